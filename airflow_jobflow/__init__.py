@@ -1,0 +1,5 @@
+"""Runs AWS Batch jobs, Fargate tasks, Glue crawls and Glue jobs from Airflow, and waits for them at almost no cost."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

@@ -1,0 +1,215 @@
+"""From an Airflow connection to boto3 clients, and from botocore's errors to what they mean.
+
+Credentials, regions and endpoints are read by the Amazon provider's own hook. What is added: clients whose calls are
+made once (who watches or submits decides on another try, not the SDK, which would overrun the budget or start a
+second job), one data loader for all of them (it costs more memory than the clients), and calls in threads, so that nothing
+blocks an event loop.
+
+boto3 and the hook are imported where they are used: importing this module must not cost a worker half a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_jobflow.jobs import service as job_service
+from airflow_jobflow.watch.watcher import DescribeError, Fault
+
+if TYPE_CHECKING:
+    from airflow_jobflow.jobs.model import Snapshot
+
+DEFAULT_CONN_ID = "aws_default"
+"""The connection that need not exist: without it, boto3's own way of finding credentials is used."""
+
+THREADS = 32
+"""The most describe calls of one watcher under way at once; reached only when many hang."""
+
+FAULTS = {
+    **dict.fromkeys(
+        [
+            "TooManyRequestsException",
+            "ThrottlingException",
+            "Throttling",
+            "ThrottledException",
+            "RequestLimitExceeded",
+            "RequestThrottled",
+            "RequestThrottledException",
+        ],
+        Fault.THROTTLED,
+    ),
+    **dict.fromkeys(["ExpiredToken", "ExpiredTokenException", "RequestExpired"], Fault.EXPIRED),
+    **dict.fromkeys(
+        [
+            "AccessDenied",
+            "AccessDeniedException",
+            "UnauthorizedOperation",
+            "UnrecognizedClientException",
+            "InvalidClientTokenId",
+            "InvalidSignatureException",
+            "SignatureDoesNotMatch",
+            "IncompleteSignature",
+            "MissingAuthenticationToken",
+            "OptInRequired",
+        ],
+        Fault.DENIED,
+    ),
+    **dict.fromkeys(
+        ["ServerException", "InternalFailure", "InternalServerError", "ServiceUnavailable", "RequestTimeout"],
+        Fault.PASSING,
+    ),
+}
+"""What AWS's error codes mean. Others go by the HTTP status: 429 and 5xx pass, the rest is a refusal."""
+
+
+def fault_of(error: Exception) -> Fault:
+    """Say what an error of botocore means for the call that raised it."""
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.ClientError):
+        code = error.response.get("Error", {}).get("Code", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        by_status = Fault.THROTTLED if status == 429 else Fault.PASSING if status >= 500 else Fault.REJECTED
+        return FAULTS.get(code, by_status)
+    if isinstance(error, exceptions.ParamValidationError):
+        return Fault.REJECTED
+    nobody_to_ask = (
+        exceptions.NoCredentialsError,
+        exceptions.PartialCredentialsError,
+        exceptions.NoRegionError,
+        exceptions.InvalidRegionError,
+        exceptions.ProfileNotFound,
+        exceptions.UnauthorizedSSOTokenError,
+        exceptions.InvalidConfigError,
+    )
+    return Fault.DENIED if isinstance(error, nobody_to_ask) else Fault.PASSING
+
+
+class ConnectionMissing(Exception):
+    """There is no Airflow connection of the name that was given."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Which account and region to talk to, and how. Plain, so that a trigger can carry it.
+
+    :param aws_conn_id: Airflow connection; None for boto3's own way of finding credentials. Default ``aws_default``,
+        the only one that need not exist.
+    :param region_name: overrides the connection's region.
+    :param verify: whether, or against which CA bundle, to verify certificates; None leaves it to the connection.
+    :param botocore_config: arguments for ``botocore.config.Config``.
+    """
+
+    aws_conn_id: str | None = DEFAULT_CONN_ID
+    region_name: str | None = None
+    verify: bool | str | None = None
+    botocore_config: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> str:
+        """Equal for equal access; serves as a key."""
+        return json.dumps([self.aws_conn_id, self.region_name, self.verify, self.botocore_config], sort_keys=True)
+
+    def client(self, name: str, *, attempts: int = 1, timeout: float = 20.0) -> Any:
+        """Build a boto3 client. Blocks: connections are read, credentials may be fetched.
+
+        :param name: boto3's name of the service, such as ``batch``.
+        :param attempts: how often the SDK makes a call that fails in passing, 1 for no second time. Whatever the
+            connection says of retries is overridden by it.
+        :param timeout: seconds to wait for a connection, and for an answer.
+        :raises ConnectionMissing: there is no such Airflow connection.
+        :raises botocore.exceptions.BotoCoreError: region, profile or configuration are missing or wrong.
+        """
+        from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+        from botocore.config import Config
+
+        hook: AwsGenericHook[Any] = AwsGenericHook(
+            aws_conn_id=self.aws_conn_id,
+            region_name=self.region_name,
+            verify=self.verify,
+            config=self.botocore_config,
+            client_type=name,
+        )
+        if self.aws_conn_id not in (None, "", DEFAULT_CONN_ID) and not hook.conn_config:
+            raise ConnectionMissing(f"aws_conn_id={self.aws_conn_id!r}: Airflow has no connection of this name")
+        session: Any = hook.get_session(region_name=hook.region_name)
+        session._session.register_component("data_loader", _loader())
+        ours = Config(
+            retries={"total_max_attempts": attempts, "mode": "standard"},
+            connect_timeout=timeout,
+            read_timeout=timeout,
+            max_pool_connections=THREADS,
+        )
+        return session.client(
+            name,
+            endpoint_url=hook.conn_config.get_service_endpoint_url(name),
+            verify=hook.verify,
+            config=hook.config.merge(ours),
+        )
+
+
+@functools.cache
+def _loader() -> Any:
+    from botocore.loaders import Loader
+
+    return Loader()
+
+
+class Describer:
+    """Makes a watcher's describe calls with a boto3 client of its own, in threads of its own.
+
+    :param access: whom to ask.
+    :param service: our name of the service, such as ``batch``.
+    :param scope: what a call is confined to, where the service has such a thing.
+    :param request_timeout: seconds after which a call is given up.
+    """
+
+    def __init__(self, access: Access, service: str, scope: str | None, request_timeout: float) -> None:
+        self._access = access
+        self._service = job_service(service)
+        self._scope = scope
+        self._timeout = request_timeout
+        self._client: Any = None
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"jobflow-{service}")
+
+    async def __call__(self, job_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """Look at jobs by id, in one call.
+
+        :raises DescribeError: AWS gave no answer.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, job_ids)
+
+    def _ask(self, job_ids: Sequence[str]) -> dict[str, Snapshot]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return self._service.describe(self._shared_client(), job_ids, self._scope)
+        except ConnectionMissing as error:
+            raise DescribeError(Fault.DENIED, str(error)) from error
+        except (BotoCoreError, ClientError) as error:
+            raise DescribeError(fault_of(error), str(error)) from error
+
+    def _shared_client(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = self._access.client(self._service.CLIENT, timeout=self._timeout)
+            return self._client
+
+    def renew(self) -> None:
+        """Let the next call read the connection and fetch credentials anew."""
+        with self._lock:
+            self._client = None
+
+    def close(self) -> None:
+        """Give up the client and the threads, without waiting for calls under way."""
+        self._threads.shutdown(wait=False)
+        with self._lock:
+            if self._client is not None:
+                self._client.close()

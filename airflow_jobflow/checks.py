@@ -1,0 +1,113 @@
+"""Checks of parameters, made after rendering, when numbers may still be strings. Pure.
+
+Each returns the value as its type, or raises InvalidParameter, which says the parameter, the value and the rule.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from airflow_jobflow.exceptions import InvalidParameter
+
+JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+
+
+def invalid(parameter: str, value: object, rule: str) -> InvalidParameter:
+    """Say which parameter is wrong, with which value, against which rule."""
+    return InvalidParameter(f"{parameter}={value!r}: {rule}")
+
+
+def number(parameter: str, value: Any, *, least: float, most: float = float("inf"), above: bool = False) -> float:
+    """Check a number, or a string that holds one.
+
+    :param least, most: the range; with ``above``, the least itself is not in it.
+    """
+    upper = "" if most == float("inf") else f" and at most {most:g}"
+    rule = f"must be a number {'above' if above else 'of at least'} {least:g}{upper}"
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise invalid(parameter, value, rule)
+    try:
+        result = float(value)
+    except ValueError:
+        raise invalid(parameter, value, rule) from None
+    if not (least < result or (result == least and not above)) or not result <= most:
+        raise invalid(parameter, value, rule)
+    return result
+
+
+def whole(parameter: str, value: Any, *, least: int, most: float = float("inf")) -> int:
+    """Check a whole number, or a string that holds one."""
+    result = number(parameter, value, least=least, most=most)
+    if result != int(result):
+        raise invalid(parameter, value, "must be a whole number")
+    return int(result)
+
+
+def seconds(parameter: str, value: Any) -> float:
+    """Check a duration: a timedelta, or a number of seconds; above 0."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    return number(parameter, value, least=0, above=True)
+
+
+def flag(parameter: str, value: Any) -> bool:
+    """Check a truth value, or a string that holds one."""
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "false": False}
+    if isinstance(value, str) and value.strip().lower() in words:
+        return words[value.strip().lower()]
+    raise invalid(parameter, value, "must be true or false")
+
+
+def mapping(parameter: str, value: Any) -> dict[str, Any]:
+    """Check an object in the shape AWS takes: a dict, or a string that holds one as JSON."""
+    value = _from_json(value)
+    if not isinstance(value, Mapping):
+        raise invalid(parameter, value, "must be a dict in the shape AWS takes, or the same as JSON")
+    return dict(value)
+
+
+def mappings(parameter: str, value: Any) -> list[dict[str, Any]]:
+    """Check a list of objects in the shape AWS takes, or a string that holds one as JSON."""
+    value = _from_json(value)
+    if isinstance(value, str | Mapping) or not isinstance(value, list | tuple):
+        raise invalid(parameter, value, "must be a list of dicts in the shape AWS takes, or the same as JSON")
+    return [mapping(f"{parameter}[{place}]", item) for place, item in enumerate(value)]
+
+
+def words(parameter: str, value: Any) -> list[str]:
+    """Check a command: a list of words, or a string that holds one as JSON."""
+    value = _from_json(value)
+    if isinstance(value, str) or not isinstance(value, list | tuple):
+        raise invalid(parameter, value, "must be a list of words, such as ['echo', 'hello']")
+    return [str(word) for word in value]
+
+
+def text(parameter: str, value: Any) -> str:
+    """Check a string that says something; a template that came out empty or as None does not."""
+    if not isinstance(value, str) or value.strip() in ("", "None"):
+        raise invalid(parameter, value, "must be a string that is not empty (did a template come out empty?)")
+    return value
+
+
+def job_name(parameter: str, value: Any) -> str:
+    """Check a name against Batch's rule."""
+    if not JOB_NAME.fullmatch(text(parameter, value)):
+        rule = "must be 1 to 128 letters, digits, hyphens and underscores, the first a letter or digit"
+        raise invalid(parameter, value, rule)
+    return str(value)
+
+
+def _from_json(value: Any) -> Any:
+    """Read a string that holds JSON, as a template that renders a dict or a list gives it; others stay as they are."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value

@@ -1,0 +1,172 @@
+"""AWS Batch: single jobs, array jobs and their children.
+
+What Batch does and this module relies on: DescribeJobs takes 100 ids and leaves out those it does not know; an
+array parent is PENDING while its children run and has neither exit code nor log; SubmitJob has no client token, so a
+submit whose answer was lost is found again by its name; TerminateJob ends a job in any state, CancelJob does not, and
+terminating overwrites ``statusReason``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow_jobflow.jobs.model import ArrayProgress, ChildFailure, JobState, LogStream, Snapshot, iso
+
+if TYPE_CHECKING:
+    from mypy_boto3_batch import BatchClient
+    from mypy_boto3_batch.type_defs import JobDetailTypeDef
+
+CLIENT = "batch"
+NOUN = "Batch job"
+BATCH_SIZE = 100
+
+STATES = {
+    "SUBMITTED": JobState.SUBMITTED,
+    "PENDING": JobState.SUBMITTED,
+    "RUNNABLE": JobState.SUBMITTED,
+    "STARTING": JobState.SUBMITTED,
+    "RUNNING": JobState.RUNNING,
+    "SUCCEEDED": JobState.SUCCEEDED,
+    "FAILED": JobState.FAILED,
+}
+"""Every status Batch has, in order; a test holds it against botocore's."""
+
+DEFAULT_LOG_GROUP = "/aws/batch/job"
+"""Where Batch logs unless the job definition says otherwise."""
+
+
+def describe(client: BatchClient, job_ids: Sequence[str], scope: str | None = None) -> dict[str, Snapshot]:
+    """Look at up to 100 jobs in one DescribeJobs call. Batch has no scope."""
+    return {job["jobId"]: snapshot(job) for job in client.describe_jobs(jobs=list(job_ids))["jobs"]}
+
+
+def snapshot(job: JobDetailTypeDef) -> Snapshot:
+    """Read one job of a DescribeJobs answer. A status no table knows is a job that is still going."""
+    attempts = job.get("attempts", [])
+    container = _deciding_container(job) or (_deciding_container(attempts[-1]) if attempts else {})
+    _, partition, _, region, *_ = (job.get("jobArn") or "::::").split(":")
+    stream = container.get("logStreamName")
+    return Snapshot(
+        job_id=job["jobId"],
+        name=job["jobName"],
+        state=STATES.get(job["status"], JobState.RUNNING),
+        status=job["status"],
+        reason=job.get("statusReason"),
+        container_reason=container.get("reason"),
+        exit_code=container.get("exitCode"),
+        attempt=len(attempts) + (job["status"] in ("STARTING", "RUNNING")),
+        max_attempts=job.get("retryStrategy", {}).get("attempts", 1),
+        stopped_by_request=bool(job.get("isTerminated") or job.get("isCancelled")),
+        created_at=iso(job.get("createdAt")),
+        started_at=iso(job.get("startedAt")),
+        stopped_at=iso(job.get("stoppedAt")),
+        log=LogStream(_log_group(container), stream) if stream else None,
+        array=_array(job),
+        region=region or None,
+        partition=partition or "aws",
+        definition=job.get("jobDefinition"),
+        queue=job.get("jobQueue"),
+    )
+
+
+def _deciding_container(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the container that tells how a job or an attempt went: the only one, or of several the first to fail.
+
+    Jobs with ``ecsProperties`` or ``eksProperties`` have theirs further down.
+    """
+    if part.get("container"):
+        return cast("Mapping[str, Any]", part["container"])
+    tasks = part.get("taskProperties") or part.get("ecsProperties", {}).get("taskProperties", [])
+    pods = [part] if "containers" in part else [part.get("eksProperties", {}).get("podProperties", {})]
+    containers = [container for group in (*tasks, *pods) for container in group.get("containers", [])]
+    failed = (container for container in containers if container.get("exitCode") != 0)
+    return next(failed, containers[0] if containers else {})
+
+
+def _log_group(container: Mapping[str, Any]) -> str:
+    options = container.get("logConfiguration", {}).get("options", {})
+    return cast("str", options.get("awslogs-group", DEFAULT_LOG_GROUP))
+
+
+def _array(job: JobDetailTypeDef) -> ArrayProgress | None:
+    properties = job.get("arrayProperties", {})
+    if "size" not in properties or "index" in properties:  # a child has its index, and no children
+        return None
+    counts = properties.get("statusSummary", {})
+    return ArrayProgress(
+        size=properties["size"],
+        running=counts.get("STARTING", 0) + counts.get("RUNNING", 0),
+        succeeded=counts.get("SUCCEEDED", 0),
+        failed=counts.get("FAILED", 0),
+    )
+
+
+def stop(client: BatchClient, job_id: str, scope: str | None, reason: str) -> None:
+    """Terminate a job, and with a parent its children; one that has ended stays as it is."""
+    client.terminate_job(jobId=job_id, reason=reason)
+
+
+def find(client: BatchClient, queue: str, name: str) -> str | None:
+    """Return the id of the newest job of exactly this name in a queue, or None. One ListJobs call.
+
+    The service compares names without case; this does not.
+    """
+    answer = client.list_jobs(jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}])
+    return next((job["jobId"] for job in answer["jobSummaryList"] if job["jobName"] == name), None)
+
+
+def failed_indexes(client: BatchClient, parent_id: str) -> list[int]:
+    """Return the indexes of an array's failed children, in order. One ListJobs call for each 1,000."""
+    pages = client.get_paginator("list_jobs").paginate(arrayJobId=parent_id, jobStatus="FAILED")
+    return sorted(
+        child["arrayProperties"]["index"]
+        for page in pages
+        for child in page["jobSummaryList"]
+        if "index" in child.get("arrayProperties", {})
+    )
+
+
+def children(client: BatchClient, parent_id: str, indexes: Sequence[int]) -> list[ChildFailure]:
+    """Look at up to 100 children of an array, in one call."""
+    seen = describe(client, [f"{parent_id}:{index}" for index in indexes])
+    pairs = [(index, seen.get(f"{parent_id}:{index}")) for index in indexes]
+    return [ChildFailure(index, snapshot) for index, snapshot in pairs if snapshot]
+
+
+REQUEST_FIELDS = {
+    "job_name": "jobName",
+    "job_queue": "jobQueue",
+    "job_definition": "jobDefinition",
+    "share_identifier": "shareIdentifier",
+    "scheduling_priority_override": "schedulingPriorityOverride",
+    "array_properties": "arrayProperties",
+    "depends_on": "dependsOn",
+    "parameters": "parameters",
+    "container_overrides": "containerOverrides",
+    "node_overrides": "nodeOverrides",
+    "retry_strategy": "retryStrategy",
+    "propagate_tags": "propagateTags",
+    "attempt_timeout": "timeout",
+    "tags": "tags",
+    "eks_properties_override": "eksPropertiesOverride",
+    "ecs_properties_override": "ecsPropertiesOverride",
+    "consumable_resource_properties_override": "consumableResourcePropertiesOverride",
+}
+"""Our parameter for each member of a SubmitJob request; a test holds it against botocore's."""
+
+
+def request(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Build a SubmitJob request. What is None is not sent, for an explicit default replaces the job definition's own.
+
+    :param parameters: checked values by our names, see REQUEST_FIELDS; ``array_size`` and ``command`` are short for
+        parts of ``array_properties`` and ``container_overrides``; ``attempt_timeout`` is in seconds.
+    """
+    values = {name: value for name, value in parameters.items() if value is not None}
+    if "command" in values:
+        values["container_overrides"] = {**values.get("container_overrides", {}), "command": values.pop("command")}
+    if "array_size" in values:
+        values["array_properties"] = {**values.get("array_properties", {}), "size": values.pop("array_size")}
+    if "attempt_timeout" in values:
+        values["attempt_timeout"] = {"attemptDurationSeconds": values["attempt_timeout"]}
+    return {REQUEST_FIELDS[name]: value for name, value in values.items()}

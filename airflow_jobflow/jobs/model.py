@@ -1,0 +1,202 @@
+"""What a remote job is, whatever the service: where it is, what was last seen of it, how it ended.
+
+Plain data, all of it ready for JSON: snapshots travel in trigger events, outcomes in XComs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class JobState(StrEnum):
+    """How far a job has come, in words that hold for every service."""
+
+    SUBMITTED = "SUBMITTED"
+    """Accepted, and not yet running: queued, waiting for others, or being prepared."""
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can change any more."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class LogStream:
+    """Where in CloudWatch Logs a job writes."""
+
+    group: str
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayProgress:
+    """How far the children of an array have come, as the service counts them; the count may lag."""
+
+    size: int
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+
+    @property
+    def done(self) -> int:
+        """Children that have ended, either way."""
+        return self.succeeded + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one describe call said of a job. Times are ISO 8601 in UTC."""
+
+    job_id: str
+    state: JobState
+    status: str
+    """The service's own word."""
+    name: str = ""
+    reason: str | None = None
+    """Why it is as it is, in the service's words."""
+    container_reason: str | None = None
+    """Why the container ended, in the service's words; often the more telling of the two."""
+    exit_code: int | None = None
+    attempt: int = 0
+    """Which of the service's own attempts ran last, from 1; 0 before the first."""
+    max_attempts: int = 1
+    stopped_by_request: bool = False
+    """Whether somebody asked the service to end it."""
+    created_at: str | None = None
+    started_at: str | None = None
+    stopped_at: str | None = None
+    log: LogStream | None = None
+    array: ArrayProgress | None = None
+    region: str | None = None
+    partition: str = "aws"
+    definition: str | None = None
+    """ARN of what it was made from."""
+    queue: str | None = None
+    """ARN of the queue it stands in, where the service has queues."""
+
+    @property
+    def left_queue(self) -> bool:
+        """Whether it, or of an array any child, has been taken out of the queue to be run."""
+        if self.array and self.array.running + self.array.done:
+            return True
+        return self.state is not JobState.SUBMITTED or self.attempt > 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON-ready data."""
+        return {**dataclasses.asdict(self), "state": self.state.value}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Snapshot:
+        """Build it from what ``to_dict`` gave."""
+        fields = dict(data)
+        fields["state"] = JobState(fields["state"])
+        fields["log"] = fields.get("log") and LogStream(**fields["log"])
+        fields["array"] = fields.get("array") and ArrayProgress(**fields["array"])
+        return cls(**fields)
+
+    def progress(self) -> str:
+        """Say in a few words how far the job is, as one line of a task's log."""
+        words = [self.status]
+        if self.array:
+            words.append(f"{self.array.done}/{self.array.size} done, {self.array.failed} failed")
+        if self.attempt > 1:
+            words.append(f"(attempt {self.attempt} of {self.max_attempts})")
+        if self.reason and not self.array:
+            words.append(f"({self.reason})")
+        return " ".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayOutcome:
+    """How the children of an array ended."""
+
+    size: int
+    succeeded: int
+    failed: int
+    failed_indexes: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The verdict on a job: what an operator or a sensor returns, as a plain dict, through XCom.
+
+    ``state`` is ``SUCCEEDED`` or ``FAILED``; ``SUBMITTED`` only from an operator that does not wait.
+    """
+
+    service: str
+    job_id: str
+    name: str
+    state: JobState
+    status: str
+    reason: str | None = None
+    exit_code: int | None = None
+    created_at: str | None = None
+    started_at: str | None = None
+    stopped_at: str | None = None
+    log: LogStream | None = None
+    console_url: str | None = None
+    array: ArrayOutcome | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON-ready data."""
+        data = {**dataclasses.asdict(self), "state": self.state.value}
+        if self.array:
+            data["array"]["failed_indexes"] = list(self.array.failed_indexes)
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class ChildFailure:
+    """One failed child of an array or map."""
+
+    index: int
+    snapshot: Snapshot
+
+
+class Service(Protocol):
+    """What a module in ``jobs/`` offers for its service. The module itself is the object."""
+
+    CLIENT: str
+    """Name of the boto3 client."""
+    NOUN: str
+    """What a person calls such a job: ``Batch job``."""
+    BATCH_SIZE: int
+    """The most ids one describe call takes."""
+
+    def describe(self, client: Any, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot]:
+        """Look at jobs by id, in one call; unknown ids are left out."""
+
+    def stop(self, client: Any, job_id: str, scope: str | None, reason: str) -> None:
+        """End a job. Ending one that has ended already changes nothing."""
+
+    def failed_indexes(self, client: Any, parent_id: str) -> list[int]:
+        """List the failed children of an array."""
+
+    def children(self, client: Any, parent_id: str, indexes: Sequence[int]) -> list[ChildFailure]:
+        """Look at children of an array."""
+
+
+def iso(milliseconds: float | None) -> str | None:
+    """Give a time in milliseconds since the epoch as ISO 8601 in UTC; 0 and nothing as None."""
+    if not milliseconds:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).isoformat()
+
+
+def index_ranges(indexes: Iterable[int]) -> str:
+    """Write indexes as ranges: ``0-3,7``."""
+    ranges: list[list[int]] = []
+    for index in sorted(indexes):
+        if ranges and index == ranges[-1][1] + 1:
+            ranges[-1][1] = index
+        else:
+            ranges.append([index, index])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

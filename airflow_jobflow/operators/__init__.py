@@ -1,0 +1,1 @@
+"""Operators: start a job, wait for it, and say how it went."""

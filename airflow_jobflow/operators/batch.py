@@ -1,0 +1,176 @@
+"""Operators for AWS Batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_jobflow import checks
+from airflow_jobflow.links import (
+    BatchJobDefinitionLink,
+    BatchJobLink,
+    BatchJobQueueLink,
+    JobLogLink,
+    batch_links,
+)
+from airflow_jobflow.operators.base import JobOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperatorLink, Context
+
+    from airflow_jobflow.jobs.model import Snapshot
+
+CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "job_name": checks.job_name,
+    "job_queue": checks.text,
+    "job_definition": checks.text,
+    "command": checks.words,
+    "container_overrides": checks.mapping,
+    "array_size": lambda name, value: checks.whole(name, value, least=2, most=10_000),
+    "array_properties": checks.mapping,
+    "parameters": checks.mapping,
+    "depends_on": checks.mappings,
+    "retry_strategy": checks.mapping,
+    "attempt_timeout": lambda name, value: checks.whole(name, _plain(value), least=60),
+    "tags": checks.mapping,
+    "propagate_tags": checks.flag,
+    "share_identifier": checks.text,
+    "scheduling_priority_override": lambda name, value: checks.whole(name, value, least=0, most=9999),
+    "node_overrides": checks.mapping,
+    "ecs_properties_override": checks.mapping,
+    "eks_properties_override": checks.mapping,
+    "consumable_resource_properties_override": checks.mapping,
+}
+"""What SubmitJob is told, by our parameter, and what each must be."""
+
+
+class BatchJobOperator(JobOperator):
+    """Run a job, or an array of jobs, on AWS Batch.
+
+    Parameters mean what they mean in `SubmitJob <https://docs.aws.amazon.com/batch/latest/APIReference/
+    API_SubmitJob.html>`_; all are templated; what is not given is not sent, so that the job definition decides.
+
+    :param job_name: the job's name: 1 to 128 letters, digits, hyphens and underscores. A token of a few characters
+        is appended, unless ``durable=False``.
+    :param job_queue: name or ARN of the queue.
+    :param job_definition: name, name with revision, or ARN of the job definition.
+    :param command: the container's command, as a list of words; short for ``container_overrides``' own.
+    :param container_overrides: ``containerOverrides``.
+    :param array_size: 2 to 10,000 for an array of so many children; each finds its index in
+        ``AWS_BATCH_JOB_ARRAY_INDEX``. Short for ``array_properties``.
+    :param array_properties: ``arrayProperties``.
+    :param parameters: values for the definition's ``Ref::`` placeholders.
+    :param depends_on: jobs to wait for in the queue, as ``[{"jobId": …, "type": …}]``.
+    :param retry_strategy: ``retryStrategy``: how often, and when, Batch itself tries again.
+    :param attempt_timeout: seconds, or a timedelta, of at least 60, after which Batch ends an attempt.
+    :param tags, propagate_tags: tags of the job, and whether the ECS task gets them too.
+    :param share_identifier, scheduling_priority_override: its place in a queue with fair shares.
+    :param node_overrides, ecs_properties_override, eks_properties_override,
+        consumable_resource_properties_override: as in SubmitJob.
+
+    The others are those of :class:`airflow_jobflow.operators.base.JobOperator` and
+    :class:`airflow_jobflow.waiting.JobWaiter`.
+
+    Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`.
+    """
+
+    service: ClassVar[str] = "batch"
+    template_fields: Sequence[str] = (*JobOperator.template_fields, *CHECKS)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        name: "json" for name, check in CHECKS.items() if check in (checks.mapping, checks.mappings, checks.words)
+    }
+    operator_extra_links = (BatchJobLink(), JobLogLink(), BatchJobQueueLink(), BatchJobDefinitionLink())
+    ui_color = "#f7d5b5"
+
+    def __init__(
+        self,
+        *,
+        job_name: str,
+        job_queue: str,
+        job_definition: str,
+        command: Sequence[str] | str | None = None,
+        container_overrides: dict[str, Any] | str | None = None,
+        array_size: int | str | None = None,
+        array_properties: dict[str, Any] | str | None = None,
+        parameters: dict[str, Any] | str | None = None,
+        depends_on: Sequence[dict[str, Any]] | str | None = None,
+        retry_strategy: dict[str, Any] | str | None = None,
+        attempt_timeout: float | str | timedelta | None = None,
+        tags: dict[str, str] | str | None = None,
+        propagate_tags: bool | str | None = None,
+        share_identifier: str | None = None,
+        scheduling_priority_override: int | str | None = None,
+        node_overrides: dict[str, Any] | str | None = None,
+        ecs_properties_override: dict[str, Any] | str | None = None,
+        eks_properties_override: dict[str, Any] | str | None = None,
+        consumable_resource_properties_override: dict[str, Any] | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job_name = job_name
+        self.job_queue = job_queue
+        self.job_definition = job_definition
+        self.command = command
+        self.container_overrides = container_overrides
+        self.array_size = array_size
+        self.array_properties = array_properties
+        self.parameters = parameters
+        self.depends_on = depends_on
+        self.retry_strategy = retry_strategy
+        self.attempt_timeout = attempt_timeout
+        self.tags = tags
+        self.propagate_tags = propagate_tags
+        self.share_identifier = share_identifier
+        self.scheduling_priority_override = scheduling_priority_override
+        self.node_overrides = node_overrides
+        self.ecs_properties_override = ecs_properties_override
+        self.eks_properties_override = eks_properties_override
+        self.consumable_resource_properties_override = consumable_resource_properties_override
+
+    def check(self) -> None:
+        super().check()
+        self.request()
+
+    def request(self) -> dict[str, Any]:
+        """Check the parameters, and build the SubmitJob request of them.
+
+        :raises InvalidParameter: one of them is wrong, or two contradict each other.
+        """
+        from airflow_jobflow.jobs import batch
+
+        given = {name: getattr(self, name) for name in CHECKS}
+        values = {name: CHECKS[name](name, value) for name, value in given.items() if value is not None}
+        overrides, array = values.get("container_overrides", {}), values.get("array_properties", {})
+        if "command" in values and "command" in overrides:
+            raise checks.invalid("command", self.command, "container_overrides says the command too; keep one")
+        if "array_size" in values and "size" in array:
+            raise checks.invalid("array_size", self.array_size, "array_properties says the size too; keep one")
+        if "size" in array:
+            array["size"] = CHECKS["array_size"]("array_properties['size']", array["size"])
+        return batch.request(values)
+
+    def submit(self, context: Context) -> str:
+        from airflow_jobflow.jobs import batch
+        from airflow_jobflow.operators.submission import name_with_token, new_nonce, submit_once
+
+        request = self.request()
+        if self.durable:
+            ti = context["ti"]
+            nonce = new_nonce()
+            self.record(context, nonce=nonce, attempt=1, max_tries=ti.max_tries, job_id=None)
+            request["jobName"] = name_with_token(request["jobName"], nonce)
+        queue, name = request["jobQueue"], request["jobName"]
+        self.log.info("Submitting %s to %s: %s", name, queue, request)
+        return submit_once(
+            lambda: str(self.access.client(batch.CLIENT).submit_job(**request)["jobId"]),
+            (lambda: batch.find(self.client(), queue, name)) if self.durable else None,
+            f"Batch job {name}",
+        )
+
+    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+        return batch_links(snapshot)
+
+
+def _plain(value: Any) -> Any:
+    return value.total_seconds() if isinstance(value, timedelta) else value

@@ -1,0 +1,106 @@
+"""One submit starts one job, also where its answer is lost.
+
+AWS Batch has no client token: a SubmitJob made again is a second job. So every job gets a name that nobody else
+uses, and a submit whose answer was lost (a time-out, a dropped connection, a 5xx) is looked up by that name before
+it is made again.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+
+from airflow_jobflow.aws import ConnectionMissing, fault_of
+from airflow_jobflow.exceptions import SubmissionError, SubmissionRefused
+from airflow_jobflow.watch.pacing import pause
+from airflow_jobflow.watch.watcher import Fault
+
+log = logging.getLogger(__name__)
+
+SUBMITS = 6
+"""How often a submit that was throttled, or is known to have started nothing, is made in one try of the task."""
+
+LOOKUPS = (1.0, 2.0, 4.0, 8.0)
+"""Seconds before each look for a job whose submit got no answer: what was just submitted shows up late."""
+
+NAME_LENGTH = 128
+
+
+def new_nonce() -> str:
+    """Return eight random characters that nobody else uses."""
+    return secrets.token_hex(4)
+
+
+def name_with_token(name: str, token: str) -> str:
+    """Append a token to a job's name, shortened so that both fit into what AWS allows."""
+    return f"{name[: NAME_LENGTH - len(token) - 1]}-{token}"
+
+
+def submit_once(
+    submit: Callable[[], str],
+    find: Callable[[], str | None] | None,
+    what: str,
+    *,
+    sleep: Callable[[float], object] = time.sleep,
+) -> str:
+    """Submit a job, and return its id.
+
+    :param submit: makes the call and returns the job's id.
+    :param find: returns the id of the job this submit may have started, or None; None where it cannot be found.
+    :param what: the job in words, for messages.
+    :param sleep: waits for the given seconds.
+    :raises SubmissionRefused: AWS refused it, or cannot be asked with this configuration.
+    :raises SubmissionError: it could not be submitted; the message says if it may have been started nevertheless.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    last: Exception | None = None
+    for turn in range(1, SUBMITS + 1):
+        try:
+            return submit()
+        except ConnectionMissing as error:
+            raise SubmissionRefused(f"{what} was not submitted: {error}") from error
+        except (BotoCoreError, ClientError) as error:
+            last = error
+        fault = fault_of(last)
+        if fault in (Fault.REJECTED, Fault.DENIED):
+            raise SubmissionRefused(f"{what} was refused and nothing was started: {last}") from last
+        if fault is Fault.EXPIRED:
+            break
+        if fault is Fault.THROTTLED:
+            log.info("The submit of %s was throttled; it is made again in %.0f s", what, pause(turn))
+            sleep(pause(turn))
+            continue
+        log.warning("The submit of %s got no answer (%s); looking whether it was started", what, last)
+        if found := _look_up(find, what, last, sleep):
+            return found
+    raise SubmissionError(f"{what} could not be submitted, and nothing was started: {last}") from last
+
+
+def _look_up(
+    find: Callable[[], str | None] | None, what: str, lost: Exception, sleep: Callable[[float], object]
+) -> str | None:
+    """Look for a job whose submit got no answer.
+
+    :raises SubmissionError: it cannot be known whether it was started.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    doubt: Exception | None = lost
+    for seconds in LOOKUPS if find else ():
+        sleep(seconds)
+        try:
+            if found := find and find():
+                log.info("The lost submit of %s had started %s", what, found)
+                return found
+            doubt = None
+        except (BotoCoreError, ClientError) as error:
+            doubt = error
+    if doubt:
+        raise SubmissionError(
+            f"{what} may have been started: the submit got no answer ({lost}), and it could not be looked up "
+            f"({doubt}). Look for it in the console before it is started again."
+        ) from doubt
+    return None

@@ -1,0 +1,87 @@
+"""What Airflow is told about this package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_OPTIONS: dict[str, tuple[str, str, str]] = {
+    "describe_calls_per_second": (
+        "float",
+        "5.0",
+        "The most describe calls a second of each watcher; there is one for each service, connection, region and "
+        "scope in a triggerer. One call looks at up to 100 jobs.",
+    ),
+    "poll_interval": (
+        "float",
+        "10.0",
+        "Seconds between two looks at one job, where an operator or a sensor does not say.",
+    ),
+    "missing_grace": (
+        "float",
+        "300.0",
+        "Seconds for which AWS may not know a job, as happens just after a submit, before the wait for it fails.",
+    ),
+    "request_timeout": (
+        "float",
+        "20.0",
+        "Seconds after which a describe call that hangs is given up and made again.",
+    ),
+    "deferrable": (
+        "boolean",
+        "True",
+        "Whether operators and sensors wait in the triggerer, where they do not say.",
+    ),
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Describe the provider, as Airflow's provider_info schema wants it."""
+    return {
+        "package-name": "airflow-jobflow",
+        "name": "Jobflow",
+        "description": "Runs AWS Batch jobs and waits for thousands of them at almost no cost.",
+        "integrations": [
+            {
+                "integration-name": "AWS Batch (Jobflow)",
+                "external-doc-url": "https://aws.amazon.com/batch/",
+                "tags": ["aws"],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": "AWS Batch (Jobflow)",
+                "python-modules": ["airflow_jobflow.operators.batch"],
+            }
+        ],
+        "sensors": [
+            {
+                "integration-name": "AWS Batch (Jobflow)",
+                "python-modules": ["airflow_jobflow.sensors.batch"],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": "AWS Batch (Jobflow)",
+                "python-modules": ["airflow_jobflow.triggers.job"],
+            }
+        ],
+        "extra-links": [
+            f"airflow_jobflow.links.{link}"
+            for link in ("BatchJobLink", "BatchJobDefinitionLink", "BatchJobQueueLink", "JobLogLink")
+        ],
+        "config": {
+            "jobflow": {
+                "description": "How jobs on AWS are waited for.",
+                "options": {
+                    name: {
+                        "description": description,
+                        "version_added": "0.1.0",
+                        "type": kind,
+                        "example": None,
+                        "default": default,
+                    }
+                    for name, (kind, default, description) in _OPTIONS.items()
+                },
+            }
+        },
+    }

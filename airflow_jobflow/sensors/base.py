@@ -1,0 +1,103 @@
+"""Base of the sensors: wait for jobs that something else has started. A sensor stops nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator
+from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowSkipException
+
+from airflow_jobflow import checks
+from airflow_jobflow.exceptions import JobTimedOut
+from airflow_jobflow.jobs.array import Tolerance
+from airflow_jobflow.waiting import JobWaiter
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class JobSensor(JobWaiter, BaseSensorOperator):
+    """Base of the sensors.
+
+    Of BaseSensorOperator's parameters, ``timeout`` is one more deadline, ``poke_interval`` another name for
+    ``poll_interval``, ``soft_fail`` and ``never_fail`` skip the task where it would fail; ``mode="reschedule"`` is
+    refused, for deferring does what it is for.
+    """
+
+    def __init__(
+        self, *, poke_interval: Any = None, poll_interval: Any = None, timeout: Any = None, **kwargs: Any
+    ) -> None:
+        super().__init__(
+            poll_interval=poke_interval if poll_interval is None else poll_interval, timeout=timeout, **kwargs
+        )
+
+    def check(self) -> None:
+        super().check()
+        if self.mode != "poke":
+            rule = "deferring does what rescheduling is for; leave mode out, or set deferrable=False to wait here"
+            raise checks.invalid("mode", self.mode, rule)
+
+    def job_ids(self) -> list[str]:
+        """Return the ids of the jobs to wait for.
+
+        :raises InvalidParameter: there are none, or they are not ids.
+        """
+        raise NotImplementedError
+
+    def _deadlines(self) -> dict[str, float]:
+        return {**super()._deadlines(), "timeout": self.timeout}
+
+    def execute(self, context: Context) -> Any:
+        """Wait for the jobs.
+
+        :return: the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`; for a list of ids, a list of them.
+        :raises AirflowSensorTimeout: ``timeout`` has passed; as with every sensor, this is not retried.
+        :raises JobflowError: what ``airflow_jobflow.exceptions`` lists.
+        """
+        try:
+            self.check()
+            job_ids = self.job_ids()
+            seen = self.look(job_ids)
+            for job_id, snapshot in seen.items():
+                self.log.info("%s %s: %s", self.jobs.NOUN, job_id, snapshot.progress())
+                self.keep_links(context, snapshot)
+            if all(job_id in seen and seen[job_id].state.ended for job_id in job_ids):
+                jobs = {job_id: snapshot.to_dict() for job_id, snapshot in seen.items()}
+                event = {"job_ids": job_ids, "jobs": jobs, "errors": {}, "limit": None}
+                return self.execute_complete(context, event)
+            return self.wait_for(context, job_ids)
+        except AirflowSkipException:
+            raise
+        except AirflowException as error:
+            # BaseSensorOperator does the same for what is raised after a deferral.
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(f"Skipped, as soft_fail or never_fail says: {error}") from error
+            raise
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Finish: return the outcome, or raise what has gone wrong."""
+        event = self.last_look(event)
+        if event["limit"]:
+            raise self._timed_out(event["job_ids"], event["jobs"])
+        outcomes = self.conclude(context, event, Tolerance())
+        return outcomes[0] if self._one_job() else outcomes
+
+    def _one_job(self) -> bool:
+        raise NotImplementedError
+
+    def _timed_out(self, job_ids: Sequence[str], jobs: Mapping[str, Any]) -> AirflowException:
+        from airflow_jobflow.jobs.model import Snapshot
+
+        limits = self._deadlines()
+        name = min(limits, key=limits.__getitem__)
+        open_jobs = [
+            f"{job_id} {Snapshot.from_dict(jobs[job_id]).progress() if job_id in jobs else 'never seen'}"
+            for job_id in job_ids
+            if jobs.get(job_id, {}).get("state") not in ("SUCCEEDED", "FAILED")
+        ]
+        message = (
+            f"{len(open_jobs)} of {len(job_ids)} {self.jobs.NOUN}s had not ended within {name}={limits[name]:g} s and "
+            f"run on: {'; '.join(open_jobs[:10])}{' …' if len(open_jobs) > 10 else ''}"
+        )
+        return AirflowSensorTimeout(message) if name == "timeout" else JobTimedOut(message)

@@ -1,0 +1,55 @@
+"""Sensors for AWS Batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_jobflow import checks
+from airflow_jobflow.links import (
+    BatchJobDefinitionLink,
+    BatchJobLink,
+    BatchJobQueueLink,
+    JobLogLink,
+    batch_links,
+)
+from airflow_jobflow.sensors.base import JobSensor
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperatorLink
+
+    from airflow_jobflow.jobs.model import Snapshot
+
+
+class BatchJobSensor(JobSensor):
+    """Wait until a Batch job, an array of jobs, or each of several jobs has ended.
+
+    :param job_id: the job's id, such as an operator returned it, or a list of them; templated. A child of an array
+        is ``<parent>:<index>``.
+
+    The others are those of :class:`airflow_jobflow.sensors.base.JobSensor` and
+    :class:`airflow_jobflow.waiting.JobWaiter`.
+
+    Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`; for a list of ids, a list of them.
+    """
+
+    service: ClassVar[str] = "batch"
+    template_fields: Sequence[str] = (*JobSensor.template_fields, "job_id")
+    operator_extra_links = (BatchJobLink(), JobLogLink(), BatchJobQueueLink(), BatchJobDefinitionLink())
+    ui_color = "#fbe9d9"
+
+    def __init__(self, *, job_id: str | Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+
+    def job_ids(self) -> list[str]:
+        ids = [self.job_id] if isinstance(self.job_id, str) else list(self.job_id)
+        if not ids:
+            raise checks.invalid("job_id", self.job_id, "must be an id, or a list of at least one")
+        return [checks.text("job_id", job_id) for job_id in ids]
+
+    def _one_job(self) -> bool:
+        return isinstance(self.job_id, str)
+
+    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+        return batch_links(snapshot)

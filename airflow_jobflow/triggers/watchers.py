@@ -1,0 +1,51 @@
+"""The watchers of this process: one for each service, connection, region and scope, shared by all who wait there."""
+
+from __future__ import annotations
+
+import asyncio
+
+from airflow.sdk.configuration import conf
+
+from airflow_jobflow.aws import Access, Describer
+from airflow_jobflow.jobs import service as job_service
+from airflow_jobflow.jobs.model import Snapshot
+from airflow_jobflow.watch.watcher import Watcher
+
+_watchers: dict[tuple[asyncio.AbstractEventLoop, str, str, str | None], Watcher[Snapshot]] = {}
+
+
+def shared_watcher(access: Access, service: str, scope: str | None) -> Watcher[Snapshot]:
+    """Return this event loop's watcher for the given jobs; made anew if there is none, or if it has ended.
+
+    :param access: whom to ask.
+    :param service: our name of the service, such as ``batch``.
+    :param scope: what a describe call is confined to, where the service has such a thing.
+    """
+    key = (asyncio.get_running_loop(), access.key, service, scope)
+    watcher = _watchers.get(key)
+    if watcher is None or watcher.ended:
+        watcher = _watchers[key] = _make(key, access, service, scope)
+    return watcher
+
+
+def _make(
+    key: tuple[asyncio.AbstractEventLoop, str, str, str | None], access: Access, service: str, scope: str | None
+) -> Watcher[Snapshot]:
+    request_timeout = conf.getfloat("jobflow", "request_timeout")
+    describer = Describer(access, service, scope, request_timeout)
+
+    def close() -> None:
+        describer.close()
+        if _watchers.get(key) is watcher:
+            del _watchers[key]
+
+    watcher: Watcher[Snapshot] = Watcher(
+        describer,
+        calls_per_second=conf.getfloat("jobflow", "describe_calls_per_second"),
+        missing_grace=conf.getfloat("jobflow", "missing_grace"),
+        request_timeout=request_timeout,
+        batch_size=job_service(service).BATCH_SIZE,
+        renew=describer.renew,
+        close=close,
+    )
+    return watcher

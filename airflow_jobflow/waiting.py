@@ -1,0 +1,328 @@
+"""What operators and sensors have in common: whom to ask, how to wait, and what to make of the end.
+
+Thin: it talks to Airflow and AWS; what decides lies in ``jobs``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.configuration import conf
+
+from airflow_jobflow import checks
+from airflow_jobflow.exceptions import (
+    AccessDenied,
+    JobFailed,
+    JobflowError,
+    JobStopped,
+    JobVanished,
+    WaitError,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperatorLink, Context
+
+    from airflow_jobflow.aws import Access
+    from airflow_jobflow.jobs.array import Tolerance
+    from airflow_jobflow.jobs.model import ArrayOutcome, JobState, Outcome, Service, Snapshot
+
+NET = 60.0
+"""Seconds after the deadline at which Airflow itself ends the deferral: for when no triggerer lives to do so."""
+
+ATTEMPTS = 6
+"""How often a call that may safely be repeated is made before it counts as failed."""
+
+_ERRORS: dict[str, type[JobflowError]] = {
+    "vanished": JobVanished,
+    "denied": AccessDenied,
+    "unanswerable": WaitError,
+}
+
+
+class JobWaiter(BaseOperator):
+    """Base of everything that waits for jobs.
+
+    :param aws_conn_id: Airflow connection to AWS; None for boto3's own way of finding credentials.
+        Default ``aws_default``, the only one that need not exist.
+    :param region_name: overrides the connection's region.
+    :param verify: whether, or against which CA bundle, to verify certificates; None leaves it to the connection.
+    :param botocore_config: arguments for ``botocore.config.Config``. Its ``retries`` are not used: calls are repeated
+        here, within the budget.
+    :param deferrable: wait in the triggerer (True) or in the worker (False), through the same watcher either way.
+        Default ``[jobflow] deferrable``, which is True.
+    :param poll_interval: seconds between two looks at one job. Looks are shared, so one may come up to a tenth
+        early. Default ``[jobflow] poll_interval``, which is 10.
+    :param raise_on_failure: False returns the outcome of a failed job, for a branch to choose on. Default True.
+    :param job_timeout: seconds, or a timedelta, until the wait is given up: one absolute deadline, kept through
+        deferrals and restarts. ``execution_timeout`` counts too; the earlier wins. Default None, for no deadline.
+    :param number_logs_exception: how many last lines of the failed container's log go into the error. Default 20.
+    """
+
+    service: ClassVar[str]
+    """Our name of the service, such as ``batch``."""
+
+    template_fields: Sequence[str] = (
+        "aws_conn_id",
+        "region_name",
+        "verify",
+        "botocore_config",
+        "poll_interval",
+        "job_timeout",
+    )
+
+    def __init__(
+        self,
+        *,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
+        deferrable: bool | None = None,
+        poll_interval: float | str | timedelta | None = None,
+        raise_on_failure: bool = True,
+        job_timeout: float | str | timedelta | None = None,
+        number_logs_exception: int = 20,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.verify = verify
+        self.botocore_config = botocore_config
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.raise_on_failure = raise_on_failure
+        self.job_timeout = job_timeout
+        self.number_logs_exception = number_logs_exception
+
+    # What a person may get wrong in the parameters all have; checked after rendering.
+
+    def check(self) -> None:
+        """Check the parameters.
+
+        :raises InvalidParameter: one of them is wrong.
+        """
+        self._interval()
+        self._deadlines()
+        checks.whole("number_logs_exception", self.number_logs_exception, least=0)
+
+    def _interval(self) -> float:
+        if self.poll_interval is None:
+            return checks.seconds("[jobflow] poll_interval", conf.getfloat("jobflow", "poll_interval"))
+        return checks.seconds("poll_interval", self.poll_interval)
+
+    def _deadlines(self) -> dict[str, float]:
+        """Return the limits on the wait, in seconds from now, by the parameter that sets them."""
+        limits = {"job_timeout": self.job_timeout, "execution_timeout": self.execution_timeout}
+        return {name: checks.seconds(name, limit) for name, limit in limits.items() if limit is not None}
+
+    # Talking to AWS.
+
+    @property
+    def access(self) -> Access:
+        """Whom to ask."""
+        from airflow_jobflow.aws import Access
+
+        return Access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
+
+    @property
+    def jobs(self) -> Service:
+        """The module that knows the service."""
+        from airflow_jobflow.jobs import service
+
+        return service(self.service)
+
+    def scope(self) -> str | None:
+        """Return what a describe call is confined to, where the service has such a thing."""
+        return None
+
+    def client(self, name: str | None = None) -> Any:
+        """Return a client for calls that may safely be repeated; the SDK does so."""
+        return self.access.client(name or self.jobs.CLIENT, attempts=ATTEMPTS)
+
+    def look(self, job_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """Look at jobs now. What is unknown, or cannot be asked now, is left out: the watcher deals with that."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        from airflow_jobflow.aws import ConnectionMissing
+
+        seen: dict[str, Snapshot] = {}
+        size = self.jobs.BATCH_SIZE
+        try:
+            client = self.client()
+            for start in range(0, len(job_ids), size):
+                seen |= self.jobs.describe(client, job_ids[start : start + size], self.scope())
+        except (BotoCoreError, ClientError, ConnectionMissing) as error:
+            self.log.warning("Could not look at the jobs now: %s", error)
+        return seen
+
+    # Waiting.
+
+    def wait_for(
+        self,
+        context: Context,
+        job_ids: Sequence[str],
+        *,
+        queue_deadline: float | None = None,
+        cancel_on_kill: bool = False,
+    ) -> Any:
+        """Wait for jobs, in the triggerer or here, and go on with ``execute_complete``."""
+        from airflow_jobflow.triggers.job import JobTrigger
+
+        now = time.time()
+        deadlines = self._deadlines()
+        deadline = now + min(deadlines.values()) if deadlines else None
+        trigger = JobTrigger(
+            service=self.service,
+            job_ids=job_ids,
+            scope=self.scope(),
+            aws_conn_id=self.aws_conn_id,
+            region_name=self.region_name,
+            verify=self.verify,
+            botocore_config=self.botocore_config,
+            poll_interval=self._interval(),
+            deadline=deadline,
+            queue_deadline=queue_deadline,
+            deferred_at=now,
+            cancel_on_kill=cancel_on_kill,
+        )
+        deferrable = conf.getboolean("jobflow", "deferrable") if self.deferrable is None else self.deferrable
+        if deferrable:
+            net = None if deadline is None else timedelta(seconds=deadline - now + NET)
+            self.defer(trigger=trigger, method_name="execute_complete", timeout=net)
+        return self.execute_complete(context, asyncio.run(trigger.wait()))
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Go on when the jobs have ended, or a deadline has passed."""
+        raise NotImplementedError
+
+    # The end.
+
+    def last_look(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Where a deadline has passed, look once more: a job that has ended meanwhile has ended, not timed out."""
+        jobs = dict(event["jobs"])
+        if event["limit"]:
+            jobs |= {job_id: snapshot.to_dict() for job_id, snapshot in self.look(event["job_ids"]).items()}
+        ended = all(jobs.get(job_id, {}).get("state") in ("SUCCEEDED", "FAILED") for job_id in event["job_ids"])
+        return {**event, "jobs": jobs, "limit": None if ended else event["limit"]}
+
+    def conclude(
+        self, context: Context, event: Mapping[str, Any], tolerance: Tolerance
+    ) -> list[dict[str, Any]]:
+        """Make outcomes of what the trigger saw.
+
+        :return: the outcomes, in the order of the ids.
+        :raises JobVanished, WaitError, AccessDenied: a job cannot be watched.
+        :raises JobFailed, JobStopped: a job has failed, or was stopped, and ``raise_on_failure`` is True.
+        """
+        from airflow_jobflow.jobs.model import Snapshot
+
+        for job_id, error in event["errors"].items():
+            raise _ERRORS[error["kind"]](
+                f"{self.jobs.NOUN} {job_id} cannot be waited for: {error['message']}. "
+                "Whether it still runs is not known here: look it up in the console before it is started again."
+            )
+        snapshots = [Snapshot.from_dict(event["jobs"][job_id]) for job_id in event["job_ids"]]
+        verdicts = [self._verdict(snapshot, tolerance) for snapshot in snapshots]
+        outcomes = [outcome.to_dict() for outcome, _ in verdicts]
+        for snapshot in snapshots:
+            self.keep_links(context, snapshot)
+        failures = [error for _, error in verdicts if error]
+        if failures and self.raise_on_failure:
+            # Of several, a real failure counts for more than a stop.
+            worst = next((error for error in failures if isinstance(error, JobFailed)), failures[0])
+            text = "\n\n".join(str(error) for error in failures)
+            outcome = outcomes if len(outcomes) > 1 else outcomes[0]
+            raise type(worst)(text, outcome=outcome, diagnosis=worst.diagnosis)
+        for error in failures:
+            self.log.warning("%s", error)
+        return outcomes
+
+    def _verdict(self, snapshot: Snapshot, tolerance: Tolerance) -> tuple[Outcome, JobflowError | None]:
+        """Judge an ended job: its outcome, and the error that it is, if it is one."""
+        from airflow_jobflow.jobs.diagnosis import diagnose
+        from airflow_jobflow.jobs.model import ArrayOutcome, JobState
+        from airflow_jobflow.jobs.report import CHILDREN_SHOWN, failure
+
+        diagnosis = diagnose(snapshot)
+        if diagnosis is None:
+            return self.outcome(snapshot), None
+        failed: list[int] = []
+        children = []
+        array = None
+        if snapshot.array:
+            client = self.client()
+            failed = self.jobs.failed_indexes(client, snapshot.job_id)
+            size = snapshot.array.size
+            array = ArrayOutcome(size, size - len(failed), len(failed), failed)
+            if not snapshot.stopped_by_request and tolerance.allows(len(failed), size):
+                return self.outcome(snapshot, state=JobState.SUCCEEDED, array=array), None
+            children = self.jobs.children(client, snapshot.job_id, failed[:CHILDREN_SHOWN])
+        outcome = self.outcome(snapshot, array=array)
+        message = failure(
+            self.jobs.NOUN,
+            snapshot,
+            diagnosis,
+            failed=failed,
+            children=children,
+            log_lines=self._log_lines(children[0].snapshot if children else snapshot),
+            console_url=outcome.console_url,
+        )
+        error = JobStopped if snapshot.stopped_by_request else JobFailed
+        return outcome, error(message, outcome=outcome.to_dict(), diagnosis=diagnosis)
+
+    def outcome(
+        self, snapshot: Snapshot, *, state: JobState | None = None, array: ArrayOutcome | None = None
+    ) -> Outcome:
+        """Build the outcome of a job from what was last seen of it."""
+        from airflow_jobflow.jobs.model import ArrayOutcome, JobState, Outcome
+
+        if array is None and snapshot.array:
+            counts = snapshot.array
+            succeeded = counts.size if snapshot.state is JobState.SUCCEEDED else counts.succeeded  # the count may lag
+            array = ArrayOutcome(counts.size, succeeded, counts.failed)
+        return Outcome(
+            service=self.service,
+            job_id=snapshot.job_id,
+            name=snapshot.name,
+            state=state or snapshot.state,
+            status=snapshot.status,
+            reason=snapshot.reason,
+            exit_code=snapshot.exit_code,
+            created_at=snapshot.created_at,
+            started_at=snapshot.started_at,
+            stopped_at=snapshot.stopped_at,
+            log=snapshot.log,
+            console_url=next(iter(self.links(snapshot).values()), None),
+            array=array,
+        )
+
+    def _log_lines(self, snapshot: Snapshot) -> list[str]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        from airflow_jobflow.jobs import logs
+
+        count = checks.whole("number_logs_exception", self.number_logs_exception, least=0)
+        if not snapshot.log or not count:
+            return []
+        try:
+            return logs.last_lines(self.client(logs.CLIENT), snapshot.log, count)
+        except (BotoCoreError, ClientError) as error:
+            return [f"(the log could not be read: {error})"]
+
+    # Links.
+
+    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+        """Return the console's pages for a job, the job's own first."""
+        raise NotImplementedError
+
+    def keep_links(self, context: Context, snapshot: Snapshot) -> None:
+        """Keep the console's pages for a job, as far as they are known by now, for the buttons in the UI."""
+        if self.do_xcom_push:
+            for link, url in self.links(snapshot).items():
+                context["ti"].xcom_push(key=link().xcom_key, value=url)

@@ -1,0 +1,68 @@
+"""### Run one AWS Batch job and wait for it
+
+Flow 1, *Batch job status poller*: submit a job, wait for its end, choose. On success the job's final status is
+handed to the next task, the place to hang a notification; on failure the run fails with the flow's own error.
+
+The states *Wait X Seconds*, *Get Job Status* and *Job Complete?* are one deferrable operator: it looks every
+`wait_time` seconds without occupying a worker, and gives up, stopping the job, after `job_timeout`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_jobflow.operators.batch import BatchJobOperator
+
+
+@dag(
+    schedule=None,
+    catchup=False,
+    tags=["jobflow", "batch"],
+    doc_md=__doc__,
+    params={
+        "jobName": Param("hello-world", type="string", description="Name of the job", pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$"),
+        "jobDefinition": Param("hello-world", type="string", description="Job definition: name, name:revision or ARN"),
+        "jobQueue": Param("hello-world-queue", type="string", description="Job queue: name or ARN"),
+        "wait_time": Param(60, type="number", exclusiveMinimum=0, description="Seconds between two looks at the job"),
+        "containerOverrides": Param(None, type=["object", "null"], description="As in SubmitJob; empty for none"),
+        "parameters": Param(None, type=["object", "null"], description="Values for Ref:: placeholders; empty for none"),
+    },
+    render_template_as_native_obj=True,
+)
+def batch_job_status_poller() -> None:
+    run_job = BatchJobOperator(
+        task_id="run_job",
+        job_name="{{ params.jobName }}",
+        job_definition="{{ params.jobDefinition }}",
+        job_queue="{{ params.jobQueue }}",
+        container_overrides="{{ params.containerOverrides }}",
+        parameters="{{ params.parameters }}",
+        poll_interval="{{ params.wait_time }}",
+        job_timeout=timedelta(hours=6),
+        queued_timeout=timedelta(hours=1),
+        raise_on_failure=False,  # the choice below looks at the outcome
+    )
+
+    @task.branch
+    def job_complete(outcome: dict[str, Any]) -> str:
+        return "get_final_job_status" if outcome["state"] == "SUCCEEDED" else "job_failed"
+
+    @task
+    def get_final_job_status(outcome: dict[str, Any]) -> str:
+        """Hang a notification here."""
+        return f"{outcome['name']} ended as {outcome['status']}"
+
+    @task
+    def job_failed(outcome: dict[str, Any]) -> None:
+        reason = outcome["reason"]
+        message = f"DescribeJob returned FAILED: AWS Batch Job Failed ({outcome['job_id']}: {reason})"
+        raise AirflowFailException(message)
+
+    job_complete(run_job.output) >> [get_final_job_status(run_job.output), job_failed(run_job.output)]
+
+
+batch_job_status_poller()
