@@ -2,8 +2,8 @@
 
 Credentials, regions and endpoints are read by the Amazon provider's own hook. What is added: clients whose calls are
 made once (who watches or submits decides on another try, not the SDK, which would overrun the budget or start a
-second job), one data loader for all of them (it costs more memory than the clients), and calls in threads, so that nothing
-blocks an event loop.
+second job), one data loader for all of them (it costs more memory than the clients), and calls in threads, so that
+nothing blocks an event loop.
 
 boto3 and the hook are imported where they are used: importing this module must not cost a worker half a second.
 """
@@ -17,6 +17,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.jobs import service as job_service
@@ -75,8 +76,8 @@ def fault_of(error: Exception) -> Fault:
     if isinstance(error, exceptions.ClientError):
         code = error.response.get("Error", {}).get("Code", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        by_status = Fault.THROTTLED if status == 429 else Fault.PASSING if status >= 500 else Fault.REJECTED
-        return FAULTS.get(code, by_status)
+        by_status = Fault.PASSING if status >= HTTPStatus.INTERNAL_SERVER_ERROR else Fault.REJECTED
+        return FAULTS.get(code, Fault.THROTTLED if status == HTTPStatus.TOO_MANY_REQUESTS else by_status)
     if isinstance(error, exceptions.ParamValidationError):
         return Fault.REJECTED
     nobody_to_ask = (
@@ -139,7 +140,8 @@ class Access:
         if self.aws_conn_id not in (None, "", DEFAULT_CONN_ID) and not hook.conn_config:
             raise ConnectionMissing(f"aws_conn_id={self.aws_conn_id!r}: Airflow has no connection of this name")
         session: Any = hook.get_session(region_name=hook.region_name)
-        session._session.register_component("data_loader", _loader())
+        # boto3 has no public way to share a loader; botocore, whose session this is, has.
+        session._session.register_component("data_loader", _loader())  # noqa: SLF001
         ours = Config(
             retries={"total_max_attempts": attempts, "mode": "standard"},
             connect_timeout=timeout,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _JobLink(BaseOperatorLink):
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
         """Return the URL that was kept for this task instance, or nothing."""
         from airflow.sdk.execution_time.xcom import XCom
 

@@ -8,8 +8,10 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
     "describe_calls_per_second": (
         "float",
         "5.0",
-        "The most describe calls a second of each watcher; there is one for each service, connection, region and "
-        "scope in a triggerer. One call looks at up to 100 jobs.",
+        (
+            "The most describe calls a second of each watcher; there is one for each service, connection, region and "
+            "scope in a triggerer. One call looks at up to 100 jobs."
+        ),
     ),
     "poll_interval": (
         "float",

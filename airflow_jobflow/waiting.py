@@ -99,6 +99,7 @@ class JobWaiter(BaseOperator):
         self.raise_on_failure = raise_on_failure
         self.job_timeout = job_timeout
         self.number_logs_exception = number_logs_exception
+        self._clients: dict[tuple[str, int], Any] = {}
 
     # What a person may get wrong in the parameters all have; checked after rendering.
 
@@ -141,9 +142,12 @@ class JobWaiter(BaseOperator):
         """Return what a describe call is confined to, where the service has such a thing."""
         return None
 
-    def client(self, name: str | None = None) -> Any:
-        """Return a client for calls that may safely be repeated; the SDK does so."""
-        return self.access.client(name or self.jobs.CLIENT, attempts=ATTEMPTS)
+    def client(self, name: str | None = None, *, attempts: int = ATTEMPTS) -> Any:
+        """Return a boto3 client; by default one for calls that may safely be repeated, which the SDK then does."""
+        name = name or self.jobs.CLIENT
+        if (name, attempts) not in self._clients:
+            self._clients[name, attempts] = self.access.client(name, attempts=attempts)
+        return self._clients[name, attempts]
 
     def look(self, job_ids: Sequence[str]) -> dict[str, Snapshot]:
         """Look at jobs now. What is unknown, or cannot be asked now, is left out: the watcher deals with that."""
@@ -163,15 +167,30 @@ class JobWaiter(BaseOperator):
 
     # Waiting.
 
+    def first_look(self, context: Context, job_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """Look at jobs before waiting for them: they may be over, and their pages in the console are known now."""
+        seen = self.look(job_ids)
+        for job_id, snapshot in seen.items():
+            self.log.info("%s %s: %s", self.jobs.NOUN, job_id, snapshot.progress())
+            self.keep_links(context, snapshot)
+        return seen
+
     def wait_for(
         self,
         context: Context,
         job_ids: Sequence[str],
+        seen: Mapping[str, Snapshot],
         *,
         queue_deadline: float | None = None,
         cancel_on_kill: bool = False,
     ) -> Any:
-        """Wait for jobs, in the triggerer or here, and go on with ``execute_complete``."""
+        """Wait for jobs, in the triggerer or here, and go on with ``execute_complete``; at once if all have ended.
+
+        :param seen: what the first look has seen of them.
+        """
+        if all(job_id in seen and seen[job_id].state.ended for job_id in job_ids):
+            jobs = {job_id: snapshot.to_dict() for job_id, snapshot in seen.items()}
+            return self.execute_complete(context, {"job_ids": list(job_ids), "jobs": jobs, "errors": {}, "limit": None})
         from airflow_jobflow.triggers.job import JobTrigger
 
         now = time.time()
@@ -190,6 +209,7 @@ class JobWaiter(BaseOperator):
             queue_deadline=queue_deadline,
             deferred_at=now,
             cancel_on_kill=cancel_on_kill,
+            told={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
         )
         deferrable = conf.getboolean("jobflow", "deferrable") if self.deferrable is None else self.deferrable
         if deferrable:
@@ -211,9 +231,7 @@ class JobWaiter(BaseOperator):
         ended = all(jobs.get(job_id, {}).get("state") in ("SUCCEEDED", "FAILED") for job_id in event["job_ids"])
         return {**event, "jobs": jobs, "limit": None if ended else event["limit"]}
 
-    def conclude(
-        self, context: Context, event: Mapping[str, Any], tolerance: Tolerance
-    ) -> list[dict[str, Any]]:
+    def conclude(self, context: Context, event: Mapping[str, Any], tolerance: Tolerance) -> list[dict[str, Any]]:
         """Make outcomes of what the trigger saw.
 
         :return: the outcomes, in the order of the ids.

@@ -23,17 +23,18 @@ from airflow_jobflow.operators.batch import BatchJobOperator
     catchup=False,
     tags=["jobflow", "batch"],
     doc_md=__doc__,
+    render_template_as_native_obj=True,
     params={
-        "jobName": Param("hello-world", type="string", description="Name of the job", pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$"),
+        "jobName": Param("hello-world", type="string", description="Name of the job"),
         "jobDefinition": Param("hello-world", type="string", description="Job definition: name, name:revision or ARN"),
         "jobQueue": Param("hello-world-queue", type="string", description="Job queue: name or ARN"),
         "wait_time": Param(60, type="number", exclusiveMinimum=0, description="Seconds between two looks at the job"),
         "containerOverrides": Param(None, type=["object", "null"], description="As in SubmitJob; empty for none"),
         "parameters": Param(None, type=["object", "null"], description="Values for Ref:: placeholders; empty for none"),
     },
-    render_template_as_native_obj=True,
 )
 def batch_job_status_poller() -> None:
+    """Submit, wait, choose."""
     run_job = BatchJobOperator(
         task_id="run_job",
         job_name="{{ params.jobName }}",
@@ -58,9 +59,8 @@ def batch_job_status_poller() -> None:
 
     @task
     def job_failed(outcome: dict[str, Any]) -> None:
-        reason = outcome["reason"]
-        message = f"DescribeJob returned FAILED: AWS Batch Job Failed ({outcome['job_id']}: {reason})"
-        raise AirflowFailException(message)
+        error, cause = "DescribeJob returned FAILED", "AWS Batch Job Failed"
+        raise AirflowFailException(f"{error}: {cause} ({outcome['job_id']}: {outcome['reason']})")
 
     job_complete(run_job.output) >> [get_final_job_status(run_job.output), job_failed(run_job.output)]
 

@@ -36,7 +36,7 @@ DEFAULT_LOG_GROUP = "/aws/batch/job"
 """Where Batch logs unless the job definition says otherwise."""
 
 
-def describe(client: BatchClient, job_ids: Sequence[str], scope: str | None = None) -> dict[str, Snapshot]:
+def describe(client: BatchClient, job_ids: Sequence[str], scope: str | None = None) -> dict[str, Snapshot]:  # noqa: ARG001
     """Look at up to 100 jobs in one DescribeJobs call. Batch has no scope."""
     return {job["jobId"]: snapshot(job) for job in client.describe_jobs(jobs=list(job_ids))["jobs"]}
 
@@ -102,7 +102,7 @@ def _array(job: JobDetailTypeDef) -> ArrayProgress | None:
     )
 
 
-def stop(client: BatchClient, job_id: str, scope: str | None, reason: str) -> None:
+def stop(client: BatchClient, job_id: str, scope: str | None, reason: str) -> None:  # noqa: ARG001
     """Terminate a job, and with a parent its children; one that has ended stays as it is."""
     client.terminate_job(jobId=job_id, reason=reason)
 

@@ -159,6 +159,10 @@ EXIT_CODES = {126: COMMAND_NOT_RUN, 127: COMMAND_NOT_RUN, 137: KILLED}
 """Exit codes that say more than that the command failed."""
 
 
+SIGNALS = 128
+"""Exit codes above it are those of commands that a signal ended."""
+
+
 def diagnose(snapshot: Snapshot) -> Diagnosis | None:
     """Say why a job failed.
 
@@ -169,14 +173,12 @@ def diagnose(snapshot: Snapshot) -> Diagnosis | None:
         return None
     if snapshot.stopped_by_request:
         return STOPPED
-    for reason in (snapshot.container_reason, snapshot.reason):
-        for pattern, diagnosis in REASONS:
-            if reason and pattern.search(reason):
-                return diagnosis
-    if snapshot.array:
-        return CHILDREN_FAILED
-    if snapshot.exit_code in EXIT_CODES:
-        return EXIT_CODES[snapshot.exit_code]
-    if not snapshot.exit_code:
+    reasons = filter(None, (snapshot.container_reason, snapshot.reason))
+    known = (diagnosis for reason in reasons for pattern, diagnosis in REASONS if pattern.search(reason))
+    return next(known, CHILDREN_FAILED if snapshot.array else _by_exit_code(snapshot.exit_code))
+
+
+def _by_exit_code(exit_code: int | None) -> Diagnosis:
+    if not exit_code:
         return UNKNOWN
-    return CRASHED if snapshot.exit_code > 128 else COMMAND_FAILED
+    return EXIT_CODES.get(exit_code, CRASHED if exit_code > SIGNALS else COMMAND_FAILED)

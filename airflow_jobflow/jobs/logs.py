@@ -14,7 +14,5 @@ CLIENT = "logs"
 
 def last_lines(client: CloudWatchLogsClient, log: LogStream, count: int) -> list[str]:
     """Return the last ``count`` lines of a log stream, oldest first. One GetLogEvents call."""
-    answer = client.get_log_events(
-        logGroupName=log.group, logStreamName=log.stream, limit=count, startFromHead=False
-    )
+    answer = client.get_log_events(logGroupName=log.group, logStreamName=log.stream, limit=count, startFromHead=False)
     return [event["message"].rstrip("\n") for event in answer["events"]][-count:]

@@ -59,4 +59,4 @@ def _reasons(snapshot: Snapshot) -> list[str]:
 def _why(snapshot: Snapshot) -> str:
     diagnosis = diagnose(snapshot)
     said = "; ".join(_reasons(snapshot))
-    return " – ".join(filter(None, [diagnosis.summary if diagnosis else "", said]))
+    return ": ".join(filter(None, [diagnosis.summary if diagnosis else "", said]))

@@ -73,6 +73,7 @@ class JobOperator(JobWaiter):
         self._job_id: str | None = None
 
     def check(self) -> None:
+        """Check the parameters; see the base."""
         super().check()
         self._tolerance()
         if self.queued_timeout is not None:
@@ -100,19 +101,14 @@ class JobOperator(JobWaiter):
         self._job_id = job_id = self.submit(context)
         self.record(context, job_id=job_id)
         self.log.info("Started %s %s", self.jobs.NOUN, job_id)
-        seen = self.look([job_id])
-        for snapshot in seen.values():
-            self.log.info("%s %s: %s", self.jobs.NOUN, job_id, snapshot.progress())
-            self.keep_links(context, snapshot)
+        seen = self.first_look(context, [job_id])
         if not self.wait_for_completion:
             return self._submitted(job_id, seen.get(job_id))
-        if job_id in seen and seen[job_id].state.ended:
-            jobs = {job_id: seen[job_id].to_dict()}
-            return self.execute_complete(context, {"job_ids": [job_id], "jobs": jobs, "errors": {}, "limit": None})
         queued = None if self.queued_timeout is None else checks.seconds("queued_timeout", self.queued_timeout)
         return self.wait_for(
             context,
             [job_id],
+            seen,
             queue_deadline=None if queued is None else time.time() + queued,
             cancel_on_kill=self.cancel_on_kill,
         )

@@ -129,6 +129,7 @@ class BatchJobOperator(JobOperator):
         self.consumable_resource_properties_override = consumable_resource_properties_override
 
     def check(self) -> None:
+        """Check the parameters; see the base."""
         super().check()
         self.request()
 
@@ -151,6 +152,7 @@ class BatchJobOperator(JobOperator):
         return batch.request(values)
 
     def submit(self, context: Context) -> str:
+        """Submit the job under a name that nobody else uses, and return its id."""
         from airflow_jobflow.jobs import batch
         from airflow_jobflow.operators.submission import name_with_token, new_nonce, submit_once
 
@@ -163,12 +165,13 @@ class BatchJobOperator(JobOperator):
         queue, name = request["jobQueue"], request["jobName"]
         self.log.info("Submitting %s to %s: %s", name, queue, request)
         return submit_once(
-            lambda: str(self.access.client(batch.CLIENT).submit_job(**request)["jobId"]),
+            lambda: str(self.client(attempts=1).submit_job(**request)["jobId"]),
             (lambda: batch.find(self.client(), queue, name)) if self.durable else None,
             f"Batch job {name}",
         )
 
     def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+        """Return the console's pages for the job."""
         return batch_links(snapshot)
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
+SHOWN = 10
+"""How many jobs that have not ended are told of in an error."""
+
+
 class JobSensor(JobWaiter, BaseSensorOperator):
     """Base of the sensors.
 
@@ -33,6 +37,7 @@ class JobSensor(JobWaiter, BaseSensorOperator):
         )
 
     def check(self) -> None:
+        """Check the parameters; see the base."""
         super().check()
         if self.mode != "poke":
             rule = "deferring does what rescheduling is for; leave mode out, or set deferrable=False to wait here"
@@ -58,15 +63,7 @@ class JobSensor(JobWaiter, BaseSensorOperator):
         try:
             self.check()
             job_ids = self.job_ids()
-            seen = self.look(job_ids)
-            for job_id, snapshot in seen.items():
-                self.log.info("%s %s: %s", self.jobs.NOUN, job_id, snapshot.progress())
-                self.keep_links(context, snapshot)
-            if all(job_id in seen and seen[job_id].state.ended for job_id in job_ids):
-                jobs = {job_id: snapshot.to_dict() for job_id, snapshot in seen.items()}
-                event = {"job_ids": job_ids, "jobs": jobs, "errors": {}, "limit": None}
-                return self.execute_complete(context, event)
-            return self.wait_for(context, job_ids)
+            return self.wait_for(context, job_ids, self.first_look(context, job_ids))
         except AirflowSkipException:
             raise
         except AirflowException as error:
@@ -98,6 +95,6 @@ class JobSensor(JobWaiter, BaseSensorOperator):
         ]
         message = (
             f"{len(open_jobs)} of {len(job_ids)} {self.jobs.NOUN}s had not ended within {name}={limits[name]:g} s and "
-            f"run on: {'; '.join(open_jobs[:10])}{' …' if len(open_jobs) > 10 else ''}"
+            f"run on: {'; '.join(open_jobs[:SHOWN])}{' …' if len(open_jobs) > SHOWN else ''}"
         )
         return AirflowSensorTimeout(message) if name == "timeout" else JobTimedOut(message)

@@ -43,6 +43,7 @@ class BatchJobSensor(JobSensor):
         self.job_id = job_id
 
     def job_ids(self) -> list[str]:
+        """Return the ids of the jobs to wait for."""
         ids = [self.job_id] if isinstance(self.job_id, str) else list(self.job_id)
         if not ids:
             raise checks.invalid("job_id", self.job_id, "must be an id, or a list of at least one")
@@ -52,4 +53,5 @@ class BatchJobSensor(JobSensor):
         return isinstance(self.job_id, str)
 
     def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+        """Return the console's pages for a job."""
         return batch_links(snapshot)

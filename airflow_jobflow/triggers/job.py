@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -39,6 +39,7 @@ class JobTrigger(BaseTrigger):
     :param queue_deadline: when to stop waiting if no job has left the queue by then; likewise.
     :param deferred_at: when the task was deferred; likewise.
     :param cancel_on_kill: whether a person's kill stops the jobs.
+    :param told: what the task's log says of each job already; only what differs is said again.
 
     Fires one event: ``{"job_ids": [id], "jobs": {id: snapshot}, "errors": {id: {"kind", "message"}}, "limit": None |
     "deadline" | "queue_deadline"}``. ``jobs`` holds what was last seen, ``errors`` the jobs that can be watched no
@@ -60,6 +61,7 @@ class JobTrigger(BaseTrigger):
         queue_deadline: float | None = None,
         deferred_at: float | None = None,
         cancel_on_kill: bool = False,
+        told: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is untyped
         self.service = service
@@ -74,6 +76,7 @@ class JobTrigger(BaseTrigger):
         self.queue_deadline = queue_deadline
         self.deferred_at = deferred_at
         self.cancel_on_kill = cancel_on_kill
+        self.told = dict(told or {})
         self._seen: dict[str, Snapshot] = {}
         self._errors: dict[str, dict[str, str]] = {}
         self._fired = False
@@ -93,6 +96,7 @@ class JobTrigger(BaseTrigger):
             "queue_deadline",
             "deferred_at",
             "cancel_on_kill",
+            "told",
         )
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
@@ -146,9 +150,9 @@ class JobTrigger(BaseTrigger):
         if isinstance(news, WatchError):
             self._errors[job_id] = {"kind": _kind(news), "message": str(news)}
             return
-        before = self._seen.get(job_id)
         self._seen[job_id] = news
-        if before is None or before.progress() != news.progress():
+        if self.told.get(job_id) != news.progress():
+            self.told[job_id] = news.progress()
             self.log.info("%s %s: %s", job_service(self.service).NOUN, job_id, news.progress())
 
     def _finished(self) -> bool:
