@@ -1,0 +1,31 @@
+"""AWS on this machine: moto's server, with Batch jobs that really run, as local processes.
+
+``with LocalAws() as aws:`` serves tests; ``python -m airflow_jobflow.local`` is a server of its own. It needs
+the extra ``local``. Names are loaded when they are first used, so that importing a pure module of this
+package loads no server.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_jobflow.local.batch_attempts import Settings
+    from airflow_jobflow.local.faults import Faults
+    from airflow_jobflow.local.server import LocalAws, LocalAwsClient
+
+__all__ = ["Faults", "LocalAws", "LocalAwsClient", "Settings"]
+
+_MODULES = {
+    "Faults": "faults",
+    "LocalAws": "server",
+    "LocalAwsClient": "server",
+    "Settings": "batch_attempts",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

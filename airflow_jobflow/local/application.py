@@ -1,0 +1,151 @@
+"""The WSGI application in front of moto's: names each call, counts it, has it meet its faults, and answers
+for Batch.
+
+What always holds: a call is either answered by a service of this package, whole, or passed to moto as it
+came, with only the account added; ``/jobflow-local/…`` is the server's own.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs
+
+import botocore.session
+from moto.core.request import Request as MotoRequest
+from moto.core.routing import get_service_router
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Request, Response
+
+from airflow_jobflow.local.errors import AwsError
+from airflow_jobflow.local.faults import Call, ConnectionDropped, FaultBox
+from airflow_jobflow.local.moto_backends import events_lock
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+Handler = Callable[[dict[str, Any], int], Mapping[str, Any]]
+
+CONTROL: Final = "/jobflow-local/"
+CREDENTIAL: Final = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/")
+BATCH_CHANGES: Final = frozenset({"UpdateComputeEnvironment", "UpdateJobQueue"})
+DEFAULT_REGION: Final = "us-east-1"
+
+
+class Application:
+    """A local AWS as a WSGI application.
+
+    :param handlers: finds the handler of a call in a region, for calls that are not moto's.
+    :param control: the server's own calls, by the last part of their path.
+    :param changed: called after moto changed a queue or compute environment of a region.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        faults: FaultBox,
+        handlers: Callable[[Call, str], Handler | None],
+        control: Mapping[str, Callable[[dict[str, Any]], Any]],
+        changed: Callable[[str], None],
+    ) -> None:
+        self._account = account
+        self._faults = faults
+        self._handlers = handlers
+        self._control = control
+        self._changed = changed
+        self._moto: WSGIApplication = DomainDispatcherApplication(create_backend_app)
+        self._batch_actions = _actions_by_path()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path.startswith(CONTROL):
+            return self._answer_control(path.removeprefix(CONTROL), Request(environ))(environ, start_response)
+        found = CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
+        access_key, region, service = found.groups() if found else ("", DEFAULT_REGION, "")
+        call = Call(service, self._action(service, environ), access_key)
+        try:
+            self._faults.before(call, self._account)
+            handler = self._handlers(call, region)
+            if handler is not None:
+                answer = _handled(handler, environ)(environ, start_response)
+            else:
+                answer = self._passed_on(call, region, environ, start_response)
+            if self._faults.loses_answer(call):
+                raise ConnectionDropped
+            return answer
+        except AwsError as error:
+            headers, content = error.answer(service)
+            return Response(content, error.status, headers)(environ, start_response)
+        except ConnectionDropped:
+            _close(environ)
+            raise ConnectionAbortedError("A fault of the local AWS dropped this connection") from None
+
+    def _action(self, service: str, environ: WSGIEnvironment) -> str:
+        """What a call is named in its service's API."""
+        if target := environ.get("HTTP_X_AMZ_TARGET"):
+            return str(target).rpartition(".")[2]
+        if service == "batch":
+            path: str = environ["PATH_INFO"]
+            return self._batch_actions.get(path, path)
+        if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
+            body = _body(environ)
+            environ["wsgi.input"] = io.BytesIO(body)
+            return parse_qs(body.decode("utf-8", "replace")).get("Action", ["?"])[0]
+        if not service:
+            return str(environ["PATH_INFO"])
+        try:
+            operation, _ = get_service_router(service).match(MotoRequest(environ))
+        except HTTPException:
+            return str(environ["REQUEST_METHOD"])
+        return str(operation.name)
+
+    def _passed_on(
+        self, call: Call, region: str, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account
+        if call.service == "events":
+            with events_lock:
+                return self._moto(environ, start_response)
+        answer = self._moto(environ, start_response)
+        if call.service == "batch" and call.action in BATCH_CHANGES:
+            self._changed(region)
+        return answer
+
+    def _answer_control(self, name: str, request: Request) -> Response:
+        handler = self._control.get(name)
+        if handler is None:
+            return _json({"error": f"There are: {', '.join(CONTROL + each for each in self._control)}"}, 404)
+        try:
+            return _json(handler(json.loads(request.get_data() or b"{}")))
+        except (ValueError, TypeError, LookupError) as error:
+            return _json({"error": str(error)}, 400)
+
+
+def _handled(handler: Handler, environ: WSGIEnvironment) -> Response:
+    body = _body(environ)
+    return _json(handler(json.loads(body or b"{}"), len(body)))
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(json.dumps(value), status, content_type="application/json")
+
+
+def _body(environ: WSGIEnvironment) -> bytes:
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    return environ["wsgi.input"].read(length) if length else b""
+
+
+def _close(environ: WSGIEnvironment) -> None:
+    connection: socket.socket = environ["werkzeug.socket"]
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def _actions_by_path() -> dict[str, str]:
+    """Batch's actions by the path of their calls."""
+    model = botocore.session.get_session().get_service_model("batch")
+    return {model.operation_model(name).http["requestUri"]: name for name in model.operation_names}

@@ -1,0 +1,225 @@
+"""Batch's calls about jobs, for one account and region. Replaces moto's; queues, compute environments and job
+definitions stay moto's.
+
+What always holds: a handler takes the request as it came and its length, and returns the answer or raises
+what AWS would; what it looks at it looks at under the lock of `batch_jobs`.
+"""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from typing import TYPE_CHECKING
+
+from airflow_jobflow.local import batch_model as model
+from airflow_jobflow.local.batch_attempts import Attempts, Settings
+from airflow_jobflow.local.batch_jobs import now
+from airflow_jobflow.local.errors import ClientException, refused
+from airflow_jobflow.local.job import Ending, Job, Submission
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from airflow_jobflow.local.batch_model import Json
+    from airflow_jobflow.local.moto_backends import Resources
+    from airflow_jobflow.local.processes import Processes
+
+
+class Batch:
+    """The jobs of one account and region, as Batch's API shows them."""
+
+    def __init__(self, resources: Resources, processes: Processes, settings: Settings) -> None:
+        self._resources = resources
+        self._attempts = Attempts(resources, processes, settings)
+        self._jobs = self._attempts.jobs
+        self.visible_after = 0.0
+        """Seconds for which a new job cannot be found by its id (a fault)."""
+        self.actions: dict[str, Callable[[Json, int], Json]] = {
+            "SubmitJob": self.submit_job,
+            "DescribeJobs": self.describe_jobs,
+            "ListJobs": self.list_jobs,
+            "CancelJob": self.cancel_job,
+            "TerminateJob": self.terminate_job,
+            "GetJobQueueSnapshot": self.get_job_queue_snapshot,
+        }
+        """Handlers by action."""
+
+    def close(self) -> None:
+        """Deliver the last events. Call it when the processes have ended."""
+        self._jobs.close()
+
+    def reconsider(self) -> None:
+        """A queue or compute environment changed: jobs that no environment took may run now."""
+        self._attempts.reconsider()
+
+    def interrupt(
+        self,
+        job_id: str,
+        status_reason: str,
+        container_reason: str | None = None,
+        exit_code: int | None = None,
+    ) -> bool:
+        """End the attempt of a job in AWS's words, as a Spot reclaim or the kernel would; False if it has
+        none.
+        """
+        job = self._jobs.by_id.get(job_id)
+        ending = Ending(status_reason, container_reason, exit_code, retried=True)
+        return job is not None and self._attempts.end(job, ending)
+
+    def submit_job(self, request: Json, length: int) -> Json:
+        """SubmitJob."""
+        if why := model.wrong_with_submission(request, length):
+            raise refused(why)
+        queue = self._resources.queue(request["jobQueue"])
+        if queue is None:
+            raise ClientException(f"JobQueue {request['jobQueue']} not found.")
+        if queue.state == "DISABLED":
+            raise ClientException(f"JobQueue {request['jobQueue']} is not in ENABLED state.")
+        definition = self._resources.definition(request["jobDefinition"])
+        if definition is None:
+            raise ClientException(_no_definition(request["jobDefinition"]))
+        if why := model.cannot_run(definition, request):
+            raise ClientException(why)
+        submission = Submission(
+            job_id=str(uuid.uuid4()),
+            request=request,
+            definition=definition,
+            queue_arn=queue.arn,
+            container=model.container_of(definition, request),
+            account=self._resources.account,
+            region=self._resources.region,
+        )
+        with self._jobs.changing():
+            job = self._jobs.create(submission)
+        if tags := request.get("tags"):
+            self._resources.tag(job.arn, tags)
+        return {"jobArn": job.arn, "jobName": request["jobName"], "jobId": job.job_id}
+
+    def describe_jobs(self, request: Json, _length: int) -> Json:
+        """DescribeJobs."""
+        job_ids = request.get("jobs") or []
+        if not job_ids:
+            raise refused("jobs cannot be empty")
+        if len(job_ids) > model.MAX_DESCRIBED:
+            raise refused(f"Maximum number of jobs supported is  {model.MAX_DESCRIBED} .")
+        for job_id in job_ids:
+            if not model.JOB_ID.fullmatch(job_id):
+                raise ClientException(
+                    f"Provided name {job_id} is not supported pattern[a-zA-Z_0-9-]{{1,128}}"
+                )
+        with self._jobs.lock:
+            found = [self._visible(job_id) for job_id in dict.fromkeys(job_ids)]
+            return {"jobs": [self._detail(job) for job in found if job]}
+
+    def list_jobs(self, request: Json, _length: int) -> Json:
+        """ListJobs."""
+        scopes = [name for name in ("jobQueue", "arrayJobId", "multiNodeJobId") if request.get(name)]
+        if len(scopes) != 1:
+            raise refused("Exactly one of jobQueue, arrayJobId, multiNodeJobId must be specified")
+        filters = request.get("filters", [])
+        if len(filters) > 1:
+            raise refused("Only one filter can be used at a time")
+        for each in filters:
+            if each.get("name") not in model.FILTERS or not each.get("values"):
+                raise refused(f"Filter {each.get('name')} is not supported or has no values")
+        with self._jobs.lock:
+            jobs = self._listed(request, scopes[0], filters)
+            start = _position(request.get("nextToken"))
+            rest = [job for job in jobs if job.number < start]
+            page = rest[: _page_size(request.get("maxResults"))]
+            answer: Json = {"jobSummaryList": [job.summary() for job in page]}
+        if len(page) < len(rest):
+            answer["nextToken"] = base64.urlsafe_b64encode(str(page[-1].number).encode()).decode()
+        return answer
+
+    def cancel_job(self, request: Json, _length: int) -> Json:
+        """CancelJob: ends what has not started, and says nothing of what has."""
+        with self._jobs.changing():
+            job = self._jobs.by_id.get(_given(request, "jobId"))
+            if job is not None:
+                self._jobs.cancel(job, _given(request, "reason"))
+        return {}
+
+    def terminate_job(self, request: Json, _length: int) -> Json:
+        """TerminateJob: ends a job in whatever status; an ended one stays as it is."""
+        with self._jobs.changing():
+            job = self._jobs.by_id.get(_given(request, "jobId"))
+            if job is not None:
+                self._jobs.terminate(job, _given(request, "reason"))
+        return {}
+
+    def get_job_queue_snapshot(self, request: Json, _length: int) -> Json:
+        """GetJobQueueSnapshot: the first hundred runnable jobs of a queue."""
+        queue = self._resources.queue(_given(request, "jobQueue"))
+        if queue is None:
+            raise ClientException(f"JobQueue {request['jobQueue']} not found.")
+        with self._jobs.lock:
+            waiting = [
+                job
+                for job in self._jobs.by_id.values()
+                if job.status == model.RUNNABLE and job.submission.queue_arn == queue.arn
+            ]
+            waiting.sort(key=lambda job: (job.runnable_at or 0, -job.number))
+            front = [{"jobArn": job.arn, "earliestTimeAtPosition": job.runnable_at} for job in waiting[:100]]
+        return {"frontOfQueue": {"jobs": front, "lastUpdatedAt": now()}}
+
+    def _detail(self, job: Job) -> Json:
+        return job.detail(model.MISCONFIGURED if self._attempts.is_stuck(job) else None)
+
+    def _visible(self, job_id: str) -> Job | None:
+        job = self._jobs.by_id.get(job_id)
+        if job is not None and now() - job.created_at < self.visible_after * 1000:
+            return None
+        return job
+
+    def _listed(self, request: Json, scope: str, filters: Sequence[Json]) -> list[Job]:
+        """What ListJobs covers, in its order."""
+        if scope == "multiNodeJobId":
+            return []
+        if scope == "arrayJobId":
+            parent = self._visible(request["arrayJobId"])
+            jobs, filters = (parent.children if parent else []), []
+        else:
+            queue = self._resources.queue(request["jobQueue"])
+            if queue is None:
+                raise ClientException(f"JobQueue {request['jobQueue']} not found.")
+            mine = (
+                job for job in reversed(self._jobs.by_id.values()) if job.submission.queue_arn == queue.arn
+            )
+            jobs = [job for job in mine if job.parent is None and self._visible(job.job_id)]
+        for each in filters:
+            jobs = [job for job in jobs if model.matches_filter(job.summary(), each["name"], each["values"])]
+        status = request.get("jobStatus")
+        if not filters or (filters[0]["name"] == "SHARE_IDENTIFIER" and status):
+            jobs = [job for job in jobs if job.status == (status or model.RUNNING)]
+        return jobs
+
+
+def _given(request: Json, name: str) -> str:
+    value: str = request.get(name) or ""
+    if not value:
+        raise ClientException(f"'{name}' is a required field (cannot be an empty string)")
+    return value
+
+
+def _no_definition(identifier: str) -> str:
+    if identifier.startswith("arn:"):
+        return f"JobDefinition {identifier} not found."
+    return f"JobDefinition name {identifier} does not exist or is not in ACTIVE status"
+
+
+def _position(token: str | None) -> float:
+    if token is None:
+        return float("inf")
+    try:
+        return int(base64.urlsafe_b64decode(token.encode()))
+    except ValueError:
+        raise refused("Invalid nextToken") from None
+
+
+def _page_size(asked: int | None) -> int:
+    if asked is None:
+        return model.MAX_LISTED
+    if not 1 <= asked <= model.MAX_LISTED:
+        raise refused(f"maxResults must be between 1 and {model.MAX_LISTED}")
+    return asked

@@ -1,0 +1,125 @@
+"""All that this package asks of moto's insides.
+
+moto keeps what exists (queues, compute environments, job definitions, log groups, event rules); the local
+Batch reads it and writes logs and events. moto is pinned, and a test guards what is used here.
+
+What always holds: moto's backends are not thread-safe, so what this package writes to logs and events it
+writes under a lock; what it reads it reads from a copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from moto.batch.models import BatchBackend, ComputeEnvironment, JobDefinition, JobQueue, batch_backends
+from moto.core.base_backend import BackendDict
+from moto.events.models import EventsBackend, events_backends
+from moto.logs.exceptions import ResourceNotFoundException
+from moto.logs.models import LogsBackend, logs_backends
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from moto.events.utils import EventMessageType
+
+    from airflow_jobflow.local.batch_model import Json
+
+events_lock = threading.Lock()
+"""Held while rules are matched and events delivered; the server holds it for calls of EventBridge too."""
+_logs_lock = threading.Lock()
+
+
+def forget_account(account: str) -> None:
+    """Drop everything moto keeps for an account."""
+    for backends in list(BackendDict._instances):  # type: ignore[misc]
+        kept = backends.pop(account, None)
+        if kept is not None:
+            kept.reset()
+
+
+class Resources:
+    """What moto keeps for one account and region, as the local services need it."""
+
+    def __init__(self, account: str, region: str) -> None:
+        self.account = account
+        self.region = region
+
+    @property
+    def _batch(self) -> BatchBackend:
+        return batch_backends[self.account][self.region]
+
+    @property
+    def _logs(self) -> LogsBackend:
+        return logs_backends[self.account][self.region]
+
+    @property
+    def _events(self) -> EventsBackend:
+        return events_backends[self.account][self.region]
+
+    def queue(self, name_or_arn: str) -> JobQueue | None:
+        """A job queue; read its `arn`, `name`, `state` only."""
+        return self._batch.get_job_queue(name_or_arn)
+
+    def enabled_environment(self, queue: JobQueue) -> str | None:
+        """Name of the first compute environment of `queue` that takes jobs; None if none does."""
+        environments: list[ComputeEnvironment] = queue.environments
+        return next((each.name for each in environments if (each.state or "ENABLED") == "ENABLED"), None)
+
+    def definition(self, identifier: str) -> Json | None:
+        """The active job definition of an ARN, ``name:revision``, or name (then its newest active
+        revision).
+        """
+        active: list[JobDefinition] = self._batch.describe_job_definitions(status="ACTIVE")
+        identifier = identifier.rsplit("job-definition/", 1)[-1]
+        found = [each for each in active if identifier in (each.name, f"{each.name}:{each.revision}")]
+        if not found:
+            return None
+        newest = max(found, key=lambda each: int(each.revision))
+        return copy.deepcopy(newest.describe())
+
+    def tag(self, arn: str, tags: dict[str, str]) -> None:
+        """Remember the tags of a job where ListTagsForResource finds them."""
+        self._batch.tag_resource(arn, tags)
+
+    def open_log(self, group: str, stream: str) -> None:
+        """Create a log stream, and its group if need be."""
+        with _logs_lock:
+            self._logs.ensure_log_group(group)
+            self._logs.ensure_log_stream(group, stream)
+
+    def write_log(self, group: str, stream: str, lines: Sequence[str]) -> None:
+        """Append lines to a log stream; a group or stream deleted meanwhile swallows them, as it does on
+        AWS.
+        """
+        now = int(time.time() * 1000)
+        events = [{"timestamp": now, "message": line} for line in lines]
+        with _logs_lock, contextlib.suppress(ResourceNotFoundException):
+            self._logs.put_log_events(group, stream, events)
+
+    def publish(self, source: str, detail_type: str, resources: Sequence[str], detail: Json) -> None:
+        """Send one event to the rules of the account's default event bus.
+
+        Not by PutEvents: moto leaves the account out of what it delivers, heeds no rule's state, and takes
+        milliseconds for each event.
+        """
+        event: EventMessageType = {
+            "version": "0",
+            "id": str(uuid.uuid4()),
+            "detail-type": detail_type,
+            "source": source,
+            "account": self.account,
+            "time": int(time.time()),
+            "region": self.region,
+            "resources": list(resources),
+            "detail": detail,
+        }
+        with events_lock:
+            for rule in list(self._events.describe_event_bus("default").rules.values()):
+                if rule.state == "ENABLED":
+                    transformed = any("InputTransformer" in target for target in rule.targets)
+                    rule.send_to_targets(event, transform_input=transformed)

@@ -1,0 +1,295 @@
+"""The local AWS: its server, and the client for one in another process.
+
+What always holds:
+
+- It binds a loopback address unless told in so many words that others may have it execute commands.
+- What it started ends with it, and moto forgets its account.
+- Every server has an account of its own, so that several in one process share nothing but S3's bucket names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import logging
+import os
+import threading
+import urllib.error
+import urllib.request
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import boto3
+from moto.moto_server.werkzeug_app import MotoRequestHandler
+from werkzeug.serving import make_server
+
+from airflow_jobflow.local.application import Application, Handler
+from airflow_jobflow.local.batch import Batch
+from airflow_jobflow.local.batch_attempts import Settings
+from airflow_jobflow.local.faults import Call, FaultBox, Faults
+from airflow_jobflow.local.moto_backends import Resources, forget_account
+from airflow_jobflow.local.processes import Processes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from werkzeug.serving import BaseWSGIServer
+
+log = logging.getLogger(__name__)
+
+REGION: Final = "us-east-1"
+ACCESS_KEY: Final = "jobflowlocal"
+SECRET_KEY: Final = "jobflowlocal"
+FIRST_ACCOUNT: Final = 123456789012
+STOP_LATENCY: Final = 0.1
+"""Seconds until the server's thread notices that it is to stop."""
+LOOPBACK: Final = "127.0.0.1"
+
+_accounts: set[int] = set()
+_accounts_lock = threading.Lock()
+
+
+class LocalAwsClient:
+    """A local AWS wherever it runs.
+
+    :param endpoint_url: ``http://127.0.0.1:<port>``, as the server says when it is ready.
+    """
+
+    def __init__(self, endpoint_url: str) -> None:
+        self.endpoint_url = endpoint_url
+        self._session = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
+        self._session_lock = threading.Lock()
+
+    def client(self, service: str, **options: Any) -> Any:
+        """A boto3 client for a service of this AWS; `options` as boto3 takes them."""
+        make: Any = self._session.client  # typed by service, which is not known here
+        with self._session_lock:
+            return make(service, **{"endpoint_url": self.endpoint_url, **options})
+
+    def environment(self) -> dict[str, str]:
+        """Environment variables with which boto3 finds this AWS, and looks nowhere else."""
+        return environment(self.endpoint_url)
+
+    @property
+    def calls(self) -> Counter[str]:
+        """How many calls arrived, by name (``batch.DescribeJobs``), refused ones included."""
+        return Counter(self._ask("calls"))
+
+    def set_faults(self, faults: Faults) -> None:
+        """Have these faults from now on; ``Faults()`` switches all off."""
+        self._ask("faults", faults.to_json())
+
+    def interrupt(
+        self,
+        job_id: str,
+        *,
+        status_reason: str,
+        container_reason: str | None = None,
+        exit_code: int | None = None,
+    ) -> None:
+        """End the running attempt of a Batch job as AWS would, in its words.
+
+        :param status_reason: e.g. ``Host EC2 (instance i-0abc) terminated.``, a Spot reclaim.
+        :param container_reason: e.g. ``OutOfMemoryError: Container killed due to memory usage``.
+        :param exit_code: e.g. 137; none if not given.
+        :raises ValueError: the job has no attempt that is starting or running.
+        """
+        self._ask(
+            "interrupt",
+            {
+                "job_id": job_id,
+                "status_reason": status_reason,
+                "container_reason": container_reason,
+                "exit_code": exit_code,
+            },
+        )
+
+    def health(self) -> dict[str, Any]:
+        """What the server says of itself: its process id and account."""
+        answer: dict[str, Any] = self._ask("health")
+        return answer
+
+    def _ask(self, name: str, body: Mapping[str, Any] | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.endpoint_url}/jobflow-local/{name}", data)  # noqa: S310 -- http only
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with direct.open(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise ValueError(json.load(error)["error"]) from None
+
+
+class LocalAws(LocalAwsClient):
+    """An AWS in this process, on a thread of its own: a context manager.
+
+    :param port: 0 takes a free one.
+    :param slots: how many jobs run at the same time.
+    :param settings: how waiting differs from AWS.
+    :param host: a loopback address, unless `allow_remote_code_execution`.
+    :param allow_remote_code_execution: whoever can reach the port can run commands as this user.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        slots: int = 4,
+        *,
+        settings: Settings | None = None,
+        host: str = LOOPBACK,
+        allow_remote_code_execution: bool = False,
+    ) -> None:
+        if not allow_remote_code_execution and not _is_loopback(host):
+            raise ValueError(
+                f"The local AWS runs whatever commands it is sent, so it does not listen on {host}, where "
+                f"others could send them. Use {LOOPBACK}, or allow remote code execution in so many words"
+            )
+        super().__init__("")
+        self._host = host
+        self._port = port
+        self._slots = slots
+        self._settings = settings or Settings()
+        self._faults = FaultBox()
+        self._batches: dict[str, Batch] = {}
+        self._batches_lock = threading.Lock()
+        self._stopped = False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Listen; `endpoint_url` is known from here on."""
+        self.account_id = _take_account()
+        application = Application(
+            self.account_id,
+            self._faults,
+            self._handler,
+            {
+                "faults": self._control_faults,
+                "calls": lambda _: dict(self.calls),
+                "interrupt": self._control_interrupt,
+                "health": lambda _: {"status": "ok", "pid": os.getpid(), "account_id": self.account_id},
+            },
+            lambda region: self._batch(region).reconsider(),
+        )
+        try:
+            self._server: BaseWSGIServer = make_server(
+                self._host, self._port, application, threaded=True, request_handler=_RequestHandler
+            )
+        except (OSError, SystemExit):
+            _return_account(self.account_id)
+            raise
+        reachable = LOOPBACK if self._host in ("0.0.0.0", "::") else self._host  # noqa: S104 -- not bound here
+        self.endpoint_url = f"http://{reachable}:{self._server.port}"
+        self._processes = Processes(self._slots, self.environment)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(STOP_LATENCY,), name="local-aws", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening and end every job; what was in this AWS is gone."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._faults.set(Faults())
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self._processes.close()
+        for batch in self._batches.values():
+            batch.close()
+        forget_account(self.account_id)
+        _return_account(self.account_id)
+
+    @property
+    def calls(self) -> Counter[str]:
+        """How many calls arrived, by name (``batch.DescribeJobs``), refused ones included."""
+        return self._faults.count()
+
+    def set_faults(self, faults: Faults) -> None:
+        """Have these faults from now on; ``Faults()`` switches all off."""
+        self._faults.set(faults)
+        with self._batches_lock:
+            for batch in self._batches.values():
+                batch.visible_after = faults.visible_after
+
+    def _batch(self, region: str) -> Batch:
+        with self._batches_lock:
+            if region not in self._batches:
+                batch = Batch(Resources(self.account_id, region), self._processes, self._settings)
+                batch.visible_after = self._faults.faults.visible_after
+                self._batches[region] = batch
+            return self._batches[region]
+
+    def _handler(self, call: Call, region: str) -> Handler | None:
+        return self._batch(region).actions.get(call.action) if call.service == "batch" else None
+
+    def _control_faults(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.set_faults(Faults.from_json(body))
+        return self._faults.faults.to_json()
+
+    def _control_interrupt(self, body: dict[str, Any]) -> dict[str, Any]:
+        with self._batches_lock:
+            batches = list(self._batches.values())
+        if not any(batch.interrupt(**body) for batch in batches):
+            raise ValueError(
+                f"Job {body['job_id']} has no attempt that is starting or running: nothing to interrupt"
+            )
+        return {}
+
+
+class _RequestHandler(MotoRequestHandler):
+    """moto's, without a line on standard error for every call."""
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        log.debug(message, *args)
+
+
+def environment(endpoint_url: str) -> dict[str, str]:
+    """Environment variables with which boto3 finds the AWS at `endpoint_url`, and looks nowhere else."""
+    direct = ",".join(
+        filter(None, [os.environ.get("NO_PROXY", os.environ.get("no_proxy")), "127.0.0.1,localhost"])
+    )
+    return {
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "NO_PROXY": direct,
+        "no_proxy": direct,
+    }
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+def _take_account() -> str:
+    with _accounts_lock:
+        number = FIRST_ACCOUNT
+        while number in _accounts:
+            number += 1
+        _accounts.add(number)
+        return str(number)
+
+
+def _return_account(account: str) -> None:
+    with _accounts_lock:
+        _accounts.discard(int(account))

@@ -1,0 +1,278 @@
+"""The local AWS for tests, and a harness that holds every answer to botocore's models."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.config import Config
+
+from airflow_jobflow.local import LocalAws, Settings
+from airflow_jobflow.local.samples import create_environment, create_queue, register_definition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+PATIENCE = 30.0
+"""Seconds after which a test gives up waiting."""
+
+ENDED = ("SUCCEEDED", "FAILED")
+
+AWS_LEAVES_OUT = {("JobDetail", "startedAt")}
+"""Members that the model calls required and AWS leaves out: a job that has not started has no start."""
+
+
+def eventually(look: Callable[[], Any], what: str = "it") -> Any:
+    """Look until what is seen is true, and return it; fail after `PATIENCE`."""
+    deadline = time.monotonic() + PATIENCE
+    while not (seen := look()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE} s"
+        time.sleep(0.02)
+    return seen
+
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "structure": (dict,),
+    "list": (list,),
+    "map": (dict,),
+    "string": (str,),
+    "integer": (int,),
+    "long": (int,),
+    "boolean": (bool,),
+    "double": (float, int),
+    "float": (float, int),
+    "timestamp": (float, int, str),
+}
+
+
+def violations(shape: Any, value: Any, path: str = "answer") -> list[str]:
+    """What in a JSON value is not as a botocore shape says: unknown or missing members, wrong types, no such
+    enum.
+    """
+    return list(_violations_in(shape, value, path))
+
+
+def _violations_in(shape: Any, value: Any, path: str) -> Iterator[str]:
+    kind = shape.type_name
+    if not isinstance(value, TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
+        yield f"{path} is {value!r}, not a {kind}"
+    elif kind == "structure":
+        for name in shape.required_members:
+            if name not in value and (shape.name, name) not in AWS_LEAVES_OUT:
+                yield f"{path}.{name} is missing"
+        for name, member in value.items():
+            if name in shape.members:
+                yield from _violations_in(shape.members[name], member, f"{path}.{name}")
+            else:
+                yield f"{path}.{name} is unknown"
+    elif kind == "list":
+        for member in value:
+            yield from _violations_in(shape.member, member, f"{path}[]")
+    elif kind == "map":
+        for name, member in value.items():
+            yield from _violations_in(shape.value, member, f"{path}.{name}")
+    elif getattr(shape, "enum", None) and value not in shape.enum:
+        yield f"{path} is {value!r}, not one of {shape.enum}"
+
+
+def without_nulls(value: Any) -> Any:
+    """A JSON value without members that are null, which botocore reads as absent."""
+    if isinstance(value, dict):
+        return {name: without_nulls(each) for name, each in value.items() if each is not None}
+    return [without_nulls(each) for each in value] if isinstance(value, list) else value
+
+
+MOTOS_NULLS = ("DescribeJobQueues", "DescribeJobDefinitions")
+"""Calls that moto answers, with nulls where AWS leaves a member out."""
+
+
+def check_answer(http_response: Any, model: Any, **_: Any) -> None:
+    """Fail if an answer is not what the model of its operation says; called by botocore after each call."""
+    body = json.loads(http_response.content or b"{}")
+    if http_response.status_code >= 300:
+        allowed = {shape.name for shape in model.error_shapes} | {
+            "TooManyRequestsException",
+            "ExpiredTokenException",
+            "AccessDeniedException",
+        }
+        assert http_response.headers["x-amzn-errortype"] in allowed
+        assert isinstance(body["message"], str)
+    elif model.output_shape is not None:
+        body = without_nulls(body) if model.name in MOTOS_NULLS else body
+        assert violations(model.output_shape, body) == []
+
+
+class Kit:
+    """What a test of Batch needs: a queue of its own, and short ways to submit, look and wait."""
+
+    def __init__(self, aws: LocalAws, batch: Any) -> None:
+        self.aws = aws
+        self.batch = batch
+        self.logs = aws.client("logs")
+        self.queue = f"queue-{uuid.uuid4().hex}"
+        create_queue(batch, self.queue)
+
+    def define(self, command: Sequence[str] = ("true",), **more: Any) -> str:
+        """A new job definition; its ARN."""
+        return register_definition(self.batch, f"definition-{uuid.uuid4().hex}", command, **more)
+
+    def submit(self, command: Sequence[str] = ("true",), **request: Any) -> str:
+        """Submit a job that runs `command`; its id."""
+        if "jobDefinition" not in request:
+            request["jobDefinition"] = self.define(command)
+        request = {"jobName": "job", "jobQueue": self.queue, **request}
+        return str(self.batch.submit_job(**request)["jobId"])
+
+    def sh(self, script: str, **request: Any) -> str:
+        """Submit a shell script; the job's id."""
+        return self.submit(["sh", "-c", script], **request)
+
+    def look(self, job_id: str) -> dict[str, Any]:
+        """What DescribeJobs says of one job."""
+        jobs = self.batch.describe_jobs(jobs=[job_id])["jobs"]
+        assert len(jobs) == 1
+        return dict(jobs[0])
+
+    def wait(self, job_id: str, *statuses: str) -> dict[str, Any]:
+        """Wait until a job has one of these statuses (an ended one if none is given); what is said of it
+        then.
+        """
+
+        def reached() -> dict[str, Any] | None:
+            job = self.look(job_id)
+            return job if job["status"] in (statuses or ENDED) else None
+
+        return dict(eventually(reached, f"{job_id} in {statuses or ENDED}"))
+
+    def lines(self, stream: str, group: str = "/aws/batch/job") -> list[str]:
+        """The lines of a log stream."""
+        events = self.logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True)[
+            "events"
+        ]
+        return [event["message"] for event in events]
+
+    def output(self, job_id: str) -> list[str]:
+        """Wait for the end of a job, and return what it wrote."""
+        return self.lines(self.wait(job_id)["container"]["logStreamName"])
+
+    eventually = staticmethod(eventually)
+
+    def children(self, job_id: str, size: int) -> list[dict[str, Any]]:
+        """What is said of all children of an array."""
+        return list(self.batch.describe_jobs(jobs=[f"{job_id}:{index}" for index in range(size)])["jobs"])
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[LocalAws]:
+    """One local AWS for all tests that leave its faults alone; a minute of its time-outs takes 0.6 s."""
+    with LocalAws(settings=Settings(time_scale=0.01, stuck_after=60, stop_grace=5)) as server:
+        create_environment(server.client("iam"), server.client("batch"), "local")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def batch(aws: LocalAws) -> Any:
+    """A Batch client all of whose answers are held to the model."""
+    return checked(aws)
+
+
+def checked(aws: Any, **options: Any) -> Any:
+    """A Batch client all of whose answers are held to the model."""
+    client = aws.client("batch", **options)
+    client.meta.events.register("after-call.batch", check_answer)
+    return client
+
+
+@pytest.fixture
+def kit(aws: LocalAws, batch: Any) -> Kit:
+    """A queue of the test's own."""
+    return Kit(aws, batch)
+
+
+@pytest.fixture
+def disabled_queue(kit: Kit) -> str:
+    """A queue none of whose compute environments takes jobs; its environment has the same name."""
+    name = f"disabled-{uuid.uuid4().hex}"
+    create_environment(kit.aws.client("iam"), kit.batch, name)
+    create_queue(kit.batch, name, name)
+    kit.batch.update_compute_environment(computeEnvironment=name, state="DISABLED")
+    return name
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Path]:
+    """A file that scripts wait for: ``while [ ! -e {gate} ]; do sleep 0.02; done``; there after the test."""
+    path = tmp_path / "open"
+    yield path
+    path.touch()
+
+
+@pytest.fixture
+def own_aws() -> Iterator[LocalAws]:
+    """A local AWS of the test's own, for faults and counts."""
+    with LocalAws(slots=2, settings=Settings(time_scale=0.01)) as server:
+        create_environment(server.client("iam"), server.client("batch"), "local")
+        yield server
+
+
+@pytest.fixture
+def own_kit(own_aws: LocalAws) -> Kit:
+    """A queue on a local AWS of the test's own, and a client that does not retry."""
+    return Kit(own_aws, checked(own_aws, config=Config(retries={"total_max_attempts": 1}, read_timeout=10)))
+
+
+@pytest.fixture(name="eventually", scope="session")
+def _eventually() -> Callable[..., Any]:
+    """The function `eventually`, for tests cannot import it from here."""
+    return eventually
+
+
+@pytest.fixture(name="violations", scope="session")
+def _violations() -> Callable[..., list[str]]:
+    """The function `violations`."""
+    return violations
+
+
+class Store(dict[str, Any]):
+    """A task state store: what a task notes for its later tries."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Note something, as JSON, for that is what Airflow keeps."""
+        self[key] = json.loads(json.dumps(value))
+
+
+class TaskInstance:
+    """As much of a task instance as an operator sees."""
+
+    max_tries = 0
+    try_number = 1
+
+    def __init__(self) -> None:
+        self.xcoms: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Publish something, as JSON."""
+        self.xcoms[key] = json.loads(json.dumps(value))
+
+
+@pytest.fixture
+def context() -> dict[str, Any]:
+    """What Airflow hands to ``execute``."""
+    return {"ti": TaskInstance(), "task_state_store": Store()}
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalAws], None]:
+    """Let everything in this process that looks for an AWS find the given one, and look often."""
+
+    def point(aws: LocalAws) -> None:
+        for name, value in aws.environment().items():
+            monkeypatch.setenv(name, value)
+
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__POLL_INTERVAL", "0.2")
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__DESCRIBE_CALLS_PER_SECOND", "50")
+    return point

@@ -1,0 +1,576 @@
+"""BatchJobOperator against the local AWS: started once, waited for, understood, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+from airflow_jobflow import exceptions
+from airflow_jobflow.local import Faults
+from airflow_jobflow.operators import submission
+from airflow_jobflow.operators.batch import BatchJobOperator
+from airflow_jobflow.triggers.job import JobTrigger
+
+ANY = object()
+
+
+@pytest.fixture
+def task(kit: Any, here: Callable[[Any], None]) -> Callable[..., BatchJobOperator]:
+    """Make an operator for the test's queue that waits here, unless told otherwise."""
+    here(kit.aws)
+
+    def make(script: str = "true", **parameters: Any) -> BatchJobOperator:
+        if "job_definition" not in parameters:
+            parameters["job_definition"] = kit.define(["sh", "-c", script])
+        defaults = {"task_id": "t", "job_name": "hello", "job_queue": kit.queue, "aws_conn_id": None}
+        return BatchJobOperator(**{**defaults, "deferrable": False, **parameters})
+
+    return make
+
+
+def run(trigger: JobTrigger) -> dict[str, Any]:
+    """Run a trigger as Airflow does: made anew from what it serialized to, elsewhere."""
+    path, arguments = trigger.serialize()
+    assert path == "airflow_jobflow.triggers.job.JobTrigger"
+    again = JobTrigger(**json.loads(json.dumps(arguments)))
+
+    async def first() -> Any:
+        async for event in again.run():
+            return event.payload
+        raise AssertionError("the trigger fired no event")
+
+    payload: dict[str, Any] = json.loads(json.dumps(asyncio.run(first())))
+    return payload
+
+
+def jobs_of(kit: Any, queue: str | None = None) -> list[str]:
+    """The ids of all jobs ever submitted to a queue."""
+    answer = kit.batch.list_jobs(jobQueue=queue or kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}])
+    return [job["jobId"] for job in answer["jobSummaryList"]]
+
+
+# How it goes.
+
+
+def test_a_job_runs_and_its_outcome_is_returned(kit: Any, task: Any, context: Any) -> None:
+    """The outcome has the shape that DAGs read."""
+    outcome = task("echo hi").execute(context)
+    described = kit.look(outcome["job_id"])
+    assert outcome == json.loads(json.dumps(outcome))
+    assert outcome.pop("log") == {"group": "/aws/batch/job", "stream": described["container"]["logStreamName"]}
+    assert outcome.pop("name").startswith("hello-")
+    assert outcome.pop("created_at") < outcome.pop("started_at") < outcome.pop("stopped_at")
+    assert outcome == {
+        "service": "batch",
+        "job_id": described["jobId"],
+        "state": "SUCCEEDED",
+        "status": "SUCCEEDED",
+        "reason": "Essential container in task exited",
+        "exit_code": 0,
+        "console_url": f"https://console.aws.amazon.com/batch/home?region=us-east-1#jobs/detail/{described['jobId']}",
+        "array": None,
+    }
+
+
+def test_a_deferred_job_ends_the_same_way(kit: Any, task: Any, context: Any, gate: Any) -> None:
+    """By way of the triggerer, whose trigger knows all there is to know."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    assert deferred.value.timeout is None
+    gate.touch()
+    outcome = getattr(operator, deferred.value.method_name)(context, run(deferred.value.trigger))
+    assert (outcome["state"], outcome["exit_code"]) == ("SUCCEEDED", 0)
+    assert jobs_of(kit) == [outcome["job_id"]]
+
+
+def test_a_job_that_is_over_at_the_first_look_is_not_waited_for(
+    kit: Any, task: Any, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deferral would cost a worker process and a round trip."""
+    operator = task("true", deferrable=True)
+    monkeypatch.setattr(operator, "first_look", _after_the_end(kit, operator.first_look))
+    assert operator.execute(context)["state"] == "SUCCEEDED"
+
+
+def _after_the_end(kit: Any, look: Callable[..., Any]) -> Callable[..., Any]:
+    def first_look(context: Any, job_ids: list[str]) -> Any:
+        for job_id in job_ids:
+            kit.wait(job_id)
+        return look(context, job_ids)
+
+    return first_look
+
+
+def test_not_waiting_returns_what_was_started(kit: Any, task: Any, context: Any) -> None:
+    """For a sensor to wait on."""
+    outcome = task("true", wait_for_completion=False).execute(context)
+    assert outcome["state"] == "SUBMITTED"
+    assert kit.wait(outcome["job_id"])["status"] == "SUCCEEDED"
+
+
+def test_the_job_is_noted_before_it_is_waited_for(task: Any, context: Any) -> None:
+    """What is needed to find it again: nonce, attempt, max_tries, and the id."""
+    outcome = task().execute(context)
+    noted = context["task_state_store"]["jobflow"]
+    assert noted["job_id"] == outcome["job_id"]
+    assert outcome["name"] == f"hello-{noted['nonce']}"
+    assert (noted["attempt"], noted["max_tries"]) == (1, 0)
+
+
+def test_the_buttons_work_from_the_start(task: Any, context: Any, gate: Any) -> None:
+    """Links are kept before the deferral; the log's as soon as it is known."""
+    with pytest.raises(TaskDeferred):
+        task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True).execute(context)
+    xcoms = context["ti"].xcoms
+    assert "/batch/home?region=us-east-1#jobs/detail/" in xcoms["_link_BatchJobLink"]
+    assert "#queues/detail/arn:aws:batch" in xcoms["_link_BatchJobQueueLink"]
+    assert "#job-definition/detail/arn:aws:batch" in xcoms["_link_BatchJobDefinitionLink"]
+
+
+def test_no_xcoms_where_none_are_wanted(task: Any, context: Any) -> None:
+    """do_xcom_push=False holds for links too."""
+    task(do_xcom_push=False).execute(context)
+    assert context["ti"].xcoms == {}
+
+
+def test_all_of_submit_job_reaches_the_job(kit: Any, task: Any, context: Any) -> None:
+    """Parameters, overrides, tags and retries arrive; what was not said does not."""
+    definition = kit.define(["sh", "-c", "echo $0 $WHO", "Ref::word"], parameters={"word": "bye"})
+    outcome = task(
+        job_definition=definition,
+        parameters={"word": "hello"},
+        container_overrides={"environment": [{"name": "WHO", "value": "you"}]},
+        retry_strategy={"attempts": 2},
+        attempt_timeout=90,
+        tags={"team": "a"},
+    ).execute(context)
+    job = kit.look(outcome["job_id"])
+    assert kit.output(outcome["job_id"]) == ["hello you"]
+    assert (job["retryStrategy"]["attempts"], job["timeout"]["attemptDurationSeconds"]) == (2, 90)
+    assert job["tags"]["team"] == "a"
+
+
+def test_each_change_of_state_is_one_line(
+    kit: Any, task: Any, context: Any, gate: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A log that repeats itself is not read; array progress is part of it."""
+    script = f'[ "$AWS_BATCH_JOB_ARRAY_INDEX" = 0 ] && exit 1; while [ ! -e {gate} ]; do sleep 0.02; done'
+    operator = task(script, array_size=3, deferrable=True, raise_on_failure=False)
+    with caplog.at_level(logging.INFO):
+        with pytest.raises(TaskDeferred) as deferred:
+            operator.execute(context)
+        job_id = context["task_state_store"]["jobflow"]["job_id"]
+        kit.eventually(lambda: kit.look(job_id)["arrayProperties"]["statusSummary"].get("FAILED") == 1)
+        asyncio.run(_open_after_a_while(deferred.value.trigger, gate))
+    lines = [r.getMessage().partition(f"{job_id}: ")[2] for r in caplog.records if f"{job_id}: " in r.getMessage()]
+    assert "PENDING 1/3 done, 1 failed" in lines
+    assert lines[-1] == "FAILED 3/3 done, 1 failed"
+    assert len(lines) == len(set(lines))
+
+
+async def _open_after_a_while(trigger: JobTrigger, gate: Any) -> None:
+    """Let the trigger look several times while nothing changes, then let the job go on."""
+    waiting = asyncio.create_task(trigger.wait())
+    await asyncio.sleep(1)
+    gate.touch()
+    await waiting
+
+
+# How it fails.
+
+
+def test_a_failed_job_says_all_a_person_needs(task: Any, context: Any) -> None:
+    """Job, attempt, exit code, reason, diagnosis, log lines, console."""
+    with pytest.raises(exceptions.JobFailed) as error:
+        task("echo one; echo two >&2; exit 3", number_logs_exception=1).execute(context)
+    outcome = error.value.outcome
+    assert isinstance(outcome, dict)
+    assert str(error.value).splitlines() == [
+        f"Batch job {outcome['name']} ({outcome['job_id']}) failed on attempt 1 of 1 with exit code 3.",
+        "Why: The command itself ended with an error. The last log lines are where to look first.",
+        "AWS says: Essential container in task exited",
+        "Last lines of the log:",
+        "  | two",
+        f"Console: {outcome['console_url']}",
+    ]
+    assert error.value.diagnosis
+    assert error.value.diagnosis.cause == "command_failed"
+
+
+def test_a_failed_job_is_returned_where_a_branch_chooses(task: Any, context: Any) -> None:
+    """raise_on_failure=False."""
+    outcome = task("exit 3", raise_on_failure=False).execute(context)
+    assert (outcome["state"], outcome["exit_code"]) == ("FAILED", 3)
+
+
+def test_a_failed_array_names_the_indexes_and_the_first_reasons(task: Any, context: Any) -> None:
+    """And shows the first failed child's log."""
+    script = 'case $AWS_BATCH_JOB_ARRAY_INDEX in 1|2|4) echo "no $AWS_BATCH_JOB_ARRAY_INDEX"; exit 7;; esac'
+    with pytest.raises(exceptions.JobFailed) as error:
+        task(script, array_size=5).execute(context)
+    text = str(error.value)
+    assert "Failed children: 3 of 5: 1-2,4" in text
+    assert "[1] on attempt 1 of 1 with exit code 7: The command itself ended with an error" in text
+    assert "Last lines of the log of [1]:\n  | no 1" in text
+    assert isinstance(error.value.outcome, dict)
+    assert error.value.outcome["array"] == {"size": 5, "succeeded": 2, "failed": 3, "failed_indexes": [1, 2, 4]}
+
+
+@pytest.mark.parametrize("tolerance", [{"tolerated_failure_count": 1}, {"tolerated_failure_percentage": "20"}])
+def test_tolerated_failures_are_a_success(task: Any, context: Any, tolerance: dict[str, Any]) -> None:
+    """With the failed indexes in the outcome."""
+    script = '[ "$AWS_BATCH_JOB_ARRAY_INDEX" != 2 ]'
+    outcome = task(script, array_size=5, **tolerance).execute(context)
+    assert outcome["state"] == "SUCCEEDED"
+    assert outcome["status"] == "FAILED"
+    assert outcome["array"] == {"size": 5, "succeeded": 4, "failed": 1, "failed_indexes": [2]}
+
+
+def test_one_failure_too_many_is_not_tolerated(task: Any, context: Any) -> None:
+    """The tolerance is a bound."""
+    script = '[ "$AWS_BATCH_JOB_ARRAY_INDEX" -gt 1 ]'
+    with pytest.raises(exceptions.JobFailed):
+        task(script, array_size=4, tolerated_failure_count=1).execute(context)
+
+
+INTERRUPTIONS = {
+    "spot_reclaimed": {"status_reason": "Host EC2 (instance i-0abc) terminated."},
+    "out_of_memory": {
+        "status_reason": "Essential container in task exited",
+        "container_reason": "OutOfMemoryError: Container killed due to memory usage",
+        "exit_code": 137,
+    },
+}
+
+
+@pytest.mark.parametrize("cause", INTERRUPTIONS)
+def test_what_happens_to_a_running_job_is_diagnosed(kit: Any, task: Any, context: Any, cause: str, gate: Any) -> None:
+    """From what AWS says to what to do."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    job_id = context["task_state_store"]["jobflow"]["job_id"]
+    kit.wait(job_id, "RUNNING")
+    kit.aws.interrupt(job_id, **INTERRUPTIONS[cause])
+    with pytest.raises(exceptions.JobFailed) as error:
+        operator.execute_complete(context, run(deferred.value.trigger))
+    assert error.value.diagnosis
+    assert error.value.diagnosis.cause == cause
+
+
+@pytest.mark.parametrize(
+    ("cause", "definition"),
+    [
+        ("image_not_pulled", {"containerProperties": {"image": "missing/image:1"}}),
+        ("command_not_found", {"command": ["no-such-command"]}),
+        ("command_not_run", {"command": ["sh", "-c", "no-such-command"]}),
+    ],
+)
+def test_a_job_that_cannot_run_is_diagnosed(
+    kit: Any, task: Any, context: Any, cause: str, definition: dict[str, Any]
+) -> None:
+    """Configuration is not the command's fault."""
+    with pytest.raises(exceptions.JobFailed) as error:
+        task(job_definition=kit.define(**definition)).execute(context)
+    assert error.value.diagnosis
+    assert error.value.diagnosis.cause == cause
+
+
+def test_a_job_that_somebody_else_ends_is_stopped_not_failed(kit: Any, task: Any, context: Any, gate: Any) -> None:
+    """Who stopped it, and why, is what there is to know."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    job_id = context["task_state_store"]["jobflow"]["job_id"]
+    kit.wait(job_id, "RUNNING")
+    kit.batch.terminate_job(jobId=job_id, reason="Not needed any more")
+    with pytest.raises(exceptions.JobStopped, match="was stopped.*\n.*\n.*Not needed any more"):
+        operator.execute_complete(context, run(deferred.value.trigger))
+
+
+def test_a_parent_ended_with_children_running_is_stopped_not_failed(
+    kit: Any, task: Any, context: Any, gate: Any
+) -> None:
+    """Tolerances are for failures, not for this."""
+    script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
+    operator = task(script, array_size=2, deferrable=True, tolerated_failure_percentage=100)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    job_id = context["task_state_store"]["jobflow"]["job_id"]
+    kit.batch.terminate_job(jobId=job_id, reason="Not needed any more")
+    with pytest.raises(exceptions.JobStopped, match="Not needed any more"):
+        operator.execute_complete(context, run(deferred.value.trigger))
+
+
+def test_a_definition_that_vanishes_after_the_submit_changes_nothing(kit: Any, task: Any, context: Any) -> None:
+    """Batch keeps what a job was made from."""
+    definition = kit.define(["sh", "-c", "sleep 0.3"])
+    operator = task(job_definition=definition, deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    kit.batch.deregister_job_definition(jobDefinition=definition)
+    assert operator.execute_complete(context, run(deferred.value.trigger))["state"] == "SUCCEEDED"
+
+
+# How it is refused.
+
+
+def test_a_definition_that_has_vanished_is_refused(kit: Any, task: Any, context: Any) -> None:
+    """Nothing is started, and a retry would be refused as well."""
+    definition = kit.define()
+    kit.batch.deregister_job_definition(jobDefinition=definition)
+    with pytest.raises(exceptions.SubmissionRefused, match="nothing was started"):
+        task(job_definition=definition).execute(context)
+    assert jobs_of(kit) == []
+
+
+@pytest.mark.parametrize("parameter", ["job_queue", "job_definition"])
+def test_what_does_not_exist_is_refused(kit: Any, task: Any, context: Any, parameter: str) -> None:
+    """With AWS's words, and without a retry."""
+    with pytest.raises(exceptions.SubmissionRefused, match="nowhere") as error:
+        task(**{parameter: "nowhere"}).execute(context)
+    assert isinstance(error.value, AirflowFailException)
+    assert jobs_of(kit) == []
+
+
+def test_bad_input_starts_nothing(kit: Any, task: Any, context: Any) -> None:
+    """Checks come before the submit."""
+    with pytest.raises(exceptions.InvalidParameter, match="array_size=1"):
+        task(array_size=1).execute(context)
+    assert jobs_of(kit) == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        (["AWS_DEFAULT_REGION", "AWS_REGION"], "You must specify a region"),
+        (["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], "Unable to locate credentials"),
+    ],
+)
+def test_no_credentials_or_no_region_is_said_so(
+    task: Any, context: Any, monkeypatch: pytest.MonkeyPatch, missing: list[str], words: str
+) -> None:
+    """Nothing is started."""
+    operator = task()
+    for name in missing:
+        monkeypatch.delenv(name)
+    with pytest.raises(exceptions.SubmissionRefused, match=words):
+        operator.execute(context)
+
+
+def test_a_connection_that_does_not_exist_is_named(task: Any, context: Any) -> None:
+    """Nothing is started with whatever credentials lie about."""
+    with pytest.raises(exceptions.SubmissionRefused, match="aws_conn_id='nowhere': Airflow has no connection"):
+        task(aws_conn_id="nowhere").execute(context)
+
+
+# Started once.
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look for lost submits without waiting for AWS to show them."""
+    monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0))
+    monkeypatch.setattr(submission, "pause", lambda _: 0.0)
+
+
+@pytest.fixture
+def own_task(own_kit: Any, here: Callable[[Any], None], no_pause: None) -> Callable[..., BatchJobOperator]:
+    """An operator on a local AWS of the test's own, for faults."""
+    here(own_kit.aws)
+
+    def make(**parameters: Any) -> BatchJobOperator:
+        defaults = {"task_id": "t", "job_name": "hello", "job_queue": own_kit.queue, "aws_conn_id": None}
+        return BatchJobOperator(
+            **{**defaults, "job_definition": own_kit.define(), "deferrable": False, **parameters}
+        )
+
+    return make
+
+
+def test_a_submit_whose_answer_is_lost_starts_one_job(own_kit: Any, own_task: Any, context: Any) -> None:
+    """It is found by its name, not made again."""
+    operator = own_task()
+    own_kit.aws.set_faults(Faults(actions=("SubmitJob",), lose_answers=1))
+    outcome = operator.execute(context)
+    assert outcome["state"] == "SUCCEEDED"
+    assert jobs_of(own_kit) == [outcome["job_id"]]
+    assert own_kit.aws.calls["batch.SubmitJob"] == 1
+
+
+def test_a_submit_that_did_not_arrive_is_made_again(own_kit: Any, own_task: Any, context: Any) -> None:
+    """Looked for first, then submitted once more."""
+    operator = own_task()
+    own_kit.aws.set_faults(Faults(actions=("SubmitJob",), error_every=2))
+    own_kit.submit()
+    outcome = operator.execute(context)
+    assert outcome["state"] == "SUCCEEDED"
+    assert [job for job in jobs_of(own_kit) if own_kit.look(job)["jobName"] == outcome["name"]] == [outcome["job_id"]]
+
+
+def test_a_throttled_submit_is_made_again(own_kit: Any, own_task: Any, context: Any) -> None:
+    """Throttling is no reason to fail."""
+    operator = own_task()
+    own_kit.aws.set_faults(Faults(actions=("SubmitJob",), calls_per_second=20))
+    for _ in range(20):
+        own_kit.submit()
+    assert operator.execute(context)["state"] == "SUCCEEDED"
+
+
+def test_a_submit_that_cannot_be_looked_up_is_not_made_again(own_kit: Any, own_task: Any, context: Any) -> None:
+    """A second job would be worse than an error that says what is not known."""
+    operator = own_task()
+    own_kit.aws.set_faults(Faults(actions=("SubmitJob", "ListJobs"), drop_every=1))
+    with pytest.raises(exceptions.SubmissionError, match="may have been started") as error:
+        operator.execute(context)
+    assert not isinstance(error.value, exceptions.SubmissionRefused)
+    assert own_kit.aws.calls["batch.SubmitJob"] == 1
+
+
+def test_without_durability_the_name_is_sent_as_it_is(kit: Any, task: Any, context: Any) -> None:
+    """And nothing is looked up."""
+    assert task(durable=False).execute(context)["name"] == "hello"
+
+
+def test_the_longest_name_leaves_room_for_the_token(task: Any, context: Any) -> None:
+    """Shortened, still unique, and within the rule."""
+    name = task(job_name="x" * 128).execute(context)["name"]
+    assert len(name) == 128
+    assert name[:119] == "x" * 119
+
+
+# Deadlines.
+
+
+def test_a_job_past_its_deadline_is_stopped(kit: Any, task: Any, context: Any, gate: Any) -> None:
+    """How far it came is said; the job runs no more."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=1)
+    with pytest.raises(exceptions.JobTimedOut, match=r"within job_timeout=1: last seen RUNNING\. It was stopped"):
+        operator.execute(context)
+    [job_id] = jobs_of(kit)
+    assert kit.wait(job_id)["statusReason"] == "Airflow: the deadline of the task has passed"
+
+
+def test_a_job_past_its_deadline_is_left_where_told_so(kit: Any, task: Any, context: Any, gate: Any) -> None:
+    """cancel_on_timeout=False."""
+    script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
+    with pytest.raises(exceptions.JobTimedOut, match="left running"):
+        task(script, job_timeout=0.5, cancel_on_timeout=False).execute(context)
+    [job_id] = jobs_of(kit)
+    gate.touch()
+    assert kit.wait(job_id)["status"] == "SUCCEEDED"
+
+
+def test_a_job_that_ended_while_the_deadline_passed_has_ended(kit: Any, task: Any, context: Any) -> None:
+    """No triggerer may have lived to see it in time."""
+    operator = task("exit 0")
+    job_id = kit.submit(jobDefinition=operator.job_definition)
+    kit.wait(job_id)
+    event = {"job_ids": [job_id], "jobs": {}, "errors": {}, "limit": "deadline"}
+    assert operator.execute_complete(context, event)["state"] == "SUCCEEDED"
+
+
+def test_a_job_that_never_leaves_the_queue_is_stuck(
+    kit: Any, task: Any, context: Any, disabled_queue: str
+) -> None:
+    """And is stopped, with what to look at."""
+    operator = task(job_queue=disabled_queue, queued_timeout=0.5)
+    with pytest.raises(exceptions.JobStuck, match=r"queued_timeout=0\.5: last seen RUNNABLE") as error:
+        operator.execute(context)
+    assert "compute environments" in str(error.value)
+    [job_id] = jobs_of(kit, disabled_queue)
+    assert kit.wait(job_id)["status"] == "FAILED"
+
+
+def test_a_job_that_has_left_the_queue_is_not_stuck(task: Any, context: Any) -> None:
+    """queued_timeout ends with the queue."""
+    assert task("sleep 1.5", queued_timeout=1).execute(context)["state"] == "SUCCEEDED"
+
+
+def test_a_deferral_that_airflow_ends_ends_as_timed_out(kit: Any, task: Any, context: Any, gate: Any) -> None:
+    """The net for when no triggerer lives: the job is found by what was noted, and stopped."""
+    from airflow.models.trigger import TriggerFailureReason
+
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True, job_timeout=600)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    assert deferred.value.timeout.total_seconds() > 600
+    with pytest.raises(exceptions.JobTimedOut, match="It was stopped"):
+        operator.resume_execution("__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context)
+    [job_id] = jobs_of(kit)
+    assert kit.wait(job_id)["status"] == "FAILED"
+
+
+def test_the_execution_timeout_counts_where_it_comes_first(task: Any) -> None:
+    """It does not fire during a deferral by itself."""
+    from datetime import timedelta
+
+    operator = task(execution_timeout=timedelta(seconds=5), job_timeout=60)
+    assert min(operator._deadlines().items(), key=lambda item: item[1]) == ("execution_timeout", 5)
+
+
+# Killed.
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+def test_a_killed_worker_stops_its_job_unless_told_otherwise(
+    kit: Any, task: Any, context: Any, gate: Any, cancel: bool
+) -> None:
+    """cancel_on_kill."""
+    script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
+    operator = task(script, wait_for_completion=False, cancel_on_kill=cancel)
+    job_id = operator.execute(context)["job_id"]
+    operator.on_kill()
+    gate.touch()
+    assert kit.wait(job_id)["status"] == ("FAILED" if cancel else "SUCCEEDED")
+
+
+class DeferredTask:
+    """As much of a task instance as a trigger sees."""
+
+    id, dag_id, task_id, run_id, map_index, try_number = "i", "d", "t", "r", -1, 1
+
+
+@pytest.mark.parametrize(("state", "stops"), [("failed", True), ("deferred", False), (None, True)])
+def test_a_trigger_stops_its_job_only_where_a_person_acted(
+    kit: Any, task: Any, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, state: str | None, stops: bool
+) -> None:
+    """A triggerer that was frozen calls on_kill too, for tasks that are deferred still."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    trigger: Any = deferred.value.trigger
+    trigger._task_instance = DeferredTask()
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"r": {"t": state}} if state else {})
+    asyncio.run(trigger.on_kill())
+    gate.touch()
+    job_id = context["task_state_store"]["jobflow"]["job_id"]
+    assert kit.wait(job_id)["status"] == ("FAILED" if stops else "SUCCEEDED")
+
+
+def test_a_cancelled_trigger_stops_nothing(kit: Any, task: Any, context: Any, gate: Any) -> None:
+    """A triggerer restarts, or hands its triggers to another."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    trigger: Any = deferred.value.trigger
+
+    async def cancel() -> None:
+        waiting = asyncio.create_task(trigger.wait())
+        await asyncio.sleep(0.5)
+        waiting.cancel()
+        await asyncio.gather(waiting, trigger.cleanup(), return_exceptions=True)
+
+    asyncio.run(cancel())
+    job_id = context["task_state_store"]["jobflow"]["job_id"]
+    assert kit.look(job_id)["status"] == "RUNNING"
+    gate.touch()
+    assert operator.execute_complete(context, run(trigger))["state"] == "SUCCEEDED"

@@ -1,0 +1,241 @@
+"""Batch's calls about jobs: what they answer, and what they refuse."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from airflow_jobflow.local.samples import register_definition
+
+
+def listed(kit: Any, **request: Any) -> list[str]:
+    """Ids of one ListJobs answer."""
+    return [job["jobId"] for job in kit.batch.list_jobs(**request)["jobSummaryList"]]
+
+
+def refusal(kit: Any) -> Any:
+    """The exception with which Batch refuses."""
+    return kit.batch.exceptions.ClientException
+
+
+def test_describe_leaves_out_what_it_does_not_know(kit: Any) -> None:
+    """Unknown ids, also of children that do not exist, are silently missing."""
+    job_id = kit.submit()
+    asked = [str(uuid.uuid4()), job_id, f"{job_id}:3"]
+    assert [job["jobId"] for job in kit.batch.describe_jobs(jobs=asked)["jobs"]] == [job_id]
+
+
+def test_describe_refuses_more_than_a_hundred_ids(kit: Any) -> None:
+    """A hundred are answered."""
+    ids = [str(uuid.uuid4()) for _ in range(101)]
+    assert kit.batch.describe_jobs(jobs=ids[:100])["jobs"] == []
+    with pytest.raises(refusal(kit), match="Maximum number of jobs supported is  100"):
+        kit.batch.describe_jobs(jobs=ids)
+
+
+def test_describe_refuses_an_empty_list(kit: Any) -> None:
+    """No ids is not all ids."""
+    with pytest.raises(refusal(kit)):
+        kit.batch.describe_jobs(jobs=[])
+
+
+@pytest.mark.parametrize("malformed", ["", "one two", "arn:aws:batch:us-east-1:1:job/x", "x:y", "ä"])
+def test_one_malformed_id_fails_the_whole_call(kit: Any, malformed: str) -> None:
+    """Also for the good ids beside it."""
+    with pytest.raises(refusal(kit), match="is not supported pattern"):
+        kit.batch.describe_jobs(jobs=[kit.submit(), malformed])
+
+
+def test_describe_shows_what_was_asked_for(kit: Any) -> None:
+    """What was submitted comes back, and arrays count."""
+    first = kit.submit()
+    job = kit.look(
+        kit.submit(
+            tags={"a": "b"},
+            propagateTags=True,
+            shareIdentifier="mine",
+            schedulingPriorityOverride=3,
+            dependsOn=[{"jobId": first}],
+            retryStrategy={"attempts": 2, "evaluateOnExit": [{"onExitCode": "1", "action": "RETRY"}]},
+            timeout={"attemptDurationSeconds": 99},
+            arrayProperties={"size": 2},
+        )
+    )
+    assert job["tags"] == {"a": "b"}
+    assert job["propagateTags"] is True
+    assert job["shareIdentifier"] == "mine"
+    assert job["schedulingPriority"] == 3
+    assert job["dependsOn"] == [{"jobId": first}]
+    assert job["retryStrategy"]["evaluateOnExit"] == [{"onExitCode": "1", "action": "RETRY"}]
+    assert job["timeout"] == {"attemptDurationSeconds": 99}
+    assert job["arrayProperties"]["size"] == 2
+    assert kit.batch.list_tags_for_resource(resourceArn=job["jobArn"])["tags"] == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({"jobName": "-x"}, "Job name should match valid pattern"),
+        ({"jobName": "x" * 129}, "Job name should match valid pattern"),
+        ({"jobName": "a b"}, "Job name should match valid pattern"),
+        ({"jobQueue": "nowhere"}, "JobQueue nowhere not found"),
+        ({"jobDefinition": "none"}, "JobDefinition name none does not exist or is not in ACTIVE status"),
+        ({"jobDefinition": "arn:aws:batch:us-east-1:1:job-definition/none:1"}, "none:1 not found"),
+        ({"arrayProperties": {"size": 1}}, "Array size"),
+        ({"arrayProperties": {"size": 10_001}}, "Array size"),
+        ({"retryStrategy": {"attempts": 0}}, "between 1 and 10"),
+        ({"retryStrategy": {"attempts": 11}}, "between 1 and 10"),
+        ({"retryStrategy": {"evaluateOnExit": []}}, "RetryAttempts must be provided with retry strategy"),
+        ({"retryStrategy": {"attempts": 1, "evaluateOnExit": [{"action": "EXIT"}] * 6}}, "more than 5"),
+        ({"timeout": {"attemptDurationSeconds": 59}}, "at least 60 seconds"),
+        ({"dependsOn": [{"jobId": "x"}] * 21}, "more than 20 dependencies"),
+        ({"dependsOn": [{"jobId": "x"}]}, "x does not exist"),
+        ({"dependsOn": [{"type": "SEQUENTIAL"}]}, "only valid for array jobs"),
+        ({"dependsOn": [{"type": "N_TO_N"}], "arrayProperties": {"size": 2}}, "jobId is required"),
+        ({"parameters": {"x": "y" * 31_000}}, "Job size must be less than 30 KiB, got 30 KiB"),
+        ({"nodeOverrides": {"numNodes": 2}}, "runs single-container jobs only"),
+        ({"eksPropertiesOverride": {}}, "runs single-container jobs only"),
+    ],
+)
+def test_submit_refuses(kit: Any, request_: dict[str, Any], said: str) -> None:
+    """What Batch refuses is refused before anything is created, in its words where they are known."""
+    with pytest.raises(refusal(kit), match=said):
+        kit.submit(**request_)
+    assert (
+        kit.batch.list_jobs(jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}])[
+            "jobSummaryList"
+        ]
+        == []
+    )
+
+
+@pytest.mark.parametrize("name", ["x", "7", "A_b-c", "x" * 128])
+def test_submit_takes_every_good_name(kit: Any, name: str) -> None:
+    """One character is a name too."""
+    assert kit.look(kit.submit(jobName=name))["jobName"] == name
+
+
+def test_submit_takes_arns_revisions_and_names(kit: Any) -> None:
+    """A name alone is its newest active revision."""
+    first = kit.define(["echo", "1"])
+    name = first.rsplit("/", 1)[1].split(":")[0]
+    second = register_definition(kit.batch, name, ["echo", "2"])
+    assert kit.look(kit.submit(jobDefinition=name))["jobDefinition"] == second
+    assert kit.look(kit.submit(jobDefinition=f"{name}:1"))["jobDefinition"] == first
+    kit.batch.deregister_job_definition(jobDefinition=second)
+    assert kit.look(kit.submit(jobDefinition=name))["jobDefinition"] == first
+    with pytest.raises(refusal(kit)):
+        kit.submit(jobDefinition=second)
+
+
+def test_disabled_queue_takes_no_jobs(kit: Any) -> None:
+    """A queue, unlike its compute environment, refuses when it is disabled."""
+    kit.batch.update_job_queue(jobQueue=kit.queue, state="DISABLED")
+    with pytest.raises(refusal(kit), match="not in ENABLED state"):
+        kit.submit()
+
+
+def test_list_wants_exactly_one_scope(kit: Any) -> None:
+    """A queue, an array or a multi-node job."""
+    for scope in ({}, {"jobQueue": kit.queue, "arrayJobId": "x"}):
+        with pytest.raises(refusal(kit), match="Exactly one"):
+            kit.batch.list_jobs(**scope)
+
+
+def test_list_shows_running_jobs_only_unless_asked(kit: Any) -> None:
+    """A status asks for another one."""
+    ended, running = kit.submit(), kit.sh("sleep 60")
+    kit.wait(ended)
+    kit.wait(running, "RUNNING")
+    assert listed(kit, jobQueue=kit.queue) == [running]
+    assert listed(kit, jobQueue=kit.queue, jobStatus="SUCCEEDED") == [ended]
+    kit.batch.terminate_job(jobId=running, reason="test")
+
+
+def test_list_by_name_ignores_status_and_case_and_is_newest_first(kit: Any) -> None:
+    """What was started before can be found by its name, whatever became of it."""
+    ids = [kit.submit(jobName=name) for name in ("Find-1", "other", "find-2")]
+    kit.wait(ids[0])
+    assert listed(kit, jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["FIND-*"]}]) == [
+        ids[2],
+        ids[0],
+    ]
+    assert listed(
+        kit, jobQueue=kit.queue, jobStatus="PENDING", filters=[{"name": "JOB_NAME", "values": ["find-1"]}]
+    ) == [ids[0]]
+    assert listed(kit, jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["find"]}]) == []
+
+
+def test_list_of_a_queue_has_parents_and_that_of_an_array_children(kit: Any) -> None:
+    """The filter does not apply to children; their status does."""
+    job_id = kit.sh("test $AWS_BATCH_JOB_ARRAY_INDEX != 1", arrayProperties={"size": 3})
+    kit.wait(job_id)
+    every = [{"name": "JOB_NAME", "values": ["*"]}]
+    assert listed(kit, jobQueue=kit.queue, filters=every) == [job_id]
+    assert listed(kit, arrayJobId=job_id, jobStatus="FAILED") == [f"{job_id}:1"]
+    assert listed(kit, arrayJobId=job_id, jobStatus="SUCCEEDED", filters=every) == [
+        f"{job_id}:0",
+        f"{job_id}:2",
+    ]
+    (failed,) = kit.batch.list_jobs(arrayJobId=job_id, jobStatus="FAILED")["jobSummaryList"]
+    assert failed["container"]["exitCode"] == 1
+    assert failed["arrayProperties"] == {"index": 1}
+
+
+def test_list_comes_in_pages(kit: Any) -> None:
+    """Pages cover everything once, also when jobs come in between."""
+    job_id = kit.submit(arrayProperties={"size": 250})
+    kit.wait(job_id)
+    pages = kit.batch.get_paginator("list_jobs").paginate(arrayJobId=job_id, jobStatus="SUCCEEDED")
+    sizes = [len(page["jobSummaryList"]) for page in pages]
+    assert sizes == [100, 100, 50]
+    request = {"jobQueue": kit.queue, "filters": [{"name": "JOB_NAME", "values": ["page"]}], "maxResults": 2}
+    ids = [kit.submit(jobName="page") for _ in range(3)]
+    first = kit.batch.list_jobs(**request)
+    kit.submit(jobName="page")
+    second = kit.batch.list_jobs(**request, nextToken=first["nextToken"])
+    seen = [job["jobId"] for page in (first, second) for job in page["jobSummaryList"]]
+    assert seen == ids[::-1]
+    assert "nextToken" not in second
+
+
+@pytest.mark.parametrize(
+    "request_", [{"nextToken": "%"}, {"maxResults": 101}, {"filters": [{"name": "NONE", "values": ["x"]}]}]
+)
+def test_list_refuses(kit: Any, request_: dict[str, Any]) -> None:
+    """Tokens it did not give, pages over 100, filters there are not."""
+    with pytest.raises(refusal(kit)):
+        kit.batch.list_jobs(jobQueue=kit.queue, **request_)
+
+
+def test_jobs_without_a_compute_environment_wait_and_say_so_in_time(kit: Any, disabled_queue: str) -> None:
+    """Such a job is RUNNABLE for ever, and its reason comes to start with MISCONFIGURATION."""
+    job_id = kit.submit(jobQueue=disabled_queue)
+    kit.eventually(lambda: kit.look(job_id).get("statusReason", "").startswith("MISCONFIGURATION:"))
+    assert kit.look(job_id)["status"] == "RUNNABLE"
+
+
+def test_stuck_jobs_run_once_the_compute_environment_is_enabled(kit: Any, disabled_queue: str) -> None:
+    """MISCONFIGURATION is no verdict: the job may run yet."""
+    job_id = kit.submit(jobQueue=disabled_queue)
+    kit.eventually(lambda: "statusReason" in kit.look(job_id))
+    kit.batch.update_compute_environment(computeEnvironment=disabled_queue, state="ENABLED")
+    assert kit.wait(job_id)["status"] == "SUCCEEDED"
+
+
+def test_snapshot_lists_the_first_hundred_runnable_jobs(kit: Any, disabled_queue: str) -> None:
+    """In the order in which they became runnable."""
+    first = kit.submit(jobQueue=disabled_queue)
+    kit.submit(jobQueue=disabled_queue, arrayProperties={"size": 120})
+    front = kit.batch.get_job_queue_snapshot(jobQueue=disabled_queue)["frontOfQueue"]
+    assert len(front["jobs"]) == 100
+    assert front["jobs"][0]["jobArn"].endswith(first)
+    assert kit.batch.get_job_queue_snapshot(jobQueue=kit.queue)["frontOfQueue"]["jobs"] == []
+
+
+def test_regions_do_not_see_each_others_jobs(kit: Any) -> None:
+    """A job is found in its region only."""
+    elsewhere = kit.aws.client("batch", region_name="eu-central-1")
+    assert elsewhere.describe_jobs(jobs=[kit.submit()])["jobs"] == []

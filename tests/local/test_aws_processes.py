@@ -1,0 +1,161 @@
+"""Commands as local processes, without AWS."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_jobflow.local.processes import Command, Exit, Process, Processes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+PATIENCE = 20
+
+
+class Recorded:
+    """Work that records what it is told."""
+
+    def __init__(self, *argv: str, wanted: bool = True, **environment: str) -> None:
+        self.command = Command(argv, environment) if wanted else None
+        self.output: list[str] = []
+        self.process: Process | None = None
+        self.exit: Exit | None = None
+        self.begun, self.running, self.over = threading.Event(), threading.Event(), threading.Event()
+        self.wrote = threading.Event()
+
+    def begin(self) -> Command | None:
+        self.begun.set()
+        return self.command
+
+    def started(self, process: Process) -> None:
+        self.process = process
+        self.running.set()
+
+    def lines(self, lines: Sequence[str]) -> None:
+        self.output.extend(lines)
+        self.wrote.set()
+
+    def ended(self, exit: Exit) -> None:
+        self.exit = exit
+        self.over.set()
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    """Two slots."""
+    pool = Processes(2, lambda: {"BASE": "base"})
+    yield pool
+    pool.close()
+
+
+def finished(pool: Processes, work: Recorded) -> Recorded:
+    """Run work to its end."""
+    pool.put(work)
+    assert work.over.wait(PATIENCE)
+    return work
+
+
+def test_lines_arrive_whole_and_all(processes: Processes) -> None:
+    """Also bytes that are no UTF-8, carriage returns, empty lines and a last line without an end."""
+    work = finished(processes, Recorded("printf", r"one\r\n\n\377two\nlast"))
+    assert work.output == ["one", "", "�two", "last"]
+    assert work.exit == Exit(0)
+
+
+def test_much_output_arrives_in_order(processes: Processes) -> None:
+    """More than a pipe holds."""
+    work = finished(processes, Recorded("seq", "100000"))
+    assert work.output == [str(number) for number in range(1, 100_001)]
+
+
+def test_endless_line_is_cut(processes: Processes) -> None:
+    """A line longer than a log event is handed on in pieces."""
+    work = finished(processes, Recorded("sh", "-c", "head -c 1000000 /dev/zero | tr '\\0' x"))
+    assert "".join(work.output) == "x" * 1_000_000
+    assert len(work.output) > 1
+
+
+def test_lines_arrive_while_it_runs(processes: Processes) -> None:
+    """A log can be followed."""
+    work = Recorded("sh", "-c", "echo now; sleep 60")
+    processes.put(work)
+    assert work.wrote.wait(PATIENCE)
+    assert work.process is not None
+    work.process.stop()
+    assert work.over.wait(PATIENCE)
+    assert work.exit == Exit(137)
+
+
+def test_command_adds_to_the_environment(processes: Processes) -> None:
+    """The command's wins over the pool's; its home is its own."""
+    work = finished(processes, Recorded("sh", "-c", "echo $BASE $MINE; cd; pwd", BASE="mine", MINE="1"))
+    assert work.output[0] == "mine 1"
+    assert not Path(work.output[1]).exists()
+
+
+def test_program_is_looked_up_in_the_commands_own_path(processes: Processes, tmp_path: Path) -> None:
+    """A command may bring its PATH."""
+    script = tmp_path / "mine"
+    script.write_text("#!/bin/sh\necho found\n", encoding="utf-8")
+    script.chmod(0o755)
+    assert finished(processes, Recorded("mine", PATH=str(tmp_path))).output == ["found"]
+
+
+@pytest.mark.parametrize("name", ["no-such-program", "/no/such", "/etc/passwd"])
+def test_program_that_cannot_start_is_an_exit_without_a_code(processes: Processes, name: str) -> None:
+    """It never started, and says why."""
+    work = finished(processes, Recorded(name))
+    assert work.exit is not None
+    assert work.exit.code is None
+    assert name in (work.exit.error or "")
+    assert not work.running.is_set()
+
+
+def test_unwanted_work_takes_no_slot(processes: Processes) -> None:
+    """It is asked, and forgotten."""
+    unwanted = Recorded(wanted=False)
+    processes.put(unwanted)
+    finished(processes, Recorded("true"))
+    assert unwanted.begun.wait(PATIENCE)
+    assert not unwanted.over.is_set()
+
+
+def test_stop_kills_what_does_not_heed_sigterm(processes: Processes) -> None:
+    """After the grace."""
+    work = Recorded("sh", "-c", "trap '' TERM; echo up; while true; do sleep 0.1; done")
+    processes.put(work)
+    assert work.wrote.wait(PATIENCE)
+    assert work.process is not None
+    work.process.stop(grace=0.2)
+    work.process.stop(grace=600)
+    assert work.over.wait(PATIENCE)
+    assert work.exit == Exit(137)
+
+
+def test_failing_bookkeeping_does_not_cost_the_slot(processes: Processes) -> None:
+    """A callback that raises is logged; the slots go on."""
+
+    class Broken(Recorded):
+        def begin(self) -> Command | None:
+            raise RuntimeError("broken on purpose")
+
+    for _ in range(4):
+        processes.put(Broken())
+    assert finished(processes, Recorded("true")).exit == Exit(0)
+
+
+def test_close_forgets_what_waits(processes: Processes) -> None:
+    """What runs is killed, what waits never begins."""
+    running = [Recorded("sleep", "60") for _ in range(2)]
+    waiting = Recorded("true")
+    for work in [*running, waiting]:
+        processes.put(work)
+    for work in running:
+        assert work.running.wait(PATIENCE)
+    processes.close()
+    assert [work.exit for work in running] == [Exit(137)] * 2
+    assert not waiting.begun.is_set()

@@ -1,0 +1,221 @@
+"""The server: where it listens, what it leaves behind, what it needs of moto."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import moto
+import psutil
+import pytest
+from moto.batch.models import BatchBackend, ComputeEnvironment, JobDefinition, JobQueue
+from moto.core.base_backend import BackendDict
+from moto.events.models import EventsBackend, Rule
+from moto.logs.models import LogsBackend
+from moto.moto_server.werkzeug_app import MotoRequestHandler
+
+from airflow_jobflow.local import LocalAws, LocalAwsClient, samples
+from airflow_jobflow.local.samples import create_environment, create_queue, register_definition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SLEEPERS = "(setsid sleep {0} &); env -i /bin/sleep {0} & exec sleep {0}"
+"""A job that leaves a daemon and a child without environment behind."""
+
+
+def sleepers(seconds: str) -> list[int]:
+    """Ids of the processes that sleep for so long."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[1:] == [seconds] and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[str]]:
+    """A server in a process of its own, with the samples."""
+    command = [sys.executable, "-m", "airflow_jobflow.local", "--port", "0", "--samples"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        yield server
+        server.kill()
+
+
+def endpoint(process: subprocess.Popen[str]) -> str:
+    """Wait for the line that a server prints when it is ready."""
+    assert process.stdout is not None
+    ready = process.stdout.readline().strip()
+    assert ready.startswith("ready on http://127.0.0.1:")
+    return ready.removeprefix("ready on ")
+
+
+@pytest.mark.parametrize(
+    ("number", "seconds"), [(signal.SIGTERM, "86401"), (signal.SIGINT, "86402"), (signal.SIGKILL, "86403")]
+)
+def test_nothing_outlives_the_server(
+    process: subprocess.Popen[str], eventually: Any, number: signal.Signals, seconds: str
+) -> None:
+    """However it ends: no job, no child of a job, no daemon survives it."""
+    aws = LocalAwsClient(endpoint(process))
+    batch = aws.client("batch")
+    definition = register_definition(batch, "sleepers", ["sh", "-c", SLEEPERS.format(seconds)])
+    batch.submit_job(jobName="x", jobQueue="hello-world-queue", jobDefinition=definition)
+    eventually(lambda: len(sleepers(seconds)) == 3)
+    process.send_signal(number)
+    assert process.wait(20) == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+    eventually(lambda: not sleepers(seconds))
+
+
+def test_job_leaves_nothing_running_when_it_ends(kit: Any, eventually: Any) -> None:
+    """As a container's end is the end of everything in it, even of a daemon that holds its output open."""
+    kit.wait(kit.sh("setsid sleep 86404 & sleep 86404 & exit 0"))
+    eventually(lambda: not sleepers("86404"))
+
+
+def test_leaving_the_context_ends_the_jobs(eventually: Any) -> None:
+    """The context manager returns when its jobs are gone."""
+    with LocalAws() as aws:
+        batch = aws.client("batch")
+        create_environment(aws.client("iam"), batch, "local")
+        create_queue(batch, "queue")
+        definition = register_definition(batch, "x", ["sleep", "86405"])
+        batch.submit_job(jobName="x", jobQueue="queue", jobDefinition=definition)
+        eventually(lambda: sleepers("86405"))
+    assert not sleepers("86405")
+
+
+def test_samples_run(process: subprocess.Popen[str], eventually: Any) -> None:
+    """The three sample definitions do what the sample DAGs expect; provisioning twice changes nothing."""
+    url = endpoint(process)
+    samples.provision(url)
+    aws = LocalAwsClient(url)
+    batch, logs = aws.client("batch"), aws.client("logs")
+    assert len(batch.describe_job_definitions()["jobDefinitions"]) == len(samples.DEFINITIONS)
+    assert len(batch.describe_job_queues()["jobQueues"]) == len(samples.QUEUES)
+
+    def run(queue: str, definition: str, **request: Any) -> dict[str, Any]:
+        job_id = batch.submit_job(jobName="x", jobQueue=queue, jobDefinition=definition, **request)["jobId"]
+
+        def ended() -> dict[str, Any] | None:
+            (job,) = batch.describe_jobs(jobs=[job_id])["jobs"]
+            return job if job["status"] in ("SUCCEEDED", "FAILED") else None
+
+        return dict(eventually(ended))
+
+    def output(job_id: str) -> list[str]:
+        (job,) = batch.describe_jobs(jobs=[job_id])["jobs"]
+        stream = job["container"]["logStreamName"]
+        events = logs.get_log_events(logGroupName="/aws/batch/job", logStreamName=stream)["events"]
+        return [event["message"] for event in events]
+
+    assert output(run("hello-world-queue", "hello-world")["jobId"]) == ["Hello world"]
+    array = {"arrayProperties": {"size": 7}}
+    colors = run("print-color-queue", "print-color", **array)
+    assert colors["status"] == "SUCCEEDED"
+    assert [output(f"{colors['jobId']}:{index}") for index in range(7)] == [[each] for each in samples.COLORS]
+    failing = run("print-color-queue", "print-color-failing", **array)
+    assert failing["arrayProperties"]["statusSummary"] == {
+        **dict.fromkeys(failing["arrayProperties"]["statusSummary"], 0),
+        "SUCCEEDED": 6,
+        "FAILED": 1,
+    }
+    assert output(f"{failing['jobId']}:3") == ["No ink left for GREEN"]
+
+
+def test_it_listens_on_loopback_only_unless_told_otherwise() -> None:
+    """It executes what it is sent, so nobody else may send."""
+    with pytest.raises(ValueError, match=r"does not listen on 0\.0\.0\.0"):
+        LocalAws(host="0.0.0.0")  # noqa: S104 -- that is what is refused
+    with LocalAws(host="0.0.0.0", allow_remote_code_execution=True) as aws:  # noqa: S104
+        assert aws.health()["status"] == "ok"
+
+
+def test_cli_refuses_an_open_address() -> None:
+    """It ends with a word on why."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "airflow_jobflow.local", "--host", "0.0.0.0"],  # noqa: S104
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "does not listen on 0.0.0.0" in ended.stderr
+
+
+def test_environment_is_all_that_boto3_needs(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 finds the server by it, whatever else is configured."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in aws.environment().items():
+        monkeypatch.setenv(name, value)
+    assert boto3.Session().client("sts").get_caller_identity()["Account"] == aws.account_id
+
+
+def test_servers_of_one_process_share_nothing(aws: LocalAws) -> None:
+    """Each has an account of its own, and a new one starts empty."""
+    for _ in range(2):
+        with LocalAws() as other:
+            assert other.account_id != aws.account_id
+            assert other.client("batch").describe_job_queues()["jobQueues"] == []
+            assert other.client("logs").describe_log_groups()["logGroups"] == []
+            create_environment(other.client("iam"), other.client("batch"), "local")
+            create_queue(other.client("batch"), "queue")
+            other.client("logs").create_log_group(logGroupName="x")
+
+
+def test_services_of_moto_are_served(aws: LocalAws) -> None:
+    """S3, SQS, logs and the rest answer as they do in moto."""
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="a-bucket")
+    s3.put_object(Bucket="a-bucket", Key="a/b c", Body=b"content")
+    assert s3.get_object(Bucket="a-bucket", Key="a/b c")["Body"].read() == b"content"
+    sqs = aws.client("sqs")
+    url = sqs.create_queue(QueueName="a-queue")["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="hello")
+    assert sqs.receive_message(QueueUrl=url)["Messages"][0]["Body"] == "hello"
+
+
+def test_thousand_children_take_little_more_than_their_processes(kit: Any) -> None:
+    """A thousand children run on four slots; a describe of a hundred is one look each."""
+    job_id = kit.submit(arrayProperties={"size": 1000})
+    assert kit.wait(job_id)["arrayProperties"]["statusSummary"]["SUCCEEDED"] == 1000
+    assert {child["status"] for child in kit.children(job_id, 100)} == {"SUCCEEDED"}
+
+
+def test_slots_bound_what_runs_at_the_same_time(own_kit: Any) -> None:
+    """No more than two jobs run on two slots."""
+    job_id = own_kit.sh("sleep 0.2", arrayProperties={"size": 8})
+    most = 0
+    while own_kit.look(job_id)["status"] == "PENDING":
+        summary = own_kit.look(job_id)["arrayProperties"]["statusSummary"]
+        most = max(most, summary["STARTING"] + summary["RUNNING"])
+        time.sleep(0.01)
+    assert most == 2
+
+
+def test_seams_in_moto_are_as_they_were() -> None:
+    """What this package asks of moto's insides exists; it breaks here first when moto changes."""
+    assert moto.__version__ == "5.2.5"
+    for owner, names in {
+        BatchBackend: ["get_job_queue", "describe_job_definitions", "tag_resource"],
+        JobDefinition: ["describe"],
+        LogsBackend: ["ensure_log_group", "ensure_log_stream", "put_log_events"],
+        EventsBackend: ["describe_event_bus"],
+        Rule: ["send_to_targets"],
+        MotoRequestHandler: ["log"],
+    }.items():
+        for name in names:
+            assert callable(getattr(owner, name))
+    assert "environments" in JobQueue.__init__.__annotations__
+    assert "state" in ComputeEnvironment.__init__.__annotations__
+    assert "transform_input" in Rule.send_to_targets.__annotations__
+    assert isinstance(BackendDict._instances, list)
