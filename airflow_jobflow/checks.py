@@ -22,16 +22,17 @@ def invalid(parameter: str, value: object, rule: str) -> InvalidParameter:
 
 
 def number(parameter: str, value: Any, *, least: float, most: float = float("inf"), above: bool = False) -> float:
-    """Check a number, or a string that holds one.
+    """Check a number, a string that holds one, or a timedelta, which counts as its seconds.
 
     :param least, most: the range; with ``above``, the least itself is not in it.
     """
     upper = "" if most == float("inf") else f" and at most {most:g}"
     rule = f"must be a number {'above' if above else 'of at least'} {least:g}{upper}"
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    plain = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(plain, bool) or not isinstance(plain, int | float | str):
         raise invalid(parameter, value, rule)
     try:
-        result = float(value)
+        result = float(plain)
     except ValueError:
         raise invalid(parameter, value, rule) from None
     if not (least < result or (result == least and not above)) or not result <= most:
@@ -49,8 +50,6 @@ def whole(parameter: str, value: Any, *, least: int, most: float = float("inf"))
 
 def seconds(parameter: str, value: Any) -> float:
     """Check a duration: a timedelta, or a number of seconds; above 0."""
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
     return number(parameter, value, least=0, above=True)
 
 

@@ -1,5 +1,5 @@
-"""The WSGI application in front of moto's: names each call, counts it, has it meet its faults, and answers
-for Batch.
+"""The WSGI application in front of moto's: names each call, counts it, has it meet its faults, and hands
+it to the service of this package that answers it.
 
 What always holds: a call is either answered by a service of this package, whole, or passed to moto as it
 came, with only the account added; ``/jobflow-local/…`` is the server's own.
@@ -33,7 +33,8 @@ Handler = Callable[[dict[str, Any], int], Mapping[str, Any]]
 
 CONTROL: Final = "/jobflow-local/"
 CREDENTIAL: Final = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/")
-BATCH_CHANGES: Final = frozenset({"UpdateComputeEnvironment", "UpdateJobQueue"})
+CHANGES: Final = frozenset({"batch.UpdateComputeEnvironment", "batch.UpdateJobQueue"})
+"""Calls of moto's that may let a job run which waits."""
 DEFAULT_REGION: Final = "us-east-1"
 
 
@@ -42,7 +43,7 @@ class Application:
 
     :param handlers: finds the handler of a call in a region, for calls that are not moto's.
     :param control: the server's own calls, by the last part of their path.
-    :param changed: called after moto changed a queue or compute environment of a region.
+    :param changed: called after moto answered one of `CHANGES` in a region.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Application:
         faults: FaultBox,
         handlers: Callable[[Call, str], Handler | None],
         control: Mapping[str, Callable[[dict[str, Any]], Any]],
-        changed: Callable[[str], None],
+        changed: Callable[[Call, str], None],
     ) -> None:
         self._account = account
         self._faults = faults
@@ -112,8 +113,8 @@ class Application:
             with events_lock:
                 return self._moto(environ, start_response)
         answer = self._moto(environ, start_response)
-        if call.service == "batch" and call.action in BATCH_CHANGES:
-            self._changed(region)
+        if call.name in CHANGES:
+            self._changed(call, region)
         return answer
 
     def _answer_control(self, name: str, request: Request) -> Response:

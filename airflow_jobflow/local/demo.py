@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
-import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -24,10 +21,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from airflow_jobflow.local import home as private
-from airflow_jobflow.local.scenarios import SCENARIOS, LogReader, Result, Scenario
+from airflow_jobflow.local.following import LogReader
+from airflow_jobflow.local.scenarios import SCENARIOS, Result, Scenario
 from airflow_jobflow.local.screen import Screen
 
 if TYPE_CHECKING:
@@ -47,20 +45,15 @@ LOG_LINES: Final = 20
 def main(arguments: Sequence[str] | None = None, scenarios: Sequence[Scenario] = SCENARIOS) -> int:
     """Run the scenarios; returns the exit code."""
     given = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    private.interrupt_on_signals()
     directory: Path = given.home.resolve() / "demo"
-    directory.mkdir(parents=True, exist_ok=True)
     screen = Screen()
-    with (given.home / "demo.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            screen.say(f"Another demo is running in {directory}")
-            return 2
-        shutil.rmtree(directory)
-        private.enter(directory)
-        return _Demo(directory, screen).run(scenarios)
+    try:
+        with private.entered(directory):
+            return _Demo(directory, screen).run(scenarios)
+    except private.InUseError as error:
+        screen.say(str(error))
+        return 2
 
 
 class _Demo:
@@ -75,7 +68,9 @@ class _Demo:
         """Run them, `AT_ONCE` at a time, and say how it went."""
         self._screen.width = max(len(scenario.name) for scenario in scenarios)
         started = time.monotonic()
-        self._screen.say("Sample flows, run by Airflow against an AWS on this machine: no account is needed.", bold=True)
+        self._screen.say(
+            "Sample flows, run by Airflow against an AWS on this machine: no account is needed.", bold=True
+        )
         for scenario in scenarios:
             self._screen.say(f"  {scenario.name:<{self._screen.width}}  {scenario.description}")
         self._screen.say(f"All that is written is in {self._directory}\n")
@@ -118,28 +113,96 @@ class _Demo:
         with LocalAws() as aws:
             provision(aws.endpoint_url)
             follower = JobFollower(aws)
-            not_airflows = aws.calls
+            follower.calls.clear()
+            before = aws.calls
             environment = private.airflow_environment(home, aws.environment())
             log = home.with_suffix(".log")
             started = time.monotonic()
             self._screen.tell(scenario.name, f"starts: airflow dags test {scenario.dag_id}")
-            with log.open("wb") as output, _started(scenario, environment, output) as process:
-                reader = LogReader(log)
+            with _running(scenario, environment, log) as process, contextlib.closing(LogReader(log)) as reader:
                 self._follow(scenario, process, follower, reader)
                 exit_code = process.poll()
-            seconds = time.monotonic() - started
-            self._wait_for_last_events(scenario, follower)
-            left = private.left_running("AWS_ENDPOINT_URL", aws.endpoint_url)
-            calls = aws.calls
-            calls.subtract(not_airflows)
-            calls.subtract(follower.calls_since)
-        return Result(
-            scenario=scenario,
-            jobs=tuple(follower.jobs.values()),
-            exit_code=exit_code,
-            seconds=seconds,
-            calls=+calls,
-            notifications=tuple(reader.notifications),
-            log=log,
-            left=tuple(process.pid for process in left),
+            return Result(
+                scenario=scenario,
+                jobs=tuple(follower.jobs.values()),
+                exit_code=exit_code,
+                seconds=time.monotonic() - started,
+                calls=aws.calls - before - follower.calls,
+                notifications=tuple(reader.notifications),
+                log=log,
+                left=tuple(each.pid for each in private.left_running("AWS_ENDPOINT_URL", aws.endpoint_url)),
+            )
+
+    def _follow(
+        self, scenario: Scenario, process: subprocess.Popen[bytes], follower: JobFollower, reader: LogReader
+    ) -> None:
+        """Tell what happens until the run and its jobs have ended, or it is time to stop."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and not self._stop.is_set():
+            over = process.poll() is not None
+            for change in follower.look():
+                self._screen.tell(scenario.name, str(change))
+            for said in reader.look():
+                self._screen.tell(scenario.name, said)
+            if over:
+                if all(job.ended for job in follower.jobs.values()):
+                    return
+                deadline = min(deadline, time.monotonic() + LAST_EVENTS)
+            self._stop.wait(LOOK_EVERY)
+
+    def _report(self, results: Sequence[Result], seconds: float) -> None:
+        """The table, and what went wrong."""
+        self._screen.say()
+        self._screen.table(
+            ("Flow", "Jobs", "How they ended", "DAG run", "Seconds", "AWS calls", "As meant"),
+            [_row(each) for each in results],
         )
+        calls = sum((result.calls for result in results), Counter[str]())
+        names = ", ".join(f"{name.partition('.')[2]} {number}" for name, number in calls.most_common())
+        self._screen.say(f"\nIn all {seconds:.0f} s and {calls.total()} AWS calls: {names}.")
+        for result in results:
+            for wrong in result.wrong():
+                self._screen.say(f"{result.scenario.name} went wrong: {wrong}", bold=True)
+            if result.wrong():
+                lines = result.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+                self._screen.say("\n".join([f"Airflow's log is {result.log}, its last lines:", *lines]))
+
+
+def _row(result: Result) -> tuple[str, ...]:
+    return (
+        result.scenario.name,
+        str(len(result.jobs)),
+        result.how_jobs_ended(),
+        {None: "stopped", 0: "success"}.get(result.exit_code, "failed"),
+        f"{result.seconds:.1f}",
+        str(result.calls.total()),
+        "NO" if result.wrong() else "yes",
+    )
+
+
+@contextlib.contextmanager
+def _running(scenario: Scenario, environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """``airflow dags test`` of a scenario; it does not outlive the context."""
+    command = private.airflow("dags", "test", scenario.dag_id, "-c", json.dumps(scenario.conf))
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m airflow_jobflow.local.demo", description="Run the sample flows.")
+    parser.add_argument(
+        "--home", type=Path, default=private.HOME, help="where everything is written (default: %(default)s)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

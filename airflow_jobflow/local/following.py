@@ -1,4 +1,4 @@
-"""What the jobs of a local AWS do, as it happens: from its ``Batch Job State Change`` events to lines for a person.
+"""What happens, as it happens: what jobs do, from the events of a local AWS; what tasks say, from Airflow's log.
 
 What always holds: a job's statuses are told in order and once, however often and in whatever order events come.
 """
@@ -6,18 +6,30 @@ What always holds: a job's statuses are told in order and once, however often an
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow.local.batch_model import ENDED, FAILED, STATUSES, SUBMITTED
-from airflow_jobflow.local.server import LocalAwsClient
+
+if TYPE_CHECKING:
+    from airflow_jobflow.local.server import LocalAwsClient
 
 RULE: Final = "follow-jobs"
 PATTERN: Final = {"source": ["aws.batch"], "detail-type": ["Batch Job State Change"]}
 PAGE: Final = 10
 ARROW: Final = " → "
+
+NOTIFICATION: Final = "notification: "
+SAID: Final = {
+    NOTIFICATION: re.compile(r"Notification: (.*?)\s+\[\S+\] loc="),
+    "why: ": re.compile(r"^Why: (.*)"),
+    "the run fails with: ": re.compile(r"^[\w.]+(?:Exception|Error): (.*)"),
+}
+"""Lines of Airflow's log that are worth telling, by what they are introduced with."""
 
 
 @dataclass
@@ -96,9 +108,7 @@ class JobFollower:
 
     def _client(self, aws: LocalAwsClient, service: str) -> Any:
         client = aws.client(service)
-        client.meta.events.register(
-            "before-call", lambda model, **_: self.calls.update([f"{service}.{model.name}"])
-        )
+        client.meta.events.register("before-call", lambda model, **_: self.calls.update([f"{service}.{model.name}"]))
         return client
 
     def _receive(self) -> Iterable[Mapping[str, Any]]:
@@ -130,3 +140,32 @@ class JobFollower:
         group, stream = job.log
         events = self._logs.get_log_events(logGroupName=group, logStreamName=stream, limit=1)["events"]
         return str(events[-1]["message"]) if events else None
+
+
+class LogReader:
+    """Reads what tasks say from Airflow's log, while it is written.
+
+    :param log: the file.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._file = log.open(encoding="utf-8", errors="replace")
+        self._rest = ""
+        self.notifications: list[str] = []
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def look(self) -> list[str]:
+        """What has been said since the last look."""
+        *lines, self._rest = (self._rest + self._file.read()).split("\n")
+        return [said for line in lines if (said := self._said(line))]
+
+    def _said(self, line: str) -> str | None:
+        for introduction, pattern in SAID.items():
+            if found := pattern.search(line):
+                if introduction == NOTIFICATION:
+                    self.notifications.append(found[1])
+                return introduction + found[1]
+        return None

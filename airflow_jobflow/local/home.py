@@ -9,14 +9,16 @@ What always holds:
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -27,19 +29,63 @@ CHECKOUT: Final = Path(__file__).resolve().parents[2]
 DAGS: Final = CHECKOUT / "dags"
 HOME: Final = CHECKOUT / ".home"
 
-KEPT: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM", "NO_COLOR", "LD_LIBRARY_PATH", "PYTHONDONTWRITEBYTECODE")
+KEPT: Final = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TERM",
+    "NO_COLOR",
+    "LD_LIBRARY_PATH",
+    "PYTHONDONTWRITEBYTECODE",
+)
 """What is taken over from the user's environment; nothing else is."""
 
 STOP_GRACE: Final = 10.0
 """Seconds between asking what is left to end and killing it."""
 
 
-def enter(home: Path) -> None:
-    """Give this process the private environment, so that it and all it starts have no other."""
-    clean = clean_environment(home)
-    os.environ.clear()
-    os.environ.update(clean)
-    tempfile.tempdir = None  # found anew, from TMPDIR
+class InUseError(Exception):
+    """What is asked for is taken; the message says so."""
+
+
+@contextlib.contextmanager
+def entered(home: Path) -> Iterator[None]:
+    """Empty a home, and make it the only one this process, and all it starts, knows of.
+
+    :raises InUseError: another process is in it.
+    """
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InUseError(f"{home} is in use: is another one running?") from None
+        shutil.rmtree(home, ignore_errors=True)
+        clean = clean_environment(home)
+        os.environ.clear()
+        os.environ.update(clean)
+        tempfile.tempdir = None  # found anew, from TMPDIR
+        yield
+
+
+def interrupt_on_signals() -> None:
+    """Have SIGTERM and SIGHUP do what Ctrl-C does."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Finish stopping, also if told again to stop. For the main thread."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def clean_environment(home: Path) -> dict[str, str]:

@@ -30,9 +30,10 @@ from airflow_jobflow.local.batch_attempts import Settings
 from airflow_jobflow.local.faults import Call, FaultBox, Faults
 from airflow_jobflow.local.moto_backends import Resources, forget_account
 from airflow_jobflow.local.processes import Processes
+from airflow_jobflow.local.service import Ledger, Service, Shared
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from werkzeug.serving import BaseWSGIServer
@@ -46,6 +47,11 @@ FIRST_ACCOUNT: Final = 123456789012
 STOP_LATENCY: Final = 0.1
 """Seconds until the server's thread notices that it is to stop."""
 LOOPBACK: Final = "127.0.0.1"
+
+SERVICES: Final[Mapping[str, Callable[[Shared], Service]]] = {
+    "batch": lambda shared: Batch(shared.resources, shared.processes, shared.settings),
+}
+"""What makes each service that is not wholly moto's, for one region."""
 
 _accounts: set[int] = set()
 _accounts_lock = threading.Lock()
@@ -99,12 +105,18 @@ class LocalAwsClient:
         self._ask(
             "interrupt",
             {
+                "service": "batch",
                 "job_id": job_id,
                 "status_reason": status_reason,
                 "container_reason": container_reason,
                 "exit_code": exit_code,
             },
         )
+
+    def started(self, service: str) -> list[dict[str, Any]]:
+        """Every piece of work a service (``ecs``) ever started, oldest first, also what is long forgotten."""
+        answer: list[dict[str, Any]] = self._ask("started", {"service": service})
+        return answer
 
     def health(self) -> dict[str, Any]:
         """What the server says of itself: its process id and account."""
@@ -152,8 +164,10 @@ class LocalAws(LocalAwsClient):
         self._slots = slots
         self._settings = settings or Settings()
         self._faults = FaultBox()
-        self._batches: dict[str, Batch] = {}
-        self._batches_lock = threading.Lock()
+        self._ledger = Ledger()
+        self._services: dict[tuple[str, str], Service] = {}
+        """By name and region."""
+        self._services_lock = threading.Lock()
         self._stopped = False
 
     def __enter__(self) -> Self:
@@ -176,9 +190,10 @@ class LocalAws(LocalAwsClient):
                 "faults": self._control_faults,
                 "calls": lambda _: dict(self.calls),
                 "interrupt": self._control_interrupt,
+                "started": lambda body: self._ledger.started(**body),
                 "health": lambda _: {"status": "ok", "pid": os.getpid(), "account_id": self.account_id},
             },
-            lambda region: self._batch(region).reconsider(),
+            lambda call, region: self._service(call.service, region).reconsider(),
         )
         try:
             self._server: BaseWSGIServer = make_server(
@@ -205,8 +220,8 @@ class LocalAws(LocalAwsClient):
         self._thread.join()
         self._server.server_close()
         self._processes.close()
-        for batch in self._batches.values():
-            batch.close()
+        for service in self._services.values():
+            service.close()
         forget_account(self.account_id)
         _return_account(self.account_id)
 
@@ -218,32 +233,35 @@ class LocalAws(LocalAwsClient):
     def set_faults(self, faults: Faults) -> None:
         """Have these faults from now on; ``Faults()`` switches all off."""
         self._faults.set(faults)
-        with self._batches_lock:
-            for batch in self._batches.values():
-                batch.visible_after = faults.visible_after
+        with self._services_lock:
+            for service in self._services.values():
+                service.visible_after = faults.visible_after
 
-    def _batch(self, region: str) -> Batch:
-        with self._batches_lock:
-            if region not in self._batches:
-                batch = Batch(Resources(self.account_id, region), self._processes, self._settings)
-                batch.visible_after = self._faults.faults.visible_after
-                self._batches[region] = batch
-            return self._batches[region]
+    def _service(self, name: str, region: str) -> Service:
+        with self._services_lock:
+            service = self._services.get((name, region))
+            if service is None:
+                resources = Resources(self.account_id, region)
+                service = SERVICES[name](
+                    Shared(resources, self._processes, self._settings, self._faults, self._ledger)
+                )
+                service.visible_after = self._faults.faults.visible_after
+                self._services[name, region] = service
+            return service
 
     def _handler(self, call: Call, region: str) -> Handler | None:
-        return self._batch(region).actions.get(call.action) if call.service == "batch" else None
+        return self._service(call.service, region).actions.get(call.action) if call.service in SERVICES else None
 
     def _control_faults(self, body: dict[str, Any]) -> dict[str, Any]:
         self.set_faults(Faults.from_json(body))
         return self._faults.faults.to_json()
 
     def _control_interrupt(self, body: dict[str, Any]) -> dict[str, Any]:
-        with self._batches_lock:
-            batches = list(self._batches.values())
-        if not any(batch.interrupt(**body) for batch in batches):
-            raise ValueError(
-                f"Job {body['job_id']} has no attempt that is starting or running: nothing to interrupt"
-            )
+        name, job_id = body.pop("service", "batch"), body.pop("job_id")
+        with self._services_lock:
+            services = [service for (of, _), service in self._services.items() if of == name]
+        if not any(service.interrupt(job_id, **body) for service in services):
+            raise ValueError(f"Job {job_id} has no attempt that is starting or running: nothing to interrupt")
         return {}
 
 

@@ -32,7 +32,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "parameters": checks.mapping,
     "depends_on": checks.mappings,
     "retry_strategy": checks.mapping,
-    "attempt_timeout": lambda name, value: checks.whole(name, _plain(value), least=60),
+    "attempt_timeout": lambda name, value: checks.whole(name, value, least=60),
     "tags": checks.mapping,
     "propagate_tags": checks.flag,
     "share_identifier": checks.text,
@@ -43,6 +43,10 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "consumable_resource_properties_override": checks.mapping,
 }
 """What SubmitJob is told, by our parameter, and what each must be."""
+
+
+REQUIRED = ("job_name", "job_queue", "job_definition")
+"""What a template must not render as None."""
 
 
 class BatchJobOperator(JobOperator):
@@ -141,7 +145,9 @@ class BatchJobOperator(JobOperator):
         from airflow_jobflow.jobs import batch
 
         given = {name: getattr(self, name) for name in CHECKS}
-        values = {name: CHECKS[name](name, value) for name, value in given.items() if value is not None}
+        values = {
+            name: CHECKS[name](name, value) for name, value in given.items() if value is not None or name in REQUIRED
+        }
         overrides, array = values.get("container_overrides", {}), values.get("array_properties", {})
         if "command" in values and "command" in overrides:
             raise checks.invalid("command", self.command, "container_overrides says the command too; keep one")
@@ -173,7 +179,3 @@ class BatchJobOperator(JobOperator):
     def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
         """Return the console's pages for the job."""
         return batch_links(snapshot)
-
-
-def _plain(value: Any) -> Any:
-    return value.total_seconds() if isinstance(value, timedelta) else value

@@ -108,10 +108,15 @@ class JobTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire one event."""
         event = await self.wait()
-        if self.task_instance is not None and self.deferred_at is not None:
-            await asyncio.sleep(self.deferred_at + SETTLING - time.time())
+        await asyncio.sleep(self.settling(time.time()))
         self._fired = True
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow's is untyped
+
+    def settling(self, now: float) -> float:
+        """Seconds to hold an event back; outside a triggerer, where no scheduler looks on, none."""
+        if self.task_instance is None or self.deferred_at is None:
+            return 0.0
+        return max(0.0, self.deferred_at + SETTLING - now)
 
     async def wait(self) -> dict[str, Any]:
         """Wait until every job has ended or cannot be watched, or a deadline has passed, and return the event."""

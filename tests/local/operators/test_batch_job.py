@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +17,6 @@ from airflow_jobflow.local import Faults
 from airflow_jobflow.operators import submission
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.triggers.job import JobTrigger
-
-ANY = object()
 
 
 @pytest.fixture
@@ -159,18 +157,18 @@ def test_all_of_submit_job_reaches_the_job(kit: Any, task: Any, context: Any) ->
 
 
 def test_each_change_of_state_is_one_line(
-    kit: Any, task: Any, context: Any, gate: Any, caplog: pytest.LogCaptureFixture
+    kit: Any, task: Any, context: Any, gate: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A log that repeats itself is not read; array progress is part of it."""
     script = f'[ "$AWS_BATCH_JOB_ARRAY_INDEX" = 0 ] && exit 1; while [ ! -e {gate} ]; do sleep 0.02; done'
     operator = task(script, array_size=3, deferrable=True, raise_on_failure=False)
-    with caplog.at_level(logging.INFO):
-        with pytest.raises(TaskDeferred) as deferred:
-            operator.execute(context)
-        job_id = context["task_state_store"]["jobflow"]["job_id"]
-        kit.eventually(lambda: kit.look(job_id)["arrayProperties"]["statusSummary"].get("FAILED") == 1)
-        asyncio.run(_open_after_a_while(deferred.value.trigger, gate))
-    lines = [r.getMessage().partition(f"{job_id}: ")[2] for r in caplog.records if f"{job_id}: " in r.getMessage()]
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    job_id = context["task_state_store"]["jobflow"]["job_id"]
+    kit.eventually(lambda: kit.look(job_id)["arrayProperties"]["statusSummary"].get("FAILED") == 1)
+    asyncio.run(_open_after_a_while(deferred.value.trigger, gate))
+    log = capfd.readouterr().out
+    lines = [rest.split(" [")[0].strip() for rest in re.findall(rf"Batch job {job_id}: (.*)", log)]
     assert "PENDING 1/3 done, 1 failed" in lines
     assert lines[-1] == "FAILED 3/3 done, 1 failed"
     assert len(lines) == len(set(lines))

@@ -1,0 +1,144 @@
+"""What the demo runs, what each scenario is to come to, and whether it did. Plain data and plain functions of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from airflow_jobflow.local.batch_model import FAILED, SUCCEEDED
+from airflow_jobflow.local.following import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One run of a sample flow.
+
+    :param name: what its lines begin with.
+    :param conf: the DAG run's.
+    :param jobs: how many jobs are to end in which status; an array counts as one.
+    :param children: likewise, of the children of arrays.
+    :param run_succeeds: whether the DAG run is to.
+    :param log_says: what Airflow's log must say.
+    :param notifications: how many there are to be.
+    """
+
+    name: str
+    description: str
+    dag_id: str
+    conf: Mapping[str, Any]
+    jobs: Mapping[str, int]
+    children: Mapping[str, int] = field(default_factory=dict)
+    run_succeeds: bool = True
+    log_says: tuple[str, ...] = ()
+    notifications: int = 0
+
+    @property
+    def slug(self) -> str:
+        """The name, as files have it."""
+        return "".join(letter if letter.isalnum() else "-" for letter in self.name).replace("--", "-")
+
+
+LOOK: Final = {"wait_time": 0.5}
+"""Seconds between two looks at a job. On AWS the flows look every minute; here jobs take seconds."""
+
+FAILING_COMMAND: Final = "echo 'Reading input.csv'; sleep 2; echo 'input.csv: no such file'; exit 3"
+
+SCENARIOS: Final = (
+    Scenario(
+        name="flow 1",
+        description="batch_job_status_poller: run a job and wait for it",
+        dag_id="batch_job_status_poller",
+        conf=LOOK,
+        jobs={SUCCEEDED: 1},
+        log_says=("ended as SUCCEEDED",),
+    ),
+    Scenario(
+        name="flow 1, failing",
+        description="the same with a job that exits with code 3: the run fails, and says why",
+        dag_id="batch_job_status_poller",
+        conf={**LOOK, "containerOverrides": {"command": ["sh", "-c", FAILING_COMMAND]}},
+        jobs={FAILED: 1},
+        run_succeeds=False,
+        log_says=("DescribeJob returned FAILED", "AWS Batch Job Failed", "exit code 3"),
+    ),
+    Scenario(
+        name="flow 2",
+        description="batch_array_notify: run an array of 7 jobs and notify once when all have ended",
+        dag_id="batch_array_notify",
+        conf=LOOK,
+        jobs={SUCCEEDED: 1},
+        children={SUCCEEDED: 7},
+        notifications=1,
+        log_says=("SUCCEEDED: 7 of 7 succeeded",),
+    ),
+    Scenario(
+        name="flow 2, failing",
+        description="the same with one child that fails: one notification too, then the run fails",
+        dag_id="batch_array_notify",
+        conf={**LOOK, "jobDefinition": "print-color-failing"},
+        jobs={FAILED: 1},
+        children={SUCCEEDED: 6, FAILED: 1},
+        run_succeeds=False,
+        notifications=1,
+        log_says=("FAILED: 6 of 7 succeeded, failed: [3]",),
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How a scenario went.
+
+    :param exit_code: of ``airflow dags test``; None if it did not end and was stopped.
+    :param seconds: from its start to its end.
+    :param calls: the calls to AWS that Airflow made.
+    :param log: Airflow's full log.
+    :param left: processes of jobs that were running when it had ended.
+    """
+
+    scenario: Scenario
+    jobs: tuple[Job, ...]
+    exit_code: int | None
+    seconds: float
+    calls: Counter[str]
+    notifications: tuple[str, ...]
+    log: Path
+    left: tuple[int, ...] = ()
+
+    def ended_as(self, *, children: bool) -> dict[str, int]:
+        """How many jobs are in which status; either the children of arrays or all others."""
+        return dict(Counter(job.status for job in self.jobs if (job.index is not None) == children))
+
+    def how_jobs_ended(self) -> str:
+        """In words, for the table."""
+        exit_codes = {job.exit_code for job in self.jobs if job.status == FAILED and not job.size}
+        alone, children = (_words(self.ended_as(children=which)) for which in (False, True))
+        code = f", exit code {exit_codes.pop()}" if len(exit_codes) == 1 else ""
+        return f"array {alone}; its children: {children}{code}" if children else f"{alone}{code}"
+
+    def wrong(self) -> list[str]:
+        """What is not as it should be; nothing if all is."""
+        scenario, log = self.scenario, self.log.read_text(encoding="utf-8", errors="replace")
+        wrong = []
+        if self.exit_code is None:
+            wrong.append("the run did not end and was stopped")
+        elif (self.exit_code == 0) != scenario.run_succeeds:
+            wrong.append(f"the run {'succeeded' if self.exit_code == 0 else 'failed'}")
+        for what, meant, ended in (
+            ("jobs", scenario.jobs, self.ended_as(children=False)),
+            ("children", scenario.children, self.ended_as(children=True)),
+        ):
+            if dict(meant) != ended:
+                wrong.append(f"{what}: {_words(ended) or 'none'}, where {_words(meant) or 'none'} was meant")
+        wrong += [f"the log does not say “{words}”" for words in scenario.log_says if words not in log]
+        if len(self.notifications) != scenario.notifications:
+            wrong.append(f"notifications: {len(self.notifications)}, where {scenario.notifications} was meant")
+        wrong += [f"a job's process {number} was left running" for number in self.left]
+        return wrong
+
+
+def _words(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {status}" for status, number in sorted(counts.items(), reverse=True))

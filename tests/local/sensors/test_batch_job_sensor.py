@@ -1,0 +1,181 @@
+"""BatchJobSensor against the local AWS: it waits for what others have started, and stops nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException, TaskDeferred
+
+from airflow_jobflow import exceptions
+from airflow_jobflow.local import Faults
+from airflow_jobflow.sensors.batch import BatchJobSensor
+
+UNKNOWN = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+def sensor(here: Callable[[Any], None], aws: Any) -> Callable[..., BatchJobSensor]:
+    """Make a sensor that waits here, unless told otherwise."""
+    here(aws)
+
+    def make(job_id: Any, **parameters: Any) -> BatchJobSensor:
+        return BatchJobSensor(
+            **{"task_id": "s", "job_id": job_id, "aws_conn_id": None, "deferrable": False, **parameters}
+        )
+
+    return make
+
+
+def test_it_returns_the_outcome_of_a_job(kit: Any, sensor: Any, context: Any) -> None:
+    """In the shape an operator returns."""
+    job_id = kit.sh("sleep 0.3")
+    outcome = sensor(job_id).execute(context)
+    assert (outcome["job_id"], outcome["state"], outcome["exit_code"]) == (job_id, "SUCCEEDED", 0)
+
+
+def test_one_task_waits_for_all_of_a_list(kit: Any, sensor: Any, context: Any) -> None:
+    """Outcomes come in the order of the ids."""
+    job_ids = [kit.sh(f"sleep 0.{n}") for n in (3, 1, 2)]
+    outcomes = sensor(job_ids).execute(context)
+    assert [outcome["job_id"] for outcome in outcomes] == job_ids
+
+
+def test_a_list_of_one_is_a_list(kit: Any, sensor: Any, context: Any) -> None:
+    """What comes in as a list goes out as one."""
+    [outcome] = sensor([kit.sh("true")]).execute(context)
+    assert outcome["state"] == "SUCCEEDED"
+
+
+def test_every_failure_of_a_list_is_told(kit: Any, sensor: Any, context: Any) -> None:
+    """All are waited for first."""
+    good, bad, worse = kit.sh("sleep 0.5"), kit.sh("exit 3"), kit.sh("exit 4")
+    with pytest.raises(exceptions.JobFailed) as error:
+        sensor([good, bad, worse]).execute(context)
+    assert "exit code 3" in str(error.value)
+    assert "exit code 4" in str(error.value)
+    assert isinstance(error.value.outcome, list)
+    assert [outcome["state"] for outcome in error.value.outcome] == ["SUCCEEDED", "FAILED", "FAILED"]
+
+
+def test_a_failed_job_is_returned_where_a_branch_chooses(kit: Any, sensor: Any, context: Any) -> None:
+    """raise_on_failure=False."""
+    assert sensor(kit.sh("exit 3"), raise_on_failure=False).execute(context)["state"] == "FAILED"
+
+
+def test_a_deferred_sensor_ends_the_same_way(kit: Any, sensor: Any, context: Any, gate: Any) -> None:
+    """And its trigger stops nothing, whatever is done to the task."""
+    job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    task = sensor(job_id, deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context)
+    trigger: Any = deferred.value.trigger
+    asyncio.run(trigger.on_kill())
+    gate.touch()
+    assert task.execute_complete(context, asyncio.run(trigger.wait()))["state"] == "SUCCEEDED"
+
+
+def test_its_own_timeout_is_airflows(kit: Any, sensor: Any, context: Any, gate: Any) -> None:
+    """AirflowSensorTimeout, which is not retried; the job runs on."""
+    job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    with pytest.raises(AirflowSensorTimeout, match=f"within timeout=0.5 s and run on: {job_id}"):
+        sensor(job_id, timeout=0.5).execute(context)
+    gate.touch()
+    assert kit.wait(job_id)["status"] == "SUCCEEDED"
+
+
+def test_a_job_timeout_is_ours(kit: Any, sensor: Any, context: Any, gate: Any) -> None:
+    """JobTimedOut, which is retried."""
+    job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    with pytest.raises(exceptions.JobTimedOut, match="1 of 2 Batch jobs"):
+        sensor([job_id, kit.sh("true")], job_timeout=1).execute(context)
+
+
+@pytest.mark.parametrize("parameters", [{"soft_fail": True}, {"never_fail": True}])
+def test_soft_failures_skip(kit: Any, sensor: Any, context: Any, parameters: dict[str, Any]) -> None:
+    """As with every sensor."""
+    with pytest.raises(AirflowSkipException):
+        sensor(kit.sh("exit 1"), **parameters).execute(context)
+
+
+def test_poke_interval_is_another_name_for_poll_interval(sensor: Any) -> None:
+    """DAGs written for other sensors keep their word."""
+    assert sensor("a", poke_interval=7)._interval() == 7
+    assert sensor("a", poke_interval=7, poll_interval=3)._interval() == 3
+
+
+def test_a_job_that_does_not_exist_has_vanished_after_the_grace(
+    sensor: Any, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never an endless wait, and never a success."""
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "1")
+    with pytest.raises(exceptions.JobVanished, match=f"{UNKNOWN} has been unknown to the service for 1 s"):
+        sensor(UNKNOWN).execute(context)
+
+
+def test_a_job_that_shows_up_late_is_waited_for(own_kit: Any, here: Any, sensor: Any, context: Any) -> None:
+    """Just submitted may be unknown for a while."""
+    here(own_kit.aws)
+    own_kit.aws.set_faults(Faults(visible_after=1))
+    assert sensor(own_kit.sh("true")).execute(context)["state"] == "SUCCEEDED"
+
+
+def test_a_malformed_id_fails_its_own_wait_only(kit: Any, sensor: Any, context: Any, gate: Any) -> None:
+    """At once, and with AWS's words; the others share its calls, and go on."""
+
+    async def both() -> tuple[Any, Any]:
+        good = sensor(kit.sh("sleep 1"), deferrable=True)
+        bad = sensor("no such id", deferrable=True)
+        triggers = []
+        for task in (good, bad):
+            with pytest.raises(TaskDeferred) as deferred:
+                task.execute(context)
+            triggers.append(deferred.value.trigger)
+        well, ill = await asyncio.gather(*(trigger.wait() for trigger in triggers))
+        with pytest.raises(exceptions.WaitError, match="no such id cannot be waited for"):
+            bad.execute_complete(context, ill)
+        return good.execute_complete(context, well), ill
+
+    outcome, _ = asyncio.run(both())
+    assert outcome["state"] == "SUCCEEDED"
+
+
+def test_who_may_not_ask_is_told_which_call(own_kit: Any, here: Any, sensor: Any, context: Any) -> None:
+    """And the task is not retried."""
+    here(own_kit.aws)
+    job_id = own_kit.sh("true")
+    own_kit.aws.set_faults(Faults(denied=("batch.DescribeJobs",)))
+    with pytest.raises(exceptions.AccessDenied, match="DescribeJobs") as error:
+        sensor(job_id).execute(context)
+    assert isinstance(error.value, AirflowFailException)
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        (["AWS_DEFAULT_REGION", "AWS_REGION"], "You must specify a region"),
+        (["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], "Unable to locate credentials"),
+    ],
+)
+def test_no_credentials_or_no_region_is_said_so(
+    sensor: Any, context: Any, monkeypatch: pytest.MonkeyPatch, missing: list[str], words: str
+) -> None:
+    """Rather than waiting for ever."""
+    for name in missing:
+        monkeypatch.delenv(name)
+    with pytest.raises(exceptions.AccessDenied, match=words):
+        sensor(UNKNOWN).execute(context)
+
+
+def test_a_connection_that_does_not_exist_is_named(sensor: Any, context: Any) -> None:
+    """Likewise."""
+    with pytest.raises(exceptions.AccessDenied, match="aws_conn_id='nowhere'"):
+        sensor(UNKNOWN, aws_conn_id="nowhere").execute(context)
+
+
+def test_rescheduling_is_refused(sensor: Any, context: Any) -> None:
+    """In words."""
+    with pytest.raises(exceptions.InvalidParameter, match="mode='reschedule'"):
+        sensor(UNKNOWN, mode="reschedule").execute(context)

@@ -1,0 +1,131 @@
+"""Bad input: each is refused with the parameter, the value and the rule."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_jobflow import checks
+from airflow_jobflow.exceptions import InvalidParameter
+from airflow_jobflow.operators.batch import BatchJobOperator
+from airflow_jobflow.sensors.batch import BatchJobSensor
+
+
+def operator(**parameters: Any) -> BatchJobOperator:
+    """An operator that is well but for what is given."""
+    good = {"task_id": "t", "job_name": "hello", "job_queue": "q", "job_definition": "d"}
+    return BatchJobOperator(**{**good, **parameters})
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"array_size": 1},
+        {"array_size": 10_001},
+        {"array_size": "seven"},
+        {"array_size": 2.5},
+        {"array_properties": {"size": 1}},
+        {"job_name": "-hello"},
+        {"job_name": "hello world"},
+        {"job_name": "x" * 129},
+        {"job_name": ""},
+        {"job_name": None},
+        {"job_queue": " "},
+        {"job_definition": "None"},
+        {"attempt_timeout": 59},
+        {"attempt_timeout": timedelta(seconds=1)},
+        {"poll_interval": 0},
+        {"poll_interval": "-1"},
+        {"poll_interval": float("nan")},
+        {"job_timeout": 0},
+        {"job_timeout": "soon"},
+        {"queued_timeout": -5},
+        {"tolerated_failure_count": -1},
+        {"tolerated_failure_count": 1.5},
+        {"tolerated_failure_percentage": 101},
+        {"tolerated_failure_percentage": "-1"},
+        {"number_logs_exception": -1},
+        {"container_overrides": "command"},
+        {"container_overrides": ["command"]},
+        {"command": "echo hello"},
+        {"depends_on": {"jobId": "a"}},
+        {"depends_on": ["a"]},
+        {"propagate_tags": "perhaps"},
+        {"scheduling_priority_override": 10_000},
+        {"retry_strategy": 3},
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_named_with_its_value_and_its_rule(parameters: dict[str, Any]) -> None:
+    """A message without them sends the reader searching."""
+    task = operator(**parameters)
+    with pytest.raises(InvalidParameter) as error:
+        task.check()
+    [(name, value)] = parameters.items()
+    assert str(error.value).startswith((f"{name}={value!r}: must", f"{name}["))
+
+
+def test_two_commands_are_one_too_many() -> None:
+    """Which of the two would run is not to be guessed."""
+    task = operator(command=["a"], container_overrides={"command": ["b"]})
+    with pytest.raises(InvalidParameter, match=r"command=\['a'\]: container_overrides says the command too"):
+        task.check()
+
+
+def test_two_sizes_are_one_too_many() -> None:
+    """Likewise."""
+    with pytest.raises(InvalidParameter, match="array_size=7"):
+        operator(array_size=7, array_properties={"size": 8}).check()
+
+
+def test_numbers_and_objects_may_arrive_as_strings() -> None:
+    """Templates render to strings unless a DAG asks for native objects."""
+    task = operator(
+        array_size="7",
+        attempt_timeout="60",
+        poll_interval="1.5",
+        job_timeout="3600",
+        container_overrides='{"environment": []}',
+        command='["echo", "hello"]',
+        depends_on='[{"jobId": "a"}]',
+        tolerated_failure_percentage="12.5",
+        propagate_tags="true",
+    )
+    task.check()
+    assert task.request() == {
+        "jobName": "hello",
+        "jobQueue": "q",
+        "jobDefinition": "d",
+        "arrayProperties": {"size": 7},
+        "timeout": {"attemptDurationSeconds": 60},
+        "containerOverrides": {"environment": [], "command": ["echo", "hello"]},
+        "dependsOn": [{"jobId": "a"}],
+        "propagateTags": True,
+    }
+
+
+def test_building_a_task_checks_nothing() -> None:
+    """What is wrong before rendering may be right after it."""
+    operator(array_size="{{ params.size }}", poll_interval="{{ params.wait_time }}")
+    BatchJobSensor(task_id="s", job_id="{{ params.id }}", mode="reschedule")
+
+
+@pytest.mark.parametrize("job_id", ["", [], ["a", ""], "None", [None]])
+def test_a_sensor_wants_ids(job_id: Any) -> None:
+    """A template that came out empty must not wait for nothing."""
+    with pytest.raises(InvalidParameter, match="job_id="):
+        BatchJobSensor(task_id="s", job_id=job_id).job_ids()
+
+
+def test_rescheduling_is_refused_in_words() -> None:
+    """A sensor that defers has no use for it."""
+    with pytest.raises(InvalidParameter, match="mode='reschedule': deferring does what rescheduling is for"):
+        BatchJobSensor(task_id="s", job_id="a", mode="reschedule").check()
+
+
+@pytest.mark.parametrize(("value", "seconds"), [(90, 90), ("90", 90), (timedelta(minutes=1.5), 90), (0.5, 0.5)])
+def test_durations_are_said_as_one_likes(value: Any, seconds: float) -> None:
+    """Seconds, text or timedelta."""
+    assert checks.seconds("p", value) == seconds

@@ -1,0 +1,47 @@
+"""The tree of exceptions: what is retried, and that they survive pickling."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_jobflow import exceptions
+from airflow_jobflow.exceptions import JobflowError
+from airflow_jobflow.jobs.diagnosis import OUT_OF_MEMORY
+
+ALL = [e for _, e in inspect.getmembers(exceptions, inspect.isclass) if issubclass(e, JobflowError)]
+
+
+def test_the_names_are_those_of_the_design() -> None:
+    """Users catch them by name."""
+    assert {error.__name__ for error in ALL} == {
+        "JobflowError",
+        "InvalidParameter",
+        "SubmissionError",
+        "SubmissionRefused",
+        "JobFailed",
+        "JobStopped",
+        "JobTimedOut",
+        "JobStuck",
+        "JobVanished",
+        "WaitError",
+        "AccessDenied",
+    }
+
+
+def test_what_a_retry_cannot_mend_is_not_retried() -> None:
+    """And all else is."""
+    final = {error.__name__ for error in ALL if issubclass(error, AirflowFailException)}
+    assert final == {"InvalidParameter", "SubmissionRefused", "AccessDenied"}
+
+
+@pytest.mark.parametrize("error", ALL)
+def test_an_error_can_be_pickled_with_all_it_knows(error: type[JobflowError]) -> None:
+    """Airflow passes errors between processes."""
+    original = error("what happened", outcome={"job_id": "abc"}, diagnosis=OUT_OF_MEMORY)
+    copy = pickle.loads(pickle.dumps(original))
+    assert (type(copy), str(copy)) == (error, "what happened")
+    assert (copy.outcome, copy.diagnosis) == ({"job_id": "abc"}, OUT_OF_MEMORY)

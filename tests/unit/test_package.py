@@ -1,0 +1,126 @@
+"""The package as others see it: entry points, settings, public names, and what importing it costs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import airflow
+import jsonschema
+import pytest
+from airflow.sdk import BaseOperator, BaseSensorOperator
+from airflow.sdk.configuration import conf
+
+from airflow_jobflow.operators.batch import CHECKS, BatchJobOperator
+from airflow_jobflow.provider_info import get_provider_info
+from airflow_jobflow.sensors.batch import BatchJobSensor
+
+PUBLIC = ["airflow_jobflow.operators.batch", "airflow_jobflow.sensors.batch", "airflow_jobflow.links"]
+
+
+def test_airflow_finds_the_provider() -> None:
+    """The name must equal the distribution's, or `airflow dags list` dies."""
+    [entry] = [e for e in entry_points(group="apache_airflow_provider") if e.dist and e.dist.name == "airflow-jobflow"]
+    assert entry.load()()["package-name"] == "airflow-jobflow"
+
+
+def test_the_provider_info_is_as_airflow_wants_it() -> None:
+    """Airflow ignores a provider whose info does not fit the schema."""
+    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+    jsonschema.validate(get_provider_info(), schema)
+
+
+def test_everything_the_provider_info_names_is_there() -> None:
+    """A name that does not resolve shows only in somebody's UI."""
+    info = get_provider_info()
+    for kind in ("operators", "sensors", "triggers"):
+        for entry in info[kind]:
+            for module in entry["python-modules"]:
+                importlib.import_module(module)
+    for name in info["extra-links"]:
+        module, _, cls = name.rpartition(".")
+        assert getattr(importlib.import_module(module), cls)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("describe_calls_per_second", 5), ("poll_interval", 10), ("missing_grace", 300), ("request_timeout", 20)],
+)
+def test_settings_have_the_defaults_of_the_documentation(option: str, value: float) -> None:
+    """`airflow config get-value jobflow …` answers without a line in airflow.cfg."""
+    assert conf.getfloat("jobflow", option) == value
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_importing_a_public_module_loads_neither_boto3_nor_the_amazon_provider(module: str) -> None:
+    """Every worker process would pay half a second for it."""
+    code = (
+        "import sys, airflow.sdk; before = set(sys.modules); import importlib; "
+        f"importlib.import_module({module!r}); "
+        "print([m for m in set(sys.modules) - before if m.startswith(('boto3', 'botocore', "
+        "'airflow.providers.amazon', 'airflow.models', 'airflow.triggers', 'moto'))])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert answer.stdout.strip().splitlines()[-1] == "[]"
+
+
+def own_parameters(cls: type[Any], base: type[Any]) -> set[str]:
+    """The parameters that a class has beside its Airflow base's."""
+    names: set[str] = set()
+    for each in cls.__mro__[: cls.__mro__.index(base)]:
+        if "__init__" in vars(each):
+            init = vars(each)["__init__"]
+            names |= {name for name in init.__wrapped__.__annotations__ if name not in ("return", "kwargs")}
+    return names
+
+
+COMMON = {
+    "aws_conn_id",
+    "region_name",
+    "verify",
+    "botocore_config",
+    "deferrable",
+    "poll_interval",
+    "raise_on_failure",
+    "job_timeout",
+    "number_logs_exception",
+}
+OPERATORS = {
+    "wait_for_completion",
+    "queued_timeout",
+    "cancel_on_kill",
+    "cancel_on_timeout",
+    "durable",
+    "tolerated_failure_count",
+    "tolerated_failure_percentage",
+}
+
+
+def test_the_parameters_are_those_of_the_design() -> None:
+    """A parameter that is renamed breaks somebody's DAG."""
+    assert own_parameters(BatchJobOperator, BaseOperator) == COMMON | OPERATORS | set(CHECKS)
+    sensor = own_parameters(BatchJobSensor, BaseSensorOperator)
+    assert sensor == COMMON | {"job_id", "poke_interval", "timeout"}
+
+
+def test_everything_that_reaches_aws_is_templated() -> None:
+    """And so are the intervals and time-outs."""
+    reaching = {"aws_conn_id", "region_name", "verify", "botocore_config", "poll_interval", "job_timeout"}
+    assert set(BatchJobOperator.template_fields) >= reaching | {"queued_timeout"} | set(CHECKS)
+    assert set(BatchJobSensor.template_fields) >= reaching | {"job_id"}
+
+
+def test_default_args_reach_every_parameter() -> None:
+    """Users set a connection once for a whole DAG."""
+    from airflow.sdk import DAG
+
+    with DAG("d", schedule=None, default_args={"aws_conn_id": "mine", "poll_interval": 3, "durable": False}):
+        task = BatchJobOperator(task_id="t", job_name="n", job_queue="q", job_definition="d")
+        sensor = BatchJobSensor(task_id="s", job_id="a")
+    assert (task.aws_conn_id, task.poll_interval, task.durable) == ("mine", 3, False)
+    assert (sensor.aws_conn_id, sensor.poll_interval) == ("mine", 3)
