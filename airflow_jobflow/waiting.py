@@ -240,9 +240,11 @@ class JobWaiter(BaseOperator):
         """
         from airflow_jobflow.jobs.model import Snapshot
 
-        for job_id, error in event["errors"].items():
-            raise _ERRORS[error["kind"]](
-                f"{self.jobs.NOUN} {job_id} cannot be waited for: {error['message']}. "
+        if event["errors"]:
+            text = "; ".join(f"{job_id}: {error['message']}" for job_id, error in event["errors"].items())
+            kind = next(iter(event["errors"].values()))["kind"]
+            raise _ERRORS[kind](
+                f"{self.jobs.NOUN} cannot be waited for: {text}. "
                 "Whether it still runs is not known here: look it up in the console before it is started again."
             )
         snapshots = [Snapshot.from_dict(event["jobs"][job_id]) for job_id in event["job_ids"]]

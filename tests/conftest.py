@@ -6,7 +6,14 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from airflow_jobflow.local import LocalAws
 
 _HOME = Path(tempfile.mkdtemp(prefix="jobflow-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
@@ -22,3 +29,16 @@ os.environ |= {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalAws], None]:
+    """Let everything in this process that looks for an AWS find the given one, and look often."""
+
+    def point(aws: LocalAws) -> None:
+        for name, value in aws.environment().items():
+            monkeypatch.setenv(name, value)
+
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__POLL_INTERVAL", "0.2")
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__DESCRIBE_CALLS_PER_SECOND", "50")
+    return point

@@ -79,6 +79,8 @@ class JobTrigger(BaseTrigger):
         self.told = dict(told or {})
         self._seen: dict[str, Snapshot] = {}
         self._errors: dict[str, dict[str, str]] = {}
+        self._open = set(self.job_ids)
+        self._left_queue = False
         self._fired = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -128,7 +130,7 @@ class JobTrigger(BaseTrigger):
                 with watcher.join(self.job_ids, self.poll_interval) as wait:
                     async for job_id, news in wait:
                         self._take(job_id, news)
-                        if self._finished():
+                        if not self._open:
                             limit = None
                             break
                         limit = self._set(timer)
@@ -144,7 +146,7 @@ class JobTrigger(BaseTrigger):
     def _set(self, timer: asyncio.Timeout) -> str | None:
         """Set the timer to the deadline that comes first, and return its name."""
         limits = {"deadline": self.deadline}
-        if not any(snapshot.left_queue for snapshot in self._seen.values()):
+        if not self._left_queue:
             limits["queue_deadline"] = self.queue_deadline
         when, name = min(((when, name) for name, when in limits.items() if when is not None), default=(None, None))
         timer.reschedule(None if when is None else asyncio.get_running_loop().time() + when - time.time())
@@ -154,17 +156,15 @@ class JobTrigger(BaseTrigger):
         """Take in what the watcher says of a job; what is new for a person becomes a line in the task's log."""
         if isinstance(news, WatchError):
             self._errors[job_id] = {"kind": _kind(news), "message": str(news)}
+            self._open.discard(job_id)
             return
         self._seen[job_id] = news
+        self._left_queue |= news.left_queue
+        if news.state.ended:
+            self._open.discard(job_id)
         if self.told.get(job_id) != news.progress():
             self.told[job_id] = news.progress()
             self.log.info("%s %s: %s", job_service(self.service).NOUN, job_id, news.progress())
-
-    def _finished(self) -> bool:
-        return all(
-            job_id in self._errors or (job_id in self._seen and self._seen[job_id].state.ended)
-            for job_id in self.job_ids
-        )
 
     async def on_kill(self) -> None:
         """Stop the jobs, if they are this task's own and a person did act on it.

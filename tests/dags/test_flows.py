@@ -81,9 +81,7 @@ def notifications(dags: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return told
 
 
-def test_flow_2_notifies_once_on_success(
-    test_dag: Callable[..., Any], notifications: list[str], samples: Any
-) -> None:
+def test_flow_2_notifies_once_on_success(test_dag: Callable[..., Any], notifications: list[str], samples: Any) -> None:
     """Once for the array, not once for each of its children; each child prints the colour at its index."""
     run = test_dag("batch_array_notify")
     assert str(run.state) == "success"

@@ -263,16 +263,3 @@ class TaskInstance:
 def context() -> dict[str, Any]:
     """What Airflow hands to ``execute``."""
     return {"ti": TaskInstance(), "task_state_store": Store()}
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalAws], None]:
-    """Let everything in this process that looks for an AWS find the given one, and look often."""
-
-    def point(aws: LocalAws) -> None:
-        for name, value in aws.environment().items():
-            monkeypatch.setenv(name, value)
-
-    monkeypatch.setenv("AIRFLOW__JOBFLOW__POLL_INTERVAL", "0.2")
-    monkeypatch.setenv("AIRFLOW__JOBFLOW__DESCRIBE_CALLS_PER_SECOND", "50")
-    return point

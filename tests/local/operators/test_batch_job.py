@@ -387,9 +387,7 @@ def own_task(own_kit: Any, here: Callable[[Any], None], no_pause: None) -> Calla
 
     def make(**parameters: Any) -> BatchJobOperator:
         defaults = {"task_id": "t", "job_name": "hello", "job_queue": own_kit.queue, "aws_conn_id": None}
-        return BatchJobOperator(
-            **{**defaults, "job_definition": own_kit.define(), "deferrable": False, **parameters}
-        )
+        return BatchJobOperator(**{**defaults, "job_definition": own_kit.define(), "deferrable": False, **parameters})
 
     return make
 
@@ -476,9 +474,7 @@ def test_a_job_that_ended_while_the_deadline_passed_has_ended(kit: Any, task: An
     assert operator.execute_complete(context, event)["state"] == "SUCCEEDED"
 
 
-def test_a_job_that_never_leaves_the_queue_is_stuck(
-    kit: Any, task: Any, context: Any, disabled_queue: str
-) -> None:
+def test_a_job_that_never_leaves_the_queue_is_stuck(kit: Any, task: Any, context: Any, disabled_queue: str) -> None:
     """And is stopped, with what to look at."""
     operator = task(job_queue=disabled_queue, queued_timeout=0.5)
     with pytest.raises(exceptions.JobStuck, match=r"queued_timeout=0\.5: last seen RUNNABLE") as error:

@@ -134,7 +134,7 @@ def test_a_malformed_id_fails_its_own_wait_only(kit: Any, sensor: Any, context: 
                 task.execute(context)
             triggers.append(deferred.value.trigger)
         well, ill = await asyncio.gather(*(trigger.wait() for trigger in triggers))
-        with pytest.raises(exceptions.WaitError, match="no such id cannot be waited for"):
+        with pytest.raises(exceptions.WaitError, match="cannot be waited for: no such id: "):
             bad.execute_complete(context, ill)
         return good.execute_complete(context, well), ill
 

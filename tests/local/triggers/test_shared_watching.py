@@ -72,9 +72,7 @@ def test_what_differs_in_access_is_asked_apart(shared: Any, gate: Any) -> None:
     job_id = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
 
     async def scenario() -> int:
-        waits = [
-            asyncio.create_task(trigger(job_id, region_name=name).wait()) for name in (None, None, "eu-west-1")
-        ]
+        waits = [asyncio.create_task(trigger(job_id, region_name=name).wait()) for name in (None, None, "eu-west-1")]
         await asyncio.sleep(0.3)
         count = len(watchers._watchers)
         for wait in waits:
