@@ -99,7 +99,7 @@ Describe = Callable[[Sequence[str]], Awaitable[Mapping[str, Answer]]]
 class _Entry(Generic[Answer]):
     """A job that somebody waits for."""
 
-    __slots__ = ("due", "interval", "job_id", "missing_since", "order", "queued", "waits")
+    __slots__ = ("due", "interval", "job_id", "known_of", "looked_at", "missing_since", "order", "queued", "waits")
 
     def __init__(self, job_id: str, order: int) -> None:
         self.job_id = job_id
@@ -110,6 +110,8 @@ class _Entry(Generic[Answer]):
         self.queued = False
         """Whether it stands in one of the watcher's queues; if not, a call is on its way."""
         self.missing_since: float | None = None
+        self.looked_at = self.known_of = float("-inf")
+        """When the newest call was sent, and the newest that was answered; calls about a job may overlap."""
         self.waits: list[Wait[Answer]] = []
 
 
@@ -119,34 +121,42 @@ class Wait(Generic[Answer]):
     An error is the last word on its job. The iteration itself never ends: leave it when you know enough.
     """
 
-    __slots__ = ("_arrived", "_last", "_news", "interval", "job_ids")
+    __slots__ = ("_arrived", "_errors", "_last", "_news", "interval", "job_ids")
 
     def __init__(self, job_ids: tuple[str, ...], interval: float) -> None:
         self.job_ids = job_ids
         self.interval = interval
         self._arrived = asyncio.Event()
         self._last: dict[str, Answer] = {}
-        self._news: dict[str, Answer | WatchError] = {}
+        """What was read last of each job."""
+        self._news: dict[str, Answer] = {}
+        self._errors: dict[str, WatchError] = {}
 
     def __aiter__(self) -> Wait[Answer]:
         return self
 
     async def __anext__(self) -> tuple[str, Answer | WatchError]:
-        while not self._news:
+        while not (self._news or self._errors):
             self._arrived.clear()
             await self._arrived.wait()
-        job_id = next(iter(self._news))
-        return job_id, self._news.pop(job_id)
+        if self._news:
+            job_id, news = next(iter(self._news.items()))
+            self._last[job_id] = self._news.pop(job_id)
+            return job_id, news
+        job_id = next(iter(self._errors))
+        return job_id, self._errors.pop(job_id)
 
     def tell(self, job_id: str, news: Answer) -> None:
         """Take in what a call answered; the watcher's side of the wait."""
         if self._last.get(job_id) != news:
-            self._last[job_id] = self._news[job_id] = news
+            self._news[job_id] = news
             self._arrived.set()
+        else:
+            self._news.pop(job_id, None)
 
     def fail(self, job_id: str, error: WatchError) -> None:
         """Take in the last word on a job; the watcher's side of the wait."""
-        self._news[job_id] = error
+        self._errors[job_id] = error
         self._arrived.set()
 
 
@@ -186,6 +196,9 @@ class Watcher(Generic[Answer]):
         self._new: deque[tuple[float, _Entry[Answer]]] = deque()
         self._due: list[tuple[float, int, _Entry[Answer]]] = []
         self._halves: deque[list[_Entry[Answer]]] = deque()
+        self._half_was_last = False
+        self._is_over = False
+        self._renewed_at = float("-inf")
         self._failures = 0
         self._work = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
@@ -199,6 +212,10 @@ class Watcher(Generic[Answer]):
         :param interval: seconds between two looks at one job; above 0. A look that shares a call may come up to
             a tenth of it early; all come later when the budget is too small for the number of waits.
         """
+        if not interval > 0:
+            raise ValueError(f"an interval must be above 0, not {interval}")
+        if self._runner is not None and self._runner.done():
+            raise RuntimeError("the watcher has ended")
         wait: Wait[Answer] = Wait(tuple(dict.fromkeys(job_ids)), interval)
         for job_id in wait.job_ids:
             self._add(job_id, wait)
@@ -226,6 +243,7 @@ class Watcher(Generic[Answer]):
         if self._runner is None:
             # A context of its own: otherwise its log lines would land in the log of the task that came first.
             self._runner = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
+            self._runner.add_done_callback(self._over)
         self._work.set()
 
     def _remove(self, job_id: str, wait: Wait[Answer]) -> None:
@@ -242,34 +260,45 @@ class Watcher(Generic[Answer]):
             self._work.set()
 
     async def _run(self) -> None:
-        last_word = WatchError("the watcher was stopped before the job ended")
-        try:
-            while self._entries:
-                rest = self._rest()
-                if rest > 0:
-                    await self._idle(rest)
-                elif batch := self._take():
-                    self._pace.spend(_now())
-                    call = asyncio.create_task(self._look(batch))
-                    self._calls.add(call)
-                    call.add_done_callback(self._calls.discard)
-        except Exception as error:
-            log.exception("The watcher has died; every wait is told")
+        while self._entries:
+            rest = self._rest()
+            if rest > 0:
+                await self._idle(rest)
+            elif batch := self._take():
+                self._pace.spend(_now())
+                call = asyncio.create_task(self._look(batch))
+                self._calls.add(call)
+                call.add_done_callback(self._call_over)
+
+    def _over(self, runner: asyncio.Task[None]) -> None:
+        """Tell every wait, whatever ended the runner. A callback: a runner cancelled at once runs no ``finally``."""
+        if not runner.cancelled() and (error := runner.exception()) is not None:
+            log.error("The watcher has died; every wait is told", exc_info=error)
             last_word = WatchError(f"the watcher has died: {error!r}")
-        finally:
-            self._fail(list(self._entries.values()), last_word)
-            for call in self._calls:
-                call.cancel()
+        else:
+            last_word = WatchError("the watcher was stopped before the job ended")
+        self._is_over = True
+        self._fail(list(self._entries.values()), last_word)
+        for call in self._calls:
+            call.cancel()
+        if not self._calls:
+            self._close()
+
+    def _call_over(self, call: asyncio.Task[None]) -> None:
+        """Forget a call; the last one to end after the runner leaves the client to be closed."""
+        self._calls.discard(call)
+        if not self._calls and self._is_over:
             self._close()
 
     def _rest(self) -> float:
         """Seconds until there is a call to make and the budget allows it."""
-        now = _now()
-        if self._halves:
-            return self._pace.delay(now)
+        return max(self._pace.delay(_now()), 0.0 if self._halves else self._wanted_in())
+
+    def _wanted_in(self) -> float:
+        """Seconds until a new or a due entry is to be looked at."""
         first_new = self._new[0][0] if self._new else float("inf")
         first_due = self._due[0][0] if self._due else float("inf")
-        return max(self._pace.delay(now), min(first_new, first_due) - now)
+        return min(first_new, first_due) - _now()
 
     async def _idle(self, seconds: float) -> None:
         """Sleep for the given time, or until what is to be done has changed."""
@@ -280,7 +309,9 @@ class Watcher(Generic[Answer]):
 
     def _take(self) -> list[_Entry[Answer]]:
         """Take a batch out of the queues: a half of a rejected call, or the new, the due and the soon due."""
-        if self._halves:
+        # In turns with the others, for a call of a hundred takes a while to take apart.
+        self._half_was_last = bool(self._halves) and not (self._half_was_last and self._wanted_in() <= 0)
+        if self._half_was_last:
             return [entry for entry in self._halves.popleft() if self._entries.get(entry.job_id) is entry]
         batch: list[_Entry[Answer]] = []
         while self._new and len(batch) < self._batch_size:
@@ -289,7 +320,8 @@ class Watcher(Generic[Answer]):
         soonest = _now()
         while self._due and len(batch) < self._batch_size:
             due, _, entry = self._due[0]
-            if due - SOON * entry.interval > soonest:
+            keeps_distance = entry.looked_at + (1 - SOON) * entry.interval
+            if min(due, max(due - SOON * entry.interval, keeps_distance)) > soonest:
                 break
             heapq.heappop(self._due)
             self._take_one(entry, due, batch)
@@ -301,47 +333,64 @@ class Watcher(Generic[Answer]):
             entry.queued = False
             batch.append(entry)
 
-    def _put_back(self, entry: _Entry[Answer], due: float) -> None:
-        """Queue an entry for its next look, unless it was left or is queued already as a new wait's."""
-        if not entry.queued and self._entries.get(entry.job_id) is entry:
+    def _put_back(self, entry: _Entry[Answer], due: float, sent_at: float) -> None:
+        """Queue an entry for its next look, unless it was left, is queued as a new wait's, or in a newer call."""
+        if not entry.queued and sent_at >= entry.looked_at and self._entries.get(entry.job_id) is entry:
             entry.queued, entry.due = True, due
             heapq.heappush(self._due, (due, entry.order, entry))
 
-    def _next_look(self, entry: _Entry[Answer], now: float) -> float:
-        """In step with all waits of its interval; where the budget is too small, stretched like every other."""
-        stretch = self._looks_per_second / (self._pace.rate * self._batch_size)
+    def _next_look(self, entry: _Entry[Answer], sent_at: float) -> float:
+        """In step with all waits of its interval; where the budget is too small, stretched like every other.
+
+        A look within ``SOON`` before a step counts as that step's. After a late one the next keeps its distance; only
+        a new wait's second look does not, to fall into step.
+        """
+        interval = entry.interval
+        stretch = self._looks_per_second / (self._pace.budget * self._batch_size)
         if stretch > 1:
-            return now + entry.interval * stretch
-        return (now // entry.interval + 1) * entry.interval
+            return sent_at + interval * stretch
+        step = ((sent_at + SOON * interval) // interval + 1) * interval
+        return step if entry.due is None else max(step, sent_at + (1 - SOON) * interval)
 
     async def _look(self, batch: list[_Entry[Answer]]) -> None:
         """Make one describe call and tell the waits what it answered."""
         sent_at = _now()
+        for entry in batch:
+            entry.looked_at = sent_at
         try:
-            async with asyncio.timeout(self._request_timeout):
-                answers = await self._describe([entry.job_id for entry in batch])
-        except DescribeError as error:
-            self._failed(batch, error, sent_at)
-        except TimeoutError:
-            message = f"no answer within {self._request_timeout:g} s"
-            self._failed(batch, DescribeError(Fault.PASSING, message), sent_at)
+            try:
+                async with asyncio.timeout(self._request_timeout):
+                    answers = await self._describe([entry.job_id for entry in batch])
+            except DescribeError as error:
+                self._failed(batch, error, sent_at)
+            except TimeoutError:
+                message = f"no answer within {self._request_timeout:g} s"
+                self._failed(batch, DescribeError(Fault.PASSING, message), sent_at)
+            else:
+                self._answered(batch, answers, sent_at)
         except Exception as error:
-            # A bug in describe must not leave its waits without a word.
+            # A bug in describe or renew must not leave the waits without a word.
             log.exception("Looking at %d jobs raised what it should not", len(batch))
             self._fail(batch, WatchError(f"looking at the job raised {error!r}"))
-        else:
-            self._answered(batch, answers)
-        self._work.set()
+        except asyncio.CancelledError:
+            self._fail(batch, WatchError("the call was cancelled"))
+            raise
+        finally:
+            self._work.set()
 
-    def _answered(self, batch: list[_Entry[Answer]], answers: Mapping[str, Answer]) -> None:
+    def _answered(self, batch: list[_Entry[Answer]], answers: Mapping[str, Answer], sent_at: float) -> None:
         now = _now()
         if self._failures:
             log.info("Describe calls are answered again")
             self._failures = 0
         self._pace.answered(now)
         for entry in batch:
-            next_look = self._next_look(entry, now)
-            if entry.job_id in answers:
+            if self._entries.get(entry.job_id) is not entry:
+                continue
+            next_look = self._next_look(entry, sent_at)
+            if sent_at < entry.known_of:
+                pass  # a call that was sent later has answered sooner
+            elif entry.job_id in answers:
                 entry.missing_since = None
                 for wait in entry.waits:
                     wait.tell(entry.job_id, answers[entry.job_id])
@@ -350,7 +399,8 @@ class Watcher(Generic[Answer]):
                 if now - entry.missing_since >= self._missing_grace:
                     self._fail([entry], Vanished(entry.job_id, now - entry.missing_since))
                 next_look = min(next_look, entry.missing_since + self._missing_grace)
-            self._put_back(entry, next_look)
+            entry.known_of = max(entry.known_of, sent_at)
+            self._put_back(entry, next_look, sent_at)
 
     def _failed(self, batch: list[_Entry[Answer]], error: DescribeError, sent_at: float) -> None:
         now = _now()
@@ -366,15 +416,18 @@ class Watcher(Generic[Answer]):
                 return
             case Fault.THROTTLED:
                 self._pace.throttled(now, sent_at)
+            case Fault.EXPIRED if sent_at < self._renewed_at:
+                pass  # made with the old credentials, which have been replaced since
             case Fault.EXPIRED | Fault.PASSING:
                 if error.fault is Fault.EXPIRED:
+                    self._renewed_at = now
                     self._renew()
                 if not self._failures:
                     log.warning("A describe call failed and will be made again: %s", error)
                 self._failures += 1
                 rest = pause(self._failures)
         for entry in batch:
-            self._put_back(entry, now + rest)
+            self._put_back(entry, now + rest, sent_at)
 
     def _fail(self, batch: Iterable[_Entry[Answer]], error: WatchError) -> None:
         """Tell every wait on these jobs that there will be no answer, and forget the jobs."""

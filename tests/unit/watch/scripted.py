@@ -7,6 +7,7 @@ steps of a story is therefore exact, costs nothing, and a wait that nothing woul
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import selectors
 from collections import deque
@@ -235,4 +236,4 @@ async def leave(waiters: Iterable[Waiter]) -> None:
 
 def gaps(times: Sequence[float]) -> Iterator[float]:
     """Return the times between one and the next."""
-    return (later - earlier for earlier, later in zip(times, times[1:], strict=False))
+    return (later - earlier for earlier, later in itertools.pairwise(times))
