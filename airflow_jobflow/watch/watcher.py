@@ -265,8 +265,11 @@ class Watcher(Generic[Answer]):
             if rest > 0:
                 await self._idle(rest)
             elif batch := self._take():
-                self._pace.spend(_now())
-                call = asyncio.create_task(self._look(batch))
+                sent_at = _now()
+                self._pace.spend(sent_at)
+                for entry in batch:
+                    entry.looked_at = sent_at
+                call = asyncio.create_task(self._look(batch, sent_at))
                 self._calls.add(call)
                 call.add_done_callback(self._call_over)
 
@@ -352,11 +355,8 @@ class Watcher(Generic[Answer]):
         step = ((sent_at + SOON * interval) // interval + 1) * interval
         return step if entry.due is None else max(step, sent_at + (1 - SOON) * interval)
 
-    async def _look(self, batch: list[_Entry[Answer]]) -> None:
+    async def _look(self, batch: list[_Entry[Answer]], sent_at: float) -> None:
         """Make one describe call and tell the waits what it answered."""
-        sent_at = _now()
-        for entry in batch:
-            entry.looked_at = sent_at
         try:
             try:
                 async with asyncio.timeout(self._request_timeout):

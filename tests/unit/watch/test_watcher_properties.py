@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_jobflow.watch.watcher import DescribeError, Fault, Vanished, Watcher, WatchError
@@ -235,6 +235,9 @@ a_calm_step = st.one_of(joins, joins, leaves, advances)
     st.sampled_from([0.5, 2.0, 5.0]),
     st.sampled_from([1, 3, 100]),
     st.sampled_from([0.0, 0.05, 0.9, 4.0]),
+)
+@example(  # a call is answered in the very moment in which the next one for the same job goes out
+    [(9.5, join(set(JOBS), 3.0)), (3.0, join(set(JOBS), 3.0)), (0.1, join({JOBS[0]}, 3.0)), (8.9, go(0))], 0.5, 3, 4.0
 )
 def test_two_looks_at_a_job_are_an_interval_apart(
     story: list[tuple[float, Step]], budget: float, batch_size: int, latency: float
