@@ -21,7 +21,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.jobs import service as job_service
-from airflow_jobflow.watch.watcher import DescribeError, Fault
+from airflow_jobflow.watch.errors import DescribeError, Fault
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Snapshot
@@ -190,6 +190,7 @@ class Describer:
 
     def _ask(self, job_ids: Sequence[str]) -> dict[str, Snapshot]:
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         try:
             return self._service.describe(self._shared_client(), job_ids, self._scope)
@@ -197,6 +198,8 @@ class Describer:
             raise DescribeError(Fault.DENIED, str(error)) from error
         except (BotoCoreError, ClientError) as error:
             raise DescribeError(fault_of(error), str(error)) from error
+        except (ResponseParserError, ValueError, KeyError) as error:
+            raise DescribeError(Fault.PASSING, f"the answer could not be read: {error!r}") from error
 
     def _shared_client(self) -> Any:
         with self._lock:

@@ -8,7 +8,9 @@ terminating overwrites ``statusReason``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_jobflow.jobs.model import ArrayProgress, ChildFailure, JobState, LogStream, Snapshot, iso
@@ -38,7 +40,19 @@ DEFAULT_LOG_GROUP = "/aws/batch/job"
 
 def describe(client: BatchClient, job_ids: Sequence[str], scope: str | None = None) -> dict[str, Snapshot]:  # noqa: ARG001
     """Look at up to 100 jobs in one DescribeJobs call. Batch has no scope."""
+    client.meta.events.register("before-parse.batch.DescribeJobs", _read_plainly, unique_id="jobflow")
     return {job["jobId"]: snapshot(job) for job in client.describe_jobs(jobs=list(job_ids))["jobs"]}
+
+
+def _read_plainly(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
+    """Take the jobs from an answer as they came.
+
+    They are plain JSON. botocore's parser, which walks its model for every member of every job, takes five times as
+    long as reading the JSON does, and this is most of what a look costs.
+    """
+    if response_dict["status_code"] == HTTPStatus.OK:
+        customized_response_dict["jobs"] = json.loads(response_dict["body"])["jobs"]
+        response_dict["body"] = b"{}"
 
 
 def snapshot(job: JobDetailTypeDef) -> Snapshot:

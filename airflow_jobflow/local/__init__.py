@@ -1,4 +1,4 @@
-"""AWS on this machine: moto's server, with Batch jobs that really run, as local processes.
+"""AWS on this machine: moto's server, with Batch jobs and Fargate tasks that really run, as local processes.
 
 ``with LocalAws() as aws:`` serves tests; ``python -m airflow_jobflow.local`` is a server of its own. It needs
 the extra ``local``. Names are loaded when they are first used, so that importing a pure module of this

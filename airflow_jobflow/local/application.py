@@ -11,6 +11,7 @@ import io
 import json
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
@@ -19,6 +20,7 @@ import botocore.session
 from moto.core.request import Request as MotoRequest
 from moto.core.routing import get_service_router
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import FakeKey, s3_backends
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request, Response
 
@@ -36,6 +38,10 @@ CREDENTIAL: Final = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/")
 CHANGES: Final = frozenset({"batch.UpdateComputeEnvironment", "batch.UpdateJobQueue"})
 """Calls of moto's that may let a job run which waits."""
 DEFAULT_REGION: Final = "us-east-1"
+PARTITION: Final = "aws"
+
+_buckets_lock = threading.Lock()
+"""Held while moto knows the names of one account's buckets only."""
 
 
 class Application:
@@ -63,6 +69,7 @@ class Application:
         self._batch_actions = _actions_by_path()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request."""
         path = environ.get("PATH_INFO", "")
         if path.startswith(CONTROL):
             return self._answer_control(path.removeprefix(CONTROL), Request(environ))(environ, start_response)
@@ -112,10 +119,21 @@ class Application:
         if call.service == "events":
             with events_lock:
                 return self._moto(environ, start_response)
+        if call.name == "s3.CreateBucket":
+            return self._create_bucket(environ, start_response)
         answer = self._moto(environ, start_response)
         if call.name in CHANGES:
             self._changed(call, region)
         return answer
+
+    def _create_bucket(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Have moto create a bucket whose name may be taken in another account: that is another server's here."""
+        with _buckets_lock:
+            mine = s3_backends[self._account][PARTITION].buckets
+            s3_backends.bucket_accounts = dict.fromkeys(mine, (PARTITION, self._account))
+            answer = self._moto(environ, start_response)
+            s3_backends.bucket_accounts = {}
+            return answer
 
     def _answer_control(self, name: str, request: Request) -> Response:
         handler = self._control.get(name)
@@ -125,6 +143,15 @@ class Application:
             return _json(handler(json.loads(request.get_data() or b"{}")))
         except (ValueError, TypeError, LookupError) as error:
             return _json({"error": str(error)}, 400)
+
+
+def forget_buckets(account: str) -> None:
+    """Drop the buckets of an account; moto's own way would empty the objects of every account."""
+    for backend in (s3_backends.pop(account, None) or {}).values():
+        for bucket in backend.buckets.values():
+            for key in bucket.keys.values():
+                if isinstance(key, FakeKey):
+                    key.dispose()
 
 
 def _handled(handler: Handler, environ: WSGIEnvironment) -> Response:

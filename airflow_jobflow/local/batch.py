@@ -104,9 +104,7 @@ class Batch:
             raise refused(f"Maximum number of jobs supported is  {model.MAX_DESCRIBED} .")
         for job_id in job_ids:
             if not model.JOB_ID.fullmatch(job_id):
-                raise ClientException(
-                    f"Provided name {job_id} is not supported pattern[a-zA-Z_0-9-]{{1,128}}"
-                )
+                raise ClientException(f"Provided name {job_id} is not supported pattern[a-zA-Z_0-9-]{{1,128}}")
         with self._jobs.lock:
             found = [self._visible(job_id) for job_id in dict.fromkeys(job_ids)]
             return {"jobs": [self._detail(job) for job in found if job]}
@@ -183,9 +181,7 @@ class Batch:
             queue = self._resources.queue(request["jobQueue"])
             if queue is None:
                 raise ClientException(f"JobQueue {request['jobQueue']} not found.")
-            mine = (
-                job for job in reversed(self._jobs.by_id.values()) if job.submission.queue_arn == queue.arn
-            )
+            mine = (job for job in reversed(self._jobs.by_id.values()) if job.submission.queue_arn == queue.arn)
             jobs = [job for job in mine if job.parent is None and self._visible(job.job_id)]
         for each in filters:
             jobs = [job for job in jobs if model.matches_filter(job.summary(), each["name"], each["values"])]

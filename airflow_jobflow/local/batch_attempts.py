@@ -30,17 +30,19 @@ MISSING_IMAGES: Final = "missing/"
 class Settings:
     """How the local AWS differs from AWS where waiting is concerned.
 
-    :param time_scale: attempt time-outs and `stuck_after` take this many times as long as they say: with 0.02
-        an attempt of 60 s (the least Batch accepts) is ended after 1.2 s.
+    :param time_scale: attempt time-outs, `stuck_after` and `stopped_visible` take this many times as long as they
+        say: with 0.02 an attempt of 60 s (the least Batch accepts) is ended after 1.2 s.
     :param stuck_after: seconds after which a job that no compute environment takes shows a
         ``MISCONFIGURATION:`` reason.
     :param stop_grace: seconds between SIGTERM and SIGKILL for a job that is terminated or timed out (AWS:
         30).
+    :param stopped_visible: seconds for which a stopped ECS task can still be described, multiplied by `time_scale`.
     """
 
     time_scale: float = 1.0
     stuck_after: float = 180.0
     stop_grace: float = 30.0
+    stopped_visible: float = 3600.0
 
 
 class Attempts:
@@ -212,9 +214,7 @@ class Attempts:
 
     def _variables(self, job: Job, environment: str) -> dict[str, str]:
         variables = {
-            each["name"]: each.get("value", "")
-            for each in job.submission.container["environment"]
-            if "name" in each
+            each["name"]: each.get("value", "") for each in job.submission.container["environment"] if "name" in each
         }
         variables |= {
             "AWS_BATCH_JOB_ID": job.job_id,

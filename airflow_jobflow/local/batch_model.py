@@ -135,9 +135,7 @@ def container_of(definition: Mapping[str, Any], request: Mapping[str, Any]) -> J
     for name in ("command", "vcpus", "memory", "instanceType"):
         if name in overrides:
             container[name] = overrides[name]
-    container["environment"] = merged(
-        container.get("environment", ()), overrides.get("environment", ()), "name"
-    )
+    container["environment"] = merged(container.get("environment", ()), overrides.get("environment", ()), "name")
     container["resourceRequirements"] = merged(
         container.get("resourceRequirements", ()), overrides.get("resourceRequirements", ()), "type"
     )
@@ -173,9 +171,7 @@ SUBMISSION_RULES: Final[Sequence[tuple[Callable[[Mapping[str, Any]], bool], str]
         "N_TO_N and SEQUENTIAL dependencies are only valid for array jobs",
     ),
     (
-        lambda it: any(
-            not each.get("jobId") and each.get("type") != "SEQUENTIAL" for each in _depends_on(it)
-        ),
+        lambda it: any(not each.get("jobId") and each.get("type") != "SEQUENTIAL" for each in _depends_on(it)),
         "jobId is required for a dependency that is not SEQUENTIAL",
     ),
     (
@@ -224,11 +220,7 @@ def matches_filter(summary: Mapping[str, Any], name: str, values: Sequence[str])
     if name == "JOB_DEFINITION":
         arn: str = summary["jobDefinition"]
         named = arn.rsplit("/", 1)[-1]
-        return any(
-            pattern_matches(value, known)
-            for value in values
-            for known in (arn, named, named.rsplit(":", 1)[0])
-        )
+        return any(pattern_matches(value, known) for value in values for known in (arn, named, named.rsplit(":", 1)[0]))
     if name == "SHARE_IDENTIFIER":
         return summary.get("shareIdentifier") in values
     if name == "BEFORE_CREATED_AT":
@@ -236,6 +228,4 @@ def matches_filter(summary: Mapping[str, Any], name: str, values: Sequence[str])
     return bool(summary["createdAt"] > int(values[0]))
 
 
-FILTERS: Final = frozenset(
-    {"JOB_NAME", "JOB_DEFINITION", "SHARE_IDENTIFIER", "BEFORE_CREATED_AT", "AFTER_CREATED_AT"}
-)
+FILTERS: Final = frozenset({"JOB_NAME", "JOB_DEFINITION", "SHARE_IDENTIFIER", "BEFORE_CREATED_AT", "AFTER_CREATED_AT"})

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from airflow_jobflow.local.following import JobFollower
 
 AT_ONCE: Final = 2
+"""Scenarios that run at a time: most of one is the start of Airflow, and a small machine has two cores."""
+INTERRUPTED: Final = 130
+"""Exit code of what Ctrl-C ended, as shells have it."""
 LOOK_EVERY: Final = 0.2
 """Seconds between two looks at what has happened."""
 PATIENCE: Final = 180.0
@@ -73,18 +76,19 @@ class _Demo:
         )
         for scenario in scenarios:
             self._screen.say(f"  {scenario.name:<{self._screen.width}}  {scenario.description}")
-        self._screen.say(f"All that is written is in {self._directory}\n")
-        try:
+        self._screen.say(f"All that is written is in {self._directory}: Airflow's full log of each run is there too.\n")
+        results = None
+        with contextlib.suppress(KeyboardInterrupt):
             results = self._results(scenarios)
-        except KeyboardInterrupt:
-            self._screen.say("\nStopped; nothing is left running.")
-            return 130
-        finally:
+        with private.uninterrupted():
             left = private.left_running("HOME", str(self._directory))
             private.stop(left)
+        if results is None:
+            self._screen.say("\nStopped; nothing is left running.")
+            return INTERRUPTED
         self._report(results, time.monotonic() - started)
         for process in left:
-            self._screen.say(f"Left running, and now stopped: process {process.pid}")
+            self._screen.say(f"Left running, and now stopped: process {process.pid}", bold=True)
         return 1 if left or any(result.wrong() for result in results) else 0
 
     def _results(self, scenarios: Sequence[Scenario]) -> list[Result]:
@@ -96,8 +100,9 @@ class _Demo:
             futures = [pool.submit(self._scenario, scenario, template.result()) for scenario in scenarios]
             return [future.result() for future in futures]
         finally:
-            self._stop.set()
-            pool.shutdown(cancel_futures=True)
+            with private.uninterrupted():
+                self._stop.set()
+                pool.shutdown(cancel_futures=True)
 
     def _database(self) -> Path:
         return private.empty_database(self._directory.parent)
@@ -160,6 +165,8 @@ class _Demo:
         calls = sum((result.calls for result in results), Counter[str]())
         names = ", ".join(f"{name.partition('.')[2]} {number}" for name, number in calls.most_common())
         self._screen.say(f"\nIn all {seconds:.0f} s and {calls.total()} AWS calls: {names}.")
+        if not any(result.wrong() for result in results):
+            self._screen.say("Every flow ended as it should.", bold=True)
         for result in results:
             for wrong in result.wrong():
                 self._screen.say(f"{result.scenario.name} went wrong: {wrong}", bold=True)
@@ -171,7 +178,7 @@ class _Demo:
 def _row(result: Result) -> tuple[str, ...]:
     return (
         result.scenario.name,
-        str(len(result.jobs)),
+        result.jobs_started(),
         result.how_jobs_ended(),
         {None: "stopped", 0: "success"}.get(result.exit_code, "failed"),
         f"{result.seconds:.1f}",

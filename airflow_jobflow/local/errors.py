@@ -28,9 +28,7 @@ class AwsError(Exception):
         request_id = str(uuid.uuid4())
         headers = {"x-amzn-RequestId": request_id}
         if service in XML_SERVICES:
-            error = (
-                f"<Error><Code>{escape(self.code)}</Code><Message>{escape(self.message)}</Message></Error>"
-            )
+            error = f"<Error><Code>{escape(self.code)}</Code><Message>{escape(self.message)}</Message></Error>"
             body = {
                 "s3": error,
                 "ec2": f"<Response><Errors>{error}</Errors><RequestID>{request_id}</RequestID></Response>",

@@ -10,8 +10,10 @@ import threading
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_jobflow.local.ecs_model import CAPACITY_UNAVAILABLE
 from airflow_jobflow.local.errors import AwsError
 
 if TYPE_CHECKING:
@@ -46,11 +48,15 @@ class Faults:
     :param drop_every: the connection of every n-th call is closed without an answer.
     :param lose_answers: the next so many calls take effect, then their connections are closed without an
         answer.
-    :param visible_after: seconds for which a new Batch job cannot be found.
+    :param visible_after: seconds for which a new Batch job or ECS task cannot be found.
     :param expired_calls: the next so many calls are refused, whatever they are, because the credentials have
         expired.
     :param expired_access_key: access key id that has expired.
     :param denied: calls, written as for `actions`, that the caller is not allowed to make.
+    :param run_task_failures: the next so many RunTask calls start nothing and say so in ``failures``, with status 200.
+    :param run_task_reason: what they say there.
+    :param interrupt_spot: the next so many tasks started on FARGATE_SPOT are interrupted as soon as they run.
+    :param interrupt_spot_with: of them only those with this text in their family, group, ``startedBy`` or overrides.
     """
 
     actions: tuple[str, ...] = ()
@@ -63,6 +69,10 @@ class Faults:
     expired_calls: int = 0
     expired_access_key: str | None = None
     denied: tuple[str, ...] = ()
+    run_task_failures: int = 0
+    run_task_reason: str = CAPACITY_UNAVAILABLE
+    interrupt_spot: int = 0
+    interrupt_spot_with: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As ``POST /jobflow-local/faults`` takes it."""
@@ -92,9 +102,11 @@ class Call:
 
     @property
     def name(self) -> str:
+        """As faults and counts write it: ``batch.DescribeJobs``."""
         return f"{self.service}.{self.action}"
 
     def is_one_of(self, patterns: tuple[str, ...]) -> bool:
+        """Whether one of the patterns means it."""
         return any(pattern in (self.name, self.action, f"{self.service}.*") for pattern in patterns)
 
 
@@ -113,6 +125,8 @@ class FaultBox:
         self._seen = 0
         self._to_lose = faults.lose_answers
         self._to_expire = faults.expired_calls
+        self._to_refuse = faults.run_task_failures
+        self._to_interrupt = faults.interrupt_spot
         self._tokens = max(1.0, faults.calls_per_second or 0)
         self._refilled_at = time.monotonic()
 
@@ -143,7 +157,8 @@ class FaultBox:
             self._seen += 1
             if faults.calls_per_second is not None and not self._take_token(faults.calls_per_second):
                 code, status = THROTTLED.get(call.service, ("ThrottlingException", 400))
-                raise AwsError(code, "Too Many Requests" if status == 429 else "Rate exceeded", status)
+                too_many = status == HTTPStatus.TOO_MANY_REQUESTS
+                raise AwsError(code, "Too Many Requests" if too_many else "Rate exceeded", status)
             if faults.error_every and self._seen % faults.error_every == 0:
                 raise AwsError(BROKEN.get(call.service, "InternalFailure"), "Internal error", 500)
             if faults.drop_every and self._seen % faults.drop_every == 0:
@@ -158,6 +173,22 @@ class FaultBox:
             if not concerned or self._to_lose == 0:
                 return False
             self._to_lose -= 1
+            return True
+
+    def refuses_tasks(self) -> str | None:
+        """Why a RunTask that is in order starts nothing; None if it does."""
+        with self._lock:
+            if self._to_refuse == 0:
+                return None
+            self._to_refuse -= 1
+            return self.faults.run_task_reason
+
+    def interrupts_spot(self, words: str) -> bool:
+        """Whether a new task on FARGATE_SPOT, known by `words`, is to be interrupted."""
+        with self._lock:
+            if self._to_interrupt == 0 or self.faults.interrupt_spot_with not in words:
+                return False
+            self._to_interrupt -= 1
             return True
 
     def _check_credentials(self, call: Call, account: str) -> None:

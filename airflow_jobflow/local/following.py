@@ -49,10 +49,12 @@ class Job:
 
     @property
     def ended(self) -> bool:
+        """Whether it is over."""
         return self.status in ENDED
 
     @property
     def label(self) -> str:
+        """Its name; a child's with its index."""
         return self.name if self.index is None else f"{self.name}[{self.index}]"
 
     def take(self, detail: Mapping[str, Any]) -> None:
@@ -103,8 +105,11 @@ class JobFollower:
 
     def look(self) -> list[Change]:
         """What has happened since the last look."""
-        changed = {job.job_id: job for job in map(self._take, self._receive()) if job.news}
-        return [self._change(job) for job in changed.values()]
+        changed: dict[str, Job] = {}
+        for job in map(self._take, self._receive()):
+            changed.pop(job.job_id, None)  # who changed last is told last
+            changed[job.job_id] = job
+        return [self._change(job) for job in changed.values() if job.news]
 
     def _client(self, aws: LocalAwsClient, service: str) -> Any:
         client = aws.client(service)
@@ -133,11 +138,9 @@ class JobFollower:
     def _change(self, job: Job) -> Change:
         statuses = (job.told, *job.news)
         job.told, job.news = job.status, []
-        return Change(job, statuses, self._last_line(job) if job.ended and job.log else None)
+        return Change(job, statuses, self._last_line(*job.log) if job.ended and job.log else None)
 
-    def _last_line(self, job: Job) -> str | None:
-        assert job.log is not None
-        group, stream = job.log
+    def _last_line(self, group: str, stream: str) -> str | None:
         events = self._logs.get_log_events(logGroupName=group, logStreamName=stream, limit=1)["events"]
         return str(events[-1]["message"]) if events else None
 

@@ -2,7 +2,7 @@
 
 What always holds:
 
-- What is started in this environment sees none of the user's AWS, Airflow or proxy settings: it cannot reach a real AWS.
+- What is started in it sees none of the user's AWS, Airflow or proxy settings, so that it cannot reach a real AWS.
 - Whatever it writes is in the directory, temporary files included, which is its HOME; `left_running` finds it by that.
 """
 
@@ -38,7 +38,6 @@ KEPT: Final = (
     "TERM",
     "NO_COLOR",
     "LD_LIBRARY_PATH",
-    "PYTHONDONTWRITEBYTECODE",
 )
 """What is taken over from the user's environment; nothing else is."""
 
@@ -152,7 +151,9 @@ def empty_database(directory: Path) -> Path:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database(new)}",
         }
-        made = subprocess.run(airflow("db", "migrate"), env=settings, capture_output=True, text=True, check=False)
+        made = subprocess.run(
+            airflow("db", "migrate"), env=settings, capture_output=True, text=True, check=False
+        )
         if made.returncode:
             raise RuntimeError(f"Airflow's database could not be made:\n{made.stdout[-2000:]}{made.stderr[-2000:]}")
         database(new).replace(template)

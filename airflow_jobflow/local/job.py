@@ -34,10 +34,12 @@ class Submission:
     region: str
 
     def arn(self, job_id: str) -> str:
+        """ARN of a job submitted so."""
         return f"arn:aws:batch:{self.region}:{self.account}:job/{job_id}"
 
     @property
     def retry_strategy(self) -> Json:
+        """The request's, else the definition's, else one attempt."""
         strategy = self.request.get("retryStrategy") or self.definition.get("retryStrategy") or {}
         return {"attempts": 1, "evaluateOnExit": [], **strategy}
 
@@ -50,10 +52,12 @@ class Submission:
 
     @property
     def on_fargate(self) -> bool:
+        """Whether it runs on Fargate, where no container has an instance."""
         return "FARGATE" in (self.definition.get("platformCapabilities") or ())
 
     @property
     def size(self) -> int | None:
+        """How many children it has; None if it is no array."""
         size: int | None = self.request.get("arrayProperties", {}).get("size")
         return size
 
@@ -114,13 +118,16 @@ class Job:
 
     @property
     def arn(self) -> str:
+        """The job's ARN."""
         return self.submission.arn(self.job_id)
 
     @property
     def ended(self) -> bool:
+        """Whether nothing will happen to it any more."""
         return self.status in model.ENDED
 
     def array_properties(self) -> Json:
+        """What DescribeJobs says of it as a parent or a child; nothing of others."""
         if self.index is not None:
             return {"index": self.index}
         if not self.children:

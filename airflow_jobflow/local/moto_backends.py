@@ -36,7 +36,7 @@ _logs_lock = threading.Lock()
 
 def forget_account(account: str) -> None:
     """Drop everything moto keeps for an account."""
-    for backends in list(BackendDict._instances):  # type: ignore[misc]
+    for backends in list(BackendDict._instances):  # type: ignore[misc]  # noqa: SLF001 -- moto offers no other way
         kept = backends.pop(account, None)
         if kept is not None:
             kept.reset()

@@ -114,9 +114,7 @@ class Process:
         A container's first process is deaf to SIGTERM unless it handles it, and gets SIGKILL when the grace
         is over: so a process that a stop ended by either signal counts as killed.
         """
-        if hasattr(
-            os, "waitid"
-        ):  # leaves the process unreaped, so that its group's id cannot be another's meanwhile
+        if hasattr(os, "waitid"):  # leaves the process unreaped, so that its group's id cannot be another's meanwhile
             os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
             kill_group(self._popen.pid)
             self._gone.set()
@@ -157,9 +155,7 @@ class Processes:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self._threads = [
-            threading.Thread(target=self._slot, name=f"slot-{n}", daemon=True) for n in range(slots)
-        ]
+        self._threads = [threading.Thread(target=self._slot, name=f"slot-{n}", daemon=True) for n in range(slots)]
         for thread in self._threads:
             thread.start()
 

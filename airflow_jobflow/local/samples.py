@@ -1,13 +1,12 @@
-"""What the sample DAGs need in a local AWS: queues and job definitions. Made through boto3 only, as on
-AWS.
-"""
+"""What the sample DAGs need in a local AWS: queues, definitions, a cluster, a bucket. Made by boto3 only, as on AWS."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_jobflow.local.server import LocalAwsClient
+from airflow_jobflow.local import glue_samples
+from airflow_jobflow.local.server import REGION, LocalAwsClient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +31,28 @@ DEFINITIONS: Final[Mapping[str, Sequence[str]]] = {
 }
 """Commands of the job definitions."""
 
+CLUSTER: Final = "jobflow"
+BUCKET: Final = "jobflow-samples"
+FAMILY: Final = "process-item"
+LOG_GROUP: Final = "/jobflow/process-item"
+TASK_ROLE: Final = "local-ecs-task"
+
+PROCESS_ITEM: Final = """\
+import json, os, sys
+import boto3
+
+bucket, source, target = (os.environ[name] for name in ("S3_BUCKET", "INPUT_KEY", "OUTPUT_KEY"))
+s3 = boto3.client("s3")
+item = json.load(s3.get_object(Bucket=bucket, Key=source)["Body"])
+print(f"Processing s3://{bucket}/{source}: {item}", flush=True)
+if item.get("fail"):
+    sys.exit(f"This item cannot be processed: {item}")
+result = {"input": item, "keys": sorted(item)}
+s3.put_object(Bucket=bucket, Key=target, Body=json.dumps(result).encode())
+print(f"Wrote s3://{bucket}/{target}")
+"""
+"""Reads an item from S3, writes what it made of it; an item ``{"fail": true}`` fails."""
+
 
 def provision(endpoint_url: str) -> None:
     """Create what is not there yet."""
@@ -43,12 +64,13 @@ def provision(endpoint_url: str) -> None:
         if name not in there:
             create_queue(batch, name)
     defined = batch.describe_job_definitions(status="ACTIVE")["jobDefinitions"]
-    commands = {
-        each["jobDefinitionName"]: each.get("containerProperties", {}).get("command") for each in defined
-    }
+    commands = {each["jobDefinitionName"]: each.get("containerProperties", {}).get("command") for each in defined}
     for name, command in DEFINITIONS.items():
         if commands.get(name) != command:
             register_definition(batch, name, command)
+    aws.client("s3").create_bucket(Bucket=BUCKET)  # one's own may be created again
+    _process_item(aws)
+    glue_samples.provision(aws, _role(aws.client("iam"), glue_samples.ROLE, "glue"))
 
 
 def create_queue(batch: Any, name: str, environment: str = COMPUTE_ENVIRONMENT) -> None:
@@ -77,23 +99,64 @@ def register_definition(batch: Any, name: str, command: Sequence[str], **more: A
 
 def create_environment(iam: Any, batch: Any, name: str) -> None:
     """A compute environment of one's own machines, which is what this is."""
-    roles = {role["RoleName"]: role["Arn"] for role in iam.list_roles()["Roles"]}
-    if ROLE not in roles:
-        trust = {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Effect": "Allow",
-                    "Principal": {"Service": "batch.amazonaws.com"},
-                    "Action": "sts:AssumeRole",
-                }
-            ],
-        }
-        role = iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(trust))["Role"]
-        roles[ROLE] = role["Arn"]
     batch.create_compute_environment(
-        computeEnvironmentName=name, type="UNMANAGED", state="ENABLED", serviceRole=roles[ROLE]
+        computeEnvironmentName=name, type="UNMANAGED", state="ENABLED", serviceRole=_role(iam, ROLE, "batch")
     )
+
+
+def create_cluster(ecs: Any, name: str) -> None:
+    """An ECS cluster that runs tasks on Fargate and Fargate Spot."""
+    ecs.create_cluster(clusterName=name, capacityProviders=["FARGATE", "FARGATE_SPOT"])
+
+
+def register_task(ecs: Any, family: str, *containers: Mapping[str, Any], **more: Any) -> str:
+    """A task definition for Fargate; returns its ARN. `more` goes to RegisterTaskDefinition.
+
+    :param containers: at least a name for each, the rest as ContainerDefinition has it.
+    """
+    image = {"image": "public.ecr.aws/docker/library/busybox:stable", "essential": True}
+    request = {"requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc", "cpu": "256", "memory": "512", **more}
+    definitions = [{**image, **container} for container in containers]
+    answer = ecs.register_task_definition(family=family, containerDefinitions=definitions, **request)
+    return str(answer["taskDefinition"]["taskDefinitionArn"])
+
+
+def _process_item(aws: LocalAwsClient) -> None:
+    """The cluster, log group and task definition of the map over Fargate tasks."""
+    ecs, logs = aws.client("ecs"), aws.client("logs")
+    if not any(each["status"] == "ACTIVE" for each in ecs.describe_clusters(clusters=[CLUSTER])["clusters"]):
+        create_cluster(ecs, CLUSTER)
+    groups = logs.describe_log_groups(logGroupNamePrefix=LOG_GROUP)["logGroups"]
+    if not any(each["logGroupName"] == LOG_GROUP for each in groups):
+        logs.create_log_group(logGroupName=LOG_GROUP)
+    arns = ecs.list_task_definitions(familyPrefix=FAMILY, status="ACTIVE")["taskDefinitionArns"]
+    defined = [ecs.describe_task_definition(taskDefinition=arn)["taskDefinition"] for arn in arns]
+    command = ["-c", PROCESS_ITEM]
+    if not any(each["containerDefinitions"][0].get("command") == command for each in defined):
+        role = _role(aws.client("iam"), TASK_ROLE, "ecs-tasks")
+        options = {"awslogs-group": LOG_GROUP, "awslogs-region": REGION, "awslogs-stream-prefix": "jobflow"}
+        container = {
+            "name": FAMILY,
+            "image": "public.ecr.aws/lambda/python:3.13",  # has boto3
+            "entryPoint": ["python"],
+            "command": command,
+            "logConfiguration": {"logDriver": "awslogs", "options": options},
+        }
+        register_task(ecs, FAMILY, container, taskRoleArn=role, executionRoleArn=role)
+
+
+def _role(iam: Any, name: str, service: str) -> str:
+    """The ARN of a role that a service may take on, created if need be."""
+    roles = {role["RoleName"]: role["Arn"] for role in iam.list_roles()["Roles"]}
+    if name not in roles:
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": f"{service}.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+        trust = {"Version": "2012-10-17", "Statement": [statement]}
+        roles[name] = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    return str(roles[name])
 
 
 def _compute_environment(iam: Any, batch: Any) -> None:

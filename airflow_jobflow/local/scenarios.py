@@ -112,12 +112,17 @@ class Result:
         """How many jobs are in which status; either the children of arrays or all others."""
         return dict(Counter(job.status for job in self.jobs if (job.index is not None) == children))
 
+    def jobs_started(self) -> str:
+        """How many, for the table: those that were submitted, and the children of arrays."""
+        alone, children = (sum(self.ended_as(children=which).values()) for which in (False, True))
+        return f"{alone} + {children}" if children else str(alone)
+
     def how_jobs_ended(self) -> str:
         """In words, for the table."""
         exit_codes = {job.exit_code for job in self.jobs if job.status == FAILED and not job.size}
         alone, children = (_words(self.ended_as(children=which)) for which in (False, True))
-        code = f", exit code {exit_codes.pop()}" if len(exit_codes) == 1 else ""
-        return f"array {alone}; its children: {children}{code}" if children else f"{alone}{code}"
+        code = f" (exit code {exit_codes.pop()})" if len(exit_codes) == 1 else ""
+        return f"array {alone}, children {children}{code}" if children else f"{alone or 'none'}{code}"
 
     def wrong(self) -> list[str]:
         """What is not as it should be; nothing if all is."""
@@ -141,4 +146,7 @@ class Result:
 
 
 def _words(counts: Mapping[str, int]) -> str:
+    """``{"FAILED": 1, "SUCCEEDED": 6}`` in words; a single one without its number."""
+    if sum(counts.values()) == 1:
+        return next(status for status, number in counts.items() if number)
     return ", ".join(f"{number} {status}" for status, number in sorted(counts.items(), reverse=True))

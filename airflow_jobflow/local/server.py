@@ -4,7 +4,7 @@ What always holds:
 
 - It binds a loopback address unless told in so many words that others may have it execute commands.
 - What it started ends with it, and moto forgets its account.
-- Every server has an account of its own, so that several in one process share nothing but S3's bucket names.
+- Every server has an account of its own, so that several in one process share nothing.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ import boto3
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import make_server
 
-from airflow_jobflow.local.application import Application, Handler
+from airflow_jobflow.local.application import Application, Handler, forget_buckets
 from airflow_jobflow.local.batch import Batch
 from airflow_jobflow.local.batch_attempts import Settings
+from airflow_jobflow.local.ecs import Ecs
 from airflow_jobflow.local.faults import Call, FaultBox, Faults
+from airflow_jobflow.local.glue import Glue
 from airflow_jobflow.local.moto_backends import Resources, forget_account
 from airflow_jobflow.local.processes import Processes
 from airflow_jobflow.local.service import Ledger, Service, Shared
@@ -50,6 +52,8 @@ LOOPBACK: Final = "127.0.0.1"
 
 SERVICES: Final[Mapping[str, Callable[[Shared], Service]]] = {
     "batch": lambda shared: Batch(shared.resources, shared.processes, shared.settings),
+    "ecs": Ecs,
+    "glue": Glue,
 }
 """What makes each service that is not wholly moto's, for one region."""
 
@@ -108,6 +112,36 @@ class LocalAwsClient:
                 "service": "batch",
                 "job_id": job_id,
                 "status_reason": status_reason,
+                "container_reason": container_reason,
+                "exit_code": exit_code,
+            },
+        )
+
+    def interrupt_task(
+        self,
+        task_arn: str,
+        *,
+        stop_code: str = "SpotInterruption",
+        stopped_reason: str | None = None,
+        container_reason: str | None = None,
+        exit_code: int | None = None,
+    ) -> None:
+        """End an ECS task as AWS would, in its words.
+
+        :param stop_code: one of ECS's stop codes; the default is a Spot reclaim.
+        :param stopped_reason: what AWS usually says with that code, if not given.
+        :param container_reason: e.g. ``OutOfMemoryError: Container killed due to memory usage``.
+        :param exit_code: of its containers; the one with which they really end, if not given. None is shown with
+            TaskFailedToStart and InfrastructureHealth.
+        :raises ValueError: there is no such stop code, or no such task that goes on.
+        """
+        self._ask(
+            "interrupt",
+            {
+                "service": "ecs",
+                "job_id": task_arn,
+                "stop_code": stop_code,
+                "stopped_reason": stopped_reason,
                 "container_reason": container_reason,
                 "exit_code": exit_code,
             },
@@ -222,6 +256,7 @@ class LocalAws(LocalAwsClient):
         self._processes.close()
         for service in self._services.values():
             service.close()
+        forget_buckets(self.account_id)
         forget_account(self.account_id)
         _return_account(self.account_id)
 
@@ -242,9 +277,7 @@ class LocalAws(LocalAwsClient):
             service = self._services.get((name, region))
             if service is None:
                 resources = Resources(self.account_id, region)
-                service = SERVICES[name](
-                    Shared(resources, self._processes, self._settings, self._faults, self._ledger)
-                )
+                service = SERVICES[name](Shared(resources, self._processes, self._settings, self._faults, self._ledger))
                 service.visible_after = self._faults.faults.visible_after
                 self._services[name, region] = service
             return service
@@ -261,22 +294,21 @@ class LocalAws(LocalAwsClient):
         with self._services_lock:
             services = [service for (of, _), service in self._services.items() if of == name]
         if not any(service.interrupt(job_id, **body) for service in services):
-            raise ValueError(f"Job {job_id} has no attempt that is starting or running: nothing to interrupt")
+            raise ValueError(f"{job_id} is neither starting nor running: nothing to interrupt")
         return {}
 
 
 class _RequestHandler(MotoRequestHandler):
     """moto's, without a line on standard error for every call."""
 
-    def log(self, type: str, message: str, *args: Any) -> None:
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: ARG002 -- werkzeug's
+        """Say so for debugging only."""
         log.debug(message, *args)
 
 
 def environment(endpoint_url: str) -> dict[str, str]:
     """Environment variables with which boto3 finds the AWS at `endpoint_url`, and looks nowhere else."""
-    direct = ",".join(
-        filter(None, [os.environ.get("NO_PROXY", os.environ.get("no_proxy")), "127.0.0.1,localhost"])
-    )
+    direct = ",".join(filter(None, [os.environ.get("NO_PROXY", os.environ.get("no_proxy")), "127.0.0.1,localhost"]))
     return {
         "AWS_ENDPOINT_URL": endpoint_url,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,

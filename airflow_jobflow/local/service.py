@@ -61,7 +61,7 @@ class Service(Protocol):
         """Handlers by action."""
 
     def reconsider(self) -> None:
-        """moto changed something that may let what waits run."""
+        """Let what waits run if it can now, for moto changed what it waits for."""
 
     @property
     def interrupt(self) -> Callable[..., bool]:

@@ -1,4 +1,4 @@
-"""``python -m airflow_jobflow.local.ui``: Airflow's web UI with the sample DAGs and an AWS on this machine, until Ctrl-C.
+"""``python -m airflow_jobflow.local.ui``: Airflow's web UI with the sample DAGs and a local AWS, until Ctrl-C.
 
 What always holds: it listens on loopback only, for whoever opens it is an administrator without a password; what it
 started ends with it. It begins afresh every time, for the jobs of the last time are gone.

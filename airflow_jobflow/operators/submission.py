@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 from airflow_jobflow.aws import ConnectionMissing, fault_of
 from airflow_jobflow.exceptions import SubmissionError, SubmissionRefused
+from airflow_jobflow.watch.errors import Fault
 from airflow_jobflow.watch.pacing import pause
-from airflow_jobflow.watch.watcher import Fault
 
 log = logging.getLogger(__name__)
 

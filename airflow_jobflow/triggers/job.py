@@ -20,7 +20,7 @@ from airflow_jobflow.aws import Access
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.triggers.watchers import shared_watcher
-from airflow_jobflow.watch.watcher import DescribeError, Fault, Vanished, WatchError
+from airflow_jobflow.watch.errors import DescribeError, Fault, Vanished, WatchError
 
 SETTLING = 5.0
 """Seconds after a deferral before an event may resume the task: sooner, the executor may still be reporting the end
@@ -130,6 +130,8 @@ class JobTrigger(BaseTrigger):
                 with watcher.join(self.job_ids, self.poll_interval) as wait:
                     async for job_id, news in wait:
                         self._take(job_id, news)
+                        if job_id not in self._open:
+                            watcher.leave(job_id, wait)
                         if not self._open:
                             limit = None
                             break

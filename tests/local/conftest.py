@@ -11,7 +11,13 @@ import pytest
 from botocore.config import Config
 
 from airflow_jobflow.local import LocalAws, Settings
-from airflow_jobflow.local.samples import create_environment, create_queue, register_definition
+from airflow_jobflow.local.samples import (
+    create_cluster,
+    create_environment,
+    create_queue,
+    register_definition,
+    register_task,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -150,9 +156,7 @@ class Kit:
 
     def lines(self, stream: str, group: str = "/aws/batch/job") -> list[str]:
         """The lines of a log stream."""
-        events = self.logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True)[
-            "events"
-        ]
+        events = self.logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True)["events"]
         return [event["message"] for event in events]
 
     def output(self, job_id: str) -> list[str]:
@@ -263,3 +267,95 @@ class TaskInstance:
 def context() -> dict[str, Any]:
     """What Airflow hands to ``execute``."""
     return {"ti": TaskInstance(), "task_state_store": Store()}
+
+
+TASK_CALLS = ("RunTask", "DescribeTasks", "ListTasks", "StopTask")
+"""ECS's calls that are answered here and not by moto."""
+
+
+class EcsKit:
+    """What a test of ECS needs: a cluster and log group of its own, and short ways to run, look and wait."""
+
+    eventually = staticmethod(eventually)
+
+    def __init__(self, aws: LocalAws, **options: Any) -> None:
+        self.aws = aws
+        self.ecs = aws.client("ecs", **options)
+        for call in TASK_CALLS:
+            self.ecs.meta.events.register(f"after-call.ecs.{call}", check_answer)
+        self.logs = aws.client("logs")
+        self.cluster = f"cluster-{uuid.uuid4().hex}"
+        self.group = f"/ecs/{self.cluster}"
+        self.logs.create_log_group(logGroupName=self.group)
+        create_cluster(self.ecs, self.cluster)
+
+    def container(self, command: Sequence[str] = ("true",), **more: Any) -> dict[str, Any]:
+        """A container definition that runs `command` and writes to the kit's log group."""
+        options = {"awslogs-group": self.group, "awslogs-region": "us-east-1", "awslogs-stream-prefix": "test"}
+        log = {"logDriver": "awslogs", "options": options}
+        return {"name": "main", "command": list(command), "logConfiguration": log, **more}
+
+    def define(self, *containers: dict[str, Any], **more: Any) -> str:
+        """A new task definition; its ARN."""
+        return register_task(self.ecs, f"family-{uuid.uuid4().hex}", *(containers or (self.container(),)), **more)
+
+    def request(self, *containers: dict[str, Any], **request: Any) -> dict[str, Any]:
+        """A RunTask request on Fargate for a new task definition of these containers."""
+        if "taskDefinition" not in request:
+            request["taskDefinition"] = self.define(*containers)
+        if not {"launchType", "capacityProviderStrategy"} & set(request):
+            request["launchType"] = "FARGATE"
+        network = {"awsvpcConfiguration": {"subnets": ["subnet-1"], "assignPublicIp": "ENABLED"}}
+        return {"cluster": self.cluster, "networkConfiguration": network, **request}
+
+    def run(self, *containers: dict[str, Any], **request: Any) -> str:
+        """Run one task; its ARN."""
+        answer = self.ecs.run_task(**self.request(*containers, **request))
+        assert answer["failures"] == []
+        (task,) = answer["tasks"]
+        return str(task["taskArn"])
+
+    def sh(self, script: str, **request: Any) -> str:
+        """Run a shell script as a task of one container; its ARN."""
+        return self.run(self.container(["sh", "-c", script]), **request)
+
+    def look(self, task: str) -> dict[str, Any]:
+        """What DescribeTasks says of one task."""
+        (found,) = self.ecs.describe_tasks(cluster=self.cluster, tasks=[task], include=["TAGS"])["tasks"]
+        return dict(found)
+
+    def wait(self, task: str, status: str = "STOPPED") -> dict[str, Any]:
+        """Wait until a task has a status; what is said of it then."""
+
+        def reached() -> dict[str, Any] | None:
+            found = self.look(task)
+            return found if found["lastStatus"] == status else None
+
+        return dict(eventually(reached, f"{task} {status}"))
+
+    def lines(self, task: str, container: str = "main", group: str | None = None) -> list[str]:
+        """What a container of a task has written."""
+        stream = f"test/{container}/{task.rsplit('/', 1)[-1]}"
+        answer = self.logs.get_log_events(logGroupName=group or self.group, logStreamName=stream, startFromHead=True)
+        return [event["message"] for event in answer["events"]]
+
+    def output(self, task: str) -> list[str]:
+        """Wait for the end of a task, and return what its main container wrote."""
+        self.wait(task)
+        return self.lines(task)
+
+    def listed(self, **request: Any) -> set[str]:
+        """ARNs of one ListTasks answer."""
+        return set(self.ecs.list_tasks(cluster=self.cluster, **request)["taskArns"])
+
+
+@pytest.fixture
+def ecs_kit(aws: LocalAws) -> EcsKit:
+    """An ECS cluster of the test's own."""
+    return EcsKit(aws)
+
+
+@pytest.fixture
+def own_ecs_kit(own_aws: LocalAws) -> EcsKit:
+    """An ECS cluster on a local AWS of the test's own, and a client that does not retry."""
+    return EcsKit(own_aws, config=Config(retries={"total_max_attempts": 1}, read_timeout=10))

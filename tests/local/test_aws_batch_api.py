@@ -104,10 +104,7 @@ def test_submit_refuses(kit: Any, request_: dict[str, Any], said: str) -> None:
     with pytest.raises(refusal(kit), match=said):
         kit.submit(**request_)
     assert (
-        kit.batch.list_jobs(jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}])[
-            "jobSummaryList"
-        ]
-        == []
+        kit.batch.list_jobs(jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}])["jobSummaryList"] == []
     )
 
 

@@ -16,9 +16,7 @@ def test_children_see_their_index_and_the_parent_counts_them(kit: Any) -> None:
     assert parent["arrayProperties"]["size"] == 5
     assert parent["arrayProperties"]["statusSummary"]["SUCCEEDED"] == 5
     assert not {"exitCode", "logStreamName"} & set(parent["container"])
-    assert [kit.output(f"{job_id}:{index}") for index in range(5)] == [
-        [f"{job_id}:{n} {n}"] for n in range(5)
-    ]
+    assert [kit.output(f"{job_id}:{index}") for index in range(5)] == [[f"{job_id}:{n} {n}"] for n in range(5)]
     assert [child["arrayProperties"]["index"] for child in kit.children(job_id, 5)] == list(range(5))
 
 

@@ -94,9 +94,7 @@ def test_terminating_a_parent_ends_its_children(kit: Any) -> None:
     kit.batch.terminate_job(jobId=job_id, reason="enough")
     parent = kit.wait(job_id)
     assert (parent["status"], parent["statusReason"], parent["isTerminated"]) == ("FAILED", "enough", True)
-    assert {(child["status"], child["statusReason"]) for child in kit.children(job_id, 10)} == {
-        ("FAILED", "enough")
-    }
+    assert {(child["status"], child["statusReason"]) for child in kit.children(job_id, 10)} == {("FAILED", "enough")}
 
 
 def test_terminating_an_ended_job_changes_nothing(kit: Any) -> None:

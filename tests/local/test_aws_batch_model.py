@@ -28,21 +28,15 @@ def test_references_are_replaced_and_unknown_ones_left() -> None:
 )
 def test_rule_matches_only_if_all_its_conditions_do(rule: dict[str, str], expected: bool) -> None:
     """All conditions of a rule must hold; no match means retry."""
-    retried = model.retries(
-        [rule], status_reason="Essential container in task exited", reason=None, exit_code=1
-    )
+    retried = model.retries([rule], status_reason="Essential container in task exited", reason=None, exit_code=1)
     assert retried is expected
 
 
 def test_first_matching_rule_decides() -> None:
     """The usual pair: retry when Spot takes the host, else give up."""
     rules = [{"onStatusReason": "Host EC2*", "action": "RETRY"}, {"onReason": "*", "action": "EXIT"}]
-    assert model.retries(
-        rules, status_reason="Host EC2 (instance i-0) terminated.", reason=None, exit_code=None
-    )
-    assert not model.retries(
-        rules, status_reason="Essential container in task exited", reason="", exit_code=3
-    )
+    assert model.retries(rules, status_reason="Host EC2 (instance i-0) terminated.", reason=None, exit_code=None)
+    assert not model.retries(rules, status_reason="Essential container in task exited", reason="", exit_code=3)
 
 
 @pytest.mark.parametrize(

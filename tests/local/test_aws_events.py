@@ -16,9 +16,7 @@ class Inbox:
         self._sqs, events = aws.client("sqs"), aws.client("events")
         name = f"events-{uuid.uuid4().hex}"
         self._url = self._sqs.create_queue(QueueName=name)["QueueUrl"]
-        arn = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])["Attributes"][
-            "QueueArn"
-        ]
+        arn = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         events.put_rule(Name=name, EventPattern=json.dumps(pattern))
         events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": arn}])
         self.events: list[dict[str, Any]] = []

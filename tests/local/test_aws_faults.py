@@ -64,9 +64,7 @@ def test_faults_concern_the_actions_they_name(own_kit: Any) -> None:
 def test_hanging_call_is_released_when_the_faults_change(own_kit: Any) -> None:
     """It is answered then; a caller with less patience gives up before."""
     own_kit.aws.set_faults(Faults(actions=("DescribeJobs",), hang=600))
-    impatient = own_kit.aws.client(
-        "batch", config=Config(read_timeout=0.2, retries={"total_max_attempts": 1})
-    )
+    impatient = own_kit.aws.client("batch", config=Config(read_timeout=0.2, retries={"total_max_attempts": 1}))
     with pytest.raises(ReadTimeoutError):
         impatient.describe_jobs(jobs=[UNKNOWN])
     answers: list[str] = []
@@ -85,9 +83,7 @@ def test_lost_answer_took_effect(own_kit: Any) -> None:
     with pytest.raises(ConnectionClosedError):
         own_kit.submit(jobDefinition=definition, jobName="lost")
     own_kit.submit(jobDefinition=definition, jobName="lost")
-    found = own_kit.batch.list_jobs(
-        jobQueue=own_kit.queue, filters=[{"name": "JOB_NAME", "values": ["lost"]}]
-    )
+    found = own_kit.batch.list_jobs(jobQueue=own_kit.queue, filters=[{"name": "JOB_NAME", "values": ["lost"]}])
     assert len(found["jobSummaryList"]) == 2
 
 

@@ -28,18 +28,22 @@ class Recorded:
         self.wrote = threading.Event()
 
     def begin(self) -> Command | None:
+        """Take the slot."""
         self.begun.set()
         return self.command
 
     def started(self, process: Process) -> None:
+        """Keep the process."""
         self.process = process
         self.running.set()
 
     def lines(self, lines: Sequence[str]) -> None:
+        """Keep the lines."""
         self.output.extend(lines)
         self.wrote.set()
 
-    def ended(self, exit: Exit) -> None:
+    def ended(self, exit: Exit) -> None:  # noqa: A002
+        """Keep the end."""
         self.exit = exit
         self.over.set()
 

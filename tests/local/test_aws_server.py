@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import moto
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 from moto.batch.models import BatchBackend, ComputeEnvironment, JobDefinition, JobQueue
 from moto.core.base_backend import BackendDict
@@ -133,15 +133,15 @@ def test_samples_run(process: subprocess.Popen[str], eventually: Any) -> None:
 def test_it_listens_on_loopback_only_unless_told_otherwise() -> None:
     """It executes what it is sent, so nobody else may send."""
     with pytest.raises(ValueError, match=r"does not listen on 0\.0\.0\.0"):
-        LocalAws(host="0.0.0.0")  # noqa: S104 -- that is what is refused
-    with LocalAws(host="0.0.0.0", allow_remote_code_execution=True) as aws:  # noqa: S104
+        LocalAws(host="0.0.0.0")
+    with LocalAws(host="0.0.0.0", allow_remote_code_execution=True) as aws:
         assert aws.health()["status"] == "ok"
 
 
 def test_cli_refuses_an_open_address() -> None:
     """It ends with a word on why."""
     ended = subprocess.run(
-        [sys.executable, "-m", "airflow_jobflow.local", "--host", "0.0.0.0"],  # noqa: S104
+        [sys.executable, "-m", "airflow_jobflow.local", "--host", "0.0.0.0"],
         capture_output=True,
         text=True,
         timeout=30,

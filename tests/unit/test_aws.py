@@ -9,7 +9,7 @@ from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_jobflow.aws import Access, ConnectionMissing, fault_of
-from airflow_jobflow.watch.watcher import Fault
+from airflow_jobflow.watch.errors import Fault
 
 
 def client_error(code: str, status: int) -> ClientError:
@@ -47,7 +47,7 @@ PASSING = [
     exceptions.ReadTimeoutError(endpoint_url="u"),
     exceptions.EndpointConnectionError(endpoint_url="u"),
     exceptions.ConnectionClosedError(endpoint_url="u"),
-    exceptions.SSLError(endpoint_url="u", error="e"),
+    exceptions.SSLError(endpoint_url="u", error=OSError()),
     exceptions.CredentialRetrievalError(provider="p", error_msg="e"),
     exceptions.IncompleteReadError(actual_bytes=1, expected_bytes=2),
 ]

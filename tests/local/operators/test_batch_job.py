@@ -239,7 +239,7 @@ def test_one_failure_too_many_is_not_tolerated(task: Any, context: Any) -> None:
         task(script, array_size=4, tolerated_failure_count=1).execute(context)
 
 
-INTERRUPTIONS = {
+INTERRUPTIONS: dict[str, dict[str, Any]] = {
     "spot_reclaimed": {"status_reason": "Host EC2 (instance i-0abc) terminated."},
     "out_of_memory": {
         "status_reason": "Essential container in task exited",
@@ -290,7 +290,7 @@ def test_a_job_that_somebody_else_ends_is_stopped_not_failed(kit: Any, task: Any
     job_id = context["task_state_store"]["jobflow"]["job_id"]
     kit.wait(job_id, "RUNNING")
     kit.batch.terminate_job(jobId=job_id, reason="Not needed any more")
-    with pytest.raises(exceptions.JobStopped, match="was stopped.*\n.*\n.*Not needed any more"):
+    with pytest.raises(exceptions.JobStopped, match=r"was stopped.*\n.*\n.*Not needed any more"):
         operator.execute_complete(context, run(deferred.value.trigger))
 
 
@@ -535,7 +535,7 @@ class DeferredTask:
 
 @pytest.mark.parametrize(("state", "stops"), [("failed", True), ("deferred", False), (None, True)])
 def test_a_trigger_stops_its_job_only_where_a_person_acted(
-    kit: Any, task: Any, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, state: str | None, stops: bool
+    kit: Any, task: Any, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, *, state: str | None, stops: bool
 ) -> None:
     """A triggerer that was frozen calls on_kill too, for tasks that are deferred still."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)

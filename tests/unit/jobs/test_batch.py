@@ -13,6 +13,7 @@ from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 
 @pytest.fixture(scope="module")
 def model() -> Any:
+    """The model of Batch in botocore."""
     return botocore.session.get_session().get_service_model("batch")
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from airflow_jobflow.watch.watcher import DescribeError, Fault, Watcher, WatchError
+from airflow_jobflow.watch.errors import DescribeError, Fault, WatchError
+from airflow_jobflow.watch.watcher import Watcher
 
 News = str | WatchError
 

@@ -14,7 +14,10 @@ from typing import cast
 import pytest
 
 from airflow_jobflow.watch import watcher as module
-from airflow_jobflow.watch.watcher import GATHERING, DescribeError, Fault, Vanished, Watcher, WatchError
+from airflow_jobflow.watch.agenda import GATHERING
+from airflow_jobflow.watch.errors import DescribeError, Fault, Vanished, WatchError
+from airflow_jobflow.watch.waits import Entry
+from airflow_jobflow.watch.watcher import Watcher
 from tests.unit.watch.scripted import Service, Surprise, Waiter, gaps, leave, now, run, settle, until
 
 
@@ -690,8 +693,8 @@ async def test_a_cancelled_wait_leaves_no_trace(service: Service) -> None:
     assert watcher._looks_per_second == pytest.approx(0.1)
     await until(40)
     assert len(service.times("job-0")) == looks
-    assert len(watcher._due) == 1
-    assert not watcher._new
+    assert len(watcher._agenda._due) == 1
+    assert not watcher._agenda._new
     await leave([other])
 
 
@@ -896,7 +899,12 @@ async def test_nothing_stays_after_thousands_of_joins_and_leaves(service: Servic
         await until(now() + 1)
     await until(now() + 11)
     assert list(watcher._entries) == ["job-0"]
-    assert (len(watcher._due), len(watcher._new), len(watcher._halves), len(watcher._calls)) == (1, 0, 0, 0)
+    assert (
+        len(watcher._agenda._due),
+        len(watcher._agenda._new),
+        len(watcher._agenda._halves),
+        len(watcher._calls),
+    ) == (1, 0, 0, 0)
     assert len(watcher._entries["job-0"].waits) == 1
     assert watcher._looks_per_second == pytest.approx(0.1)
     await leave([stays])
@@ -906,14 +914,14 @@ async def test_ten_thousand_joins_are_not_quadratic(service: Service, monkeypatc
     """Ten times the waits cost about ten times the steps: joins, looks, telling and leaving taken together."""
     counted = itertools.count()
 
-    class Counting(module._Entry[str]):
+    class Counting(Entry[str]):
         __slots__ = ()
 
         def __getattribute__(self, name: str) -> object:
             next(counted)
             return super().__getattribute__(name)
 
-    monkeypatch.setattr(module, "_Entry", Counting)
+    monkeypatch.setattr(module, "Entry", Counting)
     steps = []
     for many in (1000, 10_000):
         before = next(counted)
@@ -924,3 +932,15 @@ async def test_ten_thousand_joins_are_not_quadratic(service: Service, monkeypatc
         assert watcher.ended
         steps.append(next(counted) - before)
     assert steps[1] < 12 * steps[0]
+
+
+async def test_a_job_that_has_ended_can_be_left_alone(service: Service) -> None:
+    """A wait for many need not look at those that are over until the last one is."""
+    running(service, 2)
+    watcher = service.watcher()
+    with watcher.join(["job-0", "job-1"], 10) as wait:
+        await anext(wait)
+        await anext(wait)
+        watcher.leave("job-0", wait)
+        await until(15)
+    assert service.sizes() == [2, 1]

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_jobflow.watch.watcher import DescribeError, Fault, Vanished, Watcher, WatchError
+from airflow_jobflow.watch.errors import DescribeError, Fault, Vanished, WatchError
+from airflow_jobflow.watch.watcher import Watcher
 from tests.unit.watch.scripted import Call, Service, Surprise, Waiter, gaps, leave, now, run, settle, until
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"

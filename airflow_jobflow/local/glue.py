@@ -1,0 +1,64 @@
+"""Glue's crawlers and job runs, for one account and region.
+
+They replace moto's; databases, tables and jobs stay moto's, and so does the making of crawlers.
+
+What always holds: crawls and runs end with the server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from airflow_jobflow.local.glue_crawlers import Crawlers
+from airflow_jobflow.local.glue_events import Events
+from airflow_jobflow.local.glue_executions import Executions
+from airflow_jobflow.local.glue_region import Region
+from airflow_jobflow.local.glue_runs import Runs
+from airflow_jobflow.local.glue_settings import GlueSettings
+from airflow_jobflow.local.glue_store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_jobflow.local.application import Handler
+    from airflow_jobflow.local.service import Shared
+
+
+class Glue:
+    """The part of Glue that starts, stops and describes what runs."""
+
+    def __init__(self, shared: Shared) -> None:
+        resources, settings = shared.resources, shared.settings
+        if not isinstance(settings, GlueSettings):
+            settings = GlueSettings(**{each.name: getattr(settings, each.name) for each in fields(settings)})
+        self._events = Events(resources)
+        store = Store(resources.account, resources.region)
+        region = Region(resources, store, shared.processes, self._events, shared.ledger, settings)
+        self._crawlers = Crawlers(region)
+        self._executions = Executions(region)
+        self._runs = Runs(store, self._executions)
+        self.actions: Mapping[str, Handler] = {**self._crawlers.actions, **self._runs.actions}
+        """Handlers by action."""
+
+    @property
+    def visible_after(self) -> float:
+        """Seconds for which a new crawl or run cannot be found (a fault)."""
+        return self._runs.visible_after
+
+    @visible_after.setter
+    def visible_after(self, seconds: float) -> None:
+        self._runs.visible_after = self._crawlers.visible_after = seconds
+
+    def reconsider(self) -> None:
+        """Nothing waits for what moto keeps."""
+
+    def interrupt(self, name: str, **how: Any) -> bool:
+        """Have the crawl of a crawler, or a job run, fail as if AWS were broken; False if nothing so named runs."""
+        return self._runs.interrupt(name, **how) or self._crawlers.interrupt(name, **how)
+
+    def close(self) -> None:
+        """End the crawls and deliver the last events. Call it when the processes have ended."""
+        self._crawlers.close()
+        self._executions.close()
+        self._events.close()

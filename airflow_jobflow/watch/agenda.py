@@ -1,0 +1,105 @@
+"""What is to be looked at next: new jobs first, then the due with the soon due, and the halves of rejected calls.
+
+Pure: the caller brings the time. What always holds: a batch never holds more than ``batch_size`` jobs, a job is in at
+most one batch it was queued for once, and two looks at a job keep at least nine tenths of its interval between them,
+but for a new wait's second look, which falls into step.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import Generic
+
+from airflow_jobflow.watch.waits import Answer, Entry
+
+GATHERING = 0.5
+"""Seconds a new wait may stay for company before it is looked at; ended early by any call that goes out."""
+
+SOON = 0.1
+"""The part of its interval by which a look may come early, to go along with a call that is made anyway."""
+
+
+class Agenda(Generic[Answer]):
+    """The jobs to look at, in the order of their looks.
+
+    :param batch_size: the most jobs in one call.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._new: deque[tuple[float, Entry[Answer]]] = deque()
+        self._due: list[tuple[float, int, Entry[Answer]]] = []
+        self._halves: deque[list[Entry[Answer]]] = deque()
+        self._half_was_last = False
+
+    def add(self, entry: Entry[Answer], now: float) -> None:
+        """Put a job in for a first look on behalf of a new wait."""
+        entry.queued, entry.due = True, None
+        self._new.append((now + GATHERING, entry))
+
+    def put_back(self, entry: Entry[Answer], due: float, sent_at: float) -> None:
+        """Put a job in for its next look, unless it is in as a new wait's, or in a call newer than ``sent_at``'s."""
+        if not entry.queued and not entry.forgotten and sent_at >= entry.looked_at:
+            entry.queued, entry.due = True, due
+            heapq.heappush(self._due, (due, entry.order, entry))
+
+    def split(self, batch: list[Entry[Answer]]) -> None:
+        """Put a rejected batch in as two."""
+        half = len(batch) // 2
+        self._halves.extend((batch[:half], batch[half:]))
+
+    def wanted_in(self, now: float) -> float:
+        """Seconds until there is something to look at; 0 or less for at once."""
+        return 0.0 if self._halves else self._due_in(now)
+
+    def _due_in(self, now: float) -> float:
+        first_new = self._new[0][0] if self._new else float("inf")
+        first_due = self._due[0][0] if self._due else float("inf")
+        return min(first_new, first_due) - now
+
+    def take(self, now: float) -> list[Entry[Answer]]:
+        """Take out what the next call is to look at; maybe nothing, where all of it was left meanwhile."""
+        # Halves take turns with the others, for a call of a hundred takes a while to take apart.
+        self._half_was_last = bool(self._halves) and not (self._half_was_last and self._due_in(now) <= 0)
+        batch = self._halves.popleft() if self._half_was_last else self._take_due(now)
+        batch = [entry for entry in batch if not entry.forgotten]
+        for entry in batch:
+            entry.looked_at = now
+        return batch
+
+    def _take_due(self, now: float) -> list[Entry[Answer]]:
+        batch: list[Entry[Answer]] = []
+        while self._new and len(batch) < self._batch_size:
+            self._take_one(self._new.popleft()[1], None, batch)
+        while self._due and len(batch) < self._batch_size:
+            due, _, entry = self._due[0]
+            keeps_distance = entry.looked_at + (1 - SOON) * entry.interval
+            if min(due, max(due - SOON * entry.interval, keeps_distance)) > now:
+                break
+            heapq.heappop(self._due)
+            self._take_one(entry, due, batch)
+        return batch
+
+    @staticmethod
+    def _take_one(entry: Entry[Answer], due: float | None, batch: list[Entry[Answer]]) -> None:
+        """Take a job, unless it was left, is being looked at, or was given another place since."""
+        if entry.queued and entry.due == due and not entry.forgotten:
+            entry.queued = False
+            batch.append(entry)
+
+
+def next_look(entry: Entry[Answer], sent_at: float, stretch: float) -> float:
+    """Say when a job is to be looked at again after a call that was sent at ``sent_at``.
+
+    In step with all jobs of its interval; where the budget is too small, stretched like every other. A look within
+    ``SOON`` before a step counts as that step's. After a late one the next keeps its distance; only a new wait's
+    second look does not, to fall into step.
+
+    :param stretch: by how much the budget is too small; 1 or less if it is not.
+    """
+    interval = entry.interval
+    if stretch > 1:
+        return sent_at + interval * stretch
+    step = ((sent_at + SOON * interval) // interval + 1) * interval
+    return step if entry.due is None else max(step, sent_at + (1 - SOON) * interval)

@@ -1,0 +1,89 @@
+"""The two ends of a wait: what a waiter holds, and what the watcher keeps of a job that is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Generic, TypeVar
+
+from airflow_jobflow.watch.errors import WatchError
+
+Answer = TypeVar("Answer")
+
+
+class Wait(Generic[Answer]):
+    """One waiter's view of its jobs: iterate for ``(job_id, answer)``, or ``(job_id, WatchError)``, at each change.
+
+    An error is the last word on its job. The iteration itself never ends: leave it when you know enough.
+    """
+
+    __slots__ = ("_arrived", "_errors", "_last", "_news", "interval", "job_ids")
+
+    def __init__(self, job_ids: tuple[str, ...], interval: float) -> None:
+        self.job_ids = job_ids
+        self.interval = interval
+        self._arrived = asyncio.Event()
+        self._last: dict[str, Answer] = {}
+        """What was read last of each job."""
+        self._news: dict[str, Answer] = {}
+        self._errors: dict[str, WatchError] = {}
+
+    def __aiter__(self) -> Wait[Answer]:
+        return self
+
+    async def __anext__(self) -> tuple[str, Answer | WatchError]:
+        while not (self._news or self._errors):
+            self._arrived.clear()
+            await self._arrived.wait()
+        if self._news:
+            job_id, news = next(iter(self._news.items()))
+            self._last[job_id] = self._news.pop(job_id)
+            return job_id, news
+        job_id = next(iter(self._errors))
+        return job_id, self._errors.pop(job_id)
+
+    def tell(self, job_id: str, news: Answer) -> None:
+        """Take in what a call answered; the watcher's side of the wait."""
+        if self._last.get(job_id) != news:
+            self._news[job_id] = news
+            self._arrived.set()
+        else:
+            self._news.pop(job_id, None)
+
+    def fail(self, job_id: str, error: WatchError) -> None:
+        """Take in the last word on a job; the watcher's side of the wait."""
+        self._errors[job_id] = error
+        self._arrived.set()
+
+
+class Entry(Generic[Answer]):
+    """A job that somebody waits for: the watcher's side of one or more waits."""
+
+    __slots__ = (
+        "due",
+        "forgotten",
+        "interval",
+        "job_id",
+        "known_of",
+        "looked_at",
+        "missing_since",
+        "order",
+        "queued",
+        "waits",
+    )
+
+    def __init__(self, job_id: str, order: int) -> None:
+        self.job_id = job_id
+        self.order = order
+        """Its place among those that are due at the same time."""
+        self.interval = float("inf")
+        """The shortest of its waits' intervals."""
+        self.due: float | None = None
+        """When it is to be looked at; tells its place in the heap from those it has left behind."""
+        self.queued = False
+        """Whether it stands on the agenda; if not, a call is on its way."""
+        self.forgotten = False
+        """Whether nobody waits for it any more, or its last word has been said."""
+        self.missing_since: float | None = None
+        self.looked_at = self.known_of = float("-inf")
+        """When the newest call was sent, and the newest that was answered; calls about a job may overlap."""
+        self.waits: list[Wait[Answer]] = []

@@ -1,0 +1,301 @@
+"""ECS's calls about tasks: what they answer, and what they refuse."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
+NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
+
+
+def code_of(caught: pytest.ExceptionInfo[ClientError]) -> str:
+    """The code of a refusal."""
+    return str(caught.value.response["Error"]["Code"])
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "said"),
+    [
+        ({"count": 0}, "InvalidParameterException", "between 1 and 10"),
+        ({"count": 11}, "InvalidParameterException", "between 1 and 10"),
+        ({"clientToken": "x" * 65}, "InvalidParameterException", "clientToken"),
+        ({"clientToken": "with space"}, "InvalidParameterException", "clientToken"),
+        ({"startedBy": "x" * 129}, "InvalidParameterException", "startedBy"),
+        ({"startedBy": "a:b"}, "InvalidParameterException", "startedBy"),
+        (
+            {"launchType": "FARGATE", "capacityProviderStrategy": SPOT},
+            "InvalidParameterException",
+            "Specify either Launch Type or Capacity Provider Strategy, but not both",
+        ),
+        ({"launchType": "EC2"}, "InvalidParameterException", "No Container Instances were found in your cluster"),
+        ({"capacityProviderStrategy": []}, "InvalidParameterException", "No Container Instances"),
+        ({"platformVersion": "9"}, "InvalidParameterException", "platform version does not exist"),
+        ({"propagateTags": "SERVICE"}, "InvalidParameterException", "Tags can only be propagated"),
+        (
+            {"networkConfiguration": {}},
+            "InvalidParameterException",
+            "Network Configuration must be provided when networkMode 'awsvpc' is specified.",
+        ),
+        (
+            {"networkConfiguration": {"awsvpcConfiguration": {"subnets": []}}},
+            "InvalidParameterException",
+            "subnets can not be empty.",
+        ),
+        (
+            {"overrides": {"containerOverrides": [{"name": "other"}]}},
+            "InvalidParameterException",
+            "Override for container named other is not a container in the TaskDefinition.",
+        ),
+        (
+            {"overrides": {"containerOverrides": [{"name": "main", "command": ["x" * 8192]}]}},
+            "InvalidParameterException",
+            "Container Overrides length must be at most 8192",
+        ),
+        ({"cluster": "nowhere"}, "ClusterNotFoundException", "Cluster not found."),
+        ({"taskDefinition": "none"}, "ClientException", "TaskDefinition not found."),
+        ({"taskDefinition": "none:1"}, "ClientException", "TaskDefinition not found."),
+        ({"taskDefinition": "a:b:c"}, "InvalidParameterException", "Invalid task definition"),
+    ],
+)
+def test_run_refuses(ecs_kit: Any, request_: dict[str, Any], code: str, said: str) -> None:
+    """What is refused starts nothing; the words are AWS's where they are known."""
+    with pytest.raises(ClientError, match=said) as caught:
+        ecs_kit.ecs.run_task(**ecs_kit.request(**request_))
+    assert code_of(caught) == code
+    assert ecs_kit.listed() | ecs_kit.listed(desiredStatus="STOPPED") == set()
+
+
+def test_definition_must_fit_fargate(ecs_kit: Any) -> None:
+    """By what it requires, and by its size."""
+    bare = {"requiresCompatibilities": ["EC2"], "networkMode": "bridge"}
+    with pytest.raises(ClientError, match="Task definition does not support launch_type FARGATE"):
+        ecs_kit.run(taskDefinition=ecs_kit.define(**bare))
+    unsized = ecs_kit.ecs.register_task_definition(
+        family=f"unsized-{uuid.uuid4().hex}",
+        requiresCompatibilities=["FARGATE"],
+        networkMode="awsvpc",
+        containerDefinitions=[{"name": "main", "image": "x", "command": ["true"], "memory": 128}],
+    )["taskDefinition"]["taskDefinitionArn"]
+    with pytest.raises(ClientError, match="'cpu' be defined at the task level"):
+        ecs_kit.run(taskDefinition=unsized)
+    task = ecs_kit.look(ecs_kit.run(taskDefinition=unsized, overrides={"cpu": "512", "memory": "1024"}))
+    assert (task["cpu"], task["memory"]) == ("512", "1024")
+
+
+def test_family_alone_is_its_newest_active_revision(ecs_kit: Any) -> None:
+    """An inactive one is refused by its number."""
+    first = ecs_kit.define()
+    family = first.rsplit("/", 1)[1].split(":")[0]
+    second = ecs_kit.ecs.register_task_definition(
+        family=family,
+        requiresCompatibilities=["FARGATE"],
+        networkMode="awsvpc",
+        cpu="256",
+        memory="512",
+        containerDefinitions=[{"name": "main", "image": "x", "command": ["true"]}],
+    )["taskDefinition"]["taskDefinitionArn"]
+    assert ecs_kit.look(ecs_kit.run(taskDefinition=family))["taskDefinitionArn"] == second
+    assert ecs_kit.look(ecs_kit.run(taskDefinition=f"{family}:1"))["taskDefinitionArn"] == first
+    ecs_kit.ecs.deregister_task_definition(taskDefinition=second)
+    assert ecs_kit.look(ecs_kit.run(taskDefinition=family))["taskDefinitionArn"] == first
+    with pytest.raises(ClientError, match="TaskDefinition is inactive"):
+        ecs_kit.run(taskDefinition=second)
+
+
+def test_answer_shows_what_was_asked_for(ecs_kit: Any) -> None:
+    """A new task is PROVISIONING and wants to be RUNNING; DescribeTasks shows tags only if asked."""
+    overrides = {
+        "containerOverrides": [{"name": "main", "environment": [{"name": "A", "value": "1"}]}],
+        "cpu": "512",
+        "memory": "2048",
+        "ephemeralStorage": {"sizeInGiB": 30},
+    }
+    answer = ecs_kit.ecs.run_task(
+        **ecs_kit.request(
+            capacityProviderStrategy=SPOT,
+            count=2,
+            startedBy="me/and_you-1",
+            group="mine",
+            tags=[{"key": "a", "value": "b"}],
+            enableECSManagedTags=True,
+            enableExecuteCommand=True,
+            overrides=overrides,
+        )
+    )
+    assert len(answer["tasks"]) == 2
+    task = answer["tasks"][0]
+    assert (task["lastStatus"], task["desiredStatus"]) == ("PROVISIONING", "RUNNING")
+    assert (task["launchType"], task["capacityProviderName"]) == ("FARGATE", "FARGATE_SPOT")
+    assert (task["platformVersion"], task["platformFamily"]) == ("1.4.0", "Linux")
+    assert (task["startedBy"], task["group"]) == ("me/and_you-1", "mine")
+    assert (task["cpu"], task["memory"], task["ephemeralStorage"]) == ("512", "2048", {"sizeInGiB": 30})
+    assert task["overrides"]["containerOverrides"] == overrides["containerOverrides"]
+    assert task["enableExecuteCommand"] is True
+    assert task["tags"] == [{"key": "a", "value": "b"}, {"key": "aws:ecs:clusterName", "value": ecs_kit.cluster}]
+    without = ecs_kit.ecs.describe_tasks(cluster=ecs_kit.cluster, tasks=[task["taskArn"]])["tasks"][0]
+    assert without["tags"] == []
+    by_launch_type = ecs_kit.look(ecs_kit.run())
+    assert "capacityProviderName" not in by_launch_type
+    assert by_launch_type["group"].startswith("family:family-")
+
+
+def test_tags_are_kept_where_tag_calls_find_them(ecs_kit: Any) -> None:
+    """TagResource and its like are moto's, and agree with DescribeTasks; those of the definition come on request."""
+    definition = ecs_kit.define(ecs_kit.container(["sleep", "60"]), tags=[{"key": "of", "value": "definition"}])
+    task = ecs_kit.run(taskDefinition=definition, propagateTags="TASK_DEFINITION")
+    ecs_kit.ecs.tag_resource(resourceArn=task, tags=[{"key": "new", "value": "1"}])
+    expected = {("of", "definition"), ("new", "1")}
+    assert {(tag["key"], tag["value"]) for tag in ecs_kit.look(task)["tags"]} == expected
+    listed = ecs_kit.ecs.list_tags_for_resource(resourceArn=task)["tags"]
+    assert {(tag["key"], tag["value"]) for tag in listed} == expected
+    ecs_kit.ecs.stop_task(cluster=ecs_kit.cluster, task=task)
+    assert ecs_kit.look(task)["tags"] == []
+
+
+def test_default_strategy_of_the_cluster_is_used(ecs_kit: Any) -> None:
+    """If a request names neither a launch type nor a strategy; and what is not associated is refused."""
+    ecs_kit.ecs.put_cluster_capacity_providers(
+        cluster=ecs_kit.cluster, capacityProviders=["FARGATE"], defaultCapacityProviderStrategy=[]
+    )
+    with pytest.raises(ClientError, match="not associated with the cluster"):
+        ecs_kit.run(capacityProviderStrategy=SPOT)
+    ecs_kit.ecs.put_cluster_capacity_providers(
+        cluster=ecs_kit.cluster,
+        capacityProviders=["FARGATE_SPOT"],
+        defaultCapacityProviderStrategy=[{"capacityProvider": "FARGATE_SPOT", "weight": 1}],
+    )
+    request = ecs_kit.request()
+    del request["launchType"]
+    (task,) = ecs_kit.ecs.run_task(**request)["tasks"]
+    assert task["capacityProviderName"] == "FARGATE_SPOT"
+
+
+def test_same_token_starts_nothing_new(ecs_kit: Any) -> None:
+    """The first tasks are answered again, also when they have ended."""
+    request = ecs_kit.request(clientToken="token", count=2)
+    first = [task["taskArn"] for task in ecs_kit.ecs.run_task(**request)["tasks"]]
+    for task in first:
+        ecs_kit.wait(task)
+    again = ecs_kit.ecs.run_task(**request)["tasks"]
+    assert [task["taskArn"] for task in again] == first
+    assert {task["lastStatus"] for task in again} == {"STOPPED"}
+    started = [each["taskArn"] for each in ecs_kit.aws.started("ecs") if each["clientToken"] == "token"]
+    assert started == first
+
+
+def test_same_token_with_other_parameters_is_a_conflict(ecs_kit: Any) -> None:
+    """It names what the token started; in another cluster it means nothing."""
+    request = ecs_kit.request(clientToken="other")
+    first = ecs_kit.ecs.run_task(**request)["tasks"][0]["taskArn"]
+    with pytest.raises(ecs_kit.ecs.exceptions.ConflictException) as caught:
+        ecs_kit.ecs.run_task(**{**request, "startedBy": "me"})
+    assert caught.value.response["resourceIds"] == [first]
+    cluster = f"{ecs_kit.cluster}-2"
+    ecs_kit.ecs.create_cluster(clusterName=cluster, capacityProviders=["FARGATE"])
+    elsewhere = ecs_kit.ecs.run_task(**{**request, "cluster": cluster})["tasks"]
+    assert elsewhere[0]["taskArn"] != first
+
+
+def test_without_a_token_every_call_starts_a_task(ecs_kit: Any) -> None:
+    """The SDK makes one up for each."""
+    request = ecs_kit.request()
+    arns = {ecs_kit.ecs.run_task(**request)["tasks"][0]["taskArn"] for _ in range(2)}
+    assert len(arns) == 2
+
+
+def test_describe_says_what_is_missing(ecs_kit: Any) -> None:
+    """Unknown tasks are failures beside the others; ids and ARNs will do."""
+    task = ecs_kit.run()
+    unknown = uuid.uuid4().hex
+    answer = ecs_kit.ecs.describe_tasks(cluster=ecs_kit.cluster, tasks=[unknown, task.rsplit("/", 1)[1], task])
+    assert [each["taskArn"] for each in answer["tasks"]] == [task]
+    arn = f"{task.rsplit('/', 1)[0]}/{unknown}"
+    assert answer["failures"] == [{"arn": arn, "reason": "MISSING"}]
+
+
+def test_describe_refuses(ecs_kit: Any) -> None:
+    """More than a hundred, none, malformed ones, another cluster's, a cluster there is not."""
+    ids = [uuid.uuid4().hex for _ in range(101)]
+    assert len(ecs_kit.ecs.describe_tasks(cluster=ecs_kit.cluster, tasks=ids[:100])["failures"]) == 100
+    elsewhere = f"arn:aws:ecs:us-east-1:{ecs_kit.aws.account_id}:task/elsewhere/{ids[0]}"
+    for tasks in (ids, [], ["x"], [elsewhere]):
+        with pytest.raises(ecs_kit.ecs.exceptions.InvalidParameterException):
+            ecs_kit.ecs.describe_tasks(cluster=ecs_kit.cluster, tasks=tasks)
+    with pytest.raises(ecs_kit.ecs.exceptions.ClusterNotFoundException, match="Cluster not found"):
+        ecs_kit.ecs.describe_tasks(cluster="nowhere", tasks=ids[:1])
+
+
+def test_list_finds_earlier_starts(ecs_kit: Any) -> None:
+    """By who started them, running or stopped; by family; running ones only unless asked."""
+    running, ended = ecs_kit.sh("sleep 60", startedBy="me"), ecs_kit.run(startedBy="me")
+    other = ecs_kit.sh("sleep 60", startedBy="you")
+    family = ecs_kit.wait(ended)["group"].removeprefix("family:")
+    assert ecs_kit.listed(startedBy="me") == {running}
+    assert ecs_kit.listed(startedBy="me", desiredStatus="STOPPED") == {ended}
+    assert ecs_kit.listed(family=family, desiredStatus="STOPPED") == {ended}
+    assert ecs_kit.listed() == ecs_kit.listed(launchType="FARGATE") == {running, other}
+    assert ecs_kit.listed(launchType="EC2") == ecs_kit.listed(desiredStatus="PENDING") == set()
+    for task in (running, other):
+        ecs_kit.ecs.stop_task(cluster=ecs_kit.cluster, task=task)
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({"startedBy": "me", "family": "x"}, "cannot specify startedBy with other arguments"),
+        ({"maxResults": 101}, "maxResults"),
+        ({"nextToken": "%"}, "Invalid token"),
+        ({"desiredStatus": "ACTIVATING"}, "desiredStatus"),
+    ],
+)
+def test_list_refuses(ecs_kit: Any, request_: dict[str, Any], said: str) -> None:
+    """Who started a task stands alone, but for the desired status."""
+    with pytest.raises(ecs_kit.ecs.exceptions.InvalidParameterException, match=said):
+        ecs_kit.listed(**request_)
+
+
+def test_list_comes_in_pages(ecs_kit: Any) -> None:
+    """Pages of a hundred cover everything once."""
+    definition = ecs_kit.define(ecs_kit.container(["sleep", "60"]))
+    arns = set()
+    for _ in range(12):
+        answer = ecs_kit.ecs.run_task(**ecs_kit.request(taskDefinition=definition, count=10))
+        arns |= {task["taskArn"] for task in answer["tasks"]}
+    pages = list(ecs_kit.ecs.get_paginator("list_tasks").paginate(cluster=ecs_kit.cluster))
+    assert [len(page["taskArns"]) for page in pages] == [100, 20]
+    assert {arn for page in pages for arn in page["taskArns"]} == arns
+    for arn in arns:
+        ecs_kit.ecs.stop_task(cluster=ecs_kit.cluster, task=arn)
+
+
+def test_clusters_count_their_tasks(ecs_kit: Any) -> None:
+    """In DescribeClusters, which is moto's."""
+    task = ecs_kit.sh("sleep 60")
+    ecs_kit.wait(task, "RUNNING")
+    (cluster,) = ecs_kit.ecs.describe_clusters(clusters=[ecs_kit.cluster])["clusters"]
+    assert (cluster["runningTasksCount"], cluster["pendingTasksCount"]) == (1, 0)
+    ecs_kit.ecs.stop_task(cluster=ecs_kit.cluster, task=task)
+    ecs_kit.wait(task)
+    (cluster,) = ecs_kit.ecs.describe_clusters(clusters=[ecs_kit.cluster])["clusters"]
+    assert cluster["runningTasksCount"] == 0
+
+
+def test_deleted_cluster_is_no_cluster(ecs_kit: Any) -> None:
+    """In moto it stays, INACTIVE."""
+    ecs_kit.ecs.delete_cluster(cluster=ecs_kit.cluster)
+    with pytest.raises(ecs_kit.ecs.exceptions.ClusterNotFoundException):
+        ecs_kit.run()
+
+
+def test_regions_do_not_see_each_others_tasks(ecs_kit: Any) -> None:
+    """A cluster of the same name is another one there, with tasks that see their region."""
+    elsewhere = type(ecs_kit)(ecs_kit.aws, region_name="eu-central-1")
+    here, there = ecs_kit.run(), elsewhere.run(elsewhere.container(["sh", "-c", "echo $AWS_REGION"]))
+    assert ":eu-central-1:" in there
+    assert elsewhere.look(there)["availabilityZone"] == "eu-central-1a"
+    missing = elsewhere.ecs.describe_tasks(cluster=elsewhere.cluster, tasks=[here.rsplit("/", 1)[1]])["failures"]
+    assert [each["reason"] for each in missing] == ["MISSING"]

@@ -1,0 +1,282 @@
+"""The demo: its flows end as they should, it says so only if they do, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_jobflow.local.following import Change, Job, LogReader
+from airflow_jobflow.local.home import clean_environment, left_running
+from airflow_jobflow.local.scenarios import SCENARIOS, Result, Scenario
+from airflow_jobflow.local.screen import Screen
+
+PATIENCE = 150.0
+"""Seconds after which a demo that has not ended is killed."""
+
+FLOW_1, FLOW_1_FAILING, FLOW_2, FLOW_2_FAILING = SCENARIOS
+
+USERS_OWN = {
+    "AWS_PROFILE": "production",
+    "AWS_ENDPOINT_URL_BATCH": "http://127.0.0.1:9",
+    "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
+    "AIRFLOW__CORE__DAGS_FOLDER": "/nowhere",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite:////nowhere/airflow.db",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+}
+"""What a user may have in the environment, and the demo must not heed."""
+
+
+class Place:
+    """A folder for the demo, and the folders of a user in which it must not write."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "checkout"
+        self.users = folder / "user"
+        for name in ("home", "tmp", "work"):
+            (self.users / name).mkdir(parents=True)
+
+    def start(self, *scenarios: Scenario) -> subprocess.Popen[str]:
+        """Start the demo, with other scenarios if any are given."""
+        program = ["-m", "airflow_jobflow.local.demo"]
+        if scenarios:
+            names = "from airflow_jobflow.local.scenarios import Scenario; from airflow_jobflow.local.demo import main"
+            program = ["-c", f"{names}; import sys; sys.exit(main(sys.argv[1:], {scenarios!r}))"]
+        return subprocess.Popen(
+            [sys.executable, *program, "--home", str(self.home)],
+            cwd=self.users / "work",
+            env={**os.environ, **USERS_OWN, "HOME": str(self.users / "home"), "TMPDIR": str(self.users / "tmp")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *scenarios: Scenario) -> tuple[int, str]:
+        """Run the demo: its exit code, and what it said."""
+        with self.start(*scenarios) as process:
+            try:
+                said, _ = process.communicate(timeout=PATIENCE)
+            finally:
+                process.kill()
+        return process.returncode, said
+
+    def left_over(self) -> list[Any]:
+        """Processes that the demo left running."""
+        return [process.cmdline() for process in left_running("HOME", str(self.home / "demo"))]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Folders shared by the tests here: the first run makes the database that the others copy."""
+    return Place(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="module")
+def demo(place: Place) -> tuple[int, str]:
+    """One run of the demo as a user has it."""
+    return place.run()
+
+
+def test_every_flow_ends_as_it_should(demo: tuple[int, str]) -> None:
+    """The exit code, the table and the closing words agree."""
+    exit_code, said = demo
+    assert exit_code == 0, said
+    rows = [line.split() for line in said.splitlines() if line.endswith((" yes", " NO"))]
+    assert [row[-1] for row in rows] == ["yes"] * len(SCENARIOS), said
+    assert "Every flow ended as it should." in said
+
+
+def test_it_tells_what_each_job_does_and_prints(demo: tuple[int, str]) -> None:
+    """A line for each job's end, with the last line it wrote."""
+    said = demo[1]
+    assert said.count('SUCCEEDED, printed "Hello world"') == 1
+    assert said.count('FAILED, exit code 3, printed "input.csv: no such file"') == 1
+    assert said.count('SUCCEEDED, printed "RED"') == 2
+    assert said.count('FAILED, exit code 1, printed "No ink left for GREEN"') == 1
+    assert said.count("notification: ") == 2
+    assert "the run fails with: DescribeJob returned FAILED: AWS Batch Job Failed" in said
+
+
+def test_it_writes_no_colour_codes_to_a_pipe(demo: tuple[int, str]) -> None:
+    """What is redirected to a file is plain text."""
+    assert "\033" not in demo[1]
+
+
+def test_it_leaves_no_process_and_writes_nothing_outside_its_folder(place: Place, demo: tuple[int, str]) -> None:
+    """Neither in the user's home, nor among temporary files, nor where it was started."""
+    assert place.left_over() == []
+    assert [path for path in place.users.rglob("*") if path.is_file()] == []
+
+
+def test_a_flow_that_ends_otherwise_is_named_with_its_log_and_fails_the_demo(
+    place: Place, demo: tuple[int, str]
+) -> None:
+    """Here success where failure was meant."""
+    exit_code, said = place.run(replace(FLOW_1, jobs={"FAILED": 1}))
+    assert exit_code == 1
+    assert "flow 1 went wrong: jobs: SUCCEEDED, where FAILED was meant" in said
+    assert str(place.home / "demo" / "flow-1.log") in said
+    assert "DagRun Finished" in said
+    assert "Every flow" not in said
+
+
+def test_ctrl_c_stops_airflow_and_its_jobs(place: Place, demo: tuple[int, str]) -> None:
+    """Also a job that would run for minutes."""
+    sleep = {"command": ["sh", "-c", "echo sleeping; sleep 300"]}
+    with place.start(replace(FLOW_1, conf={**FLOW_1.conf, "containerOverrides": sleep})) as process:
+        assert process.stdout is not None
+        try:
+            assert any("→ RUNNING" in line for line in process.stdout)
+            assert place.left_over()
+            process.send_signal(signal.SIGINT)
+            started = time.monotonic()
+            said, _ = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert time.monotonic() - started < 20
+    assert "nothing is left running" in said
+    assert place.left_over() == []
+
+
+def test_a_second_demo_at_the_same_time_is_refused(place: Place, demo: tuple[int, str]) -> None:
+    """It would remove what the first is using."""
+    with place.start(FLOW_1) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        exit_code, said = place.run(FLOW_1)
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=PATIENCE)
+    assert exit_code == 2
+    assert "is in use" in said
+
+
+def test_nothing_of_the_users_settings_gets_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is not known to be harmless is left out."""
+    for name, value in USERS_OWN.items():
+        monkeypatch.setenv(name, value)
+    assert not set(USERS_OWN) & set(clean_environment(tmp_path))
+
+
+def ended(status: str, exit_code: int, index: int | None = None) -> Job:
+    """A job that has ended."""
+    return Job(f"id-{index}", "name", index, status=status, exit_code=exit_code)
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> Result:
+    """What flow 2 with a failing child is to come to."""
+    log = tmp_path / "log"
+    log.write_text("FAILED: 6 of 7 succeeded, failed: [3]")
+    children = tuple(ended("FAILED", 1, 3) if index == 3 else ended("SUCCEEDED", 0, index) for index in range(7))
+    return Result(
+        scenario=FLOW_2_FAILING,
+        jobs=(Job("id", "name", size=7, status="FAILED"), *children),
+        exit_code=1,
+        seconds=8.0,
+        calls=Counter({"batch.SubmitJob": 1}),
+        notifications=("FAILED",),
+        log=log,
+    )
+
+
+def test_a_result_as_meant_has_nothing_wrong(result: Result) -> None:
+    """Seven children, one of which fails, and one notification."""
+    assert result.wrong() == []
+    assert result.jobs_started() == "1 + 7"
+    assert result.how_jobs_ended() == "array FAILED, children 6 SUCCEEDED, 1 FAILED (exit code 1)"
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"exit_code": 0}, "the run succeeded"),
+        ({"exit_code": None}, "the run did not end and was stopped"),
+        ({"jobs": ()}, "jobs: none, where FAILED was meant"),
+        ({"notifications": ("a", "b")}, "notifications: 2, where 1 was meant"),
+        ({"left": (4711,)}, "a job's process 4711 was left running"),
+        ({"log": Path(os.devnull)}, "the log does not say “FAILED: 6 of 7 succeeded, failed: [3]”"),
+    ],
+)
+def test_what_is_not_as_meant_is_said(result: Result, change: dict[str, Any], wrong: str) -> None:
+    """Each alone makes the exit code 1."""
+    assert wrong in replace(result, **change).wrong()
+
+
+def test_a_job_submitted_twice_is_seen(result: Result) -> None:
+    """One attempt starts one job: the count is held to what was meant."""
+    assert replace(result, jobs=(*result.jobs, ended("SUCCEEDED", 0))).wrong() == [
+        "jobs: 1 SUCCEEDED, 1 FAILED, where FAILED was meant"
+    ]
+
+
+def test_statuses_are_told_in_order_and_once_though_events_are_neither() -> None:
+    """Events are delivered at least once, in any order."""
+    job = Job("id", "name")
+    for status in ("RUNNABLE", "RUNNING", "STARTING", "RUNNING"):
+        job.take({"status": status})
+    assert job.news == ["RUNNABLE", "RUNNING"]
+
+
+def test_a_change_reads_as_a_sentence() -> None:
+    """Who, from where to where, how it ended, what it printed."""
+    change = Change(ended("FAILED", 1, 3), ("RUNNING", "FAILED"), "no ink")
+    assert str(change) == 'name[3]  RUNNING → FAILED, exit code 1, printed "no ink"'
+
+
+@pytest.fixture
+def log_reader(tmp_path: Path) -> Iterator[tuple[Path, LogReader]]:
+    """A log, and its reader."""
+    log = tmp_path / "log"
+    log.touch()
+    reader = LogReader(log)
+    yield log, reader
+    reader.close()
+
+
+def test_a_log_is_read_while_it_is_written(log_reader: tuple[Path, LogReader]) -> None:
+    """Half a line is left for the next look; brackets in a notification are its own."""
+    log, reader = log_reader
+    with log.open("a") as file:
+        file.write("2026 [info     ] Notification: a FAILED, fai")
+        file.flush()
+        assert reader.look() == []
+        file.write("led: [3] [a.logger] loc=x.py:1\nWhy: no ink\nother\n")
+    assert reader.look() == ["notification: a FAILED, failed: [3]", "why: no ink"]
+    assert reader.notifications == ["a FAILED, failed: [3]"]
+
+
+class Terminal(io.StringIO):
+    """A terminal, as far as it is asked."""
+
+    def isatty(self) -> bool:
+        """Yes."""
+        return True
+
+
+@pytest.mark.parametrize(("no_color", "colored"), [("", True), ("1", False)])
+def test_colours_are_for_terminals_whose_user_wants_them(
+    monkeypatch: pytest.MonkeyPatch, no_color: str, colored: bool
+) -> None:
+    """As https://no-color.org has it."""
+    monkeypatch.setenv("NO_COLOR", no_color)
+    terminal = Terminal()
+    Screen(terminal).tell("flow", "RUNNING → FAILED")
+    assert ("\033[31mFAILED\033[0m" in terminal.getvalue()) is colored
+
+
+def test_the_columns_of_a_table_are_aligned() -> None:
+    """Numbers flush right."""
+    out = io.StringIO()
+    Screen(out).table(("Flow", "Seconds"), [("a", "9.5"), ("longer", "10.5")])
+    assert out.getvalue().splitlines() == ["Flow    Seconds", "──────  ───────", "a           9.5", "longer     10.5"]
