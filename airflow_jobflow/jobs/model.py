@@ -91,7 +91,12 @@ class Snapshot:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON-ready data."""
-        return {**dataclasses.asdict(self), "state": self.state.value}
+        # Not dataclasses.asdict, which copies every value deeply: this runs on the triggerer's event loop.
+        data = {name: getattr(self, name) for name in self.__slots__}
+        data["state"] = self.state.value
+        data["log"] = self.log and dataclasses.asdict(self.log)
+        data["array"] = self.array and dataclasses.asdict(self.array)
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Snapshot:

@@ -33,10 +33,11 @@ class Agenda(Generic[Answer]):
         self._halves: deque[list[Entry[Answer]]] = deque()
         self._half_was_last = False
 
-    def add(self, entry: Entry[Answer], now: float) -> None:
-        """Put a job in for a first look on behalf of a new wait."""
+    def add(self, entry: Entry[Answer], now: float) -> bool:
+        """Put a job in for a first look on behalf of a new wait; return whether it is the first of the new ones."""
         entry.queued, entry.due = True, None
         self._new.append((now + GATHERING, entry))
+        return len(self._new) == 1
 
     def put_back(self, entry: Entry[Answer], due: float, sent_at: float) -> None:
         """Put a job in for its next look, unless it is in as a new wait's, or in a call newer than ``sent_at``'s."""

@@ -119,12 +119,12 @@ class Watcher(Generic[Answer]):
         entry.waits.append(wait)
         entry.interval = min(entry.interval, wait.interval)
         self._looks_per_second += 1 / entry.interval
-        self._agenda.add(entry, _now())
+        if self._agenda.add(entry, _now()):
+            self._work.set()
         if self._runner is None:
             # A context of its own: otherwise its log lines would land in the log of the task that came first.
             self._runner = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
             self._runner.add_done_callback(self._over)
-        self._work.set()
 
     def _remove(self, job_id: str, wait: Wait[Answer]) -> None:
         entry = self._entries.get(job_id)
@@ -137,7 +137,8 @@ class Watcher(Generic[Answer]):
             self._looks_per_second += 1 / entry.interval
         else:
             self._forget(entry)
-            self._work.set()
+            if not self._entries:
+                self._work.set()
 
     def _forget(self, entry: Entry[Answer]) -> None:
         del self._entries[entry.job_id]
