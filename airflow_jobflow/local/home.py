@@ -41,7 +41,7 @@ KEPT: Final = (
 )
 """What is taken over from the user's environment; nothing else is."""
 
-STOP_GRACE: Final = 10.0
+STOP_GRACE: Final = 5.0
 """Seconds between asking what is left to end and killing it."""
 
 
@@ -151,9 +151,7 @@ def empty_database(directory: Path) -> Path:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database(new)}",
         }
-        made = subprocess.run(
-            airflow("db", "migrate"), env=settings, capture_output=True, text=True, check=False
-        )
+        made = subprocess.run(airflow("db", "migrate"), env=settings, capture_output=True, text=True, check=False)
         if made.returncode:
             raise RuntimeError(f"Airflow's database could not be made:\n{made.stdout[-2000:]}{made.stderr[-2000:]}")
         database(new).replace(template)

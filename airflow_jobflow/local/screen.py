@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Final, TextIO
 
-COLORS: Final = {"SUCCEEDED": 32, "RUNNING": 36, "FAILED": 31, "success": 32, "failed": 31, "yes": 32, "NO": 31}
-"""ANSI colours of words."""
+COLORS: Final = {"SUCCEEDED": 32, "RUNNING": 36, "FAILED": 31}
+"""ANSI colours of the statuses of jobs."""
 DIM: Final = 2
 BOLD: Final = 1
 WORDS: Final = re.compile(rf"\b({'|'.join(COLORS)})\b")
@@ -44,7 +44,7 @@ class Screen:
         self.say(f"{margin} {self.colored(text)}")
 
     def colored(self, text: str) -> str:
-        """A text with the words in colour that say how something is."""
+        """A text with the statuses in it in colour."""
         return WORDS.sub(lambda word: self._paint(word[0], COLORS[word[0]]), text)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

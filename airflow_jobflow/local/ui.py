@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(home: Path, port: int, screen: Screen) -> int:
     """Serve until a component ends, which none should; returns the exit code."""
-    screen.say("Starting Airflow and an AWS on this machine; this takes about half a minute …")
+    screen.say("Starting Airflow and an AWS on this machine; this takes up to half a minute …")
     private.copy_database(private.empty_database(home.parent), home)
     from airflow_jobflow.local.samples import provision
     from airflow_jobflow.local.server import LocalAws

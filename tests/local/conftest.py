@@ -56,25 +56,17 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 
 def violations(shape: Any, value: Any, path: str = "answer") -> list[str]:
-    """What in a JSON value is not as a botocore shape says: unknown or missing members, wrong types, no such
-    enum.
-    """
+    """What in a JSON value is not as a botocore shape says: unknown or missing members, wrong types, no such enum."""
     return list(_violations_in(shape, value, path))
 
 
 def _violations_in(shape: Any, value: Any, path: str) -> Iterator[str]:
     kind = shape.type_name
-    if not isinstance(value, TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
+    is_of_kind: bool = isinstance(value, TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
+    if not is_of_kind:
         yield f"{path} is {value!r}, not a {kind}"
     elif kind == "structure":
-        for name in shape.required_members:
-            if name not in value and (shape.name, name) not in AWS_LEAVES_OUT:
-                yield f"{path}.{name} is missing"
-        for name, member in value.items():
-            if name in shape.members:
-                yield from _violations_in(shape.members[name], member, f"{path}.{name}")
-            else:
-                yield f"{path}.{name} is unknown"
+        yield from _violations_of_members(shape, value, path)
     elif kind == "list":
         for member in value:
             yield from _violations_in(shape.member, member, f"{path}[]")
@@ -83,6 +75,17 @@ def _violations_in(shape: Any, value: Any, path: str) -> Iterator[str]:
             yield from _violations_in(shape.value, member, f"{path}.{name}")
     elif getattr(shape, "enum", None) and value not in shape.enum:
         yield f"{path} is {value!r}, not one of {shape.enum}"
+
+
+def _violations_of_members(shape: Any, value: dict[str, Any], path: str) -> Iterator[str]:
+    for name in shape.required_members:
+        if name not in value and (shape.name, name) not in AWS_LEAVES_OUT:
+            yield f"{path}.{name} is missing"
+    for name, member in value.items():
+        if name in shape.members:
+            yield from _violations_in(shape.members[name], member, f"{path}.{name}")
+        else:
+            yield f"{path}.{name} is unknown"
 
 
 def without_nulls(value: Any) -> Any:

@@ -218,4 +218,4 @@ def test_seams_in_moto_are_as_they_were() -> None:
     assert "environments" in JobQueue.__init__.__annotations__
     assert "state" in ComputeEnvironment.__init__.__annotations__
     assert "transform_input" in Rule.send_to_targets.__annotations__
-    assert isinstance(BackendDict._instances, list)
+    assert isinstance(BackendDict._instances, list)  # type: ignore[misc]
