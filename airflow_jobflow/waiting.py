@@ -181,12 +181,14 @@ class JobWaiter(BaseOperator):
         job_ids: Sequence[str],
         seen: Mapping[str, Snapshot],
         *,
+        deadline: float | None = None,
         queue_deadline: float | None = None,
         cancel_on_kill: bool = False,
     ) -> Any:
         """Wait for jobs, in the triggerer or here, and go on with ``execute_complete``; at once if all have ended.
 
         :param seen: what the first look has seen of them.
+        :param deadline, queue_deadline, cancel_on_kill: as the trigger's.
         """
         if all(job_id in seen and seen[job_id].state.ended for job_id in job_ids):
             jobs = {job_id: snapshot.to_dict() for job_id, snapshot in seen.items()}
@@ -194,8 +196,6 @@ class JobWaiter(BaseOperator):
         from airflow_jobflow.triggers.job import JobTrigger
 
         now = time.time()
-        deadlines = self._deadlines()
-        deadline = now + min(deadlines.values()) if deadlines else None
         trigger = JobTrigger(
             service=self.service,
             job_ids=job_ids,

@@ -98,6 +98,12 @@ class JobOperator(JobWaiter):
         :raises JobflowError: what ``airflow_jobflow.exceptions`` lists.
         """
         self.check()
+        deadlines = self._deadlines()
+        self.record(context, deadline=time.time() + min(deadlines.values()) if deadlines else None)
+        return self.start(context)
+
+    def start(self, context: Context) -> Any:
+        """Submit the job, note its id before anything else, and wait for it."""
         self._job_id = job_id = self.submit(context)
         self.record(context, job_id=job_id)
         self.log.info("Started %s %s", self.jobs.NOUN, job_id)
@@ -109,6 +115,7 @@ class JobOperator(JobWaiter):
             context,
             [job_id],
             seen,
+            deadline=self.recorded(context)["deadline"],
             queue_deadline=None if queued is None else time.time() + queued,
             cancel_on_kill=self.cancel_on_kill,
         )

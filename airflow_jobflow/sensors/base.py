@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,8 @@ class JobSensor(JobWaiter, BaseSensorOperator):
         try:
             self.check()
             job_ids = self.job_ids()
-            return self.wait_for(context, job_ids, self.first_look(context, job_ids))
+            deadline = time.time() + min(self._deadlines().values())
+            return self.wait_for(context, job_ids, self.first_look(context, job_ids), deadline=deadline)
         except AirflowSkipException:
             raise
         except AirflowException as error:
