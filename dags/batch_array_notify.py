@@ -56,7 +56,7 @@ def batch_array_notify() -> None:
     @task(trigger_rule="all_done")
     def notify_once(outcome: dict[str, Any] | None) -> None:
         if outcome is None:
-            message = "The array job print-color has no outcome: its task failed, see its log"
+            message = "The array job has no outcome: its task failed, see its log"
         else:
             array = outcome["array"]
             message = f"{outcome['name']} {outcome['state']}: {array['succeeded']} of {array['size']} succeeded"

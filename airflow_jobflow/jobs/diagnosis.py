@@ -105,8 +105,8 @@ STOPPED = Diagnosis(
 CHILDREN_FAILED = Diagnosis(
     "children_failed",
     Blame.COMMAND,
-    "More children failed than are tolerated",
-    "The children's own reasons follow.",
+    "Children of the array failed, more than are tolerated",
+    "Their own reasons follow; tolerated_failure_count and tolerated_failure_percentage say how many may fail.",
 )
 COMMAND_NOT_RUN = Diagnosis(
     "command_not_run",

@@ -21,6 +21,7 @@ PRINT_COLOR: Final = f"""\
 set -- {" ".join(COLORS)}
 shift "${{AWS_BATCH_JOB_ARRAY_INDEX:-0}}"
 if [ "$1" = "$FAIL_ON" ]; then echo "No ink left for $1" >&2; exit 1; fi
+sleep 1
 echo "$1"
 """
 

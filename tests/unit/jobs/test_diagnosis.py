@@ -95,7 +95,8 @@ def test_the_message_of_a_failed_array() -> None:
     text = failure("Batch job", snapshot, diagnosis, failed=[3, 5, 6], children=[ChildFailure(3, child)])
     assert text == (
         "Batch job hello (abc) failed.\n"
-        "Why: More children failed than are tolerated. The children's own reasons follow.\n"
+        "Why: Children of the array failed, more than are tolerated. "
+        "Their own reasons follow; tolerated_failure_count and tolerated_failure_percentage say how many may fail.\n"
         "AWS says: Array Child Job failed\n"
         "Failed children: 3 of 7: 3,5-6\n"
         "  [3] on attempt 1 of 1 with exit code 1: The command itself ended with an error: "

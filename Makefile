@@ -1,0 +1,37 @@
+# `make demo` and `make test` set up all they need, in .venv and .home. PYTHON=<interpreter> chooses the interpreter.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo ui test lint bench clean
+
+READY := .venv/.synced
+# Airflow's own files, where tests do not say otherwise.
+export AIRFLOW_HOME := $(CURDIR)/.home/airflow
+
+help: ## Show this
+	@sed -n 's/^\([a-z]*\):.*## /  make \1 \t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+demo: $(READY) ## Run the sample flows against an AWS on this machine, and show what each job does
+	@.venv/bin/python -m airflow_jobflow.local.demo
+
+ui: $(READY) ## Airflow's web UI with the sample DAGs and the AWS on this machine, until Ctrl-C; PORT=8080
+	@.venv/bin/python -m airflow_jobflow.local.ui $(if $(PORT),--port $(PORT))
+
+test: lint ## Lint, types and all tests
+	.venv/bin/pytest -n 2 --dist loadfile
+
+lint: $(READY) ## Lint and types
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/lint-imports
+	.venv/bin/mypy
+
+bench: $(READY) ## Measure against the Amazon provider
+	@UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group bench --inexact
+	.venv/bin/python -m benchmarks.waits
+
+clean: ## Remove all that these commands made
+	rm -rf .venv .home .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	find airflow_jobflow dags tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml uv.lock
+	@.ci/environment
