@@ -61,6 +61,7 @@ FAULTS = {
         ],
         Fault.DENIED,
     ),
+    **dict.fromkeys(["ClusterNotFoundException"], Fault.NOWHERE),
     **dict.fromkeys(
         ["ServerException", "InternalFailure", "InternalServerError", "ServiceUnavailable", "RequestTimeout"],
         Fault.PASSING,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -92,6 +92,21 @@ def text(parameter: str, value: Any) -> str:
     if not isinstance(value, str) or value.strip() in ("", "None"):
         raise invalid(parameter, value, "must be a string that is not empty (did a template come out empty?)")
     return value
+
+
+def ids(parameter: str, value: Any) -> list[str]:
+    """Check the id of a job, or a list of at least one."""
+    several = [value] if isinstance(value, str) else list(value or [])
+    if not several:
+        raise invalid(parameter, value, "must be an id, or a list of at least one")
+    return [text(parameter, each) for each in several]
+
+
+def one_of(parameter: str, value: Any, allowed: Collection[str]) -> str:
+    """Check a word against those that mean something."""
+    if value not in allowed:
+        raise invalid(parameter, value, f"must be one of {', '.join(allowed)}")
+    return str(value)
 
 
 def job_name(parameter: str, value: Any) -> str:

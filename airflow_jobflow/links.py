@@ -50,30 +50,47 @@ class JobLogLink(_JobLink):
     name = "Job log"
 
 
+class FargateTaskLink(_JobLink):
+    """Leads to the task."""
+
+    name = "Fargate task"
+
+
+def ecs_links(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+    """Return the console's pages for a Fargate task. The Amazon provider has no such link."""
+    place = _place(snapshot)
+    if not all(place.values()) or not snapshot.queue:
+        return {}
+    cluster = snapshot.queue.rpartition("/")[2]
+    url = f"https://console.{place['aws_domain']}/ecs/v2/clusters/{cluster}/tasks/{snapshot.name}"
+    return {FargateTaskLink: f"{url}/configuration?region={snapshot.region}", **_log_link(snapshot)}
+
+
 def batch_links(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
     """Return the console's pages for a Batch job, as far as they are known by now."""
-    from airflow.providers.amazon.aws.links import batch, logs
+    from airflow.providers.amazon.aws.links import batch
 
     place = _place(snapshot)
-    log = snapshot.log
+    if not all(place.values()):
+        return {}
     pages: dict[type[BaseOperatorLink], tuple[Any, dict[str, str | None]]] = {
         BatchJobLink: (batch.BatchJobDetailsLink(), {"job_id": snapshot.job_id}),
         BatchJobDefinitionLink: (batch.BatchJobDefinitionLink(), {"job_definition_arn": snapshot.definition}),
         BatchJobQueueLink: (batch.BatchJobQueueLink(), {"job_queue_arn": snapshot.queue}),
-        JobLogLink: (
-            logs.CloudWatchEventsLink(),
-            {
-                "awslogs_region": snapshot.region,
-                "awslogs_group": log.group if log else None,
-                "awslogs_stream_name": log.stream if log else None,
-            },
-        ),
     }
-    return {
-        link: page.format_link(**place, **details)
-        for link, (page, details) in pages.items()
-        if all(details.values()) and all(place.values())
-    }
+    known = {link: each for link, each in pages.items() if all(each[1].values())}
+    links = {link: page.format_link(**place, **details) for link, (page, details) in known.items()}
+    return {**links, **_log_link(snapshot)}
+
+
+def _log_link(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+    from airflow.providers.amazon.aws.links.logs import CloudWatchEventsLink
+
+    if not snapshot.log:
+        return {}
+    where = {"awslogs_group": snapshot.log.group, "awslogs_stream_name": snapshot.log.stream}
+    url = CloudWatchEventsLink().format_link(**_place(snapshot), awslogs_region=snapshot.region, **where)
+    return {JobLogLink: url}
 
 
 def _place(snapshot: Snapshot) -> dict[str, str | None]:

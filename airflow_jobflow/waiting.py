@@ -241,11 +241,15 @@ class JobWaiter(BaseOperator):
         from airflow_jobflow.jobs.model import Snapshot
 
         if event["errors"]:
-            text = "; ".join(f"{job_id}: {error['message']}" for job_id, error in event["errors"].items())
+            text = "; ".join(
+                f"{job_id}: {error['message']} ({self._last_seen(event, job_id)})"
+                for job_id, error in event["errors"].items()
+            )
             kind = next(iter(event["errors"].values()))["kind"]
             raise _ERRORS[kind](
                 f"{self.jobs.NOUN} cannot be waited for: {text}. "
-                "Whether it still runs is not known here: look it up in the console before it is started again."
+                "Whether it still runs is not known here: look it up in the console before it is started again. "
+                f"What has ended can be described for {self.jobs.KEPT}."
             )
         snapshots = [Snapshot.from_dict(event["jobs"][job_id]) for job_id in event["job_ids"]]
         verdicts = [self._verdict(snapshot, tolerance) for snapshot in snapshots]
@@ -262,6 +266,12 @@ class JobWaiter(BaseOperator):
         for error in failures:
             self.log.warning("%s", error)
         return outcomes
+
+    def _last_seen(self, event: Mapping[str, Any], job_id: str) -> str:
+        from airflow_jobflow.jobs.model import Snapshot
+
+        seen = event["jobs"].get(job_id)
+        return f"last seen {Snapshot.from_dict(seen).progress()}" if seen else "never seen"
 
     def _verdict(self, snapshot: Snapshot, tolerance: Tolerance) -> tuple[Outcome, JobflowError | None]:
         """Judge an ended job: its outcome, and the error that it is, if it is one."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CLIENT = "batch"
 NOUN = "Batch job"
 BATCH_SIZE = 100
+KEPT = "at least 24 hours"
 
 STATES = {
     "SUBMITTED": JobState.SUBMITTED,

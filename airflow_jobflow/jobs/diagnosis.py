@@ -139,6 +139,12 @@ UNKNOWN = Diagnosis(
     "AWS's reason and the job's page in the console are all there is.",
 )
 
+HOST_LOST = Diagnosis(
+    "host_lost",
+    Blame.CAPACITY,
+    "AWS's own infrastructure failed under it",
+    "Nothing is wrong with the job itself: run it again.",
+)
 REASONS = [
     (re.compile(pattern, re.IGNORECASE), diagnosis)
     for pattern, diagnosis in [
@@ -163,6 +169,14 @@ SIGNALS = 128
 """Exit codes above it are those of commands that a signal ended."""
 
 
+CODES = {
+    "SpotInterruption": SPOT_RECLAIMED,
+    "TerminationNotice": SPOT_RECLAIMED,
+    "InfrastructureHealth": HOST_LOST,
+}
+"""What a service's codes mean, where they say more than its words."""
+
+
 def diagnose(snapshot: Snapshot) -> Diagnosis | None:
     """Say why a job failed.
 
@@ -173,8 +187,12 @@ def diagnose(snapshot: Snapshot) -> Diagnosis | None:
         return None
     if snapshot.stopped_by_request:
         return STOPPED
+    if snapshot.code in CODES:
+        return CODES[snapshot.code]
     reasons = filter(None, (snapshot.container_reason, snapshot.reason))
     known = (diagnosis for reason in reasons for pattern, diagnosis in REASONS if pattern.search(reason))
+    if snapshot.code == "TaskFailedToStart":
+        return next(known, NOT_STARTED)
     return next(known, CHILDREN_FAILED if snapshot.array else _by_exit_code(snapshot.exit_code))
 
 

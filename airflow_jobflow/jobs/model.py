@@ -60,6 +60,8 @@ class Snapshot:
     status: str
     """The service's own word."""
     name: str = ""
+    code: str | None = None
+    """The service's code for why it ended, where it has codes."""
     reason: str | None = None
     """Why it is as it is, in the service's words."""
     container_reason: str | None = None
@@ -175,6 +177,8 @@ class Service(Protocol):
     """What a person calls such a job: ``Batch job``."""
     BATCH_SIZE: int
     """The most ids one describe call takes."""
+    KEPT: str
+    """How long a job that has ended can be described."""
 
     def describe(self, client: Any, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot]:
         """Look at jobs by id, in one call; unknown ids are left out."""
@@ -194,6 +198,11 @@ def iso(milliseconds: float | None) -> str | None:
     if not milliseconds:
         return None
     return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).isoformat()
+
+
+def iso_datetime(moment: datetime | None) -> str | None:
+    """Give a moment as ISO 8601 in UTC; nothing as None."""
+    return None if moment is None else moment.astimezone(UTC).isoformat()
 
 
 def index_ranges(indexes: Iterable[int]) -> str:

@@ -5,6 +5,7 @@ Thin: how a job is submitted lies in the subclass, what its end means in ``jobs`
 
 from __future__ import annotations
 
+import secrets
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -99,7 +100,7 @@ class JobOperator(JobWaiter):
         """
         self.check()
         deadlines = self._deadlines()
-        self.record(context, deadline=time.time() + min(deadlines.values()) if deadlines else None)
+        self.record(context, attempt=0, deadline=time.time() + min(deadlines.values()) if deadlines else None)
         return self.start(context)
 
     def start(self, context: Context) -> Any:
@@ -119,6 +120,16 @@ class JobOperator(JobWaiter):
             queue_deadline=None if queued is None else time.time() + queued,
             cancel_on_kill=self.cancel_on_kill,
         )
+
+    def new_attempt(self, context: Context) -> tuple[str, int]:
+        """Note, before anything is submitted, that a new attempt begins; return its nonce and its number, from 1."""
+        nonce, attempt = secrets.token_hex(4), self.recorded(context)["attempt"] + 1
+        self.record(context, nonce=nonce, attempt=attempt, max_tries=context["ti"].max_tries, job_id=None)
+        return nonce, attempt
+
+    def again(self, context: Context, event: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        """Say whether what has ended is to be started once more within this try of the task."""
+        return False
 
     def record(self, context: Context, **what: Any) -> None:
         """Note in the task state store what this try of the task has started, beside what it has noted before."""
@@ -141,6 +152,8 @@ class JobOperator(JobWaiter):
         event = self.last_look(event)
         if event["limit"]:
             raise self._given_up(event)
+        if self.again(context, event):
+            return self.start(context)
         return self.conclude(context, event, self._tolerance())[0]
 
     def _given_up(self, event: Mapping[str, Any]) -> JobflowError:

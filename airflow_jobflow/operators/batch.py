@@ -160,13 +160,11 @@ class BatchJobOperator(JobOperator):
     def submit(self, context: Context) -> str:
         """Submit the job under a name that nobody else uses, and return its id."""
         from airflow_jobflow.jobs import batch
-        from airflow_jobflow.operators.submission import name_with_token, new_nonce, submit_once
+        from airflow_jobflow.operators.submission import name_with_token, submit_once
 
         request = self.request()
+        nonce, _ = self.new_attempt(context)
         if self.durable:
-            ti = context["ti"]
-            nonce = new_nonce()
-            self.record(context, nonce=nonce, attempt=1, max_tries=ti.max_tries, job_id=None)
             request["jobName"] = name_with_token(request["jobName"], nonce)
         queue, name = request["jobQueue"], request["jobName"]
         self.log.info("Submitting %s to %s: %s", name, queue, request)

@@ -8,7 +8,7 @@ it is made again.
 from __future__ import annotations
 
 import logging
-import secrets
+import re
 import time
 from collections.abc import Callable
 
@@ -25,12 +25,10 @@ SUBMITS = 6
 LOOKUPS = (1.0, 2.0, 4.0, 8.0)
 """Seconds before each look for a job whose submit got no answer: what was just submitted shows up late."""
 
+FULL = re.compile(r"capacity is unavailable|reached the limit|ConcurrentRunsExceeded", re.IGNORECASE)
+"""Refusals that pass by themselves: a retry of the task may find room."""
+
 NAME_LENGTH = 128
-
-
-def new_nonce() -> str:
-    """Return eight random characters that nobody else uses."""
-    return secrets.token_hex(4)
 
 
 def name_with_token(name: str, token: str) -> str:
@@ -43,6 +41,7 @@ def submit_once(
     find: Callable[[], str | None] | None,
     what: str,
     *,
+    repeatable: bool = False,
     sleep: Callable[[float], object] = time.sleep,
 ) -> str:
     """Submit a job, and return its id.
@@ -50,6 +49,7 @@ def submit_once(
     :param submit: makes the call and returns the job's id.
     :param find: returns the id of the job this submit may have started, or None; None where it cannot be found.
     :param what: the job in words, for messages.
+    :param repeatable: whether the call carries a token with which it starts nothing twice.
     :param sleep: waits for the given seconds.
     :raises SubmissionRefused: AWS refused it, or cannot be asked with this configuration.
     :raises SubmissionError: it could not be submitted; the message says if it may have been started nevertheless.
@@ -65,7 +65,9 @@ def submit_once(
         except (BotoCoreError, ClientError) as error:
             last = error
         fault = fault_of(last)
-        if fault in (Fault.REJECTED, Fault.DENIED):
+        if fault is Fault.REJECTED and FULL.search(str(last)):
+            break
+        if fault in (Fault.REJECTED, Fault.DENIED, Fault.NOWHERE):
             raise SubmissionRefused(f"{what} was refused and nothing was started: {last}") from last
         if fault is Fault.EXPIRED:
             break
@@ -73,10 +75,15 @@ def submit_once(
             log.info("The submit of %s was throttled; it is made again in %.0f s", what, pause(turn))
             sleep(pause(turn))
             continue
+        if repeatable:
+            log.warning("The submit of %s got no answer (%s); it is made again in %.0f s", what, last, pause(turn))
+            sleep(pause(turn))
+            continue
         log.warning("The submit of %s got no answer (%s); looking whether it was started", what, last)
         if found := _look_up(find, what, last, sleep):
             return found
-    raise SubmissionError(f"{what} could not be submitted, and nothing was started: {last}") from last
+    doubt = "whether it was started is not known" if repeatable and fault is Fault.PASSING else "nothing was started"
+    raise SubmissionError(f"{what} could not be submitted, and {doubt}: {last}") from last
 
 
 def _look_up(

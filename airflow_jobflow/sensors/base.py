@@ -80,9 +80,10 @@ class JobSensor(JobWaiter, BaseSensorOperator):
         if event["limit"]:
             raise self._timed_out(event["job_ids"], event["jobs"])
         outcomes = self.conclude(context, event, Tolerance())
-        return outcomes[0] if self._one_job() else outcomes
+        return outcomes[0] if self.one_job() else outcomes
 
-    def _one_job(self) -> bool:
+    def one_job(self) -> bool:
+        """Whether one job is waited for, not a list: its outcome is then returned alone."""
         raise NotImplementedError
 
     def _timed_out(self, job_ids: Sequence[str], jobs: Mapping[str, Any]) -> AirflowException:

@@ -44,12 +44,10 @@ class BatchJobSensor(JobSensor):
 
     def job_ids(self) -> list[str]:
         """Return the ids of the jobs to wait for."""
-        ids = [self.job_id] if isinstance(self.job_id, str) else list(self.job_id)
-        if not ids:
-            raise checks.invalid("job_id", self.job_id, "must be an id, or a list of at least one")
-        return [checks.text("job_id", job_id) for job_id in ids]
+        return checks.ids("job_id", self.job_id)
 
-    def _one_job(self) -> bool:
+    def one_job(self) -> bool:
+        """Whether one job is waited for, not a list."""
         return isinstance(self.job_id, str)
 
     def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:

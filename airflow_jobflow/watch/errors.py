@@ -16,6 +16,8 @@ class Fault(Enum):
     """The credentials have run out: fetch them anew and ask again."""
     REJECTED = "rejected"
     """The call was refused as it stands: one of its ids is to blame."""
+    NOWHERE = "nowhere"
+    """What the call is confined to, such as a cluster, is not there: every wait in the call fails."""
     DENIED = "denied"
     """This caller may not or cannot ask at all: every wait in the call fails."""
 

@@ -235,7 +235,7 @@ class Watcher(Generic[Answer]):
         now = _now()
         rest = 0.0
         match error.fault:
-            case Fault.DENIED:
+            case Fault.DENIED | Fault.NOWHERE:
                 self._fail(batch, error)
             case Fault.REJECTED if len(batch) == 1:
                 self._fail(batch, error)

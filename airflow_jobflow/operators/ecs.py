@@ -1,0 +1,254 @@
+"""Operators for ECS tasks on Fargate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_jobflow import checks
+from airflow_jobflow.exceptions import InvalidParameter, SubmissionError
+from airflow_jobflow.links import FargateTaskLink, JobLogLink, ecs_links
+from airflow_jobflow.operators.base import JobOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperatorLink, Context
+
+    from airflow_jobflow.jobs.model import Snapshot
+
+FARGATE = "FARGATE"
+
+SPOT_ATTEMPTS = 4
+"""How many attempts one try of the task makes of a job whose Spot capacity is taken away, the first included."""
+
+
+def _strategy(name: str, value: Any) -> list[dict[str, Any]]:
+    """Check a capacity provider strategy: AWS's list, or weights by provider: ``{"FARGATE_SPOT": 4, "FARGATE": 1}``."""
+    try:
+        weights = checks.mapping(name, value)
+    except InvalidParameter:
+        return checks.mappings(name, value)
+    return [
+        {"capacityProvider": provider, "weight": checks.whole(f"{name}[{provider!r}]", weight, least=0, most=1000)}
+        for provider, weight in weights.items()
+    ]
+
+
+CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "cluster": checks.text,
+    "task_definition": checks.text,
+    "command": checks.words,
+    "environment": checks.mapping,
+    "container_name": checks.text,
+    "cpu": lambda name, value: checks.whole(name, value, least=256),
+    "memory": lambda name, value: checks.whole(name, value, least=512),
+    "ephemeral_storage": lambda name, value: checks.whole(name, value, least=20, most=200),
+    "overrides": checks.mapping,
+    "subnets": checks.words,
+    "security_groups": checks.words,
+    "assign_public_ip": checks.flag,
+    "network_configuration": checks.mapping,
+    "capacity_provider_strategy": _strategy,
+    "on_spot_interruption": lambda name, value: checks.one_of(name, value, ("fail", "retry", "on_demand")),
+    "platform_version": checks.text,
+    "enable_execute_command": checks.flag,
+    "enable_ecs_managed_tags": checks.flag,
+    "propagate_tags": lambda name, value: checks.one_of(name, value, ("TASK_DEFINITION", "NONE")),
+    "tags": checks.mapping,
+    "group": checks.text,
+    "reference_id": checks.text,
+    "volume_configurations": checks.mappings,
+}
+"""What RunTask is told, by our parameter, and what each must be."""
+
+REQUIRED = ("cluster", "task_definition", "on_spot_interruption")
+"""What a template must not render as None."""
+
+
+class FargateTaskOperator(JobOperator):
+    """Run a task on ECS, on Fargate or Fargate Spot.
+
+    Parameters mean what they mean in `RunTask <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/
+    API_RunTask.html>`_; all are templated; what is not given is not sent, so that the task definition decides.
+
+    :param cluster: name or ARN of the cluster.
+    :param task_definition: family, family with revision, or ARN of the task definition.
+    :param command: the container's command, as a list of words.
+    :param environment: environment variables of the container, by name.
+    :param container_name: whose command and environment are meant; by default the definition's first essential one.
+    :param cpu, memory: of the whole task, in CPU units and MiB.
+    :param ephemeral_storage: GiB of the whole task, 20 to 200.
+    :param overrides: ``overrides``, for all that the short forms do not say, such as several containers.
+    :param subnets, security_groups: lists of ids.
+    :param assign_public_ip: whether the task gets a public address. Default: as AWS decides.
+    :param network_configuration: ``networkConfiguration``, in place of the three before.
+    :param capacity_provider_strategy: AWS's list, or weights by provider: ``{"FARGATE_SPOT": 4, "FARGATE": 1}``.
+        Default: Fargate.
+    :param on_spot_interruption: what to do when AWS takes Spot capacity back, which is no fault of the task's:
+        ``fail``; ``retry``, an attempt on the same capacity; ``on_demand``, an attempt on Fargate. At most three times
+        in one try of the task. Default ``retry``.
+    :param platform_version, enable_execute_command, enable_ecs_managed_tags, propagate_tags, group, reference_id,
+        volume_configurations: as in RunTask.
+    :param tags: tags of the task, by name.
+
+    The others are those of :class:`airflow_jobflow.operators.base.JobOperator` and
+    :class:`airflow_jobflow.waiting.JobWaiter`.
+
+    Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`.
+    """
+
+    service: ClassVar[str] = "ecs"
+    template_fields: Sequence[str] = (*JobOperator.template_fields, *CHECKS)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        name: "json" for name, check in CHECKS.items() if check in (checks.mapping, checks.mappings, checks.words)
+    }
+    operator_extra_links = (FargateTaskLink(), JobLogLink())
+    ui_color = "#f7d5b5"
+
+    def __init__(
+        self,
+        *,
+        cluster: str,
+        task_definition: str,
+        command: Sequence[str] | str | None = None,
+        environment: dict[str, str] | str | None = None,
+        container_name: str | None = None,
+        cpu: int | str | None = None,
+        memory: int | str | None = None,
+        ephemeral_storage: int | str | None = None,
+        overrides: dict[str, Any] | str | None = None,
+        subnets: Sequence[str] | str | None = None,
+        security_groups: Sequence[str] | str | None = None,
+        assign_public_ip: bool | str | None = None,
+        network_configuration: dict[str, Any] | str | None = None,
+        capacity_provider_strategy: Sequence[dict[str, Any]] | dict[str, int] | str | None = None,
+        on_spot_interruption: str = "retry",
+        platform_version: str | None = None,
+        enable_execute_command: bool | str | None = None,
+        enable_ecs_managed_tags: bool | str | None = None,
+        propagate_tags: str | None = None,
+        tags: dict[str, str] | str | None = None,
+        group: str | None = None,
+        reference_id: str | None = None,
+        volume_configurations: Sequence[dict[str, Any]] | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cluster = cluster
+        self.task_definition = task_definition
+        self.command = command
+        self.environment = environment
+        self.container_name = container_name
+        self.cpu = cpu
+        self.memory = memory
+        self.ephemeral_storage = ephemeral_storage
+        self.overrides = overrides
+        self.subnets = subnets
+        self.security_groups = security_groups
+        self.assign_public_ip = assign_public_ip
+        self.network_configuration = network_configuration
+        self.capacity_provider_strategy = capacity_provider_strategy
+        self.on_spot_interruption = on_spot_interruption
+        self.platform_version = platform_version
+        self.enable_execute_command = enable_execute_command
+        self.enable_ecs_managed_tags = enable_ecs_managed_tags
+        self.propagate_tags = propagate_tags
+        self.tags = tags
+        self.group = group
+        self.reference_id = reference_id
+        self.volume_configurations = volume_configurations
+
+    def scope(self) -> str | None:
+        """Return the cluster, which a describe call is confined to."""
+        return self.cluster
+
+    def check(self) -> None:
+        """Check the parameters; see the base."""
+        super().check()
+        self.values()
+
+    def values(self) -> dict[str, Any]:
+        """Check the parameters, and return those that are given.
+
+        :raises InvalidParameter: one of them is wrong, or two contradict each other.
+        """
+        given = {name: getattr(self, name) for name in CHECKS}
+        values = {
+            name: CHECKS[name](name, value) for name, value in given.items() if value is not None or name in REQUIRED
+        }
+        short = [name for name in ("subnets", "security_groups", "assign_public_ip") if name in values]
+        if short and "network_configuration" in values:
+            raise checks.invalid(short[0], values[short[0]], "network_configuration says it too; keep one")
+        if not values.get("subnets") and "network_configuration" not in values:
+            raise checks.invalid("subnets", self.subnets, "a Fargate task needs at least one subnet")
+        said = {name for each in values.get("overrides", {}).get("containerOverrides", []) for name in each}
+        for name in ("command", "environment"):
+            if name in values and name in said:
+                raise checks.invalid(name, getattr(self, name), "overrides says it too; keep one")
+        return values
+
+    def request(self, values: dict[str, Any], container: str | None, attempt: int) -> dict[str, Any]:
+        """Build the RunTask request of one attempt, but for its token.
+
+        :param values: what ``values`` returned.
+        :param container: whose command and environment are meant.
+        :param attempt: from 1; later ones follow Spot interruptions.
+        """
+        from airflow_jobflow.jobs import ecs
+
+        strategy = values.get("capacity_provider_strategy")
+        if attempt > 1 and values["on_spot_interruption"] == "on_demand":
+            strategy = None
+        awsvpc = {
+            "subnets": values.get("subnets"),
+            "securityGroups": values.get("security_groups"),
+            "assignPublicIp": {True: "ENABLED", False: "DISABLED"}.get(values.get("assign_public_ip")),
+        }
+        short = {"awsvpcConfiguration": {name: value for name, value in awsvpc.items() if value is not None}}
+        return ecs.request(
+            {
+                **{name: values.get(name) for name in ecs.REQUEST_FIELDS},
+                "capacity_provider_strategy": strategy,
+                "launch_type": None if strategy else FARGATE,
+                "network_configuration": values.get("network_configuration") or short,
+                "overrides": ecs.overrides(values, container),
+                "tags": [{"key": key, "value": value} for key, value in values.get("tags", {}).items()] or None,
+            }
+        )
+
+    def submit(self, context: Context) -> str:
+        """Run the task under a token that starts nothing twice, and return its ARN."""
+        from airflow_jobflow.jobs import ecs
+        from airflow_jobflow.operators.submission import submit_once
+
+        nonce, attempt = self.new_attempt(context)
+        values = self.values()
+        token = {"clientToken": nonce, "startedBy": nonce} if self.durable else {}
+
+        def run() -> str:
+            client = self.client(attempts=1)
+            container = values.get("container_name")
+            if container is None and ("command" in values or "environment" in values):
+                container = ecs.main_container(client, values["task_definition"])
+            answer = client.run_task(**self.request(values, container, attempt), **token)
+            if not answer["tasks"]:
+                raise SubmissionError(f"{what} was not started, as AWS says: {ecs.failures(answer)}")
+            return str(answer["tasks"][0]["taskArn"])
+
+        what = f"{ecs.NOUN} of {self.task_definition}"
+        self.log.info("Running %s on cluster %s, attempt %d", self.task_definition, self.cluster, attempt)
+        return submit_once(run, None, what, repeatable=self.durable)
+
+    def again(self, context: Context, event: Mapping[str, Any]) -> bool:
+        """Make another attempt where AWS took Spot capacity back, which is no fault of the task's."""
+        from airflow_jobflow.jobs import ecs
+
+        interrupted = any(seen.get("code") == ecs.SPOT_INTERRUPTION for seen in event["jobs"].values())
+        attempt = self.recorded(context)["attempt"]
+        if not interrupted or self.on_spot_interruption == "fail" or attempt >= SPOT_ATTEMPTS:
+            return False
+        self.log.info("Spot capacity was taken back from attempt %d of at most %d", attempt, SPOT_ATTEMPTS)
+        return True
+
+    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+        """Return the console's pages for the task."""
+        return ecs_links(snapshot)

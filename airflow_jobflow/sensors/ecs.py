@@ -1,0 +1,54 @@
+"""Sensors for ECS tasks on Fargate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_jobflow import checks
+from airflow_jobflow.links import FargateTaskLink, JobLogLink, ecs_links
+from airflow_jobflow.sensors.base import JobSensor
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperatorLink
+
+    from airflow_jobflow.jobs.model import Snapshot
+
+
+class FargateTaskSensor(JobSensor):
+    """Wait until an ECS task, or each of several tasks of a cluster, has stopped.
+
+    :param cluster: name or ARN of the cluster; templated.
+    :param task_arn: ARN or id of the task, or a list of them; templated.
+
+    The others are those of :class:`airflow_jobflow.sensors.base.JobSensor` and
+    :class:`airflow_jobflow.waiting.JobWaiter`.
+
+    Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`; for a list, a list of them.
+    """
+
+    service: ClassVar[str] = "ecs"
+    template_fields: Sequence[str] = (*JobSensor.template_fields, "cluster", "task_arn")
+    operator_extra_links = (FargateTaskLink(), JobLogLink())
+    ui_color = "#fbe9d9"
+
+    def __init__(self, *, cluster: str, task_arn: str | Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cluster = cluster
+        self.task_arn = task_arn
+
+    def scope(self) -> str | None:
+        """Return the cluster, which a describe call is confined to."""
+        return checks.text("cluster", self.cluster)
+
+    def job_ids(self) -> list[str]:
+        """Return the ARNs or ids of the tasks to wait for."""
+        return checks.ids("task_arn", self.task_arn)
+
+    def one_job(self) -> bool:
+        """Whether one task is waited for, not a list."""
+        return isinstance(self.task_arn, str)
+
+    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+        """Return the console's pages for a task."""
+        return ecs_links(snapshot)
