@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 DEFAULT_CONN_ID = "aws_default"
 """The connection that need not exist: without it, boto3's own way of finding credentials is used."""
 
+ATTEMPTS = 6
+"""How often a call that may safely be repeated is made before it counts as failed."""
+
 THREADS = 32
 """The most describe calls of one watcher under way at once; reached only when many hang."""
 
@@ -71,9 +74,11 @@ FAULTS = {
 
 
 def fault_of(error: Exception) -> Fault:
-    """Say what an error of botocore means for the call that raised it."""
+    """Say what one of the errors of ``no_answer`` means for the call that raised it."""
     from botocore import exceptions
 
+    if isinstance(error, AccessMisconfigured):
+        return Fault.DENIED
     if isinstance(error, exceptions.ClientError):
         code = error.response.get("Error", {}).get("Code", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -93,8 +98,16 @@ def fault_of(error: Exception) -> Fault:
     return Fault.DENIED if isinstance(error, nobody_to_ask) else Fault.PASSING
 
 
-class ConnectionMissing(Exception):
-    """There is no Airflow connection of the name that was given."""
+class AccessMisconfigured(Exception):
+    """What says how AWS is to be asked is wrong: a connection that is not there, an argument botocore has not."""
+
+
+def no_answer() -> tuple[type[Exception], ...]:
+    """Return what a call raises that got no answer, or none that can be read."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    return BotoCoreError, ClientError, ResponseParserError, AccessMisconfigured
 
 
 @dataclass(frozen=True)
@@ -105,7 +118,8 @@ class Access:
         the only one that need not exist.
     :param region_name: overrides the connection's region.
     :param verify: whether, or against which CA bundle, to verify certificates; None leaves it to the connection.
-    :param botocore_config: arguments for ``botocore.config.Config``.
+    :param botocore_config: arguments for ``botocore.config.Config``; retries, time-outs and the size of the pool of
+        connections are set here.
     """
 
     aws_conn_id: str | None = DEFAULT_CONN_ID
@@ -122,24 +136,27 @@ class Access:
         """Build a boto3 client. Blocks: connections are read, credentials may be fetched.
 
         :param name: boto3's name of the service, such as ``batch``.
-        :param attempts: how often the SDK makes a call that fails in passing, 1 for no second time. Whatever the
-            connection says of retries is overridden by it.
+        :param attempts: how often the SDK makes a call that fails in passing, 1 for no second time.
         :param timeout: seconds to wait for a connection, and for an answer.
-        :raises ConnectionMissing: there is no such Airflow connection.
+        :raises AccessMisconfigured: there is no such Airflow connection, or botocore has no such configuration.
         :raises botocore.exceptions.BotoCoreError: region, profile or configuration are missing or wrong.
         """
         from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
         from botocore.config import Config
 
+        try:
+            config = None if self.botocore_config is None else Config(**self.botocore_config)
+        except TypeError as error:
+            raise AccessMisconfigured(f"botocore_config={self.botocore_config!r}: {error}") from error
         hook: AwsGenericHook[Any] = AwsGenericHook(
             aws_conn_id=self.aws_conn_id,
             region_name=self.region_name,
             verify=self.verify,
-            config=self.botocore_config,
+            config=config,
             client_type=name,
         )
         if self.aws_conn_id not in (None, "", DEFAULT_CONN_ID) and not hook.conn_config:
-            raise ConnectionMissing(f"aws_conn_id={self.aws_conn_id!r}: Airflow has no connection of this name")
+            raise AccessMisconfigured(f"aws_conn_id={self.aws_conn_id!r}: Airflow has no connection of this name")
         session: Any = hook.get_session(region_name=hook.region_name)
         # boto3 has no public way to share a loader; botocore, whose session this is, has.
         session._session.register_component("data_loader", _loader())  # noqa: SLF001
@@ -179,7 +196,11 @@ class Describer:
         self._scope = scope
         self._timeout = request_timeout
         self._client: Any = None
+        self._client_of = 0
+        self._generation = 0
+        """How often credentials were to be fetched anew; the client is of one of these generations."""
         self._lock = threading.Lock()
+        """Held by threads only, for a client may take seconds to build; never on the event loop."""
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"jobflow-{service}")
 
     async def __call__(self, job_ids: Sequence[str]) -> dict[str, Snapshot]:
@@ -190,32 +211,28 @@ class Describer:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, job_ids)
 
     def _ask(self, job_ids: Sequence[str]) -> dict[str, Snapshot]:
-        from botocore.exceptions import BotoCoreError, ClientError
-        from botocore.parsers import ResponseParserError
-
         try:
-            return self._service.describe(self._shared_client(), job_ids, self._scope)
-        except ConnectionMissing as error:
-            raise DescribeError(Fault.DENIED, str(error)) from error
-        except (BotoCoreError, ClientError) as error:
+            return self._service.describe(self._current_client(), job_ids, self._scope)
+        except no_answer() as error:
             raise DescribeError(fault_of(error), str(error)) from error
-        except (ResponseParserError, ValueError, KeyError) as error:
-            raise DescribeError(Fault.PASSING, f"the answer could not be read: {error!r}") from error
 
-    def _shared_client(self) -> Any:
+    def _current_client(self) -> Any:
         with self._lock:
-            if self._client is None:
+            if self._client is None or self._client_of < self._generation:
+                self._client_of = self._generation
                 self._client = self._access.client(self._service.CLIENT, timeout=self._timeout)
             return self._client
 
     def renew(self) -> None:
         """Let the next call read the connection and fetch credentials anew."""
-        with self._lock:
-            self._client = None
+        self._generation += 1
 
     def close(self) -> None:
         """Give up the client and the threads, without waiting for calls under way."""
+        self._threads.submit(self._close_client)
         self._threads.shutdown(wait=False)
+
+    def _close_client(self) -> None:
         with self._lock:
             if self._client is not None:
                 self._client.close()

@@ -6,6 +6,7 @@ Each returns the value as its type, or raises InvalidParameter, which says the p
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Mapping
 from datetime import timedelta
@@ -35,7 +36,7 @@ def number(parameter: str, value: Any, *, least: float, most: float = float("inf
         result = float(plain)
     except ValueError:
         raise invalid(parameter, value, rule) from None
-    if not (least < result or (result == least and not above)) or not result <= most:
+    if not math.isfinite(result) or not (least < result or (result == least and not above)) or not result <= most:
         raise invalid(parameter, value, rule)
     return result
 
@@ -89,17 +90,20 @@ def words(parameter: str, value: Any) -> list[str]:
 
 def text(parameter: str, value: Any) -> str:
     """Check a string that says something; a template that came out empty or as None does not."""
-    if not isinstance(value, str) or value.strip() in ("", "None"):
+    if not isinstance(value, str):
+        rule = f"must be a string, and is of type {type(value).__name__} (native rendering reads digits as a number)"
+        raise invalid(parameter, value, rule)
+    if value.strip() in ("", "None"):
         raise invalid(parameter, value, "must be a string that is not empty (did a template come out empty?)")
     return value
 
 
 def ids(parameter: str, value: Any) -> list[str]:
-    """Check the id of a job, or a list of at least one."""
-    several = [value] if isinstance(value, str) else list(value or [])
-    if not several:
-        raise invalid(parameter, value, "must be an id, or a list of at least one")
-    return [text(parameter, each) for each in several]
+    """Check the id of a job, the outcome that an operator returned for it, or a list of at least one of these."""
+    several = [value] if isinstance(value, str | Mapping) else value
+    if not isinstance(several, list | tuple) or not several:
+        raise invalid(parameter, value, "must be an id, an operator's outcome, or a list of at least one of these")
+    return [text(parameter, each.get("job_id") if isinstance(each, Mapping) else each) for each in several]
 
 
 def one_of(parameter: str, value: Any, allowed: Collection[str]) -> str:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.configuration import conf
 
 from airflow_jobflow import checks
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
 
     from airflow_jobflow.aws import Access
     from airflow_jobflow.jobs.array import Tolerance
-    from airflow_jobflow.jobs.model import ArrayOutcome, JobState, Outcome, Service, Snapshot
+    from airflow_jobflow.jobs.model import ArrayOutcome, ChildFailure, JobState, Outcome, Service, Snapshot
+
+BEFORE_THE_ALARM = 10.0
+"""Seconds before ``execution_timeout`` at which a wait in the worker ends, or a tenth of it if that is less."""
 
 NET = 60.0
 """Seconds after the deadline at which Airflow itself ends the deferral: for when no triggerer lives to do so."""
-
-ATTEMPTS = 6
-"""How often a call that may safely be repeated is made before it counts as failed."""
 
 _ERRORS: dict[str, type[JobflowError]] = {
     "vanished": JobVanished,
@@ -51,8 +52,8 @@ class JobWaiter(BaseOperator):
         Default ``aws_default``, the only one that need not exist.
     :param region_name: overrides the connection's region.
     :param verify: whether, or against which CA bundle, to verify certificates; None leaves it to the connection.
-    :param botocore_config: arguments for ``botocore.config.Config``. Its ``retries`` are not used: calls are repeated
-        here, within the budget.
+    :param botocore_config: arguments for ``botocore.config.Config``. Retries, time-outs and the size of the pool of
+        connections are set here: calls are repeated within the budget, and given up after ``request_timeout``.
     :param deferrable: wait in the triggerer (True) or in the worker (False), through the same watcher either way.
         Default ``[jobflow] deferrable``, which is True.
     :param poll_interval: seconds between two looks at one job. Looks are shared, so one may come up to a tenth
@@ -100,6 +101,7 @@ class JobWaiter(BaseOperator):
         self.job_timeout = job_timeout
         self.number_logs_exception = number_logs_exception
         self._clients: dict[tuple[str, int], Any] = {}
+        self._kept_links: dict[str, str] = {}
 
     # What a person may get wrong in the parameters all have; checked after rendering.
 
@@ -110,17 +112,32 @@ class JobWaiter(BaseOperator):
         """
         self._interval()
         self._deadlines()
+        if self.botocore_config is not None:
+            checks.mapping("botocore_config", self.botocore_config)
+        for setting in ("describe_calls_per_second", "missing_grace", "request_timeout"):
+            checks.seconds(f"[jobflow] {setting}", conf.get("jobflow", setting))
         checks.whole("number_logs_exception", self.number_logs_exception, least=0)
 
     def _interval(self) -> float:
         if self.poll_interval is None:
-            return checks.seconds("[jobflow] poll_interval", conf.getfloat("jobflow", "poll_interval"))
+            return checks.seconds("[jobflow] poll_interval", conf.get("jobflow", "poll_interval"))
         return checks.seconds("poll_interval", self.poll_interval)
 
     def _deadlines(self) -> dict[str, float]:
-        """Return the limits on the wait, in seconds from now, by the parameter that sets them."""
-        limits = {"job_timeout": self.job_timeout, "execution_timeout": self.execution_timeout}
-        return {name: checks.seconds(name, limit) for name, limit in limits.items() if limit is not None}
+        """Return the limits on the wait, in seconds from its start, by the parameter that sets them."""
+        given = {"job_timeout": self.job_timeout, "execution_timeout": self.execution_timeout}
+        limits = {name: checks.seconds(name, limit) for name, limit in given.items() if limit is not None}
+        if "execution_timeout" in limits and not self._deferring():
+            # Here Airflow's own alarm goes off at that moment, and knows nothing of the job: be done before it.
+            limits["execution_timeout"] -= min(BEFORE_THE_ALARM, limits["execution_timeout"] / 10)
+        return limits
+
+    def first_limit(self) -> tuple[str, float] | None:
+        """Return the limit that comes first, by name, and its seconds; None where there is none."""
+        return min(self._deadlines().items(), key=lambda limit: limit[1], default=None)
+
+    def _deferring(self) -> bool:
+        return conf.getboolean("jobflow", "deferrable") if self.deferrable is None else self.deferrable
 
     # Talking to AWS.
 
@@ -129,10 +146,12 @@ class JobWaiter(BaseOperator):
         """Whom to ask."""
         from airflow_jobflow.aws import Access
 
-        return Access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
+        config = None if self.botocore_config is None else checks.mapping("botocore_config", self.botocore_config)
+        verify = checks.flag("verify", self.verify) if str(self.verify).lower() in ("true", "false") else self.verify
+        return Access(self.aws_conn_id, self.region_name, verify, config)
 
     @property
-    def jobs(self) -> Service:
+    def service_module(self) -> Service:
         """The module that knows the service."""
         from airflow_jobflow.jobs import service
 
@@ -142,26 +161,28 @@ class JobWaiter(BaseOperator):
         """Return what a describe call is confined to, where the service has such a thing."""
         return None
 
-    def client(self, name: str | None = None, *, attempts: int = ATTEMPTS) -> Any:
+    def client(self, name: str | None = None, *, attempts: int | None = None) -> Any:
         """Return a boto3 client; by default one for calls that may safely be repeated, which the SDK then does."""
-        name = name or self.jobs.CLIENT
+        from airflow_jobflow.aws import ATTEMPTS
+
+        attempts = attempts or ATTEMPTS
+        name = name or self.service_module.CLIENT
         if (name, attempts) not in self._clients:
-            self._clients[name, attempts] = self.access.client(name, attempts=attempts)
+            timeout = conf.getfloat("jobflow", "request_timeout")
+            self._clients[name, attempts] = self.access.client(name, attempts=attempts, timeout=timeout)
         return self._clients[name, attempts]
 
     def look(self, job_ids: Sequence[str]) -> dict[str, Snapshot]:
         """Look at jobs now. What is unknown, or cannot be asked now, is left out: the watcher deals with that."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        from airflow_jobflow.aws import ConnectionMissing
+        from airflow_jobflow.aws import no_answer
 
         seen: dict[str, Snapshot] = {}
-        size = self.jobs.BATCH_SIZE
+        size = self.service_module.BATCH_SIZE
         try:
             client = self.client()
             for start in range(0, len(job_ids), size):
-                seen |= self.jobs.describe(client, job_ids[start : start + size], self.scope())
-        except (BotoCoreError, ClientError, ConnectionMissing) as error:
+                seen |= self.service_module.describe(client, job_ids[start : start + size], self.scope())
+        except no_answer() as error:
             self.log.warning("Could not look at the jobs now: %s", error)
         return seen
 
@@ -171,8 +192,9 @@ class JobWaiter(BaseOperator):
         """Look at jobs before waiting for them: they may be over, and their pages in the console are known now."""
         seen = self.look(job_ids)
         for job_id, snapshot in seen.items():
-            self.log.info("%s %s: %s", self.jobs.NOUN, job_id, snapshot.progress())
-            self.keep_links(context, snapshot)
+            self.log.info("%s %s: %s", self.service_module.NOUN, job_id, snapshot.progress())
+        if len(job_ids) == 1:
+            self.keep_links(context, seen.values())
         return seen
 
     def wait_for(
@@ -211,8 +233,7 @@ class JobWaiter(BaseOperator):
             cancel_on_kill=cancel_on_kill,
             told={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
         )
-        deferrable = conf.getboolean("jobflow", "deferrable") if self.deferrable is None else self.deferrable
-        if deferrable:
+        if self._deferring():
             net = None if deadline is None else timedelta(seconds=deadline - now + NET)
             self.defer(trigger=trigger, method_name="execute_complete", timeout=net)
         return self.execute_complete(context, asyncio.run(trigger.wait()))
@@ -225,10 +246,11 @@ class JobWaiter(BaseOperator):
 
     def last_look(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Where a deadline has passed, look once more: a job that has ended meanwhile has ended, not timed out."""
-        jobs = dict(event["jobs"])
-        if event["limit"]:
-            jobs |= {job_id: snapshot.to_dict() for job_id, snapshot in self.look(event["job_ids"]).items()}
-        ended = all(jobs.get(job_id, {}).get("state") in ("SUCCEEDED", "FAILED") for job_id in event["job_ids"])
+        if not event["limit"]:
+            return dict(event)
+        seen = {**snapshots(event), **self.look(event["job_ids"])}
+        ended = all(job_id in seen and seen[job_id].state.ended for job_id in event["job_ids"])
+        jobs = {job_id: snapshot.to_dict() for job_id, snapshot in seen.items()}
         return {**event, "jobs": jobs, "limit": None if ended else event["limit"]}
 
     def conclude(self, context: Context, event: Mapping[str, Any], tolerance: Tolerance) -> list[dict[str, Any]]:
@@ -238,7 +260,7 @@ class JobWaiter(BaseOperator):
         :raises JobVanished, WaitError, AccessDenied: a job cannot be watched.
         :raises JobFailed, JobStopped: a job has failed, or was stopped, and ``raise_on_failure`` is True.
         """
-        from airflow_jobflow.jobs.model import Snapshot
+        from airflow_jobflow.jobs.model import JobState
 
         if event["errors"]:
             text = "; ".join(
@@ -247,15 +269,16 @@ class JobWaiter(BaseOperator):
             )
             kind = next(iter(event["errors"].values()))["kind"]
             raise _ERRORS[kind](
-                f"{self.jobs.NOUN} cannot be waited for: {text}. "
+                f"{self.service_module.NOUN} cannot be waited for: {text}. "
                 "Whether it still runs is not known here: look it up in the console before it is started again. "
-                f"What has ended can be described for {self.jobs.KEPT}."
+                f"What has ended can be described for {self.service_module.KEPT}."
             )
-        snapshots = [Snapshot.from_dict(event["jobs"][job_id]) for job_id in event["job_ids"]]
-        verdicts = [self._verdict(snapshot, tolerance) for snapshot in snapshots]
+        seen = snapshots(event)
+        ended = [seen[job_id] for job_id in event["job_ids"]]
+        verdicts = [self._verdict(snapshot, tolerance) for snapshot in ended]
         outcomes = [outcome.to_dict() for outcome, _ in verdicts]
-        for snapshot in snapshots:
-            self.keep_links(context, snapshot)
+        failed = [snapshot for snapshot in ended if snapshot.state is not JobState.SUCCEEDED]
+        self.keep_links(context, (failed or ended)[:1])
         failures = [error for _, error in verdicts if error]
         if failures and self.raise_on_failure:
             # Of several, a real failure counts for more than a stop.
@@ -268,34 +291,31 @@ class JobWaiter(BaseOperator):
         return outcomes
 
     def _last_seen(self, event: Mapping[str, Any], job_id: str) -> str:
-        from airflow_jobflow.jobs.model import Snapshot
-
-        seen = event["jobs"].get(job_id)
-        return f"last seen {Snapshot.from_dict(seen).progress()}" if seen else "never seen"
+        seen = snapshots(event).get(job_id)
+        return f"last seen {seen.progress()}" if seen else "never seen"
 
     def _verdict(self, snapshot: Snapshot, tolerance: Tolerance) -> tuple[Outcome, JobflowError | None]:
         """Judge an ended job: its outcome, and the error that it is, if it is one."""
         from airflow_jobflow.jobs.diagnosis import diagnose
         from airflow_jobflow.jobs.model import ArrayOutcome, JobState
-        from airflow_jobflow.jobs.report import CHILDREN_SHOWN, failure
+        from airflow_jobflow.jobs.report import failure
 
         diagnosis = diagnose(snapshot)
         if diagnosis is None:
             return self.outcome(snapshot), None
         failed: list[int] = []
-        children = []
+        children: list[ChildFailure] = []
         array = None
         if snapshot.array:
-            client = self.client()
-            failed = self.jobs.failed_indexes(client, snapshot.job_id)
-            size = snapshot.array.size
-            array = ArrayOutcome(size, size - len(failed), len(failed), failed)
-            if not snapshot.stopped_by_request and tolerance.allows(len(failed), size):
+            failed, children = self._failed_children(snapshot)
+            # The service's count may lag behind its list, and the list may be empty for other reasons than success.
+            count, size = max(len(failed), snapshot.array.failed), snapshot.array.size
+            array = ArrayOutcome(size, size - count, count, failed)
+            if failed and not snapshot.stopped_by_request and tolerance.allows(count, size):
                 return self.outcome(snapshot, state=JobState.SUCCEEDED, array=array), None
-            children = self.jobs.children(client, snapshot.job_id, failed[:CHILDREN_SHOWN])
         outcome = self.outcome(snapshot, array=array)
         message = failure(
-            self.jobs.NOUN,
+            self.service_module.NOUN,
             snapshot,
             diagnosis,
             failed=failed,
@@ -305,6 +325,19 @@ class JobWaiter(BaseOperator):
         )
         error = JobStopped if snapshot.stopped_by_request else JobFailed
         return outcome, error(message, outcome=outcome.to_dict(), diagnosis=diagnosis)
+
+    def _failed_children(self, snapshot: Snapshot) -> tuple[list[int], list[ChildFailure]]:
+        """List an array's failed children, and look at the first of them; what cannot be asked is left out."""
+        from airflow_jobflow.aws import no_answer
+        from airflow_jobflow.jobs.report import CHILDREN_SHOWN
+
+        failed: list[int] = []
+        try:
+            failed = self.service_module.failed_indexes(self.client(), snapshot.job_id)
+            return failed, self.service_module.children(self.client(), snapshot.job_id, failed[:CHILDREN_SHOWN])
+        except no_answer() as error:
+            self.log.warning("The failed children of %s could not be looked at: %s", snapshot.job_id, error)
+            return failed, []
 
     def outcome(
         self, snapshot: Snapshot, *, state: JobState | None = None, array: ArrayOutcome | None = None
@@ -333,8 +366,7 @@ class JobWaiter(BaseOperator):
         )
 
     def _log_lines(self, snapshot: Snapshot) -> list[str]:
-        from botocore.exceptions import BotoCoreError, ClientError
-
+        from airflow_jobflow.aws import no_answer
         from airflow_jobflow.jobs import logs
 
         count = checks.whole("number_logs_exception", self.number_logs_exception, least=0)
@@ -342,7 +374,7 @@ class JobWaiter(BaseOperator):
             return []
         try:
             return logs.last_lines(self.client(logs.CLIENT), snapshot.log, count)
-        except (BotoCoreError, ClientError) as error:
+        except no_answer() as error:
             return [f"(the log could not be read: {error})"]
 
     # Links.
@@ -351,8 +383,26 @@ class JobWaiter(BaseOperator):
         """Return the console's pages for a job, the job's own first."""
         raise NotImplementedError
 
-    def keep_links(self, context: Context, snapshot: Snapshot) -> None:
-        """Keep the console's pages for a job, as far as they are known by now, for the buttons in the UI."""
-        if self.do_xcom_push:
-            for link, url in self.links(snapshot).items():
-                context["ti"].xcom_push(key=link().xcom_key, value=url)
+    def keep_links(self, context: Context, seen: Iterable[Snapshot]) -> None:
+        """Keep the console's pages for a job, as far as they are known by now, for the buttons in the UI.
+
+        :param seen: one job, or none: a task has one button of a kind.
+        """
+        for snapshot in seen if self.do_xcom_push else ():
+            links = {link().xcom_key: url for link, url in self.links(snapshot).items()}
+            for key, url in links.items():
+                if self._kept_links.get(key) != url:
+                    context["ti"].xcom_push(key=key, value=url)
+            self._kept_links |= links
+
+
+def snapshots(event: Mapping[str, Any]) -> dict[str, Snapshot]:
+    """Read what a trigger saw."""
+    from airflow_jobflow.jobs.model import Snapshot
+
+    return {job_id: Snapshot.from_dict(seen) for job_id, seen in event["jobs"].items()}
+
+
+def timed_out(next_method: str, next_kwargs: Mapping[str, Any] | None) -> bool:
+    """Say whether a task is resumed because Airflow itself has timed out its deferral."""
+    return next_method == TRIGGER_FAIL_REPR and (next_kwargs or {}).get("error") == TriggerFailureReason.TRIGGER_TIMEOUT

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_jobflow.jobs.model import ArrayProgress
+ROUNDING = 1e-6
+"""What binary fractions may lose: 18.4 % of 375 is 69, not a little less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,4 @@ class Tolerance:
 
     def allows(self, failed: int, size: int) -> bool:
         """Whether so many failures out of so many children still count as success."""
-        return failed <= max(self.count, size * self.percentage / 100)
-
-    def covers(self, array: ArrayProgress | None) -> bool:
-        """Whether a failed array is a success nevertheless."""
-        return array is not None and array.done == array.size and self.allows(array.failed, array.size)
+        return failed <= self.count or failed * 100 <= size * self.percentage + ROUNDING

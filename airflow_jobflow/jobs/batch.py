@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
+from botocore.parsers import ResponseParserError
+
 from airflow_jobflow.jobs.model import ArrayProgress, ChildFailure, JobState, LogStream, Snapshot, iso
 
 if TYPE_CHECKING:
@@ -48,12 +50,23 @@ def describe(client: BatchClient, job_ids: Sequence[str], scope: str | None = No
 def _read_plainly(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
     """Take the jobs from an answer as they came.
 
-    They are plain JSON. botocore's parser, which walks its model for every member of every job, takes five times as
-    long as reading the JSON does, and this is most of what a look costs.
+    They are plain JSON. botocore's parser, which walks its model for every member of every job, takes several times
+    as long as reading the JSON does, and this is most of what a look costs. Like the parser, this takes null for
+    absent.
     """
-    if response_dict["status_code"] == HTTPStatus.OK:
-        customized_response_dict["jobs"] = json.loads(response_dict["body"])["jobs"]
-        response_dict["body"] = b"{}"
+    if response_dict["status_code"] != HTTPStatus.OK:
+        return
+    try:
+        customized_response_dict["jobs"] = json.loads(response_dict["body"], object_hook=_without_nulls)["jobs"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResponseParserError(f"DescribeJobs answered what is no list of jobs: {error!r}") from error
+    response_dict["body"] = b"{}"
+
+
+def _without_nulls(members: dict[str, Any]) -> dict[str, Any]:
+    return (
+        {name: value for name, value in members.items() if value is not None} if None in members.values() else members
+    )
 
 
 def snapshot(job: JobDetailTypeDef) -> Snapshot:

@@ -138,11 +138,11 @@ def _essential(task: TaskTypeDef, made_from: Definition) -> list[ContainerTypeDe
     return [each for each in containers if each.get("name") in made_from.essential] or list(containers)
 
 
-def _deciding_container(task: TaskTypeDef, made_from: Definition) -> ContainerTypeDef:
+def _deciding_container(task: TaskTypeDef, made_from: Definition) -> Mapping[str, Any]:
     """Return the essential container that tells how the task went: the first that did not end with 0."""
     essential = _essential(task, made_from)
-    failed = (container for container in essential if container.get("exitCode") != 0)
-    return next(failed, essential[0] if essential else {})
+    failed = [container for container in essential if container.get("exitCode") != 0]
+    return next(iter(failed or essential), {})
 
 
 def _state(task: TaskTypeDef, made_from: Definition) -> JobState:

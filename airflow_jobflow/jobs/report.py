@@ -33,7 +33,9 @@ def failure(
     lines = [f"{noun} {snapshot.name} ({snapshot.job_id}) {verb}{_how(snapshot)}.", f"Why: {diagnosis}"]
     lines += [f"AWS says: {words}" for words in _reasons(snapshot)]
     if snapshot.array:
-        lines.append(f"Failed children: {len(failed)} of {snapshot.array.size}: {index_ranges(failed)}")
+        count = max(len(failed), snapshot.array.failed)
+        which = index_ranges(failed) or "which ones could not be found out"
+        lines.append(f"Failed children: {count} of {snapshot.array.size}: {which}")
         lines += [f"  [{child.index}]{_how(child.snapshot)}: {_why(child.snapshot)}" for child in children]
     if log_lines:
         lines.append("Last lines of the log:" if not children else f"Last lines of the log of [{children[0].index}]:")

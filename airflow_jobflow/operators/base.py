@@ -12,17 +12,17 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import TaskDeferralTimeout
-
 from airflow_jobflow import checks
-from airflow_jobflow.exceptions import JobflowError, JobStuck, JobTimedOut
+from airflow_jobflow.exceptions import JobflowError, JobStopped, JobStuck, JobTimedOut
 from airflow_jobflow.jobs.array import Tolerance
-from airflow_jobflow.waiting import JobWaiter
+from airflow_jobflow.waiting import JobWaiter, snapshots, timed_out
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_jobflow.jobs.model import Snapshot
+
+KILLED = "The Airflow task was killed"
 
 RECORD = "jobflow"
 """Key in the task state store under which a task notes what it has started."""
@@ -72,6 +72,7 @@ class JobOperator(JobWaiter):
         self.tolerated_failure_count = tolerated_failure_count
         self.tolerated_failure_percentage = tolerated_failure_percentage
         self._job_id: str | None = None
+        self._killed = False
 
     def check(self) -> None:
         """Check the parameters; see the base."""
@@ -95,29 +96,38 @@ class JobOperator(JobWaiter):
 
         :return: the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`.
         :raises InvalidParameter: a parameter is wrong.
-        :raises SubmissionError, SubmissionRefused: nothing was started.
+        :raises SubmissionRefused: nothing was started.
+        :raises SubmissionError: nothing was started, or it is not known whether it was; the message says which.
         :raises JobflowError: what ``airflow_jobflow.exceptions`` lists.
         """
         self.check()
-        deadlines = self._deadlines()
-        self.record(context, attempt=0, deadline=time.time() + min(deadlines.values()) if deadlines else None)
+        limit = self.first_limit()
+        self.record(context, attempt=0, deadline=time.time() + limit[1] if limit else None)
         return self.start(context)
 
     def start(self, context: Context) -> Any:
         """Submit the job, note its id before anything else, and wait for it."""
         self._job_id = job_id = self.submit(context)
         self.record(context, job_id=job_id)
-        self.log.info("Started %s %s", self.jobs.NOUN, job_id)
+        self.log.info("Started %s %s", self.service_module.NOUN, job_id)
+        if self._killed:
+            self.stop(job_id, KILLED)
+            raise JobStopped(f"{self.service_module.NOUN} {job_id} was stopped: the task was killed while it started")
         seen = self.first_look(context, [job_id])
         if not self.wait_for_completion:
             return self._submitted(job_id, seen.get(job_id))
-        queued = None if self.queued_timeout is None else checks.seconds("queued_timeout", self.queued_timeout)
+        return self._wait(context, job_id, seen, may_be_stuck=self.queued_timeout is not None)
+
+    def _wait(self, context: Context, job_id: str, seen: Mapping[str, Snapshot], *, may_be_stuck: bool) -> Any:
+        queue_deadline = None
+        if may_be_stuck and not any(snapshot.left_queue for snapshot in seen.values()):
+            queue_deadline = time.time() + checks.seconds("queued_timeout", self.queued_timeout)
         return self.wait_for(
             context,
             [job_id],
             seen,
             deadline=self.recorded(context)["deadline"],
-            queue_deadline=None if queued is None else time.time() + queued,
+            queue_deadline=queue_deadline,
             cancel_on_kill=self.cancel_on_kill,
         )
 
@@ -150,6 +160,10 @@ class JobOperator(JobWaiter):
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Finish: return the outcome, or raise what has gone wrong."""
         event = self.last_look(event)
+        seen = snapshots(event)
+        if event["limit"] == "queue_deadline" and any(snapshot.left_queue for snapshot in seen.values()):
+            # It left the queue after the trigger's last look, or no triggerer lived to see it.
+            return self._wait(context, event["job_ids"][0], seen, may_be_stuck=False)
         if event["limit"]:
             raise self._given_up(event)
         if self.again(context, event):
@@ -158,46 +172,53 @@ class JobOperator(JobWaiter):
 
     def _given_up(self, event: Mapping[str, Any]) -> JobflowError:
         """Stop a job whose deadline has passed, and say how far it came."""
-        from airflow_jobflow.jobs.model import Snapshot
-
         job_id = event["job_ids"][0]
-        seen = Snapshot.from_dict(event["jobs"][job_id]) if job_id in event["jobs"] else None
-        how_far = f"last seen {seen.progress()}" if seen else "never seen by DescribeJobs"
+        seen = snapshots(event).get(job_id)
+        how_far = f"last seen {seen.progress()}" if seen else "not seen since it was started"
         stopped = "It was left running, as cancel_on_timeout=False says."
         if self.cancel_on_timeout:
-            self.stop(job_id, f"Airflow: the {event['limit'].replace('_', ' ')} of the task has passed")
-            stopped = "It was stopped."
+            stopped = self._stopped(job_id, f"Airflow: the {event['limit'].replace('_', ' ')} of the task has passed")
         outcome = self.outcome(seen).to_dict() if seen else None
+        what = f"{self.service_module.NOUN} {job_id}"
         if event["limit"] == "queue_deadline":
             return JobStuck(
-                f"{self.jobs.NOUN} {job_id} did not leave the queue within queued_timeout={self.queued_timeout}: "
-                f"{how_far}. {stopped} Look at the queue's compute environments: are they enabled, large enough, "
-                "and of a kind that can run it?",
+                f"{what} did not leave the queue within queued_timeout={self.queued_timeout}: {how_far}. {stopped} "
+                "Look at the queue's compute environments: are they enabled, large enough, and able to run it?",
                 outcome=outcome,
             )
-        name = min(self._deadlines(), key=self._deadlines().__getitem__, default="job_timeout")
+        name, _ = self.first_limit() or ("job_timeout", 0)
         return JobTimedOut(
-            f"{self.jobs.NOUN} {job_id} had not ended within {name}={getattr(self, name)}: {how_far}. {stopped} "
+            f"{what} had not ended within {name}={getattr(self, name)}: {how_far}. {stopped} "
             "Give it more time, or make it faster.",
             outcome=outcome,
         )
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral; one that Airflow itself has timed out, for want of a triggerer, ends the same way."""
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralTimeout:
+        """Go on after a deferral; one that Airflow itself timed out, for want of a triggerer, ends the same way."""
+        if timed_out(next_method, next_kwargs):
             event = {"job_ids": [self.recorded(context)["job_id"]], "jobs": {}, "errors": {}, "limit": "deadline"}
-            return self.execute_complete(context, event)
+            next_method, next_kwargs = "execute_complete", {"event": event}
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def _stopped(self, job_id: str, reason: str) -> str:
+        """Stop a job, and say whether that could be done."""
+        from airflow_jobflow.aws import no_answer
+
+        try:
+            self.stop(job_id, reason)
+        except no_answer() as error:
+            return f"It could not be stopped ({error}): stop it in the console."
+        return "It was stopped."
 
     def stop(self, job_id: str, reason: str) -> None:
         """Stop a job; one that has ended already stays as it is."""
-        self.log.info("Stopping %s %s: %s", self.jobs.NOUN, job_id, reason)
-        self.jobs.stop(self.client(), job_id, self.scope(), reason)
+        self.log.info("Stopping %s %s: %s", self.service_module.NOUN, job_id, reason)
+        self.service_module.stop(self.client(), job_id, self.scope(), reason)
 
     def on_kill(self) -> None:
-        """Stop the job when the worker is told to end while it waits, or submits, here."""
+        """Stop the job when the worker is told to end while it waits here; one that is being submitted, right after."""
+        self._killed = self.cancel_on_kill
         if self._job_id and self.cancel_on_kill:
             for snapshot in self.look([self._job_id]).values():
-                self.log.info("%s %s: last seen %s", self.jobs.NOUN, self._job_id, snapshot.progress())
-            self.stop(self._job_id, "The Airflow task was killed")
+                self.log.info("%s %s: last seen %s", self.service_module.NOUN, self._job_id, snapshot.progress())
+            self.stop(self._job_id, KILLED)

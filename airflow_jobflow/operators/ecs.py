@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FARGATE = "FARGATE"
 
+PUBLIC_IP = {True: "ENABLED", False: "DISABLED", None: None}
+
 SPOT_ATTEMPTS = 4
 """How many attempts one try of the task makes of a job whose Spot capacity is taken away, the first included."""
 
@@ -201,7 +203,7 @@ class FargateTaskOperator(JobOperator):
         awsvpc = {
             "subnets": values.get("subnets"),
             "securityGroups": values.get("security_groups"),
-            "assignPublicIp": {True: "ENABLED", False: "DISABLED"}.get(values.get("assign_public_ip")),
+            "assignPublicIp": PUBLIC_IP[values.get("assign_public_ip")],
         }
         short = {"awsvpcConfiguration": {name: value for name, value in awsvpc.items() if value is not None}}
         return ecs.request(

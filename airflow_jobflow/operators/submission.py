@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable
 
-from airflow_jobflow.aws import ConnectionMissing, fault_of
+from airflow_jobflow.aws import fault_of, no_answer
 from airflow_jobflow.exceptions import SubmissionError, SubmissionRefused
 from airflow_jobflow.watch.errors import Fault
 from airflow_jobflow.watch.pacing import pause
@@ -20,13 +20,16 @@ from airflow_jobflow.watch.pacing import pause
 log = logging.getLogger(__name__)
 
 SUBMITS = 6
-"""How often a submit that was throttled, or is known to have started nothing, is made in one try of the task."""
+"""How often a submit that was throttled, or that no trace can be found of, is made in one try of the task."""
 
 LOOKUPS = (1.0, 2.0, 4.0, 8.0)
 """Seconds before each look for a job whose submit got no answer: what was just submitted shows up late."""
 
 FULL = re.compile(r"capacity is unavailable|reached the limit|ConcurrentRunsExceeded", re.IGNORECASE)
 """Refusals that pass by themselves: a retry of the task may find room."""
+
+FINAL = (Fault.REJECTED, Fault.DENIED, Fault.NOWHERE)
+"""What a retry cannot mend."""
 
 NAME_LENGTH = 128
 
@@ -54,36 +57,26 @@ def submit_once(
     :raises SubmissionRefused: AWS refused it, or cannot be asked with this configuration.
     :raises SubmissionError: it could not be submitted; the message says if it may have been started nevertheless.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    last: Exception | None = None
     for turn in range(1, SUBMITS + 1):
         try:
             return submit()
-        except ConnectionMissing as error:
-            raise SubmissionRefused(f"{what} was not submitted: {error}") from error
-        except (BotoCoreError, ClientError) as error:
-            last = error
-        fault = fault_of(last)
-        if fault is Fault.REJECTED and FULL.search(str(last)):
+        except no_answer() as lost:
+            error, fault = lost, fault_of(lost)
+        except (KeyError, ValueError) as lost:
+            error, fault = lost, Fault.PASSING  # an answer, but none that can be read
+        if fault in FINAL and not FULL.search(str(error)):
+            raise SubmissionRefused(f"{what} was refused and nothing was started: {error}") from error
+        if turn == SUBMITS or fault not in (Fault.THROTTLED, Fault.PASSING):
             break
-        if fault in (Fault.REJECTED, Fault.DENIED, Fault.NOWHERE):
-            raise SubmissionRefused(f"{what} was refused and nothing was started: {last}") from last
-        if fault is Fault.EXPIRED:
-            break
-        if fault is Fault.THROTTLED:
-            log.info("The submit of %s was throttled; it is made again in %.0f s", what, pause(turn))
+        if fault is Fault.PASSING and not repeatable:
+            log.warning("The submit of %s got no answer (%s); looking whether it was started", what, error)
+            if found := _look_up(find, what, error, sleep):
+                return found
+        else:
+            log.warning("The submit of %s failed (%s); it is made again in %.0f s", what, error, pause(turn))
             sleep(pause(turn))
-            continue
-        if repeatable:
-            log.warning("The submit of %s got no answer (%s); it is made again in %.0f s", what, last, pause(turn))
-            sleep(pause(turn))
-            continue
-        log.warning("The submit of %s got no answer (%s); looking whether it was started", what, last)
-        if found := _look_up(find, what, last, sleep):
-            return found
-    doubt = "whether it was started is not known" if repeatable and fault is Fault.PASSING else "nothing was started"
-    raise SubmissionError(f"{what} could not be submitted, and {doubt}: {last}") from last
+    doubt = "whether it was started is not known" if fault is Fault.PASSING else "nothing was started"
+    raise SubmissionError(f"{what} could not be submitted, and {doubt}: {error}") from error
 
 
 def _look_up(
@@ -93,8 +86,6 @@ def _look_up(
 
     :raises SubmissionError: it cannot be known whether it was started.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     doubt: Exception | None = lost
     for seconds in LOOKUPS if find else ():
         sleep(seconds)
@@ -103,7 +94,7 @@ def _look_up(
                 log.info("The lost submit of %s had started %s", what, found)
                 return found
             doubt = None
-        except (BotoCoreError, ClientError) as error:
+        except no_answer() as error:
             doubt = error
     if doubt:
         raise SubmissionError(

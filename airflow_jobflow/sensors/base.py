@@ -12,10 +12,12 @@ from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, Airfl
 from airflow_jobflow import checks
 from airflow_jobflow.exceptions import JobTimedOut
 from airflow_jobflow.jobs.array import Tolerance
-from airflow_jobflow.waiting import JobWaiter
+from airflow_jobflow.waiting import JobWaiter, snapshots, timed_out
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_jobflow.jobs.model import Snapshot
 
 
 SHOWN = 10
@@ -64,7 +66,9 @@ class JobSensor(JobWaiter, BaseSensorOperator):
         try:
             self.check()
             job_ids = self.job_ids()
-            deadline = time.time() + min(self._deadlines().values())
+            deadline = time.time() + min(
+                self._deadlines().values()
+            )  # there always is one: BaseSensorOperator's timeout
             return self.wait_for(context, job_ids, self.first_look(context, job_ids), deadline=deadline)
         except AirflowSkipException:
             raise
@@ -74,11 +78,18 @@ class JobSensor(JobWaiter, BaseSensorOperator):
                 raise AirflowSkipException(f"Skipped, as soft_fail or never_fail says: {error}") from error
             raise
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral; one that Airflow itself timed out, for want of a triggerer, ends the same way."""
+        if timed_out(next_method, next_kwargs):
+            event = {"job_ids": self.job_ids(), "jobs": {}, "errors": {}, "limit": "deadline"}
+            next_method, next_kwargs = "execute_complete", {"event": event}
+        return super().resume_execution(next_method, next_kwargs, context)
+
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Finish: return the outcome, or raise what has gone wrong."""
         event = self.last_look(event)
         if event["limit"]:
-            raise self._timed_out(event["job_ids"], event["jobs"])
+            raise self._timed_out(event["job_ids"], snapshots(event))
         outcomes = self.conclude(context, event, Tolerance())
         return outcomes[0] if self.one_job() else outcomes
 
@@ -86,18 +97,15 @@ class JobSensor(JobWaiter, BaseSensorOperator):
         """Whether one job is waited for, not a list: its outcome is then returned alone."""
         raise NotImplementedError
 
-    def _timed_out(self, job_ids: Sequence[str], jobs: Mapping[str, Any]) -> AirflowException:
-        from airflow_jobflow.jobs.model import Snapshot
-
-        limits = self._deadlines()
-        name = min(limits, key=limits.__getitem__)
+    def _timed_out(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> AirflowException:
+        name, seconds = self.first_limit() or ("timeout", self.timeout)
         open_jobs = [
-            f"{job_id} {Snapshot.from_dict(jobs[job_id]).progress() if job_id in jobs else 'never seen'}"
+            f"{job_id} {seen[job_id].progress() if job_id in seen else 'never seen'}"
             for job_id in job_ids
-            if jobs.get(job_id, {}).get("state") not in ("SUCCEEDED", "FAILED")
+            if job_id not in seen or not seen[job_id].state.ended
         ]
         message = (
-            f"{len(open_jobs)} of {len(job_ids)} {self.jobs.NOUN}s had not ended within {name}={limits[name]:g} s and "
-            f"run on: {'; '.join(open_jobs[:SHOWN])}{' …' if len(open_jobs) > SHOWN else ''}"
+            f"{len(open_jobs)} of {len(job_ids)} {self.service_module.NOUN}s had not ended within {name}={seconds:g} s "
+            f"and run on: {'; '.join(open_jobs[:SHOWN])}{' …' if len(open_jobs) > SHOWN else ''}"
         )
         return AirflowSensorTimeout(message) if name == "timeout" else JobTimedOut(message)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class BatchJobSensor(JobSensor):
     """Wait until a Batch job, an array of jobs, or each of several jobs has ended.
 
-    :param job_id: the job's id, such as an operator returned it, or a list of them; templated. A child of an array
-        is ``<parent>:<index>``.
+    :param job_id: the job's id, the outcome that an operator returned for it, or a list of these; templated. A child
+        of an array is ``<parent>:<index>``.
 
     The others are those of :class:`airflow_jobflow.sensors.base.JobSensor` and
     :class:`airflow_jobflow.waiting.JobWaiter`.
@@ -48,7 +48,7 @@ class BatchJobSensor(JobSensor):
 
     def one_job(self) -> bool:
         """Whether one job is waited for, not a list."""
-        return isinstance(self.job_id, str)
+        return not isinstance(self.job_id, list | tuple)
 
     def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
         """Return the console's pages for a job."""

@@ -19,7 +19,7 @@ class FargateTaskSensor(JobSensor):
     """Wait until an ECS task, or each of several tasks of a cluster, has stopped.
 
     :param cluster: name or ARN of the cluster; templated.
-    :param task_arn: ARN or id of the task, or a list of them; templated.
+    :param task_arn: ARN or id of the task, the outcome that an operator returned for it, or a list of these; templated.
 
     The others are those of :class:`airflow_jobflow.sensors.base.JobSensor` and
     :class:`airflow_jobflow.waiting.JobWaiter`.
@@ -47,7 +47,7 @@ class FargateTaskSensor(JobSensor):
 
     def one_job(self) -> bool:
         """Whether one task is waited for, not a list."""
-        return isinstance(self.task_arn, str)
+        return not isinstance(self.task_arn, list | tuple)
 
     def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
         """Return the console's pages for a task."""

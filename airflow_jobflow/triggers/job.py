@@ -9,6 +9,7 @@ started them.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_jobflow.aws import Access
+from airflow_jobflow.aws import ATTEMPTS, Access
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.triggers.watchers import shared_watcher
@@ -85,22 +86,8 @@ class JobTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give all there is to know to make this trigger again elsewhere."""
-        names = (
-            "service",
-            "job_ids",
-            "scope",
-            "aws_conn_id",
-            "region_name",
-            "verify",
-            "botocore_config",
-            "poll_interval",
-            "deadline",
-            "queue_deadline",
-            "deferred_at",
-            "cancel_on_kill",
-            "told",
-        )
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+        arguments = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     @property
     def access(self) -> Access:
@@ -176,16 +163,18 @@ class JobTrigger(BaseTrigger):
         """
         if self._fired or not self.cancel_on_kill or await self._still_deferred():
             return
-        client = await sync_to_async(self.access.client, thread_sensitive=False)(job_service(self.service).CLIENT)
+        service = job_service(self.service)
+        # When many tasks are killed at once, their calls are throttled.
+        client = await sync_to_async(self.access.client, thread_sensitive=False)(service.CLIENT, attempts=ATTEMPTS)
         for job_id in self.job_ids:
             seen = self._seen.get(job_id)
             self.log.info(
                 "The task was killed: stopping %s %s, last seen %s",
-                job_service(self.service).NOUN,
+                service.NOUN,
                 job_id,
                 seen.progress() if seen else "not at all",
             )
-            await sync_to_async(job_service(self.service).stop, thread_sensitive=False)(
+            await sync_to_async(service.stop, thread_sensitive=False)(
                 client, job_id, self.scope, "The Airflow task was killed"
             )
 

@@ -36,6 +36,9 @@ from airflow_jobflow.watch.waits import Answer, Entry, Wait
 
 log = logging.getLogger(__name__)
 
+RENEWALS = 8
+"""How often in a row credentials are fetched anew, over about two minutes, before they count as gone for good."""
+
 Describe = Callable[[Sequence[str]], Awaitable[Mapping[str, Answer]]]
 """Looks at jobs by id. Answers by id, unknown ids left out. Raises DescribeError."""
 
@@ -76,6 +79,7 @@ class Watcher(Generic[Answer]):
         self._agenda: Agenda[Answer] = Agenda(batch_size)
         self._is_over = False
         self._renewed_at = float("-inf")
+        self._renewals = 0
         self._failures = 0
         self._work = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
@@ -197,9 +201,9 @@ class Watcher(Generic[Answer]):
             else:
                 self._answered(batch, answers, sent_at)
         except Exception as error:
-            # A bug in describe or renew must not leave the waits without a word.
+            # An answer that describe cannot make sense of, or a bug in it: one of the jobs may be to blame.
             log.exception("Looking at %d jobs raised what it should not", len(batch))
-            self._fail(batch, WatchError(f"looking at the job raised {error!r}"))
+            self._blame(batch, WatchError(f"looking at the job raised {error!r}"))
         except asyncio.CancelledError:
             self._fail(batch, WatchError("the call was cancelled"))
             raise
@@ -210,7 +214,7 @@ class Watcher(Generic[Answer]):
         now = _now()
         if self._failures:
             log.info("Describe calls are answered again")
-            self._failures = 0
+            self._failures = self._renewals = 0
         self._pace.answered(now)
         stretch = self._looks_per_second / (self._pace.budget * self._batch_size)
         for entry in batch:
@@ -237,18 +241,19 @@ class Watcher(Generic[Answer]):
         match error.fault:
             case Fault.DENIED | Fault.NOWHERE:
                 self._fail(batch, error)
-            case Fault.REJECTED if len(batch) == 1:
-                self._fail(batch, error)
             case Fault.REJECTED:
-                self._agenda.split(batch)
+                self._blame(batch, error)
                 return
             case Fault.THROTTLED:
                 self._pace.throttled(now, sent_at)
             case Fault.EXPIRED if sent_at < self._renewed_at:
                 pass  # made with the old credentials, which have been replaced since
+            case Fault.EXPIRED if self._renewals >= RENEWALS:
+                self._fail(batch, error)
             case Fault.EXPIRED | Fault.PASSING:
                 if error.fault is Fault.EXPIRED:
                     self._renewed_at = now
+                    self._renewals += 1
                     self._renew()
                 if not self._failures:
                     log.warning("A describe call failed and will be made again: %s", error)
@@ -256,6 +261,13 @@ class Watcher(Generic[Answer]):
                 rest = pause(self._failures)
         for entry in batch:
             self._agenda.put_back(entry, now + rest, sent_at)
+
+    def _blame(self, batch: list[Entry[Answer]], error: WatchError) -> None:
+        """Find the job that is to blame for a call that failed: split the call until one stands alone."""
+        if len(batch) > 1:
+            self._agenda.split(batch)
+        else:
+            self._fail(batch, error)
 
     def _fail(self, batch: Iterable[Entry[Answer]], error: WatchError) -> None:
         """Tell every wait on these jobs that there will be no answer, and forget the jobs."""

@@ -8,7 +8,7 @@ import pytest
 from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_jobflow.aws import Access, ConnectionMissing, fault_of
+from airflow_jobflow.aws import Access, AccessMisconfigured, fault_of
 from airflow_jobflow.watch.errors import Fault
 
 
@@ -89,8 +89,14 @@ def test_clients_share_a_loader() -> None:
 
 def test_a_connection_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Falling back to whatever credentials lie about would submit to the wrong account."""
-    with pytest.raises(ConnectionMissing, match="aws_conn_id='nowhere'"):
+    with pytest.raises(AccessMisconfigured, match="aws_conn_id='nowhere'"):
         Access("nowhere", "eu-west-1").client("batch")
+
+
+def test_an_argument_that_botocore_has_not_is_named() -> None:
+    """It is a template field, and so not checked when the DAG is read."""
+    with pytest.raises(AccessMisconfigured, match=r"botocore_config=.*nonsense"):
+        Access(None, "eu-west-1", botocore_config={"nonsense": 1}).client("batch")
 
 
 def test_the_default_connection_need_not_exist() -> None:

@@ -41,6 +41,10 @@ def operator(**parameters: Any) -> BatchJobOperator:
         {"poll_interval": float("nan")},
         {"job_timeout": 0},
         {"job_timeout": "soon"},
+        {"job_timeout": "inf"},
+        {"queued_timeout": float("inf")},
+        {"botocore_config": "fast"},
+        {"job_name": 2024},
         {"queued_timeout": -5},
         {"tolerated_failure_count": -1},
         {"tolerated_failure_count": 1.5},
@@ -112,7 +116,7 @@ def test_building_a_task_checks_nothing() -> None:
     BatchJobSensor(task_id="s", job_id="{{ params.id }}", mode="reschedule")
 
 
-@pytest.mark.parametrize("job_id", ["", [], ["a", ""], "None", [None]])
+@pytest.mark.parametrize("job_id", ["", [], ["a", ""], "None", [None], None, 5, {"state": "SUBMITTED"}])
 def test_a_sensor_wants_ids(job_id: Any) -> None:
     """A template that came out empty must not wait for nothing."""
     with pytest.raises(InvalidParameter, match="job_id="):

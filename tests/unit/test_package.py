@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,13 @@ from airflow_jobflow.operators.batch import CHECKS, BatchJobOperator
 from airflow_jobflow.provider_info import get_provider_info
 from airflow_jobflow.sensors.batch import BatchJobSensor
 
-PUBLIC = ["airflow_jobflow.operators.batch", "airflow_jobflow.sensors.batch", "airflow_jobflow.links"]
+PUBLIC = [
+    "airflow_jobflow.operators.batch",
+    "airflow_jobflow.operators.ecs",
+    "airflow_jobflow.sensors.batch",
+    "airflow_jobflow.sensors.ecs",
+    "airflow_jobflow.links",
+]
 
 
 def test_airflow_finds_the_provider() -> None:
@@ -113,6 +120,23 @@ def test_everything_that_reaches_aws_is_templated() -> None:
     reaching = {"aws_conn_id", "region_name", "verify", "botocore_config", "poll_interval", "job_timeout"}
     assert set(BatchJobOperator.template_fields) >= reaching | {"queued_timeout"} | set(CHECKS)
     assert set(BatchJobSensor.template_fields) >= reaching | {"job_id"}
+
+
+def test_a_dag_survives_serialization() -> None:
+    """The scheduler and the UI know a DAG only so; mapped tasks included."""
+    from airflow.sdk import DAG
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    good = {"job_name": "n", "job_queue": "q", "job_definition": "d"}
+    with DAG("d", schedule=None) as dag:
+        BatchJobOperator(task_id="one", job_timeout=timedelta(hours=1), **good)
+        BatchJobOperator.partial(task_id="many", **good).expand(array_size=[2, 3])
+        BatchJobSensor.partial(task_id="waits").expand(job_id=["a", "b"])
+    data = DagSerialization.to_dict(dag)
+    again = DagSerialization.from_dict(json.loads(json.dumps(data)))
+    assert set(again.task_ids) == {"one", "many", "waits"}
+    one: Any = again.get_task("one")
+    assert {link.name for link in one.operator_extra_links} >= {"Batch job", "Job log"}
 
 
 def test_default_args_reach_every_parameter() -> None:

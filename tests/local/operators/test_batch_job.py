@@ -232,6 +232,15 @@ def test_tolerated_failures_are_a_success(task: Any, context: Any, tolerance: di
     assert outcome["array"] == {"size": 5, "succeeded": 4, "failed": 1, "failed_indexes": [2]}
 
 
+def test_failures_that_cannot_be_listed_are_no_success(own_kit: Any, own_task: Any, context: Any) -> None:
+    """What is not known is not tolerated; the error is the job's, not the list's."""
+    definition = own_kit.define(["false"])
+    operator = own_task(job_definition=definition, array_size=2, tolerated_failure_percentage=100)
+    own_kit.aws.set_faults(Faults(denied=("batch.ListJobs",)))
+    with pytest.raises(exceptions.JobFailed, match="Failed children: 2 of 2: which ones could not"):
+        operator.execute(context)
+
+
 def test_one_failure_too_many_is_not_tolerated(task: Any, context: Any) -> None:
     """The tolerance is a bound."""
     script = '[ "$AWS_BATCH_JOB_ARRAY_INDEX" -gt 1 ]'
@@ -484,6 +493,24 @@ def test_a_job_that_never_leaves_the_queue_is_stuck(kit: Any, task: Any, context
     assert kit.wait(job_id)["status"] == "FAILED"
 
 
+def test_a_job_that_leaves_the_queue_between_two_looks_is_not_stuck(
+    kit: Any, task: Any, context: Any, disabled_queue: str
+) -> None:
+    """The last word is the last look's, not that of the one a poll interval ago."""
+    operator = task("sleep 1", job_queue=disabled_queue, queued_timeout=1, poll_interval=60, deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    event = run(deferred.value.trigger)
+    assert event["limit"] == "queue_deadline"
+    kit.batch.update_compute_environment(computeEnvironment=disabled_queue, state="ENABLED")
+    kit.wait(event["job_ids"][0], "RUNNING")
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute_complete(context, event)
+    operator.poll_interval = 0.2
+    deferred.value.trigger.poll_interval = 0.2
+    assert operator.execute_complete(context, run(deferred.value.trigger))["state"] == "SUCCEEDED"
+
+
 def test_a_job_that_has_left_the_queue_is_not_stuck(task: Any, context: Any) -> None:
     """queued_timeout ends with the queue."""
     assert task("sleep 1.5", queued_timeout=1).execute(context)["state"] == "SUCCEEDED"
@@ -507,8 +534,25 @@ def test_the_execution_timeout_counts_where_it_comes_first(task: Any) -> None:
     """It does not fire during a deferral by itself."""
     from datetime import timedelta
 
-    operator = task(execution_timeout=timedelta(seconds=5), job_timeout=60)
-    assert min(operator._deadlines().items(), key=lambda item: item[1]) == ("execution_timeout", 5)
+    operator = task(execution_timeout=timedelta(seconds=5), job_timeout=60, deferrable=True)
+    assert operator.first_limit() == ("execution_timeout", 5)
+
+
+def test_a_deadline_is_told_also_where_the_job_cannot_be_stopped(own_kit: Any, own_task: Any, context: Any) -> None:
+    """What has happened, and what is left to do."""
+    operator = own_task(job_definition=own_kit.define(["sleep", "3"]), job_timeout=0.5)
+    own_kit.aws.set_faults(Faults(denied=("batch.TerminateJob",)))
+    with pytest.raises(exceptions.JobTimedOut, match=r"It could not be stopped \(.*TerminateJob"):
+        operator.execute(context)
+
+
+def test_a_wait_in_the_worker_ends_before_airflows_alarm(task: Any) -> None:
+    """Which knows nothing of the job, nor of cancel_on_timeout."""
+    from datetime import timedelta
+
+    limits = {"execution_timeout": timedelta(seconds=60)}
+    assert task(**limits)._deadlines() == {"execution_timeout": 54}
+    assert task(deferrable=True, **limits)._deadlines() == {"execution_timeout": 60}
 
 
 # Killed.
@@ -525,6 +569,36 @@ def test_a_killed_worker_stops_its_job_unless_told_otherwise(
     operator.on_kill()
     gate.touch()
     assert kit.wait(job_id)["status"] == ("FAILED" if cancel else "SUCCEEDED")
+
+
+def test_a_task_killed_while_it_submits_stops_what_it_has_started(
+    kit: Any, task: Any, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal handler does not end the process: the submit goes through, and must not go on."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    submit = operator.submit
+
+    def killed_meanwhile(context: Any) -> str:
+        operator.on_kill()
+        return str(submit(context))
+
+    monkeypatch.setattr(operator, "submit", killed_meanwhile)
+    with pytest.raises(exceptions.JobStopped, match="killed while it started"):
+        operator.execute(context)
+    [job_id] = jobs_of(kit)
+    assert kit.wait(job_id)["status"] == "FAILED"
+
+
+def test_a_kill_that_is_throttled_stops_the_job_all_the_same(own_kit: Any, own_task: Any, context: Any) -> None:
+    """When many tasks are killed at once, their calls are throttled."""
+    operator = own_task(job_definition=own_kit.define(["sleep", "60"]), deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    own_kit.aws.set_faults(Faults(actions=("TerminateJob",), error_every=2))
+    own_kit.batch.terminate_job(jobId=own_kit.submit(), reason="the first of two calls")
+    asyncio.run(deferred.value.trigger.on_kill())
+    job_id = context["task_state_store"]["jobflow"]["job_id"]
+    assert own_kit.wait(job_id)["status"] == "FAILED"
 
 
 class DeferredTask:

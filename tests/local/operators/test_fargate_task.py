@@ -137,7 +137,7 @@ def test_a_task_that_never_started_is_no_success(
 def test_a_task_that_somebody_else_stops_is_stopped_not_failed(
     ecs_kit: Any, make: Any, context: Any, gate: Any
 ) -> None:
-    """stopCode comes before the containers."""
+    """The stop code comes before the containers."""
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
@@ -243,7 +243,10 @@ NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-2"]}}
         ({"capacity_provider_strategy": {"FARGATE": "much"}}, r"capacity_provider_strategy\['FARGATE'\]='much'"),
         ({"cpu": 1}, "cpu=1: must be a number of at least 256"),
         ({"cluster": None}, "cluster=None"),
-        ({"command": ["a"], "container_name": "main", "overrides": OVERRIDES}, r"command=\['a'\]: overrides says it too"),
+        (
+            {"command": ["a"], "container_name": "main", "overrides": OVERRIDES},
+            r"command=\['a'\]: overrides says it too",
+        ),
     ],
 )
 def test_bad_input_starts_nothing(make: Any, context: Any, parameters: dict[str, Any], words: str) -> None:
@@ -261,7 +264,7 @@ def test_status_and_stop_codes_are_botocores() -> None:
     """A status or code that is forgotten is decided wrongly."""
     import botocore.session
 
-    model = botocore.session.get_session().get_service_model("ecs")
+    model: Any = botocore.session.get_session().get_service_model("ecs")
     codes = set(model.shape_for("TaskStopCode").enum)
     assert {*ecs.BY_REQUEST, ecs.SPOT_INTERRUPTION, "TaskFailedToStart", "EssentialContainerExited"} <= codes
     said = set(ecs.REQUEST_FIELDS.values()) | {"count", "clientToken", "startedBy"}

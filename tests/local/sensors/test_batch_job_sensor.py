@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow.sdk.bases.operator import TriggerFailureReason
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException, TaskDeferred
 
 from airflow_jobflow import exceptions
@@ -47,6 +48,35 @@ def test_a_list_of_one_is_a_list(kit: Any, sensor: Any, context: Any) -> None:
     """What comes in as a list goes out as one."""
     [outcome] = sensor([kit.sh("true")]).execute(context)
     assert outcome["state"] == "SUCCEEDED"
+
+
+def test_an_operators_outcome_serves_as_an_id(kit: Any, sensor: Any, context: Any) -> None:
+    """What an operator that does not wait returned can be handed on as it is."""
+    job_id = kit.sh("true")
+    assert sensor({"job_id": job_id, "state": "SUBMITTED"}).execute(context)["job_id"] == job_id
+
+
+def test_buttons_are_kept_for_one_job_of_a_list(kit: Any, sensor: Any, context: Any) -> None:
+    """A task has one button of a kind; of a thousand jobs, it leads to the first that failed."""
+    good, bad = kit.sh("true"), kit.sh("exit 1")
+    sensor([good, bad], raise_on_failure=False).execute(context)
+    assert context["ti"].xcoms["_link_BatchJobLink"].endswith(bad)
+
+
+@pytest.mark.parametrize(
+    ("limits", "error"), [({"job_timeout": 10}, exceptions.JobTimedOut), ({"timeout": 10}, AirflowSensorTimeout)]
+)
+def test_a_deferral_that_airflow_ends_ends_as_any_other(
+    kit: Any, sensor: Any, context: Any, gate: Any, *, limits: dict[str, Any], error: type[Exception]
+) -> None:
+    """With a last look, and the exception of the limit that has passed."""
+    event = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
+    job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    with pytest.raises(error):
+        sensor(job_id, **limits).resume_execution("__fail__", event, context)
+    gate.touch()
+    kit.wait(job_id)
+    assert sensor(job_id, **limits).resume_execution("__fail__", event, context)["state"] == "SUCCEEDED"
 
 
 def test_every_failure_of_a_list_is_told(kit: Any, sensor: Any, context: Any) -> None:

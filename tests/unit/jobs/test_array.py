@@ -21,6 +21,8 @@ from airflow_jobflow.jobs.model import index_ranges
         (0, 10, 1, 9, False),
         (1, 50, 5, 10, True),
         (0, 100, 10, 10, True),
+        (0, 18.4, 69, 375, True),
+        (0, 18.4, 70, 375, False),
     ],
 )
 def test_whichever_of_the_two_tolerances_allows_more(
