@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,9 @@ from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.triggers.watchers import shared_watcher
 from airflow_jobflow.watch.errors import DescribeError, Fault, Vanished, WatchError
+
+log = logging.getLogger(__name__)
+"""Of the module, not of each trigger: which task a line belongs to, Airflow knows from the context it is logged in."""
 
 SETTLING = 5.0
 """Seconds after a deferral before an event may resume the task: sooner, the executor may still be reporting the end
@@ -124,7 +128,7 @@ class JobTrigger(BaseTrigger):
                             break
                         limit = self._set(timer)
         except TimeoutError:
-            self.log.info("The %s has passed", (limit or "deadline").replace("_", " "))
+            log.info("The %s has passed", (limit or "deadline").replace("_", " "))
         return {
             "job_ids": self.job_ids,
             "jobs": {job_id: snapshot.to_dict() for job_id, snapshot in self._seen.items()},
@@ -153,7 +157,7 @@ class JobTrigger(BaseTrigger):
             self._open.discard(job_id)
         if self.told.get(job_id) != news.progress():
             self.told[job_id] = news.progress()
-            self.log.info("%s %s: %s", job_service(self.service).NOUN, job_id, news.progress())
+            log.info("%s %s: %s", job_service(self.service).NOUN, job_id, news.progress())
 
     async def on_kill(self) -> None:
         """Stop the jobs, if they are this task's own and a person did act on it.
@@ -168,7 +172,7 @@ class JobTrigger(BaseTrigger):
         client = await sync_to_async(self.access.client, thread_sensitive=False)(service.CLIENT, attempts=ATTEMPTS)
         for job_id in self.job_ids:
             seen = self._seen.get(job_id)
-            self.log.info(
+            log.info(
                 "The task was killed: stopping %s %s, last seen %s",
                 service.NOUN,
                 job_id,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Generic, Self, TypeVar
 
 from airflow_jobflow.watch.errors import WatchError
 
@@ -13,20 +14,30 @@ Answer = TypeVar("Answer")
 class Wait(Generic[Answer]):
     """One waiter's view of its jobs: iterate for ``(job_id, answer)``, or ``(job_id, WatchError)``, at each change.
 
-    An error is the last word on its job. The iteration itself never ends: leave it when you know enough.
+    An error is the last word on its job. The iteration itself never ends: leave it when you know enough, by leaving
+    the ``with`` block of the wait.
     """
 
-    __slots__ = ("_arrived", "_errors", "_last", "_news", "interval", "job_ids")
+    # Small on purpose: there are thousands, and Python's garbage collector stops the event loop to walk them all.
+    __slots__ = ("_arrived", "_errors", "_last", "_leave", "_news", "interval", "job_ids")
 
-    def __init__(self, job_ids: tuple[str, ...], interval: float) -> None:
+    def __init__(self, job_ids: tuple[str, ...], interval: float, leave: Callable[[str, Wait[Answer]], None]) -> None:
         self.job_ids = job_ids
         self.interval = interval
+        self._leave = leave
         self._arrived: asyncio.Future[None] | None = None
         """Whom to tell that there is news; an asyncio.Event would cost ten thousand waits twice the memory."""
         self._last: dict[str, Answer] = {}
         """What was read last of each job."""
         self._news: dict[str, Answer] = {}
         self._errors: dict[str, WatchError] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for job_id in self.job_ids:
+            self._leave(job_id, self)
 
     def __aiter__(self) -> Wait[Answer]:
         return self

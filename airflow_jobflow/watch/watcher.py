@@ -26,7 +26,7 @@ import contextlib
 import contextvars
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Generic
 
 from airflow_jobflow.watch.agenda import Agenda, next_look
@@ -84,10 +84,11 @@ class Watcher(Generic[Answer]):
         self._work = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
         self._runner: asyncio.Task[None] | None = None
+        self._leave = self.leave
+        """One bound method for all waits."""
 
-    @contextlib.contextmanager
-    def join(self, job_ids: Iterable[str], interval: float) -> Iterator[Wait[Answer]]:
-        """Wait for jobs until the block is left.
+    def join(self, job_ids: Iterable[str], interval: float) -> Wait[Answer]:
+        """Wait for jobs, until the ``with`` block of the wait is left.
 
         :param job_ids: the jobs' ids.
         :param interval: seconds between two looks at one job; above 0. A look that shares a call may come up to
@@ -97,18 +98,25 @@ class Watcher(Generic[Answer]):
             raise ValueError(f"an interval must be above 0, not {interval}")
         if self._runner is not None and self._runner.done():
             raise RuntimeError("the watcher has ended")
-        wait: Wait[Answer] = Wait(tuple(dict.fromkeys(job_ids)), interval)
+        wait: Wait[Answer] = Wait(tuple(dict.fromkeys(job_ids)), interval, self._leave)
         for job_id in wait.job_ids:
             self._add(job_id, wait)
-        try:
-            yield wait
-        finally:
-            for job_id in wait.job_ids:
-                self._remove(job_id, wait)
+        return wait
 
     def leave(self, job_id: str, wait: Wait[Answer]) -> None:
         """Stop waiting for one job of a wait, such as one that has ended; the others are waited for as before."""
-        self._remove(job_id, wait)
+        entry = self._entries.get(job_id)
+        if entry is None or wait not in entry.waits:
+            return
+        entry.waits.remove(wait)
+        self._looks_per_second -= 1 / entry.interval
+        if entry.waits:
+            entry.interval = min(w.interval for w in entry.waits)
+            self._looks_per_second += 1 / entry.interval
+        else:
+            self._forget(entry)
+            if not self._entries:
+                self._work.set()
 
     @property
     def ended(self) -> bool:
@@ -129,20 +137,6 @@ class Watcher(Generic[Answer]):
             # A context of its own: otherwise its log lines would land in the log of the task that came first.
             self._runner = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
             self._runner.add_done_callback(self._over)
-
-    def _remove(self, job_id: str, wait: Wait[Answer]) -> None:
-        entry = self._entries.get(job_id)
-        if entry is None or wait not in entry.waits:
-            return
-        entry.waits.remove(wait)
-        self._looks_per_second -= 1 / entry.interval
-        if entry.waits:
-            entry.interval = min(w.interval for w in entry.waits)
-            self._looks_per_second += 1 / entry.interval
-        else:
-            self._forget(entry)
-            if not self._entries:
-                self._work.set()
 
     def _forget(self, entry: Entry[Answer]) -> None:
         del self._entries[entry.job_id]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -157,17 +158,18 @@ def test_all_of_submit_job_reaches_the_job(kit: Any, task: Any, context: Any) ->
 
 
 def test_each_change_of_state_is_one_line(
-    kit: Any, task: Any, context: Any, gate: Any, capfd: pytest.CaptureFixture[str]
+    kit: Any, task: Any, context: Any, gate: Any, *, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A log that repeats itself is not read; array progress is part of it."""
     script = f'[ "$AWS_BATCH_JOB_ARRAY_INDEX" = 0 ] && exit 1; while [ ! -e {gate} ]; do sleep 0.02; done'
     operator = task(script, array_size=3, deferrable=True, raise_on_failure=False)
+    caplog.set_level(logging.INFO, "airflow_jobflow")
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
     job_id = context["task_state_store"]["jobflow"]["job_id"]
     kit.eventually(lambda: kit.look(job_id)["arrayProperties"]["statusSummary"].get("FAILED") == 1)
     asyncio.run(_open_after_a_while(deferred.value.trigger, gate))
-    log = capfd.readouterr().out
+    log = capfd.readouterr().out + "\n".join(record.getMessage() for record in caplog.records)
     lines = [rest.split(" [")[0].strip() for rest in re.findall(rf"Batch job {job_id}: (.*)", log)]
     assert "PENDING 1/3 done, 1 failed" in lines
     assert lines[-1] == "FAILED 3/3 done, 1 failed"
