@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+BATCH = "AWS Batch (Jobflow)"
+FARGATE = "AWS Fargate (Jobflow)"
+
 _OPTIONS: dict[str, tuple[str, str, str]] = {
     "describe_calls_per_second": (
         "float",
@@ -41,35 +44,31 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-jobflow",
         "name": "Jobflow",
-        "description": "Runs AWS Batch jobs and waits for thousands of them at almost no cost.",
+        "description": "Runs jobs on AWS Batch and Fargate and waits for thousands of them at almost no cost.",
         "integrations": [
-            {
-                "integration-name": "AWS Batch (Jobflow)",
-                "external-doc-url": "https://aws.amazon.com/batch/",
-                "tags": ["aws"],
-            }
+            {"integration-name": name, "external-doc-url": url, "tags": ["aws"]}
+            for name, url in (
+                (BATCH, "https://aws.amazon.com/batch/"),
+                (FARGATE, "https://aws.amazon.com/fargate/"),
+            )
         ],
-        "operators": [
-            {
-                "integration-name": "AWS Batch (Jobflow)",
-                "python-modules": ["airflow_jobflow.operators.batch"],
-            }
-        ],
-        "sensors": [
-            {
-                "integration-name": "AWS Batch (Jobflow)",
-                "python-modules": ["airflow_jobflow.sensors.batch"],
-            }
-        ],
-        "triggers": [
-            {
-                "integration-name": "AWS Batch (Jobflow)",
-                "python-modules": ["airflow_jobflow.triggers.job"],
-            }
-        ],
+        **{
+            kind: [
+                {"integration-name": BATCH, "python-modules": [f"airflow_jobflow.{kind}.batch"]},
+                {"integration-name": FARGATE, "python-modules": [f"airflow_jobflow.{kind}.ecs"]},
+            ]
+            for kind in ("operators", "sensors")
+        },
+        "triggers": [{"integration-name": BATCH, "python-modules": ["airflow_jobflow.triggers.job"]}],
         "extra-links": [
             f"airflow_jobflow.links.{link}"
-            for link in ("BatchJobLink", "BatchJobDefinitionLink", "BatchJobQueueLink", "JobLogLink")
+            for link in (
+                "BatchJobLink",
+                "BatchJobDefinitionLink",
+                "BatchJobQueueLink",
+                "FargateTaskLink",
+                "JobLogLink",
+            )
         ],
         "config": {
             "jobflow": {
