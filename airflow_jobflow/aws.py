@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import json
 import threading
 from collections.abc import Sequence
@@ -181,6 +182,17 @@ def _loader() -> Any:
     return Loader()
 
 
+@functools.cache
+def _spare_the_collector() -> None:
+    """Take what this process has loaded by now out of the garbage collector's rounds, once.
+
+    A full collection walks every object there is and stops the event loop meanwhile: for Airflow and boto3 alone,
+    which never become garbage, a tenth of a second, and all triggers of the process wait. Objects are freed as before;
+    only cycles that are garbage already at this moment stay.
+    """
+    gc.freeze()
+
+
 class Describer:
     """Makes a watcher's describe calls with a boto3 client of its own, in threads of its own.
 
@@ -221,6 +233,7 @@ class Describer:
             if self._client is None or self._client_of < self._generation:
                 self._client_of = self._generation
                 self._client = self._access.client(self._service.CLIENT, timeout=self._timeout)
+                _spare_the_collector()
             return self._client
 
     def renew(self) -> None:

@@ -16,33 +16,21 @@ from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.configuration import conf
 
 from airflow_jobflow import checks
-from airflow_jobflow.exceptions import (
-    AccessDenied,
-    JobFailed,
-    JobflowError,
-    JobStopped,
-    JobVanished,
-    WaitError,
-)
+from airflow_jobflow.exceptions import JobFailed
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
 
     from airflow_jobflow.aws import Access
     from airflow_jobflow.jobs.array import Tolerance
-    from airflow_jobflow.jobs.model import ArrayOutcome, ChildFailure, JobState, Outcome, Service, Snapshot
+    from airflow_jobflow.jobs.model import Service, Snapshot
+    from airflow_jobflow.verdict import Judge
 
 BEFORE_THE_ALARM = 10.0
 """Seconds before ``execution_timeout`` at which a wait in the worker ends, or a tenth of it if that is less."""
 
 NET = 60.0
 """Seconds after the deadline at which Airflow itself ends the deferral: for when no triggerer lives to do so."""
-
-_ERRORS: dict[str, type[JobflowError]] = {
-    "vanished": JobVanished,
-    "denied": AccessDenied,
-    "unanswerable": WaitError,
-}
 
 
 class JobWaiter(BaseOperator):
@@ -262,20 +250,12 @@ class JobWaiter(BaseOperator):
         """
         from airflow_jobflow.jobs.model import JobState
 
+        judge = self.judge
         if event["errors"]:
-            text = "; ".join(
-                f"{job_id}: {error['message']} ({self._last_seen(event, job_id)})"
-                for job_id, error in event["errors"].items()
-            )
-            kind = next(iter(event["errors"].values()))["kind"]
-            raise _ERRORS[kind](
-                f"{self.service_module.NOUN} cannot be waited for: {text}. "
-                "Whether it still runs is not known here: look it up in the console before it is started again. "
-                f"What has ended can be described for {self.service_module.KEPT}."
-            )
+            raise judge.unwatchable(event["errors"], snapshots(event))
         seen = snapshots(event)
         ended = [seen[job_id] for job_id in event["job_ids"]]
-        verdicts = [self._verdict(snapshot, tolerance) for snapshot in ended]
+        verdicts = [judge.verdict(snapshot, tolerance) for snapshot in ended]
         outcomes = [outcome.to_dict() for outcome, _ in verdicts]
         failed = [snapshot for snapshot in ended if snapshot.state is not JobState.SUCCEEDED]
         self.keep_links(context, (failed or ended)[:1])
@@ -290,92 +270,18 @@ class JobWaiter(BaseOperator):
             self.log.warning("%s", error)
         return outcomes
 
-    def _last_seen(self, event: Mapping[str, Any], job_id: str) -> str:
-        seen = snapshots(event).get(job_id)
-        return f"last seen {seen.progress()}" if seen else "never seen"
+    @property
+    def judge(self) -> Judge:
+        """What makes outcomes and errors of snapshots."""
+        from airflow_jobflow.verdict import Judge
 
-    def _verdict(self, snapshot: Snapshot, tolerance: Tolerance) -> tuple[Outcome, JobflowError | None]:
-        """Judge an ended job: its outcome, and the error that it is, if it is one."""
-        from airflow_jobflow.jobs.diagnosis import diagnose
-        from airflow_jobflow.jobs.model import ArrayOutcome, JobState
-        from airflow_jobflow.jobs.report import failure
-
-        diagnosis = diagnose(snapshot)
-        if diagnosis is None:
-            return self.outcome(snapshot), None
-        failed: list[int] = []
-        children: list[ChildFailure] = []
-        array = None
-        if snapshot.array:
-            failed, children = self._failed_children(snapshot)
-            # The service's count may lag behind its list, and the list may be empty for other reasons than success.
-            count, size = max(len(failed), snapshot.array.failed), snapshot.array.size
-            array = ArrayOutcome(size, size - count, count, failed)
-            if failed and not snapshot.stopped_by_request and tolerance.allows(count, size):
-                return self.outcome(snapshot, state=JobState.SUCCEEDED, array=array), None
-        outcome = self.outcome(snapshot, array=array)
-        message = failure(
-            self.service_module.NOUN,
-            snapshot,
-            diagnosis,
-            failed=failed,
-            children=children,
-            log_lines=self._log_lines(children[0].snapshot if children else snapshot),
-            console_url=outcome.console_url,
-        )
-        error = JobStopped if snapshot.stopped_by_request else JobFailed
-        return outcome, error(message, outcome=outcome.to_dict(), diagnosis=diagnosis)
-
-    def _failed_children(self, snapshot: Snapshot) -> tuple[list[int], list[ChildFailure]]:
-        """List an array's failed children, and look at the first of them; what cannot be asked is left out."""
-        from airflow_jobflow.aws import no_answer
-        from airflow_jobflow.jobs.report import CHILDREN_SHOWN
-
-        failed: list[int] = []
-        try:
-            failed = self.service_module.failed_indexes(self.client(), snapshot.job_id)
-            return failed, self.service_module.children(self.client(), snapshot.job_id, failed[:CHILDREN_SHOWN])
-        except no_answer() as error:
-            self.log.warning("The failed children of %s could not be looked at: %s", snapshot.job_id, error)
-            return failed, []
-
-    def outcome(
-        self, snapshot: Snapshot, *, state: JobState | None = None, array: ArrayOutcome | None = None
-    ) -> Outcome:
-        """Build the outcome of a job from what was last seen of it."""
-        from airflow_jobflow.jobs.model import ArrayOutcome, JobState, Outcome
-
-        if array is None and snapshot.array:
-            counts = snapshot.array
-            succeeded = counts.size if snapshot.state is JobState.SUCCEEDED else counts.succeeded  # the count may lag
-            array = ArrayOutcome(counts.size, succeeded, counts.failed)
-        return Outcome(
+        return Judge(
             service=self.service,
-            job_id=snapshot.job_id,
-            name=snapshot.name,
-            state=state or snapshot.state,
-            status=snapshot.status,
-            reason=snapshot.reason,
-            exit_code=snapshot.exit_code,
-            created_at=snapshot.created_at,
-            started_at=snapshot.started_at,
-            stopped_at=snapshot.stopped_at,
-            log=snapshot.log,
-            console_url=next(iter(self.links(snapshot).values()), None),
-            array=array,
+            module=self.service_module,
+            client=self.client,
+            links=self.links,
+            log_lines=checks.whole("number_logs_exception", self.number_logs_exception, least=0),
         )
-
-    def _log_lines(self, snapshot: Snapshot) -> list[str]:
-        from airflow_jobflow.aws import no_answer
-        from airflow_jobflow.jobs import logs
-
-        count = checks.whole("number_logs_exception", self.number_logs_exception, least=0)
-        if not snapshot.log or not count:
-            return []
-        try:
-            return logs.last_lines(self.client(logs.CLIENT), snapshot.log, count)
-        except no_answer() as error:
-            return [f"(the log could not be read: {error})"]
 
     # Links.
 

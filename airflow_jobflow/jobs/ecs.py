@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from airflow_jobflow.jobs.model import ChildFailure, JobState, LogStream, Snapshot, iso_datetime
+from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_datetime
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
@@ -169,16 +169,6 @@ def stop(client: ECSClient, job_id: str, scope: str | None, reason: str) -> None
     except client.exceptions.InvalidParameterException as error:
         if "not found" not in str(error):
             raise
-
-
-def failed_indexes(client: ECSClient, parent_id: str) -> list[int]:  # noqa: ARG001
-    """ECS has no arrays."""
-    return []
-
-
-def children(client: ECSClient, parent_id: str, indexes: Sequence[int]) -> list[ChildFailure]:  # noqa: ARG001
-    """ECS has no arrays."""
-    return []
 
 
 REQUEST_FIELDS = {

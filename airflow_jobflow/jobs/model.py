@@ -186,12 +186,6 @@ class Service(Protocol):
     def stop(self, client: Any, job_id: str, scope: str | None, reason: str) -> None:
         """End a job. Ending one that has ended already changes nothing."""
 
-    def failed_indexes(self, client: Any, parent_id: str) -> list[int]:
-        """List the failed children of an array."""
-
-    def children(self, client: Any, parent_id: str, indexes: Sequence[int]) -> list[ChildFailure]:
-        """Look at children of an array."""
-
 
 def iso(milliseconds: float | None) -> str | None:
     """Give a time in milliseconds since the epoch as ISO 8601 in UTC; 0 and nothing as None."""

@@ -155,7 +155,7 @@ class JobOperator(JobWaiter):
         from airflow_jobflow.jobs.model import JobState, Snapshot
 
         snapshot = seen or Snapshot(job_id, JobState.SUBMITTED, JobState.SUBMITTED.value)
-        return self.outcome(snapshot, state=JobState.SUBMITTED).to_dict()
+        return self.judge.outcome(snapshot, state=JobState.SUBMITTED).to_dict()
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Finish: return the outcome, or raise what has gone wrong."""
@@ -178,7 +178,7 @@ class JobOperator(JobWaiter):
         stopped = "It was left running, as cancel_on_timeout=False says."
         if self.cancel_on_timeout:
             stopped = self._stopped(job_id, f"Airflow: the {event['limit'].replace('_', ' ')} of the task has passed")
-        outcome = self.outcome(seen).to_dict() if seen else None
+        outcome = self.judge.outcome(seen).to_dict() if seen else None
         what = f"{self.service_module.NOUN} {job_id}"
         if event["limit"] == "queue_deadline":
             return JobStuck(
