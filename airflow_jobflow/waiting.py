@@ -6,6 +6,7 @@ Thin: it talks to Airflow and AWS; what decides lies in ``jobs``.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -210,10 +211,7 @@ class JobWaiter(BaseOperator):
             service=self.service,
             job_ids=job_ids,
             scope=self.scope(),
-            aws_conn_id=self.aws_conn_id,
-            region_name=self.region_name,
-            verify=self.verify,
-            botocore_config=self.botocore_config,
+            **dataclasses.asdict(self.access),
             poll_interval=self._interval(),
             deadline=deadline,
             queue_deadline=queue_deadline,
@@ -222,7 +220,7 @@ class JobWaiter(BaseOperator):
             told={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
         )
         if self._deferring():
-            net = None if deadline is None else timedelta(seconds=deadline - now + NET)
+            net = None if deadline is None else timedelta(seconds=max(deadline - now, 0) + NET)
             self.defer(trigger=trigger, method_name="execute_complete", timeout=net)
         return self.execute_complete(context, asyncio.run(trigger.wait()))
 

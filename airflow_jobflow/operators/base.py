@@ -126,7 +126,7 @@ class JobOperator(JobWaiter):
             context,
             [job_id],
             seen,
-            deadline=self.recorded(context)["deadline"],
+            deadline=self.recorded(context).get("deadline"),
             queue_deadline=queue_deadline,
             cancel_on_kill=self.cancel_on_kill,
         )

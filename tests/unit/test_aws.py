@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
 from botocore import exceptions
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
-from airflow_jobflow.aws import Access, AccessMisconfigured, fault_of
-from airflow_jobflow.watch.errors import Fault
+from airflow_jobflow.aws import Access, AccessMisconfigured, Describer, fault_of
+from airflow_jobflow.watch.errors import DescribeError, Fault
 
 
 def client_error(code: str, status: int) -> ClientError:
@@ -50,6 +53,7 @@ PASSING = [
     exceptions.SSLError(endpoint_url="u", error=OSError()),
     exceptions.CredentialRetrievalError(provider="p", error_msg="e"),
     exceptions.IncompleteReadError(actual_bytes=1, expected_bytes=2),
+    ResponseParserError("garbled"),
 ]
 DENIED = [
     exceptions.NoCredentialsError(),
@@ -62,7 +66,7 @@ DENIED = [
 @pytest.mark.parametrize(
     ("error", "fault"), [*((error, Fault.PASSING) for error in PASSING), *((error, Fault.DENIED) for error in DENIED)]
 )
-def test_what_the_lack_of_an_answer_means(error: BotoCoreError, fault: Fault) -> None:
+def test_what_the_lack_of_an_answer_means(error: Exception, fault: Fault) -> None:
     """A lost connection passes; a missing region does not."""
     assert fault_of(error) is fault
 
@@ -83,8 +87,9 @@ def test_calls_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_clients_share_a_loader() -> None:
     """A loader for each client costs more memory than the client."""
-    first, second = (Access(None, "eu-west-1").client("batch") for _ in range(2))
-    assert first._loader is second._loader if hasattr(first, "_loader") else True
+    models = [Access(None, "eu-west-1").client("batch").meta.service_model for _ in range(2)]
+    # The loader hands out one and the same definition; two loaders would each read and keep their own.
+    assert models[0]._service_description["shapes"] is models[1]._service_description["shapes"]
 
 
 def test_a_connection_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +116,31 @@ def test_a_connection_gives_region_and_endpoint(monkeypatch: pytest.MonkeyPatch)
     meta = Access("mine").client("batch").meta
     assert (meta.region_name, meta.endpoint_url) == ("ap-south-1", "http://127.0.0.1:9")
     assert Access("mine", "eu-west-1").client("batch").meta.region_name == "eu-west-1"
+
+
+def test_nothing_blocks_the_event_loop_while_a_client_is_built() -> None:
+    """A connection may take seconds to read; renewing and closing must not wait for it."""
+    building, go_on = threading.Event(), threading.Event()
+    kept_waiting: list[bool] = []
+
+    class SlowAccess(Access):
+        def client(self, name: str, *, attempts: int = 1, timeout: float = 20.0) -> Any:
+            building.set()
+            kept_waiting.append(not go_on.wait(10))
+            raise AccessMisconfigured(f"no client for {name} after {attempts} attempt in {timeout} s")
+
+    async def scenario() -> None:
+        describer = Describer(SlowAccess(), "batch", None, 1.0)
+        call = asyncio.create_task(describer(["a"]))
+        await asyncio.to_thread(building.wait, 10)
+        describer.renew()
+        describer.close()
+        go_on.set()
+        with pytest.raises(DescribeError, match="no client for batch"):
+            await call
+
+    asyncio.run(scenario())
+    assert kept_waiting == [False]
 
 
 def test_equal_access_has_an_equal_key() -> None:

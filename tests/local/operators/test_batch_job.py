@@ -90,6 +90,22 @@ def test_a_deferred_job_ends_the_same_way(kit: Any, task: Any, context: Any, gat
     assert jobs_of(kit) == [outcome["job_id"]]
 
 
+def test_access_may_be_said_in_text(task: Any, context: Any, gate: Any) -> None:
+    """Templates render to strings; what the trigger carries is what the worker used."""
+    operator = task(
+        f"while [ ! -e {gate} ]; do sleep 0.02; done",
+        verify="False",
+        botocore_config='{"user_agent_extra": "mine"}',
+        deferrable=True,
+    )
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    access = deferred.value.trigger.access
+    assert (access.verify, access.botocore_config) == (False, {"user_agent_extra": "mine"})
+    gate.touch()
+    assert operator.execute_complete(context, run(deferred.value.trigger))["state"] == "SUCCEEDED"
+
+
 def test_a_job_that_is_over_at_the_first_look_is_not_waited_for(
     kit: Any, task: Any, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -606,20 +622,33 @@ def test_a_kill_that_is_throttled_stops_the_job_all_the_same(own_kit: Any, own_t
 class DeferredTask:
     """As much of a task instance as a trigger sees."""
 
-    id, dag_id, task_id, run_id, map_index, try_number = "i", "d", "t", "r", -1, 1
+    id, dag_id, task_id, run_id, try_number = "i", "d", "t", "r", 1
+
+    def __init__(self, map_index: int) -> None:
+        self.map_index = map_index
 
 
+@pytest.mark.parametrize("map_index", [-1, 3])
 @pytest.mark.parametrize(("state", "stops"), [("failed", True), ("deferred", False), (None, True)])
 def test_a_trigger_stops_its_job_only_where_a_person_acted(
-    kit: Any, task: Any, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, *, state: str | None, stops: bool
+    kit: Any,
+    task: Any,
+    context: Any,
+    gate: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    state: str | None,
+    stops: bool,
+    map_index: int,
 ) -> None:
     """A triggerer that was frozen calls on_kill too, for tasks that are deferred still."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
     trigger: Any = deferred.value.trigger
-    trigger._task_instance = DeferredTask()
-    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"r": {"t": state}} if state else {})
+    trigger._task_instance = DeferredTask(map_index)
+    key = "t" if map_index < 0 else f"t_{map_index}"
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"r": {key: state}} if state else {})
     asyncio.run(trigger.on_kill())
     gate.touch()
     job_id = context["task_state_store"]["jobflow"]["job_id"]
