@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -96,6 +96,25 @@ def text(parameter: str, value: Any) -> str:
     if value.strip() in ("", "None"):
         raise invalid(parameter, value, "must be a string that is not empty (did a template come out empty?)")
     return value
+
+
+Check = Callable[[str, Any], Any]
+"""Checks a parameter of the given name, and returns its value as its type."""
+
+
+def given(task: object, table: Mapping[str, Check], required: Collection[str]) -> dict[str, Any]:
+    """Check the parameters of a task that a table names; return those that were given.
+
+    :param required: those that count as given in any case: a template must not render them as None.
+    :raises InvalidParameter: one of them is wrong.
+    """
+    values = {name: getattr(task, name) for name in table}
+    return {name: table[name](name, value) for name, value in values.items() if value is not None or name in required}
+
+
+def renderers(table: Mapping[str, Check]) -> dict[str, str]:
+    """Say which parameters of a table the UI is to show as JSON."""
+    return {name: "json" for name, check in table.items() if check in (mapping, mappings, words)}
 
 
 def ids(parameter: str, value: Any) -> list[str]:

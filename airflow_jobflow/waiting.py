@@ -125,6 +125,11 @@ class JobWaiter(BaseOperator):
         """Return the limit that comes first, by name, and its seconds; None where there is none."""
         return min(self._deadlines().items(), key=lambda limit: limit[1], default=None)
 
+    def deadline_from_now(self) -> float | None:
+        """Return when a wait that starts now is to end, in seconds since the epoch; None where there is no limit."""
+        limit = self.first_limit()
+        return None if limit is None else time.time() + limit[1]
+
     def _deferring(self) -> bool:
         return conf.getboolean("jobflow", "deferrable") if self.deferrable is None else self.deferrable
 

@@ -36,8 +36,8 @@ class JobOperator(JobWaiter):
     :param queued_timeout: seconds, or a timedelta, in which the job must leave the queue. Default None, for ever.
     :param cancel_on_kill: stop the job when the task is killed. Default True.
     :param cancel_on_timeout: stop the job when a deadline passes. Default True.
-    :param durable: the job's name carries a token, by which a job is found again whose submit got no answer. False
-        sends the name as it is and looks nothing up. Default True.
+    :param durable: the submit carries a token, by which it starts one job also where its answer is lost: part of the
+        job's name on Batch, which is looked up; the client token on ECS. False sends none. Default True.
     :param tolerated_failure_count: of an array, the failed children that still count as success. Default 0.
     :param tolerated_failure_percentage: the same, as a percentage; whichever of the two allows more. Default 0.
 
@@ -101,8 +101,7 @@ class JobOperator(JobWaiter):
         :raises JobflowError: what ``airflow_jobflow.exceptions`` lists.
         """
         self.check()
-        limit = self.first_limit()
-        self.record(context, attempt=0, deadline=time.time() + limit[1] if limit else None)
+        self.record(context, attempt=0, deadline=self.deadline_from_now())
         return self.start(context)
 
     def start(self, context: Context) -> Any:

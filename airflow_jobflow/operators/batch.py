@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from airflow_jobflow.jobs.model import Snapshot
 
-CHECKS: dict[str, Callable[[str, Any], Any]] = {
+CHECKS: dict[str, checks.Check] = {
     "job_name": checks.job_name,
     "job_queue": checks.text,
     "job_definition": checks.text,
@@ -81,9 +81,7 @@ class BatchJobOperator(JobOperator):
 
     service: ClassVar[str] = "batch"
     template_fields: Sequence[str] = (*JobOperator.template_fields, *CHECKS)
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        name: "json" for name, check in CHECKS.items() if check in (checks.mapping, checks.mappings, checks.words)
-    }
+    template_fields_renderers: ClassVar[dict[str, str]] = checks.renderers(CHECKS)
     operator_extra_links = (BatchJobLink(), JobLogLink(), BatchJobQueueLink(), BatchJobDefinitionLink())
     ui_color = "#f7d5b5"
 
@@ -144,10 +142,7 @@ class BatchJobOperator(JobOperator):
         """
         from airflow_jobflow.jobs import batch
 
-        given = {name: getattr(self, name) for name in CHECKS}
-        values = {
-            name: CHECKS[name](name, value) for name, value in given.items() if value is not None or name in REQUIRED
-        }
+        values = checks.given(self, CHECKS, REQUIRED)
         overrides, array = values.get("container_overrides", {}), values.get("array_properties", {})
         if "command" in values and "command" in overrides:
             raise checks.invalid("command", self.command, "container_overrides says the command too; keep one")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow import checks
@@ -35,7 +35,7 @@ def _strategy(name: str, value: Any) -> list[dict[str, Any]]:
     ]
 
 
-CHECKS: dict[str, Callable[[str, Any], Any]] = {
+CHECKS: dict[str, checks.Check] = {
     "cluster": checks.text,
     "task_definition": checks.text,
     "command": checks.words,
@@ -100,9 +100,7 @@ class FargateTaskOperator(JobOperator):
 
     service: ClassVar[str] = "ecs"
     template_fields: Sequence[str] = (*JobOperator.template_fields, *CHECKS)
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        name: "json" for name, check in CHECKS.items() if check in (checks.mapping, checks.mappings, checks.words)
-    }
+    template_fields_renderers: ClassVar[dict[str, str]] = checks.renderers(CHECKS)
     operator_extra_links = (FargateTaskLink(), JobLogLink())
     ui_color = "#f7d5b5"
 
@@ -173,10 +171,7 @@ class FargateTaskOperator(JobOperator):
 
         :raises InvalidParameter: one of them is wrong, or two contradict each other.
         """
-        given = {name: getattr(self, name) for name in CHECKS}
-        values = {
-            name: CHECKS[name](name, value) for name, value in given.items() if value is not None or name in REQUIRED
-        }
+        values = checks.given(self, CHECKS, REQUIRED)
         short = [name for name in ("subnets", "security_groups", "assign_public_ip") if name in values]
         if short and "network_configuration" in values:
             raise checks.invalid(short[0], values[short[0]], "network_configuration says it too; keep one")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowSkipException
@@ -32,6 +31,9 @@ class JobSensor(JobWaiter, BaseSensorOperator):
     refused, for deferring does what it is for.
     """
 
+    names_jobs: ClassVar[str]
+    """The parameter that names the jobs: an id, the outcome that an operator returned for it, or a list of these."""
+
     def __init__(
         self, *, poke_interval: Any = None, poll_interval: Any = None, timeout: Any = None, **kwargs: Any
     ) -> None:
@@ -51,7 +53,7 @@ class JobSensor(JobWaiter, BaseSensorOperator):
 
         :raises InvalidParameter: there are none, or they are not ids.
         """
-        raise NotImplementedError
+        return checks.ids(self.names_jobs, getattr(self, self.names_jobs))
 
     def _deadlines(self) -> dict[str, float]:
         return {**super()._deadlines(), "timeout": self.timeout}
@@ -66,9 +68,7 @@ class JobSensor(JobWaiter, BaseSensorOperator):
         try:
             self.check()
             job_ids = self.job_ids()
-            deadline = time.time() + min(
-                self._deadlines().values()
-            )  # there always is one: BaseSensorOperator's timeout
+            deadline = self.deadline_from_now()
             return self.wait_for(context, job_ids, self.first_look(context, job_ids), deadline=deadline)
         except AirflowSkipException:
             raise
@@ -91,11 +91,8 @@ class JobSensor(JobWaiter, BaseSensorOperator):
         if event["limit"]:
             raise self._timed_out(event["job_ids"], snapshots(event))
         outcomes = self.conclude(context, event, Tolerance())
-        return outcomes[0] if self.one_job() else outcomes
-
-    def one_job(self) -> bool:
-        """Whether one job is waited for, not a list: its outcome is then returned alone."""
-        raise NotImplementedError
+        several = isinstance(getattr(self, self.names_jobs), list | tuple)
+        return outcomes if several else outcomes[0]
 
     def _timed_out(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> AirflowException:
         name, seconds = self.first_limit() or ("timeout", self.timeout)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_jobflow import checks
 from airflow_jobflow.links import (
     BatchJobDefinitionLink,
     BatchJobLink,
@@ -34,6 +33,7 @@ class BatchJobSensor(JobSensor):
     """
 
     service: ClassVar[str] = "batch"
+    names_jobs: ClassVar[str] = "job_id"
     template_fields: Sequence[str] = (*JobSensor.template_fields, "job_id")
     operator_extra_links = (BatchJobLink(), JobLogLink(), BatchJobQueueLink(), BatchJobDefinitionLink())
     ui_color = "#fbe9d9"
@@ -41,14 +41,6 @@ class BatchJobSensor(JobSensor):
     def __init__(self, *, job_id: str | Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.job_id = job_id
-
-    def job_ids(self) -> list[str]:
-        """Return the ids of the jobs to wait for."""
-        return checks.ids("job_id", self.job_id)
-
-    def one_job(self) -> bool:
-        """Whether one job is waited for, not a list."""
-        return not isinstance(self.job_id, list | tuple)
 
     def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
         """Return the console's pages for a job."""

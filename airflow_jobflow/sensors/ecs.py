@@ -28,6 +28,7 @@ class FargateTaskSensor(JobSensor):
     """
 
     service: ClassVar[str] = "ecs"
+    names_jobs: ClassVar[str] = "task_arn"
     template_fields: Sequence[str] = (*JobSensor.template_fields, "cluster", "task_arn")
     operator_extra_links = (FargateTaskLink(), JobLogLink())
     ui_color = "#fbe9d9"
@@ -40,14 +41,6 @@ class FargateTaskSensor(JobSensor):
     def scope(self) -> str | None:
         """Return the cluster, which a describe call is confined to."""
         return checks.text("cluster", self.cluster)
-
-    def job_ids(self) -> list[str]:
-        """Return the ARNs or ids of the tasks to wait for."""
-        return checks.ids("task_arn", self.task_arn)
-
-    def one_job(self) -> bool:
-        """Whether one task is waited for, not a list."""
-        return not isinstance(self.task_arn, list | tuple)
 
     def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
         """Return the console's pages for a task."""
