@@ -46,6 +46,9 @@ BY_REQUEST = ("UserInitiated", "ServiceSchedulerInitiated")
 
 SPOT_INTERRUPTION = "SpotInterruption"
 
+UNREADABLE = ("AccessDeniedException", "ClientException")
+"""Codes of DescribeTaskDefinition for a definition that may not be read, or is not there: asking again is no use."""
+
 REASON_LENGTH = 1024
 """The most characters StopTask takes as a reason."""
 
@@ -89,6 +92,8 @@ def _definition(client: ECSClient, task: TaskTypeDef) -> Definition:
         try:
             _definitions[arn] = definition(client.describe_task_definition(taskDefinition=arn)["taskDefinition"])
         except ClientError as error:
+            if error.response["Error"]["Code"] not in UNREADABLE:
+                raise  # a passing fault decides nothing: the task is looked at again
             log.warning("Without its task definition every container of a task counts as essential: %s", error)
             return Definition()
     return _definitions[arn]

@@ -118,6 +118,35 @@ def test_the_essential_container_decides(ecs_kit: Any, make: Any, context: Any) 
 
 
 @pytest.mark.parametrize(
+    "fault",
+    [
+        Faults(actions=("DescribeTaskDefinition",), error_every=2),
+        Faults(actions=("DescribeTaskDefinition",), drop_every=2),
+    ],
+    ids=["5xx", "dropped"],
+)
+def test_a_definition_that_cannot_be_read_now_decides_nothing(
+    own_ecs_kit: Any, own_make: Any, context: Any, fault: Faults
+) -> None:
+    """A passing fault must not make a failure of a sidecar that was killed when the work was done."""
+    sidecar = own_ecs_kit.container(["sh", "-c", "sleep 60"], name="sidecar", essential=False)
+    worker = own_ecs_kit.container(["sh", "-c", "sleep 1"], name="worker")
+    operator = own_make(task_definition=own_ecs_kit.define(sidecar, worker), poll_interval=0.2)
+    own_ecs_kit.aws.set_faults(fault)
+    own_ecs_kit.ecs.describe_task_definition(taskDefinition=operator.task_definition)  # the next one fails
+    assert operator.execute(context)["state"] == "SUCCEEDED"
+
+
+def test_a_definition_that_may_not_be_read_makes_every_container_count(
+    own_ecs_kit: Any, own_make: Any, context: Any
+) -> None:
+    """There is then no telling them apart; the wait ends all the same."""
+    operator = own_make("exit 0")
+    own_ecs_kit.aws.set_faults(Faults(denied=("ecs.DescribeTaskDefinition",)))
+    assert operator.execute(context)["state"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
     ("cause", "container"),
     [("image_not_pulled", {"image": "missing/image:1"}), ("command_not_found", {"command": ["no-such-command"]})],
 )
