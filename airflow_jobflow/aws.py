@@ -15,17 +15,19 @@ import functools
 import gc
 import json
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.watch.errors import DescribeError, Fault
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Snapshot
+
+Answer = TypeVar("Answer")
 
 DEFAULT_CONN_ID = "aws_default"
 """The connection that need not exist: without it, boto3's own way of finding credentials is used."""
@@ -65,9 +67,16 @@ FAULTS = {
         ],
         Fault.DENIED,
     ),
-    **dict.fromkeys(["ClusterNotFoundException"], Fault.NOWHERE),
+    **dict.fromkeys(["ClusterNotFoundException", "EntityNotFoundException"], Fault.NOWHERE),
     **dict.fromkeys(
-        ["ServerException", "InternalFailure", "InternalServerError", "ServiceUnavailable", "RequestTimeout"],
+        [
+            "ServerException",
+            "InternalFailure",
+            "InternalServerError",
+            "ServiceUnavailable",
+            "RequestTimeout",
+            "OperationTimeoutException",
+        ],
         Fault.PASSING,
     ),
 }
@@ -193,38 +202,44 @@ def _spare_the_collector() -> None:
     gc.freeze()
 
 
-class Describer:
-    """Makes a watcher's describe calls with a boto3 client of its own, in threads of its own.
+class Caller:
+    """Makes calls with a boto3 client of its own, in threads of its own.
 
     :param access: whom to ask.
-    :param service: our name of the service, such as ``batch``.
-    :param scope: what a call is confined to, where the service has such a thing.
-    :param request_timeout: seconds after which a call is given up.
+    :param client: boto3's name of the service.
+    :param timeout: seconds after which a call is given up.
+    :param threads: the most calls under way at once.
     """
 
-    def __init__(self, access: Access, service: str, scope: str | None, request_timeout: float) -> None:
+    def __init__(self, access: Access, client: str, timeout: float, threads: int = THREADS) -> None:
         self._access = access
-        self._service = job_service(service)
-        self._scope = scope
-        self._timeout = request_timeout
+        self._name = client
+        self._timeout = timeout
         self._client: Any = None
         self._client_of = 0
         self._generation = 0
         """How often credentials were to be fetched anew; the client is of one of these generations."""
         self._lock = threading.Lock()
         """Held by threads only, for a client may take seconds to build; never on the event loop."""
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"jobflow-{service}")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"jobflow-{client}")
 
-    async def __call__(self, job_ids: Sequence[str]) -> dict[str, Snapshot]:
-        """Look at jobs by id, in one call.
+    def begin(self, call: Callable[..., Answer], *arguments: Any) -> Future[Answer]:
+        """Make a call with the client and the given arguments, which goes on whatever becomes of who waits for it.
+
+        The future raises DescribeError where AWS gave no answer.
+        """
+        return self._threads.submit(self._make, call, arguments)
+
+    async def call(self, call: Callable[..., Answer], *arguments: Any) -> Answer:
+        """Make a call with the client and the given arguments.
 
         :raises DescribeError: AWS gave no answer.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, job_ids)
+        return await asyncio.wrap_future(self.begin(call, *arguments))
 
-    def _ask(self, job_ids: Sequence[str]) -> dict[str, Snapshot]:
+    def _make(self, call: Callable[..., Answer], arguments: Sequence[Any]) -> Answer:
         try:
-            return self._service.describe(self._current_client(), job_ids, self._scope)
+            return call(self._current_client(), *arguments)
         except no_answer() as error:
             raise DescribeError(fault_of(error), str(error)) from error
 
@@ -232,7 +247,7 @@ class Describer:
         with self._lock:
             if self._client is None or self._client_of < self._generation:
                 self._client_of = self._generation
-                self._client = self._access.client(self._service.CLIENT, timeout=self._timeout)
+                self._client = self._access.client(self._name, timeout=self._timeout)
                 _spare_the_collector()
             return self._client
 
@@ -249,3 +264,24 @@ class Describer:
         with self._lock:
             if self._client is not None:
                 self._client.close()
+
+
+class Describer(Caller):
+    """Makes a watcher's describe calls.
+
+    :param service: our name of the service, such as ``batch``.
+    :param scope: what a call is confined to, where the service has such a thing.
+    :param access, request_timeout: as the base's.
+    """
+
+    def __init__(self, access: Access, service: str, scope: str | None, request_timeout: float) -> None:
+        self._service = job_service(service)
+        self._scope = scope
+        super().__init__(access, self._service.CLIENT, request_timeout)
+
+    async def __call__(self, job_ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
+        """Look at jobs by id, as the service does.
+
+        :raises DescribeError: AWS gave no answer.
+        """
+        return await self.call(self._service.describe, job_ids, self._scope)

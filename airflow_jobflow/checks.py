@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_jobflow.exceptions import InvalidParameter
@@ -52,6 +52,15 @@ def whole(parameter: str, value: Any, *, least: int, most: float = float("inf"))
 def seconds(parameter: str, value: Any) -> float:
     """Check a duration: a timedelta, or a number of seconds; above 0."""
     return number(parameter, value, least=0, above=True)
+
+
+def moment(parameter: str, value: Any) -> datetime:
+    """Check a moment: a datetime, or a string in ISO 8601; in UTC unless it says otherwise."""
+    try:
+        result = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise invalid(parameter, value, "must be a moment, such as '2026-11-22T03:00:00+00:00'") from None
+    return result.astimezone(UTC) if result.tzinfo else result.replace(tzinfo=UTC)
 
 
 def flag(parameter: str, value: Any) -> bool:

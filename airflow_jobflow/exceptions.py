@@ -6,7 +6,8 @@
     └── JobflowError
         ├── InvalidParameter       * a parameter is wrong, so nothing was started or asked
         ├── SubmissionError          nothing is known to have been started
-        │   └── SubmissionRefused  * AWS refused what was asked for
+        │   ├── SubmissionRefused  * AWS refused what was asked for
+        │   └── NoRoom               not just now; operators wait their turn, so it does not come so far
         ├── JobFailed                it ran and failed; .outcome and .diagnosis say how and why
         ├── JobStopped               somebody or something ended it
         ├── JobTimedOut              its deadline has passed
@@ -59,6 +60,10 @@ class SubmissionError(JobflowError):
 
 class SubmissionRefused(SubmissionError, AirflowFailException):
     """AWS refused what was asked for, so nothing was started, and a retry would be refused as well."""
+
+
+class NoRoom(SubmissionError):
+    """The service has no room for another job just now, so nothing was started. Operators wait their turn."""
 
 
 class JobFailed(JobflowError):

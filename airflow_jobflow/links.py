@@ -8,6 +8,7 @@ are imported with every DAG.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
 
@@ -54,6 +55,39 @@ class FargateTaskLink(_JobLink):
     """Leads to the task."""
 
     name = "Fargate task"
+
+
+class GlueCrawlerLink(_JobLink):
+    """Leads to the crawler, whose page lists its crawls."""
+
+    name = "Glue crawler"
+
+
+class GlueJobRunLink(_JobLink):
+    """Leads to the run of the job."""
+
+    name = "Glue job run"
+
+
+def crawl_links(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+    """Return the console's pages for a Glue crawl. The Amazon provider has no such link."""
+    place = _place(snapshot)
+    if not all(place.values()):
+        return {}
+    path = f"crawlers/view/{quote(snapshot.name, safe='')}"
+    url = f"https://console.{place['aws_domain']}/glue/home?region={snapshot.region}#/v2/data-catalog/{path}"
+    return {GlueCrawlerLink: url, **_log_link(snapshot)}
+
+
+def run_links(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+    """Return the console's pages for the run of a Glue job."""
+    from airflow.providers.amazon.aws.links.glue import GlueJobRunDetailsLink
+
+    place = _place(snapshot)
+    if not all(place.values()):
+        return {}
+    which = {"job_name": quote(snapshot.name, safe=""), "job_run_id": snapshot.job_id}
+    return {GlueJobRunLink: GlueJobRunDetailsLink().format_link(**place, **which), **_log_link(snapshot)}
 
 
 def ecs_links(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:

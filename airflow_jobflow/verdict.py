@@ -6,16 +6,17 @@ failed children, and the last lines of a log. What cannot be had is left out, an
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.aws import no_answer
 from airflow_jobflow.exceptions import AccessDenied, JobFailed, JobflowError, JobStopped, JobVanished, WaitError
 from airflow_jobflow.jobs import batch, logs
-from airflow_jobflow.jobs.diagnosis import diagnose
-from airflow_jobflow.jobs.model import ArrayOutcome, ChildFailure, JobState, Outcome, Service, Snapshot
+from airflow_jobflow.jobs.diagnosis import Diagnosis, diagnose
+from airflow_jobflow.jobs.model import ArrayOutcome, ArrayProgress, ChildFailure, JobState, Outcome, Service, Snapshot
 from airflow_jobflow.jobs.report import CHILDREN_SHOWN, failure
 
 if TYPE_CHECKING:
@@ -63,33 +64,70 @@ class Judge:
             f"What has ended can be described for {self.module.KEPT}."
         )
 
+    def settled(self, snapshot: Snapshot) -> Snapshot:
+        """Return the last snapshot of a job with what a sweep could not tell, as far as that can be had."""
+        try:
+            return self.module.settled(lambda: self.client(self.module.CLIENT), snapshot)
+        except no_answer() as error:
+            log.warning("%s %s could not be asked for its details: %s", self.module.NOUN, snapshot.job_id, error)
+            return snapshot
+
     def verdict(self, snapshot: Snapshot, tolerance: Tolerance) -> tuple[Outcome, JobflowError | None]:
         """Judge an ended job: its outcome, and the error that it is, if it is one."""
+        if snapshot.array:
+            return self.verdict_on_array([(snapshot, range(snapshot.array.size))], snapshot.array.size, tolerance)
         diagnosis = diagnose(snapshot)
-        if diagnosis is None:
-            return self.outcome(snapshot), None
+        outcome = self.outcome(snapshot)
+        return outcome, self._error(snapshot, outcome, diagnosis) if diagnosis else None
+
+    def verdict_on_array(
+        self, parts: Sequence[tuple[Snapshot, Sequence[int]]], size: int, tolerance: Tolerance
+    ) -> tuple[Outcome, JobflowError | None]:
+        """Judge an array of which the last to run were these parts; children in none of them had succeeded before.
+
+        :param parts: arrays, or plain jobs, that have ended, and the indexes that their children have in the whole.
+        :param size: how many children the whole has.
+        """
         failed: list[int] = []
         children: list[ChildFailure] = []
-        array = None
-        if snapshot.array:
-            failed, children = self._failed_children(snapshot)
+        count = 0
+        for part, indexes in parts:
+            in_part, first = self._failed_children(part)
+            failed += [indexes[index] for index in in_part]
+            children += [ChildFailure(indexes[child.index], child.snapshot) for child in first]
             # The service's count may lag behind its list, and the list may be empty for other reasons than success.
-            count, size = max(len(failed), snapshot.array.failed), snapshot.array.size
-            array = ArrayOutcome(size, size - count, count, failed)
-            if failed and not snapshot.stopped_by_request and tolerance.allows(count, size):
-                return self.outcome(snapshot, state=JobState.SUCCEEDED, array=array), None
-        outcome = self.outcome(snapshot, array=array)
+            counted = part.array.failed if part.array and part.state is not JobState.SUCCEEDED else 0
+            count += max(len(in_part), counted)
+        ended = [part for part, _ in parts]
+        decides = next((part for part in ended if part.state is not JobState.SUCCEEDED), ended[-1])
+        whole = dataclasses.replace(decides, array=ArrayProgress(size, succeeded=size - count, failed=count))
+        diagnosis = diagnose(whole)
+        array = ArrayOutcome(size, size - count, count, sorted(failed))
+        stopped = any(part.stopped_by_request for part in ended)
+        if diagnosis is None or (failed and not stopped and tolerance.allows(count, size)):
+            return self.outcome(whole, state=JobState.SUCCEEDED, array=array), None
+        outcome = self.outcome(whole, array=array)
+        return outcome, self._error(whole, outcome, diagnosis, array.failed_indexes, children[:CHILDREN_SHOWN])
+
+    def _error(
+        self,
+        snapshot: Snapshot,
+        outcome: Outcome,
+        diagnosis: Diagnosis,
+        failed: Sequence[int] = (),
+        children: Sequence[ChildFailure] = (),
+    ) -> JobflowError:
         message = failure(
             self.module.NOUN,
             snapshot,
             diagnosis,
             failed=failed,
             children=children,
-            log_lines=self._last_lines(children[0].snapshot if children else snapshot),
+            log_lines=self.last_lines(children[0].snapshot if children else snapshot),
             console_url=outcome.console_url,
         )
         error = JobStopped if snapshot.stopped_by_request else JobFailed
-        return outcome, error(message, outcome=outcome.to_dict(), diagnosis=diagnosis)
+        return error(message, outcome=outcome.to_dict(), diagnosis=diagnosis)
 
     def outcome(
         self, snapshot: Snapshot, *, state: JobState | None = None, array: ArrayOutcome | None = None
@@ -113,10 +151,18 @@ class Judge:
             log=snapshot.log,
             console_url=next(iter(self.links(snapshot).values()), None),
             array=array,
+            details=snapshot.details,
         )
 
     def _failed_children(self, snapshot: Snapshot) -> tuple[list[int], list[ChildFailure]]:
-        """List the failed children of an array, which only Batch has, and look at the first of them."""
+        """List the failed children of an array, which only Batch has, and look at the first of them.
+
+        A plain job counts as an array of one.
+        """
+        if snapshot.state is JobState.SUCCEEDED:
+            return [], []
+        if not snapshot.array:
+            return [0], [ChildFailure(0, snapshot)]
         failed: list[int] = []
         try:
             failed = batch.failed_indexes(self.client(batch.CLIENT), snapshot.job_id)
@@ -125,7 +171,7 @@ class Judge:
             log.warning("The failed children of %s could not be looked at: %s", snapshot.job_id, error)
             return failed, []
 
-    def _last_lines(self, snapshot: Snapshot) -> list[str]:
+    def last_lines(self, snapshot: Snapshot) -> list[str]:
         if not snapshot.log or not self.log_lines:
             return []
         try:

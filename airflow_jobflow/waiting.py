@@ -17,14 +17,14 @@ from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.configuration import conf
 
 from airflow_jobflow import checks
-from airflow_jobflow.exceptions import JobFailed
+from airflow_jobflow.exceptions import JobFailed, JobflowError
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
 
     from airflow_jobflow.aws import Access
     from airflow_jobflow.jobs.array import Tolerance
-    from airflow_jobflow.jobs.model import Service, Snapshot
+    from airflow_jobflow.jobs.model import Outcome, Service, Snapshot
     from airflow_jobflow.verdict import Judge
 
 BEFORE_THE_ALARM = 10.0
@@ -116,7 +116,7 @@ class JobWaiter(BaseOperator):
         """Return the limits on the wait, in seconds from its start, by the parameter that sets them."""
         given = {"job_timeout": self.job_timeout, "execution_timeout": self.execution_timeout}
         limits = {name: checks.seconds(name, limit) for name, limit in given.items() if limit is not None}
-        if "execution_timeout" in limits and not self._deferring():
+        if "execution_timeout" in limits and not self.defers:
             # Here Airflow's own alarm goes off at that moment, and knows nothing of the job: be done before it.
             limits["execution_timeout"] -= min(BEFORE_THE_ALARM, limits["execution_timeout"] / 10)
         return limits
@@ -130,7 +130,9 @@ class JobWaiter(BaseOperator):
         limit = self.first_limit()
         return None if limit is None else time.time() + limit[1]
 
-    def _deferring(self) -> bool:
+    @property
+    def defers(self) -> bool:
+        """Whether it waits in the triggerer, and not in the worker."""
         return conf.getboolean("jobflow", "deferrable") if self.deferrable is None else self.deferrable
 
     # Talking to AWS.
@@ -175,7 +177,8 @@ class JobWaiter(BaseOperator):
         try:
             client = self.client()
             for start in range(0, len(job_ids), size):
-                seen |= self.service_module.describe(client, job_ids[start : start + size], self.scope())
+                answers = self.service_module.describe(client, job_ids[start : start + size], self.scope())
+                seen |= {job_id: snapshot for job_id, snapshot in answers.items() if snapshot}
         except no_answer() as error:
             self.log.warning("Could not look at the jobs now: %s", error)
         return seen
@@ -224,7 +227,7 @@ class JobWaiter(BaseOperator):
             cancel_on_kill=cancel_on_kill,
             told={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
         )
-        if self._deferring():
+        if self.defers:
             net = None if deadline is None else timedelta(seconds=max(deadline - now, 0) + NET)
             self.defer(trigger=trigger, method_name="execute_complete", timeout=net)
         return self.execute_complete(context, asyncio.run(trigger.wait()))
@@ -257,8 +260,8 @@ class JobWaiter(BaseOperator):
         if event["errors"]:
             raise judge.unwatchable(event["errors"], snapshots(event))
         seen = snapshots(event)
-        ended = [seen[job_id] for job_id in event["job_ids"]]
-        verdicts = [judge.verdict(snapshot, tolerance) for snapshot in ended]
+        ended = [judge.settled(seen[job_id]) for job_id in event["job_ids"]]
+        verdicts = self.verdicts(context, ended, tolerance)
         outcomes = [outcome.to_dict() for outcome, _ in verdicts]
         failed = [snapshot for snapshot in ended if snapshot.state is not JobState.SUCCEEDED]
         self.keep_links(context, (failed or ended)[:1])
@@ -272,6 +275,15 @@ class JobWaiter(BaseOperator):
         for error in failures:
             self.log.warning("%s", error)
         return outcomes
+
+    def verdicts(
+        self,
+        context: Context,  # noqa: ARG002
+        ended: Sequence[Snapshot],
+        tolerance: Tolerance,
+    ) -> list[tuple[Outcome, JobflowError | None]]:
+        """Judge jobs that have ended: the outcome of each, and the error that it is, if it is one."""
+        return [self.judge.verdict(snapshot, tolerance) for snapshot in ended]
 
     @property
     def judge(self) -> Judge:

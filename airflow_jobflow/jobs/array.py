@@ -1,8 +1,13 @@
-"""How many of an array's or a map's jobs may fail. Pure."""
+"""Arithmetic of arrays and maps: how many of their jobs may fail, and which of them run again. Pure."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from airflow_jobflow.jobs.model import index_ranges
 
 ROUNDING = 1e-6
 """What binary fractions may lose: 18.4 % of 375 is 69, not a little less."""
@@ -22,3 +27,56 @@ class Tolerance:
     def allows(self, failed: int, size: int) -> bool:
         """Whether so many failures out of so many children still count as success."""
         return failed <= self.count or failed * 100 <= size * self.percentage + ROUNDING
+
+
+INDEXES = "JOBFLOW_ARRAY_INDEXES"
+"""Environment variable that tells the children of an array which indexes of the original one they are, as ranges."""
+
+ROOM = 8192 - 1024
+"""The most characters of overrides: ECS takes 8,192, and Batch adds variables of its own, with names of up to 128."""
+
+
+def indexes_of(ranges: str) -> list[int]:
+    """Read indexes written as ranges: ``0-3,7``."""
+    pairs = [each.partition("-") for each in ranges.split(",")]
+    return [index for first, _, last in pairs for index in range(int(first), int(last or first) + 1)]
+
+
+def runs_again(request: Mapping[str, Any], indexes: Iterable[int]) -> Iterator[tuple[list[int], dict[str, Any]]]:
+    """Build what runs some children of an array again: smaller arrays, or plain jobs where one is left over.
+
+    AWS numbers the children of each from 0, so each is told in ``JOBFLOW_ARRAY_INDEXES`` who they were. What does not
+    fit into the overrides of one goes into another. Dependencies on other jobs were met the first time.
+
+    :param request: the SubmitJob request of the original array.
+    :param indexes: which of its children are to run again.
+    :return: for each, the indexes in it, and its request.
+    """
+    overrides = request.get("containerOverrides", {})
+    others = [each for each in overrides.get("environment", []) if each.get("name") != INDEXES]
+
+    def overridden(ranges: str) -> dict[str, Any]:
+        return {**overrides, "environment": [*others, {"name": INDEXES, "value": ranges}]}
+
+    for part in _that_fit(indexes, ROOM - len(json.dumps(overridden("")))):
+        job = {**request, "containerOverrides": overridden(index_ranges(part))}
+        for name in ("arrayProperties", "dependsOn"):
+            job.pop(name, None)
+        if len(part) > 1:
+            job["arrayProperties"] = {**request["arrayProperties"], "size": len(part)}
+            sequence = [each for each in request.get("dependsOn", []) if each.get("type") == "SEQUENTIAL"]
+            job |= {"dependsOn": sequence} if sequence else {}
+        yield part, job
+
+
+def _that_fit(indexes: Iterable[int], room: int) -> Iterator[list[int]]:
+    """Cut indexes, in order, into parts that take no more characters as ranges than there is room for."""
+    part: list[int] = []
+    taken = 0
+    for each in index_ranges(indexes).split(","):
+        taken += len(each) + 1
+        if part and taken > room:
+            yield part
+            part, taken = [], len(each) + 1
+        part += indexes_of(each)
+    yield part

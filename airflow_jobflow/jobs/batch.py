@@ -8,13 +8,10 @@ terminating overwrites ``statusReason``.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from http import HTTPStatus
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from botocore.parsers import ResponseParserError
-
+from airflow_jobflow.jobs.answers import read_plainly
 from airflow_jobflow.jobs.model import ArrayProgress, ChildFailure, JobState, LogStream, Snapshot, iso
 
 if TYPE_CHECKING:
@@ -24,6 +21,7 @@ if TYPE_CHECKING:
 CLIENT = "batch"
 NOUN = "Batch job"
 BATCH_SIZE = 100
+CALLS = 1
 KEPT = "at least 24 hours"
 
 STATES = {
@@ -43,30 +41,8 @@ DEFAULT_LOG_GROUP = "/aws/batch/job"
 
 def describe(client: BatchClient, job_ids: Sequence[str], scope: str | None = None) -> dict[str, Snapshot]:  # noqa: ARG001
     """Look at up to 100 jobs in one DescribeJobs call. Batch has no scope."""
-    client.meta.events.register("before-parse.batch.DescribeJobs", _read_plainly, unique_id="jobflow")
+    read_plainly(client, "DescribeJobs", "jobs")
     return {job["jobId"]: snapshot(job) for job in client.describe_jobs(jobs=list(job_ids))["jobs"]}
-
-
-def _read_plainly(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
-    """Take the jobs from an answer as they came.
-
-    They are plain JSON. botocore's parser, which walks its model for every member of every job, takes several times
-    as long as reading the JSON does, and this is most of what a look costs. Like the parser, this takes null for
-    absent.
-    """
-    if response_dict["status_code"] != HTTPStatus.OK:
-        return
-    try:
-        customized_response_dict["jobs"] = json.loads(response_dict["body"], object_hook=_without_nulls)["jobs"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ResponseParserError(f"DescribeJobs answered what is no list of jobs: {error!r}") from error
-    response_dict["body"] = b"{}"
-
-
-def _without_nulls(members: dict[str, Any]) -> dict[str, Any]:
-    return (
-        {name: value for name, value in members.items() if value is not None} if None in members.values() else members
-    )
 
 
 def snapshot(job: JobDetailTypeDef) -> Snapshot:
@@ -135,6 +111,11 @@ def stop(client: BatchClient, job_id: str, scope: str | None, reason: str) -> No
     client.terminate_job(jobId=job_id, reason=reason)
 
 
+def settled(client: Callable[[], BatchClient], snapshot: Snapshot) -> Snapshot:  # noqa: ARG001
+    """Add nothing: a sweep tells all there is of a job."""
+    return snapshot
+
+
 def find(client: BatchClient, queue: str, name: str) -> str | None:
     """Return the id of the newest job of exactly this name in a queue, or None. One ListJobs call.
 
@@ -153,6 +134,22 @@ def failed_indexes(client: BatchClient, parent_id: str) -> list[int]:
         for child in page["jobSummaryList"]
         if "index" in child.get("arrayProperties", {})
     )
+
+
+def not_succeeded(client: BatchClient, parts: Sequence[tuple[str, Sequence[int]]]) -> list[int] | None:
+    """Return which children of an array have not succeeded; None if that cannot be told, or they still run.
+
+    :param parts: the arrays and plain jobs it was run as, and the indexes that their children have in the whole.
+    """
+    seen = describe(client, [job_id for job_id, _ in parts])
+    left: list[int] = []
+    for job_id, indexes in parts:
+        snapshot = seen.get(job_id)
+        if snapshot is None or not snapshot.state.ended:
+            return None
+        if snapshot.state is not JobState.SUCCEEDED:
+            left += [indexes[index] for index in failed_indexes(client, job_id)] if snapshot.array else indexes
+    return sorted(left)
 
 
 def children(client: BatchClient, parent_id: str, indexes: Sequence[int]) -> list[ChildFailure]:

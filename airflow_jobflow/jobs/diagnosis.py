@@ -82,7 +82,7 @@ ATTEMPT_TIMED_OUT = Diagnosis(
     "attempt_timed_out",
     Blame.COMMAND,
     "It ran longer than its attempt time-out and was ended",
-    "Raise attempt_timeout (or the job definition's), or make the command faster; Batch does not retry this.",
+    "Raise attempt_timeout (or the definition's own), or make the command faster; AWS does not retry this.",
 )
 DEPENDENCY_FAILED = Diagnosis(
     "dependency_failed",
@@ -139,6 +139,24 @@ UNKNOWN = Diagnosis(
     "AWS's reason and the job's page in the console are all there is.",
 )
 
+PERMISSION_MISSING = Diagnosis(
+    "permission_missing",
+    Blame.CONFIGURATION,
+    "Its role may not do what it has to do",
+    "AWS's reason names what was refused: give the job's, task's or crawler's role that permission.",
+)
+NOT_THERE = Diagnosis(
+    "not_there",
+    Blame.CONFIGURATION,
+    "What it works on is not there",
+    "AWS's reason names what is missing, such as a database, a table or a bucket: create it, or mend the name.",
+)
+QUEUE_EXPIRED = Diagnosis(
+    "queue_expired",
+    Blame.CAPACITY,
+    "It waited in AWS's own queue until its time there was up",
+    "Run it again when less is running, or raise the limit it waited for.",
+)
 HOST_LOST = Diagnosis(
     "host_lost",
     Blame.CAPACITY,
@@ -157,6 +175,10 @@ REASONS = [
         (r"attempt duration exceeded timeout", ATTEMPT_TIMED_OUT),
         (r"^Dependent Job failed", DEPENDENCY_FAILED),
         (r"^MISCONFIGURATION:", MISCONFIGURED),
+        (r"Access ?Denied|not authorized|Insufficient .*permission", PERMISSION_MISSING),
+        (r"Entity ?Not ?Found|^Database \S+ not found|No ?Such ?(Bucket|Key)|bucket does not exist", NOT_THERE),
+        (r"^Internal Service (Exception|Error)|^LAUNCH ERROR", HOST_LOST),
+        (r"Command failed with exit code|^\w*(Error|Exception|SystemExit): ", COMMAND_FAILED),
     ]
 ]
 """What AWS's words mean: the first pattern found in the container's reason, else in the job's."""
@@ -173,6 +195,8 @@ CODES = {
     "SpotInterruption": SPOT_RECLAIMED,
     "TerminationNotice": SPOT_RECLAIMED,
     "InfrastructureHealth": HOST_LOST,
+    "TIMEOUT": ATTEMPT_TIMED_OUT,
+    "EXPIRED": QUEUE_EXPIRED,
 }
 """What a service's codes mean, where they say more than its words."""
 

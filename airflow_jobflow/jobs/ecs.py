@@ -9,23 +9,25 @@ essential, and where they log, only the task definition says; a revision of it n
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_datetime
+from airflow_jobflow.jobs.answers import read_plainly
+from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_seconds
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
-    from mypy_boto3_ecs.type_defs import ContainerTypeDef, TaskDefinitionTypeDef, TaskTypeDef
+    from mypy_boto3_ecs.type_defs import TaskDefinitionTypeDef
 
 log = logging.getLogger(__name__)
 
 CLIENT = "ecs"
 NOUN = "Fargate task"
 BATCH_SIZE = 100
+CALLS = 1
 KEPT = "about an hour"
 
 STATES = {
@@ -74,6 +76,7 @@ def describe(client: ECSClient, job_ids: Sequence[str], scope: str | None) -> di
 
     The ids are ARNs or the last parts of them; answers come by the ids as they were given.
     """
+    read_plainly(client, "DescribeTasks", "tasks")
     tasks = client.describe_tasks(cluster=scope or "default", tasks=list(job_ids))["tasks"]
     by_id = {task["taskArn"]: task for task in tasks} | {task["taskArn"].rpartition("/")[2]: task for task in tasks}
     return {
@@ -83,7 +86,7 @@ def describe(client: ECSClient, job_ids: Sequence[str], scope: str | None) -> di
     }
 
 
-def _definition(client: ECSClient, task: TaskTypeDef) -> Definition:
+def _definition(client: ECSClient, task: Mapping[str, Any]) -> Definition:
     """Read what a task that has ended was made from, unless that is known already."""
     arn = task["taskDefinitionArn"]
     if task["lastStatus"] != STOPPED:
@@ -111,9 +114,9 @@ def definition(described: TaskDefinitionTypeDef) -> Definition:
     return Definition(essential, tuple(logs))
 
 
-def snapshot(task: TaskTypeDef, made_from: Definition, job_id: str | None = None) -> Snapshot:
+def snapshot(task: Mapping[str, Any], made_from: Definition, job_id: str | None = None) -> Snapshot:
     """Read one task of a DescribeTasks answer. A status no table knows is a task that is still going."""
-    arn = task["taskArn"]
+    arn: str = task["taskArn"]
     _, partition, _, region, *_ = (*arn.split(":"), "", "", "")
     container = _deciding_container(task, made_from)
     return Snapshot(
@@ -127,9 +130,9 @@ def snapshot(task: TaskTypeDef, made_from: Definition, job_id: str | None = None
         exit_code=container.get("exitCode"),
         attempt=int("startedAt" in task),
         stopped_by_request=task.get("stopCode") in BY_REQUEST,
-        created_at=iso_datetime(task.get("createdAt")),
-        started_at=iso_datetime(task.get("startedAt")),
-        stopped_at=iso_datetime(task.get("stoppedAt")),
+        created_at=iso_seconds(task.get("createdAt")),
+        started_at=iso_seconds(task.get("startedAt")),
+        stopped_at=iso_seconds(task.get("stoppedAt")),
         log=_log(task, container, made_from),
         region=region or None,
         partition=partition or "aws",
@@ -138,19 +141,19 @@ def snapshot(task: TaskTypeDef, made_from: Definition, job_id: str | None = None
     )
 
 
-def _essential(task: TaskTypeDef, made_from: Definition) -> list[ContainerTypeDef]:
+def _essential(task: Mapping[str, Any], made_from: Definition) -> list[Mapping[str, Any]]:
     containers = task.get("containers", [])
     return [each for each in containers if each.get("name") in made_from.essential] or list(containers)
 
 
-def _deciding_container(task: TaskTypeDef, made_from: Definition) -> Mapping[str, Any]:
+def _deciding_container(task: Mapping[str, Any], made_from: Definition) -> Mapping[str, Any]:
     """Return the essential container that tells how the task went: the first that did not end with 0."""
     essential = _essential(task, made_from)
     failed = [container for container in essential if container.get("exitCode") != 0]
     return next(iter(failed or essential), {})
 
 
-def _state(task: TaskTypeDef, made_from: Definition) -> JobState:
+def _state(task: Mapping[str, Any], made_from: Definition) -> JobState:
     if task["lastStatus"] != STOPPED:
         return STATES.get(task["lastStatus"], JobState.RUNNING)
     essential = _essential(task, made_from)
@@ -159,7 +162,7 @@ def _state(task: TaskTypeDef, made_from: Definition) -> JobState:
     return JobState.SUCCEEDED if well and by_itself else JobState.FAILED
 
 
-def _log(task: TaskTypeDef, container: Mapping[str, Any], made_from: Definition) -> LogStream | None:
+def _log(task: Mapping[str, Any], container: Mapping[str, Any], made_from: Definition) -> LogStream | None:
     task_id = task["taskArn"].rpartition("/")[2]
     for name, group, prefix in made_from.logs:
         if name == container.get("name"):
@@ -174,6 +177,11 @@ def stop(client: ECSClient, job_id: str, scope: str | None, reason: str) -> None
     except client.exceptions.InvalidParameterException as error:
         if "not found" not in str(error):
             raise
+
+
+def settled(client: Callable[[], ECSClient], snapshot: Snapshot) -> Snapshot:  # noqa: ARG001
+    """Add nothing: a sweep tells all there is of a task."""
+    return snapshot
 
 
 REQUEST_FIELDS = {

@@ -6,7 +6,7 @@ Plain data, all of it ready for JSON: snapshots travel in trigger events, outcom
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -83,6 +83,8 @@ class Snapshot:
     """ARN of what it was made from."""
     queue: str | None = None
     """ARN of the queue it stands in, where the service has queues."""
+    details: dict[str, Any] | None = None
+    """What only its service tells, by our names."""
 
     @property
     def left_queue(self) -> bool:
@@ -151,6 +153,8 @@ class Outcome:
     log: LogStream | None = None
     console_url: str | None = None
     array: ArrayOutcome | None = None
+    details: dict[str, Any] | None = None
+    """What only its service tells, by our names."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON-ready data."""
@@ -176,12 +180,20 @@ class Service(Protocol):
     NOUN: str
     """What a person calls such a job: ``Batch job``."""
     BATCH_SIZE: int
-    """The most ids one describe call takes."""
+    """The most ids one ``describe`` takes."""
+    CALLS: int
+    """The most API calls one ``describe`` makes."""
     KEPT: str
     """How long a job that has ended can be described."""
 
-    def describe(self, client: Any, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot]:
-        """Look at jobs by id, in one call; unknown ids are left out."""
+    def describe(self, client: Any, job_ids: Sequence[str], scope: str | None) -> Mapping[str, Snapshot | None]:
+        """Look at jobs by id; unknown ids are left out, None stands for those that must be asked for alone."""
+
+    def settled(self, client: Callable[[], Any], snapshot: Snapshot) -> Snapshot:
+        """Add to the last snapshot of a job that has ended what a sweep cannot tell.
+
+        :param client: returns a boto3 client; not called where there is nothing to ask.
+        """
 
     def stop(self, client: Any, job_id: str, scope: str | None, reason: str) -> None:
         """End a job. Ending one that has ended already changes nothing."""
@@ -194,9 +206,9 @@ def iso(milliseconds: float | None) -> str | None:
     return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).isoformat()
 
 
-def iso_datetime(moment: datetime | None) -> str | None:
-    """Give a moment as ISO 8601 in UTC; nothing as None."""
-    return None if moment is None else moment.astimezone(UTC).isoformat()
+def iso_seconds(seconds: float | None) -> str | None:
+    """Give a time in seconds since the epoch as ISO 8601 in UTC; nothing as None."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, tz=UTC).isoformat()
 
 
 def index_ranges(indexes: Iterable[int]) -> str:

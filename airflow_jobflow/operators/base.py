@@ -9,13 +9,13 @@ import secrets
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow import checks
-from airflow_jobflow.exceptions import JobflowError, JobStopped, JobStuck, JobTimedOut
+from airflow_jobflow.exceptions import JobflowError, JobStopped, JobStuck, JobTimedOut, NoRoom
 from airflow_jobflow.jobs.array import Tolerance
-from airflow_jobflow.waiting import JobWaiter, snapshots, timed_out
+from airflow_jobflow.waiting import NET, JobWaiter, snapshots, timed_out
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,6 +26,9 @@ KILLED = "The Airflow task was killed"
 
 RECORD = "jobflow"
 """Key in the task state store under which a task notes what it has started."""
+
+SHORTEST_TURN, LONGEST_TURN = 10.0, 300.0
+"""Seconds before a start that found no room is made again, doubling from the first to the longest."""
 
 
 class JobOperator(JobWaiter):
@@ -40,9 +43,15 @@ class JobOperator(JobWaiter):
         job's name on Batch, which is looked up; the client token on ECS. False sends none. Default True.
     :param tolerated_failure_count: of an array, the failed children that still count as success. Default 0.
     :param tolerated_failure_percentage: the same, as a percentage; whichever of the two allows more. Default 0.
+    :param redrive: of an array or a map, a retry runs only what has not succeeded. Default False: all of it.
 
     The other parameters are those of :class:`airflow_jobflow.waiting.JobWaiter`.
     """
+
+    when_stuck: ClassVar[str] = (
+        "Look at the queue's compute environments: are they enabled, large enough, and able to run it?"
+    )
+    """What to do about a job that never left the queue."""
 
     template_fields: Sequence[str] = (
         *JobWaiter.template_fields,
@@ -61,6 +70,7 @@ class JobOperator(JobWaiter):
         durable: bool = True,
         tolerated_failure_count: int | str = 0,
         tolerated_failure_percentage: float | str = 0,
+        redrive: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -71,7 +81,9 @@ class JobOperator(JobWaiter):
         self.durable = durable
         self.tolerated_failure_count = tolerated_failure_count
         self.tolerated_failure_percentage = tolerated_failure_percentage
-        self._job_id: str | None = None
+        self.redrive = redrive
+        self._to_stop: Sequence[str] = ()
+        """What this process has started, and may stop."""
         self._killed = False
 
     def check(self) -> None:
@@ -88,8 +100,11 @@ class JobOperator(JobWaiter):
         )
 
     @abstractmethod
-    def submit(self, context: Context) -> str:
-        """Start the job, once, and return its id."""
+    def submit(self, context: Context) -> Sequence[str]:
+        """Start the job, once, and return its id; of what takes several jobs, their ids.
+
+        :raises NoRoom: nothing was started, for the service has no room just now.
+        """
 
     def execute(self, context: Context) -> Any:
         """Start the job, and wait for it.
@@ -101,39 +116,113 @@ class JobOperator(JobWaiter):
         :raises JobflowError: what ``airflow_jobflow.exceptions`` lists.
         """
         self.check()
-        self.record(context, attempt=0, deadline=self.deadline_from_now())
+        self.record(context, attempt=0, deadline=self.deadline_from_now(), turns=0, waits_since=None)
         return self.start(context)
 
-    def start(self, context: Context) -> Any:
-        """Submit the job, note its id before anything else, and wait for it."""
-        self._job_id = job_id = self.submit(context)
-        self.record(context, job_id=job_id)
-        self.log.info("Started %s %s", self.service_module.NOUN, job_id)
+    def start(self, context: Context, event: object = None) -> Any:  # noqa: ARG002 -- a trigger's, that has no news
+        """Submit the job, in its turn, note its id before anything else, and wait for it."""
+        while True:
+            self._check_turn(context)
+            try:
+                job_ids = list(self.submit(context))
+                break
+            except NoRoom as full:
+                self._wait_for_turn(context, full)
+        self.record(context, job_ids=job_ids, turns=0, waits_since=None)
+        self._to_stop = job_ids if self._is_own(context) else ()
+        for job_id in job_ids:
+            self.log.info("%s %s %s", "Started" if self._to_stop else "Joined", self.service_module.NOUN, job_id)
         if self._killed:
-            self.stop(job_id, KILLED)
-            raise JobStopped(f"{self.service_module.NOUN} {job_id} was stopped: the task was killed while it started")
-        seen = self.first_look(context, [job_id])
+            self.stop(self._to_stop, KILLED)
+            done = "was stopped" if self._to_stop else "was left running, for it was not started by this task"
+            names = ", ".join(job_ids)
+            raise JobStopped(f"{self.service_module.NOUN} {names} {done}: the task was killed while it started")
+        seen = self.first_look(context, job_ids)
         if not self.wait_for_completion:
-            return self._submitted(job_id, seen.get(job_id))
-        return self._wait(context, job_id, seen, may_be_stuck=self.queued_timeout is not None)
+            return self._submitted(job_ids[0], seen.get(job_ids[0]))
+        return self._wait(context, job_ids, seen, may_be_stuck=self.queued_timeout is not None)
 
-    def _wait(self, context: Context, job_id: str, seen: Mapping[str, Snapshot], *, may_be_stuck: bool) -> Any:
+    def _check_turn(self, context: Context) -> None:
+        """Give up where the deadline has passed, or the task was killed, while it waited its turn.
+
+        :raises JobTimedOut, JobStopped: nothing was started.
+        """
+        noted = self.recorded(context)
+        if not noted.get("waits_since"):
+            return
+        if self._killed:
+            raise JobStopped(f"{noted['no_room']} The task was killed while it waited its turn; nothing was started.")
+        if time.time() >= (noted["deadline"] or float("inf")):
+            raise JobTimedOut(f"{noted['no_room']} {_tried(noted['turns'])}")
+
+    def _wait_for_turn(self, context: Context, full: NoRoom) -> None:
+        """Wait a while before a start that found no room is made again, in the triggerer or here.
+
+        :raises JobTimedOut, JobStuck: the time for that has passed.
+        """
+        noted, now = self.recorded(context), time.time()
+        since, turns = noted.get("waits_since") or now, noted["turns"] + 1
+        self.record(context, waits_since=since, turns=turns, no_room=str(full), job_ids=[])
+        limit, kind = self._turn_limit(noted.get("deadline"), since)
+        if now >= limit:
+            raise kind(f"{full} {_tried(turns)}")
+        until = min(now + min(SHORTEST_TURN * 2.0 ** min(turns - 1, 10), LONGEST_TURN), limit)
+        self.log.info("%s It waits its turn: attempt %d in %.0f s", full, turns + 1, until - now)
+        if self.defers:
+            from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+            from airflow_jobflow.triggers.base import SETTLING
+
+            trigger = DateTimeTrigger(datetime.fromtimestamp(until, tz=UTC))
+            if until - now >= SETTLING:
+                self.defer(trigger=trigger, method_name="start", timeout=timedelta(seconds=until - now + NET))
+        time.sleep(until - now)
+
+    def _turn_limit(self, deadline: float | None, since: float) -> tuple[float, type[JobflowError]]:
+        """Return when waiting for a turn must end, and what is raised then."""
+        limits: list[tuple[float, type[JobflowError]]] = [(deadline or float("inf"), JobTimedOut)]
+        if self.queued_timeout is not None:
+            limits.append((since + checks.seconds("queued_timeout", self.queued_timeout), JobStuck))
+        return min(limits, key=lambda limit: limit[0])
+
+    def earlier_try(self, context: Context) -> dict[str, Any]:
+        """Return what an earlier try of this task has noted; nothing in a first try, or after a person's clear.
+
+        A clear grants as many tries as the task began with, counted from the try that is cleared: it shows in
+        ``max_tries``.
+        """
+        noted = self.recorded(context)
+        return noted if noted.get("max_tries") == context["ti"].max_tries and noted.get("nonce") else {}
+
+    def _is_own(self, context: Context) -> bool:
+        """Say whether the job was started by this task, which may then stop it, and not merely joined."""
+        return not self.recorded(context).get("joined")
+
+    def _wait(
+        self, context: Context, job_ids: Sequence[str], seen: Mapping[str, Snapshot], *, may_be_stuck: bool
+    ) -> Any:
         queue_deadline = None
         if may_be_stuck and not any(snapshot.left_queue for snapshot in seen.values()):
             queue_deadline = time.time() + checks.seconds("queued_timeout", self.queued_timeout)
         return self.wait_for(
             context,
-            [job_id],
+            job_ids,
             seen,
             deadline=self.recorded(context).get("deadline"),
             queue_deadline=queue_deadline,
-            cancel_on_kill=self.cancel_on_kill,
+            cancel_on_kill=self.cancel_on_kill and self._is_own(context),
         )
 
     def new_attempt(self, context: Context) -> tuple[str, int]:
-        """Note, before anything is submitted, that a new attempt begins; return its nonce and its number, from 1."""
-        nonce, attempt = secrets.token_hex(4), self.recorded(context)["attempt"] + 1
-        self.record(context, nonce=nonce, attempt=attempt, max_tries=context["ti"].max_tries, job_id=None)
+        """Note, before anything is submitted, that a new attempt begins; return its nonce and its number, from 1.
+
+        A start that waited its turn is still the same attempt.
+        """
+        noted = self.recorded(context)
+        if noted.get("waits_since"):
+            return noted["nonce"], noted["attempt"]
+        nonce, attempt = secrets.token_hex(4), noted["attempt"] + 1
+        self.record(context, nonce=nonce, attempt=attempt, max_tries=context["ti"].max_tries, job_ids=[], joined=False)
         return nonce, attempt
 
     def again(self, context: Context, event: Mapping[str, Any]) -> bool:  # noqa: ARG002
@@ -162,27 +251,31 @@ class JobOperator(JobWaiter):
         seen = snapshots(event)
         if event["limit"] == "queue_deadline" and any(snapshot.left_queue for snapshot in seen.values()):
             # It left the queue after the trigger's last look, or no triggerer lived to see it.
-            return self._wait(context, event["job_ids"][0], seen, may_be_stuck=False)
+            return self._wait(context, event["job_ids"], seen, may_be_stuck=False)
         if event["limit"]:
-            raise self._given_up(event)
+            raise self._given_up(context, event)
         if self.again(context, event):
             return self.start(context)
         return self.conclude(context, event, self._tolerance())[0]
 
-    def _given_up(self, event: Mapping[str, Any]) -> JobflowError:
+    def _given_up(self, context: Context, event: Mapping[str, Any]) -> JobflowError:
         """Stop a job whose deadline has passed, and say how far it came."""
-        job_id = event["job_ids"][0]
-        seen = snapshots(event).get(job_id)
-        how_far = f"last seen {seen.progress()}" if seen else "not seen since it was started"
+        job_ids, seen = event["job_ids"], snapshots(event)
+        named = "{0} last seen {1}" if len(job_ids) > 1 else "last seen {1}"
+        how_far = "; ".join(named.format(job_id, snapshot.progress()) for job_id, snapshot in seen.items())
         stopped = "It was left running, as cancel_on_timeout=False says."
-        if self.cancel_on_timeout:
-            stopped = self._stopped(job_id, f"Airflow: the {event['limit'].replace('_', ' ')} of the task has passed")
-        outcome = self.judge.outcome(seen).to_dict() if seen else None
-        what = f"{self.service_module.NOUN} {job_id}"
+        if not self._is_own(context):
+            stopped = "It was left running, for it was not started by this task."
+        elif self.cancel_on_timeout:
+            stopped = self._stopped(job_ids, f"Airflow: the {event['limit'].replace('_', ' ')} of the task has passed")
+        outcomes = [self.judge.outcome(snapshot).to_dict() for snapshot in seen.values()]
+        outcome = next(iter(outcomes), None) if len(job_ids) == 1 else outcomes
+        what = f"{self.service_module.NOUN} {', '.join(job_ids)}"
+        how_far = how_far or "not seen since it was started"
         if event["limit"] == "queue_deadline":
             return JobStuck(
                 f"{what} did not leave the queue within queued_timeout={self.queued_timeout}: {how_far}. {stopped} "
-                "Look at the queue's compute environments: are they enabled, large enough, and able to run it?",
+                f"{self.when_stuck}",
                 outcome=outcome,
             )
         name, _ = self.first_limit() or ("job_timeout", 0)
@@ -195,29 +288,36 @@ class JobOperator(JobWaiter):
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral; one that Airflow itself timed out, for want of a triggerer, ends the same way."""
         if timed_out(next_method, next_kwargs):
-            event = {"job_ids": [self.recorded(context)["job_id"]], "jobs": {}, "errors": {}, "limit": "deadline"}
-            next_method, next_kwargs = "execute_complete", {"event": event}
+            job_ids = self.recorded(context)["job_ids"]
+            event = {"job_ids": job_ids, "jobs": {}, "errors": {}, "limit": "deadline"}
+            # Without a job it waited for its turn, which it may try to take once more.
+            next_method, next_kwargs = ("execute_complete" if job_ids else "start"), {"event": event}
         return super().resume_execution(next_method, next_kwargs, context)
 
-    def _stopped(self, job_id: str, reason: str) -> str:
-        """Stop a job, and say whether that could be done."""
+    def _stopped(self, job_ids: Sequence[str], reason: str) -> str:
+        """Stop jobs, and say whether that could be done."""
         from airflow_jobflow.aws import no_answer
 
         try:
-            self.stop(job_id, reason)
+            self.stop(job_ids, reason)
         except no_answer() as error:
             return f"It could not be stopped ({error}): stop it in the console."
         return "It was stopped."
 
-    def stop(self, job_id: str, reason: str) -> None:
-        """Stop a job; one that has ended already stays as it is."""
-        self.log.info("Stopping %s %s: %s", self.service_module.NOUN, job_id, reason)
-        self.service_module.stop(self.client(), job_id, self.scope(), reason)
+    def stop(self, job_ids: Sequence[str], reason: str) -> None:
+        """Stop jobs; one that has ended already stays as it is."""
+        for job_id in job_ids:
+            self.log.info("Stopping %s %s: %s", self.service_module.NOUN, job_id, reason)
+            self.service_module.stop(self.client(), job_id, self.scope(), reason)
 
     def on_kill(self) -> None:
         """Stop the job when the worker is told to end while it waits here; one that is being submitted, right after."""
         self._killed = self.cancel_on_kill
-        if self._job_id and self.cancel_on_kill:
-            for snapshot in self.look([self._job_id]).values():
-                self.log.info("%s %s: last seen %s", self.service_module.NOUN, self._job_id, snapshot.progress())
-            self.stop(self._job_id, KILLED)
+        if self._to_stop and self.cancel_on_kill:
+            for job_id, snapshot in self.look(self._to_stop).items():
+                self.log.info("%s %s: last seen %s", self.service_module.NOUN, job_id, snapshot.progress())
+            self.stop(self._to_stop, KILLED)
+
+
+def _tried(times: int) -> str:
+    return f"It was tried {times} times until its time had passed, and nothing was started."

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow import checks
+from airflow_jobflow.exceptions import JobflowError, SubmissionError
+from airflow_jobflow.jobs.model import index_ranges
 from airflow_jobflow.links import (
     BatchJobDefinitionLink,
     BatchJobLink,
@@ -15,11 +17,13 @@ from airflow_jobflow.links import (
     batch_links,
 )
 from airflow_jobflow.operators.base import JobOperator
+from airflow_jobflow.operators.map import MapOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
 
-    from airflow_jobflow.jobs.model import Snapshot
+    from airflow_jobflow.jobs.array import Tolerance
+    from airflow_jobflow.jobs.model import Outcome, Snapshot
 
 CHECKS: dict[str, checks.Check] = {
     "job_name": checks.job_name,
@@ -47,6 +51,10 @@ CHECKS: dict[str, checks.Check] = {
 
 REQUIRED = ("job_name", "job_queue", "job_definition")
 """What a template must not render as None."""
+
+
+NOT_IN_CONTAINER_OVERRIDES = ("node_overrides", "ecs_properties_override", "eks_properties_override")
+"""Parameters for jobs that have no container of their own to override."""
 
 
 class BatchJobOperator(JobOperator):
@@ -148,27 +156,161 @@ class BatchJobOperator(JobOperator):
             raise checks.invalid("command", self.command, "container_overrides says the command too; keep one")
         if "array_size" in values and "size" in array:
             raise checks.invalid("array_size", self.array_size, "array_properties says the size too; keep one")
+        told_elsewhere = [name for name in NOT_IN_CONTAINER_OVERRIDES if name in values]
+        if self.redrive and told_elsewhere:
+            rule = "with redrive, the children learn who they are in container_overrides, which this leaves no room for"
+            raise checks.invalid(told_elsewhere[0], values[told_elsewhere[0]], rule)
         if "size" in array:
             array["size"] = CHECKS["array_size"]("array_properties['size']", array["size"])
         return batch.request(values)
 
-    def submit(self, context: Context) -> str:
-        """Submit the job under a name that nobody else uses, and return its id."""
+    def submit(self, context: Context) -> Sequence[str]:
+        """Submit the job, or what is to run again of an array, and return the ids."""
+        from airflow_jobflow.jobs.array import runs_again
+
+        request = self.request()
+        size = request.get("arrayProperties", {}).get("size", 0)
+        again = self._not_succeeded(context, size) if self.redrive and size else None
+        if again == []:
+            return list(self.recorded(context)["job_ids"])
+        nonce, _ = self.new_attempt(context)
+        if again is None:
+            self.record(context, size=size, parts=[])
+            return [self._submit_one(request, nonce)]
+        runs = list(runs_again(request, again))
+        self.record(context, size=size, parts=[index_ranges(indexes) for indexes, _ in runs])
+        self.log.info("Running again, of %d children, those that did not succeed: %s", size, index_ranges(again))
+        job_ids: list[str] = []
+        try:
+            for number, (_, part) in enumerate(runs):
+                job_ids.append(self._submit_one(part, f"{nonce}-{number}"))
+        except JobflowError:
+            self.stop(job_ids, "Airflow: another part of the array could not be submitted")
+            raise
+        return job_ids
+
+    def _submit_one(self, request: Mapping[str, Any], token: str) -> str:
+        """Submit a job under a name that nobody else uses, and return its id."""
         from airflow_jobflow.jobs import batch
         from airflow_jobflow.operators.submission import name_with_token, submit_once
 
-        request = self.request()
-        nonce, _ = self.new_attempt(context)
-        if self.durable:
-            request["jobName"] = name_with_token(request["jobName"], nonce)
         queue, name = request["jobQueue"], request["jobName"]
+        if self.durable:
+            name = name_with_token(name, token)
         self.log.info("Submitting %s to %s: %s", name, queue, request)
         return submit_once(
-            lambda: str(self.client(attempts=1).submit_job(**request)["jobId"]),
+            lambda: str(self.client(attempts=1).submit_job(**{**request, "jobName": name})["jobId"]),
             (lambda: batch.find(self.client(), queue, name)) if self.durable else None,
             f"Batch job {name}",
         )
 
+    def _not_succeeded(self, context: Context, size: int) -> list[int] | None:
+        """Return the indexes that an earlier try of this task has left to run again; None for all there are.
+
+        AWS is asked, for an earlier try may have ended before it knew.
+        """
+        from airflow_jobflow.aws import no_answer
+        from airflow_jobflow.jobs import batch
+
+        noted = self.earlier_try(context)
+        if not noted.get("job_ids") or noted.get("size") != size:
+            return None
+        try:
+            left = batch.not_succeeded(self.client(), list(zip(noted["job_ids"], self._parts(noted), strict=True)))
+        except no_answer() as error:
+            raise SubmissionError(
+                f"What is to run again of {self.job_name} could not be found out, so nothing was started: {error}"
+            ) from error
+        if left is None:
+            self.log.warning("What the earlier try left is unknown to AWS, or still runs: all children run again")
+        return left
+
+    def _parts(self, noted: Mapping[str, Any]) -> list[Sequence[int]]:
+        """Return the indexes, in the whole array, of what each of the noted jobs runs."""
+        from airflow_jobflow.jobs.array import indexes_of
+
+        return [indexes_of(part) for part in noted.get("parts", [])] or [range(noted.get("size", 0))]
+
+    def verdicts(
+        self, context: Context, ended: Sequence[Snapshot], tolerance: Tolerance
+    ) -> list[tuple[Outcome, JobflowError | None]]:
+        """Judge what has ended; several parts of an array as the one array they are of."""
+        noted = self.recorded(context)
+        if not noted.get("parts"):
+            return super().verdicts(context, ended, tolerance)
+        parts = list(zip(ended, self._parts(noted), strict=True))
+        return [self.judge.verdict_on_array(parts, noted["size"], tolerance)]
+
     def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
         """Return the console's pages for the job."""
         return batch_links(snapshot)
+
+
+class BatchMapOperator(MapOperator, BatchJobOperator):
+    """Run one Batch job for each item, from one task instance.
+
+    :param items: each may say ``command``, ``environment``, ``parameters``, ``container_overrides``,
+        ``attempt_timeout``, ``tags``, ``retry_strategy``, ``share_identifier``, ``scheduling_priority_override``.
+
+    The others are those of :class:`airflow_jobflow.operators.map.MapOperator` and of :class:`BatchJobOperator`, but
+    for arrays and for jobs of several containers. Jobs are named ``<job_name>-<token>-<index>``.
+    """
+
+    ITEM: ClassVar[Mapping[str, checks.Check]] = {
+        "environment": checks.mapping,
+        **{
+            name: CHECKS[name]
+            for name in (
+                "command",
+                "parameters",
+                "container_overrides",
+                "attempt_timeout",
+                "tags",
+                "retry_strategy",
+                "share_identifier",
+                "scheduling_priority_override",
+            )
+        },
+    }
+    NOT_ON_A_MAP: ClassVar[Sequence[str]] = (
+        "array_size",
+        "array_properties",
+        "node_overrides",
+        "ecs_properties_override",
+        "eks_properties_override",
+    )
+    template_fields: Sequence[str] = (*BatchJobOperator.template_fields, *MapOperator.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **BatchJobOperator.template_fields_renderers,
+        "items": "json",
+    }
+
+    def requests(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Build the SubmitJob request of each item, but for its name."""
+        from airflow_jobflow.jobs import batch, batch_map
+
+        common = checks.given(self, CHECKS, REQUIRED)
+        result = []
+        for index, item in enumerate(items):
+            overrides = item.get("container_overrides", {})
+            if "command" in item and "command" in overrides:
+                raise checks.invalid(f"items[{index}]", item, "container_overrides says the command too; keep one")
+            values = {**common, **item}
+            if "command" in overrides:
+                values.pop("command", None)
+            elif "command" in item:
+                inherited = values.get("container_overrides", {})
+                values["container_overrides"] = {key: inherited[key] for key in inherited if key != "command"}
+            environment = values.pop("environment", {})
+            result.append(batch_map.item(batch.request(values), index, environment))
+        return result
+
+    def family(self, nonce: str) -> dict[str, str]:
+        """Return what tells the jobs of the map with this nonce from all others."""
+        from airflow_jobflow.jobs import batch_map
+
+        return batch_map.family(self.job_queue, self.job_name, nonce)
+
+    def map_name(self) -> str:
+        """Return what a person calls the map."""
+        return self.job_name

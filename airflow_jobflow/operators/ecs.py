@@ -9,6 +9,7 @@ from airflow_jobflow import checks
 from airflow_jobflow.exceptions import InvalidParameter, SubmissionError
 from airflow_jobflow.links import FargateTaskLink, JobLogLink, ecs_links
 from airflow_jobflow.operators.base import JobOperator
+from airflow_jobflow.operators.map import MapOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
@@ -212,7 +213,7 @@ class FargateTaskOperator(JobOperator):
             }
         )
 
-    def submit(self, context: Context) -> str:
+    def submit(self, context: Context) -> Sequence[str]:
         """Run the task under a token that starts nothing twice, and return its ARN."""
         from airflow_jobflow.jobs import ecs
         from airflow_jobflow.operators.submission import submit_once
@@ -233,7 +234,7 @@ class FargateTaskOperator(JobOperator):
 
         what = f"{ecs.NOUN} of {self.task_definition}"
         self.log.info("Running %s on cluster %s, attempt %d", self.task_definition, self.cluster, attempt)
-        return submit_once(run, None, what, repeatable=self.durable)
+        return [submit_once(run, None, what, repeatable=self.durable)]
 
     def again(self, context: Context, event: Mapping[str, Any]) -> bool:
         """Make another attempt where AWS took Spot capacity back, which is no fault of the task's."""
@@ -249,3 +250,75 @@ class FargateTaskOperator(JobOperator):
     def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
         """Return the console's pages for the task."""
         return ecs_links(snapshot)
+
+
+class FargateMapOperator(MapOperator, FargateTaskOperator):
+    """Run one task for each item on Fargate or Fargate Spot, from one task instance.
+
+    :param items: each may say ``command``, ``environment``, ``overrides``, ``cpu``, ``memory``, ``ephemeral_storage``,
+        ``tags``, ``container_name``.
+
+    The others are those of :class:`airflow_jobflow.operators.map.MapOperator` and of :class:`FargateTaskOperator`.
+    """
+
+    ITEM: ClassVar[Mapping[str, checks.Check]] = {
+        name: CHECKS[name]
+        for name in (
+            "command",
+            "environment",
+            "overrides",
+            "cpu",
+            "memory",
+            "ephemeral_storage",
+            "tags",
+            "container_name",
+        )
+    }
+    template_fields: Sequence[str] = (*FargateTaskOperator.template_fields, *MapOperator.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **FargateTaskOperator.template_fields_renderers,
+        "items": "json",
+    }
+
+    def requests(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Build the RunTask request of each item, but for its token."""
+        from airflow_jobflow.jobs import ecs, ecs_map
+        from airflow_jobflow.operators.submission import submit_once
+
+        common = self.values()
+        main = common.get("container_name")
+        if main is None and not all("container_name" in item for item in items):
+            main = submit_once(
+                lambda: ecs.main_container(self.client(), common["task_definition"]),
+                None,
+                f"A map of {self.task_definition}",
+                repeatable=True,
+            )
+        result = []
+        for index, item in enumerate(items):
+            said = {name for each in item.get("overrides", {}).get("containerOverrides", []) for name in each}
+            for name in ("command", "environment"):
+                if name in item and name in said:
+                    raise checks.invalid(f"items[{index}]", item, f"overrides says the {name} too; keep one")
+            container = item.get("container_name", main)
+            values = {name: value for name, value in common.items() if name != "command" or name not in said}
+            values |= dict(item)
+            environment = {**common.get("environment", {}), **item.get("environment", {})}
+            values.pop("environment", None)
+            request = self.request(values, container, attempt=1)
+            result.append(ecs_map.item(request, container, index, environment))
+        return result
+
+    def family(self, nonce: str) -> dict[str, str]:
+        """Return what tells the tasks of the map with this nonce from all others."""
+        from airflow_jobflow.jobs import ecs_map
+
+        return ecs_map.family(self.cluster, nonce, self.on_spot_interruption)
+
+    def map_name(self) -> str:
+        """Return what a person calls the map."""
+        return self.task_definition.rpartition("/")[2]
+
+    def attempts(self) -> int:
+        """Return how many attempts an item gets whose Spot capacity is taken back."""
+        return 1 if self.on_spot_interruption == "fail" else SPOT_ATTEMPTS

@@ -8,12 +8,12 @@ it is made again.
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable
 
 from airflow_jobflow.aws import fault_of, no_answer
 from airflow_jobflow.exceptions import SubmissionError, SubmissionRefused
+from airflow_jobflow.jobs.starting import FULL, LOOKUPS
 from airflow_jobflow.watch.errors import Fault
 from airflow_jobflow.watch.pacing import pause
 
@@ -21,12 +21,6 @@ log = logging.getLogger(__name__)
 
 SUBMITS = 6
 """How often a submit that was throttled, or that no trace can be found of, is made in one try of the task."""
-
-LOOKUPS = (1.0, 2.0, 4.0, 8.0)
-"""Seconds before each look for a job whose submit got no answer: what was just submitted shows up late."""
-
-FULL = re.compile(r"capacity is unavailable|reached the limit|ConcurrentRunsExceeded", re.IGNORECASE)
-"""Refusals that pass by themselves: a retry of the task may find room."""
 
 FINAL = (Fault.REJECTED, Fault.DENIED, Fault.NOWHERE)
 """What a retry cannot mend."""

@@ -41,7 +41,7 @@ def _make(
 
     watcher: Watcher[Snapshot] = Watcher(
         describer,
-        calls_per_second=conf.getfloat("jobflow", "describe_calls_per_second"),
+        calls_per_second=conf.getfloat("jobflow", "describe_calls_per_second") / job_service(service).CALLS,
         missing_grace=conf.getfloat("jobflow", "missing_grace"),
         request_timeout=request_timeout,
         batch_size=job_service(service).BATCH_SIZE,

@@ -50,6 +50,11 @@ class Agenda(Generic[Answer]):
         half = len(batch) // 2
         self._halves.extend((batch[:half], batch[half:]))
 
+    def alone(self, entry: Entry[Answer], sent_at: float) -> None:
+        """Put a job in for a call of its own, where ``put_back`` would put it in."""
+        if not entry.queued and not entry.forgotten and sent_at >= entry.looked_at:
+            self._halves.append([entry])
+
     def wanted_in(self, now: float) -> float:
         """Seconds until there is something to look at; 0 or less for at once."""
         return 0.0 if self._halves else self._due_in(now)

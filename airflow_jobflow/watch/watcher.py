@@ -39,8 +39,9 @@ log = logging.getLogger(__name__)
 RENEWALS = 8
 """How often in a row credentials are fetched anew, over about two minutes, before they count as gone for good."""
 
-Describe = Callable[[Sequence[str]], Awaitable[Mapping[str, Answer]]]
-"""Looks at jobs by id. Answers by id, unknown ids left out. Raises DescribeError."""
+Describe = Callable[[Sequence[str]], Awaitable[Mapping[str, Answer | None]]]
+"""Looks at jobs by id. Answers by id, unknown ids left out; None for one of several that must be asked for alone.
+Raises DescribeError."""
 
 
 class Watcher(Generic[Answer]):
@@ -204,7 +205,7 @@ class Watcher(Generic[Answer]):
         finally:
             self._work.set()
 
-    def _answered(self, batch: list[Entry[Answer]], answers: Mapping[str, Answer], sent_at: float) -> None:
+    def _answered(self, batch: list[Entry[Answer]], answers: Mapping[str, Answer | None], sent_at: float) -> None:
         now = _now()
         if self._failures:
             log.info("Describe calls are answered again")
@@ -214,13 +215,17 @@ class Watcher(Generic[Answer]):
         for entry in batch:
             if entry.forgotten:
                 continue
+            answer = answers.get(entry.job_id)
+            if answer is None and entry.job_id in answers:
+                self._agenda.alone(entry, sent_at)
+                continue
             due = next_look(entry, sent_at, stretch)
             if sent_at < entry.known_of:
                 pass  # a call that was sent later has answered sooner
-            elif entry.job_id in answers:
+            elif answer is not None:
                 entry.missing_since = None
                 for wait in entry.waits:
-                    wait.tell(entry.job_id, answers[entry.job_id])
+                    wait.tell(entry.job_id, answer)
             else:
                 entry.missing_since = now if entry.missing_since is None else entry.missing_since
                 if now - entry.missing_since >= self._missing_grace:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -75,6 +75,7 @@ def test_a_job_runs_and_its_outcome_is_returned(kit: Any, task: Any, context: An
         "exit_code": 0,
         "console_url": f"https://console.aws.amazon.com/batch/home?region=us-east-1#jobs/detail/{described['jobId']}",
         "array": None,
+        "details": None,
     }
 
 
@@ -135,7 +136,7 @@ def test_the_job_is_noted_before_it_is_waited_for(task: Any, context: Any) -> No
     """What is needed to find it again: nonce, attempt, max_tries, and the id."""
     outcome = task().execute(context)
     noted = context["task_state_store"]["jobflow"]
-    assert noted["job_id"] == outcome["job_id"]
+    assert noted["job_ids"] == [outcome["job_id"]]
     assert outcome["name"] == f"hello-{noted['nonce']}"
     assert (noted["attempt"], noted["max_tries"]) == (1, 0)
 
@@ -182,7 +183,7 @@ def test_each_change_of_state_is_one_line(
     caplog.set_level(logging.INFO, "airflow_jobflow")
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
-    job_id = context["task_state_store"]["jobflow"]["job_id"]
+    job_id = context["task_state_store"]["jobflow"]["job_ids"][0]
     kit.eventually(lambda: kit.look(job_id)["arrayProperties"]["statusSummary"].get("FAILED") == 1)
     asyncio.run(_open_after_a_while(deferred.value.trigger, gate))
     log = capfd.readouterr().out + "\n".join(record.getMessage() for record in caplog.records)
@@ -282,7 +283,7 @@ def test_what_happens_to_a_running_job_is_diagnosed(kit: Any, task: Any, context
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
-    job_id = context["task_state_store"]["jobflow"]["job_id"]
+    job_id = context["task_state_store"]["jobflow"]["job_ids"][0]
     kit.wait(job_id, "RUNNING")
     kit.aws.interrupt(job_id, **INTERRUPTIONS[cause])
     with pytest.raises(exceptions.JobFailed) as error:
@@ -314,7 +315,7 @@ def test_a_job_that_somebody_else_ends_is_stopped_not_failed(kit: Any, task: Any
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
-    job_id = context["task_state_store"]["jobflow"]["job_id"]
+    job_id = context["task_state_store"]["jobflow"]["job_ids"][0]
     kit.wait(job_id, "RUNNING")
     kit.batch.terminate_job(jobId=job_id, reason="Not needed any more")
     with pytest.raises(exceptions.JobStopped, match=r"was stopped.*\n.*\n.*Not needed any more"):
@@ -329,7 +330,7 @@ def test_a_parent_ended_with_children_running_is_stopped_not_failed(
     operator = task(script, array_size=2, deferrable=True, tolerated_failure_percentage=100)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
-    job_id = context["task_state_store"]["jobflow"]["job_id"]
+    job_id = context["task_state_store"]["jobflow"]["job_ids"][0]
     kit.batch.terminate_job(jobId=job_id, reason="Not needed any more")
     with pytest.raises(exceptions.JobStopped, match="Not needed any more"):
         operator.execute_complete(context, run(deferred.value.trigger))
@@ -596,9 +597,9 @@ def test_a_task_killed_while_it_submits_stops_what_it_has_started(
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     submit = operator.submit
 
-    def killed_meanwhile(context: Any) -> str:
+    def killed_meanwhile(context: Any) -> Sequence[str]:
         operator.on_kill()
-        return str(submit(context))
+        return submit(context)
 
     monkeypatch.setattr(operator, "submit", killed_meanwhile)
     with pytest.raises(exceptions.JobStopped, match="killed while it started"):
@@ -615,7 +616,7 @@ def test_a_kill_that_is_throttled_stops_the_job_all_the_same(own_kit: Any, own_t
     own_kit.aws.set_faults(Faults(actions=("TerminateJob",), error_every=2))
     own_kit.batch.terminate_job(jobId=own_kit.submit(), reason="the first of two calls")
     asyncio.run(deferred.value.trigger.on_kill())
-    job_id = context["task_state_store"]["jobflow"]["job_id"]
+    job_id = context["task_state_store"]["jobflow"]["job_ids"][0]
     assert own_kit.wait(job_id)["status"] == "FAILED"
 
 
@@ -651,7 +652,7 @@ def test_a_trigger_stops_its_job_only_where_a_person_acted(
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"r": {key: state}} if state else {})
     asyncio.run(trigger.on_kill())
     gate.touch()
-    job_id = context["task_state_store"]["jobflow"]["job_id"]
+    job_id = context["task_state_store"]["jobflow"]["job_ids"][0]
     assert kit.wait(job_id)["status"] == ("FAILED" if stops else "SUCCEEDED")
 
 
@@ -669,7 +670,7 @@ def test_a_cancelled_trigger_stops_nothing(kit: Any, task: Any, context: Any, ga
         await asyncio.gather(waiting, trigger.cleanup(), return_exceptions=True)
 
     asyncio.run(cancel())
-    job_id = context["task_state_store"]["jobflow"]["job_id"]
+    job_id = context["task_state_store"]["jobflow"]["job_ids"][0]
     assert kit.look(job_id)["status"] == "RUNNING"
     gate.touch()
     assert operator.execute_complete(context, run(trigger))["state"] == "SUCCEEDED"

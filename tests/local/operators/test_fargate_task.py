@@ -170,7 +170,7 @@ def test_a_task_that_somebody_else_stops_is_stopped_not_failed(
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
-    arn = context["task_state_store"]["jobflow"]["job_id"]
+    arn = context["task_state_store"]["jobflow"]["job_ids"][0]
     ecs_kit.wait(arn, "RUNNING")
     ecs_kit.ecs.stop_task(cluster=ecs_kit.cluster, task=arn, reason="Not needed any more")
     with pytest.raises(exceptions.JobStopped, match="Not needed any more"):
@@ -239,7 +239,7 @@ def test_a_task_past_its_deadline_is_stopped(ecs_kit: Any, make: Any, context: A
     """As with Batch."""
     with pytest.raises(exceptions.JobTimedOut, match="It was stopped"):
         make(f"while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=1).execute(context)
-    arn = context["task_state_store"]["jobflow"]["job_id"]
+    arn = context["task_state_store"]["jobflow"]["job_ids"][0]
     assert ecs_kit.wait(arn)["stopCode"] == "UserInitiated"
 
 

@@ -1,12 +1,15 @@
-"""How many children may fail."""
+"""How many children may fail, and which run again."""
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_jobflow.jobs.array import Tolerance
+from airflow_jobflow.jobs.array import INDEXES, ROOM, Tolerance, indexes_of, runs_again
 from airflow_jobflow.jobs.model import index_ranges
 
 
@@ -40,3 +43,73 @@ def test_ranges_say_every_index_once(indexes: set[int]) -> None:
         first, _, last = part.partition("-")
         said += range(int(first), int(last or first) + 1)
     assert said == sorted(indexes)
+
+
+# Running again what did not succeed.
+
+SUBMIT: dict[str, Any] = {
+    "jobName": "hello",
+    "jobQueue": "q",
+    "jobDefinition": "d",
+    "arrayProperties": {"size": 10_000},
+    "containerOverrides": {"command": ["run"], "environment": [{"name": "A", "value": "1"}]},
+}
+"""The request of the original array."""
+
+
+def told(request: dict[str, Any]) -> str:
+    """What a container is told of who it was."""
+    environment = request["containerOverrides"]["environment"]
+    assert {"name": "A", "value": "1"} in environment
+    [ranges] = [each["value"] for each in environment if each["name"] == INDEXES]
+    return str(ranges)
+
+
+@given(indexes=st.sets(st.integers(0, 9_999), min_size=1))
+def test_indexes_survive_being_written_as_ranges(indexes: set[int]) -> None:
+    """A child told wrongly who it was would do another's work."""
+    assert indexes_of(index_ranges(indexes)) == sorted(indexes)
+
+
+@given(indexes=st.sets(st.integers(0, 9_999), min_size=1), room=st.integers(0, ROOM))
+def test_every_index_runs_again_once_in_overrides_that_fit(indexes: set[int], room: int) -> None:
+    """What is cut off would never run; what does not fit would be refused."""
+    command = ["x" * (ROOM - room)]
+    request = {**SUBMIT, "containerOverrides": {**SUBMIT["containerOverrides"], "command": command}}
+    runs = list(runs_again(request, indexes))
+    assert [index for part, _ in runs for index in part] == sorted(indexes)
+    for part, job in runs:
+        assert indexes_of(told(job)) == part
+        assert job.get("arrayProperties", {}).get("size", 1) == len(part)
+        fits = len(json.dumps(job["containerOverrides"])) <= ROOM
+        assert fits or len(index_ranges(part).split(",")) == 1  # nothing smaller can be made of it
+
+
+def test_ten_thousand_scattered_indexes_take_few_arrays() -> None:
+    """Each array more is a job more to wait for."""
+    runs = list(runs_again(SUBMIT, range(0, 10_000, 2)))
+    assert len(runs) == 4
+    assert next(iter(runs_again(SUBMIT, range(10_000))))[1]["arrayProperties"] == {"size": 10_000}
+
+
+def test_a_single_index_runs_as_a_plain_job() -> None:
+    """There is no array of one."""
+    [(part, job)] = runs_again(SUBMIT, [7])
+    assert part == [7]
+    assert "arrayProperties" not in job
+    assert told(job) == "7"
+
+
+def test_who_was_told_before_is_told_anew() -> None:
+    """A third try must not be told of the second's indexes as well."""
+    [(_, job)] = runs_again(SUBMIT, [3, 4, 7])
+    [(_, again)] = runs_again(job, [4, 7])
+    assert told(again) == "4,7"
+
+
+def test_only_the_order_among_children_is_depended_on_again() -> None:
+    """Other arrays are of another size, and other jobs have ended."""
+    others = [{"jobId": "a", "type": "N_TO_N"}, {"jobId": "b"}]
+    request = {**SUBMIT, "dependsOn": [*others, {"type": "SEQUENTIAL"}]}
+    assert [job.get("dependsOn") for _, job in runs_again(request, [1, 2])] == [[{"type": "SEQUENTIAL"}]]
+    assert [job.get("dependsOn") for _, job in runs_again(request, [1])] == [None]

@@ -1,0 +1,167 @@
+"""Runs of Glue jobs.
+
+What Glue does and this module relies on: no call describes several runs by id; GetJobRuns gives a job's runs, newest
+first, 200 a page, and GetJobRun one of them. StartJobRun has no client token, so a run is found again by an argument
+that nothing else carries. Which job a run is of, the scope says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from airflow_jobflow.jobs.answers import read_plainly
+from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_seconds
+
+if TYPE_CHECKING:
+    from mypy_boto3_glue import GlueClient
+
+CLIENT = "glue"
+NOUN = "Glue job run"
+BATCH_SIZE = 1000
+KEPT = "90 days"
+
+PAGE = 200
+"""The most runs in an answer of GetJobRuns."""
+
+CALLS = 5
+"""The most pages that are read of a job's runs: a thousand runs are as many as Glue lets a job have at a time. A run
+that lies deeper is asked for alone."""
+
+STATES = {
+    "WAITING": JobState.SUBMITTED,
+    "STARTING": JobState.SUBMITTED,
+    "RUNNING": JobState.RUNNING,
+    "STOPPING": JobState.RUNNING,
+    "STOPPED": JobState.FAILED,
+    "SUCCEEDED": JobState.SUCCEEDED,
+    "FAILED": JobState.FAILED,
+    "ERROR": JobState.FAILED,
+    "TIMEOUT": JobState.FAILED,
+    "EXPIRED": JobState.FAILED,
+}
+"""Every state Glue has; a test holds it against botocore's."""
+
+BY_REQUEST = ("STOPPING", "STOPPED")
+
+ERROR_LOGS = "/error"
+"""What Glue appends to a run's log group for what it writes to standard error, in a stream named as the run."""
+
+TOKEN = "--jobflow-token"  # noqa: S105 -- no secret
+"""The argument by which a run whose start got no answer is found again. Scripts need not know it."""
+
+
+def describe(client: GlueClient, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot | None]:
+    """Look at runs of a job, the scope: several by reading its newest runs, one by asking for it.
+
+    :raises botocore.exceptions.ClientError: EntityNotFoundException where there is no such job.
+    """
+    job = scope or ""
+    read_plainly(client, "GetJobRuns", "JobRuns")
+    if len(job_ids) == 1:
+        return _one(client, job_ids[0], job)
+    seen: dict[str, Snapshot | None] = dict.fromkeys(job_ids)
+    wanted = set(job_ids)
+    page: Mapping[str, Any] = {"NextToken": None}
+    for _ in range(CALLS):
+        page = client.get_job_runs(JobName=job, MaxResults=PAGE, **_after(page))
+        on_page = {run["Id"]: run for run in page["JobRuns"] if run["Id"] in wanted}
+        seen |= {run_id: snapshot(run, client) for run_id, run in on_page.items()}
+        wanted -= on_page.keys()
+        if not wanted or not page.get("NextToken"):
+            break
+    return seen
+
+
+def _after(page: Mapping[str, Any]) -> dict[str, Any]:
+    return {"NextToken": page["NextToken"]} if page.get("NextToken") else {}
+
+
+def _one(client: GlueClient, run_id: str, job: str) -> dict[str, Snapshot | None]:
+    read_plainly(client, "GetJobRun", "JobRun")
+    try:
+        return {run_id: snapshot(client.get_job_run(JobName=job, RunId=run_id)["JobRun"], client)}
+    except client.exceptions.EntityNotFoundException:
+        client.get_job_runs(JobName=job, MaxResults=1)  # says so if it is the job that is not there
+        return {}
+
+
+def snapshot(run: Mapping[str, Any], client: GlueClient) -> Snapshot:
+    """Read one run. A state no table knows is a run that is still going.
+
+    :param client: whom it was read from; a run tells neither its region nor its partition.
+    """
+    status = run["JobRunState"]
+    state = STATES.get(status, JobState.RUNNING)
+    attempt = run.get("Attempt", 0) + (state is not JobState.SUBMITTED)
+    group = run.get("LogGroupName")
+    figures = {"execution_seconds": run.get("ExecutionTime"), "dpu_seconds": run.get("DPUSeconds")}
+    return Snapshot(
+        job_id=run["Id"],
+        name=run["JobName"],
+        state=state,
+        status=status,
+        code=status if state is JobState.FAILED else None,
+        reason=run.get("ErrorMessage") or run.get("StateDetail"),
+        attempt=attempt,
+        max_attempts=max(attempt, 1),
+        stopped_by_request=status in BY_REQUEST,
+        created_at=iso_seconds(run.get("StartedOn")),
+        started_at=iso_seconds(run.get("StartedOn")),
+        stopped_at=iso_seconds(run.get("CompletedOn")),
+        log=LogStream(group + ERROR_LOGS, run["Id"]) if group else None,
+        region=client.meta.region_name,
+        partition=client.meta.partition,
+        details={name: figure for name, figure in figures.items() if figure is not None} or None,
+    )
+
+
+def settled(client: Callable[[], GlueClient], snapshot: Snapshot) -> Snapshot:  # noqa: ARG001
+    """Add nothing: a sweep tells all there is of a run."""
+    return snapshot
+
+
+def stop(client: GlueClient, job_id: str, scope: str | None, reason: str) -> None:  # noqa: ARG001
+    """Stop a run; one that has ended, or is stopping, stays as it is. Glue takes no reason."""
+    answer = client.batch_stop_job_run(JobName=scope or "", JobRunIds=[job_id])
+    if not answer.get("Errors"):
+        return
+    seen = _one(client, job_id, scope or "").get(job_id)
+    if seen is None or not (seen.state.ended or seen.stopped_by_request):
+        detail = answer["Errors"][0].get("ErrorDetail", {})
+        why = f"{detail.get('ErrorMessage')} (run {job_id})"
+        raise ClientError({"Error": {"Code": detail.get("ErrorCode", ""), "Message": why}}, "BatchStopJobRun")
+
+
+def find(client: GlueClient, job: str, token: str) -> str | None:
+    """Return the id of the run that was started with a token, or None. One GetJobRuns call."""
+    read_plainly(client, "GetJobRuns", "JobRuns")
+    runs = client.get_job_runs(JobName=job, MaxResults=PAGE)["JobRuns"]
+    return next((run["Id"] for run in runs if run.get("Arguments", {}).get(TOKEN) == token), None)
+
+
+REQUEST_FIELDS = {
+    "job_name": "JobName",
+    "script_args": "Arguments",
+    "worker_type": "WorkerType",
+    "number_of_workers": "NumberOfWorkers",
+    "max_capacity": "MaxCapacity",
+    "attempt_timeout": "Timeout",
+    "execution_class": "ExecutionClass",
+    "security_configuration": "SecurityConfiguration",
+}
+"""Our parameter for each member of a StartJobRun request; the others are said by ``run_job_kwargs``."""
+
+
+def request(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Build a StartJobRun request. What is None is not sent, so that the job decides.
+
+    :param values: checked values by our names, see REQUEST_FIELDS; ``attempt_timeout`` is in minutes;
+        ``run_job_kwargs`` are members as AWS names them.
+    """
+    own = {REQUEST_FIELDS[name]: value for name, value in values.items() if name in REQUEST_FIELDS}
+    if "Arguments" in own:
+        own["Arguments"] = {name: str(value) for name, value in own["Arguments"].items()}
+    return {**values.get("run_job_kwargs", {}), **own}

@@ -1,0 +1,250 @@
+"""Operators for Glue: crawls, and runs of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_jobflow import checks
+from airflow_jobflow.exceptions import NoRoom, SubmissionError
+from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink, crawl_links, run_links
+from airflow_jobflow.operators.base import JobOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperatorLink, Context
+
+    from airflow_jobflow.jobs.model import Snapshot
+
+CRAWL_CHECKS: dict[str, checks.Check] = {
+    "crawler_name": checks.text,
+    "if_running": lambda name, value: checks.one_of(name, value, ("attach", "wait_then_start", "fail")),
+}
+"""What a crawl is told, by our parameter, and what each must be."""
+
+
+class GlueCrawlOperator(JobOperator):
+    """Run a Glue crawler once, and wait for that crawl's own result.
+
+    :param crawler_name: name of the crawler; templated.
+    :param if_running: what to do when the crawler is at work already, for it makes one crawl at a time: ``attach``,
+        wait for the crawl that runs, which is then never stopped by this task (one that is stopping is not joined,
+        but waited out); ``wait_then_start``, wait until the crawler is free, and start a crawl then; ``fail``.
+        Templated. Default ``attach``.
+
+    The others are those of :class:`airflow_jobflow.operators.base.JobOperator` and
+    :class:`airflow_jobflow.waiting.JobWaiter`.
+
+    Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`, with ``details`` as far as Glue tells them:
+    ``crawl_id, tables_created, tables_updated, tables_deleted, dpu_hours``. Glue's ``StartCrawler`` names no crawl, so
+    ``job_id`` says which is meant as *the first one since the one before it*; a sensor takes the whole outcome.
+    """
+
+    service: ClassVar[str] = "glue_crawl"
+    when_stuck: ClassVar[str] = "Glue took the start, and no crawl began: look at the crawler in the console."
+    template_fields: Sequence[str] = (*JobOperator.template_fields, *CRAWL_CHECKS)
+    operator_extra_links = (GlueCrawlerLink(), JobLogLink())
+    ui_color = "#f7d5b5"
+
+    def __init__(self, *, crawler_name: str, if_running: str = "attach", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.crawler_name = crawler_name
+        self.if_running = if_running
+
+    def check(self) -> None:
+        """Check the parameters; see the base."""
+        super().check()
+        checks.given(self, CRAWL_CHECKS, CRAWL_CHECKS)
+
+    def submit(self, context: Context) -> Sequence[str]:
+        """Start a crawl, or join the one that runs, and return which one it is: the first since the newest by now."""
+        from airflow_jobflow.aws import fault_of, no_answer
+        from airflow_jobflow.jobs import glue_crawl
+        from airflow_jobflow.operators.submission import submit_once
+        from airflow_jobflow.watch.errors import Fault
+
+        self.new_attempt(context)
+        client = self.client(attempts=1)
+        since: glue_crawl.Since | None = None
+        maybe_started = False
+
+        def start() -> str:
+            nonlocal since, maybe_started
+            if since is None:
+                state, last = glue_crawl.crawler_now(self.client(), self.crawler_name)
+                if state == glue_crawl.RUNNING and self.if_running == "attach":
+                    joined = glue_crawl.that_runs(self.client(), self.crawler_name, last)
+                    if joined:
+                        self.record(context, joined=True)
+                        return str(joined)
+                if state != glue_crawl.READY:
+                    raise self._busy()
+                since = glue_crawl.to_start(self.client(), self.crawler_name, last)
+            try:
+                client.start_crawler(Name=self.crawler_name)
+            except client.exceptions.CrawlerRunningException as error:
+                if not maybe_started:  # else it is what an earlier start, whose answer was lost, has begun
+                    raise self._busy() from error
+            except no_answer() as error:
+                maybe_started |= fault_of(error) is Fault.PASSING
+                raise
+            return str(since)
+
+        def find() -> str | None:
+            crawl = str(since)
+            seen = glue_crawl.describe(self.client(), [crawl], None) if maybe_started else {}
+            return crawl if any(snapshot.left_queue for snapshot in seen.values()) else None
+
+        self.log.info("Starting crawler %s", self.crawler_name)
+        return [submit_once(start, find, f"{glue_crawl.NOUN} of {self.crawler_name}")]
+
+    def _busy(self) -> SubmissionError:
+        """Return what is raised where the crawler is at work, and that crawl cannot be joined."""
+        if self.if_running == "fail":
+            return SubmissionError(
+                f"Crawler {self.crawler_name} is at work already, so no crawl was started, as if_running='fail' says"
+            )
+        return NoRoom(f"Crawler {self.crawler_name} is at work, and makes one crawl at a time.")
+
+    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+        """Return the console's pages for the crawl."""
+        return crawl_links(snapshot)
+
+
+def _minutes(name: str, value: Any) -> int:
+    """Check a time-out: Glue counts in whole minutes."""
+    minutes, rest = divmod(checks.seconds(name, value), 60)
+    if rest:
+        raise checks.invalid(name, value, "must be whole minutes, such as 120 (seconds) or timedelta(minutes=2)")
+    return int(minutes)
+
+
+RUN_CHECKS: dict[str, checks.Check] = {
+    "job_name": checks.text,
+    "script_args": checks.mapping,
+    "run_job_kwargs": checks.mapping,
+    "worker_type": checks.text,
+    "number_of_workers": lambda name, value: checks.whole(name, value, least=1),
+    "max_capacity": lambda name, value: checks.number(name, value, least=0, above=True),
+    "attempt_timeout": _minutes,
+    "execution_class": lambda name, value: checks.one_of(name, value, ("STANDARD", "FLEX")),
+    "security_configuration": checks.text,
+}
+"""What StartJobRun is told, by our parameter, and what each must be."""
+
+
+class GlueJobRunOperator(JobOperator):
+    """Run a Glue job.
+
+    Parameters mean what they mean in `StartJobRun <https://docs.aws.amazon.com/glue/latest/dg/
+    aws-glue-api-jobs-runs.html>`_; all are templated; what is not given is not sent, so that the job decides. Where
+    the job, or the account, has as many runs as it may have, the task waits its turn until its deadline
+    (``job_timeout``, or ``queued_timeout``).
+
+    A job with ``MaxRetries`` of its own makes each retry a run of its own, which this does not follow: leave it at 0,
+    and let the task retry.
+
+    :param job_name: name of the job.
+    :param script_args: arguments of the script, such as ``{"--day": "2026-11-22"}``.
+    :param worker_type, number_of_workers: what it runs on, such as ``G.1X`` and 10.
+    :param max_capacity: the same in DPUs, for Python shell jobs.
+    :param attempt_timeout: seconds, or a timedelta, in whole minutes, after which Glue ends the run.
+    :param execution_class: ``STANDARD`` or ``FLEX``.
+    :param security_configuration: name of the security configuration.
+    :param run_job_kwargs: further members of StartJobRun, as AWS names them.
+
+    The others are those of :class:`airflow_jobflow.operators.base.JobOperator` and
+    :class:`airflow_jobflow.waiting.JobWaiter`; ``durable`` gives the run an argument ``--jobflow-token``, which the
+    script need not know.
+
+    Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`, with ``details`` as far as Glue tells them:
+    ``execution_seconds, dpu_seconds``.
+    """
+
+    service: ClassVar[str] = "glue_run"
+    when_stuck: ClassVar[str] = "Look at what else runs: is a limit of the job or the account reached?"
+    template_fields: Sequence[str] = (*JobOperator.template_fields, *RUN_CHECKS)
+    template_fields_renderers: ClassVar[dict[str, str]] = checks.renderers(RUN_CHECKS)
+    operator_extra_links = (GlueJobRunLink(), JobLogLink())
+    ui_color = "#f7d5b5"
+
+    def __init__(
+        self,
+        *,
+        job_name: str,
+        script_args: dict[str, Any] | str | None = None,
+        run_job_kwargs: dict[str, Any] | str | None = None,
+        worker_type: str | None = None,
+        number_of_workers: int | str | None = None,
+        max_capacity: float | str | None = None,
+        attempt_timeout: float | str | timedelta | None = None,
+        execution_class: str | None = None,
+        security_configuration: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job_name = job_name
+        self.script_args = script_args
+        self.run_job_kwargs = run_job_kwargs
+        self.worker_type = worker_type
+        self.number_of_workers = number_of_workers
+        self.max_capacity = max_capacity
+        self.attempt_timeout = attempt_timeout
+        self.execution_class = execution_class
+        self.security_configuration = security_configuration
+
+    def scope(self) -> str | None:
+        """Return the job's name, which a describe call is confined to."""
+        return self.job_name
+
+    def check(self) -> None:
+        """Check the parameters; see the base."""
+        super().check()
+        self.request()
+
+    def request(self) -> dict[str, Any]:
+        """Check the parameters, and build the StartJobRun request of them.
+
+        :raises InvalidParameter: one of them is wrong, or two contradict each other.
+        """
+        from airflow_jobflow.jobs import glue_run
+
+        values = checks.given(self, RUN_CHECKS, ("job_name",))
+        for name, member in glue_run.REQUEST_FIELDS.items():
+            if name in values and member in values.get("run_job_kwargs", {}):
+                raise checks.invalid(name, getattr(self, name), f"run_job_kwargs says {member} too; keep one")
+        return glue_run.request(values)
+
+    def submit(self, context: Context) -> Sequence[str]:
+        """Start a run with an argument that nothing else carries, and return its id."""
+        from airflow_jobflow.jobs import glue_run
+        from airflow_jobflow.operators.submission import submit_once
+
+        waited = self.recorded(context).get("waits_since") is not None
+        request, (nonce, _) = self.request(), self.new_attempt(context)
+        if self.durable:
+            request["Arguments"] = {**request.get("Arguments", {}), glue_run.TOKEN: nonce}
+
+        def find() -> str | None:
+            return glue_run.find(self.client(), self.job_name, nonce)
+
+        def start() -> str:
+            client = self.client(attempts=1)
+            no_room = (
+                client.exceptions.ConcurrentRunsExceededException,
+                client.exceptions.ResourceNumberLimitExceededException,
+            )
+            # Who has the room may be what an earlier start, whose answer was lost, has begun.
+            if waited and self.durable and (found := find()):
+                return found
+            try:
+                return str(client.start_job_run(**request)["JobRunId"])
+            except no_room as error:
+                raise NoRoom(f"Glue has no room for another run of {self.job_name} ({error}).") from error
+
+        self.log.info("Starting a run of %s: %s", self.job_name, request)
+        return [submit_once(start, find if self.durable else None, f"{glue_run.NOUN} of {self.job_name}")]
+
+    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+        """Return the console's pages for the run."""
+        return run_links(snapshot)

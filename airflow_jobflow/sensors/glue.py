@@ -1,0 +1,109 @@
+"""Sensors for Glue: crawls, and runs of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_jobflow import checks
+from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink, crawl_links, run_links
+from airflow_jobflow.sensors.base import JobSensor
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperatorLink
+
+    from airflow_jobflow.jobs.model import Snapshot
+
+
+class GlueCrawlSensor(JobSensor):
+    """Wait until a Glue crawler, or each of several, has ended a crawl that somebody else started.
+
+    :param crawler_name: name of the crawler, the outcome that an operator returned for a crawl, or its ``job_id``,
+        which is then the one waited for, or a list of these; templated.
+    :param since: the first crawl that began at or after this moment counts, whatever came of older ones: a datetime,
+        or as text in ISO 8601, in UTC unless it says otherwise, counted in whole seconds, as Glue's own times are;
+        templated. Default: the start of the DAG run.
+
+    The others are those of :class:`airflow_jobflow.sensors.base.JobSensor` and
+    :class:`airflow_jobflow.waiting.JobWaiter`.
+
+    Returns the outcome, as :class:`airflow_jobflow.operators.glue.GlueCrawlOperator` does; for a list, a list of them.
+    """
+
+    service: ClassVar[str] = "glue_crawl"
+    names_jobs: ClassVar[str] = "crawler_name"
+    template_fields: Sequence[str] = (*JobSensor.template_fields, "crawler_name", "since")
+    operator_extra_links = (GlueCrawlerLink(), JobLogLink())
+    ui_color = "#fbe9d9"
+
+    def __init__(
+        self,
+        *,
+        crawler_name: str | Sequence[str],
+        since: datetime | str = "{{ dag_run.start_date }}",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.crawler_name = crawler_name
+        self.since = since
+
+    def job_ids(self) -> list[str]:
+        """Return which crawls to wait for.
+
+        :raises InvalidParameter: the crawlers, or the moment, are not what they must be.
+        """
+        from airflow_jobflow.jobs.glue_crawl import Since
+
+        moment = checks.moment("since", self.since)
+        several = isinstance(self.crawler_name, list | tuple)
+        named = zip(
+            self.crawler_name if several else [self.crawler_name],
+            checks.ids("crawler_name", self.crawler_name),
+            strict=True,
+        )
+        crawls: list[str] = []
+        for given, name in named:
+            try:
+                crawls.append(str(Since.read(name)))
+            except ValueError as error:
+                if isinstance(given, Mapping):
+                    raise checks.invalid("crawler_name", given, f"is no outcome of a crawl: {error}") from error
+                crawls.append(str(Since(name, moment)))
+        return crawls
+
+    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+        """Return the console's pages for a crawl."""
+        return crawl_links(snapshot)
+
+
+class GlueJobRunSensor(JobSensor):
+    """Wait until a run of a Glue job, or each of several runs of it, has ended.
+
+    :param job_name: name of the job; templated.
+    :param run_id: id of the run, the outcome that an operator returned for it, or a list of these; templated.
+
+    The others are those of :class:`airflow_jobflow.sensors.base.JobSensor` and
+    :class:`airflow_jobflow.waiting.JobWaiter`.
+
+    Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`; for a list, a list of them.
+    """
+
+    service: ClassVar[str] = "glue_run"
+    names_jobs: ClassVar[str] = "run_id"
+    template_fields: Sequence[str] = (*JobSensor.template_fields, "job_name", "run_id")
+    operator_extra_links = (GlueJobRunLink(), JobLogLink())
+    ui_color = "#fbe9d9"
+
+    def __init__(self, *, job_name: str, run_id: str | Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.job_name = job_name
+        self.run_id = run_id
+
+    def scope(self) -> str | None:
+        """Return the job's name, which a describe call is confined to."""
+        return checks.text("job_name", self.job_name)
+
+    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+        """Return the console's pages for a run."""
+        return run_links(snapshot)

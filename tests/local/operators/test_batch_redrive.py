@@ -1,0 +1,230 @@
+"""BatchJobOperator(redrive=True) against the local AWS: a retry runs what has not succeeded, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_jobflow import exceptions
+from airflow_jobflow.local import Faults
+from airflow_jobflow.operators.batch import BatchJobOperator
+
+README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+
+RECIPES = {
+    language: re.search(rf"```{language}\n(# Which child.*?)```", README, re.DOTALL).group(1)  # type: ignore[union-attr]
+    for language in ("sh", "python")
+}
+"""How a command finds out which child of the original array it is, as the README says."""
+
+
+class Array:
+    """An array whose children note that they ran, and fail where a file says so."""
+
+    def __init__(self, kit: Any, directory: Path, context: dict[str, Any]) -> None:
+        self._kit = kit
+        self._directory = directory
+        self.context = context
+        script = f"{RECIPES['sh']}\necho x >> {directory}/ran-$index\n! [ -e {directory}/fails-$index ]"
+        self.definition = kit.define(["sh", "-c", script])
+
+    def fail(self, *indexes: int) -> None:
+        """From now on, let these children fail and no others."""
+        for mark in self._directory.glob("fails-*"):
+            mark.unlink()
+        for index in indexes:
+            (self._directory / f"fails-{index}").touch()
+
+    def times(self) -> dict[int, int]:
+        """How often each child has run."""
+        ran = self._directory.glob("ran-*")
+        return {int(each.name.removeprefix("ran-")): len(each.read_text().split()) for each in ran}
+
+    def run(self, size: int = 5, **parameters: Any) -> Any:
+        """Run the operator as one try of a task that may be retried."""
+        defaults = {"job_name": "hello", "job_queue": self._kit.queue, "aws_conn_id": None, "redrive": True}
+        parameters = {**defaults, "job_definition": self.definition, **parameters}
+        operator = BatchJobOperator(task_id="t", array_size=size, deferrable=False, **parameters)
+        try:
+            return operator.execute(self.context)
+        finally:
+            self.context["ti"].try_number += 1
+
+
+@pytest.fixture
+def array(kit: Any, here: Callable[[Any], None], tmp_path: Path, context: Any) -> Array:
+    """An array for the test's queue."""
+    here(kit.aws)
+    return Array(kit, tmp_path, context)
+
+
+def test_a_retry_runs_the_failed_children_only(array: Array) -> None:
+    """The others have done their work; the result counts all of them, by their own numbers."""
+    array.fail(1, 3)
+    with pytest.raises(exceptions.JobFailed, match=r"Failed children: 2 of 5: 1,3"):
+        array.run()
+    array.fail(3)
+    with pytest.raises(exceptions.JobFailed, match=r"Failed children: 1 of 5: 3") as failed:
+        array.run()
+    assert "[3]" in str(failed.value)
+    array.fail()
+    outcome = array.run()
+    assert outcome["state"] == "SUCCEEDED"
+    assert outcome["array"] == {"size": 5, "succeeded": 5, "failed": 0, "failed_indexes": []}
+    assert array.times() == {0: 1, 1: 2, 2: 1, 3: 3, 4: 1}
+
+
+def test_the_tolerance_is_of_the_whole_array(array: Array) -> None:
+    """One of two that ran again is one of five."""
+    array.fail(1, 3)
+    with pytest.raises(exceptions.JobFailed):
+        array.run(tolerated_failure_percentage=20)
+    array.fail(3)
+    outcome = array.run(tolerated_failure_percentage=20)
+    assert outcome["state"] == "SUCCEEDED"
+    assert outcome["array"] == {"size": 5, "succeeded": 4, "failed": 1, "failed_indexes": [3]}
+
+
+def test_a_persons_clear_starts_over(array: Array) -> None:
+    """Somebody wants all of it again: Airflow grants more tries then."""
+    array.fail(1)
+    with pytest.raises(exceptions.JobFailed):
+        array.run()
+    array.fail()
+    array.context["ti"].max_tries += 1
+    assert array.run()["array"]["succeeded"] == 5
+    assert array.times() == {0: 2, 1: 2, 2: 2, 3: 2, 4: 2}
+
+
+def test_an_array_of_another_size_starts_over(array: Array) -> None:
+    """Its numbers mean something else."""
+    array.fail(1)
+    with pytest.raises(exceptions.JobFailed):
+        array.run()
+    array.fail()
+    assert array.run(size=3)["array"]["succeeded"] == 3
+    assert array.times() == {0: 2, 1: 2, 2: 2, 3: 1, 4: 1}
+
+
+def test_without_redrive_a_retry_runs_everything(array: Array) -> None:
+    """As Airflow's users expect of a retry."""
+    array.fail(1)
+    with pytest.raises(exceptions.JobFailed):
+        array.run(redrive=False)
+    array.fail()
+    assert array.run(redrive=False)["array"]["succeeded"] == 5
+    assert set(array.times().values()) == {2}
+
+
+def test_what_a_worker_did_not_live_to_see_is_asked_of_aws(array: Array, kit: Any) -> None:
+    """The earlier try ended before its array did; that has succeeded since, and nothing runs again."""
+    submitted = array.run(wait_for_completion=False)
+    kit.wait(submitted["job_id"])
+    outcome = array.run()
+    assert outcome["job_id"] == submitted["job_id"]
+    assert set(array.times().values()) == {1}
+
+
+def test_children_that_were_stopped_run_again(array: Array, kit: Any, gate: Path) -> None:
+    """A deadline stops an array in the middle: what had succeeded by then has."""
+    script = f"{RECIPES['sh']}\n[ $index = 0 ] || while [ ! -e {gate} ]; do sleep 0.02; done"
+    array.definition = kit.define(["sh", "-c", script])
+    with pytest.raises(exceptions.JobTimedOut):
+        array.run(size=3, job_timeout=2)
+    gate.touch()
+    assert array.run(size=3)["array"] == {"size": 3, "succeeded": 3, "failed": 0, "failed_indexes": []}
+    again = [job["arrayProperties"]["size"] for job in parents(kit) if job["status"] == "SUCCEEDED"]
+    assert again == [2]
+
+
+def parents(kit: Any) -> list[Any]:
+    """All arrays of the test's queue."""
+    answer = kit.batch.list_jobs(jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}])
+    return [kit.look(job["jobId"]) for job in answer["jobSummaryList"]]
+
+
+def test_what_does_not_fit_into_one_arrays_overrides_is_split(array: Array) -> None:
+    """Every other child of a large array: the ranges take more characters than the overrides of one may have."""
+    array.fail(*range(0, 40, 2))
+    filler = {"environment": [{"name": "FILLER", "value": "x" * 7_050}]}
+    with pytest.raises(exceptions.JobFailed):
+        array.run(size=40, container_overrides=filler)
+    array.fail(38)
+    with pytest.raises(exceptions.JobFailed, match="Failed children: 1 of 40: 38"):
+        array.run(size=40, container_overrides=filler)
+    noted = array.context["task_state_store"]["jobflow"]
+    assert len(noted["job_ids"]) == len(noted["parts"]) > 1
+    assert array.times() == {index: 1 + (index % 2 == 0) for index in range(40)}
+
+
+def test_if_one_part_is_refused_none_is_left_running(
+    own_kit: Any, here: Callable[[Any], None], tmp_path: Path, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a retry that failed to start must not work on."""
+    here(own_kit.aws)
+    array = Array(own_kit, tmp_path, context)
+    array.fail(*range(0, 40, 2))
+    filler = {"environment": [{"name": "FILLER", "value": "x" * 7_050}]}
+    with pytest.raises(exceptions.JobFailed):
+        array.run(size=40, container_overrides=filler)
+    submit_one = BatchJobOperator._submit_one
+    started: list[str] = []
+
+    def then_denied(operator: BatchJobOperator, request: Any, token: str) -> str:
+        started.append(submit_one(operator, request, token))
+        own_kit.aws.set_faults(Faults(denied=("SubmitJob",)))
+        return started[0]
+
+    monkeypatch.setattr(BatchJobOperator, "_submit_one", then_denied)
+    array.definition = own_kit.define(["sleep", "60"])
+    with pytest.raises(exceptions.SubmissionRefused):
+        array.run(size=40, container_overrides=filler)
+    assert own_kit.wait(started[0])["status"] == "FAILED"
+
+
+def test_what_is_to_run_again_must_be_known(
+    own_kit: Any, here: Callable[[Any], None], tmp_path: Path, context: Any
+) -> None:
+    """Everything would run again otherwise, unasked."""
+    here(own_kit.aws)
+    array = Array(own_kit, tmp_path, context)
+    array.fail(1)
+    with pytest.raises(exceptions.JobFailed):
+        array.run()
+    submitted = len(own_kit.aws.started("batch"))
+    own_kit.aws.set_faults(Faults(denied=("DescribeJobs",)))
+    with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
+        array.run()
+    assert len(own_kit.aws.started("batch")) == submitted
+
+
+def test_redrive_needs_overrides_that_reach_the_container(array: Array) -> None:
+    """A child that is not told who it was would do another's work."""
+    with pytest.raises(exceptions.InvalidParameter, match="ecs_properties_override"):
+        array.run(ecs_properties_override={"taskProperties": []})
+
+
+@pytest.mark.parametrize("language", RECIPES)
+@pytest.mark.parametrize(
+    ("environment", "index"),
+    [
+        ({"AWS_BATCH_JOB_ARRAY_INDEX": "7"}, 7),
+        ({"AWS_BATCH_JOB_ARRAY_INDEX": "0", "JOBFLOW_ARRAY_INDEXES": "4"}, 4),
+        ({"JOBFLOW_ARRAY_INDEXES": "9999"}, 9999),
+        ({"AWS_BATCH_JOB_ARRAY_INDEX": "5", "JOBFLOW_ARRAY_INDEXES": "0-3,7,20-29"}, 20),
+        ({"AWS_BATCH_JOB_ARRAY_INDEX": "13", "JOBFLOW_ARRAY_INDEXES": "0-3,7,20-29"}, 28),
+    ],
+)
+def test_the_recipes_tell_which_child_it_is(kit: Any, language: str, environment: dict[str, str], index: int) -> None:
+    """In the first run, and in every other."""
+    if language == "sh":
+        command = ["sh", "-euc", f"{RECIPES[language]}\necho $index"]
+    else:
+        command = ["python3", "-c", f"{RECIPES[language]}\nprint(index)"]
+    variables = [{"name": name, "value": value} for name, value in environment.items()]
+    definition = kit.define(command, containerProperties={"environment": variables})
+    assert kit.output(kit.submit(jobDefinition=definition)) == [str(index)]
