@@ -1,4 +1,5 @@
-"""AWS on this machine: moto's server, with Batch jobs and Fargate tasks that really run, as local processes.
+"""AWS on this machine: moto's server, with Batch jobs, Fargate tasks and Glue job runs that really run, as local
+processes, and crawlers that read its S3.
 
 ``with LocalAws() as aws:`` serves tests; ``python -m airflow_jobflow.local`` is a server of its own. It needs
 the extra ``local``. Names are loaded when they are first used, so that importing a pure module of this
@@ -11,9 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_jobflow.local.batch_attempts import Settings
     from airflow_jobflow.local.faults import Faults
     from airflow_jobflow.local.server import LocalAws, LocalAwsClient
+    from airflow_jobflow.local.settings import Settings
 
 __all__ = ["Faults", "LocalAws", "LocalAwsClient", "Settings"]
 
@@ -21,7 +22,7 @@ _MODULES = {
     "Faults": "faults",
     "LocalAws": "server",
     "LocalAwsClient": "server",
-    "Settings": "batch_attempts",
+    "Settings": "settings",
 }
 
 

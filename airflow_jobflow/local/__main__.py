@@ -6,14 +6,25 @@ import argparse
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from airflow_jobflow.local.batch_attempts import Settings
 from airflow_jobflow.local.samples import provision
 from airflow_jobflow.local.server import LOOPBACK, LocalAws
+from airflow_jobflow.local.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+SETTINGS: Final[Mapping[str, str]] = {
+    "time_scale": "multiply time-outs by this: 0.02 turns 60 s into 1.2 s",
+    "stuck_after": "seconds until a stuck Batch job shows MISCONFIGURATION",
+    "stop_grace": "seconds between SIGTERM and SIGKILL for what is stopped",
+    "stopped_visible": "seconds for which a stopped ECS task can be described",
+    "crawl_seconds": "the least seconds that a Glue crawl takes",
+    "crawl_stopping_seconds": "seconds for which a Glue crawler is STOPPING",
+    "start_takes_effect_after": "seconds until a Glue crawl shows that it was started",
+}
+"""What there is an option for, by the member of `Settings`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server = LocalAws(
             given.port,
             given.slots,
-            settings=Settings(given.time_scale, given.stuck_after, given.stop_grace),
+            settings=Settings(**{name: getattr(given, name) for name in SETTINGS}),
             host=given.host,
             allow_remote_code_execution=given.allow_remote_code_execution,
         )
@@ -45,36 +56,32 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Settings()
     parser = argparse.ArgumentParser(
         "python -m airflow_jobflow.local",
-        description="AWS on this machine: moto, and Batch jobs that run as local processes of yours.",
+        description="AWS on this machine: moto, with Batch jobs, Fargate tasks and Glue job runs as local processes, "
+        "and Glue crawlers that read its S3.",
     )
     add = parser.add_argument
     add("--port", type=int, default=5000, help="port to listen on; 0 takes a free one (default: %(default)s)")
-    add("--slots", type=int, default=4, help="jobs that run at the same time (default: %(default)s)")
-    add("--samples", action="store_true", help="create the queues and job definitions of the sample DAGs")
+    add(
+        "--slots",
+        type=int,
+        default=4,
+        help="processes that run at the same time, each a job, a container or a run (default: %(default)s)",
+    )
+    add(
+        "--samples",
+        action="store_true",
+        help="create what the sample DAGs need: queues, definitions, a cluster, a crawler, data",
+    )
     add("--host", default=LOOPBACK, help="address to listen on (default: %(default)s)")
     add(
         "--allow-remote-code-execution",
         action="store_true",
         help="listen beyond loopback: whoever reaches it can run commands as this user",
     )
-    add(
-        "--time-scale",
-        type=float,
-        default=defaults.time_scale,
-        help="multiply attempt time-outs by this: 0.02 turns 60 s into 1.2 s (default: %(default)s)",
-    )
-    add(
-        "--stuck-after",
-        type=float,
-        default=defaults.stuck_after,
-        help="seconds until a stuck job shows MISCONFIGURATION (default: %(default)s)",
-    )
-    add(
-        "--stop-grace",
-        type=float,
-        default=defaults.stop_grace,
-        help="seconds between SIGTERM and SIGKILL for a terminated job (default: %(default)s)",
-    )
+    for name, meaning in SETTINGS.items():
+        default = getattr(defaults, name)
+        option = f"--{name.replace('_', '-')}"
+        add(option, type=float, default=default, help=f"{meaning} (default: %(default)s)")
     return parser
 
 

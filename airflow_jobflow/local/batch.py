@@ -12,7 +12,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from airflow_jobflow.local import batch_model as model
-from airflow_jobflow.local.batch_attempts import Attempts, Settings
+from airflow_jobflow.local.batch_attempts import Attempts
 from airflow_jobflow.local.batch_jobs import now
 from airflow_jobflow.local.errors import ClientException, refused
 from airflow_jobflow.local.job import Ending, Job, Submission
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_jobflow.local.batch_model import Json
     from airflow_jobflow.local.moto_backends import Resources
     from airflow_jobflow.local.processes import Processes
+    from airflow_jobflow.local.settings import Settings
 
 
 class Batch:

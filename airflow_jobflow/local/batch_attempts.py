@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from airflow_jobflow.local import batch_model as model
@@ -21,28 +20,10 @@ if TYPE_CHECKING:
 
     from airflow_jobflow.local.batch_model import Json
     from airflow_jobflow.local.moto_backends import Resources
+    from airflow_jobflow.local.settings import Settings
 
 MISSING_IMAGES: Final = "missing/"
 """Images whose repository begins so cannot be pulled."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the local AWS differs from AWS where waiting is concerned.
-
-    :param time_scale: attempt time-outs, `stuck_after` and `stopped_visible` take this many times as long as they
-        say: with 0.02 an attempt of 60 s (the least Batch accepts) is ended after 1.2 s.
-    :param stuck_after: seconds after which a job that no compute environment takes shows a
-        ``MISCONFIGURATION:`` reason.
-    :param stop_grace: seconds between SIGTERM and SIGKILL for a job that is terminated or timed out (AWS:
-        30).
-    :param stopped_visible: seconds for which a stopped ECS task can still be described, multiplied by `time_scale`.
-    """
-
-    time_scale: float = 1.0
-    stuck_after: float = 180.0
-    stop_grace: float = 30.0
-    stopped_visible: float = 3600.0
 
 
 class Attempts:

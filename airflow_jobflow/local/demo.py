@@ -109,6 +109,8 @@ class _Demo:
 
     def _scenario(self, scenario: Scenario, template: Path) -> Result:
         """Run a scenario against an AWS of its own."""
+        from airflow_jobflow.local import outputs
+        from airflow_jobflow.local.faults import Faults
         from airflow_jobflow.local.following import JobFollower
         from airflow_jobflow.local.samples import provision
         from airflow_jobflow.local.server import LocalAws
@@ -117,7 +119,8 @@ class _Demo:
         private.copy_database(template, home)
         with LocalAws() as aws:
             provision(aws.endpoint_url)
-            follower = JobFollower(aws)
+            aws.set_faults(Faults.from_json(scenario.faults))
+            follower = JobFollower(aws, scenario.crowd)
             follower.calls.clear()
             before = aws.calls
             environment = private.airflow_environment(home, aws.environment())
@@ -127,12 +130,18 @@ class _Demo:
             with _running(scenario, environment, log) as process, contextlib.closing(LogReader(log)) as reader:
                 self._follow(scenario, process, follower, reader)
                 exit_code = process.poll()
+            seconds, calls = time.monotonic() - started, aws.calls - before - follower.calls
+            reads = ""
+            if scenario.reads:
+                reads = outputs.READERS[scenario.reads[0]](aws)
+                self._screen.tell(scenario.name, f"read back: {reads}")
             return Result(
                 scenario=scenario,
                 jobs=tuple(follower.jobs.values()),
                 exit_code=exit_code,
-                seconds=time.monotonic() - started,
-                calls=aws.calls - before - follower.calls,
+                seconds=seconds,
+                calls=calls,
+                reads=reads,
                 notifications=tuple(reader.notifications),
                 log=log,
                 left=tuple(each.pid for each in private.left_running("AWS_ENDPOINT_URL", aws.endpoint_url)),
@@ -150,7 +159,7 @@ class _Demo:
             for said in reader.look():
                 self._screen.tell(scenario.name, said)
             if over:
-                if all(job.ended for job in follower.jobs.values()):
+                if follower.over:
                     return
                 deadline = min(deadline, time.monotonic() + LAST_EVENTS)
             self._stop.wait(LOOK_EVERY)
@@ -164,7 +173,9 @@ class _Demo:
         )
         calls = sum((result.calls for result in results), Counter[str]())
         names = ", ".join(f"{name.partition('.')[2]} {number}" for name, number in calls.most_common())
-        self._screen.say(f"\nIn all {seconds:.0f} s and {calls.total()} AWS calls: {names}.")
+        self._screen.say(
+            f"\nIn all {seconds:.0f} s and {calls.total()} AWS calls, those of the jobs themselves included: {names}."
+        )
         if not any(result.wrong() for result in results):
             self._screen.say("Every flow ended as it should.", bold=True)
         for result in results:

@@ -1,6 +1,6 @@
-"""What happens, as it happens: what jobs do, from the events of a local AWS; what tasks say, from Airflow's log.
+"""What happens, as it happens: what jobs do, from what a local AWS says of them; what tasks say, from Airflow's log.
 
-What always holds: a job's statuses are told in order and once, however often and in whatever order events come.
+What always holds: following makes no call to Batch, ECS or Glue.
 """
 
 from __future__ import annotations
@@ -8,135 +8,111 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_jobflow.local.batch_model import ENDED, FAILED, STATUSES, SUBMITTED
+from airflow_jobflow.local.sightings import READERS, SUCCEEDED, Change, Crowd, Job, Sighting, of_started
 
 if TYPE_CHECKING:
     from airflow_jobflow.local.server import LocalAwsClient
 
 RULE: Final = "follow-jobs"
-PATTERN: Final = {"source": ["aws.batch"], "detail-type": ["Batch Job State Change"]}
+PATTERN: Final = {"detail-type": list(READERS)}
 PAGE: Final = 10
-ARROW: Final = " → "
+STEP: Final = 10
+"""Of a crowd there is a line whenever so many more have started or ended."""
 
 NOTIFICATION: Final = "notification: "
 SAID: Final = {
     NOTIFICATION: re.compile(r"Notification: (.*?)\s+\[\S+\] loc="),
+    "results: ": re.compile(r"Results: (.*?)\s+\[\S+\] loc="),
     "why: ": re.compile(r"^Why: (.*)"),
     "the run fails with: ": re.compile(r"^[\w.]+(?:Exception|Error): (.*)"),
 }
 """Lines of Airflow's log that are worth telling, by what they are introduced with."""
 
 
-@dataclass
-class Job:
-    """What has been told of one job: plain, array parent (`size`) or child (`index`)."""
-
-    job_id: str
-    name: str
-    index: int | None = None
-    size: int | None = None
-    status: str = SUBMITTED
-    exit_code: int | None = None
-    log: tuple[str, str] | None = None
-    told: str = SUBMITTED
-    news: list[str] = field(default_factory=list)
-    """Statuses since the one that was told last."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is over."""
-        return self.status in ENDED
-
-    @property
-    def label(self) -> str:
-        """Its name; a child's with its index."""
-        return self.name if self.index is None else f"{self.name}[{self.index}]"
-
-    def take(self, detail: Mapping[str, Any]) -> None:
-        """Take in the detail of an event; what is older than what is known is passed over."""
-        status = detail["status"]
-        if STATUSES.index(status) <= STATUSES.index(self.status):
-            return
-        self.news.append(status)
-        self.status = status
-        container = detail.get("container", {})
-        self.exit_code = container.get("exitCode")
-        if stream := container.get("logStreamName"):
-            options = container.get("logConfiguration", {}).get("options", {})
-            self.log = (options.get("awslogs-group", "/aws/batch/job"), stream)
-
-
-@dataclass(frozen=True)
-class Change:
-    """What one job did since the last look."""
-
-    job: Job
-    statuses: tuple[str, ...]
-    printed: str | None = None
-    """The last line of its log, if it has ended."""
-
-    def __str__(self) -> str:
-        text = f"{self.job.label}  {ARROW.join(self.statuses)}"
-        if self.job.status == FAILED and self.job.exit_code is not None:
-            text += f", exit code {self.job.exit_code}"
-        return text if self.printed is None else f'{text}, printed "{self.printed}"'
-
-
 class JobFollower:
-    """Follows all jobs of a local AWS, without a call to Batch.
+    """Follows all jobs of a local AWS: Batch jobs, ECS tasks, Glue crawls and job runs.
 
     :param aws: the AWS; a rule and a queue are made in it.
+    :param crowd: a family of ECS tasks that are so many that they are told by numbers; one by one only what does not
+        succeed at once.
     """
 
-    def __init__(self, aws: LocalAwsClient) -> None:
+    def __init__(self, aws: LocalAwsClient, crowd: str = "") -> None:
         self.jobs: dict[str, Job] = {}
         self.calls: Counter[str] = Counter()
         """The calls made here, by name, to be told apart from those of others."""
+        self._aws = aws
         self._sqs, self._logs, events = (self._client(aws, name) for name in ("sqs", "logs", "events"))
         self._url: str = self._sqs.create_queue(QueueName=RULE)["QueueUrl"]
         attributes = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])["Attributes"]
         events.put_rule(Name=RULE, EventPattern=json.dumps(PATTERN))
         events.put_targets(Rule=RULE, Targets=[{"Id": RULE, "Arn": attributes["QueueArn"]}])
+        self._crowd = Crowd(crowd, Counter())
+        """What was told of it last."""
 
-    def look(self) -> list[Change]:
+    @property
+    def over(self) -> bool:
+        """Whether all that was started has been seen to end."""
+        tasks = sum(started["taskArn"] not in self.jobs for started in self._aws.started("ecs"))
+        return not tasks and all(job.ended for job in self.jobs.values())
+
+    def look(self) -> list[Change | Crowd]:
         """What has happened since the last look."""
         changed: dict[str, Job] = {}
-        for job in map(self._take, self._receive()):
+        for seen in self._sightings():
+            job = self._take(seen)
             changed.pop(job.job_id, None)  # who changed last is told last
             changed[job.job_id] = job
-        return [self._change(job) for job in changed.values() if job.news]
+        told: list[Change | Crowd] = [
+            self._change(job) for job in changed.values() if job.news and self._is_worth_a_line(job)
+        ]
+        crowd = Crowd(self._crowd.name, Counter(job.status for job in self.jobs.values() if self._in_crowd(job)))
+        if crowd.is_news_after(self._crowd, STEP):
+            self._crowd = crowd
+            told.append(crowd)
+        return told
 
     def _client(self, aws: LocalAwsClient, service: str) -> Any:
         client = aws.client(service)
         client.meta.events.register("before-call", lambda model, **_: self.calls.update([f"{service}.{model.name}"]))
         return client
 
-    def _receive(self) -> Iterable[Mapping[str, Any]]:
-        while True:
-            answer = self._sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=PAGE)
-            messages = answer.get("Messages", [])
-            for message in messages:
-                yield json.loads(message["Body"])["detail"]
-            if not messages:
-                return
+    def _sightings(self) -> Iterator[Sighting]:
+        """All that has been said since the last look. Glue tells of a run's end only, so its ledger is asked too."""
+        events = list(self._events())  # before the ledger, so that what they tell of is in it
+        yield from map(of_started, self._aws.started("glue"))
+        for event in events:
+            if seen := READERS[event["detail-type"]](event["detail"]):
+                yield seen
+
+    def _events(self) -> Iterator[Mapping[str, Any]]:
+        while messages := self._sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=PAGE).get("Messages"):
+            yield from (json.loads(message["Body"]) for message in messages)
             handles = [{"Id": str(n), "ReceiptHandle": each["ReceiptHandle"]} for n, each in enumerate(messages)]
             self._sqs.delete_message_batch(QueueUrl=self._url, Entries=handles)
 
-    def _take(self, detail: Mapping[str, Any]) -> Job:
-        array = detail.get("arrayProperties", {})
-        known = self.jobs.setdefault(
-            detail["jobId"], Job(detail["jobId"], detail["jobName"], array.get("index"), array.get("size"))
-        )
-        known.take(detail)
+    def _take(self, seen: Sighting) -> Job:
+        named = [job.job_id for job in self.jobs.values() if job.name == seen.name] if not seen.job_id else []
+        job_id = seen.job_id or (named or [seen.name])[-1]
+        known = self.jobs.setdefault(job_id, Job(job_id, seen.name, seen.index, seen.size, seen.family))
+        known.take(seen)
         return known
 
+    def _in_crowd(self, job: Job) -> bool:
+        return bool(job.family) and job.family == self._crowd.name
+
+    def _is_worth_a_line(self, job: Job) -> bool:
+        if not self._in_crowd(job):
+            return True
+        again = any(other.name == job.name and other is not job for other in self.jobs.values())
+        return job.ended and (again or job.status != SUCCEEDED)
+
     def _change(self, job: Job) -> Change:
-        statuses = (job.told, *job.news)
+        statuses = tuple(filter(None, (job.told, *job.news)))
         job.told, job.news = job.status, []
         return Change(job, statuses, self._last_line(*job.log) if job.ended and job.log else None)
 

@@ -7,7 +7,6 @@ What always holds: crawls and runs end with the server.
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.local.glue_crawlers import Crawlers
@@ -15,7 +14,6 @@ from airflow_jobflow.local.glue_events import Events
 from airflow_jobflow.local.glue_executions import Executions
 from airflow_jobflow.local.glue_region import Region
 from airflow_jobflow.local.glue_runs import Runs
-from airflow_jobflow.local.glue_settings import GlueSettings
 from airflow_jobflow.local.glue_store import Store
 
 if TYPE_CHECKING:
@@ -29,12 +27,10 @@ class Glue:
     """The part of Glue that starts, stops and describes what runs."""
 
     def __init__(self, shared: Shared) -> None:
-        resources, settings = shared.resources, shared.settings
-        if not isinstance(settings, GlueSettings):
-            settings = GlueSettings(**{each.name: getattr(settings, each.name) for each in fields(settings)})
+        resources = shared.resources
         self._events = Events(resources)
         store = Store(resources.account, resources.region)
-        region = Region(resources, store, shared.processes, self._events, shared.ledger, settings)
+        region = Region(resources, store, shared.processes, self._events, shared.ledger, shared.settings)
         self._crawlers = Crawlers(region)
         self._executions = Executions(region)
         self._runs = Runs(store, self._executions)

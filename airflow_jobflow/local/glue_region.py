@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_jobflow.local.glue_events import Events
-    from airflow_jobflow.local.glue_settings import GlueSettings
     from airflow_jobflow.local.glue_store import Store
     from airflow_jobflow.local.moto_backends import Resources
     from airflow_jobflow.local.processes import Processes
     from airflow_jobflow.local.service import Ledger
+    from airflow_jobflow.local.settings import Settings
 
 
 def now() -> float:
@@ -29,4 +29,4 @@ class Region:
     processes: Processes
     events: Events
     ledger: Ledger
-    settings: GlueSettings
+    settings: Settings

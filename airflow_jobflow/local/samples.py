@@ -36,6 +36,12 @@ CLUSTER: Final = "jobflow"
 BUCKET: Final = "jobflow-samples"
 FAMILY: Final = "process-item"
 LOG_GROUP: Final = "/jobflow/process-item"
+INPUTS: Final = "fargate_map/input/"
+ITEMS: Final[Mapping[str, Mapping[str, Any]]] = {
+    **{f"item-{number:02}": {"number": number, "square": number**2} for number in range(1, 46)},
+    "broken-item": {"fail": True},
+}
+"""What the map over Fargate tasks reads, by item: more of them than it runs at a time, and one that fails."""
 TASK_ROLE: Final = "local-ecs-task"
 
 PROCESS_ITEM: Final = """\
@@ -69,7 +75,7 @@ def provision(endpoint_url: str) -> None:
     for name, command in DEFINITIONS.items():
         if commands.get(name) != command:
             register_definition(batch, name, command)
-    aws.client("s3").create_bucket(Bucket=BUCKET)  # one's own may be created again
+    _inputs(aws.client("s3"))
     _process_item(aws)
     glue_samples.provision(aws, _role(aws.client("iam"), glue_samples.ROLE, "glue"))
 
@@ -120,6 +126,16 @@ def register_task(ecs: Any, family: str, *containers: Mapping[str, Any], **more:
     definitions = [{**image, **container} for container in containers]
     answer = ecs.register_task_definition(family=family, containerDefinitions=definitions, **request)
     return str(answer["taskDefinition"]["taskDefinitionArn"])
+
+
+def _inputs(s3: Any) -> None:
+    """The bucket of the map over Fargate tasks, with an input for each item."""
+    s3.create_bucket(Bucket=BUCKET)  # one's own may be created again
+    there = {each["Key"] for each in s3.list_objects_v2(Bucket=BUCKET, Prefix=INPUTS).get("Contents", [])}
+    for item, content in ITEMS.items():
+        key = f"{INPUTS}{item}.json"
+        if key not in there:
+            s3.put_object(Bucket=BUCKET, Key=key, Body=json.dumps(content).encode())
 
 
 def _process_item(aws: LocalAwsClient) -> None:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from airflow_jobflow.local.batch_model import FAILED, SUCCEEDED
-from airflow_jobflow.local.following import Job
+from airflow_jobflow.local.sightings import FAILED, INTERRUPTED, SUCCEEDED, Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +22,9 @@ class Scenario:
     :param run_succeeds: whether the DAG run is to.
     :param log_says: what Airflow's log must say.
     :param notifications: how many there are to be.
+    :param crowd: a family of tasks that are told by numbers.
+    :param faults: of the local AWS, as `Faults` takes them.
+    :param reads: what is read back from S3, by its name in `outputs`, and what that is to be.
     """
 
     name: str
@@ -34,6 +36,9 @@ class Scenario:
     run_succeeds: bool = True
     log_says: tuple[str, ...] = ()
     notifications: int = 0
+    crowd: str = ""
+    faults: Mapping[str, Any] = field(default_factory=dict)
+    reads: tuple[str, str] | None = None
 
     @property
     def slug(self) -> str:
@@ -85,6 +90,40 @@ SCENARIOS: Final = (
         notifications=1,
         log_says=("FAILED: 6 of 7 succeeded, failed: [3]",),
     ),
+    Scenario(
+        name="flow 3",
+        description="fargate_map: a Fargate Spot task for each of 45 items, 40 at a time; one fails, one is reclaimed",
+        dag_id="fargate_map",
+        conf={**LOOK, "parameter": ["broken-item", *(f"item-{number:02}" for number in range(2, 46))]},
+        crowd="process-item",
+        faults={"interrupt_spot": 1, "interrupt_spot_with": "item-02"},
+        jobs={SUCCEEDED: 44, INTERRUPTED: 1, FAILED: 1},
+        log_says=("'reason': 'Essential container in task exited', 'exit_code': 1", "{'Fail': 1, 'Success': 44}"),
+        reads=("items", "44 outputs in s3://jobflow-samples/fargate_map/output/, 44 of them made from their own input"),
+    ),
+    Scenario(
+        name="flow 3, expand",
+        description="fargate_map_expand: the same with an Airflow task for each item, here of 5",
+        dag_id="fargate_map_expand",
+        conf={**LOOK, "parameter": ["item-01", "item-02", "broken-item", "item-04", "item-05"]},
+        jobs={SUCCEEDED: 4, FAILED: 1},
+        log_says=("Results: {'Success': 4, 'Fail': 1}",),
+        reads=("items", "4 outputs in s3://jobflow-samples/fargate_map/output/, 4 of them made from their own input"),
+    ),
+    Scenario(
+        name="flow 4",
+        description="glue_crawler_then_job: crawl 19 rows of CSV, run a Glue job that makes Parquet of them",
+        dag_id="glue_crawler_then_job",
+        conf={**LOOK, "polls": 120},
+        jobs={SUCCEEDED: 2},
+        reads=(
+            "parquet",
+            (
+                "19 rows in s3://test-glue00/se2/out0/se2_in0.parquet: deviceid string, uuid int64, appid int64, "
+                "country string, year int64, month int64, day int64, hour int64"
+            ),
+        ),
+    ),
 )
 
 
@@ -94,8 +133,9 @@ class Result:
 
     :param exit_code: of ``airflow dags test``; None if it did not end and was stopped.
     :param seconds: from its start to its end.
-    :param calls: the calls to AWS that Airflow made.
+    :param calls: the calls to AWS that Airflow and the jobs made.
     :param log: Airflow's full log.
+    :param reads: what was read back from S3.
     :param left: processes of jobs that were running when it had ended.
     """
 
@@ -106,6 +146,7 @@ class Result:
     calls: Counter[str]
     notifications: tuple[str, ...]
     log: Path
+    reads: str = ""
     left: tuple[int, ...] = ()
 
     def ended_as(self, *, children: bool) -> dict[str, int]:
@@ -141,6 +182,8 @@ class Result:
         wrong += [f"the log does not say “{words}”" for words in scenario.log_says if words not in log]
         if len(self.notifications) != scenario.notifications:
             wrong.append(f"notifications: {len(self.notifications)}, where {scenario.notifications} was meant")
+        if scenario.reads and self.reads != scenario.reads[1]:
+            wrong.append(f"read back: {self.reads or 'nothing'}, where {scenario.reads[1]} was meant")
         wrong += [f"a job's process {number} was left running" for number in self.left]
         return wrong
 

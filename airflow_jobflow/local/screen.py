@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, TextIO
 
-COLORS: Final = {"SUCCEEDED": 32, "RUNNING": 36, "FAILED": 31}
+COLORS: Final = {"SUCCEEDED": 32, "RUNNING": 36, "FAILED": 31, "INTERRUPTED": 33}
 """ANSI colours of the statuses of jobs."""
 DIM: Final = 2
 BOLD: Final = 1

@@ -26,13 +26,13 @@ from werkzeug.serving import make_server
 
 from airflow_jobflow.local.application import Application, Handler, forget_buckets
 from airflow_jobflow.local.batch import Batch
-from airflow_jobflow.local.batch_attempts import Settings
 from airflow_jobflow.local.ecs import Ecs
 from airflow_jobflow.local.faults import Call, FaultBox, Faults
 from airflow_jobflow.local.glue import Glue
 from airflow_jobflow.local.moto_backends import Resources, forget_account
 from airflow_jobflow.local.processes import Processes
 from airflow_jobflow.local.service import Ledger, Service, Shared
+from airflow_jobflow.local.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -147,8 +147,24 @@ class LocalAwsClient:
             },
         )
 
+    def interrupt_crawl(self, crawler_name: str, *, message: str = "Internal Service Exception") -> None:
+        """Have the crawl that a crawler is running fail, as when something is broken in AWS.
+
+        :param message: Glue's words for what is broken.
+        :raises ValueError: the crawler has no crawl that goes on.
+        """
+        self._ask("interrupt", {"service": "glue", "job_id": crawler_name, "message": message})
+
+    def interrupt_run(self, run_id: str, *, message: str = "Internal service error") -> None:
+        """Have a Glue job run end in ERROR, as when something is broken in AWS.
+
+        :param message: Glue's words for what is broken.
+        :raises ValueError: there is no such run that goes on.
+        """
+        self._ask("interrupt", {"service": "glue", "job_id": run_id, "message": message})
+
     def started(self, service: str) -> list[dict[str, Any]]:
-        """Every piece of work a service (``ecs``) ever started, oldest first, also what is long forgotten."""
+        """Every piece of work a service (``ecs``, ``glue``) ever started, oldest first, also what is long forgotten."""
         answer: list[dict[str, Any]] = self._ask("started", {"service": service})
         return answer
 

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_jobflow.local.application import Handler
-    from airflow_jobflow.local.batch_attempts import Settings
     from airflow_jobflow.local.faults import FaultBox
     from airflow_jobflow.local.moto_backends import Resources
     from airflow_jobflow.local.processes import Processes
+    from airflow_jobflow.local.settings import Settings
 
 
 class Ledger:

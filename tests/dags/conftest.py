@@ -37,9 +37,51 @@ def dags(database: None) -> Any:
     return bag.dags
 
 
+class Run:
+    """What has become of a DAG run."""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+        self.state = str(run.state)
+        """Of the run."""
+
+    @property
+    def states(self) -> dict[str, str]:
+        """How each task ended; of a mapped one, each of its instances."""
+        instances = self._run.get_task_instances()
+        return {ti.task_id + ("" if ti.map_index < 0 else f"[{ti.map_index}]"): str(ti.state) for ti in instances}
+
+    @property
+    def tries(self) -> dict[str, int]:
+        """How often each task was tried."""
+        return {ti.task_id: ti.try_number for ti in self._run.get_task_instances()}
+
+    def returned(self, task_id: str) -> Any:
+        """What a task returned."""
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            query = XComModel.get_many(
+                run_id=self._run.run_id, dag_ids=self._run.dag_id, task_ids=task_id, key="return_value"
+            )
+            value = session.scalars(query).first()
+            return value and XComModel.deserialize_value(value)
+
+
 @pytest.fixture
-def test_dag(dags: Any, samples: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Run a sample DAG as ``airflow dags test`` does, and return its DAG run."""
-    for name, value in samples.environment().items():
-        monkeypatch.setenv(name, value)
-    return lambda dag_id, **conf: dags[dag_id].test(run_conf={"wait_time": 0.2, **conf})
+def run_on(dags: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """Run a sample DAG against an AWS, as ``airflow dags test`` does."""
+
+    def run(aws: LocalAws, dag_id: str, **conf: Any) -> Run:
+        for name, value in aws.environment().items():
+            monkeypatch.setenv(name, value)
+        return Run(dags[dag_id].test(run_conf={"wait_time": 0.2, **conf}))
+
+    return run
+
+
+@pytest.fixture
+def test_dag(run_on: Callable[..., Run], samples: LocalAws) -> Callable[..., Run]:
+    """Run a sample DAG against the AWS that all tests share."""
+    return lambda dag_id, **conf: run_on(samples, dag_id, **conf)

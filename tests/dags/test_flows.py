@@ -6,36 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.models.xcom import XComModel
-from airflow.utils.session import create_session
 
 FAILING = {"containerOverrides": {"command": ["sh", "-c", "sleep 1; exit 3"]}}
-
-
-def states(run: Any) -> dict[str, str]:
-    """How each task of a run ended."""
-    return {ti.task_id: str(ti.state) for ti in run.get_task_instances()}
-
-
-def returned(run: Any, task_id: str) -> Any:
-    """What a task returned."""
-    with create_session() as session:
-        query = XComModel.get_many(run_id=run.run_id, dag_ids=run.dag_id, task_ids=task_id, key="return_value")
-        value = session.scalars(query).first()
-        return value and XComModel.deserialize_value(value)
 
 
 def test_flow_1_ends_with_the_final_status(test_dag: Callable[..., Any]) -> None:
     """Submit, wait, choose, report."""
     run = test_dag("batch_job_status_poller")
-    assert str(run.state) == "success"
-    assert states(run) == {
+    assert run.state == "success"
+    assert run.states == {
         "run_job": "success",
         "job_complete": "success",
         "get_final_job_status": "success",
         "job_failed": "skipped",
     }
-    assert returned(run, "get_final_job_status").endswith(" ended as SUCCEEDED")
+    assert run.returned("get_final_job_status").endswith(" ended as SUCCEEDED")
 
 
 def test_flow_1_fails_with_its_own_error_and_cause(
@@ -43,14 +28,14 @@ def test_flow_1_fails_with_its_own_error_and_cause(
 ) -> None:
     """The run is failed, not merely a task in it; the job is waited for through the trigger."""
     run = test_dag("batch_job_status_poller", **FAILING)
-    assert str(run.state) == "failed"
-    assert states(run) == {
+    assert run.state == "failed"
+    assert run.states == {
         "run_job": "success",
         "job_complete": "success",
         "get_final_job_status": "skipped",
         "job_failed": "failed",
     }
-    outcome = returned(run, "run_job")
+    outcome = run.returned("run_job")
     assert (outcome["state"], outcome["exit_code"]) == ("FAILED", 3)
     assert "DescribeJob returned FAILED: AWS Batch Job Failed" in capfd.readouterr().out
 
@@ -58,7 +43,7 @@ def test_flow_1_fails_with_its_own_error_and_cause(
 def test_flow_1_hands_parameters_to_the_job(test_dag: Callable[..., Any], samples: Any) -> None:
     """What the trigger form asks for reaches the job as it is."""
     run = test_dag("batch_job_status_poller", jobName="mine", containerOverrides={"command": ["echo", "Ref::word"]})
-    job_id = returned(run, "run_job")["job_id"]
+    job_id = run.returned("run_job")["job_id"]
     [job] = samples.client("batch").describe_jobs(jobs=[job_id])["jobs"]
     assert job["jobName"].startswith("mine-")
     assert job["container"]["command"] == ["echo", "Ref::word"]
@@ -67,9 +52,9 @@ def test_flow_1_hands_parameters_to_the_job(test_dag: Callable[..., Any], sample
 def test_flow_1_refuses_what_does_not_exist(test_dag: Callable[..., Any]) -> None:
     """The run fails; neither branch is taken."""
     run = test_dag("batch_job_status_poller", jobQueue="nowhere")
-    assert str(run.state) == "failed"
-    assert states(run)["run_job"] == "failed"
-    assert states(run)["get_final_job_status"] == "upstream_failed"
+    assert run.state == "failed"
+    assert run.states["run_job"] == "failed"
+    assert run.states["get_final_job_status"] == "upstream_failed"
 
 
 @pytest.fixture
@@ -84,10 +69,10 @@ def notifications(dags: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_flow_2_notifies_once_on_success(test_dag: Callable[..., Any], notifications: list[str], samples: Any) -> None:
     """Once for the array, not once for each of its children; each child prints the colour at its index."""
     run = test_dag("batch_array_notify")
-    assert str(run.state) == "success"
+    assert run.state == "success"
     [line] = notifications
     assert "SUCCEEDED: 7 of 7 succeeded" in line
-    parent = returned(run, "print_colors")["job_id"]
+    parent = run.returned("print_colors")["job_id"]
     children = samples.client("batch").describe_jobs(jobs=[f"{parent}:{index}" for index in range(7)])["jobs"]
     logs = samples.client("logs")
     printed = {
@@ -102,7 +87,7 @@ def test_flow_2_notifies_once_on_success(test_dag: Callable[..., Any], notificat
 def test_flow_2_notifies_once_on_failure(test_dag: Callable[..., Any], notifications: list[str]) -> None:
     """And the run is failed."""
     run = test_dag("batch_array_notify", jobDefinition="print-color-failing")
-    assert str(run.state) == "failed"
+    assert run.state == "failed"
     [line] = notifications
     assert "FAILED: 6 of 7 succeeded, failed: [3]" in line
 
@@ -110,14 +95,20 @@ def test_flow_2_notifies_once_on_failure(test_dag: Callable[..., Any], notificat
 def test_flow_2_notifies_once_when_there_is_no_array(test_dag: Callable[..., Any], notifications: list[str]) -> None:
     """Not even started is worth a notification too."""
     run = test_dag("batch_array_notify", jobQueue="nowhere")
-    assert str(run.state) == "failed"
+    assert run.state == "failed"
     [line] = notifications
     assert "has no outcome" in line
 
 
 def test_the_trigger_form_explains_itself(dags: Any) -> None:
     """Every parameter has a type, a description and a default that fits."""
-    assert set(dags) >= {"batch_job_status_poller", "batch_array_notify"}
+    assert set(dags) == {
+        "batch_job_status_poller",
+        "batch_array_notify",
+        "fargate_map",
+        "fargate_map_expand",
+        "glue_crawler_then_job",
+    }
     for dag in dags.values():
         assert dag.doc_md
         dag.params.validate()

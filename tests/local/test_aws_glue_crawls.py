@@ -13,8 +13,7 @@ import pytest
 from moto.glue.models import FakeCrawler, FakeTable, GlueBackend
 from moto.s3.models import FakeKey, S3Backend
 
-from airflow_jobflow.local import Faults, LocalAws
-from airflow_jobflow.local.glue_settings import GlueSettings
+from airflow_jobflow.local import Faults, LocalAws, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,7 +110,7 @@ def quick() -> Iterator[LocalAws]:
 @pytest.fixture(scope="module")
 def slow() -> Iterator[LocalAws]:
     """An AWS whose crawls do not end by themselves."""
-    with LocalAws(slots=1, settings=GlueSettings(crawl_seconds=HOUR)) as server:
+    with LocalAws(slots=1, settings=Settings(crawl_seconds=HOUR)) as server:
         yield server
 
 
@@ -260,12 +259,11 @@ def test_broken_crawl_fails_with_what_is_broken(slow_kit: Kit) -> None:
     """On request."""
     name = slow_kit.crawler()
     slow_kit.glue.start_crawler(Name=name)
-    how = {"service": "glue", "job_id": name, "message": "Internal Service Exception"}
-    slow_kit.aws._ask("interrupt", how)
+    slow_kit.aws.interrupt_crawl(name)
     last = slow_kit.ready(name)["LastCrawl"]
     assert (last["Status"], last["ErrorMessage"]) == ("FAILED", "Internal Service Exception")
     with pytest.raises(ValueError, match="nothing to interrupt"):
-        slow_kit.aws._ask("interrupt", how)
+        slow_kit.aws.interrupt_crawl(name)
 
 
 def test_running_crawler_shows_the_crawl_before(slow_kit: Kit) -> None:
@@ -312,7 +310,7 @@ def test_stopped_crawl_is_cancelled(slow_kit: Kit) -> None:
 
 def test_crawler_is_stopping_before_it_is_ready(eventually: Any, violations: Any) -> None:
     """However its crawl ended; it cannot be stopped twice."""
-    settings = GlueSettings(crawl_seconds=HOUR, crawl_stopping_seconds=HOUR)
+    settings = Settings(crawl_seconds=HOUR, crawl_stopping_seconds=HOUR)
     with LocalAws(slots=1, settings=settings) as aws:
         timed = Kit(aws, violations, eventually)
         name = timed.crawler()
@@ -326,7 +324,7 @@ def test_crawler_is_stopping_before_it_is_ready(eventually: Any, violations: Any
 
 def test_start_may_take_a_moment_to_be_seen(eventually: Any, violations: Any) -> None:
     """READY just after a start is the crawl before: a poller that trusts it takes an old result for the new one."""
-    with LocalAws(slots=1, settings=GlueSettings(start_takes_effect_after=1.5)) as aws:
+    with LocalAws(slots=1, settings=Settings(start_takes_effect_after=1.5)) as aws:
         timed = Kit(aws, violations, eventually)
         timed.put("in/a.csv")
         name = timed.crawler()
@@ -475,7 +473,7 @@ def test_events_tell_start_and_end(kit: Kit) -> None:
 
 def test_crawl_runs_for_its_least_time(eventually: Any, violations: Any) -> None:
     """So that it can be seen RUNNING, and waits for it can run out."""
-    with LocalAws(slots=1, settings=GlueSettings(crawl_seconds=0.3)) as aws:
+    with LocalAws(slots=1, settings=Settings(crawl_seconds=0.3)) as aws:
         timed = Kit(aws, violations, eventually)
         name = timed.crawler()
         timed.crawl(name)
@@ -485,7 +483,7 @@ def test_crawl_runs_for_its_least_time(eventually: Any, violations: Any) -> None
 
 def test_crawls_end_with_the_server(eventually: Any, violations: Any) -> None:
     """Also one that would take an hour."""
-    with LocalAws(slots=1, settings=GlueSettings(crawl_seconds=HOUR)) as aws:
+    with LocalAws(slots=1, settings=Settings(crawl_seconds=HOUR)) as aws:
         timed = Kit(aws, violations, eventually)
         timed.glue.start_crawler(Name=timed.crawler())
 

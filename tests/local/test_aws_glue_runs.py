@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from moto.glue.models import FakeJob
 
-from airflow_jobflow.local import Faults, LocalAws
-from airflow_jobflow.local.glue_settings import GlueSettings
+from airflow_jobflow.local import Faults, LocalAws, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,7 +90,7 @@ class Kit:
 @pytest.fixture(scope="module")
 def server() -> Iterator[LocalAws]:
     """An AWS whose minutes take 0.6 s."""
-    with LocalAws(settings=GlueSettings(time_scale=0.01, stop_grace=2)) as aws:
+    with LocalAws(settings=Settings(time_scale=0.01, stop_grace=2)) as aws:
         yield aws
 
 
@@ -247,7 +246,7 @@ def test_queued_run_waits_for_its_turn(kit: Kit, tmp_path: Path) -> None:
 
 def test_queued_run_expires(violations: Any, eventually: Any) -> None:
     """If its turn does not come for fifteen days: here, a second or so."""
-    with LocalAws(settings=GlueSettings(time_scale=1e-6)) as aws:
+    with LocalAws(settings=Settings(time_scale=1e-6)) as aws:
         kit = Kit(aws, violations, eventually)
         job = kit.job(SLEEP, Timeout=10**8)
         first, second = kit.start(job), kit.start(job, JobRunQueuingEnabled=True)
@@ -305,9 +304,11 @@ def test_broken_run_ends_in_error(kit: Kit) -> None:
     """On request, as when something is broken in AWS."""
     job = kit.job(SLEEP)
     run = kit.wait(job, kit.start(job), "RUNNING")
-    kit.aws._ask("interrupt", {"service": "glue", "job_id": run["Id"], "message": "Internal service error"})
+    kit.aws.interrupt_run(run["Id"], message="The cluster is gone")
     ended = kit.wait(job, run["Id"])
-    assert (ended["JobRunState"], ended["ErrorMessage"]) == ("ERROR", "Internal service error")
+    assert (ended["JobRunState"], ended["ErrorMessage"]) == ("ERROR", "The cluster is gone")
+    with pytest.raises(ValueError, match="nothing to interrupt"):
+        kit.aws.interrupt_run(run["Id"])
 
 
 def test_spark_jobs_run_only_if_they_need_no_spark(kit: Kit) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from moto.events.models import EventsBackend, Rule
 from moto.logs.models import LogsBackend
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 
-from airflow_jobflow.local import LocalAws, LocalAwsClient, samples
+from airflow_jobflow.local import LocalAws, LocalAwsClient, Settings, __main__, samples
 from airflow_jobflow.local.samples import create_environment, create_queue, register_definition
 
 if TYPE_CHECKING:
@@ -219,3 +220,14 @@ def test_seams_in_moto_are_as_they_were() -> None:
     assert "state" in ComputeEnvironment.__init__.__annotations__
     assert "transform_input" in Rule.send_to_targets.__annotations__
     assert isinstance(BackendDict._instances, list)  # type: ignore[misc]
+
+
+def test_every_setting_has_an_option_on_the_command_line() -> None:
+    """With its default, and a number that is given."""
+    parser = __main__._parser()
+    defaults = parser.parse_args([])
+    for setting in dataclasses.fields(Settings):
+        assert getattr(defaults, setting.name) == setting.default
+        given = parser.parse_args([f"--{setting.name.replace('_', '-')}", "0.5"])
+        assert getattr(given, setting.name) == 0.5
+    assert set(__main__.SETTINGS) == {setting.name for setting in dataclasses.fields(Settings)}

@@ -16,15 +16,18 @@ from typing import Any
 
 import pytest
 
-from airflow_jobflow.local.following import Change, Job, LogReader
+from airflow_jobflow.local import LocalAws
+from airflow_jobflow.local.following import JobFollower, LogReader
 from airflow_jobflow.local.home import clean_environment, left_running
+from airflow_jobflow.local.samples import provision
 from airflow_jobflow.local.scenarios import SCENARIOS, Result, Scenario
 from airflow_jobflow.local.screen import Screen
+from airflow_jobflow.local.sightings import READERS, Change, Crowd, Job, of_batch
 
-PATIENCE = 150.0
+PATIENCE = 240.0
 """Seconds after which a demo that has not ended is killed."""
 
-FLOW_1, FLOW_1_FAILING, FLOW_2, FLOW_2_FAILING = SCENARIOS
+FLOW_1, FLOW_1_FAILING, FLOW_2, FLOW_2_FAILING = SCENARIOS[:4]
 
 USERS_OWN = {
     "AWS_PROFILE": "production",
@@ -105,6 +108,12 @@ def test_it_tells_what_each_job_does_and_prints(demo: tuple[int, str]) -> None:
     assert said.count('FAILED, exit code 1, printed "No ink left for GREEN"') == 1
     assert said.count("notification: ") == 2
     assert "the run fails with: DescribeJob returned FAILED: AWS Batch Job Failed" in said
+    assert 'process-item(broken-item)  RUNNING → FAILED, exit code 1, printed "This item cannot be processed' in said
+    assert "process-item(item-02)  PROVISIONING → PENDING → RUNNING → INTERRUPTED, Your Spot Task was" in said
+    assert "process-item(item-02)  PROVISIONING → PENDING → RUNNING → SUCCEEDED, printed" in said
+    assert "process-item  46 tasks started: 44 SUCCEEDED, 1 INTERRUPTED, 1 FAILED" in said
+    assert "crawl of se2_in0  RUNNING → SUCCEEDED, 1 table created" in said
+    assert 'SUCCEEDED, printed "Wrote 19 rows to s3://test-glue00/se2/out0/se2_in0.parquet"' in said
 
 
 def test_it_writes_no_colour_codes_to_a_pipe(demo: tuple[int, str]) -> None:
@@ -180,12 +189,13 @@ def result(tmp_path: Path) -> Result:
     log.write_text("FAILED: 6 of 7 succeeded, failed: [3]")
     children = tuple(ended("FAILED", 1, 3) if index == 3 else ended("SUCCEEDED", 0, index) for index in range(7))
     return Result(
-        scenario=FLOW_2_FAILING,
+        scenario=replace(FLOW_2_FAILING, reads=("parquet", "19 rows")),
         jobs=(Job("id", "name", size=7, status="FAILED"), *children),
         exit_code=1,
         seconds=8.0,
         calls=Counter({"batch.SubmitJob": 1}),
         notifications=("FAILED",),
+        reads="19 rows",
         log=log,
     )
 
@@ -204,6 +214,7 @@ def test_a_result_as_meant_has_nothing_wrong(result: Result) -> None:
         ({"exit_code": None}, "the run did not end and was stopped"),
         ({"jobs": ()}, "jobs: none, where FAILED was meant"),
         ({"notifications": ("a", "b")}, "notifications: 2, where 1 was meant"),
+        ({"reads": "3 rows"}, "read back: 3 rows, where 19 rows was meant"),
         ({"left": (4711,)}, "a job's process 4711 was left running"),
         ({"log": Path(os.devnull)}, "the log does not say “FAILED: 6 of 7 succeeded, failed: [3]”"),
     ],
@@ -223,15 +234,92 @@ def test_a_job_submitted_twice_is_seen(result: Result) -> None:
 def test_statuses_are_told_in_order_and_once_though_events_are_neither() -> None:
     """Events are delivered at least once, in any order."""
     job = Job("id", "name")
-    for status in ("RUNNABLE", "RUNNING", "STARTING", "RUNNING"):
-        job.take({"status": status})
-    assert job.news == ["RUNNABLE", "RUNNING"]
+    for status in ("RUNNABLE", "RUNNING", "STARTING", "RUNNING", "FAILED", "SUCCEEDED"):
+        job.take(of_batch({"jobId": "id", "jobName": "name", "status": status}))
+    assert job.news == ["RUNNABLE", "RUNNING", "FAILED"]
 
 
 def test_a_change_reads_as_a_sentence() -> None:
     """Who, from where to where, how it ended, what it printed."""
     change = Change(ended("FAILED", 1, 3), ("RUNNING", "FAILED"), "no ink")
     assert str(change) == 'name[3]  RUNNING → FAILED, exit code 1, printed "no ink"'
+
+
+def test_a_crowd_is_told_by_numbers() -> None:
+    """Nobody reads 45 times how a task came to run."""
+    counts = Counter({"RUNNING": 4, "PENDING": 6, "SUCCEEDED": 33, "FAILED": 1, "INTERRUPTED": 1})
+    crowd = Crowd("process-item", counts)
+    assert str(crowd) == "process-item  45 tasks started: 4 RUNNING, 33 SUCCEEDED, 1 INTERRUPTED, 1 FAILED"
+    assert (crowd.started, crowd.ended) == (45, 35)
+
+
+@pytest.mark.parametrize(
+    ("now", "is_news"),
+    [
+        ({"RUNNING": 9, "SUCCEEDED": 1}, False),
+        ({"RUNNING": 16, "SUCCEEDED": 4}, True),
+        ({"SUCCEEDED": 10}, True),
+        ({"RUNNING": 4, "SUCCEEDED": 6}, False),
+    ],
+)
+def test_a_crowd_is_told_step_by_step(now: dict[str, int], is_news: bool) -> None:
+    """A line for each look would be as many again; the last is always told."""
+    assert Crowd("a", Counter(now)).is_news_after(Crowd("a", Counter({"RUNNING": 10})), 10) is is_news
+
+
+def task_event(stop_code: str | None, exit_code: int | None, status: str = "STOPPED") -> dict[str, Any]:
+    """As much of ECS's event as is read."""
+    environment = [{"name": "INPUT_KEY", "value": "fargate_map/input/item-07.json"}]
+    return {
+        "taskArn": "arn:aws:ecs:us-east-1:1:task/jobflow/abc",
+        "taskDefinitionArn": "arn:aws:ecs:us-east-1:1:task-definition/process-item:1",
+        "lastStatus": status,
+        "stopCode": stop_code,
+        "stoppedReason": "Because.",
+        "containers": [{"name": "process-item", "runtimeId": "abc-1", "exitCode": exit_code}],
+        "overrides": {"containerOverrides": [{"name": "process-item", "environment": environment}]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("stop_code", "exit_code", "status", "note"),
+    [
+        ("EssentialContainerExited", 0, "SUCCEEDED", ""),
+        ("EssentialContainerExited", 3, "FAILED", ""),
+        ("SpotInterruption", 0, "INTERRUPTED", "Because"),
+        ("TaskFailedToStart", None, "FAILED", "Because"),
+    ],
+)
+def test_how_a_task_ended_is_told_by_its_stop_code(
+    stop_code: str, exit_code: int | None, status: str, note: str
+) -> None:
+    """ECS itself calls each of them STOPPED."""
+    seen = READERS["ECS Task State Change"](task_event(stop_code, exit_code))
+    assert seen is not None
+    assert (seen.name, seen.status, seen.note) == ("process-item(item-07)", status, note)
+
+
+def test_what_passes_in_a_moment_is_not_told() -> None:
+    """Nobody need know that a task was DEPROVISIONING."""
+    assert READERS["ECS Task State Change"](task_event("EssentialContainerExited", 0, "DEPROVISIONING")) is None
+
+
+def test_crawls_of_one_crawler_are_told_apart() -> None:
+    """Events name the crawler only; a crawl that was started twice must be counted twice."""
+    with LocalAws() as aws:
+        provision(aws.endpoint_url)
+        follower = JobFollower(aws)
+        glue = aws.client("glue")
+        told: list[str] = []
+        for number in (1, 2):
+            glue.start_crawler(Name="se2_in0")
+            deadline = time.monotonic() + PATIENCE
+            while not (follower.over and len(follower.jobs) == number):
+                told += map(str, follower.look())
+                assert time.monotonic() < deadline
+        assert follower.calls.keys().isdisjoint({"glue.ListCrawls", "glue.GetCrawler"})
+    assert [line for line in told if "1 table created" in line]
+    assert [job.status for job in follower.jobs.values()] == ["SUCCEEDED", "SUCCEEDED"]
 
 
 @pytest.fixture

@@ -1,0 +1,119 @@
+"""### Run a Fargate Spot task for each item of a list
+
+Flow 3, *Map over Fargate tasks*: for each item of `parameter` a task reads its input from S3 and writes its output
+there. One item's failure is a result of that item and does not stop the others: at the end, every item is a "Success"
+or a "Fail". An item from which AWS takes Spot capacity back gets another try.
+
+The flow is written twice. `fargate_map` has one Airflow task for all items: take it for many. `fargate_map_expand` has
+one for each, to see and clear one by one in the UI, at the price of a worker process for each. Both run at most 40 at a
+time. An item is a name here: of `fargate_map/input/<item>.json` in the bucket, and of the output likewise.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, task
+
+from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
+
+AT_ONCE = 40
+ITEMS = [f"item-{number:02}" for number in range(1, 46)]
+DAG: dict[str, Any] = {
+    "tags": ["jobflow", "ecs"],
+    "doc_md": __doc__,
+    "render_template_as_native_obj": True,
+    "params": {
+        "parameter": Param(ITEMS, type="array", items={"type": "string"}, description="The items, one on a line"),
+        "s3_bucket": Param("jobflow-samples", type="string", description="Bucket of inputs and outputs"),
+        "cluster": Param("jobflow", type="string", description="ECS cluster with Fargate Spot: name or ARN"),
+        "task_definition": Param("process-item", type="string", description="Family, family:revision or ARN"),
+        "subnets": Param(["subnet-1"], type="array", items={"type": "string"}, description="Ids, one on a line"),
+        "wait_time": Param(60, type="number", exclusiveMinimum=0, description="Seconds between two looks at a task"),
+    },
+}
+TASK: dict[str, Any] = {
+    "cluster": "{{ params.cluster }}",
+    "task_definition": "{{ params.task_definition }}",
+    "subnets": "{{ params.subnets }}",
+    "capacity_provider_strategy": {"FARGATE_SPOT": 1},
+    "on_spot_interruption": "retry",
+    "poll_interval": "{{ params.wait_time }}",
+    "job_timeout": timedelta(hours=4),
+    "raise_on_failure": False,  # an item's failure is its result
+    # Trouble with AWS is worth other tries; an item that takes too long is not.
+    "retries": 6,
+    "retry_delay": timedelta(seconds=2),
+    "retry_exponential_backoff": 2,
+    "retry_policy": ExceptionRetryPolicy([RetryRule("airflow_jobflow.exceptions.JobTimedOut", RetryAction.FAIL)]),
+}
+
+
+def environment(item: str, s3_bucket: str) -> dict[str, str]:
+    """Make the environment variables of an item's task."""
+    source, target = (f"fargate_map/{folder}/{item}.json" for folder in ("input", "output"))
+    return {"S3_BUCKET": s3_bucket, "INPUT_KEY": source, "OUTPUT_KEY": target}
+
+
+def report(parameter: list[str], outcomes: list[dict[str, Any] | None]) -> list[dict[str, Any]]:
+    """Tell of each item how it went; there is no outcome of a task that could not be run, or took too long."""
+    results = []
+    for item, outcome in zip(parameter, outcomes, strict=True):
+        if outcome and outcome["state"] == "SUCCEEDED":
+            results.append({"item": item, "result": "Success"})
+            continue
+        why = outcome or {"reason": "see the log of its Airflow task", "exit_code": None}
+        results.append({"item": item, "result": "Fail", "reason": why["reason"], "exit_code": why["exit_code"]})
+    logging.getLogger(__name__).info("Results: %s", dict(Counter(each["result"] for each in results)))
+    return results
+
+
+@dag(schedule=None, **DAG)
+def fargate_map() -> None:
+    """Run one Airflow task for all items."""
+
+    @task
+    def items(parameter: list[str], s3_bucket: str) -> list[dict[str, Any]]:
+        return [{"environment": environment(item, s3_bucket)} for item in parameter]
+
+    process_items = FargateMapOperator(
+        task_id="process_items",
+        items=items("{{ params.parameter }}", "{{ params.s3_bucket }}"),
+        max_concurrency=AT_ONCE,
+        tolerated_failure_percentage=100,
+        **TASK,
+    )
+
+    @task
+    def results(parameter: list[str], outcome: dict[str, Any]) -> list[dict[str, Any]]:
+        failed = {each["index"]: each for each in outcome["failed"]}
+        states = enumerate(outcome["statuses"])  # a character for each item
+        return report(parameter, [{"state": "SUCCEEDED"} if each == "S" else failed.get(i) for i, each in states])
+
+    results("{{ params.parameter }}", process_items.output)
+
+
+@dag(schedule=None, **DAG)
+def fargate_map_expand() -> None:
+    """Run one Airflow task for each item."""
+
+    @task
+    def environments(parameter: list[str], s3_bucket: str) -> list[dict[str, str]]:
+        return [environment(item, s3_bucket) for item in parameter]
+
+    process_item = FargateTaskOperator.partial(
+        task_id="process_item", max_active_tis_per_dagrun=AT_ONCE, **TASK
+    ).expand(environment=environments("{{ params.parameter }}", "{{ params.s3_bucket }}"))
+
+    @task(trigger_rule="all_done")
+    def results(parameter: list[str], ti: Any = None) -> list[dict[str, Any]]:
+        return report(parameter, ti.xcom_pull(task_ids="process_item", map_indexes=range(len(parameter))))
+
+    process_item >> results("{{ params.parameter }}")
+
+
+fargate_map()
+fargate_map_expand()

@@ -1,0 +1,102 @@
+"""### Run a Glue crawler, then the Glue job that reads its table
+
+Flow 4, *Glue crawler, then Glue job*: every night the crawler looks at what lies in S3, and makes the table of it; if
+that went well, the job turns the table into Parquet, and is waited for. If the crawl failed, or took longer than
+`polls` looks, the run fails with the flow's own error.
+
+The states *Wait X Seconds*, *Get Crawler Job Status*, *Add Count* and *Chk Count* are the operator's deadline. It knows
+the crawl that it started from the one before, and a failed one from a good one, which a crawler's state does not tell.
+A crawl that is under way already is joined.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow.sdk import Param, RetryDecision, RetryPolicy, dag, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_jobflow.exceptions import JobTimedOut
+from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
+
+TIMED_OUT = "timed_out"
+CAUSE = "Glue Crawler Job Failed"
+
+
+class TimeoutIsFinal(RetryPolicy):
+    """Retry whatever fails, but not a crawl that took too long; that it did is noted for the choice."""
+
+    def evaluate(
+        self,
+        exception: BaseException,
+        try_number: int,  # noqa: ARG002 -- Airflow's
+        max_tries: int,  # noqa: ARG002
+        context: Any = None,
+    ) -> RetryDecision:
+        """Decide on a retry."""
+        if not isinstance(exception, JobTimedOut):
+            return RetryDecision.default()
+        context["ti"].xcom_push(key=TIMED_OUT, value=str(exception))
+        return RetryDecision.fail("The crawl took too long")
+
+
+@dag(
+    schedule="0 3 * * *",
+    start_date=datetime(2026, 1, 1),  # noqa: DTZ001 -- in Airflow's time zone
+    catchup=False,
+    max_active_runs=1,
+    tags=["jobflow", "glue"],
+    doc_md=__doc__,
+    render_template_as_native_obj=True,
+    params={
+        "wait_time": Param(60, type="number", exclusiveMinimum=0, description="Seconds between two looks"),
+        "polls": Param(3, type="integer", minimum=1, description="Looks at the crawl before it is given up"),
+    },
+)
+def glue_crawler_then_job() -> None:
+    """Crawl, choose, run."""
+    crawl = GlueCrawlOperator(
+        task_id="crawl",
+        crawler_name="se2_in0",
+        if_running="attach",
+        poll_interval="{{ params.wait_time }}",
+        job_timeout="{{ params.wait_time * params.polls }}",
+        raise_on_failure=False,  # the choice below looks at the outcome
+        retries=3,
+        retry_delay=timedelta(seconds=120),
+        retry_exponential_backoff=2,
+        retry_policy=TimeoutIsFinal(),
+    )
+
+    @task.branch(trigger_rule="all_done")
+    def crawl_complete(outcome: dict[str, Any] | None, ti: Any = None) -> str:
+        if outcome is not None:
+            return "run_final_glue_job" if outcome["state"] == "SUCCEEDED" else "job_failed"
+        if ti.xcom_pull(task_ids="crawl", key=TIMED_OUT):
+            return "job_failed_timeout"
+        raise AirflowFailException("The crawler could not be run, or not be asked how it is: see the log of crawl")
+
+    @task
+    def job_failed(outcome: dict[str, Any]) -> None:
+        raise AirflowFailException(f"DescribeJob returned FAILED: {CAUSE} ({outcome['name']}: {outcome['reason']})")
+
+    @task
+    def job_failed_timeout(ti: Any = None) -> None:
+        why = ti.xcom_pull(task_ids="crawl", key=TIMED_OUT)
+        raise AirflowFailException(f"DescribeJob returned FAILED Because of Timeout: {CAUSE} ({why})")
+
+    run_final_glue_job = GlueJobRunOperator(
+        task_id="run_final_glue_job",
+        job_name="se2_job0",
+        poll_interval="{{ params.wait_time }}",
+        job_timeout=timedelta(hours=2),
+        retries=3,
+        retry_delay=timedelta(seconds=1),
+        retry_exponential_backoff=2,
+    )
+
+    crawl_complete(crawl.output) >> [run_final_glue_job, job_failed(crawl.output), job_failed_timeout()]
+
+
+glue_crawler_then_job()

@@ -1,0 +1,172 @@
+"""Flow 4, a crawler and then a Glue job: the job runs after a good crawl of this run's, and after no other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from airflow_jobflow.local import Faults, LocalAws, Settings
+from airflow_jobflow.local.glue_samples import BUCKET, CRAWLER, SCRIPT
+from airflow_jobflow.local.outputs import parquet
+from airflow_jobflow.local.samples import provision
+
+DAG = "glue_crawler_then_job"
+PATIENT = {"polls": 150}
+PATIENCE = 30.0
+
+WRITTEN = (
+    f"19 rows in s3://{BUCKET}/se2/out0/se2_in0.parquet: deviceid string, uuid int64, appid int64, country string, "
+    "year int64, month int64, day int64, hour int64"
+)
+
+
+@pytest.fixture
+def quick() -> Iterator[LocalAws]:
+    """An AWS of the test's own."""
+    with LocalAws() as aws:
+        provision(aws.endpoint_url)
+        yield aws
+
+
+@pytest.fixture
+def slow() -> Iterator[LocalAws]:
+    """Likewise, where a crawl takes two seconds, and its start a half to take effect."""
+    with LocalAws(settings=Settings(crawl_seconds=2, start_takes_effect_after=0.5)) as aws:
+        provision(aws.endpoint_url)
+        yield aws
+
+
+def started(aws: LocalAws) -> tuple[int, int]:
+    """How many crawls and runs there were."""
+    crawls = sum("crawl_id" in each for each in aws.started("glue"))
+    return crawls, len(aws.started("glue")) - crawls
+
+
+def crawl(aws: LocalAws) -> dict[str, Any]:
+    """Crawl, and return how that went."""
+    glue = aws.client("glue")
+    before = glue.get_crawler(Name=CRAWLER)["Crawler"].get("LastCrawl")
+    glue.start_crawler(Name=CRAWLER)
+    deadline = time.monotonic() + PATIENCE
+    while (last := glue.get_crawler(Name=CRAWLER)["Crawler"].get("LastCrawl")) == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return dict(last)
+
+
+def break_crawler(aws: LocalAws) -> None:
+    """Have every crawl fail."""
+    targets = {"S3Targets": [{"Path": "s3://no-such-bucket/"}]}
+    aws.client("glue").update_crawler(Name=CRAWLER, Targets=targets)
+
+
+def test_a_good_crawl_is_followed_by_the_job(run_on: Callable[..., Any], quick: LocalAws) -> None:
+    """Which is waited for: what it writes is there when the run has ended."""
+    run = run_on(quick, DAG, **PATIENT)
+    assert run.state == "success"
+    assert run.states == {
+        "crawl": "success",
+        "crawl_complete": "success",
+        "run_final_glue_job": "success",
+        "job_failed": "skipped",
+        "job_failed_timeout": "skipped",
+    }
+    assert parquet(quick) == WRITTEN
+    assert started(quick) == (1, 1)
+
+
+def test_a_failed_crawl_is_no_success_though_the_one_before_was(
+    run_on: Callable[..., Any], slow: LocalAws, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A crawler's state is READY after a failure, too, and, with the last crawl's success, before a start takes
+    effect.
+    """
+    assert crawl(slow)["Status"] == "SUCCEEDED"
+    break_crawler(slow)
+    run = run_on(slow, DAG, **PATIENT)
+    assert run.state == "failed"
+    assert run.states == {
+        "crawl": "success",
+        "crawl_complete": "success",
+        "run_final_glue_job": "skipped",
+        "job_failed": "failed",
+        "job_failed_timeout": "skipped",
+    }
+    assert "DescribeJob returned FAILED: Glue Crawler Job Failed (se2_in0: " in capfd.readouterr().out
+    assert started(slow) == (2, 0)
+
+
+def test_a_crawl_that_takes_too_long_is_given_up(
+    run_on: Callable[..., Any], slow: LocalAws, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """After three looks, without another try, and with an error of its own."""
+    run = run_on(slow, DAG)
+    assert run.state == "failed"
+    assert run.states == {
+        "crawl": "failed",
+        "crawl_complete": "success",
+        "run_final_glue_job": "skipped",
+        "job_failed": "skipped",
+        "job_failed_timeout": "failed",
+    }
+    said = "DescribeJob returned FAILED Because of Timeout: Glue Crawler Job Failed (Glue crawl se2_in0"
+    assert said in capfd.readouterr().out
+    assert run.tries["crawl"] == 1
+    assert started(slow) == (1, 0)
+    assert slow.calls["glue.StopCrawler"] == 1
+
+
+def test_a_start_whose_answer_was_lost_starts_one_crawl(run_on: Callable[..., Any], slow: LocalAws) -> None:
+    """The second start is answered with CrawlerRunningException."""
+    slow.set_faults(Faults(actions=("glue.StartCrawler",), lose_answers=1))
+    run = run_on(slow, DAG, **PATIENT)
+    assert (run.state, started(slow)) == ("success", (1, 1))
+
+
+def test_a_crawl_that_is_under_way_is_joined(run_on: Callable[..., Any], slow: LocalAws) -> None:
+    """Somebody else has started it."""
+    slow.client("glue").start_crawler(Name=CRAWLER)
+    time.sleep(0.6)  # until it shows
+    run = run_on(slow, DAG, **PATIENT)
+    assert (run.state, started(slow)) == ("success", (1, 1))
+
+
+def test_a_crawler_that_does_not_exist_is_no_timeout(run_on: Callable[..., Any], quick: LocalAws) -> None:
+    """Nor is the job run."""
+    quick.client("glue").delete_crawler(Name=CRAWLER)
+    run = run_on(quick, DAG, **PATIENT)
+    assert run.state == "failed"
+    states = run.states
+    assert (states["crawl"], states["crawl_complete"]) == ("failed", "failed")
+    assert set(states.values()) == {"failed", "upstream_failed"}
+    assert run.tries["crawl"] == 1
+
+
+def test_a_failed_job_fails_the_run(
+    run_on: Callable[..., Any], dags: Any, quick: LocalAws, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And says why."""
+    quick.client("s3").put_object(Bucket=BUCKET, Key=SCRIPT, Body=b"raise ValueError('no such column')")
+    dags[DAG].get_task("run_final_glue_job").retries = 0
+    run = run_on(quick, DAG, **PATIENT)
+    assert run.state == "failed"
+    assert run.states["run_final_glue_job"] == "failed"
+    assert "no such column" in capfd.readouterr().out
+
+
+def test_it_runs_by_itself_and_not_twice_at_a_time(dags: Any) -> None:
+    """On a cron schedule."""
+    assert (dags[DAG].schedule, dags[DAG].max_active_runs, dags[DAG].catchup) == ("0 3 * * *", 1, False)
+
+
+def test_retries_are_those_of_the_flow(dags: Any) -> None:
+    """Number, first delay in seconds, and how it grows."""
+    told = {
+        name: (task.retries, task.retry_delay.total_seconds(), task.retry_exponential_backoff)
+        for name, task in dags[DAG].task_dict.items()
+        if name in ("crawl", "run_final_glue_job")
+    }
+    assert told == {"crawl": (3, 120, 2), "run_final_glue_job": (3, 1, 2)}
