@@ -25,9 +25,9 @@ lint: $(READY) ## Lint and types
 	.venv/bin/lint-imports
 	.venv/bin/mypy
 
-bench: $(READY) ## Measure against the Amazon provider
+bench: $(READY) ## Measure against the Amazon provider; ONLY="ecs maps" for parts of it
 	@UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group bench --inexact
-	.venv/bin/python -m benchmarks.waits
+	.venv/bin/python -m benchmarks.waits $(addprefix --only ,$(ONLY))
 
 clean: ## Remove all that these commands made
 	rm -rf .venv .home .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -6,6 +6,7 @@ from typing import Any
 
 BATCH = "AWS Batch (Jobflow)"
 FARGATE = "AWS Fargate (Jobflow)"
+GLUE = "AWS Glue (Jobflow)"
 
 _OPTIONS: dict[str, tuple[str, str, str]] = {
     "describe_calls_per_second": (
@@ -44,18 +45,20 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-jobflow",
         "name": "Jobflow",
-        "description": "Runs jobs on AWS Batch and Fargate and waits for thousands of them at almost no cost.",
+        "description": "Runs jobs on AWS Batch, Fargate and Glue and waits for thousands of them at almost no cost.",
         "integrations": [
             {"integration-name": name, "external-doc-url": url, "tags": ["aws"]}
             for name, url in (
                 (BATCH, "https://aws.amazon.com/batch/"),
                 (FARGATE, "https://aws.amazon.com/fargate/"),
+                (GLUE, "https://aws.amazon.com/glue/"),
             )
         ],
         **{
             kind: [
                 {"integration-name": BATCH, "python-modules": [f"airflow_jobflow.{kind}.batch"]},
                 {"integration-name": FARGATE, "python-modules": [f"airflow_jobflow.{kind}.ecs"]},
+                {"integration-name": GLUE, "python-modules": [f"airflow_jobflow.{kind}.glue"]},
             ]
             for kind in ("operators", "sensors")
         },
@@ -67,6 +70,8 @@ def get_provider_info() -> dict[str, Any]:
                 "BatchJobDefinitionLink",
                 "BatchJobQueueLink",
                 "FargateTaskLink",
+                "GlueCrawlerLink",
+                "GlueJobRunLink",
                 "JobLogLink",
             )
         ],

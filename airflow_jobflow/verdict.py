@@ -172,6 +172,7 @@ class Judge:
             return failed, []
 
     def last_lines(self, snapshot: Snapshot) -> list[str]:
+        """Return the last lines of a job's log, as many as go into an error; none where there is no log."""
         if not snapshot.log or not self.log_lines:
             return []
         try:

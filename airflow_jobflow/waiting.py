@@ -172,27 +172,39 @@ class JobWaiter(BaseOperator):
         """Look at jobs now. What is unknown, or cannot be asked now, is left out: the watcher deals with that."""
         from airflow_jobflow.aws import no_answer
 
-        seen: dict[str, Snapshot] = {}
-        size = self.service_module.BATCH_SIZE
         try:
-            client = self.client()
-            for start in range(0, len(job_ids), size):
-                answers = self.service_module.describe(client, job_ids[start : start + size], self.scope())
-                seen |= {job_id: snapshot for job_id, snapshot in answers.items() if snapshot}
+            return self.seen_by(self.client(), job_ids)
         except no_answer() as error:
             self.log.warning("Could not look at the jobs now: %s", error)
+            return {}
+
+    def seen_by(self, client: Any, job_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """Look at jobs; those that are unknown are left out.
+
+        :raises Exception: one of ``aws.no_answer``.
+        """
+        seen: dict[str, Snapshot] = {}
+        size = self.service_module.BATCH_SIZE
+        for start in range(0, len(job_ids), size):
+            answers = self.service_module.describe(client, job_ids[start : start + size], self.scope())
+            seen |= {job_id: snapshot for job_id, snapshot in answers.items() if snapshot}
         return seen
 
     # Waiting.
 
-    def first_look(self, context: Context, job_ids: Sequence[str]) -> dict[str, Snapshot]:
-        """Look at jobs before waiting for them: they may be over, and their pages in the console are known now."""
-        seen = self.look(job_ids)
-        for job_id, snapshot in seen.items():
+    def first_look(
+        self, context: Context, job_ids: Sequence[str], seen: Mapping[str, Snapshot | None] | None = None
+    ) -> dict[str, Snapshot]:
+        """Look at jobs before waiting for them: they may be over, and their pages in the console are known now.
+
+        :param seen: what was just seen of them, if it was.
+        """
+        known = {job_id: snapshot for job_id, snapshot in seen.items() if snapshot} if seen else self.look(job_ids)
+        for job_id, snapshot in known.items():
             self.log.info("%s %s: %s", self.service_module.NOUN, job_id, snapshot.progress())
         if len(job_ids) == 1:
-            self.keep_links(context, seen.values())
-        return seen
+            self.keep_links(context, known.values())
+        return known
 
     def wait_for(
         self,

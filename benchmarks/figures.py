@@ -6,27 +6,31 @@ Standard library only, for the Amazon provider's side loads it in another enviro
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Side = Literal["jobflow", "amazon"]
 
 NAMES: dict[Side, str] = {"jobflow": "airflow-jobflow", "amazon": "Amazon provider"}
 
-BATCH = 100
-"""The most jobs that one DescribeJobs call looks at."""
+Call = tuple[float, str, int]
+"""A call that was answered: seconds since the clock started, the operation, and of how many jobs it told."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Jobs that all start when the clock does, and how they are waited for.
+    """Jobs that all start when the clock does, and how they are waited for; of a map, the items.
 
-    :param waits: how many jobs there are, with one wait for each.
+    :param waits: how many jobs there are, with one wait for each; of a map, how many items it has.
     :param shortest, longest: seconds that jobs take; evenly spread by the seed.
     :param interval: seconds between two looks at one job.
     :param budget: describe calls a second that our watcher may make; means nothing to the other side.
     :param throttle: calls that the stand-in answers in any one second; None for all of them.
+    :param service: see ``benchmarks.services``; ``batch_map`` for a map.
+    :param scopes: over how many Glue jobs the runs are spread.
+    :param latency: seconds that the stand-in takes for each answer.
     """
 
     waits: int
@@ -36,35 +40,50 @@ class Scenario:
     budget: float = 5.0
     throttle: int | None = None
     seed: int = 1
+    service: str = "batch"
+    scopes: int = 1
+    latency: float = 0.0
 
 
 @dataclass(frozen=True)
 class Meter:
     """What the stand-in counted."""
 
-    calls: list[tuple[float, int]]
-    """The calls that were answered: seconds since the clock started, and how many jobs each asked for."""
+    calls: list[Call]
     throttled: int
     cpu: float
     """CPU seconds of the stand-in itself."""
     slowest: float
-    """The longest it took to answer a call, in seconds."""
+    """The longest it took to make an answer, in seconds."""
     answer_bytes: int
     """The mean size of one job in an answer."""
+    started: int = 0
+    """How many items of a map had a job started."""
+    twice: int = 0
+    """How many had more than one."""
 
     @property
     def total(self) -> int:
         """Calls made, answered or not."""
         return len(self.calls) + self.throttled
 
+    @property
+    def by_operation(self) -> dict[str, int]:
+        """Calls that were answered, by operation."""
+        return dict(Counter(operation for _, operation, _ in self.calls))
+
+    def times(self, operation: str | None = None) -> list[float]:
+        """When calls were answered, of one operation or of all."""
+        return [at for at, each, _ in self.calls if operation in (None, each)]
+
     def per_sweep(self, scenario: Scenario) -> float:
         """Calls it took to look once at every job, while all of them were running."""
-        sizes = [size for at, size in self.calls if at < scenario.shortest]
+        sizes = [size for at, _, size in self.calls if at < scenario.shortest]
         return scenario.waits * len(sizes) / sum(sizes) if sizes else math.nan
 
-    def busiest(self) -> int:
+    def busiest(self, operation: str | None = None) -> int:
         """The most calls that were answered within one second."""
-        times = [at for at, _ in self.calls]
+        times = self.times(operation)
         most = first = 0
         for last, at in enumerate(times):
             while times[first] <= at - 1:
@@ -72,28 +91,43 @@ class Meter:
             most = max(most, last - first + 1)
         return most
 
+    def rate(self, operation: str) -> float:
+        """Calls a second, from the first to the last."""
+        times = self.times(operation)
+        return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else math.nan
+
 
 @dataclass(frozen=True)
-class Waited:
-    """What one side measured of itself, counted from after its imports."""
+class Process:
+    """What a process measured of itself, counted from after its imports."""
 
     cpu: float
-    """CPU seconds of the process, all threads."""
+    """CPU seconds, all threads."""
+    seconds: float
     memory: float
     """MB by which its resident memory grew, at the most."""
+    resident: float
+    """MB of resident memory at the most, with all that is imported."""
     blocked: float
     """The longest that the event loop did not get round to what was due, in seconds."""
     collected: float
     """The longest pause for Python's garbage collector, which stops every thread, in seconds."""
     collected_before: float
-    """What one full garbage collection took after the imports, before there was anything to wait for."""
+    """What one full garbage collection took after the imports, before there was anything to do."""
+    versions: dict[str, str]
+    late_imports: list[str]
+    """Modules that were loaded only afterwards, and therefore counted."""
+
+
+@dataclass(frozen=True)
+class Waited:
+    """How one side waited."""
+
+    process: Process
     delays: list[float]
     """For each wait that was answered rightly, the seconds from the job's end to the trigger's event; sorted."""
     wrong: int
     """Waits that were told something else than what had become of the job, or that raised."""
-    versions: dict[str, str]
-    late_imports: list[str] = field(default_factory=list)
-    """Packages that were loaded only while waiting, and therefore counted."""
 
     def delay(self, part: float) -> float:
         """The delay that the given part of all waits does not exceed."""
@@ -116,6 +150,29 @@ class Run:
 
 
 @dataclass(frozen=True)
+class MapPart:
+    """One process that had a hand in a map."""
+
+    name: str
+    process: Process
+    carried: int
+    """Bytes of what it handed on: the deferral's message, the trigger's event, the result."""
+
+
+@dataclass(frozen=True)
+class MapRun:
+    """A map, from the worker that defers through the triggerer to the worker that returns the result."""
+
+    scenario: Scenario
+    parts: list[MapPart]
+    right: int
+    """Items of which the result tells what became of them."""
+    kills: int
+    """How often the triggerer was killed, and another one went on."""
+    meter: Meter
+
+
+@dataclass(frozen=True)
 class Import:
     """What importing a side's operators costs a process that has loaded ``airflow.sdk``."""
 
@@ -133,24 +190,46 @@ class Results:
     date: str
     machine: dict[str, str]
     runs: list[Run]
+    maps: list[MapRun]
     imports: dict[Side, Import]
     minutes: float
     quick: bool
 
-    def run(self, side: Side, waits: int, throttle: int | None = None) -> Run | None:
-        """Find a run."""
-        wanted = (side, waits, throttle)
-        return next((r for r in self.runs if (r.side, r.scenario.waits, r.scenario.throttle) == wanted), None)
+    def run(self, side: Side, service: str, waits: int, scopes: int | None = None) -> Run | None:
+        """Find a run that was not throttled."""
+        return next(
+            (
+                run
+                for run in self.runs
+                if (run.side, run.scenario.service, run.scenario.waits) == (side, service, waits)
+                and scopes in (None, run.scenario.scopes)
+                and not run.scenario.throttle
+            ),
+            None,
+        )
+
+    def compared(self, service: str = "batch") -> Sequence[int]:
+        """The numbers of waits of a service that both sides had, in order."""
+        theirs, ours = (
+            {run.scenario.waits for run in self.runs if run.side == side and run.scenario.service == service}
+            for side in NAMES
+        )
+        return sorted(theirs & ours)
+
+    def pairs(self, service: str, waits: int) -> list[tuple[Run, Run]]:
+        """Our runs of so many waits of a service, each with the one of the other side."""
+        theirs = self.run("amazon", service, waits)
+        ours = [
+            run
+            for run in self.runs
+            if (run.side, run.scenario.service, run.scenario.waits) == ("jobflow", service, waits)
+        ]
+        return [(run, theirs) for run in ours] if theirs else []
 
     @property
-    def compared(self) -> Sequence[int]:
-        """The numbers of waits that both sides had, in order."""
-        return sorted({r.scenario.waits for r in self.runs if r.side == "amazon"})
-
-    @property
-    def many(self) -> Sequence[Run]:
+    def alone(self) -> Sequence[Run]:
         """The runs that only our side had."""
-        return [r for r in self.runs if r.scenario.waits not in self.compared]
+        return [run for run in self.runs if run.scenario.waits not in self.compared(run.scenario.service)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON-ready data."""
@@ -160,8 +239,28 @@ class Results:
     def from_dict(cls, data: dict[str, Any]) -> Results:
         """Build it from what ``to_dict`` gave."""
         runs = [
-            Run(run["side"], Scenario(**run["scenario"]), Waited(**run["waited"]), Meter(**run["meter"]))
+            Run(run["side"], Scenario(**run["scenario"]), waited(run["waited"]), Meter(**run["meter"]))
             for run in data["runs"]
         ]
+        maps = [
+            MapRun(
+                Scenario(**each["scenario"]),
+                [map_part(part) for part in each["parts"]],
+                each["right"],
+                each["kills"],
+                Meter(**each["meter"]),
+            )
+            for each in data["maps"]
+        ]
         imports: dict[Side, Import] = {side: Import(**figure) for side, figure in data["imports"].items()}
-        return cls(**{**data, "runs": runs, "imports": imports})
+        return cls(**{**data, "runs": runs, "maps": maps, "imports": imports})
+
+
+def waited(data: dict[str, Any]) -> Waited:
+    """Build it from what ``asdict`` gave."""
+    return Waited(**{**data, "process": Process(**data["process"])})
+
+
+def map_part(data: dict[str, Any]) -> MapPart:
+    """Build it from what ``asdict`` gave."""
+    return MapPart(**{**data, "process": Process(**data["process"])})

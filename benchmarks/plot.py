@@ -1,4 +1,4 @@
-"""The plot of both sides: what N waits cost."""
+"""The plot of both sides: what N waits cost, by the number of waits, and by service."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure  # type: ignore[import-not-found,unused-ign
 from matplotlib.ticker import FuncFormatter, NullFormatter  # type: ignore[import-not-found,unused-ignore]
 
 from benchmarks.figures import NAMES, Results, Run, Side
+from benchmarks.services import SERVICES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes  # type: ignore[import-not-found,unused-ignore]
@@ -19,14 +20,19 @@ COLOURS: dict[Side, str] = {"amazon": "#d55e00", "jobflow": "#0072b2"}
 """Told apart by people with any colour vision."""
 
 PANELS: tuple[tuple[str, Callable[[Run], float]], ...] = (
-    ("Describe calls", lambda run: run.meter.total),
-    ("CPU, s", lambda run: run.waited.cpu),
-    ("Memory, MB", lambda run: run.waited.memory),
+    ("Calls", lambda run: run.meter.total),
+    ("CPU, s", lambda run: run.waited.process.cpu),
+    ("Memory, MB", lambda run: run.waited.process.memory),
 )
+
+SHORT = {"batch": "Batch", "ecs": "Fargate", "glue_crawl": "crawls", "glue_run": "runs of"}
+
+Runs = dict[Side, list[tuple[float, Run]]]
+"""For each side its runs, each with its place on the x axis."""
 
 
 def plot(results: Results, path: Path) -> None:
-    """Draw calls, CPU, memory and delay by the number of waits; the file's name says in which format."""
+    """Draw calls, CPU, memory and delay; the file's name says in which format."""
     style: dict[Any, Any] = {
         "font.size": 9,
         "font.family": "sans-serif",
@@ -37,60 +43,83 @@ def plot(results: Results, path: Path) -> None:
         "svg.fonttype": "none",  # text stays text, and the file small
         "svg.hashsalt": "waits",
     }
+    by_number = len(results.compared("batch")) > 1
     with rc_context(style):
-        figure = Figure(figsize=(11, 3.1), layout="constrained", facecolor="white")
-        axes = figure.subplots(1, 4)
-        for ax, (title, value) in zip(axes, PANELS, strict=False):
-            _cost(ax, results, value)
-            ax.set_title(title)
-        _delay(axes[3], results)
-        axes[3].set_title("Found out after the job's end, s")
-        handles, _ = axes[0].get_legend_handles_labels()
+        figure = Figure(figsize=(11, 5.6 if by_number else 3.1), layout="constrained", facecolor="white")
+        rows = figure.subplots(1 + by_number, 4, squeeze=False)
+        if by_number:
+            _by_number(results, rows[0])
+        _by_service(results, rows[-1])
+        handles, _ = rows[0][0].get_legend_handles_labels()
         figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
 
 
-def _runs(results: Results, side: Side) -> list[Run]:
-    return [run for waits in results.compared if (run := results.run(side, waits))]
+def _by_number(results: Results, axes: list[Axes]) -> None:
+    """A row of panels for Batch, by the number of waits, both axes logarithmic."""
+    numbers = results.compared("batch")
+    runs: Runs = {
+        side: [(waits, run) for waits in numbers if (run := results.run(side, "batch", waits))] for side in COLOURS
+    }
+    for ax, (title, value) in zip(axes, PANELS, strict=False):
+        _cost(ax, runs, value, "o-")
+        ax.set_title(title)
+    _delay(axes[3], runs, lambda x, side: x * (0.92 if side == "amazon" else 1.08))
+    axes[3].set_title("Found out after the job's end, s")
+    for ax in axes:
+        ax.set_xscale("log")
+        ax.set_xticks(numbers, [f"{waits:,}" for waits in numbers], minor=False)
+        ax.set_xticks([], minor=True)
+        ax.set_xlabel("waits of Batch")
+        ax.margins(x=0.16)
 
 
-def _cost(ax: Axes, results: Results, value: Callable[[Run], float]) -> None:
-    """A line for each side, both axes logarithmic, the values written at the points."""
+def _by_service(results: Results, axes: list[Axes]) -> None:
+    """A row of panels for the most waits of every service."""
+    services = [service for service in SERVICES if results.compared(service)]
+    most = max(max(results.compared(service)) for service in services)
+    pairs = [pair for service in services for pair in results.pairs(service, most)]
+    runs: Runs = {
+        "jobflow": [(x, ours) for x, (ours, _) in enumerate(pairs)],
+        "amazon": [(x, theirs) for x, (_, theirs) in enumerate(pairs)],
+    }
+    for ax, (title, value) in zip(axes, PANELS, strict=False):
+        _cost(ax, runs, value, "o")
+        ax.set_title(title)
+    _delay(axes[3], runs, lambda x, side: x + (-0.08 if side == "amazon" else 0.08))
+    axes[3].set_title("Found out after the job's end, s")
+    for ax in axes:
+        ax.set_xticks(range(len(pairs)), [_short(ours) for ours, _ in pairs], fontsize=7)
+        ax.set_xlabel(f"{most:,} waits of each")
+        ax.margins(x=0.2)
+
+
+def _short(run: Run) -> str:
+    jobs = f"\n{run.scenario.scopes} job{'s' * (run.scenario.scopes > 1)}" if run.scenario.service == "glue_run" else ""
+    return SHORT[run.scenario.service] + jobs
+
+
+def _cost(ax: Axes, runs: Runs, value: Callable[[Run], float], form: str) -> None:
+    """What each side takes, logarithmic, the values written at the points."""
     for side, colour in COLOURS.items():
-        runs = _runs(results, side)
-        waits, values = [run.scenario.waits for run in runs], [value(run) for run in runs]
-        ax.plot(waits, values, "o-", color=colour, label=NAMES[side], markersize=4)
-        for x, y in zip(waits, values, strict=True):
-            text = _short(y)
+        places, values = [x for x, _ in runs[side]], [value(run) for _, run in runs[side]]
+        ax.plot(places, values, form, color=colour, label=NAMES[side], markersize=4)
+        for x, y in zip(places, values, strict=True):
+            text = f"{y:,.0f}" if y >= 10 else f"{y:.1f}"
             ax.annotate(text, (x, y), (0, 6), textcoords="offset points", ha="center", color=colour, fontsize=8)
-    ax.set_xscale("log")
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.margins(x=0.16, y=0.16)
-    _name_waits(ax, results)
+    ax.margins(y=0.16)
 
 
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
-
-
-def _delay(ax: Axes, results: Results) -> None:
-    """For each number of waits and side a bar from the median to p99."""
-    for shift, (side, colour) in zip((0.92, 1.08), COLOURS.items(), strict=True):
-        for run in _runs(results, side):
+def _delay(ax: Axes, runs: Runs, place: Callable[[float, Side], float]) -> None:
+    """For each run a bar from the median to p99."""
+    for side, colour in COLOURS.items():
+        for at, run in runs[side]:
             middle, most = run.waited.delay(0.5), run.waited.delay(0.99)
-            x = run.scenario.waits * shift
+            x = place(at, side)
             ax.plot([x, x], [middle, most], "-", color=colour, linewidth=5, solid_capstyle="butt", alpha=0.35)
             ax.plot([x], [middle], "o", [x], [most], "_", color=colour, markersize=5, markeredgewidth=1.5)
-    ax.set_xscale("log")
     ax.set_ylim(bottom=0)
-    ax.margins(x=0.16)
     ax.text(0.02, 0.04, "dot: median, bar: p99", transform=ax.transAxes, fontsize=8, color="#555555")
-    _name_waits(ax, results)
-
-
-def _name_waits(ax: Axes, results: Results) -> None:
-    ax.set_xticks(results.compared, [f"{waits:,}" for waits in results.compared], minor=False)
-    ax.set_xticks([], minor=True)
-    ax.set_xlabel("waits")

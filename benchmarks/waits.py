@@ -1,4 +1,4 @@
-"""What it costs to wait for N AWS Batch jobs: this package against the Amazon provider's trigger, in one run.
+"""What it costs to wait for N jobs: this package against the Amazon provider's triggers, in one run; and maps.
 
 Started from the repository's root by ``python -m benchmarks.waits``; see ``--help``. Every run is a fresh process of
 waiters against a fresh stand-in for AWS on the loopback, so nothing is left over from the one before. Both sides wait
@@ -8,7 +8,6 @@ for the same jobs and are given answers of the same size.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -16,18 +15,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.environment import amazon_python
-from benchmarks.figures import NAMES, Import, Meter, Results, Run, Scenario, Side, Waited
+from benchmarks.figures import Import, MapRun, Results, Run, Scenario, Side
 from benchmarks.report import write
+from benchmarks.runs import ROOT, run, run_map
+from benchmarks.services import SERVICES
+from benchmarks.standin.shapes import check
 
 HERE = Path(__file__).parent
+
+PARTS = (*SERVICES, "many", "maps", "imports")
 
 IMPORTS: dict[Side, str] = {
     "jobflow": "airflow_jobflow.operators.batch",
@@ -44,79 +49,65 @@ import {module}
 print((time.perf_counter() - started) * 1000, "boto3" in sys.modules)
 """
 
-Group = list[tuple[Side, Scenario]]
-"""Runs that go on at the same time: only such as do not notice each other."""
+STAGGER = 5.0
+"""Seconds between the starts of runs that go on at the same time: until then the one before has done its imports."""
+
+Done = TypeVar("Done")
 
 
-def plan(seed: int, quick: bool) -> dict[str, list[Group]]:
-    """Lay out the runs, by the part of the benchmark they belong to."""
-    compared: Callable[[int], Scenario]
+@dataclass(frozen=True)
+class Plan:
+    """Groups of runs; those of one group go on at the same time."""
+
+    theirs: list[list[Scenario]] = field(default_factory=list)
+    ours: list[list[Scenario]] = field(default_factory=list)
+    maps: list[list[tuple[Scenario, bool]]] = field(default_factory=list)
+    """And whether the triggerer is killed in the middle."""
+
+
+def plan(parts: Iterable[str], seed: int, *, quick: bool) -> Plan:
+    """Lay out the runs of the given parts."""
+    fewer: tuple[int, ...]
     if quick:
-        compared = partial(Scenario, shortest=6, longest=12, interval=1, seed=seed)
-        small, large = [compared(50)], compared(100)
+        compared = partial(Scenario, shortest=12, longest=20, interval=2, seed=seed)
+        fewer, large = (50,), 100
         plain = Scenario(1000, shortest=6, longest=12, interval=3, seed=seed)
         throttled = Scenario(1000, shortest=6, longest=12, interval=2, budget=10, throttle=5, seed=seed)
+        a_map = partial(Scenario, shortest=5, longest=10, interval=2, service="batch_map", latency=0.2, seed=seed)
+        small_map, large_map = a_map(100), a_map(300)
     else:
         compared = partial(Scenario, shortest=60, longest=120, interval=5, seed=seed)
-        small, large = [compared(100), compared(300)], compared(1000)
+        fewer, large = (100, 300), 1000
         plain = Scenario(10_000, shortest=60, longest=90, interval=30, seed=seed)
         throttled = Scenario(10_000, shortest=30, longest=60, interval=10, budget=50, throttle=20, seed=seed)
-    theirs: list[Group] = [[("amazon", scenario)] for scenario in [*small, large]]
-    ours: list[Group] = [
-        [("jobflow", scenario) for scenario in small],  # they take hardly any CPU, and it saves two minutes
-        [("jobflow", large)],
-    ]
-    return {"sides": theirs + ours, "many": [[("jobflow", plain)], [("jobflow", throttled)]]}
+        a_map = partial(Scenario, shortest=20, longest=40, interval=10, service="batch_map", latency=0.2, seed=seed)
+        small_map, large_map = a_map(1000), a_map(10_000)
+    result = Plan()
+    together: list[Scenario] = []
+    for service in (each for each in SERVICES if each in parts):
+        shapes = (10, 1) if service == "glue_run" else (1,)  # to the other side a run's job makes no difference
+        result.theirs.append([compared(large, service=service, scopes=shapes[0])])
+        together += [compared(large, service=service, scopes=scopes) for scopes in shapes]
+    if "batch" in parts:
+        result.theirs.append([compared(waits) for waits in fewer])
+        together += [compared(waits) for waits in fewer]
+    result.ours.extend([together] if together else [])
+    if "many" in parts:
+        result.ours.extend([[plain], [throttled]])
+    if "maps" in parts:
+        result.maps.extend([[(small_map, False), (small_map, True)], [(large_map, False)]])
+    return result
 
 
-def run(side: Side, scenario: Scenario, python: Path) -> Run:
-    """Run one side in one scenario, and say in a line how it went."""
-    with (
-        tempfile.TemporaryDirectory(prefix="jobflow-bench-") as home,
-        subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.standin", json.dumps(asdict(scenario))],
-            cwd=HERE.parent,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as standin,
-    ):
-        assert standin.stdout
-        port = int(standin.stdout.readline())
-        result = Path(home) / "result.json"
-        subprocess.run(
-            [str(python), "-m", "benchmarks.waiters", side, json.dumps(asdict(scenario)), str(result)],
-            cwd=HERE.parent,
-            env=_environment(home, port, scenario),
-            stdout=subprocess.DEVNULL,
-            check=True,
-            timeout=scenario.longest + 300,
-        )
-        metered, _ = standin.communicate()
-        done = Run(side, scenario, Waited(**json.loads(result.read_text())), Meter(**json.loads(metered)))
-    print(
-        f"{NAMES[side]:>16}, {scenario.waits:>6,} waits: {done.answered:,} answered, {done.meter.total:,} calls, "
-        f"{done.waited.cpu:.1f} s CPU, {done.waited.memory:,.0f} MB, loop blocked up to {done.waited.blocked:.3f} s, "
-        f"delay p99 {done.waited.delay(0.99):.1f} s",
-        flush=True,
-    )
-    return done
+def at_once(calls: Sequence[Callable[[], Done]]) -> list[Done]:
+    """Make calls in threads, each a little later than the one before, and return what they return."""
 
+    def begin(number: int) -> Done:
+        time.sleep(number * STAGGER)
+        return calls[number]()
 
-def _environment(home: str, port: int, scenario: Scenario) -> dict[str, str]:
-    """The whole environment of a side: nothing of the user's Airflow or AWS gets in."""
-    return {
-        "PATH": os.environ["PATH"],
-        "HOME": home,
-        "AIRFLOW_HOME": home,
-        "AIRFLOW__JOBFLOW__DESCRIBE_CALLS_PER_SECOND": str(scenario.budget),
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "benchmark",
-        "AWS_SECRET_ACCESS_KEY": "benchmark",
-        "AWS_DEFAULT_REGION": "eu-central-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": "127.0.0.1",
-    }
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(begin, range(len(calls))))
 
 
 def measure_import(side: Side, python: Path) -> Import:
@@ -127,7 +118,7 @@ def measure_import(side: Side, python: Path) -> Import:
         for _ in range(IMPORT_TIMES + 1):
             done = subprocess.run(
                 [str(python), "-c", IMPORT.format(module=module)],
-                cwd=HERE.parent,
+                cwd=ROOT,
                 env={"PATH": os.environ["PATH"], "HOME": home, "AIRFLOW_HOME": home},
                 capture_output=True,
                 check=True,
@@ -161,32 +152,35 @@ def _lines(path: str) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark and write its report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.waits", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a try of a minute and a half: fewer waits, shorter jobs")
-    parser.add_argument(
-        "--only", choices=["imports", "sides", "many"], action="append", help="only this part; may be repeated"
-    )
+    parser.add_argument("--quick", action="store_true", help="a try of a few minutes: fewer waits, shorter jobs")
+    parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be repeated")
     parser.add_argument("--seed", type=int, default=1, help="what the jobs' durations are drawn from (default: 1)")
     parser.add_argument(
         "--out", type=Path, help="folder for RESULTS.md (default: this one after a whole run, else a temporary one)"
     )
     options = parser.parse_args(arguments)
 
-    parts = options.only or ["imports", "sides", "many"]
+    parts = options.only or PARTS
     whole = not options.quick and not options.only
     started = time.monotonic()
+    print(f"{check()} answers of the stand-in are as botocore's models say", flush=True)
     pythons: dict[Side, Path] = {"jobflow": Path(sys.executable)}
-    if set(parts) & {"imports", "sides"}:
+    if set(parts) & {*SERVICES, "imports"}:
         pythons["amazon"] = amazon_python()
     imports: dict[Side, Import] = {}
     if "imports" in parts:
         imports = {side: measure_import(side, python) for side, python in pythons.items()}
+    planned = plan(parts, options.seed, quick=options.quick)
     runs: list[Run] = []
-    for part, groups in plan(options.seed, options.quick).items():
-        for group in groups if part in parts else ():
-            with ThreadPoolExecutor(len(group)) as pool:
-                runs += pool.map(lambda each: run(each[0], each[1], pythons[each[0]]), group)
+    for group in planned.ours:
+        runs += at_once([partial(run, "jobflow", scenario, pythons["jobflow"]) for scenario in group])
+    for group in planned.theirs:
+        runs += at_once([partial(run, "amazon", scenario, pythons["amazon"]) for scenario in group])
+    maps: list[MapRun] = []
+    for maps_at_once in planned.maps:
+        maps += at_once([partial(run_map, scenario, kill=kill) for scenario, kill in maps_at_once])
     minutes = (time.monotonic() - started) / 60
-    results = Results(f"{datetime.now(UTC):%Y-%m-%d}", machine(), runs, imports, minutes, options.quick)
+    results = Results(f"{datetime.now(UTC):%Y-%m-%d}", machine(), runs, maps, imports, minutes, options.quick)
     out = options.out or (HERE if whole else Path(tempfile.mkdtemp(prefix="jobflow-bench-")))
     print(f"{minutes:.1f} minutes; wrote {write(results, out)}")
 

@@ -117,12 +117,17 @@ def settled(client: Callable[[], BatchClient], snapshot: Snapshot) -> Snapshot: 
 
 
 def find(client: BatchClient, queue: str, name: str) -> str | None:
-    """Return the id of the newest job of exactly this name in a queue, or None. One ListJobs call.
+    """Return the id of the newest job of exactly this name in a queue, or None. One ListJobs call."""
+    return next(iter(find_all(client, queue, name)), None)
+
+
+def find_all(client: BatchClient, queue: str, name: str) -> list[str]:
+    """Return the ids of the newest jobs of exactly this name in a queue, newest first. One ListJobs call.
 
     The service compares names without case; this does not.
     """
     answer = client.list_jobs(jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}])
-    return next((job["jobId"] for job in answer["jobSummaryList"] if job["jobName"] == name), None)
+    return [job["jobId"] for job in answer["jobSummaryList"] if job["jobName"] == name]
 
 
 def failed_indexes(client: BatchClient, parent_id: str) -> list[int]:

@@ -184,6 +184,18 @@ def settled(client: Callable[[], ECSClient], snapshot: Snapshot) -> Snapshot:  #
     return snapshot
 
 
+def find(client: ECSClient, cluster: str, started_by: str) -> list[str]:
+    """Return the ARNs of the tasks that were started by somebody. Two ListTasks calls: of those that go on, and others.
+
+    Those that have stopped can be found for about an hour.
+    """
+    return [
+        arn
+        for desired in ("RUNNING", "STOPPED")
+        for arn in client.list_tasks(cluster=cluster, startedBy=started_by, desiredStatus=desired)["taskArns"]
+    ]
+
+
 REQUEST_FIELDS = {
     "cluster": "cluster",
     "task_definition": "taskDefinition",

@@ -45,6 +45,31 @@ def failure(
     return "\n".join(lines)
 
 
+def map_failure(
+    noun: str,
+    name: str,
+    reason: str,
+    *,
+    failed: Sequence[int],
+    children: Sequence[ChildFailure],
+    log_lines: Sequence[str] = (),
+) -> str:
+    """Say how a map failed: how many items, which, and the first of them in full.
+
+    :param noun: what the items' jobs are called: ``Batch job``.
+    :param reason: the map's numbers in words.
+    :param failed: the indexes of the items that failed or were stopped.
+    :param children: the first of those that failed, as they were last seen.
+    :param log_lines: the last lines of the first one's log.
+    """
+    lines = [f"Map {name} of {noun}s failed: {reason}.", f"Failed items: {len(failed)}: {index_ranges(failed)}"]
+    lines += [f"  [{child.index}]{_how(child.snapshot)}: {_why(child.snapshot)}" for child in children]
+    if log_lines:
+        lines.append(f"Last lines of the log of [{children[0].index}]:")
+        lines += [f"  | {line}" for line in log_lines]
+    return "\n".join(lines)
+
+
 def _how(snapshot: Snapshot) -> str:
     parts = []
     if snapshot.attempt:

@@ -166,43 +166,75 @@ class BatchJobOperator(JobOperator):
 
     def submit(self, context: Context) -> Sequence[str]:
         """Submit the job, or what is to run again of an array, and return the ids."""
-        from airflow_jobflow.jobs.array import runs_again
-
         request = self.request()
+        noted, repeats = dict(self.recorded(context)), self.repeats
+        runs = self._runs(context, request)
+        if runs is None:
+            return list(noted["job_ids"])
+        parts = [index_ranges(indexes) for indexes, _ in runs if indexes]
         size = request.get("arrayProperties", {}).get("size", 0)
-        again = self._not_succeeded(context, size) if self.redrive and size else None
-        if again == []:
-            return list(self.recorded(context)["job_ids"])
-        nonce, _ = self.new_attempt(context)
-        if again is None:
-            self.record(context, size=size, parts=[])
-            return [self._submit_one(request, nonce)]
-        runs = list(runs_again(request, again))
-        self.record(context, size=size, parts=[index_ranges(indexes) for indexes, _ in runs])
-        self.log.info("Running again, of %d children, those that did not succeed: %s", size, index_ranges(again))
+        where = {"job_name": request["jobName"], "queue": request["jobQueue"]}
+        nonce, _ = self.new_attempt(context, **where, size=size, parts=parts)
+        names = self._names(request["jobName"], nonce, len(runs))
         job_ids: list[str] = []
         try:
-            for number, (_, part) in enumerate(runs):
-                job_ids.append(self._submit_one(part, f"{nonce}-{number}"))
+            for name, (_, part) in zip(names, runs, strict=True):
+                job_ids.append(self._submit_one({**part, "jobName": name}, look_first=repeats and len(runs) > 1))
         except JobflowError:
             self.stop(job_ids, "Airflow: another part of the array could not be submitted")
             raise
         return job_ids
 
-    def _submit_one(self, request: Mapping[str, Any], token: str) -> str:
-        """Submit a job under a name that nobody else uses, and return its id."""
+    def _names(self, name: str, nonce: str, count: int) -> list[str]:
+        """Return names that nobody else uses."""
+        from airflow_jobflow.operators.submission import name_with_token
+
+        tokens = [nonce] if count == 1 else [f"{nonce}-{number}" for number in range(count)]
+        return [name_with_token(name, token) if self.durable else name for token in tokens]
+
+    def _runs(self, context: Context, request: dict[str, Any]) -> list[tuple[list[int], dict[str, Any]]] | None:
+        """Return what is to be submitted, and the indexes in it where it is a part; None if nothing is left to run."""
+        from airflow_jobflow.jobs.array import indexes_of, runs_again
+
+        noted, size = self.recorded(context), request.get("arrayProperties", {}).get("size", 0)
+        if not self.redrive or not size:
+            return [([], request)]
+        if self.repeats and noted.get("parts") and noted["size"] == size:
+            again: list[int] | None = [index for part in noted["parts"] for index in indexes_of(part)]
+        else:
+            again = self._not_succeeded(context, size)
+        if again is None:
+            return [([], request)]
+        if not again:
+            return None
+        self.log.info("Running again, of %d children, those that did not succeed: %s", size, index_ranges(again))
+        return list(runs_again(request, again))
+
+    def _submit_one(self, request: dict[str, Any], *, look_first: bool = False) -> str:
+        """Submit a job, unless an earlier try has, and return its id."""
         from airflow_jobflow.jobs import batch
-        from airflow_jobflow.operators.submission import name_with_token, submit_once
+        from airflow_jobflow.operators.submission import submit_once
 
         queue, name = request["jobQueue"], request["jobName"]
-        if self.durable:
-            name = name_with_token(name, token)
+
+        def find() -> str | None:
+            return batch.find(self.client(), queue, name)
+
+        if look_first and (found := find()):
+            return found
         self.log.info("Submitting %s to %s: %s", name, queue, request)
         return submit_once(
-            lambda: str(self.client(attempts=1).submit_job(**{**request, "jobName": name})["jobId"]),
-            (lambda: batch.find(self.client(), queue, name)) if self.durable else None,
+            lambda: str(self.client(attempts=1).submit_job(**request)["jobId"]),
+            find if self.durable else None,
             f"Batch job {name}",
         )
+
+    def find(self, client: Any, noted: Mapping[str, Any]) -> Sequence[str]:
+        """Return the ids of the jobs that have the name of an attempt. Parts of an array are looked for one by one."""
+        from airflow_jobflow.jobs import batch
+
+        [name, *others] = self._names(noted["job_name"], noted["nonce"], max(1, len(noted["parts"])))
+        return [] if others else batch.find_all(client, noted["queue"], name)
 
     def _not_succeeded(self, context: Context, size: int) -> list[int] | None:
         """Return the indexes that an earlier try of this task has left to run again; None for all there are.

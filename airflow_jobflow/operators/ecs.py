@@ -229,12 +229,20 @@ class FargateTaskOperator(JobOperator):
                 container = ecs.main_container(client, values["task_definition"])
             answer = client.run_task(**self.request(values, container, attempt), **token)
             if not answer["tasks"]:
+                # The token would bring the same answer again, for ever.
+                self.record(context, nonce="")
                 raise SubmissionError(f"{what} was not started, as AWS says: {ecs.failures(answer)}")
             return str(answer["tasks"][0]["taskArn"])
 
         what = f"{ecs.NOUN} of {self.task_definition}"
         self.log.info("Running %s on cluster %s, attempt %d", self.task_definition, self.cluster, attempt)
         return [submit_once(run, None, what, repeatable=self.durable)]
+
+    def find(self, client: Any, noted: Mapping[str, Any]) -> Sequence[str]:
+        """Return the ARNs of the tasks that an attempt has started."""
+        from airflow_jobflow.jobs import ecs
+
+        return ecs.find(client, self.cluster, noted["nonce"])
 
     def again(self, context: Context, event: Mapping[str, Any]) -> bool:
         """Make another attempt where AWS took Spot capacity back, which is no fault of the task's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -63,7 +63,7 @@ class GlueCrawlOperator(JobOperator):
         from airflow_jobflow.operators.submission import submit_once
         from airflow_jobflow.watch.errors import Fault
 
-        self.new_attempt(context)
+        self.new_attempt(context, since=None)
         client = self.client(attempts=1)
         since: glue_crawl.Since | None = None
         maybe_started = False
@@ -80,10 +80,12 @@ class GlueCrawlOperator(JobOperator):
                 if state != glue_crawl.READY:
                     raise self._busy()
                 since = glue_crawl.to_start(self.client(), self.crawler_name, last)
+                self.record(context, since=str(since))
             try:
                 client.start_crawler(Name=self.crawler_name)
             except client.exceptions.CrawlerRunningException as error:
                 if not maybe_started:  # else it is what an earlier start, whose answer was lost, has begun
+                    self.record(context, since=None)  # lest a later try takes for its own what somebody else has begun
                     raise self._busy() from error
             except no_answer() as error:
                 maybe_started |= fault_of(error) is Fault.PASSING
@@ -97,6 +99,14 @@ class GlueCrawlOperator(JobOperator):
 
         self.log.info("Starting crawler %s", self.crawler_name)
         return [submit_once(start, find, f"{glue_crawl.NOUN} of {self.crawler_name}")]
+
+    def find(self, client: Any, noted: Mapping[str, Any]) -> Sequence[str]:
+        """Return which crawl an attempt has started, if it has begun: the first since the one before."""
+        from airflow_jobflow.jobs import glue_crawl
+
+        crawl = noted.get("since")
+        seen = glue_crawl.describe(client, [crawl], None) if crawl else {}
+        return [job_id for job_id, snapshot in seen.items() if snapshot.left_queue]
 
     def _busy(self) -> SubmissionError:
         """Return what is raised where the crawler is at work, and that crawl cannot be joined."""
@@ -244,6 +254,13 @@ class GlueJobRunOperator(JobOperator):
 
         self.log.info("Starting a run of %s: %s", self.job_name, request)
         return [submit_once(start, find if self.durable else None, f"{glue_run.NOUN} of {self.job_name}")]
+
+    def find(self, client: Any, noted: Mapping[str, Any]) -> Sequence[str]:
+        """Return the run that an attempt has started, if it has."""
+        from airflow_jobflow.jobs import glue_run
+
+        found = glue_run.find(client, self.job_name, noted["nonce"])
+        return [found] if found else []
 
     def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
         """Return the console's pages for the run."""

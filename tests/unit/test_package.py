@@ -6,7 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,18 @@ from airflow.sdk import BaseOperator, BaseSensorOperator
 from airflow.sdk.configuration import conf
 
 from airflow_jobflow.operators.batch import CHECKS, BatchJobOperator
+from airflow_jobflow.operators.glue import CRAWL_CHECKS, RUN_CHECKS, GlueCrawlOperator, GlueJobRunOperator
 from airflow_jobflow.provider_info import get_provider_info
 from airflow_jobflow.sensors.batch import BatchJobSensor
+from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
 
 PUBLIC = [
     "airflow_jobflow.operators.batch",
     "airflow_jobflow.operators.ecs",
+    "airflow_jobflow.operators.glue",
     "airflow_jobflow.sensors.batch",
     "airflow_jobflow.sensors.ecs",
+    "airflow_jobflow.sensors.glue",
     "airflow_jobflow.links",
 ]
 
@@ -113,6 +117,11 @@ def test_the_parameters_are_those_of_the_design() -> None:
     assert own_parameters(BatchJobOperator, BaseOperator) == COMMON | OPERATORS | set(CHECKS)
     sensor = own_parameters(BatchJobSensor, BaseSensorOperator)
     assert sensor == COMMON | {"job_id", "poke_interval", "timeout"}
+    assert own_parameters(GlueCrawlOperator, BaseOperator) == COMMON | OPERATORS | set(CRAWL_CHECKS)
+    assert own_parameters(GlueJobRunOperator, BaseOperator) == COMMON | OPERATORS | set(RUN_CHECKS)
+    crawls, runs = (own_parameters(each, BaseSensorOperator) for each in (GlueCrawlSensor, GlueJobRunSensor))
+    assert crawls == COMMON | {"crawler_name", "since", "poke_interval", "timeout"}
+    assert runs == COMMON | {"job_name", "run_id", "poke_interval", "timeout"}
 
 
 def test_everything_that_reaches_aws_is_templated() -> None:
@@ -120,6 +129,10 @@ def test_everything_that_reaches_aws_is_templated() -> None:
     reaching = {"aws_conn_id", "region_name", "verify", "botocore_config", "poll_interval", "job_timeout"}
     assert set(BatchJobOperator.template_fields) >= reaching | {"queued_timeout"} | set(CHECKS)
     assert set(BatchJobSensor.template_fields) >= reaching | {"job_id"}
+    assert set(GlueCrawlOperator.template_fields) >= reaching | {"queued_timeout"} | set(CRAWL_CHECKS)
+    assert set(GlueJobRunOperator.template_fields) >= reaching | {"queued_timeout"} | set(RUN_CHECKS)
+    assert set(GlueCrawlSensor.template_fields) >= reaching | {"crawler_name", "since"}
+    assert set(GlueJobRunSensor.template_fields) >= reaching | {"job_name", "run_id"}
 
 
 def test_a_dag_survives_serialization() -> None:
@@ -132,9 +145,18 @@ def test_a_dag_survives_serialization() -> None:
         BatchJobOperator(task_id="one", job_timeout=timedelta(hours=1), **good)
         BatchJobOperator.partial(task_id="many", **good).expand(array_size=[2, 3])
         BatchJobSensor.partial(task_id="waits").expand(job_id=["a", "b"])
+        crawl = GlueCrawlOperator(task_id="crawl", crawler_name="c")
+        GlueCrawlOperator.partial(task_id="crawls").expand(crawler_name=["c", "d"])
+        output: Any = crawl.output
+        GlueCrawlSensor(task_id="crawled", crawler_name=output, since=datetime(2026, 1, 1, tzinfo=UTC))
+        GlueJobRunOperator.partial(task_id="runs", job_name="j").expand(script_args=[{"--a": "1"}, {"--a": "2"}])
+        GlueJobRunSensor.partial(task_id="ran", job_name="j").expand(run_id=["jr_1", "jr_2"])
     data = DagSerialization.to_dict(dag)
     again = DagSerialization.from_dict(json.loads(json.dumps(data)))
-    assert set(again.task_ids) == {"one", "many", "waits"}
+    glue = {"crawl", "crawls", "crawled", "runs", "ran"}
+    assert set(again.task_ids) == {"one", "many", "waits"} | glue
+    links = {link.name for name in glue for link in again.get_task(name).operator_extra_links}
+    assert links == {"Glue crawler", "Glue job run", "Job log"}
     one: Any = again.get_task("one")
     assert {link.name for link in one.operator_extra_links} >= {"Batch job", "Job log"}
 

@@ -174,8 +174,8 @@ def test_if_one_part_is_refused_none_is_left_running(
     submit_one = BatchJobOperator._submit_one
     started: list[str] = []
 
-    def then_denied(operator: BatchJobOperator, request: Any, token: str) -> str:
-        started.append(submit_one(operator, request, token))
+    def then_denied(operator: BatchJobOperator, request: Any, **how: Any) -> str:
+        started.append(submit_one(operator, request, **how))
         own_kit.aws.set_faults(Faults(denied=("SubmitJob",)))
         return started[0]
 

@@ -112,6 +112,7 @@ def test_the_essential_container_decides(ecs_kit: Any, make: Any, context: Any) 
     worker = ecs_kit.container(["sh", "-c", "exit 0"], name="worker")
     outcome = make(task_definition=ecs_kit.define(sidecar, worker)).execute(context)
     assert (outcome["state"], outcome["exit_code"]) == ("SUCCEEDED", 0)
+    context["task_state_store"].clear()  # another task instance
     failing = ecs_kit.container(["sh", "-c", "exit 4"], name="worker")
     with pytest.raises(exceptions.JobFailed, match="exit code 4"):
         make(task_definition=ecs_kit.define(sidecar, failing)).execute(context)

@@ -11,7 +11,8 @@ import pytest
 
 from airflow_jobflow.local import Faults
 from airflow_jobflow.triggers import watchers
-from airflow_jobflow.triggers.job import SETTLING, JobTrigger
+from airflow_jobflow.triggers.base import SETTLING
+from airflow_jobflow.triggers.job import JobTrigger
 
 
 def trigger(job_id: str, **arguments: Any) -> JobTrigger:

@@ -1,0 +1,76 @@
+"""Maps on AWS Batch: one job for each item, under a name made of the map's and the item's index.
+
+What Batch does and this module relies on: ListJobs finds jobs of a queue whose name begins with given letters, in
+whatever state, a hundred at a time, and compares without case; SubmitJob has no client token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_jobflow.jobs import batch
+from airflow_jobflow.jobs.fan_out import Found, Start
+from airflow_jobflow.jobs.maps import INDEX
+from airflow_jobflow.jobs.model import JobState
+
+if TYPE_CHECKING:
+    from mypy_boto3_batch import BatchClient
+
+STARTS_PER_SECOND = 50.0
+REPEATABLE = False
+CHECKPOINT = 6 * 3600.0
+
+NAME_LENGTH = 128
+INDEX_LENGTH = 6
+"""Room for an index in a name, with its hyphen."""
+
+
+def family(job_queue: str, job_name: str, nonce: str) -> dict[str, str]:
+    """Say how the jobs of a map are named, and where they are listed."""
+    return {"queue": job_queue, "stem": f"{job_name[: NAME_LENGTH - INDEX_LENGTH - len(nonce) - 1]}-{nonce}"}
+
+
+def with_environment(request: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return a SubmitJob request whose container has these variables too, in place of those of the same name."""
+    overrides = request.get("containerOverrides", {})
+    said = {each["name"]: each.get("value", "") for each in overrides.get("environment", [])} | dict(environment)
+    pairs = [{"name": name, "value": str(value)} for name, value in said.items()]
+    return {**request, "containerOverrides": {**overrides, "environment": pairs}}
+
+
+def item(request: dict[str, Any], index: int, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the SubmitJob request of an item, but for its name."""
+    request = with_environment(request, {**environment, INDEX: str(index)})
+    return {name: value for name, value in request.items() if name != "jobName"}
+
+
+def start(client: BatchClient, family: Mapping[str, str], request: dict[str, Any], which: Start) -> str:
+    """Submit an item's job, and return its id. One SubmitJob call."""
+    return client.submit_job(jobName=f"{family['stem']}-{which.index}", **request)["jobId"]
+
+
+def look_up(client: BatchClient, family: Mapping[str, str], which: Start) -> str | None:
+    """Return the id of the job of an item whose submit got no answer, or None. One ListJobs call."""
+    return batch.find(client, family["queue"], f"{family['stem']}-{which.index}")
+
+
+def page(
+    client: BatchClient, family: Mapping[str, str], cursor: Sequence[str] | None
+) -> tuple[list[Found], list[str] | None]:
+    """List up to a hundred of the jobs a map has started, and say where the next page begins. One ListJobs call."""
+    where: Any = {"nextToken": cursor[0]} if cursor else {}
+    prefix = f"{family['stem']}-"
+    filters: Any = [{"name": "JOB_NAME", "values": [f"{prefix}*"]}]
+    answer = client.list_jobs(jobQueue=family["queue"], filters=filters, **where)
+    found = [
+        Found(
+            int(job["jobName"].removeprefix(prefix)),
+            job["jobId"],
+            ended=batch.STATES.get(job["status"], JobState.RUNNING).ended,
+        )
+        for job in answer["jobSummaryList"]
+        if job["jobName"].startswith(prefix) and job["jobName"].removeprefix(prefix).isdecimal()
+    ]
+    token = answer.get("nextToken")
+    return found, [token] if token else None

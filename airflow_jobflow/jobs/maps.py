@@ -1,0 +1,52 @@
+"""What a service offers for maps, beside what it offers for jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    from airflow_jobflow.jobs.fan_out import Found, Start
+
+INDEX = "JOBFLOW_MAP_INDEX"
+"""The environment variable in which a job finds its item's index, from 0."""
+
+ATTEMPT = "JOBFLOW_MAP_ATTEMPT"
+"""The environment variable in which a job finds which attempt at its item it is, if it is not the first."""
+
+
+class MapService(Protocol):
+    """What a module ``jobs/<service>_map.py`` offers. The module itself is the object.
+
+    A map's ``family``, plain data, is what tells its jobs from all others and where they are listed.
+    """
+
+    STARTS_PER_SECOND: float
+    """How often a job may be started."""
+    REPEATABLE: bool
+    """Whether a start carries a token with which it starts nothing twice; if not, a lost one is looked up."""
+    CHECKPOINT: float
+    """Seconds for which an end need not be noted: what has ended can be looked at for several times as long."""
+
+    def start(self, client: Any, family: Mapping[str, str], request: dict[str, Any], which: Start) -> str:
+        """Start an item's job, and return its id.
+
+        :raises NotStarted: the service answered, and started nothing.
+        """
+
+    def look_up(self, client: Any, family: Mapping[str, str], which: Start) -> str | None:
+        """Return the id of the job that a start without an answer has started, or None."""
+
+    def page(
+        self, client: Any, family: Mapping[str, str], cursor: Sequence[str] | None
+    ) -> tuple[list[Found], list[str] | None]:
+        """List some of the jobs a map has started, and return where the next page begins, if there is one."""
+
+
+def map_service(name: str) -> MapService:
+    """Return the module that knows the maps of a service, such as ``batch``.
+
+    :raises ModuleNotFoundError: there is no such service.
+    """
+    return cast("MapService", import_module(f"{__package__}.{name}_map"))

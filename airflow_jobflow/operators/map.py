@@ -1,0 +1,315 @@
+"""Base of the map operators: one job for each item, from one task instance.
+
+Thin: the worker checks the items, builds their requests, notes a nonce, and hands over to the trigger, which starts
+and follows the jobs; the worker comes back for the verdict. What decides lies in ``jobs.fan_out``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import json
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk.exceptions import AirflowRuntimeError
+
+from airflow_jobflow import checks
+from airflow_jobflow.exceptions import JobStopped, JobTimedOut, SubmissionError
+from airflow_jobflow.jobs import fan_out
+from airflow_jobflow.jobs.array import indexes_of
+from airflow_jobflow.jobs.model import JobState, index_ranges
+from airflow_jobflow.jobs.packing import pack, unpack
+from airflow_jobflow.operators import map_verdict
+from airflow_jobflow.operators.base import KILLED, JobOperator
+from airflow_jobflow.operators.map_leftovers import NO_TIMES, Leftovers, by_index, left_by_an_earlier_try
+from airflow_jobflow.waiting import NET, timed_out
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_jobflow.triggers.map import MapTrigger
+
+STOPPED = "What ran was stopped."
+
+NO_NEWS: dict[str, Any] = {
+    "statuses": "",
+    "lines": pack(()),
+    "running": pack(()),
+    "limit": "deadline",
+    "error": None,
+    "times": NO_TIMES,
+}
+"""The event of a trigger that never fired before its deadline."""
+
+
+class MapOperator(JobOperator):
+    """Base of the operators that run one job for each item.
+
+    :param items: a list of dicts, one for each job, or the same as JSON, or what another task returned. The keys are
+        parameters of the operator, whose values they replace for that job; ``environment`` is added to that of
+        the others. Each job finds its item's index, from 0, in the environment variable ``JOBFLOW_MAP_INDEX``. No item
+        is a success.
+    :param max_concurrency: how many jobs may be submitted and not ended at the same time; the others follow
+        as these end. Default 1000.
+    :param tolerated_failure_count, tolerated_failure_percentage: items that may fail, refused ones included. Once more
+        have failed nothing more is started, and what still runs is stopped.
+    :param redrive: a retry runs only the items that did not succeed, if the items are the same.
+
+    Returns a dict in the shape of :class:`airflow_jobflow.jobs.model.Outcome`, whose ``array`` counts the items, and
+    ``statuses``: a character an item, in their order: ``S`` succeeded, ``F`` failed, ``K`` stopped, ``-`` never
+    started; ``failed``: the outcomes of the items that failed or were stopped, each with its ``index``; ``outcomes``:
+    those of all items, in their order, None for what was never started; None if there are more than 1,000.
+    """
+
+    ITEM: ClassVar[Mapping[str, checks.Check]]
+    """What an item may say, and what each must be."""
+    NOT_ON_A_MAP: ClassVar[Sequence[str]] = ()
+    """Parameters of the single operator that mean nothing here."""
+
+    template_fields: Sequence[str] = ("items", "max_concurrency")
+
+    def __init__(
+        self,
+        *,
+        items: Sequence[dict[str, Any]] | str,
+        max_concurrency: int | str = 1000,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.items = items
+        self.max_concurrency = max_concurrency
+        self._trigger: MapTrigger | None = None
+
+    # What the services differ in.
+
+    @abstractmethod
+    def requests(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Build the request of each item.
+
+        :param items: as ``checked_items`` returns them.
+        """
+
+    @abstractmethod
+    def family(self, nonce: str) -> dict[str, str]:
+        """Return what tells the jobs of the map with this nonce from all others."""
+
+    @abstractmethod
+    def map_name(self) -> str:
+        """Return what a person calls the map."""
+
+    def attempts(self) -> int:
+        """Return how many attempts an item gets whose job's capacity is taken away."""
+        return 1
+
+    # The parameters.
+
+    def check(self) -> None:
+        """Check the parameters; see the base."""
+        if not self.wait_for_completion:
+            raise checks.invalid("wait_for_completion", False, "a map starts jobs as others end, so it has to wait")
+        if self.queued_timeout is not None:
+            raise checks.invalid("queued_timeout", self.queued_timeout, "a map has none; job_timeout bounds it")
+        if not self.durable:
+            raise checks.invalid("durable", False, "a map finds its jobs by their tokens, so it cannot do without")
+        for name in self.NOT_ON_A_MAP:
+            if getattr(self, name) is not None:
+                raise checks.invalid(name, getattr(self, name), "means nothing on a map, whose items are jobs each")
+        super().check()
+        checks.whole("max_concurrency", self.max_concurrency, least=1)
+
+    def checked_items(self) -> list[dict[str, Any]]:
+        """Check the items, and return them with their values as their types.
+
+        :raises InvalidParameter: one of them is wrong; it is named by its index.
+        """
+        items = list(self.items) if isinstance(self.items, Sequence) and not isinstance(self.items, str) else self.items
+        return [self._checked(f"items[{index}]", item) for index, item in enumerate(checks.mappings("items", items))]
+
+    def _checked(self, name: str, item: Mapping[str, Any]) -> dict[str, Any]:
+        if unknown := [key for key in item if key not in self.ITEM]:
+            raise checks.invalid(name, item, f"{unknown[0]!r} is none of {', '.join(self.ITEM)}")
+        return {key: self.ITEM[key](f"{name}[{key!r}]", value) for key, value in item.items() if value is not None}
+
+    def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
+        """Render; what holds no template stays as it is, for each of ten thousand items would be compiled."""
+        plain = isinstance(content, str) and "{" not in content and not content.endswith(tuple(self.template_ext))
+        if plain and not self._should_render_native(self.get_dag()):
+            return content
+        return super().render_template(content, context, *args, **kwargs)
+
+    # The way of a map.
+
+    def submit(self, context: Context) -> Sequence[str]:
+        """Submit nothing: the trigger does."""
+        raise NotImplementedError
+
+    def start(self, context: Context, event: object = None) -> Any:  # noqa: ARG002
+        """Note a nonce, and hand over to the trigger; an earlier trigger's map goes on if it may still run."""
+        items = self.checked_items()
+        requests = self.requests(items)
+        digest = hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()
+        left = self._left(context, digest, len(items))
+        indexes = fan_out.to_run_again(left.statuses)
+        if not indexes:
+            self.log.info("There is nothing to run")
+            return map_verdict.result(self.judge, self.map_name(), left, self._tolerance())
+        if self._goes_on(context, digest):
+            indexes = indexes_of(self._about(context)["indexes"])
+            self.log.info("The map of an earlier try was not ended (%s): it goes on", self.recorded(context)["nonce"])
+        else:
+            self._begin(context, digest, indexes, len(items))
+        lines = [json.dumps(requests[index], separators=(",", ":")) for index in indexes]
+        return self._follow(context, self._make_trigger(context, len(items), indexes, lines))
+
+    def _about(self, context: Context) -> dict[str, Any]:
+        """Return what has been noted of the map that was begun last."""
+        return dict(self.recorded(context).get("map") or {})
+
+    def _goes_on(self, context: Context, digest: str) -> bool:
+        """Say whether an earlier try's map of these items may still run: not ended, not killed, not cleared."""
+        noted, about = self.earlier_try(context), self._about(context)
+        here = noted.get("place") == self._place() and not noted.get("abandoned")
+        return here and about.get("digest") == digest and about.get("over") is False
+
+    def _begin(self, context: Context, digest: str, indexes: Sequence[int], size: int) -> None:
+        """Note that a new map begins; what an earlier one has left running is stopped.
+
+        :raises SubmissionError: it cannot be stopped, or the new one not noted; nothing was started.
+        """
+        if self._about(context).get("over") is False and self.recorded(context).get("place") == self._place():
+            self.log.info("A map of an earlier try was not ended, and is not to go on: what still runs is stopped")
+            said = self._stop_all(context, "Airflow: the task was run again", ())
+            if said != STOPPED:
+                raise SubmissionError(f"An earlier try's map was not ended. {said} Nothing was started.")
+        nonce, _ = self.new_attempt(context)
+        about = {
+            "digest": digest,
+            "indexes": index_ranges(indexes),
+            "follows": len(indexes) < size,
+            "family": self.family(nonce),
+            "over": False,
+        }
+        self.record(context, map=about)
+        self.log.info("Map %s-%s: %d of %d items are to be run", self.map_name(), nonce, len(indexes), size)
+
+    def _make_trigger(self, context: Context, size: int, indexes: Sequence[int], lines: Sequence[str]) -> MapTrigger:
+        from airflow_jobflow.triggers.map import MapTrigger
+
+        noted, tolerance = self.recorded(context), self._tolerance()
+        return MapTrigger(
+            service=self.service,
+            family=noted["map"]["family"],
+            size=size,
+            indexes=index_ranges(indexes),
+            requests=pack(lines),
+            scope=self.scope(),
+            max_concurrency=checks.whole("max_concurrency", self.max_concurrency, least=1),
+            tolerated_failure_count=tolerance.count,
+            tolerated_failure_percentage=tolerance.percentage,
+            attempts=self.attempts(),
+            **dataclasses.asdict(self.access),
+            poll_interval=self._interval(),
+            deadline=noted.get("deadline"),
+            began_at=noted.get("at", 0.0),
+            deferred_at=time.time(),
+            cancel_on_kill=self.cancel_on_kill,
+        )
+
+    def _follow(self, context: Context, trigger: MapTrigger) -> Any:
+        if self.defers:
+            left = None if trigger.deadline is None else max(trigger.deadline - time.time(), 0)
+            net = None if left is None else timedelta(seconds=left + NET)
+            self.defer(trigger=trigger, method_name="execute_complete", timeout=net)
+        self._trigger = trigger
+        if self._killed:
+            raise JobStopped("The task was killed before the map had started anything")
+        return self.execute_complete(context, asyncio.run(trigger.wait()))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral; one that Airflow itself timed out ends like one whose trigger did."""
+        if timed_out(next_method, next_kwargs):
+            next_method, next_kwargs = "execute_complete", {"event": NO_NEWS}
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    # The end.
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Finish: return the result, or raise what has gone wrong."""
+        noted = self.recorded(context)
+        about = self._about(context)
+        name = f"{self.map_name()}-{noted.get('nonce')}"
+        digest = about.get("digest", "")
+        ended = Leftovers(event["statuses"], by_index(unpack(event["lines"])), event["times"])
+        if about.get("follows"):
+            ended = ended.after(self._left(context, digest, 0))
+        if self.redrive and ended.statuses:
+            self._leave(context, digest, ended)
+        if event["limit"]:
+            raise self._timed_out(context, name, event)
+        self.record(context, map={**about, "over": True})
+        if event["error"]:
+            raise map_verdict.could_not_go_on(name, event)
+        if self._killed:
+            raise JobStopped(f"Map {name} was stopped: {KILLED}. {fan_out.progress(event['statuses'])}")
+        result = map_verdict.result(self.judge, name, ended, self._tolerance())
+        if telling := map_verdict.most_telling(ended, result):
+            self.keep_links(context, [telling])
+        if result["state"] == JobState.SUCCEEDED.value:
+            return result
+        failure = map_verdict.failure(self.judge, name, ended, result)
+        if self.raise_on_failure:
+            raise failure
+        self.log.warning("%s", failure)
+        return result
+
+    def _left(self, context: Context, digest: str, size: int) -> Leftovers:
+        """Return how the items ended in an earlier try, if there was one that counts; else that none has begun."""
+        store, max_tries = context["task_state_store"], context["ti"].max_tries
+        left = left_by_an_earlier_try(store, digest, max_tries) if self.redrive else None
+        return left or Leftovers(fan_out.NOT_STARTED * size)
+
+    def _leave(self, context: Context, digest: str, ended: Leftovers) -> None:
+        try:
+            ended.leave(context["task_state_store"], digest, context["ti"].max_tries)
+        except AirflowRuntimeError as error:
+            self.log.warning("A retry will run all items, for how they ended could not be noted: %s", error)
+
+    def _timed_out(self, context: Context, name: str, event: Mapping[str, Any]) -> JobTimedOut:
+        stopped = "What runs was left running, as cancel_on_timeout=False says."
+        if self.cancel_on_timeout:
+            stopped = self._stop_all(context, "Airflow: the deadline of the task has passed", unpack(event["running"]))
+            self.record(context, map={**self._about(context), "over": True})
+        limit, _ = self.first_limit() or ("job_timeout", 0)
+        how_far = fan_out.progress(event["statuses"]) if event["statuses"] else "how far it came is not known"
+        return JobTimedOut(
+            f"Map {name} had not ended within {limit}={getattr(self, limit)}: {how_far}. {stopped} "
+            "Give it more time, or raise max_concurrency."
+        )
+
+    # Stopping.
+
+    def _stop_all(self, context: Context, reason: str, known: Sequence[str]) -> str:
+        """Stop all the map has started, and say whether that could be done."""
+        from airflow_jobflow.watch.errors import WatchError
+
+        try:
+            failed = asyncio.run(self._make_trigger(context, 0, (), ()).stop_all(reason, known))
+        except WatchError as error:
+            return f"What runs could not be stopped ({error}): stop it in the console."
+        return f"{failed} jobs could not be stopped: stop them in the console." if failed else STOPPED
+
+    def on_kill(self) -> None:
+        """Stop all jobs when the worker is told to end while it waits here."""
+        self._killed = self.cancel_on_kill
+        if self._killed and self._trigger:
+            self._abandon()
+            # In a thread, for this is a signal's handler, and the event loop is what it has interrupted.
+            thread = threading.Thread(target=asyncio.run, args=(self._trigger.killed(),))
+            thread.start()
+            thread.join()

@@ -1,0 +1,78 @@
+"""What a failed try of a map leaves for one that runs the rest, in the task state store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_jobflow.jobs import fan_out
+from airflow_jobflow.jobs.packing import chunks, pack, unpack
+
+log = logging.getLogger(__name__)
+
+RESULTS = "jobflow_map"
+"""Key of what is said of the results as a whole; their parts have a number too."""
+
+CHUNK = 60_000
+"""Characters of one value in the task state store, which takes 64 KB."""
+
+NO_TIMES = (None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """How the items of a map ended.
+
+    :param statuses: how each stands, see ``jobs.fan_out``.
+    :param lines: what is told of them, ``[index, snapshot]`` as JSON, by index.
+    :param times: when the first job was created, when the first began, and when the last ended.
+    """
+
+    statuses: str
+    lines: Mapping[int, str] = field(default_factory=dict)
+    times: Sequence[str | None] = NO_TIMES
+
+    def after(self, earlier: Leftovers) -> Leftovers:
+        """Return these, of a later try, with what is told of the items that had succeeded before."""
+        return Leftovers(
+            self.statuses, {**earlier.lines, **self.lines}, fan_out.span(list(earlier.times), list(self.times))
+        )
+
+    def leave(self, store: Any, digest: str, max_tries: int) -> None:
+        """Leave them for a later try.
+
+        :param store: the task state store.
+        :param digest: of the items.
+        :param max_tries: the task instance's, by which a clear shows.
+        """
+        succeeded = [line for index, line in self.lines.items() if self.statuses[index] == fan_out.SUCCEEDED]
+        parts = list(chunks(pack([self.statuses, *succeeded]), CHUNK))
+        for number, part in enumerate(parts):
+            store.set(f"{RESULTS}_{number}", part)
+        about = {"digest": digest, "max_tries": max_tries, "parts": len(parts), "times": list(self.times)}
+        store.set(RESULTS, about)
+
+
+def left_by_an_earlier_try(store: Any, digest: str, max_tries: int) -> Leftovers | None:
+    """Return what an earlier try of the same items has left, unless the task was cleared since.
+
+    :param store, digest, max_tries: as in ``Leftovers.leave``.
+    """
+    about = store.get(RESULTS)
+    if not isinstance(about, Mapping):
+        return None
+    if about["max_tries"] != max_tries:
+        log.info("The task was cleared: all items are run")
+        return None
+    if about["digest"] != digest:
+        log.info("The items are not those of the earlier try: all are run")
+        return None
+    statuses, *lines = unpack("".join(store.get(f"{RESULTS}_{number}") for number in range(about["parts"])))
+    return Leftovers(statuses, by_index(lines), about["times"])
+
+
+def by_index(lines: Sequence[str]) -> dict[int, str]:
+    """Return lines of ``[index, snapshot]`` by their index, without reading the snapshots."""
+    return {fan_out.index_of_line(line): line for line in lines}

@@ -1,0 +1,100 @@
+"""What an ended map comes to: its result, or the error that a person reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_jobflow.exceptions import (
+    AccessDenied,
+    JobFailed,
+    JobflowError,
+    JobStopped,
+    SubmissionRefused,
+    WaitError,
+)
+from airflow_jobflow.jobs import fan_out
+from airflow_jobflow.jobs.diagnosis import diagnose
+from airflow_jobflow.jobs.model import ChildFailure, Outcome, Snapshot
+from airflow_jobflow.jobs.report import CHILDREN_SHOWN, map_failure
+
+if TYPE_CHECKING:
+    from airflow_jobflow.jobs.array import Tolerance
+    from airflow_jobflow.operators.map_leftovers import Leftovers
+    from airflow_jobflow.verdict import Judge
+
+MAP_ERRORS: dict[str, type[JobflowError]] = {
+    "refused": SubmissionRefused,
+    "denied": AccessDenied,
+    "killed": JobStopped,
+    "unanswerable": WaitError,
+}
+"""What is raised for a map that could not go on, by the trigger's word for why."""
+
+
+def result(judge: Judge, name: str, ended: Leftovers, tolerance: Tolerance) -> dict[str, Any]:
+    """Build what the operator returns."""
+    state, reason, array = fan_out.summary(ended.statuses, tolerance)
+    outcomes = {
+        index: {"index": index, **judge.outcome(snapshot(line)).to_dict()} for index, line in ended.lines.items()
+    }
+    created, started, stopped = ended.times
+    whole = Outcome(
+        service=judge.service,
+        job_id="",
+        name=name,
+        state=state,
+        status=state.value,
+        reason=reason,
+        created_at=created,
+        started_at=started,
+        stopped_at=stopped,
+        array=array,
+    )
+    size = len(ended.statuses)
+    return {
+        **whole.to_dict(),
+        "statuses": ended.statuses,
+        "failed": [outcomes[index] for index in array.failed_indexes if index in outcomes],
+        "outcomes": [outcomes.get(index) for index in range(size)] if size <= fan_out.IN_FULL else None,
+    }
+
+
+def failure(judge: Judge, name: str, ended: Leftovers, outcome: dict[str, Any]) -> JobFailed:
+    """Build the error of a map that failed.
+
+    :param outcome: what ``result`` returned.
+    """
+    failed = [each for each, status in enumerate(ended.statuses) if status == fan_out.FAILED and each in ended.lines]
+    children = [ChildFailure(index, snapshot(ended.lines[index])) for index in failed[:CHILDREN_SHOWN]]
+    message = map_failure(
+        judge.module.NOUN,
+        name,
+        outcome["reason"],
+        failed=outcome["array"]["failed_indexes"],
+        children=children,
+        log_lines=judge.last_lines(children[0].snapshot) if children else (),
+    )
+    return JobFailed(message, outcome=outcome, diagnosis=diagnose(children[0].snapshot) if children else None)
+
+
+def could_not_go_on(name: str, event: Mapping[str, Any]) -> JobflowError:
+    """Build the error of a map whose trigger says why it could not go on."""
+    error, statuses = event["error"], event["statuses"]
+    how_far = "nothing was started"
+    if statuses.strip(fan_out.NOT_STARTED):
+        how_far = f"{fan_out.progress(statuses)}; what still ran was stopped"
+    return MAP_ERRORS[error["kind"]](f"Map {name} could not go on: {error['message']} ({how_far})")
+
+
+def most_telling(ended: Leftovers, outcome: Mapping[str, Any]) -> Snapshot | None:
+    """Return the first failed item's last snapshot, else the first that is known."""
+    known = [index for index in outcome["array"]["failed_indexes"] if index in ended.lines]
+    index = next(iter(known), min(ended.lines, default=None))
+    return None if index is None else snapshot(ended.lines[index])
+
+
+def snapshot(line: str) -> Snapshot:
+    """Read a line of ``[index, snapshot]``."""
+    return Snapshot.from_dict(json.loads(line)[1])

@@ -1,0 +1,73 @@
+"""What a map's trigger notes of the items that have ended, for a trigger that follows it after a crash.
+
+ECS forgets a stopped task after an hour, so that listing alone would have its item run again. Every quarter of an hour
+what has ended since is published as an XCom of the task, the one place that a trigger can write to. A retry of the
+task clears them, as it is to.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from airflow_jobflow.jobs.packing import pack, unpack
+
+log = logging.getLogger(__name__)
+
+KEY = "jobflow_map_checkpoint"
+"""Key of the XComs; each has its number too."""
+
+
+class Checkpoint:
+    """The notes of one map.
+
+    :param task_instance: the task instance whose XComs they are.
+    :param name: of the map; notes of another one are not read.
+    """
+
+    def __init__(self, task_instance: Any, name: str) -> None:
+        self._of: dict[str, Any] = {
+            "dag_id": task_instance.dag_id,
+            "task_id": task_instance.task_id,
+            "run_id": task_instance.run_id,
+            "map_index": task_instance.map_index,
+        }
+        self._name = name
+        self._parts = 0
+
+    async def save(self, statuses: str, lines: Sequence[str]) -> bool:
+        """Note how all items stand, and what is told of those that have ended since; return whether that worked."""
+        value = {"map": self._name, "packed": pack([statuses, *lines])}
+        try:
+            await sync_to_async(_xcom().set)(f"{KEY}_{self._parts}", value, **self._of)
+        except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the map itself goes on
+            log.warning("What has ended so far could not be noted; it is tried again later: %s", error)
+            return False
+        self._parts += 1
+        return True
+
+    async def load(self) -> tuple[str, list[str]]:
+        """Return how all items stood at the last note, and what was told of those that had ended; empty if none is."""
+        statuses, lines = "", []
+        try:
+            while (noted := await self._noted()) is not None:
+                statuses, *more = unpack(noted)
+                lines += more
+                self._parts += 1
+        except Exception as error:  # noqa: BLE001 -- likewise
+            log.warning("What had ended before could not be read: %s", error)
+        return statuses, lines
+
+    async def _noted(self) -> str | None:
+        value = await sync_to_async(_xcom().get_one)(key=f"{KEY}_{self._parts}", **self._of)
+        return str(value["packed"]) if isinstance(value, dict) and value.get("map") == self._name else None
+
+
+def _xcom() -> Any:
+    """Return the XCom backend that is configured."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    return XCom

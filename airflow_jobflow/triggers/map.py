@@ -1,0 +1,184 @@
+"""A map's trigger: starts one job for each item, follows them all, and tells how it went.
+
+Its arguments hold all there is to know. What it has started it finds by listing: jobs are named by the map's nonce
+and the item's index, so that a trigger that goes on after a crash starts nothing twice. Cancelling it stops nothing in
+AWS; ``on_kill``, which Airflow calls when a person acts on the task, stops all that the map has started.
+
+What decides lies in ``jobs.fan_out``. Small groups of new jobs join the process's watcher, so that waiting for
+thousands costs a describe call for a hundred.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airflow_jobflow.jobs.array import Tolerance, indexes_of
+from airflow_jobflow.jobs.fan_out import FanOut
+from airflow_jobflow.jobs.packing import pack, unpack
+from airflow_jobflow.triggers.base import WaitTrigger, kind_of
+from airflow_jobflow.triggers.calls import Halted, MapCalls, Refused
+from airflow_jobflow.triggers.checkpoint import Checkpoint
+from airflow_jobflow.triggers.map_run import MapRun
+from airflow_jobflow.triggers.watchers import shared_watcher
+from airflow_jobflow.watch.errors import DescribeError, Fault, WatchError
+
+log = logging.getLogger(__name__)
+
+FRESH = 10.0
+"""Seconds after a map began within which an empty list of jobs is believed: nobody was there to start any."""
+
+KILLED = "The Airflow task was killed"
+
+REFUSALS = (Fault.REJECTED, Fault.NOWHERE)
+
+_stopping: set[asyncio.Task[None]] = set()
+"""What goes on when a killed trigger is gone: an event loop holds its tasks only weakly."""
+
+
+class MapTrigger(WaitTrigger):
+    """Runs a map.
+
+    :param service: our name of the service, such as ``batch``.
+    :param scope: what a describe call is confined to, where the service has such a thing.
+    :param family: what tells the map's jobs from all others, see :class:`airflow_jobflow.jobs.maps.MapService`.
+    :param size: how many items the map has.
+    :param indexes: which of them are to be run, as ranges: ``0-3,7``.
+    :param requests: their requests, packed, each a line of JSON.
+    :param max_concurrency: how many items may have a job at the same time.
+    :param tolerated_failure_count, tolerated_failure_percentage: how many of all items may fail.
+    :param attempts: how many attempts an item gets whose job's capacity is taken away.
+    :param began_at: when the map was first handed to a trigger, in seconds since the epoch.
+
+    The others are those of :class:`airflow_jobflow.triggers.base.WaitTrigger`.
+
+    Fires one event: ``{"statuses": a character an item, see jobs.fan_out, "lines": packed [index, snapshot] of what
+    has failed, and of small maps of all that has ended, "running": packed ids of what may still run, "limit": None |
+    "deadline", "error": None | {"kind", "message"}, "times": [first created, first started, last ended]}``; ``kind``
+    is one of ``refused``, ``denied``, ``unanswerable``, ``killed``.
+    """
+
+    def __init__(
+        self,
+        *,
+        service: str,
+        family: Mapping[str, str],
+        size: int,
+        indexes: str,
+        requests: str,
+        scope: str | None = None,
+        max_concurrency: int = 1000,
+        tolerated_failure_count: int = 0,
+        tolerated_failure_percentage: float = 0.0,
+        attempts: int = 1,
+        began_at: float = 0.0,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        self.service = service
+        self.family = dict(family)
+        self.size = size
+        self.indexes = indexes
+        self.requests = requests
+        self.scope = scope
+        self.max_concurrency = max_concurrency
+        self.tolerated_failure_count = tolerated_failure_count
+        self.tolerated_failure_percentage = tolerated_failure_percentage
+        self.attempts = attempts
+        self.began_at = began_at
+        self._map = FanOut(
+            size,
+            indexes_of(indexes) if indexes else [],
+            max_concurrency=max_concurrency,
+            tolerance=Tolerance(tolerated_failure_count, tolerated_failure_percentage),
+            attempts=attempts,
+        )
+        self._calls: MapCalls | None = None
+
+    async def wait(self) -> dict[str, Any]:
+        """Run the map until it is over, or the deadline has passed, and return the event."""
+        limit: str | None = None
+        error: dict[str, str] | None = None
+        lines = await asyncio.to_thread(unpack, self.requests)
+        requests = dict(zip(indexes_of(self.indexes), lines, strict=True))
+        self._calls = calls = self._make_calls()
+        run = MapRun(
+            self._map,
+            calls,
+            requests,
+            watcher=lambda: shared_watcher(self.access, self.service, self.scope),
+            poll_interval=self.poll_interval,
+            checkpoint=Checkpoint(self.task_instance, str(self.family)) if self.task_instance else None,
+        )
+        fresh = time.time() - self.began_at < FRESH
+        try:
+            try:
+                async with asyncio.timeout(None if self.deadline is None else max(0.0, self.deadline - time.time())):
+                    await run.recover(fresh=fresh)
+                    await run.conduct()
+            except TimeoutError:
+                limit = "deadline"
+                log.info("The deadline has passed")
+            except (WatchError, Refused, Halted) as failed:
+                error = {"kind": _kind(failed), "message": str(failed)}
+                log.error("The map cannot go on: %s", failed)  # noqa: TRY400 -- a person needs no traceback
+            await run.wind_up(stop=limit is None)
+            log.info("%s", self._map.progress())
+            return {
+                "statuses": self._map.statuses,
+                "lines": await asyncio.to_thread(pack, self._map.told()),
+                "running": pack(self._map.running),
+                "limit": limit,
+                "error": error,
+                "times": run.times,
+            }
+        finally:
+            calls.close()
+            await run.close()
+
+    def _make_calls(self) -> MapCalls:
+        return MapCalls(self.access, self.service, self.scope, self.family)
+
+    async def stop_all(self, reason: str, known: Sequence[str] = ()) -> int:
+        """Stop all that the map has started, whoever started it; return how many could not be told to end.
+
+        :param known: ids of jobs that may still run; others are found by listing.
+        :raises DescribeError: they cannot be listed.
+        """
+        calls = self._make_calls()
+        try:
+            return await calls.stop_all(reason, known)
+        finally:
+            calls.close()
+
+    async def on_kill(self) -> None:
+        """Stop all jobs, if a person did act on the task; Airflow waits for 30 s, and it goes on beyond that."""
+        if not await self.was_killed():
+            return
+        log.info("The task was killed: stopping what the map has started. %s", self._map.progress())
+        task = asyncio.get_running_loop().create_task(self.killed(), context=contextvars.Context())
+        _stopping.add(task)
+        task.add_done_callback(_stopping.discard)
+        await asyncio.shield(task)
+
+    async def killed(self) -> None:
+        """Stop all jobs, also those that are being started."""
+        if self._calls:
+            self._calls.halt()
+            await self._calls.settle()
+            await self.stop_all(KILLED, [*self._map.running, *self._calls.begun])
+        else:
+            await self.stop_all(KILLED)
+
+
+def _kind(error: WatchError | Refused | Halted) -> str:
+    """Name what ended the map, for the operator to raise the exception that fits."""
+    if isinstance(error, Halted):
+        return "killed"
+    if isinstance(error, Refused) or (isinstance(error, DescribeError) and error.fault in REFUSALS):
+        return "refused"
+    return kind_of(error)

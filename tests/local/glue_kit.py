@@ -1,0 +1,121 @@
+"""What tests of Glue need: crawlers and jobs of their own, and short ways to make, look and wait."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from airflow_jobflow.local import LocalAws
+from airflow_jobflow.triggers.job import JobTrigger
+
+CSV = b"name,n\nx,1\ny,2\n"
+HOUR = 3600.0
+SLEEP = "import time\ntime.sleep(600)"
+
+
+def until(gate: Path) -> str:
+    """A script that waits for a file."""
+    return f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.02)"
+
+
+def run(trigger: Any) -> dict[str, Any]:
+    """Run a trigger as Airflow does: made anew from what it serialized to, elsewhere."""
+    path, arguments = trigger.serialize()
+    assert path == "airflow_jobflow.triggers.job.JobTrigger"
+    event: dict[str, Any] = asyncio.run(JobTrigger(**json.loads(json.dumps(arguments))).wait())
+    return json.loads(json.dumps(event))  # type: ignore[no-any-return]
+
+
+class GlueKit:
+    """A bucket and a database on a local AWS."""
+
+    def __init__(self, aws: LocalAws, eventually: Callable[..., Any]) -> None:
+        self.aws = aws
+        self.eventually = eventually
+        self.glue, self.s3 = aws.client("glue"), aws.client("s3")
+        self.jobs: list[str] = []
+        self.name = f"test-{uuid.uuid4().hex}"
+        self.s3.create_bucket(Bucket=self.name)
+        self.s3.put_object(Bucket=self.name, Key="in/a.csv", Body=CSV)
+        self.glue.create_database(DatabaseInput={"Name": self.name})
+
+    # Crawls.
+
+    def crawler(self, bucket: str | None = None) -> str:
+        """A crawler of the bucket, or of another, which need not be there; its name."""
+        name = f"crawler-{uuid.uuid4().hex}"
+        targets = {"S3Targets": [{"Path": f"s3://{bucket or self.name}/in/"}]}
+        self.glue.create_crawler(Name=name, Role="role", DatabaseName=self.name, Targets=targets)
+        return name
+
+    def mend(self, crawler: str, bucket: str | None = None) -> None:
+        """Let a crawler crawl the bucket, or another."""
+        targets = {"S3Targets": [{"Path": f"s3://{bucket or self.name}/in/"}]}
+        self.glue.update_crawler(Name=crawler, Targets=targets)
+
+    def state(self, crawler: str) -> str:
+        """What GetCrawler says."""
+        return str(self.glue.get_crawler(Name=crawler)["Crawler"]["State"])
+
+    def ended(self, crawler: str, count: int = 1) -> list[dict[str, Any]]:
+        """Wait until a crawler has ended so many crawls, and is free; what ListCrawls says of them, newest first."""
+
+        def crawls() -> list[dict[str, Any]] | None:
+            told = list(self.glue.list_crawls(CrawlerName=crawler)["Crawls"])
+            done = sum(crawl["State"] != "RUNNING" for crawl in told) >= count
+            return told if done and self.state(crawler) == "READY" else None
+
+        return list(self.eventually(crawls, f"{count} crawls of {crawler}"))
+
+    def crawl(self, crawler: str) -> dict[str, Any]:
+        """Make a crawl; what ListCrawls says of it."""
+        before = len(self.glue.list_crawls(CrawlerName=crawler)["Crawls"])
+        self.glue.start_crawler(Name=crawler)
+        return self.ended(crawler, before + 1)[0]
+
+    # Runs of jobs.
+
+    def job(self, script: str = "", **request: Any) -> str:
+        """A job that runs a script; its name."""
+        name = f"job-{uuid.uuid4().hex}"
+        self.s3.put_object(Bucket=self.name, Key=f"{name}/main.py", Body=script.encode())
+        command = {"Name": "pythonshell", "ScriptLocation": f"s3://{self.name}/{name}/main.py"}
+        self.jobs.append(name)
+        self.glue.create_job(**{"Name": name, "Role": "role", "Command": command, **request})
+        return name
+
+    def close(self) -> None:
+        """Stop what still runs of the jobs made here: the slots it takes are others' too."""
+        for job in self.jobs:
+            if runs := self.runs(job):
+                self.glue.batch_stop_job_run(JobName=job, JobRunIds=runs[-25:])
+
+    def start(self, job: str, **request: Any) -> str:
+        """Start a run; its id."""
+        return str(self.glue.start_job_run(JobName=job, **request)["JobRunId"])
+
+    def look(self, job: str, run_id: str) -> dict[str, Any]:
+        """What GetJobRun says."""
+        return dict(self.glue.get_job_run(JobName=job, RunId=run_id)["JobRun"])
+
+    def wait(self, job: str, run_id: str, *states: str) -> dict[str, Any]:
+        """Wait until a run has one of these states (has ended if none is given); what is said of it then."""
+        wanted = states or ("SUCCEEDED", "FAILED", "STOPPED", "TIMEOUT", "ERROR", "EXPIRED")
+
+        def reached() -> dict[str, Any] | None:
+            told = self.look(job, run_id)
+            return told if told["JobRunState"] in wanted else None
+
+        return dict(self.eventually(reached, f"{run_id} in {wanted}"))
+
+    def runs(self, job: str) -> list[str]:
+        """The ids of all runs ever started of a job, oldest first, by the ledger."""
+        return [each["run_id"] for each in self.aws.started("glue") if each.get("job") == job]
+
+    def crawls(self, crawler: str) -> list[str]:
+        """The ids of all crawls ever started of a crawler, oldest first, by the ledger."""
+        return [each["crawl_id"] for each in self.aws.started("glue") if each.get("crawler") == crawler]

@@ -1,0 +1,410 @@
+"""BatchMapOperator against the local AWS: one job for each item, whatever goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+
+from airflow_jobflow import exceptions
+from airflow_jobflow.local import Faults
+from airflow_jobflow.operators import map_leftovers
+from airflow_jobflow.operators.batch import BatchMapOperator
+from airflow_jobflow.triggers import calls, map_run
+from airflow_jobflow.triggers.map import MapTrigger
+from tests.local.maps import again, dies, is_killed, items
+
+Make = Callable[..., BatchMapOperator]
+
+
+def maker(kit: Any) -> Make:
+    """Make operators for a queue that wait here, unless told otherwise."""
+
+    def operator(script: str = "true", **parameters: Any) -> BatchMapOperator:
+        if "job_definition" not in parameters:
+            parameters["job_definition"] = kit.define(["sh", "-c", script])
+        defaults = {"task_id": "t", "job_name": "hello", "job_queue": kit.queue, "aws_conn_id": None, "items": []}
+        return BatchMapOperator(**{**defaults, "deferrable": False, **parameters})
+
+    return operator
+
+
+@pytest.fixture
+def make(kit: Any, here: Callable[[Any], None]) -> Make:
+    """Operators for the test's queue."""
+    here(kit.aws)
+    return maker(kit)
+
+
+@pytest.fixture
+def own_make(own_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Operators on a local AWS of the test's own, for faults, that do not pause for long."""
+    here(own_kit.aws)
+    monkeypatch.setattr(calls, "pause", lambda _: 0.05)
+    monkeypatch.setattr(calls, "LOOKUPS", (0.0, 0.1))
+    return maker(own_kit)
+
+
+def names_of(kit: Any) -> list[str]:
+    """The names of all jobs ever submitted to a queue, without their prefix."""
+    pages = kit.batch.get_paginator("list_jobs").paginate(
+        jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}]
+    )
+    return sorted(job["jobName"].rpartition("-")[2] for page in pages for job in page["jobSummaryList"])
+
+
+def statuses_of(kit: Any) -> list[str]:
+    """The statuses of all jobs ever submitted to a queue."""
+    answer = kit.batch.list_jobs(jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}])
+    return [job["status"] for job in answer["jobSummaryList"]]
+
+
+def deferred(operator: BatchMapOperator, context: Any) -> MapTrigger:
+    """Execute an operator until it defers; its trigger."""
+    with pytest.raises(TaskDeferred) as error:
+        operator.execute(context)
+    assert isinstance(error.value.trigger, MapTrigger)
+    return again(error.value.trigger)
+
+
+# How it goes.
+
+
+def test_each_item_is_a_job_and_results_come_in_order(kit: Any, make: Make, context: Any) -> None:
+    """Also in waves; each job finds its index."""
+    result = make("test $N = $JOBFLOW_MAP_INDEX", items=items(7), max_concurrency="3").execute(context)
+    assert (result["state"], result["statuses"]) == ("SUCCEEDED", "S" * 7)
+    assert result["array"] == {"size": 7, "succeeded": 7, "failed": 0, "failed_indexes": []}
+    assert [outcome["index"] for outcome in result["outcomes"]] == list(range(7))
+    assert [outcome["name"].rpartition("-")[2] for outcome in result["outcomes"]] == [str(n) for n in range(7)]
+    assert result["created_at"] < result["started_at"] < result["stopped_at"]
+    assert (result["failed"], result["service"]) == ([], "batch")
+    assert names_of(kit) == [str(number) for number in range(7)]
+    assert result == json.loads(json.dumps(result))
+
+
+def test_a_deferred_map_ends_the_same_way(kit: Any, make: Make, context: Any) -> None:
+    """By way of the triggerer, whose trigger knows all there is to know."""
+    operator = make(items=json.dumps(items(3)), deferrable=True)
+    event = asyncio.run(deferred(operator, context).wait())
+    assert operator.execute_complete(context, json.loads(json.dumps(event)))["statuses"] == "SSS"
+
+
+def test_an_item_replaces_what_the_operator_says(kit: Any, make: Make, context: Any) -> None:
+    """And its environment is added to that of the others."""
+    overrides = {"environment": [{"name": "A", "value": "a"}, {"name": "B", "value": "b"}], "command": ["false"]}
+    each = [
+        {"command": ["sh", "-c", "echo $A$B"], "environment": {"B": "mine"}, "tags": {"team": "x"}},
+        {"container_overrides": {"command": ["sh", "-c", "echo $A-"]}},
+        {"command": ["sh", "-c", "exit 3"], "retry_strategy": {"attempts": 2}, "attempt_timeout": "90"},
+    ]
+    result = make(items=each, container_overrides=overrides, raise_on_failure=False).execute(context)
+    first, second, third = (kit.look(outcome["job_id"]) for outcome in result["outcomes"])
+    lines = [kit.lines(job["container"]["logStreamName"]) for job in (first, second)]
+    assert lines == [["amine"], ["-"]]
+    assert first["tags"]["team"] == "x"
+    assert (len(third["attempts"]), third["timeout"]) == (2, {"attemptDurationSeconds": 90})
+
+
+def test_no_items_are_a_success(kit: Any, make: Make, context: Any) -> None:
+    """Nothing is started, and nobody waits."""
+    result = make(items="[]", deferrable=True).execute(context)
+    assert (result["state"], result["statuses"], result["outcomes"]) == ("SUCCEEDED", "", [])
+    assert result["array"] == {"size": 0, "succeeded": 0, "failed": 0, "failed_indexes": []}
+    assert names_of(kit) == []
+
+
+# What fails.
+
+FAIL_ON_2 = "echo of $N; test $N -ne 2"
+
+
+def test_a_failed_item_is_told_of_and_does_not_stop_the_others(make: Make, context: Any) -> None:
+    """Where it is tolerated."""
+    result = make(FAIL_ON_2, items=items(4), tolerated_failure_percentage="25").execute(context)
+    assert (result["state"], result["statuses"]) == ("SUCCEEDED", "SSFS")
+    assert result["array"] == {"size": 4, "succeeded": 3, "failed": 1, "failed_indexes": [2]}
+    [failed] = result["failed"]
+    assert (failed["index"], failed["exit_code"]) == (2, 1)
+    assert result["outcomes"][2] == failed
+
+
+def test_a_failed_map_says_all_a_person_needs(make: Make, context: Any) -> None:
+    """How many, which, why, and what the first one wrote."""
+    with pytest.raises(exceptions.JobFailed) as error:
+        make(FAIL_ON_2, items=items(3)).execute(context)
+    text = str(error.value)
+    assert "2 of 3 items succeeded, 1 failed" in text
+    assert "[2] on attempt 1 of 1 with exit code 1: The command itself ended with an error" in text
+    assert "  | of 2" in text
+    assert isinstance(error.value.outcome, dict)
+    assert error.value.outcome["statuses"] == "SSF"
+
+
+def test_a_broken_tolerance_stops_the_rest(kit: Any, make: Make, context: Any, gate: Any) -> None:
+    """Nothing more is started, and nothing is left running."""
+    script = f"test $N = 1 && exit 1; while [ ! -e {gate} ]; do sleep 0.02; done"
+    result = make(script, items=items(6), max_concurrency=3, raise_on_failure=False).execute(context)
+    assert (result["state"], result["statuses"]) == ("FAILED", "KFK---")
+    assert result["outcomes"][3:] == [None, None, None]
+    assert [outcome["index"] for outcome in result["failed"]] == [0, 1, 2]
+    kit.eventually(lambda: set(statuses_of(kit)) == {"FAILED"}, "the end of all jobs")
+    assert names_of(kit) == ["0", "1", "2"]
+
+
+def test_a_refused_item_fails_alone(make: Make, context: Any) -> None:
+    """Of a map that has started others."""
+    each = [*items(2), {"command": ["x" * 40_000]}, *items(1)]
+    result = make(items=each, tolerated_failure_count=1).execute(context)
+    assert result["statuses"] == "SSFS"
+    assert result["failed"][0]["status"] == "REFUSED"
+    assert "refused: " in result["failed"][0]["reason"]
+
+
+@pytest.mark.parametrize("parameter", ["job_queue", "job_definition"])
+def test_what_does_not_exist_is_refused(kit: Any, make: Make, context: Any, parameter: str) -> None:
+    """Nothing is started, and nothing retried."""
+    with pytest.raises(exceptions.SubmissionRefused, match="nothing was started"):
+        make(items=items(3), **{parameter: "nowhere"}).execute(context)
+    assert names_of(kit) == []
+
+
+@pytest.mark.parametrize("denied", ["ListJobs", "SubmitJob", "DescribeJobs"])
+def test_missing_permissions_end_the_map(own_kit: Any, own_make: Make, context: Any, denied: str) -> None:
+    """Said with the call; what was started is stopped."""
+    operator = own_make("sleep 30", items=items(3))
+    own_kit.aws.set_faults(Faults(denied=(f"batch.{denied}",)))
+    with pytest.raises(exceptions.AccessDenied, match=f"batch:{denied}"):
+        operator.execute(context)
+    own_kit.aws.set_faults(Faults())
+    own_kit.eventually(lambda: set(statuses_of(own_kit)) <= {"FAILED"}, "the end of all jobs")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"items": None}, "items=None: must be a list of dicts"),
+        ({"items": "of"}, "items='of': must be a list of dicts"),
+        ({"items": [{}, 3]}, r"items\[1\]=3: must be a dict"),
+        ({"items": [*items(999), {"environment": "x"}]}, r"items\[999\]\['environment'\]='x': must be a dict"),
+        ({"items": [{}, {"jobQueue": "q"}]}, r"items\[1\]=.*: 'jobQueue' is none of environment, command"),
+        ({"items": [{"attempt_timeout": 1}]}, r"items\[0\]\['attempt_timeout'\]=1: must be a number of at least 60"),
+        (
+            {"items": [{"command": ["a"], "container_overrides": {"command": ["b"]}}]},
+            r"items\[0\]=.*: container_overrides says the command too",
+        ),
+        ({"array_size": 3}, "array_size=3: means nothing on a map"),
+        ({"wait_for_completion": False}, "wait_for_completion=False: a map starts jobs as others end"),
+        ({"queued_timeout": 3}, "queued_timeout=3: a map has none"),
+        ({"durable": False}, "durable=False: a map finds its jobs"),
+        ({"max_concurrency": 0}, "max_concurrency=0: must be a number of at least 1"),
+        ({"tolerated_failure_count": "few"}, "tolerated_failure_count='few': must be a number"),
+    ],
+)
+def test_bad_input_starts_nothing(make: Make, context: Any, parameters: dict[str, Any], words: str) -> None:
+    """Said with the parameter, the value and the rule; an item with its index."""
+    with pytest.raises(exceptions.InvalidParameter, match=words):
+        make(**{"items": items(1), **parameters}).execute(context)
+
+
+# Crashes, faults, kills.
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Faults(actions=("SubmitJob",), lose_answers=3),
+        Faults(actions=("SubmitJob",), error_every=3),
+        Faults(actions=("SubmitJob",), calls_per_second=8),
+        Faults(expired_calls=2),
+        Faults(visible_after=1),
+    ],
+    ids=["lost answers", "5xx", "throttling", "expired", "late"],
+)
+def test_no_fault_starts_an_item_twice_or_fails_it(own_kit: Any, own_make: Make, context: Any, fault: Faults) -> None:
+    """Each is started exactly once, and the map succeeds."""
+    operator = own_make(items=items(12))
+    own_kit.aws.set_faults(fault)
+    assert operator.execute(context)["statuses"] == "S" * 12
+    own_kit.aws.set_faults(Faults())
+    assert names_of(own_kit) == sorted(str(number) for number in range(12))
+
+
+def test_a_trigger_that_dies_is_followed_by_one_that_starts_nothing_twice(
+    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds by listing what the first has started, and stops nothing."""
+    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    script = f"test $N -lt 2 || while [ ! -e {gate} ]; do sleep 0.02; done"
+    operator = make(script, items=items(8), max_concurrency=4, deferrable=True)
+    trigger = deferred(operator, context)
+
+    asyncio.run(dies(kit, trigger, lambda: len(names_of(kit)) >= 3))
+    asyncio.run(dies(kit, again(trigger), lambda: len(names_of(kit)) >= 5))
+    gate.touch()
+    event = asyncio.run(again(trigger, began_at=0).wait())
+    assert operator.execute_complete(context, event)["statuses"] == "S" * 8
+    assert names_of(kit) == [str(number) for number in range(8)]
+
+
+def test_a_retry_goes_on_with_what_was_never_ended(kit: Any, make: Make, context: Any) -> None:
+    """Such as when the trigger failed for a reason of its own; a clear starts over."""
+    operator = make(items=items(2), deferrable=True)
+    first = deferred(operator, context)
+    second = deferred(operator, context)
+    assert (second.family, second.began_at) == (first.family, first.began_at)
+    assert second.deferred_at != first.deferred_at
+
+
+@pytest.mark.parametrize("why", ["a clear", "a kill", "other items"])
+def test_a_map_that_is_not_to_go_on_is_stopped_before_another_begins(
+    kit: Any, make: Make, context: Any, gate: Any, why: str
+) -> None:
+    """As happens when its trigger could not stop it."""
+    operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
+    first = deferred(operator, context)
+    asyncio.run(dies(kit, again(first), lambda: len(names_of(kit)) == 2))
+    if why == "a clear":
+        context["ti"].max_tries += 1
+    elif why == "a kill":
+        context["task_state_store"]["jobflow"]["abandoned"] = True
+    else:
+        operator.items = items(3)
+    assert deferred(operator, context).family != first.family
+    kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
+
+
+def test_a_killed_task_stops_all_jobs(
+    kit: Any, make: Make, context: Any, gate: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Airflow does it: the trigger is cancelled, then told."""
+    caplog.set_level(logging.INFO)
+    operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(9), max_concurrency=6, deferrable=True)
+    trigger = deferred(operator, context)
+
+    asyncio.run(is_killed(kit, trigger, lambda: len(names_of(kit)) >= 4))
+    started = names_of(kit)
+    kit.eventually(lambda: set(statuses_of(kit)) == {"FAILED"}, "the end of all jobs")
+    assert names_of(kit) == started
+    assert "The task was killed" in caplog.text
+
+
+def test_a_trigger_that_lingers_after_its_event_stops_nothing(
+    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow calls on_kill also then."""
+    trigger = deferred(make(items=items(1), deferrable=True), context)
+    before = kit.aws.calls["batch.ListJobs"]
+    trigger._fired = True
+    asyncio.run(trigger.on_kill())
+    assert kit.aws.calls["batch.ListJobs"] == before
+
+
+def test_a_worker_that_is_told_to_end_stops_all_jobs(kit: Any, make: Make, context: Any, gate: Any) -> None:
+    """Also while it starts them."""
+    operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(9), max_concurrency=6)
+
+    async def and_kill(wait: Any) -> Any:
+        waiting = asyncio.create_task(wait())
+        await asyncio.to_thread(kit.eventually, lambda: len(names_of(kit)) >= 4)
+        operator.on_kill()  # as a signal's handler does, on the thread of the event loop
+        return await waiting
+
+    make_trigger = operator._make_trigger
+
+    def hooked(*arguments: Any) -> MapTrigger:
+        trigger = make_trigger(*arguments)
+        wait = trigger.wait
+        trigger.wait = lambda: and_kill(wait)  # type: ignore[method-assign]
+        return trigger
+
+    operator._make_trigger = hooked  # type: ignore[method-assign, assignment]
+    with pytest.raises(exceptions.JobStopped, match="killed"):
+        operator.execute(context)
+    assert context["task_state_store"]["jobflow"]["abandoned"]
+    kit.eventually(lambda: set(statuses_of(kit)) == {"FAILED"}, "the end of all jobs")
+
+
+@pytest.mark.parametrize("defers", [True, False])
+def test_a_map_past_its_deadline_is_stopped(kit: Any, make: Make, context: Any, gate: Any, defers: bool) -> None:
+    """And says how far it came."""
+    script = f"test $N = 0 || while [ ! -e {gate} ]; do sleep 0.02; done"
+    operator = make(script, items=items(4), max_concurrency=2, job_timeout=3, deferrable=defers)
+
+    def run() -> Any:
+        if not defers:
+            return operator.execute(context)
+        return operator.execute_complete(context, asyncio.run(deferred(operator, context).wait()))
+
+    with pytest.raises(exceptions.JobTimedOut, match=r"1 of 4 items ended, 0 failed, 2 running. What ran was stopped"):
+        run()
+    kit.eventually(lambda: sorted(statuses_of(kit)) == ["FAILED", "FAILED", "SUCCEEDED"], "the end of all jobs")
+
+
+def test_a_deferral_that_airflow_times_out_stops_all_jobs(kit: Any, make: Make, context: Any, gate: Any) -> None:
+    """As happens when no triggerer lives."""
+    from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
+
+    script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
+    operator = make(script, items=items(2), job_timeout=600, deferrable=True)
+    trigger = deferred(operator, context)
+
+    asyncio.run(dies(kit, trigger, lambda: len(names_of(kit)) >= 2))
+    with pytest.raises(exceptions.JobTimedOut, match="What ran was stopped"):
+        operator.resume_execution(TRIGGER_FAIL_REPR, {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context)
+    kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of all jobs")
+
+
+# Redrive.
+
+
+def test_a_retry_runs_only_what_did_not_succeed(kit: Any, make: Make, context: Any, gate: Any) -> None:
+    """And the results of both are one, in the items' order."""
+    operator = make(f"test $N != 1 -o -e {gate}", items=items(3), redrive=True)
+    with pytest.raises(exceptions.JobFailed, match="1 failed"):
+        operator.execute(context)
+    gate.touch()
+    result = operator.execute(context)
+    assert (result["state"], result["statuses"]) == ("SUCCEEDED", "SSS")
+    assert [outcome["index"] for outcome in result["outcomes"]] == [0, 1, 2]
+    assert names_of(kit) == ["0", "1", "1", "2"]
+
+
+@pytest.mark.parametrize("what", ["items", "clear"])
+def test_a_retry_of_something_else_starts_over(
+    kit: Any, make: Make, context: Any, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Other items, or a cleared task."""
+    caplog.set_level(logging.INFO)
+    operator = make("false", items=items(2), redrive=True, tolerated_failure_count=0)
+    with pytest.raises(exceptions.JobFailed):
+        operator.execute(context)
+    if what == "items":
+        operator.items = items(3)
+    else:
+        context["ti"].max_tries += 1
+    with pytest.raises(exceptions.JobFailed):
+        operator.execute(context)
+    assert ("not those of the earlier try" in caplog.text) == (what == "items")
+    assert ("was cleared" in caplog.text) == (what == "clear")
+
+
+def test_what_is_left_for_a_retry_fits_into_the_store(
+    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is cut into parts."""
+    monkeypatch.setattr(map_leftovers, "CHUNK", 100)
+    operator = make(f"test $N != 1 -o -e {gate}", items=items(3), redrive=True)
+    with pytest.raises(exceptions.JobFailed):
+        operator.execute(context)
+    store = context["task_state_store"]
+    parts = [value for key, value in store.items() if key.startswith("jobflow_map_")]
+    assert len(parts) > 1
+    assert all(len(part) <= 100 for part in parts)
+    gate.touch()
+    assert operator.execute(context)["statuses"] == "SSS"

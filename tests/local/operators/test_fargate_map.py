@@ -1,0 +1,208 @@
+"""FargateMapOperator against the local AWS: one task for each item, on Spot too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+
+from airflow_jobflow import exceptions
+from airflow_jobflow.local import Faults
+from airflow_jobflow.operators.ecs import FargateMapOperator
+from airflow_jobflow.triggers import calls, map_run
+from tests.local.maps import again, dies, is_killed, items
+
+Make = Callable[..., FargateMapOperator]
+
+SPOT = {"capacity_provider_strategy": {"FARGATE_SPOT": 1}}
+
+
+def maker(kit: Any) -> Make:
+    """Make operators for a cluster that wait here, unless told otherwise."""
+
+    def operator(script: str = "true", **parameters: Any) -> FargateMapOperator:
+        if "task_definition" not in parameters:
+            parameters["task_definition"] = kit.define(kit.container(["sh", "-c", script]))
+        defaults = {"task_id": "t", "cluster": kit.cluster, "subnets": ["subnet-1"], "aws_conn_id": None, "items": []}
+        return FargateMapOperator(**{**defaults, "deferrable": False, **parameters})
+
+    return operator
+
+
+@pytest.fixture
+def make(ecs_kit: Any, here: Callable[[Any], None]) -> Make:
+    """Operators for the test's cluster."""
+    here(ecs_kit.aws)
+    return maker(ecs_kit)
+
+
+@pytest.fixture
+def own_make(own_ecs_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Operators on a local AWS of the test's own, for faults, that do not pause for long."""
+    here(own_ecs_kit.aws)
+    for module in (calls, map_run):
+        monkeypatch.setattr(module, "pause", lambda _: 0.05)
+    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    return maker(own_ecs_kit)
+
+
+def variables(started: dict[str, Any]) -> dict[str, str]:
+    """The variables with which a task was started."""
+    [container] = started["overrides"]["containerOverrides"]
+    return {each["name"]: each["value"] for each in container["environment"]}
+
+
+def starts(kit: Any) -> Counter[str]:
+    """How often each item's task was started on the test's cluster."""
+    mine = [each for each in kit.aws.started("ecs") if each["clusterArn"].endswith(f"/{kit.cluster}")]
+    return Counter(variables(each)["N"] for each in mine)
+
+
+def once(count: int) -> dict[str, int]:
+    """Each item's task started once."""
+    return {str(number): 1 for number in range(count)}
+
+
+def test_each_item_is_a_task_and_results_come_in_order(ecs_kit: Any, make: Make, context: Any) -> None:
+    """Also in waves; all are started by one name."""
+    result = make("test $N = $JOBFLOW_MAP_INDEX", items=items(5), max_concurrency=2).execute(context)
+    assert (result["state"], result["statuses"]) == ("SUCCEEDED", "SSSSS")
+    tasks = [ecs_kit.look(outcome["job_id"]) for outcome in result["outcomes"]]
+    assert {task["startedBy"] for task in tasks} == {context["task_state_store"]["jobflow"]["nonce"]}
+    of_items = [variables({"overrides": task["overrides"]})["N"] for task in tasks]
+    assert of_items == [str(number) for number in range(5)]
+    assert result == json.loads(json.dumps(result))
+
+
+def test_an_item_replaces_what_the_operator_says(ecs_kit: Any, make: Make, context: Any) -> None:
+    """And its environment is added to that of the others."""
+    overrides = {"containerOverrides": [{"name": "main", "environment": [{"name": "A", "value": "a"}]}]}
+    each: list[dict[str, Any]] = [
+        {"command": ["sh", "-c", "echo $A$B"], "environment": {"B": "b"}, "cpu": 1024, "tags": {"team": "x"}},
+        {"overrides": {"containerOverrides": [{"name": "main", "command": ["sh", "-c", "echo .$A"]}]}},
+    ]
+    result = make(items=each, overrides=overrides, memory=2048).execute(context)
+    first, second = (ecs_kit.look(outcome["job_id"]) for outcome in result["outcomes"])
+    assert [ecs_kit.lines(task["taskArn"]) for task in (first, second)] == [["ab"], ["."]]
+    assert (first["cpu"], first["memory"], second["memory"]) == ("1024", "2048", "2048")
+
+
+@pytest.mark.parametrize(("policy", "provider"), [("retry", "FARGATE_SPOT"), ("on_demand", None)])
+def test_a_spot_interruption_deserves_another_attempt(
+    own_ecs_kit: Any, own_make: Make, context: Any, policy: str, provider: str | None
+) -> None:
+    """Of that item only."""
+    own_ecs_kit.aws.set_faults(Faults(interrupt_spot=1))
+    result = own_make("sleep 0.2", items=items(3), on_spot_interruption=policy, **SPOT).execute(context)
+    assert result["statuses"] == "SSS"
+    started = own_ecs_kit.aws.started("ecs")
+    assert sorted(starts(own_ecs_kit).values()) == [1, 1, 2]
+    assert started[-1]["capacityProviderName"] == provider
+    assert variables(started[-1])["JOBFLOW_MAP_ATTEMPT"] == "2"
+
+
+def test_interruptions_are_not_followed_for_ever(own_ecs_kit: Any, own_make: Make, context: Any) -> None:
+    """An item whose attempts are all taken away has failed."""
+    own_ecs_kit.aws.set_faults(Faults(interrupt_spot=99))
+    with pytest.raises(exceptions.JobFailed, match="taken away"):
+        own_make("sleep 5", items=items(1), **SPOT).execute(context)
+    assert starts(own_ecs_kit) == {"0": 4}
+
+
+def test_attempts_are_counted_across_a_crash(own_ecs_kit: Any, own_make: Make, context: Any) -> None:
+    """From what is listed; the index is read back from what a task was started with."""
+    operator = own_make("sleep 5", items=items(1), deferrable=True, **SPOT)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    own_ecs_kit.aws.set_faults(Faults(interrupt_spot=99))
+    trigger = again(deferred.value.trigger)
+    asyncio.run(dies(own_ecs_kit, trigger, lambda: starts(own_ecs_kit)["0"] >= 2))
+    event = asyncio.run(again(trigger, began_at=0).wait())
+    assert event["statuses"] == "F"
+    assert starts(own_ecs_kit) == {"0": 4}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Faults(actions=("RunTask",), lose_answers=3),
+        Faults(actions=("RunTask",), error_every=3),
+        Faults(actions=("RunTask",), calls_per_second=6),
+        Faults(run_task_failures=2),
+        Faults(visible_after=1),
+    ],
+    ids=["lost answers", "5xx", "throttling", "no capacity", "late"],
+)
+def test_no_fault_starts_an_item_twice_or_fails_it(
+    own_ecs_kit: Any, own_make: Make, context: Any, fault: Faults
+) -> None:
+    """Each is started exactly once, and the map succeeds."""
+    operator = own_make(items=items(8))
+    own_ecs_kit.aws.set_faults(fault)
+    assert operator.execute(context)["statuses"] == "S" * 8
+    assert starts(own_ecs_kit) == once(8)
+
+
+def test_an_answer_without_a_task_fails_the_item(own_ecs_kit: Any, own_make: Make, context: Any) -> None:
+    """Where it is not for want of capacity, which passes."""
+    own_ecs_kit.aws.set_faults(Faults(run_task_failures=1, run_task_reason="AGENT"))
+    with pytest.raises(exceptions.SubmissionRefused, match=r"items\[0\] was refused: AGENT .nothing was started"):
+        own_make(items=items(2)).execute(context)
+
+
+def test_a_trigger_that_dies_is_followed_by_one_that_starts_nothing_twice(
+    own_ecs_kit: Any, own_make: Make, context: Any, gate: Any
+) -> None:
+    """It finds the running and the stopped."""
+    operator = own_make(f"test $N = 0 || while [ ! -e {gate} ]; do sleep 0.02; done", items=items(6), deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    trigger = again(deferred.value.trigger)
+    asyncio.run(dies(own_ecs_kit, trigger, lambda: sum(starts(own_ecs_kit).values()) >= 3))
+    gate.touch()
+    event = asyncio.run(again(trigger, began_at=0).wait())
+    assert operator.execute_complete(context, event)["statuses"] == "S" * 6
+    assert starts(own_ecs_kit) == once(6)
+
+
+def test_a_killed_task_stops_all_tasks(ecs_kit: Any, make: Make, context: Any, gate: Any) -> None:
+    """As Airflow does it: the trigger is cancelled, then told."""
+    operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(4), deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    trigger = again(deferred.value.trigger)
+    asyncio.run(is_killed(ecs_kit, trigger, lambda: sum(starts(ecs_kit).values()) >= 2))
+    ecs_kit.eventually(lambda: not ecs_kit.listed(desiredStatus="RUNNING"), "the end of all tasks")
+
+
+@pytest.mark.parametrize("parameter", ["cluster", "task_definition"])
+def test_what_does_not_exist_is_refused(make: Make, context: Any, parameter: str) -> None:
+    """Nothing is started, and nothing retried."""
+    with pytest.raises(exceptions.SubmissionRefused, match="nothing was started"):
+        make(items=items(2), **{parameter: "nowhere"}).execute(context)
+
+
+OVERRIDES = {"containerOverrides": [{"name": "main", "command": ["b"]}]}
+
+
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        ({"cluster": "c"}, r"items\[1\]=.*: 'cluster' is none of command, environment"),
+        ({"cpu": "much"}, r"items\[1\]\['cpu'\]='much': must be a number"),
+        ({"command": "ls"}, r"items\[1\]\['command'\]='ls': must be a list of words"),
+        ({"command": ["a"], "overrides": OVERRIDES}, r"items\[1\]=.*: overrides says the command too; keep one"),
+    ],
+)
+def test_a_bad_item_is_named_and_nothing_is_started(
+    ecs_kit: Any, make: Make, context: Any, item: dict[str, Any], words: str
+) -> None:
+    """Before anything is submitted."""
+    with pytest.raises(exceptions.InvalidParameter, match=words):
+        make(items=[{}, item]).execute(context)
+    assert not starts(ecs_kit)

@@ -1,0 +1,574 @@
+"""GlueCrawlOperator against the local AWS: one crawl, its own result and no other's, stopped by its owner only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+from airflow.sdk.bases.operator import TriggerFailureReason
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from airflow_jobflow import exceptions
+from airflow_jobflow.jobs import glue_crawl
+from airflow_jobflow.local import Faults, LocalAws, Settings
+from airflow_jobflow.operators import base, submission
+from airflow_jobflow.operators.glue import GlueCrawlOperator
+from tests.local.glue_kit import HOUR, GlueKit, run
+
+NO_BUCKET = "no-such-bucket-at-all"
+
+
+@pytest.fixture
+def kit_with(
+    here: Callable[[Any], None], eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., GlueKit]]:
+    """Make a local AWS with these settings, which this process finds; nothing waits longer than it must."""
+    servers: list[LocalAws] = []
+    monkeypatch.setattr(base, "SHORTEST_TURN", 0.1)
+    monkeypatch.setattr(base, "LONGEST_TURN", 0.3)
+    monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0))
+    monkeypatch.setattr(submission, "pause", lambda _: 0.0)
+
+    def make(**settings: float) -> GlueKit:
+        servers.append(LocalAws(slots=1, settings=Settings(**settings)).__enter__())
+        here(servers[-1])
+        return GlueKit(servers[-1], eventually)
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+def task(crawler: str, **parameters: Any) -> GlueCrawlOperator:
+    """Make an operator that waits here, unless told otherwise."""
+    defaults = {"task_id": "t", "crawler_name": crawler, "aws_conn_id": None, "deferrable": False}
+    return GlueCrawlOperator(**{**defaults, **parameters})
+
+
+def deferred(operator: GlueCrawlOperator, context: Any) -> Any:
+    """Execute up to the deferral, and return that."""
+    with pytest.raises(TaskDeferred) as raised:
+        operator.execute(context)
+    return raised.value
+
+
+# How it goes.
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_crawl_runs_and_its_outcome_is_returned(kit_with: Any, context: Any, deferrable: bool) -> None:
+    """With what the crawl changed and cost, where Glue tells it."""
+    kit = kit_with(crawl_seconds=0.3)
+    operator = task(kit.crawler(), deferrable=deferrable)
+    if deferrable:
+        outcome = operator.execute_complete(context, run(deferred(operator, context).trigger))
+    else:
+        outcome = operator.execute(context)
+    [crawl] = kit.glue.list_crawls(CrawlerName=operator.crawler_name)["Crawls"]
+    assert outcome == json.loads(json.dumps(outcome))
+    assert (outcome["service"], outcome["state"], outcome["status"]) == ("glue_crawl", "SUCCEEDED", "SUCCEEDED")
+    assert (outcome["name"], outcome["exit_code"]) == (operator.crawler_name, None)
+    assert outcome["details"] == {
+        "crawl_id": crawl["CrawlId"],
+        "dpu_hours": crawl["DPUHour"],
+        "tables_created": 1,
+        "tables_updated": 0,
+        "tables_deleted": 0,
+    }
+    assert outcome["started_at"] == crawl["StartTime"].astimezone(outcome_zone(outcome)).isoformat()
+    assert outcome["stopped_at"] > outcome["started_at"]
+    assert outcome["log"] == {"group": "/aws-glue/crawlers", "stream": operator.crawler_name}
+    assert f"/crawlers/view/{operator.crawler_name}" in outcome["console_url"]
+    assert context["ti"].xcoms["_link_GlueCrawlerLink"] == outcome["console_url"]
+    assert context["task_state_store"]["jobflow"]["job_ids"] == [outcome["job_id"]]
+    assert kit.crawls(operator.crawler_name) == [crawl["CrawlId"]]
+
+
+def outcome_zone(outcome: dict[str, Any]) -> Any:
+    """The zone that times are told in."""
+    from datetime import UTC, datetime
+
+    assert datetime.fromisoformat(outcome["started_at"]).tzinfo == UTC
+    return UTC
+
+
+def test_a_crawl_asks_for_the_list_of_crawls_twice_at_most(kit_with: Any, context: Any) -> None:
+    """Once before the start, once after the end, however long it takes."""
+    kit = kit_with(crawl_seconds=1)
+    crawler = kit.crawler()
+    kit.crawl(crawler)
+    before = kit.aws.calls
+    task(crawler).execute(context)
+    calls = kit.aws.calls - before
+    assert calls["glue.ListCrawls"] == 2
+    assert calls["glue.BatchGetCrawlers"] > 3
+    assert (calls["glue.StartCrawler"], calls["glue.GetCrawler"]) == (1, 1)
+
+
+def test_not_waiting_returns_what_was_started(kit_with: Any, context: Any) -> None:
+    """For a sensor to wait on."""
+    kit = kit_with(crawl_seconds=HOUR)
+    crawler = kit.crawler()
+    outcome = task(crawler, wait_for_completion=False).execute(context)
+    assert (outcome["state"], outcome["name"]) == ("SUBMITTED", crawler)
+    assert outcome["job_id"].startswith(f"{crawler}@1970-01-01")
+
+
+def test_a_name_with_anything_in_it_is_crawled(kit_with: Any, context: Any) -> None:
+    """Glue allows nearly every character."""
+    kit = kit_with()
+    name = "se2@2026-11-22T03:21:48+00:00 #ü/crawler"
+    targets = {"S3Targets": [{"Path": f"s3://{kit.name}/in/"}]}
+    kit.glue.create_crawler(Name=name, Role="role", DatabaseName=kit.name, Targets=targets)
+    for _ in range(2):
+        outcome = task(name).execute(context)
+        assert (outcome["state"], outcome["name"]) == ("SUCCEEDED", name)
+        assert outcome["console_url"].endswith("%2B00%3A00%20%23%C3%BC%2Fcrawler")
+
+
+# This crawl's own result.
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.7])
+def test_the_result_of_the_crawl_before_is_never_taken_for_this_ones(
+    kit_with: Any, context: Any, effect: float
+) -> None:
+    """Neither its success nor its failure, also while READY means that the start has not taken effect."""
+    kit = kit_with(start_takes_effect_after=effect)
+    crawler = kit.crawler()
+    assert kit.crawl(crawler)["State"] == "COMPLETED"
+    kit.mend(crawler, NO_BUCKET)
+    with pytest.raises(exceptions.JobFailed, match="bucket does not exist"):
+        task(crawler).execute(context)
+    kit.mend(crawler)
+    kit.ended(crawler, 2)
+    assert task(crawler).execute(context)["state"] == "SUCCEEDED"
+    assert len(kit.crawls(crawler)) == 3
+
+
+def test_a_crawl_that_was_followed_by_another_is_told_all_the_same(kit_with: Any, context: Any) -> None:
+    """The last crawl is another one's by the time anybody looks."""
+    kit = kit_with(crawl_seconds=0.5)
+    crawler = kit.crawler()
+    operator = task(crawler, deferrable=True)
+    trigger = deferred(operator, context).trigger
+    [own] = kit.ended(crawler)
+    kit.mend(crawler, NO_BUCKET)
+    kit.crawl(crawler)
+    outcome = operator.execute_complete(context, run(trigger))
+    assert (outcome["state"], outcome["details"]["crawl_id"]) == ("SUCCEEDED", own["CrawlId"])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Faults(denied=("glue.ListCrawls",)),
+        Faults(actions=("ListCrawls",), calls_per_second=0.001),
+        Faults(actions=("ListCrawls",), drop_every=1),
+    ],
+    ids=["denied", "throttled", "dropped"],
+)
+@pytest.mark.parametrize("well", [True, False])
+def test_a_list_that_cannot_be_had_changes_no_verdict(
+    kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch, *, fault: Faults, well: bool
+) -> None:
+    """What is lost is the details."""
+    monkeypatch.setattr("airflow_jobflow.aws.ATTEMPTS", 1)
+    kit = kit_with(crawl_seconds=0.3)
+    crawler = kit.crawler(None if well else NO_BUCKET)
+    operator = task(crawler, deferrable=True, raise_on_failure=False)
+    trigger = deferred(operator, context).trigger
+    kit.ended(crawler)
+    kit.aws.set_faults(fault)
+    if fault.calls_per_second:
+        kit.glue.list_crawls(CrawlerName=crawler)  # takes the only one there is
+    outcome = operator.execute_complete(context, run(trigger))
+    assert outcome["state"] == ("SUCCEEDED" if well else "FAILED")
+    assert list(outcome["details"]) == ["message_prefix"]
+
+
+# How it fails.
+
+
+def test_a_failed_crawl_says_all_a_person_needs(kit_with: Any, context: Any) -> None:
+    """Glue's message, a diagnosis, the crawler's log, the console; and the error travels between processes."""
+    kit = kit_with()
+    with pytest.raises(exceptions.JobFailed) as error:
+        task(kit.crawler(NO_BUCKET)).execute(context)
+    text = str(error.value)
+    assert "The specified bucket does not exist" in text
+    assert "  | [" in text
+    assert "ERROR : " in text
+    assert "Console: https://console.aws.amazon.com/glue/home" in text
+    assert error.value.diagnosis
+    assert error.value.diagnosis.cause == "not_there"
+    again = pickle.loads(pickle.dumps(error.value))
+    assert (str(again), again.outcome, again.diagnosis) == (text, error.value.outcome, error.value.diagnosis)
+
+
+def test_a_failed_crawl_is_returned_where_a_branch_chooses(kit_with: Any, context: Any) -> None:
+    """raise_on_failure=False."""
+    kit = kit_with()
+    outcome = task(kit.crawler(NO_BUCKET), raise_on_failure=False).execute(context)
+    assert (outcome["state"], outcome["status"]) == ("FAILED", "FAILED")
+    assert outcome["details"]["tables_created"] == 0
+
+
+def test_a_crawl_that_breaks_in_aws_has_failed(kit_with: Any, context: Any) -> None:
+    """A crawler's state is never FAILED."""
+    kit = kit_with(crawl_seconds=HOUR)
+    operator = task(kit.crawler(), deferrable=True)
+    trigger = deferred(operator, context).trigger
+    kit.aws.interrupt_crawl(operator.crawler_name)
+    with pytest.raises(exceptions.JobFailed, match="Internal Service Exception") as error:
+        operator.execute_complete(context, run(trigger))
+    assert error.value.diagnosis
+    assert error.value.diagnosis.cause == "host_lost"
+
+
+@pytest.mark.parametrize("stopping", [0.0, 0.7])
+def test_a_crawl_that_somebody_stops_is_stopped_not_failed(kit_with: Any, context: Any, stopping: float) -> None:
+    """STOPPING is not the end of it."""
+    kit = kit_with(crawl_seconds=HOUR, crawl_stopping_seconds=stopping)
+    operator = task(kit.crawler(), deferrable=True)
+    trigger = deferred(operator, context).trigger
+    kit.glue.stop_crawler(Name=operator.crawler_name)
+    with pytest.raises(exceptions.JobStopped, match="was stopped") as error:
+        operator.execute_complete(context, run(trigger))
+    assert isinstance(error.value.outcome, dict)
+    assert error.value.outcome["status"] == "CANCELLED"
+
+
+def test_a_crawler_that_is_deleted_has_vanished(kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left that could tell how it went."""
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "0.3")
+    kit = kit_with(crawl_seconds=0.3)
+    operator = task(kit.crawler(), deferrable=True)
+    trigger = deferred(operator, context).trigger
+    kit.ended(operator.crawler_name)
+    kit.glue.delete_crawler(Name=operator.crawler_name)
+    with pytest.raises(exceptions.JobVanished, match=operator.crawler_name):
+        operator.execute_complete(context, run(trigger))
+
+
+# How it is refused.
+
+
+@pytest.mark.parametrize("if_running", ["attach", "wait_then_start", "fail"])
+def test_a_crawler_that_does_not_exist_is_refused(kit_with: Any, context: Any, if_running: str) -> None:
+    """Nothing is started, and nothing retried."""
+    kit = kit_with()
+    with pytest.raises(exceptions.SubmissionRefused, match=r"nothing was started.*nowhere") as error:
+        task("nowhere", if_running=if_running).execute(context)
+    assert isinstance(error.value, AirflowFailException)
+    assert kit.aws.started("glue") == []
+
+
+@pytest.mark.parametrize("call", ["GetCrawler", "ListCrawls", "StartCrawler"])
+def test_a_permission_that_is_missing_is_named(kit_with: Any, context: Any, call: str) -> None:
+    """Nothing is started."""
+    kit = kit_with()
+    crawler = kit.crawler()
+    kit.aws.set_faults(Faults(denied=(f"glue.{call}",)))
+    with pytest.raises(exceptions.SubmissionRefused, match=f"glue:{call}"):
+        task(crawler).execute(context)
+    assert kit.crawls(crawler) == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"crawler_name": None}, "crawler_name=None: must be a string"),
+        ({"crawler_name": ""}, "crawler_name='': must be a string that is not empty"),
+        ({"crawler_name": ["a"]}, r"crawler_name=\['a'\]: must be a string"),
+        ({"if_running": "join"}, "if_running='join': must be one of attach, wait_then_start, fail"),
+        ({"if_running": None}, "if_running=None"),
+        ({"job_timeout": "soon"}, "job_timeout='soon'"),
+        ({"queued_timeout": 0}, "queued_timeout=0"),
+    ],
+)
+def test_bad_input_asks_nothing(kit_with: Any, context: Any, parameters: dict[str, Any], words: str) -> None:
+    """Checks come first."""
+    kit = kit_with()
+    before = kit.aws.calls
+    with pytest.raises(exceptions.InvalidParameter, match=words):
+        task("c", **parameters).execute(context)
+    assert kit.aws.calls == before
+
+
+# A crawler that is at work.
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_the_crawl_that_runs_is_joined(kit_with: Any, context: Any, deferrable: bool) -> None:
+    """Its result is what is waited for; the crawl before it is not taken for it."""
+    kit = kit_with(crawl_seconds=0.8)
+    crawler = kit.crawler(NO_BUCKET)
+    kit.crawl(crawler)
+    kit.mend(crawler)
+    kit.glue.start_crawler(Name=crawler)
+    operator = task(crawler, deferrable=deferrable)
+    if deferrable:
+        outcome = operator.execute_complete(context, run(deferred(operator, context).trigger))
+    else:
+        outcome = operator.execute(context)
+    assert outcome["state"] == "SUCCEEDED"
+    assert kit.crawls(crawler)[1:] == [outcome["details"]["crawl_id"]]
+    assert kit.aws.calls["glue.StartCrawler"] == 2
+
+
+def test_a_crawl_that_was_joined_is_left_alone_on_a_kill(kit_with: Any, context: Any) -> None:
+    """It is somebody else's, be the task killed in the worker, in the triggerer or while it joined."""
+    kit = kit_with(crawl_seconds=HOUR)
+    crawler = kit.crawler()
+    kit.glue.start_crawler(Name=crawler)
+    here = task(crawler, wait_for_completion=False)
+    here.execute(context)
+    here.on_kill()
+    context["task_state_store"].clear()
+    trigger = deferred(task(crawler, deferrable=True), context).trigger
+    assert trigger.cancel_on_kill is False
+    asyncio.run(trigger.on_kill())
+    context["task_state_store"].clear()
+    early = task(crawler)
+    early.on_kill()
+    with pytest.raises(exceptions.JobStopped, match="was left running, for it was not started by this task"):
+        early.execute(context)
+    assert kit.state(crawler) == "RUNNING"
+    assert "glue.StopCrawler" not in kit.aws.calls
+
+
+@pytest.mark.parametrize("limit", ["deadline", "queue_deadline"])
+def test_a_crawl_that_was_joined_is_left_alone_at_a_deadline(
+    kit_with: Any, context: Any, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the error says so."""
+    kit = kit_with(crawl_seconds=HOUR)
+    crawler = kit.crawler()
+    kit.glue.start_crawler(Name=crawler)
+    operator = task(crawler, deferrable=True, job_timeout=60, queued_timeout=60)
+    trigger = deferred(operator, context).trigger
+    if limit == "queue_deadline":
+        monkeypatch.setattr(operator, "look", lambda _: {})
+    event = {"job_ids": trigger.job_ids, "jobs": {}, "errors": {}, "limit": limit}
+    kind = exceptions.JobTimedOut if limit == "deadline" else exceptions.JobStuck
+    with pytest.raises(kind, match="left running, for it was not started by this task") as error:
+        operator.execute_complete(context, event)
+    assert "compute environment" not in str(error.value)
+    assert kit.state(crawler) == "RUNNING"
+
+
+def test_a_crawl_that_is_stopping_is_not_joined_but_waited_out(kit_with: Any, context: Any) -> None:
+    """Its result is that of a crawl that was over before this one was asked for."""
+    kit = kit_with(crawl_seconds=0.3, crawl_stopping_seconds=0.5)
+    crawler = kit.crawler()
+    kit.glue.start_crawler(Name=crawler)
+    kit.glue.stop_crawler(Name=crawler)
+    assert kit.state(crawler) == "STOPPING"
+    outcome = task(crawler).execute(context)
+    assert outcome["state"] == "SUCCEEDED"
+    assert kit.crawls(crawler)[1:] == [outcome["details"]["crawl_id"]]
+
+
+def test_a_crawl_that_runs_fails_the_task_where_told_so(kit_with: Any, context: Any) -> None:
+    """A retry may find the crawler free; the crawl runs on."""
+    kit = kit_with(crawl_seconds=HOUR)
+    crawler = kit.crawler()
+    kit.glue.start_crawler(Name=crawler)
+    with pytest.raises(exceptions.SubmissionError, match="is at work already, so no crawl was started") as error:
+        task(crawler, if_running="fail").execute(context)
+    assert not isinstance(error.value, AirflowFailException | exceptions.NoRoom)
+    assert len(kit.crawls(crawler)) == 1
+    assert kit.state(crawler) == "RUNNING"
+
+
+def test_a_crawl_of_ones_own_follows_the_one_that_runs(kit_with: Any, context: Any) -> None:
+    """wait_then_start, in the worker; the list of crawls is asked for only when the crawler is free."""
+    kit = kit_with(crawl_seconds=0.8)
+    crawler = kit.crawler()
+    kit.glue.start_crawler(Name=crawler)
+    before = kit.aws.calls
+    outcome = task(crawler, if_running="wait_then_start").execute(context)
+    first, second = kit.crawls(crawler)
+    assert (outcome["state"], outcome["details"]["crawl_id"]) == ("SUCCEEDED", second)
+    calls = kit.aws.calls - before
+    assert calls["glue.ListCrawls"] == 2
+    assert calls["glue.GetCrawler"] > 2
+    assert first != second
+    assert context["task_state_store"]["jobflow"]["joined"] is False
+
+
+def test_a_turn_is_waited_for_in_the_triggerer(kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a timer, over and over, until the crawler is free."""
+    monkeypatch.setattr(base, "SHORTEST_TURN", 20.0)
+    monkeypatch.setattr(base, "LONGEST_TURN", 50.0)
+    kit = kit_with(crawl_seconds=HOUR)
+    crawler = kit.crawler()
+    kit.glue.start_crawler(Name=crawler)
+    operator = task(crawler, if_running="wait_then_start", deferrable=True)
+    waits = [deferred(operator, context)]
+    for _ in range(3):
+        with pytest.raises(TaskDeferred) as raised:
+            getattr(task(crawler, if_running="wait_then_start", deferrable=True), waits[-1].method_name)(
+                context, event=None
+            )
+        waits.append(raised.value)
+    assert all(isinstance(wait.trigger, DateTimeTrigger) for wait in waits)
+    seconds = [round(wait.timeout.total_seconds()) - 60 for wait in waits]
+    assert seconds == [20, 40, 50, 50]
+    kit.glue.stop_crawler(Name=crawler)
+    kit.ended(crawler)
+    with pytest.raises(TaskDeferred) as raised:
+        operator.start(context, event=None)
+    kit.aws.interrupt_crawl(crawler)
+    with pytest.raises(exceptions.JobFailed):
+        operator.execute_complete(context, run(raised.value.trigger))
+    assert context["task_state_store"]["jobflow"]["attempt"] == 1
+
+
+def test_a_turn_that_does_not_come_ends_at_the_deadline(kit_with: Any, context: Any) -> None:
+    """Nothing was started, and nothing is stopped."""
+    kit = kit_with(crawl_seconds=HOUR)
+    crawler = kit.crawler()
+    kit.glue.start_crawler(Name=crawler)
+    with pytest.raises(exceptions.JobTimedOut, match=r"is at work.*nothing was started"):
+        task(crawler, if_running="wait_then_start", job_timeout=0.5).execute(context)
+    context["task_state_store"].clear()
+    with pytest.raises(exceptions.JobStuck, match=r"is at work.*nothing was started"):
+        task(crawler, if_running="wait_then_start", queued_timeout=0.5).execute(context)
+    assert len(kit.crawls(crawler)) == 1
+    assert kit.state(crawler) == "RUNNING"
+
+
+def test_a_crawl_that_begins_as_the_operator_starts_one_is_not_ones_own(
+    kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that was throttled started nothing: the crawl that runs by then is somebody else's."""
+    kit = kit_with(crawl_seconds=0.5)
+    crawler, other = kit.crawler(), kit.crawler()
+
+    def pause(_: int) -> float:
+        kit.aws.set_faults(Faults())
+        if not kit.crawls(crawler):
+            kit.glue.start_crawler(Name=crawler)
+        return 0.0
+
+    monkeypatch.setattr(submission, "pause", pause)
+    kit.aws.set_faults(Faults(actions=("StartCrawler",), calls_per_second=0.001))
+    kit.glue.start_crawler(Name=other)  # takes the only one there is
+    operator = task(crawler, if_running="wait_then_start")
+    notes: list[Any] = []
+    wait_for_turn = operator._wait_for_turn
+
+    def noted(context: Any, full: Any) -> None:
+        wait_for_turn(context, full)
+        notes.append(context["task_state_store"]["jobflow"]["since"])
+
+    monkeypatch.setattr(operator, "_wait_for_turn", noted)
+    outcome = operator.execute(context)
+    assert kit.crawls(crawler)[1:] == [outcome["details"]["crawl_id"]]
+    assert notes[0] is None  # a later try must not find it either
+
+
+# Started once.
+
+
+@pytest.mark.parametrize("effect", [0.0, 1.0])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_start_whose_answer_is_lost_starts_one_crawl(
+    kit_with: Any, context: Any, *, effect: float, before: bool
+) -> None:
+    """Found running, or met as CrawlerRunningException where it does not show yet, it is one's own."""
+    kit = kit_with(crawl_seconds=1.5, start_takes_effect_after=effect)
+    crawler = kit.crawler()
+    if before:
+        kit.crawl(crawler)
+    known = kit.crawls(crawler)
+    kit.aws.set_faults(Faults(actions=("StartCrawler",), lose_answers=1))
+    outcome = task(crawler, if_running="fail").execute(context)
+    assert outcome["state"] == "SUCCEEDED"
+    assert kit.crawls(crawler) == [*known, outcome["details"]["crawl_id"]]
+    assert context["task_state_store"]["jobflow"]["joined"] is False
+
+
+def test_a_start_that_did_not_arrive_is_made_again(kit_with: Any, context: Any) -> None:
+    """Looked for first, then made once more."""
+    kit = kit_with()
+    crawler, other = kit.crawler(), kit.crawler()
+    kit.aws.set_faults(Faults(actions=("StartCrawler",), error_every=2))
+    kit.glue.start_crawler(Name=other)
+    assert task(crawler).execute(context)["state"] == "SUCCEEDED"
+    assert len(kit.crawls(crawler)) == 1
+
+
+# Stopped.
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+def test_a_killed_worker_stops_its_crawl_unless_told_otherwise(kit_with: Any, context: Any, cancel: bool) -> None:
+    """cancel_on_kill."""
+    kit = kit_with(crawl_seconds=HOUR)
+    operator = task(kit.crawler(), wait_for_completion=False, cancel_on_kill=cancel)
+    operator.execute(context)
+    operator.on_kill()
+    assert (kit.state(operator.crawler_name) == "RUNNING") is not cancel
+    operator.on_kill()  # and what stops, or has stopped, stays as it is
+
+
+def test_a_killed_task_stops_its_crawl_from_the_triggerer(kit_with: Any, context: Any) -> None:
+    """Also where its start has not taken effect."""
+    kit = kit_with(crawl_seconds=HOUR, start_takes_effect_after=0.5)
+    operator = task(kit.crawler(), deferrable=True)
+    asyncio.run(deferred(operator, context).trigger.on_kill())
+    [crawl] = kit.ended(operator.crawler_name)
+    assert crawl["State"] == "STOPPED"
+
+
+def test_a_killed_task_stops_no_crawl_that_followed_its_own(kit_with: Any, context: Any) -> None:
+    """A kill that comes late."""
+    kit = kit_with(crawl_seconds=0.5)
+    operator = task(kit.crawler(), wait_for_completion=False)
+    operator.execute(context)
+    kit.ended(operator.crawler_name)
+    kit.glue.start_crawler(Name=operator.crawler_name)
+    operator.on_kill()
+    assert kit.ended(operator.crawler_name, 2)[0]["State"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_crawl_past_its_deadline_is_stopped(kit_with: Any, context: Any, deferrable: bool) -> None:
+    """How far it came is said."""
+    kit = kit_with(crawl_seconds=HOUR)
+    operator = task(kit.crawler(), job_timeout=0.5, deferrable=deferrable)
+    with pytest.raises(exceptions.JobTimedOut, match=r"within job_timeout=0\.5: .*RUNNING\. It was stopped"):
+        operator.execute_complete(context, run(deferred(operator, context).trigger)) if deferrable else (
+            operator.execute(context)
+        )
+    assert kit.ended(operator.crawler_name)[0]["State"] == "STOPPED"
+
+
+def test_a_deferral_that_airflow_ends_ends_as_timed_out(kit_with: Any, context: Any) -> None:
+    """The net for when no triggerer lives: its own crawl is found by what was noted, and stopped."""
+    kit = kit_with(crawl_seconds=HOUR)
+    operator = task(kit.crawler(), deferrable=True, job_timeout=600)
+    assert deferred(operator, context).timeout.total_seconds() > 600
+    with pytest.raises(exceptions.JobTimedOut, match="It was stopped"):
+        operator.resume_execution("__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context)
+    assert kit.ended(operator.crawler_name)[0]["State"] == "STOPPED"
+
+
+def test_a_crawl_whose_start_never_takes_effect_is_stuck(kit_with: Any, context: Any) -> None:
+    """READY for ever, with queued_timeout as the bound; what to look at is no compute environment."""
+    kit = kit_with(crawl_seconds=HOUR, start_takes_effect_after=HOUR)
+    with pytest.raises(exceptions.JobStuck, match=r"last seen READY\. It was stopped\. Glue took the start"):
+        task(kit.crawler(), queued_timeout=0.5).execute(context)
+
+
+def test_the_pauses_between_stops_are_bounded() -> None:
+    """Airflow gives a trigger that is killed thirty seconds."""
+    assert sum(glue_crawl.STOPS) < 15

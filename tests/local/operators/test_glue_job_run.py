@@ -1,0 +1,593 @@
+"""GlueJobRunOperator against the local AWS: started once, in its turn, waited for, understood, stopped."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+from airflow.sdk.bases.operator import TriggerFailureReason
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from airflow_jobflow import exceptions
+from airflow_jobflow.jobs import glue_run
+from airflow_jobflow.local import Faults, LocalAws, Settings
+from airflow_jobflow.operators import base, submission
+from airflow_jobflow.operators.glue import GlueJobRunOperator
+from airflow_jobflow.triggers.job import JobTrigger
+from tests.local.glue_kit import SLEEP, GlueKit, run, until
+
+
+@pytest.fixture
+def kit(aws: LocalAws, here: Callable[[Any], None], eventually: Any, no_pause: None) -> Iterator[GlueKit]:
+    """A bucket of scripts on the shared AWS, whose minutes take 0.6 s."""
+    here(aws)
+    kit = GlueKit(aws, eventually)
+    yield kit
+    kit.close()
+
+
+@pytest.fixture
+def own_kit(own_aws: LocalAws, here: Callable[[Any], None], eventually: Any, no_pause: None) -> GlueKit:
+    """The same on an AWS of the test's own, for faults."""
+    here(own_aws)
+    return GlueKit(own_aws, eventually)
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits longer than it must."""
+    monkeypatch.setattr(base, "SHORTEST_TURN", 0.1)
+    monkeypatch.setattr(base, "LONGEST_TURN", 0.3)
+    monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0))
+    monkeypatch.setattr(submission, "pause", lambda _: 0.0)
+
+
+@pytest.fixture
+def long_turns(monkeypatch: pytest.MonkeyPatch, no_pause: None) -> None:
+    """Turns that are long enough to be waited for in the triggerer."""
+    monkeypatch.setattr(base, "SHORTEST_TURN", 20.0)
+    monkeypatch.setattr(base, "LONGEST_TURN", 50.0)
+
+
+def task(job: str, **parameters: Any) -> GlueJobRunOperator:
+    """Make an operator that waits here, unless told otherwise."""
+    defaults = {"task_id": "t", "job_name": job, "aws_conn_id": None, "deferrable": False}
+    return GlueJobRunOperator(**{**defaults, **parameters})
+
+
+def deferred(operator: GlueJobRunOperator, context: Any) -> Any:
+    """Execute up to the deferral, and return that."""
+    with pytest.raises(TaskDeferred) as raised:
+        operator.execute(context)
+    return raised.value
+
+
+# How it goes.
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_job_runs_and_its_outcome_is_returned(
+    kit: GlueKit, context: Any, tmp_path: Any, gate: Any, *, deferrable: bool
+) -> None:
+    """In the shape that every service has."""
+    operator = task(kit.job(until(gate) if deferrable else ""), deferrable=deferrable)
+    if deferrable:
+        trigger = deferred(operator, context).trigger
+        gate.touch()
+        outcome = operator.execute_complete(context, run(trigger))
+    else:
+        outcome = operator.execute(context)
+    [run_id] = kit.runs(operator.job_name)
+    told = kit.look(operator.job_name, run_id)
+    assert outcome == json.loads(json.dumps(outcome))
+    times = [outcome.pop(name) for name in ("created_at", "started_at", "stopped_at")]
+    assert times == sorted(times)
+    url = outcome.pop("console_url")
+    assert operator.job_name in url
+    assert run_id in url
+    assert context["ti"].xcoms["_link_GlueJobRunLink"] == url
+    assert outcome == {
+        "service": "glue_run",
+        "job_id": run_id,
+        "name": operator.job_name,
+        "state": "SUCCEEDED",
+        "status": "SUCCEEDED",
+        "reason": None,
+        "exit_code": None,
+        "log": {"group": "/aws-glue/python-jobs/error", "stream": run_id},
+        "array": None,
+        "details": {"execution_seconds": told["ExecutionTime"], "dpu_seconds": told["DPUSeconds"]},
+    }
+    assert context["task_state_store"]["jobflow"]["job_ids"] == [run_id]
+
+
+def test_not_waiting_returns_what_was_started(kit: GlueKit, context: Any) -> None:
+    """For a sensor to wait on."""
+    job = kit.job()
+    outcome = task(job, wait_for_completion=False).execute(context)
+    assert (outcome["state"], outcome["job_id"]) == ("SUBMITTED", kit.runs(job)[0])
+
+
+def test_what_is_said_reaches_the_run(kit: GlueKit, context: Any) -> None:
+    """Arguments as strings, time-out in minutes, further members as AWS names them, numbers as text."""
+    outcome = task(
+        kit.job("import sys; print(sys.argv[1:], file=sys.stderr)"),
+        script_args='{"--day": "2026-11-22", "--count": 3}',
+        attempt_timeout="300",
+        max_capacity="1",
+        execution_class="STANDARD",
+        security_configuration="safe",
+        run_job_kwargs={"NotificationProperty": {"NotifyDelayAfter": 5}},
+    ).execute(context)
+    told = kit.look(outcome["name"], outcome["job_id"])
+    nonce = context["task_state_store"]["jobflow"]["nonce"]
+    assert told["Arguments"] == {"--day": "2026-11-22", "--count": "3", glue_run.TOKEN: nonce}
+    assert (told["Timeout"], told["MaxCapacity"], told["SecurityConfiguration"]) == (5, 1.0, "safe")
+    assert told["NotificationProperty"] == {"NotifyDelayAfter": 5}
+    logs = kit.aws.client("logs")
+    lines = logs.get_log_events(logGroupName=outcome["log"]["group"], logStreamName=outcome["job_id"])["events"]
+    assert ast.literal_eval(lines[0]["message"])[-4:] == ["--count", "3", glue_run.TOKEN, nonce]
+
+
+def test_workers_reach_a_spark_job(kit: GlueKit, context: Any) -> None:
+    """worker_type and number_of_workers."""
+    location = f"s3://{kit.name}/plain.py"
+    kit.s3.put_object(Bucket=kit.name, Key="plain.py", Body=b"print('plain')")
+    job = kit.job(Command={"Name": "glueetl", "ScriptLocation": location})
+    outcome = task(job, worker_type="G.1X", number_of_workers="3").execute(context)
+    told = kit.look(job, outcome["job_id"])
+    assert (told["WorkerType"], told["NumberOfWorkers"]) == ("G.1X", 3)
+    assert outcome["log"]["group"] == "/aws-glue/jobs/error"
+
+
+def test_without_durability_no_token_is_sent(kit: GlueKit, context: Any) -> None:
+    """What the job's own arguments are stays as it is."""
+    outcome = task(kit.job(), durable=False).execute(context)
+    assert "Arguments" not in kit.look(outcome["name"], outcome["job_id"])
+
+
+def test_arguments_may_be_said_as_aws_does(kit: GlueKit, context: Any) -> None:
+    """The token joins them."""
+    outcome = task(kit.job(), run_job_kwargs={"Arguments": {"--a": "b"}}).execute(context)
+    assert set(kit.look(outcome["name"], outcome["job_id"])["Arguments"]) == {"--a", glue_run.TOKEN}
+
+
+def test_a_run_in_glues_own_queue_is_waited_for(kit: GlueKit, context: Any, gate: Any) -> None:
+    """WAITING is not left for an error, nor taken for an end."""
+    job = kit.job(until(gate))
+    kit.start(job)
+    operator = task(job, run_job_kwargs={"JobRunQueuingEnabled": True}, deferrable=True)
+    trigger = deferred(operator, context).trigger
+    assert trigger.told == {trigger.job_ids[0]: "WAITING"}
+    gate.touch()
+    assert operator.execute_complete(context, run(trigger))["state"] == "SUCCEEDED"
+
+
+# How it fails.
+
+
+def test_a_failed_run_says_all_a_person_needs(kit: GlueKit, context: Any) -> None:
+    """Glue's message, a diagnosis, the last lines of the error log, the console; and the error can be pickled."""
+    script = "import sys\nprint('one', file=sys.stderr)\nprint('out')\nraise KeyError('no such thing')"
+    with pytest.raises(exceptions.JobFailed) as error:
+        task(kit.job(script), number_logs_exception=2).execute(context)
+    outcome = error.value.outcome
+    assert isinstance(outcome, dict)
+    lines = str(error.value).splitlines()
+    assert lines[0] == f"Glue job run {outcome['name']} ({outcome['job_id']}) failed on attempt 1 of 1."
+    assert lines[1].startswith("Why: The command itself ended with an error.")
+    assert lines[2] == "AWS says: KeyError: 'no such thing'"
+    assert lines[-2] == "  | KeyError: 'no such thing'"
+    assert lines[-1] == f"Console: {outcome['console_url']}"
+    assert len([line for line in lines if line.startswith("  | ")]) == 2
+    again = pickle.loads(pickle.dumps(error.value))
+    assert (str(again), again.outcome, again.diagnosis) == (str(error.value), outcome, error.value.diagnosis)
+
+
+def test_a_log_that_cannot_be_read_changes_no_verdict(own_kit: GlueKit, context: Any) -> None:
+    """The run has failed all the same."""
+    job = own_kit.job("import sys; sys.exit(3)")
+    own_kit.aws.set_faults(Faults(denied=("logs.GetLogEvents",)))
+    with pytest.raises(exceptions.JobFailed, match="exit code 3") as error:
+        task(job).execute(context)
+    assert "the log could not be read" in str(error.value)
+
+
+def test_a_failed_run_is_returned_where_a_branch_chooses(kit: GlueKit, context: Any) -> None:
+    """raise_on_failure=False."""
+    outcome = task(kit.job("raise ValueError('x')"), raise_on_failure=False).execute(context)
+    assert (outcome["state"], outcome["status"], outcome["reason"]) == ("FAILED", "FAILED", "ValueError: x")
+
+
+def test_a_run_that_glue_times_out_has_failed(kit: GlueKit, context: Any) -> None:
+    """attempt_timeout, in whole minutes."""
+    with pytest.raises(exceptions.JobFailed, match="attempt time-out") as error:
+        task(kit.job(SLEEP), attempt_timeout=timedelta(minutes=1)).execute(context)
+    assert isinstance(error.value.outcome, dict)
+    assert error.value.outcome["status"] == "TIMEOUT"
+
+
+def test_a_run_that_expires_in_glues_queue_has_failed(
+    here: Callable[[Any], None], eventually: Any, context: Any
+) -> None:
+    """Its turn never came; nothing is wrong with the script."""
+    with LocalAws(settings=Settings(time_scale=1e-6)) as aws:
+        here(aws)
+        kit = GlueKit(aws, eventually)
+        job = kit.job(SLEEP, Timeout=10**8)
+        kit.start(job)
+        with pytest.raises(exceptions.JobFailed, match="expired in the queue") as error:
+            task(job, run_job_kwargs={"JobRunQueuingEnabled": True}).execute(context)
+    assert error.value.diagnosis
+    assert error.value.diagnosis.cause == "queue_expired"
+
+
+def test_a_run_that_breaks_in_aws_has_failed(kit: GlueKit, context: Any) -> None:
+    """ERROR, which is not FAILED."""
+    operator = task(kit.job(SLEEP), deferrable=True)
+    trigger = deferred(operator, context).trigger
+    kit.wait(operator.job_name, trigger.job_ids[0], "RUNNING")
+    kit.aws.interrupt_run(trigger.job_ids[0], message="Internal service error")
+    with pytest.raises(exceptions.JobFailed, match="Internal service error") as error:
+        operator.execute_complete(context, run(trigger))
+    assert isinstance(error.value.outcome, dict)
+    assert error.value.outcome["status"] == "ERROR"
+
+
+def test_a_run_that_somebody_stops_is_stopped_not_failed(kit: GlueKit, context: Any) -> None:
+    """By way of STOPPING."""
+    operator = task(kit.job(SLEEP), deferrable=True)
+    trigger = deferred(operator, context).trigger
+    kit.wait(operator.job_name, trigger.job_ids[0], "RUNNING")
+    kit.glue.batch_stop_job_run(JobName=operator.job_name, JobRunIds=trigger.job_ids)
+    with pytest.raises(exceptions.JobStopped, match="was stopped") as error:
+        operator.execute_complete(context, run(trigger))
+    assert isinstance(error.value.outcome, dict)
+    assert error.value.outcome["status"] == "STOPPED"
+
+
+# How it is refused.
+
+
+def test_a_job_that_does_not_exist_is_refused(kit: GlueKit, context: Any) -> None:
+    """Nothing is started, and nothing retried."""
+    with pytest.raises(exceptions.SubmissionRefused, match="nothing was started") as error:
+        task("nowhere").execute(context)
+    assert isinstance(error.value, AirflowFailException)
+    assert "Glue job run of nowhere" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"run_job_kwargs": {"NoSuchMember": 1}}, "NoSuchMember"),
+        ({"run_job_kwargs": {"Arguments": {"--a": 1}}}, "Invalid type for parameter Arguments"),
+        ({"worker_type": "G.1X", "number_of_workers": 2}, "Worker Type is not supported"),
+    ],
+)
+def test_what_glue_refuses_is_refused(kit: GlueKit, context: Any, parameters: dict[str, Any], words: str) -> None:
+    """With its words, or boto3's."""
+    job = kit.job()
+    with pytest.raises(exceptions.SubmissionRefused, match=words):
+        task(job, **parameters).execute(context)
+    assert kit.runs(job) == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"job_name": None}, "job_name=None: must be a string"),
+        ({"job_name": "None"}, "did a template come out empty"),
+        ({"script_args": ["--a", "b"]}, r"script_args=\['--a', 'b'\]: must be a dict"),
+        ({"script_args": "--a b"}, "script_args='--a b': must be a dict"),
+        ({"run_job_kwargs": "x"}, "run_job_kwargs='x': must be a dict"),
+        (
+            {"script_args": {"--a": "b"}, "run_job_kwargs": {"Arguments": {}}},
+            "script_args=.*: run_job_kwargs says Arguments too; keep one",
+        ),
+        ({"run_job_kwargs": {"JobName": "x"}}, "job_name='j': run_job_kwargs says JobName too"),
+        ({"attempt_timeout": 120, "run_job_kwargs": '{"Timeout": 1}'}, "attempt_timeout=120: run_job_kwargs says"),
+        ({"attempt_timeout": 90}, "attempt_timeout=90: must be whole minutes"),
+        ({"attempt_timeout": 30}, "attempt_timeout=30: must be whole minutes"),
+        ({"attempt_timeout": 0}, "attempt_timeout=0: must be a number above 0"),
+        ({"attempt_timeout": timedelta(seconds=61)}, "attempt_timeout=.*: must be whole minutes"),
+        ({"number_of_workers": 0}, "number_of_workers=0: must be a number of at least 1"),
+        ({"number_of_workers": "2.5"}, "number_of_workers='2.5': must be a whole number"),
+        ({"number_of_workers": "many"}, "number_of_workers='many'"),
+        ({"max_capacity": 0}, "max_capacity=0: must be a number above 0"),
+        ({"max_capacity": True}, "max_capacity=True"),
+        ({"worker_type": ""}, "worker_type=''"),
+        ({"execution_class": "CHEAP"}, "execution_class='CHEAP': must be one of STANDARD, FLEX"),
+        ({"poll_interval": 0}, "poll_interval=0"),
+    ],
+)
+def test_bad_input_asks_nothing(kit: GlueKit, context: Any, parameters: dict[str, Any], words: str) -> None:
+    """Said with the parameter, the value and the rule."""
+    with pytest.raises(exceptions.InvalidParameter, match=words):
+        task("j", **parameters).execute(context)
+
+
+# Its turn.
+
+
+LIMITS = {
+    "ConcurrentRunsExceededException": "Concurrent runs exceeded for job",
+    "ResourceNumberLimitExceededException": "Resource number limit exceeded",
+}
+
+
+def refuse(operator: GlueJobRunOperator, code: str, times: int) -> list[str]:
+    """Let Glue refuse the next starts of an operator, for it has no room; return the list of all starts."""
+    client: Any = operator.client(attempts=1)
+    error = {"__type": code, "message": LIMITS[code]}
+    starts: list[str] = []
+
+    def answer(**_: Any) -> Any:
+        from botocore.awsrequest import AWSResponse
+
+        starts.append(code)
+        if len(starts) > times:
+            return None
+        headers: Any = {"content-type": "application/x-amz-json-1.1"}
+        raw: Any = Raw(json.dumps(error).encode())
+        return AWSResponse("http://glue", 400, headers, raw)
+
+    client.meta.events.register("before-send.glue.StartJobRun", answer)
+    return starts
+
+
+class Raw:
+    """The body of an answer."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def stream(self) -> Any:
+        """As urllib3 has it."""
+        yield self._body
+
+
+@pytest.mark.parametrize("code", LIMITS)
+def test_a_limit_that_is_reached_is_no_error(kit: GlueKit, context: Any, code: str) -> None:
+    """The start is made again, and starts one run; the attempt stays the same."""
+    operator = task(kit.job())
+    starts = refuse(operator, code, 3)
+    assert operator.execute(context)["state"] == "SUCCEEDED"
+    assert len(starts) == 4
+    assert len(kit.runs(operator.job_name)) == 1
+    assert context["task_state_store"]["jobflow"]["attempt"] == 1
+
+
+def test_a_run_waits_for_the_one_before_it(kit: GlueKit, context: Any, gate: Any) -> None:
+    """In the worker."""
+    job = kit.job(until(gate))
+    first = kit.start(job)
+    operator = task(job)
+    starts: list[int] = []
+
+    def counted(**_: Any) -> None:
+        starts.append(len(starts))
+        if len(starts) == 3:
+            gate.touch()
+
+    operator.client(attempts=1).meta.events.register("before-send.glue.StartJobRun", counted)
+    outcome = operator.execute(context)
+    assert kit.runs(job) == [first, outcome["job_id"]]
+    assert outcome["state"] == "SUCCEEDED"
+    assert len(starts) > 3
+
+
+@pytest.mark.usefixtures("long_turns")
+def test_a_turn_is_waited_for_in_the_triggerer(kit: GlueKit, context: Any, gate: Any) -> None:
+    """By a timer, each wait longer than the one before; whoever resumes it knows all there is to know."""
+    job = kit.job(until(gate))
+    first = kit.start(job)
+    wait = deferred(task(job, deferrable=True), context)
+    waits = [wait]
+    for _ in range(3):
+        with pytest.raises(TaskDeferred) as raised:
+            getattr(task(job, deferrable=True), wait.method_name)(context, event="the moment")
+        waits.append(raised.value)
+    assert all(isinstance(wait.trigger, DateTimeTrigger) for wait in waits)
+    assert [round(wait.timeout.total_seconds()) - 60 for wait in waits] == [20, 40, 50, 50]
+    gate.touch()
+    kit.wait(job, first)
+    gate.unlink()
+    operator = task(job, deferrable=True)
+    with pytest.raises(TaskDeferred) as raised:
+        operator.start(context, event="the moment")
+    assert isinstance(raised.value.trigger, JobTrigger)
+    gate.touch()
+    outcome = operator.execute_complete(context, run(raised.value.trigger))
+    assert kit.runs(job) == [first, outcome["job_id"]]
+    assert (outcome["state"], context["task_state_store"]["jobflow"]["attempt"]) == ("SUCCEEDED", 1)
+
+
+@pytest.mark.usefixtures("long_turns")
+def test_the_last_turn_comes_no_later_than_the_deadline(kit: GlueKit, context: Any) -> None:
+    """A deferral that would be shorter than it takes to defer is slept through here."""
+    job = kit.job(SLEEP)
+    kit.start(job)
+    wait = deferred(task(job, deferrable=True, job_timeout=12), context)
+    assert 60 < wait.timeout.total_seconds() <= 72
+    context["task_state_store"].clear()
+    with pytest.raises(exceptions.JobTimedOut):
+        task(job, deferrable=True, job_timeout=1).execute(context)
+
+
+@pytest.mark.parametrize(
+    ("limit", "kind"), [("job_timeout", exceptions.JobTimedOut), ("queued_timeout", exceptions.JobStuck)]
+)
+def test_a_turn_that_does_not_come_ends_the_task(kit: GlueKit, context: Any, limit: str, kind: Any) -> None:
+    """With Glue's words; nothing was started, and what runs is left alone."""
+    job = kit.job(SLEEP)
+    first = kit.start(job)
+    with pytest.raises(kind, match=r"Concurrent runs exceeded.*nothing was started"):
+        task(job, **{limit: 0.8}).execute(context)
+    assert kit.runs(job) == [first]
+    assert kit.look(job, first)["JobRunState"] in ("STARTING", "RUNNING")
+
+
+@pytest.mark.usefixtures("long_turns")
+@pytest.mark.parametrize("room", [True, False])
+def test_a_turn_that_airflow_ends_is_taken_once_more(kit: GlueKit, context: Any, gate: Any, *, room: bool) -> None:
+    """The net for when no triggerer lives."""
+    job = kit.job(until(gate))
+    first = kit.start(job)
+    deferred(task(job, deferrable=True), context)
+    if room:
+        gate.touch()
+        kit.wait(job, first)
+        gate.unlink()
+    operator = task(job, deferrable=True)
+    with pytest.raises(TaskDeferred) as raised:
+        operator.resume_execution("__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context)
+    assert isinstance(raised.value.trigger, JobTrigger if room else DateTimeTrigger)
+    assert len(kit.runs(job)) == (2 if room else 1)
+
+
+@pytest.mark.usefixtures("long_turns")
+def test_a_turn_that_airflow_ends_after_the_deadline_starts_nothing(kit: GlueKit, context: Any, gate: Any) -> None:
+    """What is started then would be stopped at once."""
+    job = kit.job(until(gate))
+    first = kit.start(job)
+    deferred(task(job, deferrable=True, job_timeout=60), context)
+    gate.touch()
+    kit.wait(job, first)
+    context["task_state_store"]["jobflow"]["deadline"] -= 60
+    with pytest.raises(exceptions.JobTimedOut, match=r"Concurrent runs exceeded.*tried 1 times.*nothing was started"):
+        task(job, deferrable=True, job_timeout=60).resume_execution(
+            "__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context
+        )
+    assert kit.runs(job) == [first]
+
+
+def test_a_task_killed_while_it_waits_its_turn_starts_nothing(
+    kit: GlueKit, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal handler does not end the process."""
+    job = kit.job(SLEEP)
+    first = kit.start(job)
+    operator = task(job)
+    monkeypatch.setattr("airflow_jobflow.operators.base.time.sleep", lambda _: operator.on_kill())
+    with pytest.raises(exceptions.JobStopped, match=r"killed while it waited its turn; nothing was started"):
+        operator.execute(context)
+    assert kit.runs(job) == [first]
+
+
+# Started once.
+
+
+def test_a_start_whose_answer_is_lost_starts_one_run(own_kit: GlueKit, context: Any) -> None:
+    """It is found by its token, not made again: the limit of one run is not even met."""
+    job = own_kit.job()
+    own_kit.aws.set_faults(Faults(actions=("StartJobRun",), lose_answers=1))
+    outcome = task(job).execute(context)
+    assert own_kit.runs(job) == [outcome["job_id"]]
+    assert own_kit.aws.calls["glue.StartJobRun"] == 1
+
+
+def test_a_lost_start_that_shows_up_late_is_no_room_taken(own_kit: GlueKit, context: Any) -> None:
+    """The second start meets the limit, for the first run has the room: found when its turn comes."""
+    job = own_kit.job("import time\ntime.sleep(1.5)")
+    own_kit.aws.set_faults(Faults(actions=("StartJobRun",), lose_answers=1, visible_after=0.5))
+    outcome = task(job).execute(context)
+    assert own_kit.runs(job) == [outcome["job_id"]]
+    assert outcome["state"] == "SUCCEEDED"
+    assert own_kit.aws.calls["glue.StartJobRun"] > 1
+
+
+def test_a_start_that_did_not_arrive_is_made_again(own_kit: GlueKit, context: Any) -> None:
+    """Looked for first, then made once more."""
+    job, other = own_kit.job(), own_kit.job()
+    own_kit.aws.set_faults(Faults(actions=("StartJobRun",), error_every=2))
+    own_kit.start(other)
+    outcome = task(job).execute(context)
+    assert own_kit.runs(job) == [outcome["job_id"]]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_start_that_cannot_be_looked_up_is_not_made_again(own_kit: GlueKit, context: Any, *, durable: bool) -> None:
+    """A second run would be worse than an error that says what is not known."""
+    job = own_kit.job()
+    own_kit.aws.set_faults(Faults(actions=("StartJobRun", "GetJobRuns"), drop_every=1))
+    with pytest.raises(exceptions.SubmissionError, match="may have been started") as error:
+        task(job, durable=durable).execute(context)
+    assert not isinstance(error.value, exceptions.SubmissionRefused)
+    assert own_kit.aws.calls["glue.StartJobRun"] == 1
+
+
+# Stopped.
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+def test_a_killed_worker_stops_its_run_unless_told_otherwise(
+    kit: GlueKit, context: Any, gate: Any, *, cancel: bool
+) -> None:
+    """cancel_on_kill."""
+    operator = task(kit.job(until(gate)), wait_for_completion=False, cancel_on_kill=cancel)
+    run_id = operator.execute(context)["job_id"]
+    operator.on_kill()
+    operator.on_kill()  # what stops, or has stopped, stays as it is
+    gate.touch()
+    assert kit.wait(operator.job_name, run_id)["JobRunState"] == ("STOPPED" if cancel else "SUCCEEDED")
+    operator.on_kill()
+
+
+def test_a_killed_task_stops_its_run_from_the_triggerer(kit: GlueKit, context: Any) -> None:
+    """On mark failed, mark success, clear."""
+    operator = task(kit.job(SLEEP), deferrable=True)
+    trigger = deferred(operator, context).trigger
+    asyncio.run(trigger.on_kill())
+    assert kit.wait(operator.job_name, trigger.job_ids[0])["JobRunState"] == "STOPPED"
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_run_past_its_deadline_is_stopped(kit: GlueKit, context: Any, *, deferrable: bool) -> None:
+    """How far it came is said."""
+    operator = task(kit.job(SLEEP), job_timeout=0.8, deferrable=deferrable)
+
+    def wait() -> Any:
+        if deferrable:
+            return operator.execute_complete(context, run(deferred(operator, context).trigger))
+        return operator.execute(context)
+
+    with pytest.raises(exceptions.JobTimedOut, match=r"within job_timeout=0\.8: .*(RUNNING|STARTING)\. It was stopped"):
+        wait()
+    [run_id] = kit.runs(operator.job_name)
+    assert kit.wait(operator.job_name, run_id)["JobRunState"] == "STOPPED"
+
+
+def test_a_deadline_is_told_also_where_the_run_cannot_be_stopped(own_kit: GlueKit, context: Any) -> None:
+    """What has happened, and what is left to do."""
+    job = own_kit.job(SLEEP)
+    own_kit.aws.set_faults(Faults(denied=("glue.BatchStopJobRun",)))
+    with pytest.raises(exceptions.JobTimedOut, match=r"It could not be stopped \(.*BatchStopJobRun"):
+        task(job, job_timeout=0.5).execute(context)
+
+
+def test_a_run_in_glues_queue_is_stuck_after_a_while(kit: GlueKit, context: Any, gate: Any) -> None:
+    """queued_timeout; what to look at are limits, and no compute environments."""
+    job = kit.job(until(gate))
+    first = kit.start(job)
+    with pytest.raises(exceptions.JobStuck, match=r"WAITING\. It was stopped\. Look at what else runs") as error:
+        task(job, run_job_kwargs={"JobRunQueuingEnabled": True}, queued_timeout=0.5).execute(context)
+    assert "compute environment" not in str(error.value)
+    assert kit.wait(job, kit.runs(job)[1])["JobRunState"] == "STOPPED"
+    gate.touch()
+    assert kit.wait(job, first)["JobRunState"] == "SUCCEEDED"
+
+
+def test_a_script_need_not_know_the_token(kit: GlueKit, context: Any) -> None:
+    """One that names its own arguments finds them."""
+    script = (
+        "import argparse\np = argparse.ArgumentParser()\np.add_argument('--a')\nassert p.parse_known_args()[0].a == 'b'"
+    )
+    assert task(kit.job(script), script_args={"--a": "b"}).execute(context)["state"] == "SUCCEEDED"

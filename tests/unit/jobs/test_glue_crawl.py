@@ -1,0 +1,345 @@
+"""The crawl module against botocore's model: which crawl is meant, and the reading of what Glue says of it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_jobflow.jobs import glue_crawl
+from airflow_jobflow.jobs.glue_crawl import Since
+from airflow_jobflow.jobs.model import JobState, LogStream
+
+MOMENT = datetime(2026, 11, 22, 3, 21, 48, 125000, tzinfo=UTC)
+AT = MOMENT.timestamp()
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """The model of Glue in botocore."""
+    return botocore.session.get_session().get_service_model("glue")
+
+
+class Glue:
+    """As much of a client as the module uses; answers from what it was given, and counts the calls."""
+
+    class meta:  # noqa: N801, D106 -- boto3's
+        region_name, partition = "eu-west-1", "aws"
+        service_model = botocore.session.get_session().get_service_model("glue")
+
+        class events:  # noqa: N801, D106
+            @staticmethod
+            def register(*_: Any, **__: Any) -> None:
+                """Answers are plain already."""
+
+    class exceptions:  # noqa: N801, D106
+        class CrawlerNotRunningException(ClientError):
+            """Nothing to stop."""
+
+        class CrawlerStoppingException(ClientError):
+            """It stops already."""
+
+    def __init__(self, crawls: list[dict[str, Any]] = [], crawlers: list[dict[str, Any]] = []) -> None:  # noqa: B006
+        self.crawls = crawls
+        self.crawlers = crawlers
+        self.calls: list[str] = []
+        self.stops: list[type[ClientError] | None] = []
+
+    def list_crawls(self, CrawlerName: str, MaxResults: int, NextToken: str = "0") -> dict[str, Any]:  # noqa: N803, ARG002
+        """Pages of crawls."""
+        self.calls.append("ListCrawls")
+        start = int(NextToken)
+        answer: dict[str, Any] = {"Crawls": self.crawls[start : start + MaxResults]}
+        return answer | ({"NextToken": str(start + MaxResults)} if len(self.crawls) > start + MaxResults else {})
+
+    def batch_get_crawlers(self, CrawlerNames: list[str]) -> dict[str, Any]:  # noqa: N803
+        """Crawlers by name."""
+        self.calls.append("BatchGetCrawlers")
+        assert len(CrawlerNames) == len(set(CrawlerNames)) <= 100
+        return {"Crawlers": [each for each in self.crawlers if each["Name"] in CrawlerNames]}
+
+    def stop_crawler(self, Name: str) -> None:  # noqa: N803, ARG002
+        """Stop, or raise what was planned."""
+        self.calls.append("StopCrawler")
+        if self.stops and (error := self.stops.pop(0)):
+            raise error({"Error": {"Code": error.__name__, "Message": "m"}}, "StopCrawler")
+
+
+def crawl(number: int, began: float, state: str = "COMPLETED", **more: Any) -> dict[str, Any]:
+    """A crawl as ListCrawls tells it."""
+    told = {"CrawlId": f"c{number}", "MessagePrefix": f"c{number}", "StartTime": began, "State": state}
+    return {**told, "EndTime": began + 60, **more}
+
+
+def crawler(state: str = "READY", **last: Any) -> dict[str, Any]:
+    """A crawler as BatchGetCrawlers tells it."""
+    return {"Name": "se2", "State": state, **({"LastCrawl": last} if last else {})}
+
+
+def test_every_state_of_botocore_is_in_a_table(model: Any) -> None:
+    """A state that a table forgets would be taken for a crawl that never ends, or that has failed."""
+    assert list(glue_crawl.CRAWLER_STATES) == model.shape_for("CrawlerState").enum
+    assert list(glue_crawl.LAST_CRAWL_STATES) == model.shape_for("LastCrawlStatus").enum
+    assert list(glue_crawl.CRAWL_STATES) == model.shape_for("CrawlerHistoryState").enum
+    assert set(filter(None, glue_crawl.CRAWL_STATES.values())) == set(glue_crawl.LAST_CRAWL_STATES)
+
+
+def test_what_is_read_is_in_botocores_model(model: Any) -> None:
+    """A misspelt member would be absent for ever."""
+    assert {"Status", "StartTime", "ErrorMessage", "LogGroup", "LogStream", "MessagePrefix"} <= set(
+        model.shape_for("LastCrawlInfo").members
+    )
+    listed = {"CrawlId", "State", "StartTime", "EndTime", "Summary", "DPUHour", "MessagePrefix", "ErrorMessage"}
+    assert listed <= set(model.shape_for("CrawlerHistory").members)
+
+
+NAMES = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=40)
+
+
+@given(
+    NAMES | st.sampled_from(["a@b", "@", "a#b@c#", "se2@2026-11-22T03:21:48+00:00", "x@2026-01-01T00:00:00+00:00#p"]),
+    st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+    st.just("") | st.uuids().map(str) | st.sampled_from(["a#b", "#", "a@b"]),
+)
+def test_a_crawl_survives_the_way_through_its_id(name: str, moment: datetime, after: str) -> None:
+    """A crawler may be called anything."""
+    since = Since(name, moment, after)
+    assert Since.read(str(since)) == since
+
+
+@given(NAMES | st.sampled_from(["a@20261122", "a@2026-11-22", "a@2026-11-22T03:21:48", "", "jr_0123"]))
+def test_the_mere_name_of_a_crawler_names_no_crawl(name: str) -> None:
+    """A sensor tells the two apart."""
+    with pytest.raises(ValueError, match="names no crawl"):
+        Since.read(name)
+
+
+SINCE = Since("se2", MOMENT, "c1")
+
+
+@pytest.mark.parametrize(
+    ("began", "prefix", "met"),
+    [
+        (AT + 60, "c2", True),
+        (AT, "c1", False),
+        (int(AT), "c1", False),
+        (int(AT), "c2", True),
+        (int(AT) - 1, "c0", False),
+        (AT + 86400, "c1", False),
+    ],
+    ids=["a later one", "the one before", "the same, rounded", "ours, rounded", "an older one", "the one before, late"],
+)
+def test_which_crawl_is_meant(began: float, prefix: str, met: bool) -> None:
+    """Times may be whole seconds in one answer and not in the other; the prefix tells two of one second apart."""
+    assert SINCE.is_met_by({"StartTime": began, "MessagePrefix": prefix}) is met
+
+
+def test_a_crawler_that_never_crawled_meets_nothing() -> None:
+    """No LastCrawl, and even one without a time, is no end."""
+    assert not Since("se2", datetime.fromtimestamp(0, tz=UTC)).is_met_by({})
+
+
+@pytest.mark.parametrize(
+    ("state", "last", "seen"),
+    [
+        ("READY", {}, JobState.SUBMITTED),
+        ("READY", {"Status": "SUCCEEDED", "StartTime": AT, "MessagePrefix": "c1"}, JobState.SUBMITTED),
+        ("READY", {"Status": "FAILED", "StartTime": AT, "MessagePrefix": "c1"}, JobState.SUBMITTED),
+        ("RUNNING", {"Status": "FAILED", "StartTime": AT, "MessagePrefix": "c1"}, JobState.RUNNING),
+        ("STOPPING", {}, JobState.RUNNING),
+        ("PONDERING", {}, JobState.RUNNING),
+        ("READY", {"Status": "SUCCEEDED", "StartTime": AT + 9, "MessagePrefix": "c2"}, JobState.SUCCEEDED),
+        ("READY", {"Status": "FAILED", "StartTime": AT + 9, "MessagePrefix": "c2"}, JobState.FAILED),
+        ("READY", {"Status": "CANCELLED", "StartTime": AT + 9, "MessagePrefix": "c2"}, JobState.FAILED),
+        ("RUNNING", {"Status": "SUCCEEDED", "StartTime": AT + 9, "MessagePrefix": "c2"}, JobState.SUCCEEDED),
+        ("READY", {"Status": "EXPLODED", "StartTime": AT + 9, "MessagePrefix": "c2"}, JobState.FAILED),
+    ],
+)
+def test_what_a_crawler_says_of_the_crawl(state: str, last: dict[str, Any], seen: JobState) -> None:
+    """READY is not the end, and the end of the crawl before is none either; an unknown end is no success."""
+    client: Any = Glue(crawlers=[crawler(state, **last)])
+    assert glue_crawl.describe(client, [str(SINCE)], None)[str(SINCE)].state is seen
+
+
+def test_a_crawl_that_was_stopped_is_told_from_one_that_failed() -> None:
+    """With Glue's message, and the log."""
+    last = {"Status": "CANCELLED", "StartTime": AT + 9, "LogStream": "se2", "ErrorMessage": "why"}
+    client: Any = Glue(crawlers=[crawler("READY", **last)])
+    seen = glue_crawl.describe(client, [str(SINCE)], None)[str(SINCE)]
+    assert (seen.stopped_by_request, seen.reason, seen.name) == (True, "why", "se2")
+    assert seen.log == LogStream("/aws-glue/crawlers", "se2")
+
+
+def test_two_crawls_of_a_crawler_cost_one_name() -> None:
+    """Waits on one crawler share its place in the call; an unknown crawler is left out."""
+    client: Any = Glue(crawlers=[crawler("RUNNING")])
+    ids = [str(SINCE), str(Since("se2", MOMENT)), str(Since("nowhere", MOMENT))]
+    assert list(glue_crawl.describe(client, ids, None)) == ids[:2]
+    assert client.calls == ["BatchGetCrawlers"]
+
+
+# Before the start.
+
+
+@pytest.mark.parametrize(
+    ("crawls", "last", "prefix"),
+    [
+        ([], None, ""),
+        ([crawl(2, AT), crawl(1, AT - 60)], None, "c2"),
+        ([crawl(1, AT)], {"StartTime": AT + 60, "MessagePrefix": "c2"}, "c2"),
+        ([crawl(2, AT)], {"StartTime": AT - 60, "MessagePrefix": "c1"}, "c2"),
+        ([crawl(2, AT, "RUNNING")], {"StartTime": AT, "MessagePrefix": "c2"}, "c2"),
+        ([], {"Status": "FAILED"}, ""),
+    ],
+    ids=["none", "the newest", "the list lags", "the crawler lags", "the list says it runs still", "without a time"],
+)
+def test_the_newest_crawl_before_a_start_is_known(crawls: Any, last: Any, prefix: str) -> None:
+    """Whichever of Glue's two answers is the newer one: the older one's crawl would be taken for ours."""
+    client: Any = Glue(crawls)
+    assert glue_crawl.to_start(client, "se2", last).after == prefix
+    assert client.calls == ["ListCrawls"]
+
+
+def test_a_crawl_without_a_prefix_is_told_by_the_second() -> None:
+    """What begins in a later second is another one."""
+    before = crawl(1, AT)
+    del before["MessagePrefix"]
+    client: Any = Glue([before])
+    since = glue_crawl.to_start(client, "se2", None)
+    assert since == Since("se2", MOMENT + timedelta(seconds=1))
+    assert not since.is_met_by({"StartTime": int(AT)})
+    assert since.is_met_by({"StartTime": int(AT) + 1})
+
+
+@pytest.mark.parametrize(
+    ("crawls", "after"),
+    [
+        ([], None),
+        ([crawl(2, AT, "COMPLETED")], None),
+        ([crawl(2, AT, "RUNNING")], ""),
+        ([crawl(2, AT, "RUNNING"), crawl(1, AT - 60)], "c1"),
+    ],
+)
+def test_the_crawl_that_runs_is_the_first_since_the_one_before(crawls: Any, after: str | None) -> None:
+    """One that is not listed as running is not joined: a wait for it might never end."""
+    client: Any = Glue(crawls)
+    found = glue_crawl.that_runs(client, "se2", None)
+    assert (found and found.after) == after
+
+
+# After the end.
+
+
+def ended(*crawls: dict[str, Any], since: Since = SINCE) -> Any:
+    """What settling makes of a crawl that the last sweep has seen as failed."""
+    client: Any = Glue(list(crawls), [crawler("READY", Status="FAILED", StartTime=AT + 9, MessagePrefix="c2")])
+    seen = glue_crawl.describe(client, [str(since)], None)[str(since)]
+    return glue_crawl.settled(lambda: client, seen), client
+
+
+SUMMARY = {"TABLE": {"ADD": {"Details": '{"names":["a"]}', "Count": 2}, "DELETE": {"Count": 1}}}
+
+
+def test_the_list_tells_what_the_crawl_has_changed() -> None:
+    """Its id, its end, tables and DPU hours."""
+    told = crawl(2, AT + 9, "FAILED", Summary=json.dumps(SUMMARY), DPUHour=0.5, ErrorMessage="why")
+    seen, client = ended(told, crawl(1, AT))
+    assert seen.details == {
+        "crawl_id": "c2",
+        "dpu_hours": 0.5,
+        "tables_created": 2,
+        "tables_updated": 0,
+        "tables_deleted": 1,
+    }
+    assert (seen.state, seen.reason) == (JobState.FAILED, "why")
+    assert seen.stopped_at == datetime.fromtimestamp(AT + 69, tz=UTC).isoformat()
+    assert client.calls.count("ListCrawls") == 1
+
+
+@pytest.mark.parametrize("summary", ["no JSON", "[]", '"text"', '{"TABLE": []}', '{"TABLE": {"ADD": 3}}', "null"])
+def test_a_summary_in_words_of_its_own_is_no_error(summary: str) -> None:
+    """It is documented nowhere."""
+    seen, _ = ended(crawl(2, AT + 9, Summary=summary), crawl(1, AT))
+    assert seen.details["crawl_id"] == "c2"
+
+
+def test_the_first_crawl_since_is_ours_whatever_followed() -> None:
+    """The last crawl was another one's by the time the sweep came by."""
+    seen, _ = ended(crawl(4, AT + 300, "RUNNING"), crawl(3, AT + 200, "FAILED"), crawl(2, AT + 9), crawl(1, AT))
+    assert (seen.state, seen.status, seen.details["crawl_id"]) == (JobState.SUCCEEDED, "SUCCEEDED", "c2")
+
+
+def test_a_second_page_is_read_only_where_it_is_needed() -> None:
+    """A hundred crawls since."""
+    crawls = [crawl(number, AT + number) for number in range(150, 0, -1)]
+    seen, client = ended(*crawls)
+    assert seen.details["crawl_id"] == "c2"
+    assert client.calls.count("ListCrawls") == 2
+
+
+@pytest.mark.parametrize(
+    "crawls",
+    [[], [crawl(1, AT)], [crawl(2, AT + 9, "RUNNING"), crawl(1, AT)], [crawl(2, AT + 9, "PONDERING"), crawl(1, AT)]],
+)
+def test_a_list_that_lags_changes_nothing(crawls: Any) -> None:
+    """The verdict stays that of the crawler itself."""
+    seen, _ = ended(*crawls)
+    assert (seen.state, seen.status) == (JobState.FAILED, "FAILED")
+
+
+def test_a_crawl_that_is_listed_without_an_id_has_details_all_the_same() -> None:
+    """Nothing that Glue may leave out turns a verdict into a crash."""
+    bare = {"State": "COMPLETED", "StartTime": AT + 9}
+    seen, _ = ended(bare, crawl(1, AT))
+    assert (seen.state, seen.details["tables_created"]) == (JobState.SUCCEEDED, 0)
+
+
+# Stopping.
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pauses between the tries to stop."""
+    monkeypatch.setattr(glue_crawl, "STOPS", (0.0, 0.0, 0.0))
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_crawl_whose_start_has_not_taken_effect_is_stopped_when_it_has() -> None:
+    """It would run on with nobody waiting for it."""
+    client: Any = Glue(crawlers=[crawler("READY")])
+    client.stops = [Glue.exceptions.CrawlerNotRunningException, None]
+    glue_crawl.stop(client, str(SINCE), None, "why")
+    assert client.calls == ["BatchGetCrawlers", "StopCrawler"] * 2
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    ("crawlers", "stops"),
+    [
+        ([crawler("RUNNING", Status="SUCCEEDED", StartTime=AT + 9, MessagePrefix="c2")], 0),
+        ([], 0),
+        ([crawler("RUNNING", Status="SUCCEEDED", StartTime=AT, MessagePrefix="c1")], 1),
+    ],
+    ids=["ended: another crawl runs", "the crawler is gone", "ours"],
+)
+def test_only_the_crawl_that_is_meant_is_stopped(crawlers: Any, stops: int) -> None:
+    """The crawl that follows is somebody else's."""
+    client: Any = Glue(crawlers=crawlers)
+    glue_crawl.stop(client, str(SINCE), None, "why")
+    assert client.calls.count("StopCrawler") == stops
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("error", ["CrawlerStoppingException", "CrawlerNotRunningException"])
+def test_stopping_what_cannot_be_stopped_ends(error: str) -> None:
+    """Either way, and soon."""
+    client: Any = Glue(crawlers=[crawler("RUNNING")])
+    client.stops = [getattr(Glue.exceptions, error)] * 9
+    glue_crawl.stop(client, str(SINCE), None, "why")
+    assert client.calls.count("StopCrawler") == (1 if error == "CrawlerStoppingException" else 3)

@@ -1,0 +1,258 @@
+"""The job run module against botocore's model: pages of runs, what is read of one, and what a start is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.exceptions import ClientError
+from botocore.validate import ParamValidator
+
+from airflow_jobflow.jobs import glue_run
+from airflow_jobflow.jobs.diagnosis import diagnose
+from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """The model of Glue in botocore."""
+    return botocore.session.get_session().get_service_model("glue")
+
+
+def run(number: int, state: str = "RUNNING", **more: Any) -> dict[str, Any]:
+    """A run as GetJobRun tells it."""
+    return {"Id": f"jr_{number}", "JobName": "etl", "JobRunState": state, "StartedOn": 1_700_000_000.5, **more}
+
+
+class Glue:
+    """As much of a client as the module uses: a job with runs, newest first, and a count of the calls."""
+
+    class meta:  # noqa: N801, D106 -- boto3's
+        region_name, partition = "eu-west-1", "aws"
+        service_model = botocore.session.get_session().get_service_model("glue")
+
+        class events:  # noqa: N801, D106
+            @staticmethod
+            def register(*_: Any, **__: Any) -> None:
+                """Answers are plain already."""
+
+    class exceptions:  # noqa: N801, D106
+        class EntityNotFoundException(ClientError):
+            """There is no such run, or job."""
+
+    def __init__(self, *runs: dict[str, Any], errors: list[dict[str, Any]] | None = None) -> None:
+        self.runs = runs
+        self.errors = errors or []
+        self.calls: list[str] = []
+
+    def get_job_runs(self, JobName: str, MaxResults: int, NextToken: str = "0") -> dict[str, Any]:  # noqa: N803
+        """A page."""
+        self.calls.append("GetJobRuns")
+        self._check(JobName)
+        assert 1 <= MaxResults <= 200
+        start = int(NextToken)
+        answer: dict[str, Any] = {"JobRuns": list(self.runs[start : start + MaxResults])}
+        return answer | ({"NextToken": str(start + MaxResults)} if len(self.runs) > start + MaxResults else {})
+
+    def get_job_run(self, JobName: str, RunId: str) -> dict[str, Any]:  # noqa: N803
+        """One run."""
+        self.calls.append("GetJobRun")
+        self._check(JobName)
+        for each in self.runs:
+            if each["Id"] == RunId:
+                return {"JobRun": each}
+        raise self._unknown(RunId)
+
+    def batch_stop_job_run(self, JobName: str, JobRunIds: list[str]) -> dict[str, Any]:  # noqa: N803
+        """What was planned."""
+        self.calls.append("BatchStopJobRun")
+        self._check(JobName)
+        assert len(JobRunIds) == 1
+        return {"Errors": self.errors}
+
+    def _check(self, job: str) -> None:
+        if job != "etl":
+            raise self._unknown(job)
+
+    def _unknown(self, what: str) -> ClientError:
+        error: Any = {"Error": {"Code": "EntityNotFoundException", "Message": f"{what} not found"}}
+        return self.exceptions.EntityNotFoundException(error, "GetJobRun")
+
+
+def look(client: Any, *numbers: int) -> dict[str, str | None]:
+    """The statuses that one look sees, by id."""
+    seen = glue_run.describe(client, [f"jr_{number}" for number in numbers], "etl")
+    return {run_id: snapshot.status if snapshot else None for run_id, snapshot in seen.items()}
+
+
+def test_every_state_of_botocore_is_in_the_table(model: Any) -> None:
+    """A state that the table forgets would be taken for a run that never ends."""
+    assert set(glue_run.STATES) == set(model.shape_for("JobRunState").enum)
+    assert len(glue_run.STATES) == 10
+    assert set(glue_run.BY_REQUEST) <= set(glue_run.STATES)
+
+
+def test_what_is_read_is_in_botocores_model(model: Any) -> None:
+    """A misspelt member would be absent for ever."""
+    read = {"Id", "JobName", "JobRunState", "Attempt", "LogGroupName", "ExecutionTime", "DPUSeconds", "Arguments"}
+    read |= {"ErrorMessage", "StateDetail", "StartedOn", "CompletedOn"}
+    assert read <= set(model.shape_for("JobRun").members)
+
+
+@pytest.mark.parametrize(
+    ("state", "ended", "by_request", "left_queue"),
+    [
+        ("WAITING", False, False, False),
+        ("STARTING", False, False, False),
+        ("RUNNING", False, False, True),
+        ("STOPPING", False, True, True),
+        ("STOPPED", True, True, True),
+        ("SUCCEEDED", True, False, True),
+        ("FAILED", True, False, True),
+        ("ERROR", True, False, True),
+        ("TIMEOUT", True, False, True),
+        ("EXPIRED", True, False, True),
+        ("PONDERING", False, False, True),
+    ],
+)
+def test_what_each_state_means(state: str, *, ended: bool, by_request: bool, left_queue: bool) -> None:
+    """And a new one of Glue's must not end a wait."""
+    client: Any = Glue()
+    seen = glue_run.snapshot(run(1, state), client)
+    assert (seen.state.ended, seen.stopped_by_request, seen.left_queue) == (ended, by_request, left_queue)
+    assert (seen.state is JobState.SUCCEEDED) == (state == "SUCCEEDED")
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "cause"),
+    [
+        ("FAILED", "ValueError: no such column", "command_failed"),
+        ("FAILED", "Command failed with exit code 10", "command_failed"),
+        ("FAILED", "An error occurred while calling o1. Access Denied (Service: S3)", "permission_missing"),
+        ("FAILED", "EntityNotFoundException: Database se2 not found.", "not_there"),
+        ("FAILED", "AnalysisException: Entity Not Found", "not_there"),
+        ("FAILED", "Something new", "unknown"),
+        ("FAILED", None, "unknown"),
+        ("ERROR", "Internal service error", "host_lost"),
+        ("ERROR", "LAUNCH ERROR | please refer logs", "host_lost"),
+        ("TIMEOUT", "Job run timed out", "attempt_timed_out"),
+        ("STOPPED", None, "stopped"),
+        ("EXPIRED", "Job run expired in the queue", "queue_expired"),
+    ],
+)
+def test_glues_words_lead_to_the_cause(state: str, reason: str | None, cause: str) -> None:
+    """A wrong cause sends a person, or a retry policy, the wrong way."""
+    client: Any = Glue()
+    diagnosis = diagnose(glue_run.snapshot(run(1, state, **({"ErrorMessage": reason} if reason else {})), client))
+    assert diagnosis
+    assert diagnosis.cause == cause
+
+
+def test_a_snapshot_survives_the_way_through_a_trigger_event() -> None:
+    """What the trigger saw must reach the operator whole; the error log lies beside the output's."""
+    client: Any = Glue()
+    told = run(1, "FAILED", ErrorMessage="why", LogGroupName="/aws-glue/jobs", ExecutionTime=7, CompletedOn=1.7e9)
+    seen = glue_run.snapshot(told, client)
+    assert Snapshot.from_dict(seen.to_dict()) == seen
+    assert seen.log == LogStream("/aws-glue/jobs/error", "jr_1")
+    assert (seen.attempt, seen.max_attempts, seen.details) == (1, 1, {"execution_seconds": 7})
+    assert glue_run.snapshot(run(1, "WAITING", StateDetail="Waiting for DPUs"), client).reason == "Waiting for DPUs"
+
+
+# Many runs, few calls.
+
+
+def test_one_page_answers_the_newest_two_hundred() -> None:
+    """However many of them are waited for, in whatever order."""
+    client: Any = Glue(*(run(number) for number in range(400, 0, -1)))
+    assert set(look(client, *range(201, 401)).values()) == {"RUNNING"}
+    assert client.calls == ["GetJobRuns"]
+
+
+def test_older_runs_are_on_later_pages() -> None:
+    """Pages are read no further than they must be."""
+    client: Any = Glue(*(run(number) for number in range(900, 0, -1)))
+    assert look(client, 900, 450) == {"jr_900": "RUNNING", "jr_450": "RUNNING"}
+    assert client.calls == ["GetJobRuns"] * 3
+
+
+def test_a_run_beyond_a_thousand_is_to_be_asked_for_alone() -> None:
+    """A job may have a million runs; a look reads five pages."""
+    client: Any = Glue(*(run(number) for number in range(1300, 0, -1)))
+    assert look(client, 1300, 301, 300) == {"jr_1300": "RUNNING", "jr_301": "RUNNING", "jr_300": None}
+    assert client.calls == ["GetJobRuns"] * glue_run.CALLS
+    assert look(client, 300) == {"jr_300": "RUNNING"}
+    assert client.calls[glue_run.CALLS :] == ["GetJobRun"]
+
+
+def test_an_unknown_run_is_asked_for_alone_and_is_missing_then() -> None:
+    """Never None alone: there would be no end to asking."""
+    client: Any = Glue(run(1))
+    assert look(client, 1, 2) == {"jr_1": "RUNNING", "jr_2": None}
+    assert look(client, 2) == {}
+
+
+@pytest.mark.parametrize("numbers", [(1,), (1, 2)])
+def test_a_job_that_is_not_there_is_said_so(numbers: tuple[int, ...]) -> None:
+    """It is the job and not the run that is missing: no grace mends that."""
+    client: Any = Glue()
+    with pytest.raises(ClientError, match="nowhere not found"):
+        glue_run.describe(client, [f"jr_{number}" for number in numbers], "nowhere")
+
+
+# Stopping and finding.
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "STOPPING", "STOPPED", "TIMEOUT"])
+def test_what_has_ended_or_is_stopping_stays_as_it_is(state: str) -> None:
+    """Glue says so as an error."""
+    client: Any = Glue(run(1, state), errors=[{"ErrorDetail": {"ErrorCode": "InvalidInputException"}}])
+    glue_run.stop(client, "jr_1", "etl", "why")
+
+
+@pytest.mark.parametrize("runs", [[run(1)], []], ids=["it runs", "it is not there"])
+def test_a_run_that_cannot_be_stopped_is_an_error(runs: Any) -> None:
+    """It is told in an answer of 200, and must not be taken for a stop."""
+    detail = {"ErrorCode": "InternalServiceException", "ErrorMessage": "cannot"}
+    client: Any = Glue(*runs, errors=[{"ErrorDetail": detail}])
+    with pytest.raises(ClientError, match=r"InternalServiceException.*BatchStopJobRun.*cannot \(run jr_1\)"):
+        glue_run.stop(client, "jr_1", "etl", "why")
+
+
+def test_a_run_is_found_by_its_token() -> None:
+    """And by nothing else."""
+    mine = run(2, Arguments={"--a": "b", glue_run.TOKEN: "mine"})
+    client: Any = Glue(run(3), mine, run(1, Arguments={"--a": "mine"}))
+    assert glue_run.find(client, "etl", "mine") == "jr_2"
+    assert glue_run.find(client, "etl", "other") is None
+
+
+# What a start is told.
+
+
+def test_everything_start_job_run_takes_is_named_as_botocore_does(model: Any) -> None:
+    """A member that is misspelt would be refused."""
+    assert set(glue_run.REQUEST_FIELDS.values()) <= set(model.operation_model("StartJobRun").input_shape.members)
+
+
+def test_a_request_is_as_botocores_model_has_it(model: Any) -> None:
+    """Arguments are strings; what was not given is not sent."""
+    request = glue_run.request(
+        {
+            "job_name": "etl",
+            "script_args": {"--day": "2026-11-22", "--count": 3, "--dry": True},
+            "run_job_kwargs": {"NotificationProperty": {"NotifyDelayAfter": 5}},
+            "worker_type": "G.1X",
+            "number_of_workers": 10,
+            "max_capacity": 0.0625,
+            "attempt_timeout": 2,
+            "execution_class": "FLEX",
+            "security_configuration": "s",
+        }
+    )
+    shape = model.operation_model("StartJobRun").input_shape
+    assert not ParamValidator().validate(request, shape).has_errors()
+    assert request["Arguments"] == {"--day": "2026-11-22", "--count": "3", "--dry": "True"}
+    assert request["NotificationProperty"] == {"NotifyDelayAfter": 5}
+    assert glue_run.request({"job_name": "etl"}) == {"JobName": "etl"}
