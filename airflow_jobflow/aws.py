@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.watch.errors import DescribeError, Fault
@@ -202,8 +202,65 @@ def _spare_the_collector() -> None:
     gc.freeze()
 
 
+_building = threading.Lock()
+"""Held by threads only, for a client may take seconds to build; never on the event loop. One at a time for all: the
+models that botocore reads for the first client of a service, the others find read."""
+
+
+class SharedClient:
+    """A boto3 client for all callers of this process that ask the same service in the same way; clients are heavy.
+
+    :param access: whom to ask.
+    :param name: boto3's name of the service.
+    :param timeout: seconds after which a call is given up.
+    """
+
+    _all: ClassVar[dict[tuple[str, str, float], SharedClient]] = {}
+
+    def __init__(self, access: Access, name: str, timeout: float) -> None:
+        self._access, self._name, self._timeout = access, name, timeout
+        self._client: Any = None
+        self.users = 0
+        self.generation = 0
+        """How often credentials were fetched anew."""
+
+    @classmethod
+    def join(cls, access: Access, name: str, timeout: float) -> SharedClient:
+        """Return the client for these, of which the caller is a user until it leaves."""
+        shared = cls._all.setdefault((access.key, name, timeout), cls(access, name, timeout))
+        shared.users += 1
+        return shared
+
+    def get(self) -> Any:
+        """Return the boto3 client. Blocks while it is built."""
+        with _building:
+            if self._client is None:
+                self._client = self._access.client(self._name, timeout=self._timeout)
+                _spare_the_collector()
+            return self._client
+
+    def renew(self, generation: int) -> None:
+        """Let the next call read the connection and fetch credentials anew, unless one has done so since."""
+        if generation == self.generation:
+            self.generation += 1
+            self._client = None
+
+    def leave(self) -> Callable[[], None]:
+        """Be no user any more; return what is to be called in a thread, to close the client if this was the last."""
+        self.users -= 1
+        if self.users:
+            return lambda: None
+        self._all.pop((self._access.key, self._name, self._timeout), None)
+        return self._close
+
+    def _close(self) -> None:
+        with _building:
+            if self._client is not None:
+                self._client.close()
+
+
 class Caller:
-    """Makes calls with a boto3 client of its own, in threads of its own.
+    """Makes calls with a shared boto3 client, in threads of its own.
 
     :param access: whom to ask.
     :param client: boto3's name of the service.
@@ -212,15 +269,9 @@ class Caller:
     """
 
     def __init__(self, access: Access, client: str, timeout: float, threads: int = THREADS) -> None:
-        self._access = access
-        self._name = client
-        self._timeout = timeout
-        self._client: Any = None
-        self._client_of = 0
-        self._generation = 0
-        """How often credentials were to be fetched anew; the client is of one of these generations."""
-        self._lock = threading.Lock()
-        """Held by threads only, for a client may take seconds to build; never on the event loop."""
+        self._client = SharedClient.join(access, client, timeout)
+        self._generation = self._client.generation
+        """Of the client that the last call was made with."""
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"jobflow-{client}")
 
     def begin(self, call: Callable[..., Answer], *arguments: Any) -> Future[Answer]:
@@ -239,31 +290,19 @@ class Caller:
 
     def _make(self, call: Callable[..., Answer], arguments: Sequence[Any]) -> Answer:
         try:
-            return call(self._current_client(), *arguments)
+            client, self._generation = self._client.get(), self._client.generation
+            return call(client, *arguments)
         except no_answer() as error:
             raise DescribeError(fault_of(error), str(error)) from error
 
-    def _current_client(self) -> Any:
-        with self._lock:
-            if self._client is None or self._client_of < self._generation:
-                self._client_of = self._generation
-                self._client = self._access.client(self._name, timeout=self._timeout)
-                _spare_the_collector()
-            return self._client
-
     def renew(self) -> None:
         """Let the next call read the connection and fetch credentials anew."""
-        self._generation += 1
+        self._client.renew(self._generation)
 
     def close(self) -> None:
         """Give up the client and the threads, without waiting for calls under way."""
-        self._threads.submit(self._close_client)
+        self._threads.submit(self._client.leave())
         self._threads.shutdown(wait=False)
-
-    def _close_client(self) -> None:
-        with self._lock:
-            if self._client is not None:
-                self._client.close()
 
 
 class Describer(Caller):

@@ -62,7 +62,9 @@ def get_provider_info() -> dict[str, Any]:
             ]
             for kind in ("operators", "sensors")
         },
-        "triggers": [{"integration-name": BATCH, "python-modules": ["airflow_jobflow.triggers.job"]}],
+        "triggers": [
+            {"integration-name": BATCH, "python-modules": ["airflow_jobflow.triggers.job", "airflow_jobflow.triggers.map"]}
+        ],
         "extra-links": [
             f"airflow_jobflow.links.{link}"
             for link in (

@@ -362,3 +362,9 @@ def ecs_kit(aws: LocalAws) -> EcsKit:
 def own_ecs_kit(own_aws: LocalAws) -> EcsKit:
     """An ECS cluster on a local AWS of the test's own, and a client that does not retry."""
     return EcsKit(own_aws, config=Config(retries={"total_max_attempts": 1}, read_timeout=10))
+
+
+@pytest.fixture(scope="session")
+def kit_class() -> dict[str, Any]:
+    """The kits' classes, for tests that make them on an AWS of their own."""
+    return {"batch": Kit, "ecs": EcsKit}

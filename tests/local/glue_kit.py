@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,21 @@ def run(trigger: Any) -> dict[str, Any]:
     assert path == "airflow_jobflow.triggers.job.JobTrigger"
     event: dict[str, Any] = asyncio.run(JobTrigger(**json.loads(json.dumps(arguments))).wait())
     return json.loads(json.dumps(event))  # type: ignore[no-any-return]
+
+
+def seen_once(waits: Sequence[JobTrigger]) -> list[str]:
+    """Let so many tasks wait side by side until each has seen its one job; the statuses they saw."""
+
+    async def look() -> None:
+        tasks = [asyncio.create_task(wait.wait()) for wait in waits]
+        while not all(wait._seen for wait in waits):  # noqa: ASYNC110 -- a trigger tells nobody what it sees
+            await asyncio.sleep(0.02)
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(look())
+    return [wait._seen[wait.job_ids[0]].status for wait in waits]
 
 
 class GlueKit:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import io
+import json
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from botocore import exceptions
+from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
@@ -37,6 +42,12 @@ def client_error(code: str, status: int) -> ClientError:
         ("AccessDeniedException", 403, Fault.DENIED),
         ("UnrecognizedClientException", 403, Fault.DENIED),
         ("ClientException", 400, Fault.REJECTED),
+        ("InternalServiceException", 500, Fault.PASSING),
+        ("OperationTimeoutException", 400, Fault.PASSING),
+        ("EntityNotFoundException", 400, Fault.NOWHERE),
+        ("ClusterNotFoundException", 400, Fault.NOWHERE),
+        ("InvalidInputException", 400, Fault.REJECTED),
+        ("ConcurrentRunsExceededException", 400, Fault.REJECTED),
         ("Unheard", 404, Fault.REJECTED),
     ],
 )
@@ -148,3 +159,48 @@ def test_equal_access_has_an_equal_key() -> None:
     one = Access("a", "r", None, {"b": 1, "a": 2})
     assert one.key == Access("a", "r", None, {"a": 2, "b": 1}).key
     assert one.key != Access("a", "r", False, {"a": 2, "b": 1}).key
+
+
+def test_what_must_be_asked_for_alone_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run beyond those that a look at many reaches; the scope names the job, and answers are read plainly."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "local")
+
+    class Glue(Access):
+        def client(self, name: str, *, attempts: int = 1, timeout: float = 20.0) -> Any:
+            client: Any = super().client(name, attempts=attempts, timeout=timeout)
+            for call, answer in (("GetJobRuns", {"JobRuns": []}), ("GetJobRun", {"JobRun": RUN})):
+                sent = functools.partial(self.answer, json.dumps(answer).encode())
+                client.meta.events.register(f"before-send.glue.{call}", sent)
+            return client
+
+        @staticmethod
+        def answer(body: bytes, request: Any, **_: Any) -> Any:
+            assert json.loads(request.body)["JobName"] == "etl"
+            headers: Any = {"content-type": "application/x-amz-json-1.1"}
+            return AWSResponse(request.url, 200, headers, Raw(body))
+
+    async def scenario() -> None:
+        describer = Describer(Glue(None, "eu-west-1"), "glue_run", "etl", 5.0)
+        assert await describer(["jr_1", "jr_2"]) == {"jr_1": None, "jr_2": None}
+        seen = (await describer(["jr_1"]))["jr_1"]
+        assert seen
+        assert (seen.status, seen.started_at, seen.region) == (
+            "RUNNING",
+            "1970-01-01T00:00:01.500000+00:00",
+            "eu-west-1",
+        )
+        describer.close()
+
+    asyncio.run(scenario())
+
+
+RUN = {"Id": "jr_1", "JobName": "etl", "JobRunState": "RUNNING", "StartedOn": 1.5}
+
+
+class Raw(io.BytesIO):
+    """The body of an answer, as urllib3 has it."""
+
+    def stream(self) -> Iterator[bytes]:
+        """All of it."""
+        yield self.read()

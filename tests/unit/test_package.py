@@ -31,6 +31,7 @@ PUBLIC = [
     "airflow_jobflow.sensors.ecs",
     "airflow_jobflow.sensors.glue",
     "airflow_jobflow.links",
+    "airflow_jobflow.retries",
 ]
 
 
@@ -109,6 +110,7 @@ OPERATORS = {
     "durable",
     "tolerated_failure_count",
     "tolerated_failure_percentage",
+    "redrive",
 }
 
 

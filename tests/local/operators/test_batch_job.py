@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -597,9 +597,9 @@ def test_a_task_killed_while_it_submits_stops_what_it_has_started(
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     submit = operator.submit
 
-    def killed_meanwhile(context: Any) -> Sequence[str]:
+    def killed_meanwhile(context: Any) -> list[str]:
         operator.on_kill()
-        return submit(context)
+        return list(submit(context))
 
     monkeypatch.setattr(operator, "submit", killed_meanwhile)
     with pytest.raises(exceptions.JobStopped, match="killed while it started"):

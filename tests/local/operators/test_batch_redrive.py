@@ -25,7 +25,7 @@ RECIPES = {
 class Array:
     """An array whose children note that they ran, and fail where a file says so."""
 
-    def __init__(self, kit: Any, directory: Path, context: dict[str, Any]) -> None:
+    def __init__(self, kit: Any, directory: Path, context: Any) -> None:
         self._kit = kit
         self._directory = directory
         self.context = context

@@ -1,4 +1,4 @@
-"""GlueCrawlSensor against the local AWS: the first crawl since a moment, of one crawler or of many; it stops nothing."""
+"""GlueCrawlSensor against the local AWS: the first crawl since a moment, of one crawler or many; stops nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.operators.glue import GlueCrawlOperator
 from airflow_jobflow.sensors.glue import GlueCrawlSensor
 from airflow_jobflow.triggers.job import JobTrigger
-from tests.local.glue_kit import HOUR, GlueKit, run
+from tests.local.glue_kit import HOUR, GlueKit, run, seen_once
 
 NO_BUCKET = "no-such-bucket-at-all"
 LONG_AGO = "2026-01-01T00:00:00"
@@ -269,18 +269,8 @@ def test_a_hundred_waits_cost_one_call(slow_kit: GlueKit, count: int, calls: int
     ]
     before = slow_kit.aws.calls
 
-    async def look_once() -> None:
-        tasks = [asyncio.create_task(wait.wait()) for wait in waits]
-        while not all(wait._seen for wait in waits):
-            await asyncio.sleep(0.02)
-        for each in tasks:
-            each.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    asyncio.run(look_once())
-    counted = slow_kit.aws.calls - before
-    assert counted == {"glue.BatchGetCrawlers": calls}
-    seen = [next(iter(wait._seen.values())).status for wait in waits]
+    seen = seen_once(waits)
+    assert slow_kit.aws.calls - before == {"glue.BatchGetCrawlers": calls}
     assert seen == ["RUNNING"] * 3 + ["READY"] * (count - 3)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ from airflow_jobflow.local.server import REGION
 from airflow_jobflow.operators.glue import GlueJobRunOperator
 from airflow_jobflow.sensors.glue import GlueJobRunSensor
 from airflow_jobflow.triggers.job import JobTrigger
-from tests.local.glue_kit import HOUR, SLEEP, GlueKit, run, until
+from tests.local.glue_kit import HOUR, SLEEP, GlueKit, run, seen_once, until
 
 
 @pytest.fixture
@@ -106,7 +105,7 @@ def test_a_run_that_is_unknown_has_vanished_after_the_grace(
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "0.5")
     job = kit.job()
     known = kit.start(job)
-    with pytest.raises(exceptions.JobVanished, match="jr_unknown.*can be described for 90 days"):
+    with pytest.raises(exceptions.JobVanished, match=r"jr_unknown.*can be described for 90 days"):
         sensor(job, "jr_unknown").execute(context)
     with pytest.raises(exceptions.JobVanished, match="jr_unknown") as error:
         sensor(job, [known, "jr_unknown"]).execute(context)
@@ -167,16 +166,8 @@ def looks(kit: GlueKit, job: str, ids: list[str]) -> tuple[dict[str, int], dict[
     ]
     before = kit.aws.calls
 
-    async def look_once() -> None:
-        tasks = [asyncio.create_task(wait.wait()) for wait in waits]
-        while not all(wait._seen for wait in waits):
-            await asyncio.sleep(0.02)
-        for each in tasks:
-            each.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    asyncio.run(look_once())
-    return dict(kit.aws.calls - before), {wait.job_ids[0]: wait._seen[wait.job_ids[0]].status for wait in waits}
+    seen = seen_once(waits)
+    return dict(kit.aws.calls - before), dict(zip(ids, seen, strict=True))
 
 
 def test_one_page_answers_every_wait_on_the_newest_runs(kit: GlueKit) -> None:

@@ -115,7 +115,7 @@ class Call:
     at: float
     ids: tuple[str, ...]
     ended_at: float = math.inf
-    answers: Mapping[str, str] | None = None
+    answers: Mapping[str, str | None] | None = None
     given_up: bool = False
 
 
@@ -130,6 +130,8 @@ class Service:
     """The jobs the service knows."""
     bad: set[str] = field(default_factory=set)
     """Ids for which the whole call is rejected."""
+    deep: set[str] = field(default_factory=set)
+    """Ids that a call for several does not reach: they must be asked for alone."""
     hanging: set[str] = field(default_factory=set)
     """Ids for which the whole call hangs."""
     plan: deque[Fault | Surprise] = field(default_factory=deque)
@@ -161,7 +163,12 @@ class Service:
         """Note that the client was closed."""
         self.closed.append(now())
 
-    async def describe(self, job_ids: Sequence[str]) -> Mapping[str, str]:
+    def _answers(self, job_ids: Sequence[str]) -> dict[str, str | None]:
+        alone = len(job_ids) == 1
+        known = {job_id: self.states[job_id] for job_id in job_ids if job_id in self.states}
+        return {**known, **{job_id: None for job_id in job_ids if job_id in self.deep and not alone}}
+
+    async def describe(self, job_ids: Sequence[str]) -> Mapping[str, str | None]:
         """Answer a call, or fail it, as the script says."""
         call = Call(now(), tuple(job_ids))
         self.calls.append(call)
@@ -172,7 +179,7 @@ class Service:
             planned = Fault.EXPIRED
         if planned is None and not self.bad.isdisjoint(job_ids):
             planned = Fault.REJECTED
-        answers = {job_id: self.states[job_id] for job_id in job_ids if job_id in self.states}
+        answers = self._answers(job_ids)
         try:
             if planned is Surprise.HANG:
                 await asyncio.get_running_loop().create_future()

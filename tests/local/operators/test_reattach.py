@@ -1,0 +1,548 @@
+"""Every operator, killed at every point of a start and run again: one attempt starts one job."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType, TaskDeferred
+from airflow.sdk.execution_time.comms import ErrorResponse
+
+from airflow_jobflow import exceptions
+from airflow_jobflow.local import Faults, LocalAws, Settings
+from airflow_jobflow.local.samples import create_environment
+from airflow_jobflow.operators import base, submission
+from airflow_jobflow.operators.base import JobOperator
+from airflow_jobflow.operators.batch import BatchJobOperator
+from airflow_jobflow.operators.ecs import FargateTaskOperator
+from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
+from tests.local.glue_kit import GlueKit, until
+
+CRAWL_SECONDS = 1.5
+
+
+class Killed(BaseException):
+    """The worker's process ends here, without a chance to do anything about it."""
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[LocalAws]:
+    """A local AWS whose crawls take a while."""
+    with LocalAws(slots=4, settings=Settings(time_scale=0.01, crawl_seconds=CRAWL_SECONDS)) as server:
+        create_environment(server.client("iam"), server.client("batch"), "local")
+        yield server
+
+
+class Case:
+    """One operator: how to make it for a job that runs until a file is there, and what it has started."""
+
+    def __init__(self, kits: Callable[[str], Any], gate: Path) -> None:
+        self.gate = gate
+        self.script = f"while [ ! -e {gate} ]; do sleep 0.02; done; [ ! -s {gate} ]"
+        self.kit = kits(self.KIT)
+        self.prepare()
+
+    KIT = ""
+
+    def prepare(self) -> None:
+        """Make what is needed."""
+
+    def end(self, *, well: bool = True) -> None:
+        """Let the job end, well or not."""
+        self.gate.write_text("" if well else "no")
+
+    def make(self, **parameters: Any) -> JobOperator:
+        """Make the operator."""
+        raise NotImplementedError
+
+    def started(self) -> list[str]:
+        """The ids of all that was ever started."""
+        raise NotImplementedError
+
+    def status(self, job_id: str) -> str:
+        """What AWS says of a job, once it has ended."""
+        raise NotImplementedError
+
+
+class Batch(Case):
+    """A Batch job."""
+
+    KIT = "batch"
+    more: dict[str, Any] = {}  # noqa: RUF012
+
+    def prepare(self) -> None:
+        """Make a definition."""
+        self.definition = self.kit.define(["sh", "-c", self.script])
+
+    def make(self, **parameters: Any) -> JobOperator:
+        """Make the operator."""
+        names = {"job_name": "hello", "job_queue": self.kit.queue, "job_definition": self.definition}
+        return BatchJobOperator(**{"task_id": "t", "aws_conn_id": None, **names, **self.more, **parameters})
+
+    def started(self) -> list[str]:
+        """All jobs of the queue."""
+        answer = self.kit.batch.list_jobs(jobQueue=self.kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}])
+        return [job["jobId"] for job in answer["jobSummaryList"]]
+
+    def status(self, job_id: str) -> str:
+        """SUCCEEDED or FAILED."""
+        return str(self.kit.wait(job_id)["status"])
+
+
+class Array(Batch):
+    """An array of Batch jobs."""
+
+    more = {"array_size": 2}  # noqa: RUF012
+
+
+class Fargate(Case):
+    """A Fargate task."""
+
+    KIT = "ecs"
+
+    def prepare(self) -> None:
+        """Make a definition."""
+        self.definition = self.kit.define(self.kit.container(["sh", "-c", self.script]))
+
+    def make(self, **parameters: Any) -> JobOperator:
+        """Make the operator."""
+        names = {"cluster": self.kit.cluster, "task_definition": self.definition, "subnets": ["subnet-1"]}
+        return FargateTaskOperator(**{"task_id": "t", "aws_conn_id": None, **names, **parameters})
+
+    def started(self) -> list[str]:
+        """All tasks of the cluster, by the ledger."""
+        cluster = f"/{self.kit.cluster}/"
+        return [each["taskArn"] for each in self.kit.aws.started("ecs") if cluster in each["taskArn"]]
+
+    def status(self, job_id: str) -> str:
+        """SUCCEEDED or FAILED."""
+        [container] = self.kit.wait(job_id)["containers"]
+        return "SUCCEEDED" if container.get("exitCode") == 0 else "FAILED"
+
+
+class GlueRun(Case):
+    """A run of a Glue job."""
+
+    KIT = "glue"
+
+    def prepare(self) -> None:
+        """Make a job."""
+        script = f"{until(self.gate)}\nassert not os.path.getsize({str(self.gate)!r})"
+        self.job = self.kit.job(script, ExecutionProperty={"MaxConcurrentRuns": 3})
+
+    def make(self, **parameters: Any) -> JobOperator:
+        """Make the operator."""
+        return GlueJobRunOperator(**{"task_id": "t", "aws_conn_id": None, "job_name": self.job, **parameters})
+
+    def started(self) -> list[str]:
+        """All runs of the job, by the ledger."""
+        runs: list[str] = self.kit.runs(self.job)
+        return runs
+
+    def status(self, job_id: str) -> str:
+        """SUCCEEDED or FAILED."""
+        return "SUCCEEDED" if self.kit.wait(self.job, job_id)["JobRunState"] == "SUCCEEDED" else "FAILED"
+
+
+class Crawl(Case):
+    """A crawl, which ends by itself after a while."""
+
+    KIT = "glue"
+
+    def prepare(self) -> None:
+        """Make a crawler, which has been at work before."""
+        self.crawler = self.kit.crawler()
+        self.kit.crawl(self.crawler)
+        self.before = len(self.kit.crawls(self.crawler))
+
+    def end(self, *, well: bool = True) -> None:
+        """Wait for the crawl; a failed one is interrupted."""
+        if not well:
+            self.kit.aws.interrupt_crawl(self.crawler)
+        self.kit.ended(self.crawler, len(self.kit.crawls(self.crawler)))
+
+    def make(self, **parameters: Any) -> JobOperator:
+        """Make the operator."""
+        return GlueCrawlOperator(**{"task_id": "t", "aws_conn_id": None, "crawler_name": self.crawler, **parameters})
+
+    def started(self) -> list[str]:
+        """All crawls, by the ledger."""
+        crawls: list[str] = self.kit.crawls(self.crawler)
+        return crawls[self.before :]
+
+    def status(self, job_id: str) -> str:
+        """SUCCEEDED or FAILED."""
+        told = {crawl["CrawlId"]: crawl["State"] for crawl in self.kit.ended(self.crawler, len(self.started()) + 1)}
+        return "SUCCEEDED" if told[job_id] == "COMPLETED" else "FAILED"
+
+
+CASES = [Batch, Array, Fargate, GlueRun, Crawl]
+WITH_NAMES = [Batch, Array, Fargate, GlueRun]
+"""Those whose job is found by its nonce."""
+
+
+@pytest.fixture
+def case(request: pytest.FixtureRequest, lasting: LocalAws, gate: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The operator under test, on an AWS that this process finds."""
+    here, eventually, kit_class = (request.getfixturevalue(each) for each in ("here", "eventually", "kit_class"))
+    here(lasting)
+    monkeypatch.setattr(base, "LOOKUPS", (0.0,))
+    monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0, 0.05))
+    monkeypatch.setattr(submission, "pause", lambda _: 0.0)
+    kits = {
+        "batch": lambda: kit_class["batch"](lasting, lasting.client("batch")),
+        "ecs": lambda: kit_class["ecs"](lasting),
+        "glue": lambda: GlueKit(lasting, eventually),
+    }
+    return request.param(lambda kind: kits[kind](), gate)
+
+
+def retried(context: Any) -> Any:
+    """The same task, in its next try."""
+    context["ti"].try_number += 1
+    return context
+
+
+def cleared(context: Any) -> Any:
+    """The same task, after a person's clear."""
+    context["ti"].max_tries += 1
+    return retried(context)
+
+
+def killed(operator: JobOperator, at: str, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Execute, and die at a method: before it is called."""
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(operator, at, dies)
+        with pytest.raises(Killed):
+            operator.execute(context)
+
+
+def deferred(operator: JobOperator, context: Any) -> TaskDeferred:
+    """Execute up to the deferral, where the worker's part ends."""
+    with pytest.raises(TaskDeferred) as raised:
+        operator.execute(context)
+    return raised.value
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_retry_waits_for_what_still_runs(
+    case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, *, deferrable: bool
+) -> None:
+    """The triggerer was lost for good, or the worker died while it waited."""
+    killed(case.make(), "first_look", context, monkeypatch)
+    [started] = case.started()
+    if deferrable:
+        before = Counter(case.kit.aws.calls)
+        deferred(case.make(), retried(context))
+        assert (case.kit.aws.calls - before).total() <= 3
+    case.end()
+    outcome = case.make(deferrable=False).execute(retried(context))
+    assert outcome["state"] == "SUCCEEDED"
+    assert case.started() == [started]
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+def test_a_worker_killed_before_it_could_note_the_id(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer was there, and the note was not."""
+    killed(case.make(), "record_started", context, monkeypatch)
+    before = Counter(case.kit.aws.calls)
+    deferred(case.make(), retried(context))
+    assert (case.kit.aws.calls - before).total() <= 3
+    case.end()
+    assert case.make(deferrable=False).execute(retried(context))["state"] == "SUCCEEDED"
+    assert len(case.started()) == 1
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+def test_a_worker_killed_before_it_could_start_anything(
+    case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attempt was noted, and nothing was started."""
+    operator = case.make()
+    new_attempt = operator.new_attempt
+
+    def then_dies(*arguments: Any, **notes: Any) -> Any:
+        new_attempt(*arguments, **notes)
+        raise Killed
+
+    monkeypatch.setattr(operator, "new_attempt", then_dies)
+    with pytest.raises(Killed):
+        operator.execute(context)
+    nonce = context["task_state_store"]["jobflow"]["nonce"]
+    assert case.started() == []
+    case.gate.touch()
+    assert case.make(deferrable=False).execute(retried(context))["state"] == "SUCCEEDED"
+    assert len(case.started()) == 1
+    assert context["task_state_store"]["jobflow"]["nonce"] == nonce
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+@pytest.mark.parametrize("point", ["first_look", "record_started"])
+def test_a_retry_takes_the_result_of_what_has_succeeded(
+    case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """Its work is done."""
+    killed(case.make(), point, context, monkeypatch)
+    case.end()
+    [started] = case.started()
+    assert case.status(started) == "SUCCEEDED"
+    assert case.make().execute(retried(context))["state"] == "SUCCEEDED"
+    assert case.started() == [started]
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+def test_a_retry_of_what_has_failed_starts_anew(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is what retries are for."""
+    killed(case.make(), "first_look", context, monkeypatch)
+    case.end(well=False)
+    [started] = case.started()
+    assert case.status(started) == "FAILED"
+    case.gate.write_text("")
+    assert case.make(deferrable=False).execute(retried(context))["state"] == "SUCCEEDED"
+    assert len(case.started()) == 2
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+@pytest.mark.parametrize("point", ["first_look", "record_started"])
+def test_a_clear_starts_over_and_stops_what_runs(
+    case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """Two jobs of one task would write to one place."""
+    killed(case.make(), point, context, monkeypatch)
+    [first] = case.started()
+    again = case.make(if_running="wait_then_start") if isinstance(case, Crawl) else case.make()
+    monkeypatch.setattr(base, "SHORTEST_TURN", 0.1)
+    deferred(again, cleared(context))
+    assert case.status(first) == "FAILED"
+    assert len(case.started()) == 2
+    case.end()
+    assert case.make(deferrable=False).execute(retried(context))["state"] == "SUCCEEDED"
+    assert len(case.started()) == 2
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+def test_what_a_killed_task_has_left_is_not_waited_for(
+    case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was stopped; should that have failed, the next try does it."""
+    operator = case.make()
+    deferred(operator, context)
+    monkeypatch.setattr(operator, "stop", lambda *_: None)
+    operator.on_kill()
+    [first] = case.started()
+    monkeypatch.setattr(base, "SHORTEST_TURN", 0.1)
+    again = case.make(if_running="wait_then_start") if isinstance(case, Crawl) else case.make()
+    deferred(again, retried(context))
+    assert case.status(first) == "FAILED"
+    assert len(case.started()) == 2
+    case.end()
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+def test_a_deadline_holds_through_a_retry_that_waits_on(
+    case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One absolute moment for the attempt."""
+    killed(case.make(job_timeout=0.2), "first_look", context, monkeypatch)
+    deadline = context["task_state_store"]["jobflow"]["deadline"]
+    with pytest.raises(exceptions.JobTimedOut):
+        case.make(deferrable=False, job_timeout=0.2).execute(retried(context))
+    assert context["task_state_store"]["jobflow"]["deadline"] == deadline
+    [first] = case.started()
+    assert case.status(first) == "FAILED"
+    case.gate.touch()
+    assert case.make(deferrable=False).execute(retried(context))["state"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("case", WITH_NAMES, indirect=True)
+def test_without_durable_nothing_is_looked_for(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user has asked for it: another job, under the name as it was written."""
+    killed(case.make(durable=False), "first_look", context, monkeypatch)
+    deferred(case.make(durable=False), retried(context))
+    assert len(case.started()) == 2
+    case.end()
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+def test_what_cannot_be_looked_for_is_not_started_again(
+    case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second job beside the first would be worse than a try more."""
+    killed(case.make(), "first_look", context, monkeypatch)
+    looks = ("DescribeJobs", "DescribeTasks", "GetJobRun", "GetJobRuns", "BatchGetCrawlers")
+    case.kit.aws.set_faults(Faults(denied=looks))
+    try:
+        with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
+            case.make().execute(retried(context))
+    finally:
+        case.kit.aws.set_faults(Faults())
+    assert len(case.started()) == 1
+    case.end()
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+def test_what_was_started_elsewhere_is_told_of_and_left(
+    case: Case, context: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An id of another region means nothing in this one."""
+    deferred(case.make(region_name="us-east-1"), context)
+    noted = context["task_state_store"]["jobflow"]
+    noted["place"] = noted["place"].replace("us-east-1", "eu-west-1")
+    left, _ = noted["job_ids"][0], capsys.readouterr()
+    case.gate.touch()
+    operator = case.make(region_name="us-east-1", deferrable=False)
+    assert operator.execute(retried(context))["state"] == "SUCCEEDED"
+    assert f"worked elsewhere ({noted['place']}): {left}" in capsys.readouterr().out
+
+
+class BrokenStore(dict[str, Any]):
+    """A task state store that cannot be reached after so many notes."""
+
+    def __init__(self, notes: int) -> None:
+        super().__init__()
+        self.notes = notes
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Read, if that can be done."""
+        self._check()
+        return super().get(key, default)
+
+    def set(self, key: str, value: Any) -> None:
+        """Note, if that can be done."""
+        self.notes -= 1
+        self._check()
+        self[key] = value
+
+    def _check(self) -> None:
+        if self.notes < 0:
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.GENERIC_ERROR, detail={"message": "down"}))
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+def test_without_the_task_state_store_nothing_is_started(case: Case, context: Any) -> None:
+    """What is not noted before may be started twice."""
+    context["task_state_store"] = BrokenStore(0)
+    with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
+        case.make().execute(context)
+    assert case.started() == []
+
+
+@pytest.mark.parametrize("case", WITH_NAMES, indirect=True)
+def test_a_store_that_breaks_after_the_start_loses_nothing(case: Case, context: Any) -> None:
+    """What runs is waited for; should that fail too, the nonce leads to it."""
+    store = context["task_state_store"]
+    broken = BrokenStore(1)
+    context["task_state_store"] = broken
+    deferred(case.make(), context)
+    assert len(case.started()) == 1
+    store.update(broken)
+    context["task_state_store"] = store
+    case.end()
+    assert case.make(deferrable=False).execute(retried(context))["state"] == "SUCCEEDED"
+    assert len(case.started()) == 1
+
+
+@pytest.mark.parametrize("case", [Batch], indirect=True)
+def test_two_with_the_name_of_one_attempt_become_one(
+    case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has cloned the job in the console."""
+    killed(case.make(), "record_started", context, monkeypatch)
+    [first] = case.started()
+    name = case.kit.look(first)["jobName"]
+    clone = case.kit.submit(jobName=name, jobDefinition=case.definition)
+    deferred(case.make(), retried(context))
+    assert case.status(clone) == "FAILED"
+    case.end()
+    assert case.make(deferrable=False).execute(retried(context))["job_id"] == first
+
+
+@pytest.mark.parametrize("case", [Batch], indirect=True)
+def test_a_name_so_long_that_the_token_does_not_fit_is_shortened(
+    case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is still nobody else's."""
+    name = "n" * 128
+    killed(case.make(job_name=name), "record_started", context, monkeypatch)
+    case.end()
+    assert case.make(job_name=name, deferrable=False).execute(retried(context))["state"] == "SUCCEEDED"
+    [started] = case.started()
+    assert len(case.kit.look(started)["jobName"]) == 128
+
+
+@pytest.mark.parametrize("case", [Batch], indirect=True)
+def test_a_name_that_differs_from_try_to_try_is_found_all_the_same(
+    case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one with ``{{ ti.try_number }}`` in it does."""
+    killed(case.make(job_name="first"), "record_started", context, monkeypatch)
+    case.end()
+    assert case.make(job_name="second", deferrable=False).execute(retried(context))["name"].startswith("first-")
+    assert len(case.started()) == 1
+
+
+@pytest.mark.parametrize("case", [Fargate], indirect=True)
+def test_a_start_that_ecs_declined_is_not_repeated_with_its_token(
+    case: Fargate, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token would bring the same answer for ever."""
+    case.kit.aws.set_faults(Faults(run_task_failures=1))
+    with pytest.raises(exceptions.SubmissionError):
+        case.make().execute(context)
+    case.end()
+    assert case.make(deferrable=False).execute(retried(context))["state"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("case", [Crawl], indirect=True)
+def test_a_crawl_that_was_joined_is_not_stopped_by_a_clear(
+    case: Crawl, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is somebody else's."""
+    case.kit.glue.start_crawler(Name=case.crawler)
+    [theirs] = case.started()
+    deferred(case.make(), context)
+    deferred(case.make(), cleared(context))
+    assert case.status(theirs) == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("case", [Array], indirect=True)
+def test_parts_of_an_array_of_which_some_were_submitted_are_completed(
+    case: Array, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker died between two submits of a retry that runs what has failed."""
+    monkeypatch.setattr("airflow_jobflow.jobs.array.ROOM", 100)  # an index or two in each
+    case.gate.write_text("no")
+    case.definition = case.kit.define(
+        ["sh", "-c", f"[ $((AWS_BATCH_JOB_ARRAY_INDEX % 2)) = 1 ] || {{ {case.script}; }}"]
+    )
+    more = {"array_size": 40, "redrive": True, "deferrable": False}
+    with pytest.raises(exceptions.JobFailed):
+        case.make(**more).execute(context)
+    case.gate.write_text("")
+    operator = case.make(**more)
+    submit_one: Any = operator._submit_one  # type: ignore[attr-defined]
+    submitted: list[str] = []
+
+    def dies_at_the_second(*arguments: Any, **how: Any) -> str:
+        if submitted:
+            raise Killed
+        submitted.append(submit_one(*arguments, **how))
+        return submitted[0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(operator, "_submit_one", dies_at_the_second)
+        with pytest.raises(Killed):
+            operator.execute(retried(context))
+    outcome = case.make(**more).execute(retried(context))
+    assert outcome["array"] == {"size": 40, "succeeded": 40, "failed": 0, "failed_indexes": []}
+    noted = context["task_state_store"]["jobflow"]
+    assert submitted[0] in noted["job_ids"]
+    assert len(case.started()) == 1 + len(noted["job_ids"])
