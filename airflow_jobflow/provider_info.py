@@ -63,7 +63,10 @@ def get_provider_info() -> dict[str, Any]:
             for kind in ("operators", "sensors")
         },
         "triggers": [
-            {"integration-name": BATCH, "python-modules": ["airflow_jobflow.triggers.job", "airflow_jobflow.triggers.map"]}
+            {
+                "integration-name": BATCH,
+                "python-modules": ["airflow_jobflow.triggers.job", "airflow_jobflow.triggers.map"],
+            }
         ],
         "extra-links": [
             f"airflow_jobflow.links.{link}"

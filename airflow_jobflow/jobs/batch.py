@@ -130,6 +130,20 @@ def find_all(client: BatchClient, queue: str, name: str) -> list[str]:
     return [job["jobId"] for job in answer["jobSummaryList"] if job["jobName"] == name]
 
 
+def place_in_queue(client: BatchClient, queue: str, job_ids: Sequence[str]) -> str:
+    """Say where jobs, or children of arrays, stand in a queue, as a sentence. One GetJobQueueSnapshot call.
+
+    It lists the first hundred that are RUNNABLE.
+    """
+    front = client.get_job_queue_snapshot(jobQueue=queue).get("frontOfQueue", {}).get("jobs", [])
+    standing = [job["jobArn"].rpartition("/")[2] for job in front]
+    places = [place for place, each in enumerate(standing, 1) if each in job_ids or each.split(":")[0] in job_ids]
+    name = queue.rpartition("/")[2]
+    if places:
+        return f"It stood at place {places[0]} of the first {len(standing)} that can run in {name}."
+    return f"It was not among the first {len(standing)} that can run in {name}."
+
+
 def failed_indexes(client: BatchClient, parent_id: str) -> list[int]:
     """Return the indexes of an array's failed children, in order. One ListJobs call for each 1,000."""
     pages = client.get_paginator("list_jobs").paginate(arrayJobId=parent_id, jobStatus="FAILED")

@@ -5,47 +5,30 @@ Thin: how a job is submitted lies in the subclass, what its end means in ``jobs`
 
 from __future__ import annotations
 
-import secrets
-import threading
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowRuntimeError
-
 from airflow_jobflow import checks
-from airflow_jobflow.exceptions import JobflowError, JobStopped, JobStuck, JobTimedOut, NoRoom, SubmissionError
+from airflow_jobflow.exceptions import JobflowError, JobStopped, JobStuck, JobTimedOut, NoRoom
 from airflow_jobflow.jobs.array import Tolerance
-from airflow_jobflow.jobs.starting import LOOKUPS
+from airflow_jobflow.operators.attempts import JobStarter
 from airflow_jobflow.waiting import NET, JobWaiter, snapshots, timed_out
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_jobflow.jobs.model import Snapshot
-    from airflow_jobflow.jobs.reattach import Notes
 
 KILLED = "The Airflow task was killed"
-
-RECORD = "jobflow"
-"""Key in the task state store under which a task notes what it has started."""
-
-STORE_NEEDED = "Without Airflow's task state store a job could be started twice, so nothing was started"
-
-YOUNG = 60.0
-"""Seconds for which what an earlier try may have started is looked for more than once."""
-
-ABANDONING = 5.0
-"""Seconds in which a task that is killed notes that."""
 
 SHORTEST_TURN, LONGEST_TURN = 10.0, 300.0
 """Seconds before a start that found no room is made again, doubling from the first to the longest."""
 
 
-class JobOperator(JobWaiter):
+class JobOperator(JobStarter):
     """Base of the operators that start a job.
 
     :param wait_for_completion: False returns once the job is started, with ``state: SUBMITTED``, for a sensor to
@@ -83,7 +66,6 @@ class JobOperator(JobWaiter):
         queued_timeout: float | str | timedelta | None = None,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
-        durable: bool = True,
         tolerated_failure_count: int | str = 0,
         tolerated_failure_percentage: float | str = 0,
         redrive: bool = False,
@@ -94,20 +76,12 @@ class JobOperator(JobWaiter):
         self.queued_timeout = queued_timeout
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
-        self.durable = durable
         self.tolerated_failure_count = tolerated_failure_count
         self.tolerated_failure_percentage = tolerated_failure_percentage
         self.redrive = redrive
         self._to_stop: Sequence[str] = ()
         """What this process has started, and may stop."""
         self._killed = False
-        self._begins = False
-        """Whether this try has not yet begun an attempt."""
-        self.repeats = False
-        """Whether the attempt that was noted is to be made once more, for it has left no trace."""
-        self._noted: dict[str, Any] | None = None
-        """What is in the task state store, once it has been read."""
-        self._context: Context | None = None
 
     def check(self) -> None:
         """Check the parameters; see the base."""
@@ -139,14 +113,14 @@ class JobOperator(JobWaiter):
         :raises JobflowError: what ``airflow_jobflow.exceptions`` lists.
         """
         self.check()
-        self._begins, self._noted, self._context = True, None, context
+        self.begin(context)
         return self.start(context)
 
     def start(self, context: Context, event: object = None) -> Any:  # noqa: ARG002 -- a trigger's, that has no news
         """Go on with what an earlier try has left, or submit the job in its turn, and wait for it."""
-        left = self._left_by_an_earlier_try(context) if self._begins else {}
+        left = self.left_by_an_earlier_try(context) if self.begins else {}
         job_ids = list(left) or self._submit_in_turn(context)
-        self._to_stop = job_ids if self._is_own(context) else ()
+        self._to_stop = job_ids if self.is_own(context) else ()
         if self._killed:
             self.stop(self._to_stop, KILLED)
             done = "was stopped" if self._to_stop else "was left running, for it was not started by this task"
@@ -166,75 +140,11 @@ class JobOperator(JobWaiter):
                 break
             except NoRoom as full:
                 self._wait_for_turn(context, full)
-        self.record_started(context, job_ids)
-        verb = "Started" if self._is_own(context) else "Joined"
+        self.record_if_possible(context, job_ids=job_ids, turns=0, waits_since=None)
+        verb = "Started" if self.is_own(context) else "Joined"
         for job_id in job_ids:
             self.log.info("%s %s %s", verb, self.service_module.NOUN, job_id)
         return job_ids
-
-    # What an earlier try has left.
-
-    def _left_by_an_earlier_try(self, context: Context) -> dict[str, Snapshot | None]:
-        """Return the jobs that an earlier try has started and this one waits for, as seen now; see jobs.reattach.
-
-        :raises SubmissionError: it cannot be found out.
-        """
-        from airflow_jobflow.aws import no_answer
-        from airflow_jobflow.jobs.reattach import Action, Notes, decide
-
-        noted = self.recorded(context)
-        notes = Notes.read(noted)
-        if not self.durable or not notes.nonce:
-            return {}
-        place, now = self._place(), time.time()
-        try:
-            seen = self._look_for(noted, notes, now) if notes.place == place else {}
-            decision = decide(
-                notes,
-                list(seen.values()),
-                max_tries=context["ti"].max_tries,
-                place=place,
-                now=now,
-                grace=conf.getfloat("jobflow", "missing_grace"),
-            )
-            self.log.info("Of an earlier try: %s (%s)", decision.why, decision.action.value)
-            self.stop(decision.stop, f"Airflow: {decision.why}")
-        except no_answer() as error:
-            raise SubmissionError(
-                f"What an earlier try has left could not be found, or stopped, so nothing was started: {error}"
-            ) from error
-        self.repeats = decision.action is Action.REPEAT
-        if decision.action is not Action.KEEP:
-            if len(seen) == 1:  # it has failed: what of it is to run again, if only a part, is asked by its id
-                self.record(context, job_ids=list(seen))
-            return {}
-        self._begins = False
-        self.record(context, job_ids=list(decision.keep), turns=0, waits_since=None)
-        return {job_id: seen.get(job_id) for job_id in decision.keep}
-
-    def _look_for(self, noted: Mapping[str, Any], notes: Notes, now: float) -> dict[str, Snapshot]:
-        """Look at what an earlier try has started, by the ids it has noted, or by what its nonce makes."""
-        client = self.client()
-        if notes.job_ids:
-            return self.seen_by(client, notes.job_ids)
-        # What was just started may not show up yet.
-        for pause in (0.0, *(LOOKUPS if now - notes.at < YOUNG else ())):
-            time.sleep(pause)
-            if job_ids := self.find(client, noted):
-                return self.seen_by(client, job_ids)
-        return {}
-
-    def find(self, client: Any, noted: Mapping[str, Any]) -> Sequence[str]:
-        """Return the ids of what an attempt has started, from what was noted before it was submitted.
-
-        :param client: of the service.
-        :param noted: what ``record`` has noted.
-        """
-        raise NotImplementedError
-
-    def _place(self) -> str:
-        """Say where this task starts jobs: what is known elsewhere cannot be asked for here."""
-        return " ".join(filter(None, (self.service, self.scope(), self.access.key)))
 
     def _check_turn(self, context: Context) -> None:
         """Give up where the deadline has passed, or the task was killed, while it waited its turn.
@@ -242,7 +152,7 @@ class JobOperator(JobWaiter):
         :raises JobTimedOut, JobStopped: nothing was started.
         """
         noted = self.recorded(context)
-        if self._begins or not noted.get("waits_since"):
+        if self.begins or not noted.get("waits_since"):
             return
         if self._killed:
             raise JobStopped(f"{noted['no_room']} The task was killed while it waited its turn; nothing was started.")
@@ -279,19 +189,6 @@ class JobOperator(JobWaiter):
             limits.append((since + checks.seconds("queued_timeout", self.queued_timeout), JobStuck))
         return min(limits, key=lambda limit: limit[0])
 
-    def earlier_try(self, context: Context) -> dict[str, Any]:
-        """Return what an earlier try of this task has noted; nothing in a first try, or after a person's clear.
-
-        A clear grants as many tries as the task began with, counted from the try that is cleared: it shows in
-        ``max_tries``.
-        """
-        noted = self.recorded(context)
-        return noted if noted.get("max_tries") == context["ti"].max_tries and noted.get("nonce") else {}
-
-    def _is_own(self, context: Context) -> bool:
-        """Say whether the job was started by this task, which may then stop it, and not merely joined."""
-        return not self.recorded(context).get("joined")
-
     def _wait(
         self, context: Context, job_ids: Sequence[str], seen: Mapping[str, Snapshot], *, may_be_stuck: bool
     ) -> Any:
@@ -304,81 +201,12 @@ class JobOperator(JobWaiter):
             seen,
             deadline=self.recorded(context).get("deadline"),
             queue_deadline=queue_deadline,
-            cancel_on_kill=self.cancel_on_kill and self._is_own(context),
+            cancel_on_kill=self.cancel_on_kill and self.is_own(context),
         )
-
-    def new_attempt(self, context: Context, **more: Any) -> tuple[str, int]:
-        """Note, before anything is submitted, that a new attempt begins; return its nonce and its number, from 1.
-
-        A start that waited its turn, or that has left no trace, is still the same attempt. The deadline is that of the
-        first attempt of a try.
-
-        :param more: what else is noted, in the same moment; ``find`` is handed it.
-        :raises SubmissionError: it cannot be noted, so nothing may be started.
-        """
-        noted = self.recorded(context)
-        if noted.get("waits_since") and not self._begins:
-            return noted["nonce"], noted["attempt"]
-        nonce = noted["nonce"] if self.repeats else secrets.token_hex(4)
-        begins = {"deadline": self.deadline_from_now(), "turns": 0, "waits_since": None} if self._begins else {}
-        attempt = noted["attempt"] if self.repeats else 1 if self._begins else noted["attempt"] + 1
-        self._begins = self.repeats = False
-        self.record(
-            context,
-            nonce=nonce,
-            attempt=attempt,
-            max_tries=context["ti"].max_tries,
-            place=self._place(),
-            at=time.time(),
-            job_ids=[],
-            joined=False,
-            abandoned=False,
-            **more,
-            **begins,
-        )
-        return nonce, attempt
 
     def again(self, context: Context, event: Mapping[str, Any]) -> bool:  # noqa: ARG002
         """Say whether what has ended is to be started once more within this try of the task."""
         return False
-
-    def record(self, context: Context, **what: Any) -> None:
-        """Note in the task state store what this try of the task has started, beside what it has noted before.
-
-        :raises SubmissionError: the store cannot be reached.
-        """
-        noted = {**self.recorded(context), **what}
-        try:
-            context["task_state_store"].set(RECORD, noted)
-        except AirflowRuntimeError as error:
-            if self.durable:
-                raise SubmissionError(f"{STORE_NEEDED}: it could not be written ({error})") from error
-            self.log.warning("The task state store could not be written: %s", error)
-        self._noted = noted
-
-    def record_started(self, context: Context, job_ids: Sequence[str]) -> None:
-        """Note what was started. If that cannot be done now, a later try finds it by its nonce."""
-        try:
-            self.record(context, job_ids=list(job_ids), turns=0, waits_since=None)
-        except SubmissionError as error:
-            self.log.warning("%s was started, and could not be noted: %s", ", ".join(job_ids), error)
-            self._noted = {**(self._noted or {}), "job_ids": list(job_ids), "turns": 0, "waits_since": None}
-
-    def recorded(self, context: Context) -> dict[str, Any]:
-        """Return what has been noted by this task instance, in this try or an earlier one.
-
-        :raises SubmissionError: the store cannot be reached.
-        """
-        if self._noted is None:
-            try:
-                noted = context["task_state_store"].get(RECORD)
-            except AirflowRuntimeError as error:
-                if self.durable:
-                    raise SubmissionError(f"{STORE_NEEDED}: it could not be read ({error})") from error
-                self.log.warning("The task state store could not be read: %s", error)
-                noted = {}
-            self._noted = dict(noted) if isinstance(noted, Mapping) else {}
-        return self._noted
 
     def _submitted(self, job_id: str, seen: Snapshot | None) -> dict[str, Any]:
         from airflow_jobflow.jobs.model import JobState, Snapshot
@@ -402,22 +230,23 @@ class JobOperator(JobWaiter):
     def _given_up(self, context: Context, event: Mapping[str, Any]) -> JobflowError:
         """Stop a job whose deadline has passed, and say how far it came."""
         job_ids, seen = event["job_ids"], snapshots(event)
+        stands = self.place_in_queue(seen) if event["limit"] == "queue_deadline" else ""
         named = "{0} last seen {1}" if len(job_ids) > 1 else "last seen {1}"
         how_far = "; ".join(named.format(job_id, snapshot.progress()) for job_id, snapshot in seen.items())
         stopped = "It was left running, as cancel_on_timeout=False says."
-        if not self._is_own(context):
+        if not self.is_own(context):
             stopped = "It was left running, for it was not started by this task."
         elif self.cancel_on_timeout:
             stopped = self._stopped(job_ids, f"Airflow: the {event['limit'].replace('_', ' ')} of the task has passed")
-            self.record(context, abandoned=True)
+            self.record_if_possible(context, abandoned=True)
         outcomes = [self.judge.outcome(snapshot).to_dict() for snapshot in seen.values()]
         outcome = next(iter(outcomes), None) if len(job_ids) == 1 else outcomes
         what = f"{self.service_module.NOUN} {', '.join(job_ids)}"
         how_far = how_far or "not seen since it was started"
         if event["limit"] == "queue_deadline":
             return JobStuck(
-                f"{what} did not leave the queue within queued_timeout={self.queued_timeout}: {how_far}. {stopped} "
-                f"{self.when_stuck}",
+                f"{what} did not leave the queue within queued_timeout={self.queued_timeout}: {how_far}. {stands}"
+                f"{stopped} {self.when_stuck}",
                 outcome=outcome,
             )
         name, _ = self.first_limit() or ("job_timeout", 0)
@@ -426,6 +255,10 @@ class JobOperator(JobWaiter):
             "Give it more time, or make it faster.",
             outcome=outcome,
         )
+
+    def place_in_queue(self, seen: Mapping[str, Snapshot]) -> str:  # noqa: ARG002
+        """Say where in the queue the jobs stand, as a sentence; nothing where the service does not tell."""
+        return ""
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral; one that Airflow itself timed out, for want of a triggerer, ends the same way."""
@@ -446,12 +279,6 @@ class JobOperator(JobWaiter):
             return f"It could not be stopped ({error}): stop it in the console."
         return "It was stopped."
 
-    def stop(self, job_ids: Sequence[str], reason: str) -> None:
-        """Stop jobs; one that has ended already stays as it is."""
-        for job_id in job_ids:
-            self.log.info("Stopping %s %s: %s", self.service_module.NOUN, job_id, reason)
-            self.service_module.stop(self.client(), job_id, self.scope(), reason)
-
     def on_kill(self) -> None:
         """Stop the job when the worker is told to end while it waits here; one that is being submitted, right after.
 
@@ -460,23 +287,10 @@ class JobOperator(JobWaiter):
         """
         self._killed = self.cancel_on_kill
         if self._to_stop and self.cancel_on_kill:
-            self._abandon()
+            self.abandon()
             for job_id, snapshot in self.look(self._to_stop).items():
                 self.log.info("%s %s: last seen %s", self.service_module.NOUN, job_id, snapshot.progress())
             self.stop(self._to_stop, KILLED)
-
-    def _abandon(self) -> None:
-        """Mark what was started as wanted no more.
-
-        In a thread, and not for long: this is a signal's handler, and what it has interrupted may hold the way to
-        Airflow.
-        """
-        if self._context is not None:
-            thread = threading.Thread(
-                target=self.record, args=(self._context,), kwargs={"abandoned": True}, daemon=True
-            )
-            thread.start()
-            thread.join(ABANDONING)
 
 
 def _tried(times: int) -> str:

@@ -273,6 +273,19 @@ class BatchJobOperator(JobOperator):
         parts = list(zip(ended, self._parts(noted), strict=True))
         return [self.judge.verdict_on_array(parts, noted["size"], tolerance)]
 
+    def place_in_queue(self, seen: Mapping[str, Snapshot]) -> str:
+        """Say where in the queue the jobs stand, as a sentence; nothing where that cannot be found out."""
+        from airflow_jobflow.aws import no_answer
+        from airflow_jobflow.jobs import batch
+
+        queues = {snapshot.queue for snapshot in seen.values() if snapshot.queue}
+        try:
+            places = [batch.place_in_queue(self.client(), queue, list(seen)) for queue in queues]
+        except no_answer() as error:
+            self.log.warning("Where in the queue it stands could not be found out: %s", error)
+            return ""
+        return "".join(f"{place} " for place in places)
+
     def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
         """Return the console's pages for the job."""
         return batch_links(snapshot)

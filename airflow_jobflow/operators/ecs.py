@@ -103,6 +103,7 @@ class FargateTaskOperator(JobOperator):
     template_fields: Sequence[str] = (*JobOperator.template_fields, *CHECKS)
     template_fields_renderers: ClassVar[dict[str, str]] = checks.renderers(CHECKS)
     operator_extra_links = (FargateTaskLink(), JobLogLink())
+    when_stuck: ClassVar[str] = "Look at the subnets, the account's limits, and the capacity that was asked for."
     ui_color = "#f7d5b5"
 
     def __init__(

@@ -216,7 +216,7 @@ class Watcher(Generic[Answer]):
             if entry.forgotten:
                 continue
             answer = answers.get(entry.job_id)
-            if answer is None and entry.job_id in answers:
+            if answer is None and entry.job_id in answers and len(batch) > 1:
                 self._agenda.alone(entry, sent_at)
                 continue
             due = next_look(entry, sent_at, stretch)

@@ -14,6 +14,8 @@ from airflow_jobflow.triggers.job import JobTrigger
 
 CSV = b"name,n\nx,1\ny,2\n"
 HOUR = 3600.0
+PATIENCE = 30.0
+"""Seconds after which a test gives up waiting."""
 SLEEP = "import time\ntime.sleep(600)"
 
 
@@ -35,8 +37,9 @@ def seen_once(waits: Sequence[JobTrigger]) -> list[str]:
 
     async def look() -> None:
         tasks = [asyncio.create_task(wait.wait()) for wait in waits]
-        while not all(wait._seen for wait in waits):  # noqa: ASYNC110 -- a trigger tells nobody what it sees
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(PATIENCE):
+            while not all(wait._seen for wait in waits):  # noqa: ASYNC110 -- a trigger tells nobody what it sees
+                await asyncio.sleep(0.02)
         for each in tasks:
             each.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -508,6 +508,7 @@ def test_a_job_that_never_leaves_the_queue_is_stuck(kit: Any, task: Any, context
     with pytest.raises(exceptions.JobStuck, match=r"queued_timeout=0\.5: last seen RUNNABLE") as error:
         operator.execute(context)
     assert "compute environments" in str(error.value)
+    assert f"It stood at place 1 of the first 1 that can run in {disabled_queue}." in str(error.value)
     [job_id] = jobs_of(kit, disabled_queue)
     assert kit.wait(job_id)["status"] == "FAILED"
 

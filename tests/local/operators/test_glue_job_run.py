@@ -381,7 +381,7 @@ def test_a_run_waits_for_the_one_before_it(kit: GlueKit, context: Any, gate: Any
     outcome = operator.execute(context)
     assert kit.runs(job) == [first, outcome["job_id"]]
     assert outcome["state"] == "SUCCEEDED"
-    assert len(starts) > 3
+    assert len(starts) >= 3
 
 
 @pytest.mark.usefixtures("long_turns")

@@ -14,7 +14,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow_jobflow import exceptions
 from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.local.samples import create_environment
-from airflow_jobflow.operators import base, submission
+from airflow_jobflow.operators import attempts, base, submission
 from airflow_jobflow.operators.base import JobOperator
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.operators.ecs import FargateTaskOperator
@@ -189,15 +189,16 @@ def case(request: pytest.FixtureRequest, lasting: LocalAws, gate: Path, monkeypa
     """The operator under test, on an AWS that this process finds."""
     here, eventually, kit_class = (request.getfixturevalue(each) for each in ("here", "eventually", "kit_class"))
     here(lasting)
-    monkeypatch.setattr(base, "LOOKUPS", (0.0,))
+    monkeypatch.setattr(attempts, "LOOKUPS", (0.0,))
     monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0, 0.05))
     monkeypatch.setattr(submission, "pause", lambda _: 0.0)
-    kits = {
+    kits: dict[str, Callable[[], Any]] = {
         "batch": lambda: kit_class["batch"](lasting, lasting.client("batch")),
         "ecs": lambda: kit_class["ecs"](lasting),
         "glue": lambda: GlueKit(lasting, eventually),
     }
-    return request.param(lambda kind: kits[kind](), gate)
+    kind_of_case: Any = request.param
+    return kind_of_case(lambda kind: kits[kind](), gate)
 
 
 def retried(context: Any) -> Any:
@@ -252,7 +253,7 @@ def test_a_retry_waits_for_what_still_runs(
 @pytest.mark.parametrize("case", CASES, indirect=True)
 def test_a_worker_killed_before_it_could_note_the_id(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer was there, and the note was not."""
-    killed(case.make(), "record_started", context, monkeypatch)
+    killed(case.make(), "record_if_possible", context, monkeypatch)
     before = Counter(case.kit.aws.calls)
     deferred(case.make(), retried(context))
     assert (case.kit.aws.calls - before).total() <= 3
@@ -285,7 +286,7 @@ def test_a_worker_killed_before_it_could_start_anything(
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-@pytest.mark.parametrize("point", ["first_look", "record_started"])
+@pytest.mark.parametrize("point", ["first_look", "record_if_possible"])
 def test_a_retry_takes_the_result_of_what_has_succeeded(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -311,7 +312,7 @@ def test_a_retry_of_what_has_failed_starts_anew(case: Case, context: Any, monkey
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-@pytest.mark.parametrize("point", ["first_look", "record_started"])
+@pytest.mark.parametrize("point", ["first_look", "record_if_possible"])
 def test_a_clear_starts_over_and_stops_what_runs(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -455,7 +456,7 @@ def test_two_with_the_name_of_one_attempt_become_one(
     case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody has cloned the job in the console."""
-    killed(case.make(), "record_started", context, monkeypatch)
+    killed(case.make(), "record_if_possible", context, monkeypatch)
     [first] = case.started()
     name = case.kit.look(first)["jobName"]
     clone = case.kit.submit(jobName=name, jobDefinition=case.definition)
@@ -471,7 +472,7 @@ def test_a_name_so_long_that_the_token_does_not_fit_is_shortened(
 ) -> None:
     """It is still nobody else's."""
     name = "n" * 128
-    killed(case.make(job_name=name), "record_started", context, monkeypatch)
+    killed(case.make(job_name=name), "record_if_possible", context, monkeypatch)
     case.end()
     assert case.make(job_name=name, deferrable=False).execute(retried(context))["state"] == "SUCCEEDED"
     [started] = case.started()
@@ -483,7 +484,7 @@ def test_a_name_that_differs_from_try_to_try_is_found_all_the_same(
     case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one with ``{{ ti.try_number }}`` in it does."""
-    killed(case.make(job_name="first"), "record_started", context, monkeypatch)
+    killed(case.make(job_name="first"), "record_if_possible", context, monkeypatch)
     case.end()
     assert case.make(job_name="second", deferrable=False).execute(retried(context))["name"].startswith("first-")
     assert len(case.started()) == 1
