@@ -17,6 +17,7 @@ from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_jobflow.operators.batch import BatchJobOperator
+from airflow_jobflow.retries import JobRetryPolicy
 
 
 def notify(message: str) -> None:
@@ -49,6 +50,8 @@ def batch_array_notify() -> None:
         poll_interval="{{ params.wait_time }}",
         job_timeout=timedelta(hours=6),
         queued_timeout=timedelta(hours=1),
+        retries=2,
+        retry_policy=JobRetryPolicy(),
         raise_on_failure=False,  # the notification comes first
     )
 

@@ -16,6 +16,7 @@ from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_jobflow.operators.batch import BatchJobOperator
+from airflow_jobflow.retries import JobRetryPolicy
 
 
 @dag(
@@ -45,6 +46,8 @@ def batch_job_status_poller() -> None:
         poll_interval="{{ params.wait_time }}",
         job_timeout=timedelta(hours=6),
         queued_timeout=timedelta(hours=1),
+        retries=2,
+        retry_policy=JobRetryPolicy(),
         raise_on_failure=False,  # the choice below looks at the outcome
     )
 

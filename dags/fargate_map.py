@@ -16,9 +16,10 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, task
+from airflow.sdk import Param, dag, task
 
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
+from airflow_jobflow.retries import JobRetryPolicy
 
 AT_ONCE = 40
 ITEMS = [f"item-{number:02}" for number in range(1, 46)]
@@ -44,11 +45,10 @@ TASK: dict[str, Any] = {
     "poll_interval": "{{ params.wait_time }}",
     "job_timeout": timedelta(hours=4),
     "raise_on_failure": False,  # an item's failure is its result
-    # Trouble with AWS is worth other tries; an item that takes too long is not.
-    "retries": 6,
+    "retries": 6,  # of trouble with AWS; an item that takes too long is not worth another try
     "retry_delay": timedelta(seconds=2),
     "retry_exponential_backoff": 2,
-    "retry_policy": ExceptionRetryPolicy([RetryRule("airflow_jobflow.exceptions.JobTimedOut", RetryAction.FAIL)]),
+    "retry_policy": JobRetryPolicy(soon=2, retry_timeouts=False),
 }
 
 

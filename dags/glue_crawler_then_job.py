@@ -14,31 +14,25 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow.sdk import Param, RetryDecision, RetryPolicy, dag, task
+from airflow.sdk import Param, RetryDecision, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_jobflow.exceptions import JobTimedOut
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
+from airflow_jobflow.retries import JobRetryPolicy
 
 TIMED_OUT = "timed_out"
 CAUSE = "Glue Crawler Job Failed"
 
 
-class TimeoutIsFinal(RetryPolicy):
-    """Retry whatever fails, but not a crawl that took too long; that it did is noted for the choice."""
+class NotingTimeouts(JobRetryPolicy):
+    """Retry what another try may mend, but not a crawl that took too long; that it did is noted for the choice."""
 
-    def evaluate(
-        self,
-        exception: BaseException,
-        try_number: int,  # noqa: ARG002 -- Airflow's
-        max_tries: int,  # noqa: ARG002
-        context: Any = None,
-    ) -> RetryDecision:
+    def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
         """Decide on a retry."""
-        if not isinstance(exception, JobTimedOut):
-            return RetryDecision.default()
-        context["ti"].xcom_push(key=TIMED_OUT, value=str(exception))
-        return RetryDecision.fail("The crawl took too long")
+        if isinstance(exception, JobTimedOut):
+            context["ti"].xcom_push(key=TIMED_OUT, value=str(exception))
+        return super().evaluate(exception, try_number, max_tries, context)
 
 
 @dag(
@@ -66,7 +60,7 @@ def glue_crawler_then_job() -> None:
         retries=3,
         retry_delay=timedelta(seconds=120),
         retry_exponential_backoff=2,
-        retry_policy=TimeoutIsFinal(),
+        retry_policy=NotingTimeouts(retry_timeouts=False),
     )
 
     @task.branch(trigger_rule="all_done")

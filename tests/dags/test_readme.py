@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from airflow_jobflow.operators.ecs import FargateMapOperator
+
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -32,6 +34,14 @@ def test_the_array_job_of_the_readme_runs(
     bag = DagBag(tmp_path)
     assert bag.import_errors == {}
     assert str(bag.dags["my_array"].test().state) == "success"
+
+
+def test_the_map_of_the_readme_is_a_good_one() -> None:
+    """A parameter that is not there, or an item that is refused, would be a bad start."""
+    [code] = re.findall(r"```python\n(FargateMapOperator.*?)```", README.read_text(), re.DOTALL)
+    operator = eval(code.strip(), {"FargateMapOperator": FargateMapOperator})
+    operator.check()
+    assert len(operator.checked_items()) == 2000
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "ui", "bench"])
