@@ -165,7 +165,7 @@ class Judge:
             return [0], [ChildFailure(0, snapshot)]
         failed: list[int] = []
         try:
-            failed = batch.failed_indexes(self.client(batch.CLIENT), snapshot.job_id)
+            failed = batch.indexes_in(self.client(batch.CLIENT), snapshot.job_id, "FAILED")
             return failed, batch.children(self.client(batch.CLIENT), snapshot.job_id, failed[:CHILDREN_SHOWN])
         except no_answer() as error:
             log.warning("The failed children of %s could not be looked at: %s", snapshot.job_id, error)

@@ -9,7 +9,7 @@ terminating overwrites ``statusReason``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from airflow_jobflow.jobs.answers import read_plainly
 from airflow_jobflow.jobs.model import ArrayProgress, ChildFailure, JobState, LogStream, Snapshot, iso
@@ -144,9 +144,9 @@ def place_in_queue(client: BatchClient, queue: str, job_ids: Sequence[str]) -> s
     return f"It was not among the first {len(standing)} that can run in {name}."
 
 
-def failed_indexes(client: BatchClient, parent_id: str) -> list[int]:
-    """Return the indexes of an array's failed children, in order. One ListJobs call for each 1,000."""
-    pages = client.get_paginator("list_jobs").paginate(arrayJobId=parent_id, jobStatus="FAILED")
+def indexes_in(client: BatchClient, parent_id: str, status: Literal["SUCCEEDED", "FAILED"]) -> list[int]:
+    """Return the indexes of an array's children of a status, in order. One ListJobs call for each 1,000."""
+    pages = client.get_paginator("list_jobs").paginate(arrayJobId=parent_id, jobStatus=status)
     return sorted(
         child["arrayProperties"]["index"]
         for page in pages
@@ -158,6 +158,8 @@ def failed_indexes(client: BatchClient, parent_id: str) -> list[int]:
 def not_succeeded(client: BatchClient, parts: Sequence[tuple[str, Sequence[int]]]) -> list[int] | None:
     """Return which children of an array have not succeeded; None if that cannot be told, or they still run.
 
+    Those that have succeeded are asked for: of an array that was ended, others may not count as failed yet.
+
     :param parts: the arrays and plain jobs it was run as, and the indexes that their children have in the whole.
     """
     seen = describe(client, [job_id for job_id, _ in parts])
@@ -167,7 +169,8 @@ def not_succeeded(client: BatchClient, parts: Sequence[tuple[str, Sequence[int]]
         if snapshot is None or not snapshot.state.ended:
             return None
         if snapshot.state is not JobState.SUCCEEDED:
-            left += [indexes[index] for index in failed_indexes(client, job_id)] if snapshot.array else indexes
+            done = set(indexes_in(client, job_id, "SUCCEEDED")) if snapshot.array else set()
+            left += [each for index, each in enumerate(indexes) if index not in done]
     return sorted(left)
 
 

@@ -46,8 +46,13 @@ def item(request: dict[str, Any], index: int, environment: Mapping[str, str]) ->
 
 
 def start(client: BatchClient, family: Mapping[str, str], request: dict[str, Any], which: Start) -> str:
-    """Submit an item's job, and return its id. One SubmitJob call."""
-    return client.submit_job(jobName=f"{family['stem']}-{which.index}", **request)["jobId"]
+    """Submit an item's job, and return its id. One SubmitJob call.
+
+    It goes where the map's jobs are listed, also if a later try of the task names another queue.
+    """
+    return client.submit_job(**{**request, "jobName": f"{family['stem']}-{which.index}", "jobQueue": family["queue"]})[
+        "jobId"
+    ]
 
 
 def look_up(client: BatchClient, family: Mapping[str, str], which: Start) -> str | None:

@@ -112,7 +112,8 @@ class JobStarter(JobWaiter):
             return noted["nonce"], noted["attempt"]
         nonce = noted["nonce"] if self.repeats else secrets.token_hex(4)
         begins = {"deadline": self.deadline_from_now(), "turns": 0, "waits_since": None} if self.begins else {}
-        attempt = noted["attempt"] if self.repeats else 1 if self.begins else noted["attempt"] + 1
+        before = noted.get("attempt", 0)
+        attempt = max(before, 1) if self.repeats else 1 if self.begins else before + 1
         self.begins = self.repeats = False
         self.record(
             context,
@@ -122,6 +123,7 @@ class JobStarter(JobWaiter):
             place=self._place(),
             at=time.time(),
             job_ids=[],
+            queued_at=None,
             joined=False,
             abandoned=False,
             **more,
@@ -175,15 +177,19 @@ class JobStarter(JobWaiter):
             ) from error
         self.repeats = decision.action is Action.REPEAT
         if decision.action is not Action.KEEP:
-            if len(seen) == 1:  # it has failed: what of it is to run again, if only a part, is asked by its id
+            if len(seen) == 1 and not notes.job_ids:
+                # It has failed: what of it is to run again, if only a part, is asked by its id.
                 self.record(context, job_ids=list(seen))
             return {}
         self.begins = False
-        self.record(context, job_ids=list(decision.keep), turns=0, waits_since=None)
+        queued_at = noted.get("queued_at") or notes.at
+        self.record(context, job_ids=list(decision.keep), turns=0, waits_since=None, queued_at=queued_at)
         return {job_id: seen.get(job_id) for job_id in decision.keep}
 
     def _look_for(self, noted: Mapping[str, Any], notes: Notes, now: float) -> dict[str, Snapshot]:
         """Look at what an earlier try has started, by the ids it has noted, or by what its nonce makes."""
+        from airflow_jobflow.jobs.model import JobState, Snapshot
+
         client = self.client()
         if notes.job_ids:
             return self.seen_by(client, notes.job_ids)
@@ -191,7 +197,9 @@ class JobStarter(JobWaiter):
         for pause in (0.0, *(LOOKUPS if now - notes.at < YOUNG else ())):
             time.sleep(pause)
             if job_ids := self.find(client, noted):
-                return self.seen_by(client, job_ids)
+                # One that is listed was started, also if it cannot be described yet.
+                unseen = {job_id: Snapshot(job_id, JobState.SUBMITTED, JobState.SUBMITTED) for job_id in job_ids}
+                return unseen | self.seen_by(client, job_ids)
         return {}
 
     def find(self, client: Any, noted: Mapping[str, Any]) -> Sequence[str]:
@@ -203,14 +211,29 @@ class JobStarter(JobWaiter):
         raise NotImplementedError
 
     def _place(self) -> str:
-        """Say where this task starts jobs: what is known elsewhere cannot be asked for here."""
-        return " ".join(filter(None, (self.service, self.scope(), self.access.key)))
+        """Say where this task starts jobs: what is known elsewhere cannot be asked for here.
+
+        How it is asked, such as with which time-outs, may change from try to try.
+        """
+        return " ".join(filter(None, (self.service, self.scope(), self.aws_conn_id, self.region_name)))
 
     def stop(self, job_ids: Sequence[str], reason: str) -> None:
-        """Stop jobs; one that has ended already stays as it is."""
+        """Stop jobs; one that has ended already stays as it is.
+
+        :raises Exception: one of ``aws.no_answer``, once each has been told to stop: the first of those that could not.
+        """
+        from airflow_jobflow.aws import no_answer
+
+        errors: list[Exception] = []
         for job_id in job_ids:
             self.log.info("Stopping %s %s: %s", self.service_module.NOUN, job_id, reason)
-            self.service_module.stop(self.client(), job_id, self.scope(), reason)
+            try:
+                self.service_module.stop(self.client(), job_id, self.scope(), reason)
+            except no_answer() as error:
+                self.log.warning("%s %s could not be stopped: %s", self.service_module.NOUN, job_id, error)
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def abandon(self) -> None:
         """Mark what was started as wanted no more.

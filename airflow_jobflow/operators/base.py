@@ -118,14 +118,17 @@ class JobOperator(JobStarter):
 
     def start(self, context: Context, event: object = None) -> Any:  # noqa: ARG002 -- a trigger's, that has no news
         """Go on with what an earlier try has left, or submit the job in its turn, and wait for it."""
+        self._context = context
         left = self.left_by_an_earlier_try(context) if self.begins else {}
         job_ids = list(left) or self._submit_in_turn(context)
         self._to_stop = job_ids if self.is_own(context) else ()
         if self._killed:
-            self.stop(self._to_stop, KILLED)
-            done = "was stopped" if self._to_stop else "was left running, for it was not started by this task"
+            said = "It was left running, for it was not started by this task."
+            if self._to_stop:
+                self.record_if_possible(context, abandoned=True)
+                said = self._stopped(self._to_stop, KILLED)
             names = ", ".join(job_ids)
-            raise JobStopped(f"{self.service_module.NOUN} {names} {done}: the task was killed while it started")
+            raise JobStopped(f"The task was killed while it started {self.service_module.NOUN} {names}. {said}")
         seen = self.first_look(context, job_ids, left)
         if not self.wait_for_completion:
             return self._submitted(job_ids[0], seen.get(job_ids[0]))
@@ -140,7 +143,7 @@ class JobOperator(JobStarter):
                 break
             except NoRoom as full:
                 self._wait_for_turn(context, full)
-        self.record_if_possible(context, job_ids=job_ids, turns=0, waits_since=None)
+        self.record_if_possible(context, job_ids=job_ids, turns=0, waits_since=None, queued_at=time.time())
         verb = "Started" if self.is_own(context) else "Joined"
         for job_id in job_ids:
             self.log.info("%s %s %s", verb, self.service_module.NOUN, job_id)
@@ -194,7 +197,8 @@ class JobOperator(JobStarter):
     ) -> Any:
         queue_deadline = None
         if may_be_stuck and not any(snapshot.left_queue for snapshot in seen.values()):
-            queue_deadline = time.time() + checks.seconds("queued_timeout", self.queued_timeout)
+            since = self.recorded(context).get("queued_at") or time.time()
+            queue_deadline = since + checks.seconds("queued_timeout", self.queued_timeout)
         return self.wait_for(
             context,
             job_ids,
@@ -290,7 +294,7 @@ class JobOperator(JobStarter):
             self.abandon()
             for job_id, snapshot in self.look(self._to_stop).items():
                 self.log.info("%s %s: last seen %s", self.service_module.NOUN, job_id, snapshot.progress())
-            self.stop(self._to_stop, KILLED)
+            self._stopped(self._to_stop, KILLED)  # what cannot be stopped is logged: what is interrupted goes on
 
 
 def _tried(times: int) -> str:

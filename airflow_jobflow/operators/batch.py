@@ -181,7 +181,9 @@ class BatchJobOperator(JobOperator):
             for name, (_, part) in zip(names, runs, strict=True):
                 job_ids.append(self._submit_one({**part, "jobName": name}, look_first=repeats and len(runs) > 1))
         except JobflowError:
-            self.stop(job_ids, "Airflow: another part of the array could not be submitted")
+            self._stopped(job_ids, "Airflow: another part of the array could not be submitted")
+            if job_ids:  # lest a later try takes what was stopped for its own
+                self.record_if_possible(context, **noted)
             raise
         return job_ids
 
@@ -233,7 +235,9 @@ class BatchJobOperator(JobOperator):
         """Return the ids of the jobs that have the name of an attempt. Parts of an array are looked for one by one."""
         from airflow_jobflow.jobs import batch
 
-        [name, *others] = self._names(noted["job_name"], noted["nonce"], max(1, len(noted["parts"])))
+        if "job_name" not in noted:  # it was a map then
+            return []
+        [name, *others] = self._names(noted["job_name"], noted["nonce"], max(1, len(noted.get("parts") or ())))
         return [] if others else batch.find_all(client, noted["queue"], name)
 
     def _not_succeeded(self, context: Context, size: int) -> list[int] | None:
@@ -245,7 +249,7 @@ class BatchJobOperator(JobOperator):
         from airflow_jobflow.jobs import batch
 
         noted = self.earlier_try(context)
-        if not noted.get("job_ids") or noted.get("size") != size:
+        if noted.get("size") != size or len(noted.get("job_ids") or ()) != max(1, len(noted.get("parts") or ())):
             return None
         try:
             left = batch.not_succeeded(self.client(), list(zip(noted["job_ids"], self._parts(noted), strict=True)))

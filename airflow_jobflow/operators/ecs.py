@@ -250,8 +250,10 @@ class FargateTaskOperator(JobOperator):
         from airflow_jobflow.jobs import ecs
 
         interrupted = any(seen.get("code") == ecs.SPOT_INTERRUPTION for seen in event["jobs"].values())
-        attempt = self.recorded(context)["attempt"]
-        if not interrupted or self.on_spot_interruption == "fail" or attempt >= SPOT_ATTEMPTS:
+        if not interrupted or self.on_spot_interruption == "fail":
+            return False
+        attempt = self.recorded(context).get("attempt", SPOT_ATTEMPTS)
+        if attempt >= SPOT_ATTEMPTS:
             return False
         self.log.info("Spot capacity was taken back from attempt %d of at most %d", attempt, SPOT_ATTEMPTS)
         return True

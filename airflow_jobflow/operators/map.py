@@ -187,6 +187,8 @@ class MapOperator(JobOperator):
             said = self._stop_all(context, "Airflow: the task was run again", ())
             if said != STOPPED:
                 raise SubmissionError(f"An earlier try's map was not ended. {said} Nothing was started.")
+            # Lest a later try goes on with it, if this one dies before it has noted its own.
+            self.record(context, map={**self._about(context), "over": True})
         nonce, _ = self.new_attempt(context)
         about = {
             "digest": digest,
@@ -252,7 +254,7 @@ class MapOperator(JobOperator):
             self._leave(context, digest, ended)
         if event["limit"]:
             raise self._timed_out(context, name, event)
-        self.record(context, map={**about, "over": True})
+        self.record_if_possible(context, map={**about, "over": True})
         if event["error"]:
             raise map_verdict.could_not_go_on(name, event)
         if self._killed:
@@ -271,7 +273,10 @@ class MapOperator(JobOperator):
     def _left(self, context: Context, digest: str, size: int) -> Leftovers:
         """Return how the items ended in an earlier try, if there was one that counts; else that none has begun."""
         store, max_tries = context["task_state_store"], context["ti"].max_tries
-        left = left_by_an_earlier_try(store, digest, max_tries) if self.redrive else None
+        try:
+            left = left_by_an_earlier_try(store, digest, max_tries) if self.redrive else None
+        except AirflowRuntimeError as error:
+            raise SubmissionError(f"How the items ended in an earlier try could not be read: {error}") from error
         return left or Leftovers(fan_out.NOT_STARTED * size)
 
     def _leave(self, context: Context, digest: str, ended: Leftovers) -> None:
@@ -284,7 +289,7 @@ class MapOperator(JobOperator):
         stopped = "What runs was left running, as cancel_on_timeout=False says."
         if self.cancel_on_timeout:
             stopped = self._stop_all(context, "Airflow: the deadline of the task has passed", unpack(event["running"]))
-            self.record(context, map={**self._about(context), "over": True})
+            self.record_if_possible(context, map={**self._about(context), "over": True})
         limit, _ = self.first_limit() or ("job_timeout", 0)
         how_far = fan_out.progress(event["statuses"]) if event["statuses"] else "how far it came is not known"
         return JobTimedOut(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,14 +64,19 @@ def left_by_an_earlier_try(store: Any, digest: str, max_tries: int) -> Leftovers
     about = store.get(RESULTS)
     if not isinstance(about, Mapping):
         return None
-    if about["max_tries"] != max_tries:
+    if about.get("max_tries") != max_tries:
         log.info("The task was cleared: all items are run")
         return None
-    if about["digest"] != digest:
+    if about.get("digest") != digest:
         log.info("The items are not those of the earlier try: all are run")
         return None
-    statuses, *lines = unpack("".join(store.get(f"{RESULTS}_{number}") for number in range(about["parts"])))
-    return Leftovers(statuses, by_index(lines), about["times"])
+    try:
+        statuses, *lines = unpack("".join(store.get(f"{RESULTS}_{number}") for number in range(about["parts"])))
+        return Leftovers(statuses, by_index(lines), about["times"])
+    except (zlib.error, ValueError, TypeError, KeyError) as error:
+        # Such as when a worker died while it replaced them.
+        log.warning("How the items ended in the earlier try cannot be read (%r): all are run", error)
+        return None
 
 
 def by_index(lines: Sequence[str]) -> dict[int, str]:

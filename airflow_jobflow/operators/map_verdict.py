@@ -84,7 +84,11 @@ def could_not_go_on(name: str, event: Mapping[str, Any]) -> JobflowError:
     error, statuses = event["error"], event["statuses"]
     how_far = "nothing was started"
     if statuses.strip(fan_out.NOT_STARTED):
-        how_far = f"{fan_out.progress(statuses)}; what still ran was stopped"
+        left = event.get("unstopped")
+        stopped = (
+            f"{left} jobs could not be stopped: stop them in the console" if left else "what still ran was stopped"
+        )
+        how_far = f"{fan_out.progress(statuses)}; {stopped}"
     return MAP_ERRORS[error["kind"]](f"Map {name} could not go on: {error['message']} ({how_far})")
 
 

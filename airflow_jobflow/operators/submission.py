@@ -51,6 +51,7 @@ def submit_once(
     :raises SubmissionRefused: AWS refused it, or cannot be asked with this configuration.
     :raises SubmissionError: it could not be submitted; the message says if it may have been started nevertheless.
     """
+    maybe_started = False
     for turn in range(1, SUBMITS + 1):
         try:
             return submit()
@@ -58,7 +59,8 @@ def submit_once(
             error, fault = lost, fault_of(lost)
         except (KeyError, ValueError) as lost:
             error, fault = lost, Fault.PASSING  # an answer, but none that can be read
-        if fault in FINAL and not FULL.search(str(error)):
+        maybe_started |= repeatable and fault is Fault.PASSING
+        if fault in FINAL and not maybe_started and not FULL.search(str(error)):
             raise SubmissionRefused(f"{what} was refused and nothing was started: {error}") from error
         if turn == SUBMITS or fault not in (Fault.THROTTLED, Fault.PASSING):
             break
@@ -69,7 +71,7 @@ def submit_once(
         else:
             log.warning("The submit of %s failed (%s); it is made again in %.0f s", what, error, pause(turn))
             sleep(pause(turn))
-    doubt = "whether it was started is not known" if fault is Fault.PASSING else "nothing was started"
+    doubt = "whether it was started is not known" if maybe_started or fault is Fault.PASSING else "nothing was started"
     raise SubmissionError(f"{what} could not be submitted, and {doubt}: {error}") from error
 
 

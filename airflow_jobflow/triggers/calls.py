@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -31,6 +32,10 @@ log = logging.getLogger(__name__)
 THREADS = 16
 """The most calls of one map under way at once: with it, starts that take a third of a second keep up the pace."""
 
+STANDSTILL = 10.0
+"""Seconds without a beat after which this process counts as one that was frozen: Airflow gives the triggers of one that
+has not been heard of for half a minute to another."""
+
 STOPS = 6
 """How often a job is told to stop before that counts as failed; throttled calls do not count."""
 
@@ -43,6 +48,10 @@ class NoRoomNow(Exception):
 
 class Halted(Exception):
     """Nothing is to be started any more; nothing was."""
+
+
+class Frozen(Exception):
+    """This process has stood still: another may have started what was to be started; nothing was."""
 
 
 class Refused(Exception):
@@ -109,11 +118,20 @@ class MapCalls:
         """Seconds between two notes of what has ended."""
         self.in_doubt = False
         """Whether a start got no answer; what it has started, if it was not made sure of, a listing tells."""
+        self.frozen = False
+        """Whether this process has stood still, so that nothing is to be started before all is listed anew."""
+        self._beat_at = time.time()
+
+    def beat(self) -> None:
+        """Note that this process is alive; call it every few seconds."""
+        now = time.time()
+        self.frozen |= now - self._beat_at > STANDSTILL
+        self._beat_at = now
 
     async def start(self, request: dict[str, Any], which: Start) -> str:
         """Start an item's job, and return its id.
 
-        :raises NoRoomNow, Refused, Halted: nothing was started.
+        :raises NoRoomNow, Refused, Halted, Frozen: nothing was started.
         :raises DescribeError: these credentials may not, or there is no such place.
         """
         for turn in itertools.count(1):
@@ -225,6 +243,9 @@ class MapCalls:
             sent_at = await self._turns.take()
             if start and self._halted:
                 raise Halted("the task was killed, or the map is ended")
+            self.beat()
+            if start and self.frozen:
+                raise Frozen
             try:
                 answer = await asyncio.wrap_future(begin(*arguments))
             except DescribeError as error:

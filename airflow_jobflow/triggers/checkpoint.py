@@ -7,6 +7,7 @@ task clears them, as it is to.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -40,7 +41,7 @@ class Checkpoint:
 
     async def save(self, statuses: str, lines: Sequence[str]) -> bool:
         """Note how all items stand, and what is told of those that have ended since; return whether that worked."""
-        value = {"map": self._name, "packed": pack([statuses, *lines])}
+        value = {"map": self._name, "packed": await asyncio.to_thread(pack, [statuses, *lines])}
         try:
             await sync_to_async(_xcom().set)(f"{KEY}_{self._parts}", value, **self._of)
         except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the map itself goes on
@@ -54,7 +55,7 @@ class Checkpoint:
         statuses, lines = "", []
         try:
             while (noted := await self._noted()) is not None:
-                statuses, *more = unpack(noted)
+                statuses, *more = await asyncio.to_thread(unpack, noted)
                 lines += more
                 self._parts += 1
         except Exception as error:  # noqa: BLE001 -- likewise

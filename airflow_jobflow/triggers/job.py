@@ -16,7 +16,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from airflow_jobflow.aws import ATTEMPTS
+from airflow_jobflow.aws import ATTEMPTS, no_answer
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.triggers.base import WaitTrigger, kind_of
@@ -128,6 +128,9 @@ class JobTrigger(WaitTrigger):
                 job_id,
                 seen.progress() if seen else "not at all",
             )
-            await sync_to_async(service.stop, thread_sensitive=False)(
-                client, job_id, self.scope, "The Airflow task was killed"
-            )
+            try:
+                await sync_to_async(service.stop, thread_sensitive=False)(
+                    client, job_id, self.scope, "The Airflow task was killed"
+                )
+            except no_answer() as error:  # the others are to be stopped all the same
+                log.warning("%s %s could not be stopped: %s", service.NOUN, job_id, error)

@@ -58,8 +58,9 @@ class MapTrigger(WaitTrigger):
 
     Fires one event: ``{"statuses": a character an item, see jobs.fan_out, "lines": packed [index, snapshot] of what
     has failed, and of small maps of all that has ended, "running": packed ids of what may still run, "limit": None |
-    "deadline", "error": None | {"kind", "message"}, "times": [first created, first started, last ended]}``; ``kind``
-    is one of ``refused``, ``denied``, ``unanswerable``, ``killed``.
+    "deadline", "error": None | {"kind", "message"}, "unstopped": how many jobs could not be told to end, "times":
+    [first created, first started, last ended]}``; ``kind`` is one of ``refused``, ``denied``, ``unanswerable``,
+    ``killed``.
     """
 
     def __init__(
@@ -126,6 +127,9 @@ class MapTrigger(WaitTrigger):
             except (WatchError, Refused, Halted) as failed:
                 error = {"kind": _kind(failed), "message": str(failed)}
                 log.error("The map cannot go on: %s", failed)  # noqa: TRY400 -- a person needs no traceback
+            except Exception as failed:  # what it has started must not be left behind, whatever this is
+                error = {"kind": "unanswerable", "message": repr(failed)}
+                log.exception("The map cannot go on")
             await run.wind_up(stop=limit is None)
             log.info("%s", self._map.progress())
             return {
@@ -134,6 +138,7 @@ class MapTrigger(WaitTrigger):
                 "running": pack(self._map.running),
                 "limit": limit,
                 "error": error,
+                "unstopped": run.unstopped,
                 "times": run.times,
             }
         finally:

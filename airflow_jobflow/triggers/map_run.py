@@ -18,7 +18,7 @@ from airflow_jobflow.jobs.diagnosis import SPOT_RECLAIMED, diagnose
 from airflow_jobflow.jobs.fan_out import FanOut, Start
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.triggers.base import kind_of
-from airflow_jobflow.triggers.calls import THREADS, Halted, MapCalls, NoRoomNow, Refused
+from airflow_jobflow.triggers.calls import THREADS, Frozen, Halted, MapCalls, NoRoomNow, Refused
 from airflow_jobflow.triggers.checkpoint import Checkpoint
 from airflow_jobflow.watch.errors import DescribeError, WatchError
 from airflow_jobflow.watch.pacing import pause
@@ -35,6 +35,12 @@ GATHERING = 1.0
 
 AGREEING = 3.0
 """Seconds between two listings, which must agree: what was just started shows up late."""
+
+BEAT = 1.0
+"""Seconds between two beats, by which it shows that this process has stood still."""
+
+TAKEOVER = 15.0
+"""Seconds after a standstill in which Airflow cancels a trigger that it has given to another triggerer meanwhile."""
 
 FAILURES_TOLD = 20
 """How many failed items get a line of their own in the log."""
@@ -84,6 +90,10 @@ class MapRun:
         self._rests_until = 0.0
         self._rests = 0
         self._failures_told = 0
+        self.unstopped = 0
+        """How many jobs could not be told to end."""
+        self._lost: list[str] = []
+        """Jobs that cannot be watched; they may run."""
         self._closed = False
 
     # The beginning: what an earlier trigger has started.
@@ -95,11 +105,22 @@ class MapRun:
         :raises DescribeError: nothing can be listed.
         """
         calls = self._calls
+        self._spawn(self._beat())
         if self._checkpoint and not fresh:
             statuses, lines = await self._checkpoint.load()
             self._state.restored(statuses, {fan_out.index_of_line(line): line for line in lines})
             self._saved = len(self._state.told_since(0))
             self._proven = bool(statuses)
+        # Two triggers may have held the map for a while: what is double is looked for at the end as well.
+        calls.in_doubt |= not fresh
+        doubles = await self._find(fresh=fresh)
+        if doubles:
+            log.warning("%d jobs are of items that have another, and are stopped: %s", len(doubles), sorted(doubles))
+            await calls.stop(ENDED, doubles)
+
+    async def _find(self, *, fresh: bool = False) -> set[str]:
+        """List what was started, and follow what nobody follows yet; return the ids of those that run for nothing."""
+        calls = self._calls
         found = await calls.find()
         while found or not fresh:
             await asyncio.sleep(AGREEING)
@@ -113,6 +134,7 @@ class MapRun:
             self._proven = True
             self._fresh += counting
             self._follow_fresh()
+        return {each.job_id for each in found if not each.ended} - set(self._state.running)
 
     # The middle: start what may be started, until all is over.
 
@@ -127,6 +149,8 @@ class MapRun:
         if self._checkpoint:
             self._spawn(self._keep_ends(self._checkpoint))
         while not self._state.over:
+            if self._calls.frozen:
+                await self._thaw()
             if self._failed:
                 raise self._failed
             self._changed.clear()
@@ -141,10 +165,27 @@ class MapRun:
                 task.add_done_callback(self._starting.discard)
                 await asyncio.sleep(0)
 
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            self._calls.beat()
+
+    async def _thaw(self) -> None:
+        """Go on after a standstill: another triggerer may have the map by now, and this one is cancelled then."""
+        log.warning("This process has stood still; nothing is started before it is clear that the map still is its own")
+        await asyncio.sleep(TAKEOVER)
+        if self._starting:
+            await asyncio.wait(self._starting)
+        await self._find()
+        self._calls.in_doubt = True
+        self._calls.frozen = False
+
     async def _start(self, start: Start) -> None:
         """Make a start, and take in what came of it."""
         try:
             job_id = await self._calls.start(json.loads(self._requests[start.index]), start)
+        except Frozen:
+            self._state.put_back(start)
         except NoRoomNow as full:
             self._state.put_back(start, full=True)
             self._rest(full)
@@ -190,6 +231,7 @@ class MapRun:
                 if isinstance(news, WatchError):
                     if kind_of(news) == "denied":
                         raise news
+                    self._lost.append(job_id)
                     self._end(job_id, _not_seen(job_id, "UNKNOWN", str(news)))
                 elif news.state.ended:
                     self._end(job_id, news)
@@ -241,13 +283,18 @@ class MapRun:
         if self._starting:
             await asyncio.wait(self._starting)
         running = self._state.running
-        if stop and (running or calls.in_doubt):
-            log.warning("Stopping the %d jobs that still run, for the map is ended", len(running))
+        to_stop = [*running, *self._lost]
+        if stop and (to_stop or calls.in_doubt):
+            if to_stop:
+                log.warning("Stopping the %d jobs that may still run, for the map is ended", len(to_stop))
             await self.close()
             for job_id in running:
                 last = _not_seen(job_id, "STOPPED", ENDED)
                 self._state.stopped(job_id, _line(self._state.index_of(job_id), last))
-            await (calls.stop_all if calls.in_doubt else calls.stop)(ENDED, running)
+            try:
+                self.unstopped = await (calls.stop_all if calls.in_doubt else calls.stop)(ENDED, to_stop)
+            except DescribeError as error:
+                log.warning("Whether more of the map's jobs run could not be found out: %s", error)
 
     async def close(self) -> None:
         """Leave nothing behind in this process."""

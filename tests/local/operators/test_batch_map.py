@@ -408,3 +408,176 @@ def test_what_is_left_for_a_retry_fits_into_the_store(
     assert all(len(part) <= 100 for part in parts)
     gate.touch()
     assert operator.execute(context)["statuses"] == "SSS"
+
+
+@pytest.mark.parametrize("odd", ["torn", "not there", "of another shape"])
+def test_what_an_earlier_try_left_and_cannot_be_read_is_no_error(
+    kit: Any, make: Make, context: Any, gate: Any, odd: str
+) -> None:
+    """A worker died while it was replacing it."""
+    operator = make(f"test $N != 1 -o -e {gate}", items=items(3), redrive=True)
+    with pytest.raises(exceptions.JobFailed):
+        operator.execute(context)
+    store = context["task_state_store"]
+    if odd == "torn":
+        store["jobflow_map_0"] = store["jobflow_map_0"][:40]
+    elif odd == "not there":
+        del store["jobflow_map_0"]
+    else:
+        store["jobflow_map"] = {"digest": store["jobflow_map"]["digest"], "max_tries": context["ti"].max_tries}
+    gate.touch()
+    assert operator.execute(context)["statuses"] == "SSS"
+    assert len(names_of(kit)) == 6
+
+
+def test_a_map_whose_place_was_taken_is_not_gone_on_with(
+    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker died after it had stopped the old one, and before it had noted the new one."""
+    operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
+    first = deferred(operator, context)
+    asyncio.run(dies(kit, again(first), lambda: len(names_of(kit)) == 2))
+    context["ti"].max_tries += 1
+    with monkeypatch.context() as patch:
+        patch.setattr(operator, "family", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            operator.execute(context)
+    assert deferred(operator, context).family != first.family
+
+
+def test_a_result_is_not_lost_with_the_last_note(
+    kit: Any, make: Make, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All jobs have ended well: that it is over need not be noted."""
+    operator = make(items=items(1), deferrable=True)
+    event = asyncio.run(deferred(operator, context).wait())
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise exceptions.SubmissionError("no store")
+
+    monkeypatch.setattr(operator, "record", fail)
+    assert operator.execute_complete(context, event)["statuses"] == "S"
+
+
+def test_a_bug_does_not_leave_a_maps_jobs_behind(
+    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has been started is stopped, and the task says why."""
+    start = calls.MapCalls.start
+
+    async def breaks(self: Any, request: Any, which: Any) -> str:
+        if which.index == 2:
+            raise KeyError("jobId")
+        return await start(self, request, which)
+
+    monkeypatch.setattr(calls.MapCalls, "start", breaks)
+    operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(3))
+    with pytest.raises(exceptions.WaitError, match="jobId"):
+        operator.execute(context)
+    kit.eventually(lambda: set(statuses_of(kit)) == {"FAILED"}, "the end of all jobs")
+
+
+def test_jobs_that_cannot_be_listed_at_the_end_do_not_hide_why_it_ended(
+    own_kit: Any, own_make: Make, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trigger tells the first reason."""
+    operator = own_make("false", items=items(2), deferrable=True)
+    trigger = deferred(operator, context)
+    make_calls = trigger._make_calls
+
+    def doubtful() -> Any:
+        made = make_calls()
+        made.in_doubt = True
+        own_kit.aws.set_faults(Faults(denied=("ListJobs",)))
+        return made
+
+    find = calls.MapCalls.find
+    listed: list[Any] = []
+
+    async def once(self: Any) -> Any:
+        if not listed:
+            listed.append(self)
+            return []
+        return await find(self)
+
+    monkeypatch.setattr(calls.MapCalls, "find", once)
+    monkeypatch.setattr(trigger, "_make_calls", doubtful)
+    event = asyncio.run(trigger.wait())
+    own_kit.aws.set_faults(Faults())
+    with pytest.raises(exceptions.JobFailed):
+        operator.execute_complete(context, event)
+
+
+def test_a_triggerer_that_was_frozen_starts_nothing_that_its_follower_has_started(
+    kit: Any, make: Make, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one has taken its map over; it learns of that a little later."""
+    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setattr(map_run, "TAKEOVER", 0.5)
+    operator = make(items=items(6), max_concurrency=1, deferrable=True)
+    first = deferred(operator, context)
+
+    async def both() -> list[Any]:
+        waiting = asyncio.create_task(first.wait())
+        await asyncio.to_thread(kit.eventually, lambda: names_of(kit))
+        assert first._calls
+        first._calls._beat_at -= 60
+        followed = again(first, began_at=0, max_concurrency=6)
+        return list(await asyncio.gather(waiting, followed.wait()))
+
+    events = asyncio.run(both())
+    assert [event["statuses"] for event in events] == ["S" * 6] * 2
+    assert names_of(kit) == [str(number) for number in range(6)]
+
+
+def test_of_two_jobs_of_one_item_one_is_stopped(
+    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two triggers have held the map for a while."""
+    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(1), deferrable=True)
+    trigger = deferred(operator, context)
+    asyncio.run(dies(kit, again(trigger), lambda: len(names_of(kit)) == 1))
+    [first] = kit.batch.list_jobs(jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}])["jobSummaryList"]
+    kit.submit(jobName=first["jobName"], jobDefinition=operator.job_definition)
+
+    async def follow() -> Any:
+        waiting = asyncio.create_task(again(trigger, began_at=0).wait())
+        await asyncio.to_thread(kit.eventually, lambda: "FAILED" in statuses_of(kit), "the end of one")
+        gate.touch()
+        return await waiting
+
+    assert asyncio.run(follow())["statuses"] == "S"
+    assert sorted(statuses_of(kit)) == ["FAILED", "SUCCEEDED"]
+
+
+def test_a_map_that_goes_on_starts_its_jobs_where_they_are_listed(
+    kit: Any, make: Make, context: Any, batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the queue's name comes of a template, and is another one now."""
+    operator = make(items=items(2), deferrable=True)
+    deferred(operator, context)
+    operator.job_queue = type(kit)(kit.aws, batch).queue
+    event = asyncio.run(deferred(operator, context).wait())
+    assert event["statuses"] == "SS"
+    assert names_of(kit) == ["0", "1"]
+
+
+def test_a_map_that_could_not_stop_its_jobs_says_so(own_kit: Any, own_make: Make, context: Any, gate: Any) -> None:
+    """Somebody has to stop them in the console."""
+    operator = own_make(
+        f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(3), max_concurrency=1, deferrable=True
+    )
+    trigger = deferred(operator, context)
+
+    async def denied_meanwhile() -> Any:
+        waiting = asyncio.create_task(trigger.wait())
+        await asyncio.to_thread(own_kit.eventually, lambda: "RUNNING" in statuses_of(own_kit))
+        own_kit.aws.set_faults(Faults(denied=("DescribeJobs", "TerminateJob")))
+        return await waiting
+
+    event = asyncio.run(denied_meanwhile())
+    own_kit.aws.set_faults(Faults())
+    gate.touch()
+    with pytest.raises(exceptions.AccessDenied, match="1 jobs could not be stopped"):
+        operator.execute_complete(context, event)

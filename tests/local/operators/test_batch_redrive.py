@@ -228,3 +228,19 @@ def test_the_recipes_tell_which_child_it_is(kit: Any, language: str, environment
     variables = [{"name": name, "value": value} for name, value in environment.items()]
     definition = kit.define(command, containerProperties={"environment": variables})
     assert kit.output(kit.submit(jobDefinition=definition)) == [str(index)]
+
+
+def test_children_that_have_not_ended_when_their_parent_has_run_again(
+    array: Array, kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parent that was ended may be FAILED before all its children are: none of these has succeeded."""
+    array.fail(1, 3)
+    with pytest.raises(exceptions.JobFailed):
+        array.run()
+    from airflow_jobflow.jobs import batch
+
+    indexes_in = batch.indexes_in
+    monkeypatch.setattr(batch, "indexes_in", lambda client, job_id, status: indexes_in(client, job_id, status)[:1])
+    array.fail()
+    assert array.run()["state"] == "SUCCEEDED"
+    assert array.times() == {0: 1, 1: 2, 2: 2, 3: 2, 4: 2}

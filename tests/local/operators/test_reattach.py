@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -547,3 +548,133 @@ def test_parts_of_an_array_of_which_some_were_submitted_are_completed(
     noted = context["task_state_store"]["jobflow"]
     assert submitted[0] in noted["job_ids"]
     assert len(case.started()) == 1 + len(noted["job_ids"])
+
+
+@pytest.mark.parametrize("case", [Batch], indirect=True)
+def test_a_job_that_is_listed_and_not_yet_described_is_not_started_again(
+    case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch's lists and its descriptions need not agree at once."""
+    killed(case.make(), "record_if_possible", context, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(JobOperator, "seen_by", lambda *_: {})
+        deferred(case.make(), retried(context))
+    assert len(case.started()) == 1
+    case.end()
+
+
+@pytest.mark.parametrize("case", [Batch, Fargate], indirect=True)
+def test_how_aws_is_asked_may_change_from_try_to_try(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only another connection or region makes it another place."""
+    killed(case.make(), "first_look", context, monkeypatch)
+    deferred(case.make(botocore_config={"tcp_keepalive": True}, verify=False), retried(context))
+    assert len(case.started()) == 1
+    case.end()
+
+
+@pytest.mark.parametrize("case", [Batch], indirect=True)
+def test_a_retry_that_waits_on_keeps_the_deadline_for_leaving_the_queue(
+    case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a task that is retried often waits in the queue for as often as long."""
+    monkeypatch.setattr("airflow_jobflow.jobs.model.Snapshot.left_queue", False)
+    first: Any = deferred(case.make(queued_timeout=600), context).trigger
+    second: Any = deferred(case.make(queued_timeout=600), retried(context)).trigger
+    assert second.queue_deadline == pytest.approx(first.queue_deadline, abs=0.5)
+    assert second.queue_deadline < context["task_state_store"]["jobflow"]["queued_at"] + 600.1
+    case.end()
+
+
+@pytest.mark.parametrize("case", [Batch], indirect=True)
+def test_what_a_task_killed_while_it_started_has_stopped_is_not_waited_for(
+    case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clear of a running task shows in nothing but the kill."""
+    operator = case.make()
+    submit = operator.submit
+
+    def killed_meanwhile(context: Any) -> Any:
+        operator.on_kill()
+        return submit(context)
+
+    monkeypatch.setattr(operator, "submit", killed_meanwhile)
+    case.kit.aws.set_faults(Faults(denied=("TerminateJob",)))
+    try:
+        with pytest.raises(exceptions.JobStopped, match="could not be stopped"):
+            operator.execute(context)
+    finally:
+        case.kit.aws.set_faults(Faults())
+    [left] = case.started()
+    assert context["task_state_store"]["jobflow"]["abandoned"]
+    deferred(case.make(), retried(context))
+    assert case.status(left) == "FAILED"
+    assert len(case.started()) == 2
+    case.end()
+
+
+@pytest.mark.parametrize("case", [Batch], indirect=True)
+@pytest.mark.parametrize("by", ["worker", "triggerer"])
+def test_a_job_that_cannot_be_stopped_spares_no_other(
+    case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch, *, by: str
+) -> None:
+    """Each of several parts of an array is told to stop."""
+    trigger: Any = deferred(case.make(), context).trigger
+    [left] = case.started()
+    from airflow_jobflow.jobs import batch
+
+    stop = batch.stop
+
+    def refuses_one(client: Any, job_id: str, *others: Any) -> None:
+        stop(client, "" if job_id == "first" else job_id, *others)
+
+    monkeypatch.setattr(batch, "stop", refuses_one)
+    if by == "worker":
+        operator = case.make()
+        operator._to_stop = ["first", left]
+        operator.on_kill()
+    else:
+        trigger.job_ids = ["first", left]
+        asyncio.run(trigger.on_kill())
+    assert case.status(left) == "FAILED"
+
+
+@pytest.mark.parametrize("case", [Batch], indirect=True)
+def test_notes_of_another_shape_are_no_error(case: Batch, context: Any) -> None:
+    """As a map, or another version, has left them."""
+    operator = case.make()
+    place, tries = operator._place(), context["ti"].max_tries
+    context["task_state_store"]["jobflow"] = {"nonce": "0123abcd", "max_tries": tries, "place": place, "map": {}}
+    deferred(operator, context)
+    assert len(case.started()) == 1
+    case.end()
+
+
+@pytest.mark.parametrize("case", [Array], indirect=True)
+def test_parts_of_which_one_could_not_be_submitted_are_all_run_by_the_next_try(
+    case: Array, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others were stopped, and are not what the next try waits for."""
+    monkeypatch.setattr("airflow_jobflow.jobs.array.ROOM", 100)
+    case.gate.write_text("no")
+    case.definition = case.kit.define(
+        ["sh", "-c", f"[ $((AWS_BATCH_JOB_ARRAY_INDEX % 2)) = 1 ] || {{ {case.script}; }}"]
+    )
+    more = {"array_size": 40, "redrive": True, "deferrable": False}
+    with pytest.raises(exceptions.JobFailed):
+        case.make(**more).execute(context)
+    operator = case.make(**more)
+    submit_one: Any = operator._submit_one  # type: ignore[attr-defined]
+    submitted: list[str] = []
+
+    def fails_at_the_second(*arguments: Any, **how: Any) -> str:
+        if submitted:
+            raise exceptions.SubmissionError("no")
+        submitted.append(submit_one(*arguments, **how))
+        return submitted[0]
+
+    monkeypatch.setattr(operator, "_submit_one", fails_at_the_second)
+    with pytest.raises(exceptions.SubmissionError):
+        operator.execute(retried(context))
+    case.gate.write_text("")
+    outcome = case.make(**more).execute(retried(context))
+    assert (outcome["state"], outcome["array"]["succeeded"]) == ("SUCCEEDED", 40)
