@@ -46,7 +46,8 @@ STOPPED = "STOPPED"
 BY_REQUEST = ("UserInitiated", "ServiceSchedulerInitiated")
 """Stop codes of tasks that somebody, or something, asked ECS to stop."""
 
-SPOT_INTERRUPTION = "SpotInterruption"
+INTERRUPTIONS = ("SpotInterruption", "TerminationNotice")
+"""Stop codes of tasks whose capacity AWS has taken back."""
 
 UNREADABLE = ("AccessDeniedException", "ClientException")
 """Codes of DescribeTaskDefinition for a definition that may not be read, or is not there: asking again is no use."""

@@ -14,6 +14,7 @@ before it waits. When the task is run again, what it had noted and what AWS know
     ids                           one that runs, or none that failed        keep
     ids                           some that failed, none that runs          start
     no ids (4)                    nothing of this attempt (5)               repeat: the same attempt once more
+    no ids, of several jobs       anything                                  repeat, which starts only what is missing
     no ids                        one that runs, or has succeeded           keep the first of these, stop others
     no ids                        only such as failed                       start
 
@@ -79,6 +80,7 @@ class Notes:
     :param at: when the attempt was noted, in seconds since the epoch.
     :param joined: whether it merely waited for what somebody else had started.
     :param abandoned: whether it was killed.
+    :param several: whether the attempt is of more than one job.
     """
 
     nonce: str = ""
@@ -88,6 +90,7 @@ class Notes:
     at: float = 0.0
     joined: bool = False
     abandoned: bool = False
+    several: bool = False
 
     @classmethod
     def read(cls, noted: Mapping[str, Any]) -> Notes:
@@ -100,6 +103,7 @@ class Notes:
             at=noted.get("at", 0.0),
             joined=bool(noted.get("joined")),
             abandoned=bool(noted.get("abandoned")),
+            several=len(noted.get("parts") or ()) > 1,
         )
 
 
@@ -127,6 +131,8 @@ def decide(
         return Decision(Action.START, why, stop=() if notes.joined else running)
     if notes.job_ids:
         return _by_id(notes, found, running, is_young=now - notes.at <= grace)
+    if notes.several:
+        return Decision(Action.REPEAT, "the earlier try ended while it started the parts of an array")
     return _by_name(ours)
 
 

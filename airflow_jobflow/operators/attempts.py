@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 RECORD = "jobflow"
 """Key in the task state store under which a task notes what it has started."""
 
-STORE_NEEDED = "Without Airflow's task state store a job could be started twice, so nothing was started"
+STORE_NEEDED = "Without Airflow's task state store a job could be started twice, so nothing more is started"
 
 YOUNG = 60.0
 """Seconds for which what an earlier try may have started is looked for more than once."""
@@ -177,7 +177,7 @@ class JobStarter(JobWaiter):
             ) from error
         self.repeats = decision.action is Action.REPEAT
         if decision.action is not Action.KEEP:
-            if len(seen) == 1 and not notes.job_ids:
+            if decision.action is Action.START and len(seen) == 1 and not notes.job_ids:
                 # It has failed: what of it is to run again, if only a part, is asked by its id.
                 self.record(context, job_ids=list(seen))
             return {}

@@ -232,13 +232,13 @@ class BatchJobOperator(JobOperator):
         )
 
     def find(self, client: Any, noted: Mapping[str, Any]) -> Sequence[str]:
-        """Return the ids of the jobs that have the name of an attempt. Parts of an array are looked for one by one."""
+        """Return the ids of the jobs that have the names of an attempt."""
         from airflow_jobflow.jobs import batch
 
         if "job_name" not in noted:  # it was a map then
             return []
-        [name, *others] = self._names(noted["job_name"], noted["nonce"], max(1, len(noted.get("parts") or ())))
-        return [] if others else batch.find_all(client, noted["queue"], name)
+        names = self._names(noted["job_name"], noted["nonce"], max(1, len(noted.get("parts") or ())))
+        return [job_id for name in names for job_id in batch.find_all(client, noted["queue"], name)]
 
     def _not_succeeded(self, context: Context, size: int) -> list[int] | None:
         """Return the indexes that an earlier try of this task has left to run again; None for all there are.

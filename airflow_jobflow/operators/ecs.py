@@ -249,7 +249,7 @@ class FargateTaskOperator(JobOperator):
         """Make another attempt where AWS took Spot capacity back, which is no fault of the task's."""
         from airflow_jobflow.jobs import ecs
 
-        interrupted = any(seen.get("code") == ecs.SPOT_INTERRUPTION for seen in event["jobs"].values())
+        interrupted = any(seen.get("code") in ecs.INTERRUPTIONS for seen in event["jobs"].values())
         if not interrupted or self.on_spot_interruption == "fail":
             return False
         attempt = self.recorded(context).get("attempt", SPOT_ATTEMPTS)

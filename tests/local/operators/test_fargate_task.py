@@ -296,7 +296,7 @@ def test_status_and_stop_codes_are_botocores() -> None:
 
     model: Any = botocore.session.get_session().get_service_model("ecs")
     codes = set(model.shape_for("TaskStopCode").enum)
-    assert {*ecs.BY_REQUEST, ecs.SPOT_INTERRUPTION, "TaskFailedToStart", "EssentialContainerExited"} <= codes
+    assert {*ecs.BY_REQUEST, *ecs.INTERRUPTIONS, "TaskFailedToStart", "EssentialContainerExited"} <= codes
     said = set(ecs.REQUEST_FIELDS.values()) | {"count", "clientToken", "startedBy"}
     on_ec2_only = {"placementConstraints", "placementStrategy"}
     assert said | on_ec2_only == set(model.operation_model("RunTask").input_shape.members)

@@ -432,7 +432,7 @@ class BrokenStore(dict[str, Any]):
 def test_without_the_task_state_store_nothing_is_started(case: Case, context: Any) -> None:
     """What is not noted before may be started twice."""
     context["task_state_store"] = BrokenStore(0)
-    with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
+    with pytest.raises(exceptions.SubmissionError, match="nothing more is started"):
         case.make().execute(context)
     assert case.started() == []
 

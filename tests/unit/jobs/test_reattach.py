@@ -139,6 +139,12 @@ def test_of_two_with_one_name_the_good_one_is_kept() -> None:
     assert done(decided(notes(job_ids=()), *found)) == (KEEP, ["good"], [])
 
 
+def test_parts_of_which_only_some_are_known_are_completed() -> None:
+    """What the repeated attempt finds under its names it does not start again."""
+    assert done(decided(notes(job_ids=(), several=True), job("x", "RUNNING"))) == (REPEAT, [], [])
+    assert done(decided(notes(job_ids=(), several=True), job("x", "RUNNING"), max_tries=3)) == (START, [], ["x"])
+
+
 def test_a_job_with_the_right_name_that_is_older_is_not_ours() -> None:
     """It was there before this attempt was noted; clocks may differ by a minute."""
     assert done(decided(notes(job_ids=()), job("x", "RUNNING", -61))) == (REPEAT, [], [])
