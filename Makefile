@@ -1,14 +1,14 @@
 # `make demo` and `make test` set up all they need, in .venv and .home. PYTHON=<interpreter> chooses the interpreter.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test lint bench clean
+.PHONY: help demo ui test test-stack chaos lint bench compose-env clean
 
 READY := .venv/.synced
 # Airflow's own files, where tests do not say otherwise.
 export AIRFLOW_HOME := $(CURDIR)/.home/airflow
 
 help: ## Show this
-	@sed -n 's/^\([a-z]*\):.*## /  make \1 \t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 demo: $(READY) ## Run the sample flows against an AWS on this machine, and show what each job does
 	@.venv/bin/python -m airflow_jobflow.local.demo
@@ -16,8 +16,19 @@ demo: $(READY) ## Run the sample flows against an AWS on this machine, and show 
 ui: $(READY) ## Airflow's web UI with the sample DAGs and the AWS on this machine, until Ctrl-C; PORT=8080
 	@.venv/bin/python -m airflow_jobflow.local.ui $(if $(PORT),--port $(PORT))
 
-test: lint ## Lint, types and all tests
-	.venv/bin/pytest -n 2 --dist loadfile
+test: lint ## Lint, types and all tests but those of the whole stack
+	.venv/bin/pytest -n 2 --dist loadfile --ignore tests/stack
+
+# The packages that the image of docker-compose.yaml has beside the package.
+STACK := UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group stack --inexact
+
+test-stack: $(READY) ## A whole Airflow as in docker-compose.yaml, and what it survives; needs Postgres and Redis
+	@$(STACK)
+	.venv/bin/pytest tests/stack
+
+chaos: $(READY) ## Random schedules of faults in one such stack; SCHEDULES=100 SEED=<the one printed>
+	@$(STACK)
+	SCHEDULES=$(or $(SCHEDULES),100) SEED=$(SEED) .venv/bin/pytest -s tests/stack/test_chaos.py
 
 lint: $(READY) ## Lint and types
 	.venv/bin/ruff check
@@ -28,6 +39,9 @@ lint: $(READY) ## Lint and types
 bench: $(READY) ## Measure against the Amazon provider; ONLY="ecs maps" for parts of it
 	@UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group bench --inexact
 	.venv/bin/python -m benchmarks.waits $(addprefix --only ,$(ONLY))
+
+compose-env: ## Write the secrets of docker-compose.yaml into .env, once
+	@$(or $(PYTHON),python3) airflow_jobflow/local/compose_env.py
 
 clean: ## Remove all that these commands made
 	rm -rf .venv .home .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

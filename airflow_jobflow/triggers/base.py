@@ -20,6 +20,13 @@ SETTLING = 5.0
 of the process that deferred, and the scheduler takes the task for one that died."""
 
 
+PATIENCE = 25.0
+"""Seconds for which a killed trigger does not let itself be cancelled while it stops its jobs."""
+
+_stopping: set[asyncio.Task[None]] = set()
+"""What goes on when a killed trigger is gone: an event loop holds its tasks only weakly."""
+
+
 class WaitTrigger(BaseTrigger):
     """Base of the triggers that wait for an operator or a sensor.
 
@@ -86,6 +93,32 @@ class WaitTrigger(BaseTrigger):
         if self.task_instance is None or self.deferred_at is None:
             return 0.0
         return max(0.0, self.deferred_at + SETTLING - now)
+
+    async def on_kill(self) -> None:
+        """Stop the jobs, if they are this task's own and a person did act on it.
+
+        Airflow cancels a trigger again every second until it has ended, also while it is here; and after 30 s it waits
+        no longer. What stops the jobs is not disturbed by either.
+        """
+        loop = asyncio.get_running_loop()
+        stopping = loop.create_task(self._stop_if_killed())
+        _stopping.add(stopping)
+        stopping.add_done_callback(_stopping.discard)
+        patience = loop.time() + PATIENCE
+        while not stopping.done():
+            try:
+                await asyncio.shield(stopping)
+            except asyncio.CancelledError:
+                if loop.time() > patience:
+                    raise
+
+    async def _stop_if_killed(self) -> None:
+        if await self.was_killed():
+            await self.stop_jobs()
+
+    @abstractmethod
+    async def stop_jobs(self) -> None:
+        """Stop the jobs that the task has started."""
 
     async def was_killed(self) -> bool:
         """Say whether a person has acted on the task, and the jobs are to be stopped.

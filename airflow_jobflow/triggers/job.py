@@ -113,10 +113,8 @@ class JobTrigger(WaitTrigger):
             self.told[job_id] = news.progress()
             log.info("%s %s: %s", job_service(self.service).NOUN, job_id, news.progress())
 
-    async def on_kill(self) -> None:
-        """Stop the jobs, if they are this task's own and a person did act on it."""
-        if not await self.was_killed():
-            return
+    async def stop_jobs(self) -> None:
+        """Stop the jobs, and let the task's log tell how each was last seen."""
         service = job_service(self.service)
         # When many tasks are killed at once, their calls are throttled.
         client = await sync_to_async(self.access.client, thread_sensitive=False)(service.CLIENT, attempts=ATTEMPTS)

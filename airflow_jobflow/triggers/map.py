@@ -11,7 +11,6 @@ thousands costs a describe call for a hundred.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -35,9 +34,6 @@ FRESH = 10.0
 KILLED = "The Airflow task was killed"
 
 REFUSALS = (Fault.REJECTED, Fault.NOWHERE)
-
-_stopping: set[asyncio.Task[None]] = set()
-"""What goes on when a killed trigger is gone: an event loop holds its tasks only weakly."""
 
 
 class MapTrigger(WaitTrigger):
@@ -160,15 +156,10 @@ class MapTrigger(WaitTrigger):
         finally:
             calls.close()
 
-    async def on_kill(self) -> None:
-        """Stop all jobs, if a person did act on the task; Airflow waits for 30 s, and it goes on beyond that."""
-        if not await self.was_killed():
-            return
+    async def stop_jobs(self) -> None:
+        """Stop all that the map has started, and let the task's log tell how far it had come."""
         log.info("The task was killed: stopping what the map has started. %s", self._map.progress())
-        task = asyncio.get_running_loop().create_task(self.killed(), context=contextvars.Context())
-        _stopping.add(task)
-        task.add_done_callback(_stopping.discard)
-        await asyncio.shield(task)
+        await self.killed()
 
     async def killed(self) -> None:
         """Stop all jobs, also those that are being started."""

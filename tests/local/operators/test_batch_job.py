@@ -657,6 +657,23 @@ def test_a_trigger_stops_its_job_only_where_a_person_acted(
     assert kit.wait(job_id)["status"] == ("FAILED" if stops else "SUCCEEDED")
 
 
+def test_a_kill_is_not_lost_when_the_trigger_is_cancelled_once_more(kit: Any, task: Any, context: Any) -> None:
+    """Airflow does so every second until the trigger has ended, and a first client takes longer to make."""
+    with pytest.raises(TaskDeferred) as deferred:
+        task("sleep 60", deferrable=True).execute(context)
+    trigger: Any = deferred.value.trigger
+
+    async def kill() -> None:
+        killing = asyncio.create_task(trigger.on_kill())
+        while not killing.done():
+            await asyncio.sleep(0)
+            killing.cancel()
+
+    asyncio.run(kill())
+    job_id = context["task_state_store"]["jobflow"]["job_ids"][0]
+    assert kit.wait(job_id)["status"] == "FAILED"
+
+
 def test_a_cancelled_trigger_stops_nothing(kit: Any, task: Any, context: Any, gate: Any) -> None:
     """A triggerer restarts, or hands its triggers to another."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)

@@ -1,0 +1,124 @@
+"""Airflow's REST API, as far as the tests act on it: what a person does in the UI."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import httpx
+
+AGAIN: Final = 30.0
+"""Seconds for which a call is made again that gets no answer: a test may just be restarting the database."""
+
+
+class Airflow:
+    """The API of one Airflow.
+
+    :param url: without a path.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._token = ""
+
+    def close(self) -> None:
+        """Be done with it."""
+        self._http.close()
+
+    def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any]) -> None:
+        """Start a DAG run."""
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf)}
+        self._ask("POST", f"dags/{dag_id}/dagRuns", body, known=(httpx.codes.CONFLICT,))  # made again, it is there
+
+    def dag_ids(self) -> set[str]:
+        """The DAGs that can be triggered."""
+        return {each["dag_id"] for each in self._ask("GET", "dags?limit=100")["dags"]}
+
+    def unpause(self) -> None:
+        """Let every DAG run."""
+        self._ask("PATCH", "dags?dag_id_pattern=~&update_mask=is_paused&limit=100", {"is_paused": False})
+
+    def run_states(self, dag_id: str) -> list[str]:
+        """The states of all runs of a DAG, also of those that its schedule made."""
+        return [str(each["state"]) for each in self._ask("GET", f"dags/{dag_id}/dagRuns?limit=100")["dag_runs"]]
+
+    def import_errors(self) -> list[str]:
+        """Why some DAG files cannot be read."""
+        return [
+            f"{each['filename']}: {each['stack_trace']}" for each in self._ask("GET", "importErrors")["import_errors"]
+        ]
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """The state of a DAG run."""
+        return str(self._ask("GET", f"dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def set_run_state(self, dag_id: str, run_id: str, state: str) -> None:
+        """Mark a DAG run ``success`` or ``failed``."""
+        self._ask("PATCH", f"dags/{dag_id}/dagRuns/{run_id}", {"state": state})
+
+    def instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """The task instances of a DAG run."""
+        answer = self._ask("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=100")
+        found: list[dict[str, Any]] = answer["task_instances"]
+        return found
+
+    def set_state(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
+        """Mark a task instance ``success``, ``failed`` or ``skipped``."""
+        self._ask("PATCH", _instance(dag_id, run_id, task_id, map_index), {"new_state": state})
+
+    def clear(self, dag_id: str, run_id: str, task_ids: Sequence[str | tuple[str, int]]) -> None:
+        """Clear task instances of a DAG run, whatever their state."""
+        body = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_ids": list(task_ids)}
+        self._ask("POST", f"dags/{dag_id}/clearTaskInstances", body)
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        """An XCom; None if there is none."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        query = f"?map_index={map_index}&deserialize=true"
+        answer = self._ask("GET", path + query, known=(httpx.codes.NOT_FOUND,))
+        return answer.get("value")
+
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int, map_index: int = -1) -> str:
+        """What the log of a try says, a line each."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
+        answer = self._ask("GET", f"{path}?full_content=true&map_index={map_index}", known=(httpx.codes.NOT_FOUND,))
+        lines = answer.get("content") or []
+        return "\n".join(each.get("event", "") if isinstance(each, dict) else str(each) for each in lines)
+
+    def alive(self, kind: str) -> int:
+        """How many jobs of a kind (``TriggererJob``) have a heartbeat that is not old."""
+        return int(self._ask("GET", f"jobs?job_type={kind}&job_state=running&is_alive=true")["total_entries"])
+
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, known: Sequence[int] = ()
+    ) -> dict[str, Any]:
+        """Make a call; one that gets no answer, or a 5xx, is made again.
+
+        :param known: statuses that are no error.
+        """
+        deadline = time.monotonic() + AGAIN
+        while True:
+            try:
+                if not self._token:
+                    self._token = self._http.get("/auth/token").raise_for_status().json()["access_token"]
+                bearer = {"Authorization": f"Bearer {self._token}"}
+                answer = self._http.request(method, f"/api/v2/{path}", json=body, headers=bearer)
+                if answer.status_code not in known:
+                    answer.raise_for_status()
+                parsed: dict[str, Any] = answer.json()
+                return parsed
+            except httpx.HTTPStatusError as error:
+                if not error.response.is_server_error or time.monotonic() > deadline:
+                    error.add_note(error.response.text[:2000])
+                    raise
+            except httpx.TransportError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(1)
+
+
+def _instance(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+    path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+    return path if map_index < 0 else f"{path}/{map_index}"

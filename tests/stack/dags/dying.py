@@ -1,0 +1,122 @@
+"""Operators whose worker dies at a named point of a start, in the first try; for DAGs of tests.
+
+The package knows nothing of it: the call that starts the job is met in botocore, the rest by wrapping what Airflow
+calls. What dies is ``task``, the process that runs the task, or ``worker``, all of the Celery worker it belongs to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any, Final
+
+import psutil  # type: ignore[import-untyped]  # it comes with Airflow, its stubs do not
+
+POINTS: Final = ("before the call", "after the call", "after the answer", "after the record", "after the defer")
+"""Of a start: nothing was sent; it was sent and done, and the answer is lost; the answer is there; the id is noted;
+Airflow knows that the task waits.
+"""
+STARTS: Final = ("SubmitJob", "RunTask", "StartJobRun", "StartCrawler")
+MARK: Final = "JOBFLOW_STACK"
+"""Environment variable of the stack: all processes of a service carry the same."""
+
+
+def die(what: str) -> None:
+    """End this process, or all of its worker, as SIGKILL does."""
+    if what == "worker":
+        mark = os.environ[MARK]
+        for process in psutil.Process().parents():  # the nearest first
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(MARK) == mark:
+                    process.kill()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Dying:
+    """Mixed in before an operator of the package; see `dying`."""
+
+    dies_at: str
+    dies: str
+    _doomed = False
+
+    def execute(self, context: Any) -> Any:
+        """Run, doomed in the first try."""
+        if self.dies_at not in ("", *POINTS):
+            raise ValueError(f"dies_at={self.dies_at!r} is none of {POINTS}")
+        self._doomed = context["ti"].try_number == 1
+        return super().execute(context)  # type: ignore[misc]  # the operator's
+
+    def _dies(self, point: str) -> None:
+        if self._doomed and self.dies_at == point:
+            die(self.dies)
+
+    def client(self, *arguments: Any, **options: Any) -> Any:
+        """Make the client, and be there when it starts something."""
+        client = super().client(*arguments, **options)  # type: ignore[misc]  # the operator's
+        for action in STARTS:
+            name = f"*.{action}"
+            client.meta.events.register_first(f"before-call.{name}", lambda **_: self._dies("before the call"))
+            client.meta.events.register_last(f"before-send.{name}", self._send)
+            client.meta.events.register_first(f"after-call.{name}", lambda **_: self._dies("after the answer"))
+        return client
+
+    def _send(self, request: Any, **_: Any) -> None:
+        """Send the request ourselves where its answer is never to be read."""
+        if self._doomed and self.dies_at == "after the call":
+            from botocore.httpsession import URLLib3Session
+
+            URLLib3Session().send(request)
+            self._dies("after the call")
+
+    def record(self, context: Any, **what: Any) -> None:
+        """Note it, and die with that."""
+        super().record(context, **what)  # type: ignore[misc]  # the operator's
+        if what.get("job_ids"):
+            self._dies("after the record")
+
+    def defer(self, **kwargs: Any) -> None:
+        """Defer, and die when Airflow has been told."""
+        if self._doomed and self.dies_at == "after the defer":
+            from airflow.sdk.execution_time import task_runner
+            from airflow.sdk.execution_time.comms import DeferTask
+
+            comms: Any = task_runner.SUPERVISOR_COMMS
+            send = comms.send
+
+            def send_and_die(message: Any, *more: Any, **options: Any) -> Any:
+                answer = send(message, *more, **options)
+                if isinstance(message, DeferTask):
+                    self._dies("after the defer")
+                return answer
+
+            comms.send = send_and_die
+        super().defer(**kwargs)  # type: ignore[misc]  # the operator's
+
+
+def dying(operator: type[Any]) -> type[Any]:
+    """Make an operator that can die.
+
+    It takes two arguments more, templated: ``dies_at``, one of `POINTS` or nothing, and ``dies``, what does.
+    """
+
+    class Doomed(Dying, operator):  # type: ignore[misc]  # whatever operator it is
+        """An operator that can die."""
+
+        template_fields: Any = ("dies_at", "dies", *operator.template_fields)
+
+        def __init__(self, *, dies_at: str = "", dies: str = "task", **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.dies_at = dies_at
+            self.dies = dies
+
+    return Doomed
+
+
+def conf() -> Mapping[str, str]:
+    """Give the arguments by which a DAG run's conf says where to die."""
+    return {
+        "dies_at": "{{ params.dies_at }}",
+        "dies": "{{ params.dies }}",
+    }

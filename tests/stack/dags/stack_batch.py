@@ -1,0 +1,67 @@
+"""Batch jobs that say their token, take a while, and end as they are told."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, task
+
+from airflow_jobflow.operators.batch import BatchJobOperator
+from airflow_jobflow.sensors.batch import BatchJobSensor
+
+PARAMS: dict[str, Any] = {
+    "token": Param("none", type="string"),
+    "seconds": Param(3, type="number", minimum=0),
+    "code": Param(0, type="integer"),
+}
+BATCH: dict[str, Any] = {
+    "job_name": "{{ params.token }}",
+    "job_queue": "hello-world-queue",
+    "job_definition": "hello-world",
+    "command": ["sh", "-c", "echo {{ params.token }}; sleep {{ params.seconds }}; exit {{ params.code }}"],
+}
+TRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=1)}
+
+
+@dag(schedule=None, params=PARAMS)
+def stack_batch() -> None:
+    """Run one job, in one try."""
+    BatchJobOperator(task_id="job", **BATCH)
+
+
+@dag(schedule=None, params=PARAMS, default_args=TRIES)
+def stack_batch_again() -> None:
+    """Run one job, in as many tries as it takes, but for what the job itself does."""
+    BatchJobOperator(task_id="job", raise_on_failure=False, **BATCH)
+
+
+@dag(schedule=None, params=PARAMS, default_args=TRIES)
+def stack_batch_many() -> None:
+    """Run an array, and a job for each of three items."""
+    BatchJobOperator(task_id="array", array_size=3, raise_on_failure=False, **BATCH)
+    BatchJobOperator.partial(task_id="each", raise_on_failure=False, **{**BATCH, "command": None}).expand(
+        container_overrides=[
+            {"command": ["sh", "-c", f"echo {{{{ params.token }}}}{item}; sleep {{{{ params.seconds }}}}"]}
+            for item in range(3)
+        ]
+    )
+
+
+@dag(schedule=None, params=PARAMS)
+def stack_batch_sensor() -> None:
+    """Start a job, and wait for it in a sensor."""
+
+    @task
+    def job_id(outcome: Any) -> Any:
+        return outcome["job_id"]
+
+    started = BatchJobOperator(task_id="start", wait_for_completion=False, **BATCH)
+    found: Any = job_id(started.output)
+    BatchJobSensor(task_id="job", job_id=found)
+
+
+stack_batch()
+stack_batch_again()
+stack_batch_many()
+stack_batch_sensor()

@@ -1,0 +1,110 @@
+"""A person acts on a deferred task: its job is stopped, soon, and what it said last is in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.stack.errors import eventually
+from tests.stack.kit import STOPPED_WITHIN, Kit, Run
+
+LONG = 600
+"""Seconds that a job takes which is not to end by itself."""
+
+
+def await_stopped(kit: Kit, run: Run, job_id: str) -> None:
+    """Wait until a job has ended, no longer than it may take."""
+    look = {each.job_id: each for each in run.started}
+    assert not look[job_id].ended
+    ended = lambda: job_id in {each.job_id for each in run.started if each.ended}  # noqa: E731
+    eventually(ended, f"the stop of {job_id}", STOPPED_WITHIN, every=0.2)
+    kit.is_quiet()
+
+
+@pytest.mark.parametrize(
+    ("act", "ends"),
+    [
+        (lambda run: run.mark("job", "failed"), "failed"),
+        (lambda run: run.mark("job", "success"), "success"),
+        (lambda run: run.mark_run("failed"), "failed"),
+    ],
+    ids=["task marked failed", "task marked success", "run marked failed"],
+)
+def test_a_kill_stops_the_job(kit: Kit, act: Callable[[Run], None], ends: str) -> None:
+    """Nobody wants it any more."""
+    run = kit.run("stack_batch", seconds=LONG)
+    [job] = run.waits()
+    act(run)
+    await_stopped(kit, run, job.job_id)
+    assert run.ends() == ends
+    assert len(run.started) == 1
+    run.logs(f"stopping Batch job {job.job_id}, last seen RUNNING")
+
+
+def test_a_kill_stops_the_job_where_the_triggerer_has_just_started(kit: Kit) -> None:
+    """Its first client takes seconds to build, and Airflow calls off an ``on_kill`` that takes longer than one."""
+    for number in (1, 2):
+        kit.stack.stop("triggerer", number)
+    run = kit.run("stack_batch", seconds=LONG)
+    run.reaches("deferred", "job")
+    kit.stack.repair()
+    [job] = run.waits()
+    run.mark("job", "failed")
+    await_stopped(kit, run, job.job_id)
+
+
+@pytest.mark.xfail(reason="Airflow tells nobody of a kill before a triggerer has taken up the wait")
+def test_a_kill_stops_the_job_that_no_triggerer_has_seen_yet(kit: Kit) -> None:
+    """A person need not know who waits where."""
+    for number in (1, 2):
+        kit.stack.stop("triggerer", number)
+    run = kit.run("stack_batch", seconds=LONG)
+    run.reaches("deferred", "job")
+    run.mark("job", "failed")
+    kit.stack.repair()
+    run.is_settled()
+
+
+def test_a_clear_stops_the_job_and_starts_over(kit: Kit) -> None:
+    """The new try has a job of its own."""
+    run = kit.run("stack_batch", seconds=12)
+    [first] = run.waits()
+    run.clear("job")
+    eventually(lambda: first.job_id not in {each.job_id for each in kit.ledger.running(run.token)}, "its stop", 10)
+    assert run.ends() == "success"
+    assert {each.status for each in run.started if each.job_id == first.job_id} == {"FAILED"}
+    assert len(run.started) == 2
+    assert run.returned()["job_id"] != first.job_id
+    run.outcome_is_its_own(run.returned(), run.token, succeeds=True)
+
+
+def test_a_kill_of_one_mapped_task_stops_its_job_only(kit: Kit) -> None:
+    """The others go on, and so does the array beside them."""
+    run = kit.run("stack_batch_many", seconds=12)
+    run.waits("array", "each[0]", "each[1]", "each[2]")
+    run.mark("each", "failed", map_index=1)
+    assert run.ends() == "failed"
+    assert run.states == {"array": "success", "each[0]": "success", "each[1]": "failed", "each[2]": "success"}
+    run.is_settled()
+    assert sorted(each.status for each in run.started) == ["FAILED", "SUCCEEDED", "SUCCEEDED", "SUCCEEDED"]
+
+
+def test_a_kill_stops_fargate_tasks_and_glue_runs(kit: Kit) -> None:
+    """Every service has a stop of its own."""
+    run = kit.run("stack_services", seconds=LONG)
+    run.waits("fargate", "glue")
+    run.mark_run("failed")
+    run.is_settled()
+    kit.is_quiet()
+    assert len(run.started) == 2
+
+
+def test_a_killed_sensor_stops_nothing(kit: Kit) -> None:
+    """It did not start the job."""
+    run = kit.run("stack_batch_sensor", seconds=12)
+    [job] = run.waits()
+    run.mark("job", "failed")
+    assert run.ends() == "failed"
+    eventually(lambda: not kit.ledger.running(run.token), "the end of the job", 60)
+    assert [(each.job_id, each.status) for each in run.started] == [(job.job_id, "SUCCEEDED")]
