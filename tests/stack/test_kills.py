@@ -54,7 +54,6 @@ def test_a_kill_stops_the_job_where_the_triggerer_has_just_started(kit: Kit) -> 
     await_stopped(kit, run, job.job_id)
 
 
-@pytest.mark.xfail(reason="Airflow tells nobody of a kill before a triggerer has taken up the wait")
 def test_a_kill_stops_the_job_that_no_triggerer_has_seen_yet(kit: Kit) -> None:
     """A person need not know who waits where."""
     for number in (1, 2):
