@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_jobflow.aws import Access
     from airflow_jobflow.jobs.array import Tolerance
     from airflow_jobflow.jobs.model import Outcome, Service, Snapshot
+    from airflow_jobflow.triggers.base import WaitTrigger
     from airflow_jobflow.verdict import Judge
 
 BEFORE_THE_ALARM = 10.0
@@ -226,7 +227,6 @@ class JobWaiter(BaseOperator):
             return self.execute_complete(context, {"job_ids": list(job_ids), "jobs": jobs, "errors": {}, "limit": None})
         from airflow_jobflow.triggers.job import JobTrigger
 
-        now = time.time()
         trigger = JobTrigger(
             service=self.service,
             job_ids=job_ids,
@@ -235,14 +235,19 @@ class JobWaiter(BaseOperator):
             poll_interval=self._interval(),
             deadline=deadline,
             queue_deadline=queue_deadline,
-            deferred_at=now,
+            deferred_at=time.time(),
             cancel_on_kill=cancel_on_kill,
             told={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
         )
-        if self.defers:
-            net = None if deadline is None else timedelta(seconds=max(deadline - now, 0) + NET)
-            self.defer(trigger=trigger, method_name="execute_complete", timeout=net)
+        self.defer_to(trigger)
         return self.execute_complete(context, asyncio.run(trigger.wait()))
+
+    def defer_to(self, trigger: WaitTrigger) -> None:
+        """Leave the waiting to a trigger, if this task waits in the triggerer; if not, return."""
+        if self.defers:
+            left = None if trigger.deadline is None else max(trigger.deadline - time.time(), 0)
+            net = None if left is None else timedelta(seconds=left + NET)
+            self.defer(trigger=trigger, method_name="execute_complete", timeout=net)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on when the jobs have ended, or a deadline has passed."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_jobflow.jobs.environment import with_variables
 from airflow_jobflow.jobs.model import index_ranges
 
 ROUNDING = 1e-6
@@ -53,13 +54,8 @@ def runs_again(request: Mapping[str, Any], indexes: Iterable[int]) -> Iterator[t
     :return: for each, the indexes in it, and its request.
     """
     overrides = request.get("containerOverrides", {})
-    others = [each for each in overrides.get("environment", []) if each.get("name") != INDEXES]
-
-    def overridden(ranges: str) -> dict[str, Any]:
-        return {**overrides, "environment": [*others, {"name": INDEXES, "value": ranges}]}
-
-    for part in _that_fit(indexes, ROOM - len(json.dumps(overridden("")))):
-        job = {**request, "containerOverrides": overridden(index_ranges(part))}
+    for part in _that_fit(indexes, ROOM - len(json.dumps(with_variables(overrides, {INDEXES: ""})))):
+        job = {**request, "containerOverrides": with_variables(overrides, {INDEXES: index_ranges(part)})}
         for name in ("arrayProperties", "dependsOn"):
             job.pop(name, None)
         if len(part) > 1:

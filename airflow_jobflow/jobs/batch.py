@@ -8,11 +8,11 @@ terminating overwrites ``statusReason``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from airflow_jobflow.jobs.answers import read_plainly
-from airflow_jobflow.jobs.model import ArrayProgress, ChildFailure, JobState, LogStream, Snapshot, iso
+from airflow_jobflow.jobs.model import ArrayProgress, ChildFailure, JobState, LogStream, Snapshot, as_seen, iso
 
 if TYPE_CHECKING:
     from mypy_boto3_batch import BatchClient
@@ -34,6 +34,9 @@ STATES = {
     "FAILED": JobState.FAILED,
 }
 """Every status Batch has, in order; a test holds it against botocore's."""
+
+NAME_LENGTH = 128
+"""The most characters of a job's name."""
 
 DEFAULT_LOG_GROUP = "/aws/batch/job"
 """Where Batch logs unless the job definition says otherwise."""
@@ -111,9 +114,15 @@ def stop(client: BatchClient, job_id: str, scope: str | None, reason: str) -> No
     client.terminate_job(jobId=job_id, reason=reason)
 
 
-def settled(client: Callable[[], BatchClient], snapshot: Snapshot) -> Snapshot:  # noqa: ARG001
-    """Add nothing: a sweep tells all there is of a job."""
-    return snapshot
+settled = as_seen
+
+
+def name_with_token(name: str, token: str, *, room: int = 0) -> str:
+    """Append a token to a job's name, shortened so that both fit into what AWS allows.
+
+    :param room: characters that are to follow.
+    """
+    return f"{name[: NAME_LENGTH - room - len(token) - 1]}-{token}"
 
 
 def find(client: BatchClient, queue: str, name: str) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.jobs import batch
+from airflow_jobflow.jobs.environment import with_variables
 from airflow_jobflow.jobs.fan_out import Found, Start
 from airflow_jobflow.jobs.maps import INDEX
 from airflow_jobflow.jobs.model import JobState
@@ -21,28 +22,19 @@ STARTS_PER_SECOND = 50.0
 REPEATABLE = False
 CHECKPOINT = 6 * 3600.0
 
-NAME_LENGTH = 128
 INDEX_LENGTH = 6
 """Room for an index in a name, with its hyphen."""
 
 
 def family(job_queue: str, job_name: str, nonce: str) -> dict[str, str]:
     """Say how the jobs of a map are named, and where they are listed."""
-    return {"queue": job_queue, "stem": f"{job_name[: NAME_LENGTH - INDEX_LENGTH - len(nonce) - 1]}-{nonce}"}
-
-
-def with_environment(request: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return a SubmitJob request whose container has these variables too, in place of those of the same name."""
-    overrides = request.get("containerOverrides", {})
-    said = {each["name"]: each.get("value", "") for each in overrides.get("environment", [])} | dict(environment)
-    pairs = [{"name": name, "value": str(value)} for name, value in said.items()]
-    return {**request, "containerOverrides": {**overrides, "environment": pairs}}
+    return {"queue": job_queue, "stem": batch.name_with_token(job_name, nonce, room=INDEX_LENGTH)}
 
 
 def item(request: dict[str, Any], index: int, environment: Mapping[str, str]) -> dict[str, Any]:
     """Return the SubmitJob request of an item, but for its name."""
-    request = with_environment(request, {**environment, INDEX: str(index)})
-    return {name: value for name, value in request.items() if name != "jobName"}
+    overrides = with_variables(request.get("containerOverrides", {}), {**environment, INDEX: index})
+    return {**{name: value for name, value in request.items() if name != "jobName"}, "containerOverrides": overrides}
 
 
 def start(client: BatchClient, family: Mapping[str, str], request: dict[str, Any], which: Start) -> str:

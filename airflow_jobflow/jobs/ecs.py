@@ -9,14 +9,14 @@ essential, and where they log, only the task definition says; a revision of it n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from airflow_jobflow.jobs.answers import read_plainly
-from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_seconds
+from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, as_seen, iso_seconds
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
@@ -180,9 +180,7 @@ def stop(client: ECSClient, job_id: str, scope: str | None, reason: str) -> None
             raise
 
 
-def settled(client: Callable[[], ECSClient], snapshot: Snapshot) -> Snapshot:  # noqa: ARG001
-    """Add nothing: a sweep tells all there is of a task."""
-    return snapshot
+settled = as_seen
 
 
 def find(client: ECSClient, cluster: str, started_by: str) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_jobflow.jobs import ecs
+from airflow_jobflow.jobs.environment import variables, with_variables
 from airflow_jobflow.jobs.fan_out import Found, Start
 from airflow_jobflow.jobs.maps import ATTEMPT, INDEX
 from airflow_jobflow.jobs.starting import NotStarted
@@ -40,8 +41,8 @@ def item(request: dict[str, Any], container: str, index: int, environment: Mappi
     """
     overrides = request.get("overrides", {})
     others, said = _split(overrides, container)
-    variables = _variables(said) | {name: str(value) for name, value in environment.items()} | {INDEX: str(index)}
-    return {**request, "overrides": {**overrides, "containerOverrides": [*others, _with(said, variables)]}}
+    own = with_variables(said, {**environment, INDEX: index})
+    return {**request, "overrides": {**overrides, "containerOverrides": [*others, own]}}
 
 
 def start(client: ECSClient, family: Mapping[str, str], request: dict[str, Any], which: Start) -> str:
@@ -90,7 +91,7 @@ def _again(family: Mapping[str, str], request: dict[str, Any], attempt: int) -> 
         request["launchType"] = "FARGATE"
     overrides = request["overrides"]
     marked = [
-        _with(each, _variables(each) | {ATTEMPT: str(attempt)}) if INDEX in _variables(each) else each
+        with_variables(each, {ATTEMPT: attempt}) if INDEX in variables(each) else each
         for each in overrides["containerOverrides"]
     ]
     return {**request, "overrides": {**overrides, "containerOverrides": marked}}
@@ -98,10 +99,10 @@ def _again(family: Mapping[str, str], request: dict[str, Any], attempt: int) -> 
 
 def _found(task: Mapping[str, Any]) -> Found | None:
     for container in task.get("overrides", {}).get("containerOverrides", []):
-        variables = _variables(container)
-        if INDEX in variables:
-            attempt = int(variables.get(ATTEMPT, 1))
-            return Found(int(variables[INDEX]), task["taskArn"], attempt, ended=task["lastStatus"] == ecs.STOPPED)
+        told = variables(container)
+        if INDEX in told:
+            attempt = int(told.get(ATTEMPT, 1))
+            return Found(int(told[INDEX]), task["taskArn"], attempt, ended=task["lastStatus"] == ecs.STOPPED)
     return None
 
 
@@ -110,11 +111,3 @@ def _split(overrides: Mapping[str, Any], container: str) -> tuple[list[dict[str,
     said = overrides.get("containerOverrides", [])
     own = next((each for each in said if each.get("name") == container), {"name": container})
     return [each for each in said if each.get("name") != container], own
-
-
-def _variables(container: Mapping[str, Any]) -> dict[str, str]:
-    return {each["name"]: each.get("value", "") for each in container.get("environment", [])}
-
-
-def _with(container: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
-    return {**container, "environment": [{"name": name, "value": value} for name, value in variables.items()]}

@@ -7,13 +7,13 @@ that nothing else carries. Which job a run is of, the scope says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from airflow_jobflow.jobs.answers import read_plainly
-from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_seconds
+from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, as_seen, iso_seconds
 
 if TYPE_CHECKING:
     from mypy_boto3_glue import GlueClient
@@ -118,9 +118,7 @@ def snapshot(run: Mapping[str, Any], client: GlueClient) -> Snapshot:
     )
 
 
-def settled(client: Callable[[], GlueClient], snapshot: Snapshot) -> Snapshot:  # noqa: ARG001
-    """Add nothing: a sweep tells all there is of a run."""
-    return snapshot
+settled = as_seen
 
 
 def stop(client: GlueClient, job_id: str, scope: str | None, reason: str) -> None:  # noqa: ARG001

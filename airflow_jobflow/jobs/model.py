@@ -199,11 +199,14 @@ class Service(Protocol):
         """End a job. Ending one that has ended already changes nothing."""
 
 
+def as_seen(client: Callable[[], Any], snapshot: Snapshot) -> Snapshot:  # noqa: ARG001
+    """Add nothing: the ``settled`` of services whose sweep tells all there is of a job."""
+    return snapshot
+
+
 def iso(milliseconds: float | None) -> str | None:
     """Give a time in milliseconds since the epoch as ISO 8601 in UTC; 0 and nothing as None."""
-    if not milliseconds:
-        return None
-    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).isoformat()
+    return iso_seconds(milliseconds / 1000) if milliseconds else None
 
 
 def iso_seconds(seconds: float | None) -> str | None:

@@ -210,6 +210,10 @@ class JobStarter(JobWaiter):
         """
         raise NotImplementedError
 
+    def found(self, context: Context) -> str | None:
+        """Return the id of what the attempt that is being made has started, if there is a trace of it."""
+        return next(iter(self.find(self.client(), self.recorded(context))), None)
+
     def _place(self) -> str:
         """Say where this task starts jobs: what is known elsewhere cannot be asked for here.
 

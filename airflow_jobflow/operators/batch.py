@@ -189,7 +189,7 @@ class BatchJobOperator(JobOperator):
 
     def _names(self, name: str, nonce: str, count: int) -> list[str]:
         """Return names that nobody else uses."""
-        from airflow_jobflow.operators.submission import name_with_token
+        from airflow_jobflow.jobs.batch import name_with_token
 
         tokens = [nonce] if count == 1 else [f"{nonce}-{number}" for number in range(count)]
         return [name_with_token(name, token) if self.durable else name for token in tokens]

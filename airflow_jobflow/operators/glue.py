@@ -93,9 +93,7 @@ class GlueCrawlOperator(JobOperator):
             return str(since)
 
         def find() -> str | None:
-            crawl = str(since)
-            seen = glue_crawl.describe(self.client(), [crawl], None) if maybe_started else {}
-            return crawl if any(snapshot.left_queue for snapshot in seen.values()) else None
+            return self.found(context) if maybe_started else None
 
         self.log.info("Starting crawler %s", self.crawler_name)
         return [submit_once(start, find, f"{glue_crawl.NOUN} of {self.crawler_name}")]
@@ -236,7 +234,7 @@ class GlueJobRunOperator(JobOperator):
             request["Arguments"] = {**request.get("Arguments", {}), glue_run.TOKEN: nonce}
 
         def find() -> str | None:
-            return glue_run.find(self.client(), self.job_name, nonce)
+            return self.found(context)
 
         def start() -> str:
             client = self.client(attempts=1)

@@ -14,7 +14,6 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowRuntimeError
@@ -28,7 +27,7 @@ from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.operators import map_verdict
 from airflow_jobflow.operators.base import KILLED, JobOperator
 from airflow_jobflow.operators.map_leftovers import NO_TIMES, Leftovers, by_index, left_by_an_earlier_try
-from airflow_jobflow.waiting import NET, timed_out
+from airflow_jobflow.waiting import timed_out
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -224,10 +223,7 @@ class MapOperator(JobOperator):
         )
 
     def _follow(self, context: Context, trigger: MapTrigger) -> Any:
-        if self.defers:
-            left = None if trigger.deadline is None else max(trigger.deadline - time.time(), 0)
-            net = None if left is None else timedelta(seconds=left + NET)
-            self.defer(trigger=trigger, method_name="execute_complete", timeout=net)
+        self.defer_to(trigger)
         self._trigger = trigger
         if self._killed:
             raise JobStopped("The task was killed before the map had started anything")

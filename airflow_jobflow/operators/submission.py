@@ -25,13 +25,6 @@ SUBMITS = 6
 FINAL = (Fault.REJECTED, Fault.DENIED, Fault.NOWHERE)
 """What a retry cannot mend."""
 
-NAME_LENGTH = 128
-
-
-def name_with_token(name: str, token: str) -> str:
-    """Append a token to a job's name, shortened so that both fit into what AWS allows."""
-    return f"{name[: NAME_LENGTH - len(token) - 1]}-{token}"
-
 
 def submit_once(
     submit: Callable[[], str],

@@ -20,6 +20,9 @@ SETTLING = 5.0
 of the process that deferred, and the scheduler takes the task for one that died."""
 
 
+KILLED = "The Airflow task was killed"
+"""What AWS is told when a kill stops a job."""
+
 PATIENCE = 25.0
 """Seconds for which a killed trigger does not let itself be cancelled while it stops its jobs."""
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from airflow.sdk.configuration import conf
 
 from airflow_jobflow.aws import Access, Caller
+from airflow_jobflow.exceptions import NoRoom
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.fan_out import Found, Start
 from airflow_jobflow.jobs.maps import map_service
@@ -40,10 +41,6 @@ STOPS = 6
 """How often a job is told to stop before that counts as failed; throttled calls do not count."""
 
 Answer = TypeVar("Answer")
-
-
-class NoRoomNow(Exception):
-    """The service has no room for another job now; nothing was started."""
 
 
 class Halted(Exception):
@@ -131,17 +128,17 @@ class MapCalls:
     async def start(self, request: dict[str, Any], which: Start) -> str:
         """Start an item's job, and return its id.
 
-        :raises NoRoomNow, Refused, Halted, Frozen: nothing was started.
+        :raises NoRoom, Refused, Halted, Frozen: nothing was started.
         :raises DescribeError: these credentials may not, or there is no such place.
         """
         for turn in itertools.count(1):
             try:
                 return await self._made(self._start, request, which, start=True)
             except NotStarted as error:
-                raise (NoRoomNow if FULL.search(str(error)) else Refused)(str(error)) from error
+                raise (NoRoom if FULL.search(str(error)) else Refused)(str(error)) from error
             except DescribeError as error:
                 if error.fault is Fault.REJECTED:
-                    raise (NoRoomNow if FULL.search(str(error)) else Refused)(str(error)) from error
+                    raise (NoRoom if FULL.search(str(error)) else Refused)(str(error)) from error
                 if error.fault is not Fault.PASSING:
                     raise
                 self.in_doubt = True

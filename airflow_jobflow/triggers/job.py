@@ -19,7 +19,7 @@ from asgiref.sync import sync_to_async
 from airflow_jobflow.aws import ATTEMPTS, no_answer
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
-from airflow_jobflow.triggers.base import WaitTrigger, kind_of
+from airflow_jobflow.triggers.base import KILLED, WaitTrigger, kind_of
 from airflow_jobflow.triggers.watchers import shared_watcher
 from airflow_jobflow.watch.errors import WatchError
 
@@ -127,8 +127,6 @@ class JobTrigger(WaitTrigger):
                 seen.progress() if seen else "not at all",
             )
             try:
-                await sync_to_async(service.stop, thread_sensitive=False)(
-                    client, job_id, self.scope, "The Airflow task was killed"
-                )
+                await sync_to_async(service.stop, thread_sensitive=False)(client, job_id, self.scope, KILLED)
             except no_answer() as error:  # the others are to be stopped all the same
                 log.warning("%s %s could not be stopped: %s", service.NOUN, job_id, error)

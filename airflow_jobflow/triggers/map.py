@@ -19,7 +19,7 @@ from typing import Any
 from airflow_jobflow.jobs.array import Tolerance, indexes_of
 from airflow_jobflow.jobs.fan_out import FanOut
 from airflow_jobflow.jobs.packing import pack, unpack
-from airflow_jobflow.triggers.base import WaitTrigger, kind_of
+from airflow_jobflow.triggers.base import KILLED, WaitTrigger, kind_of
 from airflow_jobflow.triggers.calls import Halted, MapCalls, Refused
 from airflow_jobflow.triggers.checkpoint import Checkpoint
 from airflow_jobflow.triggers.map_run import MapRun
@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 
 FRESH = 10.0
 """Seconds after a map began within which an empty list of jobs is believed: nobody was there to start any."""
-
-KILLED = "The Airflow task was killed"
 
 REFUSALS = (Fault.REJECTED, Fault.NOWHERE)
 

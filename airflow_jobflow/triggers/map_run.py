@@ -13,12 +13,13 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+from airflow_jobflow.exceptions import NoRoom
 from airflow_jobflow.jobs import fan_out
 from airflow_jobflow.jobs.diagnosis import SPOT_RECLAIMED, diagnose
 from airflow_jobflow.jobs.fan_out import FanOut, Start
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.triggers.base import kind_of
-from airflow_jobflow.triggers.calls import THREADS, Frozen, Halted, MapCalls, NoRoomNow, Refused
+from airflow_jobflow.triggers.calls import THREADS, Frozen, Halted, MapCalls, Refused
 from airflow_jobflow.triggers.checkpoint import Checkpoint
 from airflow_jobflow.watch.errors import DescribeError, WatchError
 from airflow_jobflow.watch.pacing import pause
@@ -186,7 +187,7 @@ class MapRun:
             job_id = await self._calls.start(json.loads(self._requests[start.index]), start)
         except Frozen:
             self._state.put_back(start)
-        except NoRoomNow as full:
+        except NoRoom as full:
             self._state.put_back(start, full=True)
             self._rest(full)
         except Refused as refused:
@@ -208,7 +209,7 @@ class MapRun:
                 loop = asyncio.get_running_loop()
                 loop.call_later(min(GATHERING, self._poll_interval), self._follow_fresh)
 
-    def _rest(self, full: NoRoomNow) -> None:
+    def _rest(self, full: NoRoom) -> None:
         """Start nothing for a while; once for all the starts that were under way when there was no room."""
         if _now() >= self._rests_until:
             self._rests += 1
