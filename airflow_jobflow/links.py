@@ -7,6 +7,7 @@ are imported with every DAG.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -131,3 +132,20 @@ def _place(snapshot: Snapshot) -> dict[str, str | None]:
     from airflow.providers.amazon.aws.links.base_aws import BaseAwsLink
 
     return {"region_name": snapshot.region, "aws_domain": BaseAwsLink.get_aws_domain(snapshot.partition)}
+
+
+LINKS: dict[str, Callable[[Snapshot], dict[type[BaseOperatorLink], str]]] = {
+    "batch": batch_links,
+    "ecs": ecs_links,
+    "glue_crawl": crawl_links,
+    "glue_run": run_links,
+}
+"""What builds the console's pages for a job, the job's own first, by our name of its service."""
+
+
+def pages(service: str, snapshot: Snapshot) -> dict[str, str]:
+    """Return the console's pages for a job, by the key of the XCom that holds each.
+
+    :param service: our name of the service.
+    """
+    return {link().xcom_key: url for link, url in LINKS[service](snapshot).items()}

@@ -32,10 +32,32 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
         "20.0",
         "Seconds after which a describe call that hangs is given up and made again.",
     ),
+    "event_queue_url": (
+        "string",
+        "",
+        (
+            "The SQS queue that EventBridge fills with state changes of Batch, ECS and Glue jobs, so that a wait in "
+            "the triggerer ends within a second of its job. The extra jobflow_event_queue_url of an AWS connection "
+            "goes before it. Of this queue messages are deleted: nobody else can use it. Empty for none."
+        ),
+    ),
+    "event_poll_interval": (
+        "float",
+        "300.0",
+        "Seconds between two looks at a job that no event tells of, while the queue of events can be read.",
+    ),
     "deferrable": (
         "boolean",
         "True",
         "Whether operators and sensors wait in the triggerer, where they do not say.",
+    ),
+    "end_in_trigger": (
+        "string",
+        "auto",
+        (
+            "Whether a wait that succeeds ends in the triggerer, without a worker: auto, where nothing is lost by it "
+            "(outlets, callbacks, listeners and the like need a worker), or never."
+        ),
     ),
 }
 

@@ -18,10 +18,9 @@ from airflow_jobflow.jobs import batch, logs
 from airflow_jobflow.jobs.diagnosis import Diagnosis, diagnose
 from airflow_jobflow.jobs.model import ArrayOutcome, ArrayProgress, ChildFailure, JobState, Outcome, Service, Snapshot
 from airflow_jobflow.jobs.report import CHILDREN_SHOWN, failure
+from airflow_jobflow.links import LINKS
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperatorLink
-
     from airflow_jobflow.jobs.array import Tolerance
 
 log = logging.getLogger(__name__)
@@ -41,14 +40,12 @@ class Judge:
     :param service: our name of the service.
     :param module: the module that knows it.
     :param client: returns a boto3 client, by boto3's name of a service, for calls that may safely be repeated.
-    :param links: returns the console's pages for a job, the job's own first.
     :param log_lines: how many last lines of a log go into an error.
     """
 
     service: str
     module: Service
     client: Callable[[str], Any]
-    links: Callable[[Snapshot], Mapping[type[BaseOperatorLink], str]]
     log_lines: int
 
     def unwatchable(self, errors: Mapping[str, Mapping[str, str]], seen: Mapping[str, Snapshot]) -> JobflowError:
@@ -149,7 +146,7 @@ class Judge:
             started_at=snapshot.started_at,
             stopped_at=snapshot.stopped_at,
             log=snapshot.log,
-            console_url=next(iter(self.links(snapshot).values()), None),
+            console_url=next(iter(LINKS[self.service](snapshot).values()), None),
             array=array,
             details=snapshot.details,
         )

@@ -16,11 +16,12 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.configuration import conf
 
-from airflow_jobflow import checks
+from airflow_jobflow import checks, workerless
 from airflow_jobflow.exceptions import JobFailed, JobflowError
+from airflow_jobflow.links import pages
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperatorLink, Context
+    from airflow.sdk import Context
 
     from airflow_jobflow.aws import Access
     from airflow_jobflow.jobs.array import Tolerance
@@ -100,15 +101,17 @@ class JobWaiter(BaseOperator):
 
         :raises InvalidParameter: one of them is wrong.
         """
-        self._interval()
+        self.interval()
         self._deadlines()
         if self.botocore_config is not None:
             checks.mapping("botocore_config", self.botocore_config)
         for setting in ("describe_calls_per_second", "missing_grace", "request_timeout"):
             checks.seconds(f"[jobflow] {setting}", conf.get("jobflow", setting))
         checks.whole("number_logs_exception", self.number_logs_exception, least=0)
+        checks.one_of("[jobflow] end_in_trigger", workerless.end_setting(), ("auto", "never"))
 
-    def _interval(self) -> float:
+    def interval(self) -> float:
+        """Return the seconds between two looks at one job."""
         if self.poll_interval is None:
             return checks.seconds("[jobflow] poll_interval", conf.get("jobflow", "poll_interval"))
         return checks.seconds("poll_interval", self.poll_interval)
@@ -232,15 +235,25 @@ class JobWaiter(BaseOperator):
             job_ids=job_ids,
             scope=self.scope(),
             **dataclasses.asdict(self.access),
-            poll_interval=self._interval(),
+            poll_interval=self.interval(),
             deadline=deadline,
             queue_deadline=queue_deadline,
             deferred_at=time.time(),
             cancel_on_kill=cancel_on_kill,
+            returns=self._returns_from_trigger(context),
             told={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
         )
         self.defer_to(trigger)
         return self.execute_complete(context, asyncio.run(trigger.wait()))
+
+    def _returns_from_trigger(self, context: Context) -> str | None:
+        is_mapped = bool(context["ti"].is_mapped)
+        ends_there = workerless.is_ours(type(self)) and workerless.may_end(self, is_mapped=is_mapped)
+        return self.returns(context) if ends_there else None
+
+    def returns(self, context: Context | None = None) -> str | None:  # noqa: ARG002
+        """Return which of the words of ``triggers.ending`` says what a success returns; None if none does."""
+        return "outcome" if self.do_xcom_push else "nothing"
 
     def defer_to(self, trigger: WaitTrigger) -> None:
         """Leave the waiting to a trigger, if this task waits in the triggerer; if not, return."""
@@ -311,15 +324,10 @@ class JobWaiter(BaseOperator):
             service=self.service,
             module=self.service_module,
             client=self.client,
-            links=self.links,
             log_lines=checks.whole("number_logs_exception", self.number_logs_exception, least=0),
         )
 
     # Links.
-
-    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-        """Return the console's pages for a job, the job's own first."""
-        raise NotImplementedError
 
     def keep_links(self, context: Context, seen: Iterable[Snapshot]) -> None:
         """Keep the console's pages for a job, as far as they are known by now, for the buttons in the UI.
@@ -327,7 +335,7 @@ class JobWaiter(BaseOperator):
         :param seen: one job, or none: a task has one button of a kind.
         """
         for snapshot in seen if self.do_xcom_push else ():
-            links = {link().xcom_key: url for link, url in self.links(snapshot).items()}
+            links = pages(self.service, snapshot)
             for key, url in links.items():
                 if self._kept_links.get(key) != url:
                     context["ti"].xcom_push(key=key, value=url)

@@ -1,4 +1,4 @@
-"""A map: one job for each item. What to start next, what has ended, whether too many have failed, how it went.
+"""A map: one job for each item. What to start next, what has ended, whether too many have failed.
 
 Pure: a state machine of plain data; the caller starts, watches and stops jobs, and says what became of them.
 
@@ -15,19 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from airflow_jobflow.jobs import map_statuses
 from airflow_jobflow.jobs.array import Tolerance
-from airflow_jobflow.jobs.model import ArrayOutcome, JobState
+from airflow_jobflow.jobs.map_statuses import FAILED, IN_FULL, NOT_STARTED, RUNNING, STARTING, STOPPED, SUCCEEDED
 
-SUCCEEDED, FAILED, STOPPED, NOT_STARTED = "S", "F", "K", "-"
-"""How an item ended: well; badly; its job was stopped before it had ended; no job was ever started for it."""
-
-STARTING, RUNNING = "s", "R"
-"""How an item stands before its end: its start is under way; its job has not ended."""
-
-IN_FULL = 1000
-"""The most items of a map whose every outcome is told in full; of a larger one only the failed ones' are."""
-
-KEEPS_LINES = frozenset({SUCCEEDED, FAILED})
+ENDS_KEPT = frozenset({SUCCEEDED, FAILED})
+"""Ends that stand, also for a trigger that goes on with the map; what was stopped is run again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +128,10 @@ class FanOut:
         """Forget about starting what was found to have been started; call it once all is found."""
         self._to_start = deque(index for index in self._to_start if self._status(index) == NOT_STARTED)
 
+    def start_no_more(self) -> None:
+        """Let nothing be started from now on; what was started goes on."""
+        self._max_concurrency = 0
+
     def put_back(self, start: Start, *, full: bool = False) -> None:
         """Take in that a start has started nothing and is to be made again.
 
@@ -170,7 +167,7 @@ class FanOut:
     def restored(self, statuses: str, lines: Mapping[int, str]) -> None:
         """Take in what an earlier trigger knew to have ended; call it before anything is found."""
         for index, status in enumerate(statuses[: self.size]):
-            if status in KEEPS_LINES and self._status(index) == NOT_STARTED:
+            if status in ENDS_KEPT and self._status(index) == NOT_STARTED:
                 self._end(index, status, lines.get(index, ""))
 
     def _run(self, index: int, job_id: str) -> None:
@@ -227,51 +224,7 @@ class FanOut:
 
     def progress(self) -> str:
         """Say in a few words how far it is, as one line of a task's log."""
-        return progress(self.statuses)
-
-
-def progress(statuses: str) -> str:
-    """Say in a few words how far a map is whose items stand so."""
-    failed = statuses.count(FAILED)
-    ended = statuses.count(SUCCEEDED) + failed + statuses.count(STOPPED)
-    parts = [f"{ended:,} of {len(statuses):,} items ended", f"{failed:,} failed"]
-    parts += [f"{statuses.count(STOPPED):,} stopped"] if STOPPED in statuses else []
-    parts += [f"{running:,} running"] if (running := statuses.count(RUNNING) + statuses.count(STARTING)) else []
-    return ", ".join(parts)
-
-
-def failed_indexes(statuses: str) -> list[int]:
-    """Return the indexes of the items whose jobs failed or were stopped."""
-    return [index for index, status in enumerate(statuses) if status in (FAILED, STOPPED)]
-
-
-def to_run_again(statuses: str) -> list[int]:
-    """Return the indexes of the items that a later try has to run, if it is not to run all."""
-    return [index for index, status in enumerate(statuses) if status != SUCCEEDED]
-
-
-def summary(statuses: str, tolerance: Tolerance) -> tuple[JobState, str, ArrayOutcome]:
-    """Judge a map that has ended: its state, why, and its numbers in the shape that an array's have."""
-    size, succeeded, failed = len(statuses), statuses.count(SUCCEEDED), statuses.count(FAILED)
-    well = tolerance.allows(failed, size) and succeeded + failed == size
-    reason = f"{succeeded:,} of {size:,} items succeeded"
-    for status, words in ((FAILED, "failed"), (STOPPED, "stopped"), (NOT_STARTED, "never started")):
-        reason += f", {count:,} {words}" if (count := statuses.count(status)) else ""
-    indexes = failed_indexes(statuses)
-    state = JobState.SUCCEEDED if well else JobState.FAILED
-    return state, reason, ArrayOutcome(size, succeeded, len(indexes), indexes)
-
-
-def span(times: Sequence[str | None], others: Sequence[str | None]) -> list[str | None]:
-    """Return the earlier of two creations, the earlier of two beginnings, and the later of two ends; ISO 8601, UTC."""
-    decides = (min, min, max)
-    pairs = zip(decides, times, others, strict=True)
-    return [decide(one, other) if one and other else one or other for decide, one, other in pairs]
-
-
-def index_of_line(line: str) -> int:
-    """Return whose a line ``[index, snapshot]`` is, without reading the snapshot."""
-    return int(line[1 : line.index(",")])
+        return map_statuses.progress(self.statuses)
 
 
 def newest_first(found: Iterable[Found]) -> list[Found]:

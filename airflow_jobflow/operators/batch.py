@@ -14,13 +14,12 @@ from airflow_jobflow.links import (
     BatchJobLink,
     BatchJobQueueLink,
     JobLogLink,
-    batch_links,
 )
 from airflow_jobflow.operators.base import JobOperator
 from airflow_jobflow.operators.map import MapOperator
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperatorLink, Context
+    from airflow.sdk import Context
 
     from airflow_jobflow.jobs.array import Tolerance
     from airflow_jobflow.jobs.model import Outcome, Snapshot
@@ -277,6 +276,10 @@ class BatchJobOperator(JobOperator):
         parts = list(zip(ended, self._parts(noted), strict=True))
         return [self.judge.verdict_on_array(parts, noted["size"], tolerance)]
 
+    def returns(self, context: Context | None = None) -> str | None:
+        """Return what a success returns; the parts of an array are put together on a worker."""
+        return None if context and self.recorded(context).get("parts") else super().returns(context)
+
     def place_in_queue(self, seen: Mapping[str, Snapshot]) -> str:
         """Say where in the queue the jobs stand, as a sentence; nothing where that cannot be found out."""
         from airflow_jobflow.aws import no_answer
@@ -289,10 +292,6 @@ class BatchJobOperator(JobOperator):
             self.log.warning("Where in the queue it stands could not be found out: %s", error)
             return ""
         return "".join(f"{place} " for place in places)
-
-    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-        """Return the console's pages for the job."""
-        return batch_links(snapshot)
 
 
 class BatchMapOperator(MapOperator, BatchJobOperator):

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow import checks
 from airflow_jobflow.exceptions import InvalidParameter, SubmissionError
-from airflow_jobflow.links import FargateTaskLink, JobLogLink, ecs_links
+from airflow_jobflow.links import FargateTaskLink, JobLogLink
 from airflow_jobflow.operators.base import JobOperator
 from airflow_jobflow.operators.map import MapOperator
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperatorLink, Context
+    from airflow.sdk import Context
 
-    from airflow_jobflow.jobs.model import Snapshot
 
 FARGATE = "FARGATE"
 
@@ -258,10 +257,6 @@ class FargateTaskOperator(JobOperator):
         self.log.info("Spot capacity was taken back from attempt %d of at most %d", attempt, SPOT_ATTEMPTS)
         return True
 
-    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-        """Return the console's pages for the task."""
-        return ecs_links(snapshot)
-
 
 class FargateMapOperator(MapOperator, FargateTaskOperator):
     """Run one task for each item on Fargate or Fargate Spot, from one task instance.
@@ -270,6 +265,11 @@ class FargateMapOperator(MapOperator, FargateTaskOperator):
         ``tags``, ``container_name``.
 
     The others are those of :class:`airflow_jobflow.operators.map.MapOperator` and of :class:`FargateTaskOperator`.
+
+    ECS tells of a stopped task for about an hour. The triggerer notes every quarter of an hour what has ended, for
+    another that takes over, and what it told at a deadline is kept for a retry. Only where a try ended without a word
+    of its trigger's, a retry that goes on with its map more than an hour after tasks have stopped runs their items
+    again.
     """
 
     ITEM: ClassVar[Mapping[str, checks.Check]] = {

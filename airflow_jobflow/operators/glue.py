@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow import checks
 from airflow_jobflow.exceptions import NoRoom, SubmissionError
-from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink, crawl_links, run_links
+from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink
 from airflow_jobflow.operators.base import JobOperator
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperatorLink, Context
+    from airflow.sdk import Context
 
-    from airflow_jobflow.jobs.model import Snapshot
 
 CRAWL_CHECKS: dict[str, checks.Check] = {
     "crawler_name": checks.text,
@@ -113,10 +112,6 @@ class GlueCrawlOperator(JobOperator):
                 f"Crawler {self.crawler_name} is at work already, so no crawl was started, as if_running='fail' says"
             )
         return NoRoom(f"Crawler {self.crawler_name} is at work, and makes one crawl at a time.")
-
-    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-        """Return the console's pages for the crawl."""
-        return crawl_links(snapshot)
 
 
 def _minutes(name: str, value: Any) -> int:
@@ -259,7 +254,3 @@ class GlueJobRunOperator(JobOperator):
 
         found = glue_run.find(client, self.job_name, noted["nonce"])
         return [found] if found else []
-
-    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-        """Return the console's pages for the run."""
-        return run_links(snapshot)

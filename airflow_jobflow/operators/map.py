@@ -20,7 +20,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_jobflow import checks
 from airflow_jobflow.exceptions import JobStopped, JobTimedOut, SubmissionError
-from airflow_jobflow.jobs import fan_out
+from airflow_jobflow.jobs import map_statuses
 from airflow_jobflow.jobs.array import indexes_of
 from airflow_jobflow.jobs.model import JobState, index_ranges
 from airflow_jobflow.jobs.packing import pack, unpack
@@ -153,18 +153,20 @@ class MapOperator(JobOperator):
         items = self.checked_items()
         requests = self.requests(items)
         digest = hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()
-        left = self._left(context, digest, len(items))
-        indexes = fan_out.to_run_again(left.statuses)
-        if not indexes:
-            self.log.info("There is nothing to run")
-            return map_verdict.result(self.judge, self.map_name(), left, self._tolerance())
-        if self._goes_on(context, digest):
+        left = (self.redrive and self._left(context, digest)) or Leftovers(map_statuses.NOT_STARTED * len(items))
+        indexes = map_statuses.to_run_again(left.statuses)
+        goes_on = bool(indexes) and self._goes_on(context, digest)
+        if goes_on:
             indexes = indexes_of(self._about(context)["indexes"])
             self.log.info("The map of an earlier try was not ended (%s): it goes on", self.recorded(context)["nonce"])
         else:
+            self._end_earlier(context)
+            if not indexes:
+                self.log.info("There is nothing to run")
+                return map_verdict.result(self.judge, self.map_name(), left, self._tolerance())
             self._begin(context, digest, indexes, len(items))
         lines = [json.dumps(requests[index], separators=(",", ":")) for index in indexes]
-        return self._follow(context, self._make_trigger(context, len(items), indexes, lines))
+        return self._follow(context, self._make_trigger(context, len(items), indexes, lines, goes_on=goes_on))
 
     def _about(self, context: Context) -> dict[str, Any]:
         """Return what has been noted of the map that was begun last."""
@@ -176,10 +178,10 @@ class MapOperator(JobOperator):
         here = noted.get("place") == self._place() and not noted.get("abandoned")
         return here and about.get("digest") == digest and about.get("over") is False
 
-    def _begin(self, context: Context, digest: str, indexes: Sequence[int], size: int) -> None:
-        """Note that a new map begins; what an earlier one has left running is stopped.
+    def _end_earlier(self, context: Context) -> None:
+        """Stop what an earlier try's map still runs, for it is not to go on.
 
-        :raises SubmissionError: it cannot be stopped, or the new one not noted; nothing was started.
+        :raises SubmissionError: it cannot be stopped; nothing was started.
         """
         if self._about(context).get("over") is False and self.recorded(context).get("place") == self._place():
             self.log.info("A map of an earlier try was not ended, and is not to go on: what still runs is stopped")
@@ -188,6 +190,12 @@ class MapOperator(JobOperator):
                 raise SubmissionError(f"An earlier try's map was not ended. {said} Nothing was started.")
             # Lest a later try goes on with it, if this one dies before it has noted its own.
             self.record(context, map={**self._about(context), "over": True})
+
+    def _begin(self, context: Context, digest: str, indexes: Sequence[int], size: int) -> None:
+        """Note that a new map begins.
+
+        :raises SubmissionError: it cannot be noted; nothing was started.
+        """
         nonce, _ = self.new_attempt(context)
         about = {
             "digest": digest,
@@ -199,7 +207,9 @@ class MapOperator(JobOperator):
         self.record(context, map=about)
         self.log.info("Map %s-%s: %d of %d items are to be run", self.map_name(), nonce, len(indexes), size)
 
-    def _make_trigger(self, context: Context, size: int, indexes: Sequence[int], lines: Sequence[str]) -> MapTrigger:
+    def _make_trigger(
+        self, context: Context, size: int, indexes: Sequence[int], lines: Sequence[str], *, goes_on: bool = False
+    ) -> MapTrigger:
         from airflow_jobflow.triggers.map import MapTrigger
 
         noted, tolerance = self.recorded(context), self._tolerance()
@@ -215,9 +225,9 @@ class MapOperator(JobOperator):
             tolerated_failure_percentage=tolerance.percentage,
             attempts=self.attempts(),
             **dataclasses.asdict(self.access),
-            poll_interval=self._interval(),
+            poll_interval=self.interval(),
             deadline=noted.get("deadline"),
-            began_at=noted.get("at", 0.0),
+            began_at=0.0 if goes_on else noted.get("at", 0.0),
             deferred_at=time.time(),
             cancel_on_kill=self.cancel_on_kill,
         )
@@ -245,16 +255,19 @@ class MapOperator(JobOperator):
         digest = about.get("digest", "")
         ended = Leftovers(event["statuses"], by_index(unpack(event["lines"])), event["times"])
         if about.get("follows"):
-            ended = ended.after(self._left(context, digest, 0))
-        if self.redrive and ended.statuses:
-            self._leave(context, digest, ended)
+            ended = ended.after(self._left(context, digest) or Leftovers(""))
+        left_running = bool(event["limit"]) and not self.cancel_on_timeout
+        if ended.statuses and (self.redrive or left_running) and self._leave(context, digest, ended) and left_running:
+            # A retry goes on with the rest: AWS may have forgotten by then that these have succeeded.
+            rest = index_ranges(map_statuses.to_run_again(ended.statuses))
+            self.record_if_possible(context, map={**about, "indexes": rest, "follows": True})
         if event["limit"]:
             raise self._timed_out(context, name, event)
         self.record_if_possible(context, map={**about, "over": True})
         if event["error"]:
             raise map_verdict.could_not_go_on(name, event)
         if self._killed:
-            raise JobStopped(f"Map {name} was stopped: {KILLED}. {fan_out.progress(event['statuses'])}")
+            raise JobStopped(f"Map {name} was stopped: {KILLED}. {map_statuses.progress(event['statuses'])}")
         result = map_verdict.result(self.judge, name, ended, self._tolerance())
         if telling := map_verdict.most_telling(ended, result):
             self.keep_links(context, [telling])
@@ -266,20 +279,21 @@ class MapOperator(JobOperator):
         self.log.warning("%s", failure)
         return result
 
-    def _left(self, context: Context, digest: str, size: int) -> Leftovers:
-        """Return how the items ended in an earlier try, if there was one that counts; else that none has begun."""
-        store, max_tries = context["task_state_store"], context["ti"].max_tries
+    def _left(self, context: Context, digest: str) -> Leftovers | None:
+        """Return how the items ended in an earlier try, if there was one that counts."""
         try:
-            left = left_by_an_earlier_try(store, digest, max_tries) if self.redrive else None
+            return left_by_an_earlier_try(context["task_state_store"], digest, context["ti"].max_tries)
         except AirflowRuntimeError as error:
             raise SubmissionError(f"How the items ended in an earlier try could not be read: {error}") from error
-        return left or Leftovers(fan_out.NOT_STARTED * size)
 
-    def _leave(self, context: Context, digest: str, ended: Leftovers) -> None:
+    def _leave(self, context: Context, digest: str, ended: Leftovers) -> bool:
+        """Leave how the items ended for a retry; return whether that could be done."""
         try:
             ended.leave(context["task_state_store"], digest, context["ti"].max_tries)
         except AirflowRuntimeError as error:
             self.log.warning("A retry will run all items, for how they ended could not be noted: %s", error)
+            return False
+        return True
 
     def _timed_out(self, context: Context, name: str, event: Mapping[str, Any]) -> JobTimedOut:
         stopped = "What runs was left running, as cancel_on_timeout=False says."
@@ -287,7 +301,7 @@ class MapOperator(JobOperator):
             stopped = self._stop_all(context, "Airflow: the deadline of the task has passed", unpack(event["running"]))
             self.record_if_possible(context, map={**self._about(context), "over": True})
         limit, _ = self.first_limit() or ("job_timeout", 0)
-        how_far = fan_out.progress(event["statuses"]) if event["statuses"] else "how far it came is not known"
+        how_far = map_statuses.progress(event["statuses"]) if event["statuses"] else "how far it came is not known"
         return JobTimedOut(
             f"Map {name} had not ended within {limit}={getattr(self, limit)}: {how_far}. {stopped} "
             "Give it more time, or raise max_concurrency."

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_jobflow.jobs import fan_out
+from airflow_jobflow.jobs import map_statuses
 from airflow_jobflow.jobs.packing import chunks, pack, unpack
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ NO_TIMES = (None, None, None)
 class Leftovers:
     """How the items of a map ended.
 
-    :param statuses: how each stands, see ``jobs.fan_out``.
+    :param statuses: how each stands, see ``jobs.map_statuses``.
     :param lines: what is told of them, ``[index, snapshot]`` as JSON, by index.
     :param times: when the first job was created, when the first began, and when the last ended.
     """
@@ -38,7 +38,7 @@ class Leftovers:
     def after(self, earlier: Leftovers) -> Leftovers:
         """Return these, of a later try, with what is told of the items that had succeeded before."""
         return Leftovers(
-            self.statuses, {**earlier.lines, **self.lines}, fan_out.span(list(earlier.times), list(self.times))
+            self.statuses, {**earlier.lines, **self.lines}, map_statuses.span(list(earlier.times), list(self.times))
         )
 
     def leave(self, store: Any, digest: str, max_tries: int) -> None:
@@ -48,7 +48,7 @@ class Leftovers:
         :param digest: of the items.
         :param max_tries: the task instance's, by which a clear shows.
         """
-        succeeded = [line for index, line in self.lines.items() if self.statuses[index] == fan_out.SUCCEEDED]
+        succeeded = [line for index, line in self.lines.items() if self.statuses[index] == map_statuses.SUCCEEDED]
         parts = list(chunks(pack([self.statuses, *succeeded]), CHUNK))
         for number, part in enumerate(parts):
             store.set(f"{RESULTS}_{number}", part)
@@ -81,4 +81,4 @@ def left_by_an_earlier_try(store: Any, digest: str, max_tries: int) -> Leftovers
 
 def by_index(lines: Sequence[str]) -> dict[int, str]:
     """Return lines of ``[index, snapshot]`` by their index, without reading the snapshots."""
-    return {fan_out.index_of_line(line): line for line in lines}
+    return {map_statuses.index_of_line(line): line for line in lines}

@@ -14,7 +14,7 @@ from airflow_jobflow.exceptions import (
     SubmissionRefused,
     WaitError,
 )
-from airflow_jobflow.jobs import fan_out
+from airflow_jobflow.jobs import map_statuses
 from airflow_jobflow.jobs.diagnosis import diagnose
 from airflow_jobflow.jobs.model import ChildFailure, Outcome, Snapshot
 from airflow_jobflow.jobs.report import CHILDREN_SHOWN, map_failure
@@ -35,7 +35,7 @@ MAP_ERRORS: dict[str, type[JobflowError]] = {
 
 def result(judge: Judge, name: str, ended: Leftovers, tolerance: Tolerance) -> dict[str, Any]:
     """Build what the operator returns."""
-    state, reason, array = fan_out.summary(ended.statuses, tolerance)
+    state, reason, array = map_statuses.summary(ended.statuses, tolerance)
     outcomes = {
         index: {"index": index, **judge.outcome(snapshot(line)).to_dict()} for index, line in ended.lines.items()
     }
@@ -57,7 +57,7 @@ def result(judge: Judge, name: str, ended: Leftovers, tolerance: Tolerance) -> d
         **whole.to_dict(),
         "statuses": ended.statuses,
         "failed": [outcomes[index] for index in array.failed_indexes if index in outcomes],
-        "outcomes": [outcomes.get(index) for index in range(size)] if size <= fan_out.IN_FULL else None,
+        "outcomes": [outcomes.get(index) for index in range(size)] if size <= map_statuses.IN_FULL else None,
     }
 
 
@@ -66,7 +66,9 @@ def failure(judge: Judge, name: str, ended: Leftovers, outcome: dict[str, Any]) 
 
     :param outcome: what ``result`` returned.
     """
-    failed = [each for each, status in enumerate(ended.statuses) if status == fan_out.FAILED and each in ended.lines]
+    failed = [
+        each for each, status in enumerate(ended.statuses) if status == map_statuses.FAILED and each in ended.lines
+    ]
     children = [ChildFailure(index, snapshot(ended.lines[index])) for index in failed[:CHILDREN_SHOWN]]
     message = map_failure(
         judge.module.NOUN,
@@ -83,12 +85,12 @@ def could_not_go_on(name: str, event: Mapping[str, Any]) -> JobflowError:
     """Build the error of a map whose trigger says why it could not go on."""
     error, statuses = event["error"], event["statuses"]
     how_far = "nothing was started"
-    if statuses.strip(fan_out.NOT_STARTED):
+    if statuses.strip(map_statuses.NOT_STARTED):
         left = event.get("unstopped")
         stopped = (
             f"{left} jobs could not be stopped: stop them in the console" if left else "what still ran was stopped"
         )
-        how_far = f"{fan_out.progress(statuses)}; {stopped}"
+        how_far = f"{map_statuses.progress(statuses)}; {stopped}"
     return MAP_ERRORS[error["kind"]](f"Map {name} could not go on: {error['message']} ({how_far})")
 
 

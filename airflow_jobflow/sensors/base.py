@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import inspect
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseSensorOperator
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowSkipException
 
-from airflow_jobflow import checks
-from airflow_jobflow.exceptions import JobTimedOut
+from airflow_jobflow import checks, workerless
+from airflow_jobflow.exceptions import InvalidParameter, JobTimedOut
 from airflow_jobflow.jobs.array import Tolerance
-from airflow_jobflow.waiting import JobWaiter, snapshots, timed_out
+from airflow_jobflow.waiting import NET, JobWaiter, snapshots, timed_out
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import DAG, Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
+    from airflow.triggers.base import StartTriggerArgs
 
     from airflow_jobflow.jobs.model import Snapshot
 
@@ -29,17 +36,56 @@ class JobSensor(JobWaiter, BaseSensorOperator):
     Of BaseSensorOperator's parameters, ``timeout`` is one more deadline, ``poke_interval`` another name for
     ``poll_interval``, ``soft_fail`` and ``never_fail`` skip the task where it would fail; ``mode="reschedule"`` is
     refused, for deferring does what it is for.
+
+    It starts in the triggerer, without a worker, where Airflow can render its parameters there: as they are, from
+    templates of the run, its params, variables and connections, from ``ti.xcom_pull(task_ids, map_indexes=-1)``, and
+    mapped over one list, or over what one task returns. An XComArg, an ``xcom_pull`` that does not say
+    ``map_indexes``, ``on_execute_callback``, hooks around the execution, and a class derived from ours need a worker.
+
+    :param start_from_trigger: False has it start on a worker in any case. Default True.
     """
 
     names_jobs: ClassVar[str]
     """The parameter that names the jobs: an id, the outcome that an operator returned for it, or a list of these."""
 
     def __init__(
-        self, *, poke_interval: Any = None, poll_interval: Any = None, timeout: Any = None, **kwargs: Any
+        self,
+        *,
+        poke_interval: Any = None,
+        poll_interval: Any = None,
+        timeout: Any = None,
+        start_from_trigger: bool = True,
+        start_trigger_args: object = None,  # noqa: ARG002 -- what ``partial`` has found, for an instance of a mapped task
+        **kwargs: Any,
     ) -> None:
+        self._may_start_from_trigger = start_from_trigger
         super().__init__(
             poll_interval=poke_interval if poll_interval is None else poll_interval, timeout=timeout, **kwargs
         )
+
+    # Starting in the triggerer. Airflow asks for these two when it serializes the DAG.
+
+    @property
+    def start_trigger_args(self) -> StartTriggerArgs | None:  # type: ignore[override]
+        """How to start in the triggerer; None where a worker is needed, or while it is being made."""
+        if self.names_jobs not in vars(self):
+            return None
+        given = {name: value for name, value in vars(self).items() if name != "poke_interval"}  # kept as poll_interval
+        return _start_trigger_args(type(self), given, dag=given.get("_dag"))
+
+    @property
+    def start_from_trigger(self) -> bool:  # type: ignore[override]
+        """Whether it starts in the triggerer."""
+        return self._may_start_from_trigger and self.start_trigger_args is not None
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Prepare a mapped task; see the base. Its instances start in the triggerer as a single task does."""
+        mapped = super().partial(**kwargs)
+        args = _start_trigger_args(cls, mapped.kwargs, dag=mapped.kwargs.get("dag"))
+        may = kwargs.get("start_from_trigger", True) and args is not None
+        mapped.kwargs |= {"start_from_trigger": may, "start_trigger_args": args if may else None}
+        return mapped
 
     def check(self) -> None:
         """Check the parameters; see the base."""
@@ -66,10 +112,7 @@ class JobSensor(JobWaiter, BaseSensorOperator):
         :raises JobflowError: what ``airflow_jobflow.exceptions`` lists.
         """
         try:
-            self.check()
-            job_ids = self.job_ids()
-            deadline = self.deadline_from_now()
-            return self.wait_for(context, job_ids, self.first_look(context, job_ids), deadline=deadline)
+            return self._start(context)
         except AirflowSkipException:
             raise
         except AirflowException as error:
@@ -77,6 +120,12 @@ class JobSensor(JobWaiter, BaseSensorOperator):
             if self.soft_fail or self.never_fail:
                 raise AirflowSkipException(f"Skipped, as soft_fail or never_fail says: {error}") from error
             raise
+
+    def _start(self, context: Context) -> Any:
+        self.check()
+        job_ids = self.job_ids()
+        deadline = self.deadline_from_now()
+        return self.wait_for(context, job_ids, self.first_look(context, job_ids), deadline=deadline)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral; one that Airflow itself timed out, for want of a triggerer, ends the same way."""
@@ -86,13 +135,26 @@ class JobSensor(JobWaiter, BaseSensorOperator):
         return super().resume_execution(next_method, next_kwargs, context)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Finish: return the outcome, or raise what has gone wrong."""
+        """Finish: return the outcome, or raise what has gone wrong; or start, where the triggerer could not."""
+        if "start_on_worker" in event:
+            return self._start(context)
         event = self.last_look(event)
         if event["limit"]:
-            raise self._timed_out(event["job_ids"], snapshots(event))
+            seen = snapshots(event)
+            if len(seen) == 1:  # started in the triggerer, no worker has kept them yet
+                self.keep_links(context, seen.values())
+            raise self._timed_out(event["job_ids"], seen)
         outcomes = self.conclude(context, event, Tolerance())
-        several = isinstance(getattr(self, self.names_jobs), list | tuple)
-        return outcomes if several else outcomes[0]
+        return outcomes if self._names_several else outcomes[0]
+
+    def returns(self, context: Context | None = None) -> str | None:
+        """Return what a success returns; see the base."""
+        one = super().returns(context)
+        return "outcomes" if one == "outcome" and self._names_several else one
+
+    @property
+    def _names_several(self) -> bool:
+        return isinstance(getattr(self, self.names_jobs), list | tuple)
 
     def _timed_out(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> AirflowException:
         name, seconds = self.first_limit() or ("timeout", self.timeout)
@@ -106,3 +168,56 @@ class JobSensor(JobWaiter, BaseSensorOperator):
             f"and run on: {'; '.join(open_jobs[:SHOWN])}{' …' if len(open_jobs) > SHOWN else ''}"
         )
         return AirflowSensorTimeout(message) if name == "timeout" else JobTimedOut(message)
+
+
+def _start_trigger_args(sensor: type[JobSensor], given: Mapping[str, Any], dag: DAG | None) -> StartTriggerArgs | None:
+    """Return how a sensor starts in the triggerer; None where a worker is needed.
+
+    :param given: its parameters, those of all operators among them.
+    """
+    from airflow.triggers.base import StartTriggerArgs
+
+    deferrable = given.get("deferrable")
+    defers = conf.getboolean("jobflow", "deferrable") if deferrable is None else deferrable is True
+    natively = bool(dag and dag.render_template_as_native_obj)
+    arguments = {name: given[name] for name in _parameters(sensor) if name in given}
+    if (
+        not defers
+        or not workerless.may_start(sensor, given)
+        or not all(workerless.renderable(value, natively=natively) for value in arguments.values())
+    ):
+        return None
+    net = _least_seconds(given.get("job_timeout"), given.get("timeout") or conf.get("sensors", "default_timeout")) + NET
+    execution_timeout = _least_seconds(given.get("execution_timeout"))
+    return StartTriggerArgs(
+        trigger_cls="airflow_jobflow.triggers.sensor.SensorTrigger",
+        trigger_kwargs={
+            "sensor": f"{sensor.__module__}.{sensor.__qualname__}",
+            "arguments": arguments,
+            "seconds": min(net, execution_timeout),  # Airflow sets its own alarm to the earlier of the two
+        },
+        next_method="execute_complete",
+        timeout=timedelta(seconds=net),
+    )
+
+
+@functools.cache
+def _parameters(sensor: type[JobSensor]) -> tuple[str, ...]:
+    """Return the names of the parameters that a sensor needs to be made again."""
+    ours = [
+        name
+        for each in sensor.__mro__
+        if workerless.is_ours(each)
+        for name, parameter in inspect.signature(each).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in ("start_from_trigger", "start_trigger_args")
+    ]
+    return (*ours, "execution_timeout", "do_xcom_push")
+
+
+def _least_seconds(*durations: object) -> float:
+    """Return the least of some durations, as far as they are known when the DAG is read."""
+    least = float("inf")
+    for duration in durations:
+        with contextlib.suppress(InvalidParameter):  # none, a template, or wrong, which a worker tells
+            least = min(least, checks.seconds("", duration))
+    return least

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from airflow_jobflow.links import (
     BatchJobDefinitionLink,
     BatchJobLink,
     BatchJobQueueLink,
     JobLogLink,
-    batch_links,
 )
 from airflow_jobflow.sensors.base import JobSensor
-
-if TYPE_CHECKING:
-    from airflow.sdk import BaseOperatorLink
-
-    from airflow_jobflow.jobs.model import Snapshot
 
 
 class BatchJobSensor(JobSensor):
@@ -41,7 +35,3 @@ class BatchJobSensor(JobSensor):
     def __init__(self, *, job_id: str | Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.job_id = job_id
-
-    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-        """Return the console's pages for a job."""
-        return batch_links(snapshot)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from airflow_jobflow import checks
-from airflow_jobflow.links import FargateTaskLink, JobLogLink, ecs_links
+from airflow_jobflow.links import FargateTaskLink, JobLogLink
 from airflow_jobflow.sensors.base import JobSensor
-
-if TYPE_CHECKING:
-    from airflow.sdk import BaseOperatorLink
-
-    from airflow_jobflow.jobs.model import Snapshot
 
 
 class FargateTaskSensor(JobSensor):
@@ -41,7 +36,3 @@ class FargateTaskSensor(JobSensor):
     def scope(self) -> str | None:
         """Return the cluster, which a describe call is confined to."""
         return checks.text("cluster", self.cluster)
-
-    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-        """Return the console's pages for a task."""
-        return ecs_links(snapshot)

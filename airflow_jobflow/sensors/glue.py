@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from airflow_jobflow import checks
-from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink, crawl_links, run_links
+from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink
 from airflow_jobflow.sensors.base import JobSensor
-
-if TYPE_CHECKING:
-    from airflow.sdk import BaseOperatorLink
-
-    from airflow_jobflow.jobs.model import Snapshot
 
 
 class GlueCrawlSensor(JobSensor):
@@ -72,10 +67,6 @@ class GlueCrawlSensor(JobSensor):
                 crawls.append(str(Since(name, moment)))
         return crawls
 
-    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-        """Return the console's pages for a crawl."""
-        return crawl_links(snapshot)
-
 
 class GlueJobRunSensor(JobSensor):
     """Wait until a run of a Glue job, or each of several runs of it, has ended.
@@ -103,7 +94,3 @@ class GlueJobRunSensor(JobSensor):
     def scope(self) -> str | None:
         """Return the job's name, which a describe call is confined to."""
         return checks.text("job_name", self.job_name)
-
-    def links(self, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-        """Return the console's pages for a run."""
-        return run_links(snapshot)

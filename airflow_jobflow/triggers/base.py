@@ -81,15 +81,21 @@ class WaitTrigger(BaseTrigger):
         return Access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and fire one event."""
+        """Wait, and fire one event: one that ends the task, or one with which a worker goes on."""
         event = await self.wait()
-        await asyncio.sleep(self.settling(time.time()))
+        end = await self.end(event)
+        if end is None:
+            await asyncio.sleep(self.settling(time.time()))
         self._fired = True
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow's is untyped
+        yield end or TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow's is untyped
 
     @abstractmethod
     async def wait(self) -> dict[str, Any]:
         """Wait until it is over, or the deadline has passed, and return the event."""
+
+    async def end(self, event: dict[str, Any]) -> TriggerEvent | None:  # noqa: ARG002
+        """Return the event that ends the task here, if no worker is needed for that."""
+        return None
 
     def settling(self, now: float) -> float:
         """Seconds to hold an event back; outside a triggerer, where no scheduler looks on, none."""

@@ -113,6 +113,8 @@ class MapCalls:
         """The ids of jobs that starts have started, until they are taken in."""
         self.checkpoint = self._map.CHECKPOINT
         """Seconds between two notes of what has ended."""
+        self.lateness = 0.0 if self._map.REPEATABLE else sum(LOOKUPS)
+        """Seconds for which a start may not be listed yet; none where a token keeps it from being made twice."""
         self.in_doubt = False
         """Whether a start got no answer; what it has started, if it was not made sure of, a listing tells."""
         self.frozen = False

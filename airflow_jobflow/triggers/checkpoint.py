@@ -1,8 +1,8 @@
 """What a map's trigger notes of the items that have ended, for a trigger that follows it after a crash.
 
 ECS forgets a stopped task after an hour, so that listing alone would have its item run again. Every quarter of an hour
-what has ended since is published as an XCom of the task, the one place that a trigger can write to. A retry of the
-task clears them, as it is to.
+what has ended since is published as an XCom of the task, the one place that a trigger can write to. The first note is
+made before anything is started, and tells that there was a trigger. A retry of the task clears them, as it is to.
 """
 
 from __future__ import annotations
@@ -50,8 +50,11 @@ class Checkpoint:
         self._parts += 1
         return True
 
-    async def load(self) -> tuple[str, list[str]]:
-        """Return how all items stood at the last note, and what was told of those that had ended; empty if none is."""
+    async def load(self) -> tuple[str, list[str]] | None:
+        """Return how all items stood at the last note, and what was told of those that had ended.
+
+        None if nothing was ever noted; no statuses where that cannot be found out.
+        """
         statuses, lines = "", []
         try:
             while (noted := await self._noted()) is not None:
@@ -60,7 +63,8 @@ class Checkpoint:
                 self._parts += 1
         except Exception as error:  # noqa: BLE001 -- likewise
             log.warning("What had ended before could not be read: %s", error)
-        return statuses, lines
+            return statuses, lines
+        return (statuses, lines) if self._parts else None
 
     async def _noted(self) -> str | None:
         value = await sync_to_async(_xcom().get_one)(key=f"{KEY}_{self._parts}", **self._of)

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
@@ -20,8 +20,12 @@ from airflow_jobflow.aws import ATTEMPTS, no_answer
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.triggers.base import KILLED, WaitTrigger, kind_of
+from airflow_jobflow.triggers.ending import success
 from airflow_jobflow.triggers.watchers import shared_watcher
 from airflow_jobflow.watch.errors import WatchError
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import TriggerEvent
 
 log = logging.getLogger(__name__)
 """Of the module, not of each trigger: which task a line belongs to, Airflow knows from the context it is logged in."""
@@ -36,6 +40,8 @@ class JobTrigger(WaitTrigger):
     :param queue_deadline: when to stop waiting if no job has left the queue by then, in seconds since the epoch; None
         for never.
     :param told: what the task's log says of each job already; only what differs is said again.
+    :param returns: what the task returns if it ends here, one of the words of ``triggers.ending``; None where a worker
+        is to end it.
 
     The others are those of :class:`airflow_jobflow.triggers.base.WaitTrigger`.
 
@@ -52,6 +58,7 @@ class JobTrigger(WaitTrigger):
         scope: str | None = None,
         queue_deadline: float | None = None,
         told: Mapping[str, str] | None = None,
+        returns: str | None = None,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -60,6 +67,7 @@ class JobTrigger(WaitTrigger):
         self.scope = scope
         self.queue_deadline = queue_deadline
         self.told = dict(told or {})
+        self.returns = returns
         self._seen: dict[str, Snapshot] = {}
         self._errors: dict[str, dict[str, str]] = {}
         self._open = set(self.job_ids)
@@ -89,6 +97,13 @@ class JobTrigger(WaitTrigger):
             "errors": self._errors,
             "limit": limit,
         }
+
+    async def end(self, event: dict[str, Any]) -> TriggerEvent | None:
+        """End the task here if all its jobs have succeeded, and it says what it returns then."""
+        if self.returns is None or self.task_instance is None or event["limit"] or event["errors"]:
+            return None
+        seen = [self._seen[job_id] for job_id in self.job_ids]
+        return await success(self.task_instance, self.access, self.service, seen, self.returns)
 
     def _set(self, timer: asyncio.Timeout) -> str | None:
         """Set the timer to the deadline that comes first, and return its name."""

@@ -4,8 +4,7 @@ Its arguments hold all there is to know. What it has started it finds by listing
 and the item's index, so that a trigger that goes on after a crash starts nothing twice. Cancelling it stops nothing in
 AWS; ``on_kill``, which Airflow calls when a person acts on the task, stops all that the map has started.
 
-What decides lies in ``jobs.fan_out``. Small groups of new jobs join the process's watcher, so that waiting for
-thousands costs a describe call for a hundred.
+What decides lies in ``jobs.fan_out``, what acts in ``triggers.map_run``.
 """
 
 from __future__ import annotations
@@ -29,7 +28,12 @@ from airflow_jobflow.watch.errors import DescribeError, Fault, WatchError
 log = logging.getLogger(__name__)
 
 FRESH = 10.0
-"""Seconds after a map began within which an empty list of jobs is believed: nobody was there to start any."""
+"""Seconds after a map began within which a trigger may be its first. A later one need not ask whether it is: that it
+lists with patience costs a map that has waited so long little."""
+
+LAST_LOOK = 40.0
+"""Seconds for which a trigger that begins after the deadline looks at what earlier ones have started; fewer than those
+after which Airflow itself ends the deferral, see ``waiting.NET``."""
 
 REFUSALS = (Fault.REJECTED, Fault.NOWHERE)
 
@@ -46,15 +50,15 @@ class MapTrigger(WaitTrigger):
     :param max_concurrency: how many items may have a job at the same time.
     :param tolerated_failure_count, tolerated_failure_percentage: how many of all items may fail.
     :param attempts: how many attempts an item gets whose job's capacity is taken away.
-    :param began_at: when the map was first handed to a trigger, in seconds since the epoch.
+    :param began_at: when the map was begun, in seconds since the epoch; 0 for one that may have had a trigger.
 
     The others are those of :class:`airflow_jobflow.triggers.base.WaitTrigger`.
 
-    Fires one event: ``{"statuses": a character an item, see jobs.fan_out, "lines": packed [index, snapshot] of what
-    has failed, and of small maps of all that has ended, "running": packed ids of what may still run, "limit": None |
-    "deadline", "error": None | {"kind", "message"}, "unstopped": how many jobs could not be told to end, "times":
-    [first created, first started, last ended]}``; ``kind`` is one of ``refused``, ``denied``, ``unanswerable``,
-    ``killed``.
+    Fires one event: ``{"statuses": a character an item, see jobs.map_statuses, "lines": packed [index, snapshot] of
+    what has failed, and of small maps of all that has ended, "running": packed ids of what may still run, "limit":
+    None | "deadline", "error": None | {"kind", "message"}, "unstopped": how many jobs could not be told to end,
+    "times": [first created, first started, last ended]}``; ``kind`` is one of ``refused``, ``denied``,
+    ``unanswerable``, ``killed``.
     """
 
     def __init__(
@@ -95,7 +99,10 @@ class MapTrigger(WaitTrigger):
         self._calls: MapCalls | None = None
 
     async def wait(self) -> dict[str, Any]:
-        """Run the map until it is over, or the deadline has passed, and return the event."""
+        """Run the map until it is over, or the deadline has passed, and return the event.
+
+        Where the deadline has passed before, nothing is started, but what has ended by now has ended.
+        """
         limit: str | None = None
         error: dict[str, str] | None = None
         lines = await asyncio.to_thread(unpack, self.requests)
@@ -109,11 +116,10 @@ class MapTrigger(WaitTrigger):
             poll_interval=self.poll_interval,
             checkpoint=Checkpoint(self.task_instance, str(self.family)) if self.task_instance else None,
         )
-        fresh = time.time() - self.began_at < FRESH
         try:
             try:
-                async with asyncio.timeout(None if self.deadline is None else max(0.0, self.deadline - time.time())):
-                    await run.recover(fresh=fresh)
+                async with asyncio.timeout(self._time_left()):
+                    await run.recover(fresh_until=self.began_at + FRESH)
                     await run.conduct()
             except TimeoutError:
                 limit = "deadline"
@@ -138,6 +144,14 @@ class MapTrigger(WaitTrigger):
         finally:
             calls.close()
             await run.close()
+
+    def _time_left(self) -> float | None:
+        if self.deadline is None:
+            return None
+        if (left := self.deadline - time.time()) > 0:
+            return left
+        self._map.start_no_more()
+        return LAST_LOOK
 
     def _make_calls(self) -> MapCalls:
         return MapCalls(self.access, self.service, self.scope, self.family)

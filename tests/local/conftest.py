@@ -257,6 +257,7 @@ class TaskInstance:
 
     max_tries = 0
     try_number = 1
+    is_mapped = False
 
     def __init__(self) -> None:
         self.xcoms: dict[str, Any] = {}

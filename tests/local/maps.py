@@ -34,3 +34,11 @@ async def is_killed(kit: Any, trigger: MapTrigger, reached: Callable[[], bool]) 
     """Run a trigger until so much is reached, and kill it, as Airflow does: it is cancelled, then told."""
     await dies(kit, trigger, reached)
     await trigger.on_kill()
+
+
+def names_of(kit: Any) -> list[str]:
+    """The names of all jobs ever submitted to a queue, without their prefix."""
+    pages = kit.batch.get_paginator("list_jobs").paginate(
+        jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}]
+    )
+    return sorted(job["jobName"].rpartition("-")[2] for page in pages for job in page["jobSummaryList"])

@@ -80,6 +80,11 @@ class Airflow:
         answer = self._ask("GET", path + query, known=(httpx.codes.NOT_FOUND,))
         return answer.get("value")
 
+    def asset_events(self, dag_id: str, run_id: str) -> list[str]:
+        """The tasks of a run that have updated an asset."""
+        answer = self._ask("GET", f"assets/events?source_dag_id={dag_id}&source_run_id={run_id}")
+        return [str(each["source_task_id"]) for each in answer["asset_events"]]
+
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int, map_index: int = -1) -> str:
         """What the log of a try says, a line each."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"

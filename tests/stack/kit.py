@@ -45,6 +45,12 @@ class Run:
         """How often each task instance was started."""
         return {_name(each): each["try_number"] for each in self._airflow.instances(self.dag_id, self.token)}
 
+    @property
+    def without_a_worker(self) -> set[str]:
+        """Its task instances that succeeded without any worker."""
+        instances = self._airflow.instances(self.dag_id, self.token)
+        return {_name(each) for each in instances if each["state"] == "success" and not each["hostname"]}
+
     def ends(self, patience: float = RUN_PATIENCE) -> str:
         """Wait until the run has ended, and return its state."""
 

@@ -112,18 +112,19 @@ OPERATORS = {
     "tolerated_failure_percentage",
     "redrive",
 }
+SENSORS = {"poke_interval", "timeout", "start_from_trigger", "start_trigger_args"}
 
 
 def test_the_parameters_are_those_of_the_design() -> None:
     """A parameter that is renamed breaks somebody's DAG."""
     assert own_parameters(BatchJobOperator, BaseOperator) == COMMON | OPERATORS | set(CHECKS)
     sensor = own_parameters(BatchJobSensor, BaseSensorOperator)
-    assert sensor == COMMON | {"job_id", "poke_interval", "timeout"}
+    assert sensor == COMMON | SENSORS | {"job_id"}
     assert own_parameters(GlueCrawlOperator, BaseOperator) == COMMON | OPERATORS | set(CRAWL_CHECKS)
     assert own_parameters(GlueJobRunOperator, BaseOperator) == COMMON | OPERATORS | set(RUN_CHECKS)
     crawls, runs = (own_parameters(each, BaseSensorOperator) for each in (GlueCrawlSensor, GlueJobRunSensor))
-    assert crawls == COMMON | {"crawler_name", "since", "poke_interval", "timeout"}
-    assert runs == COMMON | {"job_name", "run_id", "poke_interval", "timeout"}
+    assert crawls == COMMON | SENSORS | {"crawler_name", "since"}
+    assert runs == COMMON | SENSORS | {"job_name", "run_id"}
 
 
 def test_everything_that_reaches_aws_is_templated() -> None:

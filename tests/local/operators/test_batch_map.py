@@ -17,7 +17,7 @@ from airflow_jobflow.operators import map_leftovers
 from airflow_jobflow.operators.batch import BatchMapOperator
 from airflow_jobflow.triggers import calls, map_run
 from airflow_jobflow.triggers.map import MapTrigger
-from tests.local.maps import again, dies, is_killed, items
+from tests.local.maps import again, dies, is_killed, items, names_of
 
 Make = Callable[..., BatchMapOperator]
 
@@ -35,9 +35,10 @@ def maker(kit: Any) -> Make:
 
 
 @pytest.fixture
-def make(kit: Any, here: Callable[[Any], None]) -> Make:
-    """Operators for the test's queue."""
+def make(kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Operators for the test's queue, where all is listed at once."""
     here(kit.aws)
+    monkeypatch.setattr(calls, "LOOKUPS", (0.0, 0.1))
     return maker(kit)
 
 
@@ -48,14 +49,6 @@ def own_make(own_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.Monk
     monkeypatch.setattr(calls, "pause", lambda _: 0.05)
     monkeypatch.setattr(calls, "LOOKUPS", (0.0, 0.1))
     return maker(own_kit)
-
-
-def names_of(kit: Any) -> list[str]:
-    """The names of all jobs ever submitted to a queue, without their prefix."""
-    pages = kit.batch.get_paginator("list_jobs").paginate(
-        jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}]
-    )
-    return sorted(job["jobName"].rpartition("-")[2] for page in pages for job in page["jobSummaryList"])
 
 
 def statuses_of(kit: Any) -> list[str]:
@@ -257,8 +250,9 @@ def test_a_retry_goes_on_with_what_was_never_ended(kit: Any, make: Make, context
     operator = make(items=items(2), deferrable=True)
     first = deferred(operator, context)
     second = deferred(operator, context)
-    assert (second.family, second.began_at) == (first.family, first.began_at)
+    assert second.family == first.family
     assert second.deferred_at != first.deferred_at
+    assert first.began_at > second.began_at == 0, "that nothing is listed yet is no proof that nothing was started"
 
 
 @pytest.mark.parametrize("why", ["a clear", "a kill", "other items"])
@@ -277,6 +271,21 @@ def test_a_map_that_is_not_to_go_on_is_stopped_before_another_begins(
         operator.items = items(3)
     assert deferred(operator, context).family != first.family
     kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
+
+
+@pytest.mark.parametrize("why", ["a clear", "other items"])
+def test_a_map_is_stopped_also_where_no_items_are_left(kit: Any, make: Make, context: Any, gate: Any, why: str) -> None:
+    """Nothing new begins, and yet what the earlier try still runs is wanted no more."""
+    operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
+    first = deferred(operator, context)
+    asyncio.run(dies(kit, again(first), lambda: len(names_of(kit)) == 2))
+    context["ti"].max_tries += why == "a clear"
+    operator.items = []
+    assert operator.execute(context)["state"] == "SUCCEEDED"
+    kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
+    listings = kit.aws.calls["batch.ListJobs"]
+    operator.execute(context)
+    assert kit.aws.calls["batch.ListJobs"] == listings
 
 
 def test_a_killed_task_stops_all_jobs(
@@ -317,13 +326,13 @@ def test_a_worker_that_is_told_to_end_stops_all_jobs(kit: Any, make: Make, conte
 
     make_trigger = operator._make_trigger
 
-    def hooked(*arguments: Any) -> MapTrigger:
-        trigger = make_trigger(*arguments)
+    def hooked(*arguments: Any, **more: Any) -> MapTrigger:
+        trigger = make_trigger(*arguments, **more)
         wait = trigger.wait
         trigger.wait = lambda: and_kill(wait)  # type: ignore[method-assign]
         return trigger
 
-    operator._make_trigger = hooked  # type: ignore[method-assign, assignment]
+    operator._make_trigger = hooked  # type: ignore[method-assign]
     with pytest.raises(exceptions.JobStopped, match="killed"):
         operator.execute(context)
     assert context["task_state_store"]["jobflow"]["abandoned"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_jobflow import exceptions
-from airflow_jobflow.local import Faults
+from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.operators.ecs import FargateMapOperator
 from airflow_jobflow.triggers import calls, map_run
 from tests.local.maps import again, dies, is_killed, items
@@ -168,6 +168,30 @@ def test_a_trigger_that_dies_is_followed_by_one_that_starts_nothing_twice(
     event = asyncio.run(again(trigger, began_at=0).wait())
     assert operator.execute_complete(context, event)["statuses"] == "S" * 6
     assert starts(own_ecs_kit) == once(6)
+
+
+@pytest.fixture
+def forgetful(here: Callable[[Any], None], kit_class: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster of an AWS that forgets a stopped task after four seconds."""
+    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    with LocalAws(settings=Settings(time_scale=0.01, stopped_visible=400)) as server:
+        here(server)
+        yield kit_class["ecs"](server)
+
+
+def test_a_retry_knows_what_had_succeeded_before_aws_forgot_it(forgetful: Any, context: Any, gate: Any) -> None:
+    """Of a map that was left running at its deadline: what has ended meanwhile has ended, and nothing runs again."""
+    script = f"test $N = 0 || while [ ! -e {gate} ]; do sleep 0.02; done"
+    operator = maker(forgetful)(script, items=items(3), job_timeout=2, cancel_on_timeout=False)
+    with pytest.raises(exceptions.JobTimedOut, match="1 of 3 items ended, 0 failed, 2 running"):
+        operator.execute(context)
+    forgetful.eventually(lambda: not forgetful.listed(desiredStatus="STOPPED"), "that the first is forgotten")
+    gate.touch()
+    forgetful.eventually(lambda: not forgetful.listed(desiredStatus="RUNNING"), "the end of the others")
+    result = operator.execute(context)
+    assert (result["state"], result["statuses"]) == ("SUCCEEDED", "SSS")
+    assert [outcome["index"] for outcome in result["outcomes"]] == [0, 1, 2]
+    assert starts(forgetful) == once(3)
 
 
 def test_a_killed_task_stops_all_tasks(ecs_kit: Any, make: Make, context: Any, gate: Any) -> None:

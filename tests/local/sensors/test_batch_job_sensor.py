@@ -132,8 +132,8 @@ def test_soft_failures_skip(kit: Any, sensor: Any, context: Any, parameters: dic
 
 def test_poke_interval_is_another_name_for_poll_interval(sensor: Any) -> None:
     """DAGs written for other sensors keep their word."""
-    assert sensor("a", poke_interval=7)._interval() == 7
-    assert sensor("a", poke_interval=7, poll_interval=3)._interval() == 3
+    assert sensor("a", poke_interval=7).interval() == 7
+    assert sensor("a", poke_interval=7, poll_interval=3).interval() == 3
 
 
 def test_a_job_that_does_not_exist_has_vanished_after_the_grace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +12,14 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time.xcom import XCom
 
-from airflow_jobflow.jobs import ecs_map
+from airflow_jobflow.jobs import batch_map, ecs_map
 from airflow_jobflow.jobs.packing import pack
-from airflow_jobflow.local import LocalAws, Settings
-from airflow_jobflow.triggers import map_run
+from airflow_jobflow.local import Faults, LocalAws, Settings
+from airflow_jobflow.triggers import calls, map_run
+from airflow_jobflow.triggers import map as map_trigger
 from airflow_jobflow.triggers.map import MapTrigger
-from tests.local.conftest import EcsKit
-from tests.local.maps import again, dies
+from tests.local.conftest import EcsKit, Kit
+from tests.local.maps import again, dies, names_of
 
 
 @pytest.fixture
@@ -106,3 +108,83 @@ def test_notes_that_cannot_be_kept_do_not_end_the_map(
     event = asyncio.run(a_map(forgetful, "sleep 0.3", 2).wait())
     assert event["statuses"] == "SS"
     assert "no XComs today" in caplog.text
+
+
+def test_a_trigger_that_begins_after_the_deadline_tells_what_has_ended(
+    forgetful: EcsKit, gate: Any, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No triggerer lived, or a retry came late: it starts nothing, and does not say that nothing has ended."""
+    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setattr(map_trigger, "LAST_LOOK", 3.0)
+    monkeypatch.setattr(ecs_map, "CHECKPOINT", 0.2)
+    trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 3)
+    trigger = in_a_triggerer(again(trigger, max_concurrency=2))
+    asyncio.run(dies(forgetful, trigger, lambda: len(forgetful.aws.started("ecs")) == 2))
+    gate.touch()
+    forgetful.eventually(lambda: len(forgetful.listed(desiredStatus="STOPPED")) == 2, "the end of both")
+    event = asyncio.run(in_a_triggerer(again(trigger, deadline=time.time() - 1)).wait())
+    assert (event["statuses"], event["limit"]) == ("SS-", "deadline")
+    whole = in_a_triggerer(again(trigger, indexes="0-1", requests=pack(["{}", "{}"]), deadline=time.time() - 1))
+    event = asyncio.run(whole.wait())
+    assert (event["statuses"], event["limit"]) == ("SSS", None)
+    assert len(forgetful.aws.started("ecs")) == 2
+
+
+@pytest.fixture
+def late(own_kit: Kit, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Kit:
+    """A queue of an AWS that lists a new job after a second, and maps that know of such."""
+    here(own_kit.aws)
+    own_kit.aws.set_faults(Faults(visible_after=1))
+    monkeypatch.setattr(calls, "LOOKUPS", (1.0, 2.0))
+    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    return own_kit
+
+
+def batch_trigger(kit: Kit, size: int) -> MapTrigger:
+    """A trigger of a Batch map that was begun just now, in a triggerer."""
+    request = {"jobDefinition": kit.define(["true"])}
+    return in_a_triggerer(
+        MapTrigger(
+            service="batch",
+            family=batch_map.family(kit.queue, "hello", "0123abcd"),
+            size=size,
+            indexes=f"0-{size - 1}",
+            requests=pack(json.dumps(batch_map.item(request, index, {})) for index in range(size)),
+            aws_conn_id=None,
+            poll_interval=0.2,
+            began_at=time.time(),
+        )
+    )
+
+
+@pytest.mark.parametrize("xcom", ["kept", "refused", "unreadable"])
+def test_a_map_that_is_handed_over_at_once_starts_nothing_twice(
+    late: Kit, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch, xcom: str
+) -> None:
+    """Its first trigger dies right after its first submits, which are not listed yet."""
+    monkeypatch.setattr(map_trigger, "FRESH", 2.0 if xcom == "refused" else 60.0)
+    trigger = batch_trigger(late, 6)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no XComs today")
+
+    if xcom == "refused":
+        monkeypatch.setattr(XCom, "set", fail)
+    asyncio.run(dies(late, trigger, lambda: late.aws.calls["batch.SubmitJob"] >= 3))
+    if xcom == "unreadable":
+        monkeypatch.setattr(XCom, "get_one", fail)
+    event = asyncio.run(in_a_triggerer(again(trigger)).wait())
+    late.aws.set_faults(Faults())
+    assert event["statuses"] == "S" * 6
+    assert names_of(late) == [str(number) for number in range(6)]
+
+
+def test_a_map_that_is_refused_as_a_whole_is_so_for_the_next_trigger_too(late: Kit, xcoms: dict[str, Any]) -> None:
+    """That there was a trigger does not mean that anything was started."""
+    late.aws.set_faults(Faults())
+    trigger = batch_trigger(late, 2)
+    refused = pack([json.dumps({"jobDefinition": "nowhere"})] * 2)
+    for _ in range(2):
+        event = asyncio.run(in_a_triggerer(again(trigger, requests=refused)).wait())
+        assert (event["statuses"], event["error"]["kind"]) == ("--", "refused")
+    assert xcoms

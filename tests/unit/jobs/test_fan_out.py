@@ -5,26 +5,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.jobs.fan_out import (
-    FAILED,
-    IN_FULL,
-    NOT_STARTED,
-    SUCCEEDED,
     FanOut,
     Found,
     Start,
     newest_first,
-    progress,
-    span,
-    summary,
-    to_run_again,
 )
-from airflow_jobflow.jobs.model import JobState
+from airflow_jobflow.jobs.map_statuses import FAILED, IN_FULL, SUCCEEDED
 from airflow_jobflow.jobs.packing import chunks, pack, unpack
 
 
@@ -133,6 +124,17 @@ def test_an_interruption_is_another_attempt_and_a_want_of_room_another_turn() ->
     assert state.take() is None
 
 
+def test_what_runs_when_nothing_is_to_be_started_any_more_still_ends() -> None:
+    """And what was not started keeps the map from being over."""
+    state = fan_out(2, max_concurrency=2)
+    assert state.take() == Start(0)
+    state.started(0, "a")
+    state.start_no_more()
+    assert state.take() is None
+    state.ended("a", "", succeeded=True)
+    assert (state.statuses, state.over) == ("S-", False)
+
+
 def test_what_an_earlier_trigger_knew_to_have_ended_is_not_started() -> None:
     """Though it can be found no more."""
     state = fan_out(4, max_concurrency=99, tolerated=1)
@@ -151,41 +153,6 @@ def test_only_failures_of_a_large_map_are_kept() -> None:
             state.started(start.index, line)
             state.ended(line, line, succeeded=line == "s")
         assert state.told() == kept
-
-
-@pytest.mark.parametrize(
-    ("statuses", "tolerated", "state", "reason", "failed"),
-    [
-        ("", 0, "SUCCEEDED", "0 of 0 items succeeded", []),
-        ("SSS", 0, "SUCCEEDED", "3 of 3 items succeeded", []),
-        ("SFS", 0, "FAILED", "2 of 3 items succeeded, 1 failed", [1]),
-        ("SFS", 1, "SUCCEEDED", "2 of 3 items succeeded, 1 failed", [1]),
-        ("SK-", 9, "FAILED", "1 of 3 items succeeded, 1 stopped, 1 never started", [1]),
-    ],
-)
-def test_how_a_map_went(statuses: str, tolerated: int, state: str, reason: str, failed: list[int]) -> None:
-    """In the shape of an array's outcome."""
-    judged, said, array = summary(statuses, Tolerance(tolerated))
-    assert (judged, said) == (JobState(state), reason)
-    assert (array.size, array.succeeded, array.failed) == (len(statuses), statuses.count("S"), len(failed))
-    assert list(array.failed_indexes) == failed
-
-
-def test_progress_is_said_in_a_line() -> None:
-    """With thousands set apart."""
-    statuses = "S" * 1197 + "F" * 3 + "R" * 390 + "s" * 10 + "-" * 8400
-    assert progress(statuses) == "1,200 of 10,000 items ended, 3 failed, 400 running"
-
-
-def test_what_a_later_try_runs() -> None:
-    """All that did not succeed."""
-    assert to_run_again("SFK-S") == [1, 2, 3]
-    assert to_run_again(NOT_STARTED * 2) == [0, 1]
-
-
-def test_times_span_all_items() -> None:
-    """From the first to the last; what is not known counts for nothing."""
-    assert span(["2", None, "5"], ["1", "3", None]) == ["1", "3", "5"]
 
 
 @given(st.lists(st.dictionaries(st.text(), st.text(), max_size=3), max_size=20))

@@ -1,0 +1,121 @@
+"""Follows the jobs of a map until they end, and takes in how.
+
+Small groups of new jobs join the process's watcher, so that waiting for thousands costs a describe call for a hundred.
+A job that cannot be watched counts as failed, and may run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from airflow_jobflow.jobs.diagnosis import SPOT_RECLAIMED, diagnose
+from airflow_jobflow.jobs.fan_out import FanOut
+from airflow_jobflow.jobs.map_statuses import span
+from airflow_jobflow.jobs.model import JobState, Snapshot
+from airflow_jobflow.triggers.background import Background
+from airflow_jobflow.triggers.base import kind_of
+from airflow_jobflow.watch.errors import WatchError
+from airflow_jobflow.watch.watcher import Watcher
+
+log = logging.getLogger(__name__)
+"""Of the module: which task a line belongs to, Airflow knows from the context it is logged in."""
+
+GATHERING = 1.0
+"""Seconds for which new jobs are gathered before they are watched together."""
+
+FAILURES_TOLD = 20
+"""How many failed items get a line of their own in the log."""
+
+
+class Following:
+    """Follows the jobs of a map.
+
+    :param state: how far the map is; it is told of every end.
+    :param background: where the waiting goes on; it fails where these credentials may not look at jobs.
+    :param watcher: returns what watches the map's jobs.
+    :param poll_interval: seconds between two looks at one job.
+    """
+
+    def __init__(
+        self,
+        state: FanOut,
+        background: Background,
+        *,
+        watcher: Callable[[], Watcher[Snapshot]],
+        poll_interval: float,
+    ) -> None:
+        self.times: list[str | None] = [None, None, None]
+        """When the first job was created, when the first began, and when the last ended."""
+        self.lost: list[str] = []
+        """Jobs that cannot be watched; they may run."""
+        self._state = state
+        self._background = background
+        self._watcher = watcher
+        self._poll_interval = poll_interval
+        self._new: list[str] = []
+        """Jobs that nobody watches yet."""
+        self._failures_told = 0
+
+    def add(self, job_id: str) -> None:
+        """Follow a job that was just started."""
+        self._new.append(job_id)
+        if len(self._new) == 1:
+            asyncio.get_running_loop().call_later(min(GATHERING, self._poll_interval), self._follow_new)
+
+    def add_all(self, job_ids: Iterable[str]) -> None:
+        """Follow jobs from now on."""
+        self._new += job_ids
+        self._follow_new()
+
+    def _follow_new(self) -> None:
+        new, self._new = self._new, []
+        if new and not self._background.closed:
+            self._background.spawn(self._follow(new))
+
+    async def _follow(self, job_ids: Sequence[str]) -> None:
+        watcher = self._watcher()
+        left = set(job_ids)
+        with watcher.join(job_ids, self._poll_interval) as wait:
+            async for job_id, news in wait:
+                if job_id not in left:
+                    continue
+                if isinstance(news, WatchError):
+                    if kind_of(news) == "denied":
+                        raise news
+                    self.lost.append(job_id)
+                    self._end(job_id, not_seen(job_id, "UNKNOWN", str(news)))
+                elif news.state.ended:
+                    self._end(job_id, news)
+                    watcher.leave(job_id, wait)
+                else:
+                    continue
+                left.discard(job_id)
+                if not left:
+                    return
+
+    def _end(self, job_id: str, last: Snapshot) -> None:
+        """Take in the end of a job."""
+        state = self._state
+        index, attempt = state.index_of(job_id), state.attempt_of(job_id)
+        succeeded = last.state is JobState.SUCCEEDED
+        self.times = span(self.times, [last.created_at, last.started_at, last.stopped_at])
+        interrupted = not succeeded and state.attempts > 1 and diagnose(last) is SPOT_RECLAIMED
+        if state.ended(job_id, line(index, last), succeeded=succeeded, interrupted=interrupted):
+            log.info("Item %d: Spot capacity was taken back from attempt %d of %d", index, attempt, state.attempts)
+        elif not succeeded and self._failures_told < FAILURES_TOLD:
+            self._failures_told += 1
+            log.warning("Item %d failed: %s %s", index, job_id, last.progress())
+        self._background.changed.set()
+
+
+def not_seen(job_id: str, status: str, reason: str) -> Snapshot:
+    """Return what stands for the last snapshot of an item that failed without one."""
+    return Snapshot(job_id, JobState.FAILED, status, reason=reason)
+
+
+def line(index: int, last: Snapshot) -> str:
+    """Return what is told of an item that has ended."""
+    return json.dumps([index, last.to_dict()])

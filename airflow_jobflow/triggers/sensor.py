@@ -1,0 +1,144 @@
+"""A sensor that starts in the triggerer: its parameters are rendered here, and a ``JobTrigger`` waits.
+
+Airflow renders for such a trigger what it has serialized of the task. Whatever cannot be done here (a parameter that is
+wrong, a template that cannot be rendered, a mapping that only a worker can resolve) is left to a worker, which then
+starts the sensor as it would have: it says what is wrong, and retries and callbacks are Airflow's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from airflow_jobflow import workerless
+from airflow_jobflow.triggers.job import JobTrigger
+
+if TYPE_CHECKING:
+    import jinja2
+    from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
+
+START_ON_WORKER: dict[str, Any] = {"start_on_worker": True}
+"""The event that has a worker start the sensor."""
+
+
+class NeedsWorker(Exception):
+    """A parameter that can only be known on a worker."""
+
+
+class SensorTrigger(BaseTrigger):
+    """Starts a sensor, and waits for its jobs. A sensor stops nothing, so this has no ``on_kill``.
+
+    :param sensor: import path of the sensor's class. Handed over as data: a trigger is not to know the sensors.
+    :param arguments: its parameters, as the DAG has them.
+    :param seconds: how long after the task's start Airflow itself ends the wait. The trigger's arguments are fixed when
+        the DAG is read, so this is what the start is reckoned from.
+    """
+
+    def __init__(self, *, sensor: str, arguments: dict[str, Any], seconds: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is untyped
+        self.sensor = sensor
+        self.arguments = arguments
+        self.seconds = seconds
+        self.timeout_after: Any = None
+        """The moment at which Airflow itself ends the wait, which the triggerer sets."""
+        self._rendered: dict[str, Any] = {}
+        self._obstacle: Exception | None = NeedsWorker("what was serialized of the task is not at hand")
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give all there is to know to make this trigger again elsewhere."""
+        arguments = {"sensor": self.sensor, "arguments": self.arguments, "seconds": self.seconds}
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+
+    def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
+        """Render the sensor's parameters; Airflow calls this before ``run``, with what it has serialized."""
+        task: Any = self.task
+        try:
+            mapped = _mapped_with(task, context)
+            arguments = {**self.arguments, **mapped}
+            natively = bool(task.dag.render_template_as_native_obj)
+            if not all(workerless.renderable(each, natively=natively) for each in mapped.values()):
+                raise NeedsWorker("what it is mapped over holds a template that is rendered on a worker only")
+            env = jinja_env or self.get_template_env()
+            self._rendered = {
+                name: self.render_template(value, context, env) if name in task.template_fields else value
+                for name, value in arguments.items()
+            }
+            self._obstacle = None
+        except Exception as error:  # noqa: BLE001 -- whatever it is, a worker meets it again and tells the task's log
+            self._obstacle = error
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Start the sensor here, if that can be done, and wait."""
+        try:
+            trigger = await sync_to_async(self._begin, thread_sensitive=False)()
+        except Exception as error:  # noqa: BLE001 -- likewise
+            log.info("The sensor starts on a worker: %s", error)
+            yield TriggerEvent(START_ON_WORKER)  # type: ignore[no-untyped-call]  # Airflow's is untyped
+            return
+        trigger.task_instance = self.task_instance
+        async for event in trigger.run():
+            yield event
+
+    def _begin(self) -> JobTrigger:
+        """Make the sensor of its rendered parameters, and the trigger that waits for its jobs."""
+        if self._obstacle:
+            raise self._obstacle
+        task: Any = self.task
+        module, _, name = self.sensor.rpartition(".")
+        sensor = getattr(importlib.import_module(module), name)(task_id=task.task_id, **self._rendered)
+        sensor.check()
+        started_at = self.timeout_after.timestamp() - self.seconds
+        may_end = workerless.may_end(task, is_mapped=task.is_mapped)
+        return JobTrigger(
+            service=sensor.service,
+            job_ids=sensor.job_ids(),
+            scope=sensor.scope(),
+            **dataclasses.asdict(sensor.access),
+            poll_interval=sensor.interval(),
+            deadline=started_at + sensor.first_limit()[1],
+            returns=sensor.returns() if may_end else None,
+        )
+
+
+def _mapped_with(task: Any, context: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameter that an instance of a mapped task is mapped with: the item of its index.
+
+    :raises NeedsWorker: it is mapped in a way that only a worker resolves.
+    """
+    from airflow.serialization.definitions.xcom_arg import SchedulerPlainXComArg
+
+    if not task.is_mapped:
+        return {}
+    if task.get_closest_mapped_task_group() is not None:
+        raise NeedsWorker("it is in a mapped task group")
+    over = task.expand_input.value
+    if not isinstance(over, Mapping) or len(over) != 1:
+        raise NeedsWorker("it is mapped over more than one parameter, or by expand_kwargs")
+    [(name, items)] = over.items()
+    ti: Any = context["ti"]
+    if not isinstance(items, SchedulerPlainXComArg):
+        if not isinstance(items, list):
+            raise NeedsWorker("it is mapped over what is no list")
+        return {name: items[ti.map_index]}
+    of: Any = items.operator
+    if not of.is_mapped:
+        returned = ti.xcom_pull(task_ids=of.task_id, key=items.key, map_indexes=-1)
+        if not isinstance(returned, list):
+            raise NeedsWorker(f"task {of.task_id} returned no list")
+        return {name: returned[ti.map_index]}
+    # An instance that returned nothing is left out, and those after it move up: only if all have, indexes are the same.
+    counts = [
+        ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=[each]) for each in (of.task_id, task.task_id)
+    ]
+    item = ti.xcom_pull(task_ids=of.task_id, key=items.key, map_indexes=ti.map_index)
+    if counts[0] != counts[1] or item is None:
+        raise NeedsWorker(f"not all instances of task {of.task_id} have returned something")
+    return {name: item}

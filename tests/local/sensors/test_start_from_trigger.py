@@ -1,0 +1,271 @@
+"""A sensor that Airflow starts in the triggerer, without a worker, made and run as the triggerer does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from airflow.executors.workloads.task import TaskInstanceDTO
+from airflow.jobs.triggerer_job_runner import TriggerRunner
+from airflow.models.trigger import Trigger
+from airflow.sdk import DAG, Asset, BaseOperator, task
+from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.execution_time import comms, task_runner, xcom
+from airflow.serialization.decoders import smart_decode_trigger_kwargs
+from airflow.serialization.serialized_objects import DagSerialization
+from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
+
+from airflow_jobflow.exceptions import InvalidParameter
+from airflow_jobflow.sensors.batch import BatchJobSensor
+from airflow_jobflow.triggers.sensor import START_ON_WORKER, SensorTrigger
+
+
+class Supervisor:
+    """The triggerer's other half, as far as templates ask it: XComs, and how many instances a task has."""
+
+    def __init__(self, xcoms: dict[tuple[str, int | None], Any], instances: dict[str, int]) -> None:
+        self.xcoms = xcoms
+        self.instances = instances
+
+    def send(self, message: Any) -> Any:
+        """Answer; what the real one does not know is never answered."""
+        if isinstance(message, comms.GetXCom):
+            value = self.xcoms.get((message.task_id, message.map_index))
+            return comms.XComResult(key=message.key, value=value)
+        if isinstance(message, comms.GetTICount):
+            return comms.TICount(count=self.instances[(message.task_ids or [""])[0]])
+        raise AssertionError(f"{message} is never answered in the triggerer")
+
+
+DAG_RUN: dict[str, Any] = {
+    "dag_id": "d",
+    "run_id": "r",
+    "logical_date": None,
+    "data_interval_start": None,
+    "data_interval_end": None,
+    "run_after": datetime(2026, 11, 22, tzinfo=UTC),
+    "start_date": datetime(2026, 11, 22, tzinfo=UTC),
+    "end_date": None,
+    "run_type": "manual",
+    "state": "running",
+    "conf": {},
+    "consumed_asset_events": [],
+    "partition_key": None,
+}
+
+
+@pytest.fixture
+def started(
+    here: Callable[[Any], None], aws: Any, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[SensorTrigger, list[TriggerEvent]]]:
+    """Start the task ``s`` of a DAG in the triggerer, as one of its instances; its trigger, and the events it fires."""
+    here(aws)
+
+    def start(
+        dag: DAG,
+        map_index: int = -1,
+        *,
+        xcoms: dict[tuple[str, int | None], Any] | None = None,
+        instances: dict[str, int] | None = None,
+        began: float = 0.0,
+    ) -> tuple[SensorTrigger, list[TriggerEvent]]:
+        encoded = DagSerialization.to_dict(dag)
+        start = DagSerialization.from_dict(encoded).get_task("s").start_trigger_args
+        assert start is not None
+        row = Trigger(classpath=start.trigger_cls, kwargs=start.trigger_kwargs or {})  # as the scheduler stores it
+        stored = Trigger._decrypt_kwargs(row.encrypted_kwargs)
+        decode: Any = smart_decode_trigger_kwargs
+        trigger = SensorTrigger(**{key: decode(value) for key, value in stored.items()})
+        dto = TaskInstanceDTO(
+            id=uuid4(),
+            dag_version_id=uuid4(),
+            dag_id="d",
+            run_id="r",
+            task_id="s",
+            try_number=1,
+            map_index=map_index,
+            pool_slots=1,
+            priority_weight=1,
+        )
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(xcoms or {}, instances or {}), raising=False)
+        instance: Any = TriggerRunner.create_runtime_ti(dto, encoded, DAG_RUN)
+        trigger.task_instance = instance
+        trigger.timeout_after = datetime.now(UTC) + timedelta(seconds=trigger.seconds - began)
+
+        async def run() -> list[TriggerEvent]:
+            trigger.render_template_fields(instance.get_template_context())
+            return [event async for event in trigger.run()]
+
+        return trigger, asyncio.run(run())
+
+    return start
+
+
+def dag_of(job_id: Any, **options: Any) -> DAG:
+    """A DAG of one sensor that looks often."""
+    with DAG("d", schedule=None, params={"job_id": "unset"}) as dag:
+        BaseOperator(task_id="up")
+        BatchJobSensor(**{"task_id": "s", "job_id": job_id, "aws_conn_id": None, "poll_interval": 0.2, **options})
+    return dag
+
+
+def test_it_ends_without_a_worker_and_leaves_what_one_would(kit: Any, started: Any, context: Any) -> None:
+    """The outcome and the buttons, as a worker leaves them."""
+    job_id = kit.sh("sleep 0.5")
+    _, [event] = started(dag_of(job_id))
+    assert isinstance(event, TaskSuccessEvent)
+    worker = BatchJobSensor(task_id="s", job_id=job_id, aws_conn_id=None, deferrable=False)
+    assert event.xcoms == {"return_value": worker.execute(context), **context["ti"].xcoms}
+
+
+def test_several_jobs_come_to_a_list(kit: Any, started: Any) -> None:
+    """Also one, named as a list."""
+    _, [event] = started(dag_of([kit.sh("true")]))
+    assert [outcome["state"] for outcome in event.xcoms["return_value"]] == ["SUCCEEDED"]
+
+
+def test_nothing_is_pushed_where_nothing_is_to_be(kit: Any, started: Any) -> None:
+    """``do_xcom_push=False``."""
+    _, [event] = started(dag_of(kit.sh("true"), do_xcom_push=False))
+    assert isinstance(event, TaskSuccessEvent)
+    assert not event.xcoms
+
+
+def test_an_xcom_backend_of_ones_own_is_not_passed_by(kit: Any, started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow itself would write an event's XComs straight to the database."""
+    kept: dict[str, Any] = {}
+
+    class Backend(BaseXCom):
+        @classmethod
+        def set(cls, key: str, value: Any, **_: Any) -> None:
+            kept[key] = value
+
+    monkeypatch.setattr(xcom, "XCom", Backend)
+    _, [event] = started(dag_of(kit.sh("true")))
+    assert isinstance(event, TaskSuccessEvent)
+    assert not event.xcoms
+    assert kept["return_value"]["state"] == "SUCCEEDED"
+
+
+def test_a_failure_wakes_a_worker(kit: Any, started: Any) -> None:
+    """Retries and callbacks are Airflow's own."""
+    job_id = kit.sh("exit 3")
+    _, [event] = started(dag_of(job_id))
+    assert event.payload["jobs"][job_id]["exit_code"] == 3
+
+
+def test_what_needs_a_worker_to_end_wakes_one(kit: Any, started: Any) -> None:
+    """Here an outlet, whose asset event would be lost."""
+    job_id = kit.sh("true")
+    _, [event] = started(dag_of(job_id, outlets=[Asset("x")]))
+    assert event.payload["jobs"][job_id]["state"] == "SUCCEEDED"
+
+
+def test_templates_are_rendered(kit: Any, started: Any) -> None:
+    """From what another task has returned."""
+    job_id = kit.sh("true")
+    dag = dag_of("{{ ti.xcom_pull('up', map_indexes=-1)['job_id'] }}")
+    _, [event] = started(dag, xcoms={("up", -1): {"job_id": job_id}})
+    assert event.xcoms["return_value"]["job_id"] == job_id
+
+
+@pytest.mark.parametrize("options", [{"poll_interval": "{{ params.job_id }}"}, {"region_name": "{{ 1 / 0 }}"}])
+def test_what_is_wrong_is_told_on_a_worker(kit: Any, started: Any, context: Any, options: dict[str, Any]) -> None:
+    """A parameter that is refused, a template that cannot be rendered."""
+    _, [event] = started(dag_of(kit.sh("true"), **options))
+    assert event.payload == START_ON_WORKER
+    sensor = BatchJobSensor(task_id="s", job_id="a", poll_interval="nonsense")
+    with pytest.raises(InvalidParameter):
+        sensor.execute_complete(context, event.payload)
+
+
+def test_a_worker_starts_what_the_triggerer_could_not(kit: Any, here: Any, aws: Any, context: Any) -> None:
+    """As if it had been asked first."""
+    here(aws)
+    sensor = BatchJobSensor(task_id="s", job_id=kit.sh("true"), aws_conn_id=None, deferrable=False)
+    assert sensor.execute_complete(context, START_ON_WORKER)["state"] == "SUCCEEDED"
+
+
+def mapped_dag(job_id: Any = None, **expand: Any) -> DAG:
+    """A DAG of a mapped sensor, by default over what the task ``up`` returns."""
+    with DAG("d", schedule=None, params={"job_id": "unset"}) as dag:
+        up = BaseOperator(task_id="up")
+        partial = BatchJobSensor.partial(task_id="s", aws_conn_id=None, poll_interval=0.2)
+        partial.expand(**(expand or {"job_id": job_id or up.output}))
+    return dag
+
+
+def test_an_instance_of_a_mapped_task_waits_for_its_item(kit: Any, started: Any) -> None:
+    """Of a list in the DAG, and of one that another task returned."""
+    job_ids = [kit.sh("true"), kit.sh("true")]
+    for dag, xcoms in ((mapped_dag(job_ids), {}), (mapped_dag(), {("up", -1): job_ids})):
+        _, [event] = started(dag, 1, xcoms=xcoms)
+        assert event.xcoms["return_value"]["job_id"] == job_ids[1]
+
+
+def over_mapped() -> DAG:
+    """A DAG of a sensor that is mapped over a mapped task."""
+
+    @task
+    def up(number: int) -> int:
+        return number
+
+    with DAG("d", schedule=None) as dag:
+        numbers: Any = up.expand(number=[1, 2])
+        BatchJobSensor.partial(task_id="s", aws_conn_id=None, poll_interval=0.2).expand(job_id=numbers)
+    return dag
+
+
+def test_an_instance_waits_for_what_the_instance_before_it_returned(kit: Any, started: Any) -> None:
+    """Where all of them have returned something, indexes are the same."""
+    job_id = kit.sh("true")
+    _, [event] = started(over_mapped(), 1, xcoms={("up", 1): {"job_id": job_id}}, instances={"up": 2, "s": 2})
+    assert event.xcoms["return_value"]["job_id"] == job_id
+
+
+def test_where_an_instance_before_has_returned_nothing_a_worker_finds_out_what_is_meant(kit: Any, started: Any) -> None:
+    """Those after it move up."""
+    _, [event] = started(over_mapped(), 0, xcoms={("up", 0): kit.sh("true")}, instances={"up": 2, "s": 1})
+    assert event.payload == START_ON_WORKER
+
+
+@pytest.mark.parametrize(
+    ("dag", "xcoms"),
+    [
+        (mapped_dag(job_id=["{{ ti.xcom_pull('up') }}"]), {}),
+        (mapped_dag(job_id=["a"], region_name=["x"]), {}),
+        (mapped_dag(), {("up", -1): {"a": 1}}),
+        (mapped_dag(), {("up", -1): None}),
+        (mapped_dag(), {("up", -1): []}),
+    ],
+    ids=["a plain xcom_pull", "two parameters", "a dict", "nothing", "too short a list"],
+)
+def test_a_mapping_that_only_a_worker_resolves_is_left_to_one(
+    started: Any, dag: DAG, xcoms: dict[tuple[str, int | None], Any]
+) -> None:
+    """It costs a worker, and nothing else."""
+    _, [event] = started(dag, 0, xcoms=xcoms)
+    assert event.payload == START_ON_WORKER
+
+
+def test_expand_kwargs_is_left_to_a_worker(started: Any) -> None:
+    """Likewise."""
+    with DAG("d", schedule=None) as dag:
+        BatchJobSensor.partial(task_id="s").expand_kwargs([{"job_id": "a"}])
+    _, [event] = started(dag, 0)
+    assert event.payload == START_ON_WORKER
+
+
+def test_its_deadline_is_reckoned_from_the_tasks_start(kit: Any, started: Any, gate: Any) -> None:
+    """A triggerer that takes it over later does not begin anew."""
+    job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    before = time.monotonic()
+    _, [event] = started(dag_of(job_id, job_timeout=600), began=599.5)
+    assert event.payload["limit"] == "deadline"
+    assert time.monotonic() - before < 60  # and not ten minutes
+    gate.touch()

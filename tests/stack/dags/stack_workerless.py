@@ -1,0 +1,90 @@
+"""The same waits twice: started and ended where they may be, and all by workers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from airflow.sdk import DAG, Asset, Param, task
+
+from airflow_jobflow.operators.batch import BatchJobOperator
+from airflow_jobflow.sensors.batch import BatchJobSensor
+
+OUTLET: Final = Asset("stack-workerless")
+
+
+def mark(what: str) -> Any:
+    """A callback that leaves a file."""
+
+    def leave(context: dict[str, Any]) -> None:
+        ti = context["ti"]
+        (Path(context["params"]["directory"]) / f"{ti.task_id}.{what}").touch()
+
+    return leave
+
+
+PARAMS: Final = {"token": Param("x"), "directory": Param("/tmp"), "job_ids": Param([], type="array")}
+
+OPTIONS: dict[str, dict[str, Any]] = {"stack_workerless": {}, "stack_by_workers": {"deferrable": False}}
+
+for dag_id, options in OPTIONS.items():
+    with DAG(dag_id, schedule=None, params=PARAMS, default_args={"retries": 0}):
+
+        @task
+        def ids(**context: Any) -> list[str]:
+            """The jobs to wait for, which have been started by whoever triggers this."""
+            return list(context["params"]["job_ids"])
+
+        @task
+        def first_id(**context: Any) -> str:
+            """The first of them."""
+            return str(context["params"]["job_ids"][0])
+
+        @task
+        def each_id(job_id: str) -> str:
+            """One of them."""
+            return job_id
+
+        wanted: Any = ids()
+        of_one: Any = first_id()
+        first = "{{ ti.xcom_pull('ids', map_indexes=-1)[0] }}"
+
+        plain = BatchJobSensor(task_id="plain", job_id="{{ params.job_ids[0] }}", **options)
+        BatchJobSensor(task_id="pulled", job_id=first, **options) << wanted
+        BatchJobSensor(task_id="plainly_pulled", job_id="{{ ti.xcom_pull('ids')[0] }}", **options) << wanted
+        BatchJobSensor(task_id="from_arg", job_id=of_one, **options)
+        BatchJobSensor(task_id="all_of_a_list", job_id=wanted, **options)
+        BatchJobSensor.partial(task_id="mapped", **options).expand(job_id=wanted)
+        BatchJobSensor.partial(task_id="mapped_here", **options).expand(job_id=["{{ params.job_ids[0] }}"])
+        BatchJobSensor.partial(task_id="mapped_over_mapped", **options).expand(job_id=each_id.expand(job_id=wanted))
+        BatchJobSensor(task_id="outlets", job_id=first, outlets=[OUTLET], **options) << wanted
+        BatchJobSensor(task_id="on_success", job_id=first, on_success_callback=mark("success"), **options) << wanted
+        BatchJobSensor(task_id="on_execute", job_id=first, on_execute_callback=mark("execute"), **options) << wanted
+        BatchJobSensor(task_id="hooked", job_id=first, post_execute=lambda c, _: mark("hook")(c), **options) << wanted
+        BatchJobSensor(task_id="no_xcom", job_id=first, do_xcom_push=False, **options) << wanted
+        (
+            BatchJobSensor(
+                task_id="fails",
+                job_id="{{ ti.xcom_pull('ids', map_indexes=-1)[-1] }}",
+                retries=1,
+                retry_delay=timedelta(seconds=1),
+                on_retry_callback=mark("retry"),
+                on_failure_callback=mark("failure"),
+                **options,
+            )
+            << wanted
+        )
+        slow = "{{ params.job_ids[0] }}"
+        BatchJobSensor(task_id="times_out", job_id=slow, job_timeout="{{ 2 + 3 }}", **options)
+        BatchJobSensor(task_id="is_timed_out", job_id=slow, execution_timeout=timedelta(seconds=6), **options)
+        BatchJobSensor(task_id="skips", job_id=slow, job_timeout=3, soft_fail=True, **options)
+        BatchJobSensor(task_id="wrong", job_id=slow, poll_interval="{{ params.token }}", **options)
+        BatchJobOperator(
+            task_id="operator",
+            job_name="{{ params.token }}",
+            job_queue="hello-world-queue",
+            job_definition="hello-world",
+            command=["sh", "-c", "sleep 3; echo {{ params.token }}"],
+            **options,
+        )

@@ -1,0 +1,55 @@
+"""Waits that start and end in the triggerer leave what they would have left by way of workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.stack.kit import Kit, Run
+
+LINKS = ("_link_BatchJobLink", "_link_JobLogLink", "_link_BatchJobQueueLink", "_link_BatchJobDefinitionLink")
+WITHOUT_A_WORKER = {"plain", "pulled", "no_xcom", "mapped_here[0]", "mapped[0]", "mapped[1]"} | {
+    f"mapped_over_mapped[{index}]" for index in (0, 1)
+}
+"""Of the tasks of stack_workerless; those that fail are not among them."""
+
+
+def left_by(kit: Kit, run: Run) -> dict[str, Any]:
+    """What the tasks of a run have left: states, tries, returned values and links."""
+    left: dict[str, Any] = {"states": run.states, "tries": run.tries}
+    for name in run.states:
+        task_id, _, index = name.rstrip("]").partition("[")
+        if task_id not in ("ids", "first_id", "each_id", "operator"):
+            keys = ("return_value", *LINKS)
+            at = run.dag_id, run.token, task_id
+            left[name] = {key: kit.airflow.xcom(*at, key, int(index or -1)) or None for key in keys}
+    return left
+
+
+def test_a_task_leaves_the_same_with_and_without_workers(kit: Kit, tmp_path: Path) -> None:
+    """XComs, states, tries, callbacks, asset events and links."""
+    batch = kit.aws.client("batch")
+
+    def start(script: str) -> str:
+        overrides = {"command": ["sh", "-c", script]}
+        of = {"jobQueue": "hello-world-queue", "jobDefinition": "hello-world"}
+        return str(batch.submit_job(jobName="waited-for", containerOverrides=overrides, **of)["jobId"])
+
+    job_ids = [start("sleep 40; echo slow"), start("echo quick"), start("sleep 40; exit 3")]
+    runs, files, events = {}, {}, {}
+    for dag_id in ("stack_workerless", "stack_by_workers"):
+        directory = tmp_path / dag_id
+        directory.mkdir(mode=0o777)
+        runs[dag_id] = kit.run(dag_id, job_ids=job_ids, directory=str(directory))
+    for dag_id, run in runs.items():
+        assert run.ends() == "failed"  # one of the jobs does
+        files[dag_id] = {path.name for path in (tmp_path / dag_id).iterdir()}
+        events[dag_id] = kit.airflow.asset_events(dag_id, run.token)
+    assert left_by(kit, runs["stack_workerless"]) == left_by(kit, runs["stack_by_workers"])
+    expected = {"on_success.success", "on_execute.execute", "hooked.hook", "fails.retry", "fails.failure"}
+    assert files == dict.fromkeys(runs, expected)
+    assert events == {dag_id: ["outlets"] for dag_id in runs}
+    run = runs["stack_workerless"]
+    outcome = run.returned("operator")
+    run.outcome_is_its_own(outcome, run.token, succeeds=True)
+    assert run.without_a_worker == WITHOUT_A_WORKER

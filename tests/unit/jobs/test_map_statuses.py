@@ -1,0 +1,44 @@
+"""What the items of a map come to."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_jobflow.jobs.array import Tolerance
+from airflow_jobflow.jobs.map_statuses import NOT_STARTED, progress, span, summary, to_run_again
+from airflow_jobflow.jobs.model import JobState
+
+
+@pytest.mark.parametrize(
+    ("statuses", "tolerated", "state", "reason", "failed"),
+    [
+        ("", 0, "SUCCEEDED", "0 of 0 items succeeded", []),
+        ("SSS", 0, "SUCCEEDED", "3 of 3 items succeeded", []),
+        ("SFS", 0, "FAILED", "2 of 3 items succeeded, 1 failed", [1]),
+        ("SFS", 1, "SUCCEEDED", "2 of 3 items succeeded, 1 failed", [1]),
+        ("SK-", 9, "FAILED", "1 of 3 items succeeded, 1 stopped, 1 never started", [1]),
+    ],
+)
+def test_how_a_map_went(statuses: str, tolerated: int, state: str, reason: str, failed: list[int]) -> None:
+    """In the shape of an array's outcome."""
+    judged, said, array = summary(statuses, Tolerance(tolerated))
+    assert (judged, said) == (JobState(state), reason)
+    assert (array.size, array.succeeded, array.failed) == (len(statuses), statuses.count("S"), len(failed))
+    assert list(array.failed_indexes) == failed
+
+
+def test_progress_is_said_in_a_line() -> None:
+    """With thousands set apart."""
+    statuses = "S" * 1197 + "F" * 3 + "R" * 390 + "s" * 10 + "-" * 8400
+    assert progress(statuses) == "1,200 of 10,000 items ended, 3 failed, 400 running"
+
+
+def test_what_a_later_try_runs() -> None:
+    """All that did not succeed."""
+    assert to_run_again("SFK-S") == [1, 2, 3]
+    assert to_run_again(NOT_STARTED * 2) == [0, 1]
+
+
+def test_times_span_all_items() -> None:
+    """From the first to the last; what is not known counts for nothing."""
+    assert span(["2", None, "5"], ["1", "3", None]) == ["1", "3", "5"]

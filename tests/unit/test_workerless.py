@@ -1,0 +1,215 @@
+"""What starts and ends in the triggerer, and what needs a worker."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, Asset, BaseOperator, task
+from airflow.sdk.listener import get_listener_manager
+from airflow.serialization.serialized_objects import DagSerialization
+
+from airflow_jobflow import workerless
+from airflow_jobflow.operators.batch import BatchJobOperator
+from airflow_jobflow.sensors.batch import BatchJobSensor
+from airflow_jobflow.waiting import NET
+
+
+def nothing(*_: Any) -> None:
+    """Do nothing, as a callback or a hook."""
+
+
+class Derived(BatchJobSensor):
+    """A sensor of somebody else, which may do anything."""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "job",
+        None,
+        3,
+        timedelta(seconds=3),
+        datetime(2026, 11, 22, tzinfo=UTC),
+        ["a", {"job_id": "{{ run_id }}"}],
+        "{{ params.job }} {{ dag_run.conf['x'] }} {{ var.value.x }} {{ conn.x.host }} {{ ds }}",
+        "{{ ti.xcom_pull('x', map_indexes=-1)['job_id'] }}",
+        "{{ task_instance.xcom_pull(task_ids='x', map_indexes=ti.map_index) }}",
+        "{% for x in params.jobs %}{{ x }}{% endfor %}",
+    ],
+)
+def test_what_the_triggerer_renders_as_a_worker_does(value: object) -> None:
+    """Starts there."""
+    assert workerless.renderable(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{{ ti.xcom_pull('x') }}",
+        "{{ ti.xcom_pull('x', map_indexes=-1) }}{{ ti.xcom_pull('y') }}",
+        "{{ ti['xcom_pull']('x') }}",
+        "{% set pull = ti.xcom_pull %}{{ pull('x') }}",
+        "{{ ti.get_dagrun() }}",
+        "{% set instance = ti %}{{ instance.xcom_pull('x', map_indexes=-1) }}",
+        "{{ my_macro(1) }}",
+        "{{ triggering_asset_events }}",
+        "{{ broken",
+        ["{{ ti.xcom_pull('x') }}"],
+        {"a": "{{ ti.xcom_pull('x') }}"},
+        {1: "a"},
+        object(),
+        nothing,
+    ],
+)
+def test_what_only_a_worker_renders(value: object) -> None:
+    """Starts on a worker: in the triggerer it would hang, fail, or come out otherwise."""
+    assert not workerless.renderable(value)
+
+
+def test_what_is_rendered_natively_is_rendered_on_a_worker() -> None:
+    """In the triggerer it would come out as text; what holds no template stays what it is."""
+    assert not workerless.renderable("{{ params.jobs }}", natively=True)
+    assert workerless.renderable(["a", "b"], natively=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"on_execute_callback": nothing},
+        {"pre_execute": nothing},
+        {"post_execute": nothing},
+        {"multiple_outputs": True},
+        {"deferrable": False},
+        {"start_from_trigger": False},
+        {"job_id": "{{ ti.xcom_pull('x') }}"},
+        {"region_name": "{{ my_macro() }}"},
+    ],
+)
+def test_a_sensor_that_needs_a_worker_starts_on_one(options: dict[str, Any]) -> None:
+    """Also as a mapped task."""
+    given = {"task_id": "s", "job_id": "a", **options}
+    with DAG("d", schedule=None):
+        assert not BatchJobSensor(**given).start_from_trigger
+    if "job_id" not in options:
+        del given["job_id"]
+        with DAG("d", schedule=None):
+            assert not BatchJobSensor.partial(**given).expand(job_id=["a"]).start_from_trigger
+
+
+def test_a_sensor_with_an_xcomarg_starts_on_a_worker() -> None:
+    """Airflow does not resolve it anywhere else."""
+    with DAG("d", schedule=None):
+        arg: Any = BaseOperator(task_id="x").output
+        assert not BatchJobSensor(task_id="s", job_id=arg).start_from_trigger
+
+
+def test_a_sensor_derived_from_ours_starts_and_ends_on_a_worker() -> None:
+    """It may do anything in a method of its own."""
+    assert not Derived(task_id="s", job_id="a").start_from_trigger
+    assert not Derived.partial(task_id="s").expand(job_id=["a"]).start_from_trigger
+    assert not workerless.is_ours(Derived)
+
+
+def test_what_is_set_after_a_sensor_was_made_counts() -> None:
+    """A DAG may set attributes later, such as in a policy."""
+    sensor = BatchJobSensor(task_id="s", job_id="a")
+    assert sensor.start_from_trigger
+    sensor.on_execute_callback = [nothing]
+    assert not sensor.start_from_trigger
+
+
+@pytest.mark.parametrize(
+    ("options", "net", "seconds"),
+    [
+        ({"job_timeout": 100}, 100 + NET, 100 + NET),
+        ({"job_timeout": "100", "execution_timeout": timedelta(seconds=70)}, 100 + NET, 70),
+        ({"timeout": 50, "job_timeout": "{{ params.x }}"}, 50 + NET, 50 + NET),
+        ({"timeout": 50, "job_timeout": "nonsense"}, 50 + NET, 50 + NET),
+        ({}, 7 * 86400 + NET, 7 * 86400 + NET),
+    ],
+)
+def test_the_start_of_a_task_can_be_reckoned_from_its_deadline(
+    options: dict[str, Any], net: float, seconds: float
+) -> None:
+    """Airflow tells a trigger only when its time is over, which is the earlier of two moments."""
+    start = BatchJobSensor(task_id="s", job_id="a", **options).start_trigger_args
+    assert start is not None
+    assert start.timeout == timedelta(seconds=net)
+    assert start.trigger_kwargs is not None
+    assert start.trigger_kwargs["seconds"] == seconds
+
+
+LOST: list[dict[str, Any]] = [
+    {"outlets": [Asset("x")]},
+    {"on_success_callback": nothing},
+    {"on_execute_callback": nothing},
+    {"map_index_template": "{{ task.task_id }}"},
+    {"multiple_outputs": True},
+]
+HOOKS: list[dict[str, Any]] = [{"pre_execute": nothing}, {"post_execute": nothing}]
+
+
+def serialized(dag: DAG, task_id: str = "s") -> Any:
+    """What Airflow has serialized of a task: what a trigger sees of it."""
+    return DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task(task_id)
+
+
+@pytest.mark.parametrize("options", [*LOST, *HOOKS], ids=lambda each: next(iter(each)))
+@pytest.mark.parametrize("operator", [BatchJobSensor, BatchJobOperator])
+def test_what_a_worker_alone_brings_about_is_not_lost(operator: Any, options: dict[str, Any]) -> None:
+    """Such a task ends on a worker."""
+    required = {"job_id": "a"} if operator is BatchJobSensor else dict.fromkeys(
+        ("job_name", "job_queue", "job_definition"), "a"
+    )  # fmt: skip
+    assert workerless.may_end(operator(task_id="s", **required), is_mapped=False)
+    assert not workerless.may_end(operator(task_id="s", **required, **options), is_mapped=False)
+
+
+@pytest.mark.parametrize("options", LOST, ids=lambda each: next(iter(each)))
+def test_a_trigger_sees_that_something_would_be_lost(options: dict[str, Any]) -> None:
+    """In what was serialized of a sensor that it starts, mapped or not. Hooks are not serialized: they need a worker
+    from the start.
+    """
+    with DAG("d", schedule=None) as dag:
+        BatchJobSensor(task_id="s", job_id="a", **options)
+        BatchJobSensor.partial(task_id="m", **options).expand(job_id=["a"])
+        BatchJobSensor(task_id="fine", job_id="a")
+        BatchJobSensor.partial(task_id="also_fine").expand(job_id=["a"])
+    for task_id in ("s", "m"):
+        each = serialized(dag, task_id)
+        assert not each.start_from_trigger or not workerless.may_end(each, is_mapped=each.is_mapped)
+    for task_id in ("fine", "also_fine"):
+        each = serialized(dag, task_id)
+        assert workerless.may_end(each, is_mapped=each.is_mapped)
+
+
+def test_a_task_that_another_is_mapped_over_ends_on_a_worker() -> None:
+    """Only a worker says how long the list is."""
+
+    @task
+    def use(outcome: Any) -> None: ...
+
+    with DAG("d", schedule=None) as dag:
+        sensor = BatchJobSensor(task_id="s", job_id=["a", "b"])
+        use.expand(outcome=sensor.output)
+    assert not workerless.may_end(sensor, is_mapped=False)
+    assert not workerless.may_end(serialized(dag), is_mapped=False)
+
+
+def test_where_a_listener_listens_a_worker_tells_it() -> None:
+    """Such as OpenLineage's: Airflow calls listeners on workers only."""
+    sensor, listener = BatchJobSensor(task_id="s", job_id="a"), object()
+    assert workerless.may_end(sensor, is_mapped=False)
+    get_listener_manager().pm.register(listener)
+    try:
+        assert not workerless.may_end(sensor, is_mapped=False)
+    finally:
+        get_listener_manager().pm.unregister(listener)
+
+
+def test_the_setting_has_every_task_end_on_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``[jobflow] end_in_trigger = never``."""
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__END_IN_TRIGGER", "never")
+    assert not workerless.may_end(BatchJobSensor(task_id="s", job_id="a"), is_mapped=False)
