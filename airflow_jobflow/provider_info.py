@@ -87,7 +87,9 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {
                 "integration-name": BATCH,
-                "python-modules": ["airflow_jobflow.triggers.job", "airflow_jobflow.triggers.map"],
+                "python-modules": [
+                    f"airflow_jobflow.triggers.{module}" for module in ("job", "map", "sensor", "state_change")
+                ],
             }
         ],
         "extra-links": [

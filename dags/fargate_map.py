@@ -5,14 +5,12 @@ there. One item's failure is a result of that item and does not stop the others:
 or a "Fail". An item from which AWS takes Spot capacity back gets another try.
 
 The flow is written twice. `fargate_map` has one Airflow task for all items: take it for many. `fargate_map_expand` has
-one for each, to see and clear one by one in the UI, at the price of a worker process for each. Both run at most 40 at a
-time. An item is a name here: of `fargate_map/input/<item>.json` in the bucket, and of the output likewise.
+one for each, to see and clear one by one in the UI, at the price of a worker process for each. Both run 40 at a time.
+An item names its `fargate_map/input/<item>.json` in the bucket, and its output likewise.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -33,6 +31,7 @@ DAG: dict[str, Any] = {
         "cluster": Param("jobflow", type="string", description="ECS cluster with Fargate Spot: name or ARN"),
         "task_definition": Param("process-item", type="string", description="Family, family:revision or ARN"),
         "subnets": Param(["subnet-1"], type="array", items={"type": "string"}, description="Ids, one on a line"),
+        "assign_public_ip": Param(True, type="boolean", description="Needed in public subnets, to pull the image"),
         "wait_time": Param(60, type="number", exclusiveMinimum=0, description="Seconds between two looks at a task"),
     },
 }
@@ -40,6 +39,7 @@ TASK: dict[str, Any] = {
     "cluster": "{{ params.cluster }}",
     "task_definition": "{{ params.task_definition }}",
     "subnets": "{{ params.subnets }}",
+    "assign_public_ip": "{{ params.assign_public_ip }}",
     "capacity_provider_strategy": {"FARGATE_SPOT": 1},
     "on_spot_interruption": "retry",
     "poll_interval": "{{ params.wait_time }}",
@@ -54,8 +54,8 @@ TASK: dict[str, Any] = {
 
 def environment(item: str, s3_bucket: str) -> dict[str, str]:
     """Make the environment variables of an item's task."""
-    source, target = (f"fargate_map/{folder}/{item}.json" for folder in ("input", "output"))
-    return {"S3_BUCKET": s3_bucket, "INPUT_KEY": source, "OUTPUT_KEY": target}
+    keys = {f"{which.upper()}_KEY": f"fargate_map/{which}/{item}.json" for which in ("input", "output")}
+    return {"S3_BUCKET": s3_bucket, **keys}
 
 
 def report(parameter: list[str], outcomes: list[dict[str, Any] | None]) -> list[dict[str, Any]]:
@@ -64,10 +64,9 @@ def report(parameter: list[str], outcomes: list[dict[str, Any] | None]) -> list[
     for item, outcome in zip(parameter, outcomes, strict=True):
         if outcome and outcome["state"] == "SUCCEEDED":
             results.append({"item": item, "result": "Success"})
-            continue
-        why = outcome or {"reason": "see the log of its Airflow task", "exit_code": None}
-        results.append({"item": item, "result": "Fail", "reason": why["reason"], "exit_code": why["exit_code"]})
-    logging.getLogger(__name__).info("Results: %s", dict(Counter(each["result"] for each in results)))
+        else:
+            why = outcome or {"reason": "see the log of its Airflow task", "exit_code": None}
+            results.append({"item": item, "result": "Fail", "reason": why["reason"], "exit_code": why["exit_code"]})
     return results
 
 
@@ -90,8 +89,8 @@ def fargate_map() -> None:
     @task
     def results(parameter: list[str], outcome: dict[str, Any]) -> list[dict[str, Any]]:
         failed = {each["index"]: each for each in outcome["failed"]}
-        states = enumerate(outcome["statuses"])  # a character for each item
-        return report(parameter, [{"state": "SUCCEEDED"} if each == "S" else failed.get(i) for i, each in states])
+        succeeded = [{"state": "SUCCEEDED"} if status == "S" else None for status in outcome["statuses"]]
+        return report(parameter, [each or failed.get(index) for index, each in enumerate(succeeded)])
 
     results("{{ params.parameter }}", process_items.output)
 

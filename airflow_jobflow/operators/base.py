@@ -11,8 +11,18 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError
+
 from airflow_jobflow import checks
-from airflow_jobflow.exceptions import JobflowError, JobStopped, JobStuck, JobTimedOut, NoRoom
+from airflow_jobflow.exceptions import (
+    JobflowError,
+    JobStopped,
+    JobStuck,
+    JobTimedOut,
+    JobVanished,
+    NoRoom,
+    WaitError,
+)
 from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.operators.attempts import JobStarter
 from airflow_jobflow.waiting import NET, JobWaiter, snapshots, timed_out
@@ -229,7 +239,27 @@ class JobOperator(JobStarter):
             raise self._given_up(context, event)
         if self.again(context, event):
             return self.start(context)
-        return self.conclude(context, event, self._tolerance())[0]
+        try:
+            return self.conclude(context, event, self._tolerance())[0]
+        except (WaitError, JobVanished) as error:
+            raise type(error)(f"{error} {self._let_go(context, event['job_ids'], error)}") from error
+
+    def _let_go(self, context: Context, job_ids: Sequence[str], error: Exception) -> str:
+        """Stop jobs that can be watched no longer, unless the task's next try goes on with them; say what was done."""
+        ti = context["ti"]
+        if self.durable and ti.try_number <= ti.max_tries and not isinstance(error, AirflowFailException):
+            return "The task's next try goes on with it."
+        return self._stop_unwanted(context, job_ids, "Airflow: the task can wait for it no longer")
+
+    def _stop_unwanted(self, context: Context, job_ids: Sequence[str], reason: str) -> str:
+        """Stop what nobody will wait for, as far as the task may, and say what was done."""
+        if not self.is_own(context):
+            return "It was left running, for it was not started by this task."
+        if not self.cancel_on_timeout:
+            return "It was left running, as cancel_on_timeout=False says."
+        stopped = self._stopped(job_ids, reason)
+        self.record_if_possible(context, abandoned=True)
+        return stopped
 
     def _given_up(self, context: Context, event: Mapping[str, Any]) -> JobflowError:
         """Stop a job whose deadline has passed, and say how far it came."""
@@ -237,12 +267,8 @@ class JobOperator(JobStarter):
         stands = self.place_in_queue(seen) if event["limit"] == "queue_deadline" else ""
         named = "{0} last seen {1}" if len(job_ids) > 1 else "last seen {1}"
         how_far = "; ".join(named.format(job_id, snapshot.progress()) for job_id, snapshot in seen.items())
-        stopped = "It was left running, as cancel_on_timeout=False says."
-        if not self.is_own(context):
-            stopped = "It was left running, for it was not started by this task."
-        elif self.cancel_on_timeout:
-            stopped = self._stopped(job_ids, f"Airflow: the {event['limit'].replace('_', ' ')} of the task has passed")
-            self.record_if_possible(context, abandoned=True)
+        limit = event["limit"].replace("_", " ")
+        stopped = self._stop_unwanted(context, job_ids, f"Airflow: the {limit} of the task has passed")
         outcomes = [self.judge.outcome(snapshot).to_dict() for snapshot in seen.values()]
         outcome = next(iter(outcomes), None) if len(job_ids) == 1 else outcomes
         what = f"{self.service_module.NOUN} {', '.join(job_ids)}"
@@ -271,7 +297,12 @@ class JobOperator(JobStarter):
             event = {"job_ids": job_ids, "jobs": {}, "errors": {}, "limit": "deadline"}
             # Without a job it waited for its turn, which it may try to take once more.
             next_method, next_kwargs = ("execute_complete" if job_ids else "start"), {"event": event}
-        return super().resume_execution(next_method, next_kwargs, context)
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralError as error:  # the trigger itself has failed
+            if job_ids := self.recorded(context).get("job_ids"):
+                self.log.warning("%s: %s", ", ".join(job_ids), self._let_go(context, job_ids, error))
+            raise
 
     def _stopped(self, job_ids: Sequence[str], reason: str) -> str:
         """Stop jobs, and say whether that could be done."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, TaskDeferred
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_jobflow import exceptions
@@ -564,6 +564,48 @@ def test_a_deadline_is_told_also_where_the_job_cannot_be_stopped(own_kit: Any, o
     own_kit.aws.set_faults(Faults(denied=("batch.TerminateJob",)))
     with pytest.raises(exceptions.JobTimedOut, match=r"It could not be stopped \(.*TerminateJob"):
         operator.execute(context)
+
+
+@pytest.mark.parametrize(
+    ("kind", "retries", "says"),
+    [
+        ("denied", 1, "It was stopped"),  # which no retry mends
+        ("vanished", 0, "It was stopped"),
+        ("unanswerable", 1, "The task's next try goes on with it"),
+    ],
+)
+def test_a_job_that_can_be_watched_no_longer_is_stopped_unless_a_retry_goes_on_with_it(
+    kit: Any, task: Any, context: Any, gate: Any, *, kind: str, retries: int, says: str
+) -> None:
+    """Nobody else would ever look at it."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    context["ti"].max_tries = retries
+    with pytest.raises(TaskDeferred):
+        operator.execute(context)
+    [job_id] = jobs_of(kit)
+    event = {"job_ids": [job_id], "jobs": {}, "errors": {job_id: {"kind": kind, "message": "no"}}, "limit": None}
+    with pytest.raises(exceptions.JobflowError, match=says):
+        operator.execute_complete(context, event)
+    gate.touch()
+    assert kit.wait(job_id)["status"] == ("FAILED" if says == "It was stopped" else "SUCCEEDED")
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_where_the_trigger_itself_fails_the_job_is_left_to_a_retry_or_stopped(
+    kit: Any, task: Any, context: Any, gate: Any, retries: int
+) -> None:
+    """Airflow resumes the task only to fail it."""
+    from airflow.sdk.bases.operator import TriggerFailureReason
+
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    context["ti"].max_tries = retries
+    with pytest.raises(TaskDeferred):
+        operator.execute(context)
+    [job_id] = jobs_of(kit)
+    with pytest.raises(TaskDeferralError):
+        operator.resume_execution("__fail__", {"error": TriggerFailureReason.TRIGGER_FAILURE}, context)
+    gate.touch()
+    assert kit.wait(job_id)["status"] == ("SUCCEEDED" if retries else "FAILED")
 
 
 def test_a_wait_in_the_worker_ends_before_airflows_alarm(task: Any) -> None:

@@ -1,0 +1,176 @@
+"""Which IAM permissions a call needs, and whether a policy gives them. Pure.
+
+An action is named as its call, but for what is noted in `NEEDS`. Which resources and conditions it is checked
+against, AWS's Service Authorization Reference says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from airflow_jobflow.local.server import REGION
+
+Params = Mapping[str, Any]
+
+NONE: Final = "*"
+"""The resource of an action that AWS checks against none."""
+ECS_TASKS: Final = "ecs-tasks.amazonaws.com"
+REVISION: Final = 1
+"""A request is checked with the revision of what it names."""
+
+OF_CRAWLERS: Final = ("StartCrawler", "StopCrawler", "GetCrawler")
+OF_JOBS: Final = ("StartJobRun", "BatchStopJobRun", "GetJobRun", "GetJobRuns")
+OF_QUEUES: Final = ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of AWS's API.
+
+    :param service: boto3's name of the service.
+    :param operation: as AWS names it.
+    :param params: as boto3 takes them.
+    """
+
+    service: str
+    operation: str
+    params: Params
+
+
+@dataclass(frozen=True)
+class Need:
+    """A permission that a call needs.
+
+    :param action: such as ``batch:SubmitJob``.
+    :param resource: what is checked, without its service, region and account, unless it is a whole ARN or `NONE`.
+    :param context: condition keys.
+    """
+
+    action: str
+    resource: str = NONE
+    context: Mapping[str, str] = field(default_factory=dict)
+
+
+def arn(service: str, account: str, resource: str) -> str:
+    """The whole ARN of a resource."""
+    if resource == NONE or resource.startswith("arn:"):
+        return resource
+    return f"arn:aws:{service}:{REGION}:{account}:{resource}"
+
+
+def name(name_or_arn: str) -> str:
+    """The name in an ARN; a name itself."""
+    return name_or_arn.rpartition("/")[2]
+
+
+def _definition(given: str) -> str:
+    return name(given) if ":" in name(given) else f"{name(given)}:{REVISION}"
+
+
+def _cluster(params: Params) -> dict[str, str]:
+    return {"ecs:cluster": f"cluster/{name(params['cluster'])}"}
+
+
+def _submit_job(params: Params) -> Iterable[Need]:
+    yield Need("batch:SubmitJob", f"job-queue/{name(params['jobQueue'])}")
+    yield Need("batch:SubmitJob", f"job-definition/{_definition(params['jobDefinition'])}")
+    if params.get("tags"):
+        yield Need("batch:TagResource", "job/new")
+
+
+def _run_task(params: Params) -> Iterable[Need]:
+    yield Need("ecs:RunTask", f"task-definition/{_definition(params['taskDefinition'])}", _cluster(params))
+    if params.get("tags"):
+        yield Need("ecs:TagResource", f"task/{name(params['cluster'])}/new", {"ecs:CreateAction": "RunTask"})
+
+
+def _tasks(action: str, params: Params, tasks: Sequence[str]) -> list[Need]:
+    where = name(params["cluster"])
+    return [Need(action, f"task/{where}/{name(task)}", _cluster(params)) for task in tasks]
+
+
+def _log_stream(params: Params) -> str:
+    return f"log-group:{params['logGroupName']}:log-stream:{params['logStreamName']}"
+
+
+def _one(action: str, kind: str, member: str) -> Callable[[Params], list[Need]]:
+    """What a call needs that is about one resource of a kind, named by a member of its request."""
+    return lambda params: [Need(action, f"{kind}{name(params[member])}")]
+
+
+NEEDS: Final[Mapping[str, Callable[[Params], Iterable[Need]]]] = {
+    "batch:SubmitJob": _submit_job,
+    "batch:DescribeJobs": lambda _: [Need("batch:DescribeJobs")],
+    "batch:ListJobs": lambda _: [Need("batch:ListJobs")],
+    "batch:TerminateJob": _one("batch:TerminateJob", "job/", "jobId"),
+    "batch:GetJobQueueSnapshot": _one("batch:GetJobQueueSnapshot", "job-queue/", "jobQueue"),
+    "ecs:RunTask": _run_task,
+    "ecs:DescribeTasks": lambda params: _tasks("ecs:DescribeTasks", params, params["tasks"]),
+    "ecs:StopTask": lambda params: _tasks("ecs:StopTask", params, [params["task"]]),
+    "ecs:ListTasks": lambda params: [Need("ecs:ListTasks", NONE, _cluster(params))],
+    "ecs:DescribeTaskDefinition": lambda _: [Need("ecs:DescribeTaskDefinition")],
+    "glue:BatchGetCrawlers": lambda params: [
+        Need("glue:BatchGetCrawlers", f"crawler/{each}") for each in params["CrawlerNames"]
+    ],
+    "glue:ListCrawls": _one("glue:ListCrawls", "crawler/", "CrawlerName"),
+    **{f"glue:{call}": _one(f"glue:{call}", "crawler/", "Name") for call in OF_CRAWLERS},
+    **{f"glue:{call}": _one(f"glue:{call}", "job/", "JobName") for call in OF_JOBS},
+    "logs:GetLogEvents": lambda params: [Need("logs:GetLogEvents", _log_stream(params))],
+    **{f"sqs:{call}{batch}": _one(f"sqs:{call}", "", "QueueUrl") for call in OF_QUEUES for batch in ("", "Batch")},
+}
+"""What a call needs; one that is not here is one that no policy here is about."""
+
+
+def needs(call: Call, roles: Sequence[str]) -> list[Need]:
+    """All that a call needs.
+
+    :param roles: ARNs of the roles that RunTask hands to a task.
+    """
+    needed = list(NEEDS[f"{call.service}:{call.operation}"](call.params))
+    if call.operation == "RunTask":
+        needed += [Need("iam:PassRole", role, {"iam:PassedToService": ECS_TASKS}) for role in roles]
+    return needed
+
+
+def actions(policy: Mapping[str, Any]) -> set[str]:
+    """All actions that a policy allows."""
+    return {action for statement in policy["Statement"] for action in _list(statement["Action"])}
+
+
+def allows(policy: Mapping[str, Any], need: Need, account: str) -> bool:
+    """Whether a policy gives a permission."""
+    resource = arn(need.action.partition(":")[0], account, need.resource)
+    return any(
+        need.action in _list(statement["Action"])
+        and any(fnmatchcase(resource, pattern) for pattern in _list(statement["Resource"]))
+        and _holds(statement.get("Condition", {}), need, account)
+        for statement in policy["Statement"]
+    )
+
+
+def _holds(conditions: Mapping[str, Mapping[str, str]], need: Need, account: str) -> bool:
+    if unknown := set(conditions) - {"ArnEquals", "StringEquals"}:
+        raise ValueError(f"A condition that nothing here understands: {unknown}")
+    keys = {key: arn("ecs", account, value) if key == "ecs:cluster" else value for key, value in need.context.items()}
+    wanted = [(key, value) for condition in conditions.values() for key, value in condition.items()]
+    return all(keys.get(key) == value for key, value in wanted)
+
+
+def problems(
+    policy: Mapping[str, Any], calls: Iterable[Call], account: str, roles: Sequence[str] = (), spare: Iterable[str] = ()
+) -> list[str]:
+    """What is wrong with a policy for something that makes these calls: what it lacks, and what it has too much.
+
+    :param spare: actions that it holds although none of these calls needs them.
+    """
+    needed = {(need.action, need.resource): need for call in calls for need in needs(call, roles)}
+    lacks = [f"lacks {need.action} on {need.resource}" for need in needed.values() if not allows(policy, need, account)]
+    used = {need.action for need in needed.values()} | set(spare)
+    return sorted(lacks) + sorted(f"holds {action}, which nothing called" for action in actions(policy) - used)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

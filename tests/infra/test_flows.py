@@ -1,0 +1,44 @@
+"""The sample DAGs on what the template makes: it brings all that they need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_jobflow.local import glue_samples, samples
+from tests.dags.conftest import Run, dags, database, run_on  # noqa: F401 -- fixtures
+from tests.infra.deployment import Stack
+
+FLOWS = ["batch_job_status_poller", "batch_array_notify", "fargate_map", "fargate_map_expand", "glue_crawler_then_job"]
+ITEMS = ["item-01", "item-02"]
+
+
+@pytest.fixture
+def files(stack: Stack) -> None:
+    """The samples' files in the stack's bucket, where infra/README.md has them put."""
+    s3, bucket = stack.aws.client("s3"), stack.outputs["BucketName"]
+    for name, output in ((f"{glue_samples.CRAWLER}.csv", "DataLocation"), (f"{glue_samples.JOB}.py", "ScriptLocation")):
+        key = stack.outputs[output].removeprefix(f"s3://{bucket}/") + name
+        s3.put_object(Bucket=bucket, Key=key, Body=(glue_samples.FILES / name).read_bytes())
+    for item in ITEMS:
+        key = f"{stack.outputs['InputLocation'].removeprefix(f's3://{bucket}/')}{item}.json"
+        s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(samples.ITEMS[item]).encode())
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_a_sample_runs_on_the_stack(
+    stack: Stack,
+    files: None,
+    run_on: Callable[..., Run],  # noqa: F811
+    flow: str,
+) -> None:
+    """With its own names, and the params that the stack tells."""
+    of_map: dict[str, Any] = {"parameter": ITEMS, **json.loads(stack.outputs["FargateMapParams"])}
+    params = of_map if flow.startswith("fargate_map") else {"polls": 100} if flow.startswith("glue") else {}
+    run = run_on(stack.aws, flow, **params)
+    assert run.state == "success"
+    if flow.startswith("fargate_map"):
+        assert [each["result"] for each in run.returned("results")] == ["Success", "Success"]

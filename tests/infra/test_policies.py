@@ -1,0 +1,480 @@
+"""The IAM policies: each allows all that its operator or sensors call, and nothing more.
+
+Every call is recorded as boto3 makes it, while an operator goes through all it may go through on the template's own
+resources. A call whose permission the policy lacks fails the test, and so does a permission that no call needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import botocore
+import botocore.session
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
+from cfnlint.data import AdditionalSpecs  # type: ignore[import-untyped]
+from cfnlint.helpers import load_resource  # type: ignore[import-untyped]
+
+import airflow_jobflow
+from airflow_jobflow import exceptions
+from airflow_jobflow.aws import Access
+from airflow_jobflow.jobs import glue_crawl
+from airflow_jobflow.local import Faults
+from airflow_jobflow.operators import attempts, base, submission
+from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
+from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
+from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
+from airflow_jobflow.sensors.batch import BatchJobSensor
+from airflow_jobflow.sensors.ecs import FargateTaskSensor
+from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
+from airflow_jobflow.triggers import calls as map_calls
+from airflow_jobflow.triggers import map_run
+from airflow_jobflow.triggers.state_queue import StateQueue
+from airflow_jobflow.triggers.watchers import shared_watcher
+from tests.infra.deployment import Stack
+from tests.infra.permissions import NEEDS, Call, actions, problems
+from tests.local.conftest import Store, TaskInstance, eventually
+
+TAGS = {"team": "a"}
+FAILS, LASTS = "echo why >&2; exit 1", "sleep 60"
+BATCH = {"job_name": "t", "job_queue": "hello-world-queue", "job_definition": "hello-world"}
+JOB_SCRIPT = "import sys, time\nif 'fail' in sys.argv: sys.exit('why')\nif 'last' in sys.argv: time.sleep(60)"
+CLIENT_CALL = re.compile(r"\bclient(?:\([^)]*\))?\.([a-z_]+)\(")
+
+
+class Killed(BaseException):
+    """The worker's process ends here."""
+
+
+class Airflow:
+    """What runs an operator, or a sensor, as Airflow does.
+
+    :param stack: what it runs on.
+    :param defaults: what all tasks are told.
+    """
+
+    def __init__(self, stack: Stack, **defaults: Any) -> None:
+        self.stack = stack
+        self.aws = stack.aws
+        self.defaults = {"task_id": "t", "aws_conn_id": None, "deferrable": False, **defaults}
+
+    def context(self) -> dict[str, Any]:
+        """What Airflow hands to a task's first try."""
+        return {"ti": TaskInstance(), "task_state_store": Store()}
+
+    def runs(self, kind: Any, context: Any = None, **parameters: Any) -> Any:
+        """Run a task to its end, in the worker."""
+        return kind(**{**self.defaults, **parameters}).execute(context or self.context())
+
+    def fails(self, kind: Any, error: type[Exception], context: Any = None, **parameters: Any) -> None:
+        """Run a task that fails."""
+        with pytest.raises(error):
+            self.runs(kind, context, **parameters)
+
+    def dies(self, kind: Any, at: str, context: Any, monkeypatch: pytest.MonkeyPatch, **parameters: Any) -> None:
+        """Run a task whose worker is killed before it calls a method; what is next is a retry."""
+
+        def die(*_: Any, **__: Any) -> None:
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, at, die)
+            with pytest.raises(Killed):
+                self.runs(kind, context, **parameters)
+        context["ti"].try_number += 1
+
+    def defers(self, kind: Any, **parameters: Any) -> Any:
+        """Run a task up to its deferral; its trigger."""
+        operator = kind(**{**self.defaults, "deferrable": True, **parameters})
+        with pytest.raises(TaskDeferred) as deferred:
+            operator.execute(self.context())
+        return deferred.value.trigger
+
+    def is_killed(self, kind: Any, **parameters: Any) -> None:
+        """Run a task up to its deferral, and kill it, as a person does."""
+        asyncio.run(self.defers(kind, **parameters).on_kill())
+
+    def map_is_killed(self, kind: Any, start: str, **parameters: Any) -> None:
+        """Run a map until its trigger has made a call that starts something, and kill it."""
+        trigger, before = self.defers(kind, **parameters), self.aws.calls[start]
+
+        async def run() -> None:
+            waiting = asyncio.create_task(trigger.wait())
+            await asyncio.to_thread(eventually, lambda: self.aws.calls[start] > before)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            await trigger.on_kill()
+
+        asyncio.run(run())
+
+    @contextmanager
+    def lost_answer(self, call: str) -> Iterator[None]:
+        """Lose the answer to the next such call."""
+        self.aws.set_faults(Faults(actions=(call,), lose_answers=1))
+        try:
+            yield
+        finally:
+            self.aws.set_faults(Faults())
+
+    @contextmanager
+    def no_environment(self) -> Iterator[None]:
+        """Have no compute environment take jobs."""
+        batch, name = self.aws.client("batch"), self.stack.ids["ComputeEnvironment"]
+        batch.update_compute_environment(computeEnvironment=name, state="DISABLED")
+        try:
+            yield
+        finally:
+            batch.update_compute_environment(computeEnvironment=name, state="ENABLED")
+
+    @contextmanager
+    def no_data(self) -> Iterator[None]:
+        """Have the crawler crawl what is not there."""
+        glue, targets = self.aws.client("glue"), self.stack.properties("Crawler")["Targets"]
+        glue.update_crawler(Name="se2_in0", Targets={"S3Targets": [{"Path": "s3://there-is-no-such-bucket/"}]})
+        try:
+            yield
+        finally:
+            glue.update_crawler(Name="se2_in0", Targets=targets)
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(here: Callable[[Any], None], stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process finds the stack's AWS, and pauses nowhere for long."""
+    here(stack.aws)
+    monkeypatch.setattr(attempts, "LOOKUPS", (0.0,))
+    monkeypatch.setattr(base, "SHORTEST_TURN", 0.1)
+    monkeypatch.setattr(glue_crawl, "STOPS", (0.0, 0.2, 0.2, 0.2))
+    for module in (submission, map_calls):
+        monkeypatch.setattr(module, "LOOKUPS", (0.0, 0.1))
+    for module in (submission, map_calls, map_run):
+        monkeypatch.setattr(module, "pause", lambda _: 0.05)
+
+
+def sh(script: str) -> list[str]:
+    """A shell script as a command."""
+    return ["sh", "-c", script]
+
+
+def python(script: str) -> list[str]:
+    """A command of the task definition's, whose entry point is Python."""
+    return ["-c", script]
+
+
+# What each goes through.
+
+
+def batch_job(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run, fail, fail as an array, be retried, lose an answer, never leave the queue, take too long, be killed."""
+    job = {**BATCH, "kind": BatchJobOperator}
+    airflow.runs(**job, tags=TAGS)
+    airflow.fails(**job, error=exceptions.JobFailed, command=sh(FAILS))
+    context = airflow.context()
+    airflow.fails(**job, error=exceptions.JobFailed, context=context, command=sh(FAILS), array_size=2)
+    context["ti"].try_number += 1
+    airflow.runs(**job, context=context, array_size=2, redrive=True)
+    context = airflow.context()
+    airflow.dies(**job, at="record_if_possible", context=context, monkeypatch=monkeypatch)
+    airflow.runs(**job, context=context)
+    with airflow.lost_answer("batch.SubmitJob"):
+        airflow.runs(**job)
+    with airflow.no_environment():
+        airflow.fails(**job, error=exceptions.JobStuck, queued_timeout=0.5)
+    airflow.fails(**job, error=exceptions.JobTimedOut, command=sh(LASTS), job_timeout=0.5)
+    airflow.is_killed(**job, command=sh(LASTS))
+
+
+def batch_map(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run, fail, be retried, lose an answer, take too long, be killed."""
+    items = {**BATCH, "kind": BatchMapOperator, "items": [{}, {}]}
+    airflow.runs(**items, tags=TAGS)
+    context = airflow.context()
+    airflow.fails(**items, error=exceptions.JobFailed, context=context, command=sh(FAILS), redrive=True)
+    context["ti"].try_number += 1
+    airflow.runs(**items, context=context, redrive=True)
+    context = airflow.context()
+    airflow.dies(**items, at="execute_complete", context=context, monkeypatch=monkeypatch)
+    airflow.runs(**items, context=context)
+    with airflow.lost_answer("batch.SubmitJob"):
+        airflow.runs(**items)
+    airflow.fails(**items, error=exceptions.JobTimedOut, command=sh(LASTS), job_timeout=1)
+    airflow.map_is_killed(**items, start="batch.SubmitJob", command=sh(LASTS))
+
+
+def fargate(airflow: Airflow) -> dict[str, Any]:
+    """Where Fargate tasks run, as the stack's output tells the DAGs."""
+    told = json.loads(airflow.stack.outputs["FargateMapParams"])
+    names = ("cluster", "subnets", "assign_public_ip")
+    return {
+        "task_definition": "process-item",
+        "command": python("print('done')"),
+        **{name: told[name] for name in names},
+    }
+
+
+def fargate_task(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run, fail, be retried, lose an answer, take too long, be killed."""
+    task = {**fargate(airflow), "kind": FargateTaskOperator}
+    lasting = {**task, "command": python("import time; time.sleep(60)")}
+    airflow.runs(**task, tags=TAGS)
+    airflow.fails(**{**task, "command": python("raise SystemExit('why')")}, error=exceptions.JobFailed)
+    context = airflow.context()
+    airflow.dies(**task, at="record_if_possible", context=context, monkeypatch=monkeypatch)
+    airflow.runs(**task, context=context)
+    with airflow.lost_answer("ecs.RunTask"):
+        airflow.runs(**task)
+    airflow.fails(**lasting, error=exceptions.JobTimedOut, job_timeout=0.5)
+    airflow.is_killed(**lasting)
+
+
+def fargate_map(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run, fail, be retried, lose an answer, take too long, be killed."""
+    items = {**fargate(airflow), "kind": FargateMapOperator, "items": [{}, {}]}
+    airflow.runs(**items, tags=TAGS)
+    airflow.fails(**{**items, "command": python("raise SystemExit('why')")}, error=exceptions.JobFailed)
+    context = airflow.context()
+    airflow.dies(**items, at="execute_complete", context=context, monkeypatch=monkeypatch)
+    airflow.runs(**items, context=context)
+    with airflow.lost_answer("ecs.RunTask"):
+        airflow.runs(**items)
+    lasting = {**items, "command": python("import time; time.sleep(60)")}
+    airflow.fails(**lasting, error=exceptions.JobTimedOut, job_timeout=1)
+    airflow.map_is_killed(**lasting, start="ecs.RunTask")
+
+
+def ready(airflow: Airflow) -> None:
+    """Wait until the crawler does nothing."""
+    glue = airflow.aws.client("glue")
+    eventually(lambda: glue.get_crawler(Name="se2_in0")["Crawler"]["State"] == "READY")
+
+
+def idle(airflow: Airflow) -> None:
+    """Wait until no run of the job goes on, for it makes one at a time."""
+    glue = airflow.aws.client("glue")
+    over = ("SUCCEEDED", "FAILED", "STOPPED", "TIMEOUT")
+    eventually(lambda: all(run["JobRunState"] in over for run in glue.get_job_runs(JobName="se2_job0")["JobRuns"]))
+
+
+def glue_crawl_operator(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run, join a crawl, fail, be retried, lose an answer, take too long, be killed."""
+    crawl: dict[str, Any] = {"kind": GlueCrawlOperator, "crawler_name": "se2_in0"}
+    airflow.runs(**crawl)
+    airflow.aws.client("glue").start_crawler(Name="se2_in0")
+    airflow.runs(**crawl)
+    with airflow.no_data():
+        airflow.fails(**crawl, error=exceptions.JobFailed)
+    context = airflow.context()
+    airflow.dies(**crawl, at="record_if_possible", context=context, monkeypatch=monkeypatch)
+    airflow.runs(**crawl, context=context)
+    with airflow.lost_answer("glue.StartCrawler"):
+        airflow.runs(**crawl)
+    airflow.fails(**crawl, error=exceptions.JobTimedOut, job_timeout=0.1)
+    ready(airflow)
+    airflow.is_killed(**crawl)
+    ready(airflow)
+
+
+def glue_job_run(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run, fail, be retried, lose an answer, take too long, be killed."""
+    run = {"kind": GlueJobRunOperator, "job_name": "se2_job0"}
+    lasting: dict[str, Any] = {**run, "script_args": {"--do": "last"}}
+    airflow.runs(**run)
+    airflow.fails(**run, error=exceptions.JobFailed, script_args={"--do": "fail"})
+    context = airflow.context()
+    airflow.dies(**run, at="record_if_possible", context=context, monkeypatch=monkeypatch)
+    airflow.runs(**run, context=context)
+    with airflow.lost_answer("glue.StartJobRun"):
+        airflow.runs(**run)
+    airflow.fails(**lasting, error=exceptions.JobTimedOut, job_timeout=0.5)
+    airflow.is_killed(**lasting)
+
+
+def batch_sensors(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
+    """Wait for a job, for several, for an array of which some fail."""
+    batch = airflow.aws.client("batch")
+
+    def submit(script: str, **more: Any) -> str:
+        request = {"jobName": "t", "jobQueue": "hello-world-queue", "jobDefinition": "hello-world"}
+        return str(batch.submit_job(**request, containerOverrides={"command": sh(script)}, **more)["jobId"])
+
+    airflow.runs(BatchJobSensor, job_id=[submit("true"), submit("true")])
+    airflow.fails(BatchJobSensor, exceptions.JobFailed, job_id=submit(FAILS))
+    airflow.fails(BatchJobSensor, exceptions.JobFailed, job_id=submit(FAILS, arrayProperties={"size": 2}))
+    last = submit(LASTS)
+    airflow.fails(BatchJobSensor, exceptions.JobTimedOut, job_id=last, job_timeout=0.5)
+    batch.terminate_job(jobId=last, reason="the test is over")
+
+
+def ecs_sensors(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
+    """Wait for a task, for several, for one that fails."""
+    ecs = airflow.aws.client("ecs")
+
+    def run(script: str) -> str:
+        awsvpc = {"awsvpcConfiguration": {"subnets": airflow.stack.subnets}}
+        overrides = {"containerOverrides": [{"name": "process-item", "command": python(script)}]}
+        request = {"cluster": "jobflow", "taskDefinition": "process-item", "launchType": "FARGATE"}
+        [task] = ecs.run_task(**request, networkConfiguration=awsvpc, overrides=overrides)["tasks"]
+        return str(task["taskArn"])
+
+    wait = {"kind": FargateTaskSensor, "cluster": "jobflow"}
+    airflow.runs(**wait, task_arn=[run("pass"), run("pass")])
+    airflow.fails(**wait, error=exceptions.JobFailed, task_arn=run("raise SystemExit('why')"))
+
+
+def glue_sensors(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
+    """Wait for a crawl, for one that fails, for a run, for several, for one that fails."""
+    glue = airflow.aws.client("glue")
+    since = "2020-01-01"
+    glue.start_crawler(Name="se2_in0")
+    ready(airflow)
+    airflow.runs(GlueCrawlSensor, crawler_name="se2_in0", since=since)
+    [newest, *_] = glue.list_crawls(CrawlerName="se2_in0")["Crawls"]
+    after = f"se2_in0@{newest['StartTime'].isoformat()}#{newest['MessagePrefix']}"
+    with airflow.no_data():
+        glue.start_crawler(Name="se2_in0")
+        airflow.fails(GlueCrawlSensor, exceptions.JobFailed, crawler_name=after, since=since)
+        ready(airflow)
+
+    def run(**arguments: str) -> str:
+        idle(airflow)
+        return str(glue.start_job_run(JobName="se2_job0", Arguments=arguments)["JobRunId"])
+
+    wait = {"kind": GlueJobRunSensor, "job_name": "se2_job0"}
+    runs = [run(), run()]
+    airflow.runs(**wait, run_id=runs)
+    airflow.runs(**wait, run_id=runs[0])
+    airflow.fails(**wait, error=exceptions.JobFailed, run_id=run(**{"--do": "fail"}))
+
+
+STORIES: dict[str, Callable[[Airflow, pytest.MonkeyPatch], None]] = {
+    "BatchJobOperatorPolicy": batch_job,
+    "BatchMapOperatorPolicy": batch_map,
+    "BatchSensorsPolicy": batch_sensors,
+    "FargateTaskOperatorPolicy": fargate_task,
+    "FargateMapOperatorPolicy": fargate_map,
+    "EcsSensorsPolicy": ecs_sensors,
+    "GlueCrawlOperatorPolicy": glue_crawl_operator,
+    "GlueJobRunOperatorPolicy": glue_job_run,
+    "GlueSensorsPolicy": glue_sensors,
+}
+"""What each policy is for, and has to suffice for."""
+
+
+def event_queue(airflow: Airflow) -> None:
+    """Wake a wait by one message, and give another back until it is nobody's."""
+    sqs, queue = airflow.aws.client("sqs"), airflow.stack.outputs["EventQueueUrl"]
+    sqs.purge_queue(QueueUrl=queue)
+    for job_id in ("known", "another"):
+        told = {"source": "aws.batch", "detail-type": "Batch Job State Change", "detail": {"jobId": job_id}}
+        sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(told))
+
+    def is_empty() -> bool:
+        counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+        told = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=list(counts))["Attributes"]
+        return all(told[count] == "0" for count in counts)
+
+    async def listen() -> None:
+        with shared_watcher(Access(None), "batch", None, events=True).join(["known"], 600.0):
+            await asyncio.to_thread(eventually, is_empty)
+
+    asyncio.run(listen())
+
+
+def watcher_queue(airflow: Airflow) -> None:
+    """Hand on what is in the queue, and delete it once Airflow has stored it."""
+    batch = airflow.aws.client("batch")
+    batch.submit_job(jobName="t", jobQueue="hello-world-queue", jobDefinition="hello-world")
+
+    async def hand_on() -> None:
+        queue = StateQueue(Access(None), airflow.stack.outputs["WatcherQueueUrl"])
+        async for _event, payload in queue.open_stream():
+            await queue.advance([AdvanceItem(payload, AdvanceOutcome(acked=1, failed=0))])
+            break
+        await queue.aclose()
+
+    asyncio.run(hand_on())
+
+
+READERS: dict[str, Callable[[Airflow], None]] = {
+    "EventQueueReaderPolicy": event_queue,
+    "WatcherQueueReaderPolicy": watcher_queue,
+}
+"""What reads a queue, beside what else a triggerer does."""
+
+
+def policy(stack: Stack, name: str) -> dict[str, Any]:
+    """A policy's document, as it was deployed."""
+    versions = stack.aws.client("iam").get_policy_version(PolicyArn=stack.outputs[f"{name}Arn"], VersionId="v1")
+    deployed: dict[str, Any] = versions["PolicyVersion"]["Document"]
+    said: dict[str, Any] = stack.properties(name)["PolicyDocument"]
+    assert actions(deployed) == actions(said)
+    return said
+
+
+@pytest.fixture
+def roles(stack: Stack) -> list[str]:
+    """The roles that RunTask hands to a task."""
+    task = stack.properties("ProcessItem")
+    return [task["TaskRoleArn"], task["ExecutionRoleArn"]]
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_a_policy_allows_what_is_called_and_nothing_more(
+    stack: Stack, calls: list[Call], roles: list[str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the resources that are called."""
+    bucket = stack.outputs["BucketName"]
+    s3 = stack.aws.client("s3")
+    s3.put_object(Bucket=bucket, Key="se2/in0/se2_in0.csv", Body=b"a,b\n1,2\n")
+    s3.put_object(Bucket=bucket, Key="se2/scripts/se2_job0.py", Body=JOB_SCRIPT.encode())
+    STORIES[name](Airflow(stack), monkeypatch)
+    assert problems(policy(stack, name), calls, stack.account, roles) == []
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_policy_allows_to_read_its_queue_and_nothing_more(
+    stack: Stack, calls: list[Call], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the policies of what waits."""
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__EVENT_QUEUE_URL", stack.outputs["EventQueueUrl"])
+    READERS[name](Airflow(stack))
+    of_queues = [call for call in calls if call.service == "sqs"]
+    assert problems(policy(stack, name), of_queues, stack.account) == []
+
+
+def test_a_call_that_is_new_in_the_code_is_given_a_thought() -> None:
+    """Also one that is made so seldom that no story here comes by it."""
+    package = Path(airflow_jobflow.__file__).parent
+    sources = [path for path in package.rglob("*.py") if package / "local" not in path.parents]
+    methods = {method for path in sources for method in CLIENT_CALL.findall(path.read_text())}
+    session = botocore.session.get_session()
+    of_aws = {
+        botocore.xform_name(operation)
+        for service in ("batch", "ecs", "glue", "logs", "sqs")
+        for operation in session.get_service_model(service).operation_names
+    }
+    known = {botocore.xform_name(call.partition(":")[2]) for call in NEEDS}
+    assert len(methods & known) > 20
+    assert methods & of_aws <= known
+
+
+def test_what_a_policy_does_not_confine_aws_cannot_confine(stack: Stack) -> None:
+    """As the Service Authorization Reference has it, of which cfn-lint brings a copy."""
+    reference = load_resource(AdditionalSpecs, "Policies.json")
+    for name in stack.of_type("AWS::IAM::ManagedPolicy"):
+        for statement in stack.properties(name)["PolicyDocument"]["Statement"]:
+            if statement["Resource"] == "*" and "Condition" not in statement:
+                for action in statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]:
+                    service, _, call = action.partition(":")
+                    assert reference[service]["Actions"][call.lower()].get("Resources", []) == [], (name, action)
+
+
+def test_every_policy_is_tested(stack: Stack) -> None:
+    """One that is added is of no use, or of too much, until something calls for it."""
+    assert set(stack.of_type("AWS::IAM::ManagedPolicy")) == {*STORIES, *READERS}
