@@ -32,6 +32,17 @@ DEFINITIONS: Final[Mapping[str, Sequence[str]]] = {
 }
 """Commands of the job definitions."""
 
+ARRAY_EVENTS: Final = "jobflow-array-events"
+"""A queue, and the rule that fills it with the ends of arrays: parents have a size and no index."""
+ARRAY_ENDS: Final[Mapping[str, Any]] = {
+    "source": ["aws.batch"],
+    "detail-type": ["Batch Job State Change"],
+    "detail": {
+        "status": ["SUCCEEDED", "FAILED"],
+        "arrayProperties": {"size": [{"exists": True}], "index": [{"exists": False}]},
+    },
+}
+
 CLUSTER: Final = "jobflow"
 BUCKET: Final = "jobflow-samples"
 FAMILY: Final = "process-item"
@@ -75,6 +86,7 @@ def provision(endpoint_url: str) -> None:
     for name, command in DEFINITIONS.items():
         if commands.get(name) != command:
             register_definition(batch, name, command)
+    _array_events(aws)
     _inputs(aws.client("s3"))
     _process_item(aws)
     glue_samples.provision(aws, _role(aws.client("iam"), glue_samples.ROLE, "glue"))
@@ -126,6 +138,15 @@ def register_task(ecs: Any, family: str, *containers: Mapping[str, Any], **more:
     definitions = [{**image, **container} for container in containers]
     answer = ecs.register_task_definition(family=family, containerDefinitions=definitions, **request)
     return str(answer["taskDefinition"]["taskDefinitionArn"])
+
+
+def _array_events(aws: LocalAwsClient) -> None:
+    """The queue of the DAG that the ends of arrays start."""
+    sqs, events = aws.client("sqs"), aws.client("events")
+    url = sqs.create_queue(QueueName=ARRAY_EVENTS)["QueueUrl"]
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    events.put_rule(Name=ARRAY_EVENTS, EventPattern=json.dumps(ARRAY_ENDS))
+    events.put_targets(Rule=ARRAY_EVENTS, Targets=[{"Id": ARRAY_EVENTS, "Arn": attributes["QueueArn"]}])
 
 
 def _inputs(s3: Any) -> None:

@@ -51,6 +51,36 @@ LOOK: Final = {"wait_time": 0.5}
 
 FAILING_COMMAND: Final = "echo 'Reading input.csv'; sleep 2; echo 'input.csv: no such file'; exit 3"
 
+ARRAY_FAILED: Final = {
+    "version": "0",
+    "id": "c8f9c4b5-76e5-d76a-f980-7011e206042b",
+    "detail-type": "Batch Job State Change",
+    "source": "aws.batch",
+    "account": "123456789012",
+    "time": "2026-11-22T03:00:12Z",
+    "region": "us-east-1",
+    "resources": ["arn:aws:batch:us-east-1:123456789012:job/4c7599ae-0a82-49aa-ba5a-4727fcce14a8"],
+    "detail": {
+        "jobArn": "arn:aws:batch:us-east-1:123456789012:job/4c7599ae-0a82-49aa-ba5a-4727fcce14a8",
+        "jobName": "print-color",
+        "jobId": "4c7599ae-0a82-49aa-ba5a-4727fcce14a8",
+        "jobQueue": "arn:aws:batch:us-east-1:123456789012:job-queue/print-color-queue",
+        "status": "FAILED",
+        "statusReason": "Array Child Job failed",
+        "createdAt": 1795316400000,
+        "startedAt": 1795316404000,
+        "stoppedAt": 1795316412000,
+        "jobDefinition": "arn:aws:batch:us-east-1:123456789012:job-definition/print-color-failing:1",
+        "arrayProperties": {"statusSummary": {"SUCCEEDED": 6, "FAILED": 1}, "size": 7},
+        "dependsOn": [],
+        "parameters": {},
+        "tags": {},
+        "isTerminated": False,
+        "isCancelled": False,
+    },
+}
+"""What EventBridge said of an array of which a child had failed."""
+
 SCENARIOS: Final = (
     Scenario(
         name="flow 1",
@@ -89,6 +119,15 @@ SCENARIOS: Final = (
         run_succeeds=False,
         notifications=1,
         log_says=("FAILED: 6 of 7 succeeded, failed: [3]",),
+    ),
+    Scenario(
+        name="flow 2, by event",
+        description="batch_array_event: a DAG that the end of an array starts, here with an event that was recorded",
+        dag_id="batch_array_event",
+        conf={"event": ARRAY_FAILED},
+        jobs={},
+        notifications=1,
+        log_says=("print-color FAILED: 6 of 7 succeeded, 1 failed",),
     ),
     Scenario(
         name="flow 3",

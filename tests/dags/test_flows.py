@@ -105,6 +105,7 @@ def test_the_trigger_form_explains_itself(dags: Any) -> None:
     assert set(dags) == {
         "batch_job_status_poller",
         "batch_array_notify",
+        "batch_array_event",
         "fargate_map",
         "fargate_map_expand",
         "glue_crawler_then_job",

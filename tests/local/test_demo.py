@@ -106,7 +106,7 @@ def test_it_tells_what_each_job_does_and_prints(demo: tuple[int, str]) -> None:
     assert said.count('FAILED, exit code 3, printed "input.csv: no such file"') == 1
     assert said.count('SUCCEEDED, printed "RED"') == 2
     assert said.count('FAILED, exit code 1, printed "No ink left for GREEN"') == 1
-    assert said.count("notification: ") == 2
+    assert said.count("notification: ") == 3
     assert "the run fails with: DescribeJob returned FAILED: AWS Batch Job Failed" in said
     assert 'process-item(broken-item)  RUNNING → FAILED, exit code 1, printed "This item cannot be processed' in said
     assert "process-item(item-02)  PROVISIONING → PENDING → RUNNING → INTERRUPTED, Your Spot Task was" in said
