@@ -1,16 +1,18 @@
 """### Run a Fargate Spot task for each item of a list
 
 Flow 3, *Map over Fargate tasks*: for each item of `parameter` a task reads its input from S3 and writes its output
-there. One item's failure is a result of that item and does not stop the others: at the end, every item is a "Success"
-or a "Fail". An item from which AWS takes Spot capacity back gets another try.
+there. One item's failure is a result of that item and stops no other: at the end, every item is a "Success" or a
+"Fail". An item from which AWS takes Spot capacity back gets another try.
 
-The flow is written twice. `fargate_map` has one Airflow task for all items: take it for many. `fargate_map_expand` has
-one for each, to see and clear one by one in the UI, at the price of a worker process for each. Both run 40 at a time.
-An item names its `fargate_map/input/<item>.json` in the bucket, and its output likewise.
+The flow is written twice, for at most 40 tasks at a time: `fargate_map` has one Airflow task for all items, to take for
+many; `fargate_map_expand` one for each, to see and clear one by one, at the price of a worker process for each. An item
+names its `fargate_map/input/<item>.json` in the bucket, and its output likewise.
 """
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +21,6 @@ from airflow.sdk import Param, dag, task
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.retries import JobRetryPolicy
 
-AT_ONCE = 40
 ITEMS = [f"item-{number:02}" for number in range(1, 46)]
 DAG: dict[str, Any] = {
     "tags": ["jobflow", "ecs"],
@@ -54,8 +55,8 @@ TASK: dict[str, Any] = {
 
 def environment(item: str, s3_bucket: str) -> dict[str, str]:
     """Make the environment variables of an item's task."""
-    keys = {f"{which.upper()}_KEY": f"fargate_map/{which}/{item}.json" for which in ("input", "output")}
-    return {"S3_BUCKET": s3_bucket, **keys}
+    folder, name = "fargate_map", f"{item}.json"
+    return {"S3_BUCKET": s3_bucket, "INPUT_KEY": f"{folder}/input/{name}", "OUTPUT_KEY": f"{folder}/output/{name}"}
 
 
 def report(parameter: list[str], outcomes: list[dict[str, Any] | None]) -> list[dict[str, Any]]:
@@ -67,6 +68,7 @@ def report(parameter: list[str], outcomes: list[dict[str, Any] | None]) -> list[
         else:
             why = outcome or {"reason": "see the log of its Airflow task", "exit_code": None}
             results.append({"item": item, "result": "Fail", "reason": why["reason"], "exit_code": why["exit_code"]})
+    logging.getLogger(__name__).info("Results: %s", dict(Counter(each["result"] for each in results)))
     return results
 
 
@@ -81,16 +83,15 @@ def fargate_map() -> None:
     process_items = FargateMapOperator(
         task_id="process_items",
         items=items("{{ params.parameter }}", "{{ params.s3_bucket }}"),
-        max_concurrency=AT_ONCE,
+        max_concurrency=40,
         tolerated_failure_percentage=100,
         **TASK,
     )
 
     @task
     def results(parameter: list[str], outcome: dict[str, Any]) -> list[dict[str, Any]]:
-        failed = {each["index"]: each for each in outcome["failed"]}
-        succeeded = [{"state": "SUCCEEDED"} if status == "S" else None for status in outcome["statuses"]]
-        return report(parameter, [each or failed.get(index) for index, each in enumerate(succeeded)])
+        ended = dict(enumerate({"state": "SUCCEEDED"} if status == "S" else None for status in outcome["statuses"]))
+        return report(parameter, list((ended | {each["index"]: each for each in outcome["failed"]}).values()))
 
     results("{{ params.parameter }}", process_items.output)
 
@@ -103,9 +104,9 @@ def fargate_map_expand() -> None:
     def environments(parameter: list[str], s3_bucket: str) -> list[dict[str, str]]:
         return [environment(item, s3_bucket) for item in parameter]
 
-    process_item = FargateTaskOperator.partial(
-        task_id="process_item", max_active_tis_per_dagrun=AT_ONCE, **TASK
-    ).expand(environment=environments("{{ params.parameter }}", "{{ params.s3_bucket }}"))
+    process_item = FargateTaskOperator.partial(task_id="process_item", max_active_tis_per_dagrun=40, **TASK).expand(
+        environment=environments("{{ params.parameter }}", "{{ params.s3_bucket }}")
+    )
 
     @task(trigger_rule="all_done")
     def results(parameter: list[str], ti: Any = None) -> list[dict[str, Any]]:
