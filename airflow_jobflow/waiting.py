@@ -105,7 +105,7 @@ class JobWaiter(BaseOperator):
         self._deadlines()
         if self.botocore_config is not None:
             checks.mapping("botocore_config", self.botocore_config)
-        for setting in ("describe_calls_per_second", "missing_grace", "request_timeout"):
+        for setting in ("describe_calls_per_second", "missing_grace", "request_timeout", "event_poll_interval"):
             checks.seconds(f"[jobflow] {setting}", conf.get("jobflow", setting))
         checks.whole("number_logs_exception", self.number_logs_exception, least=0)
         checks.one_of("[jobflow] end_in_trigger", workerless.end_setting(), ("auto", "never"))

@@ -7,13 +7,18 @@ import inspect
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_jobflow.aws import Access
+from airflow_jobflow.triggers.watchers import shared_watcher
 from airflow_jobflow.watch.errors import DescribeError, Fault, Vanished, WatchError
+
+if TYPE_CHECKING:
+    from airflow_jobflow.jobs.model import Snapshot
+    from airflow_jobflow.watch.watcher import Watcher
 
 SETTLING = 5.0
 """Seconds after a deferral before an event may resume the task: sooner, the executor may still be reporting the end
@@ -79,6 +84,10 @@ class WaitTrigger(BaseTrigger):
     def access(self) -> Access:
         """Whom to ask."""
         return Access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
+
+    def watcher(self, service: str, scope: str | None) -> Watcher[Snapshot]:
+        """Return the process's watcher of a service; in a triggerer, which lasts, it listens for events too."""
+        return shared_watcher(self.access, service, scope, events=self.task_instance is not None)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire one event: one that ends the task, or one with which a worker goes on."""

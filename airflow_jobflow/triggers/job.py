@@ -19,9 +19,9 @@ from asgiref.sync import sync_to_async
 from airflow_jobflow.aws import ATTEMPTS, no_answer
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
+from airflow_jobflow.triggers import metrics
 from airflow_jobflow.triggers.base import KILLED, WaitTrigger, kind_of
 from airflow_jobflow.triggers.ending import success
-from airflow_jobflow.triggers.watchers import shared_watcher
 from airflow_jobflow.watch.errors import WatchError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class JobTrigger(WaitTrigger):
 
     async def wait(self) -> dict[str, Any]:
         """Wait until every job has ended or cannot be watched, or a deadline has passed, and return the event."""
-        watcher = shared_watcher(self.access, self.service, self.scope)
+        watcher = self.watcher(self.service, self.scope)
         limit: str | None = None
         try:
             async with asyncio.timeout(None) as timer:
@@ -91,6 +91,7 @@ class JobTrigger(WaitTrigger):
                         limit = self._set(timer)
         except TimeoutError:
             log.info("The %s has passed", (limit or "deadline").replace("_", " "))
+        metrics.ended(self.service, (snapshot for snapshot in self._seen.values() if snapshot.state.ended))
         return {
             "job_ids": self.job_ids,
             "jobs": {job_id: snapshot.to_dict() for job_id, snapshot in self._seen.items()},

@@ -22,7 +22,6 @@ from airflow_jobflow.triggers.base import KILLED, WaitTrigger, kind_of
 from airflow_jobflow.triggers.calls import Halted, MapCalls, Refused
 from airflow_jobflow.triggers.checkpoint import Checkpoint
 from airflow_jobflow.triggers.map_run import MapRun
-from airflow_jobflow.triggers.watchers import shared_watcher
 from airflow_jobflow.watch.errors import DescribeError, Fault, WatchError
 
 log = logging.getLogger(__name__)
@@ -112,7 +111,7 @@ class MapTrigger(WaitTrigger):
             self._map,
             calls,
             requests,
-            watcher=lambda: shared_watcher(self.access, self.service, self.scope),
+            watcher=lambda: self.watcher(self.service, self.scope),
             poll_interval=self.poll_interval,
             checkpoint=Checkpoint(self.task_instance, str(self.family)) if self.task_instance else None,
         )

@@ -9,38 +9,51 @@ from airflow.sdk.configuration import conf
 from airflow_jobflow.aws import Access, Describer
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
+from airflow_jobflow.triggers import metrics
+from airflow_jobflow.triggers.events import listen_for
 from airflow_jobflow.watch.watcher import Watcher
 
 _watchers: dict[tuple[asyncio.AbstractEventLoop, str, str, str | None], Watcher[Snapshot]] = {}
 
 
-def shared_watcher(access: Access, service: str, scope: str | None) -> Watcher[Snapshot]:
+def shared_watcher(access: Access, service: str, scope: str | None, *, events: bool = False) -> Watcher[Snapshot]:
     """Return this event loop's watcher for the given jobs; made anew if there is none, or if it has ended.
 
     :param access: whom to ask.
     :param service: our name of the service, such as ``batch``.
     :param scope: what a describe call is confined to, where the service has such a thing.
+    :param events: whether to listen for events, if there is a queue of them: for triggers in a triggerer, which last.
     """
     key = (asyncio.get_running_loop(), access.key, service, scope)
     watcher = _watchers.get(key)
     if watcher is None or watcher.ended:
-        watcher = _watchers[key] = _make(key, access, service, scope)
+        watcher = _watchers[key] = _make(key, access, service, scope, events=events)
     return watcher
 
 
 def _make(
-    key: tuple[asyncio.AbstractEventLoop, str, str, str | None], access: Access, service: str, scope: str | None
+    key: tuple[asyncio.AbstractEventLoop, str, str, str | None],
+    access: Access,
+    service: str,
+    scope: str | None,
+    *,
+    events: bool,
 ) -> Watcher[Snapshot]:
     request_timeout = conf.getfloat("jobflow", "request_timeout")
     describer = Describer(access, service, scope, request_timeout)
 
     def close() -> None:
+        stop_listening()
         describer.close()
         if _watchers.get(key) is watcher:
             del _watchers[key]
+        tell()
+
+    def tell() -> None:
+        metrics.tell((each for (_, _, of, _), each in _watchers.items() if of == service), service)
 
     watcher: Watcher[Snapshot] = Watcher(
-        describer,
+        metrics.measured(describer, service, tell),
         calls_per_second=conf.getfloat("jobflow", "describe_calls_per_second") / job_service(service).CALLS,
         missing_grace=conf.getfloat("jobflow", "missing_grace"),
         request_timeout=request_timeout,
@@ -48,4 +61,5 @@ def _make(
         renew=describer.renew,
         close=close,
     )
+    stop_listening = listen_for(watcher, access, service) if events else lambda: None
     return watcher

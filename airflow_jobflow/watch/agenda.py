@@ -2,12 +2,14 @@
 
 Pure: the caller brings the time. What always holds: a batch never holds more than ``batch_size`` jobs, a job is in at
 most one batch it was queued for once, and two looks at a job keep at least nine tenths of its interval between them,
-but for a new wait's second look, which falls into step.
+but for those that fall into step, a new wait's second and the first of a slow round, and for those that an event calls
+for, which keep ``RESPITE``.
 """
 
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import deque
 from typing import Generic
 
@@ -20,6 +22,10 @@ SOON = 0.1
 """The part of its interval by which a look may come early, to go along with a call that is made anyway."""
 
 
+RESPITE = 1.0
+"""The least seconds between two looks at a job, however many events call for one at once."""
+
+
 class Agenda(Generic[Answer]):
     """The jobs to look at, in the order of their looks.
 
@@ -30,7 +36,9 @@ class Agenda(Generic[Answer]):
         self._batch_size = batch_size
         self._new: deque[tuple[float, Entry[Answer]]] = deque()
         self._due: list[tuple[float, int, Entry[Answer]]] = []
-        self._halves: deque[list[Entry[Answer]]] = deque()
+        self._halves: list[tuple[int, int, list[Entry[Answer]]]] = []
+        """By size: the smallest first, so that it is soon known which job is to blame."""
+        self._orders = itertools.count()
         self._half_was_last = False
 
     def add(self, entry: Entry[Answer], now: float) -> bool:
@@ -45,15 +53,29 @@ class Agenda(Generic[Answer]):
             entry.queued, entry.due = True, due
             heapq.heappush(self._due, (due, entry.order, entry))
 
+    def hasten(self, entry: Entry[Answer], now: float, *, at_once: bool) -> None:
+        """Put a job in for a look at once, or else in step with its interval, unless one is to come sooner.
+
+        Also while a call about it is under way, for that may have been answered before what it is to be looked at for.
+        """
+        if at_once:
+            due = max(now, entry.looked_at + RESPITE)
+        else:
+            due = max(_next_step(now, entry.interval), entry.looked_at + (1 - SOON) * entry.interval)
+        if not entry.queued or (entry.due is not None and due < entry.due):
+            entry.queued, entry.due = True, due
+            heapq.heappush(self._due, (due, entry.order, entry))
+
     def split(self, batch: list[Entry[Answer]]) -> None:
         """Put a rejected batch in as two."""
         half = len(batch) // 2
-        self._halves.extend((batch[:half], batch[half:]))
+        for part in (batch[:half], batch[half:]):
+            heapq.heappush(self._halves, (len(part), next(self._orders), part))
 
     def alone(self, entry: Entry[Answer], sent_at: float) -> None:
         """Put a job in for a call of its own, where ``put_back`` would put it in."""
         if not entry.queued and not entry.forgotten and sent_at >= entry.looked_at:
-            self._halves.append([entry])
+            heapq.heappush(self._halves, (1, next(self._orders), [entry]))
 
     def wanted_in(self, now: float) -> float:
         """Seconds until there is something to look at; 0 or less for at once."""
@@ -68,7 +90,7 @@ class Agenda(Generic[Answer]):
         """Take out what the next call is to look at; maybe nothing, where all of it was left meanwhile."""
         # Halves take turns with the others, for a call of a hundred takes a while to take apart.
         self._half_was_last = bool(self._halves) and not (self._half_was_last and self._due_in(now) <= 0)
-        batch = self._halves.popleft() if self._half_was_last else self._take_due(now)
+        batch = heapq.heappop(self._halves)[2] if self._half_was_last else self._take_due(now)
         batch = [entry for entry in batch if not entry.forgotten]
         for entry in batch:
             entry.looked_at = now
@@ -100,12 +122,16 @@ def next_look(entry: Entry[Answer], sent_at: float, stretch: float) -> float:
 
     In step with all jobs of its interval; where the budget is too small, stretched like every other. A look within
     ``SOON`` before a step counts as that step's. After a late one the next keeps its distance; only a new wait's
-    second look does not, to fall into step.
+    second look does not, nor the first of a slow round, to fall into step.
 
     :param stretch: by how much the budget is too small; 1 or less if it is not.
     """
     interval = entry.interval
     if stretch > 1:
         return sent_at + interval * stretch
-    step = ((sent_at + SOON * interval) // interval + 1) * interval
+    step = _next_step(sent_at + SOON * interval, interval)
     return step if entry.due is None else max(step, sent_at + (1 - SOON) * interval)
+
+
+def _next_step(now: float, interval: float) -> float:
+    return (now // interval + 1) * interval

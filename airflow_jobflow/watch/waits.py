@@ -85,6 +85,7 @@ class Entry(Generic[Answer]):
         "order",
         "queued",
         "waits",
+        "woken_at",
     )
 
     def __init__(self, job_id: str, order: int) -> None:
@@ -92,7 +93,7 @@ class Entry(Generic[Answer]):
         self.order = order
         """Its place among those that are due at the same time."""
         self.interval = float("inf")
-        """The shortest of its waits' intervals."""
+        """Seconds between two looks: the shortest of its waits' intervals, or the slow pace."""
         self.due: float | None = None
         """When it is to be looked at; tells its place in the heap from those it has left behind."""
         self.queued = False
@@ -102,4 +103,6 @@ class Entry(Generic[Answer]):
         self.missing_since: float | None = None
         self.looked_at = self.known_of = float("-inf")
         """When the newest call was sent, and the newest that was answered; calls about a job may overlap."""
+        self.woken_at: float | None = None
+        """When an event, or a new wait, last called for a look; None once that is long enough ago to be slow again."""
         self.waits: list[Wait[Answer]] = []

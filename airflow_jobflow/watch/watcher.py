@@ -9,9 +9,12 @@ interval keep step and share their calls. A new wait is looked at within a secon
 spaced by the budget and run side by side, so a hanging one holds up nobody but the jobs in it. When the budget is too
 small for the number of waits, every interval is stretched by the same factor.
 
+Where events tell of changes (``wakeups``), the rounds go on at a slow pace, and a job that an event tells of is looked
+at sooner, and for a while at its waits' own pace (``tempo``). The slow rounds catch what events have missed.
+
 What always holds:
 
-- A wait is told only what a call answered, and nothing twice in a row.
+- A wait is told only what a call answered, and nothing twice in a row; no event tells it anything.
 - A wait fails only for its own job: throttling, passing faults and hanging calls lead to another look; a rejected
   call is split until the job that is to blame stands alone.
 - A wait that leaves, for whatever reason, leaves nothing behind; when the last one leaves, the watcher ends and
@@ -26,18 +29,22 @@ import contextlib
 import contextvars
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, KeysView, Mapping, Sequence
 from typing import Generic
 
 from airflow_jobflow.watch.agenda import Agenda, next_look
 from airflow_jobflow.watch.errors import DescribeError, Fault, Vanished, WatchError
 from airflow_jobflow.watch.pacing import Pace, pause
+from airflow_jobflow.watch.tempo import Tempo
 from airflow_jobflow.watch.waits import Answer, Entry, Wait
 
 log = logging.getLogger(__name__)
 
 RENEWALS = 8
 """How often in a row credentials are fetched anew, over about two minutes, before they count as gone for good."""
+
+DENIALS = 8
+"""How many jobs in a row may be denied, each alone, before all are taken to be."""
 
 Describe = Callable[[Sequence[str]], Awaitable[Mapping[str, Answer | None]]]
 """Looks at jobs by id. Answers by id, unknown ids left out; None for one of several that must be asked for alone.
@@ -75,12 +82,16 @@ class Watcher(Generic[Answer]):
         self._close = close
         self._pace = Pace(calls_per_second)
         self._entries: dict[str, Entry[Answer]] = {}
-        self._looks_per_second = 0.0
+        self.waits = 0
+        """How many waits it answers; one for several jobs counts for each."""
+        self._tempo: Tempo[Answer] = Tempo()
         self._orders = itertools.count()
         self._agenda: Agenda[Answer] = Agenda(batch_size)
         self._is_over = False
         self._renewed_at = float("-inf")
         self._renewals = 0
+        self._denials = 0
+        """How many jobs in a row have been denied alone."""
         self._failures = 0
         self._work = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
@@ -110,14 +121,47 @@ class Watcher(Generic[Answer]):
         if entry is None or wait not in entry.waits:
             return
         entry.waits.remove(wait)
-        self._looks_per_second -= 1 / entry.interval
-        if entry.waits:
-            entry.interval = min(w.interval for w in entry.waits)
-            self._looks_per_second += 1 / entry.interval
-        else:
+        self.waits -= 1
+        self._tempo.reckon(entry)
+        if not entry.waits:
             self._forget(entry)
             if not self._entries:
                 self._work.set()
+
+    @property
+    def job_ids(self) -> KeysView[str]:
+        """The ids of the jobs that somebody waits for."""
+        return self._entries.keys()
+
+    @property
+    def calls_per_second(self) -> float:
+        """The pace of calls that it allows itself now."""
+        return self._pace.rate
+
+    def wake(self, job_id: str, *, at_once: bool) -> None:
+        """Look at a job because an event tells of it; its waits are told what the look sees.
+
+        :param job_id: the job's id; one that nobody waits for is none.
+        :param at_once: whether to look now, or when its waits' own interval has passed.
+        """
+        if entry := self._entries.get(job_id):
+            self._call_for(entry, at_once=at_once)
+
+    def sweep_every(self, seconds: float | None) -> None:
+        """Set the pace of looks at jobs that no event tells of. All are looked at soon, for events may have been lost.
+
+        :param seconds: the least time between two looks at one job; None for its waits' own.
+        """
+        if self._tempo.slowest != (seconds or 0.0):
+            self._tempo.slowest = seconds or 0.0
+            for entry in self._entries.values():
+                self._call_for(entry, at_once=False)
+
+    def _call_for(self, entry: Entry[Answer], *, at_once: bool) -> None:
+        now = _now()
+        self._tempo.quicken(entry, now)
+        self._agenda.hasten(entry, now, at_once=at_once)
+        self._work.set()
 
     @property
     def ended(self) -> bool:
@@ -128,11 +172,11 @@ class Watcher(Generic[Answer]):
         entry = self._entries.get(job_id)
         if entry is None:
             entry = self._entries[job_id] = Entry(job_id, next(self._orders))
-        self._looks_per_second -= 1 / entry.interval
         entry.waits.append(wait)
-        entry.interval = min(entry.interval, wait.interval)
-        self._looks_per_second += 1 / entry.interval
-        if self._agenda.add(entry, _now()):
+        self.waits += 1
+        now = _now()
+        self._tempo.quicken(entry, now)
+        if self._agenda.add(entry, now):
             self._work.set()
         if self._runner is None:
             # A context of its own: otherwise its log lines would land in the log of the task that came first.
@@ -210,8 +254,9 @@ class Watcher(Generic[Answer]):
         if self._failures:
             log.info("Describe calls are answered again")
             self._failures = self._renewals = 0
+        self._denials = 0
         self._pace.answered(now)
-        stretch = self._looks_per_second / (self._pace.budget * self._batch_size)
+        stretch = self._tempo.looks_per_second / (self._pace.budget * self._batch_size)
         for entry in batch:
             if entry.forgotten:
                 continue
@@ -219,6 +264,8 @@ class Watcher(Generic[Answer]):
             if answer is None and entry.job_id in answers and len(batch) > 1:
                 self._agenda.alone(entry, sent_at)
                 continue
+            if answer is not None:
+                self._tempo.answered(entry, sent_at)
             due = next_look(entry, sent_at, stretch)
             if sent_at < entry.known_of:
                 pass  # a call that was sent later has answered sooner
@@ -235,14 +282,16 @@ class Watcher(Generic[Answer]):
             self._agenda.put_back(entry, due, sent_at)
 
     def _failed(self, batch: list[Entry[Answer]], error: DescribeError, sent_at: float) -> None:
+        if error.fault is Fault.REJECTED or (error.fault is Fault.DENIED and self._denials < DENIALS):
+            # One job may be to blame: some permissions are given for each, and one that is missing denies all the call.
+            self._denials += error.fault is Fault.DENIED and len(batch) == 1
+            self._blame(batch, error)
+            return
         now = _now()
         rest = 0.0
         match error.fault:
             case Fault.DENIED | Fault.NOWHERE:
                 self._fail(batch, error)
-            case Fault.REJECTED:
-                self._blame(batch, error)
-                return
             case Fault.THROTTLED:
                 self._pace.throttled(now, sent_at)
             case Fault.EXPIRED if sent_at < self._renewed_at:
@@ -273,7 +322,8 @@ class Watcher(Generic[Answer]):
         for entry in batch:
             if not entry.forgotten:
                 self._forget(entry)
-                self._looks_per_second -= 1 / entry.interval
+                self._tempo.drop(entry)
+                self.waits -= len(entry.waits)
                 for wait in entry.waits:
                     wait.fail(entry.job_id, error)
 

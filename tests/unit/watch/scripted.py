@@ -129,7 +129,8 @@ class Service:
     states: dict[str, str] = field(default_factory=dict)
     """The jobs the service knows."""
     bad: set[str] = field(default_factory=set)
-    """Ids for which the whole call is rejected."""
+    """Ids for which the whole call fails, with ``fault``."""
+    fault: Fault = Fault.REJECTED
     deep: set[str] = field(default_factory=set)
     """Ids that a call for several does not reach: they must be asked for alone."""
     hanging: set[str] = field(default_factory=set)
@@ -178,7 +179,7 @@ class Service:
         if planned is None and self.expired:
             planned = Fault.EXPIRED
         if planned is None and not self.bad.isdisjoint(job_ids):
-            planned = Fault.REJECTED
+            planned = self.fault
         answers = self._answers(job_ids)
         try:
             if planned is Surprise.HANG:

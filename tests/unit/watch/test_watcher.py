@@ -532,23 +532,44 @@ async def test_a_hanging_call_does_not_hold_up_a_new_wait_for_the_same_job(servi
 # Rejected calls
 
 
+@pytest.mark.parametrize("fault", [Fault.REJECTED, Fault.DENIED])
 @pytest.mark.parametrize("bad", [{"job-0"}, {"job-99"}, {"job-49", "job-50"}, {"job-3", "job-42", "job-77"}])
-async def test_a_rejected_call_is_split_until_only_the_bad_jobs_waits_fail(bad: set[str]) -> None:
-    """Ninety-nine good jobs never notice the bad one among them."""
-    service = Service(bad=bad)
+async def test_a_rejected_call_is_split_until_only_the_bad_jobs_waits_fail(bad: set[str], fault: Fault) -> None:
+    """Ninety-nine good jobs never notice the bad one among them; nor the one that a permission is missing for."""
+    service = Service(bad=bad, fault=fault)
     watcher = service.watcher()
     waiters = [Waiter(watcher, job_id, 60) for job_id in running(service, 100)]
     await until(20)
     for waiter in waiters:
         if waiter.job_ids[0] in bad:
             assert isinstance(waiter.error, DescribeError)
-            assert waiter.error.fault is Fault.REJECTED
+            assert waiter.error.fault is fault
         else:
             assert waiter.news() == ["RUNNING"]
     assert len(service.calls) <= 1 + 2 * 7 * len(bad)
     assert min(gaps(service.times())) >= 0.2 - 1e-6
     await until(65)
     assert service.sizes()[-1] == 100 - len(bad)
+    await leave(waiters)
+
+
+async def test_where_everything_is_denied_all_waits_are_told_soon(service: Service) -> None:
+    """Ten thousand jobs are not asked for one by one."""
+    service.bad, service.fault = set(jobs(10_000)), Fault.DENIED
+    waiter = Waiter(service.watcher(), running(service, 10_000), 10)
+    await until(60)
+    assert len(waiter.heard) == 10_000
+    assert len(service.calls) < 200
+    await leave([waiter])
+
+
+async def test_denials_of_some_are_not_taken_for_a_denial_of_all(service: Service) -> None:
+    """Also where many are: an answer in between tells."""
+    service.bad, service.fault = set(jobs(100)[::2]), Fault.DENIED
+    waiters = [Waiter(service.watcher(), job_id, 600) for job_id in running(service, 100)]
+    await until(100)
+    heard = [waiter.heard[-1][2] for waiter in waiters]
+    assert [isinstance(news, DescribeError) for news in heard] == [True, False] * 50
     await leave(waiters)
 
 
@@ -645,7 +666,7 @@ async def test_the_last_waits_leaving_closes_the_client(service: Service) -> Non
 
 async def test_a_watcher_whose_jobs_have_all_failed_ends(service: Service) -> None:
     """Waits that have heard the last word keep nothing going."""
-    service.plan.append(Fault.DENIED)
+    service.plan.append(Fault.NOWHERE)
     watcher = service.watcher()
     waiter = Waiter(watcher, ["job-0", "job-1"], 10)
     await until(50)
@@ -690,7 +711,7 @@ async def test_a_cancelled_wait_leaves_no_trace(service: Service) -> None:
     await leave([cancelled])
     looks = len(service.times("job-0"))
     assert list(watcher._entries) == ["job-1"]
-    assert watcher._looks_per_second == pytest.approx(0.1)
+    assert watcher._tempo.looks_per_second == pytest.approx(0.1)
     await until(40)
     assert len(service.times("job-0")) == looks
     assert len(watcher._agenda._due) == 1
@@ -906,7 +927,7 @@ async def test_nothing_stays_after_thousands_of_joins_and_leaves(service: Servic
         len(watcher._calls),
     ) == (1, 0, 0, 0)
     assert len(watcher._entries["job-0"].waits) == 1
-    assert watcher._looks_per_second == pytest.approx(0.1)
+    assert watcher._tempo.looks_per_second == pytest.approx(0.1)
     await leave([stays])
 
 

@@ -224,7 +224,7 @@ def assert_nothing_is_left(world: World) -> None:
     assert len(world.service.closed) == 1
     assert not world.watcher._entries
     assert not world.watcher._calls
-    assert abs(world.watcher._looks_per_second) < A_MOMENT
+    assert abs(world.watcher._tempo.looks_per_second) < A_MOMENT
 
 
 a_calm_step = st.one_of(joins, joins, leaves, advances)

@@ -1,0 +1,69 @@
+"""What the watchers of a triggerer do, in Airflow's own metrics: StatsD or OpenTelemetry, as ``[metrics]`` says.
+
+Of each service, by our name of it:
+
+=================================  =======  ===========================================================================
+``jobflow.<service>.describe_calls``  counter  describe calls made
+``jobflow.<service>.described_jobs``  counter  jobs asked for in them; divided by the calls, how well they are shared
+``jobflow.<service>.throttled_calls`` counter  calls that AWS has throttled
+``jobflow.<service>.calls_per_second`` gauge   the pace that all watchers of the service allow themselves now
+``jobflow.<service>.waits``           gauge    waits that they answer
+``jobflow.<service>.end_to_event``    timer    from a job's end, as AWS tells it, to the event that ends the wait
+=================================  =======  ===========================================================================
+
+Only in a triggerer: a wait in a worker (``deferrable=False``) is measured by its task.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from airflow.observability import stats
+
+from airflow_jobflow.watch.errors import DescribeError, Fault
+
+if TYPE_CHECKING:
+    from airflow_jobflow.jobs.model import Snapshot
+    from airflow_jobflow.watch.watcher import Describe, Watcher
+
+
+def measured(describe: Describe[Snapshot], service: str, tell: Callable[[], None]) -> Describe[Snapshot]:
+    """Return ``describe`` such that its calls are counted.
+
+    :param service: our name of the service.
+    :param tell: called with each call, to tell how things stand.
+    """
+
+    async def call(job_ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
+        tell()
+        stats.incr(f"jobflow.{service}.describe_calls")
+        stats.incr(f"jobflow.{service}.described_jobs", len(job_ids))
+        try:
+            return await describe(job_ids)
+        except DescribeError as error:
+            if error.fault is Fault.THROTTLED:
+                stats.incr(f"jobflow.{service}.throttled_calls")
+            raise
+
+    return call
+
+
+def tell(watchers: Iterable[Watcher[Snapshot]], service: str) -> None:
+    """Tell how much the watchers of a service have to do.
+
+    :param watchers: all of them.
+    """
+    watchers = list(watchers)
+    stats.gauge(f"jobflow.{service}.calls_per_second", sum(each.calls_per_second for each in watchers))
+    stats.gauge(f"jobflow.{service}.waits", sum(each.waits for each in watchers))
+
+
+def ended(service: str, seen: Iterable[Snapshot]) -> None:
+    """Tell how long ago jobs have ended, whose wait ends now."""
+    for snapshot in seen:
+        if snapshot.stopped_at:
+            seconds = time.time() - datetime.fromisoformat(snapshot.stopped_at).timestamp()
+            stats.timing(f"jobflow.{service}.end_to_event", max(seconds, 0.0) * 1000)

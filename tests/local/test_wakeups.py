@@ -1,0 +1,386 @@
+"""Waits that are woken by events: from a job's end by way of a rule and a queue to the trigger.
+
+The waits here would look at their jobs once in ten minutes: what ends them sooner is an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_jobflow.aws import Access
+from airflow_jobflow.jobs.events import KINDS
+from airflow_jobflow.jobs.glue_crawl import Since, crawler_now, to_start
+from airflow_jobflow.local import Faults, LocalAws
+from airflow_jobflow.triggers import events, watchers
+from airflow_jobflow.triggers.job import JobTrigger
+from airflow_jobflow.watch import wakeups
+from airflow_jobflow.watch.errors import Fault
+from tests.local.glue_kit import GlueKit
+from tests.local.glue_kit import until as until_open
+
+PATIENCE = 30.0
+SELDOM = 600.0
+"""Seconds between two looks that no event calls for."""
+
+
+class Inbox:
+    """A queue that a rule fills with all events of jobs; none of its messages comes again by itself in a test."""
+
+    def __init__(self, aws: LocalAws) -> None:
+        self.sqs, rules = aws.client("sqs"), aws.client("events")
+        name = f"wakeups-{uuid.uuid4().hex}"
+        attributes = {"VisibilityTimeout": "600"}
+        self.url: str = self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+        pattern = {"source": sorted({source for source, _ in KINDS}), "detail-type": [kind for _, kind in KINDS]}
+        rules.put_rule(Name=name, EventPattern=json.dumps(pattern))
+        rules.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": self._attribute("QueueArn")}])
+
+    def send(self, body: str) -> None:
+        """Put a message in."""
+        self.sqs.send_message(QueueUrl=self.url, MessageBody=body)
+
+    def is_empty(self) -> bool:
+        """Whether there is no message, neither to be received nor received and not deleted."""
+        names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+        return all(self._attribute(name) == "0" for name in names)
+
+    def receive(self) -> list[dict[str, Any]]:
+        """Receive what can be received now."""
+        return list(self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages", []))
+
+    def _attribute(self, name: str) -> str:
+        return str(self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=[name])["Attributes"][name])
+
+
+@pytest.fixture(autouse=True)
+def short_receives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let receives be short, so that none outlasts its test."""
+    monkeypatch.setattr(wakeups, "POLL", 2.0)
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch, here: Callable[[LocalAws], None]) -> Callable[[LocalAws, str], None]:
+    """Let this process use an AWS and a queue of events."""
+
+    def point(aws: LocalAws, url: str) -> None:
+        here(aws)
+        monkeypatch.setenv("AIRFLOW__JOBFLOW__EVENT_QUEUE_URL", url)
+
+    return point
+
+
+@pytest.fixture
+def inbox(aws: LocalAws, use: Callable[[LocalAws, str], None]) -> Inbox:
+    """A queue of events that this process listens to."""
+    queue = Inbox(aws)
+    use(aws, queue.url)
+    return queue
+
+
+@pytest.fixture
+def glue(aws: LocalAws, eventually: Any) -> Iterator[GlueKit]:
+    """A Glue of the test's own."""
+    kit = GlueKit(aws, eventually)
+    yield kit
+    kit.close()
+
+
+def trigger(service: str, *job_ids: str, scope: str | None = None, **arguments: Any) -> JobTrigger:
+    """A trigger that looks seldom, as in a triggerer."""
+    arguments = {"aws_conn_id": None, "poll_interval": SELDOM, **arguments}
+    made = JobTrigger(service=service, job_ids=job_ids, scope=scope, **arguments)
+    made._task_instance = object()  # any will do
+    return made
+
+
+async def seen(waits: list[JobTrigger]) -> None:
+    """Wait until each has seen its jobs, and the queue is known to answer."""
+    async with asyncio.timeout(PATIENCE):
+        while not all(wait._seen for wait in waits) or not all(  # noqa: ASYNC110 -- neither tells anybody
+            listener._flows for listener in events._listeners.values()
+        ):
+            await asyncio.sleep(0.02)
+
+
+async def ended(waits: list[JobTrigger], then: Callable[[], object]) -> list[dict[str, Any]]:
+    """Let triggers wait; do something when each has seen its jobs; return their events."""
+    tasks = [asyncio.create_task(wait.wait()) for wait in waits]
+    await seen(waits)
+    await asyncio.to_thread(then)
+    async with asyncio.timeout(PATIENCE):
+        return list(await asyncio.gather(*tasks))
+
+
+def states(told: list[dict[str, Any]]) -> list[str]:
+    """How the jobs of events ended."""
+    return [each["state"] for event in told for each in event["jobs"].values()]
+
+
+def test_a_batch_job_ends_its_wait(kit: Any, gate: Path, inbox: Inbox, eventually: Any) -> None:
+    """And nothing is left in the queue."""
+    job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    kit.wait(job_id, "RUNNING")
+    assert states(asyncio.run(ended([trigger("batch", job_id)], gate.touch))) == ["SUCCEEDED"]
+    assert not events._listeners
+    assert not watchers._watchers
+    eventually(inbox.is_empty)
+
+
+def test_children_and_their_array_end_their_waits(kit: Any, gate: Path, inbox: Inbox) -> None:
+    """Twenty waits, ended by twenty events."""
+    parent = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done", arrayProperties={"size": 20})
+    waits = [trigger("batch", f"{parent}:{index}") for index in range(20)]
+    assert states(asyncio.run(ended([trigger("batch", parent), *waits], gate.touch))) == ["SUCCEEDED"] * 21
+
+
+@pytest.mark.parametrize("name", ["ARN", "id"])
+def test_an_ecs_task_ends_its_wait(ecs_kit: Any, gate: Path, inbox: Inbox, name: str) -> None:
+    """By whichever name it is waited for."""
+    task = ecs_kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    ecs_kit.wait(task, "RUNNING")
+    job_id = task if name == "ARN" else task.rpartition("/")[2]
+    wait = trigger("ecs", job_id, scope=ecs_kit.cluster)
+    [event] = asyncio.run(ended([wait], gate.touch))
+    assert event["jobs"][job_id]["status"] == "STOPPED"
+
+
+def test_a_glue_job_run_ends_its_wait(glue: GlueKit, gate: Path, inbox: Inbox) -> None:
+    """Of which Glue tells nothing but the end."""
+    name = glue.job(until_open(gate))
+    run_id = glue.start(name)
+    assert states(asyncio.run(ended([trigger("glue_run", run_id, scope=name)], gate.touch))) == ["SUCCEEDED"]
+
+
+def test_a_glue_crawl_ends_its_wait(glue: GlueKit, inbox: Inbox) -> None:
+    """By the name of its crawler, for crawls have none."""
+    name = glue.crawler()
+    since: Since = to_start(glue.glue, name, crawler_now(glue.glue, name)[1])
+    wait = trigger("glue_crawl", str(since))
+    assert states(asyncio.run(ended([wait], lambda: glue.glue.start_crawler(Name=name)))) == ["SUCCEEDED"]
+
+
+def test_two_triggerers_on_one_queue_each_hear_of_their_own(kit: Any, gate: Path, inbox: Inbox) -> None:
+    """Two event loops, as two processes have; a message goes back until the right one has it."""
+    waiting = f"while [ ! -e {gate} ]; do sleep 0.02; done"
+    ids = [kit.sh(waiting) for _ in range(4)]
+    for job_id in ids:
+        kit.wait(job_id, "RUNNING")
+    heard: dict[int, list[dict[str, Any]]] = {}
+    ready = threading.Barrier(3, timeout=PATIENCE)
+
+    def triggerer(number: int) -> None:
+        # What reaches the wrong one three times is lost, so the sweep must find it, if not as slowly as elsewhere.
+        waits = [trigger("batch", job_id, poll_interval=5.0) for job_id in ids[number::2]]
+        heard[number] = asyncio.run(ended(waits, ready.wait))
+
+    threads = [threading.Thread(target=triggerer, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    gate.touch()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert [states(heard[number]) for number in range(2)] == [["SUCCEEDED"] * 2] * 2
+
+
+def test_two_connections_of_one_triggerer_share_a_queue(kit: Any, gate: Path, inbox: Inbox, monkeypatch: Any) -> None:
+    """Whichever listener receives a message, the other's jobs are woken by it, too; the same job's of both."""
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", connection(endpoint_url=kit.aws.endpoint_url))
+    ids = [kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done") for _ in range(3)]
+    for job_id in ids:
+        kit.wait(job_id, "RUNNING")
+    waits = [trigger("batch", job_id, aws_conn_id=name) for job_id in ids for name in (None, "other")]
+    assert states(asyncio.run(ended(waits, gate.touch))) == ["SUCCEEDED"] * 6
+
+
+RUBBISH = [
+    "no JSON",
+    "{}",
+    "[" * 50_000,
+    "x" * 262_144,
+    json.dumps({"source": "aws.s3", "detail-type": "Object Created", "detail": {}}),
+    json.dumps({"source": "aws.batch", "detail-type": "Batch Job State Change", "detail": {"jobId": 7}}),
+    json.dumps(
+        {"source": "aws.batch", "detail-type": "Batch Job State Change", "detail": {"jobId": "long-ended", "new": {}}}
+    ),
+]
+
+
+def test_messages_that_are_no_events_change_nothing(
+    kit: Any, gate: Path, inbox: Inbox, eventually: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are deleted, and the log says so once, in few words."""
+    for body in RUBBISH:
+        inbox.send(body)
+    job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+
+    def go_on() -> None:
+        eventually(inbox.is_empty)
+        gate.touch()
+
+    assert states(asyncio.run(ended([trigger("batch", job_id)], go_on))) == ["SUCCEEDED"]
+    [line] = [record.getMessage() for record in caplog.records if "tells of no job" in record.getMessage()]
+    assert len(line) < 500
+
+
+def test_what_a_receive_brings_when_nobody_listens_any_more_goes_back(
+    kit: Any, gate: Path, inbox: Inbox, eventually: Any
+) -> None:
+    """And is there for the next to listen, not hidden from everybody."""
+    job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    asyncio.run(ended([trigger("batch", job_id)], gate.touch))
+    inbox.send("for somebody else")
+    eventually(lambda: any(each["Body"] == "for somebody else" for each in inbox.receive()))
+
+
+# Who does not listen
+
+
+def test_a_task_that_waits_in_its_worker_takes_no_messages(own_kit: Any, use: Any, monkeypatch: Any) -> None:
+    """They are for those that wait in a triggerer; its own looks do."""
+    use(own_kit.aws, Inbox(own_kit.aws).url)
+    wait = trigger("batch", own_kit.sh("true"), poll_interval=0.2)
+    wait._task_instance = None
+    assert states([asyncio.run(wait.wait())]) == ["SUCCEEDED"]
+    assert own_kit.aws.calls["sqs.ReceiveMessage"] == 0
+
+
+def test_without_a_queue_nobody_asks_for_one(own_kit: Any, use: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor says a word."""
+    use(own_kit.aws, "")
+    assert states([asyncio.run(trigger("batch", own_kit.sh("true"), poll_interval=0.2).wait())]) == ["SUCCEEDED"]
+    assert not any(name.startswith("sqs.") for name in own_kit.aws.calls)
+    assert not [record for record in caplog.records if record.name.startswith("airflow_jobflow.watch")]
+
+
+# The queue that the connection says
+
+
+def connection(**extra: str) -> str:
+    """A connection as an environment variable holds it."""
+    return json.dumps(
+        {
+            "conn_type": "aws",
+            "login": "its-key",
+            "password": "its-secret",
+            "extra": {"region_name": "us-east-1", **extra},
+        }
+    )
+
+
+def test_the_connections_queue_goes_before_the_settings(kit: Any, gate: Path, inbox: Inbox, monkeypatch: Any) -> None:
+    """Each connection has jobs of its own, and so a queue."""
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__EVENT_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/1/not-this-one")
+    extra = {events.EXTRA: inbox.url, "endpoint_url": kit.aws.endpoint_url}
+    monkeypatch.setenv("AIRFLOW_CONN_WITH_A_QUEUE", connection(**extra))
+    job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    wait = trigger("batch", job_id, aws_conn_id="with_a_queue")
+    assert states(asyncio.run(ended([wait], gate.touch))) == ["SUCCEEDED"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "setting", "url"),
+    [
+        ({}, "", None),
+        ({}, " of-the-setting ", "of-the-setting"),
+        ({events.EXTRA: "of-the-connection"}, "of-the-setting", "of-the-connection"),
+        ({events.EXTRA: ""}, "of-the-setting", None),
+    ],
+)
+def test_a_connection_can_have_a_queue_or_none(extra: Any, setting: str, url: str | None, monkeypatch: Any) -> None:
+    """Where it says nothing, the setting counts."""
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__EVENT_QUEUE_URL", setting)
+    monkeypatch.setenv("AIRFLOW_CONN_SOME", connection(**extra))
+    assert events.queue_url(Access("some")) == url
+
+
+# Queues that cannot be read
+
+
+def bad_queue(aws: LocalAws, why: str) -> str:
+    """The URL of a queue that cannot be read."""
+    if why == "elsewhere":
+        return str(aws.client("sqs", region_name="eu-west-1").create_queue(QueueName="elsewhere")["QueueUrl"])
+    if why == "denied":
+        aws.set_faults(Faults(denied=("sqs.*",)))
+        return str(aws.endpoint_url + "/123456789012/denied")
+    return {
+        "missing": f"{aws.endpoint_url}/123456789012/missing",
+        "no URL": "what is this",
+        "another host": "http://[::1",
+    }[why]
+
+
+@pytest.mark.parametrize("why", ["missing", "elsewhere", "denied", "no URL", "another host"])
+def test_a_queue_that_cannot_be_read_is_said_once_and_the_waits_go_on(
+    own_kit: Any, gate: Path, use: Any, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At their own pace."""
+    caplog.set_level(logging.WARNING)
+    use(own_kit.aws, bad_queue(own_kit.aws, why))
+    job_id = own_kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+
+    def said() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "cannot be received" in record.getMessage()]
+
+    def go_on() -> None:
+        own_kit.eventually(lambda: own_kit.aws.calls["batch.DescribeJobs"] > 12 and said())
+        gate.touch()
+
+    async def story() -> dict[str, Any]:
+        wait = asyncio.create_task(trigger("batch", job_id, poll_interval=0.2).wait())
+        await asyncio.to_thread(go_on)
+        async with asyncio.timeout(PATIENCE):
+            return await wait
+
+    assert states([asyncio.run(story())]) == ["SUCCEEDED"]
+    [line] = said()
+    assert "in region us-east-1" in line
+    assert ("sqs:ReceiveMessage" if why == "denied" else "Is this the queue's URL") in line
+
+
+def test_the_hint_tells_the_region_of_a_queue_elsewhere() -> None:
+    """As far as its URL does."""
+    access = Access(None)
+    queue = events.EventQueue(access)
+    queue._region = "us-east-1"
+    for url, hint in {
+        "https://sqs.eu-west-1.amazonaws.com/123456789012/q": "eu-west-1",
+        "https://eu-west-1.queue.amazonaws.com/123456789012/q": "eu-west-1",
+        "https://sqs.us-east-1.amazonaws.com/123456789012/q": "in that region?",
+        "https://queue.amazonaws.com/123456789012/q": "in that region?",
+    }.items():
+        queue._url = url
+        assert hint in queue._hint(Fault.REJECTED)
+    queue.close()
+
+
+# The queue comes and goes
+
+
+def test_a_queue_that_answers_again_wakes_again(own_kit: Any, gate: Path, use: Any, eventually: Any) -> None:
+    """Meanwhile jobs are looked at at their waits' own pace, and no wait fails."""
+    inbox = Inbox(own_kit.aws)
+    use(own_kit.aws, inbox.url)
+    job_id = own_kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    calls: Callable[[], int] = lambda: own_kit.aws.calls["batch.DescribeJobs"]  # noqa: E731
+
+    def come_and_go() -> None:
+        own_kit.aws.set_faults(Faults(actions=("sqs.*",), drop_every=1))
+        before = calls()
+        eventually(lambda: calls() > before + 5)
+        own_kit.aws.set_faults(Faults())
+        eventually(lambda: all(listener._flows for listener in events._listeners.values()))
+        gate.touch()
+
+    story: Coroutine[Any, Any, list[dict[str, Any]]] = ended([trigger("batch", job_id, poll_interval=1.0)], come_and_go)
+    assert states(asyncio.run(story)) == ["SUCCEEDED"]

@@ -1,0 +1,67 @@
+"""What a triggerer's watchers do is told in Airflow's own metrics, here to a StatsD that listens."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from airflow.observability import stats
+from airflow.observability.metrics import stats_utils
+
+from airflow_jobflow.local import Faults
+from airflow_jobflow.triggers.job import JobTrigger
+
+
+@pytest.fixture
+def statsd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], dict[str, list[float]]]]:
+    """A StatsD on this machine; what it has been told since it was last asked, by name."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.setblocking(False)
+        monkeypatch.setenv("AIRFLOW__METRICS__STATSD_ON", "True")
+        monkeypatch.setenv("AIRFLOW__METRICS__STATSD_HOST", "127.0.0.1")
+        monkeypatch.setenv("AIRFLOW__METRICS__STATSD_PORT", str(listener.getsockname()[1]))
+        stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
+
+        def told() -> dict[str, list[float]]:
+            found: dict[str, list[float]] = {}
+            while True:
+                try:
+                    name, _, value = listener.recv(4096).decode().partition(":")
+                except BlockingIOError:
+                    return found
+                found.setdefault(name.removeprefix("airflow."), []).append(float(value.partition("|")[0]))
+
+        yield told
+    monkeypatch.undo()
+    stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
+
+
+def test_a_statsd_hears_what_the_watchers_do(own_kit: Any, here: Any, gate: Any, statsd: Any, eventually: Any) -> None:
+    """Calls, jobs asked for, throttles, pace, waits, and how long ago a job has ended."""
+    here(own_kit.aws)
+    job_ids = [own_kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done") for _ in range(3)]
+
+    async def scenario() -> None:
+        triggers = [
+            JobTrigger(service="batch", job_ids=[job_id], aws_conn_id=None, poll_interval=0.2) for job_id in job_ids
+        ]
+        own_kit.aws.set_faults(Faults(calls_per_second=1))
+        waiting = [asyncio.create_task(trigger.wait()) for trigger in triggers]
+        await asyncio.to_thread(eventually, lambda: own_kit.aws.calls["batch.DescribeJobs"] >= 4)
+        own_kit.aws.set_faults(Faults())
+        gate.touch()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(scenario())
+    told = {name.removeprefix("jobflow.batch."): values for name, values in statsd().items() if "jobflow" in name}
+    assert sum(told["describe_calls"]) == own_kit.aws.calls["batch.DescribeJobs"]
+    assert sum(told["described_jobs"]) == 3 * sum(told["describe_calls"])
+    assert sum(told["throttled_calls"]) >= 1
+    assert min(told["calls_per_second"]) < 5  # after a throttle
+    assert max(told["waits"]) == 3
+    assert told["waits"][-1] == 0
+    assert len(told["end_to_event"]) == 3
