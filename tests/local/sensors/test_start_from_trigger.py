@@ -21,7 +21,9 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from airflow_jobflow.exceptions import InvalidParameter
+from airflow_jobflow.jobs.glue_crawl import Since
 from airflow_jobflow.sensors.batch import BatchJobSensor
+from airflow_jobflow.sensors.glue import GlueCrawlSensor
 from airflow_jobflow.triggers.sensor import START_ON_WORKER, SensorTrigger
 
 
@@ -189,6 +191,14 @@ def test_a_worker_starts_what_the_triggerer_could_not(kit: Any, here: Any, aws: 
     here(aws)
     sensor = BatchJobSensor(task_id="s", job_id=kit.sh("true"), aws_conn_id=None, deferrable=False)
     assert sensor.execute_complete(context, START_ON_WORKER)["state"] == "SUCCEEDED"
+
+
+def test_a_crawl_counts_from_the_start_of_the_dag_run(started: Any) -> None:
+    """By the sensor's own default, which is a template."""
+    with DAG("d", schedule=None) as dag:
+        GlueCrawlSensor(task_id="s", crawler_name="c", aws_conn_id=None, job_timeout=0.3)
+    _, [event] = started(dag)
+    assert event.payload["job_ids"] == [str(Since("c", DAG_RUN["start_date"]))]
 
 
 def mapped_dag(job_id: Any = None, **expand: Any) -> DAG:
