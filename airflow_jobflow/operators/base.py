@@ -279,10 +279,14 @@ class JobOperator(JobStarter):
                 f"{stopped} {self.when_stuck}",
                 outcome=outcome,
             )
+        return self.out_of_time(what, how_far, stopped, "make it faster", outcome)
+
+    def out_of_time(self, what: str, how_far: str, stopped: str, advice: str, outcome: Any = None) -> JobTimedOut:
+        """Build the error of what had not ended by its deadline."""
         name, _ = self.first_limit() or ("job_timeout", 0)
         return JobTimedOut(
             f"{what} had not ended within {name}={getattr(self, name)}: {how_far}. {stopped} "
-            "Give it more time, or make it faster.",
+            f"Give it more time, or {advice}.",
             outcome=outcome,
         )
 

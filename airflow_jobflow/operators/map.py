@@ -300,12 +300,8 @@ class MapOperator(JobOperator):
         if self.cancel_on_timeout:
             stopped = self._stop_all(context, "Airflow: the deadline of the task has passed", unpack(event["running"]))
             self.record_if_possible(context, map={**self._about(context), "over": True})
-        limit, _ = self.first_limit() or ("job_timeout", 0)
         how_far = map_statuses.progress(event["statuses"]) if event["statuses"] else "how far it came is not known"
-        return JobTimedOut(
-            f"Map {name} had not ended within {limit}={getattr(self, limit)}: {how_far}. {stopped} "
-            "Give it more time, or raise max_concurrency."
-        )
+        return self.out_of_time(f"Map {name}", how_far, stopped, "raise max_concurrency")
 
     # Stopping.
 
