@@ -21,17 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from airflow_jobflow.local.batch_model import Json
-    from airflow_jobflow.local.moto_backends import Resources
-    from airflow_jobflow.local.processes import Processes
-    from airflow_jobflow.local.settings import Settings
+    from airflow_jobflow.local.service import Shared
 
 
 class Batch:
     """The jobs of one account and region, as Batch's API shows them."""
 
-    def __init__(self, resources: Resources, processes: Processes, settings: Settings) -> None:
-        self._resources = resources
-        self._attempts = Attempts(resources, processes, settings)
+    def __init__(self, shared: Shared) -> None:
+        self._resources = shared.resources
+        self._ledger = shared.ledger
+        self._attempts = Attempts(shared.resources, shared.processes, shared.settings)
         self._jobs = self._attempts.jobs
         self.visible_after = 0.0
         """Seconds for which a new job cannot be found by its id (a fault)."""
@@ -92,6 +91,7 @@ class Batch:
         )
         with self._jobs.changing():
             job = self._jobs.create(submission)
+        self._ledger.note("batch", {"jobId": job.job_id, "jobName": request["jobName"], "jobQueue": queue.arn})
         if tags := request.get("tags"):
             self._resources.tag(job.arn, tags)
         return {"jobArn": job.arn, "jobName": request["jobName"], "jobId": job.job_id}

@@ -51,7 +51,7 @@ STOP_LATENCY: Final = 0.1
 LOOPBACK: Final = "127.0.0.1"
 
 SERVICES: Final[Mapping[str, Callable[[Shared], Service]]] = {
-    "batch": lambda shared: Batch(shared.resources, shared.processes, shared.settings),
+    "batch": Batch,
     "ecs": Ecs,
     "glue": Glue,
 }
@@ -164,7 +164,10 @@ class LocalAwsClient:
         self._ask("interrupt", {"service": "glue", "job_id": run_id, "message": message})
 
     def started(self, service: str) -> list[dict[str, Any]]:
-        """Every piece of work a service (``ecs``, ``glue``) ever started, oldest first, also what is long forgotten."""
+        """All that a service (``batch``, ``ecs``, ``glue``) ever started, oldest first, also what is long forgotten.
+
+        Of an array, that is the parent.
+        """
         answer: list[dict[str, Any]] = self._ask("started", {"service": service})
         return answer
 

@@ -6,13 +6,12 @@ Only where all has gone well and nothing would be lost (see ``workerless``); for
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TaskSuccessEvent
 from asgiref.sync import sync_to_async
 
-from airflow_jobflow.aws import ATTEMPTS, Access, no_answer
+from airflow_jobflow.aws import ATTEMPTS, Access
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.links import pages
@@ -41,21 +40,22 @@ async def success(
     if any(snapshot.state is not JobState.SUCCEEDED for snapshot in seen):
         return None
     try:
-        xcoms = {} if returns == NOTHING else await sync_to_async(_xcoms, thread_sensitive=False)(
-            access, service, seen, several=returns == OUTCOMES
-        )  # fmt: skip
-    except no_answer() as error:
-        log.info("A worker asks once more for the details of the job: %s", error)
+        if returns != NOTHING:
+            leave = sync_to_async(_leave, thread_sensitive=False)
+            await leave(task_instance, access, service, seen, several=returns == OUTCOMES)
+    except Exception as error:  # noqa: BLE001 -- whatever AWS or an XCom backend raises, a worker tries it again
+        log.warning("A worker is to end the task, for here that failed: %s", error)
         return None
-    if xcoms and _has_its_own_backend():
-        # The event would have them written past it.
-        await sync_to_async(_push, thread_sensitive=False)(task_instance, xcoms)
-        xcoms = {}
-    return TaskSuccessEvent(xcoms=xcoms)
+    return TaskSuccessEvent()
 
 
-def _xcoms(access: Access, service: str, seen: Sequence[Snapshot], *, several: bool) -> dict[str, Any]:
-    """Build what a worker would push: the outcomes, and the console's pages for the first job."""
+def _leave(task_instance: Any, access: Access, service: str, seen: Sequence[Snapshot], *, several: bool) -> None:
+    """Push what a worker would push: the outcomes, and the console's pages for the first job.
+
+    Not with the event: Airflow would write it past an XCom backend, and the next task would read a dict as a str.
+    """
+    from airflow.sdk.execution_time.xcom import XCom
+
     module = job_service(service)
 
     def client(name: str = module.CLIENT) -> Any:
@@ -64,20 +64,8 @@ def _xcoms(access: Access, service: str, seen: Sequence[Snapshot], *, several: b
     settled = [module.settled(client, snapshot) for snapshot in seen]
     judge = Judge(service=service, module=module, client=client, log_lines=0)
     outcomes = [judge.outcome(snapshot).to_dict() for snapshot in settled]
-    return {**pages(service, settled[0]), "return_value": outcomes if several else outcomes[0]}
-
-
-def _has_its_own_backend() -> bool:
-    from airflow.sdk.bases.xcom import BaseXCom
-    from airflow.sdk.execution_time.xcom import XCom
-
-    return XCom is not BaseXCom
-
-
-def _push(task_instance: Any, xcoms: Mapping[str, Any]) -> None:
-    from airflow.sdk.execution_time.xcom import XCom
-
-    for key, value in xcoms.items():
+    left = {**pages(service, settled[0]), "return_value": outcomes if several else outcomes[0]}
+    for key, value in left.items():
         XCom.set(
             key=key,
             value=value,

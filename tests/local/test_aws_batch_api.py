@@ -232,6 +232,13 @@ def test_snapshot_lists_the_first_hundred_runnable_jobs(kit: Any, disabled_queue
     assert kit.batch.get_job_queue_snapshot(jobQueue=kit.queue)["frontOfQueue"]["jobs"] == []
 
 
+def test_the_ledger_has_every_job_that_was_submitted(kit: Any) -> None:
+    """A test that counts what was started would find nothing else wrong."""
+    job_ids = [kit.submit(), kit.submit(arrayProperties={"size": 2})]
+    noted = {each["jobId"]: each["jobName"] for each in kit.aws.started("batch")}
+    assert [noted[job_id] for job_id in job_ids] == [kit.look(job_id)["jobName"] for job_id in job_ids]
+
+
 def test_regions_do_not_see_each_others_jobs(kit: Any) -> None:
     """A job is found in its region only."""
     elsewhere = kit.aws.client("batch", region_name="eu-central-1")

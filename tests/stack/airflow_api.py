@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import httpx
 
-AGAIN: Final = 30.0
+AGAIN: Final = 60.0
 """Seconds for which a call is made again that gets no answer: a test may just be restarting the database."""
 
 
@@ -74,9 +74,9 @@ class Airflow:
         self._ask("POST", f"dags/{dag_id}/clearTaskInstances", body)
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
-        """An XCom; None if there is none."""
+        """An XCom as a task gets it, not as the UI, which reads what is no JSON as such; None if there is none."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
-        query = f"?map_index={map_index}&deserialize=true"
+        query = f"?map_index={map_index}&deserialize=false"
         answer = self._ask("GET", path + query, known=(httpx.codes.NOT_FOUND,))
         return answer.get("value")
 
@@ -94,7 +94,8 @@ class Airflow:
 
     def alive(self, kind: str) -> int:
         """How many jobs of a kind (``TriggererJob``) have a heartbeat that is not old."""
-        return int(self._ask("GET", f"jobs?job_type={kind}&job_state=running&is_alive=true")["total_entries"])
+        # What it says of the total counts those as well that were killed.
+        return len(self._ask("GET", f"jobs?job_type={kind}&job_state=running&is_alive=true&limit=100")["jobs"])
 
     def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, known: Sequence[int] = ()

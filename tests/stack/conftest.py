@@ -12,6 +12,7 @@ import pytest
 from airflow_jobflow.local.home import interrupt_on_signals
 from tests.stack.kit import Kit
 from tests.stack.stack import Stack
+from tests.stack.verdicts import doubles
 
 DAGS = Path(__file__).with_name("dags")
 FAILED = pytest.StashKey[bool]()
@@ -47,6 +48,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[Kit]:
 
 @pytest.fixture
 def kit(running: Kit) -> Iterator[Kit]:
-    """The stack, whole before the test and again after it."""
+    """The stack, whole before the test and again after it, with no token used twice by anything started in it."""
     yield running
     running.restore()
+    assert doubles(running) == []

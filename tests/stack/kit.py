@@ -18,6 +18,8 @@ STATE_PATIENCE: Final = 60.0
 STOPPED_WITHIN: Final = 10.0
 """Seconds in which the job of a killed deferred task must have been stopped."""
 ENDED: Final = ("success", "failed")
+CRAWLING: Final = ("stack_crawl", "stack_dying")
+"""The DAGs whose runs want a crawler of their own."""
 
 
 class Run:
@@ -29,6 +31,13 @@ class Run:
         self.dag_id = dag_id
         self.token = token
         """Its run id, and what all its jobs carry."""
+
+    def __str__(self) -> str:
+        return f"{self.dag_id} {self.token}"
+
+    def trigger(self, **conf: Any) -> None:
+        """Have it begin, with its token in its conf."""
+        self._airflow.trigger(self.dag_id, self.token, {**conf, "token": self.token})
 
     @property
     def state(self) -> str:
@@ -60,7 +69,7 @@ class Run:
         try:
             return str(eventually(ended, f"the end of {self.dag_id} {self.token}", patience))
         except StackError as error:
-            raise StackError(f"{error}: {self.states}") from None
+            raise StackError(f"{error}: {self.states}, {self.tries} tries") from None
 
     def reaches(self, state: str, *names: str, patience: float = STATE_PATIENCE) -> None:
         """Wait until task instances, all if none are named, are in a state."""
@@ -155,11 +164,17 @@ class Kit:
         eventually(there, f"DAGs {sorted(dag_ids)}")
         self.airflow.unpause()
 
+    def new_run(self, dag_id: str) -> Run:
+        """Make ready a run that has not begun, with a token with which nothing else begins."""
+        run = Run(self, dag_id, f"t{next(self._numbers):04}-")
+        if dag_id in CRAWLING:
+            self.ledger.provision_crawler(run.token)
+        return run
+
     def run(self, dag_id: str, **conf: Any) -> Run:
-        """Trigger a DAG run; its conf has its token, with which nothing else begins."""
-        token = f"t{next(self._numbers):04}-"
-        run = Run(self, dag_id, token)
-        self.airflow.trigger(dag_id, token, {**conf, "token": token})
+        """Trigger a DAG run."""
+        run = self.new_run(dag_id)
+        run.trigger(**conf)
         return run
 
     def faults(self, **which: Any) -> None:

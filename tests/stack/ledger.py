@@ -1,18 +1,22 @@
 """What the local AWS was told to start, and what has become of it: the ledger that every test is judged by.
 
-Every job of a test carries a token of its DAG run in its name, overrides or arguments, and writes it to its log.
+Every job of a test carries a token of its DAG run in its name, overrides or arguments, and writes it to its log; a
+crawl has it in its crawler's name.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
+from airflow_jobflow.jobs.glue_run import TOKEN
 from airflow_jobflow.local import LocalAwsClient
-from airflow_jobflow.local.glue_samples import BUCKET
-from airflow_jobflow.local.samples import QUEUES
+from airflow_jobflow.local.glue_samples import BUCKET, DATABASE, INPUT
 
 GLUE_JOB: Final = "stack-job"
 GLUE_SCRIPT: Final = """\
@@ -23,6 +27,13 @@ for stream in (sys.stdout, sys.stderr):
 time.sleep(float(given["--seconds"]))
 sys.exit(int(given["--code"]))
 """
+CRAWLER: Final = "crawler"
+"""What follows a run's token in the name of the crawler that it has to itself."""
+
+OF_A_RUN: Final = re.compile(r"t\d{4,}-")
+"""How the token of a DAG run looks: what does not begin so, a test has started by itself."""
+DESCRIBED: Final = 100
+"""Jobs that one DescribeJobs call takes."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +46,11 @@ class Started:
     """What the test named it by: a Batch job's name; of others, all that was said to start it."""
     status: str
     ended: bool
+    began: float
+    """When it was created, in seconds since the epoch."""
+    ended_at: float | None
     scope: str = ""
-    """Of a Glue run, its job."""
+    """Of a Glue run, its job; of a crawl, its crawler."""
 
 
 class Ledger:
@@ -46,28 +60,59 @@ class Ledger:
         self.aws = aws
         self._batch, self._ecs, self._glue = (aws.client(name) for name in ("batch", "ecs", "glue"))
         self._logs = aws.client("logs")
+        self._arguments: dict[str, Mapping[str, str]] = {}
+        """Of each Glue run, which never change."""
+        self._told: set[str] = set()
+        """Tokens that were used twice, as far as that was told."""
 
     def provision(self) -> None:
         """Create what the tests' DAGs need beside the samples."""
-        role = self.aws.client("iam").get_role(RoleName="local-glue")["Role"]["Arn"]
         key = f"stack/{GLUE_JOB}.py"
         self.aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=GLUE_SCRIPT.encode())
         self._glue.create_job(
             Name=GLUE_JOB,
-            Role=role,
+            Role=self._role(),
             Command={"Name": "pythonshell", "ScriptLocation": f"s3://{BUCKET}/{key}", "PythonVersion": "3.9"},
             ExecutionProperty={"MaxConcurrentRuns": 100},
             MaxCapacity=0.0625,
         )
 
-    def started(self, token: str, service: str | None = None) -> list[Started]:
-        """All that was started with a token, of one service or of all; of an array, the parent."""
-        found = [*self._batch_jobs(token), *self._ecs_tasks(token), *self._glue_runs(token)]
-        return [each for each in found if service in (None, each.service)]
+    def provision_crawler(self, token: str) -> None:
+        """Create the crawler of a run: one that others started too would not be the run's own."""
+        targets = {"S3Targets": [{"Path": f"s3://{BUCKET}/{INPUT}"}]}
+        self._glue.create_crawler(Name=token + CRAWLER, Role=self._role(), DatabaseName=DATABASE, Targets=targets)
+
+    def _role(self) -> str:
+        return str(self.aws.client("iam").get_role(RoleName="local-glue")["Role"]["Arn"])
+
+    def started(self, token: str = "") -> list[Started]:
+        """All that was started with a token; of an array, the parent."""
+        return [
+            *self._batch_jobs(token),
+            *self._ecs_tasks(token),
+            *self._glue_runs(token),
+            *self._glue_crawls(token),
+        ]
 
     def running(self, token: str = "") -> list[Started]:
         """What of it has not ended."""
         return [each for each in self.started(token) if not each.ended]
+
+    def used_twice(self) -> list[str]:
+        """The names and tokens that more than one job was started with, by an operator that gives each its own.
+
+        Each is told once, to whoever asks first.
+        """
+        tokens = [each["jobName"] for each in self.aws.started("batch") if OF_A_RUN.match(each["jobName"])]
+        tokens += [each["clientToken"] for each in self.aws.started("ecs") if each["clientToken"]]
+        runs = [each for each in self.aws.started("glue") if "run_id" in each]
+        tokens += [token for run in runs if (token := self._arguments_of(run).get(TOKEN))]
+        told, self._told = self._told, {token for token, times in Counter(tokens).items() if times > 1}
+        return sorted(self._told - told)
+
+    def children(self, job_id: str, size: int) -> list[dict[str, Any]]:
+        """The children of an array, as Batch describes them."""
+        return self._describe([f"{job_id}:{index}" for index in range(size)])
 
     def stop_all(self) -> None:
         """End what a test has left running, for it not to be in the way of the next."""
@@ -76,42 +121,73 @@ class Ledger:
                 self._batch.terminate_job(jobId=each.job_id, reason="left over by a test")
             elif each.service == "ecs":
                 self._ecs.stop_task(cluster=each.job_id.split("/")[1], task=each.job_id)
-            else:
+            elif each.service == "glue_run":
                 self._glue.batch_stop_job_run(JobName=each.scope, JobRunIds=[each.job_id])
+            # A crawl ends soon by itself.
 
     def log(self, outcome: Mapping[str, Any]) -> str:
         """What a job wrote, by its outcome; nothing where the outcome knows no log."""
         where = outcome.get("log") or {}
-        if not where.get("stream"):
-            return ""
-        events = self._logs.get_log_events(
-            logGroupName=where["group"], logStreamName=where["stream"], startFromHead=True
-        )["events"]
+        return self.written(where["group"], where["stream"]) if where.get("stream") else ""
+
+    def written(self, group: str, stream: str) -> str:
+        """What is in a log stream, a line each."""
+        events = self._logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True)["events"]
         return "\n".join(each["message"] for each in events)
 
     def _batch_jobs(self, token: str) -> Iterator[Started]:
-        pages = self._batch.get_paginator("list_jobs")
-        for queue in QUEUES:
-            name = [{"name": "JOB_NAME", "values": [f"{token}*"]}]
-            for page in pages.paginate(jobQueue=queue, filters=name):
-                for job in page["jobSummaryList"]:
-                    ended = job["status"] in ("SUCCEEDED", "FAILED")
-                    yield Started("batch", job["jobId"], job["jobName"], job["status"], ended)
+        noted = [each["jobId"] for each in self.aws.started("batch") if each["jobName"].startswith(token)]
+        for job in self._describe(noted):
+            status, stopped = job["status"], job.get("stoppedAt")
+            yield Started(
+                "batch",
+                job["jobId"],
+                job["jobName"],
+                status,
+                status in ("SUCCEEDED", "FAILED"),
+                job["createdAt"] / 1000,
+                stopped / 1000 if stopped else None,
+            )
+
+    def _describe(self, job_ids: Sequence[str]) -> list[dict[str, Any]]:
+        groups = [job_ids[first : first + DESCRIBED] for first in range(0, len(job_ids), DESCRIBED)]
+        return [job for group in groups for job in self._batch.describe_jobs(jobs=group)["jobs"]]
 
     def _ecs_tasks(self, token: str) -> Iterator[Started]:
         noted = [each for each in self.aws.started("ecs") if token in json.dumps(each["overrides"])]
         for each in noted:
-            answer = self._ecs.describe_tasks(cluster=each["clusterArn"], tasks=[each["taskArn"]])
-            status = answer["tasks"][0]["lastStatus"] if answer["tasks"] else "STOPPED"
-            yield Started("ecs", each["taskArn"], json.dumps(each["overrides"]), status, status == "STOPPED")
+            [task] = self._ecs.describe_tasks(cluster=each["clusterArn"], tasks=[each["taskArn"]])["tasks"]
+            status, said = task["lastStatus"], json.dumps(each["overrides"])
+            times = task["createdAt"].timestamp(), _seconds(task.get("stoppedAt"))
+            yield Started("ecs", each["taskArn"], said, status, status == "STOPPED", *times)
 
     def _glue_runs(self, token: str) -> Iterator[Started]:
         for each in self.aws.started("glue"):
             if "run_id" not in each:
                 continue
-            run = self._glue.get_job_run(JobName=each["job"], RunId=each["run_id"])["JobRun"]
-            arguments = json.dumps(run.get("Arguments", {}))
+            arguments = json.dumps(self._arguments_of(each))
             if token in arguments:
+                run = self._glue.get_job_run(JobName=each["job"], RunId=each["run_id"])["JobRun"]
                 status = run["JobRunState"]
                 ended = status in ("SUCCEEDED", "FAILED", "STOPPED", "TIMEOUT", "ERROR", "EXPIRED")
-                yield Started("glue_run", each["run_id"], arguments, status, ended, each["job"])
+                times = run["StartedOn"].timestamp(), _seconds(run.get("CompletedOn"))
+                yield Started("glue_run", each["run_id"], arguments, status, ended, *times, each["job"])
+
+    def _arguments_of(self, noted: Mapping[str, str]) -> Mapping[str, str]:
+        run_id = noted["run_id"]
+        if run_id not in self._arguments:
+            run = self._glue.get_job_run(JobName=noted["job"], RunId=run_id)["JobRun"]
+            self._arguments[run_id] = run.get("Arguments", {})
+        return self._arguments[run_id]
+
+    def _glue_crawls(self, token: str) -> Iterator[Started]:
+        crawlers = {each["crawler"] for each in self.aws.started("glue") if "crawl_id" in each}
+        for crawler in sorted(name for name in crawlers if name.startswith(token)):
+            for crawl in self._glue.list_crawls(CrawlerName=crawler)["Crawls"]:
+                status = crawl["State"]
+                times = crawl["StartTime"].timestamp(), _seconds(crawl.get("EndTime"))
+                yield Started("glue_crawl", crawl["CrawlId"], crawler, status, status != "RUNNING", *times, crawler)
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return moment.timestamp() if moment else None

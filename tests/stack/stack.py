@@ -4,7 +4,7 @@ What always holds:
 
 - Commands, environment, dependencies and healthchecks are the file's. What differs: ``<service>:<port>`` is a free
   port on loopback, a listener's address is loopback's, a mounted path is a directory of the stack's own.
-- A process sees nothing of this machine's environment but its PATH.
+- A process sees nothing of this machine's environment but its PATH, and the package of this checkout.
 - Whatever a service started, in whatever session, carries the service's mark: what ends a container ends all of it.
   Nothing outlives the stack.
 """
@@ -17,6 +17,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Self
 
@@ -69,6 +70,8 @@ class Stack:
             if each.port
         }
         self._volumes = self._mounted(dags)
+        self._whole = False
+        """Whether nothing was done to any instance since all were healthy."""
         self.instances = {
             instance.name: instance
             for service in self.services.values()
@@ -128,49 +131,62 @@ class Stack:
 
     def kill(self, service: str, number: int = 1) -> None:
         """SIGKILL to all of an instance, as ``docker kill``."""
+        self._whole = False
         self.instance(service, number).kill()
 
     def stop(self, service: str, number: int = 1) -> None:
         """SIGTERM to the first process of an instance, and SIGKILL to what is left, as ``docker stop``."""
+        self._whole = False
         self.instance(service, number).stop()
 
     def pause(self, service: str, number: int = 1) -> None:
         """SIGSTOP to all of an instance, as ``docker pause``."""
+        self._whole = False
         self.instance(service, number).pause()
 
     def unpause(self, service: str, number: int = 1) -> None:
         """SIGCONT to all of an instance."""
         self.instance(service, number).unpause()
 
+    def recover(self, service: str, number: int = 1) -> None:
+        """Start an instance if it does not run, as Docker would, and let it go on if it is paused."""
+        instance = self.instance(service, number)
+        if instance.runs:
+            instance.unpause()
+        else:
+            self._whole = False
+            instance.kill()  # what its first process has left running
+            instance.start()
+
     def revive(self) -> None:
-        """Start what does not run, as Docker would, and let go on what is paused; healthy is another matter."""
+        """Start what does not run, and let go on what is paused; healthy is another matter."""
         self.gate.open()
-        for instance in self.instances.values():
-            if instance.runs:
-                instance.unpause()
-            elif instance.service.name != "init":
-                instance.kill()  # what its first process has left running
-                instance.start()
+        for service in self.services:
+            for number, _ in enumerate(self.of(service), start=1):
+                if service != "init":
+                    self.recover(service, number)
 
     def repair(self) -> None:
-        """Have everything run, and wait until all of it is healthy."""
+        """Have everything run, and wait until all of it is healthy; whose health nobody has touched is not asked."""
         deadline = time.monotonic() + PATIENCE
-        while True:
-            self.revive()
+        self.revive()
+        while not self._whole:
             try:
-                return self.await_healthy()
+                self.await_healthy()
             except StackError:  # one has ended meanwhile, for want of another
                 if time.monotonic() > deadline:
                     raise
+                self.revive()
 
     def await_healthy(self) -> None:
         """Wait until every healthcheck is content.
 
         :raises StackError: one is not.
         """
-        for instance in self.instances.values():
-            if instance.service.health:
-                self._await_one(instance, instance.is_healthy, "healthy")
+        checked = [instance for instance in self.instances.values() if instance.service.health]
+        with ThreadPoolExecutor(len(checked)) as checks:
+            list(checks.map(lambda instance: self._await_one(instance, instance.is_healthy, "healthy"), checked))
+        self._whole = True
 
     def jobs_running(self) -> list[psutil.Process]:
         """The processes of the local AWS's jobs."""
@@ -221,6 +237,7 @@ class Stack:
             "HOSTNAME": name,
             "LANG": "C.UTF-8",
             "PATH": os.pathsep.join(BINARIES),
+            "PYTHONPATH": str(compose.ROOT),  # the package that is tested, whichever is installed
             "PYTHONUNBUFFERED": "1",
             "TMPDIR": str(home),
             "SPT_NOENV": "1",  # a process that sets its title leaves its environment readable, for its mark

@@ -1,7 +1,8 @@
-"""Random schedules of faults: several DAG runs at once, and whatever can go wrong, at moments that a seed decides.
+"""Random schedules of faults: DAG runs of all kinds, and whatever can go wrong, at moments that a seed decides.
 
-``SEED`` and ``SCHEDULES`` say which and how many; ``make chaos`` sets them. A failure names the seed of its schedule:
-``SEED=<that> SCHEDULES=1`` repeats it, as far as processes can be repeated.
+Several schedules are played at once, each a few seconds after the one before, in one stack. ``SEED`` and ``SCHEDULES``
+say which and how many; ``make chaos`` sets them. What fails names the seed of its wave, which repeats it, as far as
+processes can be repeated.
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
 
+from tests.stack import verdicts
 from tests.stack.kit import Kit, Run
 
 SCHEDULES: Final = int(os.environ.get("SCHEDULES") or 10)
 SEED: Final = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
+AT_ONCE: Final = 10
+"""Schedules of a wave."""
+APART: Final = 3.0
+"""Seconds between the beginnings of two of them."""
 LENGTH: Final = 10.0
 """Seconds in which the faults of a schedule begin."""
 RUNS: Final = 3
@@ -27,34 +34,54 @@ FAULTS: Final = 3
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong, until the harness repairs it.
+    """Something that goes wrong, for a while.
 
     :param begin: makes it happen.
+    :param end: makes it good again; what has ended meanwhile, for want of it, is started with it.
     :param lasts: seconds for which it stays so, at least and at most.
+    :param weight: how often it is drawn, against the others.
     """
 
     begin: Callable[[Kit], None]
+    end: Callable[[Kit], None]
     lasts: tuple[float, float] = (1.0, 6.0)
+    weight: int = 3
 
+
+def of_service(how: str, service: str, number: int = 1, **more: Any) -> Fault:
+    """Make a fault of doing something to an instance of a service."""
+    return Fault(
+        lambda kit: getattr(kit.stack, how)(service, number), lambda kit: kit.stack.recover(service, number), **more
+    )
+
+
+def of_aws(**which: Any) -> Fault:
+    """Make a fault of having the local AWS fail."""
+    return Fault(lambda kit: kit.faults(**which), lambda kit: kit.faults())
+
+
+STARTS: Final = ["batch.SubmitJob", "ecs.RunTask", "glue.StartJobRun", "glue.StartCrawler"]
 
 KINDS: Final[Mapping[str, Fault]] = {
-    "triggerer 1 is killed": Fault(lambda kit: kit.stack.kill("triggerer", 1)),
-    "triggerer 2 is told to end": Fault(lambda kit: kit.stack.stop("triggerer", 2)),
-    "triggerer 1 freezes": Fault(lambda kit: kit.stack.pause("triggerer", 1), (2.0, 15.0)),
-    "the scheduler is killed": Fault(lambda kit: kit.stack.kill("scheduler")),
-    "the API server freezes": Fault(lambda kit: kit.stack.pause("api-server"), (1.0, 4.0)),
-    "AWS cannot be reached": Fault(lambda kit: kit.stack.gate.close()),
-    "AWS freezes": Fault(lambda kit: kit.stack.pause("aws")),
-    "AWS throttles": Fault(lambda kit: kit.faults(calls_per_second=2)),
-    "a third of the calls fail": Fault(lambda kit: kit.faults(error_every=3)),
-    "a third of the calls is cut off": Fault(lambda kit: kit.faults(drop_every=3)),
-    "answers to starts are lost": Fault(
-        lambda kit: kit.faults(lose_answers=2, actions=["batch.SubmitJob", "ecs.RunTask", "glue.StartJobRun"])
+    "worker 1 is killed": of_service("kill", "worker"),
+    "triggerer 1 is killed": of_service("kill", "triggerer"),
+    "triggerer 2 is told to end": of_service("stop", "triggerer", 2),
+    "triggerer 1 freezes": of_service("pause", "triggerer", lasts=(2.0, 15.0)),
+    "the scheduler is killed": of_service("kill", "scheduler"),
+    "the API server freezes": of_service("pause", "api-server", lasts=(1.0, 4.0)),
+    "Postgres is restarted": Fault(
+        lambda kit: kit.stack.stop("postgres"), lambda kit: kit.stack.revive(), (1.0, 3.0), weight=1
     ),
+    "AWS cannot be reached": Fault(lambda kit: kit.stack.gate.close(), lambda kit: kit.stack.gate.open()),
+    "AWS freezes": of_service("pause", "aws"),
+    "AWS throttles": of_aws(calls_per_second=2),
+    "a third of the calls fail": of_aws(error_every=3),
+    "a third of the calls is cut off": of_aws(drop_every=3),
+    "answers to starts are lost": of_aws(lose_answers=2, actions=STARTS),
 }
-"""What may go wrong. The death of a worker is not among them: that wants attempts that find what they have started."""
+"""What may go wrong."""
 
-DAGS: Final = ("stack_batch_again", "stack_batch_many", "stack_services")
+DAGS: Final = ("stack_batch_again", "stack_batch_many", "stack_services", "stack_crawl", "stack_maps")
 
 
 @dataclass(frozen=True)
@@ -81,72 +108,80 @@ class Schedule:
             )
             for _ in range(RUNS)
         )
+        names = sorted(KINDS)
+        drawn = dice.sample(names, FAULTS, counts=[KINDS[name].weight for name in names])
         faults = sorted(
-            (dice.uniform(1, LENGTH), name, round(dice.uniform(*KINDS[name].lasts), 1))
-            for name in dice.sample(sorted(KINDS), FAULTS)
+            (dice.uniform(1, LENGTH), name, round(dice.uniform(*KINDS[name].lasts), 1)) for name in sorted(set(drawn))
         )
         return cls(seed, runs, faults)
 
     def __str__(self) -> str:
-        lines = [f"{at:5.1f} s  {dag_id} {dict(conf)}" for at, dag_id, conf in self.runs]
-        lines += [f"{at:5.1f} s  {name}, for {lasts} s" for at, name, lasts in self.faults]
-        return "\n".join([f"SEED={self.seed} SCHEDULES=1", *sorted(lines)])
+        lines = [(at, f"{dag_id} {dict(conf)}") for at, dag_id, conf in self.runs]
+        lines += [(at, f"{name}, for {lasts} s") for at, name, lasts in self.faults]
+        return "\n".join([f"seed {self.seed}", *(f"{at:5.1f} s  {words}" for at, words in sorted(lines))])
 
-    def play(self, kit: Kit) -> list[Run]:
+
+class Wave:
+    """Schedules that are played at once.
+
+    :param seed: of the first one; the next one's is the next.
+    """
+
+    def __init__(self, kit: Kit, seed: int, size: int) -> None:
+        self._kit = kit
+        self._schedules = [Schedule.of(seed + number) for number in range(size)]
+        self.runs: list[tuple[Run, int]] = []
+        """The DAG runs, and the code with which the jobs of each end."""
+
+    def play(self) -> None:
         """Let it happen; at the end all is whole again."""
+        happenings: list[tuple[float, Callable[[], None]]] = []
+        for number, schedule in enumerate(self._schedules):
+            for at, dag_id, conf in schedule.runs:
+                run = self._kit.new_run(dag_id)
+                self.runs.append((run, conf["code"]))
+                happenings.append((number * APART + at, lambda run=run, conf=conf: self._trigger(run, conf)))  # type: ignore[misc]
+            for at, name, lasts in schedule.faults:
+                fault = KINDS[name]
+                happenings.append((number * APART + at, lambda fault=fault: fault.begin(self._kit)))  # type: ignore[misc]
+                happenings.append((number * APART + at + lasts, lambda fault=fault: fault.end(self._kit)))  # type: ignore[misc]
         begun = time.monotonic()
-        made: list[Run] = []
-        happenings: list[tuple[float, Callable[[], None]]] = [
-            (at, lambda dag_id=dag_id, conf=conf: made.append(self._trigger(kit, dag_id, conf)))  # type: ignore[misc]
-            for at, dag_id, conf in self.runs
-        ]
-        for at, name, lasts in self.faults:
-            happenings.append((at, lambda name=name: KINDS[name].begin(kit)))  # type: ignore[misc]
-            happenings.append((at + lasts, kit.mend))
         for at, happens in sorted(happenings, key=lambda each: each[0]):
             time.sleep(max(0.0, begun + at - time.monotonic()))
             happens()
-        kit.mend()
-        kit.stack.repair()
-        return made
+        self._kit.mend()
+        self._kit.stack.repair()
 
-    def _trigger(self, kit: Kit, dag_id: str, conf: Mapping[str, Any]) -> Run:
-        kit.stack.unpause("api-server")  # it could not be told
-        return kit.run(dag_id, **conf)
+    def _trigger(self, run: Run, conf: Mapping[str, Any]) -> None:
+        for service in ("postgres", "api-server"):  # without them nobody could be told
+            self._kit.stack.recover(service)
+        run.trigger(**conf)
 
-
-def holds(kit: Kit, run: Run, code: int) -> None:
-    """Hold what must hold of a run, whatever went wrong around it."""
-    assert run.ends() == "success", run.states
-    outcomes: dict[str, dict[str, Any]] = {}
-    for name in run.states:
-        task_id, _, index = name.rstrip("]").partition("[")
-        outcomes[name] = run.returned(task_id, map_index=int(index or -1))
-    assert all(outcomes.values()), "an outcome is missing"
-    started = run.started
-    assert sorted(each.job_id for each in started) == sorted(each["job_id"] for each in outcomes.values())
-    for name, outcome in outcomes.items():
-        succeeds = code == 0 or name.startswith("each")
-        if name == "array":
-            assert outcome["array"]["size"] == 3
-            assert outcome["array"]["succeeded"] == (3 if succeeds else 0)
-            assert outcome["name"].startswith(run.token)
-        else:
-            own = run.token + (name[len("each[") : -1] if name.startswith("each") else "")
-            run.outcome_is_its_own(outcome, own, succeeds=succeeds)
-    run.is_settled()
+    def __str__(self) -> str:
+        return "\n".join(str(schedule) for schedule in self._schedules)
 
 
-@pytest.mark.parametrize("number", range(SCHEDULES))
-def test_a_random_schedule(kit: Kit, number: int, capsys: pytest.CaptureFixture[str]) -> None:
+counted: Counter[str] = Counter()
+"""What all waves so far came to."""
+
+
+@pytest.mark.parametrize("first", range(0, SCHEDULES, AT_ONCE))
+def test_a_wave_of_random_schedules(kit: Kit, first: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Jobs started are the attempts meant, none runs unwanted, no task waits for ever, every outcome is its job's."""
-    schedule = Schedule.of(SEED + number)
+    size, began = min(AT_ONCE, SCHEDULES - first), time.monotonic()
+    wave = Wave(kit, SEED + first, size)
     with capsys.disabled():
-        print(f"\n{number + 1} of {SCHEDULES}: {schedule}")  # noqa: T201 -- the seed is what a failure is repeated by
-    runs = schedule.play(kit)
-    codes = [conf["code"] for _, _, conf in schedule.runs]
-    for run, code in zip(runs, codes, strict=True):
-        holds(kit, run, code)
+        print(f"\n{first + size} of {SCHEDULES}: SEED={SEED + first} SCHEDULES={size}\n{wave}")  # noqa: T201 -- to repeat it by
+    wave.play()
+    breaches = [breach for run, code in wave.runs for breach in verdicts.breaches(kit, run, code)]
+    counted.update(
+        {"schedule": size, "DAG run": len(wave.runs), "job": sum(len(run.started) for run, _ in wave.runs)},
+        **Counter(breach.kind for breach in breaches),
+    )
+    told = ", ".join(f"{counted[name]} {name}s" for name in ("schedule", "DAG run", "job", *verdicts.KINDS))
+    with capsys.disabled():
+        print(f"So far {told}; this wave took {time.monotonic() - began:.0f} s")  # noqa: T201 -- the figures
+    assert not breaches, "\n".join(map(str, breaches))
     kit.is_quiet()
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from airflow_jobflow.local.glue_samples import CRAWLER, JOB
 from airflow_jobflow.local.samples import BUCKET, COLORS
 from tests.stack.errors import eventually
 from tests.stack.kit import ENDED, Kit
-from tests.stack.ledger import GLUE_JOB
+from tests.stack.verdicts import DUPLICATE, ORPHAN, WRONG, breaches
 
 
 def test_the_stack_is_healthy(kit: Kit) -> None:
@@ -62,20 +63,32 @@ def test_flow_3_has_a_result_for_each_item(kit: Kit, form: str) -> None:
 
 def test_flow_4_crawls_then_runs(kit: Kit) -> None:
     """The job reads the table that the crawl has made."""
-    run = kit.run("glue_crawler_then_job", wait_time=1, polls=60)
+    dag_id = "glue_crawler_then_job"
+    what = "the end of the run that its schedule has made"  # one runs at a time
+    eventually(lambda: set(kit.airflow.run_states(dag_id)) <= set(ENDED), what)
+
+    def started() -> list[str]:
+        noted = [each for each in kit.aws.started("glue") if {JOB, CRAWLER} & set(each.values())]
+        return [each.get("run_id") or each["crawl_id"] for each in noted]
+
+    before = started()
+    run = kit.run(dag_id, wait_time=1, polls=60)
     assert run.ends() == "success"
     assert run.states["run_final_glue_job"] == "success"
-
-    def all_ended() -> list[str]:
-        states = kit.airflow.run_states(run.dag_id)  # its schedule has made another; one runs at a time
-        return states if set(states) <= set(ENDED) else []
-
-    states = eventually(all_ended, "the end of the scheduled run")
-    assert set(states) == {"success"}
-    started = [each for each in kit.aws.started("glue") if each.get("job") != GLUE_JOB]
-    assert len(started) == 2 * len(states)
-    assert {run.returned("crawl")["details"]["crawl_id"], run.returned("run_final_glue_job")["job_id"]} <= {
-        each.get("run_id") or each["crawl_id"] for each in started
-    }
+    mine = [run.returned("crawl")["details"]["crawl_id"], run.returned("run_final_glue_job")["job_id"]]
+    assert started() == [*before, *mine]
     output = kit.aws.client("s3").list_objects_v2(Bucket="test-glue00", Prefix="se2/out0")["Contents"]
     assert any(each["Key"].endswith(".parquet") for each in output)
+
+
+def test_what_must_not_be_is_noticed(kit: Kit) -> None:
+    """Every other test of the stack is judged so: a job too many, one left running, and one that has failed."""
+    run = kit.run("stack_batch_again", seconds=1, code=3)
+    run.ends()
+    kit.aws.client("batch").submit_job(
+        jobName=f"{run.token}too-many",
+        jobQueue="hello-world-queue",
+        jobDefinition="hello-world",
+        containerOverrides={"command": ["sleep", "60"]},
+    )
+    assert [each.kind for each in breaches(kit, run)] == [WRONG, DUPLICATE, ORPHAN]

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.stack.kit import Kit, Run
+from tests.stack.verdicts import breaches
 
 TAKEN_OVER = 15.0
 """Seconds after which a triggerer that gives no sign of life has lost its triggers to another."""
@@ -15,9 +16,7 @@ TAKEN_OVER = 15.0
 def ended_well(kit: Kit, run: Run, *, tries: int | None = 1) -> None:
     """Hold that a run of one job ended with that job, which nobody has touched."""
     assert run.ends() == "success", run.states
-    outcome = run.returned()
-    run.outcome_is_its_own(outcome, run.token, succeeds=True)
-    assert [(each.job_id, each.status) for each in run.started] == [(outcome["job_id"], "SUCCEEDED")]
+    assert breaches(kit, run) == []
     assert tries in (None, run.tries["job"])
     assert "stopping" not in run.log().lower()
     kit.is_quiet()
@@ -35,18 +34,6 @@ def test_another_triggerer_takes_over(kit: Kit, how: str) -> None:
     if how == "pause":
         time.sleep(TAKEN_OVER)
         kit.stack.unpause("triggerer", 1)
-    ended_well(kit, run)
-
-
-def test_no_triggerer_lives_for_a_while(kit: Kit) -> None:
-    """The job ends meanwhile; its end is seen by the next triggerer."""
-    run = kit.run("stack_batch", seconds=10)
-    run.waits()
-    kit.stack.kill("triggerer", 1)
-    kit.stack.stop("triggerer", 2)
-    time.sleep(TAKEN_OVER)
-    assert run.states == {"job": "deferred"}
-    kit.stack.repair()
     ended_well(kit, run)
 
 

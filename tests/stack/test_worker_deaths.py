@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 import time
-
-import pytest
+from collections.abc import Mapping
 
 from tests.stack.dags.dying import POINTS
 from tests.stack.kit import ENDED, RUN_PATIENCE, Kit, Run
+from tests.stack.verdicts import breaches
+
+NOBODY = 60.0
+"""Seconds for which no triggerer lives."""
 
 
-def await_ends(kit: Kit, runs: list[Run]) -> None:
-    """Wait until runs have ended, while what died is started again, as Docker does."""
-    deadline = time.monotonic() + 2 * RUN_PATIENCE
-    while any(run.state not in ENDED for run in runs):
-        assert time.monotonic() < deadline, [run.states for run in runs]
-        kit.stack.revive()
-        time.sleep(2)
+def dying(kit: Kit, dies: str) -> dict[str, Run]:
+    """Start each kind of job, in a run for each of the points at which its worker dies."""
+    return {point: kit.run("stack_dying", seconds=5, dies_at=point, dies=dies) for point in POINTS}
 
 
-@pytest.mark.parametrize("dies", ["task", "worker"])
-def test_a_worker_dies_while_it_starts_a_job(kit: Kit, dies: str) -> None:
-    """At each of the points, of each service; with a whole worker dies what else it was doing."""
-    runs = {point: kit.run("stack_dying", seconds=5, dies_at=point, dies=dies) for point in POINTS}
-    await_ends(kit, list(runs.values()))
+def started_once(kit: Kit, runs: Mapping[str, Run]) -> None:
+    """Hold that each job was started once, although its first try has died."""
     for point, run in runs.items():
-        assert run.state == "success", (point, run.states)
-        outcomes = [run.returned(name) for name in run.states]
-        assert sorted(each.job_id for each in run.started) == sorted(each["job_id"] for each in outcomes), point
-        for outcome in outcomes:
-            run.outcome_is_its_own(outcome, run.token, succeeds=True)
+        assert breaches(kit, run) == [], point
         if point != "after the defer":  # which Airflow may have taken note of by then, so that nothing is retried
             assert min(run.tries.values()) > 1, (point, run.tries)
     kit.is_quiet()
+
+
+def test_a_task_dies_while_it_starts_a_job_and_no_triggerer_lives_for_a_minute(kit: Kit) -> None:
+    """Nobody is needed to find what was started; what began to wait before, and meanwhile, is seen to its end after."""
+    before = [kit.run(dag_id, seconds=20) for dag_id in ("stack_batch", "stack_batch_many", "stack_services")]
+    before[0].waits()
+    before[1].waits("array", "each[0]", "each[1]", "each[2]")
+    before[2].waits("fargate", "glue")
+    maps = kit.run("stack_maps", seconds=8)
+    maps.waits("batch", "fargate")
+    kit.stack.kill("triggerer", 1)
+    kit.stack.stop("triggerer", 2)
+    runs = dying(kit, "task")
+    time.sleep(NOBODY)
+    for run in (*before, maps):
+        assert set(run.states.values()) == {"deferred"}, run.states
+    kit.stack.repair()
+    started_once(kit, runs)
+    assert [breach for run in (*before, maps) for breach in breaches(kit, run)] == []
+
+
+def test_a_worker_dies_while_it_starts_a_job(kit: Kit) -> None:
+    """With it dies what else it was doing."""
+    runs = dying(kit, "worker")
+    deadline = time.monotonic() + 2 * RUN_PATIENCE
+    while any(run.state not in ENDED for run in runs.values()):
+        assert time.monotonic() < deadline, [run.states for run in runs.values()]
+        kit.stack.revive()  # as Docker does
+        time.sleep(2)
+    started_once(kit, runs)

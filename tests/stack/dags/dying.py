@@ -1,7 +1,8 @@
-"""Operators whose worker dies at a named point of a start, in the first try; for DAGs of tests.
+"""Operators whose worker dies, or waits, at a named point of a start, in the first try; for DAGs of tests.
 
 The package knows nothing of it: the call that starts the job is met in botocore, the rest by wrapping what Airflow
-calls. What dies is ``task``, the process that runs the task, or ``worker``, all of the Celery worker it belongs to.
+calls. What dies is ``task``, the process that runs the task, or ``worker``, all of the Celery worker it belongs to; or
+``nothing``. Before that it waits for as long as there is a file, so that a test can do something at that very point.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import psutil  # type: ignore[import-untyped]  # it comes with Airflow, its stubs do not
@@ -39,6 +42,8 @@ class Dying:
 
     dies_at: str
     dies: str
+    holds: str
+    log: Any
     _doomed = False
 
     def execute(self, context: Any) -> Any:
@@ -49,7 +54,15 @@ class Dying:
         return super().execute(context)  # type: ignore[misc]  # the operator's
 
     def _dies(self, point: str) -> None:
-        if self._doomed and self.dies_at == point:
+        if not self._doomed or self.dies_at != point:
+            return
+        if self.holds:
+            self.log.info("Held %s", point)
+            while Path(self.holds).exists():
+                time.sleep(0.1)
+        if self.dies == "nothing":
+            self._doomed = False
+        else:
             die(self.dies)
 
     def client(self, *arguments: Any, **options: Any) -> Any:
@@ -98,18 +111,20 @@ class Dying:
 def dying(operator: type[Any]) -> type[Any]:
     """Make an operator that can die.
 
-    It takes two arguments more, templated: ``dies_at``, one of `POINTS` or nothing, and ``dies``, what does.
+    It takes three arguments more, templated: ``dies_at``, one of `POINTS` or nothing; ``dies``, what does; and
+    ``holds``, the path of a file for which it waits there to go.
     """
 
     class Doomed(Dying, operator):  # type: ignore[misc]  # whatever operator it is
         """An operator that can die."""
 
-        template_fields: Any = ("dies_at", "dies", *operator.template_fields)
+        template_fields: Any = ("dies_at", "dies", "holds", *operator.template_fields)
 
-        def __init__(self, *, dies_at: str = "", dies: str = "task", **kwargs: Any) -> None:
+        def __init__(self, *, dies_at: str = "", dies: str = "task", holds: str = "", **kwargs: Any) -> None:
             super().__init__(**kwargs)
             self.dies_at = dies_at
             self.dies = dies
+            self.holds = holds
 
     return Doomed
 
@@ -119,4 +134,5 @@ def conf() -> Mapping[str, str]:
     return {
         "dies_at": "{{ params.dies_at }}",
         "dies": "{{ params.dies }}",
+        "holds": "{{ params.holds }}",
     }

@@ -21,7 +21,7 @@ BATCH: dict[str, Any] = {
     "job_definition": "hello-world",
     "command": ["sh", "-c", "echo {{ params.token }}; sleep {{ params.seconds }}; exit {{ params.code }}"],
 }
-TRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=1)}
+TRIES: dict[str, Any] = {"retries": 20, "retry_delay": timedelta(seconds=1)}
 
 
 @dag(schedule=None, params=PARAMS)

@@ -1,28 +1,25 @@
-"""One job of each service, started by a worker that dies at the point that the run's conf names."""
+"""One job of each kind, started by a worker that dies, or waits, at the point that the run's conf names."""
 
 from __future__ import annotations
 
-import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Param, dag
 
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.operators.ecs import FargateTaskOperator
-from airflow_jobflow.operators.glue import GlueJobRunOperator
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
 from tests.stack.dags.dying import conf, dying
 
 PARAMS: dict[str, Any] = {
     "token": Param("none", type="string"),
     "seconds": Param(3, type="number", minimum=0),
     "dies_at": Param("", type="string"),
-    "dies": Param("task", enum=["task", "worker"]),
+    "dies": Param("task", enum=["task", "worker", "nothing"]),
+    "holds": Param("", type="string"),
 }
-TRIES: dict[str, Any] = {"retries": 6, "retry_delay": timedelta(seconds=1)}
+TRIES: dict[str, Any] = {"retries": 30, "retry_delay": timedelta(seconds=1)}
 SCRIPT = "import time; print('{{ params.token }}', flush=True); time.sleep({{ params.seconds }})"
 
 
@@ -36,6 +33,18 @@ def stack_dying() -> None:
         job_definition="hello-world",
         command=["sh", "-c", "echo {{ params.token }}; sleep {{ params.seconds }}"],
         **conf(),
+    )
+    dying(BatchJobOperator)(
+        task_id="array",
+        job_name="{{ params.token }}",
+        job_queue="hello-world-queue",
+        job_definition="hello-world",
+        command=["sh", "-c", "echo {{ params.token }}; sleep {{ params.seconds }}"],
+        array_size=3,
+        **conf(),
+    )
+    dying(GlueCrawlOperator)(
+        task_id="crawl", crawler_name="{{ params.token }}crawler", if_running="wait_then_start", **conf()
     )
     dying(FargateTaskOperator)(
         task_id="fargate",

@@ -1,4 +1,4 @@
-"""A Fargate task and a Glue job run that say their token, take a while, and end as they are told."""
+"""Jobs of the other services that say their token, take a while, and end as they are told; and maps of such."""
 
 from __future__ import annotations
 
@@ -7,19 +7,29 @@ from typing import Any
 
 from airflow.sdk import Param, dag
 
-from airflow_jobflow.operators.ecs import FargateTaskOperator
-from airflow_jobflow.operators.glue import GlueJobRunOperator
+from airflow_jobflow.operators.batch import BatchMapOperator
+from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
+from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
 
 PARAMS: dict[str, Any] = {
     "token": Param("none", type="string"),
     "seconds": Param(3, type="number", minimum=0),
     "code": Param(0, type="integer"),
 }
-TRIES: dict[str, Any] = {"retries": 3, "retry_delay": timedelta(seconds=1)}
+TRIES: dict[str, Any] = {"retries": 20, "retry_delay": timedelta(seconds=1)}
 SCRIPT = (
     "import sys, time; print('{{ params.token }}', flush=True); time.sleep({{ params.seconds }}); "
     "sys.exit({{ params.code }})"
 )
+INDEXED = "import os; " + SCRIPT.replace(
+    "'{{ params.token }}'", "'{{ params.token }}' + os.environ['JOBFLOW_MAP_INDEX']"
+)
+MAP: dict[str, Any] = {
+    "items": [{}] * 5,
+    "max_concurrency": 3,
+    "tolerated_failure_percentage": 100,
+}
+"""Each job writes its token, and its item's index after it."""
 
 
 @dag(schedule=None, params=PARAMS, default_args=TRIES)
@@ -45,4 +55,37 @@ def stack_services() -> None:
     )
 
 
+@dag(schedule=None, params=PARAMS, default_args=TRIES)
+def stack_crawl() -> None:
+    """Run a crawler that is the run's own."""
+    GlueCrawlOperator(task_id="crawl", crawler_name="{{ params.token }}crawler", if_running="wait_then_start")
+
+
+@dag(schedule=None, params=PARAMS, default_args=TRIES)
+def stack_maps() -> None:
+    """Run a map of Batch jobs, and one of Fargate tasks."""
+    BatchMapOperator(
+        task_id="batch",
+        job_name="{{ params.token }}",
+        job_queue="hello-world-queue",
+        job_definition="hello-world",
+        command=[
+            "sh",
+            "-c",
+            "echo {{ params.token }}$JOBFLOW_MAP_INDEX; sleep {{ params.seconds }}; exit {{ params.code }}",
+        ],
+        **MAP,
+    )
+    FargateMapOperator(
+        task_id="fargate",
+        cluster="jobflow",
+        task_definition="process-item",
+        command=["-c", INDEXED],
+        subnets=["subnet-1"],
+        **MAP,
+    )
+
+
 stack_services()
+stack_crawl()
+stack_maps()

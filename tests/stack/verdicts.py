@@ -1,0 +1,137 @@
+"""What must hold of a DAG run, whatever went wrong around it: jobs started are the attempts meant, none runs that
+nobody wants, no task waits for ever, every outcome is its job's own.
+
+What always holds: each breach of that is told, and is of one of four kinds, so that a thousand runs can be counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests.stack.errors import StackError
+from tests.stack.kit import Kit, Run
+from tests.stack.ledger import CRAWLER
+
+DUPLICATE: Final = "duplicate job"
+"""A job that was started and is nobody's outcome, or a token that two jobs were started with."""
+ORPHAN: Final = "orphaned job"
+"""A job that goes on although its task has ended."""
+LOST_END: Final = "lost end"
+"""A run that does not end."""
+WRONG: Final = "wrong outcome"
+"""A task that failed, or whose outcome is not that of its own job."""
+KINDS: Final = (DUPLICATE, ORPHAN, LOST_END, WRONG)
+
+ARRAY_SIZE: Final = 3
+"""Of every array in the tests' DAGs."""
+
+
+@dataclass(frozen=True)
+class Breach:
+    """Something that must not be.
+
+    :param kind: one of `KINDS`.
+    """
+
+    kind: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.words}"
+
+
+def breaches(kit: Kit, run: Run, code: int = 0) -> list[Breach]:
+    """Wait for the end of a run, and say what must not be.
+
+    :param code: with which its jobs were told to end.
+    """
+    return list(_breaches(kit, run, code))
+
+
+def _breaches(kit: Kit, run: Run, code: int) -> Iterator[Breach]:
+    try:
+        state = run.ends()
+    except StackError as error:
+        yield Breach(LOST_END, str(error))
+        return
+    if state != "success":
+        yield Breach(WRONG, f"{run} is {state}: {run.states}, {run.tries} tries")
+    outcomes = list(_outcomes(run))
+    for name, token, outcome in outcomes:
+        code_of = 0 if name.startswith(("each", "crawl")) else code
+        for words in _wrong_with(kit, outcome, token, code_of) if outcome else ["there is none"]:
+            yield Breach(WRONG, f"{run} {name}: {words}: {outcome}")
+    mine = Counter(job_of(outcome) for _, _, outcome in outcomes if outcome)
+    started = Counter(each.job_id for each in run.started)
+    for job_id in (started - mine - _failed_before(run, mine, code)).elements():
+        yield Breach(DUPLICATE, f"{run} started {job_id} beside {sorted(mine)}")
+    for job_id in (mine - started).elements():
+        yield Breach(WRONG, f"{run} has an outcome of {job_id}, and started {sorted(started)}")
+    try:
+        run.is_settled()
+    except StackError as error:
+        yield Breach(ORPHAN, str(error))
+
+
+def _failed_before(run: Run, mine: Counter[str], code: int) -> Counter[str]:
+    """The attempts that had failed by themselves when their task's worker died: a retry then starts the next attempt.
+
+    A map's does not: it goes on, and its items' failures are its result.
+    """
+    if not code or run.dag_id == "stack_maps":
+        return Counter()
+    last = [job for job in run.started if job.job_id in mine]
+    failed = [
+        job.job_id
+        for job in run.started
+        if job.job_id not in mine
+        and any(job.service == other.service and (job.ended_at or other.began) < other.began for other in last)
+    ]
+    return Counter(failed[: sum(run.tries.values()) - len(run.tries)])
+
+
+def doubles(kit: Kit) -> list[Breach]:
+    """Say which tokens were used twice, by whatever run; each is said once."""
+    return [Breach(DUPLICATE, f"{token} was used twice") for token in kit.ledger.used_twice()]
+
+
+def job_of(outcome: Mapping[str, Any]) -> str:
+    """The id by which the ledger knows a job; a crawl's outcome is known by another."""
+    if outcome["service"] != "glue_crawl":
+        return str(outcome["job_id"])
+    details = outcome.get("details") or {}
+    return str(details.get("crawl_id") or details.get("message_prefix"))
+
+
+def _outcomes(run: Run) -> Iterator[tuple[str, str, Mapping[str, Any] | None]]:
+    """The outcomes of a run, one for each job: the task's name, what the job has written, and the outcome if any."""
+    for name in run.states:
+        task_id, _, index = name.rstrip("]").partition("[")
+        returned = run.returned(task_id, map_index=int(index or -1)) or {}
+        if "statuses" in returned:
+            for number, each in enumerate(returned["outcomes"]):
+                yield f"{name}[{number}]", f"{run.token}{number}", each
+        else:
+            yield name, run.token + (CRAWLER if task_id == "crawl" else index), returned or None
+
+
+def _wrong_with(kit: Kit, outcome: Mapping[str, Any], token: str, code: int) -> Iterator[str]:
+    state = "FAILED" if code else "SUCCEEDED"
+    if outcome["state"] != state:
+        yield f"not {state}"
+    array = outcome.get("array") or {}
+    if not array:
+        written = kit.ledger.log(outcome)
+        if not any(token in line.split() for line in written.splitlines()):
+            yield f"{token} is not in its log, which says {written!r}"
+        return
+    counted = (array["size"], array["succeeded"], array["failed"])
+    if counted != (ARRAY_SIZE, 0 if code else ARRAY_SIZE, ARRAY_SIZE if code else 0):
+        yield "its children are not counted once each"
+    for child in kit.ledger.children(outcome["job_id"], ARRAY_SIZE):
+        streams = [each["container"]["logStreamName"] for each in child["attempts"]]
+        if [kit.ledger.written("/aws/batch/job", each) for each in streams] != [token]:
+            yield f"child {child['jobId']} did not run once: {child['attempts']}"
