@@ -30,7 +30,11 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LogStream:
-    """Where in CloudWatch Logs a job writes."""
+    """Where in CloudWatch Logs a job writes.
+
+    :param group: name of the log group.
+    :param stream: name of the log stream in it.
+    """
 
     group: str
     stream: str
@@ -125,7 +129,12 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class ArrayOutcome:
-    """How the children of an array ended."""
+    """How the children of an array, or the items of a map, ended.
+
+    :param size: how many there are.
+    :param succeeded, failed: how many of them did so; of a map, those that were stopped count as failed.
+    :param failed_indexes: which failed, in order; empty where that could not be found out.
+    """
 
     size: int
     succeeded: int
@@ -137,7 +146,21 @@ class ArrayOutcome:
 class Outcome:
     """The verdict on a job: what an operator or a sensor returns, as a plain dict, through XCom.
 
-    ``state`` is ``SUCCEEDED`` or ``FAILED``; ``SUBMITTED`` only from an operator that does not wait.
+    Times are ISO 8601 in UTC, None where the service tells none.
+
+    :param service: ``batch``, ``ecs``, ``glue_crawl`` or ``glue_run``.
+    :param job_id: the Batch job's id, the ECS task's ARN, the Glue run's id; of a crawl, which one is meant; of a map
+        empty.
+    :param name: of the job; of an ECS task the last part of its ARN.
+    :param state: ``SUCCEEDED`` or ``FAILED``; ``SUBMITTED`` only from an operator that does not wait.
+    :param status: the service's own word.
+    :param reason: why it ended, in the service's words; None where it says nothing.
+    :param exit_code: of the container that tells how it went; None where there is none.
+    :param created_at, started_at, stopped_at: when it was created, began to run, and ended.
+    :param log: where it writes; None where that is not known.
+    :param console_url: its page in AWS's console; None where that is not known.
+    :param array: of arrays and maps, how the children or items ended.
+    :param details: what only its service tells, by our names.
     """
 
     service: str
@@ -154,7 +177,6 @@ class Outcome:
     console_url: str | None = None
     array: ArrayOutcome | None = None
     details: dict[str, Any] | None = None
-    """What only its service tells, by our names."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON-ready data."""

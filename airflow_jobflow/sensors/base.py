@@ -33,16 +33,20 @@ SHOWN = 10
 class JobSensor(JobWaiter, BaseSensorOperator):
     """Base of the sensors.
 
-    Of BaseSensorOperator's parameters, ``timeout`` is one more deadline, ``poke_interval`` another name for
-    ``poll_interval``, ``soft_fail`` and ``never_fail`` skip the task where it would fail; ``mode="reschedule"`` is
-    refused, for deferring does what it is for.
+    Of BaseSensorOperator's parameters, ``soft_fail`` and ``never_fail`` skip the task where it would fail;
+    ``mode="reschedule"`` is refused, for deferring does what it is for.
 
     It starts in the triggerer, without a worker, where Airflow can render its parameters there: as they are, from
     templates of the run, its params, variables and connections, from ``ti.xcom_pull(task_ids, map_indexes=-1)``, and
     mapped over one list, or over what one task returns. An XComArg, an ``xcom_pull`` that does not say
     ``map_indexes``, ``on_execute_callback``, hooks around the execution, and a class derived from ours need a worker.
 
+    :param timeout: seconds, or a timedelta, until the wait is given up: one more deadline, whose passing is not
+        retried. Default ``[sensors] default_timeout``, which is seven days.
+    :param poll_interval: see the base.
+    :param poke_interval: another name for ``poll_interval``, which wins.
     :param start_from_trigger: False has it start on a worker in any case. Default True.
+    :param start_trigger_args: Airflow's own, for an instance of a mapped sensor; not to be given.
     """
 
     names_jobs: ClassVar[str]

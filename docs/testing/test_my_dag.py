@@ -1,0 +1,50 @@
+"""Tests of one's own DAG, without an AWS account."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DAGS = Path(__file__).parents[1] / "examples"  # where your DAGs are
+os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(DAGS)  # before Airflow is imported
+
+from airflow_jobflow.local import Faults, LocalAws  # noqa: E402
+from airflow_jobflow.local.samples import provision  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
+    """An AWS of the test's own, which boto3 and Airflow find by the environment."""
+    with LocalAws() as server:
+        provision(server.endpoint_url)  # or make queues and definitions of your own with server.client("batch")
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture
+def dag() -> Any:
+    """The DAG that is tested, in an empty database of Airflow's."""
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.utils.db import initdb
+
+    initdb()
+    return DagBag(DAGS).dags["batch_job"]
+
+
+def test_a_lost_answer_starts_one_job(dag: Any, aws: LocalAws) -> None:
+    """SubmitJob takes effect, and its answer gets lost."""
+    aws.set_faults(Faults(actions=("SubmitJob",), lose_answers=1))
+    assert str(dag.test().state) == "success"
+    assert aws.calls["batch.SubmitJob"] == 1
+
+
+def test_nothing_is_started_without_permission(dag: Any, aws: LocalAws, capfd: pytest.CaptureFixture[str]) -> None:
+    """And the log says which one is missing."""
+    aws.set_faults(Faults(denied=("batch.SubmitJob",)))
+    assert str(dag.test().state) == "failed"
+    assert "is not authorized to perform: batch:SubmitJob" in capfd.readouterr().out

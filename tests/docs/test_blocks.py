@@ -1,0 +1,101 @@
+"""Every block of Python in the documentation and the README runs, or says why it does not."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from airflow_jobflow.provider_info import get_provider_info
+
+ROOT: Final = Path(__file__).parents[2]
+PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "infra").glob("*.md"))]
+
+NAMES: Final = """
+from datetime import timedelta
+from airflow.sdk import DAG, Asset, AssetWatcher, dag, task
+from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
+from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
+from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
+from airflow_jobflow.retries import JobRetryPolicy
+from airflow_jobflow.triggers.state_change import JobStateChangeTrigger
+"""
+"""What a block may use without importing it."""
+
+REASON: Final = re.compile(r"<!-- not run: (.+) -->\s*\Z")
+"""What stands before a block that cannot run."""
+
+
+def blocks(language: str) -> Iterator[tuple[str, str, str]]:
+    """Every block of a language: where it is, what stands before it, and what it holds."""
+    for page in PAGES:
+        text = page.read_text()
+        for found in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            line = text.count("\n", 0, found.start()) + 1
+            yield f"{page.relative_to(ROOT)}:{line}", text[: found.start()], found[1]
+
+
+def params(language: str) -> list[object]:
+    """The same for a test, by where each block is."""
+    return [pytest.param(before, code, id=where) for where, before, code in blocks(language)]
+
+
+@pytest.mark.parametrize(("before", "code"), params("python"))
+def test_a_block_of_python_runs(before: str, code: str) -> None:
+    """A name that is mistyped would be copied."""
+    compiled = compile(code, "block", "exec")
+    if REASON.search(before):
+        return
+    namespace: dict[str, object] = {"__name__": "block"}
+    exec(NAMES, namespace)
+    exec(compiled, namespace)
+
+
+def states(machine: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every state of a state machine, with those beside it; those in maps too."""
+    for state in machine.get("States", {}).values():
+        yield state, machine["States"]
+        yield from states(state.get("Iterator", {}))
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "docs" / "state_machines").glob("*.json")), ids=lambda file: file.stem)
+def test_a_state_machine_leads_somewhere(file: Path) -> None:
+    """Every state ends, or goes on with one that is there."""
+    for state, beside in states(json.loads(file.read_text())):
+        nexts = [each["Next"] for each in (state, *state.get("Choices", [])) if "Next" in each]
+        nexts += [state["Default"]] if "Default" in state else []
+        assert set(nexts) <= set(beside)
+        assert nexts or state.get("End") or state["Type"] == "Fail"
+
+
+@pytest.mark.parametrize(("before", "code"), params("ini"))
+def test_a_block_of_settings_names_settings_that_are_there(before: str, code: str) -> None:
+    """One that is not is passed over by Airflow without a word."""
+    parser = configparser.ConfigParser()
+    parser.read_string(code)
+    assert set(parser["jobflow"]) <= set(get_provider_info()["config"]["jobflow"]["options"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_names_only_what_is_there(page: Path) -> None:
+    """Settings, commands of make, files of the checkout, names of the package."""
+    text = page.read_text()
+    options = set(get_provider_info()["config"]["jobflow"]["options"])
+    assert set(re.findall(r"\[jobflow\] (\w+)", text)) <= options
+    assert {name.lower() for name in re.findall(r"AIRFLOW__JOBFLOW__(\w+)", text)} <= options
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= set(targets)
+    files = re.findall(r"`((?:infra|dags|benchmarks|docs|tests)/[\w./-]*)`", text)
+    made = "docs/_build"  # by `make docs`
+    assert [name for name in files if name != made and not (ROOT / name).exists()] == []
+
+
+def test_no_page_names_a_path_of_somebodys_machine() -> None:
+    """It would mean nothing to others."""
+    sources = [*PAGES, *(ROOT / "docs").rglob("*.py"), *(ROOT / "docs").rglob("*.rst")]
+    assert [str(page) for page in sources if re.search(r"/work/|/home/|/root/|/Users/", page.read_text())] == []

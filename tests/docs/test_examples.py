@@ -1,0 +1,89 @@
+"""The examples of the documentation run as they stand there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+EXAMPLES: Final = Path(__file__).parents[2] / "docs" / "examples"
+
+RETURNED: Final[dict[str, tuple[str, Any]]] = {
+    "batch_array": ("count", [3]),
+    "batch_map": ("failed", [3]),
+    "fargate_items": ("count", 5),
+    "glue_crawl": ("changes", "se2_in0: "),
+    "batch_job": ("report", "greet-"),
+    "fargate_task": ("process", "ecs"),
+    "glue_job_run": ("to_parquet", "glue_run"),
+    "sensors": ("crawled", "glue_crawl"),
+    "retries": ("by_batch", "batch"),
+}
+"""For each DAG of the examples, a task and what it returns: the whole, how it begins, or of an outcome its service."""
+
+
+@pytest.fixture(scope="module")
+def dags(database: None) -> Any:
+    """The DAGs of the examples."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    os.environ["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps(
+        [
+            {
+                "name": "examples",
+                "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+                "kwargs": {"path": str(EXAMPLES)},
+            }
+        ]
+    )
+    bag = DagBag(EXAMPLES)
+    assert bag.import_errors == {}
+    yield bag.dags
+    del os.environ["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"]
+
+
+def test_no_example_is_forgotten(dags: Any) -> None:
+    """One that nobody runs is wrong sooner or later."""
+    assert set(dags) == set(RETURNED)
+
+
+@pytest.mark.parametrize("dag_id", RETURNED)
+def test_an_example_does_what_its_page_says(dags: Any, samples: Any, here: Callable[[Any], None], dag_id: str) -> None:
+    """It is what a reader copies."""
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    here(samples)
+    run = dags[dag_id].test()
+    states = {f"{each.task_id} {each.map_index}": str(each.state) for each in run.get_task_instances()}
+    assert set(states.values()) == {"success"}, states
+    task_id, expected = RETURNED[dag_id]
+    with create_session() as session:
+        query = XComModel.get_many(run_id=run.run_id, dag_ids=dag_id, task_ids=task_id, key="return_value")
+        returned = XComModel.deserialize_value(session.scalars(query).first())
+    if isinstance(expected, str):
+        returned = returned["service"] if isinstance(returned, dict) else returned
+        assert returned.startswith(expected)
+    else:
+        assert returned == expected
+
+
+def test_the_example_of_a_test_passes(root: Path, tmp_path: Path) -> None:
+    """It is run as a reader would, in a pytest and an Airflow of its own."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", "docs/testing"],
+        env={**os.environ, "AIRFLOW_HOME": str(tmp_path)},
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stdout
+    assert "2 passed" in answer.stdout

@@ -1,0 +1,111 @@
+"""What the pages say of the code is what the code says."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from airflow_jobflow import exceptions
+from airflow_jobflow.jobs import diagnosis
+from airflow_jobflow.jobs.diagnosis import Diagnosis
+
+DIAGNOSES: Final = [each for each in vars(diagnosis).values() if isinstance(each, Diagnosis)]
+ERRORS: Final = [
+    each
+    for _, each in inspect.getmembers(exceptions, inspect.isclass)
+    if issubclass(each, exceptions.JobflowError) and each is not exceptions.JobflowError
+]
+
+
+def section(page: str, title: str) -> str:
+    """The section of a page under a heading of any depth."""
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#|\Z)", page, re.DOTALL | re.MULTILINE)
+    assert found, f"there is no heading {title!r}"
+    return found[2]
+
+
+@pytest.fixture(scope="module")
+def failures(docs: Path) -> str:
+    """The page of failures."""
+    return (docs / "failures.md").read_text()
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
+def test_every_exception_has_its_heading_and_anchor(failures: str, error: type[Exception]) -> None:
+    """A person looks for its name. A star says that it is not retried."""
+    from airflow.sdk.exceptions import AirflowFailException
+
+    star = r" \*" if issubclass(error, AirflowFailException) else ""
+    assert re.search(rf"^\(error-{error.__name__}\)=\n### {error.__name__}{star}$", failures, re.MULTILINE)
+
+
+@pytest.mark.parametrize("known", DIAGNOSES, ids=lambda known: known.cause)
+def test_every_diagnosis_has_its_heading_and_anchor(failures: str, known: Diagnosis) -> None:
+    """A person looks for its words."""
+    text = section(failures, known.summary)
+    assert f"(diagnosis-{known.cause})=\n### {known.summary}\n" in failures
+    assert f"`{known.cause}`, {known.blame.value}\n" in text
+    assert known.advice in " ".join(text.split())
+
+
+THEIRS: Final = {
+    "BatchOperator": "operators.batch",
+    "EcsRunTaskOperator": "operators.ecs",
+    "GlueJobOperator": "operators.glue",
+    "GlueCrawlerOperator": "operators.glue_crawler",
+    "GlueCrawlerRunOperator": "operators.glue_crawler",
+    "BatchSensor": "sensors.batch",
+    "EcsTaskStateSensor": "sensors.ecs",
+    "GlueJobSensor": "sensors.glue",
+    "GlueCrawlerSensor": "sensors.glue_crawler",
+}
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_every_parameter_of_the_amazon_provider_has_its_counterpart(docs: Path, name: str) -> None:
+    """Who comes from there asks what becomes of each."""
+    module = importlib.import_module(f"airflow.providers.amazon.aws.{THEIRS[name]}")
+    init: Any = inspect.unwrap(getattr(module, name).__init__)
+    code = init.__code__
+    parameters = set(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount])
+    page = (docs / "amazon-provider.md").read_text()
+    [heading] = [title for title in re.findall(r"^## (.+)$", page, re.MULTILINE) if name in title.split(", ")]
+    told = {
+        word
+        for row in re.findall(r"^\| (.*?) \|", section(page, heading), re.MULTILINE)
+        for word in re.findall(r"`(\w+)[`=]", row)
+    }
+    assert parameters - told == set()
+
+
+class Template(yaml.SafeLoader):
+    """Reads a CloudFormation template, whose functions are left alone."""
+
+
+Template.add_multi_constructor("!", lambda *_: None)
+
+
+def test_the_permissions_are_those_of_the_template(root: Path, docs: Path) -> None:
+    """Who copies a row that lacks one is refused at run time."""
+    template = yaml.load((root / "infra" / "jobflow.yaml").read_text(), Template)
+    allowed = {}
+    for name, resource in template["Resources"].items():
+        if resource["Type"] == "AWS::IAM::ManagedPolicy":
+            statements = resource["Properties"]["PolicyDocument"]["Statement"]
+            actions = [each["Action"] for each in statements]
+            allowed[name] = {one for each in actions for one in ([each] if isinstance(each, str) else each)}
+    rows = re.findall(r"^\| .* \| `(\w+Policy)` \| (.*) \|$", (docs / "permissions.md").read_text(), re.MULTILINE)
+    assert {name: set(re.findall(r"`([\w:]+)`", actions)) for name, actions in rows} == allowed
+
+
+def test_every_page_is_in_the_table_of_contents(docs: Path) -> None:
+    """One that is not, nobody finds."""
+    listed = set(re.findall(r"^([\w/-]+)$", (docs / "index.md").read_text(), re.MULTILINE))
+    pages = {str(page.relative_to(docs).with_suffix("")) for page in docs.rglob("*.md")}
+    assert pages - listed == {"index"}
