@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up all they need, in .venv and .home. PYTHON=<interpreter> chooses the interpreter.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-stack chaos lint bench compose-env clean
+.PHONY: help demo ui test test-stack chaos lint bench bench-stack docs release-check audit compose-env clean
 
 READY := .venv/.synced
 # Airflow's own files, where tests do not say otherwise.
@@ -40,11 +40,30 @@ bench: $(READY) ## Measure against the Amazon provider; ONLY="ecs maps" for part
 	@UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group bench --inexact
 	.venv/bin/python -m benchmarks.waits $(addprefix --only ,$(ONLY))
 
+bench-stack: $(READY) ## Measure a whole Airflow against the Amazon provider, 45 minutes; ONLY="many events" for parts of it
+	@$(STACK) --group bench
+	.venv/bin/python -m benchmarks.stack $(addprefix --only ,$(ONLY))
+
+docs: $(READY) ## The documentation, into docs/_build, with warnings as errors
+	@UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group docs --inexact
+	.venv/bin/sphinx-build -q -W --keep-going docs docs/_build
+
+release-check: ## Install and use the wheel with each Python, and the lowest and the newest Airflow; needs uv
+	$(or $(PYTHON),python3) tests/release/environments.py $(addprefix --python ,$(PYTHONS)) $(addprefix --airflow ,$(AIRFLOWS))
+
+audit: $(READY) ## Look for trouble in imports, workflows and dependencies; the last needs PyPI
+	@UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group audit --inexact
+	.venv/bin/deptry airflow_jobflow
+	.venv/bin/zizmor --offline --persona pedantic .github
+	@mkdir -p .home
+	@$$(command -v uv || echo .venv/bin/uv) export --quiet --frozen --no-emit-project --no-default-groups --all-extras -o .home/requirements.txt
+	.venv/bin/pip-audit --strict --disable-pip --require-hashes --requirement .home/requirements.txt
+
 compose-env: ## Write the secrets of docker-compose.yaml into .env, once
 	@$(or $(PYTHON),python3) airflow_jobflow/local/compose_env.py
 
 clean: ## Remove all that these commands made
-	rm -rf .venv .home .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv .home .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist docs/_build
 	find airflow_jobflow dags tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml uv.lock

@@ -1,14 +1,14 @@
 """### Notify once when an AWS Batch array job ends, whoever started it
 
-Flow 2, *Notify once when an array job ends*, as a DAG of its own that the event schedules. An EventBridge rule puts the
-state changes of Batch jobs into a queue; a watcher in the triggerer lets the ends of whole arrays through, success and
-failure alike, and none of their children. Each end starts a run; ends that come close together share one, and
-there is one notification for each of them all the same.
+Flow 2, **Notify once when an array job ends**, as a DAG of its own that the event schedules.
 
-The queue is the one that `infra/jobflow.yaml` makes for asset watchers: set `JOBFLOW_ARRAY_EVENTS_QUEUE_URL` in the
-environment of Airflow to its URL. Replace `notify` by what your team reads: a message to Slack, SNS or e-mail.
-
-To try it out, trigger a run with a recorded event of EventBridge as `event`.
+- An EventBridge rule puts the state changes of Batch jobs into a queue; a watcher in the triggerer lets the ends of
+  whole arrays through, success and failure alike, and none of their children.
+- Each end starts a run; ends that come close together share one, with one notification for each of them all the same.
+- The queue is the one that `infra/jobflow.yaml` makes for asset watchers: set `JOBFLOW_ARRAY_EVENTS_QUEUE_URL` in the
+  environment of Airflow to its URL.
+- Replace `notify` by what your team reads: a message to Slack, SNS or e-mail.
+- To try it out, trigger a run with a recorded event of EventBridge as `event`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Asset, AssetWatcher, Param, dag, task
+from airflow.sdk import Asset, AssetWatcher, Label, Param, dag, task
 
 from airflow_jobflow.triggers.state_change import JobStateChangeTrigger
 
@@ -76,7 +76,8 @@ def batch_array_event() -> None:
         message += f", {counts['failed']} failed" if counts["failed"] else ""
         notify(f"{message} ({array['job_id']})")
 
-    notify_once.expand(array=arrays_ended())
+    arrays = arrays_ended()
+    arrays >> Label("for each end") >> notify_once.expand(array=arrays)
 
 
 batch_array_event()

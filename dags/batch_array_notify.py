@@ -1,10 +1,10 @@
 """### Run an AWS Batch array job and notify once when it ends
 
-Flow 2, *Notify once when an array job ends*: each of the array's children prints the colour at its index. When all
-have ended there is one notification, not one for each child, on failure as on success; a failed array then fails
-the run.
+Flow 2, **Notify once when an array job ends**: each of the array's children prints the colour at its index.
 
-Replace `notify` by what your team reads: a message to Slack, SNS or e-mail.
+- When all have ended there is one notification, not one for each child, on failure as on success.
+- A failed array then fails the run.
+- Replace `notify` by what your team reads: a message to Slack, SNS or e-mail.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Param, dag, task
+from airflow.sdk import Label, Param, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_jobflow.operators.batch import BatchJobOperator
@@ -68,7 +68,7 @@ def batch_array_notify() -> None:
         if outcome is None or outcome["state"] != "SUCCEEDED":
             raise AirflowFailException(message)
 
-    notify_once(print_colors.output)
+    print_colors >> Label("however it ends") >> notify_once(print_colors.output)
 
 
 batch_array_notify()

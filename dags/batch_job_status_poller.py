@@ -1,10 +1,11 @@
 """### Run one AWS Batch job and wait for it
 
-Flow 1, *Batch job status poller*: submit a job, wait for its end, choose. On success the job's final status is
-handed to the next task, the place to hang a notification; on failure the run fails with the flow's own error.
+Flow 1, **Batch job status poller**: submit a job, wait for its end, choose.
 
-The states *Wait X Seconds*, *Get Job Status* and *Job Complete?* are one deferrable operator: it looks every
-`wait_time` seconds without occupying a worker, and gives up, stopping the job, after `job_timeout`.
+- On success the job's final status is handed to the next task, the place to hang a notification.
+- On failure the run fails with the flow's own error.
+- The states `Wait X Seconds` and `Get Job Status` are one deferrable operator: it looks every `wait_time` seconds
+  without occupying a worker, and gives up, stopping the job, after `job_timeout`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Param, dag, task
+from airflow.sdk import Label, Param, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_jobflow.operators.batch import BatchJobOperator
@@ -65,7 +66,9 @@ def batch_job_status_poller() -> None:
         error, cause = "DescribeJob returned FAILED", "AWS Batch Job Failed"
         raise AirflowFailException(f"{error}: {cause} ({outcome['job_id']}: {outcome['reason']})")
 
-    job_complete(run_job.output) >> [get_final_job_status(run_job.output), job_failed(run_job.output)]
+    choice = job_complete(run_job.output)
+    choice >> Label("SUCCEEDED") >> get_final_job_status(run_job.output)
+    choice >> Label("FAILED") >> job_failed(run_job.output)
 
 
 batch_job_status_poller()

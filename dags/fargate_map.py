@@ -1,12 +1,12 @@
 """### Run a Fargate Spot task for each item of a list
 
-Flow 3, *Map over Fargate tasks*: for each item of `parameter` a task reads its input from S3 and writes its output
-there. One item's failure is a result of that item and stops no other: at the end, every item is a "Success" or a
-"Fail". An item from which AWS takes Spot capacity back gets another try.
+Flow 3, **Map over Fargate tasks**: for each item of `parameter` a task reads `fargate_map/input/<item>.json` from S3
+and writes its output there likewise, at most 40 tasks at a time. The flow is written twice:
 
-The flow is written twice, for at most 40 tasks at a time: `fargate_map` has one Airflow task for all items, to take for
-many; `fargate_map_expand` one for each, to see and clear one by one, at the price of a worker process for each. An item
-names its `fargate_map/input/<item>.json` in the bucket, and its output likewise.
+- `fargate_map` has one Airflow task for all items; take it for many.
+- `fargate_map_expand` has one for each, to see and clear one by one, at the price of a worker process for each.
+
+One item's failure stops no other: each ends as "Success" or "Fail". One that loses its Spot capacity is tried again.
 """
 
 from __future__ import annotations

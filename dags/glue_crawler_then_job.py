@@ -1,12 +1,12 @@
 """### Run a Glue crawler, then the Glue job that reads its table
 
-Flow 4, *Glue crawler, then Glue job*: every night the crawler looks at what lies in S3, and makes the table of it; if
-that went well, the job turns the table into Parquet, and is waited for. If the crawl failed, or took longer than
-`polls` looks, the run fails with the flow's own error.
+Flow 4, **Glue crawler, then Glue job**: every night the crawler looks at what lies in S3, and makes the table of it.
 
-The states *Wait X Seconds*, *Get Crawler Job Status*, *Add Count* and *Chk Count* are the operator's deadline. It knows
-the crawl that it started from the one before, and a failed one from a good one, which a crawler's state does not tell.
-A crawl that is under way already is joined.
+- If that went well, the job turns the table into Parquet, and is waited for.
+- If the crawl failed, or took longer than `polls` looks, the run fails with the flow's own error.
+- The states `Wait X Seconds`, `Get Crawler Job Status`, `Add Count` and `Chk Count` are the operator's deadline.
+- The operator knows the crawl that it started from the one before, and a failed one from a good one, which a crawler's
+  state does not tell. A crawl that is under way already is joined.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow.sdk import Param, RetryDecision, dag, task
+from airflow.sdk import Label, Param, RetryDecision, TaskGroup, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_jobflow.exceptions import JobTimedOut
@@ -90,7 +90,11 @@ def glue_crawler_then_job() -> None:
         retry_exponential_backoff=2,
     )
 
-    crawl_complete(crawl.output) >> [run_final_glue_job, job_failed(crawl.output), job_failed_timeout()]
+    choice = crawl_complete(crawl.output)
+    choice >> Label("SUCCEEDED") >> run_final_glue_job
+    with TaskGroup("failure", prefix_group_id=False):
+        choice >> Label("FAILED") >> job_failed(crawl.output)
+        choice >> Label("TIMED OUT") >> job_failed_timeout()
 
 
 glue_crawler_then_job()

@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from airflow_jobflow.local import LocalAws
+
+# How long an example takes says something of the machine, and nothing of the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _HOME = Path(tempfile.mkdtemp(prefix="jobflow-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)

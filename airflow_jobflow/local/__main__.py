@@ -8,9 +8,12 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
-from airflow_jobflow.local.samples import provision
-from airflow_jobflow.local.server import LOOPBACK, LocalAws
-from airflow_jobflow.local.settings import Settings
+try:
+    from airflow_jobflow.local.samples import provision
+    from airflow_jobflow.local.server import LOOPBACK, LocalAws
+    from airflow_jobflow.local.settings import Settings
+except ModuleNotFoundError as error:
+    raise SystemExit(f"There is no {error.name} here. Install it with: pip install 'airflow-jobflow[local]'") from error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

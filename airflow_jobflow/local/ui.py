@@ -20,6 +20,7 @@ from typing import Final
 
 import psutil  # type: ignore[import-untyped]  # it comes with Airflow, its stubs do not
 
+from airflow_jobflow.local import compose_env
 from airflow_jobflow.local import home as private
 from airflow_jobflow.local.screen import Screen
 
@@ -95,6 +96,7 @@ def _settings(port: int) -> dict[str, str]:
         "API__WORKERS": "1",
         "API__SECRET_KEY": secrets.token_hex(32),
         "API_AUTH__JWT_SECRET": secrets.token_hex(64),
+        "CORE__FERNET_KEY": compose_env.SECRETS["AIRFLOW_FERNET_KEY"](),
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
