@@ -16,6 +16,9 @@ from benchmarks.services import SERVICES
 
 AGAIN = "uv run --group bench python -m benchmarks.waits"
 
+OTHERS = "## In a whole Airflow"
+"""With which heading the report of ``benchmarks.stack`` begins."""
+
 
 def write(results: Results, folder: Path) -> Path:
     """Write the report, the plot and the raw figures into a folder, and return the report's path."""
@@ -25,7 +28,9 @@ def write(results: Results, folder: Path) -> Path:
     if any(run.side == "amazon" for run in results.runs):
         plot(results, folder / "waits.svg")
     report = folder / "RESULTS.md"
-    report.write_text("\n\n".join(_sections(results)) + "\n")
+    # What another benchmark has measured stays.
+    _, heading, others = (report.read_text() if report.exists() else "").partition(OTHERS)
+    report.write_text("\n\n".join(_sections(results)) + "\n" + ("\n" + heading + others if heading else ""))
     return report
 
 

@@ -142,13 +142,22 @@ def test_the_job_is_noted_before_it_is_waited_for(task: Any, context: Any) -> No
 
 
 def test_the_buttons_work_from_the_start(task: Any, context: Any, gate: Any) -> None:
-    """Links are kept before the deferral; the log's as soon as it is known."""
+    """Airflow pushes what the links answer when the worker is done, which it is when the task is deferred."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     with pytest.raises(TaskDeferred):
-        task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True).execute(context)
-    xcoms = context["ti"].xcoms
-    assert "/batch/home?region=us-east-1#jobs/detail/" in xcoms["_link_BatchJobLink"]
-    assert "#queues/detail/arn:aws:batch" in xcoms["_link_BatchJobQueueLink"]
-    assert "#job-definition/detail/arn:aws:batch" in xcoms["_link_BatchJobDefinitionLink"]
+        operator.execute(context)
+    job, _, queue, definition = (link.get_link(operator, ti_key=None) for link in operator.operator_extra_links)
+    assert "/batch/home?region=us-east-1#jobs/detail/" in job
+    assert "#queues/detail/arn:aws:batch" in queue
+    assert "#job-definition/detail/arn:aws:batch" in definition
+
+
+def test_what_waits_in_its_worker_pushes_its_buttons_at_once(task: Any, context: Any) -> None:
+    """They work while it waits."""
+    operator = task(deferrable=False)
+    operator.execute(context)
+    assert context["ti"].xcoms == operator.kept_links
+    assert operator.kept_links
 
 
 def test_no_xcoms_where_none_are_wanted(task: Any, context: Any) -> None:

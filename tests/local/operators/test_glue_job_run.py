@@ -92,7 +92,7 @@ def test_a_job_runs_and_its_outcome_is_returned(
     url = outcome.pop("console_url")
     assert operator.job_name in url
     assert run_id in url
-    assert context["ti"].xcoms["_link_GlueJobRunLink"] == url
+    assert operator.kept_links["_link_GlueJobRunLink"] == url
     assert outcome == {
         "service": "glue_run",
         "job_id": run_id,

@@ -1,0 +1,44 @@
+"""As many waits as the run's conf says, with this package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import Param, dag, task
+
+from airflow_jobflow.operators.batch import BatchJobOperator
+from airflow_jobflow.sensors.batch import BatchJobSensor
+from benchmarks.stack.jobs import INTERVAL, job_id
+
+PARAMS: dict[str, Any] = {"waits": Param(1, type="integer")}
+
+
+@task
+def ids(**context: Any) -> list[str]:
+    """Give the jobs to wait for."""
+    return [job_id(index) for index in range(context["params"]["waits"])]
+
+
+@task
+def parameters(**context: Any) -> list[dict[str, str]]:
+    """Give the parameters of the jobs to start."""
+    return [{"index": str(index)} for index in range(context["params"]["waits"])]
+
+
+@dag(schedule=None, params=PARAMS)
+def bench_sensor() -> None:
+    """Wait for jobs that something else has started."""
+    given: Any = ids()
+    BatchJobSensor.partial(task_id="wait", poll_interval=INTERVAL).expand(job_id=given)
+
+
+@dag(schedule=None, params=PARAMS)
+def bench_operator() -> None:
+    """Start jobs, and wait for them."""
+    BatchJobOperator.partial(
+        task_id="wait", job_name="bench", job_queue="nightly", job_definition="nightly-model", poll_interval=INTERVAL
+    ).expand(parameters=parameters())
+
+
+bench_sensor()
+bench_operator()

@@ -1,0 +1,45 @@
+"""What Airflow itself takes for a wait: a sensor and a trigger that do nothing, begun as ours are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.sdk import BaseSensorOperator
+from airflow.triggers.base import BaseTrigger, StartTriggerArgs, TriggerEvent
+
+
+class IdleTrigger(BaseTrigger):
+    """Waits for nothing, for ever."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give all there is to know."""
+        return f"{__name__}.IdleTrigger", {}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait."""
+        await asyncio.Event().wait()
+        yield TriggerEvent({})  # type: ignore[no-untyped-call]  # Airflow's is untyped
+
+
+START: Any = StartTriggerArgs(
+    trigger_cls=f"{__name__}.IdleTrigger", trigger_kwargs={}, next_method="execute_complete", timeout=None
+)
+
+
+class IdleSensor(BaseSensorOperator):
+    """Starts in the triggerer; for ``partial(start_from_trigger=True, start_trigger_args=START)``.
+
+    :param job_id: what its instances are mapped over.
+    """
+
+    template_fields = ("job_id",)
+
+    def __init__(
+        self, *, job_id: str, start_from_trigger: bool = False, start_trigger_args: object = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+        self.start_from_trigger = start_from_trigger
+        self.start_trigger_args = start_trigger_args  # type: ignore[assignment]  # as Airflow hands it over

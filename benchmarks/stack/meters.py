@@ -1,0 +1,100 @@
+"""What the components of a stack cost: CPU seconds, and memory as proportional set sizes.
+
+CPU is that of all processes of a component, the ended ones included: their parents have waited for them, and the
+kernel adds them up there. Memory is sampled, so a peak shorter than the pause between two samples is missed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]  # it comes with Airflow, its stubs do not
+
+from tests.stack.instance import MARK
+from tests.stack.stack import Stack
+
+SAMPLE_EVERY = 4.0
+"""Seconds."""
+
+
+def processes(stack: Stack) -> dict[str, list[psutil.Process]]:
+    """Return the running processes of each service."""
+    services = {str(each.directory): each.service.name for each in stack.instances.values()}
+    firsts = {each.process.pid: each.service.name for each in stack.instances.values() if each.process}
+    every = {process.pid: process for process in psutil.process_iter(["ppid"])}
+    found: dict[str, list[psutil.Process]] = defaultdict(list)
+    for pid, process in every.items():
+        name, above = None, pid
+        while name is None and above in every:  # Postgres and Redis write over their environment
+            name, above = firsts.get(above), every[above].info["ppid"]
+        if name is None:  # a process whose parent has ended
+            with contextlib.suppress(psutil.Error, OSError):
+                name = services.get(process.environ().get(MARK, ""))
+        if name:
+            found[name].append(process)
+    return found
+
+
+def cpu(stack: Stack) -> dict[str, float]:
+    """Return the CPU seconds of each service since it started."""
+    used: dict[str, float] = {}
+    for name, those in processes(stack).items():
+        for process in those:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                used[name] = used.get(name, 0.0) + sum(process.cpu_times()[:4])
+    return used
+
+
+def memory(stack: Stack) -> dict[str, float]:
+    """Return the proportional set size of each service now, in MB."""
+    return {name: sum(map(pss, those)) for name, those in processes(stack).items()}
+
+
+def pss(process: psutil.Process) -> float:
+    """Return a process's proportional set size in MB; 0 if it has ended."""
+    with contextlib.suppress(OSError, ProcessLookupError):
+        for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+class Peaks:
+    """The most memory of each service, and of all without those left out, while its block runs.
+
+    :param left_out: the services that do not count.
+    """
+
+    def __init__(self, stack: Stack, left_out: tuple[str, ...] = ()) -> None:
+        self._stack = stack
+        self._left_out = left_out
+        self.most: Counter[str] = Counter()
+        self.together = 0.0
+
+    @contextlib.contextmanager
+    def sampled(self) -> Iterator[None]:
+        """Sample."""
+        over = threading.Event()
+
+        def sample() -> None:
+            while True:
+                now = memory(self._stack)
+                for name, value in now.items():
+                    self.most[name] = max(self.most[name], value)  # type: ignore[assignment]  # a Counter of floats
+                self.together = max(
+                    self.together, sum(value for name, value in now.items() if name not in self._left_out)
+                )
+                if over.wait(SAMPLE_EVERY):
+                    return
+
+        thread = threading.Thread(target=sample)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
