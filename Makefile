@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up all they need, in .venv and .home. PYTHON=<interpreter> chooses the interpreter.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-stack chaos lint bench bench-stack docs release-check audit compose-env clean
+.PHONY: help demo ui test test-page test-stack chaos lint bench bench-stack docs release-check audit compose-env clean
 
 READY := .venv/.synced
 # Airflow's own files, where tests do not say otherwise.
@@ -16,8 +16,11 @@ demo: $(READY) ## Run the sample flows against an AWS on this machine, and show 
 ui: $(READY) ## Airflow's web UI with the sample DAGs and the AWS on this machine, until Ctrl-C; PORT=8080
 	@.venv/bin/python -m airflow_jobflow.local.ui $(if $(PORT),--port $(PORT))
 
-test: lint ## Lint, types and all tests but those of the whole stack
-	.venv/bin/pytest -n 2 --dist loadfile --ignore tests/stack
+test: lint ## Lint, types and all tests but those that need more than Python
+	.venv/bin/pytest -n 2 --dist loadfile --ignore tests/stack --ignore tests/plugin/test_page.py
+
+test-page: $(READY) ## The Jobs tab in a browser; needs Chromium
+	.venv/bin/pytest tests/plugin/test_page.py
 
 # The packages that the image of docker-compose.yaml has beside the package.
 STACK := UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group stack --inexact
@@ -40,7 +43,7 @@ bench: $(READY) ## Measure against the Amazon provider; ONLY="ecs maps" for part
 	@UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group bench --inexact
 	.venv/bin/python -m benchmarks.waits $(addprefix --only ,$(ONLY))
 
-bench-stack: $(READY) ## Measure a whole Airflow against the Amazon provider, 45 minutes; ONLY="many events" for parts of it
+bench-stack: $(READY) ## Measure a whole Airflow against the Amazon provider, about an hour; ONLY="many events" for parts of it
 	@$(STACK) --group bench
 	.venv/bin/python -m benchmarks.stack $(addprefix --only ,$(ONLY))
 

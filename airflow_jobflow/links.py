@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 
 
 class _JobLink(BaseOperatorLink):
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
-        """Return the URL that was kept for this task instance, or nothing."""
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the URL that was kept for this task instance, or nothing.
+
+        A worker asks for each when it is done with the task, deferred or ended, and keeps the answer as an XCom.
+        """
+        kept: dict[str, str] = getattr(operator, "kept_links", {})
+        if kept:
+            return kept.get(self.xcom_key, "")
         from airflow.sdk.execution_time.xcom import XCom
 
         return XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""
@@ -50,6 +56,22 @@ class JobLogLink(_JobLink):
     """Leads to the job's log stream."""
 
     name = "Job log"
+
+
+TAB = "jobflow"
+"""The last part of the tab's address."""
+
+
+class JobsLink(BaseOperatorLink):
+    """Leads to the task's "Jobs" tab. The plugin adds it: no XCom holds it, for it is known without one."""
+
+    name = "Jobs"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
+        """Return the tab's address, relative to Airflow's root, under whatever path that is served."""
+        dag, run, task = (quote(part, safe="") for part in (ti_key.dag_id, ti_key.run_id, ti_key.task_id))
+        mapped = f"/mapped/{ti_key.map_index}" if ti_key.map_index >= 0 else ""
+        return f"dags/{dag}/runs/{run}/tasks/{task}{mapped}/plugin/{TAB}"
 
 
 class FargateTaskLink(_JobLink):

@@ -102,6 +102,7 @@ def get_provider_info() -> dict[str, Any]:
                 "GlueCrawlerLink",
                 "GlueJobRunLink",
                 "JobLogLink",
+                "JobsLink",
             )
         ],
         "config": {

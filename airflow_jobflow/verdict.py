@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.aws import no_answer
@@ -41,12 +41,14 @@ class Judge:
     :param module: the module that knows it.
     :param client: returns a boto3 client, by boto3's name of a service, for calls that may safely be repeated.
     :param log_lines: how many last lines of a log go into an error.
+    :param children: takes what is found out of the failed children of an array, by index.
     """
 
     service: str
     module: Service
     client: Callable[[str], Any]
     log_lines: int
+    children: dict[int, Snapshot] = field(default_factory=dict)
 
     def unwatchable(self, errors: Mapping[str, Mapping[str, str]], seen: Mapping[str, Snapshot]) -> JobflowError:
         """Return the error for jobs that can be watched no longer, as the trigger's event names them."""
@@ -95,6 +97,7 @@ class Judge:
             # The service's count may lag behind its list, and the list may be empty for other reasons than success.
             counted = part.array.failed if part.array and part.state is not JobState.SUCCEEDED else 0
             count += max(len(in_part), counted)
+        self.children.update((child.index, child.snapshot) for child in children)
         ended = [part for part, _ in parts]
         decides = next((part for part in ended if part.state is not JobState.SUCCEEDED), ended[-1])
         whole = dataclasses.replace(decides, array=ArrayProgress(size, succeeded=size - count, failed=count))
@@ -152,7 +155,7 @@ class Judge:
         )
 
     def _failed_children(self, snapshot: Snapshot) -> tuple[list[int], list[ChildFailure]]:
-        """List the failed children of an array, which only Batch has, and look at the first of them.
+        """List the failed children of an array, which only Batch has, and look at the first of them closely.
 
         A plain job counts as an array of one.
         """
@@ -160,13 +163,15 @@ class Judge:
             return [], []
         if not snapshot.array:
             return [0], [ChildFailure(0, snapshot)]
-        failed: list[int] = []
+        children: dict[int, ChildFailure] = {}
         try:
-            failed = batch.indexes_in(self.client(batch.CLIENT), snapshot.job_id, "FAILED")
-            return failed, batch.children(self.client(batch.CLIENT), snapshot.job_id, failed[:CHILDREN_SHOWN])
+            client = self.client(batch.CLIENT)
+            children = {child.index: child for child in failed_children(client, snapshot.job_id)}
+            first = list(children)[: batch.BATCH_SIZE]
+            children |= {child.index: child for child in batch.children(client, snapshot.job_id, first)}
         except no_answer() as error:
             log.warning("The failed children of %s could not be looked at: %s", snapshot.job_id, error)
-            return failed, []
+        return list(children), list(children.values())
 
     def last_lines(self, snapshot: Snapshot) -> list[str]:
         """Return the last lines of a job's log, as many as go into an error; none where there is no log."""
@@ -176,3 +181,21 @@ class Judge:
             return logs.last_lines(self.client(logs.CLIENT), snapshot.log, self.log_lines)
         except no_answer() as error:
             return [f"(the log could not be read: {error})"]
+
+
+def failed_children(client: Any, parent_id: str, most: int | None = None) -> list[ChildFailure]:
+    """List an array's failed children, in order, with what a listing tells: no log. One call for each 1,000.
+
+    :param most: how many are enough; None for all.
+    """
+    limits = {"MaxItems": most} if most else {}
+    pages = client.get_paginator("list_jobs").paginate(
+        arrayJobId=parent_id, jobStatus="FAILED", PaginationConfig=limits
+    )
+    children = [
+        ChildFailure(child["arrayProperties"]["index"], batch.snapshot(child))
+        for page in pages
+        for child in page["jobSummaryList"]
+        if "index" in child.get("arrayProperties", {})
+    ]
+    return sorted(children, key=lambda child: child.index)

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowException
 
 from airflow_jobflow import checks, workerless
 from airflow_jobflow.exceptions import JobFailed, JobflowError
+from airflow_jobflow.jobs.packing import unpack
 from airflow_jobflow.links import pages
 
 if TYPE_CHECKING:
@@ -92,7 +94,10 @@ class JobWaiter(BaseOperator):
         self.job_timeout = job_timeout
         self.number_logs_exception = number_logs_exception
         self._clients: dict[tuple[str, int], Any] = {}
-        self._kept_links: dict[str, str] = {}
+        self.kept_links: dict[str, str] = {}
+        """The console's pages that are known, by the key of their XCom."""
+        self._children: dict[int, Snapshot] = {}
+        """Failed children of an array, as far as they were looked at."""
 
     # What a person may get wrong in the parameters all have; checked after rendering.
 
@@ -227,7 +232,7 @@ class JobWaiter(BaseOperator):
         """
         if all(job_id in seen and seen[job_id].state.ended for job_id in job_ids):
             jobs = {job_id: snapshot.to_dict() for job_id, snapshot in seen.items()}
-            return self.execute_complete(context, {"job_ids": list(job_ids), "jobs": jobs, "errors": {}, "limit": None})
+            return self.ended(context, {"job_ids": list(job_ids), "jobs": jobs, "errors": {}, "limit": None})
         from airflow_jobflow.triggers.job import JobTrigger
 
         trigger = JobTrigger(
@@ -241,10 +246,11 @@ class JobWaiter(BaseOperator):
             deferred_at=time.time(),
             cancel_on_kill=cancel_on_kill,
             returns=self._returns_from_trigger(context),
+            tells=self.do_xcom_push,
             told={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
         )
         self.defer_to(trigger)
-        return self.execute_complete(context, asyncio.run(trigger.wait()))
+        return self.ended(context, asyncio.run(trigger.wait()))
 
     def _returns_from_trigger(self, context: Context) -> str | None:
         is_mapped = bool(context["ti"].is_mapped)
@@ -267,6 +273,52 @@ class JobWaiter(BaseOperator):
         raise NotImplementedError
 
     # The end.
+
+    def ended(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Go on with ``execute_complete``, without a deferral in between."""
+        try:
+            return self.execute_complete(context, event)
+        except AirflowException as error:
+            self.tell_failure(context, error, event)
+            raise
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except AirflowException as error:
+            self.tell_failure(context, error, (next_kwargs or {}).get("event"))
+            raise
+
+    def tell_failure(self, context: Context, error: BaseException, event: object = None) -> None:
+        """Tell the "Jobs" tab how the task has failed, for an exception leaves no return value.
+
+        :param error: what is raised, or was the reason for it.
+        :param event: what the trigger saw, where it has ended.
+        """
+        if not self.do_xcom_push:
+            return
+        from airflow_jobflow.plugin import notes
+
+        cause: BaseException | None = error
+        while cause and not isinstance(cause, JobflowError):
+            cause = cause.__cause__
+        known = cause if isinstance(cause, JobflowError) else None
+        outcomes = (known and known.outcome) or ()
+        seen = event if isinstance(event, Mapping) else {}
+        try:
+            note = notes.of_failure(
+                self.service,
+                str(known or error),
+                outcomes=[outcomes] if isinstance(outcomes, Mapping) else outcomes,
+                diagnosis=known.diagnosis if known else None,
+                children=self._children,
+                event=seen,
+                lines=unpack(seen["lines"]) if seen.get("lines") else (),
+            )
+            context["ti"].xcom_push(key=notes.KEY, value=note)
+        except Exception as trouble:  # noqa: BLE001 -- the task fails for its own reason, not for want of this
+            self.log.warning("The Jobs tab could not be told how the task has failed: %s", trouble)
 
     def last_look(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Where a deadline has passed, look once more: a job that has ended meanwhile has ended, not timed out."""
@@ -304,6 +356,7 @@ class JobWaiter(BaseOperator):
             raise type(worst)(text, outcome=outcome, diagnosis=worst.diagnosis)
         for error in failures:
             self.log.warning("%s", error)
+            self.tell_failure(context, error)
         return outcomes
 
     def verdicts(
@@ -325,6 +378,7 @@ class JobWaiter(BaseOperator):
             module=self.service_module,
             client=self.client,
             log_lines=checks.whole("number_logs_exception", self.number_logs_exception, least=0),
+            children=self._children,
         )
 
     # Links.
@@ -332,14 +386,17 @@ class JobWaiter(BaseOperator):
     def keep_links(self, context: Context, seen: Iterable[Snapshot]) -> None:
         """Keep the console's pages for a job, as far as they are known by now, for the buttons in the UI.
 
+        A worker that is done with a task, deferred or ended, has Airflow push what is kept (see ``links``); what waits
+        here pushes it at once.
+
         :param seen: one job, or none: a task has one button of a kind.
         """
         for snapshot in seen if self.do_xcom_push else ():
             links = pages(self.service, snapshot)
             for key, url in links.items():
-                if self._kept_links.get(key) != url:
+                if not self.defers and self.kept_links.get(key) != url:
                     context["ti"].xcom_push(key=key, value=url)
-            self._kept_links |= links
+            self.kept_links |= links
 
 
 def snapshots(event: Mapping[str, Any]) -> dict[str, Snapshot]:

@@ -228,6 +228,7 @@ class MapOperator(JobOperator):
             poll_interval=self.interval(),
             deadline=noted.get("deadline"),
             began_at=0.0 if goes_on else noted.get("at", 0.0),
+            tells=self.do_xcom_push,
             deferred_at=time.time(),
             cancel_on_kill=self.cancel_on_kill,
         )
@@ -237,7 +238,7 @@ class MapOperator(JobOperator):
         self._trigger = trigger
         if self._killed:
             raise JobStopped("The task was killed before the map had started anything")
-        return self.execute_complete(context, asyncio.run(trigger.wait()))
+        return self.ended(context, asyncio.run(trigger.wait()))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral; one that Airflow itself timed out ends like one whose trigger did."""

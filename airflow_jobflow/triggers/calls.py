@@ -33,9 +33,10 @@ log = logging.getLogger(__name__)
 THREADS = 16
 """The most calls of one map under way at once: with it, starts that take a third of a second keep up the pace."""
 
-STANDSTILL = 10.0
-"""Seconds without a beat after which this process counts as one that was frozen: Airflow gives the triggers of one that
-has not been heard of for half a minute to another."""
+STANDSTILL = 0.5
+"""The age at which a beat is too old for a start, as a share of ``triggerer_health_check_threshold`` (30 s by default):
+so long after a triggerer's last heartbeat Airflow gives its triggers to another. The other half is for the heartbeat,
+which may be some seconds older than an answer, and for the start to arrive."""
 
 STOPS = 6
 """How often a job is told to stop before that counts as failed; throttled calls do not count."""
@@ -48,7 +49,7 @@ class Halted(Exception):
 
 
 class Frozen(Exception):
-    """This process has stood still: another may have started what was to be started; nothing was."""
+    """There was a standstill: another process may have started what was to be started; nothing was."""
 
 
 class Refused(Exception):
@@ -118,14 +119,27 @@ class MapCalls:
         self.in_doubt = False
         """Whether a start got no answer; what it has started, if it was not made sure of, a listing tells."""
         self.frozen = False
-        """Whether this process has stood still, so that nothing is to be started before all is listed anew."""
+        """Whether beats have failed to come for a while, so that nothing is to be started before all is listed anew."""
+        self._standstill: float = STANDSTILL * conf.getfloat("triggerer", "triggerer_health_check_threshold")
         self._beat_at = time.time()
 
-    def beat(self) -> None:
-        """Note that this process is alive; call it every few seconds."""
-        now = time.time()
-        self.frozen |= now - self._beat_at > STANDSTILL
-        self._beat_at = now
+    @property
+    def fresh(self) -> bool:
+        """Whether the last beat is so young that no other triggerer can have the map."""
+        return time.time() - self._beat_at <= self._standstill
+
+    def beat(self, asked_at: float) -> None:
+        """Note a beat, see ``triggers.beat``; call it every few seconds.
+
+        :param asked_at: when it was asked for, in seconds since the epoch.
+        """
+        self._check()
+        self._beat_at = asked_at
+
+    def _check(self) -> None:
+        if not self.frozen and not self.fresh:
+            self.frozen = True
+            log.warning("It is not sure any more that the map is this trigger's: nothing is started until it is again")
 
     async def start(self, request: dict[str, Any], which: Start) -> str:
         """Start an item's job, and return its id.
@@ -242,9 +256,10 @@ class MapCalls:
             sent_at = await self._turns.take()
             if start and self._halted:
                 raise Halted("the task was killed, or the map is ended")
-            self.beat()
-            if start and self.frozen:
-                raise Frozen
+            if start:
+                self._check()
+                if self.frozen:
+                    raise Frozen
             try:
                 answer = await asyncio.wrap_future(begin(*arguments))
             except DescribeError as error:

@@ -39,21 +39,29 @@ async def success(
     """
     if any(snapshot.state is not JobState.SUCCEEDED for snapshot in seen):
         return None
+    links: dict[str, Any] = {}
     try:
         if returns != NOTHING:
             leave = sync_to_async(_leave, thread_sensitive=False)
-            await leave(task_instance, access, service, seen, several=returns == OUTCOMES)
+            links = await leave(task_instance, access, service, seen, several=returns == OUTCOMES)
     except Exception as error:  # noqa: BLE001 -- whatever AWS or an XCom backend raises, a worker tries it again
         log.warning("A worker is to end the task, for here that failed: %s", error)
         return None
-    return TaskSuccessEvent()
+    return TaskSuccessEvent(xcoms=links)
 
 
-def _leave(task_instance: Any, access: Access, service: str, seen: Sequence[Snapshot], *, several: bool) -> None:
+def _leave(
+    task_instance: Any, access: Access, service: str, seen: Sequence[Snapshot], *, several: bool
+) -> dict[str, Any]:
     """Push what a worker would push: the outcomes, and the console's pages for the first job.
 
-    Not with the event: Airflow would write it past an XCom backend, and the next task would read a dict as a str.
+    Outcomes not with the event: the next task would read a dict as a str. Nothing with it where there is an XCom
+    backend: Airflow would write it past that. What can go with it does, for the triggerer answers one request, such as
+    a push, in each round of its loop, which takes the longer the more triggers there are.
+
+    :return: what is left for the event to push.
     """
+    from airflow.sdk.bases.xcom import BaseXCom
     from airflow.sdk.execution_time.xcom import XCom
 
     module = job_service(service)
@@ -64,7 +72,9 @@ def _leave(task_instance: Any, access: Access, service: str, seen: Sequence[Snap
     settled = [module.settled(client, snapshot) for snapshot in seen]
     judge = Judge(service=service, module=module, client=client, log_lines=0)
     outcomes = [judge.outcome(snapshot).to_dict() for snapshot in settled]
-    left = {**pages(service, settled[0]), "return_value": outcomes if several else outcomes[0]}
+    links = pages(service, settled[0])
+    with_event = links if XCom is BaseXCom else {}
+    left = {**({} if with_event else links), "return_value": outcomes if several else outcomes[0]}
     for key, value in left.items():
         XCom.set(
             key=key,
@@ -74,3 +84,4 @@ def _leave(task_instance: Any, access: Access, service: str, seen: Sequence[Snap
             run_id=task_instance.run_id,
             map_index=task_instance.map_index,
         )
+    return with_event

@@ -9,9 +9,10 @@ started them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -19,13 +20,19 @@ from asgiref.sync import sync_to_async
 from airflow_jobflow.aws import ATTEMPTS, no_answer
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
+from airflow_jobflow.plugin import notes
 from airflow_jobflow.triggers import metrics
 from airflow_jobflow.triggers.base import KILLED, WaitTrigger, kind_of
 from airflow_jobflow.triggers.ending import success
+from airflow_jobflow.triggers.progress import FailedChildren, Progress, links
 from airflow_jobflow.watch.errors import WatchError
+from airflow_jobflow.watch.watcher import Watcher
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
+
+STATUSES = 20
+"""The most statuses of a job that the tab is told of."""
 
 log = logging.getLogger(__name__)
 """Of the module, not of each trigger: which task a line belongs to, Airflow knows from the context it is logged in."""
@@ -42,6 +49,7 @@ class JobTrigger(WaitTrigger):
     :param told: what the task's log says of each job already; only what differs is said again.
     :param returns: what the task returns if it ends here, one of the words of ``triggers.ending``; None where a worker
         is to end it.
+    :param tells: whether the "Jobs" tab is told how the jobs stand.
 
     The others are those of :class:`airflow_jobflow.triggers.base.WaitTrigger`.
 
@@ -59,6 +67,7 @@ class JobTrigger(WaitTrigger):
         queue_deadline: float | None = None,
         told: Mapping[str, str] | None = None,
         returns: str | None = None,
+        tells: bool = False,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -68,7 +77,10 @@ class JobTrigger(WaitTrigger):
         self.queue_deadline = queue_deadline
         self.told = dict(told or {})
         self.returns = returns
+        self.tells = tells
         self._seen: dict[str, Snapshot] = {}
+        self._statuses: dict[str, list[tuple[str, str]]] = {}
+        """The statuses that each job was seen in, and since when, as far as the tab is told of them."""
         self._errors: dict[str, dict[str, str]] = {}
         self._open = set(self.job_ids)
         self._left_queue = False
@@ -80,9 +92,10 @@ class JobTrigger(WaitTrigger):
         try:
             async with asyncio.timeout(None) as timer:
                 limit = self._set(timer)
-                with watcher.join(self.job_ids, self.poll_interval) as wait:
+                with watcher.join(self.job_ids, self.poll_interval) as wait, self._progress(watcher) as progress:
                     async for job_id, news in wait:
                         self._take(job_id, news)
+                        progress(job_id, news)
                         if job_id not in self._open:
                             watcher.leave(job_id, wait)
                         if not self._open:
@@ -105,6 +118,40 @@ class JobTrigger(WaitTrigger):
             return None
         seen = [self._seen[job_id] for job_id in self.job_ids]
         return await success(self.task_instance, self.access, self.service, seen, self.returns)
+
+    @contextlib.contextmanager
+    def _progress(self, watcher: Watcher[Snapshot]) -> Iterator[Callable[[str, Snapshot | WatchError], None]]:
+        """Let the tab be told how the jobs stand; yields what takes in what the watcher says."""
+        told_of = frozenset(self.job_ids[: notes.JOBS])
+        with Progress(self.task_instance if self.tells else None, lambda: self._tell(failed.known)) as progress:
+            failed = FailedChildren(self.access, self.job_ids[0], watcher, self.poll_interval, progress)
+
+            def take(job_id: str, news: Snapshot | WatchError) -> None:
+                if not progress.open or isinstance(news, WatchError):
+                    return
+                if job_id in told_of:
+                    seen = self._statuses.setdefault(job_id, [])
+                    if len(seen) < STATUSES and (not seen or seen[-1][0] != news.status):
+                        seen.append((news.status, notes.now()))
+                if len(self.job_ids) == 1:
+                    failed.saw(news)
+                progress.changed()
+
+            try:
+                yield take
+            finally:
+                failed.close()
+
+    def _tell(self, failed: Mapping[int, Snapshot]) -> Callable[[], dict[str, Any]]:
+        """Return what makes the note of how the jobs stand now."""
+        seen = [self._seen[job_id] for job_id in self.job_ids if job_id in self._seen]
+        statuses = {job_id: tuple(each) for job_id, each in self._statuses.items()}
+
+        def note() -> dict[str, Any]:
+            pages = {each.job_id: links(self.service, each) for each in seen[: notes.JOBS]}
+            return notes.of_jobs(self.service, seen, len(self.job_ids), seen=statuses, links=pages, failed=failed)
+
+        return note
 
     def _set(self, timer: asyncio.Timeout) -> str | None:
         """Set the timer to the deadline that comes first, and return its name."""

@@ -10,23 +10,27 @@ What decides lies in ``jobs.fan_out``, what acts in ``triggers.map_run``.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from airflow_jobflow.jobs.array import Tolerance, indexes_of
 from airflow_jobflow.jobs.fan_out import FanOut
 from airflow_jobflow.jobs.packing import pack, unpack
+from airflow_jobflow.plugin import notes
 from airflow_jobflow.triggers.base import KILLED, WaitTrigger, kind_of
+from airflow_jobflow.triggers.beat import still_deferred
 from airflow_jobflow.triggers.calls import Halted, MapCalls, Refused
 from airflow_jobflow.triggers.checkpoint import Checkpoint
 from airflow_jobflow.triggers.map_run import MapRun
+from airflow_jobflow.triggers.progress import Progress
 from airflow_jobflow.watch.errors import DescribeError, Fault, WatchError
 
 log = logging.getLogger(__name__)
 
-FRESH = 10.0
+FRESH = 60.0
 """Seconds after a map began within which a trigger may be its first. A later one need not ask whether it is: that it
 lists with patience costs a map that has waited so long little."""
 
@@ -42,13 +46,14 @@ class MapTrigger(WaitTrigger):
 
     :param service: our name of the service, such as ``batch``.
     :param scope: what a describe call is confined to, where the service has such a thing.
-    :param family: what tells the map's jobs from all others, see :class:`airflow_jobflow.jobs.maps.MapService`.
+    :param family: what tells the map's jobs from all others, see ``jobs.maps``.
     :param size: how many items the map has.
     :param indexes: which of them are to be run, as ranges: ``0-3,7``.
     :param requests: their requests, packed, each a line of JSON.
     :param max_concurrency: how many items may have a job at the same time.
     :param tolerated_failure_count, tolerated_failure_percentage: how many of all items may fail.
     :param attempts: how many attempts an item gets whose job's capacity is taken away.
+    :param tells: whether the "Jobs" tab is told how the items stand.
     :param began_at: when the map was begun, in seconds since the epoch; 0 for one that may have had a trigger.
 
     The others are those of :class:`airflow_jobflow.triggers.base.WaitTrigger`.
@@ -74,6 +79,7 @@ class MapTrigger(WaitTrigger):
         tolerated_failure_percentage: float = 0.0,
         attempts: int = 1,
         began_at: float = 0.0,
+        tells: bool = False,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -88,6 +94,7 @@ class MapTrigger(WaitTrigger):
         self.tolerated_failure_percentage = tolerated_failure_percentage
         self.attempts = attempts
         self.began_at = began_at
+        self.tells = tells
         self._map = FanOut(
             size,
             indexes_of(indexes) if indexes else [],
@@ -114,12 +121,16 @@ class MapTrigger(WaitTrigger):
             watcher=lambda: self.watcher(self.service, self.scope),
             poll_interval=self.poll_interval,
             checkpoint=Checkpoint(self.task_instance, str(self.family)) if self.task_instance else None,
+            ask=functools.partial(still_deferred, self.task_instance) if self.task_instance else None,
+            progressed=lambda: progress.changed(),  # noqa: PLW0108 -- it is made of the run
         )
+        progress = Progress(self.task_instance if self.tells else None, lambda: self._tell(run.times))
         try:
             try:
-                async with asyncio.timeout(self._time_left()):
-                    await run.recover(fresh_until=self.began_at + FRESH)
-                    await run.conduct()
+                with progress:
+                    async with asyncio.timeout(self._time_left()):
+                        await run.recover(fresh_until=self.began_at + FRESH)
+                        await run.conduct()
             except TimeoutError:
                 limit = "deadline"
                 log.info("The deadline has passed")
@@ -143,6 +154,11 @@ class MapTrigger(WaitTrigger):
         finally:
             calls.close()
             await run.close()
+
+    def _tell(self, times: Sequence[str | None]) -> Callable[[], dict[str, Any]]:
+        """Return what makes the note of how the items stand now."""
+        name, lines = self.family.get("stem", ""), self._map.told_since(0)
+        return functools.partial(notes.of_map, self.service, name, self._map.statuses, lines, list(times))
 
     def _time_left(self) -> float | None:
         if self.deadline is None:

@@ -2,7 +2,7 @@
 
 What decides lies in ``jobs.fan_out``; this makes the calls that it decides on, and tells it what came of them. What
 always holds: nothing is started before it is known what earlier triggers of the map have started, nor before it is
-sure that a trigger that follows this one learns that there was one.
+sure that a trigger that follows this one learns that there was one, nor while another may have the map.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from airflow_jobflow.exceptions import NoRoom
 from airflow_jobflow.jobs.fan_out import FanOut, Start, newest_first
-from airflow_jobflow.jobs.map_statuses import index_of_line
+from airflow_jobflow.jobs.map_statuses import NOT_STARTED, STARTING, index_of_line
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.triggers.background import Background
+from airflow_jobflow.triggers.beat import beats
 from airflow_jobflow.triggers.calls import THREADS, Frozen, Halted, MapCalls, Refused
 from airflow_jobflow.triggers.checkpoint import Checkpoint
 from airflow_jobflow.triggers.map_follow import Following, line, not_seen
@@ -35,9 +36,6 @@ PROGRESS = 10.0
 AGREEING = 3.0
 """Seconds between two listings, which must agree: what was just started shows up late."""
 
-BEAT = 1.0
-"""Seconds between two beats, by which it shows that this process has stood still."""
-
 TAKEOVER = 15.0
 """Seconds after a standstill in which Airflow cancels a trigger that it has given to another triggerer meanwhile."""
 
@@ -53,6 +51,8 @@ class MapRun:
     :param watcher: returns what watches the map's jobs.
     :param poll_interval: seconds between two looks at one job.
     :param checkpoint: keeps what has ended, where there is a place for that.
+    :param ask: asks whether the task still waits for this, where it might be given to another triggerer.
+    :param progressed: called now and then while the map comes further.
     """
 
     def __init__(
@@ -64,11 +64,15 @@ class MapRun:
         watcher: Callable[[], Watcher[Snapshot]],
         poll_interval: float,
         checkpoint: Checkpoint | None = None,
+        ask: Callable[[], Awaitable[bool]] | None = None,
+        progressed: Callable[[], None] = lambda: None,
     ) -> None:
         self._state = state
         self._calls = calls
         self._requests = requests
         self._checkpoint = checkpoint
+        self._ask = ask
+        self._progressed = progressed
         self._saved = 0
         """How many of the lines that the state tells are kept."""
         self._background = Background()
@@ -99,7 +103,7 @@ class MapRun:
         :raises DescribeError: nothing can be listed.
         """
         calls = self._calls
-        self._background.spawn(self._beat())
+        self._background.spawn(beats(self._ask, wanted=self._has_more_to_start, note=self._beat))
         follows = self._checkpoint is not None and await self._restore(self._checkpoint)
         first = not follows and time.time() < fresh_until
         # Two triggers may have held the map for a while: what is double is looked for at the end as well.
@@ -154,13 +158,14 @@ class MapRun:
         if self._checkpoint:
             self._background.spawn(self._keep_ends(self._checkpoint))
         while not self._state.over:
-            if self._calls.frozen:
-                await self._thaw()
             if self._background.failed:
                 raise self._background.failed
             self._background.changed.clear()
             rest = self._rests_until - _now()
-            if rest > 0 or len(self._starting) >= (THREADS if self._proven else 1) or not self._state.ready:
+            full = len(self._starting) >= (THREADS if self._proven else 1)
+            if self._calls.frozen and self._calls.fresh and not self._starting:
+                await self._thaw()
+            elif self._calls.frozen or rest > 0 or full or not self._state.ready:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(rest if rest > 0 else None):
                         await self._background.changed.wait()
@@ -170,20 +175,21 @@ class MapRun:
                 task.add_done_callback(self._starting.discard)
                 await asyncio.sleep(0)
 
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(BEAT)
-            self._calls.beat()
+    def _beat(self, asked_at: float) -> None:
+        self._calls.beat(asked_at)
+        self._background.changed.set()
+
+    def _has_more_to_start(self) -> bool:
+        """Say whether an item waits for its start. One that is interrupted later has a token to be started with."""
+        state = self._state
+        return not state.over and state.count(NOT_STARTED) + state.count(STARTING) > 0
 
     async def _thaw(self) -> None:
         """Go on after a standstill: another triggerer may have the map by now, and this one is cancelled then."""
-        log.warning("This process has stood still; nothing is started before it is clear that the map still is its own")
-        await asyncio.sleep(TAKEOVER)
-        if self._starting:
-            await asyncio.wait(self._starting)
-        await self._find()
+        self._calls.frozen = False  # whatever stands still from here on is another standstill, with a thaw of its own
         self._calls.in_doubt = True
-        self._calls.frozen = False
+        await asyncio.sleep(TAKEOVER)
+        await self._find()
 
     async def _start(self, start: Start) -> None:
         """Make a start, and take in what came of it."""
@@ -224,6 +230,7 @@ class MapRun:
             if (now := self._state.progress()) != told:
                 told = now
                 log.info("%s", now)
+                self._progressed()
 
     async def _keep_ends(self, checkpoint: Checkpoint) -> None:
         kept = ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ class SensorTrigger(BaseTrigger):
         """Render the sensor's parameters; Airflow calls this before ``run``, with what it has serialized."""
         task: Any = self.task
         try:
-            mapped = _mapped_with(task, context)
+            mapped = _mapped_with(task, context, self._started_at)
             arguments = {**self.arguments, **mapped}
             natively = bool(task.dag.render_template_as_native_obj)
             if not all(workerless.renderable(each, natively=natively) for each in mapped.values()):
@@ -95,7 +96,6 @@ class SensorTrigger(BaseTrigger):
         module, _, name = self.sensor.rpartition(".")
         sensor = getattr(importlib.import_module(module), name)(task_id=task.task_id, **self._rendered)
         sensor.check()
-        started_at = self.timeout_after.timestamp() - self.seconds
         may_end = workerless.may_end(task, is_mapped=task.is_mapped)
         return JobTrigger(
             service=sensor.service,
@@ -103,14 +103,21 @@ class SensorTrigger(BaseTrigger):
             scope=sensor.scope(),
             **dataclasses.asdict(sensor.access),
             poll_interval=sensor.interval(),
-            deadline=started_at + sensor.first_limit()[1],
+            deadline=self._started_at + sensor.first_limit()[1],
             returns=sensor.returns() if may_end else None,
+            tells=sensor.do_xcom_push,
         )
 
+    @property
+    def _started_at(self) -> float:
+        """When the scheduler started the task, in seconds since the epoch."""
+        return float(self.timeout_after.timestamp() - self.seconds)
 
-def _mapped_with(task: Any, context: Mapping[str, Any]) -> dict[str, Any]:
+
+def _mapped_with(task: Any, context: Mapping[str, Any], started_at: float) -> dict[str, Any]:
     """Return the parameter that an instance of a mapped task is mapped with: the item of its index.
 
+    :param started_at: when the scheduler started the instance.
     :raises NeedsWorker: it is mapped in a way that only a worker resolves.
     """
     from airflow.serialization.definitions.xcom_arg import SchedulerPlainXComArg
@@ -130,10 +137,7 @@ def _mapped_with(task: Any, context: Mapping[str, Any]) -> dict[str, Any]:
         return {name: items[ti.map_index]}
     of: Any = items.operator
     if not of.is_mapped:
-        returned = ti.xcom_pull(task_ids=of.task_id, key=items.key, map_indexes=-1)
-        if not isinstance(returned, list):
-            raise NeedsWorker(f"task {of.task_id} returned no list")
-        return {name: returned[ti.map_index]}
+        return {name: _returned(ti, of.task_id, items.key, started_at)[ti.map_index]}
     # An instance that returned nothing is left out, and those after it move up: only if all have, indexes are the same.
     counts = [
         ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=[each]) for each in (of.task_id, task.task_id)
@@ -142,3 +146,30 @@ def _mapped_with(task: Any, context: Mapping[str, Any]) -> dict[str, Any]:
     if counts[0] != counts[1] or item is None:
         raise NeedsWorker(f"not all instances of task {of.task_id} have returned something")
     return {name: item}
+
+
+_pulled: dict[tuple[str, str, str, str], tuple[float, list[Any]]] = {}
+"""The lists that were pulled last, and when."""
+
+KEPT = 4
+"""How many of them are kept; instances of one task come one after the other."""
+
+
+def _returned(ti: Any, task_id: str, key: str, started_at: float) -> list[Any]:
+    """Return the list that a task returned, pulled once for many instances that are mapped over it.
+
+    A thousand pulls of a thousand items would keep the triggerer busy for minutes: it answers one in each round of its
+    loop. A list serves the instances that were started before it was pulled: it is no older than what they would pull.
+    """
+    of = ti.dag_id, ti.run_id, task_id, key
+    if of in _pulled and _pulled[of][0] >= started_at:
+        return _pulled[of][1]
+    pulled_at = time.time()
+    returned = ti.xcom_pull(task_ids=task_id, key=key, map_indexes=-1)
+    if not isinstance(returned, list):
+        raise NeedsWorker(f"task {task_id} returned no list")
+    _pulled.pop(of, None)
+    _pulled[of] = pulled_at, returned
+    while len(_pulled) > KEPT:
+        del _pulled[next(iter(_pulled))]
+    return returned

@@ -159,7 +159,7 @@ def test_a_dag_survives_serialization() -> None:
     glue = {"crawl", "crawls", "crawled", "runs", "ran"}
     assert set(again.task_ids) == {"one", "many", "waits"} | glue
     links = {link.name for name in glue for link in again.get_task(name).operator_extra_links}
-    assert links == {"Glue crawler", "Glue job run", "Job log"}
+    assert links == {"Glue crawler", "Glue job run", "Job log", "Jobs"}
     one: Any = again.get_task("one")
     assert {link.name for link in one.operator_extra_links} >= {"Batch job", "Job log"}
 

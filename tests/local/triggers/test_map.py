@@ -6,16 +6,18 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.execution_time import comms, task_runner
 from airflow.sdk.execution_time.xcom import XCom
 
 from airflow_jobflow.jobs import batch_map, ecs_map
 from airflow_jobflow.jobs.packing import pack
 from airflow_jobflow.local import Faults, LocalAws, Settings
-from airflow_jobflow.triggers import calls, map_run
+from airflow_jobflow.triggers import beat, calls, map_run
 from airflow_jobflow.triggers import map as map_trigger
 from airflow_jobflow.triggers.map import MapTrigger
 from tests.local.conftest import EcsKit, Kit
@@ -28,6 +30,45 @@ def forgetful(here: Callable[[Any], None]) -> Iterator[EcsKit]:
     with LocalAws(settings=Settings(time_scale=0.01, stopped_visible=200)) as server:
         here(server)
         yield EcsKit(server)
+
+
+class Supervisors:
+    """The supervisors of all triggerers, each known by its task's run: they answer what state the task is in."""
+
+    def __init__(self) -> None:
+        self.state = "deferred"
+        self.blocked: dict[str, asyncio.Event] = {}
+        """Those that answer nothing before something is set."""
+        self.troubles: list[float | Exception] = []
+        """What the next questions come to: seconds until the answer, or an error."""
+        self.answers = 0
+
+    def has_answered(self, times: int) -> bool:
+        """Say whether so many questions were answered."""
+        return self.answers >= times
+
+    async def asend(self, message: Any) -> Any:
+        """Answer a trigger's question."""
+        assert isinstance(message, comms.GetTaskStates)
+        assert message.run_ids
+        [run] = message.run_ids
+        if run in self.blocked:
+            await self.blocked[run].wait()
+        if self.troubles:
+            trouble = self.troubles.pop(0)
+            if isinstance(trouble, Exception):
+                raise trouble
+            await asyncio.sleep(trouble)
+        self.answers += 1
+        return comms.TaskStatesResult(task_states={run: {"t": self.state}})
+
+
+@pytest.fixture(autouse=True)
+def supervisors(monkeypatch: pytest.MonkeyPatch) -> Supervisors:
+    """Supervisors that answer at once, unless told otherwise."""
+    made = Supervisors()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", made, raising=False)
+    return made
 
 
 @pytest.fixture
@@ -61,9 +102,9 @@ def a_map(kit: EcsKit, script: str, size: int) -> MapTrigger:
     )
 
 
-def in_a_triggerer(trigger: MapTrigger) -> MapTrigger:
+def in_a_triggerer(trigger: MapTrigger, run_id: str = "r") -> MapTrigger:
     """Let a trigger know whose it is."""
-    trigger._task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
+    trigger._task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id=run_id, map_index=-1)
     return trigger
 
 
@@ -140,9 +181,9 @@ def late(own_kit: Kit, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPa
     return own_kit
 
 
-def batch_trigger(kit: Kit, size: int) -> MapTrigger:
+def batch_trigger(kit: Kit, size: int, script: str = "true") -> MapTrigger:
     """A trigger of a Batch map that was begun just now, in a triggerer."""
-    request = {"jobDefinition": kit.define(["true"])}
+    request = {"jobDefinition": kit.define(["sh", "-c", script])}
     return in_a_triggerer(
         MapTrigger(
             service="batch",
@@ -188,3 +229,93 @@ def test_a_map_that_is_refused_as_a_whole_is_so_for_the_next_trigger_too(late: K
         event = asyncio.run(in_a_triggerer(again(trigger, requests=refused)).wait())
         assert (event["statuses"], event["error"]["kind"]) == ("--", "refused")
     assert xcoms
+
+
+@pytest.fixture
+def quick(late: Kit, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Kit:
+    """The same, where a triggerer counts as dead after a second, and maps that start ten items a second."""
+    assert not xcoms
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD", "1")
+    monkeypatch.setattr(beat, "BEAT", 0.1)
+    monkeypatch.setattr(map_run, "TAKEOVER", 0.5)
+    monkeypatch.setattr(batch_map, "STARTS_PER_SECOND", 10.0)
+    return late
+
+
+async def submits(kit: Kit, count: int) -> None:
+    """Wait until a map has submitted so many items."""
+    await asyncio.to_thread(kit.eventually, lambda: kit.aws.calls["batch.SubmitJob"] >= count, "the submits")
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_a_trigger_whose_supervisor_is_blocked_starts_nothing_that_its_follower_starts(
+    quick: Kit, supervisors: Supervisors, gate: Any, *, is_cancelled: bool
+) -> None:
+    """Its own process is alive, but Airflow has not heard of its triggerer, and has given the map to another."""
+    size = 8
+    trigger = batch_trigger(quick, size, f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    trigger = in_a_triggerer(again(trigger, max_concurrency=2), "first")
+    follower = in_a_triggerer(again(trigger), "second")
+
+    async def both() -> list[Any]:
+        first = asyncio.create_task(trigger.wait())
+        await submits(quick, 2)
+        supervisors.blocked["first"] = asyncio.Event()
+        await asyncio.sleep(1)  # after which Airflow takes its triggerer for dead
+        second = asyncio.create_task(follower.wait())
+        await asyncio.to_thread(quick.eventually, lambda: len(follower._map.running) == 2, "that both hold the map")
+        gate.touch()
+        events = [await second]
+        supervisors.blocked.pop("first").set()
+        if is_cancelled:
+            first.cancel()
+        return events + [each for each in await asyncio.gather(first, return_exceptions=True) if isinstance(each, dict)]
+
+    events = asyncio.run(both())
+    quick.aws.set_faults(Faults())
+    assert names_of(quick) == [str(number) for number in range(size)]
+    assert [event["statuses"] for event in events] == ["S" * size] * (1 if is_cancelled else 2)
+
+
+@pytest.mark.parametrize("trouble", [0.8, RuntimeError("no database")])
+def test_a_supervisor_in_trouble_only_delays_a_map(
+    quick: Kit, supervisors: Supervisors, caplog: pytest.LogCaptureFixture, trouble: float | Exception
+) -> None:
+    """It takes too long for an answer, or has none, and no other triggerer has taken the map over."""
+    trigger = batch_trigger(quick, 20)
+
+    async def story() -> Any:
+        running = asyncio.create_task(trigger.wait())
+        await submits(quick, 3)
+        supervisors.troubles = [trouble] * 8
+        return await running
+
+    event = asyncio.run(story())
+    quick.aws.set_faults(Faults())
+    assert (event["statuses"], event["error"]) == ("S" * 20, None)
+    assert names_of(quick) == sorted(str(number) for number in range(20))
+    assert caplog.text.count("no database") == isinstance(trouble, Exception)
+    assert "nothing is started" in caplog.text
+
+
+def test_a_trigger_whose_task_is_not_deferred_any_more_starts_nothing_more(
+    quick: Kit, supervisors: Supervisors
+) -> None:
+    """Airflow is about to cancel it; until then it follows what it has started, and stops nothing."""
+    trigger = batch_trigger(quick, 100)
+
+    async def story() -> None:
+        running = asyncio.create_task(trigger.wait())
+        await submits(quick, 3)
+        supervisors.state = "queued"
+        counts = []
+        for answers in (supervisors.answers + 4, supervisors.answers + 12):
+            await asyncio.to_thread(quick.eventually, partial(supervisors.has_answered, answers), "the answers")
+            counts.append(quick.aws.calls["batch.SubmitJob"])
+        assert counts[0] == counts[1] < 100
+        assert not running.done()
+        running.cancel()
+        await asyncio.wait([running])
+
+    asyncio.run(story())
+    assert not quick.aws.calls["batch.TerminateJob"]

@@ -1,0 +1,960 @@
+/* The "Jobs" tab: what a task waits for on AWS.
+ *
+ * It asks Airflow's API with the viewer's session, and shows what the XComs of the task say.
+ * What always holds: whatever an XCom holds becomes text, never markup; only https: addresses become links; what is
+ * missing, malformed or too much is left out, and the rest is shown.
+ */
+
+const EVERY = 10_000; // milliseconds between two looks
+const MOST_BYTES = 16 * 2 ** 20; // of one answer
+const MOST_CELLS = 100_000;
+const ROWS = 100; // of a table at first
+const MOST_TASKS = 500; // of a run whose jobs are asked for
+const MOST_LISTED = 5000; // of a list
+const AT_ONCE = 6; // requests at a time
+const NOTES = "jobflow_jobs", RESULT = "return_value"; // keys of XComs
+
+const NOUNS = { batch: "Batch job", ecs: "Fargate task", glue_crawl: "Glue crawl", glue_run: "Glue job run" };
+const OPERATORS = new Set([
+  "BatchJobOperator", "BatchMapOperator", "FargateTaskOperator", "FargateMapOperator", "GlueCrawlOperator",
+  "GlueJobRunOperator", "BatchJobSensor", "FargateTaskSensor", "GlueCrawlSensor", "GlueJobRunSensor",
+]);
+const OVER = new Set(["success", "failed", "skipped", "upstream_failed", "removed"]); // states of a task that stay
+const PREPARED = new Set(["STARTING", "ACTIVATING", "PROVISIONING"]); // AWS's words for what is being started
+const isPrepared = (status, service) => PREPARED.has(status) || (status === "PENDING" && service === "ecs");
+const CELLS = { // what a character of a string of cells means
+  S: ["succeeded", "succeeded"], F: ["failed", "failed"], K: ["stopped", "stopped"], R: ["running", "running"],
+  s: ["starting", "starting"], "-": ["never", "not started"], ".": ["unknown", "not failed so far"],
+};
+const FINAL_WORD = { "-": ["never", "never started"] };
+
+// Reading: whatever it is, what comes out has the type that is asked for.
+
+const isRecord = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+const record = (value) => (isRecord(value) ? value : {});
+const list = (value) => (Array.isArray(value) ? value : []);
+const text = (value, most = 4000) => {
+  if (typeof value === "number" && Number.isFinite(value)) return String(value);
+  if (typeof value !== "string") return "";
+  return value.length > most ? `${value.slice(0, most)}…` : value;
+};
+const whole = (value) => (Number.isInteger(value) ? value : null);
+const count = (value) => (Number.isInteger(value) && value >= 0 ? value : 0);
+const time = (value) => {
+  const at = typeof value === "string" && value.length < 64 ? Date.parse(value) : NaN;
+  return Number.isNaN(at) ? null : at;
+};
+const link = (value) => {
+  if (typeof value !== "string" || value.length > 8000) return null;
+  try {
+    return new URL(value).protocol === "https:" ? value : null;
+  } catch {
+    return null;
+  }
+};
+
+/** Where in the console a log is, told from the console's page of the same job. */
+function logLink(log, page) {
+  const group = text(record(log).group), stream = text(record(log).stream), known = link(page);
+  if (!group || !stream || !known) return null;
+  const url = new URL(known), region = url.searchParams.get("region");
+  if (!region || !url.hostname.startsWith("console.")) return null;
+  const plus = (part) => encodeURIComponent(part).replaceAll("%20", "+");
+  return `${url.origin}/cloudwatch/home?region=${encodeURIComponent(region)}` +
+    `#logsV2:log-groups/log-group/${plus(group)}/log-events/${plus(stream)}`;
+}
+
+/** The console's page of a child of an array, told from that of the array. */
+function childPage(page, parent, index) {
+  const known = parent && link(page);
+  return known && known.includes(parent) ? known.replace(parent, encodeURIComponent(`${parent}:${index}`)) : null;
+}
+
+/** One job, as an outcome or a note of its progress says. */
+function readJob(value, service = "") {
+  const from = record(value), links = record(from.links);
+  const page = link(from.console_url) ?? link(links.console);
+  return {
+    service, id: text(from.job_id ?? from.id, 2000), name: text(from.name, 500), status: text(from.status, 60),
+    state: text(from.state, 20), reason: text(from.reason), containerReason: text(from.container_reason),
+    exitCode: whole(from.exit_code), attempt: count(from.attempt), maxAttempts: count(from.max_attempts),
+    created: time(from.created_at), started: time(from.started_at), stopped: time(from.stopped_at),
+    page, log: link(links.log) ?? logLink(from.log, page), stream: text(record(from.log).stream, 500),
+    group: text(record(from.log).group, 500), details: isRecord(from.details) ? from.details : null,
+    seen: list(from.seen).filter((each) => Array.isArray(each)).map((each) => [text(each[0], 60), time(each[1])])
+      .filter(([status, at]) => status && at !== null),
+  };
+}
+
+/** The children of an array, or the items of a map. */
+function readArray(value, job, extra) {
+  const from = record(value), size = count(from.size);
+  if (!size) return null;
+  const statuses = typeof extra.statuses === "string" ? extra.statuses : "";
+  const isMap = Boolean(statuses) || from.kind === "map";
+  let cells = statuses || (typeof from.cells === "string" ? from.cells : "");
+  if (!cells && Array.isArray(from.failed_indexes) && size <= MOST_CELLS) {
+    const failed = from.failed_indexes.filter((index) => whole(index) !== null && index >= 0 && index < size);
+    // Which have failed may not be known; then neither is which have succeeded.
+    const rest = failed.length >= count(from.failed) ? "S" : ".";
+    const characters = new Array(size).fill(rest);
+    for (const index of failed) characters[index] = "F";
+    cells = characters.join("");
+  }
+  if (cells.length !== size || size > MOST_CELLS) cells = "";
+  const told = new Map();
+  const tell = (each, index) => {
+    if (!isRecord(each) || whole(index) === null || index < 0 || index >= size) return;
+    const child = readJob(each);
+    if (!isMap) {
+      child.id ||= job.id ? `${job.id}:${index}` : "";
+      child.page ??= childPage(job.page, job.id, index);
+      child.log ??= logLink(each.log, child.page);
+    }
+    told.set(index, child);
+  };
+  if (Array.isArray(extra.outcomes)) extra.outcomes.forEach((each, index) => tell(each, index));
+  for (const each of [...list(extra.failed), ...list(from.told)]) tell(each, record(each).index);
+  const counted = {};
+  for (const character of cells) counted[character] = (counted[character] ?? 0) + 1;
+  const given = record(from.counts ?? from);
+  // The service counts what the cells do not show yet.
+  const counts = cells && !cells.includes(".") ? {
+    succeeded: counted.S ?? 0, failed: counted.F ?? 0, stopped: counted.K ?? 0,
+    running: (counted.R ?? 0) + (counted.s ?? 0),
+  } : {
+    succeeded: count(given.succeeded), failed: count(given.failed), stopped: count(given.stopped),
+    running: count(given.running),
+  };
+  const begun = counts.succeeded + counts.failed + counts.stopped + counts.running;
+  counts.rest = Math.max(0, size - begun);
+  job.begun = begun > 0 && job.started === null; // AWS tells no start of some arrays
+  return { isMap, size, cells, counts, told };
+}
+
+/** How many jobs are in which state. */
+function tally(jobs, counts = {}) {
+  const states = { SUCCEEDED: count(counts.SUCCEEDED), FAILED: count(counts.FAILED) };
+  if (!isRecord(counts) || !Object.keys(counts).length) for (const { state } of jobs) if (state in states) states[state] += 1;
+  return states;
+}
+
+/** What one XCom says; null if it is none of ours. */
+function readSaid(value) {
+  if (Array.isArray(value)) {
+    const parts = value.slice(0, 1000).map(readSaid).filter(Boolean);
+    if (!parts.length || parts.length < Math.min(value.length, 1000)) return null;
+    const jobs = parts.flatMap((each) => each.jobs);
+    return { ...parts[0], jobs, total: value.length, states: tally(jobs), array: null };
+  }
+  if (!isRecord(value)) return null;
+  if (typeof value.service !== "string" || !(value.service in NOUNS)) return null;
+  if (Array.isArray(value.jobs)) {
+    const jobs = value.jobs.slice(0, 1000).filter(isRecord).map((each) => readJob(each, value.service));
+    const first = jobs[0] ?? readJob({});
+    const diagnosis = record(value.diagnosis);
+    return {
+      service: value.service, jobs, total: Math.max(jobs.length, count(value.total)), at: time(value.at), states: tally(jobs, record(value.counts)),
+      final: value.final === true, newer: Number.isInteger(value.v) && value.v > 1, error: text(value.error, 20_000),
+      array: readArray(value.array, first, record(value.array)),
+      diagnosis: text(diagnosis.summary) ? {
+        summary: text(diagnosis.summary), advice: text(diagnosis.advice), blame: text(diagnosis.blame, 200),
+      } : null,
+    };
+  }
+  if (typeof value.state !== "string" || typeof value.status !== "string") return null;
+  const job = readJob(value, value.service);
+  return {
+    service: value.service, jobs: [job], total: 1, states: tally([job]), at: null, final: value.state !== "SUBMITTED", newer: false, error: "",
+    array: readArray(value.array, job, value), diagnosis: null,
+  };
+}
+
+/** What both XComs say together. The result is the later one; the notes know what it leaves out. */
+function together(notes, result) {
+  if (!notes || !result) return notes ?? result;
+  if (notes.final && result.jobs[0]?.state === "SUBMITTED") return notes;
+  const before = new Map(notes.jobs.map((job) => [job.id, job]));
+  const jobs = result.jobs.map((job) => ({ ...job, seen: before.get(job.id)?.seen ?? [] }));
+  const array = result.array ?? notes.array;
+  if (array && notes.array) for (const [index, child] of notes.array.told) if (!array.told.has(index)) array.told.set(index, child);
+  return { ...result, jobs, array, ...(notes.final ? { diagnosis: notes.diagnosis, error: notes.error } : {}) };
+}
+
+// Asking Airflow.
+
+class Refused extends Error {
+  constructor(status) {
+    super(`Airflow answered with ${status}`);
+    this.status = status;
+  }
+}
+
+const ROOT = new URL("../", document.location.href.split(/[?#]/u)[0]);
+
+/** What Airflow's API answers; undefined if there is no such thing. */
+async function ask(path, parameters = {}) {
+  const url = new URL(`api/v2/${path}`, ROOT);
+  for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
+  const answer = await fetch(url).catch(() => { throw new Refused(0); }); // with the viewer's session
+  if (answer.status === 404) return undefined;
+  if (!answer.ok) throw new Refused(answer.status);
+  return JSON.parse(await bounded(answer));
+}
+
+async function bounded(answer) {
+  const reader = answer.body.getReader(), decoder = new TextDecoder();
+  let read = 0, said = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return said + decoder.decode();
+    read += value.byteLength;
+    if (read > MOST_BYTES) {
+      await reader.cancel();
+      throw new RangeError("too much");
+    }
+    said += decoder.decode(value, { stream: true });
+  }
+}
+
+const part = (value) => encodeURIComponent(value);
+const inRun = (at) => `dags/${part(at.dag)}/dagRuns/${part(at.run)}`;
+const inTask = (at) => `${inRun(at)}/taskInstances/${part(at.task)}`;
+
+/** All of a list that Airflow gives in pages. */
+async function pages(path, parameters, name) {
+  const all = [];
+  for (;;) {
+    const answer = record(await ask(path, { ...parameters, limit: 100, offset: all.length }));
+    const more = list(answer[name]).filter(isRecord);
+    all.push(...more);
+    if (!more.length || all.length >= count(answer.total_entries) || all.length >= MOST_LISTED) return all;
+  }
+}
+
+/** The XComs of ours that a task, or a run, has. They are listed first: asking for one that is not there is an error. */
+const listed = (path, parameters) => pages(`${path}/xcomEntries`, { ...parameters, xcom_key_pattern: `${NOTES}|${RESULT}` }, "xcom_entries");
+
+/** The value of an XCom; what is wrong with it lands in `trouble`. */
+async function xcom(at, key, trouble) {
+  try {
+    const answer = await ask(`${inTask(at)}/xcomEntries/${part(key)}`, { map_index: at.map });
+    let value = record(answer).value;
+    if (typeof value === "string" && value.length > 1 && "[{".includes(value[0])) value = JSON.parse(value);
+    return value;
+  } catch (error) {
+    const wrong = error instanceof RangeError ? "is too large to be shown" : error instanceof SyntaxError ? "could not be understood"
+      : error instanceof Refused && error.status !== 401 ? "could not be read" : null;
+    if (!wrong) throw error;
+    trouble.push(`The XCom ${key} ${wrong}.`);
+    return undefined;
+  }
+}
+
+/** What the XComs of a task say of its jobs.
+ * @param keys the XComs that it has
+ */
+async function said(at, keys) {
+  const trouble = [];
+  const [notes, result] = await Promise.all([NOTES, RESULT].map((key) => (keys.has(key) ? xcom(at, key, trouble) : undefined)));
+  const ours = [readSaid(notes), readSaid(result)];
+  if (notes !== undefined && !ours[0]) trouble.push(`The XCom ${NOTES} is not in a form that this page knows.`);
+  if (ours[0]?.newer) trouble.push("This was written by a newer version than this page; some of it may be missing.");
+  return { said: together(...ours), trouble };
+}
+
+// Words.
+
+const zone = (() => {
+  try {
+    const chosen = localStorage.getItem("timezone")?.replaceAll('"', "");
+    return chosen && chosen !== "local" ? new Intl.DateTimeFormat("en", { timeZone: chosen }).resolvedOptions().timeZone : undefined;
+  } catch {
+    return undefined;
+  }
+})();
+const CLOCK = new Intl.DateTimeFormat(undefined, { timeZone: zone, hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const CALENDAR = new Intl.DateTimeFormat(undefined, { timeZone: zone, dateStyle: "medium" });
+const IN_FULL = new Intl.DateTimeFormat(undefined, { timeZone: zone, dateStyle: "full", timeStyle: "long" });
+const NUMBER = new Intl.NumberFormat("en");
+const number = (value) => NUMBER.format(value);
+const plural = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : noun.endsWith("child") ? "ren" : "s"}`;
+
+function duration(milliseconds) {
+  const seconds = Math.max(0, milliseconds) / 1000;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  const all = Math.round(seconds);
+  if (all < 60) return `${all} s`;
+  const two = (value) => String(value).padStart(2, "0");
+  if (all < 3600) return `${Math.floor(all / 60)} min ${two(all % 60)} s`;
+  if (all < 86400) return `${Math.floor(all / 3600)} h ${two(Math.floor(all / 60) % 60)} min`;
+  return `${Math.floor(all / 86400)} d ${Math.floor(all / 3600) % 24} h`;
+}
+
+const nounOf = (service) => NOUNS[service] ?? "Job";
+
+/** How a job stands, in words and as a tone. */
+function standing(job, isOver = false) {
+  if (job.state === "SUCCEEDED") return ["succeeded", "Succeeded"];
+  if (job.state === "FAILED") return job.status === "STOPPED" && job.exitCode === null ? ["stopped", "Stopped"] : ["failed", "Failed"];
+  if (isOver) return ["unknown", job.status ? `Last seen ${job.status}` : "Not known"];
+  if (job.state === "RUNNING") return ["running", "Running"];
+  if (isPrepared(job.status, job.service)) return ["starting", "Starting"];
+  return ["queued", "Queued"];
+}
+
+// Drawing. Every text goes into a text node.
+
+function make(name, properties = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) {
+    if (value == null || value === false) continue;
+    if (key === "class") element.className = value;
+    else if (key === "tone") element.dataset.tone = value;
+    else if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((each) => each || each === 0));
+  return element;
+}
+
+const dot = (shape = "dot") => make("span", { class: shape, "aria-hidden": "true" });
+const badge = ([tone, word], live = false) =>
+  make("span", { class: live ? "badge live" : "badge", tone }, dot(), word);
+
+/** A card with a heading. */
+const card = (id, title, ...children) =>
+  make("section", { class: "card", "aria-labelledby": id }, Array.isArray(title) ? make("div", { class: "row spread" }, make("h2", { id }, title[0]), title[1]) : make("h2", { id }, title), ...children);
+
+/** A table that scrolls; a heading that begins with > stands on the right, with its column's cells. */
+function table(id, heads, rows) {
+  const side = (place) => (heads[place].startsWith(">") ? "right num" : null);
+  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": id, "data-key": id },
+    make("table", {}, make("thead", {}, make("tr", {}, heads.map((words, place) => make("th", { scope: "col", class: side(place) }, words.replace(">", ""))))),
+      make("tbody", {}, rows.map(({ chosen = false, cells }) => make("tr", { class: chosen && "chosen" }, cells.map((cell, place) => make("td", { class: side(place) }, cell ?? "–")))))));
+}
+
+const reasons = (job) => [job?.containerReason, job?.reason].filter(Boolean).join("; ");
+const code = (job) => (!job || job.exitCode === null ? null : String(job.exitCode));
+const between = (from, to) => (from == null || to == null ? null : duration(to - from));
+
+const SVG = "http://www.w3.org/2000/svg";
+function icon(path, size = 14) {
+  const svg = document.createElementNS(SVG, "svg"), line = document.createElementNS(SVG, "path");
+  for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", width: size, height: size, "aria-hidden": "true" })) svg.setAttribute(key, value);
+  line.setAttribute("d", path);
+  svg.append(line);
+  return svg;
+}
+const OUT = "M15 3h6v6M21 3l-9 9M19 14v5a2 2 0 0 1-2 2H5a2 2 0 0 1-2-2V7a2 2 0 0 1 2-2h5";
+const GRID = "M4 4h6v6H4zM14 4h6v6h-6zM4 14h6v6H4zM14 14h6v6h-6z";
+
+/** Follow a link from Airflow's own page: the frame of a tab may open no window. */
+function follow(event) {
+  const anchor = event.currentTarget;
+  let outer;
+  try {
+    outer = window.parent === window ? null : window.parent.document;
+  } catch {
+    return;
+  }
+  if (!outer || (event.type === "auxclick" && event.button !== 1)) return;
+  event.preventDefault();
+  const inOuter = outer.createElement("a");
+  inOuter.href = anchor.href;
+  if (anchor.target || event.type === "auxclick" || event.ctrlKey || event.metaKey || event.shiftKey) inOuter.target = "_blank";
+  inOuter.rel = "noopener noreferrer";
+  inOuter.click();
+}
+
+const following = { onclick: follow, onauxclick: follow };
+function outward(url, words, asButton = true) {
+  if (!url) return null;
+  return make("a", { href: url, target: "_blank", rel: "noopener noreferrer", class: asButton && "button", ...following }, words, " ", icon(OUT, 12), make("span", { class: "unseen" }, " (opens in a new tab)"));
+}
+
+function at(moment) {
+  return make("time", { datetime: new Date(moment).toISOString(), title: IN_FULL.format(moment) }, CLOCK.format(moment));
+}
+
+/** Text that is written anew while time goes by. */
+const clocks = new Set();
+function passing(write) {
+  const element = make("span", { class: "num" }, write());
+  clocks.add([element, write]);
+  return element;
+}
+setInterval(() => {
+  if (!document.hidden) for (const [element, write] of clocks) element.textContent = write();
+}, 1000);
+
+// One job.
+
+/** The phases of a job: name, tone, when it began, when it ended. */
+function phasesOf(job, isOver) {
+  const { created, started, seen, stopped } = job, prepared = seen.find(([status]) => isPrepared(status, job.service))?.[1] ?? null;
+  const began = created !== null && prepared > created && (started === null || prepared < started) ? prepared : null;
+  const end = stopped ?? (isOver ? seen.at(-1)?.[1] ?? null : null), phases = [];
+  const add = (name, tone, from, to) => from !== null && phases.push({ name, tone, from, to });
+  if (job.begun) add("Queued and running", "running", created, end);
+  else {
+    add("Queued", "queued", created, began ?? started ?? end);
+    add("Starting", "starting", began, started ?? end);
+    add("Running", "running", started, end);
+  }
+  return phases;
+}
+
+function timeline(job, isOver) {
+  const phases = phasesOf(job, isOver);
+  const bar = make("div", { class: "bar", "aria-hidden": "true" });
+  const until = (phase) => phase.to ?? (isOver ? phase.from : Date.now());
+  const steps = make("ol", { class: "phases" });
+  for (const phase of phases) {
+    const live = phase.to === null && !isOver;
+    const piece = make("span", { tone: phase.tone, class: live && "striped" });
+    piece.style.flexGrow = String(Math.max(until(phase) - phase.from, 1));
+    bar.append(piece);
+    steps.append(make("li", { tone: phase.tone },
+      make("span", { class: "name" }, phase.name),
+      phase.to === null && isOver ? make("span", { class: "length ahead" }, "?") : make("span", { class: "length" }, live ? passing(() => duration(Date.now() - phase.from)) : make("span", { class: "num" }, duration(until(phase) - phase.from))),
+      make("span", { class: "at" }, "from ", at(phase.from))));
+  }
+  const [tone, word] = standing(job, isOver);
+  if (job.stopped !== null) {
+    steps.append(make("li", { tone }, make("span", { class: "name" }, word),
+      make("span", { class: "length num" }, job.created === null ? "" : `${duration(job.stopped - job.created)} in all`),
+      make("span", { class: "at" }, "at ", at(job.stopped), " on ", CALENDAR.format(job.stopped))));
+  } else if (!isOver) {
+    for (const name of job.started === null && !job.begun ? ["Running", "Ended"] : ["Ended"]) {
+      steps.append(make("li", { tone: "never" }, make("span", { class: "name muted" }, name), make("span", { class: "length ahead" }, "–")));
+    }
+  }
+  return card("timeline", "Timeline",
+    phases.length ? bar : null,
+    phases.length || job.stopped !== null ? steps : make("p", { class: "muted" }, "AWS has not told yet when it was created."));
+}
+
+function facts(job, service) {
+  const entries = [];
+  const add = (name, ...value) => value.some((each) => each !== "" && each !== null) && entries.push(make("div", {}, make("dt", {}, name), make("dd", {}, ...value)));
+  const mono = (value) => (value ? make("code", {}, value) : null);
+  add("Id", mono(job.id));
+  add("AWS's status", job.status);
+  if (job.exitCode !== null) add("Exit code", make("span", { class: "num" }, String(job.exitCode)));
+  if (job.maxAttempts > 1) add("Attempt", `${job.attempt} of ${job.maxAttempts}`);
+  add("AWS's reason", reasons(job));
+  add("Log", mono(job.group && job.stream ? `${job.group} ${job.stream}` : ""));
+  for (const [name, value] of Object.entries(job.details ?? {}).slice(0, 20)) {
+    const words = isRecord(value) || Array.isArray(value) ? text(JSON.stringify(value), 400) : typeof value === "boolean" ? (value ? "yes" : "no") : text(value, 400);
+    add(text(name, 80).replaceAll("_", " "), words);
+  }
+  return make("section", { class: "card", "aria-label": `About the ${nounOf(service)}` }, make("dl", { class: "facts" }, entries));
+}
+
+function why(model) {
+  const job = model.jobs.find((each) => each.state === "FAILED") ?? model.jobs[0];
+  const failed = model.diagnosis || model.error || (job?.state === "FAILED" && !(model.array && model.array.counts.failed + model.array.counts.stopped === 0));
+  if (!failed) return null;
+  const told = reasons(job);
+  const section = card("why", "Why it failed",
+    make("p", { class: "summary" }, model.diagnosis ? `${model.diagnosis.summary.replace(/\.$/u, "")}.` : told || model.error.split("\n")[0] || "AWS gives no reason."),
+    model.diagnosis?.advice ? make("p", {}, model.diagnosis.advice) : null,
+    make("p", { class: "row muted" },
+      model.diagnosis?.blame && model.diagnosis.blame !== "unknown" ? make("span", {}, `Where to look: ${model.diagnosis.blame}`) : null,
+      code(job) && make("span", {}, `Exit code ${code(job)}`),
+      model.diagnosis && told ? make("span", {}, model.array?.isMap ? told : `AWS says: ${told}`) : null),
+    model.error ? make("details", {}, make("summary", {}, "The whole error"), make("pre", { tabindex: "0" }, model.error)) : null);
+  section.classList.add("why");
+  return section;
+}
+
+// Arrays and maps.
+
+let chosen = null; // the index of the child that is shown
+let focused = 0; // the index of the cell that keys move from
+let shownRows = ROWS;
+
+const toneOf = (character, isOver) => (isOver && FINAL_WORD[character]) || CELLS[character] || CELLS["."];
+
+function progress(model, isOver) {
+  const { counts, size, isMap } = model.array;
+  const done = counts.succeeded + counts.failed + counts.stopped;
+  const parts = [
+    ["succeeded", "succeeded", counts.succeeded], ["failed", "failed", counts.failed], ["stopped", "stopped", counts.stopped],
+    ["running", "running", counts.running], ["never", isOver ? (isMap ? "never started" : "did not end") : "waiting", counts.rest],
+  ].filter((each) => each[2]);
+  const bar = make("div", { class: "bar thick", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": String(size), "aria-valuenow": String(done), "aria-label": `${number(done)} of ${number(size)} ended` });
+  for (const [tone, , many] of parts) {
+    const piece = make("span", { tone });
+    piece.style.flexGrow = String(many);
+    bar.append(piece);
+  }
+  return card("progress", isMap ? "Items" : "Children",
+    make("p", { class: "totals" },
+      make("span", {}, make("span", { class: "big num" }, number(done)), make("span", { class: "muted" }, ` of ${number(size)} ${isMap ? "items" : "children"} ended`)),
+      make("span", { class: "muted num" }, `${Math.floor((done * 100) / size)} %`)),
+    bar,
+    make("ul", { class: "legend" }, parts.map(([tone, words, many]) => make("li", { tone }, dot("dot square"), make("span", {}, make("b", { class: "num" }, number(many)), ` ${words}`)))));
+}
+
+/** The heat map: a cell for each child, on a canvas that the arrow keys move on. */
+function heatMap(model, isOver, choose) {
+  const { cells, size, isMap, told, counts } = model.array;
+  const noun = isMap ? "Item" : "Child";
+  if (!cells) return null;
+  const canvas = make("canvas", { tabindex: "0", role: "application", "aria-roledescription": "heat map", "aria-describedby": "how", "aria-label": `${number(size)} ${isMap ? "items" : "children"}, ${number(counts.failed)} failed` });
+  const tip = make("div", { class: "tip", hidden: true });
+  const box = make("div", { class: "map" }, canvas, tip);
+  let columns = 1, step = 8, hovered = null;
+  focused = Math.min(focused, size - 1);
+
+  function describe(index) {
+    const child = told.get(index), word = toneOf(cells[index], isOver)[1];
+    const more = [code(child) && `exit code ${code(child)}`, reasons(child)].filter(Boolean).join(", ");
+    return `${noun} ${index}: ${word}${more ? `, ${more.slice(0, 160)}` : ""}`;
+  }
+
+  function draw() {
+    const width = box.clientWidth;
+    if (!width) return;
+    step = Math.max(4, Math.min(24, Math.floor(Math.sqrt((width * 300) / size))));
+    columns = Math.max(1, Math.floor(width / step));
+    const rows = Math.ceil(size / columns), height = rows * step, ratio = window.devicePixelRatio || 1;
+    canvas.style.height = `${height}px`;
+    canvas.width = Math.round(width * ratio);
+    canvas.height = Math.round(height * ratio);
+    const pen = canvas.getContext("2d");
+    pen.scale(ratio, ratio);
+    const style = getComputedStyle(document.documentElement), gap = step > 5 ? (step > 12 ? 2 : 1) : 0.5, side = step - gap;
+    // One colour after the other: setting it is what costs.
+    const byTone = new Map();
+    for (let index = 0; index < size; index += 1) {
+      const [tone] = toneOf(cells[index], isOver);
+      if (!byTone.has(tone)) byTone.set(tone, []);
+      byTone.get(tone).push(index);
+    }
+    for (const [tone, indexes] of byTone) {
+      pen.fillStyle = style.getPropertyValue(tone === "succeeded" ? "--calm" : `--${tone}`);
+      pen.beginPath();
+      for (const index of indexes) pen.rect((index % columns) * step, Math.floor(index / columns) * step, side, side);
+      pen.fill();
+    }
+    for (const index of new Set([document.activeElement === canvas ? focused : null, chosen, hovered])) {
+      if (index === null || index >= size) continue;
+      pen.strokeStyle = style.getPropertyValue("--text");
+      pen.lineWidth = 2;
+      pen.strokeRect((index % columns) * step - 0.5, Math.floor(index / columns) * step - 0.5, side + 1, side + 1);
+    }
+  }
+
+  function indexAt(event) {
+    const area = canvas.getBoundingClientRect(), column = Math.floor((event.clientX - area.left) / step);
+    const index = Math.floor((event.clientY - area.top) / step) * columns + column;
+    return column < columns && column >= 0 && index >= 0 && index < size ? index : null;
+  }
+
+  function showTip(index) {
+    tip.hidden = index === null;
+    if (index === null) return;
+    tip.textContent = describe(index);
+    const left = (index % columns) * step, top = Math.floor(index / columns) * step;
+    tip.style.left = `${Math.max(0, Math.min(left, box.clientWidth - tip.offsetWidth))}px`;
+    tip.style.top = top > tip.offsetHeight + 8 ? `${top - tip.offsetHeight - 6}px` : `${top + step + 6}px`;
+  }
+
+  const announce = (words) => { document.getElementById("said").textContent = words; };
+  canvas.addEventListener("pointermove", (event) => { hovered = indexAt(event); showTip(hovered); draw(); });
+  canvas.addEventListener("pointerleave", () => { hovered = null; showTip(null); draw(); });
+  canvas.addEventListener("click", (event) => {
+    const index = indexAt(event);
+    if (index === null) return;
+    focused = index;
+    choose(index);
+    draw();
+  });
+  canvas.addEventListener("focus", () => { announce(describe(focused)); draw(); });
+  canvas.addEventListener("blur", () => { showTip(null); draw(); });
+  canvas.addEventListener("keydown", (event) => {
+    const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -size, End: size };
+    if (event.key in moves) {
+      focused = Math.max(0, Math.min(size - 1, focused + moves[event.key]));
+      announce(describe(focused));
+      showTip(focused);
+      draw();
+    } else if (event.key === "Enter" || event.key === " ") {
+      choose(focused);
+      draw();
+    } else if (event.key === "f") {
+      // The next one that has not gone well.
+      for (let hop = 1; hop <= size; hop += 1) {
+        const index = (focused + hop) % size;
+        if ("FK".includes(cells[index])) { focused = index; announce(describe(index)); showTip(index); draw(); break; }
+      }
+    } else return;
+    event.preventDefault();
+  });
+  new ResizeObserver(draw).observe(box);
+  themes.add(draw);
+  const input = make("input", { type: "number", min: "0", max: String(size - 1), inputmode: "numeric", value: chosen ?? "", "data-key": "goto" });
+  input.addEventListener("change", () => {
+    const index = Number.parseInt(input.value, 10);
+    if (index >= 0 && index < size) { focused = index; choose(index); draw(); }
+  });
+  const present = [...new Set(cells)].map((character) => toneOf(character, isOver));
+  return card("cells", [isMap ? "Every item" : "Every child", make("label", { class: "goto" }, `${noun} `, input)],
+    box,
+    make("div", { class: "row spread" },
+      make("ul", { class: "legend muted" }, present.map(([tone, words]) => make("li", { tone: tone === "succeeded" ? "calm" : tone }, dot("dot square"), words))),
+      make("p", { class: "foot", id: "how" }, "Arrow keys move, Enter shows what is known, f finds the next failed one")));
+}
+
+function childCard(model, index, isOver) {
+  const { cells, told, isMap } = model.array, child = told.get(index);
+  const [tone, word] = toneOf(cells?.[index] ?? ".", isOver);
+  const job = model.jobs[0];
+  const page = child?.page ?? (isMap ? null : childPage(job?.page, job?.id, index));
+  const entries = [];
+  const add = (name, value) => value && entries.push(make("div", {}, make("dt", {}, name), make("dd", {}, value)));
+  if (child) {
+    add("Exit code", code(child));
+    add("Reason", reasons(child));
+    add("Queued", between(child.created, child.started));
+    add("Ran", between(child.started, child.stopped));
+    add("Ended", child.stopped === null ? "" : at(child.stopped));
+  }
+  const id = child?.id || (!isMap && job?.id ? `${job.id}:${index}` : "");
+  add("Id", id ? make("code", {}, id) : "");
+  return make("div", { class: "child", tone, role: "group", "aria-label": `${isMap ? "Item" : "Child"} ${index}` },
+    make("div", { class: "row spread" },
+      make("div", { class: "row" }, make("strong", {}, `${isMap ? "Item" : "Child"} ${index}`), badge([tone, word])),
+      make("div", { class: "row" }, outward(child?.log, "Log"), outward(page, "Console"))),
+    entries.length ? make("dl", { class: "facts" }, entries) : null,
+    child ? null : make("p", { class: "foot" }, isMap ? "Of a large map, only what has failed is told in full." : "Only its state is known here; the console has the rest."));
+}
+
+function failedTable(model, isOver, choose, redraw) {
+  const { cells, told, isMap, counts } = model.array;
+  const bad = [];
+  if (cells) for (let index = 0; index < cells.length; index += 1) if ("FK".includes(cells[index])) bad.push(index);
+  if (!cells) for (const [index, child] of told) if (child.state === "FAILED") bad.push(index);
+  bad.sort((one, other) => one - other);
+  const many = Math.max(bad.length, counts.failed + counts.stopped);
+  if (!many) return null;
+  const rows = bad.slice(0, shownRows).map((index) => {
+    const child = told.get(index), [tone, word] = toneOf(cells?.[index] ?? "F", isOver);
+    return { chosen: index === chosen, cells: [
+      make("button", { class: "index", type: "button", "data-key": `row${index}`, onclick: () => choose(index) }, String(index)),
+      make("span", { class: "state", tone }, dot(), word),
+      code(child), reasons(child) || null, between(child?.started, child?.stopped),
+      outward(child?.log, "Log", false) ?? outward(child?.page, "Console", false),
+    ] };
+  });
+  const more = bad.length > shownRows && make("button", { class: "button", type: "button", "data-key": "more", onclick: () => { shownRows += 900; redraw(); } }, `Show more of ${number(bad.length)}`);
+  return card("failed", [`What failed: ${number(many)} of ${number(model.array.size)}`, more],
+    bad.length ? table("failed", [isMap ? "Item" : "Child", "State", ">Exit code", "Reason", ">Ran", ">Log"], rows)
+      : make("p", { class: "muted" }, "Which ones is not known yet."));
+}
+
+// A task instance.
+
+/** How all jobs of a task stand, in words and as a tone. */
+function standingOfAll(model, isOver) {
+  if (model.total > 1) {
+    const { SUCCEEDED: well, FAILED: badly } = model.states;
+    if (badly) return ["failed", `${number(badly)} failed`];
+    return well === model.total ? ["succeeded", "Succeeded"] : [isOver ? "unknown" : "running", `${number(well)} of ${number(model.total)} ended`];
+  }
+  const stands = standing(model.jobs[0] ?? readJob({}), isOver), begun = model.jobs[0]?.begun;
+  // A parent waits while its children run.
+  return !isOver && begun && ["queued", "starting"].includes(stands[0]) ? ["running", "Running"] : stands;
+}
+
+function header(model, place, isOver) {
+  const job = model.jobs[0], noun = nounOf(model.service), several = model.total > 1, stands = standingOfAll(model, isOver);
+  const kind = model.array ? (model.array.isMap ? `Map of ${noun}s` : "Batch array job") : several ? "Jobs" : noun;
+  return make("header", { class: "head" },
+    make("p", { class: "kind" }, kind),
+    make("div", { class: "row spread" },
+      make("div", { class: "row" }, make("h1", {}, several ? plural(model.total, noun) : job?.name || place.task), badge(stands, !isOver && stands[0] !== "succeeded")),
+      several ? null : make("div", { class: "row" }, outward(job?.page, "Console"), outward(job?.log, "Log"))));
+}
+
+function several(model, isOver) {
+  const rows = model.jobs.map((job) => {
+    const end = job.stopped ?? (isOver ? null : Date.now());
+    return { cells: [
+      [job.name || "–", make("br"), make("code", { class: "muted" }, job.id)], badge(standing(job, isOver)),
+      between(job.created, job.started ?? end), between(job.started, end), code(job), reasons(job) || null,
+      outward(job.log, "Log", false) ?? outward(job.page, "Console", false),
+    ] };
+  });
+  return card("all", model.jobs.length < model.total ? `The first ${number(model.jobs.length)} of ${plural(model.total, "job")}` : "Every job",
+    table("all", ["Job", "State", ">Queued", ">Ran", ">Exit code", "Reason", ">Log"], rows));
+}
+
+function note(title, ...paragraphs) {
+  return make("section", { class: "note" }, icon(GRID, 34), make("h1", {}, title), paragraphs.map((each) => make("p", {}, each)));
+}
+
+const warnings = (trouble) => trouble.map((words) => make("p", { class: "warn", role: "note" }, words));
+
+function emptyTask(task, state, operator) {
+  if (operator && !OPERATORS.has(operator)) return note("No jobs here", "This task runs no job on AWS through airflow-jobflow.");
+  if (!state || ["scheduled", "queued", "none"].includes(state)) return note("Not started yet", "As soon as the task has started a job, it is shown here.");
+  if (OVER.has(state)) {
+    return note("Nothing was left to show", "The task has ended and left no XCom that tells of its jobs.",
+      "So it is with do_xcom_push=False, and where no job was started. Its log has what it did.");
+  }
+  return note("Waiting for the first news", "The jobs are shown about ten seconds after the task has begun to wait for them; with do_xcom_push=False never.");
+}
+
+function drawTask(place, found) {
+  const { said: model, trouble, instance } = found, state = text(record(instance).state, 40);
+  const isOver = OVER.has(state), main = document.getElementById("page");
+  const choose = (index) => {
+    chosen = index;
+    redraw();
+    document.getElementById("said").textContent = `${model.array.isMap ? "Item" : "Child"} ${index} is shown below the heat map`;
+  };
+  const redraw = () => keeping(main, () => drawTask(place, found));
+  clocks.clear();
+  themes.clear();
+  if (!model) {
+    main.replaceChildren(...warnings(trouble), emptyTask(place, state, text(record(instance).operator, 200)));
+    return;
+  }
+  if (model.array && chosen !== null && chosen >= model.array.size) chosen = null;
+  const single = model.total <= 1, job = model.jobs[0] ?? readJob({});
+  const parts = [header(model, place, isOver), ...warnings(trouble), why(model)];
+  if (model.array) {
+    const map = heatMap(model, isOver, choose);
+    parts.push(progress(model, isOver), map);
+    if (chosen !== null) (map ?? parts.at(-2)).append(childCard(model, chosen, isOver));
+    if (!map) parts.push(make("p", { class: "foot" }, "How each of them stands is not known, only how many."));
+    parts.push(failedTable(model, isOver, choose, redraw));
+  }
+  if (single && model.jobs.length) parts.push(timeline(job, isOver), model.array?.isMap ? null : facts(job, model.service));
+  else if (!single) parts.push(several(model, isOver));
+  if (!isOver) {
+    const seen = model.at ?? Date.now();
+    parts.push(make("p", { class: "foot" }, "As of ", at(seen), " (", passing(() => `${duration(Date.now() - seen)} ago`), "). This page looks again every ten seconds."));
+  } else if (!model.final && job.state !== "SUCCEEDED" && job.state !== "FAILED") {
+    parts.push(make("p", { class: "foot" }, "This is what was last seen before the task ended. Its log has the end."));
+  }
+  main.replaceChildren(...parts.filter(Boolean));
+}
+
+/** Draw anew without losing the focus, or how far a table was scrolled. */
+function keeping(main, draw) {
+  const active = document.activeElement, key = active?.dataset?.key ?? (active?.tagName === "CANVAS" ? "canvas" : null);
+  const typed = key === "goto" ? active.value : null;
+  const scrolled = [...main.querySelectorAll(".scroll")].map((each) => each.scrollTop);
+  const open = [...main.querySelectorAll("details")].map((each) => each.open);
+  draw();
+  [...main.querySelectorAll(".scroll")].forEach((each, place) => { each.scrollTop = scrolled[place] ?? 0; });
+  [...main.querySelectorAll("details")].forEach((each, place) => { each.open = open[place] ?? false; });
+  if (!key) return;
+  const again = key === "canvas" ? main.querySelector("canvas") : main.querySelector(`[data-key="${CSS.escape(key)}"]`);
+  again?.focus({ preventScroll: true });
+  if (again && typed !== null) again.value = typed;
+}
+
+// A run.
+
+async function lookAtRun(place) {
+  const run = await ask(inRun(place));
+  if (run === undefined) return { missing: true };
+  const tasks = await pages(`${inRun(place)}/taskInstances`, {}, "task_instances");
+  const trouble = [];
+  let noted = [];
+  try {
+    noted = await listed(`${inRun(place)}/taskInstances/~`, {});
+  } catch (error) {
+    if (!(error instanceof Refused && error.status === 403)) throw error;
+    trouble.push("You may not read this run's XComs, so its jobs cannot be shown.");
+    return { run, rows: [], trouble, live: false, left: 0 };
+  }
+  const has = new Map(); // keys by task instance
+  for (const each of noted) {
+    const name = `${each.task_id} ${each.map_index}`;
+    has.set(name, (has.get(name) ?? new Set()).add(each.key));
+  }
+  const keysOf = (each) => has.get(`${each.task_id} ${each.map_index}`) ?? new Set();
+  // What other tasks have left is nobody's business here.
+  const ours = tasks.filter((each) => OPERATORS.has(each.operator) || keysOf(each).has(NOTES));
+  const asked = ours.slice(0, MOST_TASKS), rows = [];
+  let next = 0;
+  await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+    while (next < asked.length) {
+      const number = next++, instance = asked[number];
+      const at = { ...place, task: text(instance.task_id, 500), map: whole(instance.map_index) ?? -1 };
+      const key = `${at.task} ${at.map} ${instance.try_number} ${instance.state}`;
+      if (!settled.has(key)) {
+        const found = await said(at, keysOf(instance));
+        if (OVER.has(instance.state)) settled.set(key, found);
+        rows[number] = { at, instance, ...found };
+      } else rows[number] = { at, instance, ...settled.get(key) };
+    }
+  }));
+  for (const row of rows) trouble.push(...row.trouble.map((words) => `${row.at.task}: ${words}`));
+  return { run, rows, trouble: trouble.slice(0, 5), live: ours.some((each) => !OVER.has(each.state)) || !["success", "failed"].includes(run.state), left: ours.length - asked.length };
+}
+const settled = new Map(); // what was said of tasks that have ended
+
+function drawRun(place, found) {
+  const main = document.getElementById("page");
+  clocks.clear();
+  themes.clear();
+  const rows = found.rows.map((row) => {
+    const job = row.said?.jobs[0] ?? null, isOver = OVER.has(row.instance.state);
+    const jobs = row.said?.jobs ?? [];
+    const first = (name) => jobs.reduce((least, each) => (each[name] !== null && (least === null || each[name] < least) ? each[name] : least), null);
+    const last = jobs.every((each) => each.stopped !== null) ? jobs.reduce((most, each) => Math.max(most, each.stopped), 0) || null : null;
+    const created = first("created"), started = first("started"), end = last ?? (isOver ? null : Date.now());
+    return { ...row, job, jobs, isOver, created, started, end, stopped: last };
+  });
+  if (!rows.length) {
+    main.replaceChildren(...warnings(found.trouble), note("No jobs in this run", "None of its tasks runs a job on AWS through airflow-jobflow."));
+    return;
+  }
+  const known = rows.filter((row) => row.created !== null);
+  const from = known.reduce((least, row) => Math.min(least, row.created), Infinity);
+  const to = known.reduce((most, row) => Math.max(most, row.end ?? row.started ?? row.created), 0);
+  const share = (value) => `${(value * 100).toFixed(3)}%`, length = Math.max(to - from, 1);
+  rows.sort((one, other) => (one.created ?? Infinity) - (other.created ?? Infinity));
+  const lines = [];
+  let queuedInAll = 0, ranInAll = 0, failed = 0, jobsInAll = 0;
+  for (const row of rows) {
+    const { at: where, job, jobs, said: model, isOver } = row;
+    const left = job?.begun ? null : row.started ?? row.end, began = job?.begun ? row.created : row.started;
+    const queued = row.created === null || left === null ? null : left - row.created;
+    const ran = row.started === null || row.end === null ? null : row.end - row.started;
+    queuedInAll += queued ?? 0;
+    ranInAll += ran ?? 0;
+    jobsInAll += model ? (model.array?.size ?? model.total) : 0;
+    const state = text(row.instance.state, 40);
+    const stands = model ? standingOfAll(model, isOver) : [isOver ? "unknown" : "queued", state.replaceAll("_", " ") || "not started"];
+    failed += stands[0] === "failed";
+    const span = make("div", { class: "span", "aria-hidden": "true" });
+    const piece = (tone, begin, finish) => {
+      const bit = make("i", { tone });
+      bit.style.left = share((begin - from) / length);
+      bit.style.width = share(Math.max(0, finish - begin) / length);
+      span.append(bit);
+    };
+    if (queued !== null) piece("queued", row.created, left);
+    if (began !== null && row.end !== null) piece(stands[0] === "queued" ? "running" : stands[0], began, row.end);
+    const mapped = where.map >= 0 ? `/mapped/${where.map}` : "";
+    const there = new URL(`dags/${part(place.dag)}/runs/${part(place.run)}/tasks/${part(where.task)}${mapped}/plugin/jobflow`, ROOT).href;
+    const what = !model ? "" : model.array ? `${plural(model.array.size, model.array.isMap ? "item" : "child")}, ${number(model.array.counts.failed)} failed` : model.jobs.length > 1 ? `${number(model.total)} jobs` : "";
+    lines.push({ cells: [
+      [make("a", { href: there, "data-key": `${where.task} ${where.map}`.replaceAll('"', ""), ...following }, where.task, where.map >= 0 ? ` [${where.map}]` : ""),
+        make("div", { class: "muted" }, [model ? nounOf(model.service) : "", jobs.length === 1 && job.name !== where.task ? job.name : "", what].filter(Boolean).join(" · "))],
+      badge(stands, !isOver && stands[0] === "running"), queued === null ? null : duration(queued), ran === null ? null : duration(ran), span,
+    ] });
+  }
+  const clock = (value) => (known.length ? CLOCK.format(value) : "–");
+  main.replaceChildren(
+    make("header", { class: "head" }, make("p", { class: "kind" }, "Jobs of this run"),
+      make("div", { class: "row" }, make("h1", {}, `${plural(rows.length, "task")}, ${plural(jobsInAll, "job")}`), failed ? badge(["failed", `${plural(failed, "task")} failed`]) : null)),
+    ...warnings(found.trouble),
+    card("jobs", ["Time queued and running", make("p", { class: "row" }, make("span", {}, make("b", {}, duration(queuedInAll)), " queued in all"), make("span", {}, make("b", {}, duration(ranInAll)), " running in all"))],
+      table("jobs", ["Task", "State", ">Queued", ">Running", `From ${clock(from)} to ${clock(to)}`], lines)),
+    found.left ? make("p", { class: "foot" }, `${plural(found.left, "more task")} of this run are not shown.`) : "");
+}
+
+// The page.
+
+const themes = new Set(); // what is drawn anew when the colours change
+
+function wearTheme() {
+  const here = document.documentElement;
+  let outer = null;
+  try {
+    outer = window.parent === window ? null : window.parent.document.documentElement;
+  } catch {
+    outer = null; // not Airflow's own window
+  }
+  const system = window.matchMedia("(prefers-color-scheme: dark)");
+  const apply = () => {
+    here.classList.toggle("dark", outer ? outer.classList.contains("dark") : system.matches);
+    const page = outer && getComputedStyle(outer.ownerDocument.body).backgroundColor;
+    if (page?.startsWith("rgb(")) here.style.setProperty("--page", page);
+    for (const draw of themes) draw();
+  };
+  if (outer) new MutationObserver(apply).observe(outer, { attributes: true, attributeFilter: ["class"] });
+  else system.addEventListener("change", apply);
+  apply();
+}
+
+async function lookAtTask(place) {
+  const instance = await ask(`${inTask(place)}/${place.map}`) ?? (place.map < 0 ? await ask(inTask(place)) : undefined);
+  if (instance === undefined) return { missing: true };
+  const live = !OVER.has(instance.state);
+  try {
+    const keys = new Set((await listed(inTask(place), { map_index: place.map })).map((each) => each.key));
+    return { ...await said(place, keys), instance, live };
+  } catch (error) {
+    if (!(error instanceof Refused && error.status === 403)) throw error;
+    return { said: null, trouble: ["You may not read this task's XComs, so its jobs cannot be shown."], instance, live };
+  }
+}
+
+function trouble(error) {
+  const status = error instanceof Refused ? error.status : 0;
+  if (status === 401) return note("You are not signed in", "Sign in to Airflow, and open this page again.");
+  if (status === 403) return note("You may not see this", "Airflow does not let you look at it.");
+  return note(status ? `Airflow answered with ${status}` : "Airflow cannot be reached", "This page asks again in ten seconds.");
+}
+
+function main() {
+  wearTheme();
+  const given = new URLSearchParams(document.location.search);
+  const named = (name) => {
+    const value = given.get(name) ?? "";
+    return /^\{[A-Z_]+\}$/u.test(value) ? "" : value; // Airflow leaves in what it does not know
+  };
+  const map = Number.parseInt(named("map_index"), 10);
+  const place = { dag: named("dag_id"), run: named("run_id"), task: named("task_id"), map: Number.isInteger(map) && map >= 0 ? map : -1 };
+  const page = document.getElementById("page");
+  if (!place.dag || !place.run) {
+    page.replaceChildren(note("No task instance is named", "Open this page from the Jobs tab of a task instance or of a DAG run."));
+    page.removeAttribute("aria-busy");
+    return;
+  }
+  const [look, draw] = place.task ? [lookAtTask, drawTask] : [lookAtRun, drawRun];
+  let before = "", timer = 0, looking = false;
+  const turn = async () => {
+    if (looking || document.hidden) return;
+    looking = true;
+    clearTimeout(timer);
+    let again = true;
+    try {
+      const found = await look(place);
+      if (found.missing) page.replaceChildren(note("It is not there", place.task ? "Airflow knows of no such task instance." : "Airflow knows of no such run."));
+      else {
+            const now = JSON.stringify(found, (_key, value) => (value instanceof Map ? [...value] : value));
+        if (now !== before || (!place.task && found.live)) keeping(page, () => draw(place, found));
+        before = now;
+        again = found.live;
+      }
+    } catch (error) {
+      if (![Refused, SyntaxError, RangeError].some((kind) => error instanceof kind)) throw error;
+      if (!before || [401, 403].includes(error.status)) {
+        page.replaceChildren(trouble(error));
+        before = "";
+      }
+      again = ![401, 403].includes(error.status);
+    } finally {
+      looking = false;
+      page.removeAttribute("aria-busy");
+    }
+    performance.mark("shown");
+    if (again) timer = setTimeout(turn, EVERY);
+  };
+  document.addEventListener("visibilitychange", turn);
+  turn();
+}
+
+main();

@@ -1,0 +1,223 @@
+"""Tells the "Jobs" tab how far a task's jobs have come, while a trigger waits for them.
+
+What always holds:
+
+- No wait waits for it, or fails because of it: writing goes on in a task and threads of its own.
+- A wait that ends within its first ``FIRST`` seconds writes nothing, and none writes what it has written before.
+- A task writes at most every ``EVERY`` seconds, all tasks of the process together ``PER_SECOND`` times a second; where
+  more is to be told, the last state wins.
+- What a trigger has left is not written any more: its task's next try is not to be told of the last one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from airflow.sdk.configuration import conf
+from asgiref.sync import sync_to_async
+
+from airflow_jobflow.aws import Access, Caller
+from airflow_jobflow.jobs import batch
+from airflow_jobflow.jobs.model import Snapshot
+from airflow_jobflow.links import LINKS, JobLogLink
+from airflow_jobflow.plugin import notes
+from airflow_jobflow.verdict import failed_children
+from airflow_jobflow.watch.errors import DescribeError
+from airflow_jobflow.watch.watcher import Watcher
+
+log = logging.getLogger(__name__)
+
+FIRST = 10.0
+"""Seconds of a wait before anything is written: most of what a short job tells is in its outcome."""
+
+EVERY = 10.0
+"""The least seconds between two XComs of a task."""
+
+PER_SECOND = 5.0
+"""The most XComs a second of all tasks of a process."""
+
+LISTED_EVERY = 30.0
+"""Seconds between two listings of an array's failed children."""
+
+LISTINGS_PER_SECOND = 1.0
+"""The most listings a second of all arrays of a process."""
+
+ROOM = 0.5
+"""The share of its budget up to which a watcher may be busy for failed children to be listed beside it."""
+
+Tell = Callable[[], dict[str, Any]]
+"""Makes the note; called in a thread."""
+
+
+class Progress:
+    """What is told of one task.
+
+    :param task_instance: the task instance; None for one of which nothing is told.
+    :param look: called on the event loop when the time has come; returns what makes the note.
+    """
+
+    def __init__(self, task_instance: Any, look: Callable[[], Tell]) -> None:
+        self._of: dict[str, Any] | None = task_instance and {
+            "dag_id": task_instance.dag_id,
+            "task_id": task_instance.task_id,
+            "run_id": task_instance.run_id,
+            "map_index": task_instance.map_index,
+        }
+        self._look = look
+        self._timer: asyncio.TimerHandle | None = None
+        self._next = float("inf")
+        self._told: dict[str, Any] = {}
+        self._waits_its_turn = False
+
+    def __enter__(self) -> Self:
+        self._next = asyncio.get_running_loop().time() + FIRST
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._of = None
+        if self._timer:
+            self._timer.cancel()
+
+    @property
+    def open(self) -> bool:
+        """Whether anything may still be told."""
+        return self._of is not None
+
+    def changed(self) -> None:
+        """Tell how things stand, when the time has come."""
+        if self.open and not self._waits_its_turn:
+            self._waits_its_turn = True
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(max(self._next, loop.time()), _board().append, self)
+
+    async def tell(self) -> bool:
+        """Write how things stand, and return whether there was anything to be written."""
+        self._waits_its_turn = False
+        if self._of is None:
+            return False
+        self._next = asyncio.get_running_loop().time() + EVERY
+        make, of = self._look(), self._of
+        try:
+            # Not thread-sensitive: what Airflow's own triggers do in that one thread is not to wait for this.
+            return await sync_to_async(self._write, thread_sensitive=False)(make, of)
+        except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the wait goes on
+            log.warning("How the jobs of %s stand could not be told: %s", of["task_id"], error)
+            return True
+
+    def _write(self, make: Tell, of: dict[str, Any]) -> bool:
+        note = make()
+        if (told := {**note, "at": None}) == self._told:
+            return False
+        from airflow.sdk.execution_time.xcom import XCom
+
+        if not self.open:
+            return False
+        XCom.set(notes.KEY, note, **of)
+        self._told = told
+        return True
+
+
+class Board:
+    """Writes one note after the other, at the pace that a process may."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Progress] = deque()
+        self._writer: asyncio.Task[None] | None = None
+        self.next_listing = 0.0
+
+    def append(self, progress: Progress) -> None:
+        """Let a task be told of in its turn."""
+        self._waiting.append(progress)
+        if self._writer is None or self._writer.done():
+            # In a context of its own, or its log lines would land in the log of whatever task came first.
+            self._writer = asyncio.get_running_loop().create_task(self._write(), context=contextvars.Context())
+
+    async def _write(self) -> None:
+        while self._waiting:
+            if await self._waiting.popleft().tell():
+                await asyncio.sleep(1 / PER_SECOND)
+
+
+_boards: dict[asyncio.AbstractEventLoop, Board] = {}
+
+
+def _board() -> Board:
+    """Return this event loop's board."""
+    loop = asyncio.get_running_loop()
+    for closed in [each for each in _boards if each.is_closed()]:
+        del _boards[closed]
+    return _boards.setdefault(loop, Board())
+
+
+class FailedChildren:
+    """Lists, now and then, which children of an array have failed so far.
+
+    :param access: whom to ask.
+    :param job_id: the array's.
+    :param watcher: the one that watches the array: its calls go first.
+    :param interval: seconds between two looks of its waits.
+    :param progress: told when there is more to tell.
+    """
+
+    def __init__(
+        self, access: Access, job_id: str, watcher: Watcher[Snapshot], interval: float, progress: Progress
+    ) -> None:
+        self._access = access
+        self._job_id = job_id
+        self._watcher = watcher
+        self._interval = interval
+        self._progress = progress
+        self._counted = 0
+        self._task: asyncio.Task[None] | None = None
+        self.known: dict[int, Snapshot] = {}
+
+    def saw(self, snapshot: Snapshot) -> None:
+        """Take in how many have failed."""
+        self._counted = snapshot.array.failed if snapshot.array else 0
+        if self._counted and self._task is None and self._progress.open:
+            self._task = asyncio.get_running_loop().create_task(self._list_now_and_then())
+
+    def close(self) -> None:
+        """List no more."""
+        if self._task:
+            self._task.cancel()
+
+    async def _list_now_and_then(self) -> None:
+        caller = Caller(self._access, batch.CLIENT, conf.getfloat("jobflow", "request_timeout"), threads=1)
+        try:
+            while len(self.known) < notes.TOLD:
+                if self._counted > len(self.known) and self._has_room():
+                    with contextlib.suppress(DescribeError):  # it is asked again, if the watcher is not throttled
+                        listed = await caller.call(failed_children, self._job_id, notes.TOLD)
+                        self.known = {child.index: child.snapshot for child in listed}
+                        self._progress.changed()
+                await asyncio.sleep(LISTED_EVERY)
+        finally:
+            caller.close()
+
+    def _has_room(self) -> bool:
+        """Say whether a listing may be made now, and take note of it if so."""
+        board, now = _board(), asyncio.get_running_loop().time()
+        budget = conf.getfloat("jobflow", "describe_calls_per_second")
+        asked = len(self._watcher.job_ids) / (batch.BATCH_SIZE * self._interval)
+        if now < board.next_listing or self._watcher.calls_per_second < budget or asked > budget * ROOM:
+            return False
+        board.next_listing = now + 1 / LISTINGS_PER_SECOND
+        return True
+
+
+def links(service: str, snapshot: Snapshot) -> dict[str, str]:
+    """Return the console's pages for a job, as notes have them. For a thread: the first time it takes a while."""
+    known = LINKS[service](snapshot)
+    page = next((url for link, url in known.items() if link is not JobLogLink), None)
+    named = {"console": page, "log": known.get(JobLogLink)}
+    return {name: url for name, url in named.items() if url}

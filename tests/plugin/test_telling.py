@@ -1,0 +1,153 @@
+"""Who tells the tab: the trigger while it waits, and the worker where an exception leaves no return value."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_jobflow.exceptions import JobFailed, JobTimedOut
+from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
+from airflow_jobflow.triggers import progress
+from airflow_jobflow.triggers.job import JobTrigger
+from airflow_jobflow.triggers.map import MapTrigger
+
+PATIENCE = 30.0
+KEY = "jobflow_jobs"
+
+
+@pytest.fixture
+def parameters(kit: Any, here: Callable[[Any], None]) -> dict[str, Any]:
+    """What every operator here is made with; it waits in this process."""
+    here(kit.aws)
+    common = {"task_id": "t", "job_name": "hello", "job_queue": kit.queue, "aws_conn_id": None, "deferrable": False}
+    return {**common, "number_logs_exception": 0}
+
+
+def job(kit: Any, parameters: dict[str, Any], script: str, **more: Any) -> BatchJobOperator:
+    """An operator for one job."""
+    return BatchJobOperator(job_definition=kit.define(["sh", "-c", script]), **{**parameters, **more})
+
+
+ON_THREE = "test $AWS_BATCH_JOB_ARRAY_INDEX != 3 || exit 7"
+
+
+def test_a_failed_array_tells_which_children_failed_and_why(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+    """With their logs, for the list has links to them."""
+    with pytest.raises(JobFailed):
+        job(kit, parameters, ON_THREE, array_size=5).execute(context)
+    note = context["ti"].xcoms[KEY]
+    assert note["array"]["cells"] == "SSSFS"
+    [child] = note["array"]["told"]
+    assert (child["index"], child["exit_code"], child["log"]["group"]) == (3, 7, "/aws/batch/job")
+    assert note["final"]
+    assert note["jobs"][0]["state"] == "FAILED"
+    assert note["diagnosis"]["cause"] == "children_failed"
+    assert "Failed children: 1 of 5" in note["error"]
+
+
+def test_a_failure_that_is_returned_is_told_all_the_same(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+    """The outcome does not say why."""
+    outcome = job(kit, parameters, "exit 3", raise_on_failure=False).execute(context)
+    assert outcome["state"] == "FAILED"
+    assert context["ti"].xcoms[KEY]["diagnosis"]["cause"] == "command_failed"
+
+
+@pytest.mark.parametrize(("script", "push"), [("exit 3", False), ("true", True)])
+def test_nothing_is_told_where_nothing_is_to_be(
+    kit: Any, parameters: dict[str, Any], context: Any, script: str, push: bool
+) -> None:
+    """`do_xcom_push=False` holds here too, and a success returns all there is."""
+    operator = job(kit, parameters, script, raise_on_failure=False, do_xcom_push=push)
+    operator.execute(context)
+    assert KEY not in context["ti"].xcoms
+
+
+def test_a_deadline_that_has_passed_tells_how_far_the_job_came(
+    kit: Any, parameters: dict[str, Any], context: Any
+) -> None:
+    """An error without an outcome has at least what was seen."""
+    with pytest.raises(JobTimedOut):
+        job(kit, parameters, "sleep 60", job_timeout=1).execute(context)
+    note = context["ti"].xcoms[KEY]
+    assert "had not ended within job_timeout=1" in note["error"]
+    assert len(note["jobs"]) == note["total"] == 1
+
+
+def test_a_failed_map_tells_how_each_item_stands(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+    """Also those that were never started."""
+    definition = kit.define(["true"])
+    items = [{"command": ["sh", "-c", f"exit {index % 2}"]} for index in range(2)]
+    operator = BatchMapOperator(items=items, job_definition=definition, max_concurrency=1, **parameters)
+    with pytest.raises(JobFailed):
+        operator.execute(context)
+    note = context["ti"].xcoms[KEY]
+    assert (note["array"]["kind"], note["array"]["cells"]) == ("map", "SF")
+    assert note["array"]["told"][0]["exit_code"] == 1
+
+
+class Written:
+    """Notes, in place of Airflow's XComs."""
+
+    def __init__(self) -> None:
+        self.notes: list[dict[str, Any]] = []
+        self.changed = threading.Event()
+
+    def set(self, key: str, value: Any, **_: Any) -> None:
+        """Take an XCom."""
+        assert key == KEY
+        self.notes.append(value)
+        self.changed.set()
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> Written:
+    """What triggers write; they need not wait long before they do."""
+    from airflow.sdk.execution_time import xcom
+
+    for name, value in {"FIRST": 0.1, "EVERY": 0.1, "PER_SECOND": 50.0, "LISTED_EVERY": 0.1}.items():
+        monkeypatch.setattr(progress, name, value)
+    xcoms = Written()
+    monkeypatch.setattr(xcom, "XCom", xcoms)
+    return xcoms
+
+
+def test_a_trigger_tells_which_children_have_failed_while_others_run(
+    kit: Any, here: Callable[[Any], None], written: Written, gate: Any
+) -> None:
+    """And how often it may be asked is not what decides: the counts come with the sweeps."""
+    here(kit.aws)
+    script = f"{ON_THREE}; while [ ! -e {gate} ]; do sleep 0.02; done"
+    parent = kit.sh(script, arrayProperties={"size": 5})
+    trigger = JobTrigger(service="batch", job_ids=[parent], aws_conn_id=None, poll_interval=0.2, tells=True)
+    trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)  # type: ignore[assignment]
+
+    async def story() -> dict[str, Any]:
+        waiting = asyncio.ensure_future(trigger.wait())
+        deadline = time.monotonic() + PATIENCE
+        while not any(note.get("array", {}).get("told") for note in written.notes):
+            assert time.monotonic() < deadline, written.notes
+            await asyncio.sleep(0.05)
+        gate.touch()
+        return await waiting
+
+    event = asyncio.run(story())
+    assert event["jobs"][parent]["state"] == "FAILED"
+    told = next(note for note in written.notes if note["array"]["told"])
+    assert told["array"]["cells"] == "...F."
+    assert told["array"]["told"][0]["exit_code"] == 7
+    assert not told["final"]
+    assert told["jobs"][0]["links"]["console"].startswith("https://console.aws.amazon.com/batch/home?region=")
+    assert [status for status, _ in told["jobs"][0]["seen"]]
+
+
+@pytest.mark.parametrize("trigger", [JobTrigger, MapTrigger])
+def test_a_trigger_that_is_not_told_to_tell_does_not(trigger: type[Any]) -> None:
+    """Triggers that were serialized by an earlier version have no such argument."""
+    given = {"job_ids": ["a"]} if trigger is JobTrigger else {"family": {}, "size": 0, "indexes": "", "requests": ""}
+    assert trigger(service="batch", **given).serialize()[1]["tells"] is False
