@@ -94,7 +94,7 @@ class JobTrigger(WaitTrigger):
                 limit = self._set(timer)
                 with watcher.join(self.job_ids, self.poll_interval) as wait, self._progress(watcher) as progress:
                     async for job_id, news in wait:
-                        self._take(job_id, news)
+                        await self._take(job_id, news)
                         progress(job_id, news)
                         if job_id not in self._open:
                             watcher.leave(job_id, wait)
@@ -162,8 +162,11 @@ class JobTrigger(WaitTrigger):
         timer.reschedule(None if when is None else asyncio.get_running_loop().time() + when - time.time())
         return name
 
-    def _take(self, job_id: str, news: Snapshot | WatchError) -> None:
-        """Take in what the watcher says of a job; what is new for a person becomes a line in the task's log."""
+    async def _take(self, job_id: str, news: Snapshot | WatchError) -> None:
+        """Take in what the watcher says of a job; what is new for a person becomes a line in the task's log.
+
+        In a thread: where thousands of waits end at once, the way to the logs is full, and writing to it blocks.
+        """
         if isinstance(news, WatchError):
             self._errors[job_id] = {"kind": kind_of(news), "message": str(news)}
             self._open.discard(job_id)
@@ -174,7 +177,7 @@ class JobTrigger(WaitTrigger):
             self._open.discard(job_id)
         if self.told.get(job_id) != news.progress():
             self.told[job_id] = news.progress()
-            log.info("%s %s: %s", job_service(self.service).NOUN, job_id, news.progress())
+            await asyncio.to_thread(log.info, "%s %s: %s", job_service(self.service).NOUN, job_id, news.progress())
 
     async def stop_jobs(self) -> None:
         """Stop the jobs, and let the task's log tell how each was last seen."""
