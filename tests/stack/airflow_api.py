@@ -40,9 +40,10 @@ class Airflow:
         """Let every DAG run."""
         self._ask("PATCH", "dags?dag_id_pattern=~&update_mask=is_paused&limit=100", {"is_paused": False})
 
-    def run_states(self, dag_id: str) -> list[str]:
-        """The states of all runs of a DAG, also of those that its schedule made."""
-        return [str(each["state"]) for each in self._ask("GET", f"dags/{dag_id}/dagRuns?limit=100")["dag_runs"]]
+    def runs(self, dag_id: str) -> dict[str, str]:
+        """The states of all runs of a DAG by their ids, also of those that its schedule made."""
+        found = self._ask("GET", f"dags/{dag_id}/dagRuns?limit=100")["dag_runs"]
+        return {str(each["dag_run_id"]): str(each["state"]) for each in found}
 
     def import_errors(self) -> list[str]:
         """Why some DAG files cannot be read."""
@@ -84,6 +85,12 @@ class Airflow:
         """The tasks of a run that have updated an asset."""
         answer = self._ask("GET", f"assets/events?source_dag_id={dag_id}&source_run_id={run_id}")
         return [str(each["source_task_id"]) for each in answer["asset_events"]]
+
+    def told(self, asset: str) -> list[Any]:
+        """What the watcher of an asset has told: the payload of each of its events."""
+        answer = self._ask("GET", "assets/events?limit=100")
+        assert answer["total_entries"] <= len(answer["asset_events"])
+        return [each["extra"].get("payload") for each in answer["asset_events"] if each["name"] == asset]
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int, map_index: int = -1) -> str:
         """What the log of a try says, a line each."""

@@ -26,7 +26,7 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         item.session.stash[FAILED] = True
-        kit = item.funcargs.get("kit") if isinstance(item, pytest.Function) else None
+        kit = item.funcargs.get("running") if isinstance(item, pytest.Function) else None
         if isinstance(kit, Kit):
             report.sections.append(("the stack's logs", f"in {kit.stack.directory}\n{kit.stack.tails()}"))
     return report

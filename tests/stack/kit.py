@@ -130,10 +130,10 @@ class Run:
         """The jobs it has started, in all tries."""
         return self._kit.ledger.started(self.token)
 
-    def is_settled(self) -> None:
+    def is_settled(self, within: float = STOPPED_WITHIN) -> None:
         """Hold that nothing it started is left running, now that it has ended."""
         what = f"the end of all that {self.token} started"
-        eventually(lambda: not self._kit.ledger.running(self.token), what, STOPPED_WITHIN)
+        eventually(lambda: not self._kit.ledger.running(self.token), what, within)
 
     def outcome_is_its_own(self, outcome: dict[str, Any], token: str, *, succeeds: bool) -> None:
         """Hold that an outcome is that of a job which this run has started, and which wrote its token."""

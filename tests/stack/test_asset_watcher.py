@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections import Counter
-from typing import Any, Final
+from typing import Final
 
 from airflow_jobflow.local.samples import ARRAY_EVENTS
 from airflow_jobflow.triggers.state_queue import GAP, HIDDEN
@@ -12,6 +13,7 @@ from tests.stack.errors import eventually
 from tests.stack.kit import ENDED, STATE_PATIENCE, Kit
 
 DAG: Final = "batch_array_event"
+ASSET: Final = "print_color_ends"
 NOTIFICATION: Final = re.compile(r"^Notification: .* \((\S+)\)$", re.MULTILINE)
 PATIENCE: Final = 2 * (GAP + STATE_PATIENCE)
 """Seconds in which an end is notified: one that comes close after another waits, and so may the run."""
@@ -22,8 +24,12 @@ class Arrays:
     """Arrays that a test starts past Airflow, and what has been notified of them."""
 
     def __init__(self, kit: Kit) -> None:
-        self._kit = kit
+        self._airflow = kit.airflow
         self._batch, self._sqs = kit.aws.client("batch"), kit.aws.client("sqs")
+        self._queue = self._sqs.get_queue_url(QueueName=ARRAY_EVENTS)["QueueUrl"]
+        self._copies = self._sqs.create_queue(QueueName=f"copies-{uuid.uuid4()}")["QueueUrl"]
+        arn = self._sqs.get_queue_attributes(QueueUrl=self._copies, AttributeNames=["QueueArn"])["Attributes"]
+        kit.aws.client("events").put_targets(Rule=ARRAY_EVENTS, Targets=[{"Id": "copies", "Arn": arn["QueueArn"]}])
 
     def start(self, definition: str = "print-color", size: int = 2) -> str:
         """Start one; its id."""
@@ -39,78 +45,75 @@ class Arrays:
 
         eventually(all_ended, f"the end of {job_ids}")
 
+    def deliver_again(self, job_id: str) -> None:
+        """Put the message of an end into the queue once more, as SQS may do."""
+        read = {"MaxNumberOfMessages": 10, "VisibilityTimeout": 0}
+        copies = self._sqs.receive_message(QueueUrl=self._copies, **read)["Messages"]
+        [body] = [each["Body"] for each in copies if job_id in each["Body"]]
+        self._sqs.send_message(QueueUrl=self._queue, MessageBody=body)
+
+    def is_told(self, job_id: str) -> None:
+        """Wait until Airflow has stored an asset event of its end."""
+        eventually(lambda: job_id in self._told(), f"an asset event of {job_id}", PATIENCE)
+
+    def are_notified_once(self, *job_ids: str) -> None:
+        """Wait until they were, and nothing more can come; hold that each was told of once, and notified of once."""
+        what = f"a notification of each of {job_ids}"
+        eventually(lambda: set(job_ids) <= set(self._notified()), what, PATIENCE, every=2)
+        eventually(lambda: not self._left, "an empty queue", 2 * HIDDEN)
+        told = self._told()
+        eventually(lambda: sum(self._notified().values()) >= sum(told.values()), "a notification of all that was told")
+        eventually(lambda: set(self._airflow.runs(DAG).values()) <= set(ENDED), "the end of all runs")
+        notified = self._notified()
+        assert {each: (told[each], notified[each]) for each in job_ids} == dict.fromkeys(job_ids, (1, 1))
+        assert set(notified) == set(told)
+        assert not [each for each in told if ":" in each], "a child was told of"
+
     @property
-    def left(self) -> int:
+    def _left(self) -> int:
         """Messages in the queue, hidden ones included."""
-        url = self._sqs.get_queue_url(QueueName=ARRAY_EVENTS)["QueueUrl"]
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        found = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        found = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=names)["Attributes"]
         return sum(int(found[name]) for name in names)
 
-    def notified(self) -> Counter[str]:
+    def _told(self) -> Counter[str]:
+        """How often each array was told of, in all asset events."""
+        return Counter(job["job_id"] for payload in self._airflow.told(ASSET) for job in payload["jobs"])
+
+    def _notified(self) -> Counter[str]:
         """How often each array was notified of, in all runs of the DAG."""
-        return Counter(job_id for run in self._runs() for line in self._logs(run) for job_id in line)
+        return Counter(job_id for run_id in self._airflow.runs(DAG) for job_id in self._notified_by(run_id))
 
-    def settle(self, *job_ids: str) -> Counter[str]:
-        """Wait until all were notified of, and nothing more can come; return how often each was."""
-        what = f"a notification of each of {job_ids}"
-        eventually(lambda: set(job_ids) <= set(self.notified()), what, PATIENCE + HIDDEN)
-        eventually(lambda: not self.left, "an empty queue", 2 * HIDDEN)
-        eventually(lambda: all(run["state"] in ENDED for run in self._runs()), "the end of all runs")
-        return Counter({job_id: number for job_id, number in self.notified().items() if job_id in job_ids})
-
-    def _runs(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._kit.airflow._ask("GET", f"dags/{DAG}/dagRuns?limit=100")["dag_runs"]
-        return found
-
-    def _logs(self, run: dict[str, Any]) -> list[list[str]]:
-        run_id, airflow = run["dag_run_id"], self._kit.airflow
-        mapped = [each for each in airflow.instances(DAG, run_id) if each["task_id"] == "notify_once"]
-        return [
-            NOTIFICATION.findall(airflow.log(DAG, run_id, "notify_once", each["try_number"], each["map_index"]))
-            for each in mapped
-            if each["map_index"] >= 0 and each["state"] == "success"
+    def _notified_by(self, run_id: str) -> list[str]:
+        notifying = [
+            each
+            for each in self._airflow.instances(DAG, run_id)
+            if each["task_id"] == "notify_once" and each["state"] == "success" and each["map_index"] >= 0
         ]
+        logs = [
+            self._airflow.log(DAG, run_id, "notify_once", each["try_number"], each["map_index"]) for each in notifying
+        ]
+        return [job_id for log in logs for job_id in NOTIFICATION.findall(log)]
 
 
 def test_every_array_is_notified_once(kit: Kit) -> None:
-    """Good and bad, also those that end at the same time; of their children none is."""
+    """Good and bad, also those that end at the same time, or are delivered twice; of their children none is."""
     arrays = Arrays(kit)
-    job_ids = [arrays.start(), arrays.start("print-color-failing", 7), arrays.start(size=3)]
-    assert arrays.settle(*job_ids) == dict.fromkeys(job_ids, 1)
+    first = arrays.start()
+    arrays.is_told(first)
+    arrays.deliver_again(first)
+    arrays.are_notified_once(first, arrays.start("print-color-failing", 7), arrays.start(size=3))
 
 
-def test_what_ends_while_no_triggerer_lives_is_notified_once(kit: Kit) -> None:
-    """Messages wait in the queue; what was told before the triggerers died is not told again."""
+def test_what_comes_while_no_triggerer_lives_is_notified_once(kit: Kit) -> None:
+    """Messages wait in the queue; what was told before the triggerers died, and comes again, is not told again."""
     arrays = Arrays(kit)
     before = arrays.start()
-    assert arrays.settle(before) == {before: 1}
+    arrays.are_notified_once(before)
     for number in TRIGGERERS:
         kit.stack.kill("triggerer", number)
     meanwhile = [arrays.start() for _ in range(2)]
+    arrays.deliver_again(before)
     arrays.end(*meanwhile)
     kit.stack.repair()
-    job_ids = [before, *meanwhile]
-    assert arrays.settle(*job_ids) == dict.fromkeys(job_ids, 1)
-
-
-def test_a_delivery_that_is_doubled_is_notified_once(kit: Kit) -> None:
-    """The asset's state store knows it, also in another triggerer."""
-    arrays = Arrays(kit)
-    sqs = kit.aws.client("sqs")
-    copies = sqs.create_queue(QueueName="copies")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=copies, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    kit.aws.client("events").put_targets(Rule=ARRAY_EVENTS, Targets=[{"Id": "copies", "Arn": arn}])
-    job_id = arrays.start()
-    assert arrays.settle(job_id) == {job_id: 1}
-    messages = sqs.receive_message(QueueUrl=copies, MaxNumberOfMessages=10)["Messages"]
-    [body] = [each["Body"] for each in messages if job_id in each["Body"]]
-    kit.aws.client("events").remove_targets(Rule=ARRAY_EVENTS, Ids=["copies"])
-    queue = sqs.get_queue_url(QueueName=ARRAY_EVENTS)["QueueUrl"]
-    sqs.send_message(QueueUrl=queue, MessageBody=body)
-    assert arrays.settle(job_id) == {job_id: 1}
-    for number in TRIGGERERS:
-        kit.stack.kill("triggerer", number)
-    sqs.send_message(QueueUrl=queue, MessageBody=body)
-    kit.stack.repair()
-    assert arrays.settle(job_id) == {job_id: 1}
+    arrays.are_notified_once(before, *meanwhile)

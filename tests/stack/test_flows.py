@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import pytest
 
 from airflow_jobflow.local.glue_samples import CRAWLER, JOB
 from airflow_jobflow.local.samples import BUCKET, COLORS
 from tests.stack.errors import eventually
-from tests.stack.kit import ENDED, Kit
-from tests.stack.verdicts import DUPLICATE, ORPHAN, WRONG, breaches
+from tests.stack.kit import ENDED, Kit, Run
+from tests.stack.verdicts import DUPLICATE, ORPHAN, WRONG, breaches, doubles
+
+GLUE: Final = "glue_crawler_then_job"
+ITEMS: Final = {
+    "fargate_map": ["item-01", "broken-item", "item-03"],
+    "fargate_map_expand": ["item-11", "broken-item", "item-13"],
+}
+"""Of the forms of the third flow; there is no input for one of them."""
 
 
-def test_the_stack_is_healthy(kit: Kit) -> None:
+class Flows:
+    """A run of each of them, all at the same time."""
+
+    def __init__(self, kit: Kit) -> None:
+        self.kit = kit
+        self.tasks_before = len(kit.aws.started("ecs"))
+        self.one = kit.run("batch_job_status_poller", jobName="flow-1", wait_time=1)
+        self.two = kit.run("batch_array_notify", jobName="flow-2", jobDefinition="print-color-failing", wait_time=1)
+        self.three = [kit.run(form, parameter=items, wait_time=1) for form, items in ITEMS.items()]
+        self.four = kit.run(GLUE, wait_time=1, polls=60)
+
+
+@pytest.fixture(scope="module")
+def flows(running: Kit) -> Iterator[Flows]:
+    """All flows, and a whole stack after them."""
+    yield Flows(running)
+    running.restore()
+    assert doubles(running) == []
+
+
+def test_the_stack_is_healthy(flows: Flows) -> None:
     """Every healthcheck of the file says so, both triggerers live, and every DAG can be read."""
-    kit.stack.await_healthy()
-    eventually(lambda: kit.airflow.alive("TriggererJob") == 2, "two triggerers alive, and none that was")
-    assert kit.airflow.import_errors() == []
+    flows.kit.stack.await_healthy()
+    eventually(lambda: flows.kit.airflow.alive("TriggererJob") == 2, "two triggerers alive, and none that was")
+    assert flows.kit.airflow.import_errors() == []
 
 
-def test_flow_1_runs_its_job(kit: Kit) -> None:
+def test_flow_1_runs_its_job(flows: Flows) -> None:
     """Submit, wait, choose: the branch that is not taken is skipped."""
-    run = kit.run("batch_job_status_poller", jobName="flow-1", wait_time=1)
+    run, ledger = flows.one, flows.kit.ledger
     assert run.ends() == "success"
     assert run.states == {
         "run_job": "success",
@@ -31,53 +59,48 @@ def test_flow_1_runs_its_job(kit: Kit) -> None:
         "job_failed": "skipped",
     }
     outcome = run.returned("run_job")
-    assert "Hello world" in kit.ledger.log(outcome)
-    assert [each.job_id for each in kit.ledger.started("flow-1")] == [outcome["job_id"]]
+    assert "Hello world" in ledger.log(outcome)
+    assert [each.job_id for each in ledger.started("flow-1")] == [outcome["job_id"]]
 
 
-def test_flow_2_notifies_once(kit: Kit) -> None:
+def test_flow_2_notifies_once(flows: Flows) -> None:
     """A failed child is told of, once, and fails the run."""
-    run = kit.run("batch_array_notify", jobName="flow-2", jobDefinition="print-color-failing", wait_time=1)
+    run = flows.two
     assert run.ends() == "failed"
     assert run.states == {"print_colors": "success", "notify_once": "failed"}
     notified = [line for line in run.log("notify_once").splitlines() if line.startswith("Notification: ")]
     assert len(notified) == 1
     assert f"{len(COLORS) - 1} of {len(COLORS)} succeeded, failed: [3]" in notified[0]
-    assert len(kit.ledger.started("flow-2")) == 1
+    assert len(flows.kit.ledger.started("flow-2")) == 1
 
 
-@pytest.mark.parametrize("form", ["fargate_map", "fargate_map_expand"])
-def test_flow_3_has_a_result_for_each_item(kit: Kit, form: str) -> None:
-    """An item that fails stops no other."""
-    items = ["item-01", "broken-item", "item-03"]
-    before = len(kit.aws.started("ecs"))
-    run = kit.run(form, parameter=items, wait_time=1)
-    assert run.ends() == "success"
-    results: list[dict[str, Any]] = run.returned("results")
-    assert [(each["item"], each["result"]) for each in results] == list(
-        zip(items, ("Success", "Fail", "Success"), strict=True)
-    )
-    assert len(kit.aws.started("ecs")) - before == len(items)
-    assert kit.aws.client("s3").get_object(Bucket=BUCKET, Key="fargate_map/output/item-03.json")
+def test_flow_3_has_a_result_for_each_item(flows: Flows) -> None:
+    """An item that fails stops no other, in either form."""
+    assert [run.ends() for run in flows.three] == ["success", "success"]
+    aws = flows.kit.aws
+    for run in flows.three:
+        items = ITEMS[run.dag_id]
+        results: list[dict[str, Any]] = run.returned("results")
+        assert [(each["item"], each["result"]) for each in results] == list(
+            zip(items, ("Success", "Fail", "Success"), strict=True)
+        )
+        assert aws.client("s3").get_object(Bucket=BUCKET, Key=f"fargate_map/output/{items[-1]}.json")
+    assert len(aws.started("ecs")) - flows.tasks_before == sum(map(len, ITEMS.values()))
 
 
-def test_flow_4_crawls_then_runs(kit: Kit) -> None:
+def test_flow_4_crawls_then_runs(flows: Flows) -> None:
     """The job reads the table that the crawl has made."""
-    dag_id = "glue_crawler_then_job"
-    what = "the end of the run that its schedule has made"  # one runs at a time
-    eventually(lambda: set(kit.airflow.run_states(dag_id)) <= set(ENDED), what)
-
-    def started() -> list[str]:
-        noted = [each for each in kit.aws.started("glue") if {JOB, CRAWLER} & set(each.values())]
-        return [each.get("run_id") or each["crawl_id"] for each in noted]
-
-    before = started()
-    run = kit.run(dag_id, wait_time=1, polls=60)
+    run = flows.four
     assert run.ends() == "success"
     assert run.states["run_final_glue_job"] == "success"
-    mine = [run.returned("crawl")["details"]["crawl_id"], run.returned("run_final_glue_job")["job_id"]]
-    assert started() == [*before, *mine]
-    output = kit.aws.client("s3").list_objects_v2(Bucket="test-glue00", Prefix="se2/out0")["Contents"]
+    eventually(lambda: set(flows.kit.airflow.runs(GLUE).values()) <= set(ENDED), "the end of the run of the schedule")
+    runs = [Run(flows.kit, GLUE, run_id) for run_id in flows.kit.airflow.runs(GLUE)]
+    crawls = {each.returned("crawl")["details"]["crawl_id"] for each in runs}
+    jobs = {each.returned("run_final_glue_job")["job_id"] for each in runs}
+    assert len(crawls) == len(jobs) == len(runs)
+    noted = [each for each in flows.kit.aws.started("glue") if {JOB, CRAWLER} & set(each.values())]
+    assert sorted(each.get("run_id") or each["crawl_id"] for each in noted) == sorted(crawls | jobs)
+    output = flows.kit.aws.client("s3").list_objects_v2(Bucket="test-glue00", Prefix="se2/out0")["Contents"]
     assert any(each["Key"].endswith(".parquet") for each in output)
 
 

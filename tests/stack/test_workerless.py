@@ -35,12 +35,13 @@ def test_a_task_leaves_the_same_with_and_without_workers(kit: Kit, tmp_path: Pat
         of = {"jobQueue": "hello-world-queue", "jobDefinition": "hello-world"}
         return str(batch.submit_job(jobName="waited-for", containerOverrides=overrides, **of)["jobId"])
 
-    job_ids = [start("sleep 40; echo slow"), start("echo quick"), start("sleep 40; exit 3")]
+    job_ids = [start("sleep 20; echo slow"), start("echo quick"), start("sleep 20; exit 3")]
+    endless = start("sleep 600")  # for deadlines: its waits may begin late, for want of a free worker
     runs, files, events = {}, {}, {}
     for dag_id in ("stack_workerless", "stack_by_workers"):
         directory = tmp_path / dag_id
         directory.mkdir(mode=0o777)
-        runs[dag_id] = kit.run(dag_id, job_ids=job_ids, directory=str(directory))
+        runs[dag_id] = kit.run(dag_id, job_ids=job_ids, endless=endless, directory=str(directory))
     for dag_id, run in runs.items():
         assert run.ends() == "failed"  # one of the jobs does
         files[dag_id] = {path.name for path in (tmp_path / dag_id).iterdir()}

@@ -24,7 +24,12 @@ def mark(what: str) -> Any:
     return leave
 
 
-PARAMS: Final = {"token": Param("x"), "directory": Param("/tmp"), "job_ids": Param([], type="array")}
+PARAMS: Final = {
+    "token": Param("x"),
+    "directory": Param("/tmp"),
+    "job_ids": Param([], type="array"),
+    "endless": Param(""),
+}
 
 OPTIONS: dict[str, dict[str, Any]] = {"stack_workerless": {}, "stack_by_workers": {"deferrable": False}}
 
@@ -75,11 +80,11 @@ for dag_id, options in OPTIONS.items():
             )
             << wanted
         )
-        slow = "{{ params.job_ids[0] }}"
-        BatchJobSensor(task_id="times_out", job_id=slow, job_timeout="{{ 2 + 3 }}", **options)
-        BatchJobSensor(task_id="is_timed_out", job_id=slow, execution_timeout=timedelta(seconds=6), **options)
-        BatchJobSensor(task_id="skips", job_id=slow, job_timeout=3, soft_fail=True, **options)
-        BatchJobSensor(task_id="wrong", job_id=slow, poll_interval="{{ params.token }}", **options)
+        endless = "{{ params.endless }}"
+        BatchJobSensor(task_id="times_out", job_id=endless, job_timeout="{{ 2 + 3 }}", **options)
+        BatchJobSensor(task_id="is_timed_out", job_id=endless, execution_timeout=timedelta(seconds=6), **options)
+        BatchJobSensor(task_id="skips", job_id=endless, job_timeout=3, soft_fail=True, **options)
+        BatchJobSensor(task_id="wrong", job_id=endless, poll_interval="{{ params.token }}", **options)
         BatchJobOperator(
             task_id="operator",
             job_name="{{ params.token }}",
