@@ -14,12 +14,12 @@ import contextlib
 import threading
 import time
 from collections import Counter, deque
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from airflow_jobflow.local import batch_model as model
 from airflow_jobflow.local.errors import ClientException, refused
 from airflow_jobflow.local.job import Ending, Job, Submission
+from airflow_jobflow.local.publisher import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,16 +49,13 @@ class Jobs:
         self._run = run
         self._end_attempt = end_attempt
         self._just_ended: deque[Job] = deque()
-        self._events: SimpleQueue[Json | None] = SimpleQueue()
-        self._publisher = threading.Thread(target=self._publish, name="batch-events", daemon=True)
-        self._publisher.start()
+        self._events: Publisher[Json] = Publisher("batch-events", self._publish)
         self.lock = threading.RLock()
         self.by_id: dict[str, Job] = {}
 
     def close(self) -> None:
         """Deliver the last events. Call it when nothing changes any more."""
-        self._events.put(None)
-        self._publisher.join()
+        self._events.close()
 
     def create(self, submission: Submission) -> Job:
         """Add a job, with its children if it is an array. Call it while `changing`."""
@@ -192,6 +189,5 @@ class Jobs:
         else:
             self.move(job, model.FAILED, reason)
 
-    def _publish(self) -> None:
-        while (detail := self._events.get()) is not None:
-            self._resources.publish("aws.batch", EVENT, [detail["jobArn"]], detail)
+    def _publish(self, detail: Json) -> None:
+        self._resources.publish("aws.batch", EVENT, [detail["jobArn"]], detail)

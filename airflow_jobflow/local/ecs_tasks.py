@@ -15,13 +15,13 @@ import itertools
 import threading
 import uuid
 from collections import Counter, defaultdict
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from airflow_jobflow.local import ecs_model as model
 from airflow_jobflow.local.ecs_backend import EcsBackend, Tagged
 from airflow_jobflow.local.ecs_task import Container, Ending, Start, Task, now
 from airflow_jobflow.local.processes import Command, Exit, Process
+from airflow_jobflow.local.publisher import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,16 +42,13 @@ class Tasks:
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """Of each cluster: how many tasks there are by status."""
         self._hosts = itertools.count(10)
-        self._events: SimpleQueue[Json | None] = SimpleQueue()
-        self._publisher = threading.Thread(target=self._publish, name="ecs-events", daemon=True)
-        self._publisher.start()
+        self._events: Publisher[Json] = Publisher("ecs-events", self._publish)
         self.lock = threading.RLock()
         self.by_id: dict[str, Task] = {}
 
     def close(self) -> None:
         """Deliver the last events. Call it when nothing changes any more."""
-        self._events.put(None)
-        self._publisher.join()
+        self._events.close()
 
     def start(self, start: Start, capacity_provider: str | None, tags: list[dict[str, str]]) -> Task:
         """Add a task, and queue its containers. Call it under the lock."""
@@ -223,9 +220,8 @@ class Tasks:
     def _tell(self, task: Task) -> None:
         self._events.put(task.event())
 
-    def _publish(self) -> None:
-        while (detail := self._events.get()) is not None:
-            self._resources.publish("aws.ecs", EVENT, [detail["taskArn"]], detail)
+    def _publish(self, detail: Json) -> None:
+        self._resources.publish("aws.ecs", EVENT, [detail["taskArn"]], detail)
 
 
 class _Run:

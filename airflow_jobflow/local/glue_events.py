@@ -1,15 +1,15 @@
 """Glue's events for EventBridge: what they say (pure), and a thread that delivers them.
 
 What always holds: events are delivered in the order in which they were told; a test may rely on all of them having
-been delivered when `close` returns.
+been delivered when `close` returns, unless thousands lie in queues by then: see `publisher`.
 """
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
+
+from airflow_jobflow.local.publisher import Publisher
 
 if TYPE_CHECKING:
     from airflow_jobflow.local.glue_crawl import Changes
@@ -102,21 +102,17 @@ class Events:
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
-        self._waiting: SimpleQueue[tuple[str, Json] | None] = SimpleQueue()
-        self._publisher = threading.Thread(target=self._publish, name="glue-events", daemon=True)
-        self._publisher.start()
+        self._events: Publisher[tuple[str, Json]] = Publisher("glue-events", self._publish)
 
     def tell(self, detail_type: str, detail: Json | None) -> None:
         """Deliver an event, soon; None is none."""
         if detail is not None:
-            self._waiting.put((detail_type, detail))
+            self._events.put((detail_type, detail))
 
     def close(self) -> None:
         """Deliver the last events."""
-        self._waiting.put(None)
-        self._publisher.join()
+        self._events.close()
 
-    def _publish(self) -> None:
-        while (event := self._waiting.get()) is not None:
-            detail_type, detail = event
-            self._resources.publish("aws.glue", detail_type, [], detail)
+    def _publish(self, event: tuple[str, Json]) -> None:
+        detail_type, detail = event
+        self._resources.publish("aws.glue", detail_type, [], detail)

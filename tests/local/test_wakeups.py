@@ -43,6 +43,11 @@ class Inbox:
         pattern = {"source": sorted({source for source, _ in KINDS}), "detail-type": [kind for _, kind in KINDS]}
         rules.put_rule(Name=name, EventPattern=json.dumps(pattern))
         rules.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": self._attribute("QueueArn")}])
+        self._rules, self._name = rules, name
+
+    def fill_no_more(self) -> None:
+        """Let the events of other tests pass by."""
+        self._rules.remove_targets(Rule=self._name, Ids=["1"])
 
     def send(self, body: str) -> None:
         """Put a message in."""
@@ -79,11 +84,12 @@ def use(monkeypatch: pytest.MonkeyPatch, here: Callable[[LocalAws], None]) -> Ca
 
 
 @pytest.fixture
-def inbox(aws: LocalAws, use: Callable[[LocalAws, str], None]) -> Inbox:
+def inbox(aws: LocalAws, use: Callable[[LocalAws, str], None]) -> Iterator[Inbox]:
     """A queue of events that this process listens to."""
     queue = Inbox(aws)
     use(aws, queue.url)
-    return queue
+    yield queue
+    queue.fill_no_more()
 
 
 @pytest.fixture

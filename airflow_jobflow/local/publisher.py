@@ -1,0 +1,44 @@
+"""A thread of a service that delivers its events, so that nothing waits for EventBridge."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Final, Generic, TypeVar
+
+Event = TypeVar("Event")
+
+LAST_EVENTS: Final = 5.0
+"""Seconds for which the last events are still delivered; where thousands lie in queues, one more takes a while."""
+
+
+class Publisher(Generic[Event]):
+    """Delivers events one after the other.
+
+    :param name: of the thread.
+    :param deliver: called with each event.
+    """
+
+    def __init__(self, name: str, deliver: Callable[[Event], None]) -> None:
+        self._deliver = deliver
+        self._waiting: SimpleQueue[Event | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, event: Event) -> None:
+        """Have an event delivered."""
+        self._waiting.put(event)
+
+    def close(self) -> None:
+        """Deliver the last events, as far as there is time, and end. Call it when nothing changes any more."""
+        self._waiting.put(None)
+        self._thread.join(LAST_EVENTS)
+        if self._thread.is_alive():
+            self._waiting = SimpleQueue()
+            self._waiting.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (event := self._waiting.get()) is not None:
+            self._deliver(event)
