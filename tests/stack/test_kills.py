@@ -106,3 +106,12 @@ def test_a_killed_sensor_stops_nothing(kit: Kit) -> None:
     assert run.ends() == "failed"
     eventually(lambda: not kit.ledger.running(run.token), "the end of the job", 60)
     assert [(each.job_id, each.status) for each in run.started] == [(job.job_id, "SUCCEEDED")]
+
+
+def test_a_run_whose_time_is_over_leaves_no_job_behind(kit: Kit) -> None:
+    """``dagrun_timeout``: nobody wants it any more."""
+    run = kit.run("stack_batch_in_time", seconds=LONG)
+    [job] = run.waits()
+    assert run.ends() == "failed"
+    eventually(lambda: {each.job_id for each in run.started if each.ended} == {job.job_id}, f"the stop of {job.job_id}")
+    kit.is_quiet()

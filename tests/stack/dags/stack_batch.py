@@ -30,6 +30,12 @@ def stack_batch() -> None:
     BatchJobOperator(task_id="job", **BATCH)
 
 
+@dag(schedule=None, params=PARAMS, dagrun_timeout=timedelta(seconds=20))
+def stack_batch_in_time() -> None:
+    """Run one job, in a run that is given little time."""
+    BatchJobOperator(task_id="job", **BATCH)
+
+
 @dag(schedule=None, params=PARAMS, default_args=TRIES)
 def stack_batch_again() -> None:
     """Run one job, in as many tries as it takes, but for what the job itself does."""
@@ -62,6 +68,7 @@ def stack_batch_sensor() -> None:
 
 
 stack_batch()
+stack_batch_in_time()
 stack_batch_again()
 stack_batch_many()
 stack_batch_sensor()
