@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ WITHOUT_A_WORKER = {"plain", "pulled", "no_xcom", "mapped_here[0]", "mapped[0]",
 """Of the tasks of stack_workerless; those that fail are not among them."""
 
 
+def shown(link: Any) -> Any:
+    """A link as Airflow's UI reads it: what an event brings is JSON in JSON."""
+    return json.loads(link) if str(link).startswith('"') else link
+
+
 def left_by(kit: Kit, run: Run) -> dict[str, Any]:
     """What the tasks of a run have left: states, tries, returned values and links."""
     left: dict[str, Any] = {"states": run.states, "tries": run.tries}
@@ -23,6 +29,7 @@ def left_by(kit: Kit, run: Run) -> dict[str, Any]:
             keys = ("return_value", *LINKS)
             at = run.dag_id, run.token, task_id
             left[name] = {key: kit.airflow.xcom(*at, key, int(index or -1)) or None for key in keys}
+            left[name] |= {key: shown(left[name][key]) for key in LINKS}
     return left
 
 
