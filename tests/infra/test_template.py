@@ -88,17 +88,17 @@ def received(stack: Stack, output: str) -> Iterator[dict[str, Any]]:
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
 
-CLUSTER = "arn:aws:ecs:us-east-1:123456789012:cluster/"
+CLUSTER = "arn:aws:ecs:us-east-1:{account}:cluster/"
 EVENTS = [
     ("aws.batch", "Batch Job State Change", {"status": "SUCCEEDED"}, True),
     ("aws.batch", "Batch Job State Change", {"status": "FAILED"}, True),
     ("aws.batch", "Batch Job State Change", {"status": "RUNNING"}, True),
     ("aws.batch", "Batch Job State Change", {"status": "RUNNABLE"}, False),
     ("aws.batch", "Batch Compute Environment State Change", {"status": "FAILED"}, False),
-    ("aws.ecs", "ECS Task State Change", {"lastStatus": "STOPPED", "clusterArn": f"{CLUSTER}jobflow"}, True),
-    ("aws.ecs", "ECS Task State Change", {"lastStatus": "STOPPED", "clusterArn": f"{CLUSTER}another"}, True),
-    ("aws.ecs", "ECS Task State Change", {"lastStatus": "STOPPED", "clusterArn": f"{CLUSTER}AWSBatch-env-1"}, False),
-    ("aws.ecs", "ECS Task State Change", {"lastStatus": "PENDING", "clusterArn": f"{CLUSTER}jobflow"}, False),
+    ("aws.ecs", "ECS Task State Change", {"lastStatus": "STOPPED", "clusterArn": CLUSTER + "jobflow"}, True),
+    ("aws.ecs", "ECS Task State Change", {"lastStatus": "STOPPED", "clusterArn": CLUSTER + "another"}, True),
+    ("aws.ecs", "ECS Task State Change", {"lastStatus": "STOPPED", "clusterArn": CLUSTER + "AWSBatch-env-1"}, False),
+    ("aws.ecs", "ECS Task State Change", {"lastStatus": "PENDING", "clusterArn": CLUSTER + "jobflow"}, False),
     ("aws.glue", "Glue Crawler State Change", {"state": "Failed", "crawlerName": "any"}, True),
     ("aws.glue", "Glue Job State Change", {"state": "SUCCEEDED", "jobName": "any"}, True),
     ("aws.glue", "Glue Data Catalog Table State Change", {"typeOfChange": "UpdateTable"}, False),
@@ -111,8 +111,9 @@ def test_the_rules_pass_what_wakes_and_nothing_else(
     stack: Stack, source: str, kind: str, detail: dict[str, Any], *, wanted: bool
 ) -> None:
     """Of all jobs of the account, for a wait that counts on events looks seldom; to each queue once."""
-    detail = {**detail, "marker": uuid.uuid4().hex}
-    entry = {"Source": source, "DetailType": kind, "Detail": json.dumps(detail)}
+    said = json.dumps({**detail, "marker": uuid.uuid4().hex}).replace("{account}", stack.account)
+    detail = json.loads(said)
+    entry = {"Source": source, "DetailType": kind, "Detail": said}
     stack.aws.client("events").put_events(Entries=[entry])
     for output in QUEUES:
         told = [event["detail"] for event in received(stack, output)]
