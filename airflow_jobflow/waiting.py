@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowException
 
 from airflow_jobflow import checks, workerless
 from airflow_jobflow.exceptions import JobFailed, JobflowError
-from airflow_jobflow.jobs.packing import unpack
 from airflow_jobflow.links import pages
+from airflow_jobflow.telling import failures_told, tell_failure
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -96,8 +95,10 @@ class JobWaiter(BaseOperator):
         self._clients: dict[tuple[str, int], Any] = {}
         self.kept_links: dict[str, str] = {}
         """The console's pages that are known, by the key of their XCom."""
-        self._children: dict[int, Snapshot] = {}
-        """Failed children of an array, as far as they were looked at."""
+        self.event: object = None
+        """What the trigger saw, where it has ended."""
+        self.failed_children: dict[int, Snapshot] = {}
+        """Of an array, by index, as far as they were looked at."""
 
     # What a person may get wrong in the parameters all have; checked after rendering.
 
@@ -177,12 +178,12 @@ class JobWaiter(BaseOperator):
             self._clients[name, attempts] = self.access.client(name, attempts=attempts, timeout=timeout)
         return self._clients[name, attempts]
 
-    def look(self, job_ids: Sequence[str]) -> dict[str, Snapshot]:
+    def look(self, job_ids: Sequence[str], *, attempts: int | None = None) -> dict[str, Snapshot]:
         """Look at jobs now. What is unknown, or cannot be asked now, is left out: the watcher deals with that."""
         from airflow_jobflow.aws import no_answer
 
         try:
-            return self.seen_by(self.client(), job_ids)
+            return self.seen_by(self.client(attempts=attempts), job_ids)
         except no_answer() as error:
             self.log.warning("Could not look at the jobs now: %s", error)
             return {}
@@ -208,7 +209,8 @@ class JobWaiter(BaseOperator):
 
         :param seen: what was just seen of them, if it was.
         """
-        known = {job_id: snapshot for job_id, snapshot in seen.items() if snapshot} if seen else self.look(job_ids)
+        # With the client that has started them, for another costs a worker as much as Airflow does.
+        known = {job: snapshot for job, snapshot in seen.items() if snapshot} if seen else self.look(job_ids, attempts=1)
         for job_id, snapshot in known.items():
             self.log.info("%s %s: %s", self.service_module.NOUN, job_id, snapshot.progress())
         if len(job_ids) == 1:
@@ -276,49 +278,14 @@ class JobWaiter(BaseOperator):
 
     def ended(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on with ``execute_complete``, without a deferral in between."""
-        try:
-            return self.execute_complete(context, event)
-        except AirflowException as error:
-            self.tell_failure(context, error, event)
-            raise
+        self.event = event
+        return self.execute_complete(context, event)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral."""
-        try:
+        self.event = (next_kwargs or {}).get("event")
+        with failures_told(self, context):
             return super().resume_execution(next_method, next_kwargs, context)
-        except AirflowException as error:
-            self.tell_failure(context, error, (next_kwargs or {}).get("event"))
-            raise
-
-    def tell_failure(self, context: Context, error: BaseException, event: object = None) -> None:
-        """Tell the "Jobs" tab how the task has failed, for an exception leaves no return value.
-
-        :param error: what is raised, or was the reason for it.
-        :param event: what the trigger saw, where it has ended.
-        """
-        if not self.do_xcom_push:
-            return
-        from airflow_jobflow.plugin import notes
-
-        cause: BaseException | None = error
-        while cause and not isinstance(cause, JobflowError):
-            cause = cause.__cause__
-        known = cause if isinstance(cause, JobflowError) else None
-        outcomes = (known and known.outcome) or ()
-        seen = event if isinstance(event, Mapping) else {}
-        try:
-            note = notes.of_failure(
-                self.service,
-                str(known or error),
-                outcomes=[outcomes] if isinstance(outcomes, Mapping) else outcomes,
-                diagnosis=known.diagnosis if known else None,
-                children=self._children,
-                event=seen,
-                lines=unpack(seen["lines"]) if seen.get("lines") else (),
-            )
-            context["ti"].xcom_push(key=notes.KEY, value=note)
-        except Exception as trouble:  # noqa: BLE001 -- the task fails for its own reason, not for want of this
-            self.log.warning("The Jobs tab could not be told how the task has failed: %s", trouble)
 
     def last_look(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Where a deadline has passed, look once more: a job that has ended meanwhile has ended, not timed out."""
@@ -356,7 +323,7 @@ class JobWaiter(BaseOperator):
             raise type(worst)(text, outcome=outcome, diagnosis=worst.diagnosis)
         for error in failures:
             self.log.warning("%s", error)
-            self.tell_failure(context, error)
+            tell_failure(self, context, error)
         return outcomes
 
     def verdicts(
@@ -378,7 +345,7 @@ class JobWaiter(BaseOperator):
             module=self.service_module,
             client=self.client,
             log_lines=checks.whole("number_logs_exception", self.number_logs_exception, least=0),
-            children=self._children,
+            children=self.failed_children,
         )
 
     # Links.

@@ -25,6 +25,7 @@ from airflow_jobflow.exceptions import (
 )
 from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.operators.attempts import JobStarter
+from airflow_jobflow.telling import failures_told
 from airflow_jobflow.waiting import NET, JobWaiter, snapshots, timed_out
 
 if TYPE_CHECKING:
@@ -122,9 +123,10 @@ class JobOperator(JobStarter):
         :raises SubmissionError: nothing was started, or it is not known whether it was; the message says which.
         :raises JobflowError: what ``airflow_jobflow.exceptions`` lists.
         """
-        self.check()
-        self.begin(context)
-        return self.start(context)
+        with failures_told(self, context):
+            self.check()
+            self.begin(context)
+            return self.start(context)
 
     def start(self, context: Context, event: object = None) -> Any:  # noqa: ARG002 -- a trigger's, that has no news
         """Go on with what an earlier try has left, or submit the job in its turn, and wait for it."""

@@ -12,7 +12,8 @@ a page that knows only the former would misread it.
      "counts": {state: how many of the jobs}, where not all of them are listed,
      "array": {"kind": "array" | "map", "size", "counts": {succeeded, failed, running}, "cells": a character a child,
                "told": [{index, …}, …] of what has failed},
-     "diagnosis": {cause, blame, summary, advice}, "error": what was raised}
+     "diagnosis": {cause, blame, summary, advice}, "error": what was raised,
+     "help": where the documentation says what to do}
 
 A cell is one of the characters of ``jobs.map_statuses``, or ``.`` for what has not failed as far as is known.
 """
@@ -124,6 +125,7 @@ def of_failure(
     children: Mapping[int, Snapshot] | None = None,
     event: Mapping[str, Any] | None = None,
     lines: Iterable[str] = (),
+    help_page: str | None = None,
 ) -> dict[str, Any]:
     """Note how a task has failed.
 
@@ -132,13 +134,14 @@ def of_failure(
     :param children: of an array, its failed children as far as they were looked at, by index.
     :param event: what the trigger saw, for where there are no outcomes.
     :param lines: of a map, what is told of the items, as its trigger's event has it.
+    :param help_page: where the documentation says what to do about it.
     """
     event = event or {}
     jobs: list[dict[str, Any]] = [_outcome(each) for each in outcomes[:JOBS]]
     if not jobs:
         jobs = [_job(Snapshot.from_dict(each)) for each in list(event.get("jobs", {}).values())[:JOBS]]
     note = {**_note(service, jobs, max(len(jobs), len(outcomes), len(event.get("job_ids", ())))), "final": True}
-    note["error"] = error[:LINES]
+    note |= {"error": error[:LINES], "help": help_page}
     if diagnosis:
         note["diagnosis"] = {
             "cause": diagnosis.cause,

@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, Airfl
 from airflow_jobflow import checks, workerless
 from airflow_jobflow.exceptions import InvalidParameter, JobTimedOut
 from airflow_jobflow.jobs.array import Tolerance
+from airflow_jobflow.telling import failures_told
 from airflow_jobflow.waiting import NET, JobWaiter, snapshots, timed_out
 
 if TYPE_CHECKING:
@@ -115,15 +116,16 @@ class JobSensor(JobWaiter, BaseSensorOperator):
         :raises AirflowSensorTimeout: ``timeout`` has passed; as with every sensor, this is not retried.
         :raises JobflowError: what ``airflow_jobflow.exceptions`` lists.
         """
-        try:
-            return self._start(context)
-        except AirflowSkipException:
-            raise
-        except AirflowException as error:
-            # BaseSensorOperator does the same for what is raised after a deferral.
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(f"Skipped, as soft_fail or never_fail says: {error}") from error
-            raise
+        with failures_told(self, context):
+            try:
+                return self._start(context)
+            except AirflowSkipException:
+                raise
+            except AirflowException as error:
+                # BaseSensorOperator does the same for what is raised after a deferral.
+                if self.soft_fail or self.never_fail:
+                    raise AirflowSkipException(f"Skipped, as soft_fail or never_fail says: {error}") from error
+                raise
 
     def _start(self, context: Context) -> Any:
         self.check()

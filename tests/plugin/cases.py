@@ -253,6 +253,16 @@ CASES: dict[str, tuple[str | None, dict[str, Any]]] = {
         },
     ),
     "map_failed": ("failed", {"jobflow_jobs": noted(final=True, error="Map resize could not go on: no such queue")}),
+    "refused": (
+        "failed",
+        {
+            "jobflow_jobs": noted(
+                final=True,
+                error="AWS refused to start Batch job resize: JobQueue not found. Nothing was started.",
+                help="https://docs.example/failures.html#error-submissionrefused",
+            )
+        },
+    ),
     "sensor": (
         "success",
         {

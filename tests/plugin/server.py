@@ -14,14 +14,14 @@ from typing import Any
 
 from airflow_jobflow.local import home as private
 from airflow_jobflow.local.ui import _settings
+from tests.plugin.rights import USERS, VIEWER
 
 HERE = Path(__file__).parent
 PATIENCE = 120.0
 """Seconds in which it must answer."""
 LOOK_EVERY = 0.25
 PASSWORD = "secret"
-VIEWER = "viewer"
-"""Who may sign in, with the password, and look at everything."""
+"""Of everybody who may sign in."""
 
 
 class Server:
@@ -30,9 +30,9 @@ class Server:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def token(self) -> str:
-        """Sign the viewer in."""
-        body = json.dumps({"username": VIEWER, "password": PASSWORD}).encode()
+    def token(self, user: str = VIEWER) -> str:
+        """Sign somebody in."""
+        body = json.dumps({"username": user, "password": PASSWORD}).encode()
         request = urllib.request.Request(
             f"{self.url}/auth/token", data=body, headers={"content-type": "application/json"}
         )
@@ -52,14 +52,16 @@ def prepared(home: Path, cases: Mapping[str, Any]) -> dict[str, str]:
     """Make an Airflow home whose database holds the cases; return the environment to serve it in."""
     private.copy_database(private.empty_database(home.parent), home)
     passwords = home / "passwords.json"
-    passwords.write_text(json.dumps({VIEWER: PASSWORD}))
+    passwords.write_text(json.dumps({user.partition(":")[0]: PASSWORD for user in USERS.split(",")}))
     environment = {
         **private.clean_environment(home),
         "AIRFLOW_HOME": str(home),
+        "PYTHONPATH": str(HERE.parents[1]),
         "AIRFLOW__CORE__DAGS_FOLDER": str(HERE / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{private.database(home)}",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{VIEWER}:viewer",
+        "AIRFLOW__CORE__AUTH_MANAGER": "tests.plugin.rights.Rights",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": USERS,
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
     }
     written = home / "cases.json"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from urllib.parse import quote
 
 from tests.plugin.chromium import Chromium, Page
+from tests.plugin.rights import VIEWER
 from tests.plugin.seed_run import RUN
 from tests.plugin.server import Server
 
@@ -18,10 +19,12 @@ NOT_THE_TABS = "An iframe which has both allow-scripts and allow-same-origin"
 
 
 @contextmanager
-def signed_in(chromium: Chromium, airflow: Server, *, width: int = 1280, height: int = 900) -> Iterator[Page]:
-    """Open a page that has the viewer's session."""
+def signed_in(
+    chromium: Chromium, airflow: Server, user: str = VIEWER, *, width: int = 1280, height: int = 900
+) -> Iterator[Page]:
+    """Open a page that has somebody's session."""
     with chromium.page(width=width, height=height) as page:
-        page.cookie("_token", airflow.token(), airflow.url)
+        page.cookie("_token", airflow.token(user), airflow.url)
         yield page
 
 

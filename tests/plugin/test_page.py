@@ -11,6 +11,7 @@ import pytest
 
 from tests.plugin.cases import CASES, MARKUP, PARENT, job, noted
 from tests.plugin.chromium import Chromium, Page
+from tests.plugin.rights import GUEST, READER
 from tests.plugin.server import Server
 from tests.plugin.tab import FRAME, NOT_THE_TABS, address, drawn, in_airflow, shown, shown_in_airflow, signed_in
 
@@ -41,6 +42,7 @@ SAID: dict[str, list[str]] = {
     "array_10000": ["Succeeded", "9,920 succeeded", "What failed: 80 of 10,000"],
     "map": ["Map of Fargate tasks", "495 succeeded", "5 failed", "What failed: 5 of 500"],
     "map_live": ["1,150 of 2,000 items ended", "88 running", "762 waiting", "starting"],
+    "refused": ["JobQueue not found", "The whole error", "What to do"],
     "map_failed": ["Map resize could not go on: no such queue"],
     "sensor": ["4 Batch jobs", "Every job", "part-3"],
     "crawl": ["Glue crawl", "sales", "tables created", "dpu hours", "0.033"],
@@ -118,6 +120,21 @@ def test_a_stranger_gets_nothing(chromium: Chromium, airflow: Server) -> None:
         assert "resize" not in text
         assert {each["status"] for each in page.responses if "/api/v2/" in each["url"]} == {401}
         assert "You are not signed in" in shown(page, address(airflow))
+
+
+@pytest.mark.parametrize("task", ["failed", ""])
+@pytest.mark.parametrize(
+    ("user", "said"), [(GUEST, "You may not see this"), (READER, "You may not read this {what}'s XComs")]
+)
+def test_who_may_not_see_the_jobs_does_not(
+    chromium: Chromium, airflow: Server, user: str, said: str, task: str
+) -> None:
+    """And is told what is missing; a reader may still see the task or the run itself."""
+    with signed_in(chromium, airflow, user) as page:
+        text = shown(page, address(airflow, task))
+        assert said.format(what="task" if task else "run") in text
+        assert "resize" not in text
+        assert 403 in {each["status"] for each in page.responses if "/api/v2/" in each["url"]}
 
 
 def test_a_task_that_is_not_there_is_said_not_to_be(page: Page, airflow: Server) -> None:

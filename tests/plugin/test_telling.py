@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import email.message
+import importlib.metadata
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_jobflow.exceptions import JobFailed, JobTimedOut
+from airflow_jobflow.exceptions import JobFailed, JobStuck, JobTimedOut, SubmissionRefused
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
+from airflow_jobflow.sensors.batch import BatchJobSensor
+from airflow_jobflow.telling import help_page
 from airflow_jobflow.triggers import progress
 from airflow_jobflow.triggers.job import JobTrigger
 from airflow_jobflow.triggers.map import MapTrigger
@@ -89,6 +95,66 @@ def test_a_failed_map_tells_how_each_item_stands(kit: Any, parameters: dict[str,
     note = context["ti"].xcoms[KEY]
     assert (note["array"]["kind"], note["array"]["cells"]) == ("map", "SF")
     assert note["array"]["told"][0]["exit_code"] == 1
+
+
+def test_what_fails_before_any_job_is_told_too(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+    """Of a job that was refused nothing else tells."""
+    operator = job(kit, {**parameters, "job_queue": "no-such-queue"}, "true")
+    with pytest.raises(SubmissionRefused) as refused:
+        operator.execute(context)
+    note = context["ti"].xcoms[KEY]
+    assert (note["error"], note["jobs"], note["final"]) == (str(refused.value), [], True)
+
+
+def test_a_sensor_that_is_skipped_tells_what_it_was_skipped_for(
+    kit: Any, here: Callable[[Any], None], context: Any
+) -> None:
+    """In its own words, not in those of the skip."""
+    here(kit.aws)
+    sensor = BatchJobSensor(task_id="t", job_id="not an id", aws_conn_id=None, deferrable=False, soft_fail=True)
+    with pytest.raises(AirflowSkipException) as skipped:
+        sensor.execute(context)
+    assert context["ti"].xcoms[KEY]["error"] == str(skipped.value.__cause__)
+
+
+# Where to read on.
+
+
+@pytest.fixture
+def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package as it is installed where its metadata say where the documentation is."""
+    info = tmp_path / "airflow_jobflow-0.dist-info"
+    info.mkdir()
+    urls = ["Documentation, https://docs.example/jobflow/", "Source, https://code.example"]
+    lines = ["Metadata-Version: 2.4", "Name: airflow-jobflow", "Version: 0", *(f"Project-URL: {url}" for url in urls)]
+    (info / "METADATA").write_text("\n".join(lines) + "\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("documented")
+def test_a_failure_leads_to_its_heading(
+    kit: Any, parameters: dict[str, Any], context: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the task's log, and on the tab: what failed by its diagnosis, all else by the exception's name."""
+    with pytest.raises(JobFailed):
+        job(kit, parameters, "exit 3").execute(context)
+    page = "https://docs.example/jobflow/failures.html#diagnosis-command-failed"
+    assert context["ti"].xcoms[KEY]["help"] == page
+    assert f"What to do about it: {page}" in capsys.readouterr().out
+    assert help_page(JobTimedOut("late")) == "https://docs.example/jobflow/failures.html#error-jobtimedout"
+
+
+@pytest.mark.usefixtures("documented")
+def test_an_exception_of_somebody_elses_leads_to_ours_that_it_is() -> None:
+    """The page has a heading for each of ours."""
+    theirs = type("Theirs", (JobStuck,), {"__module__": "elsewhere"})
+    assert str(help_page(theirs("stuck"))).endswith("#error-jobstuck")
+
+
+def test_without_a_documentation_no_page_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that leads nowhere helps nobody."""
+    monkeypatch.setattr(importlib.metadata, "metadata", lambda _: email.message.Message())
+    assert help_page(JobTimedOut("late")) is None
 
 
 class Written:

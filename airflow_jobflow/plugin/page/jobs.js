@@ -2,8 +2,7 @@
  *
  * It asks Airflow's API with the viewer's session, and shows what the XComs of the task say.
  * What always holds: whatever an XCom holds becomes text, never markup; only https: addresses become links; what is
- * missing, malformed or too much is left out, and the rest is shown.
- */
+ * missing, malformed or too much is left out, the rest shown. */
 
 const EVERY = 10_000; // milliseconds between two looks
 const MOST_BYTES = 16 * 2 ** 20; // of one answer
@@ -155,11 +154,9 @@ function readSaid(value) {
     const diagnosis = record(value.diagnosis);
     return {
       service: value.service, jobs, total: Math.max(jobs.length, count(value.total)), at: time(value.at), states: tally(jobs, record(value.counts)),
-      final: value.final === true, newer: Number.isInteger(value.v) && value.v > 1, error: text(value.error, 20_000),
+      final: value.final === true, newer: Number.isInteger(value.v) && value.v > 1, error: text(value.error, 20_000), help: link(value.help),
       array: readArray(value.array, first, record(value.array)),
-      diagnosis: text(diagnosis.summary) ? {
-        summary: text(diagnosis.summary), advice: text(diagnosis.advice), blame: text(diagnosis.blame, 200),
-      } : null,
+      diagnosis: text(diagnosis.summary) ? { summary: text(diagnosis.summary), advice: text(diagnosis.advice), blame: text(diagnosis.blame, 200) } : null,
     };
   }
   if (typeof value.state !== "string" || typeof value.status !== "string") return null;
@@ -178,7 +175,7 @@ function together(notes, result) {
   const jobs = result.jobs.map((job) => ({ ...job, seen: before.get(job.id)?.seen ?? [] }));
   const array = result.array ?? notes.array;
   if (array && notes.array) for (const [index, child] of notes.array.told) if (!array.told.has(index)) array.told.set(index, child);
-  return { ...result, jobs, array, ...(notes.final ? { diagnosis: notes.diagnosis, error: notes.error } : {}) };
+  return { ...result, jobs, array, ...(notes.final ? { diagnosis: notes.diagnosis, error: notes.error, help: notes.help } : {}) };
 }
 
 // Asking Airflow.
@@ -463,7 +460,8 @@ function why(model) {
     make("p", { class: "row muted" },
       model.diagnosis?.blame && model.diagnosis.blame !== "unknown" ? make("span", {}, `Where to look: ${model.diagnosis.blame}`) : null,
       code(job) && make("span", {}, `Exit code ${code(job)}`),
-      model.diagnosis && told ? make("span", {}, model.array?.isMap ? told : `AWS says: ${told}`) : null),
+      model.diagnosis && told ? make("span", {}, model.array?.isMap ? told : `AWS says: ${told}`) : null,
+      outward(model.help, "What to do", false)),
     model.error ? make("details", {}, make("summary", {}, "The whole error"), make("pre", { tabindex: "0" }, model.error)) : null);
   section.classList.add("why");
   return section;

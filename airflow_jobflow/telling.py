@@ -1,0 +1,92 @@
+"""Telling how a task has failed, for an exception leaves no return value: the "Jobs" tab, and where to read on.
+
+What always holds: a task fails for its own reason, whatever becomes of the telling.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowException
+
+from airflow_jobflow import exceptions
+from airflow_jobflow.exceptions import JobflowError
+from airflow_jobflow.jobs.packing import unpack
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_jobflow.waiting import JobWaiter
+
+
+@contextmanager
+def failures_told(task: JobWaiter, context: Context) -> Iterator[None]:
+    """Tell of what is raised within, and let it go on.
+
+    :param task: what it is raised by.
+    """
+    try:
+        yield
+    except AirflowException as error:
+        tell_failure(task, context, error)
+        raise
+
+
+def tell_failure(task: JobWaiter, context: Context, error: BaseException) -> None:
+    """Tell the task's log where to read on, and the "Jobs" tab how the task has failed.
+
+    :param error: what is raised, or was the reason for it.
+    """
+    ours = _ours(error)
+    page = ours and help_page(ours)
+    if page:
+        task.log.error("What to do about it: %s", page)
+    if not task.do_xcom_push:
+        return
+    from airflow_jobflow.plugin import notes
+
+    try:
+        context["ti"].xcom_push(key=notes.KEY, value=_note(task, ours or error, page))
+    except Exception as trouble:  # noqa: BLE001 -- see above
+        task.log.warning("The Jobs tab could not be told how the task has failed: %s", trouble)
+
+
+def _note(task: JobWaiter, error: BaseException, page: str | None) -> dict[str, Any]:
+    from airflow_jobflow.plugin import notes
+
+    ours = error if isinstance(error, JobflowError) else None
+    outcomes = (ours and ours.outcome) or ()
+    seen = task.event if isinstance(task.event, Mapping) else {}
+    return notes.of_failure(
+        task.service,
+        str(error),
+        outcomes=[outcomes] if isinstance(outcomes, Mapping) else outcomes,
+        diagnosis=ours.diagnosis if ours else None,
+        children=task.failed_children,
+        event=seen,
+        lines=unpack(seen["lines"]) if seen.get("lines") else (),
+        help_page=page,
+    )
+
+
+def _ours(error: BaseException | None) -> JobflowError | None:
+    """Return the nearest of the reasons for an error that is one of ours; a skip has a failure for its reason."""
+    while error and not isinstance(error, JobflowError):
+        error = error.__cause__
+    return error
+
+
+def help_page(error: JobflowError) -> str | None:
+    """Return where the documentation says what to do about an error; None where it is not known to be anywhere.
+
+    The documentation is where the installed package's metadata say, under ``Documentation``. Its page on failures has a
+    heading for each diagnosis, and for each of our exceptions.
+    """
+    listed = importlib.metadata.metadata("airflow-jobflow").get_all("Project-URL", [])
+    site = dict(url.split(", ", 1) for url in listed).get("Documentation")
+    kind = next(each.__name__ for each in type(error).__mro__ if each.__module__ == exceptions.__name__)
+    heading = f"diagnosis-{error.diagnosis.cause}" if error.diagnosis else f"error-{kind}"
+    return site and f"{site.rstrip('/')}/failures.html#{heading.lower().replace('_', '-')}"
