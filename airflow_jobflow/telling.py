@@ -41,7 +41,7 @@ def tell_failure(task: JobWaiter, context: Context, error: BaseException) -> Non
     :param error: what is raised, or was the reason for it.
     """
     ours = _ours(error)
-    page = ours and help_page(ours)
+    page = help_page(ours) if ours else None
     if page:
         task.log.error("What to do about it: %s", page)
     if not task.do_xcom_push:
@@ -72,11 +72,12 @@ def _note(task: JobWaiter, error: BaseException, page: str | None) -> dict[str, 
     )
 
 
-def _ours(error: BaseException | None) -> JobflowError | None:
+def _ours(error: BaseException) -> JobflowError | None:
     """Return the nearest of the reasons for an error that is one of ours; a skip has a failure for its reason."""
-    while error and not isinstance(error, JobflowError):
-        error = error.__cause__
-    return error
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, JobflowError):
+        cause = cause.__cause__
+    return cause if isinstance(cause, JobflowError) else None
 
 
 def help_page(error: JobflowError) -> str | None:
