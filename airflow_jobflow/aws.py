@@ -154,6 +154,7 @@ class Access:
         from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
         from botocore.config import Config
 
+        _spare_the_collector("before the first client")
         try:
             config = None if self.botocore_config is None else Config(**self.botocore_config)
         except TypeError as error:
@@ -192,12 +193,13 @@ def _loader() -> Any:
 
 
 @functools.cache
-def _spare_the_collector() -> None:
-    """Take what this process has loaded by now out of the garbage collector's rounds, once.
+def _spare_the_collector(when: str) -> None:  # noqa: ARG001 -- the key of the cache
+    """Take what this process has loaded by now out of the garbage collector's rounds, once for each ``when``.
 
-    A full collection walks every object there is and stops the event loop meanwhile: for Airflow and boto3 alone,
-    which never become garbage, a tenth of a second, and all triggers of the process wait. Objects are freed as before;
-    only cycles that are garbage already at this moment stay.
+    A full collection walks every object there is: for Airflow and boto3 alone, which never become garbage, a tenth of a
+    second, in which a triggerer's event loop stands still; and reading botocore's models makes several, so that two
+    thirds of what a client costs a worker would be these. Objects are freed as before; only cycles that are garbage
+    already at this moment stay.
     """
     gc.freeze()
 
@@ -236,7 +238,7 @@ class SharedClient:
         with _building:
             if self._client is None:
                 self._client = self._access.client(self._name, timeout=self._timeout)
-                _spare_the_collector()
+                _spare_the_collector("after the first client")
             return self._client
 
     def renew(self, generation: int) -> None:

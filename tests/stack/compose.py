@@ -42,6 +42,8 @@ class Service:
     """The port it listens on."""
     mounts: Mapping[str, str]
     """What is mounted where: a named volume, or a path relative to the file, by the path in the container."""
+    restarts: bool
+    """Whether it is started again when it has ended by itself."""
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -198,4 +200,5 @@ def _service(name: str, entry: Mapping[str, Any]) -> Service:
         health=health,
         port=next(iter(entry.get("expose") or ()), None),
         mounts={each[1]: each[0] for each in mounts},
+        restarts=entry.get("restart") == "unless-stopped",
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,10 @@ class Instance:
     directory: Path
     process: subprocess.Popen[bytes] | None = field(default=None)
     """The first of them, as process 1 of a container."""
+    wanted: bool = False
+    """Whether it was started, and nobody has ended it since."""
+    turn: threading.RLock = field(default_factory=threading.RLock)
+    """Held by who starts or ends it."""
 
     @property
     def log(self) -> Path:
@@ -70,9 +75,10 @@ class Instance:
 
     def start(self) -> None:
         """Start what does not run; whether it is healthy is another matter."""
-        if self.runs:
-            raise StackError(f"{self.name} runs already")
-        with self.log.open("ab") as log:
+        with self.turn, self.log.open("ab") as log:
+            if self.runs:
+                raise StackError(f"{self.name} runs already")
+            self.wanted = True
             self.process = subprocess.Popen(
                 [program(self.command[0]), *self.command[1:]],
                 env=self.environment,
@@ -84,27 +90,39 @@ class Instance:
                 **run_as(self.service.name),
             )
 
+    def recover(self) -> bool:
+        """Start it if it does not run; return whether it did not."""
+        with self.turn:
+            if self.runs:
+                return False
+            self.kill()  # what its first process has left running
+            self.start()
+            return True
+
     def kill(self) -> None:
         """SIGKILL to all of it, as ``docker kill``."""
-        for _ in range(10):  # a process may fork while it is being killed
-            left = self.processes()
-            if not left:
-                break
-            for process in left:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            psutil.wait_procs(left, timeout=1)
-        if self.process:
-            self.process.wait(STOP_GRACE)
+        with self.turn:
+            self.wanted = False
+            for _ in range(10):  # a process may fork while it is being killed
+                left = self.processes()
+                if not left:
+                    break
+                for process in left:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+                psutil.wait_procs(left, timeout=1)
+            if self.process:
+                self.process.wait(STOP_GRACE)
 
     def stop(self, grace: float = STOP_GRACE) -> None:
         """SIGTERM to the first process, and SIGKILL to what is left, as ``docker stop``."""
-        if self.process and self.runs:
-            # Told by SIGTERM, Postgres would wait for its clients: its image's stop signal is another.
-            self.process.send_signal(signal.SIGINT if self.service.name == POSTGRES else signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(grace)
-        self.kill()
+        with self.turn:
+            if self.process and self.runs:
+                # Told by SIGTERM, Postgres would wait for its clients: its image's stop signal is another.
+                self.process.send_signal(signal.SIGINT if self.service.name == POSTGRES else signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(grace)
+            self.kill()
 
     def pause(self) -> None:
         """SIGSTOP to all of it, as ``docker pause``."""

@@ -15,6 +15,7 @@ import contextlib
 import os
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,10 @@ USER: Final = {
 
 GATED: Final = "aws"
 """The service that is reached through a gate, for it to become unreachable."""
+
+
+RESTARTED_AFTER: Final = 0.5
+"""Seconds."""
 
 
 class Stack:
@@ -72,6 +77,8 @@ class Stack:
         self._volumes = self._mounted(dags)
         self._whole = False
         """Whether nothing was done to any instance since all were healthy."""
+        self._closing = threading.Event()
+        self._keeper = threading.Thread(target=self._keep)
         self.instances = {
             instance.name: instance
             for service in self.services.values()
@@ -102,6 +109,7 @@ class Stack:
         except BaseException:
             self.close()
             raise
+        self._keeper.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,6 +117,9 @@ class Stack:
 
     def close(self) -> None:
         """End all of it."""
+        self._closing.set()
+        if self._keeper.is_alive():
+            self._keeper.join()
         self.gate.close()
         self.unpause(GATED)
         self.stop(GATED)  # it ends its jobs
@@ -151,12 +162,10 @@ class Stack:
     def recover(self, service: str, number: int = 1) -> None:
         """Start an instance if it does not run, as Docker would, and let it go on if it is paused."""
         instance = self.instance(service, number)
-        if instance.runs:
-            instance.unpause()
-        else:
+        if instance.recover():
             self._whole = False
-            instance.kill()  # what its first process has left running
-            instance.start()
+        else:
+            instance.unpause()
 
     def revive(self) -> None:
         """Start what does not run, and let go on what is paused; healthy is another matter."""
@@ -202,6 +211,13 @@ class Stack:
     def tails(self) -> str:
         """The last lines of every service's log."""
         return "\n".join(each.tail() for each in self.instances.values())
+
+    def _keep(self) -> None:
+        """Start again what has ended by itself, as Docker does: Airflow's services do when the database is gone."""
+        while not self._closing.wait(RESTARTED_AFTER):
+            for instance in self.instances.values():
+                if instance.wanted and instance.service.restarts and instance.recover():
+                    self._whole = False
 
     def _await(self, instance: Instance) -> None:
         """Wait for what an instance depends on."""
