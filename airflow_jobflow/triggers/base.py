@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_jobflow.aws import Access
+from airflow_jobflow.triggers.collector import spared
 from airflow_jobflow.triggers.watchers import shared_watcher
 from airflow_jobflow.watch.errors import DescribeError, Fault, Vanished, WatchError
 
@@ -91,7 +92,8 @@ class WaitTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire one event: one that ends the task, or one with which a worker goes on."""
-        event = await self.wait()
+        with spared.wait():
+            event = await self.wait()
         end = await self.end(event)
         if end is None:
             await asyncio.sleep(self.settling(time.time()))

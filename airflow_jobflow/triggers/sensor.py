@@ -3,6 +3,9 @@
 Airflow renders for such a trigger what it has serialized of the task. Whatever cannot be done here (a parameter that is
 wrong, a template that cannot be rendered, a mapping that only a worker can resolve) is left to a worker, which then
 starts the sensor as it would have: it says what is wrong, and retries and callbacks are Airflow's own.
+
+Of a task that was tried before, Airflow itself would leave what that try pushed, and the moment at which it ended as
+the end of this one. So the former is deleted here, and a worker ends such a task.
 """
 
 from __future__ import annotations
@@ -11,13 +14,15 @@ import dataclasses
 import importlib
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
+from jinja2 import StrictUndefined
 
 from airflow_jobflow import workerless
+from airflow_jobflow.plugin import notes
 from airflow_jobflow.triggers.job import JobTrigger
 
 if TYPE_CHECKING:
@@ -25,6 +30,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 log = logging.getLogger(__name__)
+
+LEFT = ("return_value", notes.KEY)
+"""Keys of the XComs that a try leaves, beside those of its buttons."""
 
 START_ON_WORKER: dict[str, Any] = {"start_on_worker": True}
 """The event that has a worker start the sensor."""
@@ -68,6 +76,7 @@ class SensorTrigger(BaseTrigger):
             if not all(workerless.renderable(each, natively=natively) for each in mapped.values()):
                 raise NeedsWorker("what it is mapped over holds a template that is rendered on a worker only")
             env = jinja_env or self.get_template_env()
+            env.undefined = StrictUndefined  # as on a worker: what is not there is an error, not an empty text
             self._rendered = {
                 name: self.render_template(value, context, env) if name in task.template_fields else value
                 for name, value in arguments.items()
@@ -90,13 +99,18 @@ class SensorTrigger(BaseTrigger):
 
     def _begin(self) -> JobTrigger:
         """Make the sensor of its rendered parameters, and the trigger that waits for its jobs."""
+        module, _, name = self.sensor.rpartition(".")
+        sensor_class = getattr(importlib.import_module(module), name)
+        ti: Any = self.task_instance
+        was_tried = ti.try_number > 1
+        if was_tried:
+            _forget(ti, (*LEFT, *(link.xcom_key for link in sensor_class.operator_extra_links)))
         if self._obstacle:
             raise self._obstacle
         task: Any = self.task
-        module, _, name = self.sensor.rpartition(".")
-        sensor = getattr(importlib.import_module(module), name)(task_id=task.task_id, **self._rendered)
+        sensor = sensor_class(task_id=task.task_id, **self._rendered)
         sensor.check()
-        may_end = workerless.may_end(task, is_mapped=task.is_mapped)
+        may_end = not was_tried and workerless.may_end(task, is_mapped=task.is_mapped)
         return JobTrigger(
             service=sensor.service,
             job_ids=sensor.job_ids(),
@@ -112,6 +126,14 @@ class SensorTrigger(BaseTrigger):
     def _started_at(self) -> float:
         """When the scheduler started the task, in seconds since the epoch."""
         return float(self.timeout_after.timestamp() - self.seconds)
+
+
+def _forget(ti: Any, keys: Iterable[str]) -> None:
+    """Delete XComs of an earlier try, as Airflow does when a worker starts a task."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    for key in keys:
+        XCom.delete(key=key, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index)
 
 
 def _mapped_with(task: Any, context: Mapping[str, Any], started_at: float) -> dict[str, Any]:
