@@ -209,8 +209,9 @@ class JobWaiter(BaseOperator):
 
         :param seen: what was just seen of them, if it was.
         """
-        # With the client that has started them, for another costs a worker as much as Airflow does.
-        known = {job: snapshot for job, snapshot in seen.items() if snapshot} if seen else self.look(job_ids, attempts=1)
+        # One attempt, with the client that has started them: what it does not see, the watcher does.
+        seen = seen or self.look(job_ids, attempts=1)
+        known = {job_id: snapshot for job_id, snapshot in seen.items() if snapshot}
         for job_id, snapshot in known.items():
             self.log.info("%s %s: %s", self.service_module.NOUN, job_id, snapshot.progress())
         if len(job_ids) == 1:

@@ -37,8 +37,13 @@ ON_A_WORKER_FROM_THE_START = (
     "post_execute",
     "_pre_execute_hook",
     "_post_execute_hook",
+    "inlets",
+    "render_template_as_native_obj",
+    "max_active_tis_per_dag",
+    "max_active_tis_per_dagrun",
 )
-"""What of it takes effect on a worker that starts it, or cannot be seen in what Airflow serializes."""
+"""What of it takes effect on a worker that starts it, or on its way to one, or cannot be seen in what Airflow
+serializes."""
 
 RENDERED = {
     "run_id", "params", "dag_run", "var", "conn", "ds", "ds_nodash", "ts", "ts_nodash", "logical_date",
@@ -70,6 +75,7 @@ def may_end(task: Any, *, is_mapped: bool) -> bool:
         end_setting() != "never"
         and not _any(task, LEFT_OUT)
         and (is_mapped or not _feeds_a_mapped_task(task))
+        and not (_keeps_state(task) and conf.getboolean("state_store", "clear_on_success", fallback=False))
         and not get_listener_manager().has_listeners
     )
 
@@ -77,9 +83,17 @@ def may_end(task: Any, *, is_mapped: bool) -> bool:
 def may_start(task_class: type, given: Mapping[str, Any]) -> bool:
     """Say whether a task loses nothing when it starts in the triggerer.
 
+    It passes by the limits of its pool, and the triggerers of its queue: Airflow gives such a trigger no queue.
+
     :param given: its parameters, or the attributes that Airflow keeps them in.
     """
-    return is_ours(task_class) and not any(given.get(name) for name in ON_A_WORKER_FROM_THE_START)
+    return (
+        is_ours(task_class)
+        and not any(given.get(name) for name in ON_A_WORKER_FROM_THE_START)
+        and given.get("pool") in (None, BaseOperator.pool)
+        and not _has_jinja_of_its_own(given.get("_dag") or given.get("dag"))
+        and not conf.getboolean("triggerer", "queues_enabled", fallback=False)
+    )
 
 
 def is_ours(task_class: type) -> bool:
@@ -109,8 +123,9 @@ def _template_renderable(template: str) -> bool:
 
     try:
         tree = Environment(autoescape=True).parse(template)
+        asked_for = meta.find_undeclared_variables(tree)
     except TemplateSyntaxError:
-        return False  # a worker says what is wrong with it
+        return False  # a worker knows more filters, or says what is wrong with it
     instances = [name for name in tree.find_all(nodes.Name) if name.name in ("ti", "task_instance")]
     asked = [each for each in tree.find_all(nodes.Getattr) if each.node in instances]
     pulls = [each for each in tree.find_all(nodes.Getattr) if each.attr == "xcom_pull"]
@@ -120,7 +135,7 @@ def _template_renderable(template: str) -> bool:
         if call.node in pulls and any(keyword.key == "map_indexes" for keyword in call.kwargs)
     ]
     return (
-        meta.find_undeclared_variables(tree) <= RENDERED
+        asked_for <= RENDERED
         and len(asked) == len(instances)
         and all(each.attr in OF_THE_INSTANCE for each in asked)
         and len(complete) == len(pulls)
@@ -136,6 +151,18 @@ def _own(value: object) -> bool:
     """Say whether a value is there, and is not a method that Airflow's base class has for all."""
     inherited = (BaseOperator.pre_execute, BaseOperator.post_execute)
     return bool(value) and getattr(value, "__func__", None) not in inherited
+
+
+def _keeps_state(task: object) -> bool:
+    """Say whether a task keeps a record of its job in Airflow's store, as the operators do."""
+    return hasattr(task, "durable")
+
+
+def _has_jinja_of_its_own(dag: Any) -> bool:
+    """Say whether a DAG renders templates by rules that Airflow does not serialize."""
+    from jinja2 import StrictUndefined
+
+    return dag is not None and bool(dag.jinja_environment_kwargs or dag.template_undefined is not StrictUndefined)
 
 
 def _feeds_a_mapped_task(task: Any) -> bool:

@@ -128,7 +128,7 @@ function readArray(value, job, extra) {
   const begun = counts.succeeded + counts.failed + counts.stopped + counts.running;
   counts.rest = Math.max(0, size - begun);
   job.begun = begun > 0 && job.started === null; // AWS tells no start of some arrays
-  return { isMap, size, cells, counts, told };
+  return { isMap, noun: isMap ? "Item" : "Child", many: isMap ? "items" : "children", size, cells, counts, told };
 }
 
 /** How many jobs are in which state. */
@@ -307,7 +307,7 @@ function make(name, properties = {}, ...children) {
   for (const [key, value] of Object.entries(properties)) {
     if (value == null || value === false) continue;
     if (key === "class") element.className = value;
-    else if (key === "tone") element.dataset.tone = value;
+    else if (key === "tone") element.style.setProperty("--tone", `var(--${value})`);
     else if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
     else element.setAttribute(key, value === true ? "" : value);
   }
@@ -315,6 +315,9 @@ function make(name, properties = {}, ...children) {
   return element;
 }
 
+/** Tell a screen reader. */
+const announce = (words) => { document.getElementById("said").textContent = words; };
+const foot = (...words) => make("p", { class: "foot" }, ...words);
 const dot = (shape = "dot") => make("span", { class: shape, "aria-hidden": "true" });
 const badge = ([tone, word], live = false) =>
   make("span", { class: live ? "badge live" : "badge", tone }, dot(), word);
@@ -429,7 +432,7 @@ function timeline(job, isOver) {
   }
   return card("timeline", "Timeline",
     phases.length ? bar : null,
-    phases.length || job.stopped !== null ? steps : make("p", { class: "muted" }, "AWS has not told yet when it was created."));
+    phases.length || job.stopped !== null ? steps : make("p", { class: "muted" }, isOver ? "When it was created is not known." : "AWS has not told yet when it was created."));
 }
 
 function facts(job, service) {
@@ -476,7 +479,7 @@ let shownRows = ROWS;
 const toneOf = (character, isOver) => (isOver && FINAL_WORD[character]) || CELLS[character] || CELLS["."];
 
 function progress(model, isOver) {
-  const { counts, size, isMap } = model.array;
+  const { counts, size, isMap, many: noun } = model.array;
   const done = counts.succeeded + counts.failed + counts.stopped;
   const parts = [
     ["succeeded", "succeeded", counts.succeeded], ["failed", "failed", counts.failed], ["stopped", "stopped", counts.stopped],
@@ -488,9 +491,9 @@ function progress(model, isOver) {
     piece.style.flexGrow = String(many);
     bar.append(piece);
   }
-  return card("progress", isMap ? "Items" : "Children",
+  return card("progress", noun[0].toUpperCase() + noun.slice(1),
     make("p", { class: "totals" },
-      make("span", {}, make("span", { class: "big num" }, number(done)), make("span", { class: "muted" }, ` of ${number(size)} ${isMap ? "items" : "children"} ended`)),
+      make("span", {}, make("span", { class: "big num" }, number(done)), make("span", { class: "muted" }, ` of ${number(size)} ${noun} ended`)),
       make("span", { class: "muted num" }, `${Math.floor((done * 100) / size)} %`)),
     bar,
     make("ul", { class: "legend" }, parts.map(([tone, words, many]) => make("li", { tone }, dot("dot square"), make("span", {}, make("b", { class: "num" }, number(many)), ` ${words}`)))));
@@ -498,10 +501,9 @@ function progress(model, isOver) {
 
 /** The heat map: a cell for each child, on a canvas that the arrow keys move on. */
 function heatMap(model, isOver, choose) {
-  const { cells, size, isMap, told, counts } = model.array;
-  const noun = isMap ? "Item" : "Child";
+  const { cells, size, noun, many, told, counts } = model.array;
   if (!cells) return null;
-  const canvas = make("canvas", { tabindex: "0", role: "application", "aria-roledescription": "heat map", "aria-describedby": "how", "aria-label": `${number(size)} ${isMap ? "items" : "children"}, ${number(counts.failed)} failed` });
+  const canvas = make("canvas", { tabindex: "0", role: "application", "aria-roledescription": "heat map", "aria-describedby": "how", "aria-label": `${number(size)} ${many}, ${number(counts.failed)} failed` });
   const tip = make("div", { class: "tip", hidden: true });
   const box = make("div", { class: "map" }, canvas, tip);
   let columns = 1, step = 8, hovered = null;
@@ -561,7 +563,6 @@ function heatMap(model, isOver, choose) {
     tip.style.top = top > tip.offsetHeight + 8 ? `${top - tip.offsetHeight - 6}px` : `${top + step + 6}px`;
   }
 
-  const announce = (words) => { document.getElementById("said").textContent = words; };
   canvas.addEventListener("pointermove", (event) => { hovered = indexAt(event); showTip(hovered); draw(); });
   canvas.addEventListener("pointerleave", () => { hovered = null; showTip(null); draw(); });
   canvas.addEventListener("click", (event) => {
@@ -600,7 +601,7 @@ function heatMap(model, isOver, choose) {
     if (index >= 0 && index < size) { focused = index; choose(index); draw(); }
   });
   const present = [...new Set(cells)].map((character) => toneOf(character, isOver));
-  return card("cells", [isMap ? "Every item" : "Every child", make("label", { class: "goto" }, `${noun} `, input)],
+  return card("cells", [`Every ${noun.toLowerCase()}`, make("label", { class: "goto" }, `${noun} `, input)],
     box,
     make("div", { class: "row spread" },
       make("ul", { class: "legend muted" }, present.map(([tone, words]) => make("li", { tone: tone === "succeeded" ? "calm" : tone }, dot("dot square"), words))),
@@ -608,7 +609,7 @@ function heatMap(model, isOver, choose) {
 }
 
 function childCard(model, index, isOver) {
-  const { cells, told, isMap } = model.array, child = told.get(index);
+  const { cells, told, isMap, noun } = model.array, child = told.get(index);
   const [tone, word] = toneOf(cells?.[index] ?? ".", isOver);
   const job = model.jobs[0];
   const page = child?.page ?? (isMap ? null : childPage(job?.page, job?.id, index));
@@ -623,16 +624,16 @@ function childCard(model, index, isOver) {
   }
   const id = child?.id || (!isMap && job?.id ? `${job.id}:${index}` : "");
   add("Id", id ? make("code", {}, id) : "");
-  return make("div", { class: "child", tone, role: "group", "aria-label": `${isMap ? "Item" : "Child"} ${index}` },
+  return make("div", { class: "child", tone, role: "group", "aria-label": `${noun} ${index}` },
     make("div", { class: "row spread" },
-      make("div", { class: "row" }, make("strong", {}, `${isMap ? "Item" : "Child"} ${index}`), badge([tone, word])),
+      make("div", { class: "row" }, make("strong", {}, `${noun} ${index}`), badge([tone, word])),
       make("div", { class: "row" }, outward(child?.log, "Log"), outward(page, "Console"))),
     entries.length ? make("dl", { class: "facts" }, entries) : null,
-    child ? null : make("p", { class: "foot" }, isMap ? "Of a large map, only what has failed is told in full." : "Only its state is known here; the console has the rest."));
+    child ? null : foot(isMap ? "Of a large map, only what has failed is told in full." : "Only its state is known here; the console has the rest."));
 }
 
 function failedTable(model, isOver, choose, redraw) {
-  const { cells, told, isMap, counts } = model.array;
+  const { cells, told, noun, counts } = model.array;
   const bad = [];
   if (cells) for (let index = 0; index < cells.length; index += 1) if ("FK".includes(cells[index])) bad.push(index);
   if (!cells) for (const [index, child] of told) if (child.state === "FAILED") bad.push(index);
@@ -650,14 +651,18 @@ function failedTable(model, isOver, choose, redraw) {
   });
   const more = bad.length > shownRows && make("button", { class: "button", type: "button", "data-key": "more", onclick: () => { shownRows += 900; redraw(); } }, `Show more of ${number(bad.length)}`);
   return card("failed", [`What failed: ${number(many)} of ${number(model.array.size)}`, more],
-    bad.length ? table("failed", [isMap ? "Item" : "Child", "State", ">Exit code", "Reason", ">Ran", ">Log"], rows)
+    bad.length ? table("failed", [noun, "State", ">Exit code", "Reason", ">Ran", ">Log"], rows)
       : make("p", { class: "muted" }, "Which ones is not known yet."));
 }
 
 // A task instance.
 
+/** Whether nothing follows, also where the task is not over yet: it will be tried again, and then begins afresh. */
+const isFinal = (model) => Boolean(model?.final);
+
 /** How all jobs of a task stand, in words and as a tone. */
 function standingOfAll(model, isOver) {
+  if (!model.jobs.length && model.error) return ["failed", "Failed"]; // before there was a job
   if (model.total > 1) {
     const { SUCCEEDED: well, FAILED: badly } = model.states;
     if (badly) return ["failed", `${number(badly)} failed`];
@@ -697,7 +702,7 @@ function note(title, ...paragraphs) {
 
 const warnings = (trouble) => trouble.map((words) => make("p", { class: "warn", role: "note" }, words));
 
-function emptyTask(task, state, operator) {
+function emptyTask(state, operator) {
   if (operator && !OPERATORS.has(operator)) return note("No jobs here", "This task runs no job on AWS through airflow-jobflow.");
   if (!state || ["scheduled", "queued", "none"].includes(state)) return note("Not started yet", "As soon as the task has started a job, it is shown here.");
   if (OVER.has(state)) {
@@ -709,17 +714,18 @@ function emptyTask(task, state, operator) {
 
 function drawTask(place, found) {
   const { said: model, trouble, instance } = found, state = text(record(instance).state, 40);
-  const isOver = OVER.has(state), main = document.getElementById("page");
+  const isLive = !OVER.has(state), isOver = !isLive || isFinal(model), main = document.getElementById("page");
   const choose = (index) => {
     chosen = index;
     redraw();
-    document.getElementById("said").textContent = `${model.array.isMap ? "Item" : "Child"} ${index} is shown below the heat map`;
+    announce(`${model.array.noun} ${index} is shown below the heat map`);
   };
   const redraw = () => keeping(main, () => drawTask(place, found));
   clocks.clear();
   themes.clear();
   if (!model) {
-    main.replaceChildren(...warnings(trouble), emptyTask(place, state, text(record(instance).operator, 200)));
+    main.replaceChildren(...warnings(trouble), trouble.length ? note("The jobs cannot be shown", "The task's log has what it did.")
+      : emptyTask(state, text(record(instance).operator, 200)));
     return;
   }
   if (model.array && chosen !== null && chosen >= model.array.size) chosen = null;
@@ -729,16 +735,16 @@ function drawTask(place, found) {
     const map = heatMap(model, isOver, choose);
     parts.push(progress(model, isOver), map);
     if (chosen !== null) (map ?? parts.at(-2)).append(childCard(model, chosen, isOver));
-    if (!map) parts.push(make("p", { class: "foot" }, "How each of them stands is not known, only how many."));
+    if (!map) parts.push(foot("How each of them stands is not known, only how many."));
     parts.push(failedTable(model, isOver, choose, redraw));
   }
   if (single && model.jobs.length) parts.push(timeline(job, isOver), model.array?.isMap ? null : facts(job, model.service));
   else if (!single) parts.push(several(model, isOver));
-  if (!isOver) {
-    const seen = model.at ?? Date.now();
-    parts.push(make("p", { class: "foot" }, "As of ", at(seen), " (", passing(() => `${duration(Date.now() - seen)} ago`), "). This page looks again every ten seconds."));
+  if (isLive) {
+    const seen = model.at ?? Date.now(), again = state === "up_for_retry" ? " The task will be tried again." : "";
+    parts.push(foot("As of ", at(seen), " (", passing(() => `${duration(Date.now() - seen)} ago`), `).${again} This page looks again every ten seconds.`));
   } else if (!model.final && job.state !== "SUCCEEDED" && job.state !== "FAILED") {
-    parts.push(make("p", { class: "foot" }, "This is what was last seen before the task ended. Its log has the end."));
+    parts.push(foot("This is what was last seen before the task ended. Its log has the end."));
   }
   main.replaceChildren(...parts.filter(Boolean));
 }
@@ -805,20 +811,20 @@ function drawRun(place, found) {
   clocks.clear();
   themes.clear();
   const rows = found.rows.map((row) => {
-    const job = row.said?.jobs[0] ?? null, isOver = OVER.has(row.instance.state);
+    const job = row.said?.jobs[0] ?? null, isOver = OVER.has(row.instance.state) || isFinal(row.said);
     const jobs = row.said?.jobs ?? [];
-    const first = (name) => jobs.reduce((least, each) => (each[name] !== null && (least === null || each[name] < least) ? each[name] : least), null);
-    const last = jobs.every((each) => each.stopped !== null) ? jobs.reduce((most, each) => Math.max(most, each.stopped), 0) || null : null;
+    const first = (name) => jobs.map((each) => each[name]).filter((moment) => moment !== null).sort((one, other) => one - other)[0] ?? null;
+    const last = jobs.length && jobs.every((each) => each.stopped !== null) ? Math.max(...jobs.map((each) => each.stopped)) : null;
     const created = first("created"), started = first("started"), end = last ?? (isOver ? null : Date.now());
-    return { ...row, job, jobs, isOver, created, started, end, stopped: last };
+    return { ...row, job, jobs, isOver, created, started, end };
   });
   if (!rows.length) {
     main.replaceChildren(...warnings(found.trouble), note("No jobs in this run", "None of its tasks runs a job on AWS through airflow-jobflow."));
     return;
   }
   const known = rows.filter((row) => row.created !== null);
-  const from = known.reduce((least, row) => Math.min(least, row.created), Infinity);
-  const to = known.reduce((most, row) => Math.max(most, row.end ?? row.started ?? row.created), 0);
+  const from = Math.min(...known.map((row) => row.created));
+  const to = Math.max(...known.map((row) => row.end ?? row.started ?? row.created));
   const share = (value) => `${(value * 100).toFixed(3)}%`, length = Math.max(to - from, 1);
   rows.sort((one, other) => (one.created ?? Infinity) - (other.created ?? Infinity));
   const lines = [];
@@ -845,7 +851,7 @@ function drawRun(place, found) {
     if (began !== null && row.end !== null) piece(stands[0] === "queued" ? "running" : stands[0], began, row.end);
     const mapped = where.map >= 0 ? `/mapped/${where.map}` : "";
     const there = new URL(`dags/${part(place.dag)}/runs/${part(place.run)}/tasks/${part(where.task)}${mapped}/plugin/jobflow`, ROOT).href;
-    const what = !model ? "" : model.array ? `${plural(model.array.size, model.array.isMap ? "item" : "child")}, ${number(model.array.counts.failed)} failed` : model.jobs.length > 1 ? `${number(model.total)} jobs` : "";
+    const what = !model ? "" : model.array ? `${plural(model.array.size, model.array.noun.toLowerCase())}, ${number(model.array.counts.failed)} failed` : model.jobs.length > 1 ? `${number(model.total)} jobs` : "";
     lines.push({ cells: [
       [make("a", { href: there, "data-key": `${where.task} ${where.map}`.replaceAll('"', ""), ...following }, where.task, where.map >= 0 ? ` [${where.map}]` : ""),
         make("div", { class: "muted" }, [model ? nounOf(model.service) : "", jobs.length === 1 && job.name !== where.task ? job.name : "", what].filter(Boolean).join(" · "))],
@@ -859,7 +865,7 @@ function drawRun(place, found) {
     ...warnings(found.trouble),
     card("jobs", ["Time queued and running", make("p", { class: "row" }, make("span", {}, make("b", {}, duration(queuedInAll)), " queued in all"), make("span", {}, make("b", {}, duration(ranInAll)), " running in all"))],
       table("jobs", ["Task", "State", ">Queued", ">Running", `From ${clock(from)} to ${clock(to)}`], lines)),
-    found.left ? make("p", { class: "foot" }, `${plural(found.left, "more task")} of this run are not shown.`) : "");
+    found.left ? foot(`${plural(found.left, "more task")} of this run are not shown.`) : "");
 }
 
 // The page.
@@ -932,7 +938,7 @@ function main() {
       const found = await look(place);
       if (found.missing) page.replaceChildren(note("It is not there", place.task ? "Airflow knows of no such task instance." : "Airflow knows of no such run."));
       else {
-            const now = JSON.stringify(found, (_key, value) => (value instanceof Map ? [...value] : value));
+        const now = JSON.stringify(found, (_key, value) => (value instanceof Map ? [...value] : value));
         if (now !== before || (!place.task && found.live)) keeping(page, () => draw(place, found));
         before = now;
         again = found.live;
