@@ -37,6 +37,7 @@ ON_A_WORKER_FROM_THE_START = (
     "post_execute",
     "_pre_execute_hook",
     "_post_execute_hook",
+    "returns_dag_result",
     "inlets",
     "render_template_as_native_obj",
     "max_active_tis_per_dag",
@@ -83,7 +84,7 @@ def may_end(task: Any, *, is_mapped: bool) -> bool:
 def may_start(task_class: type, given: Mapping[str, Any]) -> bool:
     """Say whether a task loses nothing when it starts in the triggerer.
 
-    It passes by the limits of its pool, and the triggerers of its queue: Airflow gives such a trigger no queue.
+    A start there passes by the limits of its pool, and the triggerers of its queue, for Airflow gives it none.
 
     :param given: its parameters, or the attributes that Airflow keeps them in.
     """

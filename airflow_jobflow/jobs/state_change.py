@@ -49,6 +49,12 @@ APPLIES = {
 }
 """The services whose events tell what a filter asks for."""
 
+OF_PARENTS = {"PENDING", *ENDS}
+"""The statuses of an array as a whole: it is pending until the last of its children has ended."""
+
+ARNS = {"job_queue": ("job-queue", "cluster"), "job_definition": ("job-definition", "task-definition")}
+"""What a filter's ARN may be one of; other names have none."""
+
 LONGEST = 1024
 """The most characters of a text that are taken; AWS's own are shorter."""
 
@@ -189,14 +195,16 @@ class Filter:
             raise ValueError(f"array={self.array!r}: must be one of {', '.join(ARRAYS)}")
         services = self._services()
         words = {word for service in services for word in STATUSES[service]} | set(ENDS)
+        if self.array == "parents":
+            services, words = ["arrays as a whole"], OF_PARENTS
         for word in self.status:
             if word.upper() not in words:
                 told = f"{' and '.join(services)} tell of {', '.join(sorted(words))}"
                 raise ValueError(f"status={word!r}: no event would ever match it: those of {told}")
         for name in ("job_queue", "job_definition", "job_name"):
             for value in getattr(self, name):
-                if not value or "*" in value[:-1]:
-                    raise ValueError(f"{name}={value!r}: no name would ever match it; '*' may only stand at the end")
+                if wrong := _mismatch(value, ARNS.get(name, ())):
+                    raise ValueError(f"{name}={value!r}: no name would ever match it; {wrong}")
 
     def _services(self) -> list[str]:
         """Return the services whose jobs can match."""
@@ -226,6 +234,17 @@ class Filter:
             and _named(self.job_definition, _without_revision(_without_path(job["definition"])))
             and _named(self.job_name, {job["name"]})
         )
+
+
+def _mismatch(name: str, arns: Collection[str]) -> str | None:
+    """Say why nothing that is so called, or begins so, can be told of; None if it can."""
+    if not name or "*" in name[:-1]:
+        return "'*' may only stand at the end"
+    if "{{" in name or "{%" in name:
+        return "templates are not rendered here"
+    if name.startswith("arn:") and not name.endswith("*") and not any(f":{kind}/" in name for kind in arns):
+        return f"it is no ARN of a {' or a '.join(arns)}" if arns else "it is no name, but an ARN"
+    return None
 
 
 def _named(wanted: Collection[str], names: Iterable[str]) -> bool:

@@ -8,7 +8,8 @@ Of each service, by our name of it:
 ``jobflow.<service>.throttled_calls`` counter  calls that AWS has throttled
 ``jobflow.<service>.calls_per_second`` gauge   the pace that all watchers of the service allow themselves now
 ``jobflow.<service>.waits``           gauge    waits that they answer
-``jobflow.<service>.end_to_event``    timer    from a job's end, as AWS tells it, to the event that ends the wait
+``jobflow.<service>.end_to_event``    timer    from a job's end, as AWS tells it, to the event that ends the wait; of
+                                               several jobs, the last one's
 =================================  =======  ===========================================================================
 
 Only in a triggerer: a wait in a worker (``deferrable=False``) is measured by its task.
@@ -62,8 +63,7 @@ def tell(watchers: Iterable[Watcher[Snapshot]], service: str) -> None:
 
 
 def ended(service: str, seen: Iterable[Snapshot]) -> None:
-    """Tell how long ago jobs have ended, whose wait ends now."""
-    for snapshot in seen:
-        if snapshot.stopped_at:
-            seconds = time.time() - datetime.fromisoformat(snapshot.stopped_at).timestamp()
-            stats.timing(f"jobflow.{service}.end_to_event", max(seconds, 0.0) * 1000)
+    """Tell how long ago the last of the jobs has ended whose wait ends now; the others' ends it has waited on from."""
+    ends = [datetime.fromisoformat(each.stopped_at).timestamp() for each in seen if each.stopped_at]
+    if ends:
+        stats.timing(f"jobflow.{service}.end_to_event", max(time.time() - max(ends), 0.0) * 1000)

@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk import DAG, Asset, BaseOperator, task
 from airflow.sdk.listener import get_listener_manager
 from airflow.serialization.serialized_objects import DagSerialization
+from jinja2 import Undefined
 
 from airflow_jobflow import workerless
 from airflow_jobflow.operators.batch import BatchJobOperator
@@ -56,6 +57,8 @@ def test_what_the_triggerer_renders_as_a_worker_does(value: object) -> None:
         "{{ my_macro(1) }}",
         "{{ triggering_asset_events }}",
         "{{ broken",
+        "{{ logical_date | ds_nodash }}",
+        "{{ params.job | my_filter }}",
         ["{{ ti.xcom_pull('x') }}"],
         {"a": "{{ ti.xcom_pull('x') }}"},
         {1: "a"},
@@ -85,6 +88,11 @@ def test_what_is_rendered_natively_is_rendered_on_a_worker() -> None:
         {"start_from_trigger": False},
         {"job_id": "{{ ti.xcom_pull('x') }}"},
         {"region_name": "{{ my_macro() }}"},
+        {"inlets": [Asset("x")]},
+        {"pool": "small"},
+        {"max_active_tis_per_dag": 1},
+        {"max_active_tis_per_dagrun": 1},
+        {"render_template_as_native_obj": True},
     ],
 )
 def test_a_sensor_that_needs_a_worker_starts_on_one(options: dict[str, Any]) -> None:
@@ -213,3 +221,50 @@ def test_the_setting_has_every_task_end_on_a_worker(monkeypatch: pytest.MonkeyPa
     """``[jobflow] end_in_trigger = never``."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__END_IN_TRIGGER", "never")
     assert not workerless.may_end(BatchJobSensor(task_id="s", job_id="a"), is_mapped=False)
+
+
+@pytest.mark.parametrize(
+    "options", [{"jinja_environment_kwargs": {"variable_start_string": "[["}}, {"template_undefined": Undefined}]
+)
+def test_a_dag_that_renders_by_rules_of_its_own_has_its_sensors_start_on_workers(options: dict[str, Any]) -> None:
+    """The triggerer does not know them: it would take ``[[ params.x ]]`` for an id."""
+    with DAG("d", schedule=None, **options):
+        assert not BatchJobSensor(task_id="s", job_id="[[ params.x ]]").start_from_trigger
+        assert not BatchJobSensor.partial(task_id="m").expand(job_id=["a"]).start_from_trigger
+
+
+def test_where_triggerers_have_queues_a_sensor_starts_on_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow gives a trigger the queue of its task only if a worker defers it; without one nobody might run it."""
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__QUEUES_ENABLED", "True")
+    assert not BatchJobSensor(task_id="s", job_id="a").start_from_trigger
+
+
+@pytest.mark.parametrize(
+    "options", [{"on_execute_callback": nothing}, {"max_active_tis_per_dag": 1}, {"pool": "small"}]
+)
+def test_the_defaults_of_a_dag_count(options: dict[str, Any]) -> None:
+    """Also for a mapped task."""
+    with DAG("d", schedule=None, default_args=options):
+        assert not BatchJobSensor(task_id="s", job_id="a").start_from_trigger
+        assert not BatchJobSensor.partial(task_id="m").expand(job_id=["a"]).start_from_trigger
+    with DAG("d", schedule=None, default_args={"on_success_callback": nothing}) as dag:
+        BatchJobSensor(task_id="s", job_id="a")
+        BatchJobSensor.partial(task_id="m").expand(job_id=["a"])
+    for task_id in ("s", "m"):
+        assert not workerless.may_end(serialized(dag, task_id), is_mapped=task_id == "m")
+
+
+def test_where_a_success_clears_the_state_of_a_task_a_worker_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow does not where a trigger ends it; sensors keep none."""
+    monkeypatch.setenv("AIRFLOW__STATE_STORE__CLEAR_ON_SUCCESS", "True")
+    required: Any = dict.fromkeys(("job_name", "job_queue", "job_definition"), "a")
+    assert not workerless.may_end(BatchJobOperator(task_id="o", **required), is_mapped=False)
+    assert workerless.may_end(BatchJobSensor(task_id="s", job_id="a"), is_mapped=False)
+
+
+def test_a_sensor_whose_outcome_is_the_result_of_the_dag_starts_on_a_worker() -> None:
+    """Airflow serializes nothing of it, so the triggerer would not know."""
+    with DAG("d", schedule=None) as dag:
+        sensor = BatchJobSensor(task_id="s", job_id="a")
+        dag.add_result(sensor.output)
+    assert not serialized(dag).start_from_trigger

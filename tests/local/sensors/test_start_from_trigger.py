@@ -35,6 +35,8 @@ class Supervisor:
         self.instances = instances
         self.left: dict[str, Any] = {}
         """What the task has pushed."""
+        self.deleted: set[str] = set()
+        """Keys of the XComs that were deleted."""
 
     def send(self, message: Any) -> Any:
         """Answer; what the real one does not know is never answered."""
@@ -44,6 +46,9 @@ class Supervisor:
         if isinstance(message, comms.SetXCom):
             assert (message.dag_id, message.run_id, message.task_id) == ("d", "r", "s")
             self.left[message.key] = message.value
+            return None
+        if isinstance(message, comms.DeleteXCom):
+            self.deleted.add(message.key)
             return None
         if isinstance(message, comms.GetTICount):
             return comms.TICount(count=self.instances[(message.task_ids or [""])[0]])
@@ -81,6 +86,8 @@ def started(
         xcoms: dict[tuple[str, int | None], Any] | None = None,
         instances: dict[str, int] | None = None,
         began: float = 0.0,
+        try_number: int = 1,
+        deleted: set[str] | None = None,
     ) -> tuple[dict[str, Any], list[TriggerEvent]]:
         encoded = DagSerialization.to_dict(dag)
         start = DagSerialization.from_dict(encoded).get_task("s").start_trigger_args
@@ -95,12 +102,14 @@ def started(
             dag_id="d",
             run_id="r",
             task_id="s",
-            try_number=1,
+            try_number=try_number,
             map_index=map_index,
             pool_slots=1,
             priority_weight=1,
         )
         supervisor = Supervisor(xcoms or {}, instances or {})
+        if deleted is not None:
+            supervisor.deleted = deleted
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
         instance: Any = TriggerRunner.create_runtime_ti(dto, encoded, DAG_RUN)
         trigger.task_instance = instance
@@ -292,3 +301,48 @@ def test_its_deadline_is_reckoned_from_the_tasks_start(kit: Any, started: Any, g
     assert event.payload["limit"] == "deadline"
     assert time.monotonic() - before < 60  # and not ten minutes
     gate.touch()
+
+
+# Tried before: Airflow starts such a task in the triggerer without tidying up, as it does where a worker starts it.
+
+
+def test_what_an_earlier_try_has_pushed_is_forgotten(kit: Any, started: Any) -> None:
+    """Or a task that fails when it is cleared would show, and hand on, the outcome of its success."""
+    first: set[str] = set()
+    started(dag_of(kit.sh("true")), deleted=first)
+    assert not first
+    again: set[str] = set()
+    _, [event] = started(dag_of(kit.sh("false")), try_number=2, deleted=again)
+    assert event.payload["limit"] is None
+    links = {"_link_BatchJobLink", "_link_JobLogLink", "_link_BatchJobQueueLink", "_link_BatchJobDefinitionLink"}
+    assert again == {"return_value", "jobflow_jobs", *links}
+
+
+def test_what_an_earlier_try_has_pushed_is_forgotten_also_where_a_worker_starts(started: Any) -> None:
+    """It does not, for it takes the task for one that is resumed."""
+    again: set[str] = set()
+    _, [event] = started(mapped_dag(), 0, xcoms={("up", -1): []}, try_number=2, deleted=again)
+    assert event.payload == START_ON_WORKER
+    assert "return_value" in again
+
+
+def test_a_later_try_ends_on_a_worker(kit: Any, started: Any) -> None:
+    """Airflow would take the end of the try before for its end, and show a duration below zero."""
+    job_id = kit.sh("true")
+    left, [event] = started(dag_of(job_id), try_number=2)
+    assert event.payload["jobs"][job_id]["state"] == "SUCCEEDED"
+    assert not left
+
+
+def test_what_a_template_asks_for_in_vain_is_told_on_a_worker(started: Any) -> None:
+    """There it is an error; here it would be an empty text, and the wait one for another job."""
+    for job_id in ("job-{{ params.typo }}", "job-{{ dag_run.conf.typo }}"):
+        _, [event] = started(dag_of(job_id))
+        assert event.payload == START_ON_WORKER
+
+
+def test_params_of_a_task_go_before_those_of_its_dag(kit: Any, started: Any) -> None:
+    """As on a worker."""
+    job_id = kit.sh("true")
+    left, _ = started(dag_of("{{ params.job_id }}", params={"job_id": job_id}))
+    assert left["return_value"]["job_id"] == job_id

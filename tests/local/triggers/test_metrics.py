@@ -65,3 +65,21 @@ def test_a_statsd_hears_what_the_watchers_do(own_kit: Any, here: Any, gate: Any,
     assert max(told["waits"]) == 3
     assert told["waits"][-1] == 0
     assert len(told["end_to_event"]) == 3
+
+
+def test_of_a_wait_for_several_jobs_the_last_end_is_measured(kit: Any, here: Any, gate: Any, statsd: Any) -> None:
+    """The others may have ended hours before, and no event was late for that."""
+    here(kit.aws)
+    first, last = kit.sh("true"), kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    kit.wait(first)
+    kit.wait(last, "RUNNING")
+    trigger = JobTrigger(service="batch", job_ids=[first, last], aws_conn_id=None, poll_interval=0.2)
+
+    async def scenario() -> dict[str, Any]:
+        waiting = asyncio.create_task(trigger.wait())
+        gate.touch()
+        return await waiting
+
+    event = asyncio.run(scenario())
+    assert [event["jobs"][job_id]["state"] for job_id in (first, last)] == ["SUCCEEDED"] * 2
+    assert len(statsd()["jobflow.batch.end_to_event"]) == 1
