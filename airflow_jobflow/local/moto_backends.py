@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import threading
 import time
 import uuid
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from moto.batch.models import BatchBackend, ComputeEnvironment, JobDefinition, JobQueue, batch_backends
 from moto.core.base_backend import BackendDict
+from moto.core.exceptions import ServiceException
 from moto.events.models import EventsBackend, events_backends
 from moto.logs.exceptions import ResourceNotFoundException
 from moto.logs.models import LogsBackend, logs_backends
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from moto.events.utils import EventMessageType
 
     from airflow_jobflow.local.batch_model import Json
+
+log = logging.getLogger(__name__)
 
 events_lock = threading.Lock()
 """Held while rules are matched and events delivered; the server holds it for calls of EventBridge too."""
@@ -105,7 +109,7 @@ class Resources:
         """Send one event to the rules of the account's default event bus.
 
         Not by PutEvents: moto leaves the account out of what it delivers, heeds no rule's state, and takes
-        milliseconds for each event.
+        milliseconds for each event. A target that is gone is passed over, as EventBridge does in the end.
         """
         event: EventMessageType = {
             "version": "0",
@@ -120,6 +124,10 @@ class Resources:
         }
         with events_lock:
             for rule in list(self._events.describe_event_bus("default").rules.values()):
-                if rule.state == "ENABLED":
-                    transformed = any("InputTransformer" in target for target in rule.targets)
-                    rule.send_to_targets(event, transform_input=transformed)
+                for target in rule.targets if rule.state == "ENABLED" else ():
+                    alone = copy.copy(rule)
+                    alone.targets = [target]
+                    try:
+                        alone.send_to_targets(event, transform_input="InputTransformer" in target)
+                    except ServiceException as error:
+                        log.warning("Rule %s could not deliver to %s: %s", rule.name, target["Arn"], error)

@@ -89,6 +89,7 @@ class JobTrigger(WaitTrigger):
         """Wait until every job has ended or cannot be watched, or a deadline has passed, and return the event."""
         watcher = self.watcher(self.service, self.scope)
         limit: str | None = None
+        began = time.time()
         try:
             async with asyncio.timeout(None) as timer:
                 limit = self._set(timer)
@@ -104,7 +105,8 @@ class JobTrigger(WaitTrigger):
                         limit = self._set(timer)
         except TimeoutError:
             log.info("The %s has passed", (limit or "deadline").replace("_", " "))
-        metrics.ended(self.service, (snapshot for snapshot in self._seen.values() if snapshot.state.ended))
+        if not limit:
+            metrics.ended(self.service, self._seen.values(), began)
         return {
             "job_ids": self.job_ids,
             "jobs": {job_id: snapshot.to_dict() for job_id, snapshot in self._seen.items()},

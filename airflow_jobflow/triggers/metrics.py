@@ -62,8 +62,11 @@ def tell(watchers: Iterable[Watcher[Snapshot]], service: str) -> None:
     stats.gauge(f"jobflow.{service}.waits", sum(each.waits for each in watchers))
 
 
-def ended(service: str, seen: Iterable[Snapshot]) -> None:
-    """Tell how long ago the last of the jobs has ended whose wait ends now; the others' ends it has waited on from."""
+def ended(service: str, seen: Iterable[Snapshot], since: float) -> None:
+    """Tell how long ago the last of the jobs has ended whose wait ends now; the others' ends it has waited on from.
+
+    :param since: when the wait began, in seconds since the epoch. Of an end before that, nothing was to be seen here.
+    """
     ends = [datetime.fromisoformat(each.stopped_at).timestamp() for each in seen if each.stopped_at]
-    if ends:
+    if ends and max(ends) >= since:
         stats.timing(f"jobflow.{service}.end_to_event", max(time.time() - max(ends), 0.0) * 1000)

@@ -14,7 +14,7 @@ class Inbox:
 
     def __init__(self, aws: Any, pattern: dict[str, Any]) -> None:
         self._sqs, events = aws.client("sqs"), aws.client("events")
-        name = f"events-{uuid.uuid4().hex}"
+        self.name = name = f"events-{uuid.uuid4().hex}"
         self._url = self._sqs.create_queue(QueueName=name)["QueueUrl"]
         arn = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         events.put_rule(Name=name, EventPattern=json.dumps(pattern))
@@ -60,6 +60,21 @@ def test_every_change_but_the_submission_is_told_in_order(kit: Any, inbox: Inbox
     shape = kit.batch.meta.service_model.operation_model("DescribeJobs").output_shape.members["jobs"].member
     assert [violations(shape, each["detail"]) for each in inbox.events] == [[]] * len(inbox.events)
     assert event["detail"]["container"]["exitCode"] == 0
+
+
+def test_a_queue_that_is_gone_costs_only_its_own_messages(kit: Any, inbox: Inbox) -> None:
+    """Neither those of the rule's other targets nor those of later jobs."""
+    sqs, events = kit.aws.client("sqs"), kit.aws.client("events")
+    gone = sqs.create_queue(QueueName=f"gone-{uuid.uuid4().hex}")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=gone, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    target = {"Id": "0", "Arn": arn}
+    [kept] = events.list_targets_by_rule(Rule=inbox.name)["Targets"]
+    events.remove_targets(Rule=inbox.name, Ids=[kept["Id"]])
+    events.put_targets(Rule=inbox.name, Targets=[target, kept])
+    sqs.delete_queue(QueueUrl=gone)
+    for job_id in (kit.sh("true"), kit.sh("true")):
+        kit.wait(job_id)
+        kit.eventually(lambda job_id=job_id: inbox.receive() and inbox.statuses(job_id)[-1:] == ["SUCCEEDED"])
 
 
 def test_children_and_their_parent_are_told(kit: Any, inbox: Inbox) -> None:

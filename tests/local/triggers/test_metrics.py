@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -83,3 +84,15 @@ def test_of_a_wait_for_several_jobs_the_last_end_is_measured(kit: Any, here: Any
     event = asyncio.run(scenario())
     assert [event["jobs"][job_id]["state"] for job_id in (first, last)] == ["SUCCEEDED"] * 2
     assert len(statsd()["jobflow.batch.end_to_event"]) == 1
+
+
+def test_an_end_before_the_wait_is_not_measured(kit: Any, here: Any, statsd: Any) -> None:
+    """No event was late for it: nobody waited."""
+    here(kit.aws)
+    job_id = kit.sh("true")
+    kit.wait(job_id)
+    time.sleep(0.01)  # what AWS tells is in milliseconds
+    asyncio.run(JobTrigger(service="batch", job_ids=[job_id], aws_conn_id=None, poll_interval=0.2).wait())
+    told = statsd()
+    assert told["jobflow.batch.describe_calls"]
+    assert "jobflow.batch.end_to_event" not in told
