@@ -25,9 +25,9 @@ test-page: $(READY) ## The Jobs tab in a browser; needs Chromium
 # The packages that the image of docker-compose.yaml has beside the package.
 STACK := UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group stack --inexact
 
-test-stack: $(READY) ## A whole Airflow as in docker-compose.yaml, and what it survives; needs Postgres and Redis
+test-stack: $(READY) ## Two whole Airflows as in docker-compose.yaml, and what they survive; needs Postgres and Redis
 	@$(STACK)
-	.venv/bin/pytest tests/stack
+	.venv/bin/pytest tests/stack -n 2 --dist loadfile
 
 chaos: $(READY) ## Random schedules of faults in one such stack; SCHEDULES=100 SEED=<the one printed>
 	@$(STACK)

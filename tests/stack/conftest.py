@@ -1,4 +1,4 @@
-"""One stack for all of its tests; its logs are shown when a test fails, and gone when none did."""
+"""One stack for all tests of a process; its logs are shown when a test fails, and gone when none did."""
 
 from __future__ import annotations
 

@@ -90,10 +90,13 @@ class Instance:
                 **run_as(self.service.name),
             )
 
-    def recover(self) -> bool:
-        """Start it if it does not run; return whether it did not."""
+    def recover(self, *, unasked: bool = False) -> bool:
+        """Start it if it does not run; return whether that was so.
+
+        :param unasked: do so only if it has ended by itself.
+        """
         with self.turn:
-            if self.runs:
+            if self.runs or (unasked and not self.wanted):
                 return False
             self.kill()  # what its first process has left running
             self.start()

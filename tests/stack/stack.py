@@ -216,7 +216,7 @@ class Stack:
         """Start again what has ended by itself, as Docker does: Airflow's services do when the database is gone."""
         while not self._closing.wait(RESTARTED_AFTER):
             for instance in self.instances.values():
-                if instance.wanted and instance.service.restarts and instance.recover():
+                if instance.service.restarts and instance.recover(unasked=True):
                     self._whole = False
 
     def _await(self, instance: Instance) -> None:

@@ -170,8 +170,9 @@ def test_a_wave_of_random_schedules(kit: Kit, first: int, capsys: pytest.Capture
     """Jobs started are the attempts meant, none runs unwanted, no task waits for ever, every outcome is its job's."""
     size, began = min(AT_ONCE, SCHEDULES - first), time.monotonic()
     wave = Wave(kit, SEED + first, size)
+    again = f"SEED={SEED + first} SCHEDULES={size}\n{wave}"
     with capsys.disabled():
-        print(f"\n{first + size} of {SCHEDULES}: SEED={SEED + first} SCHEDULES={size}\n{wave}")  # noqa: T201 -- to repeat it by
+        print(f"\n{first + size} of {SCHEDULES}: {again}")  # noqa: T201 -- to repeat it by
     wave.play()
     breaches = [breach for run, code in wave.runs for breach in verdicts.breaches(kit, run, code)]
     counted.update(
@@ -181,7 +182,7 @@ def test_a_wave_of_random_schedules(kit: Kit, first: int, capsys: pytest.Capture
     told = ", ".join(f"{counted[name]} {name}s" for name in ("schedule", "DAG run", "job", *verdicts.KINDS))
     with capsys.disabled():
         print(f"So far {told}; this wave took {time.monotonic() - began:.0f} s")  # noqa: T201 -- the figures
-    assert not breaches, "\n".join(map(str, breaches))
+    assert not breaches, "\n".join([*map(str, breaches), again])
     kit.is_quiet()
 
 
