@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
+from sphinx.util import logging
 
-from airflow_jobflow import __version__
+from airflow_jobflow import __version__, exceptions
+from airflow_jobflow.jobs import diagnosis
 from airflow_jobflow.provider_info import get_provider_info
 
 if TYPE_CHECKING:
@@ -91,6 +93,18 @@ def spaced(app: Sphinx, tree: nodes.document) -> None:  # noqa: ARG001
             text.parent.replace(text, nodes.Text(text.replace(GLUE, ", ")))
 
 
+def led_to(app: Sphinx, tree: nodes.document) -> None:
+    """See that each failure has its heading where tasks that fail lead to: ``airflow_jobflow.telling``."""
+    if app.env.docname != "failures":
+        return
+    ours = [each for each in vars(exceptions).values() if getattr(each, "__module__", "") == exceptions.__name__]
+    errors = [each.__name__ for each in ours if each is not exceptions.JobflowError]  # none but the others is raised
+    causes = [each.cause for each in vars(diagnosis).values() if isinstance(each, diagnosis.Diagnosis)]
+    for heading in (*(f"error-{name}" for name in errors), *(f"diagnosis-{cause}" for cause in causes)):
+        if heading.lower().replace("_", "-") not in tree.ids:
+            logging.getLogger(__name__).warning("There is no place %s on the page of failures", heading)
+
+
 def without_new(app: Sphinx, what: str, name: str, *rest: object) -> bool | None:  # noqa: ARG001
     """Leave out ``__new__``, which Airflow's base classes have and nobody calls."""
     return True if name == "__new__" else None
@@ -102,3 +116,4 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-skip-member", without_new)
     app.connect("source-read", filled)
     app.connect("doctree-read", spaced)
+    app.connect("doctree-read", led_to)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 KILLED = "The Airflow task was killed"
 
-SHORTEST_TURN, LONGEST_TURN = 10.0, 300.0
+SHORTEST_TURN, LONGEST_TURN = 15.0, 300.0
 """Seconds before a start that found no room is made again, doubling from the first to the longest."""
 
 

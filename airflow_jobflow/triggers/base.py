@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.watch.watcher import Watcher
 
-SETTLING = 5.0
+SETTLING = 10.0
 """Seconds after a deferral before an event may resume the task: sooner, the executor may still be reporting the end
-of the process that deferred, and the scheduler takes the task for one that died."""
+of the process that deferred, and the scheduler takes the task for one that died. On a busy machine 6 s were too few."""
 
 
 KILLED = "The Airflow task was killed"

@@ -14,6 +14,8 @@ import yaml
 from airflow_jobflow import exceptions
 from airflow_jobflow.jobs import diagnosis
 from airflow_jobflow.jobs.diagnosis import Diagnosis
+from airflow_jobflow.provider_info import get_provider_info
+from airflow_jobflow.triggers import metrics
 
 DIAGNOSES: Final = [each for each in vars(diagnosis).values() if isinstance(each, Diagnosis)]
 ERRORS: Final = [
@@ -109,3 +111,50 @@ def test_every_page_is_in_the_table_of_contents(docs: Path) -> None:
     listed = set(re.findall(r"^([\w/-]+)$", (docs / "index.md").read_text(), re.MULTILINE))
     pages = {str(page.relative_to(docs).with_suffix("")) for page in docs.rglob("*.md")}
     assert pages - listed == {"index"}
+
+
+def test_every_setting_is_told_of(root: Path, docs: Path) -> None:
+    """With its default, in the README; the page of settings is written from what Airflow is told."""
+    options = get_provider_info()["config"]["jobflow"]["options"]
+    rows = re.findall(
+        r"^\| `(\w+)` \| (.*?) ?\| .+ \|$", (root / "README.md").read_text().split("`[jobflow]`")[1], re.MULTILINE
+    )
+    plain = {name: re.sub(r"\.0$", "", option["default"]) for name, option in options.items()}
+    assert dict(rows) == plain
+    assert (docs / "configuration.md").read_text().count("<!-- settings -->") == 1
+    assert all(option["description"] and option["version_added"] for option in options.values())
+
+
+def test_every_metric_is_told_of(docs: Path) -> None:
+    """Who draws them looks for their names."""
+    written = set(re.findall(r"`jobflow\.<service>\.(\w+)`", (docs / "scale.md").read_text()))
+    assert written == set(re.findall(r'\.(\w+)"', "\n".join(re.findall(r'f"jobflow\..*', inspect.getsource(metrics)))))
+
+
+def test_every_picture_is_there_and_is_shown(docs: Path) -> None:
+    """The build leaves out one that is not, without a word; and each sample DAG has one."""
+    pages = "\n".join(page.read_text() for page in docs.rglob("*.md"))
+    shown = set(re.findall(r"<!-- image: (\S+) ", pages))
+    assert shown == {f"images/{image.name}" for image in (docs / "images").iterdir()}
+    dags = re.findall(
+        r"^def (\w+)\(\) -> None:$", "\n".join(dag.read_text() for dag in docs.parent.glob("dags/*.py")), re.MULTILINE
+    )
+    assert {f"images/dag-{dag}.png" for dag in dags} <= shown
+
+
+@pytest.mark.parametrize("page", ["README.md", "infra/README.md"])
+def test_every_link_in_the_checkout_leads_somewhere(root: Path, page: str) -> None:
+    """Sphinx looks at those of the documentation only."""
+    links = re.findall(r"\]\(((?!https?:|#)[^)#]+)", (root / page).read_text())
+    assert [link for link in links if not (root / page).parent.joinpath(link).exists()] == []
+
+
+@pytest.mark.parametrize("language", ["sh", "python"])
+def test_what_tells_which_child_it_is_is_the_same_on_both_pages(root: Path, docs: Path, language: str) -> None:
+    """That of the README is run, in the first run of an array and in others."""
+    found = [
+        re.findall(rf"```{language}\n(# Which child.*?)```", page.read_text(), re.DOTALL)
+        for page in (root / "README.md", docs / "arrays-and-maps.md")
+    ]
+    assert found[0] == found[1]
+    assert len(found[0]) == 1

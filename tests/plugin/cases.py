@@ -187,6 +187,7 @@ CASES: dict[str, tuple[str | None, dict[str, Any]]] = {
         },
     ),
     "nothing": ("success", {}),
+    "between": ("up_for_retry", {}),
     "waiting": (None, {}),
     "array": (
         "deferred",
@@ -263,6 +264,10 @@ CASES: dict[str, tuple[str | None, dict[str, Any]]] = {
             )
         },
     ),
+    "retried": (
+        "up_for_retry",
+        {"jobflow_jobs": noted(job(), final=True, error="Batch job resize had not ended within job_timeout=60 s.")},
+    ),
     "sensor": (
         "success",
         {
@@ -302,7 +307,11 @@ CASES: dict[str, tuple[str | None, dict[str, Any]]] = {
                 log={"group": MARKUP, "stream": MARKUP},
             ),
             "jobflow_jobs": noted(
-                job(links={"console": "data:text/html,<script>1</script>", "log": "http://log"}), error=MARKUP
+                job(links={"console": "data:text/html,<script>1</script>", "log": "http://log"}),
+                final=True,
+                error=MARKUP,
+                diagnosis={"summary": MARKUP, "advice": MARKUP, "blame": MARKUP},
+                help="javascript:window.hacked=1",
             ),
         },
     ),

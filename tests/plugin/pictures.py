@@ -12,12 +12,14 @@ from tests.plugin.tab import FRAME, in_airflow, shown_in_airflow, signed_in
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 DARK = "localStorage.setItem('theme', 'dark')"
+HELP = "https://docs.example/failures.html#diagnosis-out-of-memory"
+FAILED = CASES["failed"][1]["jobflow_jobs"] | {"help": HELP}
 TOLD = {
     "uploads": CASES["sensor"],
     "catalogue": CASES["crawl"],
     "pages": CASES["map"],
     "resize": CASES["array_failed"],
-    "colours": CASES["failed"],
+    "colours": ("failed", {"jobflow_jobs": FAILED}),
     "covers": CASES["live"],
     "proofs": CASES["map_live"],
     "report": (None, {}),

@@ -57,7 +57,9 @@ def write(dag: Any, cases: dict[str, Any], session: Any) -> None:
         session=session,
     )
     session.flush()
-    for instance in run.get_task_instances(session=session):
+    instances = run.get_task_instances(session=session)
+    assert set(cases) <= {each.task_id for each in instances}, f"{dag.dag_id} lacks a task for one of {sorted(cases)}"
+    for instance in instances:
         state, xcoms = cases.get(instance.task_id, [[None, {}]] * 2)[max(instance.map_index, 0)]
         instance.state, instance.start_date = state, now
         for key, value in xcoms.items():

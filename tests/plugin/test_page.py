@@ -11,6 +11,7 @@ import pytest
 
 from tests.plugin.cases import CASES, MARKUP, PARENT, job, noted
 from tests.plugin.chromium import Chromium, Page
+from tests.plugin.hostile import GOOD, STAND_IN, spoilt
 from tests.plugin.rights import GUEST, READER
 from tests.plugin.server import Server
 from tests.plugin.tab import FRAME, NOT_THE_TABS, address, drawn, in_airflow, shown, shown_in_airflow, signed_in
@@ -29,6 +30,7 @@ SAID: dict[str, list[str]] = {
     "live": ["Running", "Starting", "26 s", "Ended", "1 of 3", "As of"],
     "failed": ["Failed", "The container ran out of memory", "MEMORY in resourceRequirements", "Exit code 137"],
     "nothing": ["Nothing was left to show", "do_xcom_push=False"],
+    "between": ["Nothing was left to show", "This try has ended"],
     "waiting": ["Not started yet"],
     "array": [
         "Queued and running",
@@ -42,14 +44,15 @@ SAID: dict[str, list[str]] = {
     "array_10000": ["Succeeded", "9,920 succeeded", "What failed: 80 of 10,000"],
     "map": ["Map of Fargate tasks", "495 succeeded", "5 failed", "What failed: 5 of 500"],
     "map_live": ["1,150 of 2,000 items ended", "88 running", "762 waiting", "starting"],
-    "refused": ["JobQueue not found", "The whole error", "What to do"],
-    "map_failed": ["Map resize could not go on: no such queue"],
+    "refused": ["Failed", "JobQueue not found", "The whole error", "What to do"],
+    "retried": ["Last seen RUNNING", "1 min 20 s", "had not ended within", "The task will be tried again"],
+    "map_failed": ["Failed", "Map resize could not go on: no such queue"],
     "sensor": ["4 Batch jobs", "Every job", "part-3"],
     "crawl": ["Glue crawl", "sales", "tables created", "dpu hours", "0.033"],
     "hostile": [MARKUP, "Succeeded"],
     "malformed": ["Not known", "This is what was last seen"],
-    "huge": ["The XCom return_value is too large to be shown", "Nothing was left to show"],
-    "older": ["Succeeded", "AWS has not told yet"],
+    "huge": ["The XCom return_value is too large to be shown", "The jobs cannot be shown"],
+    "older": ["Succeeded", "When it was created is not known"],
     "newer": ["written by a newer version", "WARMING"],
     "other": ["No jobs here"],
 }
@@ -99,6 +102,27 @@ def test_what_is_hostile_stays_text(page: Page, airflow: Server) -> None:
     links: list[str] = page.run("[...document.querySelectorAll('main a')].map((each) => each.href)")
     assert [each for each in links if not each.startswith("https://")] == []
     assert page.complaints == []
+
+
+@pytest.mark.parametrize("task", ["job", ""], ids=["task", "run"])
+@pytest.mark.parametrize("name", GOOD)
+def test_no_value_of_any_field_breaks_the_page(page: Page, airflow: Server, name: str, task: str) -> None:
+    """It says what it knows, obeys nothing, and the next look is as good as the first."""
+    page.before_scripts(STAND_IN)
+    shown(page, address(airflow, task))
+    everything = list(spoilt(GOOD[name]))
+    for start in range(0, len(everything), 200):
+        assert page.run(f"window.feed({json.dumps(everything[start : start + 200])})") == []
+    assert page.complaints == []
+
+
+def test_a_page_that_was_handed_rubbish_shows_what_comes_after_it(page: Page, airflow: Server) -> None:
+    """Nothing of it stays; and what is well is not taken for rubbish by the test above."""
+    page.before_scripts(STAND_IN)
+    shown(page, address(airflow, "job"))
+    rubbish = {"jobflow_jobs": MARKUP, "return_value": [[[]]]}
+    assert page.run(f"window.feed({json.dumps([rubbish, GOOD['map']])})") == []
+    assert "3 succeeded" in page.text()
 
 
 def test_every_link_leads_to_the_console_by_https(page: Page, airflow: Server) -> None:
@@ -205,6 +229,28 @@ def test_the_heat_map_is_worked_with_keys(page: Page, airflow: Server) -> None:
     assert page.run("document.activeElement.tagName") == "CANVAS"
     assert page.run("document.querySelector('tr.chosen').innerText").startswith("56")
     assert page.complaints == []
+
+
+@pytest.mark.parametrize("task", ["failed", "refused", "array_failed", "map_live", "sensor", ""])
+def test_what_can_be_reached_by_keys_has_a_name(page: Page, airflow: Server, task: str) -> None:
+    """A screen reader says nothing else of it."""
+    shown(page, address(airflow, task))
+    nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+    reached = [
+        node
+        for node in nodes
+        if {"name": "focusable", "value": {"type": "booleanOrUndefined", "value": True}} in node.get("properties", ())
+    ]
+    assert len(reached) > 1
+    assert [node["role"]["value"] for node in reached if not node["name"]["value"].strip()] == []
+
+
+@pytest.mark.parametrize("task", ["failed", "array_failed", "sensor", "hostile", "malformed", ""])
+def test_a_narrow_window_need_not_be_scrolled_sideways(page: Page, airflow: Server, task: str) -> None:
+    """A table that is wider scrolls by itself."""
+    page.size(390, 900)
+    shown(page, address(airflow, task))
+    assert page.run("document.documentElement.scrollWidth") == 390
 
 
 def test_a_click_on_a_cell_shows_what_is_known_of_it(page: Page, airflow: Server) -> None:

@@ -390,11 +390,11 @@ setInterval(() => {
 
 // One job.
 
-/** The phases of a job: name, tone, when it began, when it ended. */
-function phasesOf(job, isOver) {
+/** The phases of a job: name, tone, when it began, when it ended, or was last heard of. */
+function phasesOf(job, isOver, told) {
   const { created, started, seen, stopped } = job, prepared = seen.find(([status]) => isPrepared(status, job.service))?.[1] ?? null;
   const began = created !== null && prepared > created && (started === null || prepared < started) ? prepared : null;
-  const end = stopped ?? (isOver ? seen.at(-1)?.[1] ?? null : null), phases = [];
+  const end = stopped ?? (isOver ? told : null), phases = [];
   const add = (name, tone, from, to) => from !== null && phases.push({ name, tone, from, to });
   if (job.begun) add("Queued and running", "running", created, end);
   else {
@@ -405,8 +405,8 @@ function phasesOf(job, isOver) {
   return phases;
 }
 
-function timeline(job, isOver) {
-  const phases = phasesOf(job, isOver);
+function timeline(job, isOver, told) {
+  const phases = phasesOf(job, isOver, told);
   const bar = make("div", { class: "bar", "aria-hidden": "true" });
   const until = (phase) => phase.to ?? (isOver ? phase.from : Date.now());
   const steps = make("ol", { class: "phases" });
@@ -705,9 +705,9 @@ const warnings = (trouble) => trouble.map((words) => make("p", { class: "warn", 
 function emptyTask(state, operator) {
   if (operator && !OPERATORS.has(operator)) return note("No jobs here", "This task runs no job on AWS through airflow-jobflow.");
   if (!state || ["scheduled", "queued", "none"].includes(state)) return note("Not started yet", "As soon as the task has started a job, it is shown here.");
-  if (OVER.has(state)) {
-    return note("Nothing was left to show", "The task has ended and left no XCom that tells of its jobs.",
-      "So it is with do_xcom_push=False, and where no job was started. Its log has what it did.");
+  if (OVER.has(state) || state === "up_for_retry") {
+    return note("Nothing was left to show", "This try has ended and left no XCom that tells of its jobs.",
+      "So it is with do_xcom_push=False. Its log has what it did.");
   }
   return note("Waiting for the first news", "The jobs are shown about ten seconds after the task has begun to wait for them; with do_xcom_push=False never.");
 }
@@ -738,7 +738,7 @@ function drawTask(place, found) {
     if (!map) parts.push(foot("How each of them stands is not known, only how many."));
     parts.push(failedTable(model, isOver, choose, redraw));
   }
-  if (single && model.jobs.length) parts.push(timeline(job, isOver), model.array?.isMap ? null : facts(job, model.service));
+  if (single && model.jobs.length) parts.push(timeline(job, isOver, model.at), model.array?.isMap ? null : facts(job, model.service));
   else if (!single) parts.push(several(model, isOver));
   if (isLive) {
     const seen = model.at ?? Date.now(), again = state === "up_for_retry" ? " The task will be tried again." : "";

@@ -17,7 +17,9 @@ JOB: dict[str, Any] = {"job_name": "resize", "job_queue": "images", "job_definit
 @dag(schedule=None)
 def jobs_page() -> None:
     """Have a task for each kind of page."""
-    for name in ("job", "live", "failed", "nothing", "waiting", "hostile", "malformed", "huge", "older", "newer"):
+    for name in ("job", "live", "failed", "refused", "retried", "nothing", "between", "waiting"):
+        BatchJobOperator(task_id=name, **JOB)
+    for name in ("hostile", "malformed", "huge", "older", "newer"):
         BatchJobOperator(task_id=name, **JOB)
     for name in ("array", "array_failed", "array_10000"):
         BatchJobOperator(task_id=name, array_size=10_000, **JOB)
