@@ -13,9 +13,10 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
@@ -58,8 +59,8 @@ class SensorTrigger(BaseTrigger):
         self.seconds = seconds
         self.timeout_after: Any = None
         """The moment at which Airflow itself ends the wait, which the triggerer sets."""
-        self._rendered: dict[str, Any] = {}
-        self._obstacle: Exception | None = NeedsWorker("what was serialized of the task is not at hand")
+        self._given: tuple[Context, jinja2.Environment | None] | None = None
+        """What its parameters are rendered with."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give all there is to know to make this trigger again elsewhere."""
@@ -67,32 +68,38 @@ class SensorTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
-        """Render the sensor's parameters; Airflow calls this before ``run``, with what it has serialized."""
-        task: Any = self.task
-        try:
-            mapped = _mapped_with(task, context, self._started_at)
-            arguments = {**self.arguments, **mapped}
-            natively = bool(task.dag.render_template_as_native_obj)
-            if not all(workerless.renderable(each, natively=natively) for each in mapped.values()):
-                raise NeedsWorker("what it is mapped over holds a template that is rendered on a worker only")
-            env = jinja_env or self.get_template_env()
-            env.undefined = StrictUndefined  # as on a worker: what is not there is an error, not an empty text
-            self._rendered = {
-                name: self.render_template(value, context, env) if name in task.template_fields else value
-                for name, value in arguments.items()
-            }
-            self._obstacle = None
-        except Exception as error:  # noqa: BLE001 -- whatever it is, a worker meets it again and tells the task's log
-            self._obstacle = error
+        """Keep what Airflow hands over to render with, before ``run``: here, it would be done on the event loop."""
+        self._given = context, jinja_env
+
+    def _rendered(self) -> dict[str, Any]:
+        """Return the sensor's parameters, with what Airflow has serialized of the task.
+
+        :raises NeedsWorker: it cannot be done here.
+        """
+        if self._given is None:
+            raise NeedsWorker("what was serialized of the task is not at hand")
+        (context, env), task = self._given, cast("Any", self.task)
+        mapped = _mapped_with(task, context, self._started_at)
+        natively = bool(task.dag.render_template_as_native_obj)
+        if not all(workerless.renderable(each, natively=natively) for each in mapped.values()):
+            raise NeedsWorker("what it is mapped over holds a template that is rendered on a worker only")
+        env = env or self.get_template_env()
+        env.undefined = StrictUndefined  # as on a worker: what is not there is an error, not an empty text
+        return {
+            name: self.render_template(value, context, env) if name in task.template_fields else value
+            for name, value in {**self.arguments, **mapped}.items()
+        }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Start the sensor here, if that can be done, and wait."""
         try:
             trigger = await sync_to_async(self._begin, thread_sensitive=False)()
-        except Exception as error:  # noqa: BLE001 -- likewise
+        except Exception as error:  # noqa: BLE001 -- whatever it is, a worker meets it again and tells the task's log
             log.info("The sensor starts on a worker: %s", error)
             yield TriggerEvent(START_ON_WORKER)  # type: ignore[no-untyped-call]  # Airflow's is untyped
             return
+        finally:
+            self._given = None  # thousands of waits would hold as many
         trigger.task_instance = self.task_instance
         async for event in trigger.run():
             yield event
@@ -105,10 +112,9 @@ class SensorTrigger(BaseTrigger):
         was_tried = ti.try_number > 1
         if was_tried:
             _forget(ti, (*LEFT, *(link.xcom_key for link in sensor_class.operator_extra_links)))
-        if self._obstacle:
-            raise self._obstacle
+        rendered = self._rendered()
         task: Any = self.task
-        sensor = sensor_class(task_id=task.task_id, **self._rendered)
+        sensor = sensor_class(task_id=task.task_id, **rendered)
         sensor.check()
         may_end = not was_tried and workerless.may_end(task, is_mapped=task.is_mapped)
         return JobTrigger(
@@ -173,6 +179,9 @@ def _mapped_with(task: Any, context: Mapping[str, Any], started_at: float) -> di
 _pulled: dict[tuple[str, str, str, str], tuple[float, list[Any]]] = {}
 """The lists that were pulled last, and when."""
 
+_pulling = threading.Lock()
+"""Held while one is: who comes meanwhile finds it pulled."""
+
 KEPT = 4
 """How many of them are kept; instances of one task come one after the other."""
 
@@ -180,18 +189,20 @@ KEPT = 4
 def _returned(ti: Any, task_id: str, key: str, started_at: float) -> list[Any]:
     """Return the list that a task returned, pulled once for many instances that are mapped over it.
 
-    A thousand pulls of a thousand items would keep the triggerer busy for minutes: it answers one in each round of its
-    loop. A list serves the instances that were started before it was pulled: it is no older than what they would pull.
+    A thousand pulls of a thousand items would keep the triggerer busy for minutes. It can even stand still for ever: what
+    answers waits until its answers are read, while what would read them waits until its log lines are. A list serves the
+    instances that were started before it was pulled: it is no older than what they would pull.
     """
     of = ti.dag_id, ti.run_id, task_id, key
-    if of in _pulled and _pulled[of][0] >= started_at:
-        return _pulled[of][1]
-    pulled_at = time.time()
-    returned = ti.xcom_pull(task_ids=task_id, key=key, map_indexes=-1)
-    if not isinstance(returned, list):
-        raise NeedsWorker(f"task {task_id} returned no list")
-    _pulled.pop(of, None)
-    _pulled[of] = pulled_at, returned
-    while len(_pulled) > KEPT:
-        del _pulled[next(iter(_pulled))]
-    return returned
+    with _pulling:
+        if of in _pulled and _pulled[of][0] >= started_at:
+            return _pulled[of][1]
+        pulled_at = time.time()
+        returned = ti.xcom_pull(task_ids=task_id, key=key, map_indexes=-1)
+        if not isinstance(returned, list):
+            raise NeedsWorker(f"task {task_id} returned no list")
+        _pulled.pop(of, None)
+        _pulled[of] = pulled_at, returned
+        while len(_pulled) > KEPT:
+            del _pulled[next(iter(_pulled))]
+        return returned

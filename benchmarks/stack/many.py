@@ -10,7 +10,6 @@ has left.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import sys
 import tempfile
@@ -23,19 +22,14 @@ from typing import Final, Literal
 from airflow_jobflow.local.home import interrupt_on_signals
 from benchmarks.meters import versions
 from benchmarks.stack.figures import Held, Many
-from benchmarks.stack.meters import cpu, pss
+from benchmarks.stack.meters import Blocks, cpu, pss
+from benchmarks.stack.plan import DRAIN, IDLE_FOR, RUN, WATCHED
 from benchmarks.stack.running import BenchStack
 from benchmarks.stack.side import DAGS, await_end
 from tests.stack.errors import StackError, eventually
 
-RUN: Final = 1000
-"""Waits in a DAG run."""
 BUDGET: Final = 5.0
 """Describe calls a second: the default."""
-IDLE_FOR: Final = 60.0
-"""Seconds for which the waits that do nothing are held."""
-DRAIN: Final = 120.0
-"""Seconds within which all jobs end."""
 SETTLE: Final = 15.0
 """Seconds after the last trigger has begun until the triggerer is done with that."""
 WARM: Final = 4
@@ -43,14 +37,9 @@ WARM: Final = 4
 PATIENCE: Final = 1500.0
 FOREVER: Final = 10**7
 
-WATCHED: Final = 0.12
-"""Seconds; Airflow looks every 0.1 s whether its event loop goes round, and logs what took longer than this."""
-
 SETTINGS: Final = {
     "AIRFLOW__TRIGGERER__BLOCKED_MAIN_THREAD_WARNING_THRESHOLD": str(WATCHED),
 }
-
-BLOCKED: Final = re.compile(r"async thread was blocked for ([\d.]+) seconds")
 
 
 class Triggerer:
@@ -59,7 +48,7 @@ class Triggerer:
     def __init__(self, stack: BenchStack) -> None:
         self._stack = stack
         self._instance = stack.instance("triggerer")
-        self._read_to = 0
+        self._blocks = Blocks(self._instance.log)
 
     def memory(self) -> dict[str, float]:
         """Return the proportional set size of its processes now, in MB: what asks Airflow, what runs triggers."""
@@ -72,11 +61,7 @@ class Triggerer:
 
     def blocked(self) -> float:
         """Return the longest that Airflow has logged its event loop to be blocked since this was asked last."""
-        with self._instance.log.open(encoding="utf-8", errors="replace") as log:
-            log.seek(self._read_to)
-            text = log.read()
-            self._read_to = log.tell()
-        return max((float(seconds) for seconds in BLOCKED.findall(text)), default=0.0)
+        return self._blocks.longest()
 
     def renew(self) -> None:
         """Kill it, and start it anew."""

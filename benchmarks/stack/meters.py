@@ -1,4 +1,4 @@
-"""What the components of a stack cost: CPU seconds, and memory as proportional set sizes.
+"""What the components of a stack cost: CPU seconds, memory as proportional set sizes, and how long a loop was blocked.
 
 CPU is that of all processes of a component, the ended ones included: their parents have waited for them, and the
 kernel adds them up there. Memory is sampled, so a peak shorter than the pause between two samples is missed.
@@ -7,10 +7,12 @@ kernel adds them up there. Memory is sampled, so a peak shorter than the pause b
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import psutil  # type: ignore[import-untyped]  # it comes with Airflow, its stubs do not
 
@@ -19,6 +21,9 @@ from tests.stack.stack import Stack
 
 SAMPLE_EVERY = 4.0
 """Seconds."""
+
+BLOCKED: Final = re.compile(rb"async thread was blocked for ([\d.]+) seconds")
+"""What Airflow logs of a triggerer's event loop that did not go round."""
 
 
 def processes(stack: Stack) -> dict[str, list[psutil.Process]]:
@@ -98,3 +103,23 @@ class Peaks:
         finally:
             over.set()
             thread.join()
+
+
+class Blocks:
+    """How long a triggerer's event loop was blocked, by its log, which grows.
+
+    :param log: where all it writes goes.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._read_to = 0
+
+    def longest(self) -> float:
+        """Return the longest block, in seconds, that was logged since this was asked last; 0 if none was."""
+        with self._log.open("rb") as log:
+            log.seek(self._read_to)
+            written = log.read()
+        whole = written[: written.rfind(b"\n") + 1]  # what is left of a line is read with its end, the next time
+        self._read_to += len(whole)
+        return max(map(float, BLOCKED.findall(whole)), default=0.0)

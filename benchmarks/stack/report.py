@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,8 +13,7 @@ from benchmarks.events import Woken
 from benchmarks.figures import NAMES, Side
 from benchmarks.stack.figures import Held, Kind, Many, Waits, part_of
 from benchmarks.stack.jobs import INTERVAL
-from benchmarks.stack.many import DRAIN, IDLE_FOR, RUN, WATCHED
-from benchmarks.stack.side import LONGEST, SCALE, SHORTEST
+from benchmarks.stack.plan import DRAIN, IDLE_FOR, LONGEST, RUN, SCALE, SHORTEST, WATCHED
 from benchmarks.tables import table
 
 TITLE: Final = "## In a whole Airflow"
@@ -46,7 +46,7 @@ def write(parts: Mapping[str, Part], machine: Mapping[str, str], remark: str, re
     """
     text = report.read_text() if report.exists() else "# What waiting costs\n"
     report.write_text(
-        SECTION.sub("", text).rstrip("\n") + "\n\n" + "\n\n".join(_section(parts, machine, remark)) + "\n"
+        SECTION.sub("\n", text).rstrip("\n") + "\n\n" + "\n\n".join(_section(parts, machine, remark)) + "\n"
     )
 
 
@@ -106,25 +106,31 @@ def _compared(pairs: Mapping[Kind, tuple[Waits, Waits]]) -> str:
     figures: dict[str, Callable[[Waits], str]] = {
         "succeeded": lambda each: f"{each.succeeded:,} of {each.waits:,}",
         "of them with a worker": lambda each: f"{each.on_workers:,}",
-        "CPU for each": lambda each: f"{each.each:.3f} s",
-        "CPU for each, beyond the idle stack's": lambda each: f"{each.each_above_idle:.3f} s",
+        "started more than one job": lambda each: f"{each.twice:,}",
+        "CPU for each": lambda each: _shown(each.each, "{:.3f} s"),
+        "CPU for each, beyond the idle stack's": lambda each: _shown(each.each_above_idle, "{:.3f} s"),
         "wall time of the run": lambda each: f"{each.seconds:,.0f} s",
         "AWS calls": lambda each: f"{sum(each.calls.values()):,}",
         "memory of all components, at the most": lambda each: f"{each.memory_together:,.0f} MB",
         "- triggerer": lambda each: f"{each.memory.get('triggerer', 0):,.0f} MB",
         "- workers": lambda each: f"{each.memory.get('worker', 0):,.0f} MB",
-        "job's end to task's end, median": lambda each: f"{part_of(each.delays, 0.5):.1f} s",
-        "job's end to task's end, p99": lambda each: f"{part_of(each.delays, 0.99):.1f} s",
+        "job's end to task's end, median": lambda each: _shown(part_of(each.delays, 0.5), "{:.1f} s"),
+        "job's end to task's end, p99": lambda each: _shown(part_of(each.delays, 0.99), "{:.1f} s"),
     }
     for kind, (theirs, ours) in pairs.items():
         head += [f"`{TASKS[kind]['amazon']}`", f"`{TASKS[kind]['jobflow']}`", "ratio", "required", "met"]
         for name, show in figures.items():
             ratio = required = met = ""
-            if name == "CPU for each":
-                ratio, required = f"1/{theirs.each / ours.each:.1f}", f"≤ 1/{TIMES_LESS[kind]}"
-                met = _met(ours.each * TIMES_LESS[kind] <= theirs.each)
+            if name == "succeeded":
+                required, met = "all", _met(ours.succeeded == ours.waits)
+            elif name == "started more than one job":
+                required, met = "none", _met(ours.twice == 0)
+            elif name == "CPU for each":
+                ratio, required = _ratio(theirs.each, ours.each), f"≤ 1/{TIMES_LESS[kind]}"
+                if theirs.succeeded:  # else there is nothing to compare with
+                    met = _met(ours.each * TIMES_LESS[kind] <= theirs.each)
             elif name.startswith("CPU"):
-                ratio = f"1/{theirs.each_above_idle / ours.each_above_idle:.1f}"
+                ratio = _ratio(theirs.each_above_idle, ours.each_above_idle)
             rows.setdefault(name, [name]).extend([show(theirs), show(ours), ratio, required, met])
     return table(head, list(rows.values()))
 
@@ -132,11 +138,17 @@ def _compared(pairs: Mapping[Kind, tuple[Waits, Waits]]) -> str:
 def _components(pairs: Mapping[Kind, tuple[Waits, Waits]]) -> str:
     head = ["", *(f"`{TASKS[kind][each.side]}`" for kind, pair in pairs.items() for each in pair)]
     every = [each for pair in pairs.values() for each in pair]
-    rows = [
-        [name, *(f"{each.cpu.get(name, 0.0) * 1000 / each.succeeded:,.0f}" for each in every)] for name in COMPONENTS
-    ]
-    rows += [["all", *(f"{each.each * 1000:,.0f}" for each in every)]]
-    rows += [["- of which the idle stack's", *(f"{each.idle_seconds * 1000 / each.succeeded:,.0f}" for each in every)]]
+
+    def row(name: str, seconds: Sequence[float]) -> list[str]:
+        shares = [
+            used * 1000 / each.succeeded if each.succeeded else math.nan
+            for used, each in zip(seconds, every, strict=True)
+        ]
+        return [name, *(_shown(share, "{:,.0f}") for share in shares)]
+
+    rows = [row(name, [each.cpu.get(name, 0.0) for each in every]) for name in COMPONENTS]
+    rows += [row("all", [each.counted for each in every])]
+    rows += [row("- of which the idle stack's", [each.idle_seconds for each in every])]
     return table(head, rows)
 
 
@@ -188,8 +200,8 @@ def _many(many: Many) -> str:
         ],
         ["describe calls in the busiest second", f"{many.busiest}", "", "", ""],
         ["all ended after", f"{many.drain_seconds:.0f} s", "", "", ""],
-        ["job's end to task's end, median", f"{part_of(many.delays, 0.5):.1f} s", "", "", ""],
-        ["job's end to task's end, p99", f"{part_of(many.delays, 0.99):.1f} s", "", "", ""],
+        ["job's end to task's end, median", _shown(part_of(many.delays, 0.5), "{:.1f} s"), "", "", ""],
+        ["job's end to task's end, p99", _shown(part_of(many.delays, 0.99), "{:.1f} s"), "", "", ""],
     ]
     return table(["", "ours", "Airflow's own", "required", "met"], rows)
 
@@ -208,12 +220,20 @@ def _events(woken: Woken) -> str:
     told = len(woken.delays)
     rows = [
         ["answered", f"{told:,} of {woken.waits:,}", "all", _met(told == woken.waits)],
-        ["job's end to the trigger's event, median", f"{median:.2f} s", "≤ 1 s", _met(median <= 1)],
-        ["job's end to the trigger's event, p99", f"{p99:.2f} s", "≤ 2 s", _met(p99 <= 2)],
+        ["job's end to the trigger's event, median", _shown(median, "{:.2f} s"), "≤ 1 s", _met(median <= 1)],
+        ["job's end to the trigger's event, p99", _shown(p99, "{:.2f} s"), "≤ 2 s", _met(p99 <= 2)],
         ["describe calls a minute, while no job ends", f"{a_minute:.2f}", "< 1", _met(a_minute < 1)],
     ]
     rows += [[f"`{name}` calls in all", f"{count:,}", "", ""] for name, count in sorted(woken.calls.items())]
     return table(["", "", "required", "met"], rows)
+
+
+def _shown(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else form.format(value)
+
+
+def _ratio(theirs: float, ours: float) -> str:
+    return f"1/{theirs / ours:.1f}" if theirs > 0 and ours > 0 else "not known"
 
 
 def _met(met: bool) -> str:

@@ -17,13 +17,11 @@ from benchmarks.figures import Side
 from benchmarks.meters import versions
 from benchmarks.stack.figures import NOT_COUNTED, Kind, Waits
 from benchmarks.stack.meters import Peaks, cpu
+from benchmarks.stack.plan import LONGEST, SCALE, SHORTEST
 from benchmarks.stack.running import BenchStack
 from tests.stack.errors import StackError, eventually
 
 DAGS: Final = Path(__file__).parents[1] / "dags"
-SCALE: Final = {"worker": 2}
-SHORTEST, LONGEST = 60.0, 90.0
-"""Seconds that jobs take."""
 WARM: Final = 4
 """Waits of a first run, which is not measured: it fills caches."""
 IDLE: Final = 30.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.local.glue_samples import BUCKET, CRAWLER, SCRIPT
 from airflow_jobflow.local.outputs import parquet
 from airflow_jobflow.local.samples import provision
+from tests.local.glue_kit import let_end
 
 DAG = "glue_crawler_then_job"
 PATIENT = {"polls": 150}
@@ -39,6 +41,22 @@ def slow() -> Iterator[LocalAws]:
         yield aws
 
 
+@pytest.fixture
+def endless() -> Iterator[LocalAws]:
+    """Likewise, where a crawl goes on until a test has it end."""
+    with LocalAws(settings=Settings(crawl_seconds=3600)) as aws:
+        provision(aws.endpoint_url)
+        yield aws
+
+
+def eventually(look: Callable[[], Any]) -> None:
+    """Look until what is seen is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def started(aws: LocalAws) -> tuple[int, int]:
     """How many crawls and runs there were."""
     crawls = sum("crawl_id" in each for each in aws.started("glue"))
@@ -50,11 +68,8 @@ def crawl(aws: LocalAws) -> dict[str, Any]:
     glue = aws.client("glue")
     before = glue.get_crawler(Name=CRAWLER)["Crawler"].get("LastCrawl")
     glue.start_crawler(Name=CRAWLER)
-    deadline = time.monotonic() + PATIENCE
-    while (last := glue.get_crawler(Name=CRAWLER)["Crawler"].get("LastCrawl")) == before:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return dict(last)
+    eventually(lambda: glue.get_crawler(Name=CRAWLER)["Crawler"].get("LastCrawl") != before)
+    return dict(glue.get_crawler(Name=CRAWLER)["Crawler"]["LastCrawl"])
 
 
 def break_crawler(aws: LocalAws) -> None:
@@ -126,12 +141,21 @@ def test_a_start_whose_answer_was_lost_starts_one_crawl(run_on: Callable[..., An
     assert (run.state, started(slow)) == ("success", (1, 1))
 
 
-def test_a_crawl_that_is_under_way_is_joined(run_on: Callable[..., Any], slow: LocalAws) -> None:
-    """Somebody else has started it."""
-    slow.client("glue").start_crawler(Name=CRAWLER)
-    time.sleep(0.6)  # until it shows
-    run = run_on(slow, DAG, **PATIENT)
-    assert (run.state, started(slow)) == ("success", (1, 1))
+def test_a_crawl_that_is_under_way_is_joined(run_on: Callable[..., Any], endless: LocalAws) -> None:
+    """Somebody else has started it; it ends when it is waited for."""
+    glue = endless.client("glue")
+    glue.start_crawler(Name=CRAWLER)
+    assert glue.get_crawler(Name=CRAWLER)["Crawler"]["State"] == "RUNNING"
+
+    def end() -> None:
+        eventually(lambda: endless.calls["glue.BatchGetCrawlers"])
+        let_end(endless, CRAWLER)
+
+    with ThreadPoolExecutor() as beside:
+        ended = beside.submit(end)
+        run = run_on(endless, DAG, **PATIENT)
+        ended.result()
+    assert (run.state, started(endless)) == ("success", (1, 1))
 
 
 def test_a_crawler_that_does_not_exist_is_no_timeout(run_on: Callable[..., Any], quick: LocalAws) -> None:

@@ -18,6 +18,7 @@ from airflow_jobflow.local.samples import (
     register_definition,
     register_task,
 )
+from benchmarks.standin.conformance import violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,9 +29,6 @@ PATIENCE = 30.0
 
 ENDED = ("SUCCEEDED", "FAILED")
 
-AWS_LEAVES_OUT = {("JobDetail", "startedAt")}
-"""Members that the model calls required and AWS leaves out: a job that has not started has no start."""
-
 
 def eventually(look: Callable[[], Any], what: str = "it") -> Any:
     """Look until what is seen is true, and return it; fail after `PATIENCE`."""
@@ -39,53 +37,6 @@ def eventually(look: Callable[[], Any], what: str = "it") -> Any:
         assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE} s"
         time.sleep(0.02)
     return seen
-
-
-TYPES: dict[str, tuple[type, ...]] = {
-    "structure": (dict,),
-    "list": (list,),
-    "map": (dict,),
-    "string": (str,),
-    "integer": (int,),
-    "long": (int,),
-    "boolean": (bool,),
-    "double": (float, int),
-    "float": (float, int),
-    "timestamp": (float, int, str),
-}
-
-
-def violations(shape: Any, value: Any, path: str = "answer") -> list[str]:
-    """What in a JSON value is not as a botocore shape says: unknown or missing members, wrong types, no such enum."""
-    return list(_violations_in(shape, value, path))
-
-
-def _violations_in(shape: Any, value: Any, path: str) -> Iterator[str]:
-    kind = shape.type_name
-    is_of_kind: bool = isinstance(value, TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
-    if not is_of_kind:
-        yield f"{path} is {value!r}, not a {kind}"
-    elif kind == "structure":
-        yield from _violations_of_members(shape, value, path)
-    elif kind == "list":
-        for member in value:
-            yield from _violations_in(shape.member, member, f"{path}[]")
-    elif kind == "map":
-        for name, member in value.items():
-            yield from _violations_in(shape.value, member, f"{path}.{name}")
-    elif getattr(shape, "enum", None) and value not in shape.enum:
-        yield f"{path} is {value!r}, not one of {shape.enum}"
-
-
-def _violations_of_members(shape: Any, value: dict[str, Any], path: str) -> Iterator[str]:
-    for name in shape.required_members:
-        if name not in value and (shape.name, name) not in AWS_LEAVES_OUT:
-            yield f"{path}.{name} is missing"
-    for name, member in value.items():
-        if name in shape.members:
-            yield from _violations_in(shape.members[name], member, f"{path}.{name}")
-        else:
-            yield f"{path}.{name} is unknown"
 
 
 def without_nulls(value: Any) -> Any:

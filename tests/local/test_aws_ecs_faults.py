@@ -162,7 +162,7 @@ def test_every_status_is_told_in_order(ecs_kit: Any, violations: Any) -> None:
     for each in inbox.events:
         updated = each["detail"].pop("updatedAt")
         assert updated.endswith("Z")
-        assert violations(shape, each["detail"]) == []
+        assert violations(shape, each["detail"], moments=(str,)) == []
 
 
 def test_task_that_never_started_skips_the_running(ecs_kit: Any) -> None:

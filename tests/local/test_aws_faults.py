@@ -72,7 +72,7 @@ def test_hanging_call_is_released_when_the_faults_change(own_kit: Any) -> None:
     caller.start()
     own_kit.eventually(lambda: own_kit.aws.calls["batch.DescribeJobs"] == 2)
     own_kit.aws.set_faults(Faults())
-    caller.join(10)
+    caller.join(30)
     assert answers == ["ok"]
 
 

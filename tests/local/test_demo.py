@@ -148,12 +148,10 @@ def test_ctrl_c_stops_airflow_and_its_jobs(place: Place, demo: tuple[int, str]) 
             assert any("→ RUNNING" in line for line in process.stdout)
             assert place.left_over()
             process.send_signal(signal.SIGINT)
-            started = time.monotonic()
-            said, _ = process.communicate(timeout=PATIENCE)
+            said, _ = process.communicate(timeout=PATIENCE)  # which is less than the job would take
         finally:
             process.kill()
     assert process.returncode == 130
-    assert time.monotonic() - started < 20
     assert "nothing is left running" in said
     assert place.left_over() == []
 

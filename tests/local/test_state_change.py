@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -142,7 +142,7 @@ class Queue:
 
     def __init__(self, aws: Any) -> None:
         self.aws = aws
-        self._sqs = aws.client("sqs")
+        self._sqs, self._rules = aws.client("sqs"), aws.client("events")
         self.url = f"{aws.endpoint_url}/{aws.account_id}/{self.name}"
 
     name = "none"
@@ -161,10 +161,15 @@ class Queue:
 
     def follow(self, pattern: dict[str, Any]) -> None:
         """Have a rule of EventBridge fill it."""
-        events = self.aws.client("events")
         arn = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        events.put_rule(Name=self.name, EventPattern=json.dumps(pattern))
-        events.put_targets(Rule=self.name, Targets=[{"Id": "1", "Arn": arn}])
+        self._rules.put_rule(Name=self.name, EventPattern=json.dumps(pattern))
+        self._rules.put_targets(Rule=self.name, Targets=[{"Id": "1", "Arn": arn}])
+
+    def follow_no_more(self) -> None:
+        """Let the events of other tests pass by."""
+        for rule in self._rules.list_rules(NamePrefix=self.name)["Rules"]:
+            self._rules.remove_targets(Rule=rule["Name"], Ids=["1"])
+            self._rules.delete_rule(Name=rule["Name"])
 
     def send(self, *bodies: str) -> None:
         """Put messages into it."""
@@ -184,10 +189,12 @@ class Queue:
 
 
 @pytest.fixture
-def queue(aws: Any, here: Callable[[Any], None]) -> Queue:
+def queue(aws: Any, here: Callable[[Any], None]) -> Iterator[Queue]:
     """A queue of the test's own."""
     here(aws)
-    return Queue.made(aws)
+    made = Queue.made(aws)
+    yield made
+    made.follow_no_more()
 
 
 def told(job_id: str, status: str = "SUCCEEDED", event_id: str | None = None, **more: Any) -> str:

@@ -318,9 +318,9 @@ def bad_queue(aws: LocalAws, why: str) -> str:
         return str(aws.client("sqs", region_name="eu-west-1").create_queue(QueueName="elsewhere")["QueueUrl"])
     if why == "denied":
         aws.set_faults(Faults(denied=("sqs.*",)))
-        return str(aws.endpoint_url + "/123456789012/denied")
+        return str(f"{aws.endpoint_url}/{aws.account_id}/denied")
     return {
-        "missing": f"{aws.endpoint_url}/123456789012/missing",
+        "missing": f"{aws.endpoint_url}/{aws.account_id}/missing",
         "no URL": "what is this",
         "another host": "http://[::1",
     }[why]

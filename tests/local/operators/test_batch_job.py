@@ -194,7 +194,7 @@ def test_each_change_of_state_is_one_line(
         operator.execute(context)
     job_id = context["task_state_store"]["jobflow"]["job_ids"][0]
     kit.eventually(lambda: kit.look(job_id)["arrayProperties"]["statusSummary"].get("FAILED") == 1)
-    asyncio.run(_open_after_a_while(deferred.value.trigger, gate))
+    asyncio.run(_open_after_a_while(kit, deferred.value.trigger, gate))
     log = capfd.readouterr().out + "\n".join(record.getMessage() for record in caplog.records)
     lines = [rest.split(" [")[0].strip() for rest in re.findall(rf"Batch job {job_id}: (.*)", log)]
     assert "PENDING 1/3 done, 1 failed" in lines
@@ -202,10 +202,11 @@ def test_each_change_of_state_is_one_line(
     assert len(lines) == len(set(lines))
 
 
-async def _open_after_a_while(trigger: JobTrigger, gate: Any) -> None:
+async def _open_after_a_while(kit: Any, trigger: JobTrigger, gate: Any) -> None:
     """Let the trigger look several times while nothing changes, then let the job go on."""
+    before = kit.aws.calls["batch.DescribeJobs"]
     waiting = asyncio.create_task(trigger.wait())
-    await asyncio.sleep(1)
+    await asyncio.to_thread(kit.eventually, lambda: kit.aws.calls["batch.DescribeJobs"] > before + 4, "a few looks")
     gate.touch()
     await waiting
 
@@ -486,7 +487,7 @@ def test_the_longest_name_leaves_room_for_the_token(task: Any, context: Any) -> 
 def test_a_job_past_its_deadline_is_stopped(kit: Any, task: Any, context: Any, gate: Any) -> None:
     """How far it came is said; the job runs no more."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=1)
-    with pytest.raises(exceptions.JobTimedOut, match=r"within job_timeout=1: last seen RUNNING\. It was stopped"):
+    with pytest.raises(exceptions.JobTimedOut, match=r"within job_timeout=1: last seen [A-Z]+\. It was stopped"):
         operator.execute(context)
     [job_id] = jobs_of(kit)
     assert kit.wait(job_id)["statusReason"] == "Airflow: the deadline of the task has passed"
@@ -523,10 +524,11 @@ def test_a_job_that_never_leaves_the_queue_is_stuck(kit: Any, task: Any, context
 
 
 def test_a_job_that_leaves_the_queue_between_two_looks_is_not_stuck(
-    kit: Any, task: Any, context: Any, disabled_queue: str
+    kit: Any, task: Any, context: Any, disabled_queue: str, gate: Any
 ) -> None:
     """The last word is the last look's, not that of the one a poll interval ago."""
-    operator = task("sleep 1", job_queue=disabled_queue, queued_timeout=1, poll_interval=60, deferrable=True)
+    script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
+    operator = task(script, job_queue=disabled_queue, queued_timeout=1, poll_interval=60, deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
     event = run(deferred.value.trigger)
@@ -535,6 +537,7 @@ def test_a_job_that_leaves_the_queue_between_two_looks_is_not_stuck(
     kit.wait(event["job_ids"][0], "RUNNING")
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute_complete(context, event)
+    gate.touch()
     operator.poll_interval = 0.2
     deferred.value.trigger.poll_interval = 0.2
     assert operator.execute_complete(context, run(deferred.value.trigger))["state"] == "SUCCEEDED"
@@ -542,7 +545,7 @@ def test_a_job_that_leaves_the_queue_between_two_looks_is_not_stuck(
 
 def test_a_job_that_has_left_the_queue_is_not_stuck(task: Any, context: Any) -> None:
     """queued_timeout ends with the queue."""
-    assert task("sleep 1.5", queued_timeout=1).execute(context)["state"] == "SUCCEEDED"
+    assert task("sleep 3.5", queued_timeout=3).execute(context)["state"] == "SUCCEEDED"
 
 
 def test_a_deferral_that_airflow_ends_ends_as_timed_out(kit: Any, task: Any, context: Any, gate: Any) -> None:
@@ -569,7 +572,7 @@ def test_the_execution_timeout_counts_where_it_comes_first(task: Any) -> None:
 
 def test_a_deadline_is_told_also_where_the_job_cannot_be_stopped(own_kit: Any, own_task: Any, context: Any) -> None:
     """What has happened, and what is left to do."""
-    operator = own_task(job_definition=own_kit.define(["sleep", "3"]), job_timeout=0.5)
+    operator = own_task(job_definition=own_kit.define(["sleep", "600"]), job_timeout=0.5)
     own_kit.aws.set_faults(Faults(denied=("batch.TerminateJob",)))
     with pytest.raises(exceptions.JobTimedOut, match=r"It could not be stopped \(.*TerminateJob"):
         operator.execute(context)
@@ -731,15 +734,17 @@ def test_a_cancelled_trigger_stops_nothing(kit: Any, task: Any, context: Any, ga
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
     trigger: Any = deferred.value.trigger
+    job_id = context["task_state_store"]["jobflow"]["job_ids"][0]
+    kit.wait(job_id, "RUNNING")
 
     async def cancel() -> None:
+        before = kit.aws.calls["batch.DescribeJobs"]
         waiting = asyncio.create_task(trigger.wait())
-        await asyncio.sleep(0.5)
+        await asyncio.to_thread(kit.eventually, lambda: kit.aws.calls["batch.DescribeJobs"] > before, "a look")
         waiting.cancel()
         await asyncio.gather(waiting, trigger.cleanup(), return_exceptions=True)
 
     asyncio.run(cancel())
-    job_id = context["task_state_store"]["jobflow"]["job_ids"][0]
     assert kit.look(job_id)["status"] == "RUNNING"
     gate.touch()
     assert operator.execute_complete(context, run(trigger))["state"] == "SUCCEEDED"

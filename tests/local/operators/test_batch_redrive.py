@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.local import Faults
@@ -44,15 +45,30 @@ class Array:
         ran = self._directory.glob("ran-*")
         return {int(each.name.removeprefix("ran-")): len(each.read_text().split()) for each in ran}
 
+    def operator(self, size: int, **parameters: Any) -> BatchJobOperator:
+        """Make the task."""
+        defaults = {"job_name": "hello", "job_queue": self._kit.queue, "aws_conn_id": None, "redrive": True}
+        parameters = {**defaults, "job_definition": self.definition, "deferrable": False, **parameters}
+        return BatchJobOperator(task_id="t", array_size=size, **parameters)
+
     def run(self, size: int = 5, **parameters: Any) -> Any:
         """Run the operator as one try of a task that may be retried."""
-        defaults = {"job_name": "hello", "job_queue": self._kit.queue, "aws_conn_id": None, "redrive": True}
-        parameters = {**defaults, "job_definition": self.definition, **parameters}
-        operator = BatchJobOperator(task_id="t", array_size=size, deferrable=False, **parameters)
         try:
-            return operator.execute(self.context)
+            return self.operator(size, **parameters).execute(self.context)
         finally:
             self.context["ti"].try_number += 1
+
+    def times_out(self, size: int, reached: Callable[[list[dict[str, Any]]], bool]) -> None:
+        """Run the operator as such a try, whose deadline passes as soon as its children have come so far."""
+        operator = self.operator(size, deferrable=True)
+        with pytest.raises(TaskDeferred):
+            operator.execute(self.context)
+        [job_id] = self.context["task_state_store"]["jobflow"]["job_ids"]
+        self._kit.eventually(lambda: reached(self._kit.children(job_id, size)))
+        event = {"job_ids": [job_id], "jobs": {}, "errors": {}, "limit": "deadline"}
+        with pytest.raises(exceptions.JobTimedOut):
+            operator.execute_complete(self.context, event)
+        self.context["ti"].try_number += 1
 
 
 @pytest.fixture
@@ -133,8 +149,7 @@ def test_children_that_were_stopped_run_again(array: Array, kit: Any, gate: Path
     """A deadline stops an array in the middle: what had succeeded by then has."""
     script = f"{RECIPES['sh']}\n[ $index = 0 ] || while [ ! -e {gate} ]; do sleep 0.02; done"
     array.definition = kit.define(["sh", "-c", script])
-    with pytest.raises(exceptions.JobTimedOut):
-        array.run(size=3, job_timeout=2)
+    array.times_out(3, lambda children: children[0]["status"] == "SUCCEEDED")
     gate.touch()
     assert array.run(size=3)["array"] == {"size": 3, "succeeded": 3, "failed": 0, "failed_indexes": []}
     again = [job["arrayProperties"]["size"] for job in parents(kit) if job["status"] == "SUCCEEDED"]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import pickle
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from airflow_jobflow.jobs import glue_crawl
 from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.operators import base, submission
 from airflow_jobflow.operators.glue import GlueCrawlOperator
-from tests.local.glue_kit import HOUR, GlueKit, run
+from tests.local.glue_kit import HOUR, GlueKit, let_end, run
 
 NO_BUCKET = "no-such-bucket-at-all"
 
@@ -307,16 +308,26 @@ def test_bad_input_asks_nothing(kit_with: Any, context: Any, parameters: dict[st
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_the_crawl_that_runs_is_joined(kit_with: Any, context: Any, deferrable: bool) -> None:
     """Its result is what is waited for; the crawl before it is not taken for it."""
-    kit = kit_with(crawl_seconds=0.8)
+    kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler(NO_BUCKET)
-    kit.crawl(crawler)
+    kit.glue.start_crawler(Name=crawler)
+    let_end(kit.aws, crawler)
+    kit.ended(crawler)
     kit.mend(crawler)
     kit.glue.start_crawler(Name=crawler)
     operator = task(crawler, deferrable=deferrable)
-    if deferrable:
-        outcome = operator.execute_complete(context, run(deferred(operator, context).trigger))
-    else:
-        outcome = operator.execute(context)
+
+    def end() -> None:
+        kit.eventually(lambda: kit.aws.calls["glue.BatchGetCrawlers"], "a look at the crawl that was joined")
+        let_end(kit.aws, crawler)
+
+    with ThreadPoolExecutor() as beside:
+        ended = beside.submit(end)
+        if deferrable:
+            outcome = operator.execute_complete(context, run(deferred(operator, context).trigger))
+        else:
+            outcome = operator.execute(context)
+        ended.result()
     assert outcome["state"] == "SUCCEEDED"
     assert kit.crawls(crawler)[1:] == [outcome["details"]["crawl_id"]]
     assert kit.aws.calls["glue.StartCrawler"] == 2
@@ -365,7 +376,7 @@ def test_a_crawl_that_was_joined_is_left_alone_at_a_deadline(
 
 def test_a_crawl_that_is_stopping_is_not_joined_but_waited_out(kit_with: Any, context: Any) -> None:
     """Its result is that of a crawl that was over before this one was asked for."""
-    kit = kit_with(crawl_seconds=0.3, crawl_stopping_seconds=0.5)
+    kit = kit_with(crawl_seconds=0.3, crawl_stopping_seconds=2)
     crawler = kit.crawler()
     kit.glue.start_crawler(Name=crawler)
     kit.glue.stop_crawler(Name=crawler)
@@ -389,16 +400,25 @@ def test_a_crawl_that_runs_fails_the_task_where_told_so(kit_with: Any, context: 
 
 def test_a_crawl_of_ones_own_follows_the_one_that_runs(kit_with: Any, context: Any) -> None:
     """wait_then_start, in the worker; the list of crawls is asked for only when the crawler is free."""
-    kit = kit_with(crawl_seconds=0.8)
+    kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler()
     kit.glue.start_crawler(Name=crawler)
     before = kit.aws.calls
-    outcome = task(crawler, if_running="wait_then_start").execute(context)
+
+    def end() -> None:
+        kit.eventually(lambda: (kit.aws.calls - before)["glue.GetCrawler"] > 2, "a few looks at the crawler")
+        let_end(kit.aws, crawler)
+        kit.eventually(lambda: len(kit.crawls(crawler)) == 2, "a crawl of its own")
+        let_end(kit.aws, crawler)
+
+    with ThreadPoolExecutor() as beside:
+        ended = beside.submit(end)
+        outcome = task(crawler, if_running="wait_then_start").execute(context)
+        ended.result()
     first, second = kit.crawls(crawler)
     assert (outcome["state"], outcome["details"]["crawl_id"]) == ("SUCCEEDED", second)
     calls = kit.aws.calls - before
     assert calls["glue.ListCrawls"] == 2
-    assert calls["glue.GetCrawler"] > 2
     assert first != second
     assert context["task_state_store"]["jobflow"]["joined"] is False
 

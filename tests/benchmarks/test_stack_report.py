@@ -1,0 +1,275 @@
+"""The report of the benchmark of a whole Airflow: its ratios and verdicts, from small made-up figures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.events import Woken
+from benchmarks.figures import Side
+from benchmarks.stack.figures import Held, Kind, Many, Waits, part_of
+from benchmarks.stack.report import TITLE, Part, write
+
+HALF_EACH = {"triggerer": 40.0, "worker": 10.0, "aws": 1000.0, "init": 1000.0}
+"""CPU seconds of a side that takes 0.5 for each of 100 waits; what does not count is a thousandfold."""
+
+
+def waits(side: Side, kind: Kind = "sensor", **changed: Any) -> Waits:
+    """Return 100 waits that all succeeded, for 0.5 CPU seconds each, 0.1 of it the idle stack's."""
+    made = Waits(
+        side=side,
+        kind=kind,
+        waits=100,
+        succeeded=100,
+        on_workers=0,
+        seconds=100.0,
+        cpu=HALF_EACH,
+        idle={"triggerer": 0.06, "scheduler": 0.04, "aws": 5.0},
+        memory={"triggerer": 300.0, "worker": 900.0},
+        memory_together=1500.0,
+        calls={"DescribeJobs": 1234},
+        twice=0,
+        delays=[float(number) for number in range(1, 101)],
+    )
+    return replace(made, **changed)
+
+
+def held(**changed: Any) -> Held:
+    """Return 1,024 waits, each of which takes 20 KB of memory beyond the 30 MB that are loaded once."""
+    made = Held(
+        waits=1024,
+        memory_fresh={"supervisor": 50.0, "runner": 100.0},
+        memory_before={"supervisor": 60.0, "runner": 120.0},
+        memory_begun={"supervisor": 65.0, "runner": 135.0},
+        memory_after={"supervisor": 65.0, "runner": 135.0},
+        begun_in=10.0,
+        steady=100.0,
+        cpu=5.0,
+        blocked_beginning=0.0,
+        blocked_steady=0.2,
+    )
+    return replace(made, **changed)
+
+
+def many(**changed: Any) -> Many:
+    """Return waits of ours that take 20 KB more than those that do nothing."""
+    made = Many(
+        ours=held(memory_after={"supervisor": 75.0, "runner": 145.0}),
+        idle=held(),
+        lost=0,
+        describes_per_second=4.5,
+        busiest=6,
+        budget=5.0,
+        calls=500,
+        drain_seconds=130.0,
+        blocked_draining=0.5,
+        delays=[1.0, 2.0, 30.0],
+    )
+    return replace(made, **changed)
+
+
+def woken(**changed: Any) -> Woken:
+    """Return two waits that were woken at once, with one describe call in five minutes."""
+    made = Woken(
+        waits=2,
+        delays=[0.1, 0.2],
+        quiet_seconds=300.0,
+        quiet_calls={"batch.DescribeJobs": 1, "sqs.ReceiveMessage": 15},
+        calls={"batch.DescribeJobs": 3},
+        seconds=400.0,
+    )
+    return replace(made, **changed)
+
+
+def part(**data: Any) -> Part:
+    """Return what a part has measured, as it is read from its file."""
+    return Part("2026-11-22", 9.4, {"Python": "3.11.7"}, json.loads(json.dumps(data)))
+
+
+def sides(*runs: Waits) -> dict[str, Part]:
+    """Return the parts of both sides."""
+    names: tuple[Side, ...] = ("jobflow", "amazon")
+    return {name: part(runs=[asdict(each) for each in runs if each.side == name]) for name in names}
+
+
+def report(parts: Mapping[str, Part], folder: Path, remark: str = "") -> str:
+    """Write a report, and return it."""
+    file = folder / "RESULTS.md"
+    write(parts, {"cores": "2"}, remark, file)
+    return file.read_text()
+
+
+def row(text: str, name: str) -> list[str]:
+    """Return the cells after the name of the one row of a report that has it."""
+    [found] = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
+    return [cell.strip() for cell in found.split("|")[2:-1]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "used", "ratio", "met"),
+    [("sensor", 5.0, "1/10.0", "yes"), ("sensor", 5.1, "1/9.8", "**no**"), ("operator", 16.0, "1/3.1", "yes")],
+)
+def test_a_ratio_that_is_required_is_met_or_not(kind: Kind, used: float, ratio: str, met: str, tmp_path: Path) -> None:
+    """What does not count is left out, on either side."""
+    ours = waits("jobflow", kind, cpu={"triggerer": used, "aws": 9999.0})
+    text = report(sides(waits("amazon", kind), ours), tmp_path)
+    times = {"sensor": 10, "operator": 3}[kind]
+    assert row(text, "CPU for each") == ["0.500 s", f"{used / 100:.3f} s", ratio, f"≤ 1/{times}", met]
+    assert row(text, "all") == ["500", f"{used * 10:.0f}"]
+
+
+def test_what_the_stack_uses_anyhow_is_taken_off(tmp_path: Path) -> None:
+    """As long as the run took; where that is more than all, nothing can be said of the rest."""
+    ours = waits("jobflow", cpu={"triggerer": 6.0}, seconds=50.0)
+    text = report(sides(waits("amazon"), ours), tmp_path)
+    assert row(text, "CPU for each, beyond the idle stack's") == ["0.400 s", "0.010 s", "1/40.0", "", ""]
+    assert row(text, "- of which the idle stack's") == ["100", "50"]
+    text = report(sides(waits("amazon"), replace(ours, cpu={"triggerer": 4.0})), tmp_path)
+    assert row(text, "CPU for each, beyond the idle stack's")[1:3] == ["-0.010 s", "not known"]
+
+
+def test_waits_that_failed_share_no_cost_and_are_no_success(tmp_path: Path) -> None:
+    """Those that succeeded bear it all: half as many at the same CPU cost twice as much each."""
+    cpu = {"triggerer": 5.0}
+    ours = waits("jobflow", cpu=cpu, succeeded=50, delays=[1.0] * 50)
+    text = report(sides(waits("amazon"), ours), tmp_path)
+    assert row(text, "succeeded") == ["100 of 100", "50 of 100", "", "all", "**no**"]
+    assert row(text, "CPU for each")[1:] == ["0.100 s", "1/5.0", "≤ 1/10", "**no**"]
+    assert row(report(sides(waits("amazon"), waits("jobflow", cpu=cpu)), tmp_path), "succeeded")[-1] == "yes"
+
+
+NONE: dict[str, Any] = {"succeeded": 0, "delays": [], "cpu": {"triggerer": 0.0}}
+
+
+def test_a_side_on_which_nothing_succeeded_has_a_report_and_no_ratio(tmp_path: Path) -> None:
+    """Ours is then no better than required, however little CPU it used; theirs tells nothing of ours."""
+    for theirs, ours, shown, met in (
+        (waits("amazon"), waits("jobflow", **NONE), ["0.500 s", "-"], "**no**"),
+        (waits("amazon", **NONE), waits("jobflow"), ["-", "0.500 s"], ""),
+        (waits("amazon", **NONE), waits("jobflow", **NONE), ["-", "-"], ""),
+    ):
+        text = report(sides(theirs, ours), tmp_path)
+        assert row(text, "CPU for each") == [*shown, "not known", "≤ 1/10", met]
+        assert row(text, "succeeded")[-1] == ("yes" if ours.succeeded else "**no**")
+        assert "-" in row(text, "all")
+        assert "-" in row(text, "job's end to task's end, p99")
+        assert "nan" not in text
+
+
+def test_a_job_that_was_started_twice_is_no_success(tmp_path: Path) -> None:
+    """Only ours is required not to."""
+    text = report(sides(waits("amazon", twice=3), waits("jobflow", twice=1)), tmp_path)
+    assert row(text, "started more than one job") == ["3", "1", "", "none", "**no**"]
+    text = report(sides(waits("amazon", twice=3), waits("jobflow")), tmp_path)
+    assert row(text, "started more than one job")[-1] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("changed", "name", "figure", "met"),
+    [
+        ({}, "waits lost", "0", "yes"),
+        ({"lost": 1}, "waits lost", "1", "**no**"),
+        ({}, "- over Airflow's own", "20.0 KB", "yes"),
+        (
+            {"ours": held(memory_after={"supervisor": 80.0, "runner": 145.0})},
+            "- over Airflow's own",
+            "25.0 KB",
+            "**no**",
+        ),
+        ({"idle": held(waits=1000)}, "- over Airflow's own", "not known", ""),
+        ({}, "event loop blocked, held", "0.20 s", "yes"),
+        ({"ours": held(blocked_steady=0.26)}, "event loop blocked, held", "0.26 s", "**no**"),
+        ({"ours": held(blocked_steady=0.0)}, "event loop blocked, held", "< 0.12 s", "yes"),
+        ({}, "describe calls a second, held", "4.50", "yes"),
+        ({"describes_per_second": 5.01}, "describe calls a second, held", "5.01", "**no**"),
+        ({}, "job's end to task's end, p99", "30.0 s", ""),
+        ({"lost": 1024, "delays": []}, "job's end to task's end, p99", "-", ""),
+    ],
+)
+def test_very_many_waits_are_held_to_what_is_required(
+    changed: dict[str, Any], name: str, figure: str, met: str, tmp_path: Path
+) -> None:
+    """Memory for each is compared only where both sides have as many waits."""
+    text = report({"many": part(many=asdict(many(**changed)))}, tmp_path)
+    cells = row(text, name)
+    assert (cells[0], cells[-1]) == (figure, met)
+
+
+def test_what_is_loaded_once_is_in_no_waits_memory(tmp_path: Path) -> None:
+    """Else the fewer waits there are, the more each would seem to take."""
+    text = report({"many": part(many=asdict(many()))}, tmp_path)
+    assert row(text, "memory of the triggerer for each wait")[:2] == ["40.0 KB", "20.0 KB"]
+    assert [row(text, f"- {name}")[:2] for name in ("supervisor", "runner")] == [
+        ["15.0 KB", "5.0 KB"],
+        ["25.0 KB", "15.0 KB"],
+    ]
+    assert row(text, "- what is loaded once, not counted")[:2] == ["30 MB", "30 MB"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "met"),
+    [
+        ({}, ["yes", "yes", "yes", "yes"]),
+        ({"delays": [0.1]}, ["**no**", "yes", "yes", "yes"]),
+        ({"delays": [0.1, 2.1]}, ["yes", "yes", "**no**", "yes"]),
+        ({"delays": [1.1, 1.2]}, ["yes", "**no**", "yes", "yes"]),
+        ({"delays": []}, ["**no**", "**no**", "**no**", "yes"]),
+        ({"quiet_calls": {"batch.DescribeJobs": 5}}, ["yes", "yes", "yes", "**no**"]),
+    ],
+)
+def test_waits_woken_by_events_are_held_to_what_is_required(
+    changed: dict[str, Any], met: list[str], tmp_path: Path
+) -> None:
+    """All are to be told, soon, without being asked after."""
+    text = report({"events": part(woken=asdict(woken(**changed)))}, tmp_path)
+    names = (
+        "answered",
+        "job's end to the trigger's event, median",
+        "job's end to the trigger's event, p99",
+        "describe calls a minute, while no job ends",
+    )
+    assert [row(text, name)[-1] for name in names] == met
+
+
+def test_parts_that_were_not_measured_are_left_out(tmp_path: Path) -> None:
+    """One side alone is compared with nothing."""
+    text = report({"jobflow": sides(waits("jobflow"))["jobflow"]}, tmp_path)
+    assert "mapped waits" not in text
+    assert "on one triggerer" not in text
+    assert "Measured: jobflow on 2026-11-22 in 9 minutes." in text
+
+
+def test_only_its_own_section_is_written_anew(tmp_path: Path) -> None:
+    """What the other benchmark has measured stays, before and after it."""
+    file = tmp_path / "RESULTS.md"
+    file.write_text(f"# What waiting costs\n\nfirst\n\n{TITLE}\n\nstale\n\n### stale, too\n\n## Last\n\nlast\n")
+    parts = {"events": part(woken=asdict(woken()))}
+    once, again = report(parts, tmp_path, "A remark."), report(parts, tmp_path, "Another.")
+    assert again == once.replace("A remark.", "Another.")
+    assert "stale" not in again
+    assert [line for line in again.splitlines() if line.startswith("## ")] == ["## Last", TITLE]
+    assert again.startswith("# What waiting costs\n\nfirst\n\n## Last\n\nlast\n")
+
+
+def test_a_part_of_sorted_values_is_one_of_them() -> None:
+    """By the nearest rank: 99 in 100 are no later than the p99."""
+    values = [float(number) for number in range(1, 101)]
+    assert [part_of(values, each) for each in (0.0, 0.5, 0.99, 1.0)] == [1.0, 50.0, 99.0, 100.0]
+    assert part_of([7.0], 0.5) == 7.0
+
+
+def test_a_report_is_written_where_nothing_can_be_measured() -> None:
+    """Postgres' client is not installed there; and Airflow is not needed."""
+    code = (
+        "import sys; import benchmarks.stack.report; "
+        "print([each for each in sys.modules if each.startswith(('psycopg2', 'airflow', 'boto'))])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert answer.stdout.strip() == "[]"

@@ -1,0 +1,175 @@
+"""The metered stand-ins for AWS that the benchmarks measure against."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from benchmarks.figures import Scenario
+from benchmarks.stack.jobs import index_of, job_id
+from benchmarks.stack.standin import SUBMITTED, Jobs, Planned
+from benchmarks.standin import shapes
+from benchmarks.standin.batch import MOST
+from benchmarks.standin.script import Script
+
+
+def test_every_answer_is_as_aws_models_it() -> None:
+    """Botocore passes over what it does not know, so either side would seem to work with an answer that is none."""
+    assert shapes.check() > 500
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda detail: detail | {"jobColour": "red"}, "jobColour is unknown"),
+        (lambda detail: detail | {"createdAt": "now"}, "createdAt is 'now', not a long"),
+        (lambda detail: detail | {"createdAt": True}, "createdAt is True, not a long"),
+        (lambda detail: detail | {"isCancelled": 1}, "isCancelled is 1, not a boolean"),
+        (lambda detail: detail | {"status": "DONE"}, "status is 'DONE', not one of"),
+        (lambda detail: {name: value for name, value in detail.items() if name != "jobQueue"}, "jobQueue is missing"),
+    ],
+    ids=["unknown", "of another type", "a boolean", "a number", "no such word", "left out"],
+)
+def test_an_answer_that_aws_would_not_give_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], dict[str, Any]], words: str
+) -> None:
+    """Else the check would hold nothing."""
+    told = Jobs.detail
+
+    def detail(jobs: Jobs, job: Script, status: str) -> dict[str, Any]:
+        return change(told(jobs, job, status))
+
+    monkeypatch.setattr(Jobs, "detail", detail)
+    monkeypatch.setattr(shapes, "SERVICES", {"stack": Jobs})
+    with pytest.raises(ValueError, match=words):
+        shapes.check()
+
+
+class Clock:
+    """The time of the stand-in, in seconds since the epoch."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Say what time it is."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock that a test sets."""
+    made = Clock()
+    monkeypatch.setattr(time, "time", made)
+    return made
+
+
+class Client:
+    """What the stack and the benchmark ask the stand-in of the stack."""
+
+    def __init__(self) -> None:
+        self._aws = Planned(Scenario(waits=0, shortest=5, longest=5, interval=0, service="stack"))
+
+    def tell(self, path: str, **body: Any) -> Any:
+        """Ask for a path, and return the answer."""
+        answer = self._aws.answer(f"POST {path} HTTP/1.1\r\nhost: aws".encode(), json.dumps(body).encode())
+        assert not answer.error
+        return json.loads(answer.body)
+
+    def submit(self, index: int) -> str:
+        """Start a job for a task instance; its id."""
+        body = {"jobName": "bench", "jobQueue": "q", "jobDefinition": "d", "parameters": {"index": str(index)}}
+        return str(self.tell("/v1/submitjob", **body)["jobId"])
+
+    def statuses(self, *ids: str) -> dict[str, str]:
+        """Describe jobs; the status of each that is known."""
+        return {job["jobId"]: job["status"] for job in self.tell("/v1/describejobs", jobs=ids)["jobs"]}
+
+    def ends(self) -> dict[int, float]:
+        """For each task instance, when its job ends."""
+        return {index: end for index, _, end in self.tell("/state")["jobs"]}
+
+
+@pytest.fixture
+def aws(clock: Clock) -> Client:
+    """A stand-in all of whose jobs take ten seconds."""
+    made = Client()
+    made.tell("/plan", shortest=10, longest=10)
+    return made
+
+
+def test_a_sensors_job_begins_when_it_is_first_asked_for(aws: Client, clock: Clock) -> None:
+    """However late its task starts, it waits."""
+    clock.now = 5000.0
+    assert aws.statuses(job_id(3), job_id(4)) == {job_id(3): "RUNNABLE", job_id(4): "RUNNABLE"}
+    clock.now = 5009.0
+    assert aws.statuses(job_id(3), job_id(5)) == {job_id(3): "RUNNING", job_id(5): "RUNNABLE"}
+    clock.now = 5010.0
+    assert aws.statuses(job_id(3))[job_id(3)] == "SUCCEEDED"
+    assert aws.ends() == {3: 5010.0, 4: 5010.0, 5: 5019.0}
+
+
+def test_who_started_more_than_one_job_is_counted(aws: Client) -> None:
+    """Once each; the jobs are told from each other, and from those that sensors wait for."""
+    ids = [aws.submit(index) for index in (0, 1, 1, 1, 2, 2)]
+    assert len({*ids, job_id(0), job_id(1), job_id(2)}) == 9
+    assert aws.tell("/state")["twice"] == 2
+    assert len(aws.statuses(*ids)) == 6
+    aws.tell("/plan", shortest=10, longest=10)
+    assert aws.tell("/state")["twice"] == 0
+
+
+def test_a_job_that_was_never_submitted_is_not_found(aws: Client) -> None:
+    """A side that makes up an id would wait for ever, as with AWS."""
+    made_up = job_id(7 + SUBMITTED)
+    assert aws.statuses(made_up, aws.submit(8)).keys() == {job_id(8 + SUBMITTED)}
+    assert index_of(made_up) == 7 + SUBMITTED
+
+
+def test_a_plan_says_how_long_jobs_take_and_forgets_those_before(aws: Client, clock: Clock) -> None:
+    """The same for both sides: by the seed and the index, in whatever order they come."""
+
+    def planned(*indexes: int) -> dict[int, float]:
+        aws.tell("/plan", shortest=60, longest=90, seed=1)
+        for index in indexes:
+            aws.submit(index)
+        return {index: end - clock.now for index, end in aws.ends().items()}
+
+    first = planned(*range(50))
+    assert all(60 <= seconds <= 90 for seconds in first.values())
+    assert len(set(first.values())) == 50
+    assert planned(*reversed(range(50))) == first
+    assert aws.tell("/state")["calls"] == {"SubmitJob": 50}
+
+
+def test_what_runs_ends_one_after_the_other_when_told_so(aws: Client, clock: Clock) -> None:
+    """What has ended before stays as it was."""
+    aws.statuses(job_id(9))
+    clock.now += 20
+    aws.statuses(*map(job_id, range(4)))
+    aws.tell("/end", seconds=8)
+    assert aws.ends() == {9: 1010.0, 0: 1022.0, 1: 1024.0, 2: 1026.0, 3: 1028.0}
+
+
+def test_more_than_a_hundred_jobs_in_a_call_are_refused(aws: Client) -> None:
+    """A side that asked for more would look better than it is."""
+    ids = [job_id(index) for index in range(MOST + 1)]
+    with pytest.raises(AssertionError):
+        aws.statuses(*ids)
+    assert aws.statuses(*ids[:MOST]).keys() == set(ids[:MOST])
+
+
+def test_calls_are_counted_by_operation_and_second(aws: Client, clock: Clock) -> None:
+    """What the benchmark itself asks is none of them."""
+    for _ in range(3):
+        aws.statuses(job_id(0))
+    clock.now += 2
+    aws.statuses(job_id(0))
+    aws.submit(1)
+    state = aws.tell("/state")
+    assert state["calls"] == {"DescribeJobs": 4, "SubmitJob": 1}
+    assert (state["busiest"], state["describes"]) == (3, [0.0, 0.0, 0.0, 2.0])
