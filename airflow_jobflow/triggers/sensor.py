@@ -189,8 +189,8 @@ KEPT = 4
 def _returned(ti: Any, task_id: str, key: str, started_at: float) -> list[Any]:
     """Return the list that a task returned, pulled once for many instances that are mapped over it.
 
-    A thousand pulls of a thousand items would keep the triggerer busy for minutes. It can even stand still for ever: what
-    answers waits until its answers are read, while what would read them waits until its log lines are. A list serves the
+    A thousand pulls of a thousand items would keep the triggerer busy for minutes. It could even stand still for ever:
+    what answers waits until its answers are read, and what reads them until its log lines are. A list serves the
     instances that were started before it was pulled: it is no older than what they would pull.
     """
     of = ti.dag_id, ti.run_id, task_id, key
