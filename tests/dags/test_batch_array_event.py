@@ -98,6 +98,7 @@ def test_the_end_of_an_array_of_the_samples_comes_to_the_watcher(
     """By the queue that the DAG names, which the samples and `infra/jobflow.yaml` make; children do not."""
     here(samples)
     trigger = module["ENDS"]
+    samples.client("sqs").purge_queue(QueueUrl=trigger.queue_url)  # other tests' arrays have ended, too
     job = {"jobName": "mine", "jobQueue": "print-color-queue", "jobDefinition": "print-color-failing"}
     job_id = samples.client("batch").submit_job(**job, arrayProperties={"size": 4})["jobId"]
 

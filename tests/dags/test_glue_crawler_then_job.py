@@ -115,10 +115,10 @@ def test_a_failed_crawl_is_no_success_though_the_one_before_was(
 
 
 def test_a_crawl_that_takes_too_long_is_given_up(
-    run_on: Callable[..., Any], slow: LocalAws, capfd: pytest.CaptureFixture[str]
+    run_on: Callable[..., Any], endless: LocalAws, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """After three looks, without another try, and with an error of its own."""
-    run = run_on(slow, DAG)
+    run = run_on(endless, DAG)
     assert run.state == "failed"
     assert run.states == {
         "crawl": "failed",
@@ -130,8 +130,8 @@ def test_a_crawl_that_takes_too_long_is_given_up(
     said = "DescribeJob returned FAILED Because of Timeout: Glue Crawler Job Failed (Glue crawl se2_in0"
     assert said in capfd.readouterr().out
     assert run.tries["crawl"] == 1
-    assert started(slow) == (1, 0)
-    assert slow.calls["glue.StopCrawler"] == 1
+    assert started(endless) == (1, 0)
+    assert endless.calls["glue.StopCrawler"] == 1
 
 
 def test_a_start_whose_answer_was_lost_starts_one_crawl(run_on: Callable[..., Any], slow: LocalAws) -> None:

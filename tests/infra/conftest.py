@@ -16,7 +16,7 @@ from tests.infra.permissions import Call
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """The template, deployed to a local AWS whose crawls take a moment."""
-    with LocalAws(settings=Settings(time_scale=0.01, stop_grace=5, crawl_seconds=1.0)) as aws:
+    with LocalAws(settings=Settings(time_scale=0.01, stop_grace=5, crawl_seconds=2.0)) as aws:
         yield Stack(aws)
 
 
