@@ -100,6 +100,11 @@ class Run:
 
         return eventually(running, f"{len(names)} jobs running", STATE_PATIENCE)
 
+    def is_followed(self, task_id: str = "job") -> None:
+        """Wait until the triggerer has noted how the job stands: it is past its first question to Airflow then."""
+        told = lambda: self._airflow.xcom(self.dag_id, self.token, task_id, "jobflow_jobs")  # noqa: E731
+        eventually(told, f"the first note of {self}", STATE_PATIENCE)
+
     def logs(self, words: str, task_id: str = "job", map_index: int = -1, try_number: int = 1) -> None:
         """Wait until the log of a try says some words."""
         what = f"{words!r} in the log of {task_id}"

@@ -35,6 +35,8 @@ def test_a_kill_stops_the_job(kit: Kit) -> None:
     """Nobody wants it any more, whether its task was marked failed or success, or its run failed."""
     runs = [kit.run("stack_batch", seconds=LONG) for _ in KILLS]
     jobs = [job for run in runs for job in run.waits()]
+    for run in runs:
+        run.is_followed()  # by triggerers that have not just started: theirs is the next test
     for (act, ends), run, job in zip(KILLS, runs, jobs, strict=True):
         act(run)
         await_stopped(run, job.job_id)
