@@ -40,16 +40,15 @@ def tell_failure(task: JobWaiter, context: Context, error: BaseException) -> Non
 
     :param error: what is raised, or was the reason for it.
     """
-    ours = _ours(error)
-    page = help_page(ours) if ours else None
-    if page:
-        task.log.error("What to do about it: %s", page)
-    if not task.do_xcom_push:
-        return
     from airflow_jobflow.plugin import notes
 
     try:
-        context["ti"].xcom_push(key=notes.KEY, value=_note(task, ours or error, page))
+        ours = _ours(error)
+        page = help_page(ours) if ours else None
+        if page:
+            task.log.error("What to do about it: %s", page)
+        if task.do_xcom_push:
+            context["ti"].xcom_push(key=notes.KEY, value=_note(task, ours or error, page))
     except Exception as trouble:  # noqa: BLE001 -- see above
         task.log.warning("The Jobs tab could not be told how the task has failed: %s", trouble)
 

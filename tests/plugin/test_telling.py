@@ -157,6 +157,19 @@ def test_without_a_documentation_no_page_is_named(monkeypatch: pytest.MonkeyPatc
     assert help_page(JobTimedOut("late")) is None
 
 
+def test_a_task_fails_for_its_own_reason_where_the_package_was_not_installed(
+    kit: Any, parameters: dict[str, Any], context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as from a checkout on the path: nothing is known of where its documentation is."""
+
+    def missing(name: str) -> Any:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "metadata", missing)
+    with pytest.raises(JobFailed):
+        job(kit, parameters, "exit 3").execute(context)
+
+
 class Written:
     """Notes, in place of Airflow's XComs."""
 
