@@ -18,7 +18,6 @@ import psycopg2  # type: ignore[import-untyped]  # it comes with the group "stac
 from benchmarks.runs import ROOT
 from tests.stack import compose
 from tests.stack.airflow_api import Airflow
-from tests.stack.errors import StackError, eventually
 from tests.stack.instance import Instance
 from tests.stack.stack import GATED, Stack
 
@@ -65,14 +64,7 @@ class BenchStack(Stack):
 
     def prepare(self, dag_ids: Sequence[str]) -> None:
         """Wait until DAGs are there, and let them run."""
-
-        def there() -> bool:
-            if errors := self.airflow.import_errors():
-                raise StackError("\n".join(errors))
-            return set(dag_ids) <= self.airflow.dag_ids()
-
-        eventually(there, f"DAGs {sorted(dag_ids)}")
-        self.airflow.unpause()
+        self.airflow.prepare(dag_ids)
 
     def tell_aws(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Tell the stand-in what comes, or ask what it has counted."""

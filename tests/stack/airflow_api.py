@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import httpx
 
+from tests.stack.errors import StackError, eventually
+
 AGAIN: Final = 60.0
 """Seconds for which a call is made again that gets no answer: a test may just be restarting the database."""
 
@@ -35,6 +37,20 @@ class Airflow:
     def dag_ids(self) -> set[str]:
         """The DAGs that can be triggered."""
         return {each["dag_id"] for each in self._ask("GET", "dags?limit=100")["dags"]}
+
+    def prepare(self, dag_ids: Sequence[str]) -> None:
+        """Wait until DAGs are there, and let them run.
+
+        :raises StackError: one of them cannot be imported, or they do not come.
+        """
+
+        def there() -> bool:
+            if errors := self.import_errors():
+                raise StackError("\n".join(errors))
+            return set(dag_ids) <= self.dag_ids()
+
+        eventually(there, f"DAGs {sorted(dag_ids)}")
+        self.unpause()
 
     def unpause(self) -> None:
         """Let every DAG run."""

@@ -160,14 +160,7 @@ class Kit:
     def prepare(self, dag_ids: Sequence[str]) -> None:
         """Make ready what the tests use."""
         self.ledger.provision()
-
-        def there() -> bool:
-            if errors := self.airflow.import_errors():
-                raise StackError("\n".join(errors))
-            return set(dag_ids) <= self.airflow.dag_ids()
-
-        eventually(there, f"DAGs {sorted(dag_ids)}")
-        self.airflow.unpause()
+        self.airflow.prepare(dag_ids)
 
     def new_run(self, dag_id: str) -> Run:
         """Make ready a run that has not begun, with a token with which nothing else begins."""
