@@ -27,6 +27,14 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
         "300.0",
         "Seconds for which AWS may not know a job, as happens just after a submit, before the wait for it fails.",
     ),
+    "denied_grace": (
+        "float",
+        "300.0",
+        (
+            "Seconds for which describe calls may be refused for lack of permission or credentials, as happens while "
+            "a policy is replaced, before the wait fails. The job keeps running. 0 for at once."
+        ),
+    ),
     "request_timeout": (
         "float",
         "20.0",
