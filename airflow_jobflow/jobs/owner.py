@@ -41,6 +41,7 @@ MAX_TAGS: Final = 50
 MAX_TAG_VALUE: Final = 256
 """The most characters that AWS allows in the value of a tag."""
 
+_JOB_NAME: Final = re.compile(r".*-(?P<group>[0-9a-f]{10})-t[0-9]+m[0-9]+c[0-9]+-[0-9a-f]{10}(-[a-z]?[0-9]+)*", re.DOTALL)
 _PUNCTUATION: Final = frozenset(" _.:/=+-@")
 _HASHED: Final = re.compile(r"sha256-[0-9a-f]{64}")
 _MEMBERS: Final = ("dag", "task", "run", "map", "reap", "deployment")
@@ -66,6 +67,16 @@ def attempt_token(ti_id: str, attempt: int) -> str:
 def _digest(members: list[str | int]) -> str:
     # JSON is unambiguous: no two lists have the same text, whatever characters their members hold.
     return hashlib.sha256(json.dumps(members).encode()).hexdigest()[:DIGITS]
+
+
+def group_in_name(job_name: str) -> str | None:
+    """Return the group in the name of a Batch job; None if it is not named as jobs of ours are.
+
+    Ours are named ``<job_name>-<group>-t<try_number>m<max_tries>c<clear_number>-<attempt token>``, after which numbers
+    may follow, each with a letter before it or not.
+    """
+    found = _JOB_NAME.fullmatch(job_name)
+    return found["group"] if found else None
 
 
 def tag_value(value: str) -> str:
@@ -107,19 +118,28 @@ class Owner:
     @property
     def group(self) -> str:
         """The group of the owner's jobs. Meaningless if ``hashed``."""
-        return job_group(self.dag_id, self.task_id, self.run_id, self.map_index)
+        return job_group(*self.task_instance)
 
     @property
     def hashed(self) -> bool:
         """Whether one of the ids is known by its hash only, so that the task instance cannot be looked up."""
         return any(is_hashed(each) for each in (self.dag_id, self.task_id, self.run_id))
 
+    @property
+    def task_instance(self) -> tuple[str, str, str, int]:
+        """What Airflow knows a task instance by, in all of its tries."""
+        return self.dag_id, self.task_id, self.run_id, self.map_index
+
+    def __str__(self) -> str:
+        mapped = "" if self.map_index < 0 else f"[{self.map_index}]"
+        return f"{self.dag_id}.{self.task_id}{mapped} of run {self.run_id}"
+
     def is_of(self, deployment: str) -> bool:
         """Return whether the owner belongs to a deployment.
 
-        :param deployment: its ``[jobflow] deployment_id``. An empty one owns nothing.
+        :param deployment: its ``[jobflow] deployment_id``; empty for the deployments that have none.
         """
-        return deployment != "" and self.deployment in (deployment, tag_value(deployment))
+        return self.deployment in (deployment, tag_value(deployment))
 
     def tags(self) -> dict[str, str]:
         """Return the owner as tags of a Batch job or an ECS task. Values that AWS does not allow are hashed."""

@@ -17,6 +17,7 @@ from airflow_jobflow.jobs.owner import (
     REAP,
     Owner,
     attempt_token,
+    group_in_name,
     is_hashed,
     job_group,
     read_argument,
@@ -64,6 +65,33 @@ def test_each_attempt_has_a_token_of_its_own() -> None:
     tokens = {attempt_token(ti_id, attempt) for ti_id in ("one", "two") for attempt in (1, 2, 11)}
     assert len(tokens) == 6
     assert all(re.fullmatch("[0-9a-f]{10}", each) for each in tokens)
+
+
+NAMED = f"nightly-{OWNER.group}-t1m3c0-{attempt_token('ti', 1)}"
+
+
+@pytest.mark.parametrize("name", [NAMED, f"{NAMED}-7", f"{NAMED}-r2-12", f"a-0123456789-t1m1c1-0123456789-{NAMED}"])
+def test_the_group_of_a_batch_job_is_read_from_its_name(name: str) -> None:
+    """Of single jobs, of items of a map, and of a name that looks like one of ours itself."""
+    assert group_in_name(name) == OWNER.group
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nightly",
+        f"nightly-{OWNER.group}",
+        f"{NAMED}-copy",
+        f"{NAMED}_2",
+        NAMED[:-1],
+        NAMED.upper(),
+        NAMED.removeprefix("nightly-"),
+        f"{NAMED}\n",
+    ],
+)
+def test_other_names_have_no_group(name: str) -> None:
+    """Such as that of a copy that somebody has submitted in the console."""
+    assert group_in_name(name) is None
 
 
 @pytest.mark.parametrize(
@@ -119,22 +147,14 @@ def test_what_aws_allows_is_left_as_it_is(value: str) -> None:
     assert tag_value(value) == value
 
 
-@given(texts, texts, texts, st.integers(-1, 10**8), st.booleans(), texts)
-def test_tags_are_read_as_their_owner_or_as_hashed(
-    dag_id: str, task_id: str, run_id: str, map_index: int, reap: bool, deployment: str
-) -> None:
+@given(st.builds(Owner, texts, texts, texts, st.integers(-1, 10**8), st.booleans(), texts))
+def test_tags_are_read_as_their_owner_or_as_hashed(owner: Owner) -> None:
     """Never as another's."""
-    owner = Owner(dag_id, task_id, run_id, map_index, reap, deployment)
     read = Owner.from_tags(owner.tags())
     assert read is not None
-    assert read.is_of(deployment)
-    assert read.reap == reap
-    assert read.hashed or (read.dag_id, read.task_id, read.run_id, read.map_index) == (
-        dag_id,
-        task_id,
-        run_id,
-        map_index,
-    )
+    assert read.is_of(owner.deployment)
+    assert read.reap == owner.reap
+    assert read.hashed or read.task_instance == owner.task_instance
     assert Owner.from_argument(owner.argument()) == owner
 
 
@@ -239,7 +259,7 @@ def test_more_tags_than_aws_allows_leave_the_owners_out(number: int, owned: bool
     [
         ("a", "a", True),
         ("a", "b", False),
-        ("", "", False),
+        ("", "", True),
         ("a", "", False),
         ("", "a", False),
         (tag_value("a~b"), "a~b", True),
@@ -247,5 +267,5 @@ def test_more_tags_than_aws_allows_leave_the_owners_out(number: int, owned: bool
     ],
 )
 def test_a_deployment_owns_only_what_it_has_marked(deployment: str, of: str, expected: bool) -> None:
-    """One without an id owns nothing."""
+    """One without an id owns what has none."""
     assert Owner("d", "t", "r", deployment=deployment).is_of(of) is expected
