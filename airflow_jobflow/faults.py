@@ -14,10 +14,7 @@ Invariants:
 from __future__ import annotations
 
 
-
-
 from enum import Enum
-
 
 
 class Fault(Enum):

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import groupby
+from itertools import groupby, product
 from typing import Final
 
 from airflow_jobflow.jobs.owner import Owner
@@ -166,15 +166,18 @@ def state_requests(owners: Iterable[Owner]) -> list[StateRequest]:
 def read_states(owners: Collection[Owner], states: States) -> dict[TaskInstance, str]:
     """Return the state of each owner's task instance: as Airflow calls it, `NO_STATE` or `UNKNOWN`."""
     found = {owner.task_instance: UNKNOWN for owner in owners}
+    indexes: dict[tuple[str, str, str], list[int]] = {}
+    for dag_id, task_id, run_id, map_index in found:
+        indexes.setdefault((dag_id, task_id, run_id), []).append(map_index)
     for request in state_requests(owners):
         response = states(request.dag_id, request.task_ids, request.run_ids)
-        runs, tasks = set(request.run_ids), set(request.task_ids)
-        for instance in found:
-            dag_id, task_id, run_id, map_index = instance
+        for task_id, run_id in product(request.task_ids, request.run_ids):
             of_run = response.get(run_id, {})
-            key = task_id if map_index < 0 else f"{task_id}_{map_index}"
-            if dag_id == request.dag_id and run_id in runs and task_id in tasks and key in of_run:
-                found[instance] = NO_STATE if of_run[key] is None else str(of_run[key])
+            for map_index in indexes.get((request.dag_id, task_id, run_id), ()):
+                key = task_id if map_index < 0 else f"{task_id}_{map_index}"
+                if key in of_run:
+                    state = NO_STATE if of_run[key] is None else str(of_run[key])
+                    found[request.dag_id, task_id, run_id, map_index] = state
     return found
 
 

@@ -41,7 +41,9 @@ MAX_TAGS: Final = 50
 MAX_TAG_VALUE: Final = 256
 """The most characters that AWS allows in the value of a tag."""
 
-_JOB_NAME: Final = re.compile(r".*-(?P<group>[0-9a-f]{10})-t[0-9]+m[0-9]+c[0-9]+-[0-9a-f]{10}(-[a-z]?[0-9]+)*", re.DOTALL)
+_JOB_NAME: Final = re.compile(
+    r".*-(?P<group>[0-9a-f]{10})-t[0-9]+m[0-9]+c[0-9]+-[0-9a-f]{10}(-[a-z]?[0-9]+)*", re.DOTALL
+)
 _PUNCTUATION: Final = frozenset(" _.:/=+-@")
 _HASHED: Final = re.compile(r"sha256-[0-9a-f]{64}")
 _MEMBERS: Final = ("dag", "task", "run", "map", "reap", "deployment")
