@@ -1,0 +1,479 @@
+"""What the error of an AWS call means: one table for every call that this package makes.
+
+``classify`` is pure: it reads an error's type, code, HTTP status and message, and imports neither boto3 nor Airflow.
+The rows of ``RULES`` are tried in order; the first that matches decides. Messages count as much as codes, because ECS
+wraps the throttling of other services in ``InvalidParameterException`` and ``ClientException``.
+
+Invariants:
+
+- An error that no row knows is never taken for a fault of the job. Unknown 4xx responses are ``REJECTED``, which ends
+  nothing by itself; everything else is ``TRANSIENT``.
+- A fault says what happened to the request. What follows for a job or a wait is decided by the caller.
+- In doubt, a request counts as sent: looking for a job that was never started is cheap, a second job is not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+
+class Fault(Enum):
+    """What the error of a call means."""
+
+    THROTTLED = "throttled"
+    """Too many calls: slow down and repeat."""
+    TRANSIENT = "transient"
+    """5xx, timeout, lost connection, unreadable response: repeat after a pause."""
+    CREDENTIALS = "credentials"
+    """Credentials are missing or have expired, or the Airflow connection could not be read: rebuild the client and
+    repeat."""
+    DENIED = "denied"
+    """The credentials do not permit the call. Policies change, so this may pass."""
+    REJECTED = "rejected"
+    """AWS does not accept the request as it is."""
+    SCOPE_NOT_FOUND = "scope_not_found"
+    """The ECS cluster, the Glue job or crawler, the queue or the log stream that the request names does not exist."""
+    NO_CAPACITY = "no_capacity"
+    """AWS has no capacity for another job at the moment, or a quota is reached. Nothing was started."""
+
+
+CLIENT_CREATION: Final = "client creation"
+"""The operation to name when a client could not be built: every error of it concerns the access, not a request."""
+
+CREDENTIAL_OPERATIONS: Final = frozenset(
+    {
+        CLIENT_CREATION,
+        "AssumeRole",
+        "AssumeRoleWithSAML",
+        "AssumeRoleWithWebIdentity",
+        "AssumeRoleForPodIdentity",
+        "AssumeRoot",
+        "CreateOAuth2Token",
+        "CreateToken",
+        "GetCallerIdentity",
+        "GetFederationToken",
+        "GetRoleCredentials",
+        "GetSessionToken",
+    }
+)
+"""What is called for credentials while another request is being prepared."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What is known of an error."""
+
+    types: frozenset[str] = frozenset()
+    """Names of its class and of all base classes; empty for a response of AWS, whose classes say what its code says."""
+    code: str = ""
+    """AWS's error code without namespace and without ``Exception`` at its end; empty if it is only the HTTP status."""
+    status: int = 0
+    operation: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """One row of the table. It matches if all of what it names does.
+
+    ``sent`` says whether the request may have been executed. None leaves it to the rest: a fault that may pass by
+    itself, or a status of 500 and above, may come after the effect; a refusal comes before it.
+    """
+
+    fault: Fault
+    types: frozenset[str] = frozenset()
+    codes: frozenset[str] = frozenset()
+    statuses: range | frozenset[int] | None = None
+    operations: frozenset[str] = frozenset()
+    message: re.Pattern[str] | None = None
+    sent: bool | None = None
+
+    def matches(self, facts: _Facts) -> bool:
+        return (
+            (not self.types or not self.types.isdisjoint(facts.types))
+            and (not self.codes or facts.code in self.codes)
+            and (self.statuses is None or facts.status in self.statuses)
+            and (not self.operations or facts.operation in self.operations)
+            and (self.message is None or self.message.search(facts.message) is not None)
+        )
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _any(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(patterns), re.IGNORECASE)
+
+
+CLIENT_ERRORS: Final = range(400, 500)
+SERVER_ERRORS: Final = range(500, 600)
+
+# Phrases of AWS, not words: resource names, which users choose, appear in messages too ("JobQueue throttle-test …").
+_THROTTLING_MESSAGE: Final = _any(
+    r"\brate (limit )?exceeded\b",
+    r"\brequest (rate )?limit exceeded\b",
+    r"\btoo many requests\b",
+    r"\breduce your request rate\b",
+    r"\bErrorCode: (Throttling|RequestLimitExceeded)",
+    r"\b(Throttl(ing|ed)|TooManyRequests)Exception\b",
+    r"\brequest was (denied due to request throttling|throttled)\b",
+    # Not capacity of AWS's: the account has too many tasks in PROVISIONING, which passes when one makes fewer starts.
+    r"\btasks provisioning capacity limit exceeded\b",
+)
+_NO_CAPACITY_MESSAGE: Final = _any(
+    r"\bcapacity is (currently )?(unavailable|not available)\b",
+    r"\breached (the|your|its) (\w+ )?limit\b",
+    r"\bmax(imum)? concurrent (runs|capacity)\b",
+    r"\bconcurrent runs exceeded\b",
+    r"\bInsufficient\w*Capacity\b",
+)
+_CREDENTIAL_ENDPOINT: Final = _any(
+    r"//([\w-]+\.)*(sts|portal\.sso|oidc|signin)(-fips)?\.",
+    r"//(169\.254\.169\.254|169\.254\.170\.\d+|\[fd00:ec2::)",
+)
+
+_RESPONSE: Final = "Response"
+_RUN_TASK_FAILURE: Final = "RunTaskFailure"
+"""Stand in for the type where AWS has answered."""
+
+RULES: Final = (
+    # --- exceptions without a response: the type decides -----------------------------------------------------------
+    # The metadata service or STS did not answer, while another request was still being signed.
+    _Rule(
+        Fault.TRANSIENT,
+        types=_names("ConnectionError HTTPClientError"),
+        message=_CREDENTIAL_ENDPOINT,
+        sent=False,
+    ),
+    # The proxy answers CONNECT, before there is a connection to AWS.
+    _Rule(
+        Fault.DENIED,
+        types=_names("ProxyConnectionError"),
+        message=_any(r"Tunnel connection failed: (401|403|407)\b"),
+    ),
+    # The client, its configuration or its credentials are not there. Nothing was sent without them.
+    _Rule(
+        Fault.CREDENTIALS,
+        types=_names(
+            """
+            NoCredentialsError PartialCredentialsError CredentialRetrievalError UnknownCredentialError
+            RefreshWithMFAUnsupportedError NoAuthTokenError TokenRetrievalError UnknownTokenProviderError
+            SSOError LoginError MetadataRetrievalError InvalidIMDSEndpointError InvalidIMDSEndpointModeError
+            ProfileNotFound ConfigParseError ConfigNotFound InvalidConfigError BaseEndpointResolverError
+            InvalidRegionError UnknownRegionError ServiceNotInRegionError EndpointProviderError
+            InvalidEndpointConfigurationError InvalidEndpointDiscoveryConfigurationError
+            InvalidRetryConfigurationError InvalidProxiesConfigError InvalidDefaultsMode InvalidChecksumConfigError
+            InvalidS3UsEast1RegionalEndpointConfigError InvalidSTSRegionalEndpointsConfigError
+            UnknownSignatureVersionError UnsupportedSignatureVersionError UnsupportedServiceProtocolsError
+            DataNotFoundError ApiVersionNotFoundError UndefinedModelAttributeError MissingDependencyException
+            MD5UnavailableError
+            AccessMisconfigured AirflowException AirflowNotFoundException AirflowRuntimeError ServerResponseError
+            TransportError HTTPStatusError DBAPIError
+            FileNotFoundError PermissionError IsADirectoryError NotADirectoryError ImportError
+            """
+        ),
+    ),
+    _Rule(
+        Fault.CREDENTIALS,
+        types=_names("RuntimeError ValueError"),
+        message=_any(
+            r"^Invalid endpoint: ",
+            r"refreshed credentials are still expired",
+            # The Amazon provider's hook, which assumes roles when the first request is signed:
+            r"^assume_role_method=\S+ not expected",
+            r"^Invalid SAML Assertion",
+            r"^sts_response_http_status=",
+        ),
+    ),
+    # botocore rejects the request before it sends it.
+    _Rule(
+        Fault.REJECTED,
+        types=_names(
+            """
+            ParamValidationError ValidationError MissingParametersError UnknownClientMethodError UnknownServiceStyle
+            OperationNotPageableError InvalidExpressionError WaiterConfigError InvalidHostLabelError
+            InvalidDNSNameError InvalidS3AddressingStyleError UnsupportedS3ArnError UnsupportedS3ControlArnError
+            UnsupportedOutpostResourceError UnsupportedS3ConfigurationError
+            UnsupportedS3AccesspointConfigurationError UnsupportedS3ControlConfigurationError
+            UnseekableStreamError StubResponseError
+            """
+        ),
+    ),
+    # botocore's own budget for retries is used up.
+    _Rule(Fault.THROTTLED, types=_names("CapacityNotAvailableError")),
+    # No connection: refused, no route, no such host, not in time, no proxy.
+    _Rule(
+        Fault.TRANSIENT,
+        types=_names(
+            """
+            EndpointConnectionError ConnectTimeoutError ProxyConnectionError ConnectionRefusedError gaierror
+            """
+        ),
+        sent=False,
+    ),
+    # The TLS handshake failed. Other TLS errors may come from a connection that was in use.
+    _Rule(
+        Fault.TRANSIENT,
+        types=_names("SSLError"),
+        message=_any(r"CERTIFICATE_VERIFY_FAILED", r"WRONG_VERSION_NUMBER", r"HANDSHAKE_FAILURE", r"doesn't match"),
+        sent=False,
+    ),
+    # Any other connection that failed, or was lost while in use.
+    _Rule(Fault.TRANSIENT, types=_names("HTTPClientError ConnectionError OSError")),
+    _Rule(Fault.CREDENTIALS, operations=frozenset({CLIENT_CREATION})),
+    # --- responses: what AWS says, whatever the code ---------------------------------------------------------------
+    _Rule(
+        Fault.THROTTLED,
+        codes=_names(
+            """
+            Throttling Throttled RequestThrottled TooManyRequests RequestLimitExceeded SlowDown
+            LimitExceeded ProvisionedThroughputExceeded BandwidthLimitExceeded EC2Throttled PriorRequestNotComplete
+            TransactionInProgress KmsThrottled OverLimit
+            """
+        ),
+        sent=False,
+    ),
+    _Rule(Fault.THROTTLED, types=_names(_RESPONSE), message=_THROTTLING_MESSAGE),
+    _Rule(Fault.NO_CAPACITY, types=_names(_RESPONSE), message=_NO_CAPACITY_MESSAGE),
+    _Rule(
+        Fault.SCOPE_NOT_FOUND,
+        types=_names(_RESPONSE),
+        message=_any(r"\bjob ?queue \S+ (is |was )?(not found|does not exist)"),
+    ),
+    # ECS creates its role at the first call of an account, and refuses until it is there.
+    _Rule(
+        Fault.TRANSIENT,
+        types=_names(_RESPONSE),
+        message=_any(r"^unable to assume the service linked role"),
+        sent=False,
+    ),
+    # --- responses: failures[] of RunTask --------------------------------------------------------------------------
+    _Rule(
+        Fault.NO_CAPACITY,
+        types=_names(_RUN_TASK_FAILURE),
+        message=_any(
+            r"^(RESOURCE|AGENT|EMPTY CAPACITY PROVIDER|NO ACTIVE INSTANCES)\b",
+            r"^distinctInstance (placement )?constraint unsatisfied",
+        ),
+    ),
+    _Rule(
+        Fault.REJECTED,
+        types=_names(_RUN_TASK_FAILURE),
+        message=_any(r"^(ATTRIBUTE|INACTIVE|LOCATION|MISSING)\b", r"^memberOf (placement )?constraint unsatisfied"),
+    ),
+    # --- responses: codes ------------------------------------------------------------------------------------------
+    _Rule(
+        Fault.TRANSIENT,
+        codes=_names(
+            """
+            Server InternalFailure InternalError Internal InternalServer InternalServerError InternalService
+            InternalServiceError InternalServiceFault ServiceUnavailable ServiceUnavailableError Unavailable
+            ServiceFailure RequestTimeout OperationTimeout GatewayTimeout ConcurrentModification
+            IDPCommunicationError QueueDeletedRecently
+            """
+        ),
+    ),
+    _Rule(Fault.THROTTLED, statuses=frozenset({429, 509}), sent=False),
+    _Rule(Fault.TRANSIENT, statuses=frozenset({408, 425})),
+    _Rule(
+        Fault.CREDENTIALS,
+        codes=_names(
+            """
+            ExpiredToken ExpiredTokenId RequestExpired RequestTimeTooSkewed RequestInTheFuture TokenRefreshRequired
+            UnrecognizedClient InvalidClientTokenId InvalidAccessKeyId InvalidToken InvalidIdentityToken
+            InvalidSecurityToken InvalidSignature SignatureDoesNotMatch IncompleteSignature
+            MissingAuthenticationToken MissingSecurityHeader AuthFailure Unauthorized InvalidSecurity
+            """
+        ),
+    ),
+    # Without a role, every other refusal concerns the access too: the policy or the trust may be changed, and the
+    # next client asks again.
+    _Rule(Fault.CREDENTIALS, operations=CREDENTIAL_OPERATIONS, statuses=CLIENT_ERRORS),
+    _Rule(
+        Fault.DENIED,
+        codes=_names(
+            """
+            AccessDenied UnauthorizedOperation UnauthorizedAccess NotAuthorized AuthorizationError Forbidden
+            OptInRequired SubscriptionRequired RegionDisabled Blocked AccountDisabled AccountProblem
+            KmsAccessDenied KmsOptInRequired
+            """
+        ),
+    ),
+    _Rule(
+        Fault.NO_CAPACITY,
+        # A crawler makes one crawl at a time.
+        codes=_names("ConcurrentRunsExceeded ResourceNumberLimitExceeded CrawlerRunning ServiceQuotaExceeded"),
+    ),
+    _Rule(
+        Fault.SCOPE_NOT_FOUND,
+        codes=_names(
+            """
+            ClusterNotFound EntityNotFound ServiceNotFound ResourceNotFound QueueDoesNotExist
+            NonExistentQueue
+            """
+        ),
+    ),
+    # --- responses: the HTTP status --------------------------------------------------------------------------------
+    _Rule(Fault.CREDENTIALS, statuses=frozenset({401})),
+    _Rule(Fault.DENIED, statuses=frozenset({403, 407, 451})),
+    _Rule(Fault.REJECTED, statuses=CLIENT_ERRORS),
+    # --- the rest: 5xx, a response that cannot be parsed or lacks a member (KeyError), … ---------------------------
+    _Rule(Fault.TRANSIENT),
+)
+
+
+def classify(error: BaseException, operation: str = "") -> Fault:
+    """Return what an error of an AWS call means.
+
+    :param error: what the call raised, of any type.
+    :param operation: AWS's name of the operation, or ``CLIENT_CREATION``, if the error does not name it.
+        Default none.
+    """
+    return error.fault if isinstance(error, CallError) else _rule(_facts(error, operation)).fault
+
+
+def request_sent(error: BaseException, operation: str = "") -> bool:
+    """Return whether the request may have been executed.
+
+    False only if it certainly was not: there was no connection, the client could not be built, or AWS refused. Holds
+    for a client that makes one attempt; of several, an earlier one may have been executed.
+
+    :param error, operation: as for ``classify``.
+    """
+    if isinstance(error, CallError):
+        return error.sent
+    facts = _facts(error, operation)
+    if facts.operation in CREDENTIAL_OPERATIONS:
+        return False
+    if _member(error, "ResponseMetadata").get("RetryAttempts"):
+        return True
+    rule = _rule(facts)
+    if rule.sent is not None:
+        return rule.sent
+    return rule.fault is Fault.TRANSIENT or facts.status in SERVER_ERRORS
+
+
+def classify_failure(reason: str, detail: str = "") -> Fault:
+    """Return what an entry of ``failures`` in a RunTask response means. Unknown reasons are ``TRANSIENT``.
+
+    :param reason: the entry's reason, such as ``RESOURCE:CPU``.
+    :param detail: the entry's detail. Default none.
+    """
+    message = f"{reason}: {detail}" if detail else reason
+    return _rule(_Facts(frozenset({_RESPONSE, _RUN_TASK_FAILURE}), message=message)).fault
+
+
+class CallError(Exception):
+    """An AWS call failed.
+
+    :param fault: what it means.
+    :param message: which operation failed and why; for people.
+    :param code: AWS's error code. Default none.
+    :param operation: AWS's name of the operation. Default none.
+    :param sent: whether the request may have been executed. Default True.
+    """
+
+    def __init__(self, fault: Fault, message: str, code: str = "", operation: str = "", sent: bool = True) -> None:
+        super().__init__(fault, message, code, operation, sent)
+        self.fault = fault
+        self.message = message
+        self.code = code
+        self.operation = operation
+        self.sent = sent
+
+    def __str__(self) -> str:
+        return self.message
+
+    @classmethod
+    def from_error(cls, error: BaseException, operation: str = "") -> CallError:
+        """Return the error as a ``CallError``. One that is a ``CallError`` already is returned as it is.
+
+        :param error: what the call raised.
+        :param operation: AWS's name of the operation, or ``CLIENT_CREATION``. Default: as the error says.
+        """
+        if isinstance(error, CallError):
+            return error
+        operation = operation or str(getattr(error, "operation_name", None) or "")
+        return cls(
+            classify(error, operation),
+            _describe(error, operation),
+            code=_text(_member(error, "Error").get("Code")),
+            operation=operation,
+            sent=request_sent(error, operation),
+        )
+
+
+MESSAGE_LENGTH: Final = 1_000
+"""Characters that remain of a message. The response of a proxy can be a whole page."""
+
+_SELF_EXPLANATORY: Final = frozenset({"BotoCoreError", "AirflowException", "AccessMisconfigured"})
+"""Types whose messages can do without the type's name; "'jobs'" of a KeyError cannot."""
+
+_MAX_RETRIES: Final = re.compile(r" \(reached max retries: \d+\)")
+_MARKUP: Final = re.compile(r"<(head|script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_PAGE: Final = re.compile(r"<(!doctype|html|head|body)\b", re.IGNORECASE)
+
+
+def _describe(error: BaseException, operation: str) -> str:
+    """Return an error's message, with the operation."""
+    text = _MAX_RETRIES.sub("", str(error)).strip().removesuffix(":")
+    if _PAGE.search(text):
+        text = " ".join(_MARKUP.sub(" ", text).split())
+    if not _response(error) and not _SELF_EXPLANATORY & _type_names(error):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if operation not in text:
+        text = f"{operation}: {text}"
+    return text if len(text) <= MESSAGE_LENGTH else f"{text[: MESSAGE_LENGTH - 1]}…"
+
+
+_NAMESPACE: Final = re.compile(r"^.*[#.]|:.*$")
+"""Of a code, as in ``com.amazonaws.ecs#ServerException``, ``KMS.Disabled`` or ``ServerException:http://…``."""
+
+
+def _rule(facts: _Facts) -> _Rule:
+    return next(rule for rule in RULES if rule.matches(facts))
+
+
+def _facts(error: BaseException, operation: str) -> _Facts:
+    response = _response(error)
+    operation = str(getattr(error, "operation_name", None) or operation)
+    if not response:
+        # botocore's messages leave out the cause, which says what a proxy answered.
+        cause = (getattr(error, "kwargs", None) or {}).get("error", "")
+        return _Facts(types=_type_names(error), operation=operation, message=f"{error} {cause}")
+    member = _member(error, "Error")
+    code = _text(member.get("Code"))
+    status = _member(error, "ResponseMetadata").get("HTTPStatusCode") or 0
+    if code.isdigit():  # botocore puts the status there if the body has no code
+        status, code = status or int(code), ""
+    return _Facts(
+        types=frozenset({_RESPONSE}),
+        code=_NAMESPACE.sub("", code).removesuffix("Exception"),
+        status=status or 400,
+        operation=operation,
+        message=_text(member.get("Message")),
+    )
+
+
+def _type_names(error: BaseException) -> frozenset[str]:
+    return frozenset(cls.__name__ for cls in type(error).__mro__)
+
+
+def _response(error: BaseException) -> Mapping[str, Any]:
+    """Return the response that botocore's ``ClientError`` carries; empty for other errors."""
+    response = getattr(error, "response", None)
+    return response if isinstance(response, Mapping) else {}
+
+
+def _member(error: BaseException, name: str) -> Mapping[str, Any]:
+    member = _response(error).get(name)
+    return member if isinstance(member, Mapping) else {}
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
