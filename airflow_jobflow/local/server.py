@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
-import logging
 import os
 import threading
 import urllib.error
@@ -39,8 +38,6 @@ from airflow_jobflow.local.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
-
-log = logging.getLogger(__name__)
 
 REGION: Final = "us-east-1"
 ACCESS_KEY: Final = "jobflowlocal"
@@ -225,6 +222,7 @@ class LocalAws(LocalAwsClient):
         self._services: dict[tuple[str, str], Service] = {}
         """By name and region."""
         self._services_lock = threading.Lock()
+        self._listener: Listener | None = None
         self._outage_lock = threading.Lock()
         """Held while the faults and the listener change, so that they agree."""
         self._stopped = False
@@ -262,6 +260,7 @@ class LocalAws(LocalAwsClient):
         reachable = LOOPBACK if self._host in ("0.0.0.0", "::") else self._host  # noqa: S104 -- not bound here
         self.endpoint_url = f"http://{reachable}:{self._listener.port}"
         self._processes = Processes(self._slots, self.environment)
+        self._listener.start()
 
     def stop(self) -> None:
         """Stop listening and end every job; what was in this AWS is gone."""
@@ -269,7 +268,8 @@ class LocalAws(LocalAwsClient):
             return
         self._stopped = True
         self._faults.set(Faults())
-        self._listener.stop()
+        if self._listener is not None:
+            self._listener.stop()
         self._processes.close()
         for service in self._services.values():
             service.close()
@@ -288,8 +288,9 @@ class LocalAws(LocalAwsClient):
             self._faults.set(faults)
             if faults.outage:
                 assert faults.lasts is not None
+                assert self._listener is not None, "not started"
                 self._listener.close_for(faults.lasts)
-            else:
+            elif self._listener is not None:
                 self._listener.open()
 
     def _service(self, name: str, region: str) -> Service:
