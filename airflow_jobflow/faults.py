@@ -69,8 +69,9 @@ class _Facts:
 
     types: frozenset[str] = frozenset()
     """Names of its class and of all base classes; empty for a response of AWS, whose classes say what its code says."""
-    code: str = ""
-    """AWS's error code without namespace and without ``Exception`` at its end; empty if it is only the HTTP status."""
+    codes: frozenset[str] = frozenset()
+    """AWS's error code, and the one of another service that its message quotes: ``… (ErrorCode: InternalError)``.
+    Without namespace, and without ``Exception`` at its end."""
     status: int = 0
     operation: str = ""
     message: str = ""
@@ -95,7 +96,7 @@ class _Rule:
     def matches(self, facts: _Facts) -> bool:
         return (
             (not self.types or not self.types.isdisjoint(facts.types))
-            and (not self.codes or facts.code in self.codes)
+            and (not self.codes or not self.codes.isdisjoint(facts.codes))
             and (self.statuses is None or facts.status in self.statuses)
             and (not self.operations or facts.operation in self.operations)
             and (self.message is None or self.message.search(facts.message) is not None)
@@ -119,7 +120,6 @@ _THROTTLING_MESSAGE: Final = _any(
     r"\brequest (rate )?limit exceeded\b",
     r"\btoo many requests\b",
     r"\breduce your request rate\b",
-    r"\bErrorCode: (Throttling|RequestLimitExceeded)",
     r"\b(Throttl(ing|ed)|TooManyRequests)Exception\b",
     r"\brequest was (denied due to request throttling|throttled)\b",
     # Not capacity of AWS's: the account has too many tasks in PROVISIONING, which passes when one makes fewer starts.
@@ -180,7 +180,7 @@ RULES: Final = (
     ),
     _Rule(
         Fault.CREDENTIALS,
-        types=_names("RuntimeError ValueError"),
+        types=_names("RuntimeError ValueError"),  # NotImplementedError is a RuntimeError
         message=_any(
             r"^Invalid endpoint: ",
             r"refreshed credentials are still expired",
@@ -414,6 +414,7 @@ MESSAGE_LENGTH: Final = 1_000
 _SELF_EXPLANATORY: Final = frozenset({"BotoCoreError", "AirflowException", "AccessMisconfigured"})
 """Types whose messages can do without the type's name; "'jobs'" of a KeyError cannot."""
 
+_CONNECTION: Final = re.compile(r"^(\S+\(host=.*?\)|<.*?>): (Failed to establish a new connection: )?")
 _MAX_RETRIES: Final = re.compile(r" \(reached max retries: \d+\)")
 _MARKUP: Final = re.compile(r"<(head|script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _PAGE: Final = re.compile(r"<(!doctype|html|head|body)\b", re.IGNORECASE)
@@ -421,11 +422,15 @@ _PAGE: Final = re.compile(r"<(!doctype|html|head|body)\b", re.IGNORECASE)
 
 def _describe(error: BaseException, operation: str) -> str:
     """Return an error's message, with the operation."""
+    # botocore leaves the cause out of some messages: what the proxy answered, why there is no connection.
+    cause = _CONNECTION.sub("", str(_cause(error)))
     text = _MAX_RETRIES.sub("", str(error)).strip().removesuffix(":")
     if _PAGE.search(text):
         text = " ".join(_MARKUP.sub(" ", text).split())
     if not _response(error) and not _SELF_EXPLANATORY & _type_names(error):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if cause not in text:
+        text = f"{text} ({cause})"
     if operation not in text:
         text = f"{operation}: {text}"
     return text if len(text) <= MESSAGE_LENGTH else f"{text[: MESSAGE_LENGTH - 1]}…"
@@ -433,6 +438,8 @@ def _describe(error: BaseException, operation: str) -> str:
 
 _NAMESPACE: Final = re.compile(r"^.*[#.]|:.*$")
 """Of a code, as in ``com.amazonaws.ecs#ServerException``, ``KMS.Disabled`` or ``ServerException:http://…``."""
+
+_QUOTED_CODE: Final = re.compile(r"\bError ?Code: ([A-Za-z][\w.]*)")
 
 
 def _rule(facts: _Facts) -> _Rule:
@@ -443,21 +450,31 @@ def _facts(error: BaseException, operation: str) -> _Facts:
     response = _response(error)
     operation = str(getattr(error, "operation_name", None) or operation)
     if not response:
-        # botocore's messages leave out the cause, which says what a proxy answered.
-        cause = (getattr(error, "kwargs", None) or {}).get("error", "")
-        return _Facts(types=_type_names(error), operation=operation, message=f"{error} {cause}")
+        return _Facts(types=_type_names(error), operation=operation, message=f"{error} {_cause(error)}")
     member = _member(error, "Error")
     code = _text(member.get("Code"))
     status = _member(error, "ResponseMetadata").get("HTTPStatusCode") or 0
+    message = _text(member.get("Message"))
     if code.isdigit():  # botocore puts the status there if the body has no code
         status, code = status or int(code), ""
     return _Facts(
         types=frozenset({_RESPONSE}),
-        code=_NAMESPACE.sub("", code).removesuffix("Exception"),
+        codes=frozenset(_bare(each) for each in [code, *_QUOTED_CODE.findall(message)]),
         status=status or 400,
         operation=operation,
-        message=_text(member.get("Message")),
+        message=message,
     )
+
+
+def _cause(error: BaseException) -> Any:
+    """Return what an exception of botocore stands for, an exception or a text; empty for others."""
+    kwargs = getattr(error, "kwargs", None)
+    cause = kwargs.get("error", "") if isinstance(kwargs, Mapping) else ""
+    return getattr(cause, "original_error", cause)
+
+
+def _bare(code: str) -> str:
+    return _NAMESPACE.sub("", code).removesuffix("Exception")
 
 
 def _type_names(error: BaseException) -> frozenset[str]:
