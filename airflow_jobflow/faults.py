@@ -122,7 +122,7 @@ _THROTTLING_MESSAGE: Final = _any(
     r"\breduce your request rate\b",
     r"\b(Throttl(ing|ed)|TooManyRequests)Exception\b",
     r"\brequest was (denied due to request throttling|throttled)\b",
-    # Not capacity of AWS's: the account has too many tasks in PROVISIONING, which passes when one makes fewer starts.
+    # The account has too many tasks in PROVISIONING, which passes if fewer are started.
     r"\btasks provisioning capacity limit exceeded\b",
 )
 _NO_CAPACITY_MESSAGE: Final = _any(
@@ -137,9 +137,9 @@ _CREDENTIAL_ENDPOINT: Final = _any(
     r"//(169\.254\.169\.254|169\.254\.170\.\d+|\[fd00:ec2::)",
 )
 
+# In place of a type, where AWS has answered.
 _RESPONSE: Final = "Response"
 _RUN_TASK_FAILURE: Final = "RunTaskFailure"
-"""Stand in for the type where AWS has answered."""
 
 RULES: Final = (
     # --- exceptions without a response: the type decides -----------------------------------------------------------
@@ -190,20 +190,6 @@ RULES: Final = (
             r"^sts_response_http_status=",
         ),
     ),
-    # botocore rejects the request before it sends it.
-    _Rule(
-        Fault.REJECTED,
-        types=_names(
-            """
-            ParamValidationError ValidationError MissingParametersError UnknownClientMethodError UnknownServiceStyle
-            OperationNotPageableError InvalidExpressionError WaiterConfigError InvalidHostLabelError
-            InvalidDNSNameError InvalidS3AddressingStyleError UnsupportedS3ArnError UnsupportedS3ControlArnError
-            UnsupportedOutpostResourceError UnsupportedS3ConfigurationError
-            UnsupportedS3AccesspointConfigurationError UnsupportedS3ControlConfigurationError
-            UnseekableStreamError StubResponseError
-            """
-        ),
-    ),
     # botocore's own budget for retries is used up.
     _Rule(Fault.THROTTLED, types=_names("CapacityNotAvailableError")),
     # No connection: refused, no route, no such host, not in time, no proxy.
@@ -226,7 +212,21 @@ RULES: Final = (
     # Any other connection that failed, or was lost while in use.
     _Rule(Fault.TRANSIENT, types=_names("HTTPClientError ConnectionError OSError")),
     _Rule(Fault.CREDENTIALS, operations=frozenset({CLIENT_CREATION})),
-    # --- responses: what AWS says, whatever the code ---------------------------------------------------------------
+    # botocore rejects the request before it sends it.
+    _Rule(
+        Fault.REJECTED,
+        types=_names(
+            """
+            ParamValidationError ValidationError MissingParametersError UnknownClientMethodError UnknownServiceStyle
+            OperationNotPageableError InvalidExpressionError WaiterConfigError InvalidHostLabelError
+            InvalidDNSNameError InvalidS3AddressingStyleError UnsupportedS3ArnError UnsupportedS3ControlArnError
+            UnsupportedOutpostResourceError UnsupportedS3ConfigurationError
+            UnsupportedS3AccesspointConfigurationError UnsupportedS3ControlConfigurationError
+            UnseekableStreamError StubResponseError
+            """
+        ),
+    ),
+    # --- responses: throttling by code, then what AWS says, whatever the code --------------------------------------
     _Rule(
         Fault.THROTTLED,
         codes=_names(
@@ -291,8 +291,8 @@ RULES: Final = (
             """
         ),
     ),
-    # Without a role, every other refusal concerns the access too: the policy or the trust may be changed, and the
-    # next client asks again.
+    # Every other refusal of a call for credentials: a policy or the trust of a role may change, and the next client
+    # asks again.
     _Rule(Fault.CREDENTIALS, operations=CREDENTIAL_OPERATIONS, statuses=CLIENT_ERRORS),
     _Rule(
         Fault.DENIED,
@@ -414,6 +414,9 @@ MESSAGE_LENGTH: Final = 1_000
 _SELF_EXPLANATORY: Final = frozenset({"BotoCoreError", "AirflowException", "AccessMisconfigured"})
 """Types whose messages can do without the type's name; "'jobs'" of a KeyError cannot."""
 
+_WITHOUT_CAUSE: Final = frozenset({"EndpointConnectionError", "ProxyConnectionError"})
+"""Types whose messages leave out why there is no connection, such as what the proxy answered."""
+
 _CONNECTION: Final = re.compile(r"^(\S+\(host=.*?\)|<.*?>): (Failed to establish a new connection: )?")
 _MAX_RETRIES: Final = re.compile(r" \(reached max retries: \d+\)")
 _MARKUP: Final = re.compile(r"<(head|script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
@@ -422,14 +425,12 @@ _PAGE: Final = re.compile(r"<(!doctype|html|head|body)\b", re.IGNORECASE)
 
 def _describe(error: BaseException, operation: str) -> str:
     """Return an error's message, with the operation."""
-    # botocore leaves the cause out of some messages: what the proxy answered, why there is no connection.
-    cause = _CONNECTION.sub("", str(_cause(error)))
     text = _MAX_RETRIES.sub("", str(error)).strip().removesuffix(":")
     if _PAGE.search(text):
         text = " ".join(_MARKUP.sub(" ", text).split())
     if not _response(error) and not _SELF_EXPLANATORY & _type_names(error):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    if cause not in text:
+    if _WITHOUT_CAUSE & _type_names(error) and (cause := _CONNECTION.sub("", str(_cause(error)))):
         text = f"{text} ({cause})"
     if operation not in text:
         text = f"{operation}: {text}"

@@ -198,6 +198,8 @@ def test_an_exception_means_what_the_corpus_says(error: BaseException, fault: Fa
         TypeError("Expected JSON-Object or dict, got list."),
         ImportError("No module named 'requests_gssapi'"),
         KeyError("AccessKeyId"),
+        botocore.ParamValidationError(report="Invalid length for parameter RoleArn, value: 3, valid min length: 20"),
+        json.JSONDecodeError("Expecting value", "text", 0),
     ],
     ids=lambda each: repr(each)[:60],
 )
@@ -211,6 +213,8 @@ def test_an_unknown_error_of_building_a_client_concerns_the_access() -> None:
     """The same error of a call would be an unreadable response."""
     assert classify(KeyError("AccessKeyId"), CLIENT_CREATION) is Fault.CREDENTIALS
     assert classify(KeyError("jobs"), "DescribeJobs") is Fault.TRANSIENT
+    role = botocore.ParamValidationError(report="Invalid length for parameter RoleArn, value: 3, valid min length: 20")
+    assert classify(role, CLIENT_CREATION) is Fault.CREDENTIALS
 
 
 def test_a_refused_role_does_not_count_as_a_refused_request() -> None:

@@ -134,8 +134,9 @@ def test_a_body_is_classified(case: tuple[str, int, dict[str, str], bytes | str,
     """As botocore's parser of the service's protocol reads it."""
     operation, status, headers, body, fault, sent = case
     built = client(CALLS[operation][0])
-    raw = Raw(body if isinstance(body, bytes) else body.encode())
-    built.meta.events.register("before-send", lambda request, **_: AWSResponse(request.url, status, headers, raw))
+    raw: Any = Raw(body if isinstance(body, bytes) else body.encode())
+    fields: Any = headers
+    built.meta.events.register("before-send", lambda request, **_: AWSResponse(request.url, status, fields, raw))
     error = failed(operation, built)
     assert (error.fault, error.sent) == (fault, sent), str(error)
     assert operation in str(error)
