@@ -167,14 +167,13 @@ RULES: Final = (
             ProfileNotFound ConfigParseError ConfigNotFound InvalidConfigError BaseEndpointResolverError
             InvalidRegionError UnknownRegionError ServiceNotInRegionError EndpointProviderError
             InvalidEndpointConfigurationError InvalidEndpointDiscoveryConfigurationError
-            InvalidRetryConfigurationError InvalidProxiesConfigError InvalidDefaultsMode InvalidChecksumConfigError
-            InvalidS3UsEast1RegionalEndpointConfigError InvalidSTSRegionalEndpointsConfigError
-            UnknownSignatureVersionError UnsupportedSignatureVersionError UnsupportedServiceProtocolsError
-            DataNotFoundError ApiVersionNotFoundError UndefinedModelAttributeError MissingDependencyException
-            MD5UnavailableError
-            AccessMisconfigured AirflowException AirflowNotFoundException AirflowRuntimeError ServerResponseError
-            TransportError HTTPStatusError DBAPIError
-            FileNotFoundError PermissionError IsADirectoryError NotADirectoryError ImportError
+            InvalidRetryConfigurationError InvalidProxiesConfigError InvalidDefaultsMode
+            InvalidChecksumConfigError InvalidS3UsEast1RegionalEndpointConfigError
+            InvalidSTSRegionalEndpointsConfigError UnknownSignatureVersionError UnsupportedSignatureVersionError
+            UnsupportedServiceProtocolsError DataNotFoundError ApiVersionNotFoundError
+            UndefinedModelAttributeError MissingDependencyException MD5UnavailableError AccessMisconfigured
+            AirflowException AirflowRuntimeError TransportError HTTPStatusError DBAPIError FileNotFoundError
+            PermissionError
             """
         ),
     ),
@@ -217,10 +216,10 @@ RULES: Final = (
         Fault.REJECTED,
         types=_names(
             """
-            ParamValidationError ValidationError MissingParametersError UnknownClientMethodError UnknownServiceStyle
-            OperationNotPageableError InvalidExpressionError WaiterConfigError InvalidHostLabelError
-            InvalidDNSNameError InvalidS3AddressingStyleError UnsupportedS3ArnError UnsupportedS3ControlArnError
-            UnsupportedOutpostResourceError UnsupportedS3ConfigurationError
+            ParamValidationError ValidationError MissingParametersError UnknownClientMethodError
+            UnknownServiceStyle OperationNotPageableError InvalidExpressionError WaiterConfigError
+            InvalidHostLabelError InvalidDNSNameError InvalidS3AddressingStyleError UnsupportedS3ArnError
+            UnsupportedS3ControlArnError UnsupportedOutpostResourceError UnsupportedS3ConfigurationError
             UnsupportedS3AccesspointConfigurationError UnsupportedS3ControlConfigurationError
             UnseekableStreamError StubResponseError
             """
@@ -231,8 +230,8 @@ RULES: Final = (
         Fault.THROTTLED,
         codes=_names(
             """
-            Throttling Throttled RequestThrottled TooManyRequests RequestLimitExceeded SlowDown
-            LimitExceeded ProvisionedThroughputExceeded BandwidthLimitExceeded EC2Throttled PriorRequestNotComplete
+            Throttling Throttled RequestThrottled TooManyRequests RequestLimitExceeded SlowDown LimitExceeded
+            ProvisionedThroughputExceeded BandwidthLimitExceeded EC2Throttled PriorRequestNotComplete
             TransactionInProgress KmsThrottled OverLimit
             """
         ),
@@ -272,9 +271,7 @@ RULES: Final = (
         codes=_names(
             """
             Server InternalFailure InternalError Internal InternalServer InternalServerError InternalService
-            InternalServiceError InternalServiceFault ServiceUnavailable ServiceUnavailableError Unavailable
-            ServiceFailure RequestTimeout OperationTimeout GatewayTimeout ConcurrentModification
-            IDPCommunicationError QueueDeletedRecently
+            ServiceUnavailable Unavailable RequestTimeout OperationTimeout IDPCommunicationError
             """
         ),
     ),
@@ -284,10 +281,9 @@ RULES: Final = (
         Fault.CREDENTIALS,
         codes=_names(
             """
-            ExpiredToken ExpiredTokenId RequestExpired RequestTimeTooSkewed RequestInTheFuture TokenRefreshRequired
-            UnrecognizedClient InvalidClientTokenId InvalidAccessKeyId InvalidToken InvalidIdentityToken
-            InvalidSecurityToken InvalidSignature SignatureDoesNotMatch IncompleteSignature
-            MissingAuthenticationToken MissingSecurityHeader AuthFailure Unauthorized InvalidSecurity
+            ExpiredToken RequestExpired RequestTimeTooSkewed UnrecognizedClient InvalidClientTokenId
+            InvalidAccessKeyId InvalidToken InvalidSignature SignatureDoesNotMatch IncompleteSignature
+            MissingAuthenticationToken AuthFailure Unauthorized InvalidSecurity
             """
         ),
     ),
@@ -298,8 +294,7 @@ RULES: Final = (
         Fault.DENIED,
         codes=_names(
             """
-            AccessDenied UnauthorizedOperation UnauthorizedAccess NotAuthorized AuthorizationError Forbidden
-            OptInRequired SubscriptionRequired RegionDisabled Blocked AccountDisabled AccountProblem
+            AccessDenied UnauthorizedOperation NotAuthorized OptInRequired SubscriptionRequired Blocked
             KmsAccessDenied KmsOptInRequired
             """
         ),
@@ -307,14 +302,13 @@ RULES: Final = (
     _Rule(
         Fault.NO_CAPACITY,
         # A crawler makes one crawl at a time.
-        codes=_names("ConcurrentRunsExceeded ResourceNumberLimitExceeded CrawlerRunning ServiceQuotaExceeded"),
+        codes=_names("ConcurrentRunsExceeded ResourceNumberLimitExceeded CrawlerRunning"),
     ),
     _Rule(
         Fault.SCOPE_NOT_FOUND,
         codes=_names(
             """
-            ClusterNotFound EntityNotFound ServiceNotFound ResourceNotFound QueueDoesNotExist
-            NonExistentQueue
+            ClusterNotFound EntityNotFound ServiceNotFound ResourceNotFound QueueDoesNotExist NonExistentQueue
             """
         ),
     ),

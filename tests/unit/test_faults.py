@@ -80,6 +80,11 @@ RAISED: list[tuple[BaseException, Fault, bool]] = [
     (AccessMisconfigured("aws_conn_id='aws': Airflow has no connection of this name"), Fault.CREDENTIALS, NOT_SENT),
     (httpx.ConnectError("[Errno 111] Connection refused"), Fault.CREDENTIALS, NOT_SENT),
     (httpx.ReadTimeout("timed out"), Fault.CREDENTIALS, NOT_SENT),
+    (
+        httpx.HTTPStatusError("503", request=httpx.Request("GET", "http://api"), response=httpx.Response(503)),
+        Fault.CREDENTIALS,
+        NOT_SENT,
+    ),
     (OperationalError("SELECT 1", {}, ConnectionError("server closed")), Fault.CREDENTIALS, NOT_SENT),
     # --- no connection ---
     (
@@ -123,6 +128,7 @@ RAISED: list[tuple[BaseException, Fault, bool]] = [
     # --- connections for credentials, while another request was being prepared ---
     (botocore.ReadTimeoutError(endpoint_url=STS, error="timed out"), Fault.TRANSIENT, NOT_SENT),
     (botocore.ConnectionClosedError(endpoint_url=STS, error="reset by peer"), Fault.TRANSIENT, NOT_SENT),
+    (botocore.SSLError(endpoint_url=STS, error=OSError("EOF occurred")), Fault.TRANSIENT, NOT_SENT),
     (
         botocore.ReadTimeoutError(endpoint_url="https://vpce-1.sts.us-east-1.vpce.amazonaws.com", error=""),
         Fault.TRANSIENT,
@@ -215,6 +221,7 @@ def test_an_unknown_error_of_building_a_client_concerns_the_access() -> None:
     assert classify(KeyError("jobs"), "DescribeJobs") is Fault.TRANSIENT
     role = botocore.ParamValidationError(report="Invalid length for parameter RoleArn, value: 3, valid min length: 20")
     assert classify(role, CLIENT_CREATION) is Fault.CREDENTIALS
+    assert classify(botocore.SSLError(endpoint_url=BATCH, error=OSError()), CLIENT_CREATION) is Fault.TRANSIENT
 
 
 def test_a_refused_role_does_not_count_as_a_refused_request() -> None:
