@@ -27,6 +27,14 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
         "300.0",
         "Seconds for which AWS may not know a job, as happens just after a submit, before the wait for it fails.",
     ),
+    "denied_grace": (
+        "float",
+        "300.0",
+        (
+            "Seconds for which describe calls may be refused for lack of permission or credentials, as happens while "
+            "a policy is replaced, before the wait fails. The job keeps running. 0 for at once."
+        ),
+    ),
     "request_timeout": (
         "float",
         "20.0",
@@ -45,6 +53,15 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
         "float",
         "300.0",
         "Seconds between two looks at a job that no event tells of, while the queue of events can be read.",
+    ),
+    "deployment_id": (
+        "string",
+        "",
+        (
+            "A name of this deployment of Airflow that no other deployment in the same AWS accounts has. Every job "
+            "carries it, and the orphan reaper stops only jobs that carry its own. Without it the reaper stops "
+            "nothing: it only reports. Empty for none."
+        ),
     ),
     "deferrable": (
         "boolean",

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING
 
-from airflow_jobflow.aws import no_answer
+from airflow_jobflow.aws import Access, run_blocking, service_client
 from airflow_jobflow.exceptions import AccessDenied, JobFailed, JobflowError, JobStopped, JobVanished, WaitError
+from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import batch, logs
+from airflow_jobflow.jobs.calls import Call, pages
 from airflow_jobflow.jobs.diagnosis import Diagnosis, diagnose
 from airflow_jobflow.jobs.model import ArrayOutcome, ArrayProgress, ChildFailure, JobState, Outcome, Service, Snapshot
 from airflow_jobflow.jobs.report import CHILDREN_SHOWN, failure
@@ -39,14 +42,14 @@ class Judge:
 
     :param service: our name of the service.
     :param module: the module that knows it.
-    :param client: returns a boto3 client, by boto3's name of a service, for calls that may safely be repeated.
+    :param access: the AWS connection to use.
     :param log_lines: how many last lines of a log go into an error.
     :param children: takes what is found out of the failed children of an array, by index.
     """
 
     service: str
     module: Service
-    client: Callable[[str], Any]
+    access: Access
     log_lines: int
     children: dict[int, Snapshot] = field(default_factory=dict)
 
@@ -66,9 +69,9 @@ class Judge:
     def settled(self, snapshot: Snapshot) -> Snapshot:
         """Return the last snapshot of a job with what a sweep could not tell, as far as that can be had."""
         try:
-            return self.module.settled(lambda: self.client(self.module.CLIENT), snapshot)
-        except no_answer() as error:
-            log.warning("%s %s could not be asked for its details: %s", self.module.NOUN, snapshot.job_id, error)
+            return run_blocking(service_client(self.access, self.module.CLIENT), self.module.settled, snapshot)
+        except CallError as error:
+            log.warning("Could not get the details of %s %s: %s", self.module.NOUN, snapshot.job_id, error)
             return snapshot
 
     def verdict(self, snapshot: Snapshot, tolerance: Tolerance) -> tuple[Outcome, JobflowError | None]:
@@ -165,12 +168,14 @@ class Judge:
             return [0], [ChildFailure(0, snapshot)]
         children: dict[int, ChildFailure] = {}
         try:
-            client = self.client(batch.CLIENT)
-            children = {child.index: child for child in failed_children(client, snapshot.job_id)}
+            client = service_client(self.access, batch.CLIENT)
+            failed = run_blocking(client, failed_children, snapshot.job_id)
+            children = {child.index: child for child in failed}
             first = list(children)[: batch.BATCH_SIZE]
-            children |= {child.index: child for child in batch.children(client, snapshot.job_id, first)}
-        except no_answer() as error:
-            log.warning("The failed children of %s could not be looked at: %s", snapshot.job_id, error)
+            described = run_blocking(client, batch.children, snapshot.job_id, first)
+            children |= {child.index: child for child in described}
+        except CallError as error:
+            log.warning("Could not describe the failed children of %s: %s", snapshot.job_id, error)
         return list(children), list(children.values())
 
     def last_lines(self, snapshot: Snapshot) -> list[str]:
@@ -178,24 +183,21 @@ class Judge:
         if not snapshot.log or not self.log_lines:
             return []
         try:
-            return logs.last_lines(self.client(logs.CLIENT), snapshot.log, self.log_lines)
-        except no_answer() as error:
+            return run_blocking(service_client(self.access, logs.CLIENT), logs.last_lines, snapshot.log, self.log_lines)
+        except CallError as error:
             return [f"(the log could not be read: {error})"]
 
 
-def failed_children(client: Any, parent_id: str, most: int | None = None) -> list[ChildFailure]:
+def failed_children(call: Call, parent_id: str, most: int | None = None) -> list[ChildFailure]:
     """List an array's failed children, in order, with what a listing tells: no log. One call for each 1,000.
 
     :param most: how many are enough; None for all.
     """
-    limits = {"MaxItems": most} if most else {}
-    pages = client.get_paginator("list_jobs").paginate(
-        arrayJobId=parent_id, jobStatus="FAILED", PaginationConfig=limits
-    )
-    children = [
+    listed = (
         ChildFailure(child["arrayProperties"]["index"], batch.snapshot(child))
-        for page in pages
+        for page in pages(call, "list_jobs", arrayJobId=parent_id, jobStatus="FAILED")
         for child in page["jobSummaryList"]
         if "index" in child.get("arrayProperties", {})
-    ]
+    )
+    children = list(islice(listed, most))
     return sorted(children, key=lambda child: child.index)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
@@ -24,11 +24,14 @@ from airflow_jobflow.telling import failures_told, tell_failure
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_jobflow.aws import Access
+    from airflow_jobflow.aws import Access, Retry
     from airflow_jobflow.jobs.array import Tolerance
+    from airflow_jobflow.jobs.calls import Call
     from airflow_jobflow.jobs.model import Outcome, Service, Snapshot
     from airflow_jobflow.triggers.base import WaitTrigger
     from airflow_jobflow.verdict import Judge
+
+Result = TypeVar("Result")
 
 BEFORE_THE_ALARM = 10.0
 """Seconds before ``execution_timeout`` at which a wait in the worker ends, or a tenth of it if that is less."""
@@ -92,7 +95,8 @@ class JobWaiter(BaseOperator):
         self.raise_on_failure = raise_on_failure
         self.job_timeout = job_timeout
         self.number_logs_exception = number_logs_exception
-        self._clients: dict[tuple[str, int], Any] = {}
+        self.call_deadline: float | None = None
+        """When calls to AWS are not repeated any more, in seconds since the epoch; None for no such limit."""
         self.kept_links: dict[str, str] = {}
         """The console's pages that are known, by the key of their XCom."""
         self.event: object = None
@@ -111,8 +115,10 @@ class JobWaiter(BaseOperator):
         self._deadlines()
         if self.botocore_config is not None:
             checks.mapping("botocore_config", self.botocore_config)
-        for setting in ("describe_calls_per_second", "missing_grace", "request_timeout", "event_poll_interval"):
+        for setting in ("describe_calls_per_second", "request_timeout", "event_poll_interval"):
             checks.seconds(f"[jobflow] {setting}", conf.get("jobflow", setting))
+        for setting in ("missing_grace", "denied_grace"):
+            checks.number(f"[jobflow] {setting}", conf.get("jobflow", setting), least=0)
         checks.whole("number_logs_exception", self.number_logs_exception, least=0)
         checks.one_of("[jobflow] end_in_trigger", workerless.end_setting(), ("auto", "never"))
 
@@ -167,36 +173,37 @@ class JobWaiter(BaseOperator):
         """Return what a describe call is confined to, where the service has such a thing."""
         return None
 
-    def client(self, name: str | None = None, *, attempts: int | None = None) -> Any:
-        """Return a boto3 client; by default one for calls that may safely be repeated, which the SDK then does."""
-        from airflow_jobflow.aws import ATTEMPTS
+    def call(self, function: Callable[..., Result], *arguments: object, retry: Retry | None = None) -> Result:
+        """Run a function of ``jobs/`` that makes API calls of the task's service. Blocks.
 
-        attempts = attempts or ATTEMPTS
-        name = name or self.service_module.CLIENT
-        if (name, attempts) not in self._clients:
-            timeout = conf.getfloat("jobflow", "request_timeout")
-            self._clients[name, attempts] = self.access.client(name, attempts=attempts, timeout=timeout)
-        return self._clients[name, attempts]
+        :param function: called with what makes the calls, and the arguments.
+        :param retry: when it is run again. Default: for a minute, but not beyond the task's deadline.
+        :raises CallError: it failed, and is not run again.
+        """
+        from airflow_jobflow.aws import Retry, run_blocking, service_client
 
-    def look(self, job_ids: Sequence[str], *, attempts: int | None = None) -> dict[str, Snapshot]:
-        """Look at jobs now. What is unknown, or cannot be asked now, is left out: the watcher deals with that."""
-        from airflow_jobflow.aws import no_answer
+        retry = (retry or Retry()).until(self.call_deadline)
+        return run_blocking(service_client(self.access, self.service_module.CLIENT), function, *arguments, retry=retry)
+
+    def look(self, job_ids: Sequence[str], *, retry: Retry | None = None) -> dict[str, Snapshot]:
+        """Describe jobs now. What is unknown, or cannot be described now, is left out: the watcher deals with that."""
+        from airflow_jobflow.faults import CallError
 
         try:
-            return self.seen_by(self.client(attempts=attempts), job_ids)
-        except no_answer() as error:
-            self.log.warning("Could not look at the jobs now: %s", error)
+            return self.call(self.described, job_ids, retry=retry)
+        except CallError as error:
+            self.log.warning("Could not describe the jobs now: %s", error)
             return {}
 
-    def seen_by(self, client: Any, job_ids: Sequence[str]) -> dict[str, Snapshot]:
-        """Look at jobs; those that are unknown are left out.
+    def described(self, call: Call, job_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """Describe jobs; those that are unknown are left out.
 
-        :raises Exception: one of ``aws.no_answer``.
+        :raises CallError: they cannot be described.
         """
         seen: dict[str, Snapshot] = {}
         size = self.service_module.BATCH_SIZE
         for start in range(0, len(job_ids), size):
-            answers = self.service_module.describe(client, job_ids[start : start + size], self.scope())
+            answers = self.service_module.describe(call, job_ids[start : start + size], self.scope())
             seen |= {job_id: snapshot for job_id, snapshot in answers.items() if snapshot}
         return seen
 
@@ -209,8 +216,10 @@ class JobWaiter(BaseOperator):
 
         :param seen: what was just seen of them, if it was.
         """
-        # One attempt, with the client that has started them: what it does not see, the watcher does.
-        seen = seen or self.look(job_ids, attempts=1)
+        from airflow_jobflow.aws import ONCE
+
+        # Once: what this does not see, the watcher does.
+        seen = seen or self.look(job_ids, retry=ONCE)
         known = {job_id: snapshot for job_id, snapshot in seen.items() if snapshot}
         for job_id, snapshot in known.items():
             self.log.info("%s %s: %s", self.service_module.NOUN, job_id, snapshot.progress())
@@ -344,7 +353,7 @@ class JobWaiter(BaseOperator):
         return Judge(
             service=self.service,
             module=self.service_module,
-            client=self.client,
+            access=self.access,
             log_lines=checks.whole("number_logs_exception", self.number_logs_exception, least=0),
             children=self.failed_children,
         )

@@ -1,4 +1,4 @@
-"""What remote jobs are, service by service. Plain Python: no Airflow, no I/O but the boto3 client it is handed."""
+"""What remote jobs are, service by service. Plain Python: no Airflow, no I/O except the calls it is handed."""
 
 from __future__ import annotations
 

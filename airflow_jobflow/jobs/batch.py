@@ -9,19 +9,14 @@ terminating overwrites ``statusReason``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
-from airflow_jobflow.jobs.answers import read_plainly
+from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.model import ArrayProgress, ChildFailure, JobState, LogStream, Snapshot, as_seen, iso
-
-if TYPE_CHECKING:
-    from mypy_boto3_batch import BatchClient
-    from mypy_boto3_batch.type_defs import JobDetailTypeDef
 
 CLIENT = "batch"
 NOUN = "Batch job"
 BATCH_SIZE = 100
-CALLS = 1
 KEPT = "at least 24 hours"
 
 STATES = {
@@ -42,13 +37,12 @@ DEFAULT_LOG_GROUP = "/aws/batch/job"
 """Where Batch logs unless the job definition says otherwise."""
 
 
-def describe(client: BatchClient, job_ids: Sequence[str], scope: str | None = None) -> dict[str, Snapshot]:  # noqa: ARG001
+def describe(call: Call, job_ids: Sequence[str], scope: str | None = None) -> dict[str, Snapshot]:  # noqa: ARG001
     """Look at up to 100 jobs in one DescribeJobs call. Batch has no scope."""
-    read_plainly(client, "DescribeJobs", "jobs")
-    return {job["jobId"]: snapshot(job) for job in client.describe_jobs(jobs=list(job_ids))["jobs"]}
+    return {job["jobId"]: snapshot(job) for job in call("describe_jobs", jobs=list(job_ids))["jobs"]}
 
 
-def snapshot(job: JobDetailTypeDef) -> Snapshot:
+def snapshot(job: Mapping[str, Any]) -> Snapshot:
     """Read one job of a DescribeJobs answer. A status no table knows is a job that is still going."""
     attempts = job.get("attempts", [])
     container = _deciding_container(job) or (_deciding_container(attempts[-1]) if attempts else {})
@@ -96,7 +90,7 @@ def _log_group(container: Mapping[str, Any]) -> str:
     return cast("str", options.get("awslogs-group", DEFAULT_LOG_GROUP))
 
 
-def _array(job: JobDetailTypeDef) -> ArrayProgress | None:
+def _array(job: Mapping[str, Any]) -> ArrayProgress | None:
     properties = job.get("arrayProperties", {})
     if "size" not in properties or "index" in properties:  # a child has its index, and no children
         return None
@@ -109,9 +103,17 @@ def _array(job: JobDetailTypeDef) -> ArrayProgress | None:
     )
 
 
-def stop(client: BatchClient, job_id: str, scope: str | None, reason: str) -> None:  # noqa: ARG001
+def submit(call: Call, request: Mapping[str, Any]) -> str:
+    """Submit a job, and return its id. One SubmitJob call, which has no token: repeated, it starts a second job.
+
+    :raises CallError: it was not submitted, or the response was lost.
+    """
+    return str(member(call("submit_job", **request), "jobId", "SubmitJob"))
+
+
+def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # noqa: ARG001
     """Terminate a job, and with a parent its children; one that has ended stays as it is."""
-    client.terminate_job(jobId=job_id, reason=reason)
+    call("terminate_job", jobId=job_id, reason=reason)
 
 
 settled = as_seen
@@ -125,26 +127,26 @@ def name_with_token(name: str, token: str, *, room: int = 0) -> str:
     return f"{name[: NAME_LENGTH - room - len(token) - 1]}-{token}"
 
 
-def find(client: BatchClient, queue: str, name: str) -> str | None:
+def find(call: Call, queue: str, name: str) -> str | None:
     """Return the id of the newest job of exactly this name in a queue, or None. One ListJobs call."""
-    return next(iter(find_all(client, queue, name)), None)
+    return next(iter(find_all(call, queue, name)), None)
 
 
-def find_all(client: BatchClient, queue: str, name: str) -> list[str]:
+def find_all(call: Call, queue: str, name: str) -> list[str]:
     """Return the ids of the newest jobs of exactly this name in a queue, newest first. One ListJobs call.
 
     The service compares names without case; this does not.
     """
-    answer = client.list_jobs(jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}])
+    answer = call("list_jobs", jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}])
     return [job["jobId"] for job in answer["jobSummaryList"] if job["jobName"] == name]
 
 
-def place_in_queue(client: BatchClient, queue: str, job_ids: Sequence[str]) -> str:
+def place_in_queue(call: Call, queue: str, job_ids: Sequence[str]) -> str:
     """Say where jobs, or children of arrays, stand in a queue, as a sentence. One GetJobQueueSnapshot call.
 
     It lists the first hundred that are RUNNABLE.
     """
-    front = client.get_job_queue_snapshot(jobQueue=queue).get("frontOfQueue", {}).get("jobs", [])
+    front = call("get_job_queue_snapshot", jobQueue=queue).get("frontOfQueue", {}).get("jobs", [])
     standing = [job["jobArn"].rpartition("/")[2] for job in front]
     places = [place for place, each in enumerate(standing, 1) if each in job_ids or each.split(":")[0] in job_ids]
     name = queue.rpartition("/")[2]
@@ -153,39 +155,38 @@ def place_in_queue(client: BatchClient, queue: str, job_ids: Sequence[str]) -> s
     return f"It was not among the first {len(standing)} that can run in {name}."
 
 
-def indexes_in(client: BatchClient, parent_id: str, status: Literal["SUCCEEDED", "FAILED"]) -> list[int]:
+def indexes_in(call: Call, parent_id: str, status: Literal["SUCCEEDED", "FAILED"]) -> list[int]:
     """Return the indexes of an array's children of a status, in order. One ListJobs call for each 1,000."""
-    pages = client.get_paginator("list_jobs").paginate(arrayJobId=parent_id, jobStatus=status)
     return sorted(
         child["arrayProperties"]["index"]
-        for page in pages
+        for page in pages(call, "list_jobs", arrayJobId=parent_id, jobStatus=status)
         for child in page["jobSummaryList"]
         if "index" in child.get("arrayProperties", {})
     )
 
 
-def not_succeeded(client: BatchClient, parts: Sequence[tuple[str, Sequence[int]]]) -> list[int] | None:
+def not_succeeded(call: Call, parts: Sequence[tuple[str, Sequence[int]]]) -> list[int] | None:
     """Return which children of an array have not succeeded; None if that cannot be told, or they still run.
 
     Those that have succeeded are asked for: of an array that was ended, others may not count as failed yet.
 
     :param parts: the arrays and plain jobs it was run as, and the indexes that their children have in the whole.
     """
-    seen = describe(client, [job_id for job_id, _ in parts])
+    seen = describe(call, [job_id for job_id, _ in parts])
     left: list[int] = []
     for job_id, indexes in parts:
         snapshot = seen.get(job_id)
         if snapshot is None or not snapshot.state.ended:
             return None
         if snapshot.state is not JobState.SUCCEEDED:
-            done = set(indexes_in(client, job_id, "SUCCEEDED")) if snapshot.array else set()
+            done = set(indexes_in(call, job_id, "SUCCEEDED")) if snapshot.array else set()
             left += [each for index, each in enumerate(indexes) if index not in done]
     return sorted(left)
 
 
-def children(client: BatchClient, parent_id: str, indexes: Sequence[int]) -> list[ChildFailure]:
+def children(call: Call, parent_id: str, indexes: Sequence[int]) -> list[ChildFailure]:
     """Look at up to 100 children of an array, in one call."""
-    seen = describe(client, [f"{parent_id}:{index}" for index in indexes])
+    seen = describe(call, [f"{parent_id}:{index}" for index in indexes])
     pairs = [(index, seen.get(f"{parent_id}:{index}")) for index in indexes]
     return [ChildFailure(index, snapshot) for index, snapshot in pairs if snapshot]
 

@@ -7,16 +7,14 @@ whatever state, a hundred at a time, and compares without case; SubmitJob has no
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_jobflow.jobs import batch
+from airflow_jobflow.jobs.calls import Call
 from airflow_jobflow.jobs.environment import with_variables
 from airflow_jobflow.jobs.fan_out import Found, Start
 from airflow_jobflow.jobs.maps import INDEX
 from airflow_jobflow.jobs.model import JobState
-
-if TYPE_CHECKING:
-    from mypy_boto3_batch import BatchClient
 
 STARTS_PER_SECOND = 50.0
 REPEATABLE = False
@@ -37,29 +35,26 @@ def item(request: dict[str, Any], index: int, environment: Mapping[str, str]) ->
     return {**{name: value for name, value in request.items() if name != "jobName"}, "containerOverrides": overrides}
 
 
-def start(client: BatchClient, family: Mapping[str, str], request: dict[str, Any], which: Start) -> str:
+def start(call: Call, family: Mapping[str, str], request: dict[str, Any], which: Start) -> str:
     """Submit an item's job, and return its id. One SubmitJob call.
 
     It goes where the map's jobs are listed, also if a later try of the task names another queue.
     """
-    return client.submit_job(**{**request, "jobName": f"{family['stem']}-{which.index}", "jobQueue": family["queue"]})[
-        "jobId"
-    ]
+    request = {**request, "jobName": f"{family['stem']}-{which.index}", "jobQueue": family["queue"]}
+    return batch.submit(call, request)
 
 
-def look_up(client: BatchClient, family: Mapping[str, str], which: Start) -> str | None:
+def look_up(call: Call, family: Mapping[str, str], which: Start) -> str | None:
     """Return the id of the job of an item whose submit got no answer, or None. One ListJobs call."""
-    return batch.find(client, family["queue"], f"{family['stem']}-{which.index}")
+    return batch.find(call, family["queue"], f"{family['stem']}-{which.index}")
 
 
-def page(
-    client: BatchClient, family: Mapping[str, str], cursor: Sequence[str] | None
-) -> tuple[list[Found], list[str] | None]:
+def page(call: Call, family: Mapping[str, str], cursor: Sequence[str] | None) -> tuple[list[Found], list[str] | None]:
     """List up to a hundred of the jobs a map has started, and say where the next page begins. One ListJobs call."""
     where: Any = {"nextToken": cursor[0]} if cursor else {}
     prefix = f"{family['stem']}-"
     filters: Any = [{"name": "JOB_NAME", "values": [f"{prefix}*"]}]
-    answer = client.list_jobs(jobQueue=family["queue"], filters=filters, **where)
+    answer = call("list_jobs", jobQueue=family["queue"], filters=filters, **where)
     found = [
         Found(
             int(job["jobName"].removeprefix(prefix)),

@@ -9,25 +9,21 @@ essential, and where they log, only the task definition says; a revision of it n
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from botocore.exceptions import ClientError
-
-from airflow_jobflow.jobs.answers import read_plainly
+from airflow_jobflow.faults import CallError, Fault, classify_failure
+from airflow_jobflow.jobs.calls import Call, member
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, as_seen, iso_seconds
-
-if TYPE_CHECKING:
-    from mypy_boto3_ecs import ECSClient
-    from mypy_boto3_ecs.type_defs import TaskDefinitionTypeDef
+from airflow_jobflow.jobs.starting import NotStarted
 
 log = logging.getLogger(__name__)
 
 CLIENT = "ecs"
 NOUN = "Fargate task"
 BATCH_SIZE = 100
-CALLS = 1
 KEPT = "about an hour"
 
 STATES = {
@@ -49,8 +45,11 @@ BY_REQUEST = ("UserInitiated", "ServiceSchedulerInitiated")
 INTERRUPTIONS = ("SpotInterruption", "TerminationNotice")
 """Stop codes of tasks whose capacity AWS has taken back."""
 
-UNREADABLE = ("AccessDeniedException", "ClientException")
-"""Codes of DescribeTaskDefinition for a definition that may not be read, or is not there: asking again is no use."""
+UNREADABLE = (Fault.DENIED, Fault.REJECTED)
+"""Faults of DescribeTaskDefinition for a definition that may not be read, or does not exist."""
+
+UNREADABLE_FOR = 300.0
+"""Seconds for which an unreadable definition is not asked for again: every stopped task would ask once."""
 
 REASON_LENGTH = 1024
 """The most characters StopTask takes as a reason."""
@@ -71,39 +70,44 @@ class Definition:
 _definitions: dict[str, Definition] = {}
 """Definitions by ARN of their revision; a revision never changes."""
 
+_unreadable_until: dict[str, float] = {}
+"""When a definition that could not be read is asked for again, by ARN, by the monotonic clock."""
 
-def describe(client: ECSClient, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot]:
+
+def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot]:
     """Look at up to 100 tasks of a cluster, the scope, in one DescribeTasks call.
 
     The ids are ARNs or the last parts of them; answers come by the ids as they were given.
     """
-    read_plainly(client, "DescribeTasks", "tasks")
-    tasks = client.describe_tasks(cluster=scope or "default", tasks=list(job_ids))["tasks"]
+    tasks = call("describe_tasks", cluster=scope or "default", tasks=list(job_ids))["tasks"]
     by_id = {task["taskArn"]: task for task in tasks} | {task["taskArn"].rpartition("/")[2]: task for task in tasks}
     return {
-        job_id: snapshot(by_id[job_id], _definition(client, by_id[job_id]), job_id)
+        job_id: snapshot(by_id[job_id], _definition(call, by_id[job_id]), job_id)
         for job_id in job_ids
         if job_id in by_id
     }
 
 
-def _definition(client: ECSClient, task: Mapping[str, Any]) -> Definition:
+def _definition(call: Call, task: Mapping[str, Any]) -> Definition:
     """Read what a task that has ended was made from, unless that is known already."""
     arn = task["taskDefinitionArn"]
     if task["lastStatus"] != STOPPED:
         return Definition()
     if arn not in _definitions:
+        if time.monotonic() < _unreadable_until.get(arn, 0.0):
+            return Definition()
         try:
-            _definitions[arn] = definition(client.describe_task_definition(taskDefinition=arn)["taskDefinition"])
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in UNREADABLE:
-                raise  # a passing fault decides nothing: the task is looked at again
-            log.warning("Without its task definition every container of a task counts as essential: %s", error)
+            _definitions[arn] = definition(call("describe_task_definition", taskDefinition=arn)["taskDefinition"])
+        except CallError as error:
+            if error.fault not in UNREADABLE:
+                raise  # transient: the task is described again
+            _unreadable_until[arn] = time.monotonic() + UNREADABLE_FOR
+            log.warning("Treating every container as essential, because the task definition is unreadable: %s", error)
             return Definition()
     return _definitions[arn]
 
 
-def definition(described: TaskDefinitionTypeDef) -> Definition:
+def definition(described: Mapping[str, Any]) -> Definition:
     """Take from a task definition what a snapshot needs."""
     containers = described["containerDefinitions"]
     logs = []
@@ -171,19 +175,19 @@ def _log(task: Mapping[str, Any], container: Mapping[str, Any], made_from: Defin
     return None
 
 
-def stop(client: ECSClient, job_id: str, scope: str | None, reason: str) -> None:
+def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:
     """Stop a task; one that has ended, or is gone, stays as it is."""
     try:
-        client.stop_task(cluster=scope or "default", task=job_id, reason=reason[:REASON_LENGTH])
-    except client.exceptions.InvalidParameterException as error:
-        if "not found" not in str(error):
+        call("stop_task", cluster=scope or "default", task=job_id, reason=reason[:REASON_LENGTH])
+    except CallError as error:
+        if error.code != "InvalidParameterException" or "not found" not in error.message:
             raise
 
 
 settled = as_seen
 
 
-def find(client: ECSClient, cluster: str, started_by: str) -> list[str]:
+def find(call: Call, cluster: str, started_by: str) -> list[str]:
     """Return the ARNs of the tasks that were started by somebody. Two ListTasks calls: of those that go on, and others.
 
     Those that have stopped can be found for about an hour.
@@ -191,7 +195,7 @@ def find(client: ECSClient, cluster: str, started_by: str) -> list[str]:
     return [
         arn
         for desired in ("RUNNING", "STOPPED")
-        for arn in client.list_tasks(cluster=cluster, startedBy=started_by, desiredStatus=desired)["taskArns"]
+        for arn in call("list_tasks", cluster=cluster, startedBy=started_by, desiredStatus=desired)["taskArns"]
     ]
 
 
@@ -245,13 +249,27 @@ def overrides(values: Mapping[str, Any], container: str | None) -> dict[str, Any
     return result or None
 
 
-def main_container(client: ECSClient, task_definition: str) -> str:
+def main_container(call: Call, task_definition: str) -> str:
     """Return the name of a task definition's first essential container. One DescribeTaskDefinition call."""
-    described = client.describe_task_definition(taskDefinition=task_definition)["taskDefinition"]
+    described = call("describe_task_definition", taskDefinition=task_definition)["taskDefinition"]
     return definition(described).essential[0]
 
 
-def failures(answer: Mapping[str, Any]) -> str:
-    """Say why RunTask answered without a task."""
-    said = [" ".join(filter(None, (each.get("reason"), each.get("detail")))) for each in answer.get("failures", [])]
-    return "; ".join(filter(None, said)) or "RunTask answered with neither a task nor a reason"
+def started(answer: Mapping[str, Any]) -> str:
+    """Return the ARN of the task that a RunTask call has started.
+
+    :raises NotStarted: the response says that there is none.
+    :raises CallError: the response is unreadable.
+    """
+    tasks = member(answer, "tasks", "RunTask")
+    if not tasks:
+        raise _not_started(answer)
+    return str(tasks[0]["taskArn"])
+
+
+def _not_started(answer: Mapping[str, Any]) -> NotStarted:
+    """Return the error for a RunTask response without a task: why there is none, and what that means."""
+    failures = [(each.get("reason") or "", each.get("detail") or "") for each in answer.get("failures", [])]
+    said = "; ".join(" ".join(filter(None, failure)) for failure in failures if any(failure))
+    fault = classify_failure(*failures[0]) if failures else Fault.TRANSIENT
+    return NotStarted(said or "RunTask returned neither a task nor a reason", fault)

@@ -9,17 +9,13 @@ tasks, so that items that differ take a call each.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from airflow_jobflow.jobs import ecs
+from airflow_jobflow.jobs.calls import Call
 from airflow_jobflow.jobs.environment import variables, with_variables
 from airflow_jobflow.jobs.fan_out import Found, Start
 from airflow_jobflow.jobs.maps import ATTEMPT, INDEX
-from airflow_jobflow.jobs.starting import NotStarted
-
-if TYPE_CHECKING:
-    from mypy_boto3_ecs import ECSClient
-    from mypy_boto3_ecs.literals import DesiredStatusType
 
 STARTS_PER_SECOND = 20.0
 REPEATABLE = True
@@ -45,7 +41,7 @@ def item(request: dict[str, Any], container: str, index: int, environment: Mappi
     return {**request, "overrides": {**overrides, "containerOverrides": [*others, own]}}
 
 
-def start(client: ECSClient, family: Mapping[str, str], request: dict[str, Any], which: Start) -> str:
+def start(call: Call, family: Mapping[str, str], request: dict[str, Any], which: Start) -> str:
     """Run an item's task, and return its ARN. One RunTask call, which may be repeated.
 
     :raises NotStarted: the answer was that there is no such task now.
@@ -53,31 +49,28 @@ def start(client: ECSClient, family: Mapping[str, str], request: dict[str, Any],
     if which.attempt > 1:
         request = _again(family, request, which.attempt)
     token = f"{family['nonce']}-{which.index}-{which.attempt}-{which.turn}"
-    answer = client.run_task(**request, startedBy=family["nonce"], clientToken=token)
-    if not answer["tasks"]:
-        raise NotStarted(ecs.failures(cast("Mapping[str, Any]", answer)))
-    return answer["tasks"][0]["taskArn"]
+    answer = call("run_task", **request, startedBy=family["nonce"], clientToken=token)
+    return ecs.started(answer)
 
 
-def look_up(client: ECSClient, family: Mapping[str, str], which: Start) -> str | None:  # noqa: ARG001
+def look_up(call: Call, family: Mapping[str, str], which: Start) -> str | None:  # noqa: ARG001
     """Find nothing: a start without an answer is repeated with its token."""
     return None
 
 
-def page(
-    client: ECSClient, family: Mapping[str, str], cursor: Sequence[str] | None
-) -> tuple[list[Found], list[str] | None]:
+def page(call: Call, family: Mapping[str, str], cursor: Sequence[str] | None) -> tuple[list[Found], list[str] | None]:
     """List up to a hundred of the tasks a map has started, and say where the next page begins. Two calls."""
     status, *token = cursor or DESIRED[:1]
     where: Any = {"nextToken": token[0]} if token else {}
-    answer = client.list_tasks(
+    answer = call(
+        "list_tasks",
         cluster=family["cluster"],
         startedBy=family["nonce"],
-        desiredStatus=cast("DesiredStatusType", status),
+        desiredStatus=status,
         **where,
     )
     arns = answer["taskArns"]
-    tasks: Sequence[Any] = client.describe_tasks(cluster=family["cluster"], tasks=arns)["tasks"] if arns else []
+    tasks: Sequence[Any] = call("describe_tasks", cluster=family["cluster"], tasks=arns)["tasks"] if arns else []
     found = [each for each in map(_found, tasks) if each]
     if answer.get("nextToken"):
         return found, [status, answer["nextToken"]]

@@ -18,21 +18,18 @@ import dataclasses
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow_jobflow.jobs.answers import read_plainly
+from airflow_jobflow.faults import CallError
+from airflow_jobflow.jobs.calls import Call
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_seconds
-
-if TYPE_CHECKING:
-    from mypy_boto3_glue import GlueClient
 
 CLIENT = "glue"
 NOUN = "Glue crawl"
 BATCH_SIZE = 100
-CALLS = 1
 KEPT = "about a year, the last one for as long as its crawler"
 
 READY, RUNNING = "READY", "RUNNING"
@@ -102,23 +99,22 @@ class Since:
         return began >= int(self.moment.timestamp()) and not is_the_one_before
 
 
-def describe(client: GlueClient, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot]:  # noqa: ARG001
+def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot]:  # noqa: ARG001
     """Look at the crawls of up to 100 crawlers in one BatchGetCrawlers call. Crawls have no scope."""
-    read_plainly(client, "BatchGetCrawlers", "Crawlers")
     meant = {job_id: Since.read(job_id) for job_id in job_ids}
     names = list(dict.fromkeys(since.crawler for since in meant.values()))
-    crawlers = {each["Name"]: each for each in client.batch_get_crawlers(CrawlerNames=names)["Crawlers"]}
+    crawlers = {each["Name"]: each for each in call("batch_get_crawlers", CrawlerNames=names)["Crawlers"]}
     return {
-        job_id: snapshot(job_id, since, crawlers[since.crawler], client)
+        job_id: snapshot(job_id, since, crawlers[since.crawler], call)
         for job_id, since in meant.items()
         if since.crawler in crawlers
     }
 
 
-def snapshot(job_id: str, since: Since, crawler: Mapping[str, Any], client: GlueClient) -> Snapshot:
+def snapshot(job_id: str, since: Since, crawler: Mapping[str, Any], call: Call) -> Snapshot:
     """Read from a crawler how the crawl is. A state no table knows is a crawl that is still going.
 
-    :param client: whom it was read from; a crawler tells neither its region nor its partition.
+    :param call: tells region and partition, which a crawler does not.
     """
     last = crawler.get("LastCrawl", {})
     seen = Snapshot(
@@ -126,8 +122,8 @@ def snapshot(job_id: str, since: Since, crawler: Mapping[str, Any], client: Glue
         name=since.crawler,
         state=CRAWLER_STATES.get(crawler["State"], JobState.RUNNING),
         status=crawler["State"],
-        region=client.meta.region_name,
-        partition=client.meta.partition,
+        region=call.region,
+        partition=call.partition,
     )
     if not since.is_met_by(last):
         return seen
@@ -152,14 +148,14 @@ def _ended(seen: Snapshot, status: str, crawl: Mapping[str, Any]) -> Snapshot:
     )
 
 
-def settled(client: Callable[[], GlueClient], snapshot: Snapshot) -> Snapshot:
+def settled(call: Call, snapshot: Snapshot) -> Snapshot:
     """Add what ListCrawls tells of a crawl that has ended: its id, its end, what it changed and cost.
 
     It tells which crawl was the first since the moment, too: where another one has followed it before the sweep came
     by, the last crawl was the wrong one. A crawl that is not listed yet stays as the sweep has seen it.
     """
     since = Since.read(snapshot.job_id)
-    crawl = first_since(client(), since)
+    crawl = first_since(call, since)
     status = CRAWL_STATES.get((crawl or {}).get("State", ""))
     if not crawl or not status:
         return snapshot
@@ -178,13 +174,12 @@ def _details(crawl: Mapping[str, Any]) -> dict[str, Any]:
     return {name: detail for name, detail in details.items() if detail is not None}
 
 
-def first_since(client: GlueClient, since: Since) -> Mapping[str, Any] | None:
+def first_since(call: Call, since: Since) -> Mapping[str, Any] | None:
     """Return the first crawl after a moment, as ListCrawls tells it, or None. One call, or one for each 100 since."""
-    read_plainly(client, "ListCrawls", "Crawls")
     first: Mapping[str, Any] | None = None
     more: dict[str, Any] = {}
     while True:
-        answer: Mapping[str, Any] = client.list_crawls(CrawlerName=since.crawler, MaxResults=PAGE, **more)
+        answer: Mapping[str, Any] = call("list_crawls", CrawlerName=since.crawler, MaxResults=PAGE, **more)
         for crawl in answer["Crawls"]:
             if not since.is_met_by(crawl):
                 return first
@@ -194,37 +189,35 @@ def first_since(client: GlueClient, since: Since) -> Mapping[str, Any] | None:
         more = {"NextToken": answer["NextToken"]}
 
 
-def crawler_now(client: GlueClient, crawler: str) -> tuple[str, Mapping[str, Any] | None]:
+def crawler_now(call: Call, crawler: str) -> tuple[str, Mapping[str, Any] | None]:
     """Return what a crawler does now, in Glue's word, and its last crawl. One GetCrawler call.
 
     :raises botocore.exceptions.ClientError: EntityNotFoundException where there is no such crawler.
     """
-    read_plainly(client, "GetCrawler", "Crawler")
-    told: Mapping[str, Any] = client.get_crawler(Name=crawler)["Crawler"]
+    told: Mapping[str, Any] = call("get_crawler", Name=crawler)["Crawler"]
     return told["State"], told.get("LastCrawl")
 
 
-def to_start(client: GlueClient, crawler: str, last: Mapping[str, Any] | None) -> Since:
+def to_start(call: Call, crawler: str, last: Mapping[str, Any] | None) -> Since:
     """Return what a crawl that starts now is: the first since the newest by now. One ListCrawls call.
 
     :param last: the crawler's last crawl.
     """
-    return _after(crawler, last, *_listed(client, crawler))
+    return _after(crawler, last, *_listed(call, crawler))
 
 
-def that_runs(client: GlueClient, crawler: str, last: Mapping[str, Any] | None) -> Since | None:
+def that_runs(call: Call, crawler: str, last: Mapping[str, Any] | None) -> Since | None:
     """Return what the crawl is that runs now: the first since the one before it. One ListCrawls call.
 
     :param last: the crawler's last crawl.
     :return: None if no such crawl is listed: it has just begun, or ended.
     """
-    runs, *older = _listed(client, crawler) or [{"State": None}]
+    runs, *older = _listed(call, crawler) or [{"State": None}]
     return _after(crawler, last, *older) if runs["State"] == RUNNING else None
 
 
-def _listed(client: GlueClient, crawler: str) -> Sequence[Mapping[str, Any]]:
-    read_plainly(client, "ListCrawls", "Crawls")
-    crawls: Sequence[Mapping[str, Any]] = client.list_crawls(CrawlerName=crawler, MaxResults=2)["Crawls"]
+def _listed(call: Call, crawler: str) -> Sequence[Mapping[str, Any]]:
+    crawls: Sequence[Mapping[str, Any]] = call("list_crawls", CrawlerName=crawler, MaxResults=2)["Crawls"]
     return crawls
 
 
@@ -238,18 +231,19 @@ def _after(crawler: str, *crawls: Mapping[str, Any] | None) -> Since:
     return Since(crawler, began if prefix else began + timedelta(seconds=1), prefix)
 
 
-def stop(client: GlueClient, job_id: str, scope: str | None, reason: str) -> None:  # noqa: ARG001
+def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # noqa: ARG001
     """Stop a crawl, if it is the one its crawler makes now; one that has ended stays as it is. Glue takes no reason."""
     since = Since.read(job_id)
     for seconds in STOPS:
         time.sleep(seconds)
-        seen = describe(client, [job_id], None).get(job_id)
+        seen = describe(call, [job_id], None).get(job_id)
         if seen is None or seen.state.ended:
             return
         try:
-            client.stop_crawler(Name=since.crawler)
+            call("stop_crawler", Name=since.crawler)
             return
-        except client.exceptions.CrawlerStoppingException:
-            return
-        except client.exceptions.CrawlerNotRunningException:
-            continue  # it has just ended, or its start has not taken effect yet
+        except CallError as error:
+            if error.code == "CrawlerStoppingException":
+                return
+            if error.code != "CrawlerNotRunningException":  # it has just ended, or has not begun yet
+                raise

@@ -8,15 +8,11 @@ that nothing else carries. Which job a run is of, the scope says.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from botocore.exceptions import ClientError
-
-from airflow_jobflow.jobs.answers import read_plainly
+from airflow_jobflow.faults import CallError, classify_failure
+from airflow_jobflow.jobs.calls import Call, member
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, as_seen, iso_seconds
-
-if TYPE_CHECKING:
-    from mypy_boto3_glue import GlueClient
 
 CLIENT = "glue"
 NOUN = "Glue job run"
@@ -26,7 +22,7 @@ KEPT = "90 days"
 PAGE = 200
 """The most runs in an answer of GetJobRuns."""
 
-CALLS = 5
+MAX_PAGES = 5
 """The most pages that are read of a job's runs: a thousand runs are as many as Glue lets a job have at a time. A run
 that lies deeper is asked for alone."""
 
@@ -53,22 +49,21 @@ TOKEN = "--jobflow-token"  # noqa: S105 -- no secret
 """The argument by which a run whose start got no answer is found again. Scripts need not know it."""
 
 
-def describe(client: GlueClient, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot | None]:
+def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot | None]:
     """Look at runs of a job, the scope: several by reading its newest runs, one by asking for it.
 
-    :raises botocore.exceptions.ClientError: EntityNotFoundException where there is no such job.
+    :raises CallError: EntityNotFoundException where there is no such job.
     """
     job = scope or ""
-    read_plainly(client, "GetJobRuns", "JobRuns")
     if len(job_ids) == 1:
-        return _one(client, job_ids[0], job)
+        return _one(call, job_ids[0], job)
     seen: dict[str, Snapshot | None] = dict.fromkeys(job_ids)
     wanted = set(job_ids)
     page: Mapping[str, Any] = {"NextToken": None}
-    for _ in range(CALLS):
-        page = client.get_job_runs(JobName=job, MaxResults=PAGE, **_after(page))
+    for _ in range(MAX_PAGES):
+        page = call("get_job_runs", JobName=job, MaxResults=PAGE, **_after(page))
         on_page = {run["Id"]: run for run in page["JobRuns"] if run["Id"] in wanted}
-        seen |= {run_id: snapshot(run, client) for run_id, run in on_page.items()}
+        seen |= {run_id: snapshot(run, call) for run_id, run in on_page.items()}
         wanted -= on_page.keys()
         if not wanted or not page.get("NextToken"):
             break
@@ -79,19 +74,20 @@ def _after(page: Mapping[str, Any]) -> dict[str, Any]:
     return {"NextToken": page["NextToken"]} if page.get("NextToken") else {}
 
 
-def _one(client: GlueClient, run_id: str, job: str) -> dict[str, Snapshot | None]:
-    read_plainly(client, "GetJobRun", "JobRun")
+def _one(call: Call, run_id: str, job: str) -> dict[str, Snapshot | None]:
     try:
-        return {run_id: snapshot(client.get_job_run(JobName=job, RunId=run_id)["JobRun"], client)}
-    except client.exceptions.EntityNotFoundException:
-        client.get_job_runs(JobName=job, MaxResults=1)  # says so if it is the job that is not there
+        return {run_id: snapshot(call("get_job_run", JobName=job, RunId=run_id)["JobRun"], call)}
+    except CallError as error:
+        if error.code != "EntityNotFoundException":
+            raise
+        call("get_job_runs", JobName=job, MaxResults=1)  # says so if it is the job that is not there
         return {}
 
 
-def snapshot(run: Mapping[str, Any], client: GlueClient) -> Snapshot:
+def snapshot(run: Mapping[str, Any], call: Call) -> Snapshot:
     """Read one run. A state no table knows is a run that is still going.
 
-    :param client: whom it was read from; a run tells neither its region nor its partition.
+    :param call: tells region and partition, which a run does not.
     """
     status = run["JobRunState"]
     state = STATES.get(status, JobState.RUNNING)
@@ -112,8 +108,8 @@ def snapshot(run: Mapping[str, Any], client: GlueClient) -> Snapshot:
         started_at=iso_seconds(run.get("StartedOn")),
         stopped_at=iso_seconds(run.get("CompletedOn")),
         log=LogStream(group + ERROR_LOGS, run["Id"]) if group else None,
-        region=client.meta.region_name,
-        partition=client.meta.partition,
+        region=call.region,
+        partition=call.partition,
         details={name: figure for name, figure in figures.items() if figure is not None} or None,
     )
 
@@ -121,22 +117,30 @@ def snapshot(run: Mapping[str, Any], client: GlueClient) -> Snapshot:
 settled = as_seen
 
 
-def stop(client: GlueClient, job_id: str, scope: str | None, reason: str) -> None:  # noqa: ARG001
+def start(call: Call, request: Mapping[str, Any]) -> str:
+    """Start a run, and return its id. One StartJobRun call, which has no token: repeated, it starts a second run.
+
+    :raises CallError: it was not started, or the response was lost.
+    """
+    return str(member(call("start_job_run", **request), "JobRunId", "StartJobRun"))
+
+
+def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # noqa: ARG001
     """Stop a run; one that has ended, or is stopping, stays as it is. Glue takes no reason."""
-    answer = client.batch_stop_job_run(JobName=scope or "", JobRunIds=[job_id])
+    answer = call("batch_stop_job_run", JobName=scope or "", JobRunIds=[job_id])
     if not answer.get("Errors"):
         return
-    seen = _one(client, job_id, scope or "").get(job_id)
+    seen = _one(call, job_id, scope or "").get(job_id)
     if seen is None or not (seen.state.ended or seen.stopped_by_request):
         detail = answer["Errors"][0].get("ErrorDetail", {})
         why = f"{detail.get('ErrorMessage')} (run {job_id})"
-        raise ClientError({"Error": {"Code": detail.get("ErrorCode", ""), "Message": why}}, "BatchStopJobRun")
+        code = detail.get("ErrorCode", "")
+        raise CallError(classify_failure(code, why), f"{code}: {why}", code, "batch_stop_job_run")
 
 
-def find(client: GlueClient, job: str, token: str) -> str | None:
+def find(call: Call, job: str, token: str) -> str | None:
     """Return the id of the run that was started with a token, or None. One GetJobRuns call."""
-    read_plainly(client, "GetJobRuns", "JobRuns")
-    runs = client.get_job_runs(JobName=job, MaxResults=PAGE)["JobRuns"]
+    runs = call("get_job_runs", JobName=job, MaxResults=PAGE)["JobRuns"]
     return next((run["Id"] for run in runs if run.get("Arguments", {}).get(TOKEN) == token), None)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from airflow_jobflow.jobs.calls import Call
+
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.fan_out import Found, Start
 
@@ -29,17 +31,17 @@ class MapService(Protocol):
     CHECKPOINT: float
     """Seconds for which an end need not be noted: what has ended can be looked at for several times as long."""
 
-    def start(self, client: Any, family: Mapping[str, str], request: dict[str, Any], which: Start) -> str:
+    def start(self, call: Call, family: Mapping[str, str], request: dict[str, Any], which: Start) -> str:
         """Start an item's job, and return its id.
 
         :raises NotStarted: the service answered, and started nothing.
         """
 
-    def look_up(self, client: Any, family: Mapping[str, str], which: Start) -> str | None:
+    def look_up(self, call: Call, family: Mapping[str, str], which: Start) -> str | None:
         """Return the id of the job that a start without an answer has started, or None."""
 
     def page(
-        self, client: Any, family: Mapping[str, str], cursor: Sequence[str] | None
+        self, call: Call, family: Mapping[str, str], cursor: Sequence[str] | None
     ) -> tuple[list[Found], list[str] | None]:
         """List some of the jobs a map has started, and return where the next page begins, if there is one."""
 

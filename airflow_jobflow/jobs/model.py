@@ -6,11 +6,13 @@ Plain data, all of it ready for JSON: snapshots travel in trigger events, outcom
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Protocol
+
+from airflow_jobflow.jobs.calls import Call
 
 
 class JobState(StrEnum):
@@ -203,25 +205,23 @@ class Service(Protocol):
     """What a person calls such a job: ``Batch job``."""
     BATCH_SIZE: int
     """The most ids one ``describe`` takes."""
-    CALLS: int
-    """The most API calls one ``describe`` makes."""
     KEPT: str
     """How long a job that has ended can be described."""
 
-    def describe(self, client: Any, job_ids: Sequence[str], scope: str | None) -> Mapping[str, Snapshot | None]:
+    def describe(self, call: Call, job_ids: Sequence[str], scope: str | None) -> Mapping[str, Snapshot | None]:
         """Look at jobs by id; unknown ids are left out, None stands for those that must be asked for alone."""
 
-    def settled(self, client: Callable[[], Any], snapshot: Snapshot) -> Snapshot:
+    def settled(self, call: Call, snapshot: Snapshot) -> Snapshot:
         """Add to the last snapshot of a job that has ended what a sweep cannot tell.
 
-        :param client: returns a boto3 client; not called where there is nothing to ask.
+        :param call: not called where there is nothing to ask.
         """
 
-    def stop(self, client: Any, job_id: str, scope: str | None, reason: str) -> None:
+    def stop(self, call: Call, job_id: str, scope: str | None, reason: str) -> None:
         """End a job. Ending one that has ended already changes nothing."""
 
 
-def as_seen(client: Callable[[], Any], snapshot: Snapshot) -> Snapshot:  # noqa: ARG001
+def as_seen(call: Call, snapshot: Snapshot) -> Snapshot:  # noqa: ARG001
     """Add nothing: the ``settled`` of services whose sweep tells all there is of a job."""
     return snapshot
 

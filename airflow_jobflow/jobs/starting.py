@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import re
+from airflow_jobflow.faults import Fault
 
 LOOKUPS = (1.0, 2.0, 4.0, 8.0)
 """Seconds before each look for a job whose submit got no answer: what was just submitted shows up late."""
 
-FULL = re.compile(r"capacity is unavailable|reached the limit", re.IGNORECASE)
-"""Refusals that pass by themselves: a later start may find room."""
-
 
 class NotStarted(Exception):
-    """The service answered a start, and started nothing; the words are its own."""
+    """The service answered a start without an error, and started nothing.
+
+    :param message: why, in the service's words.
+    :param fault: what that means.
+    """
+
+    def __init__(self, message: str, fault: Fault) -> None:
+        super().__init__(message, fault)
+        self.fault = fault
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -22,6 +22,7 @@ from airflow_jobflow.waiting import JobWaiter
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_jobflow.jobs.calls import Call
     from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.jobs.reattach import Notes
 
@@ -151,7 +152,7 @@ class JobStarter(JobWaiter):
 
         :raises SubmissionError: it cannot be found out.
         """
-        from airflow_jobflow.aws import no_answer
+        from airflow_jobflow.faults import CallError
         from airflow_jobflow.jobs.reattach import Action, Notes, decide
 
         noted = self.recorded(context)
@@ -171,7 +172,7 @@ class JobStarter(JobWaiter):
             )
             self.log.info("Of an earlier try: %s (%s)", decision.why, decision.action.value)
             self.stop(decision.stop, f"Airflow: {decision.why}")
-        except no_answer() as error:
+        except CallError as error:
             raise SubmissionError(
                 f"What an earlier try has left could not be found, or stopped, so nothing was started: {error}"
             ) from error
@@ -190,29 +191,28 @@ class JobStarter(JobWaiter):
         """Look at what an earlier try has started, by the ids it has noted, or by what its nonce makes."""
         from airflow_jobflow.jobs.model import JobState, Snapshot
 
-        client = self.client()
         if notes.job_ids:
-            return self.seen_by(client, notes.job_ids)
+            return self.call(self.described, notes.job_ids)
         # What was just started may not show up yet.
         for pause in (0.0, *(LOOKUPS if now - notes.at < YOUNG else ())):
             time.sleep(pause)
-            if job_ids := self.find(client, noted):
+            if job_ids := self.call(self.find, noted):
                 # One that is listed was started, also if it cannot be described yet.
                 unseen = {job_id: Snapshot(job_id, JobState.SUBMITTED, JobState.SUBMITTED) for job_id in job_ids}
-                return unseen | self.seen_by(client, job_ids)
+                return unseen | self.call(self.described, job_ids)
         return {}
 
-    def find(self, client: Any, noted: Mapping[str, Any]) -> Sequence[str]:
+    def find(self, call: Call, noted: Mapping[str, Any]) -> Sequence[str]:
         """Return the ids of what an attempt has started, from what was noted before it was submitted.
 
-        :param client: of the service.
+        :param call: makes the API calls.
         :param noted: what ``record`` has noted.
         """
         raise NotImplementedError
 
-    def found(self, context: Context) -> str | None:
+    def found(self, call: Call, context: Context) -> str | None:
         """Return the id of what the attempt that is being made has started, if there is a trace of it."""
-        return next(iter(self.find(self.client(), self.recorded(context))), None)
+        return next(iter(self.find(call, self.recorded(context))), None)
 
     def _place(self) -> str:
         """Say where this task starts jobs: what is known elsewhere cannot be asked for here.
@@ -224,16 +224,16 @@ class JobStarter(JobWaiter):
     def stop(self, job_ids: Sequence[str], reason: str) -> None:
         """Stop jobs; one that has ended already stays as it is.
 
-        :raises Exception: one of ``aws.no_answer``, once each has been told to stop: the first of those that could not.
+        :raises CallError: some could not be stopped; the first error, after all were tried.
         """
-        from airflow_jobflow.aws import no_answer
+        from airflow_jobflow.faults import CallError
 
         errors: list[Exception] = []
         for job_id in job_ids:
             self.log.info("Stopping %s %s: %s", self.service_module.NOUN, job_id, reason)
             try:
-                self.service_module.stop(self.client(), job_id, self.scope(), reason)
-            except no_answer() as error:
+                self.call(self.service_module.stop, job_id, self.scope(), reason)
+            except CallError as error:
                 self.log.warning("%s %s could not be stopped: %s", self.service_module.NOUN, job_id, error)
                 errors.append(error)
         if errors:

@@ -312,11 +312,11 @@ class JobOperator(JobStarter):
 
     def _stopped(self, job_ids: Sequence[str], reason: str) -> str:
         """Stop jobs, and say whether that could be done."""
-        from airflow_jobflow.aws import no_answer
+        from airflow_jobflow.faults import CallError
 
         try:
             self.stop(job_ids, reason)
-        except no_answer() as error:
+        except CallError as error:
             return f"It could not be stopped ({error}): stop it in the console."
         return "It was stopped."
 

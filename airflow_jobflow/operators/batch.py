@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_jobflow.jobs.array import Tolerance
+    from airflow_jobflow.jobs.calls import Call
     from airflow_jobflow.jobs.model import Outcome, Snapshot
 
 CHECKS: dict[str, checks.Check] = {
@@ -218,41 +219,42 @@ class BatchJobOperator(JobOperator):
 
         queue, name = request["jobQueue"], request["jobName"]
 
-        def find() -> str | None:
-            return batch.find(self.client(), queue, name)
+        def find(call: Call) -> str | None:
+            return batch.find(call, queue, name)
 
-        if look_first and (found := find()):
+        if look_first and (found := self.call(find)):
             return found
         self.log.info("Submitting %s to %s: %s", name, queue, request)
         return submit_once(
-            lambda: str(self.client(attempts=1).submit_job(**request)["jobId"]),
+            self.call,
+            lambda call: batch.submit(call, request),
             find if self.durable else None,
             f"Batch job {name}",
         )
 
-    def find(self, client: Any, noted: Mapping[str, Any]) -> Sequence[str]:
+    def find(self, call: Call, noted: Mapping[str, Any]) -> Sequence[str]:
         """Return the ids of the jobs that have the names of an attempt."""
         from airflow_jobflow.jobs import batch
 
         if "job_name" not in noted:  # it was a map then
             return []
         names = self._names(noted["job_name"], noted["nonce"], max(1, len(noted.get("parts") or ())))
-        return [job_id for name in names for job_id in batch.find_all(client, noted["queue"], name)]
+        return [job_id for name in names for job_id in batch.find_all(call, noted["queue"], name)]
 
     def _not_succeeded(self, context: Context, size: int) -> list[int] | None:
         """Return the indexes that an earlier try of this task has left to run again; None for all there are.
 
         AWS is asked, for an earlier try may have ended before it knew.
         """
-        from airflow_jobflow.aws import no_answer
+        from airflow_jobflow.faults import CallError
         from airflow_jobflow.jobs import batch
 
         noted = self.earlier_try(context)
         if noted.get("size") != size or len(noted.get("job_ids") or ()) != max(1, len(noted.get("parts") or ())):
             return None
         try:
-            left = batch.not_succeeded(self.client(), list(zip(noted["job_ids"], self._parts(noted), strict=True)))
-        except no_answer() as error:
+            left = self.call(batch.not_succeeded, list(zip(noted["job_ids"], self._parts(noted), strict=True)))
+        except CallError as error:
             raise SubmissionError(
                 f"What is to run again of {self.job_name} could not be found out, so nothing was started: {error}"
             ) from error
@@ -282,13 +284,13 @@ class BatchJobOperator(JobOperator):
 
     def place_in_queue(self, seen: Mapping[str, Snapshot]) -> str:
         """Say where in the queue the jobs stand, as a sentence; nothing where that cannot be found out."""
-        from airflow_jobflow.aws import no_answer
+        from airflow_jobflow.faults import CallError
         from airflow_jobflow.jobs import batch
 
         queues = {snapshot.queue for snapshot in seen.values() if snapshot.queue}
         try:
-            places = [batch.place_in_queue(self.client(), queue, list(seen)) for queue in queues]
-        except no_answer() as error:
+            places = [self.call(batch.place_in_queue, queue, list(seen)) for queue in queues]
+        except CallError as error:
             self.log.warning("Where in the queue it stands could not be found out: %s", error)
             return ""
         return "".join(f"{place} " for place in places)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow import checks
-from airflow_jobflow.exceptions import InvalidParameter, SubmissionError
+from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.links import FargateTaskLink, JobLogLink
 from airflow_jobflow.operators.base import JobOperator
 from airflow_jobflow.operators.map import MapOperator
@@ -14,6 +14,7 @@ from airflow_jobflow.operators.map import MapOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_jobflow.jobs.calls import Call
 
 FARGATE = "FARGATE"
 
@@ -216,33 +217,33 @@ class FargateTaskOperator(JobOperator):
     def submit(self, context: Context) -> Sequence[str]:
         """Run the task under a token that starts nothing twice, and return its ARN."""
         from airflow_jobflow.jobs import ecs
+        from airflow_jobflow.jobs.starting import NotStarted
         from airflow_jobflow.operators.submission import submit_once
 
         nonce, attempt = self.new_attempt(context)
         values = self.values()
         token = {"clientToken": nonce, "startedBy": nonce} if self.durable else {}
 
-        def run() -> str:
-            client = self.client(attempts=1)
+        def run(call: Call) -> str:
             container = values.get("container_name")
             if container is None and ("command" in values or "environment" in values):
-                container = ecs.main_container(client, values["task_definition"])
-            answer = client.run_task(**self.request(values, container, attempt), **token)
-            if not answer["tasks"]:
-                # The token would bring the same answer again, for ever.
+                container = ecs.main_container(call, values["task_definition"])
+            try:
+                return ecs.started(call("run_task", **self.request(values, container, attempt), **token))
+            except NotStarted:
+                # The token would bring the same response again, for ever.
                 self.record(context, nonce="")
-                raise SubmissionError(f"{what} was not started, as AWS says: {ecs.failures(answer)}")
-            return str(answer["tasks"][0]["taskArn"])
+                raise
 
         what = f"{ecs.NOUN} of {self.task_definition}"
         self.log.info("Running %s on cluster %s, attempt %d", self.task_definition, self.cluster, attempt)
-        return [submit_once(run, None, what, repeatable=self.durable)]
+        return [submit_once(self.call, run, None, what, repeatable=self.durable)]
 
-    def find(self, client: Any, noted: Mapping[str, Any]) -> Sequence[str]:
+    def find(self, call: Call, noted: Mapping[str, Any]) -> Sequence[str]:
         """Return the ARNs of the tasks that an attempt has started."""
         from airflow_jobflow.jobs import ecs
 
-        return ecs.find(client, self.cluster, noted["nonce"])
+        return ecs.find(call, self.cluster, noted["nonce"])
 
     def again(self, context: Context, event: Mapping[str, Any]) -> bool:
         """Make another attempt where AWS took Spot capacity back, which is no fault of the task's."""
@@ -300,7 +301,8 @@ class FargateMapOperator(MapOperator, FargateTaskOperator):
         main = common.get("container_name")
         if main is None and not all("container_name" in item for item in items):
             main = submit_once(
-                lambda: ecs.main_container(self.client(), common["task_definition"]),
+                self.call,
+                lambda call: ecs.main_container(call, common["task_definition"]),
                 None,
                 f"A map of {self.task_definition}",
                 repeatable=True,

@@ -14,6 +14,7 @@ from airflow_jobflow.operators.base import JobOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_jobflow.jobs.calls import Call
 
 CRAWL_CHECKS: dict[str, checks.Check] = {
     "crawler_name": checks.text,
@@ -57,52 +58,50 @@ class GlueCrawlOperator(JobOperator):
 
     def submit(self, context: Context) -> Sequence[str]:
         """Start a crawl, or join the one that runs, and return which one it is: the first since the newest by now."""
-        from airflow_jobflow.aws import fault_of, no_answer
+        from airflow_jobflow.faults import CallError, Fault
         from airflow_jobflow.jobs import glue_crawl
         from airflow_jobflow.operators.submission import submit_once
-        from airflow_jobflow.watch.errors import Fault
 
         self.new_attempt(context, since=None)
-        client = self.client(attempts=1)
         since: glue_crawl.Since | None = None
         maybe_started = False
 
-        def start() -> str:
+        def start(call: Call) -> str:
             nonlocal since, maybe_started
             if since is None:
-                state, last = glue_crawl.crawler_now(self.client(), self.crawler_name)
+                state, last = glue_crawl.crawler_now(call, self.crawler_name)
                 if state == glue_crawl.RUNNING and self.if_running == "attach":
-                    joined = glue_crawl.that_runs(self.client(), self.crawler_name, last)
+                    joined = glue_crawl.that_runs(call, self.crawler_name, last)
                     if joined:
                         self.record(context, joined=True)
                         return str(joined)
                 if state != glue_crawl.READY:
                     raise self._busy()
-                since = glue_crawl.to_start(self.client(), self.crawler_name, last)
+                since = glue_crawl.to_start(call, self.crawler_name, last)
                 self.record(context, since=str(since))
             try:
-                client.start_crawler(Name=self.crawler_name)
-            except client.exceptions.CrawlerRunningException as error:
-                if not maybe_started:  # else it is what an earlier start, whose answer was lost, has begun
-                    self.record(context, since=None)  # lest a later try takes for its own what somebody else has begun
+                call("start_crawler", Name=self.crawler_name)
+            except CallError as error:
+                maybe_started |= error.fault is Fault.TRANSIENT and error.sent
+                if error.code != "CrawlerRunningException":
+                    raise
+                if not maybe_started:  # otherwise it is what an earlier start, whose response was lost, has begun
+                    self.record(context, since=None)  # a later try must not take another's crawl for its own
                     raise self._busy() from error
-            except no_answer() as error:
-                maybe_started |= fault_of(error) is Fault.PASSING
-                raise
             return str(since)
 
-        def find() -> str | None:
-            return self.found(context) if maybe_started else None
+        def find(call: Call) -> str | None:
+            return self.found(call, context) if maybe_started else None
 
         self.log.info("Starting crawler %s", self.crawler_name)
-        return [submit_once(start, find, f"{glue_crawl.NOUN} of {self.crawler_name}")]
+        return [submit_once(self.call, start, find, f"{glue_crawl.NOUN} of {self.crawler_name}")]
 
-    def find(self, client: Any, noted: Mapping[str, Any]) -> Sequence[str]:
+    def find(self, call: Call, noted: Mapping[str, Any]) -> Sequence[str]:
         """Return which crawl an attempt has started, if it has begun: the first since the one before."""
         from airflow_jobflow.jobs import glue_crawl
 
         crawl = noted.get("since")
-        seen = glue_crawl.describe(client, [crawl], None) if crawl else {}
+        seen = glue_crawl.describe(call, [crawl], None) if crawl else {}
         return [job_id for job_id, snapshot in seen.items() if snapshot.left_queue]
 
     def _busy(self) -> SubmissionError:
@@ -228,29 +227,21 @@ class GlueJobRunOperator(JobOperator):
         if self.durable:
             request["Arguments"] = {**request.get("Arguments", {}), glue_run.TOKEN: nonce}
 
-        def find() -> str | None:
-            return self.found(context)
+        def find(call: Call) -> str | None:
+            return self.found(call, context)
 
-        def start() -> str:
-            client = self.client(attempts=1)
-            no_room = (
-                client.exceptions.ConcurrentRunsExceededException,
-                client.exceptions.ResourceNumberLimitExceededException,
-            )
+        def start(call: Call) -> str:
             # Who has the room may be what an earlier start, whose answer was lost, has begun.
-            if waited and self.durable and (found := find()):
+            if waited and self.durable and (found := find(call)):
                 return found
-            try:
-                return str(client.start_job_run(**request)["JobRunId"])
-            except no_room as error:
-                raise NoRoom(f"Glue has no room for another run of {self.job_name} ({error}).") from error
+            return glue_run.start(call, request)
 
         self.log.info("Starting a run of %s: %s", self.job_name, request)
-        return [submit_once(start, find if self.durable else None, f"{glue_run.NOUN} of {self.job_name}")]
+        return [submit_once(self.call, start, find if self.durable else None, f"{glue_run.NOUN} of {self.job_name}")]
 
-    def find(self, client: Any, noted: Mapping[str, Any]) -> Sequence[str]:
+    def find(self, call: Call, noted: Mapping[str, Any]) -> Sequence[str]:
         """Return the run that an attempt has started, if it has."""
         from airflow_jobflow.jobs import glue_run
 
-        found = glue_run.find(client, self.job_name, noted["nonce"])
+        found = glue_run.find(call, self.job_name, noted["nonce"])
         return [found] if found else []

@@ -308,11 +308,12 @@ class MapOperator(JobOperator):
 
     def _stop_all(self, context: Context, reason: str, known: Sequence[str]) -> str:
         """Stop all the map has started, and say whether that could be done."""
+        from airflow_jobflow.faults import CallError
         from airflow_jobflow.watch.errors import WatchError
 
         try:
             failed = asyncio.run(self._make_trigger(context, 0, (), ()).stop_all(reason, known))
-        except WatchError as error:
+        except (CallError, WatchError) as error:
             return f"What runs could not be stopped ({error}): stop it in the console."
         return f"{failed} jobs could not be stopped: stop them in the console." if failed else STOPPED
 

@@ -1,8 +1,7 @@
-"""One submit starts one job, also where its answer is lost.
+"""One submit starts one job, even if its response is lost.
 
-AWS Batch has no client token: a SubmitJob made again is a second job. So every job gets a name that nobody else
-uses, and a submit whose answer was lost (a time-out, a dropped connection, a 5xx) is looked up by that name before
-it is made again.
+AWS Batch and Glue have no client token: a submit that is repeated starts a second job. So every job carries a name or
+an argument that nobody else uses. A submit whose response was lost is looked up by that before it is repeated.
 """
 
 from __future__ import annotations
@@ -10,25 +9,40 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from airflow_jobflow.aws import fault_of, no_answer
-from airflow_jobflow.exceptions import SubmissionError, SubmissionRefused
-from airflow_jobflow.jobs.starting import FULL, LOOKUPS
-from airflow_jobflow.watch.errors import Fault
-from airflow_jobflow.watch.pacing import pause
+from airflow_jobflow.aws import Retry
+from airflow_jobflow.exceptions import NoRoom, SubmissionError, SubmissionRefused
+from airflow_jobflow.faults import CallError, Fault
+from airflow_jobflow.jobs.starting import LOOKUPS, NotStarted
+
+if TYPE_CHECKING:
+    from airflow_jobflow.jobs.calls import Call
 
 log = logging.getLogger(__name__)
 
-SUBMITS = 6
-"""How often a submit that was throttled, or that no trace can be found of, is made in one try of the task."""
+PATIENCE = 60.0
+"""Seconds for which a submit that gets no response is repeated within one try of the task."""
 
-FINAL = (Fault.REJECTED, Fault.DENIED, Fault.NOWHERE)
-"""What a retry cannot mend."""
+NO_CAPACITY = (Fault.NO_CAPACITY, Fault.THROTTLED, Fault.TRANSIENT)
+"""What a response without a job may mean if a later start may get one."""
+
+FINAL = (Fault.REJECTED, Fault.SCOPE_NOT_FOUND)
+"""Faults that a retry of the task meets again."""
+
+REASONS = {
+    Fault.CREDENTIALS: "no valid AWS credentials. Check the connection (aws_conn_id), or the role of the worker",
+    Fault.DENIED: "the credentials do not permit it",
+    Fault.THROTTLED: "AWS throttled it",
+    Fault.TRANSIENT: "AWS did not respond",
+}
+"""Why nothing was submitted, by what the last error means."""
 
 
 def submit_once(
-    submit: Callable[[], str],
-    find: Callable[[], str | None] | None,
+    run: Callable[..., Any],
+    submit: Callable[[Call], str],
+    find: Callable[[Call], str | None] | None,
     what: str,
     *,
     repeatable: bool = False,
@@ -36,58 +50,74 @@ def submit_once(
 ) -> str:
     """Submit a job, and return its id.
 
+    :param run: runs a function that makes API calls, with ``retry``; see ``JobWaiter.call``.
     :param submit: makes the call and returns the job's id.
-    :param find: returns the id of the job this submit may have started, or None; None where it cannot be found.
-    :param what: the job in words, for messages.
-    :param repeatable: whether the call carries a token with which it starts nothing twice.
+    :param find: returns the id of the job that this submit may have started, or None; None where it cannot be found.
+    :param what: names the job in messages.
+    :param repeatable: whether the call carries a token with which it starts nothing twice. Default False.
     :param sleep: waits for the given seconds.
-    :raises SubmissionRefused: AWS refused it, or cannot be asked with this configuration.
-    :raises SubmissionError: it could not be submitted; the message says if it may have been started nevertheless.
+    :raises SubmissionRefused: AWS rejects the request. Nothing was started.
+    :raises NoRoom: AWS has no capacity for the job now. Nothing was started.
+    :raises SubmissionError: it could not be submitted; the message says whether it may have been started.
     """
-    maybe_started = False
-    for turn in range(1, SUBMITS + 1):
+    give_up_at = time.monotonic() + PATIENCE
+    while True:
         try:
-            return submit()
-        except no_answer() as lost:
-            error, fault = lost, fault_of(lost)
-        except (KeyError, ValueError) as lost:
-            error, fault = lost, Fault.PASSING  # an answer, but none that can be read
-        maybe_started |= repeatable and fault is Fault.PASSING
-        if fault in FINAL and not maybe_started and not FULL.search(str(error)):
-            raise SubmissionRefused(f"{what} was refused and nothing was started: {error}") from error
-        if turn == SUBMITS or fault not in (Fault.THROTTLED, Fault.PASSING):
-            break
-        if fault is Fault.PASSING and not repeatable:
-            log.warning("The submit of %s got no answer (%s); looking whether it was started", what, error)
-            if found := _look_up(find, what, error, sleep):
+            return str(run(submit, retry=Retry(PATIENCE, repeatable=repeatable)))
+        except NotStarted as error:
+            if error.fault in NO_CAPACITY:
+                raise NoRoom(f"{what} was not started: {error}.") from error
+            raise SubmissionRefused(f"{what} was not started: {error}") from error
+        except CallError as error:
+            was_lost = error.fault is Fault.TRANSIENT and error.sent
+            if not was_lost or repeatable:
+                raise _not_submitted(what, error) from error
+            log.warning("The response to the submit of %s was lost (%s); checking whether it was started", what, error)
+            if found := _look_up(run, find, what, error, sleep):
                 return found
-        else:
-            log.warning("The submit of %s failed (%s); it is made again in %.0f s", what, error, pause(turn))
-            sleep(pause(turn))
-    doubt = "whether it was started is not known" if maybe_started or fault is Fault.PASSING else "nothing was started"
-    raise SubmissionError(f"{what} could not be submitted, and {doubt}: {error}") from error
+            if time.monotonic() > give_up_at:
+                message = f"{what} was not submitted, and no trace of it was found: {error}"
+                raise SubmissionError(message) from error
+
+
+def _not_submitted(what: str, error: CallError) -> SubmissionError:
+    """Return the exception for a submit that failed."""
+    if error.fault is Fault.NO_CAPACITY:
+        return NoRoom(f"{what} was not started: {error}.")
+    if error.sent:
+        return SubmissionError(
+            f"{what} could not be submitted: {error}. An earlier attempt got no response, so it may have been started; "
+            "the next try looks for it."
+        )
+    if error.fault in FINAL:
+        return SubmissionRefused(f"{what} was rejected by AWS and not started: {error}")
+    return SubmissionError(f"{what} was not submitted, because {REASONS[error.fault]}; nothing was started: {error}")
 
 
 def _look_up(
-    find: Callable[[], str | None] | None, what: str, lost: Exception, sleep: Callable[[float], object]
+    run: Callable[..., Any],
+    find: Callable[[Call], str | None] | None,
+    what: str,
+    lost: CallError,
+    sleep: Callable[[float], object],
 ) -> str | None:
-    """Look for a job whose submit got no answer.
+    """Look for a job whose submit got no response.
 
-    :raises SubmissionError: it cannot be known whether it was started.
+    :raises SubmissionError: it is not known whether it was started.
     """
     doubt: Exception | None = lost
     for seconds in LOOKUPS if find else ():
         sleep(seconds)
         try:
-            if found := find and find():
-                log.info("The lost submit of %s had started %s", what, found)
-                return found
+            if found := run(find):
+                log.info("The submit of %s had started %s", what, found)
+                return str(found)
             doubt = None
-        except no_answer() as error:
+        except CallError as error:
             doubt = error
     if doubt:
         raise SubmissionError(
-            f"{what} may have been started: the submit got no answer ({lost}), and it could not be looked up "
-            f"({doubt}). Look for it in the console before it is started again."
+            f"{what} may have been started: the submit got no response ({lost}), and it could not be looked up "
+            f"({doubt}). The next try looks for it."
         ) from doubt
     return None

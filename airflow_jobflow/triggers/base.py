@@ -13,9 +13,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_jobflow.aws import Access
-from airflow_jobflow.triggers.collector import spared
+from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.triggers.watchers import shared_watcher
-from airflow_jobflow.watch.errors import DescribeError, Fault, Vanished, WatchError
+from airflow_jobflow.watch.errors import NotFound, Refused, WatchError
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Snapshot
@@ -92,8 +92,7 @@ class WaitTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire one event: one that ends the task, or one with which a worker goes on."""
-        with spared.wait():
-            event = await self.wait()
+        event = await self.wait()
         end = await self.end(event)
         if end is None:
             await asyncio.sleep(self.settling(time.time()))
@@ -162,10 +161,10 @@ class WaitTrigger(BaseTrigger):
         return bool(of_run.get(key) == "deferred")
 
 
-def kind_of(error: WatchError) -> str:
+def kind_of(error: WatchError | CallError) -> str:
     """Name what ended the watching, for the operator to raise the exception that fits."""
-    if isinstance(error, Vanished):
+    if isinstance(error, NotFound):
         return "vanished"
-    if isinstance(error, DescribeError) and error.fault is Fault.DENIED:
+    if isinstance(error, Refused | CallError) and error.fault in (Fault.DENIED, Fault.CREDENTIALS):
         return "denied"
     return "unanswerable"

@@ -11,22 +11,20 @@ import asyncio
 import itertools
 import logging
 import time
-import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any
 
 from airflow.sdk.configuration import conf
 
-from airflow_jobflow.aws import Access, Caller
+from airflow_jobflow.aws import Access, Call, Retry, backoff, full_jitter, run, service_client
 from airflow_jobflow.exceptions import NoRoom
+from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.fan_out import Found, Start
 from airflow_jobflow.jobs.maps import map_service
-from airflow_jobflow.jobs.starting import FULL, LOOKUPS, NotStarted
-from airflow_jobflow.watch.errors import DescribeError, Fault
-from airflow_jobflow.watch.pacing import Pace, pause
-from airflow_jobflow.watch.watcher import RENEWALS
+from airflow_jobflow.jobs.starting import LOOKUPS, NotStarted
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +36,11 @@ STANDSTILL = 0.5
 so long after a triggerer's last heartbeat Airflow gives its triggers to another. The other half is for the heartbeat,
 which may be some seconds older than an answer, and for the start to arrive."""
 
-STOPS = 6
-"""How often a job is told to stop before that counts as failed; throttled calls do not count."""
+STOPPING = Retry(patience=60.0)
+"""How long a job that should stop is asked to."""
 
-Answer = TypeVar("Answer")
+WAIT_FOR_CAPACITY = (Fault.NO_CAPACITY, Fault.THROTTLED)
+"""Faults of starts that a later start may not meet."""
 
 
 class Halted(Exception):
@@ -54,41 +53,6 @@ class Frozen(Exception):
 
 class Refused(Exception):
     """The service refused a start, in its own words; nothing was started."""
-
-
-class Turns:
-    """Gives each call its turn, at a service's pace. Shared by the maps of one connection in a process.
-
-    :param calls_per_second: the pace, unless throttling slows it down.
-    """
-
-    def __init__(self, calls_per_second: float) -> None:
-        self.pace = Pace(calls_per_second)
-        self._lock = asyncio.Lock()
-
-    async def take(self) -> float:
-        """Wait for a turn; return the time at which it came."""
-        async with self._lock:
-            late = 0.0
-            while (rest := self.pace.delay(_now())) > 0:
-                due = _now() + rest
-                await asyncio.sleep(rest)
-                late = max(0.0, _now() - due)
-            # A timer is late by a little each time: the next one makes up for that, but not for long pauses.
-            self.pace.spend(_now() - min(late, 1 / self.pace.rate))
-            return _now()
-
-
-_turns: weakref.WeakValueDictionary[tuple[asyncio.AbstractEventLoop, str, str], Turns] = weakref.WeakValueDictionary()
-
-
-def shared_turns(access: Access, service: str) -> Turns:
-    """Return what paces this event loop's calls that start jobs of a service."""
-    key = (asyncio.get_running_loop(), access.key, service)
-    turns = _turns.get(key)
-    if turns is None:
-        turns = _turns[key] = Turns(map_service(service).STARTS_PER_SECOND)
-    return turns
 
 
 class MapCalls:
@@ -105,11 +69,11 @@ class MapCalls:
         self._map = map_service(service)
         self._scope = scope
         self._family = family
-        self._caller = Caller(access, self._jobs.CLIENT, conf.getfloat("jobflow", "request_timeout"), THREADS)
-        self._turns = shared_turns(access, service)
-        self._renewals = 0
+        self._client = service_client(access, self._jobs.CLIENT)
+        self._retry = Retry(patience=float("inf"), denied_patience=conf.getfloat("jobflow", "denied_grace"))
+        self._retry_start = replace(self._retry, repeatable=self._map.REPEATABLE)
         self._halted = False
-        self._under_way: set[Future[str]] = set()
+        self._under_way: set[Future[None]] = set()
         self.begun: set[str] = set()
         """The ids of jobs that starts have started, until they are taken in."""
         self.checkpoint = self._map.CHECKPOINT
@@ -145,45 +109,49 @@ class MapCalls:
         """Start an item's job, and return its id.
 
         :raises NoRoom, Refused, Halted, Frozen: nothing was started.
-        :raises DescribeError: these credentials may not, or there is no such place.
+        :raises CallError: these credentials may not, or there is no such place.
         """
         for turn in itertools.count(1):
             try:
-                return await self._made(self._start, request, which, start=True)
+                return await run(self._client, self._start, request, which, retry=self._retry_start)
             except NotStarted as error:
-                raise (NoRoom if FULL.search(str(error)) else Refused)(str(error)) from error
-            except DescribeError as error:
+                raise (NoRoom if error.fault in WAIT_FOR_CAPACITY else Refused)(str(error)) from error
+            except CallError as error:
+                if error.fault in WAIT_FOR_CAPACITY:
+                    raise NoRoom(str(error)) from error
                 if error.fault is Fault.REJECTED:
-                    raise (NoRoom if FULL.search(str(error)) else Refused)(str(error)) from error
-                if error.fault is not Fault.PASSING:
+                    raise Refused(str(error)) from error
+                if error.fault is not Fault.TRANSIENT:
                     raise
                 self.in_doubt = True
-                log.warning("The start of item %d got no answer: %s", which.index, error)
+                log.warning("The response to the start of item %d was lost: %s", which.index, error)
             if self._map.REPEATABLE:
-                await asyncio.sleep(pause(turn))
+                await asyncio.sleep(full_jitter(backoff(turn)))
             elif found := await self._look_up(which):
                 return found
         raise AssertionError
 
-    def _start(self, request: dict[str, Any], which: Start) -> Future[str]:
-        future = self._caller.begin(self._map.start, self._family, request, which)
-        self._under_way.add(future)
-        future.add_done_callback(self._note)
-        return future
-
-    def _note(self, future: Future[str]) -> None:
-        """Note what a start has started. On the thread of the call."""
-        if not future.cancelled() and future.exception() is None:
-            self.begun.add(future.result())
-        self._under_way.discard(future)
+    def _start(self, call: Call, request: dict[str, Any], which: Start) -> str:
+        """Start an item's job, unless nothing may be started any more. Runs in a thread, to its end."""
+        under_way: Future[None] = Future()
+        self._under_way.add(under_way)
+        try:
+            if self._halted:
+                raise Halted("the task was killed, or the map is ended")
+            self._check()
+            if self.frozen:
+                raise Frozen
+            job_id = self._map.start(call, self._family, request, which)
+            self.begun.add(job_id)
+            return job_id
+        finally:
+            self._under_way.discard(under_way)
+            under_way.set_result(None)
 
     async def _look_up(self, which: Start) -> str | None:
         for seconds in LOOKUPS:
             await asyncio.sleep(seconds)
-            found: str | None = await self._made(
-                self._caller.begin, self._map.look_up, self._family, which, repeat=True
-            )
-            if found:
+            if found := await run(self._client, self._map.look_up, self._family, which, retry=self._retry):
                 return found
         return None
 
@@ -192,7 +160,7 @@ class MapCalls:
         found: list[Found] = []
         cursor: Sequence[str] | None = None
         while True:
-            page, cursor = await self._made(self._caller.begin, self._map.page, self._family, cursor, repeat=True)
+            page, cursor = await run(self._client, self._map.page, self._family, cursor, retry=self._retry)
             found += page
             if cursor is None:
                 return found
@@ -228,67 +196,9 @@ class MapCalls:
         return failed + await self.stop(reason, found)
 
     async def _stop(self, job_id: str, reason: str) -> bool:
-        for turn in range(1, STOPS + 1):
-            try:
-                await self._made(self._caller.begin, self._jobs.stop, job_id, self._scope, reason)
-                return True
-            except DescribeError as error:
-                if turn == STOPS or error.fault is not Fault.PASSING:
-                    log.warning("%s %s could not be stopped: %s", self._jobs.NOUN, job_id, error)
-                    return False
-            await asyncio.sleep(pause(turn))
-        return False
-
-    def close(self) -> None:
-        """Give up client and threads, without waiting for calls under way."""
-        self._caller.close()
-
-    async def _made(
-        self, begin: Callable[..., Future[Answer]], *arguments: Any, repeat: bool = False, start: bool = False
-    ) -> Answer:
-        """Make a call until it is answered.
-
-        :param repeat: whether to make it again where its answer was lost.
-        :param start: whether it starts something, and is not to be made once halted.
-        """
-        failures = 0
-        while True:
-            sent_at = await self._turns.take()
-            if start and self._halted:
-                raise Halted("the task was killed, or the map is ended")
-            if start:
-                self._check()
-                if self.frozen:
-                    raise Frozen
-            try:
-                answer = await asyncio.wrap_future(begin(*arguments))
-            except DescribeError as error:
-                failures += error.fault is Fault.PASSING
-                rest = self._rest(error, sent_at, failures, repeat=repeat)
-            else:
-                self._turns.pace.answered(_now())
-                self._renewals = 0
-                return answer
-            await asyncio.sleep(rest)
-
-    def _rest(self, error: DescribeError, sent_at: float, failures: int, *, repeat: bool) -> float:
-        """Return the seconds to rest before a failed call is made again.
-
-        :raises DescribeError: it is not to be made again.
-        """
-        match error.fault:
-            case Fault.THROTTLED:
-                self._turns.pace.throttled(_now(), sent_at)
-                return 0.0
-            case Fault.EXPIRED if self._renewals < RENEWALS:
-                self._renewals += 1
-                self._caller.renew()
-                return pause(self._renewals)
-            case Fault.PASSING if repeat:
-                log.warning("A call got no answer and is made again in %.0f s: %s", pause(failures), error)
-                return pause(failures)
-        raise error
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+        try:
+            await run(self._client, self._jobs.stop, job_id, self._scope, reason, retry=STOPPING)
+        except CallError as error:
+            log.warning("%s %s could not be stopped: %s", self._jobs.NOUN, job_id, error)
+            return False
+        return True

@@ -12,8 +12,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from asgiref.sync import sync_to_async
-
 from airflow_jobflow.jobs.packing import pack, unpack
 
 log = logging.getLogger(__name__)
@@ -43,7 +41,7 @@ class Checkpoint:
         """Note how all items stand, and what is told of those that have ended since; return whether that worked."""
         value = {"map": self._name, "packed": await asyncio.to_thread(pack, [statuses, *lines])}
         try:
-            await sync_to_async(_xcom().set)(f"{KEY}_{self._parts}", value, **self._of)
+            await asyncio.to_thread(_xcom().set, f"{KEY}_{self._parts}", value, **self._of)
         except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the map itself goes on
             log.warning("What has ended so far could not be noted; it is tried again later: %s", error)
             return False
@@ -67,7 +65,7 @@ class Checkpoint:
         return (statuses, lines) if self._parts else None
 
     async def _noted(self) -> str | None:
-        value = await sync_to_async(_xcom().get_one)(key=f"{KEY}_{self._parts}", **self._of)
+        value = await asyncio.to_thread(_xcom().get_one, key=f"{KEY}_{self._parts}", **self._of)
         return str(value["packed"]) if isinstance(value, dict) and value.get("map") == self._name else None
 
 

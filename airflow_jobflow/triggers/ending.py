@@ -5,13 +5,13 @@ Only where all has gone well and nothing would be lost (see ``workerless``); for
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TaskSuccessEvent
-from asgiref.sync import sync_to_async
 
-from airflow_jobflow.aws import ATTEMPTS, Access
+from airflow_jobflow.aws import Access, run_blocking, service_client
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.links import pages
@@ -42,8 +42,8 @@ async def success(
     links: dict[str, Any] = {}
     try:
         if returns != NOTHING:
-            leave = sync_to_async(_leave, thread_sensitive=False)
-            links = await leave(task_instance, access, service, seen, several=returns == OUTCOMES)
+            several = returns == OUTCOMES
+            links = await asyncio.to_thread(_leave, task_instance, access, service, seen, several=several)
     except Exception as error:  # noqa: BLE001 -- whatever AWS or an XCom backend raises, a worker tries it again
         log.warning("A worker is to end the task, for here that failed: %s", error)
         return None
@@ -65,12 +65,9 @@ def _leave(
     from airflow.sdk.execution_time.xcom import XCom
 
     module = job_service(service)
-
-    def client(name: str = module.CLIENT) -> Any:
-        return access.client(name, attempts=ATTEMPTS)
-
-    settled = [module.settled(client, snapshot) for snapshot in seen]
-    judge = Judge(service=service, module=module, client=client, log_lines=0)
+    client = service_client(access, module.CLIENT)
+    settled = [run_blocking(client, module.settled, snapshot) for snapshot in seen]
+    judge = Judge(service=service, module=module, access=access, log_lines=0)
     outcomes = [judge.outcome(snapshot).to_dict() for snapshot in settled]
     links = pages(service, settled[0])
     with_event = links if XCom is BaseXCom else {}

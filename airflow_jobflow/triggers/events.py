@@ -17,10 +17,10 @@ from typing import Any
 
 from airflow.sdk.configuration import conf
 
-from airflow_jobflow.aws import Access, Caller
+from airflow_jobflow.aws import ONCE, Access, Call, backoff, full_jitter, run, service_client
+from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.events import JobEvent, about, read
-from airflow_jobflow.watch.errors import DescribeError, Fault
-from airflow_jobflow.watch.wakeups import MOST, POLL, Listener, Message
+from airflow_jobflow.watch.wakeups import MOST, Listener, Message
 from airflow_jobflow.watch.watcher import Watcher
 
 EXTRA = "jobflow_event_queue_url"
@@ -49,8 +49,7 @@ class EventQueue:
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        # A receive waits for messages before it answers; one thread, so that the client is closed after its last call.
-        self._caller = Caller(access, "sqs", POLL + conf.getfloat("jobflow", "request_timeout"), threads=1)
+        self._client = service_client(access, "sqs")
         self._url: str | None = None
         self._region: str | None = None
         self._closed = False
@@ -58,7 +57,7 @@ class EventQueue:
     async def receive(self, seconds: float) -> list[Message[JobEvent]] | None:
         """Receive up to ten messages, waiting for the first for the given time; None if there is no queue.
 
-        :raises DescribeError: there was no answer, or a refusal.
+        :raises CallError: there was no answer, or a refusal.
         """
         if self._url is None:
             self._url = await asyncio.to_thread(queue_url, self._access)
@@ -72,23 +71,18 @@ class EventQueue:
         """Give messages back, to be received again at once."""
         await self._call(self._release, handles)
 
-    def renew(self) -> None:
-        """Let the next call read the connection and fetch credentials anew."""
-        self._caller.renew()
-
     def close(self) -> None:
-        """Give up the client, without waiting for a receive under way; what that brings goes back to the queue."""
+        """Receive no more. The messages of a receive that is under way go back to the queue."""
         self._closed = True
-        self._caller.close()
 
     async def _call(self, call: Any, *arguments: Any) -> Any:
         try:
-            return await self._caller.call(call, *arguments)
-        except DescribeError as error:
+            return await run(self._client, call, *arguments, retry=ONCE)
+        except CallError as error:
             where = f"{self._url}, asked in region {self._region} by connection {self._access.aws_conn_id}"
             words = f"{where}: {str(error).rstrip('.')}. {self._hint(error.fault)}".rstrip()
             self._url = None  # the connection may say another one, now or later
-            raise DescribeError(error.fault, words) from error
+            raise CallError(error.fault, words, error.code, error.operation) from error
 
     def _hint(self, fault: Fault) -> str:
         found = REGION.search(self._url or "")
@@ -98,9 +92,10 @@ class EventQueue:
 
     # In the thread of the calls.
 
-    def _receive(self, client: Any, seconds: float) -> list[Message[JobEvent]]:
-        self._region = client.meta.region_name
-        answer = client.receive_message(
+    def _receive(self, call: Call, seconds: float) -> list[Message[JobEvent]]:
+        self._region = call.region
+        answer = call(
+            "receive_message",
             QueueUrl=self._url or "",
             MaxNumberOfMessages=MOST,
             WaitTimeSeconds=int(seconds),
@@ -116,18 +111,18 @@ class EventQueue:
             for message in answer.get("Messages", [])
         ]
         if self._closed and messages:
-            self._release(client, [message.handle for message in messages])
+            self._release(call, [message.handle for message in messages])
         return messages
 
-    def _delete(self, client: Any, handles: Sequence[str]) -> None:
+    def _delete(self, call: Call, handles: Sequence[str]) -> None:
         entries = [{"Id": str(index), "ReceiptHandle": handle} for index, handle in enumerate(handles)]
-        client.delete_message_batch(QueueUrl=self._url or "", Entries=entries)
+        call("delete_message_batch", QueueUrl=self._url or "", Entries=entries)
 
-    def _release(self, client: Any, handles: Sequence[str]) -> None:
+    def _release(self, call: Call, handles: Sequence[str]) -> None:
         entries = [
             {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": 0} for index, handle in enumerate(handles)
         ]
-        client.change_message_visibility_batch(QueueUrl=self._url or "", Entries=entries)
+        call("change_message_visibility_batch", QueueUrl=self._url or "", Entries=entries)
 
 
 def queue_url(access: Access) -> str | None:
@@ -175,7 +170,7 @@ def _make(key: Key, access: Access) -> Listener[JobEvent]:
         queue.release,
         slow_pace=conf.getfloat("jobflow", "event_poll_interval"),
         wake=wake,
-        renew=queue.renew,
+        pause=lambda failures: full_jitter(backoff(failures)),
         close=close,
     )
     return listener

@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import sync_to_async
-
-from airflow_jobflow.aws import ATTEMPTS, no_answer
+from airflow_jobflow.aws import run, service_client
+from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.plugin import notes
@@ -184,8 +183,7 @@ class JobTrigger(WaitTrigger):
     async def stop_jobs(self) -> None:
         """Stop the jobs, and let the task's log tell how each was last seen."""
         service = job_service(self.service)
-        # When many tasks are killed at once, their calls are throttled.
-        client = await sync_to_async(self.access.client, thread_sensitive=False)(service.CLIENT, attempts=ATTEMPTS)
+        client = service_client(self.access, service.CLIENT)
         for job_id in self.job_ids:
             seen = self._seen.get(job_id)
             log.info(
@@ -195,6 +193,6 @@ class JobTrigger(WaitTrigger):
                 seen.progress() if seen else "not at all",
             )
             try:
-                await sync_to_async(service.stop, thread_sensitive=False)(client, job_id, self.scope, KILLED)
-            except no_answer() as error:  # the others are to be stopped all the same
+                await run(client, service.stop, job_id, self.scope, KILLED)
+            except CallError as error:  # the others are to be stopped all the same
                 log.warning("%s %s could not be stopped: %s", service.NOUN, job_id, error)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.array import Tolerance, indexes_of
 from airflow_jobflow.jobs.fan_out import FanOut
 from airflow_jobflow.jobs.packing import pack, unpack
@@ -26,7 +27,7 @@ from airflow_jobflow.triggers.calls import Halted, MapCalls, Refused
 from airflow_jobflow.triggers.checkpoint import Checkpoint
 from airflow_jobflow.triggers.map_run import MapRun
 from airflow_jobflow.triggers.progress import Progress
-from airflow_jobflow.watch.errors import DescribeError, Fault, WatchError
+from airflow_jobflow.watch.errors import WatchError
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ LAST_LOOK = 40.0
 """Seconds for which a trigger that begins after the deadline looks at what earlier ones have started; fewer than those
 after which Airflow itself ends the deferral, see ``waiting.NET``."""
 
-REFUSALS = (Fault.REJECTED, Fault.NOWHERE)
+REFUSALS = (Fault.REJECTED, Fault.SCOPE_NOT_FOUND)
 
 
 class MapTrigger(WaitTrigger):
@@ -134,7 +135,7 @@ class MapTrigger(WaitTrigger):
             except TimeoutError:
                 limit = "deadline"
                 log.info("The deadline has passed")
-            except (WatchError, Refused, Halted) as failed:
+            except (WatchError, CallError, Refused, Halted) as failed:
                 error = {"kind": _kind(failed), "message": str(failed)}
                 log.error("The map cannot go on: %s", failed)  # noqa: TRY400 -- a person needs no traceback
             except Exception as failed:  # what it has started must not be left behind, whatever this is
@@ -152,7 +153,6 @@ class MapTrigger(WaitTrigger):
                 "times": run.times,
             }
         finally:
-            calls.close()
             await run.close()
 
     def _tell(self, times: Sequence[str | None]) -> Callable[[], dict[str, Any]]:
@@ -175,13 +175,9 @@ class MapTrigger(WaitTrigger):
         """Stop all that the map has started, whoever started it; return how many could not be told to end.
 
         :param known: ids of jobs that may still run; others are found by listing.
-        :raises DescribeError: they cannot be listed.
+        :raises CallError: they cannot be listed.
         """
-        calls = self._make_calls()
-        try:
-            return await calls.stop_all(reason, known)
-        finally:
-            calls.close()
+        return await self._make_calls().stop_all(reason, known)
 
     async def stop_jobs(self) -> None:
         """Stop all that the map has started, and let the task's log tell how far it had come."""
@@ -198,10 +194,10 @@ class MapTrigger(WaitTrigger):
             await self.stop_all(KILLED)
 
 
-def _kind(error: WatchError | Refused | Halted) -> str:
+def _kind(error: WatchError | CallError | Refused | Halted) -> str:
     """Name what ended the map, for the operator to raise the exception that fits."""
     if isinstance(error, Halted):
         return "killed"
-    if isinstance(error, Refused) or (isinstance(error, DescribeError) and error.fault in REFUSALS):
+    if isinstance(error, Refused) or (isinstance(error, CallError) and error.fault in REFUSALS):
         return "refused"
     return kind_of(error)

@@ -14,7 +14,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from airflow_jobflow.aws import backoff
 from airflow_jobflow.exceptions import NoRoom
+from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs.fan_out import FanOut, Start, newest_first
 from airflow_jobflow.jobs.map_statuses import NOT_STARTED, STARTING, index_of_line
 from airflow_jobflow.jobs.model import Snapshot
@@ -23,8 +25,6 @@ from airflow_jobflow.triggers.beat import beats
 from airflow_jobflow.triggers.calls import THREADS, Frozen, Halted, MapCalls, Refused
 from airflow_jobflow.triggers.checkpoint import Checkpoint
 from airflow_jobflow.triggers.map_follow import Following, line, not_seen
-from airflow_jobflow.watch.errors import DescribeError
-from airflow_jobflow.watch.pacing import pause
 from airflow_jobflow.watch.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class MapRun:
         map, believes an empty listing. Where it can note nothing, it lets these seconds pass.
 
         :param fresh_until: until when a trigger may be the map's first, in seconds since the epoch.
-        :raises DescribeError: nothing can be listed.
+        :raises CallError: nothing can be listed.
         """
         calls = self._calls
         self._background.spawn(beats(self._ask, wanted=self._has_more_to_start, note=self._beat))
@@ -206,7 +206,7 @@ class MapRun:
                 raise Refused(f"items[{start.index}] was refused: {refused}") from refused
             log.warning("Item %d was refused: %s", start.index, refused)
             self._state.refused(start.index, line(start.index, not_seen("", "REFUSED", f"refused: {refused}")))
-        except (DescribeError, Halted):
+        except (CallError, Halted):
             self._state.put_back(start)
             raise
         else:
@@ -220,8 +220,8 @@ class MapRun:
         """Start nothing for a while; once for all the starts that were under way when there was no room."""
         if _now() >= self._rests_until:
             self._rests += 1
-            self._rests_until = _now() + pause(self._rests)
-            log.info("%s It is tried again in %.0f s", full, pause(self._rests))
+            self._rests_until = _now() + backoff(self._rests)
+            log.info("%s It is tried again in %.0f s", full, backoff(self._rests))
 
     async def _tell_progress(self) -> None:
         told = ""
@@ -260,7 +260,7 @@ class MapRun:
                 self._state.stopped(job_id, line(self._state.index_of(job_id), last))
             try:
                 self.unstopped = await (calls.stop_all if calls.in_doubt else calls.stop)(ENDED, to_stop)
-            except DescribeError as error:
+            except CallError as error:
                 log.warning("Whether more of the map's jobs run could not be found out: %s", error)
 
     async def close(self) -> None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from airflow.observability import stats
 
-from airflow_jobflow.watch.errors import DescribeError, Fault
+from airflow_jobflow.faults import CallError, Fault
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Snapshot
@@ -44,7 +44,7 @@ def measured(describe: Describe[Snapshot], service: str, tell: Callable[[], None
         stats.incr(f"jobflow.{service}.described_jobs", len(job_ids))
         try:
             return await describe(job_ids)
-        except DescribeError as error:
+        except CallError as error:
             if error.fault is Fault.THROTTLED:
                 stats.incr(f"jobflow.{service}.throttled_calls")
             raise

@@ -21,15 +21,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from airflow.sdk.configuration import conf
-from asgiref.sync import sync_to_async
 
-from airflow_jobflow.aws import Access, Caller
+from airflow_jobflow.aws import ONCE, Access, run, service_client
+from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import batch
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.links import LINKS, JobLogLink
 from airflow_jobflow.plugin import notes
 from airflow_jobflow.verdict import failed_children
-from airflow_jobflow.watch.errors import DescribeError
 from airflow_jobflow.watch.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -107,8 +106,7 @@ class Progress:
         self._next = asyncio.get_running_loop().time() + EVERY
         make, of = self._look(), self._of
         try:
-            # Not thread-sensitive: what Airflow's own triggers do in that one thread is not to wait for this.
-            return await sync_to_async(self._write, thread_sensitive=False)(make, of)
+            return await asyncio.to_thread(self._write, make, of)
         except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the wait goes on
             log.warning("How the jobs of %s stand could not be told: %s", of["task_id"], error)
             return True
@@ -192,17 +190,14 @@ class FailedChildren:
             self._task.cancel()
 
     async def _list_now_and_then(self) -> None:
-        caller = Caller(self._access, batch.CLIENT, conf.getfloat("jobflow", "request_timeout"), threads=1)
-        try:
-            while len(self.known) < notes.TOLD:
-                if self._counted > len(self.known) and self._has_room():
-                    with contextlib.suppress(DescribeError):  # it is asked again, if the watcher is not throttled
-                        listed = await caller.call(failed_children, self._job_id, notes.TOLD)
-                        self.known = {child.index: child.snapshot for child in listed}
-                        self._progress.changed()
-                await asyncio.sleep(LISTED_EVERY)
-        finally:
-            caller.close()
+        client = service_client(self._access, batch.CLIENT)
+        while len(self.known) < notes.TOLD:
+            if self._counted > len(self.known) and self._has_room():
+                with contextlib.suppress(CallError):  # it is listed again, if calls are not throttled
+                    listed = await run(client, failed_children, self._job_id, notes.TOLD, retry=ONCE)
+                    self.known = {child.index: child.snapshot for child in listed}
+                    self._progress.changed()
+            await asyncio.sleep(LISTED_EVERY)
 
     def _has_room(self) -> bool:
         """Say whether a listing may be made now, and take note of it if so."""

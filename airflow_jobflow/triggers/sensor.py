@@ -10,6 +10,7 @@ the end of this one. So the former is deleted here, and a worker ends such a tas
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import importlib
 import logging
@@ -19,7 +20,6 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
-from asgiref.sync import sync_to_async
 from jinja2 import StrictUndefined
 
 from airflow_jobflow import workerless
@@ -93,7 +93,7 @@ class SensorTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Start the sensor here, if that can be done, and wait."""
         try:
-            trigger = await sync_to_async(self._begin, thread_sensitive=False)()
+            trigger = await asyncio.to_thread(self._begin)
         except Exception as error:  # noqa: BLE001 -- whatever it is, a worker meets it again and tells the task's log
             log.info("The sensor starts on a worker: %s", error)
             yield TriggerEvent(START_ON_WORKER)  # type: ignore[no-untyped-call]  # Airflow's is untyped

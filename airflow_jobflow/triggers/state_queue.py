@@ -23,14 +23,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow.sdk.configuration import conf
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
-from airflow_jobflow.aws import Access, AccessMisconfigured, Caller
+from airflow_jobflow.aws import ONCE, Access, Call, backoff, full_jitter, run, service_client
+from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.state_change import parse
 from airflow_jobflow.triggers.events import EXTRA, REGION, queue_url
-from airflow_jobflow.watch.errors import DescribeError, Fault
-from airflow_jobflow.watch.pacing import pause
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +91,7 @@ class StateQueue(SharedStreamProducer):
     def __init__(self, access: Access, url: str) -> None:
         self._url = url
         self._access = access
-        self._caller = Caller(access, "sqs", LONG_POLL + conf.getfloat("jobflow", "request_timeout"), threads=2)
+        self._client = service_client(access, "sqs")
         self._receipts: dict[str, str] = {}
         """The latest receipt of each message that was received and is neither deleted nor given up."""
         self._is_ours = False
@@ -130,8 +128,8 @@ class StateQueue(SharedStreamProducer):
         """Receive up to ten messages; delete those that say nothing of a job, and leave out what is here already."""
         try:
             await self._make_sure_it_is_ours()
-            received = await self._caller.call(_receive, self._url, seconds)
-        except DescribeError as error:
+            received = await run(self._client, _receive, self._url, seconds, retry=ONCE)
+        except CallError as error:
             await self._rest(error)
             return []
         if self._failures:
@@ -150,10 +148,10 @@ class StateQueue(SharedStreamProducer):
             waits = await asyncio.to_thread(queue_url, self._access)
             if waits and waits.rstrip("/") == self._url.rstrip("/"):
                 message = f"the extra {EXTRA} of the connection says that the waits use it, and watchers need their own"
-                raise DescribeError(Fault.REJECTED, message)
+                raise CallError(Fault.REJECTED, message)
             self._is_ours = True
 
-    async def _rest(self, error: DescribeError) -> None:
+    async def _rest(self, error: CallError) -> None:
         """Say why nothing can be received, once for each reason, and wait for a while."""
         self._failures += 1
         if str(error) != self._said:
@@ -166,9 +164,7 @@ class StateQueue(SharedStreamProducer):
                 self._said.rstrip("."),
                 self._access.aws_conn_id,
             )
-        if error.fault is not Fault.PASSING:
-            self._caller.renew()  # somebody may have mended the connection
-        await asyncio.sleep(pause(self._failures))
+        await asyncio.sleep(full_jitter(backoff(self._failures)))
 
     def _say_foreign(self, foreign: Sequence[Message]) -> None:
         if not self._foreign:
@@ -197,24 +193,23 @@ class StateQueue(SharedStreamProducer):
 
     async def _delete(self, receipts: Iterable[str]) -> None:
         try:
-            left = await self._caller.call(_delete, self._url, list(receipts))
-        except DescribeError as error:
+            left = await run(self._client, _delete, self._url, list(receipts), retry=ONCE)
+        except CallError as error:
             left = str(error)
         if left:
             log.warning("Messages in %s could not be deleted; they are known when they come again: %s", self._url, left)
 
     async def aclose(self) -> None:
-        """Give up client and threads."""
-        self._caller.close()
+        """Leave nothing behind: a receive that is under way ends by itself."""
 
 
-def _receive(client: Any, url: str, seconds: int) -> list[Message]:
+def _receive(call: Call, url: str, seconds: int) -> list[Message]:
     """Receive and read. On a thread."""
     region = REGION.search(url)
-    if region and region[1] != client.meta.region_name:
-        raise AccessMisconfigured(f"the queue is in {region[1]}, and {client.meta.region_name} would be asked")
-    answer = client.receive_message(
-        QueueUrl=url, MaxNumberOfMessages=PAGE, WaitTimeSeconds=seconds, VisibilityTimeout=HIDDEN
+    if region and region[1] != call.region:
+        raise CallError(Fault.REJECTED, f"the queue is in {region[1]}, and {call.region} would be asked")
+    answer = call(
+        "receive_message", QueueUrl=url, MaxNumberOfMessages=PAGE, WaitTimeSeconds=seconds, VisibilityTimeout=HIDDEN
     )
     return [
         Message(each["MessageId"], each["ReceiptHandle"], parse(each["Body"]), each["Body"][:200])
@@ -222,12 +217,12 @@ def _receive(client: Any, url: str, seconds: int) -> list[Message]:
     ]
 
 
-def _delete(client: Any, url: str, receipts: Sequence[str]) -> str:
+def _delete(call: Call, url: str, receipts: Sequence[str]) -> str:
     """Delete messages; return why some could not be. On a thread."""
     left = []
     for start in range(0, len(receipts), PAGE):
         page = [{"Id": str(n), "ReceiptHandle": each} for n, each in enumerate(receipts[start : start + PAGE])]
-        left += client.delete_message_batch(QueueUrl=url, Entries=page).get("Failed", [])
+        left += call("delete_message_batch", QueueUrl=url, Entries=page).get("Failed", [])
     return f"{len(left)} of {len(receipts)}: {left[0].get('Message') or left[0]['Code']}" if left else ""
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 from airflow.sdk.configuration import conf
 
-from airflow_jobflow.aws import Access, Describer
+from airflow_jobflow.aws import Access, Rate, full_jitter, run_paid, service_client
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.triggers import metrics
@@ -39,12 +40,14 @@ def _make(
     *,
     events: bool,
 ) -> Watcher[Snapshot]:
-    request_timeout = conf.getfloat("jobflow", "request_timeout")
-    describer = Describer(access, service, scope, request_timeout)
+    module = job_service(service)
+    client = service_client(access, module.CLIENT)
+
+    async def describe(job_ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
+        return await run_paid(client, module.describe, job_ids, scope)
 
     def close() -> None:
         stop_listening()
-        describer.close()
         if _watchers.get(key) is watcher:
             del _watchers[key]
         tell()
@@ -53,12 +56,12 @@ def _make(
         metrics.tell((each for (_, _, of, _), each in _watchers.items() if of == service), service)
 
     watcher: Watcher[Snapshot] = Watcher(
-        metrics.measured(describer, service, tell),
-        calls_per_second=conf.getfloat("jobflow", "describe_calls_per_second") / job_service(service).CALLS,
+        metrics.measured(describe, service, tell),
+        client.turns(Rate.POLL),
         missing_grace=conf.getfloat("jobflow", "missing_grace"),
-        request_timeout=request_timeout,
-        batch_size=job_service(service).BATCH_SIZE,
-        renew=describer.renew,
+        denied_grace=conf.getfloat("jobflow", "denied_grace"),
+        batch_size=module.BATCH_SIZE,
+        jitter=full_jitter,
         close=close,
     )
     stop_listening = listen_for(watcher, access, service) if events else lambda: None

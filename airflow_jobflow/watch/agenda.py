@@ -36,10 +36,12 @@ class Agenda(Generic[Answer]):
         self._batch_size = batch_size
         self._new: deque[tuple[float, Entry[Answer]]] = deque()
         self._due: list[tuple[float, int, Entry[Answer]]] = []
+        self._alone: list[tuple[float, int, Entry[Answer]]] = []
+        """Jobs that are described in calls of their own."""
         self._halves: list[tuple[int, int, list[Entry[Answer]]]] = []
         """By size: the smallest first, so that it is soon known which job is to blame."""
         self._orders = itertools.count()
-        self._half_was_last = False
+        self._half_was_last = self._alone_was_last = False
 
     def add(self, entry: Entry[Answer], now: float) -> bool:
         """Put a job in for a first look on behalf of a new wait; return whether it is the first of the new ones."""
@@ -51,7 +53,7 @@ class Agenda(Generic[Answer]):
         """Put a job in for its next look, unless it is in as a new wait's, or in a call newer than ``sent_at``'s."""
         if not entry.queued and not entry.forgotten and sent_at >= entry.looked_at:
             entry.queued, entry.due = True, due
-            heapq.heappush(self._due, (due, entry.order, entry))
+            heapq.heappush(self._alone if entry.alone else self._due, (due, entry.order, entry))
 
     def hasten(self, entry: Entry[Answer], now: float, *, at_once: bool) -> None:
         """Put a job in for a look at once, or else in step with its interval, unless one is to come sooner.
@@ -64,7 +66,7 @@ class Agenda(Generic[Answer]):
             due = max(_next_step(now, entry.interval), entry.looked_at + (1 - SOON) * entry.interval)
         if not entry.queued or (entry.due is not None and due < entry.due):
             entry.queued, entry.due = True, due
-            heapq.heappush(self._due, (due, entry.order, entry))
+            heapq.heappush(self._alone if entry.alone else self._due, (due, entry.order, entry))
 
     def split(self, batch: list[Entry[Answer]]) -> None:
         """Put a rejected batch in as two."""
@@ -84,7 +86,8 @@ class Agenda(Generic[Answer]):
     def _due_in(self, now: float) -> float:
         first_new = self._new[0][0] if self._new else float("inf")
         first_due = self._due[0][0] if self._due else float("inf")
-        return min(first_new, first_due) - now
+        first_alone = self._alone[0][0] if self._alone else float("inf")
+        return min(first_new, first_due, first_alone) - now
 
     def take(self, now: float) -> list[Entry[Answer]]:
         """Take out what the next call is to look at; maybe nothing, where all of it was left meanwhile."""
@@ -98,6 +101,12 @@ class Agenda(Generic[Answer]):
 
     def _take_due(self, now: float) -> list[Entry[Answer]]:
         batch: list[Entry[Answer]] = []
+        if self._alone and self._alone[0][0] <= now and not self._alone_was_last:
+            self._alone_was_last = True
+            due, _, entry = heapq.heappop(self._alone)
+            self._take_one(entry, due, batch)
+            return batch
+        self._alone_was_last = False
         while self._new and len(batch) < self._batch_size:
             self._take_one(self._new.popleft()[1], None, batch)
         while self._due and len(batch) < self._batch_size:

@@ -1,49 +1,20 @@
-"""Why a call gave no answer, and why a job cannot be watched any longer."""
+"""Why a job cannot be watched any longer. Delivered to the waits on that job."""
 
 from __future__ import annotations
 
-from enum import Enum
-
-
-class Fault(Enum):
-    """What a describe call that gave no answer means for the jobs it asked about."""
-
-    THROTTLED = "throttled"
-    """Too many calls: slow down and ask again."""
-    PASSING = "passing"
-    """5xx, time-out, lost connection: ask again after a pause."""
-    EXPIRED = "expired"
-    """The credentials have run out: fetch them anew and ask again."""
-    REJECTED = "rejected"
-    """The call was refused as it stands: one of its ids is to blame."""
-    NOWHERE = "nowhere"
-    """What the call is confined to, such as a cluster, is not there: every wait in the call fails."""
-    DENIED = "denied"
-    """This caller may not or cannot ask at all: every wait in the call fails."""
+from airflow_jobflow.faults import CallError, Fault
 
 
 class WatchError(Exception):
-    """Why a job cannot be watched any longer. Delivered to the waits on that job."""
+    """The job cannot be watched any longer. The job itself may be well."""
 
 
-class DescribeError(WatchError):
-    """A describe call failed. Raised by ``describe``; delivered where no further look can mend it.
+class NotFound(WatchError):
+    """The service has not known the job for longer than the grace period.
 
-    :param fault: what it means for the jobs in the call.
-    :param message: which call, on what, and why; for people.
+    :param job_id: the job's id.
+    :param seconds: for how long.
     """
-
-    def __init__(self, fault: Fault, message: str) -> None:
-        super().__init__(fault, message)
-        self.fault = fault
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
-
-
-class Vanished(WatchError):
-    """The service has not known the job for longer than the grace."""
 
     def __init__(self, job_id: str, seconds: float) -> None:
         super().__init__(job_id, seconds)
@@ -52,3 +23,28 @@ class Vanished(WatchError):
 
     def __str__(self) -> str:
         return f"{self.job_id} has been unknown to the service for {self.seconds:.0f} s"
+
+
+class Refused(WatchError):
+    """Describe calls for the job were refused, without an answer in between, for longer than the grace period.
+
+    :param job_id: the job's id.
+    :param seconds: for how long.
+    :param refusals: how often.
+    :param last: the last refusal.
+    """
+
+    def __init__(self, job_id: str, seconds: float, refusals: int, last: CallError) -> None:
+        super().__init__(job_id, seconds, refusals, last)
+        self.job_id = job_id
+        self.seconds = seconds
+        self.refusals = refusals
+        self.last = last
+
+    @property
+    def fault(self) -> Fault:
+        """What the last refusal means."""
+        return self.last.fault
+
+    def __str__(self) -> str:
+        return f"{self.refusals} describe calls in {self.seconds:.0f} s were refused, the last one with: {self.last}"

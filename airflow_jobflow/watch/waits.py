@@ -75,6 +75,7 @@ class Entry(Generic[Answer]):
     """A job that somebody waits for: the watcher's side of one or more waits."""
 
     __slots__ = (
+        "alone",
         "due",
         "forgotten",
         "interval",
@@ -100,6 +101,8 @@ class Entry(Generic[Answer]):
         """Whether it stands on the agenda; if not, a call is on its way."""
         self.forgotten = False
         """Whether nobody waits for it any more, or its last word has been said."""
+        self.alone = False
+        """Whether a call for it alone was refused, so that it is kept out of the calls for others."""
         self.missing_since: float | None = None
         self.looked_at = self.known_of = float("-inf")
         """When the newest call was sent, and the newest that was answered; calls about a job may overlap."""

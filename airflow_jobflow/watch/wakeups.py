@@ -27,8 +27,7 @@ from collections.abc import Awaitable, Callable, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from airflow_jobflow.watch.errors import DescribeError, Fault
-from airflow_jobflow.watch.pacing import FIRST_PAUSE, pause
+from airflow_jobflow.faults import CallError
 from airflow_jobflow.watch.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -69,10 +68,10 @@ class Message(Generic[Event]):
 
 Receive = Callable[[float], Awaitable[Sequence[Message[Event]] | None]]
 """Receives messages, waiting for the first for the given seconds; None where there is no queue, and never will be.
-Raises DescribeError."""
+Raises CallError."""
 
 Handle = Callable[[Sequence[str]], Awaitable[object]]
-"""Does something with the messages of these handles, of which there is at least one. Raises DescribeError."""
+"""Does something with the messages of these handles, of which there is at least one. Raises CallError."""
 
 About = Callable[[Event, KeysView[str]], Mapping[str, bool]]
 """Tells which of the jobs that are waited for an event is about, and whether each is to be looked at at once."""
@@ -87,7 +86,7 @@ class Listener(Generic[Event]):
     :param slow_pace: seconds between two looks at a job that no event tells of.
     :param wake: wakes all in this process whom an event concerns, and tells whether there are any; by default the
         listener's own watchers.
-    :param renew: called when credentials have expired; the next call is to use fresh ones.
+    :param pause: returns the seconds to wait after so many failures in a row.
     :param close: called when the last watcher has left.
     """
 
@@ -99,7 +98,7 @@ class Listener(Generic[Event]):
         *,
         slow_pace: float = 300.0,
         wake: Callable[[Event], bool] | None = None,
-        renew: Callable[[], object] = lambda: None,
+        pause: Callable[[int], float] = lambda failures: min(30.0, 2.0 ** min(failures - 1, 10)),
         close: Callable[[], object] = lambda: None,
     ) -> None:
         self._receive = receive
@@ -107,7 +106,7 @@ class Listener(Generic[Event]):
         self._release = release
         self._slow_pace = slow_pace
         self._wake = wake or self.wake
-        self._renew = renew
+        self._pause = pause
         self._close = close
         self._watchers: dict[Watcher[Any], About[Event]] = {}
         self._flows = False
@@ -182,13 +181,12 @@ class Listener(Generic[Event]):
             if others:
                 await self._release(others)
                 await asyncio.sleep(TURN if len(messages) < MOST else 0)
-        except DescribeError as error:
+        except CallError as error:
             # What is not off the queue comes again, and wakes or goes back again: no harm but the calls.
             if not self._untidy:
                 log.warning("Messages can be received but not deleted or given back, and will come again: %s", error)
             self._untidy = True
-            self._renew_after(error)
-            await asyncio.sleep(FIRST_PAUSE)
+            await asyncio.sleep(self._pause(1))
 
     def wake(self, event: Event) -> bool:
         """Wake the jobs of the listener's watchers that an event is about; return whether there are any."""
@@ -217,23 +215,18 @@ class Listener(Generic[Event]):
     async def _failed(self, error: Exception) -> None:
         """Rest after a receive that failed; say so once, when it has failed again."""
         self._failures += 1
-        self._renew_after(error)
         if self._failures >= PATIENCE and not self._lost:
             log.warning(
                 "Events cannot be received, so jobs are looked at at their waits' own pace until they can: %s",
                 error,
-                exc_info=None if isinstance(error, DescribeError) else error,
+                exc_info=None if isinstance(error, CallError) else error,
             )
             self._lost = True
             self._flow(None)
-        await asyncio.sleep(pause(self._failures))
+        await asyncio.sleep(self._pause(self._failures))
 
     def _flow(self, slow_pace: float | None) -> None:
         """Tell all watchers their pace: the slow one where events flow, None where they do not."""
         self._flows = slow_pace is not None
         for watcher in self._watchers:
             watcher.sweep_every(slow_pace)
-
-    def _renew_after(self, error: Exception) -> None:
-        if isinstance(error, DescribeError) and error.fault is Fault.EXPIRED:
-            self._renew()

@@ -6,17 +6,22 @@ of changes. The watcher knows neither AWS nor Airflow.
 How it goes: each job that somebody waits for has an entry. An entry that is due is looked at, together with others
 that are due or soon will be; then it comes due again at the next multiple of its interval, so that waits of one
 interval keep step and share their calls. A new wait is looked at within a second, ahead of the others. Calls are
-spaced by the budget and run side by side, so a hanging one holds up nobody but the jobs in it. When the budget is too
-small for the number of waits, every interval is stretched by the same factor.
+spaced by the rate limiter, which watchers may share, and run side by side, so a hanging one holds up nobody but the
+jobs in it. When the budget is too small for the number of waits, every interval is stretched by the same factor.
 
 Where events tell of changes (``wakeups``), the rounds go on at a slow pace, and a job that an event tells of is looked
 at sooner, and for a while at its waits' own pace (``tempo``). The slow rounds catch what events have missed.
 
-What always holds:
+Refused calls (permissions, credentials, unknown scopes, rejected ids) are repeated too. A refused call is split until
+the job that causes it stands alone; that one is described in calls of its own from then on. If everything is refused,
+nothing is split: most likely a policy is being replaced. Only jobs whose calls have been refused for the whole grace
+period, without an answer in between, fail.
+
+Invariants:
 
 - A wait is told only what a call answered, and nothing twice in a row; no event tells it anything.
-- A wait fails only for its own job: throttling, passing faults and hanging calls lead to another look; a rejected
-  call is split until the job that is to blame stands alone.
+- A wait fails only for its own job, and never because of a single response. Throttling, transient faults and hanging
+  calls never fail it; refusals and unknown jobs do so only after their grace periods.
 - A wait that leaves, for whatever reason, leaves nothing behind; when the last one leaves, the watcher ends and
   ``close`` is called.
 - If the watcher itself dies, every wait is told.
@@ -29,58 +34,100 @@ import contextlib
 import contextvars
 import itertools
 import logging
+import random
 from collections.abc import Awaitable, Callable, Iterable, KeysView, Mapping, Sequence
-from typing import Generic
+from dataclasses import dataclass
+from typing import Generic, Protocol
 
+from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.watch.agenda import Agenda, next_look
-from airflow_jobflow.watch.errors import DescribeError, Fault, Vanished, WatchError
-from airflow_jobflow.watch.pacing import Pace, pause
+from airflow_jobflow.watch.errors import NotFound, Refused, WatchError
 from airflow_jobflow.watch.tempo import Tempo
 from airflow_jobflow.watch.waits import Answer, Entry, Wait
 
 log = logging.getLogger(__name__)
 
-RENEWALS = 8
-"""How often in a row credentials are fetched anew, over about two minutes, before they count as gone for good."""
+REFUSED_ALONE = 8
+"""How many calls for a single job are refused in a row before refusals are taken to concern all jobs."""
 
-DENIALS = 8
-"""How many jobs in a row may be denied, each alone, before all are taken to be."""
+MIN_REFUSALS = 3
+"""How often a call for a job must be refused before its waits fail, unless the grace period is 0."""
+
+MAX_PAUSE = 30.0
+"""The longest pause in seconds before a failed call is repeated."""
+
+REFUSED_GRACE = 60.0
+"""The longest grace period in seconds for requests that AWS rejects, and for scopes that it does not know."""
+
+CONCERNS_ALL = (Fault.CREDENTIALS, Fault.SCOPE_NOT_FOUND)
+"""Faults that no single job in a call can be the cause of."""
 
 Describe = Callable[[Sequence[str]], Awaitable[Mapping[str, Answer | None]]]
-"""Looks at jobs by id. Answers by id, unknown ids left out; None for one of several that must be asked for alone.
-Raises DescribeError."""
+"""Describes jobs by id. Returns answers by id, unknown ids left out; None for one of several that must be described
+alone. Raises CallError."""
+
+
+class Limiter(Protocol):
+    """What limits the rate of describe calls; see ``aws.rate_limit``."""
+
+    @property
+    def budget(self) -> float:
+        """Calls a second that are allowed at most."""
+
+    @property
+    def rate(self) -> float:
+        """Calls a second that are allowed now."""
+
+    async def acquire(self) -> float:
+        """Wait for the next turn."""
+
+
+@dataclass(slots=True)
+class Refusal:
+    """The refused describe calls for a job since the last answer.
+
+    :param since: when the first was sent.
+    :param count: how many there were.
+    """
+
+    since: float
+    count: int = 0
 
 
 class Watcher(Generic[Answer]):
     """Watches jobs of one service for any number of waits. Belongs to the event loop it is first joined on.
 
-    :param describe: looks at a batch of ids.
-    :param calls_per_second: the budget of describe calls.
-    :param missing_grace: seconds for which a job may be unknown before its waits are told ``Vanished``.
-    :param request_timeout: seconds after which a call that hangs is given up.
-    :param batch_size: the most ids in one call.
-    :param renew: called when credentials have expired; the next call is to use fresh ones.
+    :param describe: describes a batch of ids.
+    :param limiter: limits the rate of describe calls; watchers may share it.
+    :param missing_grace: seconds for which a job may be unknown before its waits fail with ``NotFound``. Default 300.
+    :param denied_grace: seconds for which describe calls may be refused for lack of permission or credentials before
+        waits fail with ``Refused``; other refusals have a minute, or this if it is less. 0 for at once. Default 300.
+    :param request_timeout: seconds after which a call that hangs is given up; None if ``describe`` does that itself.
+    :param batch_size: the most ids in one call. Default 100.
+    :param jitter: chooses the pause before a failed call is repeated, given its upper bound in seconds.
     :param close: called when the last wait has left.
     """
 
     def __init__(
         self,
         describe: Describe[Answer],
+        limiter: Limiter,
         *,
-        calls_per_second: float = 5.0,
         missing_grace: float = 300.0,
-        request_timeout: float = 20.0,
+        denied_grace: float = 300.0,
+        request_timeout: float | None = None,
         batch_size: int = 100,
-        renew: Callable[[], object] = lambda: None,
+        jitter: Callable[[float], float] = lambda most: random.uniform(0, most),  # noqa: S311 -- no secret
         close: Callable[[], object] = lambda: None,
     ) -> None:
         self._describe = describe
         self._missing_grace = missing_grace
         self._request_timeout = request_timeout
         self._batch_size = batch_size
-        self._renew = renew
+        self._denied_grace = denied_grace
+        self._jitter = jitter
         self._close = close
-        self._pace = Pace(calls_per_second)
+        self._limiter = limiter
         self._entries: dict[str, Entry[Answer]] = {}
         self.waits = 0
         """How many waits it answers; one for several jobs counts for each."""
@@ -88,11 +135,13 @@ class Watcher(Generic[Answer]):
         self._orders = itertools.count()
         self._agenda: Agenda[Answer] = Agenda(batch_size)
         self._is_over = False
-        self._renewed_at = float("-inf")
-        self._renewals = 0
-        self._denials = 0
-        """How many jobs in a row have been denied alone."""
         self._failures = 0
+        """How many calls in a row have failed for a transient fault."""
+        self._refusals: dict[Entry[Answer], Refusal] = {}
+        self._refused_alone = 0
+        """How many calls for a single job were refused since the last answer."""
+        self._warned = False
+        """Whether the log says that calls are refused."""
         self._work = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
         self._runner: asyncio.Task[None] | None = None
@@ -125,8 +174,8 @@ class Watcher(Generic[Answer]):
         self._tempo.reckon(entry)
         if not entry.waits:
             self._forget(entry)
-            if not self._entries:
-                self._work.set()
+            if not self._entries and self._runner:
+                self._runner.cancel()  # it may be waiting for its turn
 
     @property
     def job_ids(self) -> KeysView[str]:
@@ -136,7 +185,7 @@ class Watcher(Generic[Answer]):
     @property
     def calls_per_second(self) -> float:
         """The pace of calls that it allows itself now."""
-        return self._pace.rate
+        return self._limiter.rate
 
     def wake(self, job_id: str, *, at_once: bool) -> None:
         """Look at a job because an event tells of it; its waits are told what the look sees.
@@ -185,16 +234,18 @@ class Watcher(Generic[Answer]):
 
     def _forget(self, entry: Entry[Answer]) -> None:
         del self._entries[entry.job_id]
+        self._refusals.pop(entry, None)
         entry.forgotten = True
 
     async def _run(self) -> None:
         while self._entries:
-            now = _now()
-            rest = max(self._pace.delay(now), self._agenda.wanted_in(now))
+            rest = self._agenda.wanted_in(_now())
             if rest > 0:
                 await self._idle(rest)
-            elif batch := self._agenda.take(now):
-                self._pace.spend(now)
+                continue
+            await self._limiter.acquire()
+            now = _now()
+            if batch := self._agenda.take(now):
                 call = asyncio.create_task(self._look(batch, now))
                 self._calls.add(call)
                 call.add_done_callback(self._call_over)
@@ -232,17 +283,17 @@ class Watcher(Generic[Answer]):
             try:
                 async with asyncio.timeout(self._request_timeout):
                     answers = await self._describe([entry.job_id for entry in batch])
-            except DescribeError as error:
+            except CallError as error:
                 self._failed(batch, error, sent_at)
             except TimeoutError:
-                message = f"no answer within {self._request_timeout:g} s"
-                self._failed(batch, DescribeError(Fault.PASSING, message), sent_at)
+                message = f"no response within {self._request_timeout:g} s"
+                self._failed(batch, CallError(Fault.TRANSIENT, message), sent_at)
             else:
                 self._answered(batch, answers, sent_at)
         except Exception as error:
             # An answer that describe cannot make sense of, or a bug in it: one of the jobs may be to blame.
-            log.exception("Looking at %d jobs raised what it should not", len(batch))
-            self._blame(batch, WatchError(f"looking at the job raised {error!r}"))
+            log.exception("Unexpected error while describing %d jobs", len(batch))
+            self._refused(batch, CallError(Fault.REJECTED, f"unexpected error: {error!r}"), sent_at)
         except asyncio.CancelledError:
             self._fail(batch, WatchError("the call was cancelled"))
             raise
@@ -251,15 +302,16 @@ class Watcher(Generic[Answer]):
 
     def _answered(self, batch: list[Entry[Answer]], answers: Mapping[str, Answer | None], sent_at: float) -> None:
         now = _now()
-        if self._failures:
-            log.info("Describe calls are answered again")
-            self._failures = self._renewals = 0
-        self._denials = 0
-        self._pace.answered(now)
-        stretch = self._tempo.looks_per_second / (self._pace.budget * self._batch_size)
+        if self._failures or self._warned:
+            log.info("Describe calls recovered")
+        self._failures = self._refused_alone = 0
+        self._warned = False
+        stretch = self._tempo.looks_per_second / (self._limiter.budget * self._batch_size)
         for entry in batch:
             if entry.forgotten:
                 continue
+            self._refusals.pop(entry, None)
+            entry.alone = False
             answer = answers.get(entry.job_id)
             if answer is None and entry.job_id in answers and len(batch) > 1:
                 self._agenda.alone(entry, sent_at)
@@ -276,46 +328,67 @@ class Watcher(Generic[Answer]):
             else:
                 entry.missing_since = now if entry.missing_since is None else entry.missing_since
                 if now - entry.missing_since >= self._missing_grace:
-                    self._fail([entry], Vanished(entry.job_id, now - entry.missing_since))
+                    self._fail([entry], NotFound(entry.job_id, now - entry.missing_since))
                 due = min(due, entry.missing_since + self._missing_grace)
             entry.known_of = max(entry.known_of, sent_at)
             self._agenda.put_back(entry, due, sent_at)
 
-    def _failed(self, batch: list[Entry[Answer]], error: DescribeError, sent_at: float) -> None:
-        if error.fault is Fault.REJECTED or (error.fault is Fault.DENIED and self._denials < DENIALS):
-            # One job may be to blame: some permissions are given for each, and one that is missing denies all the call.
-            self._denials += error.fault is Fault.DENIED and len(batch) == 1
-            self._blame(batch, error)
+    def _failed(self, batch: list[Entry[Answer]], error: CallError, sent_at: float) -> None:
+        """Repeat a call that failed, sooner or later."""
+        if error.fault not in (Fault.THROTTLED, Fault.TRANSIENT):
+            self._refused(batch, error, sent_at)
             return
-        now = _now()
-        rest = 0.0
-        match error.fault:
-            case Fault.DENIED | Fault.NOWHERE:
-                self._fail(batch, error)
-            case Fault.THROTTLED:
-                self._pace.throttled(now, sent_at)
-            case Fault.EXPIRED if sent_at < self._renewed_at:
-                pass  # made with the old credentials, which have been replaced since
-            case Fault.EXPIRED if self._renewals >= RENEWALS:
-                self._fail(batch, error)
-            case Fault.EXPIRED | Fault.PASSING:
-                if error.fault is Fault.EXPIRED:
-                    self._renewed_at = now
-                    self._renewals += 1
-                    self._renew()
-                if not self._failures:
-                    log.warning("A describe call failed and will be made again: %s", error)
-                self._failures += 1
-                rest = pause(self._failures)
-        for entry in batch:
-            self._agenda.put_back(entry, now + rest, sent_at)
+        failures = 0  # after throttling, the rate limiter holds back the next call
+        if error.fault is Fault.TRANSIENT:
+            if not self._failures:
+                log.warning("A describe call failed and will be repeated: %s", error)
+            self._failures += 1
+            failures = self._failures
+        self._repeat(batch, failures, sent_at)
 
-    def _blame(self, batch: list[Entry[Answer]], error: WatchError) -> None:
-        """Find the job that is to blame for a call that failed: split the call until one stands alone."""
-        if len(batch) > 1:
-            self._agenda.split(batch)
-        else:
-            self._fail(batch, error)
+    def _refused(self, batch: list[Entry[Answer]], error: CallError, sent_at: float) -> None:
+        """Repeat a call that was refused, in parts if one of its jobs may be the cause."""
+        one_may_be_the_cause = error.fault not in CONCERNS_ALL
+        if len(batch) > 1 and one_may_be_the_cause:
+            if self._refused_alone < REFUSED_ALONE:
+                self._agenda.split(batch)
+                return
+            # Everything is refused, so far as is known. One job alone shows whether it still is.
+            self._agenda.alone(batch.pop(random.randrange(len(batch))), sent_at)  # noqa: S311 -- no secret
+        elif one_may_be_the_cause:
+            batch[0].alone = self._refused_alone < REFUSED_ALONE
+            self._refused_alone += 1
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "Describe calls are refused and will be repeated for up to %g s: %s", self._grace(error.fault), error
+            )
+        most = 0
+        for entry in batch:
+            most = max(most, self._note_refusal(entry, error, sent_at))
+        self._repeat(batch, most, sent_at)
+
+    def _note_refusal(self, entry: Entry[Answer], error: CallError, sent_at: float) -> int:
+        """Count a refused call for a job, and fail its waits after the grace period; return the count."""
+        refusal = self._refusals.setdefault(entry, Refusal(sent_at))
+        refusal.count += 1
+        seconds, grace = _now() - refusal.since, self._grace(error.fault)
+        if seconds >= grace and refusal.count >= (MIN_REFUSALS if grace else 1):
+            self._fail([entry], Refused(entry.job_id, seconds, refusal.count, error))
+        return refusal.count
+
+    def _grace(self, fault: Fault) -> float:
+        """Return the seconds for which calls may be refused."""
+        may_be_granted = fault in (Fault.DENIED, Fault.CREDENTIALS)
+        return self._denied_grace if may_be_granted else min(self._denied_grace, REFUSED_GRACE)
+
+    def _repeat(self, batch: list[Entry[Answer]], failures: int, sent_at: float) -> None:
+        """Describe jobs again after a pause that grows with the failures, but not beyond their intervals."""
+        now = _now()
+        bound = min(MAX_PAUSE, 2.0 ** min(failures - 1, 10)) if failures else 0.0
+        pause = self._jitter(bound)
+        for entry in batch:
+            self._agenda.put_back(entry, now + min(pause, max(entry.interval, 1.0)), sent_at)
 
     def _fail(self, batch: Iterable[Entry[Answer]], error: WatchError) -> None:
         """Tell every wait on these jobs that there will be no answer, and forget the jobs."""

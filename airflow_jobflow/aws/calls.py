@@ -1,0 +1,234 @@
+"""Calls to AWS: their turn, their retries, and a blocking and an awaitable way to make them.
+
+The functions in ``jobs/`` receive a ``Call`` and make their API calls with it, so that none bypasses the rate limit.
+``run_blocking`` makes them in a worker, ``run`` in a trigger, where they run in the client's threads. Both ask the same
+``Retry`` whether a function that failed is run again.
+
+Invariants:
+
+- Every API call waits for its turn and counts, also the second and third that a function makes.
+- A call that may have been executed is repeated only where that is harmless, see ``Retry.repeatable``.
+- While a trigger waits, for a turn or before a retry, no thread is held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from airflow.observability import stats
+
+from airflow_jobflow.aws.clients import Rate, ServiceClient
+from airflow_jobflow.aws.rate_limit import backoff, full_jitter
+from airflow_jobflow.faults import CallError, Fault
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+NEVER_EXECUTED = (Fault.THROTTLED, Fault.CREDENTIALS, Fault.DENIED)
+"""Faults of requests that AWS did not execute, so that they may be repeated without harm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Which calls are repeated, and for how long.
+
+    :param patience: seconds from the first failure for which a call is repeated. Default 60.
+    :param denied_patience: the same for missing permissions: a policy may be about to change, but most often somebody
+        has to change it. Default 10.
+    :param repeatable: whether a call that AWS may have executed is repeated. Default True.
+    :param longest_delay: the longest pause in seconds. Default 10.
+    """
+
+    patience: float = 60.0
+    denied_patience: float = 10.0
+    repeatable: bool = True
+    longest_delay: float = 10.0
+
+    def until(self, deadline: float | None) -> Retry:
+        """Return the same, but with a patience that ends at a deadline.
+
+        :param deadline: in seconds since the epoch; None for none.
+        """
+        left = float("inf") if deadline is None else max(0.0, deadline - time.time())
+        return replace(self, patience=min(self.patience, left), denied_patience=min(self.denied_patience, left))
+
+    def delay(self, error: CallError, failures: int, elapsed: float) -> float | None:
+        """Return the seconds to wait before a failed call is repeated; None if it is not.
+
+        :param failures: how often it has failed, at least once.
+        :param elapsed: seconds since its first failure.
+        """
+        if error.fault not in NEVER_EXECUTED and not (error.fault is Fault.TRANSIENT and self._harmless(error)):
+            return None
+        left = (self.denied_patience if error.fault is Fault.DENIED else self.patience) - elapsed
+        if left <= 0:
+            return None
+        # After throttling, the rate limiter already holds back the next call.
+        pause = 0.0 if error.fault is Fault.THROTTLED else full_jitter(backoff(failures, self.longest_delay))
+        return min(pause, left)
+
+    def _harmless(self, error: CallError) -> bool:
+        return self.repeatable or not error.sent
+
+
+ONCE = Retry(patience=0.0, denied_patience=0.0)
+"""No retries: the caller has its own way to go on."""
+
+PATIENT = Retry(patience=float("inf"))
+"""Retries until the caller is cancelled, except where permissions are missing."""
+
+
+class Call:
+    """Makes the API calls of one function in ``jobs/``, each in its turn.
+
+    :param client: of the service.
+    :param rate: which rate limit counts the calls.
+    :param paid: how many turns were already waited for. Default 0.
+    """
+
+    def __init__(self, client: ServiceClient, rate: Rate, *, paid: int = 0) -> None:
+        self._client = client
+        self._rate = rate
+        self._paid = paid
+        self.in_flight_since: float | None = None
+        """When the request that is under way was sent, by the monotonic clock; None between two requests."""
+
+    @property
+    def region(self) -> str:
+        """The region that is called."""
+        return self._client.region
+
+    @property
+    def partition(self) -> str:
+        """The AWS partition of the region."""
+        return self._client.partition
+
+    def __call__(self, operation: str, **parameters: Any) -> Any:
+        """Make one call and return its response.
+
+        :param operation: boto3's name of it, such as ``describe_jobs``.
+        :param parameters: as boto3 takes them.
+        :raises CallError: there was no response, or AWS refused the call.
+        """
+        limiter = self._client.limiter(self._rate)
+        if self._paid:
+            self._paid -= 1
+        else:
+            limiter.acquire_blocking()
+        sent_at = self.in_flight_since = time.monotonic()
+        stats.incr(f"jobflow.aws.{self._client.name}.calls")
+        try:
+            response = self._client.invoke(operation, parameters)
+        except CallError as error:
+            stats.incr(f"jobflow.aws.{self._client.name}.{error.fault.value}")
+            if error.fault is Fault.THROTTLED:
+                limiter.throttled(sent_at)
+            raise
+        finally:
+            self.in_flight_since = None
+        limiter.succeeded()
+        return response
+
+
+def run_blocking(
+    client: ServiceClient,
+    function: Callable[..., Result],
+    *arguments: object,
+    rate: Rate = Rate.ACTION,
+    retry: Retry = Retry(),
+) -> Result:
+    """Run a function that makes API calls, and again where that may help. Blocks.
+
+    :param client: of the service.
+    :param function: called with a ``Call`` and the arguments.
+    :param rate: which rate limit counts its calls. Default ``Rate.ACTION``.
+    :param retry: when it is run again. Default: for a minute, whatever it does.
+    :return: what the function returns.
+    :raises CallError: it failed, and is not run again.
+    """
+    attempts = _Attempts(client, retry)
+    while True:
+        try:
+            return function(Call(client, rate), *arguments)
+        except CallError as error:
+            pause = attempts.pause_after(error)
+        time.sleep(pause)
+
+
+async def run(
+    client: ServiceClient,
+    function: Callable[..., Result],
+    *arguments: object,
+    rate: Rate = Rate.ACTION,
+    retry: Retry = Retry(),
+) -> Result:
+    """Run a function that makes API calls in a thread of the client, and again where that may help.
+
+    Parameters, return value and errors are those of ``run_blocking``. If it is cancelled, a call that is under way runs
+    to its end in its thread.
+    """
+    attempts = _Attempts(client, retry)
+    while True:
+        await client.limiter(rate).acquire()
+        try:
+            return await run_paid(client, function, *arguments, rate=rate)
+        except CallError as error:
+            pause = attempts.pause_after(error)
+        await asyncio.sleep(pause)
+
+
+async def run_paid(
+    client: ServiceClient, function: Callable[..., Result], *arguments: object, rate: Rate = Rate.POLL
+) -> Result:
+    """Run a function once in a thread of the client; the caller has waited for the turn of its first call.
+
+    :raises CallError: it failed, or a request of it got no response for twice the client's timeout.
+    """
+    call = Call(client, rate, paid=1)
+    future = asyncio.wrap_future(client.start(function, call, *arguments))
+    future.add_done_callback(_retrieve)
+    while not (await asyncio.wait({future}, timeout=client.timeout))[0]:
+        # botocore limits the time for a connection, and for each part of a response, but not for a host name.
+        if call.in_flight_since is not None and time.monotonic() - call.in_flight_since > 2 * client.timeout:
+            raise CallError(Fault.TRANSIENT, f"no response within {2 * client.timeout:g} s")
+    return future.result()
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Retrieve the exception of a call that nobody waits for any more, which asyncio would log otherwise."""
+    if not future.cancelled():
+        future.exception()
+
+
+class _Attempts:
+    """The failures of one function so far."""
+
+    def __init__(self, client: ServiceClient, retry: Retry) -> None:
+        self._client = client
+        self._retry = retry
+        self._failures = 0
+        self._first_at = 0.0
+        self._may_be_executed = False
+
+    def pause_after(self, error: CallError) -> float:
+        """Return the seconds to wait before the function is run again.
+
+        :raises CallError: it is not run again. ``sent`` then says whether any of its requests may have been executed.
+        """
+        now = time.monotonic()
+        self._first_at = self._first_at or now
+        self._failures += 1
+        self._may_be_executed |= error.fault is Fault.TRANSIENT and error.sent
+        error.sent = error.sent or self._may_be_executed
+        pause = self._retry.delay(error, self._failures, now - self._first_at)
+        if pause is None:
+            raise error
+        if self._failures == 1:
+            log.warning("A call to %s failed and is repeated: %s", self._client.name, error)
+        return pause

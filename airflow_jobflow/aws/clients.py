@@ -1,0 +1,249 @@
+"""The clients of this process: one for each connection, region and service, and all that its calls share.
+
+A ``ServiceClient`` owns the boto3 client, a lock for building it, a bounded pool of threads and the rate limiters.
+Describe, submit, stop, log and queue calls go through it. They differ only in their rate, and in what is repeated.
+
+Invariants:
+
+- Calls of one connection never wait for another connection: each client has its own lock and threads.
+- A client that fails for its credentials is discarded and rebuilt; one rebuild serves all callers that wait for it.
+- Nothing here blocks an event loop, and nothing belongs to one: a client serves any loop and any thread.
+- A forked process starts without clients.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.sdk.configuration import conf
+
+from airflow_jobflow.aws import raw_json
+from airflow_jobflow.aws.rate_limit import RateLimiter, backoff
+from airflow_jobflow.faults import CLIENT_CREATION, CallError, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_jobflow.aws.connection import Access
+
+Result = TypeVar("Result")
+
+MAX_THREADS = 16
+"""Calls of one client under way at once. With a third of a second each, that is fifty a second."""
+
+LIFETIME = 900.0
+"""Seconds after which a client is rebuilt, so that a changed Airflow connection takes effect without a restart."""
+
+REBUILD_DELAY = 30.0
+"""Seconds that a client is kept at least although its calls are denied: new credentials rarely change that."""
+
+MAX_BUILD_DELAY = 5.0
+"""The longest time in seconds between two attempts to build a client."""
+
+LONG_POLL = {"sqs": 20.0}
+"""Seconds for which a service holds a request until it has something to answer."""
+
+
+class Rate(Enum):
+    """The two kinds of calls that have a rate limit of their own."""
+
+    POLL = "poll"
+    """Describe calls of waits: ``[jobflow] describe_calls_per_second``."""
+    ACTION = "action"
+    """Calls that start, find or stop jobs, and reads of logs and queues."""
+
+
+ACTIONS_PER_SECOND = {"batch": 50.0, "ecs": 20.0, "glue": 10.0, "logs": 25.0, "sqs": 100.0}
+"""What AWS allows an account by default; for ECS the rate of RunTask on Fargate."""
+
+
+class ServiceClient:
+    """Calls one AWS service through one connection. Get it from ``service_client``.
+
+    :param access: the AWS connection to use.
+    :param name: boto3's name of the service, such as ``batch``.
+    """
+
+    def __init__(self, access: Access, name: str) -> None:
+        self.access = access
+        self.name = name
+        self.timeout = conf.getfloat("jobflow", "request_timeout") + LONG_POLL.get(name, 0.0)
+        """Seconds after which a request without a response has failed."""
+        self._limiters = _limiters_for(access.key, name)
+        self._build_lock = threading.RLock()  # a signal handler may interrupt its own thread while it builds
+        self._client: Any = None
+        self._generation = 0
+        self._built_at = float("-inf")
+        self._build_after = float("-inf")
+        self._build_error: CallError | None = None
+        self._failures = 0
+        """How often in a row the client could not be built, or its credentials were not accepted."""
+        self._pool: ThreadPoolExecutor | None = None
+
+    # What its calls share.
+
+    def limiter(self, rate: Rate) -> RateLimiter:
+        """Return the rate limiter of a kind of calls. Clients of the same connection and region share it."""
+        return self._limiters[rate]
+
+    def turns(self, rate: Rate) -> Turns:
+        """Return the same as something to wait for turns with, for as long as there are calls to make."""
+        return Turns(self, rate)
+
+    def start(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
+        """Run a function in a thread of this client. It runs to its end, also if nobody waits for it any more."""
+        with _registry_lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=f"jobflow-{self.name}")
+            return self._pool.submit(function, *arguments)
+
+    # The client.
+
+    @property
+    def region(self) -> str:
+        """The region that is called. Blocks if the client has to be built."""
+        return str(self._get()[0].meta.region_name)
+
+    @property
+    def partition(self) -> str:
+        """The AWS partition of the region. Blocks if the client has to be built."""
+        return str(self._get()[0].meta.partition)
+
+    def invoke(self, operation: str, parameters: dict[str, Any]) -> Any:
+        """Make one call, once, and return the response. Blocks.
+
+        :param operation: boto3's name of it, such as ``describe_jobs``.
+        :param parameters: as boto3 takes them.
+        :raises CallError: there was no response, or AWS refused the call.
+        """
+        client, generation = self._get()
+        try:
+            response = getattr(client, operation)(**parameters)
+        except Exception as error:  # credentials are fetched meanwhile, which may raise anything
+            failed = CallError.from_error(error, client.meta.method_to_api_mapping[operation])
+            self._note(failed, generation)
+            raise failed from error
+        self._failures = 0
+        return response
+
+    def _note(self, error: CallError, generation: int) -> None:
+        """Discard the client if a new one may have better credentials."""
+        now = time.monotonic()
+        is_due = error.fault is Fault.CREDENTIALS or (
+            error.fault is Fault.DENIED and now - self._built_at > REBUILD_DELAY
+        )
+        if is_due and generation == self._generation:
+            if error.fault is Fault.CREDENTIALS:
+                self._failures += 1
+                self._build_after = now + (0 if self._failures == 1 else backoff(self._failures - 1, MAX_BUILD_DELAY))
+            self._build_error = error
+            self._client = None
+
+    def _get(self) -> tuple[Any, int]:
+        """Return the boto3 client, built if necessary, and its generation.
+
+        :raises CallError: it cannot be built now.
+        """
+        client, generation, now = self._client, self._generation, time.monotonic()
+        if client is not None and now - self._built_at < LIFETIME:
+            return client, generation
+        # A client that is only too old serves all others while one of them rebuilds it.
+        if not self._build_lock.acquire(blocking=client is None):
+            return client, generation
+        try:
+            now = time.monotonic()
+            if self._client is not None and (now - self._built_at < LIFETIME or now < self._build_after):
+                return self._client, self._generation
+            if now < self._build_after and self._build_error:
+                raise self._build_error
+            return self._build()
+        finally:
+            self._build_lock.release()
+
+    def _build(self) -> tuple[Any, int]:
+        try:
+            client = self.access.client(self.name, timeout=self.timeout)
+        except Exception as error:
+            self._failures += 1
+            self._build_after = time.monotonic() + backoff(self._failures, MAX_BUILD_DELAY)
+            self._build_error = CallError.from_error(error, CLIENT_CREATION)
+            if self._client is not None:  # only too old, and still of use
+                return self._client, self._generation
+            raise self._build_error from error
+        raw_json.register(client)
+        self._limiters = _limiters_for(f"{self.access.aws_conn_id} {client.meta.region_name}", self.name)
+        self._client, self._built_at = client, time.monotonic()
+        self._generation += 1
+        return client, self._generation
+
+
+class Turns:
+    """The rate limit of a client, also after its region has become known.
+
+    :param client: the client.
+    :param rate: the kind of calls.
+    """
+
+    def __init__(self, client: ServiceClient, rate: Rate) -> None:
+        self._client = client
+        self._rate = rate
+
+    @property
+    def budget(self) -> float:
+        """Calls a second that are allowed at most."""
+        return self._client.limiter(self._rate).budget
+
+    @property
+    def rate(self) -> float:
+        """Calls a second that are allowed now."""
+        return self._client.limiter(self._rate).rate
+
+    async def acquire(self) -> float:
+        """Wait for the next turn; return the time at which it came."""
+        return await self._client.limiter(self._rate).acquire()
+
+
+_registry_lock = threading.RLock()
+_clients: dict[tuple[str, str], ServiceClient] = {}
+_limiters: dict[tuple[str, str], dict[Rate, RateLimiter]] = {}
+
+
+def service_client(access: Access, name: str) -> ServiceClient:
+    """Return this process's client of a service. Does not block: the boto3 client is built by its first call.
+
+    :param access: the AWS connection to use.
+    :param name: boto3's name of the service, such as ``batch``.
+    """
+    with _registry_lock:
+        key = access.key, name
+        if key not in _clients:
+            _clients[key] = ServiceClient(access, name)
+        return _clients[key]
+
+
+def _limiters_for(key: str, name: str) -> dict[Rate, RateLimiter]:
+    """Return the rate limiters of a connection and region; before the region is known, of a connection's parameters."""
+    with _registry_lock:
+        if (key, name) not in _limiters:
+            budgets = {
+                Rate.POLL: conf.getfloat("jobflow", "describe_calls_per_second"),
+                Rate.ACTION: ACTIONS_PER_SECOND[name],
+            }
+            _limiters[key, name] = {rate: RateLimiter(budget) for rate, budget in budgets.items()}
+        return _limiters[key, name]
+
+
+def forget_clients() -> None:
+    """Start over without clients, as a forked process does; calls under way end as they would."""
+    global _registry_lock  # noqa: PLW0603 -- a thread of the parent process may have held it
+    _registry_lock = threading.RLock()
+    _clients.clear()
+    _limiters.clear()
+
+
+os.register_at_fork(after_in_child=forget_clients)
