@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError
 
 from airflow_jobflow import checks
+from airflow_jobflow.airflow_compat import DELETED, call_after_deferral, is_cancelled, task_state
 from airflow_jobflow.exceptions import (
     JobflowError,
     JobStopped,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_jobflow.jobs.model import Snapshot
+    from airflow_jobflow.triggers.base import WaitTrigger
 
 KILLED = "The Airflow task was killed"
 
@@ -365,6 +367,22 @@ class JobOperator(JobStarter):
         except CallError as error:
             return f"It could not be stopped ({error}): stop it in the console."
         return "It was stopped."
+
+    def defer_to(self, trigger: WaitTrigger) -> None:
+        """Defer, and stop the job if Airflow rejects that because a user cancelled the task meanwhile."""
+        if self.defers and self._to_stop and self.cancel_on_kill:
+            links = [link for link in self.operator_extra_links if self.kept_links.get(link.xcom_key)]
+            call_after_deferral(self, links or list(self.operator_extra_links)[:1], self._stop_if_cancelled)
+        super().defer_to(trigger)
+
+    def _stop_if_cancelled(self, ti: Any) -> None:
+        """Stop the job if a user cancelled the task; its process still runs, its deferral may have been rejected."""
+        state = task_state(ti)
+        if is_cancelled(state):
+            self.log.warning("The task is %s: a user cancelled it before it was deferred", state)
+            if self._context is not None and state != DELETED:
+                self.record_if_possible(self._context, abandoned=True)
+            self.log.warning("%s: %s", ", ".join(self._to_stop), self._stopped(self._to_stop, KILLED))
 
     def on_kill(self) -> None:
         """Stop the job when the worker is told to end while it waits here; one that is being submitted, right after.
