@@ -381,7 +381,8 @@ class JobOperator(JobStarter):
         if is_cancelled(state):
             self.log.warning("The task is %s: a user cancelled it before it was deferred", state)
             if self._context is not None and state != DELETED:
-                self.record_if_possible(self._context, abandoned=True)
+                self.attempt.abandoned = True
+                self.save_if_possible(self._context)
             self.log.warning("%s: %s", ", ".join(self._to_stop), self._stopped(self._to_stop, KILLED))
 
     def on_kill(self) -> None:

@@ -194,7 +194,7 @@ class MapOperator(JobOperator):
         """
         if self._about.get("over") is False and self.attempt.location == self._location():
             self.log.info("A map of an earlier try was not ended, and is not to go on: what still runs is stopped")
-            said = self._stop_all(context, "Airflow: the task was run again", ())
+            said = self._stop_all("Airflow: the task was run again", ())
             if said != STOPPED:
                 raise SubmissionError(f"An earlier try's map was not ended. {said} Nothing was started.")
             # Lest a later try goes on with it, if this one dies before it has noted its own.
@@ -314,14 +314,14 @@ class MapOperator(JobOperator):
     def _timed_out(self, context: Context, name: str, event: Mapping[str, Any]) -> JobTimedOut:
         stopped = "What runs was left running, as cancel_on_timeout=False says."
         if self.cancel_on_timeout:
-            stopped = self._stop_all(context, "Airflow: the deadline of the task has passed", unpack(event["running"]))
+            stopped = self._stop_all("Airflow: the deadline of the task has passed", unpack(event["running"]))
             self._record_map(context, {**self._about, "over": True}, if_possible=True)
         how_far = map_statuses.progress(event["statuses"]) if event["statuses"] else "how far it came is not known"
         return self.out_of_time(f"Map {name}", how_far, stopped, "raise max_concurrency")
 
     # Stopping.
 
-    def _stop_all(self, context: Context, reason: str, known: Sequence[str]) -> str:
+    def _stop_all(self, reason: str, known: Sequence[str]) -> str:
         """Stop all the map has started, and say whether that could be done."""
         from airflow_jobflow.faults import CallError
         from airflow_jobflow.watch.errors import WatchError
