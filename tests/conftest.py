@@ -49,4 +49,6 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalAws], None]:
 
     monkeypatch.setenv("AIRFLOW__JOBFLOW__POLL_INTERVAL", "0.2")
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DESCRIBE_CALLS_PER_SECOND", "50")
+    for module in ("waiting", "operators.submission"):
+        monkeypatch.setattr(f"airflow_jobflow.{module}.PATIENCE", 2.0)
     return point
