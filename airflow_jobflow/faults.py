@@ -41,7 +41,7 @@ class Fault(Enum):
     """AWS has no capacity for another job at the moment, or a quota is reached. Nothing was started."""
 
 
-CLIENT_CREATION: Final = "CreateClient"
+CLIENT_CREATION: Final = "client creation"
 """The operation to name when a client could not be built: every error of it concerns the access, not a request."""
 
 CREDENTIAL_OPERATIONS: Final = frozenset(
@@ -69,8 +69,9 @@ class _Facts:
 
     types: frozenset[str] = frozenset()
     """Names of its class and of all base classes; empty for a response of AWS, whose classes say what its code says."""
-    code: str = ""
-    """AWS's error code without namespace and without ``Exception`` at its end; empty if it is only the HTTP status."""
+    codes: frozenset[str] = frozenset()
+    """AWS's error code, and the one of another service that its message quotes: ``… (ErrorCode: InternalError)``.
+    Without namespace, and without ``Exception`` at its end."""
     status: int = 0
     operation: str = ""
     message: str = ""
@@ -95,7 +96,7 @@ class _Rule:
     def matches(self, facts: _Facts) -> bool:
         return (
             (not self.types or not self.types.isdisjoint(facts.types))
-            and (not self.codes or facts.code in self.codes)
+            and (not self.codes or not self.codes.isdisjoint(facts.codes))
             and (self.statuses is None or facts.status in self.statuses)
             and (not self.operations or facts.operation in self.operations)
             and (self.message is None or self.message.search(facts.message) is not None)
@@ -110,6 +111,7 @@ def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE)
 
 
+CLIENT_ERRORS: Final = range(400, 500)
 SERVER_ERRORS: Final = range(500, 600)
 
 # Phrases of AWS, not words: resource names, which users choose, appear in messages too ("JobQueue throttle-test …").
@@ -118,10 +120,9 @@ _THROTTLING_MESSAGE: Final = _any(
     r"\brequest (rate )?limit exceeded\b",
     r"\btoo many requests\b",
     r"\breduce your request rate\b",
-    r"\bErrorCode: (Throttling|RequestLimitExceeded)",
     r"\b(Throttl(ing|ed)|TooManyRequests)Exception\b",
     r"\brequest was (denied due to request throttling|throttled)\b",
-    # Not capacity of AWS's: the account has too many tasks in PROVISIONING, which passes when one makes fewer starts.
+    # The account has too many tasks in PROVISIONING, which passes if fewer are started.
     r"\btasks provisioning capacity limit exceeded\b",
 )
 _NO_CAPACITY_MESSAGE: Final = _any(
@@ -130,17 +131,15 @@ _NO_CAPACITY_MESSAGE: Final = _any(
     r"\bmax(imum)? concurrent (runs|capacity)\b",
     r"\bconcurrent runs exceeded\b",
     r"\bInsufficient\w*Capacity\b",
-    # Reasons of RunTask's failures[]:
-    r"^RESOURCE:",
-    r"^AGENT\b",
-    r"^(EMPTY CAPACITY PROVIDER|NO ACTIVE INSTANCES)\b",
-    r"^distinctInstance placement constraint unsatisfied",
 )
-_REJECTED_REASON: Final = _any(
-    r"^(ATTRIBUTE|INACTIVE|LOCATION|MISSING)\b",
-    r"^memberOf (placement )?constraint unsatisfied",
+_CREDENTIAL_ENDPOINT: Final = _any(
+    r"//([\w-]+\.)*(sts|portal\.sso|oidc|signin)(-fips)?\.",
+    r"//(169\.254\.169\.254|169\.254\.170\.\d+|\[fd00:ec2::)",
 )
-_CREDENTIAL_ENDPOINT: Final = _any(r"//(sts|portal\.sso|oidc|signin)\.", r"//169\.254\.(169\.254|170\.\d+)\b")
+
+# In place of a type, where AWS has answered.
+_RESPONSE: Final = "Response"
+_RUN_TASK_FAILURE: Final = "RunTaskFailure"
 
 RULES: Final = (
     # --- exceptions without a response: the type decides -----------------------------------------------------------
@@ -168,31 +167,26 @@ RULES: Final = (
             ProfileNotFound ConfigParseError ConfigNotFound InvalidConfigError BaseEndpointResolverError
             InvalidRegionError UnknownRegionError ServiceNotInRegionError EndpointProviderError
             InvalidEndpointConfigurationError InvalidEndpointDiscoveryConfigurationError
-            InvalidRetryConfigurationError InvalidProxiesConfigError InvalidDefaultsMode InvalidChecksumConfigError
-            InvalidS3UsEast1RegionalEndpointConfigError InvalidSTSRegionalEndpointsConfigError
-            UnknownSignatureVersionError UnsupportedSignatureVersionError UnsupportedServiceProtocolsError
-            DataNotFoundError ApiVersionNotFoundError UndefinedModelAttributeError MissingDependencyException
-            MD5UnavailableError
-            AccessMisconfigured AirflowException AirflowNotFoundException AirflowRuntimeError ServerResponseError
-            TransportError HTTPStatusError DBAPIError
-            FileNotFoundError PermissionError IsADirectoryError NotADirectoryError ImportError
+            InvalidRetryConfigurationError InvalidProxiesConfigError InvalidDefaultsMode
+            InvalidChecksumConfigError InvalidS3UsEast1RegionalEndpointConfigError
+            InvalidSTSRegionalEndpointsConfigError UnknownSignatureVersionError UnsupportedSignatureVersionError
+            UnsupportedServiceProtocolsError DataNotFoundError ApiVersionNotFoundError
+            UndefinedModelAttributeError MissingDependencyException MD5UnavailableError AccessMisconfigured
+            AirflowException AirflowRuntimeError TransportError HTTPStatusError DBAPIError FileNotFoundError
+            PermissionError
             """
         ),
     ),
-    _Rule(Fault.CREDENTIALS, types=_names("ValueError"), message=_any(r"^Invalid endpoint: ")),
-    _Rule(Fault.CREDENTIALS, types=_names("RuntimeError"), message=_any(r"refreshed credentials are still expired")),
-    # botocore rejects the request before it sends it.
     _Rule(
-        Fault.REJECTED,
-        types=_names(
-            """
-            ParamValidationError ValidationError MissingParametersError UnknownClientMethodError UnknownServiceStyle
-            OperationNotPageableError InvalidExpressionError WaiterConfigError InvalidHostLabelError
-            InvalidDNSNameError InvalidS3AddressingStyleError UnsupportedS3ArnError UnsupportedS3ControlArnError
-            UnsupportedOutpostResourceError UnsupportedS3ConfigurationError
-            UnsupportedS3AccesspointConfigurationError UnsupportedS3ControlConfigurationError
-            UnseekableStreamError StubResponseError
-            """
+        Fault.CREDENTIALS,
+        types=_names("RuntimeError ValueError"),  # NotImplementedError is a RuntimeError
+        message=_any(
+            r"^Invalid endpoint: ",
+            r"refreshed credentials are still expired",
+            # The Amazon provider's hook, which assumes roles when the first request is signed:
+            r"^assume_role_method=\S+ not expected",
+            r"^Invalid SAML Assertion",
+            r"^sts_response_http_status=",
         ),
     ),
     # botocore's own budget for retries is used up.
@@ -214,83 +208,115 @@ RULES: Final = (
         message=_any(r"CERTIFICATE_VERIFY_FAILED", r"WRONG_VERSION_NUMBER", r"HANDSHAKE_FAILURE", r"doesn't match"),
         sent=False,
     ),
-    # --- responses: what AWS says, whatever the code ---------------------------------------------------------------
-    _Rule(Fault.THROTTLED, types=frozenset({"Response"}), message=_THROTTLING_MESSAGE),
-    _Rule(Fault.NO_CAPACITY, types=frozenset({"Response"}), message=_NO_CAPACITY_MESSAGE),
-    _Rule(Fault.REJECTED, types=frozenset({"Response"}), message=_REJECTED_REASON),
+    # Any other connection that failed, or was lost while in use.
+    _Rule(Fault.TRANSIENT, types=_names("HTTPClientError ConnectionError OSError")),
+    _Rule(Fault.CREDENTIALS, operations=frozenset({CLIENT_CREATION})),
+    # botocore rejects the request before it sends it.
     _Rule(
-        Fault.SCOPE_NOT_FOUND,
-        types=frozenset({"Response"}),
-        message=_any(r"^(Error: )?Job ?Queue \S+ (is )?(not found|does not exist)"),
+        Fault.REJECTED,
+        types=_names(
+            """
+            ParamValidationError ValidationError MissingParametersError UnknownClientMethodError
+            UnknownServiceStyle OperationNotPageableError InvalidExpressionError WaiterConfigError
+            InvalidHostLabelError InvalidDNSNameError InvalidS3AddressingStyleError UnsupportedS3ArnError
+            UnsupportedS3ControlArnError UnsupportedOutpostResourceError UnsupportedS3ConfigurationError
+            UnsupportedS3AccesspointConfigurationError UnsupportedS3ControlConfigurationError
+            UnseekableStreamError StubResponseError
+            """
+        ),
     ),
-    # --- responses: codes ------------------------------------------------------------------------------------------
+    # --- responses: throttling by code, then what AWS says, whatever the code --------------------------------------
     _Rule(
         Fault.THROTTLED,
         codes=_names(
             """
-            Throttling ThrottlingException Throttled RequestThrottled TooManyRequests RequestLimitExceeded SlowDown
-            LimitExceeded ProvisionedThroughputExceeded BandwidthLimitExceeded EC2Throttled PriorRequestNotComplete
-            TransactionInProgress KMS.Throttling KmsThrottled OverLimit
+            Throttling Throttled RequestThrottled TooManyRequests RequestLimitExceeded SlowDown LimitExceeded
+            ProvisionedThroughputExceeded BandwidthLimitExceeded EC2Throttled PriorRequestNotComplete
+            TransactionInProgress KmsThrottled OverLimit
             """
         ),
         sent=False,
     ),
+    _Rule(Fault.THROTTLED, types=_names(_RESPONSE), message=_THROTTLING_MESSAGE),
+    _Rule(Fault.NO_CAPACITY, types=_names(_RESPONSE), message=_NO_CAPACITY_MESSAGE),
+    _Rule(
+        Fault.SCOPE_NOT_FOUND,
+        types=_names(_RESPONSE),
+        message=_any(r"\bjob ?queue \S+ (is |was )?(not found|does not exist)"),
+    ),
+    # ECS creates its role at the first call of an account, and refuses until it is there.
+    _Rule(
+        Fault.TRANSIENT,
+        types=_names(_RESPONSE),
+        message=_any(r"^unable to assume the service linked role"),
+        sent=False,
+    ),
+    # --- responses: failures[] of RunTask --------------------------------------------------------------------------
+    _Rule(
+        Fault.NO_CAPACITY,
+        types=_names(_RUN_TASK_FAILURE),
+        message=_any(
+            r"^(RESOURCE|AGENT|EMPTY CAPACITY PROVIDER|NO ACTIVE INSTANCES)\b",
+            r"^distinctInstance (placement )?constraint unsatisfied",
+        ),
+    ),
+    _Rule(
+        Fault.REJECTED,
+        types=_names(_RUN_TASK_FAILURE),
+        message=_any(r"^(ATTRIBUTE|INACTIVE|LOCATION|MISSING)\b", r"^memberOf (placement )?constraint unsatisfied"),
+    ),
+    # --- responses: codes ------------------------------------------------------------------------------------------
     _Rule(
         Fault.TRANSIENT,
         codes=_names(
             """
             Server InternalFailure InternalError Internal InternalServer InternalServerError InternalService
-            InternalServiceError InternalServiceFault ServiceUnavailable ServiceUnavailableError Unavailable
-            ServiceFailure RequestTimeout OperationTimeout GatewayTimeout ConcurrentModification
-            IDPCommunicationError QueueDeletedRecently AWS.SimpleQueueService.QueueDeletedRecently
+            ServiceUnavailable Unavailable RequestTimeout OperationTimeout IDPCommunicationError
             """
         ),
     ),
+    _Rule(Fault.THROTTLED, statuses=frozenset({429, 509}), sent=False),
+    _Rule(Fault.TRANSIENT, statuses=frozenset({408, 425})),
     _Rule(
         Fault.CREDENTIALS,
         codes=_names(
             """
-            ExpiredToken ExpiredTokenId RequestExpired RequestTimeTooSkewed RequestInTheFuture TokenRefreshRequired
-            UnrecognizedClient InvalidClientTokenId InvalidAccessKeyId InvalidToken InvalidIdentityToken
-            InvalidSecurityToken InvalidSignature SignatureDoesNotMatch IncompleteSignature
-            MissingAuthenticationToken MissingSecurityHeader AuthFailure Unauthorized InvalidSecurity
+            ExpiredToken RequestExpired RequestTimeTooSkewed UnrecognizedClient InvalidClientTokenId
+            InvalidAccessKeyId InvalidToken InvalidSignature SignatureDoesNotMatch IncompleteSignature
+            MissingAuthenticationToken AuthFailure Unauthorized InvalidSecurity
             """
         ),
     ),
-    # Without a role, every other refusal concerns the access too: the policy or the trust may be changed, and the
-    # next client asks again.
-    _Rule(Fault.CREDENTIALS, operations=CREDENTIAL_OPERATIONS, statuses=range(400, 429)),
+    # Every other refusal of a call for credentials: a policy or the trust of a role may change, and the next client
+    # asks again.
+    _Rule(Fault.CREDENTIALS, operations=CREDENTIAL_OPERATIONS, statuses=CLIENT_ERRORS),
     _Rule(
         Fault.DENIED,
         codes=_names(
             """
-            AccessDenied UnauthorizedOperation UnauthorizedAccess NotAuthorized AuthorizationError Forbidden
-            OptInRequired SubscriptionRequired RegionDisabled Blocked AccountDisabled AccountProblem
-            KMS.AccessDenied KmsAccessDenied KMS.OptInRequired KmsOptInRequired
+            AccessDenied UnauthorizedOperation NotAuthorized OptInRequired SubscriptionRequired Blocked
+            KmsAccessDenied KmsOptInRequired
             """
         ),
     ),
     _Rule(
         Fault.NO_CAPACITY,
         # A crawler makes one crawl at a time.
-        codes=_names("ConcurrentRunsExceeded ResourceNumberLimitExceeded CrawlerRunning ServiceQuotaExceeded"),
+        codes=_names("ConcurrentRunsExceeded ResourceNumberLimitExceeded CrawlerRunning"),
     ),
     _Rule(
         Fault.SCOPE_NOT_FOUND,
         codes=_names(
             """
-            ClusterNotFound EntityNotFound ServiceNotFound ResourceNotFound QueueDoesNotExist
-            AWS.SimpleQueueService.NonExistentQueue
+            ClusterNotFound EntityNotFound ServiceNotFound ResourceNotFound QueueDoesNotExist NonExistentQueue
             """
         ),
     ),
     # --- responses: the HTTP status --------------------------------------------------------------------------------
     _Rule(Fault.CREDENTIALS, statuses=frozenset({401})),
     _Rule(Fault.DENIED, statuses=frozenset({403, 407, 451})),
-    _Rule(Fault.TRANSIENT, statuses=frozenset({408, 425})),
-    _Rule(Fault.THROTTLED, statuses=frozenset({429, 509})),
-    _Rule(Fault.REJECTED, statuses=range(400, 500)),
-    # --- the rest: 5xx, OSError, ResponseParserError, a KeyError because the response lacks a member, … --------------
+    _Rule(Fault.REJECTED, statuses=CLIENT_ERRORS),
+    # --- the rest: 5xx, a response that cannot be parsed or lacks a member (KeyError), … ---------------------------
     _Rule(Fault.TRANSIENT),
 )
 
@@ -318,7 +344,7 @@ def request_sent(error: BaseException, operation: str = "") -> bool:
     facts = _facts(error, operation)
     if facts.operation in CREDENTIAL_OPERATIONS:
         return False
-    if _response(error).get("ResponseMetadata", {}).get("RetryAttempts"):
+    if _member(error, "ResponseMetadata").get("RetryAttempts"):
         return True
     rule = _rule(facts)
     if rule.sent is not None:
@@ -332,7 +358,8 @@ def classify_failure(reason: str, detail: str = "") -> Fault:
     :param reason: the entry's reason, such as ``RESOURCE:CPU``.
     :param detail: the entry's detail. Default none.
     """
-    return _rule(_Facts(types=frozenset({"Response"}), message=f"{reason}: {detail}" if detail else reason)).fault
+    message = f"{reason}: {detail}" if detail else reason
+    return _rule(_Facts(frozenset({_RESPONSE, _RUN_TASK_FAILURE}), message=message)).fault
 
 
 class CallError(Exception):
@@ -369,7 +396,7 @@ class CallError(Exception):
         return cls(
             classify(error, operation),
             _describe(error, operation),
-            code=_text(_error_member(error).get("Code")),
+            code=_text(_member(error, "Error").get("Code")),
             operation=operation,
             sent=request_sent(error, operation),
         )
@@ -378,6 +405,13 @@ class CallError(Exception):
 MESSAGE_LENGTH: Final = 1_000
 """Characters that remain of a message. The response of a proxy can be a whole page."""
 
+_SELF_EXPLANATORY: Final = frozenset({"BotoCoreError", "AirflowException", "AccessMisconfigured"})
+"""Types whose messages can do without the type's name; "'jobs'" of a KeyError cannot."""
+
+_WITHOUT_CAUSE: Final = frozenset({"EndpointConnectionError", "ProxyConnectionError"})
+"""Types whose messages leave out why there is no connection, such as what the proxy answered."""
+
+_CONNECTION: Final = re.compile(r"^(\S+\(host=.*?\)|<.*?>): (Failed to establish a new connection: )?")
 _MAX_RETRIES: Final = re.compile(r" \(reached max retries: \d+\)")
 _MARKUP: Final = re.compile(r"<(head|script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _PAGE: Final = re.compile(r"<(!doctype|html|head|body)\b", re.IGNORECASE)
@@ -385,15 +419,22 @@ _PAGE: Final = re.compile(r"<(!doctype|html|head|body)\b", re.IGNORECASE)
 
 def _describe(error: BaseException, operation: str) -> str:
     """Return an error's message, with the operation."""
-    text = _MAX_RETRIES.sub("", str(error)).strip()
+    text = _MAX_RETRIES.sub("", str(error)).strip().removesuffix(":")
     if _PAGE.search(text):
         text = " ".join(_MARKUP.sub(" ", text).split())
-    known = _response(error) or {"BotoCoreError", "CallError", "AirflowException", "Error"} & _type_names(error)
-    if not known:  # "'jobs'" of a KeyError says nothing without the type
+    if not _response(error) and not _SELF_EXPLANATORY & _type_names(error):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if _WITHOUT_CAUSE & _type_names(error) and (cause := _CONNECTION.sub("", str(_cause(error)))):
+        text = f"{text} ({cause})"
     if operation not in text:
         text = f"{operation}: {text}"
     return text if len(text) <= MESSAGE_LENGTH else f"{text[: MESSAGE_LENGTH - 1]}…"
+
+
+_NAMESPACE: Final = re.compile(r"^.*[#.]|:.*$")
+"""Of a code, as in ``com.amazonaws.ecs#ServerException``, ``KMS.Disabled`` or ``ServerException:http://…``."""
+
+_QUOTED_CODE: Final = re.compile(r"\bError ?Code: ([A-Za-z][\w.]*)")
 
 
 def _rule(facts: _Facts) -> _Rule:
@@ -404,21 +445,31 @@ def _facts(error: BaseException, operation: str) -> _Facts:
     response = _response(error)
     operation = str(getattr(error, "operation_name", None) or operation)
     if not response:
-        # botocore's messages leave out the cause, which says what a proxy answered.
-        cause = (getattr(error, "kwargs", None) or {}).get("error", "")
-        return _Facts(types=_type_names(error), operation=operation, message=f"{error} {cause}")
-    member = _error_member(error)
+        return _Facts(types=_type_names(error), operation=operation, message=f"{error} {_cause(error)}")
+    member = _member(error, "Error")
     code = _text(member.get("Code"))
-    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0
+    status = _member(error, "ResponseMetadata").get("HTTPStatusCode") or 0
+    message = _text(member.get("Message"))
     if code.isdigit():  # botocore puts the status there if the body has no code
         status, code = status or int(code), ""
     return _Facts(
-        types=frozenset({"Response"}),
-        code=code.rsplit("#")[-1].removesuffix("Exception"),
+        types=frozenset({_RESPONSE}),
+        codes=frozenset(_bare(each) for each in [code, *_QUOTED_CODE.findall(message)]),
         status=status or 400,
         operation=operation,
-        message=_text(member.get("Message")),
+        message=message,
     )
+
+
+def _cause(error: BaseException) -> Any:
+    """Return what an exception of botocore stands for, an exception or a text; empty for others."""
+    kwargs = getattr(error, "kwargs", None)
+    cause = kwargs.get("error", "") if isinstance(kwargs, Mapping) else ""
+    return getattr(cause, "original_error", cause)
+
+
+def _bare(code: str) -> str:
+    return _NAMESPACE.sub("", code).removesuffix("Exception")
 
 
 def _type_names(error: BaseException) -> frozenset[str]:
@@ -431,8 +482,8 @@ def _response(error: BaseException) -> Mapping[str, Any]:
     return response if isinstance(response, Mapping) else {}
 
 
-def _error_member(error: BaseException) -> Mapping[str, Any]:
-    member = _response(error).get("Error")
+def _member(error: BaseException, name: str) -> Mapping[str, Any]:
+    member = _response(error).get(name)
     return member if isinstance(member, Mapping) else {}
 
 

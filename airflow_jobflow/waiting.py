@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+PATIENCE = 60.0
+"""Seconds for which a call that fails is repeated before the try fails, so that an outage does not use up retries."""
+
 BEFORE_THE_ALARM = 10.0
 """Seconds before ``execution_timeout`` at which a wait in the worker ends, or a tenth of it if that is less."""
 
@@ -182,7 +185,7 @@ class JobWaiter(BaseOperator):
         """
         from airflow_jobflow.aws import Retry, run_blocking, service_client
 
-        retry = (retry or Retry()).until(self.call_deadline)
+        retry = (retry or Retry(PATIENCE)).until(self.call_deadline)
         return run_blocking(service_client(self.access, self.service_module.CLIENT), function, *arguments, retry=retry)
 
     def look(self, job_ids: Sequence[str], *, retry: Retry | None = None) -> dict[str, Snapshot]:
@@ -278,7 +281,11 @@ class JobWaiter(BaseOperator):
         if self.defers:
             left = None if trigger.deadline is None else max(trigger.deadline - time.time(), 0)
             net = None if left is None else timedelta(seconds=left + NET)
-            self.defer(trigger=trigger, method_name="execute_complete", timeout=net)
+            self.defer(trigger=trigger, method_name="execute_complete", kwargs=self.state_to_carry(), timeout=net)
+
+    def state_to_carry(self) -> dict[str, Any]:
+        """Return what the task needs when it is resumed, as arguments of ``execute_complete``."""
+        return {}
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on when the jobs have ended, or a deadline has passed."""

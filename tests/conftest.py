@@ -50,9 +50,14 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalAws], None]:
     """Let everything in this process that looks for an AWS find the given one, and look often."""
 
     def point(aws: LocalAws) -> None:
+        from airflow_jobflow.aws import forget_clients
+
+        forget_clients()  # those of another test call another AWS
         for name, value in aws.environment().items():
             monkeypatch.setenv(name, value)
 
     monkeypatch.setenv("AIRFLOW__JOBFLOW__POLL_INTERVAL", "0.2")
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DESCRIBE_CALLS_PER_SECOND", "50")
+    for module in ("waiting", "operators.submission"):
+        monkeypatch.setattr(f"airflow_jobflow.{module}.PATIENCE", 2.0)
     return point

@@ -1,0 +1,228 @@
+"""The orphan reaper: stops jobs in AWS that still run though their task has ended.
+
+Operators and triggers stop their jobs themselves where a process of ours learns of a kill. Nothing of ours learns of it
+while no triggerer is alive, between two tries, or before a triggerer has picked up a new wait. Those jobs are found
+here, by the owner that every job carries: ``airflow_jobflow.jobs.owner``.
+
+Invariants:
+
+- All jobs are listed before Airflow is asked for states, and nothing is stopped before Airflow has answered everything.
+- Nothing is stopped in a dry run, and every run is dry where the deployment has no ``[jobflow] deployment_id``.
+- One queue, cluster or job that cannot be listed, and one job that cannot be stopped, keeps no other from it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from airflow_jobflow.aws import Access, Rate, Retry, ServiceClient, run_blocking, service_client
+from airflow_jobflow.faults import CallError
+from airflow_jobflow.jobs import service
+from airflow_jobflow.jobs.calls import Call
+from airflow_jobflow.jobs.listing import LISTINGS
+from airflow_jobflow.jobs.orphans import (
+    NO_STATE,
+    NOTEWORTHY,
+    ORPHANS,
+    REASONS,
+    Finding,
+    ListedJob,
+    States,
+    finding_by_state,
+    finding_without_state,
+    read_states,
+)
+
+log = logging.getLogger(__name__)
+
+ACTIONS: Final = {
+    "stopped": "Stopped",
+    "would_stop": "Would stop",
+    "stop_failed": "Could not stop",
+    "left_alone": "Left alone",
+}
+"""What is done with a job, and how the log begins that says so."""
+
+RETRY: Final = Retry(denied_patience=0.0)
+"""Calls that AWS refuses for lack of permission are not repeated: the next run of the reaper does that."""
+
+REASON_LENGTH: Final = 255
+"""The most characters of a reason that ECS takes. Batch takes more."""
+
+
+def stop_orphans(
+    *,
+    job_queues: Sequence[str] = (),
+    clusters: Sequence[str] = (),
+    glue_jobs: Sequence[str] = (),
+    dry_run: bool = True,
+    reap_deleted_runs: bool = False,
+    access: Access | None = None,
+    deployment_id: str | None = None,
+    states: States | None = None,
+    now: Callable[[], float] = time.time,
+) -> dict[str, Any]:
+    """Find jobs whose task has ended, and stop them. Call it in a task: it asks Airflow through the task's supervisor.
+
+    :param job_queues: Batch queues whose jobs are listed, by name or ARN. Default none.
+    :param clusters: ECS clusters whose tasks are listed, by name or ARN. Default none.
+    :param glue_jobs: Glue jobs whose runs are listed, by name. Default none.
+    :param dry_run: only report what would be stopped. Default True.
+    :param reap_deleted_runs: also stop jobs whose task instance Airflow does not know, for its run was deleted.
+        Default False.
+    :param access: the AWS connection, region and client configuration to use. Default: connection ``aws_default``.
+    :param deployment_id: which deployment's jobs may be stopped. Default: ``[jobflow] deployment_id``.
+    :param states: returns the states of tasks. Default: as Airflow's API has them.
+    :param now: returns the time in seconds since the epoch.
+    :returns: ``dry_run``; ``jobs``, one dict each for orphans and for jobs that a person should look at, with
+        ``service``, ``location``, ``job_id``, ``status``, ``owner``, ``state``, ``action`` (``stopped``,
+        ``would_stop``, ``stop_failed`` or ``left_alone``), ``reason``; ``counts`` of all that was listed, by finding
+        and by action; ``problems``, one dict for each location that could not be listed.
+    :raises airflow.sdk.exceptions.AirflowRuntimeError: Airflow did not return the states of tasks. Nothing was stopped.
+    """
+    deployment = _deployment_id() if deployment_id is None else deployment_id
+    if not deployment and not dry_run:
+        log.warning("Dry run: [jobflow] deployment_id is not set, so the jobs of other deployments are not recognized.")
+    report = Report(access or Access(), dry_run or not deployment)
+    locations = {"batch": job_queues, "ecs": clusters, "glue_run": glue_jobs}
+    jobs = report.list_jobs(locations, now())
+    findings = {job: finding_without_state(job, deployment, now()) for job in jobs}
+    state_of = read_states([job.owner for job in jobs if job.owner and findings[job] is None], states or task_states)
+    for job in jobs:
+        state = state_of[job.owner.task_instance] if job.owner and findings[job] is None else None
+        finding = findings[job] or finding_by_state(state or NO_STATE, reap_deleted_runs=reap_deleted_runs)
+        report.act(job, finding, state)
+    return report.to_dict()
+
+
+class Report:
+    """What a run of the reaper lists and does, logged as it happens.
+
+    :param access: the AWS connection to use.
+    :param dry_run: whether nothing is stopped.
+    """
+
+    def __init__(self, access: Access, dry_run: bool) -> None:
+        self._access = access
+        self._dry_run = dry_run
+        self._counts: Counter[str] = Counter(dict.fromkeys(("listed", *Finding, *ACTIONS), 0))
+        self._jobs: list[dict[str, Any]] = []
+        self._problems: list[dict[str, str]] = []
+
+    def list_jobs(self, locations: Mapping[str, Iterable[str]], now: float) -> list[ListedJob]:
+        """List all jobs, each once. A location that cannot be listed becomes a problem in the report.
+
+        :param locations: by our names of the services.
+        :param now: in seconds since the epoch.
+        """
+        found: dict[tuple[str, str], ListedJob] = {}
+        for name, of_service in locations.items():
+            listing, call = LISTINGS[name], self._call(name)
+            for location in dict.fromkeys(of_service):
+                try:
+                    found |= {(name, job.job_id): job for job in listing.list_jobs(call, location, now)}
+                except CallError as error:
+                    log.warning("Could not list the jobs of %s %s: %s", listing.location_name, location, error)
+                    self._problems.append({"service": name, "location": location, "error": str(error)})
+        self._counts["listed"] = len(found)
+        return list(found.values())
+
+    def act(self, job: ListedJob, finding: Finding, state: str | None) -> None:
+        """Stop an orphan, unless the run is dry, and report on the job.
+
+        :param state: of its task; None if Airflow was not asked for it.
+        """
+        self._counts[finding] += 1
+        if finding not in NOTEWORTHY:
+            return
+        action, reason = "left_alone", REASONS[finding]
+        if finding in ORPHANS:
+            action, reason = ("would_stop", reason) if self._dry_run else self._stop(job, reason)
+        self._counts[action] += 1
+        log.log(
+            logging.WARNING if action == "stop_failed" else logging.INFO,
+            "%s %s %s (%s) in %s %s: %s. Task: %s, state: %s.",
+            ACTIONS[action],
+            service(job.service).NOUN,
+            job.job_id,
+            job.status,
+            LISTINGS[job.service].location_name,
+            job.location,
+            reason,
+            job.owner,
+            state or "not looked up",
+        )
+        seen = {"service": job.service, "location": job.location, "job_id": job.job_id, "status": job.status}
+        self._jobs.append({**seen, "owner": str(job.owner), "state": state, "action": action, "reason": reason})
+
+    def _stop(self, job: ListedJob, reason: str) -> tuple[str, str]:
+        """Stop a job; return what was done and why."""
+        told = f"Orphan: {reason} ({job.owner})"[:REASON_LENGTH]
+        try:
+            service(job.service).stop(self._call(job.service), job.job_id, job.location, told)
+        except CallError as error:
+            return "stop_failed", str(error)
+        return "stopped", reason
+
+    def _call(self, name: str) -> Call:
+        return _Call(service_client(self._access, service(name).CLIENT))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON has it, and log its numbers."""
+        said = ", ".join(f"{count} {name}" for name, count in self._counts.items() if count and name != "listed")
+        log.info("Listed %d unfinished jobs: %s.", self._counts["listed"], said or "none")
+        return {
+            "dry_run": self._dry_run,
+            "jobs": self._jobs,
+            "counts": {str(name): count for name, count in self._counts.items()},
+            "problems": self._problems,
+        }
+
+
+def task_states(dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str]) -> Mapping[str, Mapping[str, str | None]]:
+    """Return the states of tasks as Airflow's API has them; runs that it does not know are left out.
+
+    :raises airflow.sdk.exceptions.AirflowRuntimeError: Airflow did not answer.
+    """
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    return RuntimeTaskInstance.get_task_states(dag_id=dag_id, task_ids=list(task_ids), run_ids=list(run_ids))
+
+
+def _deployment_id() -> str:
+    from airflow.sdk.configuration import conf
+
+    return str(conf.get("jobflow", "deployment_id", fallback=""))
+
+
+class _Call:
+    """Makes calls within the rate limit, each repeated for a minute where that may help.
+
+    :param client: of the service.
+    """
+
+    may_tag = False  # it starts nothing
+
+    def __init__(self, client: ServiceClient) -> None:
+        self._client = client
+
+    @property
+    def region(self) -> str:
+        return self._client.region
+
+    @property
+    def partition(self) -> str:
+        return self._client.partition
+
+    def __call__(self, operation: str, **parameters: Any) -> Any:
+        reads = operation.startswith(("list_", "describe_", "get_"))
+        return run_blocking(
+            self._client,
+            lambda call: call(operation, **parameters),
+            rate=Rate.POLL if reads else Rate.ACTION,
+            retry=RETRY,
+        )
