@@ -5,8 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,14 @@ os.environ |= {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+
+
+@pytest.fixture(autouse=True)
+def _clients_of_its_own() -> Iterator[None]:
+    """Let each test build its clients anew: they last as long as the process, and tests change what they point to."""
+    yield
+    if clients := sys.modules.get("airflow_jobflow.aws.clients"):
+        clients.forget_clients()
 
 
 @pytest.fixture
