@@ -41,7 +41,7 @@ class Fault(Enum):
     """AWS has no capacity for another job at the moment, or a quota is reached. Nothing was started."""
 
 
-CLIENT_CREATION: Final = "CreateClient"
+CLIENT_CREATION: Final = "client creation"
 """The operation to name when a client could not be built: every error of it concerns the access, not a request."""
 
 CREDENTIAL_OPERATIONS: Final = frozenset(
@@ -110,6 +110,7 @@ def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE)
 
 
+CLIENT_ERRORS: Final = range(400, 500)
 SERVER_ERRORS: Final = range(500, 600)
 
 # Phrases of AWS, not words: resource names, which users choose, appear in messages too ("JobQueue throttle-test …").
@@ -130,17 +131,15 @@ _NO_CAPACITY_MESSAGE: Final = _any(
     r"\bmax(imum)? concurrent (runs|capacity)\b",
     r"\bconcurrent runs exceeded\b",
     r"\bInsufficient\w*Capacity\b",
-    # Reasons of RunTask's failures[]:
-    r"^RESOURCE:",
-    r"^AGENT\b",
-    r"^(EMPTY CAPACITY PROVIDER|NO ACTIVE INSTANCES)\b",
-    r"^distinctInstance placement constraint unsatisfied",
 )
-_REJECTED_REASON: Final = _any(
-    r"^(ATTRIBUTE|INACTIVE|LOCATION|MISSING)\b",
-    r"^memberOf (placement )?constraint unsatisfied",
+_CREDENTIAL_ENDPOINT: Final = _any(
+    r"//([\w-]+\.)*(sts|portal\.sso|oidc|signin)(-fips)?\.",
+    r"//(169\.254\.169\.254|169\.254\.170\.\d+|\[fd00:ec2::)",
 )
-_CREDENTIAL_ENDPOINT: Final = _any(r"//(sts|portal\.sso|oidc|signin)\.", r"//169\.254\.(169\.254|170\.\d+)\b")
+
+_RESPONSE: Final = "Response"
+_RUN_TASK_FAILURE: Final = "RunTaskFailure"
+"""Stand in for the type where AWS has answered."""
 
 RULES: Final = (
     # --- exceptions without a response: the type decides -----------------------------------------------------------
@@ -179,8 +178,18 @@ RULES: Final = (
             """
         ),
     ),
-    _Rule(Fault.CREDENTIALS, types=_names("ValueError"), message=_any(r"^Invalid endpoint: ")),
-    _Rule(Fault.CREDENTIALS, types=_names("RuntimeError"), message=_any(r"refreshed credentials are still expired")),
+    _Rule(
+        Fault.CREDENTIALS,
+        types=_names("RuntimeError ValueError"),
+        message=_any(
+            r"^Invalid endpoint: ",
+            r"refreshed credentials are still expired",
+            # The Amazon provider's hook, which assumes roles when the first request is signed:
+            r"^assume_role_method=\S+ not expected",
+            r"^Invalid SAML Assertion",
+            r"^sts_response_http_status=",
+        ),
+    ),
     # botocore rejects the request before it sends it.
     _Rule(
         Fault.REJECTED,
@@ -214,27 +223,50 @@ RULES: Final = (
         message=_any(r"CERTIFICATE_VERIFY_FAILED", r"WRONG_VERSION_NUMBER", r"HANDSHAKE_FAILURE", r"doesn't match"),
         sent=False,
     ),
+    # Any other connection that failed, or was lost while in use.
+    _Rule(Fault.TRANSIENT, types=_names("HTTPClientError ConnectionError OSError")),
+    _Rule(Fault.CREDENTIALS, operations=frozenset({CLIENT_CREATION})),
     # --- responses: what AWS says, whatever the code ---------------------------------------------------------------
-    _Rule(Fault.THROTTLED, types=frozenset({"Response"}), message=_THROTTLING_MESSAGE),
-    _Rule(Fault.NO_CAPACITY, types=frozenset({"Response"}), message=_NO_CAPACITY_MESSAGE),
-    _Rule(Fault.REJECTED, types=frozenset({"Response"}), message=_REJECTED_REASON),
-    _Rule(
-        Fault.SCOPE_NOT_FOUND,
-        types=frozenset({"Response"}),
-        message=_any(r"^(Error: )?Job ?Queue \S+ (is )?(not found|does not exist)"),
-    ),
-    # --- responses: codes ------------------------------------------------------------------------------------------
     _Rule(
         Fault.THROTTLED,
         codes=_names(
             """
-            Throttling ThrottlingException Throttled RequestThrottled TooManyRequests RequestLimitExceeded SlowDown
+            Throttling Throttled RequestThrottled TooManyRequests RequestLimitExceeded SlowDown
             LimitExceeded ProvisionedThroughputExceeded BandwidthLimitExceeded EC2Throttled PriorRequestNotComplete
-            TransactionInProgress KMS.Throttling KmsThrottled OverLimit
+            TransactionInProgress KmsThrottled OverLimit
             """
         ),
         sent=False,
     ),
+    _Rule(Fault.THROTTLED, types=_names(_RESPONSE), message=_THROTTLING_MESSAGE),
+    _Rule(Fault.NO_CAPACITY, types=_names(_RESPONSE), message=_NO_CAPACITY_MESSAGE),
+    _Rule(
+        Fault.SCOPE_NOT_FOUND,
+        types=_names(_RESPONSE),
+        message=_any(r"\bjob ?queue \S+ (is |was )?(not found|does not exist)"),
+    ),
+    # ECS creates its role at the first call of an account, and refuses until it is there.
+    _Rule(
+        Fault.TRANSIENT,
+        types=_names(_RESPONSE),
+        message=_any(r"^unable to assume the service linked role"),
+        sent=False,
+    ),
+    # --- responses: failures[] of RunTask --------------------------------------------------------------------------
+    _Rule(
+        Fault.NO_CAPACITY,
+        types=_names(_RUN_TASK_FAILURE),
+        message=_any(
+            r"^(RESOURCE|AGENT|EMPTY CAPACITY PROVIDER|NO ACTIVE INSTANCES)\b",
+            r"^distinctInstance (placement )?constraint unsatisfied",
+        ),
+    ),
+    _Rule(
+        Fault.REJECTED,
+        types=_names(_RUN_TASK_FAILURE),
+        message=_any(r"^(ATTRIBUTE|INACTIVE|LOCATION|MISSING)\b", r"^memberOf (placement )?constraint unsatisfied"),
+    ),
+    # --- responses: codes ------------------------------------------------------------------------------------------
     _Rule(
         Fault.TRANSIENT,
         codes=_names(
@@ -242,10 +274,12 @@ RULES: Final = (
             Server InternalFailure InternalError Internal InternalServer InternalServerError InternalService
             InternalServiceError InternalServiceFault ServiceUnavailable ServiceUnavailableError Unavailable
             ServiceFailure RequestTimeout OperationTimeout GatewayTimeout ConcurrentModification
-            IDPCommunicationError QueueDeletedRecently AWS.SimpleQueueService.QueueDeletedRecently
+            IDPCommunicationError QueueDeletedRecently
             """
         ),
     ),
+    _Rule(Fault.THROTTLED, statuses=frozenset({429, 509}), sent=False),
+    _Rule(Fault.TRANSIENT, statuses=frozenset({408, 425})),
     _Rule(
         Fault.CREDENTIALS,
         codes=_names(
@@ -259,14 +293,14 @@ RULES: Final = (
     ),
     # Without a role, every other refusal concerns the access too: the policy or the trust may be changed, and the
     # next client asks again.
-    _Rule(Fault.CREDENTIALS, operations=CREDENTIAL_OPERATIONS, statuses=range(400, 429)),
+    _Rule(Fault.CREDENTIALS, operations=CREDENTIAL_OPERATIONS, statuses=CLIENT_ERRORS),
     _Rule(
         Fault.DENIED,
         codes=_names(
             """
             AccessDenied UnauthorizedOperation UnauthorizedAccess NotAuthorized AuthorizationError Forbidden
             OptInRequired SubscriptionRequired RegionDisabled Blocked AccountDisabled AccountProblem
-            KMS.AccessDenied KmsAccessDenied KMS.OptInRequired KmsOptInRequired
+            KmsAccessDenied KmsOptInRequired
             """
         ),
     ),
@@ -280,17 +314,15 @@ RULES: Final = (
         codes=_names(
             """
             ClusterNotFound EntityNotFound ServiceNotFound ResourceNotFound QueueDoesNotExist
-            AWS.SimpleQueueService.NonExistentQueue
+            NonExistentQueue
             """
         ),
     ),
     # --- responses: the HTTP status --------------------------------------------------------------------------------
     _Rule(Fault.CREDENTIALS, statuses=frozenset({401})),
     _Rule(Fault.DENIED, statuses=frozenset({403, 407, 451})),
-    _Rule(Fault.TRANSIENT, statuses=frozenset({408, 425})),
-    _Rule(Fault.THROTTLED, statuses=frozenset({429, 509})),
-    _Rule(Fault.REJECTED, statuses=range(400, 500)),
-    # --- the rest: 5xx, OSError, ResponseParserError, a KeyError because the response lacks a member, … --------------
+    _Rule(Fault.REJECTED, statuses=CLIENT_ERRORS),
+    # --- the rest: 5xx, a response that cannot be parsed or lacks a member (KeyError), … ---------------------------
     _Rule(Fault.TRANSIENT),
 )
 
@@ -318,7 +350,7 @@ def request_sent(error: BaseException, operation: str = "") -> bool:
     facts = _facts(error, operation)
     if facts.operation in CREDENTIAL_OPERATIONS:
         return False
-    if _response(error).get("ResponseMetadata", {}).get("RetryAttempts"):
+    if _member(error, "ResponseMetadata").get("RetryAttempts"):
         return True
     rule = _rule(facts)
     if rule.sent is not None:
@@ -332,7 +364,8 @@ def classify_failure(reason: str, detail: str = "") -> Fault:
     :param reason: the entry's reason, such as ``RESOURCE:CPU``.
     :param detail: the entry's detail. Default none.
     """
-    return _rule(_Facts(types=frozenset({"Response"}), message=f"{reason}: {detail}" if detail else reason)).fault
+    message = f"{reason}: {detail}" if detail else reason
+    return _rule(_Facts(frozenset({_RESPONSE, _RUN_TASK_FAILURE}), message=message)).fault
 
 
 class CallError(Exception):
@@ -369,7 +402,7 @@ class CallError(Exception):
         return cls(
             classify(error, operation),
             _describe(error, operation),
-            code=_text(_error_member(error).get("Code")),
+            code=_text(_member(error, "Error").get("Code")),
             operation=operation,
             sent=request_sent(error, operation),
         )
@@ -378,6 +411,9 @@ class CallError(Exception):
 MESSAGE_LENGTH: Final = 1_000
 """Characters that remain of a message. The response of a proxy can be a whole page."""
 
+_SELF_EXPLANATORY: Final = frozenset({"BotoCoreError", "AirflowException", "AccessMisconfigured"})
+"""Types whose messages can do without the type's name; "'jobs'" of a KeyError cannot."""
+
 _MAX_RETRIES: Final = re.compile(r" \(reached max retries: \d+\)")
 _MARKUP: Final = re.compile(r"<(head|script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _PAGE: Final = re.compile(r"<(!doctype|html|head|body)\b", re.IGNORECASE)
@@ -385,15 +421,18 @@ _PAGE: Final = re.compile(r"<(!doctype|html|head|body)\b", re.IGNORECASE)
 
 def _describe(error: BaseException, operation: str) -> str:
     """Return an error's message, with the operation."""
-    text = _MAX_RETRIES.sub("", str(error)).strip()
+    text = _MAX_RETRIES.sub("", str(error)).strip().removesuffix(":")
     if _PAGE.search(text):
         text = " ".join(_MARKUP.sub(" ", text).split())
-    known = _response(error) or {"BotoCoreError", "CallError", "AirflowException", "Error"} & _type_names(error)
-    if not known:  # "'jobs'" of a KeyError says nothing without the type
+    if not _response(error) and not _SELF_EXPLANATORY & _type_names(error):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if operation not in text:
         text = f"{operation}: {text}"
     return text if len(text) <= MESSAGE_LENGTH else f"{text[: MESSAGE_LENGTH - 1]}…"
+
+
+_NAMESPACE: Final = re.compile(r"^.*[#.]|:.*$")
+"""Of a code, as in ``com.amazonaws.ecs#ServerException``, ``KMS.Disabled`` or ``ServerException:http://…``."""
 
 
 def _rule(facts: _Facts) -> _Rule:
@@ -407,14 +446,14 @@ def _facts(error: BaseException, operation: str) -> _Facts:
         # botocore's messages leave out the cause, which says what a proxy answered.
         cause = (getattr(error, "kwargs", None) or {}).get("error", "")
         return _Facts(types=_type_names(error), operation=operation, message=f"{error} {cause}")
-    member = _error_member(error)
+    member = _member(error, "Error")
     code = _text(member.get("Code"))
-    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0
+    status = _member(error, "ResponseMetadata").get("HTTPStatusCode") or 0
     if code.isdigit():  # botocore puts the status there if the body has no code
         status, code = status or int(code), ""
     return _Facts(
-        types=frozenset({"Response"}),
-        code=code.rsplit("#")[-1].removesuffix("Exception"),
+        types=frozenset({_RESPONSE}),
+        code=_NAMESPACE.sub("", code).removesuffix("Exception"),
         status=status or 400,
         operation=operation,
         message=_text(member.get("Message")),
@@ -431,8 +470,8 @@ def _response(error: BaseException) -> Mapping[str, Any]:
     return response if isinstance(response, Mapping) else {}
 
 
-def _error_member(error: BaseException) -> Mapping[str, Any]:
-    member = _response(error).get("Error")
+def _member(error: BaseException, name: str) -> Mapping[str, Any]:
+    member = _response(error).get(name)
     return member if isinstance(member, Mapping) else {}
 
 

@@ -54,6 +54,15 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
         "300.0",
         "Seconds between two looks at a job that no event tells of, while the queue of events can be read.",
     ),
+    "deployment_id": (
+        "string",
+        "",
+        (
+            "A name of this deployment of Airflow that no other deployment in the same AWS accounts has. Every job "
+            "carries it, and the orphan reaper stops only jobs that carry its own. Without it the reaper stops "
+            "nothing: it only reports. Empty for none."
+        ),
+    ),
     "deferrable": (
         "boolean",
         "True",

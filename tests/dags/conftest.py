@@ -44,6 +44,8 @@ class Run:
         self._run = run
         self.state = str(run.state)
         """Of the run."""
+        self.run_id = str(run.run_id)
+        """As Airflow names it."""
 
     @property
     def states(self) -> dict[str, str]:

@@ -109,6 +109,7 @@ def test_the_trigger_form_explains_itself(dags: Any) -> None:
         "fargate_map",
         "fargate_map_expand",
         "glue_crawler_then_job",
+        "stop_orphans",
     }
     for dag in dags.values():
         assert dag.doc_md

@@ -12,7 +12,14 @@ from airflow_jobflow.local import glue_samples, samples
 from tests.dags.conftest import Run, dags, database, run_on  # noqa: F401 -- fixtures
 from tests.infra.deployment import Stack
 
-FLOWS = ["batch_job_status_poller", "batch_array_notify", "fargate_map", "fargate_map_expand", "glue_crawler_then_job"]
+FLOWS = [
+    "batch_job_status_poller",
+    "batch_array_notify",
+    "fargate_map",
+    "fargate_map_expand",
+    "glue_crawler_then_job",
+    "stop_orphans",
+]
 ITEMS = ["item-01", "item-02"]
 
 

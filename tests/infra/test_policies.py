@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,11 +27,13 @@ import airflow_jobflow
 from airflow_jobflow import exceptions
 from airflow_jobflow.aws import Access
 from airflow_jobflow.jobs import glue_crawl
+from airflow_jobflow.jobs.owner import ARGUMENT, Owner, attempt_token
 from airflow_jobflow.local import Faults
 from airflow_jobflow.operators import attempts, base, submission
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
+from airflow_jobflow.reaper import stop_orphans
 from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.sensors.ecs import FargateTaskSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
@@ -46,7 +49,7 @@ TAGS = {"team": "a"}
 FAILS, LASTS = "echo why >&2; exit 1", "sleep 60"
 BATCH = {"job_name": "t", "job_queue": "hello-world-queue", "job_definition": "hello-world"}
 JOB_SCRIPT = "import sys, time\nif 'fail' in sys.argv: sys.exit('why')\nif 'last' in sys.argv: time.sleep(60)"
-CLIENT_CALL = re.compile(r"\bclient(?:\([^)]*\))?\.([a-z_]+)\(")
+CLIENT_CALL = re.compile(r"""\bclient(?:\([^)]*\))?\.([a-z_]+)\(|\b(?:call|_pages)\((?:call, )?"([a-z_]+)\"""")
 
 
 class Killed(BaseException):
@@ -352,6 +355,44 @@ def glue_sensors(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
     airflow.fails(**wait, error=exceptions.JobFailed, run_id=run(**{"--do": "fail"}))
 
 
+def orphan_reaper(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
+    """Stop a job of each service, and find that a Glue run has ended in the meantime."""
+    batch, ecs, glue = (airflow.aws.client(name) for name in ("batch", "ecs", "glue"))
+    owner = Owner("dag", "task", "run", deployment="here")
+    name = f"job-{owner.group}-t1m0c0-{attempt_token('ti', 1)}"
+    request = {"jobName": name, "jobQueue": "hello-world-queue", "jobDefinition": "hello-world", "tags": owner.tags()}
+    batch.submit_job(**request, containerOverrides={"command": sh(LASTS)})
+    ecs.run_task(
+        cluster="jobflow",
+        taskDefinition="process-item",
+        launchType="FARGATE",
+        startedBy=owner.group,
+        tags=[{"key": key, "value": value} for key, value in owner.tags().items()],
+        networkConfiguration={"awsvpcConfiguration": {"subnets": airflow.stack.subnets}},
+        overrides={"containerOverrides": [{"name": "process-item", "command": python("import time; time.sleep(60)")}]},
+    )
+    idle(airflow)
+    arguments = {"--do": "last", ARGUMENT: owner.argument()}
+    run = glue.start_job_run(JobName="se2_job0", Arguments=arguments)["JobRunId"]
+
+    def states(*_: object) -> dict[str, dict[str, str]]:
+        glue.batch_stop_job_run(JobName="se2_job0", JobRunIds=[run])
+        idle(airflow)
+        return {"run": {"task": "failed"}}
+
+    report = stop_orphans(
+        job_queues=["hello-world-queue", "print-color-queue"],
+        clusters=["jobflow"],
+        glue_jobs=["se2_job0"],
+        dry_run=False,
+        access=Access(None),
+        deployment_id="here",
+        states=states,
+        now=lambda: time.time() + 660,
+    )
+    assert report["counts"]["stopped"] == 3
+
+
 STORIES: dict[str, Callable[[Airflow, pytest.MonkeyPatch], None]] = {
     "BatchJobOperatorPolicy": batch_job,
     "BatchMapOperatorPolicy": batch_map,
@@ -362,6 +403,7 @@ STORIES: dict[str, Callable[[Airflow, pytest.MonkeyPatch], None]] = {
     "GlueCrawlOperatorPolicy": glue_crawl_operator,
     "GlueJobRunOperatorPolicy": glue_job_run,
     "GlueSensorsPolicy": glue_sensors,
+    "OrphanReaperPolicy": orphan_reaper,
 }
 """What each policy is for, and has to suffice for."""
 
@@ -452,7 +494,7 @@ def test_a_call_that_is_new_in_the_code_is_given_a_thought() -> None:
     """Also one that is made so seldom that no story here comes by it."""
     package = Path(airflow_jobflow.__file__).parent
     sources = [path for path in package.rglob("*.py") if package / "local" not in path.parents]
-    methods = {method for path in sources for method in CLIENT_CALL.findall(path.read_text())}
+    methods = {"".join(found) for path in sources for found in CLIENT_CALL.findall(path.read_text())}
     session = botocore.session.get_session()
     of_aws = {
         botocore.xform_name(operation)
