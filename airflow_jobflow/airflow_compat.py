@@ -73,18 +73,37 @@ async def is_deferred(task_instance: Any) -> bool:
     """
     if task_instance is None:
         return False
+    [answer] = await are_deferred([task_instance])
+    return answer
+
+
+async def are_deferred(task_instances: Sequence[Any]) -> list[bool]:
+    """Ask once, from a trigger, which task instances of one run are still deferred. One request.
+
+    Of several, all instances of their tasks are asked for: an answer cannot name some of them.
+
+    :param task_instances: at least one, all of the same DAG run.
+    :return: for each, whether it is.
+    :raises Exception: as ``is_deferred``.
+    """
     from airflow.sdk.execution_time.comms import GetTaskStates
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 
-    ti = task_instance
-    question = GetTaskStates(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index)
+    first = task_instances[0]
+    question = GetTaskStates(
+        dag_id=first.dag_id,
+        task_ids=sorted({each.task_id for each in task_instances}),
+        run_ids=[first.run_id],
+        map_index=first.map_index if len(task_instances) == 1 else None,
+    )
     answer: Any = await SUPERVISOR_COMMS.asend(question)
-    return _own_state(answer.task_states, ti) == "deferred"
+    return [_own_state(answer.task_states, each) == "deferred" for each in task_instances]
 
 
 async def still_deferred(
     task_instance: Any,
     *,
+    ask: Callable[[Any], Awaitable[bool]] = is_deferred,
     patience: float = ON_KILL_LIMIT,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -95,6 +114,7 @@ async def still_deferred(
     same connection. So the caller may be cancelled and ask again.
 
     :param task_instance: see ``is_deferred``.
+    :param ask: asks once. Default: ``is_deferred``.
     :param patience: seconds after which no question is repeated. Default: as long as Airflow waits for ``on_kill``.
     :param clock: seconds, monotonic. For tests.
     :param sleep: waits for seconds. For tests.
@@ -103,7 +123,7 @@ async def still_deferred(
     deadline = clock() + patience
     failure: Exception | None = None
     while True:
-        question = asyncio.ensure_future(is_deferred(task_instance))
+        question: asyncio.Future[bool] = asyncio.ensure_future(ask(task_instance))
         _questions.add(question)
         question.add_done_callback(_answered)
         done, _ = await asyncio.wait({question}, timeout=max(deadline - clock(), 0.0))
