@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow_jobflow import exceptions
 from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.operators.ecs import FargateMapOperator
-from airflow_jobflow.triggers import calls, map_run
+from airflow_jobflow.triggers import map_run
 from tests.local.maps import again, dies, is_killed, items
 
 Make = Callable[..., FargateMapOperator]
@@ -45,8 +45,6 @@ def make(ecs_kit: Any, here: Callable[[Any], None]) -> Make:
 def own_make(own_ecs_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Make:
     """Operators on a local AWS of the test's own, for faults, that do not pause for long."""
     here(own_ecs_kit.aws)
-    for module in (calls, map_run):
-        monkeypatch.setattr(module, "pause", lambda _: 0.05)
     monkeypatch.setattr(map_run, "AGREEING", 0.1)
     return maker(own_ecs_kit)
 
