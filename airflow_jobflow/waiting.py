@@ -278,7 +278,11 @@ class JobWaiter(BaseOperator):
         if self.defers:
             left = None if trigger.deadline is None else max(trigger.deadline - time.time(), 0)
             net = None if left is None else timedelta(seconds=left + NET)
-            self.defer(trigger=trigger, method_name="execute_complete", timeout=net)
+            self.defer(trigger=trigger, method_name="execute_complete", kwargs=self.state_to_carry(), timeout=net)
+
+    def state_to_carry(self) -> dict[str, Any]:
+        """Return what the task needs when it is resumed, as arguments of ``execute_complete``."""
+        return {}
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on when the jobs have ended, or a deadline has passed."""

@@ -41,6 +41,9 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalAws], None]:
     """Let everything in this process that looks for an AWS find the given one, and look often."""
 
     def point(aws: LocalAws) -> None:
+        from airflow_jobflow.aws import forget_clients
+
+        forget_clients()  # those of another test call another AWS
         for name, value in aws.environment().items():
             monkeypatch.setenv(name, value)
 

@@ -100,6 +100,15 @@ class Call:
         """When the request that is under way was sent, by the monotonic clock; None between two requests."""
 
     @property
+    def may_tag(self) -> bool:
+        """Whether jobs are started with tags: until AWS denies it, once for all calls of the client."""
+        return self._client.may_tag
+
+    @may_tag.setter
+    def may_tag(self, may: bool) -> None:
+        self._client.may_tag = may
+
+    @property
     def region(self) -> str:
         """The region that is called."""
         return self._client.region

@@ -49,6 +49,10 @@ LONG_POLL = {"sqs": 20.0}
 """Seconds for which a service holds a request until it has something to answer."""
 
 
+READS = ("describe_", "list_", "get_", "batch_get_")
+"""What the names of operations begin with whose responses are never empty."""
+
+
 class Rate(Enum):
     """The two kinds of calls that have a rate limit of their own."""
 
@@ -74,6 +78,8 @@ class ServiceClient:
         self.name = name
         self.timeout = conf.getfloat("jobflow", "request_timeout") + LONG_POLL.get(name, 0.0)
         """Seconds after which a request without a response has failed."""
+        self.may_tag = True
+        """Whether jobs are started with tags: until AWS denies it."""
         self._limiters = _limiters_for(access.key, name)
         self._build_lock = threading.RLock()  # a signal handler may interrupt its own thread while it builds
         self._client: Any = None
@@ -129,6 +135,10 @@ class ServiceClient:
             self._note(failed, generation)
             raise failed from error
         self._failures = 0
+        if operation.startswith(READS) and response.keys() <= {"ResponseMetadata"}:
+            # botocore reads a body that is empty, or no JSON object, as a response without members.
+            name = client.meta.method_to_api_mapping[operation]
+            raise CallError(Fault.TRANSIENT, f"{name}: the response is empty", operation=name)
         return response
 
     def _note(self, error: CallError, generation: int) -> None:
