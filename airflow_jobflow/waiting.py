@@ -281,6 +281,10 @@ class JobWaiter(BaseOperator):
         if self.defers:
             left = None if trigger.deadline is None else max(trigger.deadline - time.time(), 0)
             net = None if left is None else timedelta(seconds=left + NET)
+            # Airflow stores each link of this object as an XCom, also those without a URL: a request each.
+            self.operator_extra_links = tuple(
+                link for link in self.operator_extra_links if self.kept_links.get(link.xcom_key)
+            )
             self.defer(trigger=trigger, method_name="execute_complete", kwargs=self.state_to_carry(), timeout=net)
 
     def state_to_carry(self) -> dict[str, Any]:

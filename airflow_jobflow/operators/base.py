@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError
 
 from airflow_jobflow import checks
-from airflow_jobflow.airflow_compat import DELETED, call_after_deferral, is_cancelled, task_state
+from airflow_jobflow.airflow_compat import DELETED, call_if_deferral_rejected, is_cancelled
 from airflow_jobflow.exceptions import (
     JobflowError,
     JobStopped,
@@ -370,20 +370,19 @@ class JobOperator(JobStarter):
 
     def defer_to(self, trigger: WaitTrigger) -> None:
         """Defer, and stop the job if Airflow rejects that because a user cancelled the task meanwhile."""
-        if self.defers and self._to_stop and self.cancel_on_kill:
-            links = [link for link in self.operator_extra_links if self.kept_links.get(link.xcom_key)]
-            call_after_deferral(self, links or list(self.operator_extra_links)[:1], self._stop_if_cancelled)
+        if self.defers and self._to_stop and self.cancel_on_kill and self._context is not None:
+            call_if_deferral_rejected(self._context["ti"], self._stop_if_cancelled)
         super().defer_to(trigger)
 
-    def _stop_if_cancelled(self, ti: Any) -> None:
-        """Stop the job if a user cancelled the task; its process still runs, its deferral may have been rejected."""
-        state = task_state(ti)
-        if is_cancelled(state):
-            self.log.warning("The task is %s: a user cancelled it before it was deferred", state)
-            if self._context is not None and state != DELETED:
-                self.attempt.abandoned = True
-                self.save_if_possible(self._context)
-            self.log.warning("%s: %s", ", ".join(self._to_stop), self._stopped(self._to_stop, KILLED))
+    def _stop_if_cancelled(self, state: str | None) -> None:
+        """Stop the job if a user cancelled the task before it was deferred."""
+        if not is_cancelled(state):
+            return  # the next try continues with the job, or decides about it
+        self.log.warning("The task is %s: it was cancelled before it could be deferred", state)
+        if self._context is not None and state != DELETED:
+            self.attempt.abandoned = True
+            self.save_if_possible(self._context)
+        self.log.warning("%s: %s", ", ".join(self._to_stop), self._stopped(self._to_stop, KILLED))
 
     def on_kill(self) -> None:
         """Stop the job when the worker is told to end while it waits here; one that is being submitted, right after.
