@@ -239,11 +239,12 @@ class JobWaiter(BaseOperator):
         deadline: float | None = None,
         queue_deadline: float | None = None,
         cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
     ) -> Any:
         """Wait for jobs, in the triggerer or here, and go on with ``execute_complete``; at once if all have ended.
 
         :param seen: what the first look has seen of them.
-        :param deadline, queue_deadline, cancel_on_kill: as the trigger's.
+        :param deadline, queue_deadline, cancel_on_kill, cancel_on_timeout: as the trigger's.
         """
         if all(job_id in seen and seen[job_id].state.ended for job_id in job_ids):
             jobs = {job_id: snapshot.to_dict() for job_id, snapshot in seen.items()}
@@ -260,6 +261,7 @@ class JobWaiter(BaseOperator):
             queue_deadline=queue_deadline,
             deferred_at=time.time(),
             cancel_on_kill=cancel_on_kill,
+            cancel_on_timeout=cancel_on_timeout,
             returns=self._returns_from_trigger(context),
             tells=self.do_xcom_push,
             told={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
@@ -309,8 +311,11 @@ class JobWaiter(BaseOperator):
             return super().resume_execution(next_method, next_kwargs, context)
 
     def last_look(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Where a deadline has passed, look once more: a job that has ended meanwhile has ended, not timed out."""
-        if not event["limit"]:
+        """Where a deadline has passed, describe once more: a job that has ended meanwhile has ended, not timed out.
+
+        The trigger did so, too, before it stopped a job.
+        """
+        if not event["limit"] or event.get("stopped") or event.get("unstopped"):
             return dict(event)
         seen = {**snapshots(event), **self.look(event["job_ids"])}
         ended = all(job_id in seen and seen[job_id].state.ended for job_id in event["job_ids"])

@@ -238,6 +238,7 @@ class JobOperator(JobStarter):
             deadline=self.attempt.deadline,
             queue_deadline=queue_deadline,
             cancel_on_kill=self.cancel_on_kill and self.is_own(),
+            cancel_on_timeout=self.cancel_on_timeout and self.is_own(),
         )
 
     def state_to_carry(self) -> dict[str, Any]:
@@ -296,14 +297,28 @@ class JobOperator(JobStarter):
         self.save_if_possible(context)
         return stopped
 
+    def _stopped_by_trigger(self, context: Context, event: Mapping[str, Any]) -> str | None:
+        """Return what the trigger did to the jobs when the deadline passed; None if it did nothing."""
+        left = event.get("unstopped")
+        if not left and not event.get("stopped"):
+            return None
+        self.attempt.abandoned = True
+        self.save_if_possible(context)
+        if not left:
+            return "It was stopped."
+        why = "; ".join(f"{job_id}: {message}" for job_id, message in left.items())
+        return f"It could not be stopped yet ({why}). The triggerer keeps trying for ten minutes."
+
     def _given_up(self, context: Context, event: Mapping[str, Any]) -> JobflowError:
         """Stop a job whose deadline has passed, and say how far it came."""
         job_ids, seen = event["job_ids"], snapshots(event)
         stands = self.place_in_queue(seen) if event["limit"] == "queue_deadline" else ""
         named = "{0} last seen {1}" if len(job_ids) > 1 else "last seen {1}"
         how_far = "; ".join(named.format(job_id, snapshot.progress()) for job_id, snapshot in seen.items())
-        limit = event["limit"].replace("_", " ")
-        stopped = self._stop_unwanted(context, job_ids, f"Airflow: the {limit} of the task has passed")
+        stopped = self._stopped_by_trigger(context, event)
+        if stopped is None:
+            limit = event["limit"].replace("_", " ")
+            stopped = self._stop_unwanted(context, job_ids, f"Airflow: the {limit} of the task has passed")
         outcomes = [self.judge.outcome(snapshot).to_dict() for snapshot in seen.values()]
         outcome = next(iter(outcomes), None) if len(job_ids) == 1 else outcomes
         what = f"{self.service_module.NOUN} {', '.join(job_ids)}"
