@@ -54,7 +54,7 @@ class Airflow:
 class Script:
     """Makes calls that a function answers."""
 
-    region, partition = "us-east-1", "aws"
+    may_tag, region, partition = False, "us-east-1", "aws"
 
     def __init__(self, answer: Callable[..., Any]) -> None:
         self._answer = answer
@@ -501,6 +501,14 @@ def test_a_location_that_is_named_twice_is_listed_once(jobs: Jobs, airflow: Airf
     queues = [jobs.batch.queue, jobs.batch.queue, queue["jobQueueArn"]]
     report = reap(jobs, airflow, job_queues=queues)
     assert (report["counts"]["listed"], report["counts"]["stopped"]) == (1, 1)
+
+
+@pytest.mark.parametrize("where", ["job_queues", "clusters", "glue_jobs"])
+def test_a_name_instead_of_a_list_is_rejected(where: str) -> None:
+    """Each of its letters would be taken for a queue."""
+    given: dict[str, Any] = {where: "hello-world-queue"}
+    with pytest.raises(TypeError, match="give a list of names"):
+        stop_orphans(**given)
 
 
 def test_every_page_is_read(own_aws: LocalAws, here: Callable[[LocalAws], None]) -> None:
