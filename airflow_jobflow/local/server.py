@@ -13,6 +13,7 @@ import contextlib
 import ipaddress
 import json
 import os
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -238,6 +239,7 @@ class LocalAws(LocalAwsClient):
 
     def start(self) -> None:
         """Listen; `endpoint_url` is known from here on."""
+        _forget_clients()
         self.account_id = _take_account()
         application = Application(
             self.account_id,
@@ -264,6 +266,7 @@ class LocalAws(LocalAwsClient):
 
     def stop(self) -> None:
         """Stop listening and end every job; what was in this AWS is gone."""
+        _forget_clients()
         if self._stopped:
             return
         self._stopped = True
@@ -362,3 +365,12 @@ def _take_account() -> str:
 def _return_account(account: str) -> None:
     with _accounts_lock:
         _accounts.discard(int(account))
+
+
+def _forget_clients() -> None:
+    """Have this package's operators build new clients in this process: the environment names another AWS now.
+
+    Without the import: a server alone needs no Airflow.
+    """
+    if clients := sys.modules.get("airflow_jobflow.aws.clients"):
+        clients.forget_clients()
