@@ -46,6 +46,7 @@ class WaitTrigger(BaseTrigger):
     :param deadline: when to stop waiting, in seconds since the epoch; None for never.
     :param deferred_at: when the task was deferred; likewise.
     :param cancel_on_kill: whether a person's kill stops the jobs.
+    :param cancel_on_timeout: whether a passed deadline stops the jobs, before the trigger fires. Default False.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class WaitTrigger(BaseTrigger):
         deadline: float | None = None,
         deferred_at: float | None = None,
         cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is untyped
         self.aws_conn_id = aws_conn_id
@@ -69,6 +71,7 @@ class WaitTrigger(BaseTrigger):
         self.deadline = deadline
         self.deferred_at = deferred_at
         self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
         self._fired = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
