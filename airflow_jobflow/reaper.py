@@ -205,6 +205,8 @@ class _Call:
     :param client: of the service.
     """
 
+    may_tag = False  # it starts nothing
+
     def __init__(self, client: ServiceClient) -> None:
         self._client = client
 

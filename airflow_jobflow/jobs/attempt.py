@@ -1,9 +1,9 @@
 """One attempt of a task to start its job: what tells it from other attempts, and what is recorded of it. Pure.
 
 Airflow makes a new ``ti.id`` for every retry, clear and re-creation of a task instance, and keeps it through deferral
-and resumption. ``try_number`` grows by one with each. ``clear_number`` belongs to the DAG run and grows with every clear in
-it, so an equal one proves that the task was not cleared. ``max_tries`` proves nothing: a clear may leave it as it was.
-(Tried on Airflow 3.3.2, read in 3.2.1; see ``docs/architecture.md``.)
+and resumption. ``try_number`` grows by one with each. ``clear_number`` belongs to the DAG run and grows with every
+clear in it, so an equal one proves that the task was not cleared. ``max_tries`` proves nothing: a clear may leave it as
+it was. (Tried on Airflow 3.3.2, read in 3.2.1; see ``docs/architecture.md``.)
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Attempt:
 
     @classmethod
     def from_dict(cls, data: object) -> Attempt:
-        """Build it from what ``to_dict`` returned. Members of other versions are ignored; missing ones have defaults."""
+        """Build it from what ``to_dict`` returned. Unknown members are ignored; missing ones have defaults."""
         known = {each.name for each in dataclasses.fields(cls)}
         members = data if isinstance(data, Mapping) else {}
         return cls(**{name: value for name, value in members.items() if name in known})

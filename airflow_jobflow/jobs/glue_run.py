@@ -136,7 +136,7 @@ def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # no
         detail = answer["Errors"][0].get("ErrorDetail", {})
         why = f"{detail.get('ErrorMessage')} (run {job_id})"
         code = detail.get("ErrorCode", "")
-        raise CallError(classify_failure(code, why), f"{code}: {why}", code, "batch_stop_job_run")
+        raise CallError(classify_failure(code, why), f"BatchStopJobRun: {code}: {why}", code, "BatchStopJobRun")
 
 
 def find(call: Call, job: str, token: str) -> str | None:

@@ -12,13 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_jobflow.local.faults import Faults
+    from airflow_jobflow.local.faults import CannedResponse, Faults
     from airflow_jobflow.local.server import LocalAws, LocalAwsClient
     from airflow_jobflow.local.settings import Settings
 
-__all__ = ["Faults", "LocalAws", "LocalAwsClient", "Settings"]
+__all__ = ["CannedResponse", "Faults", "LocalAws", "LocalAwsClient", "Settings"]
 
 _MODULES = {
+    "CannedResponse": "faults",
     "Faults": "faults",
     "LocalAws": "server",
     "LocalAwsClient": "server",

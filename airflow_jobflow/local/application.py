@@ -1,8 +1,12 @@
 """The WSGI application in front of moto's: names each call, counts it, has it meet its faults, and hands
 it to the service of this package that answers it.
 
-What always holds: a call is either answered by a service of this package, whole, or passed to moto as it
-came, with only the account added; ``/jobflow-local/…`` is the server's own.
+Invariants:
+
+- A call is either answered by a service of this package, whole, or passed to moto as it came, with only the account
+  added; or a fault answers it.
+- ``/jobflow-local/…`` is the server's own, which no fault but an outage concerns; ``/jobflow-metadata/…`` issues
+  credentials.
 """
 
 from __future__ import annotations
@@ -24,8 +28,11 @@ from moto.s3.models import FakeKey, s3_backends
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request, Response
 
+from airflow_jobflow.local.call import Call
 from airflow_jobflow.local.errors import AwsError
-from airflow_jobflow.local.faults import Call, ConnectionDropped, FaultBox
+from airflow_jobflow.local.fault_box import METADATA, ConnectionDropped, FaultBox
+from airflow_jobflow.local.faults import CannedResponse
+from airflow_jobflow.local.metadata import PREFIX, Metadata
 from airflow_jobflow.local.moto_backends import events_lock
 
 if TYPE_CHECKING:
@@ -47,24 +54,25 @@ _buckets_lock = threading.Lock()
 class Application:
     """A local AWS as a WSGI application.
 
-    :param handlers: finds the handler of a call in a region, for calls that are not moto's.
+    :param handlers: finds the handler of a call in its region, for calls that are not moto's.
     :param control: the server's own calls, by the last part of their path.
-    :param changed: called after moto answered one of `CHANGES` in a region.
+    :param changed: called after moto answered one of `CHANGES`.
     """
 
     def __init__(
         self,
         account: str,
         faults: FaultBox,
-        handlers: Callable[[Call, str], Handler | None],
+        handlers: Callable[[Call], Handler | None],
         control: Mapping[str, Callable[[dict[str, Any]], Any]],
-        changed: Callable[[Call, str], None],
+        changed: Callable[[Call], None],
     ) -> None:
         self._account = account
         self._faults = faults
         self._handlers = handlers
         self._control = control
         self._changed = changed
+        self._metadata = Metadata(lambda: faults.faults.credentials_lifetime)
         self._moto: WSGIApplication = DomainDispatcherApplication(create_backend_app)
         self._batch_actions = _actions_by_path()
 
@@ -73,27 +81,44 @@ class Application:
         path = environ.get("PATH_INFO", "")
         if path.startswith(CONTROL):
             return self._answer_control(path.removeprefix(CONTROL), Request(environ))(environ, start_response)
-        found = CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
-        access_key, region, service = found.groups() if found else ("", DEFAULT_REGION, "")
-        call = Call(service, self._action(service, environ), access_key)
+        call = self._call(path, environ)
         try:
-            self._faults.before(call, self._account)
-            handler = self._handlers(call, region)
-            if handler is not None:
-                answer = _handled(handler, environ)(environ, start_response)
-            else:
-                answer = self._passed_on(call, region, environ, start_response)
+            canned = self._faults.before(call, self._account)
+            if canned is None or canned.takes_effect:
+                answer = self._served(call, environ, start_response if canned is None else _discard)
             if self._faults.loses_answer(call):
                 raise ConnectionDropped
-            return answer
+            return answer if canned is None else _canned(canned, call.service)(environ, start_response)
         except AwsError as error:
-            headers, content = error.answer(service)
-            return Response(content, error.status, headers)(environ, start_response)
+            return _error(error, call.service)(environ, start_response)
         except ConnectionDropped:
             _close(environ)
             raise ConnectionAbortedError("A fault of the local AWS dropped this connection") from None
 
-    def _action(self, service: str, environ: WSGIEnvironment) -> str:
+    def _call(self, path: str, environ: WSGIEnvironment) -> Call:
+        """What a request asks for."""
+        if path.startswith(PREFIX):
+            return self._metadata.call(environ["REQUEST_METHOD"], path.removeprefix(PREFIX))
+        found = CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
+        access_key, region, service = found.groups() if found else ("", DEFAULT_REGION, "")
+        body = b""
+        if service != "s3":  # whose bodies are data, and may be large
+            body = _body(environ)
+            if body:
+                environ["wsgi.input"] = io.BytesIO(body)
+        action = self._action(service, body, environ)
+        return Call(service, action, access_key, self._metadata.has_expired(access_key), region, path, body)
+
+    def _served(self, call: Call, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """What a call is answered without a fault."""
+        if call.service == METADATA:
+            return self._metadata.answer(call)(environ, start_response)
+        handler = self._handlers(call)
+        if handler is None:
+            return self._passed_on(call, environ, start_response)
+        return _json(handler(json.loads(call.body or b"{}"), len(call.body)))(environ, start_response)
+
+    def _action(self, service: str, body: bytes, environ: WSGIEnvironment) -> str:
         """What a call is named in its service's API."""
         if target := environ.get("HTTP_X_AMZ_TARGET"):
             return str(target).rpartition(".")[2]
@@ -101,8 +126,6 @@ class Application:
             path: str = environ["PATH_INFO"]
             return self._batch_actions.get(path, path)
         if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
-            body = _body(environ)
-            environ["wsgi.input"] = io.BytesIO(body)
             return parse_qs(body.decode("utf-8", "replace")).get("Action", ["?"])[0]
         if not service:
             return str(environ["PATH_INFO"])
@@ -112,9 +135,7 @@ class Application:
             return str(environ["REQUEST_METHOD"])
         return str(operation.name)
 
-    def _passed_on(
-        self, call: Call, region: str, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
+    def _passed_on(self, call: Call, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account
         if call.service == "events":
             with events_lock:
@@ -123,7 +144,7 @@ class Application:
             return self._create_bucket(environ, start_response)
         answer = self._moto(environ, start_response)
         if call.name in CHANGES:
-            self._changed(call, region)
+            self._changed(call)
         return answer
 
     def _create_bucket(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -154,9 +175,20 @@ def forget_buckets(account: str) -> None:
                     key.dispose()
 
 
-def _handled(handler: Handler, environ: WSGIEnvironment) -> Response:
-    body = _body(environ)
-    return _json(handler(json.loads(body or b"{}"), len(body)))
+def _error(error: AwsError, service: str) -> Response:
+    headers, content = error.answer(service)
+    return Response(content, error.status, headers)
+
+
+def _canned(canned: CannedResponse, service: str) -> Response:
+    if canned.code is not None:
+        return _error(AwsError(canned.code, canned.message, canned.status), service)
+    return Response(canned.body, canned.status, content_type=canned.content_type)
+
+
+def _discard(_status: str, _headers: list[tuple[str, str]], _error: Any = None, /) -> Callable[[bytes], object]:
+    """A start_response for an answer that nobody gets."""
+    return lambda _: None
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -32,8 +32,7 @@ class Batch:
         self._ledger = shared.ledger
         self._attempts = Attempts(shared.resources, shared.processes, shared.settings)
         self._jobs = self._attempts.jobs
-        self.visible_after = 0.0
-        """Seconds for which a new job cannot be found by its id (a fault)."""
+        self._faults = shared.faults
         self.actions: dict[str, Callable[[Json, int], Json]] = {
             "SubmitJob": self.submit_job,
             "DescribeJobs": self.describe_jobs,
@@ -167,9 +166,8 @@ class Batch:
 
     def _visible(self, job_id: str) -> Job | None:
         job = self._jobs.by_id.get(job_id)
-        if job is not None and now() - job.created_at < self.visible_after * 1000:
-            return None
-        return job
+        hidden = job is not None and self._faults.hides((now() - job.created_at) / 1000, job.arn)
+        return None if hidden else job
 
     def _listed(self, request: Json, scope: str, filters: Sequence[Json]) -> list[Job]:
         """What ListJobs covers, in its order."""

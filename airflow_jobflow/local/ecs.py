@@ -33,8 +33,6 @@ class Ecs:
         self._tasks = Tasks(shared, self._backend)
         self._by_token: dict[tuple[str, str], tuple[Json, list[Task]]] = {}
         """By cluster and clientToken: the request, and what it started."""
-        self.visible_after = 0.0
-        """Seconds for which a new task cannot be found (a fault)."""
         self.actions: dict[str, Callable[[Json, int], Json]] = {
             "RunTask": self.run_task,
             "DescribeTasks": self.describe_tasks,
@@ -200,8 +198,8 @@ class Ecs:
         return None if task.stopped_at is not None and now() - task.stopped_at >= kept else task
 
     def _visible(self, task: Task) -> bool:
-        """Whether a task is not too new to be seen."""
-        return now() - task.created_at >= self.visible_after
+        """Return whether no fault hides a task."""
+        return not self._shared.faults.hides(now() - task.created_at, task.arn)
 
     def _listed(self, task: Task, request: Json, cluster: Cluster) -> bool:
         if self._remembered(task.task_id, cluster) is None or not self._visible(task):

@@ -30,21 +30,12 @@ class Glue:
         resources = shared.resources
         self._events = Events(resources)
         store = Store(resources.account, resources.region)
-        region = Region(resources, store, shared.processes, self._events, shared.ledger, shared.settings)
+        region = Region(resources, store, shared.processes, self._events, shared.ledger, shared.settings, shared.faults)
         self._crawlers = Crawlers(region)
         self._executions = Executions(region)
-        self._runs = Runs(store, self._executions)
+        self._runs = Runs(store, self._executions, shared.faults)
         self.actions: Mapping[str, Handler] = {**self._crawlers.actions, **self._runs.actions}
         """Handlers by action."""
-
-    @property
-    def visible_after(self) -> float:
-        """Seconds for which a new crawl or run cannot be found (a fault)."""
-        return self._runs.visible_after
-
-    @visible_after.setter
-    def visible_after(self, seconds: float) -> None:
-        self._runs.visible_after = self._crawlers.visible_after = seconds
 
     def reconsider(self) -> None:
         """Nothing waits for what moto keeps."""

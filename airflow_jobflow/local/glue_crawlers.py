@@ -38,8 +38,6 @@ class Crawlers:
         self._lock = threading.RLock()
         self._crawls: dict[str, list[Run]] = {}
         """By crawler, oldest first."""
-        self.visible_after = 0.0
-        """Seconds for which a new crawl cannot be seen (a fault)."""
         self.actions: dict[str, Callable[[Json, int], Json]] = {
             "StartCrawler": self.start_crawler,
             "StopCrawler": self.stop_crawler,
@@ -184,8 +182,9 @@ class Crawlers:
         return crawls[-1] if crawls and not crawls[-1].ended else None
 
     def _visible(self, name: str) -> list[Run]:
-        hidden_for = max(self.visible_after, self._region.settings.start_takes_effect_after)
-        return [crawl for crawl in self._crawls.get(name, ()) if crawl.age() >= hidden_for]
+        faults, not_yet = self._region.faults, self._region.settings.start_takes_effect_after
+        crawls = self._crawls.get(name, ())
+        return [crawl for crawl in crawls if crawl.age() >= not_yet and not faults.hides(crawl.age(), name)]
 
     def _described(self, crawler: FakeCrawler) -> Json:
         """A crawler as GetCrawler shows it."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from airflow_jobflow.local.fault_box import FaultBox
     from airflow_jobflow.local.glue_events import Events
     from airflow_jobflow.local.glue_store import Store
     from airflow_jobflow.local.moto_backends import Resources
@@ -30,3 +31,4 @@ class Region:
     events: Events
     ledger: Ledger
     settings: Settings
+    faults: FaultBox

@@ -1,6 +1,6 @@
 """Glue's calls about job runs, for one account and region. Jobs are made by moto.
 
-What always holds: runs of a job are told newest first; what Glue refuses is refused before anything is started.
+Invariants: runs of a job are told newest first; what Glue refuses is refused before anything is started.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from airflow_jobflow.local.errors import AwsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from airflow_jobflow.local.fault_box import FaultBox
     from airflow_jobflow.local.glue_executions import Executions
     from airflow_jobflow.local.glue_run import JobRun
     from airflow_jobflow.local.glue_store import Store
@@ -24,11 +25,10 @@ Json = dict[str, Any]
 class Runs:
     """The job runs of one account and region, as Glue's API shows them."""
 
-    def __init__(self, store: Store, executions: Executions) -> None:
+    def __init__(self, store: Store, executions: Executions, faults: FaultBox) -> None:
         self._store = store
         self._executions = executions
-        self.visible_after = 0.0
-        """Seconds for which a new run cannot be found (a fault)."""
+        self._faults = faults
         self.actions: dict[str, Callable[[Json, int], Json]] = {
             "StartJobRun": self.start_job_run,
             "GetJobRun": self.get_job_run,
@@ -68,7 +68,7 @@ class Runs:
         self._check_job(name)
         with self._executions.lock:
             run = self._found(name, run_id)
-            if run is None or run.age() < self.visible_after:
+            if run is None or self._faults.hides(run.age(), run_id):
                 raise glue_store.not_found(f"Job run {run_id} of job {name} not found")
             return {"JobRun": run.shown()}
 
@@ -77,7 +77,9 @@ class Runs:
         name = model.given(request, "JobName")
         self._check_job(name)
         with self._executions.lock:
-            runs = [run for run in reversed(self._executions.runs[name]) if run.age() >= self.visible_after]
+            runs = [
+                run for run in reversed(self._executions.runs[name]) if not self._faults.hides(run.age(), run.run_id)
+            ]
             shown, token = model.page(runs, lambda run: -run.number, request, model.MAX_RUNS_PAGE, model.MAX_RUNS_PAGE)
             answer: Json = {"JobRuns": [run.shown() for run in shown]}
         return answer if token is None else {**answer, "NextToken": token}

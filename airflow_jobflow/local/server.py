@@ -1,6 +1,6 @@
 """The local AWS: its server, and the client for one in another process.
 
-What always holds:
+Invariants:
 
 - It binds a loopback address unless told in so many words that others may have it execute commands.
 - What it started ends with it, and moto forgets its account.
@@ -18,17 +18,19 @@ import threading
 import urllib.error
 import urllib.request
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import boto3
-from moto.moto_server.werkzeug_app import MotoRequestHandler
-from werkzeug.serving import make_server
 
 from airflow_jobflow.local.application import Application, Handler, forget_buckets
 from airflow_jobflow.local.batch import Batch
+from airflow_jobflow.local.call import Call
 from airflow_jobflow.local.ecs import Ecs
-from airflow_jobflow.local.faults import Call, FaultBox, Faults
+from airflow_jobflow.local.fault_box import FaultBox
+from airflow_jobflow.local.faults import Faults
 from airflow_jobflow.local.glue import Glue
+from airflow_jobflow.local.listener import Listener
+from airflow_jobflow.local.metadata import CONTAINER, PREFIX
 from airflow_jobflow.local.moto_backends import Resources, forget_account
 from airflow_jobflow.local.processes import Processes
 from airflow_jobflow.local.service import Ledger, Service, Shared
@@ -38,17 +40,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from werkzeug.serving import BaseWSGIServer
-
 log = logging.getLogger(__name__)
 
 REGION: Final = "us-east-1"
 ACCESS_KEY: Final = "jobflowlocal"
 SECRET_KEY: Final = "jobflowlocal"
 FIRST_ACCOUNT: Final = 123456789012
-STOP_LATENCY: Final = 0.1
-"""Seconds until the server's thread notices that it is to stop."""
 LOOPBACK: Final = "127.0.0.1"
+Credentials = Literal["static", "container", "instance"]
+"""Where boto3 gets its keys."""
 
 SERVICES: Final[Mapping[str, Callable[[Shared], Service]]] = {
     "batch": Batch,
@@ -78,9 +78,13 @@ class LocalAwsClient:
         with self._session_lock:
             return make(service, **{"endpoint_url": self.endpoint_url, **options})
 
-    def environment(self) -> dict[str, str]:
-        """Environment variables with which boto3 finds this AWS, and looks nowhere else."""
-        return environment(self.endpoint_url)
+    def environment(self, credentials: Credentials = "static") -> dict[str, str]:
+        """Environment variables with which boto3 finds this AWS, and looks nowhere else.
+
+        :param credentials: where boto3 gets its keys: ``static`` ones from the environment, or from this AWS's metadata
+            service, as a ``container`` on ECS or an ``instance`` on EC2 does.
+        """
+        return environment(self.endpoint_url, credentials)
 
     @property
     def calls(self) -> Counter[str]:
@@ -221,6 +225,8 @@ class LocalAws(LocalAwsClient):
         self._services: dict[tuple[str, str], Service] = {}
         """By name and region."""
         self._services_lock = threading.Lock()
+        self._outage_lock = threading.Lock()
+        """Held while the faults and the listener change, so that they agree."""
         self._stopped = False
 
     def __enter__(self) -> Self:
@@ -246,22 +252,16 @@ class LocalAws(LocalAwsClient):
                 "started": lambda body: self._ledger.started(**body),
                 "health": lambda _: {"status": "ok", "pid": os.getpid(), "account_id": self.account_id},
             },
-            lambda call, region: self._service(call.service, region).reconsider(),
+            lambda call: self._service(call.service, call.region).reconsider(),
         )
         try:
-            self._server: BaseWSGIServer = make_server(
-                self._host, self._port, application, threaded=True, request_handler=_RequestHandler
-            )
+            self._listener = Listener(self._host, self._port, application)
         except (OSError, SystemExit):
             _return_account(self.account_id)
             raise
         reachable = LOOPBACK if self._host in ("0.0.0.0", "::") else self._host  # noqa: S104 -- not bound here
-        self.endpoint_url = f"http://{reachable}:{self._server.port}"
+        self.endpoint_url = f"http://{reachable}:{self._listener.port}"
         self._processes = Processes(self._slots, self.environment)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(STOP_LATENCY,), name="local-aws", daemon=True
-        )
-        self._thread.start()
 
     def stop(self) -> None:
         """Stop listening and end every job; what was in this AWS is gone."""
@@ -269,9 +269,7 @@ class LocalAws(LocalAwsClient):
             return
         self._stopped = True
         self._faults.set(Faults())
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._listener.stop()
         self._processes.close()
         for service in self._services.values():
             service.close()
@@ -285,11 +283,14 @@ class LocalAws(LocalAwsClient):
         return self._faults.count()
 
     def set_faults(self, faults: Faults) -> None:
-        """Have these faults from now on; ``Faults()`` switches all off."""
-        self._faults.set(faults)
-        with self._services_lock:
-            for service in self._services.values():
-                service.visible_after = faults.visible_after
+        """Have these faults from now on; ``Faults()`` switches all off, and ends an outage."""
+        with self._outage_lock:
+            self._faults.set(faults)
+            if faults.outage:
+                assert faults.lasts is not None
+                self._listener.close_for(faults.lasts)
+            else:
+                self._listener.open()
 
     def _service(self, name: str, region: str) -> Service:
         with self._services_lock:
@@ -297,12 +298,11 @@ class LocalAws(LocalAwsClient):
             if service is None:
                 resources = Resources(self.account_id, region)
                 service = SERVICES[name](Shared(resources, self._processes, self._settings, self._faults, self._ledger))
-                service.visible_after = self._faults.faults.visible_after
                 self._services[name, region] = service
             return service
 
-    def _handler(self, call: Call, region: str) -> Handler | None:
-        return self._service(call.service, region).actions.get(call.action) if call.service in SERVICES else None
+    def _handler(self, call: Call) -> Handler | None:
+        return self._service(call.service, call.region).actions.get(call.action) if call.service in SERVICES else None
 
     def _control_faults(self, body: dict[str, Any]) -> dict[str, Any]:
         self.set_faults(Faults.from_json(body))
@@ -317,24 +317,23 @@ class LocalAws(LocalAwsClient):
         return {}
 
 
-class _RequestHandler(MotoRequestHandler):
-    """moto's, without a line on standard error for every call."""
+def environment(endpoint_url: str, credentials: Credentials = "static") -> dict[str, str]:
+    """Environment variables with which boto3 finds the AWS at `endpoint_url`, and looks nowhere else.
 
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: ARG002 -- werkzeug's
-        """Say so for debugging only."""
-        log.debug(message, *args)
-
-
-def environment(endpoint_url: str) -> dict[str, str]:
-    """Environment variables with which boto3 finds the AWS at `endpoint_url`, and looks nowhere else."""
+    :param credentials: where boto3 gets its keys, see `LocalAwsClient.environment`.
+    """
+    keys: Mapping[Credentials, Mapping[str, str]] = {
+        "static": {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY},
+        "container": {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{endpoint_url}{PREFIX}{CONTAINER}"},
+        "instance": {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{endpoint_url}{PREFIX}"},
+    }
     direct = ",".join(filter(None, [os.environ.get("NO_PROXY", os.environ.get("no_proxy")), "127.0.0.1,localhost"]))
     return {
         "AWS_ENDPOINT_URL": endpoint_url,
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        **keys[credentials],
         "AWS_DEFAULT_REGION": REGION,
         "AWS_REGION": REGION,
-        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_EC2_METADATA_DISABLED": "false" if credentials == "instance" else "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "NO_PROXY": direct,

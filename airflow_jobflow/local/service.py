@@ -1,6 +1,6 @@
 """What a service of this package is to the server, and what the server hands to it.
 
-What always holds: a service is made once for each region, when that region first hears of it; what it shares with
+Invariants: a service is made once for each region, when that region first hears of it; what it shares with
 the others it is handed, so that it knows no server.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_jobflow.local.application import Handler
-    from airflow_jobflow.local.faults import FaultBox
+    from airflow_jobflow.local.fault_box import FaultBox
     from airflow_jobflow.local.moto_backends import Resources
     from airflow_jobflow.local.processes import Processes
     from airflow_jobflow.local.settings import Settings
@@ -52,9 +52,6 @@ class Shared:
 
 class Service(Protocol):
     """Some calls of one of AWS's services in one region, answered here and not by moto."""
-
-    visible_after: float
-    """Seconds for which something new cannot be found (a fault)."""
 
     @property
     def actions(self) -> Mapping[str, Handler]:

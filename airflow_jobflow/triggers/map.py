@@ -139,6 +139,7 @@ class MapTrigger(WaitTrigger):
             requests,
             watcher=lambda: self.watcher(self.service, self.scope),
             poll_interval=self.poll_interval,
+            spawn=self.spawn,
             checkpoint=Checkpoint(self.task_instance, str(self.family)) if self.task_instance else None,
             ask=functools.partial(still_deferred, self.task_instance) if self.task_instance else None,
             progressed=lambda: progress.changed(),  # noqa: PLW0108 -- it is made of the run

@@ -29,6 +29,7 @@ from airflow_jobflow.triggers.beat import beats
 from airflow_jobflow.triggers.calls import THREADS, Frozen, Halted, MapCalls, Refused, Unstopped
 from airflow_jobflow.triggers.checkpoint import Checkpoint
 from airflow_jobflow.triggers.map_follow import Following, line, not_seen
+from airflow_jobflow.triggers.stopping import Spawn
 from airflow_jobflow.watch.watcher import REFUSED_GRACE, Watcher
 
 log = logging.getLogger(__name__)
@@ -48,9 +49,6 @@ SETTLING_TIME = 15.0
 
 ENDED = "Airflow: the map was ended before this item"
 
-_stopping: set[asyncio.Task[Unstopped]] = set()
-"""Stops that continue when their trigger has fired: an event loop holds its tasks only weakly."""
-
 
 class MapRun:
     """Runs a map.
@@ -60,6 +58,7 @@ class MapRun:
     :param requests: the request of each item that is to be run, as JSON.
     :param watcher: returns what watches the map's jobs.
     :param poll_interval: seconds between two looks at one job.
+    :param spawn: runs a coroutine in the background, to its end, also if the trigger is gone by then.
     :param checkpoint: keeps what has ended, where there is a place for that.
     :param ask: asks whether the task still waits for this, where it might be given to another triggerer.
     :param progressed: called now and then while the map comes further.
@@ -73,6 +72,7 @@ class MapRun:
         *,
         watcher: Callable[[], Watcher[Snapshot]],
         poll_interval: float,
+        spawn: Spawn,
         checkpoint: Checkpoint | None = None,
         ask: Callable[[], Awaitable[bool]] | None = None,
         progressed: Callable[[], None] = lambda: None,
@@ -82,6 +82,7 @@ class MapRun:
         self._requests = requests
         self._checkpoint = checkpoint
         self._ask = ask
+        self._spawn = spawn
         self._progressed = progressed
         self._saved = 0
         """How many of the lines that the state tells are kept."""
@@ -321,25 +322,24 @@ class MapRun:
 
     async def _stop(self, reason: str, job_ids: Sequence[str], most: float | None) -> Unstopped:
         left: set[str] = set()
+        ended: list[Unstopped] = []
         stop = self._calls.stop_all if self._calls.in_doubt else self._calls.stop
-        stopping = asyncio.create_task(stop(reason, job_ids, left=left))
-        _stopping.add(stopping)
-        stopping.add_done_callback(_stopping.discard)
-        stopping.add_done_callback(_log_unstopped)
+
+        async def work() -> None:
+            ended.append(await stop(reason, job_ids, left=left))
+            if ended[0]:
+                log.error("Stop these jobs in the console, if they run: %s", ended[0])
+
+        stopping = self._spawn(work())
         if (await asyncio.wait({stopping}, timeout=most))[0]:
-            return stopping.result()
+            stopping.result()
+            return ended[0]
         log.warning("%d jobs are not stopped yet; that continues in the background", len(left))
         return Unstopped(tuple(sorted(left)))
 
     async def close(self) -> None:
         """Leave nothing behind in this process."""
         await self._background.close()
-
-
-def _log_unstopped(stopping: asyncio.Task[Unstopped]) -> None:
-    """Log what could not be stopped, also if nobody waits for it any more."""
-    if not stopping.cancelled() and not stopping.exception() and (left := stopping.result()):
-        log.error("Stop these jobs in the console, if they run: %s", left)
 
 
 def _now() -> float:

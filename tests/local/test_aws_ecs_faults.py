@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from moto.ecs.models import EC2ContainerServiceBackend
 from moto.s3.models import FakeKey, S3Backend, s3_backends
 
-from airflow_jobflow.local import Faults, LocalAws, Settings, ecs_model, samples
+from airflow_jobflow.local import CannedResponse, Faults, LocalAws, Settings, ecs_model, samples
 
 SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
 
@@ -29,6 +29,33 @@ def test_run_task_may_start_nothing_and_answer_200(own_ecs_kit: Any) -> None:
     answer = own_ecs_kit.ecs.run_task(**own_ecs_kit.request())
     assert [failure["reason"] for failure in answer["failures"]] == ["RESOURCE:MEMORY"]
     assert len(own_ecs_kit.aws.started("ecs")) == 2
+
+
+def test_run_task_may_say_failures_and_start_the_task_all_the_same(own_ecs_kit: Any) -> None:
+    """It is found by who started it, and by its token."""
+    body = json.dumps({"tasks": [], "failures": [{"reason": "RESOURCE:MEMORY"}]})
+    lie = CannedResponse(status=200, body=body, actions=("RunTask",), calls=1, takes_effect=True)
+    own_ecs_kit.aws.set_faults(Faults(respond_with=(lie,)))
+    request = own_ecs_kit.request(startedBy="me", clientToken="token")
+    answer = own_ecs_kit.ecs.run_task(**request)
+    assert answer["tasks"] == []
+    assert [failure["reason"] for failure in answer["failures"]] == ["RESOURCE:MEMORY"]
+    (started,) = own_ecs_kit.aws.started("ecs")
+    assert own_ecs_kit.wait(started["taskArn"])["startedBy"] == "me"
+    assert [task["taskArn"] for task in own_ecs_kit.ecs.run_task(**request)["tasks"]] == [started["taskArn"]]
+
+
+def test_one_task_may_be_missing_for_a_time(own_ecs_kit: Any) -> None:
+    """Whatever its age; others are found, and it still runs."""
+    arn, other = own_ecs_kit.sh("sleep 60"), own_ecs_kit.sh("sleep 60")
+    describe = {"cluster": own_ecs_kit.cluster, "tasks": [arn, other]}
+    own_ecs_kit.aws.set_faults(Faults(missing=(arn.rsplit("/", 1)[1],), lasts=600))
+    answer = own_ecs_kit.ecs.describe_tasks(**describe)
+    assert [task["taskArn"] for task in answer["tasks"]] == [other]
+    assert answer["failures"] == [{"arn": arn, "reason": "MISSING"}]
+    own_ecs_kit.aws.set_faults(Faults(missing=("*",), lasts=0.2))
+    own_ecs_kit.eventually(lambda: len(own_ecs_kit.ecs.describe_tasks(**describe)["tasks"]) == 2)
+    assert own_ecs_kit.listed() == {arn, other}
 
 
 def test_next_spot_tasks_are_interrupted_once_they_run(own_ecs_kit: Any) -> None:

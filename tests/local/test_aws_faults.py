@@ -98,6 +98,17 @@ def test_new_ids_are_visible_after_a_delay_only(own_kit: Any) -> None:
     assert own_kit.wait(job_id)["status"] == "SUCCEEDED"
 
 
+def test_one_job_may_be_missing(own_kit: Any) -> None:
+    """Neither described nor listed, whatever its age; others are."""
+    job_id, other = own_kit.submit(jobName="job"), own_kit.submit(jobName="job")
+    own_kit.wait(job_id)
+    own_kit.aws.set_faults(Faults(missing=(job_id,)))
+    assert [job["jobId"] for job in own_kit.batch.describe_jobs(jobs=[job_id, other])["jobs"]] == [other]
+    every = [{"name": "JOB_NAME", "values": ["*"]}]
+    listed = own_kit.batch.list_jobs(jobQueue=own_kit.queue, filters=every)["jobSummaryList"]
+    assert [job["jobId"] for job in listed] == [other]
+
+
 def test_expired_credentials_are_refused(own_kit: Any) -> None:
     """The next n calls, or all of one access key."""
     own_kit.aws.set_faults(Faults(expired_calls=1))

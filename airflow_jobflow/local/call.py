@@ -1,0 +1,104 @@
+"""A call that reached the local AWS: its name, what it needs permission for, and the resources it names.
+
+Invariants: nothing here reads a request's body before a fault asks for what the request names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote
+
+ANY_RESOURCE: Final = "*"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that arrived.
+
+    :param service: as boto3 names it in the signature: ``batch``.
+    :param action: as the service's API names it: ``DescribeJobs``.
+    :param access_key: id of the key that signed it.
+    :param key_expired: whether that key has expired.
+    :param region: the region that the signature names.
+    :param path: of the URL.
+    :param body: as it came; empty for S3, whose requests name their resources in `path`.
+    """
+
+    service: str
+    action: str
+    access_key: str = ""
+    key_expired: bool = False
+    region: str = ""
+    path: str = ""
+    body: bytes = b""
+
+    @property
+    def name(self) -> str:
+        """As faults and counts write it: ``batch.DescribeJobs``."""
+        return f"{self.service}.{self.action}"
+
+    @cached_property
+    def request(self) -> Any:
+        """The members of the request; empty if the body is neither a JSON object nor a form."""
+        try:
+            content = json.loads(self.body or b"{}")
+        except ValueError:
+            return dict(parse_qsl(self.body.decode("utf-8", "replace")))
+        return content if isinstance(content, dict) else {}
+
+    @property
+    def permissions(self) -> tuple[str, ...]:
+        """The actions that IAM must allow: the call's own and, if it sets tags, TagResource."""
+        sets_tags = self.request.get("tags") or self.request.get("Tags")
+        return (self.action, "TagResource") if sets_tags and self.action != "TagResource" else (self.action,)
+
+    def is_one_of(self, patterns: tuple[str, ...], action: str | None = None) -> bool:
+        """Return whether one of the patterns means this call.
+
+        :param patterns: each as ``batch.DescribeJobs``, ``DescribeJobs`` or ``batch.*``.
+        :param action: the action to compare instead of the call's own, for a permission that it needs.
+        """
+        action = action or self.action
+        return any(pattern in (f"{self.service}.{action}", action, f"{self.service}.*") for pattern in patterns)
+
+    def named(self, resources: tuple[str, ...]) -> str | None:
+        """The first name in the request that one of `resources` means; None if there is none.
+
+        :param resources: ids, names or ARNs, see `means`.
+        """
+        path = (unquote(part) for part in self.path.split("/"))
+        names = (name for source in (_texts(self.request), path) for name in source)
+        return next((name for name in names if any(means(resource, name) for resource in resources)), None)
+
+
+def means(resource: str, name: str) -> bool:
+    """Return whether a resource, as a fault writes it, is the one that a request names.
+
+    An ARN means the id or name at its end too, and the other way round. ``*`` and ``?`` stand for any text and any
+    character, as in IAM policies.
+    """
+    if not (resource.startswith("arn:") and name.startswith("arn:")):
+        resource, name = _last(resource), _last(name)
+    pattern = re.escape(resource).replace(r"\*", ".*").replace(r"\?", ".")
+    return re.fullmatch(pattern, name, re.DOTALL) is not None
+
+
+def _last(name: str) -> str:
+    return name.rsplit("/", 1)[-1] if name.startswith("arn:") else name
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a JSON value, without the names of members."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)

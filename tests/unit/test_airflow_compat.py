@@ -1,0 +1,332 @@
+"""What ``airflow_compat`` relies on, tried against the installed Airflow: its task runner and its triggerer's messages.
+
+The other end of the line, a supervisor, is scripted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import structlog
+from airflow.sdk import DAG, BaseOperator
+from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunType, TIRunContext
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time import comms, task_runner
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from airflow.triggers.testing import SuccessTrigger
+from airflow.utils.state import TaskInstanceState
+
+from airflow_jobflow import airflow_compat
+from airflow_jobflow.airflow_compat import (
+    DELETED,
+    call_if_deferral_rejected,
+    is_cancelled,
+    is_deferred,
+    still_deferred,
+    task_state,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+BUSY = AirflowRuntimeError(comms.ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 503}))
+
+
+class WorkerLine:
+    """A supervisor of a task process: what it was sent, and what it answers."""
+
+    def __init__(self, states: dict[str, dict[str, Any]], *, deferral: Exception | None = None) -> None:
+        self.states = states
+        self.deferral = deferral
+        self.sent: list[Any] = []
+
+    def send(self, msg: Any) -> Any:
+        """Answer a message."""
+        self.sent.append(msg)
+        if isinstance(msg, comms.DeferTask) and self.deferral:
+            raise self.deferral
+        return comms.TaskStatesResult(task_states=self.states) if isinstance(msg, comms.GetTaskStates) else None
+
+
+class TriggererLine:
+    """A supervisor of a triggerer: a state or an error for each question; once they are used up, no answer."""
+
+    def __init__(self, *answers: dict[str, dict[str, Any]] | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[Any] = []
+        self.was_asked = asyncio.Event()
+
+    async def asend(self, message: Any) -> Any:
+        """Answer a message."""
+        self.asked.append(message)
+        self.was_asked.set()
+        if not self.answers:
+            await asyncio.get_running_loop().create_future()
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return comms.TaskStatesResult(task_states=answer)
+
+
+Connect = Callable[[Any], Any]
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
+    """Put a scripted supervisor at the other end of Airflow's line."""
+
+    def put(line: Any) -> Any:
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", line, raising=False)
+        return line
+
+    return put
+
+
+class Deferring(BaseOperator):
+    """Defers once, and has a function called if that is rejected."""
+
+    def __init__(self, *, rejected: Callable[[str | None], object], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rejected = rejected
+
+    def execute(self, context: Any) -> None:
+        """Defer."""
+        call_if_deferral_rejected(context["ti"], self.rejected)
+        trigger: Any = SuccessTrigger
+        self.defer(trigger=trigger(), method_name="resume")
+
+
+def instance(task: BaseOperator, map_index: int = -1) -> RuntimeTaskInstance:
+    """A task instance as a task process has it."""
+    run = DagRun(
+        dag_id="d", run_id="r", run_after=NOW, start_date=NOW, run_type=DagRunType.MANUAL, state=DagRunState.RUNNING,
+        logical_date=None, data_interval_start=None, data_interval_end=None, end_date=None, partition_key=None,
+        consumed_asset_events=[],
+    )  # fmt: skip
+    return RuntimeTaskInstance.model_construct(
+        id=uuid4(), dag_id="d", task_id="t", run_id="r", try_number=1, map_index=map_index, dag_version_id=uuid4(),
+        task=task, bundle_instance=SimpleNamespace(name="b", version=None), max_tries=0, start_date=NOW,
+        state=TaskInstanceState.RUNNING,
+        _ti_context_from_server=TIRunContext(dag_run=run, max_tries=0, should_retry=False),
+    )  # fmt: skip
+
+
+def run_until_deferred(rejected: Callable[[str | None], object]) -> None:
+    """Do what a task process does with a task that defers."""
+    with DAG("d", schedule=None):
+        task = Deferring(task_id="t", rejected=rejected)
+    ti = instance(task)
+    context = ti.get_template_context()
+    log = structlog.get_logger()
+    state, _, error = task_runner.run(ti, context, log)
+    task_runner.finalize(ti, state, context, log, error)
+
+
+def answer(status: int, **detail: str) -> AirflowRuntimeError:
+    """An error of the API as a task process gets it."""
+    body = {"detail": {"reason": "invalid_state", "message": "as the API words it", **detail}}
+    what = {"status_code": status, "message": "Server returned error", "detail": body}
+    return AirflowRuntimeError(comms.ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=what))
+
+
+@pytest.mark.parametrize(
+    ("deferral", "asked", "state"),
+    [
+        pytest.param(answer(409, previous_state="failed"), 0, "failed", id="marked"),
+        pytest.param(answer(409), 1, "restarting", id="without a state"),
+        pytest.param(answer(404), 1, "restarting", id="cleared"),
+        pytest.param(answer(410), 1, "restarting", id="archived"),
+    ],
+)
+def test_a_rejected_deferral_calls_the_function(connect: Connect, deferral: Exception, asked: int, state: str) -> None:
+    """Airflow itself tells the operator nothing; the state is asked for only where the rejection does not name it."""
+    line = connect(WorkerLine({"r": {"t": "restarting"}}, deferral=deferral))
+    states: list[str | None] = []
+    run_until_deferred(states.append)
+    assert states == [state]
+    assert [type(each) for each in line.sent].count(comms.GetTaskStates) == asked
+    assert task_runner.SUPERVISOR_COMMS is line
+
+
+@pytest.mark.parametrize("deferral", [None, answer(503), BUSY, OSError("The supervisor is gone")])
+def test_a_deferral_that_was_not_rejected_calls_nothing(connect: Connect, deferral: Exception | None) -> None:
+    """It was accepted, or may still be: the supervisor sends it again."""
+    line = connect(WorkerLine({}, deferral=deferral))
+    states: list[str | None] = []
+    run_until_deferred(states.append)
+    assert states == []
+    assert [type(each) for each in line.sent].count(comms.DeferTask) == 1
+    assert task_runner.SUPERVISOR_COMMS is line
+
+
+def test_a_function_that_raises_ends_nothing(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """Stopping a job may fail like any request; that is logged, and Airflow gets its own error."""
+    connect(WorkerLine({}, deferral=answer(409, previous_state="failed")))
+
+    def fails(_: str | None) -> None:
+        raise ConnectionError("no route")
+
+    with caplog.at_level(logging.ERROR):
+        run_until_deferred(fails)
+    assert "no route" in caplog.text
+
+
+def test_without_a_supervisor_there_is_nothing_to_observe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody tests a DAG's operator by calling ``execute``."""
+    monkeypatch.delattr(task_runner, "SUPERVISOR_COMMS", raising=False)
+    with DAG("d", schedule=None):
+        ti = instance(BaseOperator(task_id="t"))
+    call_if_deferral_rejected(ti, print)
+    assert not hasattr(task_runner, "SUPERVISOR_COMMS")
+
+
+def test_other_messages_pass_until_the_deferral(connect: Connect) -> None:
+    """A connection may still be looked up, or the process end otherwise."""
+    line = connect(WorkerLine({"r": {"t": "running"}}))
+    with DAG("d", schedule=None):
+        ti = instance(BaseOperator(task_id="t"))
+    call_if_deferral_rejected(ti, print)
+    assert task_state(ti) == "running"
+    assert line.states is task_runner.SUPERVISOR_COMMS.states  # type: ignore[attr-defined]  # whatever it has
+
+
+@pytest.mark.parametrize(("map_index", "key"), [(-1, "t"), (3, "t_3")])
+@pytest.mark.parametrize("state", ["running", "failed", None])
+def test_a_worker_is_told_the_state_of_its_own_task_instance(
+    connect: Connect, map_index: int, key: str, state: str | None
+) -> None:
+    """Of a mapped task, that of the one instance; by one request."""
+    line = connect(WorkerLine({"r": {key: state, "t_4": "success"}, "another": {key: "success"}}))
+    with DAG("d", schedule=None):
+        ti = instance(BaseOperator(task_id="t"), map_index)
+    assert task_state(ti) == state
+    [asked] = line.sent
+    assert (asked.dag_id, asked.task_ids, asked.run_ids, asked.map_index) == ("d", ["t"], ["r"], map_index)
+
+
+@pytest.mark.parametrize("states", [{}, {"r": {}}])
+def test_a_task_instance_that_is_gone_is_told_from_one_without_a_state(
+    connect: Connect, states: dict[str, dict[str, Any]]
+) -> None:
+    """Somebody has deleted it: nobody wants its job."""
+    connect(WorkerLine(states))
+    with DAG("d", schedule=None):
+        ti = instance(BaseOperator(task_id="t"))
+    assert task_state(ti) == DELETED
+    assert is_cancelled(DELETED)
+
+
+def test_every_state_of_airflow_is_a_users_act_or_not() -> None:
+    """A state that a newer Airflow adds is looked at by a person before a job is stopped for it."""
+    left_alone = {
+        "scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule", "awaiting_input",
+    }  # fmt: skip
+    states = {str(each.value) for each in TaskInstanceState}
+    assert {state for state in states if is_cancelled(state)} == states - left_alone
+    assert not is_cancelled(None)
+
+
+TASK = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
+
+
+class Clock:
+    """Time that passes only where somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+@pytest.mark.parametrize(("map_index", "key"), [(-1, "t"), (3, "t_3")])
+@pytest.mark.parametrize("state", ["deferred", "queued", None])
+def test_a_trigger_is_told_whether_its_own_task_is_deferred(
+    connect: Connect, map_index: int, key: str, state: str | None
+) -> None:
+    """Of a mapped task, the one instance; and a run may be gone."""
+    line = connect(TriggererLine({"r": {key: state, "t_4": "deferred"}} if state else {}))
+    task = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=map_index)
+    assert asyncio.run(is_deferred(task)) == (state == "deferred")
+    [asked] = line.asked
+    assert (asked.dag_id, asked.task_ids, asked.run_ids, asked.map_index) == ("d", ["t"], ["r"], map_index)
+
+
+def test_outside_a_triggerer_nothing_is_deferred(connect: Connect) -> None:
+    """Under ``airflow dags test`` there is nobody to ask."""
+    line = connect(TriggererLine())
+    assert asyncio.run(still_deferred(None)) is False
+    assert line.asked == []
+
+
+@pytest.mark.parametrize("state", ["deferred", "failed"])
+@pytest.mark.parametrize("errors", [[BUSY], [BUSY, BUSY, ConnectionResetError(), asyncio.IncompleteReadError(b"", 4)]])
+def test_a_question_that_fails_is_asked_again(connect: Connect, errors: list[Exception], state: str) -> None:
+    """A8: the API server answered 503 once, and the kill was lost."""
+    line = connect(TriggererLine(*errors, {"r": {"t": state}}))
+    clock = Clock()
+    found = asyncio.run(still_deferred(TASK, clock=clock, sleep=clock.sleep))
+    assert found == (state == "deferred")
+    assert len(line.asked) == len(errors) + 1
+
+
+def test_questions_end_when_airflow_waits_no_longer(connect: Connect) -> None:
+    """An answer that comes later helps nobody; what went wrong last is the cause."""
+    line = connect(TriggererLine(*[BUSY] * 1000))
+    clock = Clock()
+    with pytest.raises(TimeoutError, match="30 s") as caught:
+        asyncio.run(still_deferred(TASK, clock=clock, sleep=clock.sleep))
+    assert caught.value.__cause__ is BUSY
+    assert clock.now <= airflow_compat.ON_KILL_LIMIT
+    assert 1 < len(line.asked) < 1000
+
+
+def test_no_answer_at_all_ends_as_well(connect: Connect) -> None:
+    """A supervisor may be blocked by its database."""
+    connect(TriggererLine())
+    with pytest.raises(TimeoutError):
+        asyncio.run(still_deferred(TASK, patience=0))
+
+
+def test_a_question_outlives_the_trigger_that_asked(connect: Connect) -> None:
+    """Airflow cancels a killed trigger every second; in 3.2 a cancelled question corrupts the connection."""
+    line = connect(TriggererLine())
+
+    async def scenario() -> bool:
+        asking = asyncio.ensure_future(still_deferred(TASK))
+        await line.was_asked.wait()
+        asking.cancel("user-action")
+        await asyncio.wait({asking})
+        [question] = airflow_compat._questions
+        pending = not question.done()
+        question.cancel()
+        return asking.cancelled() and pending
+
+    assert asyncio.run(scenario())
+    assert airflow_compat._questions == set()
+
+
+def test_airflows_limit_for_on_kill_is_ours() -> None:
+    """It is not configurable, so it is written down twice."""
+    from airflow.jobs import triggerer_job_runner
+
+    assert triggerer_job_runner._ON_CANCEL_TIMEOUT == airflow_compat.ON_KILL_LIMIT
+
+
+def test_importing_it_loads_no_airflow() -> None:
+    """Operators import it, and every worker process pays for what that loads."""
+    import subprocess
+
+    code = "import sys, airflow_jobflow.airflow_compat; sys.exit('airflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
