@@ -176,16 +176,23 @@ class JobWaiter(BaseOperator):
         """Return what a describe call is confined to, where the service has such a thing."""
         return None
 
-    def call(self, function: Callable[..., Result], *arguments: object, retry: Retry | None = None) -> Result:
+    def call(
+        self,
+        function: Callable[..., Result],
+        *arguments: object,
+        retry: Retry | None = None,
+        past_deadline: bool = False,
+    ) -> Result:
         """Run a function of ``jobs/`` that makes API calls of the task's service. Blocks.
 
         :param function: called with what makes the calls, and the arguments.
-        :param retry: when it is run again. Default: for a minute, but not beyond the task's deadline.
+        :param retry: when it is run again. Default: for a minute.
+        :param past_deadline: whether it is run again also after the task's deadline. Default False.
         :raises CallError: it failed, and is not run again.
         """
         from airflow_jobflow.aws import Retry, run_blocking, service_client
 
-        retry = (retry or Retry(PATIENCE)).until(self.call_deadline)
+        retry = (retry or Retry(PATIENCE)).until(None if past_deadline else self.call_deadline)
         return run_blocking(service_client(self.access, self.service_module.CLIENT), function, *arguments, retry=retry)
 
     def look(self, job_ids: Sequence[str], *, retry: Retry | None = None) -> dict[str, Snapshot]:
