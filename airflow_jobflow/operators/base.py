@@ -354,9 +354,13 @@ class JobOperator(JobStarter):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralError as error:  # the trigger itself has failed
-            if job_ids := self._jobs_of_this_try(context):
-                self.log.warning("%s: %s", ", ".join(job_ids), self._let_go(context, job_ids, error))
+            self.trigger_failed(context, error)
             raise
+
+    def trigger_failed(self, context: Context, error: TaskDeferralError) -> None:
+        """Log what becomes of the jobs whose trigger has failed, and stop them if nobody will wait for them."""
+        if job_ids := self._jobs_of_this_try(context):
+            self.log.warning("%s: %s", ", ".join(job_ids), self._let_go(context, job_ids, error))
 
     def _jobs_of_this_try(self, context: Context) -> list[str]:
         """Return the jobs that this try waits for, if Airflow has dropped what the deferral carried."""
