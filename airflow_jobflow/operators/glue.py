@@ -238,7 +238,6 @@ class GlueJobRunOperator(JobOperator):
         from airflow_jobflow.jobs.owner import ARGUMENT
         from airflow_jobflow.operators.submission import submit_once
 
-        waited = self.attempt.waits_since is not None
         request, token = self.request(), self.new_attempt(context)
         if self.durable:
             owner = self.job_owner(context).argument(attempt=token, **{"try": str(self.this_try(context))})
@@ -248,14 +247,17 @@ class GlueJobRunOperator(JobOperator):
             return glue_run.find(call, self.job_name, token)
 
         def start(call: Call) -> str:
-            # What uses the job's capacity may be what an earlier start, whose response was lost, has begun.
-            if waited and self.durable and (found := find(call)):
-                return found
             return glue_run.start(call, request)
 
         self.log.info("Starting a run of %s: %s", self.job_name, request)
         what = f"{glue_run.NOUN} of {self.job_name}"
         return [submit_once(self.call, start, find if self.durable else None, what)]
+
+    def find_started(self, call: Call, context: Context) -> str | None:  # noqa: ARG002
+        """Return the run of this attempt: what uses the job's capacity may be a run whose start got no response."""
+        from airflow_jobflow.jobs import glue_run
+
+        return glue_run.find(call, self.job_name, self.attempt.token)
 
     def find_group(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:  # noqa: ARG002
         """Return all runs of this task instance among the newest runs of the job."""
