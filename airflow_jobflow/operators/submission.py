@@ -93,8 +93,8 @@ def _not_submitted(what: str, error: CallError, *, maybe_started: bool) -> Submi
         return NoRoom(f"{what} was not started: {error}.")
     if maybe_started:
         return SubmissionError(
-            f"{what} may have been started: a request got no response, and no trace of it was found. "
-            f"The next try looks for it again. The last error: {error}"
+            f"{what} may have been started, because a request got no response; the next try looks for it. "
+            f"The last error: {error}"
         )
     if error.fault in FINAL:
         return SubmissionRefused(f"{what} was rejected by AWS and not started: {error}")

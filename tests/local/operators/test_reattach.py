@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType, TaskDeferred
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_jobflow import exceptions
@@ -21,12 +21,9 @@ from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.operators.ecs import FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
 from tests.local.glue_kit import GlueKit, until
+from tests.local.tries import RESPONSE, Killed, cleared, deferred, killed, retried
 
 CRAWL_SECONDS = 1.5
-
-
-class Killed(BaseException):
-    """The worker's process ends here, without a chance to do anything about it."""
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +179,7 @@ class Crawl(Case):
 
 CASES = [Batch, Array, Fargate, GlueRun, Crawl]
 WITH_NAMES = [Batch, Array, Fargate, GlueRun]
-"""Those whose job is found by its nonce."""
+"""Those whose job is found by its group."""
 
 
 @pytest.fixture
@@ -192,7 +189,6 @@ def case(request: pytest.FixtureRequest, lasting: LocalAws, gate: Path, monkeypa
     here(lasting)
     monkeypatch.setattr(attempts, "LOOKUPS", (0.0,))
     monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0, 0.05))
-    monkeypatch.setattr(submission, "pause", lambda _: 0.0)
     kits: dict[str, Callable[[], Any]] = {
         "batch": lambda: kit_class["batch"](lasting, lasting.client("batch")),
         "ecs": lambda: kit_class["ecs"](lasting),
@@ -200,37 +196,6 @@ def case(request: pytest.FixtureRequest, lasting: LocalAws, gate: Path, monkeypa
     }
     kind_of_case: Any = request.param
     return kind_of_case(lambda kind: kits[kind](), gate)
-
-
-def retried(context: Any) -> Any:
-    """The same task, in its next try."""
-    context["ti"].try_number += 1
-    return context
-
-
-def cleared(context: Any) -> Any:
-    """The same task, after a person's clear."""
-    context["ti"].max_tries += 1
-    return retried(context)
-
-
-def killed(operator: JobOperator, at: str, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Execute, and die at a method: before it is called."""
-
-    def dies(*_: Any, **__: Any) -> None:
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(operator, at, dies)
-        with pytest.raises(Killed):
-            operator.execute(context)
-
-
-def deferred(operator: JobOperator, context: Any) -> TaskDeferred:
-    """Execute up to the deferral, where the worker's part ends."""
-    with pytest.raises(TaskDeferred) as raised:
-        operator.execute(context)
-    return raised.value
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
@@ -252,9 +217,11 @@ def test_a_retry_waits_for_what_still_runs(
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-def test_a_worker_killed_before_it_could_note_the_id(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer was there, and the note was not."""
-    killed(case.make(), "record_if_possible", context, monkeypatch)
+def test_a_worker_killed_before_it_could_use_the_response(
+    case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS has started the job, and the task knows nothing of it."""
+    killed(case.make(), RESPONSE, context, monkeypatch)
     before = Counter(case.kit.aws.calls)
     deferred(case.make(), retried(context))
     assert (case.kit.aws.calls - before).total() <= 3
@@ -278,16 +245,16 @@ def test_a_worker_killed_before_it_could_start_anything(
     monkeypatch.setattr(operator, "new_attempt", then_dies)
     with pytest.raises(Killed):
         operator.execute(context)
-    nonce = context["task_state_store"]["jobflow"]["nonce"]
+    token = context["task_state_store"]["jobflow"]["token"]
     assert case.started() == []
     case.gate.touch()
     assert case.make(deferrable=False).execute(retried(context))["state"] == "SUCCEEDED"
     assert len(case.started()) == 1
-    assert context["task_state_store"]["jobflow"]["nonce"] == nonce
+    assert context["task_state_store"]["jobflow"]["token"] == token
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-@pytest.mark.parametrize("point", ["first_look", "record_if_possible"])
+@pytest.mark.parametrize("point", ["first_look", RESPONSE])
 def test_a_retry_takes_the_result_of_what_has_succeeded(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -313,7 +280,7 @@ def test_a_retry_of_what_has_failed_starts_anew(case: Case, context: Any, monkey
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-@pytest.mark.parametrize("point", ["first_look", "record_if_possible"])
+@pytest.mark.parametrize("point", ["first_look", RESPONSE])
 def test_a_clear_starts_over_and_stops_what_runs(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -379,7 +346,7 @@ def test_what_cannot_be_looked_for_is_not_started_again(
 ) -> None:
     """A second job beside the first would be worse than a try more."""
     killed(case.make(), "first_look", context, monkeypatch)
-    looks = ("DescribeJobs", "DescribeTasks", "GetJobRun", "GetJobRuns", "BatchGetCrawlers")
+    looks = ("ListJobs", "ListTasks", "GetJobRun", "GetJobRuns", "BatchGetCrawlers", "ListCrawls")
     case.kit.aws.set_faults(Faults(denied=looks))
     try:
         with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
@@ -391,18 +358,29 @@ def test_what_cannot_be_looked_for_is_not_started_again(
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-def test_what_was_started_elsewhere_is_told_of_and_left(
+def test_what_was_started_elsewhere_is_logged_and_left(
     case: Case, context: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An id of another region means nothing in this one."""
     deferred(case.make(region_name="us-east-1"), context)
-    noted = context["task_state_store"]["jobflow"]
-    noted["place"] = noted["place"].replace("us-east-1", "eu-west-1")
-    left, _ = noted["job_ids"][0], capsys.readouterr()
+    recorded = context["task_state_store"]["jobflow"]
+    recorded["location"] = recorded["location"].replace("us-east-1", "eu-west-1")
+    capsys.readouterr()
     case.gate.touch()
     operator = case.make(region_name="us-east-1", deferrable=False)
     assert operator.execute(retried(context))["state"] == "SUCCEEDED"
-    assert f"worked elsewhere ({noted['place']}): {left}" in capsys.readouterr().out
+    assert f"elsewhere ({recorded['location']}: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+def test_naming_the_region_that_was_used_before_changes_nothing(
+    case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first try took it from the connection (D9)."""
+    killed(case.make(region_name=None), "first_look", context, monkeypatch)
+    deferred(case.make(region_name="us-east-1"), retried(context))
+    assert len(case.started()) == 1
+    case.end()
 
 
 class BrokenStore(dict[str, Any]):
@@ -432,14 +410,14 @@ class BrokenStore(dict[str, Any]):
 def test_without_the_task_state_store_nothing_is_started(case: Case, context: Any) -> None:
     """What is not noted before may be started twice."""
     context["task_state_store"] = BrokenStore(0)
-    with pytest.raises(exceptions.SubmissionError, match="nothing more is started"):
+    with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
         case.make().execute(context)
     assert case.started() == []
 
 
 @pytest.mark.parametrize("case", WITH_NAMES, indirect=True)
 def test_a_store_that_breaks_after_the_start_loses_nothing(case: Case, context: Any) -> None:
-    """What runs is waited for; should that fail too, the nonce leads to it."""
+    """What runs is waited for; should that fail too, the group leads to it."""
     store = context["task_state_store"]
     broken = BrokenStore(1)
     context["task_state_store"] = broken
@@ -457,7 +435,7 @@ def test_two_with_the_name_of_one_attempt_become_one(
     case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody has cloned the job in the console."""
-    killed(case.make(), "record_if_possible", context, monkeypatch)
+    killed(case.make(), RESPONSE, context, monkeypatch)
     [first] = case.started()
     name = case.kit.look(first)["jobName"]
     clone = case.kit.submit(jobName=name, jobDefinition=case.definition)
@@ -473,7 +451,7 @@ def test_a_name_so_long_that_the_token_does_not_fit_is_shortened(
 ) -> None:
     """It is still nobody else's."""
     name = "n" * 128
-    killed(case.make(job_name=name), "record_if_possible", context, monkeypatch)
+    killed(case.make(job_name=name), RESPONSE, context, monkeypatch)
     case.end()
     assert case.make(job_name=name, deferrable=False).execute(retried(context))["state"] == "SUCCEEDED"
     [started] = case.started()
@@ -485,7 +463,7 @@ def test_a_name_that_differs_from_try_to_try_is_found_all_the_same(
     case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one with ``{{ ti.try_number }}`` in it does."""
-    killed(case.make(job_name="first"), "record_if_possible", context, monkeypatch)
+    killed(case.make(job_name="first"), RESPONSE, context, monkeypatch)
     case.end()
     assert case.make(job_name="second", deferrable=False).execute(retried(context))["name"].startswith("first-")
     assert len(case.started()) == 1
@@ -555,9 +533,9 @@ def test_a_job_that_is_listed_and_not_yet_described_is_not_started_again(
     case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batch's lists and its descriptions need not agree at once."""
-    killed(case.make(), "record_if_possible", context, monkeypatch)
+    killed(case.make(), RESPONSE, context, monkeypatch)
     with monkeypatch.context() as patch:
-        patch.setattr(JobOperator, "seen_by", lambda *_: {})
+        patch.setattr("airflow_jobflow.jobs.batch.describe", lambda *_: {})
         deferred(case.make(), retried(context))
     assert len(case.started()) == 1
     case.end()
@@ -639,12 +617,11 @@ def test_a_job_that_cannot_be_stopped_spares_no_other(
 
 
 @pytest.mark.parametrize("case", [Batch], indirect=True)
-def test_notes_of_another_shape_are_no_error(case: Batch, context: Any) -> None:
+def test_a_record_of_another_shape_is_no_error(case: Batch, context: Any) -> None:
     """As a map, or another version, has left them."""
     operator = case.make()
-    place, tries = operator._place(), context["ti"].max_tries
-    context["task_state_store"]["jobflow"] = {"nonce": "0123abcd", "max_tries": tries, "place": place, "map": {}}
-    deferred(operator, context)
+    context["task_state_store"]["jobflow"] = {"token": "0123abcd", "location": operator._location(), "map": {}}
+    deferred(operator, retried(context))
     assert len(case.started()) == 1
     case.end()
 
