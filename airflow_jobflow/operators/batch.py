@@ -248,8 +248,11 @@ class BatchJobOperator(JobOperator):
         def submit(call: Call) -> str:
             return start_tagged(call, batch.submit, request, {**request, "tags": tags})
 
-        if look_first and (found := self.call(find)):
-            return found
+        if look_first:  # the attempt is repeated: it was begun by an earlier try, which the name says
+            prefix = batch.group_prefix(self.attempt.where["job_name"], self.job_owner(context).group)
+            end = name.removeprefix(prefix).partition("-")[2]
+            if found := self.call(batch.find_of_any_try, queue, prefix, end):
+                return found
         self.log.info("Submitting %s to %s: %s", name, queue, request)
         return submit_once(self.call, submit, find if self.durable else None, f"Batch job {name}")
 

@@ -99,7 +99,12 @@ class GlueCrawlOperator(JobOperator):
             return next(iter(self._begun(call, crawl)), None)
 
         self.log.info("Starting crawler %s", self.crawler_name)
-        return [submit_once(self.call, start, find, f"{glue_crawl.NOUN} of {self.crawler_name}")]
+        try:
+            return [submit_once(self.call, start, find, f"{glue_crawl.NOUN} of {self.crawler_name}")]
+        except NoRoom:
+            if not maybe_started and self.attempt.details:
+                self._remember(context, "")  # what runs by the next start is somebody else's
+            raise
 
     def _remember(self, context: Context, since: str) -> None:
         """Record which crawl this attempt is about to start: a crawl carries nothing that says whose it is."""
