@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -73,12 +73,8 @@ class GlueCrawlOperator(JobOperator):
             nonlocal since, maybe_started
             if since is None:
                 state, last = glue_crawl.crawler_now(call, self.crawler_name)
-                if state == glue_crawl.RUNNING and self.if_running == "attach":
-                    joined = glue_crawl.that_runs(call, self.crawler_name, last)
-                    if joined:
-                        self.attempt.joined, self.attempt.job_ids = True, [str(joined)]
-                        self.save(context)
-                        return str(joined)
+                if joined := self._join(context, call, state, last):
+                    return joined
                 if state != glue_crawl.READY:
                     raise self._busy()
                 since = glue_crawl.to_start(call, self.crawler_name, last)
@@ -105,6 +101,17 @@ class GlueCrawlOperator(JobOperator):
             if not maybe_started and self.attempt.details:
                 self._remember(context, "")  # what runs by the next start is somebody else's
             raise
+
+    def _join(self, context: Context, call: Call, state: str, last: Mapping[str, Any] | None) -> str | None:
+        """Join the crawl that runs, if there is one and that is wanted, and return which one it is."""
+        from airflow_jobflow.jobs import glue_crawl
+
+        if state != glue_crawl.RUNNING or self.if_running != "attach":
+            return None
+        if joined := glue_crawl.that_runs(call, self.crawler_name, last):
+            self.attempt.joined, self.attempt.job_ids = True, [str(joined)]
+            self.save(context)
+        return str(joined) if joined else None
 
     def _remember(self, context: Context, since: str) -> None:
         """Record which crawl this attempt is about to start: a crawl carries nothing that says whose it is."""
