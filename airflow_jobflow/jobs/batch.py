@@ -204,7 +204,7 @@ def find_all(call: Call, queue: str, name: str) -> list[str]:
 
 
 def place_in_queue(call: Call, queue: str, job_ids: Sequence[str]) -> str:
-    """Say where jobs, or children of arrays, stand in a queue, as a sentence. One GetJobQueueSnapshot call.
+    """Return where jobs, or children of arrays, are in a queue, as a sentence. One GetJobQueueSnapshot call.
 
     It lists the first hundred that are RUNNABLE.
     """
@@ -213,8 +213,8 @@ def place_in_queue(call: Call, queue: str, job_ids: Sequence[str]) -> str:
     places = [place for place, each in enumerate(standing, 1) if each in job_ids or each.split(":")[0] in job_ids]
     name = queue.rpartition("/")[2]
     if places:
-        return f"It stood at place {places[0]} of the first {len(standing)} that can run in {name}."
-    return f"It was not among the first {len(standing)} that can run in {name}."
+        return f"It was number {places[0]} in queue {name}."
+    return f"It was not among the first {len(standing)} in queue {name}."
 
 
 def indexes_in(call: Call, parent_id: str, status: Literal["SUCCEEDED", "FAILED"]) -> list[int]:

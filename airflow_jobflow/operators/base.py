@@ -341,11 +341,12 @@ class JobOperator(JobStarter):
     def _given_up(self, context: Context, event: Mapping[str, Any]) -> JobflowError:
         """Stop a job whose deadline has passed, and say how far it came."""
         job_ids, seen = event["job_ids"], snapshots(event)
-        stands = self.place_in_queue(seen) if event["limit"] == "queue_deadline" else ""
         named = "{0} last seen {1}" if len(job_ids) > 1 else "last seen {1}"
         how_far = "; ".join(named.format(job_id, snapshot.progress()) for job_id, snapshot in seen.items())
-        stopped = self._stopped_by_trigger(context, event)
+        stopped, stands = self._stopped_by_trigger(context, event), ""
         if stopped is None:
+            if event["limit"] == "queue_deadline":
+                stands = self.place_in_queue(seen)  # a job that was stopped has none
             limit = event["limit"].replace("_", " ")
             stopped = self._stop_unwanted(context, job_ids, f"Airflow: the {limit} of the task has passed")
         outcomes = [self.judge.outcome(snapshot).to_dict() for snapshot in seen.values()]

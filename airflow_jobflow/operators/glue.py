@@ -73,10 +73,8 @@ class GlueCrawlOperator(JobOperator):
             nonlocal since, maybe_started
             if since is None:
                 state, last = glue_crawl.crawler_now(call, self.crawler_name)
-                if joined := self._join(context, call, state, last):
+                if joined := self._join_or_wait(context, call, state, last):
                     return joined
-                if state != glue_crawl.READY:
-                    raise self._busy()
                 since = glue_crawl.to_start(call, self.crawler_name, last)
                 self._remember(context, str(since))
             try:
@@ -86,7 +84,6 @@ class GlueCrawlOperator(JobOperator):
                 if error.code != "CrawlerRunningException":
                     raise
                 if not maybe_started:  # otherwise it is what an earlier start, whose response was lost, has begun
-                    self._remember(context, "")  # a later try must not take another's crawl for its own
                     raise self._busy() from error
             return str(since)
 
@@ -97,21 +94,26 @@ class GlueCrawlOperator(JobOperator):
         self.log.info("Starting crawler %s", self.crawler_name)
         try:
             return [submit_once(self.call, start, find, f"{glue_crawl.NOUN} of {self.crawler_name}")]
-        except NoRoom:
+        except SubmissionError:
             if not maybe_started and self.attempt.details:
-                self._remember(context, "")  # what runs by the next start is somebody else's
+                self._remember(context, "")  # what runs by the next start, or try, is somebody else's
             raise
 
-    def _join(self, context: Context, call: Call, state: str, last: Mapping[str, Any] | None) -> str | None:
-        """Join the crawl that runs, if there is one and that is wanted, and return which one it is."""
+    def _join_or_wait(self, context: Context, call: Call, state: str, last: Mapping[str, Any] | None) -> str | None:
+        """Join the crawl that runs, if there is one and that is wanted, and return which one it is.
+
+        :raises NoRoom: the crawler is at work, and its crawl cannot be joined.
+        """
         from airflow_jobflow.jobs import glue_crawl
 
-        if state != glue_crawl.RUNNING or self.if_running != "attach":
-            return None
-        if joined := glue_crawl.that_runs(call, self.crawler_name, last):
+        may_join = state == glue_crawl.RUNNING and self.if_running == "attach"
+        if may_join and (joined := glue_crawl.that_runs(call, self.crawler_name, last)):
             self.attempt.joined, self.attempt.job_ids = True, [str(joined)]
             self.save(context)
-        return str(joined) if joined else None
+            return str(joined)
+        if state != glue_crawl.READY:
+            raise self._busy()
+        return None
 
     def _remember(self, context: Context, since: str) -> None:
         """Record which crawl this attempt is about to start: a crawl carries nothing that says whose it is."""
