@@ -31,7 +31,6 @@ from airflow_jobflow.waiting import timed_out
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-    from airflow.sdk.exceptions import TaskDeferralError
 
     from airflow_jobflow.triggers.map import MapTrigger
 
@@ -389,7 +388,7 @@ class MapOperator(JobOperator):
     def _is_retried(context: Context) -> bool:
         return bool(context["ti"].try_number <= (context["ti"].max_tries or 0))
 
-    def trigger_failed(self, context: Context, error: TaskDeferralError) -> None:  # noqa: ARG002
+    def trigger_failed(self, context: Context) -> None:
         """Log what becomes of the map whose trigger has failed, and stop its jobs if no try follows."""
         self.resume(context, None)
         if self._about.get("over") is False:
