@@ -1,6 +1,6 @@
 """Base of the map operators: one job for each item, from one task instance.
 
-Thin: the worker checks the items, builds their requests, notes a nonce, and hands over to the trigger, which starts
+Thin: the worker checks the items, builds their requests, records the attempt, and hands over to the trigger, which starts
 and follows the jobs; the worker comes back for the verdict. What decides lies in ``jobs.fan_out``.
 """
 
@@ -108,7 +108,7 @@ class MapOperator(JobOperator):
         """
 
     @abstractmethod
-    def family(self, context: Context) -> dict[str, str]:
+    def family(self, context: Context) -> dict[str, Any]:
         """Return what tells the jobs of this attempt's map from all others."""
 
     @abstractmethod

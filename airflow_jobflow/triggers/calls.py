@@ -106,7 +106,7 @@ class MapCalls:
     :param family: what tells the map's jobs from all others.
     """
 
-    def __init__(self, access: Access, service: str, scope: str | None, family: Mapping[str, str]) -> None:
+    def __init__(self, access: Access, service: str, scope: str | None, family: Mapping[str, Any]) -> None:
         self._jobs = job_service(service)
         self._map = map_service(service)
         self._scope = scope

@@ -83,7 +83,7 @@ class MapTrigger(WaitTrigger):
         self,
         *,
         service: str,
-        family: Mapping[str, str],
+        family: Mapping[str, Any],
         size: int,
         indexes: str,
         requests: str,
