@@ -36,6 +36,14 @@ UNWATCHABLE: dict[str, type[JobflowError]] = {
 """What is raised for a job that can be watched no longer, by the trigger's word for why."""
 
 
+ADVICE = {
+    "vanished": "Check whether region and connection are those with which it was started.",
+    "denied": "Check the credentials of the connection, and whether they permit the call.",
+    "unanswerable": "Check the id, the cluster or Glue job, and the network between Airflow and AWS.",
+}
+"""What to check, likewise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Judge:
     """Makes outcomes and errors of snapshots of one service.
@@ -55,15 +63,15 @@ class Judge:
 
     def unwatchable(self, errors: Mapping[str, Mapping[str, str]], seen: Mapping[str, Snapshot]) -> JobflowError:
         """Return the error for jobs that can be watched no longer, as the trigger's event names them."""
-        said = [
-            f"{job_id}: {error['message']} (last seen {seen[job_id].progress() if job_id in seen else 'never'})"
-            for job_id, error in errors.items()
-        ]
+        said = []
+        for job_id, error in errors.items():
+            described = f"last described as {seen[job_id].progress()}" if job_id in seen else "never described"
+            said.append(f"{job_id} ({described}): {error['message']}")
         kind = next(iter(errors.values()))["kind"]
         return UNWATCHABLE[kind](
-            f"{self.module.NOUN} cannot be waited for: {'; '.join(said)}. "
-            "Whether it still runs is not known here: look it up in the console before it is started again. "
-            f"What has ended can be described for {self.module.KEPT}."
+            f"{self.module.NOUN} cannot be waited for any longer: {'; '.join(said)}. {ADVICE[kind]} "
+            "It was not stopped: if it was running, it still is. "
+            f"Connection: {self.access}. What has ended can be described for {self.module.KEPT}."
         )
 
     def settled(self, snapshot: Snapshot) -> Snapshot:

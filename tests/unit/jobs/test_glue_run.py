@@ -12,6 +12,7 @@ from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import glue_run
 from airflow_jobflow.jobs.diagnosis import diagnose
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
+from airflow_jobflow.jobs.owner import ARGUMENT
 from tests.unit.jobs.scripted_calls import ScriptedClient, refused
 
 
@@ -209,8 +210,8 @@ def test_a_run_that_cannot_be_stopped_is_an_error(runs: Any) -> None:
 
 def test_a_run_is_found_by_its_token() -> None:
     """And by nothing else."""
-    mine = run(2, Arguments={"--a": "b", glue_run.TOKEN: "mine"})
-    client: Any = Glue(run(3), mine, run(1, Arguments={"--a": "mine"}))
+    mine = run(2, Arguments={"--a": "b", ARGUMENT: '{"attempt": "mine"}'})
+    client: Any = Glue(run(3), mine, run(1, Arguments={"--a": "mine", ARGUMENT: "no JSON"}))
     assert glue_run.find(client, "etl", "mine") == "jr_2"
     assert glue_run.find(client, "etl", "other") is None
 
