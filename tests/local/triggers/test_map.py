@@ -504,3 +504,24 @@ def test_wrapped_throttling_only_delays_a_map(
     assert (event["statuses"], event["error"]) == ("SSSSS", None)
     assert not forgetful.aws.calls["ecs.StopTask"]
     assert len(forgetful.aws.started("ecs")) == 5
+
+
+def test_a_task_that_was_started_although_aws_reports_a_failure_is_found(
+    forgetful: EcsKit, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its item is started again, under another token."""
+    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    failures = json.dumps({"tasks": [], "failures": [{"arn": "arn", "reason": "RESOURCE:CPU"}]})
+    canned = CannedResponse(
+        body=failures,
+        status=200,
+        content_type="application/x-amz-json-1.1",
+        actions=("RunTask",),
+        calls=2,
+        takes_effect=True,
+    )
+    trigger = a_map(forgetful, "sleep 1", 4)
+    forgetful.aws.set_faults(Faults(respond_with=(canned,)))
+    event = asyncio.run(trigger.wait())
+    assert (event["statuses"], event["error"]) == ("SSSS", None)
+    assert len(forgetful.aws.started("ecs")) == 4
