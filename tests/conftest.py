@@ -60,4 +60,5 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalAws], None]:
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DESCRIBE_CALLS_PER_SECOND", "50")
     for module in ("waiting", "operators.submission"):
         monkeypatch.setattr(f"airflow_jobflow.{module}.PATIENCE", 2.0)
+    monkeypatch.setattr("airflow_jobflow.operators.attempts.STOP_PATIENCE", 2.0)
     return point

@@ -16,7 +16,6 @@ from airflow_jobflow.jobs.fan_out import Found, Start
 from airflow_jobflow.jobs.maps import INDEX
 from airflow_jobflow.jobs.model import JobState
 
-STARTS_PER_SECOND = 50.0
 REPEATABLE = False
 CHECKPOINT = 6 * 3600.0
 

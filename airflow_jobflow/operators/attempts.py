@@ -40,6 +40,9 @@ RECORD = "jobflow"
 YOUNG = 60.0
 """Seconds after an attempt for which what it may have started is looked for more than once."""
 
+STOP_PATIENCE = 300.0
+"""Seconds for which stopping a job is repeated. A worker that is told to end has less: Airflow kills it before."""
+
 ABANDONING = 5.0
 """Seconds that a task which is killed takes to record that."""
 
@@ -294,13 +297,15 @@ class JobStarter(JobWaiter):
 
         :raises CallError: some could not be stopped; the first error, after all were tried.
         """
+        from airflow_jobflow.aws import Retry
         from airflow_jobflow.faults import CallError
 
+        retry = Retry(STOP_PATIENCE, denied_patience=STOP_PATIENCE)
         errors: list[Exception] = []
         for job_id in job_ids:
             self.log.info("Stopping %s %s: %s", self.service_module.NOUN, job_id, reason)
             try:
-                self.call(self.service_module.stop, job_id, self.scope(), reason)
+                self.call(self.service_module.stop, job_id, self.scope(), reason, retry=retry, past_deadline=True)
             except CallError as error:
                 self.log.warning("%s %s could not be stopped: %s", self.service_module.NOUN, job_id, error)
                 errors.append(error)

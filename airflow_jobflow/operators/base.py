@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError
 
 from airflow_jobflow import checks
-from airflow_jobflow.airflow_compat import DELETED, call_after_deferral, is_cancelled, task_state
+from airflow_jobflow.airflow_compat import DELETED, call_if_deferral_rejected, is_cancelled
 from airflow_jobflow.exceptions import (
     JobflowError,
     JobStopped,
@@ -238,6 +238,7 @@ class JobOperator(JobStarter):
             deadline=self.attempt.deadline,
             queue_deadline=queue_deadline,
             cancel_on_kill=self.cancel_on_kill and self.is_own(),
+            cancel_on_timeout=self.cancel_on_timeout and self.is_own(),
         )
 
     def state_to_carry(self) -> dict[str, Any]:
@@ -296,14 +297,28 @@ class JobOperator(JobStarter):
         self.save_if_possible(context)
         return stopped
 
+    def _stopped_by_trigger(self, context: Context, event: Mapping[str, Any]) -> str | None:
+        """Return what the trigger did to the jobs when the deadline passed; None if it did nothing."""
+        left = event.get("unstopped")
+        if not left and not event.get("stopped"):
+            return None
+        self.attempt.abandoned = True
+        self.save_if_possible(context)
+        if not left:
+            return "It was stopped."
+        why = "; ".join(f"{job_id}: {message}" for job_id, message in left.items())
+        return f"It could not be stopped yet ({why}). The triggerer keeps trying for ten minutes."
+
     def _given_up(self, context: Context, event: Mapping[str, Any]) -> JobflowError:
         """Stop a job whose deadline has passed, and say how far it came."""
         job_ids, seen = event["job_ids"], snapshots(event)
         stands = self.place_in_queue(seen) if event["limit"] == "queue_deadline" else ""
         named = "{0} last seen {1}" if len(job_ids) > 1 else "last seen {1}"
         how_far = "; ".join(named.format(job_id, snapshot.progress()) for job_id, snapshot in seen.items())
-        limit = event["limit"].replace("_", " ")
-        stopped = self._stop_unwanted(context, job_ids, f"Airflow: the {limit} of the task has passed")
+        stopped = self._stopped_by_trigger(context, event)
+        if stopped is None:
+            limit = event["limit"].replace("_", " ")
+            stopped = self._stop_unwanted(context, job_ids, f"Airflow: the {limit} of the task has passed")
         outcomes = [self.judge.outcome(snapshot).to_dict() for snapshot in seen.values()]
         outcome = next(iter(outcomes), None) if len(job_ids) == 1 else outcomes
         what = f"{self.service_module.NOUN} {', '.join(job_ids)}"
@@ -370,20 +385,19 @@ class JobOperator(JobStarter):
 
     def defer_to(self, trigger: WaitTrigger) -> None:
         """Defer, and stop the job if Airflow rejects that because a user cancelled the task meanwhile."""
-        if self.defers and self._to_stop and self.cancel_on_kill:
-            links = [link for link in self.operator_extra_links if self.kept_links.get(link.xcom_key)]
-            call_after_deferral(self, links or list(self.operator_extra_links)[:1], self._stop_if_cancelled)
+        if self.defers and self._to_stop and self.cancel_on_kill and self._context is not None:
+            call_if_deferral_rejected(self._context["ti"], self._stop_if_cancelled)
         super().defer_to(trigger)
 
-    def _stop_if_cancelled(self, ti: Any) -> None:
-        """Stop the job if a user cancelled the task; its process still runs, its deferral may have been rejected."""
-        state = task_state(ti)
-        if is_cancelled(state):
-            self.log.warning("The task is %s: a user cancelled it before it was deferred", state)
-            if self._context is not None and state != DELETED:
-                self.attempt.abandoned = True
-                self.save_if_possible(self._context)
-            self.log.warning("%s: %s", ", ".join(self._to_stop), self._stopped(self._to_stop, KILLED))
+    def _stop_if_cancelled(self, state: str | None) -> None:
+        """Stop the job if a user cancelled the task before it was deferred."""
+        if not is_cancelled(state):
+            return  # the next try continues with the job, or decides about it
+        self.log.warning("The task is %s: it was cancelled before it could be deferred", state)
+        if self._context is not None and state != DELETED:
+            self.attempt.abandoned = True
+            self.save_if_possible(self._context)
+        self.log.warning("%s: %s", ", ".join(self._to_stop), self._stopped(self._to_stop, KILLED))
 
     def on_kill(self) -> None:
         """Stop the job when the worker is told to end while it waits here; one that is being submitted, right after.

@@ -1,25 +1,38 @@
-"""What every trigger here has in common: whom to ask, how it is made again elsewhere, when it may fire."""
+"""What every trigger here has in common: how it reaches AWS, how it is stored, when it may fire, what a kill does.
+
+How Airflow 3.3 kills a deferred task (``triggerer_job_runner.py``): it deletes the trigger's row, and the triggerer
+cancels the trigger with a message, every second until the trigger has ended; all that are killed at once, side by side.
+The first cancellation makes it await ``on_kill``, for 30 s at most. On Python 3.11 the next one already abandons
+``on_kill``; later versions pass each on to it. Then it awaits ``cleanup``, however long that takes, reports the trigger
+as ended, and its supervisor closes the task's log. So ``on_kill`` only starts what stops the jobs, and ``cleanup``
+keeps the trigger, and with it the log, until that is done.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
+import logging
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
-from asgiref.sync import sync_to_async
 
+from airflow_jobflow.airflow_compat import still_deferred
 from airflow_jobflow.aws import Access
 from airflow_jobflow.faults import CallError, Fault
+from airflow_jobflow.triggers.stored import Stored
+from airflow_jobflow.triggers.task_states import task_states
 from airflow_jobflow.triggers.watchers import shared_watcher
 from airflow_jobflow.watch.errors import NotFound, Refused, WatchError
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.watch.watcher import Watcher
+
+log = logging.getLogger(__name__)
+"""Of the module, not of each trigger: which task a line belongs to, Airflow knows from the context it is logged in."""
 
 SETTLING = 10.0
 """Seconds after a deferral before an event may resume the task: sooner, the executor may still be reporting the end
@@ -29,23 +42,24 @@ of the process that deferred, and the scheduler takes the task for one that died
 KILLED = "The Airflow task was killed"
 """What AWS is told when a kill stops a job."""
 
-PATIENCE = 25.0
-"""Seconds for which a killed trigger does not let itself be cancelled while it stops its jobs."""
+LOG_DELAY = 5.0
+"""Seconds for which a trigger is kept after it has stopped jobs. The supervisor reads 4 KB of log lines in each round
+of its loop, of up to 208 KB that wait in the socket, and closes the task's log as soon as it hears that the trigger has
+ended."""
 
-_stopping: set[asyncio.Task[None]] = set()
-"""What goes on when a killed trigger is gone: an event loop holds its tasks only weakly."""
+_background: set[asyncio.Task[None]] = set()
+"""What triggers have started in the background: an event loop holds its tasks only weakly."""
 
 
-class WaitTrigger(BaseTrigger):
+class WaitTrigger(Stored, BaseTrigger):
     """Base of the triggers that wait for an operator or a sensor.
-
-    A subclass has only keyword arguments, and keeps each in an attribute of its name.
 
     :param aws_conn_id, region_name, verify, botocore_config: see :class:`airflow_jobflow.aws.Access`.
     :param poll_interval: seconds between two looks at one job.
     :param deadline: when to stop waiting, in seconds since the epoch; None for never.
     :param deferred_at: when the task was deferred; likewise.
-    :param cancel_on_kill: whether a person's kill stops the jobs.
+    :param cancel_on_kill: whether a user's kill stops the jobs. False for jobs that are not the task's own.
+    :param cancel_on_timeout: whether a passed deadline stops the jobs. False for jobs that are not the task's own.
     """
 
     def __init__(
@@ -59,6 +73,7 @@ class WaitTrigger(BaseTrigger):
         deadline: float | None = None,
         deferred_at: float | None = None,
         cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is untyped
         self.aws_conn_id = aws_conn_id
@@ -69,21 +84,16 @@ class WaitTrigger(BaseTrigger):
         self.deadline = deadline
         self.deferred_at = deferred_at
         self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
         self._fired = False
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give all there is to know to make this trigger again elsewhere."""
-        names = [
-            name
-            for cls in (type(self), WaitTrigger)
-            for name, each in inspect.signature(cls).parameters.items()
-            if each.kind is each.KEYWORD_ONLY
-        ]
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+        self._kill: asyncio.Task[None] | None = None
+        self._work: set[asyncio.Task[None]] = set()
+        """What runs in the background for this trigger."""
+        self._has_worked = False
 
     @property
     def access(self) -> Access:
-        """Whom to ask."""
+        """The AWS connection to use."""
         return Access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
 
     def watcher(self, service: str, scope: str | None) -> Watcher[Snapshot]:
@@ -113,52 +123,72 @@ class WaitTrigger(BaseTrigger):
             return 0.0
         return max(0.0, self.deferred_at + SETTLING - now)
 
-    async def on_kill(self) -> None:
-        """Stop the jobs, if they are this task's own and a person did act on it.
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine in the background, to its end, also when this trigger is cancelled.
 
-        Airflow cancels a trigger again every second until it has ended, also while it is here; and after 30 s it waits
-        no longer. What stops the jobs is not disturbed by either.
+        Its log lines go to the task's log, which stays open for it.
         """
+        task = asyncio.get_running_loop().create_task(work)
+        for tasks in (_background, self._work):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        self._has_worked = True
+        return task
+
+    async def on_kill(self) -> None:
+        """Stop the jobs, if they are this task's own and a user has acted on it.
+
+        What stops them goes on when this is cancelled, or has taken longer than Airflow allows.
+        """
+        if self._kill is None or self._kill.done():
+            self._kill = self.spawn(self._stop_if_killed())
+        await asyncio.shield(self._kill)
+
+    async def cleanup(self) -> None:
+        """Keep this trigger until what it has started in the background has ended, and its log lines were read.
+
+        Airflow cancels a killed trigger every second, with a message; a triggerer that ends cancels it without one.
+        """
+        kept_until = float("inf") if self._has_worked else float("-inf")
         loop = asyncio.get_running_loop()
-        stopping = loop.create_task(self._stop_if_killed())
-        _stopping.add(stopping)
-        stopping.add_done_callback(_stopping.discard)
-        patience = loop.time() + PATIENCE
-        while not stopping.done():
+        while self._work or loop.time() < kept_until:
             try:
-                await asyncio.shield(stopping)
-            except asyncio.CancelledError:
-                if loop.time() > patience:
+                if self._work:
+                    await asyncio.wait(self._work)
+                else:
+                    kept_until = min(kept_until, loop.time() + LOG_DELAY)
+                    await asyncio.sleep(kept_until - loop.time())
+            except asyncio.CancelledError as cancelled:
+                if not cancelled.args:
                     raise
 
     async def _stop_if_killed(self) -> None:
-        if await self.was_killed():
-            await self.stop_jobs()
+        """Stop the jobs if a user has acted on the task.
+
+        Airflow calls ``on_kill`` also for a trigger that lingers after its event, and for one whose triggerer was
+        frozen while another took over: then the task still is deferred, and nothing is stopped. Nor is it where Airflow
+        does not say.
+        """
+        if not self.cancel_on_kill or self._fired:
+            return
+        try:
+            is_deferred = await still_deferred(self.task_instance, ask=task_states().is_deferred)
+        except TimeoutError as error:
+            log.error("%s, so %s was not stopped", error, self.subject)  # noqa: TRY400 -- the cause was logged
+            return
+        if is_deferred:
+            log.info("The trigger was cancelled, but its task is still deferred: nothing is stopped")
+            return
+        await self.stop_jobs()
+
+    @property
+    def subject(self) -> str:
+        """What is waited for, for log lines."""
+        return "what the task has started"
 
     @abstractmethod
     async def stop_jobs(self) -> None:
-        """Stop the jobs that the task has started."""
-
-    async def was_killed(self) -> bool:
-        """Say whether a person has acted on the task, and the jobs are to be stopped.
-
-        Airflow calls ``on_kill`` also for a trigger that lingers after its event, and for one whose triggerer was
-        frozen while another took over: then the task still is deferred, and nothing is stopped.
-        """
-        return self.cancel_on_kill and not self._fired and not await self._still_deferred()
-
-    async def _still_deferred(self) -> bool:
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-        ti = self.task_instance
-        if ti is None:
-            return False
-        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-        )
-        of_run = states.get(ti.run_id, {})
-        key = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
-        return bool(of_run.get(key) == "deferred")
+        """Stop the jobs that the task has started, because it was killed. Runs in the background, to its end."""
 
 
 def kind_of(error: WatchError | CallError) -> str:

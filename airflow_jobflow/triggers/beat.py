@@ -15,7 +15,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+
+from airflow_jobflow.airflow_compat import is_deferred
 
 log = logging.getLogger(__name__)
 
@@ -54,17 +55,5 @@ async def beats(
         await asyncio.sleep(BEAT)
 
 
-async def still_deferred(task_instance: Any) -> bool:
-    """Ask, through the supervisor, whether a task is deferred.
-
-    On the event loop: in the thread of ``sync_to_async``, which all triggers share, it would wait for what others do
-    there, and they for it.
-    """
-    from airflow.sdk.execution_time.comms import GetTaskStates
-    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
-
-    ti = task_instance
-    question = GetTaskStates(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index)
-    answer: Any = await SUPERVISOR_COMMS.asend(question)
-    key = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
-    return bool(answer.task_states.get(ti.run_id, {}).get(key) == "deferred")
+still_deferred = is_deferred
+"""Asks, through the supervisor, whether a task is deferred."""

@@ -1,22 +1,26 @@
 """One trigger for every service: it waits until jobs have ended, or their deadline has passed.
 
 It asks the process's watcher, so a thousand triggers cost ten describe calls a round. Its arguments hold all there is
-to know; a triggerer may die at any moment and another one goes on. Cancelling it stops nothing in AWS; only
-``on_kill``, which Airflow calls when a person acts on the task, stops the jobs, and only for the operator that
-started them.
+to know; a triggerer may die at any moment and another one goes on.
+
+Invariants:
+
+- Cancelling it stops nothing in AWS. Only ``on_kill``, which Airflow calls when a user acts on the task, and a passed
+  deadline stop jobs, and only those of the operator that started them.
+- A job is never stopped because it cannot be described.
+- A job that had ended by its deadline has ended, not timed out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_jobflow.aws import run, service_client
-from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.plugin import notes
@@ -24,6 +28,7 @@ from airflow_jobflow.triggers import metrics
 from airflow_jobflow.triggers.base import KILLED, WaitTrigger, kind_of
 from airflow_jobflow.triggers.ending import success
 from airflow_jobflow.triggers.progress import FailedChildren, Progress, links
+from airflow_jobflow.triggers.stopping import Stopper
 from airflow_jobflow.watch.errors import WatchError
 from airflow_jobflow.watch.watcher import Watcher
 
@@ -32,6 +37,20 @@ if TYPE_CHECKING:
 
 STATUSES = 20
 """The most statuses of a job that the tab is told of."""
+
+LAST_DESCRIBE = 5.0
+"""Seconds in which a describe call must be answered for it to count when a deadline has passed. The watcher makes one
+for new waits within a second."""
+
+STOP_WAIT = 25.0
+"""Seconds for which an event waits for the jobs to be stopped. With the others, fewer than those after which Airflow
+itself ends the deferral, see ``waiting.NET``."""
+
+DEADLINES = {
+    "deadline": "The deadline of the Airflow task has passed",
+    "queue_deadline": "The queue deadline of the Airflow task has passed",
+}
+"""What AWS and the log are told when a deadline stops a job."""
 
 log = logging.getLogger(__name__)
 """Of the module, not of each trigger: which task a line belongs to, Airflow knows from the context it is logged in."""
@@ -52,9 +71,22 @@ class JobTrigger(WaitTrigger):
 
     The others are those of :class:`airflow_jobflow.triggers.base.WaitTrigger`.
 
-    Fires one event: ``{"job_ids": [id], "jobs": {id: snapshot}, "errors": {id: {"kind", "message"}}, "limit": None |
-    "deadline" | "queue_deadline"}``. ``jobs`` holds what was last seen, ``errors`` the jobs that can be watched no
-    longer (``vanished``, ``denied``, ``unanswerable``), ``limit`` which deadline has passed, if one has.
+    When a deadline passes, the jobs are described once more. If one has left the queue, its queue deadline is void, and
+    the wait goes on. If all have ended, no deadline has passed. Else, with ``cancel_on_timeout``, those that have not
+    ended are stopped, before the event is fired.
+
+    Fires one event, a dict of
+
+    - ``job_ids``: the ids.
+    - ``jobs``: ``{id: snapshot}``, what was seen last; of jobs that were stopped, what was seen before that.
+    - ``errors``: ``{id: {"kind", "message"}}``, the jobs that can be watched no longer: ``vanished``, ``denied``,
+      ``unanswerable``.
+    - ``limit``: which deadline has passed, ``deadline`` or ``queue_deadline``; None if none has.
+    - ``stopped``: the ids of jobs that were stopped because of the deadline.
+    - ``unstopped``: ``{id: message}``, those that were to be stopped because of it, and were not within 25 s. In a
+      triggerer this is tried for ten more minutes.
+
+    Both are empty without ``cancel_on_timeout``. A job that is in neither, although ``limit`` is set, has ended.
     """
 
     def __init__(
@@ -84,34 +116,69 @@ class JobTrigger(WaitTrigger):
         self._open = set(self.job_ids)
         self._left_queue = False
 
+    @functools.cached_property
+    def _stopper(self) -> Stopper:
+        return Stopper(self.access, self.service, self.scope, self.spawn)
+
     async def wait(self) -> dict[str, Any]:
         """Wait until every job has ended or cannot be watched, or a deadline has passed, and return the event."""
+        began = time.time()
+        limit = await self._watch()
+        while limit and await self._is_void(limit):
+            limit = await self._watch() if self._open else None
+        if not limit:
+            metrics.ended(self.service, self._seen.values(), began)
+        elif self.cancel_on_timeout:
+            self._stop(DEADLINES[limit])
+            await self._stopper.wait(STOP_WAIT)
+        else:
+            log.info("%s", DEADLINES[limit])
+        return {
+            "job_ids": self.job_ids,
+            "jobs": {job_id: snapshot.to_dict() for job_id, snapshot in self._seen.items()},
+            "errors": self._errors,
+            "limit": limit,
+            "stopped": self._stopper.stopped,
+            "unstopped": dict(self._stopper.unstopped),
+        }
+
+    async def _watch(self) -> str | None:
+        """Wait until no job is open any more, or a deadline has passed; return the name of that deadline."""
         watcher = self.watcher(self.service, self.scope)
         limit: str | None = None
-        began = time.time()
         try:
             async with asyncio.timeout(None) as timer:
                 limit = self._set(timer)
-                with watcher.join(self.job_ids, self.poll_interval) as wait, self._progress(watcher) as progress:
+                with watcher.join(self._in_order(), self.poll_interval) as wait, self._progress(watcher) as progress:
                     async for job_id, news in wait:
                         await self._take(job_id, news)
                         progress(job_id, news)
                         if job_id not in self._open:
                             watcher.leave(job_id, wait)
                         if not self._open:
-                            limit = None
-                            break
+                            return None
                         limit = self._set(timer)
         except TimeoutError:
-            log.info("The %s has passed", (limit or "deadline").replace("_", " "))
-        if not limit:
-            metrics.ended(self.service, self._seen.values(), began)
-        return {
-            "job_ids": self.job_ids,
-            "jobs": {job_id: snapshot.to_dict() for job_id, snapshot in self._seen.items()},
-            "errors": self._errors,
-            "limit": limit,
-        }
+            return limit
+        raise AssertionError("a wait does not end by itself")
+
+    async def _is_void(self, limit: str) -> bool:
+        """Describe the open jobs once more, and return whether the deadline that has passed counts no longer."""
+        left = self._in_order()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_DESCRIBE):
+                with self.watcher(self.service, self.scope).join(left, self.poll_interval) as wait:
+                    async for job_id, news in wait:
+                        if isinstance(news, Snapshot):  # that it cannot be described is no news now
+                            await self._take(job_id, news)
+                        if job_id in left:
+                            left.remove(job_id)
+                        if not left:
+                            break
+        return not self._open or (limit == "queue_deadline" and self._left_queue)
+
+    def _in_order(self) -> list[str]:
+        return [job_id for job_id in self.job_ids if job_id in self._open]
 
     async def end(self, event: dict[str, Any]) -> TriggerEvent | None:
         """End the task here if all its jobs have succeeded, and it says what it returns then."""
@@ -180,19 +247,20 @@ class JobTrigger(WaitTrigger):
             self.told[job_id] = news.progress()
             await asyncio.to_thread(log.info, "%s %s: %s", job_service(self.service).NOUN, job_id, news.progress())
 
+    @property
+    def subject(self) -> str:
+        """What is waited for, for log lines."""
+        return f"{job_service(self.service).NOUN} {', '.join(self.job_ids)}"
+
     async def stop_jobs(self) -> None:
-        """Stop the jobs, and let the task's log tell how each was last seen."""
-        service = job_service(self.service)
-        client = service_client(self.access, service.CLIENT)
+        """Stop the jobs, because the task was killed."""
+        self._stop(KILLED)
+        await self._stopper.wait()
+
+    def _stop(self, reason: str) -> None:
+        """Begin to stop the jobs that are not known to have ended, or to be gone."""
         for job_id in self.job_ids:
             seen = self._seen.get(job_id)
-            log.info(
-                "The task was killed: stopping %s %s, last seen %s",
-                service.NOUN,
-                job_id,
-                seen.progress() if seen else "not at all",
-            )
-            try:
-                await run(client, service.stop, job_id, self.scope, KILLED)
-            except CallError as error:  # the others are to be stopped all the same
-                log.warning("%s %s could not be stopped: %s", service.NOUN, job_id, error)
+            is_gone = self._errors.get(job_id, {}).get("kind") == "vanished"
+            if not is_gone and not (seen and seen.state.ended):
+                self._stopper.stop(job_id, reason, seen.progress() if seen else "not at all")

@@ -25,6 +25,7 @@ from jinja2 import StrictUndefined
 from airflow_jobflow import workerless
 from airflow_jobflow.plugin import notes
 from airflow_jobflow.triggers.job import JobTrigger
+from airflow_jobflow.triggers.stored import Stored
 
 if TYPE_CHECKING:
     import jinja2
@@ -43,7 +44,7 @@ class NeedsWorker(Exception):
     """A parameter that can only be known on a worker."""
 
 
-class SensorTrigger(BaseTrigger):
+class SensorTrigger(Stored, BaseTrigger):
     """Starts a sensor, and waits for its jobs. A sensor stops nothing, so this has no ``on_kill``.
 
     :param sensor: import path of the sensor's class. Handed over as data: a trigger is not to know the sensors.
@@ -61,11 +62,6 @@ class SensorTrigger(BaseTrigger):
         """The moment at which Airflow itself ends the wait, which the triggerer sets."""
         self._given: tuple[Context, jinja2.Environment | None] | None = None
         """What its parameters are rendered with."""
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give all there is to know to make this trigger again elsewhere."""
-        arguments = {"sensor": self.sensor, "arguments": self.arguments, "seconds": self.seconds}
-        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
         """Keep what Airflow hands over to render with, before ``run``: here, it would be done on the event loop."""

@@ -28,7 +28,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-import inspect
 import logging
 from collections.abc import AsyncIterator, Collection, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -40,6 +39,7 @@ from airflow_jobflow.aws import DEFAULT_CONN_ID, Access
 from airflow_jobflow.checks import invalid, mapping, text
 from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.jobs.state_change import Filter, read
+from airflow_jobflow.triggers.stored import Stored
 
 if TYPE_CHECKING:
     from airflow.triggers.shared_stream import SharedStreamProducer
@@ -65,7 +65,7 @@ class UnfitTrigger(InvalidParameter, TypeError):
     """
 
 
-class JobStateChangeTrigger(BaseEventTrigger):
+class JobStateChangeTrigger(Stored, BaseEventTrigger):
     """Tells an ``AssetWatcher`` of state changes of jobs, such as the end of every array of a job definition.
 
     Every filter takes one word or a list of them; a name that ends in ``*`` matches all that begin so. What is not
@@ -137,11 +137,6 @@ class JobStateChangeTrigger(BaseEventTrigger):
         for name in FILTERS:
             setattr(self, name, _words(name, getattr(self, name)))
         return Filter(**{name: getattr(self, name) or () for name in FILTERS}, array=self.array)
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give all there is to know to make this trigger again elsewhere, as plain JSON."""
-        names = inspect.signature(type(self)).parameters
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     def shared_stream_key(self) -> Hashable:
         """Share one stream with all watchers of the queue."""
