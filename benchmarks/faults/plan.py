@@ -67,7 +67,12 @@ KINDS: dict[str, Kind] = {
 }
 """By the word for the outage in a scenario."""
 
-CONNECTION = {"conn_type": "aws", "login": CONNECTION_KEY, "password": "secret", "extra": {"region_name": "eu-central-1"}}
+CONNECTION = {
+    "conn_type": "aws",
+    "login": CONNECTION_KEY,
+    "password": "secret",
+    "extra": {"region_name": "eu-central-1"},
+}
 
 
 @dataclass(frozen=True)
@@ -96,9 +101,7 @@ class Endured:
     def lateness(self) -> list[float]:
         """By how many poll intervals the waits were late; sorted."""
         asked = self.scenario
-        late = [
-            told - (max(end, asked.outage_to) if told >= asked.outage_from else end) for end, told in self.told
-        ]
+        late = [told - (max(end, asked.outage_to) if told >= asked.outage_from else end) for end, told in self.told]
         return sorted(max(0.0, seconds) / asked.interval for seconds in late)
 
     @property
