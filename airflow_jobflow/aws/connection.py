@@ -94,8 +94,8 @@ class Access:
     def _require_connection(self, *, found: bool) -> None:
         """Raise an error if the connection must exist and was not found.
 
-        Airflow answers "not found" also when it cannot be asked. ``aws_default`` need not exist; but if it does, falling
-        back to boto3's own credentials would call another account. So it is asked again whether it really is absent.
+        Airflow answers "not found" also when it cannot be asked. ``aws_default`` need not exist; but if it does,
+        falling back to boto3's own credentials would call another account. So it is asked again whether it is absent.
         """
         if found:
             _found.add(str(self.aws_conn_id))
