@@ -140,7 +140,7 @@ class Process:
     late_imports: list[str]
     """Modules that were loaded only afterwards, and therefore counted."""
     blocked_cpu: float = 0.0
-    """CPU seconds that the loop's thread used in its longest step; the rest of it went to other threads or processes."""
+    """CPU seconds of the loop's thread in its longest step; the rest of it went to other threads or processes."""
     collected_in_all: float = 0.0
     """The sum of all pauses for the garbage collector, in seconds."""
 

@@ -69,7 +69,8 @@ def run(side: Side, scenario: Scenario, python: Path) -> Run:
     print(
         f"{NAMES[side]:>16}, {scenario.waits:>6,} of {scenario.service}{shape}: {done.answered:,} answered, "
         f"{done.meter.total:,} calls, {process.cpu:.1f} s CPU, {process.memory:,.0f} MB, "
-        f"longest step {process.blocked:.3f} s, collection {process.collected:.3f} s, delay p99 {done.waited.delay(0.99):.1f} s",
+        f"longest step {process.blocked:.3f} s, collection {process.collected:.3f} s, "
+        f"delay p99 {done.waited.delay(0.99):.1f} s",
         flush=True,
     )
     return done

@@ -30,6 +30,9 @@ HERE = Path(__file__).parent.parent
 
 PARTS = ("outages", "scopes", "slow")
 
+REPEATS = 5
+"""How often the delays beside a slow connection are measured, and in turn those without it."""
+
 AT_ONCE = 4
 """Runs that go on at the same time; they take hardly any CPU."""
 
@@ -102,6 +105,13 @@ def delayed(*, with_slow: bool) -> Delays:
     return done
 
 
+def together(measured: Sequence[Delays]) -> Delays:
+    """Return the delays of several measurements as one."""
+    calls = sorted(delay for each in measured for delay in each.calls)
+    first = sorted(delay for each in measured for delay in each.first)
+    return Delays(calls, first, max((each.slow for each in measured if each.slow is not None), default=None))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark and write its section of the report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
@@ -124,7 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "scopes" in parts:
         many = at_once([partial(scoped, scenario) for scenario in scopes(options.seed, quick=options.quick)])
     if "slow" in parts:
-        delays = [delayed(with_slow=False), delayed(with_slow=True)]
+        times = 1 if options.quick else REPEATS
+        pairs = [(delayed(with_slow=False), delayed(with_slow=True)) for _ in range(times)]
+        delays = [together(each) for each in zip(*pairs, strict=True)]
     whole = not options.quick and not options.only
     out = options.out or (HERE if whole else Path(tempfile.mkdtemp(prefix="jobflow-bench-")))
     conditions = report.Conditions(

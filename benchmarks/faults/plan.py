@@ -19,7 +19,7 @@ BUDGET = 5.0
 """Describe calls a second that all scopes of a connection, region and service share, as by default."""
 
 LIFETIME = 10.0
-"""Seconds after which clients are rebuilt where an outage is to meet a rebuild; by default it is a quarter of an hour."""
+"""Seconds after which clients are rebuilt where an outage is to meet a rebuild. Default: 900."""
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,15 @@ class Warnings(logging.Handler):
         self.count[f"{record.levelname} {record.name}: {str(record.msg)[:150]}"] += 1
 
 
+def threads() -> int:
+    """Return how many threads this process has."""
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
+
+
 async def most_threads(most: list[int]) -> None:
     """Keep the most threads that this process has, until cancelled."""
     while True:
-        most[0] = max(most[0], len(list(Path("/proc/self/task").iterdir())))
+        most[0] = max(most[0], threads())
         await asyncio.sleep(SAMPLE)
 
 

@@ -26,6 +26,8 @@ ACCESS_KEY = re.compile(rb"(?i)\r\nauthorization:[^\r]*credential=([^/]+)/")
 
 STOPS = ("TerminateJob", "CancelJob", "StopTask", "BatchStopJobRun", "StopCrawler")
 
+ASSUME_ROLE = b"Action=AssumeRole"
+
 SLOW_STS = 12.0
 """Seconds that STS takes for a role whose name says so."""
 
@@ -52,35 +54,41 @@ def is_foreign(scenario: Scenario, head: bytes) -> bool:
     return scenario.outage.startswith("connection") and (key is None or key[1].decode() != CONNECTION_KEY)
 
 
+def for_credentials(path: str, body: bytes) -> bool:
+    """Return whether a request is for credentials: to a metadata service, a container's endpoint, or STS."""
+    return path.startswith((METADATA_PATH, CREDENTIALS_PATH)) or (path == "/" and ASSUME_ROLE in body)
+
+
 def credentials(scenario: Scenario, path: str, now: float, seconds: float) -> Answer | None:
     """Answer a request for credentials; None if it is not answered at all.
 
     :param now: in seconds since the epoch.
     :param seconds: the same since the clock started.
     """
-    if scenario.fails_at(seconds):
-        if scenario.outage == "metadata":
-            return None
-        if scenario.outage == "container":
-            return Answer(b'{"code": "InternalServerError"}', status="500 Internal Server Error")
-    if path == ROLE_PATH:
-        return Answer(b"airflow", content_type="text/plain")
-    if path == f"{METADATA_PATH}api/token":
-        return Answer(b"token", content_type="text/plain")
+    fails = scenario.fails_at(seconds)
+    if fails and scenario.outage == "metadata":
+        return None
+    if fails and scenario.outage == "container":
+        return Answer(b'{"code": "InternalServerError"}', status="500 Internal Server Error")
+    texts = {ROLE_PATH: b"airflow", f"{METADATA_PATH}api/token": b"token"}
+    if path in texts:
+        return Answer(texts[path], content_type="text/plain")
+    return assumed_role(now) if path == "/" else role_credentials(now)
+
+
+def role_credentials(now: float) -> Answer:
+    """Return the credentials of an instance's or a container's role."""
     expires = datetime.fromtimestamp(now, UTC) + VALID_FOR
-    return Answer(
-        json.dumps(
-            {
-                "Code": "Success",
-                "Type": "AWS-HMAC",
-                "AccessKeyId": "metadata",
-                "SecretAccessKey": "secret",
-                "Token": "token",
-                "Expiration": f"{expires:%Y-%m-%dT%H:%M:%SZ}",
-                "LastUpdated": f"{datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ}",
-            }
-        ).encode()
-    )
+    given = {
+        "Code": "Success",
+        "Type": "AWS-HMAC",
+        "AccessKeyId": "metadata",
+        "SecretAccessKey": "secret",
+        "Token": "token",
+        "Expiration": f"{expires:%Y-%m-%dT%H:%M:%SZ}",
+        "LastUpdated": f"{datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ}",
+    }
+    return Answer(json.dumps(given).encode())
 
 
 def assumed_role(now: float) -> Answer:
@@ -94,3 +102,8 @@ def assumed_role(now: float) -> Answer:
 </AssumeRoleResult><ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></AssumeRoleResponse>""".encode(),
         content_type="text/xml",
     )
+
+
+def latency(scenario: Scenario, body: bytes) -> float:
+    """Return the seconds after which a request is answered."""
+    return SLOW_STS if ASSUME_ROLE in body and b"slow" in body else scenario.latency

@@ -51,7 +51,7 @@ class Metered:
     """The service with its clock and its meter."""
 
     def __init__(self, scenario: Scenario) -> None:
-        self.latency = scenario.latency
+        self.scenario = scenario
         self._service = SERVICES[scenario.service](scenario)
         self._started = time.time()
         self._allowed = scenario.throttle
@@ -61,7 +61,6 @@ class Metered:
         self._slowest = 0.0
         self._bytes = 0
         self._jobs = 0
-        self._scenario = scenario
         self._refused: list[float] = []
         self._credential_requests: list[float] = []
         self._stops = 0
@@ -70,42 +69,43 @@ class Metered:
 
     def answer(self, head: bytes, body: bytes) -> Answer | None:
         """Answer a request; None for no answer at all."""
-        path = head.split(b" ", 2)[1].decode()
+        path, now = head.split(b" ", 2)[1].decode(), time.time()
         if path == "/start":
-            self._started = time.time()
-            return Answer(json.dumps(self._service.start(self._started)).encode())
+            self._started = now
+            return Answer(json.dumps(self._service.start(now)).encode())
         if path == "/started":
             starts = self._service.starts if isinstance(self._service, BatchMap) else {}
             return Answer(str(len(starts)).encode())
-        now = time.time()
-        if path.startswith((outage.METADATA_PATH, outage.CREDENTIALS_PATH)):
+        if outage.for_credentials(path, body):
             self._credential_requests.append(round(now - self._started, 3))
-            return outage.credentials(self._scenario, path, now, now - self._started)
-        if path == "/" and b"Action=AssumeRole" in body:
-            return outage.assumed_role(now)
+            return outage.credentials(self.scenario, path, now, now - self._started)
         target = TARGET.search(head)
         operation = target[1].decode() if target else PATHS.get(path, "")
+        return self._refused_or_stopped(operation, head, now) or self._metered(operation, path, body)
+
+    def _refused_or_stopped(self, operation: str, head: bytes, now: float) -> Answer | None:
+        """Answer what is not answered as ever; None for all else."""
         if operation in outage.STOPS:
             self._stops += 1
             return Answer(b"{}")
-        if outage.is_foreign(self._scenario, head):
+        if outage.is_foreign(self.scenario, head):
             self._foreign += 1
-            return Answer(b'{"jobs": [], "tasks": [], "failures": []}')
-        if refusal := outage.refusal(self._scenario, operation, now - self._started):
+            return Answer(b'{"jobs": []}')
+        refusal = outage.refusal(self.scenario, operation, now - self._started)
+        if refusal:
             self._refused.append(round(now - self._started, 3))
-            return refusal
+        return refusal
+
+    def _metered(self, operation: str, path: str, body: bytes) -> Answer:
         if operation not in self._service.calls:
             return Answer.refusal("UnknownOperationException", f"there is no {operation} at {path}", "404 Not Found")
-        return self._metered(operation, body)
-
-    def _metered(self, operation: str, body: bytes) -> Answer:
         asked_at, now = time.perf_counter(), time.time()
         if self._allowed is not None and len(self._recent) == self._allowed and now - self._recent[0] < 1:
             self._throttled += 1
             return Answer.refusal("TooManyRequestsException", "Too Many Requests", "429 Too Many Requests")
         request = json.loads(body)
         answer = self._service.calls[operation](request, now)
-        if now - self._started < self._scenario.shortest and (scope := request.get("JobName", request.get("cluster"))):
+        if now - self._started < self.scenario.shortest and (scope := request.get("JobName", request.get("cluster"))):
             self._scopes[scope] += 1
         self._recent.append(now)
         self._calls.append((round(now - self._started, 3), operation, answer.jobs))
@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
             answer = self._counter.answer(head, body)
             if answer is None:
                 continue
-            latency = outage.SLOW_STS if b"Action=AssumeRole" in body and b"slow" in body else self._counter.latency
+            latency = outage.latency(self._counter.scenario, body)
             if latency:
                 asyncio.get_running_loop().call_later(latency, self._reply, answer)
             else:

@@ -90,7 +90,12 @@ def test_a_metadata_service_that_is_slow_once_costs_one_call(metadata: Metadata)
 def test_no_turn_comes_while_the_client_is_being_built() -> None:
     """The calls of all those turns would be made at once when it is built, far beyond the rate."""
     begun, go_on = threading.Event(), threading.Event()
-    script = Script(lambda *_: DESCRIBED, building=lambda: begun.set() or go_on.wait(30))
+
+    def building() -> None:
+        begun.set()
+        go_on.wait(30)
+
+    script = Script(lambda *_: DESCRIBED, building=building)
     client = ServiceClient(script.access(), "batch")
 
     async def story() -> list[float]:
