@@ -149,7 +149,7 @@ def test_a_job_can_be_found_without_a_record(kit: Any, task: Any, context: Any) 
 def test_the_buttons_work_from_the_start(kit: Any, task: Any, context: Any, disabled_queue: str) -> None:
     """Airflow pushes what the links answer when the worker is done, which it is when the task is deferred."""
     operator = task(job_queue=disabled_queue, deferrable=True)
-    [job_id] = deferred_by(operator, context).trigger.job_ids  # type: ignore[attr-defined]
+    [job_id] = deferred_by(operator, context).trigger.job_ids
     kit.batch.terminate_job(jobId=job_id, reason="the test is over")
     pushed = {link.name: link.get_link(operator, ti_key=None) for link in operator.operator_extra_links}
     assert "/batch/home?region=us-east-1#jobs/detail/" in pushed.pop("Batch job")

@@ -124,9 +124,7 @@ def test_a_start_that_reaches_nobody_says_that_nothing_was_started(
 ) -> None:
     """A connection that is refused has sent nothing."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    with pytest.raises(
-        exceptions.SubmissionError, match="could not be reached; nothing was started.*refused"
-    ) as raised:
+    with pytest.raises(exceptions.SubmissionError, match=r"nothing was started: .*refused") as raised:
         case.make().execute(context)
     assert not_final(raised.value)
     assert case.started() == []
@@ -205,13 +203,13 @@ def test_it_waits_for_capacity_in_the_triggerer(case: Case, context: Any, faults
     faults(run_task_failures=1)
     deferral = deferred(case.make(job_timeout=600), context)
     assert isinstance(deferral.trigger, DateTimeTrigger)
-    case.end()
     with pytest.raises(TaskDeferred) as raised:
         resumed(case.make(job_timeout=600), deferral, {}, context)
     [arn] = case.started()
     trigger: Any = raised.value.trigger
     assert trigger.job_ids == [arn]
     assert trigger.deadline == deferral.kwargs["attempt"]["deadline"]  # type: ignore[index]
+    case.end()
 
 
 @pytest.mark.usefixtures("soon")
@@ -277,6 +275,22 @@ def test_a_task_of_an_earlier_try_is_not_taken_for_one_that_was_started_all_the_
     faults(run_task_failures=2)
     assert case.make(deferrable=False).execute(retried(context))["state"] == "SUCCEEDED"
     assert len(case.started()) == 2
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("case", [Fargate], indirect=True)
+@pytest.mark.parametrize("is_found", [True, False])
+def test_a_repeated_attempt_whose_parameters_have_changed_is_no_conflict(
+    case: Case, context: Any, faults: Any, monkeypatch: pytest.MonkeyPatch, *, is_found: bool
+) -> None:
+    """The first try's task was not listed yet, and ECS refuses its token for another request."""
+    killed(case.make(), RESPONSE, context, monkeypatch)
+    case.end()
+    with monkeypatch.context() as patch:
+        patch.setattr("airflow_jobflow.operators.ecs.FargateTaskOperator.find_group", lambda *_: [])
+        if not is_found:
+            patch.setattr("airflow_jobflow.operators.ecs.FargateTaskOperator._find_again", lambda *_: None)
+        succeeds(case, retried(context), cpu=1024, memory=2048)
 
 
 # A clear always starts a new job (D2).
