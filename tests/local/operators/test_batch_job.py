@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, TaskDeferred
-from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.aws import ONCE
@@ -147,11 +146,11 @@ def test_a_job_can_be_found_without_a_record(kit: Any, task: Any, context: Any) 
     assert Owner.from_tags(tags) == Owner(ti.dag_id, ti.task_id, ti.run_id)
 
 
-def test_the_buttons_work_from_the_start(task: Any, context: Any, gate: Any) -> None:
+def test_the_buttons_work_from_the_start(kit: Any, task: Any, context: Any, disabled_queue: str) -> None:
     """Airflow pushes what the links answer when the worker is done, which it is when the task is deferred."""
-    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
-    with pytest.raises(TaskDeferred):
-        operator.execute(context)
+    operator = task(job_queue=disabled_queue, deferrable=True)
+    [job_id] = deferred_by(operator, context).trigger.job_ids
+    kit.batch.terminate_job(jobId=job_id, reason="the test is over")
     pushed = {link.name: link.get_link(operator, ti_key=None) for link in operator.operator_extra_links}
     assert "/batch/home?region=us-east-1#jobs/detail/" in pushed.pop("Batch job")
     assert "#queues/detail/arn:aws:batch" in pushed.pop("Batch job queue")
@@ -720,42 +719,6 @@ def test_a_kill_that_is_throttled_stops_the_job_all_the_same(own_kit: Any, own_t
     asyncio.run(deferred.value.trigger.on_kill())
     [job_id] = deferred.value.trigger.job_ids
     assert own_kit.wait(job_id)["status"] == "FAILED"
-
-
-class DeferredTask:
-    """As much of a task instance as a trigger sees."""
-
-    id, dag_id, task_id, run_id, try_number = "i", "d", "t", "r", 1
-
-    def __init__(self, map_index: int) -> None:
-        self.map_index = map_index
-
-
-@pytest.mark.parametrize("map_index", [-1, 3])
-@pytest.mark.parametrize(("state", "stops"), [("failed", True), ("deferred", False), (None, True)])
-def test_a_trigger_stops_its_job_only_where_a_person_acted(
-    kit: Any,
-    task: Any,
-    context: Any,
-    gate: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    state: str | None,
-    stops: bool,
-    map_index: int,
-) -> None:
-    """A triggerer that was frozen calls on_kill too, for tasks that are deferred still."""
-    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
-    with pytest.raises(TaskDeferred) as deferred:
-        operator.execute(context)
-    trigger: Any = deferred.value.trigger
-    trigger._task_instance = DeferredTask(map_index)
-    key = "t" if map_index < 0 else f"t_{map_index}"
-    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"r": {key: state}} if state else {})
-    asyncio.run(trigger.on_kill())
-    gate.touch()
-    [job_id] = deferred.value.trigger.job_ids
-    assert kit.wait(job_id)["status"] == ("FAILED" if stops else "SUCCEEDED")
 
 
 def test_a_kill_is_not_lost_when_the_trigger_is_cancelled_once_more(kit: Any, task: Any, context: Any) -> None:
