@@ -42,13 +42,10 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Written:
     xcoms = Written()
     monkeypatch.setattr(xcom, "XCom", xcoms)
 
-    def at_once(call: Callable[..., Any], *, thread_sensitive: bool) -> Callable[..., Any]:
-        async def called(*arguments: Any) -> Any:
-            return call(*arguments)
+    async def at_once(call: Callable[..., Any], *arguments: Any) -> Any:
+        return call(*arguments)
 
-        return called
-
-    monkeypatch.setattr(module, "sync_to_async", at_once)
+    monkeypatch.setattr(asyncio, "to_thread", at_once)
     return xcoms
 
 
