@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.jobs.triggerer_job_runner import TriggerRunner
-from airflow.sdk.execution_time import comms
 from structlog.contextvars import get_contextvars
+
+if TYPE_CHECKING:
+    from airflow.sdk.execution_time import comms
 
 
 def task(number: int = 0, *, task_id: str = "t", map_index: int = -1) -> Any:
@@ -64,7 +66,7 @@ class Triggerer:
     """Runs triggers as Airflow does, and kills them as Airflow does."""
 
     def __init__(self) -> None:
-        self.runner: Any = TriggerRunner()
+        self.runner: Any = TriggerRunner()  # type: ignore[no-untyped-call]  # Airflow's is untyped
         self._numbers = 0
 
     def start(self, trigger: Any, task_instance: Any = None) -> asyncio.Task[None]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from airflow_jobflow.triggers import progress as module
 from airflow_jobflow.triggers.progress import EVERY, FIRST, PER_SECOND, Progress
 from tests.unit.watch.scripted import run
 

@@ -1,4 +1,4 @@
-"""Kills of deferred tasks, and passed deadlines: Airflow's own triggerer, its supervisor scripted, and the local AWS."""
+"""Kills of deferred tasks, and passed deadlines: Airflow's own triggerer, a scripted supervisor, and the local AWS."""
 
 from __future__ import annotations
 
@@ -132,10 +132,10 @@ def test_a_kill_stops_the_job_also_where_airflow_is_busy(
 
 
 def test_a_job_is_not_stopped_where_airflow_never_says_that_the_task_was_killed(
-    shared: Any, job_id: str, gate: Any, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
+    shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log names it. A later kill asks again."""
-    impatient = functools.partial(base.still_deferred, patience=0.2)
+    impatient = functools.partial(airflow_compat.still_deferred, patience=0.2)
     monkeypatch.setattr(base, "still_deferred", impatient)
     supervised(BUSY, state=None)
     ti, trigger = task(), make(job_id)
@@ -246,7 +246,7 @@ OUTAGES = {
 
 @pytest.mark.parametrize("outage", OUTAGES)
 def test_a_kill_during_an_outage_stops_the_job_after_it(
-    shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch, outage: str
+    shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch, *, outage: str
 ) -> None:
     """It is repeated in the background, for minutes."""
     monkeypatch.setattr(stopping, "FIRST_TRY", SHORT)

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -40,7 +40,7 @@ class Killable(JobTrigger):
 
     def watcher(self, service: str, scope: str | None) -> Watcher[Snapshot]:  # noqa: ARG002
         """Return one whose job runs for a while, and then succeeds if it may."""
-        states = itertools.chain(["RUNNABLE", "RUNNING", "RUNNING"], itertools.repeat("SUCCEEDED"))
+        states: Iterator[str] = itertools.chain(["RUNNABLE", "RUNNING", "RUNNING"], itertools.repeat("SUCCEEDED"))
         if self.deadline:
             states = itertools.repeat("RUNNING")
 
@@ -85,7 +85,7 @@ def run_killed(nth: int, trigger: Killable) -> bool:
     """Run a trigger in Airflow's triggerer, killed at its nth wait; return whether it was."""
 
     async def story() -> bool:
-        runner: Any = TriggerRunner()
+        runner: Any = TriggerRunner()  # type: ignore[no-untyped-call]  # Airflow's is untyped
         trigger.task_instance = task()
         runner.triggers[1] = {"task": None, "is_watcher": False, "name": "trigger", "events": 0}
         return await asyncio.create_task(_as_coroutine(cancelled_at(nth, runner.run_trigger(1, trigger))))
