@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up all they need, in .venv and .home. PYTHON=<interpreter> chooses the interpreter.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-page test-stack chaos lint bench bench-stack docs release-check audit compose-env clean
+.PHONY: help demo ui test test-page test-stack chaos lint bench bench-stack bench-requests docs release-check audit compose-env clean
 
 READY := .venv/.synced
 # Airflow's own files, where tests do not say otherwise.
@@ -46,6 +46,10 @@ bench: $(READY) ## Measure against the Amazon provider; ONLY="ecs maps" for part
 bench-stack: $(READY) ## Measure a whole Airflow against the Amazon provider, about an hour; ONLY="many events" for parts of it
 	@$(STACK) --group bench
 	.venv/bin/python -m benchmarks.stack $(addprefix --only ,$(ONLY))
+
+bench-requests: $(READY) ## Count the requests that one task makes to Airflow's API; needs Postgres and Redis
+	@$(STACK)
+	.venv/bin/python -m benchmarks.requests
 
 docs: $(READY) ## The documentation, into docs/_build, with warnings as errors
 	@UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group docs --inexact

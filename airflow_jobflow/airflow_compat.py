@@ -6,7 +6,7 @@ installed Airflow, so that a version that behaves differently fails there first.
 Invariants:
 
 - No answer is not an answer: where Airflow cannot be reached, a function raises; it never guesses a state.
-- Asking changes nothing: no function here writes to Airflow.
+- Asking changes nothing: no function here writes to Airflow's database.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator, BaseOperatorLink
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
 
 log = logging.getLogger(__name__)
 
@@ -152,54 +150,76 @@ def _answered(question: asyncio.Future[bool]) -> None:
         question.exception()  # retrieved here, so that asyncio does not report it for a caller that is gone
 
 
-def call_after_deferral(task: BaseOperator, links: Sequence[BaseOperatorLink], check: Callable[[Any], object]) -> None:
-    """Have a function called in the task's process after Airflow has accepted or rejected the task's deferral.
+def call_if_deferral_rejected(ti: Any, rejected: Callable[[str | None], object]) -> None:
+    """Have a function called in the task's process if Airflow rejects the deferral that follows. No request.
 
     To be called immediately before ``task.defer``. Airflow rejects the deferral of a task that a user has marked or
-    cleared meanwhile. Nothing of that reaches ``execute``: the task process logs the rejection, then evaluates the
-    operator's extra links, with its connection to Airflow still open, and stores each as an XCom. The function is
-    called with the first of them.
+    cleared meanwhile. Nothing of that reaches ``execute``: the task process only logs the error. So this puts an
+    observer before the process's connection to its supervisor, which passes on everything, and takes itself away with
+    the answer to the deferral. The connection can be used in the function.
 
-    What it must expect: the deferral may be accepted, rejected, or, where the API server could not be reached, still
-    pending, for the supervisor sends it again when the process has ended. ``task_state`` tells accepted (``deferred``)
-    and cancelled (``is_cancelled``) apart; anything else must be left alone.
+    Not called where the API server could not be reached: the supervisor sends the deferral again when the process has
+    ended, and it may be accepted then. Does nothing where there is no supervisor, as in a user's test of ``execute``.
 
-    Sets ``operator_extra_links`` of this one object, which no other process sees: buttons and their XComs are as
-    without it, except that links without a URL can be left out, which saves the request that stores each.
+    Relies on ``task_runner.run`` sending ``DeferTask`` through the module's ``SUPERVISOR_COMMS``, and on the error that
+    carries the API's answer: 409 with ``previous_state``, or 404 where the task instance has another id by now (3.2.1,
+    3.3.2). Airflow's own ``supervisor.set_supervisor_comms`` replaces the connection in the same way.
 
-    Relies on ``task_runner.run`` catching the rejection and on ``task_runner.finalize`` (3.3.0 and newer). In 3.2.1 the
-    process ends right after the rejection, and the function is not called then; it is called after an accepted one.
-
-    :param task: the operator that is about to defer: ``self``.
-    :param links: the links to store, at least one.
-    :param check: called once with the ``RuntimeTaskInstance``. What it raises is logged and does not reach Airflow.
-    :raises ValueError: there is no link.
+    :param ti: ``context["ti"]``.
+    :param rejected: called with the task's state, see ``task_state``; whether a user cancelled it, ``is_cancelled``
+        tells. What it raises is logged and does not reach Airflow.
     """
-    if not links:
-        raise ValueError("At least one link is needed, for Airflow to evaluate it after the deferral")
-    first, *others = links
-    checked: Any = _CheckedLink(first, check)
-    task.operator_extra_links = (checked, *others)
+    from airflow.sdk.execution_time import task_runner
+
+    module: Any = task_runner
+    if comms := getattr(module, "SUPERVISOR_COMMS", None):
+        module.SUPERVISOR_COMMS = _DeferralObserver(module, comms, ti, rejected)
 
 
-class _CheckedLink:
-    """A link that first calls a function. Not a ``BaseOperatorLink``: importing this module loads no Airflow."""
+class _DeferralObserver:
+    """A connection to the supervisor that sees the answer to a deferral."""
 
-    def __init__(self, link: BaseOperatorLink, check: Callable[[Any], object]) -> None:
-        self.name = link.name
-        self.xcom_key = link.xcom_key
-        self._link = link
-        self._check: Callable[[Any], object] | None = check
+    def __init__(self, module: Any, comms: Any, ti: Any, rejected: Callable[[str | None], object]) -> None:
+        self._module = module
+        self._comms = comms
+        self._ti = ti
+        self._rejected = rejected
 
-    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """Return the link's URL, after calling the function if the task has asked to be deferred."""
-        check, self._check = self._check, None
-        if check is not None and getattr(ti_key, "state", None) == "deferred":
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._comms, name)
+
+    def send(self, msg: Any) -> Any:
+        """Send a message; see the answer to a deferral."""
+        from airflow.sdk.exceptions import AirflowRuntimeError
+        from airflow.sdk.execution_time.comms import DeferTask
+
+        if not isinstance(msg, DeferTask):
+            return self._comms.send(msg)
+        self._module.SUPERVISOR_COMMS = self._comms
+        try:
+            return self._comms.send(msg)
+        except AirflowRuntimeError as error:
             try:
-                check(ti_key)
+                self._report(error.error.detail or {})
             except Exception:
-                log.exception("Could not check whether the deferral of the task was rejected")
-        return self._link.get_link(operator, ti_key=ti_key)
+                log.exception("Could not act on the rejected deferral of the task")
+            raise
+
+    def _report(self, detail: Mapping[str, Any]) -> None:
+        """Call the function, if it is a rejection."""
+        status = detail.get("status_code")
+        if status == HTTPStatus.CONFLICT:
+            self._rejected(_previous_state(detail) or task_state(self._ti))
+        elif status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+            self._rejected(task_state(self._ti))
+
+
+def _previous_state(detail: Mapping[str, Any]) -> str | None:
+    """Return the state because of which the API rejected a transition: ``{"detail": {"detail": {…}}}``."""
+    found: Any = detail
+    for key in ("detail", "detail", "previous_state"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) else None
 
 
 def _own_state(states: Any, ti: Any) -> str | None:

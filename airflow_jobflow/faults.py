@@ -69,8 +69,9 @@ class _Facts:
 
     types: frozenset[str] = frozenset()
     """Names of its class and of all base classes; empty for a response of AWS, whose classes say what its code says."""
-    code: str = ""
-    """AWS's error code without namespace and without ``Exception`` at its end; empty if it is only the HTTP status."""
+    codes: frozenset[str] = frozenset()
+    """AWS's error code, and the one of another service that its message quotes: ``… (ErrorCode: InternalError)``.
+    Without namespace, and without ``Exception`` at its end."""
     status: int = 0
     operation: str = ""
     message: str = ""
@@ -95,7 +96,7 @@ class _Rule:
     def matches(self, facts: _Facts) -> bool:
         return (
             (not self.types or not self.types.isdisjoint(facts.types))
-            and (not self.codes or facts.code in self.codes)
+            and (not self.codes or not self.codes.isdisjoint(facts.codes))
             and (self.statuses is None or facts.status in self.statuses)
             and (not self.operations or facts.operation in self.operations)
             and (self.message is None or self.message.search(facts.message) is not None)
@@ -119,10 +120,9 @@ _THROTTLING_MESSAGE: Final = _any(
     r"\brequest (rate )?limit exceeded\b",
     r"\btoo many requests\b",
     r"\breduce your request rate\b",
-    r"\bErrorCode: (Throttling|RequestLimitExceeded)",
     r"\b(Throttl(ing|ed)|TooManyRequests)Exception\b",
     r"\brequest was (denied due to request throttling|throttled)\b",
-    # Not capacity of AWS's: the account has too many tasks in PROVISIONING, which passes when one makes fewer starts.
+    # The account has too many tasks in PROVISIONING, which passes if fewer are started.
     r"\btasks provisioning capacity limit exceeded\b",
 )
 _NO_CAPACITY_MESSAGE: Final = _any(
@@ -137,9 +137,9 @@ _CREDENTIAL_ENDPOINT: Final = _any(
     r"//(169\.254\.169\.254|169\.254\.170\.\d+|\[fd00:ec2::)",
 )
 
+# In place of a type, where AWS has answered.
 _RESPONSE: Final = "Response"
 _RUN_TASK_FAILURE: Final = "RunTaskFailure"
-"""Stand in for the type where AWS has answered."""
 
 RULES: Final = (
     # --- exceptions without a response: the type decides -----------------------------------------------------------
@@ -167,20 +167,19 @@ RULES: Final = (
             ProfileNotFound ConfigParseError ConfigNotFound InvalidConfigError BaseEndpointResolverError
             InvalidRegionError UnknownRegionError ServiceNotInRegionError EndpointProviderError
             InvalidEndpointConfigurationError InvalidEndpointDiscoveryConfigurationError
-            InvalidRetryConfigurationError InvalidProxiesConfigError InvalidDefaultsMode InvalidChecksumConfigError
-            InvalidS3UsEast1RegionalEndpointConfigError InvalidSTSRegionalEndpointsConfigError
-            UnknownSignatureVersionError UnsupportedSignatureVersionError UnsupportedServiceProtocolsError
-            DataNotFoundError ApiVersionNotFoundError UndefinedModelAttributeError MissingDependencyException
-            MD5UnavailableError
-            AccessMisconfigured AirflowException AirflowNotFoundException AirflowRuntimeError ServerResponseError
-            TransportError HTTPStatusError DBAPIError
-            FileNotFoundError PermissionError IsADirectoryError NotADirectoryError ImportError
+            InvalidRetryConfigurationError InvalidProxiesConfigError InvalidDefaultsMode
+            InvalidChecksumConfigError InvalidS3UsEast1RegionalEndpointConfigError
+            InvalidSTSRegionalEndpointsConfigError UnknownSignatureVersionError UnsupportedSignatureVersionError
+            UnsupportedServiceProtocolsError DataNotFoundError ApiVersionNotFoundError
+            UndefinedModelAttributeError MissingDependencyException MD5UnavailableError AccessMisconfigured
+            AirflowException AirflowRuntimeError TransportError HTTPStatusError DBAPIError FileNotFoundError
+            PermissionError
             """
         ),
     ),
     _Rule(
         Fault.CREDENTIALS,
-        types=_names("RuntimeError ValueError"),
+        types=_names("RuntimeError ValueError"),  # NotImplementedError is a RuntimeError
         message=_any(
             r"^Invalid endpoint: ",
             r"refreshed credentials are still expired",
@@ -188,20 +187,6 @@ RULES: Final = (
             r"^assume_role_method=\S+ not expected",
             r"^Invalid SAML Assertion",
             r"^sts_response_http_status=",
-        ),
-    ),
-    # botocore rejects the request before it sends it.
-    _Rule(
-        Fault.REJECTED,
-        types=_names(
-            """
-            ParamValidationError ValidationError MissingParametersError UnknownClientMethodError UnknownServiceStyle
-            OperationNotPageableError InvalidExpressionError WaiterConfigError InvalidHostLabelError
-            InvalidDNSNameError InvalidS3AddressingStyleError UnsupportedS3ArnError UnsupportedS3ControlArnError
-            UnsupportedOutpostResourceError UnsupportedS3ConfigurationError
-            UnsupportedS3AccesspointConfigurationError UnsupportedS3ControlConfigurationError
-            UnseekableStreamError StubResponseError
-            """
         ),
     ),
     # botocore's own budget for retries is used up.
@@ -226,13 +211,27 @@ RULES: Final = (
     # Any other connection that failed, or was lost while in use.
     _Rule(Fault.TRANSIENT, types=_names("HTTPClientError ConnectionError OSError")),
     _Rule(Fault.CREDENTIALS, operations=frozenset({CLIENT_CREATION})),
-    # --- responses: what AWS says, whatever the code ---------------------------------------------------------------
+    # botocore rejects the request before it sends it.
+    _Rule(
+        Fault.REJECTED,
+        types=_names(
+            """
+            ParamValidationError ValidationError MissingParametersError UnknownClientMethodError
+            UnknownServiceStyle OperationNotPageableError InvalidExpressionError WaiterConfigError
+            InvalidHostLabelError InvalidDNSNameError InvalidS3AddressingStyleError UnsupportedS3ArnError
+            UnsupportedS3ControlArnError UnsupportedOutpostResourceError UnsupportedS3ConfigurationError
+            UnsupportedS3AccesspointConfigurationError UnsupportedS3ControlConfigurationError
+            UnseekableStreamError StubResponseError
+            """
+        ),
+    ),
+    # --- responses: throttling by code, then what AWS says, whatever the code --------------------------------------
     _Rule(
         Fault.THROTTLED,
         codes=_names(
             """
-            Throttling Throttled RequestThrottled TooManyRequests RequestLimitExceeded SlowDown
-            LimitExceeded ProvisionedThroughputExceeded BandwidthLimitExceeded EC2Throttled PriorRequestNotComplete
+            Throttling Throttled RequestThrottled TooManyRequests RequestLimitExceeded SlowDown LimitExceeded
+            ProvisionedThroughputExceeded BandwidthLimitExceeded EC2Throttled PriorRequestNotComplete
             TransactionInProgress KmsThrottled OverLimit
             """
         ),
@@ -272,9 +271,7 @@ RULES: Final = (
         codes=_names(
             """
             Server InternalFailure InternalError Internal InternalServer InternalServerError InternalService
-            InternalServiceError InternalServiceFault ServiceUnavailable ServiceUnavailableError Unavailable
-            ServiceFailure RequestTimeout OperationTimeout GatewayTimeout ConcurrentModification
-            IDPCommunicationError QueueDeletedRecently
+            ServiceUnavailable Unavailable RequestTimeout OperationTimeout IDPCommunicationError
             """
         ),
     ),
@@ -284,22 +281,20 @@ RULES: Final = (
         Fault.CREDENTIALS,
         codes=_names(
             """
-            ExpiredToken ExpiredTokenId RequestExpired RequestTimeTooSkewed RequestInTheFuture TokenRefreshRequired
-            UnrecognizedClient InvalidClientTokenId InvalidAccessKeyId InvalidToken InvalidIdentityToken
-            InvalidSecurityToken InvalidSignature SignatureDoesNotMatch IncompleteSignature
-            MissingAuthenticationToken MissingSecurityHeader AuthFailure Unauthorized InvalidSecurity
+            ExpiredToken RequestExpired RequestTimeTooSkewed UnrecognizedClient InvalidClientTokenId
+            InvalidAccessKeyId InvalidToken InvalidSignature SignatureDoesNotMatch IncompleteSignature
+            MissingAuthenticationToken AuthFailure Unauthorized InvalidSecurity
             """
         ),
     ),
-    # Without a role, every other refusal concerns the access too: the policy or the trust may be changed, and the
-    # next client asks again.
+    # Every other refusal of a call for credentials: a policy or the trust of a role may change, and the next client
+    # asks again.
     _Rule(Fault.CREDENTIALS, operations=CREDENTIAL_OPERATIONS, statuses=CLIENT_ERRORS),
     _Rule(
         Fault.DENIED,
         codes=_names(
             """
-            AccessDenied UnauthorizedOperation UnauthorizedAccess NotAuthorized AuthorizationError Forbidden
-            OptInRequired SubscriptionRequired RegionDisabled Blocked AccountDisabled AccountProblem
+            AccessDenied UnauthorizedOperation NotAuthorized OptInRequired SubscriptionRequired Blocked
             KmsAccessDenied KmsOptInRequired
             """
         ),
@@ -307,14 +302,13 @@ RULES: Final = (
     _Rule(
         Fault.NO_CAPACITY,
         # A crawler makes one crawl at a time.
-        codes=_names("ConcurrentRunsExceeded ResourceNumberLimitExceeded CrawlerRunning ServiceQuotaExceeded"),
+        codes=_names("ConcurrentRunsExceeded ResourceNumberLimitExceeded CrawlerRunning"),
     ),
     _Rule(
         Fault.SCOPE_NOT_FOUND,
         codes=_names(
             """
-            ClusterNotFound EntityNotFound ServiceNotFound ResourceNotFound QueueDoesNotExist
-            NonExistentQueue
+            ClusterNotFound EntityNotFound ServiceNotFound ResourceNotFound QueueDoesNotExist NonExistentQueue
             """
         ),
     ),
@@ -414,6 +408,10 @@ MESSAGE_LENGTH: Final = 1_000
 _SELF_EXPLANATORY: Final = frozenset({"BotoCoreError", "AirflowException", "AccessMisconfigured"})
 """Types whose messages can do without the type's name; "'jobs'" of a KeyError cannot."""
 
+_WITHOUT_CAUSE: Final = frozenset({"EndpointConnectionError", "ProxyConnectionError"})
+"""Types whose messages leave out why there is no connection, such as what the proxy answered."""
+
+_CONNECTION: Final = re.compile(r"^(\S+\(host=.*?\)|<.*?>): (Failed to establish a new connection: )?")
 _MAX_RETRIES: Final = re.compile(r" \(reached max retries: \d+\)")
 _MARKUP: Final = re.compile(r"<(head|script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _PAGE: Final = re.compile(r"<(!doctype|html|head|body)\b", re.IGNORECASE)
@@ -426,6 +424,8 @@ def _describe(error: BaseException, operation: str) -> str:
         text = " ".join(_MARKUP.sub(" ", text).split())
     if not _response(error) and not _SELF_EXPLANATORY & _type_names(error):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if _WITHOUT_CAUSE & _type_names(error) and (cause := _CONNECTION.sub("", str(_cause(error)))):
+        text = f"{text} ({cause})"
     if operation not in text:
         text = f"{operation}: {text}"
     return text if len(text) <= MESSAGE_LENGTH else f"{text[: MESSAGE_LENGTH - 1]}…"
@@ -433,6 +433,8 @@ def _describe(error: BaseException, operation: str) -> str:
 
 _NAMESPACE: Final = re.compile(r"^.*[#.]|:.*$")
 """Of a code, as in ``com.amazonaws.ecs#ServerException``, ``KMS.Disabled`` or ``ServerException:http://…``."""
+
+_QUOTED_CODE: Final = re.compile(r"\bError ?Code: ([A-Za-z][\w.]*)")
 
 
 def _rule(facts: _Facts) -> _Rule:
@@ -443,21 +445,31 @@ def _facts(error: BaseException, operation: str) -> _Facts:
     response = _response(error)
     operation = str(getattr(error, "operation_name", None) or operation)
     if not response:
-        # botocore's messages leave out the cause, which says what a proxy answered.
-        cause = (getattr(error, "kwargs", None) or {}).get("error", "")
-        return _Facts(types=_type_names(error), operation=operation, message=f"{error} {cause}")
+        return _Facts(types=_type_names(error), operation=operation, message=f"{error} {_cause(error)}")
     member = _member(error, "Error")
     code = _text(member.get("Code"))
     status = _member(error, "ResponseMetadata").get("HTTPStatusCode") or 0
+    message = _text(member.get("Message"))
     if code.isdigit():  # botocore puts the status there if the body has no code
         status, code = status or int(code), ""
     return _Facts(
         types=frozenset({_RESPONSE}),
-        code=_NAMESPACE.sub("", code).removesuffix("Exception"),
+        codes=frozenset(_bare(each) for each in [code, *_QUOTED_CODE.findall(message)]),
         status=status or 400,
         operation=operation,
-        message=_text(member.get("Message")),
+        message=message,
     )
+
+
+def _cause(error: BaseException) -> Any:
+    """Return what an exception of botocore stands for, an exception or a text; empty for others."""
+    kwargs = getattr(error, "kwargs", None)
+    cause = kwargs.get("error", "") if isinstance(kwargs, Mapping) else ""
+    return getattr(cause, "original_error", cause)
+
+
+def _bare(code: str) -> str:
+    return _NAMESPACE.sub("", code).removesuffix("Exception")
 
 
 def _type_names(error: BaseException) -> frozenset[str]:

@@ -13,16 +13,17 @@ Invariants:
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from airflow_jobflow.aws import Access, no_answer
-from airflow_jobflow.faults import CallError, Fault
-from airflow_jobflow.jobs.listing import SERVICES, Call, NotStopped
+from airflow_jobflow.aws import Access, Rate, Retry, ServiceClient, run_blocking, service_client
+from airflow_jobflow.faults import CallError
+from airflow_jobflow.jobs import service
+from airflow_jobflow.jobs.calls import Call
+from airflow_jobflow.jobs.listing import LISTINGS
 from airflow_jobflow.jobs.orphans import (
     NO_STATE,
     NOTEWORTHY,
@@ -38,8 +39,19 @@ from airflow_jobflow.jobs.orphans import (
 
 log = logging.getLogger(__name__)
 
-ACTIONS: Final = ("stopped", "would_stop", "stop_failed", "left_alone")
-"""What is done with a job."""
+ACTIONS: Final = {
+    "stopped": "Stopped",
+    "would_stop": "Would stop",
+    "stop_failed": "Could not stop",
+    "left_alone": "Left alone",
+}
+"""What is done with a job, and how the log begins that says so."""
+
+RETRY: Final = Retry(denied_patience=0.0)
+"""Calls that AWS refuses for lack of permission are not repeated: the next run of the reaper does that."""
+
+REASON_LENGTH: Final = 255
+"""The most characters of a reason that ECS takes. Batch takes more."""
 
 
 def stop_orphans(
@@ -52,7 +64,6 @@ def stop_orphans(
     access: Access | None = None,
     deployment_id: str | None = None,
     states: States | None = None,
-    call_of: Callable[[str], Call] | None = None,
     now: Callable[[], float] = time.time,
 ) -> dict[str, Any]:
     """Find jobs whose task has ended, and stop them. Call it in a task: it asks Airflow through the task's supervisor.
@@ -66,8 +77,6 @@ def stop_orphans(
     :param access: the AWS connection, region and client configuration to use. Default: connection ``aws_default``.
     :param deployment_id: which deployment's jobs may be stopped. Default: ``[jobflow] deployment_id``.
     :param states: returns the states of tasks. Default: as Airflow's API has them.
-    :param call_of: returns what makes the calls of a service, by boto3's name of it. Default: this package's path to
-        AWS, within its rate limit.
     :param now: returns the time in seconds since the epoch.
     :returns: ``dry_run``; ``jobs``, one dict each for orphans and for jobs that a person should look at, with
         ``service``, ``location``, ``job_id``, ``status``, ``owner``, ``state``, ``action`` (``stopped``,
@@ -78,50 +87,51 @@ def stop_orphans(
     deployment = _deployment_id() if deployment_id is None else deployment_id
     if not deployment and not dry_run:
         log.warning("Dry run: [jobflow] deployment_id is not set, so the jobs of other deployments are not recognized.")
-    report = Report(dry_run or not deployment)
-    call_of = call_of or _path_to_aws(access or Access())
+    report = Report(access or Access(), dry_run or not deployment)
     locations = {"batch": job_queues, "ecs": clusters, "glue_run": glue_jobs}
-    jobs = report.listed(call_of, locations, now())
+    jobs = report.list_jobs(locations, now())
     findings = {job: finding_without_state(job, deployment, now()) for job in jobs}
     state_of = read_states([job.owner for job in jobs if job.owner and findings[job] is None], states or task_states)
     for job in jobs:
         state = state_of[job.owner.task_instance] if job.owner and findings[job] is None else None
         finding = findings[job] or finding_by_state(state or NO_STATE, reap_deleted_runs=reap_deleted_runs)
-        report.act(call_of, job, finding, state)
+        report.act(job, finding, state)
     return report.to_dict()
 
 
 class Report:
     """What a run of the reaper lists and does, logged as it happens.
 
+    :param access: the AWS connection to use.
     :param dry_run: whether nothing is stopped.
     """
 
-    def __init__(self, dry_run: bool) -> None:
+    def __init__(self, access: Access, dry_run: bool) -> None:
+        self._access = access
         self._dry_run = dry_run
         self._counts: Counter[str] = Counter(dict.fromkeys(("listed", *Finding, *ACTIONS), 0))
         self._jobs: list[dict[str, Any]] = []
         self._problems: list[dict[str, str]] = []
 
-    def listed(
-        self, call_of: Callable[[str], Call], locations: Mapping[str, Iterable[str]], now: float
-    ) -> list[ListedJob]:
-        """List all jobs of all locations, each once. A location that cannot be listed is a problem in the report."""
+    def list_jobs(self, locations: Mapping[str, Iterable[str]], now: float) -> list[ListedJob]:
+        """List all jobs, each once. A location that cannot be listed becomes a problem in the report.
+
+        :param locations: by our names of the services.
+        :param now: in seconds since the epoch.
+        """
         found: dict[tuple[str, str], ListedJob] = {}
         for name, of_service in locations.items():
-            service = SERVICES[name]
+            listing, call = LISTINGS[name], self._call(name)
             for location in dict.fromkeys(of_service):
                 try:
-                    jobs = service.list_jobs(call_of(service.client), location, now)
+                    found |= {(name, job.job_id): job for job in listing.list_jobs(call, location, now)}
                 except CallError as error:
-                    log.warning("Could not list %s %s: %s", service.location_name, location, error)
+                    log.warning("Could not list the jobs of %s %s: %s", listing.location_name, location, error)
                     self._problems.append({"service": name, "location": location, "error": str(error)})
-                else:
-                    found |= {(name, job.job_id): job for job in jobs}
         self._counts["listed"] = len(found)
         return list(found.values())
 
-    def act(self, call_of: Callable[[str], Call], job: ListedJob, finding: Finding, state: str | None) -> None:
+    def act(self, job: ListedJob, finding: Finding, state: str | None) -> None:
         """Stop an orphan, unless the run is dry, and report on the job.
 
         :param state: of its task; None if Airflow was not asked for it.
@@ -130,35 +140,36 @@ class Report:
         if finding not in NOTEWORTHY:
             return
         action, reason = "left_alone", REASONS[finding]
-        service = SERVICES[job.service]
-        said = f"{service.display_name} {job.job_id} ({job.status}) in {service.location_name} {job.location}, "
-        said += f"of task {job.owner}, which is {state or 'not looked up'}"
-        if finding in ORPHANS and self._dry_run:
-            action = "would_stop"
-            log.info("Would stop %s: %s.", said, reason)
-        elif finding in ORPHANS:
-            try:
-                service.stop(call_of(service.client), job.location, job.job_id, f"Orphan: {reason} ({job.owner})")
-                action = "stopped"
-                log.info("Stopped %s: %s.", said, reason)
-            except (CallError, NotStopped) as error:
-                action, reason = "stop_failed", str(error)
-                log.warning("Could not stop %s: %s", said, error)
-        else:
-            log.info("Left alone %s: %s.", said, reason)
+        if finding in ORPHANS:
+            action, reason = ("would_stop", reason) if self._dry_run else self._stop(job, reason)
         self._counts[action] += 1
-        self._jobs.append(
-            {
-                "service": job.service,
-                "location": job.location,
-                "job_id": job.job_id,
-                "status": job.status,
-                "owner": str(job.owner),
-                "state": state,
-                "action": action,
-                "reason": reason,
-            }
+        log.log(
+            logging.WARNING if action == "stop_failed" else logging.INFO,
+            "%s %s %s (%s) in %s %s: %s. Task: %s, state: %s.",
+            ACTIONS[action],
+            service(job.service).NOUN,
+            job.job_id,
+            job.status,
+            LISTINGS[job.service].location_name,
+            job.location,
+            reason,
+            job.owner,
+            state or "not looked up",
         )
+        seen = {"service": job.service, "location": job.location, "job_id": job.job_id, "status": job.status}
+        self._jobs.append({**seen, "owner": str(job.owner), "state": state, "action": action, "reason": reason})
+
+    def _stop(self, job: ListedJob, reason: str) -> tuple[str, str]:
+        """Stop a job; return what was done and why."""
+        told = f"Orphan: {reason} ({job.owner})"[:REASON_LENGTH]
+        try:
+            service(job.service).stop(self._call(job.service), job.job_id, job.location, told)
+        except CallError as error:
+            return "stop_failed", str(error)
+        return "stopped", reason
+
+    def _call(self, name: str) -> Call:
+        return _Call(service_client(self._access, service(name).CLIENT))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON has it, and log its numbers."""
@@ -188,16 +199,30 @@ def _deployment_id() -> str:
     return str(conf.get("jobflow", "deployment_id", fallback=""))
 
 
-def _path_to_aws(access: Access) -> Callable[[str], Call]:
-    def call_of(name: str) -> Call:
-        client = access.client(name, attempts=5)
+class _Call:
+    """Makes calls within the rate limit, each repeated for a minute where that may help.
 
-        def call(operation: str, **parameters: Any) -> Any:
-            try:
-                return getattr(client, operation)(**parameters)
-            except no_answer() as error:
-                raise CallError(Fault.REJECTED, str(error), operation=operation) from error
+    :param client: of the service.
+    """
 
-        return call
+    may_tag = False  # it starts nothing
 
-    return functools.cache(call_of)
+    def __init__(self, client: ServiceClient) -> None:
+        self._client = client
+
+    @property
+    def region(self) -> str:
+        return self._client.region
+
+    @property
+    def partition(self) -> str:
+        return self._client.partition
+
+    def __call__(self, operation: str, **parameters: Any) -> Any:
+        reads = operation.startswith(("list_", "describe_", "get_"))
+        return run_blocking(
+            self._client,
+            lambda call: call(operation, **parameters),
+            rate=Rate.POLL if reads else Rate.ACTION,
+            retry=RETRY,
+        )

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+PATIENCE = 60.0
+"""Seconds for which a call that fails is repeated before the try fails, so that an outage does not use up retries."""
+
 BEFORE_THE_ALARM = 10.0
 """Seconds before ``execution_timeout`` at which a wait in the worker ends, or a tenth of it if that is less."""
 
@@ -173,16 +176,23 @@ class JobWaiter(BaseOperator):
         """Return what a describe call is confined to, where the service has such a thing."""
         return None
 
-    def call(self, function: Callable[..., Result], *arguments: object, retry: Retry | None = None) -> Result:
+    def call(
+        self,
+        function: Callable[..., Result],
+        *arguments: object,
+        retry: Retry | None = None,
+        past_deadline: bool = False,
+    ) -> Result:
         """Run a function of ``jobs/`` that makes API calls of the task's service. Blocks.
 
         :param function: called with what makes the calls, and the arguments.
-        :param retry: when it is run again. Default: for a minute, but not beyond the task's deadline.
+        :param retry: when it is run again. Default: for a minute.
+        :param past_deadline: whether it is run again also after the task's deadline. Default False.
         :raises CallError: it failed, and is not run again.
         """
         from airflow_jobflow.aws import Retry, run_blocking, service_client
 
-        retry = (retry or Retry()).until(self.call_deadline)
+        retry = (retry or Retry(PATIENCE)).until(None if past_deadline else self.call_deadline)
         return run_blocking(service_client(self.access, self.service_module.CLIENT), function, *arguments, retry=retry)
 
     def look(self, job_ids: Sequence[str], *, retry: Retry | None = None) -> dict[str, Snapshot]:
@@ -236,11 +246,12 @@ class JobWaiter(BaseOperator):
         deadline: float | None = None,
         queue_deadline: float | None = None,
         cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
     ) -> Any:
         """Wait for jobs, in the triggerer or here, and go on with ``execute_complete``; at once if all have ended.
 
         :param seen: what the first look has seen of them.
-        :param deadline, queue_deadline, cancel_on_kill: as the trigger's.
+        :param deadline, queue_deadline, cancel_on_kill, cancel_on_timeout: as the trigger's.
         """
         if all(job_id in seen and seen[job_id].state.ended for job_id in job_ids):
             jobs = {job_id: snapshot.to_dict() for job_id, snapshot in seen.items()}
@@ -257,6 +268,7 @@ class JobWaiter(BaseOperator):
             queue_deadline=queue_deadline,
             deferred_at=time.time(),
             cancel_on_kill=cancel_on_kill,
+            cancel_on_timeout=cancel_on_timeout,
             returns=self._returns_from_trigger(context),
             tells=self.do_xcom_push,
             told={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
@@ -278,7 +290,15 @@ class JobWaiter(BaseOperator):
         if self.defers:
             left = None if trigger.deadline is None else max(trigger.deadline - time.time(), 0)
             net = None if left is None else timedelta(seconds=left + NET)
-            self.defer(trigger=trigger, method_name="execute_complete", timeout=net)
+            # Airflow stores each link of this object as an XCom, also those without a URL: a request each.
+            self.operator_extra_links = tuple(
+                link for link in self.operator_extra_links if self.kept_links.get(link.xcom_key)
+            )
+            self.defer(trigger=trigger, method_name="execute_complete", kwargs=self.state_to_carry(), timeout=net)
+
+    def state_to_carry(self) -> dict[str, Any]:
+        """Return what the task needs when it is resumed, as arguments of ``execute_complete``."""
+        return {}
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on when the jobs have ended, or a deadline has passed."""
@@ -298,8 +318,11 @@ class JobWaiter(BaseOperator):
             return super().resume_execution(next_method, next_kwargs, context)
 
     def last_look(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Where a deadline has passed, look once more: a job that has ended meanwhile has ended, not timed out."""
-        if not event["limit"]:
+        """Where a deadline has passed, describe once more: a job that has ended meanwhile has ended, not timed out.
+
+        The trigger did so, too, before it stopped a job.
+        """
+        if not event["limit"] or event.get("stopped") or event.get("unstopped"):
             return dict(event)
         seen = {**snapshots(event), **self.look(event["job_ids"])}
         ended = all(job_id in seen and seen[job_id].state.ended for job_id in event["job_ids"])

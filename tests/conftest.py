@@ -5,8 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,14 +37,28 @@ os.environ |= {
 }
 
 
+@pytest.fixture(autouse=True)
+def _clients_of_its_own() -> Iterator[None]:
+    """Let each test build its clients anew: they last as long as the process, and tests change what they point to."""
+    yield
+    if clients := sys.modules.get("airflow_jobflow.aws.clients"):
+        clients.forget_clients()
+
+
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalAws], None]:
     """Let everything in this process that looks for an AWS find the given one, and look often."""
 
     def point(aws: LocalAws) -> None:
+        from airflow_jobflow.aws import forget_clients
+
+        forget_clients()  # those of another test call another AWS
         for name, value in aws.environment().items():
             monkeypatch.setenv(name, value)
 
     monkeypatch.setenv("AIRFLOW__JOBFLOW__POLL_INTERVAL", "0.2")
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DESCRIBE_CALLS_PER_SECOND", "50")
+    for module in ("waiting", "operators.submission"):
+        monkeypatch.setattr(f"airflow_jobflow.{module}.PATIENCE", 2.0)
+    monkeypatch.setattr("airflow_jobflow.operators.attempts.STOP_PATIENCE", 2.0)
     return point

@@ -34,6 +34,10 @@ NEVER_EXECUTED = (Fault.THROTTLED, Fault.CREDENTIALS, Fault.DENIED)
 """Faults of requests that AWS did not execute, so that they may be repeated without harm."""
 
 
+TURN_LIFETIME = 1.0
+"""Seconds after which a call that has not been sent must wait for another turn."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """Which calls are repeated, and for how long.
@@ -89,15 +93,24 @@ class Call:
 
     :param client: of the service.
     :param rate: which rate limit counts the calls.
-    :param paid: how many turns were already waited for. Default 0.
+    :param turn_at: when the turn of the first call came, by the monotonic clock; None if it is still to be waited for.
     """
 
-    def __init__(self, client: ServiceClient, rate: Rate, *, paid: int = 0) -> None:
+    def __init__(self, client: ServiceClient, rate: Rate, *, turn_at: float | None = None) -> None:
         self._client = client
         self._rate = rate
-        self._paid = paid
+        self._turn_at = turn_at
         self.in_flight_since: float | None = None
         """When the request that is under way was sent, by the monotonic clock; None between two requests."""
+
+    @property
+    def may_tag(self) -> bool:
+        """Whether jobs are started with tags: until AWS denies it, once for all calls of the client."""
+        return self._client.may_tag
+
+    @may_tag.setter
+    def may_tag(self, may: bool) -> None:
+        self._client.may_tag = may
 
     @property
     def region(self) -> str:
@@ -116,11 +129,11 @@ class Call:
         :param parameters: as boto3 takes them.
         :raises CallError: there was no response, or AWS refused the call.
         """
+        turn_at, self._turn_at = self._turn_at, None
+        # Calls that have waited for a thread long after their turn, such as behind hanging calls, would be a burst.
+        if turn_at is None or time.monotonic() - turn_at > TURN_LIFETIME:
+            self._client.acquire_blocking(self._rate)
         limiter = self._client.limiter(self._rate)
-        if self._paid:
-            self._paid -= 1
-        else:
-            limiter.acquire_blocking()
         sent_at = self.in_flight_since = time.monotonic()
         stats.incr(f"jobflow.aws.{self._client.name}.calls")
         try:
@@ -171,11 +184,11 @@ async def run(
     """Run a function that makes API calls in a thread of the client, and again where that may help.
 
     Parameters, return value and errors are those of ``run_blocking``. If it is cancelled, a call that is under way runs
-    to its end in its thread.
+    to its end in its thread, and one that waits for its turn or for a thread is not made.
     """
     attempts = _Attempts(client, retry)
     while True:
-        await client.limiter(rate).acquire()
+        await client.acquire(rate)
         try:
             return await run_paid(client, function, *arguments, rate=rate)
         except CallError as error:
@@ -190,13 +203,17 @@ async def run_paid(
 
     :raises CallError: it failed, or a request of it got no response for twice the client's timeout.
     """
-    call = Call(client, rate, paid=1)
+    call = Call(client, rate, turn_at=time.monotonic())
     future = asyncio.wrap_future(client.start(function, call, *arguments))
     future.add_done_callback(_retrieve)
-    while not (await asyncio.wait({future}, timeout=client.timeout))[0]:
-        # botocore limits the time for a connection, and for each part of a response, but not for a host name.
-        if call.in_flight_since is not None and time.monotonic() - call.in_flight_since > 2 * client.timeout:
-            raise CallError(Fault.TRANSIENT, f"no response within {2 * client.timeout:g} s")
+    try:
+        while not (await asyncio.wait({future}, timeout=client.timeout))[0]:
+            # botocore limits the time for a connection, and for each part of a response, but not for a host name.
+            if call.in_flight_since is not None and time.monotonic() - call.in_flight_since > 2 * client.timeout:
+                raise CallError(Fault.TRANSIENT, f"no response within {2 * client.timeout:g} s")
+    except asyncio.CancelledError:
+        future.cancel()  # has an effect only if no thread has begun with it
+        raise
     return future.result()
 
 

@@ -7,6 +7,7 @@ Invariants:
 
 - Calls of one connection never wait for another connection: each client has its own lock and threads.
 - A client that fails for its credentials is discarded and rebuilt; one rebuild serves all callers that wait for it.
+- Clients of one Airflow connection, region and service share their rate limits, whatever else differs.
 - Nothing here blocks an event loop, and nothing belongs to one: a client serves any loop and any thread.
 - A forked process starts without clients.
 """
@@ -17,12 +18,13 @@ import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk.configuration import conf
 
-from airflow_jobflow.aws import raw_json
+from airflow_jobflow.aws import connection, raw_json
 from airflow_jobflow.aws.rate_limit import RateLimiter, backoff
 from airflow_jobflow.faults import CLIENT_CREATION, CallError, Fault
 
@@ -49,6 +51,10 @@ LONG_POLL = {"sqs": 20.0}
 """Seconds for which a service holds a request until it has something to answer."""
 
 
+READS = ("describe_", "list_", "get_", "batch_get_")
+"""What the names of operations begin with whose responses are never empty."""
+
+
 class Rate(Enum):
     """The two kinds of calls that have a rate limit of their own."""
 
@@ -62,27 +68,44 @@ ACTIONS_PER_SECOND = {"batch": 50.0, "ecs": 20.0, "glue": 10.0, "logs": 25.0, "s
 """What AWS allows an account by default; for ECS the rate of RunTask on Fargate."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Built:
+    """A boto3 client.
+
+    :param client: the client.
+    :param at: when it was built, by the clock.
+    """
+
+    client: Any
+    at: float
+
+
 class ServiceClient:
     """Calls one AWS service through one connection. Get it from ``service_client``.
 
     :param access: the AWS connection to use.
     :param name: boto3's name of the service, such as ``batch``.
+    :param clock: returns the time in seconds.
     """
 
-    def __init__(self, access: Access, name: str) -> None:
+    def __init__(self, access: Access, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.access = access
         self.name = name
         self.timeout = conf.getfloat("jobflow", "request_timeout") + LONG_POLL.get(name, 0.0)
         """Seconds after which a request without a response has failed."""
+        self.may_tag = True
+        """Whether jobs are started with tags: until AWS denies it."""
+        self._clock = clock
         self._limiters = _limiters_for(access.key, name)
         self._build_lock = threading.RLock()  # a signal handler may interrupt its own thread while it builds
-        self._client: Any = None
-        self._generation = 0
-        self._built_at = float("-inf")
+        self._state_lock = threading.RLock()  # never held while anything is waited for
+        self._built: _Built | None = None
         self._build_after = float("-inf")
         self._build_error: CallError | None = None
-        self._failures = 0
-        """How often in a row the client could not be built, or its credentials were not accepted."""
+        self._failed_builds = 0
+        """How often in a row the client could not be built."""
+        self._failed_credentials = 0
+        """How many clients in a row have failed for their credentials."""
         self._pool: ThreadPoolExecutor | None = None
 
     # What its calls share.
@@ -91,8 +114,24 @@ class ServiceClient:
         """Return the rate limiter of a kind of calls. Clients of the same connection and region share it."""
         return self._limiters[rate]
 
+    async def acquire(self, rate: Rate) -> float:
+        """Wait for a turn without blocking the event loop; return the time at which it came, by the limiter's clock."""
+        while True:
+            limiter = self.limiter(rate)
+            turn_at = await limiter.acquire()
+            if limiter is self.limiter(rate):  # else the region has become known meanwhile
+                return turn_at
+
+    def acquire_blocking(self, rate: Rate) -> float:
+        """Wait for a turn, blocking this thread; return the time at which it came, by the limiter's clock."""
+        while True:
+            limiter = self.limiter(rate)
+            turn_at = limiter.acquire_blocking()
+            if limiter is self.limiter(rate):
+                return turn_at
+
     def turns(self, rate: Rate) -> Turns:
-        """Return the same as something to wait for turns with, for as long as there are calls to make."""
+        """Return the rate limit as something to wait for turns with, for as long as there are calls to make."""
         return Turns(self, rate)
 
     def start(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
@@ -107,12 +146,12 @@ class ServiceClient:
     @property
     def region(self) -> str:
         """The region that is called. Blocks if the client has to be built."""
-        return str(self._get()[0].meta.region_name)
+        return str(self._get().client.meta.region_name)
 
     @property
     def partition(self) -> str:
         """The AWS partition of the region. Blocks if the client has to be built."""
-        return str(self._get()[0].meta.partition)
+        return str(self._get().client.meta.partition)
 
     def invoke(self, operation: str, parameters: dict[str, Any]) -> Any:
         """Make one call, once, and return the response. Blocks.
@@ -121,65 +160,71 @@ class ServiceClient:
         :param parameters: as boto3 takes them.
         :raises CallError: there was no response, or AWS refused the call.
         """
-        client, generation = self._get()
+        built = self._get()
         try:
-            response = getattr(client, operation)(**parameters)
+            response = getattr(built.client, operation)(**parameters)
         except Exception as error:  # credentials are fetched meanwhile, which may raise anything
-            failed = CallError.from_error(error, client.meta.method_to_api_mapping[operation])
-            self._note(failed, generation)
+            failed = CallError.from_error(error, built.client.meta.method_to_api_mapping[operation])
+            self._note_failure(failed, built)
             raise failed from error
-        self._failures = 0
+        if self._failed_credentials and built is self._built:
+            self._failed_credentials = 0
         return response
 
-    def _note(self, error: CallError, generation: int) -> None:
+    def _note_failure(self, error: CallError, built: _Built) -> None:
         """Discard the client if a new one may have better credentials."""
-        now = time.monotonic()
-        is_due = error.fault is Fault.CREDENTIALS or (
-            error.fault is Fault.DENIED and now - self._built_at > REBUILD_DELAY
-        )
-        if is_due and generation == self._generation:
+        with self._state_lock:
+            now = self._clock()
+            if built is not self._built:
+                return  # another call has discarded it
             if error.fault is Fault.CREDENTIALS:
-                self._failures += 1
-                self._build_after = now + (0 if self._failures == 1 else backoff(self._failures - 1, MAX_BUILD_DELAY))
+                # The first one is rebuilt at once: most often the new client works.
+                delay = backoff(self._failed_credentials, MAX_BUILD_DELAY) if self._failed_credentials else 0.0
+                self._build_after = now + delay
+                self._failed_credentials += 1
+            elif error.fault is not Fault.DENIED or now - built.at <= REBUILD_DELAY:
+                return
             self._build_error = error
-            self._client = None
+            self._built = None
 
-    def _get(self) -> tuple[Any, int]:
-        """Return the boto3 client, built if necessary, and its generation.
+    def _get(self) -> _Built:
+        """Return the boto3 client, built if necessary.
 
         :raises CallError: it cannot be built now.
         """
-        client, generation, now = self._client, self._generation, time.monotonic()
-        if client is not None and now - self._built_at < LIFETIME:
-            return client, generation
+        built = self._built
+        if built is not None and self._clock() - built.at < LIFETIME:
+            return built
         # A client that is only too old serves all others while one of them rebuilds it.
-        if not self._build_lock.acquire(blocking=client is None):
-            return client, generation
+        if not self._build_lock.acquire(blocking=built is None) and built is not None:
+            return built
         try:
-            now = time.monotonic()
-            if self._client is not None and (now - self._built_at < LIFETIME or now < self._build_after):
-                return self._client, self._generation
-            if now < self._build_after and self._build_error:
-                raise self._build_error
-            return self._build()
+            now, built = self._clock(), self._built
+            if built is not None and (now - built.at < LIFETIME or now < self._build_after):
+                return built
+            if now < self._build_after and self._build_error is not None:
+                raise CallError(*self._build_error.args)  # one of its own for each caller, who may change it
+            return self._build(built)
         finally:
             self._build_lock.release()
 
-    def _build(self) -> tuple[Any, int]:
+    def _build(self, old: _Built | None) -> _Built:
         try:
             client = self.access.client(self.name, timeout=self.timeout)
+            raw_json.register(client)
         except Exception as error:
-            self._failures += 1
-            self._build_after = time.monotonic() + backoff(self._failures, MAX_BUILD_DELAY)
-            self._build_error = CallError.from_error(error, CLIENT_CREATION)
-            if self._client is not None:  # only too old, and still of use
-                return self._client, self._generation
-            raise self._build_error from error
-        raw_json.register(client)
-        self._limiters = _limiters_for(f"{self.access.aws_conn_id} {client.meta.region_name}", self.name)
-        self._client, self._built_at = client, time.monotonic()
-        self._generation += 1
-        return client, self._generation
+            failed = CallError.from_error(error, CLIENT_CREATION)
+            with self._state_lock:
+                self._failed_builds += 1
+                self._build_after = self._clock() + backoff(self._failed_builds, MAX_BUILD_DELAY)
+                self._build_error = CallError(*failed.args)
+            if old is not None:  # only too old, and still of use
+                return old
+            raise failed from error
+        built = _Built(client, self._clock())
+        self._limiters = _share_limiters(f"{self.access.aws_conn_id} {client.meta.region_name}", self)
+        self._built, self._failed_builds = built, 0
+        return built
 
 
 class Turns:
@@ -205,7 +250,7 @@ class Turns:
 
     async def acquire(self) -> float:
         """Wait for the next turn; return the time at which it came."""
-        return await self._client.limiter(self._rate).acquire()
+        return await self._client.acquire(self._rate)
 
 
 _registry_lock = threading.RLock()
@@ -227,7 +272,7 @@ def service_client(access: Access, name: str) -> ServiceClient:
 
 
 def _limiters_for(key: str, name: str) -> dict[Rate, RateLimiter]:
-    """Return the rate limiters of a connection and region; before the region is known, of a connection's parameters."""
+    """Return the rate limiters for a connection's parameters: those to use until the region is known."""
     with _registry_lock:
         if (key, name) not in _limiters:
             budgets = {
@@ -238,12 +283,19 @@ def _limiters_for(key: str, name: str) -> dict[Rate, RateLimiter]:
         return _limiters[key, name]
 
 
+def _share_limiters(key: str, client: ServiceClient) -> dict[Rate, RateLimiter]:
+    """Return the rate limiters of a connection and region: those of its first client, where others wait already."""
+    with _registry_lock:
+        return _limiters.setdefault((key, client.name), client._limiters)  # noqa: SLF001 -- same module
+
+
 def forget_clients() -> None:
     """Start over without clients, as a forked process does; calls under way end as they would."""
     global _registry_lock  # noqa: PLW0603 -- a thread of the parent process may have held it
     _registry_lock = threading.RLock()
     _clients.clear()
     _limiters.clear()
+    connection.forget_connections()
 
 
 os.register_at_fork(after_in_child=forget_clients)

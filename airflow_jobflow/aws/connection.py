@@ -107,6 +107,11 @@ _found: set[str] = set()
 """Connections that Airflow has returned to this process."""
 
 
+def forget_connections() -> None:
+    """Forget which connections Airflow has returned."""
+    _found.clear()
+
+
 @functools.cache
 def _loader() -> Any:
     from botocore.loaders import Loader

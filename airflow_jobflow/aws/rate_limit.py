@@ -1,21 +1,27 @@
 """How often AWS may be called: one rate for all callers, halved by throttling, recovering while calls succeed.
 
-Callers wait in a queue, so that each gets its turn: a scope with one call waits no longer than a map with a thousand,
-because a map has only a few calls waiting at a time.
+Callers wait in one queue, in any thread and on any event loop, so that each gets its turn: a scope with one call waits
+no longer than a map with a thousand, because a map has only a few calls waiting at a time.
 
 Invariants:
 
-- No stretch of a second holds more calls than the rate, rounded up, plus one.
+- Calls are ``1 / rate`` seconds apart, except that a call makes up for a timer that was late. So no stretch of a second
+  holds more calls than the rate, rounded up, plus one.
 - The rate never falls to zero: a wait must end even while AWS throttles every call.
-- All methods may be called from any thread, and from a signal handler.
+- Nothing blocks the queue: a caller that is cancelled leaves it, and one that does not take its turn loses it.
+- All methods may be called from any thread, and from a signal handler. There, a caller does not wait for the callers of
+  its own thread that it has interrupted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import queue
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 RECOVERY = 60.0
@@ -27,6 +33,31 @@ MIN_RATE = 0.1
 
 FIRST_DELAY, MAX_DELAY = 1.0, 30.0
 """Seconds before a failed call is repeated: the first upper bound, which doubles, and the last."""
+
+EARLY = 1e-6
+"""Seconds by which a call may come too early, so that rounding does not set timers of no length."""
+
+OVERDUE = 5.0
+"""Seconds after which the next caller goes ahead of one that has not taken its turn: its event loop is blocked or has
+ended, or its thread was interrupted by a signal handler that itself waits."""
+
+
+class _Ticket:
+    """A caller's place in the queue.
+
+    :param wake: makes the caller ask again; callable from any thread and any signal handler.
+    :param blocks: whether the caller blocks its thread.
+    """
+
+    __slots__ = ("blocks", "queued", "thread", "waited", "wake")
+
+    def __init__(self, wake: Callable[[], object], *, blocks: bool) -> None:
+        self.wake = wake
+        self.blocks = blocks
+        self.thread = threading.get_ident()
+        self.queued = False
+        self.waited = False
+        """Whether it had to wait."""
 
 
 class RateLimiter:
@@ -42,24 +73,32 @@ class RateLimiter:
         """Calls a second that are allowed now: the budget, or less after throttling."""
         self._clock = clock
         self._lock = threading.RLock()  # a signal handler may interrupt its own thread inside a method
+        self._queue: deque[_Ticket] = deque()
+        self._first_since = float("-inf")
+        """When the first in the queue became the first."""
         self._next_call = float("-inf")
         self._slowed_at = self._grown_at = float("-inf")
-        self._newest = self._head = 0
-        """Number of the newest ticket, and of the one whose turn is next."""
-        self._abandoned: set[int] = set()
 
     async def acquire(self) -> float:
         """Wait for a turn without blocking the event loop.
 
         :return: the time at which the turn came, by the limiter's clock.
         """
-        ticket = self._enter()
+        loop, event = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(event.set)
+
+        ticket = _Ticket(wake, blocks=False)
         try:
-            while (rest := self._rest(ticket)) > 0:  # noqa: ASYNC110 -- the queue spans threads, and events do not
-                await asyncio.sleep(rest)
-        except BaseException:
-            self._abandon(ticket)
-            raise
+            while (rest := self._rest(ticket)) > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(rest):
+                        await event.wait()
+                event.clear()
+        finally:
+            self._leave(ticket)
         return self._clock()
 
     def acquire_blocking(self) -> float:
@@ -67,13 +106,14 @@ class RateLimiter:
 
         :return: the time at which the turn came, by the limiter's clock.
         """
-        ticket = self._enter()
+        woken: queue.SimpleQueue[None] = queue.SimpleQueue()  # unlike an Event, it may be set by a signal handler
+        ticket = _Ticket(lambda: woken.put(None), blocks=True)
         try:
             while (rest := self._rest(ticket)) > 0:
-                time.sleep(rest)
-        except BaseException:
-            self._abandon(ticket)
-            raise
+                with contextlib.suppress(queue.Empty):
+                    woken.get(timeout=rest)
+        finally:
+            self._leave(ticket)
         return self._clock()
 
     def throttled(self, sent_at: float) -> None:
@@ -97,38 +137,58 @@ class RateLimiter:
                 self.rate = min(self.budget, self.rate + self.budget * (now - self._grown_at) / RECOVERY)
             self._grown_at = now
 
-    def _enter(self) -> int:
-        with self._lock:
-            ticket = self._newest
-            self._newest += 1
-            return ticket
+    def _rest(self, ticket: _Ticket) -> float:
+        """Take the turn if it has come, and return 0; else return the seconds after which to ask again.
 
-    def _rest(self, ticket: int) -> float:
-        """Take the turn if it has come, and return 0; else return the seconds after which to ask again."""
+        Only the first in the queue sets a timer for its turn. The others are woken, or ask whether it is overdue.
+        """
         with self._lock:
             now = self._clock()
-            rest = self._next_call - now + (ticket - self._head) / self.rate
-            if ticket > self._head:
-                return max(rest, 0.2 / self.rate)  # those before it are late: not for long
-            if rest > 0:
-                return rest
-            # A timer is a little late each time: the next turn makes up for that, but not for a long pause.
-            self._next_call = max(self._next_call, now - 0.5 / self.rate) + 1 / self.rate
-            self._advance(ticket)
-            return 0.0
+            if not ticket.queued:
+                self._enter(ticket, now)
+            while not self._is_next(ticket) and now >= max(self._next_call, self._first_since) + OVERDUE:
+                self._leave(self._queue[0])
+            if not self._is_next(ticket):
+                rest = OVERDUE
+            elif now < self._next_call - EARLY:
+                rest = self._next_call - now
+            else:
+                # A timer is a little late each time. The next turn makes up for that, but not for a long pause.
+                latest = now - 0.5 / self.rate if ticket.waited else now
+                self._next_call = max(self._next_call, latest) + 1 / self.rate
+                self._leave(ticket)
+                rest = 0.0
+            ticket.waited = True
+            return rest
 
-    def _abandon(self, ticket: int) -> None:
+    def _is_next(self, ticket: _Ticket) -> bool:
+        """Return whether nobody is ahead in the queue but those that cannot go on before this caller does."""
+        for other in list(self._queue):  # a signal handler may change it meanwhile
+            if other is ticket:
+                return True
+            if not (ticket.blocks and other.thread == ticket.thread):
+                return False
+        return False
+
+    def _enter(self, ticket: _Ticket, now: float) -> None:
+        ticket.queued = True
+        if ticket.waited:  # it was overdue, and has come after all
+            self._queue.appendleft(ticket)
+        else:
+            self._queue.append(ticket)
+        if self._queue[0] is ticket:
+            self._first_since = now
+
+    def _leave(self, ticket: _Ticket) -> None:
         with self._lock:
-            if ticket == self._head:
-                self._advance(ticket)
-            elif ticket > self._head:
-                self._abandoned.add(ticket)
-
-    def _advance(self, ticket: int) -> None:
-        self._head = ticket + 1
-        while self._head in self._abandoned:
-            self._abandoned.discard(self._head)
-            self._head += 1
+            if not ticket.queued:
+                return
+            was_first = self._queue[0] is ticket
+            self._queue.remove(ticket)
+            ticket.queued = False
+            if was_first and self._queue:
+                self._first_since = self._clock()
+                self._queue[0].wake()
 
 
 def backoff(failures: int, longest: float = MAX_DELAY) -> float:

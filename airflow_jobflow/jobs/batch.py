@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
+from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.model import ArrayProgress, ChildFailure, JobState, LogStream, Snapshot, as_seen, iso
+from airflow_jobflow.jobs.reattach import Found
 
 CLIENT = "batch"
 NOUN = "Batch job"
@@ -32,6 +34,9 @@ STATES = {
 
 NAME_LENGTH = 128
 """The most characters of a job's name."""
+
+SUFFIX_LENGTH = 36
+"""Room in a name for what follows the group: a try, a token, and the index of a part or an item."""
 
 DEFAULT_LOG_GROUP = "/aws/batch/job"
 """Where Batch logs unless the job definition says otherwise."""
@@ -119,12 +124,50 @@ def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # no
 settled = as_seen
 
 
-def name_with_token(name: str, token: str, *, room: int = 0) -> str:
-    """Append a token to a job's name, shortened so that both fit into what AWS allows.
+def group_prefix(name: str, group: str) -> str:
+    """Return what the names of all jobs of a group begin with: the user's name, shortened if necessary, and the group.
 
-    :param room: characters that are to follow.
+    :param name: the user's name for the job.
+    :param group: of the task instance.
     """
-    return f"{name[: NAME_LENGTH - room - len(token) - 1]}-{token}"
+    return f"{name[: NAME_LENGTH - SUFFIX_LENGTH - len(group) - 1]}-{group}-"
+
+
+def attempt_name(name: str, group: str, by: Try, token: str) -> str:
+    """Return the name of the job of an attempt: ``<name>-<group>-t1m2c0-<token>``.
+
+    :param name: the user's name for the job.
+    :param group: of the task instance.
+    :param by: the try that starts it.
+    :param token: of the attempt.
+    """
+    return f"{group_prefix(name, group)}{by}-{token}"
+
+
+def find_group(call: Call, queue: str, prefix: str) -> list[Found]:
+    """Return the jobs whose names begin with a prefix, with the tries that started them. Two calls for each 100 jobs.
+
+    A job that is listed was started, also if it cannot be described yet.
+
+    :param queue: name or ARN of the queue.
+    :param prefix: as ``group_prefix`` returned it.
+    """
+    filters = [{"name": "JOB_NAME", "values": [f"{prefix}*"]}]
+    listed = [
+        job
+        for page in pages(call, "list_jobs", jobQueue=queue, filters=filters)
+        for job in page["jobSummaryList"]
+        if job["jobName"].startswith(prefix)  # the service compares without case
+    ]
+    found = []
+    for start in range(0, len(listed), BATCH_SIZE):
+        part = listed[start : start + BATCH_SIZE]
+        seen = describe(call, [job["jobId"] for job in part])
+        for job in part:
+            unseen = Snapshot(job["jobId"], JobState.SUBMITTED, JobState.SUBMITTED)
+            by = Try.read(job["jobName"].removeprefix(prefix).partition("-")[0])
+            found.append(Found(seen.get(job["jobId"], unseen), by))
+    return found
 
 
 def find(call: Call, queue: str, name: str) -> str | None:

@@ -16,17 +16,16 @@ from airflow_jobflow.jobs.fan_out import Found, Start
 from airflow_jobflow.jobs.maps import INDEX
 from airflow_jobflow.jobs.model import JobState
 
-STARTS_PER_SECOND = 50.0
 REPEATABLE = False
 CHECKPOINT = 6 * 3600.0
 
-INDEX_LENGTH = 6
-"""Room for an index in a name, with its hyphen."""
 
+def family(job_queue: str, name: str) -> dict[str, str]:
+    """Return how the jobs of a map are named, and where they are listed.
 
-def family(job_queue: str, job_name: str, nonce: str) -> dict[str, str]:
-    """Say how the jobs of a map are named, and where they are listed."""
-    return {"queue": job_queue, "stem": batch.name_with_token(job_name, nonce, room=INDEX_LENGTH)}
+    :param name: what ``batch.attempt_name`` returned; the index of the item follows.
+    """
+    return {"queue": job_queue, "stem": name}
 
 
 def item(request: dict[str, Any], index: int, environment: Mapping[str, str]) -> dict[str, Any]:

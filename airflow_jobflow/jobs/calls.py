@@ -11,6 +11,9 @@ from airflow_jobflow.faults import CallError, Fault
 class Call(Protocol):
     """Makes the API calls of one service, in one region."""
 
+    may_tag: bool
+    """Whether jobs are started with tags: until AWS denies it."""
+
     @property
     def region(self) -> str:
         """The region that is called."""

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_jobflow.faults import CallError, Fault, classify_failure
-from airflow_jobflow.jobs.calls import Call, member
+from airflow_jobflow.jobs.attempt import TRY_TAG, Try
+from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, as_seen, iso_seconds
+from airflow_jobflow.jobs.reattach import Found
 from airflow_jobflow.jobs.starting import NotStarted
 
 log = logging.getLogger(__name__)
@@ -187,16 +189,32 @@ def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:
 settled = as_seen
 
 
-def find(call: Call, cluster: str, started_by: str) -> list[str]:
-    """Return the ARNs of the tasks that were started by somebody. Two ListTasks calls: of those that go on, and others.
+def find_group(call: Call, cluster: str, group: str) -> list[Found]:
+    """Return the tasks of a group, with the tries that started them. Three calls: stopped ones are listed separately.
 
-    Those that have stopped can be found for about an hour.
+    A task that is listed was started, also if it cannot be described yet. Stopped ones can be found for about an hour.
+
+    :param cluster: name or ARN of the cluster.
+    :param group: of the task instance, in ``startedBy``.
     """
-    return [
+    arns = [
         arn
         for desired in ("RUNNING", "STOPPED")
-        for arn in call("list_tasks", cluster=cluster, startedBy=started_by, desiredStatus=desired)["taskArns"]
+        for page in pages(call, "list_tasks", cluster=cluster, startedBy=group, desiredStatus=desired)
+        for arn in page["taskArns"]
     ]
+    found = []
+    for start in range(0, len(arns), BATCH_SIZE):
+        part = arns[start : start + BATCH_SIZE]
+        tasks = call("describe_tasks", cluster=cluster, tasks=part, include=["TAGS"])["tasks"]
+        by_arn = {task["taskArn"]: task for task in tasks}
+        for arn in part:
+            task = by_arn.get(arn)
+            unseen = Snapshot(arn, JobState.SUBMITTED, JobState.SUBMITTED)
+            tags = {tag.get("key"): tag.get("value", "") for tag in (task or {}).get("tags", [])}
+            job = snapshot(task, _definition(call, task)) if task else unseen
+            found.append(Found(job, Try.read(tags.get(TRY_TAG, ""))))
+    return found
 
 
 REQUEST_FIELDS = {
@@ -253,6 +271,20 @@ def main_container(call: Call, task_definition: str) -> str:
     """Return the name of a task definition's first essential container. One DescribeTaskDefinition call."""
     described = call("describe_task_definition", taskDefinition=task_definition)["taskDefinition"]
     return definition(described).essential[0]
+
+
+def tags(by_name: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return tags as ECS takes them."""
+    return [{"key": name, "value": value} for name, value in by_name.items()]
+
+
+def run_task(call: Call, request: Mapping[str, Any]) -> str:
+    """Run a task, and return its ARN. One RunTask call; with its ``clientToken``, it starts nothing twice.
+
+    :raises NotStarted: the response says that there is no task.
+    :raises CallError: it was not started, or the response was lost.
+    """
+    return started(call("run_task", **request))
 
 
 def started(answer: Mapping[str, Any]) -> str:

@@ -17,7 +17,6 @@ from airflow_jobflow.jobs.environment import variables, with_variables
 from airflow_jobflow.jobs.fan_out import Found, Start
 from airflow_jobflow.jobs.maps import ATTEMPT, INDEX
 
-STARTS_PER_SECOND = 20.0
 REPEATABLE = True
 CHECKPOINT = 900.0
 

@@ -8,11 +8,15 @@ that nothing else carries. Which job a run is of, the scope says.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from airflow_jobflow.faults import CallError, classify_failure
-from airflow_jobflow.jobs.calls import Call, member
+from airflow_jobflow.jobs.attempt import Try
+from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, as_seen, iso_seconds
+from airflow_jobflow.jobs.owner import ARGUMENT, read_argument
+from airflow_jobflow.jobs.reattach import Found
 
 CLIENT = "glue"
 NOUN = "Glue job run"
@@ -44,9 +48,6 @@ BY_REQUEST = ("STOPPING", "STOPPED")
 
 ERROR_LOGS = "/error"
 """What Glue appends to a run's log group for what it writes to standard error, in a stream named as the run."""
-
-TOKEN = "--jobflow-token"  # noqa: S105 -- no secret
-"""The argument by which a run whose start got no answer is found again. Scripts need not know it."""
 
 
 def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot | None]:
@@ -135,13 +136,36 @@ def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # no
         detail = answer["Errors"][0].get("ErrorDetail", {})
         why = f"{detail.get('ErrorMessage')} (run {job_id})"
         code = detail.get("ErrorCode", "")
-        raise CallError(classify_failure(code, why), f"{code}: {why}", code, "batch_stop_job_run")
+        raise CallError(classify_failure(code, why), f"BatchStopJobRun: {code}: {why}", code, "BatchStopJobRun")
 
 
 def find(call: Call, job: str, token: str) -> str | None:
-    """Return the id of the run that was started with a token, or None. One GetJobRuns call."""
+    """Return the id of the run that an attempt has started, or None. One GetJobRuns call.
+
+    :param job: name of the job.
+    :param token: of the attempt.
+    """
     runs = call("get_job_runs", JobName=job, MaxResults=PAGE)["JobRuns"]
-    return next((run["Id"] for run in runs if run.get("Arguments", {}).get(TOKEN) == token), None)
+    return next((run["Id"] for run in runs if _owner(run).get("attempt") == token), None)
+
+
+def find_group(call: Call, job: str, group: str) -> list[Found]:
+    """Return the runs of a group among the newest thousand, with the tries that started them. A call for each 200.
+
+    :param job: name of the job.
+    :param group: of the task instance.
+    """
+    found = []
+    for page in islice(pages(call, "get_job_runs", "NextToken", JobName=job, MaxResults=PAGE), MAX_PAGES):
+        for run in page["JobRuns"]:
+            owner = _owner(run)
+            if owner.get("group") == group:
+                found.append(Found(snapshot(run, call), Try.read(str(owner.get("try", "")))))
+    return found
+
+
+def _owner(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    return read_argument(run.get("Arguments", {}).get(ARGUMENT, ""))
 
 
 REQUEST_FIELDS = {

@@ -1,4 +1,4 @@
-"""Lists what runs in a Batch queue, an ECS cluster or a Glue job, with its owner, and stops it.
+"""Lists what runs in a Batch queue, an ECS cluster or a Glue job, with its owner.
 
 What the services do and this module relies on: ListJobs takes one status a call and does not return tags, which
 DescribeJobs does; a queue lists arrays and not their children. DescribeTasks returns tags on request. GetJobRuns has no
@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Final
 
 from airflow_jobflow.jobs import owner as owners
+from airflow_jobflow.jobs.calls import Call, pages
+from airflow_jobflow.jobs.glue_run import PAGE
 from airflow_jobflow.jobs.orphans import ListedJob
 from airflow_jobflow.jobs.owner import Owner
 
@@ -22,38 +24,14 @@ BATCH_UNFINISHED: Final = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNN
 GLUE_UNFINISHED: Final = frozenset({"WAITING", "STARTING", "RUNNING"})
 """The states of a Glue job run that can be stopped; one that is STOPPING needs no second request."""
 
-GLUE_OVER: Final = frozenset({"STOPPING", "STOPPED", "SUCCEEDED", "FAILED", "TIMEOUT", "ERROR", "EXPIRED"})
-"""The states of a Glue job run that need not be stopped any more."""
-
 DESCRIBED_AT_ONCE: Final = 100
 """The most jobs or tasks in one describe call."""
-
-GLUE_PAGE: Final = 200
-"""The most runs in one response of GetJobRuns."""
 
 GLUE_LONGEST_RUN: Final = 8 * 24 * 3600.0
 """Seconds after which no older run is read: Glue ends a run, or starts a streaming run again, after seven days."""
 
-REASON_LENGTH: Final = 255
-"""The most characters of a reason that ECS takes; what Batch takes is not documented, and this is taken."""
 
-
-class Call(Protocol):
-    """Makes one API call of a service and returns its response; raises CallError if there is none."""
-
-    def __call__(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
-        """Make a call.
-
-        :param operation: boto3's name of it, such as ``list_jobs``.
-        :param parameters: as boto3 takes them.
-        """
-
-
-class NotStopped(Exception):
-    """The service did not stop a job, with its reason."""
-
-
-def batch_jobs(call: Call, queue: str) -> list[ListedJob]:
+def batch_jobs(call: Call, queue: str, now: float) -> list[ListedJob]:  # noqa: ARG001
     """List the jobs and arrays of a queue that have not ended: ListJobs for each status, DescribeJobs for ours.
 
     Jobs that are not named as ours are returned without an owner and are not described.
@@ -61,7 +39,8 @@ def batch_jobs(call: Call, queue: str) -> list[ListedJob]:
     listed = {
         job["jobId"]: job
         for status in BATCH_UNFINISHED
-        for job in _pages(call, "list_jobs", "jobSummaryList", "nextToken", jobQueue=queue, jobStatus=status)
+        for page in pages(call, "list_jobs", jobQueue=queue, jobStatus=status)
+        for job in page["jobSummaryList"]
         if not {":", "#"} & set(job["jobId"])  # a child of an array, a node of a job: stopped with the whole
     }
     ours = [job_id for job_id, job in listed.items() if owners.group_in_name(job["jobName"])]
@@ -82,9 +61,10 @@ def batch_jobs(call: Call, queue: str) -> list[ListedJob]:
     ]
 
 
-def ecs_tasks(call: Call, cluster: str) -> list[ListedJob]:
+def ecs_tasks(call: Call, cluster: str, now: float) -> list[ListedJob]:  # noqa: ARG001
     """List the tasks of a cluster that are to run: ListTasks, and DescribeTasks with their tags."""
-    arns = list(_pages(call, "list_tasks", "taskArns", "nextToken", cluster=cluster, desiredStatus="RUNNING"))
+    listed = pages(call, "list_tasks", cluster=cluster, desiredStatus="RUNNING")
+    arns = [arn for page in listed for arn in page["taskArns"]]
     return [
         ListedJob(
             service="ecs",
@@ -106,7 +86,8 @@ def glue_runs(call: Call, job_name: str, now: float) -> list[ListedJob]:
     :param now: in seconds since the epoch.
     """
     found = []
-    for run in _pages(call, "get_job_runs", "JobRuns", "NextToken", JobName=job_name, MaxResults=GLUE_PAGE):
+    listed = pages(call, "get_job_runs", "NextToken", JobName=job_name, MaxResults=PAGE)
+    for run in (run for page in listed for run in page["JobRuns"]):
         started_at = _seconds(run.get("StartedOn"))
         if started_at is not None and now - started_at > GLUE_LONGEST_RUN:
             break
@@ -128,70 +109,24 @@ def glue_runs(call: Call, job_name: str, now: float) -> list[ListedJob]:
     return found
 
 
-def stop_batch_job(call: Call, queue: str, job_id: str, reason: str) -> None:  # noqa: ARG001
-    """Terminate a Batch job, and with an array its children; one that has ended stays as it is."""
-    call("terminate_job", jobId=job_id, reason=reason[:REASON_LENGTH])
-
-
-def stop_ecs_task(call: Call, cluster: str, task_arn: str, reason: str) -> None:
-    """Stop an ECS task; one that has ended stays as it is."""
-    call("stop_task", cluster=cluster, task=task_arn, reason=reason[:REASON_LENGTH])
-
-
-def stop_glue_run(call: Call, job_name: str, run_id: str, reason: str) -> None:  # noqa: ARG001
-    """Stop a Glue job run; one that has ended stays as it is. Glue takes no reason.
-
-    :raises NotStopped: Glue did not stop it, though it runs.
-    """
-    errors = call("batch_stop_job_run", JobName=job_name, JobRunIds=[run_id]).get("Errors")
-    if errors and call("get_job_run", JobName=job_name, RunId=run_id)["JobRun"]["JobRunState"] not in GLUE_OVER:
-        detail = errors[0].get("ErrorDetail", {})
-        raise NotStopped(f"{detail.get('ErrorCode', 'Error')}: {detail.get('ErrorMessage', 'no message')}")
-
-
 @dataclass(frozen=True, slots=True)
-class ServiceOfOrphans:
-    """How the jobs of a service are listed and stopped.
+class Listing:
+    """How the jobs of a service are listed.
 
-    :param client: boto3's name of the service.
-    :param display_name: of one job.
     :param location_name: of what holds jobs.
     :param list_jobs: by a call, a location and the time in seconds since the epoch.
-    :param stop: by a call, a location, a job id and a reason.
     """
 
-    client: str
-    display_name: str
     location_name: str
     list_jobs: Callable[[Call, str, float], list[ListedJob]]
-    stop: Callable[[Call, str, str, str], None]
 
 
-SERVICES: Final[Mapping[str, ServiceOfOrphans]] = {
-    "batch": ServiceOfOrphans(
-        "batch", "Batch job", "queue", lambda call, queue, _now: batch_jobs(call, queue), stop_batch_job
-    ),
-    "ecs": ServiceOfOrphans(
-        "ecs", "ECS task", "cluster", lambda call, cluster, _now: ecs_tasks(call, cluster), stop_ecs_task
-    ),
-    "glue_run": ServiceOfOrphans("glue", "Glue job run", "job", glue_runs, stop_glue_run),
+LISTINGS: Final[Mapping[str, Listing]] = {
+    "batch": Listing("queue", batch_jobs),
+    "ecs": Listing("cluster", ecs_tasks),
+    "glue_run": Listing("Glue job", glue_runs),
 }
-"""What can be listed, by our names of the services. Crawls are not: they cannot carry an owner."""
-
-
-def _pages(call: Call, operation: str, member: str, token: str, **parameters: Any) -> Iterator[Any]:
-    """Yield the entries of all pages of a response.
-
-    :param member: what holds the entries.
-    :param token: what names the next page, in the response and, spelled alike, in the request.
-    """
-    page: Mapping[str, Any] = {}
-    while True:
-        after = {token: page[token]} if page.get(token) else {}
-        page = call(operation, **parameters, **after)
-        yield from page.get(member, [])
-        if not page.get(token):
-            return
+"""By our names of the services. Crawls are missing: they cannot carry an owner."""
 
 
 def _chunks(ids: Sequence[str]) -> Iterator[list[str]]:

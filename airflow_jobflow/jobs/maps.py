@@ -24,8 +24,6 @@ class MapService(Protocol):
     A map's ``family``, plain data, is what tells its jobs from all others and where they are listed.
     """
 
-    STARTS_PER_SECOND: float
-    """How often a job may be started."""
     REPEATABLE: bool
     """Whether a start carries a token with which it starts nothing twice; if not, a lost one is looked up."""
     CHECKPOINT: float

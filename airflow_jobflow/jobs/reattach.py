@@ -1,42 +1,40 @@
-"""What to do with what an earlier try of a task has left behind. Pure: from what was noted, and what was found.
+"""What to do with what earlier tries of a task have started. Pure: from what was recorded, and what AWS has.
 
-A task notes in its state store which attempt it makes, before it starts anything, and the ids of what it has started,
-before it waits. When the task is run again, what it had noted and what AWS knows decide; the first row that fits::
+Jobs are found by the group of their task instance, or by the ids that an earlier try has recorded. Each carries the try
+that started it. The first row that fits decides::
 
-    noted                         found                                     what is done
-    ----------------------------  ----------------------------------------  -------------------------------------------
-    nothing                                                                 start
-    of another place (1)                                                    start; what runs there is left, and told of
-    cleared, or abandoned (2)     jobs that run, started by this task       stop these, and start
-    cleared, or abandoned         anything else                             start
-    ids                           nothing, and they are young (3)           keep: the wait's grace decides
-    ids                           nothing                                   start: it is gone
-    ids                           one that runs, or none that failed        keep
-    ids                           some that failed, none that runs          start
-    no ids (4)                    nothing of this attempt (5)               repeat: the same attempt once more
-    no ids, of several jobs       anything                                  repeat, which starts only what is missing
-    no ids                        one that runs, or has succeeded           keep the first of these, stop others
-    no ids                        only such as failed                       start
+    recorded                  found                                          what is done
+    ------------------------  ---------------------------------------------  -----------------------------------------
+    another location (1)                                                     start; what runs there is left, and logged
+                              jobs that run, of before a clear (2)           stop these, and go on with the next row
+    abandoned (3)             jobs that run                                  stop these, and start
+    joined, not cleared (4)   one that runs or has succeeded                 keep
+    ids                       nothing, and they are young (5)                keep: the wait's grace period decides
+    several parts, no ids     anything                                       repeat, which starts only what is missing
+                              of this clear (6): one that runs or succeeded  keep the first of these, stop others
+                              of this clear: only failed ones                start
+    a token, not cleared      nothing of this clear                          repeat: the recorded attempt once more (7)
+    nothing                   nothing of this clear                          start
 
-1. Another service, connection, region, or cluster or Glue job: what is known there cannot be asked for here.
-2. A person's clear grants new tries, so that ``max_tries`` is no longer what was noted; it is the same for as long as
-   Airflow retries, also if the DAG's ``retries`` have been lowered meanwhile. A task that was killed while it ran has
-   marked what it noted as abandoned.
-3. Noted for no longer than the grace: what was just started may not be known everywhere yet.
-4. The worker died between the note and the answer, or the answer was lost. What was started was found by its name or
-   token, which holds the nonce, or by what is new.
-5. What was created before the attempt was noted only happens to have the name. A run of the DAG that was deleted and
-   made again has no notes: they went with it.
+1. Another service, connection, region, cluster or Glue job: what is known there cannot be described from here.
+2. Their ``clear_number`` is below the task's. A job whose try is unknown counts as of before a clear, unless it is
+   recorded: a clear always starts a new job.
+3. A task that was killed, or whose deadline has passed, has recorded that nobody wants its job any more.
+4. A job that somebody else has started is never stopped.
+5. Recorded for no longer than the grace period: what was just started may not be known everywhere yet.
+6. Of equal ``clear_number``, not stopped by request, and not older than the DAG run: jobs of a run that was deleted and
+   created again under its id have the same group. These are left to the orphan reaper.
+7. The worker died, or the response was lost. With the same token, ECS starts nothing twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any
 
+from airflow_jobflow.jobs.attempt import Attempt, Try
 from airflow_jobflow.jobs.model import JobState, Snapshot
 
 SKEW = 60.0
@@ -49,9 +47,21 @@ class Action(Enum):
     START = "start"
     """Begin a new attempt."""
     REPEAT = "repeat"
-    """Make the attempt that was noted once more: nothing of it was ever started."""
+    """Make the recorded attempt once more: nothing of it was ever started."""
     KEEP = "keep"
     """Wait for what was started, which may have ended by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A job that an earlier try has started.
+
+    :param job: as AWS describes it now.
+    :param by: the try that started it; None if it carries none.
+    """
+
+    job: Snapshot
+    by: Try | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,96 +80,98 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Notes:
-    """What an earlier try has noted.
+class Now:
+    """The try that decides.
 
-    :param nonce: of its attempt; empty if it has noted none.
-    :param job_ids: what it is known to have started.
-    :param max_tries: as they were then.
-    :param place: where it started it: service, access and scope.
-    :param at: when the attempt was noted, in seconds since the epoch.
-    :param joined: whether it merely waited for what somebody else had started.
-    :param abandoned: whether it was killed.
-    :param several: whether the attempt is of more than one job.
-    """
-
-    nonce: str = ""
-    job_ids: Sequence[str] = ()
-    max_tries: int = 0
-    place: str = ""
-    at: float = 0.0
-    joined: bool = False
-    abandoned: bool = False
-    several: bool = False
-
-    @classmethod
-    def read(cls, noted: Mapping[str, Any]) -> Notes:
-        """Take it from what is in the state store; what is not there, an older version has not noted."""
-        return cls(
-            nonce=noted.get("nonce") or "",
-            job_ids=tuple(noted.get("job_ids") or ()),
-            max_tries=noted.get("max_tries", 0),
-            place=noted.get("place", ""),
-            at=noted.get("at", 0.0),
-            joined=bool(noted.get("joined")),
-            abandoned=bool(noted.get("abandoned")),
-            several=len(noted.get("parts") or ()) > 1,
-        )
-
-
-def decide(
-    notes: Notes, found: Sequence[Snapshot], *, max_tries: int, place: str, now: float, grace: float
-) -> Decision:
-    """Decide what a task does first, by the table above.
-
-    :param notes: what was noted.
-    :param found: what AWS knows of it, by the noted ids, or without any by name or token.
-    :param max_tries: the task's, now.
-    :param place: where the task would start a job, now.
-    :param now: in seconds since the epoch.
+    :param clear_number: the DAG run's.
+    :param location: where it would start a job.
+    :param run_began_at: when the DAG run was started, in seconds since the epoch.
+    :param time: in seconds since the epoch.
     :param grace: seconds for which what was just started may be unknown.
     """
-    if not notes.nonce:
-        return Decision(Action.START, "nothing was started before")
-    if notes.place != place:
-        where = f"the earlier try worked elsewhere ({notes.place}): {', '.join(notes.job_ids) or 'nothing known'}"
-        return Decision(Action.START, f"{where}; if it runs, it is left as it is")
-    ours = found if notes.job_ids else [job for job in found if _created(job) >= notes.at - SKEW]
-    running = [job.job_id for job in ours if not job.state.ended]
-    if notes.max_tries != max_tries or notes.abandoned:
-        why = "the earlier try was killed" if notes.abandoned else "the task was cleared"
-        return Decision(Action.START, why, stop=() if notes.joined else running)
-    if notes.job_ids:
-        return _by_id(notes, found, running, is_young=now - notes.at <= grace)
-    if notes.several:
-        return Decision(Action.REPEAT, "the earlier try ended while it started the parts of an array")
-    return _by_name(ours)
+
+    clear_number: int
+    location: str
+    run_began_at: float
+    time: float
+    grace: float
 
 
-def _by_id(notes: Notes, found: Sequence[Snapshot], running: Sequence[str], *, is_young: bool) -> Decision:
-    names = ", ".join(notes.job_ids)
-    if not found and not is_young:
-        return Decision(Action.START, f"AWS knows {names} no longer")
-    if running or all(job.state is JobState.SUCCEEDED for job in found):
-        return Decision(Action.KEEP, f"the earlier try started {names}", keep=notes.job_ids)
-    return Decision(Action.START, f"{names} of the earlier try has failed")
+def decide(recorded: Attempt, found: Sequence[Found], now: Now) -> Decision:  # noqa: PLR0911 -- a row each
+    """Decide what a task does first, by the table above.
+
+    :param recorded: what the last try has recorded; empty if it has recorded nothing.
+    :param found: what AWS has of earlier tries.
+    :param now: the try that decides.
+    """
+    if recorded.location not in ("", now.location):
+        jobs = ", ".join(recorded.job_ids) or "no id is known"
+        why = f"the previous try started its job elsewhere ({recorded.location}: {jobs}), where it is left as it is"
+        return Decision(Action.START, why)
+    is_cleared = recorded.has_begun and recorded.clear_number != now.clear_number
+    older = [each for each in found if _is_of_before_a_clear(each, recorded, now)]
+    unwanted = [] if recorded.joined else [each.job.job_id for each in older if not each.job.state.ended]
+    current = [each.job for each in found if each not in older and _may_be_ours(each.job, recorded, now)]
+    running = [job.job_id for job in current if not job.state.ended]
+    if recorded.abandoned:
+        why = "the previous try was killed, or its deadline passed"
+        return Decision(Action.START, why, stop=[*unwanted, *(() if recorded.joined else running)])
+    if recorded.joined and not is_cleared and current:
+        return _keep_recorded(recorded, current, unwanted)
+    if recorded.job_ids and not is_cleared:
+        return _by_id(recorded, current, unwanted, now)
+    if len(recorded.parts) > 1 and not is_cleared:
+        return Decision(Action.REPEAT, "the previous try ended while it submitted the parts of an array", stop=unwanted)
+    if current:
+        return _by_group(current, unwanted)
+    if recorded.has_begun and not is_cleared:
+        return Decision(Action.REPEAT, "the previous try ended before it had started a job", stop=unwanted)
+    why = "the task was cleared" if is_cleared or older else "no job of an earlier try was found"
+    return Decision(Action.START, why, stop=unwanted)
 
 
-def _by_name(ours: Sequence[Snapshot]) -> Decision:
-    ours = sorted(ours, key=_created)
-    good = [job for job in ours if job.state is not JobState.FAILED]
-    if not ours:
-        return Decision(Action.REPEAT, "the earlier try ended before it had started anything")
+def _is_of_before_a_clear(found: Found, recorded: Attempt, now: Now) -> bool:
+    if found.by:
+        return found.by.clear_number < now.clear_number
+    is_recorded = recorded.has_begun and recorded.clear_number == now.clear_number
+    return not is_recorded
+
+
+def _may_be_ours(job: Snapshot, recorded: Attempt, now: Now) -> bool:
+    """Return whether a job belongs to this DAG run, and nobody has asked AWS to stop it."""
+    if job.job_id in recorded.job_ids:
+        return True
+    is_stopping = job.stopped_by_request and not job.state.ended
+    # The start of a run that was queued again is later than its first jobs; a record is deleted with its run.
+    is_recorded = recorded.has_begun and recorded.clear_number == now.clear_number
+    since = min(now.run_began_at, recorded.began_at) if is_recorded else now.run_began_at
+    return _created(job) >= since - SKEW and not is_stopping
+
+
+def _by_id(recorded: Attempt, current: Sequence[Snapshot], unwanted: Sequence[str], now: Now) -> Decision:
+    names = ", ".join(recorded.job_ids)
+    known = [job for job in current if job.job_id in recorded.job_ids]
+    if not known and now.time - recorded.began_at > now.grace:
+        return Decision(Action.START, f"AWS no longer knows {names} of the previous try", stop=unwanted)
+    return _keep_recorded(recorded, known, unwanted)
+
+
+def _keep_recorded(recorded: Attempt, known: Sequence[Snapshot], unwanted: Sequence[str]) -> Decision:
+    names = ", ".join(recorded.job_ids)
+    if all(job.state is not JobState.FAILED for job in known) or any(not job.state.ended for job in known):
+        return Decision(Action.KEEP, f"continuing with {names} of the previous try", recorded.job_ids, unwanted)
+    return Decision(Action.START, f"{names} of the previous try failed", stop=unwanted)
+
+
+def _by_group(current: Iterable[Snapshot], unwanted: Sequence[str]) -> Decision:
+    jobs = sorted(current, key=_created)
+    good = [job for job in jobs if job.state is not JobState.FAILED]
     if not good:
-        return Decision(Action.START, f"{ours[0].job_id} of the earlier try has failed")
+        return Decision(Action.START, f"{jobs[-1].job_id} of the previous try failed", stop=unwanted)
     first, *others = good
     doubled = [job.job_id for job in others if not job.state.ended]
-    return Decision(
-        Action.KEEP,
-        f"the earlier try started {first.job_id}, and ended before it could note that",
-        keep=[first.job_id],
-        stop=doubled,
-    )
+    why = f"continuing with {first.job_id} of the previous try"
+    return Decision(Action.KEEP, why, keep=[first.job_id], stop=[*unwanted, *doubled])
 
 
 def _created(job: Snapshot) -> float:

@@ -1,12 +1,18 @@
-"""What a task notes of the jobs it starts, and what it does with what an earlier try has noted.
+"""What a task knows of the jobs it starts, and what it does with those that earlier tries have started.
 
-What always holds: an attempt is noted before anything of it is started, and what was started before it is waited for;
-what a later try does with it, ``jobs.reattach`` decides.
+An attempt needs no record to be found again: its job carries the group of the task instance, and the try. Recorded in
+Airflow's task state store, before anything is started, is what cannot be computed: where the job is started, in case a
+later try names another queue or region, and the token. Through a deferral, the attempt travels with the task.
+
+Invariants:
+
+- A first try looks for nothing: nothing can have been started before it.
+- Nothing is started before it is recorded where, if there is a store.
+- What to do with jobs of earlier tries is decided by ``jobs.reattach`` alone.
 """
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +22,8 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_jobflow.exceptions import SubmissionError
+from airflow_jobflow.jobs.attempt import Attempt, Try
+from airflow_jobflow.jobs.owner import Owner
 from airflow_jobflow.jobs.starting import LOOKUPS
 from airflow_jobflow.waiting import JobWaiter
 
@@ -24,18 +32,19 @@ if TYPE_CHECKING:
 
     from airflow_jobflow.jobs.calls import Call
     from airflow_jobflow.jobs.model import Snapshot
-    from airflow_jobflow.jobs.reattach import Notes
+    from airflow_jobflow.jobs.reattach import Found
 
 RECORD = "jobflow"
-"""Key in the task state store under which a task notes what it has started."""
-
-STORE_NEEDED = "Without Airflow's task state store a job could be started twice, so nothing more is started"
+"""Key in the task state store of what the last try has started."""
 
 YOUNG = 60.0
-"""Seconds for which what an earlier try may have started is looked for more than once."""
+"""Seconds after an attempt for which what it may have started is looked for more than once."""
+
+STOP_PATIENCE = 300.0
+"""Seconds for which stopping a job is repeated. A worker that is told to end has less: Airflow kills it before."""
 
 ABANDONING = 5.0
-"""Seconds in which a task that is killed notes that."""
+"""Seconds that a task which is killed takes to record that."""
 
 
 class JobStarter(JobWaiter):
@@ -47,192 +56,256 @@ class JobStarter(JobWaiter):
     def __init__(self, *, durable: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.durable = durable
-        self.begins = False
-        """Whether this try has not yet begun an attempt."""
+        self.attempt = Attempt()
+        """The attempt that this try makes, or waits for."""
         self.repeats = False
-        """Whether the attempt that was noted is to be made once more, for it has left no trace."""
-        self._noted: dict[str, Any] | None = None
-        """What is in the task state store, once it has been read."""
+        """Whether the recorded attempt is made once more, for it has left no trace."""
         self._context: Context | None = None
+
+    # The record.
 
     def begin(self, context: Context) -> None:
         """Begin a try of the task."""
-        self.begins, self._noted, self._context = True, None, context
+        self._context, self.attempt, self.repeats = context, Attempt(), False
 
-    # Noting.
+    def resume(self, context: Context, attempt: Mapping[str, Any] | None) -> None:
+        """Continue a try after a deferral.
 
-    def record(self, context: Context, **what: Any) -> None:
-        """Note in the task state store what this try of the task has started, beside what it has noted before.
-
-        :raises SubmissionError: the store cannot be reached.
+        :param attempt: what the deferral carried; None if Airflow has dropped it, as it does when a deferral fails.
         """
-        noted = {**self.recorded(context), **what}
+        self._context = context
+        self.attempt = Attempt.from_dict(attempt) if attempt is not None else self._recorded(context)
+
+    def save(self, context: Context) -> None:
+        """Record the attempt for later tries.
+
+        :raises SubmissionError: the task state store cannot be written.
+        """
         try:
-            context["task_state_store"].set(RECORD, noted)
+            context["task_state_store"].set(RECORD, self.attempt.to_dict())
         except AirflowRuntimeError as error:
             if self.durable:
-                raise SubmissionError(f"{STORE_NEEDED}: it could not be written ({error})") from error
+                raise SubmissionError(
+                    f"The attempt could not be recorded in Airflow's task state store, so nothing was started: {error}"
+                ) from error
             self.log.warning("The task state store could not be written: %s", error)
-        self._noted = noted
 
-    def record_if_possible(self, context: Context, **what: Any) -> None:
-        """Note something that a later try can do without: what was started, it finds by its nonce as well."""
+    def save_if_possible(self, context: Context) -> None:
+        """Record something that a later try can do without: it finds the job by its group."""
         try:
-            self.record(context, **what)
+            self.save(context)
         except SubmissionError as error:
-            self.log.warning("%s could not be noted: %s", what, error)
-            self._noted = {**(self._noted or {}), **what}
+            self.log.warning("The state of the attempt could not be recorded: %s", error.__cause__)
 
-    def recorded(self, context: Context) -> dict[str, Any]:
-        """Return what has been noted by this task instance, in this try or an earlier one.
+    def _recorded(self, context: Context) -> Attempt:
+        """Return what the last try has recorded.
 
-        :raises SubmissionError: the store cannot be reached.
+        :raises SubmissionError: the task state store cannot be read.
         """
-        if self._noted is None:
-            try:
-                noted = context["task_state_store"].get(RECORD)
-            except AirflowRuntimeError as error:
-                if self.durable:
-                    raise SubmissionError(f"{STORE_NEEDED}: it could not be read ({error})") from error
-                self.log.warning("The task state store could not be read: %s", error)
-                noted = {}
-            self._noted = dict(noted) if isinstance(noted, Mapping) else {}
-        return self._noted
+        try:
+            return Attempt.from_dict(context["task_state_store"].get(RECORD))
+        except AirflowRuntimeError as error:
+            if self.durable:
+                raise SubmissionError(
+                    f"Airflow's task state store could not be read, so nothing was started: {error}"
+                ) from error
+            self.log.warning("The task state store could not be read: %s", error)
+            return Attempt()
 
-    def new_attempt(self, context: Context, **more: Any) -> tuple[str, int]:
-        """Note, before anything is submitted, that a new attempt begins; return its nonce and its number, from 1.
+    def is_own(self) -> bool:
+        """Return whether the job was started by this task, which may then stop it, and not merely joined."""
+        return not self.attempt.joined
 
-        A start that waited its turn, or that has left no trace, is still the same attempt. The deadline is that of the
-        first attempt of a try.
+    # Identity.
 
-        :param more: what else is noted, in the same moment; ``find`` is handed it.
-        :raises SubmissionError: it cannot be noted, so nothing may be started.
-        """
-        noted = self.recorded(context)
-        if noted.get("waits_since") and not self.begins:
-            return noted["nonce"], noted["attempt"]
-        nonce = noted["nonce"] if self.repeats else secrets.token_hex(4)
-        begins = {"deadline": self.deadline_from_now(), "turns": 0, "waits_since": None} if self.begins else {}
-        before = noted.get("attempt", 0)
-        attempt = max(before, 1) if self.repeats else 1 if self.begins else before + 1
-        self.begins = self.repeats = False
-        self.record(
-            context,
-            nonce=nonce,
-            attempt=attempt,
-            max_tries=context["ti"].max_tries,
-            place=self._place(),
-            at=time.time(),
-            job_ids=[],
-            queued_at=None,
-            joined=False,
-            abandoned=False,
-            **more,
-            **begins,
+    def job_owner(self, context: Context) -> Owner:
+        """Return what the job carries to say whose it is."""
+        ti = context["ti"]
+        return Owner(
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
+            run_id=ti.run_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+            reap=self.may_be_reaped,
+            deployment=conf.get("jobflow", "deployment_id", fallback="") or "",
         )
-        return nonce, attempt
 
-    def is_own(self, context: Context) -> bool:
-        """Say whether the job was started by this task, which may then stop it, and not merely joined."""
-        return not self.recorded(context).get("joined")
+    @property
+    def may_be_reaped(self) -> bool:
+        """Whether the orphan reaper may stop the job once the task has ended."""
+        return True
 
-    # What an earlier try has left.
+    def this_try(self, context: Context) -> Try:
+        """Return the try that is made."""
+        ti = context["ti"]
+        return Try(ti.try_number, ti.max_tries or 0, self._clear_number(context))
 
-    def earlier_try(self, context: Context) -> dict[str, Any]:
-        """Return what an earlier try of this task has noted; nothing in a first try, or after a person's clear.
+    @staticmethod
+    def _clear_number(context: Context) -> int:
+        return int(getattr(context["dag_run"], "clear_number", 0) or 0)
 
-        A clear grants as many tries as the task began with, counted from the try that is cleared: it shows in
-        ``max_tries``.
+    def new_attempt(self, context: Context, where: Mapping[str, str] | None = None, **more: Any) -> str:
+        """Record, before anything is submitted, that an attempt begins; return its token.
+
+        A start that found no capacity, or that has left no trace, is still the same attempt. The deadline is that of
+        the first attempt of a try.
+
+        :param where: what the job will be found by, such as its queue and name.
+        :param more: other fields of ``Attempt``.
+        :raises SubmissionError: it cannot be recorded, so nothing may be started.
         """
-        noted = self.recorded(context)
-        return noted if noted.get("max_tries") == context["ti"].max_tries and noted.get("nonce") else {}
+        from airflow_jobflow.faults import CallError
+
+        now = self.attempt
+        if now.waits_since and now.token:
+            return now.token
+        before = now if now.number else Attempt()
+        try:
+            location = self._location()
+        except CallError as error:
+            raise SubmissionError(
+                f"Nothing was started, because the AWS connection {self.access} cannot be used: {error}"
+            ) from error
+        self.attempt = Attempt(
+            number=before.number,
+            clear_number=self._clear_number(context),
+            location=location,
+            where=dict(where or {}),
+            began_at=time.time(),
+            deadline=before.deadline if before.number and not self.repeats else self.deadline_from_now(),
+            **more,
+        )
+        if self.repeats:
+            self.attempt.token, self.attempt.number = now.token, max(now.number, 1)
+        else:
+            self.attempt.follow(str(context["ti"].id))
+        self.repeats = False
+        self.save(context)
+        return self.attempt.token
+
+    # What earlier tries have left.
 
     def left_by_an_earlier_try(self, context: Context) -> dict[str, Snapshot | None]:
-        """Return the jobs that an earlier try has started and this one waits for, as seen now; see jobs.reattach.
+        """Return the jobs that an earlier try has started and this one waits for, as described now; see jobs.reattach.
 
         :raises SubmissionError: it cannot be found out.
         """
         from airflow_jobflow.faults import CallError
-        from airflow_jobflow.jobs.reattach import Action, Notes, decide
+        from airflow_jobflow.jobs.reattach import Action, Now, decide
 
-        noted = self.recorded(context)
-        notes = Notes.read(noted)
-        if not self.durable or not notes.nonce:
+        if not self.durable or context["ti"].try_number <= 1:
             return {}
-        place, now = self._place(), time.time()
+        recorded = self._recorded(context)
+        now = time.time()
         try:
-            seen = self._look_for(noted, notes, now) if notes.place == place else {}
+            location = self._location()
+            elsewhere = recorded.location not in ("", location)
+            found = [] if elsewhere else self._find(context, recorded, now)
             decision = decide(
-                notes,
-                list(seen.values()),
-                max_tries=context["ti"].max_tries,
-                place=place,
-                now=now,
-                grace=conf.getfloat("jobflow", "missing_grace"),
+                recorded,
+                found,
+                Now(
+                    self._clear_number(context),
+                    location,
+                    _seconds(context["dag_run"].start_date),
+                    now,
+                    conf.getfloat("jobflow", "missing_grace"),
+                ),
             )
-            self.log.info("Of an earlier try: %s (%s)", decision.why, decision.action.value)
+            self.log.info("Earlier tries: %s (%s)", decision.why, decision.action.value)
             self.stop(decision.stop, f"Airflow: {decision.why}")
         except CallError as error:
             raise SubmissionError(
-                f"What an earlier try has left could not be found, or stopped, so nothing was started: {error}"
+                f"The jobs of earlier tries could not be found or stopped, so nothing was started: {error}"
             ) from error
+        not_cleared = recorded.clear_number == self._clear_number(context)
+        seen = {each.job.job_id: each.job for each in found}
         self.repeats = decision.action is Action.REPEAT
-        if decision.action is not Action.KEEP:
-            if decision.action is Action.START and len(seen) == 1 and not notes.job_ids:
-                # It has failed: what of it is to run again, if only a part, is asked by its id.
-                self.record(context, job_ids=list(seen))
-            return {}
-        self.begins = False
-        queued_at = noted.get("queued_at") or notes.at
-        self.record(context, job_ids=list(decision.keep), turns=0, waits_since=None, queued_at=queued_at)
-        return {job_id: seen.get(job_id) for job_id in decision.keep}
-
-    def _look_for(self, noted: Mapping[str, Any], notes: Notes, now: float) -> dict[str, Snapshot]:
-        """Look at what an earlier try has started, by the ids it has noted, or by what its nonce makes."""
-        from airflow_jobflow.jobs.model import JobState, Snapshot
-
-        if notes.job_ids:
-            return self.call(self.described, notes.job_ids)
-        # What was just started may not show up yet.
-        for pause in (0.0, *(LOOKUPS if now - notes.at < YOUNG else ())):
-            time.sleep(pause)
-            if job_ids := self.call(self.find, noted):
-                # One that is listed was started, also if it cannot be described yet.
-                unseen = {job_id: Snapshot(job_id, JobState.SUBMITTED, JobState.SUBMITTED) for job_id in job_ids}
-                return unseen | self.call(self.described, job_ids)
+        if decision.action is Action.KEEP:
+            self.attempt = recorded if not_cleared else Attempt()
+            self._continue(context, decision.keep, seen)
+            self.save_if_possible(context)
+            return {job_id: seen.get(job_id) for job_id in decision.keep}
+        if not_cleared and not elsewhere:
+            self.attempt = recorded
+            if not recorded.job_ids:
+                # They have failed: what of it runs again, if only a part, is found by its id.
+                recorded.job_ids = sorted(seen)
+        if not self.repeats:
+            self.attempt.number = 0
+        self.attempt.waits_since, self.attempt.starts = None, 0
         return {}
 
-    def find(self, call: Call, noted: Mapping[str, Any]) -> Sequence[str]:
-        """Return the ids of what an attempt has started, from what was noted before it was submitted.
+    def _continue(self, context: Context, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> None:
+        """Make the job of an earlier try this try's own."""
+        attempt = self.attempt
+        if not attempt.began_at:  # nothing is recorded: the job itself tells
+            created = [_seconds(seen[each].created_at) for each in job_ids if each in seen and seen[each].created_at]
+            attempt.began_at = min(created, default=time.time())
+            limit = self.first_limit()
+            attempt.deadline = None if limit is None else attempt.began_at + limit[1]
+        attempt.job_ids, attempt.starts, attempt.waits_since = list(job_ids), 0, None
+        attempt.queued_at = attempt.queued_at or attempt.began_at
+        attempt.number = max(attempt.number, 1)
+        attempt.location, attempt.clear_number = self._location(), self._clear_number(context)
+
+    def _find(self, context: Context, recorded: Attempt, now: float) -> list[Found]:
+        """Find what earlier tries have started: by the group, and by the ids that were recorded."""
+        # What was just started may not be listed yet.
+        for pause in (0.0, *(LOOKUPS if now - recorded.began_at < YOUNG and not recorded.job_ids else ())):
+            time.sleep(pause)
+            if found := self.call(self._found_now, context, recorded):
+                return found
+        return []
+
+    def _found_now(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:
+        from airflow_jobflow.jobs.reattach import Found
+
+        found = self.find_group(call, context, recorded)
+        missing = set(recorded.job_ids) - {each.job.job_id for each in found}
+        described = self.described(call, sorted(missing)) if missing else {}
+        return [*found, *(Found(job) for job in described.values())]
+
+    def find_group(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:
+        """Return all jobs of this task instance that AWS knows, whichever try has started them.
 
         :param call: makes the API calls.
-        :param noted: what ``record`` has noted.
+        :param recorded: what the last try has recorded, such as the queue and the name it used.
         """
         raise NotImplementedError
 
-    def found(self, call: Call, context: Context) -> str | None:
-        """Return the id of what the attempt that is being made has started, if there is a trace of it."""
-        return next(iter(self.find(call, self.recorded(context))), None)
+    def _location(self) -> str:
+        """Return where this task starts jobs: what is known elsewhere cannot be described from here.
 
-    def _place(self) -> str:
-        """Say where this task starts jobs: what is known elsewhere cannot be asked for here.
+        The region is resolved, so that naming the connection's own region changes nothing. How it is called, such as
+        with which timeouts, may change from try to try.
 
-        How it is asked, such as with which time-outs, may change from try to try.
+        :raises CallError: the region cannot be found out.
         """
-        return " ".join(filter(None, (self.service, self.scope(), self.aws_conn_id, self.region_name)))
+        if not self._resolved:
+            scope = (self.scope() or "").rpartition("/")[2]
+            region = self.call(_region)
+            self._resolved = " ".join(filter(None, (self.service, scope, self.aws_conn_id, region)))
+        return self._resolved
+
+    _resolved = ""
+
+    # Stopping.
 
     def stop(self, job_ids: Sequence[str], reason: str) -> None:
         """Stop jobs; one that has ended already stays as it is.
 
         :raises CallError: some could not be stopped; the first error, after all were tried.
         """
+        from airflow_jobflow.aws import Retry
         from airflow_jobflow.faults import CallError
 
+        retry = Retry(STOP_PATIENCE, denied_patience=STOP_PATIENCE)
         errors: list[Exception] = []
         for job_id in job_ids:
             self.log.info("Stopping %s %s: %s", self.service_module.NOUN, job_id, reason)
             try:
-                self.call(self.service_module.stop, job_id, self.scope(), reason)
+                self.call(self.service_module.stop, job_id, self.scope(), reason, retry=retry, past_deadline=True)
             except CallError as error:
                 self.log.warning("%s %s could not be stopped: %s", self.service_module.NOUN, job_id, error)
                 errors.append(error)
@@ -240,14 +313,26 @@ class JobStarter(JobWaiter):
             raise errors[0]
 
     def abandon(self) -> None:
-        """Mark what was started as wanted no more.
+        """Record that nobody wants the job any more.
 
-        In a thread, and not for long: this is a signal's handler, and what it has interrupted may hold the way to
-        Airflow.
+        In a thread, and not for long: this is a signal's handler, and what it has interrupted may hold the connection
+        to Airflow.
         """
         if self._context is not None:
-            thread = threading.Thread(
-                target=self.record, args=(self._context,), kwargs={"abandoned": True}, daemon=True
-            )
+            self.attempt.abandoned = True
+            thread = threading.Thread(target=self.save_if_possible, args=(self._context,), daemon=True)
             thread.start()
             thread.join(ABANDONING)
+
+
+def _region(call: Call) -> str:
+    return call.region
+
+
+def _seconds(moment: Any) -> float:
+    """Return a datetime, or a moment in ISO 8601, in seconds since the epoch; 0 for none."""
+    from datetime import datetime
+
+    if not moment:
+        return 0.0
+    return (moment if isinstance(moment, datetime) else datetime.fromisoformat(str(moment))).timestamp()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError
 
 from airflow_jobflow import checks
+from airflow_jobflow.airflow_compat import DELETED, call_if_deferral_rejected, is_cancelled
 from airflow_jobflow.exceptions import (
     JobflowError,
     JobStopped,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_jobflow.jobs.model import Snapshot
+    from airflow_jobflow.triggers.base import WaitTrigger
 
 KILLED = "The Airflow task was killed"
 
@@ -114,12 +116,17 @@ class JobOperator(JobStarter):
         :raises NoRoom: nothing was started, for the service has no room just now.
         """
 
+    @property
+    def may_be_reaped(self) -> bool:
+        """Whether the orphan reaper may stop the job: the task waits for it, and a kill is to stop it."""
+        return self.wait_for_completion and self.cancel_on_kill
+
     def execute(self, context: Context) -> Any:
         """Start the job, and wait for it.
 
         :return: the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`.
         :raises InvalidParameter: a parameter is wrong.
-        :raises SubmissionRefused: nothing was started.
+        :raises SubmissionRefused: AWS rejects the request; nothing was started.
         :raises SubmissionError: nothing was started, or it is not known whether it was; the message says which.
         :raises JobflowError: what ``airflow_jobflow.exceptions`` lists.
         """
@@ -128,16 +135,23 @@ class JobOperator(JobStarter):
             self.begin(context)
             return self.start(context)
 
-    def start(self, context: Context, event: object = None) -> Any:  # noqa: ARG002 -- a trigger's, that has no news
-        """Go on with what an earlier try has left, or submit the job in its turn, and wait for it."""
-        self._context = context
-        left = self.left_by_an_earlier_try(context) if self.begins else {}
-        job_ids = list(left) or self._submit_in_turn(context)
-        self._to_stop = job_ids if self.is_own(context) else ()
+    def start(self, context: Context, event: object = None, attempt: Mapping[str, Any] | None = None) -> Any:  # noqa: ARG002
+        """Continue with what an earlier try has left, or submit the job, and wait for it.
+
+        :param event: of the trigger after which it is submitted again; it has no news.
+        :param attempt: the attempt that waited for capacity, if this resumes it.
+        """
+        if attempt is not None:
+            self.resume(context, attempt)
+        self.call_deadline = self.attempt.deadline or self.deadline_from_now()
+        left = {} if self.attempt.number else self.left_by_an_earlier_try(context)
+        job_ids = list(left) or self._submit_when_possible(context)
+        self._to_stop = job_ids if self.is_own() else ()
         if self._killed:
-            said = "It was left running, for it was not started by this task."
+            said = "It was left running, because this task did not start it."
             if self._to_stop:
-                self.record_if_possible(context, abandoned=True)
+                self.attempt.abandoned = True
+                self.save_if_possible(context)
                 said = self._stopped(self._to_stop, KILLED)
             names = ", ".join(job_ids)
             raise JobStopped(f"The task was killed while it started {self.service_module.NOUN} {names}. {said}")
@@ -146,47 +160,48 @@ class JobOperator(JobStarter):
             return self._submitted(job_ids[0], seen.get(job_ids[0]))
         return self._wait(context, job_ids, seen, may_be_stuck=self.queued_timeout is not None)
 
-    def _submit_in_turn(self, context: Context) -> list[str]:
-        """Submit the job, when there is room for it, and note its id before anything else."""
+    def _submit_when_possible(self, context: Context) -> list[str]:
+        """Submit the job as soon as AWS has capacity for it, and return its ids."""
         while True:
-            self._check_turn(context)
+            self._check_still_wanted()
             try:
                 job_ids = list(self.submit(context))
                 break
             except NoRoom as full:
-                self._wait_for_turn(context, full)
-        self.record_if_possible(context, job_ids=job_ids, turns=0, waits_since=None, queued_at=time.time())
-        verb = "Started" if self.is_own(context) else "Joined"
+                self._wait_for_capacity(full)
+        self.attempt.job_ids, self.attempt.waits_since, self.attempt.queued_at = job_ids, None, time.time()
+        verb = "Started" if self.is_own() else "Joined"
         for job_id in job_ids:
             self.log.info("%s %s %s", verb, self.service_module.NOUN, job_id)
         return job_ids
 
-    def _check_turn(self, context: Context) -> None:
-        """Give up where the deadline has passed, or the task was killed, while it waited its turn.
+    def _check_still_wanted(self) -> None:
+        """Give up if the deadline has passed, or the task was killed, while AWS had no capacity.
 
         :raises JobTimedOut, JobStopped: nothing was started.
         """
-        noted = self.recorded(context)
-        if self.begins or not noted.get("waits_since"):
+        attempt = self.attempt
+        if not attempt.waits_since:
             return
         if self._killed:
-            raise JobStopped(f"{noted['no_room']} The task was killed while it waited its turn; nothing was started.")
-        if time.time() >= (noted["deadline"] or float("inf")):
-            raise JobTimedOut(f"{noted['no_room']} {_tried(noted['turns'])}")
+            raise JobStopped(f"{attempt.no_capacity} The task was killed while it waited; nothing was started.")
+        if time.time() >= (attempt.deadline or float("inf")):
+            raise JobTimedOut(f"{attempt.no_capacity} {_tried(attempt.starts)}")
 
-    def _wait_for_turn(self, context: Context, full: NoRoom) -> None:
-        """Wait a while before a start that found no room is made again, in the triggerer or here.
+    def _wait_for_capacity(self, full: NoRoom) -> None:
+        """Wait a while before a start that found no capacity is repeated, in the triggerer or here.
 
         :raises JobTimedOut, JobStuck: the time for that has passed.
         """
-        noted, now = self.recorded(context), time.time()
-        since, turns = noted.get("waits_since") or now, noted["turns"] + 1
-        self.record(context, waits_since=since, turns=turns, no_room=str(full), job_ids=[])
-        limit, kind = self._turn_limit(noted.get("deadline"), since)
+        attempt, now = self.attempt, time.time()
+        attempt.waits_since = attempt.waits_since or now
+        attempt.starts += 1
+        attempt.no_capacity = str(full)
+        limit, kind = self._turn_limit(attempt.deadline, attempt.waits_since)
         if now >= limit:
-            raise kind(f"{full} {_tried(turns)}")
-        until = min(now + min(SHORTEST_TURN * 2.0 ** min(turns - 1, 10), LONGEST_TURN), limit)
-        self.log.info("%s It waits its turn: attempt %d in %.0f s", full, turns + 1, until - now)
+            raise kind(f"{full} {_tried(attempt.starts)}")
+        until = min(now + min(SHORTEST_TURN * 2.0 ** min(attempt.starts - 1, 10), LONGEST_TURN), limit)
+        self.log.info("%s Starting it again in %.0f s (attempt %d)", full, until - now, attempt.starts + 1)
         if self.defers:
             from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
@@ -194,7 +209,12 @@ class JobOperator(JobStarter):
 
             trigger = DateTimeTrigger(datetime.fromtimestamp(until, tz=UTC))
             if until - now >= SETTLING:
-                self.defer(trigger=trigger, method_name="start", timeout=timedelta(seconds=until - now + NET))
+                self.defer(
+                    trigger=trigger,
+                    method_name="start",
+                    kwargs={"attempt": attempt.to_dict()},
+                    timeout=timedelta(seconds=until - now + NET),
+                )
         time.sleep(until - now)
 
     def _turn_limit(self, deadline: float | None, since: float) -> tuple[float, type[JobflowError]]:
@@ -209,16 +229,21 @@ class JobOperator(JobStarter):
     ) -> Any:
         queue_deadline = None
         if may_be_stuck and not any(snapshot.left_queue for snapshot in seen.values()):
-            since = self.recorded(context).get("queued_at") or time.time()
+            since = self.attempt.queued_at or time.time()
             queue_deadline = since + checks.seconds("queued_timeout", self.queued_timeout)
         return self.wait_for(
             context,
             job_ids,
             seen,
-            deadline=self.recorded(context).get("deadline"),
+            deadline=self.attempt.deadline,
             queue_deadline=queue_deadline,
-            cancel_on_kill=self.cancel_on_kill and self.is_own(context),
+            cancel_on_kill=self.cancel_on_kill and self.is_own(),
+            cancel_on_timeout=self.cancel_on_timeout and self.is_own(),
         )
+
+    def state_to_carry(self) -> dict[str, Any]:
+        """Return what the task needs when it is resumed."""
+        return {"attempt": self.attempt.to_dict()}
 
     def again(self, context: Context, event: Mapping[str, Any]) -> bool:  # noqa: ARG002
         """Say whether what has ended is to be started once more within this try of the task."""
@@ -230,8 +255,16 @@ class JobOperator(JobStarter):
         snapshot = seen or Snapshot(job_id, JobState.SUBMITTED, JobState.SUBMITTED.value)
         return self.judge.outcome(snapshot, state=JobState.SUBMITTED).to_dict()
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Finish: return the outcome, or raise what has gone wrong."""
+    def execute_complete(
+        self, context: Context, event: Mapping[str, Any], attempt: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Finish: return the outcome, or raise what has gone wrong.
+
+        :param event: what the trigger has seen.
+        :param attempt: what the deferral carried.
+        """
+        if attempt is not None:
+            self.resume(context, attempt)
         event = self.last_look(event)
         seen = snapshots(event)
         if event["limit"] == "queue_deadline" and any(snapshot.left_queue for snapshot in seen.values()):
@@ -255,13 +288,26 @@ class JobOperator(JobStarter):
 
     def _stop_unwanted(self, context: Context, job_ids: Sequence[str], reason: str) -> str:
         """Stop what nobody will wait for, as far as the task may, and say what was done."""
-        if not self.is_own(context):
-            return "It was left running, for it was not started by this task."
+        if not self.is_own():
+            return "It was left running, because this task did not start it."
         if not self.cancel_on_timeout:
             return "It was left running, as cancel_on_timeout=False says."
         stopped = self._stopped(job_ids, reason)
-        self.record_if_possible(context, abandoned=True)
+        self.attempt.abandoned = True
+        self.save_if_possible(context)
         return stopped
+
+    def _stopped_by_trigger(self, context: Context, event: Mapping[str, Any]) -> str | None:
+        """Return what the trigger did to the jobs when the deadline passed; None if it did nothing."""
+        left = event.get("unstopped")
+        if not left and not event.get("stopped"):
+            return None
+        self.attempt.abandoned = True
+        self.save_if_possible(context)
+        if not left:
+            return "It was stopped."
+        why = "; ".join(f"{job_id}: {message}" for job_id, message in left.items())
+        return f"It could not be stopped yet ({why}). The triggerer keeps trying for ten minutes."
 
     def _given_up(self, context: Context, event: Mapping[str, Any]) -> JobflowError:
         """Stop a job whose deadline has passed, and say how far it came."""
@@ -269,8 +315,10 @@ class JobOperator(JobStarter):
         stands = self.place_in_queue(seen) if event["limit"] == "queue_deadline" else ""
         named = "{0} last seen {1}" if len(job_ids) > 1 else "last seen {1}"
         how_far = "; ".join(named.format(job_id, snapshot.progress()) for job_id, snapshot in seen.items())
-        limit = event["limit"].replace("_", " ")
-        stopped = self._stop_unwanted(context, job_ids, f"Airflow: the {limit} of the task has passed")
+        stopped = self._stopped_by_trigger(context, event)
+        if stopped is None:
+            limit = event["limit"].replace("_", " ")
+            stopped = self._stop_unwanted(context, job_ids, f"Airflow: the {limit} of the task has passed")
         outcomes = [self.judge.outcome(snapshot).to_dict() for snapshot in seen.values()]
         outcome = next(iter(outcomes), None) if len(job_ids) == 1 else outcomes
         what = f"{self.service_module.NOUN} {', '.join(job_ids)}"
@@ -297,18 +345,33 @@ class JobOperator(JobStarter):
         return ""
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral; one that Airflow itself timed out, for want of a triggerer, ends the same way."""
+        """Continue after a deferral; one that Airflow itself timed out, because no triggerer ran, ends the same way."""
         if timed_out(next_method, next_kwargs):
-            job_ids = self.recorded(context).get("job_ids", [])
+            job_ids = self._jobs_of_this_try(context)
             event = {"job_ids": job_ids, "jobs": {}, "errors": {}, "limit": "deadline"}
-            # Without a job it waited for its turn, which it may try to take once more.
+            # Without a job it waited for capacity, and may try once more.
             next_method, next_kwargs = ("execute_complete" if job_ids else "start"), {"event": event}
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralError as error:  # the trigger itself has failed
-            if job_ids := self.recorded(context).get("job_ids"):
+            if job_ids := self._jobs_of_this_try(context):
                 self.log.warning("%s: %s", ", ".join(job_ids), self._let_go(context, job_ids, error))
             raise
+
+    def _jobs_of_this_try(self, context: Context) -> list[str]:
+        """Return the jobs that this try waits for, if Airflow has dropped what the deferral carried."""
+        from airflow_jobflow.faults import CallError
+
+        self.resume(context, None)
+        if not self.attempt.job_ids and self.attempt.number:
+            try:
+                found = self.call(self.find_group, context, self.attempt)
+            except CallError as error:
+                self.log.warning("The jobs of this try could not be found: %s", error)
+                return []
+            number = context["ti"].try_number
+            self.attempt.job_ids = [each.job.job_id for each in found if each.by and each.by.try_number == number]
+        return self.attempt.job_ids
 
     def _stopped(self, job_ids: Sequence[str], reason: str) -> str:
         """Stop jobs, and say whether that could be done."""
@@ -319,6 +382,22 @@ class JobOperator(JobStarter):
         except CallError as error:
             return f"It could not be stopped ({error}): stop it in the console."
         return "It was stopped."
+
+    def defer_to(self, trigger: WaitTrigger) -> None:
+        """Defer, and stop the job if Airflow rejects that because a user cancelled the task meanwhile."""
+        if self.defers and self._to_stop and self.cancel_on_kill and self._context is not None:
+            call_if_deferral_rejected(self._context["ti"], self._stop_if_cancelled)
+        super().defer_to(trigger)
+
+    def _stop_if_cancelled(self, state: str | None) -> None:
+        """Stop the job if a user cancelled the task before it was deferred."""
+        if not is_cancelled(state):
+            return  # the next try continues with the job, or decides about it
+        self.log.warning("The task is %s: it was cancelled before it could be deferred", state)
+        if self._context is not None and state != DELETED:
+            self.attempt.abandoned = True
+            self.save_if_possible(self._context)
+        self.log.warning("%s: %s", ", ".join(self._to_stop), self._stopped(self._to_stop, KILLED))
 
     def on_kill(self) -> None:
         """Stop the job when the worker is told to end while it waits here; one that is being submitted, right after.

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_jobflow.jobs.array import Tolerance
+    from airflow_jobflow.jobs.attempt import Attempt
     from airflow_jobflow.jobs.calls import Call
     from airflow_jobflow.jobs.model import Outcome, Snapshot
+    from airflow_jobflow.jobs.reattach import Found
 
 CHECKS: dict[str, checks.Check] = {
     "job_name": checks.job_name,
@@ -167,120 +169,138 @@ class BatchJobOperator(JobOperator):
     def submit(self, context: Context) -> Sequence[str]:
         """Submit the job, or what is to run again of an array, and return the ids."""
         request = self.request()
-        noted, repeats = dict(self.recorded(context)), self.repeats
-        runs = self._runs(context, request)
+        earlier, repeats = self.attempt, self.repeats
+        runs = self._runs(request)
         if runs is None:
-            return list(noted["job_ids"])
-        parts = [index_ranges(indexes) for indexes, _ in runs if indexes]
-        size = request.get("arrayProperties", {}).get("size", 0)
-        where = {"job_name": request["jobName"], "queue": request["jobQueue"]}
-        nonce, _ = self.new_attempt(context, **where, size=size, parts=parts)
-        names = self._names(request["jobName"], nonce, len(runs))
+            return earlier.job_ids
+        self.new_attempt(
+            context,
+            where={"job_name": request["jobName"], "queue": request["jobQueue"]},
+            size=request.get("arrayProperties", {}).get("size", 0),
+            parts=[index_ranges(indexes) for indexes, _ in runs if indexes],
+        )
+        names = self._names(context, request["jobName"], len(runs))
         job_ids: list[str] = []
         try:
             for name, (_, part) in zip(names, runs, strict=True):
-                job_ids.append(self._submit_one({**part, "jobName": name}, look_first=repeats and len(runs) > 1))
+                one = {**part, "jobName": name}
+                job_ids.append(self._submit_one(context, one, look_first=repeats and len(runs) > 1))
         except JobflowError:
             self._stopped(job_ids, "Airflow: another part of the array could not be submitted")
-            if job_ids:  # lest a later try takes what was stopped for its own
-                self.record_if_possible(context, **noted)
+            if job_ids:  # a later try must not take what was stopped for its own
+                self.attempt = earlier
+                self.save_if_possible(context)
             raise
+        if self.redrive:  # which job runs which part cannot be computed
+            self.attempt.job_ids = job_ids
+            self.save_if_possible(context)
         return job_ids
 
-    def _names(self, name: str, nonce: str, count: int) -> list[str]:
+    def _names(self, context: Context, name: str, count: int) -> list[str]:
         """Return names that nobody else uses."""
-        from airflow_jobflow.jobs.batch import name_with_token
+        if not self.durable:
+            return [name] * count
+        name = self.attempt_name(context, name)
+        return [name] if count == 1 else [f"{name}-{number}" for number in range(count)]
 
-        tokens = [nonce] if count == 1 else [f"{nonce}-{number}" for number in range(count)]
-        return [name_with_token(name, token) if self.durable else name for token in tokens]
+    def attempt_name(self, context: Context, name: str) -> str:
+        """Return the name of the job of this attempt.
 
-    def _runs(self, context: Context, request: dict[str, Any]) -> list[tuple[list[int], dict[str, Any]]] | None:
+        :param name: the user's name for the job.
+        """
+        from airflow_jobflow.jobs.batch import attempt_name
+
+        return attempt_name(name, self.job_owner(context).group, self.this_try(context), self.attempt.token)
+
+    def _runs(self, request: dict[str, Any]) -> list[tuple[list[int], dict[str, Any]]] | None:
         """Return what is to be submitted, and the indexes in it where it is a part; None if nothing is left to run."""
         from airflow_jobflow.jobs.array import indexes_of, runs_again
 
-        noted, size = self.recorded(context), request.get("arrayProperties", {}).get("size", 0)
+        earlier, size = self.attempt, request.get("arrayProperties", {}).get("size", 0)
         if not self.redrive or not size:
             return [([], request)]
-        if self.repeats and noted.get("parts") and noted["size"] == size:
-            again: list[int] | None = [index for part in noted["parts"] for index in indexes_of(part)]
+        if self.repeats and earlier.parts and earlier.size == size:
+            again: list[int] | None = [index for part in earlier.parts for index in indexes_of(part)]
         else:
-            again = self._not_succeeded(context, size)
+            again = self._not_succeeded(size)
         if again is None:
             return [([], request)]
         if not again:
             return None
-        self.log.info("Running again, of %d children, those that did not succeed: %s", size, index_ranges(again))
+        self.log.info("Running the %d of %d children that did not succeed: %s", len(again), size, index_ranges(again))
         return list(runs_again(request, again))
 
-    def _submit_one(self, request: dict[str, Any], *, look_first: bool = False) -> str:
+    def _submit_one(self, context: Context, request: dict[str, Any], *, look_first: bool = False) -> str:
         """Submit a job, unless an earlier try has, and return its id."""
         from airflow_jobflow.jobs import batch
+        from airflow_jobflow.jobs.owner import with_owner_tags
+        from airflow_jobflow.jobs.tagging import start_tagged
         from airflow_jobflow.operators.submission import submit_once
 
         queue, name = request["jobQueue"], request["jobName"]
+        tags, _ = with_owner_tags(request.get("tags", {}), self.job_owner(context).tags())
 
         def find(call: Call) -> str | None:
             return batch.find(call, queue, name)
 
+        def submit(call: Call) -> str:
+            return start_tagged(call, batch.submit, request, {**request, "tags": tags})
+
         if look_first and (found := self.call(find)):
             return found
         self.log.info("Submitting %s to %s: %s", name, queue, request)
-        return submit_once(
-            self.call,
-            lambda call: batch.submit(call, request),
-            find if self.durable else None,
-            f"Batch job {name}",
-        )
+        return submit_once(self.call, submit, find if self.durable else None, f"Batch job {name}")
 
-    def find(self, call: Call, noted: Mapping[str, Any]) -> Sequence[str]:
-        """Return the ids of the jobs that have the names of an attempt."""
+    def find_group(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:
+        """Return all jobs of this task instance in the queue that the last try has used."""
         from airflow_jobflow.jobs import batch
 
-        if "job_name" not in noted:  # it was a map then
-            return []
-        names = self._names(noted["job_name"], noted["nonce"], max(1, len(noted.get("parts") or ())))
-        return [job_id for name in names for job_id in batch.find_all(call, noted["queue"], name)]
+        name = recorded.where.get("job_name", self.job_name)
+        prefix = batch.group_prefix(name, self.job_owner(context).group)
+        return batch.find_group(call, recorded.where.get("queue", self.job_queue), prefix)
 
-    def _not_succeeded(self, context: Context, size: int) -> list[int] | None:
+    def _not_succeeded(self, size: int) -> list[int] | None:
         """Return the indexes that an earlier try of this task has left to run again; None for all there are.
 
-        AWS is asked, for an earlier try may have ended before it knew.
+        AWS is asked, because an earlier try may have ended before it knew.
         """
         from airflow_jobflow.faults import CallError
         from airflow_jobflow.jobs import batch
 
-        noted = self.earlier_try(context)
-        if noted.get("size") != size or len(noted.get("job_ids") or ()) != max(1, len(noted.get("parts") or ())):
+        earlier = self.attempt
+        if earlier.size != size or len(earlier.job_ids) != max(1, len(earlier.parts)):
             return None
+        parts = list(zip(earlier.job_ids, self._parts(earlier), strict=True))
         try:
-            left = self.call(batch.not_succeeded, list(zip(noted["job_ids"], self._parts(noted), strict=True)))
+            left = self.call(batch.not_succeeded, parts)
         except CallError as error:
             raise SubmissionError(
-                f"What is to run again of {self.job_name} could not be found out, so nothing was started: {error}"
+                f"Nothing was started, because it could not be found out what is to run again of {self.job_name}: "
+                f"{error}"
             ) from error
         if left is None:
-            self.log.warning("What the earlier try left is unknown to AWS, or still runs: all children run again")
+            self.log.warning("All children run again: the array of the previous try is unknown, or still runs")
         return left
 
-    def _parts(self, noted: Mapping[str, Any]) -> list[Sequence[int]]:
-        """Return the indexes, in the whole array, of what each of the noted jobs runs."""
+    @staticmethod
+    def _parts(attempt: Attempt) -> list[Sequence[int]]:
+        """Return the indexes, in the whole array, of what each job of an attempt runs."""
         from airflow_jobflow.jobs.array import indexes_of
 
-        return [indexes_of(part) for part in noted.get("parts", [])] or [range(noted.get("size", 0))]
+        return [indexes_of(part) for part in attempt.parts] or [range(attempt.size)]
 
     def verdicts(
         self, context: Context, ended: Sequence[Snapshot], tolerance: Tolerance
     ) -> list[tuple[Outcome, JobflowError | None]]:
         """Judge what has ended; several parts of an array as the one array they are of."""
-        noted = self.recorded(context)
-        if not noted.get("parts"):
+        if not self.attempt.parts:
             return super().verdicts(context, ended, tolerance)
-        parts = list(zip(ended, self._parts(noted), strict=True))
-        return [self.judge.verdict_on_array(parts, noted["size"], tolerance)]
+        parts = list(zip(ended, self._parts(self.attempt), strict=True))
+        return [self.judge.verdict_on_array(parts, self.attempt.size, tolerance)]
 
     def returns(self, context: Context | None = None) -> str | None:
         """Return what a success returns; the parts of an array are put together on a worker."""
-        return None if context and self.recorded(context).get("parts") else super().returns(context)
+        return None if self.attempt.parts else super().returns(context)
 
     def place_in_queue(self, seen: Mapping[str, Snapshot]) -> str:
         """Say where in the queue the jobs stand, as a sentence; nothing where that cannot be found out."""
@@ -355,11 +375,11 @@ class BatchMapOperator(MapOperator, BatchJobOperator):
             result.append(batch_map.item(batch.request(values), index, environment))
         return result
 
-    def family(self, nonce: str) -> dict[str, str]:
-        """Return what tells the jobs of the map with this nonce from all others."""
+    def family(self, context: Context) -> dict[str, str]:
+        """Return what tells the jobs of this attempt's map from all others."""
         from airflow_jobflow.jobs import batch_map
 
-        return batch_map.family(self.job_queue, self.job_name, nonce)
+        return batch_map.family(self.job_queue, self.attempt_name(context, self.job_name))
 
     def map_name(self) -> str:
         """Return what a person calls the map."""

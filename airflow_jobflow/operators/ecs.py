@@ -14,7 +14,9 @@ from airflow_jobflow.operators.map import MapOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_jobflow.jobs.attempt import Attempt
     from airflow_jobflow.jobs.calls import Call
+    from airflow_jobflow.jobs.reattach import Found
 
 FARGATE = "FARGATE"
 
@@ -210,49 +212,57 @@ class FargateTaskOperator(JobOperator):
                 "launch_type": None if strategy else FARGATE,
                 "network_configuration": values.get("network_configuration") or short,
                 "overrides": ecs.overrides(values, container),
-                "tags": [{"key": key, "value": value} for key, value in values.get("tags", {}).items()] or None,
+                "tags": ecs.tags(values.get("tags", {})) or None,
             }
         )
 
     def submit(self, context: Context) -> Sequence[str]:
         """Run the task under a token that starts nothing twice, and return its ARN."""
         from airflow_jobflow.jobs import ecs
+        from airflow_jobflow.jobs.attempt import TRY_TAG
+        from airflow_jobflow.jobs.owner import with_owner_tags
         from airflow_jobflow.jobs.starting import NotStarted
+        from airflow_jobflow.jobs.tagging import start_tagged
         from airflow_jobflow.operators.submission import submit_once
 
-        nonce, attempt = self.new_attempt(context)
-        values = self.values()
-        token = {"clientToken": nonce, "startedBy": nonce} if self.durable else {}
+        token = self.new_attempt(context)
+        values, owner = self.values(), self.job_owner(context)
+        number = self.attempt.number
+        identity = {"clientToken": token, "startedBy": owner.group} if self.durable else {}
+        owner_tags = {**owner.tags(), TRY_TAG: str(self.this_try(context))}
+        tags, _ = with_owner_tags(values.get("tags", {}), owner_tags)
 
         def run(call: Call) -> str:
             container = values.get("container_name")
             if container is None and ("command" in values or "environment" in values):
                 container = ecs.main_container(call, values["task_definition"])
+            request = {**self.request(values, container, number), **identity}
+            tagged = {**request, "tags": ecs.tags(tags)}
             try:
-                return ecs.started(call("run_task", **self.request(values, container, attempt), **token))
+                return start_tagged(call, ecs.run_task, request, tagged)
             except NotStarted:
                 # The token would bring the same response again, for ever.
-                self.record(context, nonce="")
+                self.attempt.follow(str(context["ti"].id))
                 raise
 
         what = f"{ecs.NOUN} of {self.task_definition}"
-        self.log.info("Running %s on cluster %s, attempt %d", self.task_definition, self.cluster, attempt)
+        self.log.info("Running %s on cluster %s, attempt %d", self.task_definition, self.cluster, number)
         return [submit_once(self.call, run, None, what, repeatable=self.durable)]
 
-    def find(self, call: Call, noted: Mapping[str, Any]) -> Sequence[str]:
-        """Return the ARNs of the tasks that an attempt has started."""
+    def find_group(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:  # noqa: ARG002
+        """Return all tasks of this task instance in the cluster."""
         from airflow_jobflow.jobs import ecs
 
-        return ecs.find(call, self.cluster, noted["nonce"])
+        return ecs.find_group(call, self.cluster, self.job_owner(context).group)
 
-    def again(self, context: Context, event: Mapping[str, Any]) -> bool:
+    def again(self, context: Context, event: Mapping[str, Any]) -> bool:  # noqa: ARG002
         """Make another attempt where AWS took Spot capacity back, which is no fault of the task's."""
         from airflow_jobflow.jobs import ecs
 
         interrupted = any(seen.get("code") in ecs.INTERRUPTIONS for seen in event["jobs"].values())
         if not interrupted or self.on_spot_interruption == "fail":
             return False
-        attempt = self.recorded(context).get("attempt", SPOT_ATTEMPTS)
+        attempt = self.attempt.number
         if attempt >= SPOT_ATTEMPTS:
             return False
         self.log.info("Spot capacity was taken back from attempt %d of at most %d", attempt, SPOT_ATTEMPTS)
@@ -322,11 +332,11 @@ class FargateMapOperator(MapOperator, FargateTaskOperator):
             result.append(ecs_map.item(request, container, index, environment))
         return result
 
-    def family(self, nonce: str) -> dict[str, str]:
-        """Return what tells the tasks of the map with this nonce from all others."""
+    def family(self, context: Context) -> dict[str, str]:  # noqa: ARG002
+        """Return what tells the tasks of this attempt's map from all others."""
         from airflow_jobflow.jobs import ecs_map
 
-        return ecs_map.family(self.cluster, nonce, self.on_spot_interruption)
+        return ecs_map.family(self.cluster, self.attempt.token, self.on_spot_interruption)
 
     def map_name(self) -> str:
         """Return what a person calls the map."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +14,10 @@ from airflow_jobflow.operators.base import JobOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_jobflow.jobs.attempt import Attempt
     from airflow_jobflow.jobs.calls import Call
+    from airflow_jobflow.jobs.model import Snapshot
+    from airflow_jobflow.jobs.reattach import Found
 
 CRAWL_CHECKS: dict[str, checks.Check] = {
     "crawler_name": checks.text,
@@ -62,7 +65,7 @@ class GlueCrawlOperator(JobOperator):
         from airflow_jobflow.jobs import glue_crawl
         from airflow_jobflow.operators.submission import submit_once
 
-        self.new_attempt(context, since=None)
+        self.new_attempt(context)
         since: glue_crawl.Since | None = None
         maybe_started = False
 
@@ -73,12 +76,13 @@ class GlueCrawlOperator(JobOperator):
                 if state == glue_crawl.RUNNING and self.if_running == "attach":
                     joined = glue_crawl.that_runs(call, self.crawler_name, last)
                     if joined:
-                        self.record(context, joined=True)
+                        self.attempt.joined, self.attempt.job_ids = True, [str(joined)]
+                        self.save(context)
                         return str(joined)
                 if state != glue_crawl.READY:
                     raise self._busy()
                 since = glue_crawl.to_start(call, self.crawler_name, last)
-                self.record(context, since=str(since))
+                self._remember(context, str(since))
             try:
                 call("start_crawler", Name=self.crawler_name)
             except CallError as error:
@@ -86,23 +90,34 @@ class GlueCrawlOperator(JobOperator):
                 if error.code != "CrawlerRunningException":
                     raise
                 if not maybe_started:  # otherwise it is what an earlier start, whose response was lost, has begun
-                    self.record(context, since=None)  # a later try must not take another's crawl for its own
+                    self._remember(context, "")  # a later try must not take another's crawl for its own
                     raise self._busy() from error
             return str(since)
 
         def find(call: Call) -> str | None:
-            return self.found(call, context) if maybe_started else None
+            crawl = self.attempt.details.get("since") if maybe_started else None
+            return next(iter(self._begun(call, crawl)), None)
 
         self.log.info("Starting crawler %s", self.crawler_name)
         return [submit_once(self.call, start, find, f"{glue_crawl.NOUN} of {self.crawler_name}")]
 
-    def find(self, call: Call, noted: Mapping[str, Any]) -> Sequence[str]:
-        """Return which crawl an attempt has started, if it has begun: the first since the one before."""
+    def _remember(self, context: Context, since: str) -> None:
+        """Record which crawl this attempt is about to start: a crawl carries nothing that says whose it is."""
+        self.attempt.details = {"since": since} if since else {}
+        self.save(context)
+
+    def find_group(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:  # noqa: ARG002
+        """Return the crawl that the last try has started, if it has begun: the first since the one before."""
+        from airflow_jobflow.jobs.reattach import Found
+
+        return [Found(crawl) for crawl in self._begun(call, recorded.details.get("since")).values()]
+
+    @staticmethod
+    def _begun(call: Call, crawl: str | None) -> dict[str, Snapshot]:
         from airflow_jobflow.jobs import glue_crawl
 
-        crawl = noted.get("since")
         seen = glue_crawl.describe(call, [crawl], None) if crawl else {}
-        return [job_id for job_id, snapshot in seen.items() if snapshot.left_queue]
+        return {job_id: snapshot for job_id, snapshot in seen.items() if snapshot.left_queue}
 
     def _busy(self) -> SubmissionError:
         """Return what is raised where the crawler is at work, and that crawl cannot be joined."""
@@ -156,7 +171,7 @@ class GlueJobRunOperator(JobOperator):
     :param run_job_kwargs: further members of StartJobRun, as AWS names them.
 
     The others are those of :class:`airflow_jobflow.operators.base.JobOperator` and
-    :class:`airflow_jobflow.waiting.JobWaiter`; ``durable`` gives the run an argument ``--jobflow-token``, which the
+    :class:`airflow_jobflow.waiting.JobWaiter`; ``durable`` gives the run an argument ``--jobflow_owner``, which the
     script need not know.
 
     Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`, with ``details`` as far as Glue tells them:
@@ -220,28 +235,30 @@ class GlueJobRunOperator(JobOperator):
     def submit(self, context: Context) -> Sequence[str]:
         """Start a run with an argument that nothing else carries, and return its id."""
         from airflow_jobflow.jobs import glue_run
+        from airflow_jobflow.jobs.owner import ARGUMENT
         from airflow_jobflow.operators.submission import submit_once
 
-        waited = self.recorded(context).get("waits_since") is not None
-        request, (nonce, _) = self.request(), self.new_attempt(context)
+        waited = self.attempt.waits_since is not None
+        request, token = self.request(), self.new_attempt(context)
         if self.durable:
-            request["Arguments"] = {**request.get("Arguments", {}), glue_run.TOKEN: nonce}
+            owner = self.job_owner(context).argument(attempt=token, **{"try": str(self.this_try(context))})
+            request["Arguments"] = {ARGUMENT: owner, **request.get("Arguments", {})}
 
         def find(call: Call) -> str | None:
-            return self.found(call, context)
+            return glue_run.find(call, self.job_name, token)
 
         def start(call: Call) -> str:
-            # Who has the room may be what an earlier start, whose answer was lost, has begun.
+            # What uses the job's capacity may be what an earlier start, whose response was lost, has begun.
             if waited and self.durable and (found := find(call)):
                 return found
             return glue_run.start(call, request)
 
         self.log.info("Starting a run of %s: %s", self.job_name, request)
-        return [submit_once(self.call, start, find if self.durable else None, f"{glue_run.NOUN} of {self.job_name}")]
+        what = f"{glue_run.NOUN} of {self.job_name}"
+        return [submit_once(self.call, start, find if self.durable else None, what)]
 
-    def find(self, call: Call, noted: Mapping[str, Any]) -> Sequence[str]:
-        """Return the run that an attempt has started, if it has."""
+    def find_group(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:  # noqa: ARG002
+        """Return all runs of this task instance among the newest runs of the job."""
         from airflow_jobflow.jobs import glue_run
 
-        found = glue_run.find(call, self.job_name, noted["nonce"])
-        return [found] if found else []
+        return glue_run.find_group(call, self.job_name, self.job_owner(context).group)

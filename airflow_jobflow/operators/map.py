@@ -95,8 +95,8 @@ class MapOperator(JobOperator):
         """
 
     @abstractmethod
-    def family(self, nonce: str) -> dict[str, str]:
-        """Return what tells the jobs of the map with this nonce from all others."""
+    def family(self, context: Context) -> dict[str, str]:
+        """Return what tells the jobs of this attempt's map from all others."""
 
     @abstractmethod
     def map_name(self) -> str:
@@ -148,8 +148,10 @@ class MapOperator(JobOperator):
         """Submit nothing: the trigger does."""
         raise NotImplementedError
 
-    def start(self, context: Context, event: object = None) -> Any:  # noqa: ARG002
-        """Note a nonce, and hand over to the trigger; an earlier trigger's map goes on if it may still run."""
+    def start(self, context: Context, event: object = None, attempt: Mapping[str, Any] | None = None) -> Any:  # noqa: ARG002
+        """Record the attempt, and hand over to the trigger; the map of an earlier try continues if it may still run."""
+        if context["ti"].try_number > 1:
+            self.attempt = self._recorded(context)
         items = self.checked_items()
         requests = self.requests(items)
         digest = hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()
@@ -157,8 +159,8 @@ class MapOperator(JobOperator):
         indexes = map_statuses.to_run_again(left.statuses)
         goes_on = bool(indexes) and self._goes_on(context, digest)
         if goes_on:
-            indexes = indexes_of(self._about(context)["indexes"])
-            self.log.info("The map of an earlier try was not ended (%s): it goes on", self.recorded(context)["nonce"])
+            indexes = indexes_of(self._about["indexes"])
+            self.log.info("The map of an earlier try was not ended (%s): it continues", self.attempt.token)
         else:
             self._end_earlier(context)
             if not indexes:
@@ -166,56 +168,66 @@ class MapOperator(JobOperator):
                 return map_verdict.result(self.judge, self.map_name(), left, self._tolerance())
             self._begin(context, digest, indexes, len(items))
         lines = [json.dumps(requests[index], separators=(",", ":")) for index in indexes]
-        return self._follow(context, self._make_trigger(context, len(items), indexes, lines, goes_on=goes_on))
+        return self._follow(context, self._make_trigger(len(items), indexes, lines, goes_on=goes_on))
 
-    def _about(self, context: Context) -> dict[str, Any]:
-        """Return what has been noted of the map that was begun last."""
-        return dict(self.recorded(context).get("map") or {})
+    @property
+    def _about(self) -> dict[str, Any]:
+        """What is recorded of the map that was begun last."""
+        return dict(self.attempt.details.get("map") or {})
+
+    def _record_map(self, context: Context, about: Mapping[str, Any], *, if_possible: bool = False) -> None:
+        """Record what a later try, or a worker without the deferral's own record, has to know of the map."""
+        self.attempt.details = {"map": dict(about)}
+        (self.save_if_possible if if_possible else self.save)(context)
 
     def _goes_on(self, context: Context, digest: str) -> bool:
         """Say whether an earlier try's map of these items may still run: not ended, not killed, not cleared."""
-        noted, about = self.earlier_try(context), self._about(context)
-        here = noted.get("place") == self._place() and not noted.get("abandoned")
-        return here and about.get("digest") == digest and about.get("over") is False
+        about = self._about
+        not_cleared = self.attempt.clear_number == self._clear_number(context)
+        here = self.attempt.location == self._location() and not self.attempt.abandoned
+        return here and not_cleared and about.get("digest") == digest and about.get("over") is False
 
     def _end_earlier(self, context: Context) -> None:
         """Stop what an earlier try's map still runs, for it is not to go on.
 
         :raises SubmissionError: it cannot be stopped; nothing was started.
         """
-        if self._about(context).get("over") is False and self.recorded(context).get("place") == self._place():
+        if self._about.get("over") is False and self.attempt.location == self._location():
             self.log.info("A map of an earlier try was not ended, and is not to go on: what still runs is stopped")
-            said = self._stop_all(context, "Airflow: the task was run again", ())
+            said = self._stop_all("Airflow: the task was run again", ())
             if said != STOPPED:
                 raise SubmissionError(f"An earlier try's map was not ended. {said} Nothing was started.")
             # Lest a later try goes on with it, if this one dies before it has noted its own.
-            self.record(context, map={**self._about(context), "over": True})
+            self._record_map(context, {**self._about, "over": True})
 
     def _begin(self, context: Context, digest: str, indexes: Sequence[int], size: int) -> None:
         """Note that a new map begins.
 
         :raises SubmissionError: it cannot be noted; nothing was started.
         """
-        nonce, _ = self.new_attempt(context)
+        self.attempt.number, self.attempt.waits_since = 0, None
+        self.new_attempt(context)
         about = {
             "digest": digest,
             "indexes": index_ranges(indexes),
             "follows": len(indexes) < size,
-            "family": self.family(nonce),
+            "family": self.family(context),
             "over": False,
         }
-        self.record(context, map=about)
-        self.log.info("Map %s-%s: %d of %d items are to be run", self.map_name(), nonce, len(indexes), size)
+        self._record_map(context, about)
+        self.log.info(
+            "Map %s-%s: %d of %d items are to be run", self.map_name(), self.attempt.token, len(indexes), size
+        )
 
     def _make_trigger(
-        self, context: Context, size: int, indexes: Sequence[int], lines: Sequence[str], *, goes_on: bool = False
+        self, size: int, indexes: Sequence[int], lines: Sequence[str], *, goes_on: bool = False
     ) -> MapTrigger:
         from airflow_jobflow.triggers.map import MapTrigger
 
-        noted, tolerance = self.recorded(context), self._tolerance()
+        attempt, tolerance = self.attempt, self._tolerance()
         return MapTrigger(
             service=self.service,
-            family=noted["map"]["family"],
+            family=self._about["family"],
             size=size,
             indexes=index_ranges(indexes),
             requests=pack(lines),
@@ -226,8 +238,8 @@ class MapOperator(JobOperator):
             attempts=self.attempts(),
             **dataclasses.asdict(self.access),
             poll_interval=self.interval(),
-            deadline=noted.get("deadline"),
-            began_at=0.0 if goes_on else noted.get("at", 0.0),
+            deadline=attempt.deadline,
+            began_at=0.0 if goes_on else attempt.began_at,
             tells=self.do_xcom_push,
             deferred_at=time.time(),
             cancel_on_kill=self.cancel_on_kill,
@@ -248,11 +260,14 @@ class MapOperator(JobOperator):
 
     # The end.
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+    def execute_complete(
+        self, context: Context, event: Mapping[str, Any], attempt: Mapping[str, Any] | None = None
+    ) -> Any:
         """Finish: return the result, or raise what has gone wrong."""
-        noted = self.recorded(context)
-        about = self._about(context)
-        name = f"{self.map_name()}-{noted.get('nonce')}"
+        if attempt is not None or not self.attempt.token:
+            self.resume(context, attempt)
+        about = self._about
+        name = f"{self.map_name()}-{self.attempt.token}"
         digest = about.get("digest", "")
         ended = Leftovers(event["statuses"], by_index(unpack(event["lines"])), event["times"])
         if about.get("follows"):
@@ -261,10 +276,10 @@ class MapOperator(JobOperator):
         if ended.statuses and (self.redrive or left_running) and self._leave(context, digest, ended) and left_running:
             # A retry goes on with the rest: AWS may have forgotten by then that these have succeeded.
             rest = index_ranges(map_statuses.to_run_again(ended.statuses))
-            self.record_if_possible(context, map={**about, "indexes": rest, "follows": True})
+            self._record_map(context, {**about, "indexes": rest, "follows": True}, if_possible=True)
         if event["limit"]:
             raise self._timed_out(context, name, event)
-        self.record_if_possible(context, map={**about, "over": True})
+        self._record_map(context, {**about, "over": True}, if_possible=True)
         if event["error"]:
             raise map_verdict.could_not_go_on(name, event)
         if self._killed:
@@ -283,14 +298,14 @@ class MapOperator(JobOperator):
     def _left(self, context: Context, digest: str) -> Leftovers | None:
         """Return how the items ended in an earlier try, if there was one that counts."""
         try:
-            return left_by_an_earlier_try(context["task_state_store"], digest, context["ti"].max_tries)
+            return left_by_an_earlier_try(context["task_state_store"], digest, self._clear_number(context))
         except AirflowRuntimeError as error:
             raise SubmissionError(f"How the items ended in an earlier try could not be read: {error}") from error
 
     def _leave(self, context: Context, digest: str, ended: Leftovers) -> bool:
         """Leave how the items ended for a retry; return whether that could be done."""
         try:
-            ended.leave(context["task_state_store"], digest, context["ti"].max_tries)
+            ended.leave(context["task_state_store"], digest, self._clear_number(context))
         except AirflowRuntimeError as error:
             self.log.warning("A retry will run all items, for how they ended could not be noted: %s", error)
             return False
@@ -299,20 +314,20 @@ class MapOperator(JobOperator):
     def _timed_out(self, context: Context, name: str, event: Mapping[str, Any]) -> JobTimedOut:
         stopped = "What runs was left running, as cancel_on_timeout=False says."
         if self.cancel_on_timeout:
-            stopped = self._stop_all(context, "Airflow: the deadline of the task has passed", unpack(event["running"]))
-            self.record_if_possible(context, map={**self._about(context), "over": True})
+            stopped = self._stop_all("Airflow: the deadline of the task has passed", unpack(event["running"]))
+            self._record_map(context, {**self._about, "over": True}, if_possible=True)
         how_far = map_statuses.progress(event["statuses"]) if event["statuses"] else "how far it came is not known"
         return self.out_of_time(f"Map {name}", how_far, stopped, "raise max_concurrency")
 
     # Stopping.
 
-    def _stop_all(self, context: Context, reason: str, known: Sequence[str]) -> str:
+    def _stop_all(self, reason: str, known: Sequence[str]) -> str:
         """Stop all the map has started, and say whether that could be done."""
         from airflow_jobflow.faults import CallError
         from airflow_jobflow.watch.errors import WatchError
 
         try:
-            failed = asyncio.run(self._make_trigger(context, 0, (), ()).stop_all(reason, known))
+            failed = asyncio.run(self._make_trigger(0, (), ()).stop_all(reason, known))
         except (CallError, WatchError) as error:
             return f"What runs could not be stopped ({error}): stop it in the console."
         return f"{failed} jobs could not be stopped: stop them in the console." if failed else STOPPED

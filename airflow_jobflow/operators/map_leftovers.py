@@ -41,30 +41,30 @@ class Leftovers:
             self.statuses, {**earlier.lines, **self.lines}, map_statuses.span(list(earlier.times), list(self.times))
         )
 
-    def leave(self, store: Any, digest: str, max_tries: int) -> None:
+    def leave(self, store: Any, digest: str, clear_number: int) -> None:
         """Leave them for a later try.
 
         :param store: the task state store.
         :param digest: of the items.
-        :param max_tries: the task instance's, by which a clear shows.
+        :param clear_number: the DAG run's, which changes with every clear.
         """
         succeeded = [line for index, line in self.lines.items() if self.statuses[index] == map_statuses.SUCCEEDED]
         parts = list(chunks(pack([self.statuses, *succeeded]), CHUNK))
         for number, part in enumerate(parts):
             store.set(f"{RESULTS}_{number}", part)
-        about = {"digest": digest, "max_tries": max_tries, "parts": len(parts), "times": list(self.times)}
+        about = {"digest": digest, "clear_number": clear_number, "parts": len(parts), "times": list(self.times)}
         store.set(RESULTS, about)
 
 
-def left_by_an_earlier_try(store: Any, digest: str, max_tries: int) -> Leftovers | None:
+def left_by_an_earlier_try(store: Any, digest: str, clear_number: int) -> Leftovers | None:
     """Return what an earlier try of the same items has left, unless the task was cleared since.
 
-    :param store, digest, max_tries: as in ``Leftovers.leave``.
+    :param store, digest, clear_number: as in ``Leftovers.leave``.
     """
     about = store.get(RESULTS)
     if not isinstance(about, Mapping):
         return None
-    if about.get("max_tries") != max_tries:
+    if about.get("clear_number") != clear_number:
         log.info("The task was cleared: all items are run")
         return None
     if about.get("digest") != digest:

@@ -79,6 +79,12 @@ class Agenda(Generic[Answer]):
         if not entry.queued and not entry.forgotten and sent_at >= entry.looked_at:
             heapq.heappush(self._halves, (1, next(self._orders), [entry]))
 
+    def isolate(self, entry: Entry[Answer], due: float) -> None:
+        """Put a job in for a call of its own at a time, whatever place it had."""
+        if not entry.forgotten:
+            entry.alone, entry.queued, entry.due = True, True, due
+            heapq.heappush(self._alone, (due, entry.order, entry))
+
     def wanted_in(self, now: float) -> float:
         """Seconds until there is something to look at; 0 or less for at once."""
         return 0.0 if self._halves else self._due_in(now)

@@ -14,14 +14,15 @@ at sooner, and for a while at its waits' own pace (``tempo``). The slow rounds c
 
 Refused calls (permissions, credentials, unknown scopes, rejected ids) are repeated too. A refused call is split until
 the job that causes it stands alone; that one is described in calls of its own from then on. If everything is refused,
-nothing is split: most likely a policy is being replaced. Only jobs whose calls have been refused for the whole grace
-period, without an answer in between, fail.
+nothing is split: most likely a policy is being replaced. Calls for single jobs then show, one a second, when that is
+over. Only jobs whose calls have been refused for the whole grace period, without an answer in between, fail.
 
 Invariants:
 
 - A wait is told only what a call answered, and nothing twice in a row; no event tells it anything.
 - A wait fails only for its own job, and never because of a single response. Throttling, transient faults and hanging
   calls never fail it; refusals and unknown jobs do so only after their grace periods.
+- While other jobs are answered, refusals fail a wait only if a call for its job alone was refused.
 - A wait that leaves, for whatever reason, leaves nothing behind; when the last one leaves, the watcher ends and
   ``close`` is called.
 - If the watcher itself dies, every wait is told.
@@ -56,6 +57,9 @@ MIN_REFUSALS = 3
 MAX_PAUSE = 30.0
 """The longest pause in seconds before a failed call is repeated."""
 
+PROBE_INTERVAL = 1.0
+"""The least seconds between two calls for a single job while everything is refused."""
+
 REFUSED_GRACE = 60.0
 """The longest grace period in seconds for requests that AWS rejects, and for scopes that it does not know."""
 
@@ -87,11 +91,30 @@ class Refusal:
     """The refused describe calls for a job since the last answer.
 
     :param since: when the first was sent.
+    :param last: when the last was sent.
     :param count: how many there were.
+    :param seconds: for how long calls were refused; time in which calls failed in other ways does not count.
+    :param interrupted: whether a call failed in another way since the last refusal.
+    :param alone: whether a call for this job alone was refused.
     """
 
     since: float
+    last: float
     count: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+    alone: bool = False
+
+    def add(self, sent_at: float, *, alone: bool) -> None:
+        """Count a refused call.
+
+        :param alone: whether it was for this job alone.
+        """
+        self.count += 1
+        self.seconds += 0.0 if self.interrupted else max(0.0, sent_at - self.last)
+        self.last = max(self.last, sent_at)
+        self.interrupted = False
+        self.alone = self.alone or alone
 
 
 class Watcher(Generic[Answer]):
@@ -140,6 +163,8 @@ class Watcher(Generic[Answer]):
         self._refusals: dict[Entry[Answer], Refusal] = {}
         self._refused_alone = 0
         """How many calls for a single job were refused since the last answer."""
+        self._answered_at = self._probe_due = float("-inf")
+        """When the last answer came, and when the newest probe is due."""
         self._warned = False
         """Whether the log says that calls are refused."""
         self._work = asyncio.Event()
@@ -291,29 +316,34 @@ class Watcher(Generic[Answer]):
             else:
                 self._answered(batch, answers, sent_at)
         except Exception as error:
-            # An answer that describe cannot make sense of, or a bug in it: one of the jobs may be to blame.
-            log.exception("Unexpected error while describing %d jobs", len(batch))
+            # A response that describe cannot make sense of, or a bug in it: one of the jobs may be the cause.
+            if not self._warned:
+                log.exception("Unexpected error while describing %d jobs", len(batch))
             self._refused(batch, CallError(Fault.REJECTED, f"unexpected error: {error!r}"), sent_at)
         except asyncio.CancelledError:
-            self._fail(batch, WatchError("the call was cancelled"))
-            raise
+            if self._is_over:
+                raise
+            # Nobody else cancels this task: what describe waits for was cancelled.
+            self._failed(batch, CallError(Fault.TRANSIENT, "the call was cancelled"), sent_at)
         finally:
             self._work.set()
 
     def _answered(self, batch: list[Entry[Answer]], answers: Mapping[str, Answer | None], sent_at: float) -> None:
         now = _now()
+        described = {entry.job_id: answers[entry.job_id] for entry in batch if entry.job_id in answers}
         if self._failures or self._warned:
             log.info("Describe calls recovered")
         self._failures = self._refused_alone = 0
         self._warned = False
+        self._answered_at = now
         stretch = self._tempo.looks_per_second / (self._limiter.budget * self._batch_size)
         for entry in batch:
             if entry.forgotten:
                 continue
             self._refusals.pop(entry, None)
             entry.alone = False
-            answer = answers.get(entry.job_id)
-            if answer is None and entry.job_id in answers and len(batch) > 1:
+            answer = described.get(entry.job_id)
+            if answer is None and entry.job_id in described and len(batch) > 1:
                 self._agenda.alone(entry, sent_at)
                 continue
             if answer is not None:
@@ -338,6 +368,9 @@ class Watcher(Generic[Answer]):
         if error.fault not in (Fault.THROTTLED, Fault.TRANSIENT):
             self._refused(batch, error, sent_at)
             return
+        for entry in batch:
+            if refusal := self._refusals.get(entry):
+                refusal.interrupted = True
         failures = 0  # after throttling, the rate limiter holds back the next call
         if error.fault is Fault.TRANSIENT:
             if not self._failures:
@@ -348,14 +381,12 @@ class Watcher(Generic[Answer]):
 
     def _refused(self, batch: list[Entry[Answer]], error: CallError, sent_at: float) -> None:
         """Repeat a call that was refused, in parts if one of its jobs may be the cause."""
+        is_alone = len(batch) == 1
         one_may_be_the_cause = error.fault not in CONCERNS_ALL
-        if len(batch) > 1 and one_may_be_the_cause:
-            if self._refused_alone < REFUSED_ALONE:
-                self._agenda.split(batch)
-                return
-            # Everything is refused, so far as is known. One job alone shows whether it still is.
-            self._agenda.alone(batch.pop(random.randrange(len(batch))), sent_at)  # noqa: S311 -- no secret
-        elif one_may_be_the_cause:
+        if one_may_be_the_cause and not is_alone and self._refused_alone < REFUSED_ALONE:
+            self._agenda.split(batch)
+            return
+        if one_may_be_the_cause and is_alone:
             batch[0].alone = self._refused_alone < REFUSED_ALONE
             self._refused_alone += 1
         if not self._warned:
@@ -365,16 +396,31 @@ class Watcher(Generic[Answer]):
             )
         most = 0
         for entry in batch:
-            most = max(most, self._note_refusal(entry, error, sent_at))
+            if not entry.forgotten:
+                most = max(most, self._note_refusal(entry, error, sent_at, alone=is_alone))
+        if one_may_be_the_cause and self._refused_alone >= REFUSED_ALONE:
+            self._probe(batch)
         self._repeat(batch, most, sent_at)
 
-    def _note_refusal(self, entry: Entry[Answer], error: CallError, sent_at: float) -> int:
+    def _probe(self, batch: list[Entry[Answer]]) -> None:
+        """Plan a call for a single job, because everything is refused so far as is known: it may show otherwise."""
+        now = _now()
+        if now < self._probe_due:
+            return
+        untried = [entry for entry, refusal in self._refusals.items() if not refusal.alone]
+        if untried or len(batch) > 1:
+            self._probe_due = max(now, self._probe_due + PROBE_INTERVAL)
+            self._agenda.isolate(random.choice(untried or batch), self._probe_due)  # noqa: S311 -- no secret
+
+    def _note_refusal(self, entry: Entry[Answer], error: CallError, sent_at: float, *, alone: bool) -> int:
         """Count a refused call for a job, and fail its waits after the grace period; return the count."""
-        refusal = self._refusals.setdefault(entry, Refusal(sent_at))
-        refusal.count += 1
-        seconds, grace = _now() - refusal.since, self._grace(error.fault)
-        if seconds >= grace and refusal.count >= (MIN_REFUSALS if grace else 1):
-            self._fail([entry], Refused(entry.job_id, seconds, refusal.count, error))
+        refusal = self._refusals.setdefault(entry, Refusal(sent_at, sent_at))
+        refusal.add(sent_at, alone=alone)
+        grace = self._grace(error.fault)
+        is_over = refusal.seconds >= grace and refusal.count >= (MIN_REFUSALS if grace else 1)
+        all_are_refused = error.fault in CONCERNS_ALL or self._answered_at < refusal.since
+        if is_over and (refusal.alone or all_are_refused):
+            self._fail([entry], Refused(entry.job_id, refusal.seconds, refusal.count, error))
         return refusal.count
 
     def _grace(self, fault: Fault) -> float:
@@ -383,12 +429,13 @@ class Watcher(Generic[Answer]):
         return self._denied_grace if may_be_granted else min(self._denied_grace, REFUSED_GRACE)
 
     def _repeat(self, batch: list[Entry[Answer]], failures: int, sent_at: float) -> None:
-        """Describe jobs again after a pause that grows with the failures, but not beyond their intervals."""
+        """Describe jobs again after a pause that grows with the failures, but not beyond their waits' intervals."""
         now = _now()
         bound = min(MAX_PAUSE, 2.0 ** min(failures - 1, 10)) if failures else 0.0
         pause = self._jitter(bound)
         for entry in batch:
-            self._agenda.put_back(entry, now + min(pause, max(entry.interval, 1.0)), sent_at)
+            interval = min((wait.interval for wait in entry.waits), default=0.0)
+            self._agenda.put_back(entry, now + min(pause, max(interval, 1.0)), sent_at)
 
     def _fail(self, batch: Iterable[Entry[Answer]], error: WatchError) -> None:
         """Tell every wait on these jobs that there will be no answer, and forget the jobs."""

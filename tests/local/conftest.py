@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -209,8 +210,12 @@ class TaskInstance:
     max_tries = 0
     try_number = 1
     is_mapped = False
+    map_index = -1
+    dag_id, task_id = "dag", "task"
 
     def __init__(self) -> None:
+        self.id = str(uuid.uuid4())
+        self.run_id = f"run-{self.id}"
         self.xcoms: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
@@ -218,10 +223,19 @@ class TaskInstance:
         self.xcoms[key] = json.loads(json.dumps(value))
 
 
+class DagRun:
+    """As much of a DAG run as an operator sees."""
+
+    clear_number = 0
+
+    def __init__(self) -> None:
+        self.start_date = datetime.now(tz=UTC)
+
+
 @pytest.fixture
 def context() -> dict[str, Any]:
     """What Airflow hands to ``execute``."""
-    return {"ti": TaskInstance(), "task_state_store": Store()}
+    return {"ti": TaskInstance(), "dag_run": DagRun(), "task_state_store": Store()}
 
 
 TASK_CALLS = ("RunTask", "DescribeTasks", "ListTasks", "StopTask")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,18 @@ from airflow_jobflow.triggers.map import MapTrigger
 def items(count: int, **more: Any) -> list[dict[str, Any]]:
     """Items that differ in a variable."""
     return [{"environment": {"N": str(number)}, **more} for number in range(count)]
+
+
+def retry(context: Any) -> None:
+    """Make the context that of the next try."""
+    context["ti"].try_number += 1
+    context["ti"].id = str(uuid.uuid4())
+
+
+def clear(context: Any) -> None:
+    """Make the context that of a cleared task."""
+    retry(context)
+    context["dag_run"].clear_number += 1
 
 
 def again(trigger: Any, **changes: Any) -> MapTrigger:

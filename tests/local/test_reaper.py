@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_jobflow.jobs import listing
+from airflow_jobflow.jobs import glue_run, listing
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner, attempt_token, tag_value
 from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.local.samples import create_environment
@@ -49,6 +49,19 @@ class Airflow:
             if dag == dag_id and task in task_ids and run in run_ids:
                 answer.setdefault(run, {})[task if index < 0 else f"{task}_{index}"] = state
         return answer
+
+
+class Script:
+    """Makes calls that a function answers."""
+
+    region, partition = "us-east-1", "aws"
+
+    def __init__(self, answer: Callable[..., Any]) -> None:
+        self._answer = answer
+
+    def __call__(self, operation: str, **parameters: Any) -> Any:
+        """Answer a call."""
+        return self._answer(operation, **parameters)
 
 
 class Jobs:
@@ -181,9 +194,9 @@ def test_jobs_whose_task_has_ended_are_stopped(
     assert report["problems"] == []
     assert all(
         f"Stopped {kind} {job_id} (" in caplog.text
-        for kind, job_id in zip(("Batch job", "ECS task", "Glue job run"), orphans, strict=True)
+        for kind, job_id in zip(("Batch job", "Fargate task", "Glue job run"), orphans, strict=True)
     )
-    assert f"etl.load of run {owner.run_id}, which is failed: its task has ended." in caplog.text
+    assert f"its task has ended. Task: etl.load of run {owner.run_id}, state: failed." in caplog.text
     [stopped] = jobs.batch.batch.describe_jobs(jobs=[orphans[0]])["jobs"]
     assert stopped["statusReason"].startswith("Orphan: its task has ended (etl.load of run ")
 
@@ -395,13 +408,13 @@ def test_children_and_nodes_in_a_list_are_left_alone() -> None:
     owner = Owner("d", "t", "r")
     name = Jobs.name(owner)
 
-    def call(operation: str, **parameters: Any) -> dict[str, Any]:
+    def answer(operation: str, **parameters: Any) -> dict[str, Any]:
         if operation == "list_jobs":
             ids = ["a:0", "b#1"] if parameters["jobStatus"] == "RUNNING" else []
             return {"jobSummaryList": [{"jobId": each, "jobName": name, "createdAt": 0} for each in ids]}
         raise AssertionError(operation)
 
-    assert listing.batch_jobs(call, "queue") == []
+    assert listing.batch_jobs(Script(answer), "queue", 0.0) == []
 
 
 def test_what_cannot_be_listed_is_reported_and_keeps_no_other(
@@ -513,7 +526,7 @@ def test_a_glue_job_is_read_no_further_than_any_run_can_last() -> None:
     now, pages = 1_800_000_000.0, 0
     owner = Owner("d", "t", "r")
 
-    def call(operation: str, **parameters: Any) -> dict[str, Any]:
+    def answer(operation: str, **parameters: Any) -> dict[str, Any]:
         nonlocal pages
         assert operation == "get_job_runs"
         pages += 1
@@ -526,25 +539,8 @@ def test_a_glue_job_is_read_no_further_than_any_run_can_last() -> None:
         }
         return {"JobRuns": [run], "NextToken": "more"}
 
-    assert [job.job_id for job in listing.glue_runs(call, "job", now)] == ["jr_1", "jr_2"]
+    assert [job.job_id for job in listing.glue_runs(Script(answer), "job", now)] == ["jr_1", "jr_2"]
     assert pages == 3
-
-
-@pytest.mark.parametrize(("state", "stopped"), [("RUNNING", False), ("SUCCEEDED", True), ("STOPPING", True)])
-def test_a_glue_run_that_glue_does_not_stop_is_looked_up(state: str, stopped: bool) -> None:
-    """One that has ended in the meantime needs no stop."""
-
-    def call(operation: str, **parameters: Any) -> dict[str, Any]:
-        if operation == "get_job_run":
-            return {"JobRun": {"JobRunState": state}}
-        detail = {"ErrorCode": "IllegalSessionStateException", "ErrorMessage": "no"}
-        return {"Errors": [{"JobRunId": "jr", "ErrorDetail": detail}]}
-
-    if stopped:
-        listing.stop_glue_run(call, "job", "jr", "reason")
-    else:
-        with pytest.raises(listing.NotStopped, match="IllegalSessionStateException: no"):
-            listing.stop_glue_run(call, "job", "jr", "reason")
 
 
 def test_the_states_that_are_listed_are_aws_s(account: LocalAws) -> None:
@@ -552,4 +548,5 @@ def test_the_states_that_are_listed_are_aws_s(account: LocalAws) -> None:
     batch = account.client("batch").meta.service_model.shape_for("JobStatus").enum
     assert set(batch) - set(listing.BATCH_UNFINISHED) == {"SUCCEEDED", "FAILED"}
     glue = account.client("glue").meta.service_model.shape_for("JobRunState").enum
-    assert set(glue) == listing.GLUE_UNFINISHED | listing.GLUE_OVER
+    unfinished = {state for state in glue if not glue_run.STATES[state].ended} - {"STOPPING"}
+    assert unfinished == listing.GLUE_UNFINISHED

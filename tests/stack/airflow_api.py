@@ -38,9 +38,10 @@ class Airflow:
         """The DAGs that can be triggered."""
         return {each["dag_id"] for each in self._ask("GET", "dags?limit=100")["dags"]}
 
-    def prepare(self, dag_ids: Sequence[str]) -> None:
+    def prepare(self, dag_ids: Sequence[str], pattern: str = "~") -> None:
         """Wait until DAGs are there, and let them run.
 
+        :param pattern: lets only DAGs run whose ids contain it; ``~`` for all.
         :raises StackError: one of them cannot be imported, or they do not come.
         """
 
@@ -50,11 +51,15 @@ class Airflow:
             return set(dag_ids) <= self.dag_ids()
 
         eventually(there, f"DAGs {sorted(dag_ids)}")
-        self.unpause()
+        self.unpause(pattern)
 
-    def unpause(self) -> None:
-        """Let every DAG run."""
-        self._ask("PATCH", "dags?dag_id_pattern=~&update_mask=is_paused&limit=100", {"is_paused": False})
+    def unpause(self, pattern: str = "~") -> None:
+        """Let every DAG run whose id contains a pattern; ``~`` for all."""
+        self._ask("PATCH", f"dags?dag_id_pattern={pattern}&update_mask=is_paused&limit=100", {"is_paused": False})
+
+    def add_connection(self, conn_id: str, conn_type: str, **fields: str) -> None:
+        """Store a connection in Airflow's database."""
+        self._ask("POST", "connections", {"connection_id": conn_id, "conn_type": conn_type, **fields})
 
     def runs(self, dag_id: str) -> dict[str, str]:
         """The states of all runs of a DAG by their ids, also of those that its schedule made."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from airflow_jobflow.jobs.glue_run import TOKEN
+from airflow_jobflow.jobs.owner import ARGUMENT, read_argument
 from airflow_jobflow.local import LocalAwsClient
 from airflow_jobflow.local.glue_samples import BUCKET, DATABASE, INPUT
 
@@ -106,7 +106,8 @@ class Ledger:
         tokens = [each["jobName"] for each in self.aws.started("batch") if OF_A_RUN.match(each["jobName"])]
         tokens += [each["clientToken"] for each in self.aws.started("ecs") if each["clientToken"]]
         runs = [each for each in self.aws.started("glue") if "run_id" in each]
-        tokens += [token for run in runs if (token := self._arguments_of(run).get(TOKEN))]
+        owners = (read_argument(self._arguments_of(run).get(ARGUMENT, "")) for run in runs)
+        tokens += [owner["attempt"] for owner in owners if "attempt" in owner]
         told, self._told = self._told, {token for token, times in Counter(tokens).items() if times > 1}
         return sorted(self._told - told)
 

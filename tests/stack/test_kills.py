@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from tests.stack.errors import eventually
@@ -63,6 +64,22 @@ def test_a_kill_stops_the_job_where_no_triggerer_lives_or_one_has_just_started(k
     seen.mark("job", "failed")
     await_stopped(seen, job.job_id, JUST_STARTED)
     unseen.is_settled(JUST_STARTED)
+    kit.is_quiet()
+
+
+def test_a_kill_between_the_start_of_jobs_and_the_deferral_stops_them(kit: Kit, tmp_path: Path) -> None:
+    """Airflow rejects the deferrals; that reaches no method of an operator."""
+    held = tmp_path / "held"
+    held.touch()
+    kinds = ("batch", "array", "fargate", "glue", "crawl")
+    run = kit.run("stack_dying", seconds=LONG, dies_at="after the record", dies="nothing", holds=str(held))
+    for kind in kinds:
+        run.logs("Held after the record", kind)
+    assert len(run.started) == len(kinds)
+    run.mark_run("failed")
+    held.unlink()
+    run.is_settled()
+    assert len(run.started) == len(kinds)
     kit.is_quiet()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 import structlog
-from airflow.sdk import DAG, BaseOperator, BaseOperatorLink
+from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunType, TIRunContext
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import comms, task_runner
@@ -27,7 +27,7 @@ from airflow.utils.state import TaskInstanceState
 from airflow_jobflow import airflow_compat
 from airflow_jobflow.airflow_compat import (
     DELETED,
-    call_after_deferral,
+    call_if_deferral_rejected,
     is_cancelled,
     is_deferred,
     still_deferred,
@@ -36,12 +36,6 @@ from airflow_jobflow.airflow_compat import (
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BUSY = AirflowRuntimeError(comms.ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 503}))
-REJECTED = AirflowRuntimeError(
-    comms.ErrorResponse(
-        error=ErrorType.API_SERVER_ERROR,
-        detail={"status_code": 409, "detail": {"detail": {"reason": "invalid_state", "previous_state": "failed"}}},
-    )
-)
 
 
 class WorkerLine:
@@ -95,34 +89,17 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
 
 
 class Deferring(BaseOperator):
-    """Defers once, and has a function called after it."""
+    """Defers once, and has a function called if that is rejected."""
 
-    def __init__(self, *, links: Sequence[BaseOperatorLink], check: Callable[[Any], object], **kwargs: Any) -> None:
+    def __init__(self, *, rejected: Callable[[str | None], object], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.links = links
-        self.check = check
+        self.rejected = rejected
 
-    def execute(self, context: Any) -> None:  # noqa: ARG002
+    def execute(self, context: Any) -> None:
         """Defer."""
-        call_after_deferral(self, self.links, self.check)
+        call_if_deferral_rejected(context["ti"], self.rejected)
         trigger: Any = SuccessTrigger
         self.defer(trigger=trigger(), method_name="resume")
-
-
-class Page(BaseOperatorLink):
-    """A link with a fixed URL."""
-
-    name = "Page"
-
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002
-        """Return the URL."""
-        return "https://example.com/page"
-
-
-class OtherPage(Page):
-    """Another."""
-
-    name = "Other page"
 
 
 def instance(task: BaseOperator, map_index: int = -1) -> RuntimeTaskInstance:
@@ -140,10 +117,10 @@ def instance(task: BaseOperator, map_index: int = -1) -> RuntimeTaskInstance:
     )  # fmt: skip
 
 
-def run_until_deferred(check: Callable[[Any], object], links: Sequence[BaseOperatorLink] = (Page(),)) -> None:
+def run_until_deferred(rejected: Callable[[str | None], object]) -> None:
     """Do what a task process does with a task that defers."""
     with DAG("d", schedule=None):
-        task = Deferring(task_id="t", links=links, check=check)
+        task = Deferring(task_id="t", rejected=rejected)
     ti = instance(task)
     context = ti.get_template_context()
     log = structlog.get_logger()
@@ -151,68 +128,72 @@ def run_until_deferred(check: Callable[[Any], object], links: Sequence[BaseOpera
     task_runner.finalize(ti, state, context, log, error)
 
 
-def stored_links(line: WorkerLine) -> dict[str, Any]:
-    """The XComs that were sent."""
-    return {each.key: each.value for each in line.sent if isinstance(each, comms.SetXCom)}
+def answer(status: int, **detail: str) -> AirflowRuntimeError:
+    """An error of the API as a task process gets it."""
+    body = {"detail": {"reason": "invalid_state", "message": "as the API words it", **detail}}
+    what = {"status_code": status, "message": "Server returned error", "detail": body}
+    return AirflowRuntimeError(comms.ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=what))
 
 
-@pytest.mark.parametrize("deferral", [None, REJECTED], ids=["accepted", "rejected"])
-def test_a_function_is_called_after_a_deferral_was_accepted_or_rejected(
-    connect: Connect, deferral: Exception | None
-) -> None:
-    """It can ask for the state then, and knows by it which of the two it was."""
-    line = connect(WorkerLine({"r": {"t": "failed" if deferral else "deferred"}}, deferral=deferral))
+@pytest.mark.parametrize(
+    ("deferral", "asked", "state"),
+    [
+        pytest.param(answer(409, previous_state="failed"), 0, "failed", id="marked"),
+        pytest.param(answer(409), 1, "restarting", id="without a state"),
+        pytest.param(answer(404), 1, "restarting", id="cleared"),
+        pytest.param(answer(410), 1, "restarting", id="archived"),
+    ],
+)
+def test_a_rejected_deferral_calls_the_function(connect: Connect, deferral: Exception, asked: int, state: str) -> None:
+    """Airflow itself tells the operator nothing; the state is asked for only where the rejection does not name it."""
+    line = connect(WorkerLine({"r": {"t": "restarting"}}, deferral=deferral))
     states: list[str | None] = []
-    run_until_deferred(lambda ti: states.append(task_state(ti)))
-    assert states == ["failed" if deferral else "deferred"]
-    kinds = [type(each) for each in line.sent]
-    assert kinds.index(comms.DeferTask) < kinds.index(comms.GetTaskStates)
+    run_until_deferred(states.append)
+    assert states == [state]
+    assert [type(each) for each in line.sent].count(comms.GetTaskStates) == asked
+    assert task_runner.SUPERVISOR_COMMS is line
 
 
-def test_the_links_are_stored_as_without_the_function_and_no_others(connect: Connect) -> None:
-    """Each costs a request, so those without a URL are left out."""
-    line = connect(WorkerLine({}))
-    calls: list[Any] = []
-    run_until_deferred(calls.append, [OtherPage(), Page()])
-    url = "https://example.com/page"
-    assert stored_links(line) == {"_link_OtherPage": url, "_link_Page": url}
-    assert len(calls) == 1
+@pytest.mark.parametrize("deferral", [None, answer(503), BUSY, OSError("The supervisor is gone")])
+def test_a_deferral_that_was_not_rejected_calls_nothing(connect: Connect, deferral: Exception | None) -> None:
+    """It was accepted, or may still be: the supervisor sends it again."""
+    line = connect(WorkerLine({}, deferral=deferral))
+    states: list[str | None] = []
+    run_until_deferred(states.append)
+    assert states == []
+    assert [type(each) for each in line.sent].count(comms.DeferTask) == 1
+    assert task_runner.SUPERVISOR_COMMS is line
 
 
-def test_a_function_that_raises_does_not_cost_the_link(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
-    """The check may fail like any request; that is logged."""
-    line = connect(WorkerLine({}))
+def test_a_function_that_raises_ends_nothing(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """Stopping a job may fail like any request; that is logged, and Airflow gets its own error."""
+    connect(WorkerLine({}, deferral=answer(409, previous_state="failed")))
 
-    def fails(_: Any) -> None:
+    def fails(_: str | None) -> None:
         raise ConnectionError("no route")
 
     with caplog.at_level(logging.ERROR):
         run_until_deferred(fails)
-    assert stored_links(line) == {"_link_Page": "https://example.com/page"}
     assert "no route" in caplog.text
 
 
-def test_a_task_that_ends_without_deferring_calls_nothing(connect: Connect) -> None:
-    """The function is for what happened to a deferral."""
-    connect(WorkerLine({}))
+def test_without_a_supervisor_there_is_nothing_to_observe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody tests a DAG's operator by calling ``execute``."""
+    monkeypatch.delattr(task_runner, "SUPERVISOR_COMMS", raising=False)
     with DAG("d", schedule=None):
-        task = BaseOperator(task_id="t")
-    calls: list[Any] = []
-    call_after_deferral(task, [Page()], calls.append)
-    ti = instance(task)
-    ended: Any = ti
-    ended.state = TaskInstanceState.SUCCESS
-    [link] = task.operator_extra_links
-    assert link.get_link(operator=task, ti_key=ended) == "https://example.com/page"
-    assert calls == []
+        ti = instance(BaseOperator(task_id="t"))
+    call_if_deferral_rejected(ti, print)
+    assert not hasattr(task_runner, "SUPERVISOR_COMMS")
 
 
-def test_a_function_needs_a_link() -> None:
-    """Without one, Airflow would evaluate nothing, and nobody would notice."""
+def test_other_messages_pass_until_the_deferral(connect: Connect) -> None:
+    """A connection may still be looked up, or the process end otherwise."""
+    line = connect(WorkerLine({"r": {"t": "running"}}))
     with DAG("d", schedule=None):
-        task = BaseOperator(task_id="t")
-    with pytest.raises(ValueError, match="link"):
-        call_after_deferral(task, [], print)
+        ti = instance(BaseOperator(task_id="t"))
+    call_if_deferral_rejected(ti, print)
+    assert task_state(ti) == "running"
+    assert line.states is task_runner.SUPERVISOR_COMMS.states  # type: ignore[attr-defined]  # whatever it has
 
 
 @pytest.mark.parametrize(("map_index", "key"), [(-1, "t"), (3, "t_3")])

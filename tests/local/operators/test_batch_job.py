@@ -145,10 +145,11 @@ def test_the_buttons_work_from_the_start(task: Any, context: Any, gate: Any) -> 
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     with pytest.raises(TaskDeferred):
         operator.execute(context)
-    job, _, queue, definition = (link.get_link(operator, ti_key=None) for link in operator.operator_extra_links)
-    assert "/batch/home?region=us-east-1#jobs/detail/" in job
-    assert "#queues/detail/arn:aws:batch" in queue
-    assert "#job-definition/detail/arn:aws:batch" in definition
+    pushed = {link.name: link.get_link(operator, ti_key=None) for link in operator.operator_extra_links}
+    assert "/batch/home?region=us-east-1#jobs/detail/" in pushed.pop("Batch job")
+    assert "#queues/detail/arn:aws:batch" in pushed.pop("Batch job queue")
+    assert "#job-definition/detail/arn:aws:batch" in pushed.pop("Batch job definition")
+    assert pushed == {}  # where the log is is not known yet: an empty link would cost a request
 
 
 def test_what_waits_in_its_worker_pushes_its_buttons_at_once(task: Any, context: Any) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType, TaskDeferred
+from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.local import Faults
@@ -17,7 +18,7 @@ from airflow_jobflow.operators import map_leftovers
 from airflow_jobflow.operators.batch import BatchMapOperator
 from airflow_jobflow.triggers import calls, map_run
 from airflow_jobflow.triggers.map import MapTrigger
-from tests.local.maps import again, dies, is_killed, items, names_of
+from tests.local.maps import again, clear, dies, is_killed, items, names_of, retry
 
 Make = Callable[..., BatchMapOperator]
 
@@ -46,7 +47,6 @@ def make(kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch)
 def own_make(own_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Make:
     """Operators on a local AWS of the test's own, for faults, that do not pause for long."""
     here(own_kit.aws)
-    monkeypatch.setattr(calls, "pause", lambda _: 0.05)
     monkeypatch.setattr(calls, "LOOKUPS", (0.0, 0.1))
     return maker(own_kit)
 
@@ -249,6 +249,7 @@ def test_a_retry_goes_on_with_what_was_never_ended(kit: Any, make: Make, context
     """Such as when the trigger failed for a reason of its own; a clear starts over."""
     operator = make(items=items(2), deferrable=True)
     first = deferred(operator, context)
+    retry(context)
     second = deferred(operator, context)
     assert second.family == first.family
     assert second.deferred_at != first.deferred_at
@@ -264,10 +265,12 @@ def test_a_map_that_is_not_to_go_on_is_stopped_before_another_begins(
     first = deferred(operator, context)
     asyncio.run(dies(kit, again(first), lambda: len(names_of(kit)) == 2))
     if why == "a clear":
-        context["ti"].max_tries += 1
+        clear(context)
     elif why == "a kill":
+        retry(context)
         context["task_state_store"]["jobflow"]["abandoned"] = True
     else:
+        retry(context)
         operator.items = items(3)
     assert deferred(operator, context).family != first.family
     kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
@@ -279,11 +282,12 @@ def test_a_map_is_stopped_also_where_no_items_are_left(kit: Any, make: Make, con
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
     first = deferred(operator, context)
     asyncio.run(dies(kit, again(first), lambda: len(names_of(kit)) == 2))
-    context["ti"].max_tries += why == "a clear"
+    (clear if why == "a clear" else retry)(context)
     operator.items = []
     assert operator.execute(context)["state"] == "SUCCEEDED"
     kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
     listings = kit.aws.calls["batch.ListJobs"]
+    retry(context)
     operator.execute(context)
     assert kit.aws.calls["batch.ListJobs"] == listings
 
@@ -378,6 +382,7 @@ def test_a_retry_runs_only_what_did_not_succeed(kit: Any, make: Make, context: A
     with pytest.raises(exceptions.JobFailed, match="1 failed"):
         operator.execute(context)
     gate.touch()
+    retry(context)
     result = operator.execute(context)
     assert (result["state"], result["statuses"]) == ("SUCCEEDED", "SSS")
     assert [outcome["index"] for outcome in result["outcomes"]] == [0, 1, 2]
@@ -394,9 +399,10 @@ def test_a_retry_of_something_else_starts_over(
     with pytest.raises(exceptions.JobFailed):
         operator.execute(context)
     if what == "items":
+        retry(context)
         operator.items = items(3)
     else:
-        context["ti"].max_tries += 1
+        clear(context)
     with pytest.raises(exceptions.JobFailed):
         operator.execute(context)
     assert ("not those of the earlier try" in caplog.text) == (what == "items")
@@ -416,6 +422,7 @@ def test_what_is_left_for_a_retry_fits_into_the_store(
     assert len(parts) > 1
     assert all(len(part) <= 100 for part in parts)
     gate.touch()
+    retry(context)
     assert operator.execute(context)["statuses"] == "SSS"
 
 
@@ -433,8 +440,9 @@ def test_what_an_earlier_try_left_and_cannot_be_read_is_no_error(
     elif odd == "not there":
         del store["jobflow_map_0"]
     else:
-        store["jobflow_map"] = {"digest": store["jobflow_map"]["digest"], "max_tries": context["ti"].max_tries}
+        store["jobflow_map"] = {**store["jobflow_map"], "parts": None}
     gate.touch()
+    retry(context)
     assert operator.execute(context)["statuses"] == "SSS"
     assert len(names_of(kit)) == 6
 
@@ -446,7 +454,7 @@ def test_a_map_whose_place_was_taken_is_not_gone_on_with(
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
     first = deferred(operator, context)
     asyncio.run(dies(kit, again(first), lambda: len(names_of(kit)) == 2))
-    context["ti"].max_tries += 1
+    clear(context)
     with monkeypatch.context() as patch:
         patch.setattr(operator, "family", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -462,9 +470,9 @@ def test_a_result_is_not_lost_with_the_last_note(
     event = asyncio.run(deferred(operator, context).wait())
 
     def fail(*_: Any, **__: Any) -> None:
-        raise exceptions.SubmissionError("no store")
+        raise AirflowRuntimeError(ErrorResponse(error=ErrorType.GENERIC_ERROR, detail={"message": "no store"}))
 
-    monkeypatch.setattr(operator, "record", fail)
+    monkeypatch.setattr(context["task_state_store"], "set", fail, raising=False)
     assert operator.execute_complete(context, event)["statuses"] == "S"
 
 
@@ -566,6 +574,7 @@ def test_a_map_that_goes_on_starts_its_jobs_where_they_are_listed(
     """Also where the queue's name comes of a template, and is another one now."""
     operator = make(items=items(2), deferrable=True)
     deferred(operator, context)
+    retry(context)
     operator.job_queue = type(kit)(kit.aws, batch).queue
     event = asyncio.run(deferred(operator, context).wait())
     assert event["statuses"] == "SS"

@@ -14,6 +14,7 @@ import pytest
 from airflow.sdk.execution_time import comms, task_runner
 from airflow.sdk.execution_time.xcom import XCom
 
+from airflow_jobflow.aws import clients
 from airflow_jobflow.jobs import batch_map, ecs_map
 from airflow_jobflow.jobs.packing import pack
 from airflow_jobflow.local import Faults, LocalAws, Settings
@@ -187,7 +188,7 @@ def batch_trigger(kit: Kit, size: int, script: str = "true") -> MapTrigger:
     return in_a_triggerer(
         MapTrigger(
             service="batch",
-            family=batch_map.family(kit.queue, "hello", "0123abcd"),
+            family=batch_map.family(kit.queue, "hello-0123abcd"),
             size=size,
             indexes=f"0-{size - 1}",
             requests=pack(json.dumps(batch_map.item(request, index, {})) for index in range(size)),
@@ -238,7 +239,7 @@ def quick(late: Kit, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD", "1")
     monkeypatch.setattr(beat, "BEAT", 0.1)
     monkeypatch.setattr(map_run, "TAKEOVER", 0.5)
-    monkeypatch.setattr(batch_map, "STARTS_PER_SECOND", 10.0)
+    monkeypatch.setitem(clients.ACTIONS_PER_SECOND, "batch", 10.0)
     return late
 
 

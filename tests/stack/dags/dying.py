@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +35,29 @@ def die(what: str) -> None:
                 if process.environ().get(MARK) == mark:
                     process.kill()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Line:
+    """A task's line to its supervisor, that does something once a deferral was answered.
+
+    Airflow's own has slots, so that its ``send`` cannot be replaced.
+    """
+
+    def __init__(self, line: Any, deferred: Callable[[], object]) -> None:
+        self._line = line
+        self._deferred = deferred
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._line, name)
+
+    def send(self, msg: Any) -> Any:
+        """Send a message."""
+        from airflow.sdk.execution_time.comms import DeferTask
+
+        answer = self._line.send(msg)
+        if isinstance(msg, DeferTask):
+            self._deferred()
+        return answer
 
 
 class Dying:
@@ -93,18 +116,9 @@ class Dying:
         """Defer, and die when Airflow has been told."""
         if self._doomed and self.dies_at == "after the defer":
             from airflow.sdk.execution_time import task_runner
-            from airflow.sdk.execution_time.comms import DeferTask
 
-            comms: Any = task_runner.SUPERVISOR_COMMS
-            send = comms.send
-
-            def send_and_die(message: Any, *more: Any, **options: Any) -> Any:
-                answer = send(message, *more, **options)
-                if isinstance(message, DeferTask):
-                    self._dies("after the defer")
-                return answer
-
-            comms.send = send_and_die
+            module: Any = task_runner
+            module.SUPERVISOR_COMMS = Line(module.SUPERVISOR_COMMS, lambda: self._dies("after the defer"))
         super().defer(**kwargs)  # type: ignore[misc]  # the operator's
 
 

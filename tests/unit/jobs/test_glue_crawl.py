@@ -8,13 +8,13 @@ from typing import Any
 
 import botocore.session
 import pytest
-from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_jobflow.jobs import glue_crawl
 from airflow_jobflow.jobs.glue_crawl import Since
 from airflow_jobflow.jobs.model import JobState, LogStream
+from tests.unit.jobs.scripted_calls import ScriptedClient, refused
 
 MOMENT = datetime(2026, 11, 22, 3, 21, 48, 125000, tzinfo=UTC)
 AT = MOMENT.timestamp()
@@ -26,30 +26,14 @@ def model() -> Any:
     return botocore.session.get_session().get_service_model("glue")
 
 
-class Glue:
+class Glue(ScriptedClient):
     """As much of a client as the module uses; answers from what it was given, and counts the calls."""
-
-    class meta:  # noqa: N801, D106 -- boto3's
-        region_name, partition = "eu-west-1", "aws"
-        service_model = botocore.session.get_session().get_service_model("glue")
-
-        class events:  # noqa: N801, D106
-            @staticmethod
-            def register(*_: Any, **__: Any) -> None:
-                """Answers are plain already."""
-
-    class exceptions:  # noqa: N801, D106
-        class CrawlerNotRunningException(ClientError):
-            """Nothing to stop."""
-
-        class CrawlerStoppingException(ClientError):
-            """It stops already."""
 
     def __init__(self, crawls: list[dict[str, Any]] = [], crawlers: list[dict[str, Any]] = []) -> None:  # noqa: B006
         self.crawls = crawls
         self.crawlers = crawlers
         self.calls: list[str] = []
-        self.stops: list[type[ClientError] | None] = []
+        self.stops: list[str | None] = []
 
     def list_crawls(self, CrawlerName: str, MaxResults: int, NextToken: str = "0") -> dict[str, Any]:  # noqa: N803, ARG002
         """Pages of crawls."""
@@ -68,7 +52,7 @@ class Glue:
         """Stop, or raise what was planned."""
         self.calls.append("StopCrawler")
         if self.stops and (error := self.stops.pop(0)):
-            raise error({"Error": {"Code": error.__name__, "Message": "m"}}, "StopCrawler")
+            raise refused(error, "StopCrawler")
 
 
 def crawl(number: int, began: float, state: str = "COMPLETED", **more: Any) -> dict[str, Any]:
@@ -240,7 +224,7 @@ def ended(*crawls: dict[str, Any], since: Since = SINCE) -> Any:
     """What settling makes of a crawl that the last sweep has seen as failed."""
     client: Any = Glue(list(crawls), [crawler("READY", Status="FAILED", StartTime=AT + 9, MessagePrefix="c2")])
     seen = glue_crawl.describe(client, [str(since)], None)[str(since)]
-    return glue_crawl.settled(lambda: client, seen), client
+    return glue_crawl.settled(client, seen), client
 
 
 SUMMARY = {"TABLE": {"ADD": {"Details": '{"names":["a"]}', "Count": 2}, "DELETE": {"Count": 1}}}
@@ -313,7 +297,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_crawl_whose_start_has_not_taken_effect_is_stopped_when_it_has() -> None:
     """It would run on with nobody waiting for it."""
     client: Any = Glue(crawlers=[crawler("READY")])
-    client.stops = [Glue.exceptions.CrawlerNotRunningException, None]
+    client.stops = ["CrawlerNotRunningException", None]
     glue_crawl.stop(client, str(SINCE), None, "why")
     assert client.calls == ["BatchGetCrawlers", "StopCrawler"] * 2
 
@@ -340,6 +324,6 @@ def test_only_the_crawl_that_is_meant_is_stopped(crawlers: Any, stops: int) -> N
 def test_stopping_what_cannot_be_stopped_ends(error: str) -> None:
     """Either way, and soon."""
     client: Any = Glue(crawlers=[crawler("RUNNING")])
-    client.stops = [getattr(Glue.exceptions, error)] * 9
+    client.stops = [error] * 9
     glue_crawl.stop(client, str(SINCE), None, "why")
     assert client.calls.count("StopCrawler") == (1 if error == "CrawlerStoppingException" else 3)

@@ -6,12 +6,13 @@ from typing import Any
 
 import botocore.session
 import pytest
-from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
+from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import glue_run
 from airflow_jobflow.jobs.diagnosis import diagnose
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
+from tests.unit.jobs.scripted_calls import ScriptedClient, refused
 
 
 @pytest.fixture(scope="module")
@@ -25,21 +26,8 @@ def run(number: int, state: str = "RUNNING", **more: Any) -> dict[str, Any]:
     return {"Id": f"jr_{number}", "JobName": "etl", "JobRunState": state, "StartedOn": 1_700_000_000.5, **more}
 
 
-class Glue:
+class Glue(ScriptedClient):
     """As much of a client as the module uses: a job with runs, newest first, and a count of the calls."""
-
-    class meta:  # noqa: N801, D106 -- boto3's
-        region_name, partition = "eu-west-1", "aws"
-        service_model = botocore.session.get_session().get_service_model("glue")
-
-        class events:  # noqa: N801, D106
-            @staticmethod
-            def register(*_: Any, **__: Any) -> None:
-                """Answers are plain already."""
-
-    class exceptions:  # noqa: N801, D106
-        class EntityNotFoundException(ClientError):
-            """There is no such run, or job."""
 
     def __init__(self, *runs: dict[str, Any], errors: list[dict[str, Any]] | None = None) -> None:
         self.runs = runs
@@ -75,9 +63,8 @@ class Glue:
         if job != "etl":
             raise self._unknown(job)
 
-    def _unknown(self, what: str) -> ClientError:
-        error: Any = {"Error": {"Code": "EntityNotFoundException", "Message": f"{what} not found"}}
-        return self.exceptions.EntityNotFoundException(error, "GetJobRun")
+    def _unknown(self, what: str) -> Exception:
+        return refused("EntityNotFoundException", "GetJobRun", f"{what} not found")
 
 
 def look(client: Any, *numbers: int) -> dict[str, str | None]:
@@ -181,9 +168,9 @@ def test_a_run_beyond_a_thousand_is_to_be_asked_for_alone() -> None:
     """A job may have a million runs; a look reads five pages."""
     client: Any = Glue(*(run(number) for number in range(1300, 0, -1)))
     assert look(client, 1300, 301, 300) == {"jr_1300": "RUNNING", "jr_301": "RUNNING", "jr_300": None}
-    assert client.calls == ["GetJobRuns"] * glue_run.CALLS
+    assert client.calls == ["GetJobRuns"] * glue_run.MAX_PAGES
     assert look(client, 300) == {"jr_300": "RUNNING"}
-    assert client.calls[glue_run.CALLS :] == ["GetJobRun"]
+    assert client.calls[glue_run.MAX_PAGES :] == ["GetJobRun"]
 
 
 def test_an_unknown_run_is_asked_for_alone_and_is_missing_then() -> None:
@@ -197,7 +184,7 @@ def test_an_unknown_run_is_asked_for_alone_and_is_missing_then() -> None:
 def test_a_job_that_is_not_there_is_said_so(numbers: tuple[int, ...]) -> None:
     """It is the job and not the run that is missing: no grace mends that."""
     client: Any = Glue()
-    with pytest.raises(ClientError, match="nowhere not found"):
+    with pytest.raises(CallError, match="nowhere not found"):
         glue_run.describe(client, [f"jr_{number}" for number in numbers], "nowhere")
 
 
@@ -216,7 +203,7 @@ def test_a_run_that_cannot_be_stopped_is_an_error(runs: Any) -> None:
     """It is told in an answer of 200, and must not be taken for a stop."""
     detail = {"ErrorCode": "InternalServiceException", "ErrorMessage": "cannot"}
     client: Any = Glue(*runs, errors=[{"ErrorDetail": detail}])
-    with pytest.raises(ClientError, match=r"InternalServiceException.*BatchStopJobRun.*cannot \(run jr_1\)"):
+    with pytest.raises(CallError, match=r"BatchStopJobRun: InternalServiceException: cannot \(run jr_1\)"):
         glue_run.stop(client, "jr_1", "etl", "why")
 
 

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from airflow_jobflow.watch.errors import DescribeError, Fault, WatchError
+from airflow_jobflow.aws.rate_limit import RateLimiter
+from airflow_jobflow.faults import CallError, Fault
+from airflow_jobflow.watch.errors import WatchError
 from airflow_jobflow.watch.watcher import Watcher
 
 News = str | WatchError
@@ -101,7 +103,7 @@ class Surprise(Enum):
     HANG = "hang"
     """Never answer."""
     CRASH = "crash"
-    """Raise what is no DescribeError."""
+    """Raise what is no CallError."""
     CANCELLED = "cancelled"
     """End as cancelled, as a call in a pool of threads does when the pool is shut down."""
     NONSENSE = "nonsense"
@@ -138,14 +140,18 @@ class Service:
     plan: deque[Fault | Surprise] = field(default_factory=deque)
     """What the next calls come to, one each; after that they are answered."""
     latency: float = 0.0
-    expired: bool = False
+    down: Fault | None = None
+    """How every call fails that has no plan of its own."""
     calls: list[Call] = field(default_factory=list)
-    renewed: list[float] = field(default_factory=list)
     closed: list[float] = field(default_factory=list)
+    limiter: RateLimiter = field(init=False)
+    """The limiter of the newest watcher; ``describe`` reports to it, as the calls to AWS do."""
 
-    def watcher(self, **settings: Any) -> Watcher[str]:
-        """Make a watcher of this service."""
-        return Watcher(self.describe, renew=self.renew, close=self.close, **settings)
+    def watcher(self, calls_per_second: float = 5.0, **settings: Any) -> Watcher[str]:
+        """Make a watcher of this service. Its pauses are as long as they may be."""
+        self.limiter = RateLimiter(calls_per_second, clock=asyncio.get_running_loop().time)
+        settings = {"jitter": lambda longest: longest, "close": self.close, **settings}
+        return Watcher(self.describe, self.limiter, **settings)
 
     def times(self, job_id: str | None = None) -> list[float]:
         """Return when calls were made; those that asked about the job, if one is given."""
@@ -154,11 +160,6 @@ class Service:
     def sizes(self) -> list[int]:
         """Return how many jobs each call asked about."""
         return [len(call.ids) for call in self.calls]
-
-    def renew(self) -> None:
-        """Fetch credentials anew."""
-        self.renewed.append(now())
-        self.expired = False
 
     def close(self) -> None:
         """Note that the client was closed."""
@@ -169,17 +170,18 @@ class Service:
         known = {job_id: self.states[job_id] for job_id in job_ids if job_id in self.states}
         return {**known, **{job_id: None for job_id in job_ids if job_id in self.deep and not alone}}
 
+    def _planned(self, job_ids: Sequence[str]) -> Fault | Surprise | None:
+        if self.plan:
+            return self.plan.popleft()
+        if not self.hanging.isdisjoint(job_ids):
+            return Surprise.HANG
+        return self.down or (None if self.bad.isdisjoint(job_ids) else self.fault)
+
     async def describe(self, job_ids: Sequence[str]) -> Mapping[str, str | None]:
         """Answer a call, or fail it, as the script says."""
         call = Call(now(), tuple(job_ids))
         self.calls.append(call)
-        planned = self.plan.popleft() if self.plan else None
-        if planned is None and not self.hanging.isdisjoint(job_ids):
-            planned = Surprise.HANG
-        if planned is None and self.expired:
-            planned = Fault.EXPIRED
-        if planned is None and not self.bad.isdisjoint(job_ids):
-            planned = self.fault
+        planned = self._planned(job_ids)
         answers = self._answers(job_ids)
         try:
             if planned is Surprise.HANG:
@@ -192,13 +194,16 @@ class Service:
             call.ended_at = now()
         match planned:
             case Fault():
-                raise DescribeError(planned, f"scripted: {planned.value}")
+                if planned is Fault.THROTTLED:
+                    self.limiter.throttled(call.at)
+                raise CallError(planned, f"scripted: {planned.value}")
             case Surprise.CRASH:
                 raise RuntimeError("scripted: a bug")
             case Surprise.CANCELLED:
                 raise asyncio.CancelledError
             case Surprise.NONSENSE:
                 return None  # type: ignore[return-value]  # that is the nonsense
+        self.limiter.succeeded()
         call.answers = answers
         return answers
 

@@ -13,7 +13,7 @@ from collections.abc import KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_jobflow.watch.errors import DescribeError, Fault
+from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.watch.wakeups import Listener, Message
 from tests.unit.watch.scripted import now
 
@@ -53,7 +53,6 @@ class Queue:
     receives: list[float] = field(default_factory=list)
     """When receives were made."""
     received: list[tuple[float, str]] = field(default_factory=list)
-    renewed: list[float] = field(default_factory=list)
     closed: list[float] = field(default_factory=list)
     _sent: asyncio.Event = field(default_factory=asyncio.Event)
     _count: int = 0
@@ -74,7 +73,6 @@ class Queue:
             self.receive,
             self.delete,
             self.release,
-            renew=lambda: self.renewed.append(now()),
             close=lambda: self.closed.append(now()),
             **settings,
         )
@@ -85,7 +83,7 @@ class Queue:
         if not self.exists:
             return None
         if fault := self.plan.popleft() if self.plan else self.down:
-            raise fault if isinstance(fault, Exception) else DescribeError(fault, f"scripted: {fault.value}")
+            raise fault if isinstance(fault, Exception) else CallError(fault, f"scripted: {fault.value}")
         patience = now() + seconds
         while not (messages := self._take()) and now() < patience:
             self._sent.clear()
@@ -121,4 +119,4 @@ class Queue:
 
     def _tidy(self) -> None:
         if self.untidy:
-            raise DescribeError(self.untidy, f"scripted: {self.untidy.value}")
+            raise CallError(self.untidy, f"scripted: {self.untidy.value}")

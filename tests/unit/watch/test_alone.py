@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_jobflow.faults import Fault
 from airflow_jobflow.watch.agenda import Agenda
-from airflow_jobflow.watch.errors import DescribeError, Fault, Vanished
+from airflow_jobflow.watch.errors import NotFound, Refused
 from airflow_jobflow.watch.waits import Entry
 from tests.unit.watch.scripted import Service, Waiter, gaps, leave, until
 
@@ -61,7 +62,7 @@ async def test_a_job_that_is_unknown_also_alone_vanishes_after_the_grace(deep: S
     await until(25)
     assert waiters[1].news() == []
     await until(45)
-    assert isinstance(waiters[1].error, Vanished)
+    assert isinstance(waiters[1].error, NotFound)
     assert waiters[0].news() == ["RUNNING"]
     await leave(waiters)
 
@@ -118,7 +119,7 @@ async def test_calls_for_one_do_not_hold_up_new_waits(deep: Service) -> None:
     await leave([*waiters, new])
 
 
-@pytest.mark.parametrize("fault", [Fault.THROTTLED, Fault.PASSING, Fault.EXPIRED])
+@pytest.mark.parametrize("fault", [Fault.THROTTLED, Fault.TRANSIENT, Fault.CREDENTIALS])
 async def test_a_call_for_one_that_fails_in_passing_is_made_again(fault: Fault) -> None:
     """It fails no wait."""
     service = Service({"near": "RUNNING", "far": "RUNNING"}, deep={"far"})
@@ -131,16 +132,16 @@ async def test_a_call_for_one_that_fails_in_passing_is_made_again(fault: Fault) 
     await leave(waiters)
 
 
-@pytest.mark.parametrize("fault", [Fault.REJECTED, Fault.DENIED, Fault.NOWHERE])
+@pytest.mark.parametrize("fault", [Fault.REJECTED, Fault.DENIED, Fault.SCOPE_NOT_FOUND])
 async def test_a_call_for_one_that_is_refused_fails_that_one(fault: Fault) -> None:
     """The others were answered."""
     service = Service({"near": "RUNNING", "far": "RUNNING"}, deep={"far"})
-    watcher = service.watcher()
+    watcher = service.watcher(denied_grace=0)
     waiters = [Waiter(watcher, name, 10) for name in ("near", "far")]
     await until(0.6)
     service.plan.append(fault)
     await until(5)
-    assert isinstance(waiters[1].error, DescribeError)
+    assert isinstance(waiters[1].error, Refused)
     assert waiters[0].news() == ["RUNNING"]
     await leave(waiters)
 

@@ -12,7 +12,7 @@ from collections.abc import KeysView, Mapping
 
 import pytest
 
-from airflow_jobflow.watch.errors import Fault
+from airflow_jobflow.faults import Fault
 from airflow_jobflow.watch.tempo import LAG
 from airflow_jobflow.watch.wakeups import ENOUGH, POLL, TURN, Listener
 from airflow_jobflow.watch.watcher import Watcher
@@ -352,7 +352,7 @@ async def test_a_queue_out_of_reach_brings_the_waits_own_pace_and_one_warning(
     world = World(service)
     world.wait("job-0")
     await until(305)
-    world.queue.down = Fault.PASSING
+    world.queue.down = Fault.TRANSIENT
     await until(500)
     assert [at for at in service.times() if at > 350] == [360 + 10 * turn for turn in range(15)]
     assert next(at for at in service.times() if at > 300) <= 305 + POLL + 1 + 10
@@ -363,13 +363,15 @@ async def test_a_queue_out_of_reach_brings_the_waits_own_pace_and_one_warning(
     said = [record.message for record in caplog.records if "received" in record.message]
     assert said == [
         "Events are received: jobs that none tells of are looked at every 300 s",
-        "Events cannot be received, so jobs are looked at at their waits' own pace until they can: scripted: passing",
+        "Events cannot be received, so jobs are looked at at their waits' own pace until they can: scripted: transient",
         "Events are received: jobs that none tells of are looked at every 300 s",
     ]
     await world.over()
 
 
-@pytest.mark.parametrize("fault", [Fault.REJECTED, Fault.DENIED, Fault.NOWHERE, Fault.THROTTLED, Fault.PASSING])
+@pytest.mark.parametrize(
+    "fault", [Fault.REJECTED, Fault.DENIED, Fault.SCOPE_NOT_FOUND, Fault.THROTTLED, Fault.TRANSIENT]
+)
 async def test_a_queue_that_never_answers_is_asked_less_and_less_often(
     service: Service, fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -390,22 +392,21 @@ async def test_one_lost_connection_costs_nothing(service: Service, caplog: pytes
     world = World(service)
     world.wait("job-0")
     await until(100)
-    world.queue.plan.append(Fault.PASSING)
+    world.queue.plan.append(Fault.TRANSIENT)
     await until(290)
     assert service.times() == [0.5, 10, 20]
     assert not warnings(caplog)
     await world.over()
 
 
-async def test_expired_credentials_are_fetched_anew(service: Service) -> None:
-    """For the next receive."""
+async def test_credentials_that_expire_cost_one_receive(service: Service) -> None:
+    """The next one has a client of its own."""
     running(service, 1)
     world = World(service)
     world.wait("job-0")
     await until(100)
-    world.queue.plan.append(Fault.EXPIRED)
+    world.queue.plan.append(Fault.CREDENTIALS)
     await until(200)
-    assert len(world.queue.renewed) == 1
     assert service.times() == [0.5, 10, 20]
     await world.over()
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_jobflow.faults import Fault
 from airflow_jobflow.watch.agenda import SOON
-from airflow_jobflow.watch.errors import Fault
 from airflow_jobflow.watch.wakeups import Listener
 from airflow_jobflow.watch.watcher import Watcher
 from tests.unit.watch.scripted import Service, Waiter, gaps, leave, now, run, settle, until
@@ -136,7 +136,7 @@ def untidy(fault: Fault | None) -> Step:
 
 a_job = st.sampled_from(JOBS)
 a_process = st.integers(0, 1)
-a_fault = st.sampled_from([Fault.PASSING, Fault.DENIED, Fault.REJECTED, Fault.EXPIRED, Fault.THROTTLED])
+a_fault = st.sampled_from([Fault.TRANSIENT, Fault.DENIED, Fault.REJECTED, Fault.CREDENTIALS, Fault.THROTTLED])
 joins = st.builds(join, a_process, st.sets(a_job, min_size=1), st.sampled_from([1.0, 7.0, 10.0, 20.0, 150.0]))
 leaves = st.builds(go, a_process, st.integers(0, 7))
 changes = st.builds(change, a_job, st.lists(st.sampled_from([0.0, 0.1, 3.0, 40.0]), max_size=3))

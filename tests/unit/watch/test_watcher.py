@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
+from collections import deque
 from typing import cast
 
 import pytest
 
+from airflow_jobflow.aws.rate_limit import RateLimiter
+from airflow_jobflow.faults import Fault
 from airflow_jobflow.watch import watcher as module
 from airflow_jobflow.watch.agenda import GATHERING
-from airflow_jobflow.watch.errors import DescribeError, Fault, Vanished, WatchError
+from airflow_jobflow.watch.errors import NotFound, Refused, WatchError
 from airflow_jobflow.watch.waits import Entry
 from airflow_jobflow.watch.watcher import Watcher
 from tests.unit.watch.scripted import Service, Surprise, Waiter, gaps, leave, now, run, settle, until
@@ -224,7 +227,7 @@ async def test_an_error_is_the_last_word_on_a_job(service: Service) -> None:
     """When two calls about a job overlap, what the earlier one saw is not told after the later one's refusal."""
     running(service, 2)
     service.latency = 5.0
-    watcher = service.watcher()
+    watcher = service.watcher(denied_grace=0)
     other, first = Waiter(watcher, "job-1", 10), Waiter(watcher, "job-0", 10)
     await until(1.0)
     service.latency = 0.0
@@ -232,7 +235,7 @@ async def test_an_error_is_the_last_word_on_a_job(service: Service) -> None:
     second = Waiter(watcher, "job-0", 10)
     await until(9.0)
     assert len(first.heard) == len(second.heard) == 1
-    assert isinstance(first.error, DescribeError)
+    assert isinstance(first.error, Refused)
     await leave([other, first, second])
 
 
@@ -270,13 +273,13 @@ async def test_a_slow_reader_is_told_the_latest_and_nothing_twice(service: Servi
 async def test_an_end_that_was_not_read_yet_is_not_lost_to_an_error(service: Service) -> None:
     """What the service said of the job is told before that it can be watched no longer."""
     service.states["job-0"] = "SUCCEEDED"
-    watcher = service.watcher()
+    watcher = service.watcher(denied_grace=0)
     with watcher.join(["job-0"], 1) as wait:
         await until(1.5)
         service.plan.append(Fault.DENIED)
         await until(3)
         assert await anext(wait) == ("job-0", "SUCCEEDED")
-        assert isinstance((await anext(wait))[1], DescribeError)
+        assert isinstance((await anext(wait))[1], Refused)
 
 
 # The budget
@@ -427,10 +430,10 @@ async def test_a_throttled_call_is_made_again(service: Service) -> None:
 
 
 async def test_a_passing_fault_fails_no_wait_and_is_retried_after_growing_pauses(service: Service) -> None:
-    """A service that is down for a while is asked after 1, 2, 4 … 30 s."""
+    """A service that is down for a while is called after 1, 2, 4 … 30 s; but no later than the wait's interval."""
     running(service, 1)
-    service.plan.extend([Fault.PASSING] * 8)
-    waiter = Waiter(service.watcher(), "job-0", 5)
+    service.plan.extend([Fault.TRANSIENT] * 8)
+    waiter = Waiter(service.watcher(), "job-0", 60)
     await until(200)
     assert list(gaps(service.times()[:9])) == pytest.approx([1, 2, 4, 8, 16, 30, 30, 30])
     assert waiter.news() == ["RUNNING"]
@@ -440,52 +443,148 @@ async def test_a_passing_fault_fails_no_wait_and_is_retried_after_growing_pauses
 async def test_pauses_start_anew_after_an_answer(service: Service) -> None:
     """An outage yesterday does not lengthen today's pause."""
     running(service, 1)
-    service.plan.extend([Fault.PASSING] * 5)
+    service.plan.extend([Fault.TRANSIENT] * 5)
     waiter = Waiter(service.watcher(), "job-0", 10)
     await until(60)
-    service.plan.append(Fault.PASSING)
+    service.plan.append(Fault.TRANSIENT)
     await until(75)
     at = next(call.at for call in service.calls if call.at >= 60 and call.answers is None)
     assert at + 1 in service.times()
     await leave([waiter])
 
 
-async def test_expired_credentials_are_fetched_anew(service: Service) -> None:
-    """The wait hears of its job as if nothing had been."""
-    running(service, 1)
-    service.expired = True
-    waiter = Waiter(service.watcher(), "job-0", 60)
-    await until(5)
-    assert service.renewed == [0.5]
+async def test_a_refusal_of_all_fails_no_wait_until_it_has_lasted_for_the_grace(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Five hundred waits, denied for 3 s and for 60 s: all go on, and the log has one warning for each."""
+    watcher = service.watcher()
+    waiters = [Waiter(watcher, job_id, 10) for job_id in running(service, 500)]
+    for began, seconds in ((20.0, 3.0), (200.0, 60.0)):
+        await until(began)
+        caplog.clear()
+        service.down = Fault.DENIED
+        await until(began + seconds)
+        service.down = None
+        service.states |= dict.fromkeys(jobs(500), f"after {began}")
+        await until(began + seconds + 20)
+        assert all(waiter.news()[-1] == f"after {began}" for waiter in waiters)
+        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+            "Describe calls are refused and will be repeated for up to 300 s: scripted: denied"
+        ]
+    assert min(gaps(service.times())) >= 0.2 - 1e-6
+    await leave(waiters)
+
+
+@pytest.mark.parametrize("fault", [Fault.DENIED, Fault.CREDENTIALS, Fault.TRANSIENT, Fault.SCOPE_NOT_FOUND])
+async def test_after_an_outage_every_wait_sees_its_job_within_two_intervals(fault: Fault) -> None:
+    """A thousand waits of 10 s, after 50 s in which no call was answered."""
+    service = Service()
+    watcher = service.watcher()
+    waiters = [Waiter(watcher, job_id, 10) for job_id in running(service, 1000)]
+    await until(33)
+    service.down = fault
+    await until(83)
+    service.down = None
+    service.states |= dict.fromkeys(jobs(1000), "SUCCEEDED")
+    await until(103)
+    assert all(waiter.news() == ["RUNNING", "SUCCEEDED"] for waiter in waiters)
+    await leave(waiters)
+
+
+@pytest.mark.parametrize(
+    ("fault", "grace"),
+    [(Fault.DENIED, 300), (Fault.CREDENTIALS, 300), (Fault.SCOPE_NOT_FOUND, 60), (Fault.REJECTED, 60)],
+)
+@pytest.mark.parametrize("together", [1, 20])
+async def test_a_refusal_that_lasts_fails_the_waits_after_the_grace(fault: Fault, grace: float, together: int) -> None:
+    """And not before; with the reason, for how long, and how often."""
+    service = Service(down=fault)
+    waiters = [Waiter(service.watcher(), job_id, 10) for job_id in running(service, together)]
+    await until(grace)
+    assert not any(waiter.heard for waiter in waiters)
+    await until(grace + 32)
+    for waiter in waiters:
+        assert isinstance(waiter.error, Refused)
+        assert waiter.error.fault is fault
+        assert waiter.error.seconds >= grace
+        assert waiter.error.refusals >= 3
+        assert f"{waiter.error.refusals} describe calls in {waiter.error.seconds:.0f} s were refused" in str(
+            waiter.error
+        )
+    await leave(waiters)
+
+
+@pytest.mark.parametrize("fault", [Fault.DENIED, Fault.CREDENTIALS, Fault.SCOPE_NOT_FOUND, Fault.REJECTED])
+async def test_without_a_grace_the_first_refusal_fails_the_wait(fault: Fault) -> None:
+    """As some want."""
+    service = Service(down=fault)
+    waiter = Waiter(service.watcher(denied_grace=0), running(service, 1), 10)
+    await until(1)
+    assert isinstance(waiter.error, Refused)
+    assert len(service.calls) == 1
+    await leave([waiter])
+
+
+@pytest.mark.parametrize("fault", [Fault.DENIED, Fault.CREDENTIALS, Fault.SCOPE_NOT_FOUND, Fault.REJECTED])
+async def test_one_refusal_of_a_lone_job_ends_nothing(fault: Fault) -> None:
+    """A proxy's page, a cluster that one request does not find, a 400 that nobody knows."""
+    service = Service(plan=deque([fault]))
+    waiter = Waiter(service.watcher(), running(service, 1), 10)
+    await until(3)
     assert waiter.news() == ["RUNNING"]
     await leave([waiter])
 
 
-async def test_calls_that_expire_together_fetch_credentials_once(service: Service) -> None:
-    """Side by side calls made with the old credentials are one piece of news, and cost one pause."""
-    service.latency = 2.0
-    service.expired = True
-    waiter = Waiter(service.watcher(), running(service, 600), 60)
-    await until(8)
-    assert service.renewed == [2.5]
-    assert len(waiter.news()) == 600
+async def test_a_lone_job_polled_rarely_is_refused_several_times_before_its_wait_fails(service: Service) -> None:
+    """Its interval is longer than the grace period."""
+    service.down = Fault.REJECTED
+    waiter = Waiter(service.watcher(), running(service, 1), 600)
+    await until(200)
+    assert isinstance(waiter.error, Refused)
+    assert waiter.error.seconds >= 60
+    assert len(service.calls) >= 3
     await leave([waiter])
 
 
-async def test_denial_fails_the_waits_in_the_call_with_its_reason(service: Service) -> None:
-    """No further look could help; another wait may find the permission granted."""
-    running(service, 2)
+async def test_an_outage_between_two_refusals_does_not_count_as_refused(service: Service) -> None:
+    """A refusal before it and one after it are not five minutes of refusals."""
+    waiter = Waiter(service.watcher(), running(service, 1), 10)
+    await until(5)
+    service.down = Fault.CREDENTIALS
+    await until(30)
+    service.down = Fault.TRANSIENT
+    await until(600)
+    service.down = Fault.CREDENTIALS
+    await until(800)
+    assert waiter.news() == ["RUNNING"]
+    service.down = None
+    service.states["job-0"] = "SUCCEEDED"
+    await until(820)
+    assert waiter.news() == ["RUNNING", "SUCCEEDED"]
+    await leave([waiter])
+
+
+async def test_the_grace_of_refusals_starts_anew_after_an_answer(service: Service) -> None:
+    """Two short denials are not a long one."""
+    waiter = Waiter(service.watcher(denied_grace=60), running(service, 1), 10)
+    for _ in range(10):
+        service.down = Fault.DENIED
+        await until(now() + 50)
+        service.down = None
+        await until(now() + 15)
+    assert waiter.news() == ["RUNNING"]
+    await leave([waiter])
+
+
+async def test_calls_for_single_jobs_are_few_while_everything_is_refused(service: Service) -> None:
+    """Those that were refused alone in the beginning, and one a second that shows when it is over."""
     watcher = service.watcher()
-    service.plan.append(Fault.DENIED)
-    first = Waiter(watcher, "job-0", 10)
-    await until(0.6)
-    second = Waiter(service.watcher(), "job-1", 10)
-    await until(2)
-    assert isinstance(first.error, DescribeError)
-    assert first.error.fault is Fault.DENIED
-    assert str(first.error) == "scripted: denied"
-    assert second.news() == ["RUNNING"]
-    await leave([first, second])
+    waiters = [Waiter(watcher, job_id, 10) for job_id in running(service, 1000)]
+    await until(30)
+    service.down = Fault.DENIED
+    await until(130)
+    assert len([call for call in service.calls if call.at > 50 and len(call.ids) == 1]) <= 81 + 8 * 9
+    await leave(waiters)
 
 
 # Hanging calls
@@ -541,46 +640,78 @@ async def test_a_rejected_call_is_split_until_only_the_bad_jobs_waits_fail(bad: 
     waiters = [Waiter(watcher, job_id, 60) for job_id in running(service, 100)]
     await until(20)
     for waiter in waiters:
-        if waiter.job_ids[0] in bad:
-            assert isinstance(waiter.error, DescribeError)
-            assert waiter.error.fault is fault
-        else:
-            assert waiter.news() == ["RUNNING"]
-    assert len(service.calls) <= 1 + 2 * 7 * len(bad)
+        assert waiter.news() == ([] if waiter.job_ids[0] in bad else ["RUNNING"])
+    in_groups = [call for call in service.calls if len(call.ids) > 1]
+    assert len(in_groups) <= 1 + 2 * 7 * len(bad)
     assert min(gaps(service.times())) >= 0.2 - 1e-6
     await until(65)
-    assert service.sizes()[-1] == 100 - len(bad)
+    assert service.sizes().count(100 - len(bad)) == 1, "those that are refused are kept out of the others' calls"
+    await until(400)
+    for waiter in waiters:
+        if waiter.job_ids[0] in bad:
+            assert isinstance(waiter.error, Refused)
+            assert waiter.error.fault is fault
+            assert waiter.error.seconds >= (300 if fault is Fault.DENIED else 60)
+        else:
+            assert waiter.news() == ["RUNNING"]
     await leave(waiters)
 
 
-async def test_where_everything_is_denied_all_waits_are_told_soon(service: Service) -> None:
-    """Ten thousand jobs are not asked for one by one."""
+async def test_where_everything_is_denied_all_waits_fail_after_the_grace(service: Service) -> None:
+    """Ten thousand jobs are not described one by one before."""
     service.bad, service.fault = set(jobs(10_000)), Fault.DENIED
     waiter = Waiter(service.watcher(), running(service, 10_000), 10)
+    await until(360)
+    assert len(waiter.heard) == 10_000
+    assert len(service.calls) <= 5 * 360
+    await leave([waiter])
+
+
+async def test_without_a_grace_a_denial_of_everything_fails_all_waits_soon(service: Service) -> None:
+    """Nor here."""
+    service.bad, service.fault = set(jobs(10_000)), Fault.DENIED
+    waiter = Waiter(service.watcher(denied_grace=0), running(service, 10_000), 10)
     await until(60)
     assert len(waiter.heard) == 10_000
     assert len(service.calls) < 200
     await leave([waiter])
 
 
-async def test_denials_of_some_are_not_taken_for_a_denial_of_all(service: Service) -> None:
-    """Also where many are: an answer in between tells."""
-    service.bad, service.fault = set(jobs(100)[::2]), Fault.DENIED
-    waiters = [Waiter(service.watcher(), job_id, 600) for job_id in running(service, 100)]
-    await until(100)
+@pytest.mark.parametrize("grace", [0, 100])
+async def test_denials_of_some_are_not_taken_for_a_denial_of_all(grace: float) -> None:
+    """Also where many are: an answer in between shows it."""
+    service = Service(bad=set(jobs(100)[::2]), fault=Fault.DENIED)
+    waiters = [Waiter(service.watcher(denied_grace=grace), job_id, 600) for job_id in running(service, 100)]
+    await until(200)
     heard = [waiter.heard[-1][2] for waiter in waiters]
-    assert [isinstance(news, DescribeError) for news in heard] == [True, False] * 50
+    assert [isinstance(news, Refused) for news in heard] == [True, False] * 50
     await leave(waiters)
 
 
-async def test_a_rejected_call_for_one_job_is_not_made_again(service: Service) -> None:
-    """Nothing is left to split."""
-    service.bad = {"job-0"}
-    waiter = Waiter(service.watcher(), "job-0", 10)
-    await until(100)
-    assert len(service.calls) == 1
-    assert isinstance(waiter.error, DescribeError)
-    await leave([waiter])
+async def test_the_one_good_job_among_a_hundred_is_found(service: Service) -> None:
+    """Its ninety-nine neighbours are denied, so that every call for several is refused."""
+    service.bad, service.fault = set(jobs(100)[:70] + jobs(100)[71:]), Fault.DENIED
+    watcher = service.watcher()
+    waiters = [Waiter(watcher, job_id, 10) for job_id in running(service, 100)]
+    await until(400)
+    assert waiters[70].news() == ["RUNNING"]
+    assert all(isinstance(waiter.error, Refused) for waiter in waiters if waiter is not waiters[70])
+    await leave(waiters)
+
+
+async def test_a_wait_fails_only_after_a_call_for_its_job_alone_if_others_are_answered(service: Service) -> None:
+    """A job that shares its calls with bad ones is none."""
+    service.bad, service.fault = set(jobs(300)[::3]), Fault.DENIED
+    watcher = service.watcher(calls_per_second=1)
+    waiters = [Waiter(watcher, job_id, 10) for job_id in running(service, 300)]
+    await until(1500)
+    for waiter in waiters:
+        if waiter.job_ids[0] in service.bad:
+            assert isinstance(waiter.error, Refused)
+            assert any(call.ids == tuple(waiter.job_ids) for call in service.calls)
+        else:
+            assert waiter.news() == ["RUNNING"]
+    await leave(waiters)
 
 
 async def test_a_wait_that_leaves_during_a_split_is_not_asked_about_any_more(service: Service) -> None:
@@ -608,7 +739,7 @@ async def test_a_missing_job_vanishes_after_the_grace_and_not_before(service: Se
     await until(33.4)
     assert missing.heard == []
     await until(34)
-    assert isinstance(missing.error, Vanished)
+    assert isinstance(missing.error, NotFound)
     assert missing.error.job_id == "missing"
     assert missing.error.seconds == pytest.approx(33)
     assert str(missing.error) == "missing has been unknown to the service for 33 s"
@@ -642,7 +773,7 @@ async def test_no_grace_means_gone_at_the_first_look(service: Service) -> None:
     """A grace of 0 tells at once."""
     waiter = Waiter(service.watcher(missing_grace=0), "missing", 10)
     await until(1)
-    assert isinstance(waiter.error, Vanished)
+    assert isinstance(waiter.error, NotFound)
     await leave([waiter])
 
 
@@ -666,8 +797,8 @@ async def test_the_last_waits_leaving_closes_the_client(service: Service) -> Non
 
 async def test_a_watcher_whose_jobs_have_all_failed_ends(service: Service) -> None:
     """Waits that have heard the last word keep nothing going."""
-    service.plan.append(Fault.NOWHERE)
-    watcher = service.watcher()
+    service.plan.append(Fault.SCOPE_NOT_FOUND)
+    watcher = service.watcher(denied_grace=0)
     waiter = Waiter(watcher, ["job-0", "job-1"], 10)
     await until(50)
     assert watcher.ended
@@ -696,7 +827,7 @@ async def test_the_client_is_closed_after_the_calls_under_way_have_ended(service
     def close() -> None:
         under_way.append(any(not call.given_up for call in service.calls))
 
-    waiter = Waiter(Watcher(service.describe, close=close), "job-0", 10)
+    waiter = Waiter(service.watcher(close=close), "job-0", 10)
     await until(2)
     await leave([waiter])
     assert under_way == [False]
@@ -751,7 +882,7 @@ async def test_a_job_that_failed_one_wait_can_be_waited_for_again(service: Servi
     running(service, 1)
     other, first = Waiter(watcher, "job-0", 10), Waiter(watcher, "late", 2)
     await until(10)
-    assert isinstance(first.error, Vanished)
+    assert isinstance(first.error, NotFound)
     service.states["late"] = "RUNNING"
     second = Waiter(watcher, "late", 2)
     await until(10.1)
@@ -809,8 +940,8 @@ async def test_a_wait_that_comes_as_the_last_one_leaves_is_served(service: Servi
 
 
 @pytest.mark.parametrize("surprise", [Surprise.CRASH, Surprise.CANCELLED, Surprise.NONSENSE])
-async def test_a_describe_that_does_what_it_should_not_tells_its_waits(surprise: Surprise) -> None:
-    """A bug ends the waits in the call with an error, and no others; nobody is left without a word."""
+async def test_a_describe_that_does_what_it_should_not_is_called_again(surprise: Surprise) -> None:
+    """One unreadable response ends no wait."""
     service = Service()
     running(service, 2)
     watcher = service.watcher()
@@ -819,23 +950,21 @@ async def test_a_describe_that_does_what_it_should_not_tells_its_waits(surprise:
     service.plan.append(surprise)
     waiter = Waiter(watcher, "job-1", 30)
     await until(100)
-    assert isinstance(waiter.error, WatchError)
-    assert other.news() == ["RUNNING"]
-    assert not watcher.ended
+    assert other.news() == waiter.news() == ["RUNNING"]
     await leave([other, waiter])
 
 
-async def test_credentials_that_cannot_be_renewed_leave_nobody_without_a_word(service: Service) -> None:
-    """If ``renew`` raises, the waits in the call are told, or hear of their jobs later."""
-    running(service, 1)
-
-    def renew() -> None:
-        raise RuntimeError("scripted: no credentials")
-
-    service.plan.append(Fault.EXPIRED)
-    waiter = Waiter(Watcher(service.describe, renew=renew), "job-0", 10)
+@pytest.mark.parametrize("surprise", [Surprise.CRASH, Surprise.NONSENSE])
+async def test_a_describe_that_only_does_what_it_should_not_fails_its_waits(
+    surprise: Surprise, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a minute, with the bug in the error and, once, in the log."""
+    service = Service(plan=deque([surprise] * 100))
+    waiter = Waiter(service.watcher(), running(service, 1), 10)
     await until(100)
-    assert waiter.news()
+    assert isinstance(waiter.error, Refused)
+    assert "unexpected error" in str(waiter.error)
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
     await leave([waiter])
 
 
@@ -866,7 +995,7 @@ async def test_a_runner_that_dies_tells_its_waits(service: Service, monkeypatch:
     def broken(_: float) -> float:
         raise ZeroDivisionError("scripted: a bug")
 
-    monkeypatch.setattr(watcher._pace, "delay", broken)
+    monkeypatch.setattr(watcher._agenda, "wanted_in", broken)
     await until(12)
     assert "scripted: a bug" in str(waiter.error)
     assert watcher.ended
@@ -899,7 +1028,8 @@ async def test_the_first_joiners_context_does_not_leak_into_the_calls(service: S
         return dict.fromkeys(job_ids, "RUNNING")
 
     whose.set("the first joiner's")
-    waiter = Waiter(Watcher(cast("module.Describe[str]", describe)), "job-0", 10)
+    limiter = RateLimiter(5.0, clock=asyncio.get_running_loop().time)
+    waiter = Waiter(Watcher(cast("module.Describe[str]", describe), limiter), "job-0", 10)
     await until(15)
     assert seen == ["nobody's", "nobody's"]
     await leave([waiter])

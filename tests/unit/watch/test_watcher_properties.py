@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_jobflow.watch.errors import DescribeError, Fault, Vanished, WatchError
-from airflow_jobflow.watch.watcher import Watcher
+from airflow_jobflow.faults import Fault
+from airflow_jobflow.watch.errors import NotFound, Refused, WatchError
+from airflow_jobflow.watch.watcher import CONCERNS_ALL, MIN_REFUSALS, REFUSED_GRACE, Watcher
 from tests.unit.watch.scripted import Call, Service, Surprise, Waiter, gaps, leave, now, run, settle, until
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
@@ -28,6 +29,8 @@ many_stories = settings(derandomize=not LONG, print_blob=True, deadline=None, ma
 JOBS = [f"job-{number}" for number in range(4)]
 COURSE = ["SUBMITTED", "RUNNABLE", "RUNNING", "SUCCEEDED"]
 GRACE = 40.0
+DENIED_GRACE = 100.0
+
 A_MOMENT = 1e-6
 """Seconds that rounding may cost."""
 
@@ -88,9 +91,9 @@ def hide(job_id: str) -> Step:
     return step
 
 
-def expire(world: World) -> None:
-    """Let the credentials run out."""
-    world.service.expired = True
+def refuse_all(fault: Fault | None) -> Step:
+    """Let every call be refused, or none any more."""
+    return lambda world: setattr(world.service, "down", fault)
 
 
 def wait_for(latency: float) -> Step:
@@ -107,20 +110,35 @@ latencies = st.builds(wait_for, st.sampled_from([0.0, 0.05, 0.9, 4.0, 15.0]))
 advances = st.builds(lambda job_id: lambda world: world.advance(job_id), a_job)
 faults = st.builds(
     lambda what, times: lambda world: world.service.plan.extend([what] * times),
-    st.sampled_from([Fault.THROTTLED, Fault.PASSING, Fault.EXPIRED, Surprise.HANG]),
+    st.sampled_from([Fault.THROTTLED, Fault.TRANSIENT, Fault.CREDENTIALS, Surprise.HANG]),
     st.integers(1, 4),
 )
 blows = st.builds(
-    lambda what: lambda world: world.service.plan.append(what),
-    st.sampled_from([Fault.DENIED, Surprise.CRASH, Surprise.CANCELLED, Surprise.NONSENSE]),
+    lambda what, times: lambda world: world.service.plan.extend([what] * times),
+    st.sampled_from(
+        [
+            Fault.DENIED,
+            Fault.REJECTED,
+            Fault.SCOPE_NOT_FOUND,
+            Surprise.CRASH,
+            Surprise.CANCELLED,
+            Surprise.NONSENSE,
+        ]
+    ),
+    st.integers(1, 12),
+)
+refusals = st.builds(
+    refuse_all, st.sampled_from([None, None, Fault.DENIED, Fault.REJECTED, Fault.SCOPE_NOT_FOUND, Fault.CREDENTIALS])
 )
 spoils = st.builds(lambda job_id: lambda world: world.service.bad.add(job_id), a_job)
+heals = st.builds(lambda job_id: lambda world: world.service.bad.discard(job_id), a_job)
 hides = st.builds(hide, a_job)
 stories = st.lists(
     st.tuples(
         some_time,
-        st.one_of(joins, joins, joins, leaves, advances, advances, latencies, faults, blows, spoils, hides)
-        | st.just(expire),
+        st.one_of(
+            joins, joins, joins, leaves, advances, advances, latencies, faults, blows, spoils, heals, hides, refusals
+        ),
     ),
     max_size=40,
 )
@@ -129,14 +147,20 @@ stories = st.lists(
 async def play(story: list[tuple[float, Step]], budget: float, batch_size: int) -> World:
     """Play a story to its end: the service recovers, every job ends, and there is time for every wait to hear of it."""
     service = Service(states=dict.fromkeys(JOBS, COURSE[0]))
-    watcher = service.watcher(calls_per_second=budget, batch_size=batch_size, missing_grace=GRACE, request_timeout=6.0)
+    watcher = service.watcher(
+        calls_per_second=budget,
+        batch_size=batch_size,
+        missing_grace=GRACE,
+        denied_grace=DENIED_GRACE,
+        request_timeout=6.0,
+    )
     world = World(service, watcher, [Waiter(watcher, "keeps-it-going", 20.0)], {})
     service.states["keeps-it-going"] = COURSE[0]
     for seconds, step in story:
         await asyncio.sleep(seconds)
         step(world)
     service.plan.clear()
-    service.latency = 0.0
+    service.latency, service.down = 0.0, None
     service.states |= dict.fromkeys([*JOBS, "keeps-it-going"], COURSE[-1])
     await until(now() + 60)
     patience = now() + 1200
@@ -205,17 +229,25 @@ def assert_truth_was_told(waiter: Waiter, service: Service) -> None:
 def assert_error_is_deserved(job_id: str, at: float, error: WatchError, asked: list[Call], service: Service) -> None:
     """An error has a cause that concerns the job, and a missing job was missing for as long as the grace."""
     match error:
-        case Vanished():
+        case NotFound():
             answered = [call for call in asked if call.answers is not None and call.ended_at <= at]
             answered.sort(key=lambda call: call.ended_at)
             unknown = list(itertools.takewhile(lambda c: job_id not in (c.answers or {}), reversed(answered)))
             assert unknown[0].ended_at - unknown[-1].ended_at >= GRACE - A_MOMENT
-        case DescribeError(fault=Fault.REJECTED):
-            assert job_id in service.bad
-            assert any(call.ids == (job_id,) for call in asked)
+        case Refused():
+            answered = [call.ended_at for call in asked if call.answers is not None and call.ended_at <= at]
+            last_answer = max(answered, default=-math.inf)
+            since = [call for call in asked if call.at >= last_answer and call.ended_at <= at + A_MOMENT]
+            grace = DENIED_GRACE if error.fault in (Fault.DENIED, Fault.CREDENTIALS) else REFUSED_GRACE
+            assert since[-1].at - since[0].at >= min(grace, error.seconds) - A_MOMENT
+            assert error.seconds >= grace
+            assert len(since) >= error.refusals >= MIN_REFUSALS
+            if error.fault not in CONCERNS_ALL and any(
+                since[0].at <= call.ended_at <= at for call in service.calls if call.answers is not None
+            ):
+                assert any(call.ids == (job_id,) for call in since), "never refused alone, though others were answered"
         case _:
-            assert not isinstance(error, DescribeError) or error.fault is Fault.DENIED
-            assert any(abs(call.ended_at - at) < A_MOMENT and call.answers is None for call in asked)
+            raise AssertionError(f"{job_id}: {error!r}")
 
 
 def assert_nothing_is_left(world: World) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 from collections.abc import Iterator
 from typing import Any
@@ -12,13 +11,13 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.parsers import ResponseParserError
 
-from airflow_jobflow.jobs import answers
+from airflow_jobflow.aws import raw_json
 
 
 def answered(body: bytes, status: int = 200) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is left for botocore's parser, and what was read before it."""
     response, read = {"status_code": status, "body": body}, dict[str, Any]()
-    answers._read("DescribeJobs", "jobs", response_dict=response, customized_response_dict=read, operation_model=None)
+    raw_json._read("DescribeJobs", "jobs", response_dict=response, customized_response_dict=read, operation_model=None)
     return response, read
 
 
@@ -34,17 +33,10 @@ def test_an_error_is_left_to_botocore() -> None:
     assert answered(b'{"message": "no"}', 429) == ({"status_code": 429, "body": b'{"message": "no"}'}, {})
 
 
-def test_an_answer_that_was_read_already_is_left_alone() -> None:
-    """Two threads with a new client may both have registered the handler: the second finds an empty body."""
-    response, read = answered(b'{"jobs": [{"jobId": "a"}]}')
-    answers._read("DescribeJobs", "jobs", response_dict=response, customized_response_dict=read, operation_model=None)
-    assert read == {"jobs": [{"jobId": "a"}]}
-
-
 def test_an_object_is_as_good_as_a_list() -> None:
     """GetJobRun answers one."""
     response, read = {"status_code": 200, "body": b'{"JobRun": {"Id": "a"}}'}, dict[str, Any]()
-    answers._read("GetJobRun", "JobRun", response_dict=response, customized_response_dict=read, operation_model=None)
+    raw_json._read("GetJobRun", "JobRun", response_dict=response, customized_response_dict=read, operation_model=None)
     assert read == {"JobRun": {"Id": "a"}}
 
 
@@ -56,12 +48,10 @@ class Raw(io.BytesIO):
         yield self.read()
 
 
-def test_two_threads_that_register_at_once_read_an_answer_once() -> None:
-    """Registered twice, as botocore's check and entry are two steps."""
+def test_a_client_reads_its_answers_plainly() -> None:
+    """Times are numbers, not datetimes."""
     client: Any = boto3.client("glue", region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b")
-    for unique in ("one", "two"):
-        handler = functools.partial(answers._read, "GetJobRuns", "JobRuns")
-        client.meta.events.register("before-parse.glue.GetJobRuns", handler, unique_id=unique)
+    raw_json.register(client)
     headers: Any = {"content-type": "application/x-amz-json-1.1"}
     raw: Any = Raw(b'{"JobRuns": [{"Id": "a", "StartedOn": 1.5}]}')
     sent = AWSResponse("http://glue", 200, headers, raw)

@@ -1,0 +1,48 @@
+"""Starts jobs with their owner's tags, and without them where the role may not tag.
+
+A role that may submit jobs need not have the permission to tag them. AWS then denies the whole request, without having
+started anything.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from airflow_jobflow.faults import CallError, Fault
+from airflow_jobflow.jobs.calls import Call
+
+log = logging.getLogger(__name__)
+
+
+def start_tagged(
+    call: Call, start: Callable[[Call, Mapping[str, Any]], str], request: Mapping[str, Any], tagged: Mapping[str, Any]
+) -> str:
+    """Start a job, and return its id. If the tags are denied, it is started without, and so are later ones.
+
+    :param call: makes the API calls.
+    :param start: makes a request.
+    :param request: the request as the user wants it.
+    :param tagged: the same with the owner's tags.
+    :raises CallError: as ``start``.
+    """
+    if call.may_tag:
+        try:
+            return start(call, tagged)
+        except CallError as error:
+            if not _concerns_tags(error) or tagged == request:
+                raise
+            call.may_tag = False
+            log.warning(
+                "Jobs are started without tags, so the orphan reaper will not find them: the role may not tag (%s)",
+                error,
+            )
+    return start(call, request)
+
+
+def _concerns_tags(error: CallError) -> bool:
+    """Return whether AWS has refused the tags of a request, and not the request itself."""
+    is_denied = error.fault is Fault.DENIED and "TagResource" in error.message
+    # ECS cannot tag tasks in accounts that still use the old format of ARNs.
+    return is_denied or (error.fault is Fault.REJECTED and "ARN and resource ID format" in error.message)

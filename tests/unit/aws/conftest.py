@@ -1,0 +1,12 @@
+"""Credentials for the clients of these tests, which reach no network."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environment hold some."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "local")

@@ -1,0 +1,463 @@
+"""The clients of a process: built when they are needed, discarded when their credentials fail, and never in the way."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore import exceptions
+from botocore.exceptions import ClientError
+
+from airflow_jobflow.aws import Access, AccessMisconfigured, Rate, ServiceClient, forget_clients, service_client
+from airflow_jobflow.aws.clients import LIFETIME, MAX_THREADS, REBUILD_DELAY
+from airflow_jobflow.faults import CallError, Fault
+from tests.unit.aws.scripted_aws import Script, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+JOBS = [{"jobId": "a"}]
+DESCRIBED = {"jobs": JOBS}
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+def describe(client: ServiceClient) -> Any:
+    """Make a describe call."""
+    return client.invoke("describe_jobs", {"jobs": ["a"]})["jobs"]
+
+
+def faults(client: ServiceClient, clock: Clock, seconds: float, every: float = 0.5) -> list[tuple[float, Fault | None]]:
+    """Call for some time; return when, and what each call came to: a fault, or None for an answer."""
+    began, seen = clock.now, []
+    while clock.now <= began + seconds:
+        try:
+            describe(client)
+            seen.append((clock.now - began, None))
+        except CallError as error:
+            seen.append((clock.now - began, error.fault))
+        clock.now += every
+    return seen
+
+
+# Credentials that are not there for a while
+
+
+def test_a_client_that_was_built_without_credentials_is_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Botocore keeps the lack of them for as long as the client lives."""
+    script, clock = Script(lambda *_: DESCRIBED), Clock()
+    client = ServiceClient(script.access(), "batch", clock=clock)
+    with pytest.raises(CallError, match="Unable to locate credentials") as raised:
+        describe(client)
+    assert (raised.value.fault, raised.value.sent) == (Fault.CREDENTIALS, False)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "local")
+    assert describe(client) == JOBS
+    assert script.builds == 2
+
+
+def test_a_metadata_service_that_is_slow_once_costs_one_call(metadata: Metadata) -> None:
+    """Botocore gives it a second and asks it once, then keeps a client without credentials."""
+    script = Script(lambda *_: DESCRIBED)
+    client = ServiceClient(script.access(), "batch")
+    with pytest.raises(CallError) as raised:
+        describe(client)
+    assert raised.value.fault is Fault.CREDENTIALS
+    metadata.answers.set()
+    assert describe(client) == JOBS
+    assert script.builds == 2
+
+
+class Metadata(HTTPServer):
+    """A metadata service of EC2 that does not answer until it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), MetadataRequest)
+        self.answers = threading.Event()
+
+
+class MetadataRequest(BaseHTTPRequestHandler):
+    """Answers with the credentials of a role."""
+
+    server: Metadata
+
+    def do_PUT(self) -> None:
+        """Answer with a token."""
+        self._answer("token", waits=True)
+
+    def do_GET(self) -> None:
+        """Answer with the role, or its credentials."""
+        credentials = (
+            '{"Code": "Success", "AccessKeyId": "a", "SecretAccessKey": "b", "Token": "c", "Type": "AWS-HMAC", '
+            '"LastUpdated": "2026-01-01T00:00:00Z", "Expiration": "2099-01-01T00:00:00Z"}'
+        )
+        self._answer(credentials if self.path.endswith("/role") else "role", waits=False)
+
+    def _answer(self, text: str, *, waits: bool) -> None:
+        if waits and not self.server.answers.is_set():
+            self.server.answers.wait(30)
+            return  # too late
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metadata]:
+    """A metadata service on this machine."""
+    server = Metadata()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{server.server_port}/")
+    yield server
+    server.answers.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_credential_process_that_fails_once_costs_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one that asks a password store."""
+    ready = tmp_path / "ready"
+    process = tmp_path / "process"
+    answer = '{"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b"}'
+    process.write_text(f"#!/bin/sh\n[ -e {ready} ] || exit 1\necho '{answer}'\n")
+    process.chmod(process.stat().st_mode | stat.S_IXUSR)
+    config = tmp_path / "config"
+    config.write_text(f"[profile mine]\nregion = eu-west-1\ncredential_process = {process}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    script = Script(lambda *_: DESCRIBED)
+    client = ServiceClient(script.access(), "batch")
+    with pytest.raises(CallError, match="custom-process") as raised:
+        describe(client)
+    assert raised.value.fault is Fault.CREDENTIALS
+    ready.touch()
+    client._build_after = 0.0  # the pause after a failed build is over
+    assert describe(client) == JOBS
+
+
+HICCUPS: list[Callable[[], Exception]] = [
+    exceptions.NoCredentialsError,
+    lambda: exceptions.CredentialRetrievalError(provider="assume-role", error_msg="e"),
+    lambda: exceptions.MetadataRetrievalError(error_msg="timed out"),
+    lambda: exceptions.SSOTokenLoadError(error_msg="expired"),
+    exceptions.UnauthorizedSSOTokenError,
+    lambda: exceptions.TokenRetrievalError(provider="sso", error_msg="e"),
+    lambda: exceptions.ProfileNotFound(profile="p"),
+    exceptions.NoRegionError,
+    lambda: AccessMisconfigured("no connection"),
+    lambda: ClientError(
+        {"Error": {"Code": "AccessDenied", "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": 403}},  # type: ignore[typeddict-item]
+        "AssumeRole",
+    ),
+    lambda: RuntimeError("the API server restarts"),
+]
+
+
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize("hiccup", HICCUPS, ids=lambda each: type(each()).__name__)
+def test_a_client_that_cannot_be_built_for_ten_seconds_is_built_again(hiccup: Callable[[], Exception]) -> None:
+    """The role, the profile, the connection: tried again with growing pauses, until it works."""
+    script, clock = Script(lambda *_: DESCRIBED), Clock()
+    client = ServiceClient(script.access(), "batch", clock=clock)
+
+    def building() -> None:
+        if clock.now < 1010:
+            raise hiccup()
+
+    script.building = building
+    seen = faults(client, clock, 20)
+    assert {fault for at, fault in seen if at < 10} <= {Fault.CREDENTIALS, Fault.TRANSIENT}
+    assert all(fault is None for at, fault in seen if at >= 15)
+    assert [fault for _, fault in seen].count(None) >= 10
+    assert script.builds <= 6
+    assert len(script.requests) == [fault for _, fault in seen].count(None)
+
+
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize("code", ["UnrecognizedClientException", "ExpiredTokenException", "InvalidSignatureException"])
+def test_credentials_that_aws_does_not_accept_are_fetched_anew(code: str) -> None:
+    """A key is rotated: the next client has the new one. Where nothing helps, calls are few."""
+    clock = Clock()
+    script = Script(lambda *_: DESCRIBED if clock.now >= 1060 else refusal(code, 403))
+    client = ServiceClient(script.access(), "batch", clock=clock)
+    seen = faults(client, clock, 80)
+    assert {fault for at, fault in seen if at < 60} == {Fault.CREDENTIALS}
+    assert {fault for at, fault in seen if at >= 66} == {None}
+    refused = [at for at, fault in seen if fault]
+    assert script.builds <= 18
+    assert len(script.requests) - [fault for _, fault in seen].count(None) <= 18 < len(refused)
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_denied_call_has_a_new_client_at_times() -> None:
+    """New credentials rarely change that, but the connection may have got another role."""
+    clock = Clock()
+    script = Script(lambda *_: refusal("AccessDeniedException", 403))
+    client = ServiceClient(script.access(), "batch", clock=clock)
+    seen = faults(client, clock, 100)
+    assert {fault for _, fault in seen} == {Fault.DENIED}
+    assert len(script.requests) == len(seen)
+    assert 100 / REBUILD_DELAY <= script.builds <= 1 + 100 / REBUILD_DELAY + 1
+
+
+@pytest.mark.usefixtures("credentials")
+def test_one_rebuild_serves_all_who_wait_for_it() -> None:
+    """A client costs a tenth of a second and a look at the connection."""
+    script = Script(lambda *_: DESCRIBED)
+    arrived = threading.Barrier(MAX_THREADS + 1)
+    client = ServiceClient(script.access(), "batch")
+    go_on = threading.Event()
+    script.building = lambda: go_on.wait(30)
+
+    def work() -> Any:
+        arrived.wait(30)
+        return describe(client)
+
+    with ThreadPoolExecutor(MAX_THREADS) as pool:
+        calls = [pool.submit(work) for _ in range(MAX_THREADS)]
+        arrived.wait(30)
+        go_on.set()
+        assert [call.result(30) for call in calls] == [JOBS] * MAX_THREADS
+    assert script.builds == 1
+
+
+@pytest.mark.usefixtures("credentials")
+def test_calls_that_fail_together_discard_one_client() -> None:
+    """The late ones were made with the old credentials, and say nothing of the new ones."""
+    both = threading.Barrier(2)
+    answers = iter(["old", "old"])
+
+    def answer(*_: object) -> Any:
+        if next(answers, None):
+            both.wait(30)
+            return refusal("ExpiredTokenException", 403)
+        return DESCRIBED
+
+    script, clock = Script(answer), Clock()
+    client = ServiceClient(script.access(), "batch", clock=clock)
+
+    def failing() -> None:
+        with pytest.raises(CallError):
+            describe(client)
+
+    threads = [threading.Thread(target=failing) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert describe(client) == JOBS  # at once: the two are one failure
+    assert script.builds == 2
+
+
+@pytest.mark.usefixtures("credentials")
+def test_an_error_belongs_to_its_caller() -> None:
+    """Calls that fail for the same build note different things in it."""
+    script, clock = Script(), Clock()
+
+    def building() -> None:
+        raise exceptions.NoRegionError
+
+    script.building = building
+    client = ServiceClient(script.access(), "batch", clock=clock)
+    errors = []
+    for _ in range(3):
+        with pytest.raises(CallError) as raised:
+            describe(client)
+        errors.append(raised.value)
+    assert script.builds == 1
+    assert len({id(error) for error in errors}) == 3
+    assert len({str(error) for error in errors}) == 1
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_client_that_is_old_serves_while_it_is_rebuilt() -> None:
+    """So that a changed connection takes effect without a restart, and costs nobody a wait."""
+    script, clock = Script(lambda *_: DESCRIBED), Clock()
+    client = ServiceClient(script.access(), "batch", clock=clock)
+    describe(client)
+    clock.now += LIFETIME + 1
+    building, go_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        building.set()
+        go_on.wait(30)
+
+    script.building = slow
+    with ThreadPoolExecutor(1) as pool:
+        rebuilding = pool.submit(describe, client)
+        assert building.wait(30)
+        assert describe(client) == JOBS
+        go_on.set()
+        assert rebuilding.result(30) == JOBS
+    assert script.builds == 2
+
+
+@pytest.mark.usefixtures("credentials")
+def test_an_old_client_is_kept_where_no_new_one_can_be_built() -> None:
+    """It works, whatever the connection's lookup says."""
+    script, clock = Script(lambda *_: DESCRIBED), Clock()
+    client = ServiceClient(script.access(), "batch", clock=clock)
+    describe(client)
+    clock.now += LIFETIME + 1
+
+    def building() -> None:
+        raise AccessMisconfigured("the API server restarts")
+
+    script.building = building
+    assert {fault for _, fault in faults(client, clock, 60)} == {None}
+    assert script.builds < 20
+
+
+def test_a_connection_that_cannot_be_looked_up_for_ten_seconds_is_looked_up_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Airflow's API server restarts."""
+    clock = Clock()
+    client = ServiceClient(Access("mine"), "batch", clock=clock)
+    for _ in range(3):
+        with pytest.raises(CallError, match="no connection 'mine'") as raised:
+            client.region  # noqa: B018 -- builds the client
+        assert raised.value.fault is Fault.CREDENTIALS
+        clock.now += 3
+    monkeypatch.setenv("AIRFLOW_CONN_MINE", "aws://key:secret@/?region_name=ap-south-1")
+    clock.now += 1
+    assert client.region == "ap-south-1"
+
+
+# Many clients
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_connection_that_takes_long_to_build_delays_no_other() -> None:
+    """Slow STS."""
+    slow, fast = Script(lambda *_: DESCRIBED), Script(lambda *_: DESCRIBED)
+    building, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        building.set()
+        go_on.wait(30)
+
+    slow.building = wait
+    hanging = service_client(slow.access("slow"), "batch")
+    other = service_client(fast.access("fast"), "batch")
+    waiting = [hanging.start(describe, hanging) for _ in range(2 * MAX_THREADS)]
+    assert building.wait(30)
+    assert other.start(describe, other).result(30) == JOBS
+    assert service_client(fast.access("third"), "batch").start(describe, other).result(30) == JOBS
+    assert not any(call.done() for call in waiting)
+    go_on.set()
+    assert all(call.result(30) == JOBS for call in waiting)
+
+
+@pytest.mark.usefixtures("credentials")
+def test_the_threads_of_a_client_are_few_however_many_scopes_call() -> None:
+    """Three hundred Glue jobs, or ECS clusters."""
+    client = service_client(Script(lambda *_: DESCRIBED).access(), "ecs")
+    go_on = threading.Event()
+    calls = [client.start(go_on.wait, 30) for _ in range(300)]
+    mine = [thread for thread in threading.enumerate() if thread.name.startswith("jobflow-ecs")]
+    assert len(mine) <= MAX_THREADS < 20
+    go_on.set()
+    assert all(call.result(30) for call in calls)
+
+
+@pytest.mark.usefixtures("credentials")
+def test_clients_of_a_connection_and_region_share_one_limiter() -> None:
+    """One budget for all scopes, whatever else the connection is used with."""
+    script = Script(lambda *_: DESCRIBED)
+    one = service_client(script.access("mine"), "batch")
+    other = service_client(script.access("mine", botocore_config={"user_agent_extra": "x"}), "batch")
+    elsewhere = service_client(script.access("mine", region_name="us-east-1"), "batch")
+    before = one.limiter(Rate.POLL)
+    for client in (one, other, elsewhere):
+        describe(client)
+    assert one.limiter(Rate.POLL) is other.limiter(Rate.POLL) is before, "who waits already keeps the place"
+    assert one.limiter(Rate.POLL) is not one.limiter(Rate.ACTION)
+    assert one.limiter(Rate.POLL) is not elsewhere.limiter(Rate.POLL)
+    assert service_client(script.access("mine"), "batch") is one
+    assert service_client(script.access("mine"), "ecs") is not one
+
+
+@pytest.mark.usefixtures("credentials")
+def test_who_waits_for_a_turn_while_the_region_becomes_known_waits_with_the_others() -> None:
+    """Two limiters would allow twice the budget for as long as the first one's queue lasts."""
+    script = Script(lambda *_: DESCRIBED)
+    one = service_client(script.access("mine"), "batch")
+    other = service_client(script.access("mine", botocore_config={"user_agent_extra": "x"}), "batch")
+    describe(one)
+    limiter = other.limiter(Rate.POLL)
+    acquire = limiter.acquire_blocking
+
+    def while_it_waits() -> float:
+        describe(other)
+        return acquire()
+
+    limiter.acquire_blocking = while_it_waits  # type: ignore[method-assign]
+    before = one.limiter(Rate.POLL)._next_call
+    other.acquire_blocking(Rate.POLL)
+    assert one.limiter(Rate.POLL)._next_call > before
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_forked_process_starts_without_clients() -> None:
+    """Its parent's threads do not exist there, and a lock may be held by one of them for good."""
+    script = Script(lambda *_: DESCRIBED)
+    client = service_client(script.access(), "batch")
+    client.start(describe, client).result(30)
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        from airflow_jobflow.aws import clients
+
+        with clients._registry_lock, client._build_lock, client.limiter(Rate.POLL)._lock:
+            held.set()
+            go_on.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(30)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            mine = service_client(script.access(), "batch")
+            mine.acquire_blocking(Rate.POLL)
+            code = 0 if mine is not client and mine.start(describe, mine).result(30) == JOBS else 2
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    go_on.set()
+    holder.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_forgotten_clients_are_built_anew() -> None:
+    """As after a fork."""
+    access = Access(None, "eu-west-1")
+    before = service_client(access, "batch")
+    assert service_client(access, "batch") is before
+    forget_clients()
+    assert service_client(access, "batch") is not before

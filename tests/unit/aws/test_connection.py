@@ -1,0 +1,65 @@
+"""How an Airflow connection becomes a boto3 client."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_jobflow.aws import Access, AccessMisconfigured
+
+
+def test_calls_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An SDK that repeats a submit starts a second job; one that repeats looks overruns the budget."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "7")
+    access = Access(None, "eu-west-1", botocore_config={"retries": {"total_max_attempts": 9}, "user_agent_extra": "x"})
+    config = access.client("batch", timeout=3).meta.config
+    assert config.retries["total_max_attempts"] == 1
+    assert (config.read_timeout, config.user_agent_extra) == (3, "x")
+
+
+def test_clients_share_a_loader() -> None:
+    """A loader for each client costs more memory than the client."""
+    models = [Access(None, "eu-west-1").client("batch").meta.service_model for _ in range(2)]
+    # The loader hands out one and the same definition; two loaders would each read and keep their own.
+    assert models[0]._service_description["shapes"] is models[1]._service_description["shapes"]
+
+
+def test_a_connection_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Falling back to whatever credentials lie about would submit to the wrong account."""
+    with pytest.raises(AccessMisconfigured, match="no connection 'nowhere' \\(aws_conn_id\\)"):
+        Access("nowhere", "eu-west-1").client("batch")
+
+
+def test_an_argument_that_botocore_has_not_is_named() -> None:
+    """It is a template field, and so not checked when the DAG is read."""
+    with pytest.raises(AccessMisconfigured, match=r"botocore_config=.*nonsense"):
+        Access(None, "eu-west-1", botocore_config={"nonsense": 1}).client("batch")
+
+
+def test_the_default_connection_need_not_exist() -> None:
+    """As with the Amazon provider."""
+    assert Access(region_name="eu-west-1").client("batch").meta.region_name == "eu-west-1"
+
+
+def test_a_connection_gives_region_and_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a user has set up for the Amazon provider holds here too."""
+    extra = "region_name=ap-south-1&endpoint_url=http%3A%2F%2F127.0.0.1%3A9"
+    monkeypatch.setenv("AIRFLOW_CONN_MINE", f"aws://key:secret@/?{extra}")
+    meta = Access("mine").client("batch").meta
+    assert (meta.region_name, meta.endpoint_url) == ("ap-south-1", "http://127.0.0.1:9")
+    assert Access("mine", "eu-west-1").client("batch").meta.region_name == "eu-west-1"
+
+
+def test_equal_access_has_an_equal_key() -> None:
+    """Waits with one way to AWS share a watcher."""
+    one = Access("a", "r", None, {"b": 1, "a": 2})
+    assert one.key == Access("a", "r", None, {"a": 2, "b": 1}).key
+    assert one.key != Access("a", "r", False, {"a": 2, "b": 1}).key
+
+
+def test_a_default_connection_that_was_found_must_be_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow says "not found" also when its API server restarts: other credentials would call another account."""
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", "aws://key:secret@/?region_name=ap-south-1")
+    assert Access().client("batch").meta.region_name == "ap-south-1"
+    monkeypatch.delenv("AIRFLOW_CONN_AWS_DEFAULT")
+    with pytest.raises(AccessMisconfigured, match="or it could not be read"):
+        Access().client("batch")

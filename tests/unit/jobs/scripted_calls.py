@@ -1,0 +1,28 @@
+"""What the functions in ``jobs/`` call instead of AWS: a client with a method for each operation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from airflow_jobflow.faults import CallError
+
+
+class ScriptedClient:
+    """Base of scripted clients. Is the ``Call`` of one as well: errors are raised as calls to AWS raise them."""
+
+    region, partition = "eu-west-1", "aws"
+
+    def __call__(self, operation: str, **parameters: Any) -> Any:
+        """Make one call."""
+        try:
+            return getattr(self, operation)(**parameters)
+        except ClientError as error:
+            raise CallError.from_error(error) from error
+
+
+def refused(code: str, operation: str, message: str = "m", status: int = 400) -> ClientError:
+    """Return the error of a response."""
+    response: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(response, operation)
