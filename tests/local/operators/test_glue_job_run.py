@@ -16,7 +16,7 @@ from airflow.sdk.bases.operator import TriggerFailureReason
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_jobflow import exceptions
-from airflow_jobflow.jobs import glue_run
+from airflow_jobflow.jobs.owner import ARGUMENT, Owner, read_argument
 from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.operators import base, submission
 from airflow_jobflow.operators.glue import GlueJobRunOperator
@@ -46,7 +46,6 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "SHORTEST_TURN", 0.1)
     monkeypatch.setattr(base, "LONGEST_TURN", 0.3)
     monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0))
-    monkeypatch.setattr(submission, "pause", lambda _: 0.0)
 
 
 @pytest.fixture
@@ -105,7 +104,6 @@ def test_a_job_runs_and_its_outcome_is_returned(
         "array": None,
         "details": {"execution_seconds": told["ExecutionTime"], "dpu_seconds": told["DPUSeconds"]},
     }
-    assert context["task_state_store"]["jobflow"]["job_ids"] == [run_id]
 
 
 def test_not_waiting_returns_what_was_started(kit: GlueKit, context: Any) -> None:
@@ -127,13 +125,17 @@ def test_what_is_said_reaches_the_run(kit: GlueKit, context: Any) -> None:
         run_job_kwargs={"NotificationProperty": {"NotifyDelayAfter": 5}},
     ).execute(context)
     told = kit.look(outcome["name"], outcome["job_id"])
-    nonce = context["task_state_store"]["jobflow"]["nonce"]
-    assert told["Arguments"] == {"--day": "2026-11-22", "--count": "3", glue_run.TOKEN: nonce}
+    owner = told["Arguments"].pop(ARGUMENT)
+    assert told["Arguments"] == {"--day": "2026-11-22", "--count": "3"}
+    ti = context["ti"]
+    assert Owner.from_argument(owner) == Owner(ti.dag_id, ti.task_id, ti.run_id)
+    assert read_argument(owner)["attempt"] == context["task_state_store"]["jobflow"]["token"]
     assert (told["Timeout"], told["MaxCapacity"], told["SecurityConfiguration"]) == (5, 1.0, "safe")
     assert told["NotificationProperty"] == {"NotifyDelayAfter": 5}
     logs = kit.aws.client("logs")
     lines = logs.get_log_events(logGroupName=outcome["log"]["group"], logStreamName=outcome["job_id"])["events"]
-    assert ast.literal_eval(lines[0]["message"])[-4:] == ["--count", "3", glue_run.TOKEN, nonce]
+    given = ast.literal_eval(lines[0]["message"])
+    assert {"--count": "3", ARGUMENT: owner}.items() <= dict(zip(given[::2], given[1::2], strict=True)).items()
 
 
 def test_workers_reach_a_spark_job(kit: GlueKit, context: Any) -> None:
@@ -156,7 +158,7 @@ def test_without_durability_no_token_is_sent(kit: GlueKit, context: Any) -> None
 def test_arguments_may_be_said_as_aws_does(kit: GlueKit, context: Any) -> None:
     """The token joins them."""
     outcome = task(kit.job(), run_job_kwargs={"Arguments": {"--a": "b"}}).execute(context)
-    assert set(kit.look(outcome["name"], outcome["job_id"])["Arguments"]) == {"--a", glue_run.TOKEN}
+    assert set(kit.look(outcome["name"], outcome["job_id"])["Arguments"]) == {"--a", ARGUMENT}
 
 
 def test_a_run_in_glues_own_queue_is_waited_for(kit: GlueKit, context: Any, gate: Any) -> None:
