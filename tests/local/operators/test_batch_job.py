@@ -721,62 +721,6 @@ def test_a_kill_that_is_throttled_stops_the_job_all_the_same(own_kit: Any, own_t
     assert own_kit.wait(job_id)["status"] == "FAILED"
 
 
-<<<<<<< HEAD
-=======
-class DeferredTask:
-    """As much of a task instance as a trigger sees."""
-
-    id, dag_id, task_id, run_id, try_number = "i", "d", "t", "r", 1
-
-    def __init__(self, map_index: int) -> None:
-        self.map_index = map_index
-
-
-@pytest.mark.parametrize("map_index", [-1, 3])
-@pytest.mark.parametrize(("state", "stops"), [("failed", True), ("deferred", False), (None, True)])
-def test_a_trigger_stops_its_job_only_where_a_person_acted(
-    kit: Any,
-    task: Any,
-    context: Any,
-    gate: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    state: str | None,
-    stops: bool,
-    map_index: int,
-) -> None:
-    """A triggerer that was frozen calls on_kill too, for tasks that are deferred still."""
-    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
-    with pytest.raises(TaskDeferred) as deferred:
-        operator.execute(context)
-    trigger: Any = deferred.value.trigger
-    trigger._task_instance = DeferredTask(map_index)
-    key = "t" if map_index < 0 else f"t_{map_index}"
-    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"r": {key: state}} if state else {})
-    asyncio.run(trigger.on_kill())
-    gate.touch()
-    [job_id] = deferred.value.trigger.job_ids
-    assert kit.wait(job_id)["status"] == ("FAILED" if stops else "SUCCEEDED")
-
-
-def test_a_kill_is_not_lost_when_the_trigger_is_cancelled_once_more(kit: Any, task: Any, context: Any) -> None:
-    """Airflow does so every second until the trigger has ended, and a first client takes longer to make."""
-    with pytest.raises(TaskDeferred) as deferred:
-        task("sleep 60", deferrable=True).execute(context)
-    trigger: Any = deferred.value.trigger
-
-    async def kill() -> None:
-        killing = asyncio.create_task(trigger.on_kill())
-        while not killing.done():
-            await asyncio.sleep(0)
-            killing.cancel()
-
-    asyncio.run(kill())
-    [job_id] = deferred.value.trigger.job_ids
-    assert kit.wait(job_id)["status"] == "FAILED"
-
-
->>>>>>> main
 def test_a_cancelled_trigger_stops_nothing(kit: Any, task: Any, context: Any, gate: Any) -> None:
     """A triggerer restarts, or hands its triggers to another."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
