@@ -132,9 +132,8 @@ def test_calls_and_faults_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """By service, in Airflow's own metrics."""
     counted: list[str] = []
     monkeypatch.setattr(stats, "incr", counted.append)
-    answers: Iterator[Answer] = iter(
-        [refusal("AccessDeniedException", 403), refusal("ServerException", 500), {"jobs": []}]
-    )
+    refusals = (refusal("AccessDeniedException", 403), refusal("ServerException", 500))
+    answers: Iterator[Answer] = iter([*refusals, {"jobs": []}])
     client, _ = scripted(Script(lambda *_: next(answers)))
     run_blocking(client, describe, retry=AT_ONCE)
     assert counted == [
