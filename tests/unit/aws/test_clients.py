@@ -47,7 +47,8 @@ def describe(client: ServiceClient) -> Any:
 
 def faults(client: ServiceClient, clock: Clock, seconds: float, every: float = 0.5) -> list[tuple[float, Fault | None]]:
     """Call for some time; return when, and what each call came to: a fault, or None for an answer."""
-    began, seen = clock.now, []
+    began = clock.now
+    seen: list[tuple[float, Fault | None]] = []
     while clock.now <= began + seconds:
         try:
             describe(client)
