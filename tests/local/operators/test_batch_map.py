@@ -51,6 +51,7 @@ def own_make(own_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.Monk
     """Operators on a local AWS of the test's own, for faults, that do not pause for long."""
     here(own_kit.aws)
     monkeypatch.setattr(calls, "LOOKUPS", (0.0, 0.1))
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "300")
     return maker(own_kit)
 
 
