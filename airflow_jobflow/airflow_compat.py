@@ -238,6 +238,44 @@ def _previous_state(detail: Mapping[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def connection_exists(conn_id: str) -> bool:
+    """Ask Airflow whether a connection exists; blocks. One request.
+
+    Airflow's own lookup answers "not found" also when a secrets backend or the API server cannot be reached. Relies on
+    ``supervisor.ensure_secrets_backend_loaded`` and on the answers to ``GetConnection`` (3.2.1, 3.3.2).
+
+    :param conn_id: the connection's id.
+    :raises Exception: Airflow could not answer; what a secrets backend raises, or ``AirflowRuntimeError``.
+    """
+    from airflow.sdk.execution_time.secrets import ExecutionAPISecretsBackend
+    from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
+
+    for backend in ensure_secrets_backend_loaded():
+        if isinstance(backend, ExecutionAPISecretsBackend):
+            exists = _exists_for_api_server(conn_id)  # the backend itself hides errors
+        else:
+            exists = backend.get_connection(conn_id=conn_id) is not None
+        if exists:
+            return True
+    return False
+
+
+def _exists_for_api_server(conn_id: str) -> bool:
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+    from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+    try:
+        answer: Any = SUPERVISOR_COMMS.send(GetConnection(conn_id=conn_id))
+    except AirflowRuntimeError as error:
+        answer = error.error
+    if not isinstance(answer, ErrorResponse):
+        return True
+    if answer.error is ErrorType.CONNECTION_NOT_FOUND:
+        return False
+    raise AirflowRuntimeError(answer)
+
+
 def _own_state(states: Any, ti: Any) -> str | None:
     """Return the state of one task instance from an answer to ``GetTaskStates``."""
     of_run = states.get(ti.run_id, {})

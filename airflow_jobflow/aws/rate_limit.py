@@ -149,7 +149,7 @@ class RateLimiter:
             while not self._is_next(ticket) and now >= max(self._next_call, self._first_since) + OVERDUE:
                 self._skip(self._queue[0], ticket)
             if not self._is_next(ticket):
-                rest = OVERDUE
+                rest = max(self._next_call, self._first_since) + OVERDUE - now
             elif now < self._next_call - EARLY:
                 rest = self._next_call - now
             else:

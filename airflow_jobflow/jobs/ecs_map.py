@@ -1,9 +1,9 @@
 """Maps on ECS: one Fargate task for each item, all started by the group of the task instance.
 
-What ECS does and this module relies on: ListTasks finds by ``startedBy`` the tasks that run, and those that have stopped
+What ECS does and this module relies on: ListTasks finds by ``startedBy`` the tasks that run, and those that stopped
 within about an hour; DescribeTasks returns the variables they were started with, which say of which map and item they
-are; a RunTask with the token of one that has started a task starts nothing more. The overrides of a RunTask go to all its
-tasks, so that items that differ take a call each.
+are; a RunTask with the token of one that has started a task starts nothing more. The overrides of a RunTask go to all
+its tasks, so that items that differ take a call each.
 """
 
 from __future__ import annotations

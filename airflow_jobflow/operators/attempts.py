@@ -174,7 +174,7 @@ class JobStarter(JobWaiter):
             clear_number=self._clear_number(context),
             location=location,
             where=dict(where or {}),
-            began_at=time.time(),
+            began_at=now.began_at if self.repeats else time.time(),
             deadline=before.deadline if before.number and not self.repeats else self.deadline_from_now(),
             **more,
         )

@@ -228,6 +228,8 @@ class JobOperator(JobStarter):
 
             trigger = DateTimeTrigger(datetime.fromtimestamp(until, tz=UTC))
             if until - now >= SETTLING:
+                if self._context is not None:  # Airflow drops what a deferral carries, if it ends it itself
+                    self.save_if_possible(self._context)
                 self.defer(
                     trigger=trigger,
                     method_name="start",

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 FARGATE = "FARGATE"
 
+TOKEN_IN_USE = "ConflictException"  # noqa: S105 -- no secret
+"""ECS's error code for a token that a different request has used: an earlier try's, whose task was not found yet."""
+
 PUBLIC_IP = {True: "ENABLED", False: "DISABLED", None: None}
 
 SPOT_ATTEMPTS = 4
@@ -221,18 +224,18 @@ class FargateTaskOperator(JobOperator):
         from airflow_jobflow.jobs import ecs
         from airflow_jobflow.jobs.attempt import TRY_TAG
         from airflow_jobflow.jobs.owner import with_owner_tags
-        from airflow_jobflow.jobs.starting import NotStarted
-        from airflow_jobflow.jobs.tagging import start_tagged
         from airflow_jobflow.operators.submission import submit_once
 
-        interruptions = self.attempt.details.get("interruptions", 0) if self.attempt.number else 0
-        token = self.new_attempt(context, details={"interruptions": interruptions})
-        if self.attempt.details.pop("declined", False):
-            # The token would bring the same response again, for ever.
+        before = dict(self.attempt.details) if self.attempt.number else {}
+        interruptions = before.get("interruptions", 0)
+        by = (self.repeats and self.attempt.where.get("try")) or str(self.this_try(context))
+        token = self.new_attempt(context, where={"try": by}, details={"interruptions": interruptions})
+        if before.get("declined"):  # the token would bring the same response again, for ever
+            self.attempt.details.pop("declined", None)
             token = self.attempt.follow(str(context["ti"].id))
         values, owner = self.values(), self.job_owner(context)
         identity = {"clientToken": token, "startedBy": owner.group} if self.durable else {}
-        owner_tags = {**owner.tags(), TRY_TAG: f"{self.this_try(context)}-{token}"}
+        owner_tags = {**owner.tags(), TRY_TAG: f"{by}-{token}"}
         tags, _ = with_owner_tags(values.get("tags", {}), owner_tags)
 
         def run(call: Call) -> str:
@@ -241,17 +244,38 @@ class FargateTaskOperator(JobOperator):
                 container = ecs.main_container(call, values["task_definition"])
             request = {**self.request(values, container, interruptions + 1), **identity}
             tagged = {**request, "tags": ecs.tags(tags)}
-            try:
-                return start_tagged(call, ecs.run_task, request, tagged)
-            except NotStarted:
-                if self.durable and (found := self._find_again(call, context)):
-                    return found
-                self.attempt.details["declined"] = True
-                raise
+            return self._start_or_find(call, context, request, tagged)
 
         what = f"{ecs.NOUN} of {self.task_definition}"
         self.log.info("Running %s on cluster %s, attempt %d", self.task_definition, self.cluster, interruptions + 1)
         return [submit_once(self.call, run, None, what, repeatable=self.durable)]
+
+    def _start_or_find(
+        self, call: Call, context: Context, request: Mapping[str, Any], tagged: Mapping[str, Any]
+    ) -> str:
+        """Run a task, or find the one that was started all the same, and return its ARN.
+
+        :param request, tagged: see ``jobs.tagging.start_tagged``.
+        :raises NotStarted: ECS says that there is no task, or that another request has used the token, and none is
+            found. The token is of no use any more.
+        """
+        from airflow_jobflow.faults import CallError, Fault
+        from airflow_jobflow.jobs import ecs
+        from airflow_jobflow.jobs.starting import NotStarted
+        from airflow_jobflow.jobs.tagging import start_tagged
+
+        try:
+            return start_tagged(call, ecs.run_task, request, tagged)
+        except NotStarted as error:
+            declined = error
+        except CallError as error:
+            if error.code != TOKEN_IN_USE:
+                raise
+            declined = NotStarted(str(error), Fault.TRANSIENT)
+        if self.durable and (found := self._find_again(call, context)):
+            return found
+        self.attempt.details["declined"] = True
+        raise declined
 
     def find_started(self, call: Call, context: Context) -> str | None:
         """Return the task of this attempt: ECS may say that it started none, and start it all the same."""

@@ -1,7 +1,7 @@
 """Base of the map operators: one job for each item, from one task instance.
 
-Thin: the worker checks the items, builds their requests, records the attempt, and hands over to the trigger, which starts
-and follows the jobs; the worker comes back for the verdict. What decides lies in ``jobs.fan_out``.
+Thin: the worker checks the items, builds their requests, records the attempt, and hands over to the trigger, which
+starts and follows the jobs; the worker comes back for the verdict. What decides lies in ``jobs.fan_out``.
 """
 
 from __future__ import annotations

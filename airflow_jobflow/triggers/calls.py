@@ -162,6 +162,7 @@ class MapCalls:
             try:
                 return await run(self._client, self._start, request, which, retry=self._retry_start)
             except NotStarted as error:
+                self.in_doubt = True  # ECS has reported failures of tasks that it had started
                 raise (NoRoom if error.fault in WAIT_FOR_CAPACITY else Refused)(str(error)) from error
             except CallError as error:
                 await self._look_at(error, which)

@@ -24,6 +24,7 @@ from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.fan_out import FanOut, Start, newest_first
 from airflow_jobflow.jobs.map_statuses import NOT_STARTED, STARTING, index_of_line
 from airflow_jobflow.jobs.model import Snapshot
+from airflow_jobflow.jobs.starting import NotStarted
 from airflow_jobflow.triggers.background import Background
 from airflow_jobflow.triggers.beat import beats
 from airflow_jobflow.triggers.calls import THREADS, Frozen, Halted, MapCalls, Refused, Unstopped
@@ -93,6 +94,8 @@ class MapRun:
         """Whether the map has started anything: until then a refusal is the whole map's."""
         self._rests_until = 0.0
         self._rests = 0
+        self._is_to_be_listed = False
+        """Whether a response said that nothing was started, which is made sure of before anything else is started."""
         self._denied_since: float | None = None
         """When the first of the starts failed that have failed since because there is no such queue or cluster."""
         self._cannot_start: CallError | None = None
@@ -182,7 +185,9 @@ class MapRun:
             full = len(self._starting) >= (THREADS if self._proven else 1)
             if self._calls.frozen and self._calls.fresh and not self._starting:
                 await self._thaw()
-            elif self._calls.frozen or rest > 0 or full or not self._state.ready:
+            elif self._is_to_be_listed and rest <= 0 and not self._starting:
+                await self._list_again()
+            elif self._calls.frozen or self._is_to_be_listed or rest > 0 or full or not self._state.ready:
                 await self._change(rest if rest > 0 else None)
             elif start := self._state.take():
                 task = self._background.spawn(self._start(start))
@@ -219,6 +224,11 @@ class MapRun:
         await asyncio.sleep(TAKEOVER)
         await self._find()
 
+    async def _list_again(self) -> None:
+        """Find what was started although AWS said that it was not, before it is started under another token."""
+        self._is_to_be_listed = False
+        await self._find()
+
     async def _start(self, start: Start) -> None:
         """Make a start, and take in what came of it."""
         try:
@@ -227,6 +237,7 @@ class MapRun:
             self._state.put_back(start)
         except NoRoom as full:
             self._state.put_back(start, full=True)
+            self._is_to_be_listed |= isinstance(full.__cause__, NotStarted)
             self._rest(full)
         except Refused as refused:
             if not self._proven:

@@ -28,6 +28,7 @@ from airflow_jobflow import airflow_compat
 from airflow_jobflow.airflow_compat import (
     DELETED,
     call_if_deferral_rejected,
+    connection_exists,
     is_cancelled,
     is_deferred,
     still_deferred,
@@ -195,6 +196,46 @@ def test_other_messages_pass_until_the_deferral(connect: Connect) -> None:
     call_if_deferral_rejected(ti, print)
     assert task_state(ti) == "running"
     assert line.states is task_runner.SUPERVISOR_COMMS.states  # type: ignore[attr-defined]  # whatever it has
+
+
+class LookupLine:
+    """A supervisor that answers the lookup of a connection, or raises."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def send(self, msg: Any) -> Any:
+        """Answer a message."""
+        assert (type(msg), msg.conn_id) == (comms.GetConnection, "aws_default")
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+ABSENT = comms.ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": "aws_default"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "exists"),
+    [
+        (comms.ConnectionResult.model_construct(conn_id="aws_default", conn_type="aws"), True),
+        (ABSENT, False),
+        (AirflowRuntimeError(ABSENT), False),
+    ],
+    ids=["found", "absent", "absent, raised"],
+)
+def test_a_connection_exists_or_not(connect: Connect, answer: Any, exists: bool) -> None:
+    """The API server says so."""
+    connect(LookupLine(answer))
+    assert connection_exists("aws_default") is exists
+
+
+@pytest.mark.parametrize("error", [BUSY, BUSY.error, EOFError()], ids=["raised", "returned", "no supervisor"])
+def test_a_lookup_without_an_answer_is_no_answer(connect: Connect, error: Any) -> None:
+    """Airflow's own lookup takes it for an absent connection."""
+    connect(LookupLine(error))
+    with pytest.raises((AirflowRuntimeError, EOFError)):
+        connection_exists("aws_default")
 
 
 @pytest.mark.parametrize(("map_index", "key"), [(-1, "t"), (3, "t_3")])

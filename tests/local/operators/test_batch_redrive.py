@@ -61,7 +61,7 @@ class Array:
     def times_out(self, size: int, reached: Callable[[list[dict[str, Any]]], bool]) -> None:
         """Run the operator as such a try, whose deadline passes as soon as its children have come so far."""
         operator = self.operator(size, deferrable=True)
-        [job_id] = deferred(operator, self.context).trigger.job_ids  # type: ignore[attr-defined]
+        [job_id] = deferred(operator, self.context).trigger.job_ids
         self._kit.eventually(lambda: reached(self._kit.children(job_id, size)))
         event = {"job_ids": [job_id], "jobs": {}, "errors": {}, "limit": "deadline"}
         with pytest.raises(exceptions.JobTimedOut):

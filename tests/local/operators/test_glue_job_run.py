@@ -17,11 +17,12 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner, read_argument
-from airflow_jobflow.local import Faults, LocalAws, Settings
+from airflow_jobflow.local import CannedResponse, Faults, LocalAws, Settings
 from airflow_jobflow.operators import base, submission
 from airflow_jobflow.operators.glue import GlueJobRunOperator
 from airflow_jobflow.triggers.job import JobTrigger
 from tests.local.glue_kit import SLEEP, GlueKit, run, until
+from tests.local.tries import resumed
 
 
 @pytest.fixture
@@ -325,65 +326,36 @@ LIMITS = {
 }
 
 
-def refuse(operator: GlueJobRunOperator, code: str, times: int) -> list[str]:
-    """Let Glue refuse the next starts of an operator, for it has no room; return the list of all starts."""
-    client: Any = operator.client(attempts=1)
-    error = {"__type": code, "message": LIMITS[code]}
-    starts: list[str] = []
-
-    def answer(**_: Any) -> Any:
-        from botocore.awsrequest import AWSResponse
-
-        starts.append(code)
-        if len(starts) > times:
-            return None
-        headers: Any = {"content-type": "application/x-amz-json-1.1"}
-        raw: Any = Raw(json.dumps(error).encode())
-        return AWSResponse("http://glue", 400, headers, raw)
-
-    client.meta.events.register("before-send.glue.StartJobRun", answer)
-    return starts
-
-
-class Raw:
-    """The body of an answer."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    def stream(self) -> Any:
-        """As urllib3 has it."""
-        yield self._body
-
-
 @pytest.mark.parametrize("code", LIMITS)
-def test_a_limit_that_is_reached_is_no_error(kit: GlueKit, context: Any, code: str) -> None:
+def test_a_limit_that_is_reached_is_no_error(own_kit: GlueKit, context: Any, code: str) -> None:
     """The start is made again, and starts one run; the attempt stays the same."""
-    operator = task(kit.job())
-    starts = refuse(operator, code, 3)
+    operator = task(own_kit.job())
+    refusal = CannedResponse(code=code, message=LIMITS[code], actions=("StartJobRun",), calls=3)
+    own_kit.aws.set_faults(Faults(respond_with=(refusal,)))
     assert operator.execute(context)["state"] == "SUCCEEDED"
-    assert len(starts) == 4
-    assert len(kit.runs(operator.job_name)) == 1
-    assert context["task_state_store"]["jobflow"]["attempt"] == 1
+    assert own_kit.aws.calls["glue.StartJobRun"] == 4
+    assert len(own_kit.runs(operator.job_name)) == 1
+    assert context["task_state_store"]["jobflow"]["number"] == 1
 
 
-def test_a_run_waits_for_the_one_before_it(kit: GlueKit, context: Any, gate: Any) -> None:
+def test_a_run_waits_for_the_one_before_it(
+    own_kit: GlueKit, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the worker."""
-    job = kit.job(until(gate))
-    first = kit.start(job)
+    job = own_kit.job(until(gate))
+    first = own_kit.start(job)
     operator = task(job)
-    starts: list[int] = []
+    wait_for_capacity = operator._wait_for_capacity
 
-    def counted(**_: Any) -> None:
-        starts.append(len(starts))
-        if len(starts) == 3:
+    def waits(full: Any) -> None:
+        if own_kit.aws.calls["glue.StartJobRun"] >= 3:
             gate.touch()
+        wait_for_capacity(full)
 
-    operator.client(attempts=1).meta.events.register("before-send.glue.StartJobRun", counted)
+    monkeypatch.setattr(operator, "_wait_for_capacity", waits)
     outcome = operator.execute(context)
-    assert kit.runs(job) == [first, outcome["job_id"]]
+    assert own_kit.runs(job) == [first, outcome["job_id"]]
     assert outcome["state"] == "SUCCEEDED"
-    assert len(starts) >= 3
 
 
 @pytest.mark.usefixtures("long_turns")
@@ -395,7 +367,7 @@ def test_a_turn_is_waited_for_in_the_triggerer(kit: GlueKit, context: Any, gate:
     waits = [wait]
     for _ in range(3):
         with pytest.raises(TaskDeferred) as raised:
-            getattr(task(job, deferrable=True), wait.method_name)(context, event="the moment")
+            resumed(task(job, deferrable=True), waits[-1], "the moment", context)
         waits.append(raised.value)
     assert all(isinstance(wait.trigger, DateTimeTrigger) for wait in waits)
     assert [round(wait.timeout.total_seconds()) - 60 for wait in waits] == [20, 40, 50, 50]
@@ -404,12 +376,12 @@ def test_a_turn_is_waited_for_in_the_triggerer(kit: GlueKit, context: Any, gate:
     gate.unlink()
     operator = task(job, deferrable=True)
     with pytest.raises(TaskDeferred) as raised:
-        operator.start(context, event="the moment")
+        resumed(operator, waits[-1], "the moment", context)
     assert isinstance(raised.value.trigger, JobTrigger)
     gate.touch()
     outcome = operator.execute_complete(context, run(raised.value.trigger))
     assert kit.runs(job) == [first, outcome["job_id"]]
-    assert (outcome["state"], context["task_state_store"]["jobflow"]["attempt"]) == ("SUCCEEDED", 1)
+    assert (outcome["state"], context["task_state_store"]["jobflow"]["number"]) == ("SUCCEEDED", 1)
 
 
 @pytest.mark.usefixtures("long_turns")
@@ -479,7 +451,7 @@ def test_a_task_killed_while_it_waits_its_turn_starts_nothing(
     first = kit.start(job)
     operator = task(job)
     monkeypatch.setattr("airflow_jobflow.operators.base.time.sleep", lambda _: operator.on_kill())
-    with pytest.raises(exceptions.JobStopped, match=r"killed while it waited its turn; nothing was started"):
+    with pytest.raises(exceptions.JobStopped, match=r"killed while it waited; nothing was started"):
         operator.execute(context)
     assert kit.runs(job) == [first]
 

@@ -94,7 +94,7 @@ def a_map(kit: EcsKit, script: str, size: int) -> MapTrigger:
         MapTrigger(
             service="ecs",
             scope=kit.cluster,
-            family=ecs_map.family(kit.cluster, "0123abcd", "retry"),
+            family=ecs_map.family(kit.cluster, "group", "0123abcd", "retry", {}),
             size=size,
             indexes=f"0-{size - 1}",
             requests=pack(json.dumps(request) for request in requests),
@@ -189,7 +189,7 @@ def batch_trigger(kit: Kit, size: int, script: str = "true") -> MapTrigger:
     return in_a_triggerer(
         MapTrigger(
             service="batch",
-            family=batch_map.family(kit.queue, "hello-0123abcd"),
+            family=batch_map.family(kit.queue, "hello-0123abcd", {}),
             size=size,
             indexes=f"0-{size - 1}",
             requests=pack(json.dumps(batch_map.item(request, index, {})) for index in range(size)),
@@ -385,7 +385,7 @@ def test_a_kill_at_any_await_stops_all_that_was_started(
         earlier = None if is_first else kit.submit(jobName=f"{name}-0", jobDefinition=definition)
         trigger = MapTrigger(
             service="batch",
-            family=batch_map.family(kit.queue, name),
+            family=batch_map.family(kit.queue, name, {}),
             size=2,
             indexes="0-1",
             requests=pack([request, request]),
@@ -504,3 +504,24 @@ def test_wrapped_throttling_only_delays_a_map(
     assert (event["statuses"], event["error"]) == ("SSSSS", None)
     assert not forgetful.aws.calls["ecs.StopTask"]
     assert len(forgetful.aws.started("ecs")) == 5
+
+
+def test_a_task_that_was_started_although_aws_reports_a_failure_is_found(
+    forgetful: EcsKit, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its item is started again, under another token."""
+    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    failures = json.dumps({"tasks": [], "failures": [{"arn": "arn", "reason": "RESOURCE:CPU"}]})
+    canned = CannedResponse(
+        body=failures,
+        status=200,
+        content_type="application/x-amz-json-1.1",
+        actions=("RunTask",),
+        calls=2,
+        takes_effect=True,
+    )
+    trigger = a_map(forgetful, "sleep 1", 4)
+    forgetful.aws.set_faults(Faults(respond_with=(canned,)))
+    event = asyncio.run(trigger.wait())
+    assert (event["statuses"], event["error"]) == ("SSSS", None)
+    assert len(forgetful.aws.started("ecs")) == 4
