@@ -119,8 +119,8 @@ class JobOperator(JobStarter):
 
     @property
     def may_be_reaped(self) -> bool:
-        """Whether the orphan reaper may stop the job: the task waits for it, and a kill is to stop it."""
-        return self.wait_for_completion and self.cancel_on_kill
+        """Whether the orphan reaper may stop the job: the task waits for it, and it is not to outlive the task."""
+        return self.wait_for_completion and self.cancel_on_kill and self.cancel_on_timeout
 
     def execute(self, context: Context) -> Any:
         """Start the job, and wait for it.
@@ -393,11 +393,15 @@ class JobOperator(JobStarter):
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralError:  # the trigger itself has failed
             try:
-                if job_ids := self._jobs_of_this_try(context):
-                    self.log.warning("%s: %s", ", ".join(job_ids), self._let_go(context, job_ids))
+                self.trigger_failed(context)
             except SubmissionError as error:
                 self.log.warning("%s", error)
             raise
+
+    def trigger_failed(self, context: Context) -> None:
+        """Log what becomes of the jobs whose trigger has failed, and stop them if nobody will wait for them."""
+        if job_ids := self._jobs_of_this_try(context):
+            self.log.warning("%s: %s", ", ".join(job_ids), self._let_go(context, job_ids))
 
     def _jobs_of_this_try(self, context: Context) -> list[str]:
         """Return the jobs that this try waits for, if Airflow has dropped what the deferral carried.

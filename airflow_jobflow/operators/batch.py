@@ -387,11 +387,12 @@ class BatchMapOperator(MapOperator, BatchJobOperator):
             result.append(batch_map.item(batch.request(values), index, environment))
         return result
 
-    def family(self, context: Context) -> dict[str, str]:
+    def family(self, context: Context) -> dict[str, Any]:
         """Return what tells the jobs of this attempt's map from all others."""
         from airflow_jobflow.jobs import batch_map
 
-        return batch_map.family(self.job_queue, self.attempt_name(context, self.job_name))
+        owner = self.job_owner(context).tags()
+        return batch_map.family(self.job_queue, self.attempt_name(context, self.job_name), owner)
 
     def map_name(self) -> str:
         """Return what a person calls the map."""

@@ -379,11 +379,12 @@ class FargateMapOperator(MapOperator, FargateTaskOperator):
             result.append(ecs_map.item(request, container, index, environment))
         return result
 
-    def family(self, context: Context) -> dict[str, str]:  # noqa: ARG002
+    def family(self, context: Context) -> dict[str, Any]:
         """Return what tells the tasks of this attempt's map from all others."""
         from airflow_jobflow.jobs import ecs_map
 
-        return ecs_map.family(self.cluster, self.attempt.token, self.on_spot_interruption)
+        owner = self.job_owner(context)
+        return ecs_map.family(self.cluster, owner.group, self.attempt.token, self.on_spot_interruption, owner.tags())
 
     def map_name(self) -> str:
         """Return what a person calls the map."""
