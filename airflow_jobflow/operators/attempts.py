@@ -294,7 +294,7 @@ class JobStarter(JobWaiter):
         raise NotImplementedError
 
     def find_started(self, call: Call, context: Context) -> str | None:  # noqa: ARG002
-        """Return the job that this attempt has started, although it seemed that there was no capacity for it.
+        """Return the job that this attempt has started, if AWS seemed to have no capacity, or its id was lost.
 
         :param call: makes the API calls.
         """

@@ -233,6 +233,7 @@ class FargateTaskOperator(JobOperator):
         if before.get("declined"):  # the token would bring the same response again, for ever
             self.attempt.details.pop("declined", None)
             token = self.attempt.follow(str(context["ti"].id))
+            self.save(context)
         values, owner = self.values(), self.job_owner(context)
         identity = {"clientToken": token, "startedBy": owner.group} if self.durable else {}
         owner_tags = {**owner.tags(), TRY_TAG: f"{by}-{token}"}
