@@ -340,7 +340,8 @@ class JobOperator(JobStarter):
         if not left:
             return "It was stopped."
         why = "; ".join(f"{job_id}: {message}" for job_id, message in left.items())
-        return f"It could not be stopped yet ({why}). The triggerer keeps trying for ten minutes."
+        then = "The triggerer keeps trying for ten minutes" if self.defers else "Stop it in the console"
+        return f"It could not be stopped yet ({why}). {then}; the orphan reaper stops what is left."
 
     def _given_up(self, context: Context, event: Mapping[str, Any]) -> JobflowError:
         """Stop a job whose deadline has passed, and say how far it came."""
