@@ -68,7 +68,7 @@ def test_a_response_without_members_is_no_answer(operation: str, parameters: dic
     """botocore raises nothing for it: a job would count as unknown, or a KeyError would end the wait."""
     client = ServiceClient(Script(lambda *_: (200, "text/html", body)).access(), "batch")
     with pytest.raises(CallError) as raised:
-        client.invoke(operation, parameters)
+        client.invoke(operation, {"jobQueue": "q"} if operation == "list_jobs" else {"jobs": ["a"]})
     assert (raised.value.fault, raised.value.sent) == (Fault.TRANSIENT, True)
 
 
