@@ -120,7 +120,8 @@ class JobOperator(JobStarter):
     @property
     def may_be_reaped(self) -> bool:
         """Whether the orphan reaper may stop the job: the task waits for it, and it is not to outlive the task."""
-        return self.wait_for_completion and self.cancel_on_kill and self.cancel_on_timeout
+        # Without a token nothing proves that it is no copy that somebody else has made of the job.
+        return self.durable and self.wait_for_completion and self.cancel_on_kill and self.cancel_on_timeout
 
     def execute(self, context: Context) -> Any:
         """Start the job, and wait for it.
@@ -341,7 +342,8 @@ class JobOperator(JobStarter):
             return "It was stopped."
         why = "; ".join(f"{job_id}: {message}" for job_id, message in left.items())
         then = "The triggerer keeps trying for ten minutes" if self.defers else "Stop it in the console"
-        return f"It could not be stopped yet ({why}). {then}; the orphan reaper stops what is left."
+        reaper = "; the orphan reaper stops what is left" if self.may_be_reaped else ""
+        return f"It could not be stopped yet ({why}). {then}{reaper}."
 
     def _given_up(self, context: Context, event: Mapping[str, Any]) -> JobflowError:
         """Stop a job whose deadline has passed, and say how far it came."""
@@ -452,10 +454,13 @@ class JobOperator(JobStarter):
         Airflow tells a worker so when it is shut down, and when a person clears the task or ends it. What is stopped is
         marked, so that no later try waits for it.
         """
+        from airflow_jobflow.aws import ONCE
+
         self._killed = self.cancel_on_kill
         if self._to_stop and self.cancel_on_kill:
             self.abandon()
-            for job_id, snapshot in self.look(self._to_stop).items():
+            # Once: Airflow ends this process soon, and the stop must not wait for a describe call.
+            for job_id, snapshot in self.look(self._to_stop, retry=ONCE).items():
                 self.log.info("%s %s: last seen %s", self.service_module.NOUN, job_id, snapshot.progress())
             self._stopped(self._to_stop, KILLED)  # what cannot be stopped is logged: what is interrupted goes on
 
