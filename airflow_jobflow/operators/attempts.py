@@ -13,9 +13,10 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
@@ -44,7 +45,7 @@ STOP_PATIENCE = 300.0
 """Seconds for which stopping a job is repeated. A worker that is told to end has less: Airflow kills it before."""
 
 ABANDONING = 5.0
-"""Seconds that a task which is killed takes to record that."""
+"""Seconds for which a task that is killed waits until that is recorded. Airflow ends its process after as many."""
 
 
 class JobStarter(JobWaiter):
@@ -341,17 +342,18 @@ class JobStarter(JobWaiter):
         if errors:
             raise errors[0]
 
-    def abandon(self) -> None:
-        """Record that nobody wants the job any more.
+    @contextlib.contextmanager
+    def abandoned(self) -> Iterator[None]:
+        """Record that nobody wants the job any more, while the body stops it.
 
         In a thread, and not for long: this is a signal's handler, and what it has interrupted may hold the connection
         to Airflow.
         """
-        if self._context is not None:
-            self.attempt.abandoned = True
-            thread = threading.Thread(target=self.save_if_possible, args=(self._context,), daemon=True)
-            thread.start()
-            thread.join(ABANDONING)
+        self.attempt.abandoned = True
+        thread = threading.Thread(target=self.save_if_possible, args=(self._context,), daemon=True)
+        thread.start()
+        yield
+        thread.join(ABANDONING)
 
 
 def _region(call: Call) -> str:

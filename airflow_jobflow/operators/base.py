@@ -452,17 +452,13 @@ class JobOperator(JobStarter):
         """Stop the job when the worker is told to end while it waits here; one that is being submitted, right after.
 
         Airflow tells a worker so when it is shut down, and when a person clears the task or ends it. What is stopped is
-        marked, so that no later try waits for it.
+        marked, so that no later try waits for it. Nothing comes before the stop, because Airflow ends the process five
+        seconds after the signal (3.3: supervisor.py, ``escalation_delay``). The log has the job's last status.
         """
-        from airflow_jobflow.aws import ONCE
-
         self._killed = self.cancel_on_kill
         if self._to_stop and self.cancel_on_kill:
-            self.abandon()
-            # Once: Airflow ends this process soon, and the stop must not wait for a describe call.
-            for job_id, snapshot in self.look(self._to_stop, retry=ONCE).items():
-                self.log.info("%s %s: last seen %s", self.service_module.NOUN, job_id, snapshot.progress())
-            self._stopped(self._to_stop, KILLED)  # what cannot be stopped is logged: what is interrupted goes on
+            with self.abandoned():
+                self._stopped(self._to_stop, KILLED)  # what cannot be stopped is logged: what is interrupted goes on
 
 
 def _tried(times: int) -> str:

@@ -399,11 +399,11 @@ class MapOperator(JobOperator):
         """Stop all jobs when the worker is told to end while it waits here."""
         self._killed = self.cancel_on_kill
         if self._killed and self._trigger:
-            self.abandon()
             # In a thread, for this is a signal's handler, and the event loop is what it has interrupted.
             thread = threading.Thread(target=asyncio.run, args=(self._trigger.killed(),))
-            thread.start()
-            thread.join()
+            with self.abandoned():
+                thread.start()
+                thread.join()
 
 
 def _said(event: Mapping[str, Any]) -> str:
