@@ -84,9 +84,6 @@ class Retry:
 ONCE = Retry(patience=0.0, denied_patience=0.0)
 """No retries: the caller has its own way to go on."""
 
-PATIENT = Retry(patience=float("inf"))
-"""Retries until the caller is cancelled, except where permissions are missing."""
-
 
 class Call:
     """Makes the API calls of one function in ``jobs/``, each in its turn.

@@ -179,7 +179,7 @@ class MapOperator(JobOperator):
         else:
             self._end_earlier(context)
             if not indexes:
-                self.log.info("There is nothing to run")
+                self.log.info("No item is left to run")
                 return map_verdict.result(self.judge, self.map_name(), left, self._tolerance())
             self._begin(context, digest, indexes, len(items))
         lines = [json.dumps(requests[index], separators=(",", ":")) for index in indexes]
@@ -216,11 +216,11 @@ class MapOperator(JobOperator):
         :raises SubmissionError: it cannot be stopped; nothing was started.
         """
         if self._about.get("over") is False and self.attempt.location == self._location():
-            self.log.info("A map of an earlier try was not ended, and is not to go on: what still runs is stopped")
+            self.log.info("The map of an earlier try was not ended, and does not continue: stopping what still runs")
             said = self._stop_all("Airflow: the task was run again", ())
             if said != STOPPED:
                 raise SubmissionError(f"An earlier try's map was not ended. {said} Nothing was started.")
-            # Lest a later try goes on with it, if this one dies before it has noted its own.
+            # So that a later try does not continue with it, if this one dies before it has recorded its own.
             self._record_map(context, {**self._about, "over": True})
 
     def _begin(self, context: Context, digest: str, indexes: Sequence[int], size: int) -> None:
