@@ -127,12 +127,15 @@ class ServiceClient:
             if limiter is self.limiter(rate):  # else the region has become known meanwhile
                 return turn_at
 
-    def acquire_blocking(self, rate: Rate) -> float:
-        """Wait for a turn, blocking this thread; return the time at which it came, by the limiter's clock."""
+    def acquire_blocking(self, rate: Rate, *, goes_on: bool = False) -> float:
+        """Wait for a turn, blocking this thread; return the time at which it came, by the limiter's clock.
+
+        :param goes_on: whether this is a further call of a function that has begun. Default False.
+        """
         while True:
             self._try_to_build()
             limiter = self.limiter(rate)
-            turn_at = limiter.acquire_blocking()
+            turn_at = limiter.acquire_blocking(goes_on=goes_on)
             if limiter is self.limiter(rate):
                 return turn_at
 
