@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow.observability import stats
 from airflow.sdk.configuration import conf
 
 from airflow_jobflow.aws import connection, raw_json
@@ -232,6 +233,9 @@ class ServiceClient:
             self._build_lock.release()
 
     def _build(self, old: _Built | None) -> _Built:
+        # Before any other metric: the first one of a process has Airflow read a file for a tenth of a second, which is
+        # better done in this thread than on an event loop.
+        stats.incr(f"jobflow.aws.{self.name}.client_builds")
         try:
             client = self.access.client(self.name, timeout=self.timeout)
             raw_json.register(client)
