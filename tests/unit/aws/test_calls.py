@@ -157,6 +157,7 @@ def test_calls_and_faults_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     client, _ = scripted(Script(lambda *_: next(answers)))
     run_blocking(client, describe, retry=AT_ONCE)
     assert counted == [
+        "jobflow.aws.batch.client_builds",
         "jobflow.aws.batch.calls",
         "jobflow.aws.batch.denied",
         "jobflow.aws.batch.calls",
