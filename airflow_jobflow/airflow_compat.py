@@ -54,6 +54,22 @@ def task_state(ti: Any) -> str | None:
     return _own_state(states, ti)
 
 
+def task_states(dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str]) -> Mapping[str, Mapping[str, str | None]]:
+    """Ask Airflow for the current states of tasks of a DAG, from the process of any task. One request.
+
+    Relies on ``RuntimeTaskInstance.get_task_states`` and on the keys of its answer (3.0 and newer; read in 3.3.2):
+    index 3 of a mapped task ``load`` has the key ``load_3``, as a task of that name has.
+
+    :param dag_id: the DAG; it need not be the caller's.
+    :param task_ids, run_ids: of which tasks and runs. Their number is limited by the length of a URL.
+    :return: by run id and key. Runs without such a task instance are missing.
+    :raises airflow.sdk.exceptions.AirflowRuntimeError: Airflow could not answer, after the retries of its client.
+    """
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    return RuntimeTaskInstance.get_task_states(dag_id=dag_id, task_ids=list(task_ids), run_ids=list(run_ids))
+
+
 def is_cancelled(state: str | None) -> bool:
     """Return whether a state that ``task_state`` returned means that a user cancelled the task that asked."""
     return state in CANCELLED_STATES

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from airflow_jobflow.aws import Access, run_blocking, service_client
+from airflow_jobflow.aws import Access, Retry, run_blocking, service_client
 from airflow_jobflow.exceptions import AccessDenied, JobFailed, JobflowError, JobStopped, JobVanished, WaitError
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import batch, logs
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.array import Tolerance
 
 log = logging.getLogger(__name__)
+
+DETAILS = Retry(patience=30.0, denied_patience=0.0)
+"""How long calls are repeated for what an error can do without, such as log lines. A task has ended by then."""
 
 UNWATCHABLE: dict[str, type[JobflowError]] = {
     "vanished": JobVanished,
@@ -55,21 +58,37 @@ class Judge:
 
     def unwatchable(self, errors: Mapping[str, Mapping[str, str]], seen: Mapping[str, Snapshot]) -> JobflowError:
         """Return the error for jobs that can be watched no longer, as the trigger's event names them."""
-        said = [
-            f"{job_id}: {error['message']} (last seen {seen[job_id].progress() if job_id in seen else 'never'})"
-            for job_id, error in errors.items()
-        ]
         kind = next(iter(errors.values()))["kind"]
-        return UNWATCHABLE[kind](
-            f"{self.module.NOUN} cannot be waited for: {'; '.join(said)}. "
-            "Whether it still runs is not known here: look it up in the console before it is started again. "
-            f"What has ended can be described for {self.module.KEPT}."
-        )
+        asked, noun = f"({self._asked_with()})", self.module.NOUN
+        of_kind = {job_id: error["message"] for job_id, error in errors.items() if error["kind"] == kind}
+        last = "; ".join(f"{job_id} was last seen {seen[job_id].progress()}" for job_id in of_kind if job_id in seen)
+        ids, messages = ", ".join(of_kind), "; ".join(dict.fromkeys(of_kind.values()))
+        if kind == "vanished":
+            text = (
+                f"AWS does not know {noun} {ids} {asked}: {messages}. The account or the region is wrong, the id is "
+                f"wrong, or the job ended long ago: it can be described for {self.module.KEPT} after its end."
+            )
+        else:
+            how = "Not allowed to describe" if kind == "denied" else "Could not describe"
+            text = f"{how} {noun} {ids} {asked}: {messages}."
+            if kind == "denied":
+                text += " Give the role of workers and triggerers this permission, or check its credentials."
+            text += " The job keeps running."
+        return UNWATCHABLE[kind](f"{text}{f' {last}.' if last else ''}")
+
+    def _asked_with(self) -> str:
+        """Return the connection and the region that are used; only what the task says of them if AWS is unreachable."""
+        try:
+            region = service_client(self.access, self.module.CLIENT).region
+        except CallError:
+            return str(self.access)
+        return f"{self.access.aws_conn_id or 'boto3 defaults'}, {region}"
 
     def settled(self, snapshot: Snapshot) -> Snapshot:
         """Return the last snapshot of a job with what a sweep could not tell, as far as that can be had."""
         try:
-            return run_blocking(service_client(self.access, self.module.CLIENT), self.module.settled, snapshot)
+            client = service_client(self.access, self.module.CLIENT)
+            return run_blocking(client, self.module.settled, snapshot, retry=DETAILS)
         except CallError as error:
             log.warning("Could not get the details of %s %s: %s", self.module.NOUN, snapshot.job_id, error)
             return snapshot
@@ -169,10 +188,10 @@ class Judge:
         children: dict[int, ChildFailure] = {}
         try:
             client = service_client(self.access, batch.CLIENT)
-            failed = run_blocking(client, failed_children, snapshot.job_id)
+            failed = run_blocking(client, failed_children, snapshot.job_id, retry=DETAILS)
             children = {child.index: child for child in failed}
             first = list(children)[: batch.BATCH_SIZE]
-            described = run_blocking(client, batch.children, snapshot.job_id, first)
+            described = run_blocking(client, batch.children, snapshot.job_id, first, retry=DETAILS)
             children |= {child.index: child for child in described}
         except CallError as error:
             log.warning("Could not describe the failed children of %s: %s", snapshot.job_id, error)
@@ -183,7 +202,8 @@ class Judge:
         if not snapshot.log or not self.log_lines:
             return []
         try:
-            return run_blocking(service_client(self.access, logs.CLIENT), logs.last_lines, snapshot.log, self.log_lines)
+            client = service_client(self.access, logs.CLIENT)
+            return run_blocking(client, logs.last_lines, snapshot.log, self.log_lines, retry=DETAILS)
         except CallError as error:
             return [f"(the log could not be read: {error})"]
 

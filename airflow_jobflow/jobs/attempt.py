@@ -17,7 +17,7 @@ from typing import Any, Final
 from airflow_jobflow.jobs.owner import attempt_token
 
 TRY_TAG: Final = "airflow_jobflow_try"
-"""The tag in which an ECS task carries the try that started it."""
+"""The tag in which an ECS task carries the try that started it, and the token of the attempt: ``t1m2c0-<token>``."""
 
 _TRY: Final = re.compile(r"t(\d+)m(\d+)c(\d+)")
 
@@ -52,6 +52,7 @@ class Attempt:
     :param token: tells the attempt from all others; empty before the first.
     :param number: counts the attempts within a try, from 1: another follows a Spot interruption.
     :param clear_number: the DAG run's, when the attempt began.
+    :param group: of the jobs; recorded because a deployment's id may be changed between two tries.
     :param location: service, scope, connection and region in which the job is started.
     :param where: what the job is found by there, such as its queue and name.
     :param began_at: in seconds since the epoch.
@@ -71,6 +72,7 @@ class Attempt:
     token: str = ""
     number: int = 0
     clear_number: int = 0
+    group: str = ""
     location: str = ""
     where: dict[str, str] = field(default_factory=dict)
     began_at: float = 0.0
@@ -101,11 +103,14 @@ class Attempt:
 
     @property
     def has_begun(self) -> bool:
-        """Whether there is such an attempt."""
-        return bool(self.token)
+        """Whether there is such an attempt: one that was begun, or one whose job was found without a record."""
+        return bool(self.token or self.job_ids)
 
     def follow(self, ti_id: str) -> str:
-        """Begin the next attempt within the try, and return its token."""
+        """Begin the next attempt within the try, and return its token.
+
+        :param ti_id: Airflow's id of the task instance, which differs from try to try.
+        """
         self.number += 1
         self.token = attempt_token(ti_id, self.number)
         return self.token

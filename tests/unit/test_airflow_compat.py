@@ -33,6 +33,7 @@ from airflow_jobflow.airflow_compat import (
     is_deferred,
     still_deferred,
     task_state,
+    task_states,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -371,3 +372,13 @@ def test_importing_it_loads_no_airflow() -> None:
 
     code = "import sys, airflow_jobflow.airflow_compat; sys.exit('airflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_states_of_tasks_of_any_dag_are_one_request(connect: Connect) -> None:
+    """The orphan reaper asks for fifty runs at a time, and must not ask with its own map index."""
+    states = {"r": {"t": "failed", "m_0": None}}
+    line = connect(WorkerLine(states))
+    assert task_states("another", ("t", "m"), ("r", "deleted")) == states
+    [request] = line.sent
+    assert (request.dag_id, request.task_ids, request.run_ids) == ("another", ["t", "m"], ["r", "deleted"])
+    assert request.map_index is None

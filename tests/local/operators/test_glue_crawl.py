@@ -15,11 +15,13 @@ from airflow.sdk.bases.operator import TriggerFailureReason
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_jobflow import exceptions
+from airflow_jobflow.aws import ONCE
 from airflow_jobflow.jobs import glue_crawl
 from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.operators import base, submission
 from airflow_jobflow.operators.glue import GlueCrawlOperator
 from tests.local.glue_kit import HOUR, GlueKit, let_end, run
+from tests.local.tries import resumed
 
 NO_BUCKET = "no-such-bucket-at-all"
 
@@ -33,7 +35,6 @@ def kit_with(
     monkeypatch.setattr(base, "SHORTEST_TURN", 0.1)
     monkeypatch.setattr(base, "LONGEST_TURN", 0.3)
     monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0))
-    monkeypatch.setattr(submission, "pause", lambda _: 0.0)
 
     def make(**settings: float) -> GlueKit:
         servers.append(LocalAws(slots=1, settings=Settings(**settings)).__enter__())
@@ -86,7 +87,7 @@ def test_a_crawl_runs_and_its_outcome_is_returned(kit_with: Any, context: Any, d
     assert outcome["log"] == {"group": "/aws-glue/crawlers", "stream": operator.crawler_name}
     assert f"/crawlers/view/{operator.crawler_name}" in outcome["console_url"]
     assert operator.kept_links["_link_GlueCrawlerLink"] == outcome["console_url"]
-    assert context["task_state_store"]["jobflow"]["job_ids"] == [outcome["job_id"]]
+    assert context["task_state_store"]["jobflow"]["details"]["since"] == outcome["job_id"]
     assert kit.crawls(operator.crawler_name) == [crawl["CrawlId"]]
 
 
@@ -179,7 +180,7 @@ def test_a_list_that_cannot_be_had_changes_no_verdict(
     kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch, *, fault: Faults, well: bool
 ) -> None:
     """What is lost is the details."""
-    monkeypatch.setattr("airflow_jobflow.aws.ATTEMPTS", 1)
+    monkeypatch.setattr("airflow_jobflow.verdict.DETAILS", ONCE)
     kit = kit_with(crawl_seconds=0.3)
     crawler = kit.crawler(None if well else NO_BUCKET)
     operator = task(crawler, deferrable=True, raise_on_failure=False)
@@ -264,7 +265,7 @@ def test_a_crawler_that_is_deleted_has_vanished(kit_with: Any, context: Any, mon
 def test_a_crawler_that_does_not_exist_is_refused(kit_with: Any, context: Any, if_running: str) -> None:
     """Nothing is started, and nothing retried."""
     kit = kit_with()
-    with pytest.raises(exceptions.SubmissionRefused, match=r"nothing was started.*nowhere") as error:
+    with pytest.raises(exceptions.SubmissionRefused, match=r"not started.*nowhere") as error:
         task("nowhere", if_running=if_running).execute(context)
     assert isinstance(error.value, AirflowFailException)
     assert kit.aws.started("glue") == []
@@ -276,8 +277,9 @@ def test_a_permission_that_is_missing_is_named(kit_with: Any, context: Any, call
     kit = kit_with()
     crawler = kit.crawler()
     kit.aws.set_faults(Faults(denied=(f"glue.{call}",)))
-    with pytest.raises(exceptions.SubmissionRefused, match=f"glue:{call}"):
+    with pytest.raises(exceptions.SubmissionError, match=f"nothing was started.*glue:{call}") as error:
         task(crawler).execute(context)
+    assert not isinstance(error.value, AirflowFailException)
     assert kit.crawls(crawler) == []
 
 
@@ -348,7 +350,7 @@ def test_a_crawl_that_was_joined_is_left_alone_on_a_kill(kit_with: Any, context:
     context["task_state_store"].clear()
     early = task(crawler)
     early.on_kill()
-    with pytest.raises(exceptions.JobStopped, match="was left running, for it was not started by this task"):
+    with pytest.raises(exceptions.JobStopped, match="was left running, because this task did not start it"):
         early.execute(context)
     assert kit.state(crawler) == "RUNNING"
     assert "glue.StopCrawler" not in kit.aws.calls
@@ -368,7 +370,7 @@ def test_a_crawl_that_was_joined_is_left_alone_at_a_deadline(
         monkeypatch.setattr(operator, "look", lambda _: {})
     event = {"job_ids": trigger.job_ids, "jobs": {}, "errors": {}, "limit": limit}
     kind = exceptions.JobTimedOut if limit == "deadline" else exceptions.JobStuck
-    with pytest.raises(kind, match="left running, for it was not started by this task") as error:
+    with pytest.raises(kind, match="left running, because this task did not start it") as error:
         operator.execute_complete(context, event)
     assert "compute environment" not in str(error.value)
     assert kit.state(crawler) == "RUNNING"
@@ -420,7 +422,7 @@ def test_a_crawl_of_ones_own_follows_the_one_that_runs(kit_with: Any, context: A
     calls = kit.aws.calls - before
     assert calls["glue.ListCrawls"] == 2
     assert first != second
-    assert context["task_state_store"]["jobflow"]["joined"] is False
+    assert "joined" not in context["task_state_store"]["jobflow"]
 
 
 def test_a_turn_is_waited_for_in_the_triggerer(kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,9 +436,7 @@ def test_a_turn_is_waited_for_in_the_triggerer(kit_with: Any, context: Any, monk
     waits = [deferred(operator, context)]
     for _ in range(3):
         with pytest.raises(TaskDeferred) as raised:
-            getattr(task(crawler, if_running="wait_then_start", deferrable=True), waits[-1].method_name)(
-                context, event=None
-            )
+            resumed(task(crawler, if_running="wait_then_start", deferrable=True), waits[-1], None, context)
         waits.append(raised.value)
     assert all(isinstance(wait.trigger, DateTimeTrigger) for wait in waits)
     seconds = [round(wait.timeout.total_seconds()) - 60 for wait in waits]
@@ -444,11 +444,11 @@ def test_a_turn_is_waited_for_in_the_triggerer(kit_with: Any, context: Any, monk
     kit.glue.stop_crawler(Name=crawler)
     kit.ended(crawler)
     with pytest.raises(TaskDeferred) as raised:
-        operator.start(context, event=None)
+        resumed(operator, waits[-1], None, context)
     kit.aws.interrupt_crawl(crawler)
     with pytest.raises(exceptions.JobFailed):
         operator.execute_complete(context, run(raised.value.trigger))
-    assert context["task_state_store"]["jobflow"]["attempt"] == 1
+    assert context["task_state_store"]["jobflow"]["number"] == 1
 
 
 def test_a_turn_that_does_not_come_ends_at_the_deadline(kit_with: Any, context: Any) -> None:
@@ -472,27 +472,24 @@ def test_a_crawl_that_begins_as_the_operator_starts_one_is_not_ones_own(
     kit = kit_with(crawl_seconds=0.5)
     crawler, other = kit.crawler(), kit.crawler()
 
-    def pause(_: int) -> float:
-        kit.aws.set_faults(Faults())
-        if not kit.crawls(crawler):
-            kit.glue.start_crawler(Name=crawler)
-        return 0.0
-
-    monkeypatch.setattr(submission, "pause", pause)
+    monkeypatch.setattr(base, "SHORTEST_TURN", 0.1)
     kit.aws.set_faults(Faults(actions=("StartCrawler",), calls_per_second=0.001))
     kit.glue.start_crawler(Name=other)  # takes the only one there is
     operator = task(crawler, if_running="wait_then_start")
-    notes: list[Any] = []
-    wait_for_turn = operator._wait_for_turn
+    recorded: list[Any] = []
+    wait_for_capacity = operator._wait_for_capacity
 
-    def noted(context: Any, full: Any) -> None:
-        wait_for_turn(context, full)
-        notes.append(context["task_state_store"]["jobflow"]["since"])
+    def meanwhile(full: Any) -> None:
+        recorded.append(context["task_state_store"]["jobflow"].get("details", {}))
+        if not kit.crawls(crawler):
+            kit.aws.set_faults(Faults())
+            kit.glue.start_crawler(Name=crawler)
+        wait_for_capacity(full)
 
-    monkeypatch.setattr(operator, "_wait_for_turn", noted)
+    monkeypatch.setattr(operator, "_wait_for_capacity", meanwhile)
     outcome = operator.execute(context)
     assert kit.crawls(crawler)[1:] == [outcome["details"]["crawl_id"]]
-    assert notes[0] is None  # a later try must not find it either
+    assert recorded[-1] == {}  # a later try must not take it for its own either
 
 
 # Started once.
@@ -513,7 +510,7 @@ def test_a_start_whose_answer_is_lost_starts_one_crawl(
     outcome = task(crawler, if_running="fail").execute(context)
     assert outcome["state"] == "SUCCEEDED"
     assert kit.crawls(crawler) == [*known, outcome["details"]["crawl_id"]]
-    assert context["task_state_store"]["jobflow"]["joined"] is False
+    assert "joined" not in context["task_state_store"]["jobflow"]
 
 
 def test_a_start_that_did_not_arrive_is_made_again(kit_with: Any, context: Any) -> None:

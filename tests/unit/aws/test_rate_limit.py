@@ -89,7 +89,7 @@ def test_a_late_timer_costs_no_rate() -> None:
     """Timers are late by some milliseconds each, which would add up."""
     clock = Clock()
     limiter = RateLimiter(10.0, clock=clock)
-    calls = []
+    calls: list[float] = []
     for _ in range(100):
         calls.append(limiter.acquire_blocking() if not calls else _acquire_late(limiter, clock, 0.03))
     assert calls[-1] == pytest.approx(9.9, abs=0.05)
@@ -306,6 +306,32 @@ def test_callers_whose_event_loop_has_ended_hold_up_nobody() -> None:
         each._log_destroy_pending = False  # type: ignore[attr-defined]  # it was destroyed on purpose
     del waiting, each
     gc.collect()
+
+
+def test_the_callers_of_one_blocked_event_loop_are_skipped_together() -> None:
+    """A signal handler blocks the loop of a map that starts items; its stops come from another thread."""
+    clock = Clock()
+    limiter = RateLimiter(1.0, clock=clock)
+    is_waiting, is_over = threading.Event(), threading.Event()
+
+    async def blocks() -> None:
+        waiting = [asyncio.create_task(limiter.acquire()) for _ in range(4)]
+        await asyncio.sleep(0)
+        is_waiting.set()
+        is_over.wait()
+        for each in waiting:
+            each.cancel()
+        await asyncio.wait(waiting)
+
+    thread = threading.Thread(target=asyncio.run, args=(blocks(),))
+    thread.start()
+    try:
+        is_waiting.wait()
+        clock.now = OVERDUE + 1.1
+        assert limiter.acquire_blocking() == clock.now
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def test_a_signal_handler_does_not_wait_for_its_own_thread() -> None:
