@@ -12,12 +12,11 @@ import pytest
 import yaml
 
 from airflow_jobflow import exceptions
-from airflow_jobflow.jobs import diagnosis
-from airflow_jobflow.jobs.diagnosis import Diagnosis
+from airflow_jobflow.jobs.causes import BY_CAUSE, Diagnosis
 from airflow_jobflow.provider_info import get_provider_info
 from airflow_jobflow.triggers import metrics
 
-DIAGNOSES: Final = [each for each in vars(diagnosis).values() if isinstance(each, Diagnosis)]
+DIAGNOSES: Final = list(BY_CAUSE.values())
 ERRORS: Final = [
     each
     for _, each in inspect.getmembers(exceptions, inspect.isclass)
