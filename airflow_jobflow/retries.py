@@ -33,7 +33,7 @@ BACK_OFF: dict[type[JobflowError], str] = {
 """What another try may solve if it comes later, and the reason that is given."""
 
 
-class Policy(StrEnum):
+class _Policy(StrEnum):
     """What the policy does about a job that failed."""
 
     SOON = "another try soon"
@@ -42,13 +42,13 @@ class Policy(StrEnum):
     DEFAULT = "as the task says"
 
 
-BY_BLAME: dict[Blame, Policy] = {
-    Blame.CAPACITY: Policy.SOON,
-    Blame.TRANSIENT: Policy.BACK_OFF,
-    Blame.CONFIGURATION: Policy.FAIL,
-    Blame.COMMAND: Policy.DEFAULT,
-    Blame.PERSON: Policy.DEFAULT,
-    Blame.UNKNOWN: Policy.DEFAULT,
+BY_BLAME: dict[Blame, _Policy] = {
+    Blame.CAPACITY: _Policy.SOON,
+    Blame.TRANSIENT: _Policy.BACK_OFF,
+    Blame.CONFIGURATION: _Policy.FAIL,
+    Blame.COMMAND: _Policy.DEFAULT,
+    Blame.PERSON: _Policy.DEFAULT,
+    Blame.UNKNOWN: _Policy.DEFAULT,
 }
 """What is done about a failure, by what caused it. A cause that is not known is no reason to give up."""
 
@@ -99,10 +99,10 @@ class JobRetryPolicy(RetryPolicy):
         if not isinstance(exception, JobFailed) or not diagnosis:
             return RetryDecision.default()
         policy = BY_BLAME[diagnosis.blame]
-        if policy in (Policy.SOON, Policy.BACK_OFF):
-            delay = self.soon if policy is Policy.SOON else self._back_off(try_number)
+        if policy in (_Policy.SOON, _Policy.BACK_OFF):
+            delay = self.soon if policy is _Policy.SOON else self._back_off(try_number)
             return RetryDecision.retry(delay, diagnosis.summary)
-        if policy is Policy.FAIL:
+        if policy is _Policy.FAIL:
             return RetryDecision.fail(str(diagnosis))
         return RetryDecision.default()
 

@@ -156,7 +156,7 @@ RULES: Final = (
         Scope.ANY,
         r"Overrides length must be|^(Client|InvalidParameter|Validation)Exception\b|No Fargate configuration exists",
         r"Invalid '(cpu|memory)' setting|not compatible with the selected compute|requires task definition to have",
-        r"unused device index",
+        r"unused device index|^LAUNCH ERROR \| Invalid input",
     ),
     _rule(
         "runtime_timed_out",
@@ -175,7 +175,7 @@ RULES: Final = (
         r"Gateway Time-?out|InternalFailure|CredentialsEndpointError",
     ),
     # --- Glue ---------------------------------------------------------------------------------------------------------
-    _rule("host_lost", Scope.ANY, r"^Internal Service (Exception|Error)|^LAUNCH ERROR"),
+    _rule("host_lost", Scope.ANY, r"^Internal Service (Exception|Error)"),
     _rule("command_failed", Scope.ANY, r"Command failed with exit code"),
     _rule("command_failed", Scope.SCRIPT, r"^[\w.]*(Error|Exception|SystemExit): "),
 )
@@ -186,7 +186,8 @@ FALLBACKS: Final = (
     _rule(
         "not_started",
         Scope.ANY,
-        r"Task failed to start|\bCannot\w+Error\b|ErrImagePull|ImagePullBackOff|ContainerCannotRun|Container\w*Error\b",
+        r"Task failed to start|^LAUNCH ERROR|\bCannot\w+Error\b|ErrImagePull|ImagePullBackOff",
+        r"ContainerCannotRun|Container\w*Error\b",
         r"\b(Start|DockerClientConfig|DockerState|HostConfig|InvalidVolume|TaskDependency|TaskStoppedBeforePullBegin",
         r"ImpossibleStateTransition)Error\b",
     ),

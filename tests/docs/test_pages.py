@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -53,6 +54,16 @@ def test_every_diagnosis_has_its_heading_and_anchor(failures: str, known: Diagno
     assert f"(diagnosis-{known.cause})=\n### {known.summary}\n" in failures
     assert f"`{known.cause}`, {known.blame.value}\n" in text
     assert known.advice in " ".join(text.split())
+
+
+def test_the_diagnoses_are_those_of_the_code(docs: Path, failures: str) -> None:
+    """``python docs/diagnoses.py`` writes them."""
+    spec = importlib.util.spec_from_file_location("diagnoses", docs / "diagnoses.py")
+    assert spec
+    assert spec.loader
+    written = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(written)
+    assert failures == written.page(failures)
 
 
 THEIRS: Final = {
