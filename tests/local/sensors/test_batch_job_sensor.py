@@ -91,6 +91,15 @@ def test_every_failure_of_a_list_is_told(kit: Any, sensor: Any, context: Any) ->
     assert [outcome["state"] for outcome in error.value.outcome] == ["SUCCEEDED", "FAILED", "FAILED"]
 
 
+def test_of_several_the_failure_that_a_retry_helps_least_decides(kit: Any, sensor: Any, context: Any) -> None:
+    """A command that is missing (127) is worse than one that failed, wherever it stands in the list."""
+    jobs = [kit.sh("exit 2"), kit.sh("exit 127"), kit.sh("exit 3")]
+    with pytest.raises(exceptions.JobFailed) as error:
+        sensor(jobs).execute(context)
+    assert error.value.diagnosis
+    assert error.value.diagnosis.cause == "command_not_run"
+
+
 def test_a_failed_job_is_returned_where_a_branch_chooses(kit: Any, sensor: Any, context: Any) -> None:
     """raise_on_failure=False."""
     assert sensor(kit.sh("exit 3"), raise_on_failure=False).execute(context)["state"] == "FAILED"
