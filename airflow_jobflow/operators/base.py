@@ -320,6 +320,8 @@ class JobOperator(JobStarter):
             limit = event["limit"].replace("_", " ")
             stopped = self._stop_unwanted(context, job_ids, f"Airflow: the {limit} of the task has passed")
         outcomes = [self.judge.outcome(snapshot).to_dict() for snapshot in seen.values()]
+        if len(seen) == 1:
+            self.keep_links(context, seen.values())
         outcome = next(iter(outcomes), None) if len(job_ids) == 1 else outcomes
         what = f"{self.service_module.NOUN} {', '.join(job_ids)}"
         how_far = how_far or "not seen since it was started"
