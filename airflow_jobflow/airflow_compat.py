@@ -54,6 +54,22 @@ def task_state(ti: Any) -> str | None:
     return _own_state(states, ti)
 
 
+def task_states(dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str]) -> Mapping[str, Mapping[str, str | None]]:
+    """Ask Airflow for the current states of tasks of a DAG, from the process of any task. One request.
+
+    Relies on ``RuntimeTaskInstance.get_task_states`` and on the keys of its answer (3.0 and newer; read in 3.3.2):
+    index 3 of a mapped task ``load`` has the key ``load_3``, as a task of that name has.
+
+    :param dag_id: the DAG; it need not be the caller's.
+    :param task_ids, run_ids: of which tasks and runs. Their number is limited by the length of a URL.
+    :return: by run id and key. Runs without such a task instance are missing.
+    :raises airflow.sdk.exceptions.AirflowRuntimeError: Airflow could not answer, after the retries of its client.
+    """
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    return RuntimeTaskInstance.get_task_states(dag_id=dag_id, task_ids=list(task_ids), run_ids=list(run_ids))
+
+
 def is_cancelled(state: str | None) -> bool:
     """Return whether a state that ``task_state`` returned means that a user cancelled the task that asked."""
     return state in CANCELLED_STATES
@@ -220,6 +236,44 @@ def _previous_state(detail: Mapping[str, Any]) -> str | None:
     for key in ("detail", "detail", "previous_state"):
         found = found.get(key) if isinstance(found, Mapping) else None
     return found if isinstance(found, str) else None
+
+
+def connection_exists(conn_id: str) -> bool:
+    """Ask Airflow whether a connection exists; blocks. One request.
+
+    Airflow's own lookup answers "not found" also when a secrets backend or the API server cannot be reached. Relies on
+    ``supervisor.ensure_secrets_backend_loaded`` and on the answers to ``GetConnection`` (3.2.1, 3.3.2).
+
+    :param conn_id: the connection's id.
+    :raises Exception: Airflow could not answer; what a secrets backend raises, or ``AirflowRuntimeError``.
+    """
+    from airflow.sdk.execution_time.secrets import ExecutionAPISecretsBackend
+    from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
+
+    for backend in ensure_secrets_backend_loaded():
+        if isinstance(backend, ExecutionAPISecretsBackend):
+            exists = _exists_for_api_server(conn_id)  # the backend itself hides errors
+        else:
+            exists = backend.get_connection(conn_id=conn_id) is not None
+        if exists:
+            return True
+    return False
+
+
+def _exists_for_api_server(conn_id: str) -> bool:
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+    from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+    try:
+        answer: Any = SUPERVISOR_COMMS.send(GetConnection(conn_id=conn_id))
+    except AirflowRuntimeError as error:
+        answer = error.error
+    if not isinstance(answer, ErrorResponse):
+        return True
+    if answer.error is ErrorType.CONNECTION_NOT_FOUND:
+        return False
+    raise AirflowRuntimeError(answer)
 
 
 def _own_state(states: Any, ti: Any) -> str | None:

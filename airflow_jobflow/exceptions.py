@@ -4,20 +4,20 @@
 
     AirflowException
     └── JobflowError
-        ├── InvalidParameter       * a parameter is wrong, so nothing was started or asked
+        ├── InvalidParameter       * a parameter is wrong, so nothing was started or described
         ├── SubmissionError          nothing is known to have been started
-        │   ├── SubmissionRefused  * AWS refused what was asked for
-        │   └── NoRoom               not just now; operators wait their turn, so it does not come so far
+        │   ├── SubmissionRefused  * AWS rejected the request
+        │   └── NoRoom               no capacity just now; operators wait for it, so it does not reach a task
         ├── JobFailed                it ran and failed; .outcome and .diagnosis say how and why
         ├── JobStopped               somebody or something ended it
         ├── JobTimedOut              its deadline has passed
         ├── JobStuck                 it never left the queue in the time it was given
-        ├── JobVanished              AWS has not known it for longer than the grace
-        └── WaitError                AWS cannot be asked how it is
-            └── AccessDenied       * these credentials may not ask
+        ├── JobVanished              AWS has not known it for longer than the grace period
+        └── WaitError                describe calls for it were refused for minutes; the job is not stopped
+            └── AccessDenied         … because permissions or credentials are missing
 
-Those marked with a star are AirflowFailExceptions too: a retry cannot mend them. Everything else is retried as the
-task says. All can be pickled.
+Those marked with a star are AirflowFailExceptions too: a retry would meet them again. Everything else is retried as
+often as the task says; after a ``WaitError``, the retry finds the job again and continues with it. All can be pickled.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class JobVanished(JobflowError):
 
 
 class WaitError(JobflowError):
-    """AWS cannot be asked how the job is; the job itself may be well."""
+    """Describe calls for the job were refused for longer than the grace period. The job is not stopped for that."""
 
 
-class AccessDenied(WaitError, AirflowFailException):
-    """These credentials may not ask, or there are none."""
+class AccessDenied(WaitError):
+    """Permissions or credentials to describe the job were missing for longer than ``[jobflow] denied_grace``."""

@@ -13,8 +13,8 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
         "float",
         "5.0",
         (
-            "The most describe calls a second of each watcher; there is one for each service, connection, region and "
-            "scope in a triggerer. One call looks at up to 100 jobs."
+            "The most describe calls a second of a process for each service, connection and region. All waits share "
+            "it, whatever cluster or Glue job they are about. One call describes up to 100 jobs."
         ),
     ),
     "poll_interval": (

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from airflow_jobflow.airflow_compat import task_states
 from airflow_jobflow.aws import Access, Rate, Retry, ServiceClient, run_blocking, service_client
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import service
@@ -82,13 +83,16 @@ def stop_orphans(
         ``service``, ``location``, ``job_id``, ``status``, ``owner``, ``state``, ``action`` (``stopped``,
         ``would_stop``, ``stop_failed`` or ``left_alone``), ``reason``; ``counts`` of all that was listed, by finding
         and by action; ``problems``, one dict for each location that could not be listed.
+    :raises TypeError: a list is a single string.
     :raises airflow.sdk.exceptions.AirflowRuntimeError: Airflow did not return the states of tasks. Nothing was stopped.
     """
+    locations = {"batch": job_queues, "ecs": clusters, "glue_run": glue_jobs}
+    if single := [each for each in locations.values() if isinstance(each, str)]:
+        raise TypeError(f"{single[0]!r} is a string; give a list of names")
     deployment = _deployment_id() if deployment_id is None else deployment_id
     if not deployment and not dry_run:
         log.warning("Dry run: [jobflow] deployment_id is not set, so the jobs of other deployments are not recognized.")
     report = Report(access or Access(), dry_run or not deployment)
-    locations = {"batch": job_queues, "ecs": clusters, "glue_run": glue_jobs}
     jobs = report.list_jobs(locations, now())
     findings = {job: finding_without_state(job, deployment, now()) for job in jobs}
     state_of = read_states([job.owner for job in jobs if job.owner and findings[job] is None], states or task_states)
@@ -181,16 +185,6 @@ class Report:
             "counts": {str(name): count for name, count in self._counts.items()},
             "problems": self._problems,
         }
-
-
-def task_states(dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str]) -> Mapping[str, Mapping[str, str | None]]:
-    """Return the states of tasks as Airflow's API has them; runs that it does not know are left out.
-
-    :raises airflow.sdk.exceptions.AirflowRuntimeError: Airflow did not answer.
-    """
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-    return RuntimeTaskInstance.get_task_states(dag_id=dag_id, task_ids=list(task_ids), run_ids=list(run_ids))
 
 
 def _deployment_id() -> str:

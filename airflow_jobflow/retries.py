@@ -4,8 +4,8 @@ Use it on a task, or for all in ``default_args``; other operators' errors are le
 
     default_args = {"retries": 3, "retry_policy": JobRetryPolicy()}
 
-What AWS refuses, and what these credentials may not do, never comes so far: such errors fail a task at once, by their
-nature (``airflow_jobflow.exceptions``). How often is retried at all stays what ``retries`` says.
+What AWS rejects never reaches the policy: such errors fail a task at once (``airflow_jobflow.exceptions``). How often a
+task is retried at all remains what ``retries`` says.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import RetryDecision, RetryPolicy
 
-from airflow_jobflow.exceptions import JobFailed, JobflowError, JobTimedOut, SubmissionError
+from airflow_jobflow.exceptions import JobFailed, JobflowError, JobTimedOut, SubmissionError, WaitError
 from airflow_jobflow.jobs.diagnosis import Blame
 
 if TYPE_CHECKING:
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 LONGEST_DELAY = timedelta(minutes=15)
 """What back-off ends at."""
+
+
+BACK_OFF: dict[type[JobflowError], str] = {
+    SubmissionError: "The job could not be started just now",
+    WaitError: "The job could not be described; the next try continues with it",
+}
+"""What another try may solve if it comes later, and the reason that is given."""
 
 
 class JobRetryPolicy(RetryPolicy):
@@ -33,12 +40,13 @@ class JobRetryPolicy(RetryPolicy):
     ======================================================  =========================================================
     AWS took the capacity away, or its hosts failed         another try soon
     the start was throttled, or got no answer               another try with back-off: soon, then twice as late each
+    the job could not be described for minutes              the same; the next try continues with the job
     out of memory, no such image, a role without a right    no other try: somebody must mend the configuration first
     the deadline has passed                                 as the task says; no other try with ``retry_timeouts=False``
     the command's own error, and everything else            as the task says
     ======================================================  =========================================================
 
-    :param soon: seconds, or a timedelta, before the next try in the first two cases. Default 30 s.
+    :param soon: seconds, or a timedelta, before the next try in the first three cases. Default 30 s.
     :param retry_timeouts: whether a job that was not done by its deadline may be tried again. Default True.
     """
 
@@ -58,9 +66,9 @@ class JobRetryPolicy(RetryPolicy):
         :param exception: what it raised.
         :param try_number: of the try that failed, from 1.
         """
-        if isinstance(exception, SubmissionError):
-            delay = min(self.soon * 2 ** min(try_number - 1, 10), LONGEST_DELAY)
-            return RetryDecision.retry(delay, "The job could not be started just now")
+        for kind, reason in BACK_OFF.items():
+            if isinstance(exception, kind):
+                return RetryDecision.retry(min(self.soon * 2 ** min(try_number - 1, 10), LONGEST_DELAY), reason)
         if isinstance(exception, JobTimedOut) and not self.retry_timeouts:
             return RetryDecision.fail("The deadline has passed, which is final here")
         diagnosis = exception.diagnosis if isinstance(exception, JobflowError) else None

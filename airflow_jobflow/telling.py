@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.exceptions import JobflowError
@@ -44,6 +44,8 @@ def tell_failure(task: JobWaiter, context: Context, error: BaseException) -> Non
     from airflow_jobflow.plugin import notes
 
     try:
+        if isinstance(error, AirflowSkipException) and error.__cause__:
+            task.log.warning("The task is skipped instead of failing: %s", error.__cause__)
         ours = _ours(error)
         page = help_page(ours) if ours else None
         if page:

@@ -55,16 +55,31 @@ class Judge:
 
     def unwatchable(self, errors: Mapping[str, Mapping[str, str]], seen: Mapping[str, Snapshot]) -> JobflowError:
         """Return the error for jobs that can be watched no longer, as the trigger's event names them."""
-        said = [
-            f"{job_id}: {error['message']} (last seen {seen[job_id].progress() if job_id in seen else 'never'})"
-            for job_id, error in errors.items()
-        ]
         kind = next(iter(errors.values()))["kind"]
-        return UNWATCHABLE[kind](
-            f"{self.module.NOUN} cannot be waited for: {'; '.join(said)}. "
-            "Whether it still runs is not known here: look it up in the console before it is started again. "
-            f"What has ended can be described for {self.module.KEPT}."
-        )
+        asked, noun = f"({self._asked_with()})", self.module.NOUN
+        of_kind = {job_id: error["message"] for job_id, error in errors.items() if error["kind"] == kind}
+        last = "; ".join(f"{job_id} was last seen {seen[job_id].progress()}" for job_id in of_kind if job_id in seen)
+        ids, messages = ", ".join(of_kind), "; ".join(dict.fromkeys(of_kind.values()))
+        if kind == "vanished":
+            text = (
+                f"AWS does not know {noun} {ids} {asked}: {messages}. The account or the region is wrong, the id is "
+                f"wrong, or the job ended long ago: it can be described for {self.module.KEPT} after its end."
+            )
+        else:
+            how = "Not allowed to describe" if kind == "denied" else "Could not describe"
+            text = f"{how} {noun} {ids} {asked}: {messages}."
+            if kind == "denied":
+                text += " Give the role of workers and triggerers this permission, or check its credentials."
+            text += " The job keeps running."
+        return UNWATCHABLE[kind](f"{text}{f' {last}.' if last else ''}")
+
+    def _asked_with(self) -> str:
+        """Return the connection and the region that are used; only what the task says of them if AWS is unreachable."""
+        try:
+            region = service_client(self.access, self.module.CLIENT).region
+        except CallError:
+            return str(self.access)
+        return f"{self.access.aws_conn_id or 'boto3 defaults'}, {region}"
 
     def settled(self, snapshot: Snapshot) -> Snapshot:
         """Return the last snapshot of a job with what a sweep could not tell, as far as that can be had."""

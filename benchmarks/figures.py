@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Side = Literal["jobflow", "amazon"]
@@ -31,6 +31,9 @@ class Scenario:
     :param service: see ``benchmarks.services``; ``batch_map`` for a map.
     :param scopes: over how many Glue jobs the runs are spread.
     :param latency: seconds that the stand-in takes for each answer.
+    :param outage: what fails for a while, one of ``benchmarks.faults.plan.KINDS``; empty for nothing.
+    :param outage_from, outage_to: when it does, in seconds after the clock started.
+    :param conn_id: the Airflow connection that our side uses; None for boto3's own credentials.
     """
 
     waits: int
@@ -43,6 +46,14 @@ class Scenario:
     service: str = "batch"
     scopes: int = 1
     latency: float = 0.0
+    outage: str = ""
+    outage_from: float = 0.0
+    outage_to: float = 0.0
+    conn_id: str | None = None
+
+    def fails_at(self, seconds: float) -> bool:
+        """Return whether the outage is on, so many seconds after the clock started."""
+        return bool(self.outage) and self.outage_from <= seconds < self.outage_to
 
 
 @dataclass(frozen=True)
@@ -61,11 +72,21 @@ class Meter:
     """How many items of a map had a job started."""
     twice: int = 0
     """How many had more than one."""
+    refused: list[float] = field(default_factory=list)
+    """When calls were refused because of an outage, in seconds since the clock started."""
+    credential_requests: list[float] = field(default_factory=list)
+    """When credentials were requested, answered or not."""
+    stops: int = 0
+    """Calls that stop or cancel jobs."""
+    foreign: int = 0
+    """Calls with credentials of another account."""
+    by_scope: dict[str, int] = field(default_factory=dict)
+    """Calls by Glue job or ECS cluster, while all jobs were running."""
 
     @property
     def total(self) -> int:
         """Calls made, answered or not."""
-        return len(self.calls) + self.throttled
+        return len(self.calls) + self.throttled + len(self.refused)
 
     @property
     def by_operation(self) -> dict[str, int]:
@@ -109,7 +130,8 @@ class Process:
     resident: float
     """MB of resident memory at the most, with all that is imported."""
     blocked: float
-    """The longest that the event loop did not get round to what was due, in seconds."""
+    """The longest step on the event loop: how long it did not get to what was due, in seconds, without the time for
+    which the garbage collector stopped it."""
     collected: float
     """The longest pause for Python's garbage collector, which stops every thread, in seconds."""
     collected_before: float
@@ -117,6 +139,10 @@ class Process:
     versions: dict[str, str]
     late_imports: list[str]
     """Modules that were loaded only afterwards, and therefore counted."""
+    blocked_cpu: float = 0.0
+    """CPU seconds of the loop's thread in its longest step; the rest of it went to other threads or processes."""
+    collected_in_all: float = 0.0
+    """The sum of all pauses for the garbage collector, in seconds."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import platform
 import selectors
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 from benchmarks.figures import Process
@@ -16,23 +17,59 @@ from benchmarks.figures import Process
 PACKAGES = ("apache-airflow", "apache-airflow-providers-amazon", "airflow-jobflow", "boto3", "botocore", "aiobotocore")
 
 
+class Collections:
+    """Times the pauses for the garbage collector, which stop every thread."""
+
+    def __init__(self) -> None:
+        self.longest = self.total = 0.0
+        self._began: float | None = None
+        self._recent: deque[tuple[float, float]] = deque(maxlen=1000)
+
+    def note(self, phase: str, _info: dict[str, int]) -> None:
+        """Take a pause's begin or end; a callback of ``gc``."""
+        now = time.perf_counter()
+        if phase == "start":
+            self._began = now
+        elif self._began is not None:
+            self._recent.append((self._began, now))
+            self.longest = max(self.longest, now - self._began)
+            self.total += now - self._began
+
+    def between(self, begin: float, end: float) -> float:
+        """Return the seconds of a stretch of time in which the collector ran."""
+        seconds = 0.0
+        for began, ended in reversed(self._recent):
+            if ended <= begin:
+                break
+            seconds += max(0.0, min(end, ended) - max(begin, began))
+        return seconds
+
+
 class MeteredSelector(selectors.DefaultSelector):
-    """Times how long the event loop is away from its selector: what is then due, or has arrived, must wait.
+    """Times the steps of the event loop: while it is away from its selector, what is due or has arrived must wait.
 
     A probe task would do, but its wake-ups cost more CPU than our side's waits.
+
+    :param collections: what of a step is the garbage collector's.
     """
 
-    longest = 0.0
-    _left: float | None = None
+    def __init__(self, collections: Collections) -> None:
+        super().__init__()
+        self.longest = self.longest_cpu = 0.0
+        self._collections = collections
+        self._left: float | None = None
+        self._left_cpu = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait as ever; the loop counts as away from when it should have gone on."""
         now = time.perf_counter()
-        if self._left is not None:
-            self.longest = max(self.longest, now - self._left)
+        if self._left is not None and now - self._left > self.longest:
+            step = now - self._left - self._collections.between(self._left, now)
+            if step > self.longest:
+                self.longest, self.longest_cpu = step, time.thread_time() - self._left_cpu
         ready = super().select(timeout)
         due = math.inf if timeout is None else now + max(0.0, timeout)
-        self._left = min(due, time.perf_counter())
+        self._left, self._left_cpu = min(due, time.perf_counter()), time.thread_time()
         return ready
 
 
@@ -40,37 +77,30 @@ class Meters:
     """Measures this process from when it is made; make it after all imports."""
 
     def __init__(self) -> None:
-        self.selector = MeteredSelector()
+        self.collections = Collections()
+        self.selector = MeteredSelector(self.collections)
         self._modules = set(sys.modules)
         self._collected_before = _full_collection()
-        self._collected = 0.0
-        self._collecting_since = 0.0
-        gc.callbacks.append(self._note)
+        gc.callbacks.append(self.collections.note)
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak of memory so far
         self._memory = memory("VmRSS")
         self._began, self._cpu = time.perf_counter(), time.process_time()
 
-    def _note(self, phase: str, _info: dict[str, int]) -> None:
-        now = time.perf_counter()
-        if phase == "start":
-            self._collecting_since = now
-        else:
-            self._collected = max(self._collected, now - self._collecting_since)
-
     def read(self) -> Process:
-        """Say what has been measured so far."""
+        """Return what has been measured so far."""
         peak = memory("VmHWM")
         return Process(
             cpu=time.process_time() - self._cpu,
             seconds=time.perf_counter() - self._began,
             memory=peak - self._memory,
             resident=peak,
-            # The collector stops all threads; where the loop had nothing to do just then, its selector has not noticed.
-            blocked=max(self.selector.longest, self._collected),
-            collected=self._collected,
+            blocked=self.selector.longest,
+            collected=self.collections.longest,
             collected_before=self._collected_before,
             versions=versions(),
             late_imports=sorted(set(sys.modules) - self._modules),
+            blocked_cpu=self.selector.longest_cpu,
+            collected_in_all=self.collections.total,
         )
 
 

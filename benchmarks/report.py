@@ -89,7 +89,7 @@ def _preface(results: Results) -> str:
 
 def _jobs(run: Run) -> str:
     asked = run.scenario
-    budget = f" Our budget: {asked.budget:g} calls/s for each watcher."
+    budget = f" Our budget: {asked.budget:g} calls/s for each connection, region and service."
     throttle = f" The stand-in answers {asked.throttle} calls/s and throttles the rest." if asked.throttle else ""
     return (
         f"Jobs of {asked.shortest:g} to {asked.longest:g} s that all start at once, looked at every "
@@ -146,9 +146,10 @@ def _method(results: Results) -> str:
 - CPU (user and system, all threads) and the peak of resident memory are counted from after the imports, so what both
   sides share, Airflow and botocore, counts for neither; building triggers, clients and connections does.
   {imported}
-- The event loop is blocked while it is away from its selector; the longest time is given. Python's garbage collector
-  stops it too, the longer the more objects the process has, and what Airflow has imported is among them: so the
-  longest of its pauses is given as well, and what one takes right after the imports.
+- A step on the event loop is the time that it is away from its selector, in which what is due must wait. The time for
+  which Python's garbage collector stopped it is subtracted, and given separately: it grows with all objects of the
+  process, and most of them are Airflow's. This package leaves the collector as it is. The part of the step that was
+  CPU of the loop's own thread is given too; the rest went to other threads, or to other processes of the machine.
 - A delay runs from the scripted end of the job to the trigger's event. One job in twenty fails; an answer counts only
   if it says so, as far as the trigger can say it. With one look every 5 s the best p99 there can be is about 5 s.
 - The stand-in answers as AWS does, without its latency but for maps; every kind of answer is held to botocore's models

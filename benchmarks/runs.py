@@ -69,7 +69,8 @@ def run(side: Side, scenario: Scenario, python: Path) -> Run:
     print(
         f"{NAMES[side]:>16}, {scenario.waits:>6,} of {scenario.service}{shape}: {done.answered:,} answered, "
         f"{done.meter.total:,} calls, {process.cpu:.1f} s CPU, {process.memory:,.0f} MB, "
-        f"loop blocked up to {process.blocked:.3f} s, delay p99 {done.waited.delay(0.99):.1f} s",
+        f"longest step {process.blocked:.3f} s, collection {process.collected:.3f} s, "
+        f"delay p99 {done.waited.delay(0.99):.1f} s",
         flush=True,
     )
     return done
@@ -105,7 +106,7 @@ def run_map(scenario: Scenario, *, kill: bool = False) -> MapRun:
         f"Map of {scenario.waits:,}{', triggerer killed once' * kill}: {right:,} right, {done.meter.twice} twice, "
         f"{done.meter.rate('SubmitJob'):.1f} submits/s, "
         + ", ".join(f"{part.name} {part.process.memory:.0f} MB" for part in parts)
-        + f", loop blocked up to {parts[1].process.blocked:.3f} s",
+        + f", longest step {parts[1].process.blocked:.3f} s",
         flush=True,
     )
     return done

@@ -126,7 +126,11 @@ def make_jobflow(scenario: Scenario, key: str) -> Trigger:
 
     scope, job_id = SERVICES[scenario.service].ours(key)
     return JobTrigger(
-        service=scenario.service, scope=scope, job_ids=[job_id], aws_conn_id=None, poll_interval=scenario.interval
+        service=scenario.service,
+        scope=scope,
+        job_ids=[job_id],
+        aws_conn_id=scenario.conn_id,
+        poll_interval=scenario.interval,
     )
 
 

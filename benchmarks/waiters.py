@@ -14,6 +14,7 @@ import os
 import sys
 import time
 import urllib.request
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
@@ -37,7 +38,11 @@ class Waiters:
         self._scenario = scenario
         self._ends = ends
         self.delays: list[float] = []
+        self.told: list[tuple[float, float]] = []
+        """For each wait that was answered rightly, when its job ended and when that was known, since the epoch."""
         self.wrong = 0
+        self.errors: Counter[str] = Counter()
+        """What the other waits were told instead."""
 
     async def run(self) -> None:
         """Start all waits the way a triggerer does, letting others run in between, and see them through."""
@@ -52,6 +57,7 @@ class Waiters:
             wait.cancel()
         errors = [error for wait in done if (error := wait.exception())]
         self.wrong += len(errors)
+        self.errors.update(repr(error) for error in errors)
         for error in errors[:3]:
             print(repr(error), file=sys.stderr)
 
@@ -61,8 +67,10 @@ class Waiters:
             end, fails = self._ends[key]
             if told_at >= end and RIGHT[self._side](self._scenario, key, event.payload, fails):
                 self.delays.append(told_at - end)
+                self.told.append((end, told_at))
             else:
                 self.wrong += 1
+                self.errors[str(event.payload.get("errors"))[-300:]] += 1
 
 
 def start_clock() -> dict[str, tuple[float, bool]]:

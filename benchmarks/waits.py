@@ -9,30 +9,32 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
+import benchmarks.faults.__main__ as faults
 from benchmarks.environment import amazon_python
 from benchmarks.figures import Import, MapRun, Results, Run, Scenario, Side
 from benchmarks.report import write
 from benchmarks.runs import ROOT, run, run_map
 from benchmarks.services import SERVICES
 from benchmarks.standin.shapes import check
+from benchmarks.together import at_once, machine
 
 HERE = Path(__file__).parent
 
-PARTS = (*SERVICES, "many", "maps", "imports")
+FAULTS = "faults"
+"""The part that is a benchmark of its own: ``benchmarks.faults``."""
+
+PARTS = (*SERVICES, "many", "maps", "imports", FAULTS)
 
 IMPORTS: dict[Side, str] = {
     "jobflow": "airflow_jobflow.operators.batch",
@@ -48,11 +50,6 @@ started = time.perf_counter()
 import {module}
 print((time.perf_counter() - started) * 1000, "boto3" in sys.modules)
 """
-
-STAGGER = 5.0
-"""Seconds between the starts of runs that go on at the same time: until then the one before has done its imports."""
-
-Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
@@ -99,17 +96,6 @@ def plan(parts: Iterable[str], seed: int, *, quick: bool) -> Plan:
     return result
 
 
-def at_once(calls: Sequence[Callable[[], Done]]) -> list[Done]:
-    """Make calls in threads, each a little later than the one before, and return what they return."""
-
-    def begin(number: int) -> Done:
-        time.sleep(number * STAGGER)
-        return calls[number]()
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(begin, range(len(calls))))
-
-
 def measure_import(side: Side, python: Path) -> Import:
     """Import a side's operators in fresh processes, and take the median."""
     module = IMPORTS[side]
@@ -133,20 +119,8 @@ def measure_import(side: Side, python: Path) -> Import:
     return figure
 
 
-def machine() -> dict[str, str]:
-    """Describe the machine this runs on."""
-    cpu = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    memory = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal"))
-    return {
-        "CPU": cpu[0] if cpu else platform.machine(),
-        "cores": str(os.cpu_count()),
-        "memory": f"{memory / 1024**2:.0f} GB",
-        "system": f"{platform.system()} {platform.release()}",
-    }
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines()
+def _out(folder: Path | None) -> list[str]:
+    return [] if folder is None else ["--out", str(folder)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -161,6 +135,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     parts = options.only or PARTS
+    if FAULTS in parts:
+        faults.main(["--seed", str(options.seed), *["--quick"] * options.quick, *_out(options.out)])
+    if parts == [FAULTS]:
+        return
     whole = not options.quick and not options.only
     started = time.monotonic()
     print(f"{check()} answers of the stand-in are as botocore's models say", flush=True)

@@ -44,7 +44,7 @@ class Retry:
 
     :param patience: seconds from the first failure for which a call is repeated. Default 60.
     :param denied_patience: the same for missing permissions: a policy may be about to change, but most often somebody
-        has to change it. Default 10.
+        has to change it. Default 10, but no longer than ``patience``.
     :param repeatable: whether a call that AWS may have executed is repeated. Default True.
     :param longest_delay: the longest pause in seconds. Default 10.
     """
@@ -70,7 +70,7 @@ class Retry:
         """
         if error.fault not in NEVER_EXECUTED and not (error.fault is Fault.TRANSIENT and self._harmless(error)):
             return None
-        left = (self.denied_patience if error.fault is Fault.DENIED else self.patience) - elapsed
+        left = min(self.patience, self.denied_patience if error.fault is Fault.DENIED else self.patience) - elapsed
         if left <= 0:
             return None
         # After throttling, the rate limiter already holds back the next call.

@@ -14,6 +14,8 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -100,6 +102,8 @@ class ServiceClient:
         self._build_lock = threading.RLock()  # a signal handler may interrupt its own thread while it builds
         self._state_lock = threading.RLock()  # never held while anything is waited for
         self._built: _Built | None = None
+        self._building: Future[None] | None = None
+        """The newest attempt to build the client before a turn."""
         self._build_after = float("-inf")
         self._build_error: CallError | None = None
         self._failed_builds = 0
@@ -117,6 +121,7 @@ class ServiceClient:
     async def acquire(self, rate: Rate) -> float:
         """Wait for a turn without blocking the event loop; return the time at which it came, by the limiter's clock."""
         while True:
+            await self._wait_for_build()
             limiter = self.limiter(rate)
             turn_at = await limiter.acquire()
             if limiter is self.limiter(rate):  # else the region has become known meanwhile
@@ -125,10 +130,25 @@ class ServiceClient:
     def acquire_blocking(self, rate: Rate) -> float:
         """Wait for a turn, blocking this thread; return the time at which it came, by the limiter's clock."""
         while True:
+            self._try_to_build()
             limiter = self.limiter(rate)
             turn_at = limiter.acquire_blocking()
             if limiter is self.limiter(rate):
                 return turn_at
+
+    async def _wait_for_build(self) -> None:
+        """Wait until the client is built, or could not be. Turns that come meanwhile would all be used at once."""
+        if self._built is not None:
+            return
+        with self._state_lock:
+            if self._building is None or self._building.done():
+                self._building = self.start(self._try_to_build)  # one for all that wait
+            building = self._building
+        await asyncio.wait({asyncio.wrap_future(building)}, timeout=2 * self.timeout)
+
+    def _try_to_build(self) -> None:
+        with contextlib.suppress(CallError):  # the call raises it
+            self._get()
 
     def turns(self, rate: Rate) -> Turns:
         """Return the rate limit as something to wait for turns with, for as long as there are calls to make."""

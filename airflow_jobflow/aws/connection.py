@@ -14,6 +14,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_jobflow.airflow_compat import connection_exists
+
 DEFAULT_CONN_ID = "aws_default"
 """The connection that need not exist: without it, boto3's own credential chain is used."""
 
@@ -92,15 +94,19 @@ class Access:
     def _require_connection(self, *, found: bool) -> None:
         """Raise an error if the connection must exist and was not found.
 
-        Airflow answers "not found" also when it cannot be asked. ``aws_default`` need not exist, but once it was found,
-        falling back to boto3's own credentials would call another account.
+        Airflow answers "not found" also when it cannot be asked. ``aws_default`` need not exist; but if it does,
+        falling back to boto3's own credentials would call another account. So it is asked again whether it is absent.
         """
         if found:
             _found.add(str(self.aws_conn_id))
-        elif self.aws_conn_id in _found or self.aws_conn_id not in (None, "", DEFAULT_CONN_ID):
+        elif self.aws_conn_id in (None, ""):
+            return
+        elif self.aws_conn_id in _found or self.aws_conn_id != DEFAULT_CONN_ID:
             raise AccessMisconfigured(
                 f"Airflow has no connection {self.aws_conn_id!r} (aws_conn_id), or it could not be read"
             )
+        elif connection_exists(DEFAULT_CONN_ID):  # raises an error if Airflow cannot say
+            raise AccessMisconfigured(f"The Airflow connection {DEFAULT_CONN_ID!r} could not be read")
 
 
 _found: set[str] = set()

@@ -147,9 +147,9 @@ class RateLimiter:
             if not ticket.queued:
                 self._enter(ticket, now)
             while not self._is_next(ticket) and now >= max(self._next_call, self._first_since) + OVERDUE:
-                self._leave(self._queue[0])
+                self._skip(self._queue[0], ticket)
             if not self._is_next(ticket):
-                rest = OVERDUE
+                rest = max(self._next_call, self._first_since) + OVERDUE - now
             elif now < self._next_call - EARLY:
                 rest = self._next_call - now
             else:
@@ -169,6 +169,14 @@ class RateLimiter:
             if not (ticket.blocks and other.thread == ticket.thread):
                 return False
         return False
+
+    def _skip(self, overdue: _Ticket, ticket: _Ticket) -> None:
+        """Take a caller out of the queue that has not taken its turn, and those whose event loop is blocked with it."""
+        if overdue.blocks or overdue.thread == ticket.thread:
+            self._leave(overdue)
+            return
+        for other in [each for each in self._queue if each.thread == overdue.thread and not each.blocks]:
+            self._leave(other)
 
     def _enter(self, ticket: _Ticket, now: float) -> None:
         ticket.queued = True

@@ -17,7 +17,7 @@ from typing import Any, Final
 from airflow_jobflow.jobs.owner import attempt_token
 
 TRY_TAG: Final = "airflow_jobflow_try"
-"""The tag in which an ECS task carries the try that started it."""
+"""The tag in which an ECS task carries the try that started it, and the token of the attempt: ``t1m2c0-<token>``."""
 
 _TRY: Final = re.compile(r"t(\d+)m(\d+)c(\d+)")
 
@@ -101,11 +101,14 @@ class Attempt:
 
     @property
     def has_begun(self) -> bool:
-        """Whether there is such an attempt."""
-        return bool(self.token)
+        """Whether there is such an attempt: one that was begun, or one whose job was found without a record."""
+        return bool(self.token or self.job_ids)
 
     def follow(self, ti_id: str) -> str:
-        """Begin the next attempt within the try, and return its token."""
+        """Begin the next attempt within the try, and return its token.
+
+        :param ti_id: Airflow's id of the task instance, which differs from try to try.
+        """
         self.number += 1
         self.token = attempt_token(ti_id, self.number)
         return self.token

@@ -152,13 +152,7 @@ def find_group(call: Call, queue: str, prefix: str) -> list[Found]:
     :param queue: name or ARN of the queue.
     :param prefix: as ``group_prefix`` returned it.
     """
-    filters = [{"name": "JOB_NAME", "values": [f"{prefix}*"]}]
-    listed = [
-        job
-        for page in pages(call, "list_jobs", jobQueue=queue, filters=filters)
-        for job in page["jobSummaryList"]
-        if job["jobName"].startswith(prefix)  # the service compares without case
-    ]
+    listed = _listed(call, queue, prefix)
     found = []
     for start in range(0, len(listed), BATCH_SIZE):
         part = listed[start : start + BATCH_SIZE]
@@ -168,6 +162,31 @@ def find_group(call: Call, queue: str, prefix: str) -> list[Found]:
             by = Try.read(job["jobName"].removeprefix(prefix).partition("-")[0])
             found.append(Found(seen.get(job["jobId"], unseen), by))
     return found
+
+
+def _listed(call: Call, queue: str, prefix: str) -> list[Mapping[str, Any]]:
+    """Return the jobs whose names begin with a prefix, newest first. The service compares without case; this does not.
+
+    :param queue: name or ARN of the queue.
+    """
+    filters = [{"name": "JOB_NAME", "values": [f"{prefix}*"]}]
+    return [
+        job
+        for page in pages(call, "list_jobs", jobQueue=queue, filters=filters)
+        for job in page["jobSummaryList"]
+        if job["jobName"].startswith(prefix)
+    ]
+
+
+def find_of_any_try(call: Call, queue: str, prefix: str, end: str) -> str | None:
+    """Return the id of the newest job of a group whose name has a given end, or None. A call for each 100 jobs.
+
+    :param queue: name or ARN of the queue.
+    :param prefix: as ``group_prefix`` returned it.
+    :param end: what follows the try in the name: the token of an attempt, and the number of a part.
+    """
+    listed = _listed(call, queue, prefix)
+    return next((job["jobId"] for job in listed if job["jobName"].removeprefix(prefix).partition("-")[2] == end), None)
 
 
 def find(call: Call, queue: str, name: str) -> str | None:
@@ -185,7 +204,7 @@ def find_all(call: Call, queue: str, name: str) -> list[str]:
 
 
 def place_in_queue(call: Call, queue: str, job_ids: Sequence[str]) -> str:
-    """Say where jobs, or children of arrays, stand in a queue, as a sentence. One GetJobQueueSnapshot call.
+    """Return where jobs, or children of arrays, are in a queue, as a sentence. One GetJobQueueSnapshot call.
 
     It lists the first hundred that are RUNNABLE.
     """
@@ -194,8 +213,8 @@ def place_in_queue(call: Call, queue: str, job_ids: Sequence[str]) -> str:
     places = [place for place, each in enumerate(standing, 1) if each in job_ids or each.split(":")[0] in job_ids]
     name = queue.rpartition("/")[2]
     if places:
-        return f"It stood at place {places[0]} of the first {len(standing)} that can run in {name}."
-    return f"It was not among the first {len(standing)} that can run in {name}."
+        return f"It was number {places[0]} in queue {name}."
+    return f"It was not among the first {len(standing)} in queue {name}."
 
 
 def indexes_in(call: Call, parent_id: str, status: Literal["SUCCEEDED", "FAILED"]) -> list[int]:

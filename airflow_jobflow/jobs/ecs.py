@@ -12,13 +12,14 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from airflow_jobflow.faults import CallError, Fault, classify_failure
 from airflow_jobflow.jobs.attempt import TRY_TAG, Try
 from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, as_seen, iso_seconds
-from airflow_jobflow.jobs.reattach import Found
+from airflow_jobflow.jobs.reattach import SKEW, Found
 from airflow_jobflow.jobs.starting import NotStarted
 
 log = logging.getLogger(__name__)
@@ -197,6 +198,27 @@ def find_group(call: Call, cluster: str, group: str) -> list[Found]:
     :param cluster: name or ARN of the cluster.
     :param group: of the task instance, in ``startedBy``.
     """
+    return [Found(job, Try.read(tag.partition("-")[0])) for job, tag in _tasks_of(call, cluster, group)]
+
+
+def find(call: Call, cluster: str, group: str, token: str, since: float) -> str | None:
+    """Return the ARN of the task that an attempt has started, or None. As many calls as ``find_group``.
+
+    :param cluster, group: see ``find_group``.
+    :param token: of the attempt.
+    :param since: when the attempt began, in seconds since the epoch. If the role may not tag, the task carries no
+        token: then a task that was created since, and that still runs or has succeeded, is the attempt's.
+    """
+    for job, tag in _tasks_of(call, cluster, group):
+        is_recent = not job.created_at or datetime.fromisoformat(job.created_at).timestamp() >= since - SKEW
+        may_be = not tag and is_recent and job.state is not JobState.FAILED and not job.stopped_by_request
+        if tag.partition("-")[2] == token or may_be:
+            return job.job_id
+    return None
+
+
+def _tasks_of(call: Call, cluster: str, group: str) -> list[tuple[Snapshot, str]]:
+    """Return the tasks of a group, each with the value of its ``TRY_TAG``; empty if it has none."""
     arns = [
         arn
         for desired in ("RUNNING", "STOPPED")
@@ -213,7 +235,7 @@ def find_group(call: Call, cluster: str, group: str) -> list[Found]:
             unseen = Snapshot(arn, JobState.SUBMITTED, JobState.SUBMITTED)
             tags = {tag.get("key"): tag.get("value", "") for tag in (task or {}).get("tags", [])}
             job = snapshot(task, _definition(call, task)) if task else unseen
-            found.append(Found(job, Try.read(tags.get(TRY_TAG, ""))))
+            found.append((job, tags.get(TRY_TAG, "")))
     return found
 
 

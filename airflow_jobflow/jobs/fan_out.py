@@ -2,10 +2,13 @@
 
 Pure: a state machine of plain data; the caller starts, watches and stops jobs, and says what became of them.
 
-What always holds: an item has at most one job at a time that counts; no more than ``max_concurrency`` items have one;
-nothing is started once more have failed than are tolerated; items are started in their order, those that are to be
-started again first; and what is kept is bounded: a character an item, the ids of what runs, and what the caller has
-said of failures (of every item, where these are few).
+Invariants:
+
+- An item has at most one job at a time that counts, and no more than ``max_concurrency`` items have one.
+- With ``stop_on_failure`` nothing is started once more items have failed than are tolerated.
+- Items are started in their order, those that are started again first.
+- What is kept is bounded: a character an item, the ids of what runs, and what the caller has said of failures (of
+  every item, where these are few).
 """
 
 from __future__ import annotations
@@ -57,17 +60,27 @@ class FanOut:
     :param indexes: which of them are to be run; the others have succeeded in an earlier try.
     :param max_concurrency: how many items may have a job at the same time.
     :param tolerance: how many of all items may fail.
-    :param attempts: how many attempts an item gets if they are interrupted.
+    :param attempts: how many attempts an item gets if they are interrupted. Default 1.
+    :param stop_on_failure: whether the map ends as soon as more items have failed than are tolerated; if not, all items
+        are run. Default True.
     """
 
     def __init__(
-        self, size: int, indexes: Sequence[int], *, max_concurrency: int, tolerance: Tolerance, attempts: int = 1
+        self,
+        size: int,
+        indexes: Sequence[int],
+        *,
+        max_concurrency: int,
+        tolerance: Tolerance,
+        attempts: int = 1,
+        stop_on_failure: bool = True,
     ) -> None:
         self.size = size
         self.tolerance = tolerance
         self.attempts = attempts
         self._lines: dict[int, str] = {}
         """What was said of items that have ended, as far as it is to be told."""
+        self._stop_on_failure = stop_on_failure
         self._max_concurrency = max_concurrency
         self._statuses = bytearray(SUCCEEDED.encode() * size)
         for index in indexes:
@@ -83,13 +96,18 @@ class FanOut:
 
     @property
     def broken(self) -> bool:
-        """Whether more items have failed than are tolerated, so that nothing more is to be started."""
-        return not self.tolerance.allows(self.count(FAILED), self.size)
+        """Whether the map is to end because more items have failed than are tolerated."""
+        return self._stop_on_failure and not self.tolerance.allows(self.count(FAILED), self.size)
 
     @property
     def over(self) -> bool:
         """Whether nothing is left to be waited for."""
         return self.broken or not (self._to_start or self._starting or self._running)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether items are left that are not to be started any more, and nothing runs."""
+        return self._max_concurrency == 0 and bool(self._to_start) and not (self._starting or self._running)
 
     @property
     def ready(self) -> bool:
@@ -129,7 +147,7 @@ class FanOut:
         self._to_start = deque(index for index in self._to_start if self._status(index) == NOT_STARTED)
 
     def start_no_more(self) -> None:
-        """Let nothing be started from now on; what was started goes on."""
+        """Start nothing from now on; what was started continues."""
         self._max_concurrency = 0
 
     def put_back(self, start: Start, *, full: bool = False) -> None:

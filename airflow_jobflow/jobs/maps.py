@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 INDEX = "JOBFLOW_MAP_INDEX"
 """The environment variable in which a job finds its item's index, from 0."""
 
+MAP = "JOBFLOW_MAP"
+"""The environment variable that holds the token of the map whose item a task is."""
+
 ATTEMPT = "JOBFLOW_MAP_ATTEMPT"
 """The environment variable in which a job finds which attempt at its item it is, if it is not the first."""
 
@@ -29,17 +32,17 @@ class MapService(Protocol):
     CHECKPOINT: float
     """Seconds for which an end need not be noted: what has ended can be looked at for several times as long."""
 
-    def start(self, call: Call, family: Mapping[str, str], request: dict[str, Any], which: Start) -> str:
+    def start(self, call: Call, family: Mapping[str, Any], request: dict[str, Any], which: Start) -> str:
         """Start an item's job, and return its id.
 
         :raises NotStarted: the service answered, and started nothing.
         """
 
-    def look_up(self, call: Call, family: Mapping[str, str], which: Start) -> str | None:
+    def look_up(self, call: Call, family: Mapping[str, Any], which: Start) -> str | None:
         """Return the id of the job that a start without an answer has started, or None."""
 
     def page(
-        self, call: Call, family: Mapping[str, str], cursor: Sequence[str] | None
+        self, call: Call, family: Mapping[str, Any], cursor: Sequence[str] | None
     ) -> tuple[list[Found], list[str] | None]:
         """List some of the jobs a map has started, and return where the next page begins, if there is one."""
 

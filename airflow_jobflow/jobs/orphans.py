@@ -18,7 +18,7 @@ from enum import StrEnum
 from itertools import groupby, product
 from typing import Final
 
-from airflow_jobflow.jobs.owner import Owner
+from airflow_jobflow.jobs.owner import Owner, job_group
 
 FINISHED: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """The states in which a task has ended and is not run again unless somebody clears it."""
@@ -111,7 +111,7 @@ def finding_without_state(job: ListedJob, deployment: str, now: float) -> Findin
         return Finding.OTHER_DEPLOYMENT
     if owner.hashed:
         return Finding.HASHED_OWNER
-    if job.group != owner.group:
+    if job.group != job_group(*owner.task_instance, deployment):  # the owner may know its deployment by a hash only
         return Finding.COPY
     if job.created_at is None or now - job.created_at < MIN_AGE:
         return Finding.TOO_YOUNG

@@ -1,8 +1,9 @@
 """Who owns a job: the identity that each job of ours carries, so that it can be found and judged without any record.
 
-A job has two computed names. Its **group** is a hash of DAG, run, task and map index: anyone who knows these finds all
-jobs of a task instance. Its **attempt token** is a hash of the task instance's id and a counter: it differs for every
-attempt. The ``Owner`` says the same in readable form, as tags (Batch, ECS) or as one argument (Glue job runs).
+A job has two computed names. Its **group** is a hash of the Airflow deployment, DAG, run, task and map index: whoever
+knows these finds all jobs of a task instance. Its **attempt token** is a hash of the task instance's id and a counter:
+it differs for every attempt. The ``Owner`` says the same in readable form, as tags (Batch, ECS) or as one argument
+(Glue job runs).
 
 Invariants:
 
@@ -49,12 +50,15 @@ _HASHED: Final = re.compile(r"sha256-[0-9a-f]{64}")
 _MEMBERS: Final = ("dag", "task", "run", "map", "reap", "deployment")
 
 
-def job_group(dag_id: str, task_id: str, run_id: str, map_index: int = -1) -> str:
+def job_group(dag_id: str, task_id: str, run_id: str, map_index: int = -1, deployment: str = "") -> str:
     """Return the group of all jobs that one task instance starts, in all of its tries.
 
     :param map_index: of a mapped task; -1 where the task is not mapped.
+    :param deployment: ``[jobflow] deployment_id``: two deployments in one account may have the same DAGs and runs.
+        Default empty, for the deployments that have none.
     """
-    return _digest([dag_id, task_id, run_id, map_index])
+    members: list[str | int] = [dag_id, task_id, run_id, map_index]
+    return _digest([*members, deployment] if deployment else members)
 
 
 def attempt_token(ti_id: str, attempt: int) -> str:
@@ -119,8 +123,8 @@ class Owner:
 
     @property
     def group(self) -> str:
-        """The group of the owner's jobs. Meaningless if ``hashed``."""
-        return job_group(*self.task_instance)
+        """The group of the owner's jobs. Meaningless if one of the ids or the deployment is known by its hash only."""
+        return job_group(*self.task_instance, self.deployment)
 
     @property
     def hashed(self) -> bool:

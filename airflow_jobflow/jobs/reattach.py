@@ -1,36 +1,44 @@
 """What to do with what earlier tries of a task have started. Pure: from what was recorded, and what AWS has.
 
 Jobs are found by the group of their task instance, or by the ids that an earlier try has recorded. Each carries the try
-that started it. The first row that fits decides::
+that started it. Two rows come first, and the others follow them:
 
-    recorded                  found                                          what is done
+- The record names another location (1): start. What runs there is left as it is, and logged.
+- Jobs that run and are of before a clear (2): stop them.
+
+Nothing is stopped if the record is of a job that the task has joined (3).
+
+Then the first row that fits decides::
+
+    recorded                  found, of this clear (4)                       what is done
     ------------------------  ---------------------------------------------  -----------------------------------------
-    another location (1)                                                     start; what runs there is left, and logged
-                              jobs that run, of before a clear (2)           stop these, and go on with the next row
-    abandoned (3)             jobs that run                                  stop these, and start
-    joined, not cleared (4)   one that runs or has succeeded                 keep
-    ids                       nothing, and they are young (5)                keep: the wait's grace period decides
+    abandoned (5)             anything                                       stop what runs, and start
+    ids                       nothing of them, and they are young (6)        keep: the wait's grace period decides
+    ids                       one of them runs, or all have succeeded        keep these, stop others
+    ids                       only others                                    as if no ids were recorded
+    ids                       neither                                        start
     several parts, no ids     anything                                       repeat, which starts only what is missing
-                              of this clear (6): one that runs or succeeded  keep the first of these, stop others
-                              of this clear: only failed ones                start
-    a token, not cleared      nothing of this clear                          repeat: the recorded attempt once more (7)
-    nothing                   nothing of this clear                          start
+    anything else             one that runs or has succeeded                 keep the first of these, stop others
+    anything else             only failed ones, or ones that are stopped     start
+    a token, not cleared      nothing                                        repeat: the recorded attempt once more (7)
+    nothing                   nothing                                        start
 
 1. Another service, connection, region, cluster or Glue job: what is known there cannot be described from here.
-2. Their ``clear_number`` is below the task's. A job whose try is unknown counts as of before a clear, unless it is
-   recorded: a clear always starts a new job.
-3. A task that was killed, or whose deadline has passed, has recorded that nobody wants its job any more.
-4. A job that somebody else has started is never stopped.
-5. Recorded for no longer than the grace period: what was just started may not be known everywhere yet.
-6. Of equal ``clear_number``, not stopped by request, and not older than the DAG run: jobs of a run that was deleted and
-   created again under its id have the same group. These are left to the orphan reaper.
+2. Their ``clear_number`` is below the task's. A job whose try is unknown counts as of before a clear, unless a record
+   says that there was none: a clear always starts a new job.
+3. A job that somebody else has started is never stopped. Only crawls are joined, and of these none other is found.
+4. Of equal ``clear_number``, and not older than the DAG run: jobs of a run that was deleted and created again under its
+   id have the same group. These are left to the orphan reaper. What is recorded counts in any case. A record of before
+   a clear counts as none.
+5. A task that was killed, or whose deadline has passed, has recorded that nobody wants its job any more.
+6. Recorded for no longer than the grace period: what was just started may not be known everywhere yet.
 7. The worker died, or the response was lost. With the same token, ECS starts nothing twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
@@ -97,7 +105,7 @@ class Now:
     grace: float
 
 
-def decide(recorded: Attempt, found: Sequence[Found], now: Now) -> Decision:  # noqa: PLR0911 -- a row each
+def decide(recorded: Attempt, found: Sequence[Found], now: Now) -> Decision:
     """Decide what a task does first, by the table above.
 
     :param recorded: what the last try has recorded; empty if it has recorded nothing.
@@ -108,26 +116,39 @@ def decide(recorded: Attempt, found: Sequence[Found], now: Now) -> Decision:  # 
         jobs = ", ".join(recorded.job_ids) or "no id is known"
         why = f"the previous try started its job elsewhere ({recorded.location}: {jobs}), where it is left as it is"
         return Decision(Action.START, why)
+    before = [_is_of_before_a_clear(each, recorded, now) for each in found]
+    older = [each.job for each, is_older in zip(found, before, strict=True) if is_older]
     is_cleared = recorded.has_begun and recorded.clear_number != now.clear_number
-    older = [each for each in found if _is_of_before_a_clear(each, recorded, now)]
-    unwanted = [] if recorded.joined else [each.job.job_id for each in older if not each.job.state.ended]
-    current = [each.job for each in found if each not in older and _may_be_ours(each.job, recorded, now)]
-    running = [job.job_id for job in current if not job.state.ended]
-    if recorded.abandoned:
+    record = Attempt() if is_cleared else recorded
+    current = [
+        each.job
+        for each, is_older in zip(found, before, strict=True)
+        if not is_older and _may_be_ours(each.job, record, now)
+    ]
+    decision = _of_this_clear(record, current, now)
+    if decision.action is Action.START and not decision.why:
+        why = "the task was cleared" if is_cleared or older else "no job of an earlier try was found"
+        decision = replace(decision, why=why)
+    return replace(decision, stop=[] if recorded.joined else [*_running(older), *decision.stop])
+
+
+def _of_this_clear(record: Attempt, current: Sequence[Snapshot], now: Now) -> Decision:
+    """Decide about what was started since the last clear.
+
+    :return: without a reason, if nothing was.
+    """
+    if record.abandoned:
         why = "the previous try was killed, or its deadline passed"
-        return Decision(Action.START, why, stop=[*unwanted, *(() if recorded.joined else running)])
-    if recorded.joined and not is_cleared and current:
-        return _keep_recorded(recorded, current, unwanted)
-    if recorded.job_ids and not is_cleared:
-        return _by_id(recorded, current, unwanted, now)
-    if len(recorded.parts) > 1 and not is_cleared:
-        return Decision(Action.REPEAT, "the previous try ended while it submitted the parts of an array", stop=unwanted)
+        return Decision(Action.START, why, stop=_running(current))
+    if record.job_ids:
+        return _by_id(record, current, now)
+    if len(record.parts) > 1:
+        return Decision(Action.REPEAT, "the previous try ended while it submitted the parts of an array")
     if current:
-        return _by_group(current, unwanted)
-    if recorded.has_begun and not is_cleared:
-        return Decision(Action.REPEAT, "the previous try ended before it had started a job", stop=unwanted)
-    why = "the task was cleared" if is_cleared or older else "no job of an earlier try was found"
-    return Decision(Action.START, why, stop=unwanted)
+        return _by_group(current)
+    if record.has_begun:
+        return Decision(Action.REPEAT, "the previous try ended before it had started a job")
+    return Decision(Action.START, "")
 
 
 def _is_of_before_a_clear(found: Found, recorded: Attempt, now: Now) -> bool:
@@ -137,41 +158,48 @@ def _is_of_before_a_clear(found: Found, recorded: Attempt, now: Now) -> bool:
     return not is_recorded
 
 
-def _may_be_ours(job: Snapshot, recorded: Attempt, now: Now) -> bool:
-    """Return whether a job belongs to this DAG run, and nobody has asked AWS to stop it."""
-    if job.job_id in recorded.job_ids:
-        return True
-    is_stopping = job.stopped_by_request and not job.state.ended
+def _may_be_ours(job: Snapshot, record: Attempt, now: Now) -> bool:
+    """Return whether a job belongs to this DAG run.
+
+    :param record: of since the last clear.
+    """
     # The start of a run that was queued again is later than its first jobs; a record is deleted with its run.
-    is_recorded = recorded.has_begun and recorded.clear_number == now.clear_number
-    since = min(now.run_began_at, recorded.began_at) if is_recorded else now.run_began_at
-    return _created(job) >= since - SKEW and not is_stopping
+    since = min(now.run_began_at, record.began_at) if record.has_begun else now.run_began_at
+    return job.job_id in record.job_ids or _created(job) >= since - SKEW
 
 
-def _by_id(recorded: Attempt, current: Sequence[Snapshot], unwanted: Sequence[str], now: Now) -> Decision:
-    names = ", ".join(recorded.job_ids)
-    known = [job for job in current if job.job_id in recorded.job_ids]
-    if not known and now.time - recorded.began_at > now.grace:
-        return Decision(Action.START, f"AWS no longer knows {names} of the previous try", stop=unwanted)
-    return _keep_recorded(recorded, known, unwanted)
+def _by_id(record: Attempt, current: Sequence[Snapshot], now: Now) -> Decision:
+    names = ", ".join(record.job_ids)
+    known = [job for job in current if job.job_id in record.job_ids]
+    others = [job for job in current if job.job_id not in record.job_ids]
+    if known:
+        keeps = any(_is_running_on(job) for job in known) or all(job.state is JobState.SUCCEEDED for job in known)
+    else:
+        keeps = now.time - record.began_at <= now.grace
+    if keeps:
+        return Decision(Action.KEEP, f"continuing with {names} of the previous try", record.job_ids, _running(others))
+    if others:
+        return _by_group(others)
+    how = "failed or was stopped" if known else "is no longer known to AWS"
+    return Decision(Action.START, f"{names} of the previous try {how}")
 
 
-def _keep_recorded(recorded: Attempt, known: Sequence[Snapshot], unwanted: Sequence[str]) -> Decision:
-    names = ", ".join(recorded.job_ids)
-    if all(job.state is not JobState.FAILED for job in known) or any(not job.state.ended for job in known):
-        return Decision(Action.KEEP, f"continuing with {names} of the previous try", recorded.job_ids, unwanted)
-    return Decision(Action.START, f"{names} of the previous try failed", stop=unwanted)
-
-
-def _by_group(current: Iterable[Snapshot], unwanted: Sequence[str]) -> Decision:
+def _by_group(current: Iterable[Snapshot]) -> Decision:
     jobs = sorted(current, key=_created)
-    good = [job for job in jobs if job.state is not JobState.FAILED]
+    good = [job for job in jobs if job.state is JobState.SUCCEEDED or _is_running_on(job)]
     if not good:
-        return Decision(Action.START, f"{jobs[-1].job_id} of the previous try failed", stop=unwanted)
-    first, *others = good
-    doubled = [job.job_id for job in others if not job.state.ended]
-    why = f"continuing with {first.job_id} of the previous try"
-    return Decision(Action.KEEP, why, keep=[first.job_id], stop=[*unwanted, *doubled])
+        return Decision(Action.START, f"{jobs[-1].job_id} of the previous try failed or was stopped")
+    why = f"continuing with {good[0].job_id} of the previous try"
+    return Decision(Action.KEEP, why, keep=[good[0].job_id], stop=_running(good[1:]))
+
+
+def _is_running_on(job: Snapshot) -> bool:
+    """Return whether a job has not ended, and nobody has asked AWS to stop it."""
+    return not job.state.ended and not job.stopped_by_request
+
+
+def _running(jobs: Iterable[Snapshot]) -> list[str]:
+    return [job.job_id for job in jobs if not job.state.ended]
 
 
 def _created(job: Snapshot) -> float:

@@ -42,7 +42,11 @@ class Listener:
         """Keeps the port while it is closed."""
         self._timer: threading.Timer | None = None
         self._stopped = False
-        self._serve(self._server(port))
+        self._use(self._server(port))
+
+    def start(self) -> None:
+        """Serve; connections that were made before have waited for it."""
+        self._serve()
 
     @property
     def port(self) -> int:
@@ -89,19 +93,22 @@ class Listener:
             if reserved is None or self._stopped:
                 return
             reserved.listen(self._backlog)
-            self._serve(self._server(self._port, reserved.fileno()))
+            self._use(self._server(self._port, reserved.fileno()))
+            self._serve()
             reserved.close()  # the server has duplicated it
             self._reserved = None
 
     def _server(self, port: int, fd: int | None = None) -> BaseWSGIServer:
         return make_server(self._host, port, self._application, threaded=True, request_handler=_RequestHandler, fd=fd)
 
-    def _serve(self, server: BaseWSGIServer) -> None:
+    def _use(self, server: BaseWSGIServer) -> None:
         self._running = server
         self._port, self._backlog = server.port, server.request_queue_size
         self._family = socket.AddressFamily(server.address_family)
+
+    def _serve(self) -> None:
         self._thread = threading.Thread(
-            target=server.serve_forever, args=(STOP_LATENCY,), name="local-aws", daemon=True
+            target=self._running.serve_forever, args=(STOP_LATENCY,), name="local-aws", daemon=True
         )
         self._thread.start()
 

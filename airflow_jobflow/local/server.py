@@ -12,8 +12,8 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
-import logging
 import os
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -39,8 +39,6 @@ from airflow_jobflow.local.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
-
-log = logging.getLogger(__name__)
 
 REGION: Final = "us-east-1"
 ACCESS_KEY: Final = "jobflowlocal"
@@ -225,6 +223,7 @@ class LocalAws(LocalAwsClient):
         self._services: dict[tuple[str, str], Service] = {}
         """By name and region."""
         self._services_lock = threading.Lock()
+        self._listener: Listener | None = None
         self._outage_lock = threading.Lock()
         """Held while the faults and the listener change, so that they agree."""
         self._stopped = False
@@ -240,6 +239,7 @@ class LocalAws(LocalAwsClient):
 
     def start(self) -> None:
         """Listen; `endpoint_url` is known from here on."""
+        _forget_clients()
         self.account_id = _take_account()
         application = Application(
             self.account_id,
@@ -262,14 +262,17 @@ class LocalAws(LocalAwsClient):
         reachable = LOOPBACK if self._host in ("0.0.0.0", "::") else self._host  # noqa: S104 -- not bound here
         self.endpoint_url = f"http://{reachable}:{self._listener.port}"
         self._processes = Processes(self._slots, self.environment)
+        self._listener.start()
 
     def stop(self) -> None:
         """Stop listening and end every job; what was in this AWS is gone."""
+        _forget_clients()
         if self._stopped:
             return
         self._stopped = True
         self._faults.set(Faults())
-        self._listener.stop()
+        if self._listener is not None:
+            self._listener.stop()
         self._processes.close()
         for service in self._services.values():
             service.close()
@@ -288,8 +291,9 @@ class LocalAws(LocalAwsClient):
             self._faults.set(faults)
             if faults.outage:
                 assert faults.lasts is not None
+                assert self._listener is not None, "not started"
                 self._listener.close_for(faults.lasts)
-            else:
+            elif self._listener is not None:
                 self._listener.open()
 
     def _service(self, name: str, region: str) -> Service:
@@ -361,3 +365,12 @@ def _take_account() -> str:
 def _return_account(account: str) -> None:
     with _accounts_lock:
         _accounts.discard(int(account))
+
+
+def _forget_clients() -> None:
+    """Have this package's operators build new clients in this process: the environment names another AWS now.
+
+    Without the import: a server alone needs no Airflow.
+    """
+    if clients := sys.modules.get("airflow_jobflow.aws.clients"):
+        clients.forget_clients()

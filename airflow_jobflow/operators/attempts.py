@@ -81,8 +81,10 @@ class JobStarter(JobWaiter):
 
         :raises SubmissionError: the task state store cannot be written.
         """
+        store = context.get("task_state_store")  # Airflow 3.2 has none
         try:
-            context["task_state_store"].set(RECORD, self.attempt.to_dict())
+            if store is not None:
+                store.set(RECORD, self.attempt.to_dict())
         except AirflowRuntimeError as error:
             if self.durable:
                 raise SubmissionError(
@@ -102,8 +104,9 @@ class JobStarter(JobWaiter):
 
         :raises SubmissionError: the task state store cannot be read.
         """
+        store = context.get("task_state_store")
         try:
-            return Attempt.from_dict(context["task_state_store"].get(RECORD))
+            return Attempt.from_dict(None if store is None else store.get(RECORD))
         except AirflowRuntimeError as error:
             if self.durable:
                 raise SubmissionError(
@@ -171,7 +174,7 @@ class JobStarter(JobWaiter):
             clear_number=self._clear_number(context),
             location=location,
             where=dict(where or {}),
-            began_at=time.time(),
+            began_at=now.began_at if self.repeats else time.time(),
             deadline=before.deadline if before.number and not self.repeats else self.deadline_from_now(),
             **more,
         )
@@ -250,12 +253,28 @@ class JobStarter(JobWaiter):
         attempt.location, attempt.clear_number = self._location(), self._clear_number(context)
 
     def _find(self, context: Context, recorded: Attempt, now: float) -> list[Found]:
-        """Find what earlier tries have started: by the group, and by the ids that were recorded."""
+        """Find what earlier tries have started: by the group, and by the ids that were recorded.
+
+        :raises CallError: it cannot be found out.
+        """
+        from airflow_jobflow.faults import CallError, Fault
+
         # What was just started may not be listed yet.
-        for pause in (0.0, *(LOOKUPS if now - recorded.began_at < YOUNG and not recorded.job_ids else ())):
+        is_young = now - recorded.began_at < YOUNG and not recorded.job_ids
+        not_found: CallError | None = None
+        for pause in (0.0, *LOOKUPS):
             time.sleep(pause)
-            if found := self.call(self._found_now, context, recorded):
+            try:
+                found = self.call(self._found_now, context, recorded)
+            except CallError as error:
+                if error.fault is not Fault.SCOPE_NOT_FOUND:
+                    raise
+                not_found = error  # a single such response proves nothing
+                continue
+            if found or not is_young:
                 return found
+        if not_found:
+            self.log.warning("No job of an earlier try can be there: %s", not_found)
         return []
 
     def _found_now(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:
@@ -273,6 +292,13 @@ class JobStarter(JobWaiter):
         :param recorded: what the last try has recorded, such as the queue and the name it used.
         """
         raise NotImplementedError
+
+    def find_started(self, call: Call, context: Context) -> str | None:  # noqa: ARG002
+        """Return the job that this attempt has started, although it seemed that there was no capacity for it.
+
+        :param call: makes the API calls.
+        """
+        return None
 
     def _location(self) -> str:
         """Return where this task starts jobs: what is known elsewhere cannot be described from here.

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError
+from airflow.sdk.exceptions import TaskDeferralError
 
 from airflow_jobflow import checks
 from airflow_jobflow.airflow_compat import DELETED, call_if_deferral_rejected, is_cancelled
@@ -22,6 +22,7 @@ from airflow_jobflow.exceptions import (
     JobTimedOut,
     JobVanished,
     NoRoom,
+    SubmissionError,
     WaitError,
 )
 from airflow_jobflow.jobs.array import Tolerance
@@ -118,8 +119,8 @@ class JobOperator(JobStarter):
 
     @property
     def may_be_reaped(self) -> bool:
-        """Whether the orphan reaper may stop the job: the task waits for it, and a kill is to stop it."""
-        return self.wait_for_completion and self.cancel_on_kill
+        """Whether the orphan reaper may stop the job: the task waits for it, and it is not to outlive the task."""
+        return self.wait_for_completion and self.cancel_on_kill and self.cancel_on_timeout
 
     def execute(self, context: Context) -> Any:
         """Start the job, and wait for it.
@@ -163,6 +164,8 @@ class JobOperator(JobStarter):
     def _submit_when_possible(self, context: Context) -> list[str]:
         """Submit the job as soon as AWS has capacity for it, and return its ids."""
         while True:
+            if self.attempt.waits_since and (job_ids := self._started_all_the_same(context)):
+                break
             self._check_still_wanted()
             try:
                 job_ids = list(self.submit(context))
@@ -174,6 +177,22 @@ class JobOperator(JobStarter):
         for job_id in job_ids:
             self.log.info("%s %s %s", verb, self.service_module.NOUN, job_id)
         return job_ids
+
+    def _started_all_the_same(self, context: Context) -> list[str]:
+        """Return the job that this attempt has started, although AWS seemed to have no capacity for it.
+
+        :raises SubmissionError: it cannot be found out.
+        """
+        from airflow_jobflow.faults import CallError
+
+        try:
+            found = self.call(self.find_started, context) if self.durable else None
+        except CallError as error:
+            raise SubmissionError(
+                f"{self.attempt.no_capacity} It was not started again, because it could not be checked whether it was "
+                f"started all the same: {error}"
+            ) from error
+        return [found] if found else []
 
     def _check_still_wanted(self) -> None:
         """Give up if the deadline has passed, or the task was killed, while AWS had no capacity.
@@ -209,6 +228,8 @@ class JobOperator(JobStarter):
 
             trigger = DateTimeTrigger(datetime.fromtimestamp(until, tz=UTC))
             if until - now >= SETTLING:
+                if self._context is not None:  # Airflow drops what a deferral carries, if it ends it itself
+                    self.save_if_possible(self._context)
                 self.defer(
                     trigger=trigger,
                     method_name="start",
@@ -276,15 +297,25 @@ class JobOperator(JobStarter):
             return self.start(context)
         try:
             return self.conclude(context, event, self._tolerance())[0]
-        except (WaitError, JobVanished) as error:
-            raise type(error)(f"{error} {self._let_go(context, event['job_ids'], error)}") from error
+        except (WaitError, JobVanished) as error:  # no reason to stop the job, which may be well
+            raise type(error)(f"{error} {self._what_follows(context)}") from error
 
-    def _let_go(self, context: Context, job_ids: Sequence[str], error: Exception) -> str:
-        """Stop jobs that can be watched no longer, unless the task's next try goes on with them; say what was done."""
+    def _what_follows(self, context: Context) -> str:
+        """Say what becomes of a job that cannot be described."""
+        if self._has_next_try(context):
+            return "The next try continues with it, if it can be described then."
+        return "No try is left to wait for it: look it up in the AWS console before you start it again."
+
+    def _has_next_try(self, context: Context) -> bool:
+        """Return whether another try of the task may continue with the job."""
         ti = context["ti"]
-        if self.durable and ti.try_number <= ti.max_tries and not isinstance(error, AirflowFailException):
-            return "The task's next try goes on with it."
-        return self._stop_unwanted(context, job_ids, "Airflow: the task can wait for it no longer")
+        return self.durable and ti.try_number <= (ti.max_tries or 0)
+
+    def _let_go(self, context: Context, job_ids: Sequence[str]) -> str:
+        """Stop the jobs of a trigger that has failed, unless the next try continues with them; say what was done."""
+        if self._has_next_try(context):
+            return "The next try continues with it."
+        return self._stop_unwanted(context, job_ids, "Airflow: the task's trigger has failed")
 
     def _stop_unwanted(self, context: Context, job_ids: Sequence[str], reason: str) -> str:
         """Stop what nobody will wait for, as far as the task may, and say what was done."""
@@ -312,11 +343,12 @@ class JobOperator(JobStarter):
     def _given_up(self, context: Context, event: Mapping[str, Any]) -> JobflowError:
         """Stop a job whose deadline has passed, and say how far it came."""
         job_ids, seen = event["job_ids"], snapshots(event)
-        stands = self.place_in_queue(seen) if event["limit"] == "queue_deadline" else ""
         named = "{0} last seen {1}" if len(job_ids) > 1 else "last seen {1}"
         how_far = "; ".join(named.format(job_id, snapshot.progress()) for job_id, snapshot in seen.items())
-        stopped = self._stopped_by_trigger(context, event)
+        stopped, stands = self._stopped_by_trigger(context, event), ""
         if stopped is None:
+            if event["limit"] == "queue_deadline":
+                stands = self.place_in_queue(seen)  # a job that was stopped has none
             limit = event["limit"].replace("_", " ")
             stopped = self._stop_unwanted(context, job_ids, f"Airflow: the {limit} of the task has passed")
         outcomes = [self.judge.outcome(snapshot).to_dict() for snapshot in seen.values()]
@@ -355,10 +387,14 @@ class JobOperator(JobStarter):
             next_method, next_kwargs = ("execute_complete" if job_ids else "start"), {"event": event}
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralError as error:  # the trigger itself has failed
-            if job_ids := self._jobs_of_this_try(context):
-                self.log.warning("%s: %s", ", ".join(job_ids), self._let_go(context, job_ids, error))
+        except TaskDeferralError:  # the trigger itself has failed
+            self.trigger_failed(context)
             raise
+
+    def trigger_failed(self, context: Context) -> None:
+        """Log what becomes of the jobs whose trigger has failed, and stop them if nobody will wait for them."""
+        if job_ids := self._jobs_of_this_try(context):
+            self.log.warning("%s: %s", ", ".join(job_ids), self._let_go(context, job_ids))
 
     def _jobs_of_this_try(self, context: Context) -> list[str]:
         """Return the jobs that this try waits for, if Airflow has dropped what the deferral carried."""

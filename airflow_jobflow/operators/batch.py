@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow import checks
-from airflow_jobflow.exceptions import JobflowError, SubmissionError
+from airflow_jobflow.exceptions import JobflowError, NoRoom, SubmissionError
 from airflow_jobflow.jobs.model import index_ranges
 from airflow_jobflow.links import (
     BatchJobDefinitionLink,
@@ -185,11 +185,13 @@ class BatchJobOperator(JobOperator):
             for name, (_, part) in zip(names, runs, strict=True):
                 one = {**part, "jobName": name}
                 job_ids.append(self._submit_one(context, one, look_first=repeats and len(runs) > 1))
-        except JobflowError:
+        except JobflowError as error:
             self._stopped(job_ids, "Airflow: another part of the array could not be submitted")
             if job_ids:  # a later try must not take what was stopped for its own
                 self.attempt = earlier
                 self.save_if_possible(context)
+            if self.redrive and isinstance(error, NoRoom):  # what has to run again is found out by the next try
+                raise SubmissionError(str(error)) from error
             raise
         if self.redrive:  # which job runs which part cannot be computed
             self.attempt.job_ids = job_ids
@@ -246,10 +248,20 @@ class BatchJobOperator(JobOperator):
         def submit(call: Call) -> str:
             return start_tagged(call, batch.submit, request, {**request, "tags": tags})
 
-        if look_first and (found := self.call(find)):
-            return found
+        if look_first:  # the attempt is repeated: it was begun by an earlier try, which the name says
+            prefix = batch.group_prefix(self.attempt.where["job_name"], self.job_owner(context).group)
+            end = name.removeprefix(prefix).partition("-")[2]
+            if found := self.call(batch.find_of_any_try, queue, prefix, end):
+                return found
         self.log.info("Submitting %s to %s: %s", name, queue, request)
         return submit_once(self.call, submit, find if self.durable else None, f"Batch job {name}")
+
+    def find_started(self, call: Call, context: Context) -> str | None:
+        """Return the job of this attempt, if an earlier submit, which seemed to fail, has started it."""
+        from airflow_jobflow.jobs import batch
+
+        where = self.attempt.where
+        return batch.find(call, where["queue"], self.attempt_name(context, where["job_name"]))
 
     def find_group(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:
         """Return all jobs of this task instance in the queue that the last try has used."""
@@ -375,11 +387,12 @@ class BatchMapOperator(MapOperator, BatchJobOperator):
             result.append(batch_map.item(batch.request(values), index, environment))
         return result
 
-    def family(self, context: Context) -> dict[str, str]:
+    def family(self, context: Context) -> dict[str, Any]:
         """Return what tells the jobs of this attempt's map from all others."""
         from airflow_jobflow.jobs import batch_map
 
-        return batch_map.family(self.job_queue, self.attempt_name(context, self.job_name))
+        owner = self.job_owner(context).tags()
+        return batch_map.family(self.job_queue, self.attempt_name(context, self.job_name), owner)
 
     def map_name(self) -> str:
         """Return what a person calls the map."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 FARGATE = "FARGATE"
 
+TOKEN_IN_USE = "ConflictException"  # noqa: S105 -- no secret
+"""ECS's error code for a token that a different request has used: an earlier try's, whose task was not found yet."""
+
 PUBLIC_IP = {True: "ENABLED", False: "DISABLED", None: None}
 
 SPOT_ATTEMPTS = 4
@@ -221,33 +224,75 @@ class FargateTaskOperator(JobOperator):
         from airflow_jobflow.jobs import ecs
         from airflow_jobflow.jobs.attempt import TRY_TAG
         from airflow_jobflow.jobs.owner import with_owner_tags
-        from airflow_jobflow.jobs.starting import NotStarted
-        from airflow_jobflow.jobs.tagging import start_tagged
         from airflow_jobflow.operators.submission import submit_once
 
-        token = self.new_attempt(context)
+        before = dict(self.attempt.details) if self.attempt.number else {}
+        interruptions = before.get("interruptions", 0)
+        by = (self.repeats and self.attempt.where.get("try")) or str(self.this_try(context))
+        token = self.new_attempt(context, where={"try": by}, details={"interruptions": interruptions})
+        if before.get("declined"):  # the token would bring the same response again, for ever
+            self.attempt.details.pop("declined", None)
+            token = self.attempt.follow(str(context["ti"].id))
         values, owner = self.values(), self.job_owner(context)
-        number = self.attempt.number
         identity = {"clientToken": token, "startedBy": owner.group} if self.durable else {}
-        owner_tags = {**owner.tags(), TRY_TAG: str(self.this_try(context))}
+        owner_tags = {**owner.tags(), TRY_TAG: f"{by}-{token}"}
         tags, _ = with_owner_tags(values.get("tags", {}), owner_tags)
 
         def run(call: Call) -> str:
             container = values.get("container_name")
             if container is None and ("command" in values or "environment" in values):
                 container = ecs.main_container(call, values["task_definition"])
-            request = {**self.request(values, container, number), **identity}
+            request = {**self.request(values, container, interruptions + 1), **identity}
             tagged = {**request, "tags": ecs.tags(tags)}
-            try:
-                return start_tagged(call, ecs.run_task, request, tagged)
-            except NotStarted:
-                # The token would bring the same response again, for ever.
-                self.attempt.follow(str(context["ti"].id))
-                raise
+            return self._start_or_find(call, context, request, tagged)
 
         what = f"{ecs.NOUN} of {self.task_definition}"
-        self.log.info("Running %s on cluster %s, attempt %d", self.task_definition, self.cluster, number)
+        self.log.info("Running %s on cluster %s, attempt %d", self.task_definition, self.cluster, interruptions + 1)
         return [submit_once(self.call, run, None, what, repeatable=self.durable)]
+
+    def _start_or_find(
+        self, call: Call, context: Context, request: Mapping[str, Any], tagged: Mapping[str, Any]
+    ) -> str:
+        """Run a task, or find the one that was started all the same, and return its ARN.
+
+        :param request, tagged: see ``jobs.tagging.start_tagged``.
+        :raises NotStarted: ECS says that there is no task, or that another request has used the token, and none is
+            found. The token is of no use any more.
+        """
+        from airflow_jobflow.faults import CallError, Fault
+        from airflow_jobflow.jobs import ecs
+        from airflow_jobflow.jobs.starting import NotStarted
+        from airflow_jobflow.jobs.tagging import start_tagged
+
+        try:
+            return start_tagged(call, ecs.run_task, request, tagged)
+        except NotStarted as error:
+            declined = error
+        except CallError as error:
+            if error.code != TOKEN_IN_USE:
+                raise
+            declined = NotStarted(str(error), Fault.TRANSIENT)
+        if self.durable and (found := self._find_again(call, context)):
+            return found
+        self.attempt.details["declined"] = True
+        raise declined
+
+    def find_started(self, call: Call, context: Context) -> str | None:
+        """Return the task of this attempt: ECS may say that it started none, and start it all the same."""
+        from airflow_jobflow.jobs import ecs
+
+        group, attempt = self.job_owner(context).group, self.attempt
+        return ecs.find(call, self.cluster, group, attempt.token, attempt.began_at)
+
+    def _find_again(self, call: Call, context: Context) -> str | None:
+        """Look for the task of this attempt right after ECS has said that there is none; the next start looks again."""
+        from airflow_jobflow.faults import CallError
+
+        try:
+            return self.find_started(call, context)
+        except CallError as error:
+            self.log.warning("Could not check whether the task was started all the same: %s", error)
+            return None
 
     def find_group(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:  # noqa: ARG002
         """Return all tasks of this task instance in the cluster."""
@@ -262,10 +307,11 @@ class FargateTaskOperator(JobOperator):
         interrupted = any(seen.get("code") in ecs.INTERRUPTIONS for seen in event["jobs"].values())
         if not interrupted or self.on_spot_interruption == "fail":
             return False
-        attempt = self.attempt.number
-        if attempt >= SPOT_ATTEMPTS:
+        interruptions = self.attempt.details.get("interruptions", 0) + 1
+        if interruptions >= SPOT_ATTEMPTS:
             return False
-        self.log.info("Spot capacity was taken back from attempt %d of at most %d", attempt, SPOT_ATTEMPTS)
+        self.log.info("Spot capacity was taken back from attempt %d of at most %d", interruptions, SPOT_ATTEMPTS)
+        self.attempt.details["interruptions"] = interruptions
         return True
 
 
@@ -332,11 +378,12 @@ class FargateMapOperator(MapOperator, FargateTaskOperator):
             result.append(ecs_map.item(request, container, index, environment))
         return result
 
-    def family(self, context: Context) -> dict[str, str]:  # noqa: ARG002
+    def family(self, context: Context) -> dict[str, Any]:
         """Return what tells the tasks of this attempt's map from all others."""
         from airflow_jobflow.jobs import ecs_map
 
-        return ecs_map.family(self.cluster, self.attempt.token, self.on_spot_interruption)
+        owner = self.job_owner(context)
+        return ecs_map.family(self.cluster, owner.group, self.attempt.token, self.on_spot_interruption, owner.tags())
 
     def map_name(self) -> str:
         """Return what a person calls the map."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -73,14 +73,8 @@ class GlueCrawlOperator(JobOperator):
             nonlocal since, maybe_started
             if since is None:
                 state, last = glue_crawl.crawler_now(call, self.crawler_name)
-                if state == glue_crawl.RUNNING and self.if_running == "attach":
-                    joined = glue_crawl.that_runs(call, self.crawler_name, last)
-                    if joined:
-                        self.attempt.joined, self.attempt.job_ids = True, [str(joined)]
-                        self.save(context)
-                        return str(joined)
-                if state != glue_crawl.READY:
-                    raise self._busy()
+                if joined := self._join_or_wait(context, call, state, last):
+                    return joined
                 since = glue_crawl.to_start(call, self.crawler_name, last)
                 self._remember(context, str(since))
             try:
@@ -90,7 +84,6 @@ class GlueCrawlOperator(JobOperator):
                 if error.code != "CrawlerRunningException":
                     raise
                 if not maybe_started:  # otherwise it is what an earlier start, whose response was lost, has begun
-                    self._remember(context, "")  # a later try must not take another's crawl for its own
                     raise self._busy() from error
             return str(since)
 
@@ -99,7 +92,28 @@ class GlueCrawlOperator(JobOperator):
             return next(iter(self._begun(call, crawl)), None)
 
         self.log.info("Starting crawler %s", self.crawler_name)
-        return [submit_once(self.call, start, find, f"{glue_crawl.NOUN} of {self.crawler_name}")]
+        try:
+            return [submit_once(self.call, start, find, f"{glue_crawl.NOUN} of {self.crawler_name}")]
+        except SubmissionError:
+            if not maybe_started and self.attempt.details:
+                self._remember(context, "")  # what runs by the next start, or try, is somebody else's
+            raise
+
+    def _join_or_wait(self, context: Context, call: Call, state: str, last: Mapping[str, Any] | None) -> str | None:
+        """Join the crawl that runs, if there is one and that is wanted, and return which one it is.
+
+        :raises NoRoom: the crawler is at work, and its crawl cannot be joined.
+        """
+        from airflow_jobflow.jobs import glue_crawl
+
+        may_join = state == glue_crawl.RUNNING and self.if_running == "attach"
+        if may_join and (joined := glue_crawl.that_runs(call, self.crawler_name, last)):
+            self.attempt.joined, self.attempt.job_ids = True, [str(joined)]
+            self.save(context)
+            return str(joined)
+        if state != glue_crawl.READY:
+            raise self._busy()
+        return None
 
     def _remember(self, context: Context, since: str) -> None:
         """Record which crawl this attempt is about to start: a crawl carries nothing that says whose it is."""
@@ -238,7 +252,6 @@ class GlueJobRunOperator(JobOperator):
         from airflow_jobflow.jobs.owner import ARGUMENT
         from airflow_jobflow.operators.submission import submit_once
 
-        waited = self.attempt.waits_since is not None
         request, token = self.request(), self.new_attempt(context)
         if self.durable:
             owner = self.job_owner(context).argument(attempt=token, **{"try": str(self.this_try(context))})
@@ -248,14 +261,17 @@ class GlueJobRunOperator(JobOperator):
             return glue_run.find(call, self.job_name, token)
 
         def start(call: Call) -> str:
-            # What uses the job's capacity may be what an earlier start, whose response was lost, has begun.
-            if waited and self.durable and (found := find(call)):
-                return found
             return glue_run.start(call, request)
 
         self.log.info("Starting a run of %s: %s", self.job_name, request)
         what = f"{glue_run.NOUN} of {self.job_name}"
         return [submit_once(self.call, start, find if self.durable else None, what)]
+
+    def find_started(self, call: Call, context: Context) -> str | None:  # noqa: ARG002
+        """Return the run of this attempt: what uses the job's capacity may be a run whose start got no response."""
+        from airflow_jobflow.jobs import glue_run
+
+        return glue_run.find(call, self.job_name, self.attempt.token)
 
     def find_group(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:  # noqa: ARG002
         """Return all runs of this task instance among the newest runs of the job."""

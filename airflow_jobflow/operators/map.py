@@ -1,7 +1,7 @@
 """Base of the map operators: one job for each item, from one task instance.
 
-Thin: the worker checks the items, builds their requests, notes a nonce, and hands over to the trigger, which starts
-and follows the jobs; the worker comes back for the verdict. What decides lies in ``jobs.fan_out``.
+Thin: the worker checks the items, builds their requests, records the attempt, and hands over to the trigger, which
+starts and follows the jobs; the worker comes back for the verdict. What decides lies in ``jobs.fan_out``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_jobflow import checks
-from airflow_jobflow.exceptions import JobStopped, JobTimedOut, SubmissionError
+from airflow_jobflow.exceptions import JobflowError, JobStopped, JobTimedOut, SubmissionError
 from airflow_jobflow.jobs import map_statuses
 from airflow_jobflow.jobs.array import indexes_of
 from airflow_jobflow.jobs.model import JobState, index_ranges
@@ -36,12 +36,19 @@ if TYPE_CHECKING:
 
 STOPPED = "What ran was stopped."
 
+STOP_PATIENCE = 60.0
+"""Seconds for which a worker tries to stop jobs while AWS does not respond."""
+
+MAY_RUN = ("denied", "unanswerable", "failed")
+"""Reasons for which a trigger ends a map and leaves running what runs."""
+
 NO_NEWS: dict[str, Any] = {
     "statuses": "",
     "lines": pack(()),
     "running": pack(()),
     "limit": "deadline",
     "error": None,
+    "unstopped": None,
     "times": NO_TIMES,
 }
 """The event of a trigger that never fired before its deadline."""
@@ -56,9 +63,13 @@ class MapOperator(JobOperator):
         is a success.
     :param max_concurrency: how many jobs may be submitted and not ended at the same time; the others follow
         as these end. Default 1000.
-    :param tolerated_failure_count, tolerated_failure_percentage: items that may fail, refused ones included. Once more
-        have failed nothing more is started, and what still runs is stopped.
-    :param redrive: a retry runs only the items that did not succeed, if the items are the same.
+    :param tolerated_failure_count, tolerated_failure_percentage: items that may fail, rejected ones included, with the
+        task still succeeding. A retry, and so ``redrive``, follows only a map that failed.
+    :param redrive: a retry runs only the items that did not succeed, if the items are the same. Default False.
+    :param on_item_failure: ``stop``: once more items have failed than are tolerated, nothing more is started, what
+        still runs is stopped, and the map fails. ``continue``: all items are run to their ends; if more have failed
+        than are tolerated, the map fails then, so that with ``redrive`` a retry runs what failed and nothing else.
+        Default ``continue`` with ``redrive``, else ``stop``.
 
     Returns a dict in the shape of :class:`airflow_jobflow.jobs.model.Outcome`, whose ``array`` counts the items, and
     ``statuses``: a character an item, in their order: ``S`` succeeded, ``F`` failed, ``K`` stopped, ``-`` never
@@ -71,18 +82,20 @@ class MapOperator(JobOperator):
     NOT_ON_A_MAP: ClassVar[Sequence[str]] = ()
     """Parameters of the single operator that mean nothing here."""
 
-    template_fields: Sequence[str] = ("items", "max_concurrency")
+    template_fields: Sequence[str] = ("items", "max_concurrency", "on_item_failure")
 
     def __init__(
         self,
         *,
         items: Sequence[dict[str, Any]] | str,
         max_concurrency: int | str = 1000,
+        on_item_failure: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.items = items
         self.max_concurrency = max_concurrency
+        self.on_item_failure = on_item_failure
         self._trigger: MapTrigger | None = None
 
     # What the services differ in.
@@ -95,7 +108,7 @@ class MapOperator(JobOperator):
         """
 
     @abstractmethod
-    def family(self, context: Context) -> dict[str, str]:
+    def family(self, context: Context) -> dict[str, Any]:
         """Return what tells the jobs of this attempt's map from all others."""
 
     @abstractmethod
@@ -121,6 +134,8 @@ class MapOperator(JobOperator):
                 raise checks.invalid(name, getattr(self, name), "means nothing on a map, whose items are jobs each")
         super().check()
         checks.whole("max_concurrency", self.max_concurrency, least=1)
+        if self.on_item_failure is not None:
+            checks.one_of("on_item_failure", self.on_item_failure, ("continue", "stop"))
 
     def checked_items(self) -> list[dict[str, Any]]:
         """Check the items, and return them with their values as their types.
@@ -181,8 +196,16 @@ class MapOperator(JobOperator):
         (self.save_if_possible if if_possible else self.save)(context)
 
     def _goes_on(self, context: Context, digest: str) -> bool:
-        """Say whether an earlier try's map of these items may still run: not ended, not killed, not cleared."""
+        """Return whether an earlier try's map of these items may still run: not ended, not killed, not cleared."""
         about = self._about
+        if about.get("over") is False and self.attempt.location != self._location():
+            self.log.warning(
+                "The map of an earlier try (%s) was not ended, and is not continued, because this try starts its jobs "
+                "elsewhere: then %r, now %r. What it runs there is not stopped",
+                self.attempt.token,
+                self.attempt.location,
+                self._location(),
+            )
         not_cleared = self.attempt.clear_number == self._clear_number(context)
         here = self.attempt.location == self._location() and not self.attempt.abandoned
         return here and not_cleared and about.get("digest") == digest and about.get("over") is False
@@ -236,6 +259,7 @@ class MapOperator(JobOperator):
             tolerated_failure_count=tolerance.count,
             tolerated_failure_percentage=tolerance.percentage,
             attempts=self.attempts(),
+            on_item_failure=self.on_item_failure or ("continue" if self.redrive else "stop"),
             **dataclasses.asdict(self.access),
             poll_interval=self.interval(),
             deadline=attempt.deadline,
@@ -243,6 +267,7 @@ class MapOperator(JobOperator):
             tells=self.do_xcom_push,
             deferred_at=time.time(),
             cancel_on_kill=self.cancel_on_kill,
+            cancel_on_timeout=self.cancel_on_timeout,
         )
 
     def _follow(self, context: Context, trigger: MapTrigger) -> Any:
@@ -272,16 +297,16 @@ class MapOperator(JobOperator):
         ended = Leftovers(event["statuses"], by_index(unpack(event["lines"])), event["times"])
         if about.get("follows"):
             ended = ended.after(self._left(context, digest) or Leftovers(""))
-        left_running = bool(event["limit"]) and not self.cancel_on_timeout
+        left_running = event["unstopped"] is None
         if ended.statuses and (self.redrive or left_running) and self._leave(context, digest, ended) and left_running:
             # A retry goes on with the rest: AWS may have forgotten by then that these have succeeded.
             rest = index_ranges(map_statuses.to_run_again(ended.statuses))
             self._record_map(context, {**about, "indexes": rest, "follows": True}, if_possible=True)
         if event["limit"]:
             raise self._timed_out(context, name, event)
-        self._record_map(context, {**about, "over": True}, if_possible=True)
         if event["error"]:
-            raise map_verdict.could_not_go_on(name, event)
+            raise self._could_not_go_on(context, name, event)
+        self._record_map(context, {**about, "over": True}, if_possible=True)
         if self._killed:
             raise JobStopped(f"Map {name} was stopped: {KILLED}. {map_statuses.progress(event['statuses'])}")
         result = map_verdict.result(self.judge, name, ended, self._tolerance())
@@ -314,7 +339,10 @@ class MapOperator(JobOperator):
     def _timed_out(self, context: Context, name: str, event: Mapping[str, Any]) -> JobTimedOut:
         stopped = "What runs was left running, as cancel_on_timeout=False says."
         if self.cancel_on_timeout:
-            stopped = self._stop_all("Airflow: the deadline of the task has passed", unpack(event["running"]))
+            if event.get("unstopped") is None:  # no trigger lived to do it
+                stopped = self._stop_all("Airflow: the deadline of the task has passed", unpack(event["running"]))
+            else:
+                stopped = _said(event)
             self._record_map(context, {**self._about, "over": True}, if_possible=True)
         how_far = map_statuses.progress(event["statuses"]) if event["statuses"] else "how far it came is not known"
         return self.out_of_time(f"Map {name}", how_far, stopped, "raise max_concurrency")
@@ -323,14 +351,49 @@ class MapOperator(JobOperator):
 
     def _stop_all(self, reason: str, known: Sequence[str]) -> str:
         """Stop all the map has started, and say whether that could be done."""
-        from airflow_jobflow.faults import CallError
-        from airflow_jobflow.watch.errors import WatchError
+        left = asyncio.run(self._make_trigger(0, (), ()).stop_all(reason, known, patience=STOP_PATIENCE))
+        if left:
+            self.log.warning("Map %s-%s: %s", self.map_name(), self.attempt.token, left)
+        return f"Stop these jobs in the console, if they run: {left}." if left else STOPPED
 
-        try:
-            failed = asyncio.run(self._make_trigger(0, (), ()).stop_all(reason, known))
-        except (CallError, WatchError) as error:
-            return f"What runs could not be stopped ({error}): stop it in the console."
-        return f"{failed} jobs could not be stopped: stop them in the console." if failed else STOPPED
+    def _could_not_go_on(self, context: Context, name: str, event: Mapping[str, Any]) -> JobflowError:
+        """Build the error of a map that could not go on, after it is decided what becomes of what runs."""
+        if event["error"]["kind"] in MAY_RUN:
+            return map_verdict.could_not_go_on(name, event, self._let_run(context, event))
+        self._record_map(context, {**self._about, "over": True}, if_possible=True)
+        started = event["statuses"].strip(map_statuses.NOT_STARTED)
+        return map_verdict.could_not_go_on(name, event, _said(event) if started else "")
+
+    def _let_run(self, context: Context, event: Mapping[str, Any]) -> str:
+        """Decide about what a trigger has left running that could not go on; say what was decided."""
+        kind, running = event["error"]["kind"], unpack(event["running"])
+        if kind == "failed":
+            return self._let_go_of_map(context, running)
+        if not running:
+            return ""
+        more = "" if kind == "denied" or not self._is_retried(context) else " The task's next try continues with it."
+        return f"What runs was left running, because a job is not stopped for what cannot be described.{more}"
+
+    def _let_go_of_map(self, context: Context, running: Sequence[str]) -> str:
+        """Stop what the map runs, unless the task's next try continues with it; say what was done."""
+        if self._is_retried(context):
+            return "The task's next try continues with what runs."
+        if not self.cancel_on_timeout:
+            return "What runs was left running, as cancel_on_timeout=False says."
+        said = self._stop_all("Airflow: the task can wait for it no longer", running)
+        self._record_map(context, {**self._about, "over": True}, if_possible=True)
+        return said
+
+    @staticmethod
+    def _is_retried(context: Context) -> bool:
+        return bool(context["ti"].try_number <= (context["ti"].max_tries or 0))
+
+    def trigger_failed(self, context: Context) -> None:
+        """Log what becomes of the map whose trigger has failed, and stop its jobs if no try follows."""
+        self.resume(context, None)
+        if self._about.get("over") is False:
+            name = f"{self.map_name()}-{self.attempt.token}"
+            self.log.warning("The trigger of map %s has failed. %s", name, self._let_go_of_map(context, ()))
 
     def on_kill(self) -> None:
         """Stop all jobs when the worker is told to end while it waits here."""
@@ -341,3 +404,11 @@ class MapOperator(JobOperator):
             thread = threading.Thread(target=asyncio.run, args=(self._trigger.killed(),))
             thread.start()
             thread.join()
+
+
+def _said(event: Mapping[str, Any]) -> str:
+    """Say whether the trigger could stop what ran."""
+    left = event.get("unstopped") or {}
+    if not left.get("message"):
+        return STOPPED
+    return f"Stop these jobs in the console, if they run: {left['message']}."

@@ -29,6 +29,7 @@ MAP_ERRORS: dict[str, type[JobflowError]] = {
     "denied": AccessDenied,
     "killed": JobStopped,
     "unanswerable": WaitError,
+    "failed": WaitError,
 }
 """What is raised for a map that could not go on, by the trigger's word for why."""
 
@@ -61,8 +62,8 @@ def result(judge: Judge, name: str, ended: Leftovers, tolerance: Tolerance) -> d
     }
 
 
-def failure(judge: Judge, name: str, ended: Leftovers, outcome: dict[str, Any]) -> JobFailed:
-    """Build the error of a map that failed.
+def failure(judge: Judge, name: str, ended: Leftovers, outcome: dict[str, Any]) -> JobFailed | JobStopped:
+    """Build the error of a map that failed: ``JobStopped`` if every item that failed was stopped by somebody's request.
 
     :param outcome: what ``result`` returned.
     """
@@ -78,20 +79,22 @@ def failure(judge: Judge, name: str, ended: Leftovers, outcome: dict[str, Any]) 
         children=children,
         log_lines=judge.last_lines(children[0].snapshot) if children else (),
     )
-    return JobFailed(message, outcome=outcome, diagnosis=diagnose(children[0].snapshot) if children else None)
+    stopped = bool(failed) and all(snapshot(ended.lines[index]).stopped_by_request for index in failed)
+    stopped = stopped and len(failed) == ended.statuses.count(map_statuses.FAILED)
+    error = JobStopped if stopped else JobFailed
+    return error(message, outcome=outcome, diagnosis=diagnose(children[0].snapshot) if children else None)
 
 
-def could_not_go_on(name: str, event: Mapping[str, Any]) -> JobflowError:
-    """Build the error of a map whose trigger says why it could not go on."""
+def could_not_go_on(name: str, event: Mapping[str, Any], said: str) -> JobflowError:
+    """Build the error of a map whose trigger says why it could not go on.
+
+    :param said: what became of the jobs that ran.
+    """
     error, statuses = event["error"], event["statuses"]
     how_far = "nothing was started"
     if statuses.strip(map_statuses.NOT_STARTED):
-        left = event.get("unstopped")
-        stopped = (
-            f"{left} jobs could not be stopped: stop them in the console" if left else "what still ran was stopped"
-        )
-        how_far = f"{map_statuses.progress(statuses)}; {stopped}"
-    return MAP_ERRORS[error["kind"]](f"Map {name} could not go on: {error['message']} ({how_far})")
+        how_far = map_statuses.progress(statuses)
+    return MAP_ERRORS[error["kind"]](f"Map {name} could not go on: {error['message']} ({how_far}). {said}".strip())
 
 
 def most_telling(ended: Leftovers, outcome: Mapping[str, Any]) -> Snapshot | None:

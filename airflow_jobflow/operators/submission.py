@@ -27,14 +27,16 @@ PATIENCE = 60.0
 NO_CAPACITY = (Fault.NO_CAPACITY, Fault.THROTTLED, Fault.TRANSIENT)
 """What a response without a job may mean if a later start may get one."""
 
+STARTED_NOTHING = (Fault.NO_CAPACITY, Fault.THROTTLED)
+"""Faults of a submit that may pass, and that AWS did not execute: the task waits for its turn."""
+
 FINAL = (Fault.REJECTED, Fault.SCOPE_NOT_FOUND)
 """Faults that a retry of the task meets again."""
 
 REASONS = {
     Fault.CREDENTIALS: "no valid AWS credentials. Check the connection (aws_conn_id), or the role of the worker",
     Fault.DENIED: "the credentials do not permit it",
-    Fault.THROTTLED: "AWS throttled it",
-    Fault.TRANSIENT: "AWS did not respond",
+    Fault.TRANSIENT: "AWS could not be reached",
 }
 """Why nothing was submitted, by what the last error means."""
 
@@ -61,6 +63,8 @@ def submit_once(
     :raises SubmissionError: it could not be submitted; the message says whether it may have been started.
     """
     give_up_at = time.monotonic() + PATIENCE
+    lost: CallError | None = None
+    """The last error after which the job may have been started."""
     while True:
         try:
             return str(run(submit, retry=Retry(PATIENCE, repeatable=repeatable)))
@@ -71,23 +75,26 @@ def submit_once(
         except CallError as error:
             was_lost = error.fault is Fault.TRANSIENT and error.sent
             if not was_lost or repeatable:
-                raise _not_submitted(what, error) from error
+                raise _not_submitted(what, error, maybe_started=error.sent or lost is not None) from error
+            lost = error
             log.warning("The response to the submit of %s was lost (%s); checking whether it was started", what, error)
             if found := _look_up(run, find, what, error, sleep):
                 return found
             if time.monotonic() > give_up_at:
-                message = f"{what} was not submitted, and no trace of it was found: {error}"
-                raise SubmissionError(message) from error
+                raise _not_submitted(what, error, maybe_started=True) from error
 
 
-def _not_submitted(what: str, error: CallError) -> SubmissionError:
-    """Return the exception for a submit that failed."""
-    if error.fault is Fault.NO_CAPACITY:
+def _not_submitted(what: str, error: CallError, *, maybe_started: bool) -> SubmissionError:
+    """Return the exception for a submit that failed.
+
+    :param maybe_started: whether one of its requests may have been executed.
+    """
+    if error.fault in STARTED_NOTHING:  # the job is looked up before it is submitted again
         return NoRoom(f"{what} was not started: {error}.")
-    if error.sent:
+    if maybe_started:
         return SubmissionError(
-            f"{what} could not be submitted: {error}. An earlier attempt got no response, so it may have been started; "
-            "the next try looks for it."
+            f"{what} may have been started, because a request got no response; the next try looks for it. "
+            f"The last error: {error}"
         )
     if error.fault in FINAL:
         return SubmissionRefused(f"{what} was rejected by AWS and not started: {error}")

@@ -30,7 +30,8 @@ class Background:
         self.closed = True
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:  # not gather, which drops the message of a cancellation
+            await asyncio.wait(self._tasks)
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

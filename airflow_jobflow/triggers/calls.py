@@ -1,8 +1,12 @@
-"""The calls that a map makes: in threads, in their turn, and made again where that can mend them.
+"""The calls that a map makes: in threads, within the rate limit, and repeated where that may help.
 
-What always holds: nothing is sent after ``halt`` but what ends jobs or looks them up; a start whose answer was lost
-is made again only with a token by which it starts nothing twice, or once no trace of it can be found; and what a
-start has started is known here, whatever has become of who waited for it.
+Invariants:
+
+- After ``halt`` nothing is sent but what stops jobs or looks them up.
+- A start whose response was lost is repeated only with a token by which it starts nothing twice, or once no trace of
+  it can be found.
+- What a start has started is known here, whatever has become of who waited for it.
+- Neither throttling nor an outage ends anything here. Missing permissions and credentials do, after their grace period.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow.sdk.configuration import conf
@@ -29,18 +33,21 @@ from airflow_jobflow.jobs.starting import LOOKUPS, NotStarted
 log = logging.getLogger(__name__)
 
 THREADS = 16
-"""The most calls of one map under way at once: with it, starts that take a third of a second keep up the pace."""
+"""The most calls of one map under way at once: with it, starts that take a third of a second use the whole rate."""
 
 STANDSTILL = 0.5
 """The age at which a beat is too old for a start, as a share of ``triggerer_health_check_threshold`` (30 s by default):
 so long after a triggerer's last heartbeat Airflow gives its triggers to another. The other half is for the heartbeat,
 which may be some seconds older than an answer, and for the start to arrive."""
 
-STOPPING = Retry(patience=60.0)
-"""How long a job that should stop is asked to."""
+STOP_PATIENCE = 300.0
+"""Seconds for which the jobs of a map are asked to stop while AWS does not respond."""
 
-WAIT_FOR_CAPACITY = (Fault.NO_CAPACITY, Fault.THROTTLED)
-"""Faults of starts that a later start may not meet."""
+IDS_LOGGED = 100
+"""The most ids of jobs in one line of a log."""
+
+WAIT_FOR_CAPACITY = (Fault.NO_CAPACITY, Fault.THROTTLED, Fault.TRANSIENT)
+"""What a response that started nothing may mean if a later start may work."""
 
 
 class Halted(Exception):
@@ -52,25 +59,60 @@ class Frozen(Exception):
 
 
 class Refused(Exception):
-    """The service refused a start, in its own words; nothing was started."""
+    """The service rejected a start; nothing was started. The message is the service's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unstopped:
+    """What is left of a map that was to be stopped.
+
+    :param job_ids: the jobs that could not be stopped.
+    :param error: why others could not be listed, so that more may run; None if they were listed.
+    """
+
+    job_ids: tuple[str, ...] = ()
+    error: CallError | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.job_ids or self.error)
+
+    def __str__(self) -> str:
+        """Say what is left, for people; empty if nothing is."""
+        names = ", ".join(self.job_ids[:IDS_LOGGED])
+        more = len(self.job_ids) - IDS_LOGGED
+        parts = [f"{len(self.job_ids)} jobs could not be stopped: {names}{f' and {more} more' if more > 0 else ''}"]
+        parts = parts if self.job_ids else []
+        if self.error:
+            parts.append(f"whether more jobs run could not be listed: {self.error}")
+        return "; ".join(parts)
+
+
+class _Patience(Retry):
+    """Repeats for as long as it takes what may pass by itself, and for the grace period what somebody has to permit."""
+
+    def delay(self, error: CallError, failures: int, elapsed: float) -> float | None:
+        """Return the seconds to wait before a failed call is repeated; None if it is not."""
+        if error.fault is Fault.CREDENTIALS and elapsed >= self.denied_patience:
+            return None
+        return Retry.delay(self, error, failures, elapsed)
 
 
 class MapCalls:
     """Makes the calls of one map.
 
-    :param access: whom to ask.
+    :param access: the AWS connection to use.
     :param service: our name of the service.
     :param scope: what a call that stops a job is confined to, where the service has such a thing.
     :param family: what tells the map's jobs from all others.
     """
 
-    def __init__(self, access: Access, service: str, scope: str | None, family: Mapping[str, str]) -> None:
+    def __init__(self, access: Access, service: str, scope: str | None, family: Mapping[str, Any]) -> None:
         self._jobs = job_service(service)
         self._map = map_service(service)
         self._scope = scope
         self._family = family
         self._client = service_client(access, self._jobs.CLIENT)
-        self._retry = Retry(patience=float("inf"), denied_patience=conf.getfloat("jobflow", "denied_grace"))
+        self._retry = _Patience(patience=float("inf"), denied_patience=conf.getfloat("jobflow", "denied_grace"))
         self._retry_start = replace(self._retry, repeatable=self._map.REPEATABLE)
         self._halted = False
         self._under_way: set[Future[None]] = set()
@@ -105,31 +147,42 @@ class MapCalls:
             self.frozen = True
             log.warning("It is not sure any more that the map is this trigger's: nothing is started until it is again")
 
+    # Starting.
+
     async def start(self, request: dict[str, Any], which: Start) -> str:
         """Start an item's job, and return its id.
 
-        :raises NoRoom, Refused, Halted, Frozen: nothing was started.
-        :raises CallError: these credentials may not, or there is no such place.
+        :raises NoRoom: AWS has no capacity for it now; nothing was started.
+        :raises Refused: AWS rejected it; nothing was started.
+        :raises Halted, Frozen: nothing was started.
+        :raises CallError: it was denied for the whole grace period, there were no credentials for as long, or there is
+            no such queue or cluster.
         """
         for turn in itertools.count(1):
             try:
                 return await run(self._client, self._start, request, which, retry=self._retry_start)
             except NotStarted as error:
+                self.in_doubt = True  # ECS has reported failures of tasks that it had started
                 raise (NoRoom if error.fault in WAIT_FOR_CAPACITY else Refused)(str(error)) from error
             except CallError as error:
-                if error.fault in WAIT_FOR_CAPACITY:
-                    raise NoRoom(str(error)) from error
-                if error.fault is Fault.REJECTED:
-                    raise Refused(str(error)) from error
-                if error.fault is not Fault.TRANSIENT:
-                    raise
-                self.in_doubt = True
-                log.warning("The response to the start of item %d was lost: %s", which.index, error)
+                await self._look_at(error, which)
             if self._map.REPEATABLE:
                 await asyncio.sleep(full_jitter(backoff(turn)))
             elif found := await self._look_up(which):
                 return found
         raise AssertionError
+
+    async def _look_at(self, error: CallError, which: Start) -> None:
+        """Raise what a start that failed comes to; return if an earlier request of it may have started the job."""
+        self.in_doubt |= error.sent
+        if error.fault in (Fault.NO_CAPACITY, Fault.THROTTLED):
+            if not error.sent:
+                raise NoRoom(str(error)) from error
+        elif error.fault is Fault.REJECTED:
+            raise Refused(str(error)) from error
+        elif error.fault is not Fault.TRANSIENT:
+            raise error
+        log.warning("The response to the start of item %d was lost: %s", which.index, error)
 
     def _start(self, call: Call, request: dict[str, Any], which: Start) -> str:
         """Start an item's job, unless nothing may be started any more. Runs in a thread, to its end."""
@@ -155,49 +208,99 @@ class MapCalls:
                 return found
         return None
 
-    async def find(self) -> list[Found]:
-        """List all jobs that the map has started so far, by whatever trigger."""
-        found: list[Found] = []
-        cursor: Sequence[str] | None = None
-        while True:
-            page, cursor = await run(self._client, self._map.page, self._family, cursor, retry=self._retry)
-            found += page
-            if cursor is None:
-                return found
-
     def halt(self) -> None:
         """Start nothing any more."""
         self._halted = True
 
     async def settle(self) -> None:
         """Wait for the starts under way, so that ``begun`` is complete."""
-        await asyncio.gather(*(asyncio.wrap_future(each) for each in list(self._under_way)), return_exceptions=True)
+        if under_way := [asyncio.wrap_future(each) for each in list(self._under_way)]:
+            await asyncio.wait(under_way)
 
-    async def stop(self, reason: str, job_ids: Iterable[str]) -> int:
-        """End jobs, a few at a time; return how many could not be told to end."""
-        left = list(dict.fromkeys(job_ids))[::-1]
-        failed = 0
+    # Listing and stopping.
+
+    async def find(self, retry: Retry | None = None) -> list[Found]:
+        """List all jobs that the map has started so far, by whatever trigger.
+
+        :param retry: when a call is repeated. Default: until AWS answers, or has refused for the grace period.
+        :raises CallError: they cannot be listed.
+        """
+        found: list[Found] = []
+        cursor: Sequence[str] | None = None
+        while True:
+            page, cursor = await run(
+                self._client, self._map.page, self._family, cursor, retry=self._retry if retry is None else retry
+            )
+            found += page
+            if cursor is None:
+                return found
+
+    async def stop(
+        self, reason: str, job_ids: Iterable[str], *, until: float | None = None, left: set[str] | None = None
+    ) -> Unstopped:
+        """Stop jobs, a few at a time.
+
+        :param reason: what AWS is told.
+        :param until: until when this is tried, in seconds since the epoch. Default: for ``STOP_PATIENCE`` seconds.
+        :param left: is filled with the ids, and loses each one that was stopped.
+        :return: what could not be stopped.
+        """
+        until = time.time() + STOP_PATIENCE if until is None else until
+        left = set() if left is None else left
+        to_stop = list(dict.fromkeys(job_ids))[::-1]
+        left.update(to_stop)
+        failed: list[str] = []
 
         async def work() -> None:
-            nonlocal failed
-            while left:
-                failed += not await self._stop(left.pop(), reason)
+            while to_stop:
+                job_id = to_stop.pop()
+                if failed and time.time() >= until:
+                    failed.append(job_id)  # AWS does not respond: each of thousands would wait for that once more
+                elif await self._stop(job_id, reason, until):
+                    left.discard(job_id)
+                else:
+                    failed.append(job_id)
 
-        await asyncio.gather(*(work() for _ in range(min(THREADS, len(left)))))
-        return failed
+        async with asyncio.TaskGroup() as workers:  # unlike gather, it keeps the message of a cancellation
+            for _ in range(min(THREADS, len(to_stop))):
+                workers.create_task(work())
+        return Unstopped(tuple(failed))
 
-    async def stop_all(self, reason: str, known: Collection[str] = ()) -> int:
-        """End all that the map has started, by whatever trigger; return how many could not be told to end.
+    async def stop_all(
+        self,
+        reason: str,
+        known: Collection[str] = (),
+        *,
+        patience: float | None = None,
+        left: set[str] | None = None,
+    ) -> Unstopped:
+        """Stop all that the map has started, by whatever trigger.
 
+        :param reason: what AWS is told.
         :param known: ids of jobs that may still run; others are found by listing.
+        :param patience: seconds for which this is tried while AWS does not respond. Default ``STOP_PATIENCE``.
+        :param left: see ``stop``.
+        :return: what could not be stopped.
         """
-        failed = await self.stop(reason, known)
-        found = [each.job_id for each in await self.find() if not each.ended and each.job_id not in known]
-        return failed + await self.stop(reason, found)
-
-    async def _stop(self, job_id: str, reason: str) -> bool:
+        until = time.time() + (STOP_PATIENCE if patience is None else patience)
+        first = await self.stop(reason, known, until=until, left=left)
+        stopped = set(known) - set(first.job_ids)
         try:
-            await run(self._client, self._jobs.stop, job_id, self._scope, reason, retry=STOPPING)
+            listed = await self.find(Retry(patience=STOP_PATIENCE).until(until))
+        except CallError as error:
+            return Unstopped(first.job_ids, error)
+        # Those whose stop failed once more: AWS may respond again.
+        running = [each.job_id for each in listed if not each.ended and each.job_id not in stopped]
+        ended = {each.job_id for each in listed if each.ended}
+        again = [job_id for job_id in first.job_ids if job_id not in ended]
+        if left is not None:
+            left -= ended
+        return await self.stop(reason, [*again, *running], until=until, left=left)
+
+    async def _stop(self, job_id: str, reason: str, until: float) -> bool:
+        try:
+            retry = Retry(patience=STOP_PATIENCE).until(until)
+            await run(self._client, self._jobs.stop, job_id, self._scope, reason, retry=retry)
         except CallError as error:
             log.warning("%s %s could not be stopped: %s", self._jobs.NOUN, job_id, error)
             return False

@@ -36,7 +36,9 @@ REGION = re.compile(r"//(?:sqs\.)?([a-z]+(?:-[a-z]+)+-\d+)(?:\.queue)?\.amazonaw
 
 HINTS = {
     Fault.DENIED: "It takes sqs:ReceiveMessage, sqs:DeleteMessage and sqs:ChangeMessageVisibility on the queue.",
-    Fault.REJECTED: "Is this the queue's URL, and is the queue in that region?",
+    **dict.fromkeys(
+        (Fault.REJECTED, Fault.SCOPE_NOT_FOUND), "Is this the queue's URL, and is the queue in that region?"
+    ),
 }
 """What to do about a queue that cannot be read."""
 

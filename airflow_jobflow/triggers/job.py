@@ -277,4 +277,4 @@ class JobTrigger(WaitTrigger):
             seen = self._seen.get(job_id)
             is_gone = self._errors.get(job_id, {}).get("kind") == "vanished"
             if not is_gone and not (seen and seen.state.ended):
-                self._stopper.stop(job_id, reason, seen.progress() if seen else "not at all")
+                self._stopper.stop(job_id, reason, seen.progress() if seen else None)

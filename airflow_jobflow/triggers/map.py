@@ -1,8 +1,10 @@
-"""A map's trigger: starts one job for each item, follows them all, and tells how it went.
+"""A map's trigger: starts one job for each item, follows them all, and reports how it went.
 
-Its arguments hold all there is to know. What it has started it finds by listing: jobs are named by the map's nonce
+Its arguments hold all there is to know. What it has started it finds by listing: jobs are named by the map's token
 and the item's index, so that a trigger that goes on after a crash starts nothing twice. Cancelling it stops nothing in
-AWS; ``on_kill``, which Airflow calls when a person acts on the task, stops all that the map has started.
+AWS. ``on_kill``, which Airflow calls when a person acts on the task, stops all that the map has started. So does the
+trigger itself when the deadline passes, or when more items have failed than are tolerated. Nothing is stopped because
+it cannot be described, or because other items cannot be started.
 
 What decides lies in ``jobs.fan_out``, what acts in ``triggers.map_run``.
 """
@@ -23,9 +25,9 @@ from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.plugin import notes
 from airflow_jobflow.triggers.base import KILLED, WaitTrigger, kind_of
 from airflow_jobflow.triggers.beat import still_deferred
-from airflow_jobflow.triggers.calls import Halted, MapCalls, Refused
+from airflow_jobflow.triggers.calls import Halted, MapCalls, Refused, Unstopped
 from airflow_jobflow.triggers.checkpoint import Checkpoint
-from airflow_jobflow.triggers.map_run import MapRun
+from airflow_jobflow.triggers.map_run import ENDED, MapRun
 from airflow_jobflow.triggers.progress import Progress
 from airflow_jobflow.watch.errors import WatchError
 
@@ -35,11 +37,18 @@ FRESH = 60.0
 """Seconds after a map began within which a trigger may be its first. A later one need not ask whether it is: that it
 lists with patience costs a map that has waited so long little."""
 
-LAST_LOOK = 40.0
-"""Seconds for which a trigger that begins after the deadline looks at what earlier ones have started; fewer than those
-after which Airflow itself ends the deferral, see ``waiting.NET``."""
+LAST_LOOK = 30.0
+"""Seconds for which a trigger that begins after the deadline looks for the ends of what earlier ones have started."""
+
+LAST_STOP = 20.0
+"""Seconds after the deadline for which the event waits for jobs to be stopped. With ``LAST_LOOK`` fewer than those
+after which Airflow itself ends the deferral, see ``waiting.NET``. What is left is stopped in the background."""
+
+DEADLINE = "Airflow: the deadline of the task has passed"
+"""What AWS is told when a deadline stops a job."""
 
 REFUSALS = (Fault.REJECTED, Fault.SCOPE_NOT_FOUND)
+"""Faults of a map that has started nothing, and of which a retry would start nothing either."""
 
 
 class MapTrigger(WaitTrigger):
@@ -54,6 +63,8 @@ class MapTrigger(WaitTrigger):
     :param max_concurrency: how many items may have a job at the same time.
     :param tolerated_failure_count, tolerated_failure_percentage: how many of all items may fail.
     :param attempts: how many attempts an item gets whose job's capacity is taken away.
+    :param on_item_failure: ``stop`` to stop the map once more items have failed than are tolerated, ``continue`` to
+        run all items all the same. Default ``stop``.
     :param tells: whether the "Jobs" tab is told how the items stand.
     :param began_at: when the map was begun, in seconds since the epoch; 0 for one that may have had a trigger.
 
@@ -61,16 +72,18 @@ class MapTrigger(WaitTrigger):
 
     Fires one event: ``{"statuses": a character an item, see jobs.map_statuses, "lines": packed [index, snapshot] of
     what has failed, and of small maps of all that has ended, "running": packed ids of what may still run, "limit":
-    None | "deadline", "error": None | {"kind", "message"}, "unstopped": how many jobs could not be told to end,
-    "times": [first created, first started, last ended]}``; ``kind`` is one of ``refused``, ``denied``,
-    ``unanswerable``, ``killed``.
+    None | "deadline", "error": None | {"kind", "message"}, "unstopped": None if nothing was to be stopped, else
+    {"count": how many jobs are not stopped, "ids": packed ids of them, "message": for people}, "times": [first created,
+    first started, last ended]}``. ``kind`` is ``refused`` (the first start was rejected), ``denied`` and
+    ``unanswerable`` (AWS refuses calls; what runs was left running), ``failed`` (an error of the trigger itself;
+    likewise) or ``killed``.
     """
 
     def __init__(
         self,
         *,
         service: str,
-        family: Mapping[str, str],
+        family: Mapping[str, Any],
         size: int,
         indexes: str,
         requests: str,
@@ -79,6 +92,7 @@ class MapTrigger(WaitTrigger):
         tolerated_failure_count: int = 0,
         tolerated_failure_percentage: float = 0.0,
         attempts: int = 1,
+        on_item_failure: str = "stop",
         began_at: float = 0.0,
         tells: bool = False,
         **common: Any,
@@ -94,6 +108,7 @@ class MapTrigger(WaitTrigger):
         self.tolerated_failure_count = tolerated_failure_count
         self.tolerated_failure_percentage = tolerated_failure_percentage
         self.attempts = attempts
+        self.on_item_failure = on_item_failure
         self.began_at = began_at
         self.tells = tells
         self._map = FanOut(
@@ -102,6 +117,7 @@ class MapTrigger(WaitTrigger):
             max_concurrency=max_concurrency,
             tolerance=Tolerance(tolerated_failure_count, tolerated_failure_percentage),
             attempts=attempts,
+            stop_on_failure=on_item_failure == "stop",
         )
         self._calls: MapCalls | None = None
 
@@ -110,6 +126,8 @@ class MapTrigger(WaitTrigger):
 
         Where the deadline has passed before, nothing is started, but what has ended by now has ended.
         """
+        stop: str | None = ENDED
+        most: float | None = None
         limit: str | None = None
         error: dict[str, str] | None = None
         lines = await asyncio.to_thread(unpack, self.requests)
@@ -121,6 +139,7 @@ class MapTrigger(WaitTrigger):
             requests,
             watcher=lambda: self.watcher(self.service, self.scope),
             poll_interval=self.poll_interval,
+            spawn=self.spawn,
             checkpoint=Checkpoint(self.task_instance, str(self.family)) if self.task_instance else None,
             ask=functools.partial(still_deferred, self.task_instance) if self.task_instance else None,
             progressed=lambda: progress.changed(),  # noqa: PLW0108 -- it is made of the run
@@ -135,13 +154,18 @@ class MapTrigger(WaitTrigger):
             except TimeoutError:
                 limit = "deadline"
                 log.info("The deadline has passed")
-            except (WatchError, CallError, Refused, Halted) as failed:
-                error = {"kind": _kind(failed), "message": str(failed)}
+                stop = DEADLINE if self.cancel_on_timeout else None
+                most = LAST_STOP if self.task_instance else None
+            except (Refused, Halted) as failed:
+                error = {"kind": "killed" if isinstance(failed, Halted) else "refused", "message": str(failed)}
                 log.error("The map cannot go on: %s", failed)  # noqa: TRY400 -- a person needs no traceback
-            except Exception as failed:  # what it has started must not be left behind, whatever this is
-                error = {"kind": "unanswerable", "message": repr(failed)}
-                log.exception("The map cannot go on")
-            await run.wind_up(stop=limit is None)
+            except (WatchError, CallError) as failed:
+                stop, error = None, {"kind": _kind(failed), "message": str(failed)}
+                log.error("The map cannot go on; what runs is left running: %s", failed)  # noqa: TRY400 -- likewise
+            except Exception as failed:  # the worker decides: the next try may go on with what runs
+                stop, error = None, {"kind": "failed", "message": repr(failed)}
+                log.exception("The map cannot go on; what runs is left running")
+            left = await run.wind_up(stop, most=most)
             log.info("%s", self._map.progress())
             return {
                 "statuses": self._map.statuses,
@@ -149,7 +173,9 @@ class MapTrigger(WaitTrigger):
                 "running": pack(self._map.running),
                 "limit": limit,
                 "error": error,
-                "unstopped": run.unstopped,
+                "unstopped": None
+                if left is None
+                else {"count": len(left.job_ids), "ids": pack(left.job_ids), "message": str(left)},
                 "times": run.times,
             }
         finally:
@@ -171,33 +197,35 @@ class MapTrigger(WaitTrigger):
     def _make_calls(self) -> MapCalls:
         return MapCalls(self.access, self.service, self.scope, self.family)
 
-    async def stop_all(self, reason: str, known: Sequence[str] = ()) -> int:
-        """Stop all that the map has started, whoever started it; return how many could not be told to end.
+    async def stop_all(self, reason: str, known: Sequence[str] = (), *, patience: float | None = None) -> Unstopped:
+        """Stop all that the map has started, whoever started it; return what could not be stopped.
 
+        :param reason: what AWS is told.
         :param known: ids of jobs that may still run; others are found by listing.
-        :raises CallError: they cannot be listed.
+        :param patience: seconds for which this is tried while AWS does not respond. Default ``calls.STOP_PATIENCE``.
         """
-        return await self._make_calls().stop_all(reason, known)
+        return await self._make_calls().stop_all(reason, known, patience=patience)
 
     async def stop_jobs(self) -> None:
-        """Stop all that the map has started, and let the task's log tell how far it had come."""
+        """Stop all that the map has started, and log how far it had come."""
         log.info("The task was killed: stopping what the map has started. %s", self._map.progress())
         await self.killed()
 
     async def killed(self) -> None:
         """Stop all jobs, also those that are being started."""
+        known: list[str] = []
         if self._calls:
             self._calls.halt()
             await self._calls.settle()
-            await self.stop_all(KILLED, [*self._map.running, *self._calls.begun])
+            known = [*self._map.running, *self._calls.begun]
+        if left := await self.stop_all(KILLED, known):
+            log.error("The task was killed. Stop these jobs in the console, if they run: %s", left)
         else:
-            await self.stop_all(KILLED)
+            log.info("The task was killed: all jobs of the map were stopped")
 
 
-def _kind(error: WatchError | CallError | Refused | Halted) -> str:
+def _kind(error: WatchError | CallError) -> str:
     """Name what ended the map, for the operator to raise the exception that fits."""
-    if isinstance(error, Halted):
-        return "killed"
-    if isinstance(error, Refused) or (isinstance(error, CallError) and error.fault in REFUSALS):
+    if isinstance(error, CallError) and error.fault in REFUSALS:
         return "refused"
     return kind_of(error)

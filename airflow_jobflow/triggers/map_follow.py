@@ -1,7 +1,8 @@
-"""Follows the jobs of a map until they end, and takes in how.
+"""Follows the jobs of a map until they end, and records how.
 
 Small groups of new jobs join the process's watcher, so that waiting for thousands costs a describe call for a hundred.
-A job that cannot be watched counts as failed, and may run.
+A job that AWS does not know any more, or whose id it rejects, counts as failed. If describe calls are refused for lack
+of permission or credentials, the map cannot go on; its jobs may be well.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
+from airflow_jobflow.faults import Fault
 from airflow_jobflow.jobs.diagnosis import SPOT_RECLAIMED, diagnose
 from airflow_jobflow.jobs.fan_out import FanOut
 from airflow_jobflow.jobs.map_statuses import span
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.triggers.background import Background
-from airflow_jobflow.triggers.base import kind_of
-from airflow_jobflow.watch.errors import WatchError
+from airflow_jobflow.watch.errors import NotFound, Refused, WatchError
 from airflow_jobflow.watch.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -33,8 +34,8 @@ FAILURES_TOLD = 20
 class Following:
     """Follows the jobs of a map.
 
-    :param state: how far the map is; it is told of every end.
-    :param background: where the waiting goes on; it fails where these credentials may not look at jobs.
+    :param state: how far the map is; every end is recorded in it.
+    :param background: where the waiting goes on; it fails if jobs cannot be described for reasons that are not theirs.
     :param watcher: returns what watches the map's jobs.
     :param poll_interval: seconds between two looks at one job.
     """
@@ -50,7 +51,7 @@ class Following:
         self.times: list[str | None] = [None, None, None]
         """When the first job was created, when the first began, and when the last ended."""
         self.lost: list[str] = []
-        """Jobs that cannot be watched; they may run."""
+        """Jobs that count as failed because they cannot be described; they may run."""
         self._state = state
         self._background = background
         self._watcher = watcher
@@ -83,7 +84,7 @@ class Following:
                 if job_id not in left:
                     continue
                 if isinstance(news, WatchError):
-                    if kind_of(news) == "denied":
+                    if not _is_its_own(news):
                         raise news
                     self.lost.append(job_id)
                     self._end(job_id, not_seen(job_id, "UNKNOWN", str(news)))
@@ -97,7 +98,7 @@ class Following:
                     return
 
     def _end(self, job_id: str, last: Snapshot) -> None:
-        """Take in the end of a job."""
+        """Record the end of a job."""
         state = self._state
         index, attempt = state.index_of(job_id), state.attempt_of(job_id)
         succeeded = last.state is JobState.SUCCEEDED
@@ -109,6 +110,11 @@ class Following:
             self._failures_told += 1
             log.warning("Item %d failed: %s %s", index, job_id, last.progress())
         self._background.changed.set()
+
+
+def _is_its_own(error: WatchError) -> bool:
+    """Return whether a job cannot be described for a reason of its own, and not one of all jobs."""
+    return isinstance(error, NotFound) or (isinstance(error, Refused) and error.fault is Fault.REJECTED)
 
 
 def not_seen(job_id: str, status: str, reason: str) -> Snapshot:

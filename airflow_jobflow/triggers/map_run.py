@@ -1,31 +1,37 @@
 """A map while it runs: starts what may be started, follows it, and winds it up.
 
-What decides lies in ``jobs.fan_out``; this makes the calls that it decides on, and tells it what came of them. What
-always holds: nothing is started before it is known what earlier triggers of the map have started, nor before it is
-sure that a trigger that follows this one learns that there was one, nor while another may have the map.
+What decides lies in ``jobs.fan_out``; this makes the calls that it decides on, and records what came of them.
+
+Invariants:
+
+- Nothing is started before it is known what earlier triggers of the map have started, nor before it is sure that a
+  trigger that follows this one learns that there was one, nor while another may have the map.
+- A start that is denied, throttled or without capacity stops nothing: what runs is followed to its end.
+- Every await keeps the message of a cancellation. Without it Airflow does not call ``on_kill``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from airflow_jobflow.aws import backoff
 from airflow_jobflow.exceptions import NoRoom
-from airflow_jobflow.faults import CallError
+from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.fan_out import FanOut, Start, newest_first
 from airflow_jobflow.jobs.map_statuses import NOT_STARTED, STARTING, index_of_line
 from airflow_jobflow.jobs.model import Snapshot
+from airflow_jobflow.jobs.starting import NotStarted
 from airflow_jobflow.triggers.background import Background
 from airflow_jobflow.triggers.beat import beats
-from airflow_jobflow.triggers.calls import THREADS, Frozen, Halted, MapCalls, Refused
+from airflow_jobflow.triggers.calls import THREADS, Frozen, Halted, MapCalls, Refused, Unstopped
 from airflow_jobflow.triggers.checkpoint import Checkpoint
 from airflow_jobflow.triggers.map_follow import Following, line, not_seen
-from airflow_jobflow.watch.watcher import Watcher
+from airflow_jobflow.triggers.stopping import Spawn
+from airflow_jobflow.watch.watcher import REFUSED_GRACE, Watcher
 
 log = logging.getLogger(__name__)
 """Of the module: which task a line belongs to, Airflow knows from the context it is logged in."""
@@ -39,6 +45,9 @@ AGREEING = 3.0
 TAKEOVER = 15.0
 """Seconds after a standstill in which Airflow cancels a trigger that it has given to another triggerer meanwhile."""
 
+SETTLING_TIME = 15.0
+"""Seconds for which starts that are under way at the end are waited for. What they start later is found by listing."""
+
 ENDED = "Airflow: the map was ended before this item"
 
 
@@ -50,6 +59,7 @@ class MapRun:
     :param requests: the request of each item that is to be run, as JSON.
     :param watcher: returns what watches the map's jobs.
     :param poll_interval: seconds between two looks at one job.
+    :param spawn: runs a coroutine in the background, to its end, also if the trigger is gone by then.
     :param checkpoint: keeps what has ended, where there is a place for that.
     :param ask: asks whether the task still waits for this, where it might be given to another triggerer.
     :param progressed: called now and then while the map comes further.
@@ -63,6 +73,7 @@ class MapRun:
         *,
         watcher: Callable[[], Watcher[Snapshot]],
         poll_interval: float,
+        spawn: Spawn,
         checkpoint: Checkpoint | None = None,
         ask: Callable[[], Awaitable[bool]] | None = None,
         progressed: Callable[[], None] = lambda: None,
@@ -72,6 +83,7 @@ class MapRun:
         self._requests = requests
         self._checkpoint = checkpoint
         self._ask = ask
+        self._spawn = spawn
         self._progressed = progressed
         self._saved = 0
         """How many of the lines that the state tells are kept."""
@@ -82,8 +94,12 @@ class MapRun:
         """Whether the map has started anything: until then a refusal is the whole map's."""
         self._rests_until = 0.0
         self._rests = 0
-        self.unstopped = 0
-        """How many jobs could not be told to end."""
+        self._is_to_be_listed = False
+        """Whether a response said that nothing was started, which is made sure of before anything else is started."""
+        self._denied_since: float | None = None
+        """When the first of the starts failed that have failed since because there is no such queue or cluster."""
+        self._cannot_start: CallError | None = None
+        """Why no more items can be started."""
 
     @property
     def times(self) -> list[str | None]:
@@ -100,7 +116,7 @@ class MapRun:
         map, believes an empty listing. Where it can note nothing, it lets these seconds pass.
 
         :param fresh_until: until when a trigger may be the map's first, in seconds since the epoch.
-        :raises CallError: nothing can be listed.
+        :raises CallError: nothing can be listed, also not after the grace period.
         """
         calls = self._calls
         self._background.spawn(beats(self._ask, wanted=self._has_more_to_start, note=self._beat))
@@ -150,9 +166,11 @@ class MapRun:
     async def conduct(self) -> None:
         """Run the map until nothing is left to be waited for.
 
-        :raises Refused: the first start was refused.
-        :raises WatchError: it cannot go on: these credentials may not, or there is no such place.
+        :raises Refused: the first start was rejected.
+        :raises CallError: no more items can be started, and what was started has ended.
+        :raises WatchError: the jobs cannot be described.
         :raises Halted: the task was killed.
+        :raises TimeoutError: the deadline had passed before, and what was started has ended.
         """
         self._background.spawn(self._tell_progress())
         if self._checkpoint:
@@ -160,20 +178,35 @@ class MapRun:
         while not self._state.over:
             if self._background.failed:
                 raise self._background.failed
+            if self._state.stalled:
+                raise self._cannot_start or TimeoutError
             self._background.changed.clear()
             rest = self._rests_until - _now()
             full = len(self._starting) >= (THREADS if self._proven else 1)
             if self._calls.frozen and self._calls.fresh and not self._starting:
                 await self._thaw()
-            elif self._calls.frozen or rest > 0 or full or not self._state.ready:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(rest if rest > 0 else None):
-                        await self._background.changed.wait()
+            elif self._is_to_be_listed and rest <= 0 and not self._starting:
+                await self._list_again()
+            elif self._calls.frozen or self._is_to_be_listed or rest > 0 or full or not self._state.ready:
+                await self._change(rest if rest > 0 else None)
             elif start := self._state.take():
                 task = self._background.spawn(self._start(start))
                 self._starting.add(task)
                 task.add_done_callback(self._starting.discard)
                 await asyncio.sleep(0)
+
+    async def _change(self, most: float | None) -> None:
+        """Wait for a change; at most for so many seconds.
+
+        Without ``asyncio.timeout``: a cancellation that meets its own would lose its message.
+        """
+        loop, changed = asyncio.get_running_loop(), self._background.changed
+        timer = None if most is None else loop.call_later(most, changed.set)
+        try:
+            await changed.wait()
+        finally:
+            if timer:
+                timer.cancel()
 
     def _beat(self, asked_at: float) -> None:
         self._calls.beat(asked_at)
@@ -191,6 +224,11 @@ class MapRun:
         await asyncio.sleep(TAKEOVER)
         await self._find()
 
+    async def _list_again(self) -> None:
+        """Find what was started although AWS said that it was not, before it is started under another token."""
+        self._is_to_be_listed = False
+        await self._find()
+
     async def _start(self, start: Start) -> None:
         """Make a start, and take in what came of it."""
         try:
@@ -199,6 +237,7 @@ class MapRun:
             self._state.put_back(start)
         except NoRoom as full:
             self._state.put_back(start, full=True)
+            self._is_to_be_listed |= isinstance(full.__cause__, NotStarted)
             self._rest(full)
         except Refused as refused:
             if not self._proven:
@@ -206,18 +245,41 @@ class MapRun:
                 raise Refused(f"items[{start.index}] was refused: {refused}") from refused
             log.warning("Item %d was refused: %s", start.index, refused)
             self._state.refused(start.index, line(start.index, not_seen("", "REFUSED", f"refused: {refused}")))
-        except (CallError, Halted):
+        except CallError as error:
+            self._state.put_back(start)
+            self._cannot(error)
+        except Halted:
             self._state.put_back(start)
             raise
         else:
             self._proven = True
             self._rests = 0
+            self._denied_since = None
             self._state.started(start.index, job_id)
             self._calls.begun.discard(job_id)
             self._following.add(job_id)
 
-    def _rest(self, full: NoRoom) -> None:
-        """Start nothing for a while; once for all the starts that were under way when there was no room."""
+    def _cannot(self, error: CallError) -> None:
+        """Record that a start is not permitted, or that there is no such queue or cluster.
+
+        The first start ends the map by that, because nothing runs. Later, what runs is followed to its end.
+
+        :raises CallError: the map has started nothing.
+        """
+        if not self._proven:
+            raise error
+        if error.fault is Fault.SCOPE_NOT_FOUND:  # of one response; denials were repeated for their grace period
+            self._denied_since = self._denied_since or _now()
+            if _now() - self._denied_since < REFUSED_GRACE:
+                self._rest(error)
+                return
+        if self._cannot_start is None:
+            log.error("No more items are started; those that run are followed to their end: %s", error)
+            self._cannot_start = error
+            self._state.start_no_more()
+
+    def _rest(self, full: NoRoom | CallError) -> None:
+        """Start nothing for a while; once for all the starts that were under way when there was no capacity."""
         if _now() >= self._rests_until:
             self._rests += 1
             self._rests_until = _now() + backoff(self._rests)
@@ -243,25 +305,48 @@ class MapRun:
 
     # The end.
 
-    async def wind_up(self, *, stop: bool) -> None:
-        """Start nothing more, and know what was started; stop what still runs where nobody else will."""
+    async def wind_up(self, stop: str | None, *, most: float | None = None) -> Unstopped | None:
+        """Start nothing more, and know what was started; stop what still runs, if that is wanted.
+
+        :param stop: what AWS is told as the reason for stopping; None to leave running what runs.
+        :param most: seconds to wait for the stops; what is not stopped by then is stopped in the background. Default:
+            until all are stopped, or AWS has not responded for minutes.
+        :return: what could not be stopped; None if nothing was to be.
+        """
         calls = self._calls
         calls.halt()
-        if self._starting:
-            await asyncio.wait(self._starting)
+        if self._starting and (await asyncio.wait(self._starting, timeout=SETTLING_TIME))[1]:
+            calls.in_doubt = True
+        await self.close()
+        if stop is None:
+            return None
         running = self._state.running
-        to_stop = [*running, *self._following.lost]
-        if stop and (to_stop or calls.in_doubt):
-            if to_stop:
-                log.warning("Stopping the %d jobs that may still run, for the map is ended", len(to_stop))
-            await self.close()
-            for job_id in running:
-                last = not_seen(job_id, "STOPPED", ENDED)
-                self._state.stopped(job_id, line(self._state.index_of(job_id), last))
-            try:
-                self.unstopped = await (calls.stop_all if calls.in_doubt else calls.stop)(ENDED, to_stop)
-            except CallError as error:
-                log.warning("Whether more of the map's jobs run could not be found out: %s", error)
+        to_stop = [*running, *(self._following.lost if self._state.broken else ()), *calls.begun]
+        if not (to_stop or calls.in_doubt):
+            return Unstopped()
+        if to_stop:
+            log.warning("Stopping the %d jobs of the map that may still run", len(to_stop))
+        for job_id in running:
+            last = not_seen(job_id, "STOPPED", stop)
+            self._state.stopped(job_id, line(self._state.index_of(job_id), last))
+        return await self._stop(stop, to_stop, most)
+
+    async def _stop(self, reason: str, job_ids: Sequence[str], most: float | None) -> Unstopped:
+        left: set[str] = set()
+        ended: list[Unstopped] = []
+        stop = self._calls.stop_all if self._calls.in_doubt else self._calls.stop
+
+        async def work() -> None:
+            ended.append(await stop(reason, job_ids, left=left))
+            if ended[0]:
+                log.error("Stop these jobs in the console, if they run: %s", ended[0])
+
+        stopping = self._spawn(work())
+        if (await asyncio.wait({stopping}, timeout=most))[0]:
+            stopping.result()
+            return ended[0]
+        log.warning("%d jobs are not stopped yet; that continues in the background", len(left))
+        return Unstopped(tuple(sorted(left)))
 
     async def close(self) -> None:
         """Leave nothing behind in this process."""

@@ -13,6 +13,9 @@ Of each service, by our name of it:
 =================================  =======  ===========================================================================
 
 Only in a triggerer: a wait in a worker (``deferrable=False``) is measured by its task.
+
+``aws.calls`` counts every request to AWS, in workers too, by boto3's name of the service:
+``jobflow.aws.<service>.calls`` and, of those that failed, ``jobflow.aws.<service>.<fault>``, see ``faults.Fault``.
 """
 
 from __future__ import annotations

@@ -53,11 +53,11 @@ class Stopper:
         """The ids of the jobs that were stopped."""
         return [job_id for job_id in self._tasks if job_id not in self.unstopped]
 
-    def stop(self, job_id: str, reason: str, last_seen: str) -> None:
+    def stop(self, job_id: str, reason: str, last_seen: str | None) -> None:
         """Stop a job, unless it was stopped or is being stopped. Does not wait for it.
 
         :param reason: for AWS and for the log.
-        :param last_seen: the job's last status, for the log.
+        :param last_seen: the job's last status, for the log; None if it was never described.
         """
         task = self._tasks.get(job_id)
         if task is None or (task.done() and job_id in self.unstopped):
@@ -72,9 +72,10 @@ class Stopper:
         if pending := [task for task in self._tasks.values() if not task.done()]:
             await asyncio.wait(pending, timeout=seconds)
 
-    async def _stop(self, job_id: str, reason: str, last_seen: str) -> None:
+    async def _stop(self, job_id: str, reason: str, last_seen: str | None) -> None:
         noun = self._module.NOUN
         why = f"{reason[:1].lower()}{reason[1:]}"
+        known = f"It was last seen {last_seen}" if last_seen else "It was not described before"
         try:
             for retry in (FIRST_TRY, THEN):
                 try:
@@ -85,7 +86,7 @@ class Stopper:
                         break  # it is of no use to repeat that one
                 else:
                     del self.unstopped[job_id]
-                    await _log(logging.INFO, "Stopped %s %s: %s. It was last seen %s", noun, job_id, why, last_seen)
+                    await _log(logging.INFO, "Stopped %s %s: %s. %s", noun, job_id, why, known)
                     return
         except asyncio.CancelledError:  # the process ends
             if job_id in self.unstopped:
@@ -93,12 +94,12 @@ class Stopper:
             raise
         await _log(
             logging.ERROR,
-            "Could not stop %s %s, and it may still run: %s. It was to be stopped because %s, and was last seen %s",
+            "Could not stop %s %s, and it may still run: %s. It was to be stopped because %s. %s",
             noun,
             job_id,
             self.unstopped[job_id],
             why,
-            last_seen,
+            known,
         )
 
 

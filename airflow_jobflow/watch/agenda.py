@@ -87,9 +87,17 @@ class Agenda(Generic[Answer]):
 
     def wanted_in(self, now: float) -> float:
         """Seconds until there is something to look at; 0 or less for at once."""
+        while self._halves and all(entry.forgotten for entry in self._halves[0][2]):
+            heapq.heappop(self._halves)
         return 0.0 if self._halves else self._due_in(now)
 
     def _due_in(self, now: float) -> float:
+        while self._new and not _is_live(self._new[0][1], None):
+            self._new.popleft()
+        for heap in (self._due, self._alone):
+            # A turn is waited for when something is due: it must not turn out to be nothing.
+            while heap and not _is_live(heap[0][2], heap[0][0]):
+                heapq.heappop(heap)
         first_new = self._new[0][0] if self._new else float("inf")
         first_due = self._due[0][0] if self._due else float("inf")
         first_alone = self._alone[0][0] if self._alone else float("inf")
@@ -106,12 +114,21 @@ class Agenda(Generic[Answer]):
         return batch
 
     def _take_due(self, now: float) -> list[Entry[Answer]]:
+        """Take what is due: a job that is described alone, and those that share a call, by turns if there are both."""
+        if self._alone_was_last:
+            return self._take_together(now) or self._take_alone(now)
+        return self._take_alone(now) or self._take_together(now)
+
+    def _take_alone(self, now: float) -> list[Entry[Answer]]:
         batch: list[Entry[Answer]] = []
-        if self._alone and self._alone[0][0] <= now and not self._alone_was_last:
-            self._alone_was_last = True
+        while self._alone and self._alone[0][0] <= now and not batch:
             due, _, entry = heapq.heappop(self._alone)
             self._take_one(entry, due, batch)
-            return batch
+        self._alone_was_last = bool(batch)
+        return batch
+
+    def _take_together(self, now: float) -> list[Entry[Answer]]:
+        batch: list[Entry[Answer]] = []
         self._alone_was_last = False
         while self._new and len(batch) < self._batch_size:
             self._take_one(self._new.popleft()[1], None, batch)
@@ -126,10 +143,14 @@ class Agenda(Generic[Answer]):
 
     @staticmethod
     def _take_one(entry: Entry[Answer], due: float | None, batch: list[Entry[Answer]]) -> None:
-        """Take a job, unless it was left, is being looked at, or was given another place since."""
-        if entry.queued and entry.due == due and not entry.forgotten:
+        if _is_live(entry, due):
             entry.queued = False
             batch.append(entry)
+
+
+def _is_live(entry: Entry[Answer], due: float | None) -> bool:
+    """Return whether this is still an entry's place: it was not left, is not in a call, and has no newer place."""
+    return entry.queued and entry.due == due and not entry.forgotten
 
 
 def next_look(entry: Entry[Answer], sent_at: float, stretch: float) -> float:

@@ -47,4 +47,6 @@ class Refused(WatchError):
         return self.last.fault
 
     def __str__(self) -> str:
+        if self.refusals == 1:
+            return f"the describe call was refused: {self.last}"
         return f"{self.refusals} describe calls in {self.seconds:.0f} s were refused, the last one with: {self.last}"

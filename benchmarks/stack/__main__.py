@@ -21,7 +21,7 @@ from typing import Final
 from benchmarks.runs import ROOT
 from benchmarks.stack.environment import amazon_stack_python
 from benchmarks.stack.report import Part, write
-from benchmarks.waits import machine
+from benchmarks.together import machine
 
 FIGURES: Final = ROOT / ".home" / "bench-stack"
 PARTS: Final = ("jobflow", "amazon", "many", "events")

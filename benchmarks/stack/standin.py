@@ -19,7 +19,7 @@ from benchmarks.figures import Scenario
 from benchmarks.stack.jobs import index_of, job_id
 from benchmarks.standin.batch import ARN, MOST, Batch
 from benchmarks.standin.script import Answer, Script
-from benchmarks.standin.server import SERVICES, Connection, Counter
+from benchmarks.standin.server import SERVICES, Connection, Metered
 
 SUBMITTED = 1_000_000
 """What is added to a job's index to tell it, by its id, from one that a sensor waits for."""
@@ -65,10 +65,10 @@ class Jobs(Batch):
 SERVICES["stack"] = Jobs
 
 
-class Planned(Counter):
+class Planned(Metered):
     """A counter whose service can be told what comes."""
 
-    def answer(self, head: bytes, body: bytes) -> Answer:
+    def answer(self, head: bytes, body: bytes) -> Answer | None:
         """Answer a request."""
         match head.split(b" ", 2)[1]:
             case b"/plan":

@@ -21,7 +21,7 @@ STOPPED = ("DEPROVISIONING", "STOPPED")
 
 
 class Ecs(Service):
-    """Fargate tasks of one cluster that all begin when the clock does."""
+    """Fargate tasks of one cluster, or of several, that all begin when the clock does."""
 
     PHASES: ClassVar = ((0.0, "PROVISIONING"), (0.05, "PENDING"), (0.1, "RUNNING"), (0.95, "DEPROVISIONING"))
     ENDS: ClassVar = ("STOPPED", "STOPPED")
@@ -29,14 +29,18 @@ class Ecs(Service):
     def __init__(self, scenario: Scenario) -> None:
         super().__init__(scenario)
         self.calls = {"DescribeTasks": self._describe, "DescribeTaskDefinition": self._definition}
-        for _ in range(scenario.waits):
-            arn = f"{ARN}:task/{CLUSTER}/{self.rng.getrandbits(128):032x}"
-            self.add(arn, arn)
+        more = [f"{CLUSTER}-{number:03}" for number in range(1, scenario.scopes)]
+        self._clusters = [CLUSTER, *more]
+        for number in range(scenario.waits):
+            cluster = self._clusters[number % len(self._clusters)]
+            arn = f"{ARN}:task/{cluster}/{self.rng.getrandbits(128):032x}"
+            self.add(arn, arn, cluster)
 
     def _describe(self, request: dict[str, Any], now: float) -> Answer:
-        if request.get("cluster", "default").rpartition("/")[2] != CLUSTER:
+        cluster = request.get("cluster", "default").rpartition("/")[2]
+        if cluster not in self._clusters:
             return Answer.refusal("ClusterNotFoundException", "Cluster not found.")
-        arns = [each if ":" in each else f"{ARN}:task/{CLUSTER}/{each}" for each in request["tasks"]]
+        arns = [each if ":" in each else f"{ARN}:task/{cluster}/{each}" for each in request["tasks"]]
         if len(arns) > MOST:
             return Answer.refusal("InvalidParameterException", "Tasks cannot be more than 100 elements.")
         known, unknown = parts(self.jobs, arns)
@@ -84,7 +88,7 @@ class Ecs(Service):
         ]
         attachment = f"{task_id[:8]}-{task_id[8:12]}-4{task_id[13:16]}-a{task_id[17:20]}-{task_id[20:]}"
         container: dict[str, Any] = {
-            "containerArn": f"{ARN}:container/{CLUSTER}/{task_id}/{attachment}",
+            "containerArn": f"{ARN}:container/{job.scope}/{task_id}/{attachment}",
             "taskArn": job.name,
             "name": "model",
             "image": IMAGE,
@@ -117,7 +121,7 @@ class Ecs(Service):
             "attributes": [{"name": "ecs.cpu-architecture", "value": "x86_64"}],
             "availabilityZone": f"{REGION}a",
             "capacityProviderName": "FARGATE_SPOT",
-            "clusterArn": f"{ARN}:cluster/{CLUSTER}",
+            "clusterArn": f"{ARN}:cluster/{job.scope}",
             "connectivity": "CONNECTED",
             "connectivityAt": round(began + 0.05 * job.seconds, 3),
             "containers": [container],

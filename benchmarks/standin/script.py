@@ -58,6 +58,7 @@ class Answer:
     jobs: int = 0
     status: str = "200 OK"
     error: str = ""
+    content_type: str = "application/json"
 
     @classmethod
     def refusal(cls, code: str, message: str, status: str = "400 Bad Request") -> Answer:

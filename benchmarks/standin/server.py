@@ -15,11 +15,12 @@ import json
 import re
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import asdict
 from typing import cast
 
 from benchmarks.figures import Call, Meter, Scenario
+from benchmarks.standin import outage
 from benchmarks.standin.batch import Batch, BatchMap
 from benchmarks.standin.ecs import Ecs
 from benchmarks.standin.glue import GlueCrawls, GlueRuns
@@ -33,18 +34,24 @@ SERVICES: dict[str, type[Service]] = {
     "glue_run": GlueRuns,
 }
 
-PATHS = {"/v1/describejobs": "DescribeJobs", "/v1/listjobs": "ListJobs", "/v1/submitjob": "SubmitJob"}
+PATHS = {
+    "/v1/describejobs": "DescribeJobs",
+    "/v1/listjobs": "ListJobs",
+    "/v1/submitjob": "SubmitJob",
+    "/v1/terminatejob": "TerminateJob",
+    "/v1/canceljob": "CancelJob",
+}
 """Operations of the one service that says them by the path; the others name them in a header."""
 
 TARGET = re.compile(rb"(?i)\r\nx-amz-target: *[^.\r]+\.(\w+)")
 LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
-class Counter:
+class Metered:
     """The service with its clock and its meter."""
 
     def __init__(self, scenario: Scenario) -> None:
-        self.latency = scenario.latency
+        self.scenario = scenario
         self._service = SERVICES[scenario.service](scenario)
         self._started = time.time()
         self._allowed = scenario.throttle
@@ -54,28 +61,52 @@ class Counter:
         self._slowest = 0.0
         self._bytes = 0
         self._jobs = 0
+        self._refused: list[float] = []
+        self._credential_requests: list[float] = []
+        self._stops = 0
+        self._foreign = 0
+        self._scopes: Counter[str] = Counter()
 
-    def answer(self, head: bytes, body: bytes) -> Answer:
-        """Answer a request."""
-        path = head.split(b" ", 2)[1].decode()
+    def answer(self, head: bytes, body: bytes) -> Answer | None:
+        """Answer a request; None for no answer at all."""
+        path, now = head.split(b" ", 2)[1].decode(), time.time()
         if path == "/start":
-            self._started = time.time()
-            return Answer(json.dumps(self._service.start(self._started)).encode())
+            self._started = now
+            return Answer(json.dumps(self._service.start(now)).encode())
         if path == "/started":
             starts = self._service.starts if isinstance(self._service, BatchMap) else {}
             return Answer(str(len(starts)).encode())
+        if outage.for_credentials(path, body):
+            self._credential_requests.append(round(now - self._started, 3))
+            return outage.credentials(self.scenario, path, now, now - self._started)
         target = TARGET.search(head)
         operation = target[1].decode() if target else PATHS.get(path, "")
+        return self._refused_or_stopped(operation, head, now) or self._metered(operation, path, body)
+
+    def _refused_or_stopped(self, operation: str, head: bytes, now: float) -> Answer | None:
+        """Answer what is not answered as ever; None for all else."""
+        if operation in outage.STOPS:
+            self._stops += 1
+            return Answer(b"{}")
+        if outage.is_foreign(self.scenario, head):
+            self._foreign += 1
+            return Answer(b'{"jobs": []}')
+        refusal = outage.refusal(self.scenario, operation, now - self._started)
+        if refusal:
+            self._refused.append(round(now - self._started, 3))
+        return refusal
+
+    def _metered(self, operation: str, path: str, body: bytes) -> Answer:
         if operation not in self._service.calls:
             return Answer.refusal("UnknownOperationException", f"there is no {operation} at {path}", "404 Not Found")
-        return self._metered(operation, body)
-
-    def _metered(self, operation: str, body: bytes) -> Answer:
         asked_at, now = time.perf_counter(), time.time()
         if self._allowed is not None and len(self._recent) == self._allowed and now - self._recent[0] < 1:
             self._throttled += 1
             return Answer.refusal("TooManyRequestsException", "Too Many Requests", "429 Too Many Requests")
-        answer = self._service.calls[operation](json.loads(body), now)
+        request = json.loads(body)
+        answer = self._service.calls[operation](request, now)
+        if now - self._started < self.scenario.shortest and (scope := request.get("JobName", request.get("cluster"))):
+            self._scopes[scope] += 1
         self._recent.append(now)
         self._calls.append((round(now - self._started, 3), operation, answer.jobs))
         if answer.jobs:
@@ -95,13 +126,18 @@ class Counter:
             answer_bytes=self._bytes // self._jobs if self._jobs else 0,
             started=len(starts),
             twice=sum(count > 1 for count in starts.values()),
+            refused=self._refused,
+            credential_requests=self._credential_requests,
+            stops=self._stops,
+            foreign=self._foreign,
+            by_scope=dict(self._scopes),
         )
 
 
 class Connection(asyncio.Protocol):
     """One client's connection: as much of HTTP as SDKs speak."""
 
-    def __init__(self, counter: Counter) -> None:
+    def __init__(self, counter: Metered) -> None:
         self._counter = counter
         self._buffer = bytearray()
 
@@ -121,13 +157,16 @@ class Connection(asyncio.Protocol):
             body = bytes(self._buffer[end + 4 : whole])
             del self._buffer[:whole]
             answer = self._counter.answer(head, body)
-            if self._counter.latency:
-                asyncio.get_running_loop().call_later(self._counter.latency, self._reply, answer)
+            if answer is None:
+                continue
+            latency = outage.latency(self._counter.scenario, body)
+            if latency:
+                asyncio.get_running_loop().call_later(latency, self._reply, answer)
             else:
                 self._reply(answer)
 
     def _reply(self, answer: Answer) -> None:
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(answer.body))}
+        headers = {"Content-Type": answer.content_type, "Content-Length": str(len(answer.body))}
         if answer.error:
             headers["x-amzn-errortype"] = answer.error
         lines = [f"HTTP/1.1 {answer.status}", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
@@ -137,7 +176,7 @@ class Connection(asyncio.Protocol):
 async def serve(scenario: Scenario) -> None:
     """Print the port, serve until standard input ends, and print the meter."""
     loop = asyncio.get_running_loop()
-    counter = Counter(scenario)
+    counter = Metered(scenario)
     ended = asyncio.Event()
     loop.add_reader(sys.stdin, ended.set)
     server = await loop.create_server(lambda: Connection(counter), "127.0.0.1", 0, backlog=2048)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +16,6 @@ from airflow_jobflow.reaper import stop_orphans
 ENDED = Owner("my_dag", "my_task", "manual__1", deployment="production")
 RUNNING = Owner("my_dag", "my_task", "manual__2", deployment="production")
 OTHERS = Owner("my_dag", "my_task", "manual__1", deployment="staging")
-STATES = {"manual__1": {"my_task": "failed"}, "manual__2": {"my_task": "deferred"}}  # as Airflow returns them
 
 
 @pytest.fixture
@@ -37,6 +36,11 @@ def left_running(aws: LocalAws, owner: Owner) -> str:
     return str(aws.client("batch").submit_job(**request, tags=owner.tags(), containerOverrides=lasting)["jobId"])
 
 
+def states(_dag_id: str, _task_ids: Sequence[str], _run_ids: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+    """Return what Airflow would: the states of these tasks in these runs."""
+    return {"manual__1": {"my_task": "failed"}, "manual__2": {"my_task": "deferred"}}
+
+
 def test_only_the_job_of_the_ended_task_is_stopped(aws: LocalAws) -> None:
     """Not that of a task that waits, and not that of another deployment."""
     orphan, wanted, others = (left_running(aws, owner) for owner in (ENDED, RUNNING, OTHERS))
@@ -44,7 +48,7 @@ def test_only_the_job_of_the_ended_task_is_stopped(aws: LocalAws) -> None:
         job_queues=["hello-world-queue"],
         dry_run=False,
         deployment_id="production",
-        states=lambda dag_id, task_ids, run_ids: STATES,
+        states=states,
         now=lambda: time.time() + 3600,  # jobs younger than ten minutes are left alone
     )
     assert [(job["job_id"], job["action"]) for job in report["jobs"]] == [(orphan, "stopped")]

@@ -77,6 +77,7 @@ class Client:
     def tell(self, path: str, **body: Any) -> Any:
         """Ask for a path, and return the answer."""
         answer = self._aws.answer(f"POST {path} HTTP/1.1\r\nhost: aws".encode(), json.dumps(body).encode())
+        assert answer
         assert not answer.error
         return json.loads(answer.body)
 

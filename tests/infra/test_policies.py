@@ -38,22 +38,18 @@ from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.sensors.ecs import FargateTaskSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
 from airflow_jobflow.triggers import calls as map_calls
-from airflow_jobflow.triggers import map_run
 from airflow_jobflow.triggers.state_queue import StateQueue
 from airflow_jobflow.triggers.watchers import shared_watcher
 from tests.infra.deployment import Stack
 from tests.infra.permissions import NEEDS, Call, actions, problems
-from tests.local.conftest import Store, TaskInstance, eventually
+from tests.local.conftest import DagRun, Store, TaskInstance, eventually
+from tests.local.tries import RESPONSE, killed, retried
 
 TAGS = {"team": "a"}
 FAILS, LASTS = "echo why >&2; exit 1", "sleep 60"
 BATCH = {"job_name": "t", "job_queue": "hello-world-queue", "job_definition": "hello-world"}
 JOB_SCRIPT = "import sys, time\nif 'fail' in sys.argv: sys.exit('why')\nif 'last' in sys.argv: time.sleep(60)"
 CLIENT_CALL = re.compile(r"""\bclient(?:\([^)]*\))?\.([a-z_]+)\(|\b(?:call|_pages)\((?:call, )?"([a-z_]+)\"""")
-
-
-class Killed(BaseException):
-    """The worker's process ends here."""
 
 
 class Airflow:
@@ -70,7 +66,7 @@ class Airflow:
 
     def context(self) -> dict[str, Any]:
         """What Airflow hands to a task's first try."""
-        return {"ti": TaskInstance(), "task_state_store": Store()}
+        return {"ti": TaskInstance(), "dag_run": DagRun(), "task_state_store": Store()}
 
     def runs(self, kind: Any, context: Any = None, **parameters: Any) -> Any:
         """Run a task to its end, in the worker."""
@@ -82,16 +78,9 @@ class Airflow:
             self.runs(kind, context, **parameters)
 
     def dies(self, kind: Any, at: str, context: Any, monkeypatch: pytest.MonkeyPatch, **parameters: Any) -> None:
-        """Run a task whose worker is killed before it calls a method; what is next is a retry."""
-
-        def die(*_: Any, **__: Any) -> None:
-            raise Killed
-
-        with monkeypatch.context() as patch:
-            patch.setattr(kind, at, die)
-            with pytest.raises(Killed):
-                self.runs(kind, context, **parameters)
-        context["ti"].try_number += 1
+        """Run a task whose worker is killed before it calls a method, or at `RESPONSE`; what is next is a retry."""
+        killed(kind(**{**self.defaults, **parameters}), at, context, monkeypatch)
+        retried(context)
 
     def defers(self, kind: Any, **parameters: Any) -> Any:
         """Run a task up to its deferral; its trigger."""
@@ -156,8 +145,6 @@ def _no_pauses(here: Callable[[Any], None], stack: Stack, monkeypatch: pytest.Mo
     monkeypatch.setattr(glue_crawl, "STOPS", (0.0, 0.2, 0.2, 0.2))
     for module in (submission, map_calls):
         monkeypatch.setattr(module, "LOOKUPS", (0.0, 0.1))
-    for module in (submission, map_calls, map_run):
-        monkeypatch.setattr(module, "pause", lambda _: 0.05)
 
 
 def sh(script: str) -> list[str]:
@@ -180,15 +167,15 @@ def batch_job(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     airflow.fails(**job, error=exceptions.JobFailed, command=sh(FAILS))
     context = airflow.context()
     airflow.fails(**job, error=exceptions.JobFailed, context=context, command=sh(FAILS), array_size=2)
-    context["ti"].try_number += 1
+    retried(context)
     airflow.runs(**job, context=context, array_size=2, redrive=True)
     context = airflow.context()
-    airflow.dies(**job, at="record_if_possible", context=context, monkeypatch=monkeypatch)
+    airflow.dies(**job, at=RESPONSE, context=context, monkeypatch=monkeypatch)
     airflow.runs(**job, context=context)
     with airflow.lost_answer("batch.SubmitJob"):
         airflow.runs(**job)
     with airflow.no_environment():
-        airflow.fails(**job, error=exceptions.JobStuck, queued_timeout=0.5)
+        airflow.fails(**job, error=exceptions.JobStuck, queued_timeout=0.5, cancel_on_timeout=False)
     airflow.fails(**job, error=exceptions.JobTimedOut, command=sh(LASTS), job_timeout=0.5)
     airflow.is_killed(**job, command=sh(LASTS))
 
@@ -199,7 +186,7 @@ def batch_map(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     airflow.runs(**items, tags=TAGS)
     context = airflow.context()
     airflow.fails(**items, error=exceptions.JobFailed, context=context, command=sh(FAILS), redrive=True)
-    context["ti"].try_number += 1
+    retried(context)
     airflow.runs(**items, context=context, redrive=True)
     context = airflow.context()
     airflow.dies(**items, at="execute_complete", context=context, monkeypatch=monkeypatch)
@@ -228,7 +215,7 @@ def fargate_task(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     airflow.runs(**task, tags=TAGS)
     airflow.fails(**{**task, "command": python("raise SystemExit('why')")}, error=exceptions.JobFailed)
     context = airflow.context()
-    airflow.dies(**task, at="record_if_possible", context=context, monkeypatch=monkeypatch)
+    airflow.dies(**task, at=RESPONSE, context=context, monkeypatch=monkeypatch)
     airflow.runs(**task, context=context)
     with airflow.lost_answer("ecs.RunTask"):
         airflow.runs(**task)
@@ -273,7 +260,7 @@ def glue_crawl_operator(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> No
     with airflow.no_data():
         airflow.fails(**crawl, error=exceptions.JobFailed)
     context = airflow.context()
-    airflow.dies(**crawl, at="record_if_possible", context=context, monkeypatch=monkeypatch)
+    airflow.dies(**crawl, at=RESPONSE, context=context, monkeypatch=monkeypatch)
     airflow.runs(**crawl, context=context)
     with airflow.lost_answer("glue.StartCrawler"):
         airflow.runs(**crawl)
@@ -290,7 +277,7 @@ def glue_job_run(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     airflow.runs(**run)
     airflow.fails(**run, error=exceptions.JobFailed, script_args={"--do": "fail"})
     context = airflow.context()
-    airflow.dies(**run, at="record_if_possible", context=context, monkeypatch=monkeypatch)
+    airflow.dies(**run, at=RESPONSE, context=context, monkeypatch=monkeypatch)
     airflow.runs(**run, context=context)
     with airflow.lost_answer("glue.StartJobRun"):
         airflow.runs(**run)

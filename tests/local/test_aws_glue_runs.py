@@ -379,6 +379,20 @@ def test_new_runs_are_visible_after_a_delay_only(kit: Kit) -> None:
     assert [each for each in kit.aws.started("glue") if each.get("job") == job] == [{"job": job, "run_id": run_id}]
 
 
+def test_one_run_may_be_missing(kit: Kit) -> None:
+    """Neither returned by its id nor listed; others are."""
+    job = kit.job()
+    run_id = kit.start(job)
+    kit.wait(job, run_id)
+    other = kit.start(job)
+    kit.aws.set_faults(Faults(missing=(run_id,)))
+    with pytest.raises(kit.glue.exceptions.EntityNotFoundException):
+        kit.look(job, run_id)
+    assert [run["Id"] for run in kit.runs(job)] == [other]
+    kit.aws.set_faults(Faults())
+    assert kit.look(job, run_id)["Id"] == run_id
+
+
 def test_events_tell_the_end(kit: Kit) -> None:
     """With a severity, and in a failed run's own words."""
     sqs, events = kit.aws.client("sqs"), kit.aws.client("events")

@@ -52,8 +52,8 @@ def test_outage_ends_by_itself(own_aws: LocalAws, eventually: Any) -> None:
 def test_later_outage_replaces_an_earlier_one(own_aws: LocalAws) -> None:
     """The end of the earlier one does not end it, even if it had come already and waited for the lock."""
     own_aws.set_faults(Faults(outage=True, lasts=600))
-    earlier = own_aws._listener._timer
-    assert earlier is not None
+    listener: Any = own_aws._listener
+    earlier = listener._timer
     own_aws.set_faults(Faults(outage=True, lasts=600))
     earlier.function()
     with pytest.raises(EndpointConnectionError):

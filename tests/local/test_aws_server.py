@@ -21,6 +21,8 @@ from moto.events.models import EventsBackend, Rule
 from moto.logs.models import LogsBackend
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 
+from airflow_jobflow.aws import ONCE, Access, run_blocking, service_client
+from airflow_jobflow.faults import CallError
 from airflow_jobflow.local import LocalAws, LocalAwsClient, Settings, __main__, samples
 from airflow_jobflow.local.samples import create_environment, create_queue, register_definition
 
@@ -171,6 +173,18 @@ def test_servers_of_one_process_share_nothing(aws: LocalAws) -> None:
             create_environment(other.client("iam"), other.client("batch"), "local")
             create_queue(other.client("batch"), "queue")
             other.client("logs").create_log_group(logGroupName="x")
+
+
+def test_the_package_s_clients_call_the_aws_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are kept for as long as a process lives, which may be the tests of several users' DAGs."""
+    for _ in range(2):
+        with LocalAws() as aws:
+            for name, value in aws.environment().items():
+                monkeypatch.setenv(name, value)
+            client = service_client(Access(None), "batch")
+            with pytest.raises(CallError, match="none not found"):
+                run_blocking(client, lambda call: call("list_jobs", jobQueue="none"), retry=ONCE)
+            assert aws.calls["batch.ListJobs"] == 1
 
 
 def test_services_of_moto_are_served(aws: LocalAws) -> None:

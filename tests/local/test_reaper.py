@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import uuid
@@ -11,11 +12,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_jobflow.jobs import glue_run, listing
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner, attempt_token, tag_value
 from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.local.samples import create_environment
+from airflow_jobflow.operators.batch import BatchJobOperator
+from airflow_jobflow.operators.ecs import FargateTaskOperator
+from airflow_jobflow.operators.glue import GlueJobRunOperator
 from airflow_jobflow.reaper import stop_orphans
 from tests.local.conftest import EcsKit, Kit, eventually
 from tests.local.glue_kit import SLEEP, GlueKit
@@ -54,7 +59,7 @@ class Airflow:
 class Script:
     """Makes calls that a function answers."""
 
-    region, partition = "us-east-1", "aws"
+    may_tag, region, partition = False, "us-east-1", "aws"
 
     def __init__(self, answer: Callable[..., Any]) -> None:
         self._answer = answer
@@ -72,8 +77,8 @@ class Jobs:
         self.ecs = EcsKit(aws)
         self.glue = GlueKit(aws, eventually)
         self.glue_job = self.glue.job(SLEEP, ExecutionProperty={"MaxConcurrentRuns": 50})
-        self._definition = self.batch.define(["sh", "-c", LASTS])
-        self._task_definition = self.ecs.define(self.ecs.container(["sh", "-c", LASTS]))
+        self.definition = self.batch.define(["sh", "-c", LASTS])
+        self.task_definition = self.ecs.define(self.ecs.container(["sh", "-c", LASTS]))
 
     @staticmethod
     def name(owner: Owner, suffix: str = "") -> str:
@@ -83,13 +88,13 @@ class Jobs:
     def submit(self, owner: Owner | None, **request: Any) -> str:
         """Submit a Batch job."""
         own: dict[str, Any] = {"jobName": self.name(owner), "tags": owner.tags()} if owner else {}
-        return self.batch.submit(**{"jobDefinition": self._definition, **own, **request})
+        return self.batch.submit(**{"jobDefinition": self.definition, **own, **request})
 
     def run(self, owner: Owner | None, **request: Any) -> str:
         """Run an ECS task."""
         tags = [{"key": key, "value": value} for key, value in owner.tags().items()] if owner else []
         own: dict[str, Any] = {"startedBy": owner.group} if owner else {}
-        return self.ecs.run(**{"taskDefinition": self._task_definition, "tags": tags, **own, **request})
+        return self.ecs.run(**{"taskDefinition": self.task_definition, "tags": tags, **own, **request})
 
     def start(self, owner: Owner | None, **arguments: str) -> str:
         """Start a Glue run."""
@@ -501,6 +506,60 @@ def test_a_location_that_is_named_twice_is_listed_once(jobs: Jobs, airflow: Airf
     queues = [jobs.batch.queue, jobs.batch.queue, queue["jobQueueArn"]]
     report = reap(jobs, airflow, job_queues=queues)
     assert (report["counts"]["listed"], report["counts"]["stopped"]) == (1, 1)
+
+
+def operators(jobs: Jobs, **more: Any) -> list[Any]:
+    """An operator of each service, whose job lasts."""
+    common: dict[str, Any] = {"task_id": "load", "aws_conn_id": None, "deferrable": True, **more}
+    where: dict[str, Any] = {
+        "cluster": jobs.ecs.cluster,
+        "subnets": ["subnet-1"],
+        "task_definition": jobs.task_definition,
+    }
+    return [
+        BatchJobOperator(job_name="n", job_queue=jobs.batch.queue, job_definition=jobs.definition, **common),
+        FargateTaskOperator(**where, **common),
+        GlueJobRunOperator(job_name=jobs.glue_job, **common),
+    ]
+
+
+def started_by(operator: Any, context: dict[str, Any]) -> Owner:
+    """Start an operator's job and leave it to a triggerer, which is not there; the owner."""
+    with contextlib.suppress(TaskDeferred):
+        operator.execute(context)
+    ti = context["ti"]
+    return Owner(ti.dag_id, ti.task_id, ti.run_id, deployment=PRODUCTION)
+
+
+@pytest.mark.parametrize("service", range(3), ids=["batch", "ecs", "glue_run"])
+def test_the_jobs_of_the_operators_are_found(
+    jobs: Jobs, airflow: Airflow, owner: Owner, context: dict[str, Any], service: int
+) -> None:
+    """They carry what the reaper reads, and it knows their names."""
+    airflow.has(started_by(operators(jobs)[service], context), "failed")
+    report = reap(jobs, airflow)
+    assert [job["action"] for job in report["jobs"]] == ["stopped"]
+    jobs.are_stopped([report["jobs"][0]["job_id"]])
+
+
+@pytest.mark.parametrize("kept", [{"wait_for_completion": False}, {"cancel_on_kill": False}], ids=str)
+@pytest.mark.parametrize("service", range(3), ids=["batch", "ecs", "glue_run"])
+def test_jobs_that_may_outlive_their_task_are_left_alone(  # noqa: PLR0917
+    jobs: Jobs, airflow: Airflow, owner: Owner, context: dict[str, Any], service: int, kept: dict[str, Any]
+) -> None:
+    """Nobody waits for them, or a kill is not to stop them."""
+    airflow.has(started_by(operators(jobs, **kept)[service], context), "success")
+    report = reap(jobs, airflow)
+    assert report["counts"]["listed"] == report["counts"]["not_marked"] == 1
+    assert jobs.stopped() == set()
+
+
+@pytest.mark.parametrize("where", ["job_queues", "clusters", "glue_jobs"])
+def test_a_name_instead_of_a_list_is_rejected(where: str) -> None:
+    """Each of its letters would be taken for a queue."""
+    given: dict[str, Any] = {where: "hello-world-queue"}
+    with pytest.raises(TypeError, match="give a list of names"):
+        stop_orphans(**given)
 
 
 def test_every_page_is_read(own_aws: LocalAws, here: Callable[[LocalAws], None]) -> None:

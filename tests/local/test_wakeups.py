@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from airflow_jobflow.aws import Access
+from airflow_jobflow.aws import Access, run_blocking, service_client
 from airflow_jobflow.jobs.events import KINDS
 from airflow_jobflow.jobs.glue_crawl import Since, crawler_now, to_start
 from airflow_jobflow.local import Faults, LocalAws
@@ -169,7 +169,8 @@ def test_a_glue_job_run_ends_its_wait(glue: GlueKit, gate: Path, inbox: Inbox) -
 def test_a_glue_crawl_ends_its_wait(glue: GlueKit, inbox: Inbox) -> None:
     """By the name of its crawler, for crawls have none."""
     name = glue.crawler()
-    since: Since = to_start(glue.glue, name, crawler_now(glue.glue, name)[1])
+    client = service_client(Access(None), "glue")
+    since: Since = run_blocking(client, to_start, name, run_blocking(client, crawler_now, name)[1])
     wait = trigger("glue_crawl", str(since))
     assert states(asyncio.run(ended([wait], lambda: glue.glue.start_crawler(Name=name)))) == ["SUCCEEDED"]
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from airflow_jobflow.triggers import progress as module
 from airflow_jobflow.triggers.progress import EVERY, FIRST, PER_SECOND, Progress
 from tests.unit.watch.scripted import run
 
@@ -42,13 +41,10 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Written:
     xcoms = Written()
     monkeypatch.setattr(xcom, "XCom", xcoms)
 
-    def at_once(call: Callable[..., Any], *, thread_sensitive: bool) -> Callable[..., Any]:
-        async def called(*arguments: Any) -> Any:
-            return call(*arguments)
+    async def at_once(call: Callable[..., Any], *arguments: Any) -> Any:
+        return call(*arguments)
 
-        return called
-
-    monkeypatch.setattr(module, "sync_to_async", at_once)
+    monkeypatch.setattr(asyncio, "to_thread", at_once)
     return xcoms
 
 

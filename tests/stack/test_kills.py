@@ -43,7 +43,7 @@ def test_a_kill_stops_the_job(kit: Kit) -> None:
         await_stopped(run, job.job_id)
         assert run.ends() == ends
         assert len(run.started) == 1
-        run.logs(f"stopping Batch job {job.job_id}, last seen RUNNING")
+        run.logs(f"Stopped Batch job {job.job_id}: the Airflow task was killed. It was last seen RUNNING")
     kit.is_quiet()
 
 

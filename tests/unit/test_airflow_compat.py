@@ -28,10 +28,12 @@ from airflow_jobflow import airflow_compat
 from airflow_jobflow.airflow_compat import (
     DELETED,
     call_if_deferral_rejected,
+    connection_exists,
     is_cancelled,
     is_deferred,
     still_deferred,
     task_state,
+    task_states,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -196,6 +198,46 @@ def test_other_messages_pass_until_the_deferral(connect: Connect) -> None:
     assert line.states is task_runner.SUPERVISOR_COMMS.states  # type: ignore[attr-defined]  # whatever it has
 
 
+class LookupLine:
+    """A supervisor that answers the lookup of a connection, or raises."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def send(self, msg: Any) -> Any:
+        """Answer a message."""
+        assert (type(msg), msg.conn_id) == (comms.GetConnection, "aws_default")
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+ABSENT = comms.ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": "aws_default"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "exists"),
+    [
+        (comms.ConnectionResult.model_construct(conn_id="aws_default", conn_type="aws"), True),
+        (ABSENT, False),
+        (AirflowRuntimeError(ABSENT), False),
+    ],
+    ids=["found", "absent", "absent, raised"],
+)
+def test_a_connection_exists_or_not(connect: Connect, answer: Any, exists: bool) -> None:
+    """The API server says so."""
+    connect(LookupLine(answer))
+    assert connection_exists("aws_default") is exists
+
+
+@pytest.mark.parametrize("error", [BUSY, BUSY.error, EOFError()], ids=["raised", "returned", "no supervisor"])
+def test_a_lookup_without_an_answer_is_no_answer(connect: Connect, error: Any) -> None:
+    """Airflow's own lookup takes it for an absent connection."""
+    connect(LookupLine(error))
+    with pytest.raises((AirflowRuntimeError, EOFError)):
+        connection_exists("aws_default")
+
+
 @pytest.mark.parametrize(("map_index", "key"), [(-1, "t"), (3, "t_3")])
 @pytest.mark.parametrize("state", ["running", "failed", None])
 def test_a_worker_is_told_the_state_of_its_own_task_instance(
@@ -330,3 +372,13 @@ def test_importing_it_loads_no_airflow() -> None:
 
     code = "import sys, airflow_jobflow.airflow_compat; sys.exit('airflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_states_of_tasks_of_any_dag_are_one_request(connect: Connect) -> None:
+    """The orphan reaper asks for fifty runs at a time, and must not ask with its own map index."""
+    states = {"r": {"t": "failed", "m_0": None}}
+    line = connect(WorkerLine(states))
+    assert task_states("another", ("t", "m"), ("r", "deleted")) == states
+    [request] = line.sent
+    assert (request.dag_id, request.task_ids, request.run_ids) == ("another", ["t", "m"], ["r", "deleted"])
+    assert request.map_index is None

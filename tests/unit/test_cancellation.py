@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import sync_to_async  # noqa: TID251 -- what it does to a cancellation is what is tested
 
 MESSAGE = "user-action"
 """What Airflow cancels a killed task's trigger with."""

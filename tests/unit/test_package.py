@@ -31,6 +31,7 @@ PUBLIC = [
     "airflow_jobflow.sensors.ecs",
     "airflow_jobflow.sensors.glue",
     "airflow_jobflow.links",
+    "airflow_jobflow.reaper",
     "airflow_jobflow.retries",
 ]
 

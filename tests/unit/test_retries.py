@@ -43,7 +43,8 @@ def decided(error: BaseException, try_number: int = 1, **policy: Any) -> RetryDe
         (exceptions.JobTimedOut("late"), DEFAULT),
         (exceptions.JobStuck("in the queue"), DEFAULT),
         (exceptions.JobVanished("gone"), DEFAULT),
-        (exceptions.WaitError("no answer"), DEFAULT),
+        (exceptions.WaitError("no answer"), RETRY),
+        (exceptions.AccessDenied("not now"), RETRY),
         (RuntimeError("another operator's"), DEFAULT),
     ],
 )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType, TaskDeferred
+from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType, TaskDeferralError, TaskDeferred
 from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_jobflow import exceptions
+from airflow_jobflow.jobs.packing import unpack
 from airflow_jobflow.local import Faults
 from airflow_jobflow.operators import map_leftovers
 from airflow_jobflow.operators.batch import BatchMapOperator
@@ -168,14 +171,64 @@ def test_what_does_not_exist_is_refused(kit: Any, make: Make, context: Any, para
 
 
 @pytest.mark.parametrize("denied", ["ListJobs", "SubmitJob", "DescribeJobs"])
-def test_missing_permissions_end_the_map(own_kit: Any, own_make: Make, context: Any, denied: str) -> None:
-    """Said with the call; what was started is stopped."""
-    operator = own_make("sleep 30", items=items(3))
+def test_missing_permissions_end_the_map_and_stop_nothing(
+    own_kit: Any, own_make: Make, context: Any, gate: Any, *, monkeypatch: pytest.MonkeyPatch, denied: str
+) -> None:
+    """After the grace period, with the call that was denied; what was started is well and keeps running."""
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "1")
+    operator = own_make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2))
     own_kit.aws.set_faults(Faults(denied=(f"batch.{denied}",)))
-    with pytest.raises(exceptions.AccessDenied, match=f"batch:{denied}"):
+    with pytest.raises(exceptions.AccessDenied, match=f"batch:{denied}") as error:
         operator.execute(context)
     own_kit.aws.set_faults(Faults())
-    own_kit.eventually(lambda: set(statuses_of(own_kit)) <= {"FAILED"}, "the end of all jobs")
+    assert not own_kit.aws.calls["batch.TerminateJob"]
+    assert set(statuses_of(own_kit)) == ({"RUNNING"} if denied == "DescribeJobs" else set())
+    assert ("left running" in str(error.value)) == (denied == "DescribeJobs")
+
+
+@pytest.mark.parametrize("denied", ["SubmitJob", "DescribeJobs"])
+def test_a_denial_that_passes_changes_nothing(own_kit: Any, own_make: Make, context: Any, denied: str) -> None:
+    """A policy is being replaced while a map starts its items and follows them."""
+    trigger = deferred(own_make("sleep 0.1", items=items(12), max_concurrency=2, deferrable=True), context)
+
+    async def story() -> Any:
+        waiting = asyncio.create_task(trigger.wait())
+        await asyncio.to_thread(own_kit.eventually, lambda: own_kit.aws.calls["batch.SubmitJob"] >= 3)
+        own_kit.aws.set_faults(Faults(denied=(denied,)))
+        before = own_kit.aws.calls[f"batch.{denied}"]
+        await asyncio.to_thread(own_kit.eventually, lambda: own_kit.aws.calls[f"batch.{denied}"] >= before + 3)
+        own_kit.aws.set_faults(Faults())
+        return await waiting
+
+    event = asyncio.run(story())
+    assert (event["statuses"], event["error"]) == ("S" * 12, None)
+    assert not own_kit.aws.calls["batch.TerminateJob"]
+    assert names_of(own_kit) == sorted(str(number) for number in range(12))
+
+
+def test_a_map_that_may_start_no_more_finishes_what_runs(
+    own_kit: Any, own_make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its healthy jobs are not stopped because others cannot be started; then it fails with what was denied."""
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "0.5")
+    script = f"test $N != 1 || while [ ! -e {gate} ]; do sleep 0.02; done"
+    operator = own_make(script, items=items(4), max_concurrency=2, deferrable=True)
+    trigger = deferred(operator, context)
+
+    async def story() -> Any:
+        waiting = asyncio.create_task(trigger.wait())
+        await asyncio.to_thread(own_kit.eventually, lambda: len(names_of(own_kit)) == 2)
+        own_kit.aws.set_faults(Faults(denied=("SubmitJob",)))
+        await asyncio.to_thread(own_kit.eventually, lambda: trigger._map._max_concurrency == 0)
+        gate.touch()
+        return await waiting
+
+    event = asyncio.run(story())
+    own_kit.aws.set_faults(Faults())
+    assert (event["statuses"].count("S"), event["statuses"].count("-")) == (2, 2)
+    with pytest.raises(exceptions.AccessDenied, match=r"batch:SubmitJob.*2 of 4 items ended, 0 failed"):
+        operator.execute_complete(context, event)
+    assert not own_kit.aws.calls["batch.TerminateJob"]
 
 
 @pytest.mark.parametrize(
@@ -195,6 +248,7 @@ def test_missing_permissions_end_the_map(own_kit: Any, own_make: Make, context: 
         ({"wait_for_completion": False}, "wait_for_completion=False: a map starts jobs as others end"),
         ({"queued_timeout": 3}, "queued_timeout=3: a map has none"),
         ({"durable": False}, "durable=False: a map finds its jobs"),
+        ({"on_item_failure": "ignore"}, "on_item_failure='ignore': must be one of"),
         ({"max_concurrency": 0}, "max_concurrency=0: must be a number of at least 1"),
         ({"tolerated_failure_count": "few"}, "tolerated_failure_count='few': must be a number"),
     ],
@@ -354,15 +408,13 @@ def test_a_map_past_its_deadline_is_stopped(kit: Any, make: Make, context: Any, 
             return operator.execute(context)
         return operator.execute_complete(context, asyncio.run(deferred(operator, context).wait()))
 
-    with pytest.raises(exceptions.JobTimedOut, match=r"1 of 4 items ended, 0 failed, 2 running. What ran was stopped"):
+    with pytest.raises(exceptions.JobTimedOut, match=r"3 of 4 items ended, 0 failed, 2 stopped. What ran was stopped"):
         run()
     kit.eventually(lambda: sorted(statuses_of(kit)) == ["FAILED", "FAILED", "SUCCEEDED"], "the end of all jobs")
 
 
 def test_a_deferral_that_airflow_times_out_stops_all_jobs(kit: Any, make: Make, context: Any, gate: Any) -> None:
     """As happens when no triggerer lives."""
-    from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
-
     script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
     operator = make(script, items=items(2), job_timeout=600, deferrable=True)
     trigger = deferred(operator, context)
@@ -511,11 +563,11 @@ def test_jobs_that_cannot_be_listed_at_the_end_do_not_hide_why_it_ended(
     find = calls.MapCalls.find
     listed: list[Any] = []
 
-    async def once(self: Any) -> Any:
+    async def once(self: Any, retry: Any = None) -> Any:
         if not listed:
             listed.append(self)
             return []
-        return await find(self)
+        return await find(self, retry)
 
     monkeypatch.setattr(calls.MapCalls, "find", once)
     monkeypatch.setattr(trigger, "_make_calls", doubtful)
@@ -581,21 +633,201 @@ def test_a_map_that_goes_on_starts_its_jobs_where_they_are_listed(
     assert names_of(kit) == ["0", "1"]
 
 
-def test_a_map_that_could_not_stop_its_jobs_says_so(own_kit: Any, own_make: Make, context: Any, gate: Any) -> None:
-    """Somebody has to stop them in the console."""
-    operator = own_make(
-        f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(3), max_concurrency=1, deferrable=True
+@pytest.mark.parametrize("defers", [True, False])
+def test_stops_are_repeated_until_aws_responds(
+    own_kit: Any, own_make: Make, context: Any, gate: Any, defers: bool
+) -> None:
+    """AWS fails around a passed deadline: the trigger stops all jobs all the same, and a worker has nothing to stop."""
+    script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
+    operator = own_make(script, items=items(2), job_timeout=2, deferrable=defers)
+    own_kit.aws.set_faults(Faults(actions=("TerminateJob",), error_every=1))
+
+    def recovers() -> None:
+        own_kit.eventually(lambda: own_kit.aws.calls["batch.TerminateJob"] >= 4, "stops that fail")
+        own_kit.aws.set_faults(Faults())
+
+    recovering = threading.Thread(target=recovers)
+    recovering.start()
+    if defers:
+        event = asyncio.run(deferred(operator, context).wait())
+        recovering.join()
+        calls_made = own_kit.aws.calls["batch.TerminateJob"]
+        own_kit.eventually(lambda: statuses_of(own_kit) == ["FAILED"] * 2, "the end of both jobs")
+        assert event["unstopped"]["count"] == 0
+    with pytest.raises(exceptions.JobTimedOut, match="What ran was stopped"):
+        operator.execute_complete(context, event) if defers else operator.execute(context)
+    recovering.join()
+    assert not defers or own_kit.aws.calls["batch.TerminateJob"] == calls_made
+    own_kit.eventually(lambda: statuses_of(own_kit) == ["FAILED"] * 2, "the end of both jobs")
+
+
+def test_the_second_pass_stops_those_whose_stop_failed(
+    own_kit: Any, own_make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS was unreachable in the first pass, and responds when all jobs are listed."""
+    operator = own_make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
+    trigger = deferred(operator, context)
+    asyncio.run(dies(own_kit, trigger, lambda: statuses_of(own_kit) == ["RUNNING"] * 2))
+    running = trigger._map.running
+    assert len(running) == 2
+    find = calls.MapCalls.find
+
+    async def recovers(self: Any, retry: Any = None) -> Any:
+        own_kit.aws.set_faults(Faults())
+        return await find(self, retry)
+
+    monkeypatch.setattr(calls.MapCalls, "find", recovers)
+    own_kit.aws.set_faults(Faults(actions=("TerminateJob",), error_every=1))
+    assert not asyncio.run(trigger.stop_all("because", running, patience=0.5))
+    own_kit.eventually(lambda: statuses_of(own_kit) == ["FAILED"] * 2, "the end of all jobs")
+
+
+def test_what_cannot_be_stopped_is_named(
+    own_kit: Any, own_make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has to stop it in the console."""
+    monkeypatch.setattr(calls, "STOP_PATIENCE", 0.5)
+    operator = own_make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(1), job_timeout=2, deferrable=True)
+    own_kit.aws.set_faults(Faults(denied=("TerminateJob",)))
+    event = asyncio.run(deferred(operator, context).wait())
+    own_kit.aws.set_faults(Faults())
+    with pytest.raises(exceptions.JobTimedOut, match="1 jobs could not be stopped: ") as error:
+        operator.execute_complete(context, event)
+    [job_id] = unpack(event["unstopped"]["ids"])
+    assert job_id in str(error.value)
+
+
+# The failure of items.
+
+
+@pytest.mark.parametrize(
+    ("parameters", "statuses"),
+    [
+        ({"redrive": True}, "SFSSFS"),
+        ({"on_item_failure": "continue"}, "SFSSFS"),
+        ({"on_item_failure": "continue", "tolerated_failure_count": 1}, "SFSSFS"),
+        ({"redrive": True, "on_item_failure": "stop"}, "SF----"),
+        ({}, "SF----"),
+    ],
+)
+def test_a_failed_item_ends_a_map_at_once_or_in_the_end(
+    make: Make, context: Any, parameters: dict[str, Any], statuses: str
+) -> None:
+    """With redrive, all items are run before the map fails."""
+    with pytest.raises(exceptions.JobFailed) as error:
+        make("test $N != 1 -a $N != 4", items=items(6), max_concurrency=1, **parameters).execute(context)
+    assert isinstance(error.value.outcome, dict)
+    assert error.value.outcome["statuses"] == statuses
+
+
+def test_a_retry_of_a_flaky_map_runs_what_failed_and_nothing_else(
+    kit: Any, make: Make, context: Any, tmp_path: Any
+) -> None:
+    """All 300 items are started in the first try, though every third fails in it."""
+    script = f"test $((N % 3)) != 0 || test -e {tmp_path}/second"
+    operator = make(script, items=items(300), redrive=True)
+    with pytest.raises(exceptions.JobFailed, match="200 of 300 items succeeded, 100 failed"):
+        operator.execute(context)
+    assert len(names_of(kit)) == 300
+    (tmp_path / "second").touch()
+    retry(context)
+    assert operator.execute(context)["statuses"] == "S" * 300
+    assert len(names_of(kit)) == 400
+
+
+def test_a_tolerated_failure_is_a_success_and_is_not_run_again(kit: Any, make: Make, context: Any) -> None:
+    """A redrive follows only a map that failed; then all failed items run again, also those within the tolerance."""
+    operator = make("test $N != 1", items=items(3), redrive=True, tolerated_failure_count=1)
+    assert operator.execute(context)["statuses"] == "SFS"
+
+
+@pytest.mark.parametrize(("stopped", "error"), [("01", exceptions.JobStopped), ("0", exceptions.JobFailed)])
+def test_items_that_somebody_stopped_are_told_from_failures(
+    kit: Any, make: Make, context: Any, gate: Any, *, stopped: str, error: type[Exception]
+) -> None:
+    """As a single job that somebody stopped; one real failure makes it a failure."""
+    operator = make(
+        f"while [ ! -e {gate} ]; do sleep 0.02; done; false",
+        items=items(2),
+        on_item_failure="continue",
+        deferrable=True,
     )
     trigger = deferred(operator, context)
 
-    async def denied_meanwhile() -> Any:
+    async def story() -> Any:
         waiting = asyncio.create_task(trigger.wait())
-        await asyncio.to_thread(own_kit.eventually, lambda: "RUNNING" in statuses_of(own_kit))
-        own_kit.aws.set_faults(Faults(denied=("DescribeJobs", "TerminateJob")))
+        await asyncio.to_thread(kit.eventually, lambda: statuses_of(kit) == ["RUNNING"] * 2)
+        for job_id in trigger._map.running:
+            if str(trigger._map.index_of(job_id)) in stopped:
+                kit.batch.terminate_job(jobId=job_id, reason="by hand")
+        gate.touch()
         return await waiting
 
-    event = asyncio.run(denied_meanwhile())
-    own_kit.aws.set_faults(Faults())
-    gate.touch()
-    with pytest.raises(exceptions.AccessDenied, match="1 jobs could not be stopped"):
+    event = asyncio.run(story())
+    with pytest.raises(error) as raised:
         operator.execute_complete(context, event)
+    assert type(raised.value) is error
+
+
+# A trigger that fails.
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_a_trigger_that_fails_leaves_its_jobs_to_the_next_try_or_stops_them(
+    kit: Any, make: Make, context: Any, gate: Any, *, capsys: pytest.CaptureFixture[str], is_last: bool
+) -> None:
+    """And the log says so."""
+    context["ti"].max_tries = 0 if is_last else 1
+    operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
+    trigger = deferred(operator, context)
+    asyncio.run(dies(kit, trigger, lambda: len(names_of(kit)) == 2))
+    failed = {"error": "Trigger failure", "traceback": ["the trigger's own"]}
+    with pytest.raises(TaskDeferralError):
+        operator.resume_execution(TRIGGER_FAIL_REPR, failed, context)
+    logged = capsys.readouterr().out
+    assert ("What ran was stopped" if is_last else "The task's next try continues with what runs") in logged
+    if is_last:
+        kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
+    else:
+        assert "FAILED" not in statuses_of(kit)
+        retry(context)
+        assert deferred(operator, context).family == trigger.family
+
+
+def test_a_map_that_runs_elsewhere_is_named(make: Make, context: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its jobs are not found from here, so everything runs again: the log says why."""
+    operator = make(items=items(1), deferrable=True)
+    deferred(operator, context)
+    context["task_state_store"]["jobflow"]["location"] = "batch eu-west-9"
+    retry(context)
+    deferred(operator, context)
+    logged = capsys.readouterr().out
+    assert "'batch eu-west-9'" in logged
+    assert "is not continued, because this try starts its jobs elsewhere" in logged
+
+
+def test_the_region_by_name_is_the_same_place(kit: Any, make: Make, context: Any) -> None:
+    """A first try without region_name, and one with it."""
+    operator = make(items=items(1), deferrable=True)
+    first = deferred(operator, context)
+    retry(context)
+    named = make(items=items(1), deferrable=True, region_name="us-east-1", job_definition=operator.job_definition)
+    assert deferred(named, context).family == first.family
+
+
+def test_a_result_that_cannot_be_recorded_is_not_said_to_have_started_nothing(
+    make: Make, context: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The API server is down when all jobs have ended."""
+    operator = make("test $N = 0", items=items(2), redrive=True, deferrable=True)
+    event = asyncio.run(deferred(operator, context).wait())
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise AirflowRuntimeError(ErrorResponse(error=ErrorType.GENERIC_ERROR, detail={"message": "no store"}))
+
+    monkeypatch.setattr(context["task_state_store"], "set", fail, raising=False)
+    with pytest.raises(exceptions.JobFailed):
+        operator.execute_complete(context, event)
+    logged = capsys.readouterr().out
+    assert "A retry will run all items" in logged
+    assert "nothing was started" not in logged

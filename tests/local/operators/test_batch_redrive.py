@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.local import Faults
 from airflow_jobflow.operators.batch import BatchJobOperator
+from tests.local.tries import cleared, deferred, retried
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 
@@ -56,19 +56,17 @@ class Array:
         try:
             return self.operator(size, **parameters).execute(self.context)
         finally:
-            self.context["ti"].try_number += 1
+            retried(self.context)
 
     def times_out(self, size: int, reached: Callable[[list[dict[str, Any]]], bool]) -> None:
         """Run the operator as such a try, whose deadline passes as soon as its children have come so far."""
         operator = self.operator(size, deferrable=True)
-        with pytest.raises(TaskDeferred):
-            operator.execute(self.context)
-        [job_id] = self.context["task_state_store"]["jobflow"]["job_ids"]
+        [job_id] = deferred(operator, self.context).trigger.job_ids
         self._kit.eventually(lambda: reached(self._kit.children(job_id, size)))
         event = {"job_ids": [job_id], "jobs": {}, "errors": {}, "limit": "deadline"}
         with pytest.raises(exceptions.JobTimedOut):
             operator.execute_complete(self.context, event)
-        self.context["ti"].try_number += 1
+        retried(self.context)
 
 
 @pytest.fixture
@@ -106,12 +104,12 @@ def test_the_tolerance_is_of_the_whole_array(array: Array) -> None:
 
 
 def test_a_persons_clear_starts_over(array: Array) -> None:
-    """Somebody wants all of it again: Airflow grants more tries then."""
+    """Somebody wants all of it again."""
     array.fail(1)
     with pytest.raises(exceptions.JobFailed):
         array.run()
     array.fail()
-    array.context["ti"].max_tries += 1
+    cleared(array.context)
     assert array.run()["array"]["succeeded"] == 5
     assert array.times() == {0: 2, 1: 2, 2: 2, 3: 2, 4: 2}
 
@@ -189,14 +187,14 @@ def test_if_one_part_is_refused_none_is_left_running(
     submit_one = BatchJobOperator._submit_one
     started: list[str] = []
 
-    def then_denied(operator: BatchJobOperator, request: Any, **how: Any) -> str:
-        started.append(submit_one(operator, request, **how))
+    def then_denied(operator: BatchJobOperator, context: Any, request: Any, **how: Any) -> str:
+        started.append(submit_one(operator, context, request, **how))
         own_kit.aws.set_faults(Faults(denied=("SubmitJob",)))
         return started[0]
 
     monkeypatch.setattr(BatchJobOperator, "_submit_one", then_denied)
     array.definition = own_kit.define(["sleep", "60"])
-    with pytest.raises(exceptions.SubmissionRefused):
+    with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
         array.run(size=40, container_overrides=filler)
     assert own_kit.wait(started[0])["status"] == "FAILED"
 

@@ -33,7 +33,6 @@ def kit_with(
     monkeypatch.setattr(base, "SHORTEST_TURN", 0.1)
     monkeypatch.setattr(base, "LONGEST_TURN", 0.3)
     monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0))
-    monkeypatch.setattr(submission, "pause", lambda _: 0.0)
 
     def make(**settings: float) -> GlueKit:
         servers.append(LocalAws(slots=1, settings=Settings(**settings)).__enter__())
@@ -86,7 +85,7 @@ def test_a_crawl_runs_and_its_outcome_is_returned(kit_with: Any, context: Any, d
     assert outcome["log"] == {"group": "/aws-glue/crawlers", "stream": operator.crawler_name}
     assert f"/crawlers/view/{operator.crawler_name}" in outcome["console_url"]
     assert operator.kept_links["_link_GlueCrawlerLink"] == outcome["console_url"]
-    assert context["task_state_store"]["jobflow"]["job_ids"] == [outcome["job_id"]]
+    assert context["task_state_store"]["jobflow"]["details"]["since"] == outcome["job_id"]
     assert kit.crawls(operator.crawler_name) == [crawl["CrawlId"]]
 
 
@@ -472,27 +471,24 @@ def test_a_crawl_that_begins_as_the_operator_starts_one_is_not_ones_own(
     kit = kit_with(crawl_seconds=0.5)
     crawler, other = kit.crawler(), kit.crawler()
 
-    def pause(_: int) -> float:
-        kit.aws.set_faults(Faults())
-        if not kit.crawls(crawler):
-            kit.glue.start_crawler(Name=crawler)
-        return 0.0
-
-    monkeypatch.setattr(submission, "pause", pause)
+    monkeypatch.setattr(base, "SHORTEST_TURN", 0.1)
     kit.aws.set_faults(Faults(actions=("StartCrawler",), calls_per_second=0.001))
     kit.glue.start_crawler(Name=other)  # takes the only one there is
     operator = task(crawler, if_running="wait_then_start")
-    notes: list[Any] = []
-    wait_for_turn = operator._wait_for_turn
+    recorded: list[Any] = []
+    wait_for_capacity = operator._wait_for_capacity
 
-    def noted(context: Any, full: Any) -> None:
-        wait_for_turn(context, full)
-        notes.append(context["task_state_store"]["jobflow"]["since"])
+    def meanwhile(full: Any) -> None:
+        recorded.append(context["task_state_store"]["jobflow"].get("details", {}))
+        if not kit.crawls(crawler):
+            kit.aws.set_faults(Faults())
+            kit.glue.start_crawler(Name=crawler)
+        wait_for_capacity(full)
 
-    monkeypatch.setattr(operator, "_wait_for_turn", noted)
+    monkeypatch.setattr(operator, "_wait_for_capacity", meanwhile)
     outcome = operator.execute(context)
     assert kit.crawls(crawler)[1:] == [outcome["details"]["crawl_id"]]
-    assert notes[0] is None  # a later try must not find it either
+    assert recorded[-1] == {}  # a later try must not take it for its own either
 
 
 # Started once.

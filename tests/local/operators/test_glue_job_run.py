@@ -16,12 +16,13 @@ from airflow.sdk.bases.operator import TriggerFailureReason
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_jobflow import exceptions
-from airflow_jobflow.jobs import glue_run
-from airflow_jobflow.local import Faults, LocalAws, Settings
+from airflow_jobflow.jobs.owner import ARGUMENT, Owner, read_argument
+from airflow_jobflow.local import CannedResponse, Faults, LocalAws, Settings
 from airflow_jobflow.operators import base, submission
 from airflow_jobflow.operators.glue import GlueJobRunOperator
 from airflow_jobflow.triggers.job import JobTrigger
 from tests.local.glue_kit import SLEEP, GlueKit, run, until
+from tests.local.tries import resumed
 
 
 @pytest.fixture
@@ -46,7 +47,6 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "SHORTEST_TURN", 0.1)
     monkeypatch.setattr(base, "LONGEST_TURN", 0.3)
     monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0))
-    monkeypatch.setattr(submission, "pause", lambda _: 0.0)
 
 
 @pytest.fixture
@@ -105,7 +105,6 @@ def test_a_job_runs_and_its_outcome_is_returned(
         "array": None,
         "details": {"execution_seconds": told["ExecutionTime"], "dpu_seconds": told["DPUSeconds"]},
     }
-    assert context["task_state_store"]["jobflow"]["job_ids"] == [run_id]
 
 
 def test_not_waiting_returns_what_was_started(kit: GlueKit, context: Any) -> None:
@@ -127,13 +126,17 @@ def test_what_is_said_reaches_the_run(kit: GlueKit, context: Any) -> None:
         run_job_kwargs={"NotificationProperty": {"NotifyDelayAfter": 5}},
     ).execute(context)
     told = kit.look(outcome["name"], outcome["job_id"])
-    nonce = context["task_state_store"]["jobflow"]["nonce"]
-    assert told["Arguments"] == {"--day": "2026-11-22", "--count": "3", glue_run.TOKEN: nonce}
+    owner = told["Arguments"].pop(ARGUMENT)
+    assert told["Arguments"] == {"--day": "2026-11-22", "--count": "3"}
+    ti = context["ti"]
+    assert Owner.from_argument(owner) == Owner(ti.dag_id, ti.task_id, ti.run_id)
+    assert read_argument(owner)["attempt"] == context["task_state_store"]["jobflow"]["token"]
     assert (told["Timeout"], told["MaxCapacity"], told["SecurityConfiguration"]) == (5, 1.0, "safe")
     assert told["NotificationProperty"] == {"NotifyDelayAfter": 5}
     logs = kit.aws.client("logs")
     lines = logs.get_log_events(logGroupName=outcome["log"]["group"], logStreamName=outcome["job_id"])["events"]
-    assert ast.literal_eval(lines[0]["message"])[-4:] == ["--count", "3", glue_run.TOKEN, nonce]
+    given = ast.literal_eval(lines[0]["message"])
+    assert {"--count": "3", ARGUMENT: owner}.items() <= dict(zip(given[::2], given[1::2], strict=True)).items()
 
 
 def test_workers_reach_a_spark_job(kit: GlueKit, context: Any) -> None:
@@ -156,7 +159,7 @@ def test_without_durability_no_token_is_sent(kit: GlueKit, context: Any) -> None
 def test_arguments_may_be_said_as_aws_does(kit: GlueKit, context: Any) -> None:
     """The token joins them."""
     outcome = task(kit.job(), run_job_kwargs={"Arguments": {"--a": "b"}}).execute(context)
-    assert set(kit.look(outcome["name"], outcome["job_id"])["Arguments"]) == {"--a", glue_run.TOKEN}
+    assert set(kit.look(outcome["name"], outcome["job_id"])["Arguments"]) == {"--a", ARGUMENT}
 
 
 def test_a_run_in_glues_own_queue_is_waited_for(kit: GlueKit, context: Any, gate: Any) -> None:
@@ -323,65 +326,36 @@ LIMITS = {
 }
 
 
-def refuse(operator: GlueJobRunOperator, code: str, times: int) -> list[str]:
-    """Let Glue refuse the next starts of an operator, for it has no room; return the list of all starts."""
-    client: Any = operator.client(attempts=1)
-    error = {"__type": code, "message": LIMITS[code]}
-    starts: list[str] = []
-
-    def answer(**_: Any) -> Any:
-        from botocore.awsrequest import AWSResponse
-
-        starts.append(code)
-        if len(starts) > times:
-            return None
-        headers: Any = {"content-type": "application/x-amz-json-1.1"}
-        raw: Any = Raw(json.dumps(error).encode())
-        return AWSResponse("http://glue", 400, headers, raw)
-
-    client.meta.events.register("before-send.glue.StartJobRun", answer)
-    return starts
-
-
-class Raw:
-    """The body of an answer."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    def stream(self) -> Any:
-        """As urllib3 has it."""
-        yield self._body
-
-
 @pytest.mark.parametrize("code", LIMITS)
-def test_a_limit_that_is_reached_is_no_error(kit: GlueKit, context: Any, code: str) -> None:
+def test_a_limit_that_is_reached_is_no_error(own_kit: GlueKit, context: Any, code: str) -> None:
     """The start is made again, and starts one run; the attempt stays the same."""
-    operator = task(kit.job())
-    starts = refuse(operator, code, 3)
+    operator = task(own_kit.job())
+    refusal = CannedResponse(code=code, message=LIMITS[code], actions=("StartJobRun",), calls=3)
+    own_kit.aws.set_faults(Faults(respond_with=(refusal,)))
     assert operator.execute(context)["state"] == "SUCCEEDED"
-    assert len(starts) == 4
-    assert len(kit.runs(operator.job_name)) == 1
-    assert context["task_state_store"]["jobflow"]["attempt"] == 1
+    assert own_kit.aws.calls["glue.StartJobRun"] == 4
+    assert len(own_kit.runs(operator.job_name)) == 1
+    assert context["task_state_store"]["jobflow"]["number"] == 1
 
 
-def test_a_run_waits_for_the_one_before_it(kit: GlueKit, context: Any, gate: Any) -> None:
+def test_a_run_waits_for_the_one_before_it(
+    own_kit: GlueKit, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the worker."""
-    job = kit.job(until(gate))
-    first = kit.start(job)
+    job = own_kit.job(until(gate))
+    first = own_kit.start(job)
     operator = task(job)
-    starts: list[int] = []
+    wait_for_capacity = operator._wait_for_capacity
 
-    def counted(**_: Any) -> None:
-        starts.append(len(starts))
-        if len(starts) == 3:
+    def waits(full: Any) -> None:
+        if own_kit.aws.calls["glue.StartJobRun"] >= 3:
             gate.touch()
+        wait_for_capacity(full)
 
-    operator.client(attempts=1).meta.events.register("before-send.glue.StartJobRun", counted)
+    monkeypatch.setattr(operator, "_wait_for_capacity", waits)
     outcome = operator.execute(context)
-    assert kit.runs(job) == [first, outcome["job_id"]]
+    assert own_kit.runs(job) == [first, outcome["job_id"]]
     assert outcome["state"] == "SUCCEEDED"
-    assert len(starts) >= 3
 
 
 @pytest.mark.usefixtures("long_turns")
@@ -393,7 +367,7 @@ def test_a_turn_is_waited_for_in_the_triggerer(kit: GlueKit, context: Any, gate:
     waits = [wait]
     for _ in range(3):
         with pytest.raises(TaskDeferred) as raised:
-            getattr(task(job, deferrable=True), wait.method_name)(context, event="the moment")
+            resumed(task(job, deferrable=True), waits[-1], "the moment", context)
         waits.append(raised.value)
     assert all(isinstance(wait.trigger, DateTimeTrigger) for wait in waits)
     assert [round(wait.timeout.total_seconds()) - 60 for wait in waits] == [20, 40, 50, 50]
@@ -402,12 +376,12 @@ def test_a_turn_is_waited_for_in_the_triggerer(kit: GlueKit, context: Any, gate:
     gate.unlink()
     operator = task(job, deferrable=True)
     with pytest.raises(TaskDeferred) as raised:
-        operator.start(context, event="the moment")
+        resumed(operator, waits[-1], "the moment", context)
     assert isinstance(raised.value.trigger, JobTrigger)
     gate.touch()
     outcome = operator.execute_complete(context, run(raised.value.trigger))
     assert kit.runs(job) == [first, outcome["job_id"]]
-    assert (outcome["state"], context["task_state_store"]["jobflow"]["attempt"]) == ("SUCCEEDED", 1)
+    assert (outcome["state"], context["task_state_store"]["jobflow"]["number"]) == ("SUCCEEDED", 1)
 
 
 @pytest.mark.usefixtures("long_turns")
@@ -477,7 +451,7 @@ def test_a_task_killed_while_it_waits_its_turn_starts_nothing(
     first = kit.start(job)
     operator = task(job)
     monkeypatch.setattr("airflow_jobflow.operators.base.time.sleep", lambda _: operator.on_kill())
-    with pytest.raises(exceptions.JobStopped, match=r"killed while it waited its turn; nothing was started"):
+    with pytest.raises(exceptions.JobStopped, match=r"killed while it waited; nothing was started"):
         operator.execute(context)
     assert kit.runs(job) == [first]
 

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, A
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.local import Faults
+from airflow_jobflow.plugin import notes
 from airflow_jobflow.sensors.batch import BatchJobSensor
 
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
@@ -124,10 +125,53 @@ def test_a_job_timeout_is_ours(kit: Any, sensor: Any, context: Any, gate: Any) -
 
 
 @pytest.mark.parametrize("parameters", [{"soft_fail": True}, {"never_fail": True}])
-def test_soft_failures_skip(kit: Any, sensor: Any, context: Any, parameters: dict[str, Any]) -> None:
-    """As with every sensor."""
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_soft_failures_skip(
+    kit: Any,
+    sensor: Any,
+    context: Any,
+    parameters: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    *,
+    deferrable: bool,
+) -> None:
+    """As with every sensor; the log and the Jobs tab say why (F3)."""
+    job_id = kit.sh("echo no such file; exit 3")
+    operator = sensor(job_id, deferrable=deferrable, **parameters)
+    if deferrable:
+        kit.wait(job_id)
+        event = {"job_ids": [job_id], "jobs": operator_jobs(operator, job_id), "errors": {}, "limit": None}
+        with pytest.raises(AirflowSkipException):
+            operator.resume_execution("execute_complete", {"event": event}, context)
+    else:
+        with pytest.raises(AirflowSkipException):
+            operator.execute(context)
+    log = capsys.readouterr().out
+    assert "The task is skipped instead of failing: Batch job job" in log
+    assert "no such file" in log
+    note = context["ti"].xcoms[notes.KEY]
+    assert "with exit code 3" in note["error"]
+    assert note["jobs"][0]["job_id"] == job_id
+
+
+def operator_jobs(operator: Any, job_id: str) -> dict[str, Any]:
+    """What a trigger reports of a job."""
+    return {job_id: operator.look([job_id])[job_id].to_dict()}
+
+
+def test_a_sensor_whose_time_is_up_says_why_it_skips(
+    kit: Any, sensor: Any, context: Any, gate: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Airflow's own exception is no reason to hide ours."""
+    job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     with pytest.raises(AirflowSkipException):
-        sensor(kit.sh("exit 1"), **parameters).execute(context)
+        sensor(job_id, timeout=0.5, soft_fail=True).execute(context)
+    assert f"skipped instead of failing: 1 of 1 Batch jobs had not ended within timeout=0.5 s and run on: {job_id}" in (
+        capsys.readouterr().out
+    )
+    assert job_id in context["ti"].xcoms[notes.KEY]["error"]
+    gate.touch()
+    assert kit.wait(job_id)["status"] == "SUCCEEDED"
 
 
 def test_poke_interval_is_another_name_for_poll_interval(sensor: Any) -> None:
@@ -141,7 +185,8 @@ def test_a_job_that_does_not_exist_has_vanished_after_the_grace(
 ) -> None:
     """Never an endless wait, and never a success."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "1")
-    with pytest.raises(exceptions.JobVanished, match=rf"{UNKNOWN} has been unknown to the service for \d+ s"):
+    words = rf"AWS does not know Batch job {UNKNOWN} \(boto3 defaults, us-east-1\): .* for \d+ s"
+    with pytest.raises(exceptions.JobVanished, match=words):
         sensor(UNKNOWN).execute(context)
 
 
@@ -153,7 +198,7 @@ def test_a_job_that_shows_up_late_is_waited_for(own_kit: Any, here: Any, sensor:
 
 
 def test_a_malformed_id_fails_its_own_wait_only(kit: Any, sensor: Any, context: Any, gate: Any) -> None:
-    """At once, and with AWS's words; the others share its calls, and go on."""
+    """With AWS's words; the others share its calls, and go on."""
 
     async def both() -> tuple[Any, Any]:
         good = sensor(kit.sh("sleep 1"), deferrable=True)
@@ -164,7 +209,7 @@ def test_a_malformed_id_fails_its_own_wait_only(kit: Any, sensor: Any, context: 
                 task.execute(context)
             triggers.append(deferred.value.trigger)
         well, ill = await asyncio.gather(*(trigger.wait() for trigger in triggers))
-        with pytest.raises(exceptions.WaitError, match="cannot be waited for: no such id: "):
+        with pytest.raises(exceptions.WaitError, match=r"Could not describe Batch job no such id .*keeps running"):
             bad.execute_complete(context, ill)
         return good.execute_complete(context, well), ill
 
@@ -173,13 +218,14 @@ def test_a_malformed_id_fails_its_own_wait_only(kit: Any, sensor: Any, context: 
 
 
 def test_who_may_not_ask_is_told_which_call(own_kit: Any, here: Any, sensor: Any, context: Any) -> None:
-    """And the task is not retried."""
+    """A retry waits for the job again: somebody may give the permission meanwhile."""
     here(own_kit.aws)
     job_id = own_kit.sh("true")
     own_kit.aws.set_faults(Faults(denied=("batch.DescribeJobs",)))
     with pytest.raises(exceptions.AccessDenied, match="DescribeJobs") as error:
         sensor(job_id).execute(context)
-    assert isinstance(error.value, AirflowFailException)
+    assert not isinstance(error.value, AirflowFailException)
+    assert str(error.value).startswith(f"Not allowed to describe Batch job {job_id} (boto3 defaults, us-east-1): ")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +247,7 @@ def test_no_credentials_or_no_region_is_said_so(
 
 def test_a_connection_that_does_not_exist_is_named(sensor: Any, context: Any) -> None:
     """Likewise."""
-    with pytest.raises(exceptions.AccessDenied, match="aws_conn_id='nowhere'"):
+    with pytest.raises(exceptions.AccessDenied, match="Airflow has no connection 'nowhere'"):
         sensor(UNKNOWN, aws_conn_id="nowhere").execute(context)
 
 

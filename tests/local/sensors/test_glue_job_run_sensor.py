@@ -122,8 +122,8 @@ def test_a_run_that_is_unknown_at_first_is_waited_for(own_kit: GlueKit, context:
 
 
 @pytest.mark.parametrize("run_id", ["jr_1", ["jr_1", "jr_2"]])
-def test_a_job_that_does_not_exist_ends_the_wait_at_once(kit: GlueKit, context: Any, run_id: Any) -> None:
-    """No grace mends that; these credentials are not to blame."""
+def test_a_job_that_does_not_exist_ends_the_wait(kit: GlueKit, context: Any, run_id: Any) -> None:
+    """After the grace period; these credentials are not to blame."""
     with pytest.raises(exceptions.WaitError, match="nowhere not found") as error:
         sensor("nowhere", run_id).execute(context)
     assert not isinstance(error.value, exceptions.AccessDenied)

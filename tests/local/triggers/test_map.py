@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +16,10 @@ from airflow.sdk.execution_time.xcom import XCom
 
 from airflow_jobflow.aws import clients
 from airflow_jobflow.jobs import batch_map, ecs_map
-from airflow_jobflow.jobs.packing import pack
+from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.local import Faults, LocalAws, Settings
-from airflow_jobflow.triggers import beat, calls, map_run
+from airflow_jobflow.local.faults import CannedResponse
+from airflow_jobflow.triggers import base, beat, calls, map_run
 from airflow_jobflow.triggers import map as map_trigger
 from airflow_jobflow.triggers.map import MapTrigger
 from tests.local.conftest import EcsKit, Kit
@@ -93,7 +94,7 @@ def a_map(kit: EcsKit, script: str, size: int) -> MapTrigger:
         MapTrigger(
             service="ecs",
             scope=kit.cluster,
-            family=ecs_map.family(kit.cluster, "0123abcd", "retry"),
+            family=ecs_map.family(kit.cluster, "group", "0123abcd", "retry", {}),
             size=size,
             indexes=f"0-{size - 1}",
             requests=pack(json.dumps(request) for request in requests),
@@ -188,7 +189,7 @@ def batch_trigger(kit: Kit, size: int, script: str = "true") -> MapTrigger:
     return in_a_triggerer(
         MapTrigger(
             service="batch",
-            family=batch_map.family(kit.queue, "hello-0123abcd"),
+            family=batch_map.family(kit.queue, "hello-0123abcd", {}),
             size=size,
             indexes=f"0-{size - 1}",
             requests=pack(json.dumps(batch_map.item(request, index, {})) for index in range(size)),
@@ -320,3 +321,207 @@ def test_a_trigger_whose_task_is_not_deferred_any_more_starts_nothing_more(
 
     asyncio.run(story())
     assert not quick.aws.calls["batch.TerminateJob"]
+
+
+AIRFLOW_SAYS = "Airflow: the trigger is cancelled for its task"
+"""Stands for the message without which Airflow does not call ``on_kill``."""
+
+
+class CancelledAt:
+    """Awaits a coroutine, and has its own task cancelled, with a message, while it is suspended for the n-th time.
+
+    And each time after that: Airflow cancels a trigger again until it has ended.
+    """
+
+    def __init__(self, coroutine: Any, at: int) -> None:
+        self._inner = coroutine.__await__()
+        self._at = at
+        self.suspended = 0
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Pass on what is awaited, and what it comes to."""
+        task = asyncio.current_task()
+        assert task
+        step = partial(self._inner.send, None)
+        while True:
+            try:
+                awaited = step()
+            except StopIteration as over:
+                return over.value
+            self.suspended += 1
+            if self.suspended >= self._at:
+                asyncio.get_running_loop().call_soon(task.cancel, AIRFLOW_SAYS)
+            try:
+                yield awaited
+            except BaseException as error:  # noqa: BLE001 -- the coroutine decides about it
+                step = partial(self._inner.throw, error)
+            else:
+                step = partial(self._inner.send, None)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_kill_at_any_await_stops_all_that_was_started(
+    kit: Kit,
+    gate: Any,
+    here: Callable[[Any], None],
+    xcoms: dict[str, Any],
+    supervisors: Supervisors,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+    is_first: bool,
+) -> None:
+    """While a first trigger begins, or another recovers: the message survives, and ``on_kill`` finds everything."""
+    here(kit.aws)
+    monkeypatch.setattr(map_run, "AGREEING", 0.02)
+    monkeypatch.setattr(calls, "LOOKUPS", (0.0, 0.02))
+    monkeypatch.setattr(base, "LOG_DELAY", 0.0)
+    definition = kit.define(["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done"])
+    request = json.dumps(batch_map.item({"jobDefinition": definition}, 0, {}))
+
+    async def is_killed_at(number: int) -> bool:
+        xcoms.clear()
+        supervisors.state = "deferred"
+        name = f"killed{is_first}-{number:08}"
+        earlier = None if is_first else kit.submit(jobName=f"{name}-0", jobDefinition=definition)
+        trigger = MapTrigger(
+            service="batch",
+            family=batch_map.family(kit.queue, name, {}),
+            size=2,
+            indexes="0-1",
+            requests=pack([request, request]),
+            aws_conn_id=None,
+            poll_interval=0.2,
+            began_at=time.time() if is_first else 0.0,
+            cancel_on_kill=True,
+        )
+        in_a_triggerer(trigger)
+        driven = CancelledAt(trigger.wait(), number)
+
+        async def drive() -> Any:
+            return await driven
+
+        running = asyncio.create_task(drive())
+        was_cancelled = bool((await asyncio.wait({running}, timeout=3))[0])
+        if not was_cancelled:
+            running.cancel(AIRFLOW_SAYS)
+            await asyncio.wait({running})
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            running.result()
+        assert cancelled.value.args == (AIRFLOW_SAYS,), f"at await {number}"
+        supervisors.state = "failed"
+        await trigger.on_kill()
+        await trigger.cleanup()
+        await asyncio.to_thread(kit.eventually, partial(has_ended, kit, name, earlier), f"the end, at await {number}")
+        return was_cancelled
+
+    async def story() -> int:
+        number = 1
+        while await is_killed_at(number):
+            number += 1
+        return number
+
+    assert asyncio.run(story()) > 5
+
+
+def has_ended(kit: Kit, name: str, earlier: str | None) -> bool:
+    """Whether no job of a map runs, of which one was started before."""
+    found = kit.batch.list_jobs(jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": [f"{name}-*"]}])
+    jobs = found["jobSummaryList"]
+    assert earlier is None or earlier in [job["jobId"] for job in jobs]
+    return all(job["status"] == "FAILED" for job in jobs)
+
+
+def test_a_passed_deadline_stops_the_jobs_before_the_event(
+    forgetful: EcsKit, gate: Any, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No worker need be alive for that; the event says what is not stopped yet."""
+    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 2)
+    trigger = in_a_triggerer(again(trigger, deadline=time.time() + 3, cancel_on_timeout=True))
+    event = asyncio.run(trigger.wait())
+    assert (event["statuses"], event["limit"]) == ("KK", "deadline")
+    assert event["unstopped"] == {"count": 0, "ids": pack(()), "message": ""}
+    forgetful.eventually(lambda: not forgetful.listed(desiredStatus="RUNNING"), "the end of all")
+
+
+def test_a_deadline_in_an_outage_fires_in_time_and_stops_in_the_background(
+    forgetful: EcsKit, gate: Any, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow would end the deferral; the trigger's process goes on stopping."""
+    monkeypatch.setattr(map_trigger, "LAST_STOP", 0.5)
+    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setattr(base, "LOG_DELAY", 0.0)
+    trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 2)
+    trigger = in_a_triggerer(again(trigger, deadline=time.time() + 3, cancel_on_timeout=True))
+
+    async def story() -> Any:
+        forgetful.aws.set_faults(Faults(actions=("StopTask",), error_every=1))
+        event = await trigger.wait()
+        assert event["unstopped"]["count"] == 2
+        assert all(job_id in event["unstopped"]["message"] for job_id in unpack(event["unstopped"]["ids"]))
+        forgetful.aws.set_faults(Faults())
+        await trigger.cleanup()
+
+    asyncio.run(story())
+    forgetful.eventually(lambda: not forgetful.listed(desiredStatus="RUNNING"), "the end of all")
+
+
+WRAPPED = [
+    (
+        "InvalidParameterException",
+        "Error retrieving subnet information for [subnet-1]: Rate exceeded (ErrorCode: Throttling)",
+    ),
+    ("ClientException", "Tasks provisioning capacity limit exceeded."),
+    (
+        "ClientException",
+        "Capacity is unavailable at this time. Please try again later or in a different availability zone",
+    ),
+]
+"""Responses to RunTask that pass by themselves, whatever their code says."""
+
+
+@pytest.mark.parametrize(("code", "message"), WRAPPED)
+@pytest.mark.parametrize("started", [0, 3])
+def test_wrapped_throttling_only_delays_a_map(
+    forgetful: EcsKit, xcoms: dict[str, Any], gate: Any, *, started: int, code: str, message: str
+) -> None:
+    """Also at the first start; it stops no healthy task, and fails no item."""
+    trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 5)
+    trigger = in_a_triggerer(again(trigger, max_concurrency=max(started, 1) + 1))
+    fault = Faults(respond_with=(CannedResponse(code=code, message=message, actions=("RunTask",), calls=3),))
+
+    async def story() -> Any:
+        if not started:
+            forgetful.aws.set_faults(fault)
+        waiting = asyncio.create_task(trigger.wait())
+        if started:
+            await asyncio.to_thread(forgetful.eventually, lambda: len(forgetful.aws.started("ecs")) >= started)
+            forgetful.aws.set_faults(fault)
+        gate.touch()
+        return await waiting
+
+    event = asyncio.run(story())
+    assert (event["statuses"], event["error"]) == ("SSSSS", None)
+    assert not forgetful.aws.calls["ecs.StopTask"]
+    assert len(forgetful.aws.started("ecs")) == 5
+
+
+def test_a_task_that_was_started_although_aws_reports_a_failure_is_found(
+    forgetful: EcsKit, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its item is started again, under another token."""
+    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    failures = json.dumps({"tasks": [], "failures": [{"arn": "arn", "reason": "RESOURCE:CPU"}]})
+    canned = CannedResponse(
+        body=failures,
+        status=200,
+        content_type="application/x-amz-json-1.1",
+        actions=("RunTask",),
+        calls=2,
+        takes_effect=True,
+    )
+    trigger = a_map(forgetful, "sleep 1", 4)
+    forgetful.aws.set_faults(Faults(respond_with=(canned,)))
+    event = asyncio.run(trigger.wait())
+    assert (event["statuses"], event["error"]) == ("SSSS", None)
+    assert len(forgetful.aws.started("ecs")) == 4

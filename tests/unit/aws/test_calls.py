@@ -29,6 +29,7 @@ from airflow_jobflow.aws.rate_limit import RateLimiter
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import glue_run
 from tests.unit.aws.scripted_aws import Script, refusal
+from tests.unit.watch.scripted import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -253,8 +254,8 @@ def test_a_cancelled_call_that_no_thread_has_begun_is_not_made() -> None:
     async def story() -> None:
         hanging = [client.start(go_on.wait, 30) for _ in range(MAX_THREADS)]
         call = asyncio.create_task(run(client, made.append))
-        while not client._pool._work_queue.qsize():  # type: ignore[union-attr]
-            await asyncio.sleep(0)
+        await settle()
+        assert client._pool._work_queue.qsize() == 1  # type: ignore[union-attr]
         call.cancel("killed")
         with pytest.raises(asyncio.CancelledError, match="killed"):
             await call

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -82,6 +84,41 @@ def test_a_metadata_service_that_is_slow_once_costs_one_call(metadata: Metadata)
     metadata.answers.set()
     assert describe(client) == JOBS
     assert script.builds == 2
+
+
+@pytest.mark.usefixtures("credentials")
+def test_no_turn_comes_while_the_client_is_being_built() -> None:
+    """The calls of all those turns would be made at once when it is built, far beyond the rate."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def building() -> None:
+        begun.set()
+        go_on.wait(30)
+
+    script = Script(lambda *_: DESCRIBED, building=building)
+    client = ServiceClient(script.access(), "batch")
+
+    async def story() -> list[float]:
+        turns = [asyncio.create_task(client.acquire(Rate.POLL)) for _ in range(3)]
+        turns.append(asyncio.create_task(asyncio.to_thread(client.acquire_blocking, Rate.POLL)))
+        assert await asyncio.to_thread(begun.wait, 10)
+        built_at = time.monotonic()
+        go_on.set()
+        return [turn - built_at for turn in await asyncio.gather(*turns)]
+
+    assert min(asyncio.run(story())) >= 0
+    assert script.builds == 1
+
+
+def test_a_turn_comes_although_the_client_cannot_be_built() -> None:
+    """The call then says why."""
+    script = Script(building=lambda: 1 / 0)
+    client = ServiceClient(script.access(), "batch")
+    asyncio.run(client.acquire(Rate.POLL))
+    client.acquire_blocking(Rate.POLL)
+    with pytest.raises(CallError, match="division by zero"):
+        describe(client)
+    assert script.builds == 1
 
 
 class Metadata(HTTPServer):

@@ -56,6 +56,21 @@ def test_equal_access_has_an_equal_key() -> None:
     assert one.key != Access("a", "r", False, {"a": 2, "b": 1}).key
 
 
+class Backend:
+    """A secrets backend that cannot be reached."""
+
+    def get_connection(self, conn_id: str, team_name: str | None = None) -> None:  # noqa: ARG002 -- as Airflow calls it
+        """Fail."""
+        raise ConnectionError(f"the vault does not answer for {conn_id}")
+
+
+def test_a_default_connection_that_cannot_be_looked_up_is_not_taken_for_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a triggerer that starts while Airflow's API restarts, every job would be unknown to another account."""
+    monkeypatch.setattr("airflow.sdk.execution_time.supervisor.ensure_secrets_backend_loaded", lambda: [Backend()])
+    with pytest.raises(ConnectionError, match="the vault does not answer for aws_default"):
+        Access(region_name="eu-west-1").client("batch")
+
+
 def test_a_default_connection_that_was_found_must_be_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow says "not found" also when its API server restarts: other credentials would call another account."""
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", "aws://key:secret@/?region_name=ap-south-1")

@@ -307,6 +307,32 @@ def test_callers_whose_event_loop_has_ended_hold_up_nobody() -> None:
     gc.collect()
 
 
+def test_the_callers_of_one_blocked_event_loop_are_skipped_together() -> None:
+    """A signal handler blocks the loop of a map that starts items; its stops come from another thread."""
+    clock = Clock()
+    limiter = RateLimiter(1.0, clock=clock)
+    is_waiting, is_over = threading.Event(), threading.Event()
+
+    async def blocks() -> None:
+        waiting = [asyncio.create_task(limiter.acquire()) for _ in range(4)]
+        await asyncio.sleep(0)
+        is_waiting.set()
+        is_over.wait()
+        for each in waiting:
+            each.cancel()
+        await asyncio.wait(waiting)
+
+    thread = threading.Thread(target=asyncio.run, args=(blocks(),))
+    thread.start()
+    try:
+        is_waiting.wait()
+        clock.now = OVERDUE + 1.1
+        assert limiter.acquire_blocking() == clock.now
+    finally:
+        is_over.set()
+        thread.join()
+
+
 def test_a_signal_handler_does_not_wait_for_its_own_thread() -> None:
     """Airflow calls ``on_kill`` in one, while the task waits for a turn: nothing else would ever go on."""
     clock = Clock()

@@ -135,6 +135,29 @@ def test_what_runs_when_nothing_is_to_be_started_any_more_still_ends() -> None:
     assert (state.statuses, state.over) == ("S-", False)
 
 
+def test_all_items_are_run_where_a_failure_does_not_end_the_map() -> None:
+    """However many have failed."""
+    state = FanOut(3, range(3), max_concurrency=1, tolerance=Tolerance(), stop_on_failure=False)
+    for index in range(3):
+        assert state.take() == Start(index)
+        state.started(index, f"{index}")
+        state.ended(f"{index}", "", succeeded=False)
+        assert (state.broken, state.over) == (False, index == 2)
+    assert state.statuses == "FFF"
+
+
+def test_a_map_that_starts_no_more_is_stalled_once_nothing_runs() -> None:
+    """Not before, and not where nothing is left to be started."""
+    state = fan_out(2, max_concurrency=2)
+    assert state.take() == Start(0)
+    state.start_no_more()
+    assert not state.stalled
+    state.started(0, "a")
+    assert not state.stalled
+    state.ended("a", "", succeeded=True)
+    assert (state.stalled, state.over) == (True, False)
+
+
 def test_what_an_earlier_trigger_knew_to_have_ended_is_not_started() -> None:
     """Though it can be found no more."""
     state = fan_out(4, max_concurrency=99, tolerated=1)

@@ -10,9 +10,13 @@ from botocore.validate import ParamValidator
 
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import glue_run
+from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.diagnosis import diagnose
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
+from airflow_jobflow.jobs.owner import ARGUMENT, Owner
 from tests.unit.jobs.scripted_calls import ScriptedClient, refused
+
+OWNER = Owner("etl", "load", "manual__1")
 
 
 @pytest.fixture(scope="module")
@@ -209,10 +213,23 @@ def test_a_run_that_cannot_be_stopped_is_an_error(runs: Any) -> None:
 
 def test_a_run_is_found_by_its_token() -> None:
     """And by nothing else."""
-    mine = run(2, Arguments={"--a": "b", glue_run.TOKEN: "mine"})
-    client: Any = Glue(run(3), mine, run(1, Arguments={"--a": "mine"}))
+    mine = run(2, Arguments={"--a": "b", ARGUMENT: OWNER.argument(attempt="mine", **{"try": "t1m2c0"})})
+    client: Any = Glue(run(3), mine, run(1, Arguments={"--a": "mine", ARGUMENT: "mine"}))
     assert glue_run.find(client, "etl", "mine") == "jr_2"
     assert glue_run.find(client, "etl", "other") is None
+
+
+def test_the_runs_of_a_group_are_found_with_their_tries() -> None:
+    """One whose try cannot be read is of the group all the same; others are not."""
+    members = {"attempt": "mine", "try": "t1m2c0"}
+    client: Any = Glue(
+        run(4, Arguments={ARGUMENT: OWNER.argument(**members)}),
+        run(3, Arguments={ARGUMENT: OWNER.argument(**{**members, "try": "first"})}),
+        run(2, Arguments={ARGUMENT: Owner("d", "t", "another").argument(**members)}),
+        run(1),
+    )
+    found = glue_run.find_group(client, "etl", OWNER.group)
+    assert [(each.job.job_id, each.by) for each in found] == [("jr_4", Try(1, 2, 0)), ("jr_3", None)]
 
 
 # What a start is told.

@@ -36,6 +36,7 @@ plain = st.text(st.sampled_from("aZ9é_.:/=+-@ "), min_size=1).filter(lambda tex
 def test_the_group_and_the_token_of_a_release_are_those_of_the_next() -> None:
     """A job that an older version started would not be found: these values must never change."""
     assert job_group("etl", "load", "manual__1", -1) == "e12f53dce1"
+    assert job_group("etl", "load", "manual__1", -1, "production") == "0d44e7a759"
     assert attempt_token("0197a9a4-0000-7000-8000-000000000000", 1) == "3a4fda504a"
 
 
@@ -47,6 +48,8 @@ def test_the_group_and_the_token_of_a_release_are_those_of_the_next() -> None:
         (("a", "b", "c", 11), ("a", "b", "c1", 1)),
         (('a","b', "c", "d", -1), ("a", 'b","c', "d", -1)),
         (("a", "b", "c", -1), ("b", "a", "c", -1)),
+        (("a", "b", "c", -1), ("a", "b", "c", -1, "production")),
+        (("a", "b", "c", -1, "staging"), ("a", "b", "c", -1, "production")),
     ],
 )
 def test_no_two_task_instances_share_a_group(one: Any, other: Any) -> None:

@@ -91,7 +91,7 @@ def test_a_task_that_is_not_deferred_any_more_has_no_beat() -> None:
 
 def map_calls() -> MapCalls:
     """Make the calls of a map that nobody answers."""
-    return MapCalls(Access(None), "batch", None, batch_map.family("q", "n-0123abcd"))
+    return MapCalls(Access(None), "batch", None, batch_map.family("q", "n-0123abcd", {}))
 
 
 def no_call(operation: str, **_: Any) -> Any:

@@ -147,9 +147,11 @@ class Service:
     limiter: RateLimiter = field(init=False)
     """The limiter of the newest watcher; ``describe`` reports to it, as the calls to AWS do."""
 
-    def watcher(self, calls_per_second: float = 5.0, **settings: Any) -> Watcher[str]:
+    def watcher(
+        self, calls_per_second: float = 5.0, *, limiter: RateLimiter | None = None, **settings: Any
+    ) -> Watcher[str]:
         """Make a watcher of this service. Its pauses are as long as they may be."""
-        self.limiter = RateLimiter(calls_per_second, clock=asyncio.get_running_loop().time)
+        self.limiter = limiter or RateLimiter(calls_per_second, clock=asyncio.get_running_loop().time)
         settings = {"jitter": lambda longest: longest, "close": self.close, **settings}
         return Watcher(self.describe, self.limiter, **settings)
 

@@ -173,3 +173,25 @@ def test_only_what_nobody_looks_at_already_is_put_in_alone() -> None:
     agenda.alone(entry, sent_at=1.0)
     assert agenda.wanted_in(1.0) == 0
     assert agenda.take(1.0) == [entry]
+
+
+def test_a_job_that_is_due_alone_is_taken_though_the_last_one_was_alone() -> None:
+    """A turn that is waited for, a minute where many scopes share the budget, must not be wasted."""
+    agenda: Agenda[str] = Agenda(100)
+    entries: list[Entry[str]] = [Entry(name, order) for order, name in enumerate("ab")]
+    for entry in entries:
+        agenda.isolate(entry, 1.0)
+    assert agenda.wanted_in(2.0) <= 0
+    assert [agenda.take(2.0), agenda.take(2.0)] == [[entries[0]], [entries[1]]]
+
+
+def test_places_that_were_given_up_want_no_turn() -> None:
+    """Of jobs that nobody waits for any more, or that were moved."""
+    agenda: Agenda[str] = Agenda(100)
+    gone, moved, new = (Entry[str](name, order) for order, name in enumerate("abc"))
+    for entry in (gone, moved):
+        agenda.put_back(entry, 1.0, sent_at=0.0)
+    agenda.add(new, 0.0)
+    agenda.isolate(moved, 9.0)
+    gone.forgotten = new.forgotten = True
+    assert agenda.wanted_in(2.0) == 7.0

@@ -378,6 +378,69 @@ async def test_two_looks_are_no_closer_than_the_interval_when_stretching_ends(se
     await leave([last])
 
 
+# Many watchers, one budget
+
+
+async def test_three_hundred_scopes_share_one_budget() -> None:
+    """Three hundred Glue jobs with a run each make no more calls a second than one, and each gets its turn."""
+    limiter = RateLimiter(5.0, clock=asyncio.get_running_loop().time)
+    services = [Service({"run": "RUNNING"}) for _ in range(300)]
+    waiters = [Waiter(each.watcher(limiter=limiter), "run", 10) for each in services]
+    await until(63)
+    assert all(waiter.news() == ["RUNNING"] for waiter in waiters), "each was described within the first minute"
+    await until(600)
+    times = sorted(at for each in services for at in each.times())
+    assert min(gaps(times)) >= 0.2 - 1e-6
+    assert len(times) == pytest.approx(5 * 600, rel=0.01)
+    counts = [len(each.calls) for each in services]
+    assert max(counts) - min(counts) <= 1
+    await leave(waiters)
+
+
+async def test_a_scope_of_thousands_leaves_the_others_their_turns() -> None:
+    """It has one call waiting at a time, like each of them."""
+    limiter = RateLimiter(5.0, clock=asyncio.get_running_loop().time)
+    crowd, small = Service(), Service({"run": "RUNNING"})
+    waiters = [Waiter(crowd.watcher(limiter=limiter), running(crowd, 10_000), 10)]
+    await until(100)
+    waiters.append(Waiter(small.watcher(limiter=limiter), "run", 10))
+    await until(200)
+    assert max(gaps(small.times())) <= 10.6
+    await leave(waiters)
+
+
+async def test_a_watcher_that_ends_while_it_waits_for_its_turn_holds_up_nobody(service: Service) -> None:
+    """A hundred that were cancelled leave their places in the queue."""
+    running(service, 1)
+    limiter = RateLimiter(1.0, clock=asyncio.get_running_loop().time)
+    others = [Waiter(Service().watcher(limiter=limiter), "run", 10) for _ in range(100)]
+    last = Waiter(service.watcher(limiter=limiter), "job-0", 10)
+    await until(3)
+    await leave(others)
+    await until(5)
+    assert last.news() == ["RUNNING"]
+    await leave([last])
+    assert not limiter._queue
+
+
+async def test_an_outage_of_three_hundred_scopes_is_over_after_a_round() -> None:
+    """Denied for a minute: afterwards each is described as soon as its pause is over and the budget allows it."""
+    limiter = RateLimiter(5.0, clock=asyncio.get_running_loop().time)
+    services = [Service({"run": "RUNNING"}) for _ in range(300)]
+    waiters = [Waiter(each.watcher(limiter=limiter), "run", 10) for each in services]
+    await until(100)
+    for each in services:
+        each.down = Fault.DENIED
+    await until(160)
+    for each in services:
+        each.down, each.states = None, {"run": "SUCCEEDED"}
+    await until(160 + 60 + 10)
+    assert all(waiter.news() == ["RUNNING", "SUCCEEDED"] for waiter in waiters)
+    times = sorted(at for each in services for at in each.times())
+    assert min(gaps(times)) >= 0.2 - 1e-6
+    await leave(waiters)
+
+
 # Faults that pass
 
 

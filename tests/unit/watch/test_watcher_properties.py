@@ -127,9 +127,8 @@ blows = st.builds(
     ),
     st.integers(1, 12),
 )
-refusals = st.builds(
-    refuse_all, st.sampled_from([None, None, Fault.DENIED, Fault.REJECTED, Fault.SCOPE_NOT_FOUND, Fault.CREDENTIALS])
-)
+REFUSALS = (Fault.DENIED, Fault.REJECTED, Fault.SCOPE_NOT_FOUND, Fault.CREDENTIALS)
+refusals = st.builds(refuse_all, st.sampled_from([None, None, *REFUSALS]))
 spoils = st.builds(lambda job_id: lambda world: world.service.bad.add(job_id), a_job)
 heals = st.builds(lambda job_id: lambda world: world.service.bad.discard(job_id), a_job)
 hides = st.builds(hide, a_job)
@@ -308,3 +307,62 @@ def test_new_waits_are_looked_at_within_a_second(story: list[tuple[float, Step]]
         await settle()
 
     run(told())
+
+
+outages = st.lists(
+    st.tuples(
+        st.sampled_from([0.3, 1.0, 3.0, 8.9, 21.0]),
+        st.one_of(
+            joins,
+            leaves,
+            advances,
+            refusals,
+            st.builds(refuse_all, st.sampled_from([Fault.TRANSIENT])),
+            spoils,
+            st.builds(
+                lambda what, times: lambda world: world.service.plan.extend([what] * times),
+                st.sampled_from([Fault.TRANSIENT, *REFUSALS, Surprise.CRASH, Surprise.CANCELLED, Surprise.NONSENSE]),
+                st.integers(1, 12),
+            ),
+        ),
+    ),
+    max_size=30,
+)
+
+
+@many_stories
+@given(outages, st.sampled_from([2, 3, 100]), st.floats(0.0, 1.0))
+def test_after_an_outage_every_wait_sees_its_job_within_two_intervals(
+    story: list[tuple[float, Step]], batch_size: int, jitter: float
+) -> None:
+    """Whatever was refused or failed before, and however long the pauses were; the budget allows it here."""
+
+    async def told() -> None:
+        service = Service(states=dict.fromkeys(JOBS, COURSE[0]), latency=0.05)
+        service.states["keeps-it-going"] = COURSE[0]
+        watcher = service.watcher(
+            calls_per_second=20.0, batch_size=batch_size, denied_grace=1e6, jitter=lambda longest: longest * jitter
+        )
+        world = World(service, watcher, [Waiter(watcher, "keeps-it-going", 20.0)], {})
+        for seconds, step in story:
+            await asyncio.sleep(seconds)
+            step(world)
+        await settle()
+        service.plan.clear()
+        service.bad.clear()
+        service.down = None
+        service.states = dict.fromkeys(service.states, COURSE[-1])
+        recovered = now()
+        for waiter in sorted(world.joined, key=lambda waiter: waiter.interval):
+            await until(max(now(), recovered + 2 * max(waiter.interval, 1.0)))
+            for job_id in waiter.job_ids:
+                assert waiter.news(job_id)[-1:] == [COURSE[-1]] or refused_for_a_minute(waiter, job_id)
+        await leave(world.joined)
+
+    run(told())
+
+
+def refused_for_a_minute(waiter: Waiter, job_id: str) -> bool:
+    """Whether a wait has failed because AWS rejected its job's calls for longer than that has patience."""
+    last = waiter.news(job_id)[-1]
+    return isinstance(last, Refused) and last.fault in (Fault.REJECTED, Fault.SCOPE_NOT_FOUND) and last.seconds >= 60

@@ -1,0 +1,468 @@
+"""Kills of deferred tasks, and passed deadlines: Airflow's own triggerer, a scripted supervisor, and the local AWS."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time import comms, task_runner
+
+from airflow_jobflow import airflow_compat
+from airflow_jobflow.aws import Retry, forget_clients
+from airflow_jobflow.local import Faults
+from airflow_jobflow.triggers import base, job, stopping
+from airflow_jobflow.triggers.job import JobTrigger
+from tests.triggerer import Supervisor, TaskLogs, Triggerer, task
+
+BUSY = AirflowRuntimeError(comms.ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 503}))
+DENIED = ("batch.TerminateJob",)
+SHORT = Retry(patience=0.3, denied_patience=0.3)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """New clients for each test's AWS, and short waits where nothing depends on their length."""
+    forget_clients()
+    # pytest cannot show an error that has passed through Airflow's greenlets.
+    monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
+    monkeypatch.setattr(base, "LOG_DELAY", 0.05)
+    monkeypatch.setattr(airflow_compat, "RETRY_PAUSE", 0.01)
+    yield
+    forget_clients()
+
+
+@pytest.fixture
+def logs() -> Iterator[TaskLogs]:
+    """What this package logs, by task."""
+    handler = TaskLogs()
+    logger = logging.getLogger("airflow_jobflow")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(before)
+
+
+@pytest.fixture
+def supervised(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Supervisor]:
+    """Put a scripted supervisor at the other end of the triggerer's line."""
+
+    def put(*script: Exception | str, state: str | None = "failed") -> Supervisor:
+        supervisor = Supervisor(*script, state=state)
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+        return supervisor
+
+    return put
+
+
+@pytest.fixture
+def shared(own_kit: Any, here: Callable[[Any], None]) -> Any:
+    """A local AWS of the test's own, where this process looks for AWS."""
+    here(own_kit.aws)
+    return own_kit
+
+
+@pytest.fixture
+def job_id(shared: Any, gate: Any) -> str:
+    """A job that runs until the test is over."""
+    script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
+    return str(shared.sh(script))
+
+
+def make(*job_ids: str, **arguments: Any) -> JobTrigger:
+    """A trigger of an operator that may stop its jobs."""
+    defaults = {"service": "batch", "aws_conn_id": None, "poll_interval": 0.2, "cancel_on_kill": True}
+    return JobTrigger(**{**defaults, "job_ids": job_ids, **arguments})
+
+
+async def described(kit: Any) -> None:
+    """Wait until the jobs were described once more."""
+    before = kit.aws.calls["batch.DescribeJobs"]
+    await asyncio.to_thread(kit.eventually, lambda: kit.aws.calls["batch.DescribeJobs"] > before, "a describe call")
+
+
+def killed(kit: Any, trigger: JobTrigger, task_instance: Any, prepare: Callable[[], object] = lambda: None) -> None:
+    """Run a trigger in Airflow's triggerer, and kill it when its jobs were described."""
+
+    async def story() -> None:
+        triggerer = Triggerer()
+        triggerer.start(trigger, task_instance)
+        await asyncio.to_thread(kit.eventually, lambda: trigger._seen.keys() == set(trigger.job_ids))
+        prepare()
+        await triggerer.kill()
+
+    asyncio.run(story())
+
+
+# A user's kill.
+
+
+@pytest.mark.parametrize(
+    ("script", "stops"),
+    [
+        ((), True),
+        ((BUSY, BUSY, BUSY), True),
+        ((BUSY, BUSY), False),
+    ],
+    ids=["marked failed", "after three 503", "another triggerer has it"],
+)
+def test_a_kill_stops_the_job_also_where_airflow_is_busy(
+    shared: Any, job_id: str, gate: Any, supervised: Any, logs: TaskLogs, *, script: tuple[Any, ...], stops: bool
+) -> None:
+    """One 503 must not lose it. A frozen triggerer is cancelled too, while its tasks are still deferred elsewhere."""
+    supervisor = supervised(*script, state="failed" if stops else "deferred")
+    ti = task()
+    killed(shared, make(job_id), ti)
+    assert len(supervisor.asked) == len(script) + 1
+    said = f"Stopped Batch job {job_id}: the Airflow task was killed. It was last seen "
+    assert any(line.startswith(said) for line in logs.of(ti)) == stops
+    gate.touch()
+    ended = shared.wait(job_id)
+    assert ended["status"] == ("FAILED" if stops else "SUCCEEDED")
+    assert (ended["statusReason"] == "The Airflow task was killed") == stops
+
+
+def test_a_job_is_not_stopped_where_airflow_never_says_that_the_task_was_killed(
+    shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log names it. A later kill asks again."""
+    impatient = functools.partial(airflow_compat.still_deferred, patience=0.2)
+    monkeypatch.setattr(base, "still_deferred", impatient)
+    supervised(BUSY, state=None)
+    ti, trigger = task(), make(job_id)
+    killed(shared, trigger, ti)
+    assert any(line.endswith(f"so Batch job {job_id} was not stopped") for line in logs.of(ti))
+    assert shared.look(job_id)["status"] == "RUNNING"
+    supervised()
+    asyncio.run(trigger.on_kill())
+    assert shared.wait(job_id)["status"] == "FAILED"
+
+
+def test_a_kill_is_not_lost_when_the_trigger_is_cancelled_again(
+    shared: Any, job_id: str, supervised: Any, logs: TaskLogs
+) -> None:
+    """Airflow does so every second. On Python 3.11, the second time abandons ``on_kill``."""
+    supervised(*[BUSY] * 30)
+    ti = task()
+
+    async def story() -> None:
+        triggerer = Triggerer()
+        running = triggerer.start(make(job_id), ti)
+        await described(shared)
+        await triggerer.kill(every=0.001)
+        assert running.cancelled()
+        # Airflow closes the task's log now.
+        assert any(line.startswith(f"Stopped Batch job {job_id}") for line in logs.of(ti))
+
+    asyncio.run(story())
+    assert shared.wait(job_id)["status"] == "FAILED"
+
+
+def test_a_triggerer_that_ends_does_not_wait_for_what_its_killed_triggers_stop(
+    shared: Any, job_id: str, supervised: Any, logs: TaskLogs
+) -> None:
+    """It cancels everything, without a message. What was not stopped is logged."""
+    supervised()
+    ti = task()
+
+    async def story() -> None:
+        triggerer = Triggerer()
+        triggerer.start(make(job_id), ti)
+        await described(shared)
+        shared.aws.set_faults(Faults(actions=("TerminateJob",), hang=60))
+        killing = asyncio.create_task(triggerer.kill())
+        await asyncio.to_thread(shared.eventually, lambda: shared.aws.calls["batch.TerminateJob"])
+        killing.cancel()
+
+    asyncio.run(story())
+    shared.aws.set_faults(Faults())
+    assert f"Batch job {job_id} was not stopped, and may still run: there was no response yet" in logs.of(ti)
+
+
+def test_the_tasks_log_stays_open_until_its_lines_were_read(
+    shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor reads a few lines in each round of its loop, and closes the log of a trigger that has ended."""
+    monkeypatch.setattr(base, "LOG_DELAY", 0.5)
+    supervised()
+    ti = task()
+
+    async def story() -> float:
+        triggerer = Triggerer()
+        triggerer.start(make(job_id), ti)
+        await described(shared)
+        killing = asyncio.create_task(triggerer.kill())
+        await asyncio.to_thread(shared.eventually, lambda: any(line.startswith("Stopped") for line in logs.of(ti)))
+        stopped_at = time.monotonic()
+        await killing
+        return time.monotonic() - stopped_at
+
+    assert asyncio.run(story()) > 0.2
+
+
+def test_many_kills_cost_airflow_few_requests_and_each_task_learns_what_was_stopped(
+    shared: Any, gate: Any, supervised: Any, logs: TaskLogs
+) -> None:
+    """The supervisor answers one request in each round of its loop: 500 of them would take half a minute."""
+    size = 60
+    parent = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done", arrayProperties={"size": size})
+    supervisor = supervised()
+    tasks = [task(number, map_index=number) for number in range(size)]
+
+    async def story() -> None:
+        triggerer = Triggerer()
+        for number, ti in enumerate(tasks):
+            triggerer.start(make(f"{parent}:{number}"), ti)
+        await described(shared)
+        await triggerer.kill()
+
+    asyncio.run(story())
+    assert len(supervisor.asked) < size / 4
+    assert shared.aws.calls["batch.TerminateJob"] == size
+    for number, ti in enumerate(tasks):
+        assert [line for line in logs.of(ti) if line.startswith(f"Stopped Batch job {parent}:{number}: ")]
+    assert {child["status"] for child in shared.children(parent, size)} == {"FAILED"}
+
+
+# AWS cannot be reached, or does not allow it.
+
+
+OUTAGES = {
+    "unreachable": Faults(outage=True, lasts=3),
+    "denied": Faults(denied=DENIED, lasts=3),
+    "down": Faults(actions=DENIED, error_every=1, lasts=3),
+    "credentials": Faults(expired_calls=3),
+}
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_a_kill_during_an_outage_stops_the_job_after_it(
+    shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch, *, outage: str
+) -> None:
+    """It is repeated in the background, for minutes."""
+    monkeypatch.setattr(stopping, "FIRST_TRY", SHORT)
+    supervised()
+    ti = task()
+    killed(shared, make(job_id), ti, lambda: shared.aws.set_faults(OUTAGES[outage]))
+    assert any(line.startswith(f"Stopped Batch job {job_id}") for line in logs.of(ti))
+    assert shared.wait(job_id)["status"] == "FAILED"
+
+
+def test_what_cannot_be_stopped_is_logged_and_does_not_keep_others_running(
+    shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the orphan reaper's then."""
+    monkeypatch.setattr(stopping, "FIRST_TRY", SHORT)
+    monkeypatch.setattr(stopping, "THEN", SHORT)
+    supervised()
+    ti = task()
+    other = shared.sh("sleep 60")
+    faults = Faults(denied=DENIED, denied_resources=(job_id,))
+    killed(shared, make(job_id, other), ti, lambda: shared.aws.set_faults(faults))
+    assert shared.wait(other)["status"] == "FAILED"
+    assert shared.look(job_id)["status"] == "RUNNING"
+    [line] = [line for line in logs.of(ti) if line.startswith("Could not stop")]
+    assert line.startswith(f"Could not stop Batch job {job_id}, and it may still run: ")
+    assert "AccessDenied" in line
+
+
+def test_a_kill_stops_only_jobs_that_have_not_ended(shared: Any, job_id: str, supervised: Any, logs: TaskLogs) -> None:
+    """The log must not say that a job was stopped that had succeeded."""
+    supervised()
+    ti = task()
+    ended = shared.sh("true")
+    shared.wait(ended)
+    killed(shared, make(ended, job_id), ti)
+    assert [line.split(":")[0] for line in logs.of(ti) if line.startswith("Stopped")] == [f"Stopped Batch job {job_id}"]
+    assert shared.aws.calls["batch.TerminateJob"] == 1
+
+
+@pytest.mark.parametrize("fault", [Faults(denied=("batch.DescribeJobs",)), Faults(missing=("*",))])
+def test_a_trigger_never_stops_a_job_because_it_cannot_be_described(
+    shared: Any, job_id: str, supervised: Any, monkeypatch: pytest.MonkeyPatch, fault: Faults
+) -> None:
+    """Nor does the end of its wait."""
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "0.5")
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "0.5")
+    supervised()
+    shared.wait(job_id, "RUNNING")
+    shared.aws.set_faults(fault)
+
+    async def story() -> list[Any]:
+        triggerer = Triggerer()
+        await triggerer.start(make(job_id, cancel_on_timeout=True, deadline=time.time() + 60))
+        return triggerer.events
+
+    [event] = asyncio.run(story())
+    assert list(event["errors"]) == [job_id]
+    assert (event["limit"], event["stopped"], event["unstopped"]) == (None, [], {})
+    assert shared.aws.calls["batch.TerminateJob"] == 0
+    shared.aws.set_faults(Faults())
+    assert shared.look(job_id)["status"] == "RUNNING"
+
+
+# A passed deadline.
+
+
+def fired(trigger: JobTrigger) -> dict[str, Any]:
+    """Run a trigger in Airflow's triggerer until it has ended, and return the event that it fired."""
+
+    async def story() -> dict[str, Any]:
+        triggerer = Triggerer()
+        await triggerer.start(trigger, task())
+        [event] = triggerer.events
+        return dict(json.loads(json.dumps(event)))
+
+    return asyncio.run(story())
+
+
+@pytest.mark.parametrize("limit", ["deadline", "queue_deadline"])
+@pytest.mark.parametrize("cancel", [True, False])
+def test_a_passed_deadline_stops_the_job_in_the_trigger_if_it_may(
+    shared: Any, gate: Any, logs: TaskLogs, *, limit: str, cancel: bool
+) -> None:
+    """Workers may be busy, or down, and then the run is marked failed."""
+    blockers = [shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done") for _ in range(2)]
+    for each in blockers:
+        shared.wait(each, "RUNNING")
+    queued = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    target = queued if limit == "queue_deadline" else blockers[0]
+    event = fired(make(target, cancel_on_timeout=cancel, **{limit: time.time() + 1}))
+    assert event["limit"] == limit
+    assert event["stopped"] == ([target] if cancel else [])
+    assert event["unstopped"] == {}
+    assert event["jobs"][target]["state"] == ("SUBMITTED" if limit == "queue_deadline" else "RUNNING")
+    lines = [line for line in logs.of(task()) if "has passed" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"Stopped Batch job {target}: the ") == cancel
+    gate.touch()
+    assert shared.wait(target)["status"] == ("FAILED" if cancel else "SUCCEEDED")
+
+
+def test_a_job_that_had_ended_by_its_deadline_has_ended(shared: Any, gate: Any) -> None:
+    """Although the trigger had last seen it run."""
+    job_id = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    shared.wait(job_id, "RUNNING")
+    trigger = make(job_id, cancel_on_timeout=True, poll_interval=600, deadline=time.time() + 2)
+
+    async def story() -> Any:
+        triggerer = Triggerer()
+        running = triggerer.start(trigger)
+        await described(shared)
+        gate.touch()
+        await running
+        return triggerer.events[0]
+
+    event = asyncio.run(story())
+    assert event["limit"] is None
+    assert event["jobs"][job_id]["state"] == "SUCCEEDED"
+    assert (event["stopped"], shared.aws.calls["batch.TerminateJob"]) == ([], 0)
+
+
+def test_a_job_that_has_left_the_queue_by_its_queue_deadline_is_waited_for(shared: Any, gate: Any) -> None:
+    """Although the trigger had last seen it in the queue."""
+    blockers = [shared.sh(f"while [ ! -e {gate}.{number} ]; do sleep 0.02; done") for number in range(2)]
+    for each in blockers:
+        shared.wait(each, "RUNNING")
+    job_id = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    trigger = make(job_id, cancel_on_timeout=True, poll_interval=600, queue_deadline=time.time() + 2)
+
+    async def story() -> Any:
+        triggerer = Triggerer()
+        running = triggerer.start(trigger)
+        await described(shared)
+        gate.with_name(f"{gate.name}.0").touch()
+        await asyncio.to_thread(shared.wait, job_id, "RUNNING")
+        await described(shared)
+        trigger.poll_interval = 0.1
+        gate.touch()
+        gate.with_name(f"{gate.name}.1").touch()
+        await running
+        return triggerer.events[0]
+
+    event = asyncio.run(story())
+    assert event["limit"] is None
+    assert event["jobs"][job_id]["state"] == "SUCCEEDED"
+    assert shared.aws.calls["batch.TerminateJob"] == 0
+
+
+def test_of_several_jobs_a_deadline_stops_those_that_run(shared: Any, job_id: str) -> None:
+    """The event tells them apart."""
+    ended = shared.sh("true")
+    shared.wait(ended)
+    event = fired(make(ended, job_id, cancel_on_timeout=True, deadline=time.time() + 1))
+    assert (event["limit"], event["stopped"], event["unstopped"]) == ("deadline", [job_id], {})
+    assert event["jobs"][ended]["state"] == "SUCCEEDED"
+    assert shared.wait(job_id)["status"] == "FAILED"
+
+
+def test_a_deadline_that_passes_while_describe_calls_are_denied_stops_the_job(
+    shared: Any, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason is the deadline."""
+    monkeypatch.setattr(job, "LAST_DESCRIBE", 0.5)
+    trigger = make(job_id, cancel_on_timeout=True, deadline=time.time() + 1)
+    shared.wait(job_id, "RUNNING")
+    shared.aws.set_faults(Faults(denied=("batch.DescribeJobs",)))
+    event = fired(trigger)
+    assert (event["limit"], event["stopped"]) == ("deadline", [job_id])
+    shared.aws.set_faults(Faults())
+    assert shared.wait(job_id)["status"] == "FAILED"
+
+
+def test_a_deadline_that_passes_in_an_outage_is_told_at_once_and_stops_the_job_after_it(
+    shared: Any, job_id: str, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow ends the deferral a minute after the deadline; a worker learns what was not stopped yet."""
+    monkeypatch.setattr(job, "STOP_WAIT", 0.5)
+    monkeypatch.setattr(stopping, "FIRST_TRY", replace(SHORT, patience=0.1, denied_patience=0.1))
+    ti = task()
+    trigger = make(job_id, cancel_on_timeout=True, deadline=time.time() + 1)
+    shared.wait(job_id, "RUNNING")
+    shared.aws.set_faults(Faults(denied=DENIED, lasts=4))
+
+    async def story() -> Any:
+        triggerer = Triggerer()
+        running = triggerer.start(trigger, ti)
+        await asyncio.to_thread(shared.eventually, lambda: triggerer.events)
+        [event] = triggerer.events
+        assert not running.done()
+        await triggerer.kill()  # the row of a trigger that has fired is deleted
+        return event
+
+    event = asyncio.run(story())
+    assert (event["limit"], event["stopped"], list(event["unstopped"])) == ("deadline", [], [job_id])
+    assert "AccessDenied" in event["unstopped"][job_id]
+    assert any(line.startswith(f"Stopped Batch job {job_id}") for line in logs.of(ti))
+    assert shared.wait(job_id)["status"] == "FAILED"
+
+
+def test_a_kill_while_a_deadline_stops_the_job_stops_it_once(
+    shared: Any, job_id: str, supervised: Any, logs: TaskLogs
+) -> None:
+    """Both want the same."""
+    supervised()
+    ti = task()
+    trigger = make(job_id, cancel_on_timeout=True, deadline=time.time() + 1)
+    shared.wait(job_id, "RUNNING")
+    shared.aws.set_faults(Faults(actions=("TerminateJob",), hang=2))
+
+    async def story() -> None:
+        triggerer = Triggerer()
+        triggerer.start(trigger, ti)
+        await asyncio.to_thread(shared.eventually, lambda: shared.aws.calls["batch.TerminateJob"])
+        await triggerer.kill()
+
+    asyncio.run(story())
+    assert shared.aws.calls["batch.TerminateJob"] == 1
+    assert len([line for line in logs.of(ti) if line.startswith("Stopped")]) == 1
+    assert shared.wait(job_id)["status"] == "FAILED"

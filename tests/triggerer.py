@@ -1,0 +1,113 @@
+"""Airflow's own triggerer, as far as a trigger notices it: its runner's loop, and a scripted supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from airflow.jobs.triggerer_job_runner import TriggerRunner
+from structlog.contextvars import get_contextvars
+
+if TYPE_CHECKING:
+    from airflow.sdk.execution_time import comms
+
+
+def task(number: int = 0, *, task_id: str = "t", map_index: int = -1) -> Any:
+    """As much of a task instance as a triggerer and a trigger see."""
+    return SimpleNamespace(
+        id=f"ti-{number}",
+        dag_id="d",
+        task_id=task_id,
+        run_id="r",
+        map_index=map_index,
+        try_number=1,
+        context_carrier=None,
+    )
+
+
+class Supervisor:
+    """The other end of the triggerer's line.
+
+    :param script: what the first questions come to: an error, or a state that all tasks then have.
+    :param state: the state of all tasks after that; None for no answer.
+    """
+
+    def __init__(self, *script: Exception | str, state: str | None = "failed") -> None:
+        self.asked: list[comms.GetTaskStates] = []
+        self._script = list(script)
+        self._state = state
+
+    async def asend(self, message: comms.GetTaskStates) -> Any:
+        """Answer a question."""
+        self.asked.append(message)
+        await asyncio.sleep(0)
+        answer = self._script.pop(0) if self._script else self._state
+        if answer is None:
+            await asyncio.get_running_loop().create_future()
+        if isinstance(answer, Exception):
+            raise answer
+        return SimpleNamespace(task_states={"r": OneState(answer)})
+
+
+class OneState(dict[str, Any]):
+    """The states of all tasks: one and the same."""
+
+    def __init__(self, state: Any) -> None:
+        super().__init__(all=state)
+
+    def get(self, key: str, default: Any = None) -> Any:  # noqa: ARG002
+        """Return the state of a task."""
+        return self["all"]
+
+
+class Triggerer:
+    """Runs triggers as Airflow does, and kills them as Airflow does."""
+
+    def __init__(self) -> None:
+        self.runner: Any = TriggerRunner()  # type: ignore[no-untyped-call]  # Airflow's is untyped
+        self._numbers = 0
+
+    def start(self, trigger: Any, task_instance: Any = None) -> asyncio.Task[None]:
+        """Run a trigger."""
+        self._numbers += 1
+        trigger.task_instance = task_instance or task(self._numbers)
+        running = asyncio.create_task(self.runner.run_trigger(self._numbers, trigger))
+        self.runner.triggers[self._numbers] = {
+            "task": running,
+            "is_watcher": False,
+            "name": f"trigger {self._numbers}",
+            "events": 0,
+        }
+        return running
+
+    async def kill(self, *, every: float = 0.05) -> None:
+        """Cancel all triggers, again and again, until they have ended. Airflow does so every second."""
+        while left := {
+            number: each["task"] for number, each in self.runner.triggers.items() if not each["task"].done()
+        }:
+            self.runner.to_cancel.extend(left)
+            await self.runner.cancel_triggers()
+            await asyncio.wait(left.values(), timeout=every, return_when=asyncio.ALL_COMPLETED)
+
+    @property
+    def events(self) -> list[Any]:
+        """The payloads of the events that were fired."""
+        return [entry.event.payload for entry in self.runner.events]
+
+
+class TaskLogs(logging.Handler):
+    """What was logged, by the id of the task instance whose log Airflow would write it to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[str | None, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        self.lines.append((get_contextvars().get("ti_id"), record.getMessage()))
+
+    def of(self, task_instance: Any) -> list[str]:
+        """Return the lines of a task."""
+        return [line for ti_id, line in self.lines if ti_id == task_instance.id]

@@ -1,0 +1,148 @@
+"""A kill reaches ``on_kill`` wherever a trigger waits. Airflow calls it only if the cancellation keeps its message."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
+from typing import Any
+
+import pytest
+from airflow.jobs.triggerer_job_runner import _USER_ACTION_CANCEL_MSG, TriggerRunner
+from airflow.sdk.execution_time import task_runner
+
+from airflow_jobflow.jobs.model import JobState, Snapshot
+from airflow_jobflow.triggers import base, ending, job, stopping
+from airflow_jobflow.triggers.job import JobTrigger
+from airflow_jobflow.watch.watcher import Watcher
+from tests.triggerer import Supervisor, task
+
+Story = Callable[[], "Killable"]
+
+
+class Limiter:
+    """Limits nothing."""
+
+    budget = rate = 1e6
+
+    async def acquire(self) -> float:
+        """Wait for a turn."""
+        await asyncio.sleep(0)
+        return asyncio.get_running_loop().time()
+
+
+class Killable(JobTrigger):
+    """Notes that its jobs were to be stopped, for a kill."""
+
+    was_killed = False
+
+    def watcher(self, service: str, scope: str | None) -> Watcher[Snapshot]:  # noqa: ARG002
+        """Return one whose job runs for a while, and then succeeds if it may."""
+        states: Iterator[str] = itertools.chain(["RUNNABLE", "RUNNING", "RUNNING"], itertools.repeat("SUCCEEDED"))
+        if self.deadline:
+            states = itertools.repeat("RUNNING")
+
+        async def describe(job_ids: Sequence[str]) -> dict[str, Snapshot | None]:
+            await asyncio.sleep(0)
+            status = next(states)
+            state = JobState(status) if status in set(JobState) else JobState.SUBMITTED
+            return {job_id: Snapshot(job_id, state, status) for job_id in job_ids}
+
+        return Watcher(describe, Limiter())
+
+    async def stop_jobs(self) -> None:
+        """Note it."""
+        await asyncio.sleep(0)
+        self.was_killed = True
+
+
+@types.coroutine
+def cancelled_at(nth: int, coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, bool]:
+    """Run a coroutine, and cancel it at its nth suspension, as Airflow does; return whether there was one."""
+    error: BaseException | None = None
+    for count in itertools.count(1):
+        try:
+            waits_for = coroutine.throw(error) if error else coroutine.send(None)
+        except StopIteration:
+            return count > nth
+        except asyncio.CancelledError:
+            return True
+        error = None
+        if count == nth:
+            running = asyncio.current_task()
+            assert running
+            running.cancel(_USER_ACTION_CANCEL_MSG)
+        try:
+            yield waits_for
+        except BaseException as thrown:  # noqa: BLE001 -- it is the coroutine's
+            error = thrown
+    raise AssertionError
+
+
+def run_killed(nth: int, trigger: Killable) -> bool:
+    """Run a trigger in Airflow's triggerer, killed at its nth wait; return whether it was."""
+
+    async def story() -> bool:
+        runner: Any = TriggerRunner()  # type: ignore[no-untyped-call]  # Airflow's is untyped
+        trigger.task_instance = task()
+        runner.triggers[1] = {"task": None, "is_watcher": False, "name": "trigger", "events": 0}
+        return await asyncio.create_task(_as_coroutine(cancelled_at(nth, runner.run_trigger(1, trigger))))
+
+    return asyncio.run(story())
+
+
+async def _as_coroutine(awaitable: Awaitable[bool]) -> bool:
+    return await awaitable
+
+
+def succeeds() -> Killable:
+    """A trigger whose job succeeds, and which ends its task."""
+    return Killable(service="batch", job_ids=["a"], poll_interval=0.001, cancel_on_kill=True, returns="outcome")
+
+
+def resumes() -> Killable:
+    """A trigger whose job ends, and which holds its event back until a worker may resume the task."""
+    return Killable(
+        service="batch", job_ids=["a"], poll_interval=0.001, cancel_on_kill=True, deferred_at=time.time(), tells=True
+    )
+
+
+def runs_out_of_time() -> Killable:
+    """A trigger whose deadline passes, and which stops its job."""
+    deadline = time.time() + 0.7  # the watcher describes new jobs within half a second
+    return Killable(
+        service="batch",
+        job_ids=["a"],
+        poll_interval=0.001,
+        cancel_on_kill=True,
+        cancel_on_timeout=True,
+        deadline=deadline,
+        deferred_at=time.time(),
+    )
+
+
+@pytest.mark.parametrize("make", [succeeds, resumes, runs_out_of_time])
+def test_a_kill_at_any_wait_of_a_trigger_stops_its_jobs(make: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while it writes to the log, ends the task, stops a job because of its deadline, or holds its event back."""
+
+    async def stopped(*_: object, **__: object) -> None:
+        await asyncio.sleep(0.002)
+
+    monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(), raising=False)
+    monkeypatch.setattr(base, "LOG_DELAY", 0.0)
+    monkeypatch.setattr(base, "SETTLING", 0.05)
+    monkeypatch.setattr(stopping, "run", stopped)
+    monkeypatch.setattr(job, "LAST_DESCRIBE", 0.01)
+    monkeypatch.setattr(ending, "_leave", lambda *_, **__: {})
+    killed_at = 0
+    for nth in itertools.count(1):
+        trigger = make()
+        was_cancelled = run_killed(nth, trigger)
+        if trigger._fired or not was_cancelled:
+            break
+        assert trigger.was_killed, f"the kill at wait {nth} was lost"
+        killed_at = nth
+    assert killed_at >= 4

@@ -1,0 +1,101 @@
+"""Triggers that other versions have stored can be made, as a triggerer makes them, and stored again.
+
+``stored/<version>.json`` holds what a released version has stored: what each of its triggers serialized to. A release
+adds a file, and none is ever changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_jobflow import provider_info
+from airflow_jobflow.triggers import stored
+from airflow_jobflow.triggers.job import JobTrigger
+from airflow_jobflow.triggers.map import MapTrigger
+from airflow_jobflow.triggers.sensor import SensorTrigger
+from airflow_jobflow.triggers.state_change import JobStateChangeTrigger
+from airflow_jobflow.triggers.stored import Stored
+
+FORMS = [
+    pytest.param(form["path"], form["arguments"], id=f"{file.stem}-{number}-{form['path'].rpartition('.')[2]}")
+    for file in sorted((Path(__file__).parent / "stored").glob("*.json"))
+    for number, form in enumerate(json.loads(file.read_text()))
+]
+
+ESSENTIAL: dict[type, set[str]] = {
+    JobTrigger: {"service", "job_ids"},
+    MapTrigger: {"service", "family", "size", "indexes", "requests"},
+    SensorTrigger: {"sensor", "arguments", "seconds"},
+    JobStateChangeTrigger: {"queue_url"},
+}
+"""Arguments without which a trigger is nothing. All others have a default; a new one must not be added here."""
+
+
+def made(path: str, arguments: dict[str, Any]) -> Any:
+    """Make a trigger on an event loop, as a triggerer does."""
+    module, _, name = path.rpartition(".")
+    trigger_class = getattr(importlib.import_module(module), name)
+
+    async def make() -> Any:
+        return trigger_class(**json.loads(json.dumps(arguments)))
+
+    return asyncio.run(make())
+
+
+@pytest.mark.parametrize(("path", "arguments"), FORMS)
+def test_what_a_released_version_has_stored_can_be_read_and_stored_again(path: str, arguments: dict[str, Any]) -> None:
+    """Else an upgrade fails the waits that are under way."""
+    again, kept = made(path, arguments).serialize()
+    assert again == path
+    assert {name: kept[name] for name in arguments if name in kept} == arguments
+    assert made(again, kept).serialize() == (again, kept)
+
+
+@pytest.mark.parametrize(("path", "arguments"), FORMS)
+def test_an_argument_more_or_less_does_not_fail_a_trigger(path: str, arguments: dict[str, Any]) -> None:
+    """While versions are mixed, and after a rollback."""
+    trigger = made(path, {**arguments, "of_a_later_version": [1]})
+    assert "of_a_later_version" not in trigger.serialize()[1]
+    for name in arguments.keys() - ESSENTIAL[type(trigger)]:
+        made(path, {each: value for each, value in arguments.items() if each != name})
+
+
+def test_every_trigger_of_the_package_can_be_read() -> None:
+    """A new trigger must be covered here, and have its stored form kept."""
+    modules = [module for each in provider_info.get_provider_info()["triggers"] for module in each["python-modules"]]
+    triggers = {
+        each
+        for module in modules
+        for each in vars(importlib.import_module(module)).values()
+        if isinstance(each, type) and issubclass(each, Stored) and each.__module__ == module
+    }
+    assert triggers == ESSENTIAL.keys()
+    paths = {str(form.values[0]) for form in FORMS}
+    assert paths == {f"{each.__module__}.{each.__qualname__}" for each in triggers}
+
+
+def test_ignored_arguments_are_logged_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A triggerer makes thousands of triggers."""
+    monkeypatch.setattr(stored, "_reported", set())
+    arguments = {"service": "batch", "job_ids": ["a"], "new": 1, "other": 2}
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            made("airflow_jobflow.triggers.job.JobTrigger", arguments)
+    [record] = caplog.records
+    assert record.getMessage() == (
+        "JobTrigger ignores arguments that another version of airflow-jobflow has stored: new, other"
+    )
+
+
+def test_a_typo_in_a_dag_file_is_an_error() -> None:
+    """There, no event loop runs."""
+    typo: dict[str, Any] = {"job_definitoin": "print-color"}
+    with pytest.raises(TypeError, match="job_definitoin"):
+        JobStateChangeTrigger(queue_url="https://sqs/q", **typo)
