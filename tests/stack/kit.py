@@ -17,6 +17,8 @@ RUN_PATIENCE: Final = 180.0
 STATE_PATIENCE: Final = 60.0
 STOPPED_WITHIN: Final = 10.0
 """Seconds in which the job of a killed deferred task must have been stopped."""
+DESCRIBED: Final = 3
+"""The describe calls after which each triggerer of the stack has made one."""
 ENDED: Final = ("success", "failed")
 CRAWLING: Final = ("stack_crawl", "stack_dying")
 """The DAGs whose runs want a crawler of their own."""
@@ -100,10 +102,11 @@ class Run:
 
         return eventually(running, f"{len(names)} jobs running", STATE_PATIENCE)
 
-    def is_followed(self, task_id: str = "job") -> None:
-        """Wait until the triggerer has noted how the job stands: it is past its first question to Airflow then."""
-        told = lambda: self._airflow.xcom(self.dag_id, self.token, task_id, "jobflow_jobs")  # noqa: E731
-        eventually(told, f"the first note of {self}", STATE_PATIENCE)
+    def is_followed(self) -> None:
+        """Wait until its job was described a few times: the triggerer is past its first question to Airflow then."""
+        described = lambda: self._kit.aws.calls["batch.DescribeJobs"]  # noqa: E731
+        before = described()
+        eventually(lambda: described() > before + DESCRIBED, f"describe calls for {self}", STATE_PATIENCE)
 
     def logs(self, words: str, task_id: str = "job", map_index: int = -1, try_number: int = 1) -> None:
         """Wait until the log of a try says some words."""

@@ -14,7 +14,9 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, Task
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.aws import ONCE
+from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.jobs.owner import Owner, attempt_token, job_group
+from airflow_jobflow.links import pages
 from airflow_jobflow.local import Faults
 from airflow_jobflow.operators import submission
 from airflow_jobflow.operators.batch import BatchJobOperator
@@ -50,6 +52,23 @@ def run(trigger: JobTrigger) -> dict[str, Any]:
 
     payload: dict[str, Any] = json.loads(json.dumps(asyncio.run(first())))
     return payload
+
+
+def stored_by_airflow(operator: BatchJobOperator) -> dict[str, Any]:
+    """What Airflow stores of an operator's links when a worker is done with it."""
+    return {link.xcom_key: link.get_link(operator, ti_key=None) for link in operator.operator_extra_links}
+
+
+def _pages(event: dict[str, Any]) -> dict[str, str]:
+    """The console's pages for the job of an event."""
+    [seen] = event["jobs"].values()
+    return pages("batch", Snapshot.from_dict(seen))
+
+
+def _failed(event: dict[str, Any]) -> dict[str, Any]:
+    """The event, of a job that failed."""
+    jobs = {job_id: {**seen, "state": "FAILED", "status": "FAILED"} for job_id, seen in event["jobs"].items()}
+    return {**event, "jobs": jobs}
 
 
 def jobs_of(kit: Any, queue: str | None = None) -> list[str]:
@@ -147,23 +166,90 @@ def test_a_job_can_be_found_without_a_record(kit: Any, task: Any, context: Any) 
 
 
 def test_the_buttons_work_from_the_start(task: Any, context: Any, gate: Any) -> None:
-    """Airflow pushes what the links answer when the worker is done, which it is when the task is deferred."""
+    """The note for the Jobs tab has their URLs, and Airflow, which stores an operator's links, has nothing to store."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
-    with pytest.raises(TaskDeferred):
-        operator.execute(context)
-    pushed = {link.name: link.get_link(operator, ti_key=None) for link in operator.operator_extra_links}
-    assert "/batch/home?region=us-east-1#jobs/detail/" in pushed.pop("Batch job")
-    assert "#queues/detail/arn:aws:batch" in pushed.pop("Batch job queue")
-    assert "#job-definition/detail/arn:aws:batch" in pushed.pop("Batch job definition")
-    assert pushed == {}  # where the log is is not known yet: an empty link would cost a request
+    deferral = deferred_by(operator, context)
+    assert stored_by_airflow(operator) == {}
+    links = dict(context["ti"].xcoms["jobflow_jobs"]["links"])
+    assert deferral.trigger.links == links
+    assert "/batch/home?region=us-east-1#jobs/detail/" in links.pop("_link_BatchJobLink")
+    assert "#queues/detail/arn:aws:batch" in links.pop("_link_BatchJobQueueLink")
+    assert "#job-definition/detail/arn:aws:batch" in links.pop("_link_BatchJobDefinitionLink")
 
 
-def test_what_waits_in_its_worker_pushes_its_buttons_at_once(task: Any, context: Any) -> None:
+def test_a_worker_that_ends_the_task_stores_only_buttons_that_are_new(
+    task: Any, context: Any, gate: Any, kit: Any
+) -> None:
+    """Where the log is is often known only in the end."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    deferral = deferred_by(operator, context)
+    kit.eventually(lambda: kit.look(deferral.trigger.job_ids[0])["container"].get("logStreamName"))
+    gate.touch()
+    event = run(deferral.trigger)
+    known = dict(event["links"])
+    known.pop("_link_JobLogLink", None)
+    last = task(deferrable=True)
+    resumed(last, deferral, {**event, "links": known}, context)
+    assert stored_by_airflow(last) == {"jobflow_links": last.kept_links}
+    assert last.kept_links.keys() - known.keys() == {"_link_JobLogLink"}
+    last = task(deferrable=True)
+    resumed(last, deferral, {**event, "links": dict(last.kept_links) | _pages(event)}, context)
+    assert stored_by_airflow(last) == {}
+
+
+def test_a_class_derived_from_ours_stores_each_of_its_buttons(kit: Any, task: Any, context: Any, gate: Any) -> None:
+    """The plugin's links are not for it, so Airflow reads each from an XCom of its own."""
+    ours = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    theirs = type("Theirs", (BatchJobOperator,), {"__module__": "elsewhere"})
+    operator = theirs(
+        task_id="t", job_name="hello", job_queue=kit.queue, aws_conn_id=None, job_definition=ours.job_definition
+    )
+    deferral = deferred_by(operator, context)
+    assert deferral.trigger.links is None
+    assert stored_by_airflow(operator) == operator.kept_links
+    assert operator.kept_links.keys() >= {"_link_BatchJobLink", "_link_BatchJobQueueLink"}
+
+
+def test_with_an_xcom_backend_buttons_are_stored_beside_the_note(
+    task: Any, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API server does not read what a backend has stored; what Airflow stores of links goes past it."""
+    from airflow.sdk.bases.xcom import BaseXCom
+    from airflow.sdk.execution_time import xcom
+
+    monkeypatch.setattr(xcom, "XCom", type("Backend", (BaseXCom,), {}))
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    assert deferred_by(operator, context).trigger.links is None
+    assert stored_by_airflow(operator) == {"jobflow_links": operator.kept_links}
+
+
+def test_a_failed_task_keeps_its_buttons(task: Any, context: Any, gate: Any) -> None:
+    """Its last note takes the place of the one that had them, also where the trigger could not hand them on."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    deferral = deferred_by(operator, context)
+    links = context["ti"].xcoms["jobflow_jobs"]["links"]
+    last = task(deferrable=True)
+    with pytest.raises(TaskDeferralError):
+        last.resume_execution("__fail__", {"error": "Trigger failure", "traceback": ["the trigger died"]}, context)
+    note = context["ti"].xcoms["jobflow_jobs"]
+    assert note["final"]
+    assert note["links"] == links
+    assert stored_by_airflow(last) == {}
+    last = task(deferrable=True)
+    gate.touch()
+    with pytest.raises(exceptions.JobFailed):
+        resumed(last, deferral, _failed(run(deferral.trigger)), context)
+    assert context["ti"].xcoms["jobflow_jobs"]["links"].keys() >= links.keys()
+    assert stored_by_airflow(last) == {}
+
+
+def test_what_waits_in_its_worker_has_buttons_at_once(task: Any, context: Any) -> None:
     """They work while it waits."""
-    operator = task(deferrable=False)
+    operator = task("sleep 1", deferrable=False)
     operator.execute(context)
-    assert context["ti"].xcoms == operator.kept_links
-    assert operator.kept_links
+    links = context["ti"].xcoms["jobflow_jobs"]["links"]
+    assert links["_link_BatchJobLink"] == operator.kept_links["_link_BatchJobLink"]
+    assert {**links, **stored_by_airflow(operator).get("jobflow_links", {})} == operator.kept_links
 
 
 def test_no_xcoms_where_none_are_wanted(task: Any, context: Any) -> None:

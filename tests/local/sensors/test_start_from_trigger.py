@@ -314,8 +314,7 @@ def test_what_an_earlier_try_has_pushed_is_forgotten(kit: Any, started: Any) -> 
     again: set[str] = set()
     _, [event] = started(dag_of(kit.sh("false")), try_number=2, deleted=again)
     assert event.payload["limit"] is None
-    links = {"_link_BatchJobLink", "_link_JobLogLink", "_link_BatchJobQueueLink", "_link_BatchJobDefinitionLink"}
-    assert again == {"return_value", "jobflow_jobs", *links}
+    assert again == {"return_value", "jobflow_jobs", "jobflow_links"}
 
 
 def test_what_an_earlier_try_has_pushed_is_forgotten_also_where_a_worker_starts(started: Any) -> None:
