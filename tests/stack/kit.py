@@ -104,9 +104,8 @@ class Run:
 
     def is_followed(self) -> None:
         """Wait until its job was described a few times: the triggerer is past its first question to Airflow then."""
-        described = lambda: self._kit.aws.calls["batch.DescribeJobs"]  # noqa: E731
-        before = described()
-        eventually(lambda: described() > before + DESCRIBED, f"describe calls for {self}", STATE_PATIENCE)
+        before = self._kit.described
+        eventually(lambda: self._kit.described > before + DESCRIBED, f"describe calls for {self}", STATE_PATIENCE)
 
     def logs(self, words: str, task_id: str = "job", map_index: int = -1, try_number: int = 1) -> None:
         """Wait until the log of a try says some words."""
@@ -128,6 +127,11 @@ class Run:
     def returned(self, task_id: str = "job", map_index: int = -1) -> Any:
         """What a task returned."""
         return self._airflow.xcom(self.dag_id, self.token, task_id, map_index=map_index)
+
+    def links(self, task_id: str = "job", map_index: int = -1) -> dict[str, str | None]:
+        """The URLs of a task's buttons that lead to AWS."""
+        found = self._airflow.links(self.dag_id, self.token, task_id, map_index)
+        return {name: url for name, url in found.items() if name != "Jobs"}
 
     def log(self, task_id: str = "job", try_number: int = 1, map_index: int = -1) -> str:
         """What the log of a try says."""
@@ -177,6 +181,11 @@ class Kit:
         run = self.new_run(dag_id)
         run.trigger(**conf)
         return run
+
+    @property
+    def described(self) -> int:
+        """How many describe calls for Batch jobs have arrived."""
+        return self.aws.calls["batch.DescribeJobs"]
 
     def faults(self, **which: Any) -> None:
         """Have the local AWS fail from now on; none to have it work."""

@@ -56,19 +56,14 @@ def run(trigger: JobTrigger) -> dict[str, Any]:
 
 def stored_by_airflow(operator: BatchJobOperator) -> dict[str, Any]:
     """What Airflow stores of an operator's links when a worker is done with it."""
-    return {link.xcom_key: link.get_link(operator, ti_key=None) for link in operator.operator_extra_links}
+    no_key: Any = None
+    return {link.xcom_key: link.get_link(operator, ti_key=no_key) for link in operator.operator_extra_links}
 
 
 def _pages(event: dict[str, Any]) -> dict[str, str]:
     """The console's pages for the job of an event."""
     [seen] = event["jobs"].values()
     return pages("batch", Snapshot.from_dict(seen))
-
-
-def _failed(event: dict[str, Any]) -> dict[str, Any]:
-    """The event, of a job that failed."""
-    jobs = {job_id: {**seen, "state": "FAILED", "status": "FAILED"} for job_id, seen in event["jobs"].items()}
-    return {**event, "jobs": jobs}
 
 
 def jobs_of(kit: Any, queue: str | None = None) -> list[str]:
@@ -223,10 +218,24 @@ def test_with_an_xcom_backend_buttons_are_stored_beside_the_note(
     assert stored_by_airflow(operator) == {"jobflow_links": operator.kept_links}
 
 
-def test_a_failed_task_keeps_its_buttons(task: Any, context: Any, gate: Any) -> None:
-    """Its last note takes the place of the one that had them, also where the trigger could not hand them on."""
-    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+def test_a_failed_job_keeps_its_buttons(task: Any, context: Any, gate: Any) -> None:
+    """The last note takes the place of the one that had them."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done; exit 3", deferrable=True)
     deferral = deferred_by(operator, context)
+    links = context["ti"].xcoms["jobflow_jobs"]["links"]
+    gate.touch()
+    last = task(deferrable=True)
+    with pytest.raises(exceptions.JobFailed):
+        resumed(last, deferral, run(deferral.trigger), context)
+    assert context["ti"].xcoms["jobflow_jobs"]["links"] == last.kept_links
+    assert last.kept_links.keys() >= links.keys()
+    assert stored_by_airflow(last) == {}
+
+
+def test_a_task_whose_trigger_dies_keeps_its_buttons(task: Any, context: Any, gate: Any) -> None:
+    """The trigger could not hand them on."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    deferred_by(operator, context)
     links = context["ti"].xcoms["jobflow_jobs"]["links"]
     last = task(deferrable=True)
     with pytest.raises(TaskDeferralError):
@@ -234,12 +243,6 @@ def test_a_failed_task_keeps_its_buttons(task: Any, context: Any, gate: Any) -> 
     note = context["ti"].xcoms["jobflow_jobs"]
     assert note["final"]
     assert note["links"] == links
-    assert stored_by_airflow(last) == {}
-    last = task(deferrable=True)
-    gate.touch()
-    with pytest.raises(exceptions.JobFailed):
-        resumed(last, deferral, _failed(run(deferral.trigger)), context)
-    assert context["ti"].xcoms["jobflow_jobs"]["links"].keys() >= links.keys()
     assert stored_by_airflow(last) == {}
 
 

@@ -139,7 +139,9 @@ def test_it_ends_without_a_worker_and_leaves_what_one_would(kit: Any, started: A
     left, [event] = started(dag_of(job_id))
     assert isinstance(event, TaskSuccessEvent)
     worker = BatchJobSensor(task_id="s", job_id=job_id, aws_conn_id=None, deferrable=False)
-    assert {**left, **(event.xcoms or {})} == {"return_value": worker.execute(context), **context["ti"].xcoms}
+    outcome = worker.execute(context)
+    links = {link.xcom_key: link.get_link(worker, ti_key=None) for link in worker.operator_extra_links}  # type: ignore[arg-type]
+    assert {**left, **(event.xcoms or {})} == {"return_value": outcome, **links}
 
 
 def test_several_jobs_come_to_a_list(kit: Any, started: Any) -> None:
