@@ -3,7 +3,8 @@
 What always holds:
 
 - No wait waits for it, or fails because of it: writing goes on in a task and threads of its own.
-- A wait that ends within its first ``FIRST`` seconds writes nothing, and none writes what it has written before.
+- A wait that ends within its first ``FIRST`` seconds writes nothing, and none writes what is written already: the
+  worker has written how a single job stood before it deferred.
 - A task writes at most every ``EVERY`` seconds, all tasks of the process together ``PER_SECOND`` times a second; where
   more is to be told, the last state wins.
 - What a trigger has left is not written any more: its task's next try is not to be told of the last one.
