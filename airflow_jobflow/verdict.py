@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from airflow_jobflow.aws import Access, run_blocking, service_client
+from airflow_jobflow.aws import Access, Retry, run_blocking, service_client
 from airflow_jobflow.exceptions import AccessDenied, JobFailed, JobflowError, JobStopped, JobVanished, WaitError
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import batch, logs
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.array import Tolerance
 
 log = logging.getLogger(__name__)
+
+DETAILS = Retry(patience=30.0, denied_patience=0.0)
+"""How long calls are repeated for what an error can do without, such as log lines. A task has ended by then."""
 
 UNWATCHABLE: dict[str, type[JobflowError]] = {
     "vanished": JobVanished,
@@ -84,7 +87,8 @@ class Judge:
     def settled(self, snapshot: Snapshot) -> Snapshot:
         """Return the last snapshot of a job with what a sweep could not tell, as far as that can be had."""
         try:
-            return run_blocking(service_client(self.access, self.module.CLIENT), self.module.settled, snapshot)
+            client = service_client(self.access, self.module.CLIENT)
+            return run_blocking(client, self.module.settled, snapshot, retry=DETAILS)
         except CallError as error:
             log.warning("Could not get the details of %s %s: %s", self.module.NOUN, snapshot.job_id, error)
             return snapshot
@@ -184,10 +188,10 @@ class Judge:
         children: dict[int, ChildFailure] = {}
         try:
             client = service_client(self.access, batch.CLIENT)
-            failed = run_blocking(client, failed_children, snapshot.job_id)
+            failed = run_blocking(client, failed_children, snapshot.job_id, retry=DETAILS)
             children = {child.index: child for child in failed}
             first = list(children)[: batch.BATCH_SIZE]
-            described = run_blocking(client, batch.children, snapshot.job_id, first)
+            described = run_blocking(client, batch.children, snapshot.job_id, first, retry=DETAILS)
             children |= {child.index: child for child in described}
         except CallError as error:
             log.warning("Could not describe the failed children of %s: %s", snapshot.job_id, error)
@@ -198,7 +202,8 @@ class Judge:
         if not snapshot.log or not self.log_lines:
             return []
         try:
-            return run_blocking(service_client(self.access, logs.CLIENT), logs.last_lines, snapshot.log, self.log_lines)
+            client = service_client(self.access, logs.CLIENT)
+            return run_blocking(client, logs.last_lines, snapshot.log, self.log_lines, retry=DETAILS)
         except CallError as error:
             return [f"(the log could not be read: {error})"]
 

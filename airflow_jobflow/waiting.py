@@ -328,7 +328,7 @@ class JobWaiter(BaseOperator):
 
         The trigger did so, too, before it stopped a job.
         """
-        if not event["limit"] or event.get("stopped") or event.get("unstopped"):
+        if not event["limit"] or event.get("stopped") or event.get("unstopped") or not event["job_ids"]:
             return dict(event)
         seen = {**snapshots(event), **self.look(event["job_ids"])}
         ended = all(job_id in seen and seen[job_id].state.ended for job_id in event["job_ids"])

@@ -138,6 +138,10 @@ class JobStarter(JobWaiter):
         """Whether the orphan reaper may stop the job once the task has ended."""
         return True
 
+    def group_of(self, context: Context, attempt: Attempt) -> str:
+        """Return the group of the jobs of an attempt of this task instance."""
+        return attempt.group or self.job_owner(context).group
+
     def this_try(self, context: Context) -> Try:
         """Return the try that is made."""
         ti = context["ti"]
@@ -172,6 +176,7 @@ class JobStarter(JobWaiter):
         self.attempt = Attempt(
             number=before.number,
             clear_number=self._clear_number(context),
+            group=self.job_owner(context).group,
             location=location,
             where=dict(where or {}),
             began_at=now.began_at if self.repeats else time.time(),
@@ -294,7 +299,7 @@ class JobStarter(JobWaiter):
         raise NotImplementedError
 
     def find_started(self, call: Call, context: Context) -> str | None:  # noqa: ARG002
-        """Return the job that this attempt has started, although it seemed that there was no capacity for it.
+        """Return the job that this attempt has started, if AWS seemed to have no capacity, or its id was lost.
 
         :param call: makes the API calls.
         """

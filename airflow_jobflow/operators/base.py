@@ -173,6 +173,8 @@ class JobOperator(JobStarter):
             except NoRoom as full:
                 self._wait_for_capacity(full)
         self.attempt.job_ids, self.attempt.waits_since, self.attempt.queued_at = job_ids, None, time.time()
+        if not self.durable:  # the job cannot be found again
+            self.save_if_possible(context)
         verb = "Started" if self.is_own() else "Joined"
         for job_id in job_ids:
             self.log.info("%s %s %s", verb, self.service_module.NOUN, job_id)
@@ -338,11 +340,15 @@ class JobOperator(JobStarter):
         if not left:
             return "It was stopped."
         why = "; ".join(f"{job_id}: {message}" for job_id, message in left.items())
-        return f"It could not be stopped yet ({why}). The triggerer keeps trying for ten minutes."
+        then = "The triggerer keeps trying for ten minutes" if self.defers else "Stop it in the console"
+        return f"It could not be stopped yet ({why}). {then}; the orphan reaper stops what is left."
 
     def _given_up(self, context: Context, event: Mapping[str, Any]) -> JobflowError:
         """Stop a job whose deadline has passed, and say how far it came."""
         job_ids, seen = event["job_ids"], snapshots(event)
+        if not job_ids:  # Airflow has ended the deferral, and AWS has no trace of the job
+            noun = self.service_module.NOUN
+            return self.out_of_time(f"The {noun}", "no trace of it was found", "Nothing was stopped.", "make it faster")
         named = "{0} last seen {1}" if len(job_ids) > 1 else "last seen {1}"
         how_far = "; ".join(named.format(job_id, snapshot.progress()) for job_id, snapshot in seen.items())
         stopped, stands = self._stopped_by_trigger(context, event), ""
@@ -384,11 +390,15 @@ class JobOperator(JobStarter):
             job_ids = self._jobs_of_this_try(context)
             event = {"job_ids": job_ids, "jobs": {}, "errors": {}, "limit": "deadline"}
             # Without a job it waited for capacity, and may try once more.
-            next_method, next_kwargs = ("execute_complete" if job_ids else "start"), {"event": event}
+            waited = self.attempt.waits_since and not job_ids
+            next_method, next_kwargs = ("start" if waited else "execute_complete"), {"event": event}
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralError:  # the trigger itself has failed
-            self.trigger_failed(context)
+            try:
+                self.trigger_failed(context)
+            except SubmissionError as error:
+                self.log.warning("%s", error)
             raise
 
     def trigger_failed(self, context: Context) -> None:
@@ -397,18 +407,19 @@ class JobOperator(JobStarter):
             self.log.warning("%s: %s", ", ".join(job_ids), self._let_go(context, job_ids))
 
     def _jobs_of_this_try(self, context: Context) -> list[str]:
-        """Return the jobs that this try waits for, if Airflow has dropped what the deferral carried."""
+        """Return the jobs that this try waits for, if Airflow has dropped what the deferral carried.
+
+        :raises SubmissionError: they cannot be found out.
+        """
         from airflow_jobflow.faults import CallError
 
         self.resume(context, None)
         if not self.attempt.job_ids and self.attempt.number:
             try:
-                found = self.call(self.find_group, context, self.attempt)
+                found = self.call(self.find_started, context) if self.durable else None
             except CallError as error:
-                self.log.warning("The jobs of this try could not be found: %s", error)
-                return []
-            number = context["ti"].try_number
-            self.attempt.job_ids = [each.job.job_id for each in found if each.by and each.by.try_number == number]
+                raise SubmissionError(f"The job of this try could not be found, and may still run: {error}") from error
+            self.attempt.job_ids = [found] if found else []
         return self.attempt.job_ids
 
     def _stopped(self, job_ids: Sequence[str], reason: str) -> str:

@@ -126,6 +126,11 @@ class GlueCrawlOperator(JobOperator):
 
         return [Found(crawl) for crawl in self._begun(call, recorded.details.get("since")).values()]
 
+    def find_started(self, call: Call, context: Context) -> str | None:  # noqa: ARG002
+        """Return the crawl of this attempt; if the crawler was at work, only one that has begun."""
+        since: str | None = self.attempt.details.get("since")
+        return since if self.attempt.waits_since is None else next(iter(self._begun(call, since)), None)
+
     @staticmethod
     def _begun(call: Call, crawl: str | None) -> dict[str, Snapshot]:
         from airflow_jobflow.jobs import glue_crawl
@@ -273,8 +278,8 @@ class GlueJobRunOperator(JobOperator):
 
         return glue_run.find(call, self.job_name, self.attempt.token)
 
-    def find_group(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:  # noqa: ARG002
+    def find_group(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:
         """Return all runs of this task instance among the newest runs of the job."""
         from airflow_jobflow.jobs import glue_run
 
-        return glue_run.find_group(call, self.job_name, self.job_owner(context).group)
+        return glue_run.find_group(call, self.job_name, self.group_of(context, recorded))

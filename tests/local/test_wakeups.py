@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.aws import Access, run_blocking, service_client
+from airflow_jobflow.faults import Fault
 from airflow_jobflow.jobs.events import KINDS
 from airflow_jobflow.jobs.glue_crawl import Since, crawler_now, to_start
 from airflow_jobflow.local import Faults, LocalAws
 from airflow_jobflow.triggers import events, watchers
 from airflow_jobflow.triggers.job import JobTrigger
 from airflow_jobflow.watch import wakeups
-from airflow_jobflow.watch.errors import Fault
 from tests.local.glue_kit import GlueKit
 from tests.local.glue_kit import until as until_open
 

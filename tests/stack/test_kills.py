@@ -15,6 +15,11 @@ JUST_STARTED: Final = 60.0
 """Seconds for a stop by a triggerer that has just started: at its first question, Airflow's part of it first builds an
 API for itself, which takes seconds of CPU, and sees no kill meanwhile."""
 
+CROWD_PATIENCE: Final = 300.0
+"""Seconds for the workers to start the jobs of sixty task instances, one process each."""
+CROWD_STOPPED_WITHIN: Final = 20.0
+"""Seconds for the stop of sixty jobs. One request to Airflow for each would take longer on a slow machine."""
+
 
 def await_stopped(run: Run, job_id: str, within: float = STOPPED_WITHIN) -> None:
     """Wait until a job has ended, no longer than it may take."""
@@ -80,6 +85,22 @@ def test_a_kill_between_the_start_of_jobs_and_the_deferral_stops_them(kit: Kit, 
     held.unlink()
     run.is_settled()
     assert len(run.started) == len(kinds)
+    kit.is_quiet()
+
+
+def test_a_kill_of_many_tasks_stops_all_jobs_and_each_log_says_so(kit: Kit) -> None:
+    """Airflow kills them side by side, and closes the log of each as soon as its trigger has ended."""
+    size = 60
+    run = kit.run("stack_batch_crowd", seconds=LONG)
+    names = [f"each[{index}]" for index in range(size)]
+    run.reaches("deferred", *names, patience=CROWD_PATIENCE)
+    for index in range(size):
+        run.logs(" starting", "each", map_index=index)
+    run.mark_run("failed")
+    run.is_settled(CROWD_STOPPED_WITHIN)
+    assert len(run.started) == size
+    for index in range(size):
+        run.logs("the Airflow task was killed", "each", map_index=index)
     kit.is_quiet()
 
 

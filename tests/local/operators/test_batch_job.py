@@ -160,16 +160,18 @@ def test_a_job_can_be_found_without_a_record(kit: Any, task: Any, context: Any) 
     assert Owner.from_tags(tags) == Owner(ti.dag_id, ti.task_id, ti.run_id)
 
 
-def test_the_buttons_work_from_the_start(task: Any, context: Any, gate: Any) -> None:
+def test_the_buttons_work_from_the_start(kit: Any, task: Any, context: Any, disabled_queue: str) -> None:
     """The note for the Jobs tab has their URLs, and Airflow, which stores an operator's links, has nothing to store."""
-    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
-    deferral = deferred_by(operator, context)
+    operator = task(job_queue=disabled_queue, deferrable=True)
+    trigger: Any = deferred_by(operator, context).trigger
+    kit.batch.terminate_job(jobId=trigger.job_ids[0], reason="the test is over")
     assert stored_by_airflow(operator) == {}
     links = dict(context["ti"].xcoms["jobflow_jobs"]["links"])
-    assert deferral.trigger.links == links
+    assert trigger.links == links
     assert "/batch/home?region=us-east-1#jobs/detail/" in links.pop("_link_BatchJobLink")
     assert "#queues/detail/arn:aws:batch" in links.pop("_link_BatchJobQueueLink")
     assert "#job-definition/detail/arn:aws:batch" in links.pop("_link_BatchJobDefinitionLink")
+    assert links == {}  # where the log is is not known yet
 
 
 def test_a_worker_that_ends_the_task_stores_only_buttons_that_are_new(
@@ -200,6 +202,7 @@ def test_a_class_derived_from_ours_stores_each_of_its_buttons(kit: Any, task: An
         task_id="t", job_name="hello", job_queue=kit.queue, aws_conn_id=None, job_definition=ours.job_definition
     )
     deferral = deferred_by(operator, context)
+    gate.touch()
     assert deferral.trigger.links is None
     assert stored_by_airflow(operator) == operator.kept_links
     assert operator.kept_links.keys() >= {"_link_BatchJobLink", "_link_BatchJobQueueLink"}
@@ -215,6 +218,7 @@ def test_with_an_xcom_backend_buttons_are_stored_beside_the_note(
     monkeypatch.setattr(xcom, "XCom", type("Backend", (BaseXCom,), {}))
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     assert deferred_by(operator, context).trigger.links is None
+    gate.touch()
     assert stored_by_airflow(operator) == {"jobflow_links": operator.kept_links}
 
 

@@ -50,7 +50,9 @@ def make(kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch)
 def own_make(own_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Make:
     """Operators on a local AWS of the test's own, for faults, that do not pause for long."""
     here(own_kit.aws)
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "300")  # as users have it
     monkeypatch.setattr(calls, "LOOKUPS", (0.0, 0.1))
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "300")
     return maker(own_kit)
 
 

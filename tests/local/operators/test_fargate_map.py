@@ -12,6 +12,7 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_jobflow import exceptions
+from airflow_jobflow.jobs.owner import job_group
 from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.operators.ecs import FargateMapOperator
 from airflow_jobflow.triggers import map_run
@@ -46,6 +47,7 @@ def own_make(own_ecs_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.
     """Operators on a local AWS of the test's own, for faults, that do not pause for long."""
     here(own_ecs_kit.aws)
     monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "300")
     return maker(own_ecs_kit)
 
 
@@ -67,11 +69,12 @@ def once(count: int) -> dict[str, int]:
 
 
 def test_each_item_is_a_task_and_results_come_in_order(ecs_kit: Any, make: Make, context: Any) -> None:
-    """Also in waves; all are started by one name."""
+    """Also in waves; all are of the group of the task instance."""
     result = make("test $N = $JOBFLOW_MAP_INDEX", items=items(5), max_concurrency=2).execute(context)
     assert (result["state"], result["statuses"]) == ("SUCCEEDED", "SSSSS")
     tasks = [ecs_kit.look(outcome["job_id"]) for outcome in result["outcomes"]]
-    assert {task["startedBy"] for task in tasks} == {context["task_state_store"]["jobflow"]["token"]}
+    ti = context["ti"]
+    assert {task["startedBy"] for task in tasks} == {job_group(ti.dag_id, ti.task_id, ti.run_id)}
     of_items = [variables({"overrides": task["overrides"]})["N"] for task in tasks]
     assert of_items == [str(number) for number in range(5)]
     assert result == json.loads(json.dumps(result))

@@ -15,11 +15,13 @@ from airflow.sdk.bases.operator import TriggerFailureReason
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_jobflow import exceptions
+from airflow_jobflow.aws import ONCE
 from airflow_jobflow.jobs import glue_crawl
 from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.operators import base, submission
 from airflow_jobflow.operators.glue import GlueCrawlOperator
 from tests.local.glue_kit import HOUR, GlueKit, let_end, run
+from tests.local.tries import resumed
 
 NO_BUCKET = "no-such-bucket-at-all"
 
@@ -178,7 +180,7 @@ def test_a_list_that_cannot_be_had_changes_no_verdict(
     kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch, *, fault: Faults, well: bool
 ) -> None:
     """What is lost is the details."""
-    monkeypatch.setattr("airflow_jobflow.aws.ATTEMPTS", 1)
+    monkeypatch.setattr("airflow_jobflow.verdict.DETAILS", ONCE)
     kit = kit_with(crawl_seconds=0.3)
     crawler = kit.crawler(None if well else NO_BUCKET)
     operator = task(crawler, deferrable=True, raise_on_failure=False)
@@ -263,7 +265,7 @@ def test_a_crawler_that_is_deleted_has_vanished(kit_with: Any, context: Any, mon
 def test_a_crawler_that_does_not_exist_is_refused(kit_with: Any, context: Any, if_running: str) -> None:
     """Nothing is started, and nothing retried."""
     kit = kit_with()
-    with pytest.raises(exceptions.SubmissionRefused, match=r"nothing was started.*nowhere") as error:
+    with pytest.raises(exceptions.SubmissionRefused, match=r"not started.*nowhere") as error:
         task("nowhere", if_running=if_running).execute(context)
     assert isinstance(error.value, AirflowFailException)
     assert kit.aws.started("glue") == []
@@ -275,8 +277,9 @@ def test_a_permission_that_is_missing_is_named(kit_with: Any, context: Any, call
     kit = kit_with()
     crawler = kit.crawler()
     kit.aws.set_faults(Faults(denied=(f"glue.{call}",)))
-    with pytest.raises(exceptions.SubmissionRefused, match=f"glue:{call}"):
+    with pytest.raises(exceptions.SubmissionError, match=f"nothing was started.*glue:{call}") as error:
         task(crawler).execute(context)
+    assert not isinstance(error.value, AirflowFailException)
     assert kit.crawls(crawler) == []
 
 
@@ -347,7 +350,7 @@ def test_a_crawl_that_was_joined_is_left_alone_on_a_kill(kit_with: Any, context:
     context["task_state_store"].clear()
     early = task(crawler)
     early.on_kill()
-    with pytest.raises(exceptions.JobStopped, match="was left running, for it was not started by this task"):
+    with pytest.raises(exceptions.JobStopped, match="was left running, because this task did not start it"):
         early.execute(context)
     assert kit.state(crawler) == "RUNNING"
     assert "glue.StopCrawler" not in kit.aws.calls
@@ -367,7 +370,7 @@ def test_a_crawl_that_was_joined_is_left_alone_at_a_deadline(
         monkeypatch.setattr(operator, "look", lambda _: {})
     event = {"job_ids": trigger.job_ids, "jobs": {}, "errors": {}, "limit": limit}
     kind = exceptions.JobTimedOut if limit == "deadline" else exceptions.JobStuck
-    with pytest.raises(kind, match="left running, for it was not started by this task") as error:
+    with pytest.raises(kind, match="left running, because this task did not start it") as error:
         operator.execute_complete(context, event)
     assert "compute environment" not in str(error.value)
     assert kit.state(crawler) == "RUNNING"
@@ -419,7 +422,7 @@ def test_a_crawl_of_ones_own_follows_the_one_that_runs(kit_with: Any, context: A
     calls = kit.aws.calls - before
     assert calls["glue.ListCrawls"] == 2
     assert first != second
-    assert context["task_state_store"]["jobflow"]["joined"] is False
+    assert "joined" not in context["task_state_store"]["jobflow"]
 
 
 def test_a_turn_is_waited_for_in_the_triggerer(kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -433,9 +436,7 @@ def test_a_turn_is_waited_for_in_the_triggerer(kit_with: Any, context: Any, monk
     waits = [deferred(operator, context)]
     for _ in range(3):
         with pytest.raises(TaskDeferred) as raised:
-            getattr(task(crawler, if_running="wait_then_start", deferrable=True), waits[-1].method_name)(
-                context, event=None
-            )
+            resumed(task(crawler, if_running="wait_then_start", deferrable=True), waits[-1], None, context)
         waits.append(raised.value)
     assert all(isinstance(wait.trigger, DateTimeTrigger) for wait in waits)
     seconds = [round(wait.timeout.total_seconds()) - 60 for wait in waits]
@@ -443,11 +444,11 @@ def test_a_turn_is_waited_for_in_the_triggerer(kit_with: Any, context: Any, monk
     kit.glue.stop_crawler(Name=crawler)
     kit.ended(crawler)
     with pytest.raises(TaskDeferred) as raised:
-        operator.start(context, event=None)
+        resumed(operator, waits[-1], None, context)
     kit.aws.interrupt_crawl(crawler)
     with pytest.raises(exceptions.JobFailed):
         operator.execute_complete(context, run(raised.value.trigger))
-    assert context["task_state_store"]["jobflow"]["attempt"] == 1
+    assert context["task_state_store"]["jobflow"]["number"] == 1
 
 
 def test_a_turn_that_does_not_come_ends_at_the_deadline(kit_with: Any, context: Any) -> None:
@@ -509,7 +510,7 @@ def test_a_start_whose_answer_is_lost_starts_one_crawl(
     outcome = task(crawler, if_running="fail").execute(context)
     assert outcome["state"] == "SUCCEEDED"
     assert kit.crawls(crawler) == [*known, outcome["details"]["crawl_id"]]
-    assert context["task_state_store"]["jobflow"]["joined"] is False
+    assert "joined" not in context["task_state_store"]["jobflow"]
 
 
 def test_a_start_that_did_not_arrive_is_made_again(kit_with: Any, context: Any) -> None:

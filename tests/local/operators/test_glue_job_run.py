@@ -16,6 +16,7 @@ from airflow.sdk.bases.operator import TriggerFailureReason
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_jobflow import exceptions
+from airflow_jobflow.aws import ONCE
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner, read_argument
 from airflow_jobflow.local import CannedResponse, Faults, LocalAws, Settings
 from airflow_jobflow.operators import base, submission
@@ -261,7 +262,7 @@ def test_a_run_that_somebody_stops_is_stopped_not_failed(kit: GlueKit, context: 
 
 def test_a_job_that_does_not_exist_is_refused(kit: GlueKit, context: Any) -> None:
     """Nothing is started, and nothing retried."""
-    with pytest.raises(exceptions.SubmissionRefused, match="nothing was started") as error:
+    with pytest.raises(exceptions.SubmissionRefused, match="not started") as error:
         task("nowhere").execute(context)
     assert isinstance(error.value, AirflowFailException)
     assert "Glue job run of nowhere" in str(error.value)
@@ -539,11 +540,15 @@ def test_a_run_past_its_deadline_is_stopped(kit: GlueKit, context: Any, *, defer
     assert kit.wait(operator.job_name, run_id)["JobRunState"] == "STOPPED"
 
 
-def test_a_deadline_is_told_also_where_the_run_cannot_be_stopped(own_kit: GlueKit, context: Any) -> None:
+def test_a_deadline_is_reported_also_if_the_run_cannot_be_stopped(
+    own_kit: GlueKit, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What has happened, and what is left to do."""
+    monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_WAIT", 0.5)
+    monkeypatch.setattr("airflow_jobflow.triggers.stopping.FIRST_TRY", ONCE)
     job = own_kit.job(SLEEP)
     own_kit.aws.set_faults(Faults(denied=("glue.BatchStopJobRun",)))
-    with pytest.raises(exceptions.JobTimedOut, match=r"It could not be stopped \(.*BatchStopJobRun"):
+    with pytest.raises(exceptions.JobTimedOut, match=r"It could not be stopped yet \(.*BatchStopJobRun"):
         task(job, job_timeout=0.5).execute(context)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+from airflow.sdk.bases.operator import TriggerFailureReason
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_jobflow import exceptions
@@ -291,6 +292,67 @@ def test_a_repeated_attempt_whose_parameters_have_changed_is_no_conflict(
         if not is_found:
             patch.setattr("airflow_jobflow.operators.ecs.FargateTaskOperator._find_again", lambda *_: None)
         succeeds(case, retried(context), cpu=1024, memory=2048)
+
+
+# Airflow ends a deferral, and with it what the deferral carried.
+
+TIMEOUT = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+def test_the_job_of_a_deferral_that_airflow_ends_is_found(case: Case, context: Any) -> None:
+    """No triggerer was alive: the deadline has passed, and the job is stopped."""
+    deferred(case.make(job_timeout=600), context)
+    [started] = case.started()
+    with pytest.raises(exceptions.JobTimedOut, match="It was stopped"):
+        case.make(job_timeout=600).resume_execution("__fail__", TIMEOUT, context)
+    assert case.status(started) == "FAILED"
+    assert len(case.started()) == 1
+
+
+@pytest.mark.parametrize("case", WITH_NAMES, indirect=True)
+def test_the_job_of_a_deferral_that_airflow_ends_is_found_without_durability(case: Case, context: Any) -> None:
+    """By its id, which is recorded then: it carries nothing that it could be found by."""
+    deferred(case.make(job_timeout=600, durable=False), context)
+    with pytest.raises(exceptions.JobTimedOut, match="It was stopped"):
+        case.make(job_timeout=600, durable=False).resume_execution("__fail__", TIMEOUT, context)
+    assert len(case.started()) == 1
+
+
+@pytest.mark.parametrize("case", [Fargate], indirect=True)
+def test_the_untagged_task_of_a_deferral_that_airflow_ends_is_found(case: Case, context: Any, faults: Any) -> None:
+    """By its group and its age."""
+    faults(denied=("ecs.TagResource",))
+    deferred(case.make(job_timeout=600), context)
+    with pytest.raises(exceptions.JobTimedOut, match="It was stopped"):
+        case.make(job_timeout=600).resume_execution("__fail__", TIMEOUT, context)
+    assert len(case.started()) == 1
+
+
+@pytest.mark.parametrize("case", WITH_NAMES, indirect=True)
+def test_a_job_that_cannot_be_looked_up_then_is_not_started_again(case: Case, context: Any, faults: Any) -> None:
+    """A retry looks for it."""
+    deferred(case.make(job_timeout=600), context)
+    faults(denied=("ListJobs", "ListTasks", "GetJobRuns"))
+    with pytest.raises(exceptions.SubmissionError, match="may still run"):
+        case.make(job_timeout=600).resume_execution("__fail__", TIMEOUT, context)
+    faults()
+    deferred(case.make(), retried(context))
+    assert len(case.started()) == 1
+    case.end()
+
+
+@pytest.mark.parametrize("case", [Batch], indirect=True)
+def test_a_job_that_has_left_no_trace_then_is_not_started_again(
+    case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deadline has passed: AWS has forgotten a job that ended long ago."""
+    deferred(case.make(job_timeout=600), context)
+    monkeypatch.setattr("airflow_jobflow.jobs.batch.find", lambda *_: None)
+    with pytest.raises(exceptions.JobTimedOut, match="no trace of it was found"):
+        case.make(job_timeout=600).resume_execution("__fail__", TIMEOUT, context)
+    assert len(case.started()) == 1
+    case.end()
 
 
 # A clear always starts a new job (D2).

@@ -55,6 +55,12 @@ def stack_batch_many() -> None:
 
 
 @dag(schedule=None, params=PARAMS)
+def stack_batch_crowd() -> None:
+    """Run a job for each of sixty items."""
+    BatchJobOperator.partial(task_id="each", **BATCH).expand(attempt_timeout=list(range(600, 660)))
+
+
+@dag(schedule=None, params=PARAMS)
 def stack_batch_sensor() -> None:
     """Start a job, and wait for it in a sensor."""
 
@@ -71,4 +77,5 @@ stack_batch()
 stack_batch_in_time()
 stack_batch_again()
 stack_batch_many()
+stack_batch_crowd()
 stack_batch_sensor()

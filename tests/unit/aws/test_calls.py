@@ -28,11 +28,11 @@ from airflow_jobflow.aws.clients import MAX_THREADS
 from airflow_jobflow.aws.rate_limit import RateLimiter
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import glue_run
-from tests.unit.aws.scripted_aws import Script, refusal
+from tests.unit.aws.scripted_aws import Answer, Script, refusal
 from tests.unit.watch.scripted import settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.usefixtures("credentials")
 
@@ -132,7 +132,8 @@ def test_calls_and_faults_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """By service, in Airflow's own metrics."""
     counted: list[str] = []
     monkeypatch.setattr(stats, "incr", counted.append)
-    answers = iter([refusal("AccessDeniedException", 403), refusal("ServerException", 500), {"jobs": []}])
+    refusals = (refusal("AccessDeniedException", 403), refusal("ServerException", 500))
+    answers: Iterator[Answer] = iter([*refusals, {"jobs": []}])
     client, _ = scripted(Script(lambda *_: next(answers)))
     run_blocking(client, describe, retry=AT_ONCE)
     assert counted == [
@@ -217,7 +218,7 @@ def test_a_refusal_after_a_lost_response_says_that_the_request_may_have_been_exe
 )
 def test_a_start_without_a_token_is_repeated_only_if_it_was_not_sent(error: Exception, calls: int) -> None:
     """A second SubmitJob is a second job."""
-    answers = iter([error, {"jobId": "a"}])
+    answers: Iterator[Answer] = iter([error, {"jobId": "a"}])
     script = Script(lambda *_: next(answers))
     client, _ = scripted(script)
 
@@ -249,7 +250,8 @@ def test_a_failing_function_is_logged_once(caplog: pytest.LogCaptureFixture) -> 
 def test_a_cancelled_call_that_no_thread_has_begun_is_not_made() -> None:
     """All threads hang: what is given up meanwhile must not start a job when they are free again."""
     client, _ = scripted(Script())
-    go_on, made = threading.Event(), []
+    go_on = threading.Event()
+    made: list[Call] = []
 
     async def story() -> None:
         hanging = [client.start(go_on.wait, 30) for _ in range(MAX_THREADS)]

@@ -47,7 +47,8 @@ def describe(client: ServiceClient) -> Any:
 
 def faults(client: ServiceClient, clock: Clock, seconds: float, every: float = 0.5) -> list[tuple[float, Fault | None]]:
     """Call for some time; return when, and what each call came to: a fault, or None for an answer."""
-    began, seen = clock.now, []
+    began = clock.now
+    seen: list[tuple[float, Fault | None]] = []
     while clock.now <= began + seconds:
         try:
             describe(client)
@@ -56,6 +57,19 @@ def faults(client: ServiceClient, clock: Clock, seconds: float, every: float = 0
             seen.append((clock.now - began, error.fault))
         clock.now += every
     return seen
+
+
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize(
+    ("operation", "parameters"), [("list_jobs", {"jobQueue": "q"}), ("describe_jobs", {"jobs": []})]
+)
+@pytest.mark.parametrize("body", ["", "<html>Login</html>", "[]"])
+def test_a_response_without_members_is_no_answer(operation: str, parameters: dict[str, Any], body: str) -> None:
+    """Botocore raises nothing for it: a job would count as unknown, or a KeyError would end the wait."""
+    client = ServiceClient(Script(lambda *_: (200, "text/html", body)).access(), "batch")
+    with pytest.raises(CallError) as raised:
+        client.invoke(operation, {"jobQueue": "q"} if operation == "list_jobs" else {"jobs": ["a"]})
+    assert (raised.value.fault, raised.value.sent) == (Fault.TRANSIENT, True)
 
 
 # Credentials that are not there for a while

@@ -88,7 +88,7 @@ def test_a_late_timer_costs_no_rate() -> None:
     """Timers are late by some milliseconds each, which would add up."""
     clock = Clock()
     limiter = RateLimiter(10.0, clock=clock)
-    calls = []
+    calls: list[float] = []
     for _ in range(100):
         calls.append(limiter.acquire_blocking() if not calls else _acquire_late(limiter, clock, 0.03))
     assert calls[-1] == pytest.approx(9.9, abs=0.05)

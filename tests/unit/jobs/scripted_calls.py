@@ -13,6 +13,7 @@ class ScriptedClient:
     """Base of scripted clients. Is the ``Call`` of one as well: errors are raised as calls to AWS raise them."""
 
     region, partition = "eu-west-1", "aws"
+    may_tag = True
 
     def __call__(self, operation: str, **parameters: Any) -> Any:
         """Make one call."""

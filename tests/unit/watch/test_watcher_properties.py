@@ -234,8 +234,8 @@ def assert_error_is_deserved(job_id: str, at: float, error: WatchError, asked: l
             unknown = list(itertools.takewhile(lambda c: job_id not in (c.answers or {}), reversed(answered)))
             assert unknown[0].ended_at - unknown[-1].ended_at >= GRACE - A_MOMENT
         case Refused():
-            answered = [call.ended_at for call in asked if call.answers is not None and call.ended_at <= at]
-            last_answer = max(answered, default=-math.inf)
+            answers = [call.ended_at for call in asked if call.answers is not None and call.ended_at <= at]
+            last_answer = max(answers, default=-math.inf)
             since = [call for call in asked if call.at >= last_answer and call.ended_at <= at + A_MOMENT]
             grace = DENIED_GRACE if error.fault in (Fault.DENIED, Fault.CREDENTIALS) else REFUSED_GRACE
             assert since[-1].at - since[0].at >= min(grace, error.seconds) - A_MOMENT
