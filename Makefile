@@ -39,7 +39,7 @@ lint: $(READY) ## Lint and types
 	.venv/bin/lint-imports
 	.venv/bin/mypy
 
-bench: $(READY) ## Measure against the Amazon provider; ONLY="ecs maps" for parts of it
+bench: $(READY) ## Measure against the Amazon provider, and what waits come through; ONLY="ecs faults" for parts of it
 	@UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group bench --inexact
 	.venv/bin/python -m benchmarks.waits $(addprefix --only ,$(ONLY))
 
