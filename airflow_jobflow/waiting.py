@@ -342,6 +342,7 @@ class JobWaiter(BaseOperator):
         :raises JobVanished, WaitError, AccessDenied: a job cannot be watched.
         :raises JobFailed, JobStopped: a job has failed, or was stopped, and ``raise_on_failure`` is True.
         """
+        from airflow_jobflow.jobs.diagnosis import decisive
         from airflow_jobflow.jobs.model import JobState
 
         judge = self.judge
@@ -355,8 +356,11 @@ class JobWaiter(BaseOperator):
         self.keep_links(context, (failed or ended)[:1])
         failures = [error for _, error in verdicts if error]
         if failures and self.raise_on_failure:
-            # Of several, a real failure counts for more than a stop.
-            worst = next((error for error in failures if isinstance(error, JobFailed)), failures[0])
+            # Of several, a real failure counts for more than a stop, and of these the one that a retry helps least.
+            serious = [error for error in failures if isinstance(error, JobFailed)] or failures
+            explained = decisive(error.diagnosis for error in serious if error.diagnosis)
+            by_cause = {error.diagnosis.cause: error for error in reversed(serious) if error.diagnosis}
+            worst = by_cause[explained.cause] if explained else serious[0]
             text = "\n\n".join(str(error) for error in failures)
             outcome = outcomes if len(outcomes) > 1 else outcomes[0]
             raise type(worst)(text, outcome=outcome, diagnosis=worst.diagnosis)

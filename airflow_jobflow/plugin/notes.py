@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_jobflow.jobs import map_statuses
-from airflow_jobflow.jobs.diagnosis import Diagnosis
+from airflow_jobflow.jobs.causes import Diagnosis
 from airflow_jobflow.jobs.map_statuses import index_of_line
 from airflow_jobflow.jobs.model import Snapshot
 

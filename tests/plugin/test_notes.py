@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from airflow_jobflow.jobs.diagnosis import OUT_OF_MEMORY
+from airflow_jobflow.jobs.causes import OUT_OF_MEMORY
 from airflow_jobflow.jobs.model import ArrayProgress, JobState, Snapshot
 from airflow_jobflow.plugin import notes
 

@@ -55,7 +55,7 @@ def test_a_failed_array_tells_which_children_failed_and_why(kit: Any, parameters
     assert (child["index"], child["exit_code"], child["log"]["group"]) == (3, 7, "/aws/batch/job")
     assert note["final"]
     assert note["jobs"][0]["state"] == "FAILED"
-    assert note["diagnosis"]["cause"] == "children_failed"
+    assert note["diagnosis"]["cause"] == "command_failed"
     assert "Failed children: 1 of 5" in note["error"]
 
 
