@@ -51,6 +51,9 @@ DIED_AFTER: Final = 1.0
 """Seconds after which a worker that died is noticed."""
 SLOTS: Final = 4
 """Tries that are executed at the same time."""
+UNHEARD: Final = 2.0
+"""Seconds after a kill in which a triggerer may not have heard of it."""
+WAITING: Final = "while it waits in a triggerer"
 UNFINISHED: Final = (None, "scheduled", "queued", "running", "deferred", "up_for_retry", "restarting")
 
 CONTEXT: Final = multiprocessing.get_context("forkserver")
@@ -69,6 +72,16 @@ class Moment:
     act: str
     state: str | None
     phase: str
+    triggerer: Triggerer | None = None
+    """What had the trigger then."""
+
+    @property
+    def how(self) -> str:
+        """The moment, in the light of what happened to the triggerer after it."""
+        lost_at = self.triggerer.lost_at if self.triggerer else None
+        if self.phase == WAITING and lost_at is not None and lost_at < self.at + UNHEARD:
+            return f"{self.phase}, which is killed or freezes {lost_at - self.at:.1f} s later"
+        return self.phase
 
 
 @dataclass
@@ -153,6 +166,8 @@ class Triggerer:
     requests: Connection
     seen_at: float
     frozen: bool = False
+    lost_at: float | None = None
+    """When it was killed, told to end, or frozen."""
 
     @property
     def alive(self) -> bool:
@@ -252,7 +267,8 @@ class Airflow:
             self._set(ti, "restarting" if running else "scheduled")
 
     def _note_kill(self, ti: TaskInstance, act: str) -> None:
-        ti.kills.append(Moment(time.time(), act, ti.state, self._phase(ti)))
+        triggerer = self._triggerers.get(ti.triggerer) if ti.triggerer else None
+        ti.kills.append(Moment(time.time(), act, ti.state, self._phase(ti), triggerer))
 
     def _phase(self, ti: TaskInstance) -> str:
         """Say what a task instance is doing, as far as a kill is concerned."""
@@ -277,7 +293,7 @@ class Airflow:
                 return "after its triggerer died, before another took over"
             if triggerer.frozen:
                 return "while its triggerer is frozen"
-            return "while it waits in a triggerer"
+            return WAITING
         return "after its end"
 
     # What goes wrong.
@@ -306,6 +322,8 @@ class Airflow:
             triggerer = self._triggerers.get(number)
             if triggerer and triggerer.process.is_alive():
                 triggerer.frozen = what == signal.SIGSTOP
+                if what != signal.SIGCONT:
+                    triggerer.lost_at = time.time()
                 os.kill(triggerer.process.pid, what)
 
     def start_triggerer(self, number: int) -> None:

@@ -24,6 +24,8 @@ STOPPING: Final = 4.0
 """Seconds for which a job that was told to stop may still run."""
 PICK_UP: Final = "between the accepted deferral and its pick-up"
 CLEARED: Final = "cleared"
+STILL_STARTING: Final = 6.0
+"""Seconds for which a worker may go on whose task was cleared."""
 SLACK: Final = 0.2
 """Seconds of difference between two clocks' readings."""
 
@@ -119,7 +121,7 @@ def orphans(ledger: Ledger, runs: Sequence[Run]) -> list[Orphan]:
                 for job in jobs:
                     if not job.ended and job.status != "STOPPING":
                         last = ti.kills[-1] if ti.kills else None
-                        found.append(Orphan(job, ti, last.phase if last else "", last.act if last else "not killed"))
+                        found.append(Orphan(job, ti, last.how if last else "", last.act if last else "not killed"))
     return found
 
 
@@ -174,7 +176,10 @@ def _duplicates(ti: TaskInstance, jobs: Sequence[Started]) -> Iterator[str]:
 
 def _conflict(ti: TaskInstance, earlier: Started, later: Started) -> str:
     """Say what is wrong with a job that was started after another one of the same task or item."""
-    cleared = any(kill.act == CLEARED and earlier.began - SLACK <= kill.at <= later.began + SLACK for kill in ti.kills)
+    # The worker of a cleared try goes on until its next heartbeat, and may start its job meanwhile.
+    cleared = any(
+        kill.act == CLEARED and earlier.began - STILL_STARTING <= kill.at <= later.began + SLACK for kill in ti.kills
+    )
     shut_down = any("shut down" in words for _, words in ti.history)
     stopping = STOPPING if earlier.stopped and (cleared or shut_down or ti.kills) else SLACK
     if earlier.ended_at is None or earlier.ended_at > later.began + stopping:

@@ -15,7 +15,7 @@ from airflow_jobflow.local import Faults, LocalAws
 from airflow_jobflow.local.faults import PROXY_PAGE, CannedResponse
 from tests.chaos.core import Airflow, TaskSpec
 
-RUNS: Final = 4
+RUNS: Final = 6
 LENGTH: Final = 10.0
 """Seconds in which kills and faults begin."""
 STARTS: Final = ("batch.SubmitJob", "ecs.RunTask", "glue.StartJobRun", "glue.StartCrawler")
@@ -186,7 +186,7 @@ class Schedule:
         runs = sorted(
             (
                 RunSpec(
-                    round(dice.uniform(0, 4), 2),
+                    round(dice.uniform(0, 6), 2),
                     dice.choice(KINDS),
                     dice.choice([0, 1, 2, 4, 30, 30]),
                     dice.choice([0, 0, 0, 3]),
