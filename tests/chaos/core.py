@@ -42,8 +42,8 @@ log = logging.getLogger(__name__)
 ROUND: Final = 0.1
 HEARTBEAT: Final = 0.5
 """Seconds between two heartbeats of a worker, by which it learns that its task is not wanted."""
-KILLED_AFTER: Final = 3.0
-"""Seconds between a worker's SIGTERM and its SIGKILL; five in Airflow."""
+KILLED_AFTER: Final = 5.0
+"""Seconds between a worker's SIGTERM and its SIGKILL, as in Airflow."""
 HEALTH: Final = 4.0
 """Seconds after the last sign of life of a triggerer in which its triggers are given to another."""
 RETRY_DELAY: Final = 0.5

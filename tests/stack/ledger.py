@@ -61,6 +61,10 @@ class Started:
     is_marked: bool = False
     """Whether it carries the mark that the orphan reaper needs."""
 
+    def is_of(self, run: str, group: str) -> bool:
+        """Return whether a task instance has started it. A crawl is known by its run only."""
+        return self.name.startswith(run) if self.service == "glue_crawl" else self.group == group
+
 
 class Ledger:
     """All that was ever started in a local AWS."""

@@ -18,8 +18,8 @@ from typing import Any, Final
 import psutil  # type: ignore[import-untyped]  # it comes with Airflow, its stubs do not
 
 POINTS: Final = ("before the call", "after the call", "after the answer", "before the defer", "after the defer")
-"""Of a start: nothing was sent; it was sent and done, and the answer is lost; the answer is there; the job was described;
-Airflow knows that the task waits.
+"""Of a start: nothing was sent; it was sent and done, and the answer is lost; the answer is there; the job was
+described; Airflow knows that the task waits.
 """
 STARTS: Final = ("SubmitJob", "RunTask", "StartJobRun", "StartCrawler")
 MARK: Final = "JOBFLOW_STACK"
@@ -105,7 +105,7 @@ class Dying:
                 made.meta.events.register_first(f"after-call.{name}", lambda **_: self._dies("after the answer"))
             return made
 
-        Access.client = client  # type: ignore[method-assign]
+        Access.client = client  # type: ignore[method-assign,assignment]
 
     def _send(self, request: Any, **_: Any) -> None:
         """Send the request ourselves where its answer is never to be read."""
