@@ -187,6 +187,10 @@ class ServiceClient:
             failed = CallError.from_error(error, built.client.meta.method_to_api_mapping[operation])
             self._note_failure(failed, built)
             raise failed from error
+        if operation.startswith(READS) and response.keys() <= {"ResponseMetadata"}:
+            # botocore reads a body that is empty, or no JSON object, as a response without members.
+            name = built.client.meta.method_to_api_mapping[operation]
+            raise CallError(Fault.TRANSIENT, f"{name}: the response is empty", operation=name)
         if self._failed_credentials and built is self._built:
             self._failed_credentials = 0
         return response

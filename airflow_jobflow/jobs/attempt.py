@@ -52,6 +52,7 @@ class Attempt:
     :param token: tells the attempt from all others; empty before the first.
     :param number: counts the attempts within a try, from 1: another follows a Spot interruption.
     :param clear_number: the DAG run's, when the attempt began.
+    :param group: of the jobs; recorded because a deployment's id may be changed between two tries.
     :param location: service, scope, connection and region in which the job is started.
     :param where: what the job is found by there, such as its queue and name.
     :param began_at: in seconds since the epoch.
@@ -71,6 +72,7 @@ class Attempt:
     token: str = ""
     number: int = 0
     clear_number: int = 0
+    group: str = ""
     location: str = ""
     where: dict[str, str] = field(default_factory=dict)
     began_at: float = 0.0

@@ -138,6 +138,10 @@ class JobStarter(JobWaiter):
         """Whether the orphan reaper may stop the job once the task has ended."""
         return True
 
+    def group_of(self, context: Context, attempt: Attempt) -> str:
+        """Return the group of the jobs of an attempt of this task instance."""
+        return attempt.group or self.job_owner(context).group
+
     def this_try(self, context: Context) -> Try:
         """Return the try that is made."""
         ti = context["ti"]
@@ -172,6 +176,7 @@ class JobStarter(JobWaiter):
         self.attempt = Attempt(
             number=before.number,
             clear_number=self._clear_number(context),
+            group=self.job_owner(context).group,
             location=location,
             where=dict(where or {}),
             began_at=now.began_at if self.repeats else time.time(),

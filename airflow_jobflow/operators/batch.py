@@ -249,7 +249,7 @@ class BatchJobOperator(JobOperator):
             return start_tagged(call, batch.submit, request, {**request, "tags": tags})
 
         if look_first:  # the attempt is repeated: it was begun by an earlier try, which the name says
-            prefix = batch.group_prefix(self.attempt.where["job_name"], self.job_owner(context).group)
+            prefix = batch.group_prefix(self.attempt.where["job_name"], self.group_of(context, self.attempt))
             end = name.removeprefix(prefix).partition("-")[2]
             if found := self.call(batch.find_of_any_try, queue, prefix, end):
                 return found
@@ -268,7 +268,7 @@ class BatchJobOperator(JobOperator):
         from airflow_jobflow.jobs import batch
 
         name = recorded.where.get("job_name", self.job_name)
-        prefix = batch.group_prefix(name, self.job_owner(context).group)
+        prefix = batch.group_prefix(name, self.group_of(context, recorded))
         return batch.find_group(call, recorded.where.get("queue", self.job_queue), prefix)
 
     def _not_succeeded(self, size: int) -> list[int] | None:

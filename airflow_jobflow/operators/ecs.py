@@ -282,7 +282,7 @@ class FargateTaskOperator(JobOperator):
         """Return the task of this attempt: ECS may say that it started none, and start it all the same."""
         from airflow_jobflow.jobs import ecs
 
-        group, attempt = self.job_owner(context).group, self.attempt
+        group, attempt = self.group_of(context, self.attempt), self.attempt
         return ecs.find(call, self.cluster, group, attempt.token, attempt.began_at)
 
     def _find_again(self, call: Call, context: Context) -> str | None:
@@ -295,11 +295,11 @@ class FargateTaskOperator(JobOperator):
             self.log.warning("Could not check whether the task was started all the same: %s", error)
             return None
 
-    def find_group(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:  # noqa: ARG002
+    def find_group(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:
         """Return all tasks of this task instance in the cluster."""
         from airflow_jobflow.jobs import ecs
 
-        return ecs.find_group(call, self.cluster, self.job_owner(context).group)
+        return ecs.find_group(call, self.cluster, self.group_of(context, recorded))
 
     def again(self, context: Context, event: Mapping[str, Any]) -> bool:  # noqa: ARG002
         """Make another attempt where AWS took Spot capacity back, which is no fault of the task's."""

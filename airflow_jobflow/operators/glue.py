@@ -278,8 +278,8 @@ class GlueJobRunOperator(JobOperator):
 
         return glue_run.find(call, self.job_name, self.attempt.token)
 
-    def find_group(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:  # noqa: ARG002
+    def find_group(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:
         """Return all runs of this task instance among the newest runs of the job."""
         from airflow_jobflow.jobs import glue_run
 
-        return glue_run.find_group(call, self.job_name, self.job_owner(context).group)
+        return glue_run.find_group(call, self.job_name, self.group_of(context, recorded))

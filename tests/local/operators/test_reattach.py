@@ -192,6 +192,18 @@ def test_what_was_started_elsewhere_is_logged_and_left(
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
+def test_a_deployment_that_gets_an_id_finds_its_jobs_all_the_same(
+    case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The id is part of the group; what the last try used is recorded."""
+    killed(case.make(), "first_look", context, monkeypatch)
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__DEPLOYMENT_ID", "analytics")
+    deferred(case.make(), retried(context))
+    assert len(case.started()) == 1
+    case.end()
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
 def test_naming_the_region_that_was_used_before_changes_nothing(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

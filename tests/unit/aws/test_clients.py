@@ -59,6 +59,19 @@ def faults(client: ServiceClient, clock: Clock, seconds: float, every: float = 0
     return seen
 
 
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize(
+    ("operation", "parameters"), [("list_jobs", {"jobQueue": "q"}), ("describe_jobs", {"jobs": []})]
+)
+@pytest.mark.parametrize("body", ["", "<html>Login</html>", "[]"])
+def test_a_response_without_members_is_no_answer(operation: str, parameters: dict[str, Any], body: str) -> None:
+    """Botocore raises nothing for it: a job would count as unknown, or a KeyError would end the wait."""
+    client = ServiceClient(Script(lambda *_: (200, "text/html", body)).access(), "batch")
+    with pytest.raises(CallError) as raised:
+        client.invoke(operation, {"jobQueue": "q"} if operation == "list_jobs" else {"jobs": ["a"]})
+    assert (raised.value.fault, raised.value.sent) == (Fault.TRANSIENT, True)
+
+
 # Credentials that are not there for a while
 
 
