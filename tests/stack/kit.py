@@ -47,6 +47,11 @@ class Run:
         return self._airflow.run_state(self.dag_id, self.token)
 
     @property
+    def instances(self) -> list[dict[str, Any]]:
+        """Its task instances, as the API shows them."""
+        return self._airflow.instances(self.dag_id, self.token)
+
+    @property
     def states(self) -> dict[str, str | None]:
         """Of its task instances; ``task[0]`` is one of a mapped task."""
         return {_name(each): each["state"] for each in self._airflow.instances(self.dag_id, self.token)}
