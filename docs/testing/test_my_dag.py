@@ -45,7 +45,8 @@ def test_a_lost_answer_starts_one_job(dag: Any, aws: LocalAws) -> None:
 
 def test_a_permission_that_is_missing_for_a_moment_delays_the_start(dag: Any, aws: LocalAws) -> None:
     """As while a policy is replaced: the operator tries again for ten seconds, before the task fails and is retried."""
-    denial = CannedResponse(code="AccessDeniedException", status=403, actions=("batch.SubmitJob",), calls=2)
+    times = 2
+    denial = CannedResponse(code="AccessDeniedException", status=403, actions=("batch.SubmitJob",), calls=times)
     aws.set_faults(Faults(respond_with=(denial,)))
     assert str(dag.test().state) == "success"
-    assert aws.calls["batch.SubmitJob"] == denial.calls + 1
+    assert aws.calls["batch.SubmitJob"] == times + 1
