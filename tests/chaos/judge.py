@@ -41,6 +41,8 @@ class Orphan:
     ti: TaskInstance
     moment: str
     act: str
+    at: float = 0.0
+    """When, in seconds since the epoch."""
 
     def __str__(self) -> str:
         return f"{self.job.service} {self.job.job_id} of {self.ti.key} ({self.ti.kind}): {self.act} {self.moment}"
@@ -121,7 +123,8 @@ def orphans(ledger: Ledger, runs: Sequence[Run]) -> list[Orphan]:
                 for job in jobs:
                     if not job.ended and job.status != "STOPPING":
                         last = ti.kills[-1] if ti.kills else None
-                        found.append(Orphan(job, ti, last.how if last else "", last.act if last else "not killed"))
+                        how = (last.how, last.act, last.at) if last else ("", "not killed")
+                        found.append(Orphan(job, ti, *how))
     return found
 
 
@@ -184,8 +187,8 @@ def _conflict(ti: TaskInstance, earlier: Started, later: Started) -> str:
     stopping = STOPPING if earlier.stopped and (cleared or shut_down or ti.kills) else SLACK
     if earlier.ended_at is None or earlier.ended_at > later.began + stopping:
         return "two at once"
-    if cleared or (earlier.stopped and (shut_down or ti.kills)):
-        return ""
+    if cleared or shut_down or (earlier.stopped and ti.kills):
+        return ""  # a worker that is shut down records that nobody wants the job, whatever becomes of it
     if earlier.status == "SUCCEEDED" or (not ti.run.code and not earlier.stopped):
         return "started again after it had succeeded"
     if earlier.stopped:

@@ -15,7 +15,7 @@ from airflow_jobflow.aws import Access, forget_clients
 from airflow_jobflow.local import LocalAws
 from airflow_jobflow.reaper import stop_orphans
 from tests.chaos.core import Airflow, Run
-from tests.chaos.judge import DEPLOYMENT, PICK_UP, Counts, judge, orphans
+from tests.chaos.judge import DEPLOYMENT, PICK_UP, Counts, Orphan, judge, orphans
 from tests.chaos.schedules import AwsFaults, Kill, Schedule, RunSpec, tasks_of
 from tests.stack.ledger import Ledger
 
@@ -25,6 +25,9 @@ STOPPED_WITHIN: Final = 12.0
 """Seconds in which what stops jobs in the background must be done: repeated stops come two seconds after each other."""
 AGE: Final = 700.0
 """Seconds by which the reaper's clock is ahead, for jobs younger than ten minutes are left alone."""
+
+AFTER_KILL: Final = 6.0
+"""Seconds after a kill in which a worker may stop its job."""
 
 _numbers = itertools.count(1)
 
@@ -56,13 +59,17 @@ class Player:
             self._await(airflow.settled, PATIENCE)
             self._await(lambda: not orphans(self._ledger, self.runs), STOPPED_WITHIN, every=0.5)
             left = orphans(self._ledger, self.runs)
-            counts.before = [str(each) for each in left if each.moment != PICK_UP and each.job.is_marked]
-            counts.in_pick_up = [str(each) for each in left if each.moment == PICK_UP and each.job.is_marked]
-            counts.unmarked = [str(each) for each in left if not each.job.is_marked]
+            counts.before = [self._told(each) for each in left if each.moment != PICK_UP and each.job.is_marked]
+            counts.in_pick_up = [self._told(each) for each in left if each.moment == PICK_UP and each.job.is_marked]
+            counts.unmarked = [self._told(each) for each in left if not each.job.is_marked]
             self._reap(airflow, counts, {each.job.job_id for each in left})
             judge(self._ledger, self.runs, counts)
             counts.wrong += [f"the small Airflow has failed: {error!r}" for error in airflow.errors]
         return counts
+
+    def _told(self, orphan: Orphan) -> str:
+        faults = self._faults.around(orphan.at, AFTER_KILL)
+        return f"{orphan}; then AWS: {', '.join(faults) or 'well'}; seed {self._schedule.seed}"
 
     def _happen(self, airflow: Airflow, tokens: list[str]) -> None:
         from tests.chaos.schedules import PROCESS_FAULTS, AWS_FAULTS

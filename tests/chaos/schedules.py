@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import random
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from airflow_jobflow.local import Faults, LocalAws
@@ -239,6 +240,14 @@ class AwsFaults:
     def __init__(self, aws: LocalAws) -> None:
         self._aws = aws
         self._on: list[str] = []
+        self._history: list[tuple[float, tuple[str, ...]]] = []
+        """What was on from when."""
+
+    def around(self, at: float, after: float) -> list[str]:
+        """Return what was on at a time, or came in the seconds after it."""
+        before = [names for since, names in self._history if since <= at][-1:]
+        later = [names for since, names in self._history if at < since <= at + after]
+        return sorted({name for names in (*before, *later) for name in names})
 
     def begin(self, name: str, lasts: float) -> None:
         """Switch one on."""
@@ -254,10 +263,10 @@ class AwsFaults:
     def clear(self) -> None:
         """Switch all off."""
         self._on.clear()
+        self._history.append((time.time(), ()))
         self._aws.set_faults(Faults())
 
     def _apply(self, lasts: float) -> None:
-        from dataclasses import replace
-
+        self._history.append((time.time(), tuple(self._on[-1:])))
         faults = AWS_FAULTS[self._on[-1]] if self._on else Faults()
         self._aws.set_faults(replace(faults, lasts=lasts) if faults.outage else faults)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -782,6 +783,28 @@ def test_a_killed_worker_stops_its_job_unless_told_otherwise(
     operator.on_kill()
     gate.touch()
     assert kit.wait(job_id)["status"] == ("FAILED" if cancel else "SUCCEEDED")
+
+
+@pytest.mark.parametrize("slow", ["describe calls", "the task state store"])
+def test_a_killed_worker_stops_its_job_before_anything_else_is_answered(
+    own_kit: Any, own_task: Any, context: Any, monkeypatch: pytest.MonkeyPatch, *, slow: str
+) -> None:
+    """Airflow kills the process five seconds after it has told it to end."""
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__REQUEST_TIMEOUT", "600")
+    operator = own_task(job_definition=own_kit.define(["sleep", "60"]), wait_for_completion=False)
+    job_id = operator.execute(context)["job_id"]
+    answered = threading.Event()
+    if slow == "describe calls":
+        own_kit.aws.set_faults(Faults(actions=("DescribeJobs",), hang=600))
+    else:
+        monkeypatch.setattr(context["task_state_store"], "set", lambda *_: answered.wait(), raising=False)
+    killing = threading.Thread(target=operator.on_kill, daemon=True)
+    killing.start()
+    own_kit.eventually(lambda: own_kit.aws.calls["batch.TerminateJob"], "the stop")
+    answered.set()
+    own_kit.aws.set_faults(Faults())
+    killing.join()
+    assert own_kit.wait(job_id)["status"] == "FAILED"
 
 
 def test_a_task_killed_while_it_submits_stops_what_it_has_started(
