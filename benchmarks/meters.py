@@ -38,7 +38,10 @@ class Collections:
     def between(self, begin: float, end: float) -> float:
         """Return the seconds of a stretch of time in which the collector ran."""
         seconds = 0.0
-        for began, ended in reversed(self._recent):
+        gc.disable()  # a collection would change what is being copied
+        recent = tuple(self._recent)
+        gc.enable()
+        for began, ended in reversed(recent):
             if ended <= begin:
                 break
             seconds += max(0.0, min(end, ended) - max(begin, began))

@@ -44,7 +44,7 @@ STOP_PATIENCE = 300.0
 """Seconds for which stopping a job is repeated. A worker that is told to end has less: Airflow kills it before."""
 
 ABANDONING = 5.0
-"""Seconds that a task which is killed takes to record that."""
+"""Seconds that a task which is killed takes to record that, beside stopping its job."""
 
 
 class JobStarter(JobWaiter):
@@ -343,17 +343,20 @@ class JobStarter(JobWaiter):
         if errors:
             raise errors[0]
 
-    def abandon(self) -> None:
-        """Record that nobody wants the job any more.
+    def abandon(self) -> threading.Thread:
+        """Record that nobody wants the job any more, in a thread, which is returned.
 
-        In a thread, and not for long: this is a signal's handler, and what it has interrupted may hold the connection
-        to Airflow.
+        Not here: this is a signal's handler, and what it has interrupted may hold the connection to Airflow.
         """
-        if self._context is not None:
-            self.attempt.abandoned = True
-            thread = threading.Thread(target=self.save_if_possible, args=(self._context,), daemon=True)
-            thread.start()
-            thread.join(ABANDONING)
+
+        def record() -> None:
+            if self._context is not None:
+                self.save_if_possible(self._context)
+
+        self.attempt.abandoned = True
+        thread = threading.Thread(target=record, daemon=True)
+        thread.start()
+        return thread
 
 
 def _region(call: Call) -> str:

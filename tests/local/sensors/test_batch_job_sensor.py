@@ -60,8 +60,10 @@ def test_an_operators_outcome_serves_as_an_id(kit: Any, sensor: Any, context: An
 def test_buttons_are_kept_for_one_job_of_a_list(kit: Any, sensor: Any, context: Any) -> None:
     """A task has one button of a kind; of a thousand jobs, it leads to the first that failed."""
     good, bad = kit.sh("true"), kit.sh("exit 1")
-    sensor([good, bad], raise_on_failure=False).execute(context)
-    assert context["ti"].xcoms["_link_BatchJobLink"].endswith(bad)
+    waiting = sensor([good, bad], raise_on_failure=False)
+    waiting.execute(context)
+    assert context["ti"].xcoms["jobflow_jobs"]["links"]["_link_BatchJobLink"].endswith(bad)
+    assert waiting.operator_extra_links == ()
 
 
 @pytest.mark.parametrize(
