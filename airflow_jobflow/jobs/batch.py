@@ -161,8 +161,8 @@ def find_group(call: Call, queue: str, prefix: str) -> list[Found]:
         seen = describe(call, [job["jobId"] for job in part])
         for job in part:
             unseen = Snapshot(job["jobId"], JobState.SUBMITTED, JobState.SUBMITTED)
-            by = Try.read(job["jobName"].removeprefix(prefix).partition("-")[0])
-            found.append(Found(seen.get(job["jobId"], unseen), by))
+            by, _, end = job["jobName"].removeprefix(prefix).partition("-")
+            found.append(Found(seen.get(job["jobId"], unseen), Try.read(by), is_part="-" in end))
     return found
 
 

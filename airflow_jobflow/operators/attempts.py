@@ -236,9 +236,7 @@ class JobStarter(JobWaiter):
             return {job_id: seen.get(job_id) for job_id in decision.keep}
         if not_cleared and not elsewhere:
             self.attempt = recorded
-            if not recorded.job_ids:
-                # They have failed: what of it runs again, if only a part, is found by its id.
-                recorded.job_ids = sorted(seen)
+            recorded.job_ids = recorded.job_ids or list(decision.failed)
         if not self.repeats:
             self.attempt.number = 0
         self.attempt.waits_since, self.attempt.starts = None, 0

@@ -124,7 +124,8 @@ class JobOperator(JobStarter):
     @property
     def may_be_reaped(self) -> bool:
         """Whether the orphan reaper may stop the job: the task waits for it, and it is not to outlive the task."""
-        return self.wait_for_completion and self.cancel_on_kill and self.cancel_on_timeout
+        # Without a token nothing proves that it is no copy that somebody else has made of the job.
+        return self.durable and self.wait_for_completion and self.cancel_on_kill and self.cancel_on_timeout
 
     def execute(self, context: Context) -> Any:
         """Start the job, and wait for it.
@@ -345,7 +346,8 @@ class JobOperator(JobStarter):
             return "It was stopped."
         why = "; ".join(f"{job_id}: {message}" for job_id, message in left.items())
         then = "The triggerer keeps trying for ten minutes" if self.defers else "Stop it in the console"
-        return f"It could not be stopped yet ({why}). {then}; the orphan reaper stops what is left."
+        reaper = "; the orphan reaper stops what is left" if self.may_be_reaped else ""
+        return f"It could not be stopped yet ({why}). {then}{reaper}."
 
     def _given_up(self, context: Context, event: Mapping[str, Any]) -> JobflowError:
         """Stop a job whose deadline has passed, and say how far it came."""

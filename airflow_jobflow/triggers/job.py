@@ -45,7 +45,10 @@ for new waits within a second."""
 
 STOP_WAIT = 25.0
 """Seconds for which an event waits for the jobs to be stopped. With the others, fewer than those after which Airflow
-itself ends the deferral, see ``waiting.NET``."""
+itself ends the deferral, see ``waiting.NET``. What is not stopped by then is stopped in the background."""
+
+STOP_WAIT_IN_WORKER = 300.0
+"""The same in a worker, where nothing goes on in the background."""
 
 DEADLINES = {
     "deadline": "The deadline of the Airflow task has passed",
@@ -87,8 +90,8 @@ class JobTrigger(WaitTrigger):
     - ``limit``: which deadline has passed, ``deadline`` or ``queue_deadline``; None if none has.
     - ``links``: the URLs in the last note, as above.
     - ``stopped``: the ids of jobs that were stopped because of the deadline.
-    - ``unstopped``: ``{id: message}``, those that were to be stopped because of it, and were not within 25 s. In a
-      triggerer this is tried for ten more minutes.
+    - ``unstopped``: ``{id: message}``, those that were to be stopped because of it, and were not. A triggerer reports
+      this after 25 s, and tries for ten more minutes; a worker tries for five minutes.
 
     Both are empty without ``cancel_on_timeout``. A job that is in neither, although ``limit`` is set, has ended.
     """
@@ -138,7 +141,7 @@ class JobTrigger(WaitTrigger):
             metrics.ended(self.service, self._seen.values(), began)
         elif self.cancel_on_timeout:
             self._stop(DEADLINES[limit])
-            await self._stopper.wait(STOP_WAIT)
+            await self._stopper.wait(STOP_WAIT if self.task_instance else STOP_WAIT_IN_WORKER)
         else:
             log.info("%s", DEADLINES[limit])
         return {

@@ -596,7 +596,10 @@ def test_a_submit_that_cannot_be_looked_up_is_not_made_again(own_kit: Any, own_t
 
 def test_without_durability_the_name_is_sent_as_it_is(kit: Any, task: Any, context: Any) -> None:
     """And nothing is looked up."""
-    assert task(durable=False).execute(context)["name"] == "hello"
+    outcome = task(durable=False).execute(context)
+    assert outcome["name"] == "hello"
+    # The reaper could not tell it from a copy, and would report it as one in every run.
+    assert "airflow_jobflow_reap" not in kit.look(outcome["job_id"])["tags"]
 
 
 def test_the_longest_name_leaves_room_for_the_token(task: Any, context: Any) -> None:
@@ -705,11 +708,22 @@ def test_the_execution_timeout_counts_where_it_comes_first(task: Any) -> None:
     assert operator.first_limit() == ("execution_timeout", 5)
 
 
+def test_a_worker_stops_a_job_after_an_outage_at_its_deadline(
+    own_kit: Any, own_task: Any, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing goes on in the background of a worker, so it waits longer than a triggerer does (G5)."""
+    monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_WAIT", 0.1)
+    operator = own_task(job_definition=own_kit.define(["sleep", "600"]), job_timeout=0.5)
+    own_kit.aws.set_faults(Faults(denied=("batch.TerminateJob",), lasts=3))
+    with pytest.raises(exceptions.JobTimedOut, match=r"It was stopped\."):
+        operator.execute(context)
+
+
 def test_a_deadline_is_reported_also_if_the_job_cannot_be_stopped(
     own_kit: Any, own_task: Any, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What has happened, and what is left to do."""
-    monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_WAIT", 0.5)
+    monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_WAIT_IN_WORKER", 0.5)
     monkeypatch.setattr("airflow_jobflow.triggers.stopping.FIRST_TRY", ONCE)
     operator = own_task(job_definition=own_kit.define(["sleep", "600"]), job_timeout=0.5)
     own_kit.aws.set_faults(Faults(denied=("batch.TerminateJob",)))
@@ -845,6 +859,18 @@ def test_a_task_killed_while_it_submits_stops_what_it_has_started(
         operator.execute(context)
     [job_id] = jobs_of(kit)
     assert kit.wait(job_id)["status"] == "FAILED"
+
+
+def test_a_kill_stops_the_job_at_once_though_it_cannot_be_described(own_kit: Any, own_task: Any, context: Any) -> None:
+    """Airflow ends the process soon: a describe call that fails is not repeated before the stop."""
+    operator = own_task(job_definition=own_kit.define(["sleep", "60"]), wait_for_completion=False)
+    job_id = operator.execute(context)["job_id"]
+    before = own_kit.aws.calls["batch.DescribeJobs"]
+    own_kit.aws.set_faults(Faults(actions=("DescribeJobs",), error_every=1))
+    operator.on_kill()
+    assert own_kit.aws.calls["batch.DescribeJobs"] == before + 1
+    own_kit.aws.set_faults(Faults())
+    assert own_kit.wait(job_id)["status"] == "FAILED"
 
 
 def test_a_kill_that_is_throttled_stops_the_job_all_the_same(own_kit: Any, own_task: Any, context: Any) -> None:
