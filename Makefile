@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up all they need, in .venv and .home. PYTHON=<interpreter> chooses the interpreter.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-page test-stack chaos lint bench bench-stack bench-requests docs release-check audit compose-env clean
+.PHONY: help demo ui test test-page test-stack chaos chaos-local lint bench bench-stack bench-requests docs release-check audit compose-env clean
 
 READY := .venv/.synced
 # Airflow's own files, where tests do not say otherwise.
@@ -32,6 +32,9 @@ test-stack: $(READY) ## Two whole Airflows as in docker-compose.yaml, and what t
 chaos: $(READY) ## Random schedules of faults in one such stack; SCHEDULES=100 SEED=<the one printed>
 	@$(STACK)
 	SCHEDULES=$(or $(SCHEDULES),100) SEED=$(SEED) .venv/bin/pytest -s tests/stack/test_chaos.py
+
+chaos-local: $(READY) ## The same without Airflow's processes; SCHEDULES=80 SEED=<any>
+	SCHEDULES=$(or $(SCHEDULES),80) SEED=$(or $(SEED),1000) .venv/bin/pytest -s tests/chaos
 
 lint: $(READY) ## Lint and types
 	.venv/bin/ruff check

@@ -106,7 +106,7 @@ class Call:
 
     @property
     def may_tag(self) -> bool:
-        """Whether jobs are started with tags: until AWS denies it, once for all calls of the client."""
+        """Whether jobs are started with tags; a denial counts for all calls of the client, for a quarter of an hour."""
         return self._client.may_tag
 
     @may_tag.setter

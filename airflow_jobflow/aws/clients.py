@@ -96,9 +96,9 @@ class ServiceClient:
         self.name = name
         self.timeout = conf.getfloat("jobflow", "request_timeout") + LONG_POLL.get(name, 0.0)
         """Seconds after which a request without a response has failed."""
-        self.may_tag = True
-        """Whether jobs are started with tags: until AWS denies it."""
         self._clock = clock
+        self._tags_after = float("-inf")
+        """When jobs are started with tags again, after AWS has denied that."""
         self._limiters = _limiters_for(access.key, name)
         self._build_lock = threading.RLock()  # a signal handler may interrupt its own thread while it builds
         self._state_lock = threading.RLock()  # never held while anything is waited for
@@ -114,6 +114,18 @@ class ServiceClient:
         self._pool: ThreadPoolExecutor | None = None
 
     # What its calls share.
+
+    @property
+    def may_tag(self) -> bool:
+        """Whether jobs are started with tags. Once AWS has denied it, not before the next client would be built.
+
+        A policy may be replaced within seconds, and jobs without tags are jobs that the orphan reaper does not find.
+        """
+        return self._clock() >= self._tags_after
+
+    @may_tag.setter
+    def may_tag(self, may: bool) -> None:
+        self._tags_after = float("-inf") if may else self._clock() + LIFETIME
 
     def limiter(self, rate: Rate) -> RateLimiter:
         """Return the rate limiter of a kind of calls. Clients of the same connection and region share it."""

@@ -12,7 +12,7 @@ class Call(Protocol):
     """Makes the API calls of one service, in one region."""
 
     may_tag: bool
-    """Whether jobs are started with tags: until AWS denies it."""
+    """Whether jobs are started with tags: for a while not, once AWS has denied it."""
 
     @property
     def region(self) -> str:

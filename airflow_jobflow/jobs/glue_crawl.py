@@ -17,13 +17,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow_jobflow.faults import CallError
+from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.calls import Call
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_seconds
 
@@ -56,9 +55,6 @@ CHANGES = {"tables_created": "ADD", "tables_updated": "UPDATE", "tables_deleted"
 
 LOG_GROUP = "/aws-glue/crawlers"
 """Where crawlers write, unless they say otherwise."""
-
-STOPS = (0.0, 1.0, 2.0, 4.0)
-"""Seconds before each try to stop a crawl: one whose start has not taken effect cannot be stopped yet."""
 
 JOB_ID = re.compile(r"(.+)@(\d{4}-\d\d-\d\dT[\d:.]+\+00:00)(?:#(.+))?", re.DOTALL)
 """A ``Since`` as text."""
@@ -232,18 +228,18 @@ def _after(crawler: str, *crawls: Mapping[str, Any] | None) -> Since:
 
 
 def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # noqa: ARG001
-    """Stop a crawl, if it is the one its crawler makes now; one that has ended stays as it is. Glue takes no reason."""
-    since = Since.read(job_id)
-    for seconds in STOPS:
-        time.sleep(seconds)
-        seen = describe(call, [job_id], None).get(job_id)
-        if seen is None or seen.state.ended:
-            return
-        try:
-            call("stop_crawler", Name=since.crawler)
-            return
-        except CallError as error:
-            if error.code == "CrawlerStoppingException":
-                return
-            if error.code != "CrawlerNotRunningException":  # it has just ended, or has not begun yet
-                raise
+    """Stop a crawl, if it is the one its crawler makes now; one that has ended stays as it is. Glue takes no reason.
+
+    :raises CallError: it was not stopped; ``TRANSIENT`` if its start has not taken effect yet.
+    """
+    seen = describe(call, [job_id], None).get(job_id)
+    if seen is None or seen.state.ended:
+        return
+    try:
+        call("stop_crawler", Name=seen.name)
+    except CallError as error:
+        if error.code == "CrawlerNotRunningException":  # or it has just ended, which the next try sees
+            message = f"the crawl cannot be stopped before it has begun: {error}"
+            raise CallError(Fault.TRANSIENT, message, error.code, error.operation) from error
+        if error.code != "CrawlerStoppingException":
+            raise

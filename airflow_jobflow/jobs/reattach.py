@@ -18,8 +18,8 @@ Then the first row that fits decides::
     ids                       only others                                    as if no ids were recorded
     ids                       neither                                        start
     several parts, no ids     anything                                       repeat, which starts only what is missing
-    anything else             one that runs or has succeeded                 keep the first of these, stop others
-    anything else             only failed ones, or ones that are stopped     start
+    anything else             one that runs or has succeeded (8)             keep the first of these, stop others
+    anything else             only failed ones, or ones that are stopped     start, and stop parts that run
     a token, not cleared      nothing                                        repeat: the recorded attempt once more (7)
     nothing                   nothing                                        start
 
@@ -33,6 +33,7 @@ Then the first row that fits decides::
 5. A task that was killed, or whose deadline has passed, has recorded that nobody wants its job any more.
 6. Recorded for no longer than the grace period: what was just started may not be known everywhere yet.
 7. The worker died, or the response was lost. With the same token, ECS starts nothing twice.
+8. Not a part of an array that was redriven, unless it is recorded: its success is not that of the array.
 """
 
 from __future__ import annotations
@@ -66,10 +67,12 @@ class Found:
 
     :param job: as AWS describes it now.
     :param by: the try that started it; None if it carries none.
+    :param is_part: whether it is one of several jobs that run an array together, so that its result is not the task's.
     """
 
     job: Snapshot
     by: Try | None = None
+    is_part: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +82,15 @@ class Decision:
     :param why: for the task's log.
     :param keep: ids of the jobs to wait for.
     :param stop: ids of jobs that nobody wants any more.
+    :param failed: ids of jobs that were found by their group, and that have failed since the last clear. If only a part
+        of an array is to run again, they say which.
     """
 
     action: Action
     why: str
     keep: Sequence[str] = ()
     stop: Sequence[str] = ()
+    failed: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +125,11 @@ def decide(recorded: Attempt, found: Sequence[Found], now: Now) -> Decision:
     before = [_is_of_before_a_clear(each, recorded, now) for each in found]
     older = [each.job for each, is_older in zip(found, before, strict=True) if is_older]
     is_cleared = recorded.has_begun and recorded.clear_number != now.clear_number
-    record = Attempt() if is_cleared else recorded
+    outdated = {job.job_id for job in older}
+    wanted = [job_id for job_id in recorded.job_ids if job_id not in outdated]
+    record = Attempt() if is_cleared else replace(recorded, job_ids=wanted)
     current = [
-        each.job
+        each
         for each, is_older in zip(found, before, strict=True)
         if not is_older and _may_be_ours(each.job, record, now)
     ]
@@ -132,14 +140,14 @@ def decide(recorded: Attempt, found: Sequence[Found], now: Now) -> Decision:
     return replace(decision, stop=[] if recorded.joined else [*_running(older), *decision.stop])
 
 
-def _of_this_clear(record: Attempt, current: Sequence[Snapshot], now: Now) -> Decision:
+def _of_this_clear(record: Attempt, current: Sequence[Found], now: Now) -> Decision:
     """Decide about what was started since the last clear.
 
     :return: without a reason, if nothing was.
     """
     if record.abandoned:
         why = "the previous try was killed, or its deadline passed"
-        return Decision(Action.START, why, stop=_running(current))
+        return Decision(Action.START, why, stop=_running(each.job for each in current))
     if record.job_ids:
         return _by_id(record, current, now)
     if len(record.parts) > 1:
@@ -168,29 +176,34 @@ def _may_be_ours(job: Snapshot, record: Attempt, now: Now) -> bool:
     return job.job_id in record.job_ids or _created(job) >= since - SKEW
 
 
-def _by_id(record: Attempt, current: Sequence[Snapshot], now: Now) -> Decision:
+def _by_id(record: Attempt, current: Sequence[Found], now: Now) -> Decision:
     names = ", ".join(record.job_ids)
-    known = [job for job in current if job.job_id in record.job_ids]
-    others = [job for job in current if job.job_id not in record.job_ids]
+    known = [each.job for each in current if each.job.job_id in record.job_ids]
+    others = [each for each in current if each.job.job_id not in record.job_ids]
     if known:
         keeps = any(_is_running_on(job) for job in known) or all(job.state is JobState.SUCCEEDED for job in known)
     else:
         keeps = now.time - record.began_at <= now.grace
     if keeps:
-        return Decision(Action.KEEP, f"continuing with {names} of the previous try", record.job_ids, _running(others))
+        why = f"continuing with {names} of the previous try"
+        return Decision(Action.KEEP, why, record.job_ids, _running(each.job for each in others))
     if others:
         return _by_group(others)
     how = "failed or was stopped" if known else "is no longer known to AWS"
     return Decision(Action.START, f"{names} of the previous try {how}")
 
 
-def _by_group(current: Iterable[Snapshot]) -> Decision:
-    jobs = sorted(current, key=_created)
-    good = [job for job in jobs if job.state is JobState.SUCCEEDED or _is_running_on(job)]
+def _by_group(current: Sequence[Found]) -> Decision:
+    jobs = sorted((each.job for each in current), key=_created)
+    parts = {each.job.job_id for each in current if each.is_part}
+    good = [job for job in jobs if job.job_id not in parts and (job.state is JobState.SUCCEEDED or _is_running_on(job))]
+    stop = [job_id for job_id in _running(jobs) if job_id in parts]
     if not good:
-        return Decision(Action.START, f"{jobs[-1].job_id} of the previous try failed or was stopped")
+        failed = [job.job_id for job in jobs if job.job_id not in parts]
+        names = failed[-1] if failed else f"the array of which {', '.join(sorted(parts))} ran a part"
+        return Decision(Action.START, f"{names} of the previous try failed or was stopped", stop=stop, failed=failed)
     why = f"continuing with {good[0].job_id} of the previous try"
-    return Decision(Action.KEEP, why, keep=[good[0].job_id], stop=_running(good[1:]))
+    return Decision(Action.KEEP, why, keep=[good[0].job_id], stop=[*_running(good[1:]), *stop])
 
 
 def _is_running_on(job: Snapshot) -> bool:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def start_tagged(
     call: Call, start: Callable[[Call, Mapping[str, Any]], str], request: Mapping[str, Any], tagged: Mapping[str, Any]
 ) -> str:
-    """Start a job, and return its id. If the tags are denied, it is started without, and so are later ones.
+    """Start a job, and return its id. If the tags are denied, it is started without, and so are those that follow.
 
     :param call: makes the API calls.
     :param start: makes a request.

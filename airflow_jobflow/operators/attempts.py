@@ -44,7 +44,7 @@ STOP_PATIENCE = 300.0
 """Seconds for which stopping a job is repeated. A worker that is told to end has less: Airflow kills it before."""
 
 ABANDONING = 5.0
-"""Seconds that a task which is killed takes to record that."""
+"""Seconds that a task which is killed takes to record that, beside stopping its job."""
 
 
 class JobStarter(JobWaiter):
@@ -161,23 +161,15 @@ class JobStarter(JobWaiter):
         :param more: other fields of ``Attempt``.
         :raises SubmissionError: it cannot be recorded, so nothing may be started.
         """
-        from airflow_jobflow.faults import CallError
-
         now = self.attempt
         if now.waits_since and now.token:
             return now.token
         before = now if now.number else Attempt()
-        try:
-            location = self._location()
-        except CallError as error:
-            raise SubmissionError(
-                f"Nothing was started, because the AWS connection {self.access} cannot be used: {error}"
-            ) from error
         self.attempt = Attempt(
             number=before.number,
             clear_number=self._clear_number(context),
             group=self.job_owner(context).group,
-            location=location,
+            location=self._location(),
             where=dict(where or {}),
             began_at=now.began_at if self.repeats else time.time(),
             deadline=before.deadline if before.number and not self.repeats else self.deadline_from_now(),
@@ -236,9 +228,7 @@ class JobStarter(JobWaiter):
             return {job_id: seen.get(job_id) for job_id in decision.keep}
         if not_cleared and not elsewhere:
             self.attempt = recorded
-            if not recorded.job_ids:
-                # They have failed: what of it runs again, if only a part, is found by its id.
-                recorded.job_ids = sorted(seen)
+            recorded.job_ids = recorded.job_ids or list(decision.failed)
         if not self.repeats:
             self.attempt.number = 0
         self.attempt.waits_since, self.attempt.starts = None, 0
@@ -311,11 +301,18 @@ class JobStarter(JobWaiter):
         The region is resolved, so that naming the connection's own region changes nothing. How it is called, such as
         with which timeouts, may change from try to try.
 
-        :raises CallError: the region cannot be found out.
+        :raises SubmissionError: the region cannot be found out.
         """
+        from airflow_jobflow.faults import CallError
+
         if not self._resolved:
             scope = (self.scope() or "").rpartition("/")[2]
-            region = self.call(_region)
+            try:
+                region = self.call(_region)
+            except CallError as error:
+                raise SubmissionError(
+                    f"Nothing was started, because the AWS connection {self.access} cannot be used: {error}"
+                ) from error
             self._resolved = " ".join(filter(None, (self.service, scope, self.aws_conn_id, region)))
         return self._resolved
 
@@ -343,17 +340,20 @@ class JobStarter(JobWaiter):
         if errors:
             raise errors[0]
 
-    def abandon(self) -> None:
-        """Record that nobody wants the job any more.
+    def abandon(self) -> threading.Thread:
+        """Record that nobody wants the job any more, in a thread, which is returned.
 
-        In a thread, and not for long: this is a signal's handler, and what it has interrupted may hold the connection
-        to Airflow.
+        Not here: this is a signal's handler, and what it has interrupted may hold the connection to Airflow.
         """
-        if self._context is not None:
-            self.attempt.abandoned = True
-            thread = threading.Thread(target=self.save_if_possible, args=(self._context,), daemon=True)
-            thread.start()
-            thread.join(ABANDONING)
+
+        def record() -> None:
+            if self._context is not None:
+                self.save_if_possible(self._context)
+
+        self.attempt.abandoned = True
+        thread = threading.Thread(target=record, daemon=True)
+        thread.start()
+        return thread
 
 
 def _region(call: Call) -> str:

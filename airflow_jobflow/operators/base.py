@@ -5,6 +5,7 @@ Thin: how a job is submitted lies in the subclass, what its end means in ``jobs`
 
 from __future__ import annotations
 
+import threading
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from airflow_jobflow.exceptions import (
     WaitError,
 )
 from airflow_jobflow.jobs.array import Tolerance
-from airflow_jobflow.operators.attempts import JobStarter
+from airflow_jobflow.operators.attempts import ABANDONING, JobStarter
 from airflow_jobflow.telling import failures_told
 from airflow_jobflow.waiting import NET, JobWaiter, snapshots, timed_out
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from airflow_jobflow.triggers.base import WaitTrigger
 
 KILLED = "The Airflow task was killed"
+
+LAST_LOOK = 1.0
+"""Seconds for which a worker that was killed waits for the last status of its job, before it stops it."""
 
 SHORTEST_TURN, LONGEST_TURN = 15.0, 300.0
 """Seconds before a start that found no room is made again, doubling from the first to the longest."""
@@ -120,7 +124,8 @@ class JobOperator(JobStarter):
     @property
     def may_be_reaped(self) -> bool:
         """Whether the orphan reaper may stop the job: the task waits for it, and it is not to outlive the task."""
-        return self.wait_for_completion and self.cancel_on_kill and self.cancel_on_timeout
+        # Without a token nothing proves that it is no copy that somebody else has made of the job.
+        return self.durable and self.wait_for_completion and self.cancel_on_kill and self.cancel_on_timeout
 
     def execute(self, context: Context) -> Any:
         """Start the job, and wait for it.
@@ -341,7 +346,8 @@ class JobOperator(JobStarter):
             return "It was stopped."
         why = "; ".join(f"{job_id}: {message}" for job_id, message in left.items())
         then = "The triggerer keeps trying for ten minutes" if self.defers else "Stop it in the console"
-        return f"It could not be stopped yet ({why}). {then}; the orphan reaper stops what is left."
+        reaper = "; the orphan reaper stops what is left" if self.may_be_reaped else ""
+        return f"It could not be stopped yet ({why}). {then}{reaper}."
 
     def _given_up(self, context: Context, event: Mapping[str, Any]) -> JobflowError:
         """Stop a job whose deadline has passed, and say how far it came."""
@@ -358,6 +364,8 @@ class JobOperator(JobStarter):
             limit = event["limit"].replace("_", " ")
             stopped = self._stop_unwanted(context, job_ids, f"Airflow: the {limit} of the task has passed")
         outcomes = [self.judge.outcome(snapshot).to_dict() for snapshot in seen.values()]
+        if len(seen) == 1:
+            self.keep_links(context, seen.values())
         outcome = next(iter(outcomes), None) if len(job_ids) == 1 else outcomes
         what = f"{self.service_module.NOUN} {', '.join(job_ids)}"
         how_far = how_far or "not seen since it was started"
@@ -450,14 +458,23 @@ class JobOperator(JobStarter):
         """Stop the job when the worker is told to end while it waits here; one that is being submitted, right after.
 
         Airflow tells a worker so when it is shut down, and when a person clears the task or ends it. What is stopped is
-        marked, so that no later try waits for it.
+        marked, so that no later try waits for it. Five seconds later Airflow kills the process, so nothing here waits
+        for anything but the stop.
         """
         self._killed = self.cancel_on_kill
         if self._to_stop and self.cancel_on_kill:
-            self.abandon()
-            for job_id, snapshot in self.look(self._to_stop).items():
-                self.log.info("%s %s: last seen %s", self.service_module.NOUN, job_id, snapshot.progress())
+            recording = self.abandon()
+            looking = threading.Thread(target=self._log_last_status, args=(self._to_stop,), daemon=True)
+            looking.start()
+            looking.join(LAST_LOOK)
             self._stopped(self._to_stop, KILLED)  # what cannot be stopped is logged: what is interrupted goes on
+            recording.join(ABANDONING)
+
+    def _log_last_status(self, job_ids: Sequence[str]) -> None:
+        from airflow_jobflow.aws import ONCE
+
+        for job_id, snapshot in self.look(job_ids, retry=ONCE).items():
+            self.log.info("%s %s: last seen %s", self.service_module.NOUN, job_id, snapshot.progress())
 
 
 def _tried(times: int) -> str:

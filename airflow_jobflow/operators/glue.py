@@ -54,6 +54,11 @@ class GlueCrawlOperator(JobOperator):
         self.crawler_name = crawler_name
         self.if_running = if_running
 
+    @property
+    def may_be_reaped(self) -> bool:
+        """Whether the orphan reaper may stop the crawl. It cannot: a crawl carries nothing that says whose it is."""
+        return False
+
     def check(self) -> None:
         """Check the parameters; see the base."""
         super().check()

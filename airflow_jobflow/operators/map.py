@@ -25,6 +25,7 @@ from airflow_jobflow.jobs.array import indexes_of
 from airflow_jobflow.jobs.model import JobState, index_ranges
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.operators import map_verdict
+from airflow_jobflow.operators.attempts import ABANDONING
 from airflow_jobflow.operators.base import KILLED, JobOperator
 from airflow_jobflow.operators.map_leftovers import NO_TIMES, Leftovers, by_index, left_by_an_earlier_try
 from airflow_jobflow.waiting import timed_out
@@ -399,11 +400,12 @@ class MapOperator(JobOperator):
         """Stop all jobs when the worker is told to end while it waits here."""
         self._killed = self.cancel_on_kill
         if self._killed and self._trigger:
-            self.abandon()
+            recording = self.abandon()
             # In a thread, for this is a signal's handler, and the event loop is what it has interrupted.
             thread = threading.Thread(target=asyncio.run, args=(self._trigger.killed(),))
             thread.start()
             thread.join()
+            recording.join(ABANDONING)
 
 
 def _said(event: Mapping[str, Any]) -> str:

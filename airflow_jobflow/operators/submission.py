@@ -37,8 +37,12 @@ REASONS = {
     Fault.CREDENTIALS: "no valid AWS credentials. Check the connection (aws_conn_id), or the role of the worker",
     Fault.DENIED: "the credentials do not permit it",
     Fault.TRANSIENT: "AWS could not be reached",
+    **dict.fromkeys(FINAL, "something other than AWS, such as a proxy, has rejected it"),
 }
 """Why nothing was submitted, by what the last error means."""
+
+NEXT_TRY = "The next try looks for it."
+"""What is done about a job that carries a token, and may have been started."""
 
 
 def submit_once(
@@ -63,6 +67,7 @@ def submit_once(
     :raises SubmissionError: it could not be submitted; the message says whether it may have been started.
     """
     give_up_at = time.monotonic() + PATIENCE
+    then = NEXT_TRY if find or repeatable else "It carries no token (durable=False), so a next try starts another one."
     lost: CallError | None = None
     """The last error after which the job may have been started."""
     while True:
@@ -75,35 +80,38 @@ def submit_once(
         except CallError as error:
             was_lost = error.fault is Fault.TRANSIENT and error.sent
             if not was_lost or repeatable:
-                raise _not_submitted(what, error, maybe_started=error.sent or lost is not None) from error
+                maybe_started = error.sent or lost is not None
+                raise _not_submitted(what, error, maybe_started=maybe_started, then=then) from error
             lost = error
             log.warning("The response to the submit of %s was lost (%s); checking whether it was started", what, error)
+            if not find:
+                raise _not_submitted(what, error, maybe_started=True, then=then) from error
             if found := _look_up(run, find, what, error, sleep):
                 return found
             if time.monotonic() > give_up_at:
-                raise _not_submitted(what, error, maybe_started=True) from error
+                raise _not_submitted(what, error, maybe_started=True, then=then) from error
 
 
-def _not_submitted(what: str, error: CallError, *, maybe_started: bool) -> SubmissionError:
+def _not_submitted(what: str, error: CallError, *, maybe_started: bool, then: str) -> SubmissionError:
     """Return the exception for a submit that failed.
 
     :param maybe_started: whether one of its requests may have been executed.
+    :param then: what is done about that.
     """
     if error.fault in STARTED_NOTHING:  # the job is looked up before it is submitted again
         return NoRoom(f"{what} was not started: {error}.")
     if maybe_started:
         return SubmissionError(
-            f"{what} may have been started, because a request got no response; the next try looks for it. "
-            f"The last error: {error}"
+            f"{what} may have been started, because a request got no response. {then} The last error: {error}"
         )
-    if error.fault in FINAL:
+    if error.fault in FINAL and not error.code.isdigit():  # botocore puts the status there if AWS's code is missing
         return SubmissionRefused(f"{what} was rejected by AWS and not started: {error}")
     return SubmissionError(f"{what} was not submitted, because {REASONS[error.fault]}; nothing was started: {error}")
 
 
 def _look_up(
     run: Callable[..., Any],
-    find: Callable[[Call], str | None] | None,
+    find: Callable[[Call], str | None],
     what: str,
     lost: CallError,
     sleep: Callable[[float], object],
@@ -113,7 +121,7 @@ def _look_up(
     :raises SubmissionError: it is not known whether it was started.
     """
     doubt: Exception | None = lost
-    for seconds in LOOKUPS if find else ():
+    for seconds in LOOKUPS:
         sleep(seconds)
         try:
             if found := run(find):
@@ -125,6 +133,6 @@ def _look_up(
     if doubt:
         raise SubmissionError(
             f"{what} may have been started: the submit got no response ({lost}), and it could not be looked up "
-            f"({doubt}). The next try looks for it."
+            f"({doubt}). {NEXT_TRY}"
         ) from doubt
     return None

@@ -26,7 +26,6 @@ from cfnlint.helpers import load_resource  # type: ignore[import-untyped]
 import airflow_jobflow
 from airflow_jobflow import exceptions
 from airflow_jobflow.aws import Access
-from airflow_jobflow.jobs import glue_crawl
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner, attempt_token
 from airflow_jobflow.local import Faults
 from airflow_jobflow.operators import attempts, base, submission
@@ -142,7 +141,6 @@ def _no_pauses(here: Callable[[Any], None], stack: Stack, monkeypatch: pytest.Mo
     here(stack.aws)
     monkeypatch.setattr(attempts, "LOOKUPS", (0.0,))
     monkeypatch.setattr(base, "SHORTEST_TURN", 0.1)
-    monkeypatch.setattr(glue_crawl, "STOPS", (0.0, 0.2, 0.2, 0.2))
     for module in (submission, map_calls):
         monkeypatch.setattr(module, "LOOKUPS", (0.0, 0.1))
 

@@ -96,7 +96,7 @@ def test_what_cannot_be_looked_up_is_not_repeated() -> None:
 def test_without_a_way_to_find_it_a_lost_submit_is_not_repeated() -> None:
     """As with durable=False."""
     aws = Aws([LOST])
-    with pytest.raises(exceptions.SubmissionError, match="may have been started"):
+    with pytest.raises(exceptions.SubmissionError, match=r"may have been started.*a next try starts another one"):
         submission.submit_once(aws.run, aws.submit, None, "Batch job x")
     assert aws.submitted == 1
 
@@ -143,6 +143,14 @@ def test_what_aws_rejects_is_final(fault: Fault) -> None:
     """A retry would be rejected as well."""
     with pytest.raises(exceptions.SubmissionRefused, match="rejected by AWS and not started"):
         Aws([CallError(fault, "SubmitJob: no", sent=False)]).submit_once()
+
+
+@pytest.mark.parametrize("fault", [Fault.REJECTED, Fault.SCOPE_NOT_FOUND])
+def test_what_a_proxy_rejects_is_not_final(fault: Fault) -> None:
+    """A 4xx without a code of AWS's, such as a page in HTML: the next request may reach AWS."""
+    with pytest.raises(exceptions.SubmissionError, match=r"such as a proxy.*; nothing was started") as raised:
+        Aws([CallError(fault, "SubmitJob: Bad Request", "400", sent=False)]).submit_once()
+    assert not isinstance(raised.value, exceptions.SubmissionRefused)
 
 
 @pytest.mark.parametrize(

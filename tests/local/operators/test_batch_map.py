@@ -312,6 +312,14 @@ def test_a_retry_goes_on_with_what_was_never_ended(kit: Any, make: Make, context
     assert first.began_at > second.began_at == 0, "that nothing is listed yet is no proof that nothing was started"
 
 
+def test_a_retry_whose_connection_cannot_be_used_says_so(make: Make, context: Any) -> None:
+    """It cannot know whether the earlier try's map is here, and starts nothing."""
+    deferred(make(items=items(2), deferrable=True), context)
+    retry(context)
+    with pytest.raises(exceptions.SubmissionError, match="Nothing was started, because the AWS connection nowhere"):
+        make(items=items(2), deferrable=True, aws_conn_id="nowhere").execute(context)
+
+
 @pytest.mark.parametrize("why", ["a clear", "a kill", "other items"])
 def test_a_map_that_is_not_to_go_on_is_stopped_before_another_begins(
     kit: Any, make: Make, context: Any, gate: Any, why: str

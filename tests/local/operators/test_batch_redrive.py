@@ -12,7 +12,7 @@ import pytest
 from airflow_jobflow import exceptions
 from airflow_jobflow.local import Faults
 from airflow_jobflow.operators.batch import BatchJobOperator
-from tests.local.tries import cleared, deferred, retried
+from tests.local.tries import cleared, deferred, killed, retried
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 
@@ -114,6 +114,18 @@ def test_a_persons_clear_starts_over(array: Array) -> None:
     assert array.times() == {0: 2, 1: 2, 2: 2, 3: 2, 4: 2}
 
 
+def test_a_clear_whose_first_try_dies_before_its_submit_starts_over(
+    array: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repeated attempt must not take the array of before the clear for its own."""
+    array.run(size=3)
+    cleared(array.context)
+    killed(array.operator(3), "_submit_one", array.context, monkeypatch)
+    retried(array.context)
+    assert array.run(size=3)["array"]["succeeded"] == 3
+    assert array.times() == {0: 2, 1: 2, 2: 2}
+
+
 def test_an_array_of_another_size_starts_over(array: Array) -> None:
     """Its numbers mean something else."""
     array.fail(1)
@@ -197,6 +209,34 @@ def test_if_one_part_is_refused_none_is_left_running(
     with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
         array.run(size=40, container_overrides=filler)
     assert own_kit.wait(started[0])["status"] == "FAILED"
+
+
+def test_a_part_that_succeeded_beside_a_refused_one_is_not_the_array(
+    own_kit: Any, here: Callable[[Any], None], tmp_path: Path, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry runs all that has not succeeded, although one of the parts did well."""
+    here(own_kit.aws)
+    array = Array(own_kit, tmp_path, context)
+    array.fail(*range(0, 40, 2))
+    filler = {"environment": [{"name": "FILLER", "value": "x" * 7_050}]}
+    with pytest.raises(exceptions.JobFailed):
+        array.run(size=40, container_overrides=filler)
+    submit_one = BatchJobOperator._submit_one
+
+    def ends_then_denied(operator: BatchJobOperator, context: Any, request: Any, **how: Any) -> str:
+        started = submit_one(operator, context, request, **how)
+        own_kit.wait(started)
+        own_kit.aws.set_faults(Faults(denied=("SubmitJob",)))
+        return started
+
+    array.fail()
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchJobOperator, "_submit_one", ends_then_denied)
+        with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
+            array.run(size=40, container_overrides=filler)
+    own_kit.aws.set_faults(Faults())
+    assert array.run(size=40, container_overrides=filler)["array"]["succeeded"] == 40
+    assert {index for index, times in array.times().items() if times >= 2} == set(range(0, 40, 2))
 
 
 def test_what_is_to_run_again_must_be_known(

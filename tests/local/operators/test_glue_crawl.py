@@ -16,7 +16,6 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.aws import ONCE
-from airflow_jobflow.jobs import glue_crawl
 from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.operators import base, submission
 from airflow_jobflow.operators.glue import GlueCrawlOperator
@@ -584,8 +583,3 @@ def test_a_crawl_whose_start_never_takes_effect_is_stuck(kit_with: Any, context:
     kit = kit_with(crawl_seconds=HOUR, start_takes_effect_after=HOUR)
     with pytest.raises(exceptions.JobStuck, match=r"last seen READY\. It was stopped\. Glue took the start"):
         task(kit.crawler(), queued_timeout=0.5).execute(context)
-
-
-def test_the_pauses_between_stops_are_bounded() -> None:
-    """Airflow gives a trigger that is killed thirty seconds."""
-    assert sum(glue_crawl.STOPS) < 15

@@ -544,7 +544,7 @@ def test_a_deadline_is_reported_also_if_the_run_cannot_be_stopped(
     own_kit: GlueKit, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What has happened, and what is left to do."""
-    monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_WAIT", 0.5)
+    monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_WAIT_IN_WORKER", 0.5)
     monkeypatch.setattr("airflow_jobflow.triggers.stopping.FIRST_TRY", ONCE)
     job = own_kit.job(SLEEP)
     own_kit.aws.set_faults(Faults(denied=("glue.BatchStopJobRun",)))

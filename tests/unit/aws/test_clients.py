@@ -462,9 +462,9 @@ def test_who_waits_for_a_turn_while_the_region_becomes_known_waits_with_the_othe
     limiter = other.limiter(Rate.POLL)
     acquire = limiter.acquire_blocking
 
-    def while_it_waits() -> float:
+    def while_it_waits(*, goes_on: bool = False) -> float:
         describe(other)
-        return acquire()
+        return acquire(goes_on=goes_on)
 
     limiter.acquire_blocking = while_it_waits  # type: ignore[method-assign]
     before = one.limiter(Rate.POLL)._next_call
@@ -512,3 +512,15 @@ def test_forgotten_clients_are_built_anew() -> None:
     assert service_client(access, "batch") is before
     forget_clients()
     assert service_client(access, "batch") is not before
+
+
+def test_tags_that_are_denied_are_tried_again_with_the_next_client() -> None:
+    """A policy that is being replaced must not hide all later jobs of a triggerer from the orphan reaper."""
+    clock = Clock()
+    client = ServiceClient(Access(None), "batch", clock=clock)
+    assert client.may_tag
+    client.may_tag = False
+    clock.now += LIFETIME - 1
+    assert not client.may_tag
+    clock.now += 1
+    assert client.may_tag

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import glue_crawl
 from airflow_jobflow.jobs.glue_crawl import Since
 from airflow_jobflow.jobs.model import JobState, LogStream
@@ -287,22 +288,17 @@ def test_a_crawl_that_is_listed_without_an_id_has_details_all_the_same() -> None
 # Stopping.
 
 
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pauses between the tries to stop."""
-    monkeypatch.setattr(glue_crawl, "STOPS", (0.0, 0.0, 0.0))
-
-
-@pytest.mark.usefixtures("at_once")
-def test_a_crawl_whose_start_has_not_taken_effect_is_stopped_when_it_has() -> None:
-    """It would run on with nobody waiting for it."""
+def test_a_crawl_whose_start_has_not_taken_effect_is_not_taken_for_stopped() -> None:
+    """It would run on with nobody waiting for it: whoever stops it repeats that, as after every transient fault."""
     client: Any = Glue(crawlers=[crawler("READY")])
     client.stops = ["CrawlerNotRunningException", None]
+    with pytest.raises(CallError, match="before it has begun") as raised:
+        glue_crawl.stop(client, str(SINCE), None, "why")
+    assert raised.value.fault is Fault.TRANSIENT
     glue_crawl.stop(client, str(SINCE), None, "why")
     assert client.calls == ["BatchGetCrawlers", "StopCrawler"] * 2
 
 
-@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize(
     ("crawlers", "stops"),
     [
@@ -319,11 +315,9 @@ def test_only_the_crawl_that_is_meant_is_stopped(crawlers: Any, stops: int) -> N
     assert client.calls.count("StopCrawler") == stops
 
 
-@pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize("error", ["CrawlerStoppingException", "CrawlerNotRunningException"])
-def test_stopping_what_cannot_be_stopped_ends(error: str) -> None:
-    """Either way, and soon."""
+def test_a_crawl_that_is_stopping_is_not_stopped_again() -> None:
+    """Somebody else was faster."""
     client: Any = Glue(crawlers=[crawler("RUNNING")])
-    client.stops = [error] * 9
+    client.stops = ["CrawlerStoppingException"]
     glue_crawl.stop(client, str(SINCE), None, "why")
-    assert client.calls.count("StopCrawler") == (1 if error == "CrawlerStoppingException" else 3)
+    assert client.calls.count("StopCrawler") == 1

@@ -30,16 +30,23 @@ def recorded(**fields: Any) -> Attempt:
 
 
 def found(
-    job_id: str, state: str, created: float | None = 110.0, *, clears: int | None = CLEARS, stopping: bool = False
+    job_id: str,
+    state: str,
+    created: float | None = 110.0,
+    *,
+    clears: int | None = CLEARS,
+    stopping: bool = False,
+    part: bool = False,
 ) -> Found:
     """A job as AWS knows it.
 
     :param created: seconds after the start of the run; None if AWS does not say.
     :param clears: the clear number of the try that started it; None if it carries no try.
+    :param part: whether it is a part of an array.
     """
     moment = None if created is None else datetime.fromtimestamp(RUN_BEGAN_AT + created, tz=UTC).isoformat()
     job = Snapshot(job_id, JobState[state], state, created_at=moment, stopped_by_request=stopping)
-    return Found(job, None if clears is None else Try(1, 2, clears))
+    return Found(job, None if clears is None else Try(1, 2, clears), part)
 
 
 def decided(record: Attempt, *jobs: Found, after: float = 1000.0, clears: int = CLEARS) -> Decision:
@@ -182,6 +189,22 @@ def test_parts_of_which_only_some_are_known_are_completed() -> None:
     )
 
 
+@pytest.mark.parametrize("record", [recorded(job_ids=["whole"], size=9), Attempt()])
+def test_a_part_is_not_the_array(record: Attempt) -> None:
+    """Another part could not be submitted, so the record is of the array that came before."""
+    whole, done_part = found("whole", "FAILED", 100), found("x", "SUCCEEDED", part=True)
+    decision = decided(record, whole, done_part, found("y", "RUNNING", part=True))
+    assert done(decision) == (START, [], ["y"])
+    assert decision.failed == ([] if record.job_ids else ["whole"])
+    assert done(decided(record, found("x", "RUNNING", part=True))) == (START, [], ["x"])
+
+
+def test_parts_that_are_recorded_are_the_array() -> None:
+    """Together they have the result."""
+    jobs = [found(each, "SUCCEEDED", part=True) for each in "ab"]
+    assert done(decided(recorded(job_ids=["a", "b"], parts=["0-3", "7"]), *jobs)) == (KEEP, ["a", "b"], [])
+
+
 # anything else
 
 
@@ -195,7 +218,9 @@ def test_what_was_started_and_not_recorded_is_kept(record: Attempt, state: str) 
 @pytest.mark.parametrize("record", [recorded(), Attempt()])
 def test_what_was_started_and_not_recorded_and_failed_starts(record: Attempt) -> None:
     """As if it had been recorded."""
-    assert done(decided(record, found("x", "FAILED"))) == (START, [], [])
+    decision = decided(record, found("x", "FAILED"), found("old", "FAILED", clears=0))
+    assert done(decision) == (START, [], [])
+    assert decision.failed == ["x"]  # not what failed before the clear
 
 
 def test_a_job_that_somebody_is_stopping_is_not_waited_for() -> None:
@@ -253,6 +278,7 @@ JOBS = st.lists(
         st.one_of(st.none(), st.floats(-200, 300)),
         clears=st.sampled_from([None, 0, CLEARS]),
         stopping=st.booleans(),
+        part=st.booleans(),
     ),
     max_size=4,
     unique_by=lambda each: each.job.job_id,
