@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up all they need, in .venv and .home. PYTHON=<interpreter> chooses the interpreter.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-page test-stack chaos lint bench bench-stack bench-requests docs release-check audit compose-env clean
+.PHONY: help demo ui test test-page test-stack chaos chaos-local lint bench bench-stack bench-requests docs release-check audit compose-env clean
 
 READY := .venv/.synced
 # Airflow's own files, where tests do not say otherwise.
@@ -33,13 +33,16 @@ chaos: $(READY) ## Random schedules of faults in one such stack; SCHEDULES=100 S
 	@$(STACK)
 	SCHEDULES=$(or $(SCHEDULES),100) SEED=$(SEED) .venv/bin/pytest -s tests/stack/test_chaos.py
 
+chaos-local: $(READY) ## The same without Airflow's processes; SCHEDULES=80 SEED=<any>
+	SCHEDULES=$(or $(SCHEDULES),80) SEED=$(or $(SEED),1000) .venv/bin/pytest -s tests/chaos
+
 lint: $(READY) ## Lint and types
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/lint-imports
 	.venv/bin/mypy
 
-bench: $(READY) ## Measure against the Amazon provider; ONLY="ecs maps" for parts of it
+bench: $(READY) ## Measure against the Amazon provider, and what waits come through; ONLY="ecs faults" for parts of it
 	@UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group bench --inexact
 	.venv/bin/python -m benchmarks.waits $(addprefix --only ,$(ONLY))
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 if TYPE_CHECKING:
-    from airflow_jobflow.jobs.diagnosis import Diagnosis
+    from airflow_jobflow.jobs.causes import Diagnosis
 
 
 class JobflowError(AirflowException):

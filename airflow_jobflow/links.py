@@ -1,7 +1,13 @@
 """Buttons on a task's page that lead to AWS's console.
 
-Each URL is kept in an XCom of its own from the moment it is known, so that it works while the task is deferred. How
-the console's URLs look is the Amazon provider's knowledge; it is imported where a URL is made, for the classes here
+Airflow stores each link of an operator as an XCom, which costs a request for each and each time a worker is done with
+the task. So the URLs of one task are stored together: in the note for the "Jobs" tab, which a waiting task writes
+anyway, or in the XCom ``jobflow_links``. The plugin's links (``plugin.console_links``) read them in the API server.
+
+Only for the classes of this package: Airflow gives links of a plugin to the classes that it names, and not to classes
+derived from them. Tasks of these store each URL in an XCom of its own, as with any operator.
+
+How the console's URLs look is the Amazon provider's knowledge; it is imported where a URL is made, for the classes here
 are imported with every DAG.
 """
 
@@ -20,18 +26,40 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Snapshot
 
 
+KEY = "jobflow_links"
+"""Key of the XCom with the URLs of a task, where its note does not have them: ``{key of the link: URL}``."""
+
+
+def api_server_reads_notes() -> bool:
+    """Return whether the API server can read a note: an XCom backend may store it elsewhere."""
+    from airflow.sdk.bases.xcom import BaseXCom
+    from airflow.sdk.execution_time.xcom import XCom
+
+    return XCom is BaseXCom
+
+
 class _JobLink(BaseOperatorLink):
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> Any:  # noqa: ARG002
         """Return the URL that was kept for this task instance, or nothing.
 
-        A worker asks for each when it is done with the task, deferred or ended, and keeps the answer as an XCom.
+        A worker calls this when it is done with the task, deferred or ended, and stores the answer as an XCom.
         """
         kept: dict[str, str] = getattr(operator, "kept_links", {})
-        if kept:
-            return kept.get(self.xcom_key, "")
-        from airflow.sdk.execution_time.xcom import XCom
+        return kept.get(self.xcom_key, "")
 
-        return XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""
+
+class _AllLinks(_JobLink):
+    """All URLs of a task at once. Only for an operator that is executed: it is no button."""
+
+    name = "All pages"
+    xcom_key = KEY
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> Any:  # noqa: ARG002
+        """Return the URLs that were kept for this task instance, by the keys of their links."""
+        return dict(getattr(operator, "kept_links", {}))
+
+
+ALL_LINKS = _AllLinks()
 
 
 class BatchJobLink(_JobLink):
@@ -166,7 +194,7 @@ LINKS: dict[str, Callable[[Snapshot], dict[type[BaseOperatorLink], str]]] = {
 
 
 def pages(service: str, snapshot: Snapshot) -> dict[str, str]:
-    """Return the console's pages for a job, by the key of the XCom that holds each.
+    """Return the console's pages for a job, by the key of the link to each.
 
     :param service: our name of the service.
     """

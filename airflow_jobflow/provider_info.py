@@ -59,8 +59,9 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
         "",
         (
             "A name of this deployment of Airflow that no other deployment in the same AWS accounts has. Every job "
-            "carries it, and the orphan reaper stops only jobs that carry its own. Without it the reaper stops "
-            "nothing: it only reports. Empty for none."
+            "carries it: retries find only jobs of their own deployment, and the orphan reaper stops only these. "
+            "Without it the reaper stops nothing: it only reports. If it changes, jobs that were started before are "
+            "not found by their retries. Empty for none."
         ),
     ),
     "deferrable": (

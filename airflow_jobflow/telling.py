@@ -28,6 +28,7 @@ def failures_told(task: JobWaiter, context: Context) -> Iterator[None]:
 
     :param task: what it is raised by.
     """
+    task.select_links()
     try:
         yield
     except AirflowException as error:
@@ -50,7 +51,10 @@ def tell_failure(task: JobWaiter, context: Context, error: BaseException) -> Non
         if page:
             task.log.error("What to do about it: %s", page)
         if task.do_xcom_push:
+            if task.is_resumed and not task.kept_links:
+                task.kept_links = _links_of_earlier_note(context)
             context["ti"].xcom_push(key=notes.KEY, value=_note(task, ours or error, page))
+            task.links_are_noted()
     except Exception as trouble:  # noqa: BLE001 -- see above
         task.log.warning("The Jobs tab could not be told how the task has failed: %s", trouble)
 
@@ -70,7 +74,17 @@ def _note(task: JobWaiter, error: BaseException, page: str | None) -> dict[str, 
         event=seen,
         lines=unpack(seen["lines"]) if seen.get("lines") else (),
         help_page=page,
+        buttons=task.kept_links,
     )
+
+
+def _links_of_earlier_note(context: Context) -> dict[str, str]:
+    """Return the URLs of the note that is overwritten next, where the trigger has not handed them on."""
+    from airflow_jobflow.plugin import notes
+
+    ti = context["ti"]
+    note = ti.xcom_pull(task_ids=ti.task_id, key=notes.KEY, map_indexes=ti.map_index)
+    return dict(note.get("links") or {}) if isinstance(note, Mapping) else {}
 
 
 def _ours(error: BaseException) -> JobflowError | None:

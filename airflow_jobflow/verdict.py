@@ -18,9 +18,10 @@ from airflow_jobflow.exceptions import AccessDenied, JobFailed, JobflowError, Jo
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import batch, logs
 from airflow_jobflow.jobs.calls import Call, pages
-from airflow_jobflow.jobs.diagnosis import Diagnosis, diagnose
+from airflow_jobflow.jobs.causes import Diagnosis
+from airflow_jobflow.jobs.diagnosis import decisive, diagnose, diagnoses
 from airflow_jobflow.jobs.model import ArrayOutcome, ArrayProgress, ChildFailure, JobState, Outcome, Service, Snapshot
-from airflow_jobflow.jobs.report import CHILDREN_SHOWN, failure
+from airflow_jobflow.jobs.report import failure, most_telling
 from airflow_jobflow.links import LINKS
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Judge:
         """Judge an ended job: its outcome, and the error that it is, if it is one."""
         if snapshot.array:
             return self.verdict_on_array([(snapshot, range(snapshot.array.size))], snapshot.array.size, tolerance)
-        diagnosis = diagnose(snapshot)
+        diagnosis = diagnose(snapshot, service=self.service)
         outcome = self.outcome(snapshot)
         return outcome, self._error(snapshot, outcome, diagnosis) if diagnosis else None
 
@@ -123,13 +124,13 @@ class Judge:
         ended = [part for part, _ in parts]
         decides = next((part for part in ended if part.state is not JobState.SUCCEEDED), ended[-1])
         whole = dataclasses.replace(decides, array=ArrayProgress(size, succeeded=size - count, failed=count))
-        diagnosis = diagnose(whole)
+        diagnosis = diagnose(whole, service=self.service, children=[child.snapshot for child in children])
         array = ArrayOutcome(size, size - count, count, sorted(failed))
         stopped = any(part.stopped_by_request for part in ended)
         if diagnosis is None or (failed and not stopped and tolerance.allows(count, size)):
             return self.outcome(whole, state=JobState.SUCCEEDED, array=array), None
         outcome = self.outcome(whole, array=array)
-        return outcome, self._error(whole, outcome, diagnosis, array.failed_indexes, children[:CHILDREN_SHOWN])
+        return outcome, self._error(whole, outcome, diagnosis, array.failed_indexes, most_telling(children, diagnosis))
 
     def _error(
         self,
@@ -177,9 +178,9 @@ class Judge:
         )
 
     def _failed_children(self, snapshot: Snapshot) -> tuple[list[int], list[ChildFailure]]:
-        """List the failed children of an array, which only Batch has, and look at the first of them closely.
+        """List the failed children of an array, which only Batch has, and describe the most telling of them.
 
-        A plain job counts as an array of one.
+        A plain job counts as an array of one. A listing has reasons and exit codes, but no log.
         """
         if snapshot.state is JobState.SUCCEEDED:
             return [], []
@@ -190,7 +191,8 @@ class Judge:
             client = service_client(self.access, batch.CLIENT)
             failed = run_blocking(client, failed_children, snapshot.job_id, retry=DETAILS)
             children = {child.index: child for child in failed}
-            first = list(children)[: batch.BATCH_SIZE]
+            explained = decisive(diagnoses(child.snapshot for child in failed))
+            first = [child.index for child in most_telling(failed, explained)[: batch.BATCH_SIZE]]
             described = run_blocking(client, batch.children, snapshot.job_id, first, retry=DETAILS)
             children |= {child.index: child for child in described}
         except CallError as error:

@@ -18,7 +18,7 @@ from airflow.sdk.configuration import conf
 
 from airflow_jobflow import checks, workerless
 from airflow_jobflow.exceptions import JobFailed, JobflowError
-from airflow_jobflow.links import pages
+from airflow_jobflow.links import ALL_LINKS, api_server_reads_notes, pages
 from airflow_jobflow.telling import failures_told, tell_failure
 
 if TYPE_CHECKING:
@@ -101,7 +101,11 @@ class JobWaiter(BaseOperator):
         self.call_deadline: float | None = None
         """When calls to AWS are not repeated any more, in seconds since the epoch; None for no such limit."""
         self.kept_links: dict[str, str] = {}
-        """The console's pages that are known, by the key of their XCom."""
+        """The console's pages that are known, by the key of the link to each."""
+        self.stored_links: dict[str, str] = {}
+        """Those that the buttons find already, because a note has them."""
+        self.is_resumed = False
+        """Whether this goes on after a deferral."""
         self.event: object = None
         """What the trigger saw, where it has ended."""
         self.failed_children: dict[int, Snapshot] = {}
@@ -258,6 +262,7 @@ class JobWaiter(BaseOperator):
             return self.ended(context, {"job_ids": list(job_ids), "jobs": jobs, "errors": {}, "limit": None})
         from airflow_jobflow.triggers.job import JobTrigger
 
+        noted = self._note_start(context, job_ids, seen)
         trigger = JobTrigger(
             service=self.service,
             job_ids=job_ids,
@@ -272,6 +277,8 @@ class JobWaiter(BaseOperator):
             returns=self._returns_from_trigger(context),
             tells=self.do_xcom_push,
             told={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
+            noted=noted,
+            links=self.stored_links if self.notes_have_links else None,
         )
         self.defer_to(trigger)
         return self.ended(context, asyncio.run(trigger.wait()))
@@ -290,10 +297,6 @@ class JobWaiter(BaseOperator):
         if self.defers:
             left = None if trigger.deadline is None else max(trigger.deadline - time.time(), 0)
             net = None if left is None else timedelta(seconds=left + NET)
-            # Airflow stores each link of this object as an XCom, also those without a URL: a request each.
-            self.operator_extra_links = tuple(
-                link for link in self.operator_extra_links if self.kept_links.get(link.xcom_key)
-            )
             self.defer(trigger=trigger, method_name="execute_complete", kwargs=self.state_to_carry(), timeout=net)
 
     def state_to_carry(self) -> dict[str, Any]:
@@ -313,7 +316,10 @@ class JobWaiter(BaseOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral."""
-        self.event = (next_kwargs or {}).get("event")
+        self.event = event = (next_kwargs or {}).get("event")
+        self.is_resumed = True
+        if isinstance(event, Mapping) and event.get("links"):
+            self.kept_links = self.stored_links = dict(event["links"])
         with failures_told(self, context):
             return super().resume_execution(next_method, next_kwargs, context)
 
@@ -336,6 +342,7 @@ class JobWaiter(BaseOperator):
         :raises JobVanished, WaitError, AccessDenied: a job cannot be watched.
         :raises JobFailed, JobStopped: a job has failed, or was stopped, and ``raise_on_failure`` is True.
         """
+        from airflow_jobflow.jobs.diagnosis import decisive
         from airflow_jobflow.jobs.model import JobState
 
         judge = self.judge
@@ -349,8 +356,11 @@ class JobWaiter(BaseOperator):
         self.keep_links(context, (failed or ended)[:1])
         failures = [error for _, error in verdicts if error]
         if failures and self.raise_on_failure:
-            # Of several, a real failure counts for more than a stop.
-            worst = next((error for error in failures if isinstance(error, JobFailed)), failures[0])
+            # Of several, a real failure counts for more than a stop, and of these the one that a retry helps least.
+            serious = [error for error in failures if isinstance(error, JobFailed)] or failures
+            explained = decisive(error.diagnosis for error in serious if error.diagnosis)
+            by_cause = {error.diagnosis.cause: error for error in reversed(serious) if error.diagnosis}
+            worst = by_cause[explained.cause] if explained else serious[0]
             text = "\n\n".join(str(error) for error in failures)
             outcome = outcomes if len(outcomes) > 1 else outcomes[0]
             raise type(worst)(text, outcome=outcome, diagnosis=worst.diagnosis)
@@ -383,20 +393,61 @@ class JobWaiter(BaseOperator):
 
     # Links.
 
-    def keep_links(self, context: Context, seen: Iterable[Snapshot]) -> None:
+    @property
+    def notes_have_links(self) -> bool:
+        """Whether the buttons find their URLs in the notes for the "Jobs" tab: see ``links``."""
+        return self.do_xcom_push and workerless.is_ours(type(self)) and api_server_reads_notes()
+
+    def keep_links(self, context: Context, seen: Iterable[Snapshot]) -> None:  # noqa: ARG002
         """Keep the console's pages for a job, as far as they are known by now, for the buttons in the UI.
 
-        A worker that is done with a task, deferred or ended, has Airflow push what is kept (see ``links``); what waits
-        here pushes it at once.
+        They are stored when the worker is done with the task, deferred or ended.
 
         :param seen: one job, or none: a task has one button of a kind.
         """
         for snapshot in seen if self.do_xcom_push else ():
-            links = pages(self.service, snapshot)
-            for key, url in links.items():
-                if not self.defers and self.kept_links.get(key) != url:
-                    context["ti"].xcom_push(key=key, value=url)
-            self.kept_links |= links
+            self.kept_links = pages(self.service, snapshot) or self.kept_links
+        self.select_links()
+
+    def select_links(self) -> None:
+        """Leave to Airflow only what is not stored yet.
+
+        Airflow stores all links of the object that was executed, also those without a URL, with a request each.
+        """
+        if self.kept_links == self.stored_links:
+            self.operator_extra_links = ()
+        elif workerless.is_ours(type(self)):
+            self.operator_extra_links = (ALL_LINKS,)
+        else:
+            links = type(self).operator_extra_links
+            self.operator_extra_links = tuple(link for link in links if self.kept_links.get(link.xcom_key))
+
+    def _note_start(self, context: Context, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> str | None:
+        """Write the first note for the "Jobs" tab, with the URLs of the buttons; the trigger writes what changes.
+
+        :return: what the trigger recognizes the note by; None if there is none. Of several jobs there is none: the
+            trigger writes it if they take a while.
+        """
+        if not self.do_xcom_push or len(job_ids) != 1 or not seen:
+            return None
+        from airflow_jobflow.plugin import notes
+        from airflow_jobflow.triggers.progress import note_of
+
+        statuses = {job_id: [(snapshot.status, notes.now())] for job_id, snapshot in seen.items()}
+        note = note_of(self.service, list(seen.values()), statuses, total=1, buttons=self.kept_links)
+        try:
+            context["ti"].xcom_push(key=notes.KEY, value=note)
+        except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the wait goes on
+            self.log.warning("The state of the job could not be written for the Jobs tab: %s", error)
+            return None
+        self.links_are_noted()
+        return notes.digest(note)
+
+    def links_are_noted(self) -> None:
+        """Take note that what is kept of links is in a note."""
+        if self.notes_have_links:
+            self.stored_links = self.kept_links
+            self.select_links()
 
 
 def snapshots(event: Mapping[str, Any]) -> dict[str, Snapshot]:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from benchmarks.figures import MapPart, Scenario
 from benchmarks.meters import Meters
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from airflow_jobflow.operators.batch import BatchMapOperator
 
 STATE, DEFERRED, EVENT, RESULT = "state.json", "deferred.json", "event.json", "result.json"
+
+TASK_INSTANCE = UUID(int=7, version=4)
+"""The id of the task instance, the same in all processes of a map."""
 
 WORKER = (
     "airflow.sdk",
@@ -97,7 +101,17 @@ def rendered(scenario: Scenario, folder: Path) -> tuple[BatchMapOperator, Any]:
     from airflow.sdk.execution_time.task_runner import _serialize_rendered_fields
 
     context: Any = {
-        "ti": SimpleNamespace(max_tries=0, try_number=1, xcom_push=lambda **_: None),
+        "ti": SimpleNamespace(
+            id=TASK_INSTANCE,
+            dag_id="bench",
+            task_id="map",
+            run_id="manual",
+            map_index=-1,
+            try_number=1,
+            max_tries=0,
+            xcom_push=lambda **_: None,
+        ),
+        "dag_run": SimpleNamespace(clear_number=0, start_date=datetime(2026, 1, 1, tzinfo=UTC)),
         "task_state_store": Store(folder / STATE),
     }
     task = operator(scenario)

@@ -14,7 +14,7 @@ from docutils import nodes
 from sphinx.util import logging
 
 from airflow_jobflow import __version__, exceptions
-from airflow_jobflow.jobs import diagnosis
+from airflow_jobflow.jobs.causes import BY_CAUSE
 from airflow_jobflow.provider_info import get_provider_info
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ def led_to(app: Sphinx, tree: nodes.document) -> None:
         return
     ours = [each for each in vars(exceptions).values() if getattr(each, "__module__", "") == exceptions.__name__]
     errors = [each.__name__ for each in ours if each is not exceptions.JobflowError]  # none but the others is raised
-    causes = [each.cause for each in vars(diagnosis).values() if isinstance(each, diagnosis.Diagnosis)]
-    for heading in (*(f"error-{name}" for name in errors), *(f"diagnosis-{cause}" for cause in causes)):
+    for heading in (*(f"error-{name}" for name in errors), *(f"diagnosis-{cause}" for cause in BY_CAUSE)):
         if heading.lower().replace("_", "-") not in tree.ids:
             logging.getLogger(__name__).warning("There is no place %s on the page of failures", heading)
 

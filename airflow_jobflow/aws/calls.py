@@ -97,6 +97,7 @@ class Call:
         self._client = client
         self._rate = rate
         self._turn_at = turn_at
+        self._has_begun = turn_at is not None
         self.in_flight_since: float | None = None
         """When the request that is under way was sent, by the monotonic clock; None between two requests."""
 
@@ -129,7 +130,8 @@ class Call:
         turn_at, self._turn_at = self._turn_at, None
         # Calls that have waited for a thread long after their turn, such as behind hanging calls, would be a burst.
         if turn_at is None or time.monotonic() - turn_at > TURN_LIFETIME:
-            self._client.acquire_blocking(self._rate)
+            self._client.acquire_blocking(self._rate, goes_on=self._has_begun)
+        self._has_begun = True
         limiter = self._client.limiter(self._rate)
         sent_at = self.in_flight_since = time.monotonic()
         stats.incr(f"jobflow.aws.{self._client.name}.calls")

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow.observability import stats
 from airflow.sdk.configuration import conf
 
 from airflow_jobflow.aws import connection, raw_json
@@ -139,12 +140,15 @@ class ServiceClient:
             if limiter is self.limiter(rate):  # else the region has become known meanwhile
                 return turn_at
 
-    def acquire_blocking(self, rate: Rate) -> float:
-        """Wait for a turn, blocking this thread; return the time at which it came, by the limiter's clock."""
+    def acquire_blocking(self, rate: Rate, *, goes_on: bool = False) -> float:
+        """Wait for a turn, blocking this thread; return the time at which it came, by the limiter's clock.
+
+        :param goes_on: whether this is a further call of a function that has begun. Default False.
+        """
         while True:
             self._try_to_build()
             limiter = self.limiter(rate)
-            turn_at = limiter.acquire_blocking()
+            turn_at = limiter.acquire_blocking(goes_on=goes_on)
             if limiter is self.limiter(rate):
                 return turn_at
 
@@ -245,6 +249,9 @@ class ServiceClient:
             self._build_lock.release()
 
     def _build(self, old: _Built | None) -> _Built:
+        # Before any other metric: the first one of a process has Airflow read a file for a tenth of a second, which is
+        # better done in this thread than on an event loop.
+        stats.incr(f"jobflow.aws.{self.name}.client_builds")
         try:
             client = self.access.client(self.name, timeout=self.timeout)
             raw_json.register(client)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +76,7 @@ class Access:
             client_type=name,
         )
         self._require_connection(found=bool(hook.conn_config))
+        _extras[self.aws_conn_id] = hook.conn_config.extra_config
         session: Any = hook.get_session(region_name=hook.region_name)
         # boto3 has no public way to share a loader; botocore, whose session this is, has.
         session._session.register_component("data_loader", _loader())  # noqa: SLF001
@@ -90,6 +92,18 @@ class Access:
             verify=hook.verify,
             config=hook.config.merge(ours),
         )
+
+    def extra(self, *, fresh: bool = False) -> Mapping[str, Any]:
+        """Return the extra of the connection, as the last client of it has read it. Blocks if it has to be read.
+
+        :param fresh: whether it is read again. Default False.
+        """
+        if fresh or self.aws_conn_id not in _extras:
+            from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
+            hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=self.aws_conn_id, client_type="sts")
+            _extras[self.aws_conn_id] = hook.conn_config.extra_config
+        return _extras[self.aws_conn_id]
 
     def _require_connection(self, *, found: bool) -> None:
         """Raise an error if the connection must exist and was not found.
@@ -113,9 +127,14 @@ _found: set[str] = set()
 """Connections that Airflow has returned to this process."""
 
 
+_extras: dict[str | None, Mapping[str, Any]] = {}
+"""The extras of the connections that this process has read, each as it was read last."""
+
+
 def forget_connections() -> None:
-    """Forget which connections Airflow has returned."""
+    """Forget which connections Airflow has returned, and what is in them."""
     _found.clear()
+    _extras.clear()
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """How often AWS may be called: one rate for all callers, halved by throttling, recovering while calls succeed.
 
 Callers wait in one queue, in any thread and on any event loop, so that each gets its turn: a scope with one call waits
-no longer than a map with a thousand, because a map has only a few calls waiting at a time.
+no longer than a map with a thousand, because a map has only a few calls waiting at a time. Further calls of a function
+that has begun come first, because it holds a thread.
 
 Invariants:
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import queue
 import random
 import threading
@@ -47,13 +49,15 @@ class _Ticket:
 
     :param wake: makes the caller ask again; callable from any thread and any signal handler.
     :param blocks: whether the caller blocks its thread.
+    :param goes_on: whether it goes on with what other callers, or threads, wait for. Default False.
     """
 
-    __slots__ = ("blocks", "queued", "thread", "waited", "wake")
+    __slots__ = ("blocks", "goes_on", "queued", "thread", "waited", "wake")
 
-    def __init__(self, wake: Callable[[], object], *, blocks: bool) -> None:
+    def __init__(self, wake: Callable[[], object], *, blocks: bool, goes_on: bool = False) -> None:
         self.wake = wake
         self.blocks = blocks
+        self.goes_on = goes_on
         self.thread = threading.get_ident()
         self.queued = False
         self.waited = False
@@ -101,13 +105,15 @@ class RateLimiter:
             self._leave(ticket)
         return self._clock()
 
-    def acquire_blocking(self) -> float:
+    def acquire_blocking(self, *, goes_on: bool = False) -> float:
         """Wait for a turn, blocking this thread.
 
+        :param goes_on: whether this is a further call of a function that has begun. It then comes before those that
+            have not: it holds one of a few threads, which otherwise would all come to wait here. Default False.
         :return: the time at which the turn came, by the limiter's clock.
         """
         woken: queue.SimpleQueue[None] = queue.SimpleQueue()  # unlike an Event, it may be set by a signal handler
-        ticket = _Ticket(lambda: woken.put(None), blocks=True)
+        ticket = _Ticket(lambda: woken.put(None), blocks=True, goes_on=goes_on)
         try:
             while (rest := self._rest(ticket)) > 0:
                 with contextlib.suppress(queue.Empty):
@@ -182,6 +188,8 @@ class RateLimiter:
         ticket.queued = True
         if ticket.waited:  # it was overdue, and has come after all
             self._queue.appendleft(ticket)
+        elif ticket.goes_on:
+            self._queue.insert(sum(1 for _ in itertools.takewhile(lambda each: each.goes_on, self._queue)), ticket)
         else:
             self._queue.append(ticket)
         if self._queue[0] is ticket:

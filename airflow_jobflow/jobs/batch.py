@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.model import ArrayProgress, ChildFailure, JobState, LogStream, Snapshot, as_seen, iso
+from airflow_jobflow.jobs.reasons import by_aws
 from airflow_jobflow.jobs.reattach import Found
 
 CLIENT = "batch"
@@ -63,7 +64,8 @@ def snapshot(job: Mapping[str, Any]) -> Snapshot:
         exit_code=container.get("exitCode"),
         attempt=len(attempts) + (job["status"] in ("STARTING", "RUNNING")),
         max_attempts=job.get("retryStrategy", {}).get("attempts", 1),
-        stopped_by_request=bool(job.get("isTerminated") or job.get("isCancelled")),
+        stopped_by_request=bool(job.get("isTerminated") or job.get("isCancelled"))
+        and not by_aws(job.get("statusReason")),
         created_at=iso(job.get("createdAt")),
         started_at=iso(job.get("startedAt")),
         stopped_at=iso(job.get("stoppedAt")),

@@ -19,6 +19,7 @@ from airflow_jobflow.faults import CallError, Fault, classify_failure
 from airflow_jobflow.jobs.attempt import TRY_TAG, Try
 from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, as_seen, iso_seconds
+from airflow_jobflow.jobs.reasons import by_aws
 from airflow_jobflow.jobs.reattach import SKEW, Found
 from airflow_jobflow.jobs.starting import NotStarted
 
@@ -137,7 +138,7 @@ def snapshot(task: Mapping[str, Any], made_from: Definition, job_id: str | None 
         container_reason=container.get("reason"),
         exit_code=container.get("exitCode"),
         attempt=int("startedAt" in task),
-        stopped_by_request=task.get("stopCode") in BY_REQUEST,
+        stopped_by_request=task.get("stopCode") in BY_REQUEST and not by_aws(task.get("stoppedReason")),
         created_at=iso_seconds(task.get("createdAt")),
         started_at=iso_seconds(task.get("startedAt")),
         stopped_at=iso_seconds(task.get("stoppedAt")),

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from airflow_jobflow.jobs.diagnosis import Diagnosis, diagnose
+from airflow_jobflow.jobs.causes import Diagnosis
+from airflow_jobflow.jobs.diagnosis import count_by_cause, diagnose, diagnoses
 from airflow_jobflow.jobs.model import ChildFailure, Snapshot, index_ranges
 
 CHILDREN_SHOWN = 3
-"""How many failed children of an array are told of in full."""
+"""How many failed children of an array, or items of a map, a message shows."""
+
+
+def most_telling(children: Iterable[ChildFailure], diagnosis: Diagnosis | None) -> list[ChildFailure]:
+    """Sort failed children so that those come first whose cause explains the whole, then one of each other cause.
+
+    :param children: in the order of their indexes.
+    :param diagnosis: of the array or the map.
+    """
+    decisive: list[ChildFailure] = []
+    examples: list[ChildFailure] = []
+    rest: list[ChildFailure] = []
+    seen = set()
+    for child in children:
+        found = diagnose(child.snapshot)
+        cause = found.cause if found else ""
+        if diagnosis and cause == diagnosis.cause:
+            decisive.append(child)
+        else:
+            (rest if cause in seen else examples).append(child)
+            seen.add(cause)
+    return [*decisive[:1], *examples, *decisive[1:], *rest] if examples else [*decisive, *rest]
 
 
 def failure(
@@ -21,12 +43,12 @@ def failure(
     log_lines: Sequence[str] = (),
     console_url: str | None = None,
 ) -> str:
-    """Say which job failed, how, why, and what to do about it.
+    """Return the message of a failed job: which one, how and why it failed, and what to do about it.
 
     :param noun: what such a job is called: ``Batch job``.
     :param failed: of an array, the indexes that failed.
-    :param children: the first of them, as they were last seen.
-    :param log_lines: the last lines of the job's log, or of the first failed child's.
+    :param children: these children as they were last described, the most telling first.
+    :param log_lines: the last lines of the job's log, or of the first of these children.
     :param console_url: the job's page in AWS's console.
     """
     verb = "was stopped" if snapshot.stopped_by_request else "failed"
@@ -36,7 +58,7 @@ def failure(
         count = max(len(failed), snapshot.array.failed)
         which = index_ranges(failed) or "which ones could not be found out"
         lines.append(f"Failed children: {count} of {snapshot.array.size}: {which}")
-        lines += [f"  [{child.index}]{_how(child.snapshot)}: {_why(child.snapshot)}" for child in children]
+        lines += _failed(children)
     if log_lines:
         lines.append("Last lines of the log:" if not children else f"Last lines of the log of [{children[0].index}]:")
         lines += [f"  | {line}" for line in log_lines]
@@ -49,25 +71,37 @@ def map_failure(
     noun: str,
     name: str,
     reason: str,
+    diagnosis: Diagnosis | None,
     *,
     failed: Sequence[int],
     children: Sequence[ChildFailure],
     log_lines: Sequence[str] = (),
 ) -> str:
-    """Say how a map failed: how many items, which, and the first of them in full.
+    """Return the message of a failed map: how many items failed, which, why, and the most telling of them.
 
     :param noun: what the items' jobs are called: ``Batch job``.
     :param reason: the map's numbers in words.
+    :param diagnosis: what explains the failure; None if nothing is known of the items.
     :param failed: the indexes of the items that failed or were stopped.
-    :param children: the first of those that failed, as they were last seen.
+    :param children: those that failed as they were last described, the most telling first.
     :param log_lines: the last lines of the first one's log.
     """
-    lines = [f"Map {name} of {noun}s failed: {reason}.", f"Failed items: {len(failed)}: {index_ranges(failed)}"]
-    lines += [f"  [{child.index}]{_how(child.snapshot)}: {_why(child.snapshot)}" for child in children]
+    lines = [f"Map {name} of {noun}s failed: {reason}."]
+    lines += [f"Why: {diagnosis}"] if diagnosis else []
+    lines += [f"Failed items: {len(failed)}: {index_ranges(failed)}", *_failed(children)]
     if log_lines:
         lines.append(f"Last lines of the log of [{children[0].index}]:")
         lines += [f"  | {line}" for line in log_lines]
     return "\n".join(lines)
+
+
+def _failed(children: Sequence[ChildFailure]) -> list[str]:
+    """Return the lines on failed children or items: how many for which cause, if there are several, and the first."""
+    counts = count_by_cause(diagnoses(child.snapshot for child in children))
+    by_cause = ", ".join(f"{count} {cause}" for cause, count in counts.items())
+    lines = [f"By cause: {by_cause}"] if len(counts) > 1 else []
+    shown = children[:CHILDREN_SHOWN]
+    return lines + [f"  [{child.index}]{_how(child.snapshot)}: {_why(child.snapshot)}" for child in shown]
 
 
 def _how(snapshot: Snapshot) -> str:
@@ -80,7 +114,18 @@ def _how(snapshot: Snapshot) -> str:
 
 
 def _reasons(snapshot: Snapshot) -> list[str]:
-    return [words for words in (snapshot.container_reason, snapshot.reason) if words]
+    """Return AWS's words, the container's first; those that only repeat others are left out."""
+    said = [words.strip() for words in (snapshot.container_reason, snapshot.reason) if words and words.strip()]
+    others = [_bare(words) for words in said]
+    if len(said) == 2:  # noqa: PLR2004
+        container, job = others
+        said = said[:1] if job in container else said[1:] if container in job else said
+    return said
+
+
+def _bare(words: str) -> str:
+    """Return words as they are compared: AWS cuts them off, and ends them with a full stop or without."""
+    return " ".join(words.removesuffix("...").rstrip(".…").split()).lower()
 
 
 def _why(snapshot: Snapshot) -> str:

@@ -13,10 +13,9 @@ Invariants:
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
@@ -45,7 +44,7 @@ STOP_PATIENCE = 300.0
 """Seconds for which stopping a job is repeated. A worker that is told to end has less: Airflow kills it before."""
 
 ABANDONING = 5.0
-"""Seconds for which a task that is killed waits until that is recorded. Airflow ends its process after as many."""
+"""Seconds that a task which is killed takes to record that, beside stopping its job."""
 
 
 class JobStarter(JobWaiter):
@@ -341,18 +340,20 @@ class JobStarter(JobWaiter):
         if errors:
             raise errors[0]
 
-    @contextlib.contextmanager
-    def abandoned(self) -> Iterator[None]:
-        """Record that nobody wants the job any more, while the body stops it.
+    def abandon(self) -> threading.Thread:
+        """Record that nobody wants the job any more, in a thread, which is returned.
 
-        In a thread, and not for long: this is a signal's handler, and what it has interrupted may hold the connection
-        to Airflow.
+        Not here: this is a signal's handler, and what it has interrupted may hold the connection to Airflow.
         """
+
+        def record() -> None:
+            if self._context is not None:
+                self.save_if_possible(self._context)
+
         self.attempt.abandoned = True
-        thread = threading.Thread(target=self.save_if_possible, args=(self._context,), daemon=True)
+        thread = threading.Thread(target=record, daemon=True)
         thread.start()
-        yield
-        thread.join(ABANDONING)
+        return thread
 
 
 def _region(call: Call) -> str:

@@ -5,6 +5,7 @@ Thin: how a job is submitted lies in the subclass, what its end means in ``jobs`
 
 from __future__ import annotations
 
+import threading
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from airflow_jobflow.exceptions import (
     WaitError,
 )
 from airflow_jobflow.jobs.array import Tolerance
-from airflow_jobflow.operators.attempts import JobStarter
+from airflow_jobflow.operators.attempts import ABANDONING, JobStarter
 from airflow_jobflow.telling import failures_told
 from airflow_jobflow.waiting import NET, JobWaiter, snapshots, timed_out
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from airflow_jobflow.triggers.base import WaitTrigger
 
 KILLED = "The Airflow task was killed"
+
+LAST_LOOK = 1.0
+"""Seconds for which a worker that was killed waits for the last status of its job, before it stops it."""
 
 SHORTEST_TURN, LONGEST_TURN = 15.0, 300.0
 """Seconds before a start that found no room is made again, doubling from the first to the longest."""
@@ -360,6 +364,8 @@ class JobOperator(JobStarter):
             limit = event["limit"].replace("_", " ")
             stopped = self._stop_unwanted(context, job_ids, f"Airflow: the {limit} of the task has passed")
         outcomes = [self.judge.outcome(snapshot).to_dict() for snapshot in seen.values()]
+        if len(seen) == 1:
+            self.keep_links(context, seen.values())
         outcome = next(iter(outcomes), None) if len(job_ids) == 1 else outcomes
         what = f"{self.service_module.NOUN} {', '.join(job_ids)}"
         how_far = how_far or "not seen since it was started"
@@ -434,9 +440,18 @@ class JobOperator(JobStarter):
 
     def defer_to(self, trigger: WaitTrigger) -> None:
         """Defer, and stop the job if Airflow rejects that because a user cancelled the task meanwhile."""
-        if self.defers and self._to_stop and self.cancel_on_kill and self._context is not None:
+        if self.defers and self.has_started and self.cancel_on_kill and self._context is not None:
             call_if_deferral_rejected(self._context["ti"], self._stop_if_cancelled)
         super().defer_to(trigger)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether there is something that a kill has to stop before the task is deferred."""
+        return bool(self._to_stop)
+
+    def stop_started(self) -> str:
+        """Stop what was started, because the task was killed; return what was done, for the log."""
+        return f"{', '.join(self._to_stop)}: {self._stopped(self._to_stop, KILLED)}"
 
     def _stop_if_cancelled(self, state: str | None) -> None:
         """Stop the job if a user cancelled the task before it was deferred."""
@@ -446,19 +461,29 @@ class JobOperator(JobStarter):
         if self._context is not None and state != DELETED:
             self.attempt.abandoned = True
             self.save_if_possible(self._context)
-        self.log.warning("%s: %s", ", ".join(self._to_stop), self._stopped(self._to_stop, KILLED))
+        self.log.warning("%s", self.stop_started())
 
     def on_kill(self) -> None:
         """Stop the job when the worker is told to end while it waits here; one that is being submitted, right after.
 
         Airflow tells a worker so when it is shut down, and when a person clears the task or ends it. What is stopped is
-        marked, so that no later try waits for it. Nothing comes before the stop, because Airflow ends the process five
-        seconds after the signal (3.3: supervisor.py, ``escalation_delay``). The log has the job's last status.
+        marked, so that no later try waits for it. Five seconds later Airflow kills the process, so nothing here waits
+        for anything but the stop.
         """
         self._killed = self.cancel_on_kill
         if self._to_stop and self.cancel_on_kill:
-            with self.abandoned():
-                self._stopped(self._to_stop, KILLED)  # what cannot be stopped is logged: what is interrupted goes on
+            recording = self.abandon()
+            looking = threading.Thread(target=self._log_last_status, args=(self._to_stop,), daemon=True)
+            looking.start()
+            looking.join(LAST_LOOK)
+            self._stopped(self._to_stop, KILLED)  # what cannot be stopped is logged: what is interrupted goes on
+            recording.join(ABANDONING)
+
+    def _log_last_status(self, job_ids: Sequence[str]) -> None:
+        from airflow_jobflow.aws import ONCE
+
+        for job_id, snapshot in self.look(job_ids, retry=ONCE).items():
+            self.log.info("%s %s: last seen %s", self.service_module.NOUN, job_id, snapshot.progress())
 
 
 def _tried(times: int) -> str:

@@ -25,6 +25,7 @@ from airflow_jobflow.jobs.array import indexes_of
 from airflow_jobflow.jobs.model import JobState, index_ranges
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.operators import map_verdict
+from airflow_jobflow.operators.attempts import ABANDONING
 from airflow_jobflow.operators.base import KILLED, JobOperator
 from airflow_jobflow.operators.map_leftovers import NO_TIMES, Leftovers, by_index, left_by_an_earlier_try
 from airflow_jobflow.waiting import timed_out
@@ -97,6 +98,8 @@ class MapOperator(JobOperator):
         self.max_concurrency = max_concurrency
         self.on_item_failure = on_item_failure
         self._trigger: MapTrigger | None = None
+        self._continues = False
+        """Whether this try continues the map of an earlier one."""
 
     # What the services differ in.
 
@@ -172,7 +175,7 @@ class MapOperator(JobOperator):
         digest = hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()
         left = (self.redrive and self._left(context, digest)) or Leftovers(map_statuses.NOT_STARTED * len(items))
         indexes = map_statuses.to_run_again(left.statuses)
-        goes_on = bool(indexes) and self._goes_on(context, digest)
+        goes_on = self._continues = bool(indexes) and self._goes_on(context, digest)
         if goes_on:
             indexes = indexes_of(self._about["indexes"])
             self.log.info("The map of an earlier try was not ended (%s): it continues", self.attempt.token)
@@ -269,6 +272,15 @@ class MapOperator(JobOperator):
             cancel_on_kill=self.cancel_on_kill,
             cancel_on_timeout=self.cancel_on_timeout,
         )
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the map of an earlier try may run; this try's own is started by its trigger."""
+        return self._continues
+
+    def stop_started(self) -> str:
+        """Stop the map of an earlier try, because the task was killed; return what was done, for the log."""
+        return self._stop_all(KILLED, ())
 
     def _follow(self, context: Context, trigger: MapTrigger) -> Any:
         self.defer_to(trigger)
@@ -399,11 +411,12 @@ class MapOperator(JobOperator):
         """Stop all jobs when the worker is told to end while it waits here."""
         self._killed = self.cancel_on_kill
         if self._killed and self._trigger:
+            recording = self.abandon()
             # In a thread, for this is a signal's handler, and the event loop is what it has interrupted.
             thread = threading.Thread(target=asyncio.run, args=(self._trigger.killed(),))
-            with self.abandoned():
-                thread.start()
-                thread.join()
+            thread.start()
+            thread.join()
+            recording.join(ABANDONING)
 
 
 def _said(event: Mapping[str, Any]) -> str:

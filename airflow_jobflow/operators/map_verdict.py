@@ -14,13 +14,13 @@ from airflow_jobflow.exceptions import (
     SubmissionRefused,
     WaitError,
 )
-from airflow_jobflow.jobs import map_statuses
-from airflow_jobflow.jobs.diagnosis import diagnose
+from airflow_jobflow.jobs import map_statuses, report
+from airflow_jobflow.jobs.diagnosis import decisive, diagnoses
 from airflow_jobflow.jobs.model import ChildFailure, Outcome, Snapshot
-from airflow_jobflow.jobs.report import CHILDREN_SHOWN, map_failure
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.array import Tolerance
+    from airflow_jobflow.jobs.causes import Diagnosis
     from airflow_jobflow.operators.map_leftovers import Leftovers
     from airflow_jobflow.verdict import Judge
 
@@ -67,22 +67,32 @@ def failure(judge: Judge, name: str, ended: Leftovers, outcome: dict[str, Any]) 
 
     :param outcome: what ``result`` returned.
     """
-    failed = [
-        each for each, status in enumerate(ended.statuses) if status == map_statuses.FAILED and each in ended.lines
-    ]
-    children = [ChildFailure(index, snapshot(ended.lines[index])) for index in failed[:CHILDREN_SHOWN]]
-    message = map_failure(
+    children, diagnosis = _explained(ended)
+    diagnosis = diagnosis and diagnosis.on(judge.service)
+    message = report.map_failure(
         judge.module.NOUN,
         name,
         outcome["reason"],
+        diagnosis,
         failed=outcome["array"]["failed_indexes"],
         children=children,
         log_lines=judge.last_lines(children[0].snapshot) if children else (),
     )
-    stopped = bool(failed) and all(snapshot(ended.lines[index]).stopped_by_request for index in failed)
-    stopped = stopped and len(failed) == ended.statuses.count(map_statuses.FAILED)
+    stopped = bool(children) and all(child.snapshot.stopped_by_request for child in children)
+    stopped = stopped and len(children) == ended.statuses.count(map_statuses.FAILED)
     error = JobStopped if stopped else JobFailed
-    return error(message, outcome=outcome, diagnosis=diagnose(children[0].snapshot) if children else None)
+    return error(message, outcome=outcome, diagnosis=diagnosis)
+
+
+def _explained(ended: Leftovers) -> tuple[list[ChildFailure], Diagnosis | None]:
+    """Return the items that failed, the most telling first, and what explains the failure of all of them."""
+    failed = [
+        ChildFailure(index, snapshot(ended.lines[index]))
+        for index, status in enumerate(ended.statuses)
+        if status == map_statuses.FAILED and index in ended.lines
+    ]
+    diagnosis = decisive(diagnoses(child.snapshot for child in failed))
+    return report.most_telling(failed, diagnosis), diagnosis
 
 
 def could_not_go_on(name: str, event: Mapping[str, Any], said: str) -> JobflowError:
@@ -98,7 +108,9 @@ def could_not_go_on(name: str, event: Mapping[str, Any], said: str) -> JobflowEr
 
 
 def most_telling(ended: Leftovers, outcome: Mapping[str, Any]) -> Snapshot | None:
-    """Return the first failed item's last snapshot, else the first that is known."""
+    """Return the last snapshot of the item that explains the failure, else of the first that is known."""
+    if failed := _explained(ended)[0]:
+        return failed[0].snapshot
     known = [index for index in outcome["array"]["failed_indexes"] if index in ended.lines]
     index = next(iter(known), min(ended.lines, default=None))
     return None if index is None else snapshot(ended.lines[index])

@@ -7,6 +7,7 @@ a page that knows only the former would misread it.
 ::
 
     {"v": 1, "at": time, "service": "batch", "final": whether nothing follows, "total": how many jobs there are,
+     "links": {key of a button: URL}, read by ``console_links``,
      "jobs": [{id, name, state, status, reason, container_reason, exit_code, attempt, max_attempts, created_at,
                started_at, stopped_at, log, links: {console, log}, seen: [[status, time], …]}, …],
      "counts": {state: how many of the jobs}, where not all of them are listed,
@@ -20,6 +21,7 @@ A cell is one of the characters of ``jobs.map_statuses``, or ``.`` for what has 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +29,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_jobflow.jobs import map_statuses
-from airflow_jobflow.jobs.diagnosis import Diagnosis
+from airflow_jobflow.jobs.causes import Diagnosis
 from airflow_jobflow.jobs.map_statuses import index_of_line
 from airflow_jobflow.jobs.model import Snapshot
 
@@ -67,6 +69,7 @@ def of_jobs(
     seen: Seen,
     links: Mapping[str, Mapping[str, str]],
     failed: Mapping[int, Snapshot],
+    buttons: Mapping[str, str],
 ) -> dict[str, Any]:
     """Note how jobs stand while they are waited for.
 
@@ -75,6 +78,7 @@ def of_jobs(
     :param seen: which statuses each has been seen in.
     :param links: by the job's id, the console's pages.
     :param failed: of a single array, the children that are known to have failed, by index.
+    :param buttons: the URLs of the task's buttons, by the keys of their links.
     """
     jobs = [
         {
@@ -84,7 +88,7 @@ def of_jobs(
         }
         for each in snapshots[:JOBS]
     ]
-    note = {**_note(service, jobs, total), "final": False}
+    note = {**_note(service, jobs, total), "final": False, "links": dict(buttons)}
     if total > len(jobs):
         note["counts"] = dict(Counter(each.state.value for each in snapshots))
     if total == 1 and snapshots and (counts := snapshots[0].array):
@@ -126,6 +130,7 @@ def of_failure(
     event: Mapping[str, Any] | None = None,
     lines: Iterable[str] = (),
     help_page: str | None = None,
+    buttons: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Note how a task has failed.
 
@@ -135,13 +140,14 @@ def of_failure(
     :param event: what the trigger saw, for where there are no outcomes.
     :param lines: of a map, what is told of the items, as its trigger's event has it.
     :param help_page: where the documentation says what to do about it.
+    :param buttons: the URLs of the task's buttons, by the keys of their links.
     """
     event = event or {}
     jobs: list[dict[str, Any]] = [_outcome(each) for each in outcomes[:JOBS]]
     if not jobs:
         jobs = [_job(Snapshot.from_dict(each)) for each in list(event.get("jobs", {}).values())[:JOBS]]
     note = {**_note(service, jobs, max(len(jobs), len(outcomes), len(event.get("job_ids", ())))), "final": True}
-    note |= {"error": error[:LINES], "help": help_page}
+    note |= {"error": error[:LINES], "help": help_page, "links": dict(buttons or {})}
     if diagnosis:
         note["diagnosis"] = {
             "cause": diagnosis.cause,
@@ -158,6 +164,13 @@ def of_failure(
     elif event.get("statuses"):
         note["array"] = _items(event["statuses"], lines)
     return note
+
+
+def digest(note: Mapping[str, Any]) -> str:
+    """Return what is equal for notes that say the same, whenever they were made."""
+    jobs = [{**job, "seen": None} for job in note.get("jobs", ())]
+    text = json.dumps({**note, "at": None, "jobs": jobs}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _note(service: str, jobs: Sequence[Mapping[str, Any]], total: int) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
 from airflow.sdk.plugins_manager import AirflowPlugin
 
+from airflow_jobflow import links
 from airflow_jobflow.links import TAB, JobsLink
+from airflow_jobflow.plugin.console_links import ConsoleLink
 from airflow_jobflow.plugin.files import Page
 
 OPERATORS = {
@@ -27,15 +30,41 @@ ASKED = "dag_id={DAG_ID}&run_id={RUN_ID}"
 """What Airflow fills in for a run; for a task instance there is more."""
 
 
+CONSOLE_LINKS = (
+    links.BatchJobLink,
+    links.BatchJobDefinitionLink,
+    links.BatchJobQueueLink,
+    links.FargateTaskLink,
+    links.GlueCrawlerLink,
+    links.GlueJobRunLink,
+    links.JobLogLink,
+)
+"""The buttons that lead to AWS's console."""
+
+
+@cache
+def _classes() -> list[Any]:
+    return [getattr(import_module(module), name) for module, names in OPERATORS.items() for name in names]
+
+
 class _Button(JobsLink):
     @property
     def operators(self) -> list[Any]:  # type: ignore[override]
         """The classes whose tasks have it."""
-        return [getattr(import_module(module), name) for module, names in OPERATORS.items() for name in names]
+        return _classes()
+
+
+class _ConsoleButton(ConsoleLink):
+    """Takes the place of an operator's own link of the same name: Airflow prefers a plugin's."""
+
+    @cached_property
+    def operators(self) -> list[Any]:  # type: ignore[override]
+        """The classes whose tasks have it."""
+        return [each for each in _classes() if self.name in {link.name for link in each.operator_extra_links}]
 
 
 class JobflowPlugin(AirflowPlugin):
-    """Adds the tab to task instances and to DAG runs, and the button that leads to it."""
+    """Adds the tab to task instances and to DAG runs, the button that leads to it, and those that lead to AWS."""
 
     name = "jobflow"
     fastapi_apps = [{"app": Page(), "url_prefix": PREFIX, "name": "Jobflow"}]  # noqa: RUF012 -- as in Airflow's base
@@ -56,4 +85,4 @@ class JobflowPlugin(AirflowPlugin):
             "icon": f"{PREFIX[1:]}/icon.svg",
         },
     ]
-    operator_extra_links = [_Button()]  # noqa: RUF012 -- likewise
+    operator_extra_links = [_Button(), *map(_ConsoleButton, CONSOLE_LINKS)]  # noqa: RUF012 -- likewise

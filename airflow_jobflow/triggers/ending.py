@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TaskSuccessEvent
 
-from airflow_jobflow.aws import Access, run_blocking, service_client
+from airflow_jobflow.aws import ONCE, Access, run_blocking, service_client
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import JobState, Snapshot
-from airflow_jobflow.links import pages
+from airflow_jobflow.links import KEY, pages
 from airflow_jobflow.verdict import Judge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,13 @@ OUTCOME, OUTCOMES, NOTHING = "outcome", "outcomes", "nothing"
 
 
 async def success(
-    task_instance: Any, access: Access, service: str, seen: Sequence[Snapshot], returns: str
+    task_instance: Any,
+    access: Access,
+    service: str,
+    seen: Sequence[Snapshot],
+    returns: str,
+    *,
+    noted: Mapping[str, str] | None = None,
 ) -> TaskSuccessEvent | None:
     """Return the event that ends a task, if its jobs have succeeded and all that a worker would leave can be left.
 
@@ -36,6 +42,7 @@ async def success(
     :param service: our name of the service.
     :param seen: the last snapshots of the jobs, in the order in which the task names them.
     :param returns: one of the words above.
+    :param noted: the URLs that the task's buttons find already; None for none.
     """
     if any(snapshot.state is not JobState.SUCCEEDED for snapshot in seen):
         return None
@@ -47,38 +54,31 @@ async def success(
     except Exception as error:  # noqa: BLE001 -- whatever AWS or an XCom backend raises, a worker tries it again
         log.warning("A worker is to end the task, for here that failed: %s", error)
         return None
-    return TaskSuccessEvent(xcoms=links)
+    return TaskSuccessEvent(xcoms={KEY: links} if links and links != noted else {})
 
 
 def _leave(
     task_instance: Any, access: Access, service: str, seen: Sequence[Snapshot], *, several: bool
-) -> dict[str, Any]:
-    """Push what a worker would push: the outcomes, and the console's pages for the first job.
+) -> dict[str, str]:
+    """Push the outcomes, as a worker would, and return the console's pages for the first job.
 
-    Outcomes not with the event: the next task would read a dict as a str. Nothing with it where there is an XCom
-    backend: Airflow would write it past that. What can go with it does, for the triggerer answers one request, such as
-    a push, in each round of its loop, which takes the longer the more triggers there are.
-
-    :return: what is left for the event to push.
+    Outcomes not with the event: the next task would read a dict as a str, and Airflow would write it past an XCom
+    backend. Pages with it: the API server reads them, past any XCom backend, and the triggerer answers one request,
+    such as a push, in each round of its loop, which takes the longer the more triggers there are.
     """
-    from airflow.sdk.bases.xcom import BaseXCom
     from airflow.sdk.execution_time.xcom import XCom
 
     module = job_service(service)
     client = service_client(access, module.CLIENT)
-    settled = [run_blocking(client, module.settled, snapshot) for snapshot in seen]
+    settled = [run_blocking(client, module.settled, snapshot, retry=ONCE) for snapshot in seen]  # else a worker asks
     judge = Judge(service=service, module=module, access=access, log_lines=0)
     outcomes = [judge.outcome(snapshot).to_dict() for snapshot in settled]
-    links = pages(service, settled[0])
-    with_event = links if XCom is BaseXCom else {}
-    left = {**({} if with_event else links), "return_value": outcomes if several else outcomes[0]}
-    for key, value in left.items():
-        XCom.set(
-            key=key,
-            value=value,
-            dag_id=task_instance.dag_id,
-            task_id=task_instance.task_id,
-            run_id=task_instance.run_id,
-            map_index=task_instance.map_index,
-        )
-    return with_event
+    XCom.set(
+        key="return_value",
+        value=outcomes if several else outcomes[0],
+        dag_id=task_instance.dag_id,
+        task_id=task_instance.task_id,
+        run_id=task_instance.run_id,
+        map_index=task_instance.map_index,
+    )
+    return pages(service, settled[0])

@@ -54,6 +54,8 @@ class EventQueue:
         self._client = service_client(access, "sqs")
         self._url: str | None = None
         self._region: str | None = None
+        self._failed = False
+        """Whether the queue that the connection named could not be used."""
         self._closed = False
 
     async def receive(self, seconds: float) -> list[Message[JobEvent]] | None:
@@ -62,7 +64,7 @@ class EventQueue:
         :raises CallError: there was no answer, or a refusal.
         """
         if self._url is None:
-            self._url = await asyncio.to_thread(queue_url, self._access)
+            self._url = await asyncio.to_thread(queue_url, self._access, fresh=self._failed)
         return await self._call(self._receive, seconds) if self._url else None
 
     async def delete(self, handles: Sequence[str]) -> None:
@@ -79,12 +81,14 @@ class EventQueue:
 
     async def _call(self, call: Any, *arguments: Any) -> Any:
         try:
-            return await run(self._client, call, *arguments, retry=ONCE)
+            answer = await run(self._client, call, *arguments, retry=ONCE)
         except CallError as error:
             where = f"{self._url}, asked in region {self._region} by connection {self._access.aws_conn_id}"
             words = f"{where}: {str(error).rstrip('.')}. {self._hint(error.fault)}".rstrip()
-            self._url = None  # the connection may say another one, now or later
+            self._url, self._failed = None, True  # the connection may say another one, now or later
             raise CallError(error.fault, words, error.code, error.operation) from error
+        self._failed = False
+        return answer
 
     def _hint(self, fault: Fault) -> str:
         found = REGION.search(self._url or "")
@@ -127,12 +131,12 @@ class EventQueue:
         call("change_message_visibility_batch", QueueUrl=self._url or "", Entries=entries)
 
 
-def queue_url(access: Access) -> str | None:
-    """Return the URL of the queue of a connection's events: what it says itself, or else the setting. Blocks."""
-    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+def queue_url(access: Access, *, fresh: bool = False) -> str | None:
+    """Return the URL of the queue of a connection's events: what it says itself, or else the setting. Blocks.
 
-    hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=access.aws_conn_id, client_type="sqs")
-    said = hook.conn_config.extra_config.get(EXTRA, conf.get("jobflow", "event_queue_url", fallback=""))
+    :param fresh: whether the connection is read again. Default False: what its last client has read counts.
+    """
+    said = access.extra(fresh=fresh).get(EXTRA, conf.get("jobflow", "event_queue_url", fallback=""))
     return str(said or "").strip() or None
 
 

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
+from airflow_jobflow.links import pages
 from airflow_jobflow.plugin import notes
 from airflow_jobflow.triggers import metrics
 from airflow_jobflow.triggers.base import KILLED, WaitTrigger, kind_of
 from airflow_jobflow.triggers.ending import success
-from airflow_jobflow.triggers.progress import FailedChildren, Progress, links
+from airflow_jobflow.triggers.progress import FailedChildren, Progress, note_of
 from airflow_jobflow.triggers.stopping import Stopper
 from airflow_jobflow.watch.errors import WatchError
 from airflow_jobflow.watch.watcher import Watcher
@@ -71,6 +72,8 @@ class JobTrigger(WaitTrigger):
     :param returns: what the task returns if it ends here, one of the words of ``triggers.ending``; None where a worker
         is to end it.
     :param tells: whether the "Jobs" tab is told how the jobs stand.
+    :param noted: the digest of the note that the tab has already; None for none.
+    :param links: the URLs in the last note, where the buttons find them; None where they do not.
 
     The others are those of :class:`airflow_jobflow.triggers.base.WaitTrigger`.
 
@@ -85,6 +88,7 @@ class JobTrigger(WaitTrigger):
     - ``errors``: ``{id: {"kind", "message"}}``, the jobs that can be watched no longer: ``vanished``, ``denied``,
       ``unanswerable``.
     - ``limit``: which deadline has passed, ``deadline`` or ``queue_deadline``; None if none has.
+    - ``links``: the URLs in the last note, as above.
     - ``stopped``: the ids of jobs that were stopped because of the deadline.
     - ``unstopped``: ``{id: message}``, those that were to be stopped because of it, and were not. A triggerer reports
       this after 25 s, and tries for ten more minutes; a worker tries for five minutes.
@@ -102,6 +106,8 @@ class JobTrigger(WaitTrigger):
         told: Mapping[str, str] | None = None,
         returns: str | None = None,
         tells: bool = False,
+        noted: str | None = None,
+        links: Mapping[str, str] | None = None,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -112,6 +118,8 @@ class JobTrigger(WaitTrigger):
         self.told = dict(told or {})
         self.returns = returns
         self.tells = tells
+        self.noted = noted
+        self.links = None if links is None else dict(links)
         self._seen: dict[str, Snapshot] = {}
         self._statuses: dict[str, list[tuple[str, str]]] = {}
         """The statuses that each job was seen in, and since when, as far as the tab is told of them."""
@@ -141,6 +149,7 @@ class JobTrigger(WaitTrigger):
             "jobs": {job_id: snapshot.to_dict() for job_id, snapshot in self._seen.items()},
             "errors": self._errors,
             "limit": limit,
+            "links": self.links,
             "stopped": self._stopper.stopped,
             "unstopped": dict(self._stopper.unstopped),
         }
@@ -188,13 +197,14 @@ class JobTrigger(WaitTrigger):
         if self.returns is None or self.task_instance is None or event["limit"] or event["errors"]:
             return None
         seen = [self._seen[job_id] for job_id in self.job_ids]
-        return await success(self.task_instance, self.access, self.service, seen, self.returns)
+        return await success(self.task_instance, self.access, self.service, seen, self.returns, noted=self.links)
 
     @contextlib.contextmanager
     def _progress(self, watcher: Watcher[Snapshot]) -> Iterator[Callable[[str, Snapshot | WatchError], None]]:
         """Let the tab be told how the jobs stand; yields what takes in what the watcher says."""
         told_of = frozenset(self.job_ids[: notes.JOBS])
-        with Progress(self.task_instance if self.tells else None, lambda: self._tell(failed.known)) as progress:
+        told = self.task_instance if self.tells else None
+        with Progress(told, lambda: self._tell(failed.known), self.noted) as progress:
             failed = FailedChildren(self.access, self.job_ids[0], watcher, self.poll_interval, progress)
 
             def take(job_id: str, news: Snapshot | WatchError) -> None:
@@ -212,6 +222,9 @@ class JobTrigger(WaitTrigger):
                 yield take
             finally:
                 failed.close()
+                self.noted = progress.noted
+                if progress.note and self.links is not None:
+                    self.links = progress.note["links"]
 
     def _tell(self, failed: Mapping[int, Snapshot]) -> Callable[[], dict[str, Any]]:
         """Return what makes the note of how the jobs stand now."""
@@ -219,8 +232,9 @@ class JobTrigger(WaitTrigger):
         statuses = {job_id: tuple(each) for job_id, each in self._statuses.items()}
 
         def note() -> dict[str, Any]:
-            pages = {each.job_id: links(self.service, each) for each in seen[: notes.JOBS]}
-            return notes.of_jobs(self.service, seen, len(self.job_ids), seen=statuses, links=pages, failed=failed)
+            # A task has one button of a kind: of several jobs, which one it leads to is known in the end.
+            buttons = pages(self.service, seen[0]) if seen and len(self.job_ids) == 1 else {}
+            return note_of(self.service, seen, statuses, total=len(self.job_ids), buttons=buttons, failed=failed)
 
         return note
 

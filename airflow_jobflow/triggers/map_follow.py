@@ -13,7 +13,8 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from airflow_jobflow.faults import Fault
-from airflow_jobflow.jobs.diagnosis import SPOT_RECLAIMED, diagnose
+from airflow_jobflow.jobs.causes import SPOT_RECLAIMED
+from airflow_jobflow.jobs.diagnosis import diagnose
 from airflow_jobflow.jobs.fan_out import FanOut
 from airflow_jobflow.jobs.map_statuses import span
 from airflow_jobflow.jobs.model import JobState, Snapshot

@@ -3,7 +3,8 @@
 What always holds:
 
 - No wait waits for it, or fails because of it: writing goes on in a task and threads of its own.
-- A wait that ends within its first ``FIRST`` seconds writes nothing, and none writes what it has written before.
+- A wait that ends within its first ``FIRST`` seconds writes nothing, and none writes what is written already: the
+  worker has written how a single job stood before it deferred.
 - A task writes at most every ``EVERY`` seconds, all tasks of the process together ``PER_SECOND`` times a second; where
   more is to be told, the last state wins.
 - What a trigger has left is not written any more: its task's next try is not to be told of the last one.
@@ -16,7 +17,7 @@ import contextlib
 import contextvars
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -60,9 +61,10 @@ class Progress:
 
     :param task_instance: the task instance; None for one of which nothing is told.
     :param look: called on the event loop when the time has come; returns what makes the note.
+    :param noted: the digest of the note that is there already; None for none.
     """
 
-    def __init__(self, task_instance: Any, look: Callable[[], Tell]) -> None:
+    def __init__(self, task_instance: Any, look: Callable[[], Tell], noted: str | None = None) -> None:
         self._of: dict[str, Any] | None = task_instance and {
             "dag_id": task_instance.dag_id,
             "task_id": task_instance.task_id,
@@ -72,7 +74,10 @@ class Progress:
         self._look = look
         self._timer: asyncio.TimerHandle | None = None
         self._next = float("inf")
-        self._told: dict[str, Any] = {}
+        self.noted = noted
+        """The digest of the last note."""
+        self.note: dict[str, Any] | None = None
+        """The last note that was written here."""
         self._waits_its_turn = False
 
     def __enter__(self) -> Self:
@@ -113,14 +118,14 @@ class Progress:
 
     def _write(self, make: Tell, of: dict[str, Any]) -> bool:
         note = make()
-        if (told := {**note, "at": None}) == self._told:
+        if (digest := notes.digest(note)) == self.noted:
             return False
         from airflow.sdk.execution_time.xcom import XCom
 
         if not self.open:
             return False
         XCom.set(notes.KEY, note, **of)
-        self._told = told
+        self.noted, self.note = digest, note
         return True
 
 
@@ -208,6 +213,27 @@ class FailedChildren:
             return False
         board.next_listing = now + 1 / LISTINGS_PER_SECOND
         return True
+
+
+def note_of(
+    service: str,
+    seen: Sequence[Snapshot],
+    statuses: notes.Seen,
+    *,
+    total: int,
+    buttons: Mapping[str, str],
+    failed: Mapping[int, Snapshot] | None = None,
+) -> dict[str, Any]:
+    """Note how jobs stand. For a thread.
+
+    :param seen: what was last seen of them.
+    :param statuses: which statuses each has been seen in.
+    :param total: how many are waited for.
+    :param buttons: the URLs of the task's buttons.
+    :param failed: of a single array, the children that are known to have failed, by index.
+    """
+    pages = {each.job_id: links(service, each) for each in seen[: notes.JOBS]}
+    return notes.of_jobs(service, seen, total, seen=statuses, links=pages, failed=failed or {}, buttons=buttons)
 
 
 def links(service: str, snapshot: Snapshot) -> dict[str, str]:

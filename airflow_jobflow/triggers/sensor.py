@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from jinja2 import StrictUndefined
 
-from airflow_jobflow import workerless
+from airflow_jobflow import links, workerless
 from airflow_jobflow.plugin import notes
 from airflow_jobflow.triggers.job import JobTrigger
 from airflow_jobflow.triggers.stored import Stored
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LEFT = ("return_value", notes.KEY)
-"""Keys of the XComs that a try leaves, beside those of its buttons."""
+LEFT = ("return_value", notes.KEY, links.KEY)
+"""Keys of the XComs that a try leaves."""
 
 START_ON_WORKER: dict[str, Any] = {"start_on_worker": True}
 """The event that has a worker start the sensor."""
@@ -107,7 +107,7 @@ class SensorTrigger(Stored, BaseTrigger):
         ti: Any = self.task_instance
         was_tried = ti.try_number > 1
         if was_tried:
-            _forget(ti, (*LEFT, *(link.xcom_key for link in sensor_class.operator_extra_links)))
+            _forget(ti, LEFT)
         rendered = self._rendered()
         task: Any = self.task
         sensor = sensor_class(task_id=task.task_id, **rendered)
@@ -122,6 +122,7 @@ class SensorTrigger(Stored, BaseTrigger):
             deadline=self._started_at + sensor.first_limit()[1],
             returns=sensor.returns() if may_end else None,
             tells=sensor.do_xcom_push,
+            links={} if sensor.notes_have_links else None,
         )
 
     @property

@@ -145,7 +145,7 @@ class StateQueue(SharedStreamProducer):
     async def _make_sure_it_is_ours(self) -> None:
         """Take no message from a queue that the connection names as that of the waits."""
         if not self._is_ours:
-            waits = await asyncio.to_thread(queue_url, self._access)
+            waits = await asyncio.to_thread(queue_url, self._access, fresh=True)
             if waits and waits.rstrip("/") == self._url.rstrip("/"):
                 message = f"the extra {EXTRA} of the connection says that the waits use it, and watchers need their own"
                 raise CallError(Fault.REJECTED, message)

@@ -33,7 +33,7 @@ PARTS = ("outages", "scopes", "slow")
 REPEATS = 5
 """How often the delays beside a slow connection are measured, and in turn those without it."""
 
-AT_ONCE = 4
+AT_ONCE = 8
 """Runs that go on at the same time; they take hardly any CPU."""
 
 

@@ -21,7 +21,7 @@ ASKED_BY: Final[Sequence[tuple[str, str]]] = (
     (r"PUT task-instances/\{ti\}/heartbeat", "Airflow: heartbeat"),
     (r"PUT task-instances/\{ti\}/rtif", "Airflow: rendered fields"),
     (r"DELETE xcoms/", "Airflow: XComs of an earlier try"),
-    (r"\w+ xcoms/.*/_link_", "finalize: an extra link"),
+    (r"\w+ xcoms/.*/(_link_|jobflow_links)", "finalize: an extra link"),
     (r"\w+ xcoms/.*/return_value", "the returned value"),
     (r"\w+ xcoms/", "ours: progress or failure for the Jobs tab"),
     (r"\w+ store/ti/", "ours: task state store"),

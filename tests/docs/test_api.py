@@ -23,8 +23,8 @@ SINGLE: Final = (
     "airflow_jobflow.jobs.model.JobState",
     "airflow_jobflow.jobs.model.LogStream",
     "airflow_jobflow.jobs.model.ArrayOutcome",
-    "airflow_jobflow.jobs.diagnosis.Diagnosis",
-    "airflow_jobflow.jobs.diagnosis.Blame",
+    "airflow_jobflow.jobs.causes.Diagnosis",
+    "airflow_jobflow.jobs.causes.Blame",
     "airflow_jobflow.aws.Access",
 )
 """Classes that users get or hand over, of modules that they need not import."""

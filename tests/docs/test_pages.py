@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -12,12 +13,11 @@ import pytest
 import yaml
 
 from airflow_jobflow import exceptions
-from airflow_jobflow.jobs import diagnosis
-from airflow_jobflow.jobs.diagnosis import Diagnosis
+from airflow_jobflow.jobs.causes import BY_CAUSE, Diagnosis
 from airflow_jobflow.provider_info import get_provider_info
 from airflow_jobflow.triggers import metrics
 
-DIAGNOSES: Final = [each for each in vars(diagnosis).values() if isinstance(each, Diagnosis)]
+DIAGNOSES: Final = list(BY_CAUSE.values())
 ERRORS: Final = [
     each
     for _, each in inspect.getmembers(exceptions, inspect.isclass)
@@ -54,6 +54,16 @@ def test_every_diagnosis_has_its_heading_and_anchor(failures: str, known: Diagno
     assert f"(diagnosis-{known.cause})=\n### {known.summary}\n" in failures
     assert f"`{known.cause}`, {known.blame.value}\n" in text
     assert known.advice in " ".join(text.split())
+
+
+def test_the_diagnoses_are_those_of_the_code(docs: Path, failures: str) -> None:
+    """``python docs/diagnoses.py`` writes them."""
+    spec = importlib.util.spec_from_file_location("diagnoses", docs / "diagnoses.py")
+    assert spec
+    assert spec.loader
+    written = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(written)
+    assert failures == written.page(failures)
 
 
 THEIRS: Final = {

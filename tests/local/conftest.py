@@ -222,6 +222,11 @@ class TaskInstance:
         """Publish something, as JSON."""
         self.xcoms[key] = json.loads(json.dumps(value))
 
+    def xcom_pull(self, task_ids: str, key: str, map_indexes: int) -> Any:
+        """Return what this task instance has published."""
+        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
+        return self.xcoms.get(key)
+
 
 class DagRun:
     """As much of a DAG run as an operator sees."""

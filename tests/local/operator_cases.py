@@ -29,7 +29,9 @@ class Case:
 
     def end(self, *, well: bool = True) -> None:
         """Let the job end, well or not."""
-        self.gate.write_text("" if well else "no")
+        complete = self.gate.with_suffix(".new")  # a job must not see the file before its content
+        complete.write_text("" if well else "no")
+        complete.replace(self.gate)
 
     def make(self, **parameters: Any) -> JobOperator:
         """Make the operator."""

@@ -166,11 +166,20 @@ CASES: dict[str, tuple[str | None, dict[str, Any]]] = {
                     created_at=ago(1900),
                     started_at=ago(1772),
                     seen=[["RUNNABLE", ago(1899)], ["STARTING", ago(1815)], ["RUNNING", ago(1772)]],
-                )
+                ),
+                links={"_link_BatchJobLink": CONSOLE + PARENT},
             ),
+            "jobflow_links": {"_link_BatchJobLink": CONSOLE + PARENT, "_link_JobLogLink": f"{CONSOLE}log"},
         },
     ),
-    "live": ("deferred", {"jobflow_jobs": noted(job())}),
+    "live": (
+        "deferred",
+        {
+            "jobflow_jobs": noted(
+                job(), links={"_link_BatchJobLink": CONSOLE + PARENT, "_link_BatchJobQueueLink": f"{CONSOLE}queue"}
+            )
+        },
+    ),
     "failed": (
         "failed",
         {
@@ -312,7 +321,9 @@ CASES: dict[str, tuple[str | None, dict[str, Any]]] = {
                 error=MARKUP,
                 diagnosis={"summary": MARKUP, "advice": MARKUP, "blame": MARKUP},
                 help="javascript:window.hacked=1",
+                links={"_link_BatchJobLink": "javascript:window.hacked=1", "_link_JobLogLink": MARKUP},
             ),
+            "jobflow_links": MARKUP,
         },
     ),
     "malformed": (
@@ -340,5 +351,12 @@ MAPPED: list[tuple[str | None, dict[str, Any]]] = [
         "success",
         {"return_value": outcome(service="ecs", name="first-of-two", console_url=f"{TASKS}a?region=eu-west-1")},
     ),
-    ("deferred", {"jobflow_jobs": noted(job(name="second-of-two"), service="ecs")}),
+    (
+        "deferred",
+        {
+            "jobflow_jobs": noted(
+                job(name="second-of-two"), service="ecs", links={"_link_FargateTaskLink": f"{CONSOLE}second"}
+            )
+        },
+    ),
 ]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.links import JobsLink
+from airflow_jobflow.plugin import console_links, notes
 from airflow_jobflow.plugin.files import FILES, HEADERS
 from airflow_jobflow.plugin.registration import JobflowPlugin
 from tests.plugin.server import Server
@@ -77,7 +78,7 @@ def test_every_operator_and_sensor_has_the_button() -> None:
     """One that is forgotten shows only in somebody's UI."""
     from airflow_jobflow.provider_info import get_provider_info
 
-    [button] = JobflowPlugin.operator_extra_links
+    button, *_ = JobflowPlugin.operator_extra_links
     modules = {
         name
         for kind in ("operators", "sensors")
@@ -85,6 +86,25 @@ def test_every_operator_and_sensor_has_the_button() -> None:
         for name in each["python-modules"]
     }
     assert {each.__module__ for each in button.operators} == modules
+
+
+def test_each_link_of_an_operator_has_a_button_of_the_same_name() -> None:
+    """Else Airflow looks for its URL in an XCom that nobody writes."""
+    buttons = {
+        (each, link.name, link.xcom_key) for link in JobflowPlugin.operator_extra_links for each in link.operators
+    }
+    links = {
+        (each, link.name, link.xcom_key)
+        for each in JobflowPlugin.operator_extra_links[0].operators
+        for link in each.operator_extra_links
+    }
+    assert links
+    assert {each for each in buttons if each[1] != "Jobs"} == links
+
+
+def test_the_note_is_found_by_its_key() -> None:
+    """The plugin names it without importing what writes it."""
+    assert console_links.NOTE == notes.KEY
 
 
 def test_loading_the_plugin_costs_a_task_next_to_nothing(record_property: Any) -> None:

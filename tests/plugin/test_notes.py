@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from airflow_jobflow.jobs.diagnosis import OUT_OF_MEMORY
+from airflow_jobflow.jobs.causes import OUT_OF_MEMORY
 from airflow_jobflow.jobs.model import ArrayProgress, JobState, Snapshot
 from airflow_jobflow.plugin import notes
 
@@ -17,7 +17,7 @@ def snapshot(job_id: str = "j", state: JobState = JobState.RUNNING, **more: Any)
 
 def of_jobs(*snapshots: Snapshot, **more: Any) -> dict[str, Any]:
     """A note of jobs."""
-    given: dict[str, Any] = {"seen": {}, "links": {}, "failed": {}, "total": len(snapshots)} | more
+    given: dict[str, Any] = {"seen": {}, "links": {}, "failed": {}, "buttons": {}, "total": len(snapshots)} | more
     return notes.of_jobs("batch", snapshots, given.pop("total"), **given)
 
 
@@ -27,6 +27,19 @@ def test_a_note_is_the_json_that_it_is_written_as() -> None:
     assert json.loads(json.dumps(note)) == note
     assert json.dumps(note).count("[") == 3
     assert type(note["jobs"][0]["seen"][0]) is list
+
+
+def test_a_note_says_the_same_whenever_it_is_made() -> None:
+    """A trigger does not write what the worker has written, only because it saw it later."""
+    first = of_jobs(snapshot(), seen={"j": (("RUNNING", "t1"),)}, buttons={"key": "https://c"})
+    later = {**of_jobs(snapshot(), seen={"j": (("RUNNING", "t2"),)}, buttons={"key": "https://c"}), "at": "later"}
+    assert notes.digest(first) == notes.digest(json.loads(json.dumps(later)))
+    others = (
+        of_jobs(snapshot(status="STARTING"), buttons={"key": "https://c"}),
+        of_jobs(snapshot(), buttons={"key": "https://d"}),
+        of_jobs(snapshot(array=ArrayProgress(2, running=1)), buttons={"key": "https://c"}),
+    )
+    assert len({notes.digest(each) for each in (first, *others)}) == 4
 
 
 def test_a_wait_for_thousands_is_told_in_bounds() -> None:

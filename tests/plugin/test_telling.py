@@ -16,7 +16,9 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_jobflow.exceptions import JobFailed, JobStuck, JobTimedOut, SubmissionRefused
+from airflow_jobflow.links import pages
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
+from airflow_jobflow.plugin import notes
 from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.telling import help_page
 from airflow_jobflow.triggers import progress
@@ -53,7 +55,7 @@ def test_a_failed_array_tells_which_children_failed_and_why(kit: Any, parameters
     assert (child["index"], child["exit_code"], child["log"]["group"]) == (3, 7, "/aws/batch/job")
     assert note["final"]
     assert note["jobs"][0]["state"] == "FAILED"
-    assert note["diagnosis"]["cause"] == "children_failed"
+    assert note["diagnosis"]["cause"] == "command_failed"
     assert "Failed children: 1 of 5" in note["error"]
 
 
@@ -64,14 +66,36 @@ def test_a_failure_that_is_returned_is_told_all_the_same(kit: Any, parameters: d
     assert context["ti"].xcoms[KEY]["diagnosis"]["cause"] == "command_failed"
 
 
-@pytest.mark.parametrize(("script", "push"), [("exit 3", False), ("true", True)])
-def test_nothing_is_told_where_nothing_is_to_be(
-    kit: Any, parameters: dict[str, Any], context: Any, script: str, push: bool
+def test_nothing_is_told_where_nothing_is_to_be(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+    """`do_xcom_push=False` holds here too."""
+    job(kit, parameters, "sleep 1; exit 3", raise_on_failure=False, do_xcom_push=False).execute(context)
+    assert context["ti"].xcoms == {}
+
+
+def test_a_wait_begins_with_a_note_and_a_success_returns_the_rest(
+    kit: Any, parameters: dict[str, Any], context: Any
 ) -> None:
-    """`do_xcom_push=False` holds here too, and a success returns all there is."""
-    operator = job(kit, parameters, script, raise_on_failure=False, do_xcom_push=push)
-    operator.execute(context)
-    assert KEY not in context["ti"].xcoms
+    """The tab shows the job at once, and its buttons work."""
+    outcome = job(kit, parameters, "sleep 1").execute(context)
+    note = context["ti"].xcoms[KEY]
+    assert not note["final"]
+    assert note["jobs"][0]["id"] == outcome["job_id"]
+    assert note["links"]["_link_BatchJobLink"] == outcome["console_url"]
+
+
+def test_a_note_that_cannot_be_written_fails_no_task(
+    kit: Any, parameters: dict[str, Any], context: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Airflow stores the buttons in the end."""
+
+    def fails(**_: Any) -> None:
+        raise OSError("the bucket is gone")
+
+    context["ti"].xcom_push = fails
+    operator = job(kit, parameters, "sleep 1")
+    assert operator.execute(context)["state"] == "SUCCEEDED"
+    assert "could not be written for the Jobs tab: the bucket is gone" in capsys.readouterr().out
+    assert [link.xcom_key for link in operator.operator_extra_links] == ["jobflow_links"]
 
 
 def test_a_deadline_that_has_passed_tells_how_far_the_job_came(
@@ -223,6 +247,35 @@ def test_a_trigger_tells_which_children_have_failed_while_others_run(
     assert not told["final"]
     assert told["jobs"][0]["links"]["console"].startswith("https://console.aws.amazon.com/batch/home?region=")
     assert [status for status, _ in told["jobs"][0]["seen"]]
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_trigger_writes_only_what_the_worker_has_not(
+    kit: Any, written: Written, gate: Any, parameters: dict[str, Any], noted: bool
+) -> None:
+    """Else each task would cost a request more, to say the same."""
+    job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    kit.wait(job_id, "RUNNING")
+    seen = job(kit, parameters, "true").look([job_id])[job_id]
+    note = progress.note_of("batch", [seen], {job_id: [("RUNNING", "now")]}, total=1, buttons=pages("batch", seen))
+    known = {"noted": notes.digest(note), "links": note["links"]}
+    trigger = JobTrigger(
+        service="batch", job_ids=[job_id], aws_conn_id=None, poll_interval=0.2, tells=True, **(known if noted else {})
+    )
+    trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)  # type: ignore[assignment]
+
+    async def story() -> Any:
+        waiting = asyncio.ensure_future(trigger.wait())
+        deadline = time.monotonic() + PATIENCE
+        before = kit.aws.calls["batch.DescribeJobs"]
+        while kit.aws.calls["batch.DescribeJobs"] < before + 6:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        gate.touch()
+        return await waiting
+
+    assert asyncio.run(story())["links"] == (note["links"] if noted else None)
+    assert [notes.digest(each) for each in written.notes] == ([] if noted else [notes.digest(note)])
 
 
 @pytest.mark.parametrize("trigger", [JobTrigger, MapTrigger])

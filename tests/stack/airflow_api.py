@@ -102,6 +102,11 @@ class Airflow:
         answer = self._ask("GET", path + query, known=(httpx.codes.NOT_FOUND,))
         return answer.get("value")
 
+    def links(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, str | None]:
+        """The URLs of a task instance's buttons, by their names."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links?map_index={map_index}"
+        return dict(self._ask("GET", path)["extra_links"])
+
     def asset_events(self, dag_id: str, run_id: str) -> list[str]:
         """The tasks of a run that have updated an asset."""
         answer = self._ask("GET", f"assets/events?source_dag_id={dag_id}&source_run_id={run_id}")

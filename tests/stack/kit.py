@@ -17,6 +17,8 @@ RUN_PATIENCE: Final = 180.0
 STATE_PATIENCE: Final = 60.0
 STOPPED_WITHIN: Final = 10.0
 """Seconds in which the job of a killed deferred task must have been stopped."""
+DESCRIBED: Final = 3
+"""The describe calls after which each triggerer of the stack has made one."""
 ENDED: Final = ("success", "failed")
 CRAWLING: Final = ("stack_crawl", "stack_dying")
 """The DAGs whose runs want a crawler of their own."""
@@ -43,6 +45,11 @@ class Run:
     def state(self) -> str:
         """Of the run."""
         return self._airflow.run_state(self.dag_id, self.token)
+
+    @property
+    def instances(self) -> list[dict[str, Any]]:
+        """Its task instances, as the API shows them."""
+        return self._airflow.instances(self.dag_id, self.token)
 
     @property
     def states(self) -> dict[str, str | None]:
@@ -100,10 +107,10 @@ class Run:
 
         return eventually(running, f"{len(names)} jobs running", STATE_PATIENCE)
 
-    def is_followed(self, task_id: str = "job") -> None:
-        """Wait until the triggerer has noted how the job stands: it is past its first question to Airflow then."""
-        told = lambda: self._airflow.xcom(self.dag_id, self.token, task_id, "jobflow_jobs")  # noqa: E731
-        eventually(told, f"the first note of {self}", STATE_PATIENCE)
+    def is_followed(self) -> None:
+        """Wait until its job was described a few times: the triggerer is past its first question to Airflow then."""
+        before = self._kit.described
+        eventually(lambda: self._kit.described > before + DESCRIBED, f"describe calls for {self}", STATE_PATIENCE)
 
     def logs(self, words: str, task_id: str = "job", map_index: int = -1, try_number: int = 1) -> None:
         """Wait until the log of a try says some words."""
@@ -125,6 +132,11 @@ class Run:
     def returned(self, task_id: str = "job", map_index: int = -1) -> Any:
         """What a task returned."""
         return self._airflow.xcom(self.dag_id, self.token, task_id, map_index=map_index)
+
+    def links(self, task_id: str = "job", map_index: int = -1) -> dict[str, str | None]:
+        """The URLs of a task's buttons that lead to AWS."""
+        found = self._airflow.links(self.dag_id, self.token, task_id, map_index)
+        return {name: url for name, url in found.items() if name != "Jobs"}
 
     def log(self, task_id: str = "job", try_number: int = 1, map_index: int = -1) -> str:
         """What the log of a try says."""
@@ -174,6 +186,11 @@ class Kit:
         run = self.new_run(dag_id)
         run.trigger(**conf)
         return run
+
+    @property
+    def described(self) -> int:
+        """How many describe calls for Batch jobs have arrived."""
+        return self.aws.calls["batch.DescribeJobs"]
 
     def faults(self, **which: Any) -> None:
         """Have the local AWS fail from now on; none to have it work."""

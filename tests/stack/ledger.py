@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from airflow_jobflow.jobs.owner import ARGUMENT, read_argument
+from airflow_jobflow.jobs.maps import INDEX
+from airflow_jobflow.jobs.owner import ARGUMENT, REAP, group_in_name, read_argument
 from airflow_jobflow.local import LocalAwsClient
 from airflow_jobflow.local.glue_samples import BUCKET, DATABASE, INPUT
 
@@ -51,6 +52,18 @@ class Started:
     ended_at: float | None
     scope: str = ""
     """Of a Glue run, its job; of a crawl, its crawler."""
+    stopped: bool = False
+    """Whether somebody has stopped it."""
+    group: str | None = None
+    """The group of the task instance that has started it; None of a crawl, which carries none."""
+    item: str = ""
+    """Of a map, the item's index."""
+    is_marked: bool = False
+    """Whether it carries the mark that the orphan reaper needs."""
+
+    def is_of(self, run: str, group: str) -> bool:
+        """Return whether a task instance has started it. A crawl is known by its run only."""
+        return self.name.startswith(run) if self.service == "glue_crawl" else self.group == group
 
 
 class Ledger:
@@ -139,7 +152,7 @@ class Ledger:
     def _batch_jobs(self, token: str) -> Iterator[Started]:
         noted = [each["jobId"] for each in self.aws.started("batch") if each["jobName"].startswith(token)]
         for job in self._describe(noted):
-            status, stopped = job["status"], job.get("stoppedAt")
+            status, ended_at = job["status"], job.get("stoppedAt")
             yield Started(
                 "batch",
                 job["jobId"],
@@ -147,7 +160,11 @@ class Ledger:
                 status,
                 status in ("SUCCEEDED", "FAILED"),
                 job["createdAt"] / 1000,
-                stopped / 1000 if stopped else None,
+                ended_at / 1000 if ended_at else None,
+                stopped=bool(job.get("isTerminated") or job.get("isCancelled")),
+                group=group_in_name(job["jobName"]),
+                item=_item(job.get("container", {}).get("environment", ())),
+                is_marked=job.get("tags", {}).get(REAP) == "true",
             )
 
     def _describe(self, job_ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -157,10 +174,23 @@ class Ledger:
     def _ecs_tasks(self, token: str) -> Iterator[Started]:
         noted = [each for each in self.aws.started("ecs") if token in json.dumps(each["overrides"])]
         for each in noted:
-            [task] = self._ecs.describe_tasks(cluster=each["clusterArn"], tasks=[each["taskArn"]])["tasks"]
+            where = {"cluster": each["clusterArn"], "tasks": [each["taskArn"]], "include": ["TAGS"]}
+            [task] = self._ecs.describe_tasks(**where)["tasks"]
             status, said = task["lastStatus"], json.dumps(each["overrides"])
             times = task["createdAt"].timestamp(), _seconds(task.get("stoppedAt"))
-            yield Started("ecs", each["taskArn"], said, status, status == "STOPPED", *times)
+            overrides = task["overrides"].get("containerOverrides", ())
+            yield Started(
+                "ecs",
+                each["taskArn"],
+                said,
+                status,
+                status == "STOPPED",
+                *times,
+                stopped=task.get("stopCode") == "UserInitiated",
+                group=task.get("startedBy"),
+                item=_item(variable for one in overrides for variable in one.get("environment", ())),
+                is_marked={"key": REAP, "value": "true"} in task.get("tags", ()),
+            )
 
     def _glue_runs(self, token: str) -> Iterator[Started]:
         for each in self.aws.started("glue"):
@@ -172,7 +202,19 @@ class Ledger:
                 status = run["JobRunState"]
                 ended = status in ("SUCCEEDED", "FAILED", "STOPPED", "TIMEOUT", "ERROR", "EXPIRED")
                 times = run["StartedOn"].timestamp(), _seconds(run.get("CompletedOn"))
-                yield Started("glue_run", each["run_id"], arguments, status, ended, *times, each["job"])
+                owner = read_argument(self._arguments_of(each).get(ARGUMENT, ""))
+                yield Started(
+                    "glue_run",
+                    each["run_id"],
+                    arguments,
+                    status,
+                    ended,
+                    *times,
+                    each["job"],
+                    stopped=status in ("STOPPING", "STOPPED"),
+                    group=owner.get("group"),
+                    is_marked=owner.get("reap") is True,
+                )
 
     def _arguments_of(self, noted: Mapping[str, str]) -> Mapping[str, str]:
         run_id = noted["run_id"]
@@ -187,7 +229,13 @@ class Ledger:
             for crawl in self._glue.list_crawls(CrawlerName=crawler)["Crawls"]:
                 status = crawl["State"]
                 times = crawl["StartTime"].timestamp(), _seconds(crawl.get("EndTime"))
-                yield Started("glue_crawl", crawl["CrawlId"], crawler, status, status != "RUNNING", *times, crawler)
+                ended = status not in ("RUNNING", "STOPPING")
+                stopped = status in ("STOPPING", "STOPPED")
+                yield Started("glue_crawl", crawl["CrawlId"], crawler, status, ended, *times, crawler, stopped=stopped)
+
+
+def _item(environment: Iterable[Mapping[str, str]]) -> str:
+    return next((each["value"] for each in environment if each["name"] == INDEX), "")
 
 
 def _seconds(moment: datetime | None) -> float | None:

@@ -77,9 +77,9 @@ def test_a_kill_between_the_start_of_jobs_and_the_deferral_stops_them(kit: Kit, 
     held = tmp_path / "held"
     held.touch()
     kinds = ("batch", "array", "fargate", "glue", "crawl")
-    run = kit.run("stack_dying", seconds=LONG, dies_at="after the record", dies="nothing", holds=str(held))
+    run = kit.run("stack_dying", seconds=LONG, dies_at="before the defer", dies="nothing", holds=str(held))
     for kind in kinds:
-        run.logs("Held after the record", kind)
+        run.logs("Held before the defer", kind)
     assert len(run.started) == len(kinds)
     run.mark_run("failed")
     held.unlink()

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from tests.stack.kit import Kit, Run
 
-LINKS = ("_link_BatchJobLink", "_link_JobLogLink", "_link_BatchJobQueueLink", "_link_BatchJobDefinitionLink")
 WITHOUT_A_WORKER = {"plain", "pulled", "no_xcom", "mapped_here[0]", "mapped[0]", "mapped[1]"} | {
     f"mapped_over_mapped[{index}]" for index in (0, 1)
 }
 """Of the tasks of stack_workerless; those that fail are not among them."""
 
 
-def shown(link: Any) -> Any:
-    """A link as Airflow's UI reads it: what an event brings is JSON in JSON."""
-    return json.loads(link) if str(link).startswith('"') else link
-
-
-def left_by(kit: Kit, run: Run) -> dict[str, Any]:
+def left_by(run: Run) -> dict[str, Any]:
     """What the tasks of a run have left: states, tries, returned values and links."""
     left: dict[str, Any] = {"states": run.states, "tries": run.tries}
     for name in run.states:
         task_id, _, index = name.rstrip("]").partition("[")
         if task_id not in ("ids", "first_id", "each_id", "operator"):
-            keys = ("return_value", *LINKS)
-            at = run.dag_id, run.token, task_id
-            left[name] = {key: kit.airflow.xcom(*at, key, int(index or -1)) or None for key in keys}
-            left[name] |= {key: shown(left[name][key]) for key in LINKS}
+            at = task_id, int(index or -1)
+            left[name] = {"return_value": run.returned(*at), "links": run.links(*at)}
     return left
 
 
@@ -53,7 +44,11 @@ def test_a_task_leaves_the_same_with_and_without_workers(kit: Kit, tmp_path: Pat
         assert run.ends() == "failed"  # one of the jobs does
         files[dag_id] = {path.name for path in (tmp_path / dag_id).iterdir()}
         events[dag_id] = kit.airflow.asset_events(dag_id, run.token)
-    assert left_by(kit, runs["stack_workerless"]) == left_by(kit, runs["stack_by_workers"])
+    left = left_by(runs["stack_workerless"])
+    assert left == left_by(runs["stack_by_workers"])
+    assert all(left["plain"]["links"].values())
+    assert all(left["mapped[1]"]["links"].values())
+    assert not any(left["no_xcom"]["links"].values())
     expected = {"on_success.success", "on_execute.execute", "hooked.hook", "fails.retry", "fails.failure"}
     assert files == dict.fromkeys(runs, expected)
     assert events == {dag_id: ["outlets"] for dag_id in runs}

@@ -6,14 +6,16 @@ What always holds: each breach of that is told, and is of one of four kinds, so 
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from tests.stack.errors import StackError
-from tests.stack.kit import Kit, Run
-from tests.stack.ledger import CRAWLER
+from tests.stack.kills import Killed
+from tests.stack.kit import RUN_PATIENCE, Kit, Run
+from tests.stack.ledger import CRAWLER, Started
 
 DUPLICATE: Final = "duplicate job"
 """A job that was started and is nobody's outcome, or a token that two jobs were started with."""
@@ -24,6 +26,11 @@ LOST_END: Final = "lost end"
 WRONG: Final = "wrong outcome"
 """A task that failed, or whose outcome is not that of its own job."""
 KINDS: Final = (DUPLICATE, ORPHAN, LOST_END, WRONG)
+
+STOPPING: Final = 10.0
+"""Seconds for which a job that was told to stop may still run."""
+SLACK: Final = 1.0
+"""Seconds by which two times of AWS's may be wrong."""
 
 ARRAY_SIZE: Final = 3
 """Of every array in the tests' DAGs."""
@@ -43,20 +50,30 @@ class Breach:
         return f"{self.kind}: {self.words}"
 
 
-def breaches(kit: Kit, run: Run, code: int = 0) -> list[Breach]:
+def breaches(
+    kit: Kit, run: Run, code: int = 0, *, kills: Sequence[Killed] = (), patience: float = RUN_PATIENCE
+) -> list[Breach]:
     """Wait for the end of a run, and say what must not be.
 
     :param code: with which its jobs were told to end.
+    :param kills: what users did to it. What it comes to is then for nobody to say; what still runs, `kills` says.
+    :param patience: seconds in which it must have ended.
     """
-    return list(_breaches(kit, run, code))
+    return list(_breaches(kit, run, code, kills, patience))
 
 
-def _breaches(kit: Kit, run: Run, code: int) -> Iterator[Breach]:
+def _breaches(kit: Kit, run: Run, code: int, kills: Sequence[Killed], patience: float) -> Iterator[Breach]:
     try:
-        state = run.ends()
+        state = run.ends(patience)
     except StackError as error:
         yield Breach(LOST_END, str(error))
         return
+    yield from _at_once(run, kills)
+    if kills:
+        return
+    for job in run.started:
+        if job.stopped:
+            yield Breach(WRONG, f"{run}: nobody wanted {job.job_id} to be stopped")
     if state != "success":
         yield Breach(WRONG, f"{run} is {state}: {run.states}, {run.tries} tries")
     outcomes = list(_outcomes(run))
@@ -74,6 +91,20 @@ def _breaches(kit: Kit, run: Run, code: int) -> Iterator[Breach]:
         run.is_settled()
     except StackError as error:
         yield Breach(ORPHAN, str(error))
+
+
+def _at_once(run: Run, kills: Sequence[Killed]) -> Iterator[Breach]:
+    """Say which jobs of one task, or of one item of a map, ran at once. What a kill has stopped may take a while."""
+    jobs: dict[tuple[str | None, str], list[Started]] = {}
+    for job in run.started:
+        if job.service != "glue_crawl":
+            jobs.setdefault((job.group, job.item), []).append(job)
+    for of_one in jobs.values():
+        of_one.sort(key=lambda each: each.began)
+        for earlier, later in itertools.pairwise(of_one):
+            stopping = STOPPING if kills and earlier.stopped else SLACK
+            if earlier.ended_at is None or earlier.ended_at > later.began + stopping:
+                yield Breach(DUPLICATE, f"{run} ran two jobs at once: {earlier}, {later}")
 
 
 def _failed_before(run: Run, mine: Counter[str], code: int) -> Counter[str]:

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.exceptions import JobflowError
-from airflow_jobflow.jobs.diagnosis import OUT_OF_MEMORY
+from airflow_jobflow.jobs.causes import OUT_OF_MEMORY
 
 ALL = [e for _, e in inspect.getmembers(exceptions, inspect.isclass) if issubclass(e, JobflowError)]
 

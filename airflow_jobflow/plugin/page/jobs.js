@@ -709,7 +709,7 @@ function emptyTask(state, operator) {
     return note("Nothing was left to show", "This try has ended and left no XCom that tells of its jobs.",
       "So it is with do_xcom_push=False. Its log has what it did.");
   }
-  return note("Waiting for the first news", "The jobs are shown about ten seconds after the task has begun to wait for them; with do_xcom_push=False never.");
+  return note("Waiting for the first news", "Several jobs, and a map, are shown about ten seconds after the task has begun to wait for them; with do_xcom_push=False nothing is.");
 }
 
 function drawTask(place, found) {

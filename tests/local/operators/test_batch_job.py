@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,9 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, Task
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.aws import ONCE
+from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.jobs.owner import Owner, attempt_token, job_group
+from airflow_jobflow.links import pages
 from airflow_jobflow.local import Faults
 from airflow_jobflow.operators import submission
 from airflow_jobflow.operators.batch import BatchJobOperator
@@ -50,6 +53,18 @@ def run(trigger: JobTrigger) -> dict[str, Any]:
 
     payload: dict[str, Any] = json.loads(json.dumps(asyncio.run(first())))
     return payload
+
+
+def stored_by_airflow(operator: BatchJobOperator) -> dict[str, Any]:
+    """What Airflow stores of an operator's links when a worker is done with it."""
+    no_key: Any = None
+    return {link.xcom_key: link.get_link(operator, ti_key=no_key) for link in operator.operator_extra_links}
+
+
+def _pages(event: dict[str, Any]) -> dict[str, str]:
+    """The console's pages for the job of an event."""
+    [seen] = event["jobs"].values()
+    return pages("batch", Snapshot.from_dict(seen))
 
 
 def jobs_of(kit: Any, queue: str | None = None) -> list[str]:
@@ -147,23 +162,102 @@ def test_a_job_can_be_found_without_a_record(kit: Any, task: Any, context: Any) 
 
 
 def test_the_buttons_work_from_the_start(kit: Any, task: Any, context: Any, disabled_queue: str) -> None:
-    """Airflow pushes what the links answer when the worker is done, which it is when the task is deferred."""
+    """The note for the Jobs tab has their URLs, and Airflow, which stores an operator's links, has nothing to store."""
     operator = task(job_queue=disabled_queue, deferrable=True)
     trigger: Any = deferred_by(operator, context).trigger
     kit.batch.terminate_job(jobId=trigger.job_ids[0], reason="the test is over")
-    pushed = {link.name: link.get_link(operator, ti_key=None) for link in operator.operator_extra_links}
-    assert "/batch/home?region=us-east-1#jobs/detail/" in pushed.pop("Batch job")
-    assert "#queues/detail/arn:aws:batch" in pushed.pop("Batch job queue")
-    assert "#job-definition/detail/arn:aws:batch" in pushed.pop("Batch job definition")
-    assert pushed == {}  # where the log is is not known yet: an empty link would cost a request
+    assert stored_by_airflow(operator) == {}
+    links = dict(context["ti"].xcoms["jobflow_jobs"]["links"])
+    assert trigger.links == links
+    assert "/batch/home?region=us-east-1#jobs/detail/" in links.pop("_link_BatchJobLink")
+    assert "#queues/detail/arn:aws:batch" in links.pop("_link_BatchJobQueueLink")
+    assert "#job-definition/detail/arn:aws:batch" in links.pop("_link_BatchJobDefinitionLink")
+    assert links == {}  # where the log is is not known yet
 
 
-def test_what_waits_in_its_worker_pushes_its_buttons_at_once(task: Any, context: Any) -> None:
+def test_a_worker_that_ends_the_task_stores_only_buttons_that_are_new(
+    task: Any, context: Any, gate: Any, kit: Any
+) -> None:
+    """Where the log is is often known only in the end."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    deferral = deferred_by(operator, context)
+    kit.eventually(lambda: kit.look(deferral.trigger.job_ids[0])["container"].get("logStreamName"))
+    gate.touch()
+    event = run(deferral.trigger)
+    known = dict(event["links"])
+    known.pop("_link_JobLogLink", None)
+    last = task(deferrable=True)
+    resumed(last, deferral, {**event, "links": known}, context)
+    assert stored_by_airflow(last) == {"jobflow_links": last.kept_links}
+    assert last.kept_links.keys() - known.keys() == {"_link_JobLogLink"}
+    last = task(deferrable=True)
+    resumed(last, deferral, {**event, "links": dict(last.kept_links) | _pages(event)}, context)
+    assert stored_by_airflow(last) == {}
+
+
+def test_a_class_derived_from_ours_stores_each_of_its_buttons(kit: Any, task: Any, context: Any, gate: Any) -> None:
+    """The plugin's links are not for it, so Airflow reads each from an XCom of its own."""
+    ours = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    theirs = type("Theirs", (BatchJobOperator,), {"__module__": "elsewhere"})
+    operator = theirs(
+        task_id="t", job_name="hello", job_queue=kit.queue, aws_conn_id=None, job_definition=ours.job_definition
+    )
+    deferral = deferred_by(operator, context)
+    gate.touch()
+    assert deferral.trigger.links is None
+    assert stored_by_airflow(operator) == operator.kept_links
+    assert operator.kept_links.keys() >= {"_link_BatchJobLink", "_link_BatchJobQueueLink"}
+
+
+def test_with_an_xcom_backend_buttons_are_stored_beside_the_note(
+    task: Any, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API server does not read what a backend has stored; what Airflow stores of links goes past it."""
+    from airflow.sdk.bases.xcom import BaseXCom
+    from airflow.sdk.execution_time import xcom
+
+    monkeypatch.setattr(xcom, "XCom", type("Backend", (BaseXCom,), {}))
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    assert deferred_by(operator, context).trigger.links is None
+    gate.touch()
+    assert stored_by_airflow(operator) == {"jobflow_links": operator.kept_links}
+
+
+def test_a_failed_job_keeps_its_buttons(task: Any, context: Any, gate: Any) -> None:
+    """The last note takes the place of the one that had them."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done; exit 3", deferrable=True)
+    deferral = deferred_by(operator, context)
+    links = context["ti"].xcoms["jobflow_jobs"]["links"]
+    gate.touch()
+    last = task(deferrable=True)
+    with pytest.raises(exceptions.JobFailed):
+        resumed(last, deferral, run(deferral.trigger), context)
+    assert context["ti"].xcoms["jobflow_jobs"]["links"] == last.kept_links
+    assert last.kept_links.keys() >= links.keys()
+    assert stored_by_airflow(last) == {}
+
+
+def test_a_task_whose_trigger_dies_keeps_its_buttons(task: Any, context: Any, gate: Any) -> None:
+    """The trigger could not hand them on."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
+    deferred_by(operator, context)
+    links = context["ti"].xcoms["jobflow_jobs"]["links"]
+    last = task(deferrable=True)
+    with pytest.raises(TaskDeferralError):
+        last.resume_execution("__fail__", {"error": "Trigger failure", "traceback": ["the trigger died"]}, context)
+    note = context["ti"].xcoms["jobflow_jobs"]
+    assert note["final"]
+    assert note["links"] == links
+    assert stored_by_airflow(last) == {}
+
+
+def test_what_waits_in_its_worker_has_buttons_at_once(task: Any, context: Any) -> None:
     """They work while it waits."""
-    operator = task(deferrable=False)
+    operator = task("sleep 1", deferrable=False)
     operator.execute(context)
-    assert context["ti"].xcoms == operator.kept_links
-    assert operator.kept_links
+    links = context["ti"].xcoms["jobflow_jobs"]["links"]
+    assert links["_link_BatchJobLink"] == operator.kept_links["_link_BatchJobLink"]
+    assert {**links, **stored_by_airflow(operator).get("jobflow_links", {})} == operator.kept_links
 
 
 def test_no_xcoms_where_none_are_wanted(task: Any, context: Any) -> None:
@@ -306,6 +400,28 @@ def test_what_happens_to_a_running_job_is_diagnosed(kit: Any, task: Any, context
         operator.execute_complete(context, run(deferred.value.trigger))
     assert error.value.diagnosis
     assert error.value.diagnosis.cause == cause
+
+
+@pytest.mark.parametrize("bug", [True, False])
+def test_the_cause_of_an_array_is_that_of_its_children(kit: Any, task: Any, context: Any, gate: Any, bug: bool) -> None:
+    """Spot for most of them and a bug in one is not 'Spot'; the message shows the bug and its log first."""
+    last = f"echo the bug; exit {7 if bug else 0}"
+    script = f'[ "$AWS_BATCH_JOB_ARRAY_INDEX" = 2 ] && {{ {last}; }}; while [ ! -e {gate} ]; do sleep 0.02; done'
+    operator = task(script, array_size=3, deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    [job_id] = deferred.value.trigger.job_ids
+    for index in (0, 1):
+        kit.wait(f"{job_id}:{index}", "RUNNING")
+        kit.aws.interrupt(f"{job_id}:{index}", **INTERRUPTIONS["spot_reclaimed"])
+    with pytest.raises(exceptions.JobFailed) as error:
+        operator.execute_complete(context, run(deferred.value.trigger))
+    assert error.value.diagnosis
+    assert error.value.diagnosis.cause == ("command_failed" if bug else "spot_reclaimed")
+    text = str(error.value)
+    assert ("By cause: 2 spot_reclaimed, 1 command_failed\n  [2]" in text) is bug
+    assert ("Last lines of the log of [2]:\n  | the bug" in text) is bug
+    assert "evaluateOnExit" in text or bug
 
 
 @pytest.mark.parametrize(
@@ -703,6 +819,28 @@ def test_a_killed_worker_stops_its_job_unless_told_otherwise(
     operator.on_kill()
     gate.touch()
     assert kit.wait(job_id)["status"] == ("FAILED" if cancel else "SUCCEEDED")
+
+
+@pytest.mark.parametrize("slow", ["describe calls", "the task state store"])
+def test_a_killed_worker_stops_its_job_before_anything_else_is_answered(
+    own_kit: Any, own_task: Any, context: Any, monkeypatch: pytest.MonkeyPatch, *, slow: str
+) -> None:
+    """Airflow kills the process five seconds after it has told it to end."""
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__REQUEST_TIMEOUT", "600")
+    operator = own_task(job_definition=own_kit.define(["sleep", "60"]), wait_for_completion=False)
+    job_id = operator.execute(context)["job_id"]
+    answered = threading.Event()
+    if slow == "describe calls":
+        own_kit.aws.set_faults(Faults(actions=("DescribeJobs",), hang=600))
+    else:
+        monkeypatch.setattr(context["task_state_store"], "set", lambda *_: answered.wait(), raising=False)
+    killing = threading.Thread(target=operator.on_kill, daemon=True)
+    killing.start()
+    own_kit.eventually(lambda: own_kit.aws.calls["batch.TerminateJob"], "the stop")
+    answered.set()
+    own_kit.aws.set_faults(Faults())
+    killing.join()
+    assert own_kit.wait(job_id)["status"] == "FAILED"
 
 
 def test_a_task_killed_while_it_submits_stops_what_it_has_started(

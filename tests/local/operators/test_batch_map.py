@@ -17,7 +17,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow_jobflow import exceptions
 from airflow_jobflow.jobs.packing import unpack
 from airflow_jobflow.local import Faults
-from airflow_jobflow.operators import map_leftovers
+from airflow_jobflow.operators import base, map_leftovers
 from airflow_jobflow.operators.batch import BatchMapOperator
 from airflow_jobflow.triggers import calls, map_run
 from airflow_jobflow.triggers.map import MapTrigger
@@ -802,6 +802,27 @@ def test_a_trigger_that_fails_leaves_its_jobs_to_the_next_try_or_stops_them(
         assert "FAILED" not in statuses_of(kit)
         retry(context)
         assert deferred(operator, context).family == trigger.family
+
+
+@pytest.mark.parametrize(("state", "stopped"), [("failed", True), ("up_for_retry", False)])
+def test_a_continued_map_whose_deferral_is_rejected_is_stopped_by_the_worker(
+    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, *, state: str, stopped: bool
+) -> None:
+    """The run is marked failed while a worker hands the map of an earlier try to a trigger: no trigger ever knows."""
+    hooks: list[Callable[[str], object]] = []
+    monkeypatch.setattr(base, "call_if_deferral_rejected", lambda _, hook: hooks.append(hook))
+    operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
+    trigger = deferred(operator, context)
+    assert hooks == [], "a first try has started nothing"
+    asyncio.run(dies(kit, trigger, lambda: statuses_of(kit) == ["RUNNING", "RUNNING"]))
+    retry(context)
+    deferred(operator, context)
+    [rejected] = hooks
+    rejected(state)
+    if stopped:
+        kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
+    else:
+        assert statuses_of(kit) == ["RUNNING", "RUNNING"]
 
 
 def test_a_map_that_runs_elsewhere_is_named(make: Make, context: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,8 +60,10 @@ def test_an_operators_outcome_serves_as_an_id(kit: Any, sensor: Any, context: An
 def test_buttons_are_kept_for_one_job_of_a_list(kit: Any, sensor: Any, context: Any) -> None:
     """A task has one button of a kind; of a thousand jobs, it leads to the first that failed."""
     good, bad = kit.sh("true"), kit.sh("exit 1")
-    sensor([good, bad], raise_on_failure=False).execute(context)
-    assert context["ti"].xcoms["_link_BatchJobLink"].endswith(bad)
+    waiting = sensor([good, bad], raise_on_failure=False)
+    waiting.execute(context)
+    assert context["ti"].xcoms["jobflow_jobs"]["links"]["_link_BatchJobLink"].endswith(bad)
+    assert waiting.operator_extra_links == ()
 
 
 @pytest.mark.parametrize(
@@ -89,6 +91,15 @@ def test_every_failure_of_a_list_is_told(kit: Any, sensor: Any, context: Any) ->
     assert "exit code 4" in str(error.value)
     assert isinstance(error.value.outcome, list)
     assert [outcome["state"] for outcome in error.value.outcome] == ["SUCCEEDED", "FAILED", "FAILED"]
+
+
+def test_of_several_the_failure_that_a_retry_helps_least_decides(kit: Any, sensor: Any, context: Any) -> None:
+    """A command that is missing (127) is worse than one that failed, wherever it stands in the list."""
+    jobs = [kit.sh("exit 2"), kit.sh("exit 127"), kit.sh("exit 3")]
+    with pytest.raises(exceptions.JobFailed) as error:
+        sensor(jobs).execute(context)
+    assert error.value.diagnosis
+    assert error.value.diagnosis.cause == "command_not_run"
 
 
 def test_a_failed_job_is_returned_where_a_branch_chooses(kit: Any, sensor: Any, context: Any) -> None:

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import psutil  # type: ignore[import-untyped]  # it comes with Airflow, its stubs do not
 
-POINTS: Final = ("before the call", "after the call", "after the answer", "after the record", "after the defer")
-"""Of a start: nothing was sent; it was sent and done, and the answer is lost; the answer is there; the id is noted;
-Airflow knows that the task waits.
+POINTS: Final = ("before the call", "after the call", "after the answer", "before the defer", "after the defer")
+"""Of a start: nothing was sent; it was sent and done, and the answer is lost; the answer is there; the job was
+described; Airflow knows that the task waits.
 """
 STARTS: Final = ("SubmitJob", "RunTask", "StartJobRun", "StartCrawler")
 MARK: Final = "JOBFLOW_STACK"
@@ -74,6 +74,8 @@ class Dying:
         if self.dies_at not in ("", *POINTS):
             raise ValueError(f"dies_at={self.dies_at!r} is none of {POINTS}")
         self._doomed = context["ti"].try_number == 1
+        if self._doomed:
+            self._watch_clients()
         return super().execute(context)  # type: ignore[misc]  # the operator's
 
     def _dies(self, point: str) -> None:
@@ -88,15 +90,22 @@ class Dying:
         else:
             die(self.dies)
 
-    def client(self, *arguments: Any, **options: Any) -> Any:
-        """Make the client, and be there when it starts something."""
-        client = super().client(*arguments, **options)  # type: ignore[misc]  # the operator's
-        for action in STARTS:
-            name = f"*.{action}"
-            client.meta.events.register_first(f"before-call.{name}", lambda **_: self._dies("before the call"))
-            client.meta.events.register_last(f"before-send.{name}", self._send)
-            client.meta.events.register_first(f"after-call.{name}", lambda **_: self._dies("after the answer"))
-        return client
+    def _watch_clients(self) -> None:
+        """Be there when a client of this process starts something."""
+        from airflow_jobflow.aws import Access
+
+        make = Access.client
+
+        def client(access: Access, *arguments: Any, **options: Any) -> Any:
+            made = make(access, *arguments, **options)
+            for action in STARTS:
+                name = f"*.{action}"
+                made.meta.events.register_first(f"before-call.{name}", lambda **_: self._dies("before the call"))
+                made.meta.events.register_last(f"before-send.{name}", self._send)
+                made.meta.events.register_first(f"after-call.{name}", lambda **_: self._dies("after the answer"))
+            return made
+
+        Access.client = client  # type: ignore[method-assign,assignment]
 
     def _send(self, request: Any, **_: Any) -> None:
         """Send the request ourselves where its answer is never to be read."""
@@ -106,11 +115,10 @@ class Dying:
             URLLib3Session().send(request)
             self._dies("after the call")
 
-    def record(self, context: Any, **what: Any) -> None:
-        """Note it, and die with that."""
-        super().record(context, **what)  # type: ignore[misc]  # the operator's
-        if what.get("job_ids"):
-            self._dies("after the record")
+    def defer_to(self, trigger: Any) -> None:
+        """Defer, unless it dies before."""
+        self._dies("before the defer")
+        super().defer_to(trigger)  # type: ignore[misc]  # the operator's
 
     def defer(self, **kwargs: Any) -> None:
         """Defer, and die when Airflow has been told."""

@@ -75,6 +75,28 @@ def describe(call: Call) -> Any:
     return call("describe_jobs", jobs=["a"])["jobs"]
 
 
+def test_only_the_first_call_of_a_function_queues_up_behind_others() -> None:
+    """A trigger's function holds a thread from its first call on."""
+    seen: list[bool] = []
+
+    class Noting(CountingLimiter):
+        def acquire_blocking(self, *, goes_on: bool = False) -> float:
+            seen.append(goes_on)
+            return super().acquire_blocking(goes_on=goes_on)
+
+    client, _ = scripted(Script(lambda *_: {"jobs": []}))
+    client._limiters.update(dict.fromkeys(Rate, Noting()))
+
+    def two_calls(call: Call) -> None:
+        describe(call)
+        describe(call)
+
+    run_blocking(client, two_calls)
+    assert seen == [False, True]
+    asyncio.run(run(client, two_calls))
+    assert seen == [False, True, True]
+
+
 def failing(*faults: Fault, sent: bool = True, then: Any = "done") -> Callable[[Call], Any]:
     """Return a function that fails in these ways, one after the other, and then returns a value."""
     left = list(faults)
@@ -136,6 +158,7 @@ def test_calls_and_faults_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     client, _ = scripted(Script(lambda *_: next(answers)))
     run_blocking(client, describe, retry=AT_ONCE)
     assert counted == [
+        "jobflow.aws.batch.client_builds",
         "jobflow.aws.batch.calls",
         "jobflow.aws.batch.denied",
         "jobflow.aws.batch.calls",

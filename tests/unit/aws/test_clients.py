@@ -462,9 +462,9 @@ def test_who_waits_for_a_turn_while_the_region_becomes_known_waits_with_the_othe
     limiter = other.limiter(Rate.POLL)
     acquire = limiter.acquire_blocking
 
-    def while_it_waits() -> float:
+    def while_it_waits(*, goes_on: bool = False) -> float:
         describe(other)
-        return acquire()
+        return acquire(goes_on=goes_on)
 
     limiter.acquire_blocking = while_it_waits  # type: ignore[method-assign]
     before = one.limiter(Rate.POLL)._next_call

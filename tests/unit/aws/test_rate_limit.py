@@ -22,6 +22,7 @@ from airflow_jobflow.aws.rate_limit import (
     OVERDUE,
     RECOVERY,
     RateLimiter,
+    _Ticket,
     backoff,
     full_jitter,
 )
@@ -353,6 +354,22 @@ def test_a_signal_handler_does_not_wait_for_its_own_thread() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
     assert turns == [1.5, 3.0]
+
+
+def test_functions_that_have_begun_come_first() -> None:
+    """They hold the client's few threads: behind hundreds of scopes, all threads would come to wait here."""
+    clock = Clock()
+    limiter = RateLimiter(1.0, clock=clock)
+    limiter.acquire_blocking()
+    tickets = [_Ticket(lambda: None, blocks=goes_on, goes_on=goes_on) for goes_on in (False, True, False, True)]
+    for number, ticket in enumerate(tickets):
+        ticket.thread = number
+        assert limiter._rest(ticket) > 0
+    order = []
+    while left := [number for number in range(4) if number not in order]:
+        clock.now += 1.0
+        order += [number for number in left if limiter._rest(tickets[number]) == 0]
+    assert order == [1, 3, 0, 2]
 
 
 def test_a_caller_that_an_exception_ends_leaves_the_queue() -> None:

@@ -126,7 +126,7 @@ def test_what_each_state_means(state: str, *, ended: bool, by_request: bool, lef
         ("FAILED", "Something new", "unknown"),
         ("FAILED", None, "unknown"),
         ("ERROR", "Internal service error", "host_lost"),
-        ("ERROR", "LAUNCH ERROR | please refer logs", "host_lost"),
+        ("ERROR", "LAUNCH ERROR | please refer logs", "not_started"),
         ("TIMEOUT", "Job run timed out", "attempt_timed_out"),
         ("STOPPED", None, "stopped"),
         ("EXPIRED", "Job run expired in the queue", "queue_expired"),

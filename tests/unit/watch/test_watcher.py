@@ -392,8 +392,7 @@ async def test_three_hundred_scopes_share_one_budget() -> None:
     times = sorted(at for each in services for at in each.times())
     assert min(gaps(times)) >= 0.2 - 1e-6
     assert len(times) == pytest.approx(5 * 600, rel=0.01)
-    counts = [len(each.calls) for each in services]
-    assert max(counts) - min(counts) <= 1
+    assert all(50 <= gap <= 70 for each in services for gap in gaps(each.times())), "a round takes a minute"
     await leave(waiters)
 
 

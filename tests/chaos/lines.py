@@ -1,0 +1,245 @@
+"""What the processes of the small Airflow say to each other, and how a child process is prepared.
+
+A child is forked from a server that has imported all it needs and has no threads, so that a hundred of them cost
+little, and SIGKILL, SIGTERM and SIGSTOP are the real ones.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final
+
+SCALE: Final = 0.1
+"""All waits of the package take this part of their time: an outage of 9 s is one of 90 s."""
+
+SCALED: Final = {
+    "PATIENCE",
+    "STOP_PATIENCE",
+    "NET",
+    "SHORTEST_TURN",
+    "LONGEST_TURN",
+    "SETTLING",
+    "LOG_DELAY",
+    "YOUNG",
+    "FRESH",
+    "LAST_LOOK",
+    "LAST_STOP",
+    "STOP_WAIT",
+    "AGREEING",
+    "TAKEOVER",
+    "SETTLING_TIME",
+    "REFUSED_GRACE",
+    "REBUILD_DELAY",
+    "MAX_BUILD_DELAY",
+    "LOOKUPS",
+    "STOPS",
+    "FIRST_TRY",
+    "THEN",
+    "BEAT",
+    "FIRST_DELAY",
+    "MAX_DELAY",
+}
+"""Names of constants in the package that are durations in seconds, or hold such."""
+
+SETTINGS: Final = {
+    "AIRFLOW__JOBFLOW__POLL_INTERVAL": "0.4",
+    "AIRFLOW__JOBFLOW__REQUEST_TIMEOUT": "2",
+    "AIRFLOW__JOBFLOW__DENIED_GRACE": "30",
+    "AIRFLOW__JOBFLOW__MISSING_GRACE": "30",
+    "AIRFLOW__JOBFLOW__DESCRIBE_CALLS_PER_SECOND": "50",
+    "AIRFLOW__JOBFLOW__DEPLOYMENT_ID": "chaos",
+    "AIRFLOW_DISABLE_GREENBACK_PORTAL": "true",
+}
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a task instance is known by, in all of its tries."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+
+    def __str__(self) -> str:
+        return f"{self.run_id}{self.task_id}" + ("" if self.map_index < 0 else f"[{self.map_index}]")
+
+
+@dataclass(frozen=True)
+class Try:
+    """What a worker is given: one execution of one try of a task.
+
+    :param kind, parameters: which operator to make, see ``workers.OPERATORS``.
+    :param next_method, next_kwargs: how to resume after a deferral.
+    """
+
+    key: Key
+    ti_id: str
+    try_number: int
+    max_tries: int
+    clear_number: int
+    run_started: float
+    kind: str
+    parameters: Mapping[str, Any]
+    next_method: str | None = None
+    next_kwargs: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A worker's process asks whether the try is still wanted."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """Write or read the task state store.
+
+    :param value: what is written; None to read.
+    """
+
+    key: str
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A try has ended.
+
+    :param state: ``success``, ``failed``, or ``retry`` for a failure that may be retried.
+    """
+
+    state: str
+    returned: Any = None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trigger, as Airflow stores it."""
+
+    number: int
+    classpath: str
+    kwargs: Mapping[str, Any]
+    key: Key
+    ti_id: str
+    try_number: int
+    timeout_at: float | None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The triggers that a triggerer is to run from now on; it cancels the others."""
+
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A triggerer lives.
+
+    :param picked_up: numbers of triggers that it has started since its last sign.
+    :param finished: numbers of triggers that have ended since.
+    """
+
+    picked_up: tuple[int, ...] = ()
+    finished: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fired:
+    """A trigger has fired: an event's payload, an event that ends the task, or a failure."""
+
+    number: int
+    payload: Any = None
+    ends_task: str | None = None
+    xcoms: Mapping[str, Any] = field(default_factory=dict)
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """The API server's answer to what it rejects, for the errors of Airflow cannot be pickled.
+
+    :param status: HTTP status.
+    :param previous: the state of the task because of which it was rejected.
+    """
+
+    status: int
+    previous: str | None = None
+
+    def error(self) -> Exception:
+        """Return it as Airflow raises it."""
+        from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+        from airflow.sdk.execution_time.comms import ErrorResponse
+
+        detail: dict[str, Any] = {"status_code": self.status}
+        if self.previous:
+            detail["detail"] = {"detail": {"reason": "invalid_state", "previous_state": self.previous}}
+        return AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail))
+
+
+class Line:
+    """A child's line to Airflow: one question at a time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, message: Any) -> Any:
+        """Ask, and return the answer; raise it if it is an error."""
+        with self._lock:
+            self._connection.send(message)
+            answer = self._connection.recv()
+        if isinstance(answer, Rejected):
+            raise answer.error()
+        return answer
+
+
+def prepare(environment: Mapping[str, str], log: Path) -> None:
+    """Make this process a child: its own log file, the settings, scaled time."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.close(file)
+    os.environ.update({**SETTINGS, **environment})
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s.%(msecs)03d %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+        force=True,
+        stream=sys.stderr,
+    )
+    scale_time()
+
+
+def scale_time() -> set[str]:
+    """Scale the durations of every module of the package that is loaded; return the names that were there."""
+    found = set()
+    for name, module in list(sys.modules.items()):
+        if name.startswith("airflow_jobflow.") and ".local" not in name:
+            for constant in SCALED & vars(module).keys():
+                found.add(constant)
+                setattr(module, constant, _scaled(getattr(module, constant)))
+    return found
+
+
+def _scaled(value: Any) -> Any:
+    from airflow_jobflow.aws import Retry
+
+    if isinstance(value, tuple):
+        return tuple(_scaled(each) for each in value)
+    if isinstance(value, Retry):
+        scaled = {
+            name: getattr(value, name) * SCALE
+            for name in ("patience", "denied_patience", "longest_delay")
+            if getattr(value, name) is not None
+        }
+        return replace(value, **scaled)
+    return value * SCALE

@@ -1,0 +1,157 @@
+"""Plays a schedule on a local AWS and a small Airflow, and judges it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from airflow_jobflow.aws import Access, forget_clients
+from airflow_jobflow.local import LocalAws
+from airflow_jobflow.reaper import stop_orphans
+from tests.chaos.core import Airflow, Run
+from tests.chaos.judge import DEPLOYMENT, PICK_UP, Counts, Orphan, judge, orphans
+from tests.chaos.schedules import AwsFaults, Kill, Schedule, RunSpec, tasks_of
+from tests.stack.ledger import Ledger
+
+PATIENCE: Final = 60.0
+"""Seconds in which every task must have ended once everything works again."""
+STOPPED_WITHIN: Final = 12.0
+"""Seconds in which what stops jobs in the background must be done: repeated stops come two seconds after each other."""
+AGE: Final = 700.0
+"""Seconds by which the reaper's clock is ahead, for jobs younger than ten minutes are left alone."""
+
+AFTER_KILL: Final = 6.0
+"""Seconds after a kill in which a worker may stop its job."""
+
+_numbers = itertools.count(1)
+
+
+class Player:
+    """Plays one schedule."""
+
+    def __init__(self, aws: LocalAws, ledger: Ledger, schedule: Schedule, directory: Path) -> None:
+        self._aws = aws
+        self._ledger = ledger
+        self._schedule = schedule
+        self._faults = AwsFaults(aws)
+        self._dice = random.Random(schedule.seed)
+        self._directory = directory
+        self._runs: dict[int, Run] = {}
+        self.runs: list[Run] = []
+
+    def play(self) -> Counts:
+        """Let it happen, mend everything, and judge."""
+        environment = self._aws.environment(self._schedule.credentials)  # type: ignore[arg-type]
+        counts = Counts(schedules=1)
+        tokens = [f"t{next(_numbers):04}-" for _ in self._schedule.runs]
+        for token, spec in zip(tokens, self._schedule.runs, strict=True):
+            if spec.kind == "crawl":
+                self._ledger.provision_crawler(token)
+        with Airflow(self._directory, environment) as airflow:
+            self._happen(airflow, tokens)
+            self._mend(airflow)
+            self._await(airflow.settled, PATIENCE)
+            self._await(lambda: not orphans(self._ledger, self.runs), STOPPED_WITHIN, every=0.5)
+            left = orphans(self._ledger, self.runs)
+            counts.before = [self._told(each) for each in left if each.moment != PICK_UP and each.job.is_marked]
+            counts.in_pick_up = [self._told(each) for each in left if each.moment == PICK_UP and each.job.is_marked]
+            counts.unmarked = [self._told(each) for each in left if not each.job.is_marked]
+            self._reap(airflow, counts, {each.job.job_id for each in left})
+            judge(self._ledger, self.runs, counts)
+            counts.wrong += [f"the small Airflow has failed: {error!r}" for error in airflow.errors]
+        return counts
+
+    def _told(self, orphan: Orphan) -> str:
+        faults = self._faults.around(orphan.at, AFTER_KILL)
+        return f"{orphan}; then AWS: {', '.join(faults) or 'well'}; seed {self._schedule.seed}"
+
+    def _happen(self, airflow: Airflow, tokens: list[str]) -> None:
+        from tests.chaos.schedules import PROCESS_FAULTS, AWS_FAULTS
+
+        happenings: list[tuple[float, Callable[[], object]]] = []
+        for number, spec in enumerate(self._schedule.runs):
+            happenings.append(
+                (spec.at, lambda number=number, spec=spec: self._trigger(airflow, number, tokens[number], spec))
+            )
+        for kill in self._schedule.kills:
+            happenings.append((kill.at, lambda kill=kill: self._kill(airflow, kill)))
+            if kill.outage:
+                name, begins, ends = kill.outage
+                happenings.append((begins, lambda name=name, lasts=ends - begins: self._faults.begin(name, lasts)))
+                happenings.append((ends, lambda name=name: self._faults.end(name)))
+        for fault in self._schedule.faults:
+            if fault.name in AWS_FAULTS:
+                begin = lambda fault=fault: self._faults.begin(fault.name, fault.lasts)
+                end = lambda fault=fault: self._faults.end(fault.name)
+            else:
+                first, last = PROCESS_FAULTS[fault.name]
+                begin = lambda first=first: first(airflow, self._dice)
+                end = lambda last=last: last(airflow, self._dice)
+            happenings += [(fault.at, begin), (fault.at + fault.lasts, end)]
+        began = time.monotonic()
+        for at, happens in sorted(happenings, key=lambda each: each[0]):
+            time.sleep(max(0.0, began + at - time.monotonic()))
+            happens()
+
+    def _trigger(self, airflow: Airflow, number: int, token: str, spec: RunSpec) -> None:
+        code = spec.code if spec.kind not in ("crawl", "deadline") else 0
+        run = airflow.run(f"dag_{spec.kind}", token, code, tasks_of(spec.kind, token, spec.seconds, code))
+        self._runs[number] = run
+        self.runs.append(run)
+
+    def _kill(self, airflow: Airflow, kill: Kill) -> None:
+        run = self._runs[kill.run]
+        if kill.act == "run failed":
+            airflow.mark_run_failed(run)
+            return
+        open_tis = [ti for ti in run.tis if not ti.finished]
+        if open_tis:
+            ti = self._dice.choice(open_tis)
+            if kill.act == "clear":
+                airflow.clear(ti)
+            else:
+                airflow.mark(ti, kill.act)
+
+    def _mend(self, airflow: Airflow) -> None:
+        self._faults.clear()
+        airflow.slots, airflow.api_fails = 4, False
+        for number in (1, 2):
+            airflow.start_triggerer(number)
+
+    def _reap(self, airflow: Airflow, counts: Counts, known: set[str]) -> None:
+        forget_clients()
+        os.environ.update(self._aws.environment())
+        report = stop_orphans(
+            job_queues=["hello-world-queue"],
+            clusters=["jobflow"],
+            glue_jobs=["stack-job"],
+            access=Access(None, "us-east-1", None, None),
+            dry_run=False,
+            deployment_id=DEPLOYMENT,
+            states=airflow.states,
+            now=lambda: time.time() + AGE,
+        )
+        counts.wrong += [
+            f"the reaper has stopped {each}"
+            for each in report["jobs"]
+            if each["action"] == "stopped" and each["job_id"] not in known
+        ]
+        counts.wrong += [
+            f"the reaper could not list or stop: {report}"
+            for _ in report["problems"] or range(report["counts"]["stop_failed"])
+        ]
+        unmarked = lambda: [each for each in orphans(self._ledger, self.runs) if each.job.is_marked]
+        self._await(lambda: not unmarked(), STOPPED_WITHIN, every=0.2)
+        counts.after = [str(each) for each in unmarked()]
+
+    @staticmethod
+    def _await(look: Callable[[], Any], patience: float, every: float = 0.1) -> None:
+        deadline = time.monotonic() + patience
+        while not look() and time.monotonic() < deadline:
+            time.sleep(every)

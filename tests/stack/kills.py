@@ -1,0 +1,203 @@
+"""What users do to running tasks, at which moment, and what runs on although nobody wants it: orphans."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from airflow_jobflow.jobs.owner import job_group
+from tests.stack.kit import Kit, Run
+from tests.stack.ledger import GLUE_JOB, Started
+
+DEPLOYMENT: Final = "compose"
+"""``[jobflow] deployment_id`` of docker-compose.yaml."""
+AGE: Final = 700.0
+"""Seconds by which the reaper's clock is ahead, for jobs younger than ten minutes are left alone."""
+UNFINISHED: Final = (
+    None,
+    "scheduled",
+    "queued",
+    "running",
+    "deferred",
+    "up_for_retry",
+    "up_for_reschedule",
+    "restarting",
+)
+PICK_UP: Final = "between the accepted deferral and its pick-up by a triggerer"
+WAITING: Final = "while it waits in a triggerer"
+HEARTBEAT: Final = 6.0
+"""Seconds after the last heartbeat of a triggerer after which it is dead or frozen."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Something that a user does.
+
+    :param run: number of the run in its schedule.
+    :param act: ``run failed``; or ``failed``, ``success`` or ``clear``, of one task.
+    :param which: which of the tasks that have not ended, as a share of them.
+    :param outage: from when and for how long AWS cannot be reached around it, in seconds; None for no outage.
+    """
+
+    at: float
+    run: int
+    act: str
+    which: float
+    outage: tuple[float, float] | None = None
+
+    def __str__(self) -> str:
+        around = (
+            f", and AWS cannot be reached from {self.outage[0]:.1f} s for {self.outage[1]:.0f} s" if self.outage else ""
+        )
+        return f"kill of run {self.run}: {self.act}{around}"
+
+    def act_on(self, run: Run) -> list[Killed]:
+        """Do it; return what was killed."""
+        left = [each for each in run.instances if each["state"] in UNFINISHED]
+        if not left:
+            return []
+        if self.act != "run failed":
+            left = [left[int(self.which * len(left))]]
+        killed = [
+            Killed(run.token, group_of(run, each), self.act, time.time(), _moment(each), each["try_number"])
+            for each in left
+        ]
+        if self.act == "run failed":
+            run.mark_run("failed")
+        elif self.act == "clear":
+            each = left[0]
+            run.clear(each["task_id"] if each["map_index"] < 0 else (each["task_id"], each["map_index"]))
+        else:
+            run.mark(left[0]["task_id"], self.act, left[0]["map_index"])
+        return killed
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A task instance on which a user has acted.
+
+    :param run: the run's token.
+    :param at: in seconds since the epoch.
+    :param moment: what the task was doing, in words that are counted.
+    """
+
+    run: str
+    group: str
+    act: str
+    at: float
+    moment: str
+    try_number: int
+
+    def jobs(self, jobs: Iterable[Started]) -> list[Started]:
+        """Return the jobs that it concerned: what had not ended by then, and what was started for it all the same."""
+        return [
+            job
+            for job in jobs
+            if job.is_of(self.run, self.group)
+            and (job.ended_at is None or job.ended_at > self.at)
+            and (self.act != "clear" or job.began < self.at)
+        ]
+
+
+def group_of(run: Run, instance: Mapping[str, Any]) -> str:
+    """Return the group of a task instance's jobs."""
+    return job_group(run.dag_id, instance["task_id"], run.token, instance["map_index"], DEPLOYMENT)
+
+
+def _moment(instance: Mapping[str, Any]) -> str:
+    """Say what a task instance is doing, as far as Airflow knows."""
+    state = instance["state"]
+    if state == "deferred":
+        trigger, job = instance.get("trigger"), instance.get("triggerer_job")
+        if not trigger or not job:
+            return PICK_UP
+        beat = job.get("latest_heartbeat")
+        if job.get("state") != "running" or (beat and _age(beat) > HEARTBEAT):
+            return "after its triggerer died or froze, before another took over"
+        return WAITING
+    if state == "running":
+        return "while a worker runs it"
+    if state in ("up_for_retry", "up_for_reschedule"):
+        return "between two tries"
+    if state == "restarting":
+        return "while a clear ends the worker"
+    return "before a worker runs it" if instance["try_number"] <= 1 else "between two tries"
+
+
+def _age(moment: str) -> float:
+    from datetime import UTC, datetime
+
+    return (datetime.now(tz=UTC) - datetime.fromisoformat(moment)).total_seconds()
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A job that runs although its task has ended."""
+
+    job: Started
+    name: str
+    moment: str
+    act: str
+
+    def __str__(self) -> str:
+        return f"{self.job.service} {self.job.job_id} of {self.name}: {self.act} {self.moment}"
+
+
+def orphans_of(kit: Kit, runs: Collection[Run], killed: Sequence[Killed]) -> list[Orphan]:
+    """Return the jobs that run although their task has ended; of crawls, which carry no owner, those of ended runs."""
+    found = []
+    for run in runs:
+        running = [job for job in run.started if not job.ended and not job.status.startswith("STOPP")]
+        if not running:
+            continue
+        for each in run.instances:
+            if each["state"] in UNFINISHED:
+                continue
+            group = group_of(run, each)
+            last = next((one for one in reversed(killed) if one.run == run.token and one.group == group), None)
+            act, moment = (last.act, last.moment) if last else ("not killed", "")
+            if last and moment == WAITING and not _was_picked_up(run, each, last.try_number):
+                moment = PICK_UP  # Airflow had assigned it to a triggerer, which had not started it
+            name = f"{run.dag_id} {run.token}.{each['task_id']}[{each['map_index']}]"
+            found += [Orphan(job, name, moment, act) for job in running if job.is_of(run.token, group)]
+    return found
+
+
+def _was_picked_up(run: Run, instance: Mapping[str, Any], try_number: int) -> bool:
+    """Return whether a triggerer has started the trigger of a try: it logs that it does."""
+    return " starting" in run.log(instance["task_id"], try_number, instance["map_index"])
+
+
+def reap(kit: Kit, runs: Collection[Run], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run the orphan reaper of the package, with Airflow's REST API for the states."""
+    from airflow_jobflow.aws import Access, forget_clients
+    from airflow_jobflow.reaper import stop_orphans
+
+    def states(dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str]) -> dict[str, dict[str, str | None]]:
+        found: dict[str, dict[str, str | None]] = {}
+        for run in runs:
+            if run.dag_id == dag_id and run.token in run_ids:
+                for each in run.instances:
+                    if each["task_id"] in task_ids:
+                        index = each["map_index"]
+                        key = each["task_id"] if index < 0 else f"{each['task_id']}_{index}"
+                        found.setdefault(run.token, {})[key] = each["state"]
+        return found
+
+    forget_clients()
+    for name, value in kit.aws.environment().items():
+        monkeypatch.setenv(name, value)
+    return stop_orphans(
+        job_queues=["hello-world-queue"],
+        clusters=["jobflow"],
+        glue_jobs=[GLUE_JOB],
+        access=Access(None, "us-east-1", None, None),
+        dry_run=False,
+        deployment_id=DEPLOYMENT,
+        states=states,
+        now=lambda: time.time() + AGE,
+    )

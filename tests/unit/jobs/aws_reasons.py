@@ -1,0 +1,66 @@
+"""The corpus of what AWS says of failed jobs, ``aws_reasons.yaml``, as snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from airflow_jobflow.jobs import batch, ecs
+from airflow_jobflow.jobs.model import JobState, Snapshot
+
+PATH = Path(__file__).with_suffix(".yaml")
+"""Where it is; the documentation is written from it too."""
+
+SOURCES: dict[str, str]
+CAUSES: dict[str, dict[str, Any]]
+SOURCES, CAUSES = yaml.safe_load(PATH.read_text()).values()
+
+
+def lines() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Return every line, with its cause."""
+    for cause, entry in CAUSES.items():
+        for line in entry["lines"]:
+            yield cause, line
+
+
+def snapshot(line: Mapping[str, Any]) -> Snapshot:
+    """Return a failed job of which AWS says what a line has; of Batch and ECS as their responses are read."""
+    return {"batch": _batch, "ecs": _ecs}.get(line["service"], _glue)(line)
+
+
+def _batch(line: Mapping[str, Any]) -> Snapshot:
+    container = {"reason": line.get("container"), "exitCode": line.get("exit_code")}
+    return batch.snapshot(
+        {
+            "jobId": "abc",
+            "jobName": "etl",
+            "status": "FAILED",
+            "container": {name: value for name, value in container.items() if value is not None} or None,
+            "statusReason": line.get("reason"),
+            # As Batch marks what the queue's jobStateTimeLimitActions have ended.
+            "isCancelled": str(line.get("reason")).startswith("Canceled by"),
+            "isTerminated": str(line.get("reason")).startswith("Terminated by"),
+        }
+    )
+
+
+def _ecs(line: Mapping[str, Any]) -> Snapshot:
+    container = {"name": "main", "reason": line.get("container"), "exitCode": line.get("exit_code")}
+    return ecs.snapshot(
+        {
+            "taskArn": "arn:aws:ecs:eu-west-1:123456789012:task/main/abc",
+            "taskDefinitionArn": "arn:aws:ecs:eu-west-1:123456789012:task-definition/etl:1",
+            "lastStatus": "STOPPED",
+            "containers": [{name: value for name, value in container.items() if value is not None}],
+            "stopCode": line.get("code"),
+            "stoppedReason": line.get("reason"),
+        },
+        ecs.Definition(),
+    )
+
+
+def _glue(line: Mapping[str, Any]) -> Snapshot:
+    return Snapshot("abc", JobState.FAILED, "FAILED", name="etl", code=line.get("code"), reason=line.get("reason"))
