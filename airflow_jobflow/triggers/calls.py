@@ -142,9 +142,7 @@ class MapCalls:
     def _check(self) -> None:
         if not self.frozen and not self.fresh:
             self.frozen = True
-            log.warning(
-                "Lost confirmation that this triggerer owns the map; not starting jobs until it is confirmed"
-            )
+            log.warning("Lost confirmation that this triggerer owns the map; not starting jobs until it is confirmed")
 
     # Starting.
 
