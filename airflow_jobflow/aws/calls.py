@@ -68,7 +68,8 @@ class Retry:
         :param failures: how often it has failed, at least once.
         :param elapsed: seconds since its first failure.
         """
-        if error.fault not in NEVER_EXECUTED and not (error.fault is Fault.TRANSIENT and self._harmless(error)):
+        may_pass = error.fault is Fault.TRANSIENT or (error.fault is Fault.REJECTED and error.is_from_proxy)
+        if error.fault not in NEVER_EXECUTED and not (may_pass and self._harmless(error)):
             return None
         left = min(self.patience, self.denied_patience if error.fault is Fault.DENIED else self.patience) - elapsed
         if left <= 0:

@@ -101,7 +101,7 @@ def _not_submitted(what: str, error: CallError, *, maybe_started: bool, then: st
         return SubmissionError(
             f"{what} may have been started, because a request got no response. {then} The last error: {error}"
         )
-    if error.fault in FINAL and not error.code.isdigit():  # botocore puts the status there if AWS's code is missing
+    if error.fault in FINAL and not error.is_from_proxy:
         return SubmissionRefused(f"{what} was rejected by AWS and not started: {error}")
     return SubmissionError(f"{what} was not submitted, because {REASONS[error.fault]}; nothing was started: {error}")
 

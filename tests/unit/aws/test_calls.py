@@ -193,6 +193,15 @@ def test_what_is_repeated(fault: Fault, *, sent: bool, repeatable: bool, elapsed
     assert (delay is not None) is repeated
 
 
+@pytest.mark.parametrize(
+    ("code", "repeats"), [("404", True), ("400", True), ("InvalidParameterException", False), ("", False)]
+)
+def test_what_a_proxy_refuses_is_repeated_where_that_is_harmless(code: str, *, repeats: bool) -> None:
+    """A page of HTML is no answer of AWS: a kill that meets one must not leave its job running."""
+    error = CallError(Fault.REJECTED, "m", code, sent=False)
+    assert (Retry().delay(error, 1, 0.0) is not None) == repeats
+
+
 def test_a_retry_ends_at_its_deadline() -> None:
     """And never sleeps beyond it."""
     error = CallError(Fault.TRANSIENT, "m")
