@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from airflow_jobflow.aws import Access, forget_clients
 from airflow_jobflow.local import LocalAws
 from airflow_jobflow.reaper import stop_orphans
-from tests.chaos.core import Airflow, Run
-from tests.chaos.judge import DEPLOYMENT, PICK_UP, Counts, Orphan, judge, orphans
-from tests.chaos.schedules import AwsFaults, Kill, Schedule, RunSpec, tasks_of
+from tests.chaos.core import PICK_UP, Airflow, Run
+from tests.chaos.judge import DEPLOYMENT, Counts, Orphan, judge, orphans
+from tests.chaos.schedules import AWS_FAULTS, PROCESS_FAULTS, AwsFaults, Kill, RunSpec, Schedule, tasks_of
 from tests.stack.ledger import Ledger
 
 PATIENCE: Final = 60.0
@@ -72,27 +72,24 @@ class Player:
         return f"{orphan}; then AWS: {', '.join(faults) or 'well'}; seed {self._schedule.seed}"
 
     def _happen(self, airflow: Airflow, tokens: list[str]) -> None:
-        from tests.chaos.schedules import PROCESS_FAULTS, AWS_FAULTS
-
         happenings: list[tuple[float, Callable[[], object]]] = []
         for number, spec in enumerate(self._schedule.runs):
-            happenings.append(
-                (spec.at, lambda number=number, spec=spec: self._trigger(airflow, number, tokens[number], spec))
-            )
+            happenings.append((spec.at, partial(self._trigger, airflow, number, tokens[number], spec)))
         for kill in self._schedule.kills:
-            happenings.append((kill.at, lambda kill=kill: self._kill(airflow, kill)))
+            happenings.append((kill.at, partial(self._kill, airflow, kill)))
             if kill.outage:
                 name, begins, ends = kill.outage
-                happenings.append((begins, lambda name=name, lasts=ends - begins: self._faults.begin(name, lasts)))
-                happenings.append((ends, lambda name=name: self._faults.end(name)))
+                happenings.append((begins, partial(self._faults.begin, name, ends - begins)))
+                happenings.append((ends, partial(self._faults.end, name)))
         for fault in self._schedule.faults:
+            begin: Callable[[], object]
+            end: Callable[[], object]
             if fault.name in AWS_FAULTS:
-                begin = lambda fault=fault: self._faults.begin(fault.name, fault.lasts)
-                end = lambda fault=fault: self._faults.end(fault.name)
+                begin = partial(self._faults.begin, fault.name, fault.lasts)
+                end = partial(self._faults.end, fault.name)
             else:
                 first, last = PROCESS_FAULTS[fault.name]
-                begin = lambda first=first: first(airflow, self._dice)
-                end = lambda last=last: last(airflow, self._dice)
+                begin, end = partial(first, airflow, self._dice), partial(last, airflow, self._dice)
             happenings += [(fault.at, begin), (fault.at + fault.lasts, end)]
         began = time.monotonic()
         for at, happens in sorted(happenings, key=lambda each: each[0]):
@@ -146,9 +143,12 @@ class Player:
             f"the reaper could not list or stop: {report}"
             for _ in report["problems"] or range(report["counts"]["stop_failed"])
         ]
-        unmarked = lambda: [each for each in orphans(self._ledger, self.runs) if each.job.is_marked]
-        self._await(lambda: not unmarked(), STOPPED_WITHIN, every=0.2)
-        counts.after = [str(each) for each in unmarked()]
+        self._await(lambda: not self._marked(), STOPPED_WITHIN, every=0.2)
+        counts.after = [self._told(each) for each in self._marked()]
+
+    def _marked(self) -> list[Orphan]:
+        """Return the orphans that the reaper can know."""
+        return [each for each in orphans(self._ledger, self.runs) if each.job.is_marked]
 
     @staticmethod
     def _await(look: Callable[[], Any], patience: float, every: float = 0.1) -> None:

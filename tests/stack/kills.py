@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-
-import pytest
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow.jobs.owner import job_group
 from tests.stack.kit import Kit, Run
 from tests.stack.ledger import GLUE_JOB, Started
+
+if TYPE_CHECKING:
+    import pytest
 
 DEPLOYMENT: Final = "compose"
 """``[jobflow] deployment_id`` of docker-compose.yaml."""
@@ -108,24 +109,25 @@ def group_of(run: Run, instance: Mapping[str, Any]) -> str:
     return job_group(run.dag_id, instance["task_id"], run.token, instance["map_index"], DEPLOYMENT)
 
 
+STATES: Final[Mapping[str, str]] = {
+    "running": "while a worker runs it",
+    "up_for_retry": "between two tries",
+    "up_for_reschedule": "between two tries",
+    "restarting": "while a clear ends the worker",
+}
+
+
 def _moment(instance: Mapping[str, Any]) -> str:
     """Say what a task instance is doing, as far as Airflow knows."""
-    state = instance["state"]
-    if state == "deferred":
-        trigger, job = instance.get("trigger"), instance.get("triggerer_job")
-        if not trigger or not job:
-            return PICK_UP
-        beat = job.get("latest_heartbeat")
-        if job.get("state") != "running" or (beat and _age(beat) > HEARTBEAT):
-            return "after its triggerer died or froze, before another took over"
-        return WAITING
-    if state == "running":
-        return "while a worker runs it"
-    if state in ("up_for_retry", "up_for_reschedule"):
-        return "between two tries"
-    if state == "restarting":
-        return "while a clear ends the worker"
-    return "before a worker runs it" if instance["try_number"] <= 1 else "between two tries"
+    state, first = instance["state"], instance["try_number"] <= 1
+    if state != "deferred":
+        return STATES.get(state, "before a worker runs it" if first else "between two tries")
+    trigger, job = instance.get("trigger"), instance.get("triggerer_job")
+    if not trigger or not job:
+        return PICK_UP
+    beat = job.get("latest_heartbeat")
+    is_alive = job.get("state") == "running" and beat and _age(beat) <= HEARTBEAT
+    return WAITING if is_alive else "after its triggerer died or froze, before another took over"
 
 
 def _age(moment: str) -> float:
