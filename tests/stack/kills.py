@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,27 +34,44 @@ HEARTBEAT: Final = 6.0
 """Seconds after the last heartbeat of a triggerer after which it is dead or frozen."""
 
 
+DUE: Final[Mapping[str, Callable[[str | None], bool]]] = {
+    "the trigger": lambda _: True,
+    "a worker": lambda state: state == "running" or (state is not None and state not in UNFINISHED),
+    "the deferral": lambda state: state == "deferred" or (state is not None and state not in UNFINISHED),
+}
+"""How far a run may be when it is killed: by the state of one of its tasks."""
+
+
 @dataclass(frozen=True)
 class Kill:
     """Something that a user does.
 
     :param run: number of the run in its schedule.
+    :param after: how far the run must have come, one of `DUE`.
+    :param delay: seconds after that.
     :param act: ``run failed``; or ``failed``, ``success`` or ``clear``, of one task.
     :param which: which of the tasks that have not ended, as a share of them.
-    :param outage: from when and for how long AWS cannot be reached around it, in seconds; None for no outage.
+    :param outage: for how many seconds before the kill AWS cannot be reached, and for how long in all.
+    :param then: seconds after which the run is marked failed.
     """
 
-    at: float
     run: int
+    after: str
+    delay: float
     act: str
     which: float
     outage: tuple[float, float] | None = None
+    then: float | None = None
 
     def __str__(self) -> str:
-        around = (
-            f", and AWS cannot be reached from {self.outage[0]:.1f} s for {self.outage[1]:.0f} s" if self.outage else ""
-        )
-        return f"kill of run {self.run}: {self.act}{around}"
+        said = f"run {self.run} is killed ({self.act}) {self.delay:.1f} s after {self.after}"
+        if self.outage:
+            said += f", and AWS cannot be reached for {self.outage[1]:.0f} s from {self.outage[0]:.1f} s before it"
+        return said if self.then is None else f"{said}; {self.then:.1f} s later the run is marked failed"
+
+    def is_due(self, run: Run) -> bool:
+        """Return whether a run has come so far."""
+        return any(DUE[self.after](each["state"]) for each in run.instances)
 
     def act_on(self, run: Run) -> list[Killed]:
         """Do it; return what was killed."""
