@@ -638,7 +638,7 @@ class TaskSpec:
     task_id: str
     kind: str
     parameters: Mapping[str, Any]
-    retries: int = 20
+    retries: int = 4
     mapped: int = 0
 
 

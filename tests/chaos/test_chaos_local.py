@@ -15,6 +15,7 @@ import pytest
 from airflow_jobflow.local import LocalAws, Settings
 from airflow_jobflow.local.samples import provision
 from tests.chaos.judge import Counts
+from tests.chaos.lines import SCALED, durations
 from tests.chaos.play import Player
 from tests.chaos.schedules import Schedule
 from tests.stack.ledger import Ledger
@@ -56,3 +57,8 @@ def test_a_random_schedule(ledger: Ledger, seed: int, tmp_path: Path, monkeypatc
 def test_a_seed_gives_one_schedule() -> None:
     """A failure can be repeated."""
     assert Schedule.of(SEED) == Schedule.of(SEED)
+
+
+def test_every_duration_that_is_scaled_is_there() -> None:
+    """A renamed one would silently last ten times as long as the faults allow."""
+    assert {name for _, name in durations()} == SCALED
