@@ -35,7 +35,7 @@ APART: Final = 6.0
 """Seconds between the beginnings of two of them."""
 LENGTH: Final = 20.0
 """Seconds in which the faults of a schedule begin."""
-RUNS: Final = 3
+RUNS: Final = 5
 FAULTS: Final = 2
 LONG: Final = 600
 """Seconds that a job takes which is not to end by itself: its run is killed."""
@@ -158,7 +158,7 @@ class Schedule:
                 (
                     dice.uniform(0, LENGTH / 4),
                     dice.choice(DAGS),
-                    {"seconds": dice.choice([0, 2, 5, 8, LONG, LONG]), "code": dice.choice([0, 0, 3])},
+                    {"seconds": dice.choice([0, 3, 8, LONG, LONG, LONG]), "code": dice.choice([0, 0, 3])},
                 )
                 for _ in range(RUNS)
             ),
@@ -178,7 +178,7 @@ class Schedule:
         long = conf["seconds"] == LONG
         if not long and dice.random() < 0.6:
             return []
-        after = dice.choice(["the trigger", "a worker", "a worker", "the deferral", "the deferral", "the deferral"])
+        after = dice.choice(["the trigger", "a worker", "a worker", *["the deferral"] * 4])
         # Most of the moments that are of interest lie in the first seconds.
         delay = dice.uniform(0, 4 if after == "the deferral" and dice.random() < 0.5 else 10)
         outage = (dice.uniform(0, 5), dice.uniform(*dice.choice(OUTAGES))) if dice.random() < 0.35 else None
