@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +28,8 @@ STOPPED_WITHIN: Final = 12.0
 AGE: Final = 700.0
 """Seconds by which the reaper's clock is ahead, for jobs younger than ten minutes are left alone."""
 
+REAPS_EVERY: Final = 1.0
+"""Seconds between two runs of a reaper that runs all the time."""
 AFTER_KILL: Final = 6.0
 """Seconds after a kill in which a worker may stop its job."""
 
@@ -33,15 +37,22 @@ _numbers = itertools.count(1)
 
 
 class Player:
-    """Plays one schedule."""
+    """Plays one schedule.
 
-    def __init__(self, aws: LocalAws, ledger: Ledger, schedule: Schedule, directory: Path) -> None:
+    :param reaps: whether the orphan reaper runs all the time, also for young jobs. There are few orphans to be counted
+        then; it must not stop what is wanted.
+    """
+
+    def __init__(
+        self, aws: LocalAws, ledger: Ledger, schedule: Schedule, directory: Path, *, reaps: bool = False
+    ) -> None:
         self._aws = aws
         self._ledger = ledger
         self._schedule = schedule
         self._faults = AwsFaults(aws)
         self._dice = random.Random(schedule.seed)
         self._directory = directory
+        self._reaps = reaps
         self._runs: dict[int, Run] = {}
         self.runs: list[Run] = []
 
@@ -54,9 +65,10 @@ class Player:
             if spec.kind == "crawl":
                 self._ledger.provision_crawler(token)
         with Airflow(self._directory, environment) as airflow:
-            self._happen(airflow, tokens)
-            self._mend(airflow)
-            self._await(airflow.settled, PATIENCE)
+            with self._reaping(airflow):
+                self._happen(airflow, tokens)
+                self._mend(airflow)
+                self._await(airflow.settled, PATIENCE)
             self._await(lambda: not orphans(self._ledger, self.runs), STOPPED_WITHIN, every=0.5)
             left = orphans(self._ledger, self.runs)
             counts.before = [self._told(each) for each in left if each.moment != PICK_UP and each.job.is_marked]
@@ -121,10 +133,27 @@ class Player:
         for number in (1, 2):
             airflow.start_triggerer(number)
 
-    def _reap(self, airflow: Airflow, counts: Counts, known: set[str]) -> None:
-        forget_clients()
+    @contextlib.contextmanager
+    def _reaping(self, airflow: Airflow) -> Iterator[None]:
+        """Run the reaper again and again while the body runs, if that is wanted."""
+        over = threading.Event()
+
+        def reap() -> None:
+            while not over.wait(REAPS_EVERY):
+                self._stop_orphans(airflow)
+
+        reaper = threading.Thread(target=reap)
+        if self._reaps:
+            reaper.start()
+        yield
+        over.set()
+        if self._reaps:
+            reaper.join()
+
+    def _stop_orphans(self, airflow: Airflow) -> dict[str, Any]:
+        """Run the reaper of the package."""
         os.environ.update(self._aws.environment())
-        report = stop_orphans(
+        return stop_orphans(
             job_queues=["hello-world-queue"],
             clusters=["jobflow"],
             glue_jobs=["stack-job"],
@@ -134,6 +163,10 @@ class Player:
             states=airflow.states,
             now=lambda: time.time() + AGE,
         )
+
+    def _reap(self, airflow: Airflow, counts: Counts, known: set[str]) -> None:
+        forget_clients()
+        report = self._stop_orphans(airflow)
         counts.wrong += [
             f"the reaper has stopped {each}"
             for each in report["jobs"]

@@ -161,9 +161,12 @@ class Orphan:
     name: str
     moment: str
     act: str
+    at: float
+    """When it was killed, in seconds since the epoch; 0 if nobody has acted on it."""
 
     def __str__(self) -> str:
-        return f"{self.job.service} {self.job.job_id} of {self.name}: {self.act} {self.moment}"
+        tags = "" if self.job.is_marked else " (without tags)"
+        return f"{self.job.service} {self.job.job_id}{tags} of {self.name}: {self.act} {self.moment}"
 
 
 def orphans_of(kit: Kit, runs: Collection[Run], killed: Sequence[Killed]) -> list[Orphan]:
@@ -178,11 +181,11 @@ def orphans_of(kit: Kit, runs: Collection[Run], killed: Sequence[Killed]) -> lis
                 continue
             group = group_of(run, each)
             last = next((one for one in reversed(killed) if one.run == run.token and one.group == group), None)
-            act, moment = (last.act, last.moment) if last else ("not killed", "")
+            act, moment, at = (last.act, last.moment, last.at) if last else ("not killed", "", 0.0)
             if last and moment == WAITING and not _was_picked_up(run, each, last.try_number):
                 moment = PICK_UP  # Airflow had assigned it to a triggerer, which had not started it
             name = f"{run.dag_id} {run.token}.{each['task_id']}[{each['map_index']}]"
-            found += [Orphan(job, name, moment, act) for job in running if job.is_of(run.token, group)]
+            found += [Orphan(job, name, moment, act, at) for job in running if job.is_of(run.token, group)]
     return found
 
 

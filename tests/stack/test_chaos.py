@@ -43,6 +43,8 @@ OUTAGES: Final = ((10.0, 30.0), (10.0, 30.0), (60.0, 90.0))
 """Seconds for which AWS cannot be reached around a kill, at least and at most: one of these."""
 STOPPED_WITHIN: Final = 60.0
 """Seconds after all was mended in which what stops jobs in the background must be done: it pauses for up to 20 s."""
+AROUND: Final = 30.0
+"""Seconds before and after a kill in which what went wrong is listed with an orphan."""
 KILLED_WITHIN: Final = 120.0
 """Seconds in which a run must have come so far that it is killed."""
 ENDED_WITHIN: Final = 420.0
@@ -210,6 +212,8 @@ class Wave:
         """How many outages are under way."""
         self.runs: list[tuple[Run, int]] = []
         """The DAG runs, and the code with which the jobs of each end."""
+        self.events: list[tuple[float, str]] = []
+        """What went wrong when, in seconds since the epoch."""
         self.killed: list[Killed] = []
         """What users did, and how it stood then."""
 
@@ -238,7 +242,7 @@ class Wave:
             happenings.append((at, lambda run=run, kill=kill: self._follow(run, kill)))  # type: ignore[misc]
         for at, name, lasts in schedule.faults:
             fault = KINDS[name]
-            happenings.append((at, lambda fault=fault: fault.begin(self._kit)))  # type: ignore[misc]
+            happenings.append((at, lambda name=name: self._begin(name)))  # type: ignore[misc]
             happenings.append((at + lasts, lambda fault=fault: self._end(fault)))  # type: ignore[misc]
         return happenings
 
@@ -275,7 +279,12 @@ class Wave:
     def _outage(self, change: int) -> None:
         with self._lock:
             self._outages += change
+            self.events.append((time.time(), "an outage begins" if change > 0 else "an outage ends"))
             (self._kit.stack.gate.close if self._outages else self._kit.stack.gate.open)()
+
+    def _begin(self, name: str) -> None:
+        self.events.append((time.time(), name))
+        KINDS[name].begin(self._kit)
 
     def _end(self, fault: Fault) -> None:
         fault.end(self._kit)
@@ -289,6 +298,11 @@ class Wave:
     def _trigger(self, run: Run, conf: Mapping[str, Any]) -> None:
         self._reachable()
         run.trigger(**conf)
+
+    def around(self, at: float) -> str:
+        """Say what went wrong around a kill."""
+        near = [(when - at, words) for when, words in self.events if -AROUND < when - at < AROUND]
+        return ", ".join(f"{words} {seconds:+.0f} s" for seconds, words in sorted(near)) or "nothing"
 
     def __str__(self) -> str:
         return "\n".join(str(schedule) for schedule in self._schedules)
@@ -382,7 +396,7 @@ def test_a_wave_of_random_schedules(
     counted.update(result.count())
     counted["schedules"] += size
     moments.update(each.moment for each in wave.killed)
-    listed.extend(f"{each}{'' if each.job.is_marked else ' (without tags)'}" for each in result.before)
+    listed.extend(f"{each}; around it: {wave.around(each.at)}" for each in result.before)
     with capsys.disabled():
         print("\n".join(f"{number:5} {name}" for name, number in counted.items()))  # noqa: T201 -- the figures
         print(f"{0:5}", ", ".join(sorted(name for name in verdicts.KINDS if not counted[name])))  # noqa: T201
