@@ -275,7 +275,7 @@ class Airflow:
     def _phase(self, ti: TaskInstance) -> str:
         """Say what a task instance is doing, as far as a kill is concerned."""
         if ti.state == "running":
-            doing = "while a worker resumes it" if ti.next_method else "while a worker starts the job"
+            doing = "while a worker resumes it" if ti.next_method else "while a worker starts the job, or waits for it"
             return doing if ti.process.is_alive() else "after its worker died, before Airflow noticed"
         if ti.state == "deferred":
             return self._phase_of_wait(ti)
