@@ -307,6 +307,10 @@ class JobOperator(JobStarter):
         except (WaitError, JobVanished) as error:  # no reason to stop the job, which may be well
             raise type(error)(f"{error} {self._what_follows(context)}") from error
 
+    def must_raise(self) -> bool:
+        """Return whether a failure is raised: that of a job which this task has stopped is no outcome to return."""
+        return super().must_raise() or self._killed
+
     def _what_follows(self, context: Context) -> str:
         """Say what becomes of a job that cannot be described."""
         if self._has_next_try(context):

@@ -821,6 +821,25 @@ def test_a_killed_worker_stops_its_job_unless_told_otherwise(
     assert kit.wait(job_id)["status"] == ("FAILED" if cancel else "SUCCEEDED")
 
 
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_task_whose_worker_is_shut_down_while_it_waits_has_not_succeeded(
+    kit: Any, task: Any, context: Any, gate: Any, *, raises: bool
+) -> None:
+    """raise_on_failure=False returns the outcome of a job that has failed, not of one that this task has stopped."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", raise_on_failure=raises)
+
+    def shut_down() -> None:
+        kit.eventually(lambda: operator._to_stop)
+        kit.wait(operator._to_stop[0], "RUNNING")
+        operator.on_kill()
+
+    worker = threading.Thread(target=shut_down)
+    worker.start()
+    with pytest.raises(exceptions.JobStopped, match="The Airflow task was killed"):
+        operator.execute(context)
+    worker.join()
+
+
 @pytest.mark.parametrize("slow", ["describe calls", "the task state store"])
 def test_a_killed_worker_stops_its_job_before_anything_else_is_answered(
     own_kit: Any, own_task: Any, context: Any, monkeypatch: pytest.MonkeyPatch, *, slow: str
