@@ -200,7 +200,10 @@ class Judge:
         return list(children), list(children.values())
 
     def last_lines(self, snapshot: Snapshot) -> list[str]:
-        """Return the last lines of a job's log, as many as go into an error; none where there is no log."""
+        """Return the last lines of a job's log, as many as go into an error, or one that says why there are none.
+
+        Of a job that has no log stream, such as one that never started, none are returned.
+        """
         if not snapshot.log or not self.log_lines:
             return []
         try:
