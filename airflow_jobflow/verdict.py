@@ -206,8 +206,9 @@ class Judge:
         """
         if not snapshot.log or not self.log_lines:
             return []
+        region = snapshot.log.region or self.access.region_name
         try:
-            client = service_client(self.access, logs.CLIENT)
+            client = service_client(dataclasses.replace(self.access, region_name=region), logs.CLIENT)
             return run_blocking(client, logs.last_lines, snapshot.log, self.log_lines, retry=DETAILS)
         except CallError as error:
             return [f"(the log could not be read: {error})"]

@@ -96,7 +96,7 @@ def _read(call: Call, log: LogStream, count: int) -> tuple[list[str], str]:
 
 
 def _lines(message: str) -> list[str]:
-    """Return the lines of an event as they can be shown; of one that was overwritten, as by a progress bar, the last."""
+    """Return the lines of an event as they can be shown; of a progress bar, which overwrites itself, the last one."""
     shown = (line.rstrip("\r").rpartition("\r")[2] for line in message.rstrip("\r\n").split("\n"))
     return [UNPRINTABLE.sub("\ufffd", ESCAPE_SEQUENCE.sub("", line)) for line in shown]
 
