@@ -1,4 +1,4 @@
-"""What operators and sensors have in common: whom to ask, how to wait, and what to make of the end.
+"""What operators and sensors have in common: the AWS connection, the wait, and the outcome.
 
 Thin: it talks to Airflow and AWS; what decides lies in ``jobs``.
 """
@@ -162,7 +162,7 @@ class JobWaiter(BaseOperator):
 
     @property
     def access(self) -> Access:
-        """Whom to ask."""
+        """The AWS connection to use."""
         from airflow_jobflow.aws import Access
 
         config = None if self.botocore_config is None else checks.mapping("botocore_config", self.botocore_config)

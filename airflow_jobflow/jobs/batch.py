@@ -193,17 +193,12 @@ def find_of_any_try(call: Call, queue: str, prefix: str, end: str) -> str | None
 
 
 def find(call: Call, queue: str, name: str) -> str | None:
-    """Return the id of the newest job of exactly this name in a queue, or None. One ListJobs call."""
-    return next(iter(find_all(call, queue, name)), None)
-
-
-def find_all(call: Call, queue: str, name: str) -> list[str]:
-    """Return the ids of the newest jobs of exactly this name in a queue, newest first. One ListJobs call.
+    """Return the id of the newest job of exactly this name in a queue, or None. One ListJobs call.
 
     The service compares names without case; this does not.
     """
     answer = call("list_jobs", jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}])
-    return [job["jobId"] for job in answer["jobSummaryList"] if job["jobName"] == name]
+    return next((job["jobId"] for job in answer["jobSummaryList"] if job["jobName"] == name), None)
 
 
 def place_in_queue(call: Call, queue: str, job_ids: Sequence[str]) -> str:

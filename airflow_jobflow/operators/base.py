@@ -440,9 +440,18 @@ class JobOperator(JobStarter):
 
     def defer_to(self, trigger: WaitTrigger) -> None:
         """Defer, and stop the job if Airflow rejects that because a user cancelled the task meanwhile."""
-        if self.defers and self._to_stop and self.cancel_on_kill and self._context is not None:
+        if self.defers and self.has_started and self.cancel_on_kill and self._context is not None:
             call_if_deferral_rejected(self._context["ti"], self._stop_if_cancelled)
         super().defer_to(trigger)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether there is something that a kill has to stop before the task is deferred."""
+        return bool(self._to_stop)
+
+    def stop_started(self) -> str:
+        """Stop what was started, because the task was killed; return what was done, for the log."""
+        return f"{', '.join(self._to_stop)}: {self._stopped(self._to_stop, KILLED)}"
 
     def _stop_if_cancelled(self, state: str | None) -> None:
         """Stop the job if a user cancelled the task before it was deferred."""
@@ -452,7 +461,7 @@ class JobOperator(JobStarter):
         if self._context is not None and state != DELETED:
             self.attempt.abandoned = True
             self.save_if_possible(self._context)
-        self.log.warning("%s: %s", ", ".join(self._to_stop), self._stopped(self._to_stop, KILLED))
+        self.log.warning("%s", self.stop_started())
 
     def on_kill(self) -> None:
         """Stop the job when the worker is told to end while it waits here; one that is being submitted, right after.

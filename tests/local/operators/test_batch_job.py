@@ -862,15 +862,22 @@ def test_a_task_killed_while_it_submits_stops_what_it_has_started(
 
 
 def test_a_kill_stops_the_job_at_once_though_it_cannot_be_described(own_kit: Any, own_task: Any, context: Any) -> None:
-    """Airflow ends the process soon: a describe call that fails is not repeated before the stop."""
+    """Airflow ends the process five seconds after the signal: nothing that may take long comes before the stop."""
     operator = own_task(job_definition=own_kit.define(["sleep", "60"]), wait_for_completion=False)
     job_id = operator.execute(context)["job_id"]
-    before = own_kit.aws.calls["batch.DescribeJobs"]
-    own_kit.aws.set_faults(Faults(actions=("DescribeJobs",), error_every=1))
+    own_kit.aws.set_faults(Faults(actions=("DescribeJobs",), hang=60))
+    stopped: list[int] = []
+
+    def save(_: object) -> None:
+        own_kit.eventually(lambda: own_kit.aws.calls["batch.TerminateJob"])
+        stopped.append(own_kit.aws.calls["batch.TerminateJob"])
+
+    operator.save_if_possible = save  # as slow as an API server may be
     operator.on_kill()
-    assert own_kit.aws.calls["batch.DescribeJobs"] == before + 1
     own_kit.aws.set_faults(Faults())
     assert own_kit.wait(job_id)["status"] == "FAILED"
+    assert stopped == [1]
+    assert operator.attempt.abandoned
 
 
 def test_a_kill_that_is_throttled_stops_the_job_all_the_same(own_kit: Any, own_task: Any, context: Any) -> None:
