@@ -180,6 +180,10 @@ class JobWaiter(BaseOperator):
         """Return what a describe call is confined to, where the service has such a thing."""
         return None
 
+    def container(self) -> str | None:
+        """Return the name of the container that counts; None for the one that AWS's rules make decide."""
+        return None
+
     def call(
         self,
         function: Callable[..., Result],

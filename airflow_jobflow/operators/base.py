@@ -372,6 +372,8 @@ class JobOperator(JobStarter):
             self.keep_links(context, seen.values())
         outcome = next(iter(outcomes), None) if len(job_ids) == 1 else outcomes
         what = f"{self.service_module.NOUN} {', '.join(job_ids)}"
+        if len(seen) == 1 and (name := next(iter(seen.values())).name) and name not in what:
+            what = f"{self.service_module.NOUN} {name} ({job_ids[0]})"
         how_far = how_far or "not seen since it was started"
         if event["limit"] == "queue_deadline":
             return JobStuck(
@@ -379,7 +381,11 @@ class JobOperator(JobStarter):
                 f"{stopped} {self.when_stuck}",
                 outcome=outcome,
             )
-        return self.out_of_time(what, how_far, stopped, "make it faster", outcome)
+        error = self.out_of_time(what, how_far, stopped, "make it faster", outcome)
+        if len(seen) != 1:
+            return error
+        shown = self.judge.evidence(next(iter(seen.values())), self.container())
+        return JobTimedOut("\n".join([str(error), *shown]), outcome=outcome)
 
     def out_of_time(self, what: str, how_far: str, stopped: str, advice: str, outcome: Any = None) -> JobTimedOut:
         """Build the error of what had not ended by its deadline."""

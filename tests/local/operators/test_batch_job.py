@@ -621,6 +621,27 @@ def test_a_job_past_its_deadline_is_stopped(kit: Any, task: Any, context: Any, g
     assert kit.wait(job_id)["statusReason"] == "The deadline of the Airflow task has passed"
 
 
+def test_a_job_that_hangs_shows_what_it_wrote_last(kit: Any, task: Any, context: Any, gate: Any) -> None:
+    """Like one that failed: name, last lines of the log, page in the console."""
+    operator = task(f"echo working; echo stuck; while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=2)
+    with pytest.raises(exceptions.JobTimedOut) as error:
+        operator.execute(context)
+    first, *rest = str(error.value).splitlines()
+    [job_id] = jobs_of(kit)
+    assert first.startswith(f"Batch job {kit.look(job_id)['jobName']} ({job_id}) had not ended within job_timeout=2")
+    assert rest[:3] == ["Last lines of the log:", "  | working", "  | stuck"]
+    assert rest[3].startswith("Console: https://")
+    assert len(rest) == 4
+
+
+def test_a_job_that_hangs_without_a_word_says_so(task: Any, context: Any, gate: Any) -> None:
+    """And nothing is waited for: what it wrote long ago has arrived."""
+    with pytest.raises(
+        exceptions.JobTimedOut, match=r"\(no lines in stream \S+ of log group /aws/batch/job: it is empty"
+    ):
+        task(f"while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=1).execute(context)
+
+
 def test_a_job_past_its_deadline_is_left_where_told_so(kit: Any, task: Any, context: Any, gate: Any) -> None:
     """cancel_on_timeout=False."""
     script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
