@@ -27,26 +27,31 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Outcome, Snapshot
     from airflow_jobflow.jobs.reattach import Found
 
+
+def _shape(member: str) -> checks.AwsShape:
+    return checks.AwsShape("batch", "SubmitJob", member)
+
+
 CHECKS: dict[str, checks.Check] = {
     "job_name": checks.job_name,
     "job_queue": checks.text,
     "job_definition": checks.text,
     "command": checks.words,
-    "container_overrides": checks.mapping,
+    "container_overrides": _shape("containerOverrides"),
     "array_size": lambda name, value: checks.whole(name, value, least=2, most=10_000),
-    "array_properties": checks.mapping,
-    "parameters": checks.mapping,
-    "depends_on": checks.mappings,
-    "retry_strategy": checks.mapping,
+    "array_properties": _shape("arrayProperties"),
+    "parameters": checks.string_map,
+    "depends_on": _shape("dependsOn"),
+    "retry_strategy": _shape("retryStrategy"),
     "attempt_timeout": lambda name, value: checks.whole(name, value, least=60),
-    "tags": checks.mapping,
+    "tags": checks.string_map,
     "propagate_tags": checks.flag,
     "share_identifier": checks.text,
     "scheduling_priority_override": lambda name, value: checks.whole(name, value, least=0, most=9999),
-    "node_overrides": checks.mapping,
-    "ecs_properties_override": checks.mapping,
-    "eks_properties_override": checks.mapping,
-    "consumable_resource_properties_override": checks.mapping,
+    "node_overrides": _shape("nodeOverrides"),
+    "ecs_properties_override": _shape("ecsPropertiesOverride"),
+    "eks_properties_override": _shape("eksPropertiesOverride"),
+    "consumable_resource_properties_override": _shape("consumableResourcePropertiesOverride"),
 }
 """What SubmitJob is told, by our parameter, and what each must be."""
 
@@ -339,7 +344,7 @@ class BatchMapOperator(MapOperator, BatchJobOperator):
     """
 
     ITEM: ClassVar[Mapping[str, checks.Check]] = {
-        "environment": checks.mapping,
+        "environment": checks.string_map,
         **{
             name: CHECKS[name]
             for name in (

@@ -34,7 +34,8 @@ def _strategy(name: str, value: Any) -> list[dict[str, Any]]:
     try:
         weights = checks.mapping(name, value)
     except InvalidParameter:
-        return checks.mappings(name, value)
+        strategy: list[dict[str, Any]] = checks.AwsShape("ecs", "RunTask", "capacityProviderStrategy")(name, value)
+        return strategy
     return [
         {"capacityProvider": provider, "weight": checks.whole(f"{name}[{provider!r}]", weight, least=0, most=1000)}
         for provider, weight in weights.items()
@@ -45,26 +46,26 @@ CHECKS: dict[str, checks.Check] = {
     "cluster": checks.text,
     "task_definition": checks.text,
     "command": checks.words,
-    "environment": checks.mapping,
+    "environment": checks.string_map,
     "container_name": checks.text,
     "cpu": lambda name, value: checks.whole(name, value, least=256),
     "memory": lambda name, value: checks.whole(name, value, least=512),
     "ephemeral_storage": lambda name, value: checks.whole(name, value, least=20, most=200),
-    "overrides": checks.mapping,
+    "overrides": checks.AwsShape("ecs", "RunTask", "overrides"),
     "subnets": checks.words,
     "security_groups": checks.words,
     "assign_public_ip": checks.flag,
-    "network_configuration": checks.mapping,
+    "network_configuration": checks.AwsShape("ecs", "RunTask", "networkConfiguration"),
     "capacity_provider_strategy": _strategy,
     "on_spot_interruption": lambda name, value: checks.one_of(name, value, ("fail", "retry", "on_demand")),
     "platform_version": checks.text,
     "enable_execute_command": checks.flag,
     "enable_ecs_managed_tags": checks.flag,
     "propagate_tags": lambda name, value: checks.one_of(name, value, ("TASK_DEFINITION", "NONE")),
-    "tags": checks.mapping,
+    "tags": checks.string_map,
     "group": checks.text,
     "reference_id": checks.text,
-    "volume_configurations": checks.mappings,
+    "volume_configurations": checks.AwsShape("ecs", "RunTask", "volumeConfigurations"),
 }
 """What RunTask is told, by our parameter, and what each must be."""
 

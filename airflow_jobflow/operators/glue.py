@@ -162,8 +162,8 @@ def _minutes(name: str, value: Any) -> int:
 
 RUN_CHECKS: dict[str, checks.Check] = {
     "job_name": checks.text,
-    "script_args": checks.mapping,
-    "run_job_kwargs": checks.mapping,
+    "script_args": checks.string_map,
+    "run_job_kwargs": checks.AwsShape("glue", "StartJobRun"),
     "worker_type": checks.text,
     "number_of_workers": lambda name, value: checks.whole(name, value, least=1),
     "max_capacity": lambda name, value: checks.number(name, value, least=0, above=True),
