@@ -27,8 +27,9 @@ def input_shape(service: str, operation: str, member: str = "") -> Shape:
     :param operation: such as ``SubmitJob``.
     :param member: such as ``containerOverrides``. Default: the whole request.
     """
-    shape: Any = _model(service).operation_model(operation).input_shape
-    return shape.members[member] if member else shape
+    request: Any = _model(service).operation_model(operation).input_shape
+    shape: Shape = request.members[member] if member else request
+    return shape
 
 
 @cache
@@ -36,7 +37,8 @@ def _model(service: str) -> Any:
     from botocore.loaders import Loader
     from botocore.model import ServiceModel
 
-    return ServiceModel(Loader().load_service_model(service, "service-2"), service)
+    loader: Any = Loader()
+    return ServiceModel(loader.load_service_model(service, "service-2"), service)
 
 
 def fit(parameter: str, value: Any, shape: Shape) -> Any:

@@ -185,11 +185,20 @@ class FargateTaskOperator(JobOperator):
             raise checks.invalid(short[0], values[short[0]], "network_configuration says it too; keep one")
         if not values.get("subnets") and "network_configuration" not in values:
             raise checks.invalid("subnets", self.subnets, "a Fargate task needs at least one subnet")
-        said = {name for each in values.get("overrides", {}).get("containerOverrides", []) for name in each}
-        for name in ("command", "environment"):
-            if name in values and name in said:
-                raise checks.invalid(name, getattr(self, name), "overrides says it too; keep one")
+        self.reject_contradictions(values, values.get("container_name"))
         return values
+
+    def reject_contradictions(self, values: Mapping[str, Any], container: str | None) -> None:
+        """Reject a short form that ``overrides`` contradict.
+
+        :param values: what ``values`` returned.
+        :param container: whose command and environment are meant; None if that is not known yet.
+        :raises InvalidParameter: there is one.
+        """
+        from airflow_jobflow.jobs import ecs
+
+        for name in ecs.said_twice(values, values.get("overrides", {}), container):
+            raise checks.invalid(name, getattr(self, name), "overrides says it too; keep one")
 
     def request(self, values: dict[str, Any], container: str | None, attempt: int) -> dict[str, Any]:
         """Build the RunTask request of one attempt, but for its token.
@@ -244,6 +253,7 @@ class FargateTaskOperator(JobOperator):
             container = values.get("container_name")
             if container is None and ("command" in values or "environment" in values):
                 container = ecs.main_container(call, values["task_definition"])
+                self.reject_contradictions(values, container)
             request = {**self.request(values, container, interruptions + 1), **identity}
             tagged = {**request, "tags": ecs.tags(tags)}
             return self._start_or_find(call, context, request, tagged)
@@ -353,6 +363,7 @@ class FargateMapOperator(MapOperator, FargateTaskOperator):
     def requests(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Build the RunTask request of each item, but for its token."""
         from airflow_jobflow.jobs import ecs, ecs_map
+        from airflow_jobflow.jobs.environment import variables
         from airflow_jobflow.operators.submission import submit_once
 
         common = self.values()
@@ -365,16 +376,17 @@ class FargateMapOperator(MapOperator, FargateTaskOperator):
                 f"A map of {self.task_definition}",
                 repeatable=True,
             )
+            self.reject_contradictions(common, main)
         result = []
         for index, item in enumerate(items):
-            said = {name for each in item.get("overrides", {}).get("containerOverrides", []) for name in each}
-            for name in ("command", "environment"):
-                if name in item and name in said:
-                    raise checks.invalid(f"items[{index}]", item, f"overrides says the {name} too; keep one")
-            container = item.get("container_name", main)
-            values = {name: value for name, value in common.items() if name != "command" or name not in said}
-            values |= dict(item)
-            environment = {**common.get("environment", {}), **item.get("environment", {})}
+            container, overrides = item.get("container_name", main), item.get("overrides", {})
+            for name in ecs.said_twice(item, overrides, container):
+                raise checks.invalid(f"items[{index}]", item, f"overrides says the {name} too; keep one")
+            # What the item's overrides say goes before the operator's short forms, except for single variables.
+            replaced = set(ecs.said_twice(common, overrides, container)) - {"environment"}
+            values = {name: value for name, value in common.items() if name not in replaced} | dict(item)
+            said = variables(ecs.container_overrides(overrides, container))
+            environment = common.get("environment", {}) | said | item.get("environment", {})
             values.pop("environment", None)
             request = self.request(values, container, attempt=1)
             result.append(ecs_map.item(request, container, index, environment))

@@ -17,8 +17,8 @@ from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueJobRunOperator
 
-BATCH = {"task_id": "t", "job_name": "n", "job_queue": "q", "job_definition": "d"}
-ECS = {"task_id": "t", "cluster": "c", "task_definition": "d", "subnets": ["s"], "container_name": "main"}
+BATCH: dict[str, Any] = {"task_id": "t", "job_name": "n", "job_queue": "q", "job_definition": "d"}
+ECS: dict[str, Any] = {"task_id": "t", "cluster": "c", "task_definition": "d", "subnets": ["s"], "container_name": "main"}
 
 
 def batch(**given: Any) -> dict[str, Any]:
