@@ -41,11 +41,11 @@ def _model(service: str) -> Any:
     return ServiceModel(loader.load_service_model(service, "service-2"), service)
 
 
-def fit(parameter: str, value: Any, shape: Shape) -> Any:
+def fit(parameter: str, value: Any, shape: Any) -> Any:
     """Return a value as AWS takes it: numbers become text where a string is wanted, and the other way round.
 
     :param parameter: names the value in errors; a member is added with a dot, an element in brackets.
-    :param shape: what AWS takes.
+    :param shape: what AWS takes, as botocore describes it.
     :raises InvalidParameter: it does not fit: a None, an unknown member, text where there must be a number.
     """
     return FITTING.get(shape.type_name, _unchanged)(parameter, value, shape)
