@@ -100,9 +100,9 @@ class JobSensor(JobWaiter, BaseSensorOperator):
             raise checks.invalid("mode", self.mode, rule)
 
     def job_ids(self) -> list[str]:
-        """Return the ids of the jobs to wait for.
+        """Return the ids of the jobs to wait for; none for an empty list.
 
-        :raises InvalidParameter: there are none, or they are not ids.
+        :raises InvalidParameter: they are not ids.
         """
         return checks.ids(self.names_jobs, getattr(self, self.names_jobs))
 
@@ -112,7 +112,8 @@ class JobSensor(JobWaiter, BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait for the jobs.
 
-        :return: the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`; for a list of ids, a list of them.
+        :return: the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`; for a list of ids, a list of them, which
+            is empty, at once, if the list is.
         :raises AirflowSensorTimeout: ``timeout`` has passed; as with every sensor, this is not retried.
         :raises JobflowError: what ``airflow_jobflow.exceptions`` lists.
         """
@@ -130,6 +131,9 @@ class JobSensor(JobWaiter, BaseSensorOperator):
     def _start(self, context: Context) -> Any:
         self.check()
         job_ids = self.job_ids()
+        if not job_ids:
+            self.log.info("There is nothing to wait for: %s is an empty list", self.names_jobs)
+            return []
         deadline = self.deadline_from_now()
         return self.wait_for(context, job_ids, self.first_look(context, job_ids), deadline=deadline)
 
@@ -160,7 +164,7 @@ class JobSensor(JobWaiter, BaseSensorOperator):
 
     @property
     def _names_several(self) -> bool:
-        return isinstance(getattr(self, self.names_jobs), list | tuple)
+        return isinstance(checks.several(self.names_jobs, getattr(self, self.names_jobs)), list | tuple)
 
     def _timed_out(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> AirflowException:
         name, seconds = self.first_limit() or ("timeout", self.timeout)
