@@ -38,7 +38,8 @@ def _model(service: str) -> Any:
     from botocore.model import ServiceModel
 
     loader: Any = Loader()
-    return ServiceModel(loader.load_service_model(service, "service-2"), service)
+    model: Any = ServiceModel  # its constructor has no types
+    return model(loader.load_service_model(service, "service-2"), service)
 
 
 def fit(parameter: str, value: Any, shape: Any) -> Any:
