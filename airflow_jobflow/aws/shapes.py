@@ -38,8 +38,7 @@ def _model(service: str) -> Any:
     from botocore.model import ServiceModel
 
     loader: Any = Loader()
-    model: Any = ServiceModel  # its constructor has no types
-    return model(loader.load_service_model(service, "service-2"), service)
+    return ServiceModel(loader.load_service_model(service, "service-2"), service)  # type: ignore[no-untyped-call]
 
 
 def fit(parameter: str, value: Any, shape: Any) -> Any:
