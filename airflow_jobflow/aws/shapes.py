@@ -38,7 +38,7 @@ def _model(service: str) -> Any:
     from botocore.model import ServiceModel
 
     loader: Any = Loader()
-    return ServiceModel(loader.load_service_model(service, "service-2"), service)  # type: ignore[no-untyped-call]
+    return ServiceModel(loader.load_service_model(service, "service-2"), service)
 
 
 def fit(parameter: str, value: Any, shape: Any) -> Any:
@@ -48,7 +48,8 @@ def fit(parameter: str, value: Any, shape: Any) -> Any:
     :param shape: what AWS takes, as botocore describes it.
     :raises InvalidParameter: it does not fit: a None, an unknown member, text where there must be a number.
     """
-    return FITTING.get(shape.type_name, _unchanged)(parameter, value, shape)
+    fitting: Callable[[str, Any, Any], Any] = FITTING.get(shape.type_name, _unchanged)
+    return fitting(parameter, value, shape)
 
 
 def _unchanged(parameter: str, value: Any, shape: Shape) -> Any:  # noqa: ARG001
