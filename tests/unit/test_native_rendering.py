@@ -18,7 +18,13 @@ from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperato
 from airflow_jobflow.operators.glue import GlueJobRunOperator
 
 BATCH: dict[str, Any] = {"task_id": "t", "job_name": "n", "job_queue": "q", "job_definition": "d"}
-ECS: dict[str, Any] = {"task_id": "t", "cluster": "c", "task_definition": "d", "subnets": ["s"], "container_name": "main"}
+ECS: dict[str, Any] = {
+    "task_id": "t",
+    "cluster": "c",
+    "task_definition": "d",
+    "subnets": ["s"],
+    "container_name": "main",
+}
 
 
 def batch(**given: Any) -> dict[str, Any]:
