@@ -15,7 +15,7 @@ from airflow_jobflow.links import (
     BatchJobQueueLink,
     JobLogLink,
 )
-from airflow_jobflow.operators.base import JobOperator
+from airflow_jobflow.operators.base import OF_ONE_JOB, JobOperator
 from airflow_jobflow.operators.map import MapOperator
 
 if TYPE_CHECKING:
@@ -103,6 +103,8 @@ class BatchJobOperator(JobOperator):
     """
 
     service: ClassVar[str] = "batch"
+    OF_ARRAYS: ClassVar[Mapping[str, str]] = OF_ONE_JOB
+    """Parameters that mean nothing without ``array_size``, and why."""
     template_fields: Sequence[str] = (*JobOperator.template_fields, *CHECKS)
     template_fields_renderers: ClassVar[dict[str, str]] = checks.renderers(CHECKS)
     operator_extra_links = (BatchJobLink(), JobLogLink(), BatchJobQueueLink(), BatchJobDefinitionLink())
@@ -164,7 +166,8 @@ class BatchJobOperator(JobOperator):
     def check(self) -> None:
         """Check the parameters; see the base."""
         super().check()
-        self.request()
+        if "arrayProperties" not in self.request():
+            checks.reject(self, self.OF_ARRAYS)
 
     def request(self) -> dict[str, Any]:
         """Check the parameters, and build the SubmitJob request of them.
@@ -388,12 +391,10 @@ class BatchMapOperator(MapOperator, BatchJobOperator):
             "scheduling_priority_override",
         )
     }
-    NOT_ON_A_MAP: ClassVar[Sequence[str]] = (
-        "array_size",
-        "array_properties",
-        "node_overrides",
-        "ecs_properties_override",
-        "eks_properties_override",
+    OF_ARRAYS: ClassVar[Mapping[str, str]] = {}
+    NOT_HONOURED: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("array_size", "array_properties", *NOT_IN_CONTAINER_OVERRIDES),
+        "means nothing on a map, whose items are jobs each",
     )
     template_fields: Sequence[str] = (*BatchJobOperator.template_fields, *MapOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {

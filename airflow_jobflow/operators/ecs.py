@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_jobflow import checks
 from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.links import FargateTaskLink, JobLogLink
-from airflow_jobflow.operators.base import JobOperator
+from airflow_jobflow.operators.base import OF_ONE_JOB, JobOperator
 from airflow_jobflow.operators.map import MapOperator
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class FargateTaskOperator(JobOperator):
     """
 
     service: ClassVar[str] = "ecs"
+    NOT_HONOURED: ClassVar[Mapping[str, str]] = OF_ONE_JOB
     template_fields: Sequence[str] = (*JobOperator.template_fields, *CHECKS)
     template_fields_renderers: ClassVar[dict[str, str]] = checks.renderers(CHECKS)
     operator_extra_links = (FargateTaskLink(), JobLogLink())
@@ -341,6 +342,7 @@ class FargateMapOperator(MapOperator, FargateTaskOperator):
     again.
     """
 
+    NOT_HONOURED: ClassVar[Mapping[str, str]] = {}
     ITEM: ClassVar[Mapping[str, checks.Check]] = {
         name: CHECKS[name]
         for name in (
