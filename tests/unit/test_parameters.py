@@ -460,7 +460,8 @@ def test_every_operator_and_sensor_is_here() -> None:
     from airflow_jobflow.waiting import JobWaiter
 
     def of(kind: type) -> Iterator[type]:
-        for each in kind.__subclasses__():
+        subclasses: list[type] = kind.__subclasses__()
+        for each in subclasses:
             yield each
             yield from of(each)
 
