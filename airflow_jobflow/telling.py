@@ -56,7 +56,7 @@ def tell_failure(task: JobWaiter, context: Context, error: BaseException) -> Non
             context["ti"].xcom_push(key=notes.KEY, value=_note(task, ours or error, page))
             task.links_are_noted()
     except Exception as trouble:  # noqa: BLE001 -- see above
-        task.log.warning("The Jobs tab could not be told how the task has failed: %s", trouble)
+        task.log.warning("Could not write the task's failure to the Jobs tab: %s", trouble)
 
 
 def _note(task: JobWaiter, error: BaseException, page: str | None) -> dict[str, Any]:

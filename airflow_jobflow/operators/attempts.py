@@ -269,7 +269,9 @@ class JobStarter(JobWaiter):
             if found or not is_young:
                 return found
         if not_found:
-            self.log.warning("No job of an earlier try can be there: %s", not_found)
+            self.log.warning(
+                "No earlier try can have a job: its queue, cluster or Glue job does not exist: %s", not_found
+            )
         return []
 
     def _found_now(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:

@@ -507,4 +507,4 @@ class JobOperator(JobStarter):
 
 
 def _tried(times: int) -> str:
-    return f"It was tried {times} times until its time had passed, and nothing was started."
+    return f"No attempt before the deadline ({times} in all) started anything."

@@ -320,7 +320,7 @@ class BatchJobOperator(JobOperator):
                 f"{error}"
             ) from error
         if left is None:
-            self.log.warning("All children run again: the array of the previous try is unknown, or still runs")
+            self.log.warning("All children run again: the array of the previous try is unknown or still running")
         return left
 
     @staticmethod
@@ -358,7 +358,7 @@ class BatchJobOperator(JobOperator):
         try:
             places = [self.call(batch.place_in_queue, queue, list(seen)) for queue in queues]
         except CallError as error:
-            self.log.warning("Where in the queue it stands could not be found out: %s", error)
+            self.log.warning("Could not find out the job's place in the queue: %s", error)
             return ""
         return "".join(f"{place} " for place in places)
 

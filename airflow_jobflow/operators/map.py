@@ -172,7 +172,7 @@ class MapOperator(JobOperator):
         goes_on = self._continues = bool(indexes) and self._goes_on(context, digest)
         if goes_on:
             indexes = indexes_of(self._about["indexes"])
-            self.log.info("The map of an earlier try was not ended (%s): it continues", self.attempt.token)
+            self.log.info("Continuing with the unfinished map of an earlier try (%s)", self.attempt.token)
         else:
             self._end_earlier(context)
             if not indexes:
@@ -213,7 +213,7 @@ class MapOperator(JobOperator):
         :raises SubmissionError: it cannot be stopped; nothing was started.
         """
         if self._about.get("over") is False and self.attempt.location == self._location():
-            self.log.info("The map of an earlier try was not ended, and does not continue: stopping what still runs")
+            self.log.info("Not continuing with the unfinished map of an earlier try: stopping its jobs")
             said = self._stop_all("Airflow: the task was run again", ())
             if said != STOPPED:
                 raise SubmissionError(f"An earlier try's map was not ended. {said} Nothing was started.")
@@ -338,7 +338,7 @@ class MapOperator(JobOperator):
         try:
             ended.leave(context["task_state_store"], digest, self._clear_number(context))
         except AirflowRuntimeError as error:
-            self.log.warning("A retry will run all items, for how they ended could not be noted: %s", error)
+            self.log.warning("A retry will run all items, because their results could not be saved: %s", error)
             return False
         return True
 
@@ -378,7 +378,7 @@ class MapOperator(JobOperator):
         if not running:
             return ""
         more = "" if kind == "denied" or not self._is_retried(context) else " The task's next try continues with it."
-        return f"What runs was left running, because a job is not stopped for what cannot be described.{more}"
+        return f"Running jobs were left running: a job is never stopped because it cannot be described.{more}"
 
     def _let_go_of_map(self, context: Context, running: Sequence[str]) -> str:
         """Stop what the map runs, unless the task's next try continues with it; say what was done."""

@@ -65,17 +65,17 @@ def left_by_an_earlier_try(store: Any, digest: str, clear_number: int) -> Leftov
     if not isinstance(about, Mapping):
         return None
     if about.get("clear_number") != clear_number:
-        log.info("The task was cleared: all items are run")
+        log.info("The task was cleared, so all items run")
         return None
     if about.get("digest") != digest:
-        log.info("The items are not those of the earlier try: all are run")
+        log.info("The items differ from those of the earlier try, so all run")
         return None
     try:
         statuses, *lines = unpack("".join(store.get(f"{RESULTS}_{number}") for number in range(about["parts"])))
         return Leftovers(statuses, by_index(lines), about["times"])
     except (zlib.error, ValueError, TypeError, KeyError) as error:
         # Such as when a worker died while it replaced them.
-        log.warning("How the items ended in the earlier try cannot be read (%r): all are run", error)
+        log.warning("Cannot read the results of the earlier try's items (%r), so all run", error)
         return None
 
 

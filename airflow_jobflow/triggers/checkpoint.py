@@ -43,7 +43,7 @@ class Checkpoint:
         try:
             await asyncio.to_thread(_xcom().set, f"{KEY}_{self._parts}", value, **self._of)
         except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the map itself goes on
-            log.warning("What has ended so far could not be noted; it is tried again later: %s", error)
+            log.warning("Could not save which items have ended; trying again later: %s", error)
             return False
         self._parts += 1
         return True
@@ -60,7 +60,7 @@ class Checkpoint:
                 lines += more
                 self._parts += 1
         except Exception as error:  # noqa: BLE001 -- likewise
-            log.warning("What had ended before could not be read: %s", error)
+            log.warning("Could not read which items had ended before: %s", error)
             return statuses, lines
         return (statuses, lines) if self._parts else None
 

@@ -52,7 +52,7 @@ async def success(
             several = returns == OUTCOMES
             links = await asyncio.to_thread(_leave, task_instance, access, service, seen, several=several)
     except Exception as error:  # noqa: BLE001 -- whatever AWS or an XCom backend raises, a worker tries it again
-        log.warning("A worker is to end the task, for here that failed: %s", error)
+        log.warning("The triggerer could not end the task, so a worker will: %s", error)
         return None
     return TaskSuccessEvent(xcoms={KEY: links} if links and links != noted else {})
 

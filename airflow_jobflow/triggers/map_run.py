@@ -274,7 +274,7 @@ class MapRun:
                 self._rest(error)
                 return
         if self._cannot_start is None:
-            log.error("No more items are started; those that run are followed to their end: %s", error)
+            log.error("Starting no more items; waiting for those that run: %s", error)
             self._cannot_start = error
             self._state.start_no_more()
 
@@ -283,7 +283,7 @@ class MapRun:
         if _now() >= self._rests_until:
             self._rests += 1
             self._rests_until = _now() + backoff(self._rests)
-            log.info("%s It is tried again in %.0f s", full, backoff(self._rests))
+            log.info("%s Trying again in %.0f s", full, backoff(self._rests))
 
     async def _tell_progress(self) -> None:
         told = ""

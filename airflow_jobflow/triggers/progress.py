@@ -113,7 +113,7 @@ class Progress:
         try:
             return await asyncio.to_thread(self._write, make, of)
         except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the wait goes on
-            log.warning("How the jobs of %s stand could not be told: %s", of["task_id"], error)
+            log.warning("Could not update the Jobs tab for task %s: %s", of["task_id"], error)
             return True
 
     def _write(self, make: Tell, of: dict[str, Any]) -> bool:

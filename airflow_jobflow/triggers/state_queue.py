@@ -133,7 +133,7 @@ class StateQueue(SharedStreamProducer):
             await self._rest(error)
             return []
         if self._failures:
-            log.info("Messages are received from %s again", self._url)
+            log.info("Receiving messages from %s again", self._url)
             self._failures, self._said = 0, ""
         if foreign := [each for each in received if each.job is None]:
             self._say_foreign(foreign)
@@ -157,9 +157,9 @@ class StateQueue(SharedStreamProducer):
         if str(error) != self._said:
             self._said = str(error)
             log.warning(
-                "No state changes of jobs can be received from %s: %s. Until they can be, no DAG is started by them. "
-                "Look at queue_url, region_name, the connection %s, and whether it may sqs:ReceiveMessage and "
-                "sqs:DeleteMessage there; it is tried again all the time",
+                "Cannot receive job state changes from %s: %s. Until this works, they start no DAG. Check queue_url, "
+                "region_name, the connection %s, and that it is allowed sqs:ReceiveMessage and sqs:DeleteMessage on "
+                "the queue. The triggerer keeps trying",
                 self._url,
                 self._said.rstrip("."),
                 self._access.aws_conn_id,
@@ -169,8 +169,8 @@ class StateQueue(SharedStreamProducer):
     def _say_foreign(self, foreign: Sequence[Message]) -> None:
         if not self._foreign:
             log.warning(
-                "A message in %s is no state change of a job that EventBridge tells of, and is deleted; so are others "
-                "without another word. It begins: %r",
+                "Deleted a message in %s that is not a job state change from EventBridge. Others like it are deleted "
+                "silently. It begins: %r",
                 self._url,
                 foreign[0].body,
             )
@@ -197,7 +197,7 @@ class StateQueue(SharedStreamProducer):
         except CallError as error:
             left = str(error)
         if left:
-            log.warning("Messages in %s could not be deleted; they are known when they come again: %s", self._url, left)
+            log.warning("Could not delete messages in %s; repeated ones will be ignored: %s", self._url, left)
 
     async def aclose(self) -> None:
         """Leave nothing behind: a receive that is under way ends by itself."""

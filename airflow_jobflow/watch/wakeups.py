@@ -159,7 +159,7 @@ class Listener(Generic[Event]):
     def _over(self, task: asyncio.Task[None]) -> None:
         """Leave the watchers to themselves, whatever ended the listener. A callback, as the watcher's."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("What listens for events has died; jobs are looked at at their waits' own pace", exc_info=error)
+            log.error("The event listener has died; jobs are polled at their own poll_interval", exc_info=error)
         self._flow(None)
         self._close()
 
@@ -184,7 +184,9 @@ class Listener(Generic[Event]):
         except CallError as error:
             # What is not off the queue comes again, and wakes or goes back again: no harm but the calls.
             if not self._untidy:
-                log.warning("Messages can be received but not deleted or given back, and will come again: %s", error)
+                log.warning(
+                    "Can receive events, but not delete or return them, so they will be delivered again: %s", error
+                )
             self._untidy = True
             await asyncio.sleep(self._pause(1))
 
@@ -200,7 +202,7 @@ class Listener(Generic[Event]):
     def _note_stranger(self, message: Message[Event]) -> None:
         if not self._stranger_seen:
             log.warning(
-                "A message that tells of no job was deleted from the queue of events, as others like it will be: %r",
+                "Deleted a message about no job from the event queue; others like it are deleted silently: %r",
                 message.excerpt,
             )
         self._stranger_seen = True
@@ -208,7 +210,7 @@ class Listener(Generic[Event]):
     def _answered(self) -> None:
         self._failures = 0
         if not self._flows:
-            log.info("Events are received: jobs that none tells of are looked at every %g s", self._slow_pace)
+            log.info("Receiving events: jobs without events are polled every %g s", self._slow_pace)
             self._lost = False
             self._flow(self._slow_pace)
 
@@ -217,7 +219,7 @@ class Listener(Generic[Event]):
         self._failures += 1
         if self._failures >= PATIENCE and not self._lost:
             log.warning(
-                "Events cannot be received, so jobs are looked at at their waits' own pace until they can: %s",
+                "Cannot receive events; until that works, jobs are polled at their own poll_interval: %s",
                 error,
                 exc_info=None if isinstance(error, CallError) else error,
             )

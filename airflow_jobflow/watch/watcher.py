@@ -278,7 +278,7 @@ class Watcher(Generic[Answer]):
     def _over(self, runner: asyncio.Task[None]) -> None:
         """Tell every wait, whatever ended the runner. A callback: a runner cancelled at once runs no ``finally``."""
         if not runner.cancelled() and (error := runner.exception()) is not None:
-            log.error("The watcher has died; every wait is told", exc_info=error)
+            log.error("The watcher has died; each of its waits ends with an error", exc_info=error)
             last_word = WatchError(f"the watcher has died: {error!r}")
         else:
             last_word = WatchError("the watcher was stopped before the job ended")

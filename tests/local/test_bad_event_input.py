@@ -118,7 +118,7 @@ def test_waits_are_woken_also_by_messages_that_may_not_be_deleted(
     first, second = (own_kit.sh(until(gate)) for _ in range(2))
     waits = [trigger("batch", job_id) for job_id in (first, second)]
     assert states(asyncio.run(ended(waits, gate.touch))) == ["SUCCEEDED"] * 2
-    [line] = [each.getMessage() for each in caplog.records if "but not deleted" in each.getMessage()]
+    [line] = [each.getMessage() for each in caplog.records if "but not delete" in each.getMessage()]
     assert inbox.url in line
     assert "sqs:DeleteMessage" in line
 
@@ -133,7 +133,7 @@ def test_a_queue_that_is_deleted_meanwhile_is_said_once_and_the_waits_go_on(
     job_id = own_kit.sh(until(gate))
 
     def said() -> list[str]:
-        return [each.getMessage() for each in caplog.records if "cannot be received" in each.getMessage()]
+        return [each.getMessage() for each in caplog.records if "Cannot receive" in each.getMessage()]
 
     def delete() -> None:
         inbox.fill_no_more()

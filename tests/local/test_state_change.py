@@ -409,11 +409,11 @@ def test_what_is_no_state_change_is_deleted_and_said_once(
             await eventually(lambda: queue.left == 0)
 
     asyncio.run(story())
-    [line] = [record.message for record in caplog.records if "is no state change" in record.message]
+    [line] = [record.message for record in caplog.records if "is not a job state change" in record.message]
     assert len(line) < 600
 
 
-WARNING = "No state changes of jobs can be received"
+WARNING = "Cannot receive job state changes"
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -440,7 +440,7 @@ def test_a_queue_that_is_not_there_is_waited_for(
     [line] = warnings(caplog)
     assert queue.url in line
     assert "does not exist" in line
-    assert "Look at queue_url, region_name" in line
+    assert "Check queue_url, region_name" in line
 
 
 def test_a_queue_that_may_not_be_read_is_asked_again(
@@ -482,7 +482,7 @@ def test_messages_that_cannot_be_deleted_are_told_once(
             assert ids(triggerer.store()) == ["a"]
 
     asyncio.run(story())
-    assert "could not be deleted" in caplog.text
+    assert "Could not delete" in caplog.text
 
 
 def test_aws_failing_in_passing_ends_no_stream(

@@ -235,7 +235,7 @@ def test_messages_that_are_no_events_change_nothing(
         gate.touch()
 
     assert states(asyncio.run(ended([trigger("batch", job_id)], go_on))) == ["SUCCEEDED"]
-    [line] = [record.getMessage() for record in caplog.records if "tells of no job" in record.getMessage()]
+    [line] = [record.getMessage() for record in caplog.records if "about no job" in record.getMessage()]
     assert len(line) < 500
 
 
@@ -337,7 +337,7 @@ def test_a_queue_that_cannot_be_read_is_said_once_and_the_waits_go_on(
     job_id = own_kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
 
     def said() -> list[str]:
-        return [record.getMessage() for record in caplog.records if "cannot be received" in record.getMessage()]
+        return [record.getMessage() for record in caplog.records if "Cannot receive" in record.getMessage()]
 
     def go_on() -> None:
         own_kit.eventually(lambda: own_kit.aws.calls["batch.DescribeJobs"] > 12 and said())

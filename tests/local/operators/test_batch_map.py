@@ -467,7 +467,7 @@ def test_a_retry_of_something_else_starts_over(
         clear(context)
     with pytest.raises(exceptions.JobFailed):
         operator.execute(context)
-    assert ("not those of the earlier try" in caplog.text) == (what == "items")
+    assert ("differ from those of the earlier try" in caplog.text) == (what == "items")
     assert ("was cleared" in caplog.text) == (what == "clear")
 
 

@@ -314,8 +314,8 @@ async def test_what_tells_of_no_job_is_deleted_and_said_once(
         world.queue.send(None)
     await until(110)
     assert not world.queue.letters
-    assert [record.message for record in caplog.records if "tells of no job" in record.message] == [
-        "A message that tells of no job was deleted from the queue of events, as others like it will be: 'an excerpt'"
+    assert [record.message for record in caplog.records if "about no job" in record.message] == [
+        "Deleted a message about no job from the event queue; others like it are deleted silently: 'an excerpt'"
     ]
     await world.over()
 
@@ -335,7 +335,7 @@ async def test_messages_that_cannot_be_deleted_wake_all_the_same(
         world.queue.tell("another's")
     await until(100 + FORGOTTEN * 2)
     assert waiter.news() == ["RUNNING", "SUCCEEDED"]
-    assert sum("cannot" in record.message or "not deleted" in record.message for record in caplog.records) == 1
+    assert sum("cannot" in record.message or "not delete" in record.message for record in caplog.records) == 1
     assert min(gaps([at for at in world.queue.receives if at > 100])) >= 1
     await world.over()
 
@@ -360,11 +360,11 @@ async def test_a_queue_out_of_reach_brings_the_waits_own_pace_and_one_warning(
     await until(1100)
     again = next(at for at in world.queue.receives if at >= 500)
     assert [at for at in service.times() if again + LAG + 20 < at] == [600, 900]
-    said = [record.message for record in caplog.records if "received" in record.message]
+    said = [record.message for record in caplog.records if "events" in record.message]
     assert said == [
-        "Events are received: jobs that none tells of are looked at every 300 s",
-        "Events cannot be received, so jobs are looked at at their waits' own pace until they can: scripted: transient",
-        "Events are received: jobs that none tells of are looked at every 300 s",
+        "Receiving events: jobs without events are polled every 300 s",
+        "Cannot receive events; until that works, jobs are polled at their own poll_interval: scripted: transient",
+        "Receiving events: jobs without events are polled every 300 s",
     ]
     await world.over()
 
