@@ -289,9 +289,10 @@ def request(parameters: dict[str, Any]) -> dict[str, Any]:
     """Build a SubmitJob request. What is None is not sent, for an explicit default replaces the job definition's own.
 
     :param parameters: checked values by our names, see REQUEST_FIELDS; ``array_size`` and ``command`` are short for
-        parts of ``array_properties`` and ``container_overrides``; ``attempt_timeout`` is in seconds.
+        parts of ``array_properties`` and ``container_overrides``; ``attempt_timeout`` is in seconds;
+        ``container_name`` says how the job is read, and is not sent.
     """
-    values = {name: value for name, value in parameters.items() if value is not None}
+    values = {name: value for name, value in parameters.items() if value is not None and name != "container_name"}
     if "command" in values:
         values["container_overrides"] = {**values.get("container_overrides", {}), "command": values.pop("command")}
     if "array_size" in values:

@@ -47,8 +47,9 @@ CHECKS: dict[str, checks.Check] = {
     "ecs_properties_override": checks.mapping,
     "eks_properties_override": checks.mapping,
     "consumable_resource_properties_override": checks.mapping,
+    "container_name": checks.text,
 }
-"""What SubmitJob is told, by our parameter, and what each must be."""
+"""What SubmitJob is told, and how the job is read, by our parameter, and what each must be."""
 
 
 REQUIRED = ("job_name", "job_queue", "job_definition")
@@ -92,7 +93,7 @@ class BatchJobOperator(JobOperator):
     """
 
     service: ClassVar[str] = "batch"
-    template_fields: Sequence[str] = (*JobOperator.template_fields, *CHECKS, "container_name")
+    template_fields: Sequence[str] = (*JobOperator.template_fields, *CHECKS)
     template_fields_renderers: ClassVar[dict[str, str]] = checks.renderers(CHECKS)
     operator_extra_links = (BatchJobLink(), JobLogLink(), BatchJobQueueLink(), BatchJobDefinitionLink())
     ui_color = "#f7d5b5"
