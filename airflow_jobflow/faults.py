@@ -383,6 +383,14 @@ class CallError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    @property
+    def is_from_proxy(self) -> bool:
+        """Whether something between here and AWS has most likely refused the request: the response has no code of AWS.
+
+        botocore puts the HTTP status in place of a missing code.
+        """
+        return self.code.isdigit()
+
     @classmethod
     def from_error(cls, error: BaseException, operation: str = "") -> CallError:
         """Return the error as a ``CallError``. One that is a ``CallError`` already is returned as it is.

@@ -174,7 +174,8 @@ def _log_link(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
     if not snapshot.log:
         return {}
     where = {"awslogs_group": snapshot.log.group, "awslogs_stream_name": snapshot.log.stream}
-    url = CloudWatchEventsLink().format_link(**_place(snapshot), awslogs_region=snapshot.region, **where)
+    region = snapshot.log.region or snapshot.region
+    url = CloudWatchEventsLink().format_link(**_place(snapshot), awslogs_region=region, **where)
     return {JobLogLink: url}
 
 

@@ -20,10 +20,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from airflow_jobflow.airflow_compat import task_states
-from airflow_jobflow.aws import Access, Rate, Retry, ServiceClient, run_blocking, service_client
+from airflow_jobflow.aws import Access, Call, Rate, Retry, ServiceClient, run_blocking, service_client
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import service
-from airflow_jobflow.jobs.calls import Call
 from airflow_jobflow.jobs.listing import LISTINGS
 from airflow_jobflow.jobs.orphans import (
     NO_STATE,
@@ -193,29 +192,20 @@ def _deployment_id() -> str:
     return str(conf.get("jobflow", "deployment_id", fallback=""))
 
 
-class _Call:
+class _Call(Call):
     """Makes calls within the rate limit, each repeated for a minute where that may help.
 
     :param client: of the service.
     """
 
-    may_tag = False  # it starts nothing
-
     def __init__(self, client: ServiceClient) -> None:
-        self._client = client
-
-    @property
-    def region(self) -> str:
-        return self._client.region
-
-    @property
-    def partition(self) -> str:
-        return self._client.partition
+        super().__init__(client, Rate.POLL)
+        self._repeated = client
 
     def __call__(self, operation: str, **parameters: Any) -> Any:
         reads = operation.startswith(("list_", "describe_", "get_"))
         return run_blocking(
-            self._client,
+            self._repeated,
             lambda call: call(operation, **parameters),
             rate=Rate.POLL if reads else Rate.ACTION,
             retry=RETRY,

@@ -21,7 +21,7 @@ from airflow_jobflow.jobs.calls import Call, pages
 from airflow_jobflow.jobs.causes import Diagnosis
 from airflow_jobflow.jobs.diagnosis import decisive, diagnose, diagnoses
 from airflow_jobflow.jobs.model import ArrayOutcome, ArrayProgress, ChildFailure, JobState, Outcome, Service, Snapshot
-from airflow_jobflow.jobs.report import failure, most_telling
+from airflow_jobflow.jobs.report import evidence, failure, most_telling
 from airflow_jobflow.links import LINKS
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 DETAILS = Retry(patience=30.0, denied_patience=0.0)
 """How long calls are repeated for what an error can do without, such as log lines. A task has ended by then."""
+
+WHILE_IT_RUNS = Retry(patience=3.0, denied_patience=0.0)
+"""The same for a job that was given up: Airflow may be about to end the task."""
 
 UNWATCHABLE: dict[str, type[JobflowError]] = {
     "vanished": JobVanished,
@@ -85,11 +88,14 @@ class Judge:
             return str(self.access)
         return f"{self.access.aws_conn_id or 'boto3 defaults'}, {region}"
 
-    def settled(self, snapshot: Snapshot) -> Snapshot:
-        """Return the last snapshot of a job with what a sweep could not tell, as far as that can be had."""
+    def settled(self, snapshot: Snapshot, *, retry: Retry = DETAILS) -> Snapshot:
+        """Return the last snapshot of a job with what a sweep could not tell, as far as that can be had.
+
+        :param retry: how long this is tried. Default ``DETAILS``.
+        """
         try:
             client = service_client(self.access, self.module.CLIENT)
-            return run_blocking(client, self.module.settled, snapshot, retry=DETAILS)
+            return run_blocking(client, self.module.settled, snapshot, retry=retry)
         except CallError as error:
             log.warning("Could not get the details of %s %s: %s", self.module.NOUN, snapshot.job_id, error)
             return snapshot
@@ -199,13 +205,29 @@ class Judge:
             log.warning("Could not describe the failed children of %s: %s", snapshot.job_id, error)
         return list(children), list(children.values())
 
-    def last_lines(self, snapshot: Snapshot) -> list[str]:
-        """Return the last lines of a job's log, as many as go into an error; none where there is no log."""
+    def evidence(self, snapshot: Snapshot, container: str | None) -> list[str]:
+        """Return the lines of a message that show what a job which has not ended wrote last, and its page.
+
+        :param container: the name of the container that counts; None for the one that AWS's rules make decide.
+        """
+        located = self.settled(snapshot, retry=WHILE_IT_RUNS).counting(container)
+        lines = self.last_lines(located, arrival=0.0, retry=WHILE_IT_RUNS)
+        return evidence(lines, self.outcome(located).console_url)
+
+    def last_lines(self, snapshot: Snapshot, *, arrival: float | None = None, retry: Retry = DETAILS) -> list[str]:
+        """Return the last lines of a job's log, as many as go into an error, or one that says why there are none.
+
+        Of a job that has no log stream, such as one that never started, none are returned.
+
+        :param arrival: see ``jobs.logs.last_lines``.
+        :param retry: how long this is tried. Default ``DETAILS``.
+        """
         if not snapshot.log or not self.log_lines:
             return []
+        region = snapshot.log.region or self.access.region_name
         try:
-            client = service_client(self.access, logs.CLIENT)
-            return run_blocking(client, logs.last_lines, snapshot.log, self.log_lines, retry=DETAILS)
+            client = service_client(dataclasses.replace(self.access, region_name=region), logs.CLIENT)
+            return run_blocking(client, logs.last_lines, snapshot.log, self.log_lines, arrival, retry=retry)
         except CallError as error:
             return [f"(the log could not be read: {error})"]
 

@@ -1,4 +1,4 @@
-"""What operators and sensors have in common: whom to ask, how to wait, and what to make of the end.
+"""What operators and sensors have in common: the AWS connection, the wait, and the outcome.
 
 Thin: it talks to Airflow and AWS; what decides lies in ``jobs``.
 """
@@ -162,7 +162,7 @@ class JobWaiter(BaseOperator):
 
     @property
     def access(self) -> Access:
-        """Whom to ask."""
+        """The AWS connection to use."""
         from airflow_jobflow.aws import Access
 
         config = None if self.botocore_config is None else checks.mapping("botocore_config", self.botocore_config)
@@ -178,6 +178,10 @@ class JobWaiter(BaseOperator):
 
     def scope(self) -> str | None:
         """Return what a describe call is confined to, where the service has such a thing."""
+        return None
+
+    def container(self) -> str | None:
+        """Return the name of the container that counts; None for the one that AWS's rules make decide."""
         return None
 
     def call(
@@ -340,7 +344,7 @@ class JobWaiter(BaseOperator):
 
         :return: the outcomes, in the order of the ids.
         :raises JobVanished, WaitError, AccessDenied: a job cannot be watched.
-        :raises JobFailed, JobStopped: a job has failed, or was stopped, and ``raise_on_failure`` is True.
+        :raises JobFailed, JobStopped: a job has failed, or was stopped, and ``must_raise``.
         """
         from airflow_jobflow.jobs.diagnosis import decisive
         from airflow_jobflow.jobs.model import JobState
@@ -355,7 +359,7 @@ class JobWaiter(BaseOperator):
         failed = [snapshot for snapshot in ended if snapshot.state is not JobState.SUCCEEDED]
         self.keep_links(context, (failed or ended)[:1])
         failures = [error for _, error in verdicts if error]
-        if failures and self.raise_on_failure:
+        if failures and self.must_raise():
             # Of several, a real failure counts for more than a stop, and of these the one that a retry helps least.
             serious = [error for error in failures if isinstance(error, JobFailed)] or failures
             explained = decisive(error.diagnosis for error in serious if error.diagnosis)
@@ -368,6 +372,10 @@ class JobWaiter(BaseOperator):
             self.log.warning("%s", error)
             tell_failure(self, context, error)
         return outcomes
+
+    def must_raise(self) -> bool:
+        """Return whether a failure is raised, and not returned."""
+        return self.raise_on_failure
 
     def verdicts(
         self,

@@ -143,6 +143,8 @@ class Process:
     """CPU seconds of the loop's thread in its longest step; the rest of it went to other threads or processes."""
     collected_in_all: float = 0.0
     """The sum of all pauses for the garbage collector, in seconds."""
+    collected_cpu: float = 0.0
+    """CPU seconds of the garbage collector."""
 
 
 @dataclass(frozen=True)

@@ -21,19 +21,21 @@ class Collections:
     """Times the pauses for the garbage collector, which stop every thread."""
 
     def __init__(self) -> None:
-        self.longest = self.total = 0.0
+        self.longest = self.total = self.cpu = 0.0
         self._began: float | None = None
+        self._began_cpu = 0.0
         self._recent: deque[tuple[float, float]] = deque(maxlen=1000)
 
     def note(self, phase: str, _info: dict[str, int]) -> None:
         """Take a pause's begin or end; a callback of ``gc``."""
         now = time.perf_counter()
         if phase == "start":
-            self._began = now
+            self._began, self._began_cpu = now, time.thread_time()
         elif self._began is not None:
             self._recent.append((self._began, now))
             self.longest = max(self.longest, now - self._began)
             self.total += now - self._began
+            self.cpu += time.thread_time() - self._began_cpu
 
     def between(self, begin: float, end: float) -> float:
         """Return the seconds of a stretch of time in which the collector ran."""
@@ -104,6 +106,7 @@ class Meters:
             late_imports=sorted(set(sys.modules) - self._modules),
             blocked_cpu=self.selector.longest_cpu,
             collected_in_all=self.collections.total,
+            collected_cpu=self.collections.cpu,
         )
 
 

@@ -9,15 +9,15 @@ import json
 from pathlib import Path
 
 from benchmarks import tables
+from benchmarks.faults.report import STACK, TITLE
 from benchmarks.figures import NAMES, MapRun, Results, Run, Side
-from benchmarks.plot import plot
 from benchmarks.runs import KILLED_AT
 from benchmarks.services import SERVICES
 
 AGAIN = "uv run --group bench python -m benchmarks.waits"
 
-OTHERS = "## In a whole Airflow"
-"""With which heading the report of ``benchmarks.stack`` begins."""
+OTHERS = (TITLE, STACK)
+"""With which headings the sections of ``benchmarks.faults`` and ``benchmarks.stack`` begin, in their order."""
 
 
 def write(results: Results, folder: Path) -> Path:
@@ -26,11 +26,14 @@ def write(results: Results, folder: Path) -> Path:
     raw = json.dumps(results.to_dict(), separators=(",", ":"))
     (folder / "results.json").write_text(raw + "\n")
     if any(run.side == "amazon" for run in results.runs):
+        from benchmarks.plot import plot  # matplotlib comes with the group bench only
+
         plot(results, folder / "waits.svg")
     report = folder / "RESULTS.md"
     # What another benchmark has measured stays.
-    _, heading, others = (report.read_text() if report.exists() else "").partition(OTHERS)
-    report.write_text("\n\n".join(_sections(results)) + "\n" + ("\n" + heading + others if heading else ""))
+    text = report.read_text() if report.exists() else ""
+    others = min((at for at in map(text.find, OTHERS) if at >= 0), default=len(text))
+    report.write_text("\n\n".join([*_sections(results), text[others:]]).rstrip("\n") + "\n")
     return report
 
 

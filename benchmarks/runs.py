@@ -68,7 +68,8 @@ def run(side: Side, scenario: Scenario, python: Path) -> Run:
     shape = f" of {scenario.scopes} jobs" if scenario.service == "glue_run" else ""
     print(
         f"{NAMES[side]:>16}, {scenario.waits:>6,} of {scenario.service}{shape}: {done.answered:,} answered, "
-        f"{done.meter.total:,} calls, {process.cpu:.1f} s CPU, {process.memory:,.0f} MB, "
+        f"{done.meter.total:,} calls, {process.cpu:.2f} s CPU ({process.collected_cpu:.2f} s garbage collection), "
+        f"{process.memory:,.0f} MB, "
         f"longest step {process.blocked:.3f} s, collection {process.collected:.3f} s, "
         f"delay p99 {done.waited.delay(0.99):.1f} s",
         flush=True,

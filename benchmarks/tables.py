@@ -58,6 +58,7 @@ P99 = Figure("found out after the end, p99", lambda run: run.waited.delay(0.99),
 FIGURES = (
     CALLS,
     CPU,
+    Figure("- of which garbage collection", lambda run: run.waited.process.collected_cpu, "{:,.2f} s"),
     MEMORY,
     BLOCKED,
     Figure("- of which CPU of the loop's thread", lambda run: run.waited.process.blocked_cpu, "{:.3f} s"),

@@ -68,7 +68,8 @@ class Retry:
         :param failures: how often it has failed, at least once.
         :param elapsed: seconds since its first failure.
         """
-        if error.fault not in NEVER_EXECUTED and not (error.fault is Fault.TRANSIENT and self._harmless(error)):
+        may_pass = error.fault is Fault.TRANSIENT or (error.fault is Fault.REJECTED and error.is_from_proxy)
+        if error.fault not in NEVER_EXECUTED and not (may_pass and self._harmless(error)):
             return None
         left = min(self.patience, self.denied_patience if error.fault is Fault.DENIED else self.patience) - elapsed
         if left <= 0:
@@ -83,9 +84,6 @@ class Retry:
 
 ONCE = Retry(patience=0.0, denied_patience=0.0)
 """No retries: the caller has its own way to go on."""
-
-PATIENT = Retry(patience=float("inf"))
-"""Retries until the caller is cancelled, except where permissions are missing."""
 
 
 class Call:

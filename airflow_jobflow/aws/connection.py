@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_jobflow.airflow_compat import connection_exists
+from airflow_jobflow.faults import CLIENT_CREATION, CallError
 
 DEFAULT_CONN_ID = "aws_default"
 """The connection that need not exist: without it, boto3's own credential chain is used."""
@@ -97,12 +98,17 @@ class Access:
         """Return the extra of the connection, as the last client of it has read it. Blocks if it has to be read.
 
         :param fresh: whether it is read again. Default False.
+        :raises CallError: it could not be read.
         """
         if fresh or self.aws_conn_id not in _extras:
             from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 
-            hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=self.aws_conn_id, client_type="sts")
-            _extras[self.aws_conn_id] = hook.conn_config.extra_config
+            try:
+                hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=self.aws_conn_id, client_type="sts")
+                self._require_connection(found=bool(hook.conn_config))
+                _extras[self.aws_conn_id] = hook.conn_config.extra_config
+            except Exception as error:  # whatever a secrets backend raises
+                raise CallError.from_error(error, CLIENT_CREATION) from error
         return _extras[self.aws_conn_id]
 
     def _require_connection(self, *, found: bool) -> None:

@@ -189,7 +189,8 @@ class RateLimiter:
         if ticket.waited:  # it was overdue, and has come after all
             self._queue.appendleft(ticket)
         elif ticket.goes_on:
-            self._queue.insert(sum(1 for _ in itertools.takewhile(lambda each: each.goes_on, self._queue)), ticket)
+            waiting = list(self._queue)  # a signal handler may change it meanwhile
+            self._queue.insert(sum(1 for _ in itertools.takewhile(lambda each: each.goes_on, waiting)), ticket)
         else:
             self._queue.append(ticket)
         if self._queue[0] is ticket:

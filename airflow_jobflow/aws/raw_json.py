@@ -48,7 +48,9 @@ def _read(
     if response_dict["status_code"] != HTTPStatus.OK:
         return  # an error, which botocore reads
     try:
-        answer = json.loads(response_dict["body"], object_hook=_without_nulls)
+        body = response_dict["body"]
+        # Most have no nulls; a function called for each of thousands of objects is a third of what reading them costs.
+        answer = json.loads(body, object_hook=_without_nulls if b"null" in body else None)
         len(answer[member])
         customized_response_dict.update(answer)
     except (ValueError, KeyError, TypeError) as error:

@@ -9,11 +9,14 @@ terminating overwrites ``statusReason``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from dataclasses import replace
+from typing import Any, Literal
 
+from airflow_jobflow.jobs import batch_containers
 from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.calls import Call, member, pages
-from airflow_jobflow.jobs.model import ArrayProgress, ChildFailure, JobState, LogStream, Snapshot, as_seen, iso
+from airflow_jobflow.jobs.containers import deciding
+from airflow_jobflow.jobs.model import ArrayProgress, ChildFailure, Container, JobState, Snapshot, iso
 from airflow_jobflow.jobs.reasons import by_aws
 from airflow_jobflow.jobs.reattach import Found
 
@@ -39,9 +42,6 @@ NAME_LENGTH = 128
 SUFFIX_LENGTH = 36
 """Room in a name for what follows the group: a try, a token, and the index of a part or an item."""
 
-DEFAULT_LOG_GROUP = "/aws/batch/job"
-"""Where Batch logs unless the job definition says otherwise."""
-
 
 def describe(call: Call, job_ids: Sequence[str], scope: str | None = None) -> dict[str, Snapshot]:  # noqa: ARG001
     """Look at up to 100 jobs in one DescribeJobs call. Batch has no scope."""
@@ -50,51 +50,39 @@ def describe(call: Call, job_ids: Sequence[str], scope: str | None = None) -> di
 
 def snapshot(job: Mapping[str, Any]) -> Snapshot:
     """Read one job of a DescribeJobs answer. A status no table knows is a job that is still going."""
-    attempts = job.get("attempts", [])
-    container = _deciding_container(job) or (_deciding_container(attempts[-1]) if attempts else {})
     _, partition, _, region, *_ = (job.get("jobArn") or "::::").split(":")
-    stream = container.get("logStreamName")
+    state = STATES.get(job["status"], JobState.RUNNING)
+    containers, essential = batch_containers.read(job)
+    container = deciding(containers, essential, succeeded=state is JobState.SUCCEEDED)
+    nodes = job.get("nodeProperties") if "nodeDetails" not in job else None
     return Snapshot(
         job_id=job["jobId"],
         name=job["jobName"],
-        state=STATES.get(job["status"], JobState.RUNNING),
+        state=state,
         status=job["status"],
         reason=job.get("statusReason"),
         container_reason=container.get("reason"),
         exit_code=container.get("exitCode"),
-        attempt=len(attempts) + (job["status"] in ("STARTING", "RUNNING")),
+        attempt=len(batch_containers.attempts(job)) + (job["status"] in ("STARTING", "RUNNING")),
         max_attempts=job.get("retryStrategy", {}).get("attempts", 1),
         stopped_by_request=bool(job.get("isTerminated") or job.get("isCancelled"))
         and not by_aws(job.get("statusReason")),
         created_at=iso(job.get("createdAt")),
         started_at=iso(job.get("startedAt")),
         stopped_at=iso(job.get("stoppedAt")),
-        log=LogStream(_log_group(container), stream) if stream else None,
+        log=batch_containers.log(container, region),
         array=_array(job),
         region=region or None,
         partition=partition or "aws",
         definition=job.get("jobDefinition"),
         queue=job.get("jobQueue"),
+        details={"main_node": nodes["mainNode"]} if nodes and "mainNode" in nodes else None,
+        containers=tuple(
+            Container(each["name"], each.get("exitCode"), each.get("reason"), batch_containers.log(each, region))
+            for each in containers
+            if "name" in each
+        ),
     )
-
-
-def _deciding_container(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the container that tells how a job or an attempt went: the only one, or of several the first to fail.
-
-    Jobs with ``ecsProperties`` or ``eksProperties`` have theirs further down.
-    """
-    if part.get("container"):
-        return cast("Mapping[str, Any]", part["container"])
-    tasks = part.get("taskProperties") or part.get("ecsProperties", {}).get("taskProperties", [])
-    pods = [part] if "containers" in part else [part.get("eksProperties", {}).get("podProperties", {})]
-    containers = [container for group in (*tasks, *pods) for container in group.get("containers", [])]
-    failed = (container for container in containers if container.get("exitCode") != 0)
-    return next(failed, containers[0] if containers else {})
-
-
-def _log_group(container: Mapping[str, Any]) -> str:
-    options = container.get("logConfiguration", {}).get("options", {})
-    return cast("str", options.get("awslogs-group", DEFAULT_LOG_GROUP))
 
 
 def _array(job: Mapping[str, Any]) -> ArrayProgress | None:
@@ -123,7 +111,20 @@ def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # no
     call("terminate_job", jobId=job_id, reason=reason)
 
 
-settled = as_seen
+def settled(call: Call, snapshot: Snapshot) -> Snapshot:
+    """Add what only the main node of a multi-node job tells, if the job itself does not: its log. At most one call.
+
+    :raises CallError: it cannot be described.
+    """
+    node = (snapshot.details or {}).get("main_node")
+    if node is None or snapshot.log:
+        return snapshot
+    main = describe(call, [f"{snapshot.job_id}#{node}"]).get(f"{snapshot.job_id}#{node}")
+    if main is None:
+        return snapshot
+    exit_code = main.exit_code if snapshot.exit_code is None else snapshot.exit_code
+    reason = snapshot.container_reason or main.container_reason
+    return replace(snapshot, exit_code=exit_code, container_reason=reason, log=main.log, containers=main.containers)
 
 
 def group_prefix(name: str, group: str) -> str:
@@ -192,17 +193,12 @@ def find_of_any_try(call: Call, queue: str, prefix: str, end: str) -> str | None
 
 
 def find(call: Call, queue: str, name: str) -> str | None:
-    """Return the id of the newest job of exactly this name in a queue, or None. One ListJobs call."""
-    return next(iter(find_all(call, queue, name)), None)
-
-
-def find_all(call: Call, queue: str, name: str) -> list[str]:
-    """Return the ids of the newest jobs of exactly this name in a queue, newest first. One ListJobs call.
+    """Return the id of the newest job of exactly this name in a queue, or None. One ListJobs call.
 
     The service compares names without case; this does not.
     """
     answer = call("list_jobs", jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}])
-    return [job["jobId"] for job in answer["jobSummaryList"] if job["jobName"] == name]
+    return next((job["jobId"] for job in answer["jobSummaryList"] if job["jobName"] == name), None)
 
 
 def place_in_queue(call: Call, queue: str, job_ids: Sequence[str]) -> str:

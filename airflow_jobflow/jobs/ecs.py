@@ -11,15 +11,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from airflow_jobflow.faults import CallError, Fault, classify_failure
 from airflow_jobflow.jobs.attempt import TRY_TAG, Try
 from airflow_jobflow.jobs.calls import Call, member, pages
+from airflow_jobflow.jobs.containers import deciding, in_order
 from airflow_jobflow.jobs.environment import variables, with_variables
-from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, as_seen, iso_seconds
+from airflow_jobflow.jobs.model import Container, JobState, LogStream, Snapshot, iso_seconds
 from airflow_jobflow.jobs.reasons import by_aws
 from airflow_jobflow.jobs.reattach import SKEW, Found
 from airflow_jobflow.jobs.starting import NotStarted
@@ -64,12 +65,14 @@ REASON_LENGTH = 1024
 class Definition:
     """What a snapshot needs of a task definition.
 
-    :param essential: names of the essential containers, in order; empty if the definition could not be read.
-    :param logs: log group and stream prefix, by container.
+    :param names: names of all containers, in order; empty if the definition could not be read.
+    :param essential: names of the essential ones, in order.
+    :param logs: log group, stream prefix and region, by container.
     """
 
+    names: tuple[str, ...] = ()
     essential: tuple[str, ...] = ()
-    logs: tuple[tuple[str, str, str], ...] = ()
+    logs: Mapping[str, tuple[str, str, str | None]] = field(default_factory=dict)
 
 
 _definitions: dict[str, Definition] = {}
@@ -95,9 +98,11 @@ def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str,
 
 def _definition(call: Call, task: Mapping[str, Any]) -> Definition:
     """Read what a task that has ended was made from, unless that is known already."""
-    arn = task["taskDefinitionArn"]
-    if task["lastStatus"] != STOPPED:
-        return Definition()
+    return _read_definition(call, task["taskDefinitionArn"]) if task["lastStatus"] == STOPPED else Definition()
+
+
+def _read_definition(call: Call, arn: str) -> Definition:
+    """Read a task definition, unless it is known already; an empty one if it cannot be read."""
     if arn not in _definitions:
         if time.monotonic() < _unreadable_until.get(arn, 0.0):
             return Definition()
@@ -115,24 +120,29 @@ def _definition(call: Call, task: Mapping[str, Any]) -> Definition:
 def definition(described: Mapping[str, Any]) -> Definition:
     """Take from a task definition what a snapshot needs."""
     containers = described["containerDefinitions"]
-    logs = []
+    logs = {}
     for container in containers:
         options = container.get("logConfiguration", {}).get("options", {})
         if "awslogs-group" in options and "awslogs-stream-prefix" in options:
-            logs.append((container["name"], options["awslogs-group"], options["awslogs-stream-prefix"]))
+            where = options["awslogs-group"], options["awslogs-stream-prefix"], options.get("awslogs-region")
+            logs[container["name"]] = where
+    names = tuple(container["name"] for container in containers)
     essential = tuple(container["name"] for container in containers if container.get("essential", True))
-    return Definition(essential, tuple(logs))
+    return Definition(names, essential, logs)
 
 
 def snapshot(task: Mapping[str, Any], made_from: Definition, job_id: str | None = None) -> Snapshot:
     """Read one task of a DescribeTasks answer. A status no table knows is a task that is still going."""
     arn: str = task["taskArn"]
     _, partition, _, region, *_ = (*arn.split(":"), "", "", "")
-    container = _deciding_container(task, made_from)
+    task_id = arn.rpartition("/")[2]
+    containers = in_order(task.get("containers", []), made_from.names)
+    state = _state(task, _essential(containers, made_from))
+    container = deciding(containers, made_from.essential, succeeded=state is JobState.SUCCEEDED)
     return Snapshot(
         job_id=job_id or arn,
-        name=arn.rpartition("/")[2],
-        state=_state(task, made_from),
+        name=task_id,
+        state=state,
         status=task["lastStatus"],
         code=task.get("stopCode"),
         reason=task.get("stoppedReason"),
@@ -143,41 +153,44 @@ def snapshot(task: Mapping[str, Any], made_from: Definition, job_id: str | None 
         created_at=iso_seconds(task.get("createdAt")),
         started_at=iso_seconds(task.get("startedAt")),
         stopped_at=iso_seconds(task.get("stoppedAt")),
-        log=_log(task, container, made_from),
+        log=_log(container.get("name", ""), made_from, task_id, region),
         region=region or None,
         partition=partition or "aws",
         definition=task["taskDefinitionArn"],
         queue=task.get("clusterArn"),
+        containers=tuple(
+            Container(
+                each["name"],
+                each.get("exitCode"),
+                each.get("reason"),
+                _log(each["name"], made_from, task_id, region),
+                _state(task, [each]),
+            )
+            for each in containers
+            if "name" in each
+        ),
     )
 
 
-def _essential(task: Mapping[str, Any], made_from: Definition) -> list[Mapping[str, Any]]:
-    containers = task.get("containers", [])
-    return [each for each in containers if each.get("name") in made_from.essential] or list(containers)
+def _essential(containers: Sequence[Mapping[str, Any]], made_from: Definition) -> Sequence[Mapping[str, Any]]:
+    return [each for each in containers if each.get("name") in made_from.essential] or containers
 
 
-def _deciding_container(task: Mapping[str, Any], made_from: Definition) -> Mapping[str, Any]:
-    """Return the essential container that tells how the task went: the first that did not end with 0."""
-    essential = _essential(task, made_from)
-    failed = [container for container in essential if container.get("exitCode") != 0]
-    return next(iter(failed or essential), {})
-
-
-def _state(task: Mapping[str, Any], made_from: Definition) -> JobState:
+def _state(task: Mapping[str, Any], counted: Sequence[Mapping[str, Any]]) -> JobState:
+    """Return how a task stands if these of its containers count."""
     if task["lastStatus"] != STOPPED:
         return STATES.get(task["lastStatus"], JobState.RUNNING)
-    essential = _essential(task, made_from)
-    well = essential and all(container.get("exitCode") == 0 for container in essential)
+    well = counted and all(container.get("exitCode") == 0 for container in counted)
     by_itself = task.get("stopCode", "EssentialContainerExited") == "EssentialContainerExited"
     return JobState.SUCCEEDED if well and by_itself else JobState.FAILED
 
 
-def _log(task: Mapping[str, Any], container: Mapping[str, Any], made_from: Definition) -> LogStream | None:
-    task_id = task["taskArn"].rpartition("/")[2]
-    for name, group, prefix in made_from.logs:
-        if name == container.get("name"):
-            return LogStream(group, f"{prefix}/{name}/{task_id}")
-    return None
+def _log(container: str, made_from: Definition, task_id: str, region: str | None) -> LogStream | None:
+    """Return where a container of a task logs; None if the definition does not say."""
+    if container not in made_from.logs:
+        return None
+    group, prefix, logs_in = made_from.logs[container]
+    return LogStream(group, f"{prefix}/{container}/{task_id}", logs_in if logs_in != region else None)
 
 
 def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:
@@ -189,7 +202,17 @@ def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:
             raise
 
 
-settled = as_seen
+def settled(call: Call, snapshot: Snapshot) -> Snapshot:
+    """Add where a task logs that has not ended, which only its definition says. At most one call.
+
+    :raises CallError: the definition cannot be read.
+    """
+    if snapshot.state.ended or not snapshot.definition:
+        return snapshot
+    made_from, task_id = _read_definition(call, snapshot.definition), snapshot.name
+    logs = {name: _log(name, made_from, task_id, snapshot.region) for name in made_from.names}
+    containers = tuple(Container(name, log=stream) for name, stream in logs.items())
+    return replace(snapshot, containers=containers, log=logs.get(next(iter(made_from.essential), "")))
 
 
 def find_group(call: Call, cluster: str, group: str) -> list[Found]:

@@ -1,14 +1,125 @@
-"""The last lines a job wrote to CloudWatch Logs."""
+"""The last lines a job wrote to CloudWatch Logs, made fit for an error message.
+
+GetLogEvents splits a stream by time: a page may have fewer events than were asked for, or none, and the stream goes on
+until the token repeats. The lines of a short job arrive seconds after its end, and its stream may not exist before.
+
+Invariants:
+
+- The result is never silently empty: what could not be shown has a line that says so.
+- It has at most 16 KB and no control characters, for it becomes part of logs, XComs and database rows.
+"""
 
 from __future__ import annotations
 
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs.calls import Call
 from airflow_jobflow.jobs.model import LogStream
 
 CLIENT = "logs"
 
+PAGE = 10_000
+"""The most events that one GetLogEvents call returns."""
 
-def last_lines(call: Call, log: LogStream, count: int) -> list[str]:
-    """Return the last ``count`` lines of a log stream, oldest first. One GetLogEvents call."""
-    answer = call("get_log_events", logGroupName=log.group, logStreamName=log.stream, limit=count, startFromHead=False)
-    return [event["message"].rstrip("\n") for event in answer["events"]][-count:]
+MAX_PAGES = 50
+"""Pages that are read at most; then what was found has to do."""
+
+ARRIVAL = 3.0
+"""Seconds after which a log without lines is read once more."""
+
+MAX_BYTES = 16_384
+"""The most bytes of all lines together, in UTF-8; the newest lines are kept."""
+
+MAX_LINE_BYTES = 2_048
+"""The most bytes of one line; of a longer one the beginning is kept."""
+
+NO_STREAM = "ResourceNotFoundException"
+"""The error code for a log group or stream that does not exist, or not yet."""
+
+ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+"""What colours a terminal."""
+
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Characters that logs and databases do not take: control characters but for tabs, and halves of surrogate pairs."""
+
+
+def last_lines(
+    call: Call,
+    log: LogStream,
+    count: int,
+    arrival: float | None = None,
+    sleep: Callable[[float], object] = time.sleep,
+) -> list[str]:
+    """Return the last ``count`` lines of a log stream, oldest first, or one line that says why there are none.
+
+    Blocks. Long lines are cut, and the oldest left out, if they have more than ``MAX_BYTES`` together; then the first
+    line says so.
+
+    :param call: makes the API calls of CloudWatch Logs, in the log's region.
+    :param count: how many lines, at least 1.
+    :param arrival: seconds to wait before a log without lines is read once more; 0 for not at all. Default ``ARRIVAL``.
+    :param sleep: waits for some seconds. Default ``time.sleep``.
+    :raises CallError: the log could not be read.
+    """
+    arrival = ARRIVAL if arrival is None else arrival
+    lines, missing = _read(call, log, count)
+    if not lines and arrival > 0:
+        sleep(arrival)
+        lines, missing = _read(call, log, count)
+    if lines:
+        return _fit(lines)
+    return [f"(no lines in stream {log.stream} of log group {log.group}: {missing or 'it is empty'})"]
+
+
+def _read(call: Call, log: LogStream, count: int) -> tuple[list[str], str]:
+    """Return the last lines of a stream, and why there are none if it does not exist."""
+    lines: list[str] = []
+    parameters: dict[str, Any] = {"logGroupName": log.group, "logStreamName": log.stream, "startFromHead": False}
+    for _ in range(MAX_PAGES):
+        try:
+            page = call("get_log_events", **parameters, limit=min(max(count - len(lines), 1), PAGE))
+        except CallError as error:
+            if error.code != NO_STREAM:
+                raise
+            return [], error.message
+        lines[:0] = [line for event in page["events"] for line in _lines(event.get("message") or "")]
+        before = page.get("nextBackwardToken")
+        enough = len(lines) >= count or sum(min(len(line), MAX_LINE_BYTES) for line in lines) >= MAX_BYTES
+        if enough or not before or before == parameters.get("nextToken"):
+            break
+        parameters["nextToken"] = before
+    return lines[-count:], ""
+
+
+def _lines(message: str) -> list[str]:
+    """Return the lines of an event as they can be shown; of a progress bar, which overwrites itself, the last one."""
+    shown = (line.rstrip("\r").rpartition("\r")[2] for line in message.rstrip("\r\n").split("\n"))
+    return [UNPRINTABLE.sub("\ufffd", ESCAPE_SEQUENCE.sub("", line)) for line in shown]
+
+
+def _fit(lines: Sequence[str]) -> list[str]:
+    """Return as many of the newest lines as fit, cut where they are too long, and first a note on what is missing."""
+    if sum(len(line.encode()) for line in lines) <= MAX_BYTES:
+        return list(lines)
+    kept: list[str] = []
+    left, cut = MAX_BYTES, 0
+    for line in reversed(lines):
+        short = _cut(line)
+        left -= len(short.encode())
+        if left < 0:
+            break
+        kept.insert(0, short)
+        cut += short != line
+    note = f"(shortened to {MAX_BYTES // 1024} KB: {len(lines) - len(kept)} earlier lines left out, {cut} lines cut)"
+    return [note, *kept]
+
+
+def _cut(line: str) -> str:
+    encoded = line.encode()
+    if len(encoded) <= MAX_LINE_BYTES:
+        return line
+    return f"{encoded[: MAX_LINE_BYTES - len('…'.encode())].decode(errors='ignore')}…"

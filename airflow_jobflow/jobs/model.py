@@ -36,10 +36,35 @@ class LogStream:
 
     :param group: name of the log group.
     :param stream: name of the log stream in it.
+    :param region: the region it is in, if that is not the job's. Default None.
     """
 
     group: str
     stream: str
+    region: str | None = None
+
+    def to_dict(self) -> dict[str, str]:
+        """Return it as plain JSON-ready data, with the region only if it is not the job's."""
+        region = {"region": self.region} if self.region else {}
+        return {"group": self.group, "stream": self.stream, **region}
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """How one of several containers of a job stands.
+
+    :param name: its name in the definition.
+    :param exit_code: None if it has none, or not yet.
+    :param reason: why it ended, in the service's words.
+    :param log: where it writes.
+    :param state: the job's state if this container decides; None if the service itself says how the job went.
+    """
+
+    name: str
+    exit_code: int | None = None
+    reason: str | None = None
+    log: LogStream | None = None
+    state: JobState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +116,24 @@ class Snapshot:
     """ARN of the queue it stands in, where the service has queues."""
     details: dict[str, Any] | None = None
     """What only its service tells, by our names."""
+    containers: tuple[Container, ...] = ()
+    """Its containers, if they are named, for ``counting``. They are not stored: who waits has chosen one by then."""
+
+    def counting(self, container: str | None) -> Snapshot:
+        """Return what it says if one container counts.
+
+        :param container: its name; None, or one that is not there, for the one that AWS's rules make decide.
+        """
+        chosen = next((each for each in self.containers if each.name == container), None)
+        if chosen is None:
+            return self
+        return dataclasses.replace(
+            self,
+            state=chosen.state or self.state,
+            exit_code=chosen.exit_code,
+            container_reason=chosen.reason,
+            log=chosen.log,
+        )
 
     @property
     def left_queue(self) -> bool:
@@ -102,9 +145,9 @@ class Snapshot:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON-ready data."""
         # Not dataclasses.asdict, which copies every value deeply: this runs on the triggerer's event loop.
-        data = {name: getattr(self, name) for name in self.__slots__}
+        data = {name: getattr(self, name) for name in self.__slots__ if name != "containers"}
         data["state"] = self.state.value
-        data["log"] = self.log and dataclasses.asdict(self.log)
+        data["log"] = self.log and self.log.to_dict()
         data["array"] = self.array and dataclasses.asdict(self.array)
         return data
 
@@ -159,7 +202,7 @@ class Outcome:
     :param reason: why it ended, in the service's words; None where it says nothing.
     :param exit_code: of the container that tells how it went; None where there is none.
     :param created_at, started_at, stopped_at: when it was created, began to run, and ended.
-    :param log: where it writes; None where that is not known.
+    :param log: where it writes, with the region only if it is not the job's; None where that is not known.
     :param console_url: its page in AWS's console; None where that is not known.
     :param array: of arrays and maps, how the children or items ended.
     :param details: what only its service tells, by our names.
@@ -182,7 +225,7 @@ class Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON-ready data."""
-        data = {**dataclasses.asdict(self), "state": self.state.value}
+        data = {**dataclasses.asdict(self), "state": self.state.value, "log": self.log and self.log.to_dict()}
         if self.array:
             data["array"]["failed_indexes"] = list(self.array.failed_indexes)
         return data

@@ -125,7 +125,9 @@ def decide(recorded: Attempt, found: Sequence[Found], now: Now) -> Decision:
     before = [_is_of_before_a_clear(each, recorded, now) for each in found]
     older = [each.job for each, is_older in zip(found, before, strict=True) if is_older]
     is_cleared = recorded.has_begun and recorded.clear_number != now.clear_number
-    record = Attempt() if is_cleared else recorded
+    outdated = {job.job_id for job in older}
+    wanted = [job_id for job_id in recorded.job_ids if job_id not in outdated]
+    record = Attempt() if is_cleared else replace(recorded, job_ids=wanted)
     current = [
         each
         for each, is_older in zip(found, before, strict=True)

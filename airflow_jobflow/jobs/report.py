@@ -59,12 +59,18 @@ def failure(
         which = index_ranges(failed) or "which ones could not be found out"
         lines.append(f"Failed children: {count} of {snapshot.array.size}: {which}")
         lines += _failed(children)
-    if log_lines:
-        lines.append("Last lines of the log:" if not children else f"Last lines of the log of [{children[0].index}]:")
-        lines += [f"  | {line}" for line in log_lines]
-    if console_url:
-        lines.append(f"Console: {console_url}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *evidence(log_lines, console_url, of=f" of [{children[0].index}]" if children else "")])
+
+
+def evidence(log_lines: Sequence[str], console_url: str | None = None, *, of: str = "") -> list[str]:
+    """Return the lines of a message with which a person goes on to look.
+
+    :param log_lines: the last lines of the job's log.
+    :param console_url: the job's page in AWS's console. Default none.
+    :param of: whose log it is, with a blank before it. Default the job's.
+    """
+    lines = [f"Last lines of the log{of}:", *(f"  | {line}" for line in log_lines)] if log_lines else []
+    return [*lines, f"Console: {console_url}"] if console_url else lines
 
 
 def map_failure(
@@ -89,10 +95,7 @@ def map_failure(
     lines = [f"Map {name} of {noun}s failed: {reason}."]
     lines += [f"Why: {diagnosis}"] if diagnosis else []
     lines += [f"Failed items: {len(failed)}: {index_ranges(failed)}", *_failed(children)]
-    if log_lines:
-        lines.append(f"Last lines of the log of [{children[0].index}]:")
-        lines += [f"  | {line}" for line in log_lines]
-    return "\n".join(lines)
+    return "\n".join([*lines, *evidence(log_lines, of=f" of [{children[0].index}]" if children else "")])
 
 
 def _failed(children: Sequence[ChildFailure]) -> list[str]:

@@ -19,5 +19,10 @@ class NotStarted(Exception):
         super().__init__(message, fault)
         self.fault = fault
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether a later start may start something."""
+        return self.fault in (Fault.NO_CAPACITY, Fault.THROTTLED, Fault.TRANSIENT)
+
     def __str__(self) -> str:
         return str(self.args[0])

@@ -161,23 +161,15 @@ class JobStarter(JobWaiter):
         :param more: other fields of ``Attempt``.
         :raises SubmissionError: it cannot be recorded, so nothing may be started.
         """
-        from airflow_jobflow.faults import CallError
-
         now = self.attempt
         if now.waits_since and now.token:
             return now.token
         before = now if now.number else Attempt()
-        try:
-            location = self._location()
-        except CallError as error:
-            raise SubmissionError(
-                f"Nothing was started, because the AWS connection {self.access} cannot be used: {error}"
-            ) from error
         self.attempt = Attempt(
             number=before.number,
             clear_number=self._clear_number(context),
             group=self.job_owner(context).group,
-            location=location,
+            location=self._location(),
             where=dict(where or {}),
             began_at=now.began_at if self.repeats else time.time(),
             deadline=before.deadline if before.number and not self.repeats else self.deadline_from_now(),
@@ -309,11 +301,18 @@ class JobStarter(JobWaiter):
         The region is resolved, so that naming the connection's own region changes nothing. How it is called, such as
         with which timeouts, may change from try to try.
 
-        :raises CallError: the region cannot be found out.
+        :raises SubmissionError: the region cannot be found out.
         """
+        from airflow_jobflow.faults import CallError
+
         if not self._resolved:
             scope = (self.scope() or "").rpartition("/")[2]
-            region = self.call(_region)
+            try:
+                region = self.call(_region)
+            except CallError as error:
+                raise SubmissionError(
+                    f"Nothing was started, because the AWS connection {self.access} cannot be used: {error}"
+                ) from error
             self._resolved = " ".join(filter(None, (self.service, scope, self.aws_conn_id, region)))
         return self._resolved
 

@@ -317,6 +317,10 @@ class JobOperator(JobStarter):
         except (WaitError, JobVanished) as error:  # no reason to stop the job, which may be well
             raise type(error)(f"{error} {self._what_follows(context)}") from error
 
+    def must_raise(self) -> bool:
+        """Return whether a failure is raised: that of a job which this task has stopped is no outcome to return."""
+        return super().must_raise() or self._killed
+
     def _what_follows(self, context: Context) -> str:
         """Say what becomes of a job that cannot be described."""
         if self._has_next_try(context):
@@ -378,6 +382,8 @@ class JobOperator(JobStarter):
             self.keep_links(context, seen.values())
         outcome = next(iter(outcomes), None) if len(job_ids) == 1 else outcomes
         what = f"{self.service_module.NOUN} {', '.join(job_ids)}"
+        if len(seen) == 1 and (name := next(iter(seen.values())).name) and name not in what:
+            what = f"{self.service_module.NOUN} {name} ({job_ids[0]})"
         how_far = how_far or "not seen since it was started"
         if event["limit"] == "queue_deadline":
             return JobStuck(
@@ -385,7 +391,11 @@ class JobOperator(JobStarter):
                 f"{stopped} {self.when_stuck}",
                 outcome=outcome,
             )
-        return self.out_of_time(what, how_far, stopped, "make it faster", outcome)
+        error = self.out_of_time(what, how_far, stopped, "make it faster", outcome)
+        if len(seen) != 1:
+            return error
+        shown = self.judge.evidence(next(iter(seen.values())), self.container())
+        return JobTimedOut("\n".join([str(error), *shown]), outcome=outcome)
 
     def out_of_time(self, what: str, how_far: str, stopped: str, advice: str, outcome: Any = None) -> JobTimedOut:
         """Build the error of what had not ended by its deadline."""
@@ -450,9 +460,18 @@ class JobOperator(JobStarter):
 
     def defer_to(self, trigger: WaitTrigger) -> None:
         """Defer, and stop the job if Airflow rejects that because a user cancelled the task meanwhile."""
-        if self.defers and self._to_stop and self.cancel_on_kill and self._context is not None:
+        if self.defers and self.has_started and self.cancel_on_kill and self._context is not None:
             call_if_deferral_rejected(self._context["ti"], self._stop_if_cancelled)
         super().defer_to(trigger)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether there is something that a kill has to stop before the task is deferred."""
+        return bool(self._to_stop)
+
+    def stop_started(self) -> str:
+        """Stop what was started, because the task was killed; return what was done, for the log."""
+        return f"{', '.join(self._to_stop)}: {self._stopped(self._to_stop, KILLED)}"
 
     def _stop_if_cancelled(self, state: str | None) -> None:
         """Stop the job if a user cancelled the task before it was deferred."""
@@ -462,7 +481,7 @@ class JobOperator(JobStarter):
         if self._context is not None and state != DELETED:
             self.attempt.abandoned = True
             self.save_if_possible(self._context)
-        self.log.warning("%s: %s", ", ".join(self._to_stop), self._stopped(self._to_stop, KILLED))
+        self.log.warning("%s", self.stop_started())
 
     def on_kill(self) -> None:
         """Stop the job when the worker is told to end while it waits here; one that is being submitted, right after.

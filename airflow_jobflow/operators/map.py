@@ -95,6 +95,8 @@ class MapOperator(JobOperator):
         self.max_concurrency = max_concurrency
         self.on_item_failure = on_item_failure
         self._trigger: MapTrigger | None = None
+        self._continues = False
+        """Whether this try continues the map of an earlier one."""
 
     # What the services differ in.
 
@@ -167,14 +169,14 @@ class MapOperator(JobOperator):
         digest = hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()
         left = (self.redrive and self._left(context, digest)) or Leftovers(map_statuses.NOT_STARTED * len(items))
         indexes = map_statuses.to_run_again(left.statuses)
-        goes_on = bool(indexes) and self._goes_on(context, digest)
+        goes_on = self._continues = bool(indexes) and self._goes_on(context, digest)
         if goes_on:
             indexes = indexes_of(self._about["indexes"])
             self.log.info("The map of an earlier try was not ended (%s): it continues", self.attempt.token)
         else:
             self._end_earlier(context)
             if not indexes:
-                self.log.info("There is nothing to run")
+                self.log.info("No item is left to run")
                 return map_verdict.result(self.judge, self.map_name(), left, self._tolerance())
             self._begin(context, digest, indexes, len(items))
         lines = [json.dumps(requests[index], separators=(",", ":")) for index in indexes]
@@ -211,11 +213,11 @@ class MapOperator(JobOperator):
         :raises SubmissionError: it cannot be stopped; nothing was started.
         """
         if self._about.get("over") is False and self.attempt.location == self._location():
-            self.log.info("A map of an earlier try was not ended, and is not to go on: what still runs is stopped")
+            self.log.info("The map of an earlier try was not ended, and does not continue: stopping what still runs")
             said = self._stop_all("Airflow: the task was run again", ())
             if said != STOPPED:
                 raise SubmissionError(f"An earlier try's map was not ended. {said} Nothing was started.")
-            # Lest a later try goes on with it, if this one dies before it has noted its own.
+            # So that a later try does not continue with it, if this one dies before it has recorded its own.
             self._record_map(context, {**self._about, "over": True})
 
     def _begin(self, context: Context, digest: str, indexes: Sequence[int], size: int) -> None:
@@ -264,6 +266,15 @@ class MapOperator(JobOperator):
             cancel_on_kill=self.cancel_on_kill,
             cancel_on_timeout=self.cancel_on_timeout,
         )
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the map of an earlier try may run; this try's own is started by its trigger."""
+        return self._continues
+
+    def stop_started(self) -> str:
+        """Stop the map of an earlier try, because the task was killed; return what was done, for the log."""
+        return self._stop_all(KILLED, ())
 
     def _follow(self, context: Context, trigger: MapTrigger) -> Any:
         self.defer_to(trigger)

@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 PATIENCE = 60.0
 """Seconds for which a submit that gets no response is repeated within one try of the task."""
 
-NO_CAPACITY = (Fault.NO_CAPACITY, Fault.THROTTLED, Fault.TRANSIENT)
-"""What a response without a job may mean if a later start may get one."""
-
 STARTED_NOTHING = (Fault.NO_CAPACITY, Fault.THROTTLED)
 """Faults of a submit that may pass, and that AWS did not execute: the task waits for its turn."""
 
@@ -74,7 +71,7 @@ def submit_once(
         try:
             return str(run(submit, retry=Retry(PATIENCE, repeatable=repeatable)))
         except NotStarted as error:
-            if error.fault in NO_CAPACITY:
+            if error.may_pass:
                 raise NoRoom(f"{what} was not started: {error}.") from error
             raise SubmissionRefused(f"{what} was not started: {error}") from error
         except CallError as error:
@@ -104,7 +101,7 @@ def _not_submitted(what: str, error: CallError, *, maybe_started: bool, then: st
         return SubmissionError(
             f"{what} may have been started, because a request got no response. {then} The last error: {error}"
         )
-    if error.fault in FINAL and not error.code.isdigit():  # botocore puts the status there if AWS's code is missing
+    if error.fault in FINAL and not error.is_from_proxy:
         return SubmissionRefused(f"{what} was rejected by AWS and not started: {error}")
     return SubmissionError(f"{what} was not submitted, because {REASONS[error.fault]}; nothing was started: {error}")
 

@@ -191,7 +191,7 @@ def _job(snapshot: Snapshot) -> dict[str, Any]:
         "created_at": snapshot.created_at,
         "started_at": snapshot.started_at,
         "stopped_at": snapshot.stopped_at,
-        "log": snapshot.log and {"group": snapshot.log.group, "stream": snapshot.log.stream},
+        "log": snapshot.log and snapshot.log.to_dict(),
     }
 
 

@@ -16,8 +16,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from airflow_jobflow.airflow_compat import is_deferred
-
 log = logging.getLogger(__name__)
 
 BEAT = 2.0
@@ -46,14 +44,10 @@ async def beats(
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is no answer; the map itself goes on
             if told != "no answer":
                 told = "no answer"
-                log.warning("Whether the task is still deferred could not be asked; it is asked again: %r", error)
+                log.warning("Could not query whether the task is still deferred; retrying: %r", error)
         else:
             if not waits and told != "no":
-                log.info("The task is not deferred any more: nothing more is started")
+                log.info("The task is no longer deferred; not starting any more jobs")
             told = "" if waits else "no"
             note(asked_at if waits else NEVER)
         await asyncio.sleep(BEAT)
-
-
-still_deferred = is_deferred
-"""Asks, through the supervisor, whether a task is deferred."""

@@ -46,9 +46,6 @@ STOP_PATIENCE = 300.0
 IDS_LOGGED = 100
 """The most ids of jobs in one line of a log."""
 
-WAIT_FOR_CAPACITY = (Fault.NO_CAPACITY, Fault.THROTTLED, Fault.TRANSIENT)
-"""What a response that started nothing may mean if a later start may work."""
-
 
 class Halted(Exception):
     """Nothing is to be started any more; nothing was."""
@@ -145,7 +142,7 @@ class MapCalls:
     def _check(self) -> None:
         if not self.frozen and not self.fresh:
             self.frozen = True
-            log.warning("It is not sure any more that the map is this trigger's: nothing is started until it is again")
+            log.warning("Lost confirmation that this triggerer owns the map; not starting jobs until it is confirmed")
 
     # Starting.
 
@@ -163,7 +160,7 @@ class MapCalls:
                 return await run(self._client, self._start, request, which, retry=self._retry_start)
             except NotStarted as error:
                 self.in_doubt = True  # ECS has reported failures of tasks that it had started
-                raise (NoRoom if error.fault in WAIT_FOR_CAPACITY else Refused)(str(error)) from error
+                raise (NoRoom if error.may_pass else Refused)(str(error)) from error
             except CallError as error:
                 await self._look_at(error, which)
             if self._map.REPEATABLE:

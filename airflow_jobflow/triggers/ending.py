@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TaskSuccessEvent
 
-from airflow_jobflow.aws import Access, run_blocking, service_client
+from airflow_jobflow.aws import ONCE, Access, run_blocking, service_client
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.links import KEY, pages
@@ -70,7 +70,7 @@ def _leave(
 
     module = job_service(service)
     client = service_client(access, module.CLIENT)
-    settled = [run_blocking(client, module.settled, snapshot) for snapshot in seen]
+    settled = [run_blocking(client, module.settled, snapshot, retry=ONCE) for snapshot in seen]  # else a worker asks
     judge = Judge(service=service, module=module, access=access, log_lines=0)
     outcomes = [judge.outcome(snapshot).to_dict() for snapshot in settled]
     XCom.set(

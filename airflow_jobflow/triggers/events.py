@@ -135,6 +135,7 @@ def queue_url(access: Access, *, fresh: bool = False) -> str | None:
     """Return the URL of the queue of a connection's events: what it says itself, or else the setting. Blocks.
 
     :param fresh: whether the connection is read again. Default False: what its last client has read counts.
+    :raises CallError: the connection could not be read.
     """
     said = access.extra(fresh=fresh).get(EXTRA, conf.get("jobflow", "event_queue_url", fallback=""))
     return str(said or "").strip() or None

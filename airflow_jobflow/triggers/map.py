@@ -18,13 +18,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from airflow_jobflow.airflow_compat import is_deferred
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.array import Tolerance, indexes_of
 from airflow_jobflow.jobs.fan_out import FanOut
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.plugin import notes
 from airflow_jobflow.triggers.base import KILLED, WaitTrigger, kind_of
-from airflow_jobflow.triggers.beat import still_deferred
 from airflow_jobflow.triggers.calls import Halted, MapCalls, Refused, Unstopped
 from airflow_jobflow.triggers.checkpoint import Checkpoint
 from airflow_jobflow.triggers.map_run import ENDED, MapRun
@@ -141,7 +141,7 @@ class MapTrigger(WaitTrigger):
             poll_interval=self.poll_interval,
             spawn=self.spawn,
             checkpoint=Checkpoint(self.task_instance, str(self.family)) if self.task_instance else None,
-            ask=functools.partial(still_deferred, self.task_instance) if self.task_instance else None,
+            ask=functools.partial(is_deferred, self.task_instance) if self.task_instance else None,
             progressed=lambda: progress.changed(),  # noqa: PLW0108 -- it is made of the run
         )
         progress = Progress(self.task_instance if self.tells else None, lambda: self._tell(run.times))

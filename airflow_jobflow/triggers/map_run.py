@@ -126,7 +126,7 @@ class MapRun:
         calls.in_doubt |= not first
         doubles = await self._find(first=first)
         if doubles:
-            log.warning("%d jobs are of items that have another, and are stopped: %s", len(doubles), sorted(doubles))
+            log.warning("Stopping %d duplicate jobs: %s", len(doubles), sorted(doubles))
             await calls.stop(ENDED, doubles)
         if first and self._checkpoint and not await self._checkpoint.save(self._state.statuses, ()):
             await asyncio.sleep(fresh_until - time.time())
@@ -156,7 +156,7 @@ class MapRun:
         counting = [each.job_id for each in newest_first(found) if self._state.found(each)]
         self._state.resume()
         if counting:
-            log.info("%s of the map's jobs were started before; they are followed", f"{len(counting):,}")
+            log.info("Found %s jobs of the map that were started before; watching them", f"{len(counting):,}")
             self._proven = True
             self._following.add_all(counting)
         return {each.job_id for each in found if not each.ended} - set(self._state.running)

@@ -20,7 +20,7 @@ _watchers: dict[tuple[asyncio.AbstractEventLoop, str, str, str | None], Watcher[
 def shared_watcher(access: Access, service: str, scope: str | None, *, events: bool = False) -> Watcher[Snapshot]:
     """Return this event loop's watcher for the given jobs; made anew if there is none, or if it has ended.
 
-    :param access: whom to ask.
+    :param access: the AWS connection to use.
     :param service: our name of the service, such as ``batch``.
     :param scope: what a describe call is confined to, where the service has such a thing.
     :param events: whether to listen for events, if there is a queue of them: for triggers in a triggerer, which last.

@@ -331,10 +331,8 @@ class Watcher(Generic[Answer]):
     def _answered(self, batch: list[Entry[Answer]], answers: Mapping[str, Answer | None], sent_at: float) -> None:
         now = _now()
         described = {entry.job_id: answers[entry.job_id] for entry in batch if entry.job_id in answers}
-        if self._failures or self._warned:
-            log.info("Describe calls recovered")
+        had_failed = self._failures > 0
         self._failures = self._refused_alone = 0
-        self._warned = False
         self._answered_at = now
         stretch = self._tempo.looks_per_second / (self._limiter.budget * self._batch_size)
         for entry in batch:
@@ -362,6 +360,10 @@ class Watcher(Generic[Answer]):
                 due = min(due, entry.missing_since + self._missing_grace)
             entry.known_of = max(entry.known_of, sent_at)
             self._agenda.put_back(entry, due, sent_at)
+        is_over = self._warned and not self._refusals  # one job may be refused while all others are answered
+        if had_failed or is_over:
+            log.info("Describe calls recovered")
+        self._warned = self._warned and not is_over
 
     def _failed(self, batch: list[Entry[Answer]], error: CallError, sent_at: float) -> None:
         """Repeat a call that failed, sooner or later."""

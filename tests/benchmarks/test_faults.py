@@ -13,8 +13,9 @@ import pytest
 from benchmarks.faults import report
 from benchmarks.faults.__main__ import together
 from benchmarks.faults.plan import KINDS, Delays, Endured, Scoped, outages
-from benchmarks.figures import Meter, Process, Scenario
+from benchmarks.figures import Meter, Process, Results, Scenario
 from benchmarks.meters import Collections, MeteredSelector, Meters
+from benchmarks.report import write
 from benchmarks.standin import outage
 from benchmarks.standin.script import Answer
 from benchmarks.standin.server import Metered
@@ -179,3 +180,11 @@ def test_a_step_is_measured_and_collections_are_not_part_of_it() -> None:
     assert meters.collections.total > 0
     assert meters.selector.longest < meters.collections.total
     assert isinstance(meters.selector, MeteredSelector)
+
+
+def test_the_report_of_waits_keeps_this_section(tmp_path: Path) -> None:
+    """And that of the stack: each benchmark writes its own."""
+    (tmp_path / "RESULTS.md").write_text(f"# Old\n\n## Provisional\n\n{report.TITLE}\n\nA.\n\n{report.STACK}\n\nB.\n")
+    text = write(Results("2026-01-01", {}, [], [], {}, 1.0, quick=False), tmp_path).read_text()
+    assert text.endswith(f"\n\n{report.TITLE}\n\nA.\n\n{report.STACK}\n\nB.\n")
+    assert "Provisional" not in text

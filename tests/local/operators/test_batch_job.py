@@ -659,6 +659,27 @@ def test_a_job_past_its_deadline_is_stopped(kit: Any, task: Any, context: Any, g
     assert kit.wait(job_id)["statusReason"] == "The deadline of the Airflow task has passed"
 
 
+def test_a_job_that_hangs_shows_what_it_wrote_last(kit: Any, task: Any, context: Any, gate: Any) -> None:
+    """Like one that failed: name, last lines of the log, page in the console."""
+    operator = task(f"echo working; echo stuck; while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=2)
+    with pytest.raises(exceptions.JobTimedOut) as error:
+        operator.execute(context)
+    first, *rest = str(error.value).splitlines()
+    [job_id] = jobs_of(kit)
+    assert first.startswith(f"Batch job {kit.look(job_id)['jobName']} ({job_id}) had not ended within job_timeout=2")
+    assert rest[:3] == ["Last lines of the log:", "  | working", "  | stuck"]
+    assert rest[3].startswith("Console: https://")
+    assert len(rest) == 4
+
+
+def test_a_job_that_hangs_without_a_word_says_so(task: Any, context: Any, gate: Any) -> None:
+    """And nothing is waited for: what it wrote long ago has arrived."""
+    with pytest.raises(
+        exceptions.JobTimedOut, match=r"\(no lines in stream \S+ of log group /aws/batch/job: it is empty"
+    ):
+        task(f"while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=1).execute(context)
+
+
 def test_a_job_past_its_deadline_is_left_where_told_so(kit: Any, task: Any, context: Any, gate: Any) -> None:
     """cancel_on_timeout=False."""
     script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
@@ -859,6 +880,25 @@ def test_a_killed_worker_stops_its_job_unless_told_otherwise(
     assert kit.wait(job_id)["status"] == ("FAILED" if cancel else "SUCCEEDED")
 
 
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_task_whose_worker_is_shut_down_while_it_waits_has_not_succeeded(
+    kit: Any, task: Any, context: Any, gate: Any, *, raises: bool
+) -> None:
+    """raise_on_failure=False returns the outcome of a job that has failed, not of one that this task has stopped."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", raise_on_failure=raises)
+
+    def shut_down() -> None:
+        kit.eventually(lambda: operator._to_stop)
+        kit.wait(operator._to_stop[0], "RUNNING")
+        operator.on_kill()
+
+    worker = threading.Thread(target=shut_down)
+    worker.start()
+    with pytest.raises(exceptions.JobStopped, match="The Airflow task was killed"):
+        operator.execute(context)
+    worker.join()
+
+
 @pytest.mark.parametrize("slow", ["describe calls", "the task state store"])
 def test_a_killed_worker_stops_its_job_before_anything_else_is_answered(
     own_kit: Any, own_task: Any, context: Any, monkeypatch: pytest.MonkeyPatch, *, slow: str
@@ -900,15 +940,22 @@ def test_a_task_killed_while_it_submits_stops_what_it_has_started(
 
 
 def test_a_kill_stops_the_job_at_once_though_it_cannot_be_described(own_kit: Any, own_task: Any, context: Any) -> None:
-    """Airflow ends the process soon: a describe call that fails is not repeated before the stop."""
+    """Airflow ends the process five seconds after the signal: nothing that may take long comes before the stop."""
     operator = own_task(job_definition=own_kit.define(["sleep", "60"]), wait_for_completion=False)
     job_id = operator.execute(context)["job_id"]
-    before = own_kit.aws.calls["batch.DescribeJobs"]
-    own_kit.aws.set_faults(Faults(actions=("DescribeJobs",), error_every=1))
+    own_kit.aws.set_faults(Faults(actions=("DescribeJobs",), hang=60))
+    stopped: list[int] = []
+
+    def save(_: object) -> None:
+        own_kit.eventually(lambda: own_kit.aws.calls["batch.TerminateJob"])
+        stopped.append(own_kit.aws.calls["batch.TerminateJob"])
+
+    operator.save_if_possible = save  # as slow as an API server may be
     operator.on_kill()
-    assert own_kit.aws.calls["batch.DescribeJobs"] == before + 1
     own_kit.aws.set_faults(Faults())
     assert own_kit.wait(job_id)["status"] == "FAILED"
+    assert stopped == [1]
+    assert operator.attempt.abandoned
 
 
 def test_a_kill_that_is_throttled_stops_the_job_all_the_same(own_kit: Any, own_task: Any, context: Any) -> None:

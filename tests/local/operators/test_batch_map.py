@@ -17,7 +17,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow_jobflow import exceptions
 from airflow_jobflow.jobs.packing import unpack
 from airflow_jobflow.local import Faults
-from airflow_jobflow.operators import map_leftovers
+from airflow_jobflow.operators import base, map_leftovers
 from airflow_jobflow.operators.batch import BatchMapOperator
 from airflow_jobflow.triggers import calls, map_run
 from airflow_jobflow.triggers.map import MapTrigger
@@ -310,6 +310,14 @@ def test_a_retry_goes_on_with_what_was_never_ended(kit: Any, make: Make, context
     assert second.family == first.family
     assert second.deferred_at != first.deferred_at
     assert first.began_at > second.began_at == 0, "that nothing is listed yet is no proof that nothing was started"
+
+
+def test_a_retry_whose_connection_cannot_be_used_says_so(make: Make, context: Any) -> None:
+    """It cannot know whether the earlier try's map is here, and starts nothing."""
+    deferred(make(items=items(2), deferrable=True), context)
+    retry(context)
+    with pytest.raises(exceptions.SubmissionError, match="Nothing was started, because the AWS connection nowhere"):
+        make(items=items(2), deferrable=True, aws_conn_id="nowhere").execute(context)
 
 
 @pytest.mark.parametrize("why", ["a clear", "a kill", "other items"])
@@ -794,6 +802,27 @@ def test_a_trigger_that_fails_leaves_its_jobs_to_the_next_try_or_stops_them(
         assert "FAILED" not in statuses_of(kit)
         retry(context)
         assert deferred(operator, context).family == trigger.family
+
+
+@pytest.mark.parametrize(("state", "stopped"), [("failed", True), ("up_for_retry", False)])
+def test_a_continued_map_whose_deferral_is_rejected_is_stopped_by_the_worker(
+    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, *, state: str, stopped: bool
+) -> None:
+    """The run is marked failed while a worker hands the map of an earlier try to a trigger: no trigger ever knows."""
+    hooks: list[Callable[[str], object]] = []
+    monkeypatch.setattr(base, "call_if_deferral_rejected", lambda _, hook: hooks.append(hook))
+    operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
+    trigger = deferred(operator, context)
+    assert hooks == [], "a first try has started nothing"
+    asyncio.run(dies(kit, trigger, lambda: statuses_of(kit) == ["RUNNING", "RUNNING"]))
+    retry(context)
+    deferred(operator, context)
+    [rejected] = hooks
+    rejected(state)
+    if stopped:
+        kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
+    else:
+        assert statuses_of(kit) == ["RUNNING", "RUNNING"]
 
 
 def test_a_map_that_runs_elsewhere_is_named(make: Make, context: Any, capsys: pytest.CaptureFixture[str]) -> None:

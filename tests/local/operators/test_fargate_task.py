@@ -241,6 +241,13 @@ def test_a_task_past_its_deadline_is_stopped(ecs_kit: Any, make: Any, context: A
     assert ecs_kit.wait(arn)["stopCode"] == "UserInitiated"
 
 
+def test_a_task_that_hangs_shows_what_it_wrote_last(make: Any, context: Any, gate: Any) -> None:
+    """Where it logs, only its definition says, which is not read before."""
+    with pytest.raises(exceptions.JobTimedOut) as error:
+        make(f"echo stuck; while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=2).execute(context)
+    assert "\nLast lines of the log:\n  | stuck\nConsole: https://" in str(error.value)
+
+
 @pytest.mark.parametrize("parameter", ["cluster", "task_definition"])
 def test_what_does_not_exist_is_refused(make: Any, context: Any, parameter: str) -> None:
     """Nothing is started, and nothing retried."""

@@ -13,7 +13,6 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
 from airflow_jobflow.aws import (
     ONCE,
-    PATIENT,
     Call,
     Rate,
     Retry,
@@ -194,14 +193,24 @@ def test_what_is_repeated(fault: Fault, *, sent: bool, repeatable: bool, elapsed
     assert (delay is not None) is repeated
 
 
+@pytest.mark.parametrize(
+    ("code", "repeats"), [("404", True), ("400", True), ("InvalidParameterException", False), ("", False)]
+)
+def test_what_a_proxy_refuses_is_repeated_where_that_is_harmless(code: str, *, repeats: bool) -> None:
+    """A page of HTML is no answer of AWS: a kill that meets one must not leave its job running."""
+    error = CallError(Fault.REJECTED, "m", code, sent=False)
+    assert (Retry().delay(error, 1, 0.0) is not None) == repeats
+
+
 def test_a_retry_ends_at_its_deadline() -> None:
     """And never sleeps beyond it."""
     error = CallError(Fault.TRANSIENT, "m")
     assert Retry().until(time.time() - 1).delay(error, 1, 0.0) is None
-    assert (Retry().until(time.time() + 3600).patience, PATIENT.until(None)) == (60.0, PATIENT)
+    endless = Retry(patience=float("inf"))
+    assert (Retry().until(time.time() + 3600).patience, endless.until(None)) == (60.0, endless)
     assert max(Retry().delay(error, 9, 59.5) or 0.0 for _ in range(100)) <= 0.5
     assert ONCE.delay(error, 1, 0.0) is None
-    assert PATIENT.delay(error, 10_000, 1e9) is not None
+    assert endless.delay(error, 10_000, 1e9) is not None
 
 
 ALL_THAT_PASS = (Fault.THROTTLED, Fault.CREDENTIALS, Fault.DENIED, Fault.TRANSIENT)

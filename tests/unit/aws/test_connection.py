@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_jobflow.aws import Access, AccessMisconfigured
+from airflow_jobflow.faults import CallError
 
 
 def test_calls_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,3 +79,15 @@ def test_a_default_connection_that_was_found_must_be_found_again(monkeypatch: py
     monkeypatch.delenv("AIRFLOW_CONN_AWS_DEFAULT")
     with pytest.raises(AccessMisconfigured, match="or it could not be read"):
         Access().client("batch")
+
+
+def test_the_extra_of_a_connection_that_cannot_be_looked_up_is_not_taken_for_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise nobody would listen for events until the triggerer is restarted (A3)."""
+    with monkeypatch.context() as patch:
+        patch.setattr("airflow.sdk.execution_time.supervisor.ensure_secrets_backend_loaded", lambda: [Backend()])
+        with pytest.raises(CallError, match="the vault does not answer"):
+            Access().extra()
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", "aws://?jobflow_event_queue_url=queue")
+    assert Access().extra()["jobflow_event_queue_url"] == "queue"

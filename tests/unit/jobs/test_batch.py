@@ -9,6 +9,7 @@ import pytest
 
 from airflow_jobflow.jobs import batch, batch_request
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
+from tests.unit.jobs.scripted_calls import ScriptedClient
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +136,181 @@ def test_a_child_in_china_knows_its_partition() -> None:
     """The console's address depends on it."""
     seen = batch.snapshot(job(jobArn="arn:aws-cn:batch:cn-north-1:1:job/abc:3"))
     assert (seen.partition, seen.region) == ("aws-cn", "cn-north-1")
+
+
+def several(*containers: dict[str, Any], **fields: Any) -> Any:
+    """A job of several containers that has ended."""
+    return job(**{"status": "FAILED", "ecsProperties": {"taskProperties": [{"containers": containers}]}, **fields})
+
+
+MAIN = {"name": "main", "essential": True, "logStreamName": "main-stream"}
+SIDECAR = {"name": "sidecar", "essential": False, "logStreamName": "sidecar-stream"}
+ROUTER = {"name": "router", "essential": True, "logStreamName": "router-stream"}
+
+
+@pytest.mark.parametrize(
+    ("containers", "name", "exit_code"),
+    [
+        ([{**SIDECAR, "exitCode": 137}, {**MAIN, "exitCode": 2}], "main", 2),
+        ([{**SIDECAR, "exitCode": 1}, {**MAIN, "exitCode": 2}], "main", 2),
+        ([{**ROUTER, "exitCode": 137}, {**MAIN, "exitCode": 1}], "main", 1),
+        ([{**ROUTER, "exitCode": 143}, {**MAIN, "exitCode": 1}], "main", 1),
+        ([{**MAIN, "exitCode": 143}, {**ROUTER, "exitCode": 3}], "router", 3),
+        ([{**MAIN, "exitCode": 0}, {**ROUTER, "exitCode": 137}], "router", 137),
+        ([{**MAIN, "exitCode": 1}, {**ROUTER, "exitCode": 2}], "main", 1),
+        ([{**ROUTER, "exitCode": 1}, {**MAIN, "exitCode": 137, "reason": "OutOfMemoryError: killed"}], "router", 1),
+        ([{**MAIN, "exitCode": 137, "reason": "OutOfMemoryError: killed"}, {**ROUTER, "exitCode": 1}], "main", 137),
+        ([{**ROUTER, "exitCode": 137}, {**MAIN, "reason": "CannotPullContainerError: no such image"}], "main", None),
+        ([MAIN, {**SIDECAR, "exitCode": 4}], "sidecar", 4),
+        ([MAIN, {**SIDECAR, "exitCode": 0}], "main", None),
+        ([{**SIDECAR, "exitCode": 7}], "sidecar", 7),
+    ],
+)
+def test_what_other_containers_end_with_does_not_hide_the_cause(
+    containers: list[dict[str, Any]], name: str, exit_code: int | None
+) -> None:
+    """Essential ones decide, in the definition's order; one that was killed because another ended does not."""
+    seen = batch.snapshot(several(*containers))
+    assert (seen.exit_code, seen.log) == (exit_code, LogStream("/aws/batch/job", f"{name}-stream"))
+
+
+def test_a_job_that_has_succeeded_shows_the_exit_code_of_its_success() -> None:
+    """A sidecar that was killed in the end is no failure."""
+    killed = {**SIDECAR, "exitCode": 137}
+    assert batch.snapshot(several(killed, {**MAIN, "exitCode": 0}, status="SUCCEEDED")).exit_code == 0
+    both = [{**ROUTER, "exitCode": 143}, {**MAIN, "exitCode": 0}]
+    assert batch.snapshot(several(*both, status="SUCCEEDED")).exit_code == 0
+
+
+def test_how_containers_ended_may_be_in_the_attempt_alone() -> None:
+    """Only the job says which are essential, and in which order; only the attempt how they ended."""
+    ended = {"containers": [{"name": "sidecar", "exitCode": 137}, {"name": "main", "exitCode": 2}]}
+    attempts = [{"taskProperties": [{"containers": [{"name": "main", "exitCode": 9}]}]}, {"taskProperties": [ended]}]
+    assert batch.snapshot(several(MAIN, SIDECAR, attempts=attempts)).exit_code == 2
+    running = batch.snapshot(several(MAIN, SIDECAR, attempts=attempts, status="RUNNING"))
+    assert (running.exit_code, running.log) == (None, LogStream("/aws/batch/job", "main-stream"))
+
+
+def test_the_container_that_counts_can_be_named() -> None:
+    """Its exit code, reason and log, but Batch's state: Batch itself says how the job went."""
+    seen = batch.snapshot(several({**MAIN, "exitCode": 0}, {**ROUTER, "exitCode": 137, "reason": "why"}))
+    assert seen.counting("main").exit_code == 0
+    assert seen.counting("main").log == LogStream("/aws/batch/job", "main-stream")
+    assert seen.counting("main").state is JobState.FAILED
+    router = seen.counting("router")
+    assert (router.exit_code, router.container_reason) == (137, "why")
+    assert seen.counting(None) is seen.counting("not there") is seen
+
+
+def test_a_log_in_another_region_is_looked_for_there() -> None:
+    """The log driver may write to another region than the job's, which is eu-west-1."""
+
+    def logs_in(region: str) -> Any:
+        options = {"awslogs-group": "/mine", "awslogs-region": region}
+        return batch.snapshot(job(container={"logStreamName": "s", "logConfiguration": {"options": options}})).log
+
+    assert logs_in("us-east-1") == LogStream("/mine", "s", "us-east-1")
+    assert logs_in("us-east-1").to_dict() == {"group": "/mine", "stream": "s", "region": "us-east-1"}
+    assert logs_in("eu-west-1") == LogStream("/mine", "s")
+    assert logs_in("eu-west-1").to_dict() == {"group": "/mine", "stream": "s"}
+
+
+def pod(*, inits: list[Any] = [], containers: list[Any] = [], **more: Any) -> dict[str, Any]:  # noqa: B006 -- not changed
+    """An attempt on EKS."""
+    return {
+        "eksClusterArn": "arn:aws:eks:eu-west-1:1:cluster/spot",
+        "podName": "aws-batch.abc",
+        "podNamespace": "jobs",
+        "nodeName": "ip-10-0-0-1.ec2.internal",
+        "containers": containers,
+        "initContainers": inits,
+        **more,
+    }
+
+
+def test_attempts_on_eks_are_counted() -> None:
+    """They are in a list of their own; the one that runs is in it, too."""
+    ended = pod(containers=[{"name": "main", "exitCode": 1}], stoppedAt=1)
+    assert batch.snapshot(job(status="FAILED", eksAttempts=[ended, pod()])).attempt == 2
+    assert batch.snapshot(job(status="RUNNING", eksAttempts=[ended, pod()])).attempt == 2
+    assert batch.snapshot(job(status="RUNNABLE", eksAttempts=[ended])).attempt == 1
+    assert batch.snapshot(job(status="RUNNABLE", eksAttempts=[])).attempt == 0
+
+
+def test_an_init_container_that_fails_on_eks_is_the_cause() -> None:
+    """The job's own container was never run then, and says only that it waits."""
+    waits = {"name": "main", "reason": "PodInitializing"}
+    inits = [{"name": "fetch", "exitCode": 0}, {"name": "check", "exitCode": 5, "reason": "Error", "containerID": "c1"}]
+    properties = {"podProperties": {"containers": [{"name": "main"}], "initContainers": [{"name": "fetch"}]}}
+    attempt = pod(containers=[waits], inits=inits)
+    seen = batch.snapshot(job(status="FAILED", eksProperties=properties, eksAttempts=[attempt]))
+    assert (seen.exit_code, seen.container_reason, seen.attempt) == (5, "Error", 1)
+    stream = "ip-10-0-0-1.ec2.internal-application.var.log.containers.aws-batch.abc_jobs_check-c1.log"
+    assert seen.log == LogStream("/aws/containerinsights/spot/application", stream)
+
+
+def test_a_pod_on_eks_is_read_from_its_last_attempt() -> None:
+    """What the definition says of the containers, and what the attempt says, belongs together by name."""
+    properties = {"podProperties": {"containers": [{"name": "main", "image": "i"}, {"name": "proxy"}]}}
+    first = pod(containers=[{"name": "main", "exitCode": 9}], stoppedAt=1)
+    last = pod(
+        containers=[
+            {"name": "proxy", "exitCode": 143},
+            {"name": "main", "exitCode": 137, "reason": "OOMKilled", "containerID": "containerd://c2"},
+        ],
+        inits=[{"name": "fetch", "exitCode": 0}],
+    )
+    seen = batch.snapshot(job(status="FAILED", eksProperties=properties, eksAttempts=[first, last]))
+    assert (seen.exit_code, seen.container_reason) == (137, "OOMKilled")
+    assert seen.log
+    assert seen.log.stream.endswith("aws-batch.abc_jobs_main-c2.log")
+    assert batch.snapshot(job(status="FAILED", eksProperties=properties)).log is None
+
+
+NODES = {
+    "numNodes": 4,
+    "mainNode": 2,
+    "nodeRangeProperties": [
+        {"targetNodes": "0:1", "container": {"logConfiguration": {"options": {"awslogs-group": "/workers"}}}},
+        {"targetNodes": "2:", "container": {"logConfiguration": {"options": {"awslogs-group": "/main"}}}},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "group"), [("2", "/main"), ("2:", "/main"), (":2", "/main"), ("1:3", "/main"), ("0:1", "/aws/batch/job")]
+)
+def test_a_multi_node_job_shows_its_main_node(nodes: str, group: str) -> None:
+    """Its attempts are the main node's, which logs where its own group of nodes does."""
+    properties = {**NODES, "nodeRangeProperties": [{**NODES["nodeRangeProperties"][1], "targetNodes": nodes}]}  # type: ignore[index]
+    attempt = {"container": {"exitCode": 3, "logStreamName": "main/1"}}
+    seen = batch.snapshot(job(status="FAILED", nodeProperties=properties, attempts=[attempt]))
+    assert (seen.exit_code, seen.log) == (3, LogStream(group, "main/1"))
+    assert seen.details == {"main_node": 2}
+
+
+class MainNode(ScriptedClient):
+    """A multi-node job's main node."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def describe_jobs(self, jobs: list[str]) -> dict[str, Any]:
+        """The node."""
+        self.asked += jobs
+        container = {"exitCode": 3, "reason": "why", "logStreamName": "main/1"}
+        details = {"nodeIndex": 2, "isMainNode": True}
+        return {"jobs": [job(jobId=jobs[0], status="FAILED", container=container, nodeDetails=details)]}
+
+
+def test_what_a_multi_node_job_does_not_say_its_main_node_is_asked() -> None:
+    """While it runs, and if Batch has no attempt of it, only the node itself names a log. Others are not asked."""
+    call = MainNode()
+    seen = batch.settled(call, batch.snapshot(job(status="FAILED", nodeProperties=NODES)))
+    assert call.asked == ["abc#2"]
+    assert (seen.job_id, seen.exit_code, seen.container_reason) == ("abc", 3, "why")
+    assert seen.log == LogStream("/aws/batch/job", "main/1")
+    assert batch.settled(call, seen) is seen
+    plain = batch.snapshot(job(container={}))
+    assert batch.settled(call, plain) is plain
+    assert call.asked == ["abc#2"]

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import ecs
-from airflow_jobflow.jobs.model import JobState
+from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from tests.unit.jobs.scripted_calls import ScriptedClient, refused
 
 DEFINITION = "arn:aws:ecs:eu-west-1:1:task-definition/d:1"
@@ -86,3 +86,90 @@ def test_a_definition_that_is_not_answered_for_is_asked_for_again(code: str) -> 
             ecs.describe(client, TASKS, "c")
         assert raised.value.fault in (Fault.THROTTLED, Fault.TRANSIENT)
     assert client.calls.count("DescribeTaskDefinition") == 2
+
+
+ARN = "arn:aws:ecs:eu-west-1:1:task/c/t1"
+MADE_FROM = ecs.definition(
+    {
+        "containerDefinitions": [
+            {"name": "init", "essential": False},
+            {
+                "name": "main",
+                "logConfiguration": {"options": {"awslogs-group": "/g", "awslogs-stream-prefix": "p"}},
+            },
+            {
+                "name": "router",
+                "essential": True,
+                "logConfiguration": {
+                    "options": {"awslogs-group": "/r", "awslogs-stream-prefix": "p", "awslogs-region": "us-east-1"}
+                },
+            },
+        ]
+    }
+)
+
+
+def stopped(code: str = "EssentialContainerExited", /, **exit_codes: int | None) -> Snapshot:
+    """A stopped task whose containers, as AWS lists them, ended with these codes."""
+    containers = [{"name": name, "exitCode": each} for name, each in exit_codes.items()]
+    task = {"taskArn": ARN, "taskDefinitionArn": DEFINITION, "lastStatus": "STOPPED", "stopCode": code}
+    return ecs.snapshot({**task, "containers": containers}, MADE_FROM)
+
+
+@pytest.mark.parametrize(
+    ("exit_codes", "state", "exit_code", "group"),
+    [
+        ({"router": 137, "main": 1}, JobState.FAILED, 1, "/g"),
+        ({"router": 143, "main": 1}, JobState.FAILED, 1, "/g"),
+        ({"router": 2, "main": 1}, JobState.FAILED, 1, "/g"),
+        ({"router": 2, "main": 143}, JobState.FAILED, 2, "/r"),
+        ({"router": 0, "main": 0, "init": 137}, JobState.SUCCEEDED, 0, "/g"),
+        ({"init": 4, "main": None, "router": None}, JobState.FAILED, 4, None),
+        ({"router": 137, "main": 0}, JobState.FAILED, 137, "/r"),
+    ],
+)
+def test_a_container_that_was_killed_does_not_hide_why(
+    exit_codes: dict[str, int | None], state: JobState, exit_code: int, group: str | None
+) -> None:
+    """The definition says which containers are essential, and in which order they decide; AWS lists them in any."""
+    seen = stopped(**exit_codes)
+    assert (seen.state, seen.exit_code) == (state, exit_code)
+    assert (seen.log and seen.log.group) == group
+
+
+def test_the_container_that_counts_can_be_named() -> None:
+    """A router that is killed after the work is done is no failure, and the other way round."""
+    seen = stopped(router=137, main=0)
+    main, router = seen.counting("main"), seen.counting("router")
+    assert (main.state, main.exit_code, main.log) == (JobState.SUCCEEDED, 0, LogStream("/g", "p/main/t1"))
+    assert (router.state, router.exit_code) == (JobState.FAILED, 137)
+    assert seen.counting(None) is seen.counting("not there") is seen
+    assert stopped("SpotInterruption", router=137, main=0).counting("main").state is JobState.FAILED
+    assert stopped(router=0, main=0, init=1).counting("init").state is JobState.FAILED
+
+
+def test_the_region_of_a_log_is_kept_if_it_is_not_the_tasks() -> None:
+    """A log driver may write to another region."""
+    assert stopped(router=1, main=0).log == LogStream("/r", "p/router/t1", "us-east-1")
+
+
+def test_the_log_of_a_task_that_runs_is_found_when_it_is_asked_for() -> None:
+    """No sweep needs it; the error of one that hangs does."""
+    client = Ecs()
+    client.describe_task_definition = lambda **_: {  # type: ignore[method-assign]
+        "taskDefinition": {
+            "containerDefinitions": [
+                {"name": each, "logConfiguration": {"options": {"awslogs-group": "/g", "awslogs-stream-prefix": "p"}}}
+                for each in ("main", "router")
+            ]
+        }
+    }
+    task = {"taskArn": ARN, "taskDefinitionArn": DEFINITION, "lastStatus": "RUNNING", "containers": []}
+    running = Snapshot.from_dict(ecs.snapshot(task, ecs.Definition()).to_dict())
+    assert running.log is None
+    seen = ecs.settled(client, running)
+    assert seen.log == LogStream("/g", "p/main/t1")
+    assert seen.counting("router").log == LogStream("/g", "p/router/t1")
+    assert seen.counting("router").state is JobState.RUNNING
+    ended = stopped(main=0)
+    assert ecs.settled(client, ended) is ended

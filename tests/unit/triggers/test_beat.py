@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time import comms, task_runner
 
+from airflow_jobflow.airflow_compat import is_deferred
 from airflow_jobflow.aws import Access
 from airflow_jobflow.jobs import batch_map
 from airflow_jobflow.jobs.fan_out import Start
 from airflow_jobflow.triggers import beat, calls
-from airflow_jobflow.triggers.beat import NEVER, beats, still_deferred
+from airflow_jobflow.triggers.beat import NEVER, beats
 from airflow_jobflow.triggers.calls import Frozen, MapCalls
 from tests.unit.watch.scripted import now, run, until
 
@@ -195,6 +196,6 @@ def test_the_state_that_counts_is_the_tasks_own(
     line = Comms({"r": {key: state, "t_4": "deferred"}} if state else {})
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", line, raising=False)
     task = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=map_index)
-    assert asyncio.run(still_deferred(task)) == (state == "deferred")
+    assert asyncio.run(is_deferred(task)) == (state == "deferred")
     [asked] = line.asked
     assert (asked.dag_id, asked.task_ids, asked.run_ids, asked.map_index) == ("d", ["t"], ["r"], map_index)

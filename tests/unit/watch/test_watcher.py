@@ -537,6 +537,21 @@ async def test_a_refusal_of_all_fails_no_wait_until_it_has_lasted_for_the_grace(
     await leave(waiters)
 
 
+async def test_one_refused_job_among_others_is_logged_once(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """The answers for the others do not mean that its calls have recovered."""
+    caplog.set_level("INFO")
+    service.bad, service.fault = {"job-3"}, Fault.DENIED
+    watcher = service.watcher()
+    waiters = [Waiter(watcher, job_id, 10) for job_id in running(service, 20)]
+    await until(100)
+    warning = "Describe calls are refused and will be repeated for up to 300 s: scripted: denied"
+    assert [record.getMessage() for record in caplog.records] == [warning]
+    service.bad = set()
+    await until(150)
+    assert [record.getMessage() for record in caplog.records] == [warning, "Describe calls recovered"]
+    await leave(waiters)
+
+
 @pytest.mark.parametrize("fault", [Fault.DENIED, Fault.CREDENTIALS, Fault.TRANSIENT, Fault.SCOPE_NOT_FOUND])
 async def test_after_an_outage_every_wait_sees_its_job_within_two_intervals(fault: Fault) -> None:
     """A thousand waits of 10 s, after 50 s in which no call was answered."""
