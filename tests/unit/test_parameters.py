@@ -231,6 +231,7 @@ BATCH: dict[str, Any] = dict(
             {"consumableResourceList": []},
             "consumableResourcePropertiesOverride",
         ),
+        ("container_name", Honoured("side", argument("container_name"), "side")),
     ]
 )
 BATCH_SINGLE: dict[str, Any] = dict(
