@@ -5,12 +5,16 @@ Each returns the value as its type, or raises InvalidParameter, which says the p
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from airflow_jobflow.exceptions import InvalidParameter
 
@@ -22,26 +26,29 @@ def invalid(parameter: str, value: object, rule: str) -> InvalidParameter:
     return InvalidParameter(f"{parameter}={value!r}: {rule}")
 
 
-def number(parameter: str, value: Any, *, least: float, most: float = float("inf"), above: bool = False) -> float:
+def number(
+    parameter: str, value: Any, *, least: float = -math.inf, most: float = math.inf, above: bool = False
+) -> float:
     """Check a number, a string that holds one, or a timedelta, which counts as its seconds.
 
-    :param least, most: the range; with ``above``, the least itself is not in it.
+    :param least, most: the range; with ``above``, the least itself is not in it. Default: any number.
     """
-    upper = "" if most == float("inf") else f" and at most {most:g}"
-    rule = f"must be a number {'above' if above else 'of at least'} {least:g}{upper}"
+    lower = "" if least == -math.inf else f" {'above' if above else 'of at least'} {least:g}"
+    upper = "" if most == math.inf else f" and at most {most:g}"
+    rule = f"must be a number{lower}{upper}"
     plain = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(plain, bool) or not isinstance(plain, int | float | str):
         raise invalid(parameter, value, rule)
     try:
         result = float(plain)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise invalid(parameter, value, rule) from None
     if not math.isfinite(result) or not (least < result or (result == least and not above)) or not result <= most:
         raise invalid(parameter, value, rule)
     return result
 
 
-def whole(parameter: str, value: Any, *, least: int, most: float = float("inf")) -> int:
+def whole(parameter: str, value: Any, *, least: float = -math.inf, most: float = math.inf) -> int:
     """Check a whole number, or a string that holds one."""
     result = number(parameter, value, least=least, most=most)
     if result != int(result):
@@ -75,26 +82,114 @@ def flag(parameter: str, value: Any) -> bool:
 
 def mapping(parameter: str, value: Any) -> dict[str, Any]:
     """Check an object in the shape AWS takes: a dict, or a string that holds one as JSON."""
-    value = _from_json(value)
+    value = _from_json(parameter, value)
     if not isinstance(value, Mapping):
         raise invalid(parameter, value, "must be a dict in the shape AWS takes, or the same as JSON")
     return dict(value)
 
 
+def elements(parameter: str, value: Any) -> list[Any]:
+    """Check a list, or a string that holds one as JSON."""
+    value = _from_json(parameter, value)
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
+        raise invalid(parameter, value, "must be a list, or the same as JSON")
+    return list(value)
+
+
 def mappings(parameter: str, value: Any) -> list[dict[str, Any]]:
     """Check a list of objects in the shape AWS takes, or a string that holds one as JSON."""
-    value = _from_json(value)
+    value = _from_json(parameter, value)
     if isinstance(value, str | Mapping) or not isinstance(value, list | tuple):
         raise invalid(parameter, value, "must be a list of dicts in the shape AWS takes, or the same as JSON")
     return [mapping(f"{parameter}[{place}]", item) for place, item in enumerate(value)]
 
 
 def words(parameter: str, value: Any) -> list[str]:
-    """Check a command: a list of words, or a string that holds one as JSON."""
-    value = _from_json(value)
+    """Check a command: a list of words, or a string that holds one as JSON; see ``as_text`` for its words."""
+    value = _from_json(parameter, value)
     if isinstance(value, str) or not isinstance(value, list | tuple):
         raise invalid(parameter, value, "must be a list of words, such as ['echo', 'hello']")
-    return [str(word) for word in value]
+    return [as_text(f"{parameter}[{place}]", word) for place, word in enumerate(value)]
+
+
+def as_text(parameter: str, value: Any) -> str:
+    """Return a value as the text that AWS takes, which native rendering may have made something else of.
+
+    Numbers and dates become what Python writes, booleans ``true`` and ``false``, as JSON and AWS write them; dicts and
+    lists become JSON.
+
+    :raises InvalidParameter: it is None, or nothing that has a text.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float | Decimal | date | UUID):  # a datetime is a date
+        return str(value)
+    if isinstance(value, Mapping | Sequence) and not isinstance(value, bytes | bytearray):
+        return json.dumps(_plain(parameter, value), ensure_ascii=False)
+    if value is None:
+        raise invalid(parameter, value, "must have a value (did a template come out as None?)")
+    raise invalid(parameter, value, f"must be text, a number, a dict or a list, and is of type {type(value).__name__}")
+
+
+def _plain(parameter: str, value: Any) -> Any:
+    """Return a value in types that JSON has; there, None is null.
+
+    :raises InvalidParameter: it holds something that has no text.
+    """
+    if isinstance(value, Mapping):
+        return {map_key(parameter, key): _plain(f"{parameter}[{key!r}]", each) for key, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
+        return [_plain(f"{parameter}[{place}]", each) for place, each in enumerate(value)]
+    return value if value is None or isinstance(value, bool | int | float) else as_text(parameter, value)
+
+
+def map_key(parameter: str, key: Any) -> str:
+    """Return a key of a map as text: native rendering makes numbers of digits.
+
+    :raises InvalidParameter: it is None or empty, or a dict or list.
+    """
+    if key is None or key == "" or isinstance(key, Mapping | tuple | frozenset):
+        raise invalid(parameter, {key: "…"}, f"the key {key!r} must be text that is not empty")
+    return as_text(parameter, key)
+
+
+def string_map(parameter: str, value: Any) -> dict[str, str]:
+    """Check what AWS takes as a map of strings to strings, such as tags: a dict, or a string that holds one as JSON.
+
+    :return: the map; see ``as_text`` for its values.
+    :raises InvalidParameter: a value is None; the key is named.
+    """
+    return {
+        map_key(parameter, key): as_text(f"{parameter}[{key!r}]", each)
+        for key, each in mapping(parameter, value).items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class AwsShape:
+    """Checks what AWS takes in a shape of its own: an object or list in that shape, or the same as JSON.
+
+    Values arrive in the types that AWS takes, whatever rendering has made of them; see ``aws.shapes``.
+
+    :param service, operation, member: which part of which request; without a member the whole of it.
+    """
+
+    service: str
+    operation: str
+    member: str = ""
+
+    def __call__(self, parameter: str, value: Any) -> Any:
+        """Check a parameter, and return it as AWS takes it.
+
+        :raises InvalidParameter: it has another shape.
+        """
+        from airflow_jobflow.aws.shapes import fit, input_shape
+
+        shape = input_shape(self.service, self.operation, self.member)
+        typed = mappings(parameter, value) if shape.type_name == "list" else mapping(parameter, value)
+        return fit(parameter, typed, shape)
 
 
 def text(parameter: str, value: Any) -> str:
@@ -121,17 +216,44 @@ def given(task: object, table: Mapping[str, Check], required: Collection[str]) -
     return {name: table[name](name, value) for name, value in values.items() if value is not None or name in required}
 
 
+NOT_GIVEN = ("", "none", "false", "0", "0.0")
+"""How a parameter may arrive that asks for nothing, as text in lower case: with its default, or rendered to it."""
+
+
+def reject(task: object, table: Mapping[str, str]) -> None:
+    """Reject parameters that a task does not honour, if they were given.
+
+    :param table: their names, each with the reason.
+    :raises InvalidParameter: one was given; it is named, with the reason.
+    """
+    for name, why in table.items():
+        value = getattr(task, name)
+        if str(value).strip().lower() not in NOT_GIVEN:
+            raise invalid(name, value, why)
+
+
 def renderers(table: Mapping[str, Check]) -> dict[str, str]:
     """Say which parameters of a table the UI is to show as JSON."""
-    return {name: "json" for name, check in table.items() if check in (mapping, mappings, words)}
+    objects = (mapping, mappings, string_map, words)
+    return {name: "json" for name, check in table.items() if isinstance(check, AwsShape) or check in objects}
+
+
+def several(parameter: str, value: Any) -> Any:
+    """Return what names one job or several; a list or an outcome may arrive as JSON, as templates render them."""
+    is_object = isinstance(value, str) and value.lstrip().startswith(("[", "{"))
+    return _from_json(parameter, value) if is_object else value
 
 
 def ids(parameter: str, value: Any) -> list[str]:
-    """Check the id of a job, the outcome that an operator returned for it, or a list of at least one of these."""
-    several = [value] if isinstance(value, str | Mapping) else value
-    if not isinstance(several, list | tuple) or not several:
-        raise invalid(parameter, value, "must be an id, an operator's outcome, or a list of at least one of these")
-    return [text(parameter, each.get("job_id") if isinstance(each, Mapping) else each) for each in several]
+    """Check the id of a job, the outcome that an operator returned for it, or a list of these, which may be empty.
+
+    A list, or an outcome, may be a string that holds it as JSON.
+    """
+    value = several(parameter, value)
+    each_of = [value] if isinstance(value, str | Mapping) else value
+    if not isinstance(each_of, list | tuple):
+        raise invalid(parameter, value, "must be an id, an operator's outcome, or a list of these")
+    return [text(parameter, each.get("job_id") if isinstance(each, Mapping) else each) for each in each_of]
 
 
 def one_of(parameter: str, value: Any, allowed: Collection[str]) -> str:
@@ -149,11 +271,30 @@ def job_name(parameter: str, value: Any) -> str:
     return str(value)
 
 
-def _from_json(value: Any) -> Any:
-    """Read a string that holds JSON, as a template that renders a dict or a list gives it; others stay as they are."""
+def _from_json(parameter: str, value: Any) -> Any:
+    """Read a string that holds JSON, as a template that renders a dict or a list gives it; others stay as they are.
+
+    :raises InvalidParameter: it holds a dict or a list as Python writes it, which no filter has made JSON.
+    """
     if not isinstance(value, str):
         return value
     try:
         return json.loads(value)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
+        if _is_python(value):
+            rule = (
+                "is text that Python wrote, and no JSON: end the template with the filter tojson, as in "
+                "{{ params.names | tojson }}, or set render_template_as_native_obj=True on the DAG"
+            )
+            raise invalid(parameter, value, rule) from None
         return value
+
+
+def _is_python(value: str) -> bool:
+    """Return whether text is a dict or list as ``str`` makes one, such as ``['a']``."""
+    if not value.lstrip().startswith(("[", "{", "(")):
+        return False
+    try:
+        return isinstance(ast.literal_eval(value.strip()), list | tuple | dict | set)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False

@@ -345,7 +345,7 @@ class JobWaiter(BaseOperator):
 
         :return: the outcomes, in the order of the ids.
         :raises JobVanished, WaitError, AccessDenied: a job cannot be watched.
-        :raises JobFailed, JobStopped: a job has failed, or was stopped, and ``raise_on_failure`` is True.
+        :raises JobFailed, JobStopped: a job has failed, or was stopped, and ``must_raise``.
         """
         from airflow_jobflow.jobs.diagnosis import decisive
         from airflow_jobflow.jobs.model import JobState
@@ -360,7 +360,7 @@ class JobWaiter(BaseOperator):
         failed = [snapshot for snapshot in ended if snapshot.state is not JobState.SUCCEEDED]
         self.keep_links(context, (failed or ended)[:1])
         failures = [error for _, error in verdicts if error]
-        if failures and self.raise_on_failure:
+        if failures and self.must_raise():
             # Of several, a real failure counts for more than a stop, and of these the one that a retry helps least.
             serious = [error for error in failures if isinstance(error, JobFailed)] or failures
             explained = decisive(error.diagnosis for error in serious if error.diagnosis)
@@ -373,6 +373,10 @@ class JobWaiter(BaseOperator):
             self.log.warning("%s", error)
             tell_failure(self, context, error)
         return outcomes
+
+    def must_raise(self) -> bool:
+        """Return whether a failure is raised, and not returned."""
+        return self.raise_on_failure
 
     def verdicts(
         self,

@@ -65,6 +65,22 @@ def runs_again(request: Mapping[str, Any], indexes: Iterable[int]) -> Iterator[t
         yield part, job
 
 
+def as_plain_job(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Build what runs an array of one child: AWS has none, so it is a plain job, which is told that it is child 0.
+
+    Its dependencies lose their types: those between the children of arrays are of the jobs themselves, and a sequence
+    of one has none. Where a job has no container of its own to override, it is not told.
+
+    :param request: the SubmitJob request of the array.
+    """
+    job = {name: value for name, value in request.items() if name not in ("arrayProperties", "dependsOn")}
+    if not any(name in request for name in ("nodeOverrides", "ecsPropertiesOverride", "eksPropertiesOverride")):
+        job["containerOverrides"] = with_variables(request.get("containerOverrides", {}), {INDEXES: "0"})
+    if others := [{"jobId": each["jobId"]} for each in request.get("dependsOn", []) if "jobId" in each]:
+        job["dependsOn"] = others
+    return job
+
+
 def _that_fit(indexes: Iterable[int], room: int) -> Iterator[list[int]]:
     """Cut indexes, in order, into parts that take no more characters as ranges than there is room for."""
     part: list[int] = []

@@ -19,6 +19,7 @@ from airflow_jobflow.faults import CallError, Fault, classify_failure
 from airflow_jobflow.jobs.attempt import TRY_TAG, Try
 from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.containers import deciding, in_order
+from airflow_jobflow.jobs.environment import variables, with_variables
 from airflow_jobflow.jobs.model import Container, JobState, LogStream, Snapshot, iso_seconds
 from airflow_jobflow.jobs.reasons import by_aws
 from airflow_jobflow.jobs.reattach import SKEW, Found
@@ -290,6 +291,10 @@ def request(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"count": 1, **{REQUEST_FIELDS[name]: value for name, value in values.items() if value is not None}}
 
 
+TASK_SIZE = {"cpu": "cpu", "memory": "memory", "ephemeral_storage": "ephemeralStorage"}
+"""Our short form of each member of ``overrides`` that is of the whole task."""
+
+
 def overrides(values: Mapping[str, Any], container: str | None) -> dict[str, Any] | None:
     """Put what the short forms say into ``overrides``.
 
@@ -303,14 +308,34 @@ def overrides(values: Mapping[str, Any], container: str | None) -> dict[str, Any
             result[name] = str(values[name])
     if "ephemeral_storage" in values:
         result["ephemeralStorage"] = {"sizeInGiB": values["ephemeral_storage"]}
-    short = {name: values[name] for name in ("command", "environment") if name in values}
-    if "environment" in short:
-        short["environment"] = [{"name": key, "value": str(value)} for key, value in short["environment"].items()]
-    if short:
+    if "command" in values or "environment" in values:
+        own = dict(container_overrides(result, container) or {"name": container})
         others = [each for each in result.get("containerOverrides", []) if each.get("name") != container]
-        own = [each for each in result.get("containerOverrides", []) if each.get("name") == container]
-        result["containerOverrides"] = [*others, {**(own[0] if own else {"name": container}), **short}]
+        if "command" in values:
+            own["command"] = values["command"]
+        if "environment" in values:
+            own = with_variables(own, values["environment"])
+        result["containerOverrides"] = [*others, own]
     return result or None
+
+
+def container_overrides(overrides: Mapping[str, Any], container: str | None) -> Mapping[str, Any]:
+    """Return what ``overrides`` say of a container; empty if they say nothing of it."""
+    said: Sequence[Mapping[str, Any]] = overrides.get("containerOverrides", [])
+    return next((each for each in said if each.get("name") == container), {})
+
+
+def said_twice(short: Mapping[str, Any], overrides: Mapping[str, Any], container: str | None) -> list[str]:
+    """Return the short forms that contradict ``overrides``, because these say the same.
+
+    :param short: checked values by our names, such as ``command``, ``environment`` and ``cpu``.
+    :param container: whose command and environment are meant; None if that is not known yet.
+    """
+    own = container_overrides(overrides, container)
+    said = {name for name, member in TASK_SIZE.items() if member in overrides} | ({"command"} & own.keys())
+    if variables(own).keys() & short.get("environment", {}).keys():
+        said.add("environment")
+    return [name for name in short if name in said]
 
 
 def main_container(call: Call, task_definition: str) -> str:

@@ -194,12 +194,15 @@ def crawler_now(call: Call, crawler: str) -> tuple[str, Mapping[str, Any] | None
     return told["State"], told.get("LastCrawl")
 
 
-def to_start(call: Call, crawler: str, last: Mapping[str, Any] | None) -> Since:
+def to_start(call: Call, crawler: str, last: Mapping[str, Any] | None) -> tuple[Since, Since | None]:
     """Return what a crawl that starts now is: the first since the newest by now. One ListCrawls call.
 
     :param last: the crawler's last crawl.
+    :return: that, and, if the newest crawl is listed as running, what that one is. It may have ended: the list may lag.
     """
-    return _after(crawler, last, *_listed(call, crawler))
+    begun = _listed(call, crawler)
+    runs = _after(crawler, last, *begun[1:]) if begun and begun[0]["State"] == RUNNING else None
+    return _after(crawler, last, *begun), runs
 
 
 def that_runs(call: Call, crawler: str, last: Mapping[str, Any] | None) -> Since | None:
@@ -208,8 +211,7 @@ def that_runs(call: Call, crawler: str, last: Mapping[str, Any] | None) -> Since
     :param last: the crawler's last crawl.
     :return: None if no such crawl is listed: it has just begun, or ended.
     """
-    runs, *older = _listed(call, crawler) or [{"State": None}]
-    return _after(crawler, last, *older) if runs["State"] == RUNNING else None
+    return to_start(call, crawler, last)[1]
 
 
 def _listed(call: Call, crawler: str) -> Sequence[Mapping[str, Any]]:

@@ -42,6 +42,12 @@ KILLED = "The Airflow task was killed"
 LAST_LOOK = 1.0
 """Seconds for which a worker that was killed waits for the last status of its job, before it stops it."""
 
+OF_ONE_JOB = dict.fromkeys(
+    ("redrive", "tolerated_failure_count", "tolerated_failure_percentage"),
+    "is for arrays and maps, and this runs a single job; leave it out",
+)
+"""Parameters that mean nothing for a single job, and why."""
+
 SHORTEST_TURN, LONGEST_TURN = 15.0, 300.0
 """Seconds before a start that found no room is made again, doubling from the first to the longest."""
 
@@ -69,6 +75,9 @@ class JobOperator(JobStarter):
         "Look at the queue's compute environments: are they enabled, large enough, and able to run it?"
     )
     """What to do about a job that never left the queue."""
+
+    NOT_HONOURED: ClassVar[Mapping[str, str]] = {}
+    """Parameters that mean nothing for the operator, and why. They are rejected by name, if they are given."""
 
     template_fields: Sequence[str] = (
         *JobWaiter.template_fields,
@@ -104,6 +113,7 @@ class JobOperator(JobStarter):
     def check(self) -> None:
         """Check the parameters; see the base."""
         super().check()
+        checks.reject(self, self.NOT_HONOURED)
         self._tolerance()
         if self.queued_timeout is not None:
             checks.seconds("queued_timeout", self.queued_timeout)
@@ -330,6 +340,10 @@ class JobOperator(JobStarter):
             return self.conclude(context, event, self._tolerance())[0]
         except (WaitError, JobVanished) as error:  # no reason to stop the job, which may be well
             raise type(error)(f"{error} {self._what_follows(context)}") from error
+
+    def must_raise(self) -> bool:
+        """Return whether a failure is raised: that of a job which this task has stopped is no outcome to return."""
+        return super().must_raise() or self._killed
 
     def _what_follows(self, context: Context) -> str:
         """Say what becomes of a job that cannot be described."""

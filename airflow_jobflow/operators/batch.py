@@ -15,7 +15,7 @@ from airflow_jobflow.links import (
     BatchJobQueueLink,
     JobLogLink,
 )
-from airflow_jobflow.operators.base import JobOperator
+from airflow_jobflow.operators.base import OF_ONE_JOB, JobOperator
 from airflow_jobflow.operators.map import MapOperator
 
 if TYPE_CHECKING:
@@ -27,26 +27,35 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Outcome, Snapshot
     from airflow_jobflow.jobs.reattach import Found
 
+
+def _shape(member: str) -> checks.AwsShape:
+    return checks.AwsShape("batch", "SubmitJob", member)
+
+
 CHECKS: dict[str, checks.Check] = {
     "job_name": checks.job_name,
     "job_queue": checks.text,
     "job_definition": checks.text,
     "command": checks.words,
-    "container_overrides": checks.mapping,
-    "array_size": lambda name, value: checks.whole(name, value, least=2, most=10_000),
-    "array_properties": checks.mapping,
-    "parameters": checks.mapping,
-    "depends_on": checks.mappings,
-    "retry_strategy": checks.mapping,
+    "environment": checks.string_map,
+    "vcpus": lambda name, value: checks.number(name, value, least=0, above=True),
+    "memory": lambda name, value: checks.whole(name, value, least=4),
+    "gpus": lambda name, value: checks.whole(name, value, least=1),
+    "container_overrides": _shape("containerOverrides"),
+    "array_size": lambda name, value: checks.whole(name, value, least=1, most=10_000),
+    "array_properties": _shape("arrayProperties"),
+    "parameters": checks.string_map,
+    "depends_on": _shape("dependsOn"),
+    "retry_strategy": _shape("retryStrategy"),
     "attempt_timeout": lambda name, value: checks.whole(name, value, least=60),
-    "tags": checks.mapping,
+    "tags": checks.string_map,
     "propagate_tags": checks.flag,
     "share_identifier": checks.text,
     "scheduling_priority_override": lambda name, value: checks.whole(name, value, least=0, most=9999),
-    "node_overrides": checks.mapping,
-    "ecs_properties_override": checks.mapping,
-    "eks_properties_override": checks.mapping,
-    "consumable_resource_properties_override": checks.mapping,
+    "node_overrides": _shape("nodeOverrides"),
+    "ecs_properties_override": _shape("ecsPropertiesOverride"),
+    "eks_properties_override": _shape("eksPropertiesOverride"),
+    "consumable_resource_properties_override": _shape("consumableResourcePropertiesOverride"),
     "container_name": checks.text,
 }
 """What SubmitJob is told, and how the job is read, by our parameter, and what each must be."""
@@ -70,10 +79,14 @@ class BatchJobOperator(JobOperator):
         is appended, unless ``durable=False``.
     :param job_queue: name or ARN of the queue.
     :param job_definition: name, name with revision, or ARN of the job definition.
-    :param command: the container's command, as a list of words; short for ``container_overrides``' own.
-    :param container_overrides: ``containerOverrides``.
-    :param array_size: 2 to 10,000 for an array of so many children; each finds its index in
-        ``AWS_BATCH_JOB_ARRAY_INDEX``. Short for ``array_properties``.
+    :param command: the container's command, as a list of words.
+    :param environment: environment variables of the container, by name; added to those in ``container_overrides``.
+    :param vcpus, memory, gpus: what the container gets: vCPUs, such as 0.25 or 4, MiB, and GPUs.
+    :param container_overrides: ``containerOverrides``, for all that the five before do not say. What is said twice is
+        rejected.
+    :param array_size: 1 to 10,000 for an array of so many children; each finds its index in
+        ``AWS_BATCH_JOB_ARRAY_INDEX``. AWS has no array of one: 1 runs a plain job, without that variable, whose
+        outcome is that of an array of one. Short for ``array_properties``.
     :param array_properties: ``arrayProperties``.
     :param parameters: values for the definition's ``Ref::`` placeholders.
     :param depends_on: jobs to wait for in the queue, as ``[{"jobId": …, "type": …}]``.
@@ -93,6 +106,8 @@ class BatchJobOperator(JobOperator):
     """
 
     service: ClassVar[str] = "batch"
+    OF_ARRAYS: ClassVar[Mapping[str, str]] = OF_ONE_JOB
+    """Parameters that mean nothing without ``array_size``, and why."""
     template_fields: Sequence[str] = (*JobOperator.template_fields, *CHECKS)
     template_fields_renderers: ClassVar[dict[str, str]] = checks.renderers(CHECKS)
     operator_extra_links = (BatchJobLink(), JobLogLink(), BatchJobQueueLink(), BatchJobDefinitionLink())
@@ -105,6 +120,10 @@ class BatchJobOperator(JobOperator):
         job_queue: str,
         job_definition: str,
         command: Sequence[str] | str | None = None,
+        environment: dict[str, Any] | str | None = None,
+        vcpus: float | str | None = None,
+        memory: int | str | None = None,
+        gpus: int | str | None = None,
         container_overrides: dict[str, Any] | str | None = None,
         array_size: int | str | None = None,
         array_properties: dict[str, Any] | str | None = None,
@@ -128,6 +147,10 @@ class BatchJobOperator(JobOperator):
         self.job_queue = job_queue
         self.job_definition = job_definition
         self.command = command
+        self.environment = environment
+        self.vcpus = vcpus
+        self.memory = memory
+        self.gpus = gpus
         self.container_overrides = container_overrides
         self.array_size = array_size
         self.array_properties = array_properties
@@ -149,7 +172,8 @@ class BatchJobOperator(JobOperator):
         """Check the parameters; see the base."""
         super().check()
         self.container()
-        self.request()
+        if "arrayProperties" not in self.request():
+            checks.reject(self, self.OF_ARRAYS)
 
     def container(self) -> str | None:
         """Return the name of the container that counts."""
@@ -160,21 +184,25 @@ class BatchJobOperator(JobOperator):
 
         :raises InvalidParameter: one of them is wrong, or two contradict each other.
         """
-        from airflow_jobflow.jobs import batch
+        from airflow_jobflow.jobs import batch_request
 
         values = checks.given(self, CHECKS, REQUIRED)
         overrides, array = values.get("container_overrides", {}), values.get("array_properties", {})
-        if "command" in values and "command" in overrides:
-            raise checks.invalid("command", self.command, "container_overrides says the command too; keep one")
+        for name in batch_request.said_twice(values, overrides):
+            raise checks.invalid(name, getattr(self, name), "container_overrides says it too; keep one")
         if "array_size" in values and "size" in array:
             raise checks.invalid("array_size", self.array_size, "array_properties says the size too; keep one")
         told_elsewhere = [name for name in NOT_IN_CONTAINER_OVERRIDES if name in values]
+        for name in batch_request.SHORT_FORMS if told_elsewhere else ():
+            if name in values:
+                rule = f"is short for a part of container_overrides; with {told_elsewhere[0]}, say it there"
+                raise checks.invalid(name, getattr(self, name), rule)
         if self.redrive and told_elsewhere:
             rule = "with redrive, the children learn who they are in container_overrides, which this leaves no room for"
             raise checks.invalid(told_elsewhere[0], values[told_elsewhere[0]], rule)
         if "size" in array:
             array["size"] = CHECKS["array_size"]("array_properties['size']", array["size"])
-        return batch.request(values)
+        return batch_request.request(values)
 
     def submit(self, context: Context) -> Sequence[str]:
         """Submit the job, or what is to run again of an array, and return the ids."""
@@ -229,17 +257,18 @@ class BatchJobOperator(JobOperator):
 
     def _runs(self, request: dict[str, Any]) -> list[tuple[list[int], dict[str, Any]]] | None:
         """Return what is to be submitted, and the indexes in it where it is a part; None if nothing is left to run."""
-        from airflow_jobflow.jobs.array import indexes_of, runs_again
+        from airflow_jobflow.jobs.array import as_plain_job, indexes_of, runs_again
 
         earlier, size = self.attempt, request.get("arrayProperties", {}).get("size", 0)
+        whole: list[tuple[list[int], dict[str, Any]]] = [([], as_plain_job(request) if size == 1 else request)]
         if not self.redrive or not size:
-            return [([], request)]
+            return whole
         if self.repeats and earlier.parts and earlier.size == size:
             again: list[int] | None = [index for part in earlier.parts for index in indexes_of(part)]
         else:
             again = self._not_succeeded(size)
         if again is None:
-            return [([], request)]
+            return whole
         if not again:
             return None
         self.log.info("Running the %d of %d children that did not succeed: %s", len(again), size, index_ranges(again))
@@ -318,14 +347,20 @@ class BatchJobOperator(JobOperator):
         self, context: Context, ended: Sequence[Snapshot], tolerance: Tolerance
     ) -> list[tuple[Outcome, JobflowError | None]]:
         """Judge what has ended; several parts of an array as the one array they are of."""
+        if self._is_array_of_one():
+            return [self.judge.verdict_on_array([(job, [0]) for job in ended], 1, tolerance)]
         if not self.attempt.parts:
             return super().verdicts(context, ended, tolerance)
         parts = list(zip(ended, self._parts(self.attempt), strict=True))
         return [self.judge.verdict_on_array(parts, self.attempt.size, tolerance)]
 
+    def _is_array_of_one(self) -> bool:
+        """Return whether the job is a plain one in place of an array. The record of that may be lost."""
+        return bool(self.request().get("arrayProperties", {}).get("size") == 1)
+
     def returns(self, context: Context | None = None) -> str | None:
         """Return what a success returns; the parts of an array are put together on a worker."""
-        return None if self.attempt.parts else super().returns(context)
+        return None if self.attempt.parts or self._is_array_of_one() else super().returns(context)
 
     def place_in_queue(self, seen: Mapping[str, Snapshot]) -> str:
         """Say where in the queue the jobs stand, as a sentence; nothing where that cannot be found out."""
@@ -344,35 +379,35 @@ class BatchJobOperator(JobOperator):
 class BatchMapOperator(MapOperator, BatchJobOperator):
     """Run one Batch job for each item, from one task instance.
 
-    :param items: each may say ``command``, ``environment``, ``parameters``, ``container_overrides``,
-        ``attempt_timeout``, ``tags``, ``retry_strategy``, ``share_identifier``, ``scheduling_priority_override``.
+    :param items: each may say ``command``, ``environment``, ``vcpus``, ``memory``, ``gpus``, ``parameters``,
+        ``container_overrides``, ``attempt_timeout``, ``tags``, ``retry_strategy``, ``share_identifier``,
+        ``scheduling_priority_override``.
 
     The others are those of :class:`airflow_jobflow.operators.map.MapOperator` and of :class:`BatchJobOperator`, but
     for arrays and for jobs of several containers. Jobs are named ``<job_name>-<token>-<index>``.
     """
 
     ITEM: ClassVar[Mapping[str, checks.Check]] = {
-        "environment": checks.mapping,
-        **{
-            name: CHECKS[name]
-            for name in (
-                "command",
-                "parameters",
-                "container_overrides",
-                "attempt_timeout",
-                "tags",
-                "retry_strategy",
-                "share_identifier",
-                "scheduling_priority_override",
-            )
-        },
+        name: CHECKS[name]
+        for name in (
+            "command",
+            "environment",
+            "vcpus",
+            "memory",
+            "gpus",
+            "parameters",
+            "container_overrides",
+            "attempt_timeout",
+            "tags",
+            "retry_strategy",
+            "share_identifier",
+            "scheduling_priority_override",
+        )
     }
-    NOT_ON_A_MAP: ClassVar[Sequence[str]] = (
-        "array_size",
-        "array_properties",
-        "node_overrides",
-        "ecs_properties_override",
-        "eks_properties_override",
+    OF_ARRAYS: ClassVar[Mapping[str, str]] = {}
+    NOT_HONOURED: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("array_size", "array_properties", *NOT_IN_CONTAINER_OVERRIDES),
+        "means nothing on a map, whose items are jobs each",
     )
     template_fields: Sequence[str] = (*BatchJobOperator.template_fields, *MapOperator.template_fields)
     template_fields_renderers: ClassVar[dict[str, str]] = {
@@ -382,23 +417,25 @@ class BatchMapOperator(MapOperator, BatchJobOperator):
 
     def requests(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Build the SubmitJob request of each item, but for its name."""
-        from airflow_jobflow.jobs import batch, batch_map
+        from airflow_jobflow.jobs import batch, batch_map, batch_request
+        from airflow_jobflow.jobs.environment import variables
 
         common = checks.given(self, CHECKS, REQUIRED)
         self.check_container(batch.container_names, common["job_definition"])
         result = []
         for index, item in enumerate(items):
             overrides = item.get("container_overrides", {})
-            if "command" in item and "command" in overrides:
-                raise checks.invalid(f"items[{index}]", item, "container_overrides says the command too; keep one")
+            for name in batch_request.said_twice(item, overrides):
+                raise checks.invalid(f"items[{index}]", item, f"container_overrides says the {name} too; keep one")
             values = {**common, **item}
-            if "command" in overrides:
-                values.pop("command", None)
-            elif "command" in item:
-                inherited = values.get("container_overrides", {})
-                values["container_overrides"] = {key: inherited[key] for key in inherited if key != "command"}
-            environment = values.pop("environment", {})
-            result.append(batch_map.item(batch.request(values), index, environment))
+            # What the item's overrides say goes before the operator's short forms, except for single variables.
+            for name in {"command", *batch_request.RESOURCES}.intersection(
+                batch_request.said_twice(common, overrides)
+            ) - item.keys():
+                values.pop(name)
+            environment = common.get("environment", {}) | variables(overrides) | item.get("environment", {})
+            values.pop("environment", None)
+            result.append(batch_map.item(batch_request.request(values), index, environment))
         return result
 
     def family(self, context: Context) -> dict[str, Any]:

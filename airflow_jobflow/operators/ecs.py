@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_jobflow import checks
 from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.links import FargateTaskLink, JobLogLink
-from airflow_jobflow.operators.base import JobOperator
+from airflow_jobflow.operators.base import OF_ONE_JOB, JobOperator
 from airflow_jobflow.operators.map import MapOperator
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def _strategy(name: str, value: Any) -> list[dict[str, Any]]:
     try:
         weights = checks.mapping(name, value)
     except InvalidParameter:
-        return checks.mappings(name, value)
+        strategy: list[dict[str, Any]] = checks.AwsShape("ecs", "RunTask", "capacityProviderStrategy")(name, value)
+        return strategy
     return [
         {"capacityProvider": provider, "weight": checks.whole(f"{name}[{provider!r}]", weight, least=0, most=1000)}
         for provider, weight in weights.items()
@@ -45,26 +46,26 @@ CHECKS: dict[str, checks.Check] = {
     "cluster": checks.text,
     "task_definition": checks.text,
     "command": checks.words,
-    "environment": checks.mapping,
+    "environment": checks.string_map,
     "container_name": checks.text,
     "cpu": lambda name, value: checks.whole(name, value, least=256),
     "memory": lambda name, value: checks.whole(name, value, least=512),
     "ephemeral_storage": lambda name, value: checks.whole(name, value, least=20, most=200),
-    "overrides": checks.mapping,
+    "overrides": checks.AwsShape("ecs", "RunTask", "overrides"),
     "subnets": checks.words,
     "security_groups": checks.words,
     "assign_public_ip": checks.flag,
-    "network_configuration": checks.mapping,
+    "network_configuration": checks.AwsShape("ecs", "RunTask", "networkConfiguration"),
     "capacity_provider_strategy": _strategy,
     "on_spot_interruption": lambda name, value: checks.one_of(name, value, ("fail", "retry", "on_demand")),
     "platform_version": checks.text,
     "enable_execute_command": checks.flag,
     "enable_ecs_managed_tags": checks.flag,
     "propagate_tags": lambda name, value: checks.one_of(name, value, ("TASK_DEFINITION", "NONE")),
-    "tags": checks.mapping,
+    "tags": checks.string_map,
     "group": checks.text,
     "reference_id": checks.text,
-    "volume_configurations": checks.mappings,
+    "volume_configurations": checks.AwsShape("ecs", "RunTask", "volumeConfigurations"),
 }
 """What RunTask is told, by our parameter, and what each must be."""
 
@@ -108,6 +109,7 @@ class FargateTaskOperator(JobOperator):
     """
 
     service: ClassVar[str] = "ecs"
+    NOT_HONOURED: ClassVar[Mapping[str, str]] = OF_ONE_JOB
     template_fields: Sequence[str] = (*JobOperator.template_fields, *CHECKS)
     template_fields_renderers: ClassVar[dict[str, str]] = checks.renderers(CHECKS)
     operator_extra_links = (FargateTaskLink(), JobLogLink())
@@ -191,11 +193,20 @@ class FargateTaskOperator(JobOperator):
             raise checks.invalid(short[0], values[short[0]], "network_configuration says it too; keep one")
         if not values.get("subnets") and "network_configuration" not in values:
             raise checks.invalid("subnets", self.subnets, "a Fargate task needs at least one subnet")
-        said = {name for each in values.get("overrides", {}).get("containerOverrides", []) for name in each}
-        for name in ("command", "environment"):
-            if name in values and name in said:
-                raise checks.invalid(name, getattr(self, name), "overrides says it too; keep one")
+        self.reject_contradictions(values, values.get("container_name"))
         return values
+
+    def reject_contradictions(self, values: Mapping[str, Any], container: str | None) -> None:
+        """Reject a short form that ``overrides`` contradict.
+
+        :param values: what ``values`` returned.
+        :param container: whose command and environment are meant; None if that is not known yet.
+        :raises InvalidParameter: there is one.
+        """
+        from airflow_jobflow.jobs import ecs
+
+        for name in ecs.said_twice(values, values.get("overrides", {}), container):
+            raise checks.invalid(name, getattr(self, name), "overrides says it too; keep one")
 
     def request(self, values: dict[str, Any], container: str | None, attempt: int) -> dict[str, Any]:
         """Build the RunTask request of one attempt, but for its token.
@@ -251,6 +262,7 @@ class FargateTaskOperator(JobOperator):
             container = values.get("container_name")
             if container is None and ("command" in values or "environment" in values):
                 container = ecs.main_container(call, values["task_definition"])
+                self.reject_contradictions(values, container)
             request = {**self.request(values, container, interruptions + 1), **identity}
             tagged = {**request, "tags": ecs.tags(tags)}
             return self._start_or_find(call, context, request, tagged)
@@ -338,6 +350,7 @@ class FargateMapOperator(MapOperator, FargateTaskOperator):
     again.
     """
 
+    NOT_HONOURED: ClassVar[Mapping[str, str]] = {}
     ITEM: ClassVar[Mapping[str, checks.Check]] = {
         name: CHECKS[name]
         for name in (
@@ -360,6 +373,7 @@ class FargateMapOperator(MapOperator, FargateTaskOperator):
     def requests(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Build the RunTask request of each item, but for its token."""
         from airflow_jobflow.jobs import ecs, ecs_map
+        from airflow_jobflow.jobs.environment import variables
         from airflow_jobflow.operators.submission import submit_once
 
         common = self.values()
@@ -374,16 +388,17 @@ class FargateMapOperator(MapOperator, FargateTaskOperator):
                 f"A map of {self.task_definition}",
                 repeatable=True,
             )
+            self.reject_contradictions(common, main)
         result = []
         for index, item in enumerate(items):
-            said = {name for each in item.get("overrides", {}).get("containerOverrides", []) for name in each}
-            for name in ("command", "environment"):
-                if name in item and name in said:
-                    raise checks.invalid(f"items[{index}]", item, f"overrides says the {name} too; keep one")
-            container = item.get("container_name", main)
-            values = {name: value for name, value in common.items() if name != "command" or name not in said}
-            values |= dict(item)
-            environment = {**common.get("environment", {}), **item.get("environment", {})}
+            container, overrides = item.get("container_name", main), item.get("overrides", {})
+            for name in ecs.said_twice(item, overrides, container):
+                raise checks.invalid(f"items[{index}]", item, f"overrides says the {name} too; keep one")
+            # What the item's overrides say goes before the operator's short forms, except for single variables.
+            replaced = set(ecs.said_twice(common, overrides, container)) - {"environment"}
+            values = {name: value for name, value in common.items() if name not in replaced} | dict(item)
+            said = variables(ecs.container_overrides(overrides, container))
+            environment = common.get("environment", {}) | said | item.get("environment", {})
             values.pop("environment", None)
             request = self.request(values, container, attempt=1)
             result.append(ecs_map.item(request, container, index, environment))

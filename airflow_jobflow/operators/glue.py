@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_jobflow import checks
 from airflow_jobflow.exceptions import NoRoom, SubmissionError
 from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink
-from airflow_jobflow.operators.base import JobOperator
+from airflow_jobflow.operators.base import OF_ONE_JOB, JobOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_jobflow.jobs.attempt import Attempt
     from airflow_jobflow.jobs.calls import Call
+    from airflow_jobflow.jobs.glue_crawl import Since
     from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.jobs.reattach import Found
 
@@ -44,6 +45,7 @@ class GlueCrawlOperator(JobOperator):
     """
 
     service: ClassVar[str] = "glue_crawl"
+    NOT_HONOURED: ClassVar[Mapping[str, str]] = OF_ONE_JOB
     when_stuck: ClassVar[str] = "Glue took the start, and no crawl began: look at the crawler in the console."
     template_fields: Sequence[str] = (*JobOperator.template_fields, *CRAWL_CHECKS)
     operator_extra_links = (GlueCrawlerLink(), JobLogLink())
@@ -72,15 +74,16 @@ class GlueCrawlOperator(JobOperator):
 
         self.new_attempt(context)
         since: glue_crawl.Since | None = None
+        runs: glue_crawl.Since | None = None
         maybe_started = False
 
         def start(call: Call) -> str:
-            nonlocal since, maybe_started
+            nonlocal since, runs, maybe_started
             if since is None:
                 state, last = glue_crawl.crawler_now(call, self.crawler_name)
                 if joined := self._join_or_wait(context, call, state, last):
                     return joined
-                since = glue_crawl.to_start(call, self.crawler_name, last)
+                since, runs = glue_crawl.to_start(call, self.crawler_name, last)
                 self._remember(context, str(since))
             try:
                 call("start_crawler", Name=self.crawler_name)
@@ -89,7 +92,7 @@ class GlueCrawlOperator(JobOperator):
                 if error.code != "CrawlerRunningException":
                     raise
                 if not maybe_started:  # otherwise it is what an earlier start, whose response was lost, has begun
-                    raise self._busy() from error
+                    return self._join_what_began(context, call, runs or since)
             return str(since)
 
         def find(call: Call) -> str | None:
@@ -113,12 +116,33 @@ class GlueCrawlOperator(JobOperator):
 
         may_join = state == glue_crawl.RUNNING and self.if_running == "attach"
         if may_join and (joined := glue_crawl.that_runs(call, self.crawler_name, last)):
-            self.attempt.joined, self.attempt.job_ids = True, [str(joined)]
-            self.save(context)
-            return str(joined)
+            return self._join(context, joined)
         if state != glue_crawl.READY:
             raise self._busy()
         return None
+
+    def _join_what_began(self, context: Context, call: Call, began: Since) -> str:
+        """Join the crawl that another task has started while this one was about to, also if it has ended by now.
+
+        :param began: what it is if it is not listed: the first since this task has described the crawler, like the
+            crawl that this task meant to start.
+        :raises NoRoom, SubmissionError: it is not to be joined, or is stopping already.
+        """
+        from airflow_jobflow.jobs import glue_crawl
+
+        if self.if_running != "attach":
+            raise self._busy()
+        state, last = glue_crawl.crawler_now(call, self.crawler_name)
+        if state not in (glue_crawl.RUNNING, glue_crawl.READY):
+            raise self._busy()
+        self.attempt.details = {}
+        return self._join(context, glue_crawl.that_runs(call, self.crawler_name, last) or began)
+
+    def _join(self, context: Context, crawl: Since) -> str:
+        """Record that this attempt waits for a crawl that it did not start, and return which one it is."""
+        self.attempt.joined, self.attempt.job_ids = True, [str(crawl)]
+        self.save(context)
+        return str(crawl)
 
     def _remember(self, context: Context, since: str) -> None:
         """Record which crawl this attempt is about to start: a crawl carries nothing that says whose it is."""
@@ -162,8 +186,8 @@ def _minutes(name: str, value: Any) -> int:
 
 RUN_CHECKS: dict[str, checks.Check] = {
     "job_name": checks.text,
-    "script_args": checks.mapping,
-    "run_job_kwargs": checks.mapping,
+    "script_args": checks.string_map,
+    "run_job_kwargs": checks.AwsShape("glue", "StartJobRun"),
     "worker_type": checks.text,
     "number_of_workers": lambda name, value: checks.whole(name, value, least=1),
     "max_capacity": lambda name, value: checks.number(name, value, least=0, above=True),
@@ -203,6 +227,7 @@ class GlueJobRunOperator(JobOperator):
     """
 
     service: ClassVar[str] = "glue_run"
+    NOT_HONOURED: ClassVar[Mapping[str, str]] = OF_ONE_JOB
     when_stuck: ClassVar[str] = "Look at what else runs: is a limit of the job or the account reached?"
     template_fields: Sequence[str] = (*JobOperator.template_fields, *RUN_CHECKS)
     template_fields_renderers: ClassVar[dict[str, str]] = checks.renderers(RUN_CHECKS)

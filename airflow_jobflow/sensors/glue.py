@@ -51,14 +51,10 @@ class GlueCrawlSensor(JobSensor):
         from airflow_jobflow.jobs.glue_crawl import Since
 
         moment = checks.moment("since", self.since)
-        several = isinstance(self.crawler_name, list | tuple)
-        named = zip(
-            self.crawler_name if several else [self.crawler_name],
-            checks.ids("crawler_name", self.crawler_name),
-            strict=True,
-        )
+        named = checks.several("crawler_name", self.crawler_name)
+        each_of = named if isinstance(named, list | tuple) else [named]
         crawls: list[str] = []
-        for given, name in named:
+        for given, name in zip(each_of, checks.ids("crawler_name", named), strict=True):
             try:
                 crawls.append(str(Since.read(name)))
             except ValueError as error:

@@ -112,10 +112,12 @@ class SensorTrigger(Stored, BaseTrigger):
         task: Any = self.task
         sensor = sensor_class(task_id=task.task_id, **rendered)
         sensor.check()
+        if not (job_ids := sensor.job_ids()):
+            raise NeedsWorker("it has nothing to wait for")
         may_end = not was_tried and workerless.may_end(task, is_mapped=task.is_mapped)
         return JobTrigger(
             service=sensor.service,
-            job_ids=sensor.job_ids(),
+            job_ids=job_ids,
             scope=sensor.scope(),
             **dataclasses.asdict(sensor.access),
             poll_interval=sensor.interval(),

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.execution_time.comms import DeferTask, GetTaskStates, SetXCom, XComResult
@@ -53,6 +53,7 @@ SLOTS: Final = 4
 """Tries that are executed at the same time."""
 UNHEARD: Final = 2.0
 """Seconds after a kill in which a triggerer may not have heard of it."""
+PICK_UP: Final = "between the accepted deferral and its pick-up"
 WAITING: Final = "while it waits in a triggerer"
 UNFINISHED: Final = (None, "scheduled", "queued", "running", "deferred", "up_for_retry", "restarting")
 
@@ -203,7 +204,7 @@ class Airflow:
         """Whether the API server answers no question."""
         self.errors: list[BaseException] = []
 
-    def __enter__(self) -> Airflow:
+    def __enter__(self) -> Self:
         for number in range(1, self._size + 1):
             self.start_triggerer(number)
         self._thread.start()
@@ -212,7 +213,8 @@ class Airflow:
     def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._thread.join(30)
-        for process in [each.process for each in (*self._workers, *self._triggerers.values())]:
+        workers, triggerers = list(self._workers), list(self._triggerers.values())
+        for process in [*(each.process for each in workers), *(each.process for each in triggerers)]:
             with contextlib.suppress(ProcessLookupError, AttributeError):
                 os.kill(process.pid, signal.SIGKILL)
             process.join(5)
@@ -272,29 +274,24 @@ class Airflow:
 
     def _phase(self, ti: TaskInstance) -> str:
         """Say what a task instance is doing, as far as a kill is concerned."""
-        if ti.state in (None, "scheduled", "queued"):
-            if ti.next_method:
-                return "between the trigger's event and the worker that resumes it"
-            return "before its first try" if ti.try_number <= 1 else "between two tries"
-        if ti.state == "up_for_retry":
-            return "between two tries"
+        if ti.state == "running":
+            doing = "while a worker resumes it" if ti.next_method else "while a worker starts the job, or waits for it"
+            return doing if ti.process.is_alive() else "after its worker died, before Airflow noticed"
+        if ti.state == "deferred":
+            return self._phase_of_wait(ti)
         if ti.state == "restarting":
             return "while a clear ends the worker"
-        if ti.state == "running":
-            process = ti.process
-            if process is None or not process.is_alive():
-                return "after its worker died, before Airflow noticed"
-            return "while a worker resumes it" if ti.next_method else "while a worker starts the job"
-        if ti.state == "deferred":
-            triggerer = self._triggerers.get(ti.triggerer) if ti.triggerer else None
-            if not ti.picked_up:
-                return "between the accepted deferral and its pick-up"
-            if triggerer is None or not triggerer.process.is_alive():
-                return "after its triggerer died, before another took over"
-            if triggerer.frozen:
-                return "while its triggerer is frozen"
-            return WAITING
-        return "after its end"
+        if ti.next_method:
+            return "between the trigger's event and the worker that resumes it"
+        return "before its first try" if ti.try_number <= 1 and ti.state != "up_for_retry" else "between two tries"
+
+    def _phase_of_wait(self, ti: TaskInstance) -> str:
+        if not ti.picked_up:
+            return PICK_UP
+        triggerer = self._triggerers.get(ti.triggerer or 0)
+        if triggerer is None or not triggerer.process.is_alive():
+            return "after its triggerer died, before another took over"
+        return "while its triggerer is frozen" if triggerer.frozen else WAITING
 
     # What goes wrong.
 
@@ -458,8 +455,8 @@ class Airflow:
         alive = [each for each in self._triggerers.values() if each.alive]
         deferred = [ti for ti in self._tis() if ti.state == "deferred" and ti.row]
         for ti in deferred:
-            if alive and ti.triggerer not in [each.number for each in alive]:
-                ti.triggerer = alive[ti.row.number % len(alive)].number  # type: ignore[union-attr]
+            if ti.row and alive and ti.triggerer not in [each.number for each in alive]:
+                ti.triggerer = alive[ti.row.number % len(alive)].number
         for triggerer in alive:
             rows = tuple(ti.row for ti in deferred if ti.row and ti.triggerer == triggerer.number)
             if not triggerer.frozen:  # its pipe would fill
@@ -513,46 +510,45 @@ class Airflow:
         ti = worker.ti
         is_own = ti.ti_id == worker.one.ti_id and ti.process is worker.process
         if isinstance(message, Begun):
-            if not is_own or ti.state != "queued":
-                worker.ended = True
-                return False
-            self._set(ti, "running")
-            return True
-        if isinstance(message, GetTaskStates):
-            return self._states_answer(message)
-        if isinstance(message, Store):
-            if message.value is None:
-                return ti.store.get(message.key)
-            ti.store[message.key] = message.value
-            return None
-        if isinstance(message, SetXCom):
-            ti.xcoms[message.key] = message.value
-            return None
+            worker.ended = not is_own or ti.state != "queued"
+            if not worker.ended:
+                self._set(ti, "running")
+            return not worker.ended
+        if isinstance(message, GetTaskStates | Store | SetXCom):
+            return self._served(ti, message)
+        worker.ended = True
         if not is_own:
-            worker.ended = True
             return _rejected(404)
         if ti.state != "running":
-            worker.ended = True
             return _rejected(409, ti.state)
-        worker.ended = True
-        if isinstance(message, DeferTask):
-            timeout = message.trigger_timeout
-            at = None if timeout is None else time.time() + timeout.total_seconds()
-            kwargs: Any = message.trigger_kwargs
-            ti.row = Row(next(self._numbers), message.classpath, kwargs, ti.key, ti.ti_id, ti.try_number, at)
-            ti.next_method, ti.next_kwargs = message.next_method, message.next_kwargs  # type: ignore[assignment]
-            ti.picked_up = False
-            self._set(ti, "deferred")
-            return None
-        if isinstance(message, Ended):
-            ti.error = message.error
-            if message.state == "success":
-                ti.returned = message.returned
-                self._set(ti, "success")
-            else:
-                self._failed(ti, message.error, retry=message.state == "retry")
-            return None
-        raise AssertionError(message)
+        (self._defer if isinstance(message, DeferTask) else self._end)(ti, message)
+        return None
+
+    def _served(self, ti: TaskInstance, message: GetTaskStates | Store | SetXCom) -> Any:
+        """Answer what a worker reads or writes, whatever has become of its task."""
+        if isinstance(message, GetTaskStates):
+            return self._states_answer(message)
+        if isinstance(message, Store) and message.value is None:
+            return ti.store.get(message.key)
+        (ti.store if isinstance(message, Store) else ti.xcoms)[message.key] = message.value
+        return None
+
+    def _defer(self, ti: TaskInstance, message: DeferTask) -> None:
+        timeout, kwargs = message.trigger_timeout, message.trigger_kwargs
+        at = None if timeout is None else time.time() + timeout.total_seconds()
+        number = next(self._numbers)
+        ti.row = Row(number, message.classpath, _mapping(kwargs), ti.key, ti.ti_id, ti.try_number, at)
+        ti.next_method, ti.next_kwargs = message.next_method, _mapping(message.next_kwargs)
+        ti.picked_up = False
+        self._set(ti, "deferred")
+
+    def _end(self, ti: TaskInstance, message: Ended) -> None:
+        ti.error = message.error
+        if message.state == "success":
+            ti.returned = message.returned
+            self._set(ti, "success")
+        else:
+            self._failed(ti, message.error, retry=message.state == "retry")
 
     def _states_answer(self, message: GetTaskStates) -> Any:
         return SimpleNamespace(
@@ -642,8 +638,12 @@ class TaskSpec:
     task_id: str
     kind: str
     parameters: Mapping[str, Any]
-    retries: int = 20
+    retries: int = 4
     mapped: int = 0
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return dict(value or {})
 
 
 def _rejected(status: int, previous: str | None = None) -> Rejected:

@@ -10,10 +10,11 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 SCALE: Final = 0.1
@@ -219,15 +220,17 @@ def prepare(environment: Mapping[str, str], log: Path) -> None:
     scale_time()
 
 
-def scale_time() -> set[str]:
-    """Scale the durations of every module of the package that is loaded; return the names that were there."""
-    found = set()
+def durations() -> Iterator[tuple[ModuleType, str]]:
+    """Return the durations of every module of the package that is loaded: the module, and the name."""
     for name, module in list(sys.modules.items()):
         if name.startswith("airflow_jobflow.") and ".local" not in name:
-            for constant in SCALED & vars(module).keys():
-                found.add(constant)
-                setattr(module, constant, _scaled(getattr(module, constant)))
-    return found
+            yield from ((module, constant) for constant in SCALED & vars(module).keys())
+
+
+def scale_time() -> None:
+    """Scale them."""
+    for module, name in list(durations()):
+        setattr(module, name, _scaled(getattr(module, name)))
 
 
 def _scaled(value: Any) -> Any:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import logging
 import os
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from airflow_jobflow.aws import Access, forget_clients
 from airflow_jobflow.local import LocalAws
 from airflow_jobflow.reaper import stop_orphans
-from tests.chaos.core import Airflow, Run
-from tests.chaos.judge import DEPLOYMENT, PICK_UP, Counts, Orphan, judge, orphans
-from tests.chaos.schedules import AwsFaults, Kill, Schedule, RunSpec, tasks_of
+from tests.chaos.core import PICK_UP, Airflow, Run
+from tests.chaos.judge import DEPLOYMENT, Counts, Orphan, judge, orphans
+from tests.chaos.schedules import AWS_FAULTS, PROCESS_FAULTS, AwsFaults, Kill, RunSpec, Schedule, tasks_of
 from tests.stack.ledger import Ledger
 
 PATIENCE: Final = 60.0
@@ -26,6 +28,8 @@ STOPPED_WITHIN: Final = 12.0
 AGE: Final = 700.0
 """Seconds by which the reaper's clock is ahead, for jobs younger than ten minutes are left alone."""
 
+REAPS_EVERY: Final = 1.0
+"""Seconds between two runs of a reaper that runs all the time."""
 AFTER_KILL: Final = 6.0
 """Seconds after a kill in which a worker may stop its job."""
 
@@ -33,15 +37,22 @@ _numbers = itertools.count(1)
 
 
 class Player:
-    """Plays one schedule."""
+    """Plays one schedule.
 
-    def __init__(self, aws: LocalAws, ledger: Ledger, schedule: Schedule, directory: Path) -> None:
+    :param reaps: whether the orphan reaper runs all the time, also for young jobs. There are few orphans to be counted
+        then; it must not stop what is wanted.
+    """
+
+    def __init__(
+        self, aws: LocalAws, ledger: Ledger, schedule: Schedule, directory: Path, *, reaps: bool = False
+    ) -> None:
         self._aws = aws
         self._ledger = ledger
         self._schedule = schedule
         self._faults = AwsFaults(aws)
         self._dice = random.Random(schedule.seed)
         self._directory = directory
+        self._reaps = reaps
         self._runs: dict[int, Run] = {}
         self.runs: list[Run] = []
 
@@ -54,9 +65,10 @@ class Player:
             if spec.kind == "crawl":
                 self._ledger.provision_crawler(token)
         with Airflow(self._directory, environment) as airflow:
-            self._happen(airflow, tokens)
-            self._mend(airflow)
-            self._await(airflow.settled, PATIENCE)
+            with self._reaping(airflow):
+                self._happen(airflow, tokens)
+                self._mend(airflow)
+                self._await(airflow.settled, PATIENCE)
             self._await(lambda: not orphans(self._ledger, self.runs), STOPPED_WITHIN, every=0.5)
             left = orphans(self._ledger, self.runs)
             counts.before = [self._told(each) for each in left if each.moment != PICK_UP and each.job.is_marked]
@@ -72,27 +84,24 @@ class Player:
         return f"{orphan}; then AWS: {', '.join(faults) or 'well'}; seed {self._schedule.seed}"
 
     def _happen(self, airflow: Airflow, tokens: list[str]) -> None:
-        from tests.chaos.schedules import PROCESS_FAULTS, AWS_FAULTS
-
         happenings: list[tuple[float, Callable[[], object]]] = []
         for number, spec in enumerate(self._schedule.runs):
-            happenings.append(
-                (spec.at, lambda number=number, spec=spec: self._trigger(airflow, number, tokens[number], spec))
-            )
+            happenings.append((spec.at, partial(self._trigger, airflow, number, tokens[number], spec)))
         for kill in self._schedule.kills:
-            happenings.append((kill.at, lambda kill=kill: self._kill(airflow, kill)))
+            happenings.append((kill.at, partial(self._kill, airflow, kill)))
             if kill.outage:
                 name, begins, ends = kill.outage
-                happenings.append((begins, lambda name=name, lasts=ends - begins: self._faults.begin(name, lasts)))
-                happenings.append((ends, lambda name=name: self._faults.end(name)))
+                happenings.append((begins, partial(self._faults.begin, name, ends - begins)))
+                happenings.append((ends, partial(self._faults.end, name)))
         for fault in self._schedule.faults:
+            begin: Callable[[], object]
+            end: Callable[[], object]
             if fault.name in AWS_FAULTS:
-                begin = lambda fault=fault: self._faults.begin(fault.name, fault.lasts)
-                end = lambda fault=fault: self._faults.end(fault.name)
+                begin = partial(self._faults.begin, fault.name, fault.lasts)
+                end = partial(self._faults.end, fault.name)
             else:
                 first, last = PROCESS_FAULTS[fault.name]
-                begin = lambda first=first: first(airflow, self._dice)
-                end = lambda last=last: last(airflow, self._dice)
+                begin, end = partial(first, airflow, self._dice), partial(last, airflow, self._dice)
             happenings += [(fault.at, begin), (fault.at + fault.lasts, end)]
         began = time.monotonic()
         for at, happens in sorted(happenings, key=lambda each: each[0]):
@@ -124,10 +133,27 @@ class Player:
         for number in (1, 2):
             airflow.start_triggerer(number)
 
-    def _reap(self, airflow: Airflow, counts: Counts, known: set[str]) -> None:
-        forget_clients()
+    @contextlib.contextmanager
+    def _reaping(self, airflow: Airflow) -> Iterator[None]:
+        """Run the reaper again and again while the body runs, if that is wanted."""
+        over = threading.Event()
+
+        def reap() -> None:
+            while not over.wait(REAPS_EVERY):
+                self._stop_orphans(airflow)
+
+        reaper = threading.Thread(target=reap)
+        if self._reaps:
+            reaper.start()
+        yield
+        over.set()
+        if self._reaps:
+            reaper.join()
+
+    def _stop_orphans(self, airflow: Airflow) -> dict[str, Any]:
+        """Run the reaper of the package."""
         os.environ.update(self._aws.environment())
-        report = stop_orphans(
+        return stop_orphans(
             job_queues=["hello-world-queue"],
             clusters=["jobflow"],
             glue_jobs=["stack-job"],
@@ -137,6 +163,10 @@ class Player:
             states=airflow.states,
             now=lambda: time.time() + AGE,
         )
+
+    def _reap(self, airflow: Airflow, counts: Counts, known: set[str]) -> None:
+        forget_clients()
+        report = self._stop_orphans(airflow)
         counts.wrong += [
             f"the reaper has stopped {each}"
             for each in report["jobs"]
@@ -146,9 +176,12 @@ class Player:
             f"the reaper could not list or stop: {report}"
             for _ in report["problems"] or range(report["counts"]["stop_failed"])
         ]
-        unmarked = lambda: [each for each in orphans(self._ledger, self.runs) if each.job.is_marked]
-        self._await(lambda: not unmarked(), STOPPED_WITHIN, every=0.2)
-        counts.after = [str(each) for each in unmarked()]
+        self._await(lambda: not self._marked(), STOPPED_WITHIN, every=0.2)
+        counts.after = [self._told(each) for each in self._marked()]
+
+    def _marked(self) -> list[Orphan]:
+        """Return the orphans that the reaper can know."""
+        return [each for each in orphans(self._ledger, self.runs) if each.job.is_marked]
 
     @staticmethod
     def _await(look: Callable[[], Any], patience: float, every: float = 0.1) -> None:

@@ -96,7 +96,7 @@ PROCESS_FAULTS: Final[Mapping[str, tuple[Begin, Begin]]] = {
     "triggerer 1 freezes": (_signal(1, signal.SIGSTOP), _start),
     "both triggerers are killed": (_all_triggerers, _start),
     "all workers are busy": (_set("slots", 0), _set("slots", 4)),
-    "the API server fails": (_set("api_fails", True), _set("api_fails", False)),  # noqa: FBT003 -- a value
+    "the API server fails": (_set("api_fails", True), _set("api_fails", False)),
 }
 """What may go wrong with Airflow: what begins it, and what ends it."""
 
@@ -114,26 +114,21 @@ KINDS: Final = (
 )
 
 
-def tasks_of(kind: str, token: str, seconds: float, code: int, crawler_seconds: float = 1.0) -> list[TaskSpec]:  # noqa: ARG001
+def tasks_of(kind: str, token: str, seconds: float, code: int) -> list[TaskSpec]:
     """The tasks of a run of a kind."""
     common: dict[str, Any] = {"token": token, "seconds": seconds, "code": code}
     quiet = {**common, "raise_on_failure": False}
-    if kind == "array":
-        return [TaskSpec("job", "batch", {**quiet, "array_size": 3})]
-    if kind == "mapped":
-        return [TaskSpec("each", "batch", quiet, mapped=3)]
-    if kind == "on_worker":
-        return [
-            TaskSpec("job", "batch", {**quiet, "deferrable": False}),
-            TaskSpec("fargate", "fargate", {**quiet, "deferrable": False}),
-        ]
-    if kind == "deadline":
-        return [TaskSpec("job", "batch", {**common, "seconds": 600, "job_timeout": 4}, retries=0)]
-    if kind in ("batch_map", "fargate_map"):
-        return [TaskSpec("map", kind, common)]
-    if kind == "crawl":
-        return [TaskSpec("crawl", "crawl", common)]
-    return [TaskSpec("job", kind, quiet)]
+    here = {**quiet, "deferrable": False}
+    special = {
+        "array": [TaskSpec("job", "batch", {**quiet, "array_size": 3})],
+        "mapped": [TaskSpec("each", "batch", quiet, mapped=3)],
+        "on_worker": [TaskSpec("job", "batch", here), TaskSpec("fargate", "fargate", here)],
+        "deadline": [TaskSpec("job", "batch", {**common, "seconds": 600, "job_timeout": 4}, retries=0)],
+        "batch_map": [TaskSpec("map", kind, common)],
+        "fargate_map": [TaskSpec("map", kind, common)],
+        "crawl": [TaskSpec("crawl", kind, common)],
+    }
+    return special.get(kind) or [TaskSpec("job", kind, quiet)]
 
 
 @dataclass(frozen=True)
@@ -199,14 +194,14 @@ class Schedule:
         kills = []
         for number, run in enumerate(runs):
             # What runs long is killed: nobody waits for it.
-            if run.seconds >= 30 and run.kind not in ("deadline", "crawl") or dice.random() < 0.4:
+            long = run.seconds >= 30 and run.kind not in ("deadline", "crawl")
+            if long or dice.random() < 0.4:
                 # Many kinds of moments lie in the first seconds.
                 at = run.at + (dice.uniform(0, 1.5) if dice.random() < 0.4 else dice.uniform(0, LENGTH - run.at))
                 outage = None
                 if dice.random() < 0.4:
                     begins = at - dice.uniform(0, 1)
                     outage = (dice.choice(OUTAGES), round(begins, 2), round(begins + dice.uniform(1, 9), 2))
-                long = run.seconds >= 30 and run.kind not in ("deadline", "crawl")
                 act = dice.choice(["run failed", "run failed", "failed", "success", *([] if long else ["clear"])])
                 kills.append(Kill(round(at, 2), number, act, outage))
                 if long and act in ("failed", "success"):

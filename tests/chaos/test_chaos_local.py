@@ -15,12 +15,16 @@ import pytest
 from airflow_jobflow.local import LocalAws, Settings
 from airflow_jobflow.local.samples import provision
 from tests.chaos.judge import Counts
+from tests.chaos.lines import SCALED, durations
 from tests.chaos.play import Player
 from tests.chaos.schedules import Schedule
 from tests.stack.ledger import Ledger
 
-SCHEDULES: Final = int(os.environ.get("SCHEDULES") or 3)
-SEED: Final = int(os.environ.get("SEED") or 1)
+SCHEDULES: Final = int(os.environ.get("SCHEDULES") or 2)
+SEED: Final = int(os.environ.get("SEED") or 48)
+
+REAPED_SEED: Final = SEED + 30
+"""Seed of the first schedule in which the reaper runs all the time."""
 
 counted = Counts()
 """What all schedules so far came to."""
@@ -37,22 +41,43 @@ def ledger() -> Iterator[Ledger]:
         yield ledger
 
 
-@pytest.mark.parametrize("seed", range(SEED, SEED + SCHEDULES))
-def test_a_random_schedule(ledger: Ledger, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs started are the attempts meant, no task waits for ever, every outcome is its job's, and no orphan stays."""
-    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
-        monkeypatch.setenv(name, "x")  # for the reaper's to be taken back
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take back what the reaper's environment says."""
+    for name in LocalAws().environment():
+        monkeypatch.setenv(name, "")
+
+
+def play(ledger: Ledger, seed: int, directory: Path, *, reaps: bool) -> Counts:
+    """Play and judge a schedule; return what it came to."""
     aws = ledger.aws
     assert isinstance(aws, LocalAws)
     schedule = Schedule.of(seed)
-    player = Player(aws, ledger, schedule, tmp_path)
-    counts = player.play()
+    counts = Player(aws, ledger, schedule, directory, reaps=reaps).play()
     ledger.stop_all()
-    counted.add(counts)
-    print(f"\n{schedule}\n{counts}\nSo far: {counted}\nLogs: {tmp_path}")  # noqa: T201 -- to repeat it by
-    assert not counts.breaches, "\n".join([*counts.breaches, str(schedule), str(tmp_path)])
+    print(f"\n{schedule}\n{counts}\nLogs: {directory}")  # noqa: T201 -- to repeat it by
+    assert not counts.breaches, "\n".join([*counts.breaches, str(schedule), str(directory)])
+    return counts
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + SCHEDULES))
+def test_a_random_schedule(ledger: Ledger, seed: int, tmp_path: Path) -> None:
+    """Jobs started are the attempts meant, no task waits for ever, every outcome is its job's, and no orphan stays."""
+    counted.add(play(ledger, seed, tmp_path, reaps=False))
+    print(f"So far: {counted}")  # noqa: T201 -- the figures
+
+
+@pytest.mark.parametrize("seed", range(REAPED_SEED, REAPED_SEED + (SCHEDULES + 9) // 10))
+def test_a_reaper_that_runs_meanwhile_stops_nothing_that_is_wanted(ledger: Ledger, seed: int, tmp_path: Path) -> None:
+    """Whatever state a task is in, and whatever AWS answers."""
+    play(ledger, seed, tmp_path, reaps=True)
 
 
 def test_a_seed_gives_one_schedule() -> None:
     """A failure can be repeated."""
     assert Schedule.of(SEED) == Schedule.of(SEED)
+
+
+def test_every_duration_that_is_scaled_is_there() -> None:
+    """A renamed one would silently last ten times as long as the faults allow."""
+    assert {name for _, name in durations()} == SCALED

@@ -69,7 +69,6 @@ class Process:
             task.cancel()  # without a message
         if tasks:
             await asyncio.wait(tasks, timeout=GRACE)
-        os._exit(0)
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         while True:
@@ -144,4 +143,5 @@ def trigger_process(control: Connection, requests: Connection, environment: Mapp
     async def main() -> None:
         await Process(control).run()
 
-    asyncio.run(main())
+    asyncio.run(main())  # which cancels what triggers have left in the background
+    os._exit(0)

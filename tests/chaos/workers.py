@@ -59,7 +59,7 @@ def _glue(token: str, seconds: float, code: int, **more: Any) -> Any:
     return GlueJobRunOperator(job_name="stack-job", script_args=arguments, **more)
 
 
-def _crawl(token: str, seconds: float, code: int, **more: Any) -> Any:  # noqa: ARG001
+def _crawl(token: str, seconds: float, code: int, **more: Any) -> Any:
     return GlueCrawlOperator(crawler_name=f"{token}crawler", if_running="wait_then_start", **more)
 
 

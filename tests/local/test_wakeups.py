@@ -170,7 +170,7 @@ def test_a_glue_crawl_ends_its_wait(glue: GlueKit, inbox: Inbox) -> None:
     """By the name of its crawler, for crawls have none."""
     name = glue.crawler()
     client = service_client(Access(None), "glue")
-    since: Since = run_blocking(client, to_start, name, run_blocking(client, crawler_now, name)[1])
+    since: Since = run_blocking(client, to_start, name, run_blocking(client, crawler_now, name)[1])[0]
     wait = trigger("glue_crawl", str(since))
     assert states(asyncio.run(ended([wait], lambda: glue.glue.start_crawler(Name=name)))) == ["SUCCEEDED"]
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-
-import pytest
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow.jobs.owner import job_group
 from tests.stack.kit import Kit, Run
 from tests.stack.ledger import GLUE_JOB, Started
+
+if TYPE_CHECKING:
+    import pytest
 
 DEPLOYMENT: Final = "compose"
 """``[jobflow] deployment_id`` of docker-compose.yaml."""
@@ -33,27 +34,44 @@ HEARTBEAT: Final = 6.0
 """Seconds after the last heartbeat of a triggerer after which it is dead or frozen."""
 
 
+DUE: Final[Mapping[str, Callable[[str | None], bool]]] = {
+    "the trigger": lambda _: True,
+    "a worker": lambda state: state == "running" or (state is not None and state not in UNFINISHED),
+    "the deferral": lambda state: state == "deferred" or (state is not None and state not in UNFINISHED),
+}
+"""How far a run may be when it is killed: by the state of one of its tasks."""
+
+
 @dataclass(frozen=True)
 class Kill:
     """Something that a user does.
 
     :param run: number of the run in its schedule.
+    :param after: how far the run must have come, one of `DUE`.
+    :param delay: seconds after that.
     :param act: ``run failed``; or ``failed``, ``success`` or ``clear``, of one task.
     :param which: which of the tasks that have not ended, as a share of them.
-    :param outage: from when and for how long AWS cannot be reached around it, in seconds; None for no outage.
+    :param outage: for how many seconds before the kill AWS cannot be reached, and for how long in all.
+    :param then: seconds after which the run is marked failed.
     """
 
-    at: float
     run: int
+    after: str
+    delay: float
     act: str
     which: float
     outage: tuple[float, float] | None = None
+    then: float | None = None
 
     def __str__(self) -> str:
-        around = (
-            f", and AWS cannot be reached from {self.outage[0]:.1f} s for {self.outage[1]:.0f} s" if self.outage else ""
-        )
-        return f"kill of run {self.run}: {self.act}{around}"
+        said = f"run {self.run} is killed ({self.act}) {self.delay:.1f} s after {self.after}"
+        if self.outage:
+            said += f", and AWS cannot be reached for {self.outage[1]:.0f} s from {self.outage[0]:.1f} s before it"
+        return said if self.then is None else f"{said}; {self.then:.1f} s later the run is marked failed"
+
+    def is_due(self, run: Run) -> bool:
+        """Return whether a run has come so far."""
+        return any(DUE[self.after](each["state"]) for each in run.instances)
 
     def act_on(self, run: Run) -> list[Killed]:
         """Do it; return what was killed."""
@@ -108,24 +126,25 @@ def group_of(run: Run, instance: Mapping[str, Any]) -> str:
     return job_group(run.dag_id, instance["task_id"], run.token, instance["map_index"], DEPLOYMENT)
 
 
+STATES: Final[Mapping[str, str]] = {
+    "running": "while a worker runs it",
+    "up_for_retry": "between two tries",
+    "up_for_reschedule": "between two tries",
+    "restarting": "while a clear ends the worker",
+}
+
+
 def _moment(instance: Mapping[str, Any]) -> str:
     """Say what a task instance is doing, as far as Airflow knows."""
-    state = instance["state"]
-    if state == "deferred":
-        trigger, job = instance.get("trigger"), instance.get("triggerer_job")
-        if not trigger or not job:
-            return PICK_UP
-        beat = job.get("latest_heartbeat")
-        if job.get("state") != "running" or (beat and _age(beat) > HEARTBEAT):
-            return "after its triggerer died or froze, before another took over"
-        return WAITING
-    if state == "running":
-        return "while a worker runs it"
-    if state in ("up_for_retry", "up_for_reschedule"):
-        return "between two tries"
-    if state == "restarting":
-        return "while a clear ends the worker"
-    return "before a worker runs it" if instance["try_number"] <= 1 else "between two tries"
+    state, first = instance["state"], instance["try_number"] <= 1
+    if state != "deferred":
+        return STATES.get(state, "before a worker runs it" if first else "between two tries")
+    trigger, job = instance.get("trigger"), instance.get("triggerer_job")
+    if not trigger or not job:
+        return PICK_UP
+    beat = job.get("latest_heartbeat")
+    is_alive = job.get("state") == "running" and beat and _age(beat) <= HEARTBEAT
+    return WAITING if is_alive else "after its triggerer died or froze, before another took over"
 
 
 def _age(moment: str) -> float:
@@ -142,9 +161,12 @@ class Orphan:
     name: str
     moment: str
     act: str
+    at: float
+    """When it was killed, in seconds since the epoch; 0 if nobody has acted on it."""
 
     def __str__(self) -> str:
-        return f"{self.job.service} {self.job.job_id} of {self.name}: {self.act} {self.moment}"
+        tags = "" if self.job.is_marked else " (without tags)"
+        return f"{self.job.service} {self.job.job_id}{tags} of {self.name}: {self.act} {self.moment}"
 
 
 def orphans_of(kit: Kit, runs: Collection[Run], killed: Sequence[Killed]) -> list[Orphan]:
@@ -159,11 +181,11 @@ def orphans_of(kit: Kit, runs: Collection[Run], killed: Sequence[Killed]) -> lis
                 continue
             group = group_of(run, each)
             last = next((one for one in reversed(killed) if one.run == run.token and one.group == group), None)
-            act, moment = (last.act, last.moment) if last else ("not killed", "")
+            act, moment, at = (last.act, last.moment, last.at) if last else ("not killed", "", 0.0)
             if last and moment == WAITING and not _was_picked_up(run, each, last.try_number):
                 moment = PICK_UP  # Airflow had assigned it to a triggerer, which had not started it
             name = f"{run.dag_id} {run.token}.{each['task_id']}[{each['map_index']}]"
-            found += [Orphan(job, name, moment, act) for job in running if job.is_of(run.token, group)]
+            found += [Orphan(job, name, moment, act, at) for job in running if job.is_of(run.token, group)]
     return found
 
 

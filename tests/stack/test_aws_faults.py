@@ -12,6 +12,8 @@ from tests.stack.verdicts import breaches
 
 GONE = 60.0
 """Seconds for which the local AWS cannot be reached; a call is given up after five."""
+GONE_LONG = 90.0
+"""Longer than a try waits for AWS."""
 FROZEN = 15.0
 
 
@@ -39,6 +41,16 @@ def test_aws_cannot_be_reached_for_a_minute(kit: Kit) -> None:
     kit.stack.gate.open()
     ended_well(kit, starting, *waiting)
     assert {tries for run in waiting for tries in run.tries.values()} == {1}
+
+
+def test_an_outage_does_not_use_up_the_retries(kit: Kit) -> None:
+    """A try waits for AWS before it fails."""
+    kit.stack.gate.close()
+    run = kit.run("stack_batch_twice_again", seconds=1)
+    run.reaches("running", "job")
+    time.sleep(GONE_LONG)
+    kit.stack.gate.open()
+    ended_well(kit, run)
 
 
 def test_aws_is_frozen_while_jobs_run(kit: Kit) -> None:

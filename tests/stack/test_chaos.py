@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pytest
@@ -28,13 +29,13 @@ from tests.stack.kit import Kit, Run
 
 SCHEDULES: Final = int(os.environ.get("SCHEDULES") or 10)
 SEED: Final = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
-AT_ONCE: Final = int(os.environ.get("AT_ONCE") or 10)
+AT_ONCE: Final = int(os.environ.get("AT_ONCE") or 5)
 """Schedules of a wave."""
 APART: Final = 6.0
 """Seconds between the beginnings of two of them."""
 LENGTH: Final = 20.0
 """Seconds in which the faults of a schedule begin."""
-RUNS: Final = 3
+RUNS: Final = 5
 FAULTS: Final = 2
 LONG: Final = 600
 """Seconds that a job takes which is not to end by itself: its run is killed."""
@@ -42,6 +43,10 @@ OUTAGES: Final = ((10.0, 30.0), (10.0, 30.0), (60.0, 90.0))
 """Seconds for which AWS cannot be reached around a kill, at least and at most: one of these."""
 STOPPED_WITHIN: Final = 60.0
 """Seconds after all was mended in which what stops jobs in the background must be done: it pauses for up to 20 s."""
+AROUND: Final = 30.0
+"""Seconds before and after a kill in which what went wrong is listed with an orphan."""
+KILLED_WITHIN: Final = 120.0
+"""Seconds in which a run must have come so far that it is killed."""
 ENDED_WITHIN: Final = 420.0
 """Seconds in which every run must have ended: a try waits for AWS for a minute, and then for its next one."""
 
@@ -120,7 +125,16 @@ KINDS: Final[Mapping[str, Fault]] = {
 }
 """What may go wrong."""
 
-DAGS: Final = ("stack_batch_again", "stack_batch_many", "stack_services", "stack_crawl", "stack_maps", "stack_maps")
+DAGS: Final = (
+    "stack_batch_again",
+    "stack_batch_many",
+    "stack_batch_many",
+    "stack_services",
+    "stack_services",
+    "stack_crawl",
+    "stack_maps",
+    "stack_maps",
+)
 
 
 @dataclass(frozen=True)
@@ -146,13 +160,13 @@ class Schedule:
                 (
                     dice.uniform(0, LENGTH / 4),
                     dice.choice(DAGS),
-                    {"seconds": dice.choice([0, 2, 5, 8, LONG, LONG]), "code": dice.choice([0, 0, 3])},
+                    {"seconds": dice.choice([0, 3, 8, LONG, LONG, LONG]), "code": dice.choice([0, 0, 3])},
                 )
                 for _ in range(RUNS)
             ),
             key=lambda each: each[0],
         )
-        kills = [kill for number, (at, _, conf) in enumerate(runs) for kill in cls._kills(dice, number, at, conf)]
+        kills = [kill for number, (_, _, conf) in enumerate(runs) for kill in cls._kill(dice, number, conf)]
         names = sorted(KINDS)
         drawn = dice.sample(names, FAULTS, counts=[KINDS[name].weight for name in names])
         faults = sorted(
@@ -161,25 +175,23 @@ class Schedule:
         return cls(seed, runs, kills, faults)
 
     @staticmethod
-    def _kills(dice: random.Random, number: int, begins: float, conf: Mapping[str, Any]) -> list[Kill]:
+    def _kill(dice: random.Random, number: int, conf: Mapping[str, Any]) -> list[Kill]:
         """Draw what users do to a run; one whose jobs do not end is killed for good."""
         long = conf["seconds"] == LONG
-        if not long and dice.random() < 0.7:
+        if not long and dice.random() < 0.6:
             return []
+        after = dice.choice(["the trigger", "a worker", "a worker", *["the deferral"] * 4])
         # Most of the moments that are of interest lie in the first seconds.
-        at = begins + dice.uniform(0, LENGTH / 2 if dice.random() < 0.5 else 2 * LENGTH)
-        outage = None
-        if dice.random() < 0.35:
-            outage = (max(0.0, at - dice.uniform(0, 5)), dice.uniform(*dice.choice(OUTAGES)))
+        delay = dice.uniform(0, 4 if after == "the deferral" and dice.random() < 0.5 else 10)
+        outage = (dice.uniform(0, 5), dice.uniform(*dice.choice(OUTAGES))) if dice.random() < 0.35 else None
         act = dice.choice(["run failed", "run failed", "failed", "success", "clear"])
-        kills = [Kill(at, number, act, dice.random(), outage)]
-        if long and act != "run failed":
-            kills.append(Kill(at + dice.uniform(1, LENGTH), number, "run failed", 0.0))
-        return kills
+        then = dice.uniform(1, LENGTH) if long and act != "run failed" else None
+        return [Kill(number, after, delay, act, dice.random(), outage, then)]
 
     def __str__(self) -> str:
+        runs = [at for at, _, _ in self.runs]
         lines = [(at, f"run {number}: {dag} {dict(conf)}") for number, (at, dag, conf) in enumerate(self.runs)]
-        lines += [(kill.at, str(kill)) for kill in self.kills]
+        lines += [(runs[kill.run], str(kill)) for kill in self.kills]
         lines += [(at, f"{name}, for {lasts} s") for at, name, lasts in self.faults]
         return "\n".join([f"seed {self.seed}", *(f"{at:5.1f} s  {words}" for at, words in sorted(lines))])
 
@@ -193,10 +205,15 @@ class Wave:
     def __init__(self, kit: Kit, seed: int, size: int) -> None:
         self._kit = kit
         self._schedules = [Schedule.of(seed + number) for number in range(size)]
+        self._users: list[threading.Thread] = []
+        """What follows runs, to kill them."""
+        self._lock = threading.Lock()
         self._outages = 0
         """How many outages are under way."""
         self.runs: list[tuple[Run, int]] = []
         """The DAG runs, and the code with which the jobs of each end."""
+        self.events: list[tuple[float, str]] = []
+        """What went wrong when, in seconds since the epoch."""
         self.killed: list[Killed] = []
         """What users did, and how it stood then."""
 
@@ -209,6 +226,8 @@ class Wave:
         for at, happens in sorted(happenings, key=lambda each: each[0]):
             time.sleep(max(0.0, begun + at - time.monotonic()))
             happens()
+        for user in self._users:
+            user.join()
         self._kit.mend()
         self._kit.stack.repair()
 
@@ -219,19 +238,53 @@ class Wave:
             self.runs.append((run, conf["code"]))
             happenings.append((at, lambda run=run, conf=conf: self._trigger(run, conf)))  # type: ignore[misc]
         for kill in schedule.kills:
-            happenings.append((kill.at, lambda kill=kill: self._act(runs[kill.run][1], kill)))  # type: ignore[misc]
-            if kill.outage:
-                begins, lasts = kill.outage
-                happenings += [(begins, lambda: self._outage(1)), (begins + lasts, lambda: self._outage(-1))]
+            at, run, _ = runs[kill.run]
+            happenings.append((at, lambda run=run, kill=kill: self._follow(run, kill)))  # type: ignore[misc]
         for at, name, lasts in schedule.faults:
             fault = KINDS[name]
-            happenings.append((at, lambda fault=fault: fault.begin(self._kit)))  # type: ignore[misc]
+            happenings.append((at, lambda name=name: self._begin(name)))  # type: ignore[misc]
             happenings.append((at + lasts, lambda fault=fault: self._end(fault)))  # type: ignore[misc]
         return happenings
 
+    def _follow(self, run: Run, kill: Kill) -> None:
+        user = threading.Thread(target=self._act, args=(run, kill))
+        self._users.append(user)
+        user.start()
+
+    def _act(self, run: Run, kill: Kill) -> None:
+        """Do what a user does, when a run has come so far."""
+        try:
+            eventually(lambda: kill.is_due(run), f"{kill.after} of {run}", KILLED_WITHIN)
+        except StackError:
+            kill = replace(kill, outage=None)  # it never comes so far: now, then
+        before, lasts = kill.outage or (0.0, 0.0)
+        time.sleep(max(0.0, kill.delay - before))
+        if kill.outage:
+            self._outage(1)
+            end = threading.Timer(lasts, self._outage, [-1])
+            end.start()
+            self._users.append(end)
+        time.sleep(min(before, kill.delay))
+        self._kill(run, kill)
+        if kill.then is not None:
+            time.sleep(kill.then)
+            self._kill(run, replace(kill, act="run failed"))
+
+    def _kill(self, run: Run, kill: Kill) -> None:
+        self._reachable()
+        killed = kill.act_on(run)
+        with self._lock:
+            self.killed += killed
+
     def _outage(self, change: int) -> None:
-        self._outages += change
-        (self._kit.stack.gate.close if self._outages else self._kit.stack.gate.open)()
+        with self._lock:
+            self._outages += change
+            self.events.append((time.time(), "an outage begins" if change > 0 else "an outage ends"))
+            (self._kit.stack.gate.close if self._outages else self._kit.stack.gate.open)()
+
+    def _begin(self, name: str) -> None:
+        self.events.append((time.time(), name))
+        KINDS[name].begin(self._kit)
 
     def _end(self, fault: Fault) -> None:
         fault.end(self._kit)
@@ -246,9 +299,10 @@ class Wave:
         self._reachable()
         run.trigger(**conf)
 
-    def _act(self, run: Run, kill: Kill) -> None:
-        self._reachable()
-        self.killed += kill.act_on(run)
+    def around(self, at: float) -> str:
+        """Say what went wrong around a kill."""
+        near = [(when - at, words) for when, words in self.events if -AROUND < when - at < AROUND]
+        return ", ".join(f"{words} {seconds:+.0f} s" for seconds, words in sorted(near)) or "nothing"
 
     def __str__(self) -> str:
         return "\n".join(str(schedule) for schedule in self._schedules)
@@ -342,7 +396,7 @@ def test_a_wave_of_random_schedules(
     counted.update(result.count())
     counted["schedules"] += size
     moments.update(each.moment for each in wave.killed)
-    listed.extend(f"{each}{'' if each.job.is_marked else ' (without tags)'}" for each in result.before)
+    listed.extend(f"{each}; around it: {wave.around(each.at)}" for each in result.before)
     with capsys.disabled():
         print("\n".join(f"{number:5} {name}" for name, number in counted.items()))  # noqa: T201 -- the figures
         print(f"{0:5}", ", ".join(sorted(name for name in verdicts.KINDS if not counted[name])))  # noqa: T201

@@ -69,8 +69,12 @@ def _breaches(kit: Kit, run: Run, code: int, kills: Sequence[Killed], patience: 
         yield Breach(LOST_END, str(error))
         return
     yield from _at_once(run, kills)
-    if kills:
-        return
+    if not kills:
+        yield from _untouched(kit, run, code, state)
+
+
+def _untouched(kit: Kit, run: Run, code: int, state: str) -> Iterator[Breach]:
+    """Say what is wrong with a run on which no user has acted."""
     for job in run.started:
         if job.stopped:
             yield Breach(WRONG, f"{run}: nobody wanted {job.job_id} to be stopped")

@@ -11,6 +11,8 @@ from airflow_jobflow import checks
 from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
+from airflow_jobflow.sensors.ecs import FargateTaskSensor
+from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
 
 
 def operator(**parameters: Any) -> BatchJobOperator:
@@ -22,11 +24,11 @@ def operator(**parameters: Any) -> BatchJobOperator:
 @pytest.mark.parametrize(
     "parameters",
     [
-        {"array_size": 1},
+        {"array_size": 0},
         {"array_size": 10_001},
         {"array_size": "seven"},
         {"array_size": 2.5},
-        {"array_properties": {"size": 1}},
+        {"array_properties": {"size": 0}},
         {"job_name": "-hello"},
         {"job_name": "hello world"},
         {"job_name": "x" * 129},
@@ -71,13 +73,6 @@ def test_what_is_wrong_is_named_with_its_value_and_its_rule(parameters: dict[str
     assert str(error.value).startswith((f"{name}={value!r}: must", f"{name}["))
 
 
-def test_two_commands_are_one_too_many() -> None:
-    """Which of the two would run is not to be guessed."""
-    task = operator(command=["a"], container_overrides={"command": ["b"]})
-    with pytest.raises(InvalidParameter, match=r"command=\['a'\]: container_overrides says the command too"):
-        task.check()
-
-
 def test_two_sizes_are_one_too_many() -> None:
     """Likewise."""
     with pytest.raises(InvalidParameter, match="array_size=7"):
@@ -116,11 +111,63 @@ def test_building_a_task_checks_nothing() -> None:
     BatchJobSensor(task_id="s", job_id="{{ params.id }}", mode="reschedule")
 
 
-@pytest.mark.parametrize("job_id", ["", [], ["a", ""], "None", [None], None, 5, {"state": "SUBMITTED"}])
+@pytest.mark.parametrize(
+    "job_id", ["", ["a", ""], '["a", ""]', "['a']", "[1]", "None", [None], None, 5, {"state": "S"}, '{"state": "S"}']
+)
 def test_a_sensor_wants_ids(job_id: Any) -> None:
     """A template that came out empty must not wait for nothing."""
     with pytest.raises(InvalidParameter, match="job_id="):
         BatchJobSensor(task_id="s", job_id=job_id).job_ids()
+
+
+@pytest.mark.parametrize(
+    ("job_id", "ids"),
+    [
+        ("a", ["a"]),
+        ("[a", ["[a"]),
+        ('["a", "b"]', ["a", "b"]),
+        (' ["a"]\n', ["a"]),
+        ('{"job_id": "a"}', ["a"]),
+        ('["a", {"job_id": "b"}]', ["a", "b"]),
+        (("a", "b"), ["a", "b"]),
+        ([], []),
+        ("[]", []),
+    ],
+)
+def test_a_list_that_arrives_as_text_is_a_list(job_id: Any, ids: list[str]) -> None:
+    """A template that renders one gives text."""
+    assert BatchJobSensor(task_id="s", job_id=job_id).job_ids() == ids
+    assert FargateTaskSensor(task_id="s", cluster="c", task_arn=job_id).job_ids() == ids
+    assert GlueJobRunSensor(task_id="s", job_name="j", run_id=job_id).job_ids() == ids
+    crawls = (
+        GlueCrawlSensor(task_id="s", crawler_name=job_id, since="2026-01-02") if "job_id" not in str(job_id) else None
+    )
+    assert crawls is None or crawls.job_ids() == [f"{each}@2026-01-02T00:00:00+00:00" for each in ids]
+
+
+def test_an_outcome_of_a_crawl_may_arrive_as_text() -> None:
+    """One that names no crawl is told from the name of a crawler."""
+    crawl = "c@2026-01-02T00:00:00+00:00"
+    assert GlueCrawlSensor(task_id="s", crawler_name=f'[{{"job_id": "{crawl}"}}]', since="2026-01-02").job_ids() == [
+        crawl
+    ]
+    with pytest.raises(InvalidParameter, match="is no outcome of a crawl"):
+        GlueCrawlSensor(task_id="s", crawler_name='{"job_id": "c"}', since="2026-01-02").job_ids()
+
+
+@pytest.mark.parametrize("nothing", [[], (), "[]"])
+@pytest.mark.parametrize(
+    "sensor",
+    [
+        lambda nothing: BatchJobSensor(task_id="s", job_id=nothing),
+        lambda nothing: FargateTaskSensor(task_id="s", cluster="c", task_arn=nothing),
+        lambda nothing: GlueJobRunSensor(task_id="s", job_name="j", run_id=nothing),
+        lambda nothing: GlueCrawlSensor(task_id="s", crawler_name=nothing, since="2026-01-02"),
+    ],
+)
+def test_nothing_to_wait_for_is_a_success(sensor: Any, nothing: Any) -> None:
+    """As a map without items is; no call to AWS is made, which would fail here."""
+    assert sensor(nothing).execute({}) == []
 
 
 def test_rescheduling_is_refused_in_words() -> None:

@@ -361,6 +361,44 @@ def test_tolerated_failures_are_a_success(task: Any, context: Any, tolerance: di
     assert outcome["array"] == {"size": 5, "succeeded": 4, "failed": 1, "failed_indexes": [2]}
 
 
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_an_array_of_one_comes_to_what_an_array_comes_to(
+    kit: Any, task: Any, context: Any, gate: Any, deferrable: bool
+) -> None:
+    """AWS has none, so a plain job runs, which is told that it is child 0."""
+    script = f'while [ ! -e {gate} ]; do sleep 0.02; done; [ "$JOBFLOW_ARRAY_INDEXES" = "$WANTED" ]'
+
+    def run(**parameters: Any) -> Any:
+        operator = task(script, array_size="1", deferrable=deferrable, **parameters)
+        if not deferrable:
+            gate.touch()
+            return operator.execute(context)
+        gate.unlink(missing_ok=True)
+        deferral = deferred_by(operator, context)
+        gate.touch()
+        return resumed(operator, deferral, asyncio.run(deferral.trigger.wait()), context)
+
+    outcome = run(environment={"WANTED": 0})
+    assert outcome["array"] == {"size": 1, "succeeded": 1, "failed": 0, "failed_indexes": []}
+    assert "arrayProperties" not in kit.look(outcome["job_id"])
+    outcome = run(environment={"WANTED": 1}, tolerated_failure_count=1)
+    assert (outcome["state"], outcome["status"]) == ("SUCCEEDED", "FAILED")
+    assert outcome["array"] == {"size": 1, "succeeded": 0, "failed": 1, "failed_indexes": [0]}
+    with pytest.raises(exceptions.JobFailed, match="Failed children: 1 of 1: 0"):
+        run(environment={"WANTED": 1})
+
+
+def test_sizes_and_variables_reach_the_job(kit: Any, task: Any, context: Any) -> None:
+    """Without a word of container_overrides."""
+    outcome = task("echo $WHO", environment={"WHO": "you"}, vcpus=0.5, memory=1024).execute(context)
+    container = kit.look(outcome["job_id"])["container"]
+    assert kit.lines(container["logStreamName"]) == ["you"]
+    assert {each["type"]: each["value"] for each in container["resourceRequirements"]} == {
+        "VCPU": "0.5",
+        "MEMORY": "1024",
+    }
+
+
 def test_failures_that_cannot_be_listed_are_no_success(own_kit: Any, own_task: Any, context: Any) -> None:
     """What is not known is not tolerated; the error is the job's, not the list's."""
     definition = own_kit.define(["false"])
@@ -501,8 +539,8 @@ def test_what_does_not_exist_is_refused(kit: Any, task: Any, context: Any, param
 
 def test_bad_input_starts_nothing(kit: Any, task: Any, context: Any) -> None:
     """Checks come before the submit."""
-    with pytest.raises(exceptions.InvalidParameter, match="array_size=1"):
-        task(array_size=1).execute(context)
+    with pytest.raises(exceptions.InvalidParameter, match="array_size=0"):
+        task(array_size=0).execute(context)
     assert jobs_of(kit) == []
 
 
@@ -847,6 +885,25 @@ def test_a_killed_worker_stops_its_job_unless_told_otherwise(
     operator.on_kill()
     gate.touch()
     assert kit.wait(job_id)["status"] == ("FAILED" if cancel else "SUCCEEDED")
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_task_whose_worker_is_shut_down_while_it_waits_has_not_succeeded(
+    kit: Any, task: Any, context: Any, gate: Any, *, raises: bool
+) -> None:
+    """raise_on_failure=False returns the outcome of a job that has failed, not of one that this task has stopped."""
+    operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", raise_on_failure=raises)
+
+    def shut_down() -> None:
+        kit.eventually(lambda: operator._to_stop)
+        kit.wait(operator._to_stop[0], "RUNNING")
+        operator.on_kill()
+
+    worker = threading.Thread(target=shut_down)
+    worker.start()
+    with pytest.raises(exceptions.JobStopped, match="The Airflow task was killed"):
+        operator.execute(context)
+    worker.join()
 
 
 @pytest.mark.parametrize("slow", ["describe calls", "the task state store"])

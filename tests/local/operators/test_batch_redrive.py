@@ -92,6 +92,18 @@ def test_a_retry_runs_the_failed_children_only(array: Array) -> None:
     assert array.times() == {0: 1, 1: 2, 2: 1, 3: 3, 4: 1}
 
 
+def test_an_array_of_one_is_redriven(array: Array) -> None:
+    """As a plain job, again, and not after it has succeeded."""
+    array.fail(0)
+    with pytest.raises(exceptions.JobFailed, match=r"Failed children: 1 of 1: 0"):
+        array.run(1)
+    array.fail()
+    assert array.run(1)["array"] == {"size": 1, "succeeded": 1, "failed": 0, "failed_indexes": []}
+    assert array.times() == {0: 2}
+    array.run(1)
+    assert array.times() == {0: 2}
+
+
 def test_the_tolerance_is_of_the_whole_array(array: Array) -> None:
     """One of two that ran again is one of five."""
     array.fail(1, 3)

@@ -335,12 +335,22 @@ NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-2"]}}
             {"command": ["a"], "container_name": "main", "overrides": OVERRIDES},
             r"command=\['a'\]: overrides says it too",
         ),
+        ({"command": ["a"], "overrides": OVERRIDES}, r"command=\['a'\]: overrides says it too"),
     ],
 )
 def test_bad_input_starts_nothing(make: Any, context: Any, parameters: dict[str, Any], words: str) -> None:
     """Said with the parameter, the value and the rule."""
     with pytest.raises(exceptions.InvalidParameter, match=words):
         make(**parameters).execute(context)
+
+
+def test_a_command_goes_beside_another_containers(ecs_kit: Any, make: Any, context: Any) -> None:
+    """The main container is the definition's first essential one."""
+    sidecar = ecs_kit.container(["false"], name="sidecar", essential=False)
+    definition = ecs_kit.define(sidecar, ecs_kit.container(["false"]))
+    overrides = {"containerOverrides": [{"name": "sidecar", "command": ["true"]}]}
+    outcome = make(task_definition=definition, command=["true"], overrides=overrides).execute(context)
+    assert outcome["state"] == "SUCCEEDED"
 
 
 def test_the_full_network_configuration_can_be_said(ecs_kit: Any, make: Any, context: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -191,6 +192,109 @@ def test_a_list_that_cannot_be_had_changes_no_verdict(
     outcome = operator.execute_complete(context, run(trigger))
     assert outcome["state"] == ("SUCCEEDED" if well else "FAILED")
     assert list(outcome["details"]) == ["message_prefix"]
+
+
+# Several tasks.
+
+
+class Elsewhere(GlueCrawlOperator):
+    """An operator, right before whose start of the crawler, or look at its crawls, something else happens."""
+
+    def call(self, function: Any, *arguments: Any, **options: Any) -> Any:
+        """Run a function, whose calls are intercepted."""
+
+        def intercepted(call: Any, *rest: Any) -> Any:
+            def made(operation: str, **parameters: Any) -> Any:
+                if happens := self.happens.pop(operation, None):
+                    happens()
+                return call(operation, **parameters)
+
+            made.region, made.partition, made.may_tag = call.region, call.partition, call.may_tag  # type: ignore[attr-defined]
+            return function(made, *rest)
+
+        return super().call(intercepted, *arguments, **options)
+
+    happens: dict[str, Callable[[], object]]
+
+
+def elsewhere(crawler: str, happens: dict[str, Callable[[], object]], **parameters: Any) -> Elsewhere:
+    """Make such an operator, which waits here.
+
+    :param happens: what happens before the first call of an operation.
+    """
+    defaults = {"task_id": "t", "crawler_name": crawler, "aws_conn_id": None, "deferrable": False}
+    operator = Elsewhere(**{**defaults, **parameters})
+    operator.happens = dict(happens)
+    return operator
+
+
+@pytest.mark.parametrize("before", ["start_crawler", "list_crawls"])
+@pytest.mark.parametrize("is_over", [False, True])
+def test_a_crawl_that_begins_between_look_and_start_is_joined(
+    kit_with: Any, context: Any, before: str, is_over: bool
+) -> None:
+    """Whether it still runs or has just ended when this task finds out: a second one would do the work again."""
+    kit = kit_with(crawl_seconds=HOUR)
+    crawler = kit.crawler()
+    kit.glue.start_crawler(Name=crawler)
+    let_end(kit.aws, crawler)
+    kit.ended(crawler)
+
+    def start() -> None:
+        kit.glue.start_crawler(Name=crawler)
+        kit.eventually(lambda: kit.glue.list_crawls(CrawlerName=crawler)["Crawls"][0]["State"] == "RUNNING")
+
+    def end() -> None:
+        let_end(kit.aws, crawler)
+        kit.ended(crawler, 2)
+
+    operator = elsewhere(crawler, {before: start})
+    if is_over:
+        make_call = operator._join_what_began
+        operator._join_what_began = lambda *arguments: (end(), make_call(*arguments))[1]  # type: ignore[method-assign,func-returns-value]
+    else:
+        operator.happens["batch_get_crawlers"] = end
+    outcome = operator.execute(context)
+    [second, _] = kit.ended(crawler, 2)
+    assert outcome["details"]["crawl_id"] == second["CrawlId"]
+    assert not operator.is_own()
+    assert len(kit.crawls(crawler)) == 2
+
+
+@pytest.mark.parametrize("if_running", ["fail", "wait_then_start"])
+def test_a_crawl_that_begins_between_look_and_start_is_not_joined_by_who_does_not_attach(
+    kit_with: Any, context: Any, if_running: str
+) -> None:
+    """It is one that runs already."""
+    kit = kit_with(crawl_seconds=HOUR)
+    crawler = kit.crawler()
+    start = {"start_crawler": lambda: kit.glue.start_crawler(Name=crawler)}
+    operator = elsewhere(crawler, start, if_running=if_running, job_timeout=0.5)
+    kind = exceptions.SubmissionError if if_running == "fail" else exceptions.JobTimedOut
+    with pytest.raises(kind, match="is at work"):
+        operator.execute(context)
+    assert len(kit.crawls(crawler)) == 1
+
+
+def test_tasks_that_attach_to_one_idle_crawler_at_once_share_one_crawl(kit_with: Any, context: Any) -> None:
+    """One starts it, and the others join."""
+    kit = kit_with(crawl_seconds=HOUR)
+    crawler = kit.crawler()
+    all_have_looked = threading.Barrier(3, timeout=30)
+    operators = [elsewhere(crawler, {"start_crawler": all_have_looked.wait}, deferrable=True) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        deferrals = list(
+            pool.map(deferred, operators, [type(context)(context, task_state_store=None) for _ in operators])
+        )
+    let_end(kit.aws, crawler)
+    outcomes = [
+        operator.execute_complete(context, run(deferral.trigger), **deferral.kwargs)
+        for operator, deferral in zip(operators, deferrals, strict=True)
+    ]
+    [crawl] = kit.crawls(crawler)
+    assert {outcome["details"]["crawl_id"] for outcome in outcomes} == {crawl}
+    assert sorted(operator.is_own() for operator in operators) == [False, False, True]
+    assert sorted(deferral.trigger.cancel_on_kill for deferral in deferrals) == [False, False, True]
 
 
 # How it fails.

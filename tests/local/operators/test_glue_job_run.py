@@ -268,19 +268,11 @@ def test_a_job_that_does_not_exist_is_refused(kit: GlueKit, context: Any) -> Non
     assert "Glue job run of nowhere" in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("parameters", "words"),
-    [
-        ({"run_job_kwargs": {"NoSuchMember": 1}}, "NoSuchMember"),
-        ({"run_job_kwargs": {"Arguments": {"--a": 1}}}, "Invalid type for parameter Arguments"),
-        ({"worker_type": "G.1X", "number_of_workers": 2}, "Worker Type is not supported"),
-    ],
-)
-def test_what_glue_refuses_is_refused(kit: GlueKit, context: Any, parameters: dict[str, Any], words: str) -> None:
-    """With its words, or boto3's."""
+def test_what_glue_refuses_is_refused(kit: GlueKit, context: Any) -> None:
+    """With its words."""
     job = kit.job()
-    with pytest.raises(exceptions.SubmissionRefused, match=words):
-        task(job, **parameters).execute(context)
+    with pytest.raises(exceptions.SubmissionRefused, match="Worker Type is not supported"):
+        task(job, worker_type="G.1X", number_of_workers=2).execute(context)
     assert kit.runs(job) == []
 
 
@@ -288,6 +280,7 @@ def test_what_glue_refuses_is_refused(kit: GlueKit, context: Any, parameters: di
     ("parameters", "words"),
     [
         ({"job_name": None}, "job_name=None: must be a string"),
+        ({"run_job_kwargs": {"NoSuchMember": 1}}, "run_job_kwargs=.* AWS has no member 'NoSuchMember' here"),
         ({"job_name": "None"}, "did a template come out empty"),
         ({"script_args": ["--a", "b"]}, r"script_args=\['--a', 'b'\]: must be a dict"),
         ({"script_args": "--a b"}, "script_args='--a b': must be a dict"),

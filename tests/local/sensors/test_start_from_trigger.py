@@ -150,6 +150,20 @@ def test_several_jobs_come_to_a_list(kit: Any, started: Any) -> None:
     assert [outcome["state"] for outcome in left["return_value"]] == ["SUCCEEDED"]
 
 
+def test_a_list_that_a_template_renders_is_a_list(kit: Any, started: Any) -> None:
+    """As on a worker."""
+    job_id = kit.sh("true")
+    dag = dag_of("{{ ti.xcom_pull('up', map_indexes=-1) | tojson }}")
+    left, _ = started(dag, xcoms={("up", -1): [job_id]})
+    assert [outcome["job_id"] for outcome in left["return_value"]] == [job_id]
+
+
+def test_an_empty_list_wakes_a_worker(started: Any) -> None:
+    """A wait for nothing has no end that a trigger could report."""
+    _, [event] = started(dag_of([]))
+    assert event.payload == START_ON_WORKER
+
+
 def test_nothing_is_pushed_where_nothing_is_to_be(kit: Any, started: Any) -> None:
     """``do_xcom_push=False``."""
     left, [event] = started(dag_of(kit.sh("true"), do_xcom_push=False))

@@ -42,6 +42,12 @@ def stack_batch_again() -> None:
     BatchJobOperator(task_id="job", raise_on_failure=False, **BATCH)
 
 
+@dag(schedule=None, params=PARAMS, default_args={"retries": 2, "retry_delay": timedelta(seconds=1)})
+def stack_batch_twice_again() -> None:
+    """Run one job, in few tries."""
+    BatchJobOperator(task_id="job", **BATCH)
+
+
 @dag(schedule=None, params=PARAMS, default_args=TRIES)
 def stack_batch_many() -> None:
     """Run an array, and a job for each of three items."""
@@ -76,6 +82,7 @@ def stack_batch_sensor() -> None:
 stack_batch()
 stack_batch_in_time()
 stack_batch_again()
+stack_batch_twice_again()
 stack_batch_many()
 stack_batch_crowd()
 stack_batch_sensor()

@@ -1,0 +1,113 @@
+"""Fits rendered values to the shapes of AWS's requests, as botocore describes them.
+
+A template renders text, or with native rendering whatever the text reads like, so that a value may arrive as another
+type than its member has: ``20260101`` where AWS takes a string, ``"3"`` where it takes a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from airflow_jobflow import checks
+
+if TYPE_CHECKING:
+    from botocore.model import Shape
+
+LABELS = ("name", "Name", "key", "Key", "type", "capacityProvider")
+"""Members that name an element of a list in errors, in place of its index."""
+
+
+@cache
+def input_shape(service: str, operation: str, member: str = "") -> Shape:
+    """Return the shape of a request, or of one of its members. Reads botocore's model once, about 20 ms.
+
+    :param service: AWS's name of the service, such as ``batch``.
+    :param operation: such as ``SubmitJob``.
+    :param member: such as ``containerOverrides``. Default: the whole request.
+    """
+    request: Any = _model(service).operation_model(operation).input_shape
+    shape: Shape = request.members[member] if member else request
+    return shape
+
+
+@cache
+def _model(service: str) -> Any:
+    from botocore.loaders import Loader
+    from botocore.model import ServiceModel
+
+    loader: Any = Loader()
+    return ServiceModel(loader.load_service_model(service, "service-2"), service)
+
+
+def fit(parameter: str, value: Any, shape: Any) -> Any:
+    """Return a value as AWS takes it: numbers become text where a string is wanted, and the other way round.
+
+    :param parameter: names the value in errors; a member is added with a dot, an element in brackets.
+    :param shape: what AWS takes, as botocore describes it.
+    :raises InvalidParameter: it does not fit: a None, an unknown member, text where there must be a number.
+    """
+    fitted: Callable[[str, Any, Any], Any] = FITTING.get(str(shape.type_name), _unchanged)
+    return fitted(parameter, value, shape)
+
+
+def _unchanged(parameter: str, value: Any, shape: Shape) -> Any:  # noqa: ARG001
+    return value
+
+
+def _structure(parameter: str, value: Any, shape: Any) -> dict[str, Any]:
+    members = checks.mapping(parameter, value)
+    if unknown := [name for name in members if name not in shape.members]:
+        rule = f"AWS has no member {unknown[0]!r} here; there are {', '.join(shape.members)}"
+        raise checks.invalid(parameter, value, rule)
+    return {name: fit(f"{parameter}.{name}", each, shape.members[name]) for name, each in members.items()}
+
+
+def _list(parameter: str, value: Any, shape: Any) -> list[Any]:
+    elements = checks.elements(parameter, value)
+    return [fit(f"{parameter}[{_label(place, each)}]", each, shape.member) for place, each in enumerate(elements)]
+
+
+def _label(place: int, element: Any) -> str:
+    """Return what names an element of a list: what it is called, or its place."""
+    said = element if isinstance(element, Mapping) else {}
+    return next((repr(said[label]) for label in LABELS if isinstance(said.get(label), str)), str(place))
+
+
+def _map(parameter: str, value: Any, shape: Any) -> dict[str, Any]:
+    members = checks.mapping(parameter, value)
+    return {
+        checks.map_key(parameter, name): fit(f"{parameter}[{name!r}]", each, shape.value)
+        for name, each in members.items()
+    }
+
+
+def _string(parameter: str, value: Any, shape: Shape) -> str:  # noqa: ARG001
+    return checks.as_text(parameter, value)
+
+
+def _integer(parameter: str, value: Any, shape: Shape) -> int:  # noqa: ARG001
+    return checks.whole(parameter, value)
+
+
+def _float(parameter: str, value: Any, shape: Shape) -> float:  # noqa: ARG001
+    return checks.number(parameter, value)
+
+
+def _boolean(parameter: str, value: Any, shape: Shape) -> bool:  # noqa: ARG001
+    return checks.flag(parameter, value)
+
+
+FITTING: Mapping[str, Callable[[str, Any, Any], Any]] = {
+    "structure": _structure,
+    "list": _list,
+    "map": _map,
+    "string": _string,
+    "integer": _integer,
+    "long": _integer,
+    "float": _float,
+    "double": _float,
+    "boolean": _boolean,
+}
+"""How each type of botocore's is fitted. Blobs, timestamps and documents stay as they are."""

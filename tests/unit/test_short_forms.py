@@ -1,0 +1,242 @@
+"""Short forms and AWS's own shapes side by side: merged where they say different things, rejected where the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_jobflow.exceptions import InvalidParameter
+from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
+from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
+
+
+def batch(**given: Any) -> dict[str, Any]:
+    """The SubmitJob request."""
+    return BatchJobOperator(task_id="t", job_name="n", job_queue="q", job_definition="d", **given).request()
+
+
+def batch_map(*items: dict[str, Any], **given: Any) -> list[dict[str, Any]]:
+    """The containerOverrides of each item, without the item's index."""
+    task = BatchMapOperator(task_id="t", job_name="n", job_queue="q", job_definition="d", items=items, **given)
+    task.check()
+    return [without_index(request["containerOverrides"]) for request in task.requests(task.checked_items())]
+
+
+def ecs(**given: Any) -> dict[str, Any]:
+    """The overrides of the RunTask request."""
+    task = FargateTaskOperator(
+        task_id="t", cluster="c", task_definition="d", subnets=["s"], **{"container_name": "main", **given}
+    )
+    overrides: dict[str, Any] = task.request(task.values(), "main", 1)["overrides"]
+    return overrides
+
+
+def ecs_map(*items: dict[str, Any], **given: Any) -> list[dict[str, Any]]:
+    """The overrides of each item, without the item's index."""
+    task = FargateMapOperator(
+        task_id="t",
+        cluster="c",
+        task_definition="d",
+        subnets=["s"],
+        items=items,
+        **{"container_name": "main", **given},
+    )
+    task.check()
+    overrides = [request["overrides"] for request in task.requests(task.checked_items())]
+    return [
+        {**each, "containerOverrides": [without_index(container) for container in each["containerOverrides"]]}
+        for each in overrides
+    ]
+
+
+def without_index(container: dict[str, Any]) -> dict[str, Any]:
+    """The overrides of a container, whose environment is a dict without the index of a map's item."""
+    said = {each["name"]: each["value"] for each in container.get("environment", [])}
+    said.pop("JOBFLOW_MAP_INDEX", None)
+    return {**container, "environment": said}
+
+
+def variables(**said: str) -> list[dict[str, str]]:
+    """Variables as AWS writes them."""
+    return [{"name": name, "value": value} for name, value in said.items()]
+
+
+def resources(**said: str) -> list[dict[str, str]]:
+    """Resource requirements as AWS writes them."""
+    return [{"type": kind, "value": value} for kind, value in said.items()]
+
+
+# Batch.
+
+
+def test_a_batch_job_has_the_short_forms_of_maps_and_fargate() -> None:
+    """They become parts of containerOverrides, as text, which is what AWS takes."""
+    assert batch(command=["a"], environment={"A": "1"}, vcpus=0.25, memory="2048", gpus=1)["containerOverrides"] == {
+        "command": ["a"],
+        "environment": variables(A="1"),
+        "resourceRequirements": resources(VCPU="0.25", MEMORY="2048", GPU="1"),
+    }
+    assert batch(vcpus="16")["containerOverrides"] == {"resourceRequirements": resources(VCPU="16")}
+
+
+def test_short_forms_are_merged_into_container_overrides() -> None:
+    """As long as the two say different things."""
+    overrides = {
+        "instanceType": "m5.large",
+        "environment": variables(A="1"),
+        "resourceRequirements": resources(GPU="1"),
+    }
+    assert batch(container_overrides=overrides, environment={"B": 2}, vcpus=4)["containerOverrides"] == {
+        "instanceType": "m5.large",
+        "environment": variables(A="1", B="2"),
+        "resourceRequirements": resources(GPU="1", VCPU="4"),
+    }
+
+
+CONTRADICTIONS = [
+    ("command", ["a"], {"command": ["b"]}),
+    ("environment", {"A": "1"}, {"environment": variables(A="2")}),
+    ("vcpus", 2, {"resourceRequirements": resources(VCPU="4")}),
+    ("vcpus", 2, {"vcpus": 4}),
+    ("memory", 2048, {"resourceRequirements": resources(MEMORY="4096")}),
+    ("memory", 2048, {"memory": 4096}),
+    ("gpus", 1, {"resourceRequirements": resources(GPU="1")}),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "overrides"), CONTRADICTIONS)
+def test_what_container_overrides_say_too_is_rejected_by_name(name: str, value: Any, overrides: dict[str, Any]) -> None:
+    """Which of the two counts is not to be guessed; of an item as of the operator."""
+    with pytest.raises(InvalidParameter) as error:
+        batch(**{name: value}, container_overrides=overrides)
+    assert str(error.value) == f"{name}={value!r}: container_overrides says it too; keep one"
+    with pytest.raises(InvalidParameter, match=rf"items\[1\]=.*container_overrides says the {name} too; keep one"):
+        batch_map({}, {name: value, "container_overrides": overrides})
+
+
+@pytest.mark.parametrize(("name", "value", "overrides"), CONTRADICTIONS)
+def test_an_item_goes_before_the_operator(name: str, value: Any, overrides: dict[str, Any]) -> None:
+    """Whichever of the two says it shortly."""
+    [alone] = batch_map({name: value})
+    [said_by_item, other] = batch_map({name: value}, {}, container_overrides=overrides)
+    assert said_by_item == alone
+    assert other == batch_map({"container_overrides": overrides})[0]
+    [said_by_item, other] = batch_map({"container_overrides": overrides}, {}, **{name: value})
+    assert said_by_item == batch_map({"container_overrides": overrides})[0]
+    assert other == alone
+
+
+def test_an_item_adds_to_the_environment_of_the_operator() -> None:
+    """Its short form, and its overrides."""
+    [item] = batch_map(
+        {"environment": {"B": "2", "C": "3"}, "container_overrides": {"environment": variables(A="9", D="4")}},
+        environment={"A": "1", "B": "1", "E": "5"},
+    )
+    assert item["environment"] == {"A": "9", "B": "2", "C": "3", "D": "4", "E": "5"}
+
+
+@pytest.mark.parametrize("elsewhere", ["node_overrides", "ecs_properties_override", "eks_properties_override"])
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, value, _ in CONTRADICTIONS])
+def test_a_job_without_a_container_of_its_own_has_no_short_forms(elsewhere: str, name: str, value: Any) -> None:
+    """AWS takes no containerOverrides there."""
+    with pytest.raises(InvalidParameter, match=f"{name}=.*with {elsewhere}, say it there"):
+        batch(**{name: value, elsewhere: {}})
+
+
+@pytest.mark.parametrize(
+    "given", [{"vcpus": 0}, {"vcpus": "many"}, {"memory": 1}, {"memory": 2.5}, {"gpus": 0}, {"environment": ["A=1"]}]
+)
+def test_a_wrong_size_is_rejected(given: dict[str, Any]) -> None:
+    """Before anything is sent."""
+    [(name, value)] = given.items()
+    with pytest.raises(InvalidParameter) as error:
+        batch(**given)
+    assert str(error.value).startswith(f"{name}={value!r}: must be")
+
+
+# An array of one.
+
+
+def test_an_array_of_one_is_a_plain_job_that_knows_its_index() -> None:
+    """AWS has no array of one."""
+    from airflow_jobflow.jobs.array import as_plain_job
+
+    request = batch(
+        array_size=1,
+        environment={"A": "1"},
+        depends_on=[{"type": "SEQUENTIAL"}, {"jobId": "a", "type": "N_TO_N"}, {"jobId": "b"}],
+    )
+    job = as_plain_job(request)
+    assert "arrayProperties" not in job
+    assert job["dependsOn"] == [{"jobId": "a"}, {"jobId": "b"}]
+    assert job["containerOverrides"]["environment"] == variables(A="1", JOBFLOW_ARRAY_INDEXES="0")
+
+
+def test_an_array_of_one_may_have_several_containers() -> None:
+    """They are not told the index, which is 0 in any case."""
+    from airflow_jobflow.jobs.array import as_plain_job
+
+    job = as_plain_job(batch(array_size="1", ecs_properties_override={"taskProperties": []}, depends_on=[]))
+    assert job.keys() == {"jobName", "jobQueue", "jobDefinition", "ecsPropertiesOverride"}
+
+
+# Fargate.
+
+
+def test_a_command_beside_what_overrides_say_of_another_container() -> None:
+    """Only the same container's is a contradiction."""
+    other = {"name": "sidecar", "command": ["b"], "environment": variables(A="2")}
+    overrides = ecs(command=["a"], environment={"A": "1"}, overrides={"containerOverrides": [other]})
+    assert overrides["containerOverrides"] == [
+        other,
+        {"name": "main", "command": ["a"], "environment": variables(A="1")},
+    ]
+
+
+def test_overrides_of_the_same_container_are_merged() -> None:
+    """As long as the two say different things."""
+    own = {"name": "main", "cpu": 256, "environment": variables(A="1")}
+    overrides = ecs(command=["a"], environment={"B": "2"}, overrides={"containerOverrides": [own], "cpu": "1024"})
+    merged = {"name": "main", "cpu": 256, "command": ["a"], "environment": variables(A="1", B="2")}
+    assert overrides == {"cpu": "1024", "containerOverrides": [merged]}
+
+
+ECS_CONTRADICTIONS = [
+    ("command", ["a"], {"containerOverrides": [{"name": "main", "command": ["b"]}]}),
+    ("environment", {"A": "1"}, {"containerOverrides": [{"name": "main", "environment": variables(A="2")}]}),
+    ("cpu", 512, {"cpu": "1024"}),
+    ("memory", 1024, {"memory": "2048"}),
+    ("ephemeral_storage", 30, {"ephemeralStorage": {"sizeInGiB": 40}}),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "overrides"), ECS_CONTRADICTIONS)
+def test_what_overrides_say_too_is_rejected_by_name(name: str, value: Any, overrides: dict[str, Any]) -> None:
+    """Of an item as of the operator."""
+    with pytest.raises(InvalidParameter) as error:
+        ecs(**{name: value}, overrides=overrides)
+    assert str(error.value) == f"{name}={value!r}: overrides says it too; keep one"
+    with pytest.raises(InvalidParameter, match=rf"items\[0\]=.*overrides says the {name} too; keep one"):
+        ecs_map({name: value, "overrides": overrides})
+
+
+@pytest.mark.parametrize(("name", "value", "overrides"), ECS_CONTRADICTIONS)
+def test_a_fargate_item_goes_before_the_operator(name: str, value: Any, overrides: dict[str, Any]) -> None:
+    """Whichever of the two says it shortly."""
+    [said_by_item, other] = ecs_map({name: value}, {}, overrides=overrides)
+    assert said_by_item == ecs_map({name: value})[0]
+    assert other == ecs_map({"overrides": overrides})[0]
+    [said_by_item, other] = ecs_map({"overrides": overrides}, {}, **{name: value})
+    assert said_by_item == ecs_map({"overrides": overrides})[0]
+    assert other == ecs_map({name: value})[0]
+
+
+def test_a_fargate_item_for_another_container_leaves_the_command_alone() -> None:
+    """The operator's command is of the main one."""
+    sidecar = {"name": "sidecar", "command": ["b"]}
+    [item] = ecs_map({"overrides": {"containerOverrides": [sidecar]}}, command=["a"])
+    assert item["containerOverrides"] == [
+        {**sidecar, "environment": {}},
+        {"name": "main", "command": ["a"], "environment": {}},
+    ]
