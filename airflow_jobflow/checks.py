@@ -216,6 +216,22 @@ def given(task: object, table: Mapping[str, Check], required: Collection[str]) -
     return {name: table[name](name, value) for name, value in values.items() if value is not None or name in required}
 
 
+NOT_GIVEN = ("", "none", "false", "0", "0.0")
+"""How a parameter may arrive that asks for nothing, as text in lower case: with its default, or rendered to it."""
+
+
+def reject(task: object, table: Mapping[str, str]) -> None:
+    """Reject parameters that a task does not honour, if they were given.
+
+    :param table: their names, each with the reason.
+    :raises InvalidParameter: one was given; it is named, with the reason.
+    """
+    for name, why in table.items():
+        value = getattr(task, name)
+        if str(value).strip().lower() not in NOT_GIVEN:
+            raise invalid(name, value, why)
+
+
 def renderers(table: Mapping[str, Check]) -> dict[str, str]:
     """Say which parameters of a table the UI is to show as JSON."""
     objects = (mapping, mappings, string_map, words)

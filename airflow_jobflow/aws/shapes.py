@@ -48,8 +48,8 @@ def fit(parameter: str, value: Any, shape: Any) -> Any:
     :param shape: what AWS takes, as botocore describes it.
     :raises InvalidParameter: it does not fit: a None, an unknown member, text where there must be a number.
     """
-    fitting: Callable[[str, Any, Any], Any] = FITTING.get(shape.type_name, _unchanged)
-    return fitting(parameter, value, shape)
+    fitted: Callable[[str, Any, Any], Any] = FITTING.get(str(shape.type_name), _unchanged)
+    return fitted(parameter, value, shape)
 
 
 def _unchanged(parameter: str, value: Any, shape: Shape) -> Any:  # noqa: ARG001

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_jobflow import checks
 from airflow_jobflow.exceptions import NoRoom, SubmissionError
 from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink
-from airflow_jobflow.operators.base import JobOperator
+from airflow_jobflow.operators.base import OF_ONE_JOB, JobOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -45,6 +45,7 @@ class GlueCrawlOperator(JobOperator):
     """
 
     service: ClassVar[str] = "glue_crawl"
+    NOT_HONOURED: ClassVar[Mapping[str, str]] = OF_ONE_JOB
     when_stuck: ClassVar[str] = "Glue took the start, and no crawl began: look at the crawler in the console."
     template_fields: Sequence[str] = (*JobOperator.template_fields, *CRAWL_CHECKS)
     operator_extra_links = (GlueCrawlerLink(), JobLogLink())
@@ -226,6 +227,7 @@ class GlueJobRunOperator(JobOperator):
     """
 
     service: ClassVar[str] = "glue_run"
+    NOT_HONOURED: ClassVar[Mapping[str, str]] = OF_ONE_JOB
     when_stuck: ClassVar[str] = "Look at what else runs: is a limit of the job or the account reached?"
     template_fields: Sequence[str] = (*JobOperator.template_fields, *RUN_CHECKS)
     template_fields_renderers: ClassVar[dict[str, str]] = checks.renderers(RUN_CHECKS)

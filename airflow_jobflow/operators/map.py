@@ -80,9 +80,6 @@ class MapOperator(JobOperator):
 
     ITEM: ClassVar[Mapping[str, checks.Check]]
     """What an item may say, and what each must be."""
-    NOT_ON_A_MAP: ClassVar[Sequence[str]] = ()
-    """Parameters of the single operator that mean nothing here."""
-
     template_fields: Sequence[str] = ("items", "max_concurrency", "on_item_failure")
 
     def __init__(
@@ -132,9 +129,6 @@ class MapOperator(JobOperator):
             raise checks.invalid("queued_timeout", self.queued_timeout, "a map has none; job_timeout bounds it")
         if not self.durable:
             raise checks.invalid("durable", False, "a map finds its jobs by their tokens, so it cannot do without")
-        for name in self.NOT_ON_A_MAP:
-            if getattr(self, name) is not None:
-                raise checks.invalid(name, getattr(self, name), "means nothing on a map, whose items are jobs each")
         super().check()
         checks.whole("max_concurrency", self.max_concurrency, least=1)
         if self.on_item_failure is not None:
@@ -258,6 +252,7 @@ class MapOperator(JobOperator):
             indexes=index_ranges(indexes),
             requests=pack(lines),
             scope=self.scope(),
+            container_name=self.container(),
             max_concurrency=checks.whole("max_concurrency", self.max_concurrency, least=1),
             tolerated_failure_count=tolerance.count,
             tolerated_failure_percentage=tolerance.percentage,

@@ -31,11 +31,20 @@ SHOWN = 10
 """How many jobs that have not ended are told of in an error."""
 
 
+NOT_HONOURED = {
+    "exponential_backoff": "polls are shared by all waits, so their interval does not grow; use poll_interval",
+    "max_wait": "polls are shared by all waits, so their interval does not grow; use poll_interval",
+    "silent_fail": "an error of a call is retried and does not fail the sensor; soft_fail skips a task that would fail",
+}
+"""Parameters of BaseSensorOperator that are rejected by name, if they are given, and why."""
+
+
 class JobSensor(JobWaiter, BaseSensorOperator):
     """Base of the sensors.
 
     Of BaseSensorOperator's parameters, ``soft_fail`` and ``never_fail`` skip the task where it would fail;
-    ``mode="reschedule"`` is refused, for deferring does what it is for.
+    ``mode="reschedule"`` is rejected, because deferring does what it is for; so are ``exponential_backoff``,
+    ``max_wait`` and ``silent_fail``.
 
     It starts in the triggerer, without a worker, where Airflow can render its parameters there: as they are, from
     templates of the run, its params, variables and connections, from ``ti.xcom_pull(task_ids, map_indexes=-1)``, and
@@ -95,6 +104,7 @@ class JobSensor(JobWaiter, BaseSensorOperator):
     def check(self) -> None:
         """Check the parameters; see the base."""
         super().check()
+        checks.reject(self, NOT_HONOURED)
         if self.mode != "poke":
             rule = "deferring does what rescheduling is for; leave mode out, or set deferrable=False to wait here"
             raise checks.invalid("mode", self.mode, rule)
@@ -194,6 +204,8 @@ def _start_trigger_args(sensor: type[JobSensor], given: Mapping[str, Any], dag: 
     if (
         not defers
         or not workerless.may_start(sensor, given)
+        or any(given.get(name) for name in NOT_HONOURED)  # a worker rejects them
+        or given.get("mode") not in (None, "poke")
         or not all(workerless.renderable(value, natively=natively) for value in arguments.values())
     ):
         return None
