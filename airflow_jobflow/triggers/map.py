@@ -213,7 +213,12 @@ class MapTrigger(WaitTrigger):
     async def stop_jobs(self) -> None:
         """Stop all that the map has started, and log how far it had come."""
         log.info("The task was killed: stopping what the map has started. %s", self._map.progress())
-        await self.killed()
+        try:
+            await self.killed()
+        except asyncio.CancelledError:  # the triggerer ends
+            left = Unstopped(tuple(self._map.running))
+            log.error("The triggerer ended before all jobs of the map were stopped. %s", left)  # noqa: TRY400
+            raise
 
     async def killed(self) -> None:
         """Stop all jobs, also those that are being started."""
