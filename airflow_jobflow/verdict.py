@@ -51,6 +51,7 @@ class Judge:
     :param module: the module that knows it.
     :param access: the AWS connection to use.
     :param log_lines: how many last lines of a log go into an error.
+    :param container: the name of the container that counts. Default None: the one that AWS's rules make decide.
     :param children: takes what is found out of the failed children of an array, by index.
     """
 
@@ -58,6 +59,7 @@ class Judge:
     module: Service
     access: Access
     log_lines: int
+    container: str | None = None
     children: dict[int, Snapshot] = field(default_factory=dict)
 
     def unwatchable(self, errors: Mapping[str, Mapping[str, str]], seen: Mapping[str, Snapshot]) -> JobflowError:
@@ -95,7 +97,7 @@ class Judge:
         """
         try:
             client = service_client(self.access, self.module.CLIENT)
-            return run_blocking(client, self.module.settled, snapshot, retry=retry)
+            return run_blocking(client, self.module.settled, snapshot, retry=retry).counting(self.container)
         except CallError as error:
             log.warning("Could not get the details of %s %s: %s", self.module.NOUN, snapshot.job_id, error)
             return snapshot
@@ -200,17 +202,16 @@ class Judge:
             explained = decisive(diagnoses(child.snapshot for child in failed))
             first = [child.index for child in most_telling(failed, explained)[: batch.BATCH_SIZE]]
             described = run_blocking(client, batch.children, snapshot.job_id, first, retry=DETAILS)
-            children |= {child.index: child for child in described}
+            children |= {
+                child.index: ChildFailure(child.index, child.snapshot.counting(self.container)) for child in described
+            }
         except CallError as error:
             log.warning("Could not describe the failed children of %s: %s", snapshot.job_id, error)
         return list(children), list(children.values())
 
-    def evidence(self, snapshot: Snapshot, container: str | None) -> list[str]:
-        """Return the lines of a message that show what a job which has not ended wrote last, and its page.
-
-        :param container: the name of the container that counts; None for the one that AWS's rules make decide.
-        """
-        located = self.settled(snapshot, retry=WHILE_IT_RUNS).counting(container)
+    def evidence(self, snapshot: Snapshot) -> list[str]:
+        """Return the lines of a message that show what a job which has not ended wrote last, and its page."""
+        located = self.settled(snapshot, retry=WHILE_IT_RUNS)
         lines = self.last_lines(located, arrival=0.0, retry=WHILE_IT_RUNS)
         return evidence(lines, self.outcome(located).console_url)
 

@@ -222,7 +222,7 @@ class JobWaiter(BaseOperator):
         size = self.service_module.BATCH_SIZE
         for start in range(0, len(job_ids), size):
             answers = self.service_module.describe(call, job_ids[start : start + size], self.scope())
-            seen |= {job_id: snapshot for job_id, snapshot in answers.items() if snapshot}
+            seen |= {job_id: each.counting(self.container()) for job_id, each in answers.items() if each}
         return seen
 
     # Waiting.
@@ -271,6 +271,7 @@ class JobWaiter(BaseOperator):
             service=self.service,
             job_ids=job_ids,
             scope=self.scope(),
+            container_name=self.container(),
             **dataclasses.asdict(self.access),
             poll_interval=self.interval(),
             deadline=deadline,
@@ -396,6 +397,7 @@ class JobWaiter(BaseOperator):
             module=self.service_module,
             access=self.access,
             log_lines=checks.whole("number_logs_exception", self.number_logs_exception, least=0),
+            container=self.container(),
             children=self.failed_children,
         )
 

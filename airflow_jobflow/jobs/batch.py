@@ -106,6 +106,18 @@ def submit(call: Call, request: Mapping[str, Any]) -> str:
     return str(member(call("submit_job", **request), "jobId", "SubmitJob"))
 
 
+def container_names(call: Call, job_definition: str) -> list[str] | None:
+    """Return the names of the containers of a job definition; None if there is none. One DescribeJobDefinitions call.
+
+    :param job_definition: name, name with revision, or ARN. A name means its newest revision.
+    """
+    name = job_definition.rpartition("/")[2]
+    which = {"jobDefinitions": [job_definition]} if ":" in name else {"jobDefinitionName": name, "status": "ACTIVE"}
+    found = call("describe_job_definitions", **which)["jobDefinitions"]
+    newest = max(found, key=lambda each: int(each.get("revision", 0)), default=None)
+    return None if newest is None else batch_containers.names(newest)
+
+
 def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # noqa: ARG001
     """Terminate a job, and with a parent its children; one that has ended stays as it is."""
     call("terminate_job", jobId=job_id, reason=reason)

@@ -33,6 +33,17 @@ POD_LOGS = "/aws/containerinsights/{cluster}/application"
 POD_STREAM = "{node}-application.var.log.containers.{pod}_{namespace}_{container}-{container_id}.log"
 
 
+def names(definition: Json) -> list[str]:
+    """Return the names of the containers of a job definition, in order; that of a plain job has none.
+
+    :param definition: of a DescribeJobDefinitions response.
+    """
+    main = _main_node(definition)
+    pod = main.get("eksProperties", {}).get("podProperties", {})
+    containers = [*_containers(main.get("ecsProperties", {}).get("taskProperties", [])), *pod.get("containers", [])]
+    return [each["name"] for each in containers if "name" in each]
+
+
 def attempts(job: Json) -> Sequence[Json]:
     """Return the attempts of a job that have ended. On EKS, the one that runs is listed too."""
     if job.get("attempts"):

@@ -56,9 +56,9 @@ def request(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
     :param parameters: checked values by our names, see REQUEST_FIELDS; those in SHORT_FORMS go before what
         ``container_overrides`` says; ``array_size`` is short for the size in ``array_properties``;
-        ``attempt_timeout`` is in seconds.
+        ``attempt_timeout`` is in seconds; ``container_name`` says how the job is read, and is not sent.
     """
-    values = {name: value for name, value in parameters.items() if value is not None}
+    values = {name: value for name, value in parameters.items() if value is not None and name != "container_name"}
     short = {name: values.pop(name) for name in SHORT_FORMS if name in values}
     if short:
         values["container_overrides"] = _overridden(values.get("container_overrides", {}), short)

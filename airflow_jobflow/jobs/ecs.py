@@ -344,6 +344,12 @@ def main_container(call: Call, task_definition: str) -> str:
     return definition(described).essential[0]
 
 
+def container_names(call: Call, task_definition: str) -> list[str]:
+    """Return the names of a task definition's containers, in order. One DescribeTaskDefinition call."""
+    described = call("describe_task_definition", taskDefinition=task_definition)["taskDefinition"]
+    return list(definition(described).names)
+
+
 def tags(by_name: Mapping[str, str]) -> list[dict[str, str]]:
     """Return tags as ECS takes them."""
     return [{"key": name, "value": value} for name, value in by_name.items()]

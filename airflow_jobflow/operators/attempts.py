@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
@@ -277,7 +278,9 @@ class JobStarter(JobWaiter):
     def _found_now(self, call: Call, context: Context, recorded: Attempt) -> list[Found]:
         from airflow_jobflow.jobs.reattach import Found
 
-        found = self.find_group(call, context, recorded)
+        found = [
+            replace(each, job=each.job.counting(self.container())) for each in self.find_group(call, context, recorded)
+        ]
         missing = set(recorded.job_ids) - {each.job.job_id for each in found}
         described = self.described(call, sorted(missing)) if missing else {}
         return [*found, *(Found(job) for job in described.values())]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -130,6 +130,30 @@ class JobOperator(JobStarter):
 
         :raises NoRoom: nothing was started, for the service has no room just now.
         """
+
+    def check_container(self, function: Callable[..., Sequence[str] | None], definition: str, *names: str) -> None:
+        """Check that the containers exist that the parameters name. Makes a call if they name one.
+
+        :param function: returns the names of a definition's containers; None if there is no such definition.
+        :param definition: what ``function`` takes.
+        :param names: further names, beside ``container``'s.
+        :raises InvalidParameter: the definition has no such container.
+        """
+        from airflow_jobflow.aws import ONCE
+        from airflow_jobflow.faults import CallError
+
+        given = [each for each in (self.container(), *names) if each is not None]
+        if not given:
+            return
+        try:
+            known = self.call(function, definition, retry=ONCE)
+        except CallError as error:  # a missing permission, or what the submission is about to meet itself
+            self.log.warning("Could not check whether %s has a container %s: %s", definition, ", ".join(given), error)
+            return
+        for name in given:
+            if known is not None and name not in known:
+                rule = f"must be one of the named containers of {definition}, which has {', '.join(known) or 'none'}"
+                raise checks.invalid("container_name", name, rule)
 
     @property
     def may_be_reaped(self) -> bool:
@@ -394,7 +418,7 @@ class JobOperator(JobStarter):
         error = self.out_of_time(what, how_far, stopped, "make it faster", outcome)
         if len(seen) != 1:
             return error
-        shown = self.judge.evidence(next(iter(seen.values())), self.container())
+        shown = self.judge.evidence(next(iter(seen.values())))
         return JobTimedOut("\n".join([str(error), *shown]), outcome=outcome)
 
     def out_of_time(self, what: str, how_far: str, stopped: str, advice: str, outcome: Any = None) -> JobTimedOut:

@@ -56,8 +56,9 @@ CHECKS: dict[str, checks.Check] = {
     "ecs_properties_override": _shape("ecsPropertiesOverride"),
     "eks_properties_override": _shape("eksPropertiesOverride"),
     "consumable_resource_properties_override": _shape("consumableResourcePropertiesOverride"),
+    "container_name": checks.text,
 }
-"""What SubmitJob is told, by our parameter, and what each must be."""
+"""What SubmitJob is told, and how the job is read, by our parameter, and what each must be."""
 
 
 REQUIRED = ("job_name", "job_queue", "job_definition")
@@ -95,6 +96,8 @@ class BatchJobOperator(JobOperator):
     :param share_identifier, scheduling_priority_override: its place in a queue with fair shares.
     :param node_overrides, ecs_properties_override, eks_properties_override,
         consumable_resource_properties_override: as in SubmitJob.
+    :param container_name: of a job of several containers, the one whose exit code, reason and log count. Batch itself
+        decides whether the job has failed. Default: the first essential one that failed by itself.
 
     The others are those of :class:`airflow_jobflow.operators.base.JobOperator` and
     :class:`airflow_jobflow.waiting.JobWaiter`.
@@ -136,6 +139,7 @@ class BatchJobOperator(JobOperator):
         ecs_properties_override: dict[str, Any] | str | None = None,
         eks_properties_override: dict[str, Any] | str | None = None,
         consumable_resource_properties_override: dict[str, Any] | str | None = None,
+        container_name: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -162,12 +166,18 @@ class BatchJobOperator(JobOperator):
         self.ecs_properties_override = ecs_properties_override
         self.eks_properties_override = eks_properties_override
         self.consumable_resource_properties_override = consumable_resource_properties_override
+        self.container_name = container_name
 
     def check(self) -> None:
         """Check the parameters; see the base."""
         super().check()
         if "arrayProperties" not in self.request():
             checks.reject(self, self.OF_ARRAYS)
+        self.container()
+
+    def container(self) -> str | None:
+        """Return the name of the container that counts."""
+        return None if self.container_name is None else checks.text("container_name", self.container_name)
 
     def request(self) -> dict[str, Any]:
         """Check the parameters, and build the SubmitJob request of them.
@@ -196,7 +206,10 @@ class BatchJobOperator(JobOperator):
 
     def submit(self, context: Context) -> Sequence[str]:
         """Submit the job, or what is to run again of an array, and return the ids."""
+        from airflow_jobflow.jobs import batch
+
         request = self.request()
+        self.check_container(batch.container_names, request["jobDefinition"])
         earlier, repeats = self.attempt, self.repeats
         runs = self._runs(request)
         if runs is None:
@@ -404,10 +417,11 @@ class BatchMapOperator(MapOperator, BatchJobOperator):
 
     def requests(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Build the SubmitJob request of each item, but for its name."""
-        from airflow_jobflow.jobs import batch_map, batch_request
+        from airflow_jobflow.jobs import batch, batch_map, batch_request
         from airflow_jobflow.jobs.environment import variables
 
         common = checks.given(self, CHECKS, REQUIRED)
+        self.check_container(batch.container_names, common["job_definition"])
         result = []
         for index, item in enumerate(items):
             overrides = item.get("container_overrides", {})

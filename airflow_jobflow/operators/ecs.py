@@ -83,7 +83,10 @@ class FargateTaskOperator(JobOperator):
     :param task_definition: family, family with revision, or ARN of the task definition.
     :param command: the container's command, as a list of words.
     :param environment: environment variables of the container, by name.
-    :param container_name: whose command and environment are meant; by default the definition's first essential one.
+    :param container_name: whose command and environment are meant, by default the definition's first essential one. If
+        it is given, this container alone also decides whether the task has succeeded, and its exit code, reason and log
+        count: what others end with, such as a router that is killed once the work is done, does not matter then.
+        Default: all essential containers must end with 0.
     :param cpu, memory: of the whole task, in CPU units and MiB.
     :param ephemeral_storage: GiB of the whole task, 20 to 200.
     :param overrides: ``overrides``, for all that the short forms do not say, such as several containers.
@@ -170,6 +173,10 @@ class FargateTaskOperator(JobOperator):
         """Return the cluster, which a describe call is confined to."""
         return self.cluster
 
+    def container(self) -> str | None:
+        """Return the name of the container that counts."""
+        return None if self.container_name is None else checks.text("container_name", self.container_name)
+
     def check(self) -> None:
         """Check the parameters; see the base."""
         super().check()
@@ -237,6 +244,7 @@ class FargateTaskOperator(JobOperator):
         from airflow_jobflow.jobs.owner import with_owner_tags
         from airflow_jobflow.operators.submission import submit_once
 
+        self.check_container(ecs.container_names, self.task_definition)
         before = dict(self.attempt.details) if self.attempt.number else {}
         interruptions = before.get("interruptions", 0)
         by = (self.repeats and self.attempt.where.get("try")) or str(self.this_try(context))
@@ -369,6 +377,8 @@ class FargateMapOperator(MapOperator, FargateTaskOperator):
         from airflow_jobflow.operators.submission import submit_once
 
         common = self.values()
+        named = {item["container_name"] for item in items if "container_name" in item}
+        self.check_container(ecs.container_names, common["task_definition"], *sorted(named))
         main = common.get("container_name")
         if main is None and not all("container_name" in item for item in items):
             main = submit_once(

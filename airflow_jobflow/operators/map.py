@@ -252,6 +252,7 @@ class MapOperator(JobOperator):
             indexes=index_ranges(indexes),
             requests=pack(lines),
             scope=self.scope(),
+            container_name=self.container(),
             max_concurrency=checks.whole("max_concurrency", self.max_concurrency, least=1),
             tolerated_failure_count=tolerance.count,
             tolerated_failure_percentage=tolerance.percentage,

@@ -176,6 +176,9 @@ class WaitTrigger(Stored, BaseTrigger):
         except TimeoutError as error:
             log.error("%s, so %s was not stopped", error, self.subject)  # noqa: TRY400 -- the cause was logged
             return
+        except asyncio.CancelledError:  # the triggerer ends
+            log.error("The task may have been killed: %s was not stopped, and may still run", self.subject)  # noqa: TRY400
+            raise
         if is_deferred:
             log.info("The trigger was cancelled, but its task is still deferred: nothing is stopped")
             return

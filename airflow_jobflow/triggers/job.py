@@ -66,6 +66,7 @@ class JobTrigger(WaitTrigger):
     :param service: our name of the service, such as ``batch``.
     :param job_ids: the jobs' ids.
     :param scope: what a describe call is confined to, where the service has such a thing.
+    :param container_name: the name of the container that counts; None for the one that AWS's rules make decide.
     :param queue_deadline: when to stop waiting if no job has left the queue by then, in seconds since the epoch; None
         for never.
     :param told: what the task's log says of each job already; only what differs is said again.
@@ -102,6 +103,7 @@ class JobTrigger(WaitTrigger):
         service: str,
         job_ids: Sequence[str],
         scope: str | None = None,
+        container_name: str | None = None,
         queue_deadline: float | None = None,
         told: Mapping[str, str] | None = None,
         returns: str | None = None,
@@ -114,6 +116,7 @@ class JobTrigger(WaitTrigger):
         self.service = service
         self.job_ids = list(job_ids)
         self.scope = scope
+        self.container_name = container_name
         self.queue_deadline = queue_deadline
         self.told = dict(told or {})
         self.returns = returns
@@ -256,7 +259,7 @@ class JobTrigger(WaitTrigger):
             self._errors[job_id] = {"kind": kind_of(news), "message": str(news)}
             self._open.discard(job_id)
             return
-        self._seen[job_id] = news
+        news = self._seen[job_id] = news.counting(self.container_name)
         self._left_queue |= news.left_queue
         if news.state.ended:
             self._open.discard(job_id)

@@ -57,6 +57,7 @@ class MapTrigger(WaitTrigger):
     :param service: our name of the service, such as ``batch``.
     :param scope: what a describe call is confined to, where the service has such a thing.
     :param family: what tells the map's jobs from all others, see ``jobs.maps``.
+    :param container_name: the name of the container that counts; None for the one that AWS's rules make decide.
     :param size: how many items the map has.
     :param indexes: which of them are to be run, as ranges: ``0-3,7``.
     :param requests: their requests, packed, each a line of JSON.
@@ -88,6 +89,7 @@ class MapTrigger(WaitTrigger):
         indexes: str,
         requests: str,
         scope: str | None = None,
+        container_name: str | None = None,
         max_concurrency: int = 1000,
         tolerated_failure_count: int = 0,
         tolerated_failure_percentage: float = 0.0,
@@ -104,6 +106,7 @@ class MapTrigger(WaitTrigger):
         self.indexes = indexes
         self.requests = requests
         self.scope = scope
+        self.container_name = container_name
         self.max_concurrency = max_concurrency
         self.tolerated_failure_count = tolerated_failure_count
         self.tolerated_failure_percentage = tolerated_failure_percentage
@@ -139,6 +142,7 @@ class MapTrigger(WaitTrigger):
             requests,
             watcher=lambda: self.watcher(self.service, self.scope),
             poll_interval=self.poll_interval,
+            container=self.container_name,
             spawn=self.spawn,
             checkpoint=Checkpoint(self.task_instance, str(self.family)) if self.task_instance else None,
             ask=functools.partial(is_deferred, self.task_instance) if self.task_instance else None,
@@ -209,7 +213,12 @@ class MapTrigger(WaitTrigger):
     async def stop_jobs(self) -> None:
         """Stop all that the map has started, and log how far it had come."""
         log.info("The task was killed: stopping what the map has started. %s", self._map.progress())
-        await self.killed()
+        try:
+            await self.killed()
+        except asyncio.CancelledError:  # the triggerer ends
+            left = Unstopped(tuple(self._map.running))
+            log.error("The triggerer ended before all jobs of the map were stopped. %s", left)  # noqa: TRY400
+            raise
 
     async def killed(self) -> None:
         """Stop all jobs, also those that are being started."""

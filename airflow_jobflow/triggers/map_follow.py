@@ -39,6 +39,7 @@ class Following:
     :param background: where the waiting goes on; it fails if jobs cannot be described for reasons that are not theirs.
     :param watcher: returns what watches the map's jobs.
     :param poll_interval: seconds between two looks at one job.
+    :param container: the name of the container that counts; None for the one that AWS's rules make decide.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Following:
         *,
         watcher: Callable[[], Watcher[Snapshot]],
         poll_interval: float,
+        container: str | None = None,
     ) -> None:
         self.times: list[str | None] = [None, None, None]
         """When the first job was created, when the first began, and when the last ended."""
@@ -57,6 +59,7 @@ class Following:
         self._background = background
         self._watcher = watcher
         self._poll_interval = poll_interval
+        self._container = container
         self._new: list[str] = []
         """Jobs that nobody watches yet."""
         self._failures_told = 0
@@ -90,7 +93,7 @@ class Following:
                     self.lost.append(job_id)
                     self._end(job_id, not_seen(job_id, "UNKNOWN", str(news)))
                 elif news.state.ended:
-                    self._end(job_id, news)
+                    self._end(job_id, news.counting(self._container))
                     watcher.leave(job_id, wait)
                 else:
                     continue

@@ -59,6 +59,7 @@ class MapRun:
     :param requests: the request of each item that is to be run, as JSON.
     :param watcher: returns what watches the map's jobs.
     :param poll_interval: seconds between two looks at one job.
+    :param container: the name of the container that counts; None for the one that AWS's rules make decide.
     :param spawn: runs a coroutine in the background, to its end, also if the trigger is gone by then.
     :param checkpoint: keeps what has ended, where there is a place for that.
     :param ask: asks whether the task still waits for this, where it might be given to another triggerer.
@@ -74,6 +75,7 @@ class MapRun:
         watcher: Callable[[], Watcher[Snapshot]],
         poll_interval: float,
         spawn: Spawn,
+        container: str | None = None,
         checkpoint: Checkpoint | None = None,
         ask: Callable[[], Awaitable[bool]] | None = None,
         progressed: Callable[[], None] = lambda: None,
@@ -88,7 +90,9 @@ class MapRun:
         self._saved = 0
         """How many of the lines that the state tells are kept."""
         self._background = Background()
-        self._following = Following(state, self._background, watcher=watcher, poll_interval=poll_interval)
+        self._following = Following(
+            state, self._background, watcher=watcher, poll_interval=poll_interval, container=container
+        )
         self._starting: set[asyncio.Task[None]] = set()
         self._proven = False
         """Whether the map has started anything: until then a refusal is the whole map's."""

@@ -61,6 +61,10 @@ class ScriptedAws:
         child = {"jobId": "job-1:0", "jobName": "n", "status": "FAILED", "arrayProperties": {"index": 0}}
         return {"jobSummaryList": [child] if jobStatus == "FAILED" else []}
 
+    def describe_job_definitions(self, **_: Any) -> Any:
+        """Answer: there is none."""
+        return {"jobDefinitions": []}
+
     # ECS.
 
     def run_task(self, **_: Any) -> Any:
@@ -79,7 +83,8 @@ class ScriptedAws:
 
     def describe_task_definition(self, **_: Any) -> Any:
         """Answer."""
-        containers = [{"name": "main", "image": "i", "essential": True}]
+        side = {"name": "side", "image": "i", "essential": False}
+        containers = [{"name": "main", "image": "i", "essential": True}, side]
         return {"taskDefinition": {"containerDefinitions": containers, "taskDefinitionArn": "d"}}
 
     # Glue.

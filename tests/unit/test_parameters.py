@@ -231,6 +231,7 @@ BATCH: dict[str, Any] = dict(
             {"consumableResourceList": []},
             "consumableResourcePropertiesOverride",
         ),
+        ("container_name", Honoured("side", argument("container_name"), "side")),
     ]
 )
 BATCH_SINGLE: dict[str, Any] = dict(
@@ -403,12 +404,14 @@ def parameters(kind: type) -> set[str]:
     return names - set(inspect.signature(BaseOperator.__init__).parameters)
 
 
-def cases(kind_of_row: type) -> Iterator[Any]:
+def cases(kind_of_row: type) -> list[Any]:
     """Each row of a kind, with its class and parameter."""
-    for kind, rows in ROWS.items():
-        for name, row in rows.items():
-            if isinstance(row, kind_of_row):
-                yield pytest.param(kind, name, row, id=f"{kind.__name__}-{name}")
+    return [
+        pytest.param(kind, name, row, id=f"{kind.__name__}-{name}")
+        for kind, rows in ROWS.items()
+        for name, row in rows.items()
+        if isinstance(row, kind_of_row)
+    ]
 
 
 @pytest.fixture
@@ -459,9 +462,8 @@ def test_every_operator_and_sensor_is_here() -> None:
     from airflow_jobflow import operators, sensors
     from airflow_jobflow.waiting import JobWaiter
 
-    def of(kind: type) -> Iterator[type]:
-        subclasses: list[type] = kind.__subclasses__()
-        for each in subclasses:
+    def of(kind: type[Any]) -> Iterator[type[Any]]:
+        for each in kind.__subclasses__():
             yield each
             yield from of(each)
 

@@ -647,6 +647,13 @@ def test_the_longest_name_leaves_room_for_the_token(task: Any, context: Any) -> 
     assert name.startswith("x" * 70)
 
 
+def test_a_container_that_does_not_exist_is_refused(kit: Any, task: Any, context: Any) -> None:
+    """Before anything is submitted; the container of a plain job has no name."""
+    with pytest.raises(exceptions.InvalidParameter, match=r"container_name='main': must be one of .* which has none"):
+        task(container_name="main").execute(context)
+    assert jobs_of(kit) == []
+
+
 # Deadlines.
 
 

@@ -232,3 +232,15 @@ def test_a_bad_item_is_named_and_nothing_is_started(
     with pytest.raises(exceptions.InvalidParameter, match=words):
         make(items=[{}, item]).execute(context)
     assert not starts(ecs_kit)
+
+
+def test_a_named_container_decides_for_every_item(ecs_kit: Any, make: Any, context: Any) -> None:
+    """A router that is killed once the work is done fails no item."""
+    router = ["sh", "-c", "trap '' TERM; while :; do sleep 0.02; done"]
+    work = ["sh", "-c", "sleep 0.2; exit $JOBFLOW_MAP_INDEX"]
+    definition = ecs_kit.define(ecs_kit.container(work), ecs_kit.container(router, name="router"))
+    with pytest.raises(exceptions.JobFailed) as error:
+        make(task_definition=definition, items=[{}, {}], container_name="main").execute(context)
+    outcome: Any = error.value.outcome
+    assert outcome["statuses"] == "SF"
+    assert outcome["failed"][0]["exit_code"] == 1

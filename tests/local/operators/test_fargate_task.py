@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -246,6 +247,59 @@ def test_a_task_that_hangs_shows_what_it_wrote_last(make: Any, context: Any, gat
     with pytest.raises(exceptions.JobTimedOut) as error:
         make(f"echo stuck; while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=2).execute(context)
     assert "\nLast lines of the log:\n  | stuck\nConsole: https://" in str(error.value)
+
+
+@pytest.fixture
+def with_router(ecs_kit: Any) -> str:
+    """A task whose router, which is essential, has to be killed once the work is done."""
+    router = ["sh", "-c", "trap '' TERM; while :; do sleep 0.02; done"]
+    work = ["sh", "-c", "sleep 0.3; echo done"]
+    return str(ecs_kit.define(ecs_kit.container(work), ecs_kit.container(router, name="router")))
+
+
+@pytest.mark.parametrize("waits", ["in the worker", "in the triggerer"])
+def test_a_named_container_decides_alone(make: Any, context: Any, with_router: str, waits: str) -> None:
+    """Without a name the router's 137 is a failure; with one, the work was done."""
+    parameters = {"task_definition": with_router, "deferrable": waits == "in the triggerer"}
+
+    def outcome(**more: Any) -> Any:
+        operator = make(**parameters, **more)
+        if not operator.defers:
+            return operator.execute(context)
+        with pytest.raises(TaskDeferred) as deferral:
+            operator.execute(context)
+        event = asyncio.run(deferral.value.trigger.wait())
+        return make(**parameters, **more).execute_complete(context, event, **(deferral.value.kwargs or {}))
+
+    with pytest.raises(exceptions.JobFailed, match="exit code 137"):
+        outcome()
+    context["ti"].id = str(uuid.uuid4())  # the token of the same task instance starts nothing new
+    ended = outcome(container_name="main")
+    assert (ended["state"], ended["exit_code"]) == ("SUCCEEDED", 0)
+    assert ended["log"]["stream"].startswith("test/main/")
+
+
+def test_a_named_container_decides_what_a_retry_takes_over(make: Any, context: Any, with_router: str) -> None:
+    """A task that has succeeded by its name is not run again because another container was killed."""
+    parameters = {"task_definition": with_router, "container_name": "main"}
+    first = make(**parameters).execute(context)
+    context["ti"].try_number, context["ti"].max_tries = 2, 1
+    assert make(**parameters).execute(context)["job_id"] == first["job_id"]
+
+
+def test_a_container_that_does_not_exist_is_refused(ecs_kit: Any, make: Any, context: Any, with_router: str) -> None:
+    """Before anything is started, and with the names that there are."""
+    with pytest.raises(exceptions.InvalidParameter, match=r"container_name='mian': .* which has main, router") as error:
+        make(task_definition=with_router, container_name="mian").execute(context)
+    assert with_router in str(error.value)
+    assert not [each for each in ecs_kit.aws.started("ecs") if f"/{ecs_kit.cluster}/" in each["taskArn"]]
+
+
+def test_a_definition_that_may_not_be_read_starts_all_the_same(own_ecs_kit: Any, own_make: Any, context: Any) -> None:
+    """The permission for it is not needed."""
+    own_ecs_kit.aws.set_faults(Faults(denied=("ecs.DescribeTaskDefinition",)))
+    operator = own_make(container_name="main")
+    assert operator.execute(context)["state"] == "SUCCEEDED"
 
 
 @pytest.mark.parametrize("parameter", ["cluster", "task_definition"])

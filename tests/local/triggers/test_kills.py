@@ -17,9 +17,12 @@ from airflow.sdk.execution_time import comms, task_runner
 
 from airflow_jobflow import airflow_compat
 from airflow_jobflow.aws import Retry, forget_clients
+from airflow_jobflow.jobs import batch_map
+from airflow_jobflow.jobs.packing import pack
 from airflow_jobflow.local import Faults
 from airflow_jobflow.triggers import base, job, stopping
 from airflow_jobflow.triggers.job import JobTrigger
+from airflow_jobflow.triggers.map import MapTrigger
 from tests.triggerer import Supervisor, TaskLogs, Triggerer, task
 
 BUSY = AirflowRuntimeError(comms.ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 503}))
@@ -186,6 +189,60 @@ def test_a_triggerer_that_ends_does_not_wait_for_what_its_killed_triggers_stop(
     asyncio.run(story())
     shared.aws.set_faults(Faults())
     assert f"Batch job {job_id} was not stopped, and may still run: there was no response yet" in logs.of(ti)
+
+
+def test_a_triggerer_that_ends_before_airflow_has_answered_logs_what_was_not_stopped(
+    shared: Any, job_id: str, supervised: Any, logs: TaskLogs
+) -> None:
+    """Its supervisor ends with it."""
+    supervisor = supervised(state=None)
+    ti = task()
+
+    async def story() -> None:
+        triggerer = Triggerer()
+        triggerer.start(make(job_id), ti)
+        await described(shared)
+        killing = asyncio.create_task(triggerer.kill())
+        await asyncio.to_thread(shared.eventually, lambda: supervisor.asked)
+        killing.cancel()
+
+    asyncio.run(story())
+    assert f"The task may have been killed: Batch job {job_id} was not stopped, and may still run" in logs.of(ti)
+
+
+def test_a_triggerer_that_ends_before_a_map_is_stopped_logs_what_was_not(
+    shared: Any, gate: Any, supervised: Any, logs: TaskLogs
+) -> None:
+    """It is the orphan reaper's then."""
+    supervisor = supervised(state="deferred")
+    ti = task()
+    definition = shared.define(["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done"])
+    trigger = MapTrigger(
+        service="batch",
+        family=batch_map.family(shared.queue, "ended-00000000", {}),
+        size=1,
+        indexes="0",
+        requests=pack([json.dumps(batch_map.item({"jobDefinition": definition}, 0, {}))]),
+        aws_conn_id=None,
+        poll_interval=0.2,
+        cancel_on_kill=True,
+    )
+
+    async def story() -> None:
+        triggerer = Triggerer()
+        triggerer.start(trigger, ti)
+        await asyncio.to_thread(shared.eventually, lambda: trigger._map.running)
+        supervisor._state = "failed"
+        shared.aws.set_faults(Faults(actions=("TerminateJob",), hang=60))
+        killing = asyncio.create_task(triggerer.kill())
+        await asyncio.to_thread(shared.eventually, lambda: shared.aws.calls["batch.TerminateJob"])
+        killing.cancel()
+
+    asyncio.run(story())
+    shared.aws.set_faults(Faults())
+    [job_id] = trigger._map.running
+    said = "The triggerer ended before all jobs of the map were stopped. 1 jobs could not be stopped: "
+    assert f"{said}{job_id}" in logs.of(ti)
 
 
 def test_the_tasks_log_stays_open_until_its_lines_were_read(

@@ -314,3 +314,35 @@ def test_what_a_multi_node_job_does_not_say_its_main_node_is_asked() -> None:
     plain = batch.snapshot(job(container={}))
     assert batch.settled(call, plain) is plain
     assert call.asked == ["abc#2"]
+
+
+class Definitions(ScriptedClient):
+    """Job definitions, by what they are asked for with."""
+
+    def __init__(self, *definitions: dict[str, Any]) -> None:
+        self.definitions = definitions
+        self.asked: list[dict[str, Any]] = []
+
+    def describe_job_definitions(self, **request: Any) -> dict[str, Any]:
+        """All of them."""
+        self.asked.append(request)
+        return {"jobDefinitions": list(self.definitions)}
+
+
+def test_the_names_of_containers_are_the_definitions() -> None:
+    """Wherever a kind of job keeps its containers; a name means its newest revision."""
+    tasks = {"ecsProperties": {"taskProperties": [{"containers": [{"name": "main"}, {"name": "router"}]}]}}
+    pods = {"eksProperties": {"podProperties": {"containers": [{"name": "pod"}], "initContainers": [{"name": "i"}]}}}
+    node = {"nodeProperties": {"mainNode": 0, "nodeRangeProperties": [{"targetNodes": "0:", **tasks}]}}
+    old = {"revision": 9, "containerProperties": {}}
+    call = Definitions(old, {"revision": 10, **tasks})
+    assert batch.container_names(call, "etl") == ["main", "router"]
+    assert call.asked == [{"jobDefinitionName": "etl", "status": "ACTIVE"}]
+    assert batch.container_names(Definitions({"revision": 1, **pods}), "etl:1") == ["pod"]
+    assert batch.container_names(Definitions({"revision": 1, **node}), "etl:1") == ["main", "router"]
+    assert batch.container_names(Definitions(old), "etl:9") == []
+    assert batch.container_names(Definitions(), "etl:9") is None
+    for definition in ("etl:3", "arn:aws:batch:eu-west-1:1:job-definition/etl:3"):
+        call = Definitions()
+        batch.container_names(call, definition)
+        assert call.asked == [{"jobDefinitions": [definition]}]
