@@ -40,7 +40,6 @@ SCALED: Final = {
     "REBUILD_DELAY",
     "MAX_BUILD_DELAY",
     "LOOKUPS",
-    "STOPS",
     "FIRST_TRY",
     "THEN",
     "BEAT",
