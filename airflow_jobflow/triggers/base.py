@@ -174,7 +174,7 @@ class WaitTrigger(Stored, BaseTrigger):
         try:
             is_deferred = await still_deferred(self.task_instance, ask=task_states().is_deferred)
         except TimeoutError as error:
-            log.error("%s, so %s was not stopped", error, self.subject)  # noqa: TRY400 -- the cause was logged
+            log.error("%s. Without that answer, %s was left running", error, self.subject)  # noqa: TRY400 -- the cause was logged
             return
         except asyncio.CancelledError:  # the triggerer ends
             log.error("The task may have been killed: %s was not stopped, and may still run", self.subject)  # noqa: TRY400

@@ -73,7 +73,7 @@ class SensorTrigger(Stored, BaseTrigger):
         :raises NeedsWorker: it cannot be done here.
         """
         if self._given is None:
-            raise NeedsWorker("what was serialized of the task is not at hand")
+            raise NeedsWorker("the serialized task is not available")
         (context, env), task = self._given, cast("Any", self.task)
         mapped = _mapped_with(task, context, self._started_at)
         natively = bool(task.dag.render_template_as_native_obj)

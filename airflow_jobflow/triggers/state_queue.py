@@ -162,7 +162,7 @@ class StateQueue(SharedStreamProducer):
                 "the queue. The triggerer keeps trying",
                 self._url,
                 self._said.rstrip("."),
-                self._access.aws_conn_id,
+                self._access,
             )
         await asyncio.sleep(full_jitter(backoff(self._failures)))
 

@@ -143,7 +143,7 @@ def test_a_job_is_not_stopped_where_airflow_never_says_that_the_task_was_killed(
     supervised(BUSY, state=None)
     ti, trigger = task(), make(job_id)
     killed(shared, trigger, ti)
-    assert any(line.endswith(f"so Batch job {job_id} was not stopped") for line in logs.of(ti))
+    assert any(line.endswith(f"Batch job {job_id} was left running") for line in logs.of(ti))
     assert shared.look(job_id)["status"] == "RUNNING"
     supervised()
     asyncio.run(trigger.on_kill())
