@@ -531,4 +531,4 @@ class JobOperator(JobStarter):
 
 
 def _tried(times: int) -> str:
-    return f"No attempt before the deadline ({times} in all) started anything."
+    return f"It was tried {times} times before the deadline, and nothing was started."

@@ -475,6 +475,10 @@ def test_a_policy_allows_to_read_its_queue_and_nothing_more(
     assert problems(policy(stack, name), of_queues, stack.account) == []
 
 
+UNCHECKED = {"describe_job_definitions"}
+"""Calls that no policy allows: without the permission, the job is started all the same (docs/permissions.md)."""
+
+
 def test_a_call_that_is_new_in_the_code_is_given_a_thought() -> None:
     """Also one that is made so seldom that no story here comes by it."""
     package = Path(airflow_jobflow.__file__).parent
@@ -488,7 +492,7 @@ def test_a_call_that_is_new_in_the_code_is_given_a_thought() -> None:
     }
     known = {botocore.xform_name(call.partition(":")[2]) for call in NEEDS}
     assert len(methods & known) > 20
-    assert methods & of_aws <= known
+    assert methods & of_aws <= known | UNCHECKED
 
 
 def test_what_a_policy_does_not_confine_aws_cannot_confine(stack: Stack) -> None:

@@ -297,7 +297,7 @@ def test_a_supervisor_in_trouble_only_delays_a_map(
     assert (event["statuses"], event["error"]) == ("S" * 20, None)
     assert names_of(quick) == sorted(str(number) for number in range(20))
     assert caplog.text.count("no database") == isinstance(trouble, Exception)
-    assert "nothing is started" in caplog.text
+    assert "not starting jobs until it is confirmed" in caplog.text
 
 
 def test_a_trigger_whose_task_is_not_deferred_any_more_starts_nothing_more(
