@@ -9,13 +9,13 @@ boto3 and the hook are imported where they are used: importing this module must 
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_jobflow.airflow_compat import connection_exists
+from airflow_jobflow.aws.shapes import loader
 from airflow_jobflow.faults import CLIENT_CREATION, CallError
 
 DEFAULT_CONN_ID = "aws_default"
@@ -80,7 +80,7 @@ class Access:
         _extras[self.aws_conn_id] = hook.conn_config.extra_config
         session: Any = hook.get_session(region_name=hook.region_name)
         # boto3 has no public way to share a loader; botocore, whose session this is, has.
-        session._session.register_component("data_loader", _loader())  # noqa: SLF001
+        session._session.register_component("data_loader", loader())  # noqa: SLF001
         ours = Config(
             retries={"total_max_attempts": 1, "mode": "standard"},
             connect_timeout=timeout,
@@ -141,10 +141,3 @@ def forget_connections() -> None:
     """Forget which connections Airflow has returned, and what is in them."""
     _found.clear()
     _extras.clear()
-
-
-@functools.cache
-def _loader() -> Any:
-    from botocore.loaders import Loader
-
-    return Loader()

@@ -34,11 +34,17 @@ def input_shape(service: str, operation: str, member: str = "") -> Shape:
 
 @cache
 def _model(service: str) -> Any:
-    from botocore.loaders import Loader
     from botocore.model import ServiceModel
 
-    loader: Any = Loader()
-    return ServiceModel(loader.load_service_model(service, "service-2"), service)
+    return ServiceModel(loader().load_service_model(service, "service-2"), service)
+
+
+@cache
+def loader() -> Any:
+    """Return what reads botocore's models: one for the process, so that each model is read once."""
+    from botocore.loaders import Loader
+
+    return Loader()
 
 
 def fit(parameter: str, value: Any, shape: Any) -> Any:

@@ -72,7 +72,7 @@ class Call:
         :param resources: ids, names or ARNs, see `means`.
         """
         path = (unquote(part) for part in self.path.split("/"))
-        names = (name for source in (_texts(self.request), path) for name in source)
+        names = (name for source in (texts(self.request), path) for name in source)
         return next((name for name in names if any(means(resource, name) for resource in resources)), None)
 
 
@@ -92,13 +92,13 @@ def _last(name: str) -> str:
     return name.rsplit("/", 1)[-1] if name.startswith("arn:") else name
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts(value: Any) -> Iterator[str]:
     """All texts in a JSON value, without the names of members."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for each in value.values():
-            yield from _texts(each)
+            yield from texts(each)
     elif isinstance(value, list):
         for each in value:
-            yield from _texts(each)
+            yield from texts(each)

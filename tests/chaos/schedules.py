@@ -14,34 +14,20 @@ from typing import Any, Final
 
 from airflow_jobflow.local import Faults, LocalAws
 from airflow_jobflow.local.faults import PROXY_PAGE, CannedResponse
+from tests.aws_actions import DESCRIBES, LISTS, STARTS, STOPS, TAGGING, wrapped_throttling
 from tests.chaos.core import Airflow, TaskSpec
 
 RUNS: Final = 6
 LENGTH: Final = 10.0
 """Seconds in which kills and faults begin."""
-STARTS: Final = ("batch.SubmitJob", "ecs.RunTask", "glue.StartJobRun", "glue.StartCrawler")
-DESCRIBES: Final = ("batch.DescribeJobs", "ecs.DescribeTasks", "glue.GetJobRun", "glue.GetJobRuns", "glue.ListCrawls")
-LISTS: Final = ("batch.ListJobs", "ecs.ListTasks")
-STOPS: Final = ("batch.TerminateJob", "ecs.StopTask", "glue.BatchStopJobRun", "glue.StopCrawler")
-WRAPPED: Final = (
-    CannedResponse(
-        "InvalidParameterException",
-        "Error retrieving subnet information for [subnet-1]: Rate exceeded (ErrorCode: Throttling)",
-        actions=("ecs.RunTask",),
-    ),
-    CannedResponse(
-        "ClientException",
-        "Tasks provisioning capacity limit exceeded.",
-        actions=("batch.*", "ecs.*"),
-        calls_per_second=3,
-    ),
-)
 
 AWS_FAULTS: Final[Mapping[str, Faults]] = {
     "AWS refuses connections": Faults(outage=True, lasts=1),
     "AWS hangs": Faults(hang=30),
     "AWS throttles": Faults(calls_per_second=2),
-    "throttling comes as another error": Faults(respond_with=WRAPPED),
+    "throttling comes as another error": Faults(
+        respond_with=wrapped_throttling("batch.*", "ecs.*", calls_per_second=3)
+    ),
     "a third of the calls fail": Faults(error_every=3),
     "a third of the calls is cut off": Faults(drop_every=3),
     "answers to starts are lost": Faults(lose_answers=3, actions=STARTS),
@@ -49,7 +35,7 @@ AWS_FAULTS: Final[Mapping[str, Faults]] = {
     "stops are denied": Faults(denied=STOPS),
     "lists are denied": Faults(denied=LISTS),
     "everything is denied": Faults(denied=("*",)),
-    "TagResource is denied": Faults(denied=("batch.TagResource", "ecs.TagResource", "glue.TagResource")),
+    "TagResource is denied": Faults(denied=TAGGING),
     "the metadata service is down": Faults(denied=("metadata.*",), expired_calls=4),
     "a proxy answers with HTML": Faults(respond_with=(CannedResponse(status=403, body=PROXY_PAGE),)),
     "a gateway answers with HTML": Faults(respond_with=(CannedResponse(status=502, body=PROXY_PAGE),)),

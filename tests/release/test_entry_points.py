@@ -18,6 +18,7 @@ from airflow.sdk import BaseOperatorLink
 
 import airflow_jobflow
 from airflow_jobflow import links
+from airflow_jobflow.local.call import texts
 from airflow_jobflow.provider_info import get_provider_info
 
 ROOT = Path(__file__).parents[2]
@@ -28,14 +29,7 @@ DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entr
 
 def names(value: Any) -> Iterator[str]:
     """All modules and classes of ours that are named in provider info, wherever in it they are."""
-    if isinstance(value, dict):
-        for each in value.values():
-            yield from names(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from names(each)
-    elif isinstance(value, str) and value.startswith(PREFIX):
-        yield value
+    return (text for text in texts(value) if text.startswith(PREFIX))
 
 
 def resolve(name: str) -> Any:

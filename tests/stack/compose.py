@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import yaml
 
+from airflow_jobflow.local.call import texts
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 FILE: Final = ROOT / "docker-compose.yaml"
 OVERLAY: Final = Path(__file__).with_name("overlay.yaml")
@@ -102,18 +104,7 @@ def _value(found: re.Match[str], variables: Mapping[str, str]) -> str:
 
 def required(document: Any) -> set[str]:
     """The variables that must be set."""
-    return {found["name"] for text in _texts(document) for found in VARIABLE.finditer(text) if found["how"] == ":?"}
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _texts(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _texts(each)
+    return {found["name"] for text in texts(document) for found in VARIABLE.finditer(text) if found["how"] == ":?"}
 
 
 def problems(document: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.aws_actions import STARTS
 from tests.stack.kit import ENDED, RUN_PATIENCE, Kit, Run
 from tests.stack.verdicts import breaches
 
@@ -70,7 +71,7 @@ def test_aws_is_frozen_while_jobs_run(kit: Kit) -> None:
         {"calls_per_second": 3},
         {"error_every": 3},
         {"drop_every": 3},
-        {"lose_answers": 9, "actions": ["batch.SubmitJob", "ecs.RunTask", "glue.StartJobRun", "glue.StartCrawler"]},
+        {"lose_answers": 9, "actions": STARTS},
     ],
     ids=["throttled", "a third broken", "a third cut off", "answers to starts lost"],
 )

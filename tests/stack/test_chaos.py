@@ -22,6 +22,7 @@ from typing import Any, Final
 import pytest
 
 from airflow_jobflow.local.faults import PROXY_PAGE, CannedResponse
+from tests.aws_actions import DESCRIBES, STARTS, TAGGING, wrapped_throttling
 from tests.stack import verdicts
 from tests.stack.errors import StackError, eventually
 from tests.stack.kills import PICK_UP, Kill, Killed, Orphan, orphans_of, reap
@@ -79,24 +80,6 @@ def of_aws(lasts: tuple[float, float] = (2.0, 15.0), **which: Any) -> Fault:
     return Fault(lambda kit: kit.faults(**which), lambda kit: kit.faults(), lasts)
 
 
-STARTS: Final = ["batch.SubmitJob", "ecs.RunTask", "glue.StartJobRun", "glue.StartCrawler"]
-DESCRIBES: Final = ["batch.DescribeJobs", "ecs.DescribeTasks", "glue.GetJobRun", "glue.GetJobRuns", "glue.ListCrawls"]
-TAGGING: Final = ["batch.TagResource", "ecs.TagResource", "glue.TagResource"]
-WRAPPED: Final = (
-    CannedResponse(
-        "InvalidParameterException",
-        "Error retrieving subnet information for [subnet-1]: Rate exceeded (ErrorCode: Throttling)",
-        actions=("ecs.RunTask",),
-    ),
-    CannedResponse(
-        "ClientException",
-        "Tasks provisioning capacity limit exceeded.",
-        actions=("batch.SubmitJob", "ecs.RunTask"),
-        calls_per_second=1,
-    ),
-)
-"""Throttling as some of AWS's services pass it on."""
-
 KINDS: Final[Mapping[str, Fault]] = {
     "worker 1 is killed": of_service("kill", "worker"),
     "triggerer 1 is killed": of_service("kill", "triggerer"),
@@ -119,7 +102,9 @@ KINDS: Final[Mapping[str, Fault]] = {
     "everything is denied": of_aws(denied=["*"]),
     "TagResource is denied": of_aws(denied=TAGGING),
     "credentials have expired": of_aws(expired_calls=20),
-    "throttling comes as another error": of_aws(respond_with=WRAPPED),
+    "throttling comes as another error": of_aws(
+        respond_with=wrapped_throttling("batch.SubmitJob", "ecs.RunTask", calls_per_second=1)
+    ),
     "a proxy answers with HTML": of_aws(respond_with=(CannedResponse(status=403, body=PROXY_PAGE),)),
     "a gateway answers with HTML": of_aws(respond_with=(CannedResponse(status=502, body=PROXY_PAGE),)),
 }

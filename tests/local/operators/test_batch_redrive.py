@@ -23,6 +23,10 @@ RECIPES = {
 """How a command finds out which child of the original array it is, as the README says."""
 
 
+FILLER = {"environment": [{"name": "FILLER", "value": "x" * 7_050}]}
+"""Overrides so long that the retry of every other one of 40 children takes more than one job."""
+
+
 class Array:
     """An array whose children note that they ran, and fail where a file says so."""
 
@@ -67,6 +71,15 @@ class Array:
         with pytest.raises(exceptions.JobTimedOut):
             operator.execute_complete(self.context, event)
         retried(self.context)
+
+
+def half_failed(kit: Any, directory: Path, context: Any) -> Array:
+    """Run an array of 40 children of which those with even indexes fail."""
+    array = Array(kit, directory, context)
+    array.fail(*range(0, 40, 2))
+    with pytest.raises(exceptions.JobFailed):
+        array.run(size=40, container_overrides=FILLER)
+    return array
 
 
 @pytest.fixture
@@ -187,12 +200,11 @@ def parents(kit: Any) -> list[Any]:
 def test_what_does_not_fit_into_one_arrays_overrides_is_split(array: Array) -> None:
     """Every other child of a large array: the ranges take more characters than the overrides of one may have."""
     array.fail(*range(0, 40, 2))
-    filler = {"environment": [{"name": "FILLER", "value": "x" * 7_050}]}
     with pytest.raises(exceptions.JobFailed):
-        array.run(size=40, container_overrides=filler)
+        array.run(size=40, container_overrides=FILLER)
     array.fail(38)
     with pytest.raises(exceptions.JobFailed, match="Failed children: 1 of 40: 38"):
-        array.run(size=40, container_overrides=filler)
+        array.run(size=40, container_overrides=FILLER)
     noted = array.context["task_state_store"]["jobflow"]
     assert len(noted["job_ids"]) == len(noted["parts"]) > 1
     assert array.times() == {index: 1 + (index % 2 == 0) for index in range(40)}
@@ -203,11 +215,7 @@ def test_if_one_part_is_refused_none_is_left_running(
 ) -> None:
     """Half of a retry that failed to start must not work on."""
     here(own_kit.aws)
-    array = Array(own_kit, tmp_path, context)
-    array.fail(*range(0, 40, 2))
-    filler = {"environment": [{"name": "FILLER", "value": "x" * 7_050}]}
-    with pytest.raises(exceptions.JobFailed):
-        array.run(size=40, container_overrides=filler)
+    array = half_failed(own_kit, tmp_path, context)
     submit_one = BatchJobOperator._submit_one
     started: list[str] = []
 
@@ -219,7 +227,7 @@ def test_if_one_part_is_refused_none_is_left_running(
     monkeypatch.setattr(BatchJobOperator, "_submit_one", then_denied)
     array.definition = own_kit.define(["sleep", "60"])
     with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
-        array.run(size=40, container_overrides=filler)
+        array.run(size=40, container_overrides=FILLER)
     assert own_kit.wait(started[0])["status"] == "FAILED"
 
 
@@ -228,11 +236,7 @@ def test_a_part_that_succeeded_beside_a_refused_one_is_not_the_array(
 ) -> None:
     """A retry runs all that has not succeeded, although one of the parts did well."""
     here(own_kit.aws)
-    array = Array(own_kit, tmp_path, context)
-    array.fail(*range(0, 40, 2))
-    filler = {"environment": [{"name": "FILLER", "value": "x" * 7_050}]}
-    with pytest.raises(exceptions.JobFailed):
-        array.run(size=40, container_overrides=filler)
+    array = half_failed(own_kit, tmp_path, context)
     submit_one = BatchJobOperator._submit_one
 
     def ends_then_denied(operator: BatchJobOperator, context: Any, request: Any, **how: Any) -> str:
@@ -245,9 +249,9 @@ def test_a_part_that_succeeded_beside_a_refused_one_is_not_the_array(
     with monkeypatch.context() as patch:
         patch.setattr(BatchJobOperator, "_submit_one", ends_then_denied)
         with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
-            array.run(size=40, container_overrides=filler)
+            array.run(size=40, container_overrides=FILLER)
     own_kit.aws.set_faults(Faults())
-    assert array.run(size=40, container_overrides=filler)["array"]["succeeded"] == 40
+    assert array.run(size=40, container_overrides=FILLER)["array"]["succeeded"] == 40
     assert {index for index, times in array.times().items() if times >= 2} == set(range(0, 40, 2))
 
 
