@@ -36,13 +36,15 @@ class Supervisor:
 
     def __init__(self, *script: Exception | str, state: str | None = "failed") -> None:
         self.asked: list[comms.GetTaskStates] = []
+        self.busy_until: asyncio.Event | None = None
+        """Nothing is answered before this is set."""
         self._script = list(script)
         self._state = state
 
     async def asend(self, message: comms.GetTaskStates) -> Any:
         """Answer a question."""
         self.asked.append(message)
-        await asyncio.sleep(0)
+        await (self.busy_until.wait() if self.busy_until else asyncio.sleep(0))
         answer = self._script.pop(0) if self._script else self._state
         if answer is None:
             await asyncio.get_running_loop().create_future()

@@ -274,16 +274,21 @@ def test_many_kills_cost_airflow_few_requests_and_each_task_learns_what_was_stop
     parent = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done", arrayProperties={"size": size})
     supervisor = supervised()
     tasks = [task(number, map_index=number) for number in range(size)]
+    triggers = [make(f"{parent}:{number}") for number in range(size)]
 
     async def story() -> None:
         triggerer = Triggerer()
-        for number, ti in enumerate(tasks):
-            triggerer.start(make(f"{parent}:{number}"), ti)
+        for trigger, ti in zip(triggers, tasks, strict=True):
+            triggerer.start(trigger, ti)
         await described(shared)
-        await triggerer.kill()
+        supervisor.busy_until = asyncio.Event()
+        killing = asyncio.create_task(triggerer.kill())
+        await asyncio.to_thread(shared.eventually, lambda: all(trigger._kill for trigger in triggers))
+        supervisor.busy_until.set()
+        await killing
 
     asyncio.run(story())
-    assert len(supervisor.asked) < size / 4
+    assert len(supervisor.asked) <= 3
     assert shared.aws.calls["batch.TerminateJob"] == size
     for number, ti in enumerate(tasks):
         assert [line for line in logs.of(ti) if line.startswith(f"Stopped Batch job {parent}:{number}: ")]
