@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from airflow_jobflow.jobs.causes import Diagnosis
 from airflow_jobflow.jobs.diagnosis import decisive, diagnose, diagnoses
 from airflow_jobflow.jobs.model import ArrayOutcome, ArrayProgress, ChildFailure, JobState, Outcome, Service, Snapshot
 from airflow_jobflow.jobs.report import evidence, failure, most_telling
+from airflow_jobflow.jobs.wording import jobs_named, named, sentence
 from airflow_jobflow.links import LINKS
 
 if TYPE_CHECKING:
@@ -35,12 +36,22 @@ DETAILS = Retry(patience=30.0, denied_patience=0.0)
 WHILE_IT_RUNS = Retry(patience=3.0, denied_patience=0.0)
 """The same for a job that was given up: Airflow may be about to end the task."""
 
-UNWATCHABLE: dict[str, type[JobflowError]] = {
-    "vanished": JobVanished,
-    "denied": AccessDenied,
-    "unanswerable": WaitError,
+UNWATCHABLE: dict[str, tuple[type[JobflowError], str, str]] = {
+    "vanished": (JobVanished, "", ""),
+    "denied": (
+        AccessDenied,
+        "Not allowed to describe ",
+        "Allow this call to the role of workers and triggerers. Nothing was stopped.",
+    ),
+    "credentials": (
+        AccessDenied,
+        "There are no valid AWS credentials to describe ",
+        "Check the Airflow connection, or the role of workers and triggerers. Nothing was stopped.",
+    ),
+    "unanswerable": (WaitError, "Could not describe ", "Check the id and what AWS says. Nothing was stopped."),
 }
-"""What is raised for a job that can be watched no longer, by the trigger's word for why."""
+"""What is raised for a job that can be watched no longer, by the trigger's word for why: the exception, the beginning
+of its message, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,7 @@ class Judge:
     :param access: the AWS connection to use.
     :param log_lines: how many last lines of a log go into an error.
     :param container: the name of the container that counts. Default None: the one that AWS's rules make decide.
+    :param name: what the task calls its job, for messages on a job that was never described. Default: not known.
     :param children: takes what is found out of the failed children of an array, by index.
     """
 
@@ -60,35 +72,47 @@ class Judge:
     access: Access
     log_lines: int
     container: str | None = None
+    name: str = ""
     children: dict[int, Snapshot] = field(default_factory=dict)
 
     def unwatchable(self, errors: Mapping[str, Mapping[str, str]], seen: Mapping[str, Snapshot]) -> JobflowError:
         """Return the error for jobs that can be watched no longer, as the trigger's event names them."""
         kind = next(iter(errors.values()))["kind"]
-        asked, noun = f"({self._asked_with()})", self.module.NOUN
-        of_kind = {job_id: error["message"] for job_id, error in errors.items() if error["kind"] == kind}
-        last = "; ".join(f"{job_id} was last seen {seen[job_id].progress()}" for job_id in of_kind if job_id in seen)
-        ids, messages = ", ".join(of_kind), "; ".join(dict.fromkeys(of_kind.values()))
+        error, intro, advice = UNWATCHABLE[kind]
+        of_kind = {job_id: each["message"] for job_id, each in errors.items() if each["kind"] == kind}
         if kind == "vanished":
-            text = (
-                f"AWS does not know {noun} {ids} {asked}: {messages}. The account or the region is wrong, the id is "
-                f"wrong, or the job ended long ago: it can be described for {self.module.KEPT} after its end."
-            )
-        else:
-            how = "Not allowed to describe" if kind == "denied" else "Could not describe"
-            text = f"{how} {noun} {ids} {asked}: {messages}."
-            if kind == "denied":
-                text += " Give the role of workers and triggerers this permission, or check its credentials."
-            text += " The job keeps running."
-        return UNWATCHABLE[kind](f"{text}{f' {last}.' if last else ''}")
+            advice = self._about_vanished(known=[job_id for job_id in of_kind if job_id in seen])
+        jobs, why = self.called(of_kind, seen), "; ".join(dict.fromkeys(of_kind.values()))
+        return error(f"{intro}{jobs} (asked with {self.origin}): {sentence(why)} {advice}")
 
-    def _asked_with(self) -> str:
-        """Return the connection and the region that are used; only what the task says of them if AWS is unreachable."""
-        try:
-            region = service_client(self.access, self.module.CLIENT).region
-        except CallError:
-            return str(self.access)
-        return f"{self.access.aws_conn_id or 'boto3 defaults'}, {region}"
+    def _about_vanished(self, known: Sequence[str]) -> str:
+        """Return what may have become of jobs that AWS does not know.
+
+        :param known: those that were described before.
+        """
+        kept = f"AWS describes a {self.module.NOUN} for {self.module.KEPT} after its end"
+        if known:
+            return f"{kept}. If it did not end, the connection now leads to another account or region."
+        return f"Check the id, and the account and the region of the connection. {kept}."
+
+    def called(self, job_ids: Iterable[str], seen: Mapping[str, Snapshot], *, unseen: str = "", of: int = 1) -> str:
+        """Return what a message calls jobs, with how each was last seen.
+
+        :param seen: their last snapshots, by id; some may be missing.
+        :param unseen: what is said of a job that was never described. Default nothing.
+        :param of: how many jobs there are in all. Default: these.
+        """
+        jobs = []
+        for job_id in job_ids:
+            last = seen.get(job_id)
+            how = f"last seen {last.progress()}" if last else unseen
+            jobs.append(", ".join(filter(None, [named(job_id, (last and last.name) or self.name), how])))
+        return jobs_named(self.module.NOUN, jobs, of)
+
+    @property
+    def origin(self) -> str:
+        """The connection and the region that are used, for messages."""
+        return service_client(self.access, self.module.CLIENT).origin
 
     def settled(self, snapshot: Snapshot, *, retry: Retry = DETAILS) -> Snapshot:
         """Return the last snapshot of a job with what a sweep could not tell, as far as that can be had.

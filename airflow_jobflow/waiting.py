@@ -148,6 +148,12 @@ class JobWaiter(BaseOperator):
         """Return the limit that comes first, by name, and its seconds; None where there is none."""
         return min(self._deadlines().items(), key=lambda limit: limit[1], default=None)
 
+    def limit_named(self) -> str:
+        """Return the limit that comes first as a message tells it, as the task says it: ``60 s (job_timeout)``."""
+        name, _ = self.first_limit() or ("job_timeout", 0)
+        given = getattr(self, name)
+        return f"{0 if given is None else checks.seconds(name, given):g} s ({name})"
+
     def deadline_from_now(self) -> float | None:
         """Return when a wait that starts now is to end, in seconds since the epoch; None where there is no limit."""
         limit = self.first_limit()
@@ -203,6 +209,12 @@ class JobWaiter(BaseOperator):
         retry = (retry or Retry(PATIENCE)).until(None if past_deadline else self.call_deadline)
         return run_blocking(service_client(self.access, self.service_module.CLIENT), function, *arguments, retry=retry)
 
+    def origin(self) -> str:
+        """Return the connection and the region that are used, for messages: ``aws_default in eu-west-1``."""
+        from airflow_jobflow.aws import service_client
+
+        return service_client(self.access, self.service_module.CLIENT).origin
+
     def look(self, job_ids: Sequence[str], *, retry: Retry | None = None) -> dict[str, Snapshot]:
         """Describe jobs now. What is unknown, or cannot be described now, is left out: the watcher deals with that."""
         from airflow_jobflow.faults import CallError
@@ -210,7 +222,8 @@ class JobWaiter(BaseOperator):
         try:
             return self.call(self.described, job_ids, retry=retry)
         except CallError as error:
-            self.log.warning("Could not describe the jobs now: %s", error)
+            jobs = self.judge.called(job_ids, {})
+            self.log.warning("Could not describe %s now (asked with %s): %s", jobs, self.origin(), error)
             return {}
 
     def described(self, call: Call, job_ids: Sequence[str]) -> dict[str, Snapshot]:
@@ -398,8 +411,13 @@ class JobWaiter(BaseOperator):
             access=self.access,
             log_lines=checks.whole("number_logs_exception", self.number_logs_exception, least=0),
             container=self.container(),
+            name=self.known_name(),
             children=self.failed_children,
         )
+
+    def known_name(self) -> str:
+        """Return what the task calls its job, for messages on a job that was never described; empty if not known."""
+        return ""
 
     # Links.
 

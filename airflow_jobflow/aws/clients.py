@@ -185,6 +185,17 @@ class ServiceClient:
         return str(self._get().client.meta.region_name)
 
     @property
+    def origin(self) -> str:
+        """The connection and the region, for messages: ``aws_default in eu-west-1``.
+
+        Blocks if the client has to be built. Without the region if that cannot be done, and the task does not name it.
+        """
+        try:
+            return self.access.named(self.region)
+        except CallError:
+            return str(self.access)
+
+    @property
     def partition(self) -> str:
         """The AWS partition of the region. Blocks if the client has to be built."""
         return str(self._get().client.meta.partition)

@@ -52,7 +52,15 @@ class Access:
         return json.dumps([self.aws_conn_id, self.region_name, self.verify, self.botocore_config], sort_keys=True)
 
     def __str__(self) -> str:
-        return f"{self.aws_conn_id or 'boto3 defaults'}{f', {self.region_name}' if self.region_name else ''}"
+        return self.named(self.region_name)
+
+    def named(self, region: str | None) -> str:
+        """Return the connection and a region, for messages: ``aws_default in eu-west-1``.
+
+        :param region: the region that is called; None if it is not known.
+        """
+        name = self.aws_conn_id or "boto3's default credentials"
+        return f"{name} in {region}" if region else name
 
     def client(self, name: str, *, timeout: float = 20.0) -> Any:
         """Build a boto3 client. Blocks: the connection is read, credentials may be fetched.

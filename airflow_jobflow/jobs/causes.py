@@ -251,8 +251,8 @@ NOT_STARTED = Diagnosis(
 UNKNOWN = Diagnosis(
     "unknown",
     Blame.UNKNOWN,
-    "AWS gives no cause that is known here",
-    "AWS's reason and the job's page in the console are all there is.",
+    "The cause is not known",
+    "Read AWS's reason, the last log lines and the job's page in the console.",
 )
 
 BY_CAUSE: dict[str, Diagnosis] = {each.cause: each for each in list(vars().values()) if isinstance(each, Diagnosis)}

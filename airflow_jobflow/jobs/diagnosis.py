@@ -23,6 +23,7 @@ from airflow_jobflow.jobs.causes import (
     COMMAND_FAILED,
     COMMAND_NOT_RUN,
     CRASHED,
+    DEFINITION_REJECTED,
     HOST_LOST,
     KILLED,
     NOT_STARTED,
@@ -33,6 +34,7 @@ from airflow_jobflow.jobs.causes import (
     Blame,
     Diagnosis,
 )
+from airflow_jobflow.jobs.map_statuses import REFUSED
 from airflow_jobflow.jobs.model import JobState, Snapshot
 
 EXIT_CODES = {126: COMMAND_NOT_RUN, 127: COMMAND_NOT_RUN, 137: KILLED}
@@ -119,6 +121,8 @@ def _explain(snapshot: Snapshot) -> Diagnosis:
         return BY_CAUSE[known]
     if not_started:
         return NOT_STARTED
+    if snapshot.status == REFUSED:
+        return DEFINITION_REJECTED
     return CHILDREN_FAILED if snapshot.array else _by_exit_code(snapshot.exit_code)
 
 

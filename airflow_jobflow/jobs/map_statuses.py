@@ -16,6 +16,9 @@ SUCCEEDED, FAILED, STOPPED, NOT_STARTED = "S", "F", "K", "-"
 STARTING, RUNNING = "s", "R"
 """How an item stands before its end: its start is under way; its job has not ended."""
 
+REFUSED, LOST = "REFUSED", "UNKNOWN"
+"""The status, in place of AWS's, of an item whose start AWS rejected, and of one whose job AWS cannot describe."""
+
 IN_FULL = 1000
 """The most items of a map whose every outcome is told in full; of a larger one only the failed ones' are."""
 

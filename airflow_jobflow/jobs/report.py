@@ -6,10 +6,14 @@ from collections.abc import Iterable, Sequence
 
 from airflow_jobflow.jobs.causes import Diagnosis
 from airflow_jobflow.jobs.diagnosis import count_by_cause, diagnose, diagnoses
+from airflow_jobflow.jobs.map_statuses import LOST, REFUSED
 from airflow_jobflow.jobs.model import ChildFailure, Snapshot, index_ranges
 
 CHILDREN_SHOWN = 3
 """How many failed children of an array, or items of a map, a message shows."""
+
+NEVER_SEEN = {REFUSED: " could not be started", LOST: " counts as failed, and may still run"}
+"""What is said of an item of a map whose end nobody has seen, by its status."""
 
 
 def most_telling(children: Iterable[ChildFailure], diagnosis: Diagnosis | None) -> list[ChildFailure]:
@@ -108,6 +112,8 @@ def _failed(children: Sequence[ChildFailure]) -> list[str]:
 
 
 def _how(snapshot: Snapshot) -> str:
+    if snapshot.status in NEVER_SEEN:
+        return NEVER_SEEN[snapshot.status]
     parts = []
     if snapshot.attempt:
         parts.append(f" on attempt {snapshot.attempt} of {snapshot.max_attempts}")
@@ -132,6 +138,8 @@ def _bare(words: str) -> str:
 
 
 def _why(snapshot: Snapshot) -> str:
-    diagnosis = diagnose(snapshot)
     said = "; ".join(_reasons(snapshot))
+    if snapshot.status in NEVER_SEEN:  # they are the whole story
+        return said
+    diagnosis = diagnose(snapshot)
     return ": ".join(filter(None, [diagnosis.summary if diagnosis else "", said]))

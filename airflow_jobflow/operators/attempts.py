@@ -26,6 +26,7 @@ from airflow_jobflow.exceptions import SubmissionError
 from airflow_jobflow.jobs.attempt import Attempt, Try
 from airflow_jobflow.jobs.owner import Owner
 from airflow_jobflow.jobs.starting import LOOKUPS
+from airflow_jobflow.jobs.wording import sentence
 from airflow_jobflow.waiting import JobWaiter
 
 if TYPE_CHECKING:
@@ -217,7 +218,8 @@ class JobStarter(JobWaiter):
             self.stop(decision.stop, f"Airflow: {decision.why}")
         except CallError as error:
             raise SubmissionError(
-                f"The jobs of earlier tries could not be found or stopped, so nothing was started: {error}"
+                "The jobs of earlier tries could not be found or stopped, so nothing was started (asked with "
+                f"{self.origin()}): {error}"
             ) from error
         not_cleared = recorded.clear_number == self._clear_number(context)
         seen = {each.job.job_id: each.job for each in found}
@@ -316,7 +318,8 @@ class JobStarter(JobWaiter):
                 region = self.call(_region)
             except CallError as error:
                 raise SubmissionError(
-                    f"Nothing was started, because the AWS connection {self.access} cannot be used: {error}"
+                    f"Nothing was started, because the AWS connection {self.access} could not be used: "
+                    f"{sentence(str(error))} Check aws_conn_id and region_name, or the role of the worker."
                 ) from error
             self._resolved = " ".join(filter(None, (self.service, scope, self.aws_conn_id, region)))
         return self._resolved
@@ -335,13 +338,16 @@ class JobStarter(JobWaiter):
 
         retry = Retry(STOP_PATIENCE, denied_patience=STOP_PATIENCE)
         errors: list[Exception] = []
+        noun = self.service_module.NOUN
         for job_id in job_ids:
-            self.log.info("Stopping %s %s: %s", self.service_module.NOUN, job_id, reason)
+            self.log.info("Stopping %s %s: %s", noun, job_id, reason)
             try:
                 self.call(self.service_module.stop, job_id, self.scope(), reason, retry=retry, past_deadline=True)
             except CallError as error:
-                self.log.warning("%s %s could not be stopped: %s", self.service_module.NOUN, job_id, error)
+                self.log.error("Could not stop %s %s, and it may still run: %s", noun, job_id, error)  # noqa: TRY400
                 errors.append(error)
+            else:
+                self.log.info("Stopped %s %s", noun, job_id)
         if errors:
             raise errors[0]
 

@@ -27,6 +27,7 @@ from airflow_jobflow.exceptions import (
     WaitError,
 )
 from airflow_jobflow.jobs.array import Tolerance
+from airflow_jobflow.jobs.wording import sentence
 from airflow_jobflow.operators.attempts import ABANDONING, JobStarter
 from airflow_jobflow.telling import failures_told
 from airflow_jobflow.waiting import NET, JobWaiter, snapshots, timed_out
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from airflow_jobflow.triggers.base import WaitTrigger
 
 KILLED = "The Airflow task was killed"
+
+NOT_OURS = "It was left running, because this task did not start it."
 
 LAST_LOOK = 1.0
 """Seconds for which a worker that was killed waits for the last status of its job, before it stops it."""
@@ -188,13 +191,13 @@ class JobOperator(JobStarter):
         job_ids = list(left) or self._submit_when_possible(context)
         self._to_stop = job_ids if self.is_own() else ()
         if self._killed:
-            said = "It was left running, because this task did not start it."
+            said = NOT_OURS
             if self._to_stop:
                 self.attempt.abandoned = True
                 self.save_if_possible(context)
                 said = self._stopped(self._to_stop, KILLED)
-            names = ", ".join(job_ids)
-            raise JobStopped(f"The task was killed while it started {self.service_module.NOUN} {names}. {said}")
+            names = self.judge.called(job_ids, {})
+            raise JobStopped(f"The task was killed while it started {names}. {said}")
         seen = self.first_look(context, job_ids, left)
         if not self.wait_for_completion:
             return self._submitted(job_ids[0], seen.get(job_ids[0]))
@@ -231,7 +234,7 @@ class JobOperator(JobStarter):
         except CallError as error:
             raise SubmissionError(
                 f"{self.attempt.no_capacity} It was not started again, because it could not be checked whether it was "
-                f"started all the same: {error}"
+                f"started all the same: {sentence(str(error))} The next try checks that first."
             ) from error
         return [found] if found else []
 
@@ -246,7 +249,7 @@ class JobOperator(JobStarter):
         if self._killed:
             raise JobStopped(f"{attempt.no_capacity} The task was killed while it waited; nothing was started.")
         if time.time() >= (attempt.deadline or float("inf")):
-            raise JobTimedOut(f"{attempt.no_capacity} {_tried(attempt.starts)}")
+            raise JobTimedOut(self._never_started(attempt.no_capacity, self.limit_named()))
 
     def _wait_for_capacity(self, full: NoRoom) -> None:
         """Wait a while before a start that found no capacity is repeated, in the triggerer or here.
@@ -259,7 +262,8 @@ class JobOperator(JobStarter):
         attempt.no_capacity = str(full)
         limit, kind = self._turn_limit(attempt.deadline, attempt.waits_since)
         if now >= limit:
-            raise kind(f"{full} {_tried(attempt.starts)}")
+            which = self.limit_named() if kind is JobTimedOut else self._queue_limit()
+            raise kind(self._never_started(str(full), which))
         until = min(now + min(SHORTEST_TURN * 2.0 ** min(attempt.starts - 1, 10), LONGEST_TURN), limit)
         self.log.info("%s Starting it again in %.0f s (attempt %d)", full, until - now, attempt.starts + 1)
         if self.defers:
@@ -278,6 +282,18 @@ class JobOperator(JobStarter):
                     timeout=timedelta(seconds=until - now + NET),
                 )
         time.sleep(until - now)
+
+    def _never_started(self, why: str, limit: str) -> str:
+        """Return the message of a task that could not start its job before a deadline.
+
+        :param limit: the deadline's parameter and seconds.
+        """
+        starts = self.attempt.starts
+        times = "once" if starts == 1 else f"{starts} times"
+        return f"{why} It was tried {times} within {limit}, and nothing was started. Give it more time."
+
+    def _queue_limit(self) -> str:
+        return f"{checks.seconds('queued_timeout', self.queued_timeout):g} s (queued_timeout)"
 
     def _turn_limit(self, deadline: float | None, since: float) -> tuple[float, type[JobflowError]]:
         """Return when waiting for a turn must end, and what is raised then."""
@@ -365,7 +381,7 @@ class JobOperator(JobStarter):
     def _stop_unwanted(self, context: Context, job_ids: Sequence[str], reason: str) -> str:
         """Stop what nobody will wait for, as far as the task may, and say what was done."""
         if not self.is_own():
-            return "It was left running, because this task did not start it."
+            return NOT_OURS
         if not self.cancel_on_timeout:
             return "It was left running, as cancel_on_timeout=False says."
         stopped = self._stopped(job_ids, reason)
@@ -390,11 +406,12 @@ class JobOperator(JobStarter):
     def _given_up(self, context: Context, event: Mapping[str, Any]) -> JobflowError:
         """Stop a job whose deadline has passed, and say how far it came."""
         job_ids, seen = event["job_ids"], snapshots(event)
-        if not job_ids:  # Airflow has ended the deferral, and AWS has no trace of the job
+        if not job_ids:  # Airflow has ended the deferral, and no job of this try was found
             noun = self.service_module.NOUN
-            return self.out_of_time(f"The {noun}", "no trace of it was found", "Nothing was stopped.", "make it faster")
-        named = "{0} last seen {1}" if len(job_ids) > 1 else "last seen {1}"
-        how_far = "; ".join(named.format(job_id, snapshot.progress()) for job_id, snapshot in seen.items())
+            return JobTimedOut(
+                f"The task timed out after {self.limit_named()}, and no {noun} of this try was found (asked with "
+                f"{self.origin()}). Nothing was stopped. Look for it in the AWS console before you start it again."
+            )
         stopped, stands = self._stopped_by_trigger(context, event), ""
         if stopped is None:
             if event["limit"] == "queue_deadline":
@@ -405,30 +422,15 @@ class JobOperator(JobStarter):
         if len(seen) == 1:
             self.keep_links(context, seen.values())
         outcome = next(iter(outcomes), None) if len(job_ids) == 1 else outcomes
-        what = f"{self.service_module.NOUN} {', '.join(job_ids)}"
-        if len(seen) == 1 and (name := next(iter(seen.values())).name) and name not in what:
-            what = f"{self.service_module.NOUN} {name} ({job_ids[0]})"
-        how_far = how_far or "not seen since it was started"
+        judge = self.judge
+        what = judge.called(job_ids, seen, unseen=f"not described since it was started (asked with {self.origin()})")
         if event["limit"] == "queue_deadline":
-            return JobStuck(
-                f"{what} did not leave the queue within queued_timeout={self.queued_timeout}: {how_far}. {stands}"
-                f"{stopped} {self.when_stuck}",
-                outcome=outcome,
-            )
-        error = self.out_of_time(what, how_far, stopped, "make it faster", outcome)
-        if len(seen) != 1:
-            return error
-        shown = self.judge.evidence(next(iter(seen.values())))
-        return JobTimedOut("\n".join([str(error), *shown]), outcome=outcome)
-
-    def out_of_time(self, what: str, how_far: str, stopped: str, advice: str, outcome: Any = None) -> JobTimedOut:
-        """Build the error of what had not ended by its deadline."""
-        name, _ = self.first_limit() or ("job_timeout", 0)
-        return JobTimedOut(
-            f"{what} had not ended within {name}={getattr(self, name)}: {how_far}. {stopped} "
-            f"Give it more time, or {advice}.",
-            outcome=outcome,
-        )
+            first = f"{what}, did not leave the queue within {self._queue_limit()}. {stands}{stopped} {self.when_stuck}"
+        else:
+            first = f"{what}, did not end within {self.limit_named()}. {stopped} Give it more time, or make it faster."
+        shown = judge.evidence(next(iter(seen.values()))) if len(seen) == len(job_ids) == 1 else []
+        error = JobStuck if event["limit"] == "queue_deadline" else JobTimedOut
+        return error("\n".join([first, *shown]), outcome=outcome)
 
     def place_in_queue(self, seen: Mapping[str, Snapshot]) -> str:  # noqa: ARG002
         """Say where in the queue the jobs stand, as a sentence; nothing where the service does not tell."""
@@ -454,7 +456,8 @@ class JobOperator(JobStarter):
     def trigger_failed(self, context: Context) -> None:
         """Log what becomes of the jobs whose trigger has failed, and stop them if nobody will wait for them."""
         if job_ids := self._jobs_of_this_try(context):
-            self.log.warning("%s: %s", ", ".join(job_ids), self._let_go(context, job_ids))
+            jobs = self.judge.called(job_ids, {})
+            self.log.warning("The trigger has failed that waited for %s. %s", jobs, self._let_go(context, job_ids))
 
     def _jobs_of_this_try(self, context: Context) -> list[str]:
         """Return the jobs that this try waits for, if Airflow has dropped what the deferral carried.
@@ -468,7 +471,10 @@ class JobOperator(JobStarter):
             try:
                 found = self.call(self.find_started, context) if self.durable else None
             except CallError as error:
-                raise SubmissionError(f"The job of this try could not be found, and may still run: {error}") from error
+                raise SubmissionError(
+                    f"The {self.service_module.NOUN} of this try could not be looked up, and may still run (asked with "
+                    f"{self.origin()}): {error}"
+                ) from error
             self.attempt.job_ids = [found] if found else []
         return self.attempt.job_ids
 
@@ -479,7 +485,7 @@ class JobOperator(JobStarter):
         try:
             self.stop(job_ids, reason)
         except CallError as error:
-            return f"It could not be stopped ({error}): stop it in the console."
+            return f"It could not be stopped, so stop it in the console: {sentence(str(error))}"
         return "It was stopped."
 
     def defer_to(self, trigger: WaitTrigger) -> None:
@@ -495,7 +501,7 @@ class JobOperator(JobStarter):
 
     def stop_started(self) -> str:
         """Stop what was started, because the task was killed; return what was done, for the log."""
-        return f"{', '.join(self._to_stop)}: {self._stopped(self._to_stop, KILLED)}"
+        return f"{self.judge.called(self._to_stop, {})}: {self._stopped(self._to_stop, KILLED)}"
 
     def _stop_if_cancelled(self, state: str | None) -> None:
         """Stop the job if a user cancelled the task before it was deferred."""
@@ -528,7 +534,3 @@ class JobOperator(JobStarter):
 
         for job_id, snapshot in self.look(job_ids, retry=ONCE).items():
             self.log.info("%s %s: last seen %s", self.service_module.NOUN, job_id, snapshot.progress())
-
-
-def _tried(times: int) -> str:
-    return f"It was tried {times} times before the deadline, and nothing was started."

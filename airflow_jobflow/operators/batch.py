@@ -179,6 +179,10 @@ class BatchJobOperator(JobOperator):
         """Return the name of the container that counts."""
         return None if self.container_name is None else checks.text("container_name", self.container_name)
 
+    def known_name(self) -> str:
+        """Return what the task calls its job."""
+        return self.job_name
+
     def request(self) -> dict[str, Any]:
         """Check the parameters, and build the SubmitJob request of them.
 
@@ -296,7 +300,8 @@ class BatchJobOperator(JobOperator):
             if found := self.call(batch.find_of_any_try, queue, prefix, end):
                 return found
         self.log.info("Submitting %s to %s: %s", name, queue, request)
-        return submit_once(self.call, submit, find if self.durable else None, f"Batch job {name}")
+        found_by = find if self.durable else None
+        return submit_once(self.call, submit, found_by, f"Batch job {name}", origin=self.origin)
 
     def find_started(self, call: Call, context: Context) -> str | None:
         """Return the job of this attempt, if an earlier submit, which seemed to fail, has started it."""
@@ -329,8 +334,8 @@ class BatchJobOperator(JobOperator):
             left = self.call(batch.not_succeeded, parts)
         except CallError as error:
             raise SubmissionError(
-                f"Nothing was started, because it could not be found out what is to run again of {self.job_name}: "
-                f"{error}"
+                f"Nothing was started, because it could not be found out which children of {self.job_name} failed "
+                f"(asked with {self.origin()}): {error}"
             ) from error
         if left is None:
             self.log.warning("All children run again: the array of the previous try is unknown or still running")

@@ -269,7 +269,7 @@ class FargateTaskOperator(JobOperator):
 
         what = f"{ecs.NOUN} of {self.task_definition}"
         self.log.info("Running %s on cluster %s, attempt %d", self.task_definition, self.cluster, interruptions + 1)
-        return [submit_once(self.call, run, None, what, repeatable=self.durable)]
+        return [submit_once(self.call, run, None, what, repeatable=self.durable, origin=self.origin)]
 
     def _start_or_find(
         self, call: Call, context: Context, request: Mapping[str, Any], tagged: Mapping[str, Any]
@@ -387,6 +387,7 @@ class FargateMapOperator(MapOperator, FargateTaskOperator):
                 None,
                 f"A map of {self.task_definition}",
                 repeatable=True,
+                origin=self.origin,
             )
             self.reject_contradictions(common, main)
         result = []

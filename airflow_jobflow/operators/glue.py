@@ -101,7 +101,8 @@ class GlueCrawlOperator(JobOperator):
 
         self.log.info("Starting crawler %s", self.crawler_name)
         try:
-            return [submit_once(self.call, start, find, f"{glue_crawl.NOUN} of {self.crawler_name}")]
+            what = f"{glue_crawl.NOUN} of {self.crawler_name}"
+            return [submit_once(self.call, start, find, what, origin=self.origin)]
         except SubmissionError:
             if not maybe_started and self.attempt.details:
                 self._remember(context, "")  # what runs by the next start, or try, is somebody else's
@@ -173,7 +174,7 @@ class GlueCrawlOperator(JobOperator):
             return SubmissionError(
                 f"Crawler {self.crawler_name} is at work already, so no crawl was started, as if_running='fail' says"
             )
-        return NoRoom(f"Crawler {self.crawler_name} is at work, and makes one crawl at a time.")
+        return NoRoom(f"Crawler {self.crawler_name} is at work, and a crawler runs one crawl at a time.")
 
 
 def _minutes(name: str, value: Any) -> int:
@@ -263,6 +264,10 @@ class GlueJobRunOperator(JobOperator):
         """Return the job's name, which a describe call is confined to."""
         return self.job_name
 
+    def known_name(self) -> str:
+        """Return what the task calls its run: by the job's name."""
+        return self.job_name
+
     def check(self) -> None:
         """Check the parameters; see the base."""
         super().check()
@@ -300,7 +305,7 @@ class GlueJobRunOperator(JobOperator):
 
         self.log.info("Starting a run of %s: %s", self.job_name, request)
         what = f"{glue_run.NOUN} of {self.job_name}"
-        return [submit_once(self.call, start, find if self.durable else None, what)]
+        return [submit_once(self.call, start, find if self.durable else None, what, origin=self.origin)]
 
     def find_started(self, call: Call, context: Context) -> str | None:  # noqa: ARG002
         """Return the run of this attempt: what uses the job's capacity may be a run whose start got no response."""

@@ -24,6 +24,7 @@ from airflow_jobflow.jobs import map_statuses
 from airflow_jobflow.jobs.array import indexes_of
 from airflow_jobflow.jobs.model import JobState, index_ranges
 from airflow_jobflow.jobs.packing import pack, unpack
+from airflow_jobflow.jobs.wording import sentence
 from airflow_jobflow.operators import map_verdict
 from airflow_jobflow.operators.attempts import ABANDONING
 from airflow_jobflow.operators.base import KILLED, JobOperator
@@ -40,7 +41,7 @@ STOPPED = "What ran was stopped."
 STOP_PATIENCE = 60.0
 """Seconds for which a worker tries to stop jobs while AWS does not respond."""
 
-MAY_RUN = ("denied", "unanswerable", "failed")
+MAY_RUN = ("denied", "credentials", "unanswerable", "failed")
 """Reasons for which a trigger ends a map and leaves running what runs."""
 
 NO_NEWS: dict[str, Any] = {
@@ -216,7 +217,8 @@ class MapOperator(JobOperator):
             self.log.info("Not continuing with the unfinished map of an earlier try: stopping its jobs")
             said = self._stop_all("Airflow: the task was run again", ())
             if said != STOPPED:
-                raise SubmissionError(f"An earlier try's map was not ended. {said} Nothing was started.")
+                left = f"jobs of an earlier try of map {self.map_name()} could not be stopped"
+                raise SubmissionError(f"Nothing was started, because {left}. {said}")
             # So that a later try does not continue with it, if this one dies before it has recorded its own.
             self._record_map(context, {**self._about, "over": True})
 
@@ -281,7 +283,7 @@ class MapOperator(JobOperator):
         self.defer_to(trigger)
         self._trigger = trigger
         if self._killed:
-            raise JobStopped("The task was killed before the map had started anything")
+            raise JobStopped(f"The task was killed before map {self.map_name()} had started anything.")
         return self.ended(context, asyncio.run(trigger.wait()))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -352,7 +354,10 @@ class MapOperator(JobOperator):
                 stopped = _said(event)
             self._record_map(context, {**self._about, "over": True}, if_possible=True)
         how_far = map_statuses.progress(event["statuses"]) if event["statuses"] else "how far it came is not known"
-        return self.out_of_time(f"Map {name}", how_far, stopped, "raise max_concurrency")
+        return JobTimedOut(
+            f"Map {name} of {self.service_module.NOUN}s did not end within {self.limit_named()}: {how_far}. {stopped} "
+            "Give it more time, or raise max_concurrency."
+        )
 
     # Stopping.
 
@@ -361,15 +366,15 @@ class MapOperator(JobOperator):
         left = asyncio.run(self._make_trigger(0, (), ()).stop_all(reason, known, patience=STOP_PATIENCE))
         if left:
             self.log.warning("Map %s-%s: %s", self.map_name(), self.attempt.token, left)
-        return f"Stop these jobs in the console, if they run: {left}." if left else STOPPED
+        return f"Stop these jobs in the console, if they run: {sentence(str(left))}" if left else STOPPED
 
     def _could_not_go_on(self, context: Context, name: str, event: Mapping[str, Any]) -> JobflowError:
         """Build the error of a map that could not go on, after it is decided what becomes of what runs."""
         if event["error"]["kind"] in MAY_RUN:
-            return map_verdict.could_not_go_on(name, event, self._let_run(context, event))
+            return map_verdict.could_not_go_on(self.judge, name, event, self._let_run(context, event))
         self._record_map(context, {**self._about, "over": True}, if_possible=True)
         started = event["statuses"].strip(map_statuses.NOT_STARTED)
-        return map_verdict.could_not_go_on(name, event, _said(event) if started else "")
+        return map_verdict.could_not_go_on(self.judge, name, event, _said(event) if started else "")
 
     def _let_run(self, context: Context, event: Mapping[str, Any]) -> str:
         """Decide about what a trigger has left running that could not go on; say what was decided."""
@@ -378,13 +383,15 @@ class MapOperator(JobOperator):
             return self._let_go_of_map(context, running)
         if not running:
             return ""
-        more = "" if kind == "denied" or not self._is_retried(context) else " The task's next try continues with it."
-        return f"Running jobs were left running: a job is never stopped because it cannot be described.{more}"
+        then = "The next try continues with them."
+        if not self._is_retried(context):
+            then = "No try is left to wait for them: look them up in the AWS console before you start the map again."
+        return f"Running jobs were not stopped. {then}"
 
     def _let_go_of_map(self, context: Context, running: Sequence[str]) -> str:
         """Stop what the map runs, unless the task's next try continues with it; say what was done."""
         if self._is_retried(context):
-            return "The task's next try continues with what runs."
+            return "The next try continues with what runs."
         if not self.cancel_on_timeout:
             return "What runs was left running, as cancel_on_timeout=False says."
         said = self._stop_all("Airflow: the task can wait for it no longer", running)
@@ -419,4 +426,4 @@ def _said(event: Mapping[str, Any]) -> str:
     left = event.get("unstopped") or {}
     if not left.get("message"):
         return STOPPED
-    return f"Stop these jobs in the console, if they run: {left['message']}."
+    return f"Stop these jobs in the console, if they run: {sentence(left['message'])}"

@@ -17,6 +17,7 @@ from airflow_jobflow.exceptions import (
 from airflow_jobflow.jobs import map_statuses, report
 from airflow_jobflow.jobs.diagnosis import decisive, diagnoses
 from airflow_jobflow.jobs.model import ChildFailure, Outcome, Snapshot
+from airflow_jobflow.jobs.wording import sentence
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.array import Tolerance
@@ -24,14 +25,24 @@ if TYPE_CHECKING:
     from airflow_jobflow.operators.map_leftovers import Leftovers
     from airflow_jobflow.verdict import Judge
 
-MAP_ERRORS: dict[str, type[JobflowError]] = {
-    "refused": SubmissionRefused,
-    "denied": AccessDenied,
-    "killed": JobStopped,
-    "unanswerable": WaitError,
-    "failed": WaitError,
+MAP_ERRORS: dict[str, tuple[type[JobflowError], str, str]] = {
+    "refused": (SubmissionRefused, "could not start, because AWS rejected a request", ""),
+    "denied": (
+        AccessDenied,
+        "could not continue, because a call is not permitted",
+        "Allow this call to the role of triggerers and workers.",
+    ),
+    "credentials": (
+        AccessDenied,
+        "could not continue, because there are no valid AWS credentials",
+        "Check the Airflow connection, or the role of triggerers and workers.",
+    ),
+    "killed": (JobStopped, "was stopped", ""),
+    "unanswerable": (WaitError, "could not continue, because its jobs could not be described", ""),
+    "failed": (WaitError, "could not continue, because of an unexpected error in its trigger", ""),
 }
-"""What is raised for a map that could not go on, by the trigger's word for why."""
+"""What is raised for a map that could not continue, by the trigger's word for why: the exception, how its message says
+that, and what to do."""
 
 
 def result(judge: Judge, name: str, ended: Leftovers, tolerance: Tolerance) -> dict[str, Any]:
@@ -95,16 +106,19 @@ def _explained(ended: Leftovers) -> tuple[list[ChildFailure], Diagnosis | None]:
     return report.most_telling(failed, diagnosis), diagnosis
 
 
-def could_not_go_on(name: str, event: Mapping[str, Any], said: str) -> JobflowError:
+def could_not_go_on(judge: Judge, name: str, event: Mapping[str, Any], said: str) -> JobflowError:
     """Build the error of a map whose trigger says why it could not go on.
 
     :param said: what became of the jobs that ran.
     """
     error, statuses = event["error"], event["statuses"]
-    how_far = "nothing was started"
+    kind, why, advice = MAP_ERRORS[error["kind"]]
+    how_far = "Nothing was started."
     if statuses.strip(map_statuses.NOT_STARTED):
-        how_far = map_statuses.progress(statuses)
-    return MAP_ERRORS[error["kind"]](f"Map {name} could not go on: {error['message']} ({how_far}). {said}".strip())
+        how_far = sentence(map_statuses.progress(statuses))
+    asked = "" if error["kind"] in ("killed", "failed") else f" (asked with {judge.origin})"
+    text = f"Map {name} of {judge.module.NOUN}s {why}{asked}: {sentence(error['message'])}"
+    return kind(" ".join(filter(None, [text, how_far, said, advice])))
 
 
 def most_telling(ended: Leftovers, outcome: Mapping[str, Any]) -> Snapshot | None:

@@ -15,6 +15,7 @@ from airflow_jobflow.aws import Retry
 from airflow_jobflow.exceptions import NoRoom, SubmissionError, SubmissionRefused
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.starting import LOOKUPS, NotStarted
+from airflow_jobflow.jobs.wording import sentence
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.calls import Call
@@ -31,14 +32,26 @@ FINAL = (Fault.REJECTED, Fault.SCOPE_NOT_FOUND)
 """Faults that a retry of the task meets again."""
 
 REASONS = {
-    Fault.CREDENTIALS: "no valid AWS credentials. Check the connection (aws_conn_id), or the role of the worker",
-    Fault.DENIED: "the credentials do not permit it",
-    Fault.TRANSIENT: "AWS could not be reached",
-    **dict.fromkeys(FINAL, "something other than AWS, such as a proxy, has rejected it"),
+    Fault.CREDENTIALS: (
+        "there are no valid AWS credentials",
+        "Check the Airflow connection (aws_conn_id), or the role of the worker.",
+    ),
+    Fault.DENIED: ("the call is not permitted", "Allow this call to the role of the worker."),
+    Fault.TRANSIENT: ("AWS could not be reached", "Check the network from the worker to AWS."),
+    **dict.fromkeys(
+        FINAL, ("something other than AWS, such as a proxy, rejected it", "Check the network from the worker to AWS.")
+    ),
 }
-"""Why nothing was submitted, by what the last error means."""
+"""Why nothing was submitted, by what the last error means, and what to do."""
 
-NEXT_TRY = "The next try looks for it."
+NO_CAPACITY = {
+    Fault.NO_CAPACITY: "AWS has no capacity for it now",
+    Fault.THROTTLED: "AWS throttled the call",
+    Fault.TRANSIENT: "AWS started nothing and did not say why",
+}
+"""Why nothing was started that may be started later, by what the error means."""
+
+NEXT_TRY = "The next try looks for it before it starts another one."
 """What is done about a job that carries a token, and may have been started."""
 
 
@@ -49,6 +62,7 @@ def submit_once(
     what: str,
     *,
     repeatable: bool = False,
+    origin: Callable[[], str] = lambda: "",
     sleep: Callable[[float], object] = time.sleep,
 ) -> str:
     """Submit a job, and return its id.
@@ -58,6 +72,7 @@ def submit_once(
     :param find: returns the id of the job that this submit may have started, or None; None where it cannot be found.
     :param what: names the job in messages.
     :param repeatable: whether the call carries a token with which it starts nothing twice. Default False.
+    :param origin: returns the connection and the region, for messages. Default: they are left out.
     :param sleep: waits for the given seconds.
     :raises SubmissionRefused: AWS rejects the request. Nothing was started.
     :raises NoRoom: AWS has no capacity for the job now. Nothing was started.
@@ -65,6 +80,10 @@ def submit_once(
     """
     give_up_at = time.monotonic() + PATIENCE
     then = NEXT_TRY if find or repeatable else "It carries no token (durable=False), so a next try starts another one."
+
+    def failed(error: CallError, *, maybe_started: bool) -> SubmissionError:
+        return _not_submitted(what, error, origin, maybe_started=maybe_started, then=then)
+
     lost: CallError | None = None
     """The last error after which the job may have been started."""
     while True:
@@ -72,38 +91,57 @@ def submit_once(
             return str(run(submit, retry=Retry(PATIENCE, repeatable=repeatable)))
         except NotStarted as error:
             if error.may_pass:
-                raise NoRoom(f"{what} was not started: {error}.") from error
-            raise SubmissionRefused(f"{what} was not started: {error}") from error
+                raise NoRoom(_no_capacity(what, error)) from error
+            raise SubmissionRefused(_rejected(what, error, origin)) from error
         except CallError as error:
             was_lost = error.fault is Fault.TRANSIENT and error.sent
             if not was_lost or repeatable:
                 maybe_started = error.sent or lost is not None
-                raise _not_submitted(what, error, maybe_started=maybe_started, then=then) from error
+                raise failed(error, maybe_started=maybe_started) from error
             lost = error
             log.warning("The response to the submit of %s was lost (%s); checking whether it was started", what, error)
             if not find:
-                raise _not_submitted(what, error, maybe_started=True, then=then) from error
-            if found := _look_up(run, find, what, error, sleep):
+                raise failed(error, maybe_started=True) from error
+            if found := _look_up(run, find, f"{what}{_with(origin)}", error, sleep):
                 return found
             if time.monotonic() > give_up_at:
-                raise _not_submitted(what, error, maybe_started=True, then=then) from error
+                raise failed(error, maybe_started=True) from error
 
 
-def _not_submitted(what: str, error: CallError, *, maybe_started: bool, then: str) -> SubmissionError:
+def _not_submitted(
+    what: str, error: CallError, origin: Callable[[], str], *, maybe_started: bool, then: str
+) -> SubmissionError:
     """Return the exception for a submit that failed.
 
     :param maybe_started: whether one of its requests may have been executed.
     :param then: what is done about that.
     """
     if error.fault in STARTED_NOTHING:  # the job is looked up before it is submitted again
-        return NoRoom(f"{what} was not started: {error}.")
+        return NoRoom(_no_capacity(what, error))
     if maybe_started:
         return SubmissionError(
-            f"{what} may have been started, because a request got no response. {then} The last error: {error}"
+            f"{what}{_with(origin)} may have been started, because a request got no response. {then} The last error: "
+            f"{error}"
         )
     if error.fault in FINAL and not error.is_from_proxy:
-        return SubmissionRefused(f"{what} was rejected by AWS and not started: {error}")
-    return SubmissionError(f"{what} was not submitted, because {REASONS[error.fault]}; nothing was started: {error}")
+        return SubmissionRefused(_rejected(what, error, origin))
+    why, advice = REASONS[error.fault]
+    return SubmissionError(
+        f"{what}{_with(origin)} was not submitted: {why}, and nothing was started. {advice} The last error: {error}"
+    )
+
+
+def _rejected(what: str, error: Exception, origin: Callable[[], str]) -> str:
+    return f"{what}{_with(origin)} was rejected by AWS, and nothing was started: {error}"
+
+
+def _no_capacity(what: str, error: CallError | NotStarted) -> str:
+    return f"{what} was not started, because {NO_CAPACITY[error.fault]}: {sentence(str(error))}"
+
+
+def _with(origin: Callable[[], str]) -> str:
+    where = origin()
+    return f" (with {where})" if where else ""
 
 
 def _look_up(

@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Snapshot
 
 
-SHOWN = 10
-"""How many jobs that have not ended are told of in an error."""
-
-
 NOT_HONOURED = {
     "exponential_backoff": "polls are shared by all waits, so their interval does not grow; use poll_interval",
     "max_wait": "polls are shared by all waits, so their interval does not grow; use poll_interval",
@@ -177,17 +173,15 @@ class JobSensor(JobWaiter, BaseSensorOperator):
         return isinstance(checks.several(self.names_jobs, getattr(self, self.names_jobs)), list | tuple)
 
     def _timed_out(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> AirflowException:
-        name, seconds = self.first_limit() or ("timeout", self.timeout)
-        open_jobs = [
-            f"{job_id} {seen[job_id].progress() if job_id in seen else 'never seen'}"
-            for job_id in job_ids
-            if job_id not in seen or not seen[job_id].state.ended
-        ]
-        message = (
-            f"{len(open_jobs)} of {len(job_ids)} {self.service_module.NOUN}s had not ended within {name}={seconds:g} s "
-            f"and run on: {'; '.join(open_jobs[:SHOWN])}{' …' if len(open_jobs) > SHOWN else ''}"
-        )
-        return AirflowSensorTimeout(message) if name == "timeout" else JobTimedOut(message)
+        judge = self.judge
+        left = [job_id for job_id in job_ids if job_id not in seen or not seen[job_id].state.ended]
+        unseen = f"never described (asked with {self.origin()})"
+        jobs = judge.called(left, seen, unseen=unseen, of=len(job_ids))
+        lines = [f"Timed out after {self.limit_named()} while waiting for {jobs}. A sensor stops nothing."]
+        if len(left) == len(seen) == 1:
+            lines += judge.evidence(seen[left[0]])
+        name, _ = self.first_limit() or ("timeout", 0)
+        return (AirflowSensorTimeout if name == "timeout" else JobTimedOut)("\n".join(lines))
 
 
 def _start_trigger_args(sensor: type[JobSensor], given: Mapping[str, Any], dag: DAG | None) -> StartTriggerArgs | None:

@@ -90,3 +90,7 @@ class GlueJobRunSensor(JobSensor):
     def scope(self) -> str | None:
         """Return the job's name, which a describe call is confined to."""
         return checks.text("job_name", self.job_name)
+
+    def known_name(self) -> str:
+        """Return what the task calls the run: by the job's name."""
+        return self.job_name

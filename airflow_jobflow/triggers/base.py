@@ -47,6 +47,9 @@ LOG_DELAY = 5.0
 of its loop, of up to 208 KB that wait in the socket, and closes the task's log as soon as it hears that the trigger has
 ended."""
 
+KINDS = {Fault.DENIED: "denied", Fault.CREDENTIALS: "credentials"}
+"""How an event names what ended the watching of a job that AWS may know, by what the last error means."""
+
 _background: set[asyncio.Task[None]] = set()
 """What triggers have started in the background: an event loop holds its tasks only weakly."""
 
@@ -198,6 +201,6 @@ def kind_of(error: WatchError | CallError) -> str:
     """Name what ended the watching, for the operator to raise the exception that fits."""
     if isinstance(error, NotFound):
         return "vanished"
-    if isinstance(error, Refused | CallError) and error.fault in (Fault.DENIED, Fault.CREDENTIALS):
-        return "denied"
+    if isinstance(error, Refused | CallError) and error.fault in KINDS:
+        return KINDS[error.fault]
     return "unanswerable"

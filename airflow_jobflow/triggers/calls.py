@@ -77,7 +77,8 @@ class Unstopped:
         """Say what is left, for people; empty if nothing is."""
         names = ", ".join(self.job_ids[:IDS_LOGGED])
         more = len(self.job_ids) - IDS_LOGGED
-        parts = [f"{len(self.job_ids)} jobs could not be stopped: {names}{f' and {more} more' if more > 0 else ''}"]
+        count = "1 job" if len(self.job_ids) == 1 else f"{len(self.job_ids)} jobs"
+        parts = [f"{count} could not be stopped: {names}{f' and {more} more' if more > 0 else ''}"]
         parts = parts if self.job_ids else []
         if self.error:
             parts.append(f"whether more jobs run could not be listed: {self.error}")
@@ -187,7 +188,7 @@ class MapCalls:
         self._under_way.add(under_way)
         try:
             if self._halted:
-                raise Halted("the task was killed, or the map is ended")
+                raise Halted("the task was killed")
             self._check()
             if self.frozen:
                 raise Frozen

@@ -87,7 +87,7 @@ class JobTrigger(WaitTrigger):
     - ``job_ids``: the ids.
     - ``jobs``: ``{id: snapshot}``, what was seen last; of jobs that were stopped, what was seen before that.
     - ``errors``: ``{id: {"kind", "message"}}``, the jobs that can be watched no longer: ``vanished``, ``denied``,
-      ``unanswerable``.
+      ``credentials`` (there were none, or AWS did not accept them), ``unanswerable``.
     - ``limit``: which deadline has passed, ``deadline`` or ``queue_deadline``; None if none has.
     - ``links``: the URLs in the last note, as above.
     - ``stopped``: the ids of jobs that were stopped because of the deadline.

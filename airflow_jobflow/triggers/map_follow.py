@@ -16,7 +16,7 @@ from airflow_jobflow.faults import Fault
 from airflow_jobflow.jobs.causes import SPOT_RECLAIMED
 from airflow_jobflow.jobs.diagnosis import diagnose
 from airflow_jobflow.jobs.fan_out import FanOut
-from airflow_jobflow.jobs.map_statuses import span
+from airflow_jobflow.jobs.map_statuses import LOST, span
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.triggers.background import Background
 from airflow_jobflow.watch.errors import NotFound, Refused, WatchError
@@ -91,7 +91,7 @@ class Following:
                     if not _is_its_own(news):
                         raise news
                     self.lost.append(job_id)
-                    self._end(job_id, not_seen(job_id, "UNKNOWN", str(news)))
+                    self._end(job_id, not_seen(job_id, LOST, str(news)))
                 elif news.state.ended:
                     self._end(job_id, news.counting(self._container))
                     watcher.leave(job_id, wait)

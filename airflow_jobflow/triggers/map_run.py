@@ -22,7 +22,7 @@ from airflow_jobflow.aws import backoff
 from airflow_jobflow.exceptions import NoRoom
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.fan_out import FanOut, Start, newest_first
-from airflow_jobflow.jobs.map_statuses import NOT_STARTED, STARTING, index_of_line
+from airflow_jobflow.jobs.map_statuses import NOT_STARTED, REFUSED, STARTING, index_of_line
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.jobs.starting import NotStarted
 from airflow_jobflow.triggers.background import Background
@@ -246,9 +246,9 @@ class MapRun:
         except Refused as refused:
             if not self._proven:
                 self._state.put_back(start)
-                raise Refused(f"items[{start.index}] was refused: {refused}") from refused
-            log.warning("Item %d was refused: %s", start.index, refused)
-            self._state.refused(start.index, line(start.index, not_seen("", "REFUSED", f"refused: {refused}")))
+                raise Refused(f"items[{start.index}]: {refused}") from refused
+            log.warning("Item %d could not be started, because AWS rejected it: %s", start.index, refused)
+            self._state.refused(start.index, line(start.index, not_seen("", REFUSED, str(refused))))
         except CallError as error:
             self._state.put_back(start)
             self._cannot(error)

@@ -22,7 +22,7 @@ class NotFound(WatchError):
         self.seconds = seconds
 
     def __str__(self) -> str:
-        return f"{self.job_id} has been unknown to the service for {self.seconds:.0f} s"
+        return f"unknown to AWS for {self.seconds:.0f} s"
 
 
 class Refused(WatchError):
@@ -48,5 +48,5 @@ class Refused(WatchError):
 
     def __str__(self) -> str:
         if self.refusals == 1:
-            return f"the describe call was refused: {self.last}"
-        return f"{self.refusals} describe calls in {self.seconds:.0f} s were refused, the last one with: {self.last}"
+            return f"the describe call failed: {self.last}"
+        return f"{self.refusals} describe calls in {self.seconds:.0f} s failed, the last one with: {self.last}"

@@ -393,9 +393,7 @@ class Watcher(Generic[Answer]):
             self._refused_alone += 1
         if not self._warned:
             self._warned = True
-            log.warning(
-                "Describe calls are refused and will be repeated for up to %g s: %s", self._grace(error.fault), error
-            )
+            log.warning("Describe calls fail and will be repeated for up to %g s: %s", self._grace(error.fault), error)
         most = 0
         for entry in batch:
             if not entry.forgotten:

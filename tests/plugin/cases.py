@@ -262,7 +262,10 @@ CASES: dict[str, tuple[str | None, dict[str, Any]]] = {
             )
         },
     ),
-    "map_failed": ("failed", {"jobflow_jobs": noted(final=True, error="Map resize could not go on: no such queue")}),
+    "map_failed": (
+        "failed",
+        {"jobflow_jobs": noted(final=True, error="Map resize of Batch jobs could not start: no such queue")},
+    ),
     "refused": (
         "failed",
         {
@@ -275,7 +278,7 @@ CASES: dict[str, tuple[str | None, dict[str, Any]]] = {
     ),
     "retried": (
         "up_for_retry",
-        {"jobflow_jobs": noted(job(), final=True, error="Batch job resize had not ended within job_timeout=60 s.")},
+        {"jobflow_jobs": noted(job(), final=True, error="Batch job resize did not end within 60 s (job_timeout).")},
     ),
     "sensor": (
         "success",

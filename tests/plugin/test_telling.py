@@ -105,7 +105,7 @@ def test_a_deadline_that_has_passed_tells_how_far_the_job_came(
     with pytest.raises(JobTimedOut):
         job(kit, parameters, "sleep 60", job_timeout=1).execute(context)
     note = context["ti"].xcoms[KEY]
-    assert "had not ended within job_timeout=1" in note["error"]
+    assert "did not end within 1 s (job_timeout)" in note["error"]
     assert len(note["jobs"]) == note["total"] == 1
 
 

@@ -123,17 +123,19 @@ def test_a_refusal_after_a_lost_response_does_not_say_that_nothing_was_started(
 
 def test_a_refused_connection_says_that_nothing_was_started() -> None:
     """Nothing was sent (F2)."""
-    with pytest.raises(exceptions.SubmissionError, match=r"AWS could not be reached; nothing was started: .*refused"):
+    with pytest.raises(
+        exceptions.SubmissionError, match=r"AWS could not be reached, and nothing was started\. .*refused"
+    ):
         Aws([UNREACHABLE]).submit_once()
 
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [(Fault.CREDENTIALS, "no valid AWS credentials"), (Fault.DENIED, "the credentials do not permit it")],
+    [(Fault.CREDENTIALS, "no valid AWS credentials"), (Fault.DENIED, "the call is not permitted")],
 )
 def test_missing_credentials_and_permissions_are_not_final(fault: Fault, words: str) -> None:
     """A policy that is being replaced, a metadata service that is slow once (A4)."""
-    with pytest.raises(exceptions.SubmissionError, match=f"{words}.*; nothing was started") as raised:
+    with pytest.raises(exceptions.SubmissionError, match=f"{words}, and nothing was started") as raised:
         Aws([CallError(fault, "SubmitJob: no", sent=False)]).submit_once()
     assert not isinstance(raised.value, exceptions.SubmissionRefused)
 
@@ -141,14 +143,14 @@ def test_missing_credentials_and_permissions_are_not_final(fault: Fault, words: 
 @pytest.mark.parametrize("fault", [Fault.REJECTED, Fault.SCOPE_NOT_FOUND])
 def test_what_aws_rejects_is_final(fault: Fault) -> None:
     """A retry would be rejected as well."""
-    with pytest.raises(exceptions.SubmissionRefused, match="rejected by AWS and not started"):
+    with pytest.raises(exceptions.SubmissionRefused, match="rejected by AWS, and nothing was started"):
         Aws([CallError(fault, "SubmitJob: no", sent=False)]).submit_once()
 
 
 @pytest.mark.parametrize("fault", [Fault.REJECTED, Fault.SCOPE_NOT_FOUND])
 def test_what_a_proxy_rejects_is_not_final(fault: Fault) -> None:
     """A 4xx without a code of AWS's, such as a page in HTML: the next request may reach AWS."""
-    with pytest.raises(exceptions.SubmissionError, match=r"such as a proxy.*; nothing was started") as raised:
+    with pytest.raises(exceptions.SubmissionError, match=r"such as a proxy.*, and nothing was started") as raised:
         Aws([CallError(fault, "SubmitJob: Bad Request", "400", sent=False)]).submit_once()
     assert not isinstance(raised.value, exceptions.SubmissionRefused)
 

@@ -152,7 +152,7 @@ def test_no_fault_starts_an_item_twice_or_fails_it(
 def test_an_answer_without_a_task_fails_the_item(own_ecs_kit: Any, own_make: Make, context: Any) -> None:
     """Where it is not for want of capacity, which passes."""
     own_ecs_kit.aws.set_faults(Faults(run_task_failures=1, run_task_reason="ATTRIBUTE"))
-    with pytest.raises(exceptions.SubmissionRefused, match=r"items\[0\] was refused: ATTRIBUTE .nothing was started"):
+    with pytest.raises(exceptions.SubmissionRefused, match=r"items\[0\]: ATTRIBUTE\. Nothing was started"):
         own_make(items=items(2)).execute(context)
 
 

@@ -531,7 +531,7 @@ async def test_a_refusal_of_all_fails_no_wait_until_it_has_lasted_for_the_grace(
         await until(began + seconds + 20)
         assert all(waiter.news()[-1] == f"after {began}" for waiter in waiters)
         assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
-            "Describe calls are refused and will be repeated for up to 300 s: scripted: denied"
+            "Describe calls fail and will be repeated for up to 300 s: scripted: denied"
         ]
     assert min(gaps(service.times())) >= 0.2 - 1e-6
     await leave(waiters)
@@ -544,7 +544,7 @@ async def test_one_refused_job_among_others_is_logged_once(service: Service, cap
     watcher = service.watcher()
     waiters = [Waiter(watcher, job_id, 10) for job_id in running(service, 20)]
     await until(100)
-    warning = "Describe calls are refused and will be repeated for up to 300 s: scripted: denied"
+    warning = "Describe calls fail and will be repeated for up to 300 s: scripted: denied"
     assert [record.getMessage() for record in caplog.records] == [warning]
     service.bad = set()
     await until(150)
@@ -585,9 +585,7 @@ async def test_a_refusal_that_lasts_fails_the_waits_after_the_grace(fault: Fault
         assert waiter.error.fault is fault
         assert waiter.error.seconds >= grace
         assert waiter.error.refusals >= 3
-        assert f"{waiter.error.refusals} describe calls in {waiter.error.seconds:.0f} s were refused" in str(
-            waiter.error
-        )
+        assert f"{waiter.error.refusals} describe calls in {waiter.error.seconds:.0f} s failed" in str(waiter.error)
     await leave(waiters)
 
 
@@ -819,7 +817,7 @@ async def test_a_missing_job_vanishes_after_the_grace_and_not_before(service: Se
     assert isinstance(missing.error, NotFound)
     assert missing.error.job_id == "missing"
     assert missing.error.seconds == pytest.approx(33)
-    assert str(missing.error) == "missing has been unknown to the service for 33 s"
+    assert str(missing.error) == "unknown to AWS for 33 s"
     assert missing.heard[0][0] == pytest.approx(33.5, abs=0.01)
     assert good.news() == ["RUNNING"]
     await leave([good, missing])

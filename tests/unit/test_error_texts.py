@@ -1,0 +1,431 @@
+"""What a person reads when something goes wrong, to the letter: one error for each situation.
+
+Each says what happened, to which job, why, and what to do. The sentences are what a person has to go by at night, so a
+change of one is a change of what the package does. They are in ``error_texts.toml``.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_jobflow.aws import Access
+from airflow_jobflow.faults import CallError, Fault
+from airflow_jobflow.jobs import map_statuses
+from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
+from airflow_jobflow.jobs.packing import pack
+from airflow_jobflow.jobs.starting import NotStarted
+from airflow_jobflow.jobs.wording import jobs_named
+from airflow_jobflow.operators import base as operator_base
+from airflow_jobflow.operators import submission
+from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
+from airflow_jobflow.operators.ecs import FargateTaskOperator
+from airflow_jobflow.operators.glue import GlueCrawlOperator
+from airflow_jobflow.sensors.batch import BatchJobSensor
+from airflow_jobflow.triggers.calls import Unstopped
+from airflow_jobflow.triggers.map_follow import line, not_seen
+from airflow_jobflow.watch.errors import NotFound, Refused
+from tests.unit.scripted_aws import ScriptedAws, context
+
+BATCH: dict[str, Any] = {"job_name": "n", "job_queue": "q", "job_definition": "d"}
+DENIED = CallError(
+    Fault.DENIED,
+    "An error occurred (AccessDeniedException) when calling the DescribeJobs operation: User a is not authorized",
+)
+NO_CREDENTIALS = CallError(Fault.CREDENTIALS, "DescribeJobs: Unable to locate credentials", sent=False)
+LOG = LogStream("/aws/batch/job", "d/default/1")
+TEXTS: dict[str, str] = tomllib.loads((Path(__file__).parent / "error_texts.toml").read_text())
+
+
+class Aws(ScriptedAws):
+    """A scripted AWS of which some calls fail.
+
+    :param failing: the error of each call of an operation.
+    :param status: of the Batch job. Default: as its state says.
+    """
+
+    def __init__(self, failing: Mapping[str, Exception] | None = None, *, status: str = "", **more: Any) -> None:
+        super().__init__(**more)
+        self.failing = dict(failing or {})
+        self.status = status
+
+    def __call__(self, operation: str, **parameters: Any) -> Any:
+        """Make one call."""
+        if operation in self.failing:
+            raise self.failing[operation]
+        return super().__call__(operation, **parameters)
+
+    def describe_jobs(self, jobs: list[str]) -> Any:
+        """Answer, with what a link and a log need."""
+        logged = {**({"exitCode": 1} if self.job.ended else {}), "logStreamName": LOG.stream}
+        arn = "arn:aws:batch:eu-west-1:123456789012:job/job-1"
+        job = {
+            "jobName": "hello",
+            "jobArn": arn,
+            "status": self.status or self.job,
+            "jobQueue": "q",
+            "container": logged,
+        }
+        return {"jobs": [{**job, "jobId": each} for each in jobs if each == "job-1"]}
+
+    def get_log_events(self, **_: Any) -> Any:
+        """Answer."""
+        return {"events": [{"message": "reading part 7"}]}
+
+    def get_job_queue_snapshot(self, **_: Any) -> Any:
+        """Answer."""
+        return {"frontOfQueue": {"jobs": [{"jobArn": "arn:aws:batch:eu-west-1:1:job/x"}, {"jobArn": "a:job/job-1"}]}}
+
+    def terminate_job(self, **_: Any) -> Any:
+        """Answer."""
+        return {}
+
+    def list_tasks(self, **_: Any) -> Any:
+        """Answer."""
+        return {"taskArns": []}
+
+
+class Clock:
+    """A clock on which every pause takes a quarter of an hour."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def time(self) -> float:
+        """Return the time."""
+        return time.time() + self.passed
+
+    def sleep(self, _: float) -> None:
+        """Let time pass."""
+        self.passed += 900.0
+
+
+Use = Callable[[Aws], None]
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Use:
+    """Return what makes all calls go to a scripted AWS."""
+
+    def scripted(aws: Aws) -> None:
+        def run_scripted(_: Any, function: Callable[..., Any], *arguments: Any, **__: Any) -> Any:
+            return function(aws, *arguments)
+
+        client = SimpleNamespace(origin="aws_default in eu-west-1")
+        for module in ("airflow_jobflow.aws", "airflow_jobflow.verdict"):
+            monkeypatch.setattr(f"{module}.run_blocking", run_scripted)
+            monkeypatch.setattr(f"{module}.service_client", lambda *_: client)
+        monkeypatch.setattr(submission, "LOOKUPS", (0.0,))
+        monkeypatch.setattr(submission, "PATIENCE", 0.0)
+        monkeypatch.setattr(operator_base, "time", Clock())
+
+    scripted(Aws())
+    return scripted
+
+
+def seen(state: JobState = JobState.RUNNING, **more: Any) -> dict[str, Any]:
+    """The job as a trigger has seen it last."""
+    fields: dict[str, Any] = {"status": state.value, "name": "hello", "region": "eu-west-1", **more}
+    return Snapshot("job-1", state, **fields).to_dict()
+
+
+def event(**more: Any) -> dict[str, Any]:
+    """The event of a trigger that waits for one job."""
+    return {"job_ids": ["job-1"], "jobs": {}, "errors": {}, "limit": None, **more}
+
+
+def error_of(function: Callable[[], Any]) -> str:
+    """Return the exception's name and text, without what is random in the name of a job."""
+    with pytest.raises(Exception) as raised:  # noqa: PT011 -- which one it is, is asserted with its text
+        function()
+    text = re.sub(r"n-[0-9a-f]{10}-t1m1c0-[0-9a-f]{10}", "NAME", str(raised.value))
+    text = re.sub(r"\bn-[0-9a-f]{10}\b", "n-TOKEN", text)
+    return f"{raised.type.__name__}: {text}"
+
+
+def completed(task: Any, of: Mapping[str, Any], *, tries_left: bool = True, **attempt: Any) -> str:
+    """Return the error of a task that is resumed with an event."""
+    task_context: Any = context()
+    task_context["ti"].max_tries = 1 if tries_left else 0
+    began = {"job_ids": ["job-1"], "number": 1, "where": {"job_name": "n", "queue": "q"}, **attempt}
+    if isinstance(task, BatchJobSensor):
+        return error_of(lambda: task.execute_complete(task_context, of))
+    return error_of(lambda: task.execute_complete(task_context, of, attempt=began))
+
+
+def unwatched(kind: str, error: Exception, **more: Any) -> dict[str, Any]:
+    """The event of a job that can be watched no longer."""
+    return event(errors={"job-1": {"kind": kind, "message": str(error)}}, **more)
+
+
+def job(**given: Any) -> BatchJobOperator:
+    """A task that runs a Batch job."""
+    return BatchJobOperator(task_id="t", **BATCH, **given)
+
+
+def sensor(job_id: Any = "job-1", **given: Any) -> BatchJobSensor:
+    """A task that waits for Batch jobs."""
+    return BatchJobSensor(task_id="t", job_id=job_id, **given)
+
+
+VANISHED = NotFound("job-1", 300.2)
+BAD_ID = "An error occurred (ClientException) when calling the DescribeJobs operation: bad id"
+UNREACHABLE = CallError(Fault.TRANSIENT, "DescribeJobs: Could not connect (Connection refused)", sent=False)
+NO_ANSWERS = Aws({"describe_jobs": UNREACHABLE, "terminate_job": UNREACHABLE})
+DESCRIBED = {"job-1": seen(log=LOG)}
+SOME_VANISHED = {each: {"kind": "vanished", "message": str(VANISHED)} for each in ("job-1", "b")}
+
+ENDED: dict[str, tuple[Any, Mapping[str, Any], Aws]] = {
+    "vanished": (job(), unwatched("vanished", VANISHED), Aws()),
+    "vanished, described before": (job(), unwatched("vanished", VANISHED, jobs=DESCRIBED), Aws()),
+    "two of a sensor vanished": (
+        sensor(["job-1", "b"]),
+        event(job_ids=["job-1", "b"], jobs=DESCRIBED, errors=SOME_VANISHED),
+        Aws(),
+    ),
+    "denied": (job(), unwatched("denied", Refused("job-1", 301, 12, DENIED), jobs=DESCRIBED), Aws()),
+    "denied once, to a sensor": (sensor(), unwatched("denied", Refused("job-1", 0, 1, DENIED)), Aws()),
+    "no credentials": (job(), unwatched("credentials", Refused("job-1", 301, 12, NO_CREDENTIALS)), Aws()),
+    "describe rejected": (
+        job(),
+        unwatched("unanswerable", Refused("job-1", 61, 3, CallError(Fault.REJECTED, BAD_ID))),
+        Aws(),
+    ),
+    "timed out, stopped": (
+        job(job_timeout=60),
+        event(limit="deadline", jobs=DESCRIBED, stopped=["job-1"], unstopped={}),
+        Aws(),
+    ),
+    "timed out, not stopped yet": (
+        job(job_timeout=60),
+        event(limit="deadline", jobs=DESCRIBED, unstopped={"job-1": "TerminateJob: no response"}),
+        Aws(),
+    ),
+    "timed out, left running": (
+        job(execution_timeout=timedelta(hours=1), cancel_on_timeout=False),
+        event(limit="deadline"),
+        Aws(),
+    ),
+    "timed out, AWS is unreachable": (job(job_timeout=60), event(limit="deadline"), NO_ANSWERS),
+    "timed out, no job": (job(job_timeout=60, durable=False), event(job_ids=[], limit="deadline"), Aws()),
+    "stuck in the queue": (
+        job(queued_timeout=60),
+        event(limit="queue_deadline"),
+        Aws(job=JobState.SUBMITTED, status="RUNNABLE"),
+    ),
+    "attempt timed out": (
+        job(),
+        event(jobs={"job-1": seen(JobState.FAILED, attempt=1, reason="Job attempt duration exceeded timeout")}),
+        Aws(),
+    ),
+    "sensor timed out": (sensor(timeout=8), event(limit="deadline"), Aws()),
+    "sensor of three timed out": (
+        sensor(["job-1", "b", "c"], job_timeout=8),
+        event(job_ids=["job-1", "b", "c"], limit="deadline", jobs={"c": seen(JobState.SUCCEEDED)}),
+        Aws(),
+    ),
+    "stopped": (
+        job(),
+        event(jobs={"job-1": seen(JobState.FAILED, reason="not needed any more", stopped_by_request=True)}),
+        Aws(),
+    ),
+    "failed": (
+        job(),
+        event(jobs={"job-1": seen(JobState.FAILED, reason="Essential container in task exited", exit_code=1, log=LOG)}),
+        Aws(),
+    ),
+    "a reason that nobody knows": (
+        job(),
+        event(jobs={"job-1": seen(JobState.FAILED, reason="The flux capacitor is misaligned.")}),
+        Aws(),
+    ),
+}
+"""Tasks that are resumed with an event."""
+
+
+@pytest.mark.parametrize("name", ENDED)
+def test_a_wait_that_ended(use: Use, name: str) -> None:
+    """The message names the job, the connection and the region, and blames what is to blame."""
+    task, of, aws = ENDED[name]
+    use(aws)
+    assert completed(task, of) == TEXTS[name]
+
+
+@pytest.mark.usefixtures("use")
+def test_a_job_that_nobody_will_wait_for() -> None:
+    """No try is left to look it up."""
+    text = completed(job(), unwatched("vanished", VANISHED), tries_left=False)
+    assert text == TEXTS["vanished, no try left"]
+
+
+def of_submit(fault: Fault, message: str, code: str = "ClientException", *, sent: bool = False) -> CallError:
+    """The error of a submit."""
+    return CallError(fault, f"SubmitJob: {message}", code, "SubmitJob", sent)
+
+
+LOST = of_submit(Fault.TRANSIENT, "Read timeout", "", sent=True)
+NOT_SUBMITTED: dict[str, dict[str, Exception]] = {
+    "submission rejected": {"submit_job": of_submit(Fault.SCOPE_NOT_FOUND, "JobQueue q not found")},
+    "submission without credentials": {"submit_job": of_submit(Fault.CREDENTIALS, "Unable to locate credentials", "")},
+    "submission denied": {"submit_job": of_submit(Fault.DENIED, "not authorized")},
+    "nothing sent": {"submit_job": of_submit(Fault.TRANSIENT, "Connection refused", "")},
+    "submission rejected by a proxy": {"submit_job": of_submit(Fault.REJECTED, "Not Found", "404")},
+    "submission lost": {"submit_job": LOST},
+    "submission lost, no lookup": {"submit_job": LOST, "list_jobs": UNREACHABLE},
+}
+"""Submits that failed, with the errors of the calls."""
+
+
+@pytest.mark.parametrize("name", NOT_SUBMITTED)
+def test_a_submit_that_failed(use: Use, name: str) -> None:
+    """Whether anything was started, who is to blame, and what to do."""
+    use(Aws(NOT_SUBMITTED[name]))
+    assert error_of(lambda: job().execute(context())) == TEXTS[name]
+
+
+CAPACITY: dict[str, Exception] = {
+    "no capacity": CallError(Fault.NO_CAPACITY, "RunTask: Capacity is unavailable.", sent=False),
+    "throttled": CallError(Fault.THROTTLED, "RunTask: Rate exceeded", sent=False),
+    "no capacity, says ECS": NotStarted("RESOURCE:MEMORY", Fault.NO_CAPACITY),
+}
+
+
+@pytest.mark.parametrize("name", CAPACITY)
+@pytest.mark.parametrize("limit", ["job_timeout", "queued_timeout"])
+def test_a_start_without_capacity(use: Use, name: str, limit: str) -> None:
+    """It is tried until the deadline, and says how often."""
+    use(Aws({"run_task": CAPACITY[name]}))
+    given: dict[str, Any] = {"cluster": "c", "task_definition": "d", "subnets": ["s"], limit: 600}
+    task = FargateTaskOperator(task_id="t", deferrable=False, **given)
+    assert error_of(lambda: task.execute(context())) == TEXTS[f"{name}, {limit}"]
+
+
+def test_a_crawler_that_is_at_work(use: Use) -> None:
+    """With ``if_running="fail"``."""
+    use(Aws(busy=True))
+    task = GlueCrawlOperator(task_id="t", crawler_name="c", if_running="fail")
+    assert error_of(lambda: task.execute(context())) == TEXTS["crawler at work"]
+
+
+@pytest.mark.usefixtures("use")
+def test_a_kill_while_the_job_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What became of it."""
+    task = job()
+
+    def killed(*_: object) -> list[str]:
+        task.on_kill()
+        return ["job-1"]
+
+    monkeypatch.setattr(task, "submit", killed)
+    assert error_of(lambda: task.execute(context())) == TEXTS["killed while starting"]
+
+
+@pytest.mark.usefixtures("use")
+def test_a_connection_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says which, before anything is started."""
+    task_context: Any = context()
+    task_context["ti"].try_number = 2
+    task = job(aws_conn_id="team_b")
+
+    def no_region(*_: Any, **__: Any) -> Any:
+        raise CallError(Fault.CREDENTIALS, "client creation: Airflow has no connection 'team_b' (aws_conn_id)")
+
+    monkeypatch.setattr(task, "call", no_region)
+    assert error_of(lambda: task.execute(task_context)) == TEXTS["connection not usable"]
+
+
+def of_map(statuses: str, *lines: str, tries_left: bool = True, timeout: float | None = None, **more: Any) -> str:
+    """Return the error of a map that is resumed with an event."""
+    task = BatchMapOperator(task_id="t", **BATCH, items=[{}] * len(statuses), job_timeout=timeout)
+    task_context: Any = context()
+    task_context["ti"].max_tries = 1 if tries_left else 0
+    task.begin(task_context)
+    task.attempt.token, task.attempt.number = "0123456789", 1
+    about = {"digest": "d", "indexes": f"0-{len(statuses) - 1}", "follows": False, "family": {}, "over": False}
+    task.attempt.details = {"map": about}
+    task.save(task_context)
+    ended = {
+        "statuses": statuses,
+        "lines": pack(lines),
+        "running": pack(["job-1"] if "R" in statuses else ()),
+        "limit": None,
+        "error": None,
+        "unstopped": None,
+        "times": [None] * 3,
+        **more,
+    }
+    return error_of(lambda: task.execute_complete(task_context, ended))
+
+
+MAPS: dict[str, Callable[[], str]] = {
+    "map rejected": lambda: of_map("---", error={"kind": "refused", "message": "items[0]: JobQueue q not found"}),
+    "map denied": lambda: of_map("SR-", error={"kind": "denied", "message": "SubmitJob: not authorized."}),
+    "map denied, no try left": lambda: of_map(
+        "SR-", error={"kind": "denied", "message": "SubmitJob: not authorized."}, tries_left=False
+    ),
+    "map without credentials": lambda: of_map("SR-", error={"kind": "credentials", "message": str(NO_CREDENTIALS)}),
+    "map not described": lambda: of_map("SR-", error={"kind": "unanswerable", "message": f"ListJobs: {BAD_ID}"}),
+    "map trigger failed": lambda: of_map("SR-", error={"kind": "failed", "message": "RuntimeError('bug')"}),
+    "map killed": lambda: of_map("SK-", error={"kind": "killed", "message": "the task was killed"}),
+    "map timed out": lambda: of_map("SR-", timeout=60, limit="deadline", unstopped={"message": ""}),
+    "map timed out, one not stopped": lambda: of_map(
+        "SR-", timeout=60, limit="deadline", unstopped={"message": str(Unstopped(("job-1",)))}
+    ),
+    "map timed out, not listed": lambda: of_map(
+        "SR-", timeout=60, limit="deadline", unstopped={"message": str(Unstopped(("a", "b"), DENIED))}
+    ),
+    "map item rejected": lambda: of_map("SFS", line(1, not_seen("", map_statuses.REFUSED, "SubmitJob: bad value"))),
+    "map item lost": lambda: of_map("SSF", line(2, not_seen("job-2", map_statuses.LOST, str(VANISHED)))),
+}
+"""Maps that are resumed with an event."""
+
+
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.usefixtures("use")
+def test_a_map_that_ended(name: str) -> None:
+    """How far it came, what became of its jobs, and what to do."""
+    assert MAPS[name]() == TEXTS[name]
+
+
+def test_every_text_is_of_a_situation() -> None:
+    """One that is left over is nobody's."""
+    capacity = [f"{name}, {limit}" for name in CAPACITY for limit in ("job_timeout", "queued_timeout")]
+    others = ["vanished, no try left", "crawler at work", "killed while starting", "connection not usable"]
+    assert [*TEXTS] == [*ENDED, *NOT_SUBMITTED, *capacity, *others, *MAPS]
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_no_text_contradicts_itself_or_blames_the_wrong_one(text: str) -> None:
+    """As older ones did (F6)."""
+    for words in ("last seen never", "max retries", "not known whether", "refused: Unable", "keeps running"):
+        assert words not in text
+    assert not ("It was stopped" in text and "Nothing was stopped" in text)
+    assert ".." not in text
+
+
+def test_a_message_names_only_so_many_jobs() -> None:
+    """A sensor may wait for a thousand."""
+    many = jobs_named("Batch job", [str(each) for each in range(12)])
+    assert many == "12 Batch jobs: 0; 1; 2; 3; 4; 5; 6; 7; 8; 9; and 2 more"
+    assert jobs_named("Batch job", ["a"], of=3) == "1 of 3 Batch jobs: a"
+
+
+@pytest.mark.parametrize(
+    ("access", "text"),
+    [
+        (Access(), "aws_default"),
+        (Access("team_b", "eu-west-1"), "team_b in eu-west-1"),
+        (Access(None, "eu-west-1"), "boto3's default credentials in eu-west-1"),
+    ],
+)
+def test_how_a_connection_is_named(access: Access, text: str) -> None:
+    """The region is there if it is known."""
+    assert str(access) == text
