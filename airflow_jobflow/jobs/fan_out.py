@@ -114,6 +114,11 @@ class FanOut:
         """Whether an item may be started now."""
         return bool(self._to_start) and not self.broken and self._starting + len(self._running) < self._max_concurrency
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether items wait to be started, so that the end of a job is news to act on."""
+        return bool(self._to_start) and self._max_concurrency > 0 and not self.broken
+
     def take(self) -> Start | None:
         """Return the start that is to be made next, if one may be made now; its item counts as being started."""
         if not self.ready:

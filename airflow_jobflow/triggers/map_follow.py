@@ -3,6 +3,10 @@
 Small groups of new jobs join the process's watcher, so that waiting for thousands costs a describe call for a hundred.
 A job that AWS does not know any more, or whose id it rejects, counts as failed. If describe calls are refused for lack
 of permission or credentials, the map cannot go on; its jobs may be well.
+
+While items wait to be started, the end of a job frees a slot for one. So jobs are described more often then, at most
+every ``REFILL_INTERVAL`` seconds, and only as often as that takes ``REFILL_SHARE`` of the budget. Where events tell of
+ends, the watcher describes jobs at its slow interval all the same.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 from airflow_jobflow.faults import Fault
@@ -20,6 +25,7 @@ from airflow_jobflow.jobs.map_statuses import LOST, span
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.triggers.background import Background
 from airflow_jobflow.watch.errors import NotFound, Refused, WatchError
+from airflow_jobflow.watch.waits import Wait
 from airflow_jobflow.watch.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -27,6 +33,13 @@ log = logging.getLogger(__name__)
 
 GATHERING = 1.0
 """Seconds for which new jobs are gathered before they are watched together."""
+
+REFILL_INTERVAL = 5.0
+"""Seconds between two describe calls for a job while items wait to be started, or a multiple of it. Not more than the
+map's ``poll_interval``."""
+
+REFILL_SHARE = 0.25
+"""The share of the budget that describe calls may take for that, of all maps of a watcher together."""
 
 FAILURES_TOLD = 20
 """How many failed items get a line of their own in the log."""
@@ -58,7 +71,8 @@ class Following:
         self._state = state
         self._background = background
         self._watcher = watcher
-        self._poll_interval = poll_interval
+        self._poll_interval = self._interval = poll_interval
+        self._waits: set[Wait[Snapshot]] = set()
         self._container = container
         self._new: list[str] = []
         """Jobs that nobody watches yet."""
@@ -80,26 +94,52 @@ class Following:
         if new and not self._background.closed:
             self._background.spawn(self._follow(new))
 
+    async def keep_pace(self) -> None:
+        """Describe jobs as often as items that wait to be started make it worthwhile. Runs until it is cancelled."""
+        while self._poll_interval > REFILL_INTERVAL:
+            self._set_pace()
+            await asyncio.sleep(REFILL_INTERVAL)
+
+    def _set_pace(self) -> None:
+        if not self._waits:  # a watcher that nobody joins would never end
+            return
+        wanted, watcher = self._poll_interval, self._watcher()
+        if self._state.has_waiting:
+            # In whole steps, so that all jobs have the same interval and share their calls.
+            steps = max(1, math.ceil(watcher.interval_for(REFILL_SHARE) / REFILL_INTERVAL))
+            wanted = min(wanted, steps * REFILL_INTERVAL)
+        if wanted != self._interval:
+            self._interval = wanted
+            for wait in self._waits:
+                watcher.set_interval(wait, wanted)
+
     async def _follow(self, job_ids: Sequence[str]) -> None:
         watcher = self._watcher()
-        left = set(job_ids)
-        with watcher.join(job_ids, self._poll_interval) as wait:
-            async for job_id, news in wait:
-                if job_id not in left:
-                    continue
-                if isinstance(news, WatchError):
-                    if not _is_its_own(news):
-                        raise news
-                    self.lost.append(job_id)
-                    self._end(job_id, not_seen(job_id, LOST, str(news)))
-                elif news.state.ended:
-                    self._end(job_id, news.counting(self._container))
-                    watcher.leave(job_id, wait)
-                else:
-                    continue
-                left.discard(job_id)
-                if not left:
-                    return
+        with watcher.join(job_ids, self._interval) as wait:
+            self._waits.add(wait)
+            try:
+                await self._until_ended(watcher, wait)
+            finally:
+                self._waits.discard(wait)
+
+    async def _until_ended(self, watcher: Watcher[Snapshot], wait: Wait[Snapshot]) -> None:
+        left = set(wait.job_ids)
+        async for job_id, news in wait:
+            if job_id not in left:
+                continue
+            if isinstance(news, WatchError):
+                if not _is_its_own(news):
+                    raise news
+                self.lost.append(job_id)
+                self._end(job_id, not_seen(job_id, LOST, str(news)))
+            elif news.state.ended:
+                self._end(job_id, news.counting(self._container))
+                watcher.leave(job_id, wait)
+            else:
+                continue
+            left.discard(job_id)
+            if not left:
+                return
 
     def _end(self, job_id: str, last: Snapshot) -> None:
         """Record the end of a job."""

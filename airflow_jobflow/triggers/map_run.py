@@ -177,6 +177,7 @@ class MapRun:
         :raises TimeoutError: the deadline had passed before, and what was started has ended.
         """
         self._background.spawn(self._tell_progress())
+        self._background.spawn(self._following.keep_pace())
         if self._checkpoint:
             self._background.spawn(self._keep_ends(self._checkpoint))
         while not self._state.over:

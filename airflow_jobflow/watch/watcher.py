@@ -202,6 +202,28 @@ class Watcher(Generic[Answer]):
             if not self._entries and self._runner:
                 self._runner.cancel()  # it may be waiting for its turn
 
+    def set_interval(self, wait: Wait[Answer], interval: float) -> None:
+        """Change how often the jobs of a wait are described.
+
+        :param wait: a wait of this watcher.
+        :param interval: seconds between two describe calls for one job, as for ``join``.
+        """
+        wait.interval = interval
+        now = _now()
+        for job_id in wait.job_ids:
+            entry = self._entries.get(job_id)
+            if entry is not None and wait in entry.waits:
+                self._tempo.reckon(entry)
+                self._agenda.hasten(entry, now, at_once=False)
+        self._work.set()
+
+    def interval_for(self, share: float) -> float:
+        """Return the interval at which describing all jobs takes a share of the budget.
+
+        :param share: of the budget, above 0.
+        """
+        return len(self._entries) / (share * self._limiter.budget * self._batch_size)
+
     @property
     def job_ids(self) -> KeysView[str]:
         """The ids of the jobs that somebody waits for."""

@@ -166,12 +166,12 @@ def unwatched(kind: str, error: Exception, **more: Any) -> dict[str, Any]:
     return event(errors={"job-1": {"kind": kind, "message": str(error)}}, **more)
 
 
-def job(**given: Any) -> BatchJobOperator:
+def job(**given: Any) -> Any:
     """A task that runs a Batch job."""
     return BatchJobOperator(task_id="t", **BATCH, **given)
 
 
-def sensor(job_id: Any = "job-1", **given: Any) -> BatchJobSensor:
+def sensor(job_id: Any = "job-1", **given: Any) -> Any:
     """A task that waits for Batch jobs."""
     return BatchJobSensor(task_id="t", job_id=job_id, **given)
 
@@ -304,14 +304,14 @@ def test_a_start_without_capacity(use: Use, name: str, limit: str) -> None:
     """It is tried until the deadline, and says how often."""
     use(Aws({"run_task": CAPACITY[name]}))
     given: dict[str, Any] = {"cluster": "c", "task_definition": "d", "subnets": ["s"], limit: 600}
-    task = FargateTaskOperator(task_id="t", deferrable=False, **given)
+    task: Any = FargateTaskOperator(task_id="t", deferrable=False, **given)
     assert error_of(lambda: task.execute(context())) == TEXTS[f"{name}, {limit}"]
 
 
 def test_a_crawler_that_is_at_work(use: Use) -> None:
     """With ``if_running="fail"``."""
     use(Aws(busy=True))
-    task = GlueCrawlOperator(task_id="t", crawler_name="c", if_running="fail")
+    task: Any = GlueCrawlOperator(task_id="t", crawler_name="c", if_running="fail")
     assert error_of(lambda: task.execute(context())) == TEXTS["crawler at work"]
 
 
@@ -344,7 +344,7 @@ def test_a_connection_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> No
 
 def of_map(statuses: str, *lines: str, tries_left: bool = True, timeout: float | None = None, **more: Any) -> str:
     """Return the error of a map that is resumed with an event."""
-    task = BatchMapOperator(task_id="t", **BATCH, items=[{}] * len(statuses), job_timeout=timeout)
+    task: Any = BatchMapOperator(task_id="t", **BATCH, items=[{}] * len(statuses), job_timeout=timeout)
     task_context: Any = context()
     task_context["ti"].max_tries = 1 if tries_left else 0
     task.begin(task_context)

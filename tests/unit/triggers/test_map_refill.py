@@ -1,0 +1,150 @@
+"""How soon a map uses a slot that is free again, and what that costs, on a scripted clock."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from airflow_jobflow.aws.rate_limit import RateLimiter
+from airflow_jobflow.jobs.array import Tolerance
+from airflow_jobflow.jobs.fan_out import FanOut, Start
+from airflow_jobflow.jobs.model import JobState, Snapshot
+from airflow_jobflow.triggers.map_follow import REFILL_INTERVAL, REFILL_SHARE
+from airflow_jobflow.triggers.map_run import MapRun
+from airflow_jobflow.watch.watcher import Watcher
+from tests.unit.watch.scripted import now, run
+
+BUDGET = 5.0
+NOTICED = 7.0
+"""Seconds in which a map notices an end and starts the next job: new jobs are gathered and described within two."""
+
+
+class Aws:
+    """Starts jobs that take a while each, and describes them.
+
+    :param lasts: seconds that a job takes, by its index.
+    """
+
+    frozen, fresh, in_doubt, lateness = False, True, False, 0.0
+
+    def __init__(self, lasts: Sequence[float]) -> None:
+        self.lasts = lasts
+        self.started: dict[str, float] = {}
+        self.begun: set[str] = set()
+        self.calls: list[float] = []
+        limiter = RateLimiter(BUDGET, clock=asyncio.get_running_loop().time)
+        self.watcher: Watcher[Snapshot] = Watcher(self.describe, limiter)
+
+    async def start(self, _: Any, which: Start) -> str:
+        """Start an item's job."""
+        await asyncio.sleep(0)
+        self.started[str(which.index)] = now()
+        return str(which.index)
+
+    def has_ended(self, job_id: str) -> bool:
+        """Whether a job has ended."""
+        return now() >= self.started[job_id] + self.lasts[int(job_id)]
+
+    async def describe(self, job_ids: Sequence[str]) -> dict[str, Snapshot | None]:
+        """Answer a describe call."""
+        self.calls.append(now())
+        await asyncio.sleep(0)
+        states = {each: JobState.SUCCEEDED if self.has_ended(each) else JobState.RUNNING for each in job_ids}
+        return {each: Snapshot(each, state, state.value) for each, state in states.items()}
+
+    def halt(self) -> None:
+        """Start nothing any more."""
+
+
+def played(lasts: Sequence[float], *, max_concurrency: int, poll_interval: float, events: bool = False) -> Aws:
+    """Run a map to its end, and return what AWS has seen.
+
+    :param events: whether an event tells of each end as it happens.
+    """
+    seen: list[Aws] = []
+
+    async def story() -> None:
+        aws: Any = Aws(lasts)
+        seen.append(aws)
+        state = FanOut(len(lasts), range(len(lasts)), max_concurrency=max_concurrency, tolerance=Tolerance())
+        watcher: Watcher[Snapshot] = aws.watcher
+        requests = dict.fromkeys(range(len(lasts)), "{}")
+
+        def watched() -> Watcher[Snapshot]:
+            nonlocal watcher
+            if watcher.ended:
+                watcher = Watcher(aws.describe, RateLimiter(BUDGET, clock=asyncio.get_running_loop().time))
+            watcher.sweep_every(300.0 if events else None)
+            return watcher
+
+        async def tell() -> None:
+            told: set[str] = set()
+            while True:
+                await asyncio.sleep(1.0)
+                for job_id in [each for each in aws.started if each not in told and aws.has_ended(each)]:
+                    told.add(job_id)
+                    watcher.wake(job_id, at_once=True)
+
+        map_run = MapRun(state, aws, requests, watcher=watched, poll_interval=poll_interval, spawn=asyncio.create_task)
+        teller = asyncio.create_task(tell()) if events else None
+        await map_run.conduct()
+        await map_run.wind_up(None)
+        if teller:
+            teller.cancel()
+            await asyncio.wait([teller])
+        assert state.statuses == "S" * len(lasts)
+
+    run(story())
+    return seen[0]
+
+
+def test_a_free_slot_is_used_within_seconds_of_an_end() -> None:
+    """Not a poll interval later: 46 s of work took 112 s."""
+    aws = played([10.0] * 12, max_concurrency=3, poll_interval=60.0)
+    rounds = [max(aws.started[str(each)] for each in range(first, first + 3)) for first in range(0, 12, 3)]
+    assert rounds[0] < 1
+    assert all(later - earlier < 10.0 + NOTICED for earlier, later in itertools.pairwise(rounds))
+
+
+def test_refilling_costs_a_call_for_a_hundred_jobs_every_five_seconds() -> None:
+    """And one for each group of new jobs; the 12 jobs of a round share them."""
+    aws = played([30.0] * 60, max_concurrency=12, poll_interval=60.0)
+    groups = 2 * len({round(each) for each in aws.started.values()})
+    last_start = max(aws.started.values())
+    assert len([at for at in aws.calls if at <= last_start]) <= last_start / REFILL_INTERVAL + groups
+
+
+def test_once_all_items_have_a_job_it_polls_at_its_own_interval() -> None:
+    """No slot waits to be used then."""
+    aws = played([*[5.0] * 4, 600.0], max_concurrency=2, poll_interval=60.0)
+    settled = aws.started["4"] + 2 * REFILL_INTERVAL
+    calls = [at for at in aws.calls if at > settled]
+    assert all(later - earlier >= 50.0 for earlier, later in itertools.pairwise(calls))
+
+
+def test_a_large_map_takes_no_more_than_its_share_of_the_budget() -> None:
+    """The waits of others need the rest."""
+    aws = played([*[400.0] * 2000, 1.0], max_concurrency=2000, poll_interval=60.0)
+    started = sorted(aws.started.values())[1999]
+    span = (started + 60.0, 400.0)  # new jobs are described once more than their interval says
+    calls = [at for at in aws.calls if span[0] <= at < span[1]]
+    assert len(calls) <= REFILL_SHARE * BUDGET * (span[1] - span[0]) + 20
+    assert len(calls) >= 0.5 * REFILL_SHARE * BUDGET * (span[1] - span[0])
+
+
+@pytest.mark.parametrize("poll_interval", [1.0, REFILL_INTERVAL])
+def test_a_short_poll_interval_stays_as_it_is(poll_interval: float) -> None:
+    """The user asked for it."""
+    aws = played([10.0] * 4, max_concurrency=1, poll_interval=poll_interval)
+    assert max(aws.started.values()) < 3 * (10.0 + poll_interval + 2.0)
+
+
+def test_where_events_tell_of_ends_a_slot_is_used_without_more_polls() -> None:
+    """Jobs without events are described at the slow interval."""
+    aws = played([100.0] * 6, max_concurrency=2, poll_interval=60.0, events=True)
+    assert max(aws.started.values()) < 2 * (100.0 + 4.0)
+    assert len(aws.calls) < 40
