@@ -46,6 +46,10 @@ STOP_PATIENCE = 300.0
 IDS_LOGGED = 100
 """The most ids of jobs in one line of a log."""
 
+STOPS_LOGGED = 1_000
+"""How many jobs that were stopped are named in the log; further ones are only counted. Airflow closes the log of a task
+seconds after its trigger has ended, whatever has not arrived there by then."""
+
 
 class Halted(Exception):
     """Nothing is to be started any more; nothing was."""
@@ -126,6 +130,7 @@ class MapCalls:
         """Whether beats have failed to come for a while, so that nothing is to be started before all is listed anew."""
         self._standstill: float = STANDSTILL * conf.getfloat("triggerer", "triggerer_health_check_threshold")
         self._beat_at = time.time()
+        self._stops_logged = 0
 
     @property
     def fresh(self) -> bool:
@@ -248,6 +253,7 @@ class MapCalls:
         to_stop = list(dict.fromkeys(job_ids))[::-1]
         left.update(to_stop)
         failed: list[str] = []
+        stopped: list[str] = []
 
         async def work() -> None:
             while to_stop:
@@ -256,13 +262,27 @@ class MapCalls:
                     failed.append(job_id)  # AWS does not respond: each of thousands would wait for that once more
                 elif await self._stop(job_id, reason, until):
                     left.discard(job_id)
+                    stopped.append(job_id)
+                    if len(stopped) == IDS_LOGGED:
+                        await self._log_stopped(stopped, reason)
                 else:
                     failed.append(job_id)
 
         async with asyncio.TaskGroup() as workers:  # unlike gather, it keeps the message of a cancellation
             for _ in range(min(THREADS, len(to_stop))):
                 workers.create_task(work())
+        await self._log_stopped(stopped, reason)
         return Unstopped(tuple(failed))
+
+    async def _log_stopped(self, stopped: list[str], reason: str) -> None:
+        """Log that jobs were stopped, and remove them from the list. In a thread: the way to the logs may be full."""
+        job_ids = list(stopped)
+        stopped.clear()
+        if job_ids:
+            self._stops_logged += len(job_ids)
+            named = f": {', '.join(job_ids)}" if self._stops_logged <= STOPS_LOGGED else ""
+            count = f"1 {self._jobs.NOUN}" if len(job_ids) == 1 else f"{len(job_ids)} {self._jobs.NOUN}s"
+            await asyncio.to_thread(log.info, "Stopped %s, because %s%s", count, _because(reason), named)
 
     async def stop_all(
         self,
@@ -300,6 +320,14 @@ class MapCalls:
             retry = Retry(patience=STOP_PATIENCE).until(until)
             await run(self._client, self._jobs.stop, job_id, self._scope, reason, retry=retry)
         except CallError as error:
-            log.warning("%s %s could not be stopped: %s", self._jobs.NOUN, job_id, error)
+            await asyncio.to_thread(
+                log.error, "Could not stop %s %s, and it may still run: %s", self._jobs.NOUN, job_id, error
+            )
             return False
         return True
+
+
+def _because(reason: str) -> str:
+    """Return a reason that AWS is told as a part of a sentence: ``the Airflow task was killed``."""
+    words = reason.removeprefix("Airflow: ")
+    return f"{words[:1].lower()}{words[1:]}"

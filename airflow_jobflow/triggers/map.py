@@ -162,13 +162,15 @@ class MapTrigger(WaitTrigger):
                 most = LAST_STOP if self.task_instance else None
             except (Refused, Halted) as failed:
                 error = {"kind": "killed" if isinstance(failed, Halted) else "refused", "message": str(failed)}
-                log.error("The map cannot go on: %s", failed)  # noqa: TRY400 -- a person needs no traceback
+                log.error("The map cannot continue: %s", failed)  # noqa: TRY400 -- a person needs no traceback
             except (WatchError, CallError) as failed:
                 stop, error = None, {"kind": _kind(failed), "message": str(failed)}
-                log.error("The map cannot go on; what runs is left running: %s", failed)  # noqa: TRY400 -- likewise
+                log.error("The map cannot continue; its running jobs are not stopped: %s", failed)  # noqa: TRY400 -- likewise
             except Exception as failed:  # the worker decides: the next try may go on with what runs
                 stop, error = None, {"kind": "failed", "message": repr(failed)}
-                log.exception("The map cannot go on; what runs is left running")
+                log.exception(
+                    "Unexpected error: the map cannot continue; its running jobs are not stopped"
+                )
             left = await run.wind_up(stop, most=most)
             log.info("%s", self._map.progress())
             return {
@@ -228,7 +230,9 @@ class MapTrigger(WaitTrigger):
             await self._calls.settle()
             known = [*self._map.running, *self._calls.begun]
         if left := await self.stop_all(KILLED, known):
-            log.error("The task was killed. Stop these jobs in the console, if they run: %s", left)
+            log.error(
+                "The task was killed, but some jobs of the map may still run: %s", left
+            )
         else:
             log.info("The task was killed: all jobs of the map were stopped")
 

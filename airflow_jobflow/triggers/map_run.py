@@ -25,6 +25,7 @@ from airflow_jobflow.jobs.fan_out import FanOut, Start, newest_first
 from airflow_jobflow.jobs.map_statuses import NOT_STARTED, REFUSED, STARTING, index_of_line
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.jobs.starting import NotStarted
+from airflow_jobflow.jobs.wording import sentence
 from airflow_jobflow.triggers.background import Background
 from airflow_jobflow.triggers.beat import beats
 from airflow_jobflow.triggers.calls import THREADS, Frozen, Halted, MapCalls, Refused, Unstopped
@@ -288,7 +289,7 @@ class MapRun:
         if _now() >= self._rests_until:
             self._rests += 1
             self._rests_until = _now() + backoff(self._rests)
-            log.info("%s Trying again in %.0f s", full, backoff(self._rests))
+            log.info("No job can be started now: %s Trying again in %.0f s", sentence(str(full)), backoff(self._rests))
 
     async def _tell_progress(self) -> None:
         told = ""
@@ -344,7 +345,7 @@ class MapRun:
         async def work() -> None:
             ended.append(await stop(reason, job_ids, left=left))
             if ended[0]:
-                log.error("Stop these jobs in the console, if they run: %s", ended[0])
+                log.error("Not all jobs of the map were stopped. Stop them in the console: %s", ended[0])
 
         stopping = self._spawn(work())
         if (await asyncio.wait({stopping}, timeout=most))[0]:

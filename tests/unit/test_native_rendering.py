@@ -14,6 +14,9 @@ import pytest
 
 from airflow_jobflow import checks
 from airflow_jobflow.exceptions import InvalidParameter
+from airflow_jobflow.operators import batch as batch_operators
+from airflow_jobflow.operators import ecs as ecs_operators
+from airflow_jobflow.operators import glue as glue_operators
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueJobRunOperator
@@ -75,6 +78,7 @@ def pairs(value: Any) -> list[dict[str, Any]]:
 
 
 STRING_MAPS: dict[str, tuple[Callable[..., Any], Callable[[Any], dict[str, Any]], str]] = {
+    "batch environment": (batch, lambda value: {"environment": {"K": value}}, f"{VARIABLES}.K"),
     "batch parameters": (batch, lambda value: {"parameters": {"K": value}}, "parameters.K"),
     "batch tags": (batch, lambda value: {"tags": {"K": value}}, "tags.K"),
     "batch container_overrides": (
@@ -166,6 +170,22 @@ def test_a_value_without_a_text_is_rejected_and_its_key_is_named(where: str, val
     with pytest.raises(InvalidParameter, match="K'") as error:
         build(**given(value))
     assert next(iter(given(value))) in str(error.value)
+
+
+def test_every_string_map_of_every_operator_is_here() -> None:
+    """A parameter that is checked as one, of an operator or of an item."""
+    tables = {
+        "batch": batch_operators.CHECKS,
+        "batch item": BatchMapOperator.ITEM,
+        "fargate": ecs_operators.CHECKS,
+        "fargate item": FargateMapOperator.ITEM,
+        "glue": glue_operators.RUN_CHECKS,
+    }
+    maps = {
+        f"{of} {name}" for of, table in tables.items() for name, check in table.items() if check is checks.string_map
+    }
+    assert maps <= STRING_MAPS.keys()
+    assert len(maps) >= 10
 
 
 def test_the_message_for_none_says_what_to_look_for() -> None:

@@ -1,14 +1,18 @@
 """Every parameter of every operator and sensor is honoured, or rejected by name: none is accepted and ignored.
 
 A row of a table says what to give, where its effect is seen, and what is seen there. The effect must not be seen
-without it. The tables must have a row for each parameter that a class takes, and for no other.
+without it, and must not be the attribute in which the task keeps what it was given: a parameter that is kept and never
+read has none. The tables must have a row for each parameter that a class takes, and for no other. What only reaches the
+trigger must be read there.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -19,14 +23,17 @@ from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 
 from airflow_jobflow import workerless
 from airflow_jobflow.exceptions import InvalidParameter, JobflowError
-from airflow_jobflow.jobs.model import JobState
-from airflow_jobflow.jobs.packing import unpack
+from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
+from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.sensors.ecs import FargateTaskSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
+from airflow_jobflow.triggers.job import JobTrigger
+from airflow_jobflow.triggers.map import MapTrigger
+from airflow_jobflow.triggers.sensor import SensorTrigger
 from tests.unit.scripted_aws import ARN, ScriptedAws, context
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
@@ -89,6 +96,7 @@ class Honoured:
     :param job: the state of the job in all describe calls. Default: it runs.
     :param busy: whether the crawler makes a crawl already.
     :param tries: how many tries the task makes.
+    :param late: whether the effect comes after the deferral: ``see`` has the task go on. See ``LATE``.
     """
 
     value: Any
@@ -98,6 +106,11 @@ class Honoured:
     job: JobState = JobState.RUNNING
     busy: bool = False
     tries: int = 1
+    late: bool = False
+
+
+LATE = {"number_logs_exception", "on_spot_interruption", "raise_on_failure"}
+"""Parameters whose effect comes after the deferral. One more is added only with a ``see`` that has the task go on."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +177,23 @@ def state(seen: Seen) -> Any:
     return seen.result.get("state") if isinstance(seen.result, dict) else None
 
 
+def lines_read(seen: Seen) -> Any:
+    """How many lines of a job's log are asked for."""
+    running = Snapshot("a", JobState.RUNNING, "RUNNING", log=LogStream("g", "s"))
+    seen.task.judge.last_lines(running, arrival=0.0)
+    return seen.aws.sent("get_log_events")[-1]["limit"]
+
+
+def map_returns(seen: Seen) -> bool:
+    """Whether a map of which an item has failed returns, and does not raise."""
+    event = {"statuses": "F", "lines": pack(()), "running": pack(()), "limit": None, "error": None}
+    try:
+        seen.task.execute_complete(seen.task._context, {**event, "unstopped": None, "times": [None] * 3})
+    except JobflowError:
+        return False
+    return True
+
+
 OF_ALL: dict[str, Any] = {
     "aws_conn_id": Honoured("other", argument("aws_conn_id"), "other"),
     "region_name": Honoured("eu-central-1", argument("region_name"), "eu-central-1"),
@@ -172,7 +202,7 @@ OF_ALL: dict[str, Any] = {
     "deferrable": Honoured(False, lambda seen: bool(seen.trigger), False),
     "poll_interval": Honoured("7", argument("poll_interval"), 7.0),
     "job_timeout": Honoured("60", is_bounded("deadline"), True),
-    "number_logs_exception": Honoured(3, lambda seen: seen.task.judge.log_lines, 3),
+    "number_logs_exception": Honoured("3", lines_read, 3, late=True),
 }
 
 OF_ONE = {"raise_on_failure": Honoured(False, state, "FAILED", job=JobState.FAILED)}
@@ -196,7 +226,7 @@ OF_SINGLE_JOBS: dict[str, Any] = {
 
 OF_MAPS: dict[str, Any] = {
     **OF_OPERATORS,
-    "raise_on_failure": Honoured(False, lambda seen: seen.task.raise_on_failure, False),
+    "raise_on_failure": Honoured(False, map_returns, True, late=True),
     "wait_for_completion": Rejected(False, "a map starts jobs as others end"),
     "queued_timeout": Rejected(60, "a map has none"),
     "durable": Rejected(False, "a map finds its jobs by their tokens"),
@@ -351,7 +381,7 @@ ROWS: dict[type, dict[str, Any]] = {
         **ECS,
         "cluster": Honoured("other", argument("scope"), "other"),
         "durable": Honoured(False, lambda seen: "clientToken" in seen.request, False),
-        "on_spot_interruption": Honoured("fail", spot_was_interrupted, False),
+        "on_spot_interruption": Honoured("fail", spot_was_interrupted, False, late=True),
     },
     FargateMapOperator: {
         **OF_MAPS,
@@ -476,8 +506,70 @@ def test_every_operator_and_sensor_is_here() -> None:
 def test_it_has_its_effect_and_nothing_else_has(run: Any, kind: Any, name: str, row: Honoured) -> None:
     """On the request, on the trigger, or on what comes of it."""
     without = {**BASE[kind], **row.beside}
-    assert row.see(run(kind, {**without, name: row.value}, row)) == row.expected
     assert row.see(run(kind, without, row)) != row.expected
+    seen = run(kind, {**without, name: row.value}, row)
+    assert row.see(seen) == row.expected
+    if row.late:
+        assert name in LATE
+    elif name in vars(seen.task):
+        vars(seen.task)[name] = object()
+        assert row.see(seen) == row.expected, "this is where the task keeps it, and no effect"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [pytest.param(kind, name, id=f"{kind.__name__}-{name}") for kind in MAPS for name in kind.ITEM]
+)
+def test_what_an_item_says_has_its_effect_on_the_items_request(run: Any, kind: Any, name: str) -> None:
+    """As the operator's own parameter has."""
+    row = {"batch": BATCH, "ecs": ECS}[kind.service][name]
+    beside = {key: value for key, value in row.beside.items() if key in kind.ITEM}
+    assert row.see(run(kind, {**BASE[kind], "items": [beside]}, row)) != row.expected
+    assert row.see(run(kind, {**BASE[kind], "items": [{**beside, name: row.value}]}, row)) == row.expected
+
+
+def keeps(statement: ast.AST, names: Sequence[str]) -> bool:
+    """Whether a statement only keeps an argument: ``self.x = x``."""
+    target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+    return isinstance(target, ast.Attribute) and target.attr in names
+
+
+@pytest.mark.parametrize("trigger", [JobTrigger, MapTrigger, SensorTrigger])
+def test_every_argument_of_a_trigger_is_read_in_it(trigger: Any) -> None:
+    """One that is only kept, and stored, has no effect."""
+    classes = [each for each in trigger.__mro__ if workerless.is_ours(each)]
+    methods = [
+        method
+        for each in classes
+        for method in ast.parse(textwrap.dedent(inspect.getsource(each))).body[0].body  # type: ignore[attr-defined]
+        if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    read = {
+        node.attr if isinstance(node, ast.Attribute) else node.id
+        for method in methods
+        for statement in method.body
+        if not keeps(statement, trigger.argument_names)
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    assert set(trigger.argument_names) - read == set()
+
+
+def test_a_parameter_that_is_kept_and_ignored_is_found(run: Any) -> None:
+    """By a row that looks at the attribute, for there is nothing else to look at."""
+
+    class Ignoring(BatchJobOperator):
+        def __init__(self, *, colour: str = "", **given: Any) -> None:
+            super().__init__(**given)
+            self.colour = colour
+
+    BASE[Ignoring] = BASE[BatchJobOperator]
+    try:
+        with pytest.raises(AssertionError, match="and no effect"):
+            test_it_has_its_effect_and_nothing_else_has(
+                run, Ignoring, "colour", Honoured("red", lambda seen: seen.task.colour, "red")
+            )
+    finally:
+        del BASE[Ignoring]
 
 
 @pytest.mark.parametrize(("kind", "name", "row"), cases(Rejected))

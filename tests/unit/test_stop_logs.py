@@ -1,0 +1,81 @@
+"""After a kill or a deadline the task's log says of each job that it was stopped, or not, and why (F5)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_jobflow.aws import Access
+from airflow_jobflow.faults import CallError, Fault
+from airflow_jobflow.operators.batch import BatchJobOperator
+from airflow_jobflow.triggers import calls
+from airflow_jobflow.triggers.base import KILLED
+from airflow_jobflow.triggers.calls import IDS_LOGGED, STOPS_LOGGED, MapCalls
+
+DENIED = CallError(Fault.DENIED, "TerminateJob: not authorized")
+
+
+def stopped_by_map(monkeypatch: pytest.MonkeyPatch, *job_ids: str) -> None:
+    """Stop jobs as a map does; those whose id begins with ``bad`` cannot be stopped."""
+
+    async def scripted(_: Any, __: Callable[..., Any], job_id: str, *___: Any, **____: Any) -> None:
+        await asyncio.sleep(0)
+        if job_id.startswith("bad"):
+            raise DENIED
+
+    monkeypatch.setattr(calls, "run", scripted)
+
+    async def story() -> None:
+        await MapCalls(Access(), "batch", None, {}).stop(KILLED, job_ids)
+
+    asyncio.run(story())
+
+
+def test_a_map_names_each_job_that_it_stopped_and_each_that_it_could_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With why."""
+    caplog.set_level(logging.INFO, calls.__name__)
+    stopped_by_map(monkeypatch, "a", "bad", "b")
+    assert sorted((each.levelname, each.getMessage()) for each in caplog.records) == [
+        ("ERROR", "Could not stop Batch job bad, and it may still run: TerminateJob: not authorized"),
+        ("INFO", "Stopped 2 Batch jobs, because the Airflow task was killed: a, b"),
+    ]
+
+
+def test_a_map_of_thousands_of_jobs_does_not_flood_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All are counted, and the first thousand are named."""
+    caplog.set_level(logging.INFO, calls.__name__)
+    stopped_by_map(monkeypatch, *[f"job-{each}" for each in range(STOPS_LOGGED + 2 * IDS_LOGGED)])
+    lines = [each.getMessage() for each in caplog.records]
+    assert all(line.startswith(f"Stopped {IDS_LOGGED} Batch jobs, because ") for line in lines)
+    assert len(lines) == (STOPS_LOGGED + 2 * IDS_LOGGED) // IDS_LOGGED
+    assert sum(line.count("job-") for line in lines) == STOPS_LOGGED
+
+
+def test_a_worker_names_each_job_that_it_stopped_and_each_that_it_could_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It used to say only that it was about to."""
+
+    def call(_: Any, job_id: str, *__: Any, **___: Any) -> None:
+        if job_id == "bad":
+            raise DENIED
+
+    task = BatchJobOperator(task_id="t", job_name="n", job_queue="q", job_definition="d")
+    monkeypatch.setattr(task, "call", call)
+    with pytest.raises(CallError):
+        task.stop(["a", "bad", "b"], KILLED)
+    log = capsys.readouterr().out
+    for line in (
+        "Stopped Batch job a",
+        "Could not stop Batch job bad, and it may still run: TerminateJob: not authorized",
+        "Stopped Batch job b",
+    ):
+        assert line in log
