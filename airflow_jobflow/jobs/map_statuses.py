@@ -23,12 +23,18 @@ IN_FULL = 1000
 """The most items of a map whose every outcome is told in full; of a larger one only the failed ones' are."""
 
 
-def progress(statuses: str) -> str:
-    """Say in a few words how far a map is whose items stand so."""
-    failed = statuses.count(FAILED)
-    ended = statuses.count(SUCCEEDED) + failed + statuses.count(STOPPED)
+def progress(statuses: str, unstopped: int = 0) -> str:
+    """Say in a few words how far a map is whose items stand so.
+
+    :param unstopped: how many of the items that count as stopped have a job that could not be stopped. Default none.
+    """
+    failed, to_stop = statuses.count(FAILED), statuses.count(STOPPED)
+    unstopped = min(unstopped, to_stop)
+    stopped = to_stop - unstopped
+    ended = statuses.count(SUCCEEDED) + failed + stopped
     parts = [f"{ended:,} of {len(statuses):,} items ended", f"{failed:,} failed"]
-    parts += [f"{statuses.count(STOPPED):,} stopped"] if STOPPED in statuses else []
+    parts += [f"{stopped:,} stopped"] if stopped else []
+    parts += [f"{unstopped:,} not stopped"] if unstopped else []
     parts += [f"{running:,} running"] if (running := statuses.count(RUNNING) + statuses.count(STARTING)) else []
     return ", ".join(parts)
 

@@ -317,7 +317,8 @@ class MapOperator(JobOperator):
             raise self._could_not_go_on(context, name, event)
         self._record_map(context, {**about, "over": True}, if_possible=True)
         if self._killed:
-            raise JobStopped(f"Map {name} was stopped: {KILLED}. {map_statuses.progress(event['statuses'])}")
+            said = f"{map_verdict.progress(event)}. {_said(event)}"
+            raise JobStopped(f"Map {name} of {self.service_module.NOUN}s was stopped: the task was killed. {said}")
         result = map_verdict.result(self.judge, name, ended, self._tolerance())
         if telling := map_verdict.most_telling(ended, result):
             self.keep_links(context, [telling])
@@ -353,10 +354,9 @@ class MapOperator(JobOperator):
             else:
                 stopped = _said(event)
             self._record_map(context, {**self._about, "over": True}, if_possible=True)
-        how_far = map_statuses.progress(event["statuses"]) if event["statuses"] else "how far it came is not known"
         return JobTimedOut(
-            f"Map {name} of {self.service_module.NOUN}s did not end within {self.limit_named()}: {how_far}. {stopped} "
-            "Give it more time, or raise max_concurrency."
+            f"Map {name} of {self.service_module.NOUN}s did not end within {self.limit_named()}: "
+            f"{map_verdict.progress(event)}. {stopped} Give it more time, or raise max_concurrency."
         )
 
     # Stopping.

@@ -115,10 +115,17 @@ def could_not_go_on(judge: Judge, name: str, event: Mapping[str, Any], said: str
     kind, why, advice = MAP_ERRORS[error["kind"]]
     how_far = "Nothing was started."
     if statuses.strip(map_statuses.NOT_STARTED):
-        how_far = sentence(map_statuses.progress(statuses))
+        how_far = sentence(progress(event))
     asked = "" if error["kind"] in ("killed", "failed") else f" (asked with {judge.origin})"
     text = f"Map {name} of {judge.module.NOUN}s {why}{asked}: {sentence(error['message'])}"
     return kind(" ".join(filter(None, [text, how_far, said, advice])))
+
+
+def progress(event: Mapping[str, Any]) -> str:
+    """Return how far a map came, as its trigger's event says."""
+    if not event["statuses"]:
+        return "how far it came is not known"
+    return map_statuses.progress(event["statuses"], (event["unstopped"] or {}).get("count", 0))
 
 
 def most_telling(ended: Leftovers, outcome: Mapping[str, Any]) -> Snapshot | None:

@@ -168,9 +168,7 @@ class MapTrigger(WaitTrigger):
                 log.error("The map cannot continue; its running jobs are not stopped: %s", failed)  # noqa: TRY400 -- likewise
             except Exception as failed:  # the worker decides: the next try may go on with what runs
                 stop, error = None, {"kind": "failed", "message": repr(failed)}
-                log.exception(
-                    "Unexpected error: the map cannot continue; its running jobs are not stopped"
-                )
+                log.exception("Unexpected error: the map cannot continue; its running jobs are not stopped")
             left = await run.wind_up(stop, most=most)
             log.info("%s", self._map.progress())
             return {
@@ -230,9 +228,7 @@ class MapTrigger(WaitTrigger):
             await self._calls.settle()
             known = [*self._map.running, *self._calls.begun]
         if left := await self.stop_all(KILLED, known):
-            log.error(
-                "The task was killed, but some jobs of the map may still run: %s", left
-            )
+            log.error("The task was killed, but some jobs of the map may still run: %s", left)
         else:
             log.info("The task was killed: all jobs of the map were stopped")
 

@@ -375,12 +375,12 @@ MAPS: dict[str, Callable[[], str]] = {
     "map not described": lambda: of_map("SR-", error={"kind": "unanswerable", "message": f"ListJobs: {BAD_ID}"}),
     "map trigger failed": lambda: of_map("SR-", error={"kind": "failed", "message": "RuntimeError('bug')"}),
     "map killed": lambda: of_map("SK-", error={"kind": "killed", "message": "the task was killed"}),
-    "map timed out": lambda: of_map("SR-", timeout=60, limit="deadline", unstopped={"message": ""}),
+    "map timed out": lambda: of_map("SK-", timeout=60, limit="deadline", unstopped={"count": 0, "message": ""}),
     "map timed out, one not stopped": lambda: of_map(
-        "SR-", timeout=60, limit="deadline", unstopped={"message": str(Unstopped(("job-1",)))}
+        "SKK", timeout=60, limit="deadline", unstopped={"count": 1, "message": str(Unstopped(("job-1",)))}
     ),
     "map timed out, not listed": lambda: of_map(
-        "SR-", timeout=60, limit="deadline", unstopped={"message": str(Unstopped(("a", "b"), DENIED))}
+        "SKK", timeout=60, limit="deadline", unstopped={"count": 2, "message": str(Unstopped(("a", "b"), DENIED))}
     ),
     "map item rejected": lambda: of_map("SFS", line(1, not_seen("", map_statuses.REFUSED, "SubmitJob: bad value"))),
     "map item lost": lambda: of_map("SSF", line(2, not_seen("job-2", map_statuses.LOST, str(VANISHED)))),

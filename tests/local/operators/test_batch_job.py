@@ -523,7 +523,7 @@ def test_a_definition_that_has_vanished_is_refused(kit: Any, task: Any, context:
     """Nothing is started, and a retry would be refused as well."""
     definition = kit.define()
     kit.batch.deregister_job_definition(jobDefinition=definition)
-    with pytest.raises(exceptions.SubmissionRefused, match="not started"):
+    with pytest.raises(exceptions.SubmissionRefused, match="nothing was started"):
         task(job_definition=definition).execute(context)
     assert jobs_of(kit) == []
 
@@ -647,6 +647,22 @@ def test_the_longest_name_leaves_room_for_the_token(task: Any, context: Any) -> 
     assert name.startswith("x" * 70)
 
 
+def test_a_log_of_huge_and_binary_lines_makes_a_short_and_printable_error(task: Any, context: Any) -> None:
+    """A core dump, or a table in one line: the error goes into logs, XComs and database rows."""
+    script = (
+        "head -c 1000000 /dev/zero | tr '\\0' x; echo; printf '\\000\\377\\033[31mred\\033[0m\\n'; echo last; exit 3"
+    )
+    with pytest.raises(exceptions.JobFailed) as error:
+        task(script).execute(context)
+    text = str(error.value)
+    assert len(text.encode()) < 20_000
+    assert "exit code 3" in text
+    assert text.splitlines()[-2:-1] == ["  | last"]
+    assert "red" in text
+    assert all(each.isprintable() or each == "\n" for each in text)
+    json.dumps(error.value.outcome)
+
+
 def test_a_container_that_does_not_exist_is_refused(kit: Any, task: Any, context: Any) -> None:
     """Before anything is submitted; the container of a plain job has no name."""
     with pytest.raises(exceptions.InvalidParameter, match=r"container_name='main': must be one of .* which has none"):
@@ -713,7 +729,7 @@ def test_a_job_that_ended_while_the_deadline_passed_has_ended(kit: Any, task: An
 def test_a_job_that_never_leaves_the_queue_is_stuck(kit: Any, task: Any, context: Any, disabled_queue: str) -> None:
     """And is stopped, with what to look at."""
     operator = task(job_queue=disabled_queue, queued_timeout=0.5)
-    with pytest.raises(exceptions.JobStuck, match=r"queued_timeout=0\.5: last seen RUNNABLE") as error:
+    with pytest.raises(exceptions.JobStuck, match=r"last seen RUNNABLE.* within 0\.5 s \(queued_timeout\)") as error:
         operator.execute(context)
     assert "compute environments" in str(error.value)
     [job_id] = jobs_of(kit, disabled_queue)

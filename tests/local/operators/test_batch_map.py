@@ -161,13 +161,13 @@ def test_a_refused_item_fails_alone(make: Make, context: Any) -> None:
     result = make(items=each, tolerated_failure_count=1).execute(context)
     assert result["statuses"] == "SSFS"
     assert result["failed"][0]["status"] == "REFUSED"
-    assert "refused: " in result["failed"][0]["reason"]
+    assert "Job size must be less than" in result["failed"][0]["reason"]
 
 
 @pytest.mark.parametrize("parameter", ["job_queue", "job_definition"])
 def test_what_does_not_exist_is_refused(kit: Any, make: Make, context: Any, parameter: str) -> None:
     """Nothing is started, and nothing retried."""
-    with pytest.raises(exceptions.SubmissionRefused, match="nothing was started"):
+    with pytest.raises(exceptions.SubmissionRefused, match="Nothing was started"):
         make(items=items(3), **{parameter: "nowhere"}).execute(context)
     assert names_of(kit) == []
 
@@ -185,7 +185,7 @@ def test_missing_permissions_end_the_map_and_stop_nothing(
     own_kit.aws.set_faults(Faults())
     assert not own_kit.aws.calls["batch.TerminateJob"]
     assert set(statuses_of(own_kit)) == ({"RUNNING"} if denied == "DescribeJobs" else set())
-    assert ("left running" in str(error.value)) == (denied == "DescribeJobs")
+    assert ("Running jobs were not stopped" in str(error.value)) == (denied == "DescribeJobs")
 
 
 @pytest.mark.parametrize("denied", ["SubmitJob", "DescribeJobs"])
@@ -701,7 +701,7 @@ def test_what_cannot_be_stopped_is_named(
     own_kit.aws.set_faults(Faults(denied=("TerminateJob",)))
     event = asyncio.run(deferred(operator, context).wait())
     own_kit.aws.set_faults(Faults())
-    with pytest.raises(exceptions.JobTimedOut, match="1 jobs could not be stopped: ") as error:
+    with pytest.raises(exceptions.JobTimedOut, match="1 job could not be stopped: ") as error:
         operator.execute_complete(context, event)
     [job_id] = unpack(event["unstopped"]["ids"])
     assert job_id in str(error.value)
@@ -795,7 +795,7 @@ def test_a_trigger_that_fails_leaves_its_jobs_to_the_next_try_or_stops_them(
     with pytest.raises(TaskDeferralError):
         operator.resume_execution(TRIGGER_FAIL_REPR, failed, context)
     logged = capsys.readouterr().out
-    assert ("What ran was stopped" if is_last else "The task's next try continues with what runs") in logged
+    assert ("What ran was stopped" if is_last else "The next try continues with what runs") in logged
     if is_last:
         kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
     else:

@@ -224,7 +224,7 @@ def test_an_answer_without_a_task_is_no_start(own_ecs_kit: Any, own_make: Any, c
     """RunTask answers 200 with failures[], and for a reason that does not pass."""
     operator = own_make()
     own_ecs_kit.aws.set_faults(Faults(run_task_failures=1, run_task_reason="MISSING"))
-    with pytest.raises(exceptions.SubmissionRefused, match=r"was not started: .*MISSING"):
+    with pytest.raises(exceptions.SubmissionRefused, match=r"nothing was started: .*MISSING"):
         operator.execute(context)
 
 
@@ -305,7 +305,7 @@ def test_a_definition_that_may_not_be_read_starts_all_the_same(own_ecs_kit: Any,
 @pytest.mark.parametrize("parameter", ["cluster", "task_definition"])
 def test_what_does_not_exist_is_refused(make: Any, context: Any, parameter: str) -> None:
     """Nothing is started, and nothing retried."""
-    with pytest.raises(exceptions.SubmissionRefused, match="not started"):
+    with pytest.raises(exceptions.SubmissionRefused, match="nothing was started"):
         make(**{parameter: "nowhere"}).execute(context)
 
 

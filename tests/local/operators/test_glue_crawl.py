@@ -368,7 +368,7 @@ def test_a_crawler_that_is_deleted_has_vanished(kit_with: Any, context: Any, mon
 def test_a_crawler_that_does_not_exist_is_refused(kit_with: Any, context: Any, if_running: str) -> None:
     """Nothing is started, and nothing retried."""
     kit = kit_with()
-    with pytest.raises(exceptions.SubmissionRefused, match=r"not started.*nowhere") as error:
+    with pytest.raises(exceptions.SubmissionRefused, match=r"nothing was started.*nowhere") as error:
         task("nowhere", if_running=if_running).execute(context)
     assert isinstance(error.value, AirflowFailException)
     assert kit.aws.started("glue") == []
@@ -665,7 +665,7 @@ def test_a_crawl_past_its_deadline_is_stopped(kit_with: Any, context: Any, defer
     """How far it came is said."""
     kit = kit_with(crawl_seconds=HOUR)
     operator = task(kit.crawler(), job_timeout=0.5, deferrable=deferrable)
-    with pytest.raises(exceptions.JobTimedOut, match=r"within job_timeout=0\.5: .*RUNNING\. It was stopped"):
+    with pytest.raises(exceptions.JobTimedOut, match=r"RUNNING.*, did not end within 0\.5 s \(job_timeout\)\. It was stopped"):
         operator.execute_complete(context, run(deferred(operator, context).trigger)) if deferrable else (
             operator.execute(context)
         )

@@ -85,7 +85,7 @@ def test_a_permission_that_is_missing_for_a_while_delays_a_start(case: Case, con
 def test_a_permission_that_stays_missing_is_a_retryable_error(case: Case, context: Any, faults: Any) -> None:
     """Somebody has to give it; a retry then starts the one job."""
     faults(denied=(START[type(case)],))
-    with pytest.raises(exceptions.SubmissionError, match="credentials do not permit it; nothing was started") as raised:
+    with pytest.raises(exceptions.SubmissionError, match="call is not permitted, and nothing was started") as raised:
         case.make().execute(context)
     assert not_final(raised.value)
     assert case.started() == []
@@ -125,7 +125,7 @@ def test_a_start_that_reaches_nobody_says_that_nothing_was_started(
 ) -> None:
     """A connection that is refused has sent nothing."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    with pytest.raises(exceptions.SubmissionError, match=r"nothing was started: .*refused") as raised:
+    with pytest.raises(exceptions.SubmissionError, match=r"nothing was started\. .*refused") as raised:
         case.make().execute(context)
     assert not_final(raised.value)
     assert case.started() == []
@@ -349,7 +349,7 @@ def test_a_job_that_has_left_no_trace_then_is_not_started_again(
     """The deadline has passed: AWS has forgotten a job that ended long ago."""
     deferred(case.make(job_timeout=600), context)
     monkeypatch.setattr("airflow_jobflow.jobs.batch.find", lambda *_: None)
-    with pytest.raises(exceptions.JobTimedOut, match="no trace of it was found"):
+    with pytest.raises(exceptions.JobTimedOut, match="no Batch job of this try was found"):
         case.make(job_timeout=600).resume_execution("__fail__", TIMEOUT, context)
     assert len(case.started()) == 1
     case.end()

@@ -222,7 +222,9 @@ def test_a_malformed_id_fails_its_own_wait_only(kit: Any, sensor: Any, context: 
                 task.execute(context)
             triggers.append(deferred.value.trigger)
         well, ill = await asyncio.gather(*(trigger.wait() for trigger in triggers))
-        with pytest.raises(exceptions.WaitError, match=r"Could not describe Batch job no such id .*keeps running"):
+        with pytest.raises(
+            exceptions.WaitError, match=r"Could not describe Batch job no such id .*Nothing was stopped"
+        ):
             bad.execute_complete(context, ill)
         return good.execute_complete(context, well), ill
 
@@ -238,7 +240,9 @@ def test_who_may_not_ask_is_told_which_call(own_kit: Any, here: Any, sensor: Any
     with pytest.raises(exceptions.AccessDenied, match="DescribeJobs") as error:
         sensor(job_id).execute(context)
     assert not isinstance(error.value, AirflowFailException)
-    assert str(error.value).startswith(f"Not allowed to describe Batch job {job_id} (boto3 defaults, us-east-1): ")
+    assert str(error.value).startswith(
+        f"Not allowed to describe Batch job {job_id} (asked with boto3's default credentials in us-east-1): "
+    )
 
 
 @pytest.mark.parametrize(

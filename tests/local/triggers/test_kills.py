@@ -241,7 +241,7 @@ def test_a_triggerer_that_ends_before_a_map_is_stopped_logs_what_was_not(
     asyncio.run(story())
     shared.aws.set_faults(Faults())
     [job_id] = trigger._map.running
-    said = "The triggerer ended before all jobs of the map were stopped. 1 jobs could not be stopped: "
+    said = "The triggerer ended before all jobs of the map were stopped. 1 job could not be stopped: "
     assert f"{said}{job_id}" in logs.of(ti)
 
 
