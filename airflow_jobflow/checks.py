@@ -26,6 +26,16 @@ def invalid(parameter: str, value: object, rule: str) -> InvalidParameter:
     return InvalidParameter(f"{parameter}={value!r}: {rule}")
 
 
+EMPTY = ("", "None")
+"""What a template renders to that has nothing to say."""
+
+
+def _hint(value: object) -> str:
+    """Return what may be wrong with a value that is empty, for the end of a rule."""
+    came_out_empty = value is None or (isinstance(value, str) and value.strip() in EMPTY)
+    return " (did a template come out empty?)" if came_out_empty else ""
+
+
 def number(
     parameter: str, value: Any, *, least: float = -math.inf, most: float = math.inf, above: bool = False
 ) -> float:
@@ -80,11 +90,17 @@ def flag(parameter: str, value: Any) -> bool:
     raise invalid(parameter, value, "must be true or false")
 
 
-def mapping(parameter: str, value: Any) -> dict[str, Any]:
-    """Check an object in the shape AWS takes: a dict, or a string that holds one as JSON."""
+AS_AWS = "in the shape AWS takes"
+
+
+def mapping(parameter: str, value: Any, of: str = AS_AWS) -> dict[str, Any]:
+    """Check an object: a dict, or a string that holds one as JSON.
+
+    :param of: what object, for the message. Default: one in the shape AWS takes.
+    """
     value = _from_json(parameter, value)
     if not isinstance(value, Mapping):
-        raise invalid(parameter, value, "must be a dict in the shape AWS takes, or the same as JSON")
+        raise invalid(parameter, value, f"must be a dict {of}, or the same as JSON{_hint(value)}")
     return dict(value)
 
 
@@ -92,23 +108,26 @@ def elements(parameter: str, value: Any) -> list[Any]:
     """Check a list, or a string that holds one as JSON."""
     value = _from_json(parameter, value)
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
-        raise invalid(parameter, value, "must be a list, or the same as JSON")
+        raise invalid(parameter, value, f"must be a list, or the same as JSON{_hint(value)}")
     return list(value)
 
 
-def mappings(parameter: str, value: Any) -> list[dict[str, Any]]:
-    """Check a list of objects in the shape AWS takes, or a string that holds one as JSON."""
+def mappings(parameter: str, value: Any, of: str = AS_AWS) -> list[dict[str, Any]]:
+    """Check a list of objects, or a string that holds one as JSON.
+
+    :param of: what objects, for the message. Default: such in the shape AWS takes.
+    """
     value = _from_json(parameter, value)
     if isinstance(value, str | Mapping) or not isinstance(value, list | tuple):
-        raise invalid(parameter, value, "must be a list of dicts in the shape AWS takes, or the same as JSON")
-    return [mapping(f"{parameter}[{place}]", item) for place, item in enumerate(value)]
+        raise invalid(parameter, value, f"must be a list of dicts {of}, or the same as JSON{_hint(value)}")
+    return [mapping(f"{parameter}[{place}]", item, of) for place, item in enumerate(value)]
 
 
 def words(parameter: str, value: Any) -> list[str]:
     """Check a command: a list of words, or a string that holds one as JSON; see ``as_text`` for its words."""
     value = _from_json(parameter, value)
     if isinstance(value, str) or not isinstance(value, list | tuple):
-        raise invalid(parameter, value, "must be a list of words, such as ['echo', 'hello']")
+        raise invalid(parameter, value, f"must be a list of words, such as ['echo', 'hello']{_hint(value)}")
     return [as_text(f"{parameter}[{place}]", word) for place, word in enumerate(value)]
 
 
@@ -197,8 +216,8 @@ def text(parameter: str, value: Any) -> str:
     if not isinstance(value, str):
         rule = f"must be a string, and is of type {type(value).__name__} (native rendering reads digits as a number)"
         raise invalid(parameter, value, rule)
-    if value.strip() in ("", "None"):
-        raise invalid(parameter, value, "must be a string that is not empty (did a template come out empty?)")
+    if value.strip() in EMPTY:
+        raise invalid(parameter, value, f"must be a string that is not empty{_hint(value)}")
     return value
 
 

@@ -141,7 +141,8 @@ class MapOperator(JobOperator):
         :raises InvalidParameter: one of them is wrong; it is named by its index.
         """
         items = list(self.items) if isinstance(self.items, Sequence) and not isinstance(self.items, str) else self.items
-        return [self._checked(f"items[{index}]", item) for index, item in enumerate(checks.mappings("items", items))]
+        dicts = checks.mappings("items", items, "with the parameters of one job")
+        return [self._checked(f"items[{index}]", item) for index, item in enumerate(dicts)]
 
     def _checked(self, name: str, item: Mapping[str, Any]) -> dict[str, Any]:
         if unknown := [key for key in item if key not in self.ITEM]:

@@ -181,7 +181,7 @@ class JobStateChangeTrigger(Stored, BaseEventTrigger):
                 # In a thread: with a backend of the user's own for state, even its async way may block.
                 await asyncio.to_thread(store.set, TOLD, list(self._noted))
             except Exception:  # whatever a backend raises: the stream must not end with it, for all of its watchers
-                log.exception("%s could not note what it has told; what is delivered again may be told again", self)
+                log.exception("%s could not save its delivery history; duplicate asset events are possible", self)
 
     async def _recall(self) -> None:
         """Take from the asset's state store what was told before."""
@@ -191,7 +191,7 @@ class JobStateChangeTrigger(Stored, BaseEventTrigger):
             try:
                 told = await asyncio.to_thread(store.get, TOLD)
             except Exception:
-                log.exception("%s does not know what was told before; what is delivered again may be told again", self)
+                log.exception("%s could not load its delivery history; duplicate asset events are possible", self)
         if isinstance(told, list):
             _remember(self._noted, told)
             _remember(self._told, told)

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_jobflow import checks
 from airflow_jobflow.exceptions import InvalidParameter
-from airflow_jobflow.operators.batch import BatchJobOperator
+from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.sensors.ecs import FargateTaskSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
@@ -71,6 +71,29 @@ def test_what_is_wrong_is_named_with_its_value_and_its_rule(parameters: dict[str
         task.check()
     [(name, value)] = parameters.items()
     assert str(error.value).startswith((f"{name}={value!r}: must", f"{name}["))
+
+
+@pytest.mark.parametrize("nothing", ["", "None", " ", "null"])
+@pytest.mark.parametrize("name", ["job_queue", "command", "container_overrides", "depends_on", "items"])
+def test_a_template_that_came_out_empty_is_asked_for(name: str, nothing: str) -> None:
+    """That is what is wrong most often."""
+    if name == "job_queue" and nothing == "null":
+        nothing = "None"
+    parameters = {"job_name": "n", "job_queue": "q", "job_definition": "d", "items": [{}], name: nothing}
+    task = BatchMapOperator(task_id="t", **parameters)
+    with pytest.raises(InvalidParameter, match=rf"{name}=.*must be .*\(did a template come out empty\?\)"):
+        task.requests(task.checked_items())
+
+
+def test_items_are_asked_for_in_this_packages_shape() -> None:
+    """AWS knows no items."""
+    task = BatchMapOperator(task_id="t", job_name="n", job_queue="q", job_definition="d", items="None")
+    with pytest.raises(InvalidParameter) as error:
+        task.checked_items()
+    assert str(error.value) == (
+        "items='None': must be a list of dicts with the parameters of one job, or the same as JSON (did a template "
+        "come out empty?)"
+    )
 
 
 def test_two_sizes_are_one_too_many() -> None:

@@ -665,7 +665,9 @@ def test_a_crawl_past_its_deadline_is_stopped(kit_with: Any, context: Any, defer
     """How far it came is said."""
     kit = kit_with(crawl_seconds=HOUR)
     operator = task(kit.crawler(), job_timeout=0.5, deferrable=deferrable)
-    with pytest.raises(exceptions.JobTimedOut, match=r"RUNNING.*, did not end within 0\.5 s \(job_timeout\)\. It was stopped"):
+    with pytest.raises(
+        exceptions.JobTimedOut, match=r"RUNNING.*, did not end within 0\.5 s \(job_timeout\)\. It was stopped"
+    ):
         operator.execute_complete(context, run(deferred(operator, context).trigger)) if deferrable else (
             operator.execute(context)
         )

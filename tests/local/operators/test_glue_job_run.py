@@ -527,7 +527,10 @@ def test_a_run_past_its_deadline_is_stopped(kit: GlueKit, context: Any, *, defer
             return operator.execute_complete(context, run(deferred(operator, context).trigger))
         return operator.execute(context)
 
-    with pytest.raises(exceptions.JobTimedOut, match=r"(RUNNING|STARTING).*, did not end within 0\.8 s \(job_timeout\)\. It was stopped"):
+    with pytest.raises(
+        exceptions.JobTimedOut,
+        match=r"(RUNNING|STARTING).*, did not end within 0\.8 s \(job_timeout\)\. It was stopped",
+    ):
         wait()
     [run_id] = kit.runs(operator.job_name)
     assert kit.wait(operator.job_name, run_id)["JobRunState"] == "STOPPED"
