@@ -233,11 +233,14 @@ class Judge:
             log.warning("Could not describe the failed children of %s: %s", snapshot.job_id, error)
         return list(children), list(children.values())
 
-    def evidence(self, snapshot: Snapshot) -> list[str]:
-        """Return the lines of a message that show what a job which has not ended wrote last, and its page."""
+    def evidence(self, snapshot: Snapshot, *, of: str = "") -> list[str]:
+        """Return the lines of a message that show what a job which has not ended wrote last, and its page.
+
+        :param of: whose log it is, with a blank before it. Default: the job's.
+        """
         located = self.settled(snapshot, retry=WHILE_IT_RUNS)
         lines = self.last_lines(located, arrival=0.0, retry=WHILE_IT_RUNS)
-        return evidence(lines, self.outcome(located).console_url)
+        return evidence(lines, self.outcome(located).console_url, of=of)
 
     def last_lines(self, snapshot: Snapshot, *, arrival: float | None = None, retry: Retry = DETAILS) -> list[str]:
         """Return the last lines of a job's log, as many as go into an error, or one that says why there are none.

@@ -355,10 +355,22 @@ class MapOperator(JobOperator):
             else:
                 stopped = _said(event)
             self._record_map(context, {**self._about, "over": True}, if_possible=True)
-        return JobTimedOut(
+        first = (
             f"Map {name} of {self.service_module.NOUN}s did not end within {self.limit_named()}: "
             f"{map_verdict.progress(event)}. {stopped} Give it more time, or raise max_concurrency."
         )
+        return JobTimedOut("\n".join([first, *self._evidence(event)]))
+
+    def _evidence(self, event: Mapping[str, Any]) -> list[str]:
+        """Return the lines of a message that show what one job wrote last that had not ended by the deadline."""
+        from airflow_jobflow.aws import ONCE
+
+        which = map_verdict.one_not_ended(event)
+        if which is None:
+            return []
+        job_id, name = which
+        seen = self.look([job_id], retry=ONCE)
+        return self.judge.evidence(seen[job_id], of=f" of {name}") if job_id in seen else []
 
     # Stopping.
 

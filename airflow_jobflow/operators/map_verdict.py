@@ -17,6 +17,7 @@ from airflow_jobflow.exceptions import (
 from airflow_jobflow.jobs import map_statuses, report
 from airflow_jobflow.jobs.diagnosis import decisive, diagnoses
 from airflow_jobflow.jobs.model import ChildFailure, Outcome, Snapshot
+from airflow_jobflow.jobs.packing import unpack
 from airflow_jobflow.jobs.wording import sentence
 
 if TYPE_CHECKING:
@@ -126,6 +127,15 @@ def progress(event: Mapping[str, Any]) -> str:
     if not event["statuses"]:
         return "how far it came is not known"
     return map_statuses.progress(event["statuses"], (event["unstopped"] or {}).get("count", 0))
+
+
+def one_not_ended(event: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the id of a job that had not ended when the map did, and what messages call its item; None for none."""
+    stopped = (json.loads(each) for each in unpack(event["lines"]))
+    for index, last in stopped:
+        if event["statuses"][index] == map_statuses.STOPPED and last["job_id"]:
+            return last["job_id"], f"[{index}]"
+    return next(((job_id, job_id) for job_id in unpack(event["running"])), None)
 
 
 def most_telling(ended: Leftovers, outcome: Mapping[str, Any]) -> Snapshot | None:

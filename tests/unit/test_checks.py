@@ -79,7 +79,13 @@ def test_a_template_that_came_out_empty_is_asked_for(name: str, nothing: str) ->
     """That is what is wrong most often."""
     if name == "job_queue" and nothing == "null":
         nothing = "None"
-    parameters = {"job_name": "n", "job_queue": "q", "job_definition": "d", "items": [{}], name: nothing}
+    parameters: dict[str, Any] = {
+        "job_name": "n",
+        "job_queue": "q",
+        "job_definition": "d",
+        "items": [{}],
+        name: nothing,
+    }
     task = BatchMapOperator(task_id="t", **parameters)
     with pytest.raises(InvalidParameter, match=rf"{name}=.*must be .*\(did a template come out empty\?\)"):
         task.requests(task.checked_items())

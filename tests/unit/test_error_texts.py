@@ -375,7 +375,13 @@ MAPS: dict[str, Callable[[], str]] = {
     "map not described": lambda: of_map("SR-", error={"kind": "unanswerable", "message": f"ListJobs: {BAD_ID}"}),
     "map trigger failed": lambda: of_map("SR-", error={"kind": "failed", "message": "RuntimeError('bug')"}),
     "map killed": lambda: of_map("SK-", error={"kind": "killed", "message": "the task was killed"}),
-    "map timed out": lambda: of_map("SK-", timeout=60, limit="deadline", unstopped={"count": 0, "message": ""}),
+    "map timed out": lambda: of_map(
+        "SK-",
+        line(1, not_seen("job-1", "STOPPED", "The deadline has passed")),
+        timeout=60,
+        limit="deadline",
+        unstopped={"count": 0, "message": ""},
+    ),
     "map timed out, one not stopped": lambda: of_map(
         "SKK", timeout=60, limit="deadline", unstopped={"count": 1, "message": str(Unstopped(("job-1",)))}
     ),
