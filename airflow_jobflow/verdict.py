@@ -45,8 +45,8 @@ UNWATCHABLE: dict[str, tuple[type[JobflowError], str, str]] = {
     ),
     "credentials": (
         AccessDenied,
-        "There are no valid AWS credentials to describe ",
-        "Check the Airflow connection, or the role of workers and triggerers. Nothing was stopped.",
+        "The AWS connection could not be used to describe ",
+        "Check its credentials and region, or the role of workers and triggerers. Nothing was stopped.",
     ),
     "unanswerable": (WaitError, "Could not describe ", "Check the id and what AWS says. Nothing was stopped."),
 }

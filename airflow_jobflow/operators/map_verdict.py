@@ -35,8 +35,8 @@ MAP_ERRORS: dict[str, tuple[type[JobflowError], str, str]] = {
     ),
     "credentials": (
         AccessDenied,
-        "could not continue, because there are no valid AWS credentials",
-        "Check the Airflow connection, or the role of triggerers and workers.",
+        "could not continue, because the AWS connection could not be used",
+        "Check its credentials and region, or the role of triggerers and workers.",
     ),
     "killed": (JobStopped, "was stopped", ""),
     "unanswerable": (WaitError, "could not continue, because its jobs could not be described", ""),

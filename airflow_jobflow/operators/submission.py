@@ -33,8 +33,8 @@ FINAL = (Fault.REJECTED, Fault.SCOPE_NOT_FOUND)
 
 REASONS = {
     Fault.CREDENTIALS: (
-        "there are no valid AWS credentials",
-        "Check the Airflow connection (aws_conn_id), or the role of the worker.",
+        "the AWS connection could not be used",
+        "Check its credentials and region (aws_conn_id, region_name), or the role of the worker.",
     ),
     Fault.DENIED: ("the call is not permitted", "Allow this call to the role of the worker."),
     Fault.TRANSIENT: ("AWS could not be reached", "Check the network from the worker to AWS."),

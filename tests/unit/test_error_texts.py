@@ -177,6 +177,7 @@ def sensor(job_id: Any = "job-1", **given: Any) -> Any:
 
 
 VANISHED = NotFound("job-1", 300.2)
+NO_REGION = "client creation: You must specify a region."
 BAD_ID = "An error occurred (ClientException) when calling the DescribeJobs operation: bad id"
 UNREACHABLE = CallError(Fault.TRANSIENT, "DescribeJobs: Could not connect (Connection refused)", sent=False)
 NO_ANSWERS = Aws({"describe_jobs": UNREACHABLE, "terminate_job": UNREACHABLE})
@@ -194,6 +195,11 @@ ENDED: dict[str, tuple[Any, Mapping[str, Any], Aws]] = {
     "denied": (job(), unwatched("denied", Refused("job-1", 301, 12, DENIED), jobs=DESCRIBED), Aws()),
     "denied once, to a sensor": (sensor(), unwatched("denied", Refused("job-1", 0, 1, DENIED)), Aws()),
     "no credentials": (job(), unwatched("credentials", Refused("job-1", 301, 12, NO_CREDENTIALS)), Aws()),
+    "no region": (
+        sensor(aws_conn_id="team_b"),
+        unwatched("credentials", Refused("job-1", 301, 12, CallError(Fault.CREDENTIALS, NO_REGION))),
+        Aws(),
+    ),
     "describe rejected": (
         job(),
         unwatched("unanswerable", Refused("job-1", 61, 3, CallError(Fault.REJECTED, BAD_ID))),

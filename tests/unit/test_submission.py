@@ -131,7 +131,7 @@ def test_a_refused_connection_says_that_nothing_was_started() -> None:
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [(Fault.CREDENTIALS, "no valid AWS credentials"), (Fault.DENIED, "the call is not permitted")],
+    [(Fault.CREDENTIALS, "the AWS connection could not be used"), (Fault.DENIED, "the call is not permitted")],
 )
 def test_missing_credentials_and_permissions_are_not_final(fault: Fault, words: str) -> None:
     """A policy that is being replaced, a metadata service that is slow once (A4)."""
