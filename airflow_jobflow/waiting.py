@@ -18,6 +18,7 @@ from airflow.sdk.configuration import conf
 
 from airflow_jobflow import checks, workerless
 from airflow_jobflow.exceptions import JobFailed, JobflowError
+from airflow_jobflow.jobs import wording
 from airflow_jobflow.links import ALL_LINKS, api_server_reads_notes, pages
 from airflow_jobflow.telling import failures_told, tell_failure
 
@@ -379,7 +380,7 @@ class JobWaiter(BaseOperator):
             explained = decisive(error.diagnosis for error in serious if error.diagnosis)
             by_cause = {error.diagnosis.cause: error for error in reversed(serious) if error.diagnosis}
             worst = by_cause[explained.cause] if explained else serious[0]
-            text = "\n\n".join(str(error) for error in failures)
+            text = wording.failures([str(worst), *(str(error) for error in failures if error is not worst)])
             outcome = outcomes if len(outcomes) > 1 else outcomes[0]
             raise type(worst)(text, outcome=outcome, diagnosis=worst.diagnosis)
         for error in failures:
@@ -397,8 +398,19 @@ class JobWaiter(BaseOperator):
         ended: Sequence[Snapshot],
         tolerance: Tolerance,
     ) -> list[tuple[Outcome, JobflowError | None]]:
-        """Judge jobs that have ended: the outcome of each, and the error that it is, if it is one."""
-        return [self.judge.verdict(snapshot, tolerance) for snapshot in ended]
+        """Judge jobs that have ended: the outcome of each, and the error that it is, if it is one.
+
+        Logs are read of the first ones that failed: a sensor may wait for a thousand jobs.
+        """
+        judge, failed = self.judge, 0
+        verdicts: list[tuple[Outcome, JobflowError | None]] = []
+        for snapshot in ended:
+            outcome, error = judge.verdict(snapshot, tolerance)
+            verdicts.append((outcome, error))
+            failed += error is not None
+            if failed == wording.FAILURES_IN_FULL:
+                judge = dataclasses.replace(judge, log_lines=0)
+        return verdicts
 
     @property
     def judge(self) -> Judge:

@@ -8,6 +8,21 @@ JOBS_SHOWN = 10
 """How many of several jobs a message names."""
 
 
+FAILURES_IN_FULL = 3
+"""How many failed jobs of several a message shows in full, with the last lines of their logs."""
+
+
+def failures(texts: Sequence[str]) -> str:
+    """Return the message of several jobs that failed: the first ones in full, the next in a line each, then how many.
+
+    :param texts: the message of each, the most telling first.
+    """
+    brief = [text.partition("\n")[0] for text in texts[FAILURES_IN_FULL:JOBS_SHOWN]]
+    if len(texts) > JOBS_SHOWN:
+        brief.append(f"And {len(texts) - JOBS_SHOWN} more failed.")
+    return "\n\n".join([*texts[:FAILURES_IN_FULL], *filter(None, ["\n".join(brief)])])
+
+
 def sentence(text: str) -> str:
     """Return a text that ends with one full stop: AWS's own words have one, or none."""
     return f"{text.rstrip(' .')}."

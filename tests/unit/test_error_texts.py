@@ -407,6 +407,20 @@ def test_a_map_that_ended(name: str) -> None:
     assert MAPS[name]() == TEXTS[name]
 
 
+def test_a_sensor_of_many_failed_jobs_makes_a_short_message(use: Use) -> None:
+    """A log of 16 KB for each of a thousand jobs would make 16 MB, and take a call each."""
+    aws = Aws()
+    use(aws)
+    ids = [f"job-{number}" for number in range(1000)]
+    last = {"reason": "Essential container in task exited", "exit_code": 1, "log": LOG, "name": "hello"}
+    jobs = {each: Snapshot(each, JobState.FAILED, "FAILED", **last).to_dict() for each in ids}  # type: ignore[arg-type]
+    *first, final = completed(sensor(ids), event(job_ids=ids, jobs=jobs)).split("\n\n")
+    assert [each.count("reading part 7") for each in first] == [1, 1, 1]
+    assert final.splitlines()[0] == "Batch job hello (job-3) failed with exit code 1."
+    assert final.splitlines()[7:] == ["And 990 more failed."]
+    assert len(aws.sent("get_log_events")) == 3
+
+
 def test_every_text_is_of_a_situation() -> None:
     """One that is left over is nobody's."""
     capacity = [f"{name}, {limit}" for name in CAPACITY for limit in ("job_timeout", "queued_timeout")]
