@@ -9,6 +9,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -425,6 +426,7 @@ class JobOperator(JobStarter):
         judge = self.judge
         what = judge.called(job_ids, seen, unseen=f"not described since it was started (asked with {self.origin()})")
         if event["limit"] == "queue_deadline":
+            judge = replace(judge, log_lines=0)  # what never ran wrote nothing
             first = f"{what}, did not leave the queue within {self._queue_limit()}. {stands}{stopped} {self.when_stuck}"
         else:
             first = f"{what}, did not end within {self.limit_named()}. {stopped} Give it more time, or make it faster."

@@ -552,7 +552,9 @@ def test_a_run_in_glues_queue_is_stuck_after_a_while(kit: GlueKit, context: Any,
     """queued_timeout; what to look at are limits, and no compute environments."""
     job = kit.job(until(gate))
     first = kit.start(job)
-    with pytest.raises(exceptions.JobStuck, match=r"WAITING\. It was stopped\. Look at what else runs") as error:
+    with pytest.raises(
+        exceptions.JobStuck, match=r"WAITING, did not leave the queue .*It was stopped\. Look at what else runs"
+    ) as error:
         task(job, run_job_kwargs={"JobRunQueuingEnabled": True}, queued_timeout=0.5).execute(context)
     assert "compute environment" not in str(error.value)
     assert kit.wait(job, kit.runs(job)[1])["JobRunState"] == "STOPPED"

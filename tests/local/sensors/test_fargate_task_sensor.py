@@ -47,7 +47,7 @@ def test_a_failed_task_fails_it(ecs_kit: Any, sensor: Any, context: Any) -> None
 def test_a_task_that_is_gone_has_vanished(sensor: Any, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped task is kept for an hour only; the message says so."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "0.5")
-    with pytest.raises(exceptions.JobVanished, match="can be described for about an hour"):
+    with pytest.raises(exceptions.JobVanished, match="for about an hour after its end"):
         sensor(UNKNOWN).execute(context)
 
 

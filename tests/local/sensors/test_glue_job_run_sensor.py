@@ -105,7 +105,7 @@ def test_a_run_that_is_unknown_has_vanished_after_the_grace(
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "0.5")
     job = kit.job()
     known = kit.start(job)
-    with pytest.raises(exceptions.JobVanished, match=r"jr_unknown.*can be described for 90 days"):
+    with pytest.raises(exceptions.JobVanished, match=r"jr_unknown.*for 90 days after its end"):
         sensor(job, "jr_unknown").execute(context)
     with pytest.raises(exceptions.JobVanished, match="jr_unknown") as error:
         sensor(job, [known, "jr_unknown"]).execute(context)
