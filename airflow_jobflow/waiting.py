@@ -55,8 +55,8 @@ class JobWaiter(BaseOperator):
         connections are set here: calls are repeated within the budget, and given up after ``request_timeout``.
     :param deferrable: wait in the triggerer (True) or in the worker (False), through the same watcher either way.
         Default ``[jobflow] deferrable``, which is True.
-    :param poll_interval: seconds between two looks at one job. Looks are shared, so one may come up to a tenth
-        early. Default ``[jobflow] poll_interval``, which is 10.
+    :param poll_interval: seconds between two describe calls for one job. Calls are shared, so one may come up to a
+        tenth early. Default ``[jobflow] poll_interval``, which is 10.
     :param raise_on_failure: False returns the outcome of a failed job, for a branch to choose on. Default True.
     :param job_timeout: seconds, or a timedelta, until the wait is given up: one absolute deadline, kept through
         deferrals and restarts. ``execution_timeout`` counts too; the earlier wins. Default None, for no deadline.
@@ -131,7 +131,7 @@ class JobWaiter(BaseOperator):
         checks.one_of("[jobflow] end_in_trigger", workerless.end_setting(), ("auto", "never"))
 
     def interval(self) -> float:
-        """Return the seconds between two looks at one job."""
+        """Return the seconds between two describe calls for one job."""
         if self.poll_interval is None:
             return checks.seconds("[jobflow] poll_interval", conf.get("jobflow", "poll_interval"))
         return checks.seconds("poll_interval", self.poll_interval)

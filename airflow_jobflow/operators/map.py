@@ -63,8 +63,9 @@ class MapOperator(JobOperator):
         parameters of the operator, whose values they replace for that job; ``environment`` is added to that of
         the others. Each job finds its item's index, from 0, in the environment variable ``JOBFLOW_MAP_INDEX``. No item
         is a success.
-    :param max_concurrency: how many jobs may be submitted and not ended at the same time; the others follow
-        as these end. Default 1000.
+    :param max_concurrency: how many jobs may be submitted and not ended at the same time; the others follow within
+        seconds as these end: while items wait, jobs are described every 5 seconds, or at ``poll_interval`` if that is
+        shorter, as far as a quarter of the budget of describe calls allows. Default 1000.
     :param tolerated_failure_count, tolerated_failure_percentage: items that may fail, rejected ones included, with the
         task still succeeding. A retry, and so ``redrive``, follows only a map that failed.
     :param redrive: a retry runs only the items that did not succeed, if the items are the same. Default False.

@@ -58,7 +58,7 @@ class WaitTrigger(Stored, BaseTrigger):
     """Base of the triggers that wait for an operator or a sensor.
 
     :param aws_conn_id, region_name, verify, botocore_config: see :class:`airflow_jobflow.aws.Access`.
-    :param poll_interval: seconds between two looks at one job.
+    :param poll_interval: seconds between two describe calls for one job.
     :param deadline: when to stop waiting, in seconds since the epoch; None for never.
     :param deferred_at: when the task was deferred; likewise.
     :param cancel_on_kill: whether a user's kill stops the jobs. False for jobs that are not the task's own.

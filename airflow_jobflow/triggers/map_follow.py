@@ -51,7 +51,7 @@ class Following:
     :param state: how far the map is; every end is recorded in it.
     :param background: where the waiting goes on; it fails if jobs cannot be described for reasons that are not theirs.
     :param watcher: returns what watches the map's jobs.
-    :param poll_interval: seconds between two looks at one job.
+    :param poll_interval: seconds between two describe calls for one job.
     :param container: the name of the container that counts; None for the one that AWS's rules make decide.
     """
 

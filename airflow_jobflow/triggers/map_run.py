@@ -59,7 +59,7 @@ class MapRun:
     :param calls: makes its calls.
     :param requests: the request of each item that is to be run, as JSON.
     :param watcher: returns what watches the map's jobs.
-    :param poll_interval: seconds between two looks at one job.
+    :param poll_interval: seconds between two describe calls for one job.
     :param container: the name of the container that counts; None for the one that AWS's rules make decide.
     :param spawn: runs a coroutine in the background, to its end, also if the trigger is gone by then.
     :param checkpoint: keeps what has ended, where there is a place for that.

@@ -582,6 +582,28 @@ def test_it_is_rejected_by_name_before_anything_is_started(run: Any, kind: Any, 
     assert seen.aws.calls == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (BatchJobOperator, {"container_name": "nope"}),
+        (BatchMapOperator, {"container_name": "nope"}),
+        (FargateTaskOperator, {"container_name": "nope"}),
+        (FargateMapOperator, {"container_name": "nope"}),
+        (FargateMapOperator, {"items": [{}, {"container_name": "nope"}]}),
+    ],
+)
+def test_a_container_that_does_not_exist_is_rejected_by_name_before_anything_is_started(
+    run: Any, monkeypatch: pytest.MonkeyPatch, kind: Any, given: dict[str, Any]
+) -> None:
+    """With the names that there are."""
+    containers = [{"name": "main"}, {"name": "side"}]
+    definition = {"ecsProperties": {"taskProperties": [{"containers": containers}]}, "revision": 1}
+    monkeypatch.setattr(ScriptedAws, "describe_job_definitions", lambda *_, **__: {"jobDefinitions": [definition]})
+    seen = run(kind, {**BASE[kind], **given}, Rejected("nope", ""))
+    assert str(seen.result) == "container_name='nope': must be one of the named containers of d, which has main, side"
+    assert not any(seen.aws.sent(operation) for operation in ("submit_job", "run_task"))
+
+
 @pytest.mark.parametrize("kind", OPERATORS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("value", [False, 0, "0", "False", "None", "", None])
 def test_a_template_that_asks_for_nothing_is_not_rejected(run: Any, kind: Any, value: Any) -> None:
