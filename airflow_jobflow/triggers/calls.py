@@ -246,6 +246,7 @@ class MapCalls:
         left = set() if left is None else left
         to_stop = list(dict.fromkeys(job_ids))[::-1]
         left.update(to_stop)
+        left_at_first = set(to_stop)
         failed: list[str] = []
 
         async def work() -> None:
@@ -261,6 +262,8 @@ class MapCalls:
         async with asyncio.TaskGroup() as workers:  # unlike gather, it keeps the message of a cancellation
             for _ in range(min(THREADS, len(to_stop))):
                 workers.create_task(work())
+        if stopped := len(left_at_first) - len(set(failed)):
+            log.info("Stopped %d %ss of the map: %s", stopped, self._jobs.NOUN, reason)
         return Unstopped(tuple(failed))
 
     async def stop_all(
