@@ -475,7 +475,8 @@ const linked = (words) => words.split(/(https:\/\/\S+)/u).map((each) => (link(ea
 function why(model, state = "") {
   const job = model.jobs.find((each) => each.state === "FAILED") ?? model.jobs[0];
   if (!model.diagnosis && !model.error && model.jobs.some(byAirflow)) {
-    return make("p", { class: "warn", role: "note" }, OVER.has(state) && model.final ? `The task ended as ${state} before its ${plural(model.total, "job").replace(/^1 /u, "")} did, so Airflow stopped ${model.total === 1 ? "it" : "them"}.` : "Airflow stopped the job.", reasons(job) ? ` Reason given to AWS: ${reasons(job)}.` : "");
+    const [jobs, them] = model.total > 1 || model.array?.isMap ? ["jobs", "them"] : ["job", "it"];
+    return warning(OVER.has(state) && model.final ? `The task was set to ${state} before its ${jobs} ended, so Airflow stopped ${them}.` : `Airflow stopped the ${jobs}.`, reasons(job) ? ` Reason given to AWS: ${reasons(job)}.` : "");
   }
   const failed = model.diagnosis || model.error || (job?.state === "FAILED" && !(model.array && model.array.counts.failed + model.array.counts.stopped === 0));
   if (!failed) return null;
@@ -491,7 +492,7 @@ function why(model, state = "") {
       model.diagnosis && told ? span("", model.array?.isMap ? told : `AWS says: ${told}`) : null,
       outward(model.help, "What to do", false)),
     logged.length ? [p("muted", (lines.find((line) => line.startsWith("Last lines of the log")) ?? "Last lines of the log").replace(/:$/u, "")), make("pre", { tabindex: "0", class: "log", role: "region", "aria-label": "Last lines of the log" }, logged.join("\n"))] : null,
-    model.error ? make("details", {}, make("summary", {}, "The whole error"), make("pre", { tabindex: "0" }, linked(model.error))) : null);
+    model.error && (model.diagnosis || told || lines[1]) ? make("details", {}, make("summary", {}, "The whole error"), make("pre", { tabindex: "0" }, linked(model.error))) : null);
   section.classList.add("why");
   return section;
 }
