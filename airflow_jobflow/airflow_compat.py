@@ -32,6 +32,9 @@ Not among them: ``None``, ``scheduled``, ``queued`` and ``running``, for which a
 ``up_for_retry``, where Airflow took the worker for dead: the next try then continues with the job.
 """
 
+ENDED_STATES: Final = frozenset({"success", "failed", "skipped"})
+"""States of a task in which no try of it runs, or is about to run."""
+
 ON_KILL_LIMIT: Final = 30.0
 """Seconds after which Airflow stops waiting for a trigger's ``on_kill`` (3.3: triggerer_job_runner.py,
 ``_ON_CANCEL_TIMEOUT``)."""
@@ -94,10 +97,20 @@ async def is_deferred(task_instance: Any) -> bool:
 async def are_deferred(task_instances: Sequence[Any]) -> list[bool]:
     """Ask once, from a trigger, which task instances of one run are still deferred. One request.
 
+    :param task_instances: see ``current_states``.
+    :return: for each, whether it is.
+    :raises Exception: as ``is_deferred``.
+    """
+    return [state == "deferred" for state in await current_states(task_instances)]
+
+
+async def current_states(task_instances: Sequence[Any]) -> list[str | None]:
+    """Ask once, from a trigger, for the states of task instances of one run. One request.
+
     Of several, all instances of their tasks are asked for: an answer cannot name some of them.
 
     :param task_instances: at least one, all of the same DAG run.
-    :return: for each, whether it is.
+    :return: the state of each, see ``task_state``.
     :raises Exception: as ``is_deferred``.
     """
     from airflow.sdk.execution_time.comms import GetTaskStates
@@ -111,7 +124,7 @@ async def are_deferred(task_instances: Sequence[Any]) -> list[bool]:
         map_index=first.map_index if len(task_instances) == 1 else None,
     )
     answer: Any = await SUPERVISOR_COMMS.asend(question)
-    return [_own_state(answer.task_states, each) == "deferred" for each in task_instances]
+    return [_own_state(answer.task_states, each) for each in task_instances]
 
 
 async def still_deferred(

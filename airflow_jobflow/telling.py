@@ -19,6 +19,7 @@ from airflow_jobflow.jobs.packing import unpack
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.waiting import JobWaiter
 
 
@@ -75,7 +76,27 @@ def _note(task: JobWaiter, error: BaseException, page: str | None) -> dict[str, 
         lines=unpack(seen["lines"]) if seen.get("lines") else (),
         help_page=page,
         buttons=task.kept_links,
+        stops={**dict.fromkeys(seen.get("stopped") or (), notes.now()), **task.stops},
     )
+
+
+def note_stopped(task: JobWaiter, context: Context, seen: Mapping[str, Snapshot]) -> None:
+    """Show in the "Jobs" tab that the jobs were stopped, where the task may end before it can report how they ended.
+
+    :param seen: what was last seen of them, by id.
+    """
+    from airflow_jobflow.plugin import notes
+    from airflow_jobflow.triggers.progress import note_of
+
+    if not task.do_xcom_push or not seen or not task.stops:
+        return
+    note = note_of(
+        task.service, list(seen.values()), {}, total=len(seen), buttons=task.kept_links, stops=task.stops, final=True
+    )
+    try:
+        context["ti"].xcom_push(key=notes.KEY, value=note)
+    except Exception as trouble:  # noqa: BLE001 -- the job is stopped, whatever an XCom backend raises
+        task.log.warning("Could not write to the Jobs tab that the job was stopped: %s", trouble)
 
 
 def _links_of_earlier_note(context: Context) -> dict[str, str]:

@@ -21,7 +21,7 @@ from airflow_jobflow.jobs.calls import Call, pages
 from airflow_jobflow.jobs.causes import Diagnosis
 from airflow_jobflow.jobs.diagnosis import decisive, diagnose, diagnoses
 from airflow_jobflow.jobs.model import ArrayOutcome, ArrayProgress, ChildFailure, JobState, Outcome, Service, Snapshot
-from airflow_jobflow.jobs.report import evidence, failure, most_telling
+from airflow_jobflow.jobs.report import evidence, failure, most_telling, tolerated
 from airflow_jobflow.jobs.wording import jobs_named, named, sentence
 from airflow_jobflow.links import LINKS
 
@@ -160,6 +160,9 @@ class Judge:
         array = ArrayOutcome(size, size - count, count, sorted(failed))
         stopped = any(part.stopped_by_request for part in ended)
         if diagnosis is None or (failed and not stopped and tolerance.allows(count, size)):
+            if failed:
+                what = f"{self.module.NOUN} {whole.name} ({whole.job_id})"
+                log.warning("%s", tolerated(what, array.failed_indexes, size, tolerance.count, tolerance.percentage))
             return self.outcome(whole, state=JobState.SUCCEEDED, array=array), None
         outcome = self.outcome(whole, array=array)
         return outcome, self._error(whole, outcome, diagnosis, array.failed_indexes, most_telling(children, diagnosis))

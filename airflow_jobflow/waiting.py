@@ -105,6 +105,8 @@ class JobWaiter(BaseOperator):
         """The console's pages that are known, by the key of the link to each."""
         self.stored_links: dict[str, str] = {}
         """Those that the buttons find already, because a note has them."""
+        self.stops: dict[str, str] = {}
+        """The jobs that this process has stopped, by id, each with when, in ISO 8601."""
         self.is_resumed = False
         """Whether this goes on after a deferral."""
         self.event: object = None

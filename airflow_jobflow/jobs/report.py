@@ -16,6 +16,10 @@ NEVER_SEEN = {REFUSED: " could not be started", LOST: " counts as failed, and ma
 """What is said of an item of a map whose end nobody has seen, by its status."""
 
 
+INDEXES_SHOWN = 200
+"""The most characters of indexes in a log line."""
+
+
 def most_telling(children: Iterable[ChildFailure], diagnosis: Diagnosis | None) -> list[ChildFailure]:
     """Sort failed children so that those come first whose cause explains the whole, then one of each other cause.
 
@@ -75,6 +79,21 @@ def evidence(log_lines: Sequence[str], console_url: str | None = None, *, of: st
     """
     lines = [f"Last lines of the log{of}:", *(f"  | {line}" for line in log_lines)] if log_lines else []
     return [*lines, f"Console: {console_url}"] if console_url else lines
+
+
+def tolerated(what: str, failed: Sequence[int], size: int, count: int, percentage: float) -> str:
+    """Return the log line of an array or a map that succeeds although some of it has failed.
+
+    :param what: which one, such as ``Batch job resize (4c75…)``.
+    :param failed: the indexes of the children or items that failed.
+    :param size: how many it has.
+    :param count, percentage: how many may fail, see ``jobs.array.Tolerance``.
+    """
+    which = index_ranges(failed)
+    shown = which if len(which) <= INDEXES_SHOWN else f"{which[:INDEXES_SHOWN]}…"
+    limits = {"tolerated_failure_count": count, "tolerated_failure_percentage": percentage}
+    allowed = ", ".join(f"{name}={value:g}" for name, value in limits.items() if value)
+    return f"{what}: {len(failed)} of {size} failed ({shown}). {allowed} tolerates this, so the task succeeds."
 
 
 def map_failure(

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
@@ -348,21 +349,28 @@ class JobStarter(JobWaiter):
                 errors.append(error)
             else:
                 self.log.info("Stopped %s %s", noun, job_id)
+                self.stops[job_id] = datetime.now(UTC).isoformat(timespec="milliseconds")
         if errors:
             raise errors[0]
 
     def abandon(self) -> threading.Thread:
-        """Record that nobody wants the job any more, in a thread, which is returned.
+        """Record that nobody wants the job any more, in a thread, which is returned."""
+        self.attempt.abandoned = True
+        return self.in_thread(self.save_if_possible)
+
+    def in_thread(self, work: Callable[[Context], object]) -> threading.Thread:
+        """Run what talks to Airflow in a thread, which is returned.
 
         Not here: this is a signal's handler, and what it has interrupted may hold the connection to Airflow.
+
+        :param work: called with the context, if a try has begun.
         """
 
-        def record() -> None:
+        def run() -> None:
             if self._context is not None:
-                self.save_if_possible(self._context)
+                work(self._context)
 
-        self.attempt.abandoned = True
-        thread = threading.Thread(target=record, daemon=True)
+        thread = threading.Thread(target=run, daemon=True)
         thread.start()
         return thread
 
@@ -373,8 +381,6 @@ def _region(call: Call) -> str:
 
 def _seconds(moment: Any) -> float:
     """Return a datetime, or a moment in ISO 8601, in seconds since the epoch; 0 for none."""
-    from datetime import datetime
-
     if not moment:
         return 0.0
     return (moment if isinstance(moment, datetime) else datetime.fromisoformat(str(moment))).timestamp()

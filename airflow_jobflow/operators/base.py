@@ -30,7 +30,7 @@ from airflow_jobflow.exceptions import (
 from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.jobs.wording import sentence
 from airflow_jobflow.operators.attempts import ABANDONING, JobStarter
-from airflow_jobflow.telling import failures_told
+from airflow_jobflow.telling import failures_told, note_stopped
 from airflow_jobflow.waiting import NET, JobWaiter, snapshots, timed_out
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ class JobOperator(JobStarter):
         self.redrive = redrive
         self._to_stop: Sequence[str] = ()
         """What this process has started, and may stop."""
+        self._last_seen: dict[str, Snapshot] = {}
+        """What was last seen of it, as far as this process has described it."""
         self._killed = False
 
     def check(self) -> None:
@@ -199,7 +201,7 @@ class JobOperator(JobStarter):
                 said = self._stopped(self._to_stop, KILLED)
             names = self.judge.called(job_ids, {})
             raise JobStopped(f"The task was killed while it started {names}. {said}")
-        seen = self.first_look(context, job_ids, left)
+        seen = self._last_seen = self.first_look(context, job_ids, left)
         if not self.wait_for_completion:
             return self._submitted(job_ids[0], seen.get(job_ids[0]))
         return self._wait(context, job_ids, seen, may_be_stuck=self.queued_timeout is not None)
@@ -514,6 +516,8 @@ class JobOperator(JobStarter):
             self.attempt.abandoned = True
             self.save_if_possible(self._context)
         self.log.warning("%s", self.stop_started())
+        if self._context is not None and state != DELETED:
+            note_stopped(self, self._context, self._last_seen)
 
     def on_kill(self) -> None:
         """Stop the job when the worker is told to end while it waits here; one that is being submitted, right after.
@@ -529,10 +533,13 @@ class JobOperator(JobStarter):
             looking.start()
             looking.join(LAST_LOOK)
             self._stopped(self._to_stop, KILLED)  # what cannot be stopped is logged: what is interrupted goes on
-            recording.join(ABANDONING)
+            noting = self.in_thread(lambda context: note_stopped(self, context, self._last_seen))
+            for thread in (recording, noting):
+                thread.join(ABANDONING)
 
     def _log_last_status(self, job_ids: Sequence[str]) -> None:
         from airflow_jobflow.aws import ONCE
 
-        for job_id, snapshot in self.look(job_ids, retry=ONCE).items():
+        self._last_seen = {**self._last_seen, **self.look(job_ids, retry=ONCE)}
+        for job_id, snapshot in self._last_seen.items():
             self.log.info("%s %s: last seen %s", self.service_module.NOUN, job_id, snapshot.progress())

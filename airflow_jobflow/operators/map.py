@@ -24,11 +24,13 @@ from airflow_jobflow.jobs import map_statuses
 from airflow_jobflow.jobs.array import indexes_of
 from airflow_jobflow.jobs.model import JobState, index_ranges
 from airflow_jobflow.jobs.packing import pack, unpack
+from airflow_jobflow.jobs.report import tolerated
 from airflow_jobflow.jobs.wording import sentence
 from airflow_jobflow.operators import map_verdict
 from airflow_jobflow.operators.attempts import ABANDONING
 from airflow_jobflow.operators.base import KILLED, JobOperator
 from airflow_jobflow.operators.map_leftovers import NO_TIMES, Leftovers, by_index, left_by_an_earlier_try
+from airflow_jobflow.telling import tell_failure
 from airflow_jobflow.waiting import timed_out
 
 if TYPE_CHECKING:
@@ -321,15 +323,27 @@ class MapOperator(JobOperator):
         if self._killed:
             said = f"{map_verdict.progress(event)}. {_said(event)}"
             raise JobStopped(f"Map {name} of {self.service_module.NOUN}s was stopped: the task was killed. {said}")
+        return self._judged(context, name, ended)
+
+    def _judged(self, context: Context, name: str, ended: Leftovers) -> dict[str, Any]:
+        """Return the result of a map that has ended, or raise its failure.
+
+        :raises JobFailed, JobStopped: more items failed than are tolerated, and ``raise_on_failure`` is set.
+        """
         result = map_verdict.result(self.judge, name, ended, self._tolerance())
         if telling := map_verdict.most_telling(ended, result):
             self.keep_links(context, [telling])
         if result["state"] == JobState.SUCCEEDED.value:
+            if failed := result["array"]["failed_indexes"]:
+                tolerance = self._tolerance()
+                what, size = f"Map {name} of {self.service_module.NOUN}s", result["array"]["size"]
+                self.log.warning("%s", tolerated(what, failed, size, tolerance.count, tolerance.percentage))
             return result
         failure = map_verdict.failure(self.judge, name, ended, result)
         if self.raise_on_failure:
             raise failure
         self.log.warning("%s", failure)
+        tell_failure(self, context, failure)
         return result
 
     def _left(self, context: Context, digest: str) -> Leftovers | None:

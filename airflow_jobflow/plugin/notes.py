@@ -9,7 +9,8 @@ a page that knows only the former would misread it.
     {"v": 1, "at": time, "service": "batch", "final": whether nothing follows, "total": how many jobs there are,
      "links": {key of a button: URL}, read by ``console_links``,
      "jobs": [{id, name, state, status, reason, container_reason, exit_code, attempt, max_attempts, created_at,
-               started_at, stopped_at, log, links: {console, log}, seen: [[status, time], …]}, …],
+               started_at, stopped_at, log, links: {console, log}, seen: [[status, time], …],
+               stop_requested_at: when AWS accepted a stop by Airflow; missing if there was none}, …],
      "counts": {state: how many of the jobs}, where not all of them are listed,
      "array": {"kind": "array" | "map", "size", "counts": {succeeded, failed, running}, "cells": a character a child,
                "told": [{index, …}, …] of what has failed},
@@ -70,8 +71,11 @@ def of_jobs(
     links: Mapping[str, Mapping[str, str]],
     failed: Mapping[int, Snapshot],
     buttons: Mapping[str, str],
+    stops: Mapping[str, str] | None = None,
+    error: str = "",
+    final: bool = False,
 ) -> dict[str, Any]:
-    """Note how jobs stand while they are waited for.
+    """Note how jobs stand while they are waited for, or how they were left when the task was killed.
 
     :param snapshots: what was last seen of them.
     :param total: how many are waited for.
@@ -79,6 +83,9 @@ def of_jobs(
     :param links: by the job's id, the console's pages.
     :param failed: of a single array, the children that are known to have failed, by index.
     :param buttons: the URLs of the task's buttons, by the keys of their links.
+    :param stops: by the job's id, when Airflow has stopped it, in ISO 8601. Default none.
+    :param error: what went wrong when the jobs were stopped. Default nothing.
+    :param final: whether the task waits no longer. Default False.
     """
     jobs = [
         {
@@ -88,7 +95,9 @@ def of_jobs(
         }
         for each in snapshots[:JOBS]
     ]
-    note = {**_note(service, jobs, total), "final": False, "links": dict(buttons)}
+    note = {**_note(service, _with_stops(jobs, stops or {}), total), "final": final, "links": dict(buttons)}
+    if error:
+        note["error"] = error[:LINES]
     if total > len(jobs):
         note["counts"] = dict(Counter(each.state.value for each in snapshots))
     if total == 1 and snapshots and (counts := snapshots[0].array):
@@ -105,19 +114,33 @@ def of_jobs(
     return note
 
 
-def of_map(service: str, name: str, statuses: str, lines: Iterable[str], times: Sequence[str | None]) -> dict[str, Any]:
-    """Note how the items of a map stand while it runs.
+def of_map(
+    service: str,
+    name: str,
+    statuses: str,
+    lines: Iterable[str],
+    times: Sequence[str | None],
+    *,
+    stop_requested_at: str | None = None,
+    error: str = "",
+) -> dict[str, Any]:
+    """Note how the items of a map stand while it runs, or how they were left when the task was killed.
 
     :param name: what the map is called; empty where that is not known.
     :param statuses: a character an item.
     :param lines: what is told of those that have ended, ``[index, snapshot]`` as JSON.
     :param times: when the first job was created, when the first began, and when the last ended.
+    :param stop_requested_at: when Airflow has stopped the map, in ISO 8601. Default None: it runs.
+    :param error: what went wrong when the jobs were stopped. Default nothing.
     """
     created, started, _ = times
     running = any(status in statuses for status in (map_statuses.RUNNING, map_statuses.SUCCEEDED, map_statuses.FAILED))
     state = "RUNNING" if running else "SUBMITTED"
     whole = {"id": "", "name": name, "state": state, "status": state, "created_at": created, "started_at": started}
-    return {**_note(service, [whole], 1), "final": False, "array": _items(statuses, lines)}
+    if stop_requested_at and not error:
+        whole["stop_requested_at"] = stop_requested_at
+    note = {**_note(service, [whole], 1), "final": stop_requested_at is not None, "array": _items(statuses, lines)}
+    return note | ({"error": error[:LINES]} if error else {})
 
 
 def of_failure(
@@ -131,6 +154,7 @@ def of_failure(
     lines: Iterable[str] = (),
     help_page: str | None = None,
     buttons: Mapping[str, str] | None = None,
+    stops: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Note how a task has failed.
 
@@ -141,11 +165,13 @@ def of_failure(
     :param lines: of a map, what is told of the items, as its trigger's event has it.
     :param help_page: where the documentation says what to do about it.
     :param buttons: the URLs of the task's buttons, by the keys of their links.
+    :param stops: by the job's id, when Airflow has stopped it, in ISO 8601. Default none.
     """
     event = event or {}
     jobs: list[dict[str, Any]] = [_outcome(each) for each in outcomes[:JOBS]]
     if not jobs:
         jobs = [_job(Snapshot.from_dict(each)) for each in list(event.get("jobs", {}).values())[:JOBS]]
+    jobs = _with_stops(jobs, stops or {})
     note = {**_note(service, jobs, max(len(jobs), len(outcomes), len(event.get("job_ids", ())))), "final": True}
     note |= {"error": error[:LINES], "help": help_page, "links": dict(buttons or {})}
     if diagnosis:
@@ -175,6 +201,12 @@ def digest(note: Mapping[str, Any]) -> str:
 
 def _note(service: str, jobs: Sequence[Mapping[str, Any]], total: int) -> dict[str, Any]:
     return {"v": VERSION, "at": now(), "service": service, "jobs": list(jobs), "total": total}
+
+
+def _with_stops(jobs: Sequence[Mapping[str, Any]], stops: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return jobs with the time at which Airflow has stopped each of them."""
+    times = [stops.get(job.get("id") or job.get("job_id") or "") for job in jobs]
+    return [{**job, "stop_requested_at": at} if at else dict(job) for job, at in zip(jobs, times, strict=True)]
 
 
 def _job(snapshot: Snapshot) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from airflow_jobflow.plugin import notes
 from airflow_jobflow.triggers import metrics
 from airflow_jobflow.triggers.base import KILLED, WaitTrigger, kind_of
 from airflow_jobflow.triggers.ending import success
-from airflow_jobflow.triggers.progress import FailedChildren, Progress, note_of
+from airflow_jobflow.triggers.progress import FailedChildren, LastNote, Progress, note_of
 from airflow_jobflow.triggers.stopping import Stopper
 from airflow_jobflow.watch.errors import WatchError
 from airflow_jobflow.watch.watcher import Watcher
@@ -49,6 +49,10 @@ itself ends the deferral, see ``waiting.NET``. What is not stopped by then is st
 
 STOP_WAIT_IN_WORKER = 300.0
 """The same in a worker, where nothing goes on in the background."""
+
+END_WAIT = 120.0
+"""Seconds for which jobs that a kill has stopped are described, so that the tab shows how they ended. AWS gives a
+container up to two minutes to end by itself."""
 
 DEADLINES = {
     "deadline": "The deadline of the Airflow task has passed",
@@ -127,6 +131,8 @@ class JobTrigger(WaitTrigger):
         self._statuses: dict[str, list[tuple[str, str]]] = {}
         """The statuses that each job was seen in, and since when, as far as the tab is told of them."""
         self._errors: dict[str, dict[str, str]] = {}
+        self._failed_children: Mapping[int, Snapshot] = {}
+        """Of an array, by index, as far as they are known."""
         self._open = set(self.job_ids)
         self._left_queue = False
 
@@ -225,19 +231,38 @@ class JobTrigger(WaitTrigger):
                 yield take
             finally:
                 failed.close()
+                self._failed_children = failed.known
                 self.noted = progress.noted
                 if progress.note and self.links is not None:
                     self.links = progress.note["links"]
 
-    def _tell(self, failed: Mapping[int, Snapshot]) -> Callable[[], dict[str, Any]]:
-        """Return what makes the note of how the jobs stand now."""
+    def _tell(self, failed: Mapping[int, Snapshot], *, final: bool = False) -> Callable[[], dict[str, Any]]:
+        """Return what makes the note of how the jobs stand now.
+
+        :param final: whether the task waits no longer, because it was killed.
+        """
         seen = [self._seen[job_id] for job_id in self.job_ids if job_id in self._seen]
         statuses = {job_id: tuple(each) for job_id, each in self._statuses.items()}
+        stops = dict(self._stopper.stopped_at) if final else {}
+        noun, left = job_service(self.service).NOUN, self._stopper.unstopped if final else {}
+        error = "\n".join(
+            f"Could not stop {noun} {job_id}, and it may still run: {said}" for job_id, said in left.items()
+        )
 
         def note() -> dict[str, Any]:
             # A task has one button of a kind: of several jobs, which one it leads to is known in the end.
             buttons = pages(self.service, seen[0]) if seen and len(self.job_ids) == 1 else {}
-            return note_of(self.service, seen, statuses, total=len(self.job_ids), buttons=buttons, failed=failed)
+            return note_of(
+                self.service,
+                seen,
+                statuses,
+                total=len(self.job_ids),
+                buttons=buttons,
+                failed=failed,
+                stops=stops,
+                error=error,
+                final=final,
+            )
 
         return note
 
@@ -273,9 +298,31 @@ class JobTrigger(WaitTrigger):
         return f"{job_service(self.service).NOUN} {', '.join(self.job_ids)}"
 
     async def stop_jobs(self) -> None:
-        """Stop the jobs, because the task was killed."""
+        """Stop the jobs, because the task was killed, and record for the tab how they ended."""
         self._stop(KILLED)
         await self._stopper.wait()
+        if not self.tells or self.task_instance is None:
+            return
+        note = LastNote(self.task_instance, lambda: self._tell(self._failed_children, final=True))
+        self.spawn(note.write())  # at once: containers may take minutes to end
+        await self._until_ended()
+        await note.write()
+
+    async def _until_ended(self) -> None:
+        """Describe the jobs that were stopped until they have ended, for at most ``END_WAIT`` seconds."""
+        left = [job_id for job_id in self._in_order() if job_id in self._stopper.stopped]
+        if not left:
+            return
+        watcher = self.watcher(self.service, self.scope)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_WAIT):
+                with watcher.join(left, self.poll_interval) as wait:
+                    async for job_id, news in wait:
+                        await self._take(job_id, news)
+                        if job_id not in self._open:
+                            watcher.leave(job_id, wait)
+                        if self._open.isdisjoint(left):
+                            return
 
     def _stop(self, reason: str) -> None:
         """Begin to stop the jobs that are not known to have ended, or to be gone."""

@@ -27,8 +27,9 @@ from airflow_jobflow.plugin import notes
 from airflow_jobflow.triggers.base import KILLED, WaitTrigger, kind_of
 from airflow_jobflow.triggers.calls import Halted, MapCalls, Refused, Unstopped
 from airflow_jobflow.triggers.checkpoint import Checkpoint
+from airflow_jobflow.triggers.map_follow import line, not_seen
 from airflow_jobflow.triggers.map_run import ENDED, MapRun
-from airflow_jobflow.triggers.progress import Progress
+from airflow_jobflow.triggers.progress import LastNote, Progress
 from airflow_jobflow.watch.errors import WatchError
 
 log = logging.getLogger(__name__)
@@ -123,6 +124,7 @@ class MapTrigger(WaitTrigger):
             stop_on_failure=on_item_failure == "stop",
         )
         self._calls: MapCalls | None = None
+        self._run: MapRun | None = None
 
     async def wait(self) -> dict[str, Any]:
         """Run the map until it is over, or the deadline has passed, and return the event.
@@ -136,7 +138,7 @@ class MapTrigger(WaitTrigger):
         lines = await asyncio.to_thread(unpack, self.requests)
         requests = dict(zip(indexes_of(self.indexes), lines, strict=True))
         self._calls = calls = self._make_calls()
-        run = MapRun(
+        self._run = run = MapRun(
             self._map,
             calls,
             requests,
@@ -211,17 +213,25 @@ class MapTrigger(WaitTrigger):
         return await self._make_calls().stop_all(reason, known, patience=patience)
 
     async def stop_jobs(self) -> None:
-        """Stop all that the map has started, and log how far it had come."""
+        """Stop all that the map has started, log how far it had come, and record for the tab how it ended."""
         log.info("The task was killed: stopping what the map has started. %s", self._map.progress())
         try:
-            await self.killed()
+            left = await self.killed()
         except asyncio.CancelledError:  # the triggerer ends
             left = Unstopped(tuple(self._map.running))
             log.error("The triggerer ended before all jobs of the map were stopped. %s", left)  # noqa: TRY400
             raise
+        if self.tells and self.task_instance is not None:
+            for job_id in set(self._map.running) - set(left.job_ids):
+                last = line(self._map.index_of(job_id), not_seen(job_id, "STOPPED", KILLED))
+                self._map.stopped(job_id, last)
+            error = f"Stop these jobs in the console, if they run: {left}" if left else ""
+            times = self._run.times if self._run else [None, None, None]
+            end = {"stop_requested_at": notes.now(), "error": error}
+            await LastNote(self.task_instance, lambda: functools.partial(self._tell(times), **end)).write()
 
-    async def killed(self) -> None:
-        """Stop all jobs, also those that are being started."""
+    async def killed(self) -> Unstopped:
+        """Stop all jobs, also those that are being started; return what could not be stopped."""
         known: list[str] = []
         if self._calls:
             self._calls.halt()
@@ -231,6 +241,7 @@ class MapTrigger(WaitTrigger):
             log.error("The task was killed, but some jobs of the map may still run: %s", left)
         else:
             log.info("The task was killed: all jobs of the map were stopped")
+        return left
 
 
 def _kind(error: WatchError | CallError) -> str:

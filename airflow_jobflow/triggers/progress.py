@@ -7,7 +7,8 @@ What always holds:
   worker has written how a single job stood before it deferred.
 - A task writes at most every ``EVERY`` seconds, all tasks of the process together ``PER_SECOND`` times a second; where
   more is to be told, the last state wins.
-- What a trigger has left is not written any more: its task's next try is not to be told of the last one.
+- What a trigger has left is not written any more, so that a note never replaces one of the task's next try. Only a
+  trigger that was killed writes how its jobs ended, while the task is failed, skipped or marked as a success.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ import contextvars
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any, Self
 
 from airflow.sdk.configuration import conf
 
+from airflow_jobflow.airflow_compat import ENDED_STATES, current_states
 from airflow_jobflow.aws import ONCE, Access, run, service_client
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import batch
@@ -109,12 +111,19 @@ class Progress:
         if self._of is None:
             return False
         self._next = asyncio.get_running_loop().time() + EVERY
-        make, of = self._look(), self._of
+        of = self._of
         try:
+            if not await self._is_wanted():
+                return True
+            make = self._look()
             return await asyncio.to_thread(self._write, make, of)
         except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the wait goes on
             log.warning("Could not update the Jobs tab for task %s: %s", of["task_id"], error)
             return True
+
+    async def _is_wanted(self) -> bool:
+        """Return whether the note may be written now."""
+        return True
 
     def _write(self, make: Tell, of: dict[str, Any]) -> bool:
         note = make()
@@ -148,6 +157,37 @@ class Board:
         while self._waiting:
             if await self._waiting.popleft().tell():
                 await asyncio.sleep(1 / PER_SECOND)
+
+
+class LastNote(Progress):
+    """What is written of a task after its trigger was killed: how its jobs ended.
+
+    Airflow accepts XComs of tasks in any state. So it is asked for the state first: a task that was cleared belongs to
+    its next try.
+    """
+
+    _turn: asyncio.Future[None] | None = None
+    """Done when the note was written; None if it is not to be written."""
+
+    async def write(self) -> None:
+        """Write how things stand, in its turn among all notes of the process, and wait for that."""
+        if self._turn is None:
+            self._turn = asyncio.get_running_loop().create_future()
+            _board().append(self)
+        await asyncio.shield(self._turn)
+
+    async def tell(self) -> bool:
+        """Write how things stand; see the base."""
+        turn, self._turn = self._turn, None
+        try:
+            return await super().tell()
+        finally:
+            if turn and not turn.done():
+                turn.set_result(None)
+
+    async def _is_wanted(self) -> bool:
+        [state] = await current_states([SimpleNamespace(**self._of or {})])
+        return state in ENDED_STATES
 
 
 _boards: dict[asyncio.AbstractEventLoop, Board] = {}
@@ -223,6 +263,9 @@ def note_of(
     total: int,
     buttons: Mapping[str, str],
     failed: Mapping[int, Snapshot] | None = None,
+    stops: Mapping[str, str] | None = None,
+    error: str = "",
+    final: bool = False,
 ) -> dict[str, Any]:
     """Note how jobs stand. For a thread.
 
@@ -231,9 +274,21 @@ def note_of(
     :param total: how many are waited for.
     :param buttons: the URLs of the task's buttons.
     :param failed: of a single array, the children that are known to have failed, by index.
+    :param stops, error, final: see ``notes.of_jobs``.
     """
     pages = {each.job_id: links(service, each) for each in seen[: notes.JOBS]}
-    return notes.of_jobs(service, seen, total, seen=statuses, links=pages, failed=failed or {}, buttons=buttons)
+    return notes.of_jobs(
+        service,
+        seen,
+        total,
+        seen=statuses,
+        links=pages,
+        failed=failed or {},
+        buttons=buttons,
+        stops=stops,
+        error=error,
+        final=final,
+    )
 
 
 def links(service: str, snapshot: Snapshot) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Any
 from airflow_jobflow.aws import Access, Retry, run, service_client
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import service as job_service
+from airflow_jobflow.plugin import notes
 
 FIRST_TRY = Retry(patience=20.0, denied_patience=20.0)
 """How long a stop is repeated before its error can be reported."""
@@ -47,6 +48,8 @@ class Stopper:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.unstopped: dict[str, str] = {}
         """Jobs that are not stopped yet, or could not be, and the last error of each."""
+        self.stopped_at: dict[str, str] = {}
+        """When AWS accepted the stop of each job, in ISO 8601."""
 
     @property
     def stopped(self) -> list[str]:
@@ -86,6 +89,7 @@ class Stopper:
                         break  # it is of no use to repeat that one
                 else:
                     del self.unstopped[job_id]
+                    self.stopped_at[job_id] = notes.now()
                     await _log(logging.INFO, "Stopped %s %s: %s. %s", noun, job_id, why, known)
                     return
         except asyncio.CancelledError:  # the process ends

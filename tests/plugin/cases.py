@@ -156,7 +156,23 @@ Last lines of the log:
 MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 
 FAILED_JOB = {"state": "FAILED", "status": "FAILED", "stopped_at": ago(20), "exit_code": 137, "attempt": 3}
-CASES: dict[str, tuple[str | None, dict[str, Any]]] = {
+KILL = "The Airflow task was killed"
+OURS = "airflow.task.operators.airflow_jobflow.operators.batch.BatchJobOperator"
+LOG_OF_TRY = [
+    {"timestamp": ago(170), "event": "Started Batch job 11d0-first", "level": "info", "logger": OURS},
+    {"timestamp": ago(169), "event": "Filling up the DagBag", "level": "info", "logger": "airflow.models.dagbag"},
+    {"timestamp": ago(90), "event": MARKUP, "level": "warning", "logger": "airflow_jobflow.triggers.job"},
+    {
+        "timestamp": ago(80),
+        "event": "Task failed with exception",
+        "level": "error",
+        "logger": "task",
+        "error_detail": [{"exc_type": "JobFailed", "exc_value": ERROR.replace("attempt 3", "attempt 1"), "frames": []}],
+    },
+]
+"""What the log of an earlier try holds."""
+
+CASES: dict[str, tuple[Any, ...]] = {
     "job": (
         "success",
         {
@@ -280,6 +296,76 @@ CASES: dict[str, tuple[str | None, dict[str, Any]]] = {
         "up_for_retry",
         {"jobflow_jobs": noted(job(), final=True, error="Batch job resize did not end within 60 s (job_timeout).")},
     ),
+    "killed": (
+        "failed",
+        {
+            "jobflow_jobs": noted(
+                job(
+                    **FAILED_JOB | {"exit_code": 143, "stopped_at": ago(30)},
+                    reason=KILL,
+                    created_at=ago(271),
+                    stop_requested_at=ago(40),
+                ),
+                final=True,
+            )
+        },
+    ),
+    "killed_running": ("failed", {"jobflow_jobs": noted(job(stop_requested_at=ago(40)), final=True)}),
+    "killed_unseen": ("failed", {"jobflow_jobs": noted(job(), at=ago(72))}),
+    "unstopped": (
+        "failed",
+        {
+            "jobflow_jobs": noted(
+                job(), final=True, error=f"Could not stop Batch job {PARENT}, and it may still run: AccessDenied"
+            )
+        },
+    ),
+    "sensor_killed": ("failed", {"jobflow_jobs": noted(job())}),
+    "array_killed": (
+        "failed",
+        {
+            "jobflow_jobs": noted(
+                job(
+                    **FAILED_JOB | {"exit_code": None, "stopped_at": ago(30)},
+                    reason=KILL,
+                    log=None,
+                    stop_requested_at=ago(40),
+                ),
+                final=True,
+                array={
+                    "kind": "array",
+                    "size": 10_000,
+                    "counts": {"succeeded": 6_204, "failed": 3_796, "running": 0},
+                    "cells": cells(10_000, FAILED[:46], "."),
+                    "told": [child(index) for index in FAILED[:46]],
+                },
+            )
+        },
+    ),
+    "map_killed": (
+        "failed",
+        {
+            "jobflow_jobs": noted(
+                job(id="", name="process-item-2f6d1c", log=None, links={}, seen=[], stop_requested_at=ago(40)),
+                service="ecs",
+                final=True,
+                array={"kind": "map", "size": 50, "cells": cells(50, [4], "S", 30, "K")[:40] + "-" * 10, "told": []},
+            )
+        },
+    ),
+    "returned": (
+        "success",
+        {
+            "return_value": outcome(state="FAILED", status="FAILED", exit_code=3),
+            "jobflow_jobs": noted(
+                job(**FAILED_JOB | {"exit_code": 3}),
+                final=True,
+                diagnosis={"summary": "The command failed", "advice": "See its log.", "blame": "the command"},
+                error=ERROR,
+            ),
+        },
+    ),
+    "tried": ("deferred", {"jobflow_jobs": noted(job())}, LOG_OF_TRY),
     "sensor": (
         "success",
         {

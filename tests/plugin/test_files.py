@@ -17,8 +17,8 @@ from airflow_jobflow.plugin.registration import JobflowPlugin
 from tests.plugin.server import Server
 
 NAMES = ["", "index.html", "jobs.css", "jobs.js", "icon.svg"]
-MOST = 60_000
-"""Bytes that all files may have together."""
+MOST = 68_000
+"""Bytes that all files may have together; compressed, as Airflow sends them, about a third of that."""
 
 RUNS_WITHIN = 0.05
 """Seconds that importing the plugin is to take in a task's process; told, not asserted."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.plugin.cases import CASES, MARKUP, PARENT, job, noted
+from tests.plugin.cases import CASES, KILL, MARKUP, PARENT, job, noted
 from tests.plugin.chromium import Chromium, Page
 from tests.plugin.hostile import GOOD, STAND_IN, spoilt
 from tests.plugin.rights import GUEST, READER
@@ -27,10 +27,33 @@ SAID: dict[str, list[str]] = {
         "19 min 32 s",
         "Exit code",
     ],
+    "killed": ["Stopped by Airflow", "The task was set to failed before its job ended", KILL, "54 s", "Exit code"],
+    "killed_running": ["Stopped by Airflow", "The task was set to failed before its job ended", "44 s", "Console"],
+    "killed_unseen": ["Last seen RUNNING", "at least", "the task ended at", "Last known state"],
+    "unstopped": ["Not stopped", "it may still run: AccessDenied", "Last seen RUNNING"],
+    "sensor_killed": ["Last seen RUNNING", "A sensor never stops a job"],
+    "array_killed": ["Stopped by Airflow", "6,204 succeeded", "3,796 failed or stopped"],
+    "map_killed": [
+        "Stopped by Airflow",
+        "before its jobs ended",
+        "29 succeeded",
+        "1 failed",
+        "10 stopped",
+        "10 never started",
+    ],
+    "returned": ["Failed", "The command failed", "Exit code 3"],
+    "tried": ["Running", "Try"],
     "live": ["Running", "Starting", "26 s", "Ended", "1 of 3", "As of"],
-    "failed": ["Failed", "The container ran out of memory", "MEMORY in resourceRequirements", "Exit code 137"],
-    "nothing": ["Nothing was left to show", "do_xcom_push=False"],
-    "between": ["Nothing was left to show", "This try has ended"],
+    "failed": [
+        "Failed",
+        "The container ran out of memory",
+        "MEMORY in resourceRequirements",
+        "Exit code 137",
+        "Last lines of the log\n",
+        "Loading 4,096 tiles …\nKilled",
+    ],
+    "nothing": ["Nothing to show", "do_xcom_push=False"],
+    "between": ["Nothing to show", "See its log"],
     "waiting": ["Not started yet"],
     "array": [
         "Queued and running",
@@ -41,18 +64,30 @@ SAID: dict[str, list[str]] = {
         "not failed so far",
     ],
     "array_failed": ["9,920 succeeded", "80 failed", "What failed: 80 of 10,000", "Host EC2", "OutOfMemoryError"],
-    "array_10000": ["Succeeded", "9,920 succeeded", "What failed: 80 of 10,000"],
-    "map": ["Map of Fargate tasks", "495 succeeded", "5 failed", "What failed: 5 of 500"],
+    "array_10000": [
+        "Succeeded",
+        "80 failures tolerated",
+        "9,920 succeeded",
+        "80 of 10,000 children failed. The task tolerates this many",
+        "Tolerated failures: 80 of 10,000",
+    ],
+    "map": [
+        "Map of Fargate tasks",
+        "5 failures tolerated",
+        "495 succeeded",
+        "5 failed",
+        "Tolerated failures: 5 of 500",
+    ],
     "map_live": ["1,150 of 2,000 items ended", "88 running", "762 waiting", "starting"],
-    "refused": ["Failed", "JobQueue not found", "The whole error", "What to do"],
-    "retried": ["Last seen RUNNING", "1 min 20 s", "did not end within", "The task will be tried again"],
+    "refused": ["Failed", "JobQueue not found", "What to do"],
+    "retried": ["Last seen RUNNING", "at least 1 min 20 s", "did not end within", "The task will be tried again"],
     "map_failed": ["Failed", "Map resize of Batch jobs could not start: no such queue"],
     "sensor": ["4 Batch jobs", "Every job", "part-3"],
     "crawl": ["Glue crawl", "sales", "tables created", "dpu hours", "0.033"],
     "hostile": [MARKUP, "Succeeded"],
-    "malformed": ["Not known", "This is what was last seen"],
+    "malformed": ["Not known", "Last known state before the task ended"],
     "huge": ["The XCom return_value is too large to be shown", "The jobs cannot be shown"],
-    "older": ["Succeeded", "When it was created is not known"],
+    "older": ["Succeeded", "No times are known for this job"],
     "newer": ["written by a newer version", "WARMING"],
     "other": ["No jobs here"],
 }
@@ -89,7 +124,11 @@ def test_a_run_lists_its_jobs_with_the_time_each_spent_queued_and_running(page: 
     assert "4 jobs" in told["sensor"]
     assert "mapped [1]" in told
     assert "other" not in told
-    assert "queued in all" in text
+    assert "from the first job to the last" in text
+    failed = [name for name, (state, *_) in CASES.items() if state == "failed"]
+    assert f"{len(failed)} tasks failed" in text
+    assert "task succeeded" in told["returned"]
+    assert "80 failed, tolerated" in told["array_10000"]
     assert not [each["url"] for each in page.responses if "/other/" in each["url"]]
     assert page.complaints == []
 
@@ -163,8 +202,8 @@ def test_who_may_not_see_the_jobs_does_not(
 
 def test_a_task_that_is_not_there_is_said_not_to_be(page: Page, airflow: Server) -> None:
     """A deleted run, or a link that somebody has typed."""
-    assert "It is not there" in shown(page, address(airflow, "gone"))
-    assert "No task instance is named" in shown(page, f"{airflow.url}/jobflow/?dag_id=%7BDAG_ID%7D")
+    assert "No such task instance" in shown(page, address(airflow, "gone"))
+    assert "No task instance given" in shown(page, f"{airflow.url}/jobflow/?dag_id=%7BDAG_ID%7D")
 
 
 @pytest.mark.parametrize("task", ["live", "array"])
@@ -210,6 +249,42 @@ def test_a_link_opens_a_window_from_within_the_frame(chromium: Chromium, page: P
     shown_in_airflow(page, in_airflow(airflow, "live"))
     page.run(f"[...{FRAME}.querySelectorAll('a')].find((each) => each.innerText.startsWith('Console')).click()")
     chromium.until_opened(page)
+
+
+def test_earlier_tries_are_shown_by_what_their_logs_say(page: Page, airflow: Server) -> None:
+    """Airflow deletes the XComs of a try when the next one starts. What a log holds stays text."""
+    shown(page, address(airflow, "tried"))
+
+    def choose(number: int) -> None:
+        page.run(
+            "((select) => { select.value = " + str(number) + "; select.dispatchEvent(new Event('change')) })"
+            "(document.querySelector('select'))"
+        )
+
+    assert page.run("[...document.querySelectorAll('option')].map((each) => each.text)") == ["2: latest", "1: failed"]
+    choose(1)
+    page.until("document.body.innerText.includes('What the task logged about its jobs')")
+    text = page.text()
+    for said in (
+        "Try 1 of 2",
+        "Task failed",
+        "failed on attempt 1 of 3 with exit code 137",
+        "Give the job more memory",
+        "Last lines of the log",
+        "Killed",
+        "3 min 00 s",
+        "Started Batch job 11d0-first",
+        MARKUP,
+    ):
+        assert said in text
+    assert "object" not in text
+    assert "DagBag" not in text
+    assert page.run("document.querySelector('header a').href").endswith("/tasks/tried?try_number=1")
+    page.run("document.dispatchEvent(new Event('visibilitychange'))")
+    choose(2)
+    assert "As of" in page.text()
+    assert page.run("window.hacked === undefined")
+    assert page.complaints == []
 
 
 def test_the_heat_map_is_worked_with_keys(page: Page, airflow: Server) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from airflow_jobflow.triggers.progress import EVERY, FIRST, PER_SECOND, Progress
+from airflow_jobflow.triggers import progress
+from airflow_jobflow.triggers.progress import EVERY, FIRST, PER_SECOND, LastNote, Progress
 from tests.unit.watch.scripted import run
 
 
@@ -166,3 +167,62 @@ def test_without_a_task_instance_nothing_is_told(written: Written) -> None:
 
     run(story())
     assert written.all == []
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, state: str | Exception = "failed") -> list[str]:
+    """Have Airflow say in which state all tasks are; return for which tasks it was asked."""
+    asked: list[str] = []
+
+    async def states(tasks: Any) -> list[str]:
+        asked.extend(each.task_id for each in tasks)
+        if isinstance(state, Exception):
+            raise state
+        return [state]
+
+    monkeypatch.setattr(progress, "current_states", states)
+    return asked
+
+
+def last_note(task: str, look: Callable[[], Any]) -> LastNote:
+    """The note of a task that was killed."""
+    instance = SimpleNamespace(dag_id="d", task_id=task, run_id="r", map_index=-1)
+    return LastNote(instance, lambda: lambda: {"state": look(), "at": object()})
+
+
+def test_the_notes_of_many_kills_share_the_budget_and_one_that_waits_has_the_last_state(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of 500 tasks may be marked at once."""
+    asked = ended(monkeypatch)
+    state = ["stopped"]
+
+    async def story() -> None:
+        notes = [last_note(f"t{number}", lambda: state[0]) for number in range(500)]
+        first = [asyncio.ensure_future(each.write()) for each in notes]
+        await asyncio.sleep(10)
+        state[0] = "ended"
+        await asyncio.gather(*(each.write() for each in notes), *first)
+        await asyncio.sleep(1)
+
+    run(story())
+    times = [at for at, *_ in written.all]
+    assert all(later - sooner >= 1 / PER_SECOND - 1e-6 for sooner, later in itertools.pairwise(times))
+    assert all(written.of(f"t{number}")[-1][1] == "ended" for number in range(500))
+    assert len(asked) == len(written.all) < 600
+
+
+@pytest.mark.parametrize("state", ["scheduled", "deferred", "deleted", OSError("the supervisor is gone")])
+def test_no_note_of_a_kill_is_written_unless_the_task_has_ended(
+    written: Written, monkeypatch: pytest.MonkeyPatch, state: Any
+) -> None:
+    """It would replace that of the next try. That Airflow does not answer is no trouble of those that follow."""
+    ended(monkeypatch, state)
+
+    async def story() -> None:
+        await last_note("t", lambda: "ended").write()
+        ended(monkeypatch)
+        await last_note("u", lambda: "ended").write()
+        await asyncio.sleep(1)
+
+    run(story())
+    assert [task for _, task, _ in written.all] == ["u"]

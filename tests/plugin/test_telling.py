@@ -109,6 +109,68 @@ def test_a_deadline_that_has_passed_tells_how_far_the_job_came(
     assert len(note["jobs"]) == note["total"] == 1
 
 
+def test_the_tab_shows_that_a_deadline_has_stopped_the_job(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+    """What was last seen of it, it was not left in."""
+    with pytest.raises(JobTimedOut):
+        job(kit, parameters, "sleep 60", job_timeout=1).execute(context)
+    [shown] = context["ti"].xcoms[KEY]["jobs"]
+    assert shown["state"] in ("SUBMITTED", "RUNNING")
+    assert shown["stop_requested_at"]
+
+
+def test_the_tab_shows_what_a_killed_worker_has_stopped(
+    kit: Any, parameters: dict[str, Any], context: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Airflow kills the process before the job has ended; nothing else would be written. The log says so, too."""
+    operator = job(kit, parameters, "sleep 60", wait_for_completion=False)
+    job_id = operator.execute(context)["job_id"]
+    operator.on_kill()
+    note = context["ti"].xcoms[KEY]
+    [shown] = note["jobs"]
+    assert (note["final"], shown["id"], bool(shown["stop_requested_at"])) == (True, job_id, True)
+    assert f"Stopped Batch job {job_id}: The Airflow task was killed" in capsys.readouterr().out
+
+
+def test_the_tab_shows_no_stop_of_a_job_that_was_left_running(
+    kit: Any, parameters: dict[str, Any], context: Any, gate: Any
+) -> None:
+    """As cancel_on_kill=False says."""
+    script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
+    operator = job(kit, parameters, script, wait_for_completion=False, cancel_on_kill=False)
+    operator.execute(context)
+    operator.on_kill()
+    gate.touch()
+    assert KEY not in context["ti"].xcoms
+
+
+def test_a_task_that_succeeds_in_spite_of_failed_children_logs_which(
+    kit: Any, parameters: dict[str, Any], context: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """AWS calls the array FAILED, and the task turns green."""
+    operator = job(kit, parameters, ON_THREE, array_size=5, tolerated_failure_count=2, tolerated_failure_percentage=10)
+    outcome = operator.execute(context)
+    said = "1 of 5 failed (3). tolerated_failure_count=2, tolerated_failure_percentage=10 tolerates this"
+    assert f"({outcome['job_id']}): {said}, so the task succeeds." in caplog.text
+
+
+def test_a_task_that_succeeds_in_spite_of_failed_items_logs_which(
+    kit: Any, parameters: dict[str, Any], context: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with an array."""
+    items = [{"command": ["sh", "-c", f"exit {index % 2}"]} for index in range(2)]
+    given = {"items": items, "job_definition": kit.define(["true"]), "tolerated_failure_percentage": 50}
+    BatchMapOperator(**given, **parameters).execute(context)
+    said = "of Batch jobs: 1 of 2 failed (1). tolerated_failure_percentage=50 tolerates this, so the task succeeds."
+    assert said in capsys.readouterr().out
+
+
+def test_a_map_whose_failure_is_returned_tells_the_tab_why(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+    """The result does not."""
+    given = {"items": [{"command": ["false"]}], "job_definition": kit.define(["true"]), "raise_on_failure": False}
+    assert BatchMapOperator(**given, **parameters).execute(context)["state"] == "FAILED"
+    assert context["ti"].xcoms[KEY]["diagnosis"]["cause"] == "command_failed"
+
+
 def test_a_failed_map_tells_how_each_item_stands(kit: Any, parameters: dict[str, Any], context: Any) -> None:
     """Also those that were never started."""
     definition = kit.define(["true"])

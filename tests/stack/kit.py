@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -132,6 +133,11 @@ class Run:
     def returned(self, task_id: str = "job", map_index: int = -1) -> Any:
         """What a task returned."""
         return self._airflow.xcom(self.dag_id, self.token, task_id, map_index=map_index)
+
+    def noted(self, task_id: str = "job") -> Any:
+        """What the Jobs tab shows of a task's jobs while it waits, or how they were left."""
+        note = self._airflow.xcom(self.dag_id, self.token, task_id, "jobflow_jobs")
+        return json.loads(note) if isinstance(note, str) else note
 
     def links(self, task_id: str = "job", map_index: int = -1) -> dict[str, str | None]:
         """The URLs of a task's buttons that lead to AWS."""

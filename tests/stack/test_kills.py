@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,13 @@ KILLS: Final[Sequence[tuple[Callable[[Run], None], str]]] = (
 """What a person may do to have a job no longer, and how the DAG run then ends."""
 
 
+def shows_the_end(run: Run) -> bool:
+    """Whether the Jobs tab shows how the job ended; told by a triggerer that Airflow has told to forget the task."""
+    note = run.noted()
+    [job] = note["jobs"]
+    return bool(note["final"] and job["stop_requested_at"] and job["stopped_at"])
+
+
 def test_a_kill_stops_the_job(kit: Kit) -> None:
     """Nobody wants it any more, whether its task was marked failed or success, or its run failed."""
     runs = [kit.run("stack_batch", seconds=LONG) for _ in KILLS]
@@ -49,6 +57,7 @@ def test_a_kill_stops_the_job(kit: Kit) -> None:
         assert run.ends() == ends
         assert len(run.started) == 1
         run.logs(f"Stopped Batch job {job.job_id}: the Airflow task was killed. It was last seen RUNNING")
+        eventually(partial(shows_the_end, run), "the job's end on the Jobs tab", 60)
     kit.is_quiet()
 
 

@@ -4,20 +4,18 @@
  * What always holds: whatever an XCom holds becomes text, never markup; only https: addresses become links; what is
  * missing, malformed or too much is left out, the rest shown. */
 
-const EVERY = 10_000; // milliseconds between two looks
+const EVERY = 10_000; // milliseconds between two updates
 const MOST_BYTES = 16 * 2 ** 20; // of one answer
 const MOST_CELLS = 100_000;
 const ROWS = 100; // of a table at first
 const MOST_TASKS = 500; // of a run whose jobs are asked for
 const MOST_LISTED = 5000; // of a list
 const AT_ONCE = 6; // requests at a time
+const MOST_LOGGED = 200; // lines of an earlier try
 const NOTES = "jobflow_jobs", RESULT = "return_value"; // keys of XComs
 
 const NOUNS = { batch: "Batch job", ecs: "Fargate task", glue_crawl: "Glue crawl", glue_run: "Glue job run" };
-const OPERATORS = new Set([
-  "BatchJobOperator", "BatchMapOperator", "FargateTaskOperator", "FargateMapOperator", "GlueCrawlOperator",
-  "GlueJobRunOperator", "BatchJobSensor", "FargateTaskSensor", "GlueCrawlSensor", "GlueJobRunSensor",
-]);
+const OPERATORS = /^(Batch(Job|Map)|Fargate(Task|Map)|Glue(Crawl|JobRun))(Operator|Sensor)$/u;
 const OVER = new Set(["success", "failed", "skipped", "upstream_failed", "removed"]); // states of a task that stay
 const PREPARED = new Set(["STARTING", "ACTIVATING", "PROVISIONING"]); // AWS's words for what is being started
 const isPrepared = (status, service) => PREPARED.has(status) || (status === "PENDING" && service === "ecs");
@@ -25,6 +23,7 @@ const CELLS = { // what a character of a string of cells means
   S: ["succeeded", "succeeded"], F: ["failed", "failed"], K: ["stopped", "stopped"], R: ["running", "running"],
   s: ["starting", "starting"], "-": ["never", "not started"], ".": ["unknown", "not failed so far"],
 };
+const OUR_STOP = /^(Airflow: |The (\w+ )?(deadline of the )?Airflow task )/u; // what AWS is given as the reason of a stop
 const FINAL_WORD = { "-": ["never", "never started"] };
 
 // Reading: whatever it is, what comes out has the type that is asked for.
@@ -77,7 +76,7 @@ function readJob(value, service = "") {
     service, id: text(from.job_id ?? from.id, 2000), name: text(from.name, 500), status: text(from.status, 60),
     state: text(from.state, 20), reason: text(from.reason), containerReason: text(from.container_reason),
     exitCode: whole(from.exit_code), attempt: count(from.attempt), maxAttempts: count(from.max_attempts),
-    created: time(from.created_at), started: time(from.started_at), stopped: time(from.stopped_at),
+    stopAsked: time(from.stop_requested_at), created: time(from.created_at), started: time(from.started_at), stopped: time(from.stopped_at),
     page, log: link(links.log) ?? logLink(from.log, page), stream: text(record(from.log).stream, 500),
     group: text(record(from.log).group, 500), details: isRecord(from.details) ? from.details : null,
     seen: list(from.seen).filter((each) => Array.isArray(each)).map((each) => [text(each[0], 60), time(each[1])])
@@ -216,6 +215,7 @@ async function bounded(answer) {
 
 const part = (value) => encodeURIComponent(value);
 const inRun = (at) => `dags/${part(at.dag)}/dagRuns/${part(at.run)}`;
+const taskPage = (at, rest) => new URL(`dags/${part(at.dag)}/runs/${part(at.run)}/tasks/${part(at.task)}${at.map >= 0 ? `/mapped/${at.map}` : ""}${rest}`, ROOT).href;
 const inTask = (at) => `${inRun(at)}/taskInstances/${part(at.task)}`;
 
 /** All of a list that Airflow gives in pages. */
@@ -240,7 +240,7 @@ async function xcom(at, key, trouble) {
     if (typeof value === "string" && value.length > 1 && "[{".includes(value[0])) value = JSON.parse(value);
     return value;
   } catch (error) {
-    const wrong = error instanceof RangeError ? "is too large to be shown" : error instanceof SyntaxError ? "could not be understood"
+    const wrong = error instanceof RangeError ? "is too large to be shown" : error instanceof SyntaxError ? "is not valid JSON"
       : error instanceof Refused && error.status !== 401 ? "could not be read" : null;
     if (!wrong) throw error;
     trouble.push(`The XCom ${key} ${wrong}.`);
@@ -290,9 +290,17 @@ function duration(milliseconds) {
 
 const nounOf = (service) => NOUNS[service] ?? "Job";
 
+/** Whether Airflow has stopped a job: it noted so, or AWS gives our own words as the reason. */
+const byAirflow = (job) => job.state !== "SUCCEEDED" && (job.stopAsked !== null || (job.state === "FAILED" && OUR_STOP.test(job.reason)));
+/** When a job ended; of one that Airflow has stopped, at least when it was stopped. */
+const endOf = (job) => job.stopped ?? job.stopAsked;
+/** How many children or items have failed of what succeeds all the same. */
+const tolerated = (model) => (model?.array && model.jobs[0]?.state === "SUCCEEDED" ? model.array.counts.failed + model.array.counts.stopped : 0);
+
 /** How a job stands, in words and as a tone. */
 function standing(job, isOver = false) {
   if (job.state === "SUCCEEDED") return ["succeeded", "Succeeded"];
+  if (byAirflow(job)) return ["stopped", "Stopped by Airflow"];
   if (job.state === "FAILED") return job.status === "STOPPED" && job.exitCode === null ? ["stopped", "Stopped"] : ["failed", "Failed"];
   if (isOver) return ["unknown", job.status ? `Last seen ${job.status}` : "Not known"];
   if (job.state === "RUNNING") return ["running", "Running"];
@@ -315,16 +323,21 @@ function make(name, properties = {}, ...children) {
   return element;
 }
 
+const [span, div, p] = ["span", "div", "p"].map((name) => (style, ...children) => make(name, { class: style || null }, ...children));
+
 /** Tell a screen reader. */
 const announce = (words) => { document.getElementById("said").textContent = words; };
-const foot = (...words) => make("p", { class: "foot" }, ...words);
+const foot = (...words) => p("foot", ...words);
 const dot = (shape = "dot") => make("span", { class: shape, "aria-hidden": "true" });
 const badge = ([tone, word], live = false) =>
   make("span", { class: live ? "badge live" : "badge", tone }, dot(), word);
 
+const row = (...children) => div("row", ...children), spread = (...children) => div("row spread", ...children);
+const head = (kind, ...children) => make("header", { class: "head" }, p("kind", kind), ...children);
+
 /** A card with a heading. */
 const card = (id, title, ...children) =>
-  make("section", { class: "card", "aria-labelledby": id }, Array.isArray(title) ? make("div", { class: "row spread" }, make("h2", { id }, title[0]), title[1]) : make("h2", { id }, title), ...children);
+  make("section", { class: "card", "aria-labelledby": id }, Array.isArray(title) ? spread(make("h2", { id }, title[0]), title[1]) : make("h2", { id }, title), ...children);
 
 /** A table that scrolls; a heading that begins with > stands on the right, with its column's cells. */
 function table(id, heads, rows) {
@@ -334,6 +347,7 @@ function table(id, heads, rows) {
       make("tbody", {}, rows.map(({ chosen = false, cells }) => make("tr", { class: chosen && "chosen" }, cells.map((cell, place) => make("td", { class: side(place) }, cell ?? "–")))))));
 }
 
+const logOf = (job) => outward(job?.log, "Log", false) ?? outward(job?.page, "Console", false);
 const reasons = (job) => [job?.containerReason, job?.reason].filter(Boolean).join("; ");
 const code = (job) => (!job || job.exitCode === null ? null : String(job.exitCode));
 const between = (from, to) => (from == null || to == null ? null : duration(to - from));
@@ -370,7 +384,7 @@ function follow(event) {
 const following = { onclick: follow, onauxclick: follow };
 function outward(url, words, asButton = true) {
   if (!url) return null;
-  return make("a", { href: url, target: "_blank", rel: "noopener noreferrer", class: asButton && "button", ...following }, words, " ", icon(OUT, 12), make("span", { class: "unseen" }, " (opens in a new tab)"));
+  return make("a", { href: url, target: "_blank", rel: "noopener noreferrer", class: asButton && "button", ...following }, words, " ", icon(OUT, 12), span("unseen", " (opens in a new tab)"));
 }
 
 function at(moment) {
@@ -380,7 +394,7 @@ function at(moment) {
 /** Text that is written anew while time goes by. */
 const clocks = new Set();
 function passing(write) {
-  const element = make("span", { class: "num" }, write());
+  const element = span("num", write());
   clocks.add([element, write]);
   return element;
 }
@@ -392,9 +406,9 @@ setInterval(() => {
 
 /** The phases of a job: name, tone, when it began, when it ended, or was last heard of. */
 function phasesOf(job, isOver, told) {
-  const { created, started, seen, stopped } = job, prepared = seen.find(([status]) => isPrepared(status, job.service))?.[1] ?? null;
+  const { created, started, seen } = job, prepared = seen.find(([status]) => isPrepared(status, job.service))?.[1] ?? null;
   const began = created !== null && prepared > created && (started === null || prepared < started) ? prepared : null;
-  const end = stopped ?? (isOver ? told : null), phases = [];
+  const end = endOf(job) ?? (isOver ? told : null), phases = [];
   const add = (name, tone, from, to) => from !== null && phases.push({ name, tone, from, to });
   if (job.begun) add("Queued and running", "running", created, end);
   else {
@@ -405,70 +419,84 @@ function phasesOf(job, isOver, told) {
   return phases;
 }
 
-function timeline(job, isOver, told) {
-  const phases = phasesOf(job, isOver, told);
+function timeline(job, isOver, told, taskEnd) {
+  const phases = phasesOf(job, isOver, told), ended = endOf(job);
   const bar = make("div", { class: "bar", "aria-hidden": "true" });
   const until = (phase) => phase.to ?? (isOver ? phase.from : Date.now());
   const steps = make("ol", { class: "phases" });
   for (const phase of phases) {
-    const live = phase.to === null && !isOver;
+    const live = phase.to === null && !isOver, least = isOver && ended === null && phase === phases.at(-1) ? "at least " : "";
     const piece = make("span", { tone: phase.tone, class: live && "striped" });
     piece.style.flexGrow = String(Math.max(until(phase) - phase.from, 1));
     bar.append(piece);
     steps.append(make("li", { tone: phase.tone },
-      make("span", { class: "name" }, phase.name),
-      phase.to === null && isOver ? make("span", { class: "length ahead" }, "?") : make("span", { class: "length" }, live ? passing(() => duration(Date.now() - phase.from)) : make("span", { class: "num" }, duration(until(phase) - phase.from))),
-      make("span", { class: "at" }, "from ", at(phase.from))));
+      span("name", phase.name),
+      phase.to === null && isOver ? span("length ahead", "?") : span("length", live ? passing(() => duration(Date.now() - phase.from)) : span("num", least, duration(until(phase) - phase.from))),
+      span("at", "from ", at(phase.from))));
   }
   const [tone, word] = standing(job, isOver);
-  if (job.stopped !== null) {
-    steps.append(make("li", { tone }, make("span", { class: "name" }, word),
-      make("span", { class: "length num" }, job.created === null ? "" : `${duration(job.stopped - job.created)} in all`),
-      make("span", { class: "at" }, "at ", at(job.stopped), " on ", CALENDAR.format(job.stopped))));
-  } else if (!isOver) {
+  if (ended !== null) {
+    steps.append(make("li", { tone }, span("name", word),
+      span("length num", job.created === null ? "" : `${duration(ended - job.created)} in all`),
+      span("at", "at ", at(ended), " on ", CALENDAR.format(ended))));
+  } else if (isOver) {
+    steps.append(make("li", { tone: "unknown" }, span("name", word), span("length ahead", "end not known"),
+      taskEnd === null ? "" : span("at", "the task ended at ", at(taskEnd))));
+  } else {
     for (const name of job.started === null && !job.begun ? ["Running", "Ended"] : ["Ended"]) {
-      steps.append(make("li", { tone: "never" }, make("span", { class: "name muted" }, name), make("span", { class: "length ahead" }, "–")));
+      steps.append(make("li", { tone: "never" }, span("name muted", name), span("length ahead", "–")));
     }
   }
   return card("timeline", "Timeline",
     phases.length ? bar : null,
-    phases.length || job.stopped !== null ? steps : make("p", { class: "muted" }, isOver ? "When it was created is not known." : "AWS has not told yet when it was created."));
+    phases.length || ended !== null ? steps : p("muted", isOver ? "No times are known for this job." : "AWS has not reported any times yet."));
 }
+
+/** Names with what is known for them; those without are left out. */
+const factList = (entries) => make("dl", { class: "facts" }, entries.filter(([, ...value]) => value.some((each) => each !== "" && each != null)).map(([name, ...value]) => div("", make("dt", {}, name), make("dd", {}, ...value))));
 
 function facts(job, service) {
-  const entries = [];
-  const add = (name, ...value) => value.some((each) => each !== "" && each !== null) && entries.push(make("div", {}, make("dt", {}, name), make("dd", {}, ...value)));
   const mono = (value) => (value ? make("code", {}, value) : null);
-  add("Id", mono(job.id));
-  add("AWS's status", job.status);
-  if (job.exitCode !== null) add("Exit code", make("span", { class: "num" }, String(job.exitCode)));
-  if (job.maxAttempts > 1) add("Attempt", `${job.attempt} of ${job.maxAttempts}`);
-  add("AWS's reason", reasons(job));
-  add("Log", mono(job.group && job.stream ? `${job.group} ${job.stream}` : ""));
-  for (const [name, value] of Object.entries(job.details ?? {}).slice(0, 20)) {
-    const words = isRecord(value) || Array.isArray(value) ? text(JSON.stringify(value), 400) : typeof value === "boolean" ? (value ? "yes" : "no") : text(value, 400);
-    add(text(name, 80).replaceAll("_", " "), words);
-  }
-  return make("section", { class: "card", "aria-label": `About the ${nounOf(service)}` }, make("dl", { class: "facts" }, entries));
+  return make("section", { class: "card", "aria-label": `About the ${nounOf(service)}` }, factList([
+    ["Id", mono(job.id)],
+    ["AWS status", job.status],
+    ["Exit code", code(job)],
+    ["Attempt", job.maxAttempts > 1 ? `${job.attempt} of ${job.maxAttempts}` : ""],
+    ["AWS reason", reasons(job)],
+    ["Log", mono(job.group && job.stream ? `${job.group} ${job.stream}` : "")],
+    ...Object.entries(job.details ?? {}).slice(0, 20).map(([name, value]) => [text(name, 80).replaceAll("_", " "),
+      isRecord(value) || Array.isArray(value) ? text(JSON.stringify(value), 400) : typeof value === "boolean" ? (value ? "yes" : "no") : text(value, 400)]),
+  ]));
 }
 
-function why(model) {
+/** Text in which https: addresses are links. */
+const linked = (words) => words.split(/(https:\/\/\S+)/u).map((each) => (link(each) ? outward(each, each, false) : each));
+
+function why(model, state = "") {
   const job = model.jobs.find((each) => each.state === "FAILED") ?? model.jobs[0];
+  if (!model.diagnosis && !model.error && model.jobs.some(byAirflow)) {
+    const [jobs, them] = model.total > 1 || model.array?.isMap ? ["jobs", "them"] : ["job", "it"];
+    return warning(OVER.has(state) && model.final ? `The task was set to ${state} before its ${jobs} ended, so Airflow stopped ${them}.` : `Airflow stopped the ${jobs}.`, reasons(job) ? ` Reason given to AWS: ${reasons(job)}.` : "");
+  }
   const failed = model.diagnosis || model.error || (job?.state === "FAILED" && !(model.array && model.array.counts.failed + model.array.counts.stopped === 0));
   if (!failed) return null;
-  const told = reasons(job);
-  const section = card("why", "Why it failed",
-    make("p", { class: "summary" }, model.diagnosis ? `${model.diagnosis.summary.replace(/\.$/u, "")}.` : told || model.error.split("\n")[0] || "AWS gives no reason."),
-    model.diagnosis?.advice ? make("p", {}, model.diagnosis.advice) : null,
+  const told = reasons(job), lines = model.error.split("\n");
+  const because = lines.find((line) => line.startsWith("Why: "));
+  const logged = lines.filter((line) => LOGGED.test(line)).map((line) => line.replace(LOGGED, ""));
+  const section = card("why", /^(Could not stop|Stop these)/u.test(model.error) ? "Not stopped" : "Why it failed",
+    p("summary", model.diagnosis ? `${model.diagnosis.summary.replace(/\.$/u, "")}.` : told || lines[0] || "AWS gives no reason."),
+    model.diagnosis ? model.diagnosis.advice && p("", model.diagnosis.advice) : because && p("", because.slice(5)),
     make("p", { class: "row muted" },
-      model.diagnosis?.blame && model.diagnosis.blame !== "unknown" ? make("span", {}, `Where to look: ${model.diagnosis.blame}`) : null,
-      code(job) && make("span", {}, `Exit code ${code(job)}`),
-      model.diagnosis && told ? make("span", {}, model.array?.isMap ? told : `AWS says: ${told}`) : null,
+      model.diagnosis?.blame && model.diagnosis.blame !== "unknown" ? span("", `Where to look: ${model.diagnosis.blame}`) : null,
+      code(job) && span("", `Exit code ${code(job)}`),
+      model.diagnosis && told ? span("", model.array?.isMap ? told : `AWS says: ${told}`) : null,
       outward(model.help, "What to do", false)),
-    model.error ? make("details", {}, make("summary", {}, "The whole error"), make("pre", { tabindex: "0" }, model.error)) : null);
+    logged.length ? [p("muted", (lines.find((line) => line.startsWith("Last lines of the log")) ?? "Last lines of the log").replace(/:$/u, "")), make("pre", { tabindex: "0", class: "log", role: "region", "aria-label": "Last lines of the log" }, logged.join("\n"))] : null,
+    model.error && (model.diagnosis || told || lines[1]) ? make("details", {}, make("summary", {}, "The whole error"), make("pre", { tabindex: "0" }, linked(model.error))) : null);
   section.classList.add("why");
   return section;
 }
+const LOGGED = /^\s+\| ?/u; // a line of a job's log, within an error
 
 // Arrays and maps.
 
@@ -482,7 +510,7 @@ function progress(model, isOver) {
   const { counts, size, isMap, many: noun } = model.array;
   const done = counts.succeeded + counts.failed + counts.stopped;
   const parts = [
-    ["succeeded", "succeeded", counts.succeeded], ["failed", "failed", counts.failed], ["stopped", "stopped", counts.stopped],
+    ["succeeded", "succeeded", counts.succeeded], ["failed", !isMap && model.jobs.some(byAirflow) ? "failed or stopped" : "failed", counts.failed], ["stopped", "stopped", counts.stopped],
     ["running", "running", counts.running], ["never", isOver ? (isMap ? "never started" : "did not end") : "waiting", counts.rest],
   ].filter((each) => each[2]);
   const bar = make("div", { class: "bar thick", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": String(size), "aria-valuenow": String(done), "aria-label": `${number(done)} of ${number(size)} ended` });
@@ -493,10 +521,10 @@ function progress(model, isOver) {
   }
   return card("progress", noun[0].toUpperCase() + noun.slice(1),
     make("p", { class: "totals" },
-      make("span", {}, make("span", { class: "big num" }, number(done)), make("span", { class: "muted" }, ` of ${number(size)} ${noun} ended`)),
-      make("span", { class: "muted num" }, `${Math.floor((done * 100) / size)} %`)),
+      span("", span("big num", number(done)), span("muted", ` of ${number(size)} ${noun} ended`)),
+      span("muted num", `${Math.floor((done * 100) / size)} %`)),
     bar,
-    make("ul", { class: "legend" }, parts.map(([tone, words, many]) => make("li", { tone }, dot("dot square"), make("span", {}, make("b", { class: "num" }, number(many)), ` ${words}`)))));
+    make("ul", { class: "legend" }, parts.map(([tone, words, many]) => make("li", { tone }, dot("dot square"), span("", make("b", { class: "num" }, number(many)), ` ${words}`)))));
 }
 
 /** The heat map: a cell for each child, on a canvas that the arrow keys move on. */
@@ -505,7 +533,7 @@ function heatMap(model, isOver, choose) {
   if (!cells) return null;
   const canvas = make("canvas", { tabindex: "0", role: "application", "aria-roledescription": "heat map", "aria-describedby": "how", "aria-label": `${number(size)} ${many}, ${number(counts.failed)} failed` });
   const tip = make("div", { class: "tip", hidden: true });
-  const box = make("div", { class: "map" }, canvas, tip);
+  const box = div("map", canvas, tip);
   let columns = 1, step = 8, hovered = null;
   focused = Math.min(focused, size - 1);
 
@@ -603,9 +631,9 @@ function heatMap(model, isOver, choose) {
   const present = [...new Set(cells)].map((character) => toneOf(character, isOver));
   return card("cells", [`Every ${noun.toLowerCase()}`, make("label", { class: "goto" }, `${noun} `, input)],
     box,
-    make("div", { class: "row spread" },
+    spread(
       make("ul", { class: "legend muted" }, present.map(([tone, words]) => make("li", { tone: tone === "succeeded" ? "calm" : tone }, dot("dot square"), words))),
-      make("p", { class: "foot", id: "how" }, "Arrow keys move, Enter shows what is known, f finds the next failed one")));
+      make("p", { class: "foot", id: "how" }, "Arrow keys move, Enter shows details, f jumps to the next failure")));
 }
 
 function childCard(model, index, isOver) {
@@ -613,30 +641,19 @@ function childCard(model, index, isOver) {
   const [tone, word] = toneOf(cells?.[index] ?? ".", isOver);
   const job = model.jobs[0];
   const page = child?.page ?? (isMap ? null : childPage(job?.page, job?.id, index));
-  const entries = [];
-  const add = (name, value) => value && entries.push(make("div", {}, make("dt", {}, name), make("dd", {}, value)));
-  if (child) {
-    add("Exit code", code(child));
-    add("Reason", reasons(child));
-    add("Queued", between(child.created, child.started));
-    add("Ran", between(child.started, child.stopped));
-    add("Ended", child.stopped === null ? "" : at(child.stopped));
-  }
   const id = child?.id || (!isMap && job?.id ? `${job.id}:${index}` : "");
-  add("Id", id ? make("code", {}, id) : "");
   return make("div", { class: "child", tone, role: "group", "aria-label": `${noun} ${index}` },
-    make("div", { class: "row spread" },
-      make("div", { class: "row" }, make("strong", {}, `${noun} ${index}`), badge([tone, word])),
-      make("div", { class: "row" }, outward(child?.log, "Log"), outward(page, "Console"))),
-    entries.length ? make("dl", { class: "facts" }, entries) : null,
-    child ? null : foot(isMap ? "Of a large map, only what has failed is told in full." : "Only its state is known here; the console has the rest."));
+    spread(
+      row(make("strong", {}, `${noun} ${index}`), badge([tone, word])),
+      row(outward(child?.log, "Log"), outward(page, "Console"))),
+    factList([["Exit code", code(child)], ["Reason", reasons(child)], ["Queued", between(child?.created, child?.started)], ["Ran", between(child?.started, child?.stopped)],
+      ["Ended", child && child.stopped !== null ? at(child.stopped) : ""], ["Id", id ? make("code", {}, id) : ""]]),
+    child ? null : foot(isMap ? "For large maps, details are kept of failed items only." : "Only its state is known here. See the console for details."));
 }
 
 function failedTable(model, isOver, choose, redraw) {
   const { cells, told, noun, counts } = model.array;
-  const bad = [];
-  if (cells) for (let index = 0; index < cells.length; index += 1) if ("FK".includes(cells[index])) bad.push(index);
-  if (!cells) for (const [index, child] of told) if (child.state === "FAILED") bad.push(index);
+  const bad = cells ? [...cells].flatMap((each, index) => ("FK".includes(each) ? index : [])) : [...told].flatMap(([index, child]) => (child.state === "FAILED" ? index : []));
   bad.sort((one, other) => one - other);
   const many = Math.max(bad.length, counts.failed + counts.stopped);
   if (!many) return null;
@@ -646,13 +663,13 @@ function failedTable(model, isOver, choose, redraw) {
       make("button", { class: "index", type: "button", "data-key": `row${index}`, onclick: () => choose(index) }, String(index)),
       make("span", { class: "state", tone }, dot(), word),
       code(child), reasons(child) || null, between(child?.started, child?.stopped),
-      outward(child?.log, "Log", false) ?? outward(child?.page, "Console", false),
+      logOf(child),
     ] };
   });
   const more = bad.length > shownRows && make("button", { class: "button", type: "button", "data-key": "more", onclick: () => { shownRows += 900; redraw(); } }, `Show more of ${number(bad.length)}`);
-  return card("failed", [`What failed: ${number(many)} of ${number(model.array.size)}`, more],
+  return card("failed", [`${tolerated(model) ? "Tolerated failures" : "What failed"}: ${number(many)} of ${number(model.array.size)}`, more],
     bad.length ? table("failed", [noun, "State", ">Exit code", "Reason", ">Ran", ">Log"], rows)
-      : make("p", { class: "muted" }, "Which ones is not known yet."));
+      : p("muted", "It is not known yet which ones."));
 }
 
 // A task instance.
@@ -673,23 +690,70 @@ function standingOfAll(model, isOver) {
   return !isOver && begun && ["queued", "starting"].includes(stands[0]) ? ["running", "Running"] : stands;
 }
 
-function header(model, place, isOver) {
+function header(model, place, isOver, found) {
   const job = model.jobs[0], noun = nounOf(model.service), several = model.total > 1, stands = standingOfAll(model, isOver);
   const kind = model.array ? (model.array.isMap ? `Map of ${noun}s` : "Batch array job") : several ? "Jobs" : noun;
-  return make("header", { class: "head" },
-    make("p", { class: "kind" }, kind),
-    make("div", { class: "row spread" },
-      make("div", { class: "row" }, make("h1", {}, several ? plural(model.total, noun) : job?.name || place.task), badge(stands, !isOver && stands[0] !== "succeeded")),
-      several ? null : make("div", { class: "row" }, outward(job?.page, "Console"), outward(job?.log, "Log"))));
+  return head(kind,
+    spread(
+      row(make("h1", {}, several ? plural(model.total, noun) : job?.name || place.task), badge(stands, !isOver && stands[0] !== "succeeded"),
+        tolerated(model) ? badge(["stopped", `${plural(tolerated(model), "failure")} tolerated`]) : null),
+      row(tryChooser(place, found), several ? null : [outward(job?.page, "Console"), outward(job?.log, "Log")])));
+}
+
+/** Chooses one of the task's tries, if there are several. */
+function tryChooser(place, found) {
+  if (found.tries.length < 2) return null;
+  const now = found.instance.try_number;
+  const select = make("select", { "data-key": "try" }, found.tries.map((each) => make("option", { value: each.try_number, selected: each.try_number === (chosenTry ?? now) },
+    `${each.try_number}: ${each.try_number === now ? "latest" : stateWords(each.state)}`)));
+  select.addEventListener("change", () => {
+    const number = Number(select.value);
+    chosenTry = number === now ? null : number;
+    keeping(document.getElementById("page"), () => drawTask(place, found));
+  });
+  return make("label", { class: "goto" }, "Try ", select);
+}
+const stateWords = (state) => text(state, 40).replaceAll("_", " ") || "not started";
+let chosenTry = null; // the number of the earlier try that is shown
+const logsOfTries = new Map(); // by number, once they were read
+
+/** What the log of an earlier try says: Airflow deletes its XComs when the next one starts. */
+async function readLog(place, number) {
+  const answer = record(await ask(`${inTask(place)}/logs/${number}`, { map_index: place.map, full_content: true }));
+  const entries = list(answer.content).filter(isRecord);
+  const raised = entries.flatMap((each) => list(each.error_detail).slice(0, 1)).map((each) => text(record(each).exc_value, 20_000)).filter(Boolean).at(-1);
+  const ours = entries.filter((each) => text(each.logger).includes("airflow_jobflow")).map((each) => [time(each.timestamp), text(each.event)]);
+  return { error: raised ?? "", lines: ours.slice(-MOST_LOGGED), trouble: "" };
+}
+
+function drawTry(place, found) {
+  const main = document.getElementById("page"), number = chosenTry, one = found.tries.find((each) => each.try_number === number) ?? {};
+  const redraw = () => chosenTry === number && keeping(main, () => drawTask(place, found));
+  const logged = logsOfTries.get(number), from = time(one.start_date), to = time(one.end_date);
+  if (!logged) {
+    readLog(place, number).catch((error) => ({ error: "", lines: [], trouble: error instanceof Refused && error.status === 403 ? "You may not read this task's logs." : "The log of this try could not be read." }))
+      .then((read) => { logsOfTries.set(number, read); redraw(); });
+  }
+  const state = stateWords(one.state), tone = { success: "succeeded", failed: "failed", "up for retry": "failed" }[state] ?? "unknown";
+  main.replaceChildren(
+    head(`Try ${number} of ${found.tries[0].try_number}`,
+      spread(row(make("h1", {}, place.task), badge([tone, `Task ${state}`])),
+        row(tryChooser(place, found), make("a", { href: taskPage(place, `?try_number=${number}`), class: "button", ...following }, "Task log")))),
+    logged?.trouble ? warning(logged.trouble) : "",
+    logged?.error ? why({ error: logged.error, jobs: [], total: 0, diagnosis: null, array: null, help: null }) : "",
+    make("section", { class: "card", "aria-label": "About this try" }, 
+      factList([["Started", from && at(from)], ["Ended", to && [at(to), " on ", CALENDAR.format(to)]], ["Took", between(from, to)]])),
+    !logged ? foot("Reading the log of this try …") : logged.lines.length ? card("logged", "What the task logged about its jobs", table("logged", ["Time", "Line"],
+      logged.lines.map(([moment, words]) => ({ cells: [moment === null ? null : at(moment), linked(words)] })))) : foot("The log of this try says nothing of its jobs."));
 }
 
 function several(model, isOver) {
   const rows = model.jobs.map((job) => {
-    const end = job.stopped ?? (isOver ? null : Date.now());
+    const end = endOf(job) ?? (isOver ? null : Date.now());
     return { cells: [
       [job.name || "–", make("br"), make("code", { class: "muted" }, job.id)], badge(standing(job, isOver)),
       between(job.created, job.started ?? end), between(job.started, end), code(job), reasons(job) || null,
-      outward(job.log, "Log", false) ?? outward(job.page, "Console", false),
+      logOf(job),
     ] };
   });
   return card("all", model.jobs.length < model.total ? `The first ${number(model.jobs.length)} of ${plural(model.total, "job")}` : "Every job",
@@ -697,19 +761,18 @@ function several(model, isOver) {
 }
 
 function note(title, ...paragraphs) {
-  return make("section", { class: "note" }, icon(GRID, 34), make("h1", {}, title), paragraphs.map((each) => make("p", {}, each)));
+  return make("section", { class: "note" }, icon(GRID, 34), make("h1", {}, title), paragraphs.map((each) => p("", each)));
 }
 
-const warnings = (trouble) => trouble.map((words) => make("p", { class: "warn", role: "note" }, words));
+const warning = (...words) => make("p", { class: "warn", role: "note" }, ...words);
 
 function emptyTask(state, operator) {
-  if (operator && !OPERATORS.has(operator)) return note("No jobs here", "This task runs no job on AWS through airflow-jobflow.");
-  if (!state || ["scheduled", "queued", "none"].includes(state)) return note("Not started yet", "As soon as the task has started a job, it is shown here.");
+  if (operator && !OPERATORS.test(operator)) return note("No jobs here", "This task runs no job on AWS through airflow-jobflow.");
+  if (!state || ["scheduled", "queued", "none"].includes(state)) return note("Not started yet", "The job appears here as soon as the task has started it.");
   if (OVER.has(state) || state === "up_for_retry") {
-    return note("Nothing was left to show", "This try has ended and left no XCom that tells of its jobs.",
-      "So it is with do_xcom_push=False. Its log has what it did.");
+    return note("Nothing to show", "This try left no record of its jobs, for example because of do_xcom_push=False. See its log.");
   }
-  return note("Waiting for the first news", "Several jobs, and a map, are shown about ten seconds after the task has begun to wait for them; with do_xcom_push=False nothing is.");
+  return note("No updates yet", "Several jobs, and the items of a map, appear about ten seconds after the task starts to wait for them; never with do_xcom_push=False.");
 }
 
 function drawTask(place, found) {
@@ -723,30 +786,39 @@ function drawTask(place, found) {
   const redraw = () => keeping(main, () => drawTask(place, found));
   clocks.clear();
   themes.clear();
+  if (chosenTry !== null && found.tries.length) {
+    drawTry(place, found);
+    return;
+  }
   if (!model) {
-    main.replaceChildren(...warnings(trouble), trouble.length ? note("The jobs cannot be shown", "The task's log has what it did.")
+    const choice = tryChooser(place, found);
+    main.replaceChildren(...trouble.map((words) => warning(words)), choice ? row(choice) : "", trouble.length ? note("The jobs cannot be shown", "See the task's log.")
       : emptyTask(state, text(record(instance).operator, 200)));
     return;
   }
   if (model.array && chosen !== null && chosen >= model.array.size) chosen = null;
   const single = model.total <= 1, job = model.jobs[0] ?? readJob({});
-  const parts = [header(model, place, isOver), ...warnings(trouble), why(model)];
+  const taskEnd = isLive ? null : time(record(instance).end_date), isSensor = text(record(instance).operator, 200).endsWith("Sensor");
+  const parts = [header(model, place, isOver, found), ...trouble.map((words) => warning(words)), why(model, state)];
+  const spared = tolerated(model);
+  if (spared) parts.push(warning(`${number(spared)} of ${plural(model.array.size, model.array.noun.toLowerCase())} failed. The task tolerates this many, so it succeeded.`));
   if (model.array) {
     const map = heatMap(model, isOver, choose);
     parts.push(progress(model, isOver), map);
     if (chosen !== null) (map ?? parts.at(-2)).append(childCard(model, chosen, isOver));
-    if (!map) parts.push(foot("How each of them stands is not known, only how many."));
+    if (!map) parts.push(foot("The state of each is not known, only the totals."));
     parts.push(failedTable(model, isOver, choose, redraw));
   }
-  if (single && model.jobs.length) parts.push(timeline(job, isOver, model.at), model.array?.isMap ? null : facts(job, model.service));
+  if (single && model.jobs.length) parts.push(timeline(job, isOver, model.final ? model.at : taskEnd ?? model.at, taskEnd), model.array?.isMap ? null : facts(job, model.service));
   else if (!single) parts.push(several(model, isOver));
   if (isLive) {
     const seen = model.at ?? Date.now(), again = state === "up_for_retry" ? " The task will be tried again." : "";
-    parts.push(foot("As of ", at(seen), " (", passing(() => `${duration(Date.now() - seen)} ago`), `).${again} This page looks again every ten seconds.`));
-  } else if (!model.final && job.state !== "SUCCEEDED" && job.state !== "FAILED") {
-    parts.push(foot("This is what was last seen before the task ended. Its log has the end."));
+    parts.push(foot("As of ", at(seen), " (", passing(() => `${duration(Date.now() - seen)} ago`), `).${again} This page updates every ten seconds.`));
+  } else if (job.state !== "SUCCEEDED" && job.state !== "FAILED" && !byAirflow(job) && model.jobs.length) {
+    parts.push(foot(isSensor ? "A sensor never stops a job: it may still run." : "Last known state before the task ended. See the task's log for what happened to the job."));
   }
   main.replaceChildren(...parts.filter(Boolean));
+  for (const each of main.querySelectorAll("pre.log")) each.scrollTop = each.scrollHeight;
 }
 
 /** Draw anew without losing the focus, or how far a table was scrolled. */
@@ -786,7 +858,7 @@ async function lookAtRun(place) {
   }
   const keysOf = (each) => has.get(`${each.task_id} ${each.map_index}`) ?? new Set();
   // What other tasks have left is nobody's business here.
-  const ours = tasks.filter((each) => OPERATORS.has(each.operator) || keysOf(each).has(NOTES));
+  const ours = tasks.filter((each) => OPERATORS.test(each.operator) || keysOf(each).has(NOTES));
   const asked = ours.slice(0, MOST_TASKS), rows = [];
   let next = 0;
   await Promise.all(Array.from({ length: AT_ONCE }, async () => {
@@ -814,12 +886,12 @@ function drawRun(place, found) {
     const job = row.said?.jobs[0] ?? null, isOver = OVER.has(row.instance.state) || isFinal(row.said);
     const jobs = row.said?.jobs ?? [];
     const first = (name) => jobs.map((each) => each[name]).filter((moment) => moment !== null).sort((one, other) => one - other)[0] ?? null;
-    const last = jobs.length && jobs.every((each) => each.stopped !== null) ? Math.max(...jobs.map((each) => each.stopped)) : null;
+    const last = jobs.length && jobs.every((each) => endOf(each) !== null) ? Math.max(...jobs.map(endOf)) : null;
     const created = first("created"), started = first("started"), end = last ?? (isOver ? null : Date.now());
     return { ...row, job, jobs, isOver, created, started, end };
   });
   if (!rows.length) {
-    main.replaceChildren(...warnings(found.trouble), note("No jobs in this run", "None of its tasks runs a job on AWS through airflow-jobflow."));
+    main.replaceChildren(...found.trouble.map((words) => warning(words)), note("No jobs in this run", "None of its tasks runs a job on AWS through airflow-jobflow."));
     return;
   }
   const known = rows.filter((row) => row.created !== null);
@@ -828,18 +900,20 @@ function drawRun(place, found) {
   const share = (value) => `${(value * 100).toFixed(3)}%`, length = Math.max(to - from, 1);
   rows.sort((one, other) => (one.created ?? Infinity) - (other.created ?? Infinity));
   const lines = [];
-  let queuedInAll = 0, ranInAll = 0, failed = 0, jobsInAll = 0;
+  let failedTasks = 0, failedJobs = 0, jobsInAll = 0;
   for (const row of rows) {
     const { at: where, job, jobs, said: model, isOver } = row;
     const left = job?.begun ? null : row.started ?? row.end, began = job?.begun ? row.created : row.started;
     const queued = row.created === null || left === null ? null : left - row.created;
     const ran = row.started === null || row.end === null ? null : row.end - row.started;
-    queuedInAll += queued ?? 0;
-    ranInAll += ran ?? 0;
     jobsInAll += model ? (model.array?.size ?? model.total) : 0;
     const state = text(row.instance.state, 40);
     const stands = model ? standingOfAll(model, isOver) : [isOver ? "unknown" : "queued", state.replaceAll("_", " ") || "not started"];
-    failed += stands[0] === "failed";
+    failedTasks += state === "failed";
+    failedJobs += job && byAirflow(job) ? 0 : model?.array ? model.array.counts.failed : model && model.jobs.length ? (model.total > 1 ? model.states.FAILED : Number(stands[0] === "failed")) : 0;
+    const spared = tolerated(model);
+    // A task may end otherwise than its job, as raise_on_failure=False says.
+    const other = stands[0] === "failed" && state === "success" ? "task succeeded" : stands[0] === "succeeded" && state === "failed" ? "task failed" : "";
     const span = make("div", { class: "span", "aria-hidden": "true" });
     const piece = (tone, begin, finish) => {
       const bit = make("i", { tone });
@@ -849,21 +923,19 @@ function drawRun(place, found) {
     };
     if (queued !== null) piece("queued", row.created, left);
     if (began !== null && row.end !== null) piece(stands[0] === "queued" ? "running" : stands[0], began, row.end);
-    const mapped = where.map >= 0 ? `/mapped/${where.map}` : "";
-    const there = new URL(`dags/${part(place.dag)}/runs/${part(place.run)}/tasks/${part(where.task)}${mapped}/plugin/jobflow`, ROOT).href;
-    const what = !model ? "" : model.array ? `${plural(model.array.size, model.array.noun.toLowerCase())}, ${number(model.array.counts.failed)} failed` : model.jobs.length > 1 ? `${number(model.total)} jobs` : "";
+    const what = !model ? "" : model.array ? `${plural(model.array.size, model.array.noun.toLowerCase())}, ${number(model.array.counts.failed)} failed${spared ? ", tolerated" : ""}` : model.jobs.length > 1 ? `${number(model.total)} jobs` : "";
     lines.push({ cells: [
-      [make("a", { href: there, "data-key": `${where.task} ${where.map}`.replaceAll('"', ""), ...following }, where.task, where.map >= 0 ? ` [${where.map}]` : ""),
-        make("div", { class: "muted" }, [model ? nounOf(model.service) : "", jobs.length === 1 && job.name !== where.task ? job.name : "", what].filter(Boolean).join(" · "))],
-      badge(stands, !isOver && stands[0] === "running"), queued === null ? null : duration(queued), ran === null ? null : duration(ran), span,
+      [make("a", { href: taskPage(where, "/plugin/jobflow"), "data-key": `${where.task} ${where.map}`.replaceAll('"', ""), ...following }, where.task, where.map >= 0 ? ` [${where.map}]` : ""),
+        div("muted", [model ? nounOf(model.service) : "", jobs.length === 1 && job.name !== where.task ? job.name : "", what].filter(Boolean).join(" · "))],
+      [badge(stands, !isOver && stands[0] === "running"), other ? div("muted", other) : ""], queued === null ? null : duration(queued), ran === null ? null : duration(ran), span,
     ] });
   }
   const clock = (value) => (known.length ? CLOCK.format(value) : "–");
   main.replaceChildren(
-    make("header", { class: "head" }, make("p", { class: "kind" }, "Jobs of this run"),
-      make("div", { class: "row" }, make("h1", {}, `${plural(rows.length, "task")}, ${plural(jobsInAll, "job")}`), failed ? badge(["failed", `${plural(failed, "task")} failed`]) : null)),
-    ...warnings(found.trouble),
-    card("jobs", ["Time queued and running", make("p", { class: "row" }, make("span", {}, make("b", {}, duration(queuedInAll)), " queued in all"), make("span", {}, make("b", {}, duration(ranInAll)), " running in all"))],
+    head("Jobs of this run",
+      row(make("h1", {}, `${plural(rows.length, "task")}, ${plural(jobsInAll, "job")}`), [[failedTasks, "task"], [failedJobs, "job"]].map(([many, noun]) => (many ? badge(["failed", `${plural(many, noun)} failed`]) : null)))),
+    ...found.trouble.map((words) => warning(words)),
+    card("jobs", ["Time queued and running", known.length ? p("", make("b", {}, duration(to - from)), " from the first job to the last") : null],
       table("jobs", ["Task", "State", ">Queued", ">Running", `From ${clock(from)} to ${clock(to)}`], lines)),
     found.left ? foot(`${plural(found.left, "more task")} of this run are not shown.`) : "");
 }
@@ -895,21 +967,31 @@ function wearTheme() {
 async function lookAtTask(place) {
   const instance = await ask(`${inTask(place)}/${place.map}`) ?? (place.map < 0 ? await ask(inTask(place)) : undefined);
   if (instance === undefined) return { missing: true };
-  const live = !OVER.has(instance.state);
+  const live = !OVER.has(instance.state), tries = await triesOf(place, instance);
   try {
     const keys = new Set((await listed(inTask(place), { map_index: place.map })).map((each) => each.key));
-    return { ...await said(place, keys), instance, live };
+    return { ...await said(place, keys), instance, live, tries };
   } catch (error) {
     if (!(error instanceof Refused && error.status === 403)) throw error;
-    return { said: null, trouble: ["You may not read this task's XComs, so its jobs cannot be shown."], instance, live };
+    return { said: null, trouble: ["You may not read this task's XComs, so its jobs cannot be shown."], instance, live, tries };
   }
+}
+
+/** The tries of a task that has several, the latest first. */
+async function triesOf(place, instance) {
+  if (!(instance.try_number > 1)) return [];
+  const path = place.map < 0 ? "tries" : `${place.map}/tries`;
+  const answer = await ask(`${inTask(place)}/${path}`).catch((error) => { if (error.status === 401) throw error; });
+  const all = new Map(list(record(answer).task_instances).filter((each) => isRecord(each) && count(each.try_number)).map((each) => [each.try_number, each]));
+  all.set(instance.try_number, instance);
+  return [...all.values()].sort((one, other) => other.try_number - one.try_number).slice(0, MOST_LOGGED);
 }
 
 function trouble(error) {
   const status = error instanceof Refused ? error.status : 0;
   if (status === 401) return note("You are not signed in", "Sign in to Airflow, and open this page again.");
-  if (status === 403) return note("You may not see this", "Airflow does not let you look at it.");
-  return note(status ? `Airflow answered with ${status}` : "Airflow cannot be reached", "This page asks again in ten seconds.");
+  if (status === 403) return note("You may not see this", "Your Airflow account has no access to it.");
+  return note(status ? `Airflow answered with ${status}` : "Airflow cannot be reached", "This page tries again in ten seconds.");
 }
 
 function main() {
@@ -923,7 +1005,7 @@ function main() {
   const place = { dag: named("dag_id"), run: named("run_id"), task: named("task_id"), map: Number.isInteger(map) && map >= 0 ? map : -1 };
   const page = document.getElementById("page");
   if (!place.dag || !place.run) {
-    page.replaceChildren(note("No task instance is named", "Open this page from the Jobs tab of a task instance or of a DAG run."));
+    page.replaceChildren(note("No task instance given", "Open this page from the Jobs tab of a task instance or of a DAG run."));
     page.removeAttribute("aria-busy");
     return;
   }
@@ -936,7 +1018,7 @@ function main() {
     let again = true;
     try {
       const found = await look(place);
-      if (found.missing) page.replaceChildren(note("It is not there", place.task ? "Airflow knows of no such task instance." : "Airflow knows of no such run."));
+      if (found.missing) page.replaceChildren(note("Not found", place.task ? "No such task instance." : "No such run."));
       else {
         const now = JSON.stringify(found, (_key, value) => (value instanceof Map ? [...value] : value));
         if (now !== before || (!place.task && found.live)) keeping(page, () => draw(place, found));

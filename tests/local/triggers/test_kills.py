@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -370,6 +371,136 @@ def test_a_trigger_never_stops_a_job_because_it_cannot_be_described(
     assert shared.aws.calls["batch.TerminateJob"] == 0
     shared.aws.set_faults(Faults())
     assert shared.look(job_id)["status"] == "RUNNING"
+
+
+# What the Jobs tab shows of it.
+
+
+@pytest.fixture
+def xcoms(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What is written for the tab, in place of Airflow's XComs."""
+    from airflow.sdk.execution_time import xcom
+
+    written: list[dict[str, Any]] = []
+
+    class Written:
+        @staticmethod
+        def set(key: str, value: Any, **_: Any) -> None:
+            if key == "jobflow_jobs":
+                written.append(json.loads(json.dumps(value)))
+
+        @staticmethod
+        def get_one(**_: Any) -> None:
+            return None
+
+    monkeypatch.setattr(xcom, "XCom", Written)
+    return written
+
+
+def test_the_tab_shows_how_a_killed_job_ended(
+    shared: Any, job_id: str, supervised: Any, xcoms: list[dict[str, Any]]
+) -> None:
+    """Not that it was last seen running: the job's own times, and that Airflow stopped it."""
+    supervised()
+    shared.wait(job_id, "RUNNING")
+    killed(shared, make(job_id, tells=True), task())
+    ended, note = shared.wait(job_id), xcoms[-1]
+    [shown] = note["jobs"]
+    assert note["final"]
+    assert (shown["state"], shown["reason"]) == ("FAILED", "The Airflow task was killed")
+    assert datetime.fromisoformat(shown["stopped_at"]).timestamp() * 1000 == pytest.approx(ended["stoppedAt"], abs=1)
+    assert datetime.fromisoformat(shown["stop_requested_at"]).timestamp() * 1000 <= ended["stoppedAt"] + 1000
+    assert note["links"]["_link_BatchJobLink"]
+    assert "error" not in note
+
+
+def test_the_tab_shows_a_stop_before_the_job_has_ended(
+    shared: Any, gate: Any, supervised: Any, logs: TaskLogs, xcoms: list[dict[str, Any]]
+) -> None:
+    """A container may take two minutes to end."""
+    supervised()
+    ti = task()
+    job_id = shared.sh(f"trap '' TERM; while [ ! -e {gate} ]; do sleep 0.02; done")
+    shared.wait(job_id, "RUNNING")
+
+    async def story() -> None:
+        triggerer = Triggerer()
+        trigger = make(job_id, tells=True)
+        triggerer.start(trigger, ti)
+        await asyncio.to_thread(shared.eventually, lambda: trigger._seen)
+        killing = asyncio.create_task(triggerer.kill())
+        await asyncio.to_thread(shared.eventually, lambda: xcoms, "the first note")
+        killing.cancel()  # the triggerer ends
+
+    asyncio.run(story())
+    gate.touch()
+    [shown] = xcoms[0]["jobs"]
+    assert (shown["state"], bool(shown["stop_requested_at"]), shown["stopped_at"]) == ("RUNNING", True, None)
+    assert any(line.startswith(f"Stopped Batch job {job_id}") for line in logs.of(ti))
+
+
+@pytest.mark.parametrize("state", ["scheduled", "running", "deferred"])
+def test_what_a_killed_trigger_knows_is_not_written_over_the_next_trys_note(
+    shared: Any, job_id: str, supervised: Any, xcoms: list[dict[str, Any]], state: str
+) -> None:
+    """A task that was cleared belongs to its next try."""
+    supervised("failed", state=state)
+    killed(shared, make(job_id, tells=True), task())
+    assert shared.wait(job_id)["status"] == "FAILED"
+    assert xcoms == []
+
+
+def test_the_tab_says_that_a_job_could_not_be_stopped(
+    shared: Any, job_id: str, supervised: Any, xcoms: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not shown as stopped."""
+    monkeypatch.setattr(stopping, "FIRST_TRY", SHORT)
+    monkeypatch.setattr(stopping, "THEN", SHORT)
+    supervised()
+    killed(shared, make(job_id, tells=True), task(), lambda: shared.aws.set_faults(Faults(denied=DENIED)))
+    [note] = xcoms
+    assert f"Could not stop Batch job {job_id}, and it may still run: " in note["error"]
+    assert "stop_requested_at" not in note["jobs"][0]
+
+
+def test_the_tab_shows_which_items_of_a_killed_map_were_stopped(
+    shared: Any,
+    gate: Any,
+    supervised: Any,
+    logs: TaskLogs,
+    xcoms: list[dict[str, Any]],
+) -> None:
+    """And the log says how many were."""
+    supervisor = supervised(state="deferred")
+    ti = task()
+    waits = shared.define(["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done"])
+    items = [batch_map.item({"jobDefinition": waits}, index, {}) for index in range(3)]
+    trigger = MapTrigger(
+        service="batch",
+        family=batch_map.family(shared.queue, "killed-00000000", {}),
+        size=3,
+        indexes="0-2",
+        requests=pack([json.dumps(each) for each in items]),
+        aws_conn_id=None,
+        poll_interval=0.2,
+        max_concurrency=2,
+        began_at=time.time(),
+        cancel_on_kill=True,
+        tells=True,
+    )
+
+    async def story() -> None:
+        triggerer = Triggerer()
+        triggerer.start(trigger, ti)
+        await asyncio.to_thread(shared.eventually, lambda: trigger._map.statuses == "RR-")
+        supervisor._state = "failed"
+        await triggerer.kill()
+
+    asyncio.run(story())
+    note = xcoms[-1]
+    assert (note["array"]["cells"], note["final"]) == ("KK-", True)
+    assert note["jobs"][0]["stop_requested_at"]
+    assert "Stopped 2 Batch jobs of the map: The Airflow task was killed" in logs.of(ti)
 
 
 # A passed deadline.

@@ -19,14 +19,17 @@ def jobs_page() -> None:
     """Have a task for each kind of page."""
     for name in ("job", "live", "failed", "refused", "retried", "nothing", "between", "waiting"):
         BatchJobOperator(task_id=name, **JOB)
+    for name in ("killed", "killed_running", "killed_unseen", "unstopped", "returned", "tried"):
+        BatchJobOperator(task_id=name, **JOB)
     for name in ("hostile", "malformed", "huge", "older", "newer"):
         BatchJobOperator(task_id=name, **JOB)
-    for name in ("array", "array_failed", "array_10000"):
+    for name in ("array", "array_failed", "array_10000", "array_killed"):
         BatchJobOperator(task_id=name, array_size=10_000, **JOB)
-    for name in ("map", "map_live"):
+    for name in ("map", "map_live", "map_killed"):
         FargateMapOperator(task_id=name, items=[{}], cluster="c", task_definition="t")
     BatchMapOperator(task_id="map_failed", items=[{}], **JOB)
     BatchJobSensor(task_id="sensor", job_id=["a", "b"])
+    BatchJobSensor(task_id="sensor_killed", job_id="a")
     GlueCrawlOperator(task_id="crawl", crawler_name="sales")
     FargateTaskOperator.partial(task_id="mapped", cluster="c", task_definition="t").expand(command=[["a"], ["b"]])
 
