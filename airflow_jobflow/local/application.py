@@ -3,49 +3,67 @@ it to the service of this package that answers it.
 
 Invariants:
 
-- A call is either answered by a service of this package, whole, or passed to moto as it came, with only the account
-  added; or a fault answers it.
+- A call is either answered by a service of this package, whole, or passed to moto with the account added; or a fault
+  answers it. Before that it is checked against the shape of its operation, and loses members that AWS ignores.
+- Every answer has the content type of its service and a request id; an exception never reaches the web server.
 - ``/jobflow-local/…`` is the server's own, which no fault but an outage concerns; ``/jobflow-metadata/…`` issues
   credentials.
 """
 
 from __future__ import annotations
 
-import io
 import json
+import logging
 import re
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import parse_qs
 
-import botocore.session
 from moto.core.request import Request as MotoRequest
 from moto.core.routing import get_service_router
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import (
+    UNSIGNED_ACTIONS,
+    UNSIGNED_REQUESTS,
+    DomainDispatcherApplication,
+    create_backend_app,
+)
 from moto.s3.models import FakeKey, s3_backends
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request, Response
 
+from airflow_jobflow.local import bodies, protocols
 from airflow_jobflow.local.call import Call
 from airflow_jobflow.local.errors import AwsError
 from airflow_jobflow.local.fault_box import METADATA, ConnectionDropped, FaultBox
 from airflow_jobflow.local.faults import CannedResponse
 from airflow_jobflow.local.metadata import PREFIX, Metadata
 from airflow_jobflow.local.moto_backends import events_lock
+from airflow_jobflow.local.service_models import content_type
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+log = logging.getLogger(__name__)
+
 Handler = Callable[[dict[str, Any], int], Mapping[str, Any]]
 
 CONTROL: Final = "/jobflow-local/"
+MOTO_CONTROL: Final = "/moto-api"
 CREDENTIAL: Final = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/")
 CHANGES: Final = frozenset({"batch.UpdateComputeEnvironment", "batch.UpdateJobQueue"})
 """Calls of moto's that may let a job run which waits."""
 DEFAULT_REGION: Final = "us-east-1"
 PARTITION: Final = "aws"
+NO_MOTO_CONTROL: Final = (
+    "The local AWS does not offer moto's own API: a reset would forget queues, definitions and logs, but not the jobs "
+    "that use them. Start another local AWS in place of a reset"
+)
+
+T = TypeVar("T")
 
 _buckets_lock = threading.Lock()
 """Held while moto knows the names of one account's buckets only."""
@@ -74,26 +92,37 @@ class Application:
         self._changed = changed
         self._metadata = Metadata(lambda: faults.faults.credentials_lifetime)
         self._moto: WSGIApplication = DomainDispatcherApplication(create_backend_app)
-        self._batch_actions = _actions_by_path()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
         path = environ.get("PATH_INFO", "")
         if path.startswith(CONTROL):
             return self._answer_control(path.removeprefix(CONTROL), Request(environ))(environ, start_response)
-        call = self._call(path, environ)
+        if path.startswith(MOTO_CONTROL):
+            return _json({"error": NO_MOTO_CONTROL}, status=HTTPStatus.NOT_FOUND)(environ, start_response)
+        service = _service_of(environ)
         try:
-            canned = self._faults.before(call, self._account)
-            if canned is None or canned.takes_effect:
-                answer = self._served(call, environ, start_response if canned is None else _discard)
-            if self._faults.loses_answer(call):
-                raise ConnectionDropped
-            return answer if canned is None else _canned(canned, call.service)(environ, start_response)
+            return self._answer(self._call(path, environ), environ, start_response)
         except AwsError as error:
-            return _error(error, call.service)(environ, start_response)
+            return _error(error, service)(environ, start_response)
         except ConnectionDropped:
             _close(environ)
             raise ConnectionAbortedError("A fault of the local AWS dropped this connection") from None
+        except ConnectionError:  # the client is gone
+            raise
+        except Exception as error:
+            log.exception("%s could not be answered", path)
+            failed = AwsError("InternalFailure", f"A bug in the local AWS: {error!r}. Its log has more", 500)
+            return _error(failed, service)(environ, start_response)
+
+    def _answer(self, call: Call, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a call, unless a fault does."""
+        canned = self._faults.before(call, self._account)
+        if canned is None or canned.takes_effect:
+            answer = self._served(call, environ, start_response if canned is None else _discard)
+        if self._faults.loses_answer(call):
+            raise ConnectionDropped
+        return answer if canned is None else _canned(canned, call.service)(environ, start_response)
 
     def _call(self, path: str, environ: WSGIEnvironment) -> Call:
         """What a request asks for."""
@@ -103,9 +132,10 @@ class Application:
         access_key, region, service = found.groups() if found else ("", DEFAULT_REGION, "")
         body = b""
         if service != "s3":  # whose bodies are data, and may be large
-            body = _body(environ)
-            if body:
-                environ["wsgi.input"] = io.BytesIO(body)
+            try:
+                body = bodies.read(environ)
+            except bodies.UnreadableBody as error:
+                raise protocols.malformed(service, str(error), error.status) from None
         action = self._action(service, body, environ)
         return Call(service, action, access_key, self._metadata.has_expired(access_key), region, path, body)
 
@@ -113,19 +143,24 @@ class Application:
         """What a call is answered without a fault."""
         if call.service == METADATA:
             return self._metadata.answer(call)(environ, start_response)
+        if not call.service:
+            _check_unsigned(call, environ)
+        operation = protocols.operation_of(call.service, environ, call.body)
+        members: Any = {}
+        if operation is not None:
+            members, body = protocols.checked(call.service, operation, environ, call.body)
+            bodies.replace(environ, body)
         handler = self._handlers(call)
         if handler is None:
             return self._passed_on(call, environ, start_response)
-        return _json(handler(json.loads(call.body or b"{}"), len(call.body)))(environ, start_response)
+        return _json(handler(members, len(call.body)), call.service)(environ, start_response)
 
     def _action(self, service: str, body: bytes, environ: WSGIEnvironment) -> str:
         """What a call is named in its service's API."""
         if target := environ.get("HTTP_X_AMZ_TARGET"):
             return str(target).rpartition(".")[2]
-        if service == "batch":
-            path: str = environ["PATH_INFO"]
-            return self._batch_actions.get(path, path)
-        if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
+        is_form = environ.get("CONTENT_TYPE", "").startswith(protocols.FORM)
+        if is_form and service != "batch":
             return parse_qs(body.decode("utf-8", "replace")).get("Action", ["?"])[0]
         if not service:
             return str(environ["PATH_INFO"])
@@ -136,16 +171,40 @@ class Application:
         return str(operation.name)
 
     def _passed_on(self, call: Call, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Have moto answer a call."""
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account
+        if call.service == "s3" or not call.service:  # content of any type, which may be large
+            return self._asked_of_moto(call, lambda: self._stored(call, environ, start_response))
         if call.service == "events":
             with events_lock:
-                return self._moto(environ, start_response)
-        if call.name == "s3.CreateBucket":
-            return self._create_bucket(environ, start_response)
-        answer = self._moto(environ, start_response)
+                answer = self._asked_of_moto(call, lambda: Response.from_app(self._moto, environ, buffered=True))
+        else:
+            answer = self._asked_of_moto(call, lambda: Response.from_app(self._moto, environ, buffered=True))
         if call.name in CHANGES:
             self._changed(call)
-        return answer
+        return _in_the_service_s_form(answer, call)(environ, start_response)
+
+    def _asked_of_moto(self, call: Call, ask: Callable[[], T]) -> T:
+        """What moto answers.
+
+        :raises AwsError: moto does not have the operation, or cannot handle the request.
+        """
+        try:
+            return ask()
+        except (AwsError, ConnectionError):
+            raise
+        except NotImplementedError:
+            raise protocols.unknown_operation(call.service, call.action) from None
+        except Exception as error:
+            log.exception("moto could not answer %s", call.name)
+            why = f"moto, which answers {call.name} here, cannot handle this request: {error!r}"
+            raise protocols.invalid(call.service or "s3", why) from None
+
+    def _stored(self, call: Call, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """What S3 answers."""
+        if call.name == "s3.CreateBucket":
+            return self._create_bucket(environ, start_response)
+        return self._moto(environ, start_response)
 
     def _create_bucket(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Have moto create a bucket whose name may be taken in another account: that is another server's here."""
@@ -159,11 +218,16 @@ class Application:
     def _answer_control(self, name: str, request: Request) -> Response:
         handler = self._control.get(name)
         if handler is None:
-            return _json({"error": f"There are: {', '.join(CONTROL + each for each in self._control)}"}, 404)
+            return _json({"error": f"There are: {', '.join(CONTROL + each for each in self._control)}"}, status=404)
         try:
-            return _json(handler(json.loads(request.get_data() or b"{}")))
-        except (ValueError, TypeError, LookupError) as error:
-            return _json({"error": str(error)}, 400)
+            body = bodies.parsed(bodies.read(request.environ))
+            if not isinstance(body, dict):
+                raise TypeError(f"A JSON object is wanted, not {body!r}")
+            return _json(handler(body))
+        except bodies.UnreadableBody as error:
+            return _json({"error": str(error)}, status=error.status)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            return _json({"error": str(error)}, status=400)
 
 
 def forget_buckets(account: str) -> None:
@@ -191,21 +255,37 @@ def _discard(_status: str, _headers: list[tuple[str, str]], _error: Any = None, 
     return lambda _: None
 
 
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(json.dumps(value), status, content_type="application/json")
+def _json(value: Any, service: str = "", status: int = 200) -> Response:
+    """An answer of a service, or of the server itself."""
+    headers = {"x-amzn-RequestId": str(uuid.uuid4())}
+    return Response(json.dumps(value), status, headers, content_type=content_type(service))
 
 
-def _body(environ: WSGIEnvironment) -> bytes:
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    return environ["wsgi.input"].read(length) if length else b""
+def _service_of(environ: WSGIEnvironment) -> str:
+    """The service that a request is signed for, else S3, which is what takes unsigned ones."""
+    found = CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
+    return found[3] if found else "s3"
+
+
+def _check_unsigned(call: Call, environ: WSGIEnvironment) -> None:
+    """Reject a call without a signature that names an operation which needs one."""
+    target = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")[0]
+    is_form = environ.get("CONTENT_TYPE", "").startswith(protocols.FORM)
+    if (target and target not in UNSIGNED_REQUESTS) or (is_form and call.action not in UNSIGNED_ACTIONS):
+        raise AwsError("MissingAuthenticationToken", "The request has no valid AWS Signature Version 4", 403)
+
+
+def _in_the_service_s_form(answer: Response, call: Call) -> Response:
+    """What moto answered, with the headers that AWS sends; a web page becomes an error of the service."""
+    if answer.mimetype == "text/html" or not answer.mimetype:
+        if answer.status_code >= HTTPStatus.BAD_REQUEST and not answer.data.startswith((b"{", b"<?xml", b"<Error")):
+            return _error(protocols.unknown_operation(call.service, call.action), call.service)
+        answer.content_type = content_type(call.service)
+    if "x-amzn-RequestId" not in answer.headers:
+        answer.headers["x-amzn-RequestId"] = str(uuid.uuid4())
+    return answer
 
 
 def _close(environ: WSGIEnvironment) -> None:
     connection: socket.socket = environ["werkzeug.socket"]
     connection.shutdown(socket.SHUT_RDWR)
-
-
-def _actions_by_path() -> dict[str, str]:
-    """Batch's actions by the path of their calls."""
-    model = botocore.session.get_session().get_service_model("batch")
-    return {model.operation_model(name).http["requestUri"]: name for name in model.operation_names}

@@ -5,13 +5,14 @@ Invariants: nothing here reads a request's body before a fault asks for what the
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
+
+from airflow_jobflow.local import bodies
 
 ANY_RESOURCE: Final = "*"
 
@@ -46,8 +47,8 @@ class Call:
     def request(self) -> Any:
         """The members of the request; empty if the body is neither a JSON object nor a form."""
         try:
-            content = json.loads(self.body or b"{}")
-        except ValueError:
+            content = bodies.parsed(self.body)
+        except bodies.UnreadableBody:
             return dict(parse_qsl(self.body.decode("utf-8", "replace")))
         return content if isinstance(content, dict) else {}
 
