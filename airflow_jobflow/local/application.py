@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 from moto.core.request import Request as MotoRequest
 from moto.core.routing import get_service_router
@@ -54,6 +54,7 @@ Handler = Callable[[dict[str, Any], int], Mapping[str, Any]]
 CONTROL: Final = "/jobflow-local/"
 MOTO_CONTROL: Final = "/moto-api"
 CREDENTIAL: Final = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/")
+"""In the header of a signed request, or in a signed URL."""
 CHANGES: Final = frozenset({"batch.UpdateComputeEnvironment", "batch.UpdateJobQueue"})
 """Calls of moto's that may let a job run which waits."""
 DEFAULT_REGION: Final = "us-east-1"
@@ -75,6 +76,7 @@ class Application:
     :param handlers: finds the handler of a call in its region, for calls that are not moto's.
     :param control: the server's own calls, by the last part of their path.
     :param changed: called after moto answered one of `CHANGES`.
+    :param check: called before moto answers; raises an `AwsError` for what AWS rejects.
     """
 
     def __init__(
@@ -84,12 +86,14 @@ class Application:
         handlers: Callable[[Call], Handler | None],
         control: Mapping[str, Callable[[dict[str, Any]], Any]],
         changed: Callable[[Call], None],
+        check: Callable[[Call, dict[str, Any]], None],
     ) -> None:
         self._account = account
         self._faults = faults
         self._handlers = handlers
         self._control = control
         self._changed = changed
+        self._check = check
         self._metadata = Metadata(lambda: faults.faults.credentials_lifetime)
         self._moto: WSGIApplication = DomainDispatcherApplication(create_backend_app)
 
@@ -128,8 +132,7 @@ class Application:
         """What a request asks for."""
         if path.startswith(PREFIX):
             return self._metadata.call(environ["REQUEST_METHOD"], path.removeprefix(PREFIX))
-        found = CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
-        access_key, region, service = found.groups() if found else ("", DEFAULT_REGION, "")
+        access_key, region, service = _scope(environ)
         body = b""
         if service != "s3":  # whose bodies are data, and may be large
             try:
@@ -152,6 +155,7 @@ class Application:
             bodies.replace(environ, body)
         handler = self._handlers(call)
         if handler is None:
+            self._check(call, members)
             return self._passed_on(call, environ, start_response)
         return _json(handler(members, len(call.body)), call.service)(environ, start_response)
 
@@ -262,9 +266,17 @@ def _json(value: Any, service: str = "", status: int = 200) -> Response:
 
 
 def _service_of(environ: WSGIEnvironment) -> str:
-    """The service that a request is signed for, else S3, which is what takes unsigned ones."""
-    found = CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
-    return found[3] if found else "s3"
+    """The service that a request is for: S3 if it is not signed, for S3 is what takes unsigned ones."""
+    if environ.get("PATH_INFO", "").startswith(PREFIX):
+        return METADATA
+    return _scope(environ)[2] or "s3"
+
+
+def _scope(environ: WSGIEnvironment) -> tuple[str, str, str]:
+    """Access key, region and service that a request is signed with; the default region alone if it is not signed."""
+    signed = environ.get("HTTP_AUTHORIZATION") or unquote(environ.get("QUERY_STRING", ""))
+    found = CREDENTIAL.search(signed)
+    return (found[1], found[2], found[3]) if found else ("", DEFAULT_REGION, "")
 
 
 def _check_unsigned(call: Call, environ: WSGIEnvironment) -> None:

@@ -26,12 +26,13 @@ from airflow_jobflow.local.application import Application, Handler, forget_bucke
 from airflow_jobflow.local.batch import Batch
 from airflow_jobflow.local.call import Call
 from airflow_jobflow.local.ecs import Ecs
+from airflow_jobflow.local.errors import AwsError
 from airflow_jobflow.local.fault_box import FaultBox
 from airflow_jobflow.local.faults import Faults
 from airflow_jobflow.local.glue import Glue
 from airflow_jobflow.local.listener import Listener
 from airflow_jobflow.local.metadata import CONTAINER, PREFIX
-from airflow_jobflow.local.moto_backends import Resources, forget_account
+from airflow_jobflow.local.moto_backends import Resources, forget_account, region_exists
 from airflow_jobflow.local.processes import Processes
 from airflow_jobflow.local.service import Ledger, Service, Shared
 from airflow_jobflow.local.settings import Settings
@@ -253,6 +254,7 @@ class LocalAws(LocalAwsClient):
                 "health": lambda _: {"status": "ok", "pid": os.getpid(), "account_id": self.account_id},
             },
             lambda call: self._service(call.service, call.region).reconsider(),
+            self._check,
         )
         try:
             self._listener = Listener(self._host, self._port, application)
@@ -300,6 +302,8 @@ class LocalAws(LocalAwsClient):
         with self._services_lock:
             service = self._services.get((name, region))
             if service is None:
+                if not region_exists(self.account_id, region):
+                    raise AwsError("InvalidSignatureException", "Credential should be scoped to a valid region.", 403)
                 resources = Resources(self.account_id, region)
                 service = SERVICES[name](Shared(resources, self._processes, self._settings, self._faults, self._ledger))
                 self._services[name, region] = service
@@ -308,12 +312,20 @@ class LocalAws(LocalAwsClient):
     def _handler(self, call: Call) -> Handler | None:
         return self._service(call.service, call.region).actions.get(call.action) if call.service in SERVICES else None
 
+    def _check(self, call: Call, members: dict[str, Any]) -> None:
+        """Reject what AWS rejects of a call that moto answers."""
+        if call.service in SERVICES and (check := self._service(call.service, call.region).checks.get(call.action)):
+            check(members)
+
     def _control_faults(self, body: dict[str, Any]) -> dict[str, Any]:
         self.set_faults(Faults.from_json(body))
         return self._faults.faults.to_json()
 
     def _control_interrupt(self, body: dict[str, Any]) -> dict[str, Any]:
         name, job_id = body.pop("service", "batch"), body.pop("job_id")
+        for member, value in body.items():
+            if value is not None and not isinstance(value, int if member == "exit_code" else str):
+                raise ValueError(f"{member} cannot be {value!r}")
         with self._services_lock:
             services = [service for (of, _), service in self._services.items() if of == name]
         if not any(service.interrupt(job_id, **body) for service in services):
