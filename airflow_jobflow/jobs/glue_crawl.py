@@ -126,9 +126,10 @@ def snapshot(job_id: str, since: Since, crawler: Mapping[str, Any], call: Call) 
     )
     if not since.is_met_by(last):
         return seen
-    status = last.get("Status", "")
+    told = last.get("Status", "")
+    status = CRAWL_STATES.get(told, told)  # moto's GetCrawler uses ListCrawls' words
     if status not in LAST_CRAWL_STATES:
-        return dataclasses.replace(seen, state=JobState.RUNNING, status=status or crawler["State"])
+        return dataclasses.replace(seen, state=JobState.RUNNING, status=told or crawler["State"])
     return _ended(seen, status, last)
 
 

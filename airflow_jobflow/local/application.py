@@ -20,7 +20,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, unquote
 
 from moto.core.request import Request as MotoRequest
@@ -63,8 +63,6 @@ NO_MOTO_CONTROL: Final = (
     "The local AWS does not offer moto's own API: a reset would forget queues, definitions and logs, but not the jobs "
     "that use them. Start another local AWS in place of a reset"
 )
-
-T = TypeVar("T")
 
 _buckets_lock = threading.Lock()
 """Held while moto knows the names of one account's buckets only."""
@@ -175,27 +173,21 @@ class Application:
         return str(operation.name)
 
     def _passed_on(self, call: Call, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Have moto answer a call."""
-        environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account
-        if call.service == "s3" or not call.service:  # content of any type, which may be large
-            return self._asked_of_moto(call, lambda: self._stored(call, environ, start_response))
-        if call.service == "events":
-            with events_lock:
-                answer = self._asked_of_moto(call, lambda: Response.from_app(self._moto, environ, buffered=True))
-        else:
-            answer = self._asked_of_moto(call, lambda: Response.from_app(self._moto, environ, buffered=True))
-        if call.name in CHANGES:
-            self._changed(call)
-        return _in_the_service_s_form(answer, call)(environ, start_response)
-
-    def _asked_of_moto(self, call: Call, ask: Callable[[], T]) -> T:
-        """What moto answers.
+        """Have moto answer a call.
 
         :raises AwsError: moto does not have the operation, or cannot handle the request.
         """
+        environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account
+        method = environ["REQUEST_METHOD"]
         try:
-            return ask()
-        except (AwsError, ConnectionError):
+            if call.name == "s3.CreateBucket":
+                answer = self._create_bucket(environ)
+            elif call.service == "events":
+                with events_lock:
+                    answer = self._asked_of_moto(environ)
+            else:
+                answer = self._asked_of_moto(environ)
+        except ConnectionError:
             raise
         except NotImplementedError:
             raise protocols.unknown_operation(call.service, call.action) from None
@@ -203,19 +195,20 @@ class Application:
             log.exception("moto could not answer %s", call.name)
             why = f"moto, which answers {call.name} here, cannot handle this request: {error!r}"
             raise protocols.invalid(call.service or "s3", why) from None
+        if call.name in CHANGES:
+            self._changed(call)
+        return _in_the_form_of(call.service or "s3", call.action, answer, method)(environ, start_response)
 
-    def _stored(self, call: Call, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """What S3 answers."""
-        if call.name == "s3.CreateBucket":
-            return self._create_bucket(environ, start_response)
-        return self._moto(environ, start_response)
+    def _asked_of_moto(self, environ: WSGIEnvironment) -> Response:
+        """What moto answers."""
+        return Response.from_app(self._moto, environ)
 
-    def _create_bucket(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def _create_bucket(self, environ: WSGIEnvironment) -> Response:
         """Have moto create a bucket whose name may be taken in another account: that is another server's here."""
         with _buckets_lock:
             mine = s3_backends[self._account][PARTITION].buckets
             s3_backends.bucket_accounts = dict.fromkeys(mine, (PARTITION, self._account))
-            answer = self._moto(environ, start_response)
+            answer = self._asked_of_moto(environ)
             s3_backends.bucket_accounts = {}
             return answer
 
@@ -266,10 +259,10 @@ def _json(value: Any, service: str = "", status: int = 200) -> Response:
 
 
 def _service_of(environ: WSGIEnvironment) -> str:
-    """The service that a request is for: S3 if it is not signed, for S3 is what takes unsigned ones."""
+    """The service that a request is for; if it is not signed: S3, or nothing if it is written for a JSON service."""
     if environ.get("PATH_INFO", "").startswith(PREFIX):
         return METADATA
-    return _scope(environ)[2] or "s3"
+    return _scope(environ)[2] or ("" if "HTTP_X_AMZ_TARGET" in environ else "s3")
 
 
 def _scope(environ: WSGIEnvironment) -> tuple[str, str, str]:
@@ -280,19 +273,27 @@ def _scope(environ: WSGIEnvironment) -> tuple[str, str, str]:
 
 
 def _check_unsigned(call: Call, environ: WSGIEnvironment) -> None:
-    """Reject a call without a signature that names an operation which needs one."""
+    """Reject a call without a signature that needs one, or with half of one."""
+    if environ.get("HTTP_AUTHORIZATION", "").startswith("AWS4-"):
+        raise AwsError("IncompleteSignature", "Authorization header requires a Credential with a region and a service")
     target = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")[0]
     is_form = environ.get("CONTENT_TYPE", "").startswith(protocols.FORM)
     if (target and target not in UNSIGNED_REQUESTS) or (is_form and call.action not in UNSIGNED_ACTIONS):
         raise AwsError("MissingAuthenticationToken", "The request has no valid AWS Signature Version 4", 403)
 
 
-def _in_the_service_s_form(answer: Response, call: Call) -> Response:
+def _in_the_form_of(service: str, action: str, answer: Response, method: str) -> Response:
     """What moto answered, with the headers that AWS sends; a web page becomes an error of the service."""
-    if answer.mimetype == "text/html" or not answer.mimetype:
-        if answer.status_code >= HTTPStatus.BAD_REQUEST and not answer.data.startswith((b"{", b"<?xml", b"<Error")):
-            return _error(protocols.unknown_operation(call.service, call.action), call.service)
-        answer.content_type = content_type(call.service)
+    is_page = answer.mimetype in ("", "text/html")
+    if is_page and answer.status_code >= HTTPStatus.BAD_REQUEST and method != "HEAD":
+        if not answer.data.startswith((b"{", b"<?xml", b"<Error")):
+            missing = answer.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+            why = f"moto, which answers {service}.{action} here, rejected this request"
+            error = protocols.unknown_operation(service, action) if missing else protocols.invalid(service, why)
+            return _error(error, service)
+        answer.content_type = content_type(service)
+    elif is_page and service != "s3":  # whose objects may be pages
+        answer.content_type = content_type(service)
     if "x-amzn-RequestId" not in answer.headers:
         answer.headers["x-amzn-RequestId"] = str(uuid.uuid4())
     return answer

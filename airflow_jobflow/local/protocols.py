@@ -39,6 +39,7 @@ VALIDATION: Final[Mapping[str, str]] = {
     "ec2": "InvalidParameterValue",
     "ecs": "InvalidParameterException",
     "logs": "InvalidParameterException",
+    "s3": "InvalidRequest",
     "sns": "InvalidParameter",
     "sqs": "InvalidParameterValue",
 }
@@ -118,6 +119,8 @@ def unknown_operation(service: str, name: str | None = None) -> AwsError:
     """The error for an operation that a service does not have."""
     if not answers_xml(service):
         return AwsError("UnknownOperationException", f"{service} has no such operation: {name or 'none is named'}", 404)
+    if service == "s3":
+        return AwsError("MethodNotAllowed", "The specified method is not allowed against this resource.", 405)
     if not name:
         return AwsError("MissingAction", "The request must contain the parameter Action")
     return AwsError("InvalidAction", f"Could not find operation {name}")
@@ -224,7 +227,8 @@ def _outside(shape: Any, operation: Operation, environ: WSGIEnvironment) -> dict
         elif location == "querystring" and sent in query:
             given = query.getlist(sent)
             is_list = member.type_name == "list"
-            found[sent] = [_from_text(member.member, each) for each in given] if is_list else _from_text(member, given[0])
+            values = [_from_text(member.member if is_list else member, each) for each in given]
+            found[sent] = values if is_list else values[0]
         elif location == "header" and (text := environ.get(f"HTTP_{sent.upper().replace('-', '_')}")) is not None:
             found[sent] = _from_text(member, text)
     return found

@@ -156,7 +156,7 @@ class _Fitting:
         if isinstance(value, str):
             try:
                 parse_to_aware_datetime(value)
-            except Exception:  # whatever the parser raises, see botocore.validate
+            except (ValueError, TypeError, AttributeError, OverflowError):
                 raise WrongType(_cannot_convert(value, "a Timestamp")) from None
         elif not isinstance(value, int | float) or isinstance(value, bool) or not MOMENTS[0] <= value <= MOMENTS[1]:
             raise WrongType(_cannot_convert(value, "a Timestamp"))
