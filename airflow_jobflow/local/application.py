@@ -12,12 +12,10 @@ Invariants:
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import socket
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -35,17 +33,17 @@ from moto.s3.models import FakeKey, s3_backends
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request, Response
 
-from airflow_jobflow.local import bodies, protocols
+from airflow_jobflow.local import answers, bodies, protocols
 from airflow_jobflow.local.call import Call
 from airflow_jobflow.local.errors import AwsError
 from airflow_jobflow.local.fault_box import METADATA, ConnectionDropped, FaultBox
-from airflow_jobflow.local.faults import CannedResponse
 from airflow_jobflow.local.metadata import PREFIX, Metadata
 from airflow_jobflow.local.moto_backends import events_lock
-from airflow_jobflow.local.service_models import content_type
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from airflow_jobflow.local.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -71,27 +69,21 @@ _buckets_lock = threading.Lock()
 class Application:
     """A local AWS as a WSGI application.
 
-    :param handlers: finds the handler of a call in its region, for calls that are not moto's.
+    :param services: finds the service of this package that a call is for; None if moto has it alone.
     :param control: the server's own calls, by the last part of their path.
-    :param changed: called after moto answered one of `CHANGES`.
-    :param check: called before moto answers; raises an `AwsError` for what AWS rejects.
     """
 
     def __init__(
         self,
         account: str,
         faults: FaultBox,
-        handlers: Callable[[Call], Handler | None],
+        services: Callable[[Call], Service | None],
         control: Mapping[str, Callable[[dict[str, Any]], Any]],
-        changed: Callable[[Call], None],
-        check: Callable[[Call, dict[str, Any]], None],
     ) -> None:
         self._account = account
         self._faults = faults
-        self._handlers = handlers
+        self._services = services
         self._control = control
-        self._changed = changed
-        self._check = check
         self._metadata = Metadata(lambda: faults.faults.credentials_lifetime)
         self._moto: WSGIApplication = DomainDispatcherApplication(create_backend_app)
 
@@ -101,12 +93,12 @@ class Application:
         if path.startswith(CONTROL):
             return self._answer_control(path.removeprefix(CONTROL), Request(environ))(environ, start_response)
         if path.startswith(MOTO_CONTROL):
-            return _json({"error": NO_MOTO_CONTROL}, status=HTTPStatus.NOT_FOUND)(environ, start_response)
+            return answers.of_json({"error": NO_MOTO_CONTROL}, status=HTTPStatus.NOT_FOUND)(environ, start_response)
         service = _service_of(environ)
         try:
             return self._answer(self._call(path, environ), environ, start_response)
         except AwsError as error:
-            return _error(error, service)(environ, start_response)
+            return answers.of_error(error, service)(environ, start_response)
         except ConnectionDropped:
             _close(environ)
             raise ConnectionAbortedError("A fault of the local AWS dropped this connection") from None
@@ -115,7 +107,7 @@ class Application:
         except Exception as error:
             log.exception("%s could not be answered", path)
             failed = AwsError("InternalFailure", f"A bug in the local AWS: {error!r}. Its log has more", 500)
-            return _error(failed, service)(environ, start_response)
+            return answers.of_error(failed, service)(environ, start_response)
 
     def _answer(self, call: Call, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a call, unless a fault does."""
@@ -124,7 +116,7 @@ class Application:
             answer = self._served(call, environ, start_response if canned is None else _discard)
         if self._faults.loses_answer(call):
             raise ConnectionDropped
-        return answer if canned is None else _canned(canned, call.service)(environ, start_response)
+        return answer if canned is None else answers.of_fault(canned, call.service)(environ, start_response)
 
     def _call(self, path: str, environ: WSGIEnvironment) -> Call:
         """What a request asks for."""
@@ -137,8 +129,13 @@ class Application:
                 body = bodies.read(environ)
             except bodies.UnreadableBody as error:
                 raise protocols.malformed(service, str(error), error.status) from None
-        action = self._action(service, body, environ)
-        return Call(service, action, access_key, self._metadata.has_expired(access_key), region, path, body)
+        try:
+            operation = protocols.operation_of(service, environ, body)
+        except AwsError:  # raised again when the call is served, after its faults
+            operation = None
+        action = _action(service, body, environ) if operation is None else operation.model.name
+        has_expired = self._metadata.has_expired(access_key)
+        return Call(service, action, access_key, has_expired, region, path, body, operation)
 
     def _served(self, call: Call, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """What a call is answered without a fault."""
@@ -146,39 +143,30 @@ class Application:
             return self._metadata.answer(call)(environ, start_response)
         if not call.service:
             _check_unsigned(call, environ)
-        operation = protocols.operation_of(call.service, environ, call.body)
+        operation = call.operation or protocols.operation_of(call.service, environ, call.body)
         members: Any = {}
         if operation is not None:
             members, body = protocols.checked(call.service, operation, environ, call.body)
             bodies.replace(environ, body)
-        handler = self._handlers(call)
-        if handler is None:
-            self._check(call, members)
-            return self._passed_on(call, environ, start_response)
-        return _json(handler(members, len(call.body)), call.service)(environ, start_response)
+        service = self._services(call)
+        if service is None:
+            return self._passed_on(call, environ)(environ, start_response)
+        handler = service.actions.get(call.action)
+        if handler is not None:
+            return answers.of_json(handler(members, len(call.body)), call.service)(environ, start_response)
+        if check := service.checks.get(call.action):
+            check(members)
+        answer = self._passed_on(call, environ)
+        if call.name in CHANGES:
+            service.reconsider()
+        return answer(environ, start_response)
 
-    def _action(self, service: str, body: bytes, environ: WSGIEnvironment) -> str:
-        """What a call is named in its service's API."""
-        if target := environ.get("HTTP_X_AMZ_TARGET"):
-            return str(target).rpartition(".")[2]
-        is_form = environ.get("CONTENT_TYPE", "").startswith(protocols.FORM)
-        if is_form and service != "batch":
-            return parse_qs(body.decode("utf-8", "replace")).get("Action", ["?"])[0]
-        if not service:
-            return str(environ["PATH_INFO"])
-        try:
-            operation, _ = get_service_router(service).match(MotoRequest(environ))
-        except HTTPException:
-            return str(environ["REQUEST_METHOD"])
-        return str(operation.name)
-
-    def _passed_on(self, call: Call, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def _passed_on(self, call: Call, environ: WSGIEnvironment) -> Response:
         """Have moto answer a call.
 
         :raises AwsError: moto does not have the operation, or cannot handle the request.
         """
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account
-        method = environ["REQUEST_METHOD"]
         try:
             if call.name == "s3.CreateBucket":
                 answer = self._create_bucket(environ)
@@ -195,9 +183,7 @@ class Application:
             log.exception("moto could not answer %s", call.name)
             why = f"moto, which answers {call.name} here, cannot handle this request: {error!r}"
             raise protocols.invalid(call.service or "s3", why) from None
-        if call.name in CHANGES:
-            self._changed(call)
-        return _in_the_form_of(call.service or "s3", call.action, answer, method)(environ, start_response)
+        return answers.of_moto(answer, call.service or "s3", call.action, environ["REQUEST_METHOD"])
 
     def _asked_of_moto(self, environ: WSGIEnvironment) -> Response:
         """What moto answers."""
@@ -215,16 +201,18 @@ class Application:
     def _answer_control(self, name: str, request: Request) -> Response:
         handler = self._control.get(name)
         if handler is None:
-            return _json({"error": f"There are: {', '.join(CONTROL + each for each in self._control)}"}, status=404)
+            return answers.of_json(
+                {"error": f"There are: {', '.join(CONTROL + each for each in self._control)}"}, status=404
+            )
         try:
             body = bodies.parsed(bodies.read(request.environ))
             if not isinstance(body, dict):
                 raise TypeError(f"A JSON object is wanted, not {body!r}")
-            return _json(handler(body))
+            return answers.of_json(handler(body))
         except bodies.UnreadableBody as error:
-            return _json({"error": str(error)}, status=error.status)
+            return answers.of_json({"error": str(error)}, status=error.status)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
-            return _json({"error": str(error)}, status=400)
+            return answers.of_json({"error": str(error)}, status=400)
 
 
 def forget_buckets(account: str) -> None:
@@ -236,26 +224,9 @@ def forget_buckets(account: str) -> None:
                     key.dispose()
 
 
-def _error(error: AwsError, service: str) -> Response:
-    headers, content = error.answer(service)
-    return Response(content, error.status, headers)
-
-
-def _canned(canned: CannedResponse, service: str) -> Response:
-    if canned.code is not None:
-        return _error(AwsError(canned.code, canned.message, canned.status), service)
-    return Response(canned.body, canned.status, content_type=canned.content_type)
-
-
 def _discard(_status: str, _headers: list[tuple[str, str]], _error: Any = None, /) -> Callable[[bytes], object]:
     """A start_response for an answer that nobody gets."""
     return lambda _: None
-
-
-def _json(value: Any, service: str = "", status: int = 200) -> Response:
-    """An answer of a service, or of the server itself."""
-    headers = {"x-amzn-RequestId": str(uuid.uuid4())}
-    return Response(json.dumps(value), status, headers, content_type=content_type(service))
 
 
 def _service_of(environ: WSGIEnvironment) -> str:
@@ -272,6 +243,21 @@ def _scope(environ: WSGIEnvironment) -> tuple[str, str, str]:
     return (found[1], found[2], found[3]) if found else ("", DEFAULT_REGION, "")
 
 
+def _action(service: str, body: bytes, environ: WSGIEnvironment) -> str:
+    """What a call is named whose operation is not known, or is S3's."""
+    if target := environ.get("HTTP_X_AMZ_TARGET"):
+        return str(target).rpartition(".")[2]
+    if environ.get("CONTENT_TYPE", "").startswith(protocols.FORM):
+        return parse_qs(body.decode("utf-8", "replace")).get("Action", ["?"])[0]
+    if service != "s3":
+        return str(environ["PATH_INFO"] if service in ("", "batch") else environ["REQUEST_METHOD"])
+    try:
+        operation, _ = get_service_router(service).match(MotoRequest(environ))
+    except HTTPException:
+        return str(environ["REQUEST_METHOD"])
+    return str(operation.name)
+
+
 def _check_unsigned(call: Call, environ: WSGIEnvironment) -> None:
     """Reject a call without a signature that needs one, or with half of one."""
     if environ.get("HTTP_AUTHORIZATION", "").startswith("AWS4-"):
@@ -280,23 +266,6 @@ def _check_unsigned(call: Call, environ: WSGIEnvironment) -> None:
     is_form = environ.get("CONTENT_TYPE", "").startswith(protocols.FORM)
     if (target and target not in UNSIGNED_REQUESTS) or (is_form and call.action not in UNSIGNED_ACTIONS):
         raise AwsError("MissingAuthenticationToken", "The request has no valid AWS Signature Version 4", 403)
-
-
-def _in_the_form_of(service: str, action: str, answer: Response, method: str) -> Response:
-    """What moto answered, with the headers that AWS sends; a web page becomes an error of the service."""
-    is_page = answer.mimetype in ("", "text/html")
-    if is_page and answer.status_code >= HTTPStatus.BAD_REQUEST and method != "HEAD":
-        if not answer.data.startswith((b"{", b"<?xml", b"<Error")):
-            missing = answer.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
-            why = f"moto, which answers {service}.{action} here, rejected this request"
-            error = protocols.unknown_operation(service, action) if missing else protocols.invalid(service, why)
-            return _error(error, service)
-        answer.content_type = content_type(service)
-    elif is_page and service != "s3":  # whose objects may be pages
-        answer.content_type = content_type(service)
-    if "x-amzn-RequestId" not in answer.headers:
-        answer.headers["x-amzn-RequestId"] = str(uuid.uuid4())
-    return answer
 
 
 def _close(environ: WSGIEnvironment) -> None:

@@ -123,7 +123,9 @@ def _is_deep(value: Any) -> bool:
     """Return whether a value nests deeper than `DEEPEST` levels, without recursion."""
     level = [value]
     for _ in range(DEEPEST + 1):
-        containers = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, CONTAINER)]
+        containers = [
+            each.values() if isinstance(each, dict) else each for each in level if isinstance(each, CONTAINER)
+        ]
         level = [each for container in containers for each in container]
         if not level:
             return False

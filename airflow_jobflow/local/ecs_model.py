@@ -193,7 +193,7 @@ def wrong_with_definition(definition: Mapping[str, Any], request: Mapping[str, A
 
 
 def wrong_with_size(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> str | None:
-    """Why Fargate has no size for a task definition and the overrides of a RunTask; None if it has, or none is given."""
+    """Why Fargate has no size for a task definition and a RunTask's overrides; None if it has, or none is given."""
     cpu, memory = (overrides.get(name) or definition.get(name) for name in ("cpu", "memory"))
     if not cpu or not memory or is_size(cpu, memory):
         return None

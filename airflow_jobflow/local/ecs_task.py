@@ -187,7 +187,7 @@ class Task:
         return {name: value for name, value in shown.items() if value is not None}
 
     def event(self) -> Json:
-        """The task as an event shows it: as DescribeTasks does, but for ISO 8601 times, the change's own, and ``eni``."""
+        """The task as an event shows it: DescribeTasks' shape, with ISO 8601 times, the change's own, and ``eni``."""
         detail = self.detail()
         attachments = [{**each, "type": "eni"} for each in detail["attachments"]]
         shown = {**detail, "attachments": attachments, "updatedAt": now()}

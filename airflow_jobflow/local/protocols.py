@@ -23,7 +23,7 @@ from werkzeug.http import parse_options_header
 
 from airflow_jobflow.local import bodies, validation
 from airflow_jobflow.local.errors import AwsError
-from airflow_jobflow.local.service_models import MODELS, answers_xml, model_of
+from airflow_jobflow.local.service_models import MODELS, answers_xml, content_type, model_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -61,7 +61,7 @@ class Operation:
 
 
 def operation_of(service: str, environ: WSGIEnvironment, body: bytes) -> Operation | None:
-    """Return the operation that a request asks for.
+    """Return the operation that a request asks for, and have `environ` name the content type that it is read as.
 
     :return: None if the service has no model, or a protocol that is not read here.
     :raises AwsError: the service has no such operation.
@@ -70,6 +70,8 @@ def operation_of(service: str, environ: WSGIEnvironment, body: bytes) -> Operati
     if model is None or service == "s3":
         return None
     protocol = _protocol(model, environ)
+    if protocol in ("json", "rest-json"):  # moto compares it to the letter
+        environ["CONTENT_TYPE"] = content_type(service)
     if protocol in ("rest-json", "rest-xml"):
         return _rest_operation(model, protocol, environ)
     if protocol == "json":
@@ -179,7 +181,8 @@ def _form(operation: Operation, environ: WSGIEnvironment, body: bytes) -> Any:
     try:
         body.decode()
         parser = PROTOCOL_PARSERS[operation.protocol](operation.model)
-        return parser.parse({"values": _values(environ, body)})
+        request: Any = {"values": _values(environ, body)}
+        return parser.parse(request)
     except (ValueError, TypeError, OverflowError) as error:
         raise validation.WrongType(f"A parameter cannot be read: {error}") from None
 

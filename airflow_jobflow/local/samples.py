@@ -92,9 +92,7 @@ def provision(endpoint_url: str) -> None:
     for name, command in DEFINITIONS.items():
         if commands.get(name) != command:
             properties = {**ON_FARGATE, "executionRoleArn": role}
-            register_definition(
-                batch, name, command, platformCapabilities=["FARGATE"], containerProperties=properties
-            )
+            register_definition(batch, name, command, platformCapabilities=["FARGATE"], containerProperties=properties)
     _array_events(aws)
     _inputs(aws.client("s3"))
     _process_item(aws, role)

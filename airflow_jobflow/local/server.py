@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import boto3
 
-from airflow_jobflow.local.application import Application, Handler, forget_buckets
+from airflow_jobflow.local.application import Application, forget_buckets
 from airflow_jobflow.local.batch import Batch
-from airflow_jobflow.local.call import Call
 from airflow_jobflow.local.ecs import Ecs
 from airflow_jobflow.local.errors import AwsError
 from airflow_jobflow.local.fault_box import FaultBox
@@ -245,7 +244,7 @@ class LocalAws(LocalAwsClient):
         application = Application(
             self.account_id,
             self._faults,
-            self._handler,
+            lambda call: self._service(call.service, call.region) if call.service in SERVICES else None,
             {
                 "faults": self._control_faults,
                 "calls": lambda _: dict(self.calls),
@@ -253,8 +252,6 @@ class LocalAws(LocalAwsClient):
                 "started": lambda body: self._ledger.started(**body),
                 "health": lambda _: {"status": "ok", "pid": os.getpid(), "account_id": self.account_id},
             },
-            lambda call: self._service(call.service, call.region).reconsider(),
-            self._check,
         )
         try:
             self._listener = Listener(self._host, self._port, application)
@@ -308,14 +305,6 @@ class LocalAws(LocalAwsClient):
                 service = SERVICES[name](Shared(resources, self._processes, self._settings, self._faults, self._ledger))
                 self._services[name, region] = service
             return service
-
-    def _handler(self, call: Call) -> Handler | None:
-        return self._service(call.service, call.region).actions.get(call.action) if call.service in SERVICES else None
-
-    def _check(self, call: Call, members: dict[str, Any]) -> None:
-        """Reject what AWS rejects of a call that moto answers."""
-        if call.service in SERVICES and (check := self._service(call.service, call.region).checks.get(call.action)):
-            check(members)
 
     def _control_faults(self, body: dict[str, Any]) -> dict[str, Any]:
         self.set_faults(Faults.from_json(body))

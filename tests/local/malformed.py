@@ -64,7 +64,7 @@ NAMES: Final[Mapping[str, str]] = {
 }
 """Values of members, so that requests reach what is there."""
 
-STRANGE: Final = (
+STRANGE: Final[tuple[Any, ...]] = (
     None,
     True,
     0,
@@ -142,7 +142,9 @@ class Generator:
     def requests(self, count: int) -> list[Sent]:
         """Return so many broken requests: half of them for the operations that are not moto's."""
         ours = [(service, operation) for service, operations in OURS.items() for operation in operations]
-        chosen = [(self.operations if number % 2 else ours)[number // 2 % self._many(number)] for number in range(count)]
+        chosen = [
+            (self.operations if number % 2 else ours)[number // 2 % self._many(number)] for number in range(count)
+        ]
         return [self._broken(service, operation) for service, operation in chosen]
 
     def _many(self, number: int) -> int:
@@ -170,7 +172,13 @@ class Generator:
             return {"key": self._value(shape.value, name, depth + 1)}
         if kind == "string":
             return self._random.choice(shape.enum) if shape.enum else NAMES.get(name, "victim")
-        plain: Mapping[str, Any] = {"boolean": True, "blob": "eA==", "timestamp": 1780000000, "double": 1.5, "float": 1.5}
+        plain: Mapping[str, Any] = {
+            "boolean": True,
+            "blob": "eA==",
+            "timestamp": 1780000000,
+            "double": 1.5,
+            "float": 1.5,
+        }
         return plain.get(kind, max(shape.metadata.get("min", 1), 1))
 
     def _break_value(self, value: Any) -> Any:
@@ -250,7 +258,9 @@ def _cut_off(sent: Sent, numbers: random.Random) -> Sent:
 
 def _with_bytes(sent: Sent, numbers: random.Random) -> Sent:
     place = numbers.randrange(len(sent.body) + 1)
-    return replace(sent, body=sent.body[:place] + numbers.choice((b"\xff\xfe", b"\x00", b"{", b'"')) + sent.body[place:])
+    return replace(
+        sent, body=sent.body[:place] + numbers.choice((b"\xff\xfe", b"\x00", b"{", b'"')) + sent.body[place:]
+    )
 
 
 def _with_length(sent: Sent, numbers: random.Random) -> Sent:
@@ -289,7 +299,9 @@ BREAKS: Final[tuple[Callable[[Sent, random.Random], Sent], ...]] = (
     _without_header("X-Amz-Target"),
     _without_header("Content-Type"),
     lambda sent, numbers: replace(sent, method=numbers.choice(("GET", "PUT", "DELETE", "PATCH", "BREW"))),
-    lambda sent, numbers: replace(sent, path=numbers.choice(("/", "/x", "/v1/nothing", "//", "/%00", "/v1/describejobs/"))),
+    lambda sent, numbers: replace(
+        sent, path=numbers.choice(("/", "/x", "/v1/nothing", "//", "/%00", "/v1/describejobs/"))
+    ),
     lambda sent, numbers: replace(sent, region=numbers.choice(("", "mars-1", "eu-west-1"))),
     lambda sent, _: replace(sent, signed=False),
 )

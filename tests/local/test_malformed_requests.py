@@ -10,14 +10,14 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import pytest
 
-from airflow_jobflow.local import LocalAws, Settings, application, listener, samples
+from airflow_jobflow.local import LocalAws, Settings, application, samples
 from airflow_jobflow.local.processes import log as processes_log
-from tests.local.conftest import Kit, eventually
+from tests.local.conftest import eventually
 from tests.local.malformed import Generator, Sent
 
 SEED: Final = 20261128
