@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response
 
 from airflow_jobflow.local import protocols
 from airflow_jobflow.local.errors import AwsError
+from airflow_jobflow.local.faults import HTML
 from airflow_jobflow.local.service_models import content_type
 
 if TYPE_CHECKING:
@@ -37,17 +38,20 @@ def of_fault(canned: CannedResponse, service: str) -> Response:
 
 
 def of_moto(answer: Response, service: str, action: str, method: str) -> Response:
-    """What moto answered, with the headers that AWS sends; a web page becomes an error of the service."""
-    is_page = answer.mimetype in ("", "text/html")
-    if is_page and answer.status_code >= HTTPStatus.BAD_REQUEST and method != "HEAD":
-        if not answer.data.startswith((b"{", b"<?xml", b"<Error")):
-            missing = answer.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
-            why = f"moto, which answers {service}.{action} here, rejected this request"
-            error = protocols.unknown_operation(service, action) if missing else protocols.invalid(service, why)
-            return of_error(error, service)
-        answer.content_type = content_type(service)
-    elif is_page and service != "s3":  # whose objects may be pages
-        answer.content_type = content_type(service)
+    """What moto answered, with the headers that AWS sends; a page or a text becomes an error of the service."""
+    if answer.status_code >= HTTPStatus.BAD_REQUEST and method != "HEAD" and not _is_error(answer.data):
+        if answer.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+            return of_error(protocols.unknown_operation(service, action), service)
+        why = answer.data.decode("utf-8", "replace") if answer.mimetype != HTML else "it says no more"
+        error = protocols.invalid(service, f"moto, which answers {service}.{action} here, rejected this request: {why}")
+        return of_error(AwsError(error.code, error.message, answer.status_code), service)
+    if answer.mimetype in ("", HTML) and (service != "s3" or answer.status_code >= HTTPStatus.BAD_REQUEST):
+        answer.content_type = content_type(service)  # moto names none; an object in S3 may be a page
     if "x-amzn-RequestId" not in answer.headers:
         answer.headers["x-amzn-RequestId"] = str(uuid.uuid4())
     return answer
+
+
+def _is_error(content: bytes) -> bool:
+    """Return whether the content of an answer is an error as a service writes it."""
+    return content.startswith((b"{", b"<")) and not content[:9].lower().startswith((b"<!doctype", b"<html"))
