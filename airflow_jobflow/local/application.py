@@ -260,12 +260,15 @@ def _action(service: str, body: bytes, environ: WSGIEnvironment) -> str:
 
 def _check_unsigned(call: Call, environ: WSGIEnvironment) -> None:
     """Reject a call without a signature that needs one, or with half of one."""
+    suffix = "Exception" if "HTTP_X_AMZ_TARGET" in environ else ""  # as the services with JSON write it
     if environ.get("HTTP_AUTHORIZATION", "").startswith("AWS4-"):
-        raise AwsError("IncompleteSignature", "Authorization header requires a Credential with a region and a service")
+        raise AwsError(
+            f"IncompleteSignature{suffix}", "Authorization header requires a Credential with a region and a service"
+        )
     target = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")[0]
     is_form = environ.get("CONTENT_TYPE", "").startswith(protocols.FORM)
     if (target and target not in UNSIGNED_REQUESTS) or (is_form and call.action not in UNSIGNED_ACTIONS):
-        raise AwsError("MissingAuthenticationToken", "The request has no valid AWS Signature Version 4", 403)
+        raise AwsError(f"MissingAuthenticationToken{suffix}", "The request has no valid AWS Signature Version 4", 403)
 
 
 def _close(environ: WSGIEnvironment) -> None:

@@ -137,6 +137,11 @@ class _RequestHandler(MotoRequestHandler):
 
     timeout = READ_TIMEOUT
 
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Begin the answer, which a client may take any time to read: a large object may take long."""
+        self.connection.settimeout(None)
+        super().send_response(code, message)
+
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: ARG002 -- werkzeug's
         """Log for debugging only."""
         log.debug(message, *args)

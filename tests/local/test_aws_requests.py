@@ -83,9 +83,9 @@ def test_malformed_requests_get_the_error_of_their_service(aws: LocalAws, sent: 
 def test_requests_without_a_signature_are_rejected(aws: LocalAws) -> None:
     """But for those that S3 might take."""
     answer = send(aws, but(GLUE, body=b"{}", signed=False))
-    assert (answer.status, answer.code) == (403, "MissingAuthenticationToken")
+    assert (answer.status, answer.code) == (403, "MissingAuthenticationTokenException")
     answer = send(aws, but(GLUE, body=b"{}", region=""))
-    assert (answer.status, answer.code) == (400, "IncompleteSignature")
+    assert (answer.status, answer.code) == (400, "IncompleteSignatureException")
 
 
 @pytest.mark.parametrize(
