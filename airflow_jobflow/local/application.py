@@ -55,6 +55,8 @@ CREDENTIAL: Final = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/")
 """In the header of a signed request, or in a signed URL."""
 CHANGES: Final = frozenset({"batch.UpdateComputeEnvironment", "batch.UpdateJobQueue"})
 """Calls of moto's that may let a job run which waits."""
+NO_ACTION: Final = "?"
+"""Name of a form that says nothing of an action, such as a file that is sent with the content type of a form."""
 DEFAULT_REGION: Final = "us-east-1"
 PARTITION: Final = "aws"
 NO_MOTO_CONTROL: Final = (
@@ -240,6 +242,8 @@ def _scope(environ: WSGIEnvironment) -> tuple[str, str, str]:
     """Access key, region and service that a request is signed with; the default region alone if it is not signed."""
     signed = environ.get("HTTP_AUTHORIZATION") or unquote(environ.get("QUERY_STRING", ""))
     found = CREDENTIAL.search(signed)
+    if found is None and "AWSAccessKeyId=" in signed:  # a URL signed in the way that only S3 still takes
+        return "", DEFAULT_REGION, "s3"
     return (found[1], found[2], found[3]) if found else ("", DEFAULT_REGION, "")
 
 
@@ -248,7 +252,7 @@ def _action(service: str, body: bytes, environ: WSGIEnvironment) -> str:
     if target := environ.get("HTTP_X_AMZ_TARGET"):
         return str(target).rpartition(".")[2]
     if environ.get("CONTENT_TYPE", "").startswith(protocols.FORM):
-        return parse_qs(body.decode("utf-8", "replace")).get("Action", ["?"])[0]
+        return parse_qs(body.decode("utf-8", "replace")).get("Action", [NO_ACTION])[0]
     if service != "s3":
         return str(environ["PATH_INFO"] if service in ("", "batch") else environ["REQUEST_METHOD"])
     try:
@@ -267,7 +271,7 @@ def _check_unsigned(call: Call, environ: WSGIEnvironment) -> None:
         )
     target = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")[0]
     is_form = environ.get("CONTENT_TYPE", "").startswith(protocols.FORM)
-    if (target and target not in UNSIGNED_REQUESTS) or (is_form and call.action not in UNSIGNED_ACTIONS):
+    if (target and target not in UNSIGNED_REQUESTS) or (is_form and call.action not in {NO_ACTION, *UNSIGNED_ACTIONS}):
         raise AwsError(f"MissingAuthenticationToken{suffix}", "The request has no valid AWS Signature Version 4", 403)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from airflow_jobflow.aws.shapes import input_shape
@@ -86,6 +87,20 @@ def test_requests_without_a_signature_are_rejected(aws: LocalAws) -> None:
     assert (answer.status, answer.code) == (403, "MissingAuthenticationTokenException")
     answer = send(aws, but(GLUE, body=b"{}", region=""))
     assert (answer.status, answer.code) == (400, "IncompleteSignatureException")
+
+
+@pytest.mark.parametrize("version", ["s3", "s3v4"])
+def test_signed_urls_take_any_content(aws: LocalAws, version: str) -> None:
+    """A page, which is not taken for an error of moto's; and what calls itself a form, as urllib does."""
+    s3 = aws.client("s3", config=Config(signature_version=version))
+    bucket = f"bucket-{uuid.uuid4().hex}"
+    s3.create_bucket(Bucket=bucket)
+    for headers in ({"Content-Type": "text/html"}, FORM):
+        request = {"Bucket": bucket, "Key": headers["Content-Type"][:4], "ContentType": headers["Content-Type"]}
+        path = s3.generate_presigned_url("put_object", request).removeprefix(aws.endpoint_url)
+        assert send(aws, Sent("s3", "", "PUT", path, headers, b"<html>", signed=False)).status == 200
+    page = s3.get_object(Bucket=bucket, Key="text")
+    assert (page["ContentType"], page["Body"].read()) == ("text/html", b"<html>")
 
 
 @pytest.mark.parametrize(
