@@ -41,7 +41,10 @@ LAST_CRAWL_STATES = {
     "CANCELLED": JobState.FAILED,
     "FAILED": JobState.FAILED,
 }
-"""Every way a crawl ends, in GetCrawler's words; a test holds it against botocore's, as the next."""
+"""Every way a crawl ends, in GetCrawler's words; a test holds it against botocore's, as the next.
+
+A crawl whose status is none of these has not ended: only the deadlines of its task bound the wait for it.
+"""
 
 CRAWL_STATES = {"RUNNING": None, "COMPLETED": "SUCCEEDED", "FAILED": "FAILED", "STOPPED": "CANCELLED"}
 """GetCrawler's word for each of ListCrawls'; a crawl that runs has none."""
@@ -108,7 +111,7 @@ def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str,
 
 
 def snapshot(job_id: str, since: Since, crawler: Mapping[str, Any], call: Call) -> Snapshot:
-    """Read from a crawler how the crawl is. A state no table knows is a crawl that is still going.
+    """Read from a crawler how the crawl is. A state or a status that no table has is a crawl that is still running.
 
     :param call: tells region and partition, which a crawler does not.
     """
@@ -123,7 +126,11 @@ def snapshot(job_id: str, since: Since, crawler: Mapping[str, Any], call: Call) 
     )
     if not since.is_met_by(last):
         return seen
-    return _ended(seen, last["Status"], last)
+    told = last.get("Status", "")
+    status = CRAWL_STATES.get(told, told)  # moto's GetCrawler uses ListCrawls' words
+    if status not in LAST_CRAWL_STATES:
+        return dataclasses.replace(seen, state=JobState.RUNNING, status=told or crawler["State"])
+    return _ended(seen, status, last)
 
 
 def _ended(seen: Snapshot, status: str, crawl: Mapping[str, Any]) -> Snapshot:
@@ -131,7 +138,7 @@ def _ended(seen: Snapshot, status: str, crawl: Mapping[str, Any]) -> Snapshot:
     log = LogStream(crawl.get("LogGroup", LOG_GROUP), crawl["LogStream"]) if crawl.get("LogStream") else None
     return dataclasses.replace(
         seen,
-        state=LAST_CRAWL_STATES.get(status, JobState.FAILED),
+        state=LAST_CRAWL_STATES[status],
         status=status,
         reason=crawl.get("ErrorMessage"),
         attempt=1,

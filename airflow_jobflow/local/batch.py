@@ -42,6 +42,8 @@ class Batch:
             "GetJobQueueSnapshot": self.get_job_queue_snapshot,
         }
         """Handlers by action."""
+        self.checks: dict[str, Callable[[Json], None]] = {"RegisterJobDefinition": _check_definition}
+        """Checks of what moto answers, by action."""
 
     def close(self) -> None:
         """Deliver the last events. Call it when the processes have ended."""
@@ -79,12 +81,15 @@ class Batch:
             raise ClientException(_no_definition(request["jobDefinition"]))
         if why := model.cannot_run(definition, request):
             raise ClientException(why)
+        container = model.container_of(definition, request)
+        if why := model.wrong_with_size(definition, container):
+            raise refused(why)
         submission = Submission(
             job_id=str(uuid.uuid4()),
             request=request,
             definition=definition,
             queue_arn=queue.arn,
-            container=model.container_of(definition, request),
+            container=container,
             account=self._resources.account,
             region=self._resources.region,
         )
@@ -120,6 +125,8 @@ class Batch:
         for each in filters:
             if each.get("name") not in model.FILTERS or not each.get("values"):
                 raise refused(f"Filter {each.get('name')} is not supported or has no values")
+            if each["name"].endswith("_CREATED_AT") and not each["values"][0].isdecimal():
+                raise refused(f"Filter {each['name']} takes milliseconds since the epoch, not {each['values'][0]}")
         with self._jobs.lock:
             jobs = self._listed(request, scopes[0], filters)
             start = _position(request.get("nextToken"))
@@ -132,18 +139,20 @@ class Batch:
 
     def cancel_job(self, request: Json, _length: int) -> Json:
         """CancelJob: ends what has not started, and says nothing of what has."""
+        job_id, reason = _given(request, "jobId"), _given(request, "reason")
         with self._jobs.changing():
-            job = self._jobs.by_id.get(_given(request, "jobId"))
+            job = self._jobs.by_id.get(job_id)
             if job is not None:
-                self._jobs.cancel(job, _given(request, "reason"))
+                self._jobs.cancel(job, reason)
         return {}
 
     def terminate_job(self, request: Json, _length: int) -> Json:
         """TerminateJob: ends a job in whatever status; an ended one stays as it is."""
+        job_id, reason = _given(request, "jobId"), _given(request, "reason")
         with self._jobs.changing():
-            job = self._jobs.by_id.get(_given(request, "jobId"))
+            job = self._jobs.by_id.get(job_id)
             if job is not None:
-                self._jobs.terminate(job, _given(request, "reason"))
+                self._jobs.terminate(job, reason)
         return {}
 
     def get_job_queue_snapshot(self, request: Json, _length: int) -> Json:
@@ -188,6 +197,13 @@ class Batch:
         if not filters or (filters[0]["name"] == "SHARE_IDENTIFIER" and status):
             jobs = [job for job in jobs if job.status == (status or model.RUNNING)]
         return jobs
+
+
+def _check_definition(request: Json) -> None:
+    """Refuse what no Fargate container can be."""
+    container = request.get("containerProperties")
+    if container is not None and (why := model.wrong_with_size(request, container)):
+        raise refused(why)
 
 
 def _given(request: Json, name: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_jobflow.local import batch_model as model
 from airflow_jobflow.local.batch_jobs import Jobs, now
 from airflow_jobflow.local.job import Attempt, Ending, Job
+from airflow_jobflow.local.job_environment import ON_EC2, ON_FARGATE, job_environment
 from airflow_jobflow.local.processes import Command, Exit, Process, Processes
 
 if TYPE_CHECKING:
@@ -194,9 +195,9 @@ class Attempts:
         return placed
 
     def _variables(self, job: Job, environment: str) -> dict[str, str]:
-        variables = {
-            each["name"]: each.get("value", "") for each in job.submission.container["environment"] if "name" in each
-        }
+        own = {each["name"]: each.get("value", "") for each in job.submission.container["environment"]}
+        where = ON_FARGATE if job.submission.on_fargate else ON_EC2
+        variables = job_environment(self._resources.region, execution_env=where, own=own)
         variables |= {
             "AWS_BATCH_JOB_ID": job.job_id,
             "AWS_BATCH_JOB_ATTEMPT": str(len(job.attempts) + 1),

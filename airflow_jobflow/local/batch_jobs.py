@@ -89,7 +89,7 @@ class Jobs:
         other = self.by_id.get(job_id)
         if other is None:
             raise ClientException(f"Job {job_id} does not exist")
-        if dependency.get("type") == "N_TO_N" and len(other.children) != size:
+        if size is not None and dependency.get("type") == "N_TO_N" and len(other.children) != size:
             raise refused(f"N_TO_N dependency: {job_id} is not an array job of size {size}")
 
     def _queue(self, job: Job, job_ids: Sequence[str]) -> None:

@@ -10,6 +10,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_jobflow.local.fargate_sizes import is_batch_size
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -107,7 +109,10 @@ def parent_status(counts: Mapping[str, int], size: int) -> str:
 
 
 def dependencies(depends_on: Iterable[Mapping[str, str]], index: int | None, parent: str | None) -> list[str]:
-    """The ids of the jobs that a job, or the child `index` of the array `parent`, waits for."""
+    """The ids of the jobs that a job, or the child `index` of the array `parent`, waits for.
+
+    The type of a dependency has a meaning for arrays only; AWS accepts it on other jobs and ignores it.
+    """
     ids = []
     for dependency in depends_on:
         kind, job_id = dependency.get("type"), dependency.get("jobId")
@@ -167,12 +172,11 @@ SUBMISSION_RULES: Final[Sequence[tuple[Callable[[Mapping[str, Any]], bool], str]
         "Array size must be between 2 and 10000",
     ),
     (
-        lambda it: _size(it) is None and any(each.get("type") for each in _depends_on(it)),
-        "N_TO_N and SEQUENTIAL dependencies are only valid for array jobs",
-    ),
-    (
-        lambda it: any(not each.get("jobId") and each.get("type") != "SEQUENTIAL" for each in _depends_on(it)),
-        "jobId is required for a dependency that is not SEQUENTIAL",
+        lambda it: any(
+            not each.get("jobId") and (each.get("type") != "SEQUENTIAL" or _size(it) is None)
+            for each in _depends_on(it)
+        ),
+        "jobId is required for a dependency that is not SEQUENTIAL between the children of an array",
     ),
     (
         lambda it: it.get("timeout", {}).get("attemptDurationSeconds", MIN_TIMEOUT) < MIN_TIMEOUT,
@@ -211,6 +215,17 @@ def cannot_run(definition: Mapping[str, Any], request: Mapping[str, Any]) -> str
         name = definition["jobDefinitionName"]
         return f"The local AWS runs single-container jobs only: job definition {name} has {kind}"
     return None
+
+
+def wrong_with_size(definition: Mapping[str, Any], container: Mapping[str, Any]) -> str | None:
+    """Why Fargate cannot run a container of a job definition; None if it can, or is not meant to."""
+    if "FARGATE" not in (definition.get("platformCapabilities") or ()):
+        return None
+    sizes = {each["type"]: each["value"] for each in container.get("resourceRequirements") or ()}
+    vcpus, memory = sizes.get("VCPU", ""), sizes.get("MEMORY", "")
+    if is_batch_size(vcpus, memory):
+        return None
+    return f"Fargate resource requirements ({vcpus or 'no'} vCPU, {memory or 'no'} MiB) not valid."
 
 
 def matches_filter(summary: Mapping[str, Any], name: str, values: Sequence[str]) -> bool:

@@ -5,13 +5,17 @@ Invariants: nothing here reads a request's body before a fault asks for what the
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote
+
+from airflow_jobflow.local import bodies
+
+if TYPE_CHECKING:
+    from airflow_jobflow.local.protocols import Operation
 
 ANY_RESOURCE: Final = "*"
 
@@ -27,6 +31,7 @@ class Call:
     :param region: the region that the signature names.
     :param path: of the URL.
     :param body: as it came; empty for S3, whose requests name their resources in `path`.
+    :param operation: what it asks for by its service's model; None if it does not say, or is not modelled.
     """
 
     service: str
@@ -36,6 +41,7 @@ class Call:
     region: str = ""
     path: str = ""
     body: bytes = b""
+    operation: Operation | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -46,8 +52,8 @@ class Call:
     def request(self) -> Any:
         """The members of the request; empty if the body is neither a JSON object nor a form."""
         try:
-            content = json.loads(self.body or b"{}")
-        except ValueError:
+            content = bodies.parsed(self.body)
+        except bodies.UnreadableBody:
             return dict(parse_qsl(self.body.decode("utf-8", "replace")))
         return content if isinstance(content, dict) else {}
 

@@ -38,8 +38,11 @@ class Ecs:
             "DescribeTasks": self.describe_tasks,
             "ListTasks": self.list_tasks,
             "StopTask": self.stop_task,
+            "StartTask": self.start_task,
         }
         """Handlers by action."""
+        self.checks: dict[str, Callable[[Json], None]] = {"RegisterTaskDefinition": _check_definition}
+        """Checks of what moto answers, by action."""
 
     def close(self) -> None:
         """Deliver the last events. Call it when the processes have ended."""
@@ -143,13 +146,21 @@ class Ecs:
                 task.tagged.tags.clear()
             return {"task": task.detail()}
 
+    def start_task(self, _request: Json, _length: int) -> Json:
+        """StartTask, which places tasks on container instances of one's own."""
+        raise invalid(model.FARGATE_ONLY)
+
     def _cluster(self, request: Json) -> Cluster:
+        if why := model.is_elsewhere(request.get("cluster") or "", self._resources.account, self._resources.region):
+            raise invalid(why)
         cluster = self._backend.cluster(model.name_of(request.get("cluster") or "default"))
         if cluster is None:
             raise no_cluster()
         return cluster
 
     def _definition(self, request: Json) -> Json:
+        if why := model.is_elsewhere(request["taskDefinition"], self._resources.account, self._resources.region):
+            raise invalid(why)
         try:
             definition = definition_named(self._backend, request["taskDefinition"])
         except ValueError as error:
@@ -181,7 +192,8 @@ class Ecs:
         self._shared.ledger.note("ecs", started)
 
     def _id(self, identifier: str, cluster: Cluster) -> str:
-        if why := model.wrong_with_task(identifier, self._resources.account, cluster.name):
+        account, region = self._resources.account, self._resources.region
+        if why := model.wrong_with_task(identifier, account, region, cluster.name):
             raise invalid(why)
         return model.name_of(identifier)
 
@@ -229,10 +241,16 @@ def _capacity_providers(request: Json, cluster: Cluster) -> list[str | None]:
         return [None] * count
     strategy = request.get("capacityProviderStrategy") or ([] if "launchType" in request else cluster.default_strategy)
     if not strategy:  # that is launch type EC2, or another that needs machines of one's own
-        raise invalid("No Container Instances were found in your cluster.")
+        raise invalid(model.FARGATE_ONLY)
     if why := model.wrong_with_strategy(strategy, cluster.capacity_providers):
         raise invalid(why)
     return list(model.placements(strategy, count))
+
+
+def _check_definition(request: Json) -> None:
+    """Refuse a task definition for Fargate of a size that Fargate does not have."""
+    if "FARGATE" in request.get("requiresCompatibilities", ()) and (why := model.wrong_with_size(request, {})):
+        raise refused(why)
 
 
 def _tags(start: Start) -> list[dict[str, str]]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from airflow_jobflow.local.batch_model import merged
+from airflow_jobflow.local.fargate_sizes import is_size
 
 PROVISIONING: Final = "PROVISIONING"
 PENDING: Final = "PENDING"
@@ -57,6 +58,10 @@ WITHOUT_WARNING: Final = frozenset({FAILED_TO_START, "InfrastructureHealth"})
 CAPACITY_UNAVAILABLE: Final = (
     "Capacity is unavailable at this time. Please try again later or in a different availability zone"
 )
+FARGATE_ONLY: Final = (
+    "The local AWS runs tasks on Fargate only: it has no container instances. Use RunTask with launchType FARGATE, or "
+    "with the capacity provider FARGATE or FARGATE_SPOT"
+)
 MISSING: Final = "MISSING"
 MISSING_IMAGES: Final = "missing/"
 """Images whose repository begins so cannot be pulled."""
@@ -69,7 +74,7 @@ MAX_DESCRIBED: Final = 100
 MAX_LISTED: Final = 100
 MAX_OVERRIDES: Final = 8192
 CLIENT_TOKEN: Final = re.compile(r"[!-~]{1,64}")
-STARTED_BY: Final = re.compile(r"[A-Za-z0-9_/-]{1,128}")
+LONGEST_STARTED_BY: Final = 128
 TASK_IDS: Final = (32, 36)
 """How long a task's id may be."""
 DEFINITION: Final = re.compile(
@@ -90,8 +95,8 @@ RUN_RULES: Final[Sequence[tuple[Callable[[Mapping[str, Any]], bool], str]]] = (
         "clientToken must be 1 to 64 characters in the range of 33-126",
     ),
     (
-        lambda it: bool(it.get("startedBy")) and not STARTED_BY.fullmatch(it["startedBy"]),
-        "startedBy must be up to 128 letters, numbers, hyphens, forward slashes and underscores",
+        lambda it: len(it.get("startedBy", "")) > LONGEST_STARTED_BY,  # AWS takes more characters than it documents
+        f"startedBy must be up to {LONGEST_STARTED_BY} characters",
     ),
     (
         lambda it: bool(it.get("launchType")) and bool(_strategy(it)),
@@ -184,7 +189,15 @@ def wrong_with_definition(definition: Mapping[str, Any], request: Mapping[str, A
     for name in ("cpu", "memory"):
         if not (definition.get(name) or overrides.get(name)):
             return f"Fargate requires that '{name}' be defined at the task level."
-    return None
+    return wrong_with_size(definition, overrides)
+
+
+def wrong_with_size(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> str | None:
+    """Why Fargate has no size for a task definition and a RunTask's overrides; None if it has, or none is given."""
+    cpu, memory = (overrides.get(name) or definition.get(name) for name in ("cpu", "memory"))
+    if not cpu or not memory or is_size(cpu, memory):
+        return None
+    return f"No Fargate configuration exists for given values: {cpu} CPU, {memory} memory."
 
 
 def wrong_with_request(definition: Mapping[str, Any], request: Mapping[str, Any]) -> str | None:
@@ -222,12 +235,28 @@ def shown_overrides(definition: Mapping[str, Any], overrides: Mapping[str, Any])
     return {**overrides, "containerOverrides": containers, "inferenceAcceleratorOverrides": []}
 
 
-def wrong_with_task(identifier: str, account: str, cluster: str) -> str | None:
+def is_elsewhere(identifier: str, account: str, region: str) -> str | None:
+    """Why an ARN cannot be used here: it is another account's or region's; None if it can, or is no ARN."""
+    parts = identifier.split(":")
+    if parts[0] != "arn":
+        return None
+    if len(parts) < 6:  # noqa: PLR2004 -- arn, partition, service, region, account, resource
+        return f"Invalid identifier: {identifier}"
+    if parts[3] != region:
+        return f"Invalid identifier: Identifier is for {parts[3]}. Your region is {region}"
+    if parts[4] != account:
+        return f"Invalid identifier: Identifier is for account {parts[4]}. Your accountId is {account}"
+    return None
+
+
+def wrong_with_task(identifier: str, account: str, region: str, cluster: str) -> str | None:
     """Why an id or ARN cannot be that of a task of a cluster; None if it can."""
+    if why := is_elsewhere(identifier, account, region):
+        return why
     parts = identifier.rsplit("/", 2)
     if identifier.startswith("arn:"):
-        if f":{account}:task" not in identifier:
-            return f"Invalid identifier: Identifier is not for a task of account {account}."
+        if ":task/" not in identifier:
+            return "Invalid identifier: Identifier is not for a task."
         if len(parts) > 2 and parts[1] != cluster:  # noqa: PLR2004 -- the prefix, the cluster, the id
             return f"Invalid identifier: Identifier is for cluster {parts[1]}. Your cluster is {cluster}"
     elif len(parts) > 1:

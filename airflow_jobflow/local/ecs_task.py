@@ -187,8 +187,10 @@ class Task:
         return {name: value for name, value in shown.items() if value is not None}
 
     def event(self) -> Json:
-        """The task as an event shows it: DescribeTasks' shape, with times in ISO 8601 and that of the change."""
-        shown = {**self.detail(), "updatedAt": now()}
+        """The task as an event shows it: DescribeTasks' shape, with ISO 8601 times, the change's own, and ``eni``."""
+        detail = self.detail()
+        attachments = [{**each, "type": "eni"} for each in detail["attachments"]]
+        shown = {**detail, "attachments": attachments, "updatedAt": now()}
         return {name: _iso(value) if name.endswith("At") else value for name, value in shown.items()}
 
     def _storage(self) -> Json:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_jobflow.local import ecs_model as model
 from airflow_jobflow.local.ecs_backend import EcsBackend, Tagged
 from airflow_jobflow.local.ecs_task import Container, Ending, Start, Task, now
+from airflow_jobflow.local.job_environment import ON_FARGATE, job_environment
 from airflow_jobflow.local.processes import Command, Exit, Process
 from airflow_jobflow.local.publisher import Publisher
 
@@ -106,10 +107,9 @@ class Tasks:
             if task.ending is not None:
                 return None
             container.begun = True
-            variables = {each["name"]: each.get("value", "") for each in container.definition["environment"]}
-            region = task.start.region
-            own = {"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE", "AWS_DEFAULT_REGION": region, "AWS_REGION": region}
-            return Command(model.arguments(container.definition), {**own, **variables})
+            own = {each["name"]: each.get("value", "") for each in container.definition["environment"]}
+            variables = job_environment(task.start.region, execution_env=ON_FARGATE, own=own)
+            return Command(model.arguments(container.definition), variables)
 
     def _prepare(self, task: Task) -> None:
         """Attach the network, pull the images, look for the log groups; what cannot be had ends the task."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from typing import Final
 from xml.sax.saxutils import escape
 
-JSON_TYPE: Final = "application/x-amz-json-1.1"
-XML_SERVICES: Final = frozenset(
-    {"s3", "iam", "sts", "ec2", "sns", "cloudformation", "autoscaling", "elasticloadbalancing"}
-)
-"""Services that answer XML; all others this package is about answer JSON."""
+from airflow_jobflow.local.service_models import answers_xml, content_type
+
+NOT_IN_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 class AwsError(Exception):
@@ -26,15 +25,15 @@ class AwsError(Exception):
     def answer(self, service: str) -> tuple[dict[str, str], bytes]:
         """Headers and body of the answer in the protocol of `service`."""
         request_id = str(uuid.uuid4())
-        headers = {"x-amzn-RequestId": request_id}
-        if service in XML_SERVICES:
-            error = f"<Error><Code>{escape(self.code)}</Code><Message>{escape(self.message)}</Message></Error>"
+        headers = {"x-amzn-RequestId": request_id, "Content-Type": content_type(service)}
+        if answers_xml(service):
+            error = f"<Error><Code>{_text(self.code)}</Code><Message>{_text(self.message)}</Message></Error>"
             body = {
                 "s3": error,
                 "ec2": f"<Response><Errors>{error}</Errors><RequestID>{request_id}</RequestID></Response>",
             }.get(service, f"<ErrorResponse>{error}<RequestId>{request_id}</RequestId></ErrorResponse>")
-            return {**headers, "Content-Type": "text/xml"}, body.encode()
-        headers |= {"Content-Type": JSON_TYPE, "x-amzn-errortype": self.code}
+            return headers, body.encode()
+        headers["x-amzn-errortype"] = self.code
         return headers, json.dumps({"__type": self.code, "message": self.message}).encode()
 
 
@@ -48,3 +47,8 @@ class ClientException(AwsError):
 def refused(why: str) -> ClientException:
     """A refusal in the form Batch gives most of them."""
     return ClientException(f"Error executing request, Exception : {why}, RequestId: {uuid.uuid4()}")
+
+
+def _text(value: str) -> str:
+    """A text in XML, without the characters that XML has not."""
+    return escape(NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", value))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_jobflow.local import glue_model as model
 from airflow_jobflow.local.glue_crawlers import Crawlers
 from airflow_jobflow.local.glue_events import Events
 from airflow_jobflow.local.glue_executions import Executions
@@ -17,7 +18,7 @@ from airflow_jobflow.local.glue_runs import Runs
 from airflow_jobflow.local.glue_store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from airflow_jobflow.local.application import Handler
     from airflow_jobflow.local.service import Shared
@@ -36,6 +37,11 @@ class Glue:
         self._runs = Runs(store, self._executions, shared.faults)
         self.actions: Mapping[str, Handler] = {**self._crawlers.actions, **self._runs.actions}
         """Handlers by action."""
+        self.checks: Mapping[str, Callable[[dict[str, Any]], None]] = {
+            "CreateJob": _check_capacity,
+            "UpdateJob": lambda request: _check_capacity(request["JobUpdate"]),
+        }
+        """Checks of what moto answers, by action."""
 
     def reconsider(self) -> None:
         """Nothing waits for what moto keeps."""
@@ -49,3 +55,8 @@ class Glue:
         self._crawlers.close()
         self._executions.close()
         self._events.close()
+
+
+def _check_capacity(request: Mapping[str, Any]) -> None:
+    if why := model.wrong_with_capacity(request):
+        raise model.refused(why)

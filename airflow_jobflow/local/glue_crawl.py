@@ -115,8 +115,9 @@ class Crawl:
             found = self._read()
             self._check()
             self._say(f"BENCHMARK : Classification complete, writing results to database {self._database}")
-            if not self._store.database_exists(self._database):
-                raise CrawlFailed(f"Database {self._database} not found.")
+            if self._database and not self._store.database_exists(self._database):
+                self._store.create_database(self._database)
+                self._say(f"INFO : Created database {self._database}")
             self._write({table.name: table for table in found})
         except (BucketUnusable, CatalogGone) as error:
             raise CrawlFailed(str(error)) from None
@@ -130,7 +131,7 @@ class Crawl:
         found: list[Table] = []
         for target in self._targets.get("S3Targets") or ():
             try:
-                bucket, prefix = tables.split_url(target["Path"])
+                bucket, prefix = tables.split_path(target.get("Path", ""))
             except ValueError as error:
                 raise CrawlFailed(str(error)) from None
             found += self._read_target(bucket, prefix, target.get("Exclusions") or ())

@@ -152,6 +152,8 @@ class Crawlers:
     def list_crawls(self, request: Json, _length: int) -> Json:
         """ListCrawls: newest first."""
         name = model.given(request, "CrawlerName")
+        if why := model.wrong_with_filters(request.get("Filters") or ()):
+            raise model.refused(why)
         with self._lock:
             if self._store.crawler(name) is None:
                 raise glue_store.not_found(f"Crawler entry with name {name} does not exist")

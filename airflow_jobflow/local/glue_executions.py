@@ -19,6 +19,7 @@ from airflow_jobflow.local import glue_tables as tables
 from airflow_jobflow.local.glue_region import Region, now
 from airflow_jobflow.local.glue_run import JobRun
 from airflow_jobflow.local.glue_runner import ERROR
+from airflow_jobflow.local.job_environment import job_environment
 from airflow_jobflow.local.processes import Command, Exit, Process
 
 if TYPE_CHECKING:
@@ -149,7 +150,8 @@ class Executions:
             run.script = Path(file.name)
         arguments = model.arguments(run.job, run.request.get("Arguments") or {})
         name = location.rpartition("/")[2]
-        return Command([sys.executable, RUNNER, file.name, name, *arguments])
+        variables = job_environment(self._resources.region)
+        return Command([sys.executable, RUNNER, file.name, name, *arguments], variables)
 
     def script(self, location: str) -> bytes | None:
         """A script in S3; None if there is none."""

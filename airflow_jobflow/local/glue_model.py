@@ -111,7 +111,7 @@ def arguments(job: Mapping[str, Any], asked: Mapping[str, str]) -> list[str]:
     """
     merged = {
         "--JOB_NAME": job["Name"],
-        "--scriptLocation": job["Command"]["ScriptLocation"],
+        "--scriptLocation": job["Command"].get("ScriptLocation", ""),
         **(job.get("DefaultArguments") or {}),
         **asked,
         **(job.get("NonOverridableArguments") or {}),
@@ -154,9 +154,20 @@ def imported(script: bytes) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
+def wrong_with_capacity(request: Mapping[str, Any]) -> str | None:
+    """Why Glue refuses how large a job or run is to be; None if it does not."""
+    if "AllocatedCapacity" in request and "MaxCapacity" in request:
+        return "Please set only Allocated Capacity or Max Capacity."
+    if "MaxCapacity" in request and ("WorkerType" in request or "NumberOfWorkers" in request):
+        return "Please do not set Max Capacity if using Worker Type and Number of Workers."
+    return None
+
+
 def capacity(job: Mapping[str, Any], request: Mapping[str, Any]) -> Json:
     """What a run shows of its size."""
     shown = {name: request.get(name, job.get(name)) for name in ("WorkerType", "NumberOfWorkers", "MaxCapacity")}
+    if "AllocatedCapacity" in request:
+        shown["MaxCapacity"] = request["AllocatedCapacity"]
     workers = shown["NumberOfWorkers"]
     if shown["MaxCapacity"] is None:
         shown["MaxCapacity"] = DEFAULT_SHELL_CAPACITY if job["Command"].get("Name") == SHELL else float(workers or 10)
@@ -185,6 +196,7 @@ FIELDS: Final = {
     "END_TIME": "EndTime",
     "DPU_HOUR": "DPUHour",
 }
+FILTER_MEMBERS: Final = ("FieldName", "FilterOperator", "FieldValue")
 OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "GT": lambda one, other: bool(one > other),
     "GE": lambda one, other: bool(one >= other),
@@ -195,12 +207,23 @@ OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 }
 
 
+def wrong_with_filters(filters: Sequence[Mapping[str, str]]) -> str | None:
+    """Why ListCrawls refuses its filters; None if it does not."""
+    for each in filters:
+        if not all(each.get(name) for name in FILTER_MEMBERS):
+            shown = ", ".join(f"{name}: {each.get(name) or 'null'}" for name in FILTER_MEMBERS)
+            return f"Invalid Filter Provided: {shown}"
+        if each["FieldName"] in ("STATE", "CRAWL_ID") and each["FilterOperator"] not in ("EQ", "NE"):
+            return f"Only EQ or NE operator is allowed for field : {each['FieldName']}"
+        if each["FieldName"] not in ("STATE", "CRAWL_ID"):
+            _number(each["FieldValue"])
+    return None
+
+
 def matches(crawl: Mapping[str, Any], filters: Sequence[Mapping[str, str]]) -> bool:
     """Whether ListCrawls' filters, all of them, let a crawl through; one lacks what has not happened yet."""
     for each in filters:
-        name, compare = FIELDS.get(each["FieldName"]), OPERATORS.get(each["FilterOperator"])
-        if name is None or compare is None:
-            raise refused(f"No such filter: {each['FieldName']} {each['FilterOperator']}")
+        name, compare = FIELDS[each["FieldName"]], OPERATORS[each["FilterOperator"]]
         value, wanted = crawl.get(name), each["FieldValue"]
         if value is None:
             return False

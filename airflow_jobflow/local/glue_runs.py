@@ -51,7 +51,7 @@ class Runs:
             raise glue_store.not_found("Failed to start job run due to missing metadata")
         job = glue_store.describe(kept)
         script = self._executions.script(job["Command"].get("ScriptLocation", ""))
-        if why := model.cannot_run(job, request, script):
+        if why := model.wrong_with_capacity(request) or model.cannot_run(job, request, script):
             raise model.refused(why)
         previous: str | None = request.get("JobRunId")
         with self._executions.lock:

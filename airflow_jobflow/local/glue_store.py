@@ -7,12 +7,13 @@ What always holds: what is read is a copy; changes of the catalog are made by th
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from moto.glue.exceptions import EntityNotFoundException
+from moto.glue.exceptions import DatabaseAlreadyExistsException, EntityNotFoundException
 from moto.glue.models import FakeCrawler, FakeJob, GlueBackend, glue_backends
 from moto.s3.exceptions import AccessDeniedByLock, MissingBucket
 from moto.s3.models import S3Backend, s3_backends
@@ -92,6 +93,11 @@ class Store:
     def database_exists(self, name: str) -> bool:
         """Whether a database exists."""
         return name in self._glue.databases
+
+    def create_database(self, name: str) -> None:
+        """Add a database, unless another crawl has just done so."""
+        with contextlib.suppress(DatabaseAlreadyExistsException):
+            self._glue.create_database(name, {"Name": name})
 
     def tables(self, database: str) -> dict[str, Json]:
         """The tables of a database by name, described as in GetTables."""

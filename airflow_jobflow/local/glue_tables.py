@@ -72,6 +72,11 @@ def split_url(url: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
+def split_path(path: str) -> tuple[str, str]:
+    """Bucket and prefix of a crawler's target, which may lack the ``s3://``; ValueError if it is none."""
+    return split_url(path if "://" in path else f"s3://{path}")
+
+
 def is_data(key: str, prefix: str, exclusions: Iterable[str] = ()) -> bool:
     """Whether an object under a prefix is data: no folder, not hidden (``_SUCCESS``), not excluded by a pattern."""
     below = key.removeprefix(prefix).lstrip("/")

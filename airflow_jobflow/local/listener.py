@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 STOP_LATENCY: Final = 0.1
 """Seconds until the server's thread notices that it is to stop."""
+READ_TIMEOUT: Final = 20.0
+"""Seconds for which a request may send nothing; S3 waits as long."""
 
 
 class Listener:
@@ -131,7 +133,14 @@ class Listener:
 
 
 class _RequestHandler(MotoRequestHandler):
-    """moto's, without a line on standard error for every call."""
+    """moto's, without a line on standard error for every call, and with a limit to how long it waits for a body."""
+
+    timeout = READ_TIMEOUT
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Begin the answer, which a client may take any time to read: a large object may take long."""
+        self.connection.settimeout(None)
+        super().send_response(code, message)
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: ARG002 -- werkzeug's
         """Log for debugging only."""

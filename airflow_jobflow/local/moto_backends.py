@@ -46,6 +46,11 @@ def forget_account(account: str) -> None:
             kept.reset()
 
 
+def region_exists(account: str, region: str) -> bool:
+    """Return whether AWS has a region."""
+    return region in batch_backends[account]
+
+
 class Resources:
     """What moto keeps for one account and region, as the local services need it."""
 
@@ -79,7 +84,7 @@ class Resources:
         revision).
         """
         active: list[JobDefinition] = self._batch.describe_job_definitions(status="ACTIVE")
-        identifier = identifier.rsplit("job-definition/", 1)[-1]
+        identifier = identifier.removeprefix(f"arn:aws:batch:{self.region}:{self.account}:job-definition/")
         found = [each for each in active if identifier in (each.name, f"{each.name}:{each.revision}")]
         if not found:
             return None

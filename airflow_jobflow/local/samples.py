@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 COMPUTE_ENVIRONMENT: Final = "local"
+ON_FARGATE: Final[Mapping[str, Any]] = {
+    "resourceRequirements": [{"type": "VCPU", "value": "0.25"}, {"type": "MEMORY", "value": "512"}],
+    "networkConfiguration": {"assignPublicIp": "ENABLED"},
+}
+"""Properties of a container on Fargate, beside its role."""
 ROLE: Final = "local-batch-service"
 QUEUES: Final = ("hello-world-queue", "print-color-queue")
 COLORS: Final = ("RED", "ORANGE", "YELLOW", "GREEN", "BLUE", "INDIGO", "VIOLET")
@@ -76,7 +81,8 @@ def provision(endpoint_url: str) -> None:
     """Create what is not there yet."""
     aws = LocalAwsClient(endpoint_url)
     batch = aws.client("batch")
-    _compute_environment(aws.client("iam"), batch)
+    role = _role(aws.client("iam"), TASK_ROLE, "ecs-tasks")
+    _compute_environment(aws, batch)
     there = {queue["jobQueueName"] for queue in batch.describe_job_queues()["jobQueues"]}
     for name in QUEUES:
         if name not in there:
@@ -85,10 +91,11 @@ def provision(endpoint_url: str) -> None:
     commands = {each["jobDefinitionName"]: each.get("containerProperties", {}).get("command") for each in defined}
     for name, command in DEFINITIONS.items():
         if commands.get(name) != command:
-            register_definition(batch, name, command)
+            properties = {**ON_FARGATE, "executionRoleArn": role}
+            register_definition(batch, name, command, platformCapabilities=["FARGATE"], containerProperties=properties)
     _array_events(aws)
     _inputs(aws.client("s3"))
-    _process_item(aws)
+    _process_item(aws, role)
     glue_samples.provision(aws, _role(aws.client("iam"), glue_samples.ROLE, "glue"))
 
 
@@ -117,9 +124,28 @@ def register_definition(batch: Any, name: str, command: Sequence[str], **more: A
 
 
 def create_environment(iam: Any, batch: Any, name: str) -> None:
-    """A compute environment of one's own machines, which is what this is."""
+    """A compute environment without a network, which is quicker to make than `create_fargate_environment`."""
     batch.create_compute_environment(
         computeEnvironmentName=name, type="UNMANAGED", state="ENABLED", serviceRole=_role(iam, ROLE, "batch")
+    )
+
+
+def create_fargate_environment(aws: LocalAwsClient, name: str) -> None:
+    """A managed compute environment on Fargate, in the default network."""
+    ec2 = aws.client("ec2")
+    subnets = ec2.describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])["Subnets"]
+    groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])["SecurityGroups"]
+    aws.client("batch").create_compute_environment(
+        computeEnvironmentName=name,
+        type="MANAGED",
+        state="ENABLED",
+        computeResources={
+            "type": "FARGATE",
+            "maxvCpus": 16,
+            "subnets": [each["SubnetId"] for each in subnets],
+            "securityGroupIds": [groups[0]["GroupId"]],
+        },
+        serviceRole=_role(aws.client("iam"), ROLE, "batch"),
     )
 
 
@@ -159,7 +185,7 @@ def _inputs(s3: Any) -> None:
             s3.put_object(Bucket=BUCKET, Key=key, Body=json.dumps(content).encode())
 
 
-def _process_item(aws: LocalAwsClient) -> None:
+def _process_item(aws: LocalAwsClient, role: str) -> None:
     """The cluster, log group and task definition of the map over Fargate tasks."""
     ecs, logs = aws.client("ecs"), aws.client("logs")
     if not any(each["status"] == "ACTIVE" for each in ecs.describe_clusters(clusters=[CLUSTER])["clusters"]):
@@ -171,7 +197,6 @@ def _process_item(aws: LocalAwsClient) -> None:
     defined = [ecs.describe_task_definition(taskDefinition=arn)["taskDefinition"] for arn in arns]
     command = ["-c", PROCESS_ITEM]
     if not any(each["containerDefinitions"][0].get("command") == command for each in defined):
-        role = _role(aws.client("iam"), TASK_ROLE, "ecs-tasks")
         options = {"awslogs-group": LOG_GROUP, "awslogs-region": REGION, "awslogs-stream-prefix": "jobflow"}
         container = {
             "name": FAMILY,
@@ -197,7 +222,7 @@ def _role(iam: Any, name: str, service: str) -> str:
     return str(roles[name])
 
 
-def _compute_environment(iam: Any, batch: Any) -> None:
+def _compute_environment(aws: LocalAwsClient, batch: Any) -> None:
     environments = batch.describe_compute_environments()["computeEnvironments"]
     if COMPUTE_ENVIRONMENT not in {each["computeEnvironmentName"] for each in environments}:
-        create_environment(iam, batch, COMPUTE_ENVIRONMENT)
+        create_fargate_environment(aws, COMPUTE_ENVIRONMENT)

@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import boto3
 
-from airflow_jobflow.local.application import Application, Handler, forget_buckets
+from airflow_jobflow.local.application import Application, forget_buckets
 from airflow_jobflow.local.batch import Batch
-from airflow_jobflow.local.call import Call
 from airflow_jobflow.local.ecs import Ecs
+from airflow_jobflow.local.errors import AwsError
 from airflow_jobflow.local.fault_box import FaultBox
 from airflow_jobflow.local.faults import Faults
 from airflow_jobflow.local.glue import Glue
 from airflow_jobflow.local.listener import Listener
 from airflow_jobflow.local.metadata import CONTAINER, PREFIX
-from airflow_jobflow.local.moto_backends import Resources, forget_account
+from airflow_jobflow.local.moto_backends import Resources, forget_account, region_exists
 from airflow_jobflow.local.processes import Processes
 from airflow_jobflow.local.service import Ledger, Service, Shared
 from airflow_jobflow.local.settings import Settings
@@ -244,7 +244,7 @@ class LocalAws(LocalAwsClient):
         application = Application(
             self.account_id,
             self._faults,
-            self._handler,
+            lambda call: self._service(call.service, call.region) if call.service in SERVICES else None,
             {
                 "faults": self._control_faults,
                 "calls": lambda _: dict(self.calls),
@@ -252,7 +252,6 @@ class LocalAws(LocalAwsClient):
                 "started": lambda body: self._ledger.started(**body),
                 "health": lambda _: {"status": "ok", "pid": os.getpid(), "account_id": self.account_id},
             },
-            lambda call: self._service(call.service, call.region).reconsider(),
         )
         try:
             self._listener = Listener(self._host, self._port, application)
@@ -300,13 +299,12 @@ class LocalAws(LocalAwsClient):
         with self._services_lock:
             service = self._services.get((name, region))
             if service is None:
+                if not region_exists(self.account_id, region):
+                    raise AwsError("InvalidSignatureException", "Credential should be scoped to a valid region.", 403)
                 resources = Resources(self.account_id, region)
                 service = SERVICES[name](Shared(resources, self._processes, self._settings, self._faults, self._ledger))
                 self._services[name, region] = service
             return service
-
-    def _handler(self, call: Call) -> Handler | None:
-        return self._service(call.service, call.region).actions.get(call.action) if call.service in SERVICES else None
 
     def _control_faults(self, body: dict[str, Any]) -> dict[str, Any]:
         self.set_faults(Faults.from_json(body))
@@ -314,6 +312,9 @@ class LocalAws(LocalAwsClient):
 
     def _control_interrupt(self, body: dict[str, Any]) -> dict[str, Any]:
         name, job_id = body.pop("service", "batch"), body.pop("job_id")
+        for member, value in body.items():
+            if value is not None and not isinstance(value, int if member == "exit_code" else str):
+                raise ValueError(f"{member} cannot be {value!r}")
         with self._services_lock:
             services = [service for (of, _), service in self._services.items() if of == name]
         if not any(service.interrupt(job_id, **body) for service in services):

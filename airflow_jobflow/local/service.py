@@ -57,6 +57,10 @@ class Service(Protocol):
     def actions(self) -> Mapping[str, Handler]:
         """Handlers by action."""
 
+    @property
+    def checks(self) -> Mapping[str, Callable[[dict[str, Any]], None]]:
+        """Checks by action, of calls that moto answers: each raises an `AwsError` for what AWS rejects."""
+
     def reconsider(self) -> None:
         """Let what waits run if it can now, for moto changed what it waits for."""
 

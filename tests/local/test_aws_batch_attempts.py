@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_jobflow.local.samples import ON_FARGATE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -184,7 +186,7 @@ def test_nothing_to_interrupt_is_said(kit: Any) -> None:
 
 def test_fargate_jobs_have_no_container_instance(kit: Any) -> None:
     """Jobs on EC2 have one."""
-    definition = kit.define(["true"], platformCapabilities=["FARGATE"])
+    definition = kit.define(["true"], platformCapabilities=["FARGATE"], containerProperties=ON_FARGATE)
     assert "containerInstanceArn" not in kit.wait(kit.submit(jobDefinition=definition))["container"]
     assert "containerInstanceArn" in kit.wait(kit.submit())["container"]
 

@@ -100,14 +100,16 @@ def test_fargate_takes_what_says_so_or_has_all_it_takes(definition: dict[str, An
         (f"arn:aws:ecs:us-east-1:123456789012:task/mine/{'0' * 32}", None),
         (f"arn:aws:ecs:us-east-1:123456789012:task/{'0' * 32}", None),
         (f"arn:aws:ecs:us-east-1:123456789012:task/other/{'0' * 32}", "Your cluster is mine"),
-        (f"arn:aws:ecs:us-east-1:999999999999:task/mine/{'0' * 32}", "not for a task of account"),
+        (f"arn:aws:ecs:us-east-1:999999999999:task/mine/{'0' * 32}", "Your accountId is 123456789012"),
+        (f"arn:aws:ecs:eu-west-1:123456789012:task/mine/{'0' * 32}", "for eu-west-1. Your region is us-east-1"),
+        ("arn:aws:ecs", "Invalid identifier"),
         (f"mine/{'0' * 32}", "separators"),
         ("x", "taskId length"),
     ],
 )
 def test_identifiers_of_tasks(identifier: str, said: str | None) -> None:
     """An id or an ARN, of this account and cluster."""
-    why = model.wrong_with_task(identifier, "123456789012", "mine")
+    why = model.wrong_with_task(identifier, "123456789012", "us-east-1", "mine")
     assert (why is None) if said is None else re.search(said, why or "")
 
 

@@ -143,11 +143,14 @@ def test_a_crawler_that_never_crawled_meets_nothing() -> None:
         ("READY", {"Status": "FAILED", "StartTime": AT + 9, "MessagePrefix": "c2"}, JobState.FAILED),
         ("READY", {"Status": "CANCELLED", "StartTime": AT + 9, "MessagePrefix": "c2"}, JobState.FAILED),
         ("RUNNING", {"Status": "SUCCEEDED", "StartTime": AT + 9, "MessagePrefix": "c2"}, JobState.SUCCEEDED),
-        ("READY", {"Status": "EXPLODED", "StartTime": AT + 9, "MessagePrefix": "c2"}, JobState.FAILED),
+        ("READY", {"Status": "EXPLODED", "StartTime": AT + 9, "MessagePrefix": "c2"}, JobState.RUNNING),
+        ("READY", {"StartTime": AT + 9, "MessagePrefix": "c2"}, JobState.RUNNING),
+        ("READY", {"Status": "RUNNING", "StartTime": AT + 9, "MessagePrefix": "c2"}, JobState.RUNNING),
+        ("READY", {"Status": "COMPLETED", "StartTime": AT + 9, "MessagePrefix": "c2"}, JobState.SUCCEEDED),
     ],
 )
 def test_what_a_crawler_says_of_the_crawl(state: str, last: dict[str, Any], seen: JobState) -> None:
-    """READY is not the end, and the end of the crawl before is none either; an unknown end is no success."""
+    """READY is not the end, nor is the end of the crawl before; a crawl with an unknown status is still running."""
     client: Any = Glue(crawlers=[crawler(state, **last)])
     assert glue_crawl.describe(client, [str(SINCE)], None)[str(SINCE)].state is seen
 

@@ -1,0 +1,48 @@
+"""The sizes that Fargate has. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+SIZES: Final[Mapping[int, frozenset[int]]] = {
+    256: frozenset({512, 1024, 2048}),
+    512: frozenset(range(1024, 4096 + 1, 1024)),
+    1024: frozenset(range(2048, 8192 + 1, 1024)),
+    2048: frozenset(range(4096, 16384 + 1, 1024)),
+    4096: frozenset(range(8192, 30720 + 1, 1024)),
+    8192: frozenset(range(16384, 61440 + 1, 4096)),
+    16384: frozenset(range(32768, 122880 + 1, 8192)),
+    32768: frozenset({61440, 122880, 249856}),
+}
+"""MiB that Fargate has with each number of CPU units (1024 are a vCPU), as botocore's model of Batch lists them."""
+
+CPU: Final = re.compile(r"(?:(?P<units>\d+)|(?P<large>[\d.]+) ?vcpu)", re.IGNORECASE)
+MEMORY: Final = re.compile(r"(?:(?P<units>\d+)|(?P<large>[\d.]+) ?gb)", re.IGNORECASE)
+
+
+def is_size(cpu: str, memory: str) -> bool:
+    """Return whether Fargate has a size, as ECS writes it.
+
+    :param cpu: CPU units, such as ``1024``, or vCPUs, such as ``1 vCPU``.
+    :param memory: MiB, such as ``2048``, or GiB, such as ``2 GB``.
+    """
+    return _units(MEMORY, memory) in SIZES.get(_units(CPU, cpu), ())
+
+
+def is_batch_size(vcpus: str, memory: str) -> bool:
+    """Return whether Fargate has a size, as Batch writes it: vCPUs, such as ``0.25``, and MiB."""
+    return is_size(f"{vcpus} vCPU", memory)
+
+
+def _units(pattern: re.Pattern[str], size: str) -> int:
+    """A size in its small unit; -1 if it is none."""
+    found = pattern.fullmatch(size.strip())
+    if found is None:
+        return -1
+    try:
+        units = float(found["units"] or 1024 * float(found["large"]))
+        return int(units) if units.is_integer() else -1
+    except (ValueError, OverflowError):
+        return -1
