@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with server as aws:
         if given.samples:
             provision(aws.endpoint_url)
-        print(f"ready on {aws.endpoint_url}", flush=True)
+        print(f"ready on {aws.endpoint_url}\npages on {aws.console_url}", flush=True)
         stop.wait()
     return 0
 

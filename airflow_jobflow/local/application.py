@@ -5,8 +5,8 @@ Invariants:
 
 - A call is either answered by a service of this package, whole, or passed to moto as it came, with only the account
   added; or a fault answers it.
-- ``/jobflow-local/…`` is the server's own, which no fault but an outage concerns; ``/jobflow-metadata/…`` issues
-  credentials.
+- ``/jobflow-local/…`` and the pages under ``/jobflow-console/…`` are the server's own, which no fault but an outage
+  concerns; ``/jobflow-metadata/…`` issues credentials.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request, Response
 
 from airflow_jobflow.local.call import Call
+from airflow_jobflow.local.console_html import PREFIX as PAGES
 from airflow_jobflow.local.errors import AwsError
 from airflow_jobflow.local.fault_box import METADATA, ConnectionDropped, FaultBox
 from airflow_jobflow.local.faults import CannedResponse
@@ -37,6 +38,8 @@ from airflow_jobflow.local.moto_backends import events_lock
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from airflow_jobflow.local.console import Console
 
 Handler = Callable[[dict[str, Any], int], Mapping[str, Any]]
 
@@ -57,6 +60,7 @@ class Application:
     :param handlers: finds the handler of a call in its region, for calls that are not moto's.
     :param control: the server's own calls, by the last part of their path.
     :param changed: called after moto answered one of `CHANGES`.
+    :param console: answers requests for pages.
     """
 
     def __init__(
@@ -66,12 +70,15 @@ class Application:
         handlers: Callable[[Call], Handler | None],
         control: Mapping[str, Callable[[dict[str, Any]], Any]],
         changed: Callable[[Call], None],
+        *,
+        console: Console,
     ) -> None:
         self._account = account
         self._faults = faults
         self._handlers = handlers
         self._control = control
         self._changed = changed
+        self._console = console
         self._metadata = Metadata(lambda: faults.faults.credentials_lifetime)
         self._moto: WSGIApplication = DomainDispatcherApplication(create_backend_app)
         self._batch_actions = _actions_by_path()
@@ -81,6 +88,8 @@ class Application:
         path = environ.get("PATH_INFO", "")
         if path.startswith(CONTROL):
             return self._answer_control(path.removeprefix(CONTROL), Request(environ))(environ, start_response)
+        if path.startswith(PAGES):
+            return self._console.answer(path.removeprefix(PAGES), Request(environ))(environ, start_response)
         call = self._call(path, environ)
         try:
             canned = self._faults.before(call, self._account)

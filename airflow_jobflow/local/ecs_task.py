@@ -70,6 +70,31 @@ class Ending:
         return code
 
 
+def log_options(container: Json) -> dict[str, str] | None:
+    """The options of a container's awslogs driver; None if it has another, or none.
+
+    :param container: as the task definition has it.
+    """
+    configuration = container.get("logConfiguration") or {}
+    if configuration.get("logDriver") != "awslogs":
+        return None
+    options: dict[str, str] = configuration.get("options") or {}
+    return options
+
+
+def log_stream(container: Json, task_id: str, runtime_id: str) -> tuple[str, str] | None:
+    """The log group and stream that a container writes to; None if it logs elsewhere.
+
+    :param container: as the task definition has it.
+    """
+    options = log_options(container)
+    if options is None:
+        return None
+    prefix = options.get("awslogs-stream-prefix")
+    stream = f"{prefix}/{container['name']}/{task_id}" if prefix else runtime_id
+    return options.get("awslogs-group", ""), stream
+
+
 @dataclass(slots=True, eq=False)
 class Container:
     """A container of a task."""
@@ -101,11 +126,7 @@ class Container:
     @property
     def log_options(self) -> dict[str, str] | None:
         """Options of its awslogs driver; None if it has another, or none."""
-        configuration = self.definition.get("logConfiguration") or {}
-        if configuration.get("logDriver") != "awslogs":
-            return None
-        options: dict[str, str] = configuration.get("options") or {}
-        return options
+        return log_options(self.definition)
 
 
 @dataclass(slots=True, eq=False)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_jobflow.local import ecs_model as model
 from airflow_jobflow.local.ecs_backend import EcsBackend, Tagged
-from airflow_jobflow.local.ecs_task import Container, Ending, Start, Task, now
+from airflow_jobflow.local.ecs_task import Container, Ending, Start, Task, log_stream, now
 from airflow_jobflow.local.processes import Command, Exit, Process
 from airflow_jobflow.local.publisher import Publisher
 
@@ -143,14 +143,11 @@ class Tasks:
 
     def started(self, task: Task, container: Container, process: Process) -> None:
         """The process of a container runs."""
-        options = container.log_options
         with self.lock:
             container.process, container.started = process, True
             container.status = model.RUNNING
-            if options is not None:
-                prefix = options.get("awslogs-stream-prefix")
-                stream = f"{prefix}/{container.name}/{task.task_id}" if prefix else container.runtime_id
-                container.log = (options.get("awslogs-group", ""), stream)
+            container.log = log_stream(container.definition, task.task_id, container.runtime_id)
+            if container.log is not None:
                 self._resources.open_log(*container.log)
             if task.ending is not None:
                 process.stop(self._grace(task.ending))

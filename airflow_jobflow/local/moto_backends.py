@@ -105,6 +105,14 @@ class Resources:
         with _logs_lock, contextlib.suppress(ResourceNotFoundException):
             self._logs.put_log_events(group, stream, events)
 
+    def read_log(self, group: str, stream: str) -> list[tuple[float, str]] | None:
+        """All events of a log stream, as seconds since the epoch and message; None if there is no such stream."""
+        with _logs_lock:
+            found = self._logs.groups.get(group)
+            if found is None or stream not in found.streams:
+                return None
+            return [(each.timestamp / 1000, each.message) for each in found.streams[stream].events]
+
     def publish(self, source: str, detail_type: str, resources: Sequence[str], detail: Json) -> None:
         """Send one event to the rules of the account's default event bus.
 

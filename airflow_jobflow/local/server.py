@@ -25,6 +25,8 @@ import boto3
 from airflow_jobflow.local.application import Application, Handler, forget_buckets
 from airflow_jobflow.local.batch import Batch
 from airflow_jobflow.local.call import Call
+from airflow_jobflow.local.console import Console
+from airflow_jobflow.local.console_html import console_url
 from airflow_jobflow.local.ecs import Ecs
 from airflow_jobflow.local.fault_box import FaultBox
 from airflow_jobflow.local.faults import Faults
@@ -75,6 +77,11 @@ class LocalAwsClient:
         make: Any = self._session.client  # typed by service, which is not known here
         with self._session_lock:
             return make(service, **{"endpoint_url": self.endpoint_url, **options})
+
+    @property
+    def console_url(self) -> str:
+        """Where its pages are, for ``[jobflow] console_url``."""
+        return console_url(self.endpoint_url)
 
     def environment(self, credentials: Credentials = "static") -> dict[str, str]:
         """Environment variables with which boto3 finds this AWS, and looks nowhere else.
@@ -253,6 +260,7 @@ class LocalAws(LocalAwsClient):
                 "health": lambda _: {"status": "ok", "pid": os.getpid(), "account_id": self.account_id},
             },
             lambda call: self._service(call.service, call.region).reconsider(),
+            console=Console(self.account_id, self._asked_by_console, self._regions, self._ledger),
         )
         try:
             self._listener = Listener(self._host, self._port, application)
@@ -307,6 +315,14 @@ class LocalAws(LocalAwsClient):
 
     def _handler(self, call: Call) -> Handler | None:
         return self._service(call.service, call.region).actions.get(call.action) if call.service in SERVICES else None
+
+    def _asked_by_console(self, service: str, region: str, action: str, request: dict[str, Any]) -> Mapping[str, Any]:
+        return self._service(service, region).actions[action](request, 0)
+
+    def _regions(self, name: str) -> list[str]:
+        """The regions in which a service was used; for an empty name, those of all services."""
+        with self._services_lock:
+            return sorted({region for service, region in self._services if name in (service, "")})
 
     def _control_faults(self, body: dict[str, Any]) -> dict[str, Any]:
         self.set_faults(Faults.from_json(body))
