@@ -95,10 +95,15 @@ class Faults:
     :param run_task_reason: what they say there.
     :param interrupt_spot: the next so many tasks started on FARGATE_SPOT are interrupted as soon as they run.
     :param interrupt_spot_with: of them only those with this text in their family, group, ``startedBy`` or overrides.
+    :param log_page: GetLogEvents returns at most so many events at once, however many are asked for, as CloudWatch does
+        where it splits a stream by time.
+    :param log_empty_pages: so many pages without events come before each with events. A reader must follow the token
+        until it repeats.
+    :param log_delay: seconds after which a line that was written can be read with GetLogEvents.
     :param outage: nothing can connect: the port is closed for `lasts` seconds, for the control API and the metadata
         service too. Calls in progress take effect and lose their answers.
     :param lasts: seconds after which all of these faults end; until others are set if None.
-    :raises ValueError: `lasts` is not positive, or missing with `outage`.
+    :raises ValueError: `lasts` is not positive, or missing with `outage`; `log_page` is not positive.
     """
 
     actions: tuple[str, ...] = ()
@@ -119,14 +124,24 @@ class Faults:
     run_task_reason: str = CAPACITY_UNAVAILABLE
     interrupt_spot: int = 0
     interrupt_spot_with: str = ""
+    log_page: int | None = None
+    log_empty_pages: int = 0
+    log_delay: float = 0.0
     outage: bool = False
     lasts: float | None = None
 
     def __post_init__(self) -> None:
         if self.lasts is not None and not self.lasts > 0:
             raise ValueError(f"Faults that last {self.lasts} s are none: lasts must be above 0")
+        if self.log_page is not None and self.log_page < 1:
+            raise ValueError(f"log_page is {self.log_page}: a page of a log has at least one event")
         if self.outage and self.lasts is None:
             raise ValueError("An outage closes the control API too, so it must say how long it lasts")
+
+    @property
+    def concern_logs(self) -> bool:
+        """Whether they change what GetLogEvents answers."""
+        return self.log_page is not None or self.log_empty_pages > 0 or self.log_delay > 0
 
     def to_json(self) -> dict[str, Any]:
         """As ``POST /jobflow-local/faults`` takes it."""

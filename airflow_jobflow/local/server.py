@@ -32,6 +32,7 @@ from airflow_jobflow.local.fault_box import FaultBox
 from airflow_jobflow.local.faults import Faults
 from airflow_jobflow.local.glue import Glue
 from airflow_jobflow.local.listener import Listener
+from airflow_jobflow.local.logs import Logs
 from airflow_jobflow.local.metadata import CONTAINER, PREFIX
 from airflow_jobflow.local.moto_backends import Resources, forget_account
 from airflow_jobflow.local.processes import Processes
@@ -54,6 +55,7 @@ SERVICES: Final[Mapping[str, Callable[[Shared], Service]]] = {
     "batch": Batch,
     "ecs": Ecs,
     "glue": Glue,
+    "logs": Logs,
 }
 """What makes each service that is not wholly moto's, for one region."""
 
