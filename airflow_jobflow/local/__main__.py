@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--slots",
         type=int,
         default=4,
-        help="processes that run at the same time, each a job, a container or a run (default: %(default)s)",
+        help="jobs, tasks and runs that run at the same time (default: %(default)s)",
     )
     add(
         "--samples",

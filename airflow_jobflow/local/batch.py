@@ -40,6 +40,7 @@ class Batch:
             "CancelJob": self.cancel_job,
             "TerminateJob": self.terminate_job,
             "GetJobQueueSnapshot": self.get_job_queue_snapshot,
+            "RegisterJobDefinition": self.register_job_definition,
         }
         """Handlers by action."""
 
@@ -84,7 +85,7 @@ class Batch:
             request=request,
             definition=definition,
             queue_arn=queue.arn,
-            container=model.container_of(definition, request),
+            containers=model.containers_of(definition, request),
             account=self._resources.account,
             region=self._resources.region,
         )
@@ -94,6 +95,12 @@ class Batch:
         if tags := request.get("tags"):
             self._resources.tag(job.arn, tags)
         return {"jobArn": job.arn, "jobName": request["jobName"], "jobId": job.job_id}
+
+    def register_job_definition(self, request: Json, _length: int) -> Json:
+        """RegisterJobDefinition with ``ecsProperties``; all others are moto's."""
+        if why := model.wrong_with_ecs_properties(request["ecsProperties"]):
+            raise refused(why)
+        return self._resources.register_ecs_definition(request)
 
     def describe_jobs(self, request: Json, _length: int) -> Json:
         """DescribeJobs."""

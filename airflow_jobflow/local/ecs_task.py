@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from airflow_jobflow.local import ecs_model as model
+from airflow_jobflow.local.dependencies import Progress
 from airflow_jobflow.local.ecs_backend import Cluster, Tagged
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ class Container:
     arn: str
     runtime_id: str
     status: str = model.PENDING
+    queued: bool = False
+    """Whether it may run: what it depends on has started, or ended."""
     begun: bool = False
     """Whether its process is being started, runs, or has ended."""
     started: bool = False
@@ -122,6 +125,16 @@ class Container:
     def essential(self) -> bool:
         """Whether its end is the end of the task."""
         return bool(self.definition.get("essential", True))
+
+    @property
+    def depends_on(self) -> list[dict[str, str]]:
+        """What has to start or end before it starts."""
+        return self.definition.get("dependsOn") or []
+
+    @property
+    def progress(self) -> Progress:
+        """As those see it that depend on it."""
+        return Progress(self.started, self.status == model.STOPPED, self.exit_code)
 
     @property
     def log_options(self) -> dict[str, str] | None:

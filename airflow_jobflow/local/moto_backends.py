@@ -46,6 +46,37 @@ def forget_account(account: str) -> None:
             kept.reset()
 
 
+class EcsJobDefinition(JobDefinition):
+    """A job definition with ``ecsProperties``, which moto does not know."""
+
+    def __init__(self, backend: BatchBackend, request: Json) -> None:
+        self.ecs_properties = request["ecsProperties"]
+        name = request["jobDefinitionName"]
+        revisions = [int(each.revision) for each in backend.describe_job_definitions(name)]
+        super().__init__(
+            name,
+            request.get("parameters"),
+            request["type"],
+            container_properties=None,
+            node_properties=None,
+            eks_properties=None,
+            tags=request.get("tags", {}),
+            retry_strategy=request.get("retryStrategy", {}),
+            timeout=request.get("timeout", {}),
+            backend=backend,
+            platform_capabilities=request.get("platformCapabilities", []),
+            propagate_tags=bool(request.get("propagateTags")),
+            revision=max(revisions, default=0),
+        )
+
+    def _validate(self) -> None:
+        """Check nothing: moto wants properties of another kind."""
+
+    def describe(self) -> Json:
+        """It as DescribeJobDefinitions shows it."""
+        return {**super().describe(), "ecsProperties": self.ecs_properties}
+
+
 class Resources:
     """What moto keeps for one account and region, as the local services need it."""
 
@@ -85,6 +116,12 @@ class Resources:
             return None
         newest = max(found, key=lambda each: int(each.revision))
         return copy.deepcopy(newest.describe())
+
+    def register_ecs_definition(self, request: Json) -> Json:
+        """Keep a job definition with ``ecsProperties``; returns what RegisterJobDefinition answers."""
+        made = EcsJobDefinition(self._batch, request)  # type: ignore[abstract]  # so are all classes of moto's
+        self._batch._job_definitions[made.arn] = made  # noqa: SLF001 -- moto has no other way in for it
+        return {"jobDefinitionName": made.name, "jobDefinitionArn": made.arn, "revision": made.revision}
 
     def tag(self, arn: str, tags: dict[str, str]) -> None:
         """Remember the tags of a job where ListTagsForResource finds them."""

@@ -316,7 +316,11 @@ class LocalAws(LocalAwsClient):
             return service
 
     def _handler(self, call: Call) -> Handler | None:
-        return self._service(call.service, call.region).actions.get(call.action) if call.service in SERVICES else None
+        if call.service not in SERVICES:
+            return None
+        if call.name == "batch.RegisterJobDefinition" and not call.request.get("ecsProperties"):
+            return None  # moto knows all kinds but this
+        return self._service(call.service, call.region).actions.get(call.action)
 
     def _asked_by_console(self, service: str, region: str, action: str, request: dict[str, Any]) -> Mapping[str, Any]:
         return self._service(service, region).actions[action](request, 0)
