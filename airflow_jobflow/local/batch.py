@@ -30,7 +30,7 @@ class Batch:
     def __init__(self, shared: Shared) -> None:
         self._resources = shared.resources
         self._ledger = shared.ledger
-        self._attempts = Attempts(shared.resources, shared.processes, shared.settings)
+        self._attempts = Attempts(shared.resources, shared.processes, shared.settings, shared.faults)
         self._jobs = self._attempts.jobs
         self._faults = shared.faults
         self.actions: dict[str, Callable[[Json, int], Json]] = {

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_jobflow.local.batch_model import Json
+    from airflow_jobflow.local.fault_box import FaultBox
     from airflow_jobflow.local.moto_backends import Resources
     from airflow_jobflow.local.settings import Settings
 
@@ -34,8 +35,9 @@ MISSING_IMAGES: Final = "missing/"
 class Attempts:
     """Runs the jobs of one region."""
 
-    def __init__(self, resources: Resources, processes: Processes, settings: Settings) -> None:
+    def __init__(self, resources: Resources, processes: Processes, settings: Settings, faults: FaultBox) -> None:
         self._resources = resources
+        self._faults = faults
         self._processes = processes
         self._settings = settings
         self._parked: list[Job] = []
@@ -92,22 +94,35 @@ class Attempts:
             attempt.place = self._place(job, attempt, environment)
             job.attempt = job.newest = attempt
             self.jobs.move(job, model.STARTING)
-            for container in attempt.containers:
-                image = container.definition["image"]
-                if image.startswith(MISSING_IMAGES):
-                    container.reason = (
-                        "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
-                        f"failed to resolve ref {image}: not found"
-                    )
-                    attempt.over, attempt.telling = model.FAILED_TO_START, container
-                    self._over(job, attempt)
-                    return None
+            if self._fails_to_start(job, attempt):
+                self._over(job, attempt)
+                return None
             first, *others = (each for each in attempt.containers if not each.definition.get("dependsOn"))
             for each in (first, *others):
                 each.begun = True
             for each in others:
                 self._processes.beside(_Run(self, job, attempt, each))
             return attempt, first
+
+    def _fails_to_start(self, job: Job, attempt: Attempt) -> bool:
+        """Return whether an attempt cannot start, which it then says."""
+        if failure := self._faults.fails_start(*job.names()):
+            attempt.telling = attempt.containers[0]
+            if failure.concerns_container:
+                attempt.over, attempt.telling.reason = model.FAILED_TO_START, failure.reason
+            else:
+                attempt.over = failure.reason
+            return True
+        for container in attempt.containers:
+            image = container.definition["image"]
+            if image.startswith(MISSING_IMAGES):
+                container.reason = (
+                    "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
+                    f"failed to resolve ref {image}: not found"
+                )
+                attempt.over, attempt.telling = model.FAILED_TO_START, container
+                return True
+        return False
 
     def command(self, job: Job, container: Container) -> Command:
         """What a container runs."""

@@ -134,6 +134,11 @@ class Tasks:
         """Attach the network, pull the images, look for the log groups; what cannot be had ends the task."""
         task.connected_at = task.pull_started_at = now()
         self._move(task, model.PENDING)
+        if failure := self._shared.faults.fails_start(*_names(task)):
+            if failure.concerns_container:
+                task.containers[0].reason = failure.reason
+            self.end(task, Ending(failure.stop_code, failure.reason))
+            return
         for container in task.containers:
             container.reason = self._cannot_be_had(container)
             if container.reason is not None:
@@ -261,6 +266,14 @@ class _Run:
 
     def ended(self, how: Exit) -> None:
         self._tasks.ended(self._task, self._container, how)
+
+
+def _names(task: Task) -> tuple[str | None, ...]:
+    """All names by which a fault may know a task."""
+    start = task.start
+    request, definition = start.request, start.definition
+    names = (task.arn, start.cluster.arn, definition["taskDefinitionArn"], definition["family"])
+    return (*names, request.get("group"), request.get("startedBy"))
 
 
 def _words(start: Start) -> str:

@@ -183,6 +183,14 @@ class Job:
         """The job's ARN."""
         return self.submission.arn(self.job_id)
 
+    def names(self) -> list[str]:
+        """All names by which a fault may know it."""
+        submission = self.submission
+        definition = submission.definition
+        parent = [] if self.parent is None else [self.parent.job_id]
+        arns = [self.arn, submission.queue_arn, definition["jobDefinitionArn"]]
+        return [self.job_id, submission.request["jobName"], definition["jobDefinitionName"], *arns, *parent]
+
     @property
     def ended(self) -> bool:
         """Whether nothing will happen to it any more."""
