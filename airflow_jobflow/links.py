@@ -8,14 +8,14 @@ Only for the classes of this package: Airflow gives links of a plugin to the cla
 derived from them. Tasks of these store each URL in an XCom of its own, as with any operator.
 
 How the console's URLs look is the Amazon provider's knowledge; it is imported where a URL is made, for the classes here
-are imported with every DAG.
+are imported with every DAG. With ``[jobflow] console_url`` all links lead to the pages of a local AWS instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlencode
 
 from airflow.sdk import BaseOperatorLink
 
@@ -185,13 +185,57 @@ def _place(snapshot: Snapshot) -> dict[str, str | None]:
     return {"region_name": snapshot.region, "aws_domain": BaseAwsLink.get_aws_domain(snapshot.partition)}
 
 
-LINKS: dict[str, Callable[[Snapshot], dict[type[BaseOperatorLink], str]]] = {
+_AWS: Mapping[str, Callable[[Snapshot], dict[type[BaseOperatorLink], str]]] = {
     "batch": batch_links,
     "ecs": ecs_links,
     "glue_crawl": crawl_links,
     "glue_run": run_links,
 }
-"""What builds the console's pages for a job, the job's own first, by our name of its service."""
+"""What builds the pages of AWS's console for a job, the job's own first, by our name of its service."""
+
+_LOCAL: Final[Mapping[str, Mapping[type[BaseOperatorLink], tuple[str, Mapping[str, str]]]]] = {
+    "batch": {
+        BatchJobLink: ("batch-job", {"job": "job_id"}),
+        BatchJobDefinitionLink: ("batch-job-definition", {"definition": "definition"}),
+        BatchJobQueueLink: ("batch-job-queue", {"queue": "queue"}),
+    },
+    "ecs": {FargateTaskLink: ("ecs-task", {"cluster": "queue", "task": "name"})},
+    "glue_crawl": {GlueCrawlerLink: ("glue-crawler", {"crawler": "name"})},
+    "glue_run": {GlueJobRunLink: ("glue-job-run", {"job": "name", "run": "job_id"})},
+}
+"""The same for the pages of a local AWS: the page, and of which member of the snapshot each of its parameters is."""
+
+
+def console_links(service: str, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+    """Return the console's pages for a job, the job's own first, as far as they are known by now.
+
+    :param service: our name of the service.
+    """
+    from airflow.sdk.configuration import conf
+
+    base = conf.get("jobflow", "console_url", fallback="")
+    return _local_links(base, service, snapshot) if base else _AWS[service](snapshot)
+
+
+def _local_links(base: str, service: str, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+    """Return the pages of a local AWS for a job.
+
+    :param base: the URL of the local AWS's pages.
+    """
+    links = {}
+    for link, (page, members) in _LOCAL[service].items():
+        parameters = {name: getattr(snapshot, member) for name, member in members.items()}
+        if all(parameters.values()):
+            links[link] = _local_page(base, page, region=snapshot.region, **parameters)
+    if log := snapshot.log:
+        region = log.region or snapshot.region
+        links[JobLogLink] = _local_page(base, "log", region=region, group=log.group, stream=log.stream)
+    return links
+
+
+def _local_page(base: str, page: str, **parameters: str | None) -> str:
+    given = {name: value for name, value in parameters.items() if value}
+    return f"{base.rstrip('/')}/{page}?{urlencode(given)}"
 
 
 def pages(service: str, snapshot: Snapshot) -> dict[str, str]:
@@ -199,4 +243,4 @@ def pages(service: str, snapshot: Snapshot) -> dict[str, str]:
 
     :param service: our name of the service.
     """
-    return {link().xcom_key: url for link, url in LINKS[service](snapshot).items()}
+    return {link().xcom_key: url for link, url in console_links(service, snapshot).items()}

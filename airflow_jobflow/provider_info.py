@@ -64,6 +64,14 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
             "not found by their retries. Empty for none."
         ),
     ),
+    "console_url": (
+        "string",
+        "",
+        (
+            "The URL of the pages of a local AWS, such as http://127.0.0.1:5000/jobflow-console, to which all links to "
+            "the console then lead. Empty for the console of AWS."
+        ),
+    ),
     "deferrable": (
         "boolean",
         "True",

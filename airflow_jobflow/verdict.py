@@ -23,7 +23,7 @@ from airflow_jobflow.jobs.diagnosis import decisive, diagnose, diagnoses
 from airflow_jobflow.jobs.model import ArrayOutcome, ArrayProgress, ChildFailure, JobState, Outcome, Service, Snapshot
 from airflow_jobflow.jobs.report import evidence, failure, most_telling, tolerated
 from airflow_jobflow.jobs.wording import jobs_named, named, sentence
-from airflow_jobflow.links import LINKS
+from airflow_jobflow.links import console_links
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.array import Tolerance
@@ -207,7 +207,7 @@ class Judge:
             started_at=snapshot.started_at,
             stopped_at=snapshot.stopped_at,
             log=snapshot.log,
-            console_url=next(iter(LINKS[self.service](snapshot).values()), None),
+            console_url=next(iter(console_links(self.service, snapshot).values()), None),
             array=array,
             details=snapshot.details,
         )

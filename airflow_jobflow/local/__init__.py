@@ -12,11 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_jobflow.local.faults import CannedResponse, Faults
+    from airflow_jobflow.local.faults import CannedResponse, Faults, StartFailure
     from airflow_jobflow.local.server import LocalAws, LocalAwsClient
     from airflow_jobflow.local.settings import Settings
 
-__all__ = ["CannedResponse", "Faults", "LocalAws", "LocalAwsClient", "Settings"]
+__all__ = ["CannedResponse", "Faults", "LocalAws", "LocalAwsClient", "Settings", "StartFailure"]
 
 _MODULES = {
     "CannedResponse": "faults",
@@ -24,6 +24,7 @@ _MODULES = {
     "LocalAws": "server",
     "LocalAwsClient": "server",
     "Settings": "settings",
+    "StartFailure": "faults",
 }
 
 

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with server as aws:
         if given.samples:
             provision(aws.endpoint_url)
-        print(f"ready on {aws.endpoint_url}", flush=True)
+        print(f"ready on {aws.endpoint_url}\npages on {aws.console_url}", flush=True)
         stop.wait()
     return 0
 
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--slots",
         type=int,
         default=4,
-        help="processes that run at the same time, each a job, a container or a run (default: %(default)s)",
+        help="jobs, tasks and runs that run at the same time (default: %(default)s)",
     )
     add(
         "--samples",

@@ -6,8 +6,8 @@ Invariants:
 - A call is either answered by a service of this package, whole, or passed to moto with the account added; or a fault
   answers it. Before that it is checked against the shape of its operation, and loses members that AWS ignores.
 - Every answer has the content type of its service and a request id; an exception never reaches the web server.
-- ``/jobflow-local/…`` is the server's own, which no fault but an outage concerns; ``/jobflow-metadata/…`` issues
-  credentials.
+- ``/jobflow-local/…`` and the pages under ``/jobflow-console/…`` are the server's own, which no fault but an outage
+  concerns; ``/jobflow-metadata/…`` issues credentials.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from werkzeug.wrappers import Request, Response
 
 from airflow_jobflow.local import answers, bodies, protocols
 from airflow_jobflow.local.call import Call
+from airflow_jobflow.local.console_html import PREFIX as PAGES
 from airflow_jobflow.local.errors import AwsError
 from airflow_jobflow.local.fault_box import METADATA, ConnectionDropped, FaultBox
 from airflow_jobflow.local.metadata import PREFIX, Metadata
@@ -43,11 +44,13 @@ from airflow_jobflow.local.moto_backends import events_lock
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from airflow_jobflow.local.console import Console
     from airflow_jobflow.local.service import Service
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[dict[str, Any], int], Mapping[str, Any]]
+Handler = Callable[[dict[str, Any], int], Mapping[str, Any] | None]
+"""Answers a call, given its members and the length of its body; None leaves it to moto."""
 
 CONTROL: Final = "/jobflow-local/"
 MOTO_CONTROL: Final = "/moto-api"
@@ -73,6 +76,7 @@ class Application:
 
     :param services: finds the service of this package that a call is for; None if moto has it alone.
     :param control: the server's own calls, by the last part of their path.
+    :param console: answers requests for pages.
     """
 
     def __init__(
@@ -81,11 +85,14 @@ class Application:
         faults: FaultBox,
         services: Callable[[Call], Service | None],
         control: Mapping[str, Callable[[dict[str, Any]], Any]],
+        *,
+        console: Console,
     ) -> None:
         self._account = account
         self._faults = faults
         self._services = services
         self._control = control
+        self._console = console
         self._metadata = Metadata(lambda: faults.faults.credentials_lifetime)
         self._moto: WSGIApplication = DomainDispatcherApplication(create_backend_app)
 
@@ -94,6 +101,8 @@ class Application:
         path = environ.get("PATH_INFO", "")
         if path.startswith(CONTROL):
             return self._answer_control(path.removeprefix(CONTROL), Request(environ))(environ, start_response)
+        if path.startswith(PAGES):
+            return self._console.answer(path.removeprefix(PAGES), Request(environ))(environ, start_response)
         if path.startswith(MOTO_CONTROL):
             return answers.of_json({"error": NO_MOTO_CONTROL}, status=HTTPStatus.NOT_FOUND)(environ, start_response)
         service = _service_of(environ)
@@ -154,8 +163,9 @@ class Application:
         if service is None:
             return self._passed_on(call, environ)(environ, start_response)
         handler = service.actions.get(call.action)
-        if handler is not None:
-            return answers.of_json(handler(members, len(call.body)), call.service)(environ, start_response)
+        answered = None if handler is None else handler(members, len(call.body))
+        if answered is not None:
+            return answers.of_json(answered, call.service)(environ, start_response)
         if check := service.checks.get(call.action):
             check(members)
         answer = self._passed_on(call, environ)

@@ -30,16 +30,17 @@ class Batch:
     def __init__(self, shared: Shared) -> None:
         self._resources = shared.resources
         self._ledger = shared.ledger
-        self._attempts = Attempts(shared.resources, shared.processes, shared.settings)
+        self._attempts = Attempts(shared.resources, shared.processes, shared.settings, shared.faults)
         self._jobs = self._attempts.jobs
         self._faults = shared.faults
-        self.actions: dict[str, Callable[[Json, int], Json]] = {
+        self.actions: dict[str, Callable[[Json, int], Json | None]] = {
             "SubmitJob": self.submit_job,
             "DescribeJobs": self.describe_jobs,
             "ListJobs": self.list_jobs,
             "CancelJob": self.cancel_job,
             "TerminateJob": self.terminate_job,
             "GetJobQueueSnapshot": self.get_job_queue_snapshot,
+            "RegisterJobDefinition": self.register_job_definition,
         }
         """Handlers by action."""
         self.checks: dict[str, Callable[[Json], None]] = {"RegisterJobDefinition": _check_definition}
@@ -81,15 +82,15 @@ class Batch:
             raise ClientException(_no_definition(request["jobDefinition"]))
         if why := model.cannot_run(definition, request):
             raise ClientException(why)
-        container = model.container_of(definition, request)
-        if why := model.wrong_with_size(definition, container):
+        containers = model.containers_of(definition, request)
+        if len(containers) == 1 and (why := model.wrong_with_size(definition, containers[0])):
             raise refused(why)
         submission = Submission(
             job_id=str(uuid.uuid4()),
             request=request,
             definition=definition,
             queue_arn=queue.arn,
-            container=container,
+            containers=containers,
             account=self._resources.account,
             region=self._resources.region,
         )
@@ -99,6 +100,14 @@ class Batch:
         if tags := request.get("tags"):
             self._resources.tag(job.arn, tags)
         return {"jobArn": job.arn, "jobName": request["jobName"], "jobId": job.job_id}
+
+    def register_job_definition(self, request: Json, _length: int) -> Json | None:
+        """RegisterJobDefinition with ``ecsProperties``; all others are moto's."""
+        if not request.get("ecsProperties"):
+            return None
+        if why := model.wrong_with_ecs_properties(request["ecsProperties"]):
+            raise refused(why)
+        return self._resources.register_ecs_definition(request)
 
     def describe_jobs(self, request: Json, _length: int) -> Json:
         """DescribeJobs."""

@@ -133,10 +133,22 @@ def merged(first: Iterable[Mapping[str, Any]], then: Iterable[Mapping[str, Any]]
     return list(by_key.values())
 
 
-def container_of(definition: Mapping[str, Any], request: Mapping[str, Any]) -> Json:
-    """``container`` as DescribeJobs shows it: the definition's properties with the request's overrides."""
-    container: Json = dict(definition["containerProperties"])
-    overrides = request.get("containerOverrides", {})
+def containers_of(definition: Mapping[str, Any], request: Mapping[str, Any]) -> list[Json]:
+    """The containers as DescribeJobs shows them: the definition's properties with the request's overrides."""
+    parameters = {**definition.get("parameters", {}), **request.get("parameters", {})}
+    if "ecsProperties" not in definition:
+        return [_overridden(definition["containerProperties"], request.get("containerOverrides", {}), parameters)]
+    overrides = {each.get("name"): each for each in _ecs_containers(request.get("ecsPropertiesOverride", {}))}
+    defined = _ecs_containers(definition["ecsProperties"])
+    return [_overridden(each, overrides.get(each["name"], {}), parameters) for each in defined]
+
+
+def _ecs_containers(properties: Mapping[str, Any]) -> list[Json]:
+    return [container for task in properties.get("taskProperties", ()) for container in task.get("containers", ())]
+
+
+def _overridden(defined: Mapping[str, Any], overrides: Mapping[str, Any], parameters: Mapping[str, str]) -> Json:
+    container: Json = dict(defined)
     for name in ("command", "vcpus", "memory", "instanceType"):
         if name in overrides:
             container[name] = overrides[name]
@@ -144,15 +156,15 @@ def container_of(definition: Mapping[str, Any], request: Mapping[str, Any]) -> J
     container["resourceRequirements"] = merged(
         container.get("resourceRequirements", ()), overrides.get("resourceRequirements", ()), "type"
     )
-    parameters = {**definition.get("parameters", {}), **request.get("parameters", {})}
     container["command"] = substitute(container.get("command", ()), parameters)
     return container
 
 
-def overrides_length(container: Mapping[str, Any]) -> int:
-    """How long the overrides are that Batch hands to ECS for a container."""
-    overrides = {name: container.get(name, []) for name in ("command", "environment", "resourceRequirements")}
-    return len(json.dumps(overrides, separators=(",", ":")))
+def overrides_length(containers: Iterable[Mapping[str, Any]]) -> int:
+    """How long the overrides are that Batch hands to ECS for the containers of a job."""
+    names = ("command", "environment", "resourceRequirements")
+    overrides = [{name: each.get(name, []) for name in names} for each in containers]
+    return sum(len(json.dumps(each, separators=(",", ":"))) for each in overrides)
 
 
 def _depends_on(request: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -207,13 +219,59 @@ def wrong_with_submission(request: Mapping[str, Any], length: int) -> str | None
 
 def cannot_run(definition: Mapping[str, Any], request: Mapping[str, Any]) -> str | None:
     """What real Batch would run and this one cannot; None if it can."""
-    for name in ("nodeOverrides", "eksPropertiesOverride", "ecsPropertiesOverride"):
-        if name in request:
-            return f"The local AWS runs single-container jobs only: it cannot run a job with {name}"
-    if "containerProperties" not in definition:
-        kind = "eksProperties" if "eksProperties" in definition else "nodeProperties or ecsProperties"
-        name = definition["jobDefinitionName"]
-        return f"The local AWS runs single-container jobs only: job definition {name} has {kind}"
+    name = definition["jobDefinitionName"]
+    for member in ("nodeOverrides", "eksPropertiesOverride"):
+        if member in request:
+            return f"The local AWS runs no jobs of several nodes and none on EKS: it cannot run a job with {member}"
+    if "containerProperties" not in definition and "ecsProperties" not in definition:
+        kind = "eksProperties" if "eksProperties" in definition else "nodeProperties"
+        return f"The local AWS runs no jobs of several nodes and none on EKS: job definition {name} has {kind}"
+    return _wrong_overrides(definition, request)
+
+
+def _wrong_overrides(definition: Mapping[str, Any], request: Mapping[str, Any]) -> str | None:
+    """Why the overrides of a request do not fit the kind of its job definition; None if they do."""
+    name, is_ecs = definition["jobDefinitionName"], "ecsProperties" in definition
+    wrong = "containerOverrides" if is_ecs else "ecsPropertiesOverride"
+    if request.get(wrong):
+        kind = "ecsProperties" if is_ecs else "containerProperties"
+        return f"{wrong} cannot be used with job definition {name}, which has {kind}"
+    known = {each["name"] for each in _ecs_containers(definition["ecsProperties"])} if is_ecs else set()
+    given = [each.get("name") for each in _ecs_containers(request.get("ecsPropertiesOverride", {}))]
+    if unknown := [str(each) for each in given if each not in known]:
+        return f"ecsPropertiesOverride names containers that job definition {name} does not have: {', '.join(unknown)}"
+    return None
+
+
+def wrong_with_ecs_properties(properties: Mapping[str, Any]) -> str | None:
+    """Why RegisterJobDefinition refuses ``ecsProperties``; None if it does not."""
+    tasks = properties.get("taskProperties") or ()
+    if len(tasks) != 1:
+        return "ecsProperties must have exactly one element in taskProperties"
+    containers = {str(each.get("name", "")): each for each in _ecs_containers(properties)}
+    if len(containers) < len(_ecs_containers(properties)) or not all(containers):
+        return "Each container must have a name of its own"
+    if not any(each.get("essential", True) for each in containers.values()):
+        return "At least one container must be essential"
+    if not any(not each.get("dependsOn") for each in containers.values()):
+        return "At least one container must not depend on others"
+    wrong = (_wrong_dependency(name, each, containers) for name in containers for each in _depends(containers[name]))
+    return next(filter(None, wrong), None)
+
+
+def _depends(container: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return container.get("dependsOn") or ()
+
+
+def _wrong_dependency(name: str, dependency: Mapping[str, Any], containers: Mapping[str, Any]) -> str | None:
+    """Why a container cannot depend on another as it says; None if it can."""
+    other, condition = str(dependency.get("containerName")), dependency.get("condition")
+    if other not in containers or other == name:
+        return f"Container {name} depends on {other}, which is no other container"
+    if condition not in CONDITIONS:
+        return f"Container {name}: condition of dependsOn must be one of {', '.join(CONDITIONS)}"
+    if condition != "START" and containers[other].get("essential", True):
+        return f"Container {name} cannot wait for the end of {other}, which is essential"
     return None
 
 
@@ -242,5 +300,8 @@ def matches_filter(summary: Mapping[str, Any], name: str, values: Sequence[str])
         return bool(summary["createdAt"] < int(values[0]))
     return bool(summary["createdAt"] > int(values[0]))
 
+
+CONDITIONS: Final = ("START", "COMPLETE", "SUCCESS")
+"""Of ``dependsOn`` among the containers of a job."""
 
 FILTERS: Final = frozenset({"JOB_NAME", "JOB_DEFINITION", "SHARE_IDENTIFIER", "BEFORE_CREATED_AT", "AFTER_CREATED_AT"})

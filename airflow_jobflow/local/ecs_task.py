@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from airflow_jobflow.local import ecs_model as model
+from airflow_jobflow.local.dependencies import Progress
 from airflow_jobflow.local.ecs_backend import Cluster, Tagged
 
 if TYPE_CHECKING:
@@ -70,6 +71,31 @@ class Ending:
         return code
 
 
+def log_options(container: Json) -> dict[str, str] | None:
+    """The options of a container's awslogs driver; None if it has another, or none.
+
+    :param container: as the task definition has it.
+    """
+    configuration = container.get("logConfiguration") or {}
+    if configuration.get("logDriver") != "awslogs":
+        return None
+    options: dict[str, str] = configuration.get("options") or {}
+    return options
+
+
+def log_stream(container: Json, task_id: str, runtime_id: str) -> tuple[str, str] | None:
+    """The log group and stream that a container writes to; None if it logs elsewhere.
+
+    :param container: as the task definition has it.
+    """
+    options = log_options(container)
+    if options is None:
+        return None
+    prefix = options.get("awslogs-stream-prefix")
+    stream = f"{prefix}/{container['name']}/{task_id}" if prefix else runtime_id
+    return options.get("awslogs-group", ""), stream
+
+
 @dataclass(slots=True, eq=False)
 class Container:
     """A container of a task."""
@@ -79,6 +105,8 @@ class Container:
     arn: str
     runtime_id: str
     status: str = model.PENDING
+    queued: bool = False
+    """Whether it may run: what it depends on has started, or ended."""
     begun: bool = False
     """Whether its process is being started, runs, or has ended."""
     started: bool = False
@@ -99,13 +127,19 @@ class Container:
         return bool(self.definition.get("essential", True))
 
     @property
+    def depends_on(self) -> list[dict[str, str]]:
+        """What has to start or end before it starts."""
+        return self.definition.get("dependsOn") or []
+
+    @property
+    def progress(self) -> Progress:
+        """As those see it that depend on it."""
+        return Progress(self.started, self.status == model.STOPPED, self.exit_code)
+
+    @property
     def log_options(self) -> dict[str, str] | None:
         """Options of its awslogs driver; None if it has another, or none."""
-        configuration = self.definition.get("logConfiguration") or {}
-        if configuration.get("logDriver") != "awslogs":
-            return None
-        options: dict[str, str] = configuration.get("options") or {}
-        return options
+        return log_options(self.definition)
 
 
 @dataclass(slots=True, eq=False)

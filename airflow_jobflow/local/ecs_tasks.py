@@ -3,9 +3,8 @@
 What always holds:
 
 - Every change of a task happens under one lock and goes through `_move`, which keeps counts and events right.
-- Each container is a process in a slot of its own. The containers of a task are queued together, so that two tasks
-  never hold the slots that one of them needs; one with more containers than there are slots never comes to RUNNING.
-  What containers depend on (``dependsOn``), their health checks and ``secrets`` are not heeded.
+- Each container is a process. A task takes one slot, which its first container holds; the others run beside it.
+- Health checks and ``secrets`` are ignored: a container that others wait for is healthy once it has started.
 - The first to end a task is the one that is reported.
 """
 
@@ -18,8 +17,9 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final
 
 from airflow_jobflow.local import ecs_model as model
+from airflow_jobflow.local.dependencies import may_start
 from airflow_jobflow.local.ecs_backend import EcsBackend, Tagged
-from airflow_jobflow.local.ecs_task import Container, Ending, Start, Task, now
+from airflow_jobflow.local.ecs_task import Container, Ending, Start, Task, log_stream, now
 from airflow_jobflow.local.job_environment import ON_FARGATE, job_environment
 from airflow_jobflow.local.processes import Command, Exit, Process
 from airflow_jobflow.local.publisher import Publisher
@@ -77,8 +77,9 @@ class Tasks:
         self._counts[start.cluster.name][task.status] += 1
         self.by_id[task_id] = task
         self._tell(task)
-        for container in task.containers:
-            self._shared.processes.put(_Run(self, task, container))
+        first = next((each for each in task.containers if not each.depends_on), task.containers[0])
+        first.queued = True
+        self._shared.processes.put(_Run(self, task, first))
         return task
 
     def end(self, task: Task, ending: Ending) -> bool:
@@ -107,14 +108,37 @@ class Tasks:
             if task.ending is not None:
                 return None
             container.begun = True
+            self._advance(task)
             own = {each["name"]: each.get("value", "") for each in container.definition["environment"]}
             variables = job_environment(task.start.region, execution_env=ON_FARGATE, own=own)
             return Command(model.arguments(container.definition), variables)
+
+    def _advance(self, task: Task) -> None:
+        """Start the containers that may start now, and end what waits for something that will never be."""
+        others = {each.name: each.progress for each in task.containers}
+        for each in task.containers:
+            if each.queued or task.ending is not None or each.status == model.STOPPED:
+                continue
+            may = may_start(each.depends_on, others)
+            if may:
+                each.queued = True
+                self._shared.processes.beside(_Run(self, task, each))
+            elif may is False:
+                each.status = model.STOPPED
+                if each.essential:
+                    self.end(task, Ending(model.FAILED_TO_START, model.REASONS[model.FAILED_TO_START]))
+                self._advance(task)
+                return
 
     def _prepare(self, task: Task) -> None:
         """Attach the network, pull the images, look for the log groups; what cannot be had ends the task."""
         task.connected_at = task.pull_started_at = now()
         self._move(task, model.PENDING)
+        if failure := self._shared.faults.fails_start(*_names(task)):
+            if failure.concerns_container:
+                task.containers[0].reason = failure.reason
+            self.end(task, Ending(failure.stop_code, failure.reason))
+            return
         for container in task.containers:
             container.reason = self._cannot_be_had(container)
             if container.reason is not None:
@@ -143,17 +167,15 @@ class Tasks:
 
     def started(self, task: Task, container: Container, process: Process) -> None:
         """The process of a container runs."""
-        options = container.log_options
         with self.lock:
             container.process, container.started = process, True
             container.status = model.RUNNING
-            if options is not None:
-                prefix = options.get("awslogs-stream-prefix")
-                stream = f"{prefix}/{container.name}/{task.task_id}" if prefix else container.runtime_id
-                container.log = (options.get("awslogs-group", ""), stream)
+            container.log = log_stream(container.definition, task.task_id, container.runtime_id)
+            if container.log is not None:
                 self._resources.open_log(*container.log)
             if task.ending is not None:
                 process.stop(self._grace(task.ending))
+            self._advance(task)
             self._run_if_all_started(task)
 
     def _run_if_all_started(self, task: Task) -> None:
@@ -190,6 +212,7 @@ class Tasks:
             if container.essential:
                 code = model.FAILED_TO_START if how.error is not None else model.CONTAINER_EXITED
                 self.end(task, Ending(code, model.REASONS[code]))
+            self._advance(task)
             self._run_if_all_started(task)
             self._settle(task)
 
@@ -243,6 +266,14 @@ class _Run:
 
     def ended(self, how: Exit) -> None:
         self._tasks.ended(self._task, self._container, how)
+
+
+def _names(task: Task) -> tuple[str | None, ...]:
+    """All names by which a fault may know a task."""
+    start = task.start
+    request, definition = start.request, start.definition
+    names = (task.arn, start.cluster.arn, definition["taskDefinitionArn"], definition["family"])
+    return (*names, request.get("group"), request.get("startedBy"))
 
 
 def _words(start: Start) -> str:

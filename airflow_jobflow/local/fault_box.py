@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Final
 from airflow_jobflow.local.call import Call, means
 from airflow_jobflow.local.denials import denial, expired
 from airflow_jobflow.local.errors import AwsError
+from airflow_jobflow.local.fault_limits import Canned, Failing, TokenBucket
 from airflow_jobflow.local.faults import CannedResponse, Faults
+from airflow_jobflow.local.start_failures import StartReason, start_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,50 +51,6 @@ class ConnectionDropped(Exception):
     """The connection of this call is to be closed without an answer."""
 
 
-class _TokenBucket:
-    """Calls at up to `rate` a second, and a second's worth (at least one) at once; any number if None."""
-
-    def __init__(self, rate: float | None, clock: Callable[[], float]) -> None:
-        self._rate = rate
-        self._clock = clock
-        self._tokens = max(1.0, rate or 0)
-        self._refilled_at = clock()
-
-    def is_over(self) -> bool:
-        """Count a call; return whether it exceeds the rate."""
-        if self._rate is None:
-            return False
-        now = self._clock()
-        self._tokens = min(max(1.0, self._rate), self._tokens + (now - self._refilled_at) * self._rate)
-        self._refilled_at = now
-        if self._tokens < 1:
-            return True
-        self._tokens -= 1
-        return False
-
-
-class _Canned:
-    """A canned response, and what is left of it."""
-
-    def __init__(self, response: CannedResponse, clock: Callable[[], float]) -> None:
-        self.response = response
-        self._left = response.calls
-        self._bucket = _TokenBucket(response.calls_per_second, clock)
-
-    def answers(self, call: Call) -> bool:
-        """Return whether it answers a call, which then counts."""
-        response = self.response
-        if self._left == 0 or not (call.is_one_of(response.actions) or not response.actions):
-            return False
-        if response.resources and call.named(response.resources) is None:
-            return False
-        if response.calls_per_second is not None and not self._bucket.is_over():
-            return False
-        if self._left is not None:
-            self._left -= 1
-        return True
-
-
 class FaultBox:
     """The faults that are on, what is left of those that run out, and the count of all calls. Thread-safe.
 
@@ -116,8 +74,9 @@ class FaultBox:
         self._to_expire = faults.expired_calls
         self._to_refuse = faults.run_task_failures
         self._to_interrupt = faults.interrupt_spot
-        self._bucket = _TokenBucket(faults.calls_per_second, self._clock)
-        self._canned = [_Canned(each, self._clock) for each in faults.respond_with]
+        self._bucket = TokenBucket(faults.calls_per_second, self._clock)
+        self._failing = [Failing(each) for each in faults.fail_starts]
+        self._canned = [Canned(each, self._clock) for each in faults.respond_with]
 
     def _current(self) -> Faults:
         """The faults that are on now; call it with the lock held."""
@@ -193,6 +152,17 @@ class FaultBox:
                 return None
             self._to_refuse -= 1
             return faults.run_task_reason
+
+    def fails_start(self, *names: str | None) -> StartReason | None:
+        """Why an attempt or a task fails to start; None if it does not.
+
+        :param names: by which it is known; those that are None do not count.
+        """
+        known = [name for name in names if name]
+        with self._lock:
+            self._current()
+            failing = next((each.failure for each in self._failing if each.fails(known)), None)
+        return start_reason(failing.reason) if failing else None
 
     def interrupts_spot(self, words: str) -> bool:
         """Return whether a new task on FARGATE_SPOT, known by `words`, is to be interrupted."""

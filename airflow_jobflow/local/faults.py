@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, TypeVar
 
 from airflow_jobflow.local.ecs_model import CAPACITY_UNAVAILABLE
+from airflow_jobflow.local.start_failures import start_reason
 
 PROXY_PAGE: Final = "<html><head><title>Error</title></head><body><h1>Request blocked by proxy</h1></body></html>"
 """A page that a proxy answers in place of AWS, for `CannedResponse.body`."""
@@ -62,6 +63,29 @@ class CannedResponse:
 
 
 @dataclass(frozen=True, slots=True)
+class StartFailure:
+    """Attempts of Batch jobs and ECS tasks that fail to start, before any command runs.
+
+    :param reason: why, by a name of `start_failures.KNOWN`, such as ``image_pull_rate_limit``, or in words of your own.
+    :param starts: at most so many starts fail; no limit if None.
+    :param rate: which share of starts fails, above 0 and up to 1, spread evenly: with 0.25 every fourth.
+    :param jobs: only starts of these fail: names, ids or ARNs of jobs, tasks, queues, clusters and definitions, groups,
+        ``startedBy``; ``*`` and ``?`` as in IAM policies. All if empty.
+    :raises ValueError: there is no such reason, or no such share.
+    """
+
+    reason: str
+    starts: int | None = None
+    rate: float = 1.0
+    jobs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        start_reason(self.reason)
+        if not 0 < self.rate <= 1:
+            raise ValueError(f"rate is {self.rate}: a share is above 0 and at most 1")
+
+
+@dataclass(frozen=True, slots=True)
 class Faults:
     """What goes wrong. ``Faults()`` is nothing; all that is given goes wrong together.
 
@@ -93,12 +117,19 @@ class Faults:
         whole. All if empty.
     :param run_task_failures: the next so many RunTask calls start nothing and say so in ``failures``, with status 200.
     :param run_task_reason: what they say there.
+    :param fail_starts: attempts of Batch jobs and ECS tasks that fail to start. The first that concerns a start and
+        fails it gives the reason.
     :param interrupt_spot: the next so many tasks started on FARGATE_SPOT are interrupted as soon as they run.
     :param interrupt_spot_with: of them only those with this text in their family, group, ``startedBy`` or overrides.
+    :param log_page: GetLogEvents returns at most so many events at once, however many are asked for, as CloudWatch does
+        where it splits a stream by time.
+    :param log_empty_pages: so many pages without events come before each with events. A reader must follow the token
+        until it repeats.
+    :param log_delay: seconds after which a line that was written can be read with GetLogEvents.
     :param outage: nothing can connect: the port is closed for `lasts` seconds, for the control API and the metadata
         service too. Calls in progress take effect and lose their answers.
     :param lasts: seconds after which all of these faults end; until others are set if None.
-    :raises ValueError: `lasts` is not positive, or missing with `outage`.
+    :raises ValueError: `lasts` is not positive, or missing with `outage`; `log_page` is not positive.
     """
 
     actions: tuple[str, ...] = ()
@@ -117,16 +148,27 @@ class Faults:
     denied_resources: tuple[str, ...] = ()
     run_task_failures: int = 0
     run_task_reason: str = CAPACITY_UNAVAILABLE
+    fail_starts: tuple[StartFailure, ...] = ()
     interrupt_spot: int = 0
     interrupt_spot_with: str = ""
+    log_page: int | None = None
+    log_empty_pages: int = 0
+    log_delay: float = 0.0
     outage: bool = False
     lasts: float | None = None
 
     def __post_init__(self) -> None:
         if self.lasts is not None and not self.lasts > 0:
             raise ValueError(f"Faults that last {self.lasts} s are none: lasts must be above 0")
+        if self.log_page is not None and self.log_page < 1:
+            raise ValueError(f"log_page is {self.log_page}: a page of a log has at least one event")
         if self.outage and self.lasts is None:
             raise ValueError("An outage closes the control API too, so it must say how long it lasts")
+
+    @property
+    def concern_logs(self) -> bool:
+        """Whether they change what GetLogEvents answers."""
+        return self.log_page is not None or self.log_empty_pages > 0 or self.log_delay > 0
 
     def to_json(self) -> dict[str, Any]:
         """As ``POST /jobflow-local/faults`` takes it."""
@@ -138,8 +180,12 @@ class Faults:
 
         :raises ValueError: it names a fault that does not exist, or a value is invalid.
         """
-        canned = tuple(_from_json(CannedResponse, each) for each in values.get("respond_with", ()))
-        return _from_json(cls, {**values, **({"respond_with": canned} if canned else {})})
+        nested = {
+            name: tuple(_from_json(kind, each) for each in values[name])
+            for name, kind in (("respond_with", CannedResponse), ("fail_starts", StartFailure))
+            if name in values
+        }
+        return _from_json(cls, {**values, **nested})
 
 
 def _from_json(kind: type[_T], values: Mapping[str, Any]) -> _T:

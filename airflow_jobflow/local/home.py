@@ -25,6 +25,8 @@ from typing import Final
 
 import psutil  # type: ignore[import-untyped]  # it comes with Airflow, its stubs do not
 
+from airflow_jobflow.local.console_html import console_url
+
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 DAGS: Final = CHECKOUT / "dags"
 HOME: Final = CHECKOUT / ".home"
@@ -122,6 +124,7 @@ def airflow_environment(home: Path, aws: Mapping[str, str]) -> dict[str, str]:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database(home)}",
         "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
         "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(connection),
+        "AIRFLOW__JOBFLOW__CONSOLE_URL": console_url(aws["AWS_ENDPOINT_URL"]),
     }
 
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_jobflow.local import batch_model as model
+from airflow_jobflow.local.dependencies import Progress
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Sequence
 
     from airflow_jobflow.local.batch_model import Json
     from airflow_jobflow.local.processes import Process
@@ -29,9 +31,18 @@ class Submission:
     request: Json
     definition: Json
     queue_arn: str
-    container: Json
+    containers: Sequence[Json]
+    """With the request's overrides; a plain job has one, without a name."""
     account: str
     region: str
+
+    @property
+    def task_properties(self) -> Json | None:
+        """What a job with ``ecsProperties`` has beside its containers; None for a plain job."""
+        properties = self.definition.get("ecsProperties")
+        if properties is None:
+            return None
+        return {name: value for name, value in properties["taskProperties"][0].items() if name != "containers"}
 
     def arn(self, job_id: str) -> str:
         """ARN of a job submitted so."""
@@ -74,17 +85,67 @@ class Ending:
     terminated: bool = False
 
 
-@dataclass(slots=True)
-class Attempt:
-    """The attempt that is starting or running."""
+@dataclass(slots=True, eq=False)
+class Container:
+    """A container of an attempt."""
 
-    task_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    started_at: int | None = None
-    log_group: str = ""
-    log_stream: str | None = None
+    definition: Json
+    begun: bool = False
+    """Whether its process is being started, runs, or has ended."""
+    started: bool = False
+    stopped: bool = False
+    """Whether it is over, or will never run."""
     process: Process | None = None
+    exit_code: int | None = None
+    reason: str | None = None
+    log: tuple[str, str] | None = None
+    """Group and stream."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the definition; empty for that of a plain job."""
+        name: str = self.definition.get("name", "")
+        return name
+
+    @property
+    def essential(self) -> bool:
+        """Whether its end is the end of the attempt."""
+        return bool(self.definition.get("essential", True))
+
+    @property
+    def progress(self) -> Progress:
+        """As those see it that depend on it."""
+        return Progress(self.started, self.stopped, self.exit_code)
+
+    def shown(self) -> Json:
+        """What is known of how it ran."""
+        stream = self.log and self.log[1]
+        return _without_none({"exitCode": self.exit_code, "reason": self.reason, "logStreamName": stream})
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """An attempt that is starting or running, or was."""
+
+    containers: list[Container]
+    task_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    place: Json = field(default_factory=dict)
+    """Task and instance that it runs on."""
+    started_at: int | None = None
     timer: threading.Timer | None = None
     ending: Ending | None = None
+    """How it is being ended from outside."""
+    over: str | None = None
+    """The status reason, once it is over by itself."""
+    telling: Container | None = None
+    """The container whose end was the attempt's."""
+
+    def shown(self, submission: Submission) -> Json:
+        """It as one of ``attempts``, without its times."""
+        if submission.task_properties is None:
+            return {"container": {**self.place, **self.containers[0].shown(), "networkInterfaces": []}}
+        containers = [{"name": each.name, **each.shown(), "networkInterfaces": []} for each in self.containers]
+        return {"taskProperties": [{**self.place, "containers": containers}]}
 
 
 @dataclass(slots=True, eq=False)
@@ -106,10 +167,11 @@ class Job:
     cancelled: str | None = None
     """The reason given by a CancelJob that has been accepted but has not taken effect yet, or has."""
     terminated: str | None = None
-    ran: Json = field(default_factory=dict)
-    """What `container` shows of the newest attempt: exit code, reason, log stream, task and instance."""
     attempts: list[Json] = field(default_factory=list)
     attempt: Attempt | None = None
+    """The one that is starting or running."""
+    newest: Attempt | None = None
+    """That one, or the last one that has ended."""
     waits_for: set[str] = field(default_factory=set)
     waited_for_by: list[Job] = field(default_factory=list)
     children: list[Job] = field(default_factory=list)
@@ -120,6 +182,14 @@ class Job:
     def arn(self) -> str:
         """The job's ARN."""
         return self.submission.arn(self.job_id)
+
+    def names(self) -> list[str]:
+        """All names by which a fault may know it."""
+        submission = self.submission
+        definition = submission.definition
+        parent = [] if self.parent is None else [self.parent.job_id]
+        arns = [self.arn, submission.queue_arn, definition["jobDefinitionArn"]]
+        return [self.job_id, submission.request["jobName"], definition["jobDefinitionName"], *arns, *parent]
 
     @property
     def ended(self) -> bool:
@@ -156,7 +226,7 @@ class Job:
             "eksAttempts": [],
             "isCancelled": self.cancelled is not None,
             "isTerminated": self.terminated is not None,
-            "container": {**submission.container, **self.ran},
+            **self._containers(),
         }
         if submission.timeout is not None:
             shown["timeout"] = {"attemptDurationSeconds": submission.timeout}
@@ -164,7 +234,9 @@ class Job:
 
     def summary(self) -> Json:
         """The job as ListJobs shows it."""
-        container = {name: self.ran[name] for name in ("exitCode", "reason") if name in self.ran}
+        submission = self.submission
+        ran = self.newest.containers[0].shown() if self.newest and submission.task_properties is None else {}
+        container = {name: ran[name] for name in ("exitCode", "reason") if name in ran}
         shown = {**self._identity(), "statusReason": self.status_reason}
         if container:
             shown["container"] = container
@@ -172,6 +244,21 @@ class Job:
         if array and "size" in array:
             shown["arrayProperties"] = {"size": array["size"]}
         return _without_none(shown)
+
+    def _containers(self) -> Json:
+        """Its containers as they are defined, and as they ran in the newest attempt."""
+        submission, newest = self.submission, self.newest
+        place = newest.place if newest else {}
+        ran = [each.shown() for each in newest.containers] if newest else [{} for _ in submission.containers]
+        containers = [
+            {**defined, **shown, **({"networkInterfaces": []} if newest else {})}
+            for defined, shown in zip(submission.containers, ran, strict=True)
+        ]
+        if submission.task_properties is None:
+            return {"container": {**containers[0], **place}}
+        return {
+            "ecsProperties": {"taskProperties": [{**submission.task_properties, **place, "containers": containers}]}
+        }
 
     def _identity(self) -> Json:
         submission = self.submission

@@ -51,6 +51,37 @@ def region_exists(account: str, region: str) -> bool:
     return region in batch_backends[account]
 
 
+class EcsJobDefinition(JobDefinition):
+    """A job definition with ``ecsProperties``, which moto does not know."""
+
+    def __init__(self, backend: BatchBackend, request: Json) -> None:
+        self.ecs_properties = request["ecsProperties"]
+        name = request["jobDefinitionName"]
+        revisions = [int(each.revision) for each in backend.describe_job_definitions(name)]
+        super().__init__(
+            name,
+            request.get("parameters"),
+            request["type"],
+            container_properties=None,
+            node_properties=None,
+            eks_properties=None,
+            tags=request.get("tags", {}),
+            retry_strategy=request.get("retryStrategy", {}),
+            timeout=request.get("timeout", {}),
+            backend=backend,
+            platform_capabilities=request.get("platformCapabilities", []),
+            propagate_tags=bool(request.get("propagateTags")),
+            revision=max(revisions, default=0),
+        )
+
+    def _validate(self) -> None:
+        """Check nothing: moto wants properties of another kind."""
+
+    def describe(self) -> Json:
+        """It as DescribeJobDefinitions shows it."""
+        return {**super().describe(), "ecsProperties": self.ecs_properties}
+
+
 class Resources:
     """What moto keeps for one account and region, as the local services need it."""
 
@@ -91,6 +122,12 @@ class Resources:
         newest = max(found, key=lambda each: int(each.revision))
         return copy.deepcopy(newest.describe())
 
+    def register_ecs_definition(self, request: Json) -> Json:
+        """Keep a job definition with ``ecsProperties``; returns what RegisterJobDefinition answers."""
+        made = EcsJobDefinition(self._batch, request)  # type: ignore[abstract]  # so are all classes of moto's
+        self._batch._job_definitions[made.arn] = made  # noqa: SLF001 -- moto has no other way in for it
+        return {"jobDefinitionName": made.name, "jobDefinitionArn": made.arn, "revision": made.revision}
+
     def tag(self, arn: str, tags: dict[str, str]) -> None:
         """Remember the tags of a job where ListTagsForResource finds them."""
         self._batch.tag_resource(arn, tags)
@@ -109,6 +146,14 @@ class Resources:
         events = [{"timestamp": now, "message": line} for line in lines]
         with _logs_lock, contextlib.suppress(ResourceNotFoundException):
             self._logs.put_log_events(group, stream, events)
+
+    def read_log(self, group: str, stream: str) -> list[tuple[float, str]] | None:
+        """All events of a log stream, as seconds since the epoch and message; None if there is no such stream."""
+        with _logs_lock:
+            found = self._logs.groups.get(group)
+            if found is None or stream not in found.streams:
+                return None
+            return [(each.timestamp / 1000, each.message) for each in found.streams[stream].events]
 
     def publish(self, source: str, detail_type: str, resources: Sequence[str], detail: Json) -> None:
         """Send one event to the rules of the account's default event bus.

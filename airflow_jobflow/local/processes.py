@@ -146,6 +146,7 @@ class Processes:
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._running: set[Process] = set()
         self._lock = threading.Lock()
+        self._beside: set[threading.Thread] = set()
         self._closed = False
         self._home = Path(tempfile.mkdtemp(prefix="jobflow-local-"))
         self._path = _search_path(self._home)
@@ -163,6 +164,15 @@ class Processes:
         """Queue `work` for a slot."""
         self._queue.put(work)
 
+    def beside(self, work: Work) -> None:
+        """Run `work` at once, without a slot: a further container of what has one."""
+        thread = threading.Thread(target=self._run_beside, args=(work,), name="beside-a-slot", daemon=True)
+        with self._lock:
+            if self._closed:
+                return
+            self._beside.add(thread)
+            thread.start()
+
     def close(self) -> None:
         """Kill what runs, forget what waits; returns when nothing of it is left."""
         with self._lock:
@@ -174,7 +184,9 @@ class Processes:
             process.stop()
         for _ in self._threads:
             self._queue.put(None)
-        for thread in self._threads:
+        with self._lock:
+            beside = list(self._beside)
+        for thread in [*self._threads, *beside]:
             thread.join()
         assert self._watchdog.stdin is not None
         self._watchdog.stdin.close()
@@ -182,12 +194,19 @@ class Processes:
 
     def _slot(self) -> None:
         while (work := self._queue.get()) is not None:
-            if self._closed:
-                continue
-            try:
-                self._run(work)
-            except Exception:  # a slot must survive whatever a service's callback raises
-                log.exception("A local job's bookkeeping failed; its state may be wrong from here on")
+            if not self._closed:
+                self._run_safely(work)
+
+    def _run_beside(self, work: Work) -> None:
+        self._run_safely(work)
+        with self._lock:
+            self._beside.discard(threading.current_thread())
+
+    def _run_safely(self, work: Work) -> None:
+        try:
+            self._run(work)
+        except Exception:  # a slot must survive whatever a service's callback raises
+            log.exception("A local job's bookkeeping failed; its state may be wrong from here on")
 
     def _run(self, work: Work) -> None:
         command = work.begin()

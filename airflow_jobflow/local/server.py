@@ -24,12 +24,15 @@ import boto3
 
 from airflow_jobflow.local.application import Application, forget_buckets
 from airflow_jobflow.local.batch import Batch
+from airflow_jobflow.local.console import Console
+from airflow_jobflow.local.console_html import console_url
 from airflow_jobflow.local.ecs import Ecs
 from airflow_jobflow.local.errors import AwsError
 from airflow_jobflow.local.fault_box import FaultBox
 from airflow_jobflow.local.faults import Faults
 from airflow_jobflow.local.glue import Glue
 from airflow_jobflow.local.listener import Listener
+from airflow_jobflow.local.logs import Logs
 from airflow_jobflow.local.metadata import CONTAINER, PREFIX
 from airflow_jobflow.local.moto_backends import Resources, forget_account, region_exists
 from airflow_jobflow.local.processes import Processes
@@ -52,6 +55,7 @@ SERVICES: Final[Mapping[str, Callable[[Shared], Service]]] = {
     "batch": Batch,
     "ecs": Ecs,
     "glue": Glue,
+    "logs": Logs,
 }
 """What makes each service that is not wholly moto's, for one region."""
 
@@ -75,6 +79,11 @@ class LocalAwsClient:
         make: Any = self._session.client  # typed by service, which is not known here
         with self._session_lock:
             return make(service, **{"endpoint_url": self.endpoint_url, **options})
+
+    @property
+    def console_url(self) -> str:
+        """Where its pages are, for ``[jobflow] console_url``."""
+        return console_url(self.endpoint_url)
 
     def environment(self, credentials: Credentials = "static") -> dict[str, str]:
         """Environment variables with which boto3 finds this AWS, and looks nowhere else.
@@ -252,6 +261,7 @@ class LocalAws(LocalAwsClient):
                 "started": lambda body: self._ledger.started(**body),
                 "health": lambda _: {"status": "ok", "pid": os.getpid(), "account_id": self.account_id},
             },
+            console=Console(self.account_id, self._asked_by_console, self._regions, self._ledger),
         )
         try:
             self._listener = Listener(self._host, self._port, application)
@@ -305,6 +315,14 @@ class LocalAws(LocalAwsClient):
                 service = SERVICES[name](Shared(resources, self._processes, self._settings, self._faults, self._ledger))
                 self._services[name, region] = service
             return service
+
+    def _asked_by_console(self, service: str, region: str, action: str, request: dict[str, Any]) -> Mapping[str, Any]:
+        return self._service(service, region).actions[action](request, 0) or {}
+
+    def _regions(self, name: str) -> list[str]:
+        """The regions in which a service was used; for an empty name, those of all services."""
+        with self._services_lock:
+            return sorted({region for service, region in self._services if name in (service, "")})
 
     def _control_faults(self, body: dict[str, Any]) -> dict[str, Any]:
         self.set_faults(Faults.from_json(body))

@@ -76,7 +76,7 @@ def _serve(home: Path, port: int, screen: Screen) -> int:
             while (ended := _ended(components)) is None:
                 if not said and (said := _is_healthy(url)):
                     screen.say(f"\nAirflow: {url} (no login)", bold=True)
-                    screen.say(f"AWS:     {aws.endpoint_url}\nLogs:    {home}/*.log\n\nCtrl-C stops all of it.")
+                    screen.say(f"AWS:     {aws.console_url}\nLogs:    {home}/*.log\n\nCtrl-C stops all of it.")
                 if not said and time.monotonic() > deadline:
                     screen.say(f"Airflow has not come up within {PATIENCE:.0f} s; its logs are {home}/*.log")
                     return 1

@@ -4,12 +4,14 @@ Invariants:
 
 - A URL is read from the database as Airflow reads that of any link: who may see a task's links may see it, whoever may
   not read XComs.
-- What an XCom holds is not trusted: only ``https:`` addresses become links, and whatever else it holds gives none.
+- What an XCom holds is not trusted: only ``https:`` addresses and pages of a local AWS become links, and whatever else
+  it holds gives none.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,9 @@ from airflow_jobflow.links import KEY
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
+
+LINK = re.compile(r"https://|http://[^/?#@]+/jobflow-console/")
+"""How the addresses begin that become links."""
 
 NOTE = "jobflow_jobs"
 """Key of the note for the "Jobs" tab; that of ``notes``, which not every process that loads plugins has to import."""
@@ -56,7 +61,7 @@ def url(key: str, stored: Iterable[tuple[str, object]]) -> str:
     values = {name: _read(value) for name, value in stored}
     note = values.get(NOTE, {}).get("links")
     for links in (values.get(KEY), note):
-        if isinstance(links, Mapping) and isinstance(found := links.get(key), str) and found.startswith("https://"):
+        if isinstance(links, Mapping) and isinstance(found := links.get(key), str) and LINK.match(found):
             return found
     return ""
 

@@ -29,7 +29,7 @@ from airflow_jobflow.aws import ONCE, Access, run, service_client
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import batch
 from airflow_jobflow.jobs.model import Snapshot
-from airflow_jobflow.links import LINKS, JobLogLink
+from airflow_jobflow.links import JobLogLink, console_links
 from airflow_jobflow.plugin import notes
 from airflow_jobflow.verdict import failed_children
 from airflow_jobflow.watch.watcher import Watcher
@@ -293,7 +293,7 @@ def note_of(
 
 def links(service: str, snapshot: Snapshot) -> dict[str, str]:
     """Return the console's pages for a job, as notes have them. For a thread: the first time it takes a while."""
-    known = LINKS[service](snapshot)
+    known = console_links(service, snapshot)
     page = next((url for link, url in known.items() if link is not JobLogLink), None)
     named = {"console": page, "log": known.get(JobLogLink)}
     return {name: url for name, url in named.items() if url}

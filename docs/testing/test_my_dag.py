@@ -12,8 +12,9 @@ import pytest
 DAGS = Path(__file__).parents[1] / "examples"  # where your DAGs are
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(DAGS)  # before Airflow is imported
 
-from airflow_jobflow.local import CannedResponse, Faults, LocalAws  # noqa: E402
+from airflow_jobflow.local import CannedResponse, Faults, LocalAws, StartFailure  # noqa: E402
 from airflow_jobflow.local.samples import provision  # noqa: E402
+from airflow_jobflow.retries import JobRetryPolicy  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +51,16 @@ def test_a_permission_that_is_missing_for_a_moment_delays_the_start(dag: Any, aw
     aws.set_faults(Faults(respond_with=(denial,)))
     assert str(dag.test().state) == "success"
     assert aws.calls["batch.SubmitJob"] == times + 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "state", "jobs"), [("image_pull_rate_limit", "success", 2), ("image_not_found", "failed", 1)]
+)
+def test_a_start_that_fails_is_retried_where_that_helps(
+    dag: Any, aws: LocalAws, reason: str, state: str, jobs: int
+) -> None:
+    """Not where the configuration must be corrected first."""
+    dag.get_task("greet").retry_policy = JobRetryPolicy(soon=0)
+    aws.set_faults(Faults(fail_starts=(StartFailure(reason, starts=1),)))
+    assert str(dag.test().state) == state
+    assert len(aws.started("batch")) == jobs

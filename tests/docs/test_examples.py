@@ -86,4 +86,4 @@ def test_the_example_of_a_test_passes(root: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert answer.returncode == 0, answer.stdout
-    assert "3 passed" in answer.stdout
+    assert "5 passed" in answer.stdout

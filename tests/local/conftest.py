@@ -88,6 +88,21 @@ class Kit:
         request = {"jobName": "job", "jobQueue": self.queue, **request}
         return str(self.batch.submit_job(**request)["jobId"])
 
+    def define_several(self, **containers: dict[str, Any]) -> str:
+        """A new job definition of several containers, each a script and what else it has; its ARN."""
+        image = {"image": "busybox", "resourceRequirements": [{"type": "MEMORY", "value": "128"}]}
+        several = [
+            {**image, "name": name, "command": ["sh", "-c", each["script"]]}
+            | {member: value for member, value in each.items() if member != "script"}
+            for name, each in containers.items()
+        ]
+        answer = self.batch.register_job_definition(
+            jobDefinitionName=f"definition-{uuid.uuid4().hex}",
+            type="container",
+            ecsProperties={"taskProperties": [{"containers": several}]},
+        )
+        return str(answer["jobDefinitionArn"])
+
     def sh(self, script: str, **request: Any) -> str:
         """Submit a shell script; the job's id."""
         return self.submit(["sh", "-c", script], **request)

@@ -83,7 +83,7 @@ def test_overrides_replace_and_add() -> None:
             "resourceRequirements": [{"type": "MEMORY", "value": "8"}],
         },
     }
-    container = model.container_of(definition, request)
+    (container,) = model.containers_of(definition, request)
     assert container["command"] == ["default", "given"]
     assert {each["name"]: each["value"] for each in container["environment"]} == {
         "X": "1",

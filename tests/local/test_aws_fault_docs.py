@@ -5,21 +5,25 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from airflow_jobflow.local import CannedResponse, Faults
+from airflow_jobflow.local import CannedResponse, Faults, StartFailure
+from airflow_jobflow.local.start_failures import CAPACITY, CONFIGURATION, TRANSIENT
 
 PAGE = (Path(__file__).parents[2] / "docs" / "local-aws.md").read_text()
-SHOWN = re.findall(r"`((?:Faults|CannedResponse)\([^`]*\))`", PAGE)
+SHOWN = re.findall(r"`((?:Faults|CannedResponse|StartFailure)\([^`]*\))`", PAGE)
 
 
 @pytest.mark.parametrize("code", SHOWN)
 def test_documented_fault_is_one(code: str) -> None:
     """It can be set over HTTP as it is written."""
-    names = {"Faults": Faults, "CannedResponse": CannedResponse, "job_id": "job-1", "task_arn": "arn:aws:ecs:task/a"}
-    fault = eval(code, names)
-    faults = fault if isinstance(fault, Faults) else Faults(respond_with=(fault,))
+    kinds: dict[str, Any] = {"Faults": Faults, "CannedResponse": CannedResponse, "StartFailure": StartFailure}
+    fault = eval(code, {**kinds, "job_id": "job-1", "task_arn": "arn:aws:ecs:task/a"})
+    if isinstance(fault, CannedResponse):
+        fault = Faults(respond_with=(fault,))
+    faults = Faults(fail_starts=(fault,)) if isinstance(fault, StartFailure) else fault
     assert Faults.from_json(faults.to_json()) == faults
     assert faults != Faults()
 
@@ -27,6 +31,17 @@ def test_documented_fault_is_one(code: str) -> None:
 def test_every_kind_of_fault_is_described() -> None:
     """By the class that has it, which the API page shows."""
     assert len(SHOWN) > 15
-    for kind in (Faults, CannedResponse):
+    for kind in (Faults, CannedResponse, StartFailure):
         described = re.findall(r":param (\w+):", kind.__doc__ or "")
         assert described == [each.name for each in fields(kind)]
+
+
+def test_every_reason_of_a_failed_start_is_listed() -> None:
+    """With who has to act, in the order of the table."""
+    rows = dict(re.findall(r"^\| (transient|capacity|configuration) \| (.*) \|$", PAGE, re.MULTILINE))
+    listed = {kind: re.findall(r"`(\w+)`", row) for kind, row in rows.items()}
+    assert listed == {
+        "transient": list(TRANSIENT),
+        "capacity": list(CAPACITY),
+        "configuration": list(CONFIGURATION),
+    }

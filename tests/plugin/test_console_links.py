@@ -16,6 +16,7 @@ from tests.plugin.seed_run import RUN
 from tests.plugin.server import Server
 
 KEY = "_link_BatchJobLink"
+LOCAL = "http://127.0.0.1:5000/jobflow-console/batch-job?job=j"
 PAGE, OTHER = "https://console.aws.amazon.com/a", "https://console.aws.amazon.com/b"
 
 
@@ -41,6 +42,9 @@ def links(airflow: Server, task: str, map_index: int = -1, user: str = VIEWER) -
         ([("jobflow_jobs", {"links": [PAGE]})], ""),
         ([("jobflow_jobs", {"links": {KEY: ["x"]}})], ""),
         ([("jobflow_jobs", {"links": {KEY: "javascript:alert(1)"}})], ""),
+        ([("jobflow_links", {KEY: LOCAL})], LOCAL),
+        ([("jobflow_links", {KEY: "http://127.0.0.1:5000/elsewhere"})], ""),
+        ([("jobflow_links", {KEY: "http://user@host/jobflow-console/x"})], ""),
         ([("jobflow_links", "s3://bucket/what-a-backend-has-stored")], ""),
         ([("jobflow_links", "[1"), ("jobflow_jobs", 7)], ""),
         ([("jobflow_links", None)], ""),

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.plugin.cases import CASES, KILL, MARKUP, PARENT, job, noted
+from tests.plugin.cases import CASES, FAILED_JOB, KILL, MARKUP, PARENT, child, job, noted, outcome
 from tests.plugin.chromium import Chromium, Page
-from tests.plugin.hostile import GOOD, STAND_IN, spoilt
+from tests.plugin.hostile import ARRAY, GOOD, STAND_IN, spoilt
 from tests.plugin.rights import GUEST, READER
 from tests.plugin.server import Server
 from tests.plugin.tab import FRAME, NOT_THE_TABS, address, drawn, in_airflow, shown, shown_in_airflow, signed_in
@@ -173,6 +173,23 @@ def test_every_link_leads_to_the_console_by_https(page: Page, airflow: Server) -
     assert logs[0].startswith(
         "https://console.aws.amazon.com/cloudwatch/home?region=eu-west-1#logsV2:log-groups/log-group/%2Faws%2Fbatch"
     )
+
+
+def test_links_lead_to_the_pages_of_a_local_aws(page: Page, airflow: Server) -> None:
+    """Those of a job, its log and its children; another address on http is none of them."""
+    page.before_scripts(STAND_IN)
+    shown(page, address(airflow, "job"))
+    local = "http://127.0.0.1:5000/jobflow-console/"
+    job_page = f"{local}batch-job?region=us-east-1&job={PARENT}"
+    failed = job(**FAILED_JOB, links={"console": job_page})
+    given = {"jobflow_jobs": noted(failed, array={**ARRAY, "told": [child(1, log=None)]}, final=True)}
+    assert page.run(f"window.feed({json.dumps([given])})") == []
+    links: list[str] = page.run("[...document.querySelectorAll('main a')].map((each) => each.href)")
+    log = f"{local}log?region=us-east-1&group=%2Faws%2Fbatch%2Fjob&stream=resize%2Fdefault%2F8c1f0a52"
+    assert {job_page, log, job_page + "%3A1"} <= set(links)
+    elsewhere = outcome(console_url=f"http://127.0.0.1:5000/batch-job?region=us-east-1&job={PARENT}")
+    assert page.run(f"window.feed({json.dumps([{'return_value': elsewhere}])})") == []
+    assert page.run("[...document.querySelectorAll('main a')].map((each) => each.href)") == []
 
 
 def test_a_stranger_gets_nothing(chromium: Chromium, airflow: Server) -> None:

@@ -66,6 +66,7 @@ class Stack:
             **USER,
             **{name: make() for name, make in SECRETS.items()},
             "AIRFLOW_PORT": self.ports["api-server"],
+            "JOBFLOW_CONSOLE_PORT": self.ports["aws-console"],
         }
         self.services = compose.services(document, overlay, variables)
         self.gate = Gate(free_port(), int(self.ports[GATED]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import urllib.request
+
 from tests.stack.kit import Kit
 
 NAMES = {"Batch job", "Job log", "Batch job queue", "Batch job definition"}
@@ -18,6 +20,8 @@ def test_buttons_lead_to_the_job_while_the_task_is_deferred(kit: Kit) -> None:
     assert run.ends() == "failed"
     assert all(run.links().values())
     assert run.links().items() >= {name: url for name, url in links.items() if url}.items()
+    with urllib.request.urlopen(str(links["Batch job"]), timeout=30) as page:  # of the local AWS
+        assert job.job_id in page.read().decode()
 
 
 def test_buttons_of_mapped_tasks_lead_to_their_own_jobs(kit: Kit) -> None:

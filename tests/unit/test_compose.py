@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.local import compose_env
+from airflow_jobflow.local.console_html import console_url
 from tests.stack import compose
 
 DOCUMENT = compose.read(compose.FILE)
@@ -91,7 +92,19 @@ def test_the_local_aws_knows_no_secret_and_reaches_nobody() -> None:
     assert aws["networks"] == ["aws"]
     assert DOCUMENT["networks"]["aws"]["internal"] is True
     beside = {name for name, entry in DOCUMENT["services"].items() if "aws" in entry["networks"]}
-    assert beside == {"aws", "triggerer", "worker"}
+    assert beside == {"aws", "aws-console", "triggerer", "worker"}
+
+
+def test_links_to_the_console_lead_to_pages_that_a_browser_reaches() -> None:
+    """The local AWS itself is not published: its pages are, and nothing but pages."""
+    console = DOCUMENT["services"]["aws-console"]
+    assert "airflow_jobflow.local.console_proxy" in console["command"]
+    assert compose.required(console) == set()
+    (port,) = compose.interpolate(console["ports"], {})
+    published, inner = port.removeprefix("127.0.0.1:").split(":")
+    assert inner == console["expose"][0] == console["command"][-1]
+    url = compose.interpolate(DOCUMENT["x-airflow"]["environment"]["AIRFLOW__JOBFLOW__CONSOLE_URL"], {})
+    assert url == console_url(f"http://localhost:{published}")
 
 
 def test_the_overlay_only_shortens() -> None:

@@ -1,8 +1,8 @@
 /* The "Jobs" tab: what a task waits for on AWS.
  *
  * It asks Airflow's API with the viewer's session, and shows what the XComs of the task say.
- * What always holds: whatever an XCom holds becomes text, never markup; only https: addresses become links; what is
- * missing, malformed or too much is left out, the rest shown. */
+ * What always holds: whatever an XCom holds becomes text, never markup; only https: addresses and pages of a local AWS
+ * become links; what is missing, malformed or too much is left out, the rest shown. */
 
 const EVERY = 10_000; // milliseconds between two updates
 const MOST_BYTES = 16 * 2 ** 20; // of one answer
@@ -12,6 +12,7 @@ const MOST_TASKS = 500; // of a run whose jobs are asked for
 const MOST_LISTED = 5000; // of a list
 const AT_ONCE = 6; // requests at a time
 const MOST_LOGGED = 200; // lines of an earlier try
+const LOCAL_PAGES = "/jobflow-console/"; // where a local AWS has its pages
 const NOTES = "jobflow_jobs", RESULT = "return_value"; // keys of XComs
 
 const NOUNS = { batch: "Batch job", ecs: "Fargate task", glue_crawl: "Glue crawl", glue_run: "Glue job run" };
@@ -42,10 +43,12 @@ const time = (value) => {
   const at = typeof value === "string" && value.length < 64 ? Date.parse(value) : NaN;
   return Number.isNaN(at) ? null : at;
 };
+const isLocalPage = (url) => url.protocol === "http:" && url.pathname.startsWith(LOCAL_PAGES);
 const link = (value) => {
   if (typeof value !== "string" || value.length > 8000) return null;
   try {
-    return new URL(value).protocol === "https:" ? value : null;
+    const url = new URL(value);
+    return url.protocol === "https:" || isLocalPage(url) ? value : null;
   } catch {
     return null;
   }
@@ -56,6 +59,9 @@ function logLink(log, page) {
   const group = text(record(log).group), stream = text(record(log).stream), known = link(page);
   if (!group || !stream || !known) return null;
   const url = new URL(known), region = url.searchParams.get("region");
+  if (region && isLocalPage(url)) {
+    return `${url.origin}${LOCAL_PAGES}log?${new URLSearchParams({ region: text(record(log).region) || region, group, stream })}`;
+  }
   if (!region || !url.hostname.startsWith("console.")) return null;
   const plus = (part) => encodeURIComponent(part).replaceAll("%20", "+");
   return `${url.origin}/cloudwatch/home?region=${encodeURIComponent(region)}` +

@@ -1,0 +1,98 @@
+"""GetLogEvents while a fault changes how CloudWatch Logs answers it; otherwise, and for all other calls, moto answers.
+
+Invariants: following the tokens of one direction returns every event once, in order, and ends at a token that repeats.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_jobflow.local.errors import AwsError
+
+if TYPE_CHECKING:
+    from airflow_jobflow.local.service import Shared
+
+Json = dict[str, Any]
+
+MAX_PAGE: Final = 10_000
+"""The most events that one call returns."""
+
+TOKEN: Final = re.compile(r"(?P<direction>[bf])/(?P<place>\d+)(/(?P<empty>\d+))?")
+
+
+class Logs:
+    """The logs of one account and region."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    @property
+    def actions(self) -> Mapping[str, Callable[[Json, int], Json]]:
+        """Handlers by action; none while no fault concerns logs."""
+        return {"GetLogEvents": self.get_log_events} if self._shared.faults.faults.concern_logs else {}
+
+    @property
+    def checks(self) -> Mapping[str, Callable[[Json], None]]:
+        """None: moto's own will do."""
+        return {}
+
+    def reconsider(self) -> None:
+        """Nothing waits for what moto keeps."""
+
+    def interrupt(self, name: str, **how: Any) -> bool:  # noqa: ARG002 -- as of all services
+        """Nothing runs here."""
+        return False
+
+    def close(self) -> None:
+        """There is nothing to be delivered."""
+
+    def get_log_events(self, request: Json, _length: int) -> Json:
+        """GetLogEvents."""
+        group = request.get("logGroupName") or str(request.get("logGroupIdentifier", "")).rsplit(":", 1)[-1]
+        found = self._shared.resources.read_log(group, request["logStreamName"])
+        if found is None:
+            raise AwsError("ResourceNotFoundException", "The specified log stream does not exist.")
+        faults, now = self._shared.faults.faults, time.time()
+        start, end = request.get("startTime", 0), request.get("endTime", float("inf"))
+        events = [
+            {"timestamp": round(seconds * 1000), "message": message, "ingestionTime": round(seconds * 1000)}
+            for seconds, message in sorted(found, key=lambda each: each[0])
+            if now - seconds >= faults.log_delay and start <= seconds * 1000 <= end
+        ]
+        size = min(request.get("limit", MAX_PAGE), faults.log_page or MAX_PAGE)
+        token = request.get("nextToken")
+        if token is None:
+            token = "f/0" if request.get("startFromHead") else f"b/{len(events)}"
+        return page(events, token, size, faults.log_empty_pages)
+
+
+def page(events: Sequence[Json], token: str, size: int, empty: int) -> Json:
+    """Return a page of a stream.
+
+    :param events: all of the stream, oldest first.
+    :param token: which page; ``b/<n>`` are those before the n-th event, ``f/<n>`` those from it on.
+    :param size: the most events of a page, at least 1.
+    :param empty: how many pages without events come before each with events.
+    :raises AwsError: there is no such token.
+    """
+    found = TOKEN.fullmatch(token)
+    if found is None:
+        raise AwsError("InvalidParameterException", "The specified nextToken is invalid.")
+    place, seen = min(int(found["place"]), len(events)), int(found["empty"] or 0)
+    backward = found["direction"] == "b"
+    first, last = (max(0, place - size), place) if backward else (place, min(len(events), place + size))
+    following = token
+    if first == last:
+        pass  # the end: the token repeats
+    elif seen < empty:
+        following, first, last = f"{found['direction']}/{place}/{seen + 1}", place, place
+    else:
+        following = f"b/{first}" if backward else f"f/{last}"
+    return {
+        "events": list(events[first:last]),
+        "nextBackwardToken": following if backward else f"b/{first}",
+        "nextForwardToken": f"f/{last}" if backward else following,
+    }
