@@ -188,7 +188,9 @@ class Attempts:
             "taskArn": f"{place}:task/{environment}_Batch/{attempt.task_id}",
             "networkInterfaces": [],
         }
-        if not job.submission.on_fargate:
+        if job.submission.on_fargate:
+            self._resources.register_task(job.submission.definition["jobDefinitionName"], job.submission.container)
+        else:
             instance = uuid.uuid5(uuid.NAMESPACE_DNS, str(environment)).hex
             placed["containerInstanceArn"] = f"{place}:container-instance/{environment}_Batch/{instance}"
         return placed

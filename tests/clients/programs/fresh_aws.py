@@ -1,0 +1,14 @@
+"""A local AWS that starts anew, on the same port, for each line it reads; it answers with its endpoint."""
+
+import sys
+
+from airflow_jobflow.local import LocalAws, Settings
+
+port = 0
+for _ in sys.stdin:
+    if port:
+        aws.stop()  # noqa: F821 -- of the line before
+    aws = LocalAws(port, settings=Settings(stop_grace=1))
+    aws.start()
+    port = int(aws.endpoint_url.rpartition(":")[2])
+    print(aws.endpoint_url, flush=True)  # noqa: T201
