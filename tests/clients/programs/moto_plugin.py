@@ -17,7 +17,7 @@ class FreshAws:
     """The process that serves the local AWS."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(SERVER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        self._process = subprocess.Popen(SERVER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def start(self) -> str:
         """Forget everything; returns the endpoint, which stays the same."""
