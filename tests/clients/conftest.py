@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-TIMEOUT = 300.0
+TIMEOUT = 900.0
 """Seconds after which a client has hung."""
 
 

@@ -96,7 +96,7 @@ def _uv() -> str:
 
 
 def _run(command: Sequence[str], packages: Sequence[str]) -> None:
-    what = f"{', '.join(packages)} could not be installed by {command[0]}"
+    what = f"{', '.join(packages)} could not be installed by {Path(command[0]).name}"
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

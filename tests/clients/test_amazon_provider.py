@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_jobflow.local import LocalAws
 
 PROVIDER: Final = "apache-airflow-providers-amazon"
-PROGRAM: Final = Path(__file__).parent / "programs" / "system_test.py"
+PROGRAM: Final = Path(__file__).parent / "programs" / "provider_dag.py"
 
 
 @pytest.mark.parametrize("name", ["example_batch", "example_ecs_fargate", "example_glue"])

@@ -4,11 +4,14 @@ import sys
 
 from airflow_jobflow.local import LocalAws, Settings
 
+# A crawl is RUNNING for a while, as on AWS.
+SETTINGS = Settings(stop_grace=1, crawl_seconds=2, crawl_stopping_seconds=2)
+
 port = 0
 for _ in sys.stdin:
     if port:
         aws.stop()  # noqa: F821 -- of the line before
-    aws = LocalAws(port, settings=Settings(stop_grace=1))
+    aws = LocalAws(port, settings=SETTINGS)
     aws.start()
     port = int(aws.endpoint_url.rpartition(":")[2])
     print(aws.endpoint_url, flush=True)  # noqa: T201

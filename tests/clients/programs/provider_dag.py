@@ -1,4 +1,4 @@
-"""Runs one system test of the Amazon provider: ``system_test.py <its tests> <name>``. Prints the state of each task.
+"""Runs one system test of the Amazon provider: ``provider_dag.py <its tests> <name>``. Prints the state of each task.
 
 The tests of a provider import helpers that are released nowhere. The three that they need are here. The script of the
 Glue job, which needs Spark, is replaced by one that does the same without.
