@@ -24,6 +24,8 @@ PROGRAM: Final = Path(__file__).parent / "programs" / "provider_dag.py"
 def test_a_system_test_succeeds(name: str, aws: LocalAws, run: Callable[..., str], tmp_path: Path) -> None:
     """The DAG as it is released, run by the Airflow and the provider that this package is tested with."""
     tests = source("amazon-provider", f"{PROVIDER}=={version(PROVIDER)}") / "tests"
+    if name == "example_glue":  # it deletes its streams from a group that is there once a job has logged continuously
+        aws.client("logs").create_log_group(logGroupName="/aws-glue/jobs/logs-v2")
     ec2 = aws.client("ec2")
     environment = {
         "AIRFLOW_HOME": str(tmp_path / "airflow"),

@@ -4,8 +4,8 @@ import sys
 
 from airflow_jobflow.local import LocalAws, Settings
 
-# A crawl is RUNNING for a while, as on AWS.
-SETTINGS = Settings(stop_grace=1, crawl_seconds=2, crawl_stopping_seconds=2)
+# A crawl takes a minute, as on AWS, and not as long as the machine happens to need.
+SETTINGS = Settings(stop_grace=1, crawl_seconds=60, crawl_stopping_seconds=60)
 
 port = 0
 for _ in sys.stdin:
