@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up all they need, in .venv and .home. PYTHON=<interpreter> chooses the interpreter.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-page test-stack chaos chaos-local lint bench bench-stack bench-requests docs release-check audit compose-env clean
+.PHONY: help demo ui test test-page test-stack test-clients chaos chaos-local lint bench bench-stack bench-requests docs release-check audit compose-env clean
 
 READY := .venv/.synced
 # Airflow's own files, where tests do not say otherwise.
@@ -17,7 +17,7 @@ ui: $(READY) ## Airflow's web UI with the sample DAGs and the AWS on this machin
 	@.venv/bin/python -m airflow_jobflow.local.ui $(if $(PORT),--port $(PORT))
 
 test: lint ## Lint, types and all tests but those that need more than Python
-	.venv/bin/pytest -n 2 --dist loadfile --ignore tests/stack --ignore tests/plugin/test_page.py
+	.venv/bin/pytest -n 2 --dist loadfile --ignore tests/stack --ignore tests/clients --ignore tests/plugin/test_page.py
 
 test-page: $(READY) ## The Jobs tab in a browser; needs Chromium
 	.venv/bin/pytest tests/plugin/test_page.py
@@ -28,6 +28,9 @@ STACK := UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) syn
 test-stack: $(READY) ## Two whole Airflows as in docker-compose.yaml, and what they survive; needs Postgres and Redis
 	@$(STACK)
 	.venv/bin/pytest tests/stack -n 2 --dist loadfile
+
+test-clients: $(READY) ## Other tools' clients against the local AWS; ONLY="awscli moto" for some; needs PyPI, npm and Node.js
+	.venv/bin/pytest --durations=0 --durations-min=1 $(if $(ONLY),$(ONLY:%=tests/clients/test_%.py),tests/clients)
 
 chaos: $(READY) ## Random schedules of faults in one such stack; SCHEDULES=100 SEED=<the one printed>
 	@$(STACK)
@@ -73,7 +76,7 @@ compose-env: ## Write the secrets of docker-compose.yaml into .env, once
 	@$(or $(PYTHON),python3) airflow_jobflow/local/compose_env.py
 
 clean: ## Remove all that these commands made
-	rm -rf .venv .home .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist docs/_build
+	rm -rf .venv .venv-clients .home .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist docs/_build
 	find airflow_jobflow dags tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml uv.lock

@@ -1,5 +1,5 @@
 """Batch's calls about jobs, for one account and region. Replaces moto's; queues, compute environments and job
-definitions stay moto's.
+definitions stay moto's. What moto gets wrong about creating compute environments is put right.
 
 What always holds: a handler takes the request as it came and its length, and returns the answer or raises
 what AWS would; what it looks at it looks at under the lock of `batch_jobs`.
@@ -34,6 +34,7 @@ class Batch:
         self._jobs = self._attempts.jobs
         self._faults = shared.faults
         self.actions: dict[str, Callable[[Json, int], Json | None]] = {
+            "CreateComputeEnvironment": self.create_compute_environment,
             "SubmitJob": self.submit_job,
             "DescribeJobs": self.describe_jobs,
             "ListJobs": self.list_jobs,
@@ -67,6 +68,11 @@ class Batch:
         job = self._jobs.by_id.get(job_id)
         ending = Ending(status_reason, container_reason, exit_code, retried=True)
         return job is not None and self._attempts.end(job, ending)
+
+    def create_compute_environment(self, request: Json, _length: int) -> Json:
+        """CreateComputeEnvironment."""
+        created = self._resources.create_environment(request)
+        return {"computeEnvironmentName": created.name, "computeEnvironmentArn": created.arn}
 
     def submit_job(self, request: Json, length: int) -> Json:
         """SubmitJob."""

@@ -254,8 +254,15 @@ class Attempts:
     def _place(self, job: Job, attempt: Attempt, environment: str) -> Json:
         """Where an attempt runs, as DescribeJobs shows it."""
         place = f"arn:aws:ecs:{self._resources.region}:{self._resources.account}"
-        placed: Json = {"taskArn": f"{place}:task/{environment}_Batch/{attempt.task_id}"}
-        if not job.submission.on_fargate:
+        placed: Json = {
+            "taskArn": f"{place}:task/{environment}_Batch/{attempt.task_id}",
+            "networkInterfaces": [],
+        }
+        definition = job.submission.definition
+        if job.submission.on_fargate:
+            if "containerProperties" in definition:
+                self._resources.register_task(definition["jobDefinitionName"], job.submission.containers[0])
+        else:
             instance = uuid.uuid5(uuid.NAMESPACE_DNS, environment).hex
             placed["containerInstanceArn"] = f"{place}:container-instance/{environment}_Batch/{instance}"
         return placed

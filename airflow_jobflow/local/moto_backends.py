@@ -15,14 +15,18 @@ import logging
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from moto.batch.models import BatchBackend, ComputeEnvironment, JobDefinition, JobQueue, batch_backends
 from moto.core.base_backend import BackendDict
-from moto.core.exceptions import ServiceException
+from moto.core.exceptions import JsonRESTError, ServiceException
+from moto.ecs.models import EC2ContainerServiceBackend, ecs_backends
 from moto.events.models import EventsBackend, events_backends
+from moto.iam.models import IAMBackend, iam_backends
 from moto.logs.exceptions import ResourceNotFoundException
 from moto.logs.models import LogsBackend, logs_backends
+
+from airflow_jobflow.local.errors import AwsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +39,8 @@ log = logging.getLogger(__name__)
 
 events_lock = threading.Lock()
 """Held while rules are matched and events delivered; the server holds it for calls of EventBridge too."""
+BATCH = "batch.amazonaws.com"
+BATCH_ROLE = "AWSServiceRoleForBatch"
 _logs_lock = threading.Lock()
 
 
@@ -127,6 +133,55 @@ class Resources:
         made = EcsJobDefinition(self._batch, request)  # type: ignore[abstract]  # so are all classes of moto's
         self._batch._job_definitions[made.arn] = made  # noqa: SLF001 -- moto has no other way in for it
         return {"jobDefinitionName": made.name, "jobDefinitionArn": made.arn, "revision": made.revision}
+
+    def create_environment(self, request: Json) -> ComputeEnvironment:
+        """Create a compute environment, with Batch's service-linked role unless the request names another.
+
+        :param request: of CreateComputeEnvironment.
+        :raises AwsError: moto rejects the request.
+        """
+        compute_resources: Any = request.get("computeResources")  # none in an unmanaged environment
+        try:
+            return self._batch.create_compute_environment(
+                compute_environment_name=request["computeEnvironmentName"],
+                _type=request["type"],
+                state=request.get("state", "ENABLED"),
+                compute_resources=compute_resources,
+                service_role=request.get("serviceRole") or self._batch_role(),
+                tags=request.get("tags"),
+            )
+        except JsonRESTError as error:
+            raise AwsError(error.error_type, error.message) from None
+
+    def _batch_role(self) -> str:
+        """ARN of Batch's service-linked role, which is created when it is first needed."""
+        iam: IAMBackend = iam_backends[self.account]["aws"]
+        roles = {role.name: role for role in iam.get_roles()}
+        path = f"/aws-service-role/{BATCH}/"
+        role = roles.get(BATCH_ROLE) or iam.create_role(
+            BATCH_ROLE, "{}", path, None, "", [], "3600", linked_service=BATCH
+        )
+        return str(role.arn)
+
+    def register_task(self, family: str, container: Json) -> None:
+        """Register the ECS task definition that Batch makes of a job definition, unless there is an active one.
+
+        :param family: name of the job definition.
+        :param container: as DescribeJobs shows it.
+        """
+        ecs: EC2ContainerServiceBackend = ecs_backends[self.account][self.region]
+        if any(each.status == "ACTIVE" for each in ecs.task_definitions.get(family, {}).values()):
+            return
+        sizes = {each["type"]: each["value"] for each in container["resourceRequirements"]}
+        definition = {"name": "default", "image": container["image"], "command": container["command"]}
+        ecs.register_task_definition(
+            family,
+            [definition],
+            network_mode="awsvpc",
+            requires_compatibilities=["FARGATE"],
+            cpu=str(int(float(sizes.get("VCPU", 1)) * 1024)),
+            memory=sizes.get("MEMORY", "2048"),
+        )
 
     def tag(self, arn: str, tags: dict[str, str]) -> None:
         """Remember the tags of a job where ListTagsForResource finds them."""

@@ -6,6 +6,7 @@ import uuid
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from airflow_jobflow.local.samples import register_definition
 
@@ -247,3 +248,47 @@ def test_regions_do_not_see_each_others_jobs(kit: Any) -> None:
     """A job is found in its region only."""
     elsewhere = kit.aws.client("batch", region_name="eu-central-1")
     assert elsewhere.describe_jobs(jobs=[kit.submit()])["jobs"] == []
+
+
+def test_a_managed_environment_needs_no_service_role(kit: Any) -> None:
+    """Batch uses its service-linked role, and the environment is enabled unless the request says otherwise."""
+    name = f"managed-{uuid.uuid4().hex}"
+    ec2 = kit.aws.client("ec2")
+    network = {
+        "subnets": [ec2.describe_subnets()["Subnets"][0]["SubnetId"]],
+        "securityGroupIds": [ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]],
+    }
+    resources = {"type": "FARGATE", "maxvCpus": 4, **network}
+    kit.batch.create_compute_environment(computeEnvironmentName=name, type="MANAGED", computeResources=resources)
+    (shown,) = kit.batch.describe_compute_environments(computeEnvironments=[name])["computeEnvironments"]
+    assert shown["serviceRole"].endswith(":role/aws-service-role/batch.amazonaws.com/AWSServiceRoleForBatch")
+    assert (shown["state"], shown["status"]) == ("ENABLED", "VALID")
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        ({"type": "MANAGED"}, "InvalidParameterValue"),
+        ({"type": "UNMANAGED", "serviceRole": "arn:aws:iam::123456789012:role/none"}, "InvalidParameterValue"),
+        ({"type": "MANAGED", "computeResources": {"type": "EC2", "maxvCpus": 1, "subnets": []}}, "ClientException"),
+    ],
+)
+def test_an_environment_that_batch_rejects_is_not_created(kit: Any, request_: dict[str, Any], code: str) -> None:
+    """The errors of moto's checks reach the caller."""
+    name = f"rejected-{uuid.uuid4().hex}"
+    with pytest.raises(ClientError) as raised:
+        kit.aws.client("batch").create_compute_environment(computeEnvironmentName=name, **request_)
+    assert raised.value.response["Error"]["Code"] == code
+    assert not kit.batch.describe_compute_environments(computeEnvironments=[name])["computeEnvironments"]
+
+
+def test_a_job_on_fargate_leaves_a_task_definition(kit: Any) -> None:
+    """Batch registers one by the name of the job definition, which who cleans up deregisters."""
+    definition = kit.define(["true"], platformCapabilities=["FARGATE"])
+    for _ in range(2):
+        kit.wait(kit.submit(jobDefinition=definition))
+    name = definition.rsplit("/")[-1].partition(":")[0]
+    ecs = kit.aws.client("ecs")
+    (arn,) = ecs.list_task_definitions(familyPrefix=name)["taskDefinitionArns"]
+    assert arn.endswith(f":task-definition/{name}:1")
+    assert ecs.deregister_task_definition(taskDefinition=f"{name}:1")["taskDefinition"]["memory"] == "128"

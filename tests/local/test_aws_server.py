@@ -17,7 +17,9 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from moto.batch.models import BatchBackend, ComputeEnvironment, JobDefinition, JobQueue
 from moto.core.base_backend import BackendDict
+from moto.ecs.models import EC2ContainerServiceBackend
 from moto.events.models import EventsBackend, Rule
+from moto.iam.models import IAMBackend
 from moto.logs.models import LogsBackend
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 
@@ -221,7 +223,14 @@ def test_seams_in_moto_are_as_they_were() -> None:
     """What this package asks of moto's insides exists; it breaks here first when moto changes."""
     assert moto.__version__ == "5.2.5"
     for owner, names in {
-        BatchBackend: ["get_job_queue", "describe_job_definitions", "tag_resource"],
+        BatchBackend: [
+            "get_job_queue",
+            "describe_job_definitions",
+            "tag_resource",
+            "create_compute_environment",
+        ],
+        EC2ContainerServiceBackend: ["register_task_definition"],
+        IAMBackend: ["get_roles", "create_role"],
         JobDefinition: ["describe"],
         LogsBackend: ["ensure_log_group", "ensure_log_stream", "put_log_events"],
         EventsBackend: ["describe_event_bus"],

@@ -1,0 +1,17 @@
+"""A local AWS that starts anew, on the same port, for each line it reads; it answers with its endpoint."""
+
+import sys
+
+from airflow_jobflow.local import LocalAws, Settings
+
+# A crawl takes a minute, as on AWS, and not as long as the machine happens to need.
+SETTINGS = Settings(stop_grace=1, crawl_seconds=60, crawl_stopping_seconds=60)
+
+port = 0
+for _ in sys.stdin:
+    if port:
+        aws.stop()  # noqa: F821 -- of the line before
+    aws = LocalAws(port, settings=SETTINGS)
+    aws.start()
+    port = int(aws.endpoint_url.rpartition(":")[2])
+    print(aws.endpoint_url, flush=True)  # noqa: T201
