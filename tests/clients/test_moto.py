@@ -46,5 +46,7 @@ def test_what_fails_is_what_moto_does_otherwise_than_aws(suite: str, run: Callab
     entries = {name: each for each in DIFFERENCES for name in each["tests"] if name.startswith(f"test_{suite}/")}
     always = {name for name, entry in entries.items() if not entry.get("sometimes")}
     print(suite, dict(Counter(outcome.partition(":")[0] for outcome in ended.values())))  # noqa: T201 -- with -s
-    assert {name: error for name, error in failed.items() if name not in entries} == {}
-    assert always - set(failed) == set(), "they pass now: take them off the list"
+    unlisted = [f"{name} {error}" for name, error in failed.items() if name not in entries]
+    assert not unlisted, "not on the list:\n" + "\n".join(unlisted)
+    passed = sorted(always - set(failed))
+    assert not passed, "on the list, but not failing:\n" + "\n".join(passed)
