@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_jobflow.airflow_compat.version import require_supported_airflow
+from airflow_jobflow.airflow_version import require_supported_airflow
 
 __version__ = "0.1.0"
 

@@ -2,8 +2,9 @@
 
 This module has what is not public. Each function names the versions whose source it relies on.
 ``tests/unit/test_airflow_compat.py`` runs each against the installed Airflow, so that a version that behaves
-differently fails there first. Beside it there is a module for each feature that Airflow 3.3 has and 3.2 lacks: ``kills``,
-``retry_policy``, ``shared_streams`` and ``starts``. They ask for the feature; only ``version`` compares versions.
+differently fails there first. Beside it there is a module for each feature that Airflow 3.3 has and 3.2 lacks:
+``kills``, ``retry_policy``, ``shared_streams`` and ``starts``; ``metrics`` have moved. None compares versions: each
+asks whether the feature is there.
 
 Invariants:
 

@@ -1,8 +1,8 @@
 """Kills of deferred tasks: Airflow 3.3 calls a trigger's ``on_kill``; for Airflow 3.2 this module does.
 
 How Airflow 3.2 kills a deferred task (read and run: 3.2.1): as 3.3, it cancels the trigger every second until the
-trigger has ended. But its cancellations carry no message, so they look like those of a triggerer that shuts down, and it
-knows no ``on_kill``.
+trigger has ended. But its cancellations carry no message, so they look like those of a triggerer that shuts down, and
+it knows no ``on_kill``.
 
 Invariants:
 

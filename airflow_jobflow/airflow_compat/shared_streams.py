@@ -67,5 +67,10 @@ async def _handed_on(producer: Any) -> AsyncIterator[Any]:
     async for batch, payload in producer.open_stream():
         yield batch
         if payload.when_stored:
-            await asyncio.sleep(STORED_AFTER)
+            await _until_stored()
         await producer.advance([SimpleNamespace(broker_payload=payload, outcome=SimpleNamespace(is_clean=True))])
+
+
+async def _until_stored() -> None:
+    """Wait until Airflow has stored the last asset event, as far as that can be known."""
+    await asyncio.sleep(STORED_AFTER)

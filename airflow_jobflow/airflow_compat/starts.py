@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import functools
+from typing import Any
 
-from airflow.triggers.base import BaseTrigger
 
-AVAILABLE: Final = hasattr(BaseTrigger, "render_template_fields")
-"""Whether a task can start in the triggerer."""
+@functools.cache
+def are_available() -> bool:
+    """Return whether a task can start in the triggerer."""
+    from airflow.triggers.base import BaseTrigger  # not at the top: a worker that imports a DAG file needs no triggers
+
+    return hasattr(BaseTrigger, "render_template_fields")
 
 
 class OfInstance(property):

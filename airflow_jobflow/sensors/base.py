@@ -206,7 +206,7 @@ def _start_trigger_args(sensor: type[JobSensor], given: Mapping[str, Any], dag: 
     natively = bool(dag and dag.render_template_as_native_obj)
     arguments = {name: given[name] for name in _parameters(sensor) if name in given}
     if (
-        not starts.AVAILABLE
+        not starts.are_available()
         or not defers
         or not workerless.may_start(sensor, given)
         or any(given.get(name) for name in NOT_HONOURED)  # a worker rejects them

@@ -1,12 +1,11 @@
 """What every trigger here has in common: how it reaches AWS, how it is stored, when it may fire, what a kill does.
 
 How Airflow 3.3 kills a deferred task (``triggerer_job_runner.py``; 3.2: see ``airflow_compat.kills``): it deletes the
-trigger's row, and the triggerer cancels the trigger with a message, every second until it has ended; all that are killed
-at once, side by side.
-The first cancellation makes it await ``on_kill``, for 30 s at most. On Python 3.11 the next one already abandons
-``on_kill``; later versions pass each on to it. Then it awaits ``cleanup``, however long that takes, reports the trigger
-as ended, and its supervisor closes the task's log. So ``on_kill`` only starts what stops the jobs, and ``cleanup``
-keeps the trigger, and with it the log, until that is done.
+trigger's row, and the triggerer cancels the trigger with a message, every second until it has ended; all that are
+killed at once, side by side. The first cancellation makes it await ``on_kill``, for 30 s at most. On Python 3.11 the
+next one already abandons ``on_kill``; later versions pass each on to it. Then it awaits ``cleanup``, however long
+that takes, reports the trigger as ended, and its supervisor closes the task's log. So ``on_kill`` only starts what
+stops the jobs, and ``cleanup`` keeps the trigger, and with it the log, until that is done.
 """
 
 from __future__ import annotations

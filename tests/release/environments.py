@@ -1,4 +1,6 @@
-"""`make release-check`: the wheel in empty environments, with each Python and the lowest and the newest Airflow.
+"""`make release-check`: the wheel in empty environments, with each Python and each Airflow that is supported.
+
+An Airflow is the lowest or the newest that the package allows, or one as its official constraints pin it.
 
 Builds the package, and for each pair makes an environment in a temporary directory, installs the wheel with its extra,
 and has `use.py` use it from there. A Python that is neither on this machine nor to be had is named and left out, unless
@@ -15,12 +17,25 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-RESOLUTIONS: Final = {"lowest": "lowest-direct", "newest": "highest"}
-"""Of Airflow and of all else that the package asks for itself, by the word for it here."""
+CONSTRAINTS: Final = {
+    each.name.split("-")[1].rpartition(".")[0]: (
+        *("--constraint", str(each)),
+        f"apache-airflow=={each.name.split('-')[1]}",
+    )
+    for each in sorted((ROOT / "tests" / "constraints").iterdir())
+}
+"""By version, as 3.2. They are those for Python 3.12, and fit the others."""
+AIRFLOWS: Final = {
+    "lowest": ("--resolution", "lowest-direct"),
+    "newest": ("--resolution", "highest"),
+    **CONSTRAINTS,
+}
+"""What uv is told for each Airflow: of all that the package asks for, which versions to install."""
 LOCAL_USE: Final = Path(__file__).with_name("use.py")
 
 
@@ -39,10 +54,10 @@ def main() -> int:
                 _say(f"Python {python} is not to be had on this machine; tests.yaml has each that is supported.")
                 left_out += 1
                 continue
-            for airflow in given.airflow or RESOLUTIONS:
+            for airflow in given.airflow or AIRFLOWS:
                 began = time.monotonic()
                 _say(f"Python {python}, {airflow} Airflow")
-                good = _used(place, wheel, interpreter, RESOLUTIONS[airflow])
+                good = _used(place, wheel, interpreter, AIRFLOWS[airflow])
                 failed += not good
                 _say(f"  {'good' if good else 'FAILED'} after {time.monotonic() - began:.0f} s")
     return 1 if failed or (left_out and given.python) else 0
@@ -74,7 +89,7 @@ def _wheel(place: Path) -> Path:
     return wheel
 
 
-def _used(place: Path, wheel: Path, interpreter: str, resolution: str) -> bool:
+def _used(place: Path, wheel: Path, interpreter: str, versions: Sequence[str]) -> bool:
     """Whether the package could be installed and used."""
     environment = place / "environment"
     python = environment / "bin" / "python"
@@ -82,10 +97,7 @@ def _used(place: Path, wheel: Path, interpreter: str, resolution: str) -> bool:
     try:
         return (
             _uv("venv", "--quiet", "--python", interpreter, str(environment)).returncode == 0
-            and _uv(
-                *("pip", "install", "--quiet", "--python", str(python), "--resolution", resolution), *wanted
-            ).returncode
-            == 0
+            and _uv("pip", "install", "--quiet", "--python", str(python), *versions, *wanted).returncode == 0
             and subprocess.run(
                 [python, "-I", place / "use.py", place / "dags"],
                 cwd=place,
@@ -118,7 +130,7 @@ def _say(line: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("make release-check", description="Use the package in empty environments.")
     parser.add_argument("--python", action="append", help="a version, as 3.12; may be given again (default: all)")
-    parser.add_argument("--airflow", action="append", choices=RESOLUTIONS, help="which Airflow (default: both)")
+    parser.add_argument("--airflow", action="append", choices=AIRFLOWS, help="which Airflow (default: all)")
     return parser
 
 

@@ -1,4 +1,8 @@
-"""Which Airflow this package needs. Imports nothing of Airflow: an older one lacks the modules that others import."""
+"""Which Airflow this package needs: the only place that compares versions.
+
+Every import of this package runs this first. So it imports nothing of Airflow, of which an older one lacks the
+modules that others import, and nothing of ``airflow_compat``, which is heavier.
+"""
 
 from __future__ import annotations
 
