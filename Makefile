@@ -32,7 +32,7 @@ test-differences: $(or $(PINNED),$(READY)) ## What differs between versions of A
 DIFFERENCES := tests/unit/test_airflow_compat.py tests/unit/test_airflow_compat_features.py \
 	tests/unit/test_airflow_version.py tests/unit/test_retries.py tests/unit/test_workerless.py tests/unit/triggers \
 	tests/local/operators/test_reattach.py tests/local/sensors tests/local/test_state_change_alone.py \
-	tests/local/triggers/test_kills.py tests/local/triggers/test_metrics.py tests/dags/test_graphs.py \
+	tests/local/triggers/test_ending.py tests/local/triggers/test_kills.py tests/local/triggers/test_metrics.py tests/dags/test_graphs.py \
 	tests/dags/test_glue_crawler_then_job.py
 
 test-page: $(READY) ## The Jobs tab in a browser; needs Chromium
