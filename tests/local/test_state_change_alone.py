@@ -81,7 +81,7 @@ def test_a_message_is_deleted_only_after_airflow_has_had_the_time_to_store_the_e
     async def story() -> None:
         dying = queue.trigger().run()
         assert jobs(await anext(dying)) == ["a"]
-        waiting = asyncio.create_task(anext(dying))  # type: ignore[arg-type]
+        waiting = asyncio.ensure_future(anext(dying))
         await asyncio.sleep(0)
         assert queue.left == 1
         stored.set()
@@ -104,7 +104,7 @@ def test_what_the_watcher_does_not_want_is_deleted_and_the_rest_fired(
     async def story() -> None:
         running = queue.trigger().run()
         assert jobs(await anext(running)) == ["good"]
-        waiting = asyncio.create_task(anext(running))  # type: ignore[arg-type]
+        waiting = asyncio.ensure_future(anext(running))
         await asyncio.to_thread(eventually, lambda: queue.left == 0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)

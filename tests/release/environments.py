@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,8 +31,12 @@ CONSTRAINTS: Final = {
     for each in sorted((ROOT / "tests" / "constraints").iterdir())
 }
 """By version, as 3.2. They are those for Python 3.12, and fit the others."""
+OURS: Final = re.compile(r"^apache-airflow(-core|-task-sdk|-providers-(amazon|standard))?==.*\n", re.MULTILINE)
+"""What has a floor in pyproject.toml, in a file of constraints."""
+FLOORS: Final = "floors.txt"
+"""The oldest constraints without these: the oldest Airflow does not run with the newest of all else that it needs."""
 AIRFLOWS: Final = {
-    "lowest": ("--resolution", "lowest-direct"),
+    "lowest": ("--resolution", "lowest-direct", "--constraint", FLOORS),
     "newest": ("--resolution", "highest"),
     **CONSTRAINTS,
 }
@@ -48,6 +53,8 @@ def main() -> int:
         wheel = _wheel(place)
         shutil.copytree(ROOT / "dags", place / "dags", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(LOCAL_USE, place)
+        oldest = min((ROOT / "tests" / "constraints").iterdir())
+        (place / FLOORS).write_text(OURS.sub("", oldest.read_text()))
         for python in given.python or _supported():
             interpreter = _interpreter(python)
             if interpreter is None:
@@ -97,7 +104,7 @@ def _used(place: Path, wheel: Path, interpreter: str, versions: Sequence[str]) -
     try:
         return (
             _uv("venv", "--quiet", "--python", interpreter, str(environment)).returncode == 0
-            and _uv("pip", "install", "--quiet", "--python", str(python), *versions, *wanted).returncode == 0
+            and _uv("pip", "install", "--quiet", "--python", str(python), *versions, *wanted, cwd=place).returncode == 0
             and subprocess.run(
                 [python, "-I", place / "use.py", place / "dags"],
                 cwd=place,
@@ -117,10 +124,10 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS_", "PYTHON"))}
 
 
-def _uv(*arguments: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+def _uv(*arguments: str, quiet: bool = False, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     uv = shutil.which("uv") or str(ROOT / ".venv/bin/uv")
     errors = subprocess.DEVNULL if quiet else None
-    return subprocess.run([uv, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
+    return subprocess.run([uv, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True, check=False, cwd=cwd)
 
 
 def _say(line: str) -> None:

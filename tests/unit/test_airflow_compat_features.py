@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout
@@ -339,13 +339,13 @@ def test_a_second_watcher_of_a_queue_waits_for_the_first(watches: Any, caplog: p
     """Each would see a part of the messages only. After a change of the DAG, both live for a moment."""
 
     async def story() -> None:
-        first, second = (shared_streams.read_alone(watches()) for _ in range(2))
+        first, second = (cast("Any", shared_streams.read_alone(watches())) for _ in range(2))
         assert await anext(first) == "a"
-        waiting = asyncio.create_task(anext(second))  # type: ignore[arg-type]
+        waiting = asyncio.ensure_future(anext(second))
         while "can have only one" not in caplog.text:  # noqa: ASYNC110 -- a log tells nobody
             await asyncio.sleep(0)
         assert not waiting.done()
-        await first.aclose()  # type: ignore[attr-defined]
+        await first.aclose()
         assert await waiting == "a"
 
     asyncio.run(story())
