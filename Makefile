@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up all they need, in .venv and .home. PYTHON=<interpreter> chooses the interpreter.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-page test-stack test-clients chaos chaos-local lint bench bench-stack bench-requests docs release-check audit compose-env clean
+.PHONY: help demo ui test test-differences test-page test-stack test-clients chaos chaos-local lint bench bench-stack bench-requests docs release-check audit compose-env clean
 
 READY := .venv/.synced
 # Airflow's own files, where tests do not say otherwise.
@@ -16,8 +16,24 @@ demo: $(READY) ## Run the sample flows against an AWS on this machine, and show 
 ui: $(READY) ## Airflow's web UI with the sample DAGs and the AWS on this machine, until Ctrl-C; PORT=8080
 	@.venv/bin/python -m airflow_jobflow.local.ui $(if $(PORT),--port $(PORT))
 
-test: lint ## Lint, types and all tests but those that need more than Python
-	.venv/bin/pytest -n 2 --dist loadfile --ignore tests/stack --ignore tests/clients --ignore tests/plugin/test_page.py
+# AIRFLOW=3.2, 3.3: as the official constraints in tests/constraints pin it. AIRFLOW=lowest: the floors of pyproject.toml.
+PINNED := $(if $(AIRFLOW),.venv-$(AIRFLOW)/.synced)
+
+test: $(or $(PINNED),lint) ## Lint, types and all tests but those that need more than Python; AIRFLOW=3.2 for another Airflow
+	.venv$(addprefix -,$(AIRFLOW))/bin/pytest -n 2 --dist loadfile --ignore tests/stack --ignore tests/clients --ignore tests/plugin/test_page.py \
+		$(if $(AIRFLOW),$(addprefix --ignore ,$(NEWEST_ONLY)))
+
+# Tests of what is beside the package, or that need tools which the constraints of an Airflow leave no room for.
+NEWEST_ONLY := tests/benchmarks tests/docs tests/infra tests/plugin tests/release tests/unit/test_compose.py
+
+test-differences: $(or $(PINNED),$(READY)) ## What differs between versions of Airflow: attempts, kills, sensors, the triggerer; AIRFLOW=3.2
+	.venv$(addprefix -,$(AIRFLOW))/bin/pytest -n 2 --dist loadfile $(DIFFERENCES)
+
+DIFFERENCES := tests/unit/test_airflow_compat.py tests/unit/test_airflow_compat_features.py \
+	tests/unit/test_airflow_version.py tests/unit/test_retries.py tests/unit/test_workerless.py tests/unit/triggers \
+	tests/local/operators/test_reattach.py tests/local/sensors tests/local/test_state_change_alone.py \
+	tests/local/triggers/test_ending.py tests/local/triggers/test_kills.py tests/local/triggers/test_metrics.py tests/dags/test_graphs.py \
+	tests/dags/test_glue_crawler_then_job.py
 
 test-page: $(READY) ## The Jobs tab in a browser; needs Chromium
 	.venv/bin/pytest tests/plugin/test_page.py
@@ -61,7 +77,7 @@ docs: $(READY) ## The documentation, into docs/_build, with warnings as errors
 	@UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group docs --inexact
 	.venv/bin/sphinx-build -q -W --keep-going docs docs/_build
 
-release-check: ## Install and use the wheel with each Python, and the lowest and the newest Airflow; needs uv
+release-check: ## Install and use the wheel with each Python, and each Airflow that is supported; needs uv
 	$(or $(PYTHON),python3) tests/release/environments.py $(addprefix --python ,$(PYTHONS)) $(addprefix --airflow ,$(AIRFLOWS))
 
 audit: $(READY) ## Look for trouble in imports, workflows and dependencies; the last needs PyPI
@@ -76,8 +92,11 @@ compose-env: ## Write the secrets of docker-compose.yaml into .env, once
 	@$(or $(PYTHON),python3) airflow_jobflow/local/compose_env.py
 
 clean: ## Remove all that these commands made
-	rm -rf .venv .venv-clients .home .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist docs/_build
+	rm -rf .venv .venv-* .home .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist docs/_build
 	find airflow_jobflow dags tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml uv.lock
 	@.ci/environment
+
+.venv-%/.synced: $(READY) pyproject.toml $(wildcard tests/constraints/*)
+	@.ci/pinned $*

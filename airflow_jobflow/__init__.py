@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
+from airflow_jobflow.airflow_version import require_supported_airflow
+
 __version__ = "0.1.0"
+
+require_supported_airflow()

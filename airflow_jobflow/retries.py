@@ -4,6 +4,9 @@ Use it on a task, or for all in ``default_args``; other operators' errors are le
 
     default_args = {"retries": 3, "retry_policy": JobRetryPolicy()}
 
+On Airflow 3.2, which has no retry policies, operators and sensors of this package apply it themselves: see
+``airflow_compat.retry_policy``. ``RetryDecision`` is Airflow's own where it has one.
+
 What AWS rejects never reaches the policy: such errors fail a task at once (``airflow_jobflow.exceptions``). How often a
 task is retried at all remains what ``retries`` says.
 """
@@ -14,13 +17,14 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import RetryDecision, RetryPolicy
-
+from airflow_jobflow.airflow_compat.retry_policy import RetryDecision, RetryPolicy
 from airflow_jobflow.exceptions import JobFailed, JobflowError, JobTimedOut, SubmissionError, WaitError
 from airflow_jobflow.jobs.causes import Blame
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+__all__ = ["JobRetryPolicy", "RetryDecision"]
 
 LONGEST_DELAY = timedelta(minutes=15)
 """What back-off ends at."""

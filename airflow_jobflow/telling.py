@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from airflow_jobflow import exceptions
+from airflow_jobflow.airflow_compat.retry_policy import retry_policy_applied
 from airflow_jobflow.exceptions import JobflowError
 from airflow_jobflow.jobs.packing import unpack
 
@@ -28,13 +29,15 @@ def failures_told(task: JobWaiter, context: Context) -> Iterator[None]:
     """Tell of what is raised within, and let it go on.
 
     :param task: what it is raised by.
+    :raises AirflowFailException: instead, where Airflow has no retry policies and the task's own says so.
     """
     task.select_links()
-    try:
-        yield
-    except AirflowException as error:
-        tell_failure(task, context, error)
-        raise
+    with retry_policy_applied(task, context):
+        try:
+            yield
+        except AirflowException as error:
+            tell_failure(task, context, error)
+            raise
 
 
 def tell_failure(task: JobWaiter, context: Context, error: BaseException) -> None:

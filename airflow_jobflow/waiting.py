@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from airflow.sdk import BaseOperator
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.configuration import conf
 
 from airflow_jobflow import checks, workerless
+from airflow_jobflow.airflow_compat.retry_policy import TaskBase
 from airflow_jobflow.exceptions import JobFailed, JobflowError
 from airflow_jobflow.jobs import wording
 from airflow_jobflow.links import ALL_LINKS, api_server_reads_notes, pages
@@ -44,7 +44,7 @@ NET = 60.0
 """Seconds after the deadline at which Airflow itself ends the deferral: for when no triggerer lives to do so."""
 
 
-class JobWaiter(BaseOperator):
+class JobWaiter(TaskBase):
     """Base of everything that waits for jobs.
 
     :param aws_conn_id: Airflow connection to AWS; None for boto3's own way of finding credentials.

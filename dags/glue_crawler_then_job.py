@@ -14,12 +14,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow.sdk import Label, Param, RetryDecision, TaskGroup, dag, task
+from airflow.sdk import Label, Param, TaskGroup, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_jobflow.exceptions import JobTimedOut
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
-from airflow_jobflow.retries import JobRetryPolicy
+from airflow_jobflow.retries import JobRetryPolicy, RetryDecision
 
 TIMED_OUT = "timed_out"
 CAUSE = "Glue Crawler Job Failed"

@@ -38,6 +38,41 @@ os.environ |= {
 }
 
 
+def features() -> set[str]:
+    """What the installed Airflow has of what Airflow 3.2 lacks, by the names that ``pytest.mark.needs`` takes."""
+    from airflow_jobflow.airflow_compat import kills, retry_policy, shared_streams, starts
+
+    found = {
+        "on_kill": kills.CALLED_BY_AIRFLOW,
+        "retry_policy": retry_policy.APPLIED_BY_AIRFLOW,
+        "shared_streams": shared_streams.AVAILABLE,
+        "starts": starts.are_available(),
+    }
+    return {name for name, is_there in found.items() if is_there}
+
+
+NEED_SHARED_STREAMS = ("infra/test_policies.py", "local/test_state_change.py", "local/test_bad_event_input.py")
+"""Modules that cannot even be imported where Airflow has no shared streams."""
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out modules of features that the installed Airflow lacks."""
+    if not collection_path.as_posix().endswith(NEED_SHARED_STREAMS):
+        return None
+    return None if "shared_streams" in features() else True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests of features that the installed Airflow lacks; ``docs/compatibility.md`` lists these."""
+    needs = {item: {name for mark in item.iter_markers("needs") for name in mark.args} for item in items}
+    if not any(needs.values()):
+        return
+    there = features()
+    if left_out := [item for item in items if not needs[item] <= there]:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if needs[item] <= there]
+
+
 @pytest.fixture(autouse=True)
 def _clients_of_its_own() -> Iterator[None]:
     """Let each test build its clients anew: they last as long as the process, and tests change what they point to."""

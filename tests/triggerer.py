@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,7 @@ class Triggerer:
         """Run a trigger."""
         self._numbers += 1
         trigger.task_instance = task_instance or task(self._numbers)
+        trigger.task_instance.trigger_id = self._numbers
         running = asyncio.create_task(self.runner.run_trigger(self._numbers, trigger))
         self.runner.triggers[self._numbers] = {
             "task": running,
@@ -93,10 +95,16 @@ class Triggerer:
             await self.runner.cancel_triggers()
             await asyncio.wait(left.values(), timeout=every, return_when=asyncio.ALL_COMPLETED)
 
+    def end(self) -> None:
+        """Send it SIGTERM; asyncio then cancels all that is left. The test restores the signal's handler."""
+        signal.signal(signal.SIGTERM, self.runner._handle_signal)
+        signal.raise_signal(signal.SIGTERM)
+
     @property
     def events(self) -> list[Any]:
         """The payloads of the events that were fired."""
-        return [entry.event.payload for entry in self.runner.events]
+        # A named tuple; before Airflow 3.3, a pair of a trigger's number and its event.
+        return [getattr(entry, "event", entry[1]).payload for entry in self.runner.events]
 
 
 class TaskLogs(logging.Handler):
@@ -104,12 +112,14 @@ class TaskLogs(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lines: list[tuple[str | None, str]] = []
+        self.lines: list[tuple[tuple[str | None, int | None], str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line."""
-        self.lines.append((get_contextvars().get("ti_id"), record.getMessage()))
+        context = get_contextvars()
+        self.lines.append(((context.get("ti_id"), context.get("trigger_id")), record.getMessage()))
 
     def of(self, task_instance: Any) -> list[str]:
         """Return the lines of a task."""
-        return [line for ti_id, line in self.lines if ti_id == task_instance.id]
+        ids = (task_instance.id, None)  # Airflow 3.2 goes by the trigger alone
+        return [line for (ti_id, number), line in self.lines if ti_id in ids and number == task_instance.trigger_id]

@@ -20,8 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from airflow.observability import stats
-
+from airflow_jobflow.airflow_compat.metrics import stats
 from airflow_jobflow.aws.clients import Rate, ServiceClient
 from airflow_jobflow.aws.rate_limit import backoff, full_jitter
 from airflow_jobflow.faults import CallError, Fault

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.observability import stats
 from airflow.sdk.configuration import conf
 
+from airflow_jobflow.airflow_compat.metrics import stats
 from airflow_jobflow.aws import connection, raw_json
 from airflow_jobflow.aws.rate_limit import RateLimiter, backoff
 from airflow_jobflow.faults import CLIENT_CREATION, CallError, Fault

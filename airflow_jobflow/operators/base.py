@@ -471,15 +471,22 @@ class JobOperator(JobStarter):
         from airflow_jobflow.faults import CallError
 
         self.resume(context, None)
-        if not self.attempt.job_ids and self.attempt.number:
-            try:
-                found = self.call(self.find_started, context) if self.durable else None
-            except CallError as error:
-                raise SubmissionError(
-                    f"The {self.service_module.NOUN} of this try could not be looked up, and may still run (asked with "
-                    f"{self.origin()}): {error}"
-                ) from error
-            self.attempt.job_ids = [found] if found else []
+        is_recorded = context.get("task_state_store") is not None  # Airflow 3.2 has none
+        try:
+            if not self.durable or self.attempt.job_ids:
+                pass
+            elif not is_recorded:
+                this_try = self.this_try(context)
+                found = self.call(self.find_group, context, self.attempt)
+                self.attempt.job_ids = [each.job.job_id for each in found if each.by == this_try]
+            elif self.attempt.number:
+                started = self.call(self.find_started, context)
+                self.attempt.job_ids = [started] if started else []
+        except CallError as error:
+            raise SubmissionError(
+                f"The {self.service_module.NOUN} of this try could not be looked up, and may still run (asked with "
+                f"{self.origin()}): {error}"
+            ) from error
         return self.attempt.job_ids
 
     def _stopped(self, job_ids: Sequence[str], reason: str) -> str:

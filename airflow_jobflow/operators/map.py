@@ -22,6 +22,7 @@ from airflow_jobflow import checks
 from airflow_jobflow.exceptions import JobflowError, JobStopped, JobTimedOut, SubmissionError
 from airflow_jobflow.jobs import map_statuses
 from airflow_jobflow.jobs.array import indexes_of
+from airflow_jobflow.jobs.attempt import Attempt
 from airflow_jobflow.jobs.model import JobState, index_ranges
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.jobs.report import tolerated
@@ -217,7 +218,9 @@ class MapOperator(JobOperator):
 
         :raises SubmissionError: it cannot be stopped; nothing was started.
         """
-        if self._about.get("over") is False and self.attempt.location == self._location():
+        if context.get("task_state_store") is None:  # Airflow 3.2
+            self._end_unrecorded(context)
+        elif self._about.get("over") is False and self.attempt.location == self._location():
             self.log.info("Not continuing with the unfinished map of an earlier try: stopping its jobs")
             said = self._stop_all("Airflow: the task was run again", ())
             if said != STOPPED:
@@ -225,6 +228,23 @@ class MapOperator(JobOperator):
                 raise SubmissionError(f"Nothing was started, because {left}. {said}")
             # So that a later try does not continue with it, if this one dies before it has recorded its own.
             self._record_map(context, {**self._about, "over": True})
+
+    def _end_unrecorded(self, context: Context) -> None:
+        """Stop what earlier tries still run, where nothing could be recorded of their maps.
+
+        :raises SubmissionError: it cannot be found or stopped; nothing was started.
+        """
+        from airflow_jobflow.faults import CallError
+
+        if context["ti"].try_number <= 1:
+            return
+        try:
+            found = self.call(self.find_group, context, Attempt())
+            self.stop(
+                [each.job.job_id for each in found if not each.job.state.ended], "Airflow: the task was run again"
+            )
+        except CallError as error:
+            raise SubmissionError(f"An earlier try's map was not ended: {error}. Nothing was started.") from error
 
     def _begin(self, context: Context, digest: str, indexes: Sequence[int], size: int) -> None:
         """Note that a new map begins.
@@ -348,15 +368,21 @@ class MapOperator(JobOperator):
 
     def _left(self, context: Context, digest: str) -> Leftovers | None:
         """Return how the items ended in an earlier try, if there was one that counts."""
+        store = context.get("task_state_store")
+        if store is None:
+            return None
         try:
-            return left_by_an_earlier_try(context["task_state_store"], digest, self._clear_number(context))
+            return left_by_an_earlier_try(store, digest, self._clear_number(context))
         except AirflowRuntimeError as error:
             raise SubmissionError(f"How the items ended in an earlier try could not be read: {error}") from error
 
     def _leave(self, context: Context, digest: str, ended: Leftovers) -> bool:
         """Leave how the items ended for a retry; return whether that could be done."""
+        store = context.get("task_state_store")
+        if store is None:
+            return False
         try:
-            ended.leave(context["task_state_store"], digest, self._clear_number(context))
+            ended.leave(store, digest, self._clear_number(context))
         except AirflowRuntimeError as error:
             self.log.warning("A retry will run all items, because their results could not be saved: %s", error)
             return False
@@ -411,7 +437,7 @@ class MapOperator(JobOperator):
             return self._let_go_of_map(context, running)
         if not running:
             return ""
-        then = "The next try continues with them."
+        then = self._next_try(context)
         if not self._is_retried(context):
             then = "No try is left to wait for them: look them up in the AWS console before you start the map again."
         return f"Running jobs were not stopped. {then}"
@@ -419,12 +445,19 @@ class MapOperator(JobOperator):
     def _let_go_of_map(self, context: Context, running: Sequence[str]) -> str:
         """Stop what the map runs, unless the task's next try continues with it; say what was done."""
         if self._is_retried(context):
-            return "The next try continues with what runs."
+            return self._next_try(context)
         if not self.cancel_on_timeout:
             return "What runs was left running, as cancel_on_timeout=False says."
         said = self._stop_all("Airflow: the task can wait for it no longer", running)
         self._record_map(context, {**self._about, "over": True}, if_possible=True)
         return said
+
+    @staticmethod
+    def _next_try(context: Context) -> str:
+        """Say what becomes of what runs in the task's next try."""
+        if context.get("task_state_store") is None:
+            return "The next try stops what runs, and starts over."
+        return "The next try continues with what runs."
 
     @staticmethod
     def _is_retried(context: Context) -> bool:

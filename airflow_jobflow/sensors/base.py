@@ -14,6 +14,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowSkipException
 
 from airflow_jobflow import checks, workerless
+from airflow_jobflow.airflow_compat import starts
 from airflow_jobflow.exceptions import InvalidParameter, JobTimedOut
 from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.telling import failures_told
@@ -42,10 +43,11 @@ class JobSensor(JobWaiter, BaseSensorOperator):
     ``mode="reschedule"`` is rejected, because deferring does what it is for; so are ``exponential_backoff``,
     ``max_wait`` and ``silent_fail``.
 
-    It starts in the triggerer, without a worker, where Airflow can render its parameters there: as they are, from
-    templates of the run, its params, variables and connections, from ``ti.xcom_pull(task_ids, map_indexes=-1)``, and
-    mapped over one list, or over what one task returns. An XComArg, an ``xcom_pull`` that does not say
-    ``map_indexes``, ``on_execute_callback``, hooks around the execution, and a class derived from ours need a worker.
+    It starts in the triggerer, without a worker, where Airflow can render its parameters there (3.3 or newer): as they
+    are, from templates of the run, its params, variables and connections, from
+    ``ti.xcom_pull(task_ids, map_indexes=-1)``, and mapped over one list, or over what one task returns. An XComArg, an
+    ``xcom_pull`` that does not say ``map_indexes``, ``on_execute_callback``, hooks around the execution, and a class
+    derived from ours need a worker.
 
     :param timeout: seconds, or a timedelta, until the wait is given up: one more deadline, whose passing is not
         retried. Default ``[sensors] default_timeout``, which is seven days.
@@ -70,21 +72,23 @@ class JobSensor(JobWaiter, BaseSensorOperator):
     ) -> None:
         self._may_start_from_trigger = start_from_trigger
         super().__init__(
-            poll_interval=poke_interval if poll_interval is None else poll_interval, timeout=timeout, **kwargs
+            poll_interval=poke_interval if poll_interval is None else poll_interval,
+            timeout=conf.getfloat("sensors", "default_timeout") if timeout is None else timeout,
+            **kwargs,
         )
 
     # Starting in the triggerer. Airflow asks for these two when it serializes the DAG.
 
-    @property
-    def start_trigger_args(self) -> StartTriggerArgs | None:  # type: ignore[override]
+    @starts.OfInstance
+    def start_trigger_args(self) -> StartTriggerArgs | None:
         """How to start in the triggerer; None where a worker is needed, or while it is being made."""
         if self.names_jobs not in vars(self):
             return None
         given = {name: value for name, value in vars(self).items() if name != "poke_interval"}  # kept as poll_interval
         return _start_trigger_args(type(self), given, dag=given.get("_dag"))
 
-    @property
-    def start_from_trigger(self) -> bool:  # type: ignore[override]
+    @starts.OfInstance
+    def start_from_trigger(self) -> bool:
         """Whether it starts in the triggerer."""
         return self._may_start_from_trigger and self.start_trigger_args is not None
 
@@ -196,7 +200,8 @@ def _start_trigger_args(sensor: type[JobSensor], given: Mapping[str, Any], dag: 
     natively = bool(dag and dag.render_template_as_native_obj)
     arguments = {name: given[name] for name in _parameters(sensor) if name in given}
     if (
-        not defers
+        not starts.are_available()
+        or not defers
         or not workerless.may_start(sensor, given)
         or any(given.get(name) for name in NOT_HONOURED)  # a worker rejects them
         or given.get("mode") not in (None, "poke")

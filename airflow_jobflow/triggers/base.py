@@ -1,11 +1,11 @@
 """What every trigger here has in common: how it reaches AWS, how it is stored, when it may fire, what a kill does.
 
-How Airflow 3.3 kills a deferred task (``triggerer_job_runner.py``): it deletes the trigger's row, and the triggerer
-cancels the trigger with a message, every second until the trigger has ended; all that are killed at once, side by side.
-The first cancellation makes it await ``on_kill``, for 30 s at most. On Python 3.11 the next one already abandons
-``on_kill``; later versions pass each on to it. Then it awaits ``cleanup``, however long that takes, reports the trigger
-as ended, and its supervisor closes the task's log. So ``on_kill`` only starts what stops the jobs, and ``cleanup``
-keeps the trigger, and with it the log, until that is done.
+How Airflow 3.3 kills a deferred task (``triggerer_job_runner.py``; 3.2: see ``airflow_compat.kills``): it deletes the
+trigger's row, and the triggerer cancels the trigger with a message, every second until it has ended; all that are
+killed at once, side by side. The first cancellation makes it await ``on_kill``, for 30 s at most. On Python 3.11 the
+next one already abandons ``on_kill``; later versions pass each on to it. Then it awaits ``cleanup``, however long
+that takes, reports the trigger as ended, and its supervisor closes the task's log. So ``on_kill`` only starts what
+stops the jobs, and ``cleanup`` keeps the trigger, and with it the log, until that is done.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_jobflow.airflow_compat import still_deferred
+from airflow_jobflow.airflow_compat.kills import may_be_kill, on_kill_called
 from airflow_jobflow.aws import Access
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.triggers.stored import Stored
@@ -105,10 +106,11 @@ class WaitTrigger(Stored, BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire one event: one that ends the task, or one with which a worker goes on."""
-        event = await self.wait()
-        end = await self.end(event)
-        if end is None:
-            await asyncio.sleep(self.settling(time.time()))
+        async with on_kill_called(self, self.on_kill):
+            event = await self.wait()
+            end = await self.end(event)
+            if end is None:
+                await asyncio.sleep(self.settling(time.time()))
         self._fired = True
         yield end or TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow's is untyped
 
@@ -150,7 +152,7 @@ class WaitTrigger(Stored, BaseTrigger):
     async def cleanup(self) -> None:
         """Keep this trigger until what it has started in the background has ended, and its log lines were read.
 
-        Airflow cancels a killed trigger every second, with a message; a triggerer that ends cancels it without one.
+        Airflow cancels a killed trigger every second; a triggerer that ends cancels it once.
         """
         kept_until = float("inf") if self._has_worked else float("-inf")
         loop = asyncio.get_running_loop()
@@ -162,7 +164,7 @@ class WaitTrigger(Stored, BaseTrigger):
                     kept_until = min(kept_until, loop.time() + LOG_DELAY)
                     await asyncio.sleep(kept_until - loop.time())
             except asyncio.CancelledError as cancelled:
-                if not cancelled.args:
+                if not may_be_kill(cancelled):
                     raise
 
     async def _stop_if_killed(self) -> None:

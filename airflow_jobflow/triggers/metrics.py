@@ -25,8 +25,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from airflow.observability import stats
-
+from airflow_jobflow.airflow_compat.metrics import stats
 from airflow_jobflow.faults import CallError, Fault
 
 if TYPE_CHECKING:

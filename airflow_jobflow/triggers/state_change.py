@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.configuration import conf
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
+from airflow_jobflow.airflow_compat import shared_streams
 from airflow_jobflow.aws import DEFAULT_CONN_ID, Access
 from airflow_jobflow.checks import invalid, mapping, text
 from airflow_jobflow.exceptions import InvalidParameter
@@ -42,8 +43,7 @@ from airflow_jobflow.jobs.state_change import Filter, read
 from airflow_jobflow.triggers.stored import Stored
 
 if TYPE_CHECKING:
-    from airflow.triggers.shared_stream import SharedStreamProducer
-
+    from airflow_jobflow.airflow_compat.shared_streams import SharedStreamProducer
     from airflow_jobflow.triggers.state_queue import Batch
 
 log = logging.getLogger(__name__)
@@ -168,9 +168,15 @@ class JobStateChangeTrigger(Stored, BaseEventTrigger):
                 yield TriggerEvent({"jobs": jobs})  # type: ignore[no-untyped-call]  # Airflow's is untyped
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Refuse: alone, this would delete messages that others want, or before Airflow has stored what they say."""
-        raise RuntimeError("A JobStateChangeTrigger runs in a triggerer only, for the AssetWatcher of an asset")
-        yield
+        """Read the queue alone, where Airflow has no shared streams (3.2).
+
+        :raises RuntimeError: it has. Alone, this would delete messages that others want, or before Airflow has stored
+            what they say.
+        """
+        if shared_streams.AVAILABLE:
+            raise RuntimeError("A JobStateChangeTrigger runs in a triggerer only, for the AssetWatcher of an asset")
+        async for event in shared_streams.read_alone(self):
+            yield event
 
     async def note(self, digests: Iterable[str]) -> None:
         """Note that Airflow has stored what was told, in the asset's state store."""
@@ -198,7 +204,8 @@ class JobStateChangeTrigger(Stored, BaseEventTrigger):
 
     def _store(self) -> Any:
         """Return the state store of the asset; of one, where several share the trigger, for each gets every event."""
-        by_name: Mapping[str, Any] = getattr(self.asset_state_store, "_by_name", {})  # there is no public way to all
+        stores = getattr(self, "asset_state_store", None)  # Airflow 3.2 has none
+        by_name: Mapping[str, Any] = getattr(stores, "_by_name", {})  # there is no public way to all
         return by_name[min(by_name)] if by_name else None
 
     def _wanted(self, jobs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -21,14 +21,16 @@ import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
-
+from airflow_jobflow.airflow_compat.shared_streams import SharedStreamProducer
 from airflow_jobflow.aws import ONCE, Access, Call, backoff, full_jitter, run, service_client
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.state_change import parse
 from airflow_jobflow.triggers.events import EXTRA, REGION, queue_url
+
+if TYPE_CHECKING:
+    from airflow.triggers.shared_stream import AdvanceItem
 
 log = logging.getLogger(__name__)
 

@@ -124,7 +124,7 @@ def test_a_thousand_waits_share_the_budget_of_the_process(written: Written) -> N
 
 
 def test_what_a_trigger_has_left_is_not_written(written: Written) -> None:
-    """The task's next try is not to be told of the last one, also if its turn had not come."""
+    """The next try is not to be told of the last one, also if its turn had not come."""
 
     async def story() -> None:
         waits = [Wait(f"t{number}") for number in range(10)]

@@ -1,4 +1,6 @@
-"""`make release-check`: the wheel in empty environments, with each Python and the lowest and the newest Airflow.
+"""`make release-check`: the wheel in empty environments, with each Python and each Airflow that is supported.
+
+An Airflow is the lowest or the newest that the package allows, or one as its official constraints pin it.
 
 Builds the package, and for each pair makes an environment in a temporary directory, installs the wheel with its extra,
 and has `use.py` use it from there. A Python that is neither on this machine nor to be had is named and left out, unless
@@ -9,18 +11,36 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-RESOLUTIONS: Final = {"lowest": "lowest-direct", "newest": "highest"}
-"""Of Airflow and of all else that the package asks for itself, by the word for it here."""
+CONSTRAINTS: Final = {
+    each.name.split("-")[1].rpartition(".")[0]: (
+        *("--constraint", str(each)),
+        f"apache-airflow=={each.name.split('-')[1]}",
+    )
+    for each in sorted((ROOT / "tests" / "constraints").iterdir())
+}
+"""By version, as 3.2. They are those for Python 3.12, and fit the others."""
+OURS: Final = re.compile(r"^apache-airflow(-core|-task-sdk|-providers-(amazon|standard))?==.*\n", re.MULTILINE)
+"""What has a floor in pyproject.toml, in a file of constraints."""
+FLOORS: Final = "floors.txt"
+"""The oldest constraints without these: the oldest Airflow does not run with the newest of all else that it needs."""
+AIRFLOWS: Final = {
+    "lowest": ("--resolution", "lowest-direct", "--constraint", FLOORS),
+    "newest": ("--resolution", "highest"),
+    **CONSTRAINTS,
+}
+"""What uv is told for each Airflow: of all that the package asks for, which versions to install."""
 LOCAL_USE: Final = Path(__file__).with_name("use.py")
 
 
@@ -33,16 +53,18 @@ def main() -> int:
         wheel = _wheel(place)
         shutil.copytree(ROOT / "dags", place / "dags", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(LOCAL_USE, place)
+        oldest = min((ROOT / "tests" / "constraints").iterdir())
+        (place / FLOORS).write_text(OURS.sub("", oldest.read_text()))
         for python in given.python or _supported():
             interpreter = _interpreter(python)
             if interpreter is None:
                 _say(f"Python {python} is not to be had on this machine; tests.yaml has each that is supported.")
                 left_out += 1
                 continue
-            for airflow in given.airflow or RESOLUTIONS:
+            for airflow in given.airflow or AIRFLOWS:
                 began = time.monotonic()
                 _say(f"Python {python}, {airflow} Airflow")
-                good = _used(place, wheel, interpreter, RESOLUTIONS[airflow])
+                good = _used(place, wheel, interpreter, AIRFLOWS[airflow])
                 failed += not good
                 _say(f"  {'good' if good else 'FAILED'} after {time.monotonic() - began:.0f} s")
     return 1 if failed or (left_out and given.python) else 0
@@ -74,7 +96,7 @@ def _wheel(place: Path) -> Path:
     return wheel
 
 
-def _used(place: Path, wheel: Path, interpreter: str, resolution: str) -> bool:
+def _used(place: Path, wheel: Path, interpreter: str, versions: Sequence[str]) -> bool:
     """Whether the package could be installed and used."""
     environment = place / "environment"
     python = environment / "bin" / "python"
@@ -82,10 +104,7 @@ def _used(place: Path, wheel: Path, interpreter: str, resolution: str) -> bool:
     try:
         return (
             _uv("venv", "--quiet", "--python", interpreter, str(environment)).returncode == 0
-            and _uv(
-                *("pip", "install", "--quiet", "--python", str(python), "--resolution", resolution), *wanted
-            ).returncode
-            == 0
+            and _uv("pip", "install", "--quiet", "--python", str(python), *versions, *wanted, cwd=place).returncode == 0
             and subprocess.run(
                 [python, "-I", place / "use.py", place / "dags"],
                 cwd=place,
@@ -105,10 +124,10 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS_", "PYTHON"))}
 
 
-def _uv(*arguments: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+def _uv(*arguments: str, quiet: bool = False, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     uv = shutil.which("uv") or str(ROOT / ".venv/bin/uv")
     errors = subprocess.DEVNULL if quiet else None
-    return subprocess.run([uv, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
+    return subprocess.run([uv, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True, check=False, cwd=cwd)
 
 
 def _say(line: str) -> None:
@@ -118,7 +137,7 @@ def _say(line: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("make release-check", description="Use the package in empty environments.")
     parser.add_argument("--python", action="append", help="a version, as 3.12; may be given again (default: all)")
-    parser.add_argument("--airflow", action="append", choices=RESOLUTIONS, help="which Airflow (default: both)")
+    parser.add_argument("--airflow", action="append", choices=AIRFLOWS, help="which Airflow (default: all)")
     return parser
 
 

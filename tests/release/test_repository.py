@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from airflow_jobflow import __version__
 
@@ -89,7 +90,21 @@ def test_each_python_that_is_promised_is_tested() -> None:
     jobs = read(ROOT / ".github" / "workflows" / "tests.yaml")["jobs"]
     for name in ("test", "installed"):
         assert jobs[name]["strategy"]["matrix"]["python"] == promised
-    assert jobs["installed"]["strategy"]["matrix"]["airflow"] == ["lowest", "newest"]
+    pinned = sorted({each.name.split("-")[1].rpartition(".")[0] for each in (ROOT / "tests/constraints").iterdir()})
+    assert jobs["installed"]["strategy"]["matrix"]["airflow"] == ["lowest", "newest", *pinned]
+    assert jobs["pinned"]["strategy"]["matrix"]["airflow"] == [*pinned, "lowest"]
+
+
+def test_the_floors_are_below_what_every_supported_airflow_pins() -> None:
+    """Or the package has no solution under the constraints with which people and managed services install."""
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    floors = [Requirement(each) for each in dependencies if not each.startswith("apache-airflow>")]
+    files = sorted((ROOT / "tests/constraints").iterdir())
+    assert [each.name for each in files] == ["airflow-3.2.1-python3.12.txt", "airflow-3.3.1-python3.12.txt"]
+    for file in files:
+        pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", file.read_text(), re.MULTILINE))
+        for floor in floors:
+            assert floor.specifier.contains(pins[floor.name]), f"{file.name} pins {floor.name}=={pins[floor.name]}"
 
 
 def test_nothing_is_published_that_was_not_tested_and_audited() -> None:

@@ -126,7 +126,10 @@ def run_until_deferred(rejected: Callable[[str | None], object]) -> None:
     ti = instance(task)
     context = ti.get_template_context()
     log = structlog.get_logger()
-    state, _, error = task_runner.run(ti, context, log)
+    try:
+        state, _, error = task_runner.run(ti, context, log)
+    except AirflowRuntimeError:  # Airflow 3.2 ends the process here
+        return
     task_runner.finalize(ti, state, context, log, error)
 
 
@@ -359,6 +362,7 @@ def test_a_question_outlives_the_trigger_that_asked(connect: Connect) -> None:
     assert airflow_compat._questions == set()
 
 
+@pytest.mark.needs("on_kill")
 def test_airflows_limit_for_on_kill_is_ours() -> None:
     """It is not configurable, so it is written down twice."""
     from airflow.jobs import triggerer_job_runner

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from airflow.sdk import RetryAction
 
+from airflow_jobflow.airflow_compat.retry_policy import RetryAction
 from airflow_jobflow.aws import Access
 from airflow_jobflow.exceptions import JobFailed, JobStopped
 from airflow_jobflow.jobs import batch, ecs

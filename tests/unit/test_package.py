@@ -86,7 +86,7 @@ def own_parameters(cls: type[Any], base: type[Any]) -> set[str]:
     """The parameters that a class has beside its Airflow base's."""
     names: set[str] = set()
     for each in cls.__mro__[: cls.__mro__.index(base)]:
-        if "__init__" in vars(each):
+        if "__init__" in vars(each) and "airflow_compat" not in each.__module__:
             init = vars(each)["__init__"]
             names |= {name for name in init.__wrapped__.__annotations__ if name not in ("return", "kwargs")}
     return names

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, BaseSensorOperator
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 
 from airflow_jobflow import workerless
@@ -427,17 +427,21 @@ def parameters(kind: type) -> set[str]:
     names = {
         name
         for each in kind.__mro__
-        if workerless.is_ours(each) or each.__name__ == "BaseSensorOperator"
+        if (workerless.is_ours(each) and "airflow_compat" not in each.__module__) or each is BaseSensorOperator
         for name, parameter in inspect.signature(each.__init__).parameters.items()  # type: ignore[misc]
         if parameter.kind is parameter.KEYWORD_ONLY
     }
     return names - set(inspect.signature(BaseOperator.__init__).parameters)
 
 
+NEEDS = {"start_from_trigger": pytest.mark.needs("starts")}
+"""Parameters that mean something only with a feature of Airflow."""
+
+
 def cases(kind_of_row: type) -> list[Any]:
     """Each row of a kind, with its class and parameter."""
     return [
-        pytest.param(kind, name, row, id=f"{kind.__name__}-{name}")
+        pytest.param(kind, name, row, id=f"{kind.__name__}-{name}", marks=NEEDS.get(name, ()))
         for kind, rows in ROWS.items()
         for name, row in rows.items()
         if isinstance(row, kind_of_row)
@@ -621,6 +625,7 @@ def test_a_batch_job_that_is_no_array_rejects_what_is_for_arrays(run: Any, name:
 
 @pytest.mark.parametrize("kind", SENSORS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("name", ["mode", "exponential_backoff", "max_wait", "silent_fail"])
+@pytest.mark.needs("starts")
 def test_what_a_sensor_rejects_does_not_start_in_the_triggerer(kind: Any, name: str) -> None:
     """There, it would be ignored: only a worker checks it."""
     assert kind(task_id="t", **BASE[kind]).start_from_trigger

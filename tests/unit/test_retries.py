@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import RetryAction, RetryDecision
 
 from airflow_jobflow import exceptions
+from airflow_jobflow.airflow_compat.retry_policy import RetryAction, RetryDecision
 from airflow_jobflow.jobs import causes
 from airflow_jobflow.jobs.diagnosis import diagnose
 from airflow_jobflow.retries import BY_BLAME, JobRetryPolicy

@@ -120,6 +120,7 @@ def test_a_sensor_derived_from_ours_starts_and_ends_on_a_worker() -> None:
     assert not workerless.is_ours(Derived)
 
 
+@pytest.mark.needs("starts")
 def test_what_is_set_after_a_sensor_was_made_counts() -> None:
     """A DAG may set attributes later, such as in a policy."""
     sensor = BatchJobSensor(task_id="s", job_id="a")
@@ -138,6 +139,7 @@ def test_what_is_set_after_a_sensor_was_made_counts() -> None:
         ({}, 7 * 86400 + NET, 7 * 86400 + NET),
     ],
 )
+@pytest.mark.needs("starts")
 def test_the_start_of_a_task_can_be_reckoned_from_its_deadline(
     options: dict[str, Any], net: float, seconds: float
 ) -> None:
@@ -262,6 +264,7 @@ def test_where_a_success_clears_the_state_of_a_task_a_worker_ends_it(monkeypatch
     assert workerless.may_end(BatchJobSensor(task_id="s", job_id="a"), is_mapped=False)
 
 
+@pytest.mark.needs("starts")
 def test_a_sensor_whose_outcome_is_the_result_of_the_dag_starts_on_a_worker() -> None:
     """Airflow serializes nothing of it, so the triggerer would not know."""
     with DAG("d", schedule=None) as dag:

@@ -340,6 +340,24 @@ def test_a_map_that_is_not_to_go_on_is_stopped_before_another_begins(
     kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
 
 
+def test_without_a_task_state_store_a_retry_stops_what_runs_and_starts_over(
+    kit: Any, make: Make, context: Any, gate: Any
+) -> None:
+    """Airflow 3.2 has none. Nothing is recorded of the earlier try's map, and yet no item may run twice."""
+    del context["task_state_store"]
+    operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), redrive=True, deferrable=True)
+    first = deferred(operator, context)
+    asyncio.run(dies(kit, again(first), lambda: len(names_of(kit)) == 2))
+    retry(context)
+    second = deferred(operator, context)
+    assert second.family != first.family
+    assert second.indexes == "0-1"
+    kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
+    gate.touch()
+    event = asyncio.run(again(second).wait())
+    assert operator.execute_complete(context, event)["statuses"] == "SS"
+
+
 @pytest.mark.parametrize("why", ["a clear", "other items"])
 def test_a_map_is_stopped_also_where_no_items_are_left(kit: Any, make: Make, context: Any, gate: Any, why: str) -> None:
     """Nothing new begins, and yet what the earlier try still runs is wanted no more."""

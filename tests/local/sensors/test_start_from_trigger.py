@@ -26,6 +26,8 @@ from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor
 from airflow_jobflow.triggers.sensor import START_ON_WORKER, SensorTrigger
 
+pytestmark = pytest.mark.needs("starts")
+
 
 class Supervisor:
     """The triggerer's other half, as far as templates ask it: XComs, and how many instances a task has."""

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -39,7 +40,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
     monkeypatch.setattr(base, "LOG_DELAY", 0.05)
     monkeypatch.setattr(airflow_compat, "RETRY_PAUSE", 0.01)
+    handler = signal.getsignal(signal.SIGTERM)
     yield
+    signal.signal(signal.SIGTERM, handler)
     forget_clients()
 
 
@@ -186,6 +189,7 @@ def test_a_triggerer_that_ends_does_not_wait_for_what_its_killed_triggers_stop(
         killing = asyncio.create_task(triggerer.kill())
         await asyncio.to_thread(shared.eventually, lambda: shared.aws.calls["batch.TerminateJob"])
         killing.cancel()
+        triggerer.end()
 
     asyncio.run(story())
     shared.aws.set_faults(Faults())
@@ -206,6 +210,7 @@ def test_a_triggerer_that_ends_before_airflow_has_answered_logs_what_was_not_sto
         killing = asyncio.create_task(triggerer.kill())
         await asyncio.to_thread(shared.eventually, lambda: supervisor.asked)
         killing.cancel()
+        triggerer.end()
 
     asyncio.run(story())
     assert f"The task may have been killed: Batch job {job_id} was not stopped, and may still run" in logs.of(ti)
@@ -238,6 +243,7 @@ def test_a_triggerer_that_ends_before_a_map_is_stopped_logs_what_was_not(
         killing = asyncio.create_task(triggerer.kill())
         await asyncio.to_thread(shared.eventually, lambda: shared.aws.calls["batch.TerminateJob"])
         killing.cancel()
+        triggerer.end()
 
     asyncio.run(story())
     shared.aws.set_faults(Faults())

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from airflow.observability import stats
 from airflow.observability.metrics import stats_utils
 
+from airflow_jobflow.airflow_compat.metrics import stats
 from airflow_jobflow.local import Faults
 from airflow_jobflow.triggers.job import JobTrigger
+
+
+def initialize() -> None:
+    """Have Airflow read its settings of metrics, as a triggerer does when it starts."""
+    utils: Any = stats_utils
+    if "export_legacy_names" in inspect.signature(stats.initialize).parameters:
+        stats.initialize(factory=utils.get_stats_factory(), export_legacy_names=False)
+    else:  # 3.2
+        stats.initialize(factory=utils.get_stats_factory(stats))
 
 
 @pytest.fixture
@@ -25,7 +35,7 @@ def statsd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], dict[str, l
         monkeypatch.setenv("AIRFLOW__METRICS__STATSD_ON", "True")
         monkeypatch.setenv("AIRFLOW__METRICS__STATSD_HOST", "127.0.0.1")
         monkeypatch.setenv("AIRFLOW__METRICS__STATSD_PORT", str(listener.getsockname()[1]))
-        stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
+        initialize()
 
         def told() -> dict[str, list[float]]:
             found: dict[str, list[float]] = {}
@@ -38,7 +48,7 @@ def statsd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], dict[str, l
 
         yield told
     monkeypatch.undo()
-    stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
+    initialize()
 
 
 def test_a_statsd_hears_what_the_watchers_do(own_kit: Any, here: Any, gate: Any, statsd: Any, eventually: Any) -> None:

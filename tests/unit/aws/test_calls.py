@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.observability import stats
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
+from airflow_jobflow.airflow_compat.metrics import stats
 from airflow_jobflow.aws import (
     ONCE,
     Call,

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator,
 from typing import Any
 
 import pytest
-from airflow.jobs.triggerer_job_runner import _USER_ACTION_CANCEL_MSG, TriggerRunner
+from airflow.jobs import triggerer_job_runner
+from airflow.jobs.triggerer_job_runner import TriggerRunner
 from airflow.sdk.execution_time import task_runner
 
 from airflow_jobflow.jobs.model import JobState, Snapshot
@@ -18,6 +19,9 @@ from airflow_jobflow.triggers import base, ending, job, stopping
 from airflow_jobflow.triggers.job import JobTrigger
 from airflow_jobflow.watch.watcher import Watcher
 from tests.triggerer import Supervisor, task
+
+MESSAGE = getattr(triggerer_job_runner, "_USER_ACTION_CANCEL_MSG", None)
+"""What a kill's cancellations say; nothing before Airflow 3.3."""
 
 Story = Callable[[], "Killable"]
 
@@ -73,7 +77,7 @@ def cancelled_at(nth: int, coroutine: Coroutine[Any, Any, None]) -> Generator[An
         if count == nth:
             running = asyncio.current_task()
             assert running
-            running.cancel(_USER_ACTION_CANCEL_MSG)
+            running.cancel(MESSAGE)
         try:
             yield waits_for
         except BaseException as thrown:  # noqa: BLE001 -- it is the coroutine's

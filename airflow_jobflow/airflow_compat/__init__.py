@@ -1,7 +1,10 @@
 """What this package uses of Airflow that is not public API, or differs between versions. It is used nowhere else.
 
-Each function names the versions whose source it relies on. ``tests/unit/test_airflow_compat.py`` runs each against the
-installed Airflow, so that a version that behaves differently fails there first.
+This module has what is not public. Each function names the versions whose source it relies on.
+``tests/unit/test_airflow_compat.py`` runs each against the installed Airflow, so that a version that behaves
+differently fails there first. Beside it there is a module for each feature that Airflow 3.3 has and 3.2 lacks:
+``kills``, ``retry_policy``, ``shared_streams`` and ``starts``; ``metrics`` have moved. None compares versions: each
+asks whether the feature is there.
 
 Invariants:
 

@@ -1,0 +1,78 @@
+"""Kills of deferred tasks: Airflow 3.3 calls a trigger's ``on_kill``; for Airflow 3.2 this module does.
+
+How Airflow 3.2 kills a deferred task (read and run: 3.2.1): as 3.3, it cancels the trigger every second until the
+trigger has ended. But its cancellations carry no message, so they look like those of a triggerer that shuts down, and
+it knows no ``on_kill``.
+
+Invariants:
+
+- As in 3.3, ``on_kill`` is called neither when a deferral times out nor when the triggerer shuts down.
+- ``on_kill`` decides whether to stop anything: it asks Airflow first whether the task is still deferred.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from airflow.triggers.base import BaseTrigger
+
+from airflow_jobflow.airflow_compat import ON_KILL_LIMIT
+
+log = logging.getLogger(__name__)
+
+CALLED_BY_AIRFLOW: Final = hasattr(BaseTrigger, "on_kill")
+"""Whether Airflow itself calls ``on_kill`` (3.3 and newer)."""
+
+
+@asynccontextmanager
+async def on_kill_called(trigger: BaseTrigger, on_kill: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Call ``on_kill`` when a trigger is killed within, if Airflow itself does not.
+
+    :param trigger: the trigger. Under ``airflow dags test``, where it has no task instance, nobody can kill its task.
+    :param on_kill: its ``on_kill``. Given up after ``ON_KILL_LIMIT``; what it raises is logged.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as cancelled:
+        is_deferred_task: Any = trigger.task_instance
+        if not CALLED_BY_AIRFLOW and is_deferred_task and may_be_kill(cancelled) and not _has_timed_out(trigger):
+            log.info("The trigger was cancelled")
+            try:
+                await asyncio.wait_for(on_kill(), ON_KILL_LIMIT)
+            except TimeoutError:
+                log.warning("The trigger took longer than %g s to stop its jobs, and goes on with it", ON_KILL_LIMIT)
+            except Exception:
+                log.exception("The trigger could not stop its jobs")
+        raise
+
+
+def may_be_kill(cancelled: asyncio.CancelledError) -> bool:
+    """Return whether a trigger may have been cancelled because of its task, and not because the triggerer shuts down.
+
+    Relies on ``TriggerRunner`` (3.2: it handles SIGTERM by a method of its own, which sets ``stop``; 3.3: it cancels
+    triggers with a message).
+    """
+    return bool(cancelled.args) if CALLED_BY_AIRFLOW else not _triggerer_ends()
+
+
+def _triggerer_ends() -> bool:
+    """Return whether the triggerer that runs this was told to end, or has lost its supervisor."""
+    from airflow.sdk.execution_time import task_runner
+
+    runner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    reader = getattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "_async_reader", None)
+    return bool(getattr(runner, "stop", False)) or (reader is not None and reader.at_eof())
+
+
+def _has_timed_out(trigger: Any) -> bool:
+    """Return whether the deferral has timed out: Airflow then resumes the task, which decides about its jobs."""
+    limit: datetime | None = getattr(trigger, "timeout_after", None)
+    if limit is None:
+        return False
+    return (limit if limit.tzinfo else limit.replace(tzinfo=UTC)) < datetime.now(UTC)

@@ -1,0 +1,30 @@
+"""Starts in the triggerer: Airflow 3.3 has them; the scheduler of Airflow 3.2 starts every task on a worker.
+
+3.2 has the code for it commented out (read in 3.2.0 to 3.2.2: ``DagRun.schedule_tis``), and its triggers have no
+``task`` and render nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+
+@functools.cache
+def are_available() -> bool:
+    """Return whether a task can start in the triggerer."""
+    from airflow.triggers.base import BaseTrigger  # not at the top: a worker that imports a DAG file needs no triggers
+
+    return hasattr(BaseTrigger, "render_template_fields")
+
+
+class OfInstance(property):
+    """A property that is None on the class itself.
+
+    For a mapped task, Airflow reads ``start_trigger_args`` and ``start_from_trigger`` of the operator's class, and 3.2
+    then tries to serialize the property object.
+    """
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Return the value for an instance; None for the class."""
+        return None if instance is None else super().__get__(instance, owner)

@@ -1,0 +1,112 @@
+"""An asset watcher that reads its queue alone, as before Airflow 3.3, which shares streams. Runs with every Airflow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_jobflow.airflow_compat import shared_streams
+from airflow_jobflow.triggers import state_queue
+from airflow_jobflow.triggers.state_change import JobStateChangeTrigger
+
+
+@pytest.fixture
+def stored(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Airflow without shared streams, whose asset events count as stored when this is set."""
+    event = asyncio.Event()
+
+    async def until_stored() -> None:
+        await event.wait()
+
+    monkeypatch.setattr(shared_streams, "AVAILABLE", False)
+    monkeypatch.setattr(shared_streams, "_until_stored", until_stored)
+    monkeypatch.setattr(state_queue, "GAP", 0.0)
+    monkeypatch.setattr(state_queue, "LONG_POLL", 1)
+    return event
+
+
+class Queue:
+    """An SQS queue."""
+
+    def __init__(self, aws: Any) -> None:
+        self._sqs = aws.client("sqs")
+        self.url = self._sqs.create_queue(QueueName=f"alone-{uuid.uuid4().hex}")["QueueUrl"]
+
+    def send(self, job_id: str, status: str = "SUCCEEDED") -> None:
+        """Put a state change of a Batch job into it, as EventBridge does."""
+        detail = {"jobId": job_id, "jobName": "name", "status": status}
+        event = {
+            "id": str(uuid.uuid4()),
+            "source": "aws.batch",
+            "detail-type": "Batch Job State Change",
+            "detail": detail,
+        }
+        self._sqs.send_message(QueueUrl=self.url, MessageBody=json.dumps(event))
+
+    @property
+    def left(self) -> int:
+        """Messages in it, hidden ones included."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
+        return sum(int(found[name]) for name in names)
+
+    def trigger(self) -> JobStateChangeTrigger:
+        """A watcher of jobs that have succeeded."""
+        return JobStateChangeTrigger(queue_url=self.url, aws_conn_id=None, status="SUCCEEDED")
+
+
+@pytest.fixture
+def queue(aws: Any, here: Callable[[Any], None]) -> Queue:
+    """A queue of the test's own."""
+    here(aws)
+    return Queue(aws)
+
+
+def jobs(event: Any) -> list[str]:
+    """The jobs that an event tells of."""
+    return [job["job_id"] for job in event.payload["jobs"]]
+
+
+def test_a_message_is_deleted_only_after_airflow_has_had_the_time_to_store_the_event(
+    queue: Queue, stored: asyncio.Event, eventually: Any
+) -> None:
+    """A triggerer that dies before leaves it to the next one, which fires it again."""
+    queue.send("a")
+
+    async def story() -> None:
+        dying = queue.trigger().run()
+        assert jobs(await anext(dying)) == ["a"]
+        waiting = asyncio.ensure_future(anext(dying))
+        await asyncio.sleep(0)
+        assert queue.left == 1
+        stored.set()
+        await asyncio.to_thread(eventually, lambda: queue.left == 0)
+        queue.send("b")
+        assert jobs(await waiting) == ["b"]
+        await dying.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(story())
+
+
+def test_what_the_watcher_does_not_want_is_deleted_and_the_rest_fired(
+    queue: Queue, stored: asyncio.Event, eventually: Any
+) -> None:
+    """The queue is the watcher's own."""
+    stored.set()
+    queue.send("bad", "FAILED")
+    queue.send("good")
+
+    async def story() -> None:
+        running = queue.trigger().run()
+        assert jobs(await anext(running)) == ["good"]
+        waiting = asyncio.ensure_future(anext(running))
+        await asyncio.to_thread(eventually, lambda: queue.left == 0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    asyncio.run(story())

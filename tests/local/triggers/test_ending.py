@@ -1,0 +1,49 @@
+"""A task that ends in the triggerer: Airflow's own runner of triggers, with every Airflow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.execution_time import comms, task_runner
+
+from airflow_jobflow.sensors.batch import BatchJobSensor
+from tests.triggerer import Triggerer, task
+
+
+class Supervisor:
+    """Keeps the XComs that are pushed."""
+
+    def __init__(self) -> None:
+        self.xcoms: dict[str, Any] = {}
+
+    def send(self, message: Any) -> None:
+        """Keep an XCom."""
+        assert isinstance(message, comms.SetXCom)
+        self.xcoms[message.key] = message.value
+
+
+def test_a_wait_that_ends_well_needs_no_worker(
+    kit: Any, gate: Any, here: Callable[[Any], None], context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outcome is what a worker would have returned."""
+    here(kit.aws)
+    monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
+    job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
+    parameters = {"task_id": "t", "job_id": job_id, "aws_conn_id": None}
+    with pytest.raises(TaskDeferred) as deferred:
+        BatchJobSensor(**parameters, deferrable=True).execute(context)
+    supervisor = Supervisor()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+    gate.touch()
+
+    async def story() -> list[Any]:
+        triggerer = Triggerer()
+        await triggerer.start(deferred.value.trigger, task())
+        return triggerer.events
+
+    assert asyncio.run(story()) == ["success"]
+    assert supervisor.xcoms["return_value"] == BatchJobSensor(**parameters, deferrable=False).execute(context)
