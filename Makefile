@@ -14,29 +14,29 @@ demo: $(READY) ## Run the sample flows against an AWS on this machine, and show 
 	@.venv/bin/python -m airflow_jobflow.local.demo
 
 ui: $(READY) ## Airflow's web UI with the sample DAGs and the AWS on this machine, until Ctrl-C; PORT=8080
-	@.venv/bin/python -m airflow_jobflow.local.ui $(if $(PORT),--port $(PORT))
+	@.venv/bin/python -m airflow_jobflow.local.demo.ui $(if $(PORT),--port $(PORT))
 
 # AIRFLOW=3.2, 3.3: as the official constraints in tests/constraints pin it. AIRFLOW=lowest: the floors of pyproject.toml.
 PINNED := $(if $(AIRFLOW),.venv-$(AIRFLOW)/.synced)
 
 test: $(or $(PINNED),lint) ## Lint, types and all tests but those that need more than Python; AIRFLOW=3.2 for another Airflow
-	.venv$(addprefix -,$(AIRFLOW))/bin/pytest -n 2 --dist loadfile --ignore tests/stack --ignore tests/clients --ignore tests/plugin/test_page.py \
+	.venv$(addprefix -,$(AIRFLOW))/bin/pytest -n 2 --dist loadfile --ignore tests/stack --ignore tests/clients --ignore tests/ui/test_page.py \
 		$(if $(AIRFLOW),$(addprefix --ignore ,$(NEWEST_ONLY)))
 
 # Tests of what is beside the package, or that need tools which the constraints of an Airflow leave no room for.
-NEWEST_ONLY := tests/benchmarks tests/docs tests/infra tests/plugin tests/release tests/unit/test_compose.py
+NEWEST_ONLY := tests/benchmarks tests/docs tests/infra tests/ui tests/release tests/unit/test_compose.py
 
 test-differences: $(or $(PINNED),$(READY)) ## What differs between versions of Airflow: attempts, kills, sensors, the triggerer; AIRFLOW=3.2
 	.venv$(addprefix -,$(AIRFLOW))/bin/pytest -n 2 --dist loadfile $(DIFFERENCES)
 
 DIFFERENCES := tests/unit/test_airflow_compat.py tests/unit/test_airflow_compat_features.py \
-	tests/unit/test_airflow_version.py tests/unit/test_retries.py tests/unit/test_workerless.py tests/unit/triggers \
+	tests/unit/test_airflow_version.py tests/unit/test_retry_policy.py tests/unit/test_trigger_eligibility.py tests/unit/triggers \
 	tests/local/operators/test_reattach.py tests/local/sensors tests/local/test_state_change_alone.py \
 	tests/local/triggers/test_ending.py tests/local/triggers/test_kills.py tests/local/triggers/test_metrics.py tests/dags/test_graphs.py \
 	tests/dags/test_glue_crawler_then_job.py
 
 test-page: $(READY) ## The Jobs tab in a browser; needs Chromium
-	.venv/bin/pytest tests/plugin/test_page.py
+	.venv/bin/pytest tests/ui/test_page.py
 
 # The packages that the image of docker-compose.yaml has beside the package.
 STACK := UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group stack --inexact

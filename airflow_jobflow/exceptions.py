@@ -6,13 +6,13 @@
     └── JobflowError
         ├── InvalidParameter       * a parameter is wrong, so nothing was started or described
         ├── SubmissionError          nothing is known to have been started
-        │   ├── SubmissionRefused  * AWS rejected the request
-        │   └── NoRoom               no capacity just now; operators wait for it, so it does not reach a task
+        │   ├── SubmissionRejected * AWS rejected the request
+        │   └── CapacityUnavailable  no capacity now; operators wait for it, so it does not reach a task
         ├── JobFailed                it ran and failed; .outcome and .diagnosis say how and why
         ├── JobStopped               somebody or something ended it
-        ├── JobTimedOut              its deadline has passed
-        ├── JobStuck                 it never left the queue in the time it was given
-        ├── JobVanished              AWS has not known it for longer than the grace period
+        ├── JobTimeout               its deadline has passed
+        ├── QueueTimeout             it did not leave the queue within queued_timeout
+        ├── JobNotFound              AWS has not known it for longer than the grace period
         └── WaitError                describe calls for it were refused for minutes; the job is not stopped
             └── AccessDenied         … because permissions or credentials are missing
 
@@ -58,11 +58,11 @@ class SubmissionError(JobflowError):
     """The job could not be submitted; nothing is known to have been started."""
 
 
-class SubmissionRefused(SubmissionError, AirflowFailException):
+class SubmissionRejected(SubmissionError, AirflowFailException):
     """AWS refused what was asked for, so nothing was started, and a retry would be refused as well."""
 
 
-class NoRoom(SubmissionError):
+class CapacityUnavailable(SubmissionError):
     """The service has no room for another job just now, so nothing was started. Operators wait their turn."""
 
 
@@ -74,15 +74,15 @@ class JobStopped(JobflowError):
     """Somebody ended the job before it was done."""
 
 
-class JobTimedOut(JobflowError):
+class JobTimeout(JobflowError):
     """The job had not ended by its deadline."""
 
 
-class JobStuck(JobflowError):
+class QueueTimeout(JobflowError):
     """The job had not left the queue by its deadline for that."""
 
 
-class JobVanished(JobflowError):
+class JobNotFound(JobflowError):
     """AWS has not known the job for longer than the grace."""
 
 

@@ -150,7 +150,7 @@ class Report:
             logging.WARNING if action == "stop_failed" else logging.INFO,
             "%s %s %s (%s) in %s %s: %s. Task: %s, state: %s.",
             ACTIONS[action],
-            service(job.service).NOUN,
+            service(job.service).DISPLAY_NAME,
             job.job_id,
             job.status,
             LISTINGS[job.service].location_name,

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.configuration import conf
 
-from airflow_jobflow import checks, workerless
+from airflow_jobflow import params, trigger_eligibility
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
 from airflow_jobflow.exceptions import JobFailed, JobflowError
 from airflow_jobflow.jobs import wording
 from airflow_jobflow.links import ALL_LINKS, api_server_reads_notes, pages
-from airflow_jobflow.telling import failures_told, tell_failure
+from airflow_jobflow.ui.failure_report import report_failure, reporting_failures
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.array import Tolerance
     from airflow_jobflow.jobs.calls import Call
     from airflow_jobflow.jobs.model import Outcome, Service, Snapshot
+    from airflow_jobflow.outcomes import OutcomeBuilder
     from airflow_jobflow.triggers.base import WaitTrigger
-    from airflow_jobflow.verdict import Judge
 
 Result = TypeVar("Result")
 
 PATIENCE = 60.0
 """Seconds for which a call that fails is repeated before the try fails, so that an outage does not use up retries."""
 
-BEFORE_THE_ALARM = 10.0
+EXECUTION_TIMEOUT_MARGIN = 10.0
 """Seconds before ``execution_timeout`` at which a wait in the worker ends, or a tenth of it if that is less."""
 
-NET = 60.0
+DEFERRAL_TIMEOUT_MARGIN = 60.0
 """Seconds after the deadline at which Airflow itself ends the deferral: for when no triggerer lives to do so."""
 
 
@@ -124,27 +124,27 @@ class JobWaiter(TaskBase):
         self.interval()
         self._deadlines()
         if self.botocore_config is not None:
-            checks.mapping("botocore_config", self.botocore_config)
+            params.mapping("botocore_config", self.botocore_config)
         for setting in ("describe_calls_per_second", "request_timeout", "event_poll_interval"):
-            checks.seconds(f"[jobflow] {setting}", conf.get("jobflow", setting))
+            params.seconds(f"[jobflow] {setting}", conf.get("jobflow", setting))
         for setting in ("missing_grace", "denied_grace"):
-            checks.number(f"[jobflow] {setting}", conf.get("jobflow", setting), least=0)
-        checks.whole("number_logs_exception", self.number_logs_exception, least=0)
-        checks.one_of("[jobflow] end_in_trigger", workerless.end_setting(), ("auto", "never"))
+            params.number(f"[jobflow] {setting}", conf.get("jobflow", setting), least=0)
+        params.integer("number_logs_exception", self.number_logs_exception, least=0)
+        params.one_of("[jobflow] end_in_trigger", trigger_eligibility.end_setting(), ("auto", "never"))
 
     def interval(self) -> float:
         """Return the seconds between two describe calls for one job."""
         if self.poll_interval is None:
-            return checks.seconds("[jobflow] poll_interval", conf.get("jobflow", "poll_interval"))
-        return checks.seconds("poll_interval", self.poll_interval)
+            return params.seconds("[jobflow] poll_interval", conf.get("jobflow", "poll_interval"))
+        return params.seconds("poll_interval", self.poll_interval)
 
     def _deadlines(self) -> dict[str, float]:
         """Return the limits on the wait, in seconds from its start, by the parameter that sets them."""
         given = {"job_timeout": self.job_timeout, "execution_timeout": self.execution_timeout}
-        limits = {name: checks.seconds(name, limit) for name, limit in given.items() if limit is not None}
+        limits = {name: params.seconds(name, limit) for name, limit in given.items() if limit is not None}
         if "execution_timeout" in limits and not self.defers:
             # Here Airflow's own alarm goes off at that moment, and knows nothing of the job: be done before it.
-            limits["execution_timeout"] -= min(BEFORE_THE_ALARM, limits["execution_timeout"] / 10)
+            limits["execution_timeout"] -= min(EXECUTION_TIMEOUT_MARGIN, limits["execution_timeout"] / 10)
         return limits
 
     def first_limit(self) -> tuple[str, float] | None:
@@ -155,7 +155,7 @@ class JobWaiter(TaskBase):
         """Return the limit that comes first as a message tells it, as the task says it: ``60 s (job_timeout)``."""
         name, _ = self.first_limit() or ("job_timeout", 0)
         given = getattr(self, name)
-        return f"{0 if given is None else checks.seconds(name, given):g} s ({name})"
+        return f"{0 if given is None else params.seconds(name, given):g} s ({name})"
 
     def deadline_from_now(self) -> float | None:
         """Return when a wait that starts now is to end, in seconds since the epoch; None where there is no limit."""
@@ -174,8 +174,8 @@ class JobWaiter(TaskBase):
         """The AWS connection to use."""
         from airflow_jobflow.aws import Access
 
-        config = None if self.botocore_config is None else checks.mapping("botocore_config", self.botocore_config)
-        verify = checks.flag("verify", self.verify) if str(self.verify).lower() in ("true", "false") else self.verify
+        config = None if self.botocore_config is None else params.mapping("botocore_config", self.botocore_config)
+        verify = params.boolean("verify", self.verify) if str(self.verify).lower() in ("true", "false") else self.verify
         return Access(self.aws_conn_id, self.region_name, verify, config)
 
     @property
@@ -225,7 +225,7 @@ class JobWaiter(TaskBase):
         try:
             return self.call(self.described, job_ids, retry=retry)
         except CallError as error:
-            jobs = self.judge.called(job_ids, {})
+            jobs = self.outcome_builder.called(job_ids, {})
             self.log.warning("Could not describe %s now (asked with %s): %s", jobs, self.origin(), error)
             return {}
 
@@ -243,7 +243,7 @@ class JobWaiter(TaskBase):
 
     # Waiting.
 
-    def first_look(
+    def initial_status(
         self, context: Context, job_ids: Sequence[str], seen: Mapping[str, Snapshot | None] | None = None
     ) -> dict[str, Snapshot]:
         """Look at jobs before waiting for them: they may be over, and their pages in the console are known now.
@@ -256,7 +256,7 @@ class JobWaiter(TaskBase):
         seen = seen or self.look(job_ids, retry=ONCE)
         known = {job_id: snapshot for job_id, snapshot in seen.items() if snapshot}
         for job_id, snapshot in known.items():
-            self.log.info("%s %s: %s", self.service_module.NOUN, job_id, snapshot.progress())
+            self.log.info("%s %s: %s", self.service_module.DISPLAY_NAME, job_id, snapshot.progress())
         if len(job_ids) == 1:
             self.keep_links(context, known.values())
         return known
@@ -306,7 +306,7 @@ class JobWaiter(TaskBase):
 
     def _returns_from_trigger(self, context: Context) -> str | None:
         is_mapped = bool(context["ti"].is_mapped)
-        ends_there = workerless.is_ours(type(self)) and workerless.may_end(self, is_mapped=is_mapped)
+        ends_there = trigger_eligibility.is_ours(type(self)) and trigger_eligibility.may_end(self, is_mapped=is_mapped)
         return self.returns(context) if ends_there else None
 
     def returns(self, context: Context | None = None) -> str | None:  # noqa: ARG002
@@ -317,10 +317,10 @@ class JobWaiter(TaskBase):
         """Leave the waiting to a trigger, if this task waits in the triggerer; if not, return."""
         if self.defers:
             left = None if trigger.deadline is None else max(trigger.deadline - time.time(), 0)
-            net = None if left is None else timedelta(seconds=left + NET)
-            self.defer(trigger=trigger, method_name="execute_complete", kwargs=self.state_to_carry(), timeout=net)
+            net = None if left is None else timedelta(seconds=left + DEFERRAL_TIMEOUT_MARGIN)
+            self.defer(trigger=trigger, method_name="execute_complete", kwargs=self.resume_arguments(), timeout=net)
 
-    def state_to_carry(self) -> dict[str, Any]:
+    def resume_arguments(self) -> dict[str, Any]:
         """Return what the task needs when it is resumed, as arguments of ``execute_complete``."""
         return {}
 
@@ -341,10 +341,10 @@ class JobWaiter(TaskBase):
         self.is_resumed = True
         if isinstance(event, Mapping) and event.get("links"):
             self.kept_links = self.stored_links = dict(event["links"])
-        with failures_told(self, context):
+        with reporting_failures(self, context):
             return super().resume_execution(next_method, next_kwargs, context)
 
-    def last_look(self, event: Mapping[str, Any]) -> dict[str, Any]:
+    def final_status(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Where a deadline has passed, describe once more: a job that has ended meanwhile has ended, not timed out.
 
         The trigger did so, too, before it stopped a job.
@@ -360,23 +360,23 @@ class JobWaiter(TaskBase):
         """Make outcomes of what the trigger saw.
 
         :return: the outcomes, in the order of the ids.
-        :raises JobVanished, WaitError, AccessDenied: a job cannot be watched.
-        :raises JobFailed, JobStopped: a job has failed, or was stopped, and ``must_raise``.
+        :raises JobNotFound, WaitError, AccessDenied: a job cannot be watched.
+        :raises JobFailed, JobStopped: a job has failed, or was stopped, and ``raises_failures``.
         """
         from airflow_jobflow.jobs.diagnosis import decisive
         from airflow_jobflow.jobs.model import JobState
 
-        judge = self.judge
+        outcome_builder = self.outcome_builder
         if event["errors"]:
-            raise judge.unwatchable(event["errors"], snapshots(event))
+            raise outcome_builder.watch_error(event["errors"], snapshots(event))
         seen = snapshots(event)
-        ended = [judge.settled(seen[job_id]) for job_id in event["job_ids"]]
-        verdicts = self.verdicts(context, ended, tolerance)
-        outcomes = [outcome.to_dict() for outcome, _ in verdicts]
+        ended = [outcome_builder.with_final_details(seen[job_id]) for job_id in event["job_ids"]]
+        build_outcomes = self.build_outcomes(context, ended, tolerance)
+        outcomes = [outcome.to_dict() for outcome, _ in build_outcomes]
         failed = [snapshot for snapshot in ended if snapshot.state is not JobState.SUCCEEDED]
         self.keep_links(context, (failed or ended)[:1])
-        failures = [error for _, error in verdicts if error]
-        if failures and self.must_raise():
+        failures = [error for _, error in build_outcomes if error]
+        if failures and self.raises_failures():
             # Of several, a real failure counts for more than a stop, and of these the one that a retry helps least.
             serious = [error for error in failures if isinstance(error, JobFailed)] or failures
             explained = decisive(error.diagnosis for error in serious if error.diagnosis)
@@ -387,14 +387,14 @@ class JobWaiter(TaskBase):
             raise type(worst)(text, outcome=outcome, diagnosis=worst.diagnosis)
         for error in failures:
             self.log.warning("%s", error)
-            tell_failure(self, context, error)
+            report_failure(self, context, error)
         return outcomes
 
-    def must_raise(self) -> bool:
+    def raises_failures(self) -> bool:
         """Return whether a failure is raised, and not returned."""
         return self.raise_on_failure
 
-    def verdicts(
+    def build_outcomes(
         self,
         context: Context,  # noqa: ARG002
         ended: Sequence[Snapshot],
@@ -404,26 +404,26 @@ class JobWaiter(TaskBase):
 
         Logs are read of the first ones that failed: a sensor may wait for a thousand jobs.
         """
-        judge, failed = self.judge, 0
-        verdicts: list[tuple[Outcome, JobflowError | None]] = []
+        outcome_builder, failed = self.outcome_builder, 0
+        build_outcomes: list[tuple[Outcome, JobflowError | None]] = []
         for snapshot in ended:
-            outcome, error = judge.verdict(snapshot, tolerance)
-            verdicts.append((outcome, error))
+            outcome, error = outcome_builder.job_outcome(snapshot, tolerance)
+            build_outcomes.append((outcome, error))
             failed += error is not None
             if failed == wording.FAILURES_IN_FULL:
-                judge = dataclasses.replace(judge, log_lines=0)
-        return verdicts
+                outcome_builder = dataclasses.replace(outcome_builder, log_lines=0)
+        return build_outcomes
 
     @property
-    def judge(self) -> Judge:
+    def outcome_builder(self) -> OutcomeBuilder:
         """What makes outcomes and errors of snapshots."""
-        from airflow_jobflow.verdict import Judge
+        from airflow_jobflow.outcomes import OutcomeBuilder
 
-        return Judge(
+        return OutcomeBuilder(
             service=self.service,
             module=self.service_module,
             access=self.access,
-            log_lines=checks.whole("number_logs_exception", self.number_logs_exception, least=0),
+            log_lines=params.integer("number_logs_exception", self.number_logs_exception, least=0),
             container=self.container(),
             name=self.known_name(),
             children=self.failed_children,
@@ -438,7 +438,7 @@ class JobWaiter(TaskBase):
     @property
     def notes_have_links(self) -> bool:
         """Whether the buttons find their URLs in the notes for the "Jobs" tab: see ``links``."""
-        return self.do_xcom_push and workerless.is_ours(type(self)) and api_server_reads_notes()
+        return self.do_xcom_push and trigger_eligibility.is_ours(type(self)) and api_server_reads_notes()
 
     def keep_links(self, context: Context, seen: Iterable[Snapshot]) -> None:  # noqa: ARG002
         """Keep the console's pages for a job, as far as they are known by now, for the buttons in the UI.
@@ -458,7 +458,7 @@ class JobWaiter(TaskBase):
         """
         if self.kept_links == self.stored_links:
             self.operator_extra_links = ()
-        elif workerless.is_ours(type(self)):
+        elif trigger_eligibility.is_ours(type(self)):
             self.operator_extra_links = (ALL_LINKS,)
         else:
             links = type(self).operator_extra_links
@@ -472,8 +472,8 @@ class JobWaiter(TaskBase):
         """
         if not self.do_xcom_push or len(job_ids) != 1 or not seen:
             return None
-        from airflow_jobflow.plugin import notes
-        from airflow_jobflow.triggers.progress import note_of
+        from airflow_jobflow.ui import notes
+        from airflow_jobflow.ui.progress import note_of
 
         statuses = {job_id: [(snapshot.status, notes.now())] for job_id, snapshot in seen.items()}
         note = note_of(self.service, list(seen.values()), statuses, total=1, buttons=self.kept_links)

@@ -188,7 +188,7 @@ class MapPart:
 
 
 @dataclass(frozen=True)
-class MapRun:
+class MapRunner:
     """A map, from the worker that defers through the triggerer to the worker that returns the result."""
 
     scenario: Scenario
@@ -218,7 +218,7 @@ class Results:
     date: str
     machine: dict[str, str]
     runs: list[Run]
-    maps: list[MapRun]
+    maps: list[MapRunner]
     imports: dict[Side, Import]
     minutes: float
     quick: bool
@@ -271,7 +271,7 @@ class Results:
             for run in data["runs"]
         ]
         maps = [
-            MapRun(
+            MapRunner(
                 Scenario(**each["scenario"]),
                 [map_part(part) for part in each["parts"]],
                 each["right"],

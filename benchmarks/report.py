@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks import tables
 from benchmarks.faults.report import STACK, TITLE
-from benchmarks.figures import NAMES, MapRun, Results, Run, Side
+from benchmarks.figures import NAMES, MapRunner, Results, Run, Side
 from benchmarks.runs import KILLED_AT
 from benchmarks.services import SERVICES
 
@@ -115,7 +115,7 @@ def _calls(ours: Run, theirs: Run) -> str:
     return f"{service.remark}{shared} Calls of {made}.".strip()
 
 
-def _maps(run: MapRun) -> str:
+def _maps(run: MapRunner) -> str:
     asked = run.scenario
     return (
         f"`BatchMapOperator`, each map in one task instance: jobs of {asked.shortest:g} to {asked.longest:g} s from "

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.figures import NAMES, MapPart, MapRun, Meter, Run, Scenario, Side, map_part, waited
+from benchmarks.figures import NAMES, MapPart, MapRunner, Meter, Run, Scenario, Side, map_part, waited
 
 ROOT = Path(__file__).parent.parent
 
@@ -77,7 +77,7 @@ def run(side: Side, scenario: Scenario, python: Path) -> Run:
     return done
 
 
-def run_map(scenario: Scenario, *, kill: bool = False) -> MapRun:
+def run_map(scenario: Scenario, *, kill: bool = False) -> MapRunner:
     """Run a map; the triggerer may be killed in the middle, and another goes on."""
     with tempfile.TemporaryDirectory(prefix="jobflow-bench-") as home:
         parts: list[MapPart] = []
@@ -102,7 +102,7 @@ def run_map(scenario: Scenario, *, kill: bool = False) -> MapRun:
         assert aws.meter
         statuses = json.loads((Path(home) / "result.json").read_text())["statuses"]
     right = sum(statuses[int(index)] == "SF"[fails] for index, (_, fails) in fates.items())
-    done = MapRun(scenario, parts, right, int(kill), aws.meter)
+    done = MapRunner(scenario, parts, right, int(kill), aws.meter)
     print(
         f"Map of {scenario.waits:,}{', triggerer killed once' * kill}: {right:,} right, {done.meter.twice} twice, "
         f"{done.meter.rate('SubmitJob'):.1f} submits/s, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.figures import Import, MapRun, Results, Run
+from benchmarks.figures import Import, MapRunner, Results, Run
 from benchmarks.services import SERVICES
 
 LARGE = 1000
@@ -141,7 +141,7 @@ MAP_PARTS = {
 MAP_CALLS = ("SubmitJob", "ListJobs", "DescribeJobs")
 
 
-def maps(runs: Sequence[MapRun]) -> str:
+def maps(runs: Sequence[MapRunner]) -> str:
     """The figures of maps, a column for each; the requirements are met if all of them meet them."""
     columns = [_map_figures(run) for run in runs]
     rows = []
@@ -153,7 +153,7 @@ def maps(runs: Sequence[MapRun]) -> str:
     return table(["", *heads, "required", "met"], rows)
 
 
-def _map_figures(run: MapRun) -> list[tuple[str, str, str, bool | None]]:
+def _map_figures(run: MapRunner) -> list[tuple[str, str, str, bool | None]]:
     """Give for each figure its name, how it is shown, what is required, and whether it is met."""
     items, meter = run.scenario.waits, run.meter
     by_name = {part.name: part for part in run.parts}

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import benchmarks.faults.__main__ as faults
 from benchmarks.environment import amazon_python
-from benchmarks.figures import Import, MapRun, Results, Run, Scenario, Side
+from benchmarks.figures import Import, MapRunner, Results, Run, Scenario, Side
 from benchmarks.report import write
 from benchmarks.runs import ROOT, run, run_map
 from benchmarks.services import SERVICES
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runs += at_once([partial(run, "jobflow", scenario, pythons["jobflow"]) for scenario in group])
     for group in planned.theirs:
         runs += at_once([partial(run, "amazon", scenario, pythons["amazon"]) for scenario in group])
-    maps: list[MapRun] = []
+    maps: list[MapRunner] = []
     for maps_at_once in planned.maps:
         maps += at_once([partial(run_map, scenario, kill=kill) for scenario, kill in maps_at_once])
     minutes = (time.monotonic() - started) / 60

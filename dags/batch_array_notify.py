@@ -17,7 +17,7 @@ from airflow.sdk import Label, Param, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_jobflow.operators.batch import BatchJobOperator
-from airflow_jobflow.retries import JobRetryPolicy
+from airflow_jobflow.retry_policy import JobRetryPolicy
 
 
 def notify(message: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from airflow.sdk import Param, dag, task
 
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
-from airflow_jobflow.retries import JobRetryPolicy
+from airflow_jobflow.retry_policy import JobRetryPolicy
 
 ITEMS = [f"item-{number:02}" for number in range(1, 46)]
 DAG: dict[str, Any] = {

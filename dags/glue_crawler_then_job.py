@@ -17,9 +17,9 @@ from typing import Any
 from airflow.sdk import Label, Param, TaskGroup, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_jobflow.exceptions import JobTimedOut
+from airflow_jobflow.exceptions import JobTimeout
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
-from airflow_jobflow.retries import JobRetryPolicy, RetryDecision
+from airflow_jobflow.retry_policy import JobRetryPolicy, RetryDecision
 
 TIMED_OUT = "timed_out"
 CAUSE = "Glue Crawler Job Failed"
@@ -30,7 +30,7 @@ class NotingTimeouts(JobRetryPolicy):
 
     def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
         """Decide on a retry."""
-        if isinstance(exception, JobTimedOut):
+        if isinstance(exception, JobTimeout):
             context["ti"].xcom_push(key=TIMED_OUT, value=str(exception))
         return super().evaluate(exception, try_number, max_tries, context)
 

@@ -94,7 +94,7 @@ def spaced(app: Sphinx, tree: nodes.document) -> None:  # noqa: ARG001
 
 
 def led_to(app: Sphinx, tree: nodes.document) -> None:
-    """See that each failure has its heading where tasks that fail lead to: ``airflow_jobflow.telling``."""
+    """See that each failure has its heading where tasks that fail lead to: ``airflow_jobflow.ui.failure_report``."""
     if app.env.docname != "failures":
         return
     ours = [each for each in vars(exceptions).values() if getattr(each, "__module__", "") == exceptions.__name__]

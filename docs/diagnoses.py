@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from airflow_jobflow.jobs.causes import BY_CAUSE, Diagnosis
-from airflow_jobflow.retries import BY_BLAME
+from airflow_jobflow.retry_policy import BY_BLAME
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "failures.md"

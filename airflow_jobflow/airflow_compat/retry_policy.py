@@ -42,7 +42,7 @@ FINAL: Final = (AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 class _TakesPolicy(BaseOperator):
     """An operator that has a retry policy although Airflow knows none.
 
-    :param retry_policy: see :class:`airflow_jobflow.retries.JobRetryPolicy`. Default None.
+    :param retry_policy: see :class:`airflow_jobflow.retry_policy.JobRetryPolicy`. Default None.
     """
 
     def __init__(self, *, retry_policy: RetryPolicy | None = None, **kwargs: Any) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_jobflow import checks
+from airflow_jobflow import params
 
 if TYPE_CHECKING:
     from botocore.model import Shape
@@ -63,15 +63,15 @@ def _unchanged(parameter: str, value: Any, shape: Shape) -> Any:  # noqa: ARG001
 
 
 def _structure(parameter: str, value: Any, shape: Any) -> dict[str, Any]:
-    members = checks.mapping(parameter, value)
+    members = params.mapping(parameter, value)
     if unknown := [name for name in members if name not in shape.members]:
         rule = f"AWS has no member {unknown[0]!r} here; there are {', '.join(shape.members)}"
-        raise checks.invalid(parameter, value, rule)
+        raise params.invalid_parameter(parameter, value, rule)
     return {name: fit(f"{parameter}.{name}", each, shape.members[name]) for name, each in members.items()}
 
 
 def _list(parameter: str, value: Any, shape: Any) -> list[Any]:
-    elements = checks.elements(parameter, value)
+    elements = params.elements(parameter, value)
     return [fit(f"{parameter}[{_label(place, each)}]", each, shape.member) for place, each in enumerate(elements)]
 
 
@@ -82,27 +82,27 @@ def _label(place: int, element: Any) -> str:
 
 
 def _map(parameter: str, value: Any, shape: Any) -> dict[str, Any]:
-    members = checks.mapping(parameter, value)
+    members = params.mapping(parameter, value)
     return {
-        checks.map_key(parameter, name): fit(f"{parameter}[{name!r}]", each, shape.value)
+        params.map_key(parameter, name): fit(f"{parameter}[{name!r}]", each, shape.value)
         for name, each in members.items()
     }
 
 
 def _string(parameter: str, value: Any, shape: Shape) -> str:  # noqa: ARG001
-    return checks.as_text(parameter, value)
+    return params.as_text(parameter, value)
 
 
 def _integer(parameter: str, value: Any, shape: Shape) -> int:  # noqa: ARG001
-    return checks.whole(parameter, value)
+    return params.integer(parameter, value)
 
 
 def _float(parameter: str, value: Any, shape: Shape) -> float:  # noqa: ARG001
-    return checks.number(parameter, value)
+    return params.number(parameter, value)
 
 
 def _boolean(parameter: str, value: Any, shape: Shape) -> bool:  # noqa: ARG001
-    return checks.flag(parameter, value)
+    return params.boolean(parameter, value)
 
 
 FITTING: Mapping[str, Callable[[str, Any, Any], Any]] = {

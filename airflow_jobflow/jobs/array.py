@@ -43,7 +43,7 @@ def indexes_of(ranges: str) -> list[int]:
     return [index for first, _, last in pairs for index in range(int(first), int(last or first) + 1)]
 
 
-def runs_again(request: Mapping[str, Any], indexes: Iterable[int]) -> Iterator[tuple[list[int], dict[str, Any]]]:
+def rerun_requests(request: Mapping[str, Any], indexes: Iterable[int]) -> Iterator[tuple[list[int], dict[str, Any]]]:
     """Build what runs some children of an array again: smaller arrays, or plain jobs where one is left over.
 
     AWS numbers the children of each from 0, so each is told in ``JOBFLOW_ARRAY_INDEXES`` who they were. What does not

@@ -21,9 +21,9 @@ from airflow_jobflow.jobs.reasons import by_aws
 from airflow_jobflow.jobs.reattach import Found
 
 CLIENT = "batch"
-NOUN = "Batch job"
+DISPLAY_NAME = "Batch job"
 BATCH_SIZE = 100
-KEPT = "at least 24 hours"
+RETENTION = "at least 24 hours"
 
 STATES = {
     "SUBMITTED": JobState.SUBMITTED,
@@ -123,7 +123,7 @@ def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # no
     call("terminate_job", jobId=job_id, reason=reason)
 
 
-def settled(call: Call, snapshot: Snapshot) -> Snapshot:
+def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
     """Add what only the main node of a multi-node job tells, if the job itself does not: its log. At most one call.
 
     :raises CallError: it cannot be described.
@@ -213,7 +213,7 @@ def find(call: Call, queue: str, name: str) -> str | None:
     return next((job["jobId"] for job in answer["jobSummaryList"] if job["jobName"] == name), None)
 
 
-def place_in_queue(call: Call, queue: str, job_ids: Sequence[str]) -> str:
+def queue_position(call: Call, queue: str, job_ids: Sequence[str]) -> str:
     """Return where jobs, or children of arrays, are in a queue, as a sentence. One GetJobQueueSnapshot call.
 
     It lists the first hundred that are RUNNABLE.

@@ -12,8 +12,7 @@ from typing import Any
 from airflow_jobflow.jobs import batch
 from airflow_jobflow.jobs.calls import Call
 from airflow_jobflow.jobs.environment import with_variables
-from airflow_jobflow.jobs.fan_out import Found, Start
-from airflow_jobflow.jobs.maps import INDEX
+from airflow_jobflow.jobs.maps import INDEX, Found, Start
 from airflow_jobflow.jobs.model import JobState
 from airflow_jobflow.jobs.owner import with_owner_tags
 from airflow_jobflow.jobs.tagging import start_tagged

@@ -36,7 +36,7 @@ SHORT_FORMS = ("command", "environment", *RESOURCES)
 """Our parameters that are short for parts of ``container_overrides``."""
 
 
-def said_twice(short: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
+def duplicates(short: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
     """Return the short forms that contradict ``containerOverrides``, because these say the same.
 
     :param short: checked values by our names, see SHORT_FORMS.

@@ -28,9 +28,9 @@ from airflow_jobflow.jobs.starting import NotStarted
 log = logging.getLogger(__name__)
 
 CLIENT = "ecs"
-NOUN = "Fargate task"
+DISPLAY_NAME = "Fargate task"
 BATCH_SIZE = 100
-KEPT = "about an hour"
+RETENTION = "about an hour"
 
 STATES = {
     "PROVISIONING": JobState.SUBMITTED,
@@ -202,7 +202,7 @@ def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:
             raise
 
 
-def settled(call: Call, snapshot: Snapshot) -> Snapshot:
+def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
     """Add where a task logs that has not ended, which only its definition says. At most one call.
 
     :raises CallError: the definition cannot be read.
@@ -325,7 +325,7 @@ def container_overrides(overrides: Mapping[str, Any], container: str | None) -> 
     return next((each for each in said if each.get("name") == container), {})
 
 
-def said_twice(short: Mapping[str, Any], overrides: Mapping[str, Any], container: str | None) -> list[str]:
+def duplicates(short: Mapping[str, Any], overrides: Mapping[str, Any], container: str | None) -> list[str]:
     """Return the short forms that contradict ``overrides``, because these say the same.
 
     :param short: checked values by our names, such as ``command``, ``environment`` and ``cpu``.

@@ -14,8 +14,7 @@ from typing import Any
 from airflow_jobflow.jobs import ecs
 from airflow_jobflow.jobs.calls import Call
 from airflow_jobflow.jobs.environment import variables, with_variables
-from airflow_jobflow.jobs.fan_out import Found, Start
-from airflow_jobflow.jobs.maps import ATTEMPT, INDEX, MAP
+from airflow_jobflow.jobs.maps import ATTEMPT, INDEX, MAP, Found, Start
 from airflow_jobflow.jobs.owner import with_owner_tags
 from airflow_jobflow.jobs.tagging import start_tagged
 

@@ -27,9 +27,9 @@ from airflow_jobflow.jobs.calls import Call
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_seconds
 
 CLIENT = "glue"
-NOUN = "Glue crawl"
+DISPLAY_NAME = "Glue crawl"
 BATCH_SIZE = 100
-KEPT = "about a year, the last one for as long as its crawler"
+RETENTION = "about a year, the last one for as long as its crawler"
 
 READY, RUNNING = "READY", "RUNNING"
 
@@ -151,7 +151,7 @@ def _ended(seen: Snapshot, status: str, crawl: Mapping[str, Any]) -> Snapshot:
     )
 
 
-def settled(call: Call, snapshot: Snapshot) -> Snapshot:
+def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
     """Add what ListCrawls tells of a crawl that has ended: its id, its end, what it changed and cost.
 
     It tells which crawl was the first since the moment, too: where another one has followed it before the sweep came

@@ -14,14 +14,14 @@ from typing import Any
 from airflow_jobflow.faults import CallError, classify_failure
 from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.calls import Call, member, pages
-from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, as_seen, iso_seconds
+from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_seconds, unchanged
 from airflow_jobflow.jobs.owner import ARGUMENT, read_argument
 from airflow_jobflow.jobs.reattach import Found
 
 CLIENT = "glue"
-NOUN = "Glue job run"
+DISPLAY_NAME = "Glue job run"
 BATCH_SIZE = 1000
-KEPT = "90 days"
+RETENTION = "90 days"
 
 PAGE = 200
 """The most runs in an answer of GetJobRuns."""
@@ -115,7 +115,7 @@ def snapshot(run: Mapping[str, Any], call: Call) -> Snapshot:
     )
 
 
-settled = as_seen
+with_final_details = unchanged
 
 
 def start(call: Call, request: Mapping[str, Any]) -> str:

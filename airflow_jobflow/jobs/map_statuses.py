@@ -44,7 +44,7 @@ def failed_indexes(statuses: str) -> list[int]:
     return [index for index, status in enumerate(statuses) if status in (FAILED, STOPPED)]
 
 
-def to_run_again(statuses: str) -> list[int]:
+def indexes_to_rerun(statuses: str) -> list[int]:
     """Return the indexes of the items that a later try has to run, if it is not to run all."""
     return [index for index, status in enumerate(statuses) if status != SUCCEEDED]
 

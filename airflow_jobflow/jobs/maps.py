@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 from airflow_jobflow.jobs.calls import Call
-
-if TYPE_CHECKING:
-    from airflow_jobflow.jobs.fan_out import Found, Start
 
 INDEX = "JOBFLOW_MAP_INDEX"
 """The environment variable in which a job finds its item's index, from 0."""
@@ -19,6 +17,33 @@ MAP = "JOBFLOW_MAP"
 
 ATTEMPT = "JOBFLOW_MAP_ATTEMPT"
 """The environment variable in which a job finds which attempt at its item it is, if it is not the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A start that is to be made now.
+
+    :param index: the item's place.
+    :param attempt: from 1; later ones follow interruptions that are no fault of the item's.
+    :param turn: how often this attempt's start was answered with a want of room.
+    """
+
+    index: int
+    attempt: int = 1
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A job that an earlier trigger of the same map has started, as a listing shows it.
+
+    :param ended: whether the listing says that it has ended.
+    """
+
+    index: int
+    job_id: str
+    attempt: int = 1
+    ended: bool = False
 
 
 class MapService(Protocol):

@@ -244,17 +244,17 @@ class Service(Protocol):
 
     CLIENT: str
     """Name of the boto3 client."""
-    NOUN: str
+    DISPLAY_NAME: str
     """What a person calls such a job: ``Batch job``."""
     BATCH_SIZE: int
     """The most ids one ``describe`` takes."""
-    KEPT: str
+    RETENTION: str
     """How long a job that has ended can be described."""
 
     def describe(self, call: Call, job_ids: Sequence[str], scope: str | None) -> Mapping[str, Snapshot | None]:
         """Look at jobs by id; unknown ids are left out, None stands for those that must be asked for alone."""
 
-    def settled(self, call: Call, snapshot: Snapshot) -> Snapshot:
+    def with_final_details(self, call: Call, snapshot: Snapshot) -> Snapshot:
         """Add to the last snapshot of a job that has ended what a sweep cannot tell.
 
         :param call: not called where there is nothing to ask.
@@ -264,7 +264,7 @@ class Service(Protocol):
         """End a job. Ending one that has ended already changes nothing."""
 
 
-def as_seen(call: Call, snapshot: Snapshot) -> Snapshot:  # noqa: ARG001
+def unchanged(call: Call, snapshot: Snapshot) -> Snapshot:  # noqa: ARG001
     """Add nothing: the ``settled`` of services whose sweep tells all there is of a job."""
     return snapshot
 

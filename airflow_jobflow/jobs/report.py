@@ -20,7 +20,7 @@ INDEXES_SHOWN = 200
 """The most characters of indexes in a log line."""
 
 
-def most_telling(children: Iterable[ChildFailure], diagnosis: Diagnosis | None) -> list[ChildFailure]:
+def most_significant(children: Iterable[ChildFailure], diagnosis: Diagnosis | None) -> list[ChildFailure]:
     """Sort failed children so that those come first whose cause explains the whole, then one of each other cause.
 
     :param children: in the order of their indexes.

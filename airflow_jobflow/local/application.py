@@ -35,7 +35,7 @@ from werkzeug.wrappers import Request, Response
 
 from airflow_jobflow.local import answers, bodies, protocols
 from airflow_jobflow.local.call import Call
-from airflow_jobflow.local.console_html import PREFIX as PAGES
+from airflow_jobflow.local.console.html import PREFIX as PAGES
 from airflow_jobflow.local.errors import AwsError
 from airflow_jobflow.local.fault_box import METADATA, ConnectionDropped, FaultBox
 from airflow_jobflow.local.metadata import PREFIX, Metadata
@@ -44,7 +44,7 @@ from airflow_jobflow.local.moto_backends import events_lock
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from airflow_jobflow.local.console import Console
+    from airflow_jobflow.local.console.app import Console
     from airflow_jobflow.local.service import Service
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, TypeVar
 
-from airflow_jobflow.local.ecs_model import CAPACITY_UNAVAILABLE
+from airflow_jobflow.local.ecs.model import CAPACITY_UNAVAILABLE
 from airflow_jobflow.local.start_failures import start_reason
 
 PROXY_PAGE: Final = "<html><head><title>Error</title></head><body><h1>Request blocked by proxy</h1></body></html>"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from moto.events.utils import EventMessageType
 
-    from airflow_jobflow.local.batch_model import Json
+    from airflow_jobflow.local.batch.model import Json
 
 log = logging.getLogger(__name__)
 

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 import boto3
 
 from airflow_jobflow.local.application import Application, forget_buckets
-from airflow_jobflow.local.batch import Batch
-from airflow_jobflow.local.console import Console
-from airflow_jobflow.local.console_html import console_url
-from airflow_jobflow.local.ecs import Ecs
+from airflow_jobflow.local.batch.api import Batch
+from airflow_jobflow.local.console.app import Console
+from airflow_jobflow.local.console.html import console_url
+from airflow_jobflow.local.ecs.api import Ecs
 from airflow_jobflow.local.errors import AwsError
 from airflow_jobflow.local.fault_box import FaultBox
 from airflow_jobflow.local.faults import Faults
-from airflow_jobflow.local.glue import Glue
+from airflow_jobflow.local.glue.api import Glue
 from airflow_jobflow.local.listener import Listener
 from airflow_jobflow.local.logs import Logs
 from airflow_jobflow.local.metadata import CONTAINER, PREFIX

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from airflow_jobflow.local import ecs_model
+from airflow_jobflow.local.ecs import model as ecs_model
 
 _CONTAINER: Final = re.compile(r"(?!ResourceInitialization)\w+Error\b")
 """How reasons begin that concern a container, not the task around it."""

@@ -215,7 +215,7 @@ FITTING: Final[Mapping[str, Callable[[_Fitting, Any, Any, str], Any]]] = {
 def _compiled(pattern: str) -> re.Pattern[str] | None:
     """A pattern of a model; None if Python does not know what it is written with."""
     try:
-        return re.compile(pattern.replace(*BEYOND_THE_BASIC_PLANE))
+        return re.compile(pattern.replace(*BEYOND_THE_BASIC_PLANE), re.DOTALL)
     except re.error:
         return None
 

@@ -61,7 +61,7 @@ class JobStarter(JobWaiter):
         self.durable = durable
         self.attempt = Attempt()
         """The attempt that this try makes, or waits for."""
-        self.repeats = False
+        self.resubmits = False
         """Whether the recorded attempt is made once more, for it has left no trace."""
         self._context: Context | None = None
 
@@ -69,7 +69,7 @@ class JobStarter(JobWaiter):
 
     def begin(self, context: Context) -> None:
         """Begin a try of the task."""
-        self._context, self.attempt, self.repeats = context, Attempt(), False
+        self._context, self.attempt, self.resubmits = context, Attempt(), False
 
     def resume(self, context: Context, attempt: Mapping[str, Any] | None) -> None:
         """Continue a try after a deferral.
@@ -174,21 +174,21 @@ class JobStarter(JobWaiter):
             group=self.job_owner(context).group,
             location=self._location(),
             where=dict(where or {}),
-            began_at=now.began_at if self.repeats else time.time(),
-            deadline=before.deadline if before.number and not self.repeats else self.deadline_from_now(),
+            began_at=now.began_at if self.resubmits else time.time(),
+            deadline=before.deadline if before.number and not self.resubmits else self.deadline_from_now(),
             **more,
         )
-        if self.repeats:
+        if self.resubmits:
             self.attempt.token, self.attempt.number = now.token, max(now.number, 1)
         else:
             self.attempt.follow(str(context["ti"].id))
-        self.repeats = False
+        self.resubmits = False
         self.save(context)
         return self.attempt.token
 
     # What earlier tries have left.
 
-    def left_by_an_earlier_try(self, context: Context) -> dict[str, Snapshot | None]:
+    def previous_attempt(self, context: Context) -> dict[str, Snapshot | None]:
         """Return the jobs that an earlier try has started and this one waits for, as described now; see jobs.reattach.
 
         :raises SubmissionError: it cannot be found out.
@@ -224,7 +224,7 @@ class JobStarter(JobWaiter):
             ) from error
         not_cleared = recorded.clear_number == self._clear_number(context)
         seen = {each.job.job_id: each.job for each in found}
-        self.repeats = decision.action is Action.REPEAT
+        self.resubmits = decision.action is Action.REPEAT
         if decision.action is Action.KEEP:
             self.attempt = recorded if not_cleared else Attempt()
             self._continue(context, decision.keep, seen)
@@ -233,7 +233,7 @@ class JobStarter(JobWaiter):
         if not_cleared and not elsewhere:
             self.attempt = recorded
             recorded.job_ids = recorded.job_ids or list(decision.failed)
-        if not self.repeats:
+        if not self.resubmits:
             self.attempt.number = 0
         self.attempt.waits_since, self.attempt.starts = None, 0
         return {}
@@ -339,7 +339,7 @@ class JobStarter(JobWaiter):
 
         retry = Retry(STOP_PATIENCE, denied_patience=STOP_PATIENCE)
         errors: list[Exception] = []
-        noun = self.service_module.NOUN
+        noun = self.service_module.DISPLAY_NAME
         for job_id in job_ids:
             self.log.info("Stopping %s %s: %s", noun, job_id, reason)
             try:

@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import TaskDeferralError
 
-from airflow_jobflow import checks
+from airflow_jobflow import params
 from airflow_jobflow.airflow_compat import DELETED, call_if_deferral_rejected, is_cancelled
 from airflow_jobflow.exceptions import (
+    CapacityUnavailable,
     JobflowError,
+    JobNotFound,
     JobStopped,
-    JobStuck,
-    JobTimedOut,
-    JobVanished,
-    NoRoom,
+    JobTimeout,
+    QueueTimeout,
     SubmissionError,
     WaitError,
 )
 from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.jobs.wording import sentence
 from airflow_jobflow.operators.attempts import ABANDONING, JobStarter
-from airflow_jobflow.telling import failures_told, note_stopped
-from airflow_jobflow.waiting import NET, JobWaiter, snapshots, timed_out
+from airflow_jobflow.ui.failure_report import note_stopped, reporting_failures
+from airflow_jobflow.waiting import DEFERRAL_TIMEOUT_MARGIN, JobWaiter, snapshots, timed_out
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -43,7 +43,7 @@ KILLED = "The Airflow task was killed"
 
 NOT_OURS = "It was left running, because this task did not start it."
 
-LAST_LOOK = 1.0
+FINAL_DESCRIBE_TIMEOUT = 1.0
 """Seconds for which a worker that was killed waits for the last status of its job, before it stops it."""
 
 OF_ONE_JOB = dict.fromkeys(
@@ -52,7 +52,7 @@ OF_ONE_JOB = dict.fromkeys(
 )
 """Parameters that mean nothing for a single job, and why."""
 
-SHORTEST_TURN, LONGEST_TURN = 15.0, 300.0
+SHORTEST_CAPACITY_PAUSE, LONGEST_CAPACITY_PAUSE = 15.0, 300.0
 """Seconds before a start that found no room is made again, doubling from the first to the longest."""
 
 
@@ -119,22 +119,22 @@ class JobOperator(JobStarter):
     def check(self) -> None:
         """Check the parameters; see the base."""
         super().check()
-        checks.reject(self, self.NOT_HONOURED)
+        params.reject(self, self.NOT_HONOURED)
         self._tolerance()
         if self.queued_timeout is not None:
-            checks.seconds("queued_timeout", self.queued_timeout)
+            params.seconds("queued_timeout", self.queued_timeout)
 
     def _tolerance(self) -> Tolerance:
         return Tolerance(
-            checks.whole("tolerated_failure_count", self.tolerated_failure_count, least=0),
-            checks.number("tolerated_failure_percentage", self.tolerated_failure_percentage, least=0, most=100),
+            params.integer("tolerated_failure_count", self.tolerated_failure_count, least=0),
+            params.number("tolerated_failure_percentage", self.tolerated_failure_percentage, least=0, most=100),
         )
 
     @abstractmethod
     def submit(self, context: Context) -> Sequence[str]:
         """Start the job, once, and return its id; of what takes several jobs, their ids.
 
-        :raises NoRoom: nothing was started, for the service has no room just now.
+        :raises CapacityUnavailable: nothing was started, for the service has no room just now.
         """
 
     def check_container(self, function: Callable[..., Sequence[str] | None], definition: str, *names: str) -> None:
@@ -159,7 +159,7 @@ class JobOperator(JobStarter):
         for name in given:
             if known is not None and name not in known:
                 rule = f"must be one of the named containers of {definition}, which has {', '.join(known) or 'none'}"
-                raise checks.invalid("container_name", name, rule)
+                raise params.invalid_parameter("container_name", name, rule)
 
     @property
     def may_be_reaped(self) -> bool:
@@ -172,11 +172,11 @@ class JobOperator(JobStarter):
 
         :return: the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`.
         :raises InvalidParameter: a parameter is wrong.
-        :raises SubmissionRefused: AWS rejects the request; nothing was started.
+        :raises SubmissionRejected: AWS rejects the request; nothing was started.
         :raises SubmissionError: nothing was started, or it is not known whether it was; the message says which.
         :raises JobflowError: what ``airflow_jobflow.exceptions`` lists.
         """
-        with failures_told(self, context):
+        with reporting_failures(self, context):
             self.check()
             self.begin(context)
             return self.start(context)
@@ -190,7 +190,7 @@ class JobOperator(JobStarter):
         if attempt is not None:
             self.resume(context, attempt)
         self.call_deadline = self.attempt.deadline or self.deadline_from_now()
-        left = {} if self.attempt.number else self.left_by_an_earlier_try(context)
+        left = {} if self.attempt.number else self.previous_attempt(context)
         job_ids = list(left) or self._submit_when_possible(context)
         self._to_stop = job_ids if self.is_own() else ()
         if self._killed:
@@ -199,9 +199,9 @@ class JobOperator(JobStarter):
                 self.attempt.abandoned = True
                 self.save_if_possible(context)
                 said = self._stopped(self._to_stop, KILLED)
-            names = self.judge.called(job_ids, {})
+            names = self.outcome_builder.called(job_ids, {})
             raise JobStopped(f"The task was killed while it started {names}. {said}")
-        seen = self._last_seen = self.first_look(context, job_ids, left)
+        seen = self._last_seen = self.initial_status(context, job_ids, left)
         if not self.wait_for_completion:
             return self._submitted(job_ids[0], seen.get(job_ids[0]))
         return self._wait(context, job_ids, seen, may_be_stuck=self.queued_timeout is not None)
@@ -209,23 +209,23 @@ class JobOperator(JobStarter):
     def _submit_when_possible(self, context: Context) -> list[str]:
         """Submit the job as soon as AWS has capacity for it, and return its ids."""
         while True:
-            if self.attempt.waits_since and (job_ids := self._started_all_the_same(context)):
+            if self.attempt.waits_since and (job_ids := self._find_started(context)):
                 break
-            self._check_still_wanted()
+            self._raise_if_cancelled()
             try:
                 job_ids = list(self.submit(context))
                 break
-            except NoRoom as full:
+            except CapacityUnavailable as full:
                 self._wait_for_capacity(full)
         self.attempt.job_ids, self.attempt.waits_since, self.attempt.queued_at = job_ids, None, time.time()
         if not self.durable:  # the job cannot be found again
             self.save_if_possible(context)
         verb = "Started" if self.is_own() else "Joined"
         for job_id in job_ids:
-            self.log.info("%s %s %s", verb, self.service_module.NOUN, job_id)
+            self.log.info("%s %s %s", verb, self.service_module.DISPLAY_NAME, job_id)
         return job_ids
 
-    def _started_all_the_same(self, context: Context) -> list[str]:
+    def _find_started(self, context: Context) -> list[str]:
         """Return the job that this attempt has started, although AWS seemed to have no capacity for it.
 
         :raises SubmissionError: it cannot be found out.
@@ -241,10 +241,10 @@ class JobOperator(JobStarter):
             ) from error
         return [found] if found else []
 
-    def _check_still_wanted(self) -> None:
+    def _raise_if_cancelled(self) -> None:
         """Give up if the deadline has passed, or the task was killed, while AWS had no capacity.
 
-        :raises JobTimedOut, JobStopped: nothing was started.
+        :raises JobTimeout, JobStopped: nothing was started.
         """
         attempt = self.attempt
         if not attempt.waits_since:
@@ -252,12 +252,12 @@ class JobOperator(JobStarter):
         if self._killed:
             raise JobStopped(f"{attempt.no_capacity} The task was killed while it waited; nothing was started.")
         if time.time() >= (attempt.deadline or float("inf")):
-            raise JobTimedOut(self._never_started(attempt.no_capacity, self.limit_named()))
+            raise JobTimeout(self._never_started(attempt.no_capacity, self.limit_named()))
 
-    def _wait_for_capacity(self, full: NoRoom) -> None:
+    def _wait_for_capacity(self, full: CapacityUnavailable) -> None:
         """Wait a while before a start that found no capacity is repeated, in the triggerer or here.
 
-        :raises JobTimedOut, JobStuck: the time for that has passed.
+        :raises JobTimeout, QueueTimeout: the time for that has passed.
         """
         attempt, now = self.attempt, time.time()
         attempt.waits_since = attempt.waits_since or now
@@ -265,24 +265,26 @@ class JobOperator(JobStarter):
         attempt.no_capacity = str(full)
         limit, kind = self._turn_limit(attempt.deadline, attempt.waits_since)
         if now >= limit:
-            which = self.limit_named() if kind is JobTimedOut else self._queue_limit()
+            which = self.limit_named() if kind is JobTimeout else self._queue_limit()
             raise kind(self._never_started(str(full), which))
-        until = min(now + min(SHORTEST_TURN * 2.0 ** min(attempt.starts - 1, 10), LONGEST_TURN), limit)
+        until = min(
+            now + min(SHORTEST_CAPACITY_PAUSE * 2.0 ** min(attempt.starts - 1, 10), LONGEST_CAPACITY_PAUSE), limit
+        )
         self.log.info("%s Starting it again in %.0f s (attempt %d)", full, until - now, attempt.starts + 1)
         if self.defers:
             from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
-            from airflow_jobflow.triggers.base import SETTLING
+            from airflow_jobflow.triggers.base import MIN_DEFERRAL
 
             trigger = DateTimeTrigger(datetime.fromtimestamp(until, tz=UTC))
-            if until - now >= SETTLING:
+            if until - now >= MIN_DEFERRAL:
                 if self._context is not None:  # Airflow drops what a deferral carries, if it ends it itself
                     self.save_if_possible(self._context)
                 self.defer(
                     trigger=trigger,
                     method_name="start",
                     kwargs={"attempt": attempt.to_dict()},
-                    timeout=timedelta(seconds=until - now + NET),
+                    timeout=timedelta(seconds=until - now + DEFERRAL_TIMEOUT_MARGIN),
                 )
         time.sleep(until - now)
 
@@ -296,13 +298,13 @@ class JobOperator(JobStarter):
         return f"{why} It was tried {times} within {limit}, and nothing was started. Give it more time."
 
     def _queue_limit(self) -> str:
-        return f"{checks.seconds('queued_timeout', self.queued_timeout):g} s (queued_timeout)"
+        return f"{params.seconds('queued_timeout', self.queued_timeout):g} s (queued_timeout)"
 
     def _turn_limit(self, deadline: float | None, since: float) -> tuple[float, type[JobflowError]]:
         """Return when waiting for a turn must end, and what is raised then."""
-        limits: list[tuple[float, type[JobflowError]]] = [(deadline or float("inf"), JobTimedOut)]
+        limits: list[tuple[float, type[JobflowError]]] = [(deadline or float("inf"), JobTimeout)]
         if self.queued_timeout is not None:
-            limits.append((since + checks.seconds("queued_timeout", self.queued_timeout), JobStuck))
+            limits.append((since + params.seconds("queued_timeout", self.queued_timeout), QueueTimeout))
         return min(limits, key=lambda limit: limit[0])
 
     def _wait(
@@ -311,7 +313,7 @@ class JobOperator(JobStarter):
         queue_deadline = None
         if may_be_stuck and not any(snapshot.left_queue for snapshot in seen.values()):
             since = self.attempt.queued_at or time.time()
-            queue_deadline = since + checks.seconds("queued_timeout", self.queued_timeout)
+            queue_deadline = since + params.seconds("queued_timeout", self.queued_timeout)
         return self.wait_for(
             context,
             job_ids,
@@ -322,7 +324,7 @@ class JobOperator(JobStarter):
             cancel_on_timeout=self.cancel_on_timeout and self.is_own(),
         )
 
-    def state_to_carry(self) -> dict[str, Any]:
+    def resume_arguments(self) -> dict[str, Any]:
         """Return what the task needs when it is resumed."""
         return {"attempt": self.attempt.to_dict()}
 
@@ -334,7 +336,7 @@ class JobOperator(JobStarter):
         from airflow_jobflow.jobs.model import JobState, Snapshot
 
         snapshot = seen or Snapshot(job_id, JobState.SUBMITTED, JobState.SUBMITTED.value)
-        return self.judge.outcome(snapshot, state=JobState.SUBMITTED).to_dict()
+        return self.outcome_builder.outcome(snapshot, state=JobState.SUBMITTED).to_dict()
 
     def execute_complete(
         self, context: Context, event: Mapping[str, Any], attempt: Mapping[str, Any] | None = None
@@ -346,7 +348,7 @@ class JobOperator(JobStarter):
         """
         if attempt is not None:
             self.resume(context, attempt)
-        event = self.last_look(event)
+        event = self.final_status(event)
         seen = snapshots(event)
         if event["limit"] == "queue_deadline" and any(snapshot.left_queue for snapshot in seen.values()):
             # It left the queue after the trigger's last look, or no triggerer lived to see it.
@@ -357,12 +359,12 @@ class JobOperator(JobStarter):
             return self.start(context)
         try:
             return self.conclude(context, event, self._tolerance())[0]
-        except (WaitError, JobVanished) as error:  # no reason to stop the job, which may be well
+        except (WaitError, JobNotFound) as error:  # no reason to stop the job, which may be well
             raise type(error)(f"{error} {self._what_follows(context)}") from error
 
-    def must_raise(self) -> bool:
+    def raises_failures(self) -> bool:
         """Return whether a failure is raised: that of a job which this task has stopped is no outcome to return."""
-        return super().must_raise() or self._killed
+        return super().raises_failures() or self._killed
 
     def _what_follows(self, context: Context) -> str:
         """Say what becomes of a job that cannot be described."""
@@ -410,33 +412,35 @@ class JobOperator(JobStarter):
         """Stop a job whose deadline has passed, and say how far it came."""
         job_ids, seen = event["job_ids"], snapshots(event)
         if not job_ids:  # Airflow has ended the deferral, and no job of this try was found
-            noun = self.service_module.NOUN
-            return JobTimedOut(
+            noun = self.service_module.DISPLAY_NAME
+            return JobTimeout(
                 f"The task timed out after {self.limit_named()}, and no {noun} of this try was found (asked with "
                 f"{self.origin()}). Nothing was stopped. Look for it in the AWS console before you start it again."
             )
         stopped, stands = self._stopped_by_trigger(context, event), ""
         if stopped is None:
             if event["limit"] == "queue_deadline":
-                stands = self.place_in_queue(seen)  # a job that was stopped has none
+                stands = self.queue_position(seen)  # a job that was stopped has none
             limit = event["limit"].replace("_", " ")
             stopped = self._stop_unwanted(context, job_ids, f"Airflow: the {limit} of the task has passed")
-        outcomes = [self.judge.outcome(snapshot).to_dict() for snapshot in seen.values()]
+        outcomes = [self.outcome_builder.outcome(snapshot).to_dict() for snapshot in seen.values()]
         if len(seen) == 1:
             self.keep_links(context, seen.values())
         outcome = next(iter(outcomes), None) if len(job_ids) == 1 else outcomes
-        judge = self.judge
-        what = judge.called(job_ids, seen, unseen=f"not described since it was started (asked with {self.origin()})")
+        outcome_builder = self.outcome_builder
+        what = outcome_builder.called(
+            job_ids, seen, unseen=f"not described since it was started (asked with {self.origin()})"
+        )
         if event["limit"] == "queue_deadline":
-            judge = replace(judge, log_lines=0)  # what never ran wrote nothing
+            outcome_builder = replace(outcome_builder, log_lines=0)  # what never ran wrote nothing
             first = f"{what}, did not leave the queue within {self._queue_limit()}. {stands}{stopped} {self.when_stuck}"
         else:
             first = f"{what}, did not end within {self.limit_named()}. {stopped} Give it more time, or make it faster."
-        shown = judge.evidence(next(iter(seen.values()))) if len(seen) == len(job_ids) == 1 else []
-        error = JobStuck if event["limit"] == "queue_deadline" else JobTimedOut
+        shown = outcome_builder.evidence(next(iter(seen.values()))) if len(seen) == len(job_ids) == 1 else []
+        error = QueueTimeout if event["limit"] == "queue_deadline" else JobTimeout
         return error("\n".join([first, *shown]), outcome=outcome)
 
-    def place_in_queue(self, seen: Mapping[str, Snapshot]) -> str:  # noqa: ARG002
+    def queue_position(self, seen: Mapping[str, Snapshot]) -> str:  # noqa: ARG002
         """Say where in the queue the jobs stand, as a sentence; nothing where the service does not tell."""
         return ""
 
@@ -460,7 +464,7 @@ class JobOperator(JobStarter):
     def trigger_failed(self, context: Context) -> None:
         """Log what becomes of the jobs whose trigger has failed, and stop them if nobody will wait for them."""
         if job_ids := self._jobs_of_this_try(context):
-            jobs = self.judge.called(job_ids, {})
+            jobs = self.outcome_builder.called(job_ids, {})
             self.log.warning("The trigger has failed that waited for %s. %s", jobs, self._let_go(context, job_ids))
 
     def _jobs_of_this_try(self, context: Context) -> list[str]:
@@ -484,8 +488,8 @@ class JobOperator(JobStarter):
                 self.attempt.job_ids = [started] if started else []
         except CallError as error:
             raise SubmissionError(
-                f"The {self.service_module.NOUN} of this try could not be looked up, and may still run (asked with "
-                f"{self.origin()}): {error}"
+                f"The {self.service_module.DISPLAY_NAME} of this try could not be looked up, and may still run "
+                f"(asked with {self.origin()}): {error}"
             ) from error
         return self.attempt.job_ids
 
@@ -512,7 +516,7 @@ class JobOperator(JobStarter):
 
     def stop_started(self) -> str:
         """Stop what was started, because the task was killed; return what was done, for the log."""
-        return f"{self.judge.called(self._to_stop, {})}: {self._stopped(self._to_stop, KILLED)}"
+        return f"{self.outcome_builder.called(self._to_stop, {})}: {self._stopped(self._to_stop, KILLED)}"
 
     def _stop_if_cancelled(self, state: str | None) -> None:
         """Stop the job if a user cancelled the task before it was deferred."""
@@ -538,7 +542,7 @@ class JobOperator(JobStarter):
             recording = self.abandon()
             looking = threading.Thread(target=self._log_last_status, args=(self._to_stop,), daemon=True)
             looking.start()
-            looking.join(LAST_LOOK)
+            looking.join(FINAL_DESCRIBE_TIMEOUT)
             self._stopped(self._to_stop, KILLED)  # what cannot be stopped is logged: what is interrupted goes on
             noting = self.in_thread(lambda context: note_stopped(self, context, self._last_seen))
             for thread in (recording, noting):
@@ -549,4 +553,4 @@ class JobOperator(JobStarter):
 
         self._last_seen = {**self._last_seen, **self.look(job_ids, retry=ONCE)}
         for job_id, snapshot in self._last_seen.items():
-            self.log.info("%s %s: last seen %s", self.service_module.NOUN, job_id, snapshot.progress())
+            self.log.info("%s %s: last seen %s", self.service_module.DISPLAY_NAME, job_id, snapshot.progress())

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_jobflow import checks
-from airflow_jobflow.exceptions import JobflowError, NoRoom, SubmissionError
+from airflow_jobflow import params
+from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError
 from airflow_jobflow.jobs.model import index_ranges
 from airflow_jobflow.links import (
     BatchJobDefinitionLink,
@@ -28,35 +28,35 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.reattach import Found
 
 
-def _shape(member: str) -> checks.AwsShape:
-    return checks.AwsShape("batch", "SubmitJob", member)
+def _shape(member: str) -> params.AwsShape:
+    return params.AwsShape("batch", "SubmitJob", member)
 
 
-CHECKS: dict[str, checks.Check] = {
-    "job_name": checks.job_name,
-    "job_queue": checks.text,
-    "job_definition": checks.text,
-    "command": checks.words,
-    "environment": checks.string_map,
-    "vcpus": lambda name, value: checks.number(name, value, least=0, above=True),
-    "memory": lambda name, value: checks.whole(name, value, least=4),
-    "gpus": lambda name, value: checks.whole(name, value, least=1),
+CHECKS: dict[str, params.Check] = {
+    "job_name": params.job_name,
+    "job_queue": params.non_empty_string,
+    "job_definition": params.non_empty_string,
+    "command": params.string_list,
+    "environment": params.string_map,
+    "vcpus": lambda name, value: params.number(name, value, least=0, above=True),
+    "memory": lambda name, value: params.integer(name, value, least=4),
+    "gpus": lambda name, value: params.integer(name, value, least=1),
     "container_overrides": _shape("containerOverrides"),
-    "array_size": lambda name, value: checks.whole(name, value, least=1, most=10_000),
+    "array_size": lambda name, value: params.integer(name, value, least=1, most=10_000),
     "array_properties": _shape("arrayProperties"),
-    "parameters": checks.string_map,
+    "parameters": params.string_map,
     "depends_on": _shape("dependsOn"),
     "retry_strategy": _shape("retryStrategy"),
-    "attempt_timeout": lambda name, value: checks.whole(name, value, least=60),
-    "tags": checks.string_map,
-    "propagate_tags": checks.flag,
-    "share_identifier": checks.text,
-    "scheduling_priority_override": lambda name, value: checks.whole(name, value, least=0, most=9999),
+    "attempt_timeout": lambda name, value: params.integer(name, value, least=60),
+    "tags": params.string_map,
+    "propagate_tags": params.boolean,
+    "share_identifier": params.non_empty_string,
+    "scheduling_priority_override": lambda name, value: params.integer(name, value, least=0, most=9999),
     "node_overrides": _shape("nodeOverrides"),
     "ecs_properties_override": _shape("ecsPropertiesOverride"),
     "eks_properties_override": _shape("eksPropertiesOverride"),
     "consumable_resource_properties_override": _shape("consumableResourcePropertiesOverride"),
-    "container_name": checks.text,
+    "container_name": params.non_empty_string,
 }
 """What SubmitJob is told, and how the job is read, by our parameter, and what each must be."""
 
@@ -109,7 +109,7 @@ class BatchJobOperator(JobOperator):
     OF_ARRAYS: ClassVar[Mapping[str, str]] = OF_ONE_JOB
     """Parameters that mean nothing without ``array_size``, and why."""
     template_fields: Sequence[str] = (*JobOperator.template_fields, *CHECKS)
-    template_fields_renderers: ClassVar[dict[str, str]] = checks.renderers(CHECKS)
+    template_fields_renderers: ClassVar[dict[str, str]] = params.renderers(CHECKS)
     operator_extra_links = (BatchJobLink(), JobLogLink(), BatchJobQueueLink(), BatchJobDefinitionLink())
     ui_color = "#f7d5b5"
 
@@ -172,12 +172,12 @@ class BatchJobOperator(JobOperator):
         """Check the parameters; see the base."""
         super().check()
         if "arrayProperties" not in self.request():
-            checks.reject(self, self.OF_ARRAYS)
+            params.reject(self, self.OF_ARRAYS)
         self.container()
 
     def container(self) -> str | None:
         """Return the name of the container that counts."""
-        return None if self.container_name is None else checks.text("container_name", self.container_name)
+        return None if self.container_name is None else params.non_empty_string("container_name", self.container_name)
 
     def known_name(self) -> str:
         """Return what the task calls its job."""
@@ -190,20 +190,22 @@ class BatchJobOperator(JobOperator):
         """
         from airflow_jobflow.jobs import batch_request
 
-        values = checks.given(self, CHECKS, REQUIRED)
+        values = params.validated(self, CHECKS, REQUIRED)
         overrides, array = values.get("container_overrides", {}), values.get("array_properties", {})
-        for name in batch_request.said_twice(values, overrides):
-            raise checks.invalid(name, getattr(self, name), "container_overrides says it too; keep one")
+        for name in batch_request.duplicates(values, overrides):
+            raise params.invalid_parameter(name, getattr(self, name), "container_overrides says it too; keep one")
         if "array_size" in values and "size" in array:
-            raise checks.invalid("array_size", self.array_size, "array_properties says the size too; keep one")
-        told_elsewhere = [name for name in NOT_IN_CONTAINER_OVERRIDES if name in values]
-        for name in batch_request.SHORT_FORMS if told_elsewhere else ():
+            raise params.invalid_parameter(
+                "array_size", self.array_size, "array_properties says the size too; keep one"
+            )
+        specified_elsewhere = [name for name in NOT_IN_CONTAINER_OVERRIDES if name in values]
+        for name in batch_request.SHORT_FORMS if specified_elsewhere else ():
             if name in values:
-                rule = f"is short for a part of container_overrides; with {told_elsewhere[0]}, say it there"
-                raise checks.invalid(name, getattr(self, name), rule)
-        if self.redrive and told_elsewhere:
+                rule = f"is short for a part of container_overrides; with {specified_elsewhere[0]}, say it there"
+                raise params.invalid_parameter(name, getattr(self, name), rule)
+        if self.redrive and specified_elsewhere:
             rule = "with redrive, the children learn who they are in container_overrides, which this leaves no room for"
-            raise checks.invalid(told_elsewhere[0], values[told_elsewhere[0]], rule)
+            raise params.invalid_parameter(specified_elsewhere[0], values[specified_elsewhere[0]], rule)
         if "size" in array:
             array["size"] = CHECKS["array_size"]("array_properties['size']", array["size"])
         return batch_request.request(values)
@@ -214,7 +216,7 @@ class BatchJobOperator(JobOperator):
 
         request = self.request()
         self.check_container(batch.container_names, request["jobDefinition"])
-        earlier, repeats = self.attempt, self.repeats
+        earlier, resubmits = self.attempt, self.resubmits
         runs = self._runs(request)
         if runs is None:
             return earlier.job_ids
@@ -229,13 +231,15 @@ class BatchJobOperator(JobOperator):
         try:
             for name, (_, part) in zip(names, runs, strict=True):
                 one = {**part, "jobName": name}
-                job_ids.append(self._submit_one(context, one, look_first=repeats and len(runs) > 1))
+                job_ids.append(self._submit_one(context, one, look_first=resubmits and len(runs) > 1))
         except JobflowError as error:
             self._stopped(job_ids, "Airflow: another part of the array could not be submitted")
             if job_ids:  # a later try must not take what was stopped for its own
                 self.attempt = earlier
                 self.save_if_possible(context)
-            if self.redrive and isinstance(error, NoRoom):  # what has to run again is found out by the next try
+            if self.redrive and isinstance(
+                error, CapacityUnavailable
+            ):  # what has to run again is found out by the next try
                 raise SubmissionError(str(error)) from error
             raise
         if self.redrive:  # which job runs which part cannot be computed
@@ -261,13 +265,13 @@ class BatchJobOperator(JobOperator):
 
     def _runs(self, request: dict[str, Any]) -> list[tuple[list[int], dict[str, Any]]] | None:
         """Return what is to be submitted, and the indexes in it where it is a part; None if nothing is left to run."""
-        from airflow_jobflow.jobs.array import as_plain_job, indexes_of, runs_again
+        from airflow_jobflow.jobs.array import as_plain_job, indexes_of, rerun_requests
 
         earlier, size = self.attempt, request.get("arrayProperties", {}).get("size", 0)
         whole: list[tuple[list[int], dict[str, Any]]] = [([], as_plain_job(request) if size == 1 else request)]
         if not self.redrive or not size:
             return whole
-        if self.repeats and earlier.parts and earlier.size == size:
+        if self.resubmits and earlier.parts and earlier.size == size:
             again: list[int] | None = [index for part in earlier.parts for index in indexes_of(part)]
         else:
             again = self._not_succeeded(size)
@@ -276,7 +280,7 @@ class BatchJobOperator(JobOperator):
         if not again:
             return None
         self.log.info("Running the %d of %d children that did not succeed: %s", len(again), size, index_ranges(again))
-        return list(runs_again(request, again))
+        return list(rerun_requests(request, again))
 
     def _submit_one(self, context: Context, request: dict[str, Any], *, look_first: bool = False) -> str:
         """Submit a job, unless an earlier try has, and return its id."""
@@ -348,16 +352,16 @@ class BatchJobOperator(JobOperator):
 
         return [indexes_of(part) for part in attempt.parts] or [range(attempt.size)]
 
-    def verdicts(
+    def build_outcomes(
         self, context: Context, ended: Sequence[Snapshot], tolerance: Tolerance
     ) -> list[tuple[Outcome, JobflowError | None]]:
         """Judge what has ended; several parts of an array as the one array they are of."""
         if self._is_array_of_one():
-            return [self.judge.verdict_on_array([(job, [0]) for job in ended], 1, tolerance)]
+            return [self.outcome_builder.array_outcome([(job, [0]) for job in ended], 1, tolerance)]
         if not self.attempt.parts:
-            return super().verdicts(context, ended, tolerance)
+            return super().build_outcomes(context, ended, tolerance)
         parts = list(zip(ended, self._parts(self.attempt), strict=True))
-        return [self.judge.verdict_on_array(parts, self.attempt.size, tolerance)]
+        return [self.outcome_builder.array_outcome(parts, self.attempt.size, tolerance)]
 
     def _is_array_of_one(self) -> bool:
         """Return whether the job is a plain one in place of an array. The record of that may be lost."""
@@ -367,14 +371,14 @@ class BatchJobOperator(JobOperator):
         """Return what a success returns; the parts of an array are put together on a worker."""
         return None if self.attempt.parts or self._is_array_of_one() else super().returns(context)
 
-    def place_in_queue(self, seen: Mapping[str, Snapshot]) -> str:
+    def queue_position(self, seen: Mapping[str, Snapshot]) -> str:
         """Say where in the queue the jobs stand, as a sentence; nothing where that cannot be found out."""
         from airflow_jobflow.faults import CallError
         from airflow_jobflow.jobs import batch
 
         queues = {snapshot.queue for snapshot in seen.values() if snapshot.queue}
         try:
-            places = [self.call(batch.place_in_queue, queue, list(seen)) for queue in queues]
+            places = [self.call(batch.queue_position, queue, list(seen)) for queue in queues]
         except CallError as error:
             self.log.warning("Could not find out the job's place in the queue: %s", error)
             return ""
@@ -392,7 +396,7 @@ class BatchMapOperator(MapOperator, BatchJobOperator):
     for arrays and for jobs of several containers. Jobs are named ``<job_name>-<token>-<index>``.
     """
 
-    ITEM: ClassVar[Mapping[str, checks.Check]] = {
+    ITEM: ClassVar[Mapping[str, params.Check]] = {
         name: CHECKS[name]
         for name in (
             "command",
@@ -425,17 +429,19 @@ class BatchMapOperator(MapOperator, BatchJobOperator):
         from airflow_jobflow.jobs import batch, batch_map, batch_request
         from airflow_jobflow.jobs.environment import variables
 
-        common = checks.given(self, CHECKS, REQUIRED)
+        common = params.validated(self, CHECKS, REQUIRED)
         self.check_container(batch.container_names, common["job_definition"])
         result = []
         for index, item in enumerate(items):
             overrides = item.get("container_overrides", {})
-            for name in batch_request.said_twice(item, overrides):
-                raise checks.invalid(f"items[{index}]", item, f"container_overrides says the {name} too; keep one")
+            for name in batch_request.duplicates(item, overrides):
+                raise params.invalid_parameter(
+                    f"items[{index}]", item, f"container_overrides says the {name} too; keep one"
+                )
             values = {**common, **item}
             # What the item's overrides say goes before the operator's short forms, except for single variables.
             for name in {"command", *batch_request.RESOURCES}.intersection(
-                batch_request.said_twice(common, overrides)
+                batch_request.duplicates(common, overrides)
             ) - item.keys():
                 values.pop(name)
             environment = common.get("environment", {}) | variables(overrides) | item.get("environment", {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_jobflow import checks
+from airflow_jobflow import params
 from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.links import FargateTaskLink, JobLogLink
 from airflow_jobflow.operators.base import OF_ONE_JOB, JobOperator
@@ -32,40 +32,40 @@ SPOT_ATTEMPTS = 4
 def _strategy(name: str, value: Any) -> list[dict[str, Any]]:
     """Check a capacity provider strategy: AWS's list, or weights by provider: ``{"FARGATE_SPOT": 4, "FARGATE": 1}``."""
     try:
-        weights = checks.mapping(name, value)
+        weights = params.mapping(name, value)
     except InvalidParameter:
-        strategy: list[dict[str, Any]] = checks.AwsShape("ecs", "RunTask", "capacityProviderStrategy")(name, value)
+        strategy: list[dict[str, Any]] = params.AwsShape("ecs", "RunTask", "capacityProviderStrategy")(name, value)
         return strategy
     return [
-        {"capacityProvider": provider, "weight": checks.whole(f"{name}[{provider!r}]", weight, least=0, most=1000)}
+        {"capacityProvider": provider, "weight": params.integer(f"{name}[{provider!r}]", weight, least=0, most=1000)}
         for provider, weight in weights.items()
     ]
 
 
-CHECKS: dict[str, checks.Check] = {
-    "cluster": checks.text,
-    "task_definition": checks.text,
-    "command": checks.words,
-    "environment": checks.string_map,
-    "container_name": checks.text,
-    "cpu": lambda name, value: checks.whole(name, value, least=256),
-    "memory": lambda name, value: checks.whole(name, value, least=512),
-    "ephemeral_storage": lambda name, value: checks.whole(name, value, least=20, most=200),
-    "overrides": checks.AwsShape("ecs", "RunTask", "overrides"),
-    "subnets": checks.words,
-    "security_groups": checks.words,
-    "assign_public_ip": checks.flag,
-    "network_configuration": checks.AwsShape("ecs", "RunTask", "networkConfiguration"),
+CHECKS: dict[str, params.Check] = {
+    "cluster": params.non_empty_string,
+    "task_definition": params.non_empty_string,
+    "command": params.string_list,
+    "environment": params.string_map,
+    "container_name": params.non_empty_string,
+    "cpu": lambda name, value: params.integer(name, value, least=256),
+    "memory": lambda name, value: params.integer(name, value, least=512),
+    "ephemeral_storage": lambda name, value: params.integer(name, value, least=20, most=200),
+    "overrides": params.AwsShape("ecs", "RunTask", "overrides"),
+    "subnets": params.string_list,
+    "security_groups": params.string_list,
+    "assign_public_ip": params.boolean,
+    "network_configuration": params.AwsShape("ecs", "RunTask", "networkConfiguration"),
     "capacity_provider_strategy": _strategy,
-    "on_spot_interruption": lambda name, value: checks.one_of(name, value, ("fail", "retry", "on_demand")),
-    "platform_version": checks.text,
-    "enable_execute_command": checks.flag,
-    "enable_ecs_managed_tags": checks.flag,
-    "propagate_tags": lambda name, value: checks.one_of(name, value, ("TASK_DEFINITION", "NONE")),
-    "tags": checks.string_map,
-    "group": checks.text,
-    "reference_id": checks.text,
-    "volume_configurations": checks.AwsShape("ecs", "RunTask", "volumeConfigurations"),
+    "on_spot_interruption": lambda name, value: params.one_of(name, value, ("fail", "retry", "on_demand")),
+    "platform_version": params.non_empty_string,
+    "enable_execute_command": params.boolean,
+    "enable_ecs_managed_tags": params.boolean,
+    "propagate_tags": lambda name, value: params.one_of(name, value, ("TASK_DEFINITION", "NONE")),
+    "tags": params.string_map,
+    "group": params.non_empty_string,
+    "reference_id": params.non_empty_string,
+    "volume_configurations": params.AwsShape("ecs", "RunTask", "volumeConfigurations"),
 }
 """What RunTask is told, by our parameter, and what each must be."""
 
@@ -111,7 +111,7 @@ class FargateTaskOperator(JobOperator):
     service: ClassVar[str] = "ecs"
     NOT_HONOURED: ClassVar[Mapping[str, str]] = OF_ONE_JOB
     template_fields: Sequence[str] = (*JobOperator.template_fields, *CHECKS)
-    template_fields_renderers: ClassVar[dict[str, str]] = checks.renderers(CHECKS)
+    template_fields_renderers: ClassVar[dict[str, str]] = params.renderers(CHECKS)
     operator_extra_links = (FargateTaskLink(), JobLogLink())
     when_stuck: ClassVar[str] = "Look at the subnets, the account's limits, and the capacity that was asked for."
     ui_color = "#f7d5b5"
@@ -175,7 +175,7 @@ class FargateTaskOperator(JobOperator):
 
     def container(self) -> str | None:
         """Return the name of the container that counts."""
-        return None if self.container_name is None else checks.text("container_name", self.container_name)
+        return None if self.container_name is None else params.non_empty_string("container_name", self.container_name)
 
     def check(self) -> None:
         """Check the parameters; see the base."""
@@ -187,12 +187,12 @@ class FargateTaskOperator(JobOperator):
 
         :raises InvalidParameter: one of them is wrong, or two contradict each other.
         """
-        values = checks.given(self, CHECKS, REQUIRED)
+        values = params.validated(self, CHECKS, REQUIRED)
         short = [name for name in ("subnets", "security_groups", "assign_public_ip") if name in values]
         if short and "network_configuration" in values:
-            raise checks.invalid(short[0], values[short[0]], "network_configuration says it too; keep one")
+            raise params.invalid_parameter(short[0], values[short[0]], "network_configuration says it too; keep one")
         if not values.get("subnets") and "network_configuration" not in values:
-            raise checks.invalid("subnets", self.subnets, "a Fargate task needs at least one subnet")
+            raise params.invalid_parameter("subnets", self.subnets, "a Fargate task needs at least one subnet")
         self.reject_contradictions(values, values.get("container_name"))
         return values
 
@@ -205,8 +205,8 @@ class FargateTaskOperator(JobOperator):
         """
         from airflow_jobflow.jobs import ecs
 
-        for name in ecs.said_twice(values, values.get("overrides", {}), container):
-            raise checks.invalid(name, getattr(self, name), "overrides says it too; keep one")
+        for name in ecs.duplicates(values, values.get("overrides", {}), container):
+            raise params.invalid_parameter(name, getattr(self, name), "overrides says it too; keep one")
 
     def request(self, values: dict[str, Any], container: str | None, attempt: int) -> dict[str, Any]:
         """Build the RunTask request of one attempt, but for its token.
@@ -247,7 +247,7 @@ class FargateTaskOperator(JobOperator):
         self.check_container(ecs.container_names, self.task_definition)
         before = dict(self.attempt.details) if self.attempt.number else {}
         interruptions = before.get("interruptions", 0)
-        by = (self.repeats and self.attempt.where.get("try")) or str(self.this_try(context))
+        by = (self.resubmits and self.attempt.where.get("try")) or str(self.this_try(context))
         token = self.new_attempt(context, where={"try": by}, details={"interruptions": interruptions})
         if before.get("declined"):  # the token would bring the same response again, for ever
             self.attempt.details.pop("declined", None)
@@ -267,7 +267,7 @@ class FargateTaskOperator(JobOperator):
             tagged = {**request, "tags": ecs.tags(tags)}
             return self._start_or_find(call, context, request, tagged)
 
-        what = f"{ecs.NOUN} of {self.task_definition}"
+        what = f"{ecs.DISPLAY_NAME} of {self.task_definition}"
         self.log.info("Running %s on cluster %s, attempt %d", self.task_definition, self.cluster, interruptions + 1)
         return [submit_once(self.call, run, None, what, repeatable=self.durable, origin=self.origin)]
 
@@ -351,7 +351,7 @@ class FargateMapOperator(MapOperator, FargateTaskOperator):
     """
 
     NOT_HONOURED: ClassVar[Mapping[str, str]] = {}
-    ITEM: ClassVar[Mapping[str, checks.Check]] = {
+    ITEM: ClassVar[Mapping[str, params.Check]] = {
         name: CHECKS[name]
         for name in (
             "command",
@@ -393,10 +393,10 @@ class FargateMapOperator(MapOperator, FargateTaskOperator):
         result = []
         for index, item in enumerate(items):
             container, overrides = item.get("container_name", main), item.get("overrides", {})
-            for name in ecs.said_twice(item, overrides, container):
-                raise checks.invalid(f"items[{index}]", item, f"overrides says the {name} too; keep one")
+            for name in ecs.duplicates(item, overrides, container):
+                raise params.invalid_parameter(f"items[{index}]", item, f"overrides says the {name} too; keep one")
             # What the item's overrides say goes before the operator's short forms, except for single variables.
-            replaced = set(ecs.said_twice(common, overrides, container)) - {"environment"}
+            replaced = set(ecs.duplicates(common, overrides, container)) - {"environment"}
             values = {name: value for name, value in common.items() if name not in replaced} | dict(item)
             said = variables(ecs.container_overrides(overrides, container))
             environment = common.get("environment", {}) | said | item.get("environment", {})

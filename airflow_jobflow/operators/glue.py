@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_jobflow import checks
-from airflow_jobflow.exceptions import NoRoom, SubmissionError
+from airflow_jobflow import params
+from airflow_jobflow.exceptions import CapacityUnavailable, SubmissionError
 from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink
 from airflow_jobflow.operators.base import OF_ONE_JOB, JobOperator
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.jobs.reattach import Found
 
-CRAWL_CHECKS: dict[str, checks.Check] = {
-    "crawler_name": checks.text,
-    "if_running": lambda name, value: checks.one_of(name, value, ("attach", "wait_then_start", "fail")),
+CRAWL_CHECKS: dict[str, params.Check] = {
+    "crawler_name": params.non_empty_string,
+    "if_running": lambda name, value: params.one_of(name, value, ("attach", "wait_then_start", "fail")),
 }
 """What a crawl is told, by our parameter, and what each must be."""
 
@@ -64,7 +64,7 @@ class GlueCrawlOperator(JobOperator):
     def check(self) -> None:
         """Check the parameters; see the base."""
         super().check()
-        checks.given(self, CRAWL_CHECKS, CRAWL_CHECKS)
+        params.validated(self, CRAWL_CHECKS, CRAWL_CHECKS)
 
     def submit(self, context: Context) -> Sequence[str]:
         """Start a crawl, or join the one that runs, and return which one it is: the first since the newest by now."""
@@ -101,7 +101,7 @@ class GlueCrawlOperator(JobOperator):
 
         self.log.info("Starting crawler %s", self.crawler_name)
         try:
-            what = f"{glue_crawl.NOUN} of {self.crawler_name}"
+            what = f"{glue_crawl.DISPLAY_NAME} of {self.crawler_name}"
             return [submit_once(self.call, start, find, what, origin=self.origin)]
         except SubmissionError:
             if not maybe_started and self.attempt.details:
@@ -111,7 +111,7 @@ class GlueCrawlOperator(JobOperator):
     def _join_or_wait(self, context: Context, call: Call, state: str, last: Mapping[str, Any] | None) -> str | None:
         """Join the crawl that runs, if there is one and that is wanted, and return which one it is.
 
-        :raises NoRoom: the crawler is at work, and its crawl cannot be joined.
+        :raises CapacityUnavailable: the crawler is at work, and its crawl cannot be joined.
         """
         from airflow_jobflow.jobs import glue_crawl
 
@@ -127,7 +127,7 @@ class GlueCrawlOperator(JobOperator):
 
         :param began: what it is if it is not listed: the first since this task has described the crawler, like the
             crawl that this task meant to start.
-        :raises NoRoom, SubmissionError: it is not to be joined, or is stopping already.
+        :raises CapacityUnavailable, SubmissionError: it is not to be joined, or is stopping already.
         """
         from airflow_jobflow.jobs import glue_crawl
 
@@ -174,27 +174,29 @@ class GlueCrawlOperator(JobOperator):
             return SubmissionError(
                 f"Crawler {self.crawler_name} is at work already, so no crawl was started, as if_running='fail' says"
             )
-        return NoRoom(f"Crawler {self.crawler_name} is at work, and a crawler runs one crawl at a time.")
+        return CapacityUnavailable(f"Crawler {self.crawler_name} is at work, and a crawler runs one crawl at a time.")
 
 
 def _minutes(name: str, value: Any) -> int:
     """Check a time-out: Glue counts in whole minutes."""
-    minutes, rest = divmod(checks.seconds(name, value), 60)
+    minutes, rest = divmod(params.seconds(name, value), 60)
     if rest:
-        raise checks.invalid(name, value, "must be whole minutes, such as 120 (seconds) or timedelta(minutes=2)")
+        raise params.invalid_parameter(
+            name, value, "must be whole minutes, such as 120 (seconds) or timedelta(minutes=2)"
+        )
     return int(minutes)
 
 
-RUN_CHECKS: dict[str, checks.Check] = {
-    "job_name": checks.text,
-    "script_args": checks.string_map,
-    "run_job_kwargs": checks.AwsShape("glue", "StartJobRun"),
-    "worker_type": checks.text,
-    "number_of_workers": lambda name, value: checks.whole(name, value, least=1),
-    "max_capacity": lambda name, value: checks.number(name, value, least=0, above=True),
+RUN_CHECKS: dict[str, params.Check] = {
+    "job_name": params.non_empty_string,
+    "script_args": params.string_map,
+    "run_job_kwargs": params.AwsShape("glue", "StartJobRun"),
+    "worker_type": params.non_empty_string,
+    "number_of_workers": lambda name, value: params.integer(name, value, least=1),
+    "max_capacity": lambda name, value: params.number(name, value, least=0, above=True),
     "attempt_timeout": _minutes,
-    "execution_class": lambda name, value: checks.one_of(name, value, ("STANDARD", "FLEX")),
-    "security_configuration": checks.text,
+    "execution_class": lambda name, value: params.one_of(name, value, ("STANDARD", "FLEX")),
+    "security_configuration": params.non_empty_string,
 }
 """What StartJobRun is told, by our parameter, and what each must be."""
 
@@ -231,7 +233,7 @@ class GlueJobRunOperator(JobOperator):
     NOT_HONOURED: ClassVar[Mapping[str, str]] = OF_ONE_JOB
     when_stuck: ClassVar[str] = "Look at what else runs: is a limit of the job or the account reached?"
     template_fields: Sequence[str] = (*JobOperator.template_fields, *RUN_CHECKS)
-    template_fields_renderers: ClassVar[dict[str, str]] = checks.renderers(RUN_CHECKS)
+    template_fields_renderers: ClassVar[dict[str, str]] = params.renderers(RUN_CHECKS)
     operator_extra_links = (GlueJobRunLink(), JobLogLink())
     ui_color = "#f7d5b5"
 
@@ -280,10 +282,10 @@ class GlueJobRunOperator(JobOperator):
         """
         from airflow_jobflow.jobs import glue_run
 
-        values = checks.given(self, RUN_CHECKS, ("job_name",))
+        values = params.validated(self, RUN_CHECKS, ("job_name",))
         for name, member in glue_run.REQUEST_FIELDS.items():
             if name in values and member in values.get("run_job_kwargs", {}):
-                raise checks.invalid(name, getattr(self, name), f"run_job_kwargs says {member} too; keep one")
+                raise params.invalid_parameter(name, getattr(self, name), f"run_job_kwargs says {member} too; keep one")
         return glue_run.request(values)
 
     def submit(self, context: Context) -> Sequence[str]:
@@ -304,7 +306,7 @@ class GlueJobRunOperator(JobOperator):
             return glue_run.start(call, request)
 
         self.log.info("Starting a run of %s: %s", self.job_name, request)
-        what = f"{glue_run.NOUN} of {self.job_name}"
+        what = f"{glue_run.DISPLAY_NAME} of {self.job_name}"
         return [submit_once(self.call, start, find if self.durable else None, what, origin=self.origin)]
 
     def find_started(self, call: Call, context: Context) -> str | None:  # noqa: ARG002

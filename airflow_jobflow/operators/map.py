@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
-from airflow_jobflow import checks
-from airflow_jobflow.exceptions import JobflowError, JobStopped, JobTimedOut, SubmissionError
+from airflow_jobflow import params
+from airflow_jobflow.exceptions import JobflowError, JobStopped, JobTimeout, SubmissionError
 from airflow_jobflow.jobs import map_statuses
 from airflow_jobflow.jobs.array import indexes_of
 from airflow_jobflow.jobs.attempt import Attempt
@@ -27,11 +27,11 @@ from airflow_jobflow.jobs.model import JobState, index_ranges
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.jobs.report import tolerated
 from airflow_jobflow.jobs.wording import sentence
-from airflow_jobflow.operators import map_verdict
+from airflow_jobflow.maps import result as map_verdict
+from airflow_jobflow.maps.previous_results import NO_TIMES, PreviousResults, by_index, previous_attempt
 from airflow_jobflow.operators.attempts import ABANDONING
 from airflow_jobflow.operators.base import KILLED, JobOperator
-from airflow_jobflow.operators.map_leftovers import NO_TIMES, Leftovers, by_index, left_by_an_earlier_try
-from airflow_jobflow.telling import tell_failure
+from airflow_jobflow.ui.failure_report import report_failure
 from airflow_jobflow.waiting import timed_out
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class MapOperator(JobOperator):
     those of all items, in their order, None for what was never started; None if there are more than 1,000.
     """
 
-    ITEM: ClassVar[Mapping[str, checks.Check]]
+    ITEM: ClassVar[Mapping[str, params.Check]]
     """What an item may say, and what each must be."""
     template_fields: Sequence[str] = ("items", "max_concurrency", "on_item_failure")
 
@@ -129,15 +129,21 @@ class MapOperator(JobOperator):
     def check(self) -> None:
         """Check the parameters; see the base."""
         if not self.wait_for_completion:
-            raise checks.invalid("wait_for_completion", False, "a map starts jobs as others end, so it has to wait")
+            raise params.invalid_parameter(
+                "wait_for_completion", False, "a map starts jobs as others end, so it has to wait"
+            )
         if self.queued_timeout is not None:
-            raise checks.invalid("queued_timeout", self.queued_timeout, "a map has none; job_timeout bounds it")
+            raise params.invalid_parameter(
+                "queued_timeout", self.queued_timeout, "a map has none; job_timeout bounds it"
+            )
         if not self.durable:
-            raise checks.invalid("durable", False, "a map finds its jobs by their tokens, so it cannot do without")
+            raise params.invalid_parameter(
+                "durable", False, "a map finds its jobs by their tokens, so it cannot do without"
+            )
         super().check()
-        checks.whole("max_concurrency", self.max_concurrency, least=1)
+        params.integer("max_concurrency", self.max_concurrency, least=1)
         if self.on_item_failure is not None:
-            checks.one_of("on_item_failure", self.on_item_failure, ("continue", "stop"))
+            params.one_of("on_item_failure", self.on_item_failure, ("continue", "stop"))
 
     def checked_items(self) -> list[dict[str, Any]]:
         """Check the items, and return them with their values as their types.
@@ -145,12 +151,12 @@ class MapOperator(JobOperator):
         :raises InvalidParameter: one of them is wrong; it is named by its index.
         """
         items = list(self.items) if isinstance(self.items, Sequence) and not isinstance(self.items, str) else self.items
-        dicts = checks.mappings("items", items, "with the parameters of one job")
+        dicts = params.mappings("items", items, "with the parameters of one job")
         return [self._checked(f"items[{index}]", item) for index, item in enumerate(dicts)]
 
     def _checked(self, name: str, item: Mapping[str, Any]) -> dict[str, Any]:
         if unknown := [key for key in item if key not in self.ITEM]:
-            raise checks.invalid(name, item, f"{unknown[0]!r} is none of {', '.join(self.ITEM)}")
+            raise params.invalid_parameter(name, item, f"{unknown[0]!r} is none of {', '.join(self.ITEM)}")
         return {key: self.ITEM[key](f"{name}[{key!r}]", value) for key, value in item.items() if value is not None}
 
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
@@ -173,8 +179,8 @@ class MapOperator(JobOperator):
         items = self.checked_items()
         requests = self.requests(items)
         digest = hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()
-        left = (self.redrive and self._left(context, digest)) or Leftovers(map_statuses.NOT_STARTED * len(items))
-        indexes = map_statuses.to_run_again(left.statuses)
+        left = (self.redrive and self._left(context, digest)) or PreviousResults(map_statuses.NOT_STARTED * len(items))
+        indexes = map_statuses.indexes_to_rerun(left.statuses)
         goes_on = self._continues = bool(indexes) and self._goes_on(context, digest)
         if goes_on:
             indexes = indexes_of(self._about["indexes"])
@@ -183,7 +189,7 @@ class MapOperator(JobOperator):
             self._end_earlier(context)
             if not indexes:
                 self.log.info("No item is left to run")
-                return map_verdict.result(self.judge, self.map_name(), left, self._tolerance())
+                return map_verdict.result(self.outcome_builder, self.map_name(), left, self._tolerance())
             self._begin(context, digest, indexes, len(items))
         lines = [json.dumps(requests[index], separators=(",", ":")) for index in indexes]
         return self._follow(context, self._make_trigger(len(items), indexes, lines, goes_on=goes_on))
@@ -279,7 +285,7 @@ class MapOperator(JobOperator):
             requests=pack(lines),
             scope=self.scope(),
             container_name=self.container(),
-            max_concurrency=checks.whole("max_concurrency", self.max_concurrency, least=1),
+            max_concurrency=params.integer("max_concurrency", self.max_concurrency, least=1),
             tolerated_failure_count=tolerance.count,
             tolerated_failure_percentage=tolerance.percentage,
             attempts=self.attempts(),
@@ -327,13 +333,13 @@ class MapOperator(JobOperator):
         about = self._about
         name = f"{self.map_name()}-{self.attempt.token}"
         digest = about.get("digest", "")
-        ended = Leftovers(event["statuses"], by_index(unpack(event["lines"])), event["times"])
+        ended = PreviousResults(event["statuses"], by_index(unpack(event["lines"])), event["times"])
         if about.get("follows"):
-            ended = ended.after(self._left(context, digest) or Leftovers(""))
+            ended = ended.after(self._left(context, digest) or PreviousResults(""))
         left_running = event["unstopped"] is None
         if ended.statuses and (self.redrive or left_running) and self._leave(context, digest, ended) and left_running:
             # A retry goes on with the rest: AWS may have forgotten by then that these have succeeded.
-            rest = index_ranges(map_statuses.to_run_again(ended.statuses))
+            rest = index_ranges(map_statuses.indexes_to_rerun(ended.statuses))
             self._record_map(context, {**about, "indexes": rest, "follows": True}, if_possible=True)
         if event["limit"]:
             raise self._timed_out(context, name, event)
@@ -342,41 +348,43 @@ class MapOperator(JobOperator):
         self._record_map(context, {**about, "over": True}, if_possible=True)
         if self._killed:
             said = f"{map_verdict.progress(event)}. {_said(event)}"
-            raise JobStopped(f"Map {name} of {self.service_module.NOUN}s was stopped: the task was killed. {said}")
+            raise JobStopped(
+                f"Map {name} of {self.service_module.DISPLAY_NAME}s was stopped: the task was killed. {said}"
+            )
         return self._judged(context, name, ended)
 
-    def _judged(self, context: Context, name: str, ended: Leftovers) -> dict[str, Any]:
+    def _judged(self, context: Context, name: str, ended: PreviousResults) -> dict[str, Any]:
         """Return the result of a map that has ended, or raise its failure.
 
         :raises JobFailed, JobStopped: more items failed than are tolerated, and ``raise_on_failure`` is set.
         """
-        result = map_verdict.result(self.judge, name, ended, self._tolerance())
-        if telling := map_verdict.most_telling(ended, result):
+        result = map_verdict.result(self.outcome_builder, name, ended, self._tolerance())
+        if telling := map_verdict.most_significant(ended, result):
             self.keep_links(context, [telling])
         if result["state"] == JobState.SUCCEEDED.value:
             if failed := result["array"]["failed_indexes"]:
                 tolerance = self._tolerance()
-                what, size = f"Map {name} of {self.service_module.NOUN}s", result["array"]["size"]
+                what, size = f"Map {name} of {self.service_module.DISPLAY_NAME}s", result["array"]["size"]
                 self.log.warning("%s", tolerated(what, failed, size, tolerance.count, tolerance.percentage))
             return result
-        failure = map_verdict.failure(self.judge, name, ended, result)
+        failure = map_verdict.failure(self.outcome_builder, name, ended, result)
         if self.raise_on_failure:
             raise failure
         self.log.warning("%s", failure)
-        tell_failure(self, context, failure)
+        report_failure(self, context, failure)
         return result
 
-    def _left(self, context: Context, digest: str) -> Leftovers | None:
+    def _left(self, context: Context, digest: str) -> PreviousResults | None:
         """Return how the items ended in an earlier try, if there was one that counts."""
         store = context.get("task_state_store")
         if store is None:
             return None
         try:
-            return left_by_an_earlier_try(store, digest, self._clear_number(context))
+            return previous_attempt(store, digest, self._clear_number(context))
         except AirflowRuntimeError as error:
             raise SubmissionError(f"How the items ended in an earlier try could not be read: {error}") from error
 
-    def _leave(self, context: Context, digest: str, ended: Leftovers) -> bool:
+    def _leave(self, context: Context, digest: str, ended: PreviousResults) -> bool:
         """Leave how the items ended for a retry; return whether that could be done."""
         store = context.get("task_state_store")
         if store is None:
@@ -388,7 +396,7 @@ class MapOperator(JobOperator):
             return False
         return True
 
-    def _timed_out(self, context: Context, name: str, event: Mapping[str, Any]) -> JobTimedOut:
+    def _timed_out(self, context: Context, name: str, event: Mapping[str, Any]) -> JobTimeout:
         stopped = "What runs was left running, as cancel_on_timeout=False says."
         if self.cancel_on_timeout:
             if event.get("unstopped") is None:  # no trigger lived to do it
@@ -397,10 +405,10 @@ class MapOperator(JobOperator):
                 stopped = _said(event)
             self._record_map(context, {**self._about, "over": True}, if_possible=True)
         first = (
-            f"Map {name} of {self.service_module.NOUN}s did not end within {self.limit_named()}: "
+            f"Map {name} of {self.service_module.DISPLAY_NAME}s did not end within {self.limit_named()}: "
             f"{map_verdict.progress(event)}. {stopped} Give it more time, or raise max_concurrency."
         )
-        return JobTimedOut("\n".join([first, *self._evidence(event)]))
+        return JobTimeout("\n".join([first, *self._evidence(event)]))
 
     def _evidence(self, event: Mapping[str, Any]) -> list[str]:
         """Return the lines of a message that show what one job wrote last that had not ended by the deadline."""
@@ -411,7 +419,7 @@ class MapOperator(JobOperator):
             return []
         job_id, name = which
         seen = self.look([job_id], retry=ONCE)
-        return self.judge.evidence(seen[job_id], of=f" of {name}") if job_id in seen else []
+        return self.outcome_builder.evidence(seen[job_id], of=f" of {name}") if job_id in seen else []
 
     # Stopping.
 
@@ -425,10 +433,10 @@ class MapOperator(JobOperator):
     def _could_not_go_on(self, context: Context, name: str, event: Mapping[str, Any]) -> JobflowError:
         """Build the error of a map that could not go on, after it is decided what becomes of what runs."""
         if event["error"]["kind"] in MAY_RUN:
-            return map_verdict.could_not_go_on(self.judge, name, event, self._let_run(context, event))
+            return map_verdict.could_not_go_on(self.outcome_builder, name, event, self._let_run(context, event))
         self._record_map(context, {**self._about, "over": True}, if_possible=True)
         started = event["statuses"].strip(map_statuses.NOT_STARTED)
-        return map_verdict.could_not_go_on(self.judge, name, event, _said(event) if started else "")
+        return map_verdict.could_not_go_on(self.outcome_builder, name, event, _said(event) if started else "")
 
     def _let_run(self, context: Context, event: Mapping[str, Any]) -> str:
         """Decide about what a trigger has left running that could not go on; say what was decided."""

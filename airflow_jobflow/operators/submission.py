@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.aws import Retry
-from airflow_jobflow.exceptions import NoRoom, SubmissionError, SubmissionRefused
+from airflow_jobflow.exceptions import CapacityUnavailable, SubmissionError, SubmissionRejected
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.starting import LOOKUPS, NotStarted
 from airflow_jobflow.jobs.wording import sentence
@@ -74,8 +74,8 @@ def submit_once(
     :param repeatable: whether the call carries a token with which it starts nothing twice. Default False.
     :param origin: returns the connection and the region, for messages. Default: they are left out.
     :param sleep: waits for the given seconds.
-    :raises SubmissionRefused: AWS rejects the request. Nothing was started.
-    :raises NoRoom: AWS has no capacity for the job now. Nothing was started.
+    :raises SubmissionRejected: AWS rejects the request. Nothing was started.
+    :raises CapacityUnavailable: AWS has no capacity for the job now. Nothing was started.
     :raises SubmissionError: it could not be submitted; the message says whether it may have been started.
     """
     give_up_at = time.monotonic() + PATIENCE
@@ -91,8 +91,8 @@ def submit_once(
             return str(run(submit, retry=Retry(PATIENCE, repeatable=repeatable)))
         except NotStarted as error:
             if error.may_pass:
-                raise NoRoom(_no_capacity(what, error)) from error
-            raise SubmissionRefused(_rejected(what, error, origin)) from error
+                raise CapacityUnavailable(_no_capacity(what, error)) from error
+            raise SubmissionRejected(_rejected(what, error, origin)) from error
         except CallError as error:
             was_lost = error.fault is Fault.TRANSIENT and error.sent
             if not was_lost or repeatable:
@@ -117,14 +117,14 @@ def _not_submitted(
     :param then: what is done about that.
     """
     if error.fault in STARTED_NOTHING:  # the job is looked up before it is submitted again
-        return NoRoom(_no_capacity(what, error))
+        return CapacityUnavailable(_no_capacity(what, error))
     if maybe_started:
         return SubmissionError(
             f"{what}{_with(origin)} may have been started, because a request got no response. {then} The last error: "
             f"{error}"
         )
     if error.fault in FINAL and not error.is_from_proxy:
-        return SubmissionRefused(_rejected(what, error, origin))
+        return SubmissionRejected(_rejected(what, error, origin))
     why, advice = REASONS[error.fault]
     return SubmissionError(
         f"{what}{_with(origin)} was not submitted: {why}, and nothing was started. {advice} The last error: {error}"

@@ -13,12 +13,12 @@ from airflow.sdk import BaseSensorOperator
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowSkipException
 
-from airflow_jobflow import checks, workerless
+from airflow_jobflow import params, trigger_eligibility
 from airflow_jobflow.airflow_compat import starts
-from airflow_jobflow.exceptions import InvalidParameter, JobTimedOut
+from airflow_jobflow.exceptions import InvalidParameter, JobTimeout
 from airflow_jobflow.jobs.array import Tolerance
-from airflow_jobflow.telling import failures_told
-from airflow_jobflow.waiting import NET, JobWaiter, snapshots, timed_out
+from airflow_jobflow.ui.failure_report import reporting_failures
+from airflow_jobflow.waiting import DEFERRAL_TIMEOUT_MARGIN, JobWaiter, snapshots, timed_out
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, Context
@@ -104,17 +104,17 @@ class JobSensor(JobWaiter, BaseSensorOperator):
     def check(self) -> None:
         """Check the parameters; see the base."""
         super().check()
-        checks.reject(self, NOT_HONOURED)
+        params.reject(self, NOT_HONOURED)
         if self.mode != "poke":
             rule = "deferring does what rescheduling is for; leave mode out, or set deferrable=False to wait here"
-            raise checks.invalid("mode", self.mode, rule)
+            raise params.invalid_parameter("mode", self.mode, rule)
 
     def job_ids(self) -> list[str]:
         """Return the ids of the jobs to wait for; none for an empty list.
 
         :raises InvalidParameter: they are not ids.
         """
-        return checks.ids(self.names_jobs, getattr(self, self.names_jobs))
+        return params.ids(self.names_jobs, getattr(self, self.names_jobs))
 
     def _deadlines(self) -> dict[str, float]:
         return {**super()._deadlines(), "timeout": self.timeout}
@@ -127,7 +127,7 @@ class JobSensor(JobWaiter, BaseSensorOperator):
         :raises AirflowSensorTimeout: ``timeout`` has passed; as with every sensor, this is not retried.
         :raises JobflowError: what ``airflow_jobflow.exceptions`` lists.
         """
-        with failures_told(self, context):
+        with reporting_failures(self, context):
             try:
                 return self._start(context)
             except AirflowSkipException:
@@ -145,7 +145,7 @@ class JobSensor(JobWaiter, BaseSensorOperator):
             self.log.info("There is nothing to wait for: %s is an empty list", self.names_jobs)
             return []
         deadline = self.deadline_from_now()
-        return self.wait_for(context, job_ids, self.first_look(context, job_ids), deadline=deadline)
+        return self.wait_for(context, job_ids, self.initial_status(context, job_ids), deadline=deadline)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral; one that Airflow itself timed out, for want of a triggerer, ends the same way."""
@@ -158,7 +158,7 @@ class JobSensor(JobWaiter, BaseSensorOperator):
         """Finish: return the outcome, or raise what has gone wrong; or start, where the triggerer could not."""
         if "start_on_worker" in event:
             return self._start(context)
-        event = self.last_look(event)
+        event = self.final_status(event)
         if event["limit"]:
             seen = snapshots(event)
             if len(seen) == 1:  # started in the triggerer, no worker has kept them yet
@@ -174,18 +174,18 @@ class JobSensor(JobWaiter, BaseSensorOperator):
 
     @property
     def _names_several(self) -> bool:
-        return isinstance(checks.several(self.names_jobs, getattr(self, self.names_jobs)), list | tuple)
+        return isinstance(params.several(self.names_jobs, getattr(self, self.names_jobs)), list | tuple)
 
     def _timed_out(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> AirflowException:
-        judge = self.judge
+        outcome_builder = self.outcome_builder
         left = [job_id for job_id in job_ids if job_id not in seen or not seen[job_id].state.ended]
         unseen = f"never described (asked with {self.origin()})"
-        jobs = judge.called(left, seen, unseen=unseen, of=len(job_ids))
+        jobs = outcome_builder.called(left, seen, unseen=unseen, of=len(job_ids))
         lines = [f"Timed out after {self.limit_named()} while waiting for {jobs}. A sensor stops nothing."]
         if len(left) == len(seen) == 1:
-            lines += judge.evidence(seen[left[0]])
+            lines += outcome_builder.evidence(seen[left[0]])
         name, _ = self.first_limit() or ("timeout", 0)
-        return (AirflowSensorTimeout if name == "timeout" else JobTimedOut)("\n".join(lines))
+        return (AirflowSensorTimeout if name == "timeout" else JobTimeout)("\n".join(lines))
 
 
 def _start_trigger_args(sensor: type[JobSensor], given: Mapping[str, Any], dag: DAG | None) -> StartTriggerArgs | None:
@@ -202,13 +202,16 @@ def _start_trigger_args(sensor: type[JobSensor], given: Mapping[str, Any], dag: 
     if (
         not starts.are_available()
         or not defers
-        or not workerless.may_start(sensor, given)
+        or not trigger_eligibility.may_start(sensor, given)
         or any(given.get(name) for name in NOT_HONOURED)  # a worker rejects them
         or given.get("mode") not in (None, "poke")
-        or not all(workerless.renderable(value, natively=natively) for value in arguments.values())
+        or not all(trigger_eligibility.renderable(value, natively=natively) for value in arguments.values())
     ):
         return None
-    net = _least_seconds(given.get("job_timeout"), given.get("timeout") or conf.get("sensors", "default_timeout")) + NET
+    net = (
+        _least_seconds(given.get("job_timeout"), given.get("timeout") or conf.get("sensors", "default_timeout"))
+        + DEFERRAL_TIMEOUT_MARGIN
+    )
     execution_timeout = _least_seconds(given.get("execution_timeout"))
     return StartTriggerArgs(
         trigger_cls="airflow_jobflow.triggers.sensor.SensorTrigger",
@@ -228,7 +231,7 @@ def _parameters(sensor: type[JobSensor]) -> tuple[str, ...]:
     ours = [
         name
         for each in sensor.__mro__
-        if workerless.is_ours(each)
+        if trigger_eligibility.is_ours(each)
         for name, parameter in inspect.signature(each).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and name not in ("start_from_trigger", "start_trigger_args")
     ]
@@ -240,5 +243,5 @@ def _least_seconds(*durations: object) -> float:
     least = float("inf")
     for duration in durations:
         with contextlib.suppress(InvalidParameter):  # none, a template, or wrong, which a worker tells
-            least = min(least, checks.seconds("", duration))
+            least = min(least, params.seconds("", duration))
     return least

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from airflow_jobflow import checks
+from airflow_jobflow import params
 from airflow_jobflow.links import FargateTaskLink, JobLogLink
 from airflow_jobflow.sensors.base import JobSensor
 
@@ -35,4 +35,4 @@ class FargateTaskSensor(JobSensor):
 
     def scope(self) -> str | None:
         """Return the cluster, which a describe call is confined to."""
-        return checks.text("cluster", self.cluster)
+        return params.non_empty_string("cluster", self.cluster)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
-from airflow_jobflow import checks
+from airflow_jobflow import params
 from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink
 from airflow_jobflow.sensors.base import JobSensor
 
@@ -50,16 +50,18 @@ class GlueCrawlSensor(JobSensor):
         """
         from airflow_jobflow.jobs.glue_crawl import Since
 
-        moment = checks.moment("since", self.since)
-        named = checks.several("crawler_name", self.crawler_name)
+        moment = params.utc_datetime("since", self.since)
+        named = params.several("crawler_name", self.crawler_name)
         each_of = named if isinstance(named, list | tuple) else [named]
         crawls: list[str] = []
-        for given, name in zip(each_of, checks.ids("crawler_name", named), strict=True):
+        for given, name in zip(each_of, params.ids("crawler_name", named), strict=True):
             try:
                 crawls.append(str(Since.read(name)))
             except ValueError as error:
                 if isinstance(given, Mapping):
-                    raise checks.invalid("crawler_name", given, f"is no outcome of a crawl: {error}") from error
+                    raise params.invalid_parameter(
+                        "crawler_name", given, f"is no outcome of a crawl: {error}"
+                    ) from error
                 crawls.append(str(Since(name, moment)))
         return crawls
 
@@ -89,7 +91,7 @@ class GlueJobRunSensor(JobSensor):
 
     def scope(self) -> str | None:
         """Return the job's name, which a describe call is confined to."""
-        return checks.text("job_name", self.job_name)
+        return params.non_empty_string("job_name", self.job_name)
 
     def known_name(self) -> str:
         """Return what the task calls the run: by the job's name."""

@@ -23,19 +23,19 @@ from airflow_jobflow.airflow_compat import still_deferred
 from airflow_jobflow.airflow_compat.kills import may_be_kill, on_kill_called
 from airflow_jobflow.aws import Access
 from airflow_jobflow.faults import CallError, Fault
+from airflow_jobflow.polling.errors import DescribeRejected, NotFound, WatchError
+from airflow_jobflow.task_states import task_states
 from airflow_jobflow.triggers.stored import Stored
-from airflow_jobflow.triggers.task_states import task_states
-from airflow_jobflow.triggers.watchers import shared_watcher
-from airflow_jobflow.watch.errors import NotFound, Refused, WatchError
+from airflow_jobflow.watchers import shared_watcher
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Snapshot
-    from airflow_jobflow.watch.watcher import Watcher
+    from airflow_jobflow.polling.watcher import Watcher
 
 log = logging.getLogger(__name__)
 """Of the module, not of each trigger: which task a line belongs to, Airflow knows from the context it is logged in."""
 
-SETTLING = 10.0
+MIN_DEFERRAL = 10.0
 """Seconds after a deferral before an event may resume the task: sooner, the executor may still be reporting the end
 of the process that deferred, and the scheduler takes the task for one that died. On a busy machine 6 s were too few."""
 
@@ -126,7 +126,7 @@ class WaitTrigger(Stored, BaseTrigger):
         """Seconds to hold an event back; outside a triggerer, where no scheduler looks on, none."""
         if self.task_instance is None or self.deferred_at is None:
             return 0.0
-        return max(0.0, self.deferred_at + SETTLING - now)
+        return max(0.0, self.deferred_at + MIN_DEFERRAL - now)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine in the background, to its end, also when this trigger is cancelled.
@@ -203,6 +203,6 @@ def kind_of(error: WatchError | CallError) -> str:
     """Name what ended the watching, for the operator to raise the exception that fits."""
     if isinstance(error, NotFound):
         return "vanished"
-    if isinstance(error, Refused | CallError) and error.fault in KINDS:
+    if isinstance(error, DescribeRejected | CallError) and error.fault in KINDS:
         return KINDS[error.fault]
     return "unanswerable"

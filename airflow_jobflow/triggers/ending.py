@@ -1,6 +1,6 @@
 """The end of a task in the triggerer: what a worker would leave behind, left from here.
 
-Only where all has gone well and nothing would be lost (see ``workerless``); for all else a worker is woken.
+Only where all has gone well and nothing would be lost (see ``trigger_eligibility``); for all else a worker is woken.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from airflow_jobflow.aws import ONCE, Access, run_blocking, service_client
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.links import KEY, pages
-from airflow_jobflow.verdict import Judge
+from airflow_jobflow.outcomes import OutcomeBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,9 +70,11 @@ def _leave(
 
     module = job_service(service)
     client = service_client(access, module.CLIENT)
-    settled = [run_blocking(client, module.settled, snapshot, retry=ONCE) for snapshot in seen]  # else a worker asks
-    judge = Judge(service=service, module=module, access=access, log_lines=0)
-    outcomes = [judge.outcome(snapshot).to_dict() for snapshot in settled]
+    with_final_details = [
+        run_blocking(client, module.with_final_details, snapshot, retry=ONCE) for snapshot in seen
+    ]  # else a worker asks
+    outcome_builder = OutcomeBuilder(service=service, module=module, access=access, log_lines=0)
+    outcomes = [outcome_builder.outcome(snapshot).to_dict() for snapshot in with_final_details]
     XCom.set(
         key="return_value",
         value=outcomes if several else outcomes[0],
@@ -81,4 +83,4 @@ def _leave(
         run_id=task_instance.run_id,
         map_index=task_instance.map_index,
     )
-    return pages(service, settled[0])
+    return pages(service, with_final_details[0])

@@ -21,17 +21,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_jobflow import metrics
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.links import pages
-from airflow_jobflow.plugin import notes
-from airflow_jobflow.triggers import metrics
+from airflow_jobflow.polling.errors import WatchError
+from airflow_jobflow.polling.watcher import Watcher
+from airflow_jobflow.stopping import Stopper
 from airflow_jobflow.triggers.base import KILLED, WaitTrigger, kind_of
 from airflow_jobflow.triggers.ending import success
-from airflow_jobflow.triggers.progress import FailedChildren, LastNote, Progress, note_of
-from airflow_jobflow.triggers.stopping import Stopper
-from airflow_jobflow.watch.errors import WatchError
-from airflow_jobflow.watch.watcher import Watcher
+from airflow_jobflow.ui import notes
+from airflow_jobflow.ui.progress import FailedChildren, LastNote, Progress, note_of
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
@@ -44,8 +44,8 @@ LAST_DESCRIBE = 5.0
 for new waits within a second."""
 
 STOP_WAIT = 25.0
-"""Seconds for which an event waits for the jobs to be stopped. With the others, fewer than those after which Airflow
-itself ends the deferral, see ``waiting.NET``. What is not stopped by then is stopped in the background."""
+"""Seconds for which an event waits until the jobs are stopped. Together with the other waits, less than
+``waiting.DEFERRAL_TIMEOUT_MARGIN``. Jobs that are not stopped by then are stopped in the background."""
 
 STOP_WAIT_IN_WORKER = 300.0
 """The same in a worker, where nothing goes on in the background."""
@@ -244,7 +244,7 @@ class JobTrigger(WaitTrigger):
         seen = [self._seen[job_id] for job_id in self.job_ids if job_id in self._seen]
         statuses = {job_id: tuple(each) for job_id, each in self._statuses.items()}
         stops = dict(self._stopper.stopped_at) if final else {}
-        noun, left = job_service(self.service).NOUN, self._stopper.unstopped if final else {}
+        noun, left = job_service(self.service).DISPLAY_NAME, self._stopper.unstopped if final else {}
         error = "\n".join(
             f"Could not stop {noun} {job_id}, and it may still run: {said}" for job_id, said in left.items()
         )
@@ -290,12 +290,14 @@ class JobTrigger(WaitTrigger):
             self._open.discard(job_id)
         if self.told.get(job_id) != news.progress():
             self.told[job_id] = news.progress()
-            await asyncio.to_thread(log.info, "%s %s: %s", job_service(self.service).NOUN, job_id, news.progress())
+            await asyncio.to_thread(
+                log.info, "%s %s: %s", job_service(self.service).DISPLAY_NAME, job_id, news.progress()
+            )
 
     @property
     def subject(self) -> str:
         """What is waited for, for log lines."""
-        return f"{job_service(self.service).NOUN} {', '.join(self.job_ids)}"
+        return f"{job_service(self.service).DISPLAY_NAME} {', '.join(self.job_ids)}"
 
     async def stop_jobs(self) -> None:
         """Stop the jobs, because the task was killed, and record for the tab how they ended."""

@@ -21,16 +21,16 @@ from typing import Any
 from airflow_jobflow.airflow_compat import is_deferred
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.array import Tolerance, indexes_of
-from airflow_jobflow.jobs.fan_out import FanOut
 from airflow_jobflow.jobs.packing import pack, unpack
-from airflow_jobflow.plugin import notes
+from airflow_jobflow.maps.calls import ItemRejected, MapCalls, MapCancelled, Unstopped
+from airflow_jobflow.maps.checkpoint import Checkpoint
+from airflow_jobflow.maps.runner import ENDED, MapRunner
+from airflow_jobflow.maps.state import MapState
+from airflow_jobflow.maps.tracker import line, not_seen
+from airflow_jobflow.polling.errors import WatchError
 from airflow_jobflow.triggers.base import KILLED, WaitTrigger, kind_of
-from airflow_jobflow.triggers.calls import Halted, MapCalls, Refused, Unstopped
-from airflow_jobflow.triggers.checkpoint import Checkpoint
-from airflow_jobflow.triggers.map_follow import line, not_seen
-from airflow_jobflow.triggers.map_run import ENDED, MapRun
-from airflow_jobflow.triggers.progress import LastNote, Progress
-from airflow_jobflow.watch.errors import WatchError
+from airflow_jobflow.ui import notes
+from airflow_jobflow.ui.progress import LastNote, Progress
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +38,12 @@ FRESH = 60.0
 """Seconds after a map began within which a trigger may be its first. A later one need not ask whether it is: that it
 lists with patience costs a map that has waited so long little."""
 
-LAST_LOOK = 30.0
+FINAL_DESCRIBE_TIMEOUT = 30.0
 """Seconds for which a trigger that begins after the deadline looks for the ends of what earlier ones have started."""
 
 LAST_STOP = 20.0
-"""Seconds after the deadline for which the event waits for jobs to be stopped. With ``LAST_LOOK`` fewer than those
-after which Airflow itself ends the deferral, see ``waiting.NET``. What is left is stopped in the background."""
+"""Seconds after the deadline for which the event waits until jobs are stopped. Together with
+``FINAL_DESCRIBE_TIMEOUT``, less than ``waiting.DEFERRAL_TIMEOUT_MARGIN``. The rest is stopped in the background."""
 
 DEADLINE = "Airflow: the deadline of the task has passed"
 """What AWS is told when a deadline stops a job."""
@@ -115,7 +115,7 @@ class MapTrigger(WaitTrigger):
         self.on_item_failure = on_item_failure
         self.began_at = began_at
         self.tells = tells
-        self._map = FanOut(
+        self._map = MapState(
             size,
             indexes_of(indexes) if indexes else [],
             max_concurrency=max_concurrency,
@@ -124,7 +124,7 @@ class MapTrigger(WaitTrigger):
             stop_on_failure=on_item_failure == "stop",
         )
         self._calls: MapCalls | None = None
-        self._run: MapRun | None = None
+        self._run: MapRunner | None = None
 
     async def wait(self) -> dict[str, Any]:
         """Run the map until it is over, or the deadline has passed, and return the event.
@@ -138,7 +138,7 @@ class MapTrigger(WaitTrigger):
         lines = await asyncio.to_thread(unpack, self.requests)
         requests = dict(zip(indexes_of(self.indexes), lines, strict=True))
         self._calls = calls = self._make_calls()
-        self._run = run = MapRun(
+        self._run = run = MapRunner(
             self._map,
             calls,
             requests,
@@ -156,14 +156,14 @@ class MapTrigger(WaitTrigger):
                 with progress:
                     async with asyncio.timeout(self._time_left()):
                         await run.recover(fresh_until=self.began_at + FRESH)
-                        await run.conduct()
+                        await run.run()
             except TimeoutError:
                 limit = "deadline"
                 log.info("The deadline has passed")
                 stop = DEADLINE if self.cancel_on_timeout else None
                 most = LAST_STOP if self.task_instance else None
-            except (Refused, Halted) as failed:
-                error = {"kind": "killed" if isinstance(failed, Halted) else "refused", "message": str(failed)}
+            except (ItemRejected, MapCancelled) as failed:
+                error = {"kind": "killed" if isinstance(failed, MapCancelled) else "refused", "message": str(failed)}
                 log.error("The map cannot continue: %s", failed)  # noqa: TRY400 -- a person needs no traceback
             except (WatchError, CallError) as failed:
                 stop, error = None, {"kind": _kind(failed), "message": str(failed)}
@@ -171,7 +171,7 @@ class MapTrigger(WaitTrigger):
             except Exception as failed:  # the worker decides: the next try may go on with what runs
                 stop, error = None, {"kind": "failed", "message": repr(failed)}
                 log.exception("Unexpected error: the map cannot continue; its running jobs are not stopped")
-            left = await run.wind_up(stop, most=most)
+            left = await run.shut_down(stop, most=most)
             log.info("%s", self._map.progress())
             return {
                 "statuses": self._map.statuses,
@@ -189,7 +189,7 @@ class MapTrigger(WaitTrigger):
 
     def _tell(self, times: Sequence[str | None]) -> Callable[[], dict[str, Any]]:
         """Return what makes the note of how the items stand now."""
-        name, lines = self.family.get("stem", ""), self._map.told_since(0)
+        name, lines = self.family.get("stem", ""), self._map.reported_since(0)
         return functools.partial(notes.of_map, self.service, name, self._map.statuses, lines, list(times))
 
     def _time_left(self) -> float | None:
@@ -198,7 +198,7 @@ class MapTrigger(WaitTrigger):
         if (left := self.deadline - time.time()) > 0:
             return left
         self._map.start_no_more()
-        return LAST_LOOK
+        return FINAL_DESCRIBE_TIMEOUT
 
     def _make_calls(self) -> MapCalls:
         return MapCalls(self.access, self.service, self.scope, self.family)

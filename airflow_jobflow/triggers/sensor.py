@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from jinja2 import StrictUndefined
 
-from airflow_jobflow import links, workerless
-from airflow_jobflow.plugin import notes
+from airflow_jobflow import links, trigger_eligibility
 from airflow_jobflow.triggers.job import JobTrigger
 from airflow_jobflow.triggers.stored import Stored
+from airflow_jobflow.ui import notes
 
 if TYPE_CHECKING:
     import jinja2
@@ -77,7 +77,7 @@ class SensorTrigger(Stored, BaseTrigger):
         (context, env), task = self._given, cast("Any", self.task)
         mapped = _mapped_with(task, context, self._started_at)
         natively = bool(task.dag.render_template_as_native_obj)
-        if not all(workerless.renderable(each, natively=natively) for each in mapped.values()):
+        if not all(trigger_eligibility.renderable(each, natively=natively) for each in mapped.values()):
             raise NeedsWorker("what it is mapped over holds a template that is rendered on a worker only")
         env = env or self.get_template_env()
         env.undefined = StrictUndefined  # as on a worker: what is not there is an error, not an empty text
@@ -114,7 +114,7 @@ class SensorTrigger(Stored, BaseTrigger):
         sensor.check()
         if not (job_ids := sensor.job_ids()):
             raise NeedsWorker("it has nothing to wait for")
-        may_end = not was_tried and workerless.may_end(task, is_mapped=task.is_mapped)
+        may_end = not was_tried and trigger_eligibility.may_end(task, is_mapped=task.is_mapped)
         return JobTrigger(
             service=sensor.service,
             job_ids=job_ids,
@@ -181,7 +181,7 @@ _pulled: dict[tuple[str, str, str, str], tuple[float, list[Any]]] = {}
 _pulling = threading.Lock()
 """Held while one is: who comes meanwhile finds it pulled."""
 
-KEPT = 4
+RETENTION = 4
 """How many of them are kept; instances of one task come one after the other."""
 
 
@@ -202,6 +202,6 @@ def _returned(ti: Any, task_id: str, key: str, started_at: float) -> list[Any]:
             raise NeedsWorker(f"task {task_id} returned no list")
         _pulled.pop(of, None)
         _pulled[of] = pulled_at, returned
-        while len(_pulled) > KEPT:
+        while len(_pulled) > RETENTION:
             del _pulled[next(iter(_pulled))]
         return returned

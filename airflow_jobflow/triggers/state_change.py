@@ -37,14 +37,14 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_jobflow.airflow_compat import shared_streams
 from airflow_jobflow.aws import DEFAULT_CONN_ID, Access
-from airflow_jobflow.checks import invalid, mapping, text
+from airflow_jobflow.events.state_change import Filter, read
 from airflow_jobflow.exceptions import InvalidParameter
-from airflow_jobflow.jobs.state_change import Filter, read
+from airflow_jobflow.params import invalid_parameter, mapping, non_empty_string
 from airflow_jobflow.triggers.stored import Stored
 
 if TYPE_CHECKING:
     from airflow_jobflow.airflow_compat.shared_streams import SharedStreamProducer
-    from airflow_jobflow.triggers.state_queue import Batch
+    from airflow_jobflow.events.asset_stream import Batch
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ FILTERS = ("service", "job_queue", "job_definition", "job_name", "status")
 """Parameters that take one word or several."""
 
 
-class UnfitTrigger(InvalidParameter, TypeError):
+class InvalidTriggerParameter(InvalidParameter, TypeError):
     """A parameter of the trigger is wrong. Shown where the DAG file is read, as an import error.
 
     A TypeError too: it is the only error by which a triggerer that makes a trigger gives up that trigger, not itself.
@@ -70,7 +70,7 @@ class JobStateChangeTrigger(Stored, BaseEventTrigger):
 
     Every filter takes one word or a list of them; a name that ends in ``*`` matches all that begin so. What is not
     given is not asked for. The payload of an asset event is ``{"jobs": [job, ...]}``, each job as
-    :func:`airflow_jobflow.jobs.state_change.read` gives it.
+    :func:`airflow_jobflow.events.state_change.read` gives it.
 
     :param queue_url: of the SQS queue that an EventBridge rule fills; for asset watchers only, and with more than one
         triggerer for those of one asset only.
@@ -84,7 +84,7 @@ class JobStateChangeTrigger(Stored, BaseEventTrigger):
     :param status: the service's own words, such as ``RUNNING``; ``SUCCEEDED`` and ``FAILED`` mean any good and any bad
         end, for ECS by the exit codes of all containers.
     :param array: ``parents``: Batch arrays as a whole; ``children``: their children; ``all``: these, and all others.
-    :raises UnfitTrigger: a parameter is wrong, or no event would ever match.
+    :raises InvalidTriggerParameter: a parameter is wrong, or no event would ever match.
     """
 
     def __init__(
@@ -117,21 +117,23 @@ class JobStateChangeTrigger(Stored, BaseEventTrigger):
         try:
             self._filter = self._checked()
         except (ValueError, InvalidParameter) as error:
-            raise UnfitTrigger(str(error)) from None
+            raise InvalidTriggerParameter(str(error)) from None
         self._told: dict[str, None] = {}
         """What this trigger has told; of what an earlier one had, what the store remembered."""
         self._noted: dict[str, None] = {}
         """What of it Airflow has stored."""
 
     def _checked(self) -> Filter:
-        if not text("queue_url", self.queue_url).startswith(("https://", "http://")):
-            raise invalid("queue_url", self.queue_url, "must be the URL of an SQS queue")
+        if not non_empty_string("queue_url", self.queue_url).startswith(("https://", "http://")):
+            raise invalid_parameter("queue_url", self.queue_url, "must be the URL of an SQS queue")
         waits = conf.get("jobflow", "event_queue_url", fallback=None)
         if waits and waits.rstrip("/") == self.queue_url.rstrip("/"):
             rule = (
                 "this is the queue of [jobflow] event_queue_url, whose messages waits take and delete. Asset watchers "
             )
-            raise invalid("queue_url", self.queue_url, rule + "need one of their own: give the rule a second target")
+            raise invalid_parameter(
+                "queue_url", self.queue_url, rule + "need one of their own: give the rule a second target"
+            )
         if self.botocore_config is not None:
             mapping("botocore_config", self.botocore_config)
         for name in FILTERS:
@@ -145,7 +147,7 @@ class JobStateChangeTrigger(Stored, BaseEventTrigger):
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
         """Make what reads the queue; its messages are deleted when Airflow has what it needs of them."""
-        from airflow_jobflow.triggers.state_queue import StateQueue
+        from airflow_jobflow.events.asset_stream import StateQueue
 
         return StateQueue(_access(kwargs), kwargs["queue_url"])
 
@@ -210,7 +212,7 @@ class JobStateChangeTrigger(Stored, BaseEventTrigger):
 
     def _wanted(self, jobs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return those that match the filters, each once."""
-        return list({job["key"]: job for job in jobs if self._filter.wants(job)}.values())
+        return list({job["key"]: job for job in jobs if self._filter.matches(job)}.values())
 
 
 def _access(kwargs: Mapping[str, Any]) -> Access:
@@ -223,8 +225,8 @@ def _words(parameter: str, value: Any) -> list[str] | None:
         return None
     several = [value] if isinstance(value, str) else value
     if isinstance(several, Mapping) or not isinstance(several, Collection) or not several:
-        raise invalid(parameter, value, "must be a word, or a list of at least one")
-    return sorted({text(parameter, each) for each in several})
+        raise invalid_parameter(parameter, value, "must be a word, or a list of at least one")
+    return sorted({non_empty_string(parameter, each) for each in several})
 
 
 def _digest(job: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from airflow_jobflow.local.home import interrupt_on_signals
+from airflow_jobflow.local.demo.home import interrupt_on_signals
 from benchmarks.requests.sequence import phases, read, table
 from tests.stack.airflow_api import Airflow
 from tests.stack.errors import eventually

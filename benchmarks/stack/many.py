@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal
 
-from airflow_jobflow.local.home import interrupt_on_signals
+from airflow_jobflow.local.demo.home import interrupt_on_signals
 from benchmarks.meters import versions
 from benchmarks.stack.figures import Held, Many
 from benchmarks.stack.meters import Blocks, cpu, pss

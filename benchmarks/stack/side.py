@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, cast, get_args
 
-from airflow_jobflow.local.home import interrupt_on_signals
+from airflow_jobflow.local.demo.home import interrupt_on_signals
 from benchmarks.figures import Side
 from benchmarks.meters import versions
 from benchmarks.stack.figures import NOT_COUNTED, Kind, Waits

@@ -7,7 +7,7 @@ from datetime import timedelta
 from airflow.sdk import dag
 
 from airflow_jobflow.operators.batch import BatchJobOperator
-from airflow_jobflow.retries import JobRetryPolicy
+from airflow_jobflow.retry_policy import JobRetryPolicy
 
 
 @dag(

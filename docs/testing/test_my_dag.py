@@ -14,7 +14,7 @@ os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(DAGS)  # before Airflow is import
 
 from airflow_jobflow.local import CannedResponse, Faults, LocalAws, StartFailure  # noqa: E402
 from airflow_jobflow.local.samples import provision  # noqa: E402
-from airflow_jobflow.retries import JobRetryPolicy  # noqa: E402
+from airflow_jobflow.retry_policy import JobRetryPolicy  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

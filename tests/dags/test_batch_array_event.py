@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.local import LocalAws
-from airflow_jobflow.local.scenarios import ARRAY_FAILED
+from airflow_jobflow.local.demo.scenarios import ARRAY_FAILED
 
 DAG = "batch_array_event"
 NOTIFIED = "print-color FAILED: 6 of 7 succeeded, 1 failed (4c7599ae-0a82-49aa-ba5a-4727fcce14a8)"
@@ -115,4 +115,4 @@ def test_the_end_of_an_array_of_the_samples_comes_to_the_watcher(
 
     [array] = asyncio.run(first_of_it())
     assert (array["state"], array["array"]) == ("FAILED", {"size": 4, "succeeded": 3, "failed": 1})
-    assert trigger._filter.wants(array)
+    assert trigger._filter.matches(array)

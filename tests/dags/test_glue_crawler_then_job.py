@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.local import Faults, LocalAws, Settings
-from airflow_jobflow.local.glue_samples import BUCKET, CRAWLER, SCRIPT
-from airflow_jobflow.local.outputs import parquet
+from airflow_jobflow.local.demo.outputs import parquet
+from airflow_jobflow.local.glue.samples import BUCKET, CRAWLER, SCRIPT
 from airflow_jobflow.local.samples import provision
 from tests.local.glue_kit import let_end
 

@@ -15,7 +15,7 @@ import pytest
 
 from airflow_jobflow.provider_info import get_provider_info
 
-BESIDES: Final = ("airflow_jobflow.exceptions", "airflow_jobflow.links", "airflow_jobflow.retries")
+BESIDES: Final = ("airflow_jobflow.exceptions", "airflow_jobflow.links", "airflow_jobflow.retry_policy")
 """Modules that users import from, beside those that Airflow is told of."""
 
 SINGLE: Final = (

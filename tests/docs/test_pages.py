@@ -12,10 +12,9 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from airflow_jobflow import exceptions
+from airflow_jobflow import exceptions, metrics
 from airflow_jobflow.jobs.causes import BY_CAUSE, Diagnosis
 from airflow_jobflow.provider_info import get_provider_info
-from airflow_jobflow.triggers import metrics
 
 DIAGNOSES: Final = list(BY_CAUSE.values())
 ERRORS: Final = [

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_jobflow.local import glue_samples, samples
+from airflow_jobflow.local import samples
+from airflow_jobflow.local.glue import samples as glue_samples
 from tests.dags.conftest import Run, dags, database, run_on  # noqa: F401 -- fixtures
 from tests.infra.deployment import Stack
 

@@ -26,8 +26,10 @@ from cfnlint.helpers import load_resource  # type: ignore[import-untyped]
 import airflow_jobflow
 from airflow_jobflow import exceptions
 from airflow_jobflow.aws import Access
+from airflow_jobflow.events.asset_stream import StateQueue
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner, attempt_token
 from airflow_jobflow.local import Faults
+from airflow_jobflow.maps import calls as map_calls
 from airflow_jobflow.operators import attempts, base, submission
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
@@ -36,9 +38,7 @@ from airflow_jobflow.reaper import stop_orphans
 from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.sensors.ecs import FargateTaskSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
-from airflow_jobflow.triggers import calls as map_calls
-from airflow_jobflow.triggers.state_queue import StateQueue
-from airflow_jobflow.triggers.watchers import shared_watcher
+from airflow_jobflow.watchers import shared_watcher
 from tests.infra.deployment import Stack
 from tests.infra.permissions import NEEDS, Call, actions, problems
 from tests.local.conftest import DagRun, Store, TaskInstance, eventually
@@ -140,7 +140,7 @@ def _no_pauses(here: Callable[[Any], None], stack: Stack, monkeypatch: pytest.Mo
     """This process finds the stack's AWS, and pauses nowhere for long."""
     here(stack.aws)
     monkeypatch.setattr(attempts, "LOOKUPS", (0.0,))
-    monkeypatch.setattr(base, "SHORTEST_TURN", 0.1)
+    monkeypatch.setattr(base, "SHORTEST_CAPACITY_PAUSE", 0.1)
     for module in (submission, map_calls):
         monkeypatch.setattr(module, "LOOKUPS", (0.0, 0.1))
 
@@ -173,8 +173,8 @@ def batch_job(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     with airflow.lost_answer("batch.SubmitJob"):
         airflow.runs(**job)
     with airflow.no_environment():
-        airflow.fails(**job, error=exceptions.JobStuck, queued_timeout=0.5, cancel_on_timeout=False)
-    airflow.fails(**job, error=exceptions.JobTimedOut, command=sh(LASTS), job_timeout=0.5)
+        airflow.fails(**job, error=exceptions.QueueTimeout, queued_timeout=0.5, cancel_on_timeout=False)
+    airflow.fails(**job, error=exceptions.JobTimeout, command=sh(LASTS), job_timeout=0.5)
     airflow.is_killed(**job, command=sh(LASTS))
 
 
@@ -191,7 +191,7 @@ def batch_map(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     airflow.runs(**items, context=context)
     with airflow.lost_answer("batch.SubmitJob"):
         airflow.runs(**items)
-    airflow.fails(**items, error=exceptions.JobTimedOut, command=sh(LASTS), job_timeout=1)
+    airflow.fails(**items, error=exceptions.JobTimeout, command=sh(LASTS), job_timeout=1)
     airflow.map_is_killed(**items, start="batch.SubmitJob", command=sh(LASTS))
 
 
@@ -217,7 +217,7 @@ def fargate_task(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     airflow.runs(**task, context=context)
     with airflow.lost_answer("ecs.RunTask"):
         airflow.runs(**task)
-    airflow.fails(**lasting, error=exceptions.JobTimedOut, job_timeout=0.5)
+    airflow.fails(**lasting, error=exceptions.JobTimeout, job_timeout=0.5)
     airflow.is_killed(**lasting)
 
 
@@ -232,7 +232,7 @@ def fargate_map(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     with airflow.lost_answer("ecs.RunTask"):
         airflow.runs(**items)
     lasting = {**items, "command": python("import time; time.sleep(60)")}
-    airflow.fails(**lasting, error=exceptions.JobTimedOut, job_timeout=1)
+    airflow.fails(**lasting, error=exceptions.JobTimeout, job_timeout=1)
     airflow.map_is_killed(**lasting, start="ecs.RunTask")
 
 
@@ -262,7 +262,7 @@ def glue_crawl_operator(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> No
     airflow.runs(**crawl, context=context)
     with airflow.lost_answer("glue.StartCrawler"):
         airflow.runs(**crawl)
-    airflow.fails(**crawl, error=exceptions.JobTimedOut, job_timeout=0.1)
+    airflow.fails(**crawl, error=exceptions.JobTimeout, job_timeout=0.1)
     ready(airflow)
     airflow.is_killed(**crawl)
     ready(airflow)
@@ -279,7 +279,7 @@ def glue_job_run(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     airflow.runs(**run, context=context)
     with airflow.lost_answer("glue.StartJobRun"):
         airflow.runs(**run)
-    airflow.fails(**lasting, error=exceptions.JobTimedOut, job_timeout=0.5)
+    airflow.fails(**lasting, error=exceptions.JobTimeout, job_timeout=0.5)
     airflow.is_killed(**lasting)
 
 
@@ -295,7 +295,7 @@ def batch_sensors(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
     airflow.fails(BatchJobSensor, exceptions.JobFailed, job_id=submit(FAILS))
     airflow.fails(BatchJobSensor, exceptions.JobFailed, job_id=submit(FAILS, arrayProperties={"size": 2}))
     last = submit(LASTS)
-    airflow.fails(BatchJobSensor, exceptions.JobTimedOut, job_id=last, job_timeout=0.5)
+    airflow.fails(BatchJobSensor, exceptions.JobTimeout, job_id=last, job_timeout=0.5)
     batch.terminate_job(jobId=last, reason="the test is over")
 
 

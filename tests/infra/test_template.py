@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from cfnlint.api import ManualArgs, lint_file  # type: ignore[import-untyped]
 
-from airflow_jobflow.local import glue_samples, samples
+from airflow_jobflow.local import samples
+from airflow_jobflow.local.glue import samples as glue_samples
 from tests.infra.deployment import TEMPLATE, Stack
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_jobflow.local import batch_model as model
+from airflow_jobflow.local.batch import model
 
 
 def test_references_are_replaced_and_unknown_ones_left() -> None:

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.local import LocalAws
-from airflow_jobflow.local.console_html import PREFIX, Link, Page, Table, Text, render
-from airflow_jobflow.local.console_proxy import server
+from airflow_jobflow.local.console.html import PREFIX, Link, Page, Table, Text, render
+from airflow_jobflow.local.console.proxy import server
 from airflow_jobflow.local.samples import register_definition
 
 HOSTILE = "<script>alert(1)</script>\"'&"

@@ -12,7 +12,8 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from moto.ecs.models import EC2ContainerServiceBackend
 from moto.s3.models import FakeKey, S3Backend, s3_backends
 
-from airflow_jobflow.local import CannedResponse, Faults, LocalAws, Settings, ecs_model, samples
+from airflow_jobflow.local import CannedResponse, Faults, LocalAws, Settings, samples
+from airflow_jobflow.local.ecs import model as ecs_model
 
 SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
 

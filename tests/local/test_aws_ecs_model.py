@@ -8,7 +8,7 @@ from typing import Any
 import botocore.session
 import pytest
 
-from airflow_jobflow.local import ecs_model as model
+from airflow_jobflow.local.ecs import model
 
 
 def item(provider: str, weight: int | None = None, base: int | None = None) -> dict[str, Any]:

@@ -15,12 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_jobflow.local import glue_model as model
-from airflow_jobflow.local import glue_tables as tables
-from airflow_jobflow.local import glue_types as types
 from airflow_jobflow.local.errors import AwsError
-from airflow_jobflow.local.glue_classify import classify
-from airflow_jobflow.local.glue_crawl import Changes
+from airflow_jobflow.local.glue import model, tables, types
+from airflow_jobflow.local.glue.classify import classify
+from airflow_jobflow.local.glue.crawl import Changes
 
 PRIMITIVES = st.sampled_from([None, "int", "bigint", "double", "boolean", "string"])
 TYPES = st.recursive(

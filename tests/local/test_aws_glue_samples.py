@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from airflow_jobflow.local import LocalAws, glue_samples, samples
+from airflow_jobflow.local import LocalAws, samples
+from airflow_jobflow.local.glue import samples as glue_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

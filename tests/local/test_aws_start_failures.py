@@ -16,7 +16,7 @@ from airflow_jobflow.local import Faults, StartFailure
 from airflow_jobflow.local.fault_box import FaultBox
 from airflow_jobflow.local.start_failures import CAPACITY, CONFIGURATION, KNOWN, TRANSIENT
 from airflow_jobflow.operators.ecs import FargateTaskOperator
-from airflow_jobflow.retries import JobRetryPolicy
+from airflow_jobflow.retry_policy import JobRetryPolicy
 
 BLAMES = {
     **dict.fromkeys(TRANSIENT, Blame.TRANSIENT),

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from airflow_jobflow.events import asset_stream
 from airflow_jobflow.local import Faults
-from airflow_jobflow.triggers import state_queue
-from airflow_jobflow.triggers.state_change import JobStateChangeTrigger, UnfitTrigger
+from airflow_jobflow.triggers.state_change import InvalidTriggerParameter, JobStateChangeTrigger
 from tests.local import test_state_change as watching
 from tests.local.test_state_change import ids, queue, running, supervisor, told
 from tests.local.test_wakeups import Inbox, ended, inbox, short_receives, states, trigger, use
@@ -170,8 +170,8 @@ def test_more_messages_than_a_watcher_has_room_for_wait_in_the_queue(
     queue: watching.Queue, supervisor: watching.Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A watcher whose queue in the triggerer overflows is given up: one batch after the other, it cannot."""
-    monkeypatch.setattr(state_queue, "GAP", 0.1)
-    monkeypatch.setattr(state_queue, "MOST", 10)
+    monkeypatch.setattr(asset_stream, "GAP", 0.1)
+    monkeypatch.setattr(asset_stream, "MOST", 10)
     monkeypatch.setenv("AIRFLOW__TRIGGERER__SHARED_STREAM_SUBSCRIBER_QUEUE_SIZE", "1")
     queue.send(*(told(f"{number:02}") for number in range(50)))
 
@@ -202,7 +202,7 @@ def test_more_messages_than_a_watcher_has_room_for_wait_in_the_queue(
 )
 def test_a_filter_that_can_never_match_is_an_import_error_of_the_dag(arguments: dict[str, Any], words: str) -> None:
     """It would wait for ever, and nobody would know."""
-    with pytest.raises(UnfitTrigger) as refused:
+    with pytest.raises(InvalidTriggerParameter) as refused:
         JobStateChangeTrigger(queue_url="https://sqs.us-east-1.amazonaws.com/1/q", **arguments)
     assert words in str(refused.value)
 

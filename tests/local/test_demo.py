@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.local import LocalAws
-from airflow_jobflow.local.following import JobFollower, LogReader
-from airflow_jobflow.local.home import clean_environment, left_running
+from airflow_jobflow.local.demo.following import JobFollower, LogReader
+from airflow_jobflow.local.demo.home import clean_environment, left_running
+from airflow_jobflow.local.demo.scenarios import SCENARIOS, Result, Scenario
+from airflow_jobflow.local.demo.screen import Screen
+from airflow_jobflow.local.demo.sightings import READERS, Change, Crowd, Job, of_batch
 from airflow_jobflow.local.samples import provision
-from airflow_jobflow.local.scenarios import SCENARIOS, Result, Scenario
-from airflow_jobflow.local.screen import Screen
-from airflow_jobflow.local.sightings import READERS, Change, Crowd, Job, of_batch
 
 PATIENCE = 240.0
 """Seconds after which a demo that has not ended is killed."""
@@ -53,7 +53,8 @@ class Place:
         """Start the demo, with other scenarios if any are given."""
         program = ["-m", "airflow_jobflow.local.demo"]
         if scenarios:
-            names = "from airflow_jobflow.local.scenarios import Scenario; from airflow_jobflow.local.demo import main"
+            demo = "airflow_jobflow.local.demo"
+            names = f"from {demo}.scenarios import Scenario; from {demo}.__main__ import main"
             program = ["-c", f"{names}; import sys; sys.exit(main(sys.argv[1:], {scenarios!r}))"]
         return subprocess.Popen(
             [sys.executable, *program, "--home", str(self.home)],

@@ -14,7 +14,7 @@ from airflow_jobflow.aws import Access
 from airflow_jobflow.jobs import batch
 from airflow_jobflow.jobs.model import JobState, LogStream, Outcome, Snapshot
 from airflow_jobflow.links import JobLogLink, pages
-from airflow_jobflow.verdict import Judge
+from airflow_jobflow.outcomes import OutcomeBuilder
 
 ELSEWHERE = "eu-central-1"
 
@@ -34,7 +34,7 @@ def failed(aws: Any, here: Callable[[Any], None]) -> Snapshot:
 
 def test_a_log_is_read_in_the_region_where_it_is(failed: Snapshot) -> None:
     """In the job's own region there is no such stream, which the error then says."""
-    judge = Judge(service="batch", module=batch, access=Access(None), log_lines=5)
+    judge = OutcomeBuilder(service="batch", module=batch, access=Access(None), log_lines=5)
     assert failed.log
     assert judge.last_lines(failed) == ["over here"]
     in_own = replace(failed, log=replace(failed.log, region=None))
@@ -48,6 +48,6 @@ def test_the_region_of_a_log_reaches_the_link_and_the_outcome(failed: Snapshot) 
     assert f"region={ELSEWHERE}#logsV2" in pages("batch", failed)[key]
     assert failed.log
     assert Snapshot.from_dict(failed.to_dict()) == failed
-    outcome: Outcome = Judge(service="batch", module=batch, access=Access(None), log_lines=0).outcome(failed)
+    outcome: Outcome = OutcomeBuilder(service="batch", module=batch, access=Access(None), log_lines=0).outcome(failed)
     assert outcome.to_dict()["log"] == {"group": failed.log.group, "stream": "s", "region": ELSEWHERE}
     assert "region" not in replace(outcome, log=LogStream("g", "s")).to_dict()["log"]

@@ -24,9 +24,9 @@ from airflow.sdk.execution_time.context import AssetStateStoreAccessors
 from airflow.serialization.encoders import encode_trigger
 from airflow.triggers.base import BaseEventTrigger
 
+from airflow_jobflow.events import asset_stream
 from airflow_jobflow.local import Faults
-from airflow_jobflow.triggers import state_queue
-from airflow_jobflow.triggers.state_change import REMEMBERED, TOLD, JobStateChangeTrigger, UnfitTrigger
+from airflow_jobflow.triggers.state_change import REMEMBERED, TOLD, InvalidTriggerParameter, JobStateChangeTrigger
 
 PATIENCE = 30.0
 ENDS = {"status": ["SUCCEEDED", "FAILED"]}
@@ -36,9 +36,9 @@ PARENTS = {**ENDS, "array": "parents"}
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The queue's times, so short that a test need not wait."""
-    monkeypatch.setattr(state_queue, "GAP", 0.1)
-    monkeypatch.setattr(state_queue, "LONG_POLL", 1)
-    monkeypatch.setattr(state_queue, "HIDDEN", 2)
+    monkeypatch.setattr(asset_stream, "GAP", 0.1)
+    monkeypatch.setattr(asset_stream, "LONG_POLL", 1)
+    monkeypatch.setattr(asset_stream, "HIDDEN", 2)
 
 
 class Supervisor:
@@ -298,7 +298,7 @@ def test_what_waits_to_be_stored_is_not_told_again(queue: Queue, supervisor: Sup
         async with running(queue.trigger(**ENDS)) as triggerer:
             await eventually(lambda: triggerer.fired)
             received = queue.aws.calls["sqs.ReceiveMessage"]
-            await asyncio.sleep(state_queue.HIDDEN)
+            await asyncio.sleep(asset_stream.HIDDEN)
             await eventually(lambda: queue.aws.calls["sqs.ReceiveMessage"] > received + 2)
             assert ids(triggerer.store()) == ["a"]
             await eventually(lambda: queue.left == 0)
@@ -381,7 +381,7 @@ def test_ends_that_come_close_together_share_an_asset_event(
     queue: Queue, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Airflow 3.3 makes no run for an asset event that comes while the one before still waits for its run."""
-    monkeypatch.setattr(state_queue, "GAP", 3.0)
+    monkeypatch.setattr(asset_stream, "GAP", 3.0)
 
     async def story() -> None:
         async with running(queue.trigger(**ENDS)) as triggerer:
@@ -558,7 +558,7 @@ URL = "https://sqs.us-east-1.amazonaws.com/123456789012/q"
 )
 def test_what_could_never_fire_is_an_import_error_of_the_dag(arguments: dict[str, Any], words: str) -> None:
     """And never the end of a triggerer, which lives on after no error but TypeError when it makes a trigger."""
-    with pytest.raises(UnfitTrigger) as refused:
+    with pytest.raises(InvalidTriggerParameter) as refused:
         JobStateChangeTrigger(**{"queue_url": URL, **arguments})
     assert words in str(refused.value)
     assert isinstance(refused.value, TypeError)
@@ -568,7 +568,7 @@ def test_what_could_never_fire_is_an_import_error_of_the_dag(arguments: dict[str
 def test_the_queue_of_the_waits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each would take the other's messages."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__EVENT_QUEUE_URL", f"{URL}/")
-    with pytest.raises(UnfitTrigger, match=r"this is the queue of \[jobflow\] event_queue_url"):
+    with pytest.raises(InvalidTriggerParameter, match=r"this is the queue of \[jobflow\] event_queue_url"):
         JobStateChangeTrigger(queue_url=URL)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.airflow_compat import shared_streams
-from airflow_jobflow.triggers import state_queue
+from airflow_jobflow.events import asset_stream
 from airflow_jobflow.triggers.state_change import JobStateChangeTrigger
 
 
@@ -25,8 +25,8 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 
     monkeypatch.setattr(shared_streams, "AVAILABLE", False)
     monkeypatch.setattr(shared_streams, "_until_stored", until_stored)
-    monkeypatch.setattr(state_queue, "GAP", 0.0)
-    monkeypatch.setattr(state_queue, "LONG_POLL", 1)
+    monkeypatch.setattr(asset_stream, "GAP", 0.0)
+    monkeypatch.setattr(asset_stream, "LONG_POLL", 1)
     return event
 
 

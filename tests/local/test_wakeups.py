@@ -16,14 +16,15 @@ from typing import Any
 
 import pytest
 
+from airflow_jobflow import watchers
 from airflow_jobflow.aws import Access, run_blocking, service_client
+from airflow_jobflow.events import wakeup_queue
+from airflow_jobflow.events.eventbridge import KINDS
 from airflow_jobflow.faults import Fault
-from airflow_jobflow.jobs.events import KINDS
 from airflow_jobflow.jobs.glue_crawl import Since, crawler_now, to_start
 from airflow_jobflow.local import Faults, LocalAws
-from airflow_jobflow.triggers import events, watchers
+from airflow_jobflow.polling import wakeups
 from airflow_jobflow.triggers.job import JobTrigger
-from airflow_jobflow.watch import wakeups
 from tests.local.glue_kit import GlueKit
 from tests.local.glue_kit import until as until_open
 
@@ -112,7 +113,7 @@ async def seen(waits: list[JobTrigger]) -> None:
     """Wait until each has seen its jobs, and the queue is known to answer."""
     async with asyncio.timeout(PATIENCE):
         while not all(wait._seen for wait in waits) or not all(  # noqa: ASYNC110 -- neither tells anybody
-            listener._flows for listener in events._listeners.values()
+            listener._flows for listener in wakeup_queue._listeners.values()
         ):
             await asyncio.sleep(0.02)
 
@@ -136,7 +137,7 @@ def test_a_batch_job_ends_its_wait(kit: Any, gate: Path, inbox: Inbox, eventuall
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     kit.wait(job_id, "RUNNING")
     assert states(asyncio.run(ended([trigger("batch", job_id)], gate.touch))) == ["SUCCEEDED"]
-    assert not events._listeners
+    assert not wakeup_queue._listeners
     assert not watchers._watchers
     eventually(inbox.is_empty)
 
@@ -266,7 +267,7 @@ def test_without_a_queue_nobody_asks_for_one(own_kit: Any, use: Any, caplog: pyt
     use(own_kit.aws, "")
     assert states([asyncio.run(trigger("batch", own_kit.sh("true"), poll_interval=0.2).wait())]) == ["SUCCEEDED"]
     assert not any(name.startswith("sqs.") for name in own_kit.aws.calls)
-    assert not [record for record in caplog.records if record.name.startswith("airflow_jobflow.watch")]
+    assert not [record for record in caplog.records if record.name.startswith("airflow_jobflow.polling")]
 
 
 # The queue that the connection says
@@ -287,7 +288,7 @@ def connection(**extra: str) -> str:
 def test_the_connections_queue_goes_before_the_settings(kit: Any, gate: Path, inbox: Inbox, monkeypatch: Any) -> None:
     """Each connection has jobs of its own, and so a queue."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__EVENT_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/1/not-this-one")
-    extra = {events.EXTRA: inbox.url, "endpoint_url": kit.aws.endpoint_url}
+    extra = {wakeup_queue.EXTRA: inbox.url, "endpoint_url": kit.aws.endpoint_url}
     monkeypatch.setenv("AIRFLOW_CONN_WITH_A_QUEUE", connection(**extra))
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     wait = trigger("batch", job_id, aws_conn_id="with_a_queue")
@@ -299,15 +300,15 @@ def test_the_connections_queue_goes_before_the_settings(kit: Any, gate: Path, in
     [
         ({}, "", None),
         ({}, " of-the-setting ", "of-the-setting"),
-        ({events.EXTRA: "of-the-connection"}, "of-the-setting", "of-the-connection"),
-        ({events.EXTRA: ""}, "of-the-setting", None),
+        ({wakeup_queue.EXTRA: "of-the-connection"}, "of-the-setting", "of-the-connection"),
+        ({wakeup_queue.EXTRA: ""}, "of-the-setting", None),
     ],
 )
 def test_a_connection_can_have_a_queue_or_none(extra: Any, setting: str, url: str | None, monkeypatch: Any) -> None:
     """Where it says nothing, the setting counts."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__EVENT_QUEUE_URL", setting)
     monkeypatch.setenv("AIRFLOW_CONN_SOME", connection(**extra))
-    assert events.queue_url(Access("some")) == url
+    assert wakeup_queue.queue_url(Access("some")) == url
 
 
 # Queues that cannot be read
@@ -358,7 +359,7 @@ def test_a_queue_that_cannot_be_read_is_said_once_and_the_waits_go_on(
 def test_the_hint_tells_the_region_of_a_queue_elsewhere() -> None:
     """As far as its URL does."""
     access = Access(None)
-    queue = events.EventQueue(access)
+    queue = wakeup_queue.EventQueue(access)
     queue._region = "us-east-1"
     for url, hint in {
         "https://sqs.eu-west-1.amazonaws.com/123456789012/q": "eu-west-1",
@@ -386,7 +387,7 @@ def test_a_queue_that_answers_again_wakes_again(own_kit: Any, gate: Path, use: A
         before = calls()
         eventually(lambda: calls() > before + 5)
         own_kit.aws.set_faults(Faults())
-        eventually(lambda: all(listener._flows for listener in events._listeners.values()))
+        eventually(lambda: all(listener._flows for listener in wakeup_queue._listeners.values()))
         gate.touch()
 
     story: Coroutine[Any, Any, list[dict[str, Any]]] = ended([trigger("batch", job_id, poll_interval=1.0)], come_and_go)

@@ -62,7 +62,7 @@ def airflow_knows_the_provider() -> None:
 
 def command_lines_answer() -> None:
     """Each says what it is for."""
-    for module in ("airflow_jobflow.local", "airflow_jobflow.local.ui", "airflow_jobflow.local.demo"):
+    for module in ("airflow_jobflow.local", "airflow_jobflow.local.demo.ui", "airflow_jobflow.local.demo.__main__"):
         assert "--help" in run(module, "--help")
     say("The command lines answer")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_jobflow.local.home import interrupt_on_signals
+from airflow_jobflow.local.demo.home import interrupt_on_signals
 from tests.stack.kit import Kit
 from tests.stack.stack import Stack
 from tests.stack.verdicts import doubles

@@ -17,7 +17,7 @@ from typing import Final
 
 import psutil  # type: ignore[import-untyped]  # it comes with Airflow, its stubs do not
 
-from airflow_jobflow.local.home import left_running
+from airflow_jobflow.local.demo.home import left_running
 from tests.stack.compose import Service
 from tests.stack.errors import StackError
 from tests.stack.programs import POSTGRES, program, run_as

@@ -17,7 +17,7 @@ from typing import Any, Final
 from airflow_jobflow.jobs.maps import INDEX
 from airflow_jobflow.jobs.owner import ARGUMENT, REAP, group_in_name, read_argument
 from airflow_jobflow.local import LocalAwsClient
-from airflow_jobflow.local.glue_samples import BUCKET, DATABASE, INPUT
+from airflow_jobflow.local.glue.samples import BUCKET, DATABASE, INPUT
 
 GLUE_JOB: Final = "stack-job"
 GLUE_SCRIPT: Final = """\

@@ -25,7 +25,7 @@ from typing import Final, Self
 import psutil  # type: ignore[import-untyped]  # it comes with Airflow, its stubs do not
 
 from airflow_jobflow.local.compose_env import SECRETS
-from airflow_jobflow.local.home import free_port
+from airflow_jobflow.local.demo.home import free_port
 from airflow_jobflow.local.watchdog import MARK as JOB_MARK
 from tests.stack import compose
 from tests.stack.errors import PATIENCE, StackError, eventually

@@ -7,8 +7,8 @@ import uuid
 from collections import Counter
 from typing import Final
 
+from airflow_jobflow.events.asset_stream import GAP, HIDDEN
 from airflow_jobflow.local.samples import ARRAY_EVENTS
-from airflow_jobflow.triggers.state_queue import GAP, HIDDEN
 from tests.stack.errors import eventually
 from tests.stack.kit import ENDED, STATE_PATIENCE, Kit
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from airflow_jobflow.local.glue_samples import CRAWLER, JOB
+from airflow_jobflow.local.glue.samples import CRAWLER, JOB
 from airflow_jobflow.local.samples import BUCKET, COLORS
 from tests.stack.errors import eventually
 from tests.stack.kit import ENDED, Kit, Run

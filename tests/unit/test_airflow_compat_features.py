@@ -18,7 +18,7 @@ from airflow_jobflow.airflow_compat import _retry_policy, kills, retry_policy, s
 from airflow_jobflow.airflow_compat.starts import OfInstance
 from airflow_jobflow.exceptions import JobFailed
 from airflow_jobflow.jobs import causes
-from airflow_jobflow.retries import JobRetryPolicy
+from airflow_jobflow.retry_policy import JobRetryPolicy
 from airflow_jobflow.sensors.batch import BatchJobSensor
 
 # Kills of deferred tasks.

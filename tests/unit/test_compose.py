@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.local import compose_env
-from airflow_jobflow.local.console_html import console_url
+from airflow_jobflow.local.console.html import console_url
 from tests.stack import compose
 
 DOCUMENT = compose.read(compose.FILE)
@@ -98,7 +98,7 @@ def test_the_local_aws_knows_no_secret_and_reaches_nobody() -> None:
 def test_links_to_the_console_lead_to_pages_that_a_browser_reaches() -> None:
     """The local AWS itself is not published: its pages are, and nothing but pages."""
     console = DOCUMENT["services"]["aws-console"]
-    assert "airflow_jobflow.local.console_proxy" in console["command"]
+    assert "airflow_jobflow.local.console.proxy" in console["command"]
     assert compose.required(console) == set()
     (port,) = compose.interpolate(console["ports"], {})
     published, inner = port.removeprefix("127.0.0.1:").split(":")

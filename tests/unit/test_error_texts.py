@@ -24,15 +24,15 @@ from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.jobs.packing import pack
 from airflow_jobflow.jobs.starting import NotStarted
 from airflow_jobflow.jobs.wording import jobs_named
+from airflow_jobflow.maps.calls import Unstopped
+from airflow_jobflow.maps.tracker import line, not_seen
 from airflow_jobflow.operators import base as operator_base
 from airflow_jobflow.operators import submission
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator
+from airflow_jobflow.polling.errors import DescribeRejected, NotFound
 from airflow_jobflow.sensors.batch import BatchJobSensor
-from airflow_jobflow.triggers.calls import Unstopped
-from airflow_jobflow.triggers.map_follow import line, not_seen
-from airflow_jobflow.watch.errors import NotFound, Refused
 from tests.unit.scripted_aws import ScriptedAws, context
 
 BATCH: dict[str, Any] = {"job_name": "n", "job_queue": "q", "job_definition": "d"}
@@ -120,7 +120,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Use:
             return function(aws, *arguments)
 
         client = SimpleNamespace(origin="aws_default in eu-west-1")
-        for module in ("airflow_jobflow.aws", "airflow_jobflow.verdict"):
+        for module in ("airflow_jobflow.aws", "airflow_jobflow.outcomes"):
             monkeypatch.setattr(f"{module}.run_blocking", run_scripted)
             monkeypatch.setattr(f"{module}.service_client", lambda *_: client)
         monkeypatch.setattr(submission, "LOOKUPS", (0.0,))
@@ -192,17 +192,17 @@ ENDED: dict[str, tuple[Any, Mapping[str, Any], Aws]] = {
         event(job_ids=["job-1", "b"], jobs=DESCRIBED, errors=SOME_VANISHED),
         Aws(),
     ),
-    "denied": (job(), unwatched("denied", Refused("job-1", 301, 12, DENIED), jobs=DESCRIBED), Aws()),
-    "denied once, to a sensor": (sensor(), unwatched("denied", Refused("job-1", 0, 1, DENIED)), Aws()),
-    "no credentials": (job(), unwatched("credentials", Refused("job-1", 301, 12, NO_CREDENTIALS)), Aws()),
+    "denied": (job(), unwatched("denied", DescribeRejected("job-1", 301, 12, DENIED), jobs=DESCRIBED), Aws()),
+    "denied once, to a sensor": (sensor(), unwatched("denied", DescribeRejected("job-1", 0, 1, DENIED)), Aws()),
+    "no credentials": (job(), unwatched("credentials", DescribeRejected("job-1", 301, 12, NO_CREDENTIALS)), Aws()),
     "no region": (
         sensor(aws_conn_id="team_b"),
-        unwatched("credentials", Refused("job-1", 301, 12, CallError(Fault.CREDENTIALS, NO_REGION))),
+        unwatched("credentials", DescribeRejected("job-1", 301, 12, CallError(Fault.CREDENTIALS, NO_REGION))),
         Aws(),
     ),
     "describe rejected": (
         job(),
-        unwatched("unanswerable", Refused("job-1", 61, 3, CallError(Fault.REJECTED, BAD_ID))),
+        unwatched("unanswerable", DescribeRejected("job-1", 61, 3, CallError(Fault.REJECTED, BAD_ID))),
         Aws(),
     ),
     "timed out, stopped": (

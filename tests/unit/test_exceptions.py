@@ -21,13 +21,13 @@ def test_the_names_are_those_of_the_design() -> None:
         "JobflowError",
         "InvalidParameter",
         "SubmissionError",
-        "SubmissionRefused",
-        "NoRoom",
+        "SubmissionRejected",
+        "CapacityUnavailable",
         "JobFailed",
         "JobStopped",
-        "JobTimedOut",
-        "JobStuck",
-        "JobVanished",
+        "JobTimeout",
+        "QueueTimeout",
+        "JobNotFound",
         "WaitError",
         "AccessDenied",
     }
@@ -36,7 +36,7 @@ def test_the_names_are_those_of_the_design() -> None:
 def test_only_what_a_retry_would_meet_again_is_final() -> None:
     """A permission may be given while the job runs: the next try continues with it."""
     final = {error.__name__ for error in ALL if issubclass(error, AirflowFailException)}
-    assert final == {"InvalidParameter", "SubmissionRefused"}
+    assert final == {"InvalidParameter", "SubmissionRejected"}
 
 
 @pytest.mark.parametrize("error", ALL)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_jobflow import checks
+from airflow_jobflow import params
 from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.operators import batch as batch_operators
 from airflow_jobflow.operators import ecs as ecs_operators
@@ -182,7 +182,7 @@ def test_every_string_map_of_every_operator_is_here() -> None:
         "glue": glue_operators.RUN_CHECKS,
     }
     maps = {
-        f"{of} {name}" for of, table in tables.items() for name, check in table.items() if check is checks.string_map
+        f"{of} {name}" for of, table in tables.items() for name, check in table.items() if check is params.string_map
     }
     assert maps <= STRING_MAPS.keys()
     assert len(maps) >= 10
@@ -289,6 +289,6 @@ def test_json_text_and_objects_come_to_the_same(value: Any) -> None:
     given = {"K": value}
     if value is None:
         with pytest.raises(InvalidParameter, match=r"p\['K'\]=None"):
-            checks.string_map("p", json.dumps(given))
+            params.string_map("p", json.dumps(given))
     else:
-        assert checks.string_map("p", json.dumps(given)) == checks.string_map("p", given)
+        assert params.string_map("p", json.dumps(given)) == params.string_map("p", given)

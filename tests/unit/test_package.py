@@ -32,7 +32,7 @@ PUBLIC = [
     "airflow_jobflow.sensors.glue",
     "airflow_jobflow.links",
     "airflow_jobflow.reaper",
-    "airflow_jobflow.retries",
+    "airflow_jobflow.retry_policy",
 ]
 
 

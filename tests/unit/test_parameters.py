@@ -21,7 +21,7 @@ import pytest
 from airflow.sdk import BaseOperator, BaseSensorOperator
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 
-from airflow_jobflow import workerless
+from airflow_jobflow import trigger_eligibility
 from airflow_jobflow.exceptions import InvalidParameter, JobflowError
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.jobs.packing import pack, unpack
@@ -180,7 +180,7 @@ def state(seen: Seen) -> Any:
 def lines_read(seen: Seen) -> Any:
     """How many lines of a job's log are asked for."""
     running = Snapshot("a", JobState.RUNNING, "RUNNING", log=LogStream("g", "s"))
-    seen.task.judge.last_lines(running, arrival=0.0)
+    seen.task.outcome_builder.last_lines(running, arrival=0.0)
     return seen.aws.sent("get_log_events")[-1]["limit"]
 
 
@@ -427,7 +427,7 @@ def parameters(kind: type) -> set[str]:
     names = {
         name
         for each in kind.__mro__
-        if (workerless.is_ours(each) and "airflow_compat" not in each.__module__) or each is BaseSensorOperator
+        if (trigger_eligibility.is_ours(each) and "airflow_compat" not in each.__module__) or each is BaseSensorOperator
         for name, parameter in inspect.signature(each.__init__).parameters.items()  # type: ignore[misc]
         if parameter.kind is parameter.KEYWORD_ONLY
     }
@@ -461,7 +461,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Seen]:
         async def waits_here(trigger: Any) -> Any:
             raise WaitsHere
 
-        for module in ("airflow_jobflow.aws", "airflow_jobflow.verdict"):
+        for module in ("airflow_jobflow.aws", "airflow_jobflow.outcomes"):
             monkeypatch.setattr(f"{module}.run_blocking", run_scripted)
             monkeypatch.setattr(f"{module}.service_client", lambda *_: None)
         for trigger_class in ("job.JobTrigger", "map.MapTrigger"):
@@ -503,7 +503,9 @@ def test_every_operator_and_sensor_is_here() -> None:
 
     assert operators
     assert sensors
-    assert {each for each in of(JobWaiter) if workerless.is_ours(each) and hasattr(each, "service")} == set(BASE)
+    assert {each for each in of(JobWaiter) if trigger_eligibility.is_ours(each) and hasattr(each, "service")} == set(
+        BASE
+    )
 
 
 @pytest.mark.parametrize(("kind", "name", "row"), cases(Honoured))
@@ -540,7 +542,7 @@ def keeps(statement: ast.AST, names: Sequence[str]) -> bool:
 @pytest.mark.parametrize("trigger", [JobTrigger, MapTrigger, SensorTrigger])
 def test_every_argument_of_a_trigger_is_read_in_it(trigger: Any) -> None:
     """One that is only kept, and stored, has no effect."""
-    classes = [each for each in trigger.__mro__ if workerless.is_ours(each)]
+    classes = [each for each in trigger.__mro__ if trigger_eligibility.is_ours(each)]
     methods = [
         method
         for each in classes

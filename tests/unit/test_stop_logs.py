@@ -11,10 +11,10 @@ import pytest
 
 from airflow_jobflow.aws import Access
 from airflow_jobflow.faults import CallError, Fault
+from airflow_jobflow.maps import calls
+from airflow_jobflow.maps.calls import IDS_LOGGED, STOPS_LOGGED, MapCalls
 from airflow_jobflow.operators.batch import BatchJobOperator
-from airflow_jobflow.triggers import calls
 from airflow_jobflow.triggers.base import KILLED
-from airflow_jobflow.triggers.calls import IDS_LOGGED, STOPS_LOGGED, MapCalls
 
 DENIED = CallError(Fault.DENIED, "TerminateJob: not authorized")
 

@@ -118,7 +118,7 @@ def test_a_refusal_after_a_lost_response_does_not_say_that_nothing_was_started(
     aws = Aws([refused] if repeatable else [LOST, refused])
     with pytest.raises(exceptions.SubmissionError, match="may have been started") as raised:
         aws.submit_once(repeatable=repeatable)
-    assert not isinstance(raised.value, exceptions.SubmissionRefused)
+    assert not isinstance(raised.value, exceptions.SubmissionRejected)
 
 
 def test_a_refused_connection_says_that_nothing_was_started() -> None:
@@ -137,13 +137,13 @@ def test_missing_credentials_and_permissions_are_not_final(fault: Fault, words: 
     """A policy that is being replaced, a metadata service that is slow once (A4)."""
     with pytest.raises(exceptions.SubmissionError, match=f"{words}, and nothing was started") as raised:
         Aws([CallError(fault, "SubmitJob: no", sent=False)]).submit_once()
-    assert not isinstance(raised.value, exceptions.SubmissionRefused)
+    assert not isinstance(raised.value, exceptions.SubmissionRejected)
 
 
 @pytest.mark.parametrize("fault", [Fault.REJECTED, Fault.SCOPE_NOT_FOUND])
 def test_what_aws_rejects_is_final(fault: Fault) -> None:
     """A retry would be rejected as well."""
-    with pytest.raises(exceptions.SubmissionRefused, match="rejected by AWS, and nothing was started"):
+    with pytest.raises(exceptions.SubmissionRejected, match="rejected by AWS, and nothing was started"):
         Aws([CallError(fault, "SubmitJob: no", sent=False)]).submit_once()
 
 
@@ -152,7 +152,7 @@ def test_what_a_proxy_rejects_is_not_final(fault: Fault) -> None:
     """A 4xx without a code of AWS's, such as a page in HTML: the next request may reach AWS."""
     with pytest.raises(exceptions.SubmissionError, match=r"such as a proxy.*, and nothing was started") as raised:
         Aws([CallError(fault, "SubmitJob: Bad Request", "400", sent=False)]).submit_once()
-    assert not isinstance(raised.value, exceptions.SubmissionRefused)
+    assert not isinstance(raised.value, exceptions.SubmissionRejected)
 
 
 @pytest.mark.parametrize(
@@ -167,13 +167,13 @@ def test_what_a_proxy_rejects_is_not_final(fault: Fault) -> None:
 )
 def test_what_has_no_capacity_now_waits_for_it(error: Exception) -> None:
     """Nothing was started, and a later start may succeed (A6, A7)."""
-    with pytest.raises(exceptions.NoRoom, match="was not started"):
+    with pytest.raises(exceptions.CapacityUnavailable, match="was not started"):
         Aws([error]).submit_once()
 
 
 def test_a_response_that_says_that_it_never_will_is_final() -> None:
     """RunTask answers 200 with failures[]."""
-    with pytest.raises(exceptions.SubmissionRefused, match="MISSING"):
+    with pytest.raises(exceptions.SubmissionRejected, match="MISSING"):
         Aws([NotStarted("MISSING", Fault.REJECTED)]).submit_once()
 
 

@@ -130,17 +130,17 @@ def test_a_job_that_is_over_at_the_first_look_is_not_waited_for(
 ) -> None:
     """A deferral would cost a worker process and a round trip."""
     operator = task("true", deferrable=True)
-    monkeypatch.setattr(operator, "first_look", _after_the_end(kit, operator.first_look))
+    monkeypatch.setattr(operator, "initial_status", _after_the_end(kit, operator.initial_status))
     assert operator.execute(context)["state"] == "SUCCEEDED"
 
 
 def _after_the_end(kit: Any, look: Callable[..., Any]) -> Callable[..., Any]:
-    def first_look(context: Any, job_ids: list[str], *seen: Any) -> Any:
+    def initial_status(context: Any, job_ids: list[str], *seen: Any) -> Any:
         for job_id in job_ids:
             kit.wait(job_id)
         return look(context, job_ids, *seen)
 
-    return first_look
+    return initial_status
 
 
 def test_not_waiting_returns_what_was_started(kit: Any, task: Any, context: Any) -> None:
@@ -523,7 +523,7 @@ def test_a_definition_that_has_vanished_is_refused(kit: Any, task: Any, context:
     """Nothing is started, and a retry would be refused as well."""
     definition = kit.define()
     kit.batch.deregister_job_definition(jobDefinition=definition)
-    with pytest.raises(exceptions.SubmissionRefused, match="nothing was started"):
+    with pytest.raises(exceptions.SubmissionRejected, match="nothing was started"):
         task(job_definition=definition).execute(context)
     assert jobs_of(kit) == []
 
@@ -531,7 +531,7 @@ def test_a_definition_that_has_vanished_is_refused(kit: Any, task: Any, context:
 @pytest.mark.parametrize("parameter", ["job_queue", "job_definition"])
 def test_what_does_not_exist_is_refused(kit: Any, task: Any, context: Any, parameter: str) -> None:
     """With AWS's words, and without a retry."""
-    with pytest.raises(exceptions.SubmissionRefused, match="nowhere") as error:
+    with pytest.raises(exceptions.SubmissionRejected, match="nowhere") as error:
         task(**{parameter: "nowhere"}).execute(context)
     assert isinstance(error.value, AirflowFailException)
     assert jobs_of(kit) == []
@@ -628,7 +628,7 @@ def test_a_submit_that_cannot_be_looked_up_is_not_made_again(own_kit: Any, own_t
     own_kit.aws.set_faults(Faults(actions=("SubmitJob", "ListJobs"), drop_every=1))
     with pytest.raises(exceptions.SubmissionError, match="may have been started") as error:
         operator.execute(context)
-    assert not isinstance(error.value, exceptions.SubmissionRefused)
+    assert not isinstance(error.value, exceptions.SubmissionRejected)
     assert own_kit.aws.calls["batch.SubmitJob"] == 1
 
 
@@ -677,7 +677,7 @@ def test_a_job_past_its_deadline_is_stopped(kit: Any, task: Any, context: Any, g
     """How far it came is said; the job runs no more."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=1)
     with pytest.raises(
-        exceptions.JobTimedOut, match=r"last seen [A-Z]+, did not end within 1 s \(job_timeout\)\. It was stopped"
+        exceptions.JobTimeout, match=r"last seen [A-Z]+, did not end within 1 s \(job_timeout\)\. It was stopped"
     ):
         operator.execute(context)
     [job_id] = jobs_of(kit)
@@ -687,7 +687,7 @@ def test_a_job_past_its_deadline_is_stopped(kit: Any, task: Any, context: Any, g
 def test_a_job_that_hangs_shows_what_it_wrote_last(kit: Any, task: Any, context: Any, gate: Any) -> None:
     """Like one that failed: name, last lines of the log, page in the console."""
     operator = task(f"echo working; echo stuck; while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=2)
-    with pytest.raises(exceptions.JobTimedOut) as error:
+    with pytest.raises(exceptions.JobTimeout) as error:
         operator.execute(context)
     first, *rest = str(error.value).splitlines()
     [job_id] = jobs_of(kit)
@@ -702,7 +702,7 @@ def test_a_job_that_hangs_shows_what_it_wrote_last(kit: Any, task: Any, context:
 def test_a_job_that_hangs_without_a_word_says_so(task: Any, context: Any, gate: Any) -> None:
     """And nothing is waited for: what it wrote long ago has arrived."""
     with pytest.raises(
-        exceptions.JobTimedOut, match=r"\(no lines in stream \S+ of log group /aws/batch/job: it is empty"
+        exceptions.JobTimeout, match=r"\(no lines in stream \S+ of log group /aws/batch/job: it is empty"
     ):
         task(f"while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=1).execute(context)
 
@@ -710,7 +710,7 @@ def test_a_job_that_hangs_without_a_word_says_so(task: Any, context: Any, gate: 
 def test_a_job_past_its_deadline_is_left_where_told_so(kit: Any, task: Any, context: Any, gate: Any) -> None:
     """cancel_on_timeout=False."""
     script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
-    with pytest.raises(exceptions.JobTimedOut, match="left running"):
+    with pytest.raises(exceptions.JobTimeout, match="left running"):
         task(script, job_timeout=0.5, cancel_on_timeout=False).execute(context)
     [job_id] = jobs_of(kit)
     gate.touch()
@@ -729,7 +729,9 @@ def test_a_job_that_ended_while_the_deadline_passed_has_ended(kit: Any, task: An
 def test_a_job_that_never_leaves_the_queue_is_stuck(kit: Any, task: Any, context: Any, disabled_queue: str) -> None:
     """And is stopped, with what to look at."""
     operator = task(job_queue=disabled_queue, queued_timeout=0.5)
-    with pytest.raises(exceptions.JobStuck, match=r"last seen RUNNABLE.* within 0\.5 s \(queued_timeout\)") as error:
+    with pytest.raises(
+        exceptions.QueueTimeout, match=r"last seen RUNNABLE.* within 0\.5 s \(queued_timeout\)"
+    ) as error:
         operator.execute(context)
     assert "compute environments" in str(error.value)
     [job_id] = jobs_of(kit, disabled_queue)
@@ -741,7 +743,9 @@ def test_a_job_that_is_left_in_the_queue_is_reported_with_its_place(
 ) -> None:
     """It is known as long as the job is not stopped."""
     operator = task(job_queue=disabled_queue, queued_timeout=0.5, cancel_on_timeout=False)
-    with pytest.raises(exceptions.JobStuck, match=f"It was number 1 in queue {disabled_queue}. It was left running"):
+    with pytest.raises(
+        exceptions.QueueTimeout, match=f"It was number 1 in queue {disabled_queue}. It was left running"
+    ):
         operator.execute(context)
     kit.batch.terminate_job(jobId=jobs_of(kit, disabled_queue)[0], reason="the test is over")
 
@@ -785,7 +789,7 @@ def test_a_deferral_that_airflow_ends_ends_as_timed_out(
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
     assert deferred.value.timeout.total_seconds() > 600
-    with pytest.raises(exceptions.JobTimedOut, match="It was stopped"):
+    with pytest.raises(exceptions.JobTimeout, match="It was stopped"):
         operator.resume_execution("__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context)
     [job_id] = jobs_of(kit)
     assert kit.wait(job_id)["status"] == "FAILED"
@@ -806,7 +810,7 @@ def test_a_worker_stops_a_job_after_an_outage_at_its_deadline(
     monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_WAIT", 0.1)
     operator = own_task(job_definition=own_kit.define(["sleep", "600"]), job_timeout=0.5)
     own_kit.aws.set_faults(Faults(denied=("batch.TerminateJob",), lasts=3))
-    with pytest.raises(exceptions.JobTimedOut, match=r"It was stopped\."):
+    with pytest.raises(exceptions.JobTimeout, match=r"It was stopped\."):
         operator.execute(context)
 
 
@@ -815,10 +819,10 @@ def test_a_deadline_is_reported_also_if_the_job_cannot_be_stopped(
 ) -> None:
     """What has happened, and what is left to do."""
     monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_WAIT_IN_WORKER", 0.5)
-    monkeypatch.setattr("airflow_jobflow.triggers.stopping.FIRST_TRY", ONCE)
+    monkeypatch.setattr("airflow_jobflow.stopping.FIRST_TRY", ONCE)
     operator = own_task(job_definition=own_kit.define(["sleep", "600"]), job_timeout=0.5)
     own_kit.aws.set_faults(Faults(denied=("batch.TerminateJob",)))
-    with pytest.raises(exceptions.JobTimedOut, match=r"It could not be stopped yet \(.*TerminateJob"):
+    with pytest.raises(exceptions.JobTimeout, match=r"It could not be stopped yet \(.*TerminateJob"):
         operator.execute(context)
 
 
@@ -827,7 +831,7 @@ def test_a_deadline_is_reported_also_if_the_job_cannot_be_stopped(
     [
         ("denied", exceptions.AccessDenied, "Not allowed to describe Batch job {} .*: no.* Nothing was stopped"),
         ("unanswerable", exceptions.WaitError, "Could not describe Batch job {} .*: no.* Nothing was stopped"),
-        ("vanished", exceptions.JobVanished, "Batch job {} .*: no"),
+        ("vanished", exceptions.JobNotFound, "Batch job {} .*: no"),
     ],
 )
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow_jobflow import exceptions
 from airflow_jobflow.jobs.packing import unpack
 from airflow_jobflow.local import Faults
-from airflow_jobflow.operators import base, map_leftovers
+from airflow_jobflow.maps import calls, previous_results
+from airflow_jobflow.maps import runner as map_run
+from airflow_jobflow.operators import base
 from airflow_jobflow.operators.batch import BatchMapOperator
-from airflow_jobflow.triggers import calls, map_run
 from airflow_jobflow.triggers.map import MapTrigger
 from tests.local.maps import again, clear, dies, is_killed, items, names_of, retry
 
@@ -167,7 +168,7 @@ def test_a_refused_item_fails_alone(make: Make, context: Any) -> None:
 @pytest.mark.parametrize("parameter", ["job_queue", "job_definition"])
 def test_what_does_not_exist_is_refused(kit: Any, make: Make, context: Any, parameter: str) -> None:
     """Nothing is started, and nothing retried."""
-    with pytest.raises(exceptions.SubmissionRefused, match="Nothing was started"):
+    with pytest.raises(exceptions.SubmissionRejected, match="Nothing was started"):
         make(items=items(3), **{parameter: "nowhere"}).execute(context)
     assert names_of(kit) == []
 
@@ -436,7 +437,7 @@ def test_a_map_past_its_deadline_is_stopped(kit: Any, make: Make, context: Any, 
             return operator.execute(context)
         return operator.execute_complete(context, asyncio.run(deferred(operator, context).wait()))
 
-    with pytest.raises(exceptions.JobTimedOut, match=r"3 of 4 items ended, 0 failed, 2 stopped. What ran was stopped"):
+    with pytest.raises(exceptions.JobTimeout, match=r"3 of 4 items ended, 0 failed, 2 stopped. What ran was stopped"):
         run()
     kit.eventually(lambda: sorted(statuses_of(kit)) == ["FAILED", "FAILED", "SUCCEEDED"], "the end of all jobs")
 
@@ -448,7 +449,7 @@ def test_a_deferral_that_airflow_times_out_stops_all_jobs(kit: Any, make: Make, 
     trigger = deferred(operator, context)
 
     asyncio.run(dies(kit, trigger, lambda: len(names_of(kit)) >= 2))
-    with pytest.raises(exceptions.JobTimedOut, match="What ran was stopped"):
+    with pytest.raises(exceptions.JobTimeout, match="What ran was stopped"):
         operator.resume_execution(TRIGGER_FAIL_REPR, {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context)
     kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of all jobs")
 
@@ -493,7 +494,7 @@ def test_what_is_left_for_a_retry_fits_into_the_store(
     kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is cut into parts."""
-    monkeypatch.setattr(map_leftovers, "CHUNK", 100)
+    monkeypatch.setattr(previous_results, "CHUNK", 100)
     operator = make(f"test $N != 1 -o -e {gate}", items=items(3), redrive=True)
     with pytest.raises(exceptions.JobFailed):
         operator.execute(context)
@@ -682,7 +683,7 @@ def test_stops_are_repeated_until_aws_responds(
         calls_made = own_kit.aws.calls["batch.TerminateJob"]
         own_kit.eventually(lambda: statuses_of(own_kit) == ["FAILED"] * 2, "the end of both jobs")
         assert event["unstopped"]["count"] == 0
-    with pytest.raises(exceptions.JobTimedOut, match="What ran was stopped"):
+    with pytest.raises(exceptions.JobTimeout, match="What ran was stopped"):
         operator.execute_complete(context, event) if defers else operator.execute(context)
     recovering.join()
     assert not defers or own_kit.aws.calls["batch.TerminateJob"] == calls_made
@@ -719,7 +720,7 @@ def test_what_cannot_be_stopped_is_named(
     own_kit.aws.set_faults(Faults(denied=("TerminateJob",)))
     event = asyncio.run(deferred(operator, context).wait())
     own_kit.aws.set_faults(Faults())
-    with pytest.raises(exceptions.JobTimedOut, match="1 job could not be stopped: ") as error:
+    with pytest.raises(exceptions.JobTimeout, match="1 job could not be stopped: ") as error:
         operator.execute_complete(context, event)
     [job_id] = unpack(event["unstopped"]["ids"])
     assert job_id in str(error.value)

@@ -68,7 +68,7 @@ class Array:
         [job_id] = deferred(operator, self.context).trigger.job_ids
         self._kit.eventually(lambda: reached(self._kit.children(job_id, size)))
         event = {"job_ids": [job_id], "jobs": {}, "errors": {}, "limit": "deadline"}
-        with pytest.raises(exceptions.JobTimedOut):
+        with pytest.raises(exceptions.JobTimeout):
             operator.execute_complete(self.context, event)
         retried(self.context)
 

@@ -14,8 +14,8 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow_jobflow import exceptions
 from airflow_jobflow.jobs.owner import job_group
 from airflow_jobflow.local import Faults, LocalAws, Settings
+from airflow_jobflow.maps import runner as map_run
 from airflow_jobflow.operators.ecs import FargateMapOperator
-from airflow_jobflow.triggers import map_run
 from tests.local.maps import again, dies, is_killed, items, retry
 
 Make = Callable[..., FargateMapOperator]
@@ -152,7 +152,7 @@ def test_no_fault_starts_an_item_twice_or_fails_it(
 def test_an_answer_without_a_task_fails_the_item(own_ecs_kit: Any, own_make: Make, context: Any) -> None:
     """Where it is not for want of capacity, which passes."""
     own_ecs_kit.aws.set_faults(Faults(run_task_failures=1, run_task_reason="ATTRIBUTE"))
-    with pytest.raises(exceptions.SubmissionRefused, match=r"items\[0\]: ATTRIBUTE\. Nothing was started"):
+    with pytest.raises(exceptions.SubmissionRejected, match=r"items\[0\]: ATTRIBUTE\. Nothing was started"):
         own_make(items=items(2)).execute(context)
 
 
@@ -184,7 +184,7 @@ def test_a_retry_knows_what_had_succeeded_before_aws_forgot_it(forgetful: Any, c
     """Of a map that was left running at its deadline: what has ended meanwhile has ended, and nothing runs again."""
     script = f"test $N = 0 || while [ ! -e {gate} ]; do sleep 0.02; done"
     operator = maker(forgetful)(script, items=items(3), job_timeout=2, cancel_on_timeout=False)
-    with pytest.raises(exceptions.JobTimedOut, match="1 of 3 items ended, 0 failed, 2 running"):
+    with pytest.raises(exceptions.JobTimeout, match="1 of 3 items ended, 0 failed, 2 running"):
         operator.execute(context)
     forgetful.eventually(lambda: not forgetful.listed(desiredStatus="STOPPED"), "that the first is forgotten")
     gate.touch()
@@ -209,7 +209,7 @@ def test_a_killed_task_stops_all_tasks(ecs_kit: Any, make: Make, context: Any, g
 @pytest.mark.parametrize("parameter", ["cluster", "task_definition"])
 def test_what_does_not_exist_is_refused(make: Make, context: Any, parameter: str) -> None:
     """Nothing is started, and nothing retried."""
-    with pytest.raises(exceptions.SubmissionRefused, match=r"[Nn]othing was started"):
+    with pytest.raises(exceptions.SubmissionRejected, match=r"[Nn]othing was started"):
         make(items=items(2), **{parameter: "nowhere"}).execute(context)
 
 

@@ -224,7 +224,7 @@ def test_an_answer_without_a_task_is_no_start(own_ecs_kit: Any, own_make: Any, c
     """RunTask answers 200 with failures[], and for a reason that does not pass."""
     operator = own_make()
     own_ecs_kit.aws.set_faults(Faults(run_task_failures=1, run_task_reason="MISSING"))
-    with pytest.raises(exceptions.SubmissionRefused, match=r"nothing was started: .*MISSING"):
+    with pytest.raises(exceptions.SubmissionRejected, match=r"nothing was started: .*MISSING"):
         operator.execute(context)
 
 
@@ -236,7 +236,7 @@ def test_a_task_missing_for_a_while_is_waited_for(own_ecs_kit: Any, own_make: An
 
 def test_a_task_past_its_deadline_is_stopped(ecs_kit: Any, make: Any, context: Any, gate: Any) -> None:
     """As with Batch."""
-    with pytest.raises(exceptions.JobTimedOut, match="It was stopped"):
+    with pytest.raises(exceptions.JobTimeout, match="It was stopped"):
         make(f"while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=1).execute(context)
     [arn] = [each["taskArn"] for each in ecs_kit.aws.started("ecs") if f"/{ecs_kit.cluster}/" in each["taskArn"]]
     assert ecs_kit.wait(arn)["stopCode"] == "UserInitiated"
@@ -244,7 +244,7 @@ def test_a_task_past_its_deadline_is_stopped(ecs_kit: Any, make: Any, context: A
 
 def test_a_task_that_hangs_shows_what_it_wrote_last(make: Any, context: Any, gate: Any) -> None:
     """Where it logs, only its definition says, which is not read before."""
-    with pytest.raises(exceptions.JobTimedOut) as error:
+    with pytest.raises(exceptions.JobTimeout) as error:
         make(f"echo stuck; while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=2).execute(context)
     assert "\nLast lines of the log:\n  | stuck\nConsole: https://" in str(error.value)
 
@@ -305,14 +305,14 @@ def test_a_definition_that_may_not_be_read_starts_all_the_same(own_ecs_kit: Any,
 @pytest.mark.parametrize("parameter", ["cluster", "task_definition"])
 def test_what_does_not_exist_is_refused(make: Any, context: Any, parameter: str) -> None:
     """Nothing is started, and nothing retried."""
-    with pytest.raises(exceptions.SubmissionRefused, match="nothing was started"):
+    with pytest.raises(exceptions.SubmissionRejected, match="nothing was started"):
         make(**{parameter: "nowhere"}).execute(context)
 
 
 def test_a_definition_that_cannot_run_on_fargate_is_refused(ecs_kit: Any, make: Any, context: Any) -> None:
     """With AWS's words."""
     definition = ecs_kit.define(requiresCompatibilities=["EC2"])
-    with pytest.raises(exceptions.SubmissionRefused, match="FARGATE"):
+    with pytest.raises(exceptions.SubmissionRejected, match="FARGATE"):
         make(task_definition=definition).execute(context)
 
 

@@ -32,8 +32,8 @@ def kit_with(
 ) -> Iterator[Callable[..., GlueKit]]:
     """Make a local AWS with these settings, which this process finds; nothing waits longer than it must."""
     servers: list[LocalAws] = []
-    monkeypatch.setattr(base, "SHORTEST_TURN", 0.1)
-    monkeypatch.setattr(base, "LONGEST_TURN", 0.3)
+    monkeypatch.setattr(base, "SHORTEST_CAPACITY_PAUSE", 0.1)
+    monkeypatch.setattr(base, "LONGEST_CAPACITY_PAUSE", 0.3)
     monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0))
 
     def make(**settings: float) -> GlueKit:
@@ -180,7 +180,7 @@ def test_a_list_that_cannot_be_had_changes_no_verdict(
     kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch, *, fault: Faults, well: bool
 ) -> None:
     """What is lost is the details."""
-    monkeypatch.setattr("airflow_jobflow.verdict.DETAILS", ONCE)
+    monkeypatch.setattr("airflow_jobflow.outcomes.DETAILS", ONCE)
     kit = kit_with(crawl_seconds=0.3)
     crawler = kit.crawler(None if well else NO_BUCKET)
     operator = task(crawler, deferrable=True, raise_on_failure=False)
@@ -270,7 +270,7 @@ def test_a_crawl_that_begins_between_look_and_start_is_not_joined_by_who_does_no
     crawler = kit.crawler()
     start = {"start_crawler": lambda: kit.glue.start_crawler(Name=crawler)}
     operator = elsewhere(crawler, start, if_running=if_running, job_timeout=0.5)
-    kind = exceptions.SubmissionError if if_running == "fail" else exceptions.JobTimedOut
+    kind = exceptions.SubmissionError if if_running == "fail" else exceptions.JobTimeout
     with pytest.raises(kind, match="is at work"):
         operator.execute(context)
     assert len(kit.crawls(crawler)) == 1
@@ -357,7 +357,7 @@ def test_a_crawler_that_is_deleted_has_vanished(kit_with: Any, context: Any, mon
     trigger = deferred(operator, context).trigger
     kit.ended(operator.crawler_name)
     kit.glue.delete_crawler(Name=operator.crawler_name)
-    with pytest.raises(exceptions.JobVanished, match=operator.crawler_name):
+    with pytest.raises(exceptions.JobNotFound, match=operator.crawler_name):
         operator.execute_complete(context, run(trigger))
 
 
@@ -368,7 +368,7 @@ def test_a_crawler_that_is_deleted_has_vanished(kit_with: Any, context: Any, mon
 def test_a_crawler_that_does_not_exist_is_refused(kit_with: Any, context: Any, if_running: str) -> None:
     """Nothing is started, and nothing retried."""
     kit = kit_with()
-    with pytest.raises(exceptions.SubmissionRefused, match=r"nothing was started.*nowhere") as error:
+    with pytest.raises(exceptions.SubmissionRejected, match=r"nothing was started.*nowhere") as error:
         task("nowhere", if_running=if_running).execute(context)
     assert isinstance(error.value, AirflowFailException)
     assert kit.aws.started("glue") == []
@@ -472,7 +472,7 @@ def test_a_crawl_that_was_joined_is_left_alone_at_a_deadline(
     if limit == "queue_deadline":
         monkeypatch.setattr(operator, "look", lambda _: {})
     event = {"job_ids": trigger.job_ids, "jobs": {}, "errors": {}, "limit": limit}
-    kind = exceptions.JobTimedOut if limit == "deadline" else exceptions.JobStuck
+    kind = exceptions.JobTimeout if limit == "deadline" else exceptions.QueueTimeout
     with pytest.raises(kind, match="left running, because this task did not start it") as error:
         operator.execute_complete(context, event)
     assert "compute environment" not in str(error.value)
@@ -498,7 +498,7 @@ def test_a_crawl_that_runs_fails_the_task_where_told_so(kit_with: Any, context: 
     kit.glue.start_crawler(Name=crawler)
     with pytest.raises(exceptions.SubmissionError, match="is at work already, so no crawl was started") as error:
         task(crawler, if_running="fail").execute(context)
-    assert not isinstance(error.value, AirflowFailException | exceptions.NoRoom)
+    assert not isinstance(error.value, AirflowFailException | exceptions.CapacityUnavailable)
     assert len(kit.crawls(crawler)) == 1
     assert kit.state(crawler) == "RUNNING"
 
@@ -530,8 +530,8 @@ def test_a_crawl_of_ones_own_follows_the_one_that_runs(kit_with: Any, context: A
 
 def test_a_turn_is_waited_for_in_the_triggerer(kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a timer, over and over, until the crawler is free."""
-    monkeypatch.setattr(base, "SHORTEST_TURN", 20.0)
-    monkeypatch.setattr(base, "LONGEST_TURN", 50.0)
+    monkeypatch.setattr(base, "SHORTEST_CAPACITY_PAUSE", 20.0)
+    monkeypatch.setattr(base, "LONGEST_CAPACITY_PAUSE", 50.0)
     kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler()
     kit.glue.start_crawler(Name=crawler)
@@ -559,10 +559,10 @@ def test_a_turn_that_does_not_come_ends_at_the_deadline(kit_with: Any, context: 
     kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler()
     kit.glue.start_crawler(Name=crawler)
-    with pytest.raises(exceptions.JobTimedOut, match=r"is at work.*nothing was started"):
+    with pytest.raises(exceptions.JobTimeout, match=r"is at work.*nothing was started"):
         task(crawler, if_running="wait_then_start", job_timeout=0.5).execute(context)
     context["task_state_store"].clear()
-    with pytest.raises(exceptions.JobStuck, match=r"is at work.*nothing was started"):
+    with pytest.raises(exceptions.QueueTimeout, match=r"is at work.*nothing was started"):
         task(crawler, if_running="wait_then_start", queued_timeout=0.5).execute(context)
     assert len(kit.crawls(crawler)) == 1
     assert kit.state(crawler) == "RUNNING"
@@ -575,7 +575,7 @@ def test_a_crawl_that_begins_as_the_operator_starts_one_is_not_ones_own(
     kit = kit_with(crawl_seconds=0.5)
     crawler, other = kit.crawler(), kit.crawler()
 
-    monkeypatch.setattr(base, "SHORTEST_TURN", 0.1)
+    monkeypatch.setattr(base, "SHORTEST_CAPACITY_PAUSE", 0.1)
     kit.aws.set_faults(Faults(actions=("StartCrawler",), calls_per_second=0.001))
     kit.glue.start_crawler(Name=other)  # takes the only one there is
     operator = task(crawler, if_running="wait_then_start")
@@ -666,7 +666,7 @@ def test_a_crawl_past_its_deadline_is_stopped(kit_with: Any, context: Any, defer
     kit = kit_with(crawl_seconds=HOUR)
     operator = task(kit.crawler(), job_timeout=0.5, deferrable=deferrable)
     with pytest.raises(
-        exceptions.JobTimedOut, match=r"RUNNING.*, did not end within 0\.5 s \(job_timeout\)\. It was stopped"
+        exceptions.JobTimeout, match=r"RUNNING.*, did not end within 0\.5 s \(job_timeout\)\. It was stopped"
     ):
         operator.execute_complete(context, run(deferred(operator, context).trigger)) if deferrable else (
             operator.execute(context)
@@ -679,7 +679,7 @@ def test_a_deferral_that_airflow_ends_ends_as_timed_out(kit_with: Any, context: 
     kit = kit_with(crawl_seconds=HOUR)
     operator = task(kit.crawler(), deferrable=True, job_timeout=600)
     assert deferred(operator, context).timeout.total_seconds() > 600
-    with pytest.raises(exceptions.JobTimedOut, match="It was stopped"):
+    with pytest.raises(exceptions.JobTimeout, match="It was stopped"):
         operator.resume_execution("__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context)
     assert kit.ended(operator.crawler_name)[0]["State"] == "STOPPED"
 
@@ -688,6 +688,7 @@ def test_a_crawl_whose_start_never_takes_effect_is_stuck(kit_with: Any, context:
     """READY for ever, with queued_timeout as the bound; what to look at is no compute environment."""
     kit = kit_with(crawl_seconds=HOUR, start_takes_effect_after=HOUR)
     with pytest.raises(
-        exceptions.JobStuck, match=r"last seen READY, did not leave the queue .*It was stopped\. Glue took the start"
+        exceptions.QueueTimeout,
+        match=r"last seen READY, did not leave the queue .*It was stopped\. Glue took the start",
     ):
         task(kit.crawler(), queued_timeout=0.5).execute(context)

@@ -45,16 +45,16 @@ def own_kit(own_aws: LocalAws, here: Callable[[Any], None], eventually: Any, no_
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing waits longer than it must."""
-    monkeypatch.setattr(base, "SHORTEST_TURN", 0.1)
-    monkeypatch.setattr(base, "LONGEST_TURN", 0.3)
+    monkeypatch.setattr(base, "SHORTEST_CAPACITY_PAUSE", 0.1)
+    monkeypatch.setattr(base, "LONGEST_CAPACITY_PAUSE", 0.3)
     monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0))
 
 
 @pytest.fixture
 def long_turns(monkeypatch: pytest.MonkeyPatch, no_pause: None) -> None:
     """Turns that are long enough to be waited for in the triggerer."""
-    monkeypatch.setattr(base, "SHORTEST_TURN", 20.0)
-    monkeypatch.setattr(base, "LONGEST_TURN", 50.0)
+    monkeypatch.setattr(base, "SHORTEST_CAPACITY_PAUSE", 20.0)
+    monkeypatch.setattr(base, "LONGEST_CAPACITY_PAUSE", 50.0)
 
 
 def task(job: str, **parameters: Any) -> GlueJobRunOperator:
@@ -262,7 +262,7 @@ def test_a_run_that_somebody_stops_is_stopped_not_failed(kit: GlueKit, context: 
 
 def test_a_job_that_does_not_exist_is_refused(kit: GlueKit, context: Any) -> None:
     """Nothing is started, and nothing retried."""
-    with pytest.raises(exceptions.SubmissionRefused, match="nothing was started") as error:
+    with pytest.raises(exceptions.SubmissionRejected, match="nothing was started") as error:
         task("nowhere").execute(context)
     assert isinstance(error.value, AirflowFailException)
     assert "Glue job run of nowhere" in str(error.value)
@@ -271,7 +271,7 @@ def test_a_job_that_does_not_exist_is_refused(kit: GlueKit, context: Any) -> Non
 def test_what_glue_refuses_is_refused(kit: GlueKit, context: Any) -> None:
     """With its words."""
     job = kit.job()
-    with pytest.raises(exceptions.SubmissionRefused, match="Worker Type is not supported"):
+    with pytest.raises(exceptions.SubmissionRejected, match="Worker Type is not supported"):
         task(job, worker_type="G.1X", number_of_workers=2).execute(context)
     assert kit.runs(job) == []
 
@@ -386,12 +386,12 @@ def test_the_last_turn_comes_no_later_than_the_deadline(kit: GlueKit, context: A
     wait = deferred(task(job, deferrable=True, job_timeout=12), context)
     assert 60 < wait.timeout.total_seconds() <= 72
     context["task_state_store"].clear()
-    with pytest.raises(exceptions.JobTimedOut):
+    with pytest.raises(exceptions.JobTimeout):
         task(job, deferrable=True, job_timeout=1).execute(context)
 
 
 @pytest.mark.parametrize(
-    ("limit", "kind"), [("job_timeout", exceptions.JobTimedOut), ("queued_timeout", exceptions.JobStuck)]
+    ("limit", "kind"), [("job_timeout", exceptions.JobTimeout), ("queued_timeout", exceptions.QueueTimeout)]
 )
 def test_a_turn_that_does_not_come_ends_the_task(kit: GlueKit, context: Any, limit: str, kind: Any) -> None:
     """With Glue's words; nothing was started, and what runs is left alone."""
@@ -430,7 +430,7 @@ def test_a_turn_that_airflow_ends_after_the_deadline_starts_nothing(kit: GlueKit
     gate.touch()
     kit.wait(job, first)
     context["task_state_store"]["jobflow"]["deadline"] -= 60
-    with pytest.raises(exceptions.JobTimedOut, match=r"Concurrent runs exceeded.*tried once.*nothing was started"):
+    with pytest.raises(exceptions.JobTimeout, match=r"Concurrent runs exceeded.*tried once.*nothing was started"):
         task(job, deferrable=True, job_timeout=60).resume_execution(
             "__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context
         )
@@ -488,7 +488,7 @@ def test_a_start_that_cannot_be_looked_up_is_not_made_again(own_kit: GlueKit, co
     own_kit.aws.set_faults(Faults(actions=("StartJobRun", "GetJobRuns"), drop_every=1))
     with pytest.raises(exceptions.SubmissionError, match="may have been started") as error:
         task(job, durable=durable).execute(context)
-    assert not isinstance(error.value, exceptions.SubmissionRefused)
+    assert not isinstance(error.value, exceptions.SubmissionRejected)
     assert own_kit.aws.calls["glue.StartJobRun"] == 1
 
 
@@ -528,7 +528,7 @@ def test_a_run_past_its_deadline_is_stopped(kit: GlueKit, context: Any, *, defer
         return operator.execute(context)
 
     with pytest.raises(
-        exceptions.JobTimedOut,
+        exceptions.JobTimeout,
         match=r"(RUNNING|STARTING).*, did not end within 0\.8 s \(job_timeout\)\. It was stopped",
     ):
         wait()
@@ -541,10 +541,10 @@ def test_a_deadline_is_reported_also_if_the_run_cannot_be_stopped(
 ) -> None:
     """What has happened, and what is left to do."""
     monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_WAIT_IN_WORKER", 0.5)
-    monkeypatch.setattr("airflow_jobflow.triggers.stopping.FIRST_TRY", ONCE)
+    monkeypatch.setattr("airflow_jobflow.stopping.FIRST_TRY", ONCE)
     job = own_kit.job(SLEEP)
     own_kit.aws.set_faults(Faults(denied=("glue.BatchStopJobRun",)))
-    with pytest.raises(exceptions.JobTimedOut, match=r"It could not be stopped yet \(.*BatchStopJobRun"):
+    with pytest.raises(exceptions.JobTimeout, match=r"It could not be stopped yet \(.*BatchStopJobRun"):
         task(job, job_timeout=0.5).execute(context)
 
 
@@ -553,7 +553,7 @@ def test_a_run_in_glues_queue_is_stuck_after_a_while(kit: GlueKit, context: Any,
     job = kit.job(until(gate))
     first = kit.start(job)
     with pytest.raises(
-        exceptions.JobStuck, match=r"WAITING, did not leave the queue .*It was stopped\. Look at what else runs"
+        exceptions.QueueTimeout, match=r"WAITING, did not leave the queue .*It was stopped\. Look at what else runs"
     ) as error:
         task(job, run_job_kwargs={"JobRunQueuingEnabled": True}, queued_timeout=0.5).execute(context)
     assert "compute environment" not in str(error.value)

@@ -53,7 +53,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a start that found no capacity again at once."""
-    monkeypatch.setattr(base, "SHORTEST_TURN", 0.05)
+    monkeypatch.setattr(base, "SHORTEST_CAPACITY_PAUSE", 0.05)
 
 
 def succeeds(case: Case, context: Any, **parameters: Any) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def test_it_waits_for_capacity_in_the_triggerer(case: Case, context: Any, faults
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 @pytest.mark.parametrize(
-    ("limit", "error"), [("job_timeout", exceptions.JobTimedOut), ("queued_timeout", exceptions.JobStuck)]
+    ("limit", "error"), [("job_timeout", exceptions.JobTimeout), ("queued_timeout", exceptions.QueueTimeout)]
 )
 def test_it_waits_for_capacity_no_longer_than_its_deadlines(
     case: Case, context: Any, faults: Any, limit: str, error: Any
@@ -304,7 +304,7 @@ def test_the_job_of_a_deferral_that_airflow_ends_is_found(case: Case, context: A
     """No triggerer was alive: the deadline has passed, and the job is stopped."""
     deferred(case.make(job_timeout=600), context)
     [started] = case.started()
-    with pytest.raises(exceptions.JobTimedOut, match="It was stopped"):
+    with pytest.raises(exceptions.JobTimeout, match="It was stopped"):
         case.make(job_timeout=600).resume_execution("__fail__", TIMEOUT, context)
     assert case.status(started) == "FAILED"
     assert len(case.started()) == 1
@@ -314,7 +314,7 @@ def test_the_job_of_a_deferral_that_airflow_ends_is_found(case: Case, context: A
 def test_the_job_of_a_deferral_that_airflow_ends_is_found_without_durability(case: Case, context: Any) -> None:
     """By its id, which is recorded then: it carries nothing that it could be found by."""
     deferred(case.make(job_timeout=600, durable=False), context)
-    with pytest.raises(exceptions.JobTimedOut, match="It was stopped"):
+    with pytest.raises(exceptions.JobTimeout, match="It was stopped"):
         case.make(job_timeout=600, durable=False).resume_execution("__fail__", TIMEOUT, context)
     assert len(case.started()) == 1
 
@@ -324,7 +324,7 @@ def test_the_untagged_task_of_a_deferral_that_airflow_ends_is_found(case: Case, 
     """By its group and its age."""
     faults(denied=("ecs.TagResource",))
     deferred(case.make(job_timeout=600), context)
-    with pytest.raises(exceptions.JobTimedOut, match="It was stopped"):
+    with pytest.raises(exceptions.JobTimeout, match="It was stopped"):
         case.make(job_timeout=600).resume_execution("__fail__", TIMEOUT, context)
     assert len(case.started()) == 1
 
@@ -349,7 +349,7 @@ def test_a_job_that_has_left_no_trace_then_is_not_started_again(
     """The deadline has passed: AWS has forgotten a job that ended long ago."""
     deferred(case.make(job_timeout=600), context)
     monkeypatch.setattr("airflow_jobflow.jobs.batch.find", lambda *_: None)
-    with pytest.raises(exceptions.JobTimedOut, match="no Batch job of this try was found"):
+    with pytest.raises(exceptions.JobTimeout, match="no Batch job of this try was found"):
         case.make(job_timeout=600).resume_execution("__fail__", TIMEOUT, context)
     assert len(case.started()) == 1
     case.end()
@@ -391,7 +391,7 @@ def test_a_retry_continues_without_a_task_state_store(
 @pytest.mark.parametrize("case", [Batch], indirect=True)
 def test_a_queue_that_never_existed_does_not_keep_a_task_from_running(case: Batch, context: Any) -> None:
     """It was misspelt; a user has corrected it, and clears the task."""
-    with pytest.raises(exceptions.SubmissionRefused):
+    with pytest.raises(exceptions.SubmissionRejected):
         case.make(job_queue="misspelt").execute(context)
     succeeds(case, cleared(context))
 

@@ -12,8 +12,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, A
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.local import Faults
-from airflow_jobflow.plugin import notes
 from airflow_jobflow.sensors.batch import BatchJobSensor
+from airflow_jobflow.ui import notes
 
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
@@ -67,7 +67,7 @@ def test_buttons_are_kept_for_one_job_of_a_list(kit: Any, sensor: Any, context: 
 
 
 @pytest.mark.parametrize(
-    ("limits", "error"), [({"job_timeout": 10}, exceptions.JobTimedOut), ({"timeout": 10}, AirflowSensorTimeout)]
+    ("limits", "error"), [({"job_timeout": 10}, exceptions.JobTimeout), ({"timeout": 10}, AirflowSensorTimeout)]
 )
 def test_a_deferral_that_airflow_ends_ends_as_any_other(
     kit: Any, sensor: Any, context: Any, gate: Any, *, limits: dict[str, Any], error: type[Exception]
@@ -131,9 +131,9 @@ def test_its_own_timeout_is_airflows(kit: Any, sensor: Any, context: Any, gate: 
 
 
 def test_a_job_timeout_is_ours(kit: Any, sensor: Any, context: Any, gate: Any) -> None:
-    """JobTimedOut, which is retried."""
+    """JobTimeout, which is retried."""
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
-    with pytest.raises(exceptions.JobTimedOut, match="1 of 2 Batch jobs"):
+    with pytest.raises(exceptions.JobTimeout, match="1 of 2 Batch jobs"):
         sensor([job_id, kit.sh("true")], job_timeout=1).execute(context)
 
 
@@ -199,7 +199,7 @@ def test_a_job_that_does_not_exist_has_vanished_after_the_grace(
     """Never an endless wait, and never a success."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "1")
     words = rf"Batch job {UNKNOWN} \(asked with boto3's default credentials in us-east-1\): unknown to AWS for \d+ s"
-    with pytest.raises(exceptions.JobVanished, match=words):
+    with pytest.raises(exceptions.JobNotFound, match=words):
         sensor(UNKNOWN).execute(context)
 
 

@@ -47,7 +47,7 @@ def test_a_failed_task_fails_it(ecs_kit: Any, sensor: Any, context: Any) -> None
 def test_a_task_that_is_gone_has_vanished(sensor: Any, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped task is kept for an hour only; the message says so."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "0.5")
-    with pytest.raises(exceptions.JobVanished, match="for about an hour after its end"):
+    with pytest.raises(exceptions.JobNotFound, match="for about an hour after its end"):
         sensor(UNKNOWN).execute(context)
 
 
@@ -61,7 +61,7 @@ def test_a_cluster_that_does_not_exist_ends_the_wait(sensor: Any, context: Any) 
 def test_its_time_out_stops_nothing(ecs_kit: Any, sensor: Any, context: Any, gate: Any) -> None:
     """A sensor did not start the task."""
     arn = ecs_kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
-    with pytest.raises(exceptions.JobTimedOut):
+    with pytest.raises(exceptions.JobTimeout):
         sensor(arn, job_timeout=0.5).execute(context)
     gate.touch()
     assert ecs_kit.wait(arn)["stopCode"] == "EssentialContainerExited"

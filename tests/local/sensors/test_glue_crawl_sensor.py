@@ -92,7 +92,7 @@ def test_an_older_success_does_not_count_and_a_later_one_does(kit: GlueKit, cont
     """Whatever came of the crawls before the moment."""
     crawler = kit.crawler()
     since = later(kit.crawl(crawler))
-    with pytest.raises(exceptions.JobTimedOut, match="READY"):
+    with pytest.raises(exceptions.JobTimeout, match="READY"):
         sensor(crawler, since=since, job_timeout=0.7).execute(context)
     kit.eventually(lambda: datetime.now(tz=UTC) >= since)
     waiting = sensor(crawler, since=since, deferrable=deferrable)
@@ -225,7 +225,7 @@ def test_its_time_out_stops_nothing(slow_kit: GlueKit, context: Any) -> None:
     """A sensor did not start the crawl."""
     crawler = slow_kit.crawler()
     slow_kit.glue.start_crawler(Name=crawler)
-    with pytest.raises(exceptions.JobTimedOut, match="RUNNING"):
+    with pytest.raises(exceptions.JobTimeout, match="RUNNING"):
         sensor(crawler, job_timeout=0.4).execute(context)
     trigger = deferred(sensor(crawler, deferrable=True), context)
     asyncio.run(trigger.on_kill())
@@ -248,7 +248,7 @@ def test_a_crawler_that_does_not_exist_ends_the_wait(
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "0.3")
     crawler = kit.crawler()
     kit.crawl(crawler)
-    with pytest.raises(exceptions.JobVanished, match="nowhere@") as error:
+    with pytest.raises(exceptions.JobNotFound, match="nowhere@") as error:
         sensor([crawler, "nowhere"]).execute(context)
     assert crawler not in str(error.value)
 

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowSensorTimeout, TaskDeferred
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.local import Faults, LocalAws
-from airflow_jobflow.local.glue_run import JobRun
+from airflow_jobflow.local.glue.run import JobRun
 from airflow_jobflow.local.server import REGION
 from airflow_jobflow.operators.glue import GlueJobRunOperator
 from airflow_jobflow.sensors.glue import GlueJobRunSensor
@@ -105,9 +105,9 @@ def test_a_run_that_is_unknown_has_vanished_after_the_grace(
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "0.5")
     job = kit.job()
     known = kit.start(job)
-    with pytest.raises(exceptions.JobVanished, match=r"jr_unknown.*for 90 days after its end"):
+    with pytest.raises(exceptions.JobNotFound, match=r"jr_unknown.*for 90 days after its end"):
         sensor(job, "jr_unknown").execute(context)
-    with pytest.raises(exceptions.JobVanished, match="jr_unknown") as error:
+    with pytest.raises(exceptions.JobNotFound, match="jr_unknown") as error:
         sensor(job, [known, "jr_unknown"]).execute(context)
     assert known not in str(error.value)
 

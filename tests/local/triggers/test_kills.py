@@ -17,12 +17,12 @@ import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import comms, task_runner
 
-from airflow_jobflow import airflow_compat
+from airflow_jobflow import airflow_compat, stopping
 from airflow_jobflow.aws import Retry, forget_clients
 from airflow_jobflow.jobs import batch_map
 from airflow_jobflow.jobs.packing import pack
 from airflow_jobflow.local import Faults
-from airflow_jobflow.triggers import base, job, stopping
+from airflow_jobflow.triggers import base, job
 from airflow_jobflow.triggers.job import JobTrigger
 from airflow_jobflow.triggers.map import MapTrigger
 from tests.triggerer import Supervisor, TaskLogs, Triggerer, task

@@ -19,7 +19,9 @@ from airflow_jobflow.jobs import batch_map, ecs_map
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.local.faults import CannedResponse
-from airflow_jobflow.triggers import base, beat, calls, map_run
+from airflow_jobflow.maps import calls, ownership
+from airflow_jobflow.maps import runner as map_run
+from airflow_jobflow.triggers import base
 from airflow_jobflow.triggers import map as map_trigger
 from airflow_jobflow.triggers.map import MapTrigger
 from tests.local.conftest import EcsKit, Kit
@@ -158,7 +160,7 @@ def test_a_trigger_that_begins_after_the_deadline_tells_what_has_ended(
 ) -> None:
     """No triggerer lived, or a retry came late: it starts nothing, and does not say that nothing has ended."""
     monkeypatch.setattr(map_run, "AGREEING", 0.1)
-    monkeypatch.setattr(map_trigger, "LAST_LOOK", 3.0)
+    monkeypatch.setattr(map_trigger, "FINAL_DESCRIBE_TIMEOUT", 3.0)
     monkeypatch.setattr(ecs_map, "CHECKPOINT", 0.2)
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 3)
     trigger = in_a_triggerer(again(trigger, max_concurrency=2))
@@ -238,7 +240,7 @@ def quick(late: Kit, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> 
     """The same, where a triggerer counts as dead after a second, and maps that start ten items a second."""
     assert not xcoms
     monkeypatch.setenv("AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD", "1")
-    monkeypatch.setattr(beat, "BEAT", 0.1)
+    monkeypatch.setattr(ownership, "BEAT", 0.1)
     monkeypatch.setattr(map_run, "TAKEOVER", 0.5)
     monkeypatch.setitem(clients.ACTIONS_PER_SECOND, "batch", 10.0)
     return late

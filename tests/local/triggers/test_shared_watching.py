@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from airflow_jobflow import watchers
 from airflow_jobflow.local import Faults
-from airflow_jobflow.triggers import watchers
-from airflow_jobflow.triggers.base import SETTLING
+from airflow_jobflow.triggers.base import MIN_DEFERRAL
 from airflow_jobflow.triggers.job import JobTrigger
 
 
@@ -123,4 +123,4 @@ def test_a_trigger_fires_only_when_the_scheduler_has_settled() -> None:
     each = trigger("a", deferred_at=100.0)
     assert each.settling(101.0) == 0
     each._task_instance = object()
-    assert [each.settling(now) for now in (100.0, 103.0, 100.0 + SETTLING)] == [SETTLING, SETTLING - 3, 0]
+    assert [each.settling(now) for now in (100.0, 103.0, 100.0 + MIN_DEFERRAL)] == [MIN_DEFERRAL, MIN_DEFERRAL - 3, 0]

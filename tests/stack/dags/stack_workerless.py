@@ -11,7 +11,7 @@ from airflow.sdk import DAG, Asset, Param, task
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
 
-OUTLET: Final = Asset("stack-workerless")
+OUTLET: Final = Asset("stack-trigger_eligibility")
 
 
 def mark(what: str) -> Any:

@@ -28,7 +28,7 @@ from airflow_jobflow.aws.rate_limit import RateLimiter
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import glue_run
 from tests.unit.aws.scripted_aws import Answer, Script, refusal
-from tests.unit.watch.scripted import settle
+from tests.unit.polling.scripted import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -26,7 +26,7 @@ from airflow_jobflow.aws.rate_limit import (
     backoff,
     full_jitter,
 )
-from tests.unit.watch.scripted import gaps, now, run, settle, until
+from tests.unit.polling.scripted import gaps, now, run, settle, until
 
 A_MOMENT = 2e-6
 

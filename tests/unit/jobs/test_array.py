@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_jobflow.jobs.array import INDEXES, ROOM, Tolerance, indexes_of, runs_again
+from airflow_jobflow.jobs.array import INDEXES, ROOM, Tolerance, indexes_of, rerun_requests
 from airflow_jobflow.jobs.model import index_ranges
 
 
@@ -76,7 +76,7 @@ def test_every_index_runs_again_once_in_overrides_that_fit(indexes: set[int], ro
     """What is cut off would never run; what does not fit would be refused."""
     command = ["x" * (ROOM - room)]
     request = {**SUBMIT, "containerOverrides": {**SUBMIT["containerOverrides"], "command": command}}
-    runs = list(runs_again(request, indexes))
+    runs = list(rerun_requests(request, indexes))
     assert [index for part, _ in runs for index in part] == sorted(indexes)
     for part, job in runs:
         assert indexes_of(told(job)) == part
@@ -87,14 +87,14 @@ def test_every_index_runs_again_once_in_overrides_that_fit(indexes: set[int], ro
 
 def test_ten_thousand_scattered_indexes_take_few_arrays() -> None:
     """Each array more is a job more to wait for."""
-    runs = list(runs_again(SUBMIT, range(0, 10_000, 2)))
+    runs = list(rerun_requests(SUBMIT, range(0, 10_000, 2)))
     assert len(runs) == 4
-    assert next(iter(runs_again(SUBMIT, range(10_000))))[1]["arrayProperties"] == {"size": 10_000}
+    assert next(iter(rerun_requests(SUBMIT, range(10_000))))[1]["arrayProperties"] == {"size": 10_000}
 
 
 def test_a_single_index_runs_as_a_plain_job() -> None:
     """There is no array of one."""
-    [(part, job)] = runs_again(SUBMIT, [7])
+    [(part, job)] = rerun_requests(SUBMIT, [7])
     assert part == [7]
     assert "arrayProperties" not in job
     assert told(job) == "7"
@@ -102,8 +102,8 @@ def test_a_single_index_runs_as_a_plain_job() -> None:
 
 def test_who_was_told_before_is_told_anew() -> None:
     """A third try must not be told of the second's indexes as well."""
-    [(_, job)] = runs_again(SUBMIT, [3, 4, 7])
-    [(_, again)] = runs_again(job, [4, 7])
+    [(_, job)] = rerun_requests(SUBMIT, [3, 4, 7])
+    [(_, again)] = rerun_requests(job, [4, 7])
     assert told(again) == "4,7"
 
 
@@ -111,5 +111,5 @@ def test_only_the_order_among_children_is_depended_on_again() -> None:
     """Other arrays are of another size, and other jobs have ended."""
     others = [{"jobId": "a", "type": "N_TO_N"}, {"jobId": "b"}]
     request = {**SUBMIT, "dependsOn": [*others, {"type": "SEQUENTIAL"}]}
-    assert [job.get("dependsOn") for _, job in runs_again(request, [1, 2])] == [[{"type": "SEQUENTIAL"}]]
-    assert [job.get("dependsOn") for _, job in runs_again(request, [1])] == [None]
+    assert [job.get("dependsOn") for _, job in rerun_requests(request, [1, 2])] == [[{"type": "SEQUENTIAL"}]]
+    assert [job.get("dependsOn") for _, job in rerun_requests(request, [1])] == [None]

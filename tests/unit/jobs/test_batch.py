@@ -306,13 +306,13 @@ class MainNode(ScriptedClient):
 def test_what_a_multi_node_job_does_not_say_its_main_node_is_asked() -> None:
     """While it runs, and if Batch has no attempt of it, only the node itself names a log. Others are not asked."""
     call = MainNode()
-    seen = batch.settled(call, batch.snapshot(job(status="FAILED", nodeProperties=NODES)))
+    seen = batch.with_final_details(call, batch.snapshot(job(status="FAILED", nodeProperties=NODES)))
     assert call.asked == ["abc#2"]
     assert (seen.job_id, seen.exit_code, seen.container_reason) == ("abc", 3, "why")
     assert seen.log == LogStream("/aws/batch/job", "main/1")
-    assert batch.settled(call, seen) is seen
+    assert batch.with_final_details(call, seen) is seen
     plain = batch.snapshot(job(container={}))
-    assert batch.settled(call, plain) is plain
+    assert batch.with_final_details(call, plain) is plain
     assert call.asked == ["abc#2"]
 
 

@@ -167,9 +167,9 @@ def test_the_log_of_a_task_that_runs_is_found_when_it_is_asked_for() -> None:
     task = {"taskArn": ARN, "taskDefinitionArn": DEFINITION, "lastStatus": "RUNNING", "containers": []}
     running = Snapshot.from_dict(ecs.snapshot(task, ecs.Definition()).to_dict())
     assert running.log is None
-    seen = ecs.settled(client, running)
+    seen = ecs.with_final_details(client, running)
     assert seen.log == LogStream("/g", "p/main/t1")
     assert seen.counting("router").log == LogStream("/g", "p/router/t1")
     assert seen.counting("router").state is JobState.RUNNING
     ended = stopped(main=0)
-    assert ecs.settled(client, ended) is ended
+    assert ecs.with_final_details(client, ended) is ended

@@ -228,7 +228,7 @@ def ended(*crawls: dict[str, Any], since: Since = SINCE) -> Any:
     """What settling makes of a crawl that the last sweep has seen as failed."""
     client: Any = Glue(list(crawls), [crawler("READY", Status="FAILED", StartTime=AT + 9, MessagePrefix="c2")])
     seen = glue_crawl.describe(client, [str(since)], None)[str(since)]
-    return glue_crawl.settled(client, seen), client
+    return glue_crawl.with_final_details(client, seen), client
 
 
 SUMMARY = {"TABLE": {"ADD": {"Details": '{"names":["a"]}', "Count": 2}, "DELETE": {"Count": 1}}}

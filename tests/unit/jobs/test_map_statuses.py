@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_jobflow.jobs.array import Tolerance
-from airflow_jobflow.jobs.map_statuses import NOT_STARTED, progress, span, summary, to_run_again
+from airflow_jobflow.jobs.map_statuses import NOT_STARTED, indexes_to_rerun, progress, span, summary
 from airflow_jobflow.jobs.model import JobState
 
 
@@ -35,8 +35,8 @@ def test_progress_is_said_in_a_line() -> None:
 
 def test_what_a_later_try_runs() -> None:
     """All that did not succeed."""
-    assert to_run_again("SFK-S") == [1, 2, 3]
-    assert to_run_again(NOT_STARTED * 2) == [0, 1]
+    assert indexes_to_rerun("SFK-S") == [1, 2, 3]
+    assert indexes_to_rerun(NOT_STARTED * 2) == [0, 1]
 
 
 def test_times_span_all_items() -> None:

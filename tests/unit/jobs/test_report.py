@@ -9,7 +9,7 @@ import pytest
 from airflow_jobflow.jobs import causes
 from airflow_jobflow.jobs.diagnosis import diagnose
 from airflow_jobflow.jobs.model import ArrayProgress, ChildFailure, JobState, Snapshot
-from airflow_jobflow.jobs.report import failure, map_failure, most_telling
+from airflow_jobflow.jobs.report import failure, map_failure, most_significant
 
 ENDED = "Essential container in task exited"
 SPOT = "Your Spot Task was interrupted."
@@ -52,7 +52,7 @@ def test_the_message_of_a_failed_array() -> None:
         snapshot,
         diagnosis,
         failed=[3, 5, 6],
-        children=most_telling(children, diagnosis),
+        children=most_significant(children, diagnosis),
         log_lines=["KeyError: 'day'"],
     )
     assert text == (
@@ -94,8 +94,8 @@ def test_the_most_telling_come_first() -> None:
         ChildFailure(3, failed(reason="CannotPullContainerError: manifest unknown")),
         ChildFailure(4, failed(reason="CannotPullContainerError: manifest unknown")),
     ]
-    assert [child.index for child in most_telling(children, causes.IMAGE_NOT_PULLED)] == [3, 0, 2, 4, 1]
-    assert [child.index for child in most_telling(children, None)] == [0, 2, 3, 1, 4]
+    assert [child.index for child in most_significant(children, causes.IMAGE_NOT_PULLED)] == [3, 0, 2, 4, 1]
+    assert [child.index for child in most_significant(children, None)] == [0, 2, 3, 1, 4]
 
 
 PULL = "CannotPullContainerError: manifest unknown"

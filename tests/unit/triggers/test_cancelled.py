@@ -14,10 +14,11 @@ from airflow.jobs import triggerer_job_runner
 from airflow.jobs.triggerer_job_runner import TriggerRunner
 from airflow.sdk.execution_time import task_runner
 
+from airflow_jobflow import stopping
 from airflow_jobflow.jobs.model import JobState, Snapshot
-from airflow_jobflow.triggers import base, ending, job, stopping
+from airflow_jobflow.polling.watcher import Watcher
+from airflow_jobflow.triggers import base, ending, job
 from airflow_jobflow.triggers.job import JobTrigger
-from airflow_jobflow.watch.watcher import Watcher
 from tests.triggerer import Supervisor, task
 
 MESSAGE = getattr(triggerer_job_runner, "_USER_ACTION_CANCEL_MSG", None)
@@ -137,7 +138,7 @@ def test_a_kill_at_any_wait_of_a_trigger_stops_its_jobs(make: Story, monkeypatch
     monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(), raising=False)
     monkeypatch.setattr(base, "LOG_DELAY", 0.0)
-    monkeypatch.setattr(base, "SETTLING", 0.05)
+    monkeypatch.setattr(base, "MIN_DEFERRAL", 0.05)
     monkeypatch.setattr(stopping, "run", stopped)
     monkeypatch.setattr(job, "LAST_DESCRIBE", 0.01)
     monkeypatch.setattr(ending, "_leave", lambda *_, **__: {})

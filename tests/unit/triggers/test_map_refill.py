@@ -11,12 +11,13 @@ import pytest
 
 from airflow_jobflow.aws.rate_limit import RateLimiter
 from airflow_jobflow.jobs.array import Tolerance
-from airflow_jobflow.jobs.fan_out import FanOut, Start
+from airflow_jobflow.jobs.maps import Start
 from airflow_jobflow.jobs.model import JobState, Snapshot
-from airflow_jobflow.triggers.map_follow import REFILL_INTERVAL, REFILL_SHARE
-from airflow_jobflow.triggers.map_run import MapRun
-from airflow_jobflow.watch.watcher import Watcher
-from tests.unit.watch.scripted import now, run
+from airflow_jobflow.maps.runner import MapRunner
+from airflow_jobflow.maps.state import MapState
+from airflow_jobflow.maps.tracker import REFILL_INTERVAL, REFILL_SHARE
+from airflow_jobflow.polling.watcher import Watcher
+from tests.unit.polling.scripted import now, run
 
 BUDGET = 5.0
 NOTICED = 7.0
@@ -70,7 +71,7 @@ def played(lasts: Sequence[float], *, max_concurrency: int, poll_interval: float
     async def story() -> None:
         aws: Any = Aws(lasts)
         seen.append(aws)
-        state = FanOut(len(lasts), range(len(lasts)), max_concurrency=max_concurrency, tolerance=Tolerance())
+        state = MapState(len(lasts), range(len(lasts)), max_concurrency=max_concurrency, tolerance=Tolerance())
         watcher: Watcher[Snapshot] = aws.watcher
         requests = dict.fromkeys(range(len(lasts)), "{}")
 
@@ -89,10 +90,12 @@ def played(lasts: Sequence[float], *, max_concurrency: int, poll_interval: float
                     told.add(job_id)
                     watcher.wake(job_id, at_once=True)
 
-        map_run = MapRun(state, aws, requests, watcher=watched, poll_interval=poll_interval, spawn=asyncio.create_task)
+        map_run = MapRunner(
+            state, aws, requests, watcher=watched, poll_interval=poll_interval, spawn=asyncio.create_task
+        )
         teller = asyncio.create_task(tell()) if events else None
-        await map_run.conduct()
-        await map_run.wind_up(None)
+        await map_run.run()
+        await map_run.shut_down(None)
         if teller:
             teller.cancel()
             await asyncio.wait([teller])

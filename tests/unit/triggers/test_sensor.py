@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.triggers import sensor
-from airflow_jobflow.triggers.sensor import KEPT, NeedsWorker
+from airflow_jobflow.triggers.sensor import RETENTION, NeedsWorker
 
 
 class Airflow:
@@ -110,11 +110,11 @@ def test_a_list_is_of_one_dag_run_task_and_key(airflow: Airflow, other: dict[str
 
 def test_no_more_lists_are_kept_than_are_used_side_by_side(airflow: Airflow) -> None:
     """A triggerer lives for months; the list that was pulled first goes first."""
-    runs = [f"run {number}" for number in range(KEPT + 1)]
+    runs = [f"run {number}" for number in range(RETENTION + 1)]
     for run_id in runs:
         airflow.xcoms["d", run_id, "up", "return_value"] = [run_id]
         airflow.returned(run_id=run_id, started=90.0)
-    assert len(sensor._pulled) == KEPT
+    assert len(sensor._pulled) == RETENTION
     airflow.pulls.clear()
     for run_id in runs[1:]:
         assert airflow.returned(run_id=run_id, started=90.0) == [run_id]
@@ -126,7 +126,7 @@ def test_no_more_lists_are_kept_than_are_used_side_by_side(airflow: Airflow) -> 
 def test_a_list_that_was_pulled_anew_is_not_the_next_to_go(airflow: Airflow) -> None:
     """Its instances are the ones that start now."""
     airflow.returned(started=90.0)
-    for number in range(KEPT - 1):
+    for number in range(RETENTION - 1):
         airflow.xcoms["d", f"{number}", "up", "return_value"] = []
         airflow.returned(run_id=f"{number}", started=90.0)
     airflow.returned(started=airflow.now)  # anew

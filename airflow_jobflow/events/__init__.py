@@ -1,0 +1,1 @@
+"""Reading EventBridge's events from SQS queues."""

@@ -1,0 +1,251 @@
+"""Batch's calls about jobs, for one account and region. Replaces moto's; queues, compute environments and job
+definitions stay moto's. What moto gets wrong about creating compute environments is put right.
+
+What always holds: a handler takes the request as it came and its length, and returns the answer or raises
+what AWS would; what it looks at it looks at under the lock of `batch_jobs`.
+"""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from typing import TYPE_CHECKING
+
+from airflow_jobflow.local.batch import model
+from airflow_jobflow.local.batch.attempts import Attempts
+from airflow_jobflow.local.batch.job import Ending, Job, Submission
+from airflow_jobflow.local.batch.jobs import now
+from airflow_jobflow.local.errors import ClientException, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from airflow_jobflow.local.batch.model import Json
+    from airflow_jobflow.local.service import Shared
+
+
+class Batch:
+    """The jobs of one account and region, as Batch's API shows them."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._resources = shared.resources
+        self._ledger = shared.ledger
+        self._attempts = Attempts(shared.resources, shared.processes, shared.settings, shared.faults)
+        self._jobs = self._attempts.jobs
+        self._faults = shared.faults
+        self.actions: dict[str, Callable[[Json, int], Json | None]] = {
+            "CreateComputeEnvironment": self.create_compute_environment,
+            "SubmitJob": self.submit_job,
+            "DescribeJobs": self.describe_jobs,
+            "ListJobs": self.list_jobs,
+            "CancelJob": self.cancel_job,
+            "TerminateJob": self.terminate_job,
+            "GetJobQueueSnapshot": self.get_job_queue_snapshot,
+            "RegisterJobDefinition": self.register_job_definition,
+        }
+        """Handlers by action."""
+        self.checks: dict[str, Callable[[Json], None]] = {"RegisterJobDefinition": _check_definition}
+        """Checks of what moto answers, by action."""
+
+    def close(self) -> None:
+        """Deliver the last events. Call it when the processes have ended."""
+        self._jobs.close()
+
+    def reconsider(self) -> None:
+        """A queue or compute environment changed: jobs that no environment took may run now."""
+        self._attempts.reconsider()
+
+    def interrupt(
+        self,
+        job_id: str,
+        status_reason: str,
+        container_reason: str | None = None,
+        exit_code: int | None = None,
+    ) -> bool:
+        """End the attempt of a job in AWS's words, as a Spot reclaim or the kernel would; False if it has
+        none.
+        """
+        job = self._jobs.by_id.get(job_id)
+        ending = Ending(status_reason, container_reason, exit_code, retried=True)
+        return job is not None and self._attempts.end(job, ending)
+
+    def create_compute_environment(self, request: Json, _length: int) -> Json:
+        """CreateComputeEnvironment."""
+        created = self._resources.create_environment(request)
+        return {"computeEnvironmentName": created.name, "computeEnvironmentArn": created.arn}
+
+    def submit_job(self, request: Json, length: int) -> Json:
+        """SubmitJob."""
+        if why := model.wrong_with_submission(request, length):
+            raise refused(why)
+        queue = self._resources.queue(request["jobQueue"])
+        if queue is None:
+            raise ClientException(f"JobQueue {request['jobQueue']} not found.")
+        if queue.state == "DISABLED":
+            raise ClientException(f"JobQueue {request['jobQueue']} is not in ENABLED state.")
+        definition = self._resources.definition(request["jobDefinition"])
+        if definition is None:
+            raise ClientException(_no_definition(request["jobDefinition"]))
+        if why := model.cannot_run(definition, request):
+            raise ClientException(why)
+        containers = model.containers_of(definition, request)
+        if len(containers) == 1 and (why := model.wrong_with_size(definition, containers[0])):
+            raise refused(why)
+        submission = Submission(
+            job_id=str(uuid.uuid4()),
+            request=request,
+            definition=definition,
+            queue_arn=queue.arn,
+            containers=containers,
+            account=self._resources.account,
+            region=self._resources.region,
+        )
+        with self._jobs.changing():
+            job = self._jobs.create(submission)
+        self._ledger.note("batch", {"jobId": job.job_id, "jobName": request["jobName"], "jobQueue": queue.arn})
+        if tags := request.get("tags"):
+            self._resources.tag(job.arn, tags)
+        return {"jobArn": job.arn, "jobName": request["jobName"], "jobId": job.job_id}
+
+    def register_job_definition(self, request: Json, _length: int) -> Json | None:
+        """RegisterJobDefinition with ``ecsProperties``; all others are moto's."""
+        if not request.get("ecsProperties"):
+            return None
+        if why := model.wrong_with_ecs_properties(request["ecsProperties"]):
+            raise refused(why)
+        return self._resources.register_ecs_definition(request)
+
+    def describe_jobs(self, request: Json, _length: int) -> Json:
+        """DescribeJobs."""
+        job_ids = request.get("jobs") or []
+        if not job_ids:
+            raise refused("jobs cannot be empty")
+        if len(job_ids) > model.MAX_DESCRIBED:
+            raise refused(f"Maximum number of jobs supported is  {model.MAX_DESCRIBED} .")
+        for job_id in job_ids:
+            if not model.JOB_ID.fullmatch(job_id):
+                raise ClientException(f"Provided name {job_id} is not supported pattern[a-zA-Z_0-9-]{{1,128}}")
+        with self._jobs.lock:
+            found = [self._visible(job_id) for job_id in dict.fromkeys(job_ids)]
+            return {"jobs": [self._detail(job) for job in found if job]}
+
+    def list_jobs(self, request: Json, _length: int) -> Json:
+        """ListJobs."""
+        scopes = [name for name in ("jobQueue", "arrayJobId", "multiNodeJobId") if request.get(name)]
+        if len(scopes) != 1:
+            raise refused("Exactly one of jobQueue, arrayJobId, multiNodeJobId must be specified")
+        filters = request.get("filters", [])
+        if len(filters) > 1:
+            raise refused("Only one filter can be used at a time")
+        for each in filters:
+            if each.get("name") not in model.FILTERS or not each.get("values"):
+                raise refused(f"Filter {each.get('name')} is not supported or has no values")
+            if each["name"].endswith("_CREATED_AT") and not each["values"][0].isdecimal():
+                raise refused(f"Filter {each['name']} takes milliseconds since the epoch, not {each['values'][0]}")
+        with self._jobs.lock:
+            jobs = self._listed(request, scopes[0], filters)
+            start = _position(request.get("nextToken"))
+            rest = [job for job in jobs if job.number < start]
+            page = rest[: _page_size(request.get("maxResults"))]
+            answer: Json = {"jobSummaryList": [job.summary() for job in page]}
+        if len(page) < len(rest):
+            answer["nextToken"] = base64.urlsafe_b64encode(str(page[-1].number).encode()).decode()
+        return answer
+
+    def cancel_job(self, request: Json, _length: int) -> Json:
+        """CancelJob: ends what has not started, and says nothing of what has."""
+        job_id, reason = _given(request, "jobId"), _given(request, "reason")
+        with self._jobs.changing():
+            job = self._jobs.by_id.get(job_id)
+            if job is not None:
+                self._jobs.cancel(job, reason)
+        return {}
+
+    def terminate_job(self, request: Json, _length: int) -> Json:
+        """TerminateJob: ends a job in whatever status; an ended one stays as it is."""
+        job_id, reason = _given(request, "jobId"), _given(request, "reason")
+        with self._jobs.changing():
+            job = self._jobs.by_id.get(job_id)
+            if job is not None:
+                self._jobs.terminate(job, reason)
+        return {}
+
+    def get_job_queue_snapshot(self, request: Json, _length: int) -> Json:
+        """GetJobQueueSnapshot: the first hundred runnable jobs of a queue."""
+        queue = self._resources.queue(_given(request, "jobQueue"))
+        if queue is None:
+            raise ClientException(f"JobQueue {request['jobQueue']} not found.")
+        with self._jobs.lock:
+            waiting = [
+                job
+                for job in self._jobs.by_id.values()
+                if job.status == model.RUNNABLE and job.submission.queue_arn == queue.arn
+            ]
+            waiting.sort(key=lambda job: (job.runnable_at or 0, -job.number))
+            front = [{"jobArn": job.arn, "earliestTimeAtPosition": job.runnable_at} for job in waiting[:100]]
+        return {"frontOfQueue": {"jobs": front, "lastUpdatedAt": now()}}
+
+    def _detail(self, job: Job) -> Json:
+        return job.detail(model.MISCONFIGURED if self._attempts.is_stuck(job) else None)
+
+    def _visible(self, job_id: str) -> Job | None:
+        job = self._jobs.by_id.get(job_id)
+        hidden = job is not None and self._faults.hides((now() - job.created_at) / 1000, job.arn)
+        return None if hidden else job
+
+    def _listed(self, request: Json, scope: str, filters: Sequence[Json]) -> list[Job]:
+        """What ListJobs covers, in its order."""
+        if scope == "multiNodeJobId":
+            return []
+        if scope == "arrayJobId":
+            parent = self._visible(request["arrayJobId"])
+            jobs, filters = (parent.children if parent else []), []
+        else:
+            queue = self._resources.queue(request["jobQueue"])
+            if queue is None:
+                raise ClientException(f"JobQueue {request['jobQueue']} not found.")
+            mine = (job for job in reversed(self._jobs.by_id.values()) if job.submission.queue_arn == queue.arn)
+            jobs = [job for job in mine if job.parent is None and self._visible(job.job_id)]
+        for each in filters:
+            jobs = [job for job in jobs if model.matches_filter(job.summary(), each["name"], each["values"])]
+        status = request.get("jobStatus")
+        if not filters or (filters[0]["name"] == "SHARE_IDENTIFIER" and status):
+            jobs = [job for job in jobs if job.status == (status or model.RUNNING)]
+        return jobs
+
+
+def _check_definition(request: Json) -> None:
+    """Refuse what no Fargate container can be."""
+    container = request.get("containerProperties")
+    if container is not None and (why := model.wrong_with_size(request, container)):
+        raise refused(why)
+
+
+def _given(request: Json, name: str) -> str:
+    value: str = request.get(name) or ""
+    if not value:
+        raise ClientException(f"'{name}' is a required field (cannot be an empty string)")
+    return value
+
+
+def _no_definition(identifier: str) -> str:
+    if identifier.startswith("arn:"):
+        return f"JobDefinition {identifier} not found."
+    return f"JobDefinition name {identifier} does not exist or is not in ACTIVE status"
+
+
+def _position(token: str | None) -> float:
+    if token is None:
+        return float("inf")
+    try:
+        return int(base64.urlsafe_b64decode(token.encode()))
+    except ValueError:
+        raise refused("Invalid nextToken") from None
+
+
+def _page_size(asked: int | None) -> int:
+    if asked is None:
+        return model.MAX_LISTED
+    if not 1 <= asked <= model.MAX_LISTED:
+        raise refused(f"maxResults must be between 1 and {model.MAX_LISTED}")
+    return asked

@@ -1,0 +1,1 @@
+"""The demo and the web UI on the local AWS."""

@@ -1,0 +1,271 @@
+"""What ECS decides about tasks on Fargate, as plain functions of plain data: no server, no threads, no processes.
+
+What always holds: nothing here reads a clock or changes its arguments; whatever names a member of ECS's API spells it
+as the API does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from airflow_jobflow.local.batch.model import merged
+from airflow_jobflow.local.fargate_sizes import is_size
+
+PROVISIONING: Final = "PROVISIONING"
+PENDING: Final = "PENDING"
+ACTIVATING: Final = "ACTIVATING"
+RUNNING: Final = "RUNNING"
+DEACTIVATING: Final = "DEACTIVATING"
+STOPPING: Final = "STOPPING"
+DEPROVISIONING: Final = "DEPROVISIONING"
+STOPPED: Final = "STOPPED"
+
+STATUSES: Final = (
+    PROVISIONING,
+    PENDING,
+    ACTIVATING,
+    RUNNING,
+    DEACTIVATING,
+    STOPPING,
+    DEPROVISIONING,
+    STOPPED,
+)
+"""The way of a task; one that never ran goes from where it is to DEPROVISIONING."""
+NOT_YET_RUNNING: Final = frozenset({PROVISIONING, PENDING, ACTIVATING})
+
+FAILED_TO_START: Final = "TaskFailedToStart"
+CONTAINER_EXITED: Final = "EssentialContainerExited"
+USER: Final = "UserInitiated"
+SPOT: Final = "SpotInterruption"
+
+REASONS: Final[Mapping[str, str]] = {
+    FAILED_TO_START: "Task failed to start",
+    CONTAINER_EXITED: "Essential container in task exited",
+    USER: "Task stopped by user",
+    "ServiceSchedulerInitiated": "Scaling activity initiated by (deployment ecs-svc/1234567890123456789)",
+    SPOT: "Your Spot Task was interrupted.",
+    "TerminationNotice": "Your Spot Task was interrupted.",
+    "InfrastructureHealth": "Task stopped because the underlying infrastructure is unhealthy",
+}
+"""What `stoppedReason` says with each `stopCode`, if nothing else is said."""
+WITHOUT_WARNING: Final = frozenset({FAILED_TO_START, "InfrastructureHealth"})
+"""Ends that leave the containers no time and no exit code."""
+
+CAPACITY_UNAVAILABLE: Final = (
+    "Capacity is unavailable at this time. Please try again later or in a different availability zone"
+)
+FARGATE_ONLY: Final = (
+    "The local AWS runs tasks on Fargate only: it has no container instances. Use RunTask with launchType FARGATE, or "
+    "with the capacity provider FARGATE or FARGATE_SPOT"
+)
+MISSING: Final = "MISSING"
+MISSING_IMAGES: Final = "missing/"
+"""Images whose repository begins so cannot be pulled."""
+
+PROVIDERS: Final = ("FARGATE", "FARGATE_SPOT")
+PLATFORM_VERSION: Final = "1.4.0"
+PLATFORM_VERSIONS: Final = frozenset({"LATEST", "1.3.0", PLATFORM_VERSION})
+COUNTS: Final = range(1, 11)
+MAX_DESCRIBED: Final = 100
+MAX_LISTED: Final = 100
+MAX_OVERRIDES: Final = 8192
+CLIENT_TOKEN: Final = re.compile(r"[!-~]{1,64}")
+LONGEST_STARTED_BY: Final = 128
+TASK_IDS: Final = (32, 36)
+"""How long a task's id may be."""
+DEFINITION: Final = re.compile(
+    r"(?:arn:[\w-]+:ecs:[\w-]+:\d{12}:task-definition/)?(?P<family>[\w-]{1,255})(?::(?P<revision>\d+))?"
+)
+
+Json = dict[str, Any]
+
+
+def _strategy(request: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return request.get("capacityProviderStrategy") or ()
+
+
+RUN_RULES: Final[Sequence[tuple[Callable[[Mapping[str, Any]], bool], str]]] = (
+    (lambda it: it.get("count", 1) not in COUNTS, "count must be between 1 and 10"),
+    (
+        lambda it: "clientToken" in it and not CLIENT_TOKEN.fullmatch(it["clientToken"]),
+        "clientToken must be 1 to 64 characters in the range of 33-126",
+    ),
+    (
+        lambda it: len(it.get("startedBy", "")) > LONGEST_STARTED_BY,  # AWS takes more characters than it documents
+        f"startedBy must be up to {LONGEST_STARTED_BY} characters",
+    ),
+    (
+        lambda it: bool(it.get("launchType")) and bool(_strategy(it)),
+        "Specify either Launch Type or Capacity Provider Strategy, but not both.",
+    ),
+    (
+        lambda it: it.get("platformVersion", PLATFORM_VERSION) not in PLATFORM_VERSIONS,
+        "The specified platform version does not exist.",
+    ),
+    (
+        lambda it: it.get("propagateTags") == "SERVICE",
+        "Tags can only be propagated from the task definition when running a task.",
+    ),
+    (
+        lambda it: len(json.dumps(it.get("overrides", {}), separators=(",", ":"))) > MAX_OVERRIDES,
+        f"Container Overrides length must be at most {MAX_OVERRIDES}",
+    ),
+)
+"""What RunTask refuses as it is written, in AWS's words where they are known."""
+
+
+def wrong_with_run(request: Mapping[str, Any]) -> str | None:
+    """Why RunTask refuses a request, whatever it is about; None if it does not."""
+    return next((why for refuses, why in RUN_RULES if refuses(request)), None)
+
+
+def wrong_with_list(request: Mapping[str, Any]) -> str | None:
+    """Why ListTasks refuses a request; None if it does not."""
+    if request.get("startedBy") and any(
+        request.get(name) for name in ("family", "serviceName", "containerInstance", "launchType", "daemonName")
+    ):
+        return "cannot specify startedBy with other arguments"
+    if not 1 <= request.get("maxResults", MAX_LISTED) <= MAX_LISTED:
+        return f"maxResults must be between 1 and {MAX_LISTED}"
+    if request.get("desiredStatus", RUNNING) not in (RUNNING, PENDING, STOPPED):
+        return "desiredStatus must be RUNNING, PENDING or STOPPED"
+    return None
+
+
+def wrong_with_strategy(strategy: Sequence[Mapping[str, Any]], associated: Sequence[str]) -> str | None:
+    """Why a cluster with the providers `associated` refuses a capacity provider strategy; None if it does not."""
+    names = [item["capacityProvider"] for item in strategy]
+    if unknown := [name for name in names if name not in associated]:
+        if all(name in PROVIDERS for name in unknown):
+            return (
+                "The specified capacity provider strategy cannot contain a capacity provider that is not associated "
+                "with the cluster. Associate the capacity provider with the cluster or specify a valid capacity "
+                "provider and try again."
+            )
+        return "The specified capacity provider was not found. Specify a valid capacity provider and try again."
+    if len(set(names)) < len(names):
+        return "The specified capacity provider strategy cannot contain duplicate capacity providers."
+    if sum(item.get("base", 0) > 0 for item in strategy) > 1:
+        return "The specified capacity provider strategy cannot have more than one capacity provider with a base."
+    if len(strategy) > 1 and not any(item.get("weight", 0) for item in strategy):
+        return "At least one capacity provider of a strategy must have a weight greater than zero."
+    return None
+
+
+def placements(strategy: Sequence[Mapping[str, Any]], count: int) -> list[str]:
+    """The capacity provider of each task of one RunTask: `base` is filled first, then each gets its share by `weight`.
+
+    Every call is reckoned by itself, so that a single task goes to the provider with the base, else the most weight.
+    """
+    chosen: list[str] = []
+    shares: Counter[str] = Counter()
+    base = next((item for item in strategy if item.get("base", 0) > 0), None)
+    weighted = [item for item in strategy if item.get("weight", 0) > 0] or strategy[:1]
+    for number in range(count):
+        if base is not None and number < base["base"]:
+            chosen.append(base["capacityProvider"])
+            continue
+        item = min(weighted, key=lambda each: (shares[each["capacityProvider"]] + 1) / (each.get("weight", 0) or 1))
+        shares[item["capacityProvider"]] += 1
+        chosen.append(item["capacityProvider"])
+    return chosen
+
+
+def fits_fargate(definition: Mapping[str, Any]) -> bool:
+    """Whether a task definition can run on Fargate: it says so, or says nothing and has all that it takes."""
+    required = definition.get("requiresCompatibilities")
+    if required:
+        return "FARGATE" in required
+    return definition.get("networkMode") == "awsvpc" and bool(definition.get("cpu") and definition.get("memory"))
+
+
+def wrong_with_definition(definition: Mapping[str, Any], request: Mapping[str, Any]) -> str | None:
+    """Why Fargate does not take a task definition with a request's overrides (a ClientException); None if it does."""
+    overrides = request.get("overrides", {})
+    for name in ("cpu", "memory"):
+        if not (definition.get(name) or overrides.get(name)):
+            return f"Fargate requires that '{name}' be defined at the task level."
+    return wrong_with_size(definition, overrides)
+
+
+def wrong_with_size(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> str | None:
+    """Why Fargate has no size for a task definition and a RunTask's overrides; None if it has, or none is given."""
+    cpu, memory = (overrides.get(name) or definition.get(name) for name in ("cpu", "memory"))
+    if not cpu or not memory or is_size(cpu, memory):
+        return None
+    return f"No Fargate configuration exists for given values: {cpu} CPU, {memory} memory."
+
+
+def wrong_with_request(definition: Mapping[str, Any], request: Mapping[str, Any]) -> str | None:
+    """What of a request does not go with its task definition (an InvalidParameterException); None if all does."""
+    network = request.get("networkConfiguration", {}).get("awsvpcConfiguration")
+    if network is None:
+        return "Network Configuration must be provided when networkMode 'awsvpc' is specified."
+    if not network.get("subnets"):
+        return "subnets can not be empty."
+    names = {container["name"] for container in definition["containerDefinitions"]}
+    for override in request.get("overrides", {}).get("containerOverrides", ()):
+        if override.get("name") not in names:
+            return f"Override for container named {override.get('name')} is not a container in the TaskDefinition."
+    return None
+
+
+def overridden(container: Mapping[str, Any], overrides: Mapping[str, Any]) -> Json:
+    """A container definition with the `overrides` of a RunTask that name it."""
+    named = {each.get("name"): each for each in overrides.get("containerOverrides", ())}
+    mine: Mapping[str, Any] = named.get(container["name"], {})
+    result = {**container, **{name: mine[name] for name in ("command", "cpu", "memory") if name in mine}}
+    result["environment"] = merged(container.get("environment", ()), mine.get("environment", ()), "name")
+    return result
+
+
+def arguments(container: Mapping[str, Any]) -> list[str]:
+    """What a container runs. There is no image here to say what if its definition does not."""
+    return [*(container.get("entryPoint") or ()), *(container.get("command") or ())]
+
+
+def shown_overrides(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> Json:
+    """``overrides`` as DescribeTasks shows them: every container is named, also one with nothing overridden."""
+    given = {each["name"]: each for each in overrides.get("containerOverrides", ())}
+    containers = [given.get(each["name"], {"name": each["name"]}) for each in definition["containerDefinitions"]]
+    return {**overrides, "containerOverrides": containers, "inferenceAcceleratorOverrides": []}
+
+
+def is_elsewhere(identifier: str, account: str, region: str) -> str | None:
+    """Why an ARN cannot be used here: it is another account's or region's; None if it can, or is no ARN."""
+    parts = identifier.split(":")
+    if parts[0] != "arn":
+        return None
+    if len(parts) < 6:  # noqa: PLR2004 -- arn, partition, service, region, account, resource
+        return f"Invalid identifier: {identifier}"
+    if parts[3] != region:
+        return f"Invalid identifier: Identifier is for {parts[3]}. Your region is {region}"
+    if parts[4] != account:
+        return f"Invalid identifier: Identifier is for account {parts[4]}. Your accountId is {account}"
+    return None
+
+
+def wrong_with_task(identifier: str, account: str, region: str, cluster: str) -> str | None:
+    """Why an id or ARN cannot be that of a task of a cluster; None if it can."""
+    if why := is_elsewhere(identifier, account, region):
+        return why
+    parts = identifier.rsplit("/", 2)
+    if identifier.startswith("arn:"):
+        if ":task/" not in identifier:
+            return "Invalid identifier: Identifier is not for a task."
+        if len(parts) > 2 and parts[1] != cluster:  # noqa: PLR2004 -- the prefix, the cluster, the id
+            return f"Invalid identifier: Identifier is for cluster {parts[1]}. Your cluster is {cluster}"
+    elif len(parts) > 1:
+        return "Invalid identifier: Unexpected number of separators"
+    if len(parts[-1]) not in TASK_IDS:
+        return "taskId length should be one of [32,36]"
+    return None
+
+
+def name_of(identifier: str) -> str:
+    """The last part of an ARN, or a name as it is."""
+    return identifier.rsplit("/", 1)[-1]

@@ -1,0 +1,278 @@
+"""One ECS task of the local AWS, and how DescribeTasks and events show it.
+
+What always holds: a `Task` is changed by `ecs_tasks.Tasks` only, under its lock; everything else here reads. What is
+shown is built afresh for every answer, so that it can be changed freely.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from airflow_jobflow.local.dependencies import Progress
+from airflow_jobflow.local.ecs import model
+from airflow_jobflow.local.ecs.backend import Cluster, Tagged
+
+if TYPE_CHECKING:
+    from airflow_jobflow.local.ecs.model import Json
+    from airflow_jobflow.local.processes import Process
+
+DEFAULT_STORAGE: Final = 20
+"""GiB of ephemeral storage of a Fargate task that does not ask for more."""
+
+
+def now() -> float:
+    """The time as ECS tells it: seconds since the epoch, to the millisecond."""
+    return round(time.time(), 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What RunTask was asked, with the cluster and definition as they were then."""
+
+    request: Json
+    definition: Json
+    cluster: Cluster
+    account: str
+    region: str
+
+    @property
+    def subnet(self) -> str:
+        """Where the task's network interface is: the first subnet named."""
+        subnets: list[str] = self.request["networkConfiguration"]["awsvpcConfiguration"]["subnets"]
+        return subnets[0]
+
+    def arn(self, kind: str, *names: str) -> str:
+        """The ARN of something of the cluster."""
+        return f"arn:aws:ecs:{self.region}:{self.account}:{'/'.join((kind, self.cluster.name, *names))}"
+
+    def size(self, name: str) -> str:
+        """The task's ``cpu`` or ``memory``."""
+        size: str = self.request.get("overrides", {}).get(name) or self.definition[name]
+        return size
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a task is being ended, in the words it will show."""
+
+    stop_code: str
+    stopped_reason: str
+    container_reason: str | None = None
+    exit_code: int | None = None
+
+    def exit_code_of(self, code: int | None) -> int | None:
+        """The exit code to show of a container that was running, and then ended with `code`."""
+        if self.exit_code is not None or self.stop_code in model.WITHOUT_WARNING:
+            return self.exit_code
+        return code
+
+
+def log_options(container: Json) -> dict[str, str] | None:
+    """The options of a container's awslogs driver; None if it has another, or none.
+
+    :param container: as the task definition has it.
+    """
+    configuration = container.get("logConfiguration") or {}
+    if configuration.get("logDriver") != "awslogs":
+        return None
+    options: dict[str, str] = configuration.get("options") or {}
+    return options
+
+
+def log_stream(container: Json, task_id: str, runtime_id: str) -> tuple[str, str] | None:
+    """The log group and stream that a container writes to; None if it logs elsewhere.
+
+    :param container: as the task definition has it.
+    """
+    options = log_options(container)
+    if options is None:
+        return None
+    prefix = options.get("awslogs-stream-prefix")
+    stream = f"{prefix}/{container['name']}/{task_id}" if prefix else runtime_id
+    return options.get("awslogs-group", ""), stream
+
+
+@dataclass(slots=True, eq=False)
+class Container:
+    """A container of a task."""
+
+    definition: Json
+    """With the overrides of the task."""
+    arn: str
+    runtime_id: str
+    status: str = model.PENDING
+    queued: bool = False
+    """Whether it may run: what it depends on has started, or ended."""
+    begun: bool = False
+    """Whether its process is being started, runs, or has ended."""
+    started: bool = False
+    process: Process | None = None
+    log: tuple[str, str] | None = None
+    exit_code: int | None = None
+    reason: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name in the task definition."""
+        name: str = self.definition["name"]
+        return name
+
+    @property
+    def essential(self) -> bool:
+        """Whether its end is the end of the task."""
+        return bool(self.definition.get("essential", True))
+
+    @property
+    def depends_on(self) -> list[dict[str, str]]:
+        """What has to start or end before it starts."""
+        return self.definition.get("dependsOn") or []
+
+    @property
+    def progress(self) -> Progress:
+        """As those see it that depend on it."""
+        return Progress(self.started, self.status == model.STOPPED, self.exit_code)
+
+    @property
+    def log_options(self) -> dict[str, str] | None:
+        """Options of its awslogs driver; None if it has another, or none."""
+        return log_options(self.definition)
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A task."""
+
+    start: Start
+    task_id: str
+    capacity_provider: str | None
+    """None if it was started by its launch type."""
+    doomed: bool
+    """Whether it is interrupted as soon as it runs (a fault)."""
+    tagged: Tagged
+    containers: list[Container]
+    address: str
+    created_at: float = field(default_factory=now)
+    status: str = model.PROVISIONING
+    version: int = 1
+    ending: Ending | None = None
+    connected_at: float | None = None
+    pull_started_at: float | None = None
+    pull_stopped_at: float | None = None
+    started_at: float | None = None
+    stopping_at: float | None = None
+    execution_stopped_at: float | None = None
+    stopped_at: float | None = None
+    attachment: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @property
+    def arn(self) -> str:
+        """Its ARN."""
+        return self.tagged.task_arn
+
+    @property
+    def desired_status(self) -> str:
+        """What ECS wants it to be: STOPPED as soon as anything ends it."""
+        return model.RUNNING if self.ending is None else model.STOPPED
+
+    def detail(self, *, tags: bool = False) -> Json:
+        """The task as DescribeTasks shows it."""
+        start, request, ending = self.start, self.start.request, self.ending
+        shown: Json = {
+            "attachments": [self._interface()],
+            "attributes": [{"name": "ecs.cpu-architecture", "value": self._architecture()}],
+            "availabilityZone": f"{start.region}a",
+            "capacityProviderName": self.capacity_provider,
+            "clusterArn": start.cluster.arn,
+            "connectivity": None if self.connected_at is None else "CONNECTED",
+            "connectivityAt": self.connected_at,
+            "containers": [self._container(each) for each in self.containers],
+            "cpu": start.size("cpu"),
+            "createdAt": self.created_at,
+            "desiredStatus": self.desired_status,
+            "enableExecuteCommand": request.get("enableExecuteCommand", False),
+            "ephemeralStorage": self._storage(),
+            "executionStoppedAt": self.execution_stopped_at,
+            "group": request.get("group") or f"family:{start.definition['family']}",
+            "healthStatus": "UNKNOWN",
+            "inferenceAccelerators": [],
+            "lastStatus": self.status,
+            "launchType": "FARGATE",
+            "memory": start.size("memory"),
+            "overrides": model.shown_overrides(start.definition, request.get("overrides", {})),
+            "platformFamily": "Linux",
+            "platformVersion": self._platform_version(),
+            "pullStartedAt": self.pull_started_at,
+            "pullStoppedAt": self.pull_stopped_at,
+            "startedAt": self.started_at,
+            "startedBy": request.get("startedBy"),
+            "stopCode": ending and ending.stop_code,
+            "stoppedAt": self.stopped_at,
+            "stoppedReason": ending and ending.stopped_reason,
+            "stoppingAt": self.stopping_at,
+            "tags": [dict(tag) for tag in self.tagged.tags] if tags else [],
+            "taskArn": self.arn,
+            "taskDefinitionArn": start.definition["taskDefinitionArn"],
+            "version": self.version,
+        }
+        return {name: value for name, value in shown.items() if value is not None}
+
+    def event(self) -> Json:
+        """The task as an event shows it: DescribeTasks' shape, with ISO 8601 times, the change's own, and ``eni``."""
+        detail = self.detail()
+        attachments = [{**each, "type": "eni"} for each in detail["attachments"]]
+        shown = {**detail, "attachments": attachments, "updatedAt": now()}
+        return {name: _iso(value) if name.endswith("At") else value for name, value in shown.items()}
+
+    def _storage(self) -> Json:
+        overrides = self.start.request.get("overrides", {})
+        asked = overrides.get("ephemeralStorage") or self.start.definition.get("ephemeralStorage")
+        return dict(asked or {"sizeInGiB": DEFAULT_STORAGE})
+
+    def _architecture(self) -> str:
+        wanted = self.start.definition["runtimePlatform"].get("cpuArchitecture", "X86_64")
+        return str(wanted).lower()
+
+    def _platform_version(self) -> str:
+        wanted: str = self.start.request.get("platformVersion", "LATEST")
+        return model.PLATFORM_VERSION if wanted == "LATEST" else wanted
+
+    def _interface(self) -> Json:
+        attached = {model.PROVISIONING: "PRECREATED", model.STOPPED: "DELETED"}.get(self.status, "ATTACHED")
+        details = {"subnetId": self.start.subnet}
+        if attached != "PRECREATED":
+            details |= {"networkInterfaceId": f"eni-{self.task_id[:17]}", "privateIPv4Address": self.address}
+        return {
+            "id": self.attachment,
+            "type": "ElasticNetworkInterface",
+            "status": attached,
+            "details": [{"name": name, "value": value} for name, value in details.items()],
+        }
+
+    def _container(self, container: Container) -> Json:
+        definition = container.definition
+        shown: Json = {
+            "containerArn": container.arn,
+            "taskArn": self.arn,
+            "name": container.name,
+            "image": definition["image"],
+            "runtimeId": container.runtime_id if container.started else None,
+            "lastStatus": container.status,
+            "exitCode": container.exit_code,
+            "reason": container.reason,
+            "networkBindings": [],
+            "networkInterfaces": [],
+            "healthStatus": "UNKNOWN",
+            "cpu": str(definition.get("cpu", 0)),
+            "memory": str(definition["memory"]) if "memory" in definition else None,
+        }
+        if self.status != model.PROVISIONING:
+            shown["networkInterfaces"] = [{"attachmentId": self.attachment, "privateIpv4Address": self.address}]
+        return {name: value for name, value in shown.items() if value is not None}
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

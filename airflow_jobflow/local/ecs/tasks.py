@@ -1,0 +1,283 @@
+"""The tasks of one region and their way from status to status: the state machine of the local ECS.
+
+What always holds:
+
+- Every change of a task happens under one lock and goes through `_move`, which keeps counts and events right.
+- Each container is a process. A task takes one slot, which its first container holds; the others run beside it.
+- Health checks and ``secrets`` are ignored: a container that others wait for is healthy once it has started.
+- The first to end a task is the one that is reported.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import uuid
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Final
+
+from airflow_jobflow.local.dependencies import may_start
+from airflow_jobflow.local.ecs import model
+from airflow_jobflow.local.ecs.backend import EcsBackend, Tagged
+from airflow_jobflow.local.ecs.task import Container, Ending, Start, Task, log_stream, now
+from airflow_jobflow.local.job_environment import ON_FARGATE, job_environment
+from airflow_jobflow.local.processes import Command, Exit, Process
+from airflow_jobflow.local.publisher import Publisher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_jobflow.local.ecs.model import Json
+    from airflow_jobflow.local.service import Shared
+
+EVENT: Final = "ECS Task State Change"
+
+
+class Tasks:
+    """All tasks ever started in a region."""
+
+    def __init__(self, shared: Shared, backend: EcsBackend) -> None:
+        self._shared = shared
+        self._resources = shared.resources
+        self._backend = backend
+        self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        """Of each cluster: how many tasks there are by status."""
+        self._hosts = itertools.count(10)
+        self._events: Publisher[Json] = Publisher("ecs-events", self._publish)
+        self.lock = threading.RLock()
+        self.by_id: dict[str, Task] = {}
+
+    def close(self) -> None:
+        """Deliver the last events. Call it when nothing changes any more."""
+        self._events.close()
+
+    def start(self, start: Start, capacity_provider: str | None, tags: list[dict[str, str]]) -> Task:
+        """Add a task, and queue its containers. Call it under the lock."""
+        task_id = uuid.uuid4().hex
+        tagged = Tagged(start.arn("task", task_id), tags)
+        overrides = start.request.get("overrides", {})
+        number = next(self._hosts)
+        task = Task(
+            start=start,
+            task_id=task_id,
+            capacity_provider=capacity_provider,
+            doomed=capacity_provider == "FARGATE_SPOT" and self._shared.faults.interrupts_spot(_words(start)),
+            tagged=tagged,
+            containers=[
+                Container(
+                    definition=model.overridden(each, overrides),
+                    arn=start.arn("container", task_id, str(uuid.uuid4())),
+                    runtime_id=f"{task_id}-{index:010}",
+                )
+                for index, each in enumerate(start.definition["containerDefinitions"])
+            ],
+            address=f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",
+        )
+        self._backend.keep_tags(start.cluster.name, tagged)
+        self._counts[start.cluster.name][task.status] += 1
+        self.by_id[task_id] = task
+        self._tell(task)
+        first = next((each for each in task.containers if not each.depends_on), task.containers[0])
+        first.queued = True
+        self._shared.processes.put(_Run(self, task, first))
+        return task
+
+    def end(self, task: Task, ending: Ending) -> bool:
+        """End a task that has not begun to end; False if it has."""
+        with self.lock:
+            if task.ending is not None:
+                return False
+            task.ending = ending
+            task.stopping_at = now()
+            if any(container.started for container in task.containers):
+                self._move(task, model.DEACTIVATING)
+                self._move(task, model.STOPPING)
+            for container in task.containers:
+                if container.process is not None:
+                    container.process.stop(self._grace(ending))
+                elif not container.begun:
+                    container.status = model.STOPPED
+            self._settle(task)
+            return True
+
+    def begin(self, task: Task, container: Container) -> Command | None:
+        """A slot is free for a container: the command to run in it, unless it is no longer to run."""
+        with self.lock:
+            if task.ending is None and task.status == model.PROVISIONING:
+                self._prepare(task)
+            if task.ending is not None:
+                return None
+            container.begun = True
+            self._advance(task)
+            own = {each["name"]: each.get("value", "") for each in container.definition["environment"]}
+            variables = job_environment(task.start.region, execution_env=ON_FARGATE, own=own)
+            return Command(model.arguments(container.definition), variables)
+
+    def _advance(self, task: Task) -> None:
+        """Start the containers that may start now, and end what waits for something that will never be."""
+        others = {each.name: each.progress for each in task.containers}
+        for each in task.containers:
+            if each.queued or task.ending is not None or each.status == model.STOPPED:
+                continue
+            may = may_start(each.depends_on, others)
+            if may:
+                each.queued = True
+                self._shared.processes.beside(_Run(self, task, each))
+            elif may is False:
+                each.status = model.STOPPED
+                if each.essential:
+                    self.end(task, Ending(model.FAILED_TO_START, model.REASONS[model.FAILED_TO_START]))
+                self._advance(task)
+                return
+
+    def _prepare(self, task: Task) -> None:
+        """Attach the network, pull the images, look for the log groups; what cannot be had ends the task."""
+        task.connected_at = task.pull_started_at = now()
+        self._move(task, model.PENDING)
+        if failure := self._shared.faults.fails_start(*_names(task)):
+            if failure.concerns_container:
+                task.containers[0].reason = failure.reason
+            self.end(task, Ending(failure.stop_code, failure.reason))
+            return
+        for container in task.containers:
+            container.reason = self._cannot_be_had(container)
+            if container.reason is not None:
+                self.end(task, Ending(model.FAILED_TO_START, container.reason))
+                return
+        task.pull_stopped_at = now()
+        self._move(task, model.ACTIVATING)
+
+    def _cannot_be_had(self, container: Container) -> str | None:
+        image = container.definition["image"]
+        if image.startswith(model.MISSING_IMAGES):
+            return (
+                "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
+                f"failed to resolve ref {image}: not found"
+            )
+        options = container.log_options
+        if options is not None and options.get("awslogs-create-group") != "true":
+            group = options.get("awslogs-group", "")
+            if not self._backend.has_log_group(group):
+                return (
+                    "ResourceInitializationError: failed to validate logger args: create stream has been retried 1 "
+                    "times: failed to create Cloudwatch log stream: ResourceNotFoundException: The specified log "
+                    "group does not exist. : exit status 1"
+                )
+        return None
+
+    def started(self, task: Task, container: Container, process: Process) -> None:
+        """The process of a container runs."""
+        with self.lock:
+            container.process, container.started = process, True
+            container.status = model.RUNNING
+            container.log = log_stream(container.definition, task.task_id, container.runtime_id)
+            if container.log is not None:
+                self._resources.open_log(*container.log)
+            if task.ending is not None:
+                process.stop(self._grace(task.ending))
+            self._advance(task)
+            self._run_if_all_started(task)
+
+    def _run_if_all_started(self, task: Task) -> None:
+        waiting = any(container.status == model.PENDING for container in task.containers)
+        if task.status != model.ACTIVATING or waiting:
+            return
+        task.started_at = now()
+        self._move(task, model.RUNNING)
+        if task.doomed:
+            self.end(task, Ending(model.SPOT, model.REASONS[model.SPOT]))
+
+    def lines(self, container: Container, lines: Sequence[str]) -> None:
+        """Lines of a container for its log."""
+        if container.log is not None:
+            self._resources.write_log(*container.log, lines)
+
+    def ended(self, task: Task, container: Container, how: Exit) -> None:
+        """The process of a container ended, or could not be started."""
+        with self.lock:
+            container.status = model.STOPPED
+            container.process = None
+            if container.started:
+                task.execution_stopped_at = now()
+            if task.ending is not None:
+                container.exit_code = task.ending.exit_code_of(how.code)
+                container.reason = task.ending.container_reason
+            elif how.error is not None:
+                container.reason = (
+                    "CannotStartContainerError: Error response from daemon: failed to create task for container: "
+                    f"OCI runtime create failed: unable to start container process: {how.error}: unknown"
+                )
+            else:
+                container.exit_code = how.code
+            if container.essential:
+                code = model.FAILED_TO_START if how.error is not None else model.CONTAINER_EXITED
+                self.end(task, Ending(code, model.REASONS[code]))
+            self._advance(task)
+            self._run_if_all_started(task)
+            self._settle(task)
+
+    def _settle(self, task: Task) -> None:
+        """Stop a task that is ending when nothing of it runs any more."""
+        over = all(container.status == model.STOPPED for container in task.containers)
+        if task.ending is not None and over and task.stopped_at is None:
+            self._move(task, model.DEPROVISIONING)
+            task.stopped_at = now()
+            self._move(task, model.STOPPED)
+
+    def _grace(self, ending: Ending) -> float:
+        """Seconds to react to SIGTERM."""
+        return 0 if ending.stop_code in model.WITHOUT_WARNING else self._shared.settings.stop_grace
+
+    def _move(self, task: Task, status: str) -> None:
+        """Change a task's status, with all that goes with it."""
+        cluster = task.start.cluster.name
+        counts = self._counts[cluster]
+        counts[task.status] -= 1
+        counts[status] += 1
+        task.status = status
+        task.version += 1
+        self._tell(task)
+        pending = sum(counts[each] for each in model.NOT_YET_RUNNING)
+        self._backend.count(cluster, pending=pending, running=counts[model.RUNNING])
+
+    def _tell(self, task: Task) -> None:
+        self._events.put(task.event())
+
+    def _publish(self, detail: Json) -> None:
+        self._resources.publish("aws.ecs", EVENT, [detail["taskArn"]], detail)
+
+
+class _Run:
+    """A container in the queue for a slot."""
+
+    def __init__(self, tasks: Tasks, task: Task, container: Container) -> None:
+        self._tasks = tasks
+        self._task = task
+        self._container = container
+
+    def begin(self) -> Command | None:
+        return self._tasks.begin(self._task, self._container)
+
+    def started(self, process: Process) -> None:
+        self._tasks.started(self._task, self._container, process)
+
+    def lines(self, lines: Sequence[str]) -> None:
+        self._tasks.lines(self._container, lines)
+
+    def ended(self, how: Exit) -> None:
+        self._tasks.ended(self._task, self._container, how)
+
+
+def _names(task: Task) -> tuple[str | None, ...]:
+    """All names by which a fault may know a task."""
+    start = task.start
+    request, definition = start.request, start.definition
+    names = (task.arn, start.cluster.arn, definition["taskDefinitionArn"], definition["family"])
+    return (*names, request.get("group"), request.get("startedBy"))
+
+
+def _words(start: Start) -> str:
+    """All by which a fault may know a task: its family, group, who started it, what it overrides."""
+    request = start.request
+    told = [start.definition["family"], request.get("startedBy"), request.get("group"), request.get("overrides")]
+    return str(told)

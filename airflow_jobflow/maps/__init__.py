@@ -1,0 +1,1 @@
+"""A running map: many items as one task instance."""

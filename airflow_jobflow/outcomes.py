@@ -1,0 +1,280 @@
+"""What an ended job comes to: its outcome, or the error that a person reads.
+
+What decides lies in ``jobs``; what is done here is to ask AWS for what an error needs beside the snapshot: an array's
+failed children, and the last lines of a log. What cannot be had is left out, and never turns a failure into a success.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from airflow_jobflow.aws import Access, Retry, run_blocking, service_client
+from airflow_jobflow.exceptions import AccessDenied, JobFailed, JobflowError, JobNotFound, JobStopped, WaitError
+from airflow_jobflow.faults import CallError
+from airflow_jobflow.jobs import batch, logs
+from airflow_jobflow.jobs.calls import Call, pages
+from airflow_jobflow.jobs.causes import Diagnosis
+from airflow_jobflow.jobs.diagnosis import decisive, diagnose, diagnoses
+from airflow_jobflow.jobs.model import ArrayOutcome, ArrayProgress, ChildFailure, JobState, Outcome, Service, Snapshot
+from airflow_jobflow.jobs.report import evidence, failure, most_significant, tolerated
+from airflow_jobflow.jobs.wording import jobs_named, named, sentence
+from airflow_jobflow.links import console_links
+
+if TYPE_CHECKING:
+    from airflow_jobflow.jobs.array import Tolerance
+
+log = logging.getLogger(__name__)
+
+DETAILS = Retry(patience=30.0, denied_patience=0.0)
+"""How long calls are repeated for what an error can do without, such as log lines. A task has ended by then."""
+
+WHILE_IT_RUNS = Retry(patience=3.0, denied_patience=0.0)
+"""The same for a job that was given up: Airflow may be about to end the task."""
+
+UNWATCHABLE: dict[str, tuple[type[JobflowError], str, str]] = {
+    "vanished": (JobNotFound, "", ""),
+    "denied": (
+        AccessDenied,
+        "Not allowed to describe ",
+        "Allow this call to the role of workers and triggerers. Nothing was stopped.",
+    ),
+    "credentials": (
+        AccessDenied,
+        "The AWS connection could not be used to describe ",
+        "Check its credentials and region, or the role of workers and triggerers. Nothing was stopped.",
+    ),
+    "unanswerable": (WaitError, "Could not describe ", "Check the id and what AWS says. Nothing was stopped."),
+}
+"""What is raised for a job that can be watched no longer, by the trigger's word for why: the exception, the beginning
+of its message, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeBuilder:
+    """Makes outcomes and errors of snapshots of one service.
+
+    :param service: our name of the service.
+    :param module: the module that knows it.
+    :param access: the AWS connection to use.
+    :param log_lines: how many last lines of a log go into an error.
+    :param container: the name of the container that counts. Default None: the one that AWS's rules make decide.
+    :param name: what the task calls its job, for messages on a job that was never described. Default: not known.
+    :param children: takes what is found out of the failed children of an array, by index.
+    """
+
+    service: str
+    module: Service
+    access: Access
+    log_lines: int
+    container: str | None = None
+    name: str = ""
+    children: dict[int, Snapshot] = field(default_factory=dict)
+
+    def watch_error(self, errors: Mapping[str, Mapping[str, str]], seen: Mapping[str, Snapshot]) -> JobflowError:
+        """Return the error for jobs that can be watched no longer, as the trigger's event names them."""
+        kind = next(iter(errors.values()))["kind"]
+        error, intro, advice = UNWATCHABLE[kind]
+        of_kind = {job_id: each["message"] for job_id, each in errors.items() if each["kind"] == kind}
+        if kind == "vanished":
+            advice = self._about_vanished(known=[job_id for job_id in of_kind if job_id in seen])
+        jobs, why = self.called(of_kind, seen), "; ".join(dict.fromkeys(of_kind.values()))
+        return error(f"{intro}{jobs} (asked with {self.origin}): {sentence(why)} {advice}")
+
+    def _about_vanished(self, known: Sequence[str]) -> str:
+        """Return what may have become of jobs that AWS does not know.
+
+        :param known: those that were described before.
+        """
+        kept = f"AWS describes a {self.module.DISPLAY_NAME} for {self.module.RETENTION} after its end"
+        if known:
+            return f"{kept}. If it did not end, the connection now leads to another account or region."
+        return f"Check the id, and the account and the region of the connection. {kept}."
+
+    def called(self, job_ids: Iterable[str], seen: Mapping[str, Snapshot], *, unseen: str = "", of: int = 1) -> str:
+        """Return what a message calls jobs, with how each was last seen.
+
+        :param seen: their last snapshots, by id; some may be missing.
+        :param unseen: what is said of a job that was never described. Default nothing.
+        :param of: how many jobs there are in all. Default: these.
+        """
+        jobs = []
+        for job_id in job_ids:
+            last = seen.get(job_id)
+            how = f"last seen {last.progress()}" if last else unseen
+            jobs.append(", ".join(filter(None, [named(job_id, (last and last.name) or self.name), how])))
+        return jobs_named(self.module.DISPLAY_NAME, jobs, of)
+
+    @property
+    def origin(self) -> str:
+        """The connection and the region that are used, for messages."""
+        return service_client(self.access, self.module.CLIENT).origin
+
+    def with_final_details(self, snapshot: Snapshot, *, retry: Retry = DETAILS) -> Snapshot:
+        """Return the last snapshot of a job with what a sweep could not tell, as far as that can be had.
+
+        :param retry: how long this is tried. Default ``DETAILS``.
+        """
+        try:
+            client = service_client(self.access, self.module.CLIENT)
+            return run_blocking(client, self.module.with_final_details, snapshot, retry=retry).counting(self.container)
+        except CallError as error:
+            log.warning("Could not get the details of %s %s: %s", self.module.DISPLAY_NAME, snapshot.job_id, error)
+            return snapshot
+
+    def job_outcome(self, snapshot: Snapshot, tolerance: Tolerance) -> tuple[Outcome, JobflowError | None]:
+        """Judge an ended job: its outcome, and the error that it is, if it is one."""
+        if snapshot.array:
+            return self.array_outcome([(snapshot, range(snapshot.array.size))], snapshot.array.size, tolerance)
+        diagnosis = diagnose(snapshot, service=self.service)
+        outcome = self.outcome(snapshot)
+        return outcome, self._error(snapshot, outcome, diagnosis) if diagnosis else None
+
+    def array_outcome(
+        self, parts: Sequence[tuple[Snapshot, Sequence[int]]], size: int, tolerance: Tolerance
+    ) -> tuple[Outcome, JobflowError | None]:
+        """Judge an array of which the last to run were these parts; children in none of them had succeeded before.
+
+        :param parts: arrays, or plain jobs, that have ended, and the indexes that their children have in the whole.
+        :param size: how many children the whole has.
+        """
+        failed: list[int] = []
+        children: list[ChildFailure] = []
+        count = 0
+        for part, indexes in parts:
+            in_part, first = self._failed_children(part)
+            failed += [indexes[index] for index in in_part]
+            children += [ChildFailure(indexes[child.index], child.snapshot) for child in first]
+            # The service's count may lag behind its list, and the list may be empty for other reasons than success.
+            counted = part.array.failed if part.array and part.state is not JobState.SUCCEEDED else 0
+            count += max(len(in_part), counted)
+        self.children.update((child.index, child.snapshot) for child in children)
+        ended = [part for part, _ in parts]
+        decides = next((part for part in ended if part.state is not JobState.SUCCEEDED), ended[-1])
+        whole = dataclasses.replace(decides, array=ArrayProgress(size, succeeded=size - count, failed=count))
+        diagnosis = diagnose(whole, service=self.service, children=[child.snapshot for child in children])
+        array = ArrayOutcome(size, size - count, count, sorted(failed))
+        stopped = any(part.stopped_by_request for part in ended)
+        if diagnosis is None or (failed and not stopped and tolerance.allows(count, size)):
+            if failed:
+                what = f"{self.module.DISPLAY_NAME} {whole.name} ({whole.job_id})"
+                log.warning("%s", tolerated(what, array.failed_indexes, size, tolerance.count, tolerance.percentage))
+            return self.outcome(whole, state=JobState.SUCCEEDED, array=array), None
+        outcome = self.outcome(whole, array=array)
+        return outcome, self._error(
+            whole, outcome, diagnosis, array.failed_indexes, most_significant(children, diagnosis)
+        )
+
+    def _error(
+        self,
+        snapshot: Snapshot,
+        outcome: Outcome,
+        diagnosis: Diagnosis,
+        failed: Sequence[int] = (),
+        children: Sequence[ChildFailure] = (),
+    ) -> JobflowError:
+        message = failure(
+            self.module.DISPLAY_NAME,
+            snapshot,
+            diagnosis,
+            failed=failed,
+            children=children,
+            log_lines=self.last_lines(children[0].snapshot if children else snapshot),
+            console_url=outcome.console_url,
+        )
+        error = JobStopped if snapshot.stopped_by_request else JobFailed
+        return error(message, outcome=outcome.to_dict(), diagnosis=diagnosis)
+
+    def outcome(
+        self, snapshot: Snapshot, *, state: JobState | None = None, array: ArrayOutcome | None = None
+    ) -> Outcome:
+        """Build the outcome of a job from what was last seen of it."""
+        if array is None and snapshot.array:
+            counts = snapshot.array
+            succeeded = counts.size if snapshot.state is JobState.SUCCEEDED else counts.succeeded  # the count may lag
+            array = ArrayOutcome(counts.size, succeeded, counts.failed)
+        return Outcome(
+            service=self.service,
+            job_id=snapshot.job_id,
+            name=snapshot.name,
+            state=state or snapshot.state,
+            status=snapshot.status,
+            reason=snapshot.reason,
+            exit_code=snapshot.exit_code,
+            created_at=snapshot.created_at,
+            started_at=snapshot.started_at,
+            stopped_at=snapshot.stopped_at,
+            log=snapshot.log,
+            console_url=next(iter(console_links(self.service, snapshot).values()), None),
+            array=array,
+            details=snapshot.details,
+        )
+
+    def _failed_children(self, snapshot: Snapshot) -> tuple[list[int], list[ChildFailure]]:
+        """List the failed children of an array, which only Batch has, and describe the most telling of them.
+
+        A plain job counts as an array of one. A listing has reasons and exit codes, but no log.
+        """
+        if snapshot.state is JobState.SUCCEEDED:
+            return [], []
+        if not snapshot.array:
+            return [0], [ChildFailure(0, snapshot)]
+        children: dict[int, ChildFailure] = {}
+        try:
+            client = service_client(self.access, batch.CLIENT)
+            failed = run_blocking(client, failed_children, snapshot.job_id, retry=DETAILS)
+            children = {child.index: child for child in failed}
+            explained = decisive(diagnoses(child.snapshot for child in failed))
+            first = [child.index for child in most_significant(failed, explained)[: batch.BATCH_SIZE]]
+            described = run_blocking(client, batch.children, snapshot.job_id, first, retry=DETAILS)
+            children |= {
+                child.index: ChildFailure(child.index, child.snapshot.counting(self.container)) for child in described
+            }
+        except CallError as error:
+            log.warning("Could not describe the failed children of %s: %s", snapshot.job_id, error)
+        return list(children), list(children.values())
+
+    def evidence(self, snapshot: Snapshot, *, of: str = "") -> list[str]:
+        """Return the lines of a message that show what a job which has not ended wrote last, and its page.
+
+        :param of: whose log it is, with a blank before it. Default: the job's.
+        """
+        located = self.with_final_details(snapshot, retry=WHILE_IT_RUNS)
+        lines = self.last_lines(located, arrival=0.0, retry=WHILE_IT_RUNS)
+        return evidence(lines, self.outcome(located).console_url, of=of)
+
+    def last_lines(self, snapshot: Snapshot, *, arrival: float | None = None, retry: Retry = DETAILS) -> list[str]:
+        """Return the last lines of a job's log, as many as go into an error, or one that says why there are none.
+
+        Of a job that has no log stream, such as one that never started, none are returned.
+
+        :param arrival: see ``jobs.logs.last_lines``.
+        :param retry: how long this is tried. Default ``DETAILS``.
+        """
+        if not snapshot.log or not self.log_lines:
+            return []
+        region = snapshot.log.region or self.access.region_name
+        try:
+            client = service_client(dataclasses.replace(self.access, region_name=region), logs.CLIENT)
+            return run_blocking(client, logs.last_lines, snapshot.log, self.log_lines, arrival, retry=retry)
+        except CallError as error:
+            return [f"(the log could not be read: {error})"]
+
+
+def failed_children(call: Call, parent_id: str, most: int | None = None) -> list[ChildFailure]:
+    """List an array's failed children, in order, with what a listing tells: no log. One call for each 1,000.
+
+    :param most: how many are enough; None for all.
+    """
+    listed = (
+        ChildFailure(child["arrayProperties"]["index"], batch.snapshot(child))
+        for page in pages(call, "list_jobs", arrayJobId=parent_id, jobStatus="FAILED")
+        for child in page["jobSummaryList"]
+        if "index" in child.get("arrayProperties", {})
+    )
+    children = list(islice(listed, most))
+    return sorted(children, key=lambda child: child.index)

@@ -1,0 +1,321 @@
+"""Checks of parameters, made after rendering, when numbers may still be strings. Pure.
+
+Each returns the value as its type, or raises InvalidParameter, which says the parameter, the value and the rule.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from airflow_jobflow.exceptions import InvalidParameter
+
+JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+
+
+def invalid_parameter(parameter: str, value: object, rule: str) -> InvalidParameter:
+    """Say which parameter is wrong, with which value, against which rule."""
+    return InvalidParameter(f"{parameter}={value!r}: {rule}")
+
+
+EMPTY = ("", "None")
+"""What a template renders to that has nothing to say."""
+
+
+def _hint(value: object) -> str:
+    """Return what may be wrong with a value that is empty, for the end of a rule."""
+    came_out_empty = value is None or (isinstance(value, str) and value.strip() in EMPTY)
+    return " (did a template come out empty?)" if came_out_empty else ""
+
+
+def number(
+    parameter: str, value: Any, *, least: float = -math.inf, most: float = math.inf, above: bool = False
+) -> float:
+    """Check a number, a string that holds one, or a timedelta, which counts as its seconds.
+
+    :param least, most: the range; with ``above``, the least itself is not in it. Default: any number.
+    """
+    lower = "" if least == -math.inf else f" {'above' if above else 'of at least'} {least:g}"
+    upper = "" if most == math.inf else f" and at most {most:g}"
+    rule = f"must be a number{lower}{upper}"
+    plain = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(plain, bool) or not isinstance(plain, int | float | str):
+        raise invalid_parameter(parameter, value, rule)
+    try:
+        result = float(plain)
+    except (ValueError, OverflowError):
+        raise invalid_parameter(parameter, value, rule) from None
+    if not math.isfinite(result) or not (least < result or (result == least and not above)) or not result <= most:
+        raise invalid_parameter(parameter, value, rule)
+    return result
+
+
+def integer(parameter: str, value: Any, *, least: float = -math.inf, most: float = math.inf) -> int:
+    """Check a whole number, or a string that holds one."""
+    result = number(parameter, value, least=least, most=most)
+    if result != int(result):
+        raise invalid_parameter(parameter, value, "must be a whole number")
+    return int(result)
+
+
+def seconds(parameter: str, value: Any) -> float:
+    """Check a duration: a timedelta, or a number of seconds; above 0."""
+    return number(parameter, value, least=0, above=True)
+
+
+def utc_datetime(parameter: str, value: Any) -> datetime:
+    """Check a moment: a datetime, or a string in ISO 8601; in UTC unless it says otherwise."""
+    try:
+        result = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise invalid_parameter(parameter, value, "must be a moment, such as '2026-11-22T03:00:00+00:00'") from None
+    return result.astimezone(UTC) if result.tzinfo else result.replace(tzinfo=UTC)
+
+
+def boolean(parameter: str, value: Any) -> bool:
+    """Check a truth value, or a string that holds one."""
+    if isinstance(value, bool):
+        return value
+    string_list = {"true": True, "false": False}
+    if isinstance(value, str) and value.strip().lower() in string_list:
+        return string_list[value.strip().lower()]
+    raise invalid_parameter(parameter, value, "must be true or false")
+
+
+AS_AWS = "in the shape AWS takes"
+
+
+def mapping(parameter: str, value: Any, of: str = AS_AWS) -> dict[str, Any]:
+    """Check an object: a dict, or a string that holds one as JSON.
+
+    :param of: what object, for the message. Default: one in the shape AWS takes.
+    """
+    value = _from_json(parameter, value)
+    if not isinstance(value, Mapping):
+        raise invalid_parameter(parameter, value, f"must be a dict {of}, or the same as JSON{_hint(value)}")
+    return dict(value)
+
+
+def elements(parameter: str, value: Any) -> list[Any]:
+    """Check a list, or a string that holds one as JSON."""
+    value = _from_json(parameter, value)
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
+        raise invalid_parameter(parameter, value, f"must be a list, or the same as JSON{_hint(value)}")
+    return list(value)
+
+
+def mappings(parameter: str, value: Any, of: str = AS_AWS) -> list[dict[str, Any]]:
+    """Check a list of objects, or a string that holds one as JSON.
+
+    :param of: what objects, for the message. Default: such in the shape AWS takes.
+    """
+    value = _from_json(parameter, value)
+    if isinstance(value, str | Mapping) or not isinstance(value, list | tuple):
+        raise invalid_parameter(parameter, value, f"must be a list of dicts {of}, or the same as JSON{_hint(value)}")
+    return [mapping(f"{parameter}[{place}]", item, of) for place, item in enumerate(value)]
+
+
+def string_list(parameter: str, value: Any) -> list[str]:
+    """Check a command: a list of words, or a string that holds one as JSON; see ``as_text`` for its words."""
+    value = _from_json(parameter, value)
+    if isinstance(value, str) or not isinstance(value, list | tuple):
+        raise invalid_parameter(parameter, value, f"must be a list of words, such as ['echo', 'hello']{_hint(value)}")
+    return [as_text(f"{parameter}[{place}]", word) for place, word in enumerate(value)]
+
+
+def as_text(parameter: str, value: Any) -> str:
+    """Return a value as the text that AWS takes, which native rendering may have made something else of.
+
+    Numbers and dates become what Python writes, booleans ``true`` and ``false``, as JSON and AWS write them; dicts and
+    lists become JSON.
+
+    :raises InvalidParameter: it is None, or nothing that has a text.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float | Decimal | date | UUID):  # a datetime is a date
+        return str(value)
+    if isinstance(value, Mapping | Sequence) and not isinstance(value, bytes | bytearray):
+        return json.dumps(_plain(parameter, value), ensure_ascii=False)
+    if value is None:
+        raise invalid_parameter(parameter, value, "must have a value (did a template come out as None?)")
+    raise invalid_parameter(
+        parameter, value, f"must be text, a number, a dict or a list, and is of type {type(value).__name__}"
+    )
+
+
+def _plain(parameter: str, value: Any) -> Any:
+    """Return a value in types that JSON has; there, None is null.
+
+    :raises InvalidParameter: it holds something that has no text.
+    """
+    if isinstance(value, Mapping):
+        return {map_key(parameter, key): _plain(f"{parameter}[{key!r}]", each) for key, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
+        return [_plain(f"{parameter}[{place}]", each) for place, each in enumerate(value)]
+    return value if value is None or isinstance(value, bool | int | float) else as_text(parameter, value)
+
+
+def map_key(parameter: str, key: Any) -> str:
+    """Return a key of a map as text: native rendering makes numbers of digits.
+
+    :raises InvalidParameter: it is None or empty, or a dict or list.
+    """
+    if key is None or key == "" or isinstance(key, Mapping | tuple | frozenset):
+        raise invalid_parameter(parameter, {key: "…"}, f"the key {key!r} must be text that is not empty")
+    return as_text(parameter, key)
+
+
+def string_map(parameter: str, value: Any) -> dict[str, str]:
+    """Check what AWS takes as a map of strings to strings, such as tags: a dict, or a string that holds one as JSON.
+
+    :return: the map; see ``as_text`` for its values.
+    :raises InvalidParameter: a value is None; the key is named.
+    """
+    return {
+        map_key(parameter, key): as_text(f"{parameter}[{key!r}]", each)
+        for key, each in mapping(parameter, value).items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class AwsShape:
+    """Checks what AWS takes in a shape of its own: an object or list in that shape, or the same as JSON.
+
+    Values arrive in the types that AWS takes, whatever rendering has made of them; see ``aws.shapes``.
+
+    :param service, operation, member: which part of which request; without a member the whole of it.
+    """
+
+    service: str
+    operation: str
+    member: str = ""
+
+    def __call__(self, parameter: str, value: Any) -> Any:
+        """Check a parameter, and return it as AWS takes it.
+
+        :raises InvalidParameter: it has another shape.
+        """
+        from airflow_jobflow.aws.shapes import fit, input_shape
+
+        shape = input_shape(self.service, self.operation, self.member)
+        typed = mappings(parameter, value) if shape.type_name == "list" else mapping(parameter, value)
+        return fit(parameter, typed, shape)
+
+
+def non_empty_string(parameter: str, value: Any) -> str:
+    """Check a string that says something; a template that came out empty or as None does not."""
+    if not isinstance(value, str):
+        rule = f"must be a string, and is of type {type(value).__name__} (native rendering reads digits as a number)"
+        raise invalid_parameter(parameter, value, rule)
+    if value.strip() in EMPTY:
+        raise invalid_parameter(parameter, value, f"must be a string that is not empty{_hint(value)}")
+    return value
+
+
+Check = Callable[[str, Any], Any]
+"""Checks a parameter of the given name, and returns its value as its type."""
+
+
+def validated(task: object, table: Mapping[str, Check], required: Collection[str]) -> dict[str, Any]:
+    """Check the parameters of a task that a table names; return those that were given.
+
+    :param required: those that count as given in any case: a template must not render them as None.
+    :raises InvalidParameter: one of them is wrong.
+    """
+    values = {name: getattr(task, name) for name in table}
+    return {name: table[name](name, value) for name, value in values.items() if value is not None or name in required}
+
+
+NOT_GIVEN = ("", "none", "false", "0", "0.0")
+"""How a parameter may arrive that asks for nothing, as text in lower case: with its default, or rendered to it."""
+
+
+def reject(task: object, table: Mapping[str, str]) -> None:
+    """Reject parameters that a task does not honour, if they were given.
+
+    :param table: their names, each with the reason.
+    :raises InvalidParameter: one was given; it is named, with the reason.
+    """
+    for name, why in table.items():
+        value = getattr(task, name)
+        if str(value).strip().lower() not in NOT_GIVEN:
+            raise invalid_parameter(name, value, why)
+
+
+def renderers(table: Mapping[str, Check]) -> dict[str, str]:
+    """Say which parameters of a table the UI is to show as JSON."""
+    objects = (mapping, mappings, string_map, string_list)
+    return {name: "json" for name, check in table.items() if isinstance(check, AwsShape) or check in objects}
+
+
+def several(parameter: str, value: Any) -> Any:
+    """Return what names one job or several; a list or an outcome may arrive as JSON, as templates render them."""
+    is_object = isinstance(value, str) and value.lstrip().startswith(("[", "{"))
+    return _from_json(parameter, value) if is_object else value
+
+
+def ids(parameter: str, value: Any) -> list[str]:
+    """Check the id of a job, the outcome that an operator returned for it, or a list of these, which may be empty.
+
+    A list, or an outcome, may be a string that holds it as JSON.
+    """
+    value = several(parameter, value)
+    each_of = [value] if isinstance(value, str | Mapping) else value
+    if not isinstance(each_of, list | tuple):
+        raise invalid_parameter(parameter, value, "must be an id, an operator's outcome, or a list of these")
+    return [non_empty_string(parameter, each.get("job_id") if isinstance(each, Mapping) else each) for each in each_of]
+
+
+def one_of(parameter: str, value: Any, allowed: Collection[str]) -> str:
+    """Check a word against those that mean something."""
+    if value not in allowed:
+        raise invalid_parameter(parameter, value, f"must be one of {', '.join(allowed)}")
+    return str(value)
+
+
+def job_name(parameter: str, value: Any) -> str:
+    """Check a name against Batch's rule."""
+    if not JOB_NAME.fullmatch(non_empty_string(parameter, value)):
+        rule = "must be 1 to 128 letters, digits, hyphens and underscores, the first a letter or digit"
+        raise invalid_parameter(parameter, value, rule)
+    return str(value)
+
+
+def _from_json(parameter: str, value: Any) -> Any:
+    """Read a string that holds JSON, as a template that renders a dict or a list gives it; others stay as they are.
+
+    :raises InvalidParameter: it holds a dict or a list as Python writes it, which no filter has made JSON.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (json.JSONDecodeError, RecursionError):
+        if _is_python(value):
+            rule = (
+                "is text that Python wrote, and no JSON: end the template with the filter tojson, as in "
+                "{{ params.names | tojson }}, or set render_template_as_native_obj=True on the DAG"
+            )
+            raise invalid_parameter(parameter, value, rule) from None
+        return value
+
+
+def _is_python(value: str) -> bool:
+    """Return whether text is a dict or list as ``str`` makes one, such as ``['a']``."""
+    if not value.lstrip().startswith(("[", "{", "(")):
+        return False
+    try:
+        return isinstance(ast.literal_eval(value.strip()), list | tuple | dict | set)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False

@@ -1,0 +1,88 @@
+"""What Airflow is told about the tab. Every process that loads plugins imports this, so it imports next to nothing."""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+from importlib import import_module
+from typing import Any
+
+from airflow.sdk.plugins_manager import AirflowPlugin
+
+from airflow_jobflow import links
+from airflow_jobflow.links import TAB, JobsLink
+from airflow_jobflow.ui.console_links import ConsoleLink
+from airflow_jobflow.ui.files import Page
+
+OPERATORS = {
+    "airflow_jobflow.operators.batch": ("BatchJobOperator", "BatchMapOperator"),
+    "airflow_jobflow.operators.ecs": ("FargateTaskOperator", "FargateMapOperator"),
+    "airflow_jobflow.operators.glue": ("GlueCrawlOperator", "GlueJobRunOperator"),
+    "airflow_jobflow.sensors.batch": ("BatchJobSensor",),
+    "airflow_jobflow.sensors.ecs": ("FargateTaskSensor",),
+    "airflow_jobflow.sensors.glue": ("GlueCrawlSensor", "GlueJobRunSensor"),
+}
+"""The operators and sensors whose tasks have the button, by module; imported only where a button is drawn."""
+
+PREFIX = "/jobflow"
+"""Where the page is served, below Airflow's own root."""
+
+ASKED = "dag_id={DAG_ID}&run_id={RUN_ID}"
+"""What Airflow fills in for a run; for a task instance there is more."""
+
+
+CONSOLE_LINKS = (
+    links.BatchJobLink,
+    links.BatchJobDefinitionLink,
+    links.BatchJobQueueLink,
+    links.FargateTaskLink,
+    links.GlueCrawlerLink,
+    links.GlueJobRunLink,
+    links.JobLogLink,
+)
+"""The buttons that lead to AWS's console."""
+
+
+@cache
+def _classes() -> list[Any]:
+    return [getattr(import_module(module), name) for module, names in OPERATORS.items() for name in names]
+
+
+class _Button(JobsLink):
+    @property
+    def operators(self) -> list[Any]:  # type: ignore[override]
+        """The classes whose tasks have it."""
+        return _classes()
+
+
+class _ConsoleButton(ConsoleLink):
+    """Takes the place of an operator's own link of the same name: Airflow prefers a plugin's."""
+
+    @cached_property
+    def operators(self) -> list[Any]:  # type: ignore[override]
+        """The classes whose tasks have it."""
+        return [each for each in _classes() if self.name in {link.name for link in each.operator_extra_links}]
+
+
+class JobflowPlugin(AirflowPlugin):
+    """Adds the tab to task instances and to DAG runs, the button that leads to it, and those that lead to AWS."""
+
+    name = "jobflow"
+    fastapi_apps = [{"app": Page(), "url_prefix": PREFIX, "name": "Jobflow"}]  # noqa: RUF012 -- as in Airflow's base
+    # Without a slash in front, it is found below the path that Airflow itself is served under.
+    external_views = [  # noqa: RUF012 -- likewise
+        {
+            "name": "Jobs",
+            "href": f"{PREFIX[1:]}/?{ASKED}&task_id={{TASK_ID}}&map_index={{MAP_INDEX}}",
+            "destination": "task_instance",
+            "url_route": TAB,
+            "icon": f"{PREFIX[1:]}/icon.svg",
+        },
+        {
+            "name": "Jobs",
+            "href": f"{PREFIX[1:]}/?{ASKED}",
+            "destination": "dag_run",
+            "url_route": f"{TAB}-run",
+            "icon": f"{PREFIX[1:]}/icon.svg",
+        },
+    ]
+    operator_extra_links = [_Button(), *map(_ConsoleButton, CONSOLE_LINKS)]  # noqa: RUF012 -- likewise

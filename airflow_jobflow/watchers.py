@@ -1,0 +1,68 @@
+"""The watchers of this process: one for each service, connection, region and scope, shared by all who wait there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from airflow.sdk.configuration import conf
+
+from airflow_jobflow import metrics
+from airflow_jobflow.aws import Access, Rate, full_jitter, run_paid, service_client
+from airflow_jobflow.events.wakeup_queue import listen_for
+from airflow_jobflow.jobs import service as job_service
+from airflow_jobflow.jobs.model import Snapshot
+from airflow_jobflow.polling.watcher import Watcher
+
+_watchers: dict[tuple[asyncio.AbstractEventLoop, str, str, str | None], Watcher[Snapshot]] = {}
+
+
+def shared_watcher(access: Access, service: str, scope: str | None, *, events: bool = False) -> Watcher[Snapshot]:
+    """Return this event loop's watcher for the given jobs; made anew if there is none, or if it has ended.
+
+    :param access: the AWS connection to use.
+    :param service: our name of the service, such as ``batch``.
+    :param scope: what a describe call is confined to, where the service has such a thing.
+    :param events: whether to listen for events, if there is a queue of them: for triggers in a triggerer, which last.
+    """
+    key = (asyncio.get_running_loop(), access.key, service, scope)
+    watcher = _watchers.get(key)
+    if watcher is None or watcher.ended:
+        watcher = _watchers[key] = _make(key, access, service, scope, events=events)
+    return watcher
+
+
+def _make(
+    key: tuple[asyncio.AbstractEventLoop, str, str, str | None],
+    access: Access,
+    service: str,
+    scope: str | None,
+    *,
+    events: bool,
+) -> Watcher[Snapshot]:
+    module = job_service(service)
+    client = service_client(access, module.CLIENT)
+
+    async def describe(job_ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
+        return await run_paid(client, module.describe, job_ids, scope)
+
+    def close() -> None:
+        stop_listening()
+        if _watchers.get(key) is watcher:
+            del _watchers[key]
+        tell()
+
+    def tell() -> None:
+        metrics.tell((each for (_, _, of, _), each in _watchers.items() if of == service), service)
+
+    watcher: Watcher[Snapshot] = Watcher(
+        metrics.measured(describe, service, tell),
+        client.turns(Rate.POLL),
+        missing_grace=conf.getfloat("jobflow", "missing_grace"),
+        denied_grace=conf.getfloat("jobflow", "denied_grace"),
+        batch_size=module.BATCH_SIZE,
+        jitter=full_jitter,
+        close=close,
+    )
+    stop_listening = listen_for(watcher, access, service) if events else lambda: None
+    return watcher

@@ -1,0 +1,228 @@
+"""When the tab is told, on a scripted clock: at what pace, of what, and that no wait ever waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_jobflow.ui import progress
+from airflow_jobflow.ui.progress import EVERY, FIRST, PER_SECOND, LastNote, Progress
+from tests.unit.polling.scripted import run
+
+
+class Written:
+    """XComs, and when each was written; in place of Airflow's."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[float, str, Any]] = []
+        self.trouble: Exception | None = None
+
+    def set(self, key: str, value: Any, *, task_id: str, **_: Any) -> None:
+        """Take an XCom."""
+        assert key == "jobflow_jobs"
+        self.all.append((asyncio.get_running_loop().time(), task_id, value["state"]))
+        if self.trouble:
+            raise self.trouble
+
+    def of(self, task: str) -> list[tuple[float, Any]]:
+        """What was written of a task."""
+        return [(round(at, 3), state) for at, task_id, state in self.all if task_id == task]
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> Written:
+    """What is written; threads are left out, for they know no scripted clock."""
+    from airflow.sdk.execution_time import xcom
+
+    xcoms = Written()
+    monkeypatch.setattr(xcom, "XCom", xcoms)
+
+    async def at_once(call: Callable[..., Any], *arguments: Any) -> Any:
+        return call(*arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", at_once)
+    return xcoms
+
+
+class Subscription:
+    """A wait whose state is told."""
+
+    def __init__(self, task: str = "t") -> None:
+        self.state: Any = 0
+        instance = SimpleNamespace(dag_id="d", task_id=task, run_id="r", map_index=-1)
+        self.progress = Progress(instance, lambda: lambda: {"state": self.state, "at": object()})
+
+    def becomes(self, state: Any) -> None:
+        """Change."""
+        self.state = state
+        self.progress.changed()
+
+
+def test_a_wait_that_is_soon_over_writes_nothing(written: Written) -> None:
+    """A job that ends within ten seconds costs what it cost."""
+
+    async def story() -> None:
+        wait = Subscription()
+        with wait.progress:
+            wait.becomes("RUNNING")
+            await asyncio.sleep(FIRST - 0.1)
+        await asyncio.sleep(100)
+
+    run(story())
+    assert written.all == []
+
+
+def test_only_changes_are_written_and_the_last_one_wins(written: Written) -> None:
+    """At most every ten seconds."""
+
+    async def story() -> None:
+        wait = Subscription()
+        with wait.progress:
+            for second in range(40):
+                wait.becomes(min(second, 25))
+                await asyncio.sleep(1)
+
+    run(story())
+    assert written.of("t") == [(FIRST, 9), (FIRST + EVERY, 19), (FIRST + 2 * EVERY, 25)]
+
+
+def test_a_change_after_a_quiet_time_is_written_at_once(written: Written) -> None:
+    """What is paced is how often, not how late."""
+
+    async def story() -> None:
+        wait = Subscription()
+        with wait.progress:
+            await asyncio.sleep(60)
+            wait.becomes("RUNNING")
+            await asyncio.sleep(1)
+
+    run(story())
+    assert written.of("t") == [(60, "RUNNING")]
+
+
+def test_a_thousand_waits_share_the_budget_of_the_process(written: Written) -> None:
+    """Each has its turn, and none is told of twice before all are told of."""
+
+    async def story() -> None:
+        waits = [Subscription(f"t{number}") for number in range(1000)]
+        for each in waits:
+            each.progress.__enter__()
+            each.becomes("RUNNING")
+        await asyncio.sleep(FIRST + 1000 / PER_SECOND + 1)
+        for each in waits:
+            each.progress.__exit__(None, None, None)
+
+    run(story())
+    times = [at for at, *_ in written.all]
+    assert len({task for _, task, _ in written.all}) == len(written.all) == 1000
+    assert all(later - sooner >= 1 / PER_SECOND - 1e-6 for sooner, later in itertools.pairwise(times))
+
+
+def test_what_a_trigger_has_left_is_not_written(written: Written) -> None:
+    """The next try is not to be told of the last one, also if its turn had not come."""
+
+    async def story() -> None:
+        waits = [Subscription(f"t{number}") for number in range(10)]
+        for each in waits:
+            each.progress.__enter__()
+            each.becomes("RUNNING")
+        await asyncio.sleep(FIRST + 1.5 / PER_SECOND)
+        for each in waits:
+            each.progress.__exit__(None, None, None)
+        await asyncio.sleep(100)
+
+    run(story())
+    assert len(written.all) == 2
+
+
+def test_trouble_with_an_xcom_backend_is_no_trouble_of_the_wait(written: Written) -> None:
+    """It is written again when there is something new."""
+    written.trouble = OSError("the bucket is gone")
+
+    async def story() -> None:
+        wait = Subscription()
+        with wait.progress:
+            wait.becomes(1)
+            await asyncio.sleep(FIRST + 1)
+            written.trouble = None
+            wait.becomes(2)
+            await asyncio.sleep(EVERY + 1)
+
+    run(story())
+    assert [state for _, state in written.of("t")] == [1, 2]
+
+
+def test_without_a_task_instance_nothing_is_told(written: Written) -> None:
+    """Under `airflow dags test`, in a worker, and with do_xcom_push=False."""
+
+    async def story() -> None:
+        with Progress(None, lambda: lambda: {"state": 1}) as told:
+            told.changed()
+            await asyncio.sleep(FIRST + 1)
+
+    run(story())
+    assert written.all == []
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, state: str | Exception = "failed") -> list[str]:
+    """Have Airflow say in which state all tasks are; return for which tasks it was asked."""
+    asked: list[str] = []
+
+    async def states(tasks: Any) -> list[str]:
+        asked.extend(each.task_id for each in tasks)
+        if isinstance(state, Exception):
+            raise state
+        return [state]
+
+    monkeypatch.setattr(progress, "current_states", states)
+    return asked
+
+
+def last_note(task: str, look: Callable[[], Any]) -> LastNote:
+    """The note of a task that was killed."""
+    instance = SimpleNamespace(dag_id="d", task_id=task, run_id="r", map_index=-1)
+    return LastNote(instance, lambda: lambda: {"state": look(), "at": object()})
+
+
+def test_the_notes_of_many_kills_share_the_budget_and_one_that_waits_has_the_last_state(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of 500 tasks may be marked at once."""
+    asked = ended(monkeypatch)
+    state = ["stopped"]
+
+    async def story() -> None:
+        notes = [last_note(f"t{number}", lambda: state[0]) for number in range(500)]
+        first = [asyncio.ensure_future(each.write()) for each in notes]
+        await asyncio.sleep(10)
+        state[0] = "ended"
+        await asyncio.gather(*(each.write() for each in notes), *first)
+        await asyncio.sleep(1)
+
+    run(story())
+    times = [at for at, *_ in written.all]
+    assert all(later - sooner >= 1 / PER_SECOND - 1e-6 for sooner, later in itertools.pairwise(times))
+    assert all(written.of(f"t{number}")[-1][1] == "ended" for number in range(500))
+    assert len(asked) == len(written.all) < 600
+
+
+@pytest.mark.parametrize("state", ["scheduled", "deferred", "deleted", OSError("the supervisor is gone")])
+def test_no_note_of_a_kill_is_written_unless_the_task_has_ended(
+    written: Written, monkeypatch: pytest.MonkeyPatch, state: Any
+) -> None:
+    """It would replace that of the next try. That Airflow does not answer is no trouble of those that follow."""
+    ended(monkeypatch, state)
+
+    async def story() -> None:
+        await last_note("t", lambda: "ended").write()
+        ended(monkeypatch)
+        await last_note("u", lambda: "ended").write()
+        await asyncio.sleep(1)
+
+    run(story())
+    assert [task for _, task, _ in written.all] == ["u"]

@@ -1,0 +1,101 @@
+"""What a failed map is said to have failed for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_jobflow.airflow_compat.retry_policy import RetryAction
+from airflow_jobflow.aws import Access
+from airflow_jobflow.exceptions import JobFailed, JobStopped
+from airflow_jobflow.jobs import batch, ecs
+from airflow_jobflow.jobs.array import Tolerance
+from airflow_jobflow.jobs.model import JobState, Snapshot
+from airflow_jobflow.maps import result as map_verdict
+from airflow_jobflow.maps.previous_results import PreviousResults
+from airflow_jobflow.outcomes import OutcomeBuilder
+from airflow_jobflow.retry_policy import JobRetryPolicy
+
+SPOT: dict[str, Any] = {"code": "SpotInterruption", "reason": "Your Spot Task was interrupted."}
+BUG: dict[str, Any] = {
+    "code": "EssentialContainerExited",
+    "reason": "Essential container in task exited",
+    "exit_code": 1,
+}
+MEMORY: dict[str, Any] = {**BUG, "container_reason": "OutOfMemoryError: Container killed", "exit_code": 137}
+STOPPED: dict[str, Any] = {"code": "UserInitiated", "reason": "enough", "stopped_by_request": True}
+
+
+def judge(service: str = "ecs") -> OutcomeBuilder:
+    """Of Fargate or Batch; it reads no logs."""
+    return OutcomeBuilder(service, {"ecs": ecs, "batch": batch}[service], Access(None), log_lines=0)
+
+
+def ended(*items: dict[str, Any], statuses: str = "") -> PreviousResults:
+    """A map whose items failed so."""
+    snapshots = [Snapshot(f"job-{index}", JobState.FAILED, "STOPPED", **item) for index, item in enumerate(items)]
+    lines = {index: json.dumps([index, each.to_dict()]) for index, each in enumerate(snapshots)}
+    return PreviousResults(statuses or "F" * len(items), lines)
+
+
+def failure(leftovers: PreviousResults, by: OutcomeBuilder | None = None) -> JobFailed | JobStopped:
+    """The error that a person reads."""
+    by = by or judge()
+    return map_verdict.failure(by, "etl", leftovers, map_verdict.result(by, "etl", leftovers, Tolerance()))
+
+
+@pytest.mark.parametrize(
+    ("items", "cause", "action"),
+    [
+        ([SPOT] * 40 + [BUG], "command_failed", RetryAction.DEFAULT),
+        ([SPOT] * 40 + [MEMORY], "out_of_memory", RetryAction.FAIL),
+        ([BUG] * 3 + [MEMORY], "out_of_memory", RetryAction.FAIL),
+        ([SPOT] * 3, "spot_reclaimed", RetryAction.RETRY),
+        ([STOPPED, SPOT], "stopped", RetryAction.DEFAULT),
+        ([{"reason": "Something new"}, SPOT], "unknown", RetryAction.DEFAULT),
+    ],
+)
+def test_all_failed_items_are_read(items: list[dict[str, Any]], cause: str, action: RetryAction) -> None:
+    """Spot for 40 items and a bug in one is not 'Spot', and the retry policy follows."""
+    error = failure(ended(*items))
+    assert error.diagnosis
+    assert error.diagnosis.cause == cause
+    assert JobRetryPolicy().evaluate(error, 1, 5).action is action
+
+
+def test_the_message_begins_with_what_explains_it() -> None:
+    """The bug is in the last item, the numbers say of what there was more."""
+    text = str(failure(ended(*[SPOT] * 40, BUG)))
+    assert "Why: The command itself ended with an error." in text
+    assert "By cause: 40 spot_reclaimed, 1 command_failed\n  [40] with exit code 1" in text
+    assert len([line for line in text.splitlines() if line.startswith("  [")]) == 3
+
+
+def test_the_links_are_those_of_the_item_that_explains_it() -> None:
+    """The console's page of an interrupted task shows no bug."""
+    leftovers = ended(SPOT, BUG)
+    telling = map_verdict.most_significant(leftovers, map_verdict.result(judge(), "etl", leftovers, Tolerance()))
+    assert telling
+    assert telling.job_id == "job-1"
+
+
+def test_the_advice_fits_the_service() -> None:
+    """A Fargate task has no resourceRequirements."""
+    assert "resourceRequirements" not in str(failure(ended(MEMORY)))
+    assert "resourceRequirements" in str(failure(ended(MEMORY), judge("batch")))
+
+
+def test_items_without_a_line_are_not_known() -> None:
+    """An earlier version, or a worker that died, may have left none."""
+    error = failure(PreviousResults("FF-"))
+    assert type(error) is JobFailed
+    assert error.diagnosis is None
+    assert "Why:" not in str(error)
+
+
+def test_a_map_of_which_all_that_failed_was_stopped_was_stopped() -> None:
+    """By somebody's request, and not by itself."""
+    assert type(failure(ended(STOPPED, STOPPED))) is JobStopped
+    assert type(failure(ended(STOPPED, SPOT))) is JobFailed

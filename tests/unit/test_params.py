@@ -1,0 +1,211 @@
+"""Bad input: each is refused with the parameter, the value and the rule."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_jobflow import params
+from airflow_jobflow.exceptions import InvalidParameter
+from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
+from airflow_jobflow.sensors.batch import BatchJobSensor
+from airflow_jobflow.sensors.ecs import FargateTaskSensor
+from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
+
+
+def operator(**parameters: Any) -> BatchJobOperator:
+    """An operator that is well but for what is given."""
+    good = {"task_id": "t", "job_name": "hello", "job_queue": "q", "job_definition": "d"}
+    return BatchJobOperator(**{**good, **parameters})
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"array_size": 0},
+        {"array_size": 10_001},
+        {"array_size": "seven"},
+        {"array_size": 2.5},
+        {"array_properties": {"size": 0}},
+        {"job_name": "-hello"},
+        {"job_name": "hello world"},
+        {"job_name": "x" * 129},
+        {"job_name": ""},
+        {"job_name": None},
+        {"job_queue": " "},
+        {"job_definition": "None"},
+        {"attempt_timeout": 59},
+        {"attempt_timeout": timedelta(seconds=1)},
+        {"poll_interval": 0},
+        {"poll_interval": "-1"},
+        {"poll_interval": float("nan")},
+        {"job_timeout": 0},
+        {"job_timeout": "soon"},
+        {"job_timeout": "inf"},
+        {"queued_timeout": float("inf")},
+        {"botocore_config": "fast"},
+        {"job_name": 2024},
+        {"queued_timeout": -5},
+        {"tolerated_failure_count": -1},
+        {"tolerated_failure_count": 1.5},
+        {"tolerated_failure_percentage": 101},
+        {"tolerated_failure_percentage": "-1"},
+        {"number_logs_exception": -1},
+        {"container_overrides": "command"},
+        {"container_overrides": ["command"]},
+        {"command": "echo hello"},
+        {"depends_on": {"jobId": "a"}},
+        {"depends_on": ["a"]},
+        {"propagate_tags": "perhaps"},
+        {"scheduling_priority_override": 10_000},
+        {"retry_strategy": 3},
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_named_with_its_value_and_its_rule(parameters: dict[str, Any]) -> None:
+    """A message without them sends the reader searching."""
+    task = operator(**parameters)
+    with pytest.raises(InvalidParameter) as error:
+        task.check()
+    [(name, value)] = parameters.items()
+    assert str(error.value).startswith((f"{name}={value!r}: must", f"{name}["))
+
+
+@pytest.mark.parametrize("nothing", ["", "None", " ", "null"])
+@pytest.mark.parametrize("name", ["job_queue", "command", "container_overrides", "depends_on", "items"])
+def test_a_template_that_came_out_empty_is_asked_for(name: str, nothing: str) -> None:
+    """That is what is wrong most often."""
+    if name == "job_queue" and nothing == "null":
+        nothing = "None"
+    parameters: dict[str, Any] = {
+        "job_name": "n",
+        "job_queue": "q",
+        "job_definition": "d",
+        "items": [{}],
+        name: nothing,
+    }
+    task = BatchMapOperator(task_id="t", **parameters)
+    with pytest.raises(InvalidParameter, match=rf"{name}=.*must be .*\(did a template come out empty\?\)"):
+        task.requests(task.checked_items())
+
+
+def test_items_are_asked_for_in_this_packages_shape() -> None:
+    """AWS knows no items."""
+    task = BatchMapOperator(task_id="t", job_name="n", job_queue="q", job_definition="d", items="None")
+    with pytest.raises(InvalidParameter) as error:
+        task.checked_items()
+    assert str(error.value) == (
+        "items='None': must be a list of dicts with the parameters of one job, or the same as JSON (did a template "
+        "come out empty?)"
+    )
+
+
+def test_two_sizes_are_one_too_many() -> None:
+    """Likewise."""
+    with pytest.raises(InvalidParameter, match="array_size=7"):
+        operator(array_size=7, array_properties={"size": 8}).check()
+
+
+def test_numbers_and_objects_may_arrive_as_strings() -> None:
+    """Templates render to strings unless a DAG asks for native objects."""
+    task = operator(
+        array_size="7",
+        attempt_timeout="60",
+        poll_interval="1.5",
+        job_timeout="3600",
+        container_overrides='{"environment": []}',
+        command='["echo", "hello"]',
+        depends_on='[{"jobId": "a"}]',
+        tolerated_failure_percentage="12.5",
+        propagate_tags="true",
+    )
+    task.check()
+    assert task.request() == {
+        "jobName": "hello",
+        "jobQueue": "q",
+        "jobDefinition": "d",
+        "arrayProperties": {"size": 7},
+        "timeout": {"attemptDurationSeconds": 60},
+        "containerOverrides": {"environment": [], "command": ["echo", "hello"]},
+        "dependsOn": [{"jobId": "a"}],
+        "propagateTags": True,
+    }
+
+
+def test_building_a_task_checks_nothing() -> None:
+    """What is wrong before rendering may be right after it."""
+    operator(array_size="{{ params.size }}", poll_interval="{{ params.wait_time }}")
+    BatchJobSensor(task_id="s", job_id="{{ params.id }}", mode="reschedule")
+
+
+@pytest.mark.parametrize(
+    "job_id", ["", ["a", ""], '["a", ""]', "['a']", "[1]", "None", [None], None, 5, {"state": "S"}, '{"state": "S"}']
+)
+def test_a_sensor_wants_ids(job_id: Any) -> None:
+    """A template that came out empty must not wait for nothing."""
+    with pytest.raises(InvalidParameter, match="job_id="):
+        BatchJobSensor(task_id="s", job_id=job_id).job_ids()
+
+
+@pytest.mark.parametrize(
+    ("job_id", "ids"),
+    [
+        ("a", ["a"]),
+        ("[a", ["[a"]),
+        ('["a", "b"]', ["a", "b"]),
+        (' ["a"]\n', ["a"]),
+        ('{"job_id": "a"}', ["a"]),
+        ('["a", {"job_id": "b"}]', ["a", "b"]),
+        (("a", "b"), ["a", "b"]),
+        ([], []),
+        ("[]", []),
+    ],
+)
+def test_a_list_that_arrives_as_text_is_a_list(job_id: Any, ids: list[str]) -> None:
+    """A template that renders one gives text."""
+    assert BatchJobSensor(task_id="s", job_id=job_id).job_ids() == ids
+    assert FargateTaskSensor(task_id="s", cluster="c", task_arn=job_id).job_ids() == ids
+    assert GlueJobRunSensor(task_id="s", job_name="j", run_id=job_id).job_ids() == ids
+    crawls = (
+        GlueCrawlSensor(task_id="s", crawler_name=job_id, since="2026-01-02") if "job_id" not in str(job_id) else None
+    )
+    assert crawls is None or crawls.job_ids() == [f"{each}@2026-01-02T00:00:00+00:00" for each in ids]
+
+
+def test_an_outcome_of_a_crawl_may_arrive_as_text() -> None:
+    """One that names no crawl is told from the name of a crawler."""
+    crawl = "c@2026-01-02T00:00:00+00:00"
+    assert GlueCrawlSensor(task_id="s", crawler_name=f'[{{"job_id": "{crawl}"}}]', since="2026-01-02").job_ids() == [
+        crawl
+    ]
+    with pytest.raises(InvalidParameter, match="is no outcome of a crawl"):
+        GlueCrawlSensor(task_id="s", crawler_name='{"job_id": "c"}', since="2026-01-02").job_ids()
+
+
+@pytest.mark.parametrize("nothing", [[], (), "[]"])
+@pytest.mark.parametrize(
+    "sensor",
+    [
+        lambda nothing: BatchJobSensor(task_id="s", job_id=nothing),
+        lambda nothing: FargateTaskSensor(task_id="s", cluster="c", task_arn=nothing),
+        lambda nothing: GlueJobRunSensor(task_id="s", job_name="j", run_id=nothing),
+        lambda nothing: GlueCrawlSensor(task_id="s", crawler_name=nothing, since="2026-01-02"),
+    ],
+)
+def test_nothing_to_wait_for_is_a_success(sensor: Any, nothing: Any) -> None:
+    """As a map without items is; no call to AWS is made, which would fail here."""
+    assert sensor(nothing).execute({}) == []
+
+
+def test_rescheduling_is_refused_in_words() -> None:
+    """A sensor that defers has no use for it."""
+    with pytest.raises(InvalidParameter, match="mode='reschedule': deferring does what rescheduling is for"):
+        BatchJobSensor(task_id="s", job_id="a", mode="reschedule").check()
+
+
+@pytest.mark.parametrize(("value", "seconds"), [(90, 90), ("90", 90), (timedelta(minutes=1.5), 90), (0.5, 0.5)])
+def test_durations_are_said_as_one_likes(value: Any, seconds: float) -> None:
+    """Seconds, text or timedelta."""
+    assert params.seconds("p", value) == seconds
