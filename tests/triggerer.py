@@ -126,6 +126,6 @@ class TaskLogs(logging.Handler):
         def is_its(ti_id: str | None, number: int | None) -> bool:
             if ti_id is None and number is not None:  # Airflow 3.2 goes by the trigger alone
                 return known in (None, number)
-            return ti_id == task_instance.id
+            return bool(ti_id == task_instance.id)
 
         return [line for ids, line in self.lines if is_its(*ids)]
