@@ -121,5 +121,11 @@ class TaskLogs(logging.Handler):
 
     def of(self, task_instance: Any) -> list[str]:
         """Return the lines of a task."""
-        ids = (task_instance.id, None)  # Airflow 3.2 goes by the trigger alone
-        return [line for (ti_id, number), line in self.lines if ti_id in ids and number == task_instance.trigger_id]
+        known = getattr(task_instance, "trigger_id", None)
+
+        def is_its(ti_id: str | None, number: int | None) -> bool:
+            if ti_id is None and number is not None:  # Airflow 3.2 goes by the trigger alone
+                return known in (None, number)
+            return bool(ti_id == task_instance.id)
+
+        return [line for ids, line in self.lines if is_its(*ids)]
