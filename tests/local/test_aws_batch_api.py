@@ -284,11 +284,13 @@ def test_an_environment_that_batch_rejects_is_not_created(kit: Any, request_: di
 
 def test_a_job_on_fargate_leaves_a_task_definition(kit: Any) -> None:
     """Batch registers one by the name of the job definition, which who cleans up deregisters."""
-    definition = kit.define(["true"], platformCapabilities=["FARGATE"])
+    size = [{"type": "VCPU", "value": "0.25"}, {"type": "MEMORY", "value": "512"}]
+    container = {"image": "busybox", "command": ["true"], "resourceRequirements": size}
+    definition = kit.define(["true"], platformCapabilities=["FARGATE"], containerProperties=container)
     for _ in range(2):
         kit.wait(kit.submit(jobDefinition=definition))
     name = definition.rsplit("/")[-1].partition(":")[0]
     ecs = kit.aws.client("ecs")
     (arn,) = ecs.list_task_definitions(familyPrefix=name)["taskDefinitionArns"]
     assert arn.endswith(f":task-definition/{name}:1")
-    assert ecs.deregister_task_definition(taskDefinition=f"{name}:1")["taskDefinition"]["memory"] == "128"
+    assert ecs.deregister_task_definition(taskDefinition=f"{name}:1")["taskDefinition"]["memory"] == "512"

@@ -254,13 +254,13 @@ class Attempts:
     def _place(self, job: Job, attempt: Attempt, environment: str) -> Json:
         """Where an attempt runs, as DescribeJobs shows it."""
         place = f"arn:aws:ecs:{self._resources.region}:{self._resources.account}"
-        placed: Json = {
-            "taskArn": f"{place}:task/{environment}_Batch/{attempt.task_id}",
-            "networkInterfaces": [],
-        }
+        placed: Json = {"taskArn": f"{place}:task/{environment}_Batch/{attempt.task_id}"}
         definition = job.submission.definition
+        is_single = "containerProperties" in definition
+        if is_single:
+            placed["networkInterfaces"] = []
         if job.submission.on_fargate:
-            if "containerProperties" in definition:
+            if is_single:
                 self._resources.register_task(definition["jobDefinitionName"], job.submission.containers[0])
         else:
             instance = uuid.uuid5(uuid.NAMESPACE_DNS, environment).hex
