@@ -45,8 +45,9 @@ def of_moto(answer: Response, service: str, action: str, method: str) -> Respons
         why = answer.data.decode("utf-8", "replace") if answer.mimetype != HTML else "it says no more"
         error = protocols.invalid(service, f"moto, which answers {service}.{action} here, rejected this request: {why}")
         return of_error(AwsError(error.code, error.message, answer.status_code), service)
-    if answer.mimetype in ("", HTML) and (service != "s3" or answer.status_code >= HTTPStatus.BAD_REQUEST):
-        answer.content_type = content_type(service)  # moto names none; an object in S3 may be a page
+    has_no_type = "/" not in answer.mimetype or answer.mimetype == HTML  # moto names none, its framework's, or "text"
+    if has_no_type and (service != "s3" or answer.status_code >= HTTPStatus.BAD_REQUEST):
+        answer.content_type = content_type(service)  # not of an object in S3, which may be a page
     if "x-amzn-RequestId" not in answer.headers:
         answer.headers["x-amzn-RequestId"] = str(uuid.uuid4())
     return answer

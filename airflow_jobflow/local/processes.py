@@ -151,7 +151,7 @@ class Processes:
         self._home = Path(tempfile.mkdtemp(prefix="jobflow-local-"))
         self._path = _search_path(self._home)
         self._watchdog = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("watchdog.py")), self._server, str(self._home)],
+            [sys.executable, "-P", str(Path(__file__).with_name("watchdog.py")), self._server, str(self._home)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,

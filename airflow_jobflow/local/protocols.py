@@ -23,7 +23,7 @@ from werkzeug.http import parse_options_header
 
 from airflow_jobflow.local import bodies, validation
 from airflow_jobflow.local.errors import AwsError
-from airflow_jobflow.local.service_models import MODELS, answers_xml, content_type, model_of
+from airflow_jobflow.local.service_models import MODELS, answers_xml, content_type, model_of, protocols_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -130,16 +130,16 @@ def unknown_operation(service: str, name: str | None = None) -> AwsError:
 
 def _protocol(model: Any, environ: WSGIEnvironment) -> str | None:
     """The protocol a request is written in; None if its content type is that of none which the service speaks."""
-    spoken: list[str] = model.metadata.get("protocols") or [model.protocol]
+    accepted = protocols_of(model)
     protocol: str = model.protocol
     if protocol.startswith("rest-"):
         return protocol
     kind = parse_options_header(environ.get("CONTENT_TYPE"))[0].lower()
-    form = next((each for each in ("ec2", "query") if each in spoken), None)
+    form = next((each for each in ("ec2", "query") if each in accepted), None)
     if kind == FORM or (not kind and form and "Action=" in environ.get("QUERY_STRING", "")):
         return form
     if kind.startswith("application/x-amz-json-") or kind == "application/json":
-        return "json" if "json" in spoken else None
+        return "json" if "json" in accepted else None
     return protocol if not kind or kind == "application/cbor" else None
 
 

@@ -21,7 +21,6 @@ from botocore.utils import parse_to_aware_datetime
 REQUIRED_BY_AWS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("batch", "ContainerProperties"): ("image",),
     ("batch", "KeyValuePair"): ("name",),
-    ("ecs", "ContainerDefinition"): ("name", "image"),
     ("ecs", "KeyValuePair"): ("name",),
     ("ecs", "Tag"): ("key",),
 }

@@ -109,6 +109,21 @@ def test_definition_must_fit_fargate(ecs_kit: Any) -> None:
     assert (task["cpu"], task["memory"]) == ("512", "1024")
 
 
+@pytest.mark.parametrize(
+    ("containers", "said"),
+    [
+        ([], "Container list cannot be empty."),
+        ([{"image": "x"}], "Container.name should not be null or empty."),
+        ([{"name": "main"}], "Container.image should not be null or empty."),
+        ([{"name": "main", "image": "x"}, {"name": "other", "image": ""}], "Container.image should not be null"),
+    ],
+)
+def test_containers_need_a_name_and_an_image(ecs_kit: Any, containers: list[dict[str, str]], said: str) -> None:
+    """The error is a ClientException, not one about a parameter."""
+    with pytest.raises(ecs_kit.ecs.exceptions.ClientException, match=said):
+        ecs_kit.ecs.register_task_definition(family="incomplete", containerDefinitions=containers)
+
+
 def test_family_alone_is_its_newest_active_revision(ecs_kit: Any) -> None:
     """An inactive one is refused by its number."""
     first = ecs_kit.define()

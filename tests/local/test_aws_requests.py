@@ -129,6 +129,30 @@ def test_answers_name_their_request_and_content_type(aws: LocalAws, sent: Sent, 
     assert answer.headers["x-amzn-RequestId"]
 
 
+@pytest.mark.parametrize(
+    ("service", "operation", "member"),
+    [
+        ("resourcegroupstaggingapi", "get_resources", "ResourceTagMappingList"),
+        ("cloudwatch", "list_metrics", "Metrics"),
+        ("codebuild", "list_projects", "projects"),
+    ],
+)
+def test_services_that_prefer_cbor_answer_json(aws: LocalAws, service: str, operation: str, member: str) -> None:
+    """boto3 calls them with JSON; they were answered that there is no such operation."""
+    answer = getattr(aws.client(service), operation)()
+    assert isinstance(answer[member], list)
+    assert answer["ResponseMetadata"]["HTTPHeaders"]["content-type"].startswith("application/x-amz-json-1.")
+
+
+def test_resources_are_found_by_their_tags(aws: LocalAws) -> None:
+    """A Glue job, by the resource groups tagging API."""
+    kit = GlueKit(aws, eventually)
+    job = kit.job(Tags={"found-by": kit.name})
+    filters = [{"Key": "found-by", "Values": [kit.name]}]
+    found = aws.client("resourcegroupstaggingapi").get_resources(TagFilters=filters)["ResourceTagMappingList"]
+    assert [each["ResourceARN"].rsplit("/", 1)[1] for each in found] == [job]
+
+
 def test_a_request_that_stops_arriving_is_answered(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that sends half of what it announced, and waits, would wait forever."""
     monkeypatch.setattr(listener._RequestHandler, "timeout", 0.2)
@@ -421,12 +445,19 @@ def test_values_of_another_type_cannot_be_read(service: str, given: Any, said: s
         ("glue", {"JobName": "x" * 256}, "Member must have length less than or equal to 255"),
         ("glue", {"JobName": "a", "Timeout": 0}, "Member must have value greater than or equal to 1"),
         ("logs", {"logGroupName": "a b"}, "Member must satisfy regular expression pattern"),
+        ("logs", {"logGroupName": "a\nb"}, "Member must satisfy regular expression pattern"),
     ],
 )
 def test_constraints_of_the_model_hold(service: str, given: Any, said: str) -> None:
     """Those that boto3 checks before it sends a request, and those that it leaves to AWS."""
     with pytest.raises(Violations, match=said):
         fitted(service, input_shape(service, OPERATIONS[service]), given)
+
+
+def test_a_pattern_for_any_text_accepts_several_lines() -> None:
+    """Glue's descriptions match ``.*``, which stands for any character in the models."""
+    given = {"RegistryName": "a", "Description": "one line\nand another"}
+    assert fitted("glue", input_shape("glue", "CreateRegistry"), given) == given
 
 
 def test_what_to_do_after_an_exit_is_written_in_any_case() -> None:

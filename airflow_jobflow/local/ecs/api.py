@@ -248,7 +248,9 @@ def _capacity_providers(request: Json, cluster: Cluster) -> list[str | None]:
 
 
 def _check_definition(request: Json) -> None:
-    """Refuse a task definition for Fargate of a size that Fargate does not have."""
+    """Reject a task definition whose containers are incomplete, or that has a size that Fargate does not have."""
+    if why := model.wrong_with_containers(request):
+        raise refused(why)
     if "FARGATE" in request.get("requiresCompatibilities", ()) and (why := model.wrong_with_size(request, {})):
         raise refused(why)
 

@@ -192,6 +192,15 @@ def wrong_with_definition(definition: Mapping[str, Any], request: Mapping[str, A
     return wrong_with_size(definition, overrides)
 
 
+def wrong_with_containers(definition: Mapping[str, Any]) -> str | None:
+    """Return why ECS rejects the containers of a task definition (a ClientException); None if it does not."""
+    containers = definition["containerDefinitions"]
+    if not containers:
+        return "Container list cannot be empty."
+    missing = (name for container in containers for name in ("name", "image") if not container.get(name))
+    return next((f"Container.{name} should not be null or empty." for name in missing), None)
+
+
 def wrong_with_size(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> str | None:
     """Why Fargate has no size for a task definition and a RunTask's overrides; None if it has, or none is given."""
     cpu, memory = (overrides.get(name) or definition.get(name) for name in ("cpu", "memory"))

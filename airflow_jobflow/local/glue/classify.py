@@ -15,7 +15,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_jobflow.local.glue import types
+from airflow_jobflow.local.glue import data_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -58,7 +58,7 @@ class Schema:
     """What a classifier says of an object."""
 
     format: Format
-    columns: Mapping[str, types.Type | None]
+    columns: Mapping[str, data_types.Type | None]
     """Types by name, in order."""
     records: int
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -95,7 +95,7 @@ def _parquet(content: bytes) -> Schema | None:
         file = pq.ParquetFile(pa.BufferReader(content))
     except (pa.ArrowException, OSError):
         return None
-    columns = {each.name.lower(): types.of_arrow(each.type) for each in file.schema_arrow}
+    columns = {each.name.lower(): data_types.of_arrow(each.type) for each in file.schema_arrow}
     return Schema(PARQUET_FILE, columns, file.metadata.num_rows, serde_parameters={"serialization.format": "1"})
 
 
@@ -114,20 +114,20 @@ def _json(content: bytes) -> Schema | None:
                 position += 1
     except (ValueError, RecursionError):
         return None
-    fields: dict[str, types.Type | None] = {}
+    fields: dict[str, data_types.Type | None] = {}
     for document in documents:
-        fields = types.merge_fields(fields, _fields(document))
+        fields = data_types.merge_fields(fields, _fields(document))
     paths = {"paths": ",".join(sorted(fields))}
-    columns: dict[str, types.Type | None] = {}
+    columns: dict[str, data_types.Type | None] = {}
     for name, kind in fields.items():  # names that differ in case only are one column
-        columns = types.merge_fields(columns, {name.lower(): kind})
+        columns = data_types.merge_fields(columns, {name.lower(): kind})
     return Schema(JSON, columns, len(documents), serde_parameters=paths)
 
 
-def _fields(document: Any) -> dict[str, types.Type | None]:
+def _fields(document: Any) -> dict[str, data_types.Type | None]:
     if isinstance(document, dict):
-        return {name: types.of_json(value) for name, value in document.items()}
-    return {"array": types.of_json(document)}
+        return {name: data_types.of_json(value) for name, value in document.items()}
+    return {"array": data_types.of_json(document)}
 
 
 def _csv(content: bytes) -> Schema | None:
@@ -170,23 +170,23 @@ def _csv_schema(rows: Sequence[Sequence[str]], delimiter: str, *, quoted: bool) 
     return Schema(CSV, columns, len(rows) - header, parameters, {"field.delim": delimiter})
 
 
-def column_types(rows: Sequence[Sequence[str]]) -> list[types.Type | None]:
+def column_types(rows: Sequence[Sequence[str]]) -> list[data_types.Type | None]:
     """The type of each column of a table."""
-    return [types.merge_all(map(types.of_text, column)) for column in zip(*rows, strict=True)]
+    return [data_types.merge_all(map(data_types.of_text, column)) for column in zip(*rows, strict=True)]
 
 
-def is_header(row: Sequence[str], kinds: Sequence[types.Type | None]) -> bool:
+def is_header(row: Sequence[str], kinds: Sequence[data_types.Type | None]) -> bool:
     """Whether the first row names the columns: strings all, short, and unlike the rows below (`kinds`).
 
     The last column may be empty and long, for there may be a delimiter at the end of each line.
     """
-    if any(types.of_text(name) not in (types.STRING, None) for name in row):
+    if any(data_types.of_text(name) not in (data_types.STRING, None) for name in row):
         return False
     if any(not name.strip() or len(name) >= LONGEST_HEADER for name in row[:-1]):
         return False
     if any(name and not COLUMN_NAME.fullmatch(name) for name in row):
         return False
-    return any(kind not in (types.STRING, None) for kind in kinds)
+    return any(kind not in (data_types.STRING, None) for kind in kinds)
 
 
 def _text(content: bytes) -> str | None:

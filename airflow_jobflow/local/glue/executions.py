@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 RUNNER: Final = str(Path(__file__).with_name("runner.py"))
+"""Run with ``-P``, so that no module beside it hides one of the standard library."""
 KEPT_LINES: Final = 1000
 """Of standard error, to find the exception in."""
 
@@ -149,7 +150,7 @@ class Executions:
         arguments = model.arguments(run.job, run.request.get("Arguments") or {})
         name = location.rpartition("/")[2]
         variables = job_environment(self._resources.region)
-        return Command([sys.executable, RUNNER, file.name, name, *arguments], variables)
+        return Command([sys.executable, "-P", RUNNER, file.name, name, *arguments], variables)
 
     def script(self, location: str) -> bytes | None:
         """A script in S3; None if there is none."""

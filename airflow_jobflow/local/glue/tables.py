@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_jobflow.local.glue.types import STRING, merge_fields
+from airflow_jobflow.local.glue.data_types import STRING, merge_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
