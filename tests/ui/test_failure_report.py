@@ -50,7 +50,7 @@ def test_a_failed_array_tells_which_children_failed_and_why(kit: Any, parameters
         job(kit, parameters, ON_THREE, array_size=5).execute(context)
     note = context["ti"].xcoms[KEY]
     assert note["array"]["cells"] == "SSSFS"
-    [child] = note["array"]["told"]
+    [child] = note["array"]["failed_jobs"]
     assert (child["index"], child["exit_code"], child["log"]["group"]) == (3, 7, "/aws/batch/job")
     assert note["final"]
     assert note["jobs"][0]["state"] == "FAILED"
@@ -179,7 +179,7 @@ def test_a_failed_map_tells_how_each_item_stands(kit: Any, parameters: dict[str,
         operator.execute(context)
     note = context["ti"].xcoms[KEY]
     assert (note["array"]["kind"], note["array"]["cells"]) == ("map", "SF")
-    assert note["array"]["told"][0]["exit_code"] == 1
+    assert note["array"]["failed_jobs"][0]["exit_code"] == 1
 
 
 def test_what_fails_before_any_job_is_told_too(kit: Any, parameters: dict[str, Any], context: Any) -> None:
@@ -294,7 +294,7 @@ def test_a_trigger_tells_which_children_have_failed_while_others_run(
     async def story() -> dict[str, Any]:
         waiting = asyncio.ensure_future(trigger.wait())
         deadline = time.monotonic() + PATIENCE
-        while not any(note.get("array", {}).get("told") for note in written.notes):
+        while not any(note.get("array", {}).get("failed_jobs") for note in written.notes):
             assert time.monotonic() < deadline, written.notes
             await asyncio.sleep(0.05)
         gate.touch()
@@ -302,9 +302,9 @@ def test_a_trigger_tells_which_children_have_failed_while_others_run(
 
     event = asyncio.run(story())
     assert event["jobs"][parent]["state"] == "FAILED"
-    told = next(note for note in written.notes if note["array"]["told"])
+    told = next(note for note in written.notes if note["array"]["failed_jobs"])
     assert told["array"]["cells"] == "...F."
-    assert told["array"]["told"][0]["exit_code"] == 7
+    assert told["array"]["failed_jobs"][0]["exit_code"] == 7
     assert not told["final"]
     assert told["jobs"][0]["links"]["console"].startswith("https://console.aws.amazon.com/batch/home?region=")
     assert [status for status, _ in told["jobs"][0]["seen"]]
