@@ -99,7 +99,7 @@ def test_describe_shows_what_was_asked_for(kit: Any) -> None:
         ({"containerOverrides": {"environment": [{"value": "x"}]}}, "environment.1.member.name"),
         ({"dependsOn": [{"type": "N_TO_N"}], "arrayProperties": {"size": 2}}, "jobId is required"),
         ({"parameters": {"x": "y" * 31_000}}, "Job size must be less than 30 KiB, got 30 KiB"),
-        ({"nodeOverrides": {"numNodes": 2}}, "runs no jobs of several nodes"),
+        ({"nodeOverrides": {"numNodes": 2}}, "does not run multi-node jobs"),
         ({"eksPropertiesOverride": {}}, "none on EKS"),
         ({"ecsPropertiesOverride": {"taskProperties": [{}]}}, "which has containerProperties"),
     ],

@@ -200,7 +200,7 @@ def test_overrides_that_fit_no_container_are_refused(kit: Any, request_: dict[st
     [
         ({"a": ASIDE}, "At least one container must be essential"),
         ({"a": after("b", "START"), "b": after("a", "START")}, "must not depend on others"),
-        ({"a": {}, "b": after("c", "START")}, "c, which is no other container"),
+        ({"a": {}, "b": after("c", "START")}, "c, which is not another container"),
         ({"a": {}, "b": after("a", "COMPLETE")}, "which is essential"),
         ({"a": {}, "b": after("a", "HEALTHY")}, "must be one of START"),
     ],

@@ -163,7 +163,7 @@ def test_faults_calls_and_interrupts_work_over_http(own_kit: Any) -> None:
 
 def test_unknown_fault_is_refused() -> None:
     """A misspelt fault does not pass for none."""
-    with pytest.raises(ValueError, match="No such fault: trottling"):
+    with pytest.raises(ValueError, match="Unknown fault: trottling"):
         Faults.from_json({"trottling": 1})
 
 

@@ -375,9 +375,9 @@ def test_filters_of_list_crawls(name: str, operator: str, value: str, expected: 
 def test_summary_fits_its_member() -> None:
     """Names are left out when there are too many for its 255 characters."""
     changes = Changes()
-    changes.note("TABLE", "ADD", "one")
+    changes.record("TABLE", "ADD", "one")
     assert json.loads(changes.summary()) == {"TABLE": {"ADD": {"Details": {"names": ["one"]}, "Count": 1}}}
     for number in range(100):
-        changes.note("PARTITION", "UPDATE", f"table{number}")
+        changes.record("PARTITION", "UPDATE", f"table{number}")
     assert len(changes.summary()) <= 255
     assert json.loads(changes.summary())["PARTITION"] == {"UPDATE": {"Count": 100}}

@@ -16,7 +16,7 @@ from airflow_jobflow.aws.shapes import input_shape
 from airflow_jobflow.local import LocalAws, listener, samples
 from airflow_jobflow.local.fargate_sizes import is_batch_size, is_size
 from airflow_jobflow.local.samples import ON_FARGATE, create_environment
-from airflow_jobflow.local.validation import Violations, WrongType, fitted
+from airflow_jobflow.local.validation import Violations, WrongType, validated
 from tests.local.conftest import EcsKit, Kit, eventually
 from tests.local.glue_kit import GlueKit
 from tests.local.malformed import Sent
@@ -187,7 +187,7 @@ def test_the_reset_of_moto_is_rejected(aws: LocalAws) -> None:
     queues = aws.client("batch").describe_job_queues()["jobQueues"]
     answer = send(aws, Sent("", "", path="/moto-api/reset", signed=False))
     assert answer.status == 404
-    assert "Start another local AWS in place of a reset" in json.loads(answer.body)["error"]
+    assert "Start another local AWS instead of a reset" in json.loads(answer.body)["error"]
     assert aws.client("batch").describe_job_queues()["jobQueues"] == queues
 
 
@@ -409,7 +409,7 @@ def test_unknown_members_and_nulls_are_dropped() -> None:
     """At any depth; the rest stays as it is."""
     given = {**GOOD, "x": 1, "tags": None, "containerOverrides": {"y": 2, "command": ["a"], "vcpus": None}}
     before = json.dumps(given)
-    assert fitted("batch", input_shape("batch", "SubmitJob"), given) == {
+    assert validated("batch", input_shape("batch", "SubmitJob"), given) == {
         **GOOD,
         "containerOverrides": {"command": ["a"]},
     }
@@ -433,7 +433,7 @@ def test_unknown_members_and_nulls_are_dropped() -> None:
 def test_values_of_another_type_cannot_be_read(service: str, given: Any, said: str) -> None:
     """AWS converts nothing."""
     with pytest.raises(WrongType, match=said):
-        fitted(service, input_shape(service, OPERATIONS[service]), given)
+        validated(service, input_shape(service, OPERATIONS[service]), given)
 
 
 @pytest.mark.parametrize(
@@ -451,16 +451,16 @@ def test_values_of_another_type_cannot_be_read(service: str, given: Any, said: s
 def test_constraints_of_the_model_hold(service: str, given: Any, said: str) -> None:
     """Those that boto3 checks before it sends a request, and those that it leaves to AWS."""
     with pytest.raises(Violations, match=said):
-        fitted(service, input_shape(service, OPERATIONS[service]), given)
+        validated(service, input_shape(service, OPERATIONS[service]), given)
 
 
 def test_a_pattern_for_any_text_accepts_several_lines() -> None:
     """Glue's descriptions match ``.*``, which stands for any character in the models."""
     given = {"RegistryName": "a", "Description": "one line\nand another"}
-    assert fitted("glue", input_shape("glue", "CreateRegistry"), given) == given
+    assert validated("glue", input_shape("glue", "CreateRegistry"), given) == given
 
 
 def test_what_to_do_after_an_exit_is_written_in_any_case() -> None:
     """Batch takes ``retry`` for ``RETRY``."""
     given = {**GOOD, "retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "retry", "onExitCode": "1"}]}}
-    assert fitted("batch", input_shape("batch", "SubmitJob"), given) == given
+    assert validated("batch", input_shape("batch", "SubmitJob"), given) == given

@@ -127,7 +127,7 @@ def test_the_tab_shows_what_a_killed_worker_has_stopped(
     note = context["ti"].xcoms[KEY]
     [shown] = note["jobs"]
     assert (note["final"], shown["id"], bool(shown["stop_requested_at"])) == (True, job_id, True)
-    assert f"Stopped Batch job {job_id}: The Airflow task was killed" in capsys.readouterr().out
+    assert f"Stopping Batch job {job_id}: The Airflow task was killed" in capsys.readouterr().out
 
 
 def test_the_tab_shows_no_stop_of_a_job_that_was_left_running(
