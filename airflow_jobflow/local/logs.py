@@ -24,7 +24,10 @@ TOKEN: Final = re.compile(r"(?P<direction>[bf])/(?P<place>\d+)(/(?P<empty>\d+))?
 
 
 class Logs:
-    """The logs of one account and region."""
+    """The logs of one account and region.
+
+    :param shared: what the services share.
+    """
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
@@ -32,7 +35,7 @@ class Logs:
     @property
     def actions(self) -> Mapping[str, Callable[[Json, int], Json]]:
         """Handlers by action; none while no fault of logs is active."""
-        return {"GetLogEvents": self.get_log_events} if self._shared.faults.faults.concern_logs else {}
+        return {"GetLogEvents": self._get_log_events} if self._shared.faults.faults.concern_logs else {}
 
     @property
     def checks(self) -> Mapping[str, Callable[[Json], None]]:
@@ -53,7 +56,7 @@ class Logs:
     def close(self) -> None:
         """Do nothing: there are no events to deliver."""
 
-    def get_log_events(self, request: Json, _length: int) -> Json:
+    def _get_log_events(self, request: Json, _length: int) -> Json:
         """GetLogEvents."""
         group = request.get("logGroupName") or str(request.get("logGroupIdentifier", "")).rsplit(":", 1)[-1]
         found = self._shared.resources.read_log(group, request["logStreamName"])

@@ -168,7 +168,7 @@ class Processes:
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._running: set[Process] = set()
         self._lock = threading.Lock()
-        self._beside: set[threading.Thread] = set()
+        self._without_slot: set[threading.Thread] = set()
         self._closed = False
         self._home = Path(tempfile.mkdtemp(prefix="jobflow-local-"))
         self._path = _search_path(self._home)
@@ -189,16 +189,16 @@ class Processes:
         """
         self._queue.put(work)
 
-    def beside(self, work: Work) -> None:
+    def run_without_slot(self, work: Work) -> None:
         """Run work immediately, without a slot: another container of a job that has one.
 
         :param work: the work.
         """
-        thread = threading.Thread(target=self._run_beside, args=(work,), name="beside-a-slot", daemon=True)
+        thread = threading.Thread(target=self._run_without_slot, args=(work,), name="without-a-slot", daemon=True)
         with self._lock:
             if self._closed:
                 return
-            self._beside.add(thread)
+            self._without_slot.add(thread)
             thread.start()
 
     def close(self) -> None:
@@ -213,8 +213,8 @@ class Processes:
         for _ in self._threads:
             self._queue.put(None)
         with self._lock:
-            beside = list(self._beside)
-        for thread in [*self._threads, *beside]:
+            without_slot = list(self._without_slot)
+        for thread in [*self._threads, *without_slot]:
             thread.join()
         assert self._watchdog.stdin is not None
         self._watchdog.stdin.close()
@@ -225,10 +225,10 @@ class Processes:
             if not self._closed:
                 self._run_safely(work)
 
-    def _run_beside(self, work: Work) -> None:
+    def _run_without_slot(self, work: Work) -> None:
         self._run_safely(work)
         with self._lock:
-            self._beside.discard(threading.current_thread())
+            self._without_slot.discard(threading.current_thread())
 
     def _run_safely(self, work: Work) -> None:
         try:

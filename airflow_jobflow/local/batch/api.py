@@ -37,14 +37,14 @@ class Batch:
         self._jobs = self._attempts.jobs
         self._faults = shared.faults
         self.actions: dict[str, Callable[[Json, int], Json | None]] = {
-            "CreateComputeEnvironment": self.create_compute_environment,
-            "SubmitJob": self.submit_job,
-            "DescribeJobs": self.describe_jobs,
-            "ListJobs": self.list_jobs,
-            "CancelJob": self.cancel_job,
-            "TerminateJob": self.terminate_job,
-            "GetJobQueueSnapshot": self.get_job_queue_snapshot,
-            "RegisterJobDefinition": self.register_job_definition,
+            "CreateComputeEnvironment": self._create_compute_environment,
+            "SubmitJob": self._submit_job,
+            "DescribeJobs": self._describe_jobs,
+            "ListJobs": self._list_jobs,
+            "CancelJob": self._cancel_job,
+            "TerminateJob": self._terminate_job,
+            "GetJobQueueSnapshot": self._get_job_queue_snapshot,
+            "RegisterJobDefinition": self._register_job_definition,
         }
         """Handlers by action."""
         self.checks: dict[str, Callable[[Json], None]] = {"RegisterJobDefinition": _check_definition}
@@ -76,12 +76,12 @@ class Batch:
         ending = Ending(status_reason, container_reason, exit_code, retried=True)
         return job is not None and self._attempts.end(job, ending)
 
-    def create_compute_environment(self, request: Json, _length: int) -> Json:
+    def _create_compute_environment(self, request: Json, _length: int) -> Json:
         """CreateComputeEnvironment."""
         created = self._resources.create_environment(request)
         return {"computeEnvironmentName": created.name, "computeEnvironmentArn": created.arn}
 
-    def submit_job(self, request: Json, length: int) -> Json:
+    def _submit_job(self, request: Json, length: int) -> Json:
         """SubmitJob."""
         if why := model.submission_error(request, length):
             raise rejected(why)
@@ -114,7 +114,7 @@ class Batch:
             self._resources.tag(job.arn, tags)
         return {"jobArn": job.arn, "jobName": request["jobName"], "jobId": job.job_id}
 
-    def register_job_definition(self, request: Json, _length: int) -> Json | None:
+    def _register_job_definition(self, request: Json, _length: int) -> Json | None:
         """RegisterJobDefinition with ``ecsProperties``; moto handles all others."""
         if not request.get("ecsProperties"):
             return None
@@ -122,7 +122,7 @@ class Batch:
             raise rejected(why)
         return self._resources.register_ecs_definition(request)
 
-    def describe_jobs(self, request: Json, _length: int) -> Json:
+    def _describe_jobs(self, request: Json, _length: int) -> Json:
         """DescribeJobs."""
         job_ids = request.get("jobs") or []
         if not job_ids:
@@ -136,7 +136,7 @@ class Batch:
             found = [self._visible(job_id) for job_id in dict.fromkeys(job_ids)]
             return {"jobs": [self._detail(job) for job in found if job]}
 
-    def list_jobs(self, request: Json, _length: int) -> Json:
+    def _list_jobs(self, request: Json, _length: int) -> Json:
         """ListJobs."""
         scopes = [name for name in ("jobQueue", "arrayJobId", "multiNodeJobId") if request.get(name)]
         if len(scopes) != 1:
@@ -159,7 +159,7 @@ class Batch:
             answer["nextToken"] = base64.urlsafe_b64encode(str(page[-1].number).encode()).decode()
         return answer
 
-    def cancel_job(self, request: Json, _length: int) -> Json:
+    def _cancel_job(self, request: Json, _length: int) -> Json:
         """CancelJob: ends a job that has not started; succeeds for all others."""
         job_id, reason = _required(request, "jobId"), _required(request, "reason")
         with self._jobs.changing():
@@ -168,7 +168,7 @@ class Batch:
                 self._jobs.cancel(job, reason)
         return {}
 
-    def terminate_job(self, request: Json, _length: int) -> Json:
+    def _terminate_job(self, request: Json, _length: int) -> Json:
         """TerminateJob: ends a job in any status; an ended one is not changed."""
         job_id, reason = _required(request, "jobId"), _required(request, "reason")
         with self._jobs.changing():
@@ -177,7 +177,7 @@ class Batch:
                 self._jobs.terminate(job, reason)
         return {}
 
-    def get_job_queue_snapshot(self, request: Json, _length: int) -> Json:
+    def _get_job_queue_snapshot(self, request: Json, _length: int) -> Json:
         """GetJobQueueSnapshot: the first hundred runnable jobs of a queue."""
         queue = self._resources.queue(_required(request, "jobQueue"))
         if queue is None:

@@ -125,7 +125,7 @@ class Attempts:
             for each in (first, *others):
                 each.begun = True
             for each in others:
-                self._processes.beside(_Run(self, job, attempt, each))
+                self._processes.run_without_slot(_Run(self, job, attempt, each))
             return attempt, first
 
     def _fails_to_start(self, job: Job, attempt: Attempt) -> bool:
@@ -243,7 +243,7 @@ class Attempts:
             may = may_start(each.definition.get("dependsOn", ()), others)
             if may:
                 each.begun = True
-                self._processes.beside(_Run(self, job, attempt, each))
+                self._processes.run_without_slot(_Run(self, job, attempt, each))
             elif may is False:
                 each.stopped = True
                 if each.essential and attempt.end_reason is None and attempt.ending is None:

@@ -1,6 +1,7 @@
 """``python -m airflow_jobflow.local.console.proxy``: serve only the console pages of a local AWS, on another port.
 
-The local AWS runs any command that it receives. So docker-compose.yaml does not publish its port. This proxy only forwards requests for its pages, which are read-only.
+The local AWS runs any command that it receives. So docker-compose.yaml does not publish its port. This proxy forwards
+only requests for its pages, which are read-only.
 """
 
 from __future__ import annotations

@@ -85,7 +85,10 @@ class Job:
         return self.name if self.index is None else f"{self.name}[{self.index}]"
 
     def record(self, update: JobUpdate) -> None:
-        """Record an update; ignore one that is older than what is known."""
+        """Record an update; ignore one that is older than what is known.
+
+        :param update: the update.
+        """
         if self.status and RANKS[update.status] <= RANKS[self.status]:
             return
         self.unreported.append(update.status)
@@ -132,7 +135,11 @@ class FamilySummary:
         return sum(number for status, number in self.statuses.items() if status in ENDED)
 
     def differs_enough_from(self, previous: FamilySummary, step: int) -> bool:
-        """Return whether `step` more tasks than in `previous` have started or ended, or all have ended."""
+        """Return whether so many more tasks have started or ended, or all have ended, that it should be printed.
+
+        :param previous: the last summary that was printed.
+        :param step: the number of tasks that makes a difference.
+        """
         more = self.started >= previous.started + step or self.ended >= previous.ended + step
         return more or (self.started == self.ended != previous.ended)
 

@@ -52,7 +52,10 @@ class Screen:
         self.print(f"{margin} {self.colored(text)}")
 
     def colored(self, text: str) -> str:
-        """Return a text with the statuses in it coloured."""
+        """Return a text with the statuses in it coloured.
+
+        :param text: the text.
+        """
         return STATUS.sub(lambda found: self._paint(found[0], COLORS[found[0]]), text)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

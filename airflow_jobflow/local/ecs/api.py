@@ -37,11 +37,11 @@ class Ecs:
         self._by_token: dict[tuple[str, str], tuple[Json, list[Task]]] = {}
         """The request and the tasks that it started, by cluster and clientToken."""
         self.actions: dict[str, Callable[[Json, int], Json]] = {
-            "RunTask": self.run_task,
-            "DescribeTasks": self.describe_tasks,
-            "ListTasks": self.list_tasks,
-            "StopTask": self.stop_task,
-            "StartTask": self.start_task,
+            "RunTask": self._run_task,
+            "DescribeTasks": self._describe_tasks,
+            "ListTasks": self._list_tasks,
+            "StopTask": self._stop_task,
+            "StartTask": self._start_task,
         }
         """Handlers by action."""
         self.checks: dict[str, Callable[[Json], None]] = {"RegisterTaskDefinition": _check_definition}
@@ -77,7 +77,7 @@ class Ecs:
         ending = Ending(stop_code, stopped_reason or model.REASONS[stop_code], container_reason, exit_code)
         return found is not None and self._tasks.end(found, ending)
 
-    def run_task(self, request: Json, _length: int) -> Json:
+    def _run_task(self, request: Json, _length: int) -> Json:
         """RunTask."""
         if why := model.run_error(request):
             raise invalid(why)
@@ -104,7 +104,7 @@ class Ecs:
                 self._note(task, token)
             return _started(tasks)
 
-    def describe_tasks(self, request: Json, _length: int) -> Json:
+    def _describe_tasks(self, request: Json, _length: int) -> Json:
         """DescribeTasks."""
         cluster = self._cluster(request)
         identifiers = request.get("tasks") or []
@@ -123,7 +123,7 @@ class Ecs:
                     answer["failures"].append({"arn": self._arn(task_id, cluster), "reason": model.MISSING})
         return answer
 
-    def list_tasks(self, request: Json, _length: int) -> Json:
+    def _list_tasks(self, request: Json, _length: int) -> Json:
         """ListTasks, in the same order on every page."""
         cluster = self._cluster(request)
         if why := model.list_error(request):
@@ -142,7 +142,7 @@ class Ecs:
             answer["nextToken"] = base64.urlsafe_b64encode(page[-1].encode()).decode()
         return answer
 
-    def stop_task(self, request: Json, _length: int) -> Json:
+    def _stop_task(self, request: Json, _length: int) -> Json:
         """StopTask: an ended task is not changed."""
         cluster = self._cluster(request)
         with self._tasks.lock:
@@ -154,7 +154,7 @@ class Ecs:
                 task.tagged.tags.clear()
             return {"task": task.detail()}
 
-    def start_task(self, _request: Json, _length: int) -> Json:
+    def _start_task(self, _request: Json, _length: int) -> Json:
         """StartTask: rejected, because there are no container instances."""
         raise invalid(model.FARGATE_ONLY)
 

@@ -140,7 +140,7 @@ class Tasks:
             may = may_start(each.depends_on, others)
             if may:
                 each.queued = True
-                self._shared.processes.beside(_Run(self, task, each))
+                self._shared.processes.run_without_slot(_Run(self, task, each))
             elif may is False:
                 each.status = model.STOPPED
                 if each.essential:

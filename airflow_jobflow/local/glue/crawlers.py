@@ -42,15 +42,15 @@ class Crawlers:
         self._crawls: dict[str, list[Run]] = {}
         """The crawls by crawler, oldest first."""
         self.actions: dict[str, Callable[[Json, int], Json]] = {
-            "StartCrawler": self.start_crawler,
-            "StopCrawler": self.stop_crawler,
-            "UpdateCrawler": self.update_crawler,
-            "DeleteCrawler": self.delete_crawler,
-            "GetCrawler": self.get_crawler,
-            "GetCrawlers": self.get_crawlers,
-            "BatchGetCrawlers": self.batch_get_crawlers,
-            "GetCrawlerMetrics": self.get_crawler_metrics,
-            "ListCrawls": self.list_crawls,
+            "StartCrawler": self._start_crawler,
+            "StopCrawler": self._stop_crawler,
+            "UpdateCrawler": self._update_crawler,
+            "DeleteCrawler": self._delete_crawler,
+            "GetCrawler": self._get_crawler,
+            "GetCrawlers": self._get_crawlers,
+            "BatchGetCrawlers": self._batch_get_crawlers,
+            "GetCrawlerMetrics": self._get_crawler_metrics,
+            "ListCrawls": self._list_crawls,
         }
         """Handlers by action."""
 
@@ -73,7 +73,7 @@ class Crawlers:
             crawl = self._current(name)
             return crawl is not None and crawl.fail(message)
 
-    def start_crawler(self, request: Json, _length: int) -> Json:
+    def _start_crawler(self, request: Json, _length: int) -> Json:
         """StartCrawler: the response does not name the crawl."""
         name = model.required(request, "Name")
         with self._lock:
@@ -86,7 +86,7 @@ class Crawlers:
             self._region.ledger.record("glue", {"crawler": name, "crawl_id": crawl.crawl_id})
         return {}
 
-    def stop_crawler(self, request: Json, _length: int) -> Json:
+    def _stop_crawler(self, request: Json, _length: int) -> Json:
         """StopCrawler: the crawler is STOPPING until its crawl has ended."""
         name = model.required(request, "Name")
         with self._lock:
@@ -98,7 +98,7 @@ class Crawlers:
                 raise AwsError("CrawlerStoppingException", f"Crawler with name {name} is stopping")
         return {}
 
-    def update_crawler(self, request: Json, _length: int) -> Json:
+    def _update_crawler(self, request: Json, _length: int) -> Json:
         """UpdateCrawler, which moto does not have."""
         name = model.required(request, "Name")
         with self._lock:
@@ -106,7 +106,7 @@ class Crawlers:
             self._store.update_crawler(crawler, {member: request[member] for member in request if member != "Name"})
         return {}
 
-    def delete_crawler(self, request: Json, _length: int) -> Json:
+    def _delete_crawler(self, request: Json, _length: int) -> Json:
         """DeleteCrawler: deletes its crawls, too."""
         name = model.required(request, "Name")
         with self._lock:
@@ -115,12 +115,12 @@ class Crawlers:
             self._crawls.pop(name, None)
         return {}
 
-    def get_crawler(self, request: Json, _length: int) -> Json:
+    def _get_crawler(self, request: Json, _length: int) -> Json:
         """GetCrawler."""
         with self._lock:
             return {"Crawler": self._described(self._crawler(model.required(request, "Name")))}
 
-    def get_crawlers(self, request: Json, _length: int) -> Json:
+    def _get_crawlers(self, request: Json, _length: int) -> Json:
         """GetCrawlers."""
         with self._lock:
             numbered = list(enumerate(self._store.crawlers()))
@@ -128,7 +128,7 @@ class Crawlers:
             answer: Json = {"Crawlers": [self._described(crawler) for _, crawler in crawlers]}
         return answer if token is None else {**answer, "NextToken": token}
 
-    def batch_get_crawlers(self, request: Json, _length: int) -> Json:
+    def _batch_get_crawlers(self, request: Json, _length: int) -> Json:
         """BatchGetCrawlers."""
         names = request.get("CrawlerNames") or []
         if len(names) > model.MAX_CRAWLERS:
@@ -143,7 +143,7 @@ class Crawlers:
                 "CrawlersNotFound": [name for name, crawler in found.items() if not crawler],
             }
 
-    def get_crawler_metrics(self, request: Json, _length: int) -> Json:
+    def _get_crawler_metrics(self, request: Json, _length: int) -> Json:
         """GetCrawlerMetrics."""
         names = request.get("CrawlerNameList")
         with self._lock:
@@ -156,7 +156,7 @@ class Crawlers:
             answer: Json = {"CrawlerMetricsList": [self._metrics(name) for _, name in wanted]}
         return answer if token is None else {**answer, "NextToken": token}
 
-    def list_crawls(self, request: Json, _length: int) -> Json:
+    def _list_crawls(self, request: Json, _length: int) -> Json:
         """ListCrawls: newest first."""
         name = model.required(request, "CrawlerName")
         if why := model.filters_error(request.get("Filters") or ()):

@@ -35,10 +35,10 @@ class Runs:
         self._executions = executions
         self._faults = faults
         self.actions: dict[str, Callable[[Json, int], Json]] = {
-            "StartJobRun": self.start_job_run,
-            "GetJobRun": self.get_job_run,
-            "GetJobRuns": self.get_job_runs,
-            "BatchStopJobRun": self.batch_stop_job_run,
+            "StartJobRun": self._start_job_run,
+            "GetJobRun": self._get_job_run,
+            "GetJobRuns": self._get_job_runs,
+            "BatchStopJobRun": self._batch_stop_job_run,
         }
         """Handlers by action."""
 
@@ -52,7 +52,7 @@ class Runs:
             found = [run for runs in self._executions.runs.values() for run in runs if run.run_id == run_id]
             return bool(found) and self._executions.end(found[0], model.ERROR, message)
 
-    def start_job_run(self, request: Json, _length: int) -> Json:
+    def _start_job_run(self, request: Json, _length: int) -> Json:
         """StartJobRun."""
         name = model.required(request, "JobName")
         stored = self._store.job(name)
@@ -71,7 +71,7 @@ class Runs:
             raise AwsError("ConcurrentRunsExceededException", f"Concurrent runs exceeded for {name}")
         return {"JobRunId": run.run_id}
 
-    def get_job_run(self, request: Json, _length: int) -> Json:
+    def _get_job_run(self, request: Json, _length: int) -> Json:
         """GetJobRun."""
         name, run_id = model.required(request, "JobName"), model.required(request, "RunId")
         self._check_job(name)
@@ -81,7 +81,7 @@ class Runs:
                 raise glue_store.not_found(f"Job run {run_id} of job {name} not found")
             return {"JobRun": run.shown()}
 
-    def get_job_runs(self, request: Json, _length: int) -> Json:
+    def _get_job_runs(self, request: Json, _length: int) -> Json:
         """GetJobRuns: newest first."""
         name = model.required(request, "JobName")
         self._check_job(name)
@@ -93,7 +93,7 @@ class Runs:
             answer: Json = {"JobRuns": [run.shown() for run in shown]}
         return answer if token is None else {**answer, "NextToken": token}
 
-    def batch_stop_job_run(self, request: Json, _length: int) -> Json:
+    def _batch_stop_job_run(self, request: Json, _length: int) -> Json:
         """BatchStopJobRun: lists the runs that cannot be stopped."""
         name, run_ids = model.required(request, "JobName"), request.get("JobRunIds") or []
         if not 1 <= len(run_ids) <= model.MAX_STOPPED:

@@ -49,13 +49,24 @@ def arguments() -> argparse.Namespace:
 
 
 def keys(s3: Any, bucket: str, prefix: str) -> list[str]:
-    """Return the keys of the objects under a prefix."""
+    """Return the keys of the objects under a prefix.
+
+    :param s3: a boto3 client.
+    :param bucket: the bucket.
+    :param prefix: the prefix.
+    """
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     return [each["Key"] for page in pages for each in page.get("Contents", []) if each["Size"]]
 
 
 def read(s3: Any, bucket: str, key: str, types: dict[str, Any]) -> pa.Table:
-    """Read a CSV file without its header, with the columns and types of the table."""
+    """Read a CSV file without its header, with the columns and types of the table.
+
+    :param s3: a boto3 client.
+    :param bucket: the bucket.
+    :param key: the key of the file.
+    :param types: Arrow types by column.
+    """
     content = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     names = list(types)
     text = pa_csv.read_csv(
