@@ -189,7 +189,7 @@ def test_overrides_concern_the_container_they_name(kit: Any) -> None:
         ({"ecsPropertiesOverride": {"taskProperties": [{"containers": [{"name": "mian"}]}]}}, "does not have: mian"),
     ],
 )
-def test_overrides_that_fit_no_container_are_refused(kit: Any, request_: dict[str, Any], said: str) -> None:
+def test_overrides_that_fit_no_container_are_rejected(kit: Any, request_: dict[str, Any], said: str) -> None:
     """Before anything is created."""
     with pytest.raises(kit.batch.exceptions.ClientException, match=said):
         kit.submit(jobDefinition=kit.define_several(main={"script": "true"}), **request_)
@@ -205,7 +205,7 @@ def test_overrides_that_fit_no_container_are_refused(kit: Any, request_: dict[st
         ({"a": {}, "b": after("a", "HEALTHY")}, "must be one of START"),
     ],
 )
-def test_containers_that_could_never_run_are_refused(kit: Any, containers: dict[str, Any], said: str) -> None:
+def test_containers_that_could_never_run_are_rejected(kit: Any, containers: dict[str, Any], said: str) -> None:
     """As the definition is registered."""
     with pytest.raises(kit.batch.exceptions.ClientException, match=said):
         kit.define_several(**{name: {"script": "true", **each} for name, each in containers.items()})

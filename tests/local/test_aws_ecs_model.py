@@ -47,12 +47,12 @@ def test_base_is_filled_first_and_weights_share_the_rest(strategy: list[dict[str
         ([item("FARGATE", 0), item("other")], "greater than zero"),
     ],
 )
-def test_strategies_that_make_no_sense_are_refused(strategy: list[dict[str, Any]], said: str) -> None:
+def test_strategies_that_make_no_sense_are_rejected(strategy: list[dict[str, Any]], said: str) -> None:
     """A cluster knows only the providers that are associated with it."""
     assert said in (model.strategy_error(strategy, ["FARGATE", "other"]) or "")
 
 
-def test_good_strategy_is_not_refused() -> None:
+def test_good_strategy_is_not_rejected() -> None:
     """One item needs no weight."""
     assert model.strategy_error([item("FARGATE")], ["FARGATE"]) is None
 
@@ -88,7 +88,7 @@ def test_overrides_replace_the_command_and_merge_the_environment() -> None:
     ],
 )
 def test_fargate_takes_what_says_so_or_has_all_it_takes(definition: dict[str, Any], expected: bool) -> None:
-    """A definition that requires something else is refused."""
+    """A definition that requires something else is rejected."""
     assert model.fits_fargate(definition) is expected
 
 

@@ -314,7 +314,7 @@ def test_arguments_override_defaults_and_not_what_nothing_overrides() -> None:
         ("cobol", {}, b"", "Could not find command cobol"),
     ],
 )
-def test_spark_jobs_are_refused_in_words(command: str, request_: Any, script: bytes | None, said: str | None) -> None:
+def test_spark_jobs_are_rejected_in_words(command: str, request_: Any, script: bytes | None, said: str | None) -> None:
     """But for those whose script is plain Python."""
     job = {"Name": "j", "Command": {"Name": command, "ScriptLocation": "s3://b/s.py"}}
     why = model.cannot_run(job, request_, script)

@@ -269,7 +269,7 @@ def test_an_empty_reason_is_rejected_for_unknown_jobs_as_well(kit: Any, call: st
     getattr(kit.batch, call)(jobId="unknown", reason="x")
 
 
-def test_batch_refuses_sizes_that_fargate_does_not_have(kit: Any) -> None:
+def test_batch_rejects_sizes_that_fargate_does_not_have(kit: Any) -> None:
     """When the definition is registered, and when a submit overrides it."""
     with pytest.raises(ClientError, match=r"Fargate resource requirements \(1 vCPU, 128 MiB\) not valid"):
         kit.define(platformCapabilities=["FARGATE"])
@@ -281,7 +281,7 @@ def test_batch_refuses_sizes_that_fargate_does_not_have(kit: Any) -> None:
         kit.submit(jobDefinition=definition.replace(kit.aws.account_id, "999999999999"))
 
 
-def test_ecs_refuses_sizes_that_fargate_does_not_have(ecs_kit: Any) -> None:
+def test_ecs_rejects_sizes_that_fargate_does_not_have(ecs_kit: Any) -> None:
     """When the definition is registered."""
     with pytest.raises(ClientError, match="No Fargate configuration exists for given values: 256 CPU, 4096 memory"):
         ecs_kit.define(cpu="256", memory="4096")

@@ -1,4 +1,4 @@
-"""What tasks have left behind, for the page to show: their states, and their XComs."""
+"""States and XComs of tasks, for the page to show."""
 
 from __future__ import annotations
 
@@ -438,7 +438,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "newer": ("deferred", {"jobflow_jobs": noted(job(status="WARMING"), v=9, forecast="sunny")}),
     "other": ("success", {"return_value": "nothing of ours"}),
 }
-"""State and XComs by task; the instances of ``mapped`` are told apart by ``MAPPED``."""
+"""State and XComs by task; the instances of ``mapped`` are in ``MAPPED``."""
 
 MAPPED: list[tuple[str | None, dict[str, Any]]] = [
     (
