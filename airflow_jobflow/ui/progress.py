@@ -3,10 +3,10 @@
 Invariants:
 
 - Publishing never delays a wait and never makes it fail: it uses an asyncio task and threads of its own.
-- A wait that ends within ``FIRST`` seconds writes nothing. A note that is already stored is not written again: the
-  worker writes one on a single job before it defers.
-- A task writes at most every ``EVERY`` seconds, and all tasks of the process together ``PER_SECOND`` times a second.
-  If there are more changes, the last one wins.
+- A wait that ends within ``FIRST_NOTE_DELAY`` seconds writes nothing. A note that is already stored is not written
+  again: the worker writes one on a single job before it defers.
+- A task writes at most every ``NOTE_INTERVAL`` seconds, and all tasks of the process together at most
+  ``MAX_NOTES_PER_SECOND``. If there are more changes, the last one wins.
 - Nothing is written after a trigger has ended, so that a note never replaces one of the task's next try. Only a trigger
   that was killed writes how its jobs ended, if the task is failed, skipped or marked as a success.
 """
@@ -36,19 +36,19 @@ from airflow_jobflow.ui import notes
 
 log = logging.getLogger(__name__)
 
-FIRST = 10.0
+FIRST_NOTE_DELAY = 10.0
 """Seconds of a wait before the first note: a short job is described by its outcome."""
 
-EVERY = 10.0
+NOTE_INTERVAL = 10.0
 """Minimum seconds between two notes of a task."""
 
-PER_SECOND = 5.0
+MAX_NOTES_PER_SECOND = 5.0
 """Maximum notes per second of all tasks of a process."""
 
-LISTED_EVERY = 30.0
+LISTING_INTERVAL = 30.0
 """Seconds between two listings of an array's failed children."""
 
-LISTINGS_PER_SECOND = 1.0
+MAX_LISTINGS_PER_SECOND = 1.0
 """Maximum listings per second for all arrays of a process."""
 
 MAX_LOAD = 0.5
@@ -83,7 +83,7 @@ class Progress:
         self._is_queued = False
 
     def __enter__(self) -> Self:
-        self._next = asyncio.get_running_loop().time() + FIRST
+        self._next = asyncio.get_running_loop().time() + FIRST_NOTE_DELAY
         return self
 
     def __exit__(
@@ -110,7 +110,7 @@ class Progress:
         self._is_queued = False
         if self._of is None:
             return False
-        self._next = asyncio.get_running_loop().time() + EVERY
+        self._next = asyncio.get_running_loop().time() + NOTE_INTERVAL
         of = self._of
         try:
             if not await self._is_wanted():
@@ -139,7 +139,7 @@ class Progress:
 
 
 class Board:
-    """Writes the notes of all tasks of a process, one after the other and at most ``PER_SECOND``."""
+    """Writes the notes of all tasks of a process, one after the other and at most ``MAX_NOTES_PER_SECOND``."""
 
     def __init__(self) -> None:
         self._waiting: deque[Progress] = deque()
@@ -159,7 +159,7 @@ class Board:
     async def _write(self) -> None:
         while self._waiting:
             if await self._waiting.popleft().publish():
-                await asyncio.sleep(1 / PER_SECOND)
+                await asyncio.sleep(1 / MAX_NOTES_PER_SECOND)
 
 
 class LastNote(Progress):
@@ -248,7 +248,7 @@ class FailedChildren:
                     listed = await run(client, failed_children, self._job_id, notes.MAX_FAILED_CHILDREN, retry=ONCE)
                     self.known = {child.index: child.snapshot for child in listed}
                     self._progress.changed()
-            await asyncio.sleep(LISTED_EVERY)
+            await asyncio.sleep(LISTING_INTERVAL)
 
     def _may_list(self) -> bool:
         """Return whether a listing is within the budgets now, and record it if so."""
@@ -257,7 +257,7 @@ class FailedChildren:
         needed = len(self._watcher.job_ids) / (batch.BATCH_SIZE * self._interval)
         if now < board.next_listing or self._watcher.calls_per_second < budget or needed > budget * MAX_LOAD:
             return False
-        board.next_listing = now + 1 / LISTINGS_PER_SECOND
+        board.next_listing = now + 1 / MAX_LISTINGS_PER_SECOND
         return True
 
 

@@ -274,7 +274,12 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Written:
     """What triggers write; they need not wait long before they do."""
     from airflow.sdk.execution_time import xcom
 
-    for name, value in {"FIRST": 0.1, "EVERY": 0.1, "PER_SECOND": 50.0, "LISTED_EVERY": 0.1}.items():
+    for name, value in {
+        "FIRST_NOTE_DELAY": 0.1,
+        "NOTE_INTERVAL": 0.1,
+        "MAX_NOTES_PER_SECOND": 50.0,
+        "LISTING_INTERVAL": 0.1,
+    }.items():
         monkeypatch.setattr(progress, name, value)
     xcoms = Written()
     monkeypatch.setattr(xcom, "XCom", xcoms)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.ui import progress
-from airflow_jobflow.ui.progress import EVERY, FIRST, PER_SECOND, LastNote, Progress
+from airflow_jobflow.ui.progress import FIRST_NOTE_DELAY, MAX_NOTES_PER_SECOND, NOTE_INTERVAL, LastNote, Progress
 from tests.unit.polling.scripted import run
 
 
@@ -70,7 +70,7 @@ def test_a_short_wait_writes_nothing(written: Written) -> None:
         wait = Subscription()
         with wait.progress:
             wait.becomes("RUNNING")
-            await asyncio.sleep(FIRST - 0.1)
+            await asyncio.sleep(FIRST_NOTE_DELAY - 0.1)
         await asyncio.sleep(100)
 
     run(story())
@@ -88,7 +88,11 @@ def test_only_changes_are_written_and_the_last_one_wins(written: Written) -> Non
                 await asyncio.sleep(1)
 
     run(story())
-    assert written.of("t") == [(FIRST, 9), (FIRST + EVERY, 19), (FIRST + 2 * EVERY, 25)]
+    assert written.of("t") == [
+        (FIRST_NOTE_DELAY, 9),
+        (FIRST_NOTE_DELAY + NOTE_INTERVAL, 19),
+        (FIRST_NOTE_DELAY + 2 * NOTE_INTERVAL, 25),
+    ]
 
 
 def test_a_change_after_a_quiet_time_is_written_at_once(written: Written) -> None:
@@ -113,14 +117,14 @@ def test_a_thousand_waits_share_the_budget_of_the_process(written: Written) -> N
         for each in waits:
             each.progress.__enter__()
             each.becomes("RUNNING")
-        await asyncio.sleep(FIRST + 1000 / PER_SECOND + 1)
+        await asyncio.sleep(FIRST_NOTE_DELAY + 1000 / MAX_NOTES_PER_SECOND + 1)
         for each in waits:
             each.progress.__exit__(None, None, None)
 
     run(story())
     times = [at for at, *_ in written.all]
     assert len({task for _, task, _ in written.all}) == len(written.all) == 1000
-    assert all(later - sooner >= 1 / PER_SECOND - 1e-6 for sooner, later in itertools.pairwise(times))
+    assert all(later - sooner >= 1 / MAX_NOTES_PER_SECOND - 1e-6 for sooner, later in itertools.pairwise(times))
 
 
 def test_nothing_is_written_after_a_trigger_has_ended(written: Written) -> None:
@@ -131,7 +135,7 @@ def test_nothing_is_written_after_a_trigger_has_ended(written: Written) -> None:
         for each in waits:
             each.progress.__enter__()
             each.becomes("RUNNING")
-        await asyncio.sleep(FIRST + 1.5 / PER_SECOND)
+        await asyncio.sleep(FIRST_NOTE_DELAY + 1.5 / MAX_NOTES_PER_SECOND)
         for each in waits:
             each.progress.__exit__(None, None, None)
         await asyncio.sleep(100)
@@ -148,10 +152,10 @@ def test_an_error_of_an_xcom_backend_does_not_fail_the_wait(written: Written) ->
         wait = Subscription()
         with wait.progress:
             wait.becomes(1)
-            await asyncio.sleep(FIRST + 1)
+            await asyncio.sleep(FIRST_NOTE_DELAY + 1)
             written.trouble = None
             wait.becomes(2)
-            await asyncio.sleep(EVERY + 1)
+            await asyncio.sleep(NOTE_INTERVAL + 1)
 
     run(story())
     assert [state for _, state in written.of("t")] == [1, 2]
@@ -163,7 +167,7 @@ def test_without_a_task_instance_nothing_is_written(written: Written) -> None:
     async def story() -> None:
         with Progress(None, lambda: lambda: {"state": 1}) as wait:
             wait.changed()
-            await asyncio.sleep(FIRST + 1)
+            await asyncio.sleep(FIRST_NOTE_DELAY + 1)
 
     run(story())
     assert written.all == []
@@ -206,7 +210,7 @@ def test_the_notes_of_many_kills_share_the_budget_and_one_that_waits_has_the_las
 
     run(story())
     times = [at for at, *_ in written.all]
-    assert all(later - sooner >= 1 / PER_SECOND - 1e-6 for sooner, later in itertools.pairwise(times))
+    assert all(later - sooner >= 1 / MAX_NOTES_PER_SECOND - 1e-6 for sooner, later in itertools.pairwise(times))
     assert all(written.of(f"t{number}")[-1][1] == "ended" for number in range(500))
     assert len(asked) == len(written.all) < 600
 
