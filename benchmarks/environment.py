@@ -1,4 +1,4 @@
-"""The Amazon provider's side in an environment of its own: aiobotocore holds boto3 back, ours is to be measured as is.
+"""The Amazon provider's side in its own environment, because aiobotocore needs an older boto3.
 
 Made once, with the Airflow and the Amazon provider of the environment this runs in, and reused while they are the same.
 """

@@ -27,9 +27,9 @@ from typing import Any, Final
 from benchmarks.meters import versions
 
 BEGINNING: Final = 45.0
-"""Seconds for the jobs to start, with their events, and for the first looks."""
+"""Seconds for the jobs to start, with their events, and for the first polls."""
 QUIET: Final = 300.0
-"""Seconds in which no job ends: as long as the slow pace, so that each is looked at once."""
+"""Seconds in which no job ends: as long as the slow poll interval, so that each job is polled once."""
 ENDING: Final = 60.0
 """Seconds in which the jobs end, one after the other."""
 EVENT_QUEUE: Final = "AIRFLOW__JOBFLOW__EVENT_QUEUE_URL"

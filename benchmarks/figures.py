@@ -1,6 +1,6 @@
 """What is asked of a run and what came out of it: plain data that travels between the benchmark's processes as JSON.
 
-Standard library only, for the Amazon provider's side loads it in another environment.
+Standard library only, because the Amazon provider's side loads it in another environment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Side = Literal["jobflow", "amazon"]
 NAMES: dict[Side, str] = {"jobflow": "airflow-jobflow", "amazon": "Amazon provider"}
 
 Call = tuple[float, str, int]
-"""A call that was answered: seconds since the clock started, the operation, and of how many jobs it told."""
+"""A call that was answered: seconds since the clock started, the operation, and the number of jobs in its answer."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Scenario:
 
     :param waits: how many jobs there are, with one wait for each; of a map, how many items it has.
     :param shortest, longest: seconds that jobs take; evenly spread by the seed.
-    :param interval: seconds between two looks at one job.
+    :param interval: poll interval in seconds.
     :param budget: describe calls a second that our watcher may make; means nothing to the other side.
     :param throttle: calls that the stand-in answers in any one second; None for all of them.
     :param service: see ``benchmarks.services``; ``batch_map`` for a map.
@@ -73,7 +73,7 @@ class Meter:
     twice: int = 0
     """How many had more than one."""
     refused: list[float] = field(default_factory=list)
-    """When calls were refused because of an outage, in seconds since the clock started."""
+    """When calls were rejected because of an outage, in seconds since the clock started."""
     credential_requests: list[float] = field(default_factory=list)
     """When credentials were requested, answered or not."""
     stops: int = 0
@@ -98,7 +98,7 @@ class Meter:
         return [at for at, each, _ in self.calls if operation in (None, each)]
 
     def per_sweep(self, scenario: Scenario) -> float:
-        """Calls it took to look once at every job, while all of them were running."""
+        """Calls to describe every job once, while all of them were running."""
         sizes = [size for at, _, size in self.calls if at < scenario.shortest]
         return scenario.waits * len(sizes) / sum(sizes) if sizes else math.nan
 
@@ -155,7 +155,7 @@ class Waited:
     delays: list[float]
     """For each wait that was answered rightly, the seconds from the job's end to the trigger's event; sorted."""
     wrong: int
-    """Waits that were told something else than what had become of the job, or that raised."""
+    """Waits with a wrong result, or that raised."""
 
     def delay(self, part: float) -> float:
         """The delay that the given part of all waits does not exceed."""
@@ -194,7 +194,7 @@ class MapRunner:
     scenario: Scenario
     parts: list[MapPart]
     right: int
-    """Items of which the result tells what became of them."""
+    """Items whose outcome is in the result."""
     kills: int
     """How often the triggerer was killed, and another one went on."""
     meter: Meter

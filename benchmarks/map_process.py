@@ -37,7 +37,7 @@ WORKER = (
     "airflow.sdk.serde",
     "airflow.serialization.serialized_objects",
 )
-"""What every worker process has loaded, whatever it runs. Ours is not among it: its import counts."""
+"""The modules that every worker process has loaded. Ours are not among them: their import counts."""
 
 TRIGGERER = (
     "airflow.models.trigger",

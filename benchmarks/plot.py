@@ -32,7 +32,7 @@ Runs = dict[Side, list[tuple[float, Run]]]
 
 
 def plot(results: Results, path: Path) -> None:
-    """Draw calls, CPU, memory and delay; the file's name says in which format."""
+    """Draw calls, CPU, memory and delay, in the format of the file's extension."""
     style: dict[Any, Any] = {
         "font.size": 9,
         "font.family": "sans-serif",

@@ -95,7 +95,7 @@ def _jobs(run: Run) -> str:
     budget = f" Our budget: {asked.budget:g} calls/s for each connection, region and service."
     throttle = f" The stand-in answers {asked.throttle} calls/s and throttles the rest." if asked.throttle else ""
     return (
-        f"Jobs of {asked.shortest:g} to {asked.longest:g} s that all start at once, looked at every "
+        f"Jobs of {asked.shortest:g} to {asked.longest:g} s that all start at once, polled every "
         f"{asked.interval} s.{budget}{throttle}"
     )
 
@@ -110,7 +110,8 @@ def _calls(ours: Run, theirs: Run) -> str:
     shared = ""
     if ours.scenario.scopes != theirs.scenario.scopes:
         shared = (
-            f" Their run is the one of {theirs.scenario.scopes} jobs, for which job a run is of is all one to them."
+            f" Their run is the one of {theirs.scenario.scopes} jobs: their calls do not depend on which job a run "
+            "belongs to."
         )
     return f"{service.remark}{shared} Calls of {made}.".strip()
 
@@ -119,9 +120,9 @@ def _maps(run: MapRunner) -> str:
     asked = run.scenario
     return (
         f"`BatchMapOperator`, each map in one task instance: jobs of {asked.shortest:g} to {asked.longest:g} s from "
-        f"their submit on, looked at every {asked.interval} s, as many at a time as there are items. The stand-in "
+        f"their submit on, polled every {asked.interval} s, as many at a time as there are items. The stand-in "
         f"takes {asked.latency:g} s for an answer; AWS allows {tables.RATE:g} submits/s. Where the triggerer is killed "
-        f"(SIGKILL, when {KILLED_AT:.0%} of the items have a job), its figures are those of the one that goes on."
+        f"(SIGKILL, when {KILLED_AT:.0%} of the items have a job), its figures are those of the one that takes over."
     )
 
 
@@ -140,10 +141,10 @@ def _method(results: Results) -> str:
         f"Imported while waiting, and therefore counted: {', '.join(late)}." if late else "Nothing was imported later."
     )
     return f"""\
-- Each side is a process of its own. The Amazon provider's runs of {tables.LARGE:,} waits, our runs of 10,000 and the
-  largest map have the machine to themselves. Its runs of fewer waits go on at the same time, and so do all of ours of
-  up to {tables.LARGE:,}, which take hardly any CPU; where they disturb each other, the figures are the worse for it.
-- Either side's triggers are started one after the other with a pause for the loop, as the triggerer does it, and
+- Each side has its own process. The Amazon provider's runs of {tables.LARGE:,} waits, our runs of 10,000 and the
+  largest map have the machine to themselves. Its runs of fewer waits run at the same time, and so do all of ours of
+  up to {tables.LARGE:,}, which take hardly any CPU; where they disturb each other, the figures are worse.
+- Either side's triggers are started one after the other with a pause for the loop, as in the triggerer, and
   iterated to their end. No retries of tasks, no database: the waits alone. What a worker does before and after them,
   such as the two `ListCrawls` of a crawl, is not counted, on neither side.
 - CPU (user and system, all threads) and the peak of resident memory are counted from after the imports, so what both
@@ -154,13 +155,13 @@ def _method(results: Results) -> str:
   process, and most of them are Airflow's. This package leaves the collector as it is. The part of the step that was
   CPU of the loop's own thread is given too; the rest went to other threads, or to other processes of the machine.
 - A delay runs from the scripted end of the job to the trigger's event. One job in twenty fails; an answer counts only
-  if it says so, as far as the trigger can say it. With one look every 5 s the best p99 there can be is about 5 s.
-- The stand-in answers as AWS does, without its latency but for maps; every kind of answer is held to botocore's models
-  before anything is measured. {evidence}
-- A map's worker, triggerer and second worker are processes of their own, which hand on what Airflow would carry for
-  them. The DAG's file spells out all items, each with a command and two variables, and either worker renders them;
-  the import of our operators counts as theirs. One item in twenty fails, which is tolerated.
-- The Amazon provider has its own environment (`.venv-amazon`), for aiobotocore pins botocore."""
+  if it reports this, as far as the trigger can. With one poll every 5 s, the best possible p99 is about 5 s.
+- The stand-in answers as AWS does, without its latency but for maps; every kind of answer is checked against botocore's
+  models before anything is measured. {evidence}
+- A map's worker, triggerer and second worker have their own processes, which pass on what Airflow would pass on. The
+  DAG's file spells out all items, each with a command and two variables, and either worker renders them; the import of
+  our operators counts as theirs. One item in twenty fails, which is tolerated.
+- The Amazon provider has its own environment (`.venv-amazon`), because aiobotocore pins botocore."""
 
 
 if __name__ == "__main__":

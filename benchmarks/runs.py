@@ -1,4 +1,4 @@
-"""Runs one side, or one map, in fresh processes against a fresh stand-in, and says in a line how it went."""
+"""Run one side or one map in new processes against a new stand-in, and print a line with the result."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What is compared, service by service: how either side waits for one job, and how its event says what became of it.
+"""What is compared for each service: how either side waits for a job, and how its event reports the result.
 
-Plain at import time, for it is loaded in the Amazon provider's environment too, and by the report.
+It imports nothing else, because it is also loaded in the Amazon provider's environment and by the report.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Trigger(Protocol):
 class Service:
     """One service.
 
-    :param noun: what is waited for, in words.
+    :param noun: the name of what is waited for.
     :param module: where the Amazon provider's trigger is, below its ``triggers``.
     :param trigger: its name.
     :param hook: the module of the hook it uses.
     :param ours: scope and id that our trigger takes, of a job's key.
     :param theirs: what the Amazon provider's trigger takes, likewise.
-    :param tells: whether the Amazon provider's event tells a failed job from a good one.
+    :param tells: whether the Amazon provider's event distinguishes a failed job. Default True.
     :param remark: what to know about the comparison.
     """
 
@@ -143,13 +143,13 @@ def make_amazon(scenario: Scenario, key: str) -> Trigger:
 
 
 def right_jobflow(scenario: Scenario, key: str, payload: dict[str, Any], fails: bool) -> bool:
-    """Whether our event says what became of the job."""
+    """Return whether our event reports the result of the job."""
     _, job_id = SERVICES[scenario.service].ours(key)
     return bool(payload["jobs"][job_id]["state"] == ("FAILED" if fails else "SUCCEEDED"))
 
 
 def right_amazon(scenario: Scenario, key: str, payload: dict[str, Any], fails: bool) -> bool:
-    """Whether the Amazon provider's event says what became of the job, as far as it can tell."""
+    """Return whether the Amazon provider's event reports the result of the job, as far as it can."""
     service = SERVICES[scenario.service]
     named = [value for name, value in payload.items() if name in ("job_id", "task_arn", "run_id")]
     about_it = all(key.endswith(str(value)) for value in named)

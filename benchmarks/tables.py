@@ -37,7 +37,7 @@ class Figure:
         return f"1/{ratio:,.0f}" if ratio >= 1.5 else ""
 
     def required(self) -> str:
-        """What is required, in words."""
+        """The requirement as text."""
         if self.times_less:
             return f"≤ 1/{self.times_less:g}"
         return f"≤ {self.at_most:g} s" if self.at_most else ""
@@ -114,7 +114,7 @@ def many(run: Run) -> str:
     process = run.waited.process
     rows = [
         ["answered rightly", _answered(run), "all", tick(answered_all(run))],
-        ["answered calls for one look at every job", f"{sweep:.1f}", f"{ideal:g}", tick(round(sweep) <= ideal)],
+        ["answered calls to describe every job once", f"{sweep:.1f}", f"{ideal:g}", tick(round(sweep) <= ideal)],
         ["memory", f"{process.memory:,.1f} MB", "< 150 MB", tick(process.memory < 150)],
         ["longest step on the event loop", f"{process.blocked:.3f} s", "≤ 0.25 s", tick(process.blocked <= 0.25)],
         ["- of which CPU of the loop's thread", f"{process.blocked_cpu:.3f} s", "", ""],

@@ -24,7 +24,7 @@ from benchmarks.meters import Meters
 from benchmarks.services import MAKE, PRELOAD, RIGHT, Trigger
 
 PATIENCE = 60.0
-"""Seconds after the last job's end, and three intervals, for which an answer is waited for."""
+"""Seconds to wait for an answer after the last job's end, in addition to three intervals."""
 
 
 class Waiters:
@@ -42,7 +42,7 @@ class Waiters:
         """For each wait that was answered rightly, when its job ended and when that was known, since the epoch."""
         self.wrong = 0
         self.errors: Counter[str] = Counter()
-        """What the other waits were told instead."""
+        """The wrong answers of the other waits."""
 
     async def run(self) -> None:
         """Start all waits the way a triggerer does, letting others run in between, and see them through."""

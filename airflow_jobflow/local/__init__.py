@@ -1,9 +1,8 @@
-"""AWS on this machine: moto's server, with Batch jobs, Fargate tasks and Glue job runs that really run, as local
-processes, and crawlers that read its S3.
+"""AWS on this machine: moto's server, in which Batch jobs, Fargate tasks and Glue job runs run as local processes, and
+crawlers read S3.
 
-``with LocalAws() as aws:`` serves tests; ``python -m airflow_jobflow.local`` is a server of its own. It needs
-the extra ``local``. Names are loaded when they are first used, so that importing a pure module of this
-package loads no server.
+Use ``with LocalAws() as aws:`` in tests, and ``python -m airflow_jobflow.local`` for a separate process. It needs the
+extra ``local``. The names below are imported lazily, so that importing a pure module of this package loads no server.
 """
 
 from __future__ import annotations

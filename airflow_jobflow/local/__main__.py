@@ -1,4 +1,4 @@
-"""``python -m airflow_jobflow.local``: a local AWS in a process of its own, until SIGINT or SIGTERM."""
+"""``python -m airflow_jobflow.local``: run a local AWS until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,25 +13,31 @@ try:
     from airflow_jobflow.local.server import LOOPBACK, LocalAws
     from airflow_jobflow.local.settings import Settings
 except ModuleNotFoundError as error:
-    raise SystemExit(f"There is no {error.name} here. Install it with: pip install 'airflow-jobflow[local]'") from error
+    raise SystemExit(
+        f"The module {error.name} is missing. Install it with: pip install 'airflow-jobflow[local]'"
+    ) from error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SETTINGS: Final[Mapping[str, str]] = {
-    "time_scale": "multiply time-outs by this: 0.02 turns 60 s into 1.2 s",
+    "time_scale": "factor for time-outs: 0.02 turns 60 s into 1.2 s",
     "stuck_after": "seconds until a stuck Batch job shows MISCONFIGURATION",
-    "stop_grace": "seconds between SIGTERM and SIGKILL for what is stopped",
+    "stop_grace": "seconds between SIGTERM and SIGKILL when a job is stopped",
     "stopped_visible": "seconds for which a stopped ECS task can be described",
-    "crawl_seconds": "the least seconds that a Glue crawl takes",
+    "crawl_seconds": "minimum duration of a Glue crawl in seconds",
     "crawl_stopping_seconds": "seconds for which a Glue crawler is STOPPING",
-    "start_takes_effect_after": "seconds until a Glue crawl shows that it was started",
+    "start_takes_effect_after": "seconds until a started Glue crawl is visible",
 }
-"""What there is an option for, by the member of `Settings`."""
+"""Help texts of the options, by the field of `Settings` that they set."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop; returns the exit code."""
+    """Serve until SIGINT or SIGTERM.
+
+    :param arguments: the command line. Default: this process's.
+    :return: the exit code: 2 if an option is invalid, else 0.
+    """
     given = _parser().parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -59,27 +65,27 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Settings()
     parser = argparse.ArgumentParser(
         "python -m airflow_jobflow.local",
-        description="AWS on this machine: moto, with Batch jobs, Fargate tasks and Glue job runs as local processes, "
-        "and Glue crawlers that read its S3.",
+        description="AWS on this machine: moto's server, with Batch jobs, Fargate tasks and Glue job runs as local "
+        "processes, and Glue crawlers that read its S3.",
     )
     add = parser.add_argument
-    add("--port", type=int, default=5000, help="port to listen on; 0 takes a free one (default: %(default)s)")
+    add("--port", type=int, default=5000, help="port to listen on; 0 for a free one (default: %(default)s)")
     add(
         "--slots",
         type=int,
         default=4,
-        help="jobs, tasks and runs that run at the same time (default: %(default)s)",
+        help="maximum number of jobs, tasks and runs at a time (default: %(default)s)",
     )
     add(
         "--samples",
         action="store_true",
-        help="create what the sample DAGs need: queues, definitions, a cluster, a crawler, data",
+        help="create the resources of the sample DAGs: queues, definitions, a cluster, a crawler, data",
     )
     add("--host", default=LOOPBACK, help="address to listen on (default: %(default)s)")
     add(
         "--allow-remote-code-execution",
         action="store_true",
-        help="listen beyond loopback: whoever reaches it can run commands as this user",
+        help="allow a --host other than loopback: everybody who can reach it can run commands as this user",
     )
     for name, meaning in SETTINGS.items():
         default = getattr(defaults, name)

@@ -1,13 +1,13 @@
-"""The WSGI application in front of moto's: names each call, counts it, has it meet its faults, and hands
-it to the service of this package that answers it.
+"""The WSGI application in front of moto's: identifies and counts each call, applies faults, and passes the call to the
+service of this package that handles it, or to moto.
 
 Invariants:
 
-- A call is either answered by a service of this package, whole, or passed to moto with the account added; or a fault
-  answers it. Before that it is checked against the shape of its operation, and loses members that AWS ignores.
-- Every answer has the content type of its service and a request id; an exception never reaches the web server.
-- ``/jobflow-local/…`` and the pages under ``/jobflow-console/…`` are the server's own, which no fault but an outage
-  concerns; ``/jobflow-metadata/…`` issues credentials.
+- Exactly one of a service of this package, moto and a fault responds to a call. Before a service or moto does, the call
+  is validated against the shape of its operation, and members that AWS ignores are removed.
+- Every response has the content type of its service and a request id. An exception never reaches the web server.
+- ``/jobflow-local/…`` is the control API and ``/jobflow-console/…`` are pages. No fault except an outage affects them.
+  ``/jobflow-metadata/…`` issues credentials.
 """
 
 from __future__ import annotations
@@ -50,33 +50,35 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Handler = Callable[[dict[str, Any], int], Mapping[str, Any] | None]
-"""Answers a call, given its members and the length of its body; None leaves it to moto."""
+"""Handles a call, given its members and the length of its body. None passes it on to moto."""
 
 CONTROL: Final = "/jobflow-local/"
 MOTO_CONTROL: Final = "/moto-api"
 CREDENTIAL: Final = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/")
-"""In the header of a signed request, or in a signed URL."""
-CHANGES: Final = frozenset({"batch.UpdateComputeEnvironment", "batch.UpdateJobQueue"})
-"""Calls of moto's that may let a job run which waits."""
+"""The credential in the header of a signed request, or in a signed URL."""
+UNBLOCKING: Final = frozenset({"batch.UpdateComputeEnvironment", "batch.UpdateJobQueue"})
+"""Calls to moto after which waiting jobs may be able to run."""
 NO_ACTION: Final = "?"
-"""Name of a form that says nothing of an action, such as a file that is sent with the content type of a form."""
+"""Name of the action of a form without one, such as a file that is sent with the content type of a form."""
 DEFAULT_REGION: Final = "us-east-1"
 PARTITION: Final = "aws"
 NO_MOTO_CONTROL: Final = (
-    "The local AWS does not offer moto's own API: a reset would forget queues, definitions and logs, but not the jobs "
-    "that use them. Start another local AWS in place of a reset"
+    "The local AWS does not offer moto's own API: a reset would drop queues, definitions and logs, but not the jobs "
+    "that use them. Start another local AWS instead of a reset"
 )
 
 _buckets_lock = threading.Lock()
-"""Held while moto knows the names of one account's buckets only."""
+"""Held while moto sees only the bucket names of one account."""
 
 
 class Application:
     """A local AWS as a WSGI application.
 
-    :param services: finds the service of this package that a call is for; None if moto has it alone.
-    :param control: the server's own calls, by the last part of their path.
-    :param console: answers requests for pages.
+    :param account: the account of this AWS.
+    :param faults: the faults.
+    :param services: returns the service of this package for a call; None if the service is only moto's.
+    :param control: the handlers of the control API, by the last part of their path.
+    :param console: serves the pages.
     """
 
     def __init__(
@@ -97,7 +99,11 @@ class Application:
         self._moto: WSGIApplication = DomainDispatcherApplication(create_backend_app)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request."""
+        """Respond to a request.
+
+        :param environ: the request.
+        :param start_response: starts the response.
+        """
         path = environ.get("PATH_INFO", "")
         if path.startswith(CONTROL):
             return self._answer_control(path.removeprefix(CONTROL), Request(environ))(environ, start_response)
@@ -116,12 +122,12 @@ class Application:
         except ConnectionError:  # the client is gone
             raise
         except Exception as error:
-            log.exception("%s could not be answered", path)
-            failed = AwsError("InternalFailure", f"A bug in the local AWS: {error!r}. Its log has more", 500)
+            log.exception("Unexpected error while handling %s", path)
+            failed = AwsError("InternalFailure", f"A bug in the local AWS: {error!r}. See its log for details", 500)
             return answers.of_error(failed, service)(environ, start_response)
 
     def _answer(self, call: Call, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a call, unless a fault does."""
+        """Respond to a call, or have a fault respond."""
         canned = self._faults.before(call, self._account)
         if canned is None or canned.takes_effect:
             answer = self._served(call, environ, start_response if canned is None else _discard)
@@ -130,26 +136,26 @@ class Application:
         return answer if canned is None else answers.of_fault(canned, call.service)(environ, start_response)
 
     def _call(self, path: str, environ: WSGIEnvironment) -> Call:
-        """What a request asks for."""
+        """Return the call for a request."""
         if path.startswith(PREFIX):
             return self._metadata.call(environ["REQUEST_METHOD"], path.removeprefix(PREFIX))
         access_key, region, service = _scope(environ)
         body = b""
-        if service != "s3":  # whose bodies are data, and may be large
+        if service != "s3":  # bodies are data, and may be large
             try:
                 body = bodies.read(environ)
             except bodies.UnreadableBody as error:
                 raise protocols.malformed(service, str(error), error.status) from None
         try:
             operation = protocols.operation_of(service, environ, body)
-        except AwsError:  # raised again when the call is served, after its faults
+        except AwsError:  # raised again when the call is served, after the faults
             operation = None
         action = _action(service, body, environ) if operation is None else operation.model.name
         has_expired = self._metadata.has_expired(access_key)
         return Call(service, action, access_key, has_expired, region, path, body, operation)
 
     def _served(self, call: Call, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """What a call is answered without a fault."""
+        """Respond to a call without faults."""
         if call.service == METADATA:
             return self._metadata.answer(call)(environ, start_response)
         if not call.service:
@@ -169,14 +175,14 @@ class Application:
         if check := service.checks.get(call.action):
             check(members)
         answer = self._passed_on(call, environ)
-        if call.name in CHANGES:
+        if call.name in UNBLOCKING:
             service.reconsider()
         return answer(environ, start_response)
 
     def _passed_on(self, call: Call, environ: WSGIEnvironment) -> Response:
-        """Have moto answer a call.
+        """Pass a call on to moto, and return its response.
 
-        :raises AwsError: moto does not have the operation, or cannot handle the request.
+        :raises AwsError: moto does not support the operation, or cannot handle the request.
         """
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account
         try:
@@ -184,29 +190,29 @@ class Application:
                 answer = self._create_bucket(environ)
             elif call.service == "events":
                 with events_lock:
-                    answer = self._asked_of_moto(environ)
+                    answer = self._response_of_moto(environ)
             else:
-                answer = self._asked_of_moto(environ)
+                answer = self._response_of_moto(environ)
         except ConnectionError:
             raise
         except NotImplementedError:
             raise protocols.unknown_operation(call.service, call.action) from None
         except Exception as error:
-            log.exception("moto could not answer %s", call.name)
-            why = f"moto, which answers {call.name} here, cannot handle this request: {error!r}"
+            log.exception("moto could not handle %s", call.name)
+            why = f"moto, which implements {call.name} here, cannot handle this request: {error!r}"
             raise protocols.invalid(call.service or "s3", why) from None
         return answers.of_moto(answer, call.service or "s3", call.action, environ["REQUEST_METHOD"])
 
-    def _asked_of_moto(self, environ: WSGIEnvironment) -> Response:
-        """What moto answers."""
+    def _response_of_moto(self, environ: WSGIEnvironment) -> Response:
+        """Return moto's response."""
         return Response.from_app(self._moto, environ)
 
     def _create_bucket(self, environ: WSGIEnvironment) -> Response:
-        """Have moto create a bucket whose name may be taken in another account: that is another server's here."""
+        """Create a bucket in moto, even if its name is used in another account: here that belongs to another server."""
         with _buckets_lock:
             mine = s3_backends[self._account][PARTITION].buckets
             s3_backends.bucket_accounts = dict.fromkeys(mine, (PARTITION, self._account))
-            answer = self._asked_of_moto(environ)
+            answer = self._response_of_moto(environ)
             s3_backends.bucket_accounts = {}
             return answer
 
@@ -214,12 +220,13 @@ class Application:
         handler = self._control.get(name)
         if handler is None:
             return answers.of_json(
-                {"error": f"There are: {', '.join(CONTROL + each for each in self._control)}"}, status=404
+                {"error": f"No such path. The control API has: {', '.join(CONTROL + each for each in self._control)}"},
+                status=404,
             )
         try:
             body = bodies.parsed(bodies.read(request.environ))
             if not isinstance(body, dict):
-                raise TypeError(f"A JSON object is wanted, not {body!r}")
+                raise TypeError(f"The body must be a JSON object, not {body!r}")
             return answers.of_json(handler(body))
         except bodies.UnreadableBody as error:
             return answers.of_json({"error": str(error)}, status=error.status)
@@ -228,7 +235,10 @@ class Application:
 
 
 def forget_buckets(account: str) -> None:
-    """Drop the buckets of an account; moto's own way would empty the objects of every account."""
+    """Drop the buckets of an account. moto's own function would drop the objects of all accounts.
+
+    :param account: the account.
+    """
     for backend in (s3_backends.pop(account, None) or {}).values():
         for bucket in backend.buckets.values():
             for key in bucket.keys.values():
@@ -237,28 +247,28 @@ def forget_buckets(account: str) -> None:
 
 
 def _discard(_status: str, _headers: list[tuple[str, str]], _error: Any = None, /) -> Callable[[bytes], object]:
-    """A start_response for an answer that nobody gets."""
+    """A start_response that discards the response."""
     return lambda _: None
 
 
 def _service_of(environ: WSGIEnvironment) -> str:
-    """The service that a request is for; if it is not signed: S3, or nothing if it is written for a JSON service."""
+    """Return the service of a request; if it is not signed, S3, or an empty string for a request in JSON."""
     if environ.get("PATH_INFO", "").startswith(PREFIX):
         return METADATA
     return _scope(environ)[2] or ("" if "HTTP_X_AMZ_TARGET" in environ else "s3")
 
 
 def _scope(environ: WSGIEnvironment) -> tuple[str, str, str]:
-    """Access key, region and service that a request is signed with; the default region alone if it is not signed."""
+    """Return the access key, region and service in the signature; without one, only the default region."""
     signed = environ.get("HTTP_AUTHORIZATION") or unquote(environ.get("QUERY_STRING", ""))
     found = CREDENTIAL.search(signed)
-    if found is None and "AWSAccessKeyId=" in signed:  # a URL signed in the way that only S3 still takes
+    if found is None and "AWSAccessKeyId=" in signed:  # signature version 2, which only S3 still accepts
         return "", DEFAULT_REGION, "s3"
     return (found[1], found[2], found[3]) if found else ("", DEFAULT_REGION, "")
 
 
 def _action(service: str, body: bytes, environ: WSGIEnvironment) -> str:
-    """What a call is named whose operation is not known, or is S3's."""
+    """Return the name of a call whose operation is not known, or is one of S3."""
     if target := environ.get("HTTP_X_AMZ_TARGET"):
         return str(target).rpartition(".")[2]
     if environ.get("CONTENT_TYPE", "").startswith(protocols.FORM):
@@ -273,8 +283,8 @@ def _action(service: str, body: bytes, environ: WSGIEnvironment) -> str:
 
 
 def _check_unsigned(call: Call, environ: WSGIEnvironment) -> None:
-    """Reject a call without a signature that needs one, or with half of one."""
-    suffix = "Exception" if "HTTP_X_AMZ_TARGET" in environ else ""  # as the services with JSON write it
+    """Reject a call whose required signature is missing or incomplete."""
+    suffix = "Exception" if "HTTP_X_AMZ_TARGET" in environ else ""  # services with JSON protocols use this suffix
     if environ.get("HTTP_AUTHORIZATION", "").startswith("AWS4-"):
         raise AwsError(
             f"IncompleteSignature{suffix}", "Authorization header requires a Credential with a region and a service"

@@ -1,7 +1,7 @@
-"""Reads the bodies of requests, whatever arrives: cut off, compressed, in chunks, without a usable length.
+"""Read the bodies of requests, including truncated, compressed and chunked ones, and those with an invalid length.
 
-Invariants: a body is read whole or rejected; a JSON value that is returned nests so little that it can be walked over
-recursively.
+Invariants: a body is read completely or rejected. The depth of a returned JSON value is limited, so that recursive
+functions can process it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 LARGEST: Final = 128 * 1024 * 1024
-"""Bytes of a body; no service but S3 takes more."""
+"""Maximum size of a body in bytes; only S3 accepts more."""
 DEEPEST: Final = 200
-"""How deep a JSON value may nest."""
+"""Maximum depth of a JSON value."""
 PIECE: Final = 64 * 1024
+"""Bytes that are read at a time."""
 CONTAINER: Final = (dict, list)
 
 
 class UnreadableBody(Exception):
     """A body that cannot be read.
 
-    :param what: what is wrong with it.
-    :param status: HTTP status of the answer.
+    :param what: the message.
+    :param status: the HTTP status of the response. Default 400.
     """
 
     def __init__(self, what: str, status: int = 400) -> None:
@@ -36,9 +37,10 @@ class UnreadableBody(Exception):
 
 
 def read(environ: WSGIEnvironment) -> bytes:
-    """Return the body of a request, decompressed, and have `environ` say so.
+    """Read and decompress the body of a request, and put the decompressed one into `environ`.
 
-    :raises UnreadableBody: it is cut off, too large, or its headers are wrong.
+    :param environ: the request.
+    :raises UnreadableBody: the body is truncated or too large, or its headers are invalid.
     """
     try:
         body = _chunked(environ) if environ.get("wsgi.input_terminated") else _sized(environ)
@@ -54,7 +56,11 @@ def read(environ: WSGIEnvironment) -> bytes:
 
 
 def replace(environ: WSGIEnvironment, body: bytes) -> None:
-    """Have a request carry another body."""
+    """Replace the body of a request.
+
+    :param environ: the request, which is changed.
+    :param body: the new body.
+    """
     environ.pop("HTTP_TRANSFER_ENCODING", None)
     environ.pop("wsgi.input_terminated", None)
     environ["CONTENT_LENGTH"] = str(len(body))
@@ -62,9 +68,10 @@ def replace(environ: WSGIEnvironment, body: bytes) -> None:
 
 
 def parsed(body: bytes) -> Any:
-    """Return the JSON value that a body is; no body is an empty object.
+    """Return the JSON value of a body; an empty body is an empty object.
 
-    :raises UnreadableBody: it is not valid JSON in UTF-8, or nests too deep.
+    :param body: the body.
+    :raises UnreadableBody: it is not valid JSON in UTF-8, or nested too deeply.
     """
     try:
         value = json.loads(body.decode() or "{}", parse_constant=_not_a_number)
@@ -73,17 +80,17 @@ def parsed(body: bytes) -> Any:
     except ValueError as error:
         raise UnreadableBody(f"The body is not valid JSON: {error}") from None
     except RecursionError:
-        raise UnreadableBody(f"The body nests deeper than {DEEPEST} levels") from None
+        raise UnreadableBody(f"The body is nested deeper than {DEEPEST} levels") from None
     if body.count(b"{") + body.count(b"[") > DEEPEST and _is_deep(value):
-        raise UnreadableBody(f"The body nests deeper than {DEEPEST} levels")
+        raise UnreadableBody(f"The body is nested deeper than {DEEPEST} levels")
     return value
 
 
 def _sized(environ: WSGIEnvironment) -> bytes:
-    told = environ.get("CONTENT_LENGTH") or "0"
-    if not (told.isascii() and told.isdigit()):
-        raise UnreadableBody(f"Content-Length is {told!r}, which is not a length")
-    length = int(told[:20])
+    length_header = environ.get("CONTENT_LENGTH") or "0"
+    if not (length_header.isascii() and length_header.isdigit()):
+        raise UnreadableBody(f"Content-Length is {length_header!r}, which is not a number")
+    length = int(length_header[:20])
     if length > LARGEST:
         raise UnreadableBody(f"The body is larger than {LARGEST} bytes", 413)
     body: bytes = environ["wsgi.input"].read(length) if length else b""
@@ -120,7 +127,7 @@ def _not_a_number(name: str) -> NoReturn:
 
 
 def _is_deep(value: Any) -> bool:
-    """Return whether a value nests deeper than `DEEPEST` levels, without recursion."""
+    """Return whether a value is nested deeper than `DEEPEST` levels, without recursion."""
     level = [value]
     for _ in range(DEEPEST + 1):
         containers = [

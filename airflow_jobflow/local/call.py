@@ -1,6 +1,6 @@
-"""A call that reached the local AWS: its name, what it needs permission for, and the resources it names.
+"""A call that the local AWS received: its name, the permissions it needs, and the resources it names.
 
-Invariants: nothing here reads a request's body before a fault asks for what the request names.
+Invariants: the body of a request is parsed only when a fault needs to know what the request names.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ ANY_RESOURCE: Final = "*"
 
 @dataclass(frozen=True)
 class Call:
-    """A call that arrived.
+    """A call that was received.
 
-    :param service: as boto3 names it in the signature: ``batch``.
-    :param action: as the service's API names it: ``DescribeJobs``.
-    :param access_key: id of the key that signed it.
-    :param key_expired: whether that key has expired.
-    :param region: the region that the signature names.
-    :param path: of the URL.
-    :param body: as it came; empty for S3, whose requests name their resources in `path`.
-    :param operation: what it asks for by its service's model; None if it does not say, or is not modelled.
+    :param service: the service in the signature, such as ``batch``.
+    :param action: the action, such as ``DescribeJobs``.
+    :param access_key: the id of the access key in the signature.
+    :param key_expired: whether that key has expired. Default False.
+    :param region: the region in the signature.
+    :param path: the path of the URL.
+    :param body: the body as received; empty for S3, whose requests name their resources in `path`.
+    :param operation: the operation in the service's model. Default None: it is unknown, or there is no model.
     """
 
     service: str
@@ -45,7 +45,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """As faults and counts write it: ``batch.DescribeJobs``."""
+        """The name in faults and counts: ``batch.DescribeJobs``."""
         return f"{self.service}.{self.action}"
 
     @cached_property
@@ -64,16 +64,16 @@ class Call:
         return (self.action, "TagResource") if sets_tags and self.action != "TagResource" else (self.action,)
 
     def is_one_of(self, patterns: tuple[str, ...], action: str | None = None) -> bool:
-        """Return whether one of the patterns means this call.
+        """Return whether one of the patterns matches this call.
 
-        :param patterns: each as ``batch.DescribeJobs``, ``DescribeJobs`` or ``batch.*``.
-        :param action: the action to compare instead of the call's own, for a permission that it needs.
+        :param patterns: each like ``batch.DescribeJobs``, ``DescribeJobs`` or ``batch.*``.
+        :param action: the action to match. Default: that of the call.
         """
         action = action or self.action
         return any(pattern in (f"{self.service}.{action}", action, f"{self.service}.*") for pattern in patterns)
 
     def named(self, resources: tuple[str, ...]) -> str | None:
-        """The first name in the request that one of `resources` means; None if there is none.
+        """Return the first name in the request that matches one of `resources`; None if none does.
 
         :param resources: ids, names or ARNs, see `means`.
         """
@@ -83,10 +83,12 @@ class Call:
 
 
 def means(resource: str, name: str) -> bool:
-    """Return whether a resource, as a fault writes it, is the one that a request names.
+    """Return whether a resource of a fault is the one that a request names.
 
-    An ARN means the id or name at its end too, and the other way round. ``*`` and ``?`` stand for any text and any
-    character, as in IAM policies.
+    An ARN also matches the id or name at its end, and vice versa.
+
+    :param resource: the resource of the fault; ``*`` and ``?`` match any text and any character, as in IAM policies.
+    :param name: the name in the request.
     """
     if not (resource.startswith("arn:") and name.startswith("arn:")):
         resource, name = _last(resource), _last(name)
@@ -99,7 +101,10 @@ def _last(name: str) -> str:
 
 
 def texts(value: Any) -> Iterator[str]:
-    """All texts in a JSON value, without the names of members."""
+    """Yield all strings in a JSON value, without the names of members.
+
+    :param value: the value.
+    """
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""How AWS answers a call whose permission is missing or whose credentials have expired."""
+"""The errors for calls whose permission is missing or whose credentials have expired."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ DENIED: Final[Mapping[str, tuple[str, int]]] = {
     "sts": ("AccessDenied", 403),
     "ec2": ("UnauthorizedOperation", 403),
 }
-"""Code and HTTP status by service. The others, whose protocol is JSON, answer AccessDeniedException with 400."""
+"""Error code and HTTP status by service. All others respond with AccessDeniedException and 400."""
 
 TAGGED: Final[Mapping[str, tuple[str, Callable[[str], str]]]] = {
     "batch.SubmitJob": ("jobDefinition", lambda name: f"job-definition/{name}"),
     "ecs.RunTask": ("cluster", lambda name: f"task/{name}/*"),
 }
-"""The resource on which TagResource is denied: the member of the request that names it, and its ARN's last part."""
+"""The resource for which TagResource is denied: the member of the request that names it, and the end of its ARN."""
 
 
 def denial(call: Call, action: str, account: str, resource: str | None = None) -> AwsError:
-    """What a call is answered that lacks the permission for an action.
+    """Return the error for a call that lacks the permission for an action.
 
-    :param action: the permission's, without the service: ``TagResource``.
-    :param account: the caller's.
-    :param resource: what the permission is missing for; if None, what AWS names, or ``*``.
+    :param call: the call.
+    :param action: the action of the permission, without the service: ``TagResource``.
+    :param account: the caller's account.
+    :param resource: the resource. Default: the one that AWS names, or ``*``.
     """
     code, status = DENIED.get(call.service, ("AccessDeniedException", 400))
     permission = f"{call.service}:{action}"
@@ -47,7 +48,7 @@ def denial(call: Call, action: str, account: str, resource: str | None = None) -
 
 
 def expired() -> AwsError:
-    """What a call is answered that was signed with an expired key."""
+    """Return the error for a call that was signed with an expired key."""
     return AwsError("ExpiredTokenException", "The security token included in the request is expired")
 
 

@@ -1,4 +1,4 @@
-"""Which container of a task or job may start, by what it depends on: ``dependsOn`` of ECS and Batch. Pure."""
+"""Decide which container of a task or job may start: ``dependsOn`` of ECS and Batch. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a container has come.
+    """The progress of a container.
 
-    :param started: whether its process has run.
-    :param stopped: whether it is over, or will never run.
-    :param exit_code: None if it has none.
+    :param started: whether its process has started. Default False.
+    :param stopped: whether it has ended, or will never run. Default False.
+    :param exit_code: its exit code. Default: none.
     """
 
     started: bool = False
@@ -24,7 +24,7 @@ class Progress:
 def may_start(depends_on: Iterable[Mapping[str, Any]], others: Mapping[str, Progress]) -> bool | None:
     """Return whether a container may start: None if not yet, False if never.
 
-    HEALTHY is met when the other has started, because health checks are not run here.
+    HEALTHY is met when the other container has started, because health checks are not run.
 
     :param depends_on: each with ``containerName`` and ``condition``.
     :param others: the containers of the same task by their names.

@@ -1,4 +1,4 @@
-"""Errors as AWS's services answer them, in the form the service's protocol wants."""
+"""Errors of AWS services, in the format of each service's protocol."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ NOT_IN_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\u
 
 
 class AwsError(Exception):
-    """An error a service answers with: its code, what it says, and the HTTP status."""
+    """An error that a service responds with.
+
+    :param code: the error code.
+    :param message: the error message.
+    :param status: the HTTP status. Default 400.
+    """
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(code, message, status)
@@ -23,7 +28,10 @@ class AwsError(Exception):
         self.status = status
 
     def answer(self, service: str) -> tuple[dict[str, str], bytes]:
-        """Headers and body of the answer in the protocol of `service`."""
+        """Return the headers and the body of the response.
+
+        :param service: the service that responds.
+        """
         request_id = str(uuid.uuid4())
         headers = {"x-amzn-RequestId": request_id, "Content-Type": content_type(service)}
         if answers_xml(service):
@@ -38,17 +46,23 @@ class AwsError(Exception):
 
 
 class ClientException(AwsError):
-    """What Batch answers to a request it refuses."""
+    """The error with which Batch rejects a request.
+
+    :param message: the error message.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__("ClientException", message)
 
 
-def refused(why: str) -> ClientException:
-    """A refusal in the form Batch gives most of them."""
+def rejected(why: str) -> ClientException:
+    """Return the error in the form that Batch uses for most rejections.
+
+    :param why: the reason.
+    """
     return ClientException(f"Error executing request, Exception : {why}, RequestId: {uuid.uuid4()}")
 
 
 def _text(value: str) -> str:
-    """A text in XML, without the characters that XML has not."""
+    """Return a text for XML, without characters that XML does not allow."""
     return escape(NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", value))

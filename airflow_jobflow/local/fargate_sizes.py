@@ -1,4 +1,4 @@
-"""The sizes that Fargate has. Pure."""
+"""The task sizes of Fargate. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SIZES: Final[Mapping[int, frozenset[int]]] = {
     16384: frozenset(range(32768, 122880 + 1, 8192)),
     32768: frozenset({61440, 122880, 249856}),
 }
-"""MiB that Fargate has with each number of CPU units (1024 are a vCPU), as botocore's model of Batch lists them."""
+"""The possible MiB for each number of CPU units (1024 are one vCPU), as listed in botocore's model of Batch."""
 
 CPU: Final = re.compile(r"(?:(?P<units>\d+)|(?P<large>[\d.]+) ?vcpu)", re.IGNORECASE)
 MEMORY: Final = re.compile(r"(?:(?P<units>\d+)|(?P<large>[\d.]+) ?gb)", re.IGNORECASE)
 
 
 def is_size(cpu: str, memory: str) -> bool:
-    """Return whether Fargate has a size, as ECS writes it.
+    """Return whether Fargate has a size in the notation of ECS.
 
     :param cpu: CPU units, such as ``1024``, or vCPUs, such as ``1 vCPU``.
     :param memory: MiB, such as ``2048``, or GiB, such as ``2 GB``.
@@ -32,12 +32,16 @@ def is_size(cpu: str, memory: str) -> bool:
 
 
 def is_batch_size(vcpus: str, memory: str) -> bool:
-    """Return whether Fargate has a size, as Batch writes it: vCPUs, such as ``0.25``, and MiB."""
+    """Return whether Fargate has a size in the notation of Batch.
+
+    :param vcpus: vCPUs, such as ``0.25``.
+    :param memory: MiB, such as ``2048``.
+    """
     return is_size(f"{vcpus} vCPU", memory)
 
 
 def _units(pattern: re.Pattern[str], size: str) -> int:
-    """A size in its small unit; -1 if it is none."""
+    """Return a size in CPU units or MiB; -1 if it is invalid."""
     found = pattern.fullmatch(size.strip())
     if found is None:
         return -1

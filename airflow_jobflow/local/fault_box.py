@@ -1,12 +1,12 @@
-"""The faults that are on, applied to each call.
+"""Apply the active faults to each call.
 
 Invariants:
 
-- A call that a fault refuses, holds or drops never reached the service, except a lost answer and a canned response
-  that takes effect, whose calls did.
-- Every call that arrives is counted, also a refused one.
-- Faults end by themselves after `Faults.lasts`, whether or not a call arrives, and release what they hold.
-- No lock is held while a call is held, and none is taken while the own one is held.
+- A call that a fault rejects, delays or drops has not reached the service. The exceptions are lost responses and canned
+  responses that take effect.
+- Every received call is counted, including rejected ones.
+- Faults end after `Faults.lasts` even if no call arrives, and then release the calls that they delay.
+- No lock is held while a call is delayed, and no other lock is acquired while this one is held.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ THROTTLED: Final[Mapping[str, tuple[str, int]]] = {
     "s3": ("SlowDown", 503),
     "ec2": ("RequestLimitExceeded", 503),
 }
-"""How a service says that it was called too often; the others say ``ThrottlingException`` with 400."""
+"""Error code and HTTP status for throttling. All other services respond with ``ThrottlingException`` and 400."""
 
 BROKEN: Final[Mapping[str, str]] = {
     "batch": "ServerException",
@@ -44,17 +44,17 @@ BROKEN: Final[Mapping[str, str]] = {
     "glue": "InternalServiceException",
     "logs": "ServiceUnavailableException",
 }
-"""How a service says that it is broken; the others say ``InternalFailure``."""
+"""Error code for internal errors. All other services respond with ``InternalFailure``."""
 
 
 class ConnectionDropped(Exception):
-    """The connection of this call is to be closed without an answer."""
+    """Raised to close the connection without a response."""
 
 
 class FaultBox:
-    """The faults that are on, what is left of those that run out, and the count of all calls. Thread-safe.
+    """The active faults, the remaining uses of limited ones, and the number of calls. Thread-safe.
 
-    :param clock: seconds, by which `lasts` and rates are measured.
+    :param clock: returns seconds; used for `lasts` and rates. Default: the monotonic clock.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -72,40 +72,45 @@ class FaultBox:
         self._seen = 0
         self._to_lose = faults.lose_answers
         self._to_expire = faults.expired_calls
-        self._to_refuse = faults.run_task_failures
+        self._to_reject = faults.run_task_failures
         self._to_interrupt = faults.interrupt_spot
         self._bucket = TokenBucket(faults.calls_per_second, self._clock)
         self._failing = [Failing(each) for each in faults.fail_starts]
         self._canned = [Canned(each, self._clock) for each in faults.respond_with]
 
     def _current(self) -> Faults:
-        """The faults that are on now; call it with the lock held."""
+        """Return the active faults; call it with the lock held."""
         if self._ends_at is not None and self._clock() >= self._ends_at:
             self._reset(Faults())
         return self._faults
 
     @property
     def faults(self) -> Faults:
-        """The faults that are on."""
+        """The active faults."""
         with self._lock:
             return self._current()
 
     def set(self, faults: Faults) -> None:
-        """Have these faults from now on, and let go of the calls that hang."""
+        """Replace the active faults, and release delayed calls.
+
+        :param faults: the new faults.
+        """
         with self._lock:
             self._reset(faults)
 
     def count(self) -> Counter[str]:
-        """How many calls arrived, by name."""
+        """Return the number of received calls by name."""
         with self._lock:
             return self._calls.copy()
 
     def before(self, call: Call, account: str) -> CannedResponse | None:
-        """Count a call, and apply the faults to it before it is served.
+        """Count a call, and apply the faults that come before it is served.
 
-        :returns: what to answer in place of the result, if anything.
-        :raises AwsError: the answer, if the call is refused.
-        :raises ConnectionDropped: there is to be no answer.
+        :param call: the call.
+        :param account: the caller's account.
+        :return: the response to send instead of the result, if any.
+        :raises AwsError: the call is rejected.
+        :raises ConnectionDropped: there must be no response.
         """
         with self._lock:
             self._calls[call.name] += 1
@@ -118,14 +123,17 @@ class FaultBox:
             canned = next((each.response for each in self._canned if each.answers(call)), None)
             concerned = self._concerns(call)
             if concerned and canned is None:
-                self._refuse(call)
-            held = min(faults.hang or 0.0, self._seconds_left())
-        if concerned and held > 0:
-            released.wait(held)
+                self._reject(call)
+            delay = min(faults.hang or 0.0, self._seconds_left())
+        if concerned and delay > 0:
+            released.wait(delay)
         return canned
 
     def loses_answer(self, call: Call) -> bool:
-        """Return whether the answer to a call that was served gets lost."""
+        """Return whether the response to a served call is lost; if so, count it.
+
+        :param call: the call.
+        """
         with self._lock:
             if self._current().outage:
                 return True
@@ -135,7 +143,7 @@ class FaultBox:
             return True
 
     def hides(self, age: float, *names: str) -> bool:
-        """Return whether something cannot be found.
+        """Return whether a fault hides something.
 
         :param age: seconds since it was started.
         :param names: its id, ARN, …
@@ -144,19 +152,19 @@ class FaultBox:
             faults = self._current()
         return age < faults.visible_after or any(means(each, name) for each in faults.missing for name in names)
 
-    def refuses_tasks(self) -> str | None:
-        """Why a RunTask that is in order starts nothing; None if it does."""
+    def rejects_tasks(self) -> str | None:
+        """Return why a valid RunTask call must not start anything, or None; count it."""
         with self._lock:
             faults = self._current()
-            if self._to_refuse == 0:
+            if self._to_reject == 0:
                 return None
-            self._to_refuse -= 1
+            self._to_reject -= 1
             return faults.run_task_reason
 
     def fails_start(self, *names: str | None) -> StartReason | None:
-        """Why an attempt or a task fails to start; None if it does not.
+        """Return why an attempt or a task must fail to start, or None; count it.
 
-        :param names: by which it is known; those that are None do not count.
+        :param names: its ids and names; None values are ignored.
         """
         known = [name for name in names if name]
         with self._lock:
@@ -164,11 +172,14 @@ class FaultBox:
             failing = next((each.failure for each in self._failing if each.fails(known)), None)
         return start_reason(failing.reason) if failing else None
 
-    def interrupts_spot(self, words: str) -> bool:
-        """Return whether a new task on FARGATE_SPOT, known by `words`, is to be interrupted."""
+    def interrupts_spot(self, text: str) -> bool:
+        """Return whether a new task on FARGATE_SPOT must be interrupted; if so, count it.
+
+        :param text: contains the names of the task, for `Faults.interrupt_spot_with`.
+        """
         with self._lock:
             faults = self._current()
-            if self._to_interrupt == 0 or faults.interrupt_spot_with not in words:
+            if self._to_interrupt == 0 or faults.interrupt_spot_with not in text:
                 return False
             self._to_interrupt -= 1
             return True
@@ -195,7 +206,7 @@ class FaultBox:
                 if resource is not None or not faults.denied_resources:
                     raise denial(call, action, account, resource)
 
-    def _refuse(self, call: Call) -> None:
+    def _reject(self, call: Call) -> None:
         faults = self._faults
         self._seen += 1
         if self._bucket.is_over():

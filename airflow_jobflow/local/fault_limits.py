@@ -1,4 +1,4 @@
-"""How often faults that run out, or concern a share only, still apply. Not thread-safe: `fault_box` holds a lock."""
+"""Limits of faults: number of uses, share and rate. Not thread-safe: `fault_box` holds a lock."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from airflow_jobflow.local.faults import CannedResponse, StartFailure
 
 ROUNDING: Final = 1e-9
-"""Keeps a share such as 0.1 from being a little less than it says."""
+"""Compensates for rounding errors of shares such as 0.1."""
 
 
 class TokenBucket:
-    """Calls at up to `rate` a second, and a second's worth (at least one) at once; any number if None."""
+    """Limits calls to a rate. The bucket holds the calls of one second, and at least one.
+
+    :param rate: calls per second; None for no limit.
+    :param clock: returns seconds.
+    """
 
     def __init__(self, rate: float | None, clock: Callable[[], float]) -> None:
         self._rate = rate
@@ -39,7 +43,11 @@ class TokenBucket:
 
 
 class Canned:
-    """A canned response, and what is left of it."""
+    """A canned response and its remaining uses.
+
+    :param response: the response.
+    :param clock: returns seconds.
+    """
 
     def __init__(self, response: CannedResponse, clock: Callable[[], float]) -> None:
         self.response = response
@@ -47,7 +55,10 @@ class Canned:
         self._bucket = TokenBucket(response.calls_per_second, clock)
 
     def answers(self, call: Call) -> bool:
-        """Return whether it answers a call, which then counts."""
+        """Return whether this is the response to a call; if so, count it.
+
+        :param call: the call.
+        """
         response = self.response
         if self._left == 0 or not (call.is_one_of(response.actions) or not response.actions):
             return False
@@ -61,7 +72,10 @@ class Canned:
 
 
 class Failing:
-    """A failure of starts, and what is left of it."""
+    """A start failure and its remaining uses.
+
+    :param failure: the failure.
+    """
 
     def __init__(self, failure: StartFailure) -> None:
         self.failure = failure
@@ -69,9 +83,9 @@ class Failing:
         self._seen = 0
 
     def fails(self, names: Sequence[str]) -> bool:
-        """Return whether a start fails, which then counts.
+        """Return whether a start must fail, and count it.
 
-        :param names: by which the start is known.
+        :param names: the ids and names of what is started.
         """
         failure = self.failure
         if self._left == 0 or (failure.jobs and not any(means(each, name) for each in failure.jobs for name in names)):

@@ -1,12 +1,12 @@
-"""Faults of the local AWS: what AWS, the network and IAM do to callers now and then, switched on at will.
+"""Faults of the local AWS: errors of AWS, of the network and of IAM that can be switched on.
 
-This module is the data, as Python and as JSON; `fault_box` applies it.
+This module defines the data, in Python and JSON; `fault_box` applies it.
 
 Invariants:
 
-- ``Faults()`` is no fault, and every field's default is none.
-- All faults of one ``Faults`` act together, and end together after `lasts`.
-- What is set over HTTP is what was meant: ``from_json(to_json())`` is equal, and unknown names are rejected.
+- ``Faults()`` has no effect, and no field has an effect by default.
+- All faults of a ``Faults`` are active together, and end together after `lasts`.
+- ``from_json(to_json())`` returns an equal value, and unknown names are rejected.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from airflow_jobflow.local.ecs.model import CAPACITY_UNAVAILABLE
 from airflow_jobflow.local.start_failures import start_reason
 
 PROXY_PAGE: Final = "<html><head><title>Error</title></head><body><h1>Request blocked by proxy</h1></body></html>"
-"""A page that a proxy answers in place of AWS, for `CannedResponse.body`."""
+"""The response of a proxy instead of AWS, for `CannedResponse.body`."""
 HTML: Final = "text/html"
 CREDENTIALS_LIFETIME: Final = 6 * 3600.0
-"""Seconds for which an instance role's keys are valid on EC2."""
+"""Seconds for which the keys of an instance role are valid on EC2."""
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class CannedResponse:
-    """An answer that the local AWS gives in place of its own.
+    """A response that the local AWS sends instead of its own.
 
-    Either `code` (an error in the service's own format) or `body` (any content, sent as it is) must be given.
+    Exactly one of `code` (an error in the format of the service) and `body` (any content) must be set.
 
-    :param code: the error's code: ``InvalidParameterException``.
-    :param message: the error's message.
-    :param status: HTTP status.
-    :param body: the content; ``""`` is an empty one.
-    :param content_type: of `body`.
-    :param actions: the calls that are answered, as `Faults.actions`; all if empty.
-    :param resources: only calls that name one of these are answered, as `Faults.denied_resources`; all if empty.
-    :param calls: only the next so many calls are answered; no limit if None.
-    :param calls_per_second: only calls over this rate are answered; all if None.
-    :param takes_effect: the call is served first, and this is answered in place of the result.
-    :raises ValueError: neither or both of `code` and `body` are given.
+    :param code: the error code, such as ``InvalidParameterException``.
+    :param message: the error message. Default: empty.
+    :param status: the HTTP status. Default 400.
+    :param body: the content, which is sent unchanged; it may be empty.
+    :param content_type: the content type of `body`. Default ``text/html``.
+    :param actions: which calls get this response, like `Faults.actions`. Default: all.
+    :param resources: only calls that name one of these, like `Faults.denied_resources`. Default: all.
+    :param calls: only this number of calls. Default None: no limit.
+    :param calls_per_second: only calls over this rate. Default None: all.
+    :param takes_effect: whether the call is served first, and this replaces its result. Default False.
+    :raises ValueError: neither or both of `code` and `body` are set.
     """
 
     code: str | None = None
@@ -59,19 +59,19 @@ class CannedResponse:
 
     def __post_init__(self) -> None:
         if (self.code is None) == (self.body is None):
-            raise ValueError("A canned response has either a code (an AWS error) or a body (any content)")
+            raise ValueError("Set either code (an AWS error) or body (any content) of a canned response")
 
 
 @dataclass(frozen=True, slots=True)
 class StartFailure:
     """Attempts of Batch jobs and ECS tasks that fail to start, before any command runs.
 
-    :param reason: why, by a name of `start_failures.KNOWN`, such as ``image_pull_rate_limit``, or in words of your own.
-    :param starts: at most so many starts fail; no limit if None.
-    :param rate: which share of starts fails, above 0 and up to 1, spread evenly: with 0.25 every fourth.
+    :param reason: a name in `start_failures.KNOWN`, such as ``image_pull_rate_limit``, or any other text.
+    :param starts: the maximum number of starts that fail. Default None: no limit.
+    :param rate: the share of starts that fail, above 0 and up to 1, evenly spread: 0.25 is every fourth. Default 1.
     :param jobs: only starts of these fail: names, ids or ARNs of jobs, tasks, queues, clusters and definitions, groups,
-        ``startedBy``; ``*`` and ``?`` as in IAM policies. All if empty.
-    :raises ValueError: there is no such reason, or no such share.
+        ``startedBy``; ``*`` and ``?`` as in IAM policies. Default: all.
+    :raises ValueError: the reason is unknown, or the rate is out of range.
     """
 
     reason: str
@@ -82,53 +82,56 @@ class StartFailure:
     def __post_init__(self) -> None:
         start_reason(self.reason)
         if not 0 < self.rate <= 1:
-            raise ValueError(f"rate is {self.rate}: a share is above 0 and at most 1")
+            raise ValueError(f"rate is {self.rate}, but must be above 0 and at most 1")
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What goes wrong. ``Faults()`` is nothing; all that is given goes wrong together.
+    """The faults of a local AWS. ``Faults()`` has none; all that are set are active together.
 
     Calls are named ``batch.DescribeJobs``, ``DescribeJobs`` or ``batch.*``. Requests for credentials
     (`LocalAws.environment`) are calls too: ``metadata.GetToken``, ``metadata.GetRoleName`` and
     ``metadata.GetCredentials``.
 
-    :param actions: the calls that `calls_per_second`, `error_every`, `hang`, `drop_every` and `lose_answers`
-        concern; all if empty.
-    :param calls_per_second: calls over this rate are throttled.
-    :param error_every: every n-th call is answered with a 500; 1 is every call.
-    :param hang: seconds for which every call is held before it is served; released when the faults change or
-        end, or the server stops.
-    :param drop_every: the connection of every n-th call is closed without an answer.
-    :param lose_answers: the next so many calls take effect, then their connections are closed without an
-        answer.
-    :param respond_with: answers given in place of AWS's; the first that applies to a call is used.
+    :param actions: the calls that `calls_per_second`, `error_every`, `hang`, `drop_every` and `lose_answers` apply to.
+        Default: all.
+    :param calls_per_second: calls over this rate are throttled. Default: no limit.
+    :param error_every: every n-th call gets an HTTP status 500; 1 is every call. Default: none.
+    :param hang: seconds for which every call is delayed before it is served, at most until the faults change or end, or
+        the server stops. Default: none.
+    :param drop_every: the connection of every n-th call is closed without a response. Default: none.
+    :param lose_answers: this number of calls take effect, but their connections are closed without a response.
+        Default 0.
+    :param respond_with: responses that replace those of AWS; the first that applies to a call is used. Default: none.
     :param visible_after: seconds for which a new Batch job, ECS task, Glue crawl or Glue job run cannot be found.
+        Default 0.
     :param missing: ids, names or ARNs of jobs, tasks and Glue job runs that cannot be found, and of crawlers whose
-        crawls cannot; ``*`` and ``?`` as in IAM policies.
-    :param expired_calls: the next so many calls are refused, whatever they are, because the credentials have
-        expired.
-    :param expired_access_key: access key id that has expired.
-    :param credentials_lifetime: seconds after which keys expire that the metadata service issues from now on.
-    :param denied: calls, written as for `actions`, that the caller is not allowed to make. ``batch.TagResource``,
-        ``ecs.TagResource`` or ``glue.TagResource`` denies all calls that set tags.
+        crawls cannot; ``*`` and ``?`` as in IAM policies. Default: none.
+    :param expired_calls: this number of calls are rejected because the credentials have expired. Default 0.
+    :param expired_access_key: id of an access key that has expired. Default: none.
+    :param credentials_lifetime: seconds after which keys expire that the metadata service issues from now on. Default
+        6 hours.
+    :param denied: calls, in the notation of `actions`, that the caller is not allowed to make. ``batch.TagResource``,
+        ``ecs.TagResource`` or ``glue.TagResource`` denies all calls that set tags. Default: none.
     :param denied_resources: calls are denied only if their request names one of these: ids, names or ARNs of jobs,
         tasks, clusters, queues, …; ``*`` and ``?`` as in IAM policies. A call that names several is denied as a
-        whole. All if empty.
-    :param run_task_failures: the next so many RunTask calls start nothing and say so in ``failures``, with status 200.
-    :param run_task_reason: what they say there.
-    :param fail_starts: attempts of Batch jobs and ECS tasks that fail to start. The first that concerns a start and
-        fails it gives the reason.
-    :param interrupt_spot: the next so many tasks started on FARGATE_SPOT are interrupted as soon as they run.
-    :param interrupt_spot_with: of them only those with this text in their family, group, ``startedBy`` or overrides.
-    :param log_page: GetLogEvents returns at most so many events at once, however many are asked for, as CloudWatch does
-        where it splits a stream by time.
-    :param log_empty_pages: so many pages without events come before each with events. A reader must follow the token
-        until it repeats.
-    :param log_delay: seconds after which a line that was written can be read with GetLogEvents.
-    :param outage: nothing can connect: the port is closed for `lasts` seconds, for the control API and the metadata
-        service too. Calls in progress take effect and lose their answers.
-    :param lasts: seconds after which all of these faults end; until others are set if None.
+        whole. Default: all.
+    :param run_task_failures: this number of RunTask calls start nothing and report it in ``failures``, with status 200.
+        Default 0.
+    :param run_task_reason: the reason in ``failures``. Default: that capacity is unavailable.
+    :param fail_starts: attempts of Batch jobs and ECS tasks that fail to start. The first entry that applies determines
+        the reason. Default: none.
+    :param interrupt_spot: this number of tasks on FARGATE_SPOT are interrupted as soon as they run. Default 0.
+    :param interrupt_spot_with: only tasks with this text in their family, group, ``startedBy`` or overrides. Default:
+        all.
+    :param log_page: maximum number of events that GetLogEvents returns, even if more are requested, as on CloudWatch
+        where it splits a stream by time. Default: no limit.
+    :param log_empty_pages: number of pages without events before each page with events. A reader must follow the token
+        until it repeats. Default 0.
+    :param log_delay: seconds until a written line can be read with GetLogEvents. Default 0.
+    :param outage: close the port for `lasts` seconds, also for the control API and the metadata service. Calls in
+        progress take effect and lose their responses. Default False.
+    :param lasts: seconds after which all of these faults end. Default None: they last until others are set.
     :raises ValueError: `lasts` is not positive, or missing with `outage`; `log_page` is not positive.
     """
 
@@ -159,26 +162,27 @@ class Faults:
 
     def __post_init__(self) -> None:
         if self.lasts is not None and not self.lasts > 0:
-            raise ValueError(f"Faults that last {self.lasts} s are none: lasts must be above 0")
+            raise ValueError(f"lasts is {self.lasts}, but must be above 0")
         if self.log_page is not None and self.log_page < 1:
-            raise ValueError(f"log_page is {self.log_page}: a page of a log has at least one event")
+            raise ValueError(f"log_page is {self.log_page}, but must be at least 1")
         if self.outage and self.lasts is None:
-            raise ValueError("An outage closes the control API too, so it must say how long it lasts")
+            raise ValueError("An outage closes the control API too, so it needs lasts, its duration in seconds")
 
     @property
     def concern_logs(self) -> bool:
-        """Whether they change what GetLogEvents answers."""
+        """Whether these faults change the responses of GetLogEvents."""
         return self.log_page is not None or self.log_empty_pages > 0 or self.log_delay > 0
 
     def to_json(self) -> dict[str, Any]:
-        """As ``POST /jobflow-local/faults`` takes it."""
+        """Return the faults as JSON for ``POST /jobflow-local/faults``."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Faults:
-        """The faults of a JSON object.
+        """Return the faults of a JSON object.
 
-        :raises ValueError: it names a fault that does not exist, or a value is invalid.
+        :param values: fields by name.
+        :raises ValueError: a fault does not exist, or a value is invalid.
         """
         nested = {
             name: tuple(_from_json(kind, each) for each in values[name])
@@ -189,8 +193,8 @@ class Faults:
 
 
 def _from_json(kind: type[_T], values: Mapping[str, Any]) -> _T:
-    """A dataclass from a JSON object, with its arrays as tuples."""
+    """Return a dataclass from a JSON object, with its arrays as tuples."""
     known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - known):
-        raise ValueError(f"No such fault: {', '.join(unknown)}. There are: {', '.join(sorted(known))}")
+        raise ValueError(f"Unknown fault: {', '.join(unknown)}. Known faults: {', '.join(sorted(known))}")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

@@ -1,4 +1,4 @@
-"""The environment variables that AWS gives every job, whatever the service that runs it."""
+"""The environment variables that AWS sets for every job, for all services."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def job_environment(
 ) -> dict[str, str]:
     """Return the variables of a job.
 
-    :param region: where the job runs.
-    :param execution_env: what runs it, for ``AWS_EXECUTION_ENV``; Glue does not set it.
-    :param own: the job's own variables, which override these.
+    :param region: the region of the job.
+    :param execution_env: the value of ``AWS_EXECUTION_ENV``. Default: not set, as by Glue.
+    :param own: the job's own variables, which override these. Default: none.
     """
     given = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
     if execution_env is not None:

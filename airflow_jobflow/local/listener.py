@@ -1,9 +1,9 @@
-"""The port of a local AWS, which can be closed for a while.
+"""The port of a local AWS, which can be closed temporarily.
 
 Invariants:
 
-- A closed port refuses connections and stays reserved: it is bound, so no other process gets it.
-- A port that is closed for some time is opened again by itself, unless it was opened or stopped before.
+- A closed port refuses connections and stays bound, so that no other process can use it.
+- A port that is closed for some time is reopened automatically, unless it was opened or stopped before.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STOP_LATENCY: Final = 0.1
-"""Seconds until the server's thread notices that it is to stop."""
+"""Seconds until the server's thread notices that it must stop."""
 READ_TIMEOUT: Final = 20.0
-"""Seconds for which a request may send nothing; S3 waits as long."""
+"""Seconds to wait for more of a request; S3 waits as long."""
 
 
 class Listener:
-    """Serves an application on a port, on a thread of its own. Thread-safe.
+    """Serves an application on a port, in its own thread. Thread-safe.
 
-    :param port: 0 takes a free one.
+    :param host: the address.
+    :param port: the port; 0 for a free one.
+    :param application: the application.
     :raises OSError: the address cannot be bound.
-    :raises SystemExit: the port is in use (werkzeug's way to say so).
+    :raises SystemExit: the port is in use; raised by werkzeug.
     """
 
     def __init__(self, host: str, port: int, application: WSGIApplication) -> None:
@@ -47,7 +49,7 @@ class Listener:
         self._use(self._server(port))
 
     def start(self) -> None:
-        """Serve; connections that were made before have waited for it."""
+        """Start serving, including connections that are already waiting."""
         self._serve()
 
     @property
@@ -56,7 +58,10 @@ class Listener:
         return self._port
 
     def close_for(self, seconds: float) -> None:
-        """Refuse connections, and accept them again after `seconds`."""
+        """Refuse connections for some time.
+
+        :param seconds: how long.
+        """
         with self._lock:
             if self._stopped:
                 return
@@ -70,11 +75,11 @@ class Listener:
             timer.start()
 
     def open(self) -> None:
-        """Accept connections, if they are refused."""
+        """Accept connections again."""
         self._open(None)
 
     def stop(self) -> None:
-        """Give up the port."""
+        """Stop serving and release the port."""
         with self._lock:
             self._cancel_timer()
             if self._stopped:
@@ -86,7 +91,7 @@ class Listener:
                 self._reserved.close()
 
     def _open(self, timer: threading.Timer | None) -> None:
-        """Accept connections, unless `timer` is one that was replaced meanwhile."""
+        """Accept connections, unless `timer` has been replaced by another one."""
         with self._lock:
             if timer is not None and timer is not self._timer:
                 return
@@ -97,7 +102,7 @@ class Listener:
             reserved.listen(self._backlog)
             self._use(self._server(self._port, reserved.fileno()))
             self._serve()
-            reserved.close()  # the server has duplicated it
+            reserved.close()  # the server uses a duplicate
             self._reserved = None
 
     def _server(self, port: int, fd: int | None = None) -> BaseWSGIServer:
@@ -120,7 +125,7 @@ class Listener:
         self._running.server_close()
 
     def _bound(self) -> socket.socket:
-        """A socket that is bound to the port without listening, so that connections are refused."""
+        """Return a socket that is bound to the port but does not listen, so that connections are refused."""
         bound = socket.socket(self._family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(get_sockaddr(self._host, self._port, self._family))
@@ -133,15 +138,15 @@ class Listener:
 
 
 class _RequestHandler(MotoRequestHandler):
-    """moto's, without a line on standard error for every call, and with a limit to how long it waits for a body."""
+    """moto's request handler, with a time limit for reading bodies, and without printing each call."""
 
     timeout = READ_TIMEOUT
 
     def send_response(self, code: int, message: str | None = None) -> None:
-        """Begin the answer, which a client may take any time to read: a large object may take long."""
+        """Start the response. Reading it has no time limit, because objects may be large."""
         self.connection.settimeout(None)
         super().send_response(code, message)
 
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: ARG002 -- werkzeug's
-        """Log for debugging only."""
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: ARG002 -- the signature is werkzeug's
+        """Log at level DEBUG only."""
         log.debug(message, *args)

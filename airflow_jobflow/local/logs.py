@@ -1,6 +1,6 @@
-"""GetLogEvents while a fault changes how CloudWatch Logs answers it; otherwise, and for all other calls, moto answers.
+"""GetLogEvents while a fault of CloudWatch Logs is active. Otherwise moto responds, as to all other calls.
 
-Invariants: following the tokens of one direction returns every event once, in order, and ends at a token that repeats.
+Invariants: following the tokens in one direction returns every event once and in order, and ends at a repeated token.
 """
 
 from __future__ import annotations
@@ -18,38 +18,45 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 MAX_PAGE: Final = 10_000
-"""The most events that one call returns."""
+"""Maximum number of events per call."""
 
 TOKEN: Final = re.compile(r"(?P<direction>[bf])/(?P<place>\d+)(/(?P<empty>\d+))?")
 
 
 class Logs:
-    """The logs of one account and region."""
+    """The logs of one account and region.
+
+    :param shared: what the services share.
+    """
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
 
     @property
     def actions(self) -> Mapping[str, Callable[[Json, int], Json]]:
-        """Handlers by action; none while no fault concerns logs."""
-        return {"GetLogEvents": self.get_log_events} if self._shared.faults.faults.concern_logs else {}
+        """Handlers by action; none while no fault of logs is active."""
+        return {"GetLogEvents": self._get_log_events} if self._shared.faults.faults.concern_logs else {}
 
     @property
     def checks(self) -> Mapping[str, Callable[[Json], None]]:
-        """None: moto's own will do."""
+        """None: moto's checks are sufficient."""
         return {}
 
     def reconsider(self) -> None:
-        """Nothing waits for what moto keeps."""
+        """Do nothing: no job waits for a resource of moto."""
 
-    def interrupt(self, name: str, **how: Any) -> bool:  # noqa: ARG002 -- as of all services
-        """Nothing runs here."""
+    def interrupt(self, name: str, **how: Any) -> bool:  # noqa: ARG002 -- the interface of services
+        """Return False: no job runs here.
+
+        :param name: not used.
+        :param how: not used.
+        """
         return False
 
     def close(self) -> None:
-        """There is nothing to be delivered."""
+        """Do nothing: there are no events to deliver."""
 
-    def get_log_events(self, request: Json, _length: int) -> Json:
+    def _get_log_events(self, request: Json, _length: int) -> Json:
         """GetLogEvents."""
         group = request.get("logGroupName") or str(request.get("logGroupIdentifier", "")).rsplit(":", 1)[-1]
         found = self._shared.resources.read_log(group, request["logStreamName"])
@@ -72,11 +79,11 @@ class Logs:
 def page(events: Sequence[Json], token: str, size: int, empty: int) -> Json:
     """Return a page of a stream.
 
-    :param events: all of the stream, oldest first.
-    :param token: which page; ``b/<n>`` are those before the n-th event, ``f/<n>`` those from it on.
-    :param size: the most events of a page, at least 1.
-    :param empty: how many pages without events come before each with events.
-    :raises AwsError: there is no such token.
+    :param events: all events of the stream, oldest first.
+    :param token: the page; ``b/<n>`` is the one before the n-th event, ``f/<n>`` the one that starts with it.
+    :param size: maximum number of events on a page, at least 1.
+    :param empty: number of pages without events before each page with events.
+    :raises AwsError: the token is invalid.
     """
     found = TOKEN.fullmatch(token)
     if found is None:

@@ -1,7 +1,7 @@
-"""A metadata service that issues credentials, as EC2's and that of ECS containers do.
+"""A metadata service that issues credentials, like those of EC2 instances and ECS containers.
 
-Invariants: each request for credentials issues a new key; a key is refused once it has expired; keys that were
-not issued here never expire here.
+Invariants: each request for credentials issues a new key. A key is rejected once it has expired. Other keys never
+expire.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ ACTIONS: Final[Mapping[tuple[str, str], str]] = {
 class Metadata:
     """The metadata service of one local AWS. Thread-safe.
 
-    :param lifetime: returns the seconds after which a key issued now expires.
-    :param clock: seconds since the epoch.
+    :param lifetime: returns how long a new key is valid, in seconds.
+    :param clock: returns seconds since the epoch. Default: the system clock.
     """
 
     def __init__(self, lifetime: Callable[[], float], clock: Callable[[], float] = time.time) -> None:
@@ -47,17 +47,21 @@ class Metadata:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._expires: dict[str, float] = {}
-        """When each key expires, by its id."""
+        """The expiry of each key by its id, in seconds since the epoch."""
 
     def call(self, method: str, path: str) -> Call:
-        """The call that a request is.
+        """Return the call for a request.
 
-        :param path: below `PREFIX`; an unknown one is the action's name.
+        :param method: the HTTP method.
+        :param path: the path below `PREFIX`; an unknown one becomes the name of the action.
         """
         return Call(METADATA, ACTIONS.get((method, path), path))
 
     def answer(self, call: Call) -> Response:
-        """Answer a call in the way of EC2's service; a container's has the same format."""
+        """Respond to a call in the format of EC2, which is also that of containers.
+
+        :param call: the call.
+        """
         answers: Mapping[str, Callable[[], str]] = {
             "GetToken": lambda: "local-metadata-token",
             "GetRoleName": lambda: ROLE,
@@ -67,7 +71,10 @@ class Metadata:
         return Response(make(), 200) if make else Response("Not Found", 404)
 
     def has_expired(self, access_key: str) -> bool:
-        """Return whether a key was issued here and has expired."""
+        """Return whether a key was issued here and has expired.
+
+        :param access_key: the id of the key.
+        """
         with self._lock:
             expires = self._expires.get(access_key)
         return expires is not None and self._clock() >= expires

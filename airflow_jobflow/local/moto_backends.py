@@ -1,10 +1,10 @@
-"""All that this package asks of moto's insides.
+"""The use of moto's internals by this package.
 
-moto keeps what exists (queues, compute environments, job definitions, log groups, event rules); the local
-Batch reads it and writes logs and events. moto is pinned, and a test guards what is used here.
+moto stores the resources: queues, compute environments, job definitions, log groups, event rules. The local services
+read them, and write logs and events. The supported versions of moto are limited, and a test checks what is used here.
 
-What always holds: moto's backends are not thread-safe, so what this package writes to logs and events it
-writes under a lock; what it reads it reads from a copy.
+Invariants: moto's backends are not thread-safe. Logs and events are written under a lock, and values are copied when
+they are read.
 """
 
 from __future__ import annotations
@@ -38,27 +38,38 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 events_lock = threading.Lock()
-"""Held while rules are matched and events delivered; the server holds it for calls of EventBridge too."""
+"""Held while rules are matched and events are delivered, and by the server during calls to EventBridge."""
 BATCH = "batch.amazonaws.com"
 BATCH_ROLE = "AWSServiceRoleForBatch"
 _logs_lock = threading.Lock()
 
 
 def forget_account(account: str) -> None:
-    """Drop everything moto keeps for an account."""
+    """Drop all resources of an account in moto.
+
+    :param account: the account.
+    """
     for backends in list(BackendDict._instances):  # type: ignore[misc]  # noqa: SLF001 -- moto offers no other way
-        kept = backends.pop(account, None)
-        if kept is not None:
-            kept.reset()
+        dropped = backends.pop(account, None)
+        if dropped is not None:
+            dropped.reset()
 
 
 def region_exists(account: str, region: str) -> bool:
-    """Return whether AWS has a region."""
+    """Return whether AWS has a region.
+
+    :param account: any account.
+    :param region: the region.
+    """
     return region in batch_backends[account]
 
 
 class EcsJobDefinition(JobDefinition):
-    """A job definition with ``ecsProperties``, which moto does not know."""
+    """A job definition with ``ecsProperties``, which moto does not support.
+
+    :param backend: moto's Batch.
+    :param request: the request of RegisterJobDefinition.
+    """
 
     def __init__(self, backend: BatchBackend, request: Json) -> None:
         self.ecs_properties = request["ecsProperties"]
@@ -81,15 +92,19 @@ class EcsJobDefinition(JobDefinition):
         )
 
     def _validate(self) -> None:
-        """Check nothing: moto wants properties of another kind."""
+        """Check nothing: moto would require other properties."""
 
     def describe(self) -> Json:
-        """It as DescribeJobDefinitions shows it."""
+        """Return the definition as in DescribeJobDefinitions."""
         return {**super().describe(), "ecsProperties": self.ecs_properties}
 
 
 class Resources:
-    """What moto keeps for one account and region, as the local services need it."""
+    """The resources of one account and region in moto.
+
+    :param account: the account.
+    :param region: the region.
+    """
 
     def __init__(self, account: str, region: str) -> None:
         self.account = account
@@ -108,17 +123,24 @@ class Resources:
         return events_backends[self.account][self.region]
 
     def queue(self, name_or_arn: str) -> JobQueue | None:
-        """A job queue; read its `arn`, `name`, `state` only."""
+        """Return a job queue, or None; use only its `arn`, `name` and `state`.
+
+        :param name_or_arn: the queue.
+        """
         return self._batch.get_job_queue(name_or_arn)
 
     def enabled_environment(self, queue: JobQueue) -> str | None:
-        """Name of the first compute environment of `queue` that takes jobs; None if none does."""
+        """Return the name of the first enabled compute environment of a queue, or None.
+
+        :param queue: the queue.
+        """
         environments: list[ComputeEnvironment] = queue.environments
         return next((each.name for each in environments if (each.state or "ENABLED") == "ENABLED"), None)
 
     def definition(self, identifier: str) -> Json | None:
-        """The active job definition of an ARN, ``name:revision``, or name (then its newest active
-        revision).
+        """Return an active job definition, or None.
+
+        :param identifier: its ARN, ``name:revision``, or name, which means the newest active revision.
         """
         active: list[JobDefinition] = self._batch.describe_job_definitions(status="ACTIVE")
         identifier = identifier.removeprefix(f"arn:aws:batch:{self.region}:{self.account}:job-definition/")
@@ -129,18 +151,25 @@ class Resources:
         return copy.deepcopy(newest.describe())
 
     def register_ecs_definition(self, request: Json) -> Json:
-        """Keep a job definition with ``ecsProperties``; returns what RegisterJobDefinition answers."""
-        made = EcsJobDefinition(self._batch, request)  # type: ignore[abstract]  # so are all classes of moto's
-        self._batch._job_definitions[made.arn] = made  # noqa: SLF001 -- moto has no other way in for it
-        return {"jobDefinitionName": made.name, "jobDefinitionArn": made.arn, "revision": made.revision}
+        """Store a job definition with ``ecsProperties``, and return the response of RegisterJobDefinition.
+
+        :param request: the request of RegisterJobDefinition.
+        """
+        definition = EcsJobDefinition(self._batch, request)  # type: ignore[abstract]  # like all classes of moto
+        self._batch._job_definitions[definition.arn] = definition  # noqa: SLF001 -- moto offers no other way
+        return {
+            "jobDefinitionName": definition.name,
+            "jobDefinitionArn": definition.arn,
+            "revision": definition.revision,
+        }
 
     def create_environment(self, request: Json) -> ComputeEnvironment:
         """Create a compute environment, with Batch's service-linked role unless the request names another.
 
-        :param request: of CreateComputeEnvironment.
+        :param request: the request of CreateComputeEnvironment.
         :raises AwsError: moto rejects the request.
         """
-        compute_resources: Any = request.get("computeResources")  # none in an unmanaged environment
+        compute_resources: Any = request.get("computeResources")  # absent in an unmanaged environment
         try:
             return self._batch.create_compute_environment(
                 compute_environment_name=request["computeEnvironmentName"],
@@ -164,10 +193,10 @@ class Resources:
         return str(role.arn)
 
     def register_task(self, family: str, container: Json) -> None:
-        """Register the ECS task definition that Batch makes of a job definition, unless there is an active one.
+        """Register the ECS task definition that Batch creates for a job definition, unless there is an active one.
 
-        :param family: name of the job definition.
-        :param container: as DescribeJobs shows it.
+        :param family: the name of the job definition.
+        :param container: the container as in DescribeJobs.
         """
         ecs: EC2ContainerServiceBackend = ecs_backends[self.account][self.region]
         if any(each.status == "ACTIVE" for each in ecs.task_definitions.get(family, {}).values()):
@@ -184,18 +213,29 @@ class Resources:
         )
 
     def tag(self, arn: str, tags: dict[str, str]) -> None:
-        """Remember the tags of a job where ListTagsForResource finds them."""
+        """Store the tags of a job for ListTagsForResource.
+
+        :param arn: the job.
+        :param tags: its tags.
+        """
         self._batch.tag_resource(arn, tags)
 
     def open_log(self, group: str, stream: str) -> None:
-        """Create a log stream, and its group if need be."""
+        """Create a log stream, and its group if it does not exist.
+
+        :param group: the log group.
+        :param stream: the log stream.
+        """
         with _logs_lock:
             self._logs.ensure_log_group(group)
             self._logs.ensure_log_stream(group, stream)
 
     def write_log(self, group: str, stream: str, lines: Sequence[str]) -> None:
-        """Append lines to a log stream; a group or stream deleted meanwhile swallows them, as it does on
-        AWS.
+        """Append lines to a log stream. They are lost if it has been deleted, as on AWS.
+
+        :param group: the log group.
+        :param stream: the log stream.
+        :param lines: the lines.
         """
         now = int(time.time() * 1000)
         events = [{"timestamp": now, "message": line} for line in lines]
@@ -203,7 +243,11 @@ class Resources:
             self._logs.put_log_events(group, stream, events)
 
     def read_log(self, group: str, stream: str) -> list[tuple[float, str]] | None:
-        """All events of a log stream, as seconds since the epoch and message; None if there is no such stream."""
+        """Return all events of a log stream, as seconds since the epoch and message; None if it does not exist.
+
+        :param group: the log group.
+        :param stream: the log stream.
+        """
         with _logs_lock:
             found = self._logs.groups.get(group)
             if found is None or stream not in found.streams:
@@ -211,10 +255,15 @@ class Resources:
             return [(each.timestamp / 1000, each.message) for each in found.streams[stream].events]
 
     def publish(self, source: str, detail_type: str, resources: Sequence[str], detail: Json) -> None:
-        """Send one event to the rules of the account's default event bus.
+        """Send an event to the rules of the account's default event bus.
 
-        Not by PutEvents: moto leaves the account out of what it delivers, heeds no rule's state, and takes
-        milliseconds for each event. A target that is gone is passed over, as EventBridge does in the end.
+        PutEvents is not used: moto's omits the account, ignores the state of rules, and takes milliseconds per event. A
+        target that has been deleted is skipped.
+
+        :param source: the source of the event.
+        :param detail_type: its ``detail-type``.
+        :param resources: its ``resources``.
+        :param detail: its ``detail``.
         """
         event: EventMessageType = {
             "version": "0",

@@ -1,15 +1,13 @@
-"""Commands as local processes, a bounded number at a time. Knows nothing of AWS.
+"""Run commands as local processes, a limited number at a time. Independent of AWS.
 
-A service describes a piece of work (`Work`); when a slot is free the work is asked for its command, told that
-it runs, handed its output by lines and told how it ended. Batch attempts, ECS tasks and Glue runs are all
-such work.
+A service implements `Work`, for Batch attempts, ECS containers and Glue runs. When a slot is free, the work returns its
+command. It is then notified of the start of the process, of its output by lines, and of its end.
 
-What always holds:
+Invariants:
 
-- A process has a process group and a temporary working directory of its own; both are gone when `Work.ended`
-  is called.
-- `Work.begin` is called once; if it returned a command, `Work.ended` is called once, after the last line.
-- Nothing outlives the server (`watchdog` sees to that even when the server is killed).
+- Each process has its own process group and temporary working directory. Both are gone when `Work.ended` is called.
+- `Work.begin` is called once. If it returns a command, `Work.ended` is called once, after the last line.
+- No process outlives the server, not even if the server is killed: see `watchdog`.
 - No thread polls: slots wait for work, for output and for the end of a process.
 """
 
@@ -39,19 +37,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SIGNALLED = 128
-"""Exit code of a process ended by a signal, as containers count: 128 and the signal's number."""
+"""Exit code of a process that a signal ended, as for containers: 128 plus the number of the signal."""
 KILLED = SIGNALLED + signal.SIGKILL
 LINE_LIMIT = 256 * 1024
-"""Longer lines are handed on in pieces, as CloudWatch Logs takes no longer event."""
+"""Longer lines are split, because CloudWatch Logs does not accept longer events. In bytes."""
 LAST_OUTPUT_TIMEOUT = 1.0
-"""Seconds to wait for the end of the output of a process that ended, before looking for a daemon that holds
-it.
-"""
+"""Seconds to wait for the end of the output of an ended process, before daemons that hold it open are killed."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What to run, and the environment it sees on top of the server's own minimal one."""
+    """A command to run.
+
+    :param argv: program and arguments.
+    :param environment: variables in addition to the minimal ones of the server. Default: none.
+    """
 
     argv: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -59,32 +59,49 @@ class Command:
 
 @dataclass(frozen=True)
 class Exit:
-    """How a process ended: with `code`, or, if it never started, `error` says why."""
+    """How a process ended.
+
+    :param code: the exit code; None if it could not be started.
+    :param error: why it could not be started. Default: it was started.
+    """
 
     code: int | None
     error: str | None = None
 
 
 class Work(Protocol):
-    """Something that wants a slot. Called from the slot's thread, but `lines`, which comes from a
-    reader's.
+    """Something that runs in a slot. All methods are called in the slot's thread, except `lines`, which is called in a
+    reader's thread.
     """
 
     def begin(self) -> Command | None:
-        """A slot is free: what to run, or None if it is no longer wanted."""
+        """Return the command to run, as a slot is free; None if it is no longer needed."""
 
     def started(self, process: Process) -> None:
-        """The process runs; `process` can stop it."""
+        """Handle the start of the process.
+
+        :param process: the process.
+        """
 
     def lines(self, lines: Sequence[str]) -> None:
-        """Lines it wrote, to standard output and standard error."""
+        """Handle lines that the process wrote to standard output and standard error.
+
+        :param lines: the lines.
+        """
 
     def ended(self, exit: Exit) -> None:
-        """It ended, or could not be started."""
+        """Handle the end of the process, or that it could not be started.
+
+        :param exit: how it ended.
+        """
 
 
 class Process:
-    """A running process and all it started."""
+    """A running process and its descendants.
+
+    :param popen: the process.
+    :param mark: the value of the environment variable that identifies its descendants.
+    """
 
     def __init__(self, popen: subprocess.Popen[bytes], mark: str) -> None:
         self._popen = popen
@@ -93,7 +110,10 @@ class Process:
         self._gone = threading.Event()
 
     def stop(self, grace: float = 0) -> None:
-        """SIGTERM, then SIGKILL after `grace` seconds, to the process and all it started. Returns at once."""
+        """Send SIGTERM to the process group, and SIGKILL after some time. Returns immediately.
+
+        :param grace: seconds between them. Default 0: SIGKILL only.
+        """
         if self._stopping.is_set() or self._gone.is_set():
             return
         self._stopping.set()
@@ -109,12 +129,12 @@ class Process:
             kill_group(self._popen.pid)
 
     def wait(self) -> int:
-        """Wait for its end, do away with what it left running, and return its exit code as a container would.
+        """Wait for the end of the process, kill the rest of its group, and return the exit code that a container has.
 
-        A container's first process is deaf to SIGTERM unless it handles it, and gets SIGKILL when the grace
-        is over: so a process that a stop ended by either signal counts as killed.
+        The first process of a container ignores SIGTERM unless it handles it, and gets SIGKILL later. So a process that
+        was ended by either signal after `stop` counts as killed.
         """
-        if hasattr(os, "waitid"):  # leaves the process unreaped, so that its group's id cannot be another's meanwhile
+        if hasattr(os, "waitid"):  # does not reap the process, so that the id of its group is not reused
             os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
             kill_group(self._popen.pid)
             self._gone.set()
@@ -127,31 +147,33 @@ class Process:
         return KILLED if self._stopping.is_set() else SIGNALLED - code
 
     def kill_daemons(self) -> None:
-        """Kill what left the process group."""
+        """Kill descendants that left the process group."""
         kill_marked(self._mark)
 
 
 class Processes:
-    """Runs work on `slots` slots, first come, first served.
+    """Runs work in slots, in the order in which it is queued.
 
-    :param environment: what every process sees; commands add to it.
+    :param slots: the number of slots.
+    :param environment: returns the variables that every process gets; commands add to them.
+    :raises ValueError: there is no slot.
     """
 
     def __init__(self, slots: int, environment: Callable[[], Mapping[str, str]]) -> None:
         if slots < 1:
-            raise ValueError(f"slots is {slots}: at least one is needed for anything to run")
+            raise ValueError(f"slots is {slots}, but must be at least 1")
         self._environment = environment
         self._server = uuid.uuid4().hex
         self._runs = itertools.count()
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._running: set[Process] = set()
         self._lock = threading.Lock()
-        self._beside: set[threading.Thread] = set()
+        self._without_slot: set[threading.Thread] = set()
         self._closed = False
         self._home = Path(tempfile.mkdtemp(prefix="jobflow-local-"))
         self._path = _search_path(self._home)
         self._watchdog = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("watchdog.py")), self._server, str(self._home)],
+            [sys.executable, "-P", str(Path(__file__).with_name("watchdog.py")), self._server, str(self._home)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -161,20 +183,26 @@ class Processes:
             thread.start()
 
     def put(self, work: Work) -> None:
-        """Queue `work` for a slot."""
+        """Queue work for a slot.
+
+        :param work: the work.
+        """
         self._queue.put(work)
 
-    def beside(self, work: Work) -> None:
-        """Run `work` at once, without a slot: a further container of what has one."""
-        thread = threading.Thread(target=self._run_beside, args=(work,), name="beside-a-slot", daemon=True)
+    def run_without_slot(self, work: Work) -> None:
+        """Run work immediately, without a slot: another container of a job that has one.
+
+        :param work: the work.
+        """
+        thread = threading.Thread(target=self._run_without_slot, args=(work,), name="without-a-slot", daemon=True)
         with self._lock:
             if self._closed:
                 return
-            self._beside.add(thread)
+            self._without_slot.add(thread)
             thread.start()
 
     def close(self) -> None:
-        """Kill what runs, forget what waits; returns when nothing of it is left."""
+        """Kill running processes, drop queued work, and wait until no process is left."""
         with self._lock:
             if self._closed:
                 return
@@ -185,8 +213,8 @@ class Processes:
         for _ in self._threads:
             self._queue.put(None)
         with self._lock:
-            beside = list(self._beside)
-        for thread in [*self._threads, *beside]:
+            without_slot = list(self._without_slot)
+        for thread in [*self._threads, *without_slot]:
             thread.join()
         assert self._watchdog.stdin is not None
         self._watchdog.stdin.close()
@@ -197,16 +225,16 @@ class Processes:
             if not self._closed:
                 self._run_safely(work)
 
-    def _run_beside(self, work: Work) -> None:
+    def _run_without_slot(self, work: Work) -> None:
         self._run_safely(work)
         with self._lock:
-            self._beside.discard(threading.current_thread())
+            self._without_slot.discard(threading.current_thread())
 
     def _run_safely(self, work: Work) -> None:
         try:
             self._run(work)
-        except Exception:  # a slot must survive whatever a service's callback raises
-            log.exception("A local job's bookkeeping failed; its state may be wrong from here on")
+        except Exception:  # an error in a service must not end the slot
+            log.exception("Unexpected error while handling a local job; its state may be wrong")
 
     def _run(self, work: Work) -> None:
         command = work.begin()
@@ -245,7 +273,7 @@ class Processes:
         process = Process(popen, mark)
         with self._lock:
             self._running.add(process)
-            self._tell(f"+{popen.pid}")
+            self._notify_watchdog(f"+{popen.pid}")
             if self._closed:
                 process.stop()
         work.started(process)
@@ -254,21 +282,21 @@ class Processes:
         code = process.wait()
         with self._lock:
             self._running.discard(process)
-            self._tell(f"-{popen.pid}")
+            self._notify_watchdog(f"-{popen.pid}")
         reader.join(LAST_OUTPUT_TIMEOUT)
         if reader.is_alive():
             process.kill_daemons()
             reader.join()
         return Exit(code)
 
-    def _tell(self, line: str) -> None:
+    def _notify_watchdog(self, line: str) -> None:
         assert self._watchdog.stdin is not None
         self._watchdog.stdin.write(f"{line}\n".encode())
         self._watchdog.stdin.flush()
 
 
 def _read(stream: IO[bytes], sink: Callable[[Sequence[str]], None]) -> None:
-    """Hand the lines of `stream` to `sink` as they come, as many at a time as there are."""
+    """Pass the lines of a stream to `sink`, as many at a time as are available."""
     rest = b""
     with stream:
         while chunk := stream.read1(64 * 1024):  # type: ignore[attr-defined]  # a BufferedReader, typed as IO
@@ -287,7 +315,7 @@ def _text(line: bytes) -> str:
 
 
 def _resolved(argv: Sequence[str], path: str) -> list[str]:
-    """`argv` with its program looked up in the process's own PATH, not in the server's."""
+    """Return `argv` with its program looked up in the PATH of the process, not of the server."""
     if not argv:
         raise ValueError("no command specified")
     program = shutil.which(argv[0], path=path) if os.sep not in argv[0] else argv[0]
@@ -297,7 +325,7 @@ def _resolved(argv: Sequence[str], path: str) -> list[str]:
 
 
 def _why_not_started(argv: Sequence[str], error: Exception) -> str:
-    """What a container runtime says of a command it cannot start."""
+    """Return the error message of a container runtime for a command that cannot be started."""
     if not argv:
         return "no command specified"
     if isinstance(error, PermissionError):
@@ -310,7 +338,7 @@ def _why_not_started(argv: Sequence[str], error: Exception) -> str:
 
 
 def _search_path(home: Path) -> str:
-    """A PATH on which `python` and `python3` are this interpreter."""
+    """Return a PATH in which `python` and `python3` are this interpreter."""
     interpreter = Path(sys.executable)
     directories = [str(interpreter.parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
     missing = [name for name in ("python", "python3") if not (interpreter.parent / name).exists()]

@@ -1,8 +1,8 @@
-"""How the requests and answers of AWS's services are written: operations, members and errors, by botocore's models.
+"""The protocols of AWS services: parse and check operations and members, and build errors, by botocore's models.
 
-A service whose model is not found here is moto's alone: its requests are passed on as they come.
+Requests for a service without a model are passed on to moto unchanged.
 
-Invariants: whatever a request holds, reading it returns what it asks for or raises the error that AWS answers.
+Invariants: parsing any request either returns its operation and members, or raises the error with which AWS responds.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from werkzeug.http import parse_options_header
 
 from airflow_jobflow.local import bodies, validation
 from airflow_jobflow.local.errors import AwsError
-from airflow_jobflow.local.service_models import MODELS, answers_xml, content_type, model_of
+from airflow_jobflow.local.service_models import MODELS, answers_xml, content_type, model_of, protocols_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 FORM: Final = "application/x-www-form-urlencoded"
 SQS_PATH: Final = re.compile(r"/(\d+/[^/]+/?)?")
-"""Of a queue's URL, which SQS takes beside ``/``."""
+"""The path of a queue's URL, which SQS accepts as well as ``/``."""
 IN_HTTP: Final = frozenset({"uri", "querystring", "header", "headers"})
-"""Locations of members outside the body."""
+"""The locations of members that are not in the body."""
 
 VALIDATION: Final[Mapping[str, str]] = {
     "batch": "ClientException",
@@ -43,16 +43,16 @@ VALIDATION: Final[Mapping[str, str]] = {
     "sns": "InvalidParameter",
     "sqs": "InvalidParameterValue",
 }
-"""Code of the error for values that violate constraints, if it is not ValidationException or ValidationError."""
+"""The error code for values that violate constraints, if it is not ValidationException or ValidationError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a request asks for.
+    """The operation of a request.
 
     :param model: botocore's model of the operation.
-    :param protocol: how the request is written: ``json``, ``rest-json``, ``query``, ``ec2`` or ``rest-xml``.
-    :param labels: members that are parts of the URL's path.
+    :param protocol: the protocol of the request: ``json``, ``rest-json``, ``query``, ``ec2`` or ``rest-xml``.
+    :param labels: the members in the path of the URL.
     """
 
     model: Any
@@ -61,16 +61,19 @@ class Operation:
 
 
 def operation_of(service: str, environ: WSGIEnvironment, body: bytes) -> Operation | None:
-    """Return the operation that a request asks for, and have `environ` name the content type that it is read as.
+    """Return the operation of a request, and set the content type in `environ` to that of the protocol.
 
-    :return: None if the service has no model, or a protocol that is not read here.
-    :raises AwsError: the service has no such operation.
+    :param service: the service in the signature.
+    :param environ: the request, which is changed.
+    :param body: its body.
+    :return: None if the service has no model, or its protocol is not supported here.
+    :raises AwsError: the service does not have the operation.
     """
     model = model_of(service)
     if model is None or service == "s3":
         return None
     protocol = _protocol(model, environ)
-    if protocol in ("json", "rest-json"):  # moto compares it to the letter
+    if protocol in ("json", "rest-json"):  # moto compares the exact text
         environ["CONTENT_TYPE"] = content_type(service)
     if protocol in ("rest-json", "rest-xml"):
         return _rest_operation(model, protocol, environ)
@@ -84,10 +87,13 @@ def operation_of(service: str, environ: WSGIEnvironment, body: bytes) -> Operati
 
 
 def checked(service: str, operation: Operation, environ: WSGIEnvironment, body: bytes) -> tuple[Any, bytes]:
-    """Check a request against the operation's shape.
+    """Check a request against the shape of its operation.
 
-    :return: the members in the body (those of a form: all), without unknown ones and nulls, and a body that has only
-        those.
+    :param service: the service in the signature.
+    :param operation: the operation.
+    :param environ: the request.
+    :param body: its body.
+    :return: the members in the body (all members of a form) without unknown ones and nulls, and a body with only these.
     :raises AwsError: the request is malformed, or violates constraints.
     """
     shape = operation.model.input_shape
@@ -96,7 +102,7 @@ def checked(service: str, operation: Operation, environ: WSGIEnvironment, body: 
     name = MODELS.get(service, service)
     try:
         if operation.protocol in ("query", "ec2"):
-            return validation.fitted(name, shape, _form(operation, environ, body), as_sent=False), body
+            return validation.validated(name, shape, _form(operation, environ, body), as_sent=False), body
         if operation.protocol == "json":
             return _json_body(name, shape, body)
         return _rest(name, shape, operation, environ, body)
@@ -107,20 +113,35 @@ def checked(service: str, operation: Operation, environ: WSGIEnvironment, body: 
 
 
 def malformed(service: str, why: str, status: int = 400) -> AwsError:
-    """The error for a request that cannot be read."""
+    """Return the error for a request that cannot be parsed.
+
+    :param service: the service in the signature.
+    :param why: the reason.
+    :param status: the HTTP status. Default 400.
+    """
     return AwsError("MalformedInput" if answers_xml(service) else "SerializationException", why, status)
 
 
 def invalid(service: str, why: str) -> AwsError:
-    """The error for a request whose values violate constraints."""
+    """Return the error for a request whose values violate constraints.
+
+    :param service: the service in the signature.
+    :param why: the reason.
+    """
     usual = "ValidationError" if answers_xml(service) else "ValidationException"
     return AwsError(VALIDATION.get(service, usual), why)
 
 
 def unknown_operation(service: str, name: str | None = None) -> AwsError:
-    """The error for an operation that a service does not have."""
+    """Return the error for an operation that a service does not have.
+
+    :param service: the service in the signature.
+    :param name: the operation. Default: the request names none.
+    """
     if not answers_xml(service):
-        return AwsError("UnknownOperationException", f"{service} has no such operation: {name or 'none is named'}", 404)
+        return AwsError(
+            "UnknownOperationException", f"{service} has no operation {name or '(the request names none)'}", 404
+        )
     if service == "s3":
         return AwsError("MethodNotAllowed", "The specified method is not allowed against this resource.", 405)
     if not name:
@@ -129,17 +150,17 @@ def unknown_operation(service: str, name: str | None = None) -> AwsError:
 
 
 def _protocol(model: Any, environ: WSGIEnvironment) -> str | None:
-    """The protocol a request is written in; None if its content type is that of none which the service speaks."""
-    spoken: list[str] = model.metadata.get("protocols") or [model.protocol]
+    """Return the protocol of a request; None if its content type belongs to no protocol of the service."""
+    accepted = protocols_of(model)
     protocol: str = model.protocol
     if protocol.startswith("rest-"):
         return protocol
     kind = parse_options_header(environ.get("CONTENT_TYPE"))[0].lower()
-    form = next((each for each in ("ec2", "query") if each in spoken), None)
+    form = next((each for each in ("ec2", "query") if each in accepted), None)
     if kind == FORM or (not kind and form and "Action=" in environ.get("QUERY_STRING", "")):
         return form
     if kind.startswith("application/x-amz-json-") or kind == "application/json":
-        return "json" if "json" in spoken else None
+        return "json" if "json" in accepted else None
     return protocol if not kind or kind == "application/cbor" else None
 
 
@@ -172,7 +193,7 @@ def _query_operation(model: Any, protocol: str, environ: WSGIEnvironment, body: 
 
 
 def _values(environ: WSGIEnvironment, body: bytes) -> MultiDict[str, str]:
-    """The parameters of a form, in the URL and in the body."""
+    """Return the parameters of a form in the URL and in the body."""
     text = f"{environ.get('QUERY_STRING', '')}&{body.decode('utf-8', 'replace')}"
     return MultiDict(parse_qsl(text, keep_blank_values=True))
 
@@ -184,28 +205,28 @@ def _form(operation: Operation, environ: WSGIEnvironment, body: bytes) -> Any:
         request: Any = {"values": _values(environ, body)}
         return parser.parse(request)
     except (ValueError, TypeError, OverflowError) as error:
-        raise validation.WrongType(f"A parameter cannot be read: {error}") from None
+        raise validation.WrongType(f"A parameter cannot be parsed: {error}") from None
 
 
 def _json_body(service: str, shape: Any, body: bytes) -> tuple[Any, bytes]:
     given = bodies.parsed(body)
-    members = validation.fitted(service, shape, given)
+    members = validation.validated(service, shape, given)
     return members, body if members == given and body else json.dumps(members).encode()
 
 
 def _rest(service: str, shape: Any, operation: Operation, environ: WSGIEnvironment, body: bytes) -> tuple[Any, bytes]:
-    """Check the members of a request whose members are in its URL, its headers and its body."""
+    """Check the members of a request in its URL, headers and body."""
     outside = _outside(shape, operation, environ)
     if payload := shape.serialization.get("payload"):
         member = shape.members[payload]
         if body and member.type_name == "structure":
-            validation.fitted(service, member, bodies.parsed(body))
+            validation.validated(service, member, bodies.parsed(body))
         return {}, body
     given = bodies.parsed(body)
     if not isinstance(given, Mapping):
         raise validation.WrongType("Unexpected value: a structure was expected")
     inside = {name: value for name, value in given.items() if name not in outside}
-    fitted = validation.fitted(service, shape, {**inside, **outside})
+    fitted = validation.validated(service, shape, {**inside, **outside})
     sent = {
         member.serialization.get("name", name)
         for name, member in shape.members.items()
@@ -218,7 +239,7 @@ def _rest(service: str, shape: Any, operation: Operation, environ: WSGIEnvironme
 
 
 def _outside(shape: Any, operation: Operation, environ: WSGIEnvironment) -> dict[str, Any]:
-    """The members in the URL and the headers, by their names there."""
+    """Return the members in the URL and in the headers, by the names they have there."""
     query = MultiDict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
     found: dict[str, Any] = {}
     for name, member in shape.members.items():
@@ -238,7 +259,7 @@ def _outside(shape: Any, operation: Operation, environ: WSGIEnvironment) -> dict
 
 
 def _from_text(shape: Any, text: str) -> Any:
-    """The value that a text in a URL or header stands for; the text itself if it cannot be read."""
+    """Return the value of a text in a URL or header; the text itself if it cannot be converted."""
     try:
         if shape.type_name in ("integer", "long"):
             return int(text)

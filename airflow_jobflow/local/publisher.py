@@ -1,4 +1,4 @@
-"""A thread of a service that delivers its events, so that nothing waits for EventBridge."""
+"""Deliver events in a thread, so that services do not wait for EventBridge."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Final, Generic, TypeVar
 Event = TypeVar("Event")
 
 LAST_EVENTS: Final = 5.0
-"""Seconds for which the last events are still delivered; where thousands lie in queues, one more takes a while."""
+"""Seconds for the delivery of the last events: with thousands of messages in queues, each event takes long."""
 
 
 class Publisher(Generic[Event]):
     """Delivers events one after the other.
 
-    :param name: of the thread.
+    :param name: the name of the thread.
     :param deliver: called with each event.
     """
 
@@ -27,11 +27,14 @@ class Publisher(Generic[Event]):
         self._thread.start()
 
     def put(self, event: Event) -> None:
-        """Have an event delivered."""
+        """Queue an event.
+
+        :param event: the event.
+        """
         self._waiting.put(event)
 
     def close(self) -> None:
-        """Deliver the last events, as far as there is time, and end. Call it when nothing changes any more."""
+        """Deliver the last events, at most for `LAST_EVENTS` seconds, and end the thread."""
         self._waiting.put(None)
         self._thread.join(LAST_EVENTS)
         if self._thread.is_alive():

@@ -1,4 +1,4 @@
-"""What the sample DAGs need in a local AWS: queues, definitions, a cluster, a bucket. Made by boto3 only, as on AWS."""
+"""Create the resources of the sample DAGs in a local AWS: queues, definitions, a cluster, a bucket. Uses only boto3."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ON_FARGATE: Final[Mapping[str, Any]] = {
     "resourceRequirements": [{"type": "VCPU", "value": "0.25"}, {"type": "MEMORY", "value": "512"}],
     "networkConfiguration": {"assignPublicIp": "ENABLED"},
 }
-"""Properties of a container on Fargate, beside its role."""
+"""Container properties for Fargate, without the role."""
 ROLE: Final = "local-batch-service"
 QUEUES: Final = ("hello-world-queue", "print-color-queue")
 COLORS: Final = ("RED", "ORANGE", "YELLOW", "GREEN", "BLUE", "INDIGO", "VIOLET")
@@ -35,10 +35,10 @@ DEFINITIONS: Final[Mapping[str, Sequence[str]]] = {
     "print-color": ["sh", "-c", PRINT_COLOR],
     "print-color-failing": ["sh", "-c", f"FAIL_ON={COLORS[FAILING_INDEX]}\n{PRINT_COLOR}"],
 }
-"""Commands of the job definitions."""
+"""The command of each job definition."""
 
 ARRAY_EVENTS: Final = "jobflow-array-events"
-"""A queue, and the rule that fills it with the ends of arrays: parents have a size and no index."""
+"""The name of a queue, and of the rule that sends it the ends of arrays: parents have a size and no index."""
 ARRAY_ENDS: Final[Mapping[str, Any]] = {
     "source": ["aws.batch"],
     "detail-type": ["Batch Job State Change"],
@@ -57,7 +57,7 @@ ITEMS: Final[Mapping[str, Mapping[str, Any]]] = {
     **{f"item-{number:02}": {"number": number, "square": number**2} for number in range(1, 46)},
     "broken-item": {"fail": True},
 }
-"""What the map over Fargate tasks reads, by item: more of them than it runs at a time, and one that fails."""
+"""The inputs of the map over Fargate tasks: more items than run at a time, and one that fails."""
 TASK_ROLE: Final = "local-ecs-task"
 
 PROCESS_ITEM: Final = """\
@@ -74,18 +74,21 @@ result = {"input": item, "keys": sorted(item)}
 s3.put_object(Bucket=bucket, Key=target, Body=json.dumps(result).encode())
 print(f"Wrote s3://{bucket}/{target}")
 """
-"""Reads an item from S3, writes what it made of it; an item ``{"fail": true}`` fails."""
+"""Reads an item from S3 and writes an output; an item ``{"fail": true}`` fails."""
 
 
 def provision(endpoint_url: str) -> None:
-    """Create what is not there yet."""
+    """Create all resources that do not exist yet.
+
+    :param endpoint_url: the address of the local AWS.
+    """
     aws = LocalAwsClient(endpoint_url)
     batch = aws.client("batch")
     role = _role(aws.client("iam"), TASK_ROLE, "ecs-tasks")
     _compute_environment(aws, batch)
-    there = {queue["jobQueueName"] for queue in batch.describe_job_queues()["jobQueues"]}
+    existing = {queue["jobQueueName"] for queue in batch.describe_job_queues()["jobQueues"]}
     for name in QUEUES:
-        if name not in there:
+        if name not in existing:
             create_queue(batch, name)
     defined = batch.describe_job_definitions(status="ACTIVE")["jobDefinitions"]
     commands = {each["jobDefinitionName"]: each.get("containerProperties", {}).get("command") for each in defined}
@@ -100,7 +103,12 @@ def provision(endpoint_url: str) -> None:
 
 
 def create_queue(batch: Any, name: str, environment: str = COMPUTE_ENVIRONMENT) -> None:
-    """A job queue on one compute environment."""
+    """Create a job queue with one compute environment.
+
+    :param batch: a boto3 client.
+    :param name: the name of the queue.
+    :param environment: the compute environment. Default ``local``.
+    """
     batch.create_job_queue(
         jobQueueName=name,
         state="ENABLED",
@@ -110,7 +118,13 @@ def create_queue(batch: Any, name: str, environment: str = COMPUTE_ENVIRONMENT) 
 
 
 def register_definition(batch: Any, name: str, command: Sequence[str], **more: Any) -> str:
-    """A job definition that runs `command`; returns its ARN. `more` goes to RegisterJobDefinition."""
+    """Register a job definition, and return its ARN.
+
+    :param batch: a boto3 client.
+    :param name: its name.
+    :param command: its command.
+    :param more: other parameters of RegisterJobDefinition.
+    """
     properties = {
         "image": "public.ecr.aws/docker/library/busybox:stable",
         "command": list(command),
@@ -124,14 +138,23 @@ def register_definition(batch: Any, name: str, command: Sequence[str], **more: A
 
 
 def create_environment(iam: Any, batch: Any, name: str) -> None:
-    """A compute environment without a network, which is quicker to make than `create_fargate_environment`."""
+    """Create a compute environment without a network, which is faster than `create_fargate_environment`.
+
+    :param iam: a boto3 client.
+    :param batch: a boto3 client.
+    :param name: its name.
+    """
     batch.create_compute_environment(
         computeEnvironmentName=name, type="UNMANAGED", state="ENABLED", serviceRole=_role(iam, ROLE, "batch")
     )
 
 
 def create_fargate_environment(aws: LocalAwsClient, name: str) -> None:
-    """A managed compute environment on Fargate, in the default network."""
+    """Create a managed compute environment on Fargate in the default network.
+
+    :param aws: the local AWS.
+    :param name: its name.
+    """
     ec2 = aws.client("ec2")
     subnets = ec2.describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])["Subnets"]
     groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])["SecurityGroups"]
@@ -150,14 +173,21 @@ def create_fargate_environment(aws: LocalAwsClient, name: str) -> None:
 
 
 def create_cluster(ecs: Any, name: str) -> None:
-    """An ECS cluster that runs tasks on Fargate and Fargate Spot."""
+    """Create an ECS cluster with the capacity providers of Fargate.
+
+    :param ecs: a boto3 client.
+    :param name: its name.
+    """
     ecs.create_cluster(clusterName=name, capacityProviders=["FARGATE", "FARGATE_SPOT"])
 
 
 def register_task(ecs: Any, family: str, *containers: Mapping[str, Any], **more: Any) -> str:
-    """A task definition for Fargate; returns its ARN. `more` goes to RegisterTaskDefinition.
+    """Register a task definition for Fargate, and return its ARN.
 
-    :param containers: at least a name for each, the rest as ContainerDefinition has it.
+    :param ecs: a boto3 client.
+    :param family: its family.
+    :param containers: container definitions, each with at least a name.
+    :param more: other parameters of RegisterTaskDefinition.
     """
     image = {"image": "public.ecr.aws/docker/library/busybox:stable", "essential": True}
     request = {"requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc", "cpu": "256", "memory": "512", **more}
@@ -167,7 +197,7 @@ def register_task(ecs: Any, family: str, *containers: Mapping[str, Any], **more:
 
 
 def _array_events(aws: LocalAwsClient) -> None:
-    """The queue of the DAG that the ends of arrays start."""
+    """Create the queue of the DAG that is triggered by the ends of arrays."""
     sqs, events = aws.client("sqs"), aws.client("events")
     url = sqs.create_queue(QueueName=ARRAY_EVENTS)["QueueUrl"]
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
@@ -176,17 +206,17 @@ def _array_events(aws: LocalAwsClient) -> None:
 
 
 def _inputs(s3: Any) -> None:
-    """The bucket of the map over Fargate tasks, with an input for each item."""
-    s3.create_bucket(Bucket=BUCKET)  # one's own may be created again
-    there = {each["Key"] for each in s3.list_objects_v2(Bucket=BUCKET, Prefix=INPUTS).get("Contents", [])}
+    """Create the bucket of the map over Fargate tasks, with an input for each item."""
+    s3.create_bucket(Bucket=BUCKET)  # succeeds if it exists
+    existing = {each["Key"] for each in s3.list_objects_v2(Bucket=BUCKET, Prefix=INPUTS).get("Contents", [])}
     for item, content in ITEMS.items():
         key = f"{INPUTS}{item}.json"
-        if key not in there:
+        if key not in existing:
             s3.put_object(Bucket=BUCKET, Key=key, Body=json.dumps(content).encode())
 
 
 def _process_item(aws: LocalAwsClient, role: str) -> None:
-    """The cluster, log group and task definition of the map over Fargate tasks."""
+    """Create the cluster, log group and task definition of the map over Fargate tasks."""
     ecs, logs = aws.client("ecs"), aws.client("logs")
     if not any(each["status"] == "ACTIVE" for each in ecs.describe_clusters(clusters=[CLUSTER])["clusters"]):
         create_cluster(ecs, CLUSTER)
@@ -209,7 +239,7 @@ def _process_item(aws: LocalAwsClient, role: str) -> None:
 
 
 def _role(iam: Any, name: str, service: str) -> str:
-    """The ARN of a role that a service may take on, created if need be."""
+    """Return the ARN of a role for a service; create it if it does not exist."""
     roles = {role["RoleName"]: role["Arn"] for role in iam.list_roles()["Roles"]}
     if name not in roles:
         statement = {

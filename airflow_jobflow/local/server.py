@@ -1,10 +1,10 @@
-"""The local AWS: its server, and the client for one in another process.
+"""The local AWS: the server, and the client for a server in another process.
 
 Invariants:
 
-- It binds a loopback address unless told in so many words that others may have it execute commands.
-- What it started ends with it, and moto forgets its account.
-- Every server has an account of its own, so that several in one process share nothing.
+- It listens on a loopback address unless remote code execution is explicitly allowed.
+- All processes that it started end with it, and moto drops its account.
+- Each server has its own account, so that several servers in a process share nothing.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ SERVICES: Final[Mapping[str, Callable[[Shared], Service]]] = {
     "glue": Glue,
     "logs": Logs,
 }
-"""What makes each service that is not wholly moto's, for one region."""
+"""The services that are not completely moto's; called for each region."""
 
 _accounts: set[int] = set()
 _accounts_lock = threading.Lock()
 
 
 class LocalAwsClient:
-    """A local AWS wherever it runs.
+    """A client of a local AWS in this or another process.
 
-    :param endpoint_url: ``http://127.0.0.1:<port>``, as the server says when it is ready.
+    :param endpoint_url: ``http://127.0.0.1:<port>``, as printed by the server.
     """
 
     def __init__(self, endpoint_url: str) -> None:
@@ -75,31 +75,38 @@ class LocalAwsClient:
         self._session_lock = threading.Lock()
 
     def client(self, service: str, **options: Any) -> Any:
-        """A boto3 client for a service of this AWS; `options` as boto3 takes them."""
+        """Return a boto3 client for this AWS.
+
+        :param service: the service.
+        :param options: options of ``boto3.Session.client``.
+        """
         make: Any = self._session.client  # typed by service, which is not known here
         with self._session_lock:
             return make(service, **{"endpoint_url": self.endpoint_url, **options})
 
     @property
     def console_url(self) -> str:
-        """Where its pages are, for ``[jobflow] console_url``."""
+        """The address of its console pages, for ``[jobflow] console_url``."""
         return console_url(self.endpoint_url)
 
     def environment(self, credentials: Credentials = "static") -> dict[str, str]:
-        """Environment variables with which boto3 finds this AWS, and looks nowhere else.
+        """Return environment variables with which boto3 uses only this AWS.
 
-        :param credentials: where boto3 gets its keys: ``static`` ones from the environment, or from this AWS's metadata
-            service, as a ``container`` on ECS or an ``instance`` on EC2 does.
+        :param credentials: where boto3 gets its keys: ``static`` ones from the environment (the default), or from this
+            AWS's metadata service like a ``container`` on ECS or an ``instance`` on EC2.
         """
         return environment(self.endpoint_url, credentials)
 
     @property
     def calls(self) -> Counter[str]:
-        """How many calls arrived, by name (``batch.DescribeJobs``), refused ones included."""
+        """The number of received calls by name (``batch.DescribeJobs``), including rejected ones."""
         return Counter(self._ask("calls"))
 
     def set_faults(self, faults: Faults) -> None:
-        """Have these faults from now on; ``Faults()`` switches all off."""
+        """Replace the active faults.
+
+        :param faults: the new faults; ``Faults()`` switches all off.
+        """
         self._ask("faults", faults.to_json())
 
     def interrupt(
@@ -110,11 +117,12 @@ class LocalAwsClient:
         container_reason: str | None = None,
         exit_code: int | None = None,
     ) -> None:
-        """End the running attempt of a Batch job as AWS would, in its words.
+        """End the attempt of a Batch job as AWS would, for example for a Spot interruption.
 
-        :param status_reason: e.g. ``Host EC2 (instance i-0abc) terminated.``, a Spot reclaim.
-        :param container_reason: e.g. ``OutOfMemoryError: Container killed due to memory usage``.
-        :param exit_code: e.g. 137; none if not given.
+        :param job_id: the job.
+        :param status_reason: such as ``Host EC2 (instance i-0abc) terminated.`` for a Spot interruption.
+        :param container_reason: such as ``OutOfMemoryError: Container killed due to memory usage``. Default: none.
+        :param exit_code: such as 137. Default: none.
         :raises ValueError: the job has no attempt that is starting or running.
         """
         self._ask(
@@ -137,14 +145,15 @@ class LocalAwsClient:
         container_reason: str | None = None,
         exit_code: int | None = None,
     ) -> None:
-        """End an ECS task as AWS would, in its words.
+        """End an ECS task as AWS would.
 
-        :param stop_code: one of ECS's stop codes; the default is a Spot reclaim.
-        :param stopped_reason: what AWS usually says with that code, if not given.
-        :param container_reason: e.g. ``OutOfMemoryError: Container killed due to memory usage``.
-        :param exit_code: of its containers; the one with which they really end, if not given. None is shown with
-            TaskFailedToStart and InfrastructureHealth.
-        :raises ValueError: there is no such stop code, or no such task that goes on.
+        :param task_arn: the task.
+        :param stop_code: one of ECS's stop codes. Default: that of a Spot interruption.
+        :param stopped_reason: the reason. Default: the usual one of AWS for the stop code.
+        :param container_reason: such as ``OutOfMemoryError: Container killed due to memory usage``. Default: none.
+        :param exit_code: of its containers. Default: the one with which they end; none for TaskFailedToStart and
+            InfrastructureHealth.
+        :raises ValueError: the stop code is unknown, or the task is not running.
         """
         self._ask(
             "interrupt",
@@ -159,31 +168,35 @@ class LocalAwsClient:
         )
 
     def interrupt_crawl(self, crawler_name: str, *, message: str = "Internal Service Exception") -> None:
-        """Have the crawl that a crawler is running fail, as when something is broken in AWS.
+        """Make the crawl of a crawler fail with an internal error of AWS.
 
-        :param message: Glue's words for what is broken.
-        :raises ValueError: the crawler has no crawl that goes on.
+        :param crawler_name: the crawler.
+        :param message: the error message. Default: ``Internal Service Exception``.
+        :raises ValueError: the crawler is not running.
         """
         self._ask("interrupt", {"service": "glue", "job_id": crawler_name, "message": message})
 
     def interrupt_run(self, run_id: str, *, message: str = "Internal service error") -> None:
-        """Have a Glue job run end in ERROR, as when something is broken in AWS.
+        """Make a Glue job run end in ERROR with an internal error of AWS.
 
-        :param message: Glue's words for what is broken.
-        :raises ValueError: there is no such run that goes on.
+        :param run_id: the job run.
+        :param message: the error message. Default: ``Internal service error``.
+        :raises ValueError: the job run is not running.
         """
         self._ask("interrupt", {"service": "glue", "job_id": run_id, "message": message})
 
     def started(self, service: str) -> list[dict[str, Any]]:
-        """All that a service (``batch``, ``ecs``, ``glue``) ever started, oldest first, also what is long forgotten.
+        """Return everything that a service has started, oldest first, including what can no longer be described.
 
-        Of an array, that is the parent.
+        Array jobs are listed without their children.
+
+        :param service: ``batch``, ``ecs`` or ``glue``.
         """
         answer: list[dict[str, Any]] = self._ask("started", {"service": service})
         return answer
 
     def health(self) -> dict[str, Any]:
-        """What the server says of itself: its process id and account."""
+        """Return the server's status, process id and account."""
         answer: dict[str, Any] = self._ask("health")
         return answer
 
@@ -199,13 +212,14 @@ class LocalAwsClient:
 
 
 class LocalAws(LocalAwsClient):
-    """An AWS in this process, on a thread of its own: a context manager.
+    """A local AWS in this process, on its own thread. A context manager.
 
-    :param port: 0 takes a free one.
-    :param slots: how many jobs run at the same time.
-    :param settings: how waiting differs from AWS.
-    :param host: a loopback address, unless `allow_remote_code_execution`.
-    :param allow_remote_code_execution: whoever can reach the port can run commands as this user.
+    :param port: the port. Default 0: a free one.
+    :param slots: the maximum number of jobs at a time. Default 4.
+    :param settings: durations that differ from AWS. Default: see `Settings`.
+    :param host: the address to listen on. Default: loopback; others need `allow_remote_code_execution`.
+    :param allow_remote_code_execution: allow other hosts: everybody who can reach the port can run commands as this
+        user. Default False.
     """
 
     def __init__(
@@ -219,8 +233,8 @@ class LocalAws(LocalAwsClient):
     ) -> None:
         if not allow_remote_code_execution and not _is_loopback(host):
             raise ValueError(
-                f"The local AWS runs whatever commands it is sent, so it does not listen on {host}, where "
-                f"others could send them. Use {LOOPBACK}, or allow remote code execution in so many words"
+                f"The local AWS runs any command that it receives, so by default it does not listen on {host}, where "
+                f"others could send commands. Use {LOOPBACK}, or set allow_remote_code_execution"
             )
         super().__init__("")
         self._host = host
@@ -234,7 +248,7 @@ class LocalAws(LocalAwsClient):
         self._services_lock = threading.Lock()
         self._listener: Listener | None = None
         self._outage_lock = threading.Lock()
-        """Held while the faults and the listener change, so that they agree."""
+        """Held while the faults and the listener change together."""
         self._stopped = False
 
     def __enter__(self) -> Self:
@@ -247,7 +261,7 @@ class LocalAws(LocalAwsClient):
         self.stop()
 
     def start(self) -> None:
-        """Listen; `endpoint_url` is known from here on."""
+        """Start listening, and set `endpoint_url`."""
         _forget_clients()
         self.account_id = _take_account()
         application = Application(
@@ -274,7 +288,7 @@ class LocalAws(LocalAwsClient):
         self._listener.start()
 
     def stop(self) -> None:
-        """Stop listening and end every job; what was in this AWS is gone."""
+        """Stop listening, kill all jobs, and drop all data."""
         _forget_clients()
         if self._stopped:
             return
@@ -291,11 +305,14 @@ class LocalAws(LocalAwsClient):
 
     @property
     def calls(self) -> Counter[str]:
-        """How many calls arrived, by name (``batch.DescribeJobs``), refused ones included."""
+        """The number of received calls by name (``batch.DescribeJobs``), including rejected ones."""
         return self._faults.count()
 
     def set_faults(self, faults: Faults) -> None:
-        """Have these faults from now on; ``Faults()`` switches all off, and ends an outage."""
+        """Replace the active faults.
+
+        :param faults: the new faults; ``Faults()`` switches all off, and ends an outage.
+        """
         with self._outage_lock:
             self._faults.set(faults)
             if faults.outage:
@@ -320,7 +337,7 @@ class LocalAws(LocalAwsClient):
         return self._service(service, region).actions[action](request, 0) or {}
 
     def _regions(self, name: str) -> list[str]:
-        """The regions in which a service was used; for an empty name, those of all services."""
+        """Return the regions in which a service was used; for an empty name, those of all services."""
         with self._services_lock:
             return sorted({region for service, region in self._services if name in (service, "")})
 
@@ -341,8 +358,9 @@ class LocalAws(LocalAwsClient):
 
 
 def environment(endpoint_url: str, credentials: Credentials = "static") -> dict[str, str]:
-    """Environment variables with which boto3 finds the AWS at `endpoint_url`, and looks nowhere else.
+    """Return environment variables with which boto3 uses only one local AWS.
 
+    :param endpoint_url: the address of the local AWS.
     :param credentials: where boto3 gets its keys, see `LocalAwsClient.environment`.
     """
     keys: Mapping[Credentials, Mapping[str, str]] = {
@@ -387,9 +405,9 @@ def _return_account(account: str) -> None:
 
 
 def _forget_clients() -> None:
-    """Have this package's operators build new clients in this process: the environment names another AWS now.
+    """Drop the cached clients of this package's operators in this process, because the environment changes.
 
-    Without the import: a server alone needs no Airflow.
+    The module is not imported for this, because a server alone does not need Airflow.
     """
     if clients := sys.modules.get("airflow_jobflow.aws.clients"):
         clients.forget_clients()

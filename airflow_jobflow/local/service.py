@@ -1,7 +1,7 @@
-"""What a service of this package is to the server, and what the server hands to it.
+"""The interface between the server and the services of this package.
 
-Invariants: a service is made once for each region, when that region first hears of it; what it shares with
-the others it is handed, so that it knows no server.
+Invariants: a service is created once per region, at its first call. It receives what it shares with other services, and
+does not know the server.
 """
 
 from __future__ import annotations
@@ -22,26 +22,40 @@ if TYPE_CHECKING:
 
 
 class Ledger:
-    """What was ever started, for those who count it; nothing is taken out when it ends or is forgotten."""
+    """A record of everything that was started. Entries are never removed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
 
-    def note(self, service: str, started: Mapping[str, Any]) -> None:
-        """Something was started; `started` is JSON that says what."""
+    def record(self, service: str, started: Mapping[str, Any]) -> None:
+        """Record that something was started.
+
+        :param service: ``batch``, ``ecs`` or ``glue``.
+        :param started: its description as JSON.
+        """
         with self._lock:
             self._started[service].append(dict(started))
 
     def started(self, service: str) -> list[dict[str, Any]]:
-        """All that was started, oldest first."""
+        """Return everything that was started, oldest first.
+
+        :param service: ``batch``, ``ecs`` or ``glue``.
+        """
         with self._lock:
             return [dict(each) for each in self._started[service]]
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What a service of one region is given."""
+    """What the services share.
+
+    :param resources: the resources of the region in moto.
+    :param processes: runs commands.
+    :param settings: durations.
+    :param faults: the active faults.
+    :param ledger: the record of everything that was started.
+    """
 
     resources: Resources
     processes: Processes
@@ -51,7 +65,7 @@ class Shared:
 
 
 class Service(Protocol):
-    """Some calls of one of AWS's services in one region, answered here and not by moto."""
+    """The calls of an AWS service in one region that are handled by this package instead of moto."""
 
     @property
     def actions(self) -> Mapping[str, Handler]:
@@ -59,14 +73,14 @@ class Service(Protocol):
 
     @property
     def checks(self) -> Mapping[str, Callable[[dict[str, Any]], None]]:
-        """Checks by action, of calls that moto answers: each raises an `AwsError` for what AWS rejects."""
+        """Checks by action, for calls that moto handles: each raises an `AwsError` for what AWS rejects."""
 
     def reconsider(self) -> None:
-        """Let what waits run if it can now, for moto changed what it waits for."""
+        """Run waiting jobs that can run now, after a resource in moto has changed."""
 
     @property
     def interrupt(self) -> Callable[..., bool]:
-        """Ends a job, named by the first argument, as AWS would; False if there is none that runs."""
+        """Ends the job with the id in the first argument as AWS would; returns False if it is not running."""
 
     def close(self) -> None:
         """Deliver the last events. Called when the processes have ended."""

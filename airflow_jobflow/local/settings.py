@@ -1,4 +1,4 @@
-"""How the local AWS differs from AWS where waiting is concerned."""
+"""Durations in which the local AWS differs from AWS."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """What takes how long; all are seconds, but for the first.
+    """Durations in seconds, except the first one.
 
-    :param time_scale: time-outs of attempts and job runs, `stuck_after` and `stopped_visible` take this many times as
-        long as they say: with 0.02 an attempt of 60 s (the least Batch accepts) is ended after 1.2 s.
-    :param stuck_after: after which a job that no compute environment takes shows a ``MISCONFIGURATION:`` reason.
-    :param stop_grace: between SIGTERM and SIGKILL for what is stopped or timed out (AWS: 30).
-    :param stopped_visible: for which a stopped ECS task can still be described.
-    :param crawl_seconds: the least time for which a crawl is RUNNING.
-    :param crawl_stopping_seconds: for which a crawler is STOPPING after its crawl was done or stopped.
-    :param start_takes_effect_after: for which, after StartCrawler, everything still looks as before it.
+    :param time_scale: a factor for time-outs of attempts and job runs, `stuck_after` and `stopped_visible`: with 0.02,
+        an attempt with a time-out of 60 s (the minimum of Batch) ends after 1.2 s. Default 1.
+    :param stuck_after: until a job without an enabled compute environment shows a ``MISCONFIGURATION:`` reason. Default
+        180.
+    :param stop_grace: between SIGTERM and SIGKILL for jobs that are stopped or time out. Default 30, as on AWS.
+    :param stopped_visible: how long a stopped ECS task can be described. Default 3600.
+    :param crawl_seconds: the minimum time for which a crawl is RUNNING. Default 0.
+    :param crawl_stopping_seconds: how long a crawler is STOPPING after its crawl has ended. Default 0.
+    :param start_takes_effect_after: how long the effect of StartCrawler is not visible. Default 0.
     """
 
     time_scale: float = 1.0

@@ -1,7 +1,7 @@
-"""Why jobs and tasks fail to start on AWS, in AWS's words, by names of ours. Pure data.
+"""The reasons of AWS for jobs and tasks that fail to start, under names of this package. Pure data.
 
-Batch shows what concerns a container as the container's reason, under the status reason "Task failed to start". All
-else is the status reason itself. ECS shows both as ``stoppedReason``.
+Batch shows a container's error as the reason of the container, with the status reason "Task failed to start". Other
+errors are the status reason itself. ECS shows both as ``stoppedReason``.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Final
 from airflow_jobflow.local.ecs import model as ecs_model
 
 _CONTAINER: Final = re.compile(r"(?!ResourceInitialization)\w+Error\b")
-"""How reasons begin that concern a container, not the task around it."""
+"""The start of reasons that are about a container, not about its task."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartReason:
     """Why something failed to start.
 
-    :param reason: AWS's words.
-    :param stop_code: ECS's code for it.
+    :param reason: the text of AWS.
+    :param stop_code: the stop code of ECS. Default: TaskFailedToStart.
     """
 
     reason: str
@@ -30,7 +30,7 @@ class StartReason:
 
     @property
     def concerns_container(self) -> bool:
-        """Whether it is the reason of a container, rather than of the whole task."""
+        """Whether it is about a container, not about the task."""
         return _CONTAINER.match(self.reason) is not None
 
 
@@ -62,7 +62,7 @@ TRANSIENT: Final[Mapping[str, StartReason]] = {
     "network_interface_timeout": StartReason("Timeout waiting for network interface provisioning to complete."),
     "docker_timeout": StartReason("DockerTimeoutError: Could not transition to created; timed out after waiting 4m0s"),
 }
-"""Another try may solve these."""
+"""Failures that another try may solve."""
 
 CAPACITY: Final[Mapping[str, StartReason]] = {
     "spot_interruption": StartReason(ecs_model.REASONS[ecs_model.SPOT], ecs_model.SPOT),
@@ -72,7 +72,7 @@ CAPACITY: Final[Mapping[str, StartReason]] = {
         "ServiceSchedulerInitiated",
     ),
 }
-"""AWS takes the capacity away: another try may solve these too."""
+"""AWS reclaims the capacity. Another try may solve these, too."""
 
 CONFIGURATION: Final[Mapping[str, StartReason]] = {
     "image_not_found": StartReason(
@@ -105,7 +105,7 @@ CONFIGURATION: Final[Mapping[str, StartReason]] = {
         "CannotPullContainerError: failed to register layer: write /usr/local/bin/tool: no space left on device"
     ),
 }
-"""Something must be corrected first."""
+"""Failures whose cause must be fixed first."""
 
 KNOWN: Final[Mapping[str, StartReason]] = {**TRANSIENT, **CAPACITY, **CONFIGURATION}
 
@@ -113,12 +113,13 @@ _NAME: Final = re.compile(r"[a-z_]+")
 
 
 def start_reason(reason: str) -> StartReason:
-    """Return what a name means, or the text itself if it is no name.
+    """Return the reason with a name, or one with any other text.
 
-    :raises ValueError: it looks like a name, and there is none such.
+    :param reason: a name in `KNOWN`, or a text.
+    :raises ValueError: it looks like a name, but is not known.
     """
     if reason in KNOWN:
         return KNOWN[reason]
     if _NAME.fullmatch(reason) or not reason:
-        raise ValueError(f"No such reason: {reason!r}. Give a text of your own, or one of {', '.join(KNOWN)}")
+        raise ValueError(f"Unknown reason: {reason!r}. Use a text with blanks, or one of {', '.join(KNOWN)}")
     return next((each for each in KNOWN.values() if each.reason == reason), StartReason(reason))

@@ -1,9 +1,9 @@
-"""Fits the values of a request to botocore's shapes, as AWS does before a service handles it. Pure.
+"""Validate the values of a request against botocore's shapes, as AWS does before a service handles it. Pure functions.
 
-botocore has a validator (`botocore.validate`), but for a client: it rejects unknown members, which AWS ignores, accepts
-a boolean for a number, and checks neither patterns, enums, maxima nor what AWS requires beyond the model.
+`botocore.validate` is for clients: it rejects unknown members, which AWS ignores, accepts a boolean as a number, and
+does not check patterns, enums, maxima, and members that AWS requires in addition to the model.
 
-Invariants: what is returned has known members only, none of which is null; what is passed is not changed.
+Invariants: a result contains only known members, and no null. Arguments are not changed.
 """
 
 from __future__ import annotations
@@ -21,65 +21,69 @@ from botocore.utils import parse_to_aware_datetime
 REQUIRED_BY_AWS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("batch", "ContainerProperties"): ("image",),
     ("batch", "KeyValuePair"): ("name",),
-    ("ecs", "ContainerDefinition"): ("name", "image"),
     ("ecs", "KeyValuePair"): ("name",),
     ("ecs", "Tag"): ("key",),
 }
-"""Members of structures that AWS requires and the models do not, by service and shape."""
+"""Members that AWS requires although the models do not, by service and shape."""
 
 ANY_CASE: Final = frozenset({("batch", "RetryAction")})
-"""Enums whose values AWS takes in upper and lower case."""
+"""Enums whose values AWS accepts in upper and lower case."""
 
 BEYOND_THE_BASIC_PLANE: Final = (r"\uD800\uDC00-\uDBFF\uDFFF", r"\U00010000-\U0010FFFF")
-"""How the models, written for Java, and Python's patterns write the characters above U+FFFF."""
+"""The characters above U+FFFF in the patterns of the models, which are written for Java, and in those of Python."""
 
 BITS: Final = {"integer": 31, "long": 63}
-MOMENTS: Final = (-62135596800, 253402300799)
-"""The first and last second of the years 1 to 9999, which is what `datetime` can hold."""
+"""Bits of the absolute value of each type."""
+SECONDS: Final = (-62135596800, 253402300799)
+"""The first and last second of the years 1 to 9999, the range of `datetime`."""
 LONGEST_SHOWN: Final = 100
+"""Maximum length of a value in a message."""
 SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class WrongType(Exception):
-    """A value that cannot be read as what its member is; says so as AWS's services do."""
+    """A value does not have the type of its member. The message is that of AWS services."""
 
 
 class Violations(Exception):
-    """Values that can be read and violate constraints; says so as AWS's services do."""
+    """Values violate constraints. The message is that of AWS services.
+
+    :param found: the violations.
+    """
 
     def __init__(self, found: list[str]) -> None:
         count = len(found)
         super().__init__(f"{count} validation error{'s' * (count > 1)} detected: {'; '.join(found)}")
 
 
-def fitted(service: str, shape: Any, value: Any, *, as_sent: bool = True) -> Any:
-    """Return a request as its service gets it: without unknown members and nulls.
+def validated(service: str, shape: Any, value: Any, *, as_sent: bool = True) -> Any:
+    """Validate a value, and return it without unknown members and nulls.
 
     :param service: botocore's name of the service.
-    :param shape: what the value must be, as botocore describes it.
-    :param value: JSON, or what a form holds.
-    :param as_sent: whether members are named as they are sent; otherwise as the model names them.
-    :raises WrongType: a value cannot be read as what it must be.
-    :raises Violations: the values violate constraints of the shape.
+    :param shape: the shape in botocore's model.
+    :param value: the value: JSON, or the parsed parameters of a form.
+    :param as_sent: whether members have their names in requests (the default) or those in the model.
+    :raises WrongType: a value does not have the type of the shape.
+    :raises Violations: values violate constraints of the shape.
     """
-    fitting = _Fitting(service, as_sent=as_sent)
-    result = fitting.fit(shape, value, "")
-    if fitting.violations:
-        raise Violations(fitting.violations)
+    validation = _Validation(service, as_sent=as_sent)
+    result = validation.validate(shape, value, "")
+    if validation.violations:
+        raise Violations(validation.violations)
     return result
 
 
-class _Fitting:
-    """One walk over a request and its shape."""
+class _Validation:
+    """One recursive validation of a value."""
 
     def __init__(self, service: str, *, as_sent: bool) -> None:
         self._service = service
         self._as_sent = as_sent
         self.violations: list[str] = []
 
-    def fit(self, shape: Any, value: Any, path: str) -> Any:
-        """Return a value fitted; `path` names it in violations."""
-        return FITTING[shape.type_name](self, shape, value, path)
+    def validate(self, shape: Any, value: Any, path: str) -> Any:
+        """Return a validated value. `path` identifies it in violations."""
+        return VALIDATORS[shape.type_name](self, shape, value, path)
 
     def structure(self, shape: Any, value: Any, path: str) -> Any:
         if getattr(shape, "is_document_type", False):
@@ -90,7 +94,7 @@ class _Fitting:
         for name, member in shape.members.items():
             sent = self._name(name, member)
             if (given := value.get(sent)) is not None:
-                result[sent] = self.fit(member, given, _join(path, name))
+                result[sent] = self.validate(member, given, _join(path, name))
         required = (*shape.required_members, *REQUIRED_BY_AWS.get((self._service, shape.name), ()))
         for name in required:
             if self._name(name, shape.members[name]) not in result:
@@ -108,11 +112,11 @@ class _Fitting:
     def map(self, shape: Any, value: Any, path: str) -> Any:
         if not isinstance(value, Mapping):
             raise WrongType(_unexpected(value, "map"))
-        # an empty map is taken whatever the model's minimum is, as botocore does
+        # an empty map is accepted despite the model's minimum, as in botocore
         if len(value) > shape.metadata.get("max", len(value)):
             self._check_range(shape, value, len(value), path, "length")
         for name in value:
-            self.fit(shape.key, name, f"{path}.key")
+            self.validate(shape.key, name, f"{path}.key")
         return {name: self._element(shape.value, each, f"{path}.{name}.member") for name, each in value.items()}
 
     def string(self, shape: Any, value: Any, path: str) -> Any:
@@ -145,12 +149,12 @@ class _Fitting:
         self._check_range(shape, value, value, path, "value")
         return value
 
-    def boolean(self, shape: Any, value: Any, path: str) -> Any:  # noqa: ARG002 -- as the others
+    def boolean(self, shape: Any, value: Any, path: str) -> Any:  # noqa: ARG002 -- same signature for all
         if not isinstance(value, bool):
             raise WrongType(_cannot_convert(value, "a Boolean"))
         return value
 
-    def timestamp(self, shape: Any, value: Any, path: str) -> Any:  # noqa: ARG002 -- as the others
+    def timestamp(self, shape: Any, value: Any, path: str) -> Any:  # noqa: ARG002 -- same signature for all
         if isinstance(value, datetime):
             return value
         if isinstance(value, str):
@@ -158,11 +162,11 @@ class _Fitting:
                 parse_to_aware_datetime(value)
             except (ValueError, TypeError, AttributeError, OverflowError):
                 raise WrongType(_cannot_convert(value, "a Timestamp")) from None
-        elif not isinstance(value, int | float) or isinstance(value, bool) or not MOMENTS[0] <= value <= MOMENTS[1]:
+        elif not isinstance(value, int | float) or isinstance(value, bool) or not SECONDS[0] <= value <= SECONDS[1]:
             raise WrongType(_cannot_convert(value, "a Timestamp"))
         return value
 
-    def blob(self, shape: Any, value: Any, path: str) -> Any:  # noqa: ARG002 -- as the others
+    def blob(self, shape: Any, value: Any, path: str) -> Any:  # noqa: ARG002 -- same signature for all
         if isinstance(value, bytes):
             return value
         if not isinstance(value, str):
@@ -179,7 +183,7 @@ class _Fitting:
 
     def _element(self, shape: Any, value: Any, path: str) -> Any:
         if value is not None:
-            return self.fit(shape, value, path)
+            return self.validate(shape, value, path)
         self._violate(None, path, "Member must not be null")
         return None
 
@@ -195,25 +199,25 @@ class _Fitting:
         self.violations.append(f"Value {shown} at '{path}' failed to satisfy constraint: {constraint}")
 
 
-FITTING: Final[Mapping[str, Callable[[_Fitting, Any, Any, str], Any]]] = {
-    "structure": _Fitting.structure,
-    "list": _Fitting.list,
-    "map": _Fitting.map,
-    "string": _Fitting.string,
-    "character": _Fitting.string,
-    "integer": _Fitting.integer,
-    "long": _Fitting.integer,
-    "float": _Fitting.number,
-    "double": _Fitting.number,
-    "boolean": _Fitting.boolean,
-    "timestamp": _Fitting.timestamp,
-    "blob": _Fitting.blob,
+VALIDATORS: Final[Mapping[str, Callable[[_Validation, Any, Any, str], Any]]] = {
+    "structure": _Validation.structure,
+    "list": _Validation.list,
+    "map": _Validation.map,
+    "string": _Validation.string,
+    "character": _Validation.string,
+    "integer": _Validation.integer,
+    "long": _Validation.integer,
+    "float": _Validation.number,
+    "double": _Validation.number,
+    "boolean": _Validation.boolean,
+    "timestamp": _Validation.timestamp,
+    "blob": _Validation.blob,
 }
 
 
 @functools.cache
 def _compiled(pattern: str) -> re.Pattern[str] | None:
-    """A pattern of a model; None if Python does not know what it is written with."""
+    """Compile a pattern of a model; None if Python does not support its syntax."""
     try:
         return re.compile(pattern.replace(*BEYOND_THE_BASIC_PLANE), re.DOTALL)
     except re.error:
@@ -221,7 +225,7 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
 
 
 def _join(path: str, member: str) -> str:
-    """The path of a member, which AWS begins with a small letter."""
+    """Return the path of a member, whose first letter AWS writes in lower case."""
     name = member[:1].lower() + member[1:]
     return f"{path}.{name}" if path else name
 

@@ -1,15 +1,14 @@
-"""Kills what a server started, when the server is gone. Run as a script, in a process of its own.
+"""Kill the processes of a server when the server is gone. Run as a script, in its own process.
 
-The server holds the write end of this process's standard input and tells it of every process group it starts
-(``+<pgid>``) and has done away with (``-<pgid>``). End of file means that the server ended, however it ended,
-SIGKILL included: no process can keep its pipe open when it is dead. Then everything that is left is killed.
+The server holds the write end of this process's standard input. It writes the id of every process group that it starts
+(``+<pgid>``) and that has ended (``-<pgid>``). End of file means that the server has ended, even by SIGKILL, because
+the pipe is closed with the process. Then all remaining processes are killed.
 
-What always holds:
+Invariants:
 
-- Nothing a server started outlives it: neither a group it told of, nor a process that left its group (a
-  daemon), for every process inherits the mark in its environment.
-- It imports nothing of this package, so that it starts in a few hundredths of a second and works while the
-  package is being changed.
+- No process of a server outlives it: neither those in its process groups, nor those that left their group (daemons).
+  The latter are found by a mark in their environment, which processes inherit.
+- It imports nothing of this package, so that it starts quickly, and works while the package is being changed.
 """
 
 from __future__ import annotations
@@ -20,20 +19,26 @@ import shutil
 import signal
 import sys
 
-import psutil  # type: ignore[import-untyped]  # it comes with Airflow, its stubs do not
+import psutil  # type: ignore[import-untyped]  # installed with Airflow, without stubs
 
 MARK = "JOBFLOW_LOCAL_RUN"
-"""Environment variable that every process started by a local AWS carries: ``<server>.<run>``."""
+"""The environment variable of all processes of a local AWS: ``<server>.<run>``."""
 
 
 def kill_group(group: int) -> None:
-    """SIGKILL to all of a process group, which may be gone already."""
+    """Send SIGKILL to a process group, if it still exists.
+
+    :param group: its id.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 
 
 def kill_marked(mark: str) -> int:
-    """SIGKILL to every process whose mark is `mark` or begins with it and a dot; how many there were."""
+    """Send SIGKILL to all processes with a mark, and return their number.
+
+    :param mark: the mark, or its part before a dot.
+    """
     found = 0
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -45,7 +50,11 @@ def kill_marked(mark: str) -> int:
 
 
 def main(server: str, directory: str) -> None:
-    """Watch until standard input ends, then kill what is left of `server`, and remove its directory."""
+    """Wait for the end of standard input, then kill the remaining processes of a server and remove its directory.
+
+    :param server: the mark of the server.
+    :param directory: its directory.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     groups: set[int] = set()

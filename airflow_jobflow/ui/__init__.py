@@ -1,5 +1,5 @@
-"""The "Jobs" tab in Airflow's UI: what a task waits for on AWS, live.
+"""The "Jobs" tab in Airflow's UI: a live view of the AWS jobs that a task waits for.
 
-A static page that has no data of its own. It asks Airflow's public API with the session of whoever looks at it, so it
-shows exactly what they may see, and writes nothing.
+The tab is a static page without data of its own. It reads Airflow's public API with the viewer's session, so it shows
+only what the viewer may see, and it never writes.
 """

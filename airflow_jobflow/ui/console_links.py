@@ -1,11 +1,10 @@
-"""The buttons that lead to AWS's console, as the API server shows them: see ``airflow_jobflow.links``.
+"""The buttons that link to the AWS console, as the API server shows them: see ``airflow_jobflow.links``.
 
 Invariants:
 
-- A URL is read from the database as Airflow reads that of any link: who may see a task's links may see it, whoever may
-  not read XComs.
-- What an XCom holds is not trusted: only ``https:`` addresses and pages of a local AWS become links, and whatever else
-  it holds gives none.
+- A URL is read from the database, as for any of Airflow's links. Viewing it needs permission for the task's links, not
+  for its XComs.
+- The content of an XCom is not trusted: only ``https:`` addresses and pages of a local AWS become links.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
 LINK = re.compile(r"https://|http://[^/?#@]+/jobflow-console/")
-"""How the addresses begin that become links."""
+"""The start of an address that may become a link."""
 
 NOTE = "jobflow_jobs"
-"""Key of the note for the "Jobs" tab; that of ``notes``, which not every process that loads plugins has to import."""
+"""The same as ``notes.KEY``; importing ``notes`` would cost every process that loads plugins."""
 
 
 class ConsoleLink(BaseOperatorLink):
-    """A link of an operator whose URL is stored together with the task's others.
+    """A link of an operator whose URL is stored together with the task's other URLs.
 
-    :param link: the operator's link.
+    :param link: the operator's link class.
     """
 
     name = ""  # an attribute of each instance
@@ -48,15 +47,19 @@ class ConsoleLink(BaseOperatorLink):
         return self._key
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
-        """Return the URL for this task instance; empty where there is none."""
+        """Return the URL for a task instance, or an empty string.
+
+        :param operator: the task; not used.
+        :param ti_key: the task instance.
+        """
         return url(self._key, _stored(ti_key))
 
 
 def url(key: str, stored: Iterable[tuple[str, object]]) -> str:
-    """Return the URL of a link; empty where there is none.
+    """Return the URL of a link, or an empty string.
 
-    :param key: of the link.
-    :param stored: XComs, by their keys, as the database has them.
+    :param key: the link's key.
+    :param stored: keys and values of XComs, as the database stores them.
     """
     values = {name: _read(value) for name, value in stored}
     note = values.get(NOTE, {}).get("links")
@@ -67,7 +70,7 @@ def url(key: str, stored: Iterable[tuple[str, object]]) -> str:
 
 
 def _read(value: object) -> Mapping[str, Any]:
-    """Return what an XCom holds. What a trigger's event has stored is text, of JSON."""
+    """Return the value of an XCom. A trigger's event stores it as a string of JSON."""
     if isinstance(value, str):
         try:
             value = json.loads(value)

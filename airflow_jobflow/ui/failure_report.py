@@ -1,6 +1,6 @@
-"""Telling how a task has failed, for an exception leaves no return value: the "Jobs" tab, and where to read on.
+"""Report how a task failed to the "Jobs" tab and to its log. An exception leaves no return value that could tell.
 
-What always holds: a task fails for its own reason, whatever becomes of the telling.
+Invariants: an error while reporting never replaces the task's own error.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reporting_failures(task: JobWaiter, context: Context) -> Iterator[None]:
-    """Tell of what is raised within, and let it go on.
+    """Report an exception that is raised within, and raise it again.
 
-    :param task: what it is raised by.
-    :raises AirflowFailException: instead, where Airflow has no retry policies and the task's own says so.
+    :param task: the task.
+    :param context: the task's context.
+    :raises AirflowFailException: instead of the error, if the task's retry policy says so and this version of Airflow
+        has no retry policies.
     """
     task.select_links()
     with retry_policy_applied(task, context):
@@ -41,15 +43,17 @@ def reporting_failures(task: JobWaiter, context: Context) -> Iterator[None]:
 
 
 def report_failure(task: JobWaiter, context: Context, error: BaseException) -> None:
-    """Tell the task's log where to read on, and the "Jobs" tab how the task has failed.
+    """Write the address of the documentation to the task's log, and the failure to the "Jobs" tab.
 
-    :param error: what is raised, or was the reason for it.
+    :param task: the task.
+    :param context: the task's context.
+    :param error: the exception that is raised, or its cause.
     """
     from airflow_jobflow.ui import notes
 
     try:
         if isinstance(error, AirflowSkipException) and error.__cause__:
-            task.log.warning("The task is skipped instead of failing: %s", error.__cause__)
+            task.log.warning("Skipping the task instead of failing it: %s", error.__cause__)
         ours = _ours(error)
         page = help_page(ours) if ours else None
         if page:
@@ -59,8 +63,8 @@ def report_failure(task: JobWaiter, context: Context, error: BaseException) -> N
                 task.kept_links = _links_of_earlier_note(context)
             context["ti"].xcom_push(key=notes.KEY, value=_note(task, ours or error, page))
             task.links_are_noted()
-    except Exception as trouble:  # noqa: BLE001 -- see above
-        task.log.warning("Could not write the task's failure to the Jobs tab: %s", trouble)
+    except Exception as failure:  # noqa: BLE001 -- see above
+        task.log.warning("Could not write the task's failure to the Jobs tab: %s", failure)
 
 
 def _note(task: JobWaiter, error: BaseException, page: str | None) -> dict[str, Any]:
@@ -84,9 +88,11 @@ def _note(task: JobWaiter, error: BaseException, page: str | None) -> dict[str, 
 
 
 def note_stopped(task: JobWaiter, context: Context, seen: Mapping[str, Snapshot]) -> None:
-    """Show in the "Jobs" tab that the jobs were stopped, where the task may end before it can report how they ended.
+    """Show in the "Jobs" tab that the jobs were stopped, as the task may end before it can report how they ended.
 
-    :param seen: what was last seen of them, by id.
+    :param task: the task.
+    :param context: the task's context.
+    :param seen: the last known state of the jobs, by id.
     """
     from airflow_jobflow.ui import notes
     from airflow_jobflow.ui.progress import note_of
@@ -98,12 +104,12 @@ def note_stopped(task: JobWaiter, context: Context, seen: Mapping[str, Snapshot]
     )
     try:
         context["ti"].xcom_push(key=notes.KEY, value=note)
-    except Exception as trouble:  # noqa: BLE001 -- the job is stopped, whatever an XCom backend raises
-        task.log.warning("Could not write to the Jobs tab that the job was stopped: %s", trouble)
+    except Exception as failure:  # noqa: BLE001 -- an XCom backend may raise anything
+        task.log.warning("Could not show in the Jobs tab that the job was stopped: %s", failure)
 
 
 def _links_of_earlier_note(context: Context) -> dict[str, str]:
-    """Return the URLs of the note that is overwritten next, where the trigger has not handed them on."""
+    """Return the URLs in the note that is about to be overwritten, as the trigger did not pass them on."""
     from airflow_jobflow.ui import notes
 
     ti = context["ti"]
@@ -112,7 +118,7 @@ def _links_of_earlier_note(context: Context) -> dict[str, str]:
 
 
 def _ours(error: BaseException) -> JobflowError | None:
-    """Return the nearest of the reasons for an error that is one of ours; a skip has a failure for its reason."""
+    """Return the first of an error and its causes that is a `JobflowError`; a skip is caused by one."""
     cause: BaseException | None = error
     while cause and not isinstance(cause, JobflowError):
         cause = cause.__cause__
@@ -120,10 +126,12 @@ def _ours(error: BaseException) -> JobflowError | None:
 
 
 def help_page(error: JobflowError) -> str | None:
-    """Return where the documentation says what to do about an error; None where it is not known to be anywhere.
+    """Return the address of the documentation on an error, or None if it is not known.
 
-    The documentation is where the installed package's metadata say, under ``Documentation``. Its page on failures has a
-    heading for each diagnosis, and for each of our exceptions.
+    The address comes from the installed package's metadata, entry ``Documentation``. The page on failures has a heading
+    for each diagnosis, and for each exception of this package.
+
+    :param error: the error.
     """
     listed = importlib.metadata.metadata("airflow-jobflow").get_all("Project-URL", [])
     site = dict(url.split(", ", 1) for url in listed).get("Documentation")

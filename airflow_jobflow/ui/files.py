@@ -1,7 +1,8 @@
-"""Serves the page's files, and nothing else.
+"""Serves the files of the "Jobs" tab.
 
-What always holds: the browser is told to run and load nothing that does not come from Airflow itself, so that whatever
-an XCom holds stays text. Nothing is imported before the first request: every process that loads plugins has this.
+Invariants: the content security policy allows only scripts and styles from Airflow itself, so that the content of an
+XCom is never executed. Starlette is imported at the first request, because every process that loads plugins imports
+this module.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ HEADERS = {
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
-    # Asked for each time, and answered with "not modified": a new version shows at once.
+    # The browser revalidates each file, so that a new version is shown at once.
     "cache-control": "no-cache",
 }
-"""What goes with every file."""
+"""Headers of every response."""
 
 Message = MutableMapping[str, Any]
 
 
 class Page:
-    """An ASGI application."""
+    """An ASGI application that serves the files."""
 
     def __init__(self) -> None:
         self._files: Any = None
@@ -39,7 +40,12 @@ class Page:
         receive: Callable[[], Awaitable[Message]],
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
-        """Answer a request."""
+        """Respond to a request.
+
+        :param scope: the request.
+        :param receive: receives its body.
+        :param send: sends the response.
+        """
         if self._files is None:
             from starlette.staticfiles import StaticFiles
 

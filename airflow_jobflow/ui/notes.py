@@ -1,23 +1,25 @@
-"""What the tab is told beside what tasks return: the XCom ``jobflow_jobs``, written here and read by ``page/jobs.js``.
+"""Notes for the "Jobs" tab: the XCom ``jobflow_jobs``, which is built here and read by ``page/jobs.js``.
 
-Pure. The trigger notes how jobs stand while it waits for them, and the worker how they ended where an exception leaves
-no return value. What always holds: a note is plain JSON, bounded in size whatever it is made of; its ``v`` grows when
-a page that knows only the former would misread it.
+The trigger writes a note on the state of the jobs while it waits for them. The worker writes one on how they ended if
+an exception leaves no return value. Pure functions.
+
+Invariants: a note is plain JSON of bounded size. Its version ``v`` is increased when a page for the previous version
+would misread it.
 
 ::
 
-    {"v": 1, "at": time, "service": "batch", "final": whether nothing follows, "total": how many jobs there are,
+    {"v": 1, "at": time, "service": "batch", "final": true if no other note follows, "total": number of jobs,
      "links": {key of a button: URL}, read by ``console_links``,
      "jobs": [{id, name, state, status, reason, container_reason, exit_code, attempt, max_attempts, created_at,
                started_at, stopped_at, log, links: {console, log}, seen: [[status, time], …],
                stop_requested_at: when AWS accepted a stop by Airflow; missing if there was none}, …],
-     "counts": {state: how many of the jobs}, where not all of them are listed,
-     "array": {"kind": "array" | "map", "size", "counts": {succeeded, failed, running}, "cells": a character a child,
-               "told": [{index, …}, …] of what has failed},
-     "diagnosis": {cause, blame, summary, advice}, "error": what was raised,
-     "help": where the documentation says what to do}
+     "counts": {state: number of jobs}, if not all of them are listed,
+     "array": {"kind": "array" | "map", "size", "counts": {succeeded, failed, running}, "cells": one character a child,
+               "failed_jobs": [{index, …}, …]},
+     "diagnosis": {cause, blame, summary, advice}, "error": the text of the exception,
+     "help": address of the documentation on it}
 
-A cell is one of the characters of ``jobs.map_statuses``, or ``.`` for what has not failed as far as is known.
+A cell is one of the characters of ``jobs.map_statuses``, or ``.`` for a child that is not known to have failed.
 """
 
 from __future__ import annotations
@@ -40,25 +42,26 @@ KEY = "jobflow_jobs"
 VERSION = 1
 
 JOBS = 200
-"""The most jobs that are told of; a task may wait for more."""
+"""Maximum number of jobs that are listed; a task may wait for more."""
 
-TOLD = 1000
-"""The most failed children that are told of."""
+MAX_FAILED_CHILDREN = 1000
+"""Maximum number of failed children that are listed."""
 
-WORDS = 1000
-"""The most characters of a reason; AWS's own are shorter."""
+MAX_REASON = 1000
+"""Maximum length of a reason; those of AWS are shorter."""
 
-LINES = 10_000
-"""The most characters of an error."""
+MAX_ERROR = 10_000
+"""Maximum length of an error."""
 
 UNKNOWN = "."
+"""The cell of a child whose state is not known."""
 
 Seen = Mapping[str, Sequence[Sequence[str]]]
-"""By the job's id, the statuses it was seen in, each with when it was seen first."""
+"""By job id: the statuses the job was seen in, each with the time of the first sighting in ISO 8601."""
 
 
 def now() -> str:
-    """Return the time, as notes have it."""
+    """Return the current time in the format of notes."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -75,17 +78,18 @@ def of_jobs(
     error: str = "",
     final: bool = False,
 ) -> dict[str, Any]:
-    """Note how jobs stand while they are waited for, or how they were left when the task was killed.
+    """Return a note on jobs that a task waits for, or that were left when it was killed.
 
-    :param snapshots: what was last seen of them.
-    :param total: how many are waited for.
-    :param seen: which statuses each has been seen in.
-    :param links: by the job's id, the console's pages.
+    :param service: ``batch``, ``ecs``, ``glue_crawl`` or ``glue_run``.
+    :param snapshots: the last known state of the jobs.
+    :param total: the number of jobs that the task waits for.
+    :param seen: the statuses that each job was seen in.
+    :param links: by job id, the pages of the console.
     :param failed: of a single array, the children that are known to have failed, by index.
     :param buttons: the URLs of the task's buttons, by the keys of their links.
-    :param stops: by the job's id, when Airflow has stopped it, in ISO 8601. Default none.
-    :param error: what went wrong when the jobs were stopped. Default nothing.
-    :param final: whether the task waits no longer. Default False.
+    :param stops: by job id, when Airflow stopped it, in ISO 8601. Default: none.
+    :param error: the error when the jobs were stopped. Default: none.
+    :param final: whether the task no longer waits. Default False.
     """
     jobs = [
         {
@@ -97,7 +101,7 @@ def of_jobs(
     ]
     note = {**_note(service, _with_stops(jobs, stops or {}), total), "final": final, "links": dict(buttons)}
     if error:
-        note["error"] = error[:LINES]
+        note["error"] = error[:MAX_ERROR]
     if total > len(jobs):
         note["counts"] = dict(Counter(each.state.value for each in snapshots))
     if total == 1 and snapshots and (counts := snapshots[0].array):
@@ -109,7 +113,7 @@ def of_jobs(
             "size": counts.size,
             "counts": {"succeeded": counts.succeeded, "failed": counts.failed, "running": counts.running},
             "cells": "".join(cells),
-            "told": _told(failed.items()),
+            "failed_jobs": _failed_jobs(failed.items()),
         }
     return note
 
@@ -124,23 +128,24 @@ def of_map(
     stop_requested_at: str | None = None,
     error: str = "",
 ) -> dict[str, Any]:
-    """Note how the items of a map stand while it runs, or how they were left when the task was killed.
+    """Return a note on a running map, or on one whose task was killed.
 
-    :param name: what the map is called; empty where that is not known.
-    :param statuses: a character an item.
-    :param lines: what is told of those that have ended, ``[index, snapshot]`` as JSON.
-    :param times: when the first job was created, when the first began, and when the last ended.
-    :param stop_requested_at: when Airflow has stopped the map, in ISO 8601. Default None: it runs.
-    :param error: what went wrong when the jobs were stopped. Default nothing.
+    :param service: ``batch`` or ``ecs``.
+    :param name: name of the map; empty if it is not known.
+    :param statuses: one character per item.
+    :param lines: ``[index, snapshot]`` as JSON for each item that has ended.
+    :param times: when the first job was created, when the first job started, and when the last one ended.
+    :param stop_requested_at: when Airflow stopped the map, in ISO 8601. Default None: it runs.
+    :param error: the error when the jobs were stopped. Default: none.
     """
     created, started, _ = times
     running = any(status in statuses for status in (map_statuses.RUNNING, map_statuses.SUCCEEDED, map_statuses.FAILED))
     state = "RUNNING" if running else "SUBMITTED"
-    whole = {"id": "", "name": name, "state": state, "status": state, "created_at": created, "started_at": started}
+    summary = {"id": "", "name": name, "state": state, "status": state, "created_at": created, "started_at": started}
     if stop_requested_at and not error:
-        whole["stop_requested_at"] = stop_requested_at
-    note = {**_note(service, [whole], 1), "final": stop_requested_at is not None, "array": _items(statuses, lines)}
-    return note | ({"error": error[:LINES]} if error else {})
+        summary["stop_requested_at"] = stop_requested_at
+    note = {**_note(service, [summary], 1), "final": stop_requested_at is not None, "array": _items(statuses, lines)}
+    return note | ({"error": error[:MAX_ERROR]} if error else {})
 
 
 def of_failure(
@@ -156,16 +161,18 @@ def of_failure(
     buttons: Mapping[str, str] | None = None,
     stops: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Note how a task has failed.
+    """Return a note on a failed task.
 
-    :param error: what a person reads.
-    :param outcomes: what is known of the jobs, in the shape that operators return.
-    :param children: of an array, its failed children as far as they were looked at, by index.
-    :param event: what the trigger saw, for where there are no outcomes.
-    :param lines: of a map, what is told of the items, as its trigger's event has it.
-    :param help_page: where the documentation says what to do about it.
-    :param buttons: the URLs of the task's buttons, by the keys of their links.
-    :param stops: by the job's id, when Airflow has stopped it, in ISO 8601. Default none.
+    :param service: ``batch``, ``ecs``, ``glue_crawl`` or ``glue_run``.
+    :param error: the text of the exception.
+    :param outcomes: what is known about the jobs, as operators return it. Default: nothing.
+    :param diagnosis: why the job failed. Default: not known.
+    :param children: the failed children of an array that were described, by index. Default: none.
+    :param event: the trigger's event, which is used if there are no outcomes. Default: none.
+    :param lines: the items of a map, as in its trigger's event. Default: none.
+    :param help_page: address of the documentation on the error. Default: none.
+    :param buttons: the URLs of the task's buttons, by the keys of their links. Default: none.
+    :param stops: by job id, when Airflow stopped it, in ISO 8601. Default: none.
     """
     event = event or {}
     jobs: list[dict[str, Any]] = [_outcome(each) for each in outcomes[:JOBS]]
@@ -173,7 +180,7 @@ def of_failure(
         jobs = [_job(Snapshot.from_dict(each)) for each in list(event.get("jobs", {}).values())[:JOBS]]
     jobs = _with_stops(jobs, stops or {})
     note = {**_note(service, jobs, max(len(jobs), len(outcomes), len(event.get("job_ids", ())))), "final": True}
-    note |= {"error": error[:LINES], "help": help_page, "links": dict(buttons or {})}
+    note |= {"error": error[:MAX_ERROR], "help": help_page, "links": dict(buttons or {})}
     if diagnosis:
         note["diagnosis"] = {
             "cause": diagnosis.cause,
@@ -181,19 +188,23 @@ def of_failure(
             "summary": diagnosis.summary,
             "advice": diagnosis.advice,
         }
-    whole = outcomes[0] if len(outcomes) == 1 else {}
-    if "statuses" in whole:
-        told = [{"index": each["index"], **_outcome(each)} for each in whole["failed"][:TOLD]]
-        note["array"] = {"kind": "map", "size": len(whole["statuses"]), "cells": whole["statuses"], "told": told}
-    elif whole.get("array"):
-        note["array"] = _array(whole["array"], children or {})
+    outcome = outcomes[0] if len(outcomes) == 1 else {}
+    if "statuses" in outcome:
+        failed = [{"index": each["index"], **_outcome(each)} for each in outcome["failed"][:MAX_FAILED_CHILDREN]]
+        cells = outcome["statuses"]
+        note["array"] = {"kind": "map", "size": len(cells), "cells": cells, "failed_jobs": failed}
+    elif outcome.get("array"):
+        note["array"] = _array(outcome["array"], children or {})
     elif event.get("statuses"):
         note["array"] = _items(event["statuses"], lines)
     return note
 
 
 def digest(note: Mapping[str, Any]) -> str:
-    """Return what is equal for notes that say the same, whenever they were made."""
+    """Return a hash of a note's content that does not depend on when it was written.
+
+    :param note: the note.
+    """
     jobs = [{**job, "seen": None} for job in note.get("jobs", ())]
     text = json.dumps({**note, "at": None, "jobs": jobs}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -204,7 +215,7 @@ def _note(service: str, jobs: Sequence[Mapping[str, Any]], total: int) -> dict[s
 
 
 def _with_stops(jobs: Sequence[Mapping[str, Any]], stops: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return jobs with the time at which Airflow has stopped each of them."""
+    """Add the time at which Airflow stopped each job."""
     times = [stops.get(job.get("id") or job.get("job_id") or "") for job in jobs]
     return [{**job, "stop_requested_at": at} if at else dict(job) for job, at in zip(jobs, times, strict=True)]
 
@@ -215,8 +226,8 @@ def _job(snapshot: Snapshot) -> dict[str, Any]:
         "name": snapshot.name,
         "state": snapshot.state.value,
         "status": snapshot.status,
-        "reason": (snapshot.reason or "")[:WORDS],
-        "container_reason": (snapshot.container_reason or "")[:WORDS],
+        "reason": (snapshot.reason or "")[:MAX_REASON],
+        "container_reason": (snapshot.container_reason or "")[:MAX_REASON],
         "exit_code": snapshot.exit_code,
         "attempt": snapshot.attempt,
         "max_attempts": snapshot.max_attempts,
@@ -228,29 +239,35 @@ def _job(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _outcome(outcome: Mapping[str, Any]) -> dict[str, Any]:
-    """Return of an outcome what stands on its own; how children ended is told beside it."""
-    whole = ("array", "statuses", "failed", "outcomes", "service")
-    told = {name: value for name, value in outcome.items() if name not in whole}
-    return {**told, "reason": (told.get("reason") or "")[:WORDS]}
+    """Return an outcome without the members about children, which are part of the note's ``array``."""
+    about_children = ("array", "statuses", "failed", "outcomes", "service")
+    job = {name: value for name, value in outcome.items() if name not in about_children}
+    return {**job, "reason": (job.get("reason") or "")[:MAX_REASON]}
 
 
-def _told(failed: Iterable[tuple[int, Snapshot]]) -> list[dict[str, Any]]:
-    """Tell of failed children, in their order and as many as there is room for."""
-    return [{"index": index, **_job(each)} for index, each in sorted(failed)[:TOLD]]
+def _failed_jobs(failed: Iterable[tuple[int, Snapshot]]) -> list[dict[str, Any]]:
+    """Return the first failed children, in their order."""
+    return [{"index": index, **_job(each)} for index, each in sorted(failed)[:MAX_FAILED_CHILDREN]]
 
 
 def _array(array: Mapping[str, Any], children: Mapping[int, Snapshot]) -> dict[str, Any]:
     size, failed = array["size"], array["failed_indexes"]
-    # Which have failed may not have been found out; then nothing is known of any.
+    # Without the list of failed children, the state of none is known.
     cells = [map_statuses.SUCCEEDED if len(failed) >= array["failed"] else UNKNOWN] * size
     for index in failed:
         cells[index] = map_statuses.FAILED
     counts = {"succeeded": array["succeeded"], "failed": array["failed"], "running": 0}
-    return {"kind": "array", "size": size, "counts": counts, "cells": "".join(cells), "told": _told(children.items())}
+    return {
+        "kind": "array",
+        "size": size,
+        "counts": counts,
+        "cells": "".join(cells),
+        "failed_jobs": _failed_jobs(children.items()),
+    }
 
 
 def _items(statuses: str, lines: Iterable[str]) -> dict[str, Any]:
     bad = (map_statuses.FAILED, map_statuses.STOPPED)
     failed = [(index, line) for line in lines if line and statuses[index := index_of_line(line)] in bad]
-    told = [(index, Snapshot.from_dict(json.loads(line)[1])) for index, line in sorted(failed)[:TOLD]]
-    return {"kind": "map", "size": len(statuses), "cells": statuses, "told": _told(told)}
+    jobs = [(index, Snapshot.from_dict(json.loads(line)[1])) for index, line in sorted(failed)[:MAX_FAILED_CHILDREN]]
+    return {"kind": "map", "size": len(statuses), "cells": statuses, "failed_jobs": _failed_jobs(jobs)}

@@ -1,14 +1,14 @@
-"""Tells the "Jobs" tab how far a task's jobs have come, while a trigger waits for them.
+"""Publish the progress of a task's jobs to the "Jobs" tab while a trigger waits for them.
 
-What always holds:
+Invariants:
 
-- No wait waits for it, or fails because of it: writing goes on in a task and threads of its own.
-- A wait that ends within its first ``FIRST`` seconds writes nothing, and none writes what is written already: the
-  worker has written how a single job stood before it deferred.
-- A task writes at most every ``EVERY`` seconds, all tasks of the process together ``PER_SECOND`` times a second; where
-  more is to be told, the last state wins.
-- What a trigger has left is not written any more, so that a note never replaces one of the task's next try. Only a
-  trigger that was killed writes how its jobs ended, while the task is failed, skipped or marked as a success.
+- Publishing never delays a wait and never makes it fail: it uses an asyncio task and threads of its own.
+- A wait that ends within ``FIRST_NOTE_DELAY`` seconds writes nothing. A note that is already stored is not written
+  again: the worker writes one on a single job before it defers.
+- A task writes at most every ``NOTE_INTERVAL`` seconds, and all tasks of the process together at most
+  ``MAX_NOTES_PER_SECOND``. If there are more changes, the last one wins.
+- Nothing is written after a trigger has ended, so that a note never replaces one of the task's next try. Only a trigger
+  that was killed writes how its jobs ended, if the task is failed, skipped or marked as a success.
 """
 
 from __future__ import annotations
@@ -36,37 +36,37 @@ from airflow_jobflow.ui import notes
 
 log = logging.getLogger(__name__)
 
-FIRST = 10.0
-"""Seconds of a wait before anything is written: most of what a short job tells is in its outcome."""
+FIRST_NOTE_DELAY = 10.0
+"""Seconds of a wait before the first note: a short job is described by its outcome."""
 
-EVERY = 10.0
-"""The least seconds between two XComs of a task."""
+NOTE_INTERVAL = 10.0
+"""Minimum seconds between two notes of a task."""
 
-PER_SECOND = 5.0
-"""The most XComs a second of all tasks of a process."""
+MAX_NOTES_PER_SECOND = 5.0
+"""Maximum notes per second of all tasks of a process."""
 
-LISTED_EVERY = 30.0
+LISTING_INTERVAL = 30.0
 """Seconds between two listings of an array's failed children."""
 
-LISTINGS_PER_SECOND = 1.0
-"""The most listings a second of all arrays of a process."""
+MAX_LISTINGS_PER_SECOND = 1.0
+"""Maximum listings per second for all arrays of a process."""
 
-ROOM = 0.5
-"""The share of its budget up to which a watcher may be busy for failed children to be listed beside it."""
+MAX_LOAD = 0.5
+"""Failed children are listed only while the watcher needs at most this share of its budget."""
 
-Tell = Callable[[], dict[str, Any]]
-"""Makes the note; called in a thread."""
+NoteFactory = Callable[[], dict[str, Any]]
+"""Builds the note; called in a thread."""
 
 
 class Progress:
-    """What is told of one task.
+    """Publishes the progress of one task. A context manager: nothing is written outside.
 
-    :param task_instance: the task instance; None for one of which nothing is told.
-    :param look: called on the event loop when the time has come; returns what makes the note.
-    :param noted: the digest of the note that is there already; None for none.
+    :param task_instance: the task instance; None to publish nothing.
+    :param look: called on the event loop when a note is due; returns the function that builds it.
+    :param noted: the digest of the note that is already stored. Default None: there is none.
     """
 
-    def __init__(self, task_instance: Any, look: Callable[[], Tell], noted: str | None = None) -> None:
+    def __init__(self, task_instance: Any, look: Callable[[], NoteFactory], noted: str | None = None) -> None:
         self._of: dict[str, Any] | None = task_instance and {
             "dag_id": task_instance.dag_id,
             "task_id": task_instance.task_id,
@@ -79,11 +79,11 @@ class Progress:
         self.noted = noted
         """The digest of the last note."""
         self.note: dict[str, Any] | None = None
-        """The last note that was written here."""
-        self._waits_its_turn = False
+        """The last note that was written by this object."""
+        self._is_queued = False
 
     def __enter__(self) -> Self:
-        self._next = asyncio.get_running_loop().time() + FIRST
+        self._next = asyncio.get_running_loop().time() + FIRST_NOTE_DELAY
         return self
 
     def __exit__(
@@ -95,29 +95,29 @@ class Progress:
 
     @property
     def open(self) -> bool:
-        """Whether anything may still be told."""
+        """Whether notes may still be written."""
         return self._of is not None
 
     def changed(self) -> None:
-        """Tell how things stand, when the time has come."""
-        if self.open and not self._waits_its_turn:
-            self._waits_its_turn = True
+        """Schedule a note, because the state has changed."""
+        if self.open and not self._is_queued:
+            self._is_queued = True
             loop = asyncio.get_running_loop()
             self._timer = loop.call_at(max(self._next, loop.time()), _board().append, self)
 
-    async def tell(self) -> bool:
-        """Write how things stand, and return whether there was anything to be written."""
-        self._waits_its_turn = False
+    async def publish(self) -> bool:
+        """Write a note, and return whether it took a turn: False if there was nothing to write."""
+        self._is_queued = False
         if self._of is None:
             return False
-        self._next = asyncio.get_running_loop().time() + EVERY
+        self._next = asyncio.get_running_loop().time() + NOTE_INTERVAL
         of = self._of
         try:
             if not await self._is_wanted():
                 return True
             make = self._look()
             return await asyncio.to_thread(self._write, make, of)
-        except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the wait goes on
+        except Exception as error:  # noqa: BLE001 -- an XCom backend may raise anything; the wait continues
             log.warning("Could not update the Jobs tab for task %s: %s", of["task_id"], error)
             return True
 
@@ -125,7 +125,7 @@ class Progress:
         """Return whether the note may be written now."""
         return True
 
-    def _write(self, make: Tell, of: dict[str, Any]) -> bool:
+    def _write(self, make: NoteFactory, of: dict[str, Any]) -> bool:
         note = make()
         if (digest := notes.digest(note)) == self.noted:
             return False
@@ -139,7 +139,7 @@ class Progress:
 
 
 class Board:
-    """Writes one note after the other, at the pace that a process may."""
+    """Writes the notes of all tasks of a process, one after the other and at most ``MAX_NOTES_PER_SECOND``."""
 
     def __init__(self) -> None:
         self._waiting: deque[Progress] = deque()
@@ -147,40 +147,43 @@ class Board:
         self.next_listing = 0.0
 
     def append(self, progress: Progress) -> None:
-        """Let a task be told of in its turn."""
+        """Queue a task for its next note.
+
+        :param progress: the task's progress.
+        """
         self._waiting.append(progress)
         if self._writer is None or self._writer.done():
-            # In a context of its own, or its log lines would land in the log of whatever task came first.
+            # In its own context. Otherwise its log lines would go to the log of the task that came first.
             self._writer = asyncio.get_running_loop().create_task(self._write(), context=contextvars.Context())
 
     async def _write(self) -> None:
         while self._waiting:
-            if await self._waiting.popleft().tell():
-                await asyncio.sleep(1 / PER_SECOND)
+            if await self._waiting.popleft().publish():
+                await asyncio.sleep(1 / MAX_NOTES_PER_SECOND)
 
 
 class LastNote(Progress):
-    """What is written of a task after its trigger was killed: how its jobs ended.
+    """Publishes how the jobs of a task ended after its trigger was killed.
 
-    Airflow accepts XComs of tasks in any state. So it is asked for the state first: a task that was cleared belongs to
-    its next try.
+    Airflow accepts XComs for tasks in any state. So the state is queried first: after a clear, the XComs belong to the
+    next try.
     """
 
     _turn: asyncio.Future[None] | None = None
-    """Done when the note was written; None if it is not to be written."""
+    """Done when the note is written; None if none is queued."""
 
     async def write(self) -> None:
-        """Write how things stand, in its turn among all notes of the process, and wait for that."""
+        """Queue the note among all notes of the process, and wait until it is written."""
         if self._turn is None:
             self._turn = asyncio.get_running_loop().create_future()
             _board().append(self)
         await asyncio.shield(self._turn)
 
-    async def tell(self) -> bool:
-        """Write how things stand; see the base."""
+    async def publish(self) -> bool:
+        """Write the note; see the base class."""
         turn, self._turn = self._turn, None
         try:
-            return await super().tell()
+            return await super().publish()
         finally:
             if turn and not turn.done():
                 turn.set_result(None)
@@ -202,13 +205,13 @@ def _board() -> Board:
 
 
 class FailedChildren:
-    """Lists, now and then, which children of an array have failed so far.
+    """Lists the failed children of an array from time to time.
 
-    :param access: whom to ask.
-    :param job_id: the array's.
-    :param watcher: the one that watches the array: its calls go first.
-    :param interval: seconds between two looks of its waits.
-    :param progress: told when there is more to tell.
+    :param access: the AWS connection to use.
+    :param job_id: the id of the array.
+    :param watcher: the watcher of the array, whose calls have priority.
+    :param interval: poll interval of the array in seconds.
+    :param progress: notified of newly failed children.
     """
 
     def __init__(
@@ -224,34 +227,37 @@ class FailedChildren:
         self.known: dict[int, Snapshot] = {}
 
     def saw(self, snapshot: Snapshot) -> None:
-        """Take in how many have failed."""
+        """Record how many children have failed.
+
+        :param snapshot: the state of the array.
+        """
         self._counted = snapshot.array.failed if snapshot.array else 0
         if self._counted and self._task is None and self._progress.open:
-            self._task = asyncio.get_running_loop().create_task(self._list_now_and_then())
+            self._task = asyncio.get_running_loop().create_task(self._list_periodically())
 
     def close(self) -> None:
-        """List no more."""
+        """Stop listing."""
         if self._task:
             self._task.cancel()
 
-    async def _list_now_and_then(self) -> None:
+    async def _list_periodically(self) -> None:
         client = service_client(self._access, batch.CLIENT)
-        while len(self.known) < notes.TOLD:
-            if self._counted > len(self.known) and self._has_room():
-                with contextlib.suppress(CallError):  # it is listed again, if calls are not throttled
-                    listed = await run(client, failed_children, self._job_id, notes.TOLD, retry=ONCE)
+        while len(self.known) < notes.MAX_FAILED_CHILDREN:
+            if self._counted > len(self.known) and self._may_list():
+                with contextlib.suppress(CallError):  # retried at the next interval
+                    listed = await run(client, failed_children, self._job_id, notes.MAX_FAILED_CHILDREN, retry=ONCE)
                     self.known = {child.index: child.snapshot for child in listed}
                     self._progress.changed()
-            await asyncio.sleep(LISTED_EVERY)
+            await asyncio.sleep(LISTING_INTERVAL)
 
-    def _has_room(self) -> bool:
-        """Say whether a listing may be made now, and take note of it if so."""
+    def _may_list(self) -> bool:
+        """Return whether a listing is within the budgets now, and record it if so."""
         board, now = _board(), asyncio.get_running_loop().time()
         budget = conf.getfloat("jobflow", "describe_calls_per_second")
-        asked = len(self._watcher.job_ids) / (batch.BATCH_SIZE * self._interval)
-        if now < board.next_listing or self._watcher.calls_per_second < budget or asked > budget * ROOM:
+        needed = len(self._watcher.job_ids) / (batch.BATCH_SIZE * self._interval)
+        if now < board.next_listing or self._watcher.calls_per_second < budget or needed > budget * MAX_LOAD:
             return False
-        board.next_listing = now + 1 / LISTINGS_PER_SECOND
+        board.next_listing = now + 1 / MAX_LISTINGS_PER_SECOND
         return True
 
 
@@ -267,14 +273,17 @@ def note_of(
     error: str = "",
     final: bool = False,
 ) -> dict[str, Any]:
-    """Note how jobs stand. For a thread.
+    """Return a note on jobs, with links to their console pages. Call it in a thread, see `links`.
 
-    :param seen: what was last seen of them.
-    :param statuses: which statuses each has been seen in.
-    :param total: how many are waited for.
-    :param buttons: the URLs of the task's buttons.
-    :param failed: of a single array, the children that are known to have failed, by index.
-    :param stops, error, final: see ``notes.of_jobs``.
+    :param service: ``batch``, ``ecs``, ``glue_crawl`` or ``glue_run``.
+    :param seen: the last known state of the jobs.
+    :param statuses: the statuses that each job was seen in.
+    :param total: the number of jobs that the task waits for.
+    :param buttons: the URLs of the task's buttons, by the keys of their links.
+    :param failed: of a single array, the children that are known to have failed, by index. Default: none.
+    :param stops: see `notes.of_jobs`.
+    :param error: see `notes.of_jobs`.
+    :param final: see `notes.of_jobs`.
     """
     pages = {each.job_id: links(service, each) for each in seen[: notes.JOBS]}
     return notes.of_jobs(
@@ -292,7 +301,11 @@ def note_of(
 
 
 def links(service: str, snapshot: Snapshot) -> dict[str, str]:
-    """Return the console's pages for a job, as notes have them. For a thread: the first time it takes a while."""
+    """Return the console's pages of a job in the format of notes. Call it in a thread: the first call is slow.
+
+    :param service: the service.
+    :param snapshot: the state of the job.
+    """
     known = console_links(service, snapshot)
     page = next((url for link, url in known.items() if link is not JobLogLink), None)
     named = {"console": page, "log": known.get(JobLogLink)}

@@ -1,4 +1,6 @@
-"""What Airflow is told about the tab. Every process that loads plugins imports this, so it imports next to nothing."""
+"""The Airflow plugin that registers the tab and the buttons. Every process that loads plugins imports it, so its own
+imports are few.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,13 @@ OPERATORS = {
     "airflow_jobflow.sensors.ecs": ("FargateTaskSensor",),
     "airflow_jobflow.sensors.glue": ("GlueCrawlSensor", "GlueJobRunSensor"),
 }
-"""The operators and sensors whose tasks have the button, by module; imported only where a button is drawn."""
+"""The operators and sensors whose tasks have the buttons, by module. They are imported when a button is drawn."""
 
 PREFIX = "/jobflow"
-"""Where the page is served, below Airflow's own root."""
+"""The path of the page, below Airflow's root."""
 
-ASKED = "dag_id={DAG_ID}&run_id={RUN_ID}"
-"""What Airflow fills in for a run; for a task instance there is more."""
+QUERY = "dag_id={DAG_ID}&run_id={RUN_ID}"
+"""The query of a run's page, which Airflow fills in. That of a task instance has more."""
 
 
 CONSOLE_LINKS = (
@@ -39,7 +41,7 @@ CONSOLE_LINKS = (
     links.GlueJobRunLink,
     links.JobLogLink,
 )
-"""The buttons that lead to AWS's console."""
+"""The buttons that link to the AWS console."""
 
 
 @cache
@@ -50,36 +52,36 @@ def _classes() -> list[Any]:
 class _Button(JobsLink):
     @property
     def operators(self) -> list[Any]:  # type: ignore[override]
-        """The classes whose tasks have it."""
+        """The classes whose tasks have the button."""
         return _classes()
 
 
 class _ConsoleButton(ConsoleLink):
-    """Takes the place of an operator's own link of the same name: Airflow prefers a plugin's."""
+    """Replaces an operator's own link of the same name: Airflow prefers the link of a plugin."""
 
     @cached_property
     def operators(self) -> list[Any]:  # type: ignore[override]
-        """The classes whose tasks have it."""
+        """The classes whose tasks have the button."""
         return [each for each in _classes() if self.name in {link.name for link in each.operator_extra_links}]
 
 
 class JobflowPlugin(AirflowPlugin):
-    """Adds the tab to task instances and to DAG runs, the button that leads to it, and those that lead to AWS."""
+    """Adds the tab to task instances and DAG runs, the button that opens it, and the buttons that link to AWS."""
 
     name = "jobflow"
     fastapi_apps = [{"app": Page(), "url_prefix": PREFIX, "name": "Jobflow"}]  # noqa: RUF012 -- as in Airflow's base
-    # Without a slash in front, it is found below the path that Airflow itself is served under.
+    # Relative addresses, because Airflow may be served below a path.
     external_views = [  # noqa: RUF012 -- likewise
         {
             "name": "Jobs",
-            "href": f"{PREFIX[1:]}/?{ASKED}&task_id={{TASK_ID}}&map_index={{MAP_INDEX}}",
+            "href": f"{PREFIX[1:]}/?{QUERY}&task_id={{TASK_ID}}&map_index={{MAP_INDEX}}",
             "destination": "task_instance",
             "url_route": TAB,
             "icon": f"{PREFIX[1:]}/icon.svg",
         },
         {
             "name": "Jobs",
-            "href": f"{PREFIX[1:]}/?{ASKED}",
+            "href": f"{PREFIX[1:]}/?{QUERY}",
             "destination": "dag_run",
             "url_route": f"{TAB}-run",
             "icon": f"{PREFIX[1:]}/icon.svg",

@@ -68,7 +68,7 @@ def endure(scenario: Scenario) -> Endured:
     worst = max(done.lateness, default=float("nan"))
     print(
         f"{scenario.outage} from {scenario.outage_from:g} to {scenario.outage_to:g} s: {done.lost} lost, "
-        f"{meter.stops} stops, at most {worst:.2f} intervals late, {done.calls_meanwhile} calls meanwhile, "
+        f"{meter.stops} stops, at most {worst:.2f} intervals late, {done.calls_meanwhile} calls during the fault, "
         f"{done.calls_after} in the minute after, {len(meter.credential_requests)} for credentials, "
         f"{meter.foreign} foreign; {result['errors'] or ''}",
         flush=True,

@@ -26,7 +26,7 @@ LIFETIME = 10.0
 class Kind:
     """What fails.
 
-    :param title: in words.
+    :param title: the title in the report.
     :param environment: what the waiting process's environment has beside the usual.
     :param conn_id: the Airflow connection that is used.
     """

@@ -103,7 +103,7 @@ def _outages(endured: Sequence[Endured]) -> str:
             ]
         )
     head = ["", "outage", "waits lost", "jobs stopped", "late, p99", "late, longest"]
-    head += ["calls meanwhile", "in the minute after", "foreign", "warnings logged", "met"]
+    head += ["calls during the fault", "in the minute after", "foreign", "warnings logged", "met"]
     return table(head, rows)
 
 
@@ -152,8 +152,8 @@ def _scopes(many: Sequence[Scoped]) -> str:
 
 def _about_slow() -> str:
     return (
-        f"One connection assumes a role, for which STS takes {SLOW_STS:g} s. Meanwhile 20 other connections come into "
-        "use one after the other, and each makes two calls a second. What a call takes includes building its "
+        f"One connection assumes a role, which takes STS {SLOW_STS:g} s. At the same time, 20 other connections come "
+        "into use one after the other, and each makes two calls a second. What a call takes includes building its "
         "connection's client, if it is the first."
     )
 

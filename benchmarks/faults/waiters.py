@@ -23,7 +23,7 @@ from benchmarks.services import PRELOAD
 from benchmarks.waiters import Waiters, start_clock
 
 SAMPLE = 0.5
-"""Seconds between two looks at the number of threads."""
+"""Seconds between two samples of the number of threads."""
 
 
 class Warnings(logging.Handler):

@@ -11,7 +11,7 @@ from airflow.triggers.base import BaseTrigger, StartTriggerArgs, TriggerEvent
 
 
 class IdleTrigger(BaseTrigger):
-    """Waits for nothing, for ever."""
+    """Waits forever for nothing."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give all there is to know."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 INTERVAL = 10
-"""Seconds between two looks at one job, on either side."""
+"""Poll interval of both sides in seconds."""
 
 
 def job_id(index: int) -> str:

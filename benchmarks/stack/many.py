@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.stack.many WAITS SECONDS RESULT``.
 
-They are instances of mapped tasks, a thousand in each of ten DAG runs, for Airflow maps over no more than 1,024 items
-unless told otherwise. Each kind has a triggerer to itself, started anew, so that neither lives in memory that the other
+They are instances of mapped tasks, a thousand in each of ten DAG runs, because Airflow maps over at most 1,024 items
+by default. Each kind has its own, new triggerer, so that neither lives in memory that the other
 has left.
 """
 
@@ -33,7 +33,7 @@ BUDGET: Final = 5.0
 SETTLE: Final = 15.0
 """Seconds after the last trigger has begun until the triggerer is done with that."""
 WARM: Final = 4
-"""Waits of a first run: they have all loaded that is loaded once, whatever the number of waits."""
+"""Waits of a first run, after which everything that is loaded once has been loaded."""
 PATIENCE: Final = 1500.0
 FOREVER: Final = 10**7
 
@@ -64,7 +64,7 @@ class Triggerer:
         return self._blocks.longest()
 
     def renew(self) -> None:
-        """Kill it, and start it anew."""
+        """Kill it, and start a new one."""
         self._stack.kill("triggerer")
         self._stack.start("triggerer")
         self._stack.await_healthy()
@@ -128,7 +128,7 @@ def run(waits: int, seconds: float) -> Many:
             forget(stack, "bench_idle")
             Triggerer(stack).renew()
             time.sleep(SETTLE)
-            stack.tell_aws("/plan", {"shortest": FOREVER, "longest": FOREVER})
+            stack.ask_aws("/plan", {"shortest": FOREVER, "longest": FOREVER})
             ours = hold(stack, "ours", waits, seconds)
             many = drain(stack, waits, idle, ours)
         except StackError:
@@ -147,14 +147,14 @@ def drain(stack: BenchStack, waits: int, idle: Held, ours: Held) -> Many:
     """Have all jobs end, and see whether all waits do."""
     triggerer = Triggerer(stack)
     triggerer.blocked()
-    state, now = stack.tell_aws("/state"), time.time()
+    state, now = stack.ask_aws("/state"), time.time()
     steady = [each for each in state["describes"] if each > now - state["began"] - ours.steady]
-    stack.tell_aws("/end", {"seconds": DRAIN})
+    stack.ask_aws("/end", {"seconds": DRAIN})
     runs = [f"run-{number}" for number in range(-(-waits // RUN))]
     for run_id in runs:
         await_end(stack, "bench_ours", run_id)
     drained = time.time() - now
-    ends = {index: end for index, _, end in stack.tell_aws("/state")["jobs"]}
+    ends = {index: end for index, _, end in stack.ask_aws("/state")["jobs"]}
     rows = stack.sql(
         "select run_id, map_index, extract(epoch from end_date)::float from task_instance "
         "where dag_id = 'bench_ours' and run_id <> 'warm' and task_id = 'wait' and state = 'success'"
@@ -166,7 +166,7 @@ def drain(stack: BenchStack, waits: int, idle: Held, ours: Held) -> Many:
         describes_per_second=len(steady) / ours.steady,
         busiest=state["busiest"],
         budget=BUDGET,
-        calls=sum(stack.tell_aws("/state")["calls"].values()),
+        calls=sum(stack.ask_aws("/state")["calls"].values()),
         drain_seconds=drained,
         blocked_draining=triggerer.blocked(),
         delays=sorted(

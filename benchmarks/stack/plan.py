@@ -1,4 +1,4 @@
-"""How much is measured, and for how long: what the parts go by and the report tells.
+"""How much is measured, and for how long: the parameters of all parts and of the report.
 
 Standard library only, so that a report can be written where nothing can be measured.
 """
@@ -18,4 +18,4 @@ IDLE_FOR: Final = 60.0
 DRAIN: Final = 120.0
 """Seconds within which the jobs of very many waits end."""
 WATCHED: Final = 0.12
-"""Seconds; Airflow looks every 0.1 s whether its event loop goes round, and logs what took longer than this."""
+"""Seconds; Airflow checks every 0.1 s that its event loop runs, and logs delays longer than this."""

@@ -96,7 +96,7 @@ def _waits(pairs: Mapping[Kind, tuple[Waits, Waits]]) -> str:
     )
     return (
         f"One DAG run of a mapped task. Each job takes {SHORTEST:g} to {LONGEST:g} s from when it is submitted or, for "
-        f"sensors, first asked for, and succeeds; both sides look every {INTERVAL} s. CPU is that of all components "
+        f"sensors, first described, and succeeds; both sides poll every {INTERVAL} s. CPU is that of all components "
         f"from the trigger of the run to its end. AWS calls: {calls}."
     )
 
@@ -156,9 +156,9 @@ def _held(many: Many) -> str:
     return (
         f"`BatchJobSensor`, mapped, {RUN:,} instances in each of {-(-many.ours.waits // RUN)} DAG runs. They start and "
         "end in the triggerer, whose capacity is raised (`AIRFLOW__TRIGGERER__CAPACITY`; it holds a log file open for "
-        "each wait, so it needs as many descriptors), and push no XComs, for a triggerer pushes one in each round of "
-        f"its loop. Held for {many.ours.steady:.0f} s, then all jobs end within {DRAIN:.0f} s. Beside it, in the same "
-        "stack and a triggerer started anew, what Airflow itself takes: a sensor that starts in the "
+        "each wait, so it needs as many descriptors), and push no XComs, because a triggerer pushes one in each round "
+        f"of its loop. Held for {many.ours.steady:.0f} s, then all jobs end within {DRAIN:.0f} s. For comparison, in "
+        "the same stack and a new triggerer, the memory of Airflow itself: a sensor that starts in the "
         f"triggerer and does nothing, {many.idle.waits:,} instances held for {IDLE_FOR:.0f} s."
     )
 
@@ -246,9 +246,9 @@ How it is measured:
 - CPU is that of all processes of a component, ended ones included, as the kernel adds it up; the stand-in's is left
   out, and so is what measures. The idle stack's share is what the same stack used in 30 s in which nothing ran, times
   the wall time. A run of four waits comes first and is not counted.
-- Memory is the proportional set size, sampled every 4 s; a triggerer's is read when it is told.
+- Memory is the proportional set size, sampled every 4 s; a triggerer's is read on request.
 - Task and run ends are those in Airflow's database, jobs' ends those of the stand-in, on one clock.
-- Airflow looks every 0.1 s whether the triggerer's event loop goes round, and logs it when that took longer than the
+- Airflow checks every 0.1 s that the triggerer's event loop runs, and logs it when that took longer than the
   threshold, set to {WATCHED:g} s here; the longest of these is given, which is up to 0.1 s more than the block itself.
-- The Amazon provider's stack runs from an environment of its own (`.venv-amazon`), for aiobotocore pins botocore; all
+- The Amazon provider's stack runs from its own environment (`.venv-amazon`), because aiobotocore pins botocore; all
   else is of the same versions."""

@@ -66,7 +66,7 @@ class BenchStack(Stack):
         """Wait until DAGs are there, and let them run."""
         self.airflow.prepare(dag_ids)
 
-    def tell_aws(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def ask_aws(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Tell the stand-in what comes, or ask what it has counted."""
         data = None if body is None else json.dumps(body).encode()
         with urllib.request.urlopen(f"{self.aws_url}{path}", data=data, timeout=60) as answer:

@@ -35,7 +35,7 @@ ENDED: Final = ("success", "failed")
 def measure(stack: BenchStack, side: Side, kind: Kind, waits: int, idle: Mapping[str, float]) -> Waits:
     """Run one DAG of mapped waits to its end."""
     dag_id, run_id = f"bench_{kind}", f"{kind}-{waits}"
-    stack.tell_aws("/plan", {"shortest": SHORTEST, "longest": LONGEST, "seed": 1})
+    stack.ask_aws("/plan", {"shortest": SHORTEST, "longest": LONGEST, "seed": 1})
     peaks = Peaks(stack, NOT_COUNTED)
     with peaks.sampled():
         before, began = cpu(stack), time.time()
@@ -52,7 +52,7 @@ def measure(stack: BenchStack, side: Side, kind: Kind, waits: int, idle: Mapping
         dag_id,
         run_id,
     )
-    aws = stack.tell_aws("/state")
+    aws = stack.ask_aws("/state")
     ends = {index: end for index, _, end in aws["jobs"]}
     return Waits(
         side=side,
@@ -99,7 +99,7 @@ def run(side: Side, waits: int) -> list[Waits]:
         try:
             kinds: Sequence[Kind] = get_args(Kind)
             stack.prepare([f"bench_{kind}" for kind in kinds])
-            stack.tell_aws("/plan", {"shortest": 5, "longest": 5})
+            stack.ask_aws("/plan", {"shortest": 5, "longest": 5})
             for kind in kinds:
                 stack.airflow.trigger(f"bench_{kind}", "warm", {"waits": WARM})
             for kind in kinds:

@@ -1,9 +1,9 @@
-"""The metered stand-in for AWS as a service of the stack: Batch jobs that begin when they are first heard of.
+"""The metered stand-in for AWS as a service of the stack. Batch jobs start when they are first named.
 
-``python -m benchmarks.stack.standin PORT``. A job begins when it is submitted, or when a sensor first asks for it, so
-that every wait is a real one however late it starts. No job fails. Beside AWS's calls: ``POST /plan`` forgets all jobs
-and calls and says how long jobs take from now on, ``POST /end`` has all that run end soon, ``GET /state`` says what has
-been counted and when each job ends.
+``python -m benchmarks.stack.standin PORT``. A job starts when it is submitted, or when a sensor first describes it, so
+that every wait is a real one even if it starts late. No job fails. In addition to AWS's calls, ``POST /plan`` drops all
+jobs and counts and sets the duration of new jobs, ``POST /end`` ends all running jobs soon, and ``GET /state`` returns
+the counts and the end of each job.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.standin.script import Answer, Script
 from benchmarks.standin.server import SERVICES, Connection, Metered
 
 SUBMITTED = 1_000_000
-"""What is added to a job's index to tell it, by its id, from one that a sensor waits for."""
+"""Added to the index of a job, to distinguish its id from that of a job that a sensor waits for."""
 
 
 class Jobs(Batch):
@@ -66,7 +66,7 @@ SERVICES["stack"] = Jobs
 
 
 class Planned(Metered):
-    """A counter whose service can be told what comes."""
+    """A counter whose service can be configured while it runs."""
 
     def answer(self, head: bytes, body: bytes) -> Answer | None:
         """Answer a request."""
@@ -90,7 +90,7 @@ class Planned(Metered):
         return self._service
 
     def state(self) -> dict[str, Any]:
-        """Say what has been counted, and of each job whom it belongs to, when it began, and when it ends."""
+        """Return the counts, and the owner, start and end of each job."""
         meter = self.meter()
         return {
             "calls": meter.by_operation,

@@ -136,7 +136,7 @@ class BatchMap(Batch):
         return Answer(json.dumps(answer).encode(), 1)
 
     def _list(self, request: dict[str, Any], now: float) -> Answer:
-        """Answer the newest first; a token says how many jobs there were before the next one."""
+        """Answer the newest first; a token contains the number of jobs before the next one."""
         pattern = next(each["values"][0] for each in request["filters"] if each["name"] == "JOB_NAME").lower()
         prefix, star = pattern.removesuffix("*"), pattern.endswith("*")
         at = int(request.get("nextToken", len(self._order)))

@@ -1,4 +1,4 @@
-"""What in a JSON value is not as a shape of botocore's models says.
+"""Find deviations of a JSON value from a shape of botocore's models.
 
 Botocore ignores what it does not know, so nobody else would notice. Standard library only: the tests of the AWS on this
 machine hold its answers to the models with it, too.
@@ -28,10 +28,10 @@ AWS_LEAVES_OUT: Final = {("JobDetail", "startedAt")}
 
 
 def violations(shape: Any, value: Any, path: str = "answer", *, moments: tuple[type, ...] = NUMBER) -> list[str]:
-    """Say what in a JSON value is not as a botocore shape says: unknown or missing members, wrong types, no such enum.
+    """Yield the deviations of a JSON value from a botocore shape: unknown or missing members, wrong types and enums.
 
     :param path: what the value is called in what is returned.
-    :param moments: how it tells moments: as numbers in an answer, as strings in an event of EventBridge.
+    :param moments: the type of times: numbers in responses, strings in events of EventBridge.
     """
     return list(_violations(shape, value, path, {**TYPES, "timestamp": moments}))
 

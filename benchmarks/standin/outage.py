@@ -1,4 +1,4 @@
-"""What the stand-in does while something fails: it refuses describe calls, or gives no credentials.
+"""Failures of the stand-in: it rejects describe calls, or issues no credentials.
 
 It also is the metadata service of an instance, the credentials endpoint of a container, and STS.
 """
@@ -29,13 +29,13 @@ STOPS = ("TerminateJob", "CancelJob", "StopTask", "BatchStopJobRun", "StopCrawle
 ASSUME_ROLE = b"Action=AssumeRole"
 
 SLOW_STS = 12.0
-"""Seconds that STS takes for a role whose name says so."""
+"""Seconds that STS takes for a role with a slow name."""
 
 HTML = b"<html><head><title>403 Forbidden</title></head><body><h1>Forbidden</h1>Blocked by the proxy.</body></html>"
 
 
 def refusal(scenario: Scenario, operation: str, seconds: float) -> Answer | None:
-    """Return with what a call is refused so many seconds after the clock started; None if it is answered."""
+    """Return the error for a call at a time in seconds after the start of the clock; None if there is none."""
     if not scenario.fails_at(seconds):
         return None
     if scenario.outage == "denied":

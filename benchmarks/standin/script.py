@@ -24,7 +24,7 @@ Each = TypeVar("Each")
 class Script:
     """One scripted job.
 
-    :param key: what a side is told to wait for.
+    :param key: what a side waits for.
     :param name: what requests and answers call it.
     :param scope: what it belongs to, where the service has such a thing.
     :param seconds: how long it takes.
@@ -50,8 +50,8 @@ class Script:
 class Answer:
     """What a call is answered with.
 
-    :param jobs: how many jobs it tells of.
-    :param error: AWS's code, if it is a refusal.
+    :param jobs: the number of jobs in it.
+    :param error: the error code, if it is an error.
     """
 
     body: bytes
@@ -67,7 +67,7 @@ class Answer:
 
 
 class Service(ABC):
-    """The stand-in for one service; a subclass says what its jobs look like and which calls it answers."""
+    """The stand-in for one service; a subclass defines its jobs and the calls that it answers."""
 
     PHASES: ClassVar[Sequence[tuple[float, str]]]
     """From what part of a job's time on it has which status."""
@@ -88,7 +88,7 @@ class Service(ABC):
         return job
 
     def start(self, now: float) -> dict[str, tuple[float, bool]]:
-        """Start all jobs, and tell by their keys when they will end and whether they fail."""
+        """Start all jobs; return when they will end and whether they fail, by their keys."""
         for job in self.jobs.values():
             job.began, job.status = now, ""
             self.rendered(job, now)  # so that the first answers take no longer than the others

@@ -41,7 +41,7 @@ PATHS = {
     "/v1/terminatejob": "TerminateJob",
     "/v1/canceljob": "CancelJob",
 }
-"""Operations of the one service that says them by the path; the others name them in a header."""
+"""Operations of the one service that has them in the path; the others have them in a header."""
 
 TARGET = re.compile(rb"(?i)\r\nx-amz-target: *[^.\r]+\.(\w+)")
 LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")

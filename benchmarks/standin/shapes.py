@@ -61,7 +61,7 @@ def requests(name: str, service: Service) -> Iterator[tuple[str, dict[str, Any]]
 def check() -> int:
     """Hold all answers to the models, and return how many there were.
 
-    :raises ValueError: one is not as its model says.
+    :raises ValueError: one deviates from its model.
     """
     session = botocore.session.get_session()
     checked = 0

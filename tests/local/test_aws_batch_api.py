@@ -1,4 +1,4 @@
-"""Batch's calls about jobs: what they answer, and what they refuse."""
+"""Batch's calls for jobs: responses and rejections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def listed(kit: Any, **request: Any) -> list[str]:
 
 
 def refusal(kit: Any) -> Any:
-    """The exception with which Batch refuses."""
+    """The exception with which Batch rejects."""
     return kit.batch.exceptions.ClientException
 
 
@@ -28,7 +28,7 @@ def test_describe_leaves_out_what_it_does_not_know(kit: Any) -> None:
     assert [job["jobId"] for job in kit.batch.describe_jobs(jobs=asked)["jobs"]] == [job_id]
 
 
-def test_describe_refuses_more_than_a_hundred_ids(kit: Any) -> None:
+def test_describe_rejects_more_than_a_hundred_ids(kit: Any) -> None:
     """A hundred are answered."""
     ids = [str(uuid.uuid4()) for _ in range(101)]
     assert kit.batch.describe_jobs(jobs=ids[:100])["jobs"] == []
@@ -36,7 +36,7 @@ def test_describe_refuses_more_than_a_hundred_ids(kit: Any) -> None:
         kit.batch.describe_jobs(jobs=ids)
 
 
-def test_describe_refuses_an_empty_list(kit: Any) -> None:
+def test_describe_rejects_an_empty_list(kit: Any) -> None:
     """No ids is not all ids."""
     with pytest.raises(refusal(kit)):
         kit.batch.describe_jobs(jobs=[])
@@ -99,13 +99,13 @@ def test_describe_shows_what_was_asked_for(kit: Any) -> None:
         ({"containerOverrides": {"environment": [{"value": "x"}]}}, "environment.1.member.name"),
         ({"dependsOn": [{"type": "N_TO_N"}], "arrayProperties": {"size": 2}}, "jobId is required"),
         ({"parameters": {"x": "y" * 31_000}}, "Job size must be less than 30 KiB, got 30 KiB"),
-        ({"nodeOverrides": {"numNodes": 2}}, "runs no jobs of several nodes"),
+        ({"nodeOverrides": {"numNodes": 2}}, "does not run multi-node jobs"),
         ({"eksPropertiesOverride": {}}, "none on EKS"),
         ({"ecsPropertiesOverride": {"taskProperties": [{}]}}, "which has containerProperties"),
     ],
 )
-def test_submit_refuses(kit: Any, request_: dict[str, Any], said: str) -> None:
-    """What Batch refuses is refused before anything is created, in its words where they are known."""
+def test_submit_rejects(kit: Any, request_: dict[str, Any], said: str) -> None:
+    """What Batch rejects is rejected before anything is created, with its messages where they are known."""
     with pytest.raises(refusal(kit), match=said):
         kit.submit(**request_)
     assert (
@@ -133,7 +133,7 @@ def test_submit_takes_arns_revisions_and_names(kit: Any) -> None:
 
 
 def test_disabled_queue_takes_no_jobs(kit: Any) -> None:
-    """A queue, unlike its compute environment, refuses when it is disabled."""
+    """A queue, unlike its compute environment, rejects when it is disabled."""
     kit.batch.update_job_queue(jobQueue=kit.queue, state="DISABLED")
     with pytest.raises(refusal(kit), match="not in ENABLED state"):
         kit.submit()
@@ -157,7 +157,7 @@ def test_list_shows_running_jobs_only_unless_asked(kit: Any) -> None:
 
 
 def test_list_by_name_ignores_status_and_case_and_is_newest_first(kit: Any) -> None:
-    """What was started before can be found by its name, whatever became of it."""
+    """What was started before can be found by its name, whether it succeeded or not."""
     ids = [kit.submit(jobName=name) for name in ("Find-1", "other", "find-2")]
     kit.wait(ids[0])
     assert listed(kit, jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["FIND-*"]}]) == [
@@ -206,7 +206,7 @@ def test_list_comes_in_pages(kit: Any) -> None:
 @pytest.mark.parametrize(
     "request_", [{"nextToken": "%"}, {"maxResults": 101}, {"filters": [{"name": "NONE", "values": ["x"]}]}]
 )
-def test_list_refuses(kit: Any, request_: dict[str, Any]) -> None:
+def test_list_rejects(kit: Any, request_: dict[str, Any]) -> None:
     """Tokens it did not give, pages over 100, filters there are not."""
     with pytest.raises(refusal(kit)):
         kit.batch.list_jobs(jobQueue=kit.queue, **request_)

@@ -90,7 +90,7 @@ def test_n_to_n_waits_for_the_same_index_only(kit: Any) -> None:
 
 
 def test_n_to_n_wants_arrays_of_one_size(kit: Any) -> None:
-    """A dependency on an array of another size is refused."""
+    """A dependency on an array of another size is rejected."""
     first = kit.submit(arrayProperties={"size": 2})
     with pytest.raises(kit.batch.exceptions.ClientException, match="N_TO_N"):
         kit.submit(arrayProperties={"size": 3}, dependsOn=[{"jobId": first, "type": "N_TO_N"}])
@@ -116,7 +116,7 @@ def test_job_runs_after_what_it_depends_on(kit: Any) -> None:
 
 
 def test_array_waits_for_what_it_depends_on(kit: Any) -> None:
-    """An array whose dependency fails never runs, and says so."""
+    """An array whose dependency fails never runs, and has that reason."""
     first = kit.sh("exit 1")
     second = kit.submit(arrayProperties={"size": 2}, dependsOn=[{"jobId": first}])
     job = kit.wait(second)

@@ -197,7 +197,7 @@ def test_canned_responses_work_over_http(own_kit: Any) -> None:
         batch.describe_jobs(jobs=[UNKNOWN])
     batch.describe_jobs(jobs=[UNKNOWN])
     for wrong, why in (
-        ({"respond_with": [{"cod": "Teapot"}]}, "No such fault: cod"),
+        ({"respond_with": [{"cod": "Teapot"}]}, "Unknown fault: cod"),
         ({"respond_with": [{"code": "Teapot", "body": ""}]}, "either a code"),
         ({"respond_with": [{}]}, "either a code"),
         ({"lasts": 0}, "lasts must be above 0"),

@@ -59,7 +59,7 @@ def test_the_page_of_a_batch_job_shows_how_it_went_and_hides_secrets(kit: Any) -
         assert text in shown
     assert "hunter2" not in shown
     assert "http-equiv" not in shown  # nothing changes any more
-    assert "over here" in follow(kit.aws, shown, "Whole log")
+    assert "over here" in follow(kit.aws, shown, "All lines")
     assert job_id not in follow(kit.aws, shown, definition.rpartition("/")[2])
     assert "DB_PASSWORD" in follow(kit.aws, shown, definition.rpartition("/")[2])
     assert "hunter2" not in follow(kit.aws, shown, definition.rpartition("/")[2])
@@ -73,7 +73,7 @@ def test_the_page_of_an_array_lists_all_children_in_pages(kit: Any) -> None:
     first = page(kit.aws, "batch-job", job=job_id)
     assert "101 SUCCEEDED" in first
     assert "Children 0 to 99 of 101" in first
-    last = follow(kit.aws, first, "Children after")
+    last = follow(kit.aws, first, "Next children")
     assert "Children 100 to 100 of 101" in last
     child = follow(kit.aws, last, "100")
     assert f"{job_id}:100" in child
@@ -105,7 +105,7 @@ def test_a_long_log_is_shown_in_pages_from_its_end(kit: Any) -> None:
     """The end is what people look for."""
     job_id = kit.sh("i=0; while [ $i -lt 1001 ]; do echo line-$i; i=$((i+1)); done")
     kit.wait(job_id)
-    last = follow(kit.aws, page(kit.aws, "batch-job", job=job_id), "Whole log")
+    last = follow(kit.aws, page(kit.aws, "batch-job", job=job_id), "All lines")
     assert "line-1000<" in last
     assert "line-500\n" not in last
     middle = follow(kit.aws, last, "Earlier lines")

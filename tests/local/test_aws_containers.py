@@ -189,7 +189,7 @@ def test_overrides_concern_the_container_they_name(kit: Any) -> None:
         ({"ecsPropertiesOverride": {"taskProperties": [{"containers": [{"name": "mian"}]}]}}, "does not have: mian"),
     ],
 )
-def test_overrides_that_fit_no_container_are_refused(kit: Any, request_: dict[str, Any], said: str) -> None:
+def test_overrides_that_fit_no_container_are_rejected(kit: Any, request_: dict[str, Any], said: str) -> None:
     """Before anything is created."""
     with pytest.raises(kit.batch.exceptions.ClientException, match=said):
         kit.submit(jobDefinition=kit.define_several(main={"script": "true"}), **request_)
@@ -200,12 +200,12 @@ def test_overrides_that_fit_no_container_are_refused(kit: Any, request_: dict[st
     [
         ({"a": ASIDE}, "At least one container must be essential"),
         ({"a": after("b", "START"), "b": after("a", "START")}, "must not depend on others"),
-        ({"a": {}, "b": after("c", "START")}, "c, which is no other container"),
+        ({"a": {}, "b": after("c", "START")}, "c, which is not another container"),
         ({"a": {}, "b": after("a", "COMPLETE")}, "which is essential"),
         ({"a": {}, "b": after("a", "HEALTHY")}, "must be one of START"),
     ],
 )
-def test_containers_that_could_never_run_are_refused(kit: Any, containers: dict[str, Any], said: str) -> None:
+def test_containers_that_could_never_run_are_rejected(kit: Any, containers: dict[str, Any], said: str) -> None:
     """As the definition is registered."""
     with pytest.raises(kit.batch.exceptions.ClientException, match=said):
         kit.define_several(**{name: {"script": "true", **each} for name, each in containers.items()})

@@ -131,7 +131,7 @@ def test_metadata_service_may_be_down_for_a_while(container: Host) -> None:
 
 
 def test_keys_that_expire_are_replaced_by_new_ones(container: Host) -> None:
-    """boto3 asks for new ones before each call, for they expire within ten minutes."""
+    """boto3 asks for new ones before each call, because they expire within ten minutes."""
     container.aws.set_faults(Faults(credentials_lifetime=300))
     batch = container.batch()
     keys = set()
@@ -141,7 +141,7 @@ def test_keys_that_expire_are_replaced_by_new_ones(container: Host) -> None:
     assert len(keys) == 2
 
 
-def test_expired_keys_are_refused(container: Host) -> None:
+def test_expired_keys_are_rejected(container: Host) -> None:
     """By all services; keys that were not issued here are not concerned."""
     container.aws.set_faults(Faults(credentials_lifetime=0))
     uri = os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"]

@@ -1,4 +1,4 @@
-"""Denials of the local AWS, as boto3 meets them: for one resource, for tags, for a time."""
+"""Denials of the local AWS in boto3: for a resource, for tags, for some time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_one_cluster_may_be_denied(own_ecs_kit: Any) -> None:
 
 
 def test_one_glue_job_may_be_denied(own_aws: Any) -> None:
-    """A job that is not denied is looked up, and is not there."""
+    """A job that is not denied is looked up, and does not exist."""
     own_aws.set_faults(Faults(denied=("glue.*",), denied_resources=("secret",)))
     glue = own_aws.client("glue", config=ONCE)
     assert "perform: glue:GetJobRuns on resource: secret" in denied(glue.get_job_runs, JobName="secret")

@@ -1,4 +1,4 @@
-"""ECS's calls about tasks: what they answer, and what they refuse."""
+"""ECS's calls for tasks: responses and rejections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
 
 
 def code_of(caught: pytest.ExceptionInfo[ClientError]) -> str:
-    """The code of a refusal."""
+    """The code of a rejection."""
     return str(caught.value.response["Error"]["Code"])
 
 
@@ -84,8 +84,8 @@ def code_of(caught: pytest.ExceptionInfo[ClientError]) -> str:
         ({"taskDefinition": "a:b:c"}, "InvalidParameterException", "Invalid task definition"),
     ],
 )
-def test_run_refuses(ecs_kit: Any, request_: dict[str, Any], code: str, said: str) -> None:
-    """What is refused starts nothing; the words are AWS's where they are known."""
+def test_run_rejects(ecs_kit: Any, request_: dict[str, Any], code: str, said: str) -> None:
+    """What is rejected starts nothing; with AWS's messages where they are known."""
     with pytest.raises(ClientError, match=said) as caught:
         ecs_kit.ecs.run_task(**ecs_kit.request(**request_))
     assert code_of(caught) == code
@@ -109,8 +109,23 @@ def test_definition_must_fit_fargate(ecs_kit: Any) -> None:
     assert (task["cpu"], task["memory"]) == ("512", "1024")
 
 
+@pytest.mark.parametrize(
+    ("containers", "said"),
+    [
+        ([], "Container list cannot be empty."),
+        ([{"image": "x"}], "Container.name should not be null or empty."),
+        ([{"name": "main"}], "Container.image should not be null or empty."),
+        ([{"name": "main", "image": "x"}, {"name": "other", "image": ""}], "Container.image should not be null"),
+    ],
+)
+def test_containers_need_a_name_and_an_image(ecs_kit: Any, containers: list[dict[str, str]], said: str) -> None:
+    """The error is a ClientException, not one about a parameter."""
+    with pytest.raises(ecs_kit.ecs.exceptions.ClientException, match=said):
+        ecs_kit.ecs.register_task_definition(family="incomplete", containerDefinitions=containers)
+
+
 def test_family_alone_is_its_newest_active_revision(ecs_kit: Any) -> None:
-    """An inactive one is refused by its number."""
+    """An inactive one is rejected by its number."""
     first = ecs_kit.define()
     family = first.rsplit("/", 1)[1].split(":")[0]
     second = ecs_kit.ecs.register_task_definition(
@@ -180,7 +195,7 @@ def test_tags_are_kept_where_tag_calls_find_them(ecs_kit: Any) -> None:
 
 
 def test_default_strategy_of_the_cluster_is_used(ecs_kit: Any) -> None:
-    """If a request names neither a launch type nor a strategy; and what is not associated is refused."""
+    """If a request names neither a launch type nor a strategy; and what is not associated is rejected."""
     ecs_kit.ecs.put_cluster_capacity_providers(
         cluster=ecs_kit.cluster, capacityProviders=["FARGATE"], defaultCapacityProviderStrategy=[]
     )
@@ -240,7 +255,7 @@ def test_describe_says_what_is_missing(ecs_kit: Any) -> None:
     assert answer["failures"] == [{"arn": arn, "reason": "MISSING"}]
 
 
-def test_describe_refuses(ecs_kit: Any) -> None:
+def test_describe_rejects(ecs_kit: Any) -> None:
     """More than a hundred, none, malformed ones, another cluster's, a cluster there is not."""
     ids = [uuid.uuid4().hex for _ in range(101)]
     assert len(ecs_kit.ecs.describe_tasks(cluster=ecs_kit.cluster, tasks=ids[:100])["failures"]) == 100
@@ -275,7 +290,7 @@ def test_list_finds_earlier_starts(ecs_kit: Any) -> None:
         ({"desiredStatus": "ACTIVATING"}, "desiredStatus"),
     ],
 )
-def test_list_refuses(ecs_kit: Any, request_: dict[str, Any], said: str) -> None:
+def test_list_rejects(ecs_kit: Any, request_: dict[str, Any], said: str) -> None:
     """Who started a task stands alone, but for the desired status."""
     with pytest.raises(ecs_kit.ecs.exceptions.InvalidParameterException, match=said):
         ecs_kit.listed(**request_)

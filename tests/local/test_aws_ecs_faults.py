@@ -171,7 +171,7 @@ class Inbox:
         return self.events
 
     def statuses(self) -> list[str]:
-        """The statuses told."""
+        """The reported statuses."""
         return [event["detail"]["lastStatus"] for event in self.events]
 
 

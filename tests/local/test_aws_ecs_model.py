@@ -47,14 +47,14 @@ def test_base_is_filled_first_and_weights_share_the_rest(strategy: list[dict[str
         ([item("FARGATE", 0), item("other")], "greater than zero"),
     ],
 )
-def test_strategies_that_make_no_sense_are_refused(strategy: list[dict[str, Any]], said: str) -> None:
+def test_strategies_that_make_no_sense_are_rejected(strategy: list[dict[str, Any]], said: str) -> None:
     """A cluster knows only the providers that are associated with it."""
-    assert said in (model.wrong_with_strategy(strategy, ["FARGATE", "other"]) or "")
+    assert said in (model.strategy_error(strategy, ["FARGATE", "other"]) or "")
 
 
-def test_good_strategy_is_not_refused() -> None:
+def test_good_strategy_is_not_rejected() -> None:
     """One item needs no weight."""
-    assert model.wrong_with_strategy([item("FARGATE")], ["FARGATE"]) is None
+    assert model.strategy_error([item("FARGATE")], ["FARGATE"]) is None
 
 
 def test_overrides_replace_the_command_and_merge_the_environment() -> None:
@@ -88,7 +88,7 @@ def test_overrides_replace_the_command_and_merge_the_environment() -> None:
     ],
 )
 def test_fargate_takes_what_says_so_or_has_all_it_takes(definition: dict[str, Any], expected: bool) -> None:
-    """A definition that requires something else is refused."""
+    """A definition that requires something else is rejected."""
     assert model.fits_fargate(definition) is expected
 
 
@@ -109,7 +109,7 @@ def test_fargate_takes_what_says_so_or_has_all_it_takes(definition: dict[str, An
 )
 def test_identifiers_of_tasks(identifier: str, said: str | None) -> None:
     """An id or an ARN, of this account and cluster."""
-    why = model.wrong_with_task(identifier, "123456789012", "us-east-1", "mine")
+    why = model.task_error(identifier, "123456789012", "us-east-1", "mine")
     assert (why is None) if said is None else re.search(said, why or "")
 
 

@@ -88,7 +88,7 @@ def test_command_that_cannot_start_has_no_exit_code(ecs_kit: Any, command: list[
 
 
 def test_missing_log_group_keeps_a_task_from_starting(ecs_kit: Any) -> None:
-    """Unless it is to be created."""
+    """Unless the container creates it."""
     options = {"awslogs-group": f"{ecs_kit.group}/none", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "test"}
     log = {"logDriver": "awslogs", "options": options}
     task = ecs_kit.wait(ecs_kit.run(ecs_kit.container(["echo", "x"], logConfiguration=log)))
@@ -110,7 +110,7 @@ def test_essential_container_ends_the_task_and_its_sidecar(ecs_kit: Any) -> None
 
 
 def test_container_that_is_not_essential_may_end_before(ecs_kit: Any, gate: Path) -> None:
-    """With whatever exit code: the task goes on."""
+    """With any exit code; the task continues."""
     main = ecs_kit.container(["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done"])
     sidecar = ecs_kit.container(["sh", "-c", "echo side; exit 3"], name="sidecar")
     arn = ecs_kit.run({**sidecar, "essential": False}, main)
@@ -187,7 +187,7 @@ def test_tasks_of_several_containers_do_not_starve_each_other(own_ecs_kit: Any, 
 
 
 def test_unknown_task_cannot_be_stopped(ecs_kit: Any) -> None:
-    """It is a refusal, not a server error."""
+    """It is a rejection, not a server error."""
     with pytest.raises(ecs_kit.ecs.exceptions.InvalidParameterException, match="The referenced task was not found"):
         ecs_kit.ecs.stop_task(cluster=ecs_kit.cluster, task="0" * 32)
 
@@ -233,7 +233,7 @@ def test_out_of_memory_is_told_by_the_container(ecs_kit: Any) -> None:
     assert (container["reason"], container["exitCode"]) == (reason, 137)
 
 
-def test_unknown_stop_code_is_refused(ecs_kit: Any) -> None:
+def test_unknown_stop_code_is_rejected(ecs_kit: Any) -> None:
     """A misspelt one does not reach a task."""
     with pytest.raises(ValueError, match="No such stop code: Spot"):
         ecs_kit.aws.interrupt_task(ecs_kit.run(), stop_code="Spot")

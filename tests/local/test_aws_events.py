@@ -30,7 +30,7 @@ class Inbox:
         return self.events
 
     def statuses(self, job_id: str) -> list[str]:
-        """The statuses told of one job, in order."""
+        """The reported statuses of a job, in order."""
         return [event["detail"]["status"] for event in self.events if event["detail"]["jobId"] == job_id]
 
 

@@ -15,7 +15,7 @@ UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
 
 def outcome(kit: Any) -> str:
-    """``ok``, or the code with which a DescribeJobs was refused."""
+    """``ok``, or the code with which a DescribeJobs was rejected."""
     try:
         kit.batch.describe_jobs(jobs=[UNKNOWN])
     except ClientError as error:
@@ -99,7 +99,7 @@ def test_new_ids_are_visible_after_a_delay_only(own_kit: Any) -> None:
 
 
 def test_one_job_may_be_missing(own_kit: Any) -> None:
-    """Neither described nor listed, whatever its age; others are."""
+    """Neither described nor listed, regardless of its age; others are."""
     job_id, other = own_kit.submit(jobName="job"), own_kit.submit(jobName="job")
     own_kit.wait(job_id)
     own_kit.aws.set_faults(Faults(missing=(job_id,)))
@@ -109,7 +109,7 @@ def test_one_job_may_be_missing(own_kit: Any) -> None:
     assert [job["jobId"] for job in listed] == [other]
 
 
-def test_expired_credentials_are_refused(own_kit: Any) -> None:
+def test_expired_credentials_are_rejected(own_kit: Any) -> None:
     """The next n calls, or all of one access key."""
     own_kit.aws.set_faults(Faults(expired_calls=1))
     assert [outcome(own_kit) for _ in range(2)] == ["ExpiredTokenException", "ok"]
@@ -129,7 +129,7 @@ def test_denied_actions_say_who_and_what(own_kit: Any) -> None:
 
 
 def test_calls_are_counted_also_refused_ones(own_kit: Any) -> None:
-    """By service and action, whatever the protocol."""
+    """By service and action, in every protocol."""
     own_kit.aws.set_faults(Faults(actions=("DescribeJobs",), error_every=1))
     before = own_kit.aws.calls
     outcome(own_kit)
@@ -161,9 +161,9 @@ def test_faults_calls_and_interrupts_work_over_http(own_kit: Any) -> None:
     assert remote.health()["status"] == "ok"
 
 
-def test_unknown_fault_is_refused() -> None:
+def test_unknown_fault_is_rejected() -> None:
     """A misspelt fault does not pass for none."""
-    with pytest.raises(ValueError, match="No such fault: trottling"):
+    with pytest.raises(ValueError, match="Unknown fault: trottling"):
         Faults.from_json({"trottling": 1})
 
 

@@ -252,7 +252,7 @@ def test_failed_crawl_leaves_a_ready_crawler(kit: Kit) -> None:
     ],
 )
 def test_what_cannot_be_crawled_says_why(kit: Kit, request_: dict[str, Any], said: str) -> None:
-    """In the crawl's error, as StartCrawler answers before anything is looked at."""
+    """In the crawl's error, as StartCrawler answers before anything is read."""
     assert said in kit.crawl(kit.crawler(**request_))["ErrorMessage"]
 
 
@@ -283,7 +283,7 @@ def test_running_crawler_shows_the_crawl_before(slow_kit: Kit) -> None:
     assert slow_kit.ready(name)["LastCrawl"]["MessagePrefix"] != prefix
 
 
-def test_second_start_is_refused_while_running(slow_kit: Kit) -> None:
+def test_second_start_is_rejected_while_running(slow_kit: Kit) -> None:
     """That is also what a retried start meets."""
     name = slow_kit.crawler()
     slow_kit.glue.start_crawler(Name=name)
@@ -373,7 +373,7 @@ def test_history_is_newest_first_in_pages_and_filtered(kit: Kit) -> None:
 
 
 def test_crawlers_are_told_many_at_a_time(kit: Kit) -> None:
-    """A hundred names; unknown ones are told apart."""
+    """A hundred names; unknown ones are listed separately."""
     names = [kit.crawler() for _ in range(2)]
     answer = kit.glue.batch_get_crawlers(CrawlerNames=["unknown", *names])
     assert [crawler["Name"] for crawler in answer["Crawlers"]] == names
@@ -405,7 +405,7 @@ def test_unknown_crawlers_are_not_found(kit: Kit) -> None:
 
 
 def test_deleted_crawlers_history_is_gone(kit: Kit) -> None:
-    """One made anew under its name has never crawled."""
+    """A new one with the same name has no crawls."""
     name = kit.crawler()
     kit.crawl(name)
     kit.glue.delete_crawler(Name=name)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_jobflow.local.errors import AwsError
-from airflow_jobflow.local.glue import model, tables, types
+from airflow_jobflow.local.glue import data_types, model, tables
 from airflow_jobflow.local.glue.classify import classify
 from airflow_jobflow.local.glue.crawl import Changes
 
@@ -24,9 +24,9 @@ PRIMITIVES = st.sampled_from([None, "int", "bigint", "double", "boolean", "strin
 TYPES = st.recursive(
     PRIMITIVES,
     lambda inner: st.one_of(
-        st.builds(types.Array, inner),
+        st.builds(data_types.Array, inner),
         st.dictionaries(st.sampled_from("abc"), inner, max_size=3).map(
-            lambda it: types.Struct(tuple(sorted(it.items())))
+            lambda it: data_types.Struct(tuple(sorted(it.items())))
         ),
     ),
     max_leaves=6,
@@ -35,19 +35,22 @@ TYPES = st.recursive(
 
 def shape(kind: Any) -> Any:
     """A type without regard to the order of fields."""
-    if isinstance(kind, types.Struct):
+    if isinstance(kind, data_types.Struct):
         return frozenset((name, shape(each)) for name, each in kind.fields)
-    return (types.Array, shape(kind.element)) if isinstance(kind, types.Array) else kind
+    return (data_types.Array, shape(kind.element)) if isinstance(kind, data_types.Array) else kind
 
 
 @given(TYPES, TYPES, TYPES)
 def test_merging_types_depends_on_no_order(one: Any, two: Any, three: Any) -> None:
     """Files are read in any order, and as often as one likes."""
-    assert shape(types.merge(one, two)) == shape(types.merge(two, one))
-    left, right = types.merge(types.merge(one, two), three), types.merge(one, types.merge(two, three))
+    assert shape(data_types.merge(one, two)) == shape(data_types.merge(two, one))
+    left, right = (
+        data_types.merge(data_types.merge(one, two), three),
+        data_types.merge(one, data_types.merge(two, three)),
+    )
     assert shape(left) == shape(right)
-    assert types.merge(one, one) == one
-    assert types.merge(one, None) == one
+    assert data_types.merge(one, one) == one
+    assert data_types.merge(one, None) == one
 
 
 @pytest.mark.parametrize(
@@ -75,7 +78,7 @@ def test_merging_types_depends_on_no_order(one: Any, two: Any, three: Any) -> No
 )
 def test_types_of_csv_fields(text: str, expected: str | None) -> None:
     """Leading zeros are a number; dates and times are strings."""
-    assert types.of_text(text) == expected
+    assert data_types.of_text(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,7 @@ def test_types_of_csv_fields(text: str, expected: str | None) -> None:
 )
 def test_types_of_json_values(value: Any, expected: str) -> None:
     """Small integers are int; what is unknown is a string."""
-    assert str(types.of_json(value)) == expected
+    assert str(data_types.of_json(value)) == expected
 
 
 def columns(content: bytes) -> dict[str, str]:
@@ -311,7 +314,7 @@ def test_arguments_override_defaults_and_not_what_nothing_overrides() -> None:
         ("cobol", {}, b"", "Could not find command cobol"),
     ],
 )
-def test_spark_jobs_are_refused_in_words(command: str, request_: Any, script: bytes | None, said: str | None) -> None:
+def test_spark_jobs_are_rejected_in_words(command: str, request_: Any, script: bytes | None, said: str | None) -> None:
     """But for those whose script is plain Python."""
     job = {"Name": "j", "Command": {"Name": command, "ScriptLocation": "s3://b/s.py"}}
     why = model.cannot_run(job, request_, script)
@@ -372,9 +375,9 @@ def test_filters_of_list_crawls(name: str, operator: str, value: str, expected: 
 def test_summary_fits_its_member() -> None:
     """Names are left out when there are too many for its 255 characters."""
     changes = Changes()
-    changes.note("TABLE", "ADD", "one")
+    changes.record("TABLE", "ADD", "one")
     assert json.loads(changes.summary()) == {"TABLE": {"ADD": {"Details": {"names": ["one"]}, "Count": 1}}}
     for number in range(100):
-        changes.note("PARTITION", "UPDATE", f"table{number}")
+        changes.record("PARTITION", "UPDATE", f"table{number}")
     assert len(changes.summary()) <= 255
     assert json.loads(changes.summary())["PARTITION"] == {"UPDATE": {"Count": 100}}

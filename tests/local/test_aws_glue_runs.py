@@ -235,7 +235,7 @@ def test_no_more_runs_at_once_than_the_job_allows(kit: Kit, tmp_path: Path) -> N
 
 
 def test_queued_run_waits_for_its_turn(kit: Kit, tmp_path: Path) -> None:
-    """WAITING instead of a refusal, if queuing is enabled."""
+    """WAITING instead of a rejection, if queuing is enabled."""
     gate = tmp_path / "open"
     job = kit.job(until(gate))
     first, second = kit.start(job), kit.start(job, JobRunQueuingEnabled=True)
@@ -256,7 +256,7 @@ def test_queued_run_expires(violations: Any, eventually: Any) -> None:
 
 
 def test_stopped_run_may_clean_up(kit: Kit) -> None:
-    """STOPPING first, then STOPPED, whatever its exit code."""
+    """STOPPING first, then STOPPED, with any exit code."""
     script = (
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit(0)))\n"
@@ -313,7 +313,7 @@ def test_broken_run_ends_in_error(kit: Kit) -> None:
 
 
 def test_spark_jobs_run_only_if_they_need_no_spark(kit: Kit) -> None:
-    """Others are refused before anything is started, in words."""
+    """Others are rejected before anything is started, with an explanatory error."""
     job = kit.job("print('plain')", command="glueetl", WorkerType="G.1X", NumberOfWorkers=2)
     run = kit.run(job, NumberOfWorkers=3)
     assert (run["JobRunState"], run["LogGroupName"]) == ("SUCCEEDED", "/aws-glue/jobs")
@@ -352,7 +352,7 @@ def test_retry_of_a_run_names_it(kit: Kit) -> None:
 
 
 def test_unknown_jobs_and_runs_are_not_found(kit: Kit) -> None:
-    """By any call, but for a stop, which says so in its answer."""
+    """By any call except a stop, whose response says so."""
     missing = kit.glue.exceptions.EntityNotFoundException
     with pytest.raises(missing, match="Failed to start job run due to missing metadata"):
         kit.start("unknown")

@@ -17,7 +17,7 @@ UNKNOWN = "00000000-0000-0000-0000-000000000000"
 ONCE = Config(retries={"total_max_attempts": 1}, read_timeout=30)
 
 
-def test_outage_refuses_connections_until_it_is_ended(own_aws: LocalAws) -> None:
+def test_outage_rejects_connections_until_it_is_ended(own_aws: LocalAws) -> None:
     """Of new clients, and of those that were connected before; the process of the server may end it at any time."""
     used = own_aws.client("batch", config=ONCE)
     used.describe_jobs(jobs=[UNKNOWN])

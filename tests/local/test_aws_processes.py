@@ -17,7 +17,7 @@ PATIENCE = 20
 
 
 class Recorded:
-    """Work that records what it is told."""
+    """Work that records its notifications."""
 
     def __init__(self, *argv: str, wanted: bool = True, **environment: str) -> None:
         self.command = Command(argv, environment) if wanted else None

@@ -16,7 +16,7 @@ from airflow_jobflow.aws.shapes import input_shape
 from airflow_jobflow.local import LocalAws, listener, samples
 from airflow_jobflow.local.fargate_sizes import is_batch_size, is_size
 from airflow_jobflow.local.samples import ON_FARGATE, create_environment
-from airflow_jobflow.local.validation import Violations, WrongType, fitted
+from airflow_jobflow.local.validation import Violations, WrongType, validated
 from tests.local.conftest import EcsKit, Kit, eventually
 from tests.local.glue_kit import GlueKit
 from tests.local.malformed import Sent
@@ -129,6 +129,30 @@ def test_answers_name_their_request_and_content_type(aws: LocalAws, sent: Sent, 
     assert answer.headers["x-amzn-RequestId"]
 
 
+@pytest.mark.parametrize(
+    ("service", "operation", "member"),
+    [
+        ("resourcegroupstaggingapi", "get_resources", "ResourceTagMappingList"),
+        ("cloudwatch", "list_metrics", "Metrics"),
+        ("codebuild", "list_projects", "projects"),
+    ],
+)
+def test_services_that_prefer_cbor_answer_json(aws: LocalAws, service: str, operation: str, member: str) -> None:
+    """boto3 calls them with JSON; they were answered that there is no such operation."""
+    answer = getattr(aws.client(service), operation)()
+    assert isinstance(answer[member], list)
+    assert answer["ResponseMetadata"]["HTTPHeaders"]["content-type"].startswith("application/x-amz-json-1.")
+
+
+def test_resources_are_found_by_their_tags(aws: LocalAws) -> None:
+    """A Glue job, by the resource groups tagging API."""
+    kit = GlueKit(aws, eventually)
+    job = kit.job(Tags={"found-by": kit.name})
+    filters = [{"Key": "found-by", "Values": [kit.name]}]
+    found = aws.client("resourcegroupstaggingapi").get_resources(TagFilters=filters)["ResourceTagMappingList"]
+    assert [each["ResourceARN"].rsplit("/", 1)[1] for each in found] == [job]
+
+
 def test_a_request_that_stops_arriving_is_answered(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that sends half of what it announced, and waits, would wait forever."""
     monkeypatch.setattr(listener._RequestHandler, "timeout", 0.2)
@@ -163,7 +187,7 @@ def test_the_reset_of_moto_is_rejected(aws: LocalAws) -> None:
     queues = aws.client("batch").describe_job_queues()["jobQueues"]
     answer = send(aws, Sent("", "", path="/moto-api/reset", signed=False))
     assert answer.status == 404
-    assert "Start another local AWS in place of a reset" in json.loads(answer.body)["error"]
+    assert "Start another local AWS instead of a reset" in json.loads(answer.body)["error"]
     assert aws.client("batch").describe_job_queues()["jobQueues"] == queues
 
 
@@ -245,7 +269,7 @@ def test_an_empty_reason_is_rejected_for_unknown_jobs_as_well(kit: Any, call: st
     getattr(kit.batch, call)(jobId="unknown", reason="x")
 
 
-def test_batch_refuses_sizes_that_fargate_does_not_have(kit: Any) -> None:
+def test_batch_rejects_sizes_that_fargate_does_not_have(kit: Any) -> None:
     """When the definition is registered, and when a submit overrides it."""
     with pytest.raises(ClientError, match=r"Fargate resource requirements \(1 vCPU, 128 MiB\) not valid"):
         kit.define(platformCapabilities=["FARGATE"])
@@ -257,7 +281,7 @@ def test_batch_refuses_sizes_that_fargate_does_not_have(kit: Any) -> None:
         kit.submit(jobDefinition=definition.replace(kit.aws.account_id, "999999999999"))
 
 
-def test_ecs_refuses_sizes_that_fargate_does_not_have(ecs_kit: Any) -> None:
+def test_ecs_rejects_sizes_that_fargate_does_not_have(ecs_kit: Any) -> None:
     """When the definition is registered."""
     with pytest.raises(ClientError, match="No Fargate configuration exists for given values: 256 CPU, 4096 memory"):
         ecs_kit.define(cpu="256", memory="4096")
@@ -385,7 +409,7 @@ def test_unknown_members_and_nulls_are_dropped() -> None:
     """At any depth; the rest stays as it is."""
     given = {**GOOD, "x": 1, "tags": None, "containerOverrides": {"y": 2, "command": ["a"], "vcpus": None}}
     before = json.dumps(given)
-    assert fitted("batch", input_shape("batch", "SubmitJob"), given) == {
+    assert validated("batch", input_shape("batch", "SubmitJob"), given) == {
         **GOOD,
         "containerOverrides": {"command": ["a"]},
     }
@@ -409,7 +433,7 @@ def test_unknown_members_and_nulls_are_dropped() -> None:
 def test_values_of_another_type_cannot_be_read(service: str, given: Any, said: str) -> None:
     """AWS converts nothing."""
     with pytest.raises(WrongType, match=said):
-        fitted(service, input_shape(service, OPERATIONS[service]), given)
+        validated(service, input_shape(service, OPERATIONS[service]), given)
 
 
 @pytest.mark.parametrize(
@@ -421,15 +445,22 @@ def test_values_of_another_type_cannot_be_read(service: str, given: Any, said: s
         ("glue", {"JobName": "x" * 256}, "Member must have length less than or equal to 255"),
         ("glue", {"JobName": "a", "Timeout": 0}, "Member must have value greater than or equal to 1"),
         ("logs", {"logGroupName": "a b"}, "Member must satisfy regular expression pattern"),
+        ("logs", {"logGroupName": "a\nb"}, "Member must satisfy regular expression pattern"),
     ],
 )
 def test_constraints_of_the_model_hold(service: str, given: Any, said: str) -> None:
     """Those that boto3 checks before it sends a request, and those that it leaves to AWS."""
     with pytest.raises(Violations, match=said):
-        fitted(service, input_shape(service, OPERATIONS[service]), given)
+        validated(service, input_shape(service, OPERATIONS[service]), given)
+
+
+def test_a_pattern_for_any_text_accepts_several_lines() -> None:
+    """Glue's descriptions match ``.*``, which stands for any character in the models."""
+    given = {"RegistryName": "a", "Description": "one line\nand another"}
+    assert validated("glue", input_shape("glue", "CreateRegistry"), given) == given
 
 
 def test_what_to_do_after_an_exit_is_written_in_any_case() -> None:
     """Batch takes ``retry`` for ``RETRY``."""
     given = {**GOOD, "retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "retry", "onExitCode": "1"}]}}
-    assert fitted("batch", input_shape("batch", "SubmitJob"), given) == given
+    assert validated("batch", input_shape("batch", "SubmitJob"), given) == given

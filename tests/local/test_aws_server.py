@@ -143,7 +143,7 @@ def test_it_listens_on_loopback_only_unless_told_otherwise() -> None:
         assert aws.health()["status"] == "ok"
 
 
-def test_cli_refuses_an_open_address() -> None:
+def test_cli_rejects_an_open_address() -> None:
     """It ends with a word on why."""
     ended = subprocess.run(
         [sys.executable, "-m", "airflow_jobflow.local", "--host", "0.0.0.0"],
@@ -157,7 +157,7 @@ def test_cli_refuses_an_open_address() -> None:
 
 
 def test_environment_is_all_that_boto3_needs(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """boto3 finds the server by it, whatever else is configured."""
+    """boto3 finds the server by it, regardless of other settings."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in aws.environment().items():

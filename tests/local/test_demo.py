@@ -1,4 +1,4 @@
-"""The demo: its flows end as they should, it says so only if they do, and leaves nothing behind."""
+"""The demo: its flows end as expected, it reports so only if they do, and it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.local import LocalAws
-from airflow_jobflow.local.demo.following import JobFollower, LogReader
+from airflow_jobflow.local.demo.follower import JobFollower, LogReader
 from airflow_jobflow.local.demo.home import clean_environment, left_running
+from airflow_jobflow.local.demo.job_updates import READERS, Change, FamilySummary, Job, of_batch
 from airflow_jobflow.local.demo.scenarios import SCENARIOS, Result, Scenario
 from airflow_jobflow.local.demo.screen import Screen
-from airflow_jobflow.local.demo.sightings import READERS, Change, Crowd, Job, of_batch
 from airflow_jobflow.local.samples import provision
 
-PATIENCE = 240.0
+TIMEOUT = 240.0
 """Seconds after which a demo that has not ended is killed."""
 
 FLOW_1, FLOW_1_FAILING, FLOW_2, FLOW_2_FAILING = SCENARIOS[:4]
@@ -37,7 +37,7 @@ USERS_OWN = {
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite:////nowhere/airflow.db",
     "HTTP_PROXY": "http://127.0.0.1:9",
 }
-"""What a user may have in the environment, and the demo must not heed."""
+"""Variables that a user may have set, and the demo must ignore."""
 
 
 class Place:
@@ -69,7 +69,7 @@ class Place:
         """Run the demo: its exit code, and what it said."""
         with self.start(*scenarios) as process:
             try:
-                said, _ = process.communicate(timeout=PATIENCE)
+                said, _ = process.communicate(timeout=TIMEOUT)
             finally:
                 process.kill()
         return process.returncode, said
@@ -87,20 +87,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(scope="module")
 def demo(place: Place) -> tuple[int, str]:
-    """One run of the demo as a user has it."""
+    """One run of the demo, as a user runs it."""
     return place.run()
 
 
-def test_every_flow_ends_as_it_should(demo: tuple[int, str]) -> None:
-    """The exit code, the table and the closing words agree."""
+def test_every_flow_ends_as_expected(demo: tuple[int, str]) -> None:
+    """The exit code, the table and the last line agree."""
     exit_code, said = demo
     assert exit_code == 0, said
-    rows = [line.split() for line in said.splitlines() if line.endswith((" yes", " NO"))]
+    rows = [line.split() for line in said.splitlines() if line.endswith((" yes", " no"))]
     assert [row[-1] for row in rows] == ["yes"] * len(SCENARIOS), said
-    assert "Every flow ended as it should." in said
+    assert "Every flow ended as expected." in said
 
 
-def test_it_tells_what_each_job_does_and_prints(demo: tuple[int, str]) -> None:
+def test_it_prints_what_each_job_does_and_its_last_log_line(demo: tuple[int, str]) -> None:
     """A line for each job's end, with the last line it wrote."""
     said = demo[1]
     assert said.count('SUCCEEDED, printed "Hello world"') == 1
@@ -108,7 +108,7 @@ def test_it_tells_what_each_job_does_and_prints(demo: tuple[int, str]) -> None:
     assert said.count('SUCCEEDED, printed "RED"') == 2
     assert said.count('FAILED, exit code 1, printed "No ink left for GREEN"') == 1
     assert said.count("notification: ") == 3
-    assert "the run fails with: DescribeJob returned FAILED: AWS Batch Job Failed" in said
+    assert "DAG run failed: DescribeJob returned FAILED: AWS Batch Job Failed" in said
     assert 'process-item(broken-item)  RUNNING → FAILED, exit code 1, printed "This item cannot be processed' in said
     assert "process-item(item-02)  PROVISIONING → PENDING → RUNNING → INTERRUPTED, Your Spot Task was" in said
     assert "process-item(item-02)  PROVISIONING → PENDING → RUNNING → SUCCEEDED, printed" in said
@@ -128,13 +128,13 @@ def test_it_leaves_no_process_and_writes_nothing_outside_its_folder(place: Place
     assert [path for path in place.users.rglob("*") if path.is_file()] == []
 
 
-def test_a_flow_that_ends_otherwise_is_named_with_its_log_and_fails_the_demo(
+def test_a_flow_that_ends_unexpectedly_is_named_with_its_log_and_fails_the_demo(
     place: Place, demo: tuple[int, str]
 ) -> None:
-    """Here success where failure was meant."""
+    """Here it succeeds although failure is expected."""
     exit_code, said = place.run(replace(FLOW_1, jobs={"FAILED": 1}))
     assert exit_code == 1
-    assert "flow 1 went wrong: jobs: SUCCEEDED, where FAILED was meant" in said
+    assert "flow 1 did not end as expected: jobs: SUCCEEDED; expected: FAILED" in said
     assert str(place.home / "demo" / "flow-1.log") in said
     assert "DagRun Finished" in said
     assert "Every flow" not in said
@@ -149,28 +149,28 @@ def test_ctrl_c_stops_airflow_and_its_jobs(place: Place, demo: tuple[int, str]) 
             assert any("→ RUNNING" in line for line in process.stdout)
             assert place.left_over()
             process.send_signal(signal.SIGINT)
-            said, _ = process.communicate(timeout=PATIENCE)  # which is less than the job would take
+            said, _ = process.communicate(timeout=TIMEOUT)  # which is less than the job would take
         finally:
             process.kill()
     assert process.returncode == 130
-    assert "nothing is left running" in said
+    assert "No processes are left running" in said
     assert place.left_over() == []
 
 
-def test_a_second_demo_at_the_same_time_is_refused(place: Place, demo: tuple[int, str]) -> None:
+def test_a_second_demo_at_the_same_time_is_rejected(place: Place, demo: tuple[int, str]) -> None:
     """It would remove what the first is using."""
     with place.start(FLOW_1) as first:
         assert first.stdout is not None
         first.stdout.readline()
         exit_code, said = place.run(FLOW_1)
         first.send_signal(signal.SIGINT)
-        first.communicate(timeout=PATIENCE)
+        first.communicate(timeout=TIMEOUT)
     assert exit_code == 2
     assert "is in use" in said
 
 
-def test_nothing_of_the_users_settings_gets_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What is not known to be harmless is left out."""
+def test_the_users_settings_are_not_inherited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only variables that are known to be harmless are."""
     for name, value in USERS_OWN.items():
         monkeypatch.setenv(name, value)
     assert not set(USERS_OWN) & set(clean_environment(tmp_path))
@@ -183,7 +183,7 @@ def ended(status: str, exit_code: int, index: int | None = None) -> Job:
 
 @pytest.fixture
 def result(tmp_path: Path) -> Result:
-    """What flow 2 with a failing child is to come to."""
+    """The expected result of flow 2 with a failing child."""
     log = tmp_path / "log"
     log.write_text("FAILED: 6 of 7 succeeded, failed: [3]")
     children = tuple(ended("FAILED", 1, 3) if index == 3 else ended("SUCCEEDED", 0, index) for index in range(7))
@@ -199,9 +199,9 @@ def result(tmp_path: Path) -> Result:
     )
 
 
-def test_a_result_as_meant_has_nothing_wrong(result: Result) -> None:
+def test_a_result_as_expected_has_no_problems(result: Result) -> None:
     """Seven children, one of which fails, and one notification."""
-    assert result.wrong() == []
+    assert result.problems() == []
     assert result.jobs_started() == "1 + 7"
     assert result.how_jobs_ended() == "array FAILED, children 6 SUCCEEDED, 1 FAILED (exit code 1)"
 
@@ -211,45 +211,45 @@ def test_a_result_as_meant_has_nothing_wrong(result: Result) -> None:
     [
         ({"exit_code": 0}, "the run succeeded"),
         ({"exit_code": None}, "the run did not end and was stopped"),
-        ({"jobs": ()}, "jobs: none, where FAILED was meant"),
-        ({"notifications": ("a", "b")}, "notifications: 2, where 1 was meant"),
-        ({"reads": "3 rows"}, "read back: 3 rows, where 19 rows was meant"),
-        ({"left": (4711,)}, "a job's process 4711 was left running"),
-        ({"log": Path(os.devnull)}, "the log does not say “FAILED: 6 of 7 succeeded, failed: [3]”"),
+        ({"jobs": ()}, "jobs: none; expected: FAILED"),
+        ({"notifications": ("a", "b")}, "notifications: 2; expected: 1"),
+        ({"reads": "3 rows"}, "output: 3 rows; expected: 19 rows"),
+        ({"left": (4711,)}, "job process 4711 is still running"),
+        ({"log": Path(os.devnull)}, "the log does not contain “FAILED: 6 of 7 succeeded, failed: [3]”"),
     ],
 )
-def test_what_is_not_as_meant_is_said(result: Result, change: dict[str, Any], wrong: str) -> None:
-    """Each alone makes the exit code 1."""
-    assert wrong in replace(result, **change).wrong()
+def test_every_deviation_is_reported(result: Result, change: dict[str, Any], wrong: str) -> None:
+    """Each alone changes the exit code to 1."""
+    assert wrong in replace(result, **change).problems()
 
 
 def test_a_job_submitted_twice_is_seen(result: Result) -> None:
-    """One attempt starts one job: the count is held to what was meant."""
-    assert replace(result, jobs=(*result.jobs, ended("SUCCEEDED", 0))).wrong() == [
-        "jobs: 1 SUCCEEDED, 1 FAILED, where FAILED was meant"
+    """One attempt starts one job: the number of jobs is compared too."""
+    assert replace(result, jobs=(*result.jobs, ended("SUCCEEDED", 0))).problems() == [
+        "jobs: 1 SUCCEEDED, 1 FAILED; expected: FAILED"
     ]
 
 
-def test_statuses_are_told_in_order_and_once_though_events_are_neither() -> None:
+def test_statuses_are_reported_in_order_and_once() -> None:
     """Events are delivered at least once, in any order."""
     job = Job("id", "name")
     for status in ("RUNNABLE", "RUNNING", "STARTING", "RUNNING", "FAILED", "SUCCEEDED"):
-        job.take(of_batch({"jobId": "id", "jobName": "name", "status": status}))
-    assert job.news == ["RUNNABLE", "RUNNING", "FAILED"]
+        job.record(of_batch({"jobId": "id", "jobName": "name", "status": status}))
+    assert job.unreported == ["RUNNABLE", "RUNNING", "FAILED"]
 
 
 def test_a_change_reads_as_a_sentence() -> None:
-    """Who, from where to where, how it ended, what it printed."""
+    """The job, its statuses, how it ended, what it printed."""
     change = Change(ended("FAILED", 1, 3), ("RUNNING", "FAILED"), "no ink")
     assert str(change) == 'name[3]  RUNNING → FAILED, exit code 1, printed "no ink"'
 
 
-def test_a_crowd_is_told_by_numbers() -> None:
-    """Nobody reads 45 times how a task came to run."""
+def test_a_family_is_summarized_by_totals() -> None:
+    """Nobody reads 45 lines about starting tasks."""
     counts = Counter({"RUNNING": 4, "PENDING": 6, "SUCCEEDED": 33, "FAILED": 1, "INTERRUPTED": 1})
-    crowd = Crowd("process-item", counts)
-    assert str(crowd) == "process-item  45 tasks started: 4 RUNNING, 33 SUCCEEDED, 1 INTERRUPTED, 1 FAILED"
-    assert (crowd.started, crowd.ended) == (45, 35)
+    summary = FamilySummary("process-item", counts)
+    assert str(summary) == "process-item  45 tasks started: 4 RUNNING, 33 SUCCEEDED, 1 INTERRUPTED, 1 FAILED"
+    assert (summary.started, summary.ended) == (45, 35)
 
 
 @pytest.mark.parametrize(
@@ -261,13 +261,16 @@ def test_a_crowd_is_told_by_numbers() -> None:
         ({"RUNNING": 4, "SUCCEEDED": 6}, False),
     ],
 )
-def test_a_crowd_is_told_step_by_step(now: dict[str, int], is_news: bool) -> None:
-    """A line for each look would be as many again; the last is always told."""
-    assert Crowd("a", Counter(now)).is_news_after(Crowd("a", Counter({"RUNNING": 10})), 10) is is_news
+def test_a_summary_is_printed_in_steps(now: dict[str, int], is_news: bool) -> None:
+    """A line for each poll would be too many; the last one is always printed."""
+    assert (
+        FamilySummary("a", Counter(now)).differs_enough_from(FamilySummary("a", Counter({"RUNNING": 10})), 10)
+        is is_news
+    )
 
 
 def task_event(stop_code: str | None, exit_code: int | None, status: str = "STOPPED") -> dict[str, Any]:
-    """As much of ECS's event as is read."""
+    """The members of ECS's event that are read."""
     environment = [{"name": "INPUT_KEY", "value": "fargate_map/input/item-07.json"}]
     return {
         "taskArn": "arn:aws:ecs:us-east-1:1:task/jobflow/abc",
@@ -289,7 +292,7 @@ def task_event(stop_code: str | None, exit_code: int | None, status: str = "STOP
         ("TaskFailedToStart", None, "FAILED", "Because"),
     ],
 )
-def test_how_a_task_ended_is_told_by_its_stop_code(
+def test_how_a_task_ended_follows_from_its_stop_code(
     stop_code: str, exit_code: int | None, status: str, note: str
 ) -> None:
     """ECS itself calls each of them STOPPED."""
@@ -298,26 +301,26 @@ def test_how_a_task_ended_is_told_by_its_stop_code(
     assert (seen.name, seen.status, seen.note) == ("process-item(item-07)", status, note)
 
 
-def test_what_passes_in_a_moment_is_not_told() -> None:
-    """Nobody need know that a task was DEPROVISIONING."""
+def test_short_lived_statuses_are_left_out() -> None:
+    """Nobody needs to know that a task was DEPROVISIONING."""
     assert READERS["ECS Task State Change"](task_event("EssentialContainerExited", 0, "DEPROVISIONING")) is None
 
 
-def test_crawls_of_one_crawler_are_told_apart() -> None:
+def test_crawls_of_one_crawler_are_distinguished() -> None:
     """Events name the crawler only; a crawl that was started twice must be counted twice."""
     with LocalAws() as aws:
         provision(aws.endpoint_url)
         follower = JobFollower(aws)
         glue = aws.client("glue")
-        told: list[str] = []
+        lines: list[str] = []
         for number in (1, 2):
             glue.start_crawler(Name="se2_in0")
-            deadline = time.monotonic() + PATIENCE
-            while not (follower.over and len(follower.jobs) == number):
-                told += map(str, follower.look())
+            deadline = time.monotonic() + TIMEOUT
+            while not (follower.all_ended and len(follower.jobs) == number):
+                lines += map(str, follower.poll())
                 assert time.monotonic() < deadline
         assert follower.calls.keys().isdisjoint({"glue.ListCrawls", "glue.GetCrawler"})
-    assert [line for line in told if "1 table created" in line]
+    assert [line for line in lines if "1 table created" in line]
     assert [job.status for job in follower.jobs.values()] == ["SUCCEEDED", "SUCCEEDED"]
 
 
@@ -332,19 +335,19 @@ def log_reader(tmp_path: Path) -> Iterator[tuple[Path, LogReader]]:
 
 
 def test_a_log_is_read_while_it_is_written(log_reader: tuple[Path, LogReader]) -> None:
-    """Half a line is left for the next look; brackets in a notification are its own."""
+    """Half a line waits for the next poll; brackets in a notification belong to it."""
     log, reader = log_reader
     with log.open("a") as file:
         file.write("2026 [info     ] Notification: a FAILED, fai")
         file.flush()
-        assert reader.look() == []
+        assert reader.poll() == []
         file.write("led: [3] [a.logger] loc=x.py:1\nWhy: no ink\nother\n")
-    assert reader.look() == ["notification: a FAILED, failed: [3]", "why: no ink"]
+    assert reader.poll() == ["notification: a FAILED, failed: [3]", "why: no ink"]
     assert reader.notifications == ["a FAILED, failed: [3]"]
 
 
 class Terminal(io.StringIO):
-    """A terminal, as far as it is asked."""
+    """A text stream that says it is a terminal."""
 
     def isatty(self) -> bool:
         """Yes."""
@@ -355,15 +358,15 @@ class Terminal(io.StringIO):
 def test_colours_are_for_terminals_whose_user_wants_them(
     monkeypatch: pytest.MonkeyPatch, no_color: str, colored: bool
 ) -> None:
-    """As https://no-color.org has it."""
+    """As https://no-color.org defines it."""
     monkeypatch.setenv("NO_COLOR", no_color)
     terminal = Terminal()
-    Screen(terminal).tell("flow", "RUNNING → FAILED")
+    Screen(terminal).event("flow", "RUNNING → FAILED")
     assert ("\033[31mFAILED\033[0m" in terminal.getvalue()) is colored
 
 
 def test_the_columns_of_a_table_are_aligned() -> None:
-    """Numbers flush right."""
+    """Numbers to the right."""
     out = io.StringIO()
     Screen(out).table(("Flow", "Seconds"), [("a", "9.5"), ("longer", "10.5")])
     assert out.getvalue().splitlines() == ["Flow    Seconds", "──────  ───────", "a           9.5", "longer     10.5"]

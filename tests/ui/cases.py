@@ -1,4 +1,4 @@
-"""What tasks have left behind, for the page to show: their states, and their XComs."""
+"""States and XComs of tasks, for the page to show."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ ARRAY = {
     "size": 10_000,
     "counts": {"succeeded": 9_920, "failed": 80, "running": 0},
     "cells": cells(10_000, FAILED),
-    "told": [child(index, **ENDINGS[index % 3]) for index in FAILED],
+    "failed_jobs": [child(index, **ENDINGS[index % 3]) for index in FAILED],
 }
 ITEM_LOG = {"group": "/ecs/process-item", "stream": "app/app/71c5"}
 TASK = "arn:aws:ecs:eu-west-1:123456789012:task/jobflow/"
@@ -224,7 +224,7 @@ CASES: dict[str, tuple[Any, ...]] = {
                     "size": 10_000,
                     "counts": {"succeeded": 6_204, "failed": 46, "running": 256},
                     "cells": cells(10_000, FAILED[:46], "."),
-                    "told": [child(index, **ENDINGS[index % 3]) for index in FAILED[:46]],
+                    "failed_jobs": [child(index, **ENDINGS[index % 3]) for index in FAILED[:46]],
                 },
             )
         },
@@ -273,7 +273,7 @@ CASES: dict[str, tuple[Any, ...]] = {
                     "kind": "map",
                     "size": 2_000,
                     "cells": cells(2_000, [40, 44, 701], "S", 1_150, "R")[:1_230] + "s" * 8 + "-" * 762,
-                    "told": [{**item(40), "state": "FAILED", "exit_code": 2}],
+                    "failed_jobs": [{**item(40), "state": "FAILED", "exit_code": 2}],
                 },
             )
         },
@@ -337,7 +337,7 @@ CASES: dict[str, tuple[Any, ...]] = {
                     "size": 10_000,
                     "counts": {"succeeded": 6_204, "failed": 3_796, "running": 0},
                     "cells": cells(10_000, FAILED[:46], "."),
-                    "told": [child(index) for index in FAILED[:46]],
+                    "failed_jobs": [child(index) for index in FAILED[:46]],
                 },
             )
         },
@@ -349,7 +349,12 @@ CASES: dict[str, tuple[Any, ...]] = {
                 job(id="", name="process-item-2f6d1c", log=None, links={}, seen=[], stop_requested_at=ago(40)),
                 service="ecs",
                 final=True,
-                array={"kind": "map", "size": 50, "cells": cells(50, [4], "S", 30, "K")[:40] + "-" * 10, "told": []},
+                array={
+                    "kind": "map",
+                    "size": 50,
+                    "cells": cells(50, [4], "S", 30, "K")[:40] + "-" * 10,
+                    "failed_jobs": [],
+                },
             )
         },
     ),
@@ -423,7 +428,7 @@ CASES: dict[str, tuple[Any, ...]] = {
                 {"id": [1], "name": {"a": 1}, "created_at": "yesterday", "exit_code": "one", "seen": [1, ["x"], None]},
                 None,
                 7,
-                array={"size": -4, "cells": 9, "told": "x"},
+                array={"size": -4, "cells": 9, "failed_jobs": "x"},
                 diagnosis="bad",
             ),
         },
@@ -433,7 +438,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "newer": ("deferred", {"jobflow_jobs": noted(job(status="WARMING"), v=9, forecast="sunny")}),
     "other": ("success", {"return_value": "nothing of ours"}),
 }
-"""State and XComs by task; the instances of ``mapped`` are told apart by ``MAPPED``."""
+"""State and XComs by task; the instances of ``mapped`` are in ``MAPPED``."""
 
 MAPPED: list[tuple[str | None, dict[str, Any]]] = [
     (

@@ -144,7 +144,7 @@ class Page:
         self._session = session
         self.target = target
         self.complaints: list[str] = []
-        """What the console was told: errors, warnings, what a policy refused."""
+        """What the console was told: errors, warnings, what a policy rejected."""
         self.responses: list[dict[str, Any]] = []
 
     def heard(self, method: str, parameters: dict[str, Any]) -> None:

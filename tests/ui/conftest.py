@@ -16,7 +16,7 @@ from tests.ui.server import Server, prepared, served
 from tests.ui.tab import signed_in
 
 __all__ = ["aws", "batch", "context", "gate", "kit"]
-"""The local AWS, for what tells the tab."""
+"""The fixtures of the local AWS, for notes of real jobs."""
 
 
 @pytest.fixture(scope="session")

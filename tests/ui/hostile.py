@@ -21,7 +21,7 @@ ARRAY = {
     "size": 6,
     "counts": {"succeeded": 3, "failed": 2, "running": 1},
     "cells": cells(6, [1, 4], "."),
-    "told": [child(1), child(4)],
+    "failed_jobs": [child(1), child(4)],
 }
 GOOD: dict[str, dict[str, Any]] = {
     **{name: CASES[name][1] for name in ("job", "live", "failed", "refused", "sensor", "crawl")},

@@ -1,4 +1,4 @@
-"""Who may see what, for the Airflow that serves the tab: its auth manager."""
+"""The auth manager of the Airflow that serves the tab: permissions by user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tab in a browser: where it is, and how to tell that it has drawn what there is."""
+"""The tab in a browser: its address, and how to know that it has been drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who tells the tab: the trigger while it waits, and the worker where an exception leaves no return value."""
+"""Notes for the tab: by the trigger while it waits, and by the worker if an exception leaves no return value."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ ON_THREE = "test $AWS_BATCH_JOB_ARRAY_INDEX != 3 || exit 7"
 
 
 def test_a_failed_array_tells_which_children_failed_and_why(kit: Any, parameters: dict[str, Any], context: Any) -> None:
-    """With their logs, for the list has links to them."""
+    """With their logs, which the list links to."""
     with pytest.raises(JobFailed):
         job(kit, parameters, ON_THREE, array_size=5).execute(context)
     note = context["ti"].xcoms[KEY]
     assert note["array"]["cells"] == "SSSFS"
-    [child] = note["array"]["told"]
+    [child] = note["array"]["failed_jobs"]
     assert (child["index"], child["exit_code"], child["log"]["group"]) == (3, 7, "/aws/batch/job")
     assert note["final"]
     assert note["jobs"][0]["state"] == "FAILED"
@@ -58,14 +58,14 @@ def test_a_failed_array_tells_which_children_failed_and_why(kit: Any, parameters
     assert "Failed children: 1 of 5" in note["error"]
 
 
-def test_a_failure_that_is_returned_is_told_all_the_same(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+def test_a_returned_failure_is_noted_too(kit: Any, parameters: dict[str, Any], context: Any) -> None:
     """The outcome does not say why."""
     outcome = job(kit, parameters, "exit 3", raise_on_failure=False).execute(context)
     assert outcome["state"] == "FAILED"
     assert context["ti"].xcoms[KEY]["diagnosis"]["cause"] == "command_failed"
 
 
-def test_nothing_is_told_where_nothing_is_to_be(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+def test_nothing_is_noted_without_xcoms(kit: Any, parameters: dict[str, Any], context: Any) -> None:
     """`do_xcom_push=False` holds here too."""
     job(kit, parameters, "sleep 1; exit 3", raise_on_failure=False, do_xcom_push=False).execute(context)
     assert context["ti"].xcoms == {}
@@ -120,7 +120,7 @@ def test_the_tab_shows_that_a_deadline_has_stopped_the_job(kit: Any, parameters:
 def test_the_tab_shows_what_a_killed_worker_has_stopped(
     kit: Any, parameters: dict[str, Any], context: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Airflow kills the process before the job has ended; nothing else would be written. The log says so, too."""
+    """Airflow kills the process before the job has ended, so nothing else would be written. The log has it, too."""
     operator = job(kit, parameters, "sleep 60", wait_for_completion=False)
     job_id = operator.execute(context)["job_id"]
     operator.on_kill()
@@ -179,11 +179,11 @@ def test_a_failed_map_tells_how_each_item_stands(kit: Any, parameters: dict[str,
         operator.execute(context)
     note = context["ti"].xcoms[KEY]
     assert (note["array"]["kind"], note["array"]["cells"]) == ("map", "SF")
-    assert note["array"]["told"][0]["exit_code"] == 1
+    assert note["array"]["failed_jobs"][0]["exit_code"] == 1
 
 
-def test_what_fails_before_any_job_is_told_too(kit: Any, parameters: dict[str, Any], context: Any) -> None:
-    """Of a job that was refused nothing else tells."""
+def test_a_failure_before_any_job_is_noted_too(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+    """There is no other record of a rejected job."""
     operator = job(kit, {**parameters, "job_queue": "no-such-queue"}, "true")
     with pytest.raises(SubmissionRejected) as refused:
         operator.execute(context)
@@ -274,7 +274,12 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Written:
     """What triggers write; they need not wait long before they do."""
     from airflow.sdk.execution_time import xcom
 
-    for name, value in {"FIRST": 0.1, "EVERY": 0.1, "PER_SECOND": 50.0, "LISTED_EVERY": 0.1}.items():
+    for name, value in {
+        "FIRST_NOTE_DELAY": 0.1,
+        "NOTE_INTERVAL": 0.1,
+        "MAX_NOTES_PER_SECOND": 50.0,
+        "LISTING_INTERVAL": 0.1,
+    }.items():
         monkeypatch.setattr(progress, name, value)
     xcoms = Written()
     monkeypatch.setattr(xcom, "XCom", xcoms)
@@ -294,7 +299,7 @@ def test_a_trigger_tells_which_children_have_failed_while_others_run(
     async def story() -> dict[str, Any]:
         waiting = asyncio.ensure_future(trigger.wait())
         deadline = time.monotonic() + PATIENCE
-        while not any(note.get("array", {}).get("told") for note in written.notes):
+        while not any(note.get("array", {}).get("failed_jobs") for note in written.notes):
             assert time.monotonic() < deadline, written.notes
             await asyncio.sleep(0.05)
         gate.touch()
@@ -302,12 +307,12 @@ def test_a_trigger_tells_which_children_have_failed_while_others_run(
 
     event = asyncio.run(story())
     assert event["jobs"][parent]["state"] == "FAILED"
-    told = next(note for note in written.notes if note["array"]["told"])
-    assert told["array"]["cells"] == "...F."
-    assert told["array"]["told"][0]["exit_code"] == 7
-    assert not told["final"]
-    assert told["jobs"][0]["links"]["console"].startswith("https://console.aws.amazon.com/batch/home?region=")
-    assert [status for status, _ in told["jobs"][0]["seen"]]
+    found = next(note for note in written.notes if note["array"]["failed_jobs"])
+    assert found["array"]["cells"] == "...F."
+    assert found["array"]["failed_jobs"][0]["exit_code"] == 7
+    assert not found["final"]
+    assert found["jobs"][0]["links"]["console"].startswith("https://console.aws.amazon.com/batch/home?region=")
+    assert [status for status, _ in found["jobs"][0]["seen"]]
 
 
 @pytest.mark.parametrize("noted", [True, False])
@@ -340,7 +345,7 @@ def test_a_trigger_writes_only_what_the_worker_has_not(
 
 
 @pytest.mark.parametrize("trigger", [JobTrigger, MapTrigger])
-def test_a_trigger_that_is_not_told_to_tell_does_not(trigger: type[Any]) -> None:
+def test_a_trigger_without_notes_writes_none(trigger: type[Any]) -> None:
     """Triggers that were serialized by an earlier version have no such argument."""
     given = {"job_ids": ["a"]} if trigger is JobTrigger else {"family": {}, "size": 0, "indexes": "", "requests": ""}
     assert trigger(service="batch", **given).serialize()[1]["tells"] is False

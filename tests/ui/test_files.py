@@ -21,7 +21,7 @@ MOST = 68_000
 """Bytes that all files may have together; compressed, as Airflow sends them, about a third of that."""
 
 RUNS_WITHIN = 0.05
-"""Seconds that importing the plugin is to take in a task's process; told, not asserted."""
+"""Target for the import time of the plugin in a task's process, in seconds; reported, not asserted."""
 
 
 def test_airflow_finds_the_plugin() -> None:
@@ -64,7 +64,7 @@ def test_the_files_are_small_and_fetch_nothing_from_elsewhere() -> None:
 
 
 def test_the_link_is_relative_and_names_the_instance() -> None:
-    """So that it holds whatever path Airflow is served under."""
+    """So that it is valid for any path that Airflow is served under."""
     from airflow.models.taskinstancekey import TaskInstanceKey
 
     key = TaskInstanceKey("a dag", "group.task", "manual__2026-11-22T03:00:00+00:00", 1, 3)

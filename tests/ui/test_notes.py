@@ -1,4 +1,4 @@
-"""What the tab is told: plain, bounded, and what a page needs."""
+"""Notes for the tab: plain, bounded, and what a page needs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def of_jobs(*snapshots: Snapshot, **more: Any) -> dict[str, Any]:
     return notes.of_jobs("batch", snapshots, given.pop("total"), **given)
 
 
-def test_a_note_is_the_json_that_it_is_written_as() -> None:
-    """Airflow keeps a tuple as something else, which a page would not read."""
+def test_a_note_is_plain_json() -> None:
+    """Airflow stores a tuple in another form, which the page would not read."""
     note = of_jobs(snapshot(), seen={"j": (("RUNNING", "t"),)}, links={"j": {"console": "https://c"}})
     assert json.loads(json.dumps(note)) == note
     assert json.dumps(note).count("[") == 3
     assert type(note["jobs"][0]["seen"][0]) is list
 
 
-def test_a_note_says_the_same_whenever_it_is_made() -> None:
-    """A trigger does not write what the worker has written, only because it saw it later."""
+def test_a_digest_does_not_depend_on_the_time() -> None:
+    """A trigger does not write again what the worker has written."""
     first = of_jobs(snapshot(), seen={"j": (("RUNNING", "t1"),)}, buttons={"key": "https://c"})
     later = {**of_jobs(snapshot(), seen={"j": (("RUNNING", "t2"),)}, buttons={"key": "https://c"}), "at": "later"}
     assert notes.digest(first) == notes.digest(json.loads(json.dumps(later)))
@@ -42,7 +42,7 @@ def test_a_note_says_the_same_whenever_it_is_made() -> None:
     assert len({notes.digest(each) for each in (first, *others)}) == 4
 
 
-def test_a_wait_for_thousands_is_told_in_bounds() -> None:
+def test_a_note_on_thousands_of_jobs_is_bounded() -> None:
     """The first are listed, all are counted."""
     states = [JobState.SUCCEEDED] * 3000 + [JobState.FAILED] * 2000
     note = of_jobs(*(snapshot(f"j{number}", state, reason="x" * 9000) for number, state in enumerate(states)))
@@ -52,19 +52,19 @@ def test_a_wait_for_thousands_is_told_in_bounds() -> None:
 
 
 def test_an_array_of_ten_thousand_is_a_character_a_child() -> None:
-    """What is known to have failed, as long as it runs; how many of each, always."""
-    array = ArrayProgress(10_000, running=5, succeeded=7000, failed=1500)
+    """The known failures while it runs, and always the counts."""
+    counts = ArrayProgress(10_000, running=5, succeeded=7000, failed=1500)
     failed = {index: snapshot(f"j:{index}", JobState.FAILED, reason="no") for index in range(0, 6000, 4)}
-    note = of_jobs(snapshot(state=JobState.SUBMITTED, array=array), failed=failed)
-    told = note["array"]
-    assert told["cells"][:5] == "F...F"
-    assert len(told["cells"]) == 10_000
-    assert told["counts"] == {"succeeded": 7000, "failed": 1500, "running": 5}
-    assert [each["index"] for each in told["told"]] == list(range(0, 4000, 4))
+    note = of_jobs(snapshot(state=JobState.SUBMITTED, array=counts), failed=failed)
+    array = note["array"]
+    assert array["cells"][:5] == "F...F"
+    assert len(array["cells"]) == 10_000
+    assert array["counts"] == {"succeeded": 7000, "failed": 1500, "running": 5}
+    assert [each["index"] for each in array["failed_jobs"]] == list(range(0, 4000, 4))
     assert len(json.dumps(note)) < 500_000
 
 
-def test_a_map_tells_of_what_failed_and_of_nothing_else() -> None:
+def test_a_note_on_a_map_lists_only_what_failed() -> None:
     """Of a small map, the lines of what succeeded are there too."""
     lines = [
         json.dumps([index, snapshot(f"j{index}", state, exit_code=code).to_dict()])
@@ -72,7 +72,7 @@ def test_a_map_tells_of_what_failed_and_of_nothing_else() -> None:
     ]
     note = notes.of_map("ecs", "resize", "SRF-", lines, ["c", "s", None])
     assert note["array"]["cells"] == "SRF-"
-    assert [(each["index"], each["exit_code"]) for each in note["array"]["told"]] == [(2, 3)]
+    assert [(each["index"], each["exit_code"]) for each in note["array"]["failed_jobs"]] == [(2, 3)]
     assert (note["jobs"][0]["name"], note["jobs"][0]["state"], note["jobs"][0]["created_at"]) == (
         "resize",
         "RUNNING",
@@ -92,7 +92,7 @@ def outcome(**more: Any) -> dict[str, Any]:
     } | more
 
 
-def test_a_failed_array_tells_which_and_why() -> None:
+def test_a_note_on_a_failed_array_says_which_children_and_why() -> None:
     """An exception leaves no return value."""
     array = {"size": 5, "succeeded": 3, "failed": 2, "failed_indexes": [1, 4]}
     children = {4: snapshot("j:4", JobState.FAILED, exit_code=1), 1: snapshot("j:1", JobState.FAILED, exit_code=2)}
@@ -101,9 +101,9 @@ def test_a_failed_array_tells_which_and_why() -> None:
     )
     assert note["final"]
     assert note["array"]["cells"] == "SFSSF"
-    assert [each["exit_code"] for each in note["array"]["told"]] == [2, 1]
+    assert [each["exit_code"] for each in note["array"]["failed_jobs"]] == [2, 1]
     assert note["diagnosis"]["cause"] == "out_of_memory"
-    assert len(note["error"]) == notes.LINES
+    assert len(note["error"]) == notes.MAX_ERROR
 
 
 def test_failed_children_that_could_not_be_listed_leave_the_others_unknown() -> None:
@@ -112,15 +112,15 @@ def test_failed_children_that_could_not_be_listed_leave_the_others_unknown() -> 
     assert notes.of_failure("batch", "e", outcomes=[outcome(array=array)])["array"]["cells"] == "..."
 
 
-def test_a_failed_map_tells_its_statuses() -> None:
+def test_a_note_on_a_failed_map_has_its_statuses() -> None:
     """With the outcomes of those that failed."""
     failed = [{"index": 1, **outcome(exit_code=7)}]
     whole = outcome(array={"size": 2}, statuses="SF", failed=failed, outcomes=[None, None])
-    told = notes.of_failure("ecs", "e", outcomes=[whole])["array"]
-    assert (told["cells"], told["told"][0]["exit_code"]) == ("SF", 7)
+    array = notes.of_failure("ecs", "e", outcomes=[whole])["array"]
+    assert (array["cells"], array["failed_jobs"][0]["exit_code"]) == ("SF", 7)
 
 
-def test_without_an_outcome_what_the_trigger_saw_is_told() -> None:
+def test_without_an_outcome_the_triggers_event_is_used() -> None:
     """A deadline has passed, a job has vanished, a map could not go on."""
     seen = {"job_ids": ["a", "b"], "jobs": {"a": snapshot("a").to_dict()}}
     note = notes.of_failure("batch", "too late", event=seen)
@@ -128,5 +128,5 @@ def test_without_an_outcome_what_the_trigger_saw_is_told() -> None:
     line = json.dumps([1, snapshot("k", JobState.FAILED).to_dict()])
     note = notes.of_failure("batch", "e", event={"statuses": "SF-"}, lines=[line])
     assert note["array"]["cells"] == "SF-"
-    assert note["array"]["told"][0]["id"] == "k"
+    assert note["array"]["failed_jobs"][0]["id"] == "k"
     assert notes.of_failure("batch", "refused")["jobs"] == []

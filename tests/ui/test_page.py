@@ -1,4 +1,4 @@
-"""The tab in Chromium, against a running Airflow: what it shows of what tasks have left."""
+"""The tab in Chromium, against a running Airflow: what it shows of the XComs that tasks have left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.ui.rights import GUEST, READER
 from tests.ui.server import Server
 from tests.ui.tab import FRAME, NOT_THE_TABS, address, drawn, in_airflow, shown, shown_in_airflow, signed_in
 
-SAID: dict[str, list[str]] = {
+TEXTS: dict[str, list[str]] = {
     "job": [
         "resize-images-2f6d1c",
         "Succeeded",
@@ -53,7 +53,7 @@ SAID: dict[str, list[str]] = {
         "Loading 4,096 tiles …\nKilled",
     ],
     "nothing": ["Nothing to show", "do_xcom_push=False"],
-    "between": ["Nothing to show", "See its log"],
+    "between": ["Nothing to show", "See the task log"],
     "waiting": ["Not started yet"],
     "array": [
         "Queued and running",
@@ -80,7 +80,7 @@ SAID: dict[str, list[str]] = {
     ],
     "map_live": ["1,150 of 2,000 items ended", "88 running", "762 waiting", "starting"],
     "refused": ["Failed", "JobQueue not found", "What to do"],
-    "retried": ["Last seen RUNNING", "at least 1 min 20 s", "did not end within", "The task will be tried again"],
+    "retried": ["Last seen RUNNING", "at least 1 min 20 s", "did not end within", "The task will be retried"],
     "map_failed": ["Failed", "Map resize of Batch jobs could not start: no such queue"],
     "sensor": ["4 Batch jobs", "Every job", "part-3"],
     "crawl": ["Glue crawl", "sales", "tables created", "dpu hours", "0.033"],
@@ -91,19 +91,19 @@ SAID: dict[str, list[str]] = {
     "newer": ["written by a newer version", "WARMING"],
     "other": ["No jobs here"],
 }
-"""What must be read on the page of each task."""
+"""Texts that the page of each task must contain."""
 
 
-def test_every_case_is_looked_at() -> None:
-    """One that is not is not tested."""
-    assert set(SAID) == set(CASES)
+def test_every_case_has_texts() -> None:
+    """A case without texts would not be tested."""
+    assert set(TEXTS) == set(CASES)
 
 
-@pytest.mark.parametrize("task", SAID)
-def test_a_viewer_reads_what_the_task_has_left(page: Page, airflow: Server, task: str) -> None:
-    """Whatever the XComs hold, the page says what it knows, and the console is told of no error."""
+@pytest.mark.parametrize("task", TEXTS)
+def test_a_viewer_sees_the_jobs_of_a_task(page: Page, airflow: Server, task: str) -> None:
+    """Whatever the XComs contain, the page shows what is known, and logs no error to the console."""
     text = shown(page, address(airflow, task))
-    assert [words for words in SAID[task] if words not in text] == [], text
+    assert [words for words in TEXTS[task] if words not in text] == [], text
     assert page.complaints == []
 
 
@@ -115,25 +115,25 @@ def test_an_instance_of_a_mapped_task_shows_its_own_job(page: Page, airflow: Ser
 
 
 def test_a_run_lists_its_jobs_with_the_time_each_spent_queued_and_running(page: Page, airflow: Server) -> None:
-    """And asks for nothing that is none of its own: other tasks' XComs are nobody's business here."""
+    """It does not read the XComs of other tasks."""
     text = shown(page, address(airflow))
     rows: list[str] = page.run("[...document.querySelectorAll('tbody tr')].map((row) => row.innerText)")
-    told = {row.split("\n")[0].strip(): " ".join(row.split()) for row in rows}
-    assert "2 min 08 s 19 min 32 s" in told["job"]
-    assert "10,000 children, 80 failed" in told["array_10000"]
-    assert "4 jobs" in told["sensor"]
-    assert "mapped [1]" in told
-    assert "other" not in told
+    cells = {row.split("\n")[0].strip(): " ".join(row.split()) for row in rows}
+    assert "2 min 08 s 19 min 32 s" in cells["job"]
+    assert "10,000 children, 80 failed" in cells["array_10000"]
+    assert "4 jobs" in cells["sensor"]
+    assert "mapped [1]" in cells
+    assert "other" not in cells
     assert "from the first job to the last" in text
     failed = [name for name, (state, *_) in CASES.items() if state == "failed"]
     assert f"{len(failed)} tasks failed" in text
-    assert "task succeeded" in told["returned"]
-    assert "80 failed, tolerated" in told["array_10000"]
+    assert "task succeeded" in cells["returned"]
+    assert "80 failed, tolerated" in cells["array_10000"]
     assert not [each["url"] for each in page.responses if "/other/" in each["url"]]
     assert page.complaints == []
 
 
-def test_what_is_hostile_stays_text(page: Page, airflow: Server) -> None:
+def test_hostile_content_stays_text(page: Page, airflow: Server) -> None:
     """Markup in a name, a link that is a script, a log on http: nothing runs, nothing is followed."""
     shown(page, address(airflow, "hostile"))
     assert page.run("window.hacked === undefined && ({}).polluted === undefined")
@@ -146,7 +146,7 @@ def test_what_is_hostile_stays_text(page: Page, airflow: Server) -> None:
 @pytest.mark.parametrize("task", ["job", ""], ids=["task", "run"])
 @pytest.mark.parametrize("name", GOOD)
 def test_no_value_of_any_field_breaks_the_page(page: Page, airflow: Server, name: str, task: str) -> None:
-    """It says what it knows, obeys nothing, and the next look is as good as the first."""
+    """It shows what is known, runs nothing, and the next update works like the first."""
     page.before_scripts(STAND_IN)
     shown(page, address(airflow, task))
     everything = list(spoilt(GOOD[name]))
@@ -155,12 +155,12 @@ def test_no_value_of_any_field_breaks_the_page(page: Page, airflow: Server, name
     assert page.complaints == []
 
 
-def test_a_page_that_was_handed_rubbish_shows_what_comes_after_it(page: Page, airflow: Server) -> None:
-    """Nothing of it stays; and what is well is not taken for rubbish by the test above."""
+def test_a_page_recovers_from_malformed_xcoms(page: Page, airflow: Server) -> None:
+    """Nothing of them stays on the page."""
     page.before_scripts(STAND_IN)
     shown(page, address(airflow, "job"))
-    rubbish = {"jobflow_jobs": MARKUP, "return_value": [[[]]]}
-    assert page.run(f"window.feed({json.dumps([rubbish, GOOD['map']])})") == []
+    malformed = {"jobflow_jobs": MARKUP, "return_value": [[[]]]}
+    assert page.run(f"window.feed({json.dumps([malformed, GOOD['map']])})") == []
     assert "3 succeeded" in page.text()
 
 
@@ -176,13 +176,13 @@ def test_every_link_leads_to_the_console_by_https(page: Page, airflow: Server) -
 
 
 def test_links_lead_to_the_pages_of_a_local_aws(page: Page, airflow: Server) -> None:
-    """Those of a job, its log and its children; another address on http is none of them."""
+    """Of a job, its log and its children. Another http: address does not become a link."""
     page.before_scripts(STAND_IN)
     shown(page, address(airflow, "job"))
     local = "http://127.0.0.1:5000/jobflow-console/"
     job_page = f"{local}batch-job?region=us-east-1&job={PARENT}"
     failed = job(**FAILED_JOB, links={"console": job_page})
-    given = {"jobflow_jobs": noted(failed, array={**ARRAY, "told": [child(1, log=None)]}, final=True)}
+    given = {"jobflow_jobs": noted(failed, array={**ARRAY, "failed_jobs": [child(1, log=None)]}, final=True)}
     assert page.run(f"window.feed({json.dumps([given])})") == []
     links: list[str] = page.run("[...document.querySelectorAll('main a')].map((each) => each.href)")
     log = f"{local}log?region=us-east-1&group=%2Faws%2Fbatch%2Fjob&stream=resize%2Fdefault%2F8c1f0a52"
@@ -192,8 +192,8 @@ def test_links_lead_to_the_pages_of_a_local_aws(page: Page, airflow: Server) -> 
     assert page.run("[...document.querySelectorAll('main a')].map((each) => each.href)") == []
 
 
-def test_a_stranger_gets_nothing(chromium: Chromium, airflow: Server) -> None:
-    """The files say nothing, and the API answers nobody without a session."""
+def test_without_a_session_nothing_is_shown(chromium: Chromium, airflow: Server) -> None:
+    """The files contain no data, and the API needs a session."""
     with chromium.page() as page:
         text = shown(page, address(airflow, "failed"))
         assert "You are not signed in" in text
@@ -204,21 +204,19 @@ def test_a_stranger_gets_nothing(chromium: Chromium, airflow: Server) -> None:
 
 @pytest.mark.parametrize("task", ["failed", ""])
 @pytest.mark.parametrize(
-    ("user", "said"), [(GUEST, "You may not see this"), (READER, "You may not read this {what}'s XComs")]
+    ("user", "message"), [(GUEST, "Access denied"), (READER, "You may not read this {what}'s XComs")]
 )
-def test_who_may_not_see_the_jobs_does_not(
-    chromium: Chromium, airflow: Server, user: str, said: str, task: str
-) -> None:
-    """And is told what is missing; a reader may still see the task or the run itself."""
+def test_permissions_are_respected(chromium: Chromium, airflow: Server, user: str, message: str, task: str) -> None:
+    """The page says which permission is missing. A reader may still see the task or the run itself."""
     with signed_in(chromium, airflow, user) as page:
         text = shown(page, address(airflow, task))
-        assert said.format(what="task" if task else "run") in text
+        assert message.format(what="task" if task else "run") in text
         assert "resize" not in text
         assert 403 in {each["status"] for each in page.responses if "/api/v2/" in each["url"]}
 
 
-def test_a_task_that_is_not_there_is_said_not_to_be(page: Page, airflow: Server) -> None:
-    """A deleted run, or a link that somebody has typed."""
+def test_an_unknown_task_is_not_found(page: Page, airflow: Server) -> None:
+    """After a run was deleted, or with a mistyped address."""
     assert "No such task instance" in shown(page, address(airflow, "gone"))
     assert "No task instance given" in shown(page, f"{airflow.url}/jobflow/?dag_id=%7BDAG_ID%7D")
 
@@ -232,7 +230,7 @@ def test_the_tab_is_found_in_airflows_own_page(page: Page, airflow: Server, task
 
 
 def test_below_a_path_everything_is_found(chromium: Chromium, below_a_path: Server) -> None:
-    """Tab, files, API and links: none has an address that begins at the root."""
+    """Tab, files, API and links have relative addresses."""
     with signed_in(chromium, below_a_path) as page:
         assert "resize-images-2f6d1c" in shown_in_airflow(page, in_airflow(below_a_path, "live"))
         assert "Time queued and running" in shown_in_airflow(page, in_airflow(below_a_path))
@@ -242,7 +240,7 @@ def test_below_a_path_everything_is_found(chromium: Chromium, below_a_path: Serv
 
 
 def test_a_button_on_the_details_page_leads_to_the_tab(chromium: Chromium, below_a_path: Server) -> None:
-    """From the first moment on: no XCom holds its address."""
+    """Even before the task has started: its address is in no XCom."""
     with signed_in(chromium, below_a_path) as page:
         page.go(in_airflow(below_a_path, "waiting", "details"))
         button = "[...document.querySelectorAll('a')].find((each) => each.textContent === 'Jobs' && each.rel)"
@@ -253,7 +251,7 @@ def test_a_button_on_the_details_page_leads_to_the_tab(chromium: Chromium, below
 
 
 def test_a_run_leads_to_its_tasks(page: Page, airflow: Server) -> None:
-    """In Airflow's window, which the tab's own frame cannot navigate."""
+    """In Airflow's window, which the frame of the tab cannot navigate itself."""
     shown_in_airflow(page, in_airflow(airflow))
     page.run(f"[...{FRAME}.querySelectorAll('td a')].find((each) => each.textContent === 'live').click()")
     page.until("document.location.pathname.endsWith('/tasks/live/plugin/jobflow')")
@@ -268,8 +266,8 @@ def test_a_link_opens_a_window_from_within_the_frame(chromium: Chromium, page: P
     chromium.until_opened(page)
 
 
-def test_earlier_tries_are_shown_by_what_their_logs_say(page: Page, airflow: Server) -> None:
-    """Airflow deletes the XComs of a try when the next one starts. What a log holds stays text."""
+def test_earlier_tries_are_shown_from_their_logs(page: Page, airflow: Server) -> None:
+    """Airflow deletes the XComs of a try when the next one starts. The content of a log stays text."""
     shown(page, address(airflow, "tried"))
 
     def choose(number: int) -> None:
@@ -282,7 +280,7 @@ def test_earlier_tries_are_shown_by_what_their_logs_say(page: Page, airflow: Ser
     choose(1)
     page.until("document.body.innerText.includes('What the task logged about its jobs')")
     text = page.text()
-    for said in (
+    for expected in (
         "Try 1 of 2",
         "Task failed",
         "failed on attempt 1 of 3 with exit code 137",
@@ -293,7 +291,7 @@ def test_earlier_tries_are_shown_by_what_their_logs_say(page: Page, airflow: Ser
         "Started Batch job 11d0-first",
         MARKUP,
     ):
-        assert said in text
+        assert expected in text
     assert "object" not in text
     assert "DagBag" not in text
     assert page.run("document.querySelector('header a').href").endswith("/tasks/tried?try_number=1")
@@ -304,8 +302,8 @@ def test_earlier_tries_are_shown_by_what_their_logs_say(page: Page, airflow: Ser
     assert page.complaints == []
 
 
-def test_the_heat_map_is_worked_with_keys(page: Page, airflow: Server) -> None:
-    """And a screen reader is told where one is."""
+def test_the_heat_map_can_be_used_with_the_keyboard(page: Page, airflow: Server) -> None:
+    """Screen readers announce the cell."""
     shown(page, address(airflow, "array_failed"))
     page.run("document.querySelector('canvas').focus()")
     said = "document.getElementById('said').textContent"
@@ -324,8 +322,8 @@ def test_the_heat_map_is_worked_with_keys(page: Page, airflow: Server) -> None:
 
 
 @pytest.mark.parametrize("task", ["failed", "refused", "array_failed", "map_live", "sensor", ""])
-def test_what_can_be_reached_by_keys_has_a_name(page: Page, airflow: Server, task: str) -> None:
-    """A screen reader says nothing else of it."""
+def test_every_focusable_element_has_a_name(page: Page, airflow: Server, task: str) -> None:
+    """Screen readers need it."""
     shown(page, address(airflow, task))
     nodes = page.call("Accessibility.getFullAXTree")["nodes"]
     reached = [
@@ -338,15 +336,15 @@ def test_what_can_be_reached_by_keys_has_a_name(page: Page, airflow: Server, tas
 
 
 @pytest.mark.parametrize("task", ["failed", "array_failed", "sensor", "hostile", "malformed", ""])
-def test_a_narrow_window_need_not_be_scrolled_sideways(page: Page, airflow: Server, task: str) -> None:
-    """A table that is wider scrolls by itself."""
+def test_a_narrow_window_does_not_scroll_sideways(page: Page, airflow: Server, task: str) -> None:
+    """Only wide tables scroll, on their own."""
     page.size(390, 900)
     shown(page, address(airflow, task))
     assert page.run("document.documentElement.scrollWidth") == 390
 
 
-def test_a_click_on_a_cell_shows_what_is_known_of_it(page: Page, airflow: Server) -> None:
-    """The first cell is item 0, whose every outcome a small map tells."""
+def test_a_click_on_a_cell_shows_its_details(page: Page, airflow: Server) -> None:
+    """Of item 0: a small map keeps all outcomes."""
     shown(page, address(airflow, "map"))
     place = page.run("(({x, y}) => [x, y])(document.querySelector('canvas').getBoundingClientRect())")
     page.click(place[0] + 5, place[1] + 5)
@@ -356,15 +354,15 @@ def test_a_click_on_a_cell_shows_what_is_known_of_it(page: Page, airflow: Server
     assert "2 min 30 s" in card
 
 
-def test_a_failed_one_is_chosen_from_the_list(page: Page, airflow: Server) -> None:
-    """Which is what there is for those who do not see the map."""
+def test_a_failed_child_can_be_selected_in_the_list(page: Page, airflow: Server) -> None:
+    """For viewers who cannot see the heat map."""
     shown(page, address(airflow, "array_failed"))
     page.run("[...document.querySelectorAll('button.index')].find((each) => each.textContent === '112').click()")
     assert "OutOfMemoryError" in page.run("document.querySelector('.child').innerText")
 
 
 def test_the_colours_are_airflows(page: Page, airflow: Server) -> None:
-    """Light and dark, also when they change while the page is shown."""
+    """Light and dark, also when the theme changes while the page is shown."""
     shown_in_airflow(page, in_airflow(airflow, "array"))
     background = f"getComputedStyle({FRAME}.body).backgroundColor"
     cell = f"{FRAME}.querySelector('canvas').getContext('2d').getImageData(4000 % 200, 100, 1, 1).data.join()"
@@ -375,7 +373,7 @@ def test_the_colours_are_airflows(page: Page, airflow: Server) -> None:
 
 
 def test_it_follows_a_task_that_is_deferred(page: Page, airflow: Server, environment: dict[str, str]) -> None:
-    """Without being loaded anew, and without taking the focus from whoever uses it."""
+    """Without a reload, and without losing the focus."""
     database = environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].removeprefix("sqlite:///")
 
     def note(value: Any) -> None:
@@ -395,7 +393,7 @@ def test_it_follows_a_task_that_is_deferred(page: Page, airflow: Server, environ
 
 
 def test_ten_thousand_children_are_drawn_without_a_stall(page: Page, airflow: Server, record_property: Any) -> None:
-    """The figures are told, not asserted: they are this machine's."""
+    """The figures are reported, not asserted, because they depend on the machine."""
     page.before_scripts(
         "window.stalls = []; new PerformanceObserver((list) => list.getEntries().forEach((each) =>"
         " window.stalls.push(each.duration))).observe({ type: 'longtask', buffered: true })"

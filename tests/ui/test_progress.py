@@ -1,4 +1,4 @@
-"""When the tab is told, on a scripted clock: at what pace, of what, and that no wait ever waits for it."""
+"""When notes are published, on a scripted clock: how often, with what, and without delaying a wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.ui import progress
-from airflow_jobflow.ui.progress import EVERY, FIRST, PER_SECOND, LastNote, Progress
+from airflow_jobflow.ui.progress import FIRST_NOTE_DELAY, MAX_NOTES_PER_SECOND, NOTE_INTERVAL, LastNote, Progress
 from tests.unit.polling.scripted import run
 
 
@@ -23,20 +23,20 @@ class Written:
         self.trouble: Exception | None = None
 
     def set(self, key: str, value: Any, *, task_id: str, **_: Any) -> None:
-        """Take an XCom."""
+        """Record an XCom."""
         assert key == "jobflow_jobs"
         self.all.append((asyncio.get_running_loop().time(), task_id, value["state"]))
         if self.trouble:
             raise self.trouble
 
     def of(self, task: str) -> list[tuple[float, Any]]:
-        """What was written of a task."""
+        """What was written for a task."""
         return [(round(at, 3), state) for at, task_id, state in self.all if task_id == task]
 
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Written:
-    """What is written; threads are left out, for they know no scripted clock."""
+    """What is written. Without threads, which do not follow the scripted clock."""
     from airflow.sdk.execution_time import xcom
 
     xcoms = Written()
@@ -50,7 +50,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Written:
 
 
 class Subscription:
-    """A wait whose state is told."""
+    """A wait whose state is published."""
 
     def __init__(self, task: str = "t") -> None:
         self.state: Any = 0
@@ -63,14 +63,14 @@ class Subscription:
         self.progress.changed()
 
 
-def test_a_wait_that_is_soon_over_writes_nothing(written: Written) -> None:
-    """A job that ends within ten seconds costs what it cost."""
+def test_a_short_wait_writes_nothing(written: Written) -> None:
+    """A job that ends within ten seconds costs nothing more."""
 
     async def story() -> None:
         wait = Subscription()
         with wait.progress:
             wait.becomes("RUNNING")
-            await asyncio.sleep(FIRST - 0.1)
+            await asyncio.sleep(FIRST_NOTE_DELAY - 0.1)
         await asyncio.sleep(100)
 
     run(story())
@@ -88,11 +88,15 @@ def test_only_changes_are_written_and_the_last_one_wins(written: Written) -> Non
                 await asyncio.sleep(1)
 
     run(story())
-    assert written.of("t") == [(FIRST, 9), (FIRST + EVERY, 19), (FIRST + 2 * EVERY, 25)]
+    assert written.of("t") == [
+        (FIRST_NOTE_DELAY, 9),
+        (FIRST_NOTE_DELAY + NOTE_INTERVAL, 19),
+        (FIRST_NOTE_DELAY + 2 * NOTE_INTERVAL, 25),
+    ]
 
 
 def test_a_change_after_a_quiet_time_is_written_at_once(written: Written) -> None:
-    """What is paced is how often, not how late."""
+    """The limit is on how often, not on how late."""
 
     async def story() -> None:
         wait = Subscription()
@@ -106,32 +110,32 @@ def test_a_change_after_a_quiet_time_is_written_at_once(written: Written) -> Non
 
 
 def test_a_thousand_waits_share_the_budget_of_the_process(written: Written) -> None:
-    """Each has its turn, and none is told of twice before all are told of."""
+    """Each has its turn, and none is written twice before all are written."""
 
     async def story() -> None:
         waits = [Subscription(f"t{number}") for number in range(1000)]
         for each in waits:
             each.progress.__enter__()
             each.becomes("RUNNING")
-        await asyncio.sleep(FIRST + 1000 / PER_SECOND + 1)
+        await asyncio.sleep(FIRST_NOTE_DELAY + 1000 / MAX_NOTES_PER_SECOND + 1)
         for each in waits:
             each.progress.__exit__(None, None, None)
 
     run(story())
     times = [at for at, *_ in written.all]
     assert len({task for _, task, _ in written.all}) == len(written.all) == 1000
-    assert all(later - sooner >= 1 / PER_SECOND - 1e-6 for sooner, later in itertools.pairwise(times))
+    assert all(later - sooner >= 1 / MAX_NOTES_PER_SECOND - 1e-6 for sooner, later in itertools.pairwise(times))
 
 
-def test_what_a_trigger_has_left_is_not_written(written: Written) -> None:
-    """The next try is not to be told of the last one, also if its turn had not come."""
+def test_nothing_is_written_after_a_trigger_has_ended(written: Written) -> None:
+    """A note would appear in the next try, even one that was queued before."""
 
     async def story() -> None:
         waits = [Subscription(f"t{number}") for number in range(10)]
         for each in waits:
             each.progress.__enter__()
             each.becomes("RUNNING")
-        await asyncio.sleep(FIRST + 1.5 / PER_SECOND)
+        await asyncio.sleep(FIRST_NOTE_DELAY + 1.5 / MAX_NOTES_PER_SECOND)
         for each in waits:
             each.progress.__exit__(None, None, None)
         await asyncio.sleep(100)
@@ -140,37 +144,37 @@ def test_what_a_trigger_has_left_is_not_written(written: Written) -> None:
     assert len(written.all) == 2
 
 
-def test_trouble_with_an_xcom_backend_is_no_trouble_of_the_wait(written: Written) -> None:
-    """It is written again when there is something new."""
+def test_an_error_of_an_xcom_backend_does_not_fail_the_wait(written: Written) -> None:
+    """The next change is written."""
     written.trouble = OSError("the bucket is gone")
 
     async def story() -> None:
         wait = Subscription()
         with wait.progress:
             wait.becomes(1)
-            await asyncio.sleep(FIRST + 1)
+            await asyncio.sleep(FIRST_NOTE_DELAY + 1)
             written.trouble = None
             wait.becomes(2)
-            await asyncio.sleep(EVERY + 1)
+            await asyncio.sleep(NOTE_INTERVAL + 1)
 
     run(story())
     assert [state for _, state in written.of("t")] == [1, 2]
 
 
-def test_without_a_task_instance_nothing_is_told(written: Written) -> None:
+def test_without_a_task_instance_nothing_is_written(written: Written) -> None:
     """Under `airflow dags test`, in a worker, and with do_xcom_push=False."""
 
     async def story() -> None:
-        with Progress(None, lambda: lambda: {"state": 1}) as told:
-            told.changed()
-            await asyncio.sleep(FIRST + 1)
+        with Progress(None, lambda: lambda: {"state": 1}) as wait:
+            wait.changed()
+            await asyncio.sleep(FIRST_NOTE_DELAY + 1)
 
     run(story())
     assert written.all == []
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, state: str | Exception = "failed") -> list[str]:
-    """Have Airflow say in which state all tasks are; return for which tasks it was asked."""
+    """Make Airflow report a state for all tasks; return the tasks that it was asked about."""
     asked: list[str] = []
 
     async def states(tasks: Any) -> list[str]:
@@ -206,7 +210,7 @@ def test_the_notes_of_many_kills_share_the_budget_and_one_that_waits_has_the_las
 
     run(story())
     times = [at for at, *_ in written.all]
-    assert all(later - sooner >= 1 / PER_SECOND - 1e-6 for sooner, later in itertools.pairwise(times))
+    assert all(later - sooner >= 1 / MAX_NOTES_PER_SECOND - 1e-6 for sooner, later in itertools.pairwise(times))
     assert all(written.of(f"t{number}")[-1][1] == "ended" for number in range(500))
     assert len(asked) == len(written.all) < 600
 
@@ -215,7 +219,7 @@ def test_the_notes_of_many_kills_share_the_budget_and_one_that_waits_has_the_las
 def test_no_note_of_a_kill_is_written_unless_the_task_has_ended(
     written: Written, monkeypatch: pytest.MonkeyPatch, state: Any
 ) -> None:
-    """It would replace that of the next try. That Airflow does not answer is no trouble of those that follow."""
+    """It would replace the note of the next try. An error of Airflow does not affect the notes that follow."""
     ended(monkeypatch, state)
 
     async def story() -> None:

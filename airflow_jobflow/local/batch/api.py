@@ -1,8 +1,8 @@
-"""Batch's calls about jobs, for one account and region. Replaces moto's; queues, compute environments and job
-definitions stay moto's. What moto gets wrong about creating compute environments is put right.
+"""Batch's calls for jobs, in one account and region. They replace those of moto; queues, compute environments and job
+definitions remain moto's. An error of moto's in creating compute environments is corrected.
 
-What always holds: a handler takes the request as it came and its length, and returns the answer or raises
-what AWS would; what it looks at it looks at under the lock of `batch_jobs`.
+Invariants: a handler receives the validated request and its length. It returns the response or raises the error of AWS.
+Jobs are accessed under the lock of `jobs.Jobs`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from airflow_jobflow.local.batch import model
 from airflow_jobflow.local.batch.attempts import Attempts
 from airflow_jobflow.local.batch.job import Ending, Job, Submission
 from airflow_jobflow.local.batch.jobs import now
-from airflow_jobflow.local.errors import ClientException, refused
+from airflow_jobflow.local.errors import ClientException, rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 class Batch:
-    """The jobs of one account and region, as Batch's API shows them."""
+    """The API of Batch for the jobs of one account and region.
+
+    :param shared: what the services share.
+    """
 
     def __init__(self, shared: Shared) -> None:
         self._resources = shared.resources
@@ -34,25 +37,25 @@ class Batch:
         self._jobs = self._attempts.jobs
         self._faults = shared.faults
         self.actions: dict[str, Callable[[Json, int], Json | None]] = {
-            "CreateComputeEnvironment": self.create_compute_environment,
-            "SubmitJob": self.submit_job,
-            "DescribeJobs": self.describe_jobs,
-            "ListJobs": self.list_jobs,
-            "CancelJob": self.cancel_job,
-            "TerminateJob": self.terminate_job,
-            "GetJobQueueSnapshot": self.get_job_queue_snapshot,
-            "RegisterJobDefinition": self.register_job_definition,
+            "CreateComputeEnvironment": self._create_compute_environment,
+            "SubmitJob": self._submit_job,
+            "DescribeJobs": self._describe_jobs,
+            "ListJobs": self._list_jobs,
+            "CancelJob": self._cancel_job,
+            "TerminateJob": self._terminate_job,
+            "GetJobQueueSnapshot": self._get_job_queue_snapshot,
+            "RegisterJobDefinition": self._register_job_definition,
         }
         """Handlers by action."""
         self.checks: dict[str, Callable[[Json], None]] = {"RegisterJobDefinition": _check_definition}
-        """Checks of what moto answers, by action."""
+        """Checks by action, for calls that moto handles."""
 
     def close(self) -> None:
         """Deliver the last events. Call it when the processes have ended."""
         self._jobs.close()
 
     def reconsider(self) -> None:
-        """A queue or compute environment changed: jobs that no environment took may run now."""
+        """Run jobs that waited for a compute environment, after a queue or compute environment has changed."""
         self._attempts.reconsider()
 
     def interrupt(
@@ -62,22 +65,26 @@ class Batch:
         container_reason: str | None = None,
         exit_code: int | None = None,
     ) -> bool:
-        """End the attempt of a job in AWS's words, as a Spot reclaim or the kernel would; False if it has
-        none.
+        """End the attempt of a job as AWS would, and return whether it has one.
+
+        :param job_id: the job.
+        :param status_reason: the status reason of the attempt.
+        :param container_reason: the reason of the container. Default: none.
+        :param exit_code: the exit code. Default: none.
         """
         job = self._jobs.by_id.get(job_id)
         ending = Ending(status_reason, container_reason, exit_code, retried=True)
         return job is not None and self._attempts.end(job, ending)
 
-    def create_compute_environment(self, request: Json, _length: int) -> Json:
+    def _create_compute_environment(self, request: Json, _length: int) -> Json:
         """CreateComputeEnvironment."""
         created = self._resources.create_environment(request)
         return {"computeEnvironmentName": created.name, "computeEnvironmentArn": created.arn}
 
-    def submit_job(self, request: Json, length: int) -> Json:
+    def _submit_job(self, request: Json, length: int) -> Json:
         """SubmitJob."""
-        if why := model.wrong_with_submission(request, length):
-            raise refused(why)
+        if why := model.submission_error(request, length):
+            raise rejected(why)
         queue = self._resources.queue(request["jobQueue"])
         if queue is None:
             raise ClientException(f"JobQueue {request['jobQueue']} not found.")
@@ -89,8 +96,8 @@ class Batch:
         if why := model.cannot_run(definition, request):
             raise ClientException(why)
         containers = model.containers_of(definition, request)
-        if len(containers) == 1 and (why := model.wrong_with_size(definition, containers[0])):
-            raise refused(why)
+        if len(containers) == 1 and (why := model.size_error(definition, containers[0])):
+            raise rejected(why)
         submission = Submission(
             job_id=str(uuid.uuid4()),
             request=request,
@@ -102,26 +109,26 @@ class Batch:
         )
         with self._jobs.changing():
             job = self._jobs.create(submission)
-        self._ledger.note("batch", {"jobId": job.job_id, "jobName": request["jobName"], "jobQueue": queue.arn})
+        self._ledger.record("batch", {"jobId": job.job_id, "jobName": request["jobName"], "jobQueue": queue.arn})
         if tags := request.get("tags"):
             self._resources.tag(job.arn, tags)
         return {"jobArn": job.arn, "jobName": request["jobName"], "jobId": job.job_id}
 
-    def register_job_definition(self, request: Json, _length: int) -> Json | None:
-        """RegisterJobDefinition with ``ecsProperties``; all others are moto's."""
+    def _register_job_definition(self, request: Json, _length: int) -> Json | None:
+        """RegisterJobDefinition with ``ecsProperties``; moto handles all others."""
         if not request.get("ecsProperties"):
             return None
-        if why := model.wrong_with_ecs_properties(request["ecsProperties"]):
-            raise refused(why)
+        if why := model.ecs_properties_error(request["ecsProperties"]):
+            raise rejected(why)
         return self._resources.register_ecs_definition(request)
 
-    def describe_jobs(self, request: Json, _length: int) -> Json:
+    def _describe_jobs(self, request: Json, _length: int) -> Json:
         """DescribeJobs."""
         job_ids = request.get("jobs") or []
         if not job_ids:
-            raise refused("jobs cannot be empty")
+            raise rejected("jobs cannot be empty")
         if len(job_ids) > model.MAX_DESCRIBED:
-            raise refused(f"Maximum number of jobs supported is  {model.MAX_DESCRIBED} .")
+            raise rejected(f"Maximum number of jobs supported is  {model.MAX_DESCRIBED} .")
         for job_id in job_ids:
             if not model.JOB_ID.fullmatch(job_id):
                 raise ClientException(f"Provided name {job_id} is not supported pattern[a-zA-Z_0-9-]{{1,128}}")
@@ -129,19 +136,19 @@ class Batch:
             found = [self._visible(job_id) for job_id in dict.fromkeys(job_ids)]
             return {"jobs": [self._detail(job) for job in found if job]}
 
-    def list_jobs(self, request: Json, _length: int) -> Json:
+    def _list_jobs(self, request: Json, _length: int) -> Json:
         """ListJobs."""
         scopes = [name for name in ("jobQueue", "arrayJobId", "multiNodeJobId") if request.get(name)]
         if len(scopes) != 1:
-            raise refused("Exactly one of jobQueue, arrayJobId, multiNodeJobId must be specified")
+            raise rejected("Exactly one of jobQueue, arrayJobId, multiNodeJobId must be specified")
         filters = request.get("filters", [])
         if len(filters) > 1:
-            raise refused("Only one filter can be used at a time")
+            raise rejected("Only one filter can be used at a time")
         for each in filters:
             if each.get("name") not in model.FILTERS or not each.get("values"):
-                raise refused(f"Filter {each.get('name')} is not supported or has no values")
+                raise rejected(f"Filter {each.get('name')} is not supported or has no values")
             if each["name"].endswith("_CREATED_AT") and not each["values"][0].isdecimal():
-                raise refused(f"Filter {each['name']} takes milliseconds since the epoch, not {each['values'][0]}")
+                raise rejected(f"Filter {each['name']} takes milliseconds since the epoch, not {each['values'][0]}")
         with self._jobs.lock:
             jobs = self._listed(request, scopes[0], filters)
             start = _position(request.get("nextToken"))
@@ -152,27 +159,27 @@ class Batch:
             answer["nextToken"] = base64.urlsafe_b64encode(str(page[-1].number).encode()).decode()
         return answer
 
-    def cancel_job(self, request: Json, _length: int) -> Json:
-        """CancelJob: ends what has not started, and says nothing of what has."""
-        job_id, reason = _given(request, "jobId"), _given(request, "reason")
+    def _cancel_job(self, request: Json, _length: int) -> Json:
+        """CancelJob: ends a job that has not started; succeeds for all others."""
+        job_id, reason = _required(request, "jobId"), _required(request, "reason")
         with self._jobs.changing():
             job = self._jobs.by_id.get(job_id)
             if job is not None:
                 self._jobs.cancel(job, reason)
         return {}
 
-    def terminate_job(self, request: Json, _length: int) -> Json:
-        """TerminateJob: ends a job in whatever status; an ended one stays as it is."""
-        job_id, reason = _given(request, "jobId"), _given(request, "reason")
+    def _terminate_job(self, request: Json, _length: int) -> Json:
+        """TerminateJob: ends a job in any status; an ended one is not changed."""
+        job_id, reason = _required(request, "jobId"), _required(request, "reason")
         with self._jobs.changing():
             job = self._jobs.by_id.get(job_id)
             if job is not None:
                 self._jobs.terminate(job, reason)
         return {}
 
-    def get_job_queue_snapshot(self, request: Json, _length: int) -> Json:
+    def _get_job_queue_snapshot(self, request: Json, _length: int) -> Json:
         """GetJobQueueSnapshot: the first hundred runnable jobs of a queue."""
-        queue = self._resources.queue(_given(request, "jobQueue"))
+        queue = self._resources.queue(_required(request, "jobQueue"))
         if queue is None:
             raise ClientException(f"JobQueue {request['jobQueue']} not found.")
         with self._jobs.lock:
@@ -194,7 +201,7 @@ class Batch:
         return None if hidden else job
 
     def _listed(self, request: Json, scope: str, filters: Sequence[Json]) -> list[Job]:
-        """What ListJobs covers, in its order."""
+        """Return the jobs that ListJobs returns, in their order."""
         if scope == "multiNodeJobId":
             return []
         if scope == "arrayJobId":
@@ -215,13 +222,13 @@ class Batch:
 
 
 def _check_definition(request: Json) -> None:
-    """Refuse what no Fargate container can be."""
+    """Reject a container with a size that Fargate does not have."""
     container = request.get("containerProperties")
-    if container is not None and (why := model.wrong_with_size(request, container)):
-        raise refused(why)
+    if container is not None and (why := model.size_error(request, container)):
+        raise rejected(why)
 
 
-def _given(request: Json, name: str) -> str:
+def _required(request: Json, name: str) -> str:
     value: str = request.get(name) or ""
     if not value:
         raise ClientException(f"'{name}' is a required field (cannot be an empty string)")
@@ -240,12 +247,12 @@ def _position(token: str | None) -> float:
     try:
         return int(base64.urlsafe_b64decode(token.encode()))
     except ValueError:
-        raise refused("Invalid nextToken") from None
+        raise rejected("Invalid nextToken") from None
 
 
 def _page_size(asked: int | None) -> int:
     if asked is None:
         return model.MAX_LISTED
     if not 1 <= asked <= model.MAX_LISTED:
-        raise refused(f"maxResults must be between 1 and {model.MAX_LISTED}")
+        raise rejected(f"maxResults must be between 1 and {model.MAX_LISTED}")
     return asked

@@ -1,10 +1,10 @@
-"""Attempts of Batch jobs, from a free slot to their end.
+"""The attempts of Batch jobs.
 
 Invariants:
 
 - A job has an `attempt` exactly while it is starting or running.
-- Whatever ends an attempt from outside says why first, and the first to say so is the one that is reported.
-- A job takes one slot, which its first container holds; its other containers run beside it.
+- An attempt that is ended from outside has an `ending`. The first one is reported.
+- A job uses one slot, which its first container holds. Its other containers run without a slot.
 - The end of an essential container ends the attempt: the other containers are stopped.
 """
 
@@ -30,11 +30,17 @@ if TYPE_CHECKING:
     from airflow_jobflow.local.settings import Settings
 
 MISSING_IMAGES: Final = "missing/"
-"""Images whose repository begins so cannot be pulled."""
+"""Images with this prefix cannot be pulled."""
 
 
 class Attempts:
-    """Runs the jobs of one region."""
+    """Runs the jobs of one region.
+
+    :param resources: the resources of the region in moto.
+    :param processes: runs commands.
+    :param settings: durations.
+    :param faults: the active faults.
+    """
 
     def __init__(self, resources: Resources, processes: Processes, settings: Settings, faults: FaultBox) -> None:
         self._resources = resources
@@ -42,45 +48,62 @@ class Attempts:
         self._processes = processes
         self._settings = settings
         self._parked: list[Job] = []
-        """Runnable jobs that no compute environment takes."""
+        """Runnable jobs without an enabled compute environment."""
         self.jobs = Jobs(resources, self.run, self.end)
 
     def run(self, job: Job) -> None:
-        """Queue a runnable job for a slot."""
+        """Queue a runnable job for a slot.
+
+        :param job: the job.
+        """
         self._processes.put(_Run(self, job))
 
     def reconsider(self) -> None:
-        """A queue or compute environment changed: jobs that no environment took may run now."""
+        """Run jobs that waited for a compute environment, after a queue or compute environment has changed."""
         with self.jobs.lock:
             parked, self._parked = self._parked, []
         for job in parked:
             self.run(job)
 
     def end(self, job: Job, ending: Ending) -> bool:
-        """End the attempt of a job, or have it end as it starts; False if it has none."""
+        """End the attempt of a job, and return whether it has one. An attempt that is starting ends as soon as it has.
+
+        :param job: the job.
+        :param ending: how to end it.
+        """
         with self.jobs.changing():
             attempt = job.attempt
             if attempt is None:
                 return False
-            if attempt.ending is None and attempt.over is None:
+            if attempt.ending is None and attempt.end_reason is None:
                 attempt.ending = ending
                 self._stop(job, attempt)
             return True
 
     def environment_of(self, job: Job) -> str | None:
-        """The compute environment that takes a job; None if there is none."""
+        """Return the name of the enabled compute environment for a job, or None.
+
+        :param job: the job.
+        """
         queue = self._resources.queue(job.submission.queue_arn)
         return self._resources.enabled_environment(queue) if queue is not None else None
 
     def is_stuck(self, job: Job) -> bool:
-        """Whether a job has been runnable for long with no compute environment to take it."""
+        """Return whether a job has waited for a compute environment for too long.
+
+        :param job: the job.
+        """
         if job.status != model.RUNNABLE or job.runnable_at is None:
             return False
-        patience = self._settings.stuck_after * self._settings.time_scale * 1000
-        return now() - job.runnable_at >= patience and self.environment_of(job) is None
+        allowed = self._settings.stuck_after * self._settings.time_scale * 1000
+        return now() - job.runnable_at >= allowed and self.environment_of(job) is None
 
     def begin(self, job: Job) -> tuple[Attempt, Container] | None:
-        """A slot is free for a job: its new attempt, and the first container of it; None if it is not to run."""
+        """Start an attempt of a job, as a slot is free; return the attempt and its first container.
+
+        :param job: the job.
+        :return: None if it must not run now.
+        """
         with self.jobs.changing():
             if job.status != model.RUNNABLE:
                 return None
@@ -96,23 +119,23 @@ class Attempts:
             job.attempt = job.newest = attempt
             self.jobs.move(job, model.STARTING)
             if self._fails_to_start(job, attempt):
-                self._over(job, attempt)
+                self._end_attempt(job, attempt)
                 return None
             first, *others = (each for each in attempt.containers if not each.definition.get("dependsOn"))
             for each in (first, *others):
                 each.begun = True
             for each in others:
-                self._processes.beside(_Run(self, job, attempt, each))
+                self._processes.run_without_slot(_Run(self, job, attempt, each))
             return attempt, first
 
     def _fails_to_start(self, job: Job, attempt: Attempt) -> bool:
-        """Return whether an attempt cannot start, which it then says."""
+        """Return whether an attempt fails to start; if so, set its reasons."""
         if failure := self._faults.fails_start(*job.names()):
-            attempt.telling = attempt.containers[0]
+            attempt.deciding = attempt.containers[0]
             if failure.concerns_container:
-                attempt.over, attempt.telling.reason = model.FAILED_TO_START, failure.reason
+                attempt.end_reason, attempt.deciding.reason = model.FAILED_TO_START, failure.reason
             else:
-                attempt.over = failure.reason
+                attempt.end_reason = failure.reason
             return True
         for container in attempt.containers:
             image = container.definition["image"]
@@ -121,16 +144,26 @@ class Attempts:
                     "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
                     f"failed to resolve ref {image}: not found"
                 )
-                attempt.over, attempt.telling = model.FAILED_TO_START, container
+                attempt.end_reason, attempt.deciding = model.FAILED_TO_START, container
                 return True
         return False
 
     def command(self, job: Job, container: Container) -> Command:
-        """What a container runs."""
+        """Return the command of a container.
+
+        :param job: the job.
+        :param container: the container.
+        """
         return Command(container.definition["command"], self._variables(job, container))
 
     def started(self, job: Job, attempt: Attempt, container: Container, process: Process) -> None:
-        """The process of a container runs."""
+        """Record that the process of a container has started.
+
+        :param job: the job.
+        :param attempt: its attempt.
+        :param container: the container.
+        :param process: the process.
+        """
         options = container.definition.get("logConfiguration", {}).get("options", {})
         prefix = options.get("awslogs-stream-prefix") or job.submission.definition["jobDefinitionName"]
         with self.jobs.changing():
@@ -142,12 +175,12 @@ class Attempts:
                 attempt.started_at = now()
                 self.jobs.move(job, model.RUNNING)
                 self._limit(job, attempt)
-            if attempt.ending is not None or attempt.over is not None:
+            if attempt.ending is not None or attempt.end_reason is not None:
                 process.stop(self._grace(attempt))
             self._advance(job, attempt)
 
     def _limit(self, job: Job, attempt: Attempt) -> None:
-        """End an attempt when its time is up."""
+        """Start the timer for the time-out of an attempt."""
         if seconds := job.submission.timeout:
             delay = seconds * self._settings.time_scale
             attempt.timer = threading.Timer(delay, self._timed_out, (job, attempt))
@@ -156,21 +189,31 @@ class Attempts:
 
     def _timed_out(self, job: Job, attempt: Attempt) -> None:
         with self.jobs.lock:
-            if job.attempt is attempt:  # else it has just ended, and another may have begun
+            if job.attempt is attempt:  # otherwise it has just ended
                 self.end(job, Ending(model.TIMED_OUT))
 
     def _grace(self, attempt: Attempt) -> float:
-        """Seconds to react to SIGTERM; what AWS ends by force gets none."""
+        """Return the seconds between SIGTERM and SIGKILL; none if AWS takes away the capacity."""
         by_force = attempt.ending is not None and attempt.ending.retried
         return 0 if by_force else self._settings.stop_grace
 
     def lines(self, container: Container, lines: Sequence[str]) -> None:
-        """Lines of a container for its log."""
+        """Write lines to the log of a container.
+
+        :param container: the container.
+        :param lines: the lines.
+        """
         if container.log is not None:
             self._resources.write_log(*container.log, lines)
 
     def ended(self, job: Job, attempt: Attempt, container: Container, exit: Exit) -> None:
-        """The process of a container ended, or could not be started."""
+        """Record that the process of a container has ended, or could not be started.
+
+        :param job: the job.
+        :param attempt: its attempt.
+        :param container: the container.
+        :param exit: how it ended.
+        """
         with self.jobs.changing():
             container.process, container.stopped = None, True
             ending = attempt.ending
@@ -184,15 +227,15 @@ class Attempts:
                 )
             else:
                 container.exit_code = exit.code
-            if container.essential and attempt.over is None:
-                attempt.telling = attempt.telling or container
+            if container.essential and attempt.end_reason is None:
+                attempt.deciding = attempt.deciding or container
                 if ending is None:
-                    attempt.over = model.FAILED_TO_START if exit.error is not None else model.CONTAINER_EXITED
+                    attempt.end_reason = model.FAILED_TO_START if exit.error is not None else model.CONTAINER_EXITED
                     self._stop(job, attempt)
             self._advance(job, attempt)
 
     def _advance(self, job: Job, attempt: Attempt) -> None:
-        """Start what may start now that a container has started or ended, and end what can never be met."""
+        """Start the containers whose dependencies are met, and stop those whose dependencies can no longer be met."""
         others = {each.name: each.progress for each in attempt.containers}
         for each in attempt.containers:
             if each.begun or each.stopped:
@@ -200,18 +243,18 @@ class Attempts:
             may = may_start(each.definition.get("dependsOn", ()), others)
             if may:
                 each.begun = True
-                self._processes.beside(_Run(self, job, attempt, each))
+                self._processes.run_without_slot(_Run(self, job, attempt, each))
             elif may is False:
                 each.stopped = True
-                if each.essential and attempt.over is None and attempt.ending is None:
-                    attempt.over, attempt.telling = model.FAILED_TO_START, each
+                if each.essential and attempt.end_reason is None and attempt.ending is None:
+                    attempt.end_reason, attempt.deciding = model.FAILED_TO_START, each
                     self._stop(job, attempt)
                 self._advance(job, attempt)
                 return
         self._settle(job, attempt)
 
     def _stop(self, job: Job, attempt: Attempt) -> None:
-        """Stop what runs of an attempt, and let nothing of it begin any more."""
+        """Stop the running containers of an attempt, and start no others."""
         for each in attempt.containers:
             if each.process is not None:
                 each.process.stop(self._grace(attempt))
@@ -220,39 +263,39 @@ class Attempts:
         self._settle(job, attempt)
 
     def _settle(self, job: Job, attempt: Attempt) -> None:
-        """End an attempt of which nothing runs any more."""
+        """End an attempt when all of its containers have stopped."""
         if job.attempt is attempt and all(each.stopped for each in attempt.containers):
-            self._over(job, attempt)
+            self._end_attempt(job, attempt)
 
-    def _over(self, job: Job, attempt: Attempt) -> None:
-        """Record an attempt, and decide whether the job succeeded, is tried again or failed."""
+    def _end_attempt(self, job: Job, attempt: Attempt) -> None:
+        """Record an ended attempt, and decide whether the job succeeded, failed or is retried."""
         if attempt.timer is not None:
             attempt.timer.cancel()
         job.attempt = None
         ending = attempt.ending
-        status_reason = ending.status_reason if ending is not None else attempt.over
+        status_reason = ending.status_reason if ending is not None else attempt.end_reason
         record: Json = {**attempt.shown(job.submission), "stoppedAt": now(), "statusReason": status_reason}
         if attempt.started_at is not None:
             record["startedAt"] = attempt.started_at
         job.attempts.append(record)
-        telling = attempt.telling or attempt.containers[0]
+        deciding = attempt.deciding or attempt.containers[0]
         strategy = job.submission.retry_strategy
-        tried_again = len(job.attempts) < strategy["attempts"] and model.retries(
+        is_retried = len(job.attempts) < strategy["attempts"] and model.retries(
             strategy["evaluateOnExit"],
             status_reason=status_reason,
-            reason=telling.reason,
-            exit_code=telling.exit_code,
+            reason=deciding.reason,
+            exit_code=deciding.exit_code,
         )
         final = ending is not None and not ending.retried
-        if ending is None and telling.exit_code == 0:
+        if ending is None and deciding.exit_code == 0:
             self.jobs.move(job, model.SUCCEEDED, status_reason)
-        elif final or not tried_again:
+        elif final or not is_retried:
             self.jobs.move(job, model.FAILED, status_reason)
         else:
             self.jobs.make_runnable(job)
 
     def _place(self, job: Job, attempt: Attempt, environment: str) -> Json:
-        """Where an attempt runs, as DescribeJobs shows it."""
+        """Return where an attempt runs, as in DescribeJobs."""
         place = f"arn:aws:ecs:{self._resources.region}:{self._resources.account}"
         placed: Json = {"taskArn": f"{place}:task/{environment}_Batch/{attempt.task_id}"}
         definition = job.submission.definition
@@ -284,7 +327,7 @@ class Attempts:
 
 
 class _Run:
-    """A container, in the queue for a slot if it is the first of its attempt; otherwise it begins at once."""
+    """A container of an attempt: the first one waits for a slot, the others start immediately."""
 
     def __init__(
         self, attempts: Attempts, job: Job, attempt: Attempt | None = None, container: Container | None = None

@@ -1,8 +1,7 @@
-"""One Batch job of the local AWS, and how DescribeJobs, ListJobs and events show it.
+"""A Batch job of the local AWS, and its representation in DescribeJobs, ListJobs and events.
 
-What always holds: a `Job` is changed by `batch.Batch` only, under its lock; everything else here reads. A
-child shares what it has in common with its parent. What is shown is built afresh for every answer, so that it
-can be changed freely.
+Invariants: a `Job` is changed only by `jobs.Jobs` and `attempts.Attempts`, under a lock. A child shares the submission
+with its parent. Representations are built for each response, so that they may be changed.
 """
 
 from __future__ import annotations
@@ -25,63 +24,66 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What SubmitJob was asked, with the definition and queue as they were then."""
+    """A SubmitJob request, with the definition and the queue at that time."""
 
     job_id: str
     request: Json
     definition: Json
     queue_arn: str
     containers: Sequence[Json]
-    """With the request's overrides; a plain job has one, without a name."""
+    """The containers with the overrides of the request; a job with ``containerProperties`` has one without a name."""
     account: str
     region: str
 
     @property
     def task_properties(self) -> Json | None:
-        """What a job with ``ecsProperties`` has beside its containers; None for a plain job."""
+        """The task properties of a job with ``ecsProperties``, without containers; None for other jobs."""
         properties = self.definition.get("ecsProperties")
         if properties is None:
             return None
         return {name: value for name, value in properties["taskProperties"][0].items() if name != "containers"}
 
     def arn(self, job_id: str) -> str:
-        """ARN of a job submitted so."""
+        """Return the ARN of a job.
+
+        :param job_id: its id.
+        """
         return f"arn:aws:batch:{self.region}:{self.account}:job/{job_id}"
 
     @property
     def retry_strategy(self) -> Json:
-        """The request's, else the definition's, else one attempt."""
+        """The retry strategy of the request or else the definition; default one attempt."""
         strategy = self.request.get("retryStrategy") or self.definition.get("retryStrategy") or {}
         return {"attempts": 1, "evaluateOnExit": [], **strategy}
 
     @property
     def timeout(self) -> int | None:
-        """Seconds an attempt may take."""
+        """The time-out of an attempt in seconds; None if there is none."""
         timeout = self.request.get("timeout") or self.definition.get("timeout") or {}
         seconds: int | None = timeout.get("attemptDurationSeconds")
         return seconds
 
     @property
     def on_fargate(self) -> bool:
-        """Whether it runs on Fargate, where no container has an instance."""
+        """Whether it runs on Fargate."""
         return "FARGATE" in (self.definition.get("platformCapabilities") or ())
 
     @property
     def size(self) -> int | None:
-        """How many children it has; None if it is no array."""
+        """The size of an array; None for other jobs."""
         size: int | None = self.request.get("arrayProperties", {}).get("size")
         return size
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a running attempt is being ended from outside, in the words it will show."""
+    """How an attempt is ended from outside, and the reasons to show."""
 
     status_reason: str
     reason: str | None = None
     exit_code: int | None = None
     retried: bool = False
-    """Whether the retry strategy decides what comes next; otherwise the job is over."""
+    """Whether the retry strategy applies. Otherwise the job fails."""
     terminated: bool = False
 
 
@@ -91,19 +93,19 @@ class Container:
 
     definition: Json
     begun: bool = False
-    """Whether its process is being started, runs, or has ended."""
+    """Whether its process is starting, running or has ended."""
     started: bool = False
     stopped: bool = False
-    """Whether it is over, or will never run."""
+    """Whether it has ended, or will never run."""
     process: Process | None = None
     exit_code: int | None = None
     reason: str | None = None
     log: tuple[str, str] | None = None
-    """Group and stream."""
+    """Log group and log stream."""
 
     @property
     def name(self) -> str:
-        """Its name in the definition; empty for that of a plain job."""
+        """Its name in the definition; empty for a job with ``containerProperties``."""
         name: str = self.definition.get("name", "")
         return name
 
@@ -114,34 +116,37 @@ class Container:
 
     @property
     def progress(self) -> Progress:
-        """As those see it that depend on it."""
+        """Its progress, for containers that depend on it."""
         return Progress(self.started, self.stopped, self.exit_code)
 
     def shown(self) -> Json:
-        """What is known of how it ran."""
+        """Return its results as in DescribeJobs."""
         stream = self.log and self.log[1]
         return _without_none({"exitCode": self.exit_code, "reason": self.reason, "logStreamName": stream})
 
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """An attempt that is starting or running, or was."""
+    """An attempt that is starting, running or has ended."""
 
     containers: list[Container]
     task_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     place: Json = field(default_factory=dict)
-    """Task and instance that it runs on."""
+    """The ECS task and instance that it runs on."""
     started_at: int | None = None
     timer: threading.Timer | None = None
     ending: Ending | None = None
-    """How it is being ended from outside."""
-    over: str | None = None
-    """The status reason, once it is over by itself."""
-    telling: Container | None = None
-    """The container whose end was the attempt's."""
+    """How it is ended from outside."""
+    end_reason: str | None = None
+    """The status reason, once it has ended by itself."""
+    deciding: Container | None = None
+    """The container whose end ended the attempt."""
 
     def shown(self, submission: Submission) -> Json:
-        """It as one of ``attempts``, without its times."""
+        """Return an element of ``attempts`` in DescribeJobs, without times.
+
+        :param submission: the submission of the job.
+        """
         if submission.task_properties is None:
             return {"container": {**self.place, **self.containers[0].shown(), "networkInterfaces": []}}
         containers = [{"name": each.name, **each.shown(), "networkInterfaces": []} for each in self.containers]
@@ -155,7 +160,7 @@ class Job:
     submission: Submission
     job_id: str
     number: int
-    """Jobs are numbered as they come: newest first is highest first."""
+    """Jobs are numbered in the order of their submission."""
     created_at: int
     index: int | None = None
     parent: Job | None = None
@@ -165,13 +170,13 @@ class Job:
     stopped_at: int | None = None
     runnable_at: int | None = None
     cancelled: str | None = None
-    """The reason given by a CancelJob that has been accepted but has not taken effect yet, or has."""
+    """The reason of an accepted CancelJob, whether or not it has taken effect."""
     terminated: str | None = None
     attempts: list[Json] = field(default_factory=list)
     attempt: Attempt | None = None
-    """The one that is starting or running."""
+    """The attempt that is starting or running."""
     newest: Attempt | None = None
-    """That one, or the last one that has ended."""
+    """The same, or the last attempt that has ended."""
     waits_for: set[str] = field(default_factory=set)
     waited_for_by: list[Job] = field(default_factory=list)
     children: list[Job] = field(default_factory=list)
@@ -184,7 +189,7 @@ class Job:
         return self.submission.arn(self.job_id)
 
     def names(self) -> list[str]:
-        """All names by which a fault may know it."""
+        """Return all names that faults may use for the job."""
         submission = self.submission
         definition = submission.definition
         parent = [] if self.parent is None else [self.parent.job_id]
@@ -193,11 +198,11 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will happen to it any more."""
+        """Whether it has succeeded or failed."""
         return self.status in model.ENDED
 
     def array_properties(self) -> Json:
-        """What DescribeJobs says of it as a parent or a child; nothing of others."""
+        """Return ``arrayProperties`` of a parent or a child; empty for other jobs."""
         if self.index is not None:
             return {"index": self.index}
         if not self.children:
@@ -209,7 +214,10 @@ class Job:
         }
 
     def detail(self, reason_while_waiting: str | None = None) -> Json:
-        """The job as DescribeJobs and events show it."""
+        """Return the job as in DescribeJobs and events.
+
+        :param reason_while_waiting: the status reason if the job has none itself. Default: none.
+        """
         submission, definition = self.submission, self.submission.definition
         shown: Json = {
             **self._identity(),
@@ -233,7 +241,7 @@ class Job:
         return _without_none(shown)
 
     def summary(self) -> Json:
-        """The job as ListJobs shows it."""
+        """Return the job as in ListJobs."""
         submission = self.submission
         ran = self.newest.containers[0].shown() if self.newest and submission.task_properties is None else {}
         container = {name: ran[name] for name in ("exitCode", "reason") if name in ran}
@@ -246,7 +254,7 @@ class Job:
         return _without_none(shown)
 
     def _containers(self) -> Json:
-        """Its containers as they are defined, and as they ran in the newest attempt."""
+        """Return its containers, with the results of the newest attempt."""
         submission, newest = self.submission, self.newest
         place = newest.place if newest else {}
         ran = [each.shown() for each in newest.containers] if newest else [{} for _ in submission.containers]

@@ -1,11 +1,10 @@
-"""The jobs of one region and their way from status to status: the state machine of the local Batch.
+"""The jobs of one region: the state machine of the local Batch.
 
-What always holds:
+Invariants:
 
-- Every change of a job happens under one lock and goes through `move`, which keeps times, counts and events
-  right.
-- What an ended job brings about (dependents, parents) is settled from a list, never by recursion: a chain of
-  10,000 sequential children may fail at once.
+- Every change of a job's status happens under one lock and by `move`, which updates times, counts and events.
+- The consequences of an ended job for dependent jobs and parents are processed from a list, without recursion: a chain
+  of 10,000 sequential children may fail at once.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_jobflow.local.batch import model
 from airflow_jobflow.local.batch.job import Ending, Job, Submission
-from airflow_jobflow.local.errors import ClientException, refused
+from airflow_jobflow.local.errors import ClientException, rejected
 from airflow_jobflow.local.publisher import Publisher
 
 if TYPE_CHECKING:
@@ -31,14 +30,15 @@ EVENT: Final = "Batch Job State Change"
 
 
 def now() -> int:
-    """The time as Batch tells it: milliseconds since the epoch."""
+    """Return the time in milliseconds since the epoch, as Batch does."""
     return int(time.time() * 1000)
 
 
 class Jobs:
-    """All jobs ever submitted.
+    """All submitted jobs.
 
-    :param run: called with a job that became runnable, to have it run as soon as something is free.
+    :param resources: the resources of the region in moto.
+    :param run: called with a runnable job to queue it for a slot.
     :param end_attempt: called to end the attempt of a job that is starting or running.
     """
 
@@ -54,11 +54,15 @@ class Jobs:
         self.by_id: dict[str, Job] = {}
 
     def close(self) -> None:
-        """Deliver the last events. Call it when nothing changes any more."""
+        """Deliver the last events. Call it when all jobs have ended."""
         self._events.close()
 
     def create(self, submission: Submission) -> Job:
-        """Add a job, with its children if it is an array. Call it while `changing`."""
+        """Add a job, with its children if it is an array, and return it. Call it within `changing`.
+
+        :param submission: the submission.
+        :raises ClientException: it depends on a job that does not exist, or that has another size.
+        """
         request, size = submission.request, submission.size
         depends_on = request.get("dependsOn", [])
         for dependency in depends_on:
@@ -69,7 +73,7 @@ class Jobs:
         if size is None:
             self._queue(job, model.dependencies(depends_on, None, None))
             return job
-        # Numbered from the highest index down: others are listed newest first, children by index.
+        # Lists are sorted by descending number: this lists children by ascending index.
         job.children = [
             Job(submission, f"{job.job_id}:{index}", number + size - index, job.created_at, index, job)
             for index in range(size)
@@ -90,10 +94,10 @@ class Jobs:
         if other is None:
             raise ClientException(f"Job {job_id} does not exist")
         if size is not None and dependency.get("type") == "N_TO_N" and len(other.children) != size:
-            raise refused(f"N_TO_N dependency: {job_id} is not an array job of size {size}")
+            raise rejected(f"N_TO_N dependency: {job_id} is not an array job of size {size}")
 
     def _queue(self, job: Job, job_ids: Sequence[str]) -> None:
-        """Let a new job wait for others, or fail with them, or run."""
+        """Make a new job wait for its dependencies, fail, or run."""
         others = [self.by_id[job_id] for job_id in job_ids]
         if any(other.status == model.FAILED for other in others):
             self.move(job, model.FAILED, model.DEPENDENCY_FAILED)
@@ -108,13 +112,16 @@ class Jobs:
             self.make_runnable(job)
 
     def make_runnable(self, job: Job) -> None:
-        """Let a job run as soon as something is free, for the first time or again."""
+        """Queue the first or another attempt of a job for a slot.
+
+        :param job: the job.
+        """
         self.move(job, model.RUNNABLE)
         self._run(job)
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
-        """Hold the lock, and settle what the jobs that ended bring about."""
+        """Hold the lock, and then process the consequences of ended jobs."""
         with self.lock:
             yield
             while self._just_ended:
@@ -125,20 +132,25 @@ class Jobs:
                     self._child_ended(ended.parent)
 
     def move(self, job: Job, status: str, reason: str | None = None) -> None:
-        """Change a job's status, with all that goes with it."""
+        """Change the status of a job, and update times, counts and events.
+
+        :param job: the job.
+        :param status: the new status.
+        :param reason: the status reason. Default: none.
+        """
         before, job.status = job.status, status
         job.status_reason = reason
-        moment = now()
+        time_now = now()
         if status == model.RUNNABLE:
-            job.runnable_at = moment
+            job.runnable_at = time_now
         if status == model.RUNNING:
-            job.started_at = moment
+            job.started_at = time_now
         if job.parent is not None:
             job.parent.counts[before] -= 1
             job.parent.counts[status] += 1
-            job.parent.counted_at = moment
+            job.parent.counted_at = time_now
         if status in model.ENDED:
-            job.stopped_at = moment
+            job.stopped_at = time_now
             self._just_ended.append(job)
         self._events.put(job.detail())
 
@@ -166,18 +178,26 @@ class Jobs:
         self.move(parent, status, reason)
 
     def cancel(self, job: Job, reason: str) -> None:
-        """End a job that has not started; one that has goes on."""
+        """End a job that has not started; others are not changed.
+
+        :param job: the job.
+        :param reason: the reason of CancelJob.
+        """
         if job.children and not job.ended:
             job.cancelled = reason
             for child in job.children:
                 self.cancel(child, reason)
         elif job.status in model.CANCELLABLE:
             job.cancelled = reason
-            if not job.waits_for:  # a job that waits for others is cancelled when they have ended
+            if not job.waits_for:  # a job that waits for others is cancelled when these have ended
                 self.move(job, model.FAILED, reason)
 
     def terminate(self, job: Job, reason: str) -> None:
-        """End a job in whatever status; one that has ended stays as it is."""
+        """End a job in any status; an ended one is not changed.
+
+        :param job: the job.
+        :param reason: the reason of TerminateJob.
+        """
         if job.ended:
             return
         job.terminated = reason

@@ -1,7 +1,6 @@
-"""What AWS Batch decides, as plain functions of plain data: no server, no threads, no processes.
+"""The decisions of AWS Batch, as pure functions of plain data.
 
-What always holds: nothing here reads a clock or changes its arguments; whatever names a member of Batch's API
-spells it as the API does.
+Invariants: nothing here reads a clock or changes its arguments. Members of Batch's API have their names in the API.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ FAILED: Final = "FAILED"
 STATUSES: Final = (SUBMITTED, PENDING, RUNNABLE, STARTING, RUNNING, SUCCEEDED, FAILED)
 ENDED: Final = frozenset({SUCCEEDED, FAILED})
 CANCELLABLE: Final = frozenset({SUBMITTED, PENDING, RUNNABLE})
-"""Statuses in which CancelJob ends a job; later ones take a TerminateJob."""
+"""Statuses in which CancelJob ends a job. Later, only TerminateJob does."""
 
 CONTAINER_EXITED: Final = "Essential container in task exited"
 FAILED_TO_START: Final = "Task failed to start"
@@ -55,7 +54,11 @@ Json = dict[str, Any]
 
 
 def substitute(command: Sequence[str], parameters: Mapping[str, str]) -> list[str]:
-    """`command` with every element ``Ref::name`` replaced; a name without a value stays as it is."""
+    """Replace each element ``Ref::name`` of a command; a name without a value is not replaced.
+
+    :param command: the command.
+    :param parameters: values by name.
+    """
     replaced = []
     for element in command:
         reference = REFERENCE.fullmatch(element)
@@ -64,8 +67,10 @@ def substitute(command: Sequence[str], parameters: Mapping[str, str]) -> list[st
 
 
 def pattern_matches(pattern: str, value: str) -> bool:
-    """Whether a pattern of ``evaluateOnExit``, a literal with an optional ``*`` at its end, covers
-    `value`.
+    """Return whether a pattern of ``evaluateOnExit`` matches a value.
+
+    :param pattern: a text with an optional ``*`` at its end.
+    :param value: the value.
     """
     if pattern.endswith("*"):
         return value.startswith(pattern[:-1])
@@ -79,8 +84,12 @@ def retries(
     reason: str | None,
     exit_code: int | None,
 ) -> bool:
-    """Whether a failed attempt is tried again: the first rule all of whose conditions hold decides; if none,
-    it is.
+    """Return whether a failed attempt is retried: the first matching rule decides; without one, it is.
+
+    :param rules: ``evaluateOnExit``.
+    :param status_reason: the status reason of the attempt, if any.
+    :param reason: the reason of the container, if any.
+    :param exit_code: its exit code, if any.
     """
     values = {
         "onStatusReason": status_reason or "",
@@ -95,12 +104,19 @@ def retries(
 
 
 def status_summary(counts: Mapping[str, int]) -> dict[str, int]:
-    """``arrayProperties.statusSummary``: every status, also those no child has."""
+    """Return ``arrayProperties.statusSummary``, which contains every status.
+
+    :param counts: the number of children by status.
+    """
     return {status: counts.get(status, 0) for status in STATUSES}
 
 
 def parent_status(counts: Mapping[str, int], size: int) -> str:
-    """The status of an array parent whose children have the statuses counted."""
+    """Return the status of an array parent.
+
+    :param counts: the number of its children by status.
+    :param size: the number of its children.
+    """
     if counts.get(SUCCEEDED, 0) == size:
         return SUCCEEDED
     if counts.get(SUCCEEDED, 0) + counts.get(FAILED, 0) == size:
@@ -109,9 +125,13 @@ def parent_status(counts: Mapping[str, int], size: int) -> str:
 
 
 def dependencies(depends_on: Iterable[Mapping[str, str]], index: int | None, parent: str | None) -> list[str]:
-    """The ids of the jobs that a job, or the child `index` of the array `parent`, waits for.
+    """Return the ids of the jobs that a job or an array child waits for.
 
-    The type of a dependency has a meaning for arrays only; AWS accepts it on other jobs and ignores it.
+    The type of a dependency is ignored for jobs that are not arrays, as by AWS.
+
+    :param depends_on: ``dependsOn``.
+    :param index: the index of the child; None for other jobs.
+    :param parent: the id of its array; None for other jobs.
     """
     ids = []
     for dependency in depends_on:
@@ -127,14 +147,23 @@ def dependencies(depends_on: Iterable[Mapping[str, str]], index: int | None, par
 
 
 def merged(first: Iterable[Mapping[str, Any]], then: Iterable[Mapping[str, Any]], key: str) -> list[Json]:
-    """Two lists of settings told apart by `key`, such as environment variables; `then` overrides `first`."""
+    """Merge two lists of settings, such as environment variables.
+
+    :param first: settings.
+    :param then: settings that override them.
+    :param key: the member that identifies a setting.
+    """
     by_key = {item[key]: dict(item) for item in first}
     by_key.update({item[key]: dict(item) for item in then})
     return list(by_key.values())
 
 
 def containers_of(definition: Mapping[str, Any], request: Mapping[str, Any]) -> list[Json]:
-    """The containers as DescribeJobs shows them: the definition's properties with the request's overrides."""
+    """Return the containers as in DescribeJobs, with the overrides of the request.
+
+    :param definition: the job definition.
+    :param request: the request of SubmitJob.
+    """
     parameters = {**definition.get("parameters", {}), **request.get("parameters", {})}
     if "ecsProperties" not in definition:
         return [_overridden(definition["containerProperties"], request.get("containerOverrides", {}), parameters)]
@@ -161,7 +190,10 @@ def _overridden(defined: Mapping[str, Any], overrides: Mapping[str, Any], parame
 
 
 def overrides_length(containers: Iterable[Mapping[str, Any]]) -> int:
-    """How long the overrides are that Batch hands to ECS for the containers of a job."""
+    """Return the length of the overrides that Batch passes to ECS.
+
+    :param containers: the containers of the job.
+    """
     names = ("command", "environment", "resourceRequirements")
     overrides = [{name: each.get(name, []) for name in names} for each in containers]
     return sum(len(json.dumps(each, separators=(",", ":"))) for each in overrides)
@@ -207,30 +239,38 @@ SUBMISSION_RULES: Final[Sequence[tuple[Callable[[Mapping[str, Any]], bool], str]
         "EvaluateOnExit cannot have more than 5 conditions",
     ),
 )
-"""What SubmitJob refuses, in AWS's words where they are known."""
+"""What SubmitJob rejects, with AWS's messages where they are known."""
 
 
-def wrong_with_submission(request: Mapping[str, Any], length: int) -> str | None:
-    """Why SubmitJob refuses a request of `length` bytes; None if it does not."""
+def submission_error(request: Mapping[str, Any], length: int) -> str | None:
+    """Return why SubmitJob rejects a request, or None.
+
+    :param request: the request.
+    :param length: its length in bytes.
+    """
     if length >= MAX_JOB_BYTES:
         return f"Job size must be less than 30 KiB, got {length // 1024} KiB"
-    return next((why for refuses, why in SUBMISSION_RULES if refuses(request)), None)
+    return next((why for rejects, why in SUBMISSION_RULES if rejects(request)), None)
 
 
 def cannot_run(definition: Mapping[str, Any], request: Mapping[str, Any]) -> str | None:
-    """What real Batch would run and this one cannot; None if it can."""
+    """Return why the local AWS cannot run a job that Batch could run, or None.
+
+    :param definition: the job definition.
+    :param request: the request of SubmitJob.
+    """
     name = definition["jobDefinitionName"]
     for member in ("nodeOverrides", "eksPropertiesOverride"):
         if member in request:
-            return f"The local AWS runs no jobs of several nodes and none on EKS: it cannot run a job with {member}"
+            return f"The local AWS does not run multi-node jobs and jobs on EKS, so it cannot run a job with {member}"
     if "containerProperties" not in definition and "ecsProperties" not in definition:
         kind = "eksProperties" if "eksProperties" in definition else "nodeProperties"
-        return f"The local AWS runs no jobs of several nodes and none on EKS: job definition {name} has {kind}"
-    return _wrong_overrides(definition, request)
+        return f"The local AWS does not run multi-node jobs and jobs on EKS, but job definition {name} has {kind}"
+    return _overrides_error(definition, request)
 
 
-def _wrong_overrides(definition: Mapping[str, Any], request: Mapping[str, Any]) -> str | None:
-    """Why the overrides of a request do not fit the kind of its job definition; None if they do."""
+def _overrides_error(definition: Mapping[str, Any], request: Mapping[str, Any]) -> str | None:
+    """Return why the overrides of a request do not match its job definition, or None."""
     name, is_ecs = definition["jobDefinitionName"], "ecsProperties" in definition
     wrong = "containerOverrides" if is_ecs else "ecsPropertiesOverride"
     if request.get(wrong):
@@ -243,19 +283,22 @@ def _wrong_overrides(definition: Mapping[str, Any], request: Mapping[str, Any]) 
     return None
 
 
-def wrong_with_ecs_properties(properties: Mapping[str, Any]) -> str | None:
-    """Why RegisterJobDefinition refuses ``ecsProperties``; None if it does not."""
+def ecs_properties_error(properties: Mapping[str, Any]) -> str | None:
+    """Return why RegisterJobDefinition rejects ``ecsProperties``, or None.
+
+    :param properties: ``ecsProperties``.
+    """
     tasks = properties.get("taskProperties") or ()
     if len(tasks) != 1:
         return "ecsProperties must have exactly one element in taskProperties"
     containers = {str(each.get("name", "")): each for each in _ecs_containers(properties)}
     if len(containers) < len(_ecs_containers(properties)) or not all(containers):
-        return "Each container must have a name of its own"
+        return "Each container must have a unique name"
     if not any(each.get("essential", True) for each in containers.values()):
         return "At least one container must be essential"
     if not any(not each.get("dependsOn") for each in containers.values()):
         return "At least one container must not depend on others"
-    wrong = (_wrong_dependency(name, each, containers) for name in containers for each in _depends(containers[name]))
+    wrong = (_dependency_error(name, each, containers) for name in containers for each in _depends(containers[name]))
     return next(filter(None, wrong), None)
 
 
@@ -263,11 +306,11 @@ def _depends(container: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return container.get("dependsOn") or ()
 
 
-def _wrong_dependency(name: str, dependency: Mapping[str, Any], containers: Mapping[str, Any]) -> str | None:
-    """Why a container cannot depend on another as it says; None if it can."""
+def _dependency_error(name: str, dependency: Mapping[str, Any], containers: Mapping[str, Any]) -> str | None:
+    """Return why a dependency between containers is invalid, or None."""
     other, condition = str(dependency.get("containerName")), dependency.get("condition")
     if other not in containers or other == name:
-        return f"Container {name} depends on {other}, which is no other container"
+        return f"Container {name} depends on {other}, which is not another container of the job"
     if condition not in CONDITIONS:
         return f"Container {name}: condition of dependsOn must be one of {', '.join(CONDITIONS)}"
     if condition != "START" and containers[other].get("essential", True):
@@ -275,8 +318,12 @@ def _wrong_dependency(name: str, dependency: Mapping[str, Any], containers: Mapp
     return None
 
 
-def wrong_with_size(definition: Mapping[str, Any], container: Mapping[str, Any]) -> str | None:
-    """Why Fargate cannot run a container of a job definition; None if it can, or is not meant to."""
+def size_error(definition: Mapping[str, Any], container: Mapping[str, Any]) -> str | None:
+    """Return why Fargate cannot run a container, or None.
+
+    :param definition: the job definition, which may not be for Fargate.
+    :param container: the properties of the container.
+    """
     if "FARGATE" not in (definition.get("platformCapabilities") or ()):
         return None
     sizes = {each["type"]: each["value"] for each in container.get("resourceRequirements") or ()}
@@ -287,7 +334,12 @@ def wrong_with_size(definition: Mapping[str, Any], container: Mapping[str, Any])
 
 
 def matches_filter(summary: Mapping[str, Any], name: str, values: Sequence[str]) -> bool:
-    """Whether one of ListJobs' `filters` lets a job summary through."""
+    """Return whether a job matches a filter of ListJobs.
+
+    :param summary: the job as in ListJobs.
+    :param name: the name of the filter.
+    :param values: its values.
+    """
     if name == "JOB_NAME":
         return any(pattern_matches(value.lower(), summary["jobName"].lower()) for value in values)
     if name == "JOB_DEFINITION":
@@ -302,6 +354,6 @@ def matches_filter(summary: Mapping[str, Any], name: str, values: Sequence[str])
 
 
 CONDITIONS: Final = ("START", "COMPLETE", "SUCCESS")
-"""Of ``dependsOn`` among the containers of a job."""
+"""The conditions of ``dependsOn`` between containers of a job."""
 
 FILTERS: Final = frozenset({"JOB_NAME", "JOB_DEFINITION", "SHARE_IDENTIFIER", "BEFORE_CREATED_AT", "AFTER_CREATED_AT"})

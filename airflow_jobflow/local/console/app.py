@@ -1,9 +1,9 @@
-"""The local AWS's console: read-only pages about what runs on it, for people who follow a link from Airflow.
+"""The console of the local AWS: read-only pages about its jobs, to which Airflow's links lead.
 
 Invariants:
 
-- A request changes nothing and is not counted as a call of AWS; only GET and HEAD are answered.
-- Regions that nobody has used are not created by looking at them.
+- A request changes nothing and is not counted as a call of AWS. Only GET and HEAD are allowed.
+- A request for an unused region does not create it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from werkzeug.exceptions import BadRequestKeyError
 from werkzeug.wrappers import Response
 
 from airflow_jobflow.local.console.html import POLICY, PREFIX, Link, Page, Table, render
-from airflow_jobflow.local.console.style import Json, Look, NotFound, name_of
+from airflow_jobflow.local.console.style import Json, NotFound, RegionReader, name_of
 from airflow_jobflow.local.console.views import VIEWS
 from airflow_jobflow.local.ecs.backend import EcsBackend, definition_named
 from airflow_jobflow.local.errors import AwsError
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from airflow_jobflow.local.service import Ledger
 
 LISTED: Final = 100
-"""How many jobs of a service the first page lists."""
+"""Maximum number of jobs of a service on the first page."""
 
 
 class Console:
     """The pages of one local AWS.
 
     :param account: its account.
-    :param ask: makes a call: service, region, action, request.
+    :param ask: makes a call, given service, region, action and request.
     :param regions: returns the regions in which a service was used; for an empty name, those of all services.
-    :param ledger: what was started.
+    :param ledger: the record of everything that was started.
     """
 
     def __init__(
@@ -53,19 +53,23 @@ class Console:
         self._ledger = ledger
 
     def answer(self, path: str, request: Request) -> Response:
-        """Answer a request.
+        """Respond to a request.
 
-        :param path: below the prefix of all pages.
+        :param path: the path below the prefix of all pages.
+        :param request: the request.
         """
         if request.method not in ("GET", "HEAD"):
-            return Response("These pages are read only.\n", HTTPStatus.METHOD_NOT_ALLOWED)
+            return Response("These pages are read-only.\n", HTTPStatus.METHOD_NOT_ALLOWED)
         try:
             page, status = self._page(path, request), HTTPStatus.OK
         except BadRequestKeyError as error:
-            page, status = _problem(f"The address lacks the parameter {error.args[0]!r}."), HTTPStatus.BAD_REQUEST
+            page, status = (
+                _problem(f"The parameter {error.args[0]!r} is missing in the address."),
+                HTTPStatus.BAD_REQUEST,
+            )
         except NotFound as error:
             page, status = (
-                _problem(f"{error} is not there: the local AWS forgets everything when it ends."),
+                _problem(f"{error} does not exist. The local AWS keeps nothing when it stops."),
                 HTTPStatus.NOT_FOUND,
             )
         except AwsError as error:
@@ -86,14 +90,14 @@ class Console:
         problem: Exception = NotFound(f"{service or 'Anything'} in {region or 'any region'}")
         for each in used:
             try:
-                return view(self._look(each), request.args)
+                return view(self._reader(each), request.args)
             except (NotFound, AwsError) as error:
                 problem = error
         raise problem
 
-    def _look(self, region: str) -> Look:
+    def _reader(self, region: str) -> RegionReader:
         resources, ecs = Resources(self._account, region), EcsBackend(self._account, region)
-        return Look(
+        return RegionReader(
             region,
             ask=lambda service, action, request: dict(self._ask(service, region, action, request)),
             log=resources.read_log,
@@ -102,7 +106,7 @@ class Console:
         )
 
     def _index(self) -> Page:
-        """What was started last."""
+        """Return the first page, with the last jobs."""
         started = {service: self._ledger.started(service)[: -LISTED - 1 : -1] for service in ("batch", "ecs", "glue")}
         batch = [
             (Link(each["jobName"], "batch-job", {"job": each["jobId"]}), each["jobId"]) for each in started["batch"]

@@ -1,4 +1,4 @@
-"""Pages of the local AWS's console about Batch: a job, a queue, a definition."""
+"""The console pages for Batch: a job, a queue, a job definition."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from airflow_jobflow.local.console.html import HIDDEN, SECRET, Cell, Page, Table, Text, at, environment, took
-from airflow_jobflow.local.console.style import ENDED, Json, Look, NotFound, Query, name_of, number, pairs
+from airflow_jobflow.local.console.style import ENDED, Json, NotFound, Query, RegionReader, name_of, number, pairs
 
 CHILDREN_PAGE: Final = 100
-"""Children on a page of an array: as many as one DescribeJobs call takes."""
+"""Children on a page of an array: the maximum of a DescribeJobs call."""
 
 LOGS: Final = "/aws/batch/job"
-"""Where a container logs whose definition does not say."""
+"""The default log group of a container."""
 
 
-def batch_job(look: Look, query: Query) -> Page:
-    """A Batch job, an array of them or a child of one."""
+def batch_job(reader: RegionReader, query: Query) -> Page:
+    """Return the page of a job, an array or an array child.
+
+    :param reader: reads the local AWS.
+    :param query: the parameters of the request.
+    """
     job_id = query["job"]
-    found = look.ask("batch", "DescribeJobs", {"jobs": [job_id]})["jobs"]
+    found = reader.ask("batch", "DescribeJobs", {"jobs": [job_id]})["jobs"]
     if not found:
         raise NotFound(f"Batch job {job_id}")
     job: Json = found[0]
@@ -38,9 +42,11 @@ def batch_job(look: Look, query: Query) -> Page:
         "Stopped": at(stopped),
         "Duration": took(started, stopped),
         "Attempts": f"{len(job['attempts'])} of {attempts}" if job["attempts"] or attempts > 1 else None,
-        "Queue": look.link(name_of(job["jobQueue"]), "batch-job-queue", queue=job["jobQueue"]),
-        "Definition": look.link(name_of(job["jobDefinition"]), "batch-job-definition", definition=job["jobDefinition"]),
-        "Array": parent and look.link(f"child {array['index']} of {parent}", "batch-job", job=parent),
+        "Queue": reader.link(name_of(job["jobQueue"]), "batch-job-queue", queue=job["jobQueue"]),
+        "Definition": reader.link(
+            name_of(job["jobDefinition"]), "batch-job-definition", definition=job["jobDefinition"]
+        ),
+        "Array": parent and reader.link(f"child {array['index']} of {parent}", "batch-job", job=parent),
         "Children": _counts(array.get("statusSummary", {})),
         "Depends on": ", ".join(each.get("jobId", "") for each in job["dependsOn"]),
         "Image": container.get("image"),
@@ -48,9 +54,9 @@ def batch_job(look: Look, query: Query) -> Page:
         "Time-out": f"{job['timeout']['attemptDurationSeconds']} s" if "timeout" in job else None,
     }
     sections = [
-        *_containers(look, job),
-        *_children(look, job, number(query, "children", 0)),
-        _attempts(look, job),
+        *_containers(reader, job),
+        *_children(reader, job, number(query, "children", 0)),
+        _attempts(reader, job),
         *(environment(each.get("environment", ()), _of("Environment", each)) for each in _all_containers(job)),
         pairs("Parameters", job["parameters"]),
         pairs("Tags", job["tags"]),
@@ -58,16 +64,20 @@ def batch_job(look: Look, query: Query) -> Page:
     return Page("Batch job", job["jobName"], job["status"], facts, sections, live=job["status"] not in ENDED)
 
 
-def batch_job_queue(look: Look, query: Query) -> Page:
-    """The newest jobs of a queue."""
+def batch_job_queue(reader: RegionReader, query: Query) -> Page:
+    """Return the page of a queue, with its newest jobs.
+
+    :param reader: reads the local AWS.
+    :param query: the parameters of the request.
+    """
     queue = query["queue"]
     request = {"jobQueue": queue, "filters": [{"name": "JOB_NAME", "values": ["*"]}]}
     if token := query.get("after"):
         request["nextToken"] = token
-    answer = look.ask("batch", "ListJobs", request)
+    answer = reader.ask("batch", "ListJobs", request)
     rows = [
         (
-            look.link(each["jobName"], "batch-job", job=each["jobId"]),
+            reader.link(each["jobName"], "batch-job", job=each["jobId"]),
             each["status"],
             each.get("arrayProperties", {}).get("size"),
             at(_seconds(each["createdAt"])),
@@ -75,14 +85,18 @@ def batch_job_queue(look: Look, query: Query) -> Page:
         for each in answer["jobSummaryList"]
     ]
     token = answer.get("nextToken")
-    more = [look.link("Older jobs", "batch-job-queue", queue=queue, after=token)] if token else []
+    more = [reader.link("Older jobs", "batch-job-queue", queue=queue, after=token)] if token else []
     jobs = Table("Jobs, newest first", ("Job", "Status", "Children", "Created"), rows, more)
-    return Page("Batch job queue", name_of(queue), facts={"ARN": queue, "Region": look.region}, sections=[jobs])
+    return Page("Batch job queue", name_of(queue), facts={"ARN": queue, "Region": reader.region}, sections=[jobs])
 
 
-def batch_job_definition(look: Look, query: Query) -> Page:
-    """A job definition as it was registered."""
-    found = look.job_definition(query["definition"])
+def batch_job_definition(reader: RegionReader, query: Query) -> Page:
+    """Return the page of a job definition.
+
+    :param reader: reads the local AWS.
+    :param query: the parameters of the request.
+    """
+    found = reader.job_definition(query["definition"])
     if found is None:
         raise NotFound(f"Active Batch job definition {query['definition']}")
     name = f"{found['jobDefinitionName']}:{found['revision']}"
@@ -90,8 +104,8 @@ def batch_job_definition(look: Look, query: Query) -> Page:
     return Page("Batch job definition", name, found["status"], {"ARN": found["jobDefinitionArn"]}, [text])
 
 
-def _containers(look: Look, job: Json) -> Iterator[Table | Text]:
-    """What the containers of a job did, and the last lines of each."""
+def _containers(reader: RegionReader, job: Json) -> Iterator[Table | Text]:
+    """Return the containers of a job, and their last log lines."""
     containers = _all_containers(job)
     if "container" not in job:
         rows = [
@@ -107,7 +121,7 @@ def _containers(look: Look, job: Json) -> Iterator[Table | Text]:
         yield Table("Containers", ("Container", "Essential", "Exit code", "Reason", "Command"), rows)
     for each in containers:
         if stream := each.get("logStreamName"):
-            yield look.tail(_log_group(each), stream, each.get("name", ""))
+            yield reader.tail(_log_group(each), stream, each.get("name", ""))
 
 
 def _of(what: str, container: Json) -> str:
@@ -126,16 +140,16 @@ def _log_group(container: Json) -> str:
     return str(options.get("awslogs-group", LOGS))
 
 
-def _children(look: Look, job: Json, start: int) -> Iterator[Table]:
-    """A hundred children of an array, from the index `start` on."""
+def _children(reader: RegionReader, job: Json, start: int) -> Iterator[Table]:
+    """Return a page of the children of an array, from the index `start`."""
     size, job_id = job.get("arrayProperties", {}).get("size", 0), job["jobId"]
     indexes = range(start, min(start + CHILDREN_PAGE, size))
     if not indexes:
         return
-    children = look.ask("batch", "DescribeJobs", {"jobs": [f"{job_id}:{index}" for index in indexes]})["jobs"]
+    children = reader.ask("batch", "DescribeJobs", {"jobs": [f"{job_id}:{index}" for index in indexes]})["jobs"]
     rows = [
         (
-            look.link(str(each["arrayProperties"]["index"]), "batch-job", job=each["jobId"]),
+            reader.link(str(each["arrayProperties"]["index"]), "batch-job", job=each["jobId"]),
             each["status"],
             each.get("container", {}).get("exitCode"),
             each.get("statusReason"),
@@ -146,14 +160,14 @@ def _children(look: Look, job: Json, start: int) -> Iterator[Table]:
     more = []
     if start > 0:
         before = max(0, start - CHILDREN_PAGE)
-        more.append(look.link("Children before", "batch-job", job=job_id, children=before))
+        more.append(reader.link("Previous children", "batch-job", job=job_id, children=before))
     if indexes.stop < size:
-        more.append(look.link("Children after", "batch-job", job=job_id, children=indexes.stop))
+        more.append(reader.link("Next children", "batch-job", job=job_id, children=indexes.stop))
     title = f"Children {start} to {indexes.stop - 1} of {size}"
     yield Table(title, ("Index", "Status", "Exit code", "Reason", "Duration"), rows, more)
 
 
-def _attempts(look: Look, job: Json) -> Table:
+def _attempts(reader: RegionReader, job: Json) -> Table:
     rows = []
     group = _log_group(_all_containers(job)[0])
     for count, each in enumerate(job["attempts"], 1):
@@ -166,14 +180,14 @@ def _attempts(look: Look, job: Json) -> Table:
                 at(_seconds(each.get("stoppedAt"))),
                 container.get("exitCode"),
                 container.get("reason") or each.get("statusReason"),
-                look.link("log", "log", group=group, stream=stream) if stream else None,
+                reader.link("log", "log", group=group, stream=stream) if stream else None,
             )
         )
     return Table("Attempts", ("Attempt", "Started", "Stopped", "Exit code", "Reason", ""), rows)
 
 
 def _hidden(value: Json) -> Json:
-    """A definition without the values of environment variables that look like secrets."""
+    """Return a definition without the values of environment variables that may be secrets."""
     return json.loads(json.dumps(value), object_hook=_hide)  # type: ignore[no-any-return]
 
 

@@ -1,6 +1,6 @@
-"""Pages of the local AWS's console as HTML. Pure: plain data in, text out.
+"""Render the console pages of the local AWS as HTML. Pure: plain data in, text out.
 
-Invariants: all text is escaped; a page loads nothing, runs nothing and sends nothing.
+Invariants: all text is escaped. A page loads no other resources, runs no scripts and sends no data.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Final
 from urllib.parse import urlencode
 
 PREFIX: Final = "/jobflow-console/"
-"""Where the pages are served."""
+"""The path of the pages."""
 
 REFRESH_EVERY: Final = 5
-"""Seconds after which the page of something that has not ended is loaded again."""
+"""Seconds after which the page of something that has not ended is reloaded."""
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'"
 """The Content-Security-Policy of all pages."""
@@ -28,7 +28,7 @@ TONES: Final[Mapping[str, str]] = {
     "live": "SUBMITTED PENDING RUNNABLE STARTING RUNNING PROVISIONING ACTIVATING STOPPING DEACTIVATING DEPROVISIONING "
     "WAITING",
 }
-"""Which statuses have which colour; the others are grey."""
+"""The statuses of each colour; all others are grey."""
 
 SECRET: Final = re.compile(r"secret|passw|passphrase|token|credential|(api|access|private|signing)_?key", re.IGNORECASE)
 """Names of environment variables whose values are not shown."""
@@ -55,9 +55,9 @@ font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; white-space: pre-wra
 class Link:
     """A link to another page.
 
-    :param text: what it says.
+    :param text: its text.
     :param page: the name of the page.
-    :param parameters: of the page; those that are None are left out.
+    :param parameters: the parameters of the page; those that are None are left out. Default: none.
     """
 
     text: str
@@ -76,7 +76,7 @@ Cell = str | int | float | Link | None
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under a title; without rows it is left out."""
+    """A table with a title. Without rows it is not shown."""
 
     title: str
     header: Sequence[str]
@@ -97,12 +97,12 @@ class Text:
 class Page:
     """A page.
 
-    :param kind: what it shows, such as ``Batch job``.
-    :param title: its name.
-    :param status: the status in AWS's words; empty for none.
-    :param facts: what is known, by label; what is None or empty is left out.
-    :param sections: what comes below.
-    :param live: whether it may still change.
+    :param kind: the kind of resource, such as ``Batch job``.
+    :param title: the name of the resource.
+    :param status: its status in AWS. Default: none.
+    :param facts: its properties by label; those that are None or empty are left out. Default: none.
+    :param sections: tables and texts below. Default: none.
+    :param live: whether it may still change. Default False.
     """
 
     kind: str
@@ -114,7 +114,10 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """Return a page as an HTML document."""
+    """Return a page as an HTML document.
+
+    :param page: the page.
+    """
     refresh = f'<meta http-equiv="refresh" content="{REFRESH_EVERY}">' if page.live else ""
     badge = f" <b{_tone(page.status)}>{escape(page.status)}</b>" if page.status else ""
     facts = "".join(
@@ -165,39 +168,42 @@ def _tone(status: str) -> str:
 def console_url(endpoint_url: str) -> str:
     """Return the URL of the pages of a local AWS, for ``[jobflow] console_url``.
 
-    :param endpoint_url: of the local AWS.
+    :param endpoint_url: the address of the local AWS.
     """
     return f"{endpoint_url}{PREFIX}".rstrip("/")
 
 
 def at(seconds: float | None) -> str | None:
-    """Return a time as people read it; None if there is none.
+    """Return a time as text, or None.
 
-    :param seconds: since the epoch.
+    :param seconds: seconds since the epoch, or None.
     """
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def took(start: float | None, end: float | None) -> str | None:
-    """Return how long something took; None if it has not started and ended.
+    """Return a duration as text, or None.
 
-    :param start, end: seconds since the epoch.
+    :param start: seconds since the epoch, or None.
+    :param end: seconds since the epoch, or None.
     """
     return None if start is None or end is None else f"{max(0.0, end - start):,.1f} s"
 
 
 def log_line(seconds: float, message: str) -> str:
-    """Return an event of a log with its time in front.
+    """Return a log event as a line that starts with its time.
 
-    :param seconds: since the epoch.
+    :param seconds: seconds since the epoch.
+    :param message: the message.
     """
     return f"{datetime.fromtimestamp(seconds, UTC).strftime('%H:%M:%S.%f')[:-3]}  {message}"
 
 
 def environment(variables: Sequence[Mapping[str, str]], title: str = "Environment") -> Table:
-    """Return a table of environment variables; values that look like secrets by their names are hidden.
+    """Return a table of environment variables, without values that may be secrets.
 
-    :param variables: each with ``name`` and ``value``, as Batch and ECS have them.
+    :param variables: each with ``name`` and ``value``, as in Batch and ECS.
+    :param title: the title. Default ``Environment``.
     """
     rows = [
         (each.get("name", ""), HIDDEN if SECRET.search(each.get("name", "")) else each.get("value", ""))

@@ -1,7 +1,7 @@
-"""``python -m airflow_jobflow.local.console.proxy``: the pages of a local AWS on another port, and nothing else of it.
+"""``python -m airflow_jobflow.local.console.proxy``: serve only the console pages of a local AWS, on another port.
 
-The local AWS runs whatever commands it is sent. So in docker-compose.yaml nothing outside its network can reach it.
-This passes on requests for its pages only, which change nothing.
+The local AWS runs any command that it receives. So docker-compose.yaml does not publish its port. This proxy forwards
+only requests for its pages, which are read-only.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TIMEOUT: Final = 20.0
-"""Seconds for an answer of the local AWS."""
+"""Seconds to wait for the local AWS."""
 HEADERS: Final = ("Content-Type", "Content-Security-Policy", "X-Content-Type-Options", "Cache-Control")
-"""What is passed on of an answer."""
+"""The headers of a response that are forwarded."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers one request."""
+    """Handles one request."""
 
     upstream = ""
     """The URL of the local AWS."""
 
     def do_GET(self) -> None:
-        """Answer with a page of the local AWS."""
+        """Respond with a page of the local AWS."""
         if self.path == "/":
             self.send_response(HTTPStatus.FOUND)
             self.send_header("Location", PREFIX)
@@ -48,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
         except urllib.error.HTTPError as error:
             answer = error
         except OSError as error:
-            self.send_error(HTTPStatus.BAD_GATEWAY, f"The local AWS does not answer: {error}")
+            self.send_error(HTTPStatus.BAD_GATEWAY, f"The local AWS does not respond: {error}")
             return
         with answer:
             self.send_response(answer.status)
@@ -59,23 +59,28 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.read())
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing: a page that is open is loaded every few seconds."""
+        """Log nothing: an open page is reloaded every few seconds."""
 
 
 def server(upstream: str, host: str, port: int) -> ThreadingHTTPServer:
-    """Return a server of the pages of a local AWS; it listens, and serves once ``serve_forever`` is called.
+    """Return a server for the pages of a local AWS. It is listening; call ``serve_forever`` to serve.
 
     :param upstream: the URL of the local AWS.
-    :param port: 0 takes a free one.
+    :param host: the address to listen on.
+    :param port: the port; 0 for a free one.
     """
     handler = type("Handler", (Handler,), {"upstream": upstream.rstrip("/")})
     return ThreadingHTTPServer((host, port), handler)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until the process is ended; returns the exit code."""
+    """Serve until the process is killed.
+
+    :param arguments: the command line. Default: this process's.
+    :return: the exit code.
+    """
     parser = argparse.ArgumentParser(
-        "python -m airflow_jobflow.local.console.proxy", description="The pages of a local AWS, and nothing else of it."
+        "python -m airflow_jobflow.local.console.proxy", description="Serve the console pages of a local AWS."
     )
     parser.add_argument("--upstream", required=True, help="URL of the local AWS")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")

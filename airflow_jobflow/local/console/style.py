@@ -1,6 +1,6 @@
-"""How a page of the local AWS's console reads the AWS, and what several pages have in common.
+"""Helpers of the console pages: reading the local AWS, links, tables.
 
-Invariants: whatever is here only reads.
+Invariants: nothing here changes the local AWS.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ Json = dict[str, Any]
 Query = Mapping[str, str]
 
 TAIL: Final = 50
-"""Lines of a log on the page of what has written it."""
+"""Number of log lines on the page of a job."""
 
 ENDED: Final = frozenset({"SUCCEEDED", "FAILED", "STOPPED", "COMPLETED", "CANCELLED", "TIMEOUT", "ERROR", "EXPIRED"})
-"""Statuses in which nothing changes any more."""
+"""Final statuses."""
 
-WHOLE: Final = re.compile(r"[0-9]{1,9}")
+INTEGER: Final = re.compile(r"[0-9]{1,9}")
 
 
 class NotFound(Exception):
-    """There is no such thing; the message says what."""
+    """A resource does not exist. The message names it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """How a view reads one region of the local AWS.
+class RegionReader:
+    """Reads one region of the local AWS for a page.
 
-    :param region: its name.
-    :param ask: makes a call: service, action, request.
-    :param log: returns all events of a log stream as pairs of seconds and message; None if there is no such stream.
-    :param job_definition, task_definition: return a definition by its ARN; None if there is none.
+    :param region: the name of the region.
+    :param ask: makes a call, given service, action and request.
+    :param log: returns all events of a log stream as pairs of seconds and message, or None if it does not exist.
+    :param job_definition: returns a Batch job definition by its ARN, or None.
+    :param task_definition: returns a task definition by its ARN, or None.
     """
 
     region: str
@@ -45,31 +46,50 @@ class Look:
     task_definition: Callable[[str], Json | None]
 
     def link(self, text: str, page: str, **parameters: str | int | None) -> Link:
-        """Return a link to a page about something in this region."""
+        """Return a link to a page in this region.
+
+        :param text: the text of the link.
+        :param page: the name of the page.
+        :param parameters: the parameters of the page.
+        """
         return Link(text, page, {"region": self.region, **parameters})
 
     def tail(self, group: str, stream: str, of: str = "") -> Text:
-        """Return the last lines of a log stream, with a link to all of it.
+        """Return the last lines of a log stream, with a link to all lines.
 
-        :param of: what has written it, if the page shows several logs.
+        :param group: the log group.
+        :param stream: the log stream.
+        :param of: whose log it is, if the page shows several logs. Default: not shown.
         """
         events = self.log(group, stream) or ()
         lines = [log_line(*each) for each in events[-TAIL:]] or ["(no lines)"]
-        more = [self.link("Whole log", "log", group=group, stream=stream)] if events else []
+        more = [self.link("All lines", "log", group=group, stream=stream)] if events else []
         return Text(f"Log of {of}" if of else "Log", lines, more)
 
 
 def name_of(arn: str) -> str:
-    """Return the name at the end of an ARN."""
+    """Return the name at the end of an ARN.
+
+    :param arn: the ARN.
+    """
     return arn.rsplit("/", 1)[-1]
 
 
 def pairs(title: str, values: Mapping[str, str]) -> Table:
-    """Return a table of names and values."""
+    """Return a table of names and values.
+
+    :param title: the title.
+    :param values: values by name.
+    """
     return Table(title, ("Name", "Value"), sorted(values.items()))
 
 
 def number(query: Query, name: str, default: int) -> int:
-    """Return a parameter that is a number; the default if it is missing or is none."""
+    """Return a parameter as a number.
+
+    :param query: the parameters of the request.
+    :param name: the name of the parameter.
+    :param default: the value if it is missing or not a number.
+    """
     given = query.get(name, "")
-    return int(given) if WHOLE.fullmatch(given) else default
+    return int(given) if INTEGER.fullmatch(given) else default

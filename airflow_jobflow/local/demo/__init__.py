@@ -1,1 +1,1 @@
-"""The demo and the web UI on the local AWS."""
+"""The demo, and Airflow's web UI, on the local AWS."""

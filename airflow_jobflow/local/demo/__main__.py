@@ -1,11 +1,12 @@
-"""``python -m airflow_jobflow.local.demo``: the sample flows, run by Airflow against an AWS on this machine.
+"""``python -m airflow_jobflow.local.demo``: run the sample flows with Airflow against the local AWS.
 
-What always holds:
+Invariants:
 
-- Every scenario has a local AWS, an Airflow home and a database of its own, so that two can run at a time, and what is
-  counted in one is its own.
-- Nothing is written outside the home, nothing is left running, and a real AWS cannot be reached (see `home`).
-- The exit code is 0 only if every scenario ended as it should.
+- Every scenario has its own local AWS, Airflow home and database. Two scenarios can run in parallel, and the jobs and
+  calls counted for one are its own.
+- Nothing is written outside the home directory, no process is left running, and a real AWS cannot be reached (see
+  `home`).
+- The exit code is 0 only if every scenario ended as expected.
 """
 
 from __future__ import annotations
@@ -24,43 +25,52 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from airflow_jobflow.local.demo import home as private
-from airflow_jobflow.local.demo.following import LogReader
+from airflow_jobflow.local.demo.follower import LogReader
 from airflow_jobflow.local.demo.scenarios import SCENARIOS, Result, Scenario
 from airflow_jobflow.local.demo.screen import Screen
 
 if TYPE_CHECKING:
-    from airflow_jobflow.local.demo.following import JobFollower
+    from airflow_jobflow.local.demo.follower import JobFollower
 
-AT_ONCE: Final = 2
-"""Scenarios that run at a time: most of one is the start of Airflow, and a small machine has two cores."""
+MAX_PARALLEL: Final = 2
+"""The number of scenarios that run in parallel. Most of a scenario is Airflow's start, which needs a core."""
 INTERRUPTED: Final = 130
-"""Exit code of what Ctrl-C ended, as shells have it."""
-LOOK_EVERY: Final = 0.2
-"""Seconds between two looks at what has happened."""
-PATIENCE: Final = 180.0
-"""Seconds after which a scenario that has not ended is ended."""
+"""Exit code after Ctrl-C, as in shells: 128 + SIGINT."""
+CHECK_INTERVAL: Final = 0.2
+"""Seconds between two checks for new events and log lines."""
+TIMEOUT: Final = 180.0
+"""Seconds after which a running scenario is stopped."""
 LAST_EVENTS: Final = 5.0
-"""Seconds given to the last events to arrive."""
+"""Seconds to wait for the last events after the DAG run has ended."""
 LOG_LINES: Final = 20
-"""Last lines of Airflow's log that are shown of a scenario that went wrong."""
+"""The number of lines of Airflow's log to print for a scenario that did not end as expected."""
 
 
 def main(arguments: Sequence[str] | None = None, scenarios: Sequence[Scenario] = SCENARIOS) -> int:
-    """Run the scenarios; returns the exit code."""
+    """Run the scenarios.
+
+    :param arguments: the command line. Default: this process's.
+    :param scenarios: what to run. Default: all.
+    :return: the exit code: 0 if all ended as expected, 1 if not, 2 if another demo is running, 130 after Ctrl-C.
+    """
     given = _parser().parse_args(arguments)
     private.interrupt_on_signals()
     directory: Path = given.home.resolve() / "demo"
     screen = Screen()
     try:
-        with private.entered(directory):
+        with private.exclusive(directory):
             return _Demo(directory, screen).run(scenarios)
     except private.InUseError as error:
-        screen.say(str(error))
+        screen.print(str(error))
         return 2
 
 
 class _Demo:
-    """One run of the demo, in a directory."""
+    """One run of the demo.
+
+    :param directory: where to write; it is emptied first.
+    :param screen: where to print.
+    """
 
     def __init__(self, directory: Path, screen: Screen) -> None:
         self._directory = directory
@@ -68,39 +78,39 @@ class _Demo:
         self._stop = threading.Event()
 
     def run(self, scenarios: Sequence[Scenario]) -> int:
-        """Run them, `AT_ONCE` at a time, and say how it went."""
+        """Run the scenarios, `MAX_PARALLEL` at a time, print the results, and return the exit code."""
         self._screen.width = max(len(scenario.name) for scenario in scenarios)
         started = time.monotonic()
-        self._screen.say(
-            "Sample flows, run by Airflow against an AWS on this machine: no account is needed.", bold=True
+        self._screen.print(
+            "Running the sample flows with Airflow against the local AWS. No AWS account is needed.", bold=True
         )
         for scenario in scenarios:
-            self._screen.say(f"  {scenario.name:<{self._screen.width}}  {scenario.description}")
-        self._screen.say(f"All that is written is in {self._directory}: Airflow's full log of each run is there too.\n")
+            self._screen.print(f"  {scenario.name:<{self._screen.width}}  {scenario.description}")
+        self._screen.print(f"All files, including Airflow's full log of each run, are in {self._directory}.\n")
         results = None
         with contextlib.suppress(KeyboardInterrupt):
             results = self._results(scenarios)
-        with private.uninterrupted():
+        with private.signals_ignored():
             left = private.left_running("HOME", str(self._directory))
             private.stop(left)
         if results is None:
-            self._screen.say("\nStopped; nothing is left running.")
+            self._screen.print("\nStopped. No processes are left running.")
             return INTERRUPTED
         self._report(results, time.monotonic() - started)
         for process in left:
-            self._screen.say(f"Left running, and now stopped: process {process.pid}", bold=True)
-        return 1 if left or any(result.wrong() for result in results) else 0
+            self._screen.print(f"Process {process.pid} was still running and has been stopped.", bold=True)
+        return 1 if left or any(result.problems() for result in results) else 0
 
     def _results(self, scenarios: Sequence[Scenario]) -> list[Result]:
-        pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="scenario")
+        pool = ThreadPoolExecutor(MAX_PARALLEL, thread_name_prefix="scenario")
         try:
             template = pool.submit(self._database)
-            import airflow_jobflow.local.server  # noqa: F401 -- takes a second or two, meanwhile
+            import airflow_jobflow.local.server  # noqa: F401 -- a second or two, in parallel
 
             futures = [pool.submit(self._scenario, scenario, template.result()) for scenario in scenarios]
             return [future.result() for future in futures]
         finally:
-            with private.uninterrupted():
+            with private.signals_ignored():
                 self._stop.set()
                 pool.shutdown(cancel_futures=True)
 
@@ -108,9 +118,9 @@ class _Demo:
         return private.empty_database(self._directory.parent)
 
     def _scenario(self, scenario: Scenario, template: Path) -> Result:
-        """Run a scenario against an AWS of its own."""
+        """Run a scenario against its own local AWS."""
         from airflow_jobflow.local.demo import outputs
-        from airflow_jobflow.local.demo.following import JobFollower
+        from airflow_jobflow.local.demo.follower import JobFollower
         from airflow_jobflow.local.faults import Faults
         from airflow_jobflow.local.samples import provision
         from airflow_jobflow.local.server import LocalAws
@@ -120,13 +130,13 @@ class _Demo:
         with LocalAws() as aws:
             provision(aws.endpoint_url)
             aws.set_faults(Faults.from_json(scenario.faults))
-            follower = JobFollower(aws, scenario.crowd)
+            follower = JobFollower(aws, scenario.summarized_family)
             follower.calls.clear()
             before = aws.calls
             environment = private.airflow_environment(home, aws.environment())
             log = home.with_suffix(".log")
             started = time.monotonic()
-            self._screen.tell(scenario.name, f"starts: airflow dags test {scenario.dag_id}")
+            self._screen.event(scenario.name, f"starting: airflow dags test {scenario.dag_id}")
             with _running(scenario, environment, log) as process, contextlib.closing(LogReader(log)) as reader:
                 self._follow(scenario, process, follower, reader)
                 exit_code = process.poll()
@@ -134,7 +144,7 @@ class _Demo:
             reads = ""
             if scenario.reads:
                 reads = outputs.READERS[scenario.reads[0]](aws)
-                self._screen.tell(scenario.name, f"read back: {reads}")
+                self._screen.event(scenario.name, f"output: {reads}")
             return Result(
                 scenario=scenario,
                 jobs=tuple(follower.jobs.values()),
@@ -150,40 +160,40 @@ class _Demo:
     def _follow(
         self, scenario: Scenario, process: subprocess.Popen[bytes], follower: JobFollower, reader: LogReader
     ) -> None:
-        """Tell what happens until the run and its jobs have ended, or it is time to stop."""
-        deadline = time.monotonic() + PATIENCE
+        """Print what happens until the DAG run and its jobs have ended, the timeout passes, or the demo is stopped."""
+        deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline and not self._stop.is_set():
-            over = process.poll() is not None
-            for change in follower.look():
-                self._screen.tell(scenario.name, str(change))
-            for said in reader.look():
-                self._screen.tell(scenario.name, said)
-            if over:
-                if follower.over:
+            has_ended = process.poll() is not None
+            for change in follower.poll():
+                self._screen.event(scenario.name, str(change))
+            for line in reader.poll():
+                self._screen.event(scenario.name, line)
+            if has_ended:
+                if follower.all_ended:
                     return
                 deadline = min(deadline, time.monotonic() + LAST_EVENTS)
-            self._stop.wait(LOOK_EVERY)
+            self._stop.wait(CHECK_INTERVAL)
 
     def _report(self, results: Sequence[Result], seconds: float) -> None:
-        """The table, and what went wrong."""
-        self._screen.say()
+        """Print the table of results, and what is not as expected."""
+        self._screen.print()
         self._screen.table(
-            ("Flow", "Jobs", "How they ended", "DAG run", "Seconds", "AWS calls", "As meant"),
+            ("Flow", "Jobs", "Job results", "DAG run", "Seconds", "AWS calls", "As expected"),
             [_row(each) for each in results],
         )
         calls = sum((result.calls for result in results), Counter[str]())
         names = ", ".join(f"{name.partition('.')[2]} {number}" for name, number in calls.most_common())
-        self._screen.say(
-            f"\nIn all {seconds:.0f} s and {calls.total()} AWS calls, those of the jobs themselves included: {names}."
+        self._screen.print(
+            f"\nTotal: {seconds:.0f} s, {calls.total()} AWS calls (including those of the jobs themselves): {names}."
         )
-        if not any(result.wrong() for result in results):
-            self._screen.say("Every flow ended as it should.", bold=True)
+        if not any(result.problems() for result in results):
+            self._screen.print("Every flow ended as expected.", bold=True)
         for result in results:
-            for wrong in result.wrong():
-                self._screen.say(f"{result.scenario.name} went wrong: {wrong}", bold=True)
-            if result.wrong():
+            for problem in result.problems():
+                self._screen.print(f"{result.scenario.name} did not end as expected: {problem}", bold=True)
+            if result.problems():
                 lines = result.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-                self._screen.say("\n".join([f"Airflow's log is {result.log}, its last lines:", *lines]))
+                self._screen.print("\n".join([f"The last lines of Airflow's log, {result.log}:", *lines]))
 
 
 def _row(result: Result) -> tuple[str, ...]:
@@ -194,13 +204,13 @@ def _row(result: Result) -> tuple[str, ...]:
         {None: "stopped", 0: "success"}.get(result.exit_code, "failed"),
         f"{result.seconds:.1f}",
         str(result.calls.total()),
-        "NO" if result.wrong() else "yes",
+        "no" if result.problems() else "yes",
     )
 
 
 @contextlib.contextmanager
 def _running(scenario: Scenario, environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """``airflow dags test`` of a scenario; it does not outlive the context."""
+    """Run ``airflow dags test`` for a scenario; kill it when the context ends."""
     command = private.airflow("dags", "test", scenario.dag_id, "-c", json.dumps(scenario.conf))
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -217,7 +227,7 @@ def _running(scenario: Scenario, environment: dict[str, str], log: Path) -> Iter
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m airflow_jobflow.local.demo", description="Run the sample flows.")
     parser.add_argument(
-        "--home", type=Path, default=private.HOME, help="where everything is written (default: %(default)s)"
+        "--home", type=Path, default=private.HOME, help="directory for all files (default: %(default)s)"
     )
     return parser
 

@@ -1,9 +1,10 @@
 """A private Airflow home, for the demo and the web UI.
 
-What always holds:
+Invariants:
 
-- What is started in it sees none of the user's AWS, Airflow or proxy settings, so that it cannot reach a real AWS.
-- Whatever it writes is in the directory, temporary files included, which is its HOME; `left_running` finds it by that.
+- Processes started in it see none of the user's AWS, Airflow or proxy settings, so that they cannot reach a real AWS.
+- All files they write, temporary ones included, are in the directory. It is their HOME, by which `left_running` finds
+  them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ CHECKOUT: Final = Path(__file__).resolve().parents[3]
 DAGS: Final = CHECKOUT / "dags"
 HOME: Final = CHECKOUT / ".home"
 
-KEPT: Final = (
+INHERITED: Final = (
     "PATH",
     "LANG",
     "LC_ALL",
@@ -41,45 +42,46 @@ KEPT: Final = (
     "NO_COLOR",
     "LD_LIBRARY_PATH",
 )
-"""What is taken over from the user's environment; nothing else is."""
+"""The only variables that are inherited from the user's environment."""
 
 STOP_GRACE: Final = 5.0
-"""Seconds between asking what is left to end and killing it."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 class InUseError(Exception):
-    """What is asked for is taken; the message says so."""
+    """A port or a directory is in use by another process."""
 
 
 @contextlib.contextmanager
-def entered(home: Path) -> Iterator[None]:
-    """Empty a home, and make it the only one this process, and all it starts, knows of.
+def exclusive(home: Path) -> Iterator[None]:
+    """Lock and empty a home directory, and replace the environment of this process by a clean one that uses it.
 
-    :raises InUseError: another process is in it.
+    :param home: the directory.
+    :raises InUseError: another process uses it.
     """
     home.parent.mkdir(parents=True, exist_ok=True)
     with home.with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InUseError(f"{home} is in use: is another one running?") from None
+            raise InUseError(f"{home} is in use by another process. Stop that one first.") from None
         shutil.rmtree(home, ignore_errors=True)
         clean = clean_environment(home)
         os.environ.clear()
         os.environ.update(clean)
-        tempfile.tempdir = None  # found anew, from TMPDIR
+        tempfile.tempdir = None  # determined again, from TMPDIR
         yield
 
 
 def interrupt_on_signals() -> None:
-    """Have SIGTERM and SIGHUP do what Ctrl-C does."""
+    """Handle SIGTERM and SIGHUP like Ctrl-C: raise KeyboardInterrupt."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
 
 
 @contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Finish stopping, also if told again to stop. For the main thread."""
+def signals_ignored() -> Iterator[None]:
+    """Ignore SIGINT, SIGTERM and SIGHUP, so that cleaning up is not interrupted. For the main thread."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
     try:
@@ -90,24 +92,28 @@ def uninterrupted() -> Iterator[None]:
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """An environment that knows of nothing but `home`, which is made if need be."""
+    """Return an environment without the user's settings.
+
+    :param home: the home directory, which is created if it does not exist.
+    """
     temporary = home / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
-    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return {
-        **kept,
+        **inherited,
         "HOME": str(home),
         "TMPDIR": str(temporary),
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",
-        "SPT_NOENV": "1",  # a process that sets its title leaves its environment readable, for `left_running`
+        "SPT_NOENV": "1",  # setproctitle then does not overwrite the environment, which `left_running` reads
     }
 
 
 def airflow_environment(home: Path, aws: Mapping[str, str]) -> dict[str, str]:
-    """The private environment of an Airflow whose AWS is the local one.
+    """Return the environment of an Airflow that uses the local AWS.
 
-    :param aws: the local AWS's own `environment()`: for what takes no connection.
+    :param home: the home directory.
+    :param aws: the variables of the local AWS, see `LocalAws.environment`.
     """
     connection = {
         "conn_type": "aws",
@@ -129,19 +135,26 @@ def airflow_environment(home: Path, aws: Mapping[str, str]) -> dict[str, str]:
 
 
 def airflow(*arguments: str) -> list[str]:
-    """The command line of an Airflow command, run by this interpreter."""
+    """Return the command line of an Airflow command, run by this interpreter.
+
+    :param arguments: the command's arguments.
+    """
     return [sys.executable, "-m", "airflow", *arguments]
 
 
 def database(home: Path) -> Path:
-    """Where the database of a home is."""
+    """Return the path of the database of a home.
+
+    :param home: the home directory.
+    """
     return home / "airflow.db"
 
 
 def empty_database(directory: Path) -> Path:
-    """An empty Airflow database to copy from; made once for each version of Airflow, for that takes seconds.
+    """Return the path of an empty Airflow database to copy. It takes seconds to create, once per version of Airflow.
 
-    :raises RuntimeError: Airflow could not make it.
+    :param directory: where it is inherited.
+    :raises RuntimeError: Airflow could not create it.
     """
     template = directory / f"airflow-{version('apache-airflow')}.db"
     if template.exists():
@@ -154,21 +167,31 @@ def empty_database(directory: Path) -> Path:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database(new)}",
         }
-        made = subprocess.run(airflow("db", "migrate"), env=settings, capture_output=True, text=True, check=False)
-        if made.returncode:
-            raise RuntimeError(f"Airflow's database could not be made:\n{made.stdout[-2000:]}{made.stderr[-2000:]}")
+        migration = subprocess.run(airflow("db", "migrate"), env=settings, capture_output=True, text=True, check=False)
+        if migration.returncode:
+            raise RuntimeError(
+                f"Could not create Airflow's database:\n{migration.stdout[-2000:]}{migration.stderr[-2000:]}"
+            )
         database(new).replace(template)
     return template
 
 
 def copy_database(template: Path, home: Path) -> None:
-    """Give a home a database of its own."""
+    """Copy a database into a home.
+
+    :param template: the database to copy.
+    :param home: the home directory, which is created if it does not exist.
+    """
     home.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(template, database(home))
 
 
 def free_port(preferred: int = 0) -> int:
-    """A loopback port nobody listens on: `preferred` if it is free."""
+    """Return a free loopback port.
+
+    :param preferred: the port to return if it is free. Default: any.
+    :raises OSError: no port is free.
+    """
     for port in (preferred, 0):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -178,7 +201,11 @@ def free_port(preferred: int = 0) -> int:
 
 
 def left_running(variable: str, value: str) -> list[psutil.Process]:
-    """Processes, this one excepted, in whose environment a variable is `value`, or a path below it."""
+    """Return the processes, except this one, that have a value in their environment.
+
+    :param variable: name of the variable.
+    :param value: its value; a path matches paths below it, too.
+    """
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -191,7 +218,11 @@ def left_running(variable: str, value: str) -> list[psutil.Process]:
 
 
 def stop(processes: list[psutil.Process], grace: float = STOP_GRACE) -> None:
-    """End processes: ask, and kill what has not ended after `grace` seconds."""
+    """Send SIGTERM to processes, and SIGKILL to those that have not ended after `grace` seconds.
+
+    :param processes: the processes.
+    :param grace: seconds. Default 5.
+    """
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()

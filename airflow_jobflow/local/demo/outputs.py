@@ -1,4 +1,4 @@
-"""What the sample flows leave in S3, read back and told in a sentence."""
+"""Read what the sample flows write to S3, and describe it in a sentence."""
 
 from __future__ import annotations
 
@@ -17,28 +17,34 @@ OUTPUTS: Final = samples.INPUTS.replace("input", "output")
 
 
 def items(aws: LocalAwsClient) -> str:
-    """Read what the map over Fargate tasks has made of its items."""
+    """Describe the outputs of the map over Fargate tasks.
+
+    :param aws: the local AWS.
+    """
     s3 = aws.client("s3")
-    found = s3.list_objects_v2(Bucket=samples.BUCKET, Prefix=OUTPUTS).get("Contents", [])
-    right = 0
-    for key in (each["Key"] for each in found):
-        made = json.load(s3.get_object(Bucket=samples.BUCKET, Key=key)["Body"])
-        right += made["input"] == samples.ITEMS[key.removeprefix(OUTPUTS).removesuffix(".json")]
-    return f"{len(found)} outputs in s3://{samples.BUCKET}/{OUTPUTS}, {right} of them made from their own input"
+    objects = s3.list_objects_v2(Bucket=samples.BUCKET, Prefix=OUTPUTS).get("Contents", [])
+    matching = 0
+    for key in (each["Key"] for each in objects):
+        output = json.load(s3.get_object(Bucket=samples.BUCKET, Key=key)["Body"])
+        matching += output["input"] == samples.ITEMS[key.removeprefix(OUTPUTS).removesuffix(".json")]
+    return f"{len(objects)} outputs in s3://{samples.BUCKET}/{OUTPUTS}, {matching} of them match their input"
 
 
 def parquet(aws: LocalAwsClient) -> str:
-    """Read the table that the Glue job has written."""
+    """Describe the table that the Glue job has written.
+
+    :param aws: the local AWS.
+    """
     from pyarrow import parquet as pq  # type: ignore[import-untyped]
 
     s3, bucket = aws.client("s3"), glue_samples.BUCKET
-    told = []
+    tables = []
     for each in s3.list_objects_v2(Bucket=bucket, Prefix=glue_samples.OUTPUT).get("Contents", []):
         table = pq.read_table(io.BytesIO(s3.get_object(Bucket=bucket, Key=each["Key"])["Body"].read()))
         columns = ", ".join(f"{column.name} {column.type}" for column in table.schema)
-        told.append(f"{table.num_rows} rows in s3://{bucket}/{each['Key']}: {columns}")
-    return "; ".join(told) or f"nothing in s3://{bucket}/{glue_samples.OUTPUT}"
+        tables.append(f"{table.num_rows} rows in s3://{bucket}/{each['Key']}: {columns}")
+    return "; ".join(tables) or f"nothing in s3://{bucket}/{glue_samples.OUTPUT}"
 
 
 READERS: Final[Mapping[str, Callable[[LocalAwsClient], str]]] = {"items": items, "parquet": parquet}
-"""By the name that a scenario has for it."""
+"""By the name that scenarios use."""

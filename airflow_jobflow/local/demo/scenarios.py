@@ -1,4 +1,4 @@
-"""What the demo runs, what each scenario is to come to, and whether it did. Plain data and plain functions of it."""
+"""What the demo runs, how each scenario should end, and whether it did. Plain data and pure functions."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from airflow_jobflow.local.demo.sightings import FAILED, INTERRUPTED, SUCCEEDED, Job
+from airflow_jobflow.local.demo.job_updates import FAILED, INTERRUPTED, SUCCEEDED, Job
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One run of a sample flow.
 
-    :param name: what its lines begin with.
-    :param conf: the DAG run's.
-    :param jobs: how many jobs are to end in which status; an array counts as one.
-    :param children: likewise, of the children of arrays.
-    :param run_succeeds: whether the DAG run is to.
-    :param log_says: what Airflow's log must say.
-    :param notifications: how many there are to be.
-    :param crowd: a family of tasks that are told by numbers.
-    :param faults: of the local AWS, as `Faults` takes them.
-    :param reads: what is read back from S3, by its name in `outputs`, and what that is to be.
+    :param name: the prefix of its lines.
+    :param description: one line for the list at the start.
+    :param dag_id: the DAG to run.
+    :param conf: the configuration of the DAG run.
+    :param jobs: the expected number of jobs per final status; an array counts as one job.
+    :param children: the same for the children of arrays. Default: none.
+    :param run_succeeds: whether the DAG run should succeed. Default True.
+    :param log_contains: texts that Airflow's log must contain. Default: none.
+    :param notifications: the expected number of notifications. Default 0.
+    :param summarized_family: a task family of which only totals are printed. Default: none.
+    :param faults: faults of the local AWS, as `Faults` takes them. Default: none.
+    :param reads: which reader in `outputs` reads the output, and the expected text. Default: nothing is read.
     """
 
     name: str
@@ -34,20 +36,20 @@ class Scenario:
     jobs: Mapping[str, int]
     children: Mapping[str, int] = field(default_factory=dict)
     run_succeeds: bool = True
-    log_says: tuple[str, ...] = ()
+    log_contains: tuple[str, ...] = ()
     notifications: int = 0
-    crowd: str = ""
+    summarized_family: str = ""
     faults: Mapping[str, Any] = field(default_factory=dict)
     reads: tuple[str, str] | None = None
 
     @property
     def slug(self) -> str:
-        """The name, as files have it."""
+        """The name in a form for file names."""
         return "".join(letter if letter.isalnum() else "-" for letter in self.name).replace("--", "-")
 
 
-LOOK: Final = {"wait_time": 0.5}
-"""Seconds between two looks at a job. On AWS the flows look every minute; here jobs take seconds."""
+SHORT_WAIT: Final = {"wait_time": 0.5}
+"""The flows' poll interval in seconds. The default of a minute is for AWS; here jobs take seconds."""
 
 FAILING_COMMAND: Final = "echo 'Reading input.csv'; sleep 2; echo 'input.csv: no such file'; exit 3"
 
@@ -79,81 +81,81 @@ ARRAY_FAILED: Final = {
         "isCancelled": False,
     },
 }
-"""What EventBridge said of an array of which a child had failed."""
+"""A recorded EventBridge event of an array with a failed child."""
 
 SCENARIOS: Final = (
     Scenario(
         name="flow 1",
         description="batch_job_status_poller: run a job and wait for it",
         dag_id="batch_job_status_poller",
-        conf=LOOK,
+        conf=SHORT_WAIT,
         jobs={SUCCEEDED: 1},
-        log_says=("ended as SUCCEEDED",),
+        log_contains=("ended as SUCCEEDED",),
     ),
     Scenario(
         name="flow 1, failing",
-        description="the same with a job that exits with code 3: the run fails, and says why",
+        description="the same with a job that exits with code 3; the run fails with the reason",
         dag_id="batch_job_status_poller",
-        conf={**LOOK, "containerOverrides": {"command": ["sh", "-c", FAILING_COMMAND]}},
+        conf={**SHORT_WAIT, "containerOverrides": {"command": ["sh", "-c", FAILING_COMMAND]}},
         jobs={FAILED: 1},
         run_succeeds=False,
-        log_says=("DescribeJob returned FAILED", "AWS Batch Job Failed", "exit code 3"),
+        log_contains=("DescribeJob returned FAILED", "AWS Batch Job Failed", "exit code 3"),
     ),
     Scenario(
         name="flow 2",
-        description="batch_array_notify: run an array of 7 jobs and notify once when all have ended",
+        description="batch_array_notify: run an array of 7 jobs, send one notification when all have ended",
         dag_id="batch_array_notify",
-        conf=LOOK,
+        conf=SHORT_WAIT,
         jobs={SUCCEEDED: 1},
         children={SUCCEEDED: 7},
         notifications=1,
-        log_says=("SUCCEEDED: 7 of 7 succeeded",),
+        log_contains=("SUCCEEDED: 7 of 7 succeeded",),
     ),
     Scenario(
         name="flow 2, failing",
-        description="the same with one child that fails: one notification too, then the run fails",
+        description="the same with one failing child; one notification, then the run fails",
         dag_id="batch_array_notify",
-        conf={**LOOK, "jobDefinition": "print-color-failing"},
+        conf={**SHORT_WAIT, "jobDefinition": "print-color-failing"},
         jobs={FAILED: 1},
         children={SUCCEEDED: 6, FAILED: 1},
         run_succeeds=False,
         notifications=1,
-        log_says=("FAILED: 6 of 7 succeeded, failed: [3]",),
+        log_contains=("FAILED: 6 of 7 succeeded, failed: [3]",),
     ),
     Scenario(
         name="flow 2, by event",
-        description="batch_array_event: a DAG that the end of an array starts, here with an event that was recorded",
+        description="batch_array_event: a DAG that is triggered by the end of an array, here with a recorded event",
         dag_id="batch_array_event",
         conf={"event": ARRAY_FAILED},
         jobs={},
         notifications=1,
-        log_says=("print-color FAILED: 6 of 7 succeeded, 1 failed",),
+        log_contains=("print-color FAILED: 6 of 7 succeeded, 1 failed",),
     ),
     Scenario(
         name="flow 3",
         description="fargate_map: a Fargate Spot task for each of 45 items, 40 at a time; one fails, one is reclaimed",
         dag_id="fargate_map",
-        conf={**LOOK, "parameter": ["broken-item", *(f"item-{number:02}" for number in range(2, 46))]},
-        crowd="process-item",
+        conf={**SHORT_WAIT, "parameter": ["broken-item", *(f"item-{number:02}" for number in range(2, 46))]},
+        summarized_family="process-item",
         faults={"interrupt_spot": 1, "interrupt_spot_with": "item-02"},
         jobs={SUCCEEDED: 44, INTERRUPTED: 1, FAILED: 1},
-        log_says=("'reason': 'Essential container in task exited', 'exit_code': 1", "{'Fail': 1, 'Success': 44}"),
-        reads=("items", "44 outputs in s3://jobflow-samples/fargate_map/output/, 44 of them made from their own input"),
+        log_contains=("'reason': 'Essential container in task exited', 'exit_code': 1", "{'Fail': 1, 'Success': 44}"),
+        reads=("items", "44 outputs in s3://jobflow-samples/fargate_map/output/, 44 of them match their input"),
     ),
     Scenario(
         name="flow 3, expand",
         description="fargate_map_expand: the same with an Airflow task for each item, here of 5",
         dag_id="fargate_map_expand",
-        conf={**LOOK, "parameter": ["item-01", "item-02", "broken-item", "item-04", "item-05"]},
+        conf={**SHORT_WAIT, "parameter": ["item-01", "item-02", "broken-item", "item-04", "item-05"]},
         jobs={SUCCEEDED: 4, FAILED: 1},
-        log_says=("Results: {'Success': 4, 'Fail': 1}",),
-        reads=("items", "4 outputs in s3://jobflow-samples/fargate_map/output/, 4 of them made from their own input"),
+        log_contains=("Results: {'Success': 4, 'Fail': 1}",),
+        reads=("items", "4 outputs in s3://jobflow-samples/fargate_map/output/, 4 of them match their input"),
     ),
     Scenario(
         name="flow 4",
-        description="glue_crawler_then_job: crawl 19 rows of CSV, run a Glue job that makes Parquet of them",
+        description="glue_crawler_then_job: crawl 19 rows of CSV, then run a Glue job that converts them to Parquet",
         dag_id="glue_crawler_then_job",
-        conf={**LOOK, "polls": 120},
+        conf={**SHORT_WAIT, "polls": 120},
         jobs={SUCCEEDED: 2},
         reads=(
             "parquet",
@@ -168,14 +170,17 @@ SCENARIOS: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """How a scenario went.
+    """How a scenario ended.
 
+    :param scenario: the scenario.
+    :param jobs: all jobs that were started.
     :param exit_code: of ``airflow dags test``; None if it did not end and was stopped.
-    :param seconds: from its start to its end.
-    :param calls: the calls to AWS that Airflow and the jobs made.
-    :param log: Airflow's full log.
-    :param reads: what was read back from S3.
-    :param left: processes of jobs that were running when it had ended.
+    :param seconds: its duration.
+    :param calls: the number of AWS calls made by Airflow and the jobs, by name.
+    :param notifications: the notifications that were sent.
+    :param log: path of Airflow's full log.
+    :param reads: the description of the output in S3. Default: nothing was read.
+    :param left: ids of job processes that were still running after the end. Default: none.
     """
 
     scenario: Scenario
@@ -189,46 +194,49 @@ class Result:
     left: tuple[int, ...] = ()
 
     def ended_as(self, *, children: bool) -> dict[str, int]:
-        """How many jobs are in which status; either the children of arrays or all others."""
+        """Return the number of jobs per status.
+
+        :param children: whether to count the children of arrays, or all other jobs.
+        """
         return dict(Counter(job.status for job in self.jobs if (job.index is not None) == children))
 
     def jobs_started(self) -> str:
-        """How many, for the table: those that were submitted, and the children of arrays."""
+        """Return the number of submitted jobs, and of array children, for the table."""
         alone, children = (sum(self.ended_as(children=which).values()) for which in (False, True))
         return f"{alone} + {children}" if children else str(alone)
 
     def how_jobs_ended(self) -> str:
-        """In words, for the table."""
+        """Return the final statuses as text for the table."""
         exit_codes = {job.exit_code for job in self.jobs if job.status == FAILED and not job.size}
-        alone, children = (_words(self.ended_as(children=which)) for which in (False, True))
+        alone, children = (_counts(self.ended_as(children=which)) for which in (False, True))
         code = f" (exit code {exit_codes.pop()})" if len(exit_codes) == 1 else ""
         return f"array {alone}, children {children}{code}" if children else f"{alone or 'none'}{code}"
 
-    def wrong(self) -> list[str]:
-        """What is not as it should be; nothing if all is."""
+    def problems(self) -> list[str]:
+        """Return what is not as expected; empty if everything is."""
         scenario, log = self.scenario, self.log.read_text(encoding="utf-8", errors="replace")
-        wrong = []
+        problems = []
         if self.exit_code is None:
-            wrong.append("the run did not end and was stopped")
+            problems.append("the run did not end and was stopped")
         elif (self.exit_code == 0) != scenario.run_succeeds:
-            wrong.append(f"the run {'succeeded' if self.exit_code == 0 else 'failed'}")
-        for what, meant, ended in (
+            problems.append(f"the run {'succeeded' if self.exit_code == 0 else 'failed'}")
+        for what, expected, actual in (
             ("jobs", scenario.jobs, self.ended_as(children=False)),
             ("children", scenario.children, self.ended_as(children=True)),
         ):
-            if dict(meant) != ended:
-                wrong.append(f"{what}: {_words(ended) or 'none'}, where {_words(meant) or 'none'} was meant")
-        wrong += [f"the log does not say “{words}”" for words in scenario.log_says if words not in log]
+            if dict(expected) != actual:
+                problems.append(f"{what}: {_counts(actual) or 'none'}; expected: {_counts(expected) or 'none'}")
+        problems += [f"the log does not contain “{text}”" for text in scenario.log_contains if text not in log]
         if len(self.notifications) != scenario.notifications:
-            wrong.append(f"notifications: {len(self.notifications)}, where {scenario.notifications} was meant")
+            problems.append(f"notifications: {len(self.notifications)}; expected: {scenario.notifications}")
         if scenario.reads and self.reads != scenario.reads[1]:
-            wrong.append(f"read back: {self.reads or 'nothing'}, where {scenario.reads[1]} was meant")
-        wrong += [f"a job's process {number} was left running" for number in self.left]
-        return wrong
+            problems.append(f"output: {self.reads or 'nothing'}; expected: {scenario.reads[1]}")
+        problems += [f"job process {number} is still running" for number in self.left]
+        return problems
 
 
-def _words(counts: Mapping[str, int]) -> str:
-    """``{"FAILED": 1, "SUCCEEDED": 6}`` in words; a single one without its number."""
+def _counts(counts: Mapping[str, int]) -> str:
+    """Format ``{"FAILED": 1, "SUCCEEDED": 6}`` as text; a single job without its number."""
     if sum(counts.values()) == 1:
         return next(status for status, number in counts.items() if number)
     return ", ".join(f"{number} {status}" for status, number in sorted(counts.items(), reverse=True))

@@ -1,4 +1,4 @@
-"""Lines and tables for a person at a terminal."""
+"""Print lines and tables to a terminal."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ COLORS: Final = {"SUCCEEDED": 32, "RUNNING": 36, "FAILED": 31, "INTERRUPTED": 33
 """ANSI colours of the statuses of jobs."""
 DIM: Final = 2
 BOLD: Final = 1
-WORDS: Final = re.compile(rf"\b({'|'.join(COLORS)})\b")
+STATUS: Final = re.compile(rf"\b({'|'.join(COLORS)})\b")
 BAR: Final = "│"
 
 
 class Screen:
-    """Where lines of several threads go, whole and in the order in which they are said.
+    """Prints lines. Thread-safe: lines of several threads do not mix.
 
-    :param out: where to; colours only if it is a terminal and NO_COLOR is not set.
+    :param out: where to print. Colours are used only if it is a terminal and NO_COLOR is not set.
     """
 
     def __init__(self, out: TextIO = sys.stdout) -> None:
@@ -30,25 +30,40 @@ class Screen:
         self._started = time.monotonic()
         self._lock = threading.Lock()
         self.width = 0
-        """Of the column that says who speaks."""
+        """Width of the name column of `event`, in characters."""
 
-    def say(self, text: str = "", *, bold: bool = False) -> None:
-        """A line as it is."""
+    def print(self, text: str = "", *, bold: bool = False) -> None:
+        """Print a line.
+
+        :param text: the line. Default: empty.
+        :param bold: whether to print it in bold. Default False.
+        """
         with self._lock:
             print(self._paint(text, BOLD) if bold else text, file=self._out, flush=True)
 
-    def tell(self, who: str, text: str) -> None:
-        """A line of the live stream: when, who, what."""
-        passed = time.monotonic() - self._started
-        margin = self._paint(f"{passed:5.1f} s  {who:<{self.width}} {BAR}", DIM)
-        self.say(f"{margin} {self.colored(text)}")
+    def event(self, name: str, text: str) -> None:
+        """Print a line of the live stream, with the elapsed time.
+
+        :param name: whose line it is.
+        :param text: what happened.
+        """
+        elapsed = time.monotonic() - self._started
+        margin = self._paint(f"{elapsed:5.1f} s  {name:<{self.width}} {BAR}", DIM)
+        self.print(f"{margin} {self.colored(text)}")
 
     def colored(self, text: str) -> str:
-        """A text with the statuses in it in colour."""
-        return WORDS.sub(lambda word: self._paint(word[0], COLORS[word[0]]), text)
+        """Return a text with the statuses in it coloured.
+
+        :param text: the text.
+        """
+        return STATUS.sub(lambda found: self._paint(found[0], COLORS[found[0]]), text)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table; columns of numbers are flush right."""
+        """Print a table, with columns of numbers aligned right.
+
+        :param header: the column titles.
+        :param rows: the cells.
+        """
         columns = list(zip(header, *rows, strict=True))
         widths = [max(map(len, column)) for column in columns]
         numbers = [all(cell.replace(".", "", 1).isdigit() for cell in column[1:]) for column in columns]
@@ -57,7 +72,7 @@ class Screen:
                 cell.rjust(width) if number else cell.ljust(width)
                 for cell, width, number in zip(line, widths, numbers, strict=True)
             ]
-            self.say(self.colored("  ".join(cells).rstrip()))
+            self.print(self.colored("  ".join(cells).rstrip()))
 
     def _paint(self, text: str, code: int) -> str:
         return f"\033[{code}m{text}\033[0m" if self._colored else text

@@ -1,7 +1,7 @@
-"""``python -m airflow_jobflow.local.demo.ui``: Airflow's web UI with the sample DAGs and a local AWS, until Ctrl-C.
+"""``python -m airflow_jobflow.local.demo.ui``: run Airflow's web UI with the sample DAGs and a local AWS until Ctrl-C.
 
-What always holds: it listens on loopback only, for whoever opens it is an administrator without a password; what it
-started ends with it. It begins afresh every time, for the jobs of the last time are gone.
+Invariants: it listens on loopback only, because everybody is an administrator without a password; every process that it
+starts ends with it. Each start begins with an empty database, because the jobs of the last one are gone.
 """
 
 from __future__ import annotations
@@ -31,16 +31,22 @@ COMPONENTS: Final = {
     "dag-processor": (),
     "triggerer": ("--skip-serve-logs",),
 }
-"""Airflow's processes. Logs are read from the disk, so nothing needs to serve them."""
+"""Airflow's processes, with their options. Logs are read from disk, so no process needs to serve them."""
 HEALTHY: Final = ("metadatabase", "scheduler", "triggerer", "dag_processor")
-PATIENCE: Final = 180.0
-"""Seconds in which Airflow must be healthy."""
-LOOK_EVERY: Final = 0.5
+TIMEOUT: Final = 180.0
+"""Seconds until Airflow must be healthy."""
+CHECK_INTERVAL: Final = 0.5
+"""Seconds."""
 LOG_LINES: Final = 20
+"""The number of log lines to print for a component that has ended."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop; returns the exit code."""
+    """Serve until Ctrl-C.
+
+    :param arguments: the command line. Default: this process's.
+    :return: the exit code: 0 after Ctrl-C, 1 if a component ended, 2 if the port or the directory is in use.
+    """
     given = _parser().parse_args(arguments)
     private.interrupt_on_signals()
     home: Path = given.home.resolve() / "ui"
@@ -48,20 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         port = private.free_port(given.port or PORT)
         if given.port and port != given.port:
-            raise private.InUseError(f"Port {given.port} is in use. Choose another: make ui PORT={port}")
-        with private.entered(home):
+            raise private.InUseError(f"Port {given.port} is in use. Choose another one: make ui PORT={port}")
+        with private.exclusive(home):
             return _serve(home, port, screen)
     except private.InUseError as error:
-        screen.say(str(error))
+        screen.print(str(error))
         return 2
     except KeyboardInterrupt:
-        screen.say("\nStopped; nothing is left running.")
+        screen.print("\nStopped. No processes are left running.")
         return 0
 
 
 def _serve(home: Path, port: int, screen: Screen) -> int:
-    """Serve until a component ends, which none should; returns the exit code."""
-    screen.say("Starting Airflow and an AWS on this machine; this takes up to half a minute …")
+    """Serve until a component ends, which none should, and return the exit code."""
+    screen.print("Starting Airflow and the local AWS. This takes up to half a minute …")
     private.copy_database(private.empty_database(home.parent), home)
     from airflow_jobflow.local.samples import provision
     from airflow_jobflow.local.server import LocalAws
@@ -71,24 +77,24 @@ def _serve(home: Path, port: int, screen: Screen) -> int:
         environment = {**private.airflow_environment(home, aws.environment()), **_settings(port)}
         url = f"http://127.0.0.1:{port}"
         with _components(home, environment) as components:
-            deadline = time.monotonic() + PATIENCE
-            said = False
+            deadline = time.monotonic() + TIMEOUT
+            is_ready = False
             while (ended := _ended(components)) is None:
-                if not said and (said := _is_healthy(url)):
-                    screen.say(f"\nAirflow: {url} (no login)", bold=True)
-                    screen.say(f"AWS:     {aws.console_url}\nLogs:    {home}/*.log\n\nCtrl-C stops all of it.")
-                if not said and time.monotonic() > deadline:
-                    screen.say(f"Airflow has not come up within {PATIENCE:.0f} s; its logs are {home}/*.log")
+                if not is_ready and (is_ready := _is_healthy(url)):
+                    screen.print(f"\nAirflow: {url} (no login)", bold=True)
+                    screen.print(f"AWS:     {aws.console_url}\nLogs:    {home}/*.log\n\nPress Ctrl-C to stop.")
+                if not is_ready and time.monotonic() > deadline:
+                    screen.print(f"Airflow was not healthy within {TIMEOUT:.0f} s. See its logs: {home}/*.log")
                     return 1
-                time.sleep(LOOK_EVERY)
+                time.sleep(CHECK_INTERVAL)
     log = home / f"{ended}.log"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-    screen.say("\n".join([f"Airflow's {ended} has ended. Its log is {log}, its last lines:", *lines]))
+    screen.print("\n".join([f"Airflow's {ended} has ended unexpectedly. The last lines of its log, {log}:", *lines]))
     return 1
 
 
 def _settings(port: int) -> dict[str, str]:
-    """What the four processes must agree on."""
+    """Return the settings that all components share."""
     settings = {
         "API__HOST": "127.0.0.1",
         "API__PORT": str(port),
@@ -108,7 +114,7 @@ def _settings(port: int) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _components(home: Path, environment: Mapping[str, str]) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Airflow's processes, by name; neither they nor what they start outlives the context."""
+    """Run Airflow's components, and yield them by name. They and their children are stopped when the context ends."""
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name, options in COMPONENTS.items():
@@ -123,21 +129,21 @@ def _components(home: Path, environment: Mapping[str, str]) -> Iterator[dict[str
                 )
         yield running
     finally:
-        with private.uninterrupted():
+        with private.signals_ignored():
             private.stop([psutil.Process(each.pid) for each in running.values() if each.poll() is None])
             private.stop(private.left_running("AIRFLOW_HOME", str(home)), grace=1)
 
 
 def _ended(components: Mapping[str, subprocess.Popen[bytes]]) -> str | None:
-    """The name of a component that has ended, if one has."""
+    """Return the name of a component that has ended, or None."""
     return next((name for name, process in components.items() if process.poll() is not None), None)
 
 
 def _is_healthy(url: str) -> bool:
-    """Whether all of Airflow is up."""
+    """Return whether all of Airflow's components are healthy."""
     try:
-        with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310 -- http only
-            health = json.load(answer)
+        with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as response:  # noqa: S310 -- http only
+            health = json.load(response)
     except (OSError, ValueError):
         return False
     return all((health.get(part) or {}).get("status") == "healthy" for part in HEALTHY)
@@ -145,11 +151,13 @@ def _is_healthy(url: str) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "python -m airflow_jobflow.local.demo.ui", description="Airflow's web UI, locally."
+        "python -m airflow_jobflow.local.demo.ui", description="Airflow's web UI with the sample DAGs and a local AWS."
     )
-    parser.add_argument("--port", type=int, help=f"port to listen on (default: {PORT}, or any if that is in use)")
     parser.add_argument(
-        "--home", type=Path, default=private.HOME, help="where everything is written (default: %(default)s)"
+        "--port", type=int, help=f"port to listen on (default: {PORT}, or a free one if that is in use)"
+    )
+    parser.add_argument(
+        "--home", type=Path, default=private.HOME, help="directory for all files (default: %(default)s)"
     )
     return parser
 

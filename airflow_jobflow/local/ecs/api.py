@@ -1,7 +1,7 @@
-"""ECS's calls about tasks, for one account and region. Replaces moto's; what tasks are made of stays moto's.
+"""ECS's calls for tasks, in one account and region. They replace those of moto; all other calls remain moto's.
 
-What always holds: a handler takes the request as it came and its length, and returns the answer or raises what AWS
-would; what it looks at it looks at under the lock of `ecs_tasks`.
+Invariants: a handler receives the validated request and its length. It returns the response or raises the error of AWS.
+Tasks are accessed under the lock of `tasks.Tasks`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_jobflow.local.ecs import model
 from airflow_jobflow.local.ecs.backend import Cluster, EcsBackend, definition_named
-from airflow_jobflow.local.ecs.errors import TokenConflict, invalid, no_cluster, refused
+from airflow_jobflow.local.ecs.errors import TokenConflict, client_error, invalid, no_cluster
 from airflow_jobflow.local.ecs.task import Ending, Start, Task, now
 from airflow_jobflow.local.ecs.tasks import Tasks
 
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class Ecs:
-    """The tasks of one account and region, as ECS's API shows them."""
+    """The API of ECS for the tasks of one account and region.
+
+    :param shared: what the services share.
+    """
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
@@ -32,24 +35,24 @@ class Ecs:
         self._backend = EcsBackend(shared.resources.account, shared.resources.region)
         self._tasks = Tasks(shared, self._backend)
         self._by_token: dict[tuple[str, str], tuple[Json, list[Task]]] = {}
-        """By cluster and clientToken: the request, and what it started."""
+        """The request and the tasks that it started, by cluster and clientToken."""
         self.actions: dict[str, Callable[[Json, int], Json]] = {
-            "RunTask": self.run_task,
-            "DescribeTasks": self.describe_tasks,
-            "ListTasks": self.list_tasks,
-            "StopTask": self.stop_task,
-            "StartTask": self.start_task,
+            "RunTask": self._run_task,
+            "DescribeTasks": self._describe_tasks,
+            "ListTasks": self._list_tasks,
+            "StopTask": self._stop_task,
+            "StartTask": self._start_task,
         }
         """Handlers by action."""
         self.checks: dict[str, Callable[[Json], None]] = {"RegisterTaskDefinition": _check_definition}
-        """Checks of what moto answers, by action."""
+        """Checks by action, for calls that moto handles."""
 
     def close(self) -> None:
         """Deliver the last events. Call it when the processes have ended."""
         self._tasks.close()
 
     def reconsider(self) -> None:
-        """Nothing moto answers lets a task run that waits: tasks wait for slots only."""
+        """Do nothing: tasks wait only for slots."""
 
     def interrupt(
         self,
@@ -59,19 +62,24 @@ class Ecs:
         container_reason: str | None = None,
         exit_code: int | None = None,
     ) -> bool:
-        """End a task in AWS's words, as a Spot reclaim or the kernel would; False if there is none that goes on.
+        """End a task as AWS would, and return whether it was running.
 
-        :raises ValueError: there is no such stop code.
+        :param task: its id or ARN.
+        :param stop_code: the stop code. Default: that of a Spot interruption.
+        :param stopped_reason: the reason. Default: the usual one for the stop code.
+        :param container_reason: the reason of the containers. Default: none.
+        :param exit_code: the exit code of the containers. Default: the real one.
+        :raises ValueError: the stop code is unknown.
         """
         if stop_code not in model.REASONS:
-            raise ValueError(f"No such stop code: {stop_code}. There are: {', '.join(model.REASONS)}")
+            raise ValueError(f"Unknown stop code: {stop_code}. Known stop codes: {', '.join(model.REASONS)}")
         found = self._tasks.by_id.get(model.name_of(task))
         ending = Ending(stop_code, stopped_reason or model.REASONS[stop_code], container_reason, exit_code)
         return found is not None and self._tasks.end(found, ending)
 
-    def run_task(self, request: Json, _length: int) -> Json:
+    def _run_task(self, request: Json, _length: int) -> Json:
         """RunTask."""
-        if why := model.wrong_with_run(request):
+        if why := model.run_error(request):
             raise invalid(why)
         cluster = self._cluster(request)
         token = request.pop("clientToken", None)
@@ -82,11 +90,11 @@ class Ecs:
             providers = _capacity_providers(request, cluster)
             if not model.fits_fargate(definition):
                 raise invalid("Task definition does not support launch_type FARGATE.")
-            if why := model.wrong_with_definition(definition, request):
-                raise refused(why)
-            if why := model.wrong_with_request(definition, request):
+            if why := model.definition_error(definition, request):
+                raise client_error(why)
+            if why := model.request_error(definition, request):
                 raise invalid(why)
-            if reason := self._shared.faults.refuses_tasks():
+            if reason := self._shared.faults.rejects_tasks():
                 return {"tasks": [], "failures": [{"reason": reason} for _ in providers]}
             start = Start(request, definition, cluster, self._resources.account, self._resources.region)
             tasks = [self._tasks.start(start, provider, _tags(start)) for provider in providers]
@@ -96,7 +104,7 @@ class Ecs:
                 self._note(task, token)
             return _started(tasks)
 
-    def describe_tasks(self, request: Json, _length: int) -> Json:
+    def _describe_tasks(self, request: Json, _length: int) -> Json:
         """DescribeTasks."""
         cluster = self._cluster(request)
         identifiers = request.get("tasks") or []
@@ -108,17 +116,17 @@ class Ecs:
         answer: Json = {"tasks": [], "failures": []}
         with self._tasks.lock:
             for task_id in dict.fromkeys(self._id(identifier, cluster) for identifier in identifiers):
-                task = self._remembered(task_id, cluster)
+                task = self._known_task(task_id, cluster)
                 if task is not None and self._visible(task):
                     answer["tasks"].append(task.detail(tags=tags))
                 else:
                     answer["failures"].append({"arn": self._arn(task_id, cluster), "reason": model.MISSING})
         return answer
 
-    def list_tasks(self, request: Json, _length: int) -> Json:
-        """ListTasks: in no particular order, as on AWS, but in the same one on every page."""
+    def _list_tasks(self, request: Json, _length: int) -> Json:
+        """ListTasks, in the same order on every page."""
         cluster = self._cluster(request)
-        if why := model.wrong_with_list(request):
+        if why := model.list_error(request):
             raise invalid(why)
         after = _position(request.get("nextToken"))
         size = request.get("maxResults", model.MAX_LISTED)
@@ -134,11 +142,11 @@ class Ecs:
             answer["nextToken"] = base64.urlsafe_b64encode(page[-1].encode()).decode()
         return answer
 
-    def stop_task(self, request: Json, _length: int) -> Json:
-        """StopTask: an ended task stays as it is."""
+    def _stop_task(self, request: Json, _length: int) -> Json:
+        """StopTask: an ended task is not changed."""
         cluster = self._cluster(request)
         with self._tasks.lock:
-            task = self._remembered(self._id(request["task"], cluster), cluster)
+            task = self._known_task(self._id(request["task"], cluster), cluster)
             if task is None:
                 raise invalid("The referenced task was not found.")
             reason = request.get("reason") or model.REASONS[model.USER]
@@ -146,12 +154,14 @@ class Ecs:
                 task.tagged.tags.clear()
             return {"task": task.detail()}
 
-    def start_task(self, _request: Json, _length: int) -> Json:
-        """StartTask, which places tasks on container instances of one's own."""
+    def _start_task(self, _request: Json, _length: int) -> Json:
+        """StartTask: rejected, because there are no container instances."""
         raise invalid(model.FARGATE_ONLY)
 
     def _cluster(self, request: Json) -> Cluster:
-        if why := model.is_elsewhere(request.get("cluster") or "", self._resources.account, self._resources.region):
+        if why := model.foreign_arn_error(
+            request.get("cluster") or "", self._resources.account, self._resources.region
+        ):
             raise invalid(why)
         cluster = self._backend.cluster(model.name_of(request.get("cluster") or "default"))
         if cluster is None:
@@ -159,20 +169,20 @@ class Ecs:
         return cluster
 
     def _definition(self, request: Json) -> Json:
-        if why := model.is_elsewhere(request["taskDefinition"], self._resources.account, self._resources.region):
+        if why := model.foreign_arn_error(request["taskDefinition"], self._resources.account, self._resources.region):
             raise invalid(why)
         try:
             definition = definition_named(self._backend, request["taskDefinition"])
         except ValueError as error:
             raise invalid(str(error)) from None
         if definition is None:
-            raise refused("TaskDefinition not found.")
+            raise client_error("TaskDefinition not found.")
         if definition["status"] != "ACTIVE":
-            raise refused("TaskDefinition is inactive")
+            raise client_error("TaskDefinition is inactive")
         return definition
 
     def _again(self, request: Json, cluster: Cluster, token: str) -> list[Task]:
-        """What a clientToken started before, if it was for the same."""
+        """Return the tasks that were started with a clientToken, if the request is the same."""
         first, tasks = self._by_token[cluster.name, token]
         if first != request:
             raise TokenConflict([task.arn for task in tasks])
@@ -189,19 +199,19 @@ class Ecs:
             "capacityProviderName": task.capacity_provider,
             "overrides": request.get("overrides", {}),
         }
-        self._shared.ledger.note("ecs", started)
+        self._shared.ledger.record("ecs", started)
 
     def _id(self, identifier: str, cluster: Cluster) -> str:
         account, region = self._resources.account, self._resources.region
-        if why := model.wrong_with_task(identifier, account, region, cluster.name):
+        if why := model.task_error(identifier, account, region, cluster.name):
             raise invalid(why)
         return model.name_of(identifier)
 
     def _arn(self, task_id: str, cluster: Cluster) -> str:
         return f"arn:aws:ecs:{self._resources.region}:{self._resources.account}:task/{cluster.name}/{task_id}"
 
-    def _remembered(self, task_id: str, cluster: Cluster) -> Task | None:
-        """A task of a cluster that has not been stopped for so long that ECS forgot it."""
+    def _known_task(self, task_id: str, cluster: Cluster) -> Task | None:
+        """Return a task of a cluster, unless it stopped so long ago that ECS no longer shows it."""
         task = self._tasks.by_id.get(task_id)
         if task is None or task.start.cluster.name != cluster.name:
             return None
@@ -210,11 +220,11 @@ class Ecs:
         return None if task.stopped_at is not None and now() - task.stopped_at >= kept else task
 
     def _visible(self, task: Task) -> bool:
-        """Return whether no fault hides a task."""
+        """Return whether a task is not hidden by a fault."""
         return not self._shared.faults.hides(now() - task.created_at, task.arn)
 
     def _listed(self, task: Task, request: Json, cluster: Cluster) -> bool:
-        if self._remembered(task.task_id, cluster) is None or not self._visible(task):
+        if self._known_task(task.task_id, cluster) is None or not self._visible(task):
             return False
         asked = {
             "startedBy": task.start.request.get("startedBy"),
@@ -235,26 +245,28 @@ def _started(tasks: list[Task]) -> Json:
 
 
 def _capacity_providers(request: Json, cluster: Cluster) -> list[str | None]:
-    """The capacity provider of each task to be started; none if the launch type says where."""
+    """Return the capacity provider of each task; None for a launch type."""
     count = request.get("count", 1)
     if request.get("launchType") == "FARGATE":
         return [None] * count
     strategy = request.get("capacityProviderStrategy") or ([] if "launchType" in request else cluster.default_strategy)
-    if not strategy:  # that is launch type EC2, or another that needs machines of one's own
+    if not strategy:  # launch type EC2 or EXTERNAL
         raise invalid(model.FARGATE_ONLY)
-    if why := model.wrong_with_strategy(strategy, cluster.capacity_providers):
+    if why := model.strategy_error(strategy, cluster.capacity_providers):
         raise invalid(why)
     return list(model.placements(strategy, count))
 
 
 def _check_definition(request: Json) -> None:
-    """Refuse a task definition for Fargate of a size that Fargate does not have."""
-    if "FARGATE" in request.get("requiresCompatibilities", ()) and (why := model.wrong_with_size(request, {})):
-        raise refused(why)
+    """Reject a task definition whose containers are incomplete, or that has a size that Fargate does not have."""
+    if why := model.containers_error(request):
+        raise client_error(why)
+    if "FARGATE" in request.get("requiresCompatibilities", ()) and (why := model.size_error(request, {})):
+        raise client_error(why)
 
 
 def _tags(start: Start) -> list[dict[str, str]]:
-    """The tags of a new task: its own, those of its definition, and ECS's, where the request wants them."""
+    """Return the tags of a new task: its own and, if requested, those of its definition and of ECS."""
     request = start.request
     tags = {tag["key"]: tag.get("value", "") for tag in request.get("tags", ())}
     if request.get("propagateTags") == "TASK_DEFINITION":

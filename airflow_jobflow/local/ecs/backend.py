@@ -1,6 +1,6 @@
-"""What the local ECS asks of moto's insides: clusters, task definitions and tags stay moto's.
+"""What the local ECS asks of moto's insides: clusters, task definitions and tags remain moto's.
 
-What always holds: what is read is read from a copy. moto is pinned, and a test guards what is used here.
+Invariants: values are copied when they are read. A test checks what is used of moto here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ACTIVE = "ACTIVE"
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster as it is now."""
+    """The current state of a cluster."""
 
     name: str
     arn: str
@@ -32,14 +32,18 @@ class Cluster:
 
 @dataclass(slots=True)
 class Tagged:
-    """As much of a task as moto needs for TagResource, UntagResource and ListTagsForResource."""
+    """The part of a task that moto needs for TagResource, UntagResource and ListTagsForResource."""
 
     task_arn: str
     tags: list[dict[str, str]] = field(default_factory=list)
 
 
 class EcsBackend:
-    """What moto keeps of ECS for one account and region."""
+    """The resources of ECS in moto, for one account and region.
+
+    :param account: the account.
+    :param region: the region.
+    """
 
     def __init__(self, account: str, region: str) -> None:
         self._account = account
@@ -50,7 +54,10 @@ class EcsBackend:
         return ecs_backends[self._account][self._region]
 
     def cluster(self, name: str) -> Cluster | None:
-        """An active cluster."""
+        """Return an active cluster, or None.
+
+        :param name: its name.
+        """
         found = self._ecs.clusters.get(name)
         if found is None or found.status != ACTIVE:
             return None
@@ -58,13 +65,22 @@ class EcsBackend:
         return Cluster(found.name, found.arn, tuple(found.capacity_providers or ()), tuple(strategy))
 
     def count(self, cluster: str, *, pending: int, running: int) -> None:
-        """Have DescribeClusters show how many tasks there are."""
+        """Set the numbers of tasks that DescribeClusters shows.
+
+        :param cluster: the name of the cluster.
+        :param pending: the number of tasks that do not run yet.
+        :param running: the number of running tasks.
+        """
         found = self._ecs.clusters.get(cluster)
         if found is not None:
             found.pending_tasks_count, found.running_tasks_count = pending, running
 
     def definition(self, family: str, revision: int | None) -> Json | None:
-        """A task definition in the shape of DescribeTaskDefinition: the newest active one if no revision is given."""
+        """Return a task definition as in DescribeTaskDefinition, or None.
+
+        :param family: its family.
+        :param revision: its revision; None for the newest active one.
+        """
         revisions: dict[int, TaskDefinition] = self._ecs.task_definitions.get(family, {})
         if revision is None:
             revision = max((number for number, each in revisions.items() if each.status == ACTIVE), default=None)
@@ -87,19 +103,28 @@ class EcsBackend:
         return copy.deepcopy(shown)
 
     def keep_tags(self, cluster: str, tagged: Tagged) -> None:
-        """Have moto's calls about tags find a task."""
+        """Make a task known to moto's calls for tags.
+
+        :param cluster: the name of its cluster.
+        :param tagged: the task.
+        """
         tasks: dict[str, dict[str, Any]] = self._ecs.tasks
         tasks.setdefault(cluster, {})[tagged.task_arn] = tagged
 
     def has_log_group(self, group: str) -> bool:
-        """Whether a log group exists."""
+        """Return whether a log group exists.
+
+        :param group: its name.
+        """
         return group in logs_backends[self._account][self._region].groups
 
 
 def definition_named(backend: EcsBackend, identifier: str) -> Json | None:
-    """The task definition that RunTask means by an ARN, ``family:revision`` or ``family``; None if there is none.
+    """Return the task definition for an identifier, or None.
 
-    :raises ValueError: it cannot be the name of one.
+    :param backend: the resources of ECS.
+    :param identifier: an ARN, ``family:revision`` or ``family``.
+    :raises ValueError: the identifier is malformed.
     """
     matched = model.DEFINITION.fullmatch(identifier)
     if matched is None:

@@ -1,4 +1,4 @@
-"""Errors as ECS answers them."""
+"""The errors of ECS."""
 
 from __future__ import annotations
 
@@ -9,28 +9,40 @@ from airflow_jobflow.local.errors import AwsError
 
 
 def invalid(why: str) -> AwsError:
-    """A refusal of what a request says."""
+    """Return the error for an invalid value in a request.
+
+    :param why: the reason.
+    """
     return AwsError("InvalidParameterException", why)
 
 
-def refused(why: str) -> AwsError:
-    """A refusal of what a request refers to."""
+def client_error(why: str) -> AwsError:
+    """Return the error for something that a request refers to.
+
+    :param why: the reason.
+    """
     return AwsError("ClientException", why)
 
 
 def no_cluster() -> AwsError:
-    """A refusal of a cluster that is not there."""
+    """Return the error for a cluster that does not exist."""
     return AwsError("ClusterNotFoundException", "Cluster not found.")
 
 
 class TokenConflict(AwsError):
-    """A clientToken that has been used for another request, which started these tasks."""
+    """The error for a clientToken that was used in a different request.
+
+    :param task_arns: the tasks that the other request started.
+    """
 
     def __init__(self, task_arns: Sequence[str]) -> None:
         super().__init__("ConflictException", "The clientToken is already in use with a different RunTask request.")
         self._task_arns = list(task_arns)
 
     def answer(self, service: str) -> tuple[dict[str, str], bytes]:
-        """Headers and body of the answer, which names the tasks."""
+        """Return the headers and the body of the response, which names the tasks.
+
+        :param service: the service that responds.
+        """
         headers, content = super().answer(service)
         return headers, json.dumps({**json.loads(content), "resourceIds": self._task_arns}).encode()

@@ -1,7 +1,6 @@
-"""What ECS decides about tasks on Fargate, as plain functions of plain data: no server, no threads, no processes.
+"""The decisions of ECS about tasks on Fargate, as pure functions of plain data.
 
-What always holds: nothing here reads a clock or changes its arguments; whatever names a member of ECS's API spells it
-as the API does.
+Invariants: nothing here reads a clock or changes its arguments. Members of ECS's API have their names in the API.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ STATUSES: Final = (
     DEPROVISIONING,
     STOPPED,
 )
-"""The way of a task; one that never ran goes from where it is to DEPROVISIONING."""
+"""The statuses of a task in order. A task that never ran skips those before DEPROVISIONING."""
 NOT_YET_RUNNING: Final = frozenset({PROVISIONING, PENDING, ACTIVATING})
 
 FAILED_TO_START: Final = "TaskFailedToStart"
@@ -51,9 +50,9 @@ REASONS: Final[Mapping[str, str]] = {
     "TerminationNotice": "Your Spot Task was interrupted.",
     "InfrastructureHealth": "Task stopped because the underlying infrastructure is unhealthy",
 }
-"""What `stoppedReason` says with each `stopCode`, if nothing else is said."""
+"""The usual `stoppedReason` for each `stopCode`."""
 WITHOUT_WARNING: Final = frozenset({FAILED_TO_START, "InfrastructureHealth"})
-"""Ends that leave the containers no time and no exit code."""
+"""Stop codes with which containers are killed immediately and have no exit code."""
 
 CAPACITY_UNAVAILABLE: Final = (
     "Capacity is unavailable at this time. Please try again later or in a different availability zone"
@@ -64,7 +63,7 @@ FARGATE_ONLY: Final = (
 )
 MISSING: Final = "MISSING"
 MISSING_IMAGES: Final = "missing/"
-"""Images whose repository begins so cannot be pulled."""
+"""Images with this prefix cannot be pulled."""
 
 PROVIDERS: Final = ("FARGATE", "FARGATE_SPOT")
 PLATFORM_VERSION: Final = "1.4.0"
@@ -76,7 +75,7 @@ MAX_OVERRIDES: Final = 8192
 CLIENT_TOKEN: Final = re.compile(r"[!-~]{1,64}")
 LONGEST_STARTED_BY: Final = 128
 TASK_IDS: Final = (32, 36)
-"""How long a task's id may be."""
+"""The possible lengths of a task's id."""
 DEFINITION: Final = re.compile(
     r"(?:arn:[\w-]+:ecs:[\w-]+:\d{12}:task-definition/)?(?P<family>[\w-]{1,255})(?::(?P<revision>\d+))?"
 )
@@ -95,7 +94,7 @@ RUN_RULES: Final[Sequence[tuple[Callable[[Mapping[str, Any]], bool], str]]] = (
         "clientToken must be 1 to 64 characters in the range of 33-126",
     ),
     (
-        lambda it: len(it.get("startedBy", "")) > LONGEST_STARTED_BY,  # AWS takes more characters than it documents
+        lambda it: len(it.get("startedBy", "")) > LONGEST_STARTED_BY,  # AWS accepts more characters than documented
         f"startedBy must be up to {LONGEST_STARTED_BY} characters",
     ),
     (
@@ -115,16 +114,22 @@ RUN_RULES: Final[Sequence[tuple[Callable[[Mapping[str, Any]], bool], str]]] = (
         f"Container Overrides length must be at most {MAX_OVERRIDES}",
     ),
 )
-"""What RunTask refuses as it is written, in AWS's words where they are known."""
+"""Invalid values that RunTask rejects, with AWS's messages where they are known."""
 
 
-def wrong_with_run(request: Mapping[str, Any]) -> str | None:
-    """Why RunTask refuses a request, whatever it is about; None if it does not."""
-    return next((why for refuses, why in RUN_RULES if refuses(request)), None)
+def run_error(request: Mapping[str, Any]) -> str | None:
+    """Return why RunTask rejects a request because of its values, or None.
+
+    :param request: the request.
+    """
+    return next((why for rejects, why in RUN_RULES if rejects(request)), None)
 
 
-def wrong_with_list(request: Mapping[str, Any]) -> str | None:
-    """Why ListTasks refuses a request; None if it does not."""
+def list_error(request: Mapping[str, Any]) -> str | None:
+    """Return why ListTasks rejects a request, or None.
+
+    :param request: the request.
+    """
     if request.get("startedBy") and any(
         request.get(name) for name in ("family", "serviceName", "containerInstance", "launchType", "daemonName")
     ):
@@ -136,8 +141,12 @@ def wrong_with_list(request: Mapping[str, Any]) -> str | None:
     return None
 
 
-def wrong_with_strategy(strategy: Sequence[Mapping[str, Any]], associated: Sequence[str]) -> str | None:
-    """Why a cluster with the providers `associated` refuses a capacity provider strategy; None if it does not."""
+def strategy_error(strategy: Sequence[Mapping[str, Any]], associated: Sequence[str]) -> str | None:
+    """Return why a cluster rejects a capacity provider strategy, or None.
+
+    :param strategy: the strategy.
+    :param associated: the capacity providers of the cluster.
+    """
     names = [item["capacityProvider"] for item in strategy]
     if unknown := [name for name in names if name not in associated]:
         if all(name in PROVIDERS for name in unknown):
@@ -157,9 +166,12 @@ def wrong_with_strategy(strategy: Sequence[Mapping[str, Any]], associated: Seque
 
 
 def placements(strategy: Sequence[Mapping[str, Any]], count: int) -> list[str]:
-    """The capacity provider of each task of one RunTask: `base` is filled first, then each gets its share by `weight`.
+    """Return the capacity provider of each task of a RunTask call: first by `base`, then by `weight`.
 
-    Every call is reckoned by itself, so that a single task goes to the provider with the base, else the most weight.
+    Each call is computed separately, so a single task goes to the provider with a base, or else the largest weight.
+
+    :param strategy: the capacity provider strategy.
+    :param count: the number of tasks.
     """
     chosen: list[str] = []
     shares: Counter[str] = Counter()
@@ -176,32 +188,59 @@ def placements(strategy: Sequence[Mapping[str, Any]], count: int) -> list[str]:
 
 
 def fits_fargate(definition: Mapping[str, Any]) -> bool:
-    """Whether a task definition can run on Fargate: it says so, or says nothing and has all that it takes."""
+    """Return whether a task definition can run on Fargate: it requires it, or has the necessary properties.
+
+    :param definition: the task definition.
+    """
     required = definition.get("requiresCompatibilities")
     if required:
         return "FARGATE" in required
     return definition.get("networkMode") == "awsvpc" and bool(definition.get("cpu") and definition.get("memory"))
 
 
-def wrong_with_definition(definition: Mapping[str, Any], request: Mapping[str, Any]) -> str | None:
-    """Why Fargate does not take a task definition with a request's overrides (a ClientException); None if it does."""
+def definition_error(definition: Mapping[str, Any], request: Mapping[str, Any]) -> str | None:
+    """Return why Fargate rejects a task definition with overrides (a ClientException), or None.
+
+    :param definition: the task definition.
+    :param request: the request of RunTask.
+    """
     overrides = request.get("overrides", {})
     for name in ("cpu", "memory"):
         if not (definition.get(name) or overrides.get(name)):
             return f"Fargate requires that '{name}' be defined at the task level."
-    return wrong_with_size(definition, overrides)
+    return size_error(definition, overrides)
 
 
-def wrong_with_size(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> str | None:
-    """Why Fargate has no size for a task definition and a RunTask's overrides; None if it has, or none is given."""
+def containers_error(definition: Mapping[str, Any]) -> str | None:
+    """Return why ECS rejects the containers of a task definition (a ClientException), or None.
+
+    :param definition: the task definition.
+    """
+    containers = definition["containerDefinitions"]
+    if not containers:
+        return "Container list cannot be empty."
+    missing = (name for container in containers for name in ("name", "image") if not container.get(name))
+    return next((f"Container.{name} should not be null or empty." for name in missing), None)
+
+
+def size_error(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> str | None:
+    """Return why Fargate does not have the size of a task, or None.
+
+    :param definition: the task definition.
+    :param overrides: the overrides of the task.
+    """
     cpu, memory = (overrides.get(name) or definition.get(name) for name in ("cpu", "memory"))
     if not cpu or not memory or is_size(cpu, memory):
         return None
     return f"No Fargate configuration exists for given values: {cpu} CPU, {memory} memory."
 
 
-def wrong_with_request(definition: Mapping[str, Any], request: Mapping[str, Any]) -> str | None:
-    """What of a request does not go with its task definition (an InvalidParameterException); None if all does."""
+def request_error(definition: Mapping[str, Any], request: Mapping[str, Any]) -> str | None:
+    """Return why a request does not match its task definition (an InvalidParameterException), or None.
+
+    :param definition: the task definition.
+    :param request: the request of RunTask.
+    """
     network = request.get("networkConfiguration", {}).get("awsvpcConfiguration")
     if network is None:
         return "Network Configuration must be provided when networkMode 'awsvpc' is specified."
@@ -215,28 +254,44 @@ def wrong_with_request(definition: Mapping[str, Any], request: Mapping[str, Any]
 
 
 def overridden(container: Mapping[str, Any], overrides: Mapping[str, Any]) -> Json:
-    """A container definition with the `overrides` of a RunTask that name it."""
+    """Return a container definition with its overrides.
+
+    :param container: the container definition.
+    :param overrides: the overrides of the task.
+    """
     named = {each.get("name"): each for each in overrides.get("containerOverrides", ())}
-    mine: Mapping[str, Any] = named.get(container["name"], {})
-    result = {**container, **{name: mine[name] for name in ("command", "cpu", "memory") if name in mine}}
-    result["environment"] = merged(container.get("environment", ()), mine.get("environment", ()), "name")
+    own: Mapping[str, Any] = named.get(container["name"], {})
+    result = {**container, **{name: own[name] for name in ("command", "cpu", "memory") if name in own}}
+    result["environment"] = merged(container.get("environment", ()), own.get("environment", ()), "name")
     return result
 
 
 def arguments(container: Mapping[str, Any]) -> list[str]:
-    """What a container runs. There is no image here to say what if its definition does not."""
+    """Return the command of a container. There are no images, so the definition must contain it.
+
+    :param container: the container definition.
+    """
     return [*(container.get("entryPoint") or ()), *(container.get("command") or ())]
 
 
 def shown_overrides(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> Json:
-    """``overrides`` as DescribeTasks shows them: every container is named, also one with nothing overridden."""
+    """Return ``overrides`` as in DescribeTasks, with an entry for every container.
+
+    :param definition: the task definition.
+    :param overrides: the overrides of the request.
+    """
     given = {each["name"]: each for each in overrides.get("containerOverrides", ())}
     containers = [given.get(each["name"], {"name": each["name"]}) for each in definition["containerDefinitions"]]
     return {**overrides, "containerOverrides": containers, "inferenceAcceleratorOverrides": []}
 
 
-def is_elsewhere(identifier: str, account: str, region: str) -> str | None:
-    """Why an ARN cannot be used here: it is another account's or region's; None if it can, or is no ARN."""
+def foreign_arn_error(identifier: str, account: str, region: str) -> str | None:
+    """Return that an ARN belongs to another account or region, or None.
+
+    :param identifier: an ARN, or a name.
+    :param account: the account here.
+    :param region: the region here.
+    """
     parts = identifier.split(":")
     if parts[0] != "arn":
         return None
@@ -249,9 +304,15 @@ def is_elsewhere(identifier: str, account: str, region: str) -> str | None:
     return None
 
 
-def wrong_with_task(identifier: str, account: str, region: str, cluster: str) -> str | None:
-    """Why an id or ARN cannot be that of a task of a cluster; None if it can."""
-    if why := is_elsewhere(identifier, account, region):
+def task_error(identifier: str, account: str, region: str, cluster: str) -> str | None:
+    """Return why an id or ARN cannot be that of a task, or None.
+
+    :param identifier: the id or ARN.
+    :param account: the account here.
+    :param region: the region here.
+    :param cluster: the name of the cluster.
+    """
+    if why := foreign_arn_error(identifier, account, region):
         return why
     parts = identifier.rsplit("/", 2)
     if identifier.startswith("arn:"):
@@ -267,5 +328,8 @@ def wrong_with_task(identifier: str, account: str, region: str, cluster: str) ->
 
 
 def name_of(identifier: str) -> str:
-    """The last part of an ARN, or a name as it is."""
+    """Return the name at the end of an ARN; other texts unchanged.
+
+    :param identifier: an ARN or a name.
+    """
     return identifier.rsplit("/", 1)[-1]

@@ -1,7 +1,7 @@
-"""One ECS task of the local AWS, and how DescribeTasks and events show it.
+"""An ECS task of the local AWS, and its representation in DescribeTasks and events.
 
-What always holds: a `Task` is changed by `ecs_tasks.Tasks` only, under its lock; everything else here reads. What is
-shown is built afresh for every answer, so that it can be changed freely.
+Invariants: a `Task` is changed only by `tasks.Tasks`, under its lock. Representations are built for each response, so
+that they may be changed.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from airflow_jobflow.local.processes import Process
 
 DEFAULT_STORAGE: Final = 20
-"""GiB of ephemeral storage of a Fargate task that does not ask for more."""
+"""The default ephemeral storage of a Fargate task in GiB."""
 
 
 def now() -> float:
-    """The time as ECS tells it: seconds since the epoch, to the millisecond."""
+    """Return the time in seconds since the epoch, to the millisecond, as ECS does."""
     return round(time.time(), 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What RunTask was asked, with the cluster and definition as they were then."""
+    """A RunTask request, with the cluster and the definition at that time."""
 
     request: Json
     definition: Json
@@ -41,23 +41,30 @@ class Start:
 
     @property
     def subnet(self) -> str:
-        """Where the task's network interface is: the first subnet named."""
+        """The subnet of the network interface: the first one in the request."""
         subnets: list[str] = self.request["networkConfiguration"]["awsvpcConfiguration"]["subnets"]
         return subnets[0]
 
     def arn(self, kind: str, *names: str) -> str:
-        """The ARN of something of the cluster."""
+        """Return an ARN for the cluster.
+
+        :param kind: ``task`` or ``container``.
+        :param names: the parts after the name of the cluster.
+        """
         return f"arn:aws:ecs:{self.region}:{self.account}:{'/'.join((kind, self.cluster.name, *names))}"
 
     def size(self, name: str) -> str:
-        """The task's ``cpu`` or ``memory``."""
+        """Return the size of the task.
+
+        :param name: ``cpu`` or ``memory``.
+        """
         size: str = self.request.get("overrides", {}).get(name) or self.definition[name]
         return size
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a task is being ended, in the words it will show."""
+    """How a task is ended, and the reasons to show."""
 
     stop_code: str
     stopped_reason: str
@@ -65,16 +72,19 @@ class Ending:
     exit_code: int | None = None
 
     def exit_code_of(self, code: int | None) -> int | None:
-        """The exit code to show of a container that was running, and then ended with `code`."""
+        """Return the exit code to show for a container.
+
+        :param code: the exit code of its process.
+        """
         if self.exit_code is not None or self.stop_code in model.WITHOUT_WARNING:
             return self.exit_code
         return code
 
 
 def log_options(container: Json) -> dict[str, str] | None:
-    """The options of a container's awslogs driver; None if it has another, or none.
+    """Return the options of a container's awslogs driver, or None.
 
-    :param container: as the task definition has it.
+    :param container: the container definition.
     """
     configuration = container.get("logConfiguration") or {}
     if configuration.get("logDriver") != "awslogs":
@@ -84,9 +94,11 @@ def log_options(container: Json) -> dict[str, str] | None:
 
 
 def log_stream(container: Json, task_id: str, runtime_id: str) -> tuple[str, str] | None:
-    """The log group and stream that a container writes to; None if it logs elsewhere.
+    """Return the log group and stream of a container, or None.
 
-    :param container: as the task definition has it.
+    :param container: the container definition.
+    :param task_id: the id of the task.
+    :param runtime_id: the runtime id of the container.
     """
     options = log_options(container)
     if options is None:
@@ -101,14 +113,14 @@ class Container:
     """A container of a task."""
 
     definition: Json
-    """With the overrides of the task."""
+    """The container definition with the overrides of the task."""
     arn: str
     runtime_id: str
     status: str = model.PENDING
     queued: bool = False
-    """Whether it may run: what it depends on has started, or ended."""
+    """Whether it has been queued: its dependencies are met."""
     begun: bool = False
-    """Whether its process is being started, runs, or has ended."""
+    """Whether its process is starting, running or has ended."""
     started: bool = False
     process: Process | None = None
     log: tuple[str, str] | None = None
@@ -128,17 +140,17 @@ class Container:
 
     @property
     def depends_on(self) -> list[dict[str, str]]:
-        """What has to start or end before it starts."""
+        """Its ``dependsOn``."""
         return self.definition.get("dependsOn") or []
 
     @property
     def progress(self) -> Progress:
-        """As those see it that depend on it."""
+        """Its progress, for containers that depend on it."""
         return Progress(self.started, self.status == model.STOPPED, self.exit_code)
 
     @property
     def log_options(self) -> dict[str, str] | None:
-        """Options of its awslogs driver; None if it has another, or none."""
+        """The options of its awslogs driver, or None."""
         return log_options(self.definition)
 
 
@@ -149,9 +161,9 @@ class Task:
     start: Start
     task_id: str
     capacity_provider: str | None
-    """None if it was started by its launch type."""
-    doomed: bool
-    """Whether it is interrupted as soon as it runs (a fault)."""
+    """None if it was started with a launch type."""
+    to_be_interrupted: bool
+    """Whether a fault interrupts it as soon as it runs."""
     tagged: Tagged
     containers: list[Container]
     address: str
@@ -175,11 +187,14 @@ class Task:
 
     @property
     def desired_status(self) -> str:
-        """What ECS wants it to be: STOPPED as soon as anything ends it."""
+        """Its ``desiredStatus``: STOPPED as soon as it is being ended."""
         return model.RUNNING if self.ending is None else model.STOPPED
 
     def detail(self, *, tags: bool = False) -> Json:
-        """The task as DescribeTasks shows it."""
+        """Return the task as in DescribeTasks.
+
+        :param tags: whether to include its tags. Default False.
+        """
         start, request, ending = self.start, self.start.request, self.ending
         shown: Json = {
             "attachments": [self._interface()],
@@ -221,7 +236,7 @@ class Task:
         return {name: value for name, value in shown.items() if value is not None}
 
     def event(self) -> Json:
-        """The task as an event shows it: DescribeTasks' shape, with ISO 8601 times, the change's own, and ``eni``."""
+        """Return the task as in events: like DescribeTasks, with times in ISO 8601, ``updatedAt`` and ``eni``."""
         detail = self.detail()
         attachments = [{**each, "type": "eni"} for each in detail["attachments"]]
         shown = {**detail, "attachments": attachments, "updatedAt": now()}

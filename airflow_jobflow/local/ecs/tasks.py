@@ -1,11 +1,11 @@
-"""The tasks of one region and their way from status to status: the state machine of the local ECS.
+"""The tasks of one region: the state machine of the local ECS.
 
-What always holds:
+Invariants:
 
-- Every change of a task happens under one lock and goes through `_move`, which keeps counts and events right.
-- Each container is a process. A task takes one slot, which its first container holds; the others run beside it.
-- Health checks and ``secrets`` are ignored: a container that others wait for is healthy once it has started.
-- The first to end a task is the one that is reported.
+- Every change of a task's status happens under one lock and by `_move`, which updates counts and events.
+- Each container is a process. A task uses one slot, which its first container holds. The others run without a slot.
+- Health checks and ``secrets`` are ignored: a container is healthy once it has started.
+- The first reason to end a task is the one that is reported.
 """
 
 from __future__ import annotations
@@ -34,25 +34,34 @@ EVENT: Final = "ECS Task State Change"
 
 
 class Tasks:
-    """All tasks ever started in a region."""
+    """All started tasks of a region.
+
+    :param shared: what the services share.
+    :param backend: the resources of ECS.
+    """
 
     def __init__(self, shared: Shared, backend: EcsBackend) -> None:
         self._shared = shared
         self._resources = shared.resources
         self._backend = backend
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        """Of each cluster: how many tasks there are by status."""
+        """The number of tasks by cluster and status."""
         self._hosts = itertools.count(10)
         self._events: Publisher[Json] = Publisher("ecs-events", self._publish)
         self.lock = threading.RLock()
         self.by_id: dict[str, Task] = {}
 
     def close(self) -> None:
-        """Deliver the last events. Call it when nothing changes any more."""
+        """Deliver the last events. Call it when all tasks have ended."""
         self._events.close()
 
     def start(self, start: Start, capacity_provider: str | None, tags: list[dict[str, str]]) -> Task:
-        """Add a task, and queue its containers. Call it under the lock."""
+        """Add a task, queue its first container, and return the task. Call it under the lock.
+
+        :param start: the request.
+        :param capacity_provider: its capacity provider, if any.
+        :param tags: its tags.
+        """
         task_id = uuid.uuid4().hex
         tagged = Tagged(start.arn("task", task_id), tags)
         overrides = start.request.get("overrides", {})
@@ -61,7 +70,8 @@ class Tasks:
             start=start,
             task_id=task_id,
             capacity_provider=capacity_provider,
-            doomed=capacity_provider == "FARGATE_SPOT" and self._shared.faults.interrupts_spot(_words(start)),
+            to_be_interrupted=capacity_provider == "FARGATE_SPOT"
+            and self._shared.faults.interrupts_spot(_texts(start)),
             tagged=tagged,
             containers=[
                 Container(
@@ -76,14 +86,18 @@ class Tasks:
         self._backend.keep_tags(start.cluster.name, tagged)
         self._counts[start.cluster.name][task.status] += 1
         self.by_id[task_id] = task
-        self._tell(task)
+        self._publish_event(task)
         first = next((each for each in task.containers if not each.depends_on), task.containers[0])
         first.queued = True
         self._shared.processes.put(_Run(self, task, first))
         return task
 
     def end(self, task: Task, ending: Ending) -> bool:
-        """End a task that has not begun to end; False if it has."""
+        """End a task, and return True; return False if it is ending or has ended.
+
+        :param task: the task.
+        :param ending: how to end it.
+        """
         with self.lock:
             if task.ending is not None:
                 return False
@@ -101,7 +115,11 @@ class Tasks:
             return True
 
     def begin(self, task: Task, container: Container) -> Command | None:
-        """A slot is free for a container: the command to run in it, unless it is no longer to run."""
+        """Return the command of a container, as a slot is free; None if it must not run.
+
+        :param task: the task.
+        :param container: the container.
+        """
         with self.lock:
             if task.ending is None and task.status == model.PROVISIONING:
                 self._prepare(task)
@@ -114,7 +132,7 @@ class Tasks:
             return Command(model.arguments(container.definition), variables)
 
     def _advance(self, task: Task) -> None:
-        """Start the containers that may start now, and end what waits for something that will never be."""
+        """Start the containers whose dependencies are met, and stop those whose dependencies can no longer be met."""
         others = {each.name: each.progress for each in task.containers}
         for each in task.containers:
             if each.queued or task.ending is not None or each.status == model.STOPPED:
@@ -122,7 +140,7 @@ class Tasks:
             may = may_start(each.depends_on, others)
             if may:
                 each.queued = True
-                self._shared.processes.beside(_Run(self, task, each))
+                self._shared.processes.run_without_slot(_Run(self, task, each))
             elif may is False:
                 each.status = model.STOPPED
                 if each.essential:
@@ -131,7 +149,7 @@ class Tasks:
                 return
 
     def _prepare(self, task: Task) -> None:
-        """Attach the network, pull the images, look for the log groups; what cannot be had ends the task."""
+        """Attach the network, pull the images and check the log groups; a failure ends the task."""
         task.connected_at = task.pull_started_at = now()
         self._move(task, model.PENDING)
         if failure := self._shared.faults.fails_start(*_names(task)):
@@ -140,14 +158,14 @@ class Tasks:
             self.end(task, Ending(failure.stop_code, failure.reason))
             return
         for container in task.containers:
-            container.reason = self._cannot_be_had(container)
+            container.reason = self._start_error(container)
             if container.reason is not None:
                 self.end(task, Ending(model.FAILED_TO_START, container.reason))
                 return
         task.pull_stopped_at = now()
         self._move(task, model.ACTIVATING)
 
-    def _cannot_be_had(self, container: Container) -> str | None:
+    def _start_error(self, container: Container) -> str | None:
         image = container.definition["image"]
         if image.startswith(model.MISSING_IMAGES):
             return (
@@ -166,7 +184,12 @@ class Tasks:
         return None
 
     def started(self, task: Task, container: Container, process: Process) -> None:
-        """The process of a container runs."""
+        """Record that the process of a container has started.
+
+        :param task: the task.
+        :param container: the container.
+        :param process: the process.
+        """
         with self.lock:
             container.process, container.started = process, True
             container.status = model.RUNNING
@@ -184,16 +207,25 @@ class Tasks:
             return
         task.started_at = now()
         self._move(task, model.RUNNING)
-        if task.doomed:
+        if task.to_be_interrupted:
             self.end(task, Ending(model.SPOT, model.REASONS[model.SPOT]))
 
     def lines(self, container: Container, lines: Sequence[str]) -> None:
-        """Lines of a container for its log."""
+        """Write lines to the log of a container.
+
+        :param container: the container.
+        :param lines: the lines.
+        """
         if container.log is not None:
             self._resources.write_log(*container.log, lines)
 
     def ended(self, task: Task, container: Container, how: Exit) -> None:
-        """The process of a container ended, or could not be started."""
+        """Record that the process of a container has ended, or could not be started.
+
+        :param task: the task.
+        :param container: the container.
+        :param how: how it ended.
+        """
         with self.lock:
             container.status = model.STOPPED
             container.process = None
@@ -217,30 +249,30 @@ class Tasks:
             self._settle(task)
 
     def _settle(self, task: Task) -> None:
-        """Stop a task that is ending when nothing of it runs any more."""
-        over = all(container.status == model.STOPPED for container in task.containers)
-        if task.ending is not None and over and task.stopped_at is None:
+        """Stop a task that is ending when all of its containers have stopped."""
+        all_stopped = all(container.status == model.STOPPED for container in task.containers)
+        if task.ending is not None and all_stopped and task.stopped_at is None:
             self._move(task, model.DEPROVISIONING)
             task.stopped_at = now()
             self._move(task, model.STOPPED)
 
     def _grace(self, ending: Ending) -> float:
-        """Seconds to react to SIGTERM."""
+        """Return the seconds between SIGTERM and SIGKILL."""
         return 0 if ending.stop_code in model.WITHOUT_WARNING else self._shared.settings.stop_grace
 
     def _move(self, task: Task, status: str) -> None:
-        """Change a task's status, with all that goes with it."""
+        """Change the status of a task, and update counts and events."""
         cluster = task.start.cluster.name
         counts = self._counts[cluster]
         counts[task.status] -= 1
         counts[status] += 1
         task.status = status
         task.version += 1
-        self._tell(task)
+        self._publish_event(task)
         pending = sum(counts[each] for each in model.NOT_YET_RUNNING)
         self._backend.count(cluster, pending=pending, running=counts[model.RUNNING])
 
-    def _tell(self, task: Task) -> None:
+    def _publish_event(self, task: Task) -> None:
         self._events.put(task.event())
 
     def _publish(self, detail: Json) -> None:
@@ -248,7 +280,7 @@ class Tasks:
 
 
 class _Run:
-    """A container in the queue for a slot."""
+    """A container that waits for a slot or runs."""
 
     def __init__(self, tasks: Tasks, task: Task, container: Container) -> None:
         self._tasks = tasks
@@ -269,15 +301,15 @@ class _Run:
 
 
 def _names(task: Task) -> tuple[str | None, ...]:
-    """All names by which a fault may know a task."""
+    """Return all names that faults may use for a task."""
     start = task.start
     request, definition = start.request, start.definition
     names = (task.arn, start.cluster.arn, definition["taskDefinitionArn"], definition["family"])
     return (*names, request.get("group"), request.get("startedBy"))
 
 
-def _words(start: Start) -> str:
-    """All by which a fault may know a task: its family, group, who started it, what it overrides."""
+def _texts(start: Start) -> str:
+    """Return the texts of a task for `Faults.interrupt_spot_with`: its family, group, ``startedBy`` and overrides."""
     request = start.request
-    told = [start.definition["family"], request.get("startedBy"), request.get("group"), request.get("overrides")]
-    return str(told)
+    texts = [start.definition["family"], request.get("startedBy"), request.get("group"), request.get("overrides")]
+    return str(texts)

@@ -1,8 +1,8 @@
-"""Glue's crawlers and job runs, for one account and region.
+"""Glue's crawls and job runs, in one account and region.
 
-They replace moto's; databases, tables and jobs stay moto's, and so does the making of crawlers.
+They replace those of moto. Databases, tables, jobs and the creation of crawlers remain moto's.
 
-What always holds: crawls and runs end with the server.
+Invariants: crawls and job runs end with the server.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 class Glue:
-    """The part of Glue that starts, stops and describes what runs."""
+    """The calls of Glue that start, stop and describe crawls and job runs.
+
+    :param shared: what the services share.
+    """
 
     def __init__(self, shared: Shared) -> None:
         resources = shared.resources
@@ -41,13 +44,17 @@ class Glue:
             "CreateJob": _check_capacity,
             "UpdateJob": lambda request: _check_capacity(request["JobUpdate"]),
         }
-        """Checks of what moto answers, by action."""
+        """Checks by action, for calls that moto handles."""
 
     def reconsider(self) -> None:
-        """Nothing waits for what moto keeps."""
+        """Do nothing: no job waits for a resource of moto."""
 
     def interrupt(self, name: str, **how: Any) -> bool:
-        """Have the crawl of a crawler, or a job run, fail as if AWS were broken; False if nothing so named runs."""
+        """Make the crawl of a crawler or a job run fail with an internal error; return whether it was running.
+
+        :param name: the name of the crawler, or the id of the job run.
+        :param how: ``message``, the error message.
+        """
         return self._runs.interrupt(name, **how) or self._crawlers.interrupt(name, **how)
 
     def close(self) -> None:
@@ -58,5 +65,5 @@ class Glue:
 
 
 def _check_capacity(request: Mapping[str, Any]) -> None:
-    if why := model.wrong_with_capacity(request):
-        raise model.refused(why)
+    if why := model.capacity_error(request):
+        raise model.rejected(why)

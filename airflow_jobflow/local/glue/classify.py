@@ -1,7 +1,7 @@
-"""What a crawler makes of one object: its format, its columns and their types. Pure: bytes in, a `Schema` out.
+"""Classify an object for a crawler: its format, columns and types. Pure: bytes in, a `Schema` out.
 
-What always holds: formats are tried in the order of Glue's built-in classifiers, and what none of them recognizes
-has no schema; it never raises for what an object contains.
+Invariants: formats are tried in the order of Glue's built-in classifiers. An object that none of them recognizes has no
+schema. The content of an object never raises an exception.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_jobflow.local.glue import types
+from airflow_jobflow.local.glue import data_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ PARQUET: Final = b"PAR1"
 DELIMITERS: Final = (",", "|", "\t", ";", "\x01")
 MIN_COLUMNS: Final = 2
 MIN_ROWS: Final = 2
-"""With fewer columns or rows Glue does not take a text for CSV."""
+"""A text with fewer columns or rows is not CSV for Glue."""
 LONGEST_HEADER: Final = 150
 COLUMN_NAME: Final = re.compile(r"[\u0020-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF\t]{1,255}")
 FIELD_LIMIT: Final = 16 * 1024 * 1024
@@ -33,7 +33,7 @@ FIELD_LIMIT: Final = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How a table's files are read: the classification, and what Hive calls the rest."""
+    """The format of a table's files: Glue's classification, and the classes of Hive."""
 
     classification: str
     serde: str
@@ -55,20 +55,23 @@ PARQUET_FILE: Final = Format(
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What a classifier says of an object."""
+    """The result of a classifier for an object."""
 
     format: Format
-    columns: Mapping[str, types.Type | None]
+    columns: Mapping[str, data_types.Type | None]
     """Types by name, in order."""
     records: int
     parameters: Mapping[str, str] = field(default_factory=dict)
-    """What a table of such objects is described with besides."""
+    """Additional parameters of a table of such objects."""
     serde_parameters: Mapping[str, str] = field(default_factory=dict)
     compression: str = "none"
 
 
 def classify(content: bytes) -> Schema | None:
-    """The schema of an object; None if no classifier recognizes it."""
+    """Return the schema of an object, or None if no classifier recognizes it.
+
+    :param content: the object.
+    """
     if content.startswith(GZIP):
         try:
             inner = _plain(gzip.decompress(content))
@@ -95,12 +98,12 @@ def _parquet(content: bytes) -> Schema | None:
         file = pq.ParquetFile(pa.BufferReader(content))
     except (pa.ArrowException, OSError):
         return None
-    columns = {each.name.lower(): types.of_arrow(each.type) for each in file.schema_arrow}
+    columns = {each.name.lower(): data_types.of_arrow(each.type) for each in file.schema_arrow}
     return Schema(PARQUET_FILE, columns, file.metadata.num_rows, serde_parameters={"serialization.format": "1"})
 
 
 def _json(content: bytes) -> Schema | None:
-    """Documents one after the other: one to a line, or spread over lines; an array is a column of its own."""
+    """Read a sequence of JSON documents on one or several lines; an array is one column."""
     text = _text(content)
     if text is None or not text.lstrip().startswith(("{", "[")):
         return None
@@ -114,20 +117,20 @@ def _json(content: bytes) -> Schema | None:
                 position += 1
     except (ValueError, RecursionError):
         return None
-    fields: dict[str, types.Type | None] = {}
+    fields: dict[str, data_types.Type | None] = {}
     for document in documents:
-        fields = types.merge_fields(fields, _fields(document))
+        fields = data_types.merge_fields(fields, _fields(document))
     paths = {"paths": ",".join(sorted(fields))}
-    columns: dict[str, types.Type | None] = {}
-    for name, kind in fields.items():  # names that differ in case only are one column
-        columns = types.merge_fields(columns, {name.lower(): kind})
+    columns: dict[str, data_types.Type | None] = {}
+    for name, kind in fields.items():  # names that differ only in case are one column
+        columns = data_types.merge_fields(columns, {name.lower(): kind})
     return Schema(JSON, columns, len(documents), serde_parameters=paths)
 
 
-def _fields(document: Any) -> dict[str, types.Type | None]:
+def _fields(document: Any) -> dict[str, data_types.Type | None]:
     if isinstance(document, dict):
-        return {name: types.of_json(value) for name, value in document.items()}
-    return {"array": types.of_json(document)}
+        return {name: data_types.of_json(value) for name, value in document.items()}
+    return {"array": data_types.of_json(document)}
 
 
 def _csv(content: bytes) -> Schema | None:
@@ -142,7 +145,7 @@ def _csv(content: bytes) -> Schema | None:
 
 
 def _rows(text: str, delimiter: str) -> list[list[str]] | None:
-    """The rows of a text, if it is a table with this delimiter."""
+    """Return the rows of a text, or None if it is not a table with this delimiter."""
     csv.field_size_limit(FIELD_LIMIT)
     try:
         rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
@@ -170,23 +173,29 @@ def _csv_schema(rows: Sequence[Sequence[str]], delimiter: str, *, quoted: bool) 
     return Schema(CSV, columns, len(rows) - header, parameters, {"field.delim": delimiter})
 
 
-def column_types(rows: Sequence[Sequence[str]]) -> list[types.Type | None]:
-    """The type of each column of a table."""
-    return [types.merge_all(map(types.of_text, column)) for column in zip(*rows, strict=True)]
+def column_types(rows: Sequence[Sequence[str]]) -> list[data_types.Type | None]:
+    """Return the type of each column.
 
-
-def is_header(row: Sequence[str], kinds: Sequence[types.Type | None]) -> bool:
-    """Whether the first row names the columns: strings all, short, and unlike the rows below (`kinds`).
-
-    The last column may be empty and long, for there may be a delimiter at the end of each line.
+    :param rows: the rows of the table.
     """
-    if any(types.of_text(name) not in (types.STRING, None) for name in row):
+    return [data_types.merge_all(map(data_types.of_text, column)) for column in zip(*rows, strict=True)]
+
+
+def is_header(row: Sequence[str], kinds: Sequence[data_types.Type | None]) -> bool:
+    """Return whether the first row contains the names of the columns: short texts, other than in the rows below.
+
+    The last column may be empty and long, as lines may end with a delimiter.
+
+    :param row: the first row.
+    :param kinds: the types of the other rows.
+    """
+    if any(data_types.of_text(name) not in (data_types.STRING, None) for name in row):
         return False
     if any(not name.strip() or len(name) >= LONGEST_HEADER for name in row[:-1]):
         return False
     if any(name and not COLUMN_NAME.fullmatch(name) for name in row):
         return False
-    return any(kind not in (types.STRING, None) for kind in kinds)
+    return any(kind not in (data_types.STRING, None) for kind in kinds)
 
 
 def _text(content: bytes) -> str | None:

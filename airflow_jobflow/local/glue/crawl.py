@@ -1,7 +1,7 @@
-"""One crawl: reads the objects under a crawler's targets and writes the tables they make to the catalog.
+"""A crawl: read the objects under a crawler's targets, and write their tables to the Data Catalog.
 
-What always holds: nothing is written before everything has been read, so that a crawl that fails for its data, or
-is stopped while it reads, leaves the catalog as it was.
+Invariants: everything is read before anything is written. A crawl that fails because of its data, or is stopped while
+it reads, does not change the catalog.
 """
 
 from __future__ import annotations
@@ -34,56 +34,70 @@ LONGEST_SUMMARY: Final = 255
 
 
 class CrawlFailed(Exception):
-    """Why a crawl failed, in words for its ErrorMessage."""
+    """A crawl failed; the message is its ErrorMessage."""
 
 
 class CrawlStopped(Exception):
-    """Someone stopped the crawl."""
+    """The crawl was stopped."""
 
 
 class Changes:
-    """What a crawl changed in the catalog."""
+    """The changes of a crawl in the catalog."""
 
     def __init__(self) -> None:
         self._names: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
 
-    def note(self, kind: str, change: str, name: str) -> None:
-        """A table (or partition) was added, updated or deleted."""
+    def record(self, kind: str, change: str, name: str) -> None:
+        """Record a change.
+
+        :param kind: ``TABLE`` or ``PARTITION``.
+        :param change: ``ADD``, ``UPDATE`` or ``DELETE``.
+        :param name: what was changed.
+        """
         self._names[kind, change].append(name)
 
     def count(self, kind: str, change: str) -> int:
-        """How many changes of one kind there were."""
+        """Return the number of changes.
+
+        :param kind: ``TABLE`` or ``PARTITION``.
+        :param change: ``ADD``, ``UPDATE`` or ``DELETE``.
+        """
         return len(self._names[kind, change])
 
     def lines(self) -> list[str]:
-        """What a crawler's log says of them."""
-        said = []
+        """Return the lines about the changes for the crawler's log."""
+        lines = []
         for kind in sorted({kind for (kind, _), names in self._names.items() if names}):
-            said.append(f"Run Summary For {kind}:")
-            said += [
+            lines.append(f"Run Summary For {kind}:")
+            lines += [
                 f"{change}: {self.count(kind, change)}" for change in (ADD, UPDATE, DELETE) if self.count(kind, change)
             ]
-        return said
+        return lines
 
     def summary(self) -> str:
-        """``Summary`` of ListCrawls: JSON, with the names of the tables if there is room for them."""
-        told: Json = {}
+        """Return ``Summary`` of ListCrawls: JSON, with names only if it does not become too long."""
+        summary: Json = {}
         for (kind, change), names in sorted(self._names.items()):
             if names:
-                told.setdefault(kind, {})[change] = {"Details": {"names": names}, "Count": len(names)}
-        text = json.dumps(told, separators=(",", ":"))
+                summary.setdefault(kind, {})[change] = {"Details": {"names": names}, "Count": len(names)}
+        text = json.dumps(summary, separators=(",", ":"))
         if len(text) > LONGEST_SUMMARY:
-            counts = {kind: {change: {"Count": each["Count"]} for change, each in told[kind].items()} for kind in told}
+            counts = {
+                kind: {change: {"Count": each["Count"]} for change, each in of_kind.items()}
+                for kind, of_kind in summary.items()
+            }
             text = json.dumps(counts, separators=(",", ":"))
         return text
 
 
 class Crawl:
-    """Crawls the targets of one crawler.
+    """A crawl of the targets of a crawler.
 
-    :param crawler: as GetCrawler shows it.
-    :param check: called now and then; raises `CrawlStopped` or `CrawlFailed` if the crawl is to end.
-    :param say: takes what goes to the crawler's log.
+    :param store: the objects and the catalog.
+    :param crawler: the crawler as in GetCrawler.
+    :param crawl_id: the id of the crawl.
+    :param check: called regularly; raises `CrawlStopped` or `CrawlFailed` to end the crawl.
+    :param write_log: called with each line for the crawler's log.
     """
 
     def __init__(
@@ -92,7 +106,7 @@ class Crawl:
         crawler: Mapping[str, Any],
         crawl_id: str,
         check: Callable[[], None],
-        say: Callable[[str], None],
+        write_log: Callable[[str], None],
     ) -> None:
         self._store = store
         self._name: str = crawler["Name"]
@@ -102,28 +116,28 @@ class Crawl:
         self._policy = {**DEFAULT_POLICY, **(crawler.get("SchemaChangePolicy") or {})}
         self._crawl_id = crawl_id
         self._check = check
-        self._say = say
+        self._log = write_log
         self.changes = Changes()
 
     def run(self) -> None:
-        """Read, then write.
+        """Read the objects, then write the tables.
 
-        :raises CrawlFailed: with the reason.
-        :raises CrawlStopped: `check` said so.
+        :raises CrawlFailed: the crawl failed.
+        :raises CrawlStopped: `check` raised it.
         """
         try:
             found = self._read()
             self._check()
-            self._say(f"BENCHMARK : Classification complete, writing results to database {self._database}")
+            self._log(f"BENCHMARK : Classification complete, writing results to database {self._database}")
             if self._database and not self._store.database_exists(self._database):
                 self._store.create_database(self._database)
-                self._say(f"INFO : Created database {self._database}")
+                self._log(f"INFO : Created database {self._database}")
             self._write({table.name: table for table in found})
         except (BucketUnusable, CatalogGone) as error:
             raise CrawlFailed(str(error)) from None
-        self._say("BENCHMARK : Finished writing to Catalog")
+        self._log("BENCHMARK : Finished writing to Catalog")
         for line in self.changes.lines():
-            self._say(f"INFO : {line}")
+            self._log(f"INFO : {line}")
 
     def _read(self) -> list[Table]:
         if others := sorted(kind for kind, targets in self._targets.items() if targets and kind != "S3Targets"):
@@ -149,7 +163,7 @@ class Crawl:
                 continue
             schema = classify(content)
             if schema is None:
-                self._say(f"WARN : s3://{bucket}/{key} is classified as UNKNOWN: no table is made of it")
+                self._log(f"WARN : s3://{bucket}/{key} is classified as UNKNOWN and is not added to a table")
             else:
                 objects.append(tables.Found(key, len(content), schema))
         return tables.tables(bucket, prefix, objects)
@@ -161,22 +175,22 @@ class Crawl:
             self._write_table(described, known.get(name))
             self._write_partitions(described, table)
         for name, table_known in known.items():
-            made_here = table_known.get("Parameters", {}).get(tables.UPDATED_BY) == self._name
-            if made_here and name not in found:
-                self._missing(table_known)
+            is_ours = table_known.get("Parameters", {}).get(tables.UPDATED_BY) == self._name
+            if is_ours and name not in found:
+                self._handle_missing(table_known)
 
     def _write_table(self, described: Json, known: Json | None) -> None:
         name = described["Name"]
         if known is None:
             self._store.create_table(self._database, described)
-            self._note(TABLE, ADD, name, f"Created table {name} in database {self._database}")
+            self._record(TABLE, ADD, name, f"Created table {name} in database {self._database}")
         elif tables.same_schema(known, described):
             return
         elif self._policy["UpdateBehavior"] == "LOG":
-            self._say(f"INFO : Schema of table {name} has changed; it is not updated, for UpdateBehavior is LOG")
+            self._log(f"INFO : Schema of table {name} has changed; not updating it, because UpdateBehavior is LOG")
         else:
             self._store.update_table(self._database, described)
-            self._note(TABLE, UPDATE, name, f"Updated table {name} in database {self._database}")
+            self._record(TABLE, UPDATE, name, f"Updated table {name} in database {self._database}")
 
     def _write_partitions(self, described: Json, table: Table) -> None:
         found = table.partitions()
@@ -186,36 +200,36 @@ class Crawl:
             label = f"{table.name}{list(values)}"
             if values not in known:
                 self._store.create_partition(self._database, table.name, partition)
-                self._note(PARTITION, ADD, label, f"Created partition {list(values)} of table {table.name}")
+                self._record(PARTITION, ADD, label, f"Created partition {list(values)} of table {table.name}")
             elif not tables.same_schema(known[values], partition) and self._policy["UpdateBehavior"] != "LOG":
                 self._store.update_partition(self._database, table.name, partition)
-                self._note(PARTITION, UPDATE, label, f"Updated partition {list(values)} of table {table.name}")
+                self._record(PARTITION, UPDATE, label, f"Updated partition {list(values)} of table {table.name}")
         if self._policy["DeleteBehavior"] == "DELETE_FROM_DATABASE":
             for values in known.keys() - found.keys():
                 self._store.delete_partition(self._database, table.name, values)
-                self._note(PARTITION, DELETE, f"{table.name}{list(values)}", f"Deleted partition {list(values)}")
+                self._record(PARTITION, DELETE, f"{table.name}{list(values)}", f"Deleted partition {list(values)}")
 
-    def _missing(self, known: Json) -> None:
-        """A table of this crawler's has no objects any more."""
+    def _handle_missing(self, known: Json) -> None:
+        """Handle a table of this crawler that no longer has objects."""
         name, behaviour = known["Name"], self._policy["DeleteBehavior"]
         if behaviour == "DELETE_FROM_DATABASE":
             self._store.delete_table(self._database, name)
-            self._note(TABLE, DELETE, name, f"Deleted table {name} from database {self._database}")
+            self._record(TABLE, DELETE, name, f"Deleted table {name} from database {self._database}")
         elif behaviour == "DEPRECATE_IN_DATABASE" and tables.DEPRECATED_BY not in known["Parameters"]:
-            kept: Json = {member: known[member] for member in TABLE_INPUT if member in known}
-            kept["Parameters"] = {**known["Parameters"], tables.DEPRECATED_BY: str(int(time.time() * 1000))}
-            self._store.update_table(self._database, kept)
-            self._note(
+            table: Json = {member: known[member] for member in TABLE_INPUT if member in known}
+            table["Parameters"] = {**known["Parameters"], tables.DEPRECATED_BY: str(int(time.time() * 1000))}
+            self._store.update_table(self._database, table)
+            self._record(
                 TABLE,
                 UPDATE,
                 name,
                 f"Table {name} is marked deprecated because a matching schema was not found at the table's location.",
             )
 
-    def _note(self, kind: str, change: str, name: str, said: str) -> None:
-        self.changes.note(kind, change, name)
-        self._say(f"INFO : {said}")
+    def _record(self, kind: str, change: str, name: str, message: str) -> None:
+        self.changes.record(kind, change, name)
+        self._log(f"INFO : {message}")
 
 
 TABLE_INPUT: Final = ("Name", "Owner", "Retention", "TableType", "PartitionKeys", "Parameters", "StorageDescriptor")
-"""Members of a table that a crawler writes."""
+"""The members of a table that a crawler writes."""

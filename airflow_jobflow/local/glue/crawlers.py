@@ -1,7 +1,7 @@
-"""Glue's calls about crawlers and their crawls, for one account and region. Crawlers are made by moto.
+"""Glue's calls for crawlers and their crawls, in one account and region. moto creates crawlers.
 
-What always holds: a crawler has at most one crawl at a time; every change of one happens under the lock; its State is
-READY, RUNNING or STOPPING, whatever became of its crawls, which LastCrawl tells once they have ended.
+Invariants: a crawler has at most one crawl at a time. All changes happen under the lock. The State of a crawler is
+READY, RUNNING or STOPPING; LastCrawl has the result of its last crawl.
 """
 
 from __future__ import annotations
@@ -30,24 +30,27 @@ CRAWLS_PAGE = 20
 
 
 class Crawlers:
-    """The crawlers of one account and region, as Glue's API shows them."""
+    """The API of Glue for the crawlers of one account and region.
+
+    :param region: what the parts of Glue share.
+    """
 
     def __init__(self, region: Region) -> None:
         self._region = region
         self._store = region.store
         self._lock = threading.RLock()
         self._crawls: dict[str, list[Run]] = {}
-        """By crawler, oldest first."""
+        """The crawls by crawler, oldest first."""
         self.actions: dict[str, Callable[[Json, int], Json]] = {
-            "StartCrawler": self.start_crawler,
-            "StopCrawler": self.stop_crawler,
-            "UpdateCrawler": self.update_crawler,
-            "DeleteCrawler": self.delete_crawler,
-            "GetCrawler": self.get_crawler,
-            "GetCrawlers": self.get_crawlers,
-            "BatchGetCrawlers": self.batch_get_crawlers,
-            "GetCrawlerMetrics": self.get_crawler_metrics,
-            "ListCrawls": self.list_crawls,
+            "StartCrawler": self._start_crawler,
+            "StopCrawler": self._stop_crawler,
+            "UpdateCrawler": self._update_crawler,
+            "DeleteCrawler": self._delete_crawler,
+            "GetCrawler": self._get_crawler,
+            "GetCrawlers": self._get_crawlers,
+            "BatchGetCrawlers": self._batch_get_crawlers,
+            "GetCrawlerMetrics": self._get_crawler_metrics,
+            "ListCrawls": self._list_crawls,
         }
         """Handlers by action."""
 
@@ -61,14 +64,18 @@ class Crawlers:
             crawl.thread.join()
 
     def interrupt(self, name: str, message: str = "Internal Service Exception") -> bool:
-        """Have the crawl of a crawler fail, as when something is broken in AWS; False if it has none that runs."""
+        """Make the crawl of a crawler fail with an internal error; return whether it was running.
+
+        :param name: the name of the crawler.
+        :param message: the error message. Default: ``Internal Service Exception``.
+        """
         with self._lock:
             crawl = self._current(name)
             return crawl is not None and crawl.fail(message)
 
-    def start_crawler(self, request: Json, _length: int) -> Json:
-        """StartCrawler: says nothing of the crawl it starts."""
-        name = model.given(request, "Name")
+    def _start_crawler(self, request: Json, _length: int) -> Json:
+        """StartCrawler: the response does not name the crawl."""
+        name = model.required(request, "Name")
         with self._lock:
             described = glue_store.describe(self._crawler(name))
             if self._current(name) is not None:
@@ -76,12 +83,12 @@ class Crawlers:
             crawls = self._crawls.setdefault(name, [])
             crawl = Crawling(self._region, self._lock, described, len(crawls)).start()
             crawls.append(crawl)
-            self._region.ledger.note("glue", {"crawler": name, "crawl_id": crawl.crawl_id})
+            self._region.ledger.record("glue", {"crawler": name, "crawl_id": crawl.crawl_id})
         return {}
 
-    def stop_crawler(self, request: Json, _length: int) -> Json:
+    def _stop_crawler(self, request: Json, _length: int) -> Json:
         """StopCrawler: the crawler is STOPPING until its crawl has ended."""
-        name = model.given(request, "Name")
+        name = model.required(request, "Name")
         with self._lock:
             self._crawler(name)
             crawl = self._current(name)
@@ -91,29 +98,29 @@ class Crawlers:
                 raise AwsError("CrawlerStoppingException", f"Crawler with name {name} is stopping")
         return {}
 
-    def update_crawler(self, request: Json, _length: int) -> Json:
-        """UpdateCrawler, which moto has not."""
-        name = model.given(request, "Name")
+    def _update_crawler(self, request: Json, _length: int) -> Json:
+        """UpdateCrawler, which moto does not have."""
+        name = model.required(request, "Name")
         with self._lock:
             crawler = self._idle(name)
             self._store.update_crawler(crawler, {member: request[member] for member in request if member != "Name"})
         return {}
 
-    def delete_crawler(self, request: Json, _length: int) -> Json:
-        """DeleteCrawler: its crawls are forgotten with it."""
-        name = model.given(request, "Name")
+    def _delete_crawler(self, request: Json, _length: int) -> Json:
+        """DeleteCrawler: deletes its crawls, too."""
+        name = model.required(request, "Name")
         with self._lock:
             self._idle(name)
             self._store.delete_crawler(name)
             self._crawls.pop(name, None)
         return {}
 
-    def get_crawler(self, request: Json, _length: int) -> Json:
+    def _get_crawler(self, request: Json, _length: int) -> Json:
         """GetCrawler."""
         with self._lock:
-            return {"Crawler": self._described(self._crawler(model.given(request, "Name")))}
+            return {"Crawler": self._described(self._crawler(model.required(request, "Name")))}
 
-    def get_crawlers(self, request: Json, _length: int) -> Json:
+    def _get_crawlers(self, request: Json, _length: int) -> Json:
         """GetCrawlers."""
         with self._lock:
             numbered = list(enumerate(self._store.crawlers()))
@@ -121,11 +128,11 @@ class Crawlers:
             answer: Json = {"Crawlers": [self._described(crawler) for _, crawler in crawlers]}
         return answer if token is None else {**answer, "NextToken": token}
 
-    def batch_get_crawlers(self, request: Json, _length: int) -> Json:
+    def _batch_get_crawlers(self, request: Json, _length: int) -> Json:
         """BatchGetCrawlers."""
         names = request.get("CrawlerNames") or []
         if len(names) > model.MAX_CRAWLERS:
-            raise model.refused(
+            raise model.rejected(
                 f"1 validation error detected: Value at 'crawlerNames' failed to satisfy constraint: Member must have "
                 f"length less than or equal to {model.MAX_CRAWLERS}"
             )
@@ -136,7 +143,7 @@ class Crawlers:
                 "CrawlersNotFound": [name for name, crawler in found.items() if not crawler],
             }
 
-    def get_crawler_metrics(self, request: Json, _length: int) -> Json:
+    def _get_crawler_metrics(self, request: Json, _length: int) -> Json:
         """GetCrawlerMetrics."""
         names = request.get("CrawlerNameList")
         with self._lock:
@@ -149,11 +156,11 @@ class Crawlers:
             answer: Json = {"CrawlerMetricsList": [self._metrics(name) for _, name in wanted]}
         return answer if token is None else {**answer, "NextToken": token}
 
-    def list_crawls(self, request: Json, _length: int) -> Json:
+    def _list_crawls(self, request: Json, _length: int) -> Json:
         """ListCrawls: newest first."""
-        name = model.given(request, "CrawlerName")
-        if why := model.wrong_with_filters(request.get("Filters") or ()):
-            raise model.refused(why)
+        name = model.required(request, "CrawlerName")
+        if why := model.filters_error(request.get("Filters") or ()):
+            raise model.rejected(why)
         with self._lock:
             if self._store.crawler(name) is None:
                 raise glue_store.not_found(f"Crawler entry with name {name} does not exist")
@@ -173,7 +180,10 @@ class Crawlers:
         return crawler
 
     def _idle(self, name: str) -> FakeCrawler:
-        """A crawler that is to be changed."""
+        """Return a crawler that is not running.
+
+        :raises AwsError: it is running, or does not exist.
+        """
         crawler = self._crawler(name)
         if self._current(name) is not None:
             raise AwsError("CrawlerRunningException", f"Crawler with name {name} is running")
@@ -189,7 +199,7 @@ class Crawlers:
         return [crawl for crawl in crawls if crawl.age() >= not_yet and not faults.hides(crawl.age(), name)]
 
     def _described(self, crawler: FakeCrawler) -> Json:
-        """A crawler as GetCrawler shows it."""
+        """Return a crawler as in GetCrawler."""
         shown: Json = {**glue_store.describe(crawler), "State": model.READY, "CrawlElapsedTime": 0}
         crawls = self._visible(crawler.name)
         if crawls and not crawls[-1].ended:

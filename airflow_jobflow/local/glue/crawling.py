@@ -1,7 +1,7 @@
-"""A crawl from its start to its end, on a thread of its own, and how Glue's answers show it.
+"""Run a crawl in its own thread, and represent it in Glue's responses.
 
-What always holds: a crawl ends once, in one of three states; the first to say that it ends early says how; its log
-is complete, and its event under way, by the time it has `ended`.
+Invariants: a crawl ends once, in one of three states. The first reason to end it early counts. When it has `ended`, its
+log is complete and its event is queued.
 """
 
 from __future__ import annotations
@@ -23,56 +23,59 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 DPUS: Final = 2
-"""What a crawl is charged for, for as long as it takes."""
+"""The DPUs that a crawl is charged for."""
 
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One crawl. Changed under the lock of the crawlers only."""
+    """One crawl. It is changed only under the lock of the crawlers."""
 
     crawler: str
     number: int
-    """Crawls of a crawler are numbered as they come."""
+    """The crawls of a crawler are numbered from 0."""
     crawl_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     started_at: float = field(default_factory=now)
     clock: float = field(default_factory=time.monotonic)
     state: str = model.RUNNING
     ended_at: float | None = None
     stopping: bool = False
-    """Done or stopped, and on its way out."""
+    """Whether its crawler is STOPPING."""
     ending: CrawlFailed | CrawlStopped | None = None
-    """Why it is to end early."""
+    """Why it must end early."""
     error: str | None = None
     changes: Changes = field(default_factory=Changes)
     interrupted: threading.Event = field(default_factory=threading.Event)
-    """Set when it is to end early."""
+    """Set when it must end early."""
     aborted: threading.Event = field(default_factory=threading.Event)
-    """Set when the server goes."""
+    """Set when the server stops."""
     thread: threading.Thread = field(default_factory=threading.Thread)
 
     @property
     def ended(self) -> bool:
-        """Whether it is over."""
+        """Whether it has ended."""
         return self.ended_at is not None
 
     def age(self) -> float:
-        """Seconds since its start."""
+        """Return the seconds since its start."""
         return time.monotonic() - self.clock
 
     def seconds(self) -> float:
-        """How long it took, or has taken so far."""
+        """Return its duration so far in seconds."""
         return (self.ended_at or now()) - self.started_at
 
     def stop(self) -> bool:
-        """End it because someone wants so; False if it is ending already."""
+        """Stop it; return False if it is already ending."""
         return self._end(CrawlStopped())
 
     def fail(self, why: str) -> bool:
-        """End it with an error; False if it is ending already."""
+        """End it with an error; return False if it is already ending.
+
+        :param why: the error message.
+        """
         return self._end(CrawlFailed(why))
 
     def abort(self) -> None:
-        """End it at once, for the server goes."""
+        """End it immediately, because the server stops."""
         self.stop()
         self.aborted.set()
 
@@ -84,19 +87,19 @@ class Run:
         return True
 
     def check(self) -> None:
-        """Raise why it is to end, if it is."""
+        """Raise the reason to end it, if there is one."""
         if self.ending is not None:
             raise self.ending
 
     def progress(self) -> Json:
-        """State and CrawlElapsedTime of its crawler while it runs."""
+        """Return ``State`` and ``CrawlElapsedTime`` of its crawler while it runs."""
         return {
             "State": model.STOPPING if self.stopping else model.RUNNING,
             "CrawlElapsedTime": round(self.age() * 1000),
         }
 
     def last_crawl(self) -> Json:
-        """It as LastCrawl of its crawler, once it has ended."""
+        """Return it as ``LastCrawl`` of its crawler, once it has ended."""
         return {
             "Status": model.LAST_CRAWL[self.state],
             "StartTime": self.started_at,
@@ -105,7 +108,7 @@ class Run:
         }
 
     def history(self) -> Json:
-        """It as ListCrawls shows it."""
+        """Return it as in ListCrawls."""
         shown: Json = {
             "CrawlId": self.crawl_id,
             "State": self.state,
@@ -123,7 +126,13 @@ class Run:
 
 
 class Crawling:
-    """Makes one crawl happen."""
+    """Runs one crawl.
+
+    :param region: what the parts of Glue share.
+    :param lock: the lock of the crawlers.
+    :param crawler: the crawler as in GetCrawler.
+    :param number: the number of the crawl.
+    """
 
     def __init__(self, region: Region, lock: threading.RLock, crawler: Mapping[str, Any], number: int) -> None:
         self._resources = region.resources
@@ -131,11 +140,11 @@ class Crawling:
         self._settings = region.settings
         self._lock = lock
         self._run = Run(crawler["Name"], number)
-        self._crawl = Crawl(region.store, crawler, self._run.crawl_id, self._run.check, self._say)
+        self._crawl = Crawl(region.store, crawler, self._run.crawl_id, self._run.check, self._log)
         self._run.changes = self._crawl.changes
 
     def start(self) -> Run:
-        """Start the thread."""
+        """Start the thread, and return the crawl."""
         run = self._run
         run.thread = threading.Thread(target=self._work, name=f"crawl-{run.crawler}", daemon=True)
         run.thread.start()
@@ -144,8 +153,8 @@ class Crawling:
     def _work(self) -> None:
         run, account = self._run, self._resources.account
         self._resources.open_log(events.CRAWLER_LOGS, run.crawler)
-        self._say(f"BENCHMARK : Running Start Crawl for Crawler {run.crawler}")
-        self._events.tell(events.CRAWLER, events.crawl_started(account, run.crawler, run.started_at))
+        self._log(f"BENCHMARK : Running Start Crawl for Crawler {run.crawler}")
+        self._events.publish(events.CRAWLER, events.crawl_started(account, run.crawler, run.started_at))
         state, error = model.FAILED, "Internal Service Exception"  # in case of a bug here
         try:
             run.interrupted.wait(self._settings.crawl_seconds)
@@ -167,21 +176,21 @@ class Crawling:
         with self._lock:
             run.stopping = True
         if error:
-            self._say(f"ERROR : {error}")
+            self._log(f"ERROR : {error}")
         run.aborted.wait(self._settings.crawl_stopping_seconds)
-        self._say("BENCHMARK : Crawler has finished running and is in state READY")
+        self._log("BENCHMARK : Crawler has finished running and is in state READY")
         with self._lock:
             run.state, run.error, run.ended_at = state, error or None, now()
-            self._tell_end()
+            self._publish_end()
 
-    def _tell_end(self) -> None:
+    def _publish_end(self) -> None:
         run, account, region = self._run, self._resources.account, self._resources.region
         if run.state == model.COMPLETED and run.ended_at is not None:
             detail = events.crawl_succeeded(account, region, run.crawler, (run.started_at, run.ended_at), run.changes)
-            self._events.tell(events.CRAWLER, detail)
+            self._events.publish(events.CRAWLER, detail)
         elif run.state == model.FAILED:
             detail = events.crawl_failed(account, region, run.crawler, run.error or "")
-            self._events.tell(events.CRAWLER, detail)
+            self._events.publish(events.CRAWLER, detail)
 
-    def _say(self, line: str) -> None:
+    def _log(self, line: str) -> None:
         self._resources.write_log(events.CRAWLER_LOGS, self._run.crawler, [f"[{self._run.crawl_id}] {line}"])

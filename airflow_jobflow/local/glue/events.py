@@ -1,7 +1,7 @@
-"""Glue's events for EventBridge: what they say (pure), and a thread that delivers them.
+"""Glue's events for EventBridge: their content (pure functions), and their delivery.
 
-What always holds: events are delivered in the order in which they were told; a test may rely on all of them having
-been delivered when `close` returns, unless thousands lie in queues by then: see `publisher`.
+Invariants: events are delivered in the order of publication. All of them have been delivered when `close` returns,
+unless there are thousands of messages in queues: see `publisher`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CRAWLER: Final = "Glue Crawler State Change"
 CRAWLER_LOGS: Final = "/aws-glue/crawlers"
 
 SEVERITIES: Final = {"SUCCEEDED": "INFO", "STOPPED": "INFO", "TIMEOUT": "WARN", "FAILED": "ERROR"}
-"""States of job runs that are told; the others are not."""
+"""The states of job runs with an event, and its severity."""
 MESSAGES: Final = {
     "SUCCEEDED": "Job run succeeded",
     "STOPPED": "Job run stopped",
@@ -31,7 +31,13 @@ MESSAGES: Final = {
 
 
 def job_detail(job: str, run_id: str, state: str, error: str | None) -> Json | None:
-    """What the event says of a job run's state; None if there is none."""
+    """Return the ``detail`` of the event for a job run's state, or None.
+
+    :param job: the name of the job.
+    :param run_id: the id of the job run.
+    :param state: its state.
+    :param error: its error message, if any.
+    """
     if state not in SEVERITIES:
         return None
     return {
@@ -44,7 +50,12 @@ def job_detail(job: str, run_id: str, state: str, error: str | None) -> Json | N
 
 
 def crawl_started(account: str, crawler: str, moment: float) -> Json:
-    """What the event says of a crawl that starts."""
+    """Return the ``detail`` of the event for the start of a crawl.
+
+    :param account: the account.
+    :param crawler: the name of the crawler.
+    :param moment: when it started, in seconds since the epoch.
+    """
     return {
         "accountId": account,
         "crawlerName": crawler,
@@ -55,7 +66,14 @@ def crawl_started(account: str, crawler: str, moment: float) -> Json:
 
 
 def crawl_succeeded(account: str, region: str, crawler: str, between: tuple[float, float], changes: Changes) -> Json:
-    """What the event says of a crawl that succeeded: counts are strings."""
+    """Return the ``detail`` of the event for a successful crawl. Counts are strings.
+
+    :param account: the account.
+    :param region: the region.
+    :param crawler: the name of the crawler.
+    :param between: when the crawl started and ended, in seconds since the epoch.
+    :param changes: what it changed.
+    """
     started, ended = between
     counts = {
         f"{kind.lower()}s{verb}": str(changes.count(kind, change))
@@ -76,7 +94,13 @@ def crawl_succeeded(account: str, region: str, crawler: str, between: tuple[floa
 
 
 def crawl_failed(account: str, region: str, crawler: str, error: str) -> Json:
-    """What the event says of a crawl that failed."""
+    """Return the ``detail`` of the event for a failed crawl.
+
+    :param account: the account.
+    :param region: the region.
+    :param crawler: the name of the crawler.
+    :param error: the error message.
+    """
     return {
         "accountId": account,
         "crawlerName": crawler,
@@ -88,7 +112,10 @@ def crawl_failed(account: str, region: str, crawler: str, error: str) -> Json:
 
 
 def instant(moment: float) -> str:
-    """Seconds since the epoch as events write them."""
+    """Return a time in the format of events.
+
+    :param moment: seconds since the epoch.
+    """
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -98,14 +125,21 @@ def _log_link(region: str, crawler: str) -> str:
 
 
 class Events:
-    """Delivers events to the rules of a region."""
+    """Delivers events to the rules of a region.
+
+    :param resources: the resources of the region in moto.
+    """
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._events: Publisher[tuple[str, Json]] = Publisher("glue-events", self._publish)
 
-    def tell(self, detail_type: str, detail: Json | None) -> None:
-        """Deliver an event, soon; None is none."""
+    def publish(self, detail_type: str, detail: Json | None) -> None:
+        """Queue an event.
+
+        :param detail_type: its ``detail-type``.
+        :param detail: its ``detail``; None if there is no event.
+        """
         if detail is not None:
             self._events.put((detail_type, detail))
 

@@ -1,7 +1,7 @@
-"""Job runs from their start to their end, in slots for processes.
+"""Run Glue job runs in slots for processes.
 
-What always holds: every change of a run happens under one lock and goes through `move`; whatever ends a run from
-outside says why first, and the first to say so is the one that is reported.
+Invariants: every change of a run's state happens under one lock and by `move`. A run that is ended from outside has an
+`ending`; the first one is reported.
 """
 
 from __future__ import annotations
@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 RUNNER: Final = str(Path(__file__).with_name("runner.py"))
+"""Run with ``-P``, so that no module beside it hides one of the standard library."""
 KEPT_LINES: Final = 1000
-"""Of standard error, to find the exception in."""
+"""The number of last lines of standard error in which the exception is searched."""
 
 
 class Executions:
-    """Runs the job runs of one region."""
+    """Runs the job runs of one region.
+
+    :param region: what the parts of Glue share.
+    """
 
     def __init__(self, region: Region) -> None:
         self._resources = region.resources
@@ -43,13 +47,13 @@ class Executions:
         self._settings = region.settings
         self.lock = threading.RLock()
         self.runs: defaultdict[str, list[JobRun]] = defaultdict(list)
-        """By job, oldest first."""
+        """The runs by job, oldest first."""
 
     def close(self) -> None:
-        """Take back what was kept for runs that never began."""
+        """Cancel timers, and remove scripts of runs that never started."""
         with self.lock:
             for run in (run for runs in self.runs.values() for run in runs):
-                self._forget(run)
+                self._release(run)
 
     def create(
         self,
@@ -59,9 +63,12 @@ class Executions:
         after: JobRun | None = None,
         previous: str | None = None,
     ) -> JobRun | None:
-        """A new run, which starts as soon as a slot is free; None if there are too many already.
+        """Create a run, which starts as soon as a slot is free; return None if the job has too many runs.
 
-        :param after: the run that failed and is tried again.
+        :param job: the job.
+        :param request: the request of StartJobRun.
+        :param after: the failed run that is retried. Default: none.
+        :param previous: the id of the previous run. Default: none.
         """
         with self.lock:
             runs = self.runs[job["Name"]]
@@ -73,15 +80,20 @@ class Executions:
                 if not request.get("JobRunQueuingEnabled"):
                     return None
                 run.state = model.WAITING
-                self._later(run, model.QUEUED_DAYS * 24 * 60, model.EXPIRED, "Job run expired in the queue")
+                self._end_after(run, model.QUEUED_DAYS * 24 * 60, model.EXPIRED, "Job run expired in the queue")
             runs.append(run)
-            self._ledger.note("glue", {"job": run.name, "run_id": run.run_id})
+            self._ledger.record("glue", {"job": run.name, "run_id": run.run_id})
             if run.state == model.STARTING:
                 self._processes.put(_Run(self, run))
             return run
 
     def end(self, run: JobRun, state: str, error: str | None = None) -> bool:
-        """End a run from outside; False if it has ended, or is ending, already."""
+        """End a run from outside; return False if it is ending or has ended.
+
+        :param run: the run.
+        :param state: its final state.
+        :param error: its error message. Default: none.
+        """
         with self.lock:
             if run.ended or run.ending is not None:
                 return False
@@ -95,38 +107,43 @@ class Executions:
             return True
 
     def move(self, run: JobRun, state: str, error: str | None = None) -> None:
-        """Change a run's state, with all that goes with it."""
+        """Change the state of a run, publish its event and start other runs.
+
+        :param run: the run.
+        :param state: the new state.
+        :param error: its error message. Default: none.
+        """
         with self.lock:
             run.state, run.error, run.changed_at = state, error, now()
             if not run.ended:
                 return
             run.ended_at = run.changed_at
-            self._forget(run)
-            self._events.tell(events.JOB, events.job_detail(run.name, run.run_id, state, error))
+            self._release(run)
+            self._events.publish(events.JOB, events.job_detail(run.name, run.run_id, state, error))
             if state == model.FAILED and run.retries_left:
                 self.create(run.job, run.request, after=run)
-            self._let_in(run.job)
+            self._start_waiting(run.job)
 
     def _full(self, job: Mapping[str, Any]) -> bool:
-        most: int = (job.get("ExecutionProperty") or {}).get("MaxConcurrentRuns", 1)
-        return sum(run.state in model.COUNTED for run in self.runs[job["Name"]]) >= most
+        limit: int = (job.get("ExecutionProperty") or {}).get("MaxConcurrentRuns", 1)
+        return sum(run.state in model.COUNTED for run in self.runs[job["Name"]]) >= limit
 
-    def _let_in(self, job: Mapping[str, Any]) -> None:
-        """Start what waits for a run to end, oldest first."""
+    def _start_waiting(self, job: Mapping[str, Any]) -> None:
+        """Start waiting runs of a job as far as its limit allows, oldest first."""
         for run in self.runs[job["Name"]]:
             if run.state == model.WAITING and not self._full(job):
-                self._forget(run)
+                self._release(run)
                 self.move(run, model.STARTING)
                 self._processes.put(_Run(self, run))
 
-    def _later(self, run: JobRun, minutes: float, state: str, error: str) -> None:
-        """End a run, unless it ends before, after so many minutes of this AWS's."""
+    def _end_after(self, run: JobRun, minutes: float, state: str, error: str) -> None:
+        """End a run after some minutes, scaled by `Settings.time_scale`, if it has not ended by then."""
         seconds = min(minutes * 60 * self._settings.time_scale, threading.TIMEOUT_MAX)
         run.timer = threading.Timer(seconds, self.end, (run, state, error))
         run.timer.daemon = True
         run.timer.start()
 
-    def _forget(self, run: JobRun) -> None:
+    def _release(self, run: JobRun) -> None:
         if run.timer is not None:
             run.timer.cancel()
             run.timer = None
@@ -134,7 +151,10 @@ class Executions:
             run.script.unlink(missing_ok=True)
 
     def begin(self, run: JobRun) -> Command | None:
-        """A slot is free for a run: the command to run in it, unless the run is over."""
+        """Return the command of a run, as a slot is free; None if it must not run.
+
+        :param run: the run.
+        """
         location = run.job["Command"].get("ScriptLocation", "")
         script = self.script(location)
         with self.lock:
@@ -149,29 +169,40 @@ class Executions:
         arguments = model.arguments(run.job, run.request.get("Arguments") or {})
         name = location.rpartition("/")[2]
         variables = job_environment(self._resources.region)
-        return Command([sys.executable, RUNNER, file.name, name, *arguments], variables)
+        return Command([sys.executable, "-P", RUNNER, file.name, name, *arguments], variables)
 
     def script(self, location: str) -> bytes | None:
-        """A script in S3; None if there is none."""
+        """Return a script in S3, or None.
+
+        :param location: its S3 URL.
+        """
         try:
             return self._store.read(*tables.split_url(location))
         except ValueError:
             return None
 
     def started(self, run: JobRun, process: Process) -> None:
-        """The process of a run runs."""
+        """Record that the process of a run has started.
+
+        :param run: the run.
+        :param process: the process.
+        """
         with self.lock:
             for stream in ("output", "error"):
                 self._resources.open_log(f"{run.log_group}/{stream}", run.run_id)
             run.ran_from, run.process = now(), process
-            if run.ended:  # stopped while its process was being started
+            if run.ended:  # stopped while its process started
                 process.stop()
                 return
             self.move(run, model.RUNNING)
-            self._later(run, run.timeout, model.TIMEOUT, "Job run timed out")
+            self._end_after(run, run.timeout, model.TIMEOUT, "Job run timed out")
 
     def lines(self, run: JobRun, lines: Sequence[str]) -> None:
-        """Lines of a run for its logs; each begins with the mark of its stream."""
+        """Write lines to the logs of a run.
+
+        :param run: the run.
+        :param lines: the lines, each with the tag of its stream.
+        """
         errors = [line[1:] for line in lines if line.startswith(ERROR)]
         output = [line[1:] for line in lines if not line.startswith(ERROR)]
         run.errors = [*run.errors, *errors][-KEPT_LINES:]
@@ -179,8 +210,12 @@ class Executions:
             if written:
                 self._resources.write_log(f"{run.log_group}/{stream}", run.run_id, written)
 
-    def over(self, run: JobRun, end: Exit) -> None:
-        """The process of a run ended, or could not be started."""
+    def ended(self, run: JobRun, end: Exit) -> None:
+        """Record that the process of a run has ended, or could not be started.
+
+        :param run: the run.
+        :param end: how it ended.
+        """
         with self.lock:
             run.process = None
             if run.ended:
@@ -196,7 +231,7 @@ class Executions:
 
 
 class _Run:
-    """A run in the queue for a slot."""
+    """A run that waits for a slot or runs."""
 
     def __init__(self, executions: Executions, run: JobRun) -> None:
         self._executions = executions
@@ -212,4 +247,4 @@ class _Run:
         self._executions.lines(self._run, lines)
 
     def ended(self, exit: Exit) -> None:
-        self._executions.over(self._run, exit)
+        self._executions.ended(self._run, exit)

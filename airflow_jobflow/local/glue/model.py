@@ -1,7 +1,6 @@
-"""What AWS Glue decides about crawls and job runs, as plain functions of plain data, and what all its calls share.
+"""The decisions of AWS Glue about crawls and job runs, as pure functions of plain data.
 
-What always holds: nothing here reads a clock or changes its arguments; whatever names a member of Glue's API spells it
-as the API does.
+Invariants: nothing here reads a clock or changes its arguments. Members of Glue's API have their names in the API.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ ENDED: Final = frozenset({STOPPED, SUCCEEDED, FAILED, TIMEOUT, ERROR, EXPIRED})
 COUNTED: Final = frozenset({STARTING, RUNNING, STOPPING})
 """States in which a run counts towards its job's MaxConcurrentRuns."""
 
-# States of crawlers, of crawls as ListCrawls tells them, and of crawls as LastCrawl does
+# States of crawlers, of crawls in ListCrawls, and of crawls in LastCrawl
 READY: Final = "READY"
 COMPLETED: Final = "COMPLETED"
 LAST_CRAWL: Final = {COMPLETED: "SUCCEEDED", STOPPED: "CANCELLED", FAILED: "FAILED"}
@@ -46,11 +45,11 @@ COMMANDS: Final = (SHELL, "glueetl", "gluestreaming", "glueray")
 LOG_GROUPS: Final = {SHELL: "/aws-glue/python-jobs"}
 SPARK_LOGS: Final = "/aws-glue/jobs"
 SPARK: Final = frozenset({"pyspark", "awsglue"})
-"""Modules that a script needs Spark for."""
+"""Modules that need Spark."""
 DEFAULT_TIMEOUT: Final = 2880
 DEFAULT_SHELL_CAPACITY: Final = 0.0625
 QUEUED_DAYS: Final = 15
-"""A queued run that has not started after so many days expires."""
+"""Days until a queued run expires."""
 
 MAX_PAGE: Final = 1000
 MAX_RUNS_PAGE: Final = 200
@@ -62,30 +61,45 @@ EXCEPTION: Final = re.compile(r"[A-Za-z_][\w.]*(: .*)?")
 EXCEPTION_NAME: Final = re.compile(r"([\w.]*\.)?\w*(Error|Exception|Interrupt|Exit|Warning)(: .*)?")
 
 
-def refused(why: str) -> AwsError:
-    """A request that Glue does not accept."""
+def rejected(why: str) -> AwsError:
+    """Return the error for a request that Glue rejects.
+
+    :param why: the reason.
+    """
     return AwsError("InvalidInputException", why)
 
 
-def given(request: Mapping[str, Any], name: str) -> str:
-    """A member that must be there."""
+def required(request: Mapping[str, Any], name: str) -> str:
+    """Return a required member of a request.
+
+    :param request: the request.
+    :param name: the member.
+    :raises AwsError: it is missing or empty.
+    """
     value: str = request.get(name) or ""
     if not value:
-        raise refused(f"1 validation error detected: Value null at '{name}' failed to satisfy constraint")
+        raise rejected(f"1 validation error detected: Value null at '{name}' failed to satisfy constraint")
     return value
 
 
 def page(
     items: Sequence[T], number: Callable[[T], int], request: Mapping[str, Any], most: int, default: int
 ) -> tuple[list[T], str | None]:
-    """One page of items numbered upwards in their order, and the token for the next one.
+    """Return a page of items, and the token for the next page.
 
-    The token holds the number of the page's last item, so that nothing is skipped or told twice when items come in
-    between.
+    The token contains the number of the last item on the page, so that no item is skipped or repeated if others are
+    added.
+
+    :param items: the items, with ascending numbers.
+    :param number: returns the number of an item.
+    :param request: the request, with ``MaxResults`` and ``NextToken``.
+    :param most: the maximum size of a page.
+    :param default: the default size of a page.
+    :raises AwsError: the size or the token is invalid.
     """
     size = request.get("MaxResults") or default
     if not 1 <= size <= most:
-        raise refused(f"MaxResults must be between 1 and {most}")
+        raise rejected(f"MaxResults must be between 1 and {most}")
     start = _position(request.get("NextToken"))
     rest = [item for item in items if number(item) > start]
     if len(rest) <= size:
@@ -100,14 +114,17 @@ def _position(token: str | None) -> float:
     try:
         return int(base64.urlsafe_b64decode(token.encode()))
     except ValueError:
-        raise refused("Invalid NextToken") from None
+        raise rejected("Invalid NextToken") from None
 
 
 def arguments(job: Mapping[str, Any], asked: Mapping[str, str]) -> list[str]:
-    """What a run's script is called with.
+    """Return the arguments of a run's script.
 
-    A job's defaults give way to the run's arguments, and those to what nothing overrides in the job. An argument
-    without a value is passed as its name alone.
+    The arguments of the run override the job's defaults. The job's ``NonOverridableArguments`` override both. An
+    argument without a value is passed as its name only.
+
+    :param job: the job.
+    :param asked: the arguments of the run.
     """
     merged = {
         "--JOB_NAME": job["Name"],
@@ -120,7 +137,12 @@ def arguments(job: Mapping[str, Any], asked: Mapping[str, str]) -> list[str]:
 
 
 def cannot_run(job: Mapping[str, Any], request: Mapping[str, Any], script: bytes | None) -> str | None:
-    """Why a run is not started, be it by Glue or because this machine has no Spark; None if it is."""
+    """Return why Glue rejects a run, or why it cannot run here, or None.
+
+    :param job: the job.
+    :param request: the request of StartJobRun.
+    :param script: the job's script, if it exists.
+    """
     command = job["Command"].get("Name")
     if command not in COMMANDS:
         return f"Could not find command {command}"
@@ -134,13 +156,16 @@ def cannot_run(job: Mapping[str, Any], request: Mapping[str, Any], script: bytes
     if not needs:
         return None
     return (
-        f"The local AWS has no Spark. Job {job['Name']} is a {command} job whose script needs {', '.join(needs)}; "
-        f"only scripts that run in plain Python are run here, as {SHELL} jobs or others"
+        f"The local AWS has no Spark, but the script of {command} job {job['Name']} needs {', '.join(needs)}. It runs "
+        f"only scripts in plain Python, in {SHELL} and other jobs"
     )
 
 
 def imported(script: bytes) -> set[str]:
-    """The top-level modules a Python script imports; none if it is no Python."""
+    """Return the top-level modules that a script imports; none if it is not valid Python.
+
+    :param script: the script.
+    """
     try:
         tree = ast.parse(script)
     except (SyntaxError, ValueError):
@@ -154,8 +179,11 @@ def imported(script: bytes) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
-def wrong_with_capacity(request: Mapping[str, Any]) -> str | None:
-    """Why Glue refuses how large a job or run is to be; None if it does not."""
+def capacity_error(request: Mapping[str, Any]) -> str | None:
+    """Return why Glue rejects the size of a job or run, or None.
+
+    :param request: the request.
+    """
     if "AllocatedCapacity" in request and "MaxCapacity" in request:
         return "Please set only Allocated Capacity or Max Capacity."
     if "MaxCapacity" in request and ("WorkerType" in request or "NumberOfWorkers" in request):
@@ -164,7 +192,11 @@ def wrong_with_capacity(request: Mapping[str, Any]) -> str | None:
 
 
 def capacity(job: Mapping[str, Any], request: Mapping[str, Any]) -> Json:
-    """What a run shows of its size."""
+    """Return the size of a run as in GetJobRun.
+
+    :param job: the job.
+    :param request: the request of StartJobRun.
+    """
     shown = {name: request.get(name, job.get(name)) for name in ("WorkerType", "NumberOfWorkers", "MaxCapacity")}
     if "AllocatedCapacity" in request:
         shown["MaxCapacity"] = request["AllocatedCapacity"]
@@ -177,7 +209,11 @@ def capacity(job: Mapping[str, Any], request: Mapping[str, Any]) -> Json:
 
 
 def failure(code: int | None, errors: Sequence[str]) -> str:
-    """ErrorMessage of a run whose script ended with an exit code: the exception it died of, if it wrote a traceback."""
+    """Return the ErrorMessage of a failed run: its exception, if it printed a traceback, or else its exit code.
+
+    :param code: the exit code.
+    :param errors: the last lines of standard error.
+    """
     lines = [line for line in errors if line.strip()]
     starts = [number for number, line in enumerate(lines) if line.strip() == TRACEBACK]
     if code == 1 and starts:
@@ -207,8 +243,12 @@ OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 }
 
 
-def wrong_with_filters(filters: Sequence[Mapping[str, str]]) -> str | None:
-    """Why ListCrawls refuses its filters; None if it does not."""
+def filters_error(filters: Sequence[Mapping[str, str]]) -> str | None:
+    """Return why ListCrawls rejects its filters, or None.
+
+    :param filters: the filters.
+    :raises AwsError: a value is neither a number nor a time.
+    """
     for each in filters:
         if not all(each.get(name) for name in FILTER_MEMBERS):
             shown = ", ".join(f"{name}: {each.get(name) or 'null'}" for name in FILTER_MEMBERS)
@@ -221,7 +261,11 @@ def wrong_with_filters(filters: Sequence[Mapping[str, str]]) -> str | None:
 
 
 def matches(crawl: Mapping[str, Any], filters: Sequence[Mapping[str, str]]) -> bool:
-    """Whether ListCrawls' filters, all of them, let a crawl through; one lacks what has not happened yet."""
+    """Return whether a crawl matches all filters of ListCrawls. A missing value does not match.
+
+    :param crawl: the crawl as in ListCrawls.
+    :param filters: the filters.
+    """
     for each in filters:
         name, compare = FIELDS[each["FieldName"]], OPERATORS[each["FilterOperator"]]
         value, wanted = crawl.get(name), each["FieldValue"]
@@ -233,13 +277,13 @@ def matches(crawl: Mapping[str, Any], filters: Sequence[Mapping[str, str]]) -> b
 
 
 def _number(text: str) -> float:
-    """A number, or a moment in ISO 8601 or in milliseconds since the epoch, as a number."""
+    """Return the value of a number, or of a time in ISO 8601 or in milliseconds since the epoch."""
     try:
         number = float(text)
     except ValueError:
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
-            raise refused(f"{text} is neither a number nor a time") from None
+            raise rejected(f"{text} is neither a number nor a time") from None
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     return number / 1000 if number > 1e11 else number  # noqa: PLR2004 -- seconds until the year 5138

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def now() -> float:
-    """The time as Glue tells it: seconds since the epoch, to the millisecond."""
+    """Return the time in seconds since the epoch, to the millisecond, as Glue does."""
     return round(time.time(), 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One account and region."""
+    """What the parts of Glue share in one account and region."""
 
     resources: Resources
     store: Store

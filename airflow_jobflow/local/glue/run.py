@@ -1,7 +1,7 @@
-"""One run of a Glue job, and how GetJobRun shows it.
+"""A run of a Glue job, and its representation in GetJobRun.
 
-What always holds: a `JobRun` is changed by `glue_executions.Executions` only, under its lock. What is shown is built
-afresh for every answer.
+Invariants: a `JobRun` is changed only by `executions.Executions`, under its lock. Representations are built for each
+response.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ Json = dict[str, Any]
 
 
 def new_id() -> str:
-    """The id of a run."""
+    """Return a new id for a run."""
     return f"jr_{secrets.token_hex(32)}"
 
 
 @dataclass(slots=True, eq=False)
 class JobRun:
-    """A run, or another attempt at one (which has an `attempt` and a `previous` run)."""
+    """A run, or a retry of one (with an `attempt` and a `previous` run)."""
 
     job: Mapping[str, Any]
-    """The job as it was when the run was started."""
+    """The job at the start of the run."""
     request: Mapping[str, Any]
     number: int
-    """Runs are numbered as they come: newest first is highest first."""
+    """Runs are numbered in the order of their start."""
     run_id: str = field(default_factory=new_id)
     attempt: int = 0
     previous: str | None = None
@@ -46,54 +46,54 @@ class JobRun:
     changed_at: float = field(default_factory=now)
     ended_at: float | None = None
     ran_from: float | None = None
-    """When its script began."""
+    """When its script started."""
     clock: float = field(default_factory=time.monotonic)
     error: str | None = None
     ending: tuple[str, str | None] | None = None
-    """State and error it is being ended with from outside."""
+    """The final state and the error, if it is ended from outside."""
     process: Process | None = None
     timer: threading.Timer | None = None
     script: Path | None = None
-    """Where the script lies until its process takes it over."""
+    """Where the script is stored until its process starts."""
     errors: list[str] = field(default_factory=list)
-    """The last lines it wrote to standard error."""
+    """The last lines of standard error."""
 
     @property
     def ended(self) -> bool:
-        """Whether it is over."""
+        """Whether it has ended."""
         return self.state in model.ENDED
 
     @property
     def name(self) -> str:
-        """Of its job."""
+        """The name of its job."""
         name: str = self.job["Name"]
         return name
 
     @property
     def log_group(self) -> str:
-        """What its two log groups begin with."""
+        """The prefix of its two log groups."""
         return model.LOG_GROUPS.get(self.job["Command"].get("Name", ""), model.SPARK_LOGS)
 
     @property
     def timeout(self) -> int:
-        """Minutes it may run."""
+        """Its time-out in minutes."""
         minutes: int = self.request.get("Timeout") or self.job.get("Timeout") or model.DEFAULT_TIMEOUT
         return minutes
 
     @property
     def retries_left(self) -> bool:
-        """Whether it is tried again if it fails."""
+        """Whether it is retried if it fails."""
         return self.attempt < (self.job.get("MaxRetries") or 0)
 
     def age(self) -> float:
-        """Seconds since it was started."""
+        """Return the seconds since it was started."""
         return time.monotonic() - self.clock
 
     def shown(self) -> Json:
-        """The run as GetJobRun shows it."""
+        """Return the run as in GetJobRun."""
         size = model.capacity(self.job, self.request)
         seconds = 0.0 if self.ran_from is None else (self.ended_at or now()) - self.ran_from
-        told: Json = {
+        shown: Json = {
             "Id": self.run_id,
             "Attempt": self.attempt,
             "PreviousRunId": self.previous,
@@ -116,5 +116,5 @@ class JobRun:
             **size,
         }
         if self.ended_at is not None:
-            told["DPUSeconds"] = round(seconds * size["MaxCapacity"], 3)
-        return {name: value for name, value in told.items() if value is not None}
+            shown["DPUSeconds"] = round(seconds * size["MaxCapacity"], 3)
+        return {name: value for name, value in shown.items() if value is not None}

@@ -1,11 +1,10 @@
-"""Runs the script of a Glue job, and keeps its two streams apart. Run as a script, in a process of its own.
+"""Run the script of a Glue job, and tag the lines of its two streams. Run as a script, in its own process.
 
-``glue_runner.py <file> <name> <argument>…`` takes the file over as ``glue-python-scripts/<name>`` in its working
-directory and runs it. All it writes is passed on to standard output by whole lines, each behind a character that says
-which stream it came from.
+``runner.py <file> <name> <argument>…`` moves the file to ``glue-python-scripts/<name>`` in its working directory and
+runs it. It writes all output to standard output by complete lines, each after a character that identifies its stream.
 
-What always holds: it ends when the script's process has ended and its output is passed on, with the same exit code;
-SIGTERM is the script's to heed. It imports nothing of this package, so that it starts quickly.
+Invariants: it ends when the script's process has ended and the output is written, with the same exit code. It ignores
+SIGTERM, which the script receives, too. It imports nothing of this package, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -23,15 +22,20 @@ OUTPUT: Final = ">"
 ERROR: Final = "!"
 DIRECTORY: Final = "glue-python-scripts"
 SIGNALLED: Final = 128
-"""Exit code of a script ended by a signal: 128 and the signal's number."""
+"""Exit code of a script that a signal ended: 128 plus the number of the signal."""
 LAST_OUTPUT_TIMEOUT: Final = 1.0
-"""Seconds to wait for the end of the output of a script that ended, for a daemon may hold it open."""
+"""Seconds to wait for the end of the output of an ended script, as a daemon may hold it open."""
 
 _whole_lines = threading.Lock()
 
 
 def main(file: str, name: str, arguments: list[str]) -> int:
-    """Run the script; its exit code."""
+    """Run the script, and return its exit code.
+
+    :param file: the path of the script.
+    :param name: the name to run it as.
+    :param arguments: its arguments.
+    """
     signal.signal(signal.SIGTERM, lambda *_: None)
     script = Path(DIRECTORY).absolute() / name
     script.parent.mkdir()
@@ -56,7 +60,11 @@ def main(file: str, name: str, arguments: list[str]) -> int:
 
 
 def pump(stream: IO[bytes], tag: str) -> None:
-    """Pass on the lines of one stream."""
+    """Write the lines of a stream to standard output.
+
+    :param stream: the stream.
+    :param tag: the character before each line.
+    """
     for line in stream:
         with _whole_lines:
             sys.stdout.buffer.write(tag.encode() + line.removesuffix(b"\n") + b"\n")
@@ -66,4 +74,4 @@ def pump(stream: IO[bytes], tag: str) -> None:
 if __name__ == "__main__":
     exit_code = main(sys.argv[1], sys.argv[2], sys.argv[3:])
     with _whole_lines:
-        os._exit(exit_code)  # whatever still holds the script's output open
+        os._exit(exit_code)  # even if a daemon still holds the output open

@@ -1,6 +1,6 @@
-"""Glue's calls about job runs, for one account and region. Jobs are made by moto.
+"""Glue's calls for job runs, in one account and region. moto creates jobs.
 
-Invariants: runs of a job are told newest first; what Glue refuses is refused before anything is started.
+Invariants: the runs of a job are listed newest first. An invalid request is rejected before anything is started.
 """
 
 from __future__ import annotations
@@ -23,36 +23,45 @@ Json = dict[str, Any]
 
 
 class Runs:
-    """The job runs of one account and region, as Glue's API shows them."""
+    """The API of Glue for the job runs of one account and region.
+
+    :param store: the jobs.
+    :param executions: the runs.
+    :param faults: the active faults.
+    """
 
     def __init__(self, store: Store, executions: Executions, faults: FaultBox) -> None:
         self._store = store
         self._executions = executions
         self._faults = faults
         self.actions: dict[str, Callable[[Json, int], Json]] = {
-            "StartJobRun": self.start_job_run,
-            "GetJobRun": self.get_job_run,
-            "GetJobRuns": self.get_job_runs,
-            "BatchStopJobRun": self.batch_stop_job_run,
+            "StartJobRun": self._start_job_run,
+            "GetJobRun": self._get_job_run,
+            "GetJobRuns": self._get_job_runs,
+            "BatchStopJobRun": self._batch_stop_job_run,
         }
         """Handlers by action."""
 
     def interrupt(self, run_id: str, message: str = "Internal service error") -> bool:
-        """Have a run end in ERROR, as when something is broken in AWS; False if it does not run."""
+        """End a run in ERROR with an internal error; return whether it was running.
+
+        :param run_id: the run.
+        :param message: the error message. Default: ``Internal service error``.
+        """
         with self._executions.lock:
             found = [run for runs in self._executions.runs.values() for run in runs if run.run_id == run_id]
             return bool(found) and self._executions.end(found[0], model.ERROR, message)
 
-    def start_job_run(self, request: Json, _length: int) -> Json:
+    def _start_job_run(self, request: Json, _length: int) -> Json:
         """StartJobRun."""
-        name = model.given(request, "JobName")
-        kept = self._store.job(name)
-        if kept is None:
+        name = model.required(request, "JobName")
+        stored = self._store.job(name)
+        if stored is None:
             raise glue_store.not_found("Failed to start job run due to missing metadata")
-        job = glue_store.describe(kept)
+        job = glue_store.describe(stored)
         script = self._executions.script(job["Command"].get("ScriptLocation", ""))
-        if why := model.wrong_with_capacity(request) or model.cannot_run(job, request, script):
-            raise model.refused(why)
+        if why := model.capacity_error(request) or model.cannot_run(job, request, script):
+            raise model.rejected(why)
         previous: str | None = request.get("JobRunId")
         with self._executions.lock:
             if previous is not None and self._found(name, previous) is None:
@@ -62,9 +71,9 @@ class Runs:
             raise AwsError("ConcurrentRunsExceededException", f"Concurrent runs exceeded for {name}")
         return {"JobRunId": run.run_id}
 
-    def get_job_run(self, request: Json, _length: int) -> Json:
+    def _get_job_run(self, request: Json, _length: int) -> Json:
         """GetJobRun."""
-        name, run_id = model.given(request, "JobName"), model.given(request, "RunId")
+        name, run_id = model.required(request, "JobName"), model.required(request, "RunId")
         self._check_job(name)
         with self._executions.lock:
             run = self._found(name, run_id)
@@ -72,9 +81,9 @@ class Runs:
                 raise glue_store.not_found(f"Job run {run_id} of job {name} not found")
             return {"JobRun": run.shown()}
 
-    def get_job_runs(self, request: Json, _length: int) -> Json:
+    def _get_job_runs(self, request: Json, _length: int) -> Json:
         """GetJobRuns: newest first."""
-        name = model.given(request, "JobName")
+        name = model.required(request, "JobName")
         self._check_job(name)
         with self._executions.lock:
             runs = [
@@ -84,19 +93,19 @@ class Runs:
             answer: Json = {"JobRuns": [run.shown() for run in shown]}
         return answer if token is None else {**answer, "NextToken": token}
 
-    def batch_stop_job_run(self, request: Json, _length: int) -> Json:
-        """BatchStopJobRun: what cannot be stopped is told one by one."""
-        name, run_ids = model.given(request, "JobName"), request.get("JobRunIds") or []
+    def _batch_stop_job_run(self, request: Json, _length: int) -> Json:
+        """BatchStopJobRun: lists the runs that cannot be stopped."""
+        name, run_ids = model.required(request, "JobName"), request.get("JobRunIds") or []
         if not 1 <= len(run_ids) <= model.MAX_STOPPED:
-            raise model.refused(f"JobRunIds must hold between 1 and {model.MAX_STOPPED} ids")
+            raise model.rejected(f"JobRunIds must contain between 1 and {model.MAX_STOPPED} ids")
         answer: Json = {"SuccessfulSubmissions": [], "Errors": []}
         for run_id in run_ids:
-            said: Mapping[str, Any] = {"JobName": name, "JobRunId": run_id}
+            named: Mapping[str, Any] = {"JobName": name, "JobRunId": run_id}
             error = self._stop(name, run_id)
             if error is None:
-                answer["SuccessfulSubmissions"].append(said)
+                answer["SuccessfulSubmissions"].append(named)
             else:
-                answer["Errors"].append({**said, "ErrorDetail": error})
+                answer["Errors"].append({**named, "ErrorDetail": error})
         return answer
 
     def _stop(self, name: str, run_id: str) -> Json | None:

@@ -1,4 +1,4 @@
-"""What the sample DAG of a crawler and a Glue job needs: data, crawler, job. Made by boto3 only, as on AWS."""
+"""Create the resources of the sample DAG with a crawler and a Glue job: data, crawler, job. Uses only boto3."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ ROLE: Final = "local-glue"
 
 
 def provision(aws: LocalAwsClient, role: str) -> None:
-    """Create what is not there yet; `role` is the ARN of one that Glue may take on."""
+    """Create all resources that do not exist yet.
+
+    :param aws: the local AWS.
+    :param role: the ARN of a role for Glue.
+    """
     glue, s3 = aws.client("glue"), aws.client("s3")
-    s3.create_bucket(Bucket=BUCKET)  # one's own may be created again
+    s3.create_bucket(Bucket=BUCKET)  # succeeds if it exists
     for key, name in ((f"{INPUT}{CRAWLER}.csv", f"{CRAWLER}.csv"), (SCRIPT, f"{JOB}.py")):
         s3.put_object(Bucket=BUCKET, Key=key, Body=(FILES / name).read_bytes())
     if not any(database["Name"] == DATABASE for database in glue.get_databases()["DatabaseList"]):
@@ -34,7 +38,7 @@ def provision(aws: LocalAwsClient, role: str) -> None:
 
 
 def _create_crawler(glue: Any, role: str) -> None:
-    """The crawler whose table is named by its prefix and the folder it crawls: ``se2_`` and ``in0``."""
+    """Create the crawler. Its table is named after the prefix and the folder: ``se2_`` and ``in0``."""
     glue.create_crawler(
         Name=CRAWLER,
         Role=role,
@@ -45,7 +49,7 @@ def _create_crawler(glue: Any, role: str) -> None:
 
 
 def _create_job(glue: Any, role: str) -> None:
-    """The Python shell job that reads that table."""
+    """Create the Python shell job that reads the table."""
     glue.create_job(
         Name=JOB,
         Role=role,

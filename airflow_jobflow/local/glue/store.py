@@ -1,8 +1,8 @@
-"""All that the local Glue asks of moto's insides: objects in S3, crawlers, jobs, and the Data Catalog.
+"""The use of moto's internals by the local Glue: objects in S3, crawlers, jobs, and the Data Catalog.
 
-moto is pinned, and a test guards what is used here.
+The supported versions of moto are limited, and a test checks what is used here.
 
-What always holds: what is read is a copy; changes of the catalog are made by the methods that moto's own calls use.
+Invariants: values are copied when they are read. The catalog is changed by the methods that moto's calls use.
 """
 
 from __future__ import annotations
@@ -29,11 +29,15 @@ LOWER_AFTER_UPPER: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 class BucketUnusable(Exception):
-    """A bucket that does not exist, or is another account's; says so as S3 does."""
+    """A bucket does not exist or belongs to another account. The message is that of S3."""
 
 
 class Store:
-    """What moto keeps of one account and region."""
+    """The resources of one account and region in moto.
+
+    :param account: the account.
+    :param region: the region.
+    """
 
     def __init__(self, account: str, region: str) -> None:
         self._account = account
@@ -48,9 +52,11 @@ class Store:
         return s3_backends[self._account]["aws"]
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
-        """Keys of the objects under a prefix, sorted.
+        """Return the keys of the objects under a prefix, sorted.
 
-        :raises BucketUnusable: there is no such bucket for this account.
+        :param bucket: the bucket.
+        :param prefix: the prefix.
+        :raises BucketUnusable: the bucket does not exist or belongs to another account.
         """
         try:
             found, _, _, _ = self._s3.list_objects(self._s3.get_bucket(bucket), prefix, None, None, None)
@@ -61,7 +67,11 @@ class Store:
         return sorted(each.name for each in found)
 
     def read(self, bucket: str, key: str) -> bytes | None:
-        """An object's content; None if there is no such object that this account may read."""
+        """Return the content of an object; None if it does not exist or this account may not read it.
+
+        :param bucket: the bucket.
+        :param key: the key of the object.
+        """
         try:
             found = self._s3.get_object(bucket, key)
         except (MissingBucket, AccessDeniedByLock):
@@ -69,87 +79,146 @@ class Store:
         return None if found is None else found.value
 
     def crawler(self, name: str) -> FakeCrawler | None:
-        """A crawler; read it through `describe`."""
+        """Return a crawler, or None; read it with `describe`.
+
+        :param name: its name.
+        """
         return self._glue.crawlers.get(name)
 
     def crawlers(self) -> list[FakeCrawler]:
-        """All crawlers, in the order of their making."""
+        """Return all crawlers, in the order of their creation."""
         return list(self._glue.crawlers.values())
 
     def update_crawler(self, crawler: FakeCrawler, changes: Json) -> None:
-        """Change members of a crawler, named as in CreateCrawler."""
+        """Change a crawler.
+
+        :param crawler: the crawler.
+        :param changes: new values by their names in CreateCrawler.
+        """
         for name, value in changes.items():
             setattr(crawler, LOWER_AFTER_UPPER.sub("_", name).lower(), value)
         crawler.version += 1
 
     def delete_crawler(self, name: str) -> None:
-        """Forget a crawler."""
+        """Delete a crawler.
+
+        :param name: its name.
+        """
         self._glue.delete_crawler(name)
 
     def job(self, name: str) -> FakeJob | None:
-        """A job; read it through `describe`."""
+        """Return a job, or None; read it with `describe`.
+
+        :param name: its name.
+        """
         return self._glue.jobs.get(name)
 
     def database_exists(self, name: str) -> bool:
-        """Whether a database exists."""
+        """Return whether a database exists.
+
+        :param name: its name.
+        """
         return name in self._glue.databases
 
     def create_database(self, name: str) -> None:
-        """Add a database, unless another crawl has just done so."""
+        """Create a database, unless another crawl has just created it.
+
+        :param name: its name.
+        """
         with contextlib.suppress(DatabaseAlreadyExistsException):
             self._glue.create_database(name, {"Name": name})
 
     def tables(self, database: str) -> dict[str, Json]:
-        """The tables of a database by name, described as in GetTables."""
+        """Return the tables of a database by name, as in GetTables.
+
+        :param database: the database.
+        """
         return {each.name: copy.deepcopy(each.as_dict()) for each in self._glue.get_tables(database, None)}
 
     def create_table(self, database: str, table: Json) -> None:
-        """Add a table."""
+        """Create a table.
+
+        :param database: the database.
+        :param table: the table as in CreateTable.
+        """
         self._glue.create_table(database, table["Name"], copy.deepcopy(table))
 
     def update_table(self, database: str, table: Json) -> None:
-        """Replace a table by a new version of it."""
+        """Update a table.
+
+        :param database: the database.
+        :param table: the table as in UpdateTable.
+        """
         self._glue.update_table(database, table["Name"], copy.deepcopy(table))
 
     def delete_table(self, database: str, name: str) -> None:
-        """Drop a table."""
+        """Delete a table.
+
+        :param database: the database.
+        :param name: its name.
+        """
         self._glue.delete_table(database, name)
 
     def partitions(self, database: str, table: str) -> dict[tuple[str, ...], Json]:
-        """Partitions of a table by their values."""
-        kept = self._glue.get_table(database, table).partitions.values()
-        return {tuple(each.values): copy.deepcopy(each.partition_input) for each in kept}
+        """Return the partitions of a table by their values.
+
+        :param database: the database.
+        :param table: the name of the table.
+        """
+        stored = self._glue.get_table(database, table).partitions.values()
+        return {tuple(each.values): copy.deepcopy(each.partition_input) for each in stored}
 
     def create_partition(self, database: str, table: str, partition: Json) -> None:
-        """Add a partition."""
+        """Create a partition.
+
+        :param database: the database.
+        :param table: the name of the table.
+        :param partition: the partition as in CreatePartition.
+        """
         self._glue.create_partition(database, table, copy.deepcopy(partition))
 
     def update_partition(self, database: str, table: str, partition: Json) -> None:
-        """Replace a partition by another with the same values."""
+        """Update a partition.
+
+        :param database: the database.
+        :param table: the name of the table.
+        :param partition: the partition as in UpdatePartition.
+        """
         self._glue.update_partition(database, table, copy.deepcopy(partition), partition["Values"])
 
     def delete_partition(self, database: str, table: str, values: Sequence[str]) -> None:
-        """Drop a partition."""
+        """Delete a partition.
+
+        :param database: the database.
+        :param table: the name of the table.
+        :param values: the values of the partition.
+        """
         self._glue.get_table(database, table).delete_partition(list(values))  # type: ignore[arg-type]
 
 
-def describe(kept: FakeCrawler | FakeJob) -> Json:
-    """What moto says of a crawler or job, as JSON, without the nulls that AWS leaves out."""
-    said = copy.deepcopy(kept.as_dict())
+def describe(stored: FakeCrawler | FakeJob) -> Json:
+    """Return a crawler or job as JSON, without nulls.
+
+    :param stored: the crawler or job in moto.
+    """
+    members = copy.deepcopy(stored.as_dict())
     return {
         name: value.replace(tzinfo=UTC).timestamp() if isinstance(value, datetime) else value
-        for name, value in said.items()
+        for name, value in members.items()
         if value is not None
     }
 
 
 def not_found(what: str) -> AwsError:
-    """What Glue answers for something that does not exist."""
+    """Return the error for something that does not exist.
+
+    :param what: the message.
+    """
     return AwsError("EntityNotFoundException", what)
 
 
 CatalogGone = EntityNotFoundException
-"""Raised by moto when a database or table is deleted while it is written to."""
+"""Raised by moto if a database or table is deleted while a crawl writes to it."""
 
 
 def _of_s3(status: int, code: str, message: str) -> str:

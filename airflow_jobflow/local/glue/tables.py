@@ -1,7 +1,7 @@
-"""What a crawler makes of the objects under a target: tables, partitions, and how the catalog has them. Pure.
+"""Derive tables and partitions from the objects under a crawler's target. Pure functions.
 
-What always holds: every object with a schema belongs to one table; the same objects make the same tables, in
-whatever order they are listed; tables of one crawl have different names.
+Invariants: every object with a schema belongs to one table. The tables do not depend on the order of the objects. The
+tables of a crawl have different names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_jobflow.local.glue.types import STRING, merge_fields
+from airflow_jobflow.local.glue.data_types import STRING, merge_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ DEPRECATED_BY: Final = "DEPRECATED_BY_CRAWLER"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One object and its schema."""
+    """An object and its schema."""
 
     key: str
     size: int
@@ -40,22 +40,22 @@ class Found:
 
 @dataclass(slots=True)
 class Table:
-    """A table as a crawl found it."""
+    """A table that a crawl has found."""
 
     bucket: str
     root: str
-    """The folder all of it lies in, or the key of the only object."""
+    """The folder of its objects, or the key of its only object."""
     partition_keys: tuple[str, ...] = ()
     objects: list[Found] = field(default_factory=list)
     name: str = ""
 
     @property
     def location(self) -> str:
-        """Where it lies."""
+        """Its S3 URL."""
         return f"s3://{self.bucket}/{self.root}"
 
     def partitions(self) -> dict[tuple[str, ...], str]:
-        """Locations of the partitions by their values."""
+        """Return the locations of the partitions by their values."""
         found = {}
         for each in self.objects:
             folder = each.key.rpartition("/")[0]
@@ -65,20 +65,33 @@ class Table:
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Bucket and key (or prefix) of an S3 URL; ValueError if it is none."""
+    """Return the bucket and the key (or prefix) of an S3 URL.
+
+    :param url: the URL.
+    :raises ValueError: it is not an S3 URL.
+    """
     found = URL.fullmatch(url)
     if found is None:
-        raise ValueError(f"{url} is no S3 location")
+        raise ValueError(f"{url} is not an S3 location")
     return found[1], found[2]
 
 
 def split_path(path: str) -> tuple[str, str]:
-    """Bucket and prefix of a crawler's target, which may lack the ``s3://``; ValueError if it is none."""
+    """Return the bucket and the prefix of a crawler's target.
+
+    :param path: the path of the target, with or without ``s3://``.
+    :raises ValueError: it is not an S3 URL.
+    """
     return split_url(path if "://" in path else f"s3://{path}")
 
 
 def is_data(key: str, prefix: str, exclusions: Iterable[str] = ()) -> bool:
-    """Whether an object under a prefix is data: no folder, not hidden (``_SUCCESS``), not excluded by a pattern."""
+    """Return whether an object is data: not a folder, not hidden like ``_SUCCESS``, not excluded.
+
+    :param key: the key of the object.
+    :param prefix: the prefix of the target.
+    :param exclusions: the exclude patterns of the target. Default: none.
+    """
     below = key.removeprefix(prefix).lstrip("/")
     if key.endswith("/") or any(part.startswith(("_", ".")) for part in below.split("/")):
         return False
@@ -94,10 +107,14 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 
 def tables(bucket: str, prefix: str, objects: Sequence[Found]) -> list[Table]:
-    """The tables that the objects under a target make.
+    """Return the tables of the objects under a target.
 
-    Folders named ``key=value`` are partitions of the folder they lie in. Other folders are tables of their own;
-    but if they have the same columns, and no object lies beside them, they are partitions of the target.
+    Folders named ``key=value`` are partitions of their parent folder. Each other folder is a table. But if all folders
+    have the same columns and there are no objects beside them, they are partitions of the target.
+
+    :param bucket: the bucket.
+    :param prefix: the prefix of the target.
+    :param objects: the objects with their schemas.
     """
     roots: defaultdict[tuple[str, tuple[str, ...], str], list[Found]] = defaultdict(list)
     for each in sorted(objects, key=lambda found: found.key):
@@ -114,7 +131,7 @@ def tables(bucket: str, prefix: str, objects: Sequence[Found]) -> list[Table]:
     found_tables = []
     folders = [(root, keys) for root, keys, _ in roots]
     for (root, keys, _), members in roots.items():
-        if folders.count((root, keys)) > 1:  # formats that cannot be one table: each object is one
+        if folders.count((root, keys)) > 1:  # different formats: each object is a table
             found_tables += [Table(bucket, each.key, (), [each]) for each in members]
         else:
             found_tables.append(Table(bucket, root, keys, members))
@@ -122,7 +139,7 @@ def tables(bucket: str, prefix: str, objects: Sequence[Found]) -> list[Table]:
 
 
 def _root(key: str, prefix: str) -> tuple[str, tuple[str, ...]]:
-    """The folder of the table an object belongs to, and the keys of its partitions."""
+    """Return the folder of an object's table, and its partition keys."""
     if key == prefix:
         return key, ()
     folders = key.split("/")[:-1]
@@ -136,9 +153,12 @@ def _root(key: str, prefix: str) -> tuple[str, tuple[str, ...]]:
 
 
 def named(found: Iterable[Table], table_prefix: str) -> list[Table]:
-    """The tables with names: the crawler's prefix and the last folder.
+    """Set the names of tables, and return the tables. A name is the crawler's prefix and the last folder.
 
-    Of two with one name, the second's gets a hash of its location.
+    If a name is used already, a hash of the location is appended.
+
+    :param found: the tables, which are changed.
+    :param table_prefix: the prefix of the crawler.
     """
     taken: set[str] = set()
     with_names = []
@@ -154,7 +174,12 @@ def named(found: Iterable[Table], table_prefix: str) -> list[Table]:
 
 
 def table_input(table: Table, crawler: str, crawl_id: str) -> Json:
-    """The table as CreateTable and UpdateTable take it."""
+    """Return a table as in CreateTable and UpdateTable.
+
+    :param table: the table.
+    :param crawler: the name of the crawler.
+    :param crawl_id: the id of the crawl.
+    """
     schemas = [each.schema for each in table.objects]
     columns = dict(schemas[0].columns)
     for schema in schemas[1:]:
@@ -203,16 +228,25 @@ def table_input(table: Table, crawler: str, crawl_id: str) -> Json:
 
 
 def partition_input(table: Json, values: Sequence[str], location: str) -> Json:
-    """One partition of a table, given as `table_input` gives it, as CreatePartition takes it."""
+    """Return a partition as in CreatePartition.
+
+    :param table: the table, see `table_input`.
+    :param values: the values of the partition.
+    :param location: its S3 URL.
+    """
     return {"Values": list(values), "StorageDescriptor": {**table["StorageDescriptor"], "Location": location}}
 
 
 def same_schema(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two descriptions of a table differ in no more than counts."""
-    return _essence(one) == _essence(other)
+    """Return whether two descriptions of a table are equal except for counts.
+
+    :param one: a description.
+    :param other: another one.
+    """
+    return _schema_of(one) == _schema_of(other)
 
 
-def _essence(table: Mapping[str, Any]) -> list[Any]:
+def _schema_of(table: Mapping[str, Any]) -> list[Any]:
     storage = table.get("StorageDescriptor", {})
     parameters = table.get("Parameters", {})
     return [

@@ -1,33 +1,33 @@
-/* The "Jobs" tab: what a task waits for on AWS.
+/* The "Jobs" tab: the AWS jobs that a task waits for.
  *
- * It asks Airflow's API with the viewer's session, and shows what the XComs of the task say.
- * What always holds: whatever an XCom holds becomes text, never markup; only https: addresses and pages of a local AWS
- * become links; what is missing, malformed or too much is left out, the rest shown. */
+ * It reads the XComs of the task from Airflow's API, with the viewer's session.
+ * Invariants: the content of an XCom becomes text, never markup; only https: addresses and pages of a local AWS become
+ * links; whatever is missing, malformed or too large is left out, and the rest is shown. */
 
-const EVERY = 10_000; // milliseconds between two updates
-const MOST_BYTES = 16 * 2 ** 20; // of one answer
-const MOST_CELLS = 100_000;
-const ROWS = 100; // of a table at first
-const MOST_TASKS = 500; // of a run whose jobs are asked for
-const MOST_LISTED = 5000; // of a list
-const AT_ONCE = 6; // requests at a time
-const MOST_LOGGED = 200; // lines of an earlier try
-const LOCAL_PAGES = "/jobflow-console/"; // where a local AWS has its pages
+const UPDATE_INTERVAL = 10_000; // milliseconds
+const MAX_BYTES = 16 * 2 ** 20; // of a response
+const MAX_CELLS = 100_000;
+const FIRST_ROWS = 100; // of a table, until more are requested
+const MAX_TASKS = 500; // of a run, for which XComs are read
+const MAX_LISTED = 5000; // entries of a list
+const MAX_PARALLEL = 6; // requests
+const MAX_LOG_LINES = 200; // of an earlier try
+const LOCAL_PAGES = "/jobflow-console/"; // path of the pages of a local AWS
 const NOTES = "jobflow_jobs", RESULT = "return_value"; // keys of XComs
 
 const NOUNS = { batch: "Batch job", ecs: "Fargate task", glue_crawl: "Glue crawl", glue_run: "Glue job run" };
 const OPERATORS = /^(Batch(Job|Map)|Fargate(Task|Map)|Glue(Crawl|JobRun))(Operator|Sensor)$/u;
-const OVER = new Set(["success", "failed", "skipped", "upstream_failed", "removed"]); // states of a task that stay
-const PREPARED = new Set(["STARTING", "ACTIVATING", "PROVISIONING"]); // AWS's words for what is being started
+const ENDED_STATES = new Set(["success", "failed", "skipped", "upstream_failed", "removed"]); // of a task
+const PREPARED = new Set(["STARTING", "ACTIVATING", "PROVISIONING"]); // statuses of a job that is being started
 const isPrepared = (status, service) => PREPARED.has(status) || (status === "PENDING" && service === "ecs");
-const CELLS = { // what a character of a string of cells means
+const CELLS = { // color and text for each character of a string of cells
   S: ["succeeded", "succeeded"], F: ["failed", "failed"], K: ["stopped", "stopped"], R: ["running", "running"],
   s: ["starting", "starting"], "-": ["never", "not started"], ".": ["unknown", "not failed so far"],
 };
-const OUR_STOP = /^(Airflow: |The (\w+ )?(deadline of the )?Airflow task )/u; // what AWS is given as the reason of a stop
-const FINAL_WORD = { "-": ["never", "never started"] };
+const OUR_STOP = /^(Airflow: |The (\w+ )?(deadline of the )?Airflow task )/u; // the reason that Airflow passes to AWS when it stops a job
+const FINAL_CELLS = { "-": ["never", "never started"] }; // after the end
 
-// Reading: whatever it is, what comes out has the type that is asked for.
+// Reading values of any type: each function returns the type that its name says.
 
 const isRecord = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 const record = (value) => (isRecord(value) ? value : {});
@@ -37,7 +37,7 @@ const text = (value, most = 4000) => {
   if (typeof value !== "string") return "";
   return value.length > most ? `${value.slice(0, most)}…` : value;
 };
-const whole = (value) => (Number.isInteger(value) ? value : null);
+const integer = (value) => (Number.isInteger(value) ? value : null);
 const count = (value) => (Number.isInteger(value) && value >= 0 ? value : 0);
 const time = (value) => {
   const at = typeof value === "string" && value.length < 64 ? Date.parse(value) : NaN;
@@ -54,7 +54,7 @@ const link = (value) => {
   }
 };
 
-/** Where in the console a log is, told from the console's page of the same job. */
+/** The console's page of a log, derived from that of its job. */
 function logLink(log, page) {
   const group = text(record(log).group), stream = text(record(log).stream), known = link(page);
   if (!group || !stream || !known) return null;
@@ -68,20 +68,20 @@ function logLink(log, page) {
     `#logsV2:log-groups/log-group/${plus(group)}/log-events/${plus(stream)}`;
 }
 
-/** The console's page of a child of an array, told from that of the array. */
+/** The console's page of a child, derived from that of its array. */
 function childPage(page, parent, index) {
   const known = parent && link(page);
   return known && known.includes(parent) ? known.replace(parent, encodeURIComponent(`${parent}:${index}`)) : null;
 }
 
-/** One job, as an outcome or a note of its progress says. */
+/** One job of an outcome or a note. */
 function readJob(value, service = "") {
   const from = record(value), links = record(from.links);
   const page = link(from.console_url) ?? link(links.console);
   return {
     service, id: text(from.job_id ?? from.id, 2000), name: text(from.name, 500), status: text(from.status, 60),
     state: text(from.state, 20), reason: text(from.reason), containerReason: text(from.container_reason),
-    exitCode: whole(from.exit_code), attempt: count(from.attempt), maxAttempts: count(from.max_attempts),
+    exitCode: integer(from.exit_code), attempt: count(from.attempt), maxAttempts: count(from.max_attempts),
     stopAsked: time(from.stop_requested_at), created: time(from.created_at), started: time(from.started_at), stopped: time(from.stopped_at),
     page, log: link(links.log) ?? logLink(from.log, page), stream: text(record(from.log).stream, 500),
     group: text(record(from.log).group, 500), details: isRecord(from.details) ? from.details : null,
@@ -97,32 +97,32 @@ function readArray(value, job, extra) {
   const statuses = typeof extra.statuses === "string" ? extra.statuses : "";
   const isMap = Boolean(statuses) || from.kind === "map";
   let cells = statuses || (typeof from.cells === "string" ? from.cells : "");
-  if (!cells && Array.isArray(from.failed_indexes) && size <= MOST_CELLS) {
-    const failed = from.failed_indexes.filter((index) => whole(index) !== null && index >= 0 && index < size);
-    // Which have failed may not be known; then neither is which have succeeded.
+  if (!cells && Array.isArray(from.failed_indexes) && size <= MAX_CELLS) {
+    const failed = from.failed_indexes.filter((index) => integer(index) !== null && index >= 0 && index < size);
+    // Without a list of all failed children, the state of the others is not known.
     const rest = failed.length >= count(from.failed) ? "S" : ".";
     const characters = new Array(size).fill(rest);
     for (const index of failed) characters[index] = "F";
     cells = characters.join("");
   }
-  if (cells.length !== size || size > MOST_CELLS) cells = "";
-  const told = new Map();
-  const tell = (each, index) => {
-    if (!isRecord(each) || whole(index) === null || index < 0 || index >= size) return;
+  if (cells.length !== size || size > MAX_CELLS) cells = "";
+  const known = new Map(); // jobs by index
+  const add = (each, index) => {
+    if (!isRecord(each) || integer(index) === null || index < 0 || index >= size) return;
     const child = readJob(each);
     if (!isMap) {
       child.id ||= job.id ? `${job.id}:${index}` : "";
       child.page ??= childPage(job.page, job.id, index);
       child.log ??= logLink(each.log, child.page);
     }
-    told.set(index, child);
+    known.set(index, child);
   };
-  if (Array.isArray(extra.outcomes)) extra.outcomes.forEach((each, index) => tell(each, index));
-  for (const each of [...list(extra.failed), ...list(from.told)]) tell(each, record(each).index);
+  if (Array.isArray(extra.outcomes)) extra.outcomes.forEach((each, index) => add(each, index));
+  for (const each of [...list(extra.failed), ...list(from.failed_jobs)]) add(each, record(each).index);
   const counted = {};
   for (const character of cells) counted[character] = (counted[character] ?? 0) + 1;
   const given = record(from.counts ?? from);
-  // The service counts what the cells do not show yet.
+  // Cells that are not known yet are missing in their counts, but not in those of the service.
   const counts = cells && !cells.includes(".") ? {
     succeeded: counted.S ?? 0, failed: counted.F ?? 0, stopped: counted.K ?? 0,
     running: (counted.R ?? 0) + (counted.s ?? 0),
@@ -132,21 +132,21 @@ function readArray(value, job, extra) {
   };
   const begun = counts.succeeded + counts.failed + counts.stopped + counts.running;
   counts.rest = Math.max(0, size - begun);
-  job.begun = begun > 0 && job.started === null; // AWS tells no start of some arrays
-  return { isMap, noun: isMap ? "Item" : "Child", many: isMap ? "items" : "children", size, cells, counts, told };
+  job.begun = begun > 0 && job.started === null; // AWS reports no start time for some arrays
+  return { isMap, noun: isMap ? "Item" : "Child", many: isMap ? "items" : "children", size, cells, counts, known };
 }
 
-/** How many jobs are in which state. */
+/** The number of jobs per state. */
 function tally(jobs, counts = {}) {
   const states = { SUCCEEDED: count(counts.SUCCEEDED), FAILED: count(counts.FAILED) };
   if (!isRecord(counts) || !Object.keys(counts).length) for (const { state } of jobs) if (state in states) states[state] += 1;
   return states;
 }
 
-/** What one XCom says; null if it is none of ours. */
-function readSaid(value) {
+/** The content of an XCom; null if it is not one of this package. */
+function readXcom(value) {
   if (Array.isArray(value)) {
-    const parts = value.slice(0, 1000).map(readSaid).filter(Boolean);
+    const parts = value.slice(0, 1000).map(readXcom).filter(Boolean);
     if (!parts.length || parts.length < Math.min(value.length, 1000)) return null;
     const jobs = parts.flatMap((each) => each.jobs);
     return { ...parts[0], jobs, total: value.length, states: tally(jobs), array: null };
@@ -172,20 +172,20 @@ function readSaid(value) {
   };
 }
 
-/** What both XComs say together. The result is the later one; the notes know what it leaves out. */
-function together(notes, result) {
+/** The content of both XComs. The result is the later one; the note adds what it leaves out. */
+function merged(notes, result) {
   if (!notes || !result) return notes ?? result;
   if (notes.final && result.jobs[0]?.state === "SUBMITTED") return notes;
   const before = new Map(notes.jobs.map((job) => [job.id, job]));
   const jobs = result.jobs.map((job) => ({ ...job, seen: before.get(job.id)?.seen ?? [] }));
   const array = result.array ?? notes.array;
-  if (array && notes.array) for (const [index, child] of notes.array.told) if (!array.told.has(index)) array.told.set(index, child);
+  if (array && notes.array) for (const [index, child] of notes.array.known) if (!array.known.has(index)) array.known.set(index, child);
   return { ...result, jobs, array, ...(notes.final ? { diagnosis: notes.diagnosis, error: notes.error, help: notes.help } : {}) };
 }
 
-// Asking Airflow.
+// Airflow's API.
 
-class Refused extends Error {
+class HttpError extends Error {
   constructor(status) {
     super(`Airflow answered with ${status}`);
     this.status = status;
@@ -194,28 +194,31 @@ class Refused extends Error {
 
 const ROOT = new URL("../", document.location.href.split(/[?#]/u)[0]);
 
-/** What Airflow's API answers; undefined if there is no such thing. */
+/** The response of Airflow's API; undefined for 404. */
 async function ask(path, parameters = {}) {
   const url = new URL(`api/v2/${path}`, ROOT);
   for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
-  const answer = await fetch(url).catch(() => { throw new Refused(0); }); // with the viewer's session
-  if (answer.status === 404) return undefined;
-  if (!answer.ok) throw new Refused(answer.status);
-  return JSON.parse(await bounded(answer));
+  const response = await fetch(url).catch(() => { throw new HttpError(0); }); // with the viewer's session
+  if (response.status === 404) return undefined;
+  if (!response.ok) throw new HttpError(response.status);
+  return JSON.parse(await bodyOf(response));
 }
 
-async function bounded(answer) {
-  const reader = answer.body.getReader(), decoder = new TextDecoder();
-  let read = 0, said = "";
+/** The body of a response.
+ * @throws RangeError if it is larger than MAX_BYTES
+ */
+async function bodyOf(response) {
+  const reader = response.body.getReader(), decoder = new TextDecoder();
+  let read = 0, body = "";
   for (;;) {
     const { done, value } = await reader.read();
-    if (done) return said + decoder.decode();
+    if (done) return body + decoder.decode();
     read += value.byteLength;
-    if (read > MOST_BYTES) {
+    if (read > MAX_BYTES) {
       await reader.cancel();
-      throw new RangeError("too much");
+      throw new RangeError("too large");
     }
-    said += decoder.decode(value, { stream: true });
+    body += decoder.decode(value, { stream: true });
   }
 }
 
@@ -224,21 +227,21 @@ const inRun = (at) => `dags/${part(at.dag)}/dagRuns/${part(at.run)}`;
 const taskPage = (at, rest) => new URL(`dags/${part(at.dag)}/runs/${part(at.run)}/tasks/${part(at.task)}${at.map >= 0 ? `/mapped/${at.map}` : ""}${rest}`, ROOT).href;
 const inTask = (at) => `${inRun(at)}/taskInstances/${part(at.task)}`;
 
-/** All of a list that Airflow gives in pages. */
+/** All entries of a list that Airflow returns in pages. */
 async function pages(path, parameters, name) {
   const all = [];
   for (;;) {
     const answer = record(await ask(path, { ...parameters, limit: 100, offset: all.length }));
     const more = list(answer[name]).filter(isRecord);
     all.push(...more);
-    if (!more.length || all.length >= count(answer.total_entries) || all.length >= MOST_LISTED) return all;
+    if (!more.length || all.length >= count(answer.total_entries) || all.length >= MAX_LISTED) return all;
   }
 }
 
-/** The XComs of ours that a task, or a run, has. They are listed first: asking for one that is not there is an error. */
+/** The XComs of this package that a task or a run has. Reading one that does not exist would be logged as an error. */
 const listed = (path, parameters) => pages(`${path}/xcomEntries`, { ...parameters, xcom_key_pattern: `${NOTES}|${RESULT}` }, "xcom_entries");
 
-/** The value of an XCom; what is wrong with it lands in `trouble`. */
+/** The value of an XCom; if it cannot be read, a message is added to `trouble`. */
 async function xcom(at, key, trouble) {
   try {
     const answer = await ask(`${inTask(at)}/xcomEntries/${part(key)}`, { map_index: at.map });
@@ -247,26 +250,26 @@ async function xcom(at, key, trouble) {
     return value;
   } catch (error) {
     const wrong = error instanceof RangeError ? "is too large to be shown" : error instanceof SyntaxError ? "is not valid JSON"
-      : error instanceof Refused && error.status !== 401 ? "could not be read" : null;
+      : error instanceof HttpError && error.status !== 401 ? "could not be read" : null;
     if (!wrong) throw error;
     trouble.push(`The XCom ${key} ${wrong}.`);
     return undefined;
   }
 }
 
-/** What the XComs of a task say of its jobs.
- * @param keys the XComs that it has
+/** The content of the XComs of a task.
+ * @param keys the keys of the XComs that exist
  */
-async function said(at, keys) {
+async function contentOf(at, keys) {
   const trouble = [];
   const [notes, result] = await Promise.all([NOTES, RESULT].map((key) => (keys.has(key) ? xcom(at, key, trouble) : undefined)));
-  const ours = [readSaid(notes), readSaid(result)];
-  if (notes !== undefined && !ours[0]) trouble.push(`The XCom ${NOTES} is not in a form that this page knows.`);
-  if (ours[0]?.newer) trouble.push("This was written by a newer version than this page; some of it may be missing.");
-  return { said: together(...ours), trouble };
+  const ours = [readXcom(notes), readXcom(result)];
+  if (notes !== undefined && !ours[0]) trouble.push(`The XCom ${NOTES} has an unknown format.`);
+  if (ours[0]?.newer) trouble.push("This note was written by a newer version of airflow-jobflow. Some of it may be missing.");
+  return { content: merged(...ours), trouble };
 }
 
-// Words.
+// Formatting.
 
 const zone = (() => {
   try {
@@ -296,14 +299,14 @@ function duration(milliseconds) {
 
 const nounOf = (service) => NOUNS[service] ?? "Job";
 
-/** Whether Airflow has stopped a job: it noted so, or AWS gives our own words as the reason. */
+/** Whether Airflow stopped a job: a note says so, or the reason that AWS returns is ours. */
 const byAirflow = (job) => job.state !== "SUCCEEDED" && (job.stopAsked !== null || (job.state === "FAILED" && OUR_STOP.test(job.reason)));
-/** When a job ended; of one that Airflow has stopped, at least when it was stopped. */
+/** When a job ended; if that is not known, when Airflow stopped it. */
 const endOf = (job) => job.stopped ?? job.stopAsked;
-/** How many children or items have failed of what succeeds all the same. */
+/** The number of failed children or items of a job that succeeded. */
 const tolerated = (model) => (model?.array && model.jobs[0]?.state === "SUCCEEDED" ? model.array.counts.failed + model.array.counts.stopped : 0);
 
-/** How a job stands, in words and as a tone. */
+/** The color and the text for the state of a job. */
 function standing(job, isOver = false) {
   if (job.state === "SUCCEEDED") return ["succeeded", "Succeeded"];
   if (byAirflow(job)) return ["stopped", "Stopped by Airflow"];
@@ -314,7 +317,7 @@ function standing(job, isOver = false) {
   return ["queued", "Queued"];
 }
 
-// Drawing. Every text goes into a text node.
+// Drawing. All text is put into text nodes.
 
 function make(name, properties = {}, ...children) {
   const element = document.createElement(name);
@@ -331,7 +334,7 @@ function make(name, properties = {}, ...children) {
 
 const [span, div, p] = ["span", "div", "p"].map((name) => (style, ...children) => make(name, { class: style || null }, ...children));
 
-/** Tell a screen reader. */
+/** Announce to screen readers. */
 const announce = (words) => { document.getElementById("said").textContent = words; };
 const foot = (...words) => p("foot", ...words);
 const dot = (shape = "dot") => make("span", { class: shape, "aria-hidden": "true" });
@@ -345,7 +348,7 @@ const head = (kind, ...children) => make("header", { class: "head" }, p("kind", 
 const card = (id, title, ...children) =>
   make("section", { class: "card", "aria-labelledby": id }, Array.isArray(title) ? spread(make("h2", { id }, title[0]), title[1]) : make("h2", { id }, title), ...children);
 
-/** A table that scrolls; a heading that begins with > stands on the right, with its column's cells. */
+/** A table that scrolls. A heading that begins with > aligns its column right. */
 function table(id, heads, rows) {
   const side = (place) => (heads[place].startsWith(">") ? "right num" : null);
   return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": id, "data-key": id },
@@ -369,7 +372,7 @@ function icon(path, size = 14) {
 const OUT = "M15 3h6v6M21 3l-9 9M19 14v5a2 2 0 0 1-2 2H5a2 2 0 0 1-2-2V7a2 2 0 0 1 2-2h5";
 const GRID = "M4 4h6v6H4zM14 4h6v6h-6zM4 14h6v6H4zM14 14h6v6h-6z";
 
-/** Follow a link from Airflow's own page: the frame of a tab may open no window. */
+/** Open a link from Airflow's own page: the frame of a tab must not open windows. */
 function follow(event) {
   const anchor = event.currentTarget;
   let outer;
@@ -397,7 +400,7 @@ function at(moment) {
   return make("time", { datetime: new Date(moment).toISOString(), title: IN_FULL.format(moment) }, CLOCK.format(moment));
 }
 
-/** Text that is written anew while time goes by. */
+/** Text that is updated every second. */
 const clocks = new Set();
 function passing(write) {
   const element = span("num", write());
@@ -410,11 +413,11 @@ setInterval(() => {
 
 // One job.
 
-/** The phases of a job: name, tone, when it began, when it ended, or was last heard of. */
-function phasesOf(job, isOver, told) {
+/** The phases of a job: name, color, start, and end or last known time. */
+function phasesOf(job, isOver, lastKnown) {
   const { created, started, seen } = job, prepared = seen.find(([status]) => isPrepared(status, job.service))?.[1] ?? null;
   const began = created !== null && prepared > created && (started === null || prepared < started) ? prepared : null;
-  const end = endOf(job) ?? (isOver ? told : null), phases = [];
+  const end = endOf(job) ?? (isOver ? lastKnown : null), phases = [];
   const add = (name, tone, from, to) => from !== null && phases.push({ name, tone, from, to });
   if (job.begun) add("Queued and running", "running", created, end);
   else {
@@ -425,8 +428,8 @@ function phasesOf(job, isOver, told) {
   return phases;
 }
 
-function timeline(job, isOver, told, taskEnd) {
-  const phases = phasesOf(job, isOver, told), ended = endOf(job);
+function timeline(job, isOver, lastKnown, taskEnd) {
+  const phases = phasesOf(job, isOver, lastKnown), ended = endOf(job);
   const bar = make("div", { class: "bar", "aria-hidden": "true" });
   const until = (phase) => phase.to ?? (isOver ? phase.from : Date.now());
   const steps = make("ol", { class: "phases" });
@@ -458,7 +461,7 @@ function timeline(job, isOver, told, taskEnd) {
     phases.length || ended !== null ? steps : p("muted", isOver ? "No times are known for this job." : "AWS has not reported any times yet."));
 }
 
-/** Names with what is known for them; those without are left out. */
+/** A list of names and values; names without a value are left out. */
 const factList = (entries) => make("dl", { class: "facts" }, entries.filter(([, ...value]) => value.some((each) => each !== "" && each != null)).map(([name, ...value]) => div("", make("dt", {}, name), make("dd", {}, ...value))));
 
 function facts(job, service) {
@@ -482,23 +485,23 @@ function why(model, state = "") {
   const job = model.jobs.find((each) => each.state === "FAILED") ?? model.jobs[0];
   if (!model.diagnosis && !model.error && model.jobs.some(byAirflow)) {
     const [jobs, them] = model.total > 1 || model.array?.isMap ? ["jobs", "them"] : ["job", "it"];
-    return warning(OVER.has(state) && model.final ? `The task was set to ${state} before its ${jobs} ended, so Airflow stopped ${them}.` : `Airflow stopped the ${jobs}.`, reasons(job) ? ` Reason given to AWS: ${reasons(job)}.` : "");
+    return warning(ENDED_STATES.has(state) && model.final ? `The task was set to ${state} before its ${jobs} ended, so Airflow stopped ${them}.` : `Airflow stopped the ${jobs}.`, reasons(job) ? ` Reason given to AWS: ${reasons(job)}.` : "");
   }
   const failed = model.diagnosis || model.error || (job?.state === "FAILED" && !(model.array && model.array.counts.failed + model.array.counts.stopped === 0));
   if (!failed) return null;
-  const told = reasons(job), lines = model.error.split("\n");
+  const reason = reasons(job), lines = model.error.split("\n");
   const because = lines.find((line) => line.startsWith("Why: "));
   const logged = lines.filter((line) => LOGGED.test(line)).map((line) => line.replace(LOGGED, ""));
   const section = card("why", /^(Could not stop|Stop these)/u.test(model.error) ? "Not stopped" : "Why it failed",
-    p("summary", model.diagnosis ? `${model.diagnosis.summary.replace(/\.$/u, "")}.` : told || lines[0] || "AWS gives no reason."),
+    p("summary", model.diagnosis ? `${model.diagnosis.summary.replace(/\.$/u, "")}.` : reason || lines[0] || "AWS gives no reason."),
     model.diagnosis ? model.diagnosis.advice && p("", model.diagnosis.advice) : because && p("", because.slice(5)),
     make("p", { class: "row muted" },
       model.diagnosis?.blame && model.diagnosis.blame !== "unknown" ? span("", `Where to look: ${model.diagnosis.blame}`) : null,
       code(job) && span("", `Exit code ${code(job)}`),
-      model.diagnosis && told ? span("", model.array?.isMap ? told : `AWS says: ${told}`) : null,
+      model.diagnosis && reason ? span("", model.array?.isMap ? reason : `AWS says: ${reason}`) : null,
       outward(model.help, "What to do", false)),
     logged.length ? [p("muted", (lines.find((line) => line.startsWith("Last lines of the log")) ?? "Last lines of the log").replace(/:$/u, "")), make("pre", { tabindex: "0", class: "log", role: "region", "aria-label": "Last lines of the log" }, logged.join("\n"))] : null,
-    model.error && (model.diagnosis || told || lines[1]) ? make("details", {}, make("summary", {}, "The whole error"), make("pre", { tabindex: "0" }, linked(model.error))) : null);
+    model.error && (model.diagnosis || reason || lines[1]) ? make("details", {}, make("summary", {}, "Full error message"), make("pre", { tabindex: "0" }, linked(model.error))) : null);
   section.classList.add("why");
   return section;
 }
@@ -507,10 +510,10 @@ const LOGGED = /^\s+\| ?/u; // a line of a job's log, within an error
 // Arrays and maps.
 
 let chosen = null; // the index of the child that is shown
-let focused = 0; // the index of the cell that keys move from
-let shownRows = ROWS;
+let focused = 0; // the index of the cell that the keyboard has selected
+let shownRows = FIRST_ROWS;
 
-const toneOf = (character, isOver) => (isOver && FINAL_WORD[character]) || CELLS[character] || CELLS["."];
+const toneOf = (character, isOver) => (isOver && FINAL_CELLS[character]) || CELLS[character] || CELLS["."];
 
 function progress(model, isOver) {
   const { counts, size, isMap, many: noun } = model.array;
@@ -533,9 +536,9 @@ function progress(model, isOver) {
     make("ul", { class: "legend" }, parts.map(([tone, words, many]) => make("li", { tone }, dot("dot square"), span("", make("b", { class: "num" }, number(many)), ` ${words}`)))));
 }
 
-/** The heat map: a cell for each child, on a canvas that the arrow keys move on. */
+/** The heat map: a canvas with a cell for each child, which can be used with the arrow keys. */
 function heatMap(model, isOver, choose) {
-  const { cells, size, noun, many, told, counts } = model.array;
+  const { cells, size, noun, many, known, counts } = model.array;
   if (!cells) return null;
   const canvas = make("canvas", { tabindex: "0", role: "application", "aria-roledescription": "heat map", "aria-describedby": "how", "aria-label": `${number(size)} ${many}, ${number(counts.failed)} failed` });
   const tip = make("div", { class: "tip", hidden: true });
@@ -544,7 +547,7 @@ function heatMap(model, isOver, choose) {
   focused = Math.min(focused, size - 1);
 
   function describe(index) {
-    const child = told.get(index), word = toneOf(cells[index], isOver)[1];
+    const child = known.get(index), word = toneOf(cells[index], isOver)[1];
     const more = [code(child) && `exit code ${code(child)}`, reasons(child)].filter(Boolean).join(", ");
     return `${noun} ${index}: ${word}${more ? `, ${more.slice(0, 160)}` : ""}`;
   }
@@ -561,7 +564,7 @@ function heatMap(model, isOver, choose) {
     const pen = canvas.getContext("2d");
     pen.scale(ratio, ratio);
     const style = getComputedStyle(document.documentElement), gap = step > 5 ? (step > 12 ? 2 : 1) : 0.5, side = step - gap;
-    // One colour after the other: setting it is what costs.
+    // Drawn by color, because changing the color is slow.
     const byTone = new Map();
     for (let index = 0; index < size; index += 1) {
       const [tone] = toneOf(cells[index], isOver);
@@ -619,7 +622,7 @@ function heatMap(model, isOver, choose) {
       choose(focused);
       draw();
     } else if (event.key === "f") {
-      // The next one that has not gone well.
+      // The next child that failed or was stopped.
       for (let hop = 1; hop <= size; hop += 1) {
         const index = (focused + hop) % size;
         if ("FK".includes(cells[index])) { focused = index; announce(describe(index)); showTip(index); draw(); break; }
@@ -643,7 +646,7 @@ function heatMap(model, isOver, choose) {
 }
 
 function childCard(model, index, isOver) {
-  const { cells, told, isMap, noun } = model.array, child = told.get(index);
+  const { cells, known, isMap, noun } = model.array, child = known.get(index);
   const [tone, word] = toneOf(cells?.[index] ?? ".", isOver);
   const job = model.jobs[0];
   const page = child?.page ?? (isMap ? null : childPage(job?.page, job?.id, index));
@@ -654,17 +657,17 @@ function childCard(model, index, isOver) {
       row(outward(child?.log, "Log"), outward(page, "Console"))),
     factList([["Exit code", code(child)], ["Reason", reasons(child)], ["Queued", between(child?.created, child?.started)], ["Ran", between(child?.started, child?.stopped)],
       ["Ended", child && child.stopped !== null ? at(child.stopped) : ""], ["Id", id ? make("code", {}, id) : ""]]),
-    child ? null : foot(isMap ? "For large maps, details are kept of failed items only." : "Only its state is known here. See the console for details."));
+    child ? null : foot(isMap ? "Large maps keep the details of failed items only." : "Only its state is known here. See the console for details."));
 }
 
 function failedTable(model, isOver, choose, redraw) {
-  const { cells, told, noun, counts } = model.array;
-  const bad = cells ? [...cells].flatMap((each, index) => ("FK".includes(each) ? index : [])) : [...told].flatMap(([index, child]) => (child.state === "FAILED" ? index : []));
+  const { cells, known, noun, counts } = model.array;
+  const bad = cells ? [...cells].flatMap((each, index) => ("FK".includes(each) ? index : [])) : [...known].flatMap(([index, child]) => (child.state === "FAILED" ? index : []));
   bad.sort((one, other) => one - other);
   const many = Math.max(bad.length, counts.failed + counts.stopped);
   if (!many) return null;
   const rows = bad.slice(0, shownRows).map((index) => {
-    const child = told.get(index), [tone, word] = toneOf(cells?.[index] ?? "F", isOver);
+    const child = known.get(index), [tone, word] = toneOf(cells?.[index] ?? "F", isOver);
     return { chosen: index === chosen, cells: [
       make("button", { class: "index", type: "button", "data-key": `row${index}`, onclick: () => choose(index) }, String(index)),
       make("span", { class: "state", tone }, dot(), word),
@@ -675,24 +678,24 @@ function failedTable(model, isOver, choose, redraw) {
   const more = bad.length > shownRows && make("button", { class: "button", type: "button", "data-key": "more", onclick: () => { shownRows += 900; redraw(); } }, `Show more of ${number(bad.length)}`);
   return card("failed", [`${tolerated(model) ? "Tolerated failures" : "What failed"}: ${number(many)} of ${number(model.array.size)}`, more],
     bad.length ? table("failed", [noun, "State", ">Exit code", "Reason", ">Ran", ">Log"], rows)
-      : p("muted", "It is not known yet which ones."));
+      : p("muted", "The failed ones are not known yet."));
 }
 
 // A task instance.
 
-/** Whether nothing follows, also where the task is not over yet: it will be tried again, and then begins afresh. */
+/** Whether no other note follows in this try. The task itself may be retried. */
 const isFinal = (model) => Boolean(model?.final);
 
-/** How all jobs of a task stand, in words and as a tone. */
+/** The color and the text for the state of all jobs of a task. */
 function standingOfAll(model, isOver) {
-  if (!model.jobs.length && model.error) return ["failed", "Failed"]; // before there was a job
+  if (!model.jobs.length && model.error) return ["failed", "Failed"]; // before a job was started
   if (model.total > 1) {
     const { SUCCEEDED: well, FAILED: badly } = model.states;
     if (badly) return ["failed", `${number(badly)} failed`];
     return well === model.total ? ["succeeded", "Succeeded"] : [isOver ? "unknown" : "running", `${number(well)} of ${number(model.total)} ended`];
   }
   const stands = standing(model.jobs[0] ?? readJob({}), isOver), begun = model.jobs[0]?.begun;
-  // A parent waits while its children run.
+  // The status of an array does not say that its children run.
   return !isOver && begun && ["queued", "starting"].includes(stands[0]) ? ["running", "Running"] : stands;
 }
 
@@ -706,7 +709,7 @@ function header(model, place, isOver, found) {
       row(tryChooser(place, found), several ? null : [outward(job?.page, "Console"), outward(job?.log, "Log")])));
 }
 
-/** Chooses one of the task's tries, if there are several. */
+/** The menu of the task's tries, if there are several. */
 function tryChooser(place, found) {
   if (found.tries.length < 2) return null;
   const now = found.instance.try_number;
@@ -721,15 +724,15 @@ function tryChooser(place, found) {
 }
 const stateWords = (state) => text(state, 40).replaceAll("_", " ") || "not started";
 let chosenTry = null; // the number of the earlier try that is shown
-const logsOfTries = new Map(); // by number, once they were read
+const logsOfTries = new Map(); // by number
 
-/** What the log of an earlier try says: Airflow deletes its XComs when the next one starts. */
+/** The log of an earlier try. Airflow deletes its XComs when the next try starts. */
 async function readLog(place, number) {
   const answer = record(await ask(`${inTask(place)}/logs/${number}`, { map_index: place.map, full_content: true }));
   const entries = list(answer.content).filter(isRecord);
   const raised = entries.flatMap((each) => list(each.error_detail).slice(0, 1)).map((each) => text(record(each).exc_value, 20_000)).filter(Boolean).at(-1);
   const ours = entries.filter((each) => text(each.logger).includes("airflow_jobflow")).map((each) => [time(each.timestamp), text(each.event)]);
-  return { error: raised ?? "", lines: ours.slice(-MOST_LOGGED), trouble: "" };
+  return { error: raised ?? "", lines: ours.slice(-MAX_LOG_LINES), trouble: "" };
 }
 
 function drawTry(place, found) {
@@ -737,7 +740,7 @@ function drawTry(place, found) {
   const redraw = () => chosenTry === number && keeping(main, () => drawTask(place, found));
   const logged = logsOfTries.get(number), from = time(one.start_date), to = time(one.end_date);
   if (!logged) {
-    readLog(place, number).catch((error) => ({ error: "", lines: [], trouble: error instanceof Refused && error.status === 403 ? "You may not read this task's logs." : "The log of this try could not be read." }))
+    readLog(place, number).catch((error) => ({ error: "", lines: [], trouble: error instanceof HttpError && error.status === 403 ? "You may not read this task's logs." : "The log of this try could not be read." }))
       .then((read) => { logsOfTries.set(number, read); redraw(); });
   }
   const state = stateWords(one.state), tone = { success: "succeeded", failed: "failed", "up for retry": "failed" }[state] ?? "unknown";
@@ -750,7 +753,7 @@ function drawTry(place, found) {
     make("section", { class: "card", "aria-label": "About this try" }, 
       factList([["Started", from && at(from)], ["Ended", to && [at(to), " on ", CALENDAR.format(to)]], ["Took", between(from, to)]])),
     !logged ? foot("Reading the log of this try …") : logged.lines.length ? card("logged", "What the task logged about its jobs", table("logged", ["Time", "Line"],
-      logged.lines.map(([moment, words]) => ({ cells: [moment === null ? null : at(moment), linked(words)] })))) : foot("The log of this try says nothing of its jobs."));
+      logged.lines.map(([moment, words]) => ({ cells: [moment === null ? null : at(moment), linked(words)] })))) : foot("The log of this try contains nothing about its jobs."));
 }
 
 function several(model, isOver) {
@@ -773,17 +776,17 @@ function note(title, ...paragraphs) {
 const warning = (...words) => make("p", { class: "warn", role: "note" }, ...words);
 
 function emptyTask(state, operator) {
-  if (operator && !OPERATORS.test(operator)) return note("No jobs here", "This task runs no job on AWS through airflow-jobflow.");
-  if (!state || ["scheduled", "queued", "none"].includes(state)) return note("Not started yet", "The job appears here as soon as the task has started it.");
-  if (OVER.has(state) || state === "up_for_retry") {
-    return note("Nothing to show", "This try left no record of its jobs, for example because of do_xcom_push=False. See its log.");
+  if (operator && !OPERATORS.test(operator)) return note("No jobs here", "This task does not run jobs on AWS through airflow-jobflow.");
+  if (!state || ["scheduled", "queued", "none"].includes(state)) return note("Not started yet", "The job appears here as soon as the task starts it.");
+  if (ENDED_STATES.has(state) || state === "up_for_retry") {
+    return note("Nothing to show", "This try left no record of its jobs, for example because of do_xcom_push=False. See the task log.");
   }
-  return note("No updates yet", "Several jobs, and the items of a map, appear about ten seconds after the task starts to wait for them; never with do_xcom_push=False.");
+  return note("No updates yet", "Jobs appear about ten seconds after the task starts to wait for them, but never with do_xcom_push=False.");
 }
 
 function drawTask(place, found) {
-  const { said: model, trouble, instance } = found, state = text(record(instance).state, 40);
-  const isLive = !OVER.has(state), isOver = !isLive || isFinal(model), main = document.getElementById("page");
+  const { content: model, trouble, instance } = found, state = text(record(instance).state, 40);
+  const isLive = !ENDED_STATES.has(state), isOver = !isLive || isFinal(model), main = document.getElementById("page");
   const choose = (index) => {
     chosen = index;
     redraw();
@@ -798,7 +801,7 @@ function drawTask(place, found) {
   }
   if (!model) {
     const choice = tryChooser(place, found);
-    main.replaceChildren(...trouble.map((words) => warning(words)), choice ? row(choice) : "", trouble.length ? note("The jobs cannot be shown", "See the task's log.")
+    main.replaceChildren(...trouble.map((words) => warning(words)), choice ? row(choice) : "", trouble.length ? note("The jobs cannot be shown", "See the task log.")
       : emptyTask(state, text(record(instance).operator, 200)));
     return;
   }
@@ -812,22 +815,22 @@ function drawTask(place, found) {
     const map = heatMap(model, isOver, choose);
     parts.push(progress(model, isOver), map);
     if (chosen !== null) (map ?? parts.at(-2)).append(childCard(model, chosen, isOver));
-    if (!map) parts.push(foot("The state of each is not known, only the totals."));
+    if (!map) parts.push(foot("Only the totals are known, not the state of each."));
     parts.push(failedTable(model, isOver, choose, redraw));
   }
   if (single && model.jobs.length) parts.push(timeline(job, isOver, model.final ? model.at : taskEnd ?? model.at, taskEnd), model.array?.isMap ? null : facts(job, model.service));
   else if (!single) parts.push(several(model, isOver));
   if (isLive) {
-    const seen = model.at ?? Date.now(), again = state === "up_for_retry" ? " The task will be tried again." : "";
+    const seen = model.at ?? Date.now(), again = state === "up_for_retry" ? " The task will be retried." : "";
     parts.push(foot("As of ", at(seen), " (", passing(() => `${duration(Date.now() - seen)} ago`), `).${again} This page updates every ten seconds.`));
   } else if (job.state !== "SUCCEEDED" && job.state !== "FAILED" && !byAirflow(job) && model.jobs.length) {
-    parts.push(foot(isSensor ? "A sensor never stops a job: it may still run." : "Last known state before the task ended. See the task's log for what happened to the job."));
+    parts.push(foot(isSensor ? "A sensor never stops a job: it may still be running." : "Last known state before the task ended. See the task log for what happened to the job."));
   }
   main.replaceChildren(...parts.filter(Boolean));
   for (const each of main.querySelectorAll("pre.log")) each.scrollTop = each.scrollHeight;
 }
 
-/** Draw anew without losing the focus, or how far a table was scrolled. */
+/** Redraw without losing the focus and the scroll positions. */
 function keeping(main, draw) {
   const active = document.activeElement, key = active?.dataset?.key ?? (active?.tagName === "CANVAS" ? "canvas" : null);
   const typed = key === "goto" ? active.value : null;
@@ -844,7 +847,7 @@ function keeping(main, draw) {
 
 // A run.
 
-async function lookAtRun(place) {
+async function loadRun(place) {
   const run = await ask(inRun(place));
   if (run === undefined) return { missing: true };
   const tasks = await pages(`${inRun(place)}/taskInstances`, {}, "task_instances");
@@ -853,51 +856,51 @@ async function lookAtRun(place) {
   try {
     noted = await listed(`${inRun(place)}/taskInstances/~`, {});
   } catch (error) {
-    if (!(error instanceof Refused && error.status === 403)) throw error;
+    if (!(error instanceof HttpError && error.status === 403)) throw error;
     trouble.push("You may not read this run's XComs, so its jobs cannot be shown.");
     return { run, rows: [], trouble, live: false, left: 0 };
   }
-  const has = new Map(); // keys by task instance
+  const has = new Map(); // keys of XComs by task instance
   for (const each of noted) {
     const name = `${each.task_id} ${each.map_index}`;
     has.set(name, (has.get(name) ?? new Set()).add(each.key));
   }
   const keysOf = (each) => has.get(`${each.task_id} ${each.map_index}`) ?? new Set();
-  // What other tasks have left is nobody's business here.
+  // XComs of tasks that are not of this package are not read.
   const ours = tasks.filter((each) => OPERATORS.test(each.operator) || keysOf(each).has(NOTES));
-  const asked = ours.slice(0, MOST_TASKS), rows = [];
+  const asked = ours.slice(0, MAX_TASKS), rows = [];
   let next = 0;
-  await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+  await Promise.all(Array.from({ length: MAX_PARALLEL }, async () => {
     while (next < asked.length) {
       const number = next++, instance = asked[number];
-      const at = { ...place, task: text(instance.task_id, 500), map: whole(instance.map_index) ?? -1 };
+      const at = { ...place, task: text(instance.task_id, 500), map: integer(instance.map_index) ?? -1 };
       const key = `${at.task} ${at.map} ${instance.try_number} ${instance.state}`;
-      if (!settled.has(key)) {
-        const found = await said(at, keysOf(instance));
-        if (OVER.has(instance.state)) settled.set(key, found);
+      if (!ended.has(key)) {
+        const found = await contentOf(at, keysOf(instance));
+        if (ENDED_STATES.has(instance.state)) ended.set(key, found);
         rows[number] = { at, instance, ...found };
-      } else rows[number] = { at, instance, ...settled.get(key) };
+      } else rows[number] = { at, instance, ...ended.get(key) };
     }
   }));
   for (const row of rows) trouble.push(...row.trouble.map((words) => `${row.at.task}: ${words}`));
-  return { run, rows, trouble: trouble.slice(0, 5), live: ours.some((each) => !OVER.has(each.state)) || !["success", "failed"].includes(run.state), left: ours.length - asked.length };
+  return { run, rows, trouble: trouble.slice(0, 5), live: ours.some((each) => !ENDED_STATES.has(each.state)) || !["success", "failed"].includes(run.state), left: ours.length - asked.length };
 }
-const settled = new Map(); // what was said of tasks that have ended
+const ended = new Map(); // the content of the XComs of ended tasks
 
 function drawRun(place, found) {
   const main = document.getElementById("page");
   clocks.clear();
   themes.clear();
   const rows = found.rows.map((row) => {
-    const job = row.said?.jobs[0] ?? null, isOver = OVER.has(row.instance.state) || isFinal(row.said);
-    const jobs = row.said?.jobs ?? [];
+    const job = row.content?.jobs[0] ?? null, isOver = ENDED_STATES.has(row.instance.state) || isFinal(row.content);
+    const jobs = row.content?.jobs ?? [];
     const first = (name) => jobs.map((each) => each[name]).filter((moment) => moment !== null).sort((one, other) => one - other)[0] ?? null;
     const last = jobs.length && jobs.every((each) => endOf(each) !== null) ? Math.max(...jobs.map(endOf)) : null;
     const created = first("created"), started = first("started"), end = last ?? (isOver ? null : Date.now());
     return { ...row, job, jobs, isOver, created, started, end };
   });
   if (!rows.length) {
-    main.replaceChildren(...found.trouble.map((words) => warning(words)), note("No jobs in this run", "None of its tasks runs a job on AWS through airflow-jobflow."));
+    main.replaceChildren(...found.trouble.map((words) => warning(words)), note("No jobs in this run", "None of its tasks runs jobs on AWS through airflow-jobflow."));
     return;
   }
   const known = rows.filter((row) => row.created !== null);
@@ -908,7 +911,7 @@ function drawRun(place, found) {
   const lines = [];
   let failedTasks = 0, failedJobs = 0, jobsInAll = 0;
   for (const row of rows) {
-    const { at: where, job, jobs, said: model, isOver } = row;
+    const { at: where, job, jobs, content: model, isOver } = row;
     const left = job?.begun ? null : row.started ?? row.end, began = job?.begun ? row.created : row.started;
     const queued = row.created === null || left === null ? null : left - row.created;
     const ran = row.started === null || row.end === null ? null : row.end - row.started;
@@ -918,7 +921,7 @@ function drawRun(place, found) {
     failedTasks += state === "failed";
     failedJobs += job && byAirflow(job) ? 0 : model?.array ? model.array.counts.failed : model && model.jobs.length ? (model.total > 1 ? model.states.FAILED : Number(stands[0] === "failed")) : 0;
     const spared = tolerated(model);
-    // A task may end otherwise than its job, as raise_on_failure=False says.
+    // With raise_on_failure=False, a task succeeds although its job failed.
     const other = stands[0] === "failed" && state === "success" ? "task succeeded" : stands[0] === "succeeded" && state === "failed" ? "task failed" : "";
     const span = make("div", { class: "span", "aria-hidden": "true" });
     const piece = (tone, begin, finish) => {
@@ -948,9 +951,9 @@ function drawRun(place, found) {
 
 // The page.
 
-const themes = new Set(); // what is drawn anew when the colours change
+const themes = new Set(); // functions that redraw when the theme changes
 
-function wearTheme() {
+function followTheme() {
   const here = document.documentElement;
   let outer = null;
   try {
@@ -970,16 +973,16 @@ function wearTheme() {
   apply();
 }
 
-async function lookAtTask(place) {
+async function loadTask(place) {
   const instance = await ask(`${inTask(place)}/${place.map}`) ?? (place.map < 0 ? await ask(inTask(place)) : undefined);
   if (instance === undefined) return { missing: true };
-  const live = !OVER.has(instance.state), tries = await triesOf(place, instance);
+  const live = !ENDED_STATES.has(instance.state), tries = await triesOf(place, instance);
   try {
     const keys = new Set((await listed(inTask(place), { map_index: place.map })).map((each) => each.key));
-    return { ...await said(place, keys), instance, live, tries };
+    return { ...await contentOf(place, keys), instance, live, tries };
   } catch (error) {
-    if (!(error instanceof Refused && error.status === 403)) throw error;
-    return { said: null, trouble: ["You may not read this task's XComs, so its jobs cannot be shown."], instance, live, tries };
+    if (!(error instanceof HttpError && error.status === 403)) throw error;
+    return { content: null, trouble: ["You may not read this task's XComs, so its jobs cannot be shown."], instance, live, tries };
   }
 }
 
@@ -990,40 +993,40 @@ async function triesOf(place, instance) {
   const answer = await ask(`${inTask(place)}/${path}`).catch((error) => { if (error.status === 401) throw error; });
   const all = new Map(list(record(answer).task_instances).filter((each) => isRecord(each) && count(each.try_number)).map((each) => [each.try_number, each]));
   all.set(instance.try_number, instance);
-  return [...all.values()].sort((one, other) => other.try_number - one.try_number).slice(0, MOST_LOGGED);
+  return [...all.values()].sort((one, other) => other.try_number - one.try_number).slice(0, MAX_LOG_LINES);
 }
 
 function trouble(error) {
-  const status = error instanceof Refused ? error.status : 0;
-  if (status === 401) return note("You are not signed in", "Sign in to Airflow, and open this page again.");
-  if (status === 403) return note("You may not see this", "Your Airflow account has no access to it.");
-  return note(status ? `Airflow answered with ${status}` : "Airflow cannot be reached", "This page tries again in ten seconds.");
+  const status = error instanceof HttpError ? error.status : 0;
+  if (status === 401) return note("You are not signed in", "Sign in to Airflow and open this page again.");
+  if (status === 403) return note("Access denied", "Your Airflow account may not see this.");
+  return note(status ? `Airflow answered with ${status}` : "Airflow cannot be reached", "Retrying in ten seconds.");
 }
 
 function main() {
-  wearTheme();
+  followTheme();
   const given = new URLSearchParams(document.location.search);
   const named = (name) => {
     const value = given.get(name) ?? "";
-    return /^\{[A-Z_]+\}$/u.test(value) ? "" : value; // Airflow leaves in what it does not know
+    return /^\{[A-Z_]+\}$/u.test(value) ? "" : value; // Airflow does not replace a placeholder without a value
   };
   const map = Number.parseInt(named("map_index"), 10);
   const place = { dag: named("dag_id"), run: named("run_id"), task: named("task_id"), map: Number.isInteger(map) && map >= 0 ? map : -1 };
   const page = document.getElementById("page");
   if (!place.dag || !place.run) {
-    page.replaceChildren(note("No task instance given", "Open this page from the Jobs tab of a task instance or of a DAG run."));
+    page.replaceChildren(note("No task instance given", "Open this page from the Jobs tab of a task instance or a DAG run."));
     page.removeAttribute("aria-busy");
     return;
   }
-  const [look, draw] = place.task ? [lookAtTask, drawTask] : [lookAtRun, drawRun];
-  let before = "", timer = 0, looking = false;
-  const turn = async () => {
-    if (looking || document.hidden) return;
-    looking = true;
+  const [load, draw] = place.task ? [loadTask, drawTask] : [loadRun, drawRun];
+  let before = "", timer = 0, loading = false;
+  const update = async () => {
+    if (loading || document.hidden) return;
+    loading = true;
     clearTimeout(timer);
     let again = true;
     try {
-      const found = await look(place);
+      const found = await load(place);
       if (found.missing) page.replaceChildren(note("Not found", place.task ? "No such task instance." : "No such run."));
       else {
         const now = JSON.stringify(found, (_key, value) => (value instanceof Map ? [...value] : value));
@@ -1032,21 +1035,21 @@ function main() {
         again = found.live;
       }
     } catch (error) {
-      if (![Refused, SyntaxError, RangeError].some((kind) => error instanceof kind)) throw error;
+      if (![HttpError, SyntaxError, RangeError].some((kind) => error instanceof kind)) throw error;
       if (!before || [401, 403].includes(error.status)) {
         page.replaceChildren(trouble(error));
         before = "";
       }
       again = ![401, 403].includes(error.status);
     } finally {
-      looking = false;
+      loading = false;
       page.removeAttribute("aria-busy");
     }
     performance.mark("shown");
-    if (again) timer = setTimeout(turn, EVERY);
+    if (again) timer = setTimeout(update, UPDATE_INTERVAL);
   };
-  document.addEventListener("visibilitychange", turn);
-  turn();
+  document.addEventListener("visibilitychange", update);
+  update();
 }
 
 main();

@@ -1,4 +1,4 @@
-"""As many waits as the run's conf says, with the Amazon provider."""
+"""Waits with the Amazon provider; their number is in the run's conf."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""As many waits as the run's conf says, with this package."""
+"""Waits with this package; their number is in the run's conf."""
 
 from __future__ import annotations
 

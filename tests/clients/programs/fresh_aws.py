@@ -1,4 +1,4 @@
-"""A local AWS that starts anew, on the same port, for each line it reads; it answers with its endpoint."""
+"""Start a new local AWS on the same port for each line of standard input, and print its endpoint."""
 
 import sys
 

@@ -160,7 +160,7 @@ def test_soft_failures_skip(
         with pytest.raises(AirflowSkipException):
             operator.execute(context)
     log = capsys.readouterr().out
-    assert "The task is skipped instead of failing: Batch job job" in log
+    assert "Skipping the task instead of failing it: Batch job job" in log
     assert "no such file" in log
     note = context["ti"].xcoms[notes.KEY]
     assert "with exit code 3" in note["error"]

@@ -1,10 +1,8 @@
-# ruff: noqa: INP001 -- a script that Glue fetches, no module
-"""Job se2_job0: table se2_in0 of the Data Catalog, as the crawler made it, becomes one Parquet file under se2/out0/.
+# ruff: noqa: INP001 -- a script for Glue, not a module
+"""Glue job se2_job0: write the table se2_in0 of the Data Catalog to a Parquet file under se2/out0/.
 
-A Python shell job of Glue (Python 3.9 with ``--additional-python-modules pyarrow``); boto3 and pyarrow are all it
-needs, so it runs against a local AWS as it is. Arguments it does not know are Glue's own.
-
-It may be run again: the file is replaced.
+A Python shell job (Python 3.9 with ``--additional-python-modules pyarrow``). It needs only boto3 and pyarrow, so it
+runs unchanged on a local AWS. It ignores unknown arguments, which Glue adds. Another run replaces the file.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ ARROW_TYPES = {"bigint": pa.int64(), "int": pa.int64(), "string": pa.string()}
 
 
 def main() -> None:
-    """Read, map, write."""
+    """Read the table, select the columns, and write the file."""
     given = arguments()
     table = boto3.client("glue").get_table(DatabaseName=given.database, Name=given.table)["Table"]
     storage = table["StorageDescriptor"]
@@ -42,7 +40,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """What the job was started with."""
+    """Return the arguments of the job."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--database", default="se2")
     parser.add_argument("--table", default="se2_in0")
@@ -51,13 +49,24 @@ def arguments() -> argparse.Namespace:
 
 
 def keys(s3: Any, bucket: str, prefix: str) -> list[str]:
-    """Keys of the objects under a prefix."""
+    """Return the keys of the objects under a prefix.
+
+    :param s3: a boto3 client.
+    :param bucket: the bucket.
+    :param prefix: the prefix.
+    """
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     return [each["Key"] for page in pages for each in page.get("Contents", []) if each["Size"]]
 
 
 def read(s3: Any, bucket: str, key: str, types: dict[str, Any]) -> pa.Table:
-    """One CSV file, its header aside, with the columns and types of the table."""
+    """Read a CSV file without its header, with the columns and types of the table.
+
+    :param s3: a boto3 client.
+    :param bucket: the bucket.
+    :param key: the key of the file.
+    :param types: Arrow types by column.
+    """
     content = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     names = list(types)
     text = pa_csv.read_csv(

@@ -1,7 +1,7 @@
-"""What the events and the ledger of a local AWS say of jobs, service by service, and how that is told to a person.
+"""Read job updates from the events and the ledger of a local AWS, and format them for a person.
 
-What always holds: a job's statuses are told in order and once, however often and in whatever order events come.
-Statuses that pass in a moment, and mean nothing to a person, are left out.
+Invariants: a job's statuses are reported once and in order, although events arrive in any order and more than once.
+Short-lived statuses such as DEPROVISIONING are left out.
 """
 
 from __future__ import annotations
@@ -18,29 +18,32 @@ RUNNING: Final = "RUNNING"
 SUCCEEDED: Final = "SUCCEEDED"
 FAILED: Final = "FAILED"
 INTERRUPTED: Final = "INTERRUPTED"
-"""Our word for an ECS task whose Spot capacity was taken back."""
+"""An ECS task whose Spot capacity was reclaimed; ECS has no status for it."""
 
 ENDED: Final = frozenset({SUCCEEDED, FAILED, INTERRUPTED, "STOPPED", "TIMEOUT"})
-ON_THE_WAY: Final = ("PROVISIONING", SUBMITTED, "PENDING", "RUNNABLE", STARTING, RUNNING)
-"""The statuses of all services before the end, in order; a service has some of them."""
-RANKS: Final = {**{status: rank for rank, status in enumerate(ON_THE_WAY)}, **dict.fromkeys(ENDED, len(ON_THE_WAY))}
+BEFORE_END: Final = ("PROVISIONING", SUBMITTED, "PENDING", "RUNNABLE", STARTING, RUNNING)
+"""The statuses before the end, in order. Each service has some of them."""
+RANKS: Final = {**{status: rank for rank, status in enumerate(BEFORE_END)}, **dict.fromkeys(ENDED, len(BEFORE_END))}
 
 ARROW: Final = " → "
 
 Log = tuple[str, str]
-"""Group and stream."""
+"""Log group and log stream."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sighting:
-    """What is said of a job at a moment.
+class JobUpdate:
+    """What an event or the ledger says about a job.
 
-    :param job_id: empty where only the name is said, which is the latest job's of that name.
-    :param family: what it shares with others that differ in their input only.
-    :param index: of the child of an array.
-    :param size: of an array.
-    :param log: where what it prints goes, if it got so far.
-    :param note: what else is worth telling of its end.
+    :param job_id: the id; empty if only the name is known, which then means the latest job of that name.
+    :param name: the name.
+    :param status: the status in the service's terms, or one of those above.
+    :param family: the ECS task family. Default: none.
+    :param index: the index of an array child. Default: not a child.
+    :param size: the size of an array. Default: not an array.
+    :param exit_code: of the container. Default: unknown.
+    :param log: where its output goes. Default: it has not started.
+    :param note: more about how it ended. Default: nothing.
     """
 
     job_id: str
@@ -56,7 +59,7 @@ class Sighting:
 
 @dataclass
 class Job:
-    """What has been told of one job: plain, array parent (`size`) or child (`index`)."""
+    """What is known about a job: a plain one, an array parent (with `size`) or an array child (with `index`)."""
 
     job_id: str
     name: str
@@ -67,37 +70,44 @@ class Job:
     exit_code: int | None = None
     log: Log | None = None
     note: str = ""
-    told: str = ""
-    news: list[str] = field(default_factory=list)
-    """Statuses since the one that was told last."""
+    reported: str = ""
+    unreported: list[str] = field(default_factory=list)
+    """The statuses after the last reported one."""
 
     @property
     def ended(self) -> bool:
-        """Whether it is over."""
+        """Whether it has ended."""
         return self.status in ENDED
 
     @property
     def label(self) -> str:
-        """Its name; a child's with its index."""
+        """The name, followed by the index if it is an array child."""
         return self.name if self.index is None else f"{self.name}[{self.index}]"
 
-    def take(self, seen: Sighting) -> None:
-        """Take in what is said of it; what is older than what is known is passed over."""
-        if self.status and RANKS[seen.status] <= RANKS[self.status]:
+    def record(self, update: JobUpdate) -> None:
+        """Record an update; ignore one that is older than what is known.
+
+        :param update: the update.
+        """
+        if self.status and RANKS[update.status] <= RANKS[self.status]:
             return
-        self.news.append(seen.status)
-        self.status, self.exit_code, self.note = seen.status, seen.exit_code, seen.note
-        self.log = seen.log or self.log
+        self.unreported.append(update.status)
+        self.status, self.exit_code, self.note = update.status, update.exit_code, update.note
+        self.log = update.log or self.log
 
 
 @dataclass(frozen=True)
 class Change:
-    """What one job did since the last look."""
+    """What one job did since the last poll.
+
+    :param job: the job.
+    :param statuses: the last reported status, and those since.
+    :param printed: the last line of its log, if it has ended. Default: none.
+    """
 
     job: Job
     statuses: tuple[str, ...]
     printed: str | None = None
-    """The last line of its log, if it has ended."""
 
     def __str__(self) -> str:
         text = f"{self.job.label}  {ARROW.join(self.statuses)}"
@@ -108,40 +118,47 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Crowd:
-    """How many jobs have come how far, where there are too many to tell of each."""
+class FamilySummary:
+    """How many tasks of a family are in which status, where there are too many to print each."""
 
     name: str
     statuses: Counter[str]
 
     @property
     def started(self) -> int:
-        """How many there are."""
+        """The number of tasks."""
         return self.statuses.total()
 
     @property
     def ended(self) -> int:
-        """How many are over."""
+        """The number of tasks that have ended."""
         return sum(number for status, number in self.statuses.items() if status in ENDED)
 
-    def is_news_after(self, told: Crowd, step: int) -> bool:
-        """Whether so many more have started or ended since, or all have ended, that it is worth a line."""
-        more = self.started >= told.started + step or self.ended >= told.ended + step
-        return more or (self.started == self.ended != told.ended)
+    def differs_enough_from(self, previous: FamilySummary, step: int) -> bool:
+        """Return whether so many more tasks have started or ended, or all have ended, that it should be printed.
+
+        :param previous: the last summary that was printed.
+        :param step: the number of tasks that makes a difference.
+        """
+        more = self.started >= previous.started + step or self.ended >= previous.ended + step
+        return more or (self.started == self.ended != previous.ended)
 
     def __str__(self) -> str:
         ended = [f"{number} {status}" for status, number in sorted(self.statuses.items()) if status in ENDED]
         running = f"{self.statuses[RUNNING]} {RUNNING}" if self.statuses[RUNNING] else ""
-        told = ", ".join(filter(None, [running, *reversed(ended)]))
-        return f"{self.name}  {self.started} tasks started{f': {told}' if told else ''}"
+        counts = ", ".join(filter(None, [running, *reversed(ended)]))
+        return f"{self.name}  {self.started} tasks started{f': {counts}' if counts else ''}"
 
 
-def of_batch(detail: Mapping[str, Any]) -> Sighting:
-    """Read an event of Batch's."""
+def of_batch(detail: Mapping[str, Any]) -> JobUpdate:
+    """Read a Batch event.
+
+    :param detail: the event's ``detail``.
+    """
     array, container = detail.get("arrayProperties", {}), detail.get("container", {})
     options = container.get("logConfiguration", {}).get("options", {})
     stream = container.get("logStreamName")
-    return Sighting(
+    return JobUpdate(
         job_id=detail["jobId"],
         name=detail["jobName"],
         status=detail["status"],
@@ -152,10 +169,13 @@ def of_batch(detail: Mapping[str, Any]) -> Sighting:
     )
 
 
-def of_task(detail: Mapping[str, Any]) -> Sighting | None:
-    """Read an event of ECS's: which item it is for, and whether its end is a success, it does not say in so many words.
+def of_task(detail: Mapping[str, Any]) -> JobUpdate | None:
+    """Read an ECS event. The item is in the overrides; whether the task succeeded follows from its exit codes.
 
-    Its log is where the sample's is.
+    The log group is that of the sample task definition.
+
+    :param detail: the event's ``detail``.
+    :return: None for a short-lived status.
     """
     family, [container, *_] = detail["taskDefinitionArn"].rsplit("/", 1)[-1].partition(":")[0], detail["containers"]
     environment = (detail["overrides"]["containerOverrides"] or [{}])[0].get("environment", ())
@@ -170,7 +190,7 @@ def of_task(detail: Mapping[str, Any]) -> Sighting | None:
     if status not in RANKS:
         return None
     stream = f"jobflow/{container['name']}/{detail['taskArn'].rsplit('/', 1)[-1]}"
-    return Sighting(
+    return JobUpdate(
         job_id=detail["taskArn"],
         name=f"{family}({PurePosixPath(item).stem})" if item else family,
         status=status,
@@ -181,13 +201,17 @@ def of_task(detail: Mapping[str, Any]) -> Sighting | None:
     )
 
 
-def of_crawl(detail: Mapping[str, Any]) -> Sighting | None:
-    """Read the event at a crawl's end, which names the crawler only: it makes one crawl at a time."""
+def of_crawl(detail: Mapping[str, Any]) -> JobUpdate | None:
+    """Read a crawler event. It names only the crawler, which runs one crawl at a time.
+
+    :param detail: the event's ``detail``.
+    :return: None for the start of a crawl.
+    """
     if detail["state"] == "Started":
-        return None  # the ledger says it better
+        return None  # the ledger has the crawl's id
     changes = {verb: int(detail.get(f"tables{verb.title()}", 0)) for verb in ("created", "updated", "deleted")}
     notes = [f"{number} table{'s' if number > 1 else ''} {verb}" for verb, number in changes.items() if number]
-    return Sighting(
+    return JobUpdate(
         job_id="",
         name=_crawl(detail["crawlerName"]),
         status=SUCCEEDED if detail["state"] == "Succeeded" else FAILED,
@@ -199,10 +223,13 @@ def _crawl(crawler: str) -> str:
     return f"crawl of {crawler}"
 
 
-def of_run(detail: Mapping[str, Any]) -> Sighting:
-    """Read an event of a Glue job run's; there is one at its end only."""
+def of_run(detail: Mapping[str, Any]) -> JobUpdate:
+    """Read the event at the end of a Glue job run.
+
+    :param detail: the event's ``detail``.
+    """
     status = detail["state"]
-    return Sighting(
+    return JobUpdate(
         job_id=detail["jobRunId"],
         name=f"run of {detail['jobName']}",
         status=status,
@@ -211,17 +238,20 @@ def of_run(detail: Mapping[str, Any]) -> Sighting:
     )
 
 
-def of_started(started: Mapping[str, Any]) -> Sighting:
-    """Read what Glue's ledger says of a crawl or run."""
+def of_ledger_entry(started: Mapping[str, Any]) -> JobUpdate:
+    """Read the entry of the ledger for a started crawl or Glue job run.
+
+    :param started: the entry.
+    """
     if "run_id" in started:
-        return Sighting(job_id=started["run_id"], name=f"run of {started['job']}", status=STARTING)
-    return Sighting(job_id=started["crawl_id"], name=_crawl(started["crawler"]), status=RUNNING)
+        return JobUpdate(job_id=started["run_id"], name=f"run of {started['job']}", status=STARTING)
+    return JobUpdate(job_id=started["crawl_id"], name=_crawl(started["crawler"]), status=RUNNING)
 
 
-READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Sighting | None]]] = {
+READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], JobUpdate | None]]] = {
     "Batch Job State Change": of_batch,
     "ECS Task State Change": of_task,
     "Glue Crawler State Change": of_crawl,
     "Glue Job State Change": of_run,
 }
-"""What reads an event's detail, by its detail-type."""
+"""The function that reads an event's ``detail``, by its ``detail-type``."""

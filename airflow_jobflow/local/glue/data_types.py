@@ -1,7 +1,7 @@
-"""Types of Glue's Data Catalog, and how a crawler infers them. Pure: no files, no server.
+"""The types of Glue's Data Catalog, and how a crawler infers them. Pure functions.
 
-What always holds: `merge` is a join. It depends neither on the order of what is merged nor on how often; two
-types that have nothing in common are a ``string``.
+Invariants: `merge` is a join: its result does not depend on the order or the number of merges. Two unrelated types
+become ``string``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DOUBLE: Final = "double"
 BOOLEAN: Final = "boolean"
 
 WIDENING: Final = (INT, BIGINT, DOUBLE)
-"""Numbers: a later one holds all values of an earlier one."""
+"""Types of numbers: each includes all values of the previous ones."""
 
 INTEGER: Final = re.compile(r"[+-]?\d{1,20}", re.ASCII)
 DECIMAL: Final = re.compile(r"[+-]?(\d+\.\d*|\.?\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -32,7 +32,7 @@ INT_RANGE: Final = range(-(2**31), 2**31)
 BIGINT_RANGE: Final = range(-(2**63), 2**63)
 
 SCALARS: Final[Mapping[type, str | None]] = {type(None): None, bool: BOOLEAN, float: DOUBLE, str: STRING}
-"""Types of JSON's other values."""
+"""The types of other JSON values."""
 
 ARROW: Final[Mapping[str, str]] = {
     "bool": BOOLEAN,
@@ -54,12 +54,12 @@ ARROW: Final[Mapping[str, str]] = {
     "date32[day]": "date",
     "date64[ms]": "date",
 }
-"""Catalog types of Arrow's simple types, by Arrow's names."""
+"""The catalog types of simple Arrow types."""
 
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """A list; of unknown elements (None) if all seen were empty."""
+    """A list. The type of its elements is None if all lists were empty."""
 
     element: Type | None
 
@@ -78,11 +78,14 @@ class Struct:
 
 
 Type = str | Array | Struct
-"""None in its place is a type nothing is known of: only nulls, or nothing, were seen."""
+"""A type; None means unknown, because there were only nulls or no values."""
 
 
 def of_text(value: str) -> str | None:
-    """The type of a field of a CSV file. Dates and times are strings, as for Glue's classifier."""
+    """Return the type of a CSV field. Dates and times are strings, as in Glue's classifier.
+
+    :param value: the field.
+    """
     value = value.strip()
     if not value:
         return None
@@ -94,7 +97,10 @@ def of_text(value: str) -> str | None:
 
 
 def of_json(value: Any) -> Type | None:
-    """The type of a value of a JSON document."""
+    """Return the type of a JSON value.
+
+    :param value: the value.
+    """
     if isinstance(value, list):
         return Array(merge_all(map(of_json, value)))
     if isinstance(value, dict):
@@ -105,7 +111,10 @@ def of_json(value: Any) -> Type | None:
 
 
 def of_arrow(kind: pa.DataType) -> str:  # noqa: PLR0911 -- one for each kind of type
-    """The type of a column of a Parquet file."""
+    """Return the type of a Parquet column.
+
+    :param kind: its Arrow type.
+    """
     import pyarrow.types as is_a  # type: ignore[import-untyped]
 
     if is_a.is_timestamp(kind):
@@ -124,7 +133,11 @@ def of_arrow(kind: pa.DataType) -> str:  # noqa: PLR0911 -- one for each kind of
 
 
 def merge(one: Type | None, other: Type | None) -> Type | None:
-    """The type that holds the values of both."""
+    """Return the type that includes the values of two types.
+
+    :param one: a type.
+    :param other: another one.
+    """
     if one is None or other is None or one == other:
         return one if other is None else other
     if isinstance(one, Array) and isinstance(other, Array):
@@ -137,10 +150,17 @@ def merge(one: Type | None, other: Type | None) -> Type | None:
 
 
 def merge_all(types: Iterable[Type | None]) -> Type | None:
-    """The type that holds the values of all."""
+    """Return the type that includes the values of several types.
+
+    :param types: the types.
+    """
     return reduce(merge, types, None)
 
 
 def merge_fields(one: Mapping[str, Type | None], other: Mapping[str, Type | None]) -> dict[str, Type | None]:
-    """The fields of both, in the order in which they were first seen."""
+    """Return the fields of two structures, in the order of their first occurrence.
+
+    :param one: fields.
+    :param other: other fields.
+    """
     return {name: merge(one.get(name), other.get(name)) for name in {**one, **other}}
