@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import configparser
+import inspect
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import yaml
+from airflow.providers.amazon.aws.hooks import base_aws
+from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 
 from airflow_jobflow.provider_info import get_provider_info
 
@@ -54,6 +59,35 @@ def test_a_block_of_python_runs(before: str, code: str) -> None:
     namespace: dict[str, object] = {"__name__": "block"}
     exec(NAMES, namespace)
     exec(compiled, namespace)
+
+
+@pytest.mark.parametrize(("before", "code"), [*params("sh"), *params("bash")])
+def test_a_block_of_shell_can_be_parsed(before: str, code: str) -> None:
+    """A quote that is missing would be copied. Blocks that can run here have tests of their own."""
+    assert subprocess.run(["bash", "-n"], input=code, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("before", "code"), [*params("json"), *params("yaml")])
+def test_a_block_of_data_can_be_parsed(before: str, code: str) -> None:
+    """A comma that is missing would be copied."""
+    assert isinstance(yaml.safe_load(code), dict)  # JSON is YAML
+
+
+@pytest.mark.parametrize(("before", "code"), params("json"))
+def test_a_connection_means_to_the_amazon_provider_what_its_page_says(before: str, code: str) -> None:
+    """A member that the hook does not know is ignored without a word."""
+    stored = json.loads(code)
+    extra = stored["extra"]
+    read = AwsConnectionWrapper.from_connection_metadata(
+        "aws_default", stored.get("login"), stored.get("password"), extra
+    )
+    assert read.region_name == extra["region_name"]
+    assert read.aws_access_key_id == stored.get("login")
+    assert read.role_arn == extra.get("role_arn")
+    assert read.assume_role_method == (extra.get("assume_role_method", "assume_role") if read.role_arn else None)
+    assert read.assume_role_kwargs == extra.get("assume_role_kwargs", {})
+    hook = set(re.findall(r"assume_role_with_web_identity_\w+", inspect.getsource(base_aws)))
+    assert {name for name in extra if name.startswith("assume_role_with_web_identity_")} <= hook
 
 
 def states(machine: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
