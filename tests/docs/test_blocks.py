@@ -1,4 +1,4 @@
-"""Every block of Python in the documentation and the README runs, or says why it does not."""
+"""Every code block of the documentation and the README runs or can be parsed, or says why it is not run."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from airflow_jobflow.triggers.state_change import JobStateChangeTrigger
 """What a block may use without importing it."""
 
 REASON: Final = re.compile(r"<!-- not run: (.+) -->\s*\Z")
-"""What stands before a block that cannot run."""
+"""The comment before a block that cannot run."""
 
 
 def blocks(language: str) -> Iterator[tuple[str, str, str]]:
-    """Every block of a language: where it is, what stands before it, and what it holds."""
+    """Every block of a language: its place, the text before it, and its content."""
     for page in PAGES:
         text = page.read_text()
         for found in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
@@ -46,13 +46,13 @@ def blocks(language: str) -> Iterator[tuple[str, str, str]]:
 
 
 def params(language: str) -> list[object]:
-    """The same for a test, by where each block is."""
+    """The same as parameters of a test, with the place as id."""
     return [pytest.param(before, code, id=where) for where, before, code in blocks(language)]
 
 
 @pytest.mark.parametrize(("before", "code"), params("python"))
 def test_a_block_of_python_runs(before: str, code: str) -> None:
-    """A name that is mistyped would be copied."""
+    """Readers would copy a mistyped name."""
     compiled = compile(code, "block", "exec")
     if REASON.search(before):
         return
@@ -91,7 +91,7 @@ def test_a_connection_means_to_the_amazon_provider_what_its_page_says(before: st
 
 
 def states(machine: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every state of a state machine, with those beside it; those in maps too."""
+    """Every state of a state machine, with its siblings; also those in maps."""
     for state in machine.get("States", {}).values():
         yield state, machine["States"]
         yield from states(state.get("Iterator", {}))
@@ -99,7 +99,7 @@ def states(machine: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "state_machines").glob("*.json")), ids=lambda file: file.stem)
 def test_a_state_machine_leads_somewhere(file: Path) -> None:
-    """Every state ends, or goes on with one that is there."""
+    """Every state ends, or continues with one that exists."""
     for state, beside in states(json.loads(file.read_text())):
         nexts = [each["Next"] for each in (state, *state.get("Choices", [])) if "Next" in each]
         nexts += [state["Default"]] if "Default" in state else []
@@ -108,15 +108,15 @@ def test_a_state_machine_leads_somewhere(file: Path) -> None:
 
 
 @pytest.mark.parametrize(("before", "code"), params("ini"))
-def test_a_block_of_settings_names_settings_that_are_there(before: str, code: str) -> None:
-    """One that is not is passed over by Airflow without a word."""
+def test_a_block_of_settings_names_only_existing_settings(before: str, code: str) -> None:
+    """Airflow silently ignores an unknown setting."""
     parser = configparser.ConfigParser()
     parser.read_string(code)
     assert set(parser["jobflow"]) <= set(get_provider_info()["config"]["jobflow"]["options"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_page_names_only_what_is_there(page: Path) -> None:
+def test_a_page_names_only_what_exists(page: Path) -> None:
     """Settings, commands of make, files of the checkout, names of the package."""
     text = page.read_text()
     options = set(get_provider_info()["config"]["jobflow"]["options"])
@@ -130,6 +130,6 @@ def test_a_page_names_only_what_is_there(page: Path) -> None:
 
 
 def test_no_page_names_a_path_of_somebodys_machine() -> None:
-    """It would mean nothing to others."""
+    """It means nothing to others."""
     sources = [*PAGES, *(ROOT / "docs").rglob("*.py"), *(ROOT / "docs").rglob("*.rst")]
     assert [str(page) for page in sources if re.search(r"/work/|/home/|/root/|/Users/", page.read_text())] == []

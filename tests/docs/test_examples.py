@@ -1,4 +1,4 @@
-"""The examples of the documentation run as they stand there."""
+"""The examples of the documentation run as written."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RETURNED: Final[dict[str, tuple[str, Any]]] = {
     "sensors": ("crawled", "glue_crawl"),
     "retries": ("by_batch", "batch"),
 }
-"""For each DAG of the examples, a task and what it returns: the whole, how it begins, or of an outcome its service."""
+"""For each DAG of the examples, a task and its result: the value, its beginning, or the service of an outcome."""
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +59,13 @@ FAILING: Final = {"alerting"}
 
 
 def test_no_example_is_forgotten(dags: Any) -> None:
-    """One that nobody runs is wrong sooner or later."""
+    """An example that nobody runs breaks sooner or later."""
     assert set(dags) == set(RETURNED) | FAILING
 
 
 @pytest.mark.parametrize("dag_id", RETURNED)
 def test_an_example_does_what_its_page_says(dags: Any, samples: Any, here: Callable[[Any], None], dag_id: str) -> None:
-    """It is what a reader copies."""
+    """Readers copy it."""
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
 
@@ -127,7 +127,7 @@ def test_the_alert_of_the_example_finds_the_error(
 
 
 def test_the_example_of_a_test_passes(root: Path, tmp_path: Path) -> None:
-    """It is run as a reader would, in a pytest and an Airflow of its own."""
+    """It runs as a reader would run it, in a pytest and an Airflow of its own."""
     answer = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", "docs/testing"],
         env={**os.environ, "AIRFLOW_HOME": str(tmp_path)},
