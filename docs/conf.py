@@ -1,7 +1,7 @@
-"""How the documentation is built: ``make docs``, with warnings as errors.
+"""Sphinx configuration: ``make docs`` builds the documentation, with warnings as errors.
 
-What always holds: nothing is fetched from elsewhere; the settings are those of ``provider_info``, and the API reference
-is the docstrings', so that neither can differ from the code.
+Invariants: nothing is downloaded; the settings come from ``provider_info`` and the API reference from docstrings, so
+that neither can differ from the code.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ nitpicky = True
 # Names of this package must resolve. Others are Python's, Airflow's and boto3's, or short names in annotations.
 nitpick_ignore_regex = [(r"py:.*", r"(?!airflow_jobflow\.).*")]
 
-autodoc_typehints = "none"  # the docstrings say the types where they matter, and the units
+autodoc_typehints = "none"  # docstrings state types where they matter, and units
 autodoc_member_order = "bysource"
 autodoc_class_signature = "separated"
 
 FIELD = re.compile(r"^(?P<indent>\s*):(?P<kind>param|raises) (?P<names>[\w,. ]+):", re.MULTILINE)
 BROKEN = re.compile(r"^(\s*:(?:param|raises) [\w, ]+,)\n\s+([\w, ]+:)", re.MULTILINE)
 GLUE = ",\N{ZERO WIDTH SPACE}"
-"""What holds several names together until they are shown."""
+"""Joins several names of a field until the page is written."""
 
 
 def several_names(*arguments: Any) -> None:
-    """Read ``:param a, b: …`` as one field of two names; Sphinx takes the first for the type of the second."""
+    """Read ``:param a, b: …`` as one field of two names; Sphinx would take the first for the type of the second."""
     lines: list[str] = arguments[-1]
     text = BROKEN.sub(r"\1 \2", "\n".join(lines))
     lines[:] = FIELD.sub(lambda found: found[0].replace(", ", GLUE), text).splitlines()
 
 
 def settings() -> str:
-    """Write the settings of ``[jobflow]`` as Markdown, from what Airflow is told of them."""
+    """Write the settings of ``[jobflow]`` as Markdown, from ``provider_info``."""
     parts = []
     for name, option in get_provider_info()["config"]["jobflow"]["options"].items():
         default = option["default"] or "(empty)"
@@ -76,41 +76,41 @@ IMAGE = re.compile(r"<!-- image: (?P<file>\S+) (?P<words>.+?) -->")
 
 
 def image(found: re.Match[str]) -> str:
-    """Show an image, if it is there: they are taken from a running Airflow, and not by this build."""
+    """Show an image if the file exists: images are taken from a running Airflow, not by this build."""
     there = (Path(__file__).parent / found["file"]).exists()
     return f"![{found['words']}]({found['file']})\n\n*{found['words']}.*" if there else ""
 
 
 def filled(app: Sphinx, name: str, source: list[str]) -> None:  # noqa: ARG001
-    """Fill the places that pages have for settings and images."""
+    """Replace the placeholders for settings and images."""
     source[0] = IMAGE.sub(image, source[0].replace("<!-- settings -->", settings()))
 
 
 def spaced(app: Sphinx, tree: nodes.document) -> None:  # noqa: ARG001
-    """Write a field of several names as a list of them."""
+    """Write a field of several names as a list."""
     for text in list(tree.findall(nodes.Text)):
         if GLUE in text:
             text.parent.replace(text, nodes.Text(text.replace(GLUE, ", ")))
 
 
 def led_to(app: Sphinx, tree: nodes.document) -> None:
-    """See that each failure has its heading where tasks that fail lead to: ``airflow_jobflow.ui.failure_report``."""
+    """Check that each failure has the heading that failed tasks link to, see ``airflow_jobflow.ui.failure_report``."""
     if app.env.docname != "failures":
         return
     ours = [each for each in vars(exceptions).values() if getattr(each, "__module__", "") == exceptions.__name__]
-    errors = [each.__name__ for each in ours if each is not exceptions.JobflowError]  # none but the others is raised
+    errors = [each.__name__ for each in ours if each is not exceptions.JobflowError]  # the base class is never raised
     for heading in (*(f"error-{name}" for name in errors), *(f"diagnosis-{cause}" for cause in BY_CAUSE)):
         if heading.lower().replace("_", "-") not in tree.ids:
-            logging.getLogger(__name__).warning("There is no place %s on the page of failures", heading)
+            logging.getLogger(__name__).warning("The page on failures has no anchor %s", heading)
 
 
 def without_new(app: Sphinx, what: str, name: str, *rest: object) -> bool | None:  # noqa: ARG001
-    """Leave out ``__new__``, which Airflow's base classes have and nobody calls."""
+    """Leave out ``__new__``, which Airflow's base classes define and nobody calls."""
     return True if name == "__new__" else None
 
 
 def setup(app: Sphinx) -> None:
-    """Connect what is done here."""
+    """Connect the functions above to Sphinx."""
     app.connect("autodoc-process-docstring", several_names)
     app.connect("autodoc-skip-member", without_new)
     app.connect("source-read", filled)

@@ -1,4 +1,4 @@
-"""Writes the part "Diagnoses" of failures.md, from the table of causes and the corpus of what AWS says.
+"""Writes the section "Diagnoses" of failures.md, from the table of causes and the corpus of AWS's messages.
 
 ``python docs/diagnoses.py`` writes it; a test compares the page with it.
 """
@@ -21,11 +21,11 @@ BEGIN = "<!-- written by docs/diagnoses.py: begin -->\n"
 END = "<!-- written by docs/diagnoses.py: end -->\n"
 
 SERVICES = {"batch": "Batch", "ecs": "Fargate", "glue_crawl": "Glue crawls", "glue_run": "Glue job runs"}
-"""How readers call our services."""
+"""The services as the page names them."""
 
 
 def diagnoses() -> str:
-    """Return the part as Markdown."""
+    """Return the section as Markdown."""
     lines = {cause: entry["lines"] for cause, entry in yaml.safe_load(CORPUS.read_text())["causes"].items()}
     table = [
         f"| {{ref}}`{cause} <diagnosis-{cause}>` | {each.blame.value} | {BY_BLAME[each.blame].value} |"
@@ -49,16 +49,16 @@ def _section(diagnosis: Diagnosis, lines: list[dict[str, Any]]) -> str:
 
 
 def _said(line: dict[str, Any]) -> str:
-    """Return what AWS says: the most telling of its words, and an exit code if that is what decides."""
+    """Return AWS's most specific message, with the exit code if that decides the cause."""
     words = line.get("container") or line.get("reason") or line.get("code", "")
     decides = line.get("exit_code") is not None and words == "Essential container in task exited"
     return f"{words} (exit code {line['exit_code']})" if decides else words
 
 
 def page(text: str) -> str:
-    """Return the page with this part as it should be.
+    """Return the page with an up-to-date section.
 
-    :param text: the page as it is.
+    :param text: the current page.
     """
     before, rest = text.split(BEGIN)
     return before + BEGIN + "\n" + diagnoses() + "\n" + END + rest.split(END)[1]

@@ -1,4 +1,4 @@
-"""Tests of one's own DAG, without an AWS account."""
+"""Tests of a DAG, without an AWS account."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_jobflow.retry_policy import JobRetryPolicy  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
-    """An AWS of the test's own, which boto3 and Airflow find by the environment."""
+    """A local AWS for each test, which boto3 and Airflow find by environment variables."""
     with LocalAws() as server:
         provision(server.endpoint_url)  # or make queues and definitions of your own with server.client("batch")
         for name, value in server.environment().items():
@@ -29,7 +29,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
 
 @pytest.fixture
 def dag() -> Any:
-    """The DAG that is tested, in an empty database of Airflow's."""
+    """The tested DAG, in an empty Airflow database."""
     from airflow.dag_processing.dagbag import DagBag
     from airflow.utils.db import initdb
 
@@ -37,15 +37,15 @@ def dag() -> Any:
     return DagBag(DAGS).dags["batch_job"]
 
 
-def test_a_lost_answer_starts_one_job(dag: Any, aws: LocalAws) -> None:
-    """SubmitJob takes effect, and its answer gets lost."""
+def test_a_lost_response_starts_one_job(dag: Any, aws: LocalAws) -> None:
+    """SubmitJob takes effect, and its response is lost."""
     aws.set_faults(Faults(actions=("SubmitJob",), lose_answers=1))
     assert str(dag.test().state) == "success"
     assert aws.calls["batch.SubmitJob"] == 1
 
 
 def test_a_permission_that_is_missing_for_a_moment_delays_the_start(dag: Any, aws: LocalAws) -> None:
-    """As while a policy is replaced: the operator tries again for ten seconds, before the task fails and is retried."""
+    """The operator tries again for ten seconds, in case a policy is being replaced."""
     times = 2
     denial = CannedResponse(code="AccessDeniedException", status=403, actions=("batch.SubmitJob",), calls=times)
     aws.set_faults(Faults(respond_with=(denial,)))
@@ -56,10 +56,10 @@ def test_a_permission_that_is_missing_for_a_moment_delays_the_start(dag: Any, aw
 @pytest.mark.parametrize(
     ("reason", "state", "jobs"), [("image_pull_rate_limit", "success", 2), ("image_not_found", "failed", 1)]
 )
-def test_a_start_that_fails_is_retried_where_that_helps(
+def test_a_failed_start_is_retried_if_that_can_help(
     dag: Any, aws: LocalAws, reason: str, state: str, jobs: int
 ) -> None:
-    """Not where the configuration must be corrected first."""
+    """If the configuration must be fixed first, there is no retry."""
     dag.get_task("greet").retry_policy = JobRetryPolicy(soon=0)
     aws.set_faults(Faults(fail_starts=(StartFailure(reason, starts=1),)))
     assert str(dag.test().state) == state

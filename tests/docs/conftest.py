@@ -1,4 +1,4 @@
-"""The documentation: where it is, and what its examples need, which is what the sample DAGs need."""
+"""Paths of the documentation, and the fixtures that its examples share with the sample DAGs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API reference is whole: every public class is in it, and tells of every parameter."""
+"""The API reference is complete: it has every public class, with every parameter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from airflow_jobflow.provider_info import get_provider_info
 
 BESIDES: Final = ("airflow_jobflow.exceptions", "airflow_jobflow.links", "airflow_jobflow.retry_policy")
-"""Modules that users import from, beside those that Airflow is told of."""
+"""Modules that users import from, and that ``provider_info`` does not list."""
 
 SINGLE: Final = (
     "airflow_jobflow.jobs.model.Outcome",
@@ -27,7 +27,7 @@ SINGLE: Final = (
     "airflow_jobflow.jobs.causes.Blame",
     "airflow_jobflow.aws.Access",
 )
-"""Classes that users get or hand over, of modules that they need not import."""
+"""Classes that users get or pass, of modules that they need not import."""
 
 
 def modules() -> list[str]:
@@ -56,7 +56,7 @@ def class_of(name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def listed(docs: Path) -> set[str]:
-    """What the reference tells of: names, and modules all of whose members it tells of."""
+    """What the reference documents: names, and modules with all of their members."""
     text = "\n".join(page.read_text() for page in sorted((docs / "api").glob("*.rst")))
     names = set(re.findall(r"^\.\. auto(?:class|exception|function):: (\S+)", text, re.MULTILINE))
     for module, options in re.findall(r"^\.\. automodule:: (\S+)\n((?:   :.*\n?)*)", text, re.MULTILINE):
@@ -67,18 +67,18 @@ def listed(docs: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", public())
 def test_a_public_class_is_in_the_reference(listed: set[str], name: str) -> None:
-    """What is not there, readers do not find."""
+    """Readers do not find a class that is missing."""
     assert class_of(name).__doc__
     assert {name, name.rpartition(".")[0]} & listed
 
 
 def parameters(cls: Any) -> Iterator[tuple[str, str]]:
-    """The parameters of a class, and where each may be told of: in its class, or in one derived from that."""
-    told = ""
+    """The parameters of a class, each with the docstrings that may document it: its class's, or a derived one's."""
+    documented = ""
     for each in cls.__mro__:
         if not each.__module__.startswith("airflow_jobflow"):
             continue
-        told += each.__doc__ or ""
+        documented += each.__doc__ or ""
         if "__dataclass_fields__" in vars(each):  # not of a base: Airflow's operators are data classes
             names = [field.name for field in dataclasses.fields(each)]
         else:
@@ -86,12 +86,12 @@ def parameters(cls: Any) -> Iterator[tuple[str, str]]:
             code = init.__code__
             is_own = init.__qualname__ == f"{each.__qualname__}.__init__"
             names = list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]) if is_own else []
-        yield from ((name, told) for name in names if name != "self")
+        yield from ((name, documented) for name in names if name != "self")
 
 
 @pytest.mark.parametrize("name", [name for name in public() if not issubclass(class_of(name), Enum)])
-def test_every_parameter_is_told_of(name: str) -> None:
-    """With what it means, and where it is not plain its unit and default."""
+def test_every_parameter_is_documented(name: str) -> None:
+    """With its meaning, and its unit and default where these are not obvious."""
     fields = r":param[^:]*?\b{}\b[^:]*:"
-    missing = [one for one, told in parameters(class_of(name)) if not re.search(fields.format(one), told)]
+    missing = [one for one, documented in parameters(class_of(name)) if not re.search(fields.format(one), documented)]
     assert missing == []

@@ -1,15 +1,20 @@
-"""Every block of Python in the documentation and the README runs, or says why it does not."""
+"""Every code block of the documentation and the README runs or can be parsed, or says why it is not run."""
 
 from __future__ import annotations
 
 import configparser
+import inspect
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import yaml
+from airflow.providers.amazon.aws.hooks import base_aws
+from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 
 from airflow_jobflow.provider_info import get_provider_info
 
@@ -28,11 +33,11 @@ from airflow_jobflow.triggers.state_change import JobStateChangeTrigger
 """What a block may use without importing it."""
 
 REASON: Final = re.compile(r"<!-- not run: (.+) -->\s*\Z")
-"""What stands before a block that cannot run."""
+"""The comment before a block that cannot run."""
 
 
 def blocks(language: str) -> Iterator[tuple[str, str, str]]:
-    """Every block of a language: where it is, what stands before it, and what it holds."""
+    """Every block of a language: its place, the text before it, and its content."""
     for page in PAGES:
         text = page.read_text()
         for found in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
@@ -41,13 +46,13 @@ def blocks(language: str) -> Iterator[tuple[str, str, str]]:
 
 
 def params(language: str) -> list[object]:
-    """The same for a test, by where each block is."""
+    """The same as parameters of a test, with the place as id."""
     return [pytest.param(before, code, id=where) for where, before, code in blocks(language)]
 
 
 @pytest.mark.parametrize(("before", "code"), params("python"))
 def test_a_block_of_python_runs(before: str, code: str) -> None:
-    """A name that is mistyped would be copied."""
+    """Readers would copy a mistyped name."""
     compiled = compile(code, "block", "exec")
     if REASON.search(before):
         return
@@ -56,8 +61,37 @@ def test_a_block_of_python_runs(before: str, code: str) -> None:
     exec(compiled, namespace)
 
 
+@pytest.mark.parametrize(("before", "code"), [*params("sh"), *params("bash")])
+def test_a_block_of_shell_can_be_parsed(before: str, code: str) -> None:
+    """A quote that is missing would be copied. Blocks that can run here have tests of their own."""
+    assert subprocess.run(["bash", "-n"], input=code, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("before", "code"), [*params("json"), *params("yaml")])
+def test_a_block_of_data_can_be_parsed(before: str, code: str) -> None:
+    """A comma that is missing would be copied."""
+    assert isinstance(yaml.safe_load(code), dict)  # JSON is YAML
+
+
+@pytest.mark.parametrize(("before", "code"), params("json"))
+def test_a_connection_means_to_the_amazon_provider_what_its_page_says(before: str, code: str) -> None:
+    """A member that the hook does not know is ignored without a word."""
+    stored = json.loads(code)
+    extra = stored["extra"]
+    read = AwsConnectionWrapper.from_connection_metadata(
+        "aws_default", stored.get("login"), stored.get("password"), extra
+    )
+    assert read.region_name == extra["region_name"]
+    assert read.aws_access_key_id == stored.get("login")
+    assert read.role_arn == extra.get("role_arn")
+    assert read.assume_role_method == (extra.get("assume_role_method", "assume_role") if read.role_arn else None)
+    assert read.assume_role_kwargs == extra.get("assume_role_kwargs", {})
+    hook = set(re.findall(r"assume_role_with_web_identity_\w+", inspect.getsource(base_aws)))
+    assert {name for name in extra if name.startswith("assume_role_with_web_identity_")} <= hook
+
+
 def states(machine: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every state of a state machine, with those beside it; those in maps too."""
+    """Every state of a state machine, with its siblings; also those in maps."""
     for state in machine.get("States", {}).values():
         yield state, machine["States"]
         yield from states(state.get("Iterator", {}))
@@ -65,7 +99,7 @@ def states(machine: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "state_machines").glob("*.json")), ids=lambda file: file.stem)
 def test_a_state_machine_leads_somewhere(file: Path) -> None:
-    """Every state ends, or goes on with one that is there."""
+    """Every state ends, or continues with one that exists."""
     for state, beside in states(json.loads(file.read_text())):
         nexts = [each["Next"] for each in (state, *state.get("Choices", [])) if "Next" in each]
         nexts += [state["Default"]] if "Default" in state else []
@@ -74,15 +108,15 @@ def test_a_state_machine_leads_somewhere(file: Path) -> None:
 
 
 @pytest.mark.parametrize(("before", "code"), params("ini"))
-def test_a_block_of_settings_names_settings_that_are_there(before: str, code: str) -> None:
-    """One that is not is passed over by Airflow without a word."""
+def test_a_block_of_settings_names_only_existing_settings(before: str, code: str) -> None:
+    """Airflow silently ignores an unknown setting."""
     parser = configparser.ConfigParser()
     parser.read_string(code)
     assert set(parser["jobflow"]) <= set(get_provider_info()["config"]["jobflow"]["options"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_page_names_only_what_is_there(page: Path) -> None:
+def test_a_page_names_only_what_exists(page: Path) -> None:
     """Settings, commands of make, files of the checkout, names of the package."""
     text = page.read_text()
     options = set(get_provider_info()["config"]["jobflow"]["options"])
@@ -96,6 +130,6 @@ def test_a_page_names_only_what_is_there(page: Path) -> None:
 
 
 def test_no_page_names_a_path_of_somebodys_machine() -> None:
-    """It would mean nothing to others."""
+    """It means nothing to others."""
     sources = [*PAGES, *(ROOT / "docs").rglob("*.py"), *(ROOT / "docs").rglob("*.rst")]
     assert [str(page) for page in sources if re.search(r"/work/|/home/|/root/|/Users/", page.read_text())] == []

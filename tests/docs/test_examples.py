@@ -1,16 +1,22 @@
-"""The examples of the documentation run as they stand there."""
+"""The examples of the documentation run as written."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_jobflow import exceptions
+from airflow_jobflow.jobs import causes
 
 EXAMPLES: Final = Path(__file__).parents[2] / "docs" / "examples"
 
@@ -25,7 +31,7 @@ RETURNED: Final[dict[str, tuple[str, Any]]] = {
     "sensors": ("crawled", "glue_crawl"),
     "retries": ("by_batch", "batch"),
 }
-"""For each DAG of the examples, a task and what it returns: the whole, how it begins, or of an outcome its service."""
+"""For each DAG of the examples, a task and its result: the value, its beginning, or the service of an outcome."""
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +54,18 @@ def dags(database: None) -> Any:
     del os.environ["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"]
 
 
+FAILING: Final = {"alerting"}
+"""The DAGs of the examples that fail on purpose; each has a test of its own."""
+
+
 def test_no_example_is_forgotten(dags: Any) -> None:
-    """One that nobody runs is wrong sooner or later."""
-    assert set(dags) == set(RETURNED)
+    """An example that nobody runs breaks sooner or later."""
+    assert set(dags) == set(RETURNED) | FAILING
 
 
 @pytest.mark.parametrize("dag_id", RETURNED)
 def test_an_example_does_what_its_page_says(dags: Any, samples: Any, here: Callable[[Any], None], dag_id: str) -> None:
-    """It is what a reader copies."""
+    """Readers copy it."""
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
 
@@ -74,8 +84,50 @@ def test_an_example_does_what_its_page_says(dags: Any, samples: Any, here: Calla
         assert returned == expected
 
 
+def test_the_alert_of_the_example_names_who_has_to_act(
+    dags: Any, samples: Any, here: Callable[[Any], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A callback that does not find the diagnosis alerts the wrong team, or nobody."""
+    here(samples)
+    assert str(dags["alerting"].test().state) == "failed"
+    [alert] = [record.getMessage() for record in caplog.records if record.getMessage().startswith("To #")]
+    assert re.fullmatch(r"To #data-team: command_failed: .+ https://\S+", alert)
+
+
+@pytest.mark.parametrize(
+    ("raised", "channel", "text"),
+    [
+        (ValueError("of another operator"), "#dag-owners", "t failed: of another operator"),
+        (exceptions.JobTimeout("too late"), "#dag-owners", "JobTimeout: too late"),
+        (
+            exceptions.JobFailed("no memory", diagnosis=causes.OUT_OF_MEMORY),
+            "#platform",
+            "out_of_memory: The container",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+@pytest.mark.parametrize("is_wrapped", [False, True], ids=["as it is", "as the cause of another"])
+def test_the_alert_of_the_example_finds_the_error(
+    raised: Exception, channel: str, text: str, *, is_wrapped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow 3.2 hands over an AirflowFailException, whose cause is the error."""
+    from docs.examples import alerting
+
+    outer = raised
+    if is_wrapped and isinstance(raised, exceptions.JobflowError):
+        outer = AirflowFailException("no retry")
+        outer.__cause__ = raised
+    sent: list[tuple[str, str]] = []
+    monkeypatch.setattr(alerting, "send", lambda *message: sent.append(message))
+    alerting.alert({"exception": outer, "ti": SimpleNamespace(task_id="t")})
+    [(to, said)] = sent
+    assert to == channel
+    assert said.startswith(text)
+
+
 def test_the_example_of_a_test_passes(root: Path, tmp_path: Path) -> None:
-    """It is run as a reader would, in a pytest and an Airflow of its own."""
+    """It runs as a reader would run it, in a pytest and an Airflow of its own."""
     answer = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", "docs/testing"],
         env={**os.environ, "AIRFLOW_HOME": str(tmp_path)},

@@ -1,4 +1,4 @@
-"""What the pages say of the code is what the code says."""
+"""The pages agree with the code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def failures(docs: Path) -> str:
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
 def test_every_exception_has_its_heading_and_anchor(failures: str, error: type[Exception]) -> None:
-    """A person looks for its name. A star says that it is not retried."""
+    """Users search for its name. A star marks an exception that is not retried."""
     from airflow.sdk.exceptions import AirflowFailException
 
     star = r" \*" if issubclass(error, AirflowFailException) else ""
@@ -48,7 +48,7 @@ def test_every_exception_has_its_heading_and_anchor(failures: str, error: type[E
 
 @pytest.mark.parametrize("known", DIAGNOSES, ids=lambda known: known.cause)
 def test_every_diagnosis_has_its_heading_and_anchor(failures: str, known: Diagnosis) -> None:
-    """A person looks for its words."""
+    """Users search for its text."""
     text = section(failures, known.summary)
     assert f"(diagnosis-{known.cause})=\n### {known.summary}\n" in failures
     assert f"`{known.cause}`, {known.blame.value}\n" in text
@@ -80,30 +80,30 @@ THEIRS: Final = {
 
 @pytest.mark.parametrize("name", THEIRS)
 def test_every_parameter_of_the_amazon_provider_has_its_counterpart(docs: Path, name: str) -> None:
-    """Who comes from there asks what becomes of each."""
+    """Users who migrate look for each parameter."""
     module = importlib.import_module(f"airflow.providers.amazon.aws.{THEIRS[name]}")
     init: Any = inspect.unwrap(getattr(module, name).__init__)
     code = init.__code__
     parameters = set(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount])
     page = (docs / "amazon-provider.md").read_text()
     [heading] = [title for title in re.findall(r"^## (.+)$", page, re.MULTILINE) if name in title.split(", ")]
-    told = {
+    documented = {
         word
         for row in re.findall(r"^\| (.*?) \|", section(page, heading), re.MULTILINE)
         for word in re.findall(r"`(\w+)[`=]", row)
     }
-    assert parameters - told == set()
+    assert parameters - documented == set()
 
 
 class Template(yaml.SafeLoader):
-    """Reads a CloudFormation template, whose functions are left alone."""
+    """Reads a CloudFormation template and ignores its functions."""
 
 
 Template.add_multi_constructor("!", lambda *_: None)
 
 
 def test_the_permissions_are_those_of_the_template(root: Path, docs: Path) -> None:
-    """Who copies a row that lacks one is refused at run time."""
+    """A user who copies a row without one is denied at run time."""
     template = yaml.load((root / "infra" / "jobflow.yaml").read_text(), Template)
     allowed = {}
     for name, resource in template["Resources"].items():
@@ -116,32 +116,31 @@ def test_the_permissions_are_those_of_the_template(root: Path, docs: Path) -> No
 
 
 def test_every_page_is_in_the_table_of_contents(docs: Path) -> None:
-    """One that is not, nobody finds."""
+    """Nobody finds a page that is not listed."""
     listed = set(re.findall(r"^([\w/-]+)$", (docs / "index.md").read_text(), re.MULTILINE))
     pages = {str(page.relative_to(docs).with_suffix("")) for page in docs.rglob("*.md")}
     assert pages - listed == {"index"}
 
 
-def test_every_setting_is_told_of(root: Path, docs: Path) -> None:
-    """With its default, in the README; the page of settings is written from what Airflow is told."""
+def test_every_setting_is_documented_with_its_default(docs: Path) -> None:
+    """In the table; the sections below it are written from ``provider_info``."""
     options = get_provider_info()["config"]["jobflow"]["options"]
-    rows = re.findall(
-        r"^\| `(\w+)` \| (.*?) ?\| .+ \|$", (root / "README.md").read_text().split("`[jobflow]`")[1], re.MULTILINE
-    )
+    page = (docs / "configuration.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) ?\| .+ \|$", page.split("## ")[0], re.MULTILINE)
     plain = {name: re.sub(r"\.0$", "", option["default"]) for name, option in options.items()}
     assert dict(rows) == plain
-    assert (docs / "configuration.md").read_text().count("<!-- settings -->") == 1
+    assert page.count("<!-- settings -->") == 1
     assert all(option["description"] and option["version_added"] for option in options.values())
 
 
-def test_every_metric_is_told_of(docs: Path) -> None:
-    """Who draws them looks for their names."""
+def test_every_metric_is_documented(docs: Path) -> None:
+    """Users search for their names."""
     written = set(re.findall(r"`jobflow\.<service>\.(\w+)`", (docs / "scale.md").read_text()))
     assert written == set(re.findall(r'\.(\w+)"', "\n".join(re.findall(r'f"jobflow\..*', inspect.getsource(metrics)))))
 
 
-def test_every_picture_is_there_and_is_shown(docs: Path) -> None:
-    """The build leaves out one that is not, without a word; and each sample DAG has one."""
+def test_every_picture_exists_and_is_shown(docs: Path) -> None:
+    """The build silently leaves out a missing one; each sample DAG has one."""
     pages = "\n".join(page.read_text() for page in docs.rglob("*.md"))
     shown = set(re.findall(r"<!-- image: (\S+) ", pages))
     assert shown == {f"images/{image.name}" for image in (docs / "images").iterdir()}
@@ -151,19 +150,31 @@ def test_every_picture_is_there_and_is_shown(docs: Path) -> None:
     assert {f"images/dag-{dag}.png" for dag in dags} <= shown
 
 
+def test_the_modules_of_the_architecture_exist(root: Path, docs: Path) -> None:
+    """A reader who looks for one that was renamed is lost. In a row, names without a directory have the first one's."""
+    rows = re.findall(r"^\| (`[\w/]+(?:\.py|/)`.*?) \|", (docs / "architecture.md").read_text(), re.MULTILINE)
+    assert len(rows) > 15
+    missing = []
+    for row in rows:
+        names = re.findall(r"`([\w/]+(?:\.py|/))`", row)
+        directory = Path(names[0]).parent if "/" in names[0] else Path()
+        paths = [Path(name) if "/" in name else directory / name for name in names]
+        missing += [str(path) for path in paths if not (root / "airflow_jobflow" / path).exists()]
+    assert missing == []
+
+
 @pytest.mark.parametrize("page", ["README.md", "infra/README.md"])
 def test_every_link_in_the_checkout_leads_somewhere(root: Path, page: str) -> None:
-    """Sphinx looks at those of the documentation only."""
+    """Sphinx checks only links within the documentation."""
     links = re.findall(r"\]\(((?!https?:|#)[^)#]+)", (root / page).read_text())
     assert [link for link in links if not (root / page).parent.joinpath(link).exists()] == []
 
 
 @pytest.mark.parametrize("language", ["sh", "python"])
-def test_what_tells_which_child_it_is_is_the_same_on_both_pages(root: Path, docs: Path, language: str) -> None:
-    """That of the README is run, in the first run of an array and in others."""
-    found = [
-        re.findall(rf"```{language}\n(# Which child.*?)```", page.read_text(), re.DOTALL)
-        for page in (root / "README.md", docs / "arrays-and-maps.md")
-    ]
-    assert found[0] == found[1]
-    assert len(found[0]) == 1
+def test_the_lines_that_find_a_childs_index_are_in_one_place(docs: Path, language: str) -> None:
+    """``test_batch_redrive.py`` runs them from there; a copy on another page would not be run."""
+    found = {
+        page.name: re.findall(rf"```{language}\n# Which child", page.read_text())
+        for page in (docs.parent / "README.md", *docs.rglob("*.md"))
+    }
+    assert {name: len(blocks) for name, blocks in found.items() if blocks} == {"arrays-and-maps.md": 1}

@@ -14,13 +14,13 @@ from airflow_jobflow.local import Faults
 from airflow_jobflow.operators.batch import BatchJobOperator
 from tests.local.tries import cleared, deferred, killed, retried
 
-README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "arrays-and-maps.md").read_text(encoding="utf-8")
 
 RECIPES = {
-    language: re.search(rf"```{language}\n(# Which child.*?)```", README, re.DOTALL).group(1)  # type: ignore[union-attr]
+    language: re.search(rf"```{language}\n(# Which child.*?)```", PAGE, re.DOTALL).group(1)  # type: ignore[union-attr]
     for language in ("sh", "python")
 }
-"""How a command finds out which child of the original array it is, as the README says."""
+"""How a command finds out which child of the original array it is, as the page on arrays says."""
 
 
 FILLER = {"environment": [{"name": "FILLER", "value": "x" * 7_050}]}
