@@ -17,7 +17,7 @@ import contextvars
 import re
 from typing import Any
 
-from airflow_jobflow.airflow_compat import are_deferred
+from airflow_jobflow.airflow_compat.states import are_deferred
 
 MAX_TASKS = 100
 """Tasks in one request. Their names travel in a URL, of which httpx accepts 64 KB."""

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
-from airflow.sdk.configuration import conf
+from airflow.sdk import conf
 
 from airflow_jobflow import params, trigger_eligibility
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
@@ -497,8 +496,3 @@ def snapshots(event: Mapping[str, Any]) -> dict[str, Snapshot]:
     from airflow_jobflow.jobs.model import Snapshot
 
     return {job_id: Snapshot.from_dict(seen) for job_id, seen in event["jobs"].items()}
-
-
-def timed_out(next_method: str, next_kwargs: Mapping[str, Any] | None) -> bool:
-    """Say whether a task is resumed because Airflow itself has timed out its deferral."""
-    return next_method == TRIGGER_FAIL_REPR and (next_kwargs or {}).get("error") == TriggerFailureReason.TRIGGER_TIMEOUT
