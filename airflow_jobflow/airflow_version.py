@@ -30,4 +30,4 @@ def require_supported_airflow(installed: str | None = None) -> None:
                 return
     if tuple(int(number) for number in re.findall(r"\d+", installed)[:2]) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
-        raise ImportError(f"airflow-jobflow needs Airflow {oldest} or newer; installed is Airflow {installed}.")
+        raise ImportError(f"airflow-jobflow needs Airflow {oldest} or newer, and this is Airflow {installed}.")

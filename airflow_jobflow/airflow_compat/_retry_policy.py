@@ -1,4 +1,4 @@
-"""Stand-ins on Airflow 3.2 for the retry policies of ``airflow.sdk`` 3.3, as far as this package and its users need them."""
+"""Stand-ins on Airflow 3.2 for what ``airflow.sdk`` 3.3.2 has for retry policies, as far as it is needed here."""
 
 from __future__ import annotations
 

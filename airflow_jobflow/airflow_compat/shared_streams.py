@@ -1,7 +1,7 @@
 """Streams that several asset watchers share: Airflow 3.3 has them; on Airflow 3.2, one watcher reads a stream alone.
 
-3.2 does not report when it has stored an asset event. So an event counts as stored ``STORED_AFTER`` seconds after it was
-fired. If a triggerer ends before that, the broker delivers its messages again.
+3.2 does not report when it has stored an asset event. So an event counts as stored ``STORED_AFTER`` seconds after it
+was fired. If a triggerer ends before that, the broker delivers its messages again.
 
 Read in 3.2.1 and 3.3.2.
 """
