@@ -113,11 +113,14 @@ def _declared(base: type) -> Mapping[str, Sequence[Any]]:
 
 @functools.cache
 def _declared_by_serialized() -> Mapping[str, Sequence[Any]]:
-    """Return the features that a serialized task may have, with their defaults."""
+    """Return the features that a serialized task may have, with their defaults.
+
+    Where a field has no default, Airflow sets it to None when it reads a task that lacks the field.
+    """
     from airflow.serialization.definitions.baseoperator import SerializedBaseOperator
 
     base: Any = SerializedBaseOperator
-    declared: dict[str, list[Any]] = {name: [] for name in base.get_serialized_fields()}
+    declared: dict[str, list[Any]] = {name: [None] for name in base.get_serialized_fields()}
     for each in base.__mro__[:-1]:
         for name, value in vars(each).items():
             if (name in declared or not name.startswith("_")) and not _is_computed(value):

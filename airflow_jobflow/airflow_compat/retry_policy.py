@@ -1,9 +1,9 @@
 """Retry policies: Airflow 3.3 has them; on Airflow 3.2, the operators of this package apply them themselves.
 
 On 3.2 the classes of a policy are stand-ins with the names of Airflow 3.3, and the operators and sensors of this
-package have a parameter ``retry_policy``. Where the policy decides FAIL, they raise ``AirflowFailException``. They ignore
-its delays: a retry follows after the task's own ``retry_delay``. Operators of other packages have no ``retry_policy`` on
-3.2; in ``default_args``, Airflow ignores it for them.
+package have a parameter ``retry_policy``. Where the policy decides FAIL, they raise ``AirflowFailException``. They
+ignore its delays: a retry follows after the task's own ``retry_delay``. Operators of other packages have no
+``retry_policy`` on 3.2; in ``default_args``, Airflow ignores it for them.
 
 Read in 3.2.1 and 3.3.2.
 """

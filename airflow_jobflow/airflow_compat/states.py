@@ -83,7 +83,7 @@ def is_cancelled(state: str | None) -> bool:
 async def is_deferred(task_instance: Any) -> bool:
     """Return whether a trigger's task is still deferred, asked for from the trigger. One request.
 
-    For the versions of Airflow, see ``current_states``.
+    Relies on ``current_states`` (3.2.1, 3.3.2).
 
     :param task_instance: ``BaseTrigger.task_instance``; None under ``airflow dags test``, where nothing is deferred.
     :raises Exception: Airflow could not answer: ``AirflowRuntimeError`` if the API refused, an ``OSError`` or
@@ -98,7 +98,7 @@ async def is_deferred(task_instance: Any) -> bool:
 async def are_deferred(task_instances: Sequence[Any]) -> list[bool]:
     """Return which task instances of one run are still deferred, asked for from a trigger. One request.
 
-    For the versions of Airflow, see ``current_states``.
+    Relies on ``current_states`` (3.2.1, 3.3.2).
 
     :param task_instances: see ``current_states``.
     :return: whether it is deferred, for each task instance in order.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, Asset, BaseOperator, task
+from airflow.sdk import DAG, Asset, BaseOperator, BaseSensorOperator, task
 from airflow.sdk.listener import get_listener_manager
 from airflow.serialization.serialized_objects import DagSerialization
 from jinja2 import Undefined
 
 from airflow_jobflow import trigger_eligibility
+from airflow_jobflow.airflow_compat import features
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.waiting import DEFERRAL_TIMEOUT_MARGIN
@@ -217,6 +221,7 @@ def test_where_a_listener_listens_a_worker_tells_it() -> None:
         assert not trigger_eligibility.may_end(sensor, is_mapped=False)
     finally:
         get_listener_manager().pm.unregister(listener)
+    assert trigger_eligibility.may_end(sensor, is_mapped=False)
 
 
 def test_the_setting_has_every_task_end_on_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +231,14 @@ def test_the_setting_has_every_task_end_on_a_worker(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    "options", [{"jinja_environment_kwargs": {"variable_start_string": "[["}}, {"template_undefined": Undefined}]
+    "options",
+    [
+        {"jinja_environment_kwargs": {"variable_start_string": "[["}},
+        {"template_undefined": Undefined},
+        {"user_defined_filters": {"upper": str.lower}},
+        {"user_defined_macros": {"ds": "yesterday"}},
+    ],
+    ids=lambda each: next(iter(each)),
 )
 def test_a_dag_that_renders_by_rules_of_its_own_has_its_sensors_start_on_workers(options: dict[str, Any]) -> None:
     """The triggerer does not know them: it would take ``[[ params.x ]]`` for an id."""
@@ -271,3 +283,123 @@ def test_a_sensor_whose_outcome_is_the_result_of_the_dag_starts_on_a_worker() ->
         sensor = BatchJobSensor(task_id="s", job_id="a")
         dag.add_result(sensor.output)
     assert not serialized(dag).start_from_trigger
+
+
+# Features of a newer Airflow.
+
+FIELDS = {"hand_over": None, "notify_at_end": False}
+"""Features that no Airflow has: a parameter, and an attribute."""
+
+
+@pytest.fixture
+def newer_airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An Airflow whose operators have a parameter, kept under another name, and an attribute that this one lacks."""
+    from airflow.serialization.definitions.baseoperator import SerializedBaseOperator
+
+    original: Callable[..., None] = BaseOperator.__init__
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, hand_over: object = None, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        self._handing_over = hand_over
+        if hand_over is not None:
+            self._BaseOperator__init_kwargs["hand_over"] = hand_over
+
+    parameters = inspect.signature(original).parameters
+    more = inspect.Parameter("hand_over", inspect.Parameter.KEYWORD_ONLY, default=None)
+    *positional, last = parameters.values()
+    init.__signature__ = inspect.Signature([*positional, more, last])  # type: ignore[attr-defined]
+    fields = SerializedBaseOperator.get_serialized_fields() | {"hand_over"}
+    monkeypatch.setattr(BaseOperator, "__init__", init)
+    monkeypatch.setattr(BaseOperator, "notify_at_end", False, raising=False)
+    monkeypatch.setattr(SerializedBaseOperator, "get_serialized_fields", classmethod(lambda _: fields))
+    monkeypatch.setattr(SerializedBaseOperator, "notify_at_end", False, raising=False)
+    for cached in (features._declared, features._declared_by_serialized):
+        cached.cache_clear()
+    yield
+    monkeypatch.undo()
+    for cached in (features._declared, features._declared_by_serialized):
+        cached.cache_clear()
+
+
+@pytest.mark.usefixtures("newer_airflow")
+@pytest.mark.needs("starts")
+def test_a_task_that_does_not_use_an_unknown_feature_needs_no_worker() -> None:
+    """Or every task would get one with the next Airflow."""
+    sensor = BatchJobSensor(task_id="s", job_id="a")
+    assert sensor.start_from_trigger
+    assert trigger_eligibility.may_end(sensor, is_mapped=False)
+
+
+@pytest.mark.usefixtures("newer_airflow")
+@pytest.mark.parametrize("operator", [BatchJobSensor, BatchJobOperator])
+def test_a_task_with_an_unknown_parameter_starts_and_ends_on_a_worker(operator: Any) -> None:
+    """Nobody knows whether the triggerer honours it, so a worker does; also as a mapped task."""
+    required = {"job_id": "a"} if operator is BatchJobSensor else dict.fromkeys(
+        ("job_name", "job_queue", "job_definition"), "a"
+    )  # fmt: skip
+    made = operator(task_id="s", hand_over="x", **required)
+    assert not trigger_eligibility.may_end(made, is_mapped=False)
+    assert not trigger_eligibility.may_start(operator, vars(made))
+    assert not trigger_eligibility.may_start(operator, {"task_id": "s", "hand_over": "x", **required})
+
+
+@pytest.mark.usefixtures("newer_airflow")
+def test_a_task_with_an_unknown_attribute_starts_and_ends_on_a_worker() -> None:
+    """A DAG, or a policy, sets it after the task was made."""
+    sensor: Any = BatchJobSensor(task_id="s", job_id="a")
+    sensor.notify_at_end = True
+    assert not trigger_eligibility.may_end(sensor, is_mapped=False)
+    assert not sensor.start_from_trigger
+
+
+@pytest.mark.usefixtures("newer_airflow")
+@pytest.mark.parametrize("task_id", ["s", "m"])
+@pytest.mark.parametrize("feature", FIELDS)
+def test_a_trigger_sees_an_unknown_feature_of_its_task(task_id: str, feature: str) -> None:
+    """In what was serialized, mapped or not."""
+    with DAG("d", schedule=None) as dag:
+        BatchJobSensor(task_id="s", job_id="a")
+        BatchJobSensor.partial(task_id="m").expand(job_id=["a"])
+    each = serialized(dag, task_id)
+    assert features.features_in_use(each, besides=trigger_eligibility.MAY_END_WITH) == set()
+    if each.is_mapped:
+        each.partial_kwargs[feature] = True
+    else:
+        setattr(each, feature, True)
+    assert features.features_in_use(each, besides=trigger_eligibility.MAY_END_WITH) == {feature}
+    assert not trigger_eligibility.may_end(each, is_mapped=each.is_mapped)
+
+
+@pytest.mark.parametrize("method", ["execute", "on_kill", "post_execute"])
+def test_a_method_that_a_dag_replaces_needs_a_worker(method: str) -> None:
+    """The triggerer would not call it."""
+    sensor = BatchJobSensor(task_id="s", job_id="a")
+    setattr(sensor, method, nothing)
+    assert not trigger_eligibility.may_end(sensor, is_mapped=False)
+    assert not sensor.start_from_trigger
+
+
+NEED_A_WORKER = {
+    "inlets", "max_active_tis_per_dag", "max_active_tis_per_dagrun", "multiple_outputs", "on_execute_callback", "pool",
+    "post_execute", "pre_execute", "render_template_as_native_obj",
+}  # fmt: skip
+"""Parameters with which a sensor does not start in the triggerer."""
+
+
+def test_each_parameter_of_airflow_was_decided_about() -> None:
+    """A new one needs a worker until somebody reads what it does, and enters it here or in a list."""
+    parameters = {
+        name
+        for base in (BaseOperator, BaseSensorOperator)
+        for name, each in inspect.signature(base).parameters.items()
+        if each.kind is not each.VAR_KEYWORD
+    }
+    assert parameters - trigger_eligibility.MAY_START_WITH == NEED_A_WORKER
+
+
+def test_the_lists_hold_no_feature_that_airflow_does_not_have() -> None:
+    """A misspelled one would be missing where it is meant."""
+    declared = features._declared(BaseSensorOperator).keys() | features._declared_by_serialized().keys()
+    later = {"retry_policy", "has_retry_policy"}  # Airflow 3.3
+    assert trigger_eligibility.MAY_END_WITH | trigger_eligibility.MAY_START_WITH <= declared | later
