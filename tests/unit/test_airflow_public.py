@@ -14,8 +14,8 @@ import airflow_jobflow
 PACKAGE = Path(airflow_jobflow.__file__).parent
 
 PUBLIC = ("airflow.sdk.exceptions", "airflow.triggers.base", "airflow.plugins_manager", "airflow.providers")
-"""Modules whose names are public, beside ``airflow.sdk``. Airflow's "Public Interface" page lists the first two by their
-classes; exceptions are listed as ``airflow.exceptions``, which imports them from ``airflow.sdk.exceptions``."""
+"""Modules whose names are public, beside ``airflow.sdk``: see "Public Interface" in Airflow's documentation. It lists
+the exceptions as ``airflow.exceptions``, which imports them from ``airflow.sdk.exceptions``."""
 
 NOT_PUBLIC = {
     # What a task, a task group or a mapped task has for the scheduler.
