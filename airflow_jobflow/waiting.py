@@ -16,6 +16,7 @@ from airflow.sdk import conf
 
 from airflow_jobflow import params, trigger_eligibility
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
+from airflow_jobflow.airflow_compat.task_context import is_mapped
 from airflow_jobflow.exceptions import JobFailed, JobflowError
 from airflow_jobflow.jobs import wording
 from airflow_jobflow.links import ALL_LINKS, api_server_reads_notes, pages
@@ -304,8 +305,9 @@ class JobWaiter(TaskBase):
         return self.ended(context, asyncio.run(trigger.wait()))
 
     def _returns_from_trigger(self, context: Context) -> str | None:
-        is_mapped = bool(context["ti"].is_mapped)
-        ends_there = trigger_eligibility.is_ours(type(self)) and trigger_eligibility.may_end(self, is_mapped=is_mapped)
+        ends_there = trigger_eligibility.is_ours(type(self)) and trigger_eligibility.may_end(
+            self, is_mapped=is_mapped(context)
+        )
         return self.returns(context) if ends_there else None
 
     def returns(self, context: Context | None = None) -> str | None:  # noqa: ARG002

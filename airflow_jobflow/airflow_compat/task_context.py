@@ -30,6 +30,16 @@ def clear_number(context: Context) -> int:
     return int(getattr(context["dag_run"], "clear_number", 0) or 0)
 
 
+def is_mapped(context: Context) -> bool:
+    """Return whether the task instance is one of a mapped task.
+
+    Documented in ``airflow.sdk.types.RuntimeTaskInstanceProtocol`` from 3.3 on; 3.2.1 has it without documenting it.
+
+    :param context: what Airflow passes to ``execute``.
+    """
+    return bool(context["ti"].is_mapped)
+
+
 def asset_state_store(trigger: Any) -> Any | None:
     """Return the store that keeps the state of the asset that a trigger watches.
 

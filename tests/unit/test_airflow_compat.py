@@ -128,7 +128,7 @@ def run_until_deferred(rejected: Callable[[str | None], object]) -> None:
     log = structlog.get_logger()
     try:
         state, _, error = task_runner.run(ti, context, log)
-    except AirflowRuntimeError:  # Airflow 3.2 ends the process here
+    except (AirflowRuntimeError, OSError):  # Airflow 3.2 ends the process here
         return
     task_runner.finalize(ti, state, context, log, error)
 

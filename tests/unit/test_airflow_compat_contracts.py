@@ -32,7 +32,7 @@ from airflow_jobflow.airflow_compat.serialized_tasks import (
     mapped_over,
     renders_natively,
 )
-from airflow_jobflow.airflow_compat.task_context import asset_state_store, clear_number, task_state_store
+from airflow_jobflow.airflow_compat.task_context import asset_state_store, clear_number, is_mapped, task_state_store
 from tests.triggerer import Triggerer
 
 TASK = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=3)
@@ -142,6 +142,14 @@ def test_a_dag_run_says_how_often_it_was_cleared() -> None:
     assert clear_number(context) == 2
     context = {"dag_run": SimpleNamespace()}
     assert clear_number(context) == 0
+
+
+@pytest.mark.parametrize("is_one_of_several", [False, True])
+def test_a_task_instance_says_whether_its_task_is_mapped(is_one_of_several: bool) -> None:
+    """Another task may be mapped over what an unmapped one returns."""
+    context: Any = {"ti": task_runner.RuntimeTaskInstance.model_construct(is_mapped=is_one_of_several)}
+    assert "is_mapped" in task_runner.RuntimeTaskInstance.model_fields
+    assert is_mapped(context) is is_one_of_several
 
 
 def test_without_a_task_state_store_there_is_none() -> None:
