@@ -65,6 +65,16 @@ def feeds_mapped_task(task: Any) -> bool:
     return next(iter(task.iter_mapped_dependants()), None) is not None
 
 
+def renders_natively(operator: BaseOperator) -> bool:
+    """Return whether the templates of an operator render to Python objects, as the operator itself or its DAG says.
+
+    Relies on ``Templater._should_render_native`` (3.2.1, 3.3.2).
+
+    :param operator: the operator. Without a DAG, only its own parameter counts.
+    """
+    return bool(operator._should_render_native(operator.get_dag()))  # noqa: SLF001 -- there is no public way
+
+
 def has_listeners() -> bool:
     """Return whether a plugin listens to what workers do with tasks, as OpenLineage's does.
 

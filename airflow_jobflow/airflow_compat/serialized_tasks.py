@@ -57,7 +57,7 @@ def mapped_over(task: Any) -> MappedOver | None:
     return MappedOver(parameter, items)
 
 
-def renders_natively(task: Any) -> bool:
+def dag_renders_natively(task: Any) -> bool:
     """Return whether the DAG of a serialized task has ``render_template_as_native_obj``.
 
     Relies on ``SerializedDAG.render_template_as_native_obj`` (3.3.2).

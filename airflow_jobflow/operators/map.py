@@ -20,6 +20,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_jobflow import params
 from airflow_jobflow.airflow_compat.deferrals import timed_out
+from airflow_jobflow.airflow_compat.features import renders_natively
 from airflow_jobflow.airflow_compat.task_context import task_state_store
 from airflow_jobflow.exceptions import JobflowError, JobStopped, JobTimeout, SubmissionError
 from airflow_jobflow.jobs import map_statuses
@@ -163,7 +164,7 @@ class MapOperator(JobOperator):
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
         """Render; what holds no template stays as it is, for each of ten thousand items would be compiled."""
         plain = isinstance(content, str) and "{" not in content and not content.endswith(tuple(self.template_ext))
-        if plain and not self._should_render_native(self.get_dag()):
+        if plain and not renders_natively(self):
             return content
         return super().render_template(content, context, *args, **kwargs)
 

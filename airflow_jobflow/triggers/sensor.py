@@ -24,7 +24,7 @@ from jinja2 import StrictUndefined
 
 from airflow_jobflow import links, trigger_eligibility
 from airflow_jobflow.airflow_compat.deferrals import timeout_of
-from airflow_jobflow.airflow_compat.serialized_tasks import UnsupportedMapping, mapped_over, renders_natively
+from airflow_jobflow.airflow_compat.serialized_tasks import UnsupportedMapping, dag_renders_natively, mapped_over
 from airflow_jobflow.airflow_compat.xcoms import delete_xcom
 from airflow_jobflow.triggers.job import JobTrigger
 from airflow_jobflow.triggers.stored import Stored
@@ -81,7 +81,7 @@ class SensorTrigger(Stored, BaseTrigger):
             raise NeedsWorker("the serialized task is not available")
         (context, env), task = self._rendering, cast("Any", self.task)
         mapped = _mapped_arguments(task, context["ti"], self._started_at)
-        natively = renders_natively(task)
+        natively = dag_renders_natively(task)
         if not all(trigger_eligibility.renderable(each, natively=natively) for each in mapped.values()):
             raise NeedsWorker("it is mapped over a template that only a worker can render")
         env = env or self.get_template_env()

@@ -29,8 +29,8 @@ from airflow_jobflow.airflow_compat.metrics import stats
 from airflow_jobflow.airflow_compat.serialized_tasks import (
     MappedOver,
     UnsupportedMapping,
+    dag_renders_natively,
     mapped_over,
-    renders_natively,
 )
 from airflow_jobflow.airflow_compat.task_context import asset_state_store, clear_number, is_mapped, task_state_store
 from tests.triggerer import Triggerer
@@ -427,7 +427,17 @@ def test_a_trigger_learns_how_its_dag_renders(natively: bool) -> None:
     with DAG("d", schedule=None, render_template_as_native_obj=natively) as dag:
         Single(task_id="t")
     again: Any = DagSerialization.from_dict(DagSerialization.to_dict(dag))
-    assert renders_natively(again.get_task("t")) is natively
+    assert dag_renders_natively(again.get_task("t")) is natively
+
+
+@pytest.mark.parametrize("of_dag", [False, True])
+@pytest.mark.parametrize("of_task", [None, False, True])
+def test_an_operator_knows_how_it_renders(of_task: bool | None, of_dag: bool) -> None:
+    """The task's own parameter wins."""
+    with DAG("d", schedule=None, render_template_as_native_obj=of_dag):
+        made = Single(task_id="t", render_template_as_native_obj=of_task)
+    assert features.renders_natively(made) is (of_dag if of_task is None else of_task)
+    assert features.renders_natively(Single(task_id="t", render_template_as_native_obj=of_task)) is bool(of_task)
 
 
 def test_a_task_uses_what_its_dag_file_gives_and_nothing_else() -> None:

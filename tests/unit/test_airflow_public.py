@@ -8,6 +8,9 @@ from pathlib import Path
 
 import airflow.sdk
 import pytest
+from airflow.plugins_manager import AirflowPlugin
+from airflow.sdk import DAG, BaseOperatorLink, BaseSensorOperator
+from airflow.triggers.base import BaseEventTrigger
 
 import airflow_jobflow
 
@@ -87,6 +90,28 @@ def test_only_airflow_compat_reads_attributes_that_are_not_public() -> None:
         for node in runtime_nodes(tree)
         for name in names_read(node)
         if name in NOT_PUBLIC and (path.split("/")[0], name) not in OURS
+    ]
+    assert found == []
+
+
+PRIVATE = {
+    name
+    for base in (BaseSensorOperator, BaseEventTrigger, BaseOperatorLink, AirflowPlugin, DAG)
+    for name in dir(base)
+    if name.startswith("_") and not name.startswith("__")
+}
+"""Protected names of the classes that ours are derived from."""
+
+
+def test_only_airflow_compat_uses_protected_names_of_airflows_classes() -> None:
+    """Nor does any class of ours define such a name by accident, which would replace what Airflow relies on."""
+    found = [
+        f"{path}:{getattr(node, 'lineno', 0)}: {name}"
+        for path, tree in modules()
+        if path.split("/")[0] in ("operators", "sensors", "triggers", "ui", "waiting.py", "links.py")
+        for node in runtime_nodes(tree)
+        for name in [*names_read(node), *([node.name] if isinstance(node, ast.FunctionDef) else [])]
+        if name in PRIVATE
     ]
     assert found == []
 
