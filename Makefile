@@ -29,7 +29,8 @@ NEWEST_ONLY := tests/benchmarks tests/docs tests/infra tests/ui tests/release te
 test-differences: $(or $(PINNED),$(READY)) ## What differs between versions of Airflow: attempts, kills, sensors, the triggerer; AIRFLOW=3.2
 	.venv$(addprefix -,$(AIRFLOW))/bin/pytest -n 2 --dist loadfile $(DIFFERENCES)
 
-DIFFERENCES := tests/unit/test_airflow_compat.py tests/unit/test_airflow_compat_features.py \
+DIFFERENCES := tests/unit/test_airflow_compat.py tests/unit/test_airflow_compat_contracts.py \
+	tests/unit/test_airflow_compat_features.py tests/unit/test_airflow_public.py \
 	tests/unit/test_airflow_version.py tests/unit/test_retry_policy.py tests/unit/test_trigger_eligibility.py tests/unit/triggers \
 	tests/local/operators/test_reattach.py tests/local/sensors tests/local/test_state_change_alone.py \
 	tests/local/triggers/test_ending.py tests/local/triggers/test_kills.py tests/local/triggers/test_metrics.py tests/dags/test_graphs.py \

@@ -1,7 +1,7 @@
-"""Which Airflow this package needs: the only place that compares versions.
+"""The check for a supported Airflow: the only place that compares versions.
 
-Every import of this package runs this first. So it imports nothing of Airflow, of which an older one lacks the
-modules that others import, and nothing of ``airflow_compat``, which is heavier.
+Every import of this package runs this first. So it imports neither Airflow, whose older versions lack modules that the
+other modules import, nor ``airflow_compat``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ OLDEST: Final = (3, 2)
 
 
 def require_supported_airflow(installed: str | None = None) -> None:
-    """Check that the installed Airflow is one that this package runs on.
+    """Check that this package runs on the installed Airflow.
 
-    :param installed: the version of Airflow. Default: as its metadata say; where there are none, nothing is checked.
+    :param installed: Airflow's version. Default: from the metadata of its package; without any, nothing is checked.
     :raises ImportError: it is too old.
     """
     if installed is None:

@@ -19,6 +19,8 @@ from urllib.parse import quote, urlencode
 
 from airflow.sdk import BaseOperatorLink
 
+from airflow_jobflow.airflow_compat.xcoms import are_in_database
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
@@ -32,10 +34,7 @@ KEY = "jobflow_links"
 
 def api_server_reads_notes() -> bool:
     """Return whether the API server can read a note: an XCom backend may store it elsewhere."""
-    from airflow.sdk.bases.xcom import BaseXCom
-    from airflow.sdk.execution_time.xcom import XCom
-
-    return XCom is BaseXCom
+    return are_in_database()
 
 
 class _JobLink(BaseOperatorLink):
@@ -211,7 +210,7 @@ def console_links(service: str, snapshot: Snapshot) -> dict[type[BaseOperatorLin
 
     :param service: our name of the service.
     """
-    from airflow.sdk.configuration import conf
+    from airflow.sdk import conf
 
     base = conf.get("jobflow", "console_url", fallback="")
     return _local_links(base, service, snapshot) if base else _AWS[service](snapshot)

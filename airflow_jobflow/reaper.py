@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from airflow_jobflow.airflow_compat import task_states
+from airflow_jobflow.airflow_compat.states import task_states
 from airflow_jobflow.aws import Access, Call, Rate, Retry, ServiceClient, run_blocking, service_client
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import service
@@ -187,7 +187,7 @@ class Report:
 
 
 def _deployment_id() -> str:
-    from airflow.sdk.configuration import conf
+    from airflow.sdk import conf
 
     return str(conf.get("jobflow", "deployment_id", fallback=""))
 

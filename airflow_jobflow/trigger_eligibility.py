@@ -1,59 +1,96 @@
-"""Whether a task can do without a worker: whether it may start, and end, in the triggerer.
+"""Decide whether a task can do without a worker: whether it may start, and end, in the triggerer.
 
-A worker process is what a wait costs most, so one runs only for what needs one. What Airflow leaves out where a task
-ends in the triggerer, and what it cannot render there, is listed here and nowhere else.
+A worker process is the most expensive part of a wait, so one runs only for what needs one. A task that ends in the
+triggerer loses what Airflow does only on workers; a task that starts there also loses what Airflow does on the way to a
+worker. So both need a task whose every feature is on a list of features that work in the triggerer. What is not on a
+list, such as a feature of a newer Airflow, gets a worker, and is not lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
-from airflow.sdk import BaseOperator
-from airflow.sdk.configuration import conf
+from airflow.sdk import conf
 
-LEFT_OUT = (
-    "outlets",
-    "map_index_template",
-    "multiple_outputs",
-    "returns_dag_result",
-    "on_success_callback",
-    "has_on_success_callback",
-    "on_execute_callback",
-    "has_on_execute_callback",
-    "pre_execute",
-    "post_execute",
-    "_pre_execute_hook",
-    "_post_execute_hook",
-)
-"""What of a task takes effect only on a worker that ends it: as parameters, as attributes, and as Airflow serializes
-them."""
+from airflow_jobflow.airflow_compat.features import dag_in, features_in_use, feeds_mapped_task, has_listeners
 
-ON_A_WORKER_FROM_THE_START = (
-    "on_execute_callback",
-    "multiple_outputs",
-    "pre_execute",
-    "post_execute",
-    "_pre_execute_hook",
-    "_post_execute_hook",
-    "returns_dag_result",
+IN_SCHEDULER: Final = frozenset(
+    {
+        "task_id", "dag", "_dag", "task_group", "default_args", "params", "owner", "task_type", "start_date",
+        "end_date", "trigger_rule", "depends_on_past", "ignore_first_depends_on_past",
+        "wait_for_past_depends_before_skipping", "wait_for_downstream", "downstream_task_ids", "is_setup",
+        "is_teardown", "on_failure_fail_dagrun", "priority_weight", "weight_rule", "retries", "retry_delay",
+        "retry_exponential_backoff", "max_retry_delay", "execution_timeout", "start_from_trigger",
+        "start_trigger_args", "_needs_expansion",
+    }
+)  # fmt: skip
+"""Features that Airflow handles before a task starts or between its tries, and the trigger's own deadline."""
+
+AFTER_FAILURE: Final = frozenset(
+    {
+        "on_failure_callback", "has_on_failure_callback", "on_retry_callback", "has_on_retry_callback",
+        "on_skipped_callback", "has_on_skipped_callback", "email", "email_on_failure", "email_on_retry",
+        "retry_policy", "has_retry_policy", "sla",
+    }
+)  # fmt: skip
+"""Features that take effect when a task fails, is retried or is skipped. The triggerer never ends such a task."""
+
+OF_WORKERS: Final = frozenset(
+    {"queue", "pool_slots", "executor", "executor_config", "run_as_user", "resources", "_lock_for_execution",
+     "allow_nested_operators", "logger_name", "_logger_name", "_log_config_logger_name",
+     "overwrite_rtif_after_execution", "shallow_copy_attrs"}
+)  # fmt: skip
+"""Features that say where and how a worker runs. They mean nothing where no worker runs."""
+
+OF_THE_UI: Final = frozenset(
+    {"doc", "doc_md", "doc_json", "doc_yaml", "doc_rst", "task_display_name", "_task_display_name", "ui_color",
+     "ui_fgcolor", "operator_extra_links"}
+)  # fmt: skip
+"""Features that the UI shows."""
+
+HONOURED_HERE: Final = frozenset(
+    {"do_xcom_push", "template_fields", "template_ext", "template_fields_renderers", "mode", "poke_interval", "timeout",
+     "soft_fail", "never_fail", "exponential_backoff", "max_wait", "silent_fail"}
+)  # fmt: skip
+"""Features that this package's triggers honour themselves, or whose use its sensors reject."""
+
+_ANYWHERE: Final = IN_SCHEDULER | AFTER_FAILURE | OF_WORKERS | OF_THE_UI | HONOURED_HERE
+
+MAY_END_WITH: Final = _ANYWHERE | {
     "inlets",
-    "render_template_as_native_obj",
+    "pool",
     "max_active_tis_per_dag",
     "max_active_tis_per_dagrun",
-)
-"""What of it takes effect on a worker that starts it, or on its way to one, or cannot be seen in what Airflow
-serializes."""
+    "render_template_as_native_obj",
+}
+"""Features that a task may have and end in the triggerer. These five take effect before a worker has deferred it.
 
-RENDERED = {
+``outlets``, ``map_index_template``, ``multiple_outputs``, ``returns_dag_result``, ``on_success_callback`` and
+``on_execute_callback`` are not here, nor are the hooks around ``execute``: they take effect on the worker that ends it.
+"""
+
+MAY_START_WITH: Final = _ANYWHERE | {
+    "outlets",
+    "map_index_template",
+    "on_success_callback",
+    "has_on_success_callback",
+}
+"""Features that a task may have and start in the triggerer. These four take effect at its end, for which a worker runs.
+
+``pool`` is not here, nor are ``max_active_tis_per_dag`` and ``max_active_tis_per_dagrun``: Airflow does not apply these
+limits to such a start. ``inlets`` and ``render_template_as_native_obj`` are not here, because a worker resolves them.
+"""
+
+RENDERED: Final = {
     "run_id", "params", "dag_run", "var", "conn", "ds", "ds_nodash", "ts", "ts_nodash", "logical_date",
     "data_interval_start", "data_interval_end", "macros", "dag", "task", "ti", "task_instance",
 }  # fmt: skip
-"""What a template may ask for, and is given in the triggerer as on a worker."""
+"""Names that a template may use, and that have the same value in the triggerer as on a worker."""
 
-OF_THE_INSTANCE = {"dag_id", "task_id", "run_id", "map_index", "try_number", "xcom_pull"}
-"""What of ``ti`` a template may ask for; of ``xcom_pull`` more is asked, see ``renderable``."""
+OF_TASK_INSTANCE: Final = {"dag_id", "task_id", "run_id", "map_index", "try_number", "xcom_pull"}
+"""Attributes of ``ti`` that a template may use; for ``xcom_pull``, see ``renderable``."""
 
 
 def end_setting() -> str:
@@ -62,53 +99,56 @@ def end_setting() -> str:
 
 
 def may_end(task: Any, *, is_mapped: bool) -> bool:
-    """Say whether a task loses nothing when it ends successfully in the triggerer.
+    """Return whether a task loses nothing if it ends successfully in the triggerer.
 
-    Asks for Airflow's listeners, which loads plugins the first time: not for an event loop.
+    Blocks the first time, because it loads Airflow's plugins: not for an event loop.
 
-    :param task: the operator, or what Airflow has serialized of it.
-    :param is_mapped: whether this is one of the instances of a mapped task. If not, and another task is mapped over
-        what it returns, a worker has to say how long that is.
+    :param task: the operator, or the task as Airflow has serialized it.
+    :param is_mapped: whether this is one of the instances of a mapped task. If not, and another task is mapped over its
+        result, only a worker records the length of the result.
     """
-    from airflow.sdk.listener import get_listener_manager
-
     return (
         end_setting() != "never"
-        and not _any(task, LEFT_OUT)
-        and (is_mapped or not _feeds_a_mapped_task(task))
+        and not features_in_use(task, besides=MAY_END_WITH)
+        and (is_mapped or not feeds_mapped_task(task))
         and not (_keeps_state(task) and conf.getboolean("state_store", "clear_on_success", fallback=False))
-        and not get_listener_manager().has_listeners
+        and not has_listeners()
     )
 
 
 def may_start(task_class: type, given: Mapping[str, Any]) -> bool:
-    """Say whether a task loses nothing when it starts in the triggerer.
+    """Return whether a sensor loses nothing if it starts in the triggerer.
 
-    A start there passes by the limits of its pool, and the triggerers of its queue, for Airflow gives it none.
+    A start there does not count against the limits of the task's pool. Airflow gives its trigger no queue, so where
+    triggerers have queues, no triggerer might run it.
 
-    :param given: its parameters, or the attributes that Airflow keeps them in.
+    :param task_class: the sensor's class.
+    :param given: its parameters or its attributes, by name.
     """
     return (
         is_ours(task_class)
-        and not any(given.get(name) for name in ON_A_WORKER_FROM_THE_START)
-        and given.get("pool") in (None, BaseOperator.pool)
-        and not _has_jinja_of_its_own(given.get("_dag") or given.get("dag"))
+        and not features_in_use(given, besides=MAY_START_WITH)
+        and not _customizes_rendering(dag_in(given))
         and not conf.getboolean("triggerer", "queues_enabled", fallback=False)
     )
 
 
 def is_ours(task_class: type) -> bool:
-    """Say whether a class is of this package: one that is derived from it may do anything in methods of its own."""
+    """Return whether a class belongs to this package. A class derived from it may do anything in its methods.
+
+    :param task_class: the class of a task.
+    """
     return task_class.__module__.startswith(f"{__package__}.")
 
 
 def renderable(value: object, *, natively: bool = False) -> bool:
-    """Say whether Airflow renders a value in the triggerer as it does on a worker, if it holds a template.
+    """Return whether Airflow renders a value in the triggerer as it does on a worker.
 
-    An XComArg is resolved on a worker only, an ``xcom_pull`` that does not say ``map_indexes`` never returns, and all
-    that is rendered comes out as text.
+    Rendering does not change a value without a template. In the triggerer an XComArg is not resolved, an ``xcom_pull``
+    without ``map_indexes`` never returns, and every template renders to a string.
 
-    :param natively: whether the DAG has ``render_template_as_native_obj``.
+    :param value: the value of a parameter.
+    :param natively: whether the DAG has ``render_template_as_native_obj``. Default False.
     """
     if isinstance(value, str):
         return "{" not in value or (not natively and _template_renderable(value))
@@ -124,49 +164,41 @@ def _template_renderable(template: str) -> bool:
 
     try:
         tree = Environment(autoescape=True).parse(template)
-        asked_for = meta.find_undeclared_variables(tree)
+        names = meta.find_undeclared_variables(tree)
     except TemplateSyntaxError:
-        return False  # a worker knows more filters, or says what is wrong with it
+        return False  # a worker knows more filters, or reports the error
     instances = [name for name in tree.find_all(nodes.Name) if name.name in ("ti", "task_instance")]
-    asked = [each for each in tree.find_all(nodes.Getattr) if each.node in instances]
+    attributes = [each for each in tree.find_all(nodes.Getattr) if each.node in instances]
     pulls = [each for each in tree.find_all(nodes.Getattr) if each.attr == "xcom_pull"]
-    complete = [
+    complete_pulls = [
         call
         for call in tree.find_all(nodes.Call)
         if call.node in pulls and any(keyword.key == "map_indexes" for keyword in call.kwargs)
     ]
     return (
-        asked_for <= RENDERED
-        and len(asked) == len(instances)
-        and all(each.attr in OF_THE_INSTANCE for each in asked)
-        and len(complete) == len(pulls)
+        names <= RENDERED
+        and len(attributes) == len(instances)
+        and all(each.attr in OF_TASK_INSTANCE for each in attributes)
+        and len(complete_pulls) == len(pulls)
     )
 
 
-def _any(task: object, names: tuple[str, ...]) -> bool:
-    """Say whether a task has any of these."""
-    return any(_own(getattr(task, name, None)) for name in names)
-
-
-def _own(value: object) -> bool:
-    """Say whether a value is there, and is not a method that Airflow's base class has for all."""
-    inherited = (BaseOperator.pre_execute, BaseOperator.post_execute)
-    return bool(value) and getattr(value, "__func__", None) not in inherited
-
-
 def _keeps_state(task: object) -> bool:
-    """Say whether a task keeps a record of its job in Airflow's store, as the operators do."""
+    """Return whether a task keeps a record of its job in Airflow's task state store, as the operators do."""
     return hasattr(task, "durable")
 
 
-def _has_jinja_of_its_own(dag: Any) -> bool:
-    """Say whether a DAG renders templates by rules that Airflow does not serialize."""
+def _customizes_rendering(dag: Any) -> bool:
+    """Return whether a DAG renders templates by rules that Airflow does not serialize.
+
+    A macro or a filter of a new name needs no check here: ``renderable`` finds it in the template.
+    """
     from jinja2 import StrictUndefined
+    from jinja2.filters import FILTERS
 
-    return dag is not None and bool(dag.jinja_environment_kwargs or dag.template_undefined is not StrictUndefined)
-
-
-def _feeds_a_mapped_task(task: Any) -> bool:
-    if isinstance(task, BaseOperator) and not task.has_dag():  # type: ignore[no-untyped-call]  # Airflow's is untyped
-        return False
-    return next(iter(task.iter_mapped_dependants()), None) is not None
+    return dag is not None and bool(
+        dag.jinja_environment_kwargs
+        or dag.template_undefined is not StrictUndefined
+        or FILTERS.keys() & set(dag.user_defined_filters or ())
+        or RENDERED & set(dag.user_defined_macros or ())
+    )

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
-from airflow.sdk.configuration import conf
+from airflow.sdk import conf
 
 from airflow_jobflow import params, trigger_eligibility
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
+from airflow_jobflow.airflow_compat.task_context import is_mapped
 from airflow_jobflow.exceptions import JobFailed, JobflowError
 from airflow_jobflow.jobs import wording
 from airflow_jobflow.links import ALL_LINKS, api_server_reads_notes, pages
@@ -305,8 +305,9 @@ class JobWaiter(TaskBase):
         return self.ended(context, asyncio.run(trigger.wait()))
 
     def _returns_from_trigger(self, context: Context) -> str | None:
-        is_mapped = bool(context["ti"].is_mapped)
-        ends_there = trigger_eligibility.is_ours(type(self)) and trigger_eligibility.may_end(self, is_mapped=is_mapped)
+        ends_there = trigger_eligibility.is_ours(type(self)) and trigger_eligibility.may_end(
+            self, is_mapped=is_mapped(context)
+        )
         return self.returns(context) if ends_there else None
 
     def returns(self, context: Context | None = None) -> str | None:  # noqa: ARG002
@@ -497,8 +498,3 @@ def snapshots(event: Mapping[str, Any]) -> dict[str, Snapshot]:
     from airflow_jobflow.jobs.model import Snapshot
 
     return {job_id: Snapshot.from_dict(seen) for job_id, seen in event["jobs"].items()}
-
-
-def timed_out(next_method: str, next_kwargs: Mapping[str, Any] | None) -> bool:
-    """Say whether a task is resumed because Airflow itself has timed out its deferral."""
-    return next_method == TRIGGER_FAIL_REPR and (next_kwargs or {}).get("error") == TriggerFailureReason.TRIGGER_TIMEOUT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from airflow.sdk.configuration import conf
+from airflow.sdk import conf
 
 from airflow_jobflow import metrics
 from airflow_jobflow.aws import Access, Rate, full_jitter, run_paid, service_client

@@ -1,4 +1,4 @@
-"""For Airflow 3.2: what ``airflow.sdk`` of 3.3 has for retry policies, as far as this package and its users need it."""
+"""Stand-ins on Airflow 3.2 for what ``airflow.sdk`` 3.3.2 has for retry policies, as far as it is needed here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class RetryAction(Enum):
-    """What happens after a failure."""
+    """What a policy can decide."""
 
     RETRY = "retry"
     FAIL = "fail"
@@ -22,7 +22,12 @@ class RetryAction(Enum):
 
 @dataclass(frozen=True)
 class RetryDecision:
-    """What a policy decides."""
+    """A policy's decision.
+
+    :param action: what happens.
+    :param retry_delay: the time until the retry. Default None: the task's own.
+    :param reason: for the task's log. Default None.
+    """
 
     action: RetryAction = RetryAction.DEFAULT
     retry_delay: timedelta | None = None
@@ -30,17 +35,24 @@ class RetryDecision:
 
     @classmethod
     def fail(cls, reason: str | None = None) -> RetryDecision:
-        """Do not retry."""
+        """Return the decision not to retry.
+
+        :param reason: for the task's log. Default None.
+        """
         return cls(RetryAction.FAIL, reason=reason)
 
     @classmethod
     def retry(cls, delay: timedelta | None = None, reason: str | None = None) -> RetryDecision:
-        """Retry, if retries are left."""
+        """Return the decision to retry, if retries are left.
+
+        :param delay: the time until the retry. Default None: the task's own.
+        :param reason: for the task's log. Default None.
+        """
         return cls(RetryAction.RETRY, delay, reason)
 
     @classmethod
     def default(cls) -> RetryDecision:
-        """Do what the task says."""
+        """Return the decision to follow the task's own parameters."""
         return cls()
 
 
@@ -51,7 +63,13 @@ class RetryPolicy(abc.ABC):
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
-        """Decide whether, and when, a task that failed is tried again."""
+        """Decide whether and when a failed task is retried.
+
+        :param exception: what the task raised.
+        :param try_number: the try that failed, from 1.
+        :param max_tries: the most retries.
+        :param context: what Airflow passes to ``execute``. Default None.
+        """
 
     def serialize(self) -> dict[str, Any]:
         """Return the policy as JSON-serializable data."""
@@ -59,5 +77,8 @@ class RetryPolicy(abc.ABC):
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> RetryPolicy:
-        """Make a policy of what ``serialize`` returned."""
+        """Return a policy from what ``serialize`` returned.
+
+        :param data: the serialized policy.
+        """
         raise NotImplementedError

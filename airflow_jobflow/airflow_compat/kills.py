@@ -1,8 +1,8 @@
-"""Kills of deferred tasks: Airflow 3.3 calls a trigger's ``on_kill``; for Airflow 3.2 this module does.
+"""Kills of deferred tasks: Airflow 3.3 calls a trigger's ``on_kill``; on Airflow 3.2 this module calls it.
 
-How Airflow 3.2 kills a deferred task (read and run: 3.2.1): as 3.3, it cancels the trigger every second until the
+How Airflow 3.2 kills a deferred task (read and run: 3.2.1): like 3.3, it cancels the trigger every second until the
 trigger has ended. But its cancellations carry no message, so they look like those of a triggerer that shuts down, and
-it knows no ``on_kill``.
+it has no ``on_kill``.
 
 Invariants:
 
@@ -22,7 +22,8 @@ from typing import Any, Final
 
 from airflow.triggers.base import BaseTrigger
 
-from airflow_jobflow.airflow_compat import ON_KILL_LIMIT
+from airflow_jobflow.airflow_compat.deferrals import timeout_of
+from airflow_jobflow.airflow_compat.states import ON_KILL_LIMIT
 
 log = logging.getLogger(__name__)
 
@@ -32,37 +33,41 @@ CALLED_BY_AIRFLOW: Final = hasattr(BaseTrigger, "on_kill")
 
 @asynccontextmanager
 async def on_kill_called(trigger: BaseTrigger, on_kill: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Call ``on_kill`` when a trigger is killed within, if Airflow itself does not.
+    """Call ``on_kill`` when the trigger is killed inside the block, if Airflow itself does not call it.
 
-    :param trigger: the trigger. Under ``airflow dags test``, where it has no task instance, nobody can kill its task.
-    :param on_kill: its ``on_kill``. Given up after ``ON_KILL_LIMIT``; what it raises is logged.
+    Airflow 3.2.1 does not; 3.3.2 does.
+
+    :param trigger: the trigger. Under ``airflow dags test`` it has no task instance, and nobody can kill its task.
+    :param on_kill: the trigger's ``on_kill``. Cancelled after ``ON_KILL_LIMIT``; an exception that it raises is logged.
     """
     try:
         yield
     except asyncio.CancelledError as cancelled:
-        is_deferred_task: Any = trigger.task_instance
-        if not CALLED_BY_AIRFLOW and is_deferred_task and may_be_kill(cancelled) and not _has_timed_out(trigger):
+        has_task: Any = trigger.task_instance
+        if not CALLED_BY_AIRFLOW and has_task and may_be_kill(cancelled) and not _has_timed_out(trigger):
             log.info("The trigger was cancelled")
             try:
                 await asyncio.wait_for(on_kill(), ON_KILL_LIMIT)
             except TimeoutError:
-                log.warning("The trigger took longer than %g s to stop its jobs, and goes on with it", ON_KILL_LIMIT)
+                log.warning("Stopping the jobs takes longer than %g s; it continues in the background", ON_KILL_LIMIT)
             except Exception:
-                log.exception("The trigger could not stop its jobs")
+                log.exception("Could not stop the jobs of the killed task")
         raise
 
 
 def may_be_kill(cancelled: asyncio.CancelledError) -> bool:
-    """Return whether a trigger may have been cancelled because of its task, and not because the triggerer shuts down.
+    """Return whether a trigger may have been cancelled because its task was killed, not because the triggerer stops.
 
-    Relies on ``TriggerRunner`` (3.2: it handles SIGTERM by a method of its own, which sets ``stop``; 3.3: it cancels
-    triggers with a message).
+    Relies on ``TriggerRunner`` (3.2.1: a bound method of it handles SIGTERM and sets ``stop``; 3.3.2: it cancels the
+    triggers of killed tasks with a message).
+
+    :param cancelled: the exception that the trigger got.
     """
     return bool(cancelled.args) if CALLED_BY_AIRFLOW else not _triggerer_ends()
 
 
 def _triggerer_ends() -> bool:
-    """Return whether the triggerer that runs this was told to end, or has lost its supervisor."""
+    """Return whether the triggerer that runs this is stopping, or has lost its supervisor."""
     from airflow.sdk.execution_time import task_runner
 
     runner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
@@ -72,7 +77,5 @@ def _triggerer_ends() -> bool:
 
 def _has_timed_out(trigger: Any) -> bool:
     """Return whether the deferral has timed out: Airflow then resumes the task, which decides about its jobs."""
-    limit: datetime | None = getattr(trigger, "timeout_after", None)
-    if limit is None:
-        return False
-    return (limit if limit.tzinfo else limit.replace(tzinfo=UTC)) < datetime.now(UTC)
+    limit = timeout_of(trigger)
+    return limit is not None and limit < datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Airflow's metrics: functions of a module in Airflow 3.3, class methods of ``Stats`` in 3.2."""
+"""Airflow's metrics: functions of a module in Airflow 3.3.2, class methods of ``Stats`` in 3.2.1."""
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
-"""Retry policies: a part of Airflow 3.3; for Airflow 3.2, stand-ins with the same names, and operators that apply them.
+"""Retry policies: Airflow 3.3 has them; on Airflow 3.2, the operators of this package apply them themselves.
 
-On 3.2, operators and sensors of this package take ``retry_policy`` themselves. Where the policy says FAIL, they raise
-``AirflowFailException``. Its delays are lost: a retry comes when the task's own ``retry_delay`` says. Tasks of other
-operators have no ``retry_policy`` there; in ``default_args`` it is ignored for them.
+On 3.2 the classes of a policy are stand-ins with the names of Airflow 3.3, and the operators and sensors of this
+package have a parameter ``retry_policy``. Where the policy decides FAIL, they raise ``AirflowFailException``. They
+ignore its delays: a retry follows after the task's own ``retry_delay``. Operators of other packages have no
+``retry_policy`` on 3.2; in ``default_args``, Airflow ignores it for them.
+
+Read in 3.2.1 and 3.3.2.
 """
 
 from __future__ import annotations
@@ -36,11 +39,11 @@ __all__ = ["APPLIED_BY_AIRFLOW", "RetryAction", "RetryDecision", "RetryPolicy", 
 log = logging.getLogger(__name__)
 
 FINAL: Final = (AirflowFailException, AirflowSensorTimeout, AirflowSkipException)
-"""What no policy is asked about: neither of these is retried."""
+"""Exceptions that are never retried, so that no policy is evaluated for them."""
 
 
 class _TakesPolicy(BaseOperator):
-    """An operator that has a retry policy although Airflow knows none.
+    """Base of operators that have a retry policy on an Airflow without retry policies.
 
     :param retry_policy: see :class:`airflow_jobflow.retry_policy.JobRetryPolicy`. Default None.
     """
@@ -58,11 +61,11 @@ else:
 
 @contextmanager
 def retry_policy_applied(task: BaseOperator, context: Context) -> Iterator[None]:
-    """Apply the task's retry policy to what is raised within, if Airflow itself does not.
+    """Apply the task's retry policy to an exception of the block, if Airflow itself does not.
 
-    :param task: the task whose policy it is.
-    :param context: what Airflow hands to ``execute``.
-    :raises AirflowFailException: the policy says that the task is not retried; its ``__cause__`` is what was raised.
+    :param task: the operator, with its ``retry_policy``.
+    :param context: what Airflow passes to ``execute``.
+    :raises AirflowFailException: the policy decides that the task is not retried; ``__cause__`` is the exception.
     """
     policy: RetryPolicy | None = None if APPLIED_BY_AIRFLOW else getattr(task, "retry_policy", None)
     try:
@@ -78,10 +81,10 @@ def retry_policy_applied(task: BaseOperator, context: Context) -> Iterator[None]
 
 
 def _decision(policy: RetryPolicy, error: Exception, context: Context) -> RetryDecision | None:
-    """Return what a policy decides; None if it raises, as in Airflow: the task then goes by ``retries`` alone."""
+    """Return what a policy decides; None if it raises: as in Airflow, ``retries`` alone then counts."""
     ti: Any = context["ti"]
     try:
         return policy.evaluate(error, ti.try_number, ti.max_tries or 0, context)
     except Exception:
-        log.exception("The retry policy failed; the task is retried as its retries say")
+        log.exception("The retry policy failed; only the task's retries count")
         return None

@@ -1,7 +1,9 @@
-"""Streams that several asset watchers share: a part of Airflow 3.3; for Airflow 3.2, one watcher reads a stream alone.
+"""Streams that several asset watchers share: Airflow 3.3 has them; on Airflow 3.2, one watcher reads a stream alone.
 
-3.2 does not say when it has stored an asset event. So what was fired counts as stored after ``STORED_AFTER``. Where a
-triggerer ends before that, the broker delivers it again.
+3.2 does not report when it has stored an asset event. So an event counts as stored ``STORED_AFTER`` seconds after it
+was fired. If a triggerer ends before that, the broker delivers its messages again.
+
+Read in 3.2.1 and 3.3.2.
 """
 
 from __future__ import annotations
@@ -28,20 +30,20 @@ __all__ = ["AVAILABLE", "SharedStreamProducer", "read_alone"]
 log = logging.getLogger(__name__)
 
 STORED_AFTER = 15.0
-"""Seconds from an asset event until it counts as stored. The triggerer stores it in the next round of its loop, a
-second or two later; a restart of the database delays that."""
+"""Seconds from an asset event until it counts as stored. The triggerer stores it in the next iteration of its loop, one
+or two seconds later; a restart of the database delays that."""
 
 _readers: dict[tuple[asyncio.AbstractEventLoop, Hashable], asyncio.Lock] = {}
-"""Who reads a stream, by event loop and the stream's key, holds its lock."""
+"""The lock that the reader of a stream holds, by event loop and the stream's key."""
 
 
 async def read_alone(trigger: Any) -> AsyncIterator[TriggerEvent]:
-    """Read a trigger's stream for this trigger only, and fire what it makes of it. Never ends.
+    """Yield the events of one trigger from its stream, which no other trigger reads meanwhile. Never ends.
 
-    Another trigger with the same stream waits until this one is gone: each would see a part of the messages only.
+    Another trigger with the same stream waits until this one has gone, because each would get only some messages.
 
     :param trigger: has ``shared_stream_key``, ``create_shared_stream_producer`` and ``filter_shared_stream``, as
-        Airflow 3.3 asks of one that shares a stream.
+        Airflow 3.3 requires of a trigger that shares a stream.
     """
     loop = asyncio.get_running_loop()
     for closed in [each for each in _readers if each[0].is_closed()]:
@@ -50,20 +52,20 @@ async def read_alone(trigger: Any) -> AsyncIterator[TriggerEvent]:
     if lock.locked():
         log.error(
             "Another asset watcher already reads the queue of %s. Before Airflow 3.3 a queue can have only one: give "
-            "each watcher its own queue. This one waits until the other is gone",
+            "each watcher its own queue. This one waits until the other has gone",
             trigger,
         )
     async with lock:
         producer = type(trigger).create_shared_stream_producer(trigger.serialize()[1])
         try:
-            async for event in trigger.filter_shared_stream(_handed_on(producer)):
+            async for event in trigger.filter_shared_stream(_batches(producer)):
                 yield event
         finally:
             await producer.aclose()
 
 
-async def _handed_on(producer: Any) -> AsyncIterator[Any]:
-    """Yield batch after batch. When the next one is asked for, Airflow has been given what was fired of the last."""
+async def _batches(producer: Any) -> AsyncIterator[Any]:
+    """Yield the batches of a stream. When the next is requested, Airflow has the events of the one before."""
     async for batch, payload in producer.open_stream():
         yield batch
         if payload.when_stored:
@@ -72,5 +74,5 @@ async def _handed_on(producer: Any) -> AsyncIterator[Any]:
 
 
 async def _until_stored() -> None:
-    """Wait until Airflow has stored the last asset event, as far as that can be known."""
+    """Wait until Airflow has stored the last asset event, as far as can be known."""
     await asyncio.sleep(STORED_AFTER)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.sdk.configuration import conf
+from airflow.sdk import conf
 
 from airflow_jobflow.airflow_compat.metrics import stats
 from airflow_jobflow.aws import connection, raw_json

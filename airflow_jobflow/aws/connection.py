@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_jobflow.airflow_compat import connection_exists
+from airflow_jobflow.airflow_compat.connections import connection_exists
 from airflow_jobflow.aws.shapes import loader
 from airflow_jobflow.faults import CLIENT_CREATION, CallError
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from airflow.sdk.configuration import conf
+from airflow.sdk import conf
 
 from airflow_jobflow.aws import ONCE, Access, Call, backoff, full_jitter, run, service_client
 from airflow_jobflow.events.eventbridge import JobEvent, about, read

@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow.sdk.configuration import conf
+from airflow.sdk import conf
 
 from airflow_jobflow.aws import Access, Call, Retry, backoff, full_jitter, run, service_client
 from airflow_jobflow.exceptions import CapacityUnavailable

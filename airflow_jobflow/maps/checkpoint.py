@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from airflow_jobflow.airflow_compat.xcoms import get_xcom, set_xcom
 from airflow_jobflow.jobs.packing import pack, unpack
 
 log = logging.getLogger(__name__)
@@ -28,12 +29,7 @@ class Checkpoint:
     """
 
     def __init__(self, task_instance: Any, name: str) -> None:
-        self._of: dict[str, Any] = {
-            "dag_id": task_instance.dag_id,
-            "task_id": task_instance.task_id,
-            "run_id": task_instance.run_id,
-            "map_index": task_instance.map_index,
-        }
+        self._task_instance = task_instance
         self._name = name
         self._parts = 0
 
@@ -41,7 +37,7 @@ class Checkpoint:
         """Note how all items stand, and what is told of those that have ended since; return whether that worked."""
         value = {"map": self._name, "packed": await asyncio.to_thread(pack, [statuses, *lines])}
         try:
-            await asyncio.to_thread(_xcom().set, f"{KEY}_{self._parts}", value, **self._of)
+            await asyncio.to_thread(set_xcom, self._task_instance, f"{KEY}_{self._parts}", value)
         except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the map itself goes on
             log.warning("Could not save which items have ended; trying again later: %s", error)
             return False
@@ -65,12 +61,5 @@ class Checkpoint:
         return (statuses, lines) if self._parts else None
 
     async def _noted(self) -> str | None:
-        value = await asyncio.to_thread(_xcom().get_one, key=f"{KEY}_{self._parts}", **self._of)
+        value = await asyncio.to_thread(get_xcom, self._task_instance, f"{KEY}_{self._parts}")
         return str(value["packed"]) if isinstance(value, dict) and value.get("map") == self._name else None
-
-
-def _xcom() -> Any:
-    """Return the XCom backend that is configured."""
-    from airflow.sdk.execution_time.xcom import XCom
-
-    return XCom

@@ -20,9 +20,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.configuration import conf
+from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowRuntimeError
 
+from airflow_jobflow.airflow_compat.task_context import clear_number, task_state_store
 from airflow_jobflow.exceptions import SubmissionError
 from airflow_jobflow.jobs.attempt import Attempt, Try
 from airflow_jobflow.jobs.owner import Owner
@@ -84,7 +85,7 @@ class JobStarter(JobWaiter):
 
         :raises SubmissionError: the task state store cannot be written.
         """
-        store = context.get("task_state_store")  # Airflow 3.2 has none
+        store = task_state_store(context)
         try:
             if store is not None:
                 store.set(RECORD, self.attempt.to_dict())
@@ -107,7 +108,7 @@ class JobStarter(JobWaiter):
 
         :raises SubmissionError: the task state store cannot be read.
         """
-        store = context.get("task_state_store")
+        store = task_state_store(context)
         try:
             return Attempt.from_dict(None if store is None else store.get(RECORD))
         except AirflowRuntimeError as error:
@@ -152,7 +153,7 @@ class JobStarter(JobWaiter):
 
     @staticmethod
     def _clear_number(context: Context) -> int:
-        return int(getattr(context["dag_run"], "clear_number", 0) or 0)
+        return clear_number(context)
 
     def new_attempt(self, context: Context, where: Mapping[str, str] | None = None, **more: Any) -> str:
         """Record, before anything is submitted, that an attempt begins; return its token.

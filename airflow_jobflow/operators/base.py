@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk.exceptions import TaskDeferralError
 
 from airflow_jobflow import params
-from airflow_jobflow.airflow_compat import DELETED, call_if_deferral_rejected, is_cancelled
+from airflow_jobflow.airflow_compat.deferrals import call_if_deferral_rejected, timed_out
+from airflow_jobflow.airflow_compat.states import DELETED, is_cancelled
+from airflow_jobflow.airflow_compat.task_context import task_state_store
 from airflow_jobflow.exceptions import (
     CapacityUnavailable,
     JobflowError,
@@ -31,7 +33,7 @@ from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.jobs.wording import sentence
 from airflow_jobflow.operators.attempts import ABANDONING, JobStarter
 from airflow_jobflow.ui.failure_report import note_stopped, reporting_failures
-from airflow_jobflow.waiting import DEFERRAL_TIMEOUT_MARGIN, JobWaiter, snapshots, timed_out
+from airflow_jobflow.waiting import DEFERRAL_TIMEOUT_MARGIN, JobWaiter, snapshots
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -475,7 +477,7 @@ class JobOperator(JobStarter):
         from airflow_jobflow.faults import CallError
 
         self.resume(context, None)
-        is_recorded = context.get("task_state_store") is not None  # Airflow 3.2 has none
+        is_recorded = task_state_store(context) is not None
         try:
             if not self.durable or self.attempt.job_ids:
                 pass

@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_jobflow import params
+from airflow_jobflow.airflow_compat.deferrals import timed_out
+from airflow_jobflow.airflow_compat.features import renders_natively
+from airflow_jobflow.airflow_compat.task_context import task_state_store
 from airflow_jobflow.exceptions import JobflowError, JobStopped, JobTimeout, SubmissionError
 from airflow_jobflow.jobs import map_statuses
 from airflow_jobflow.jobs.array import indexes_of
@@ -32,7 +35,6 @@ from airflow_jobflow.maps.previous_results import NO_TIMES, PreviousResults, by_
 from airflow_jobflow.operators.attempts import ABANDONING
 from airflow_jobflow.operators.base import KILLED, JobOperator
 from airflow_jobflow.ui.failure_report import report_failure
-from airflow_jobflow.waiting import timed_out
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -162,7 +164,7 @@ class MapOperator(JobOperator):
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
         """Render; what holds no template stays as it is, for each of ten thousand items would be compiled."""
         plain = isinstance(content, str) and "{" not in content and not content.endswith(tuple(self.template_ext))
-        if plain and not self._should_render_native(self.get_dag()):
+        if plain and not renders_natively(self):
             return content
         return super().render_template(content, context, *args, **kwargs)
 
@@ -224,7 +226,7 @@ class MapOperator(JobOperator):
 
         :raises SubmissionError: it cannot be stopped; nothing was started.
         """
-        if context.get("task_state_store") is None:  # Airflow 3.2
+        if task_state_store(context) is None:
             self._end_unrecorded(context)
         elif self._about.get("over") is False and self.attempt.location == self._location():
             self.log.info("Not continuing with the unfinished map of an earlier try: stopping its jobs")
@@ -376,7 +378,7 @@ class MapOperator(JobOperator):
 
     def _left(self, context: Context, digest: str) -> PreviousResults | None:
         """Return how the items ended in an earlier try, if there was one that counts."""
-        store = context.get("task_state_store")
+        store = task_state_store(context)
         if store is None:
             return None
         try:
@@ -386,7 +388,7 @@ class MapOperator(JobOperator):
 
     def _leave(self, context: Context, digest: str, ended: PreviousResults) -> bool:
         """Leave how the items ended for a retry; return whether that could be done."""
-        store = context.get("task_state_store")
+        store = task_state_store(context)
         if store is None:
             return False
         try:
@@ -463,7 +465,7 @@ class MapOperator(JobOperator):
     @staticmethod
     def _next_try(context: Context) -> str:
         """Say what becomes of what runs in the task's next try."""
-        if context.get("task_state_store") is None:
+        if task_state_store(context) is None:
             return "The next try stops what runs, and starts over."
         return "The next try continues with what runs."
 

@@ -9,22 +9,23 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import BaseSensorOperator
-from airflow.sdk.configuration import conf
+from airflow.sdk import BaseSensorOperator, conf
 from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowSkipException
 
 from airflow_jobflow import params, trigger_eligibility
 from airflow_jobflow.airflow_compat import starts
+from airflow_jobflow.airflow_compat.deferrals import timed_out
+from airflow_jobflow.airflow_compat.features import dag_in
 from airflow_jobflow.exceptions import InvalidParameter, JobTimeout
 from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.ui.failure_report import reporting_failures
-from airflow_jobflow.waiting import DEFERRAL_TIMEOUT_MARGIN, JobWaiter, snapshots, timed_out
+from airflow_jobflow.waiting import DEFERRAL_TIMEOUT_MARGIN, JobWaiter, snapshots
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, Context
-    from airflow.sdk.definitions.mappedoperator import OperatorPartial
     from airflow.triggers.base import StartTriggerArgs
 
+    from airflow_jobflow.airflow_compat.starts import OperatorPartial
     from airflow_jobflow.jobs.model import Snapshot
 
 
@@ -85,7 +86,7 @@ class JobSensor(JobWaiter, BaseSensorOperator):
         if self.names_jobs not in vars(self):
             return None
         given = {name: value for name, value in vars(self).items() if name != "poke_interval"}  # kept as poll_interval
-        return _start_trigger_args(type(self), given, dag=given.get("_dag"))
+        return _start_trigger_args(type(self), given, dag=dag_in(given))
 
     @starts.OfInstance
     def start_from_trigger(self) -> bool:
@@ -96,9 +97,10 @@ class JobSensor(JobWaiter, BaseSensorOperator):
     def partial(cls, **kwargs: Any) -> OperatorPartial:
         """Prepare a mapped task; see the base. Its instances start in the triggerer as a single task does."""
         mapped = super().partial(**kwargs)
-        args = _start_trigger_args(cls, mapped.kwargs, dag=mapped.kwargs.get("dag"))
+        arguments = starts.arguments_of(mapped)
+        args = _start_trigger_args(cls, arguments, dag=dag_in(arguments))
         may = kwargs.get("start_from_trigger", True) and args is not None
-        mapped.kwargs |= {"start_from_trigger": may, "start_trigger_args": args if may else None}
+        arguments |= {"start_from_trigger": may, "start_trigger_args": args if may else None}
         return mapped
 
     def check(self) -> None:

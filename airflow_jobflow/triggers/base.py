@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_jobflow.airflow_compat import still_deferred
 from airflow_jobflow.airflow_compat.kills import may_be_kill, on_kill_called
+from airflow_jobflow.airflow_compat.states import still_deferred
 from airflow_jobflow.aws import Access
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.polling.errors import DescribeRejected, NotFound, WatchError

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from airflow_jobflow.airflow_compat import is_deferred
+from airflow_jobflow.airflow_compat.states import is_deferred
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.array import Tolerance, indexes_of
 from airflow_jobflow.jobs.packing import pack, unpack

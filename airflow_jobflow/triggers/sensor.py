@@ -1,11 +1,11 @@
-"""A sensor that starts in the triggerer: its parameters are rendered here, and a ``JobTrigger`` waits.
+"""A sensor that starts in the triggerer: this renders its parameters, and a ``JobTrigger`` waits.
 
-Airflow renders for such a trigger what it has serialized of the task. Whatever cannot be done here (a parameter that is
-wrong, a template that cannot be rendered, a mapping that only a worker can resolve) is left to a worker, which then
-starts the sensor as it would have: it says what is wrong, and retries and callbacks are Airflow's own.
+Airflow passes such a trigger the task as it was serialized. If this cannot start the sensor (a wrong parameter, a
+template that fails, a mapping that only a worker can resolve), a worker starts it: it reports the error, and Airflow
+retries the task and runs its callbacks as usual.
 
-Of a task that was tried before, Airflow itself would leave what that try pushed, and the moment at which it ended as
-the end of this one. So the former is deleted here, and a worker ends such a task.
+On a retry, a worker deletes the XComs of the previous try before it starts. Airflow does not do that here, so this
+does. Airflow would also keep the end time of the previous try for this one, so a worker ends a task that is retried.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ import importlib
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from jinja2 import StrictUndefined
 
 from airflow_jobflow import links, trigger_eligibility
+from airflow_jobflow.airflow_compat.deferrals import timeout_of
+from airflow_jobflow.airflow_compat.serialized_tasks import UnsupportedMapping, dag_renders_natively, mapped_over
+from airflow_jobflow.airflow_compat.xcoms import delete_xcom
 from airflow_jobflow.triggers.job import JobTrigger
 from airflow_jobflow.triggers.stored import Stored
 from airflow_jobflow.ui import notes
@@ -33,24 +36,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LEFT = ("return_value", notes.KEY, links.KEY)
-"""Keys of the XComs that a try leaves."""
+XCOM_KEYS = ("return_value", notes.KEY, links.KEY)
+"""Keys of the XComs that a try pushes."""
 
 START_ON_WORKER: dict[str, Any] = {"start_on_worker": True}
-"""The event that has a worker start the sensor."""
+"""The event with which a worker starts the sensor."""
 
 
 class NeedsWorker(Exception):
-    """A parameter that can only be known on a worker."""
+    """The sensor can only be started on a worker; says why."""
 
 
 class SensorTrigger(Stored, BaseTrigger):
-    """Starts a sensor, and waits for its jobs. A sensor stops nothing, so this has no ``on_kill``.
+    """Starts a sensor and waits for its jobs. A sensor stops nothing, so this has no ``on_kill``.
 
-    :param sensor: import path of the sensor's class. Handed over as data: a trigger is not to know the sensors.
-    :param arguments: its parameters, as the DAG has them.
-    :param seconds: how long after the task's start Airflow itself ends the wait. The trigger's arguments are fixed when
-        the DAG is read, so this is what the start is reckoned from.
+    :param sensor: import path of the sensor's class. It is data, because triggers do not import sensors.
+    :param arguments: the sensor's parameters, by name, before rendering.
+    :param seconds: seconds from the task's start to the time when Airflow itself ends the wait. The trigger's arguments
+        are fixed when the DAG is parsed, so the start time is computed from that end.
     """
 
     def __init__(self, *, sensor: str, arguments: dict[str, Any], seconds: float) -> None:
@@ -58,56 +61,59 @@ class SensorTrigger(Stored, BaseTrigger):
         self.sensor = sensor
         self.arguments = arguments
         self.seconds = seconds
-        self.timeout_after: Any = None
-        """The moment at which Airflow itself ends the wait, which the triggerer sets."""
-        self._given: tuple[Context, jinja2.Environment | None] | None = None
-        """What its parameters are rendered with."""
+        self._rendering: tuple[Context, jinja2.Environment | None] | None = None
+        """The context and the environment to render the parameters with."""
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
-        """Keep what Airflow hands over to render with, before ``run``: here, it would be done on the event loop."""
-        self._given = context, jinja_env
+        """Keep what the parameters are rendered with, for ``run``: Airflow calls this on the event loop.
+
+        :param context: the context of the task.
+        :param jinja_env: the environment to use. Default None, for the DAG's own.
+        """
+        self._rendering = context, jinja_env
 
     def _rendered(self) -> dict[str, Any]:
-        """Return the sensor's parameters, with what Airflow has serialized of the task.
+        """Return the sensor's rendered parameters, by name.
 
-        :raises NeedsWorker: it cannot be done here.
+        :raises NeedsWorker: they cannot be rendered here.
         """
-        if self._given is None:
+        if self._rendering is None:
             raise NeedsWorker("the serialized task is not available")
-        (context, env), task = self._given, cast("Any", self.task)
-        mapped = _mapped_with(task, context, self._started_at)
-        natively = bool(task.dag.render_template_as_native_obj)
+        (context, env), task = self._rendering, cast("Any", self.task)
+        mapped = _mapped_arguments(task, context["ti"], self._started_at)
+        natively = dag_renders_natively(task)
         if not all(trigger_eligibility.renderable(each, natively=natively) for each in mapped.values()):
-            raise NeedsWorker("what it is mapped over holds a template that is rendered on a worker only")
+            raise NeedsWorker("it is mapped over a template that only a worker can render")
         env = env or self.get_template_env()
-        env.undefined = StrictUndefined  # as on a worker: what is not there is an error, not an empty text
+        env.undefined = StrictUndefined  # as on a worker: an undefined name is an error, not an empty string
         return {
             name: self.render_template(value, context, env) if name in task.template_fields else value
             for name, value in {**self.arguments, **mapped}.items()
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Start the sensor here, if that can be done, and wait."""
+        """Start the sensor and wait for its jobs; if it cannot be started here, fire the event that starts a worker."""
         try:
-            trigger = await asyncio.to_thread(self._begin)
-        except Exception as error:  # noqa: BLE001 -- whatever it is, a worker meets it again and tells the task's log
-            log.info("The sensor starts on a worker: %s", error)
+            trigger = await asyncio.to_thread(self._start)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, a worker meets it again and raises it
+            log.info("Starting the sensor on a worker: %s", error)
             yield TriggerEvent(START_ON_WORKER)  # type: ignore[no-untyped-call]  # Airflow's is untyped
             return
         finally:
-            self._given = None  # thousands of waits would hold as many
+            self._rendering = None  # thousands of waits would keep thousands of contexts
         trigger.task_instance = self.task_instance
         async for event in trigger.run():
             yield event
 
-    def _begin(self) -> JobTrigger:
-        """Make the sensor of its rendered parameters, and the trigger that waits for its jobs."""
+    def _start(self) -> JobTrigger:
+        """Make the sensor from its rendered parameters, and return the trigger that waits for its jobs."""
         module, _, name = self.sensor.rpartition(".")
         sensor_class = getattr(importlib.import_module(module), name)
         ti: Any = self.task_instance
         was_tried = ti.try_number > 1
         if was_tried:
-            _forget(ti, LEFT)
+            for key in XCOM_KEYS:
+                delete_xcom(ti, key)
         rendered = self._rendered()
         task: Any = self.task
         sensor = sensor_class(task_id=task.task_id, **rendered)
@@ -129,68 +135,67 @@ class SensorTrigger(Stored, BaseTrigger):
 
     @property
     def _started_at(self) -> float:
-        """When the scheduler started the task, in seconds since the epoch."""
-        return float(self.timeout_after.timestamp() - self.seconds)
+        """When the scheduler started the task, in seconds since the epoch.
+
+        :raises NeedsWorker: the triggerer has not set when the deferral ends.
+        """
+        if (timeout := timeout_of(self)) is None:
+            raise NeedsWorker("it is not known when the task started")
+        return timeout.timestamp() - self.seconds
 
 
-def _forget(ti: Any, keys: Iterable[str]) -> None:
-    """Delete XComs of an earlier try, as Airflow does when a worker starts a task."""
-    from airflow.sdk.execution_time.xcom import XCom
+def _mapped_arguments(task: Any, ti: Any, started_at: float) -> dict[str, Any]:
+    """Return the parameter that an instance of a mapped task is mapped over, with its value; empty if it is not mapped.
 
-    for key in keys:
-        XCom.delete(key=key, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index)
-
-
-def _mapped_with(task: Any, context: Mapping[str, Any], started_at: float) -> dict[str, Any]:
-    """Return the parameter that an instance of a mapped task is mapped with: the item of its index.
-
-    :param started_at: when the scheduler started the instance.
-    :raises NeedsWorker: it is mapped in a way that only a worker resolves.
+    :param task: the serialized task.
+    :param ti: the task instance.
+    :param started_at: when the scheduler started it, in seconds since the epoch.
+    :raises NeedsWorker: only a worker can resolve the mapping.
     """
-    from airflow.serialization.definitions.xcom_arg import SchedulerPlainXComArg
-
-    if not task.is_mapped:
+    try:
+        over = mapped_over(task)
+    except UnsupportedMapping as error:
+        raise NeedsWorker(str(error)) from error
+    if over is None:
         return {}
-    if task.get_closest_mapped_task_group() is not None:
-        raise NeedsWorker("it is in a mapped task group")
-    over = task.expand_input.value
-    if not isinstance(over, Mapping) or len(over) != 1:
-        raise NeedsWorker("it is mapped over more than one parameter, or by expand_kwargs")
-    [(name, items)] = over.items()
-    ti: Any = context["ti"]
-    if not isinstance(items, SchedulerPlainXComArg):
-        if not isinstance(items, list):
-            raise NeedsWorker("it is mapped over what is no list")
-        return {name: items[ti.map_index]}
-    of: Any = items.operator
-    if not of.is_mapped:
-        return {name: _returned(ti, of.task_id, items.key, started_at)[ti.map_index]}
-    # An instance that returned nothing is left out, and those after it move up: only if all have, indexes are the same.
+    if over.items is not None:
+        return {over.parameter: over.items[ti.map_index]}
+    if not over.is_mapped:
+        return {over.parameter: _returned(ti, over.task_id, over.key, started_at)[ti.map_index]}
+    # Airflow leaves out an instance that returned nothing, so that those after it get lower indexes. Only if all
+    # instances have returned something is the index the same.
     counts = [
-        ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=[each]) for each in (of.task_id, task.task_id)
+        ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=[each]) for each in (over.task_id, task.task_id)
     ]
-    item = ti.xcom_pull(task_ids=of.task_id, key=items.key, map_indexes=ti.map_index)
+    item = ti.xcom_pull(task_ids=over.task_id, key=over.key, map_indexes=ti.map_index)
     if counts[0] != counts[1] or item is None:
-        raise NeedsWorker(f"not all instances of task {of.task_id} have returned something")
-    return {name: item}
+        raise NeedsWorker(f"not all instances of task {over.task_id} have returned something")
+    return {over.parameter: item}
 
 
 _pulled: dict[tuple[str, str, str, str], tuple[float, list[Any]]] = {}
-"""The lists that were pulled last, and when."""
+"""The lists that were pulled last, each with the time of its pull, by DAG, run, task and key."""
 
 _pulling = threading.Lock()
-"""Held while one is: who comes meanwhile finds it pulled."""
+"""Held during a pull: other instances then find the list instead of pulling it again."""
 
 RETENTION = 4
-"""How many of them are kept; instances of one task come one after the other."""
+"""The most lists to keep. Few suffice, because the instances of one task start one after the other."""
 
 
 def _returned(ti: Any, task_id: str, key: str, started_at: float) -> list[Any]:
     """Return the list that a task returned, pulled once for many instances that are mapped over it.
 
-    A thousand pulls of a thousand items would keep the triggerer busy for minutes. It could even stand still for ever:
-    what answers waits until its answers are read, and what reads them until its log lines are. A list serves the
-    instances that were started before it was pulled: it is no older than what they would pull.
+    A thousand pulls of a thousand items would keep the triggerer busy for minutes. They could even deadlock it: the
+    supervisor waits until its answers are read, and the process that reads them waits until its log lines are read.
+
+    A list serves the instances that were started before it was pulled: it is no older than what they would pull.
+
+    :param ti: a task instance that is mapped over the list.
+    :param task_id: the task that returned the list.
+    :param key: the key of its XCom.
+    :param started_at: when ``ti`` was started, in seconds since the epoch.
+    :raises NeedsWorker: the task returned no list.
     """
     of = ti.dag_id, ti.run_id, task_id, key
     with _pulling:

@@ -32,10 +32,11 @@ import logging
 from collections.abc import AsyncIterator, Collection, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.configuration import conf
+from airflow.sdk import conf
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_jobflow.airflow_compat import shared_streams
+from airflow_jobflow.airflow_compat.task_context import asset_state_store
 from airflow_jobflow.aws import DEFAULT_CONN_ID, Access
 from airflow_jobflow.events.state_change import Filter, read
 from airflow_jobflow.exceptions import InvalidParameter
@@ -206,9 +207,7 @@ class JobStateChangeTrigger(Stored, BaseEventTrigger):
 
     def _store(self) -> Any:
         """Return the state store of the asset; of one, where several share the trigger, for each gets every event."""
-        stores = getattr(self, "asset_state_store", None)  # Airflow 3.2 has none
-        by_name: Mapping[str, Any] = getattr(stores, "_by_name", {})  # there is no public way to all
-        return by_name[min(by_name)] if by_name else None
+        return asset_state_store(self)
 
     def _wanted(self, jobs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return those that match the filters, each once."""

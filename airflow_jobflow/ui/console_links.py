@@ -80,11 +80,6 @@ def _read(value: object) -> Mapping[str, Any]:
 
 
 def _stored(ti_key: TaskInstanceKey) -> list[tuple[str, object]]:
-    from airflow.models.xcom import XComModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
+    from airflow_jobflow.airflow_compat.xcoms import read_from_database
 
-    instance = {name: getattr(ti_key, name) for name in ("dag_id", "task_id", "run_id", "map_index")}
-    query = select(XComModel.key, XComModel.value).filter_by(**instance).where(XComModel.key.in_((KEY, NOTE)))
-    with create_session() as session:
-        return [(key, value) for key, value in session.execute(query)]
+    return read_from_database(ti_key, (KEY, NOTE))

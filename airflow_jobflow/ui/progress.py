@@ -22,9 +22,10 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self
 
-from airflow.sdk.configuration import conf
+from airflow.sdk import conf
 
-from airflow_jobflow.airflow_compat import ENDED_STATES, current_states
+from airflow_jobflow.airflow_compat.states import ENDED_STATES, current_states
+from airflow_jobflow.airflow_compat.xcoms import set_xcom
 from airflow_jobflow.aws import ONCE, Access, run, service_client
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import batch
@@ -129,11 +130,9 @@ class Progress:
         note = make()
         if (digest := notes.digest(note)) == self.noted:
             return False
-        from airflow.sdk.execution_time.xcom import XCom
-
         if not self.open:
             return False
-        XCom.set(notes.KEY, note, **of)
+        set_xcom(SimpleNamespace(**of), notes.KEY, note)
         self.noted, self.note = digest, note
         return True
 

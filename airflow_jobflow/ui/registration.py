@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
-from airflow.sdk.plugins_manager import AirflowPlugin
+from airflow.plugins_manager import AirflowPlugin
 
 from airflow_jobflow import links
 from airflow_jobflow.links import TAB, JobsLink

@@ -1,6 +1,6 @@
-"""What ``airflow_compat`` relies on, tried against the installed Airflow: its task runner and its triggerer's messages.
+"""What ``airflow_compat`` relies on in the installed Airflow: its task runner and the messages of its triggerer.
 
-The other end of the line, a supervisor, is scripted.
+The supervisor, at the other end of the connection, is scripted.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.testing import SuccessTrigger
 from airflow.utils.state import TaskInstanceState
 
-from airflow_jobflow import airflow_compat
-from airflow_jobflow.airflow_compat import (
+from airflow_jobflow.airflow_compat import states as compat_states
+from airflow_jobflow.airflow_compat.connections import connection_exists
+from airflow_jobflow.airflow_compat.deferrals import call_if_deferral_rejected
+from airflow_jobflow.airflow_compat.states import (
     DELETED,
-    call_if_deferral_rejected,
-    connection_exists,
     is_cancelled,
     is_deferred,
     still_deferred,
@@ -41,7 +41,7 @@ BUSY = AirflowRuntimeError(comms.ErrorResponse(error=ErrorType.API_SERVER_ERROR,
 
 
 class WorkerLine:
-    """A supervisor of a task process: what it was sent, and what it answers."""
+    """A supervisor of a task process: records messages, and answers them."""
 
     def __init__(self, states: dict[str, dict[str, Any]], *, deferral: Exception | None = None) -> None:
         self.states = states
@@ -81,7 +81,7 @@ Connect = Callable[[Any], Any]
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
-    """Put a scripted supervisor at the other end of Airflow's line."""
+    """Put a scripted supervisor at the other end of Airflow's connection."""
 
     def put(line: Any) -> Any:
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", line, raising=False)
@@ -91,7 +91,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
 
 
 class Deferring(BaseOperator):
-    """Defers once, and has a function called if that is rejected."""
+    """Defers once, and registers a function for a rejection."""
 
     def __init__(self, *, rejected: Callable[[str | None], object], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -150,7 +150,7 @@ def answer(status: int, **detail: str) -> AirflowRuntimeError:
     ],
 )
 def test_a_rejected_deferral_calls_the_function(connect: Connect, deferral: Exception, asked: int, state: str) -> None:
-    """Airflow itself tells the operator nothing; the state is asked for only where the rejection does not name it."""
+    """Airflow itself does not notify the operator; the state is queried only if the rejection does not name it."""
     line = connect(WorkerLine({"r": {"t": "restarting"}}, deferral=deferral))
     states: list[str | None] = []
     run_until_deferred(states.append)
@@ -161,7 +161,7 @@ def test_a_rejected_deferral_calls_the_function(connect: Connect, deferral: Exce
 
 @pytest.mark.parametrize("deferral", [None, answer(503), BUSY, OSError("The supervisor is gone")])
 def test_a_deferral_that_was_not_rejected_calls_nothing(connect: Connect, deferral: Exception | None) -> None:
-    """It was accepted, or may still be: the supervisor sends it again."""
+    """It was accepted, or may still be, because the supervisor sends it again."""
     line = connect(WorkerLine({}, deferral=deferral))
     states: list[str | None] = []
     run_until_deferred(states.append)
@@ -170,8 +170,8 @@ def test_a_deferral_that_was_not_rejected_calls_nothing(connect: Connect, deferr
     assert task_runner.SUPERVISOR_COMMS is line
 
 
-def test_a_function_that_raises_ends_nothing(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
-    """Stopping a job may fail like any request; that is logged, and Airflow gets its own error."""
+def test_a_function_that_raises_does_not_hide_the_rejection(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """Stopping a job may fail as any request; the error is logged, and Airflow gets its own."""
     connect(WorkerLine({}, deferral=answer(409, previous_state="failed")))
 
     def fails(_: str | None) -> None:
@@ -183,7 +183,7 @@ def test_a_function_that_raises_ends_nothing(connect: Connect, caplog: pytest.Lo
 
 
 def test_without_a_supervisor_there_is_nothing_to_observe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody tests a DAG's operator by calling ``execute``."""
+    """As in a user's test that calls ``execute``."""
     monkeypatch.delattr(task_runner, "SUPERVISOR_COMMS", raising=False)
     with DAG("d", schedule=None):
         ti = instance(BaseOperator(task_id="t"))
@@ -192,7 +192,7 @@ def test_without_a_supervisor_there_is_nothing_to_observe(monkeypatch: pytest.Mo
 
 
 def test_other_messages_pass_until_the_deferral(connect: Connect) -> None:
-    """A connection may still be looked up, or the process end otherwise."""
+    """The process may look up a connection first, or end in another way."""
     line = connect(WorkerLine({"r": {"t": "running"}}))
     with DAG("d", schedule=None):
         ti = instance(BaseOperator(task_id="t"))
@@ -228,14 +228,14 @@ ABSENT = comms.ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn
     ids=["found", "absent", "absent, raised"],
 )
 def test_a_connection_exists_or_not(connect: Connect, answer: Any, exists: bool) -> None:
-    """The API server says so."""
+    """The API server answers it."""
     connect(LookupLine(answer))
     assert connection_exists("aws_default") is exists
 
 
 @pytest.mark.parametrize("error", [BUSY, BUSY.error, EOFError()], ids=["raised", "returned", "no supervisor"])
-def test_a_lookup_without_an_answer_is_no_answer(connect: Connect, error: Any) -> None:
-    """Airflow's own lookup takes it for an absent connection."""
+def test_a_lookup_that_fails_does_not_mean_that_the_connection_is_missing(connect: Connect, error: Any) -> None:
+    """Airflow's own lookup returns "not found" then."""
     connect(LookupLine(error))
     with pytest.raises((AirflowRuntimeError, EOFError)):
         connection_exists("aws_default")
@@ -243,10 +243,10 @@ def test_a_lookup_without_an_answer_is_no_answer(connect: Connect, error: Any) -
 
 @pytest.mark.parametrize(("map_index", "key"), [(-1, "t"), (3, "t_3")])
 @pytest.mark.parametrize("state", ["running", "failed", None])
-def test_a_worker_is_told_the_state_of_its_own_task_instance(
+def test_a_worker_gets_the_state_of_its_own_task_instance(
     connect: Connect, map_index: int, key: str, state: str | None
 ) -> None:
-    """Of a mapped task, that of the one instance; by one request."""
+    """Of a mapped task, the state of the one instance, in one request."""
     line = connect(WorkerLine({"r": {key: state, "t_4": "success"}, "another": {key: "success"}}))
     with DAG("d", schedule=None):
         ti = instance(BaseOperator(task_id="t"), map_index)
@@ -256,10 +256,10 @@ def test_a_worker_is_told_the_state_of_its_own_task_instance(
 
 
 @pytest.mark.parametrize("states", [{}, {"r": {}}])
-def test_a_task_instance_that_is_gone_is_told_from_one_without_a_state(
+def test_a_deleted_task_instance_differs_from_one_without_a_state(
     connect: Connect, states: dict[str, dict[str, Any]]
 ) -> None:
-    """Somebody has deleted it: nobody wants its job."""
+    """A user has deleted it, so its job must be stopped."""
     connect(WorkerLine(states))
     with DAG("d", schedule=None):
         ti = instance(BaseOperator(task_id="t"))
@@ -267,8 +267,8 @@ def test_a_task_instance_that_is_gone_is_told_from_one_without_a_state(
     assert is_cancelled(DELETED)
 
 
-def test_every_state_of_airflow_is_a_users_act_or_not() -> None:
-    """A state that a newer Airflow adds is looked at by a person before a job is stopped for it."""
+def test_every_state_of_airflow_is_known_to_be_a_cancellation_or_not() -> None:
+    """Somebody must decide about a state of a newer Airflow before a job is stopped because of it."""
     left_alone = {
         "scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule", "awaiting_input",
     }  # fmt: skip
@@ -281,7 +281,7 @@ TASK = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
 
 
 class Clock:
-    """Time that passes only where somebody sleeps."""
+    """Time that passes only during a sleep."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -297,10 +297,10 @@ class Clock:
 
 @pytest.mark.parametrize(("map_index", "key"), [(-1, "t"), (3, "t_3")])
 @pytest.mark.parametrize("state", ["deferred", "queued", None])
-def test_a_trigger_is_told_whether_its_own_task_is_deferred(
+def test_a_trigger_learns_whether_its_own_task_is_deferred(
     connect: Connect, map_index: int, key: str, state: str | None
 ) -> None:
-    """Of a mapped task, the one instance; and a run may be gone."""
+    """Of a mapped task, the one instance; and its run may be deleted."""
     line = connect(TriggererLine({"r": {key: state, "t_4": "deferred"}} if state else {}))
     task = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=map_index)
     assert asyncio.run(is_deferred(task)) == (state == "deferred")
@@ -309,7 +309,7 @@ def test_a_trigger_is_told_whether_its_own_task_is_deferred(
 
 
 def test_outside_a_triggerer_nothing_is_deferred(connect: Connect) -> None:
-    """Under ``airflow dags test`` there is nobody to ask."""
+    """Under ``airflow dags test`` there is no supervisor."""
     line = connect(TriggererLine())
     assert asyncio.run(still_deferred(None)) is False
     assert line.asked == []
@@ -317,8 +317,8 @@ def test_outside_a_triggerer_nothing_is_deferred(connect: Connect) -> None:
 
 @pytest.mark.parametrize("state", ["deferred", "failed"])
 @pytest.mark.parametrize("errors", [[BUSY], [BUSY, BUSY, ConnectionResetError(), asyncio.IncompleteReadError(b"", 4)]])
-def test_a_question_that_fails_is_asked_again(connect: Connect, errors: list[Exception], state: str) -> None:
-    """A8: the API server answered 503 once, and the kill was lost."""
+def test_a_request_that_fails_is_repeated(connect: Connect, errors: list[Exception], state: str) -> None:
+    """Otherwise one 503 of the API server would lose a kill."""
     line = connect(TriggererLine(*errors, {"r": {"t": state}}))
     clock = Clock()
     found = asyncio.run(still_deferred(TASK, clock=clock, sleep=clock.sleep))
@@ -326,26 +326,26 @@ def test_a_question_that_fails_is_asked_again(connect: Connect, errors: list[Exc
     assert len(line.asked) == len(errors) + 1
 
 
-def test_questions_end_when_airflow_waits_no_longer(connect: Connect) -> None:
-    """An answer that comes later helps nobody; what went wrong last is the cause."""
+def test_requests_end_when_airflow_stops_waiting_for_on_kill(connect: Connect) -> None:
+    """A later answer would be useless; the last error is the cause."""
     line = connect(TriggererLine(*[BUSY] * 1000))
     clock = Clock()
     with pytest.raises(TimeoutError, match="30 s") as caught:
         asyncio.run(still_deferred(TASK, clock=clock, sleep=clock.sleep))
     assert caught.value.__cause__ is BUSY
-    assert clock.now <= airflow_compat.ON_KILL_LIMIT
+    assert clock.now <= compat_states.ON_KILL_LIMIT
     assert 1 < len(line.asked) < 1000
 
 
-def test_no_answer_at_all_ends_as_well(connect: Connect) -> None:
-    """A supervisor may be blocked by its database."""
+def test_a_request_without_an_answer_ends_too(connect: Connect) -> None:
+    """The database may block a supervisor."""
     connect(TriggererLine())
     with pytest.raises(TimeoutError):
         asyncio.run(still_deferred(TASK, patience=0))
 
 
-def test_a_question_outlives_the_trigger_that_asked(connect: Connect) -> None:
-    """Airflow cancels a killed trigger every second; in 3.2 a cancelled question corrupts the connection."""
+def test_a_request_outlives_the_trigger_that_sent_it(connect: Connect) -> None:
+    """Airflow cancels a killed trigger every second; in 3.2 a cancelled request corrupts the connection."""
     line = connect(TriggererLine())
 
     async def scenario() -> bool:
@@ -353,33 +353,38 @@ def test_a_question_outlives_the_trigger_that_asked(connect: Connect) -> None:
         await line.was_asked.wait()
         asking.cancel("user-action")
         await asyncio.wait({asking})
-        [question] = airflow_compat._questions
-        pending = not question.done()
-        question.cancel()
+        [request] = compat_states._open_requests
+        pending = not request.done()
+        request.cancel()
         return asking.cancelled() and pending
 
     assert asyncio.run(scenario())
-    assert airflow_compat._questions == set()
+    assert compat_states._open_requests == set()
 
 
 @pytest.mark.needs("on_kill")
 def test_airflows_limit_for_on_kill_is_ours() -> None:
-    """It is not configurable, so it is written down twice."""
+    """Airflow's is not configurable, so ours is a copy."""
     from airflow.jobs import triggerer_job_runner
 
-    assert triggerer_job_runner._ON_CANCEL_TIMEOUT == airflow_compat.ON_KILL_LIMIT
+    assert triggerer_job_runner._ON_CANCEL_TIMEOUT == compat_states.ON_KILL_LIMIT
+
+
+LIGHT = ("connections", "deferrals", "serialized_tasks", "starts", "states", "task_context", "xcoms")
+"""Modules that every process imports that loads a DAG file."""
 
 
 def test_importing_it_loads_no_airflow() -> None:
-    """Operators import it, and every worker process pays for what that loads."""
+    """Operators import them, and every worker process pays for their imports."""
     import subprocess
 
-    code = "import sys, airflow_jobflow.airflow_compat; sys.exit('airflow' in sys.modules)"
+    modules = ", ".join(f"airflow_jobflow.airflow_compat.{name}" for name in LIGHT)
+    code = f"import sys, {modules}; sys.exit('airflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_states_of_tasks_of_any_dag_are_one_request(connect: Connect) -> None:
-    """The orphan reaper asks for fifty runs at a time, and must not ask with its own map index."""
+    """The orphan reaper queries fifty runs at a time, and must not filter by its own map index."""
     states = {"r": {"t": "failed", "m_0": None}}
     line = connect(WorkerLine(states))
     assert task_states("another", ("t", "m"), ("r", "deleted")) == states

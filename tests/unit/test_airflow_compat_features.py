@@ -1,4 +1,4 @@
-"""What stands in for features that Airflow 3.2 lacks. Each test runs with every Airflow."""
+"""The replacements for features that Airflow 3.2 lacks. Each test runs on every Airflow."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def _without_on_kill(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Runner:
-    """As much of ``TriggerRunner`` as a shutdown shows."""
+    """The part of ``TriggerRunner`` that shows a shutdown; ``test_airflow_compat_contracts`` tries the real one."""
 
     stop = False
 
     def handle(self, *_: object) -> None:
-        """Do what it does about SIGTERM."""
+        """Handle SIGTERM as it does."""
         self.stop = True
 
 
@@ -51,7 +51,7 @@ def runner() -> Iterator[Runner]:
 
 
 async def cancelled(on_kill: Callable[[], Any], *, by: Callable[[], object] = lambda: None, **trigger: Any) -> None:
-    """Cancel what waits in a trigger, once it waits."""
+    """Cancel a trigger once it waits."""
     waits = asyncio.Event()
 
     async def wait() -> None:
@@ -80,7 +80,7 @@ def was_called(**options: Any) -> bool:
 
 
 @pytest.mark.usefixtures("_without_on_kill")
-def test_a_kill_reaches_on_kill_where_airflow_does_not_call_it(runner: Runner) -> None:
+def test_a_kill_calls_on_kill_where_airflow_does_not(runner: Runner) -> None:
     """Otherwise a task that was marked failed would leave its job running."""
     assert was_called()
     assert was_called(timeout_after=datetime.now(UTC) + timedelta(hours=1))
@@ -88,13 +88,13 @@ def test_a_kill_reaches_on_kill_where_airflow_does_not_call_it(runner: Runner) -
 
 @pytest.mark.usefixtures("_without_on_kill")
 def test_a_triggerer_that_shuts_down_does_not_call_it(runner: Runner) -> None:
-    """The next one goes on with the trigger."""
+    """The next triggerer continues the trigger."""
     assert not was_called(by=lambda: signal.raise_signal(signal.SIGTERM))
 
 
 @pytest.mark.usefixtures("_without_on_kill")
 def test_a_triggerer_without_its_supervisor_does_not_call_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody could say whether the task is still deferred."""
+    """It could not find out whether the task is still deferred."""
     gone = SimpleNamespace(_async_reader=SimpleNamespace(at_eof=lambda: True))
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", gone, raising=False)
     assert not was_called()
@@ -103,18 +103,18 @@ def test_a_triggerer_without_its_supervisor_does_not_call_it(monkeypatch: pytest
 @pytest.mark.usefixtures("_without_on_kill")
 @pytest.mark.parametrize("zone", [UTC, None])
 def test_a_deferral_that_timed_out_does_not_call_it(zone: Any) -> None:
-    """The task is resumed and decides: its state is not "deferred" any more, which looks like a kill."""
+    """The task is resumed and decides; its state is no longer "deferred", which looks like a kill."""
     passed = datetime.now(UTC) - timedelta(seconds=1)
     assert not was_called(timeout_after=passed.replace(tzinfo=zone))
 
 
 @pytest.mark.usefixtures("_without_on_kill")
 def test_under_dags_test_it_is_not_called() -> None:
-    """Ctrl-C there is no kill of a deferred task."""
+    """Ctrl-C does not kill a deferred task there."""
     assert not was_called(task_instance=None)
 
 
-def test_where_airflow_calls_it_it_is_not_called_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_kill_is_not_called_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow 3.3 does it itself."""
     monkeypatch.setattr(kills, "CALLED_BY_AIRFLOW", True)
     assert not was_called()
@@ -122,8 +122,8 @@ def test_where_airflow_calls_it_it_is_not_called_twice(monkeypatch: pytest.Monke
 
 @pytest.mark.usefixtures("_without_on_kill")
 @pytest.mark.parametrize("error", [ValueError("broken"), TimeoutError()])
-def test_a_trigger_is_cancelled_also_where_its_on_kill_fails(error: Exception) -> None:
-    """Airflow would take another exception for a failure of the task."""
+def test_a_trigger_is_cancelled_even_if_its_on_kill_fails(error: Exception) -> None:
+    """Airflow would treat another exception as a failure of the task."""
 
     async def on_kill() -> None:
         raise error
@@ -154,8 +154,8 @@ RECLAIMED = JobFailed("it failed", diagnosis=causes.SPOT_RECLAIMED)
 
 
 @pytest.mark.usefixtures("_without_policies")
-def test_what_a_policy_does_not_retry_is_final_where_airflow_has_no_policies() -> None:
-    """A retry of what nobody has corrected costs money."""
+def test_a_policy_prevents_a_retry_where_airflow_has_no_policies() -> None:
+    """A retry of an uncorrected error costs money."""
     error = raised(OUT_OF_MEMORY, JobRetryPolicy())
     assert isinstance(error, AirflowFailException)
     assert error.__cause__ is OUT_OF_MEMORY
@@ -174,14 +174,14 @@ def test_what_a_policy_does_not_retry_is_final_where_airflow_has_no_policies() -
     ],
     ids=["retried", "as the task says", "no policy", "never retried"],
 )
-def test_what_a_policy_leaves_to_airflow_is_raised_as_it_is(error: Exception, policy: Any) -> None:
-    """Retries, callbacks and skips see the error itself."""
+def test_an_error_that_a_policy_leaves_to_airflow_is_not_replaced(error: Exception, policy: Any) -> None:
+    """Retries, callbacks and skips need the error itself."""
     assert raised(error, policy) is error
 
 
 @pytest.mark.usefixtures("_without_policies")
 def test_a_policy_that_fails_changes_nothing() -> None:
-    """As in Airflow: the task goes by its retries alone."""
+    """As in Airflow, only the task's retries count then."""
 
     class Broken(JobRetryPolicy):
         def evaluate(self, *_: Any, **__: Any) -> Any:
@@ -190,14 +190,14 @@ def test_a_policy_that_fails_changes_nothing() -> None:
     assert raised(OUT_OF_MEMORY, Broken()) is OUT_OF_MEMORY
 
 
-def test_where_airflow_applies_policies_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would lose the exception's own class."""
+def test_a_policy_is_not_applied_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That would lose the exception's own class."""
     monkeypatch.setattr(retry_policy, "APPLIED_BY_AIRFLOW", True)
     assert raised(OUT_OF_MEMORY, JobRetryPolicy()) is OUT_OF_MEMORY
 
 
-def test_an_operator_takes_a_policy_with_every_airflow() -> None:
-    """Or a DAG would parse on one version only; also from the defaults of its DAG, and mapped."""
+def test_an_operator_has_a_policy_on_every_airflow() -> None:
+    """Otherwise a DAG would parse on one version only. Also from ``default_args``, and mapped."""
     from airflow.sdk import DAG
     from airflow.serialization.serialized_objects import DagSerialization
 
@@ -214,7 +214,7 @@ def test_an_operator_takes_a_policy_with_every_airflow() -> None:
 @pytest.mark.needs("retry_policy")
 @pytest.mark.parametrize("name", ["RetryAction", "RetryDecision", "RetryPolicy"])
 def test_the_stand_ins_have_what_airflows_own_classes_have(name: str) -> None:
-    """A policy that somebody wrote for one version would fail on the other."""
+    """A policy that was written for one version would fail on the other."""
     import airflow.sdk
 
     own, stand_in = getattr(airflow.sdk, name), getattr(_retry_policy, name)
@@ -230,7 +230,7 @@ def test_the_stand_ins_have_what_airflows_own_classes_have(name: str) -> None:
 # Starts in the triggerer.
 
 
-def test_a_class_has_none_of_what_its_instances_have() -> None:
+def test_the_start_arguments_of_a_class_are_none() -> None:
     """Airflow reads these of the class of a mapped task; 3.2 cannot serialize a property."""
 
     class Task:
@@ -248,7 +248,7 @@ def test_a_class_has_none_of_what_its_instances_have() -> None:
 
 
 class Broker:
-    """A producer of a stream of three batches, which notes how far its reader is."""
+    """A producer of a stream of three batches, which records the progress of its reader."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -262,13 +262,13 @@ class Broker:
         await asyncio.get_running_loop().create_future()
 
     async def advance(self, items: Any) -> None:
-        """Note that a batch is stored."""
+        """Record that a batch is stored."""
         [item] = items
         assert item.outcome.is_clean
         self.said.append(f"stored {item.broker_payload.name}")
 
     async def aclose(self) -> None:
-        """Note it."""
+        """Record it."""
         self.said.append("closed")
 
 
@@ -292,7 +292,7 @@ class Watches:
         return cls.broker
 
     async def filter_shared_stream(self, stream: AsyncIterator[Any]) -> AsyncIterator[str]:
-        """Fire what is wanted."""
+        """Fire the batches that match."""
         async for batch in stream:
             if batch.name != "b":
                 batch.when_stored.append(1)
@@ -302,7 +302,7 @@ class Watches:
 
 @pytest.fixture
 def watches(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A trigger with a broker of its own; what it fires counts as stored at once."""
+    """A trigger with its own broker, whose events count as stored at once."""
     monkeypatch.setattr(shared_streams, "STORED_AFTER", 0.0)
     monkeypatch.setattr(Watches, "broker", Broker())
     return Watches
@@ -317,15 +317,15 @@ async def read_until_idle(trigger: Any, broker: Broker) -> list[str]:
             fired.append(str(event))  # noqa: PERF401 -- it never ends
 
     running = asyncio.create_task(collect())
-    while "stored c" not in broker.said:  # noqa: ASYNC110 -- the broker tells nobody
+    while "stored c" not in broker.said:  # noqa: ASYNC110 -- the broker has no event
         await asyncio.sleep(0)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     return fired
 
 
-def test_a_batch_is_stored_only_after_its_events_were_handed_to_airflow(watches: Any) -> None:
-    """A message that is deleted before is lost with the triggerer."""
+def test_a_batch_counts_as_stored_only_after_airflow_got_its_events(watches: Any) -> None:
+    """A message that is deleted earlier is lost if the triggerer dies."""
     assert asyncio.run(read_until_idle(watches(), watches.broker)) == ["a", "c"]
     assert watches.broker.said == [
         *("yielded a", "fired a", "stored a"),
@@ -336,13 +336,13 @@ def test_a_batch_is_stored_only_after_its_events_were_handed_to_airflow(watches:
 
 
 def test_a_second_watcher_of_a_queue_waits_for_the_first(watches: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Each would see a part of the messages only. After a change of the DAG, both live for a moment."""
+    """Each would get only some messages. After a change of the DAG, both exist for a moment."""
 
     async def story() -> None:
         first, second = (cast("Any", shared_streams.read_alone(watches())) for _ in range(2))
         assert await anext(first) == "a"
         waiting = asyncio.ensure_future(anext(second))
-        while "can have only one" not in caplog.text:  # noqa: ASYNC110 -- a log tells nobody
+        while "can have only one" not in caplog.text:  # noqa: ASYNC110 -- a log has no event
             await asyncio.sleep(0)
         assert not waiting.done()
         await first.aclose()

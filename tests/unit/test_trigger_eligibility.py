@@ -1,28 +1,32 @@
-"""What starts and ends in the triggerer, and what needs a worker."""
+"""Which tasks start and end in the triggerer, and which need a worker."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, Asset, BaseOperator, task
+from airflow.sdk import DAG, Asset, BaseOperator, BaseSensorOperator, task
 from airflow.sdk.listener import get_listener_manager
 from airflow.serialization.serialized_objects import DagSerialization
 from jinja2 import Undefined
 
 from airflow_jobflow import trigger_eligibility
+from airflow_jobflow.airflow_compat import features
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.waiting import DEFERRAL_TIMEOUT_MARGIN
 
 
 def nothing(*_: Any) -> None:
-    """Do nothing, as a callback or a hook."""
+    """Do nothing; a callback or a hook."""
 
 
 class Derived(BatchJobSensor):
-    """A sensor of somebody else, which may do anything."""
+    """A user's sensor, which may do anything."""
 
 
 @pytest.mark.parametrize(
@@ -40,8 +44,8 @@ class Derived(BatchJobSensor):
         "{% for x in params.jobs %}{{ x }}{% endfor %}",
     ],
 )
-def test_what_the_triggerer_renders_as_a_worker_does(value: object) -> None:
-    """Starts there."""
+def test_a_value_that_the_triggerer_renders_as_a_worker_does(value: object) -> None:
+    """The sensor starts in the triggerer."""
     assert trigger_eligibility.renderable(value)
 
 
@@ -66,13 +70,13 @@ def test_what_the_triggerer_renders_as_a_worker_does(value: object) -> None:
         nothing,
     ],
 )
-def test_what_only_a_worker_renders(value: object) -> None:
-    """Starts on a worker: in the triggerer it would hang, fail, or come out otherwise."""
+def test_a_value_that_only_a_worker_renders(value: object) -> None:
+    """The sensor starts on a worker: in the triggerer, rendering would hang, fail, or give another value."""
     assert not trigger_eligibility.renderable(value)
 
 
-def test_what_is_rendered_natively_is_rendered_on_a_worker() -> None:
-    """In the triggerer it would come out as text; what holds no template stays what it is."""
+def test_native_rendering_needs_a_worker() -> None:
+    """In the triggerer a template renders to a string; a value without a template does not change."""
     assert not trigger_eligibility.renderable("{{ params.jobs }}", natively=True)
     assert trigger_eligibility.renderable(["a", "b"], natively=True)
 
@@ -107,22 +111,22 @@ def test_a_sensor_that_needs_a_worker_starts_on_one(options: dict[str, Any]) -> 
 
 
 def test_a_sensor_with_an_xcomarg_starts_on_a_worker() -> None:
-    """Airflow does not resolve it anywhere else."""
+    """Only a worker resolves it."""
     with DAG("d", schedule=None):
         arg: Any = BaseOperator(task_id="x").output
         assert not BatchJobSensor(task_id="s", job_id=arg).start_from_trigger
 
 
 def test_a_sensor_derived_from_ours_starts_and_ends_on_a_worker() -> None:
-    """It may do anything in a method of its own."""
+    """It may do anything in its own methods."""
     assert not Derived(task_id="s", job_id="a").start_from_trigger
     assert not Derived.partial(task_id="s").expand(job_id=["a"]).start_from_trigger
     assert not trigger_eligibility.is_ours(Derived)
 
 
 @pytest.mark.needs("starts")
-def test_what_is_set_after_a_sensor_was_made_counts() -> None:
-    """A DAG may set attributes later, such as in a policy."""
+def test_an_attribute_that_is_set_later_counts() -> None:
+    """A DAG file or a cluster policy may set it."""
     sensor = BatchJobSensor(task_id="s", job_id="a")
     assert sensor.start_from_trigger
     sensor.on_execute_callback = [nothing]
@@ -140,10 +144,10 @@ def test_what_is_set_after_a_sensor_was_made_counts() -> None:
     ],
 )
 @pytest.mark.needs("starts")
-def test_the_start_of_a_task_can_be_reckoned_from_its_deadline(
+def test_the_start_of_a_task_can_be_computed_from_its_deadline(
     options: dict[str, Any], net: float, seconds: float
 ) -> None:
-    """Airflow tells a trigger only when its time is over, which is the earlier of two moments."""
+    """Airflow gives a trigger only the end of its wait, which is the earlier of two times."""
     start = BatchJobSensor(task_id="s", job_id="a", **options).start_trigger_args
     assert start is not None
     assert start.timeout == timedelta(seconds=net)
@@ -162,14 +166,14 @@ HOOKS: list[dict[str, Any]] = [{"pre_execute": nothing}, {"post_execute": nothin
 
 
 def serialized(dag: DAG, task_id: str = "s") -> Any:
-    """What Airflow has serialized of a task: what a trigger sees of it."""
+    """Return a task as Airflow has serialized it, which is how a trigger sees it."""
     return DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task(task_id)
 
 
 @pytest.mark.parametrize("options", [*LOST, *HOOKS], ids=lambda each: next(iter(each)))
 @pytest.mark.parametrize("operator", [BatchJobSensor, BatchJobOperator])
-def test_what_a_worker_alone_brings_about_is_not_lost(operator: Any, options: dict[str, Any]) -> None:
-    """Such a task ends on a worker."""
+def test_a_feature_that_only_a_worker_has_is_not_lost(operator: Any, options: dict[str, Any]) -> None:
+    """The task ends on a worker."""
     required = {"job_id": "a"} if operator is BatchJobSensor else dict.fromkeys(
         ("job_name", "job_queue", "job_definition"), "a"
     )  # fmt: skip
@@ -178,10 +182,8 @@ def test_what_a_worker_alone_brings_about_is_not_lost(operator: Any, options: di
 
 
 @pytest.mark.parametrize("options", LOST, ids=lambda each: next(iter(each)))
-def test_a_trigger_sees_that_something_would_be_lost(options: dict[str, Any]) -> None:
-    """In what was serialized of a sensor that it starts, mapped or not. Hooks are not serialized: they need a worker
-    from the start.
-    """
+def test_a_trigger_sees_that_a_feature_would_be_lost(options: dict[str, Any]) -> None:
+    """In the serialized task, mapped or not. Hooks are not serialized: with these, a sensor starts on a worker."""
     with DAG("d", schedule=None) as dag:
         BatchJobSensor(task_id="s", job_id="a", **options)
         BatchJobSensor.partial(task_id="m", **options).expand(job_id=["a"])
@@ -196,7 +198,7 @@ def test_a_trigger_sees_that_something_would_be_lost(options: dict[str, Any]) ->
 
 
 def test_a_task_that_another_is_mapped_over_ends_on_a_worker() -> None:
-    """Only a worker says how long the list is."""
+    """Only a worker records the length of the list."""
 
     @task
     def use(outcome: Any) -> None: ...
@@ -208,8 +210,8 @@ def test_a_task_that_another_is_mapped_over_ends_on_a_worker() -> None:
     assert not trigger_eligibility.may_end(serialized(dag), is_mapped=False)
 
 
-def test_where_a_listener_listens_a_worker_tells_it() -> None:
-    """Such as OpenLineage's: Airflow calls listeners on workers only."""
+def test_a_listener_needs_a_worker() -> None:
+    """Airflow calls listeners, such as OpenLineage's, only on workers."""
     sensor, listener = BatchJobSensor(task_id="s", job_id="a"), object()
     assert trigger_eligibility.may_end(sensor, is_mapped=False)
     get_listener_manager().pm.register(listener)
@@ -217,26 +219,34 @@ def test_where_a_listener_listens_a_worker_tells_it() -> None:
         assert not trigger_eligibility.may_end(sensor, is_mapped=False)
     finally:
         get_listener_manager().pm.unregister(listener)
+    assert trigger_eligibility.may_end(sensor, is_mapped=False)
 
 
-def test_the_setting_has_every_task_end_on_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_task_ends_on_a_worker_if_the_setting_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """``[jobflow] end_in_trigger = never``."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__END_IN_TRIGGER", "never")
     assert not trigger_eligibility.may_end(BatchJobSensor(task_id="s", job_id="a"), is_mapped=False)
 
 
 @pytest.mark.parametrize(
-    "options", [{"jinja_environment_kwargs": {"variable_start_string": "[["}}, {"template_undefined": Undefined}]
+    "options",
+    [
+        {"jinja_environment_kwargs": {"variable_start_string": "[["}},
+        {"template_undefined": Undefined},
+        {"user_defined_filters": {"upper": str.lower}},
+        {"user_defined_macros": {"ds": "yesterday"}},
+    ],
+    ids=lambda each: next(iter(each)),
 )
-def test_a_dag_that_renders_by_rules_of_its_own_has_its_sensors_start_on_workers(options: dict[str, Any]) -> None:
-    """The triggerer does not know them: it would take ``[[ params.x ]]`` for an id."""
+def test_sensors_of_a_dag_that_customizes_rendering_start_on_workers(options: dict[str, Any]) -> None:
+    """Airflow does not serialize the rules: the triggerer would use ``[[ params.x ]]`` as an id."""
     with DAG("d", schedule=None, **options):
         assert not BatchJobSensor(task_id="s", job_id="[[ params.x ]]").start_from_trigger
         assert not BatchJobSensor.partial(task_id="m").expand(job_id=["a"]).start_from_trigger
 
 
 def test_where_triggerers_have_queues_a_sensor_starts_on_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow gives a trigger the queue of its task only if a worker defers it; without one nobody might run it."""
+    """Airflow sets a trigger's queue only if a worker defers the task; without one, no triggerer might run it."""
     monkeypatch.setenv("AIRFLOW__TRIGGERER__QUEUES_ENABLED", "True")
     assert not BatchJobSensor(task_id="s", job_id="a").start_from_trigger
 
@@ -244,7 +254,7 @@ def test_where_triggerers_have_queues_a_sensor_starts_on_a_worker(monkeypatch: p
 @pytest.mark.parametrize(
     "options", [{"on_execute_callback": nothing}, {"max_active_tis_per_dag": 1}, {"pool": "small"}]
 )
-def test_the_defaults_of_a_dag_count(options: dict[str, Any]) -> None:
+def test_default_args_of_a_dag_count(options: dict[str, Any]) -> None:
     """Also for a mapped task."""
     with DAG("d", schedule=None, default_args=options):
         assert not BatchJobSensor(task_id="s", job_id="a").start_from_trigger
@@ -256,8 +266,8 @@ def test_the_defaults_of_a_dag_count(options: dict[str, Any]) -> None:
         assert not trigger_eligibility.may_end(serialized(dag, task_id), is_mapped=task_id == "m")
 
 
-def test_where_a_success_clears_the_state_of_a_task_a_worker_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow does not where a trigger ends it; sensors keep none."""
+def test_a_task_whose_state_is_cleared_on_success_ends_on_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow does not clear it when a trigger ends the task; sensors keep no state."""
     monkeypatch.setenv("AIRFLOW__STATE_STORE__CLEAR_ON_SUCCESS", "True")
     required: Any = dict.fromkeys(("job_name", "job_queue", "job_definition"), "a")
     assert not trigger_eligibility.may_end(BatchJobOperator(task_id="o", **required), is_mapped=False)
@@ -266,8 +276,129 @@ def test_where_a_success_clears_the_state_of_a_task_a_worker_ends_it(monkeypatch
 
 @pytest.mark.needs("starts")
 def test_a_sensor_whose_outcome_is_the_result_of_the_dag_starts_on_a_worker() -> None:
-    """Airflow serializes nothing of it, so the triggerer would not know."""
+    """Airflow does not serialize that, so the triggerer would not know it."""
     with DAG("d", schedule=None) as dag:
         sensor = BatchJobSensor(task_id="s", job_id="a")
         dag.add_result(sensor.output)
     assert not serialized(dag).start_from_trigger
+
+
+# Features of a newer Airflow.
+
+FIELDS = {"hand_over": None, "notify_at_end": False}
+"""Features that no Airflow has: a parameter, and an attribute."""
+
+
+@pytest.fixture
+def newer_airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An Airflow whose operators have a parameter, kept under another name, and an attribute that this one lacks."""
+    from airflow.serialization.definitions.baseoperator import SerializedBaseOperator
+
+    original: Callable[..., None] = BaseOperator.__init__
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, hand_over: object = None, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        self._handing_over = hand_over
+        if hand_over is not None:
+            self._BaseOperator__init_kwargs["hand_over"] = hand_over
+
+    parameters = inspect.signature(original).parameters
+    more = inspect.Parameter("hand_over", inspect.Parameter.KEYWORD_ONLY, default=None)
+    *positional, last = parameters.values()
+    init.__signature__ = inspect.Signature([*positional, more, last])  # type: ignore[attr-defined]
+    serialized_base: Any = SerializedBaseOperator
+    fields = serialized_base.get_serialized_fields() | {"hand_over"}
+    monkeypatch.setattr(BaseOperator, "__init__", init)
+    monkeypatch.setattr(BaseOperator, "notify_at_end", False, raising=False)
+    monkeypatch.setattr(SerializedBaseOperator, "get_serialized_fields", classmethod(lambda _: fields))
+    monkeypatch.setattr(SerializedBaseOperator, "notify_at_end", False, raising=False)
+    for cached in (features._declared, features._declared_by_serialized):
+        cached.cache_clear()
+    yield
+    monkeypatch.undo()
+    for cached in (features._declared, features._declared_by_serialized):
+        cached.cache_clear()
+
+
+@pytest.mark.usefixtures("newer_airflow")
+@pytest.mark.needs("starts")
+def test_a_task_that_does_not_use_an_unknown_feature_needs_no_worker() -> None:
+    """Or every task would get one with the next Airflow."""
+    sensor = BatchJobSensor(task_id="s", job_id="a")
+    assert sensor.start_from_trigger
+    assert trigger_eligibility.may_end(sensor, is_mapped=False)
+
+
+@pytest.mark.usefixtures("newer_airflow")
+@pytest.mark.parametrize("operator", [BatchJobSensor, BatchJobOperator])
+def test_a_task_with_an_unknown_parameter_starts_and_ends_on_a_worker(operator: Any) -> None:
+    """Nobody knows whether the triggerer honours it, so a worker does; also as a mapped task."""
+    required = {"job_id": "a"} if operator is BatchJobSensor else dict.fromkeys(
+        ("job_name", "job_queue", "job_definition"), "a"
+    )  # fmt: skip
+    made = operator(task_id="s", hand_over="x", **required)
+    assert not trigger_eligibility.may_end(made, is_mapped=False)
+    assert not trigger_eligibility.may_start(operator, vars(made))
+    assert not trigger_eligibility.may_start(operator, {"task_id": "s", "hand_over": "x", **required})
+
+
+@pytest.mark.usefixtures("newer_airflow")
+def test_a_task_with_an_unknown_attribute_starts_and_ends_on_a_worker() -> None:
+    """A DAG, or a policy, sets it after the task was made."""
+    sensor: Any = BatchJobSensor(task_id="s", job_id="a")
+    sensor.notify_at_end = True
+    assert not trigger_eligibility.may_end(sensor, is_mapped=False)
+    assert not sensor.start_from_trigger
+
+
+@pytest.mark.usefixtures("newer_airflow")
+@pytest.mark.parametrize("task_id", ["s", "m"])
+@pytest.mark.parametrize("feature", FIELDS)
+def test_a_trigger_sees_an_unknown_feature_of_its_task(task_id: str, feature: str) -> None:
+    """In what was serialized, mapped or not."""
+    with DAG("d", schedule=None) as dag:
+        BatchJobSensor(task_id="s", job_id="a")
+        BatchJobSensor.partial(task_id="m").expand(job_id=["a"])
+    each = serialized(dag, task_id)
+    assert features.features_in_use(each, besides=trigger_eligibility.MAY_END_WITH) == set()
+    if each.is_mapped:
+        each.partial_kwargs[feature] = True
+    else:
+        setattr(each, feature, True)
+    assert features.features_in_use(each, besides=trigger_eligibility.MAY_END_WITH) == {feature}
+    assert not trigger_eligibility.may_end(each, is_mapped=each.is_mapped)
+
+
+@pytest.mark.parametrize("method", ["execute", "on_kill", "post_execute"])
+def test_a_method_that_a_dag_replaces_needs_a_worker(method: str) -> None:
+    """The triggerer would not call it."""
+    sensor = BatchJobSensor(task_id="s", job_id="a")
+    setattr(sensor, method, nothing)
+    assert not trigger_eligibility.may_end(sensor, is_mapped=False)
+    assert not sensor.start_from_trigger
+
+
+NEED_A_WORKER = {
+    "inlets", "max_active_tis_per_dag", "max_active_tis_per_dagrun", "multiple_outputs", "on_execute_callback", "pool",
+    "post_execute", "pre_execute", "render_template_as_native_obj",
+}  # fmt: skip
+"""Parameters with which a sensor does not start in the triggerer."""
+
+
+def test_each_parameter_of_airflow_was_decided_about() -> None:
+    """A new one needs a worker until somebody reads what it does, and enters it here or in a list."""
+    parameters = {
+        name
+        for base in (BaseOperator, BaseSensorOperator)
+        for name, each in inspect.signature(base).parameters.items()
+        if each.kind is not each.VAR_KEYWORD
+    }
+    assert parameters - trigger_eligibility.MAY_START_WITH == NEED_A_WORKER
+
+
+def test_the_lists_hold_no_feature_that_airflow_does_not_have() -> None:
+    """A misspelled one would be missing where it is meant."""
+    declared = features._declared(BaseSensorOperator).keys() | features._declared_by_serialized().keys()
+    later = {"retry_policy", "has_retry_policy"}  # Airflow 3.3
+    assert declared | later >= trigger_eligibility.MAY_END_WITH | trigger_eligibility.MAY_START_WITH

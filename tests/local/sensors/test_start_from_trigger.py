@@ -97,7 +97,7 @@ def started(
         row = Trigger(classpath=start.trigger_cls, kwargs=start.trigger_kwargs or {})  # as the scheduler stores it
         stored = Trigger._decrypt_kwargs(row.encrypted_kwargs)
         decode: Any = smart_decode_trigger_kwargs
-        trigger = SensorTrigger(**{key: decode(value) for key, value in stored.items()})
+        trigger: Any = SensorTrigger(**{key: decode(value) for key, value in stored.items()})
         dto = TaskInstanceDTO(
             id=uuid4(),
             dag_version_id=uuid4(),

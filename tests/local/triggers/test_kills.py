@@ -17,7 +17,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import comms, task_runner
 
-from airflow_jobflow import airflow_compat, stopping
+from airflow_jobflow import stopping
+from airflow_jobflow.airflow_compat import states
 from airflow_jobflow.aws import Retry, forget_clients
 from airflow_jobflow.jobs import batch_map
 from airflow_jobflow.jobs.packing import pack
@@ -39,7 +40,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # pytest cannot show an error that has passed through Airflow's greenlets.
     monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
     monkeypatch.setattr(base, "LOG_DELAY", 0.05)
-    monkeypatch.setattr(airflow_compat, "RETRY_PAUSE", 0.01)
+    monkeypatch.setattr(states, "RETRY_PAUSE", 0.01)
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)
@@ -142,7 +143,7 @@ def test_a_job_is_not_stopped_where_airflow_never_says_that_the_task_was_killed(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log names it. A later kill asks again."""
-    impatient = functools.partial(airflow_compat.still_deferred, patience=0.2)
+    impatient = functools.partial(states.still_deferred, patience=0.2)
     monkeypatch.setattr(base, "still_deferred", impatient)
     supervised(BUSY, state=None)
     ti, trigger = task(), make(job_id)

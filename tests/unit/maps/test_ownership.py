@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time import comms, task_runner
 
-from airflow_jobflow.airflow_compat import is_deferred
+from airflow_jobflow.airflow_compat.states import is_deferred
 from airflow_jobflow.aws import Access
 from airflow_jobflow.jobs import batch_map
 from airflow_jobflow.jobs.maps import Start

@@ -141,7 +141,7 @@ def test_a_kill_at_any_wait_of_a_trigger_stops_its_jobs(make: Story, monkeypatch
     monkeypatch.setattr(base, "MIN_DEFERRAL", 0.05)
     monkeypatch.setattr(stopping, "run", stopped)
     monkeypatch.setattr(job, "LAST_DESCRIBE", 0.01)
-    monkeypatch.setattr(ending, "_leave", lambda *_, **__: {})
+    monkeypatch.setattr(ending, "_push_result", lambda *_, **__: {})
     killed_at = 0
     for nth in itertools.count(1):
         trigger = make()

@@ -1,4 +1,4 @@
-"""Lists that instances of mapped sensors pull in the triggerer: once for many, and never an older one than theirs."""
+"""Lists that instances of mapped sensors pull in the triggerer: one pull for many, and no list is too old."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from airflow_jobflow.triggers.sensor import RETENTION, NeedsWorker
 
 
 class Airflow:
-    """XComs, and a clock that pulling moves on.
+    """XComs, and a clock that a pull advances.
 
-    :param takes: seconds that a pull takes.
+    :param takes: seconds that a pull takes. Default 1.
     """
 
     def __init__(self, takes: float = 1.0) -> None:
@@ -29,14 +29,14 @@ class Airflow:
     def returned(
         self, dag_id: str = "d", run_id: str = "r", task_id: str = "up", key: str = "return_value", *, started: float
     ) -> list[Any]:
-        """Return the list for one instance, which was started at this time."""
+        """Return the list for an instance that was started at a time."""
 
         def pull(*, task_ids: str, key: str, map_indexes: int) -> Any:
             assert map_indexes == -1
             of = dag_id, run_id, task_ids, key
             self.pulls.append(of)
             found = self.xcoms[of]
-            time.sleep(0.001)  # others have their turn
+            time.sleep(0.001)  # let other threads run
             self.now += self.takes
             return found
 
@@ -49,7 +49,7 @@ UP = ("d", "r", "up", "return_value")
 
 @pytest.fixture
 def airflow(monkeypatch: pytest.MonkeyPatch) -> Airflow:
-    """An Airflow in which the task ``up`` has returned a list, and nothing was pulled."""
+    """An Airflow in which the task ``up`` has returned a list that was not pulled yet."""
     made = Airflow()
     made.xcoms[UP] = ["a", "b"]
     monkeypatch.setattr(sensor, "time", SimpleNamespace(time=lambda: made.now))
@@ -58,13 +58,13 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> Airflow:
 
 
 def test_a_list_is_pulled_once_for_a_thousand_instances(airflow: Airflow) -> None:
-    """The triggerer answers one pull in each round of its loop."""
+    """The triggerer answers one pull in each iteration of its loop."""
     assert all(airflow.returned(started=90.0) == ["a", "b"] for _ in range(1000))
     assert airflow.pulls == [UP]
 
 
-def test_instances_that_begin_at_once_share_a_pull(airflow: Airflow) -> None:
-    """Answers that nobody has read yet would fill the way to the triggerer's loop, and block it."""
+def test_instances_that_start_at_once_share_a_pull(airflow: Airflow) -> None:
+    """Unread answers would fill the connection to the triggerer's loop, and block it."""
     together = threading.Barrier(6)
 
     def begin(_: int) -> list[Any]:
@@ -76,8 +76,8 @@ def test_instances_that_begin_at_once_share_a_pull(airflow: Airflow) -> None:
     assert airflow.pulls == [UP]
 
 
-def test_what_was_returned_since_is_not_passed_over(airflow: Airflow) -> None:
-    """By a clear or another try of either task: what starts afterwards pulls anew, and later ones share that."""
+def test_a_newer_result_is_not_missed(airflow: Airflow) -> None:
+    """After a clear or another try of either task, the next instance pulls again, and later ones share its list."""
     assert airflow.returned(started=99.0) == ["a", "b"]
     airflow.xcoms[UP] = ["c"]
     airflow.now = 200.0
@@ -86,8 +86,8 @@ def test_what_was_returned_since_is_not_passed_over(airflow: Airflow) -> None:
     assert len(airflow.pulls) == 2
 
 
-def test_what_starts_while_a_list_is_pulled_pulls_its_own(airflow: Airflow) -> None:
-    """The answer may have been made before."""
+def test_an_instance_that_starts_during_a_pull_pulls_again(airflow: Airflow) -> None:
+    """The answer may be older than the instance."""
     airflow.returned(started=99.0)
     airflow.xcoms[UP] = ["c"]
     assert airflow.returned(started=100.5) == ["c"]
@@ -98,8 +98,8 @@ def test_what_starts_while_a_list_is_pulled_pulls_its_own(airflow: Airflow) -> N
     [{"dag_id": "e"}, {"run_id": "s"}, {"task_id": "down"}, {"key": "ids"}],
     ids=lambda other: next(iter(other)),
 )
-def test_a_list_is_of_one_dag_run_task_and_key(airflow: Airflow, other: dict[str, str]) -> None:
-    """Another's would be taken for it."""
+def test_a_list_belongs_to_one_dag_run_task_and_key(airflow: Airflow, other: dict[str, str]) -> None:
+    """Otherwise an instance would get the list of another task."""
     names = dict(zip(("dag_id", "run_id", "task_id", "key"), UP, strict=True)) | other
     airflow.xcoms[tuple(names.values())] = ["other"]
     assert airflow.returned(started=90.0) == ["a", "b"]
@@ -108,8 +108,8 @@ def test_a_list_is_of_one_dag_run_task_and_key(airflow: Airflow, other: dict[str
     assert len(airflow.pulls) == 2
 
 
-def test_no_more_lists_are_kept_than_are_used_side_by_side(airflow: Airflow) -> None:
-    """A triggerer lives for months; the list that was pulled first goes first."""
+def test_only_a_few_lists_are_kept(airflow: Airflow) -> None:
+    """A triggerer runs for months; the list that was pulled first is removed first."""
     runs = [f"run {number}" for number in range(RETENTION + 1)]
     for run_id in runs:
         airflow.xcoms["d", run_id, "up", "return_value"] = [run_id]
@@ -123,13 +123,13 @@ def test_no_more_lists_are_kept_than_are_used_side_by_side(airflow: Airflow) -> 
     assert len(airflow.pulls) == 1
 
 
-def test_a_list_that_was_pulled_anew_is_not_the_next_to_go(airflow: Airflow) -> None:
-    """Its instances are the ones that start now."""
+def test_a_list_that_was_pulled_again_is_not_removed_next(airflow: Airflow) -> None:
+    """Its instances are starting now."""
     airflow.returned(started=90.0)
     for number in range(RETENTION - 1):
         airflow.xcoms["d", f"{number}", "up", "return_value"] = []
         airflow.returned(run_id=f"{number}", started=90.0)
-    airflow.returned(started=airflow.now)  # anew
+    airflow.returned(started=airflow.now)  # pulls again
     airflow.xcoms["d", "one more", "up", "return_value"] = []
     airflow.returned(run_id="one more", started=90.0)
     airflow.pulls.clear()
@@ -138,8 +138,8 @@ def test_a_list_that_was_pulled_anew_is_not_the_next_to_go(airflow: Airflow) -> 
 
 
 @pytest.mark.parametrize("found", [None, {"a": 1}, "ab"])
-def test_what_is_no_list_needs_a_worker_each_time(airflow: Airflow, found: Any) -> None:
-    """Also where there was a list before; as soon as there is one again, it is used."""
+def test_a_result_that_is_no_list_needs_a_worker(airflow: Airflow, found: Any) -> None:
+    """Even if there was a list before; the next list is used again."""
     airflow.returned(started=90.0)
     airflow.xcoms[UP] = found
     for _ in range(2):
@@ -149,8 +149,8 @@ def test_what_is_no_list_needs_a_worker_each_time(airflow: Airflow, found: Any) 
     assert airflow.returned(started=airflow.now) == ["c"]
 
 
-def test_a_pull_that_fails_leaves_nothing_behind(airflow: Airflow) -> None:
-    """The next instance asks again."""
+def test_a_pull_that_fails_is_repeated(airflow: Airflow) -> None:
+    """The next instance pulls again."""
     known = airflow.xcoms.pop(UP)
     with pytest.raises(KeyError):
         airflow.returned(started=90.0)
