@@ -536,7 +536,7 @@ def test_the_queue_that_a_connection_names_for_the_waits_is_left_alone(
             await eventually(triggerer.store)
 
     asyncio.run(story())
-    assert "the waits use it" in warnings(caplog)[0]
+    assert "the waits use this queue" in warnings(caplog)[0]
 
 
 URL = "https://sqs.us-east-1.amazonaws.com/123456789012/q"
