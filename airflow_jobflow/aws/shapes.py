@@ -79,8 +79,8 @@ def _list(parameter: str, value: Any, shape: Any) -> list[Any]:
 
 def _label(place: int, element: Any) -> str:
     """Return what names an element of a list in errors: its own name, or its index."""
-    said = element if isinstance(element, Mapping) else {}
-    return next((repr(said[label]) for label in LABELS if isinstance(said.get(label), str)), str(place))
+    members = element if isinstance(element, Mapping) else {}
+    return next((repr(members[label]) for label in LABELS if isinstance(members.get(label), str)), str(place))
 
 
 def _map(parameter: str, value: Any, shape: Any) -> dict[str, Any]:

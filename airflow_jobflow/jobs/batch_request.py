@@ -42,13 +42,13 @@ def duplicates(short: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[s
     :param overrides: ``containerOverrides``.
     """
     types = {each.get("type") for each in overrides.get("resourceRequirements", [])}
-    said = {
+    both = {
         name for name, kind in RESOURCES.items() if kind in types or name in overrides
     }  # the names are AWS's old ones
-    said |= {"command"} & overrides.keys()
+    both |= {"command"} & overrides.keys()
     if variables(overrides).keys() & short.get("environment", {}).keys():
-        said.add("environment")
-    return [name for name in SHORT_FORMS if name in short and name in said]
+        both.add("environment")
+    return [name for name in SHORT_FORMS if name in short and name in both]
 
 
 def request(parameters: Mapping[str, Any]) -> dict[str, Any]:

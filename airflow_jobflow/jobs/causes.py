@@ -228,7 +228,7 @@ KILLED = Diagnosis(
     "killed",
     Blame.UNKNOWN,
     "The command was killed (SIGKILL), most often because it used too much memory",
-    "Compare the memory it used with what it was given; with enough, ask who else stops it.",
+    "Compare the memory it used with its limit. If there was enough, find out who else stops it.",
 )
 RESOURCES_NOT_READY = Diagnosis(
     "resources_not_ready",

@@ -20,5 +20,5 @@ def with_variables(container: Mapping[str, Any], more: Mapping[str, Any]) -> dic
     :param container: the overrides.
     :param more: the variables by name; values are converted to text.
     """
-    said = variables(container) | {name: str(value) for name, value in more.items()}
-    return {**container, "environment": [{"name": name, "value": value} for name, value in said.items()]}
+    values = variables(container) | {name: str(value) for name, value in more.items()}
+    return {**container, "environment": [{"name": name, "value": value} for name, value in values.items()]}

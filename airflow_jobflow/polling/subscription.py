@@ -113,7 +113,7 @@ class PolledJob(Generic[Answer]):
         self.interval = float("inf")
         """Seconds between two polls: the shortest of its waits' intervals, or ``event_poll_interval``."""
         self.due: float | None = None
-        """When it is polled next, which tells its current entry in the schedule from outdated ones."""
+        """When it is polled next, which distinguishes its current entry in the schedule from outdated ones."""
         self.queued = False
         """Whether it is scheduled; if not, a call for it is under way."""
         self.removed = False
