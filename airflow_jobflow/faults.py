@@ -1,4 +1,4 @@
-"""What the error of an AWS call means: one table for every call that this package makes.
+"""What the error of an AWS call means: one table for all calls of this package.
 
 ``classify`` is pure: it reads an error's type, code, HTTP status and message, and imports neither boto3 nor Airflow.
 The rows of ``RULES`` are tried in order; the first that matches decides. Messages count as much as codes, because ECS
@@ -6,9 +6,9 @@ wraps the throttling of other services in ``InvalidParameterException`` and ``Cl
 
 Invariants:
 
-- An error that no row knows is never taken for a fault of the job. Unknown 4xx responses are ``REJECTED``, which ends
+- An error that matches no row never counts as a fault of the job. Unknown 4xx responses are ``REJECTED``, which ends
   nothing by itself; everything else is ``TRANSIENT``.
-- A fault says what happened to the request. What follows for a job or a wait is decided by the caller.
+- A fault says what happened to the request. The caller decides what follows for a job or a wait.
 - In doubt, a request counts as sent: looking for a job that was never started is cheap, a second job is not.
 """
 
@@ -42,7 +42,7 @@ class Fault(Enum):
 
 
 CLIENT_CREATION: Final = "client creation"
-"""The operation to name when a client could not be built: every error of it concerns the access, not a request."""
+"""The operation of an error while a client was built. Such errors concern the connection, not a request."""
 
 CREDENTIAL_OPERATIONS: Final = frozenset(
     {
@@ -60,18 +60,18 @@ CREDENTIAL_OPERATIONS: Final = frozenset(
         "GetSessionToken",
     }
 )
-"""What is called for credentials while another request is being prepared."""
+"""Operations that botocore calls to get credentials while it prepares another request."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What is known of an error."""
+    """What the rules read of an error."""
 
     types: frozenset[str] = frozenset()
-    """Names of its class and of all base classes; empty for a response of AWS, whose classes say what its code says."""
+    """Names of its class and all base classes; ``_RESPONSE`` for a response of AWS, whose code says more."""
     codes: frozenset[str] = frozenset()
-    """AWS's error code, and the one of another service that its message quotes: ``… (ErrorCode: InternalError)``.
-    Without namespace, and without ``Exception`` at its end."""
+    """AWS's error code, and that of another service which its message quotes: ``… (ErrorCode: InternalError)``.
+    Without namespace, and without a final ``Exception``."""
     status: int = 0
     operation: str = ""
     message: str = ""
@@ -79,10 +79,10 @@ class _Facts:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """One row of the table. It matches if all of what it names does.
+    """One row of the table. It matches an error if all members that are given match.
 
-    ``sent`` says whether the request may have been executed. None leaves it to the rest: a fault that may pass by
-    itself, or a status of 500 and above, may come after the effect; a refusal comes before it.
+    ``sent`` says whether the request may have been executed. If it is None, the fault and the HTTP status decide: after
+    a transient fault or a status of 500 and above it may have been, after a refusal not.
     """
 
     fault: Fault
@@ -114,7 +114,7 @@ def _any(*patterns: str) -> re.Pattern[str]:
 CLIENT_ERRORS: Final = range(400, 500)
 SERVER_ERRORS: Final = range(500, 600)
 
-# Phrases of AWS, not words: resource names, which users choose, appear in messages too ("JobQueue throttle-test …").
+# Whole phrases, because messages also contain resource names, which users choose ("JobQueue throttle-test …").
 _THROTTLING_MESSAGE: Final = _any(
     r"\brate (limit )?exceeded\b",
     r"\brequest (rate )?limit exceeded\b",
@@ -122,7 +122,7 @@ _THROTTLING_MESSAGE: Final = _any(
     r"\breduce your request rate\b",
     r"\b(Throttl(ing|ed)|TooManyRequests)Exception\b",
     r"\brequest was (denied due to request throttling|throttled)\b",
-    # The account has too many tasks in PROVISIONING, which passes if fewer are started.
+    # The account has too many tasks in PROVISIONING. That passes if fewer are started.
     r"\btasks provisioning capacity limit exceeded\b",
 )
 _NO_CAPACITY_MESSAGE: Final = _any(
@@ -137,7 +137,7 @@ _CREDENTIAL_ENDPOINT: Final = _any(
     r"//(169\.254\.169\.254|169\.254\.170\.\d+|\[fd00:ec2::)",
 )
 
-# In place of a type, where AWS has answered.
+# Instead of a type, for errors that are responses of AWS.
 _RESPONSE: Final = "Response"
 _RUN_TASK_FAILURE: Final = "RunTaskFailure"
 
@@ -156,7 +156,7 @@ RULES: Final = (
         types=_names("ProxyConnectionError"),
         message=_any(r"Tunnel connection failed: (401|403|407)\b"),
     ),
-    # The client, its configuration or its credentials are not there. Nothing was sent without them.
+    # The client, its configuration or its credentials are missing. Nothing was sent without them.
     _Rule(
         Fault.CREDENTIALS,
         types=_names(
@@ -191,7 +191,7 @@ RULES: Final = (
     ),
     # botocore's own budget for retries is used up.
     _Rule(Fault.THROTTLED, types=_names("CapacityNotAvailableError")),
-    # No connection: refused, no route, no such host, not in time, no proxy.
+    # No connection: refused, no route, no such host, timed out, no proxy.
     _Rule(
         Fault.TRANSIENT,
         types=_names(
@@ -208,7 +208,7 @@ RULES: Final = (
         message=_any(r"CERTIFICATE_VERIFY_FAILED", r"WRONG_VERSION_NUMBER", r"HANDSHAKE_FAILURE", r"doesn't match"),
         sent=False,
     ),
-    # Any other connection that failed, or was lost while in use.
+    # Any other failed connection, or one that was lost while in use.
     _Rule(Fault.TRANSIENT, types=_names("HTTPClientError ConnectionError OSError")),
     _Rule(Fault.CREDENTIALS, operations=frozenset({CLIENT_CREATION})),
     # botocore rejects the request before it sends it.
@@ -225,7 +225,7 @@ RULES: Final = (
             """
         ),
     ),
-    # --- responses: throttling by code, then what AWS says, whatever the code --------------------------------------
+    # --- responses: throttling by code, then by message, whatever the code ----------------------------------------
     _Rule(
         Fault.THROTTLED,
         codes=_names(
@@ -287,8 +287,8 @@ RULES: Final = (
             """
         ),
     ),
-    # Every other refusal of a call for credentials: a policy or the trust of a role may change, and the next client
-    # asks again.
+    # Every other refusal of a call for credentials: the policy or trust of a role may change, and the next client
+    # tries again.
     _Rule(Fault.CREDENTIALS, operations=CREDENTIAL_OPERATIONS, statuses=CLIENT_ERRORS),
     _Rule(
         Fault.DENIED,
@@ -322,7 +322,7 @@ RULES: Final = (
 
 
 def classify(error: BaseException, operation: str = "") -> Fault:
-    """Return what an error of an AWS call means.
+    """Return the fault that an error of an AWS call means.
 
     :param error: what the call raised, of any type.
     :param operation: AWS's name of the operation, or ``CLIENT_CREATION``, if the error does not name it.
@@ -334,8 +334,8 @@ def classify(error: BaseException, operation: str = "") -> Fault:
 def request_sent(error: BaseException, operation: str = "") -> bool:
     """Return whether the request may have been executed.
 
-    False only if it certainly was not: there was no connection, the client could not be built, or AWS refused. Holds
-    for a client that makes one attempt; of several, an earlier one may have been executed.
+    False only if it certainly was not: there was no connection, the client could not be built, or AWS refused it.
+    Assumes a client without retries of its own; with retries, an earlier attempt may have been executed.
 
     :param error, operation: as for ``classify``.
     """
@@ -353,7 +353,7 @@ def request_sent(error: BaseException, operation: str = "") -> bool:
 
 
 def classify_failure(reason: str, detail: str = "") -> Fault:
-    """Return what an entry of ``failures`` in a RunTask response means. Unknown reasons are ``TRANSIENT``.
+    """Return the fault of an entry of ``failures`` in a RunTask response. Unknown reasons are ``TRANSIENT``.
 
     :param reason: the entry's reason, such as ``RESOURCE:CPU``.
     :param detail: the entry's detail. Default none.
@@ -385,15 +385,15 @@ class CallError(Exception):
 
     @property
     def is_from_proxy(self) -> bool:
-        """Whether something between here and AWS has most likely refused the request: the response has no code of AWS.
+        """Whether a proxy, not AWS, has most likely refused the request: the response has no AWS error code.
 
-        botocore puts the HTTP status in place of a missing code.
+        botocore sets the HTTP status as the code if there is none.
         """
         return self.code.isdigit()
 
     @classmethod
     def from_error(cls, error: BaseException, operation: str = "") -> CallError:
-        """Return the error as a ``CallError``. One that is a ``CallError`` already is returned as it is.
+        """Convert an error to a ``CallError``. A ``CallError`` is returned as it is.
 
         :param error: what the call raised.
         :param operation: AWS's name of the operation, or ``CLIENT_CREATION``. Default: as the error says.
@@ -411,13 +411,13 @@ class CallError(Exception):
 
 
 MESSAGE_LENGTH: Final = 1_000
-"""Characters that remain of a message. The response of a proxy can be a whole page."""
+"""The most characters of a message. The response of a proxy can be a whole page."""
 
 _SELF_EXPLANATORY: Final = frozenset({"BotoCoreError", "AirflowException", "AccessMisconfigured"})
-"""Types whose messages can do without the type's name; "'jobs'" of a KeyError cannot."""
+"""Types whose messages are clear without the type's name. The message of a KeyError, "'jobs'", is not."""
 
 _WITHOUT_CAUSE: Final = frozenset({"EndpointConnectionError", "ProxyConnectionError"})
-"""Types whose messages leave out why there is no connection, such as what the proxy answered."""
+"""Types whose messages omit why there is no connection, such as the response of a proxy."""
 
 _CONNECTION: Final = re.compile(r"^(\S+\(host=.*?\)|<.*?>): (Failed to establish a new connection: )?")
 _MAX_RETRIES: Final = re.compile(r" \(reached max retries: \d+\)")
@@ -426,7 +426,7 @@ _PAGE: Final = re.compile(r"<(!doctype|html|head|body)\b", re.IGNORECASE)
 
 
 def _describe(error: BaseException, operation: str) -> str:
-    """Return an error's message, with the operation."""
+    """Return an error's message with the operation."""
     text = _MAX_RETRIES.sub("", str(error)).strip().removesuffix(":")
     if _PAGE.search(text):
         text = " ".join(_MARKUP.sub(" ", text).split())
@@ -440,7 +440,7 @@ def _describe(error: BaseException, operation: str) -> str:
 
 
 _NAMESPACE: Final = re.compile(r"^.*[#.]|:.*$")
-"""Of a code, as in ``com.amazonaws.ecs#ServerException``, ``KMS.Disabled`` or ``ServerException:http://…``."""
+"""Matches the namespace of a code, as in ``com.amazonaws.ecs#ServerException``, ``KMS.Disabled`` or ``ServerException:http://…``."""
 
 _QUOTED_CODE: Final = re.compile(r"\bError ?Code: ([A-Za-z][\w.]*)")
 
@@ -458,7 +458,7 @@ def _facts(error: BaseException, operation: str) -> _Facts:
     code = _text(member.get("Code"))
     status = _member(error, "ResponseMetadata").get("HTTPStatusCode") or 0
     message = _text(member.get("Message"))
-    if code.isdigit():  # botocore puts the status there if the body has no code
+    if code.isdigit():  # botocore sets the status as the code if the body has none
         status, code = status or int(code), ""
     return _Facts(
         types=frozenset({_RESPONSE}),
@@ -470,7 +470,7 @@ def _facts(error: BaseException, operation: str) -> _Facts:
 
 
 def _cause(error: BaseException) -> Any:
-    """Return what an exception of botocore stands for, an exception or a text; empty for others."""
+    """Return the cause that an exception of botocore wraps, an exception or a text; empty for other errors."""
     kwargs = getattr(error, "kwargs", None)
     cause = kwargs.get("error", "") if isinstance(kwargs, Mapping) else ""
     return getattr(cause, "original_error", cause)

@@ -1,14 +1,14 @@
-"""Calls to AWS: their turn, their retries, and a blocking and an awaitable way to make them.
+"""Calls to AWS: their place in the rate limit, their retries, and a blocking and an awaitable way to make them.
 
 The functions in ``jobs/`` receive a ``Call`` and make their API calls with it, so that none bypasses the rate limit.
-``run_blocking`` makes them in a worker, ``run`` in a trigger, where they run in the client's threads. Both ask the same
-``Retry`` whether a function that failed is run again.
+``run_blocking`` makes them in a worker, ``run`` in a trigger, where they run in the client's threads. In both, the
+``Retry`` decides whether a function that failed is run again.
 
 Invariants:
 
-- Every API call waits for its turn and counts, also the second and third that a function makes.
+- Every API call waits for its turn in the rate limit, also the second and third that a function makes.
 - A call that may have been executed is repeated only where that is harmless, see ``Retry.repeatable``.
-- While a trigger waits, for a turn or before a retry, no thread is held.
+- While a trigger waits for a turn or before a retry, it holds no thread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 NEVER_EXECUTED = (Fault.THROTTLED, Fault.CREDENTIALS, Fault.DENIED)
-"""Faults of requests that AWS did not execute, so that they may be repeated without harm."""
+"""Faults of requests that AWS did not execute, so that repeating them is harmless."""
 
 
 TURN_LIFETIME = 1.0
@@ -42,8 +42,8 @@ class Retry:
     """Which calls are repeated, and for how long.
 
     :param patience: seconds from the first failure for which a call is repeated. Default 60.
-    :param denied_patience: the same for missing permissions: a policy may be about to change, but most often somebody
-        has to change it. Default 10, but no longer than ``patience``.
+    :param denied_patience: the same for missing permissions, which rarely appear by themselves. Default 10, but no
+        longer than ``patience``.
     :param repeatable: whether a call that AWS may have executed is repeated. Default True.
     :param longest_delay: the longest pause in seconds. Default 10.
     """
@@ -54,7 +54,7 @@ class Retry:
     longest_delay: float = 10.0
 
     def until(self, deadline: float | None) -> Retry:
-        """Return the same, but with a patience that ends at a deadline.
+        """Return a copy whose retries end at a deadline.
 
         :param deadline: in seconds since the epoch; None for none.
         """
@@ -64,7 +64,8 @@ class Retry:
     def delay(self, error: CallError, failures: int, elapsed: float) -> float | None:
         """Return the seconds to wait before a failed call is repeated; None if it is not.
 
-        :param failures: how often it has failed, at least once.
+        :param error: the failure.
+        :param failures: how often the call has failed, at least once.
         :param elapsed: seconds since its first failure.
         """
         may_pass = error.fault is Fault.TRANSIENT or (error.fault is Fault.REJECTED and error.is_from_proxy)
@@ -82,7 +83,7 @@ class Retry:
 
 
 ONCE = Retry(patience=0.0, denied_patience=0.0)
-"""No retries: the caller has its own way to go on."""
+"""No retries: the caller handles failures itself."""
 
 
 class Call:
@@ -90,7 +91,7 @@ class Call:
 
     :param client: of the service.
     :param rate: which rate limit counts the calls.
-    :param turn_at: when the turn of the first call came, by the monotonic clock; None if it is still to be waited for.
+    :param turn_at: when the turn of the first call came, by the monotonic clock. Default None: it has not come yet.
     """
 
     def __init__(self, client: ServiceClient, rate: Rate, *, turn_at: float | None = None) -> None:
@@ -99,7 +100,7 @@ class Call:
         self._turn_at = turn_at
         self._has_begun = turn_at is not None
         self.in_flight_since: float | None = None
-        """When the request that is under way was sent, by the monotonic clock; None between two requests."""
+        """When the current request was sent, by the monotonic clock; None between two requests."""
 
     @property
     def may_tag(self) -> bool:
@@ -123,12 +124,12 @@ class Call:
     def __call__(self, operation: str, **parameters: Any) -> Any:
         """Make one call and return its response.
 
-        :param operation: boto3's name of it, such as ``describe_jobs``.
-        :param parameters: as boto3 takes them.
+        :param operation: boto3's name of the operation, such as ``describe_jobs``.
+        :param parameters: those of the boto3 method.
         :raises CallError: there was no response, or AWS refused the call.
         """
         turn_at, self._turn_at = self._turn_at, None
-        # Calls that have waited for a thread long after their turn, such as behind hanging calls, would be a burst.
+        # Calls whose threads became free long after their turns, because others hung, would be a burst.
         if turn_at is None or time.monotonic() - turn_at > TURN_LIFETIME:
             self._client.acquire_blocking(self._rate, goes_on=self._has_begun)
         self._has_begun = True
@@ -155,12 +156,13 @@ def run_blocking(
     rate: Rate = Rate.ACTION,
     retry: Retry = Retry(),
 ) -> Result:
-    """Run a function that makes API calls, and again where that may help. Blocks.
+    """Run a function that makes API calls, and run it again after failures that may pass. Blocks.
 
     :param client: of the service.
     :param function: called with a ``Call`` and the arguments.
+    :param arguments: for the function.
     :param rate: which rate limit counts its calls. Default ``Rate.ACTION``.
-    :param retry: when it is run again. Default: for a minute, whatever it does.
+    :param retry: when it is run again. Default: for a minute, even if AWS may have executed a call.
     :return: what the function returns.
     :raises CallError: it failed, and is not run again.
     """
@@ -180,10 +182,14 @@ async def run(
     rate: Rate = Rate.ACTION,
     retry: Retry = Retry(),
 ) -> Result:
-    """Run a function that makes API calls in a thread of the client, and again where that may help.
+    """Run a function that makes API calls in a thread of the client, and run it again after failures that may pass.
 
-    Parameters, return value and errors are those of ``run_blocking``. If it is cancelled, a call that is under way runs
-    to its end in its thread, and one that waits for its turn or for a thread is not made.
+    If this is cancelled, a call that is under way runs to its end in its thread, and one that waits for its turn or for
+    a thread is not made.
+
+    :param client, function, arguments, rate, retry: as for ``run_blocking``.
+    :return: what the function returns.
+    :raises CallError: it failed, and is not run again.
     """
     attempts = _Attempts(client, retry)
     while True:
@@ -198,8 +204,13 @@ async def run(
 async def run_paid(
     client: ServiceClient, function: Callable[..., Result], *arguments: object, rate: Rate = Rate.POLL
 ) -> Result:
-    """Run a function once in a thread of the client; the caller has waited for the turn of its first call.
+    """Run a function once in a thread of the client, after the caller has waited for the turn of its first call.
 
+    :param client: of the service.
+    :param function: called with a ``Call`` and the arguments.
+    :param arguments: for the function.
+    :param rate: which rate limit counts its calls. Default ``Rate.POLL``.
+    :return: what the function returns.
     :raises CallError: it failed, or a request of it got no response for twice the client's timeout.
     """
     call = Call(client, rate, turn_at=time.monotonic())
@@ -207,17 +218,17 @@ async def run_paid(
     future.add_done_callback(_retrieve)
     try:
         while not (await asyncio.wait({future}, timeout=client.timeout))[0]:
-            # botocore limits the time for a connection, and for each part of a response, but not for a host name.
+            # botocore limits the time to connect, and for each part of a response, but not to resolve a host name.
             if call.in_flight_since is not None and time.monotonic() - call.in_flight_since > 2 * client.timeout:
                 raise CallError(Fault.TRANSIENT, f"no response within {2 * client.timeout:g} s")
     except asyncio.CancelledError:
-        future.cancel()  # has an effect only if no thread has begun with it
+        future.cancel()  # has an effect only if no thread has started it
         raise
     return future.result()
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:
-    """Retrieve the exception of a call that nobody waits for any more, which asyncio would log otherwise."""
+    """Retrieve the exception of a call that nobody awaits any more; asyncio would log it otherwise."""
     if not future.cancelled():
         future.exception()
 

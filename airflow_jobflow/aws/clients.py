@@ -1,4 +1,4 @@
-"""The clients of this process: one for each connection, region and service, and all that its calls share.
+"""The clients of this process: one for each connection, region and service, with what their calls share.
 
 A ``ServiceClient`` owns the boto3 client, a lock for building it, a bounded pool of threads and the rate limiters.
 Describe, submit, stop, log and queue calls go through it. They differ only in their rate, and in what is repeated.
@@ -45,30 +45,29 @@ LIFETIME = 900.0
 """Seconds after which a client is rebuilt, so that a changed Airflow connection takes effect without a restart."""
 
 REBUILD_DELAY = 30.0
-"""Seconds that a client is kept at least although its calls are denied: new credentials rarely change that."""
+"""Seconds for which a client is kept although its calls are denied: new credentials rarely change that."""
 
 MAX_BUILD_DELAY = 5.0
 """The longest time in seconds between two attempts to build a client."""
 
 LONG_POLL = {"sqs": 20.0}
-"""Seconds for which a service holds a request until it has something to answer."""
-
+"""Seconds for which a service may hold a request until it has something to return."""
 
 READS = ("describe_", "list_", "get_", "batch_get_")
-"""What the names of operations begin with whose responses are never empty."""
+"""Prefixes of operations whose responses are never empty."""
 
 
 class Rate(Enum):
     """The two kinds of calls that have a rate limit of their own."""
 
     POLL = "poll"
-    """Describe calls of waits: ``[jobflow] describe_calls_per_second``."""
+    """Describe calls for waits: ``[jobflow] describe_calls_per_second``."""
     ACTION = "action"
     """Calls that start, find or stop jobs, and reads of logs and queues."""
 
 
 ACTIONS_PER_SECOND = {"batch": 50.0, "ecs": 20.0, "glue": 10.0, "logs": 25.0, "sqs": 100.0}
-"""What AWS allows an account by default; for ECS the rate of RunTask on Fargate."""
+"""AWS's default quotas per account; for ECS that of RunTask on Fargate."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +75,7 @@ class _Built:
     """A boto3 client.
 
     :param client: the client.
-    :param at: when it was built, by the clock.
+    :param at: when it was built, in seconds by the client's clock.
     """
 
     client: Any
@@ -101,10 +100,10 @@ class ServiceClient:
         """When jobs are started with tags again, after AWS has denied that."""
         self._limiters = _limiters_for(access.key, name)
         self._build_lock = threading.RLock()  # a signal handler may interrupt its own thread while it builds
-        self._state_lock = threading.RLock()  # never held while anything is waited for
+        self._state_lock = threading.RLock()  # never held while waiting
         self._built: _Built | None = None
         self._building: Future[None] | None = None
-        """The newest attempt to build the client before a turn."""
+        """The latest attempt to build the client, on which callers wait before their turn."""
         self._build_after = float("-inf")
         self._build_error: CallError | None = None
         self._failed_builds = 0
@@ -113,13 +112,13 @@ class ServiceClient:
         """How many clients in a row have failed for their credentials."""
         self._pool: ThreadPoolExecutor | None = None
 
-    # What its calls share.
+    # Shared by all calls.
 
     @property
     def may_tag(self) -> bool:
-        """Whether jobs are started with tags. Once AWS has denied it, not before the next client would be built.
+        """Whether jobs are started with tags. After AWS has denied it, not for ``LIFETIME``.
 
-        A policy may be replaced within seconds, and jobs without tags are jobs that the orphan reaper does not find.
+        Not for longer, because a policy may change, and the orphan reaper does not find jobs without tags.
         """
         return self._clock() >= self._tags_after
 
@@ -128,22 +127,31 @@ class ServiceClient:
         self._tags_after = float("-inf") if may else self._clock() + LIFETIME
 
     def limiter(self, rate: Rate) -> RateLimiter:
-        """Return the rate limiter of a kind of calls. Clients of the same connection and region share it."""
+        """Return the rate limiter of a kind of calls. Clients of the same connection and region share it.
+
+        :param rate: the kind of calls.
+        """
         return self._limiters[rate]
 
     async def acquire(self, rate: Rate) -> float:
-        """Wait for a turn without blocking the event loop; return the time at which it came, by the limiter's clock."""
+        """Wait for a turn without blocking the event loop.
+
+        :param rate: the kind of calls.
+        :return: when the turn came, in seconds by the limiter's clock.
+        """
         while True:
             await self._wait_for_build()
             limiter = self.limiter(rate)
             turn_at = await limiter.acquire()
-            if limiter is self.limiter(rate):  # else the region has become known meanwhile
+            if limiter is self.limiter(rate):  # otherwise the region has become known meanwhile
                 return turn_at
 
     def acquire_blocking(self, rate: Rate, *, goes_on: bool = False) -> float:
-        """Wait for a turn, blocking this thread; return the time at which it came, by the limiter's clock.
+        """Wait for a turn, blocking this thread.
 
-        :param goes_on: whether this is a further call of a function that has begun. Default False.
+        :param rate: the kind of calls.
+        :param goes_on: whether this is a further call of a function that has started. Default False.
+        :return: when the turn came, in seconds by the limiter's clock.
         """
         while True:
             self._try_to_build()
@@ -153,12 +161,12 @@ class ServiceClient:
                 return turn_at
 
     async def _wait_for_build(self) -> None:
-        """Wait until the client is built, or could not be. Turns that come meanwhile would all be used at once."""
+        """Wait until the client is built, or building it failed: calls whose turns come meanwhile would be a burst."""
         if self._built is not None:
             return
         with self._state_lock:
             if self._building is None or self._building.done():
-                self._building = self.start(self._try_to_build)  # one for all that wait
+                self._building = self.start(self._try_to_build)  # one for all callers
             building = self._building
         await asyncio.wait({asyncio.wrap_future(building)}, timeout=2 * self.timeout)
 
@@ -167,17 +175,25 @@ class ServiceClient:
             self._get()
 
     def turns(self, rate: Rate) -> Turns:
-        """Return the rate limit as something to wait for turns with, for as long as there are calls to make."""
+        """Return the rate limit in the form that a ``Watcher`` takes.
+
+        :param rate: the kind of calls.
+        """
         return Turns(self, rate)
 
     def start(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
-        """Run a function in a thread of this client. It runs to its end, also if nobody waits for it any more."""
+        """Run a function in a thread of this client. It runs to its end, even if nobody waits for its result.
+
+        :param function: what to run.
+        :param arguments: for the function.
+        :return: its future result.
+        """
         with _registry_lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=f"jobflow-{self.name}")
             return self._pool.submit(function, *arguments)
 
-    # The client.
+    # The boto3 client.
 
     @property
     def region(self) -> str:
@@ -188,7 +204,7 @@ class ServiceClient:
     def origin(self) -> str:
         """The connection and the region, for messages: ``aws_default in eu-west-1``.
 
-        Blocks if the client has to be built. Without the region if that cannot be done, and the task does not name it.
+        Blocks if the client has to be built. Without the region if that fails and the task does not name one.
         """
         try:
             return self.access.named(self.region)
@@ -203,19 +219,19 @@ class ServiceClient:
     def invoke(self, operation: str, parameters: dict[str, Any]) -> Any:
         """Make one call, once, and return the response. Blocks.
 
-        :param operation: boto3's name of it, such as ``describe_jobs``.
-        :param parameters: as boto3 takes them.
+        :param operation: boto3's name of the operation, such as ``describe_jobs``.
+        :param parameters: those of the boto3 method.
         :raises CallError: there was no response, or AWS refused the call.
         """
         built = self._get()
         try:
             response = getattr(built.client, operation)(**parameters)
-        except Exception as error:  # credentials are fetched meanwhile, which may raise anything
+        except Exception as error:  # fetching credentials may raise anything
             failed = CallError.from_error(error, built.client.meta.method_to_api_mapping[operation])
             self._note_failure(failed, built)
             raise failed from error
         if operation.startswith(READS) and response.keys() <= {"ResponseMetadata"}:
-            # botocore reads a body that is empty, or no JSON object, as a response without members.
+            # botocore parses a body that is empty, or not a JSON object, as a response without members.
             name = built.client.meta.method_to_api_mapping[operation]
             raise CallError(Fault.TRANSIENT, f"{name}: the response is empty", operation=name)
         if self._failed_credentials and built is self._built:
@@ -246,7 +262,7 @@ class ServiceClient:
         built = self._built
         if built is not None and self._clock() - built.at < LIFETIME:
             return built
-        # A client that is only too old serves all others while one of them rebuilds it.
+        # While one caller rebuilds a client that is only too old, the others still use it.
         if not self._build_lock.acquire(blocking=built is None) and built is not None:
             return built
         try:
@@ -254,14 +270,14 @@ class ServiceClient:
             if built is not None and (now - built.at < LIFETIME or now < self._build_after):
                 return built
             if now < self._build_after and self._build_error is not None:
-                raise CallError(*self._build_error.args)  # one of its own for each caller, who may change it
+                raise CallError(*self._build_error.args)  # a copy for each caller, because callers change it
             return self._build(built)
         finally:
             self._build_lock.release()
 
     def _build(self, old: _Built | None) -> _Built:
-        # Before any other metric: the first one of a process has Airflow read a file for a tenth of a second, which is
-        # better done in this thread than on an event loop.
+        # Before any other metric: for the first one of a process, Airflow reads a file for a tenth of a second, which
+        # must not happen on an event loop.
         stats.incr(f"jobflow.aws.{self.name}.client_builds")
         try:
             client = self.access.client(self.name, timeout=self.timeout)
@@ -272,7 +288,7 @@ class ServiceClient:
                 self._failed_builds += 1
                 self._build_after = self._clock() + backoff(self._failed_builds, MAX_BUILD_DELAY)
                 self._build_error = CallError(*failed.args)
-            if old is not None:  # only too old, and still of use
+            if old is not None:  # only too old, still usable
                 return old
             raise failed from error
         built = _Built(client, self._clock())
@@ -282,7 +298,7 @@ class ServiceClient:
 
 
 class Turns:
-    """The rate limit of a client, also after its region has become known.
+    """The rate limit of a client, which changes when its region becomes known.
 
     :param client: the client.
     :param rate: the kind of calls.
@@ -303,7 +319,7 @@ class Turns:
         return self._client.limiter(self._rate).rate
 
     async def acquire(self) -> float:
-        """Wait for the next turn; return the time at which it came."""
+        """Wait for the next turn; return when it came, in seconds by the limiter's clock."""
         return await self._client.acquire(self._rate)
 
 
@@ -326,7 +342,7 @@ def service_client(access: Access, name: str) -> ServiceClient:
 
 
 def _limiters_for(key: str, name: str) -> dict[Rate, RateLimiter]:
-    """Return the rate limiters for a connection's parameters: those to use until the region is known."""
+    """Return the rate limiters for the parameters of a connection, to use until its region is known."""
     with _registry_lock:
         if (key, name) not in _limiters:
             budgets = {
@@ -338,13 +354,13 @@ def _limiters_for(key: str, name: str) -> dict[Rate, RateLimiter]:
 
 
 def _share_limiters(key: str, client: ServiceClient) -> dict[Rate, RateLimiter]:
-    """Return the rate limiters of a connection and region: those of its first client, where others wait already."""
+    """Return the rate limiters of a connection and region: those of its first client, on which others may wait."""
     with _registry_lock:
         return _limiters.setdefault((key, client.name), client._limiters)  # noqa: SLF001 -- same module
 
 
 def forget_clients() -> None:
-    """Start over without clients, as a forked process does; calls under way end as they would."""
+    """Forget all clients, as a forked process does. Calls under way end normally."""
     global _registry_lock  # noqa: PLW0603 -- a thread of the parent process may have held it
     _registry_lock = threading.RLock()
     _clients.clear()

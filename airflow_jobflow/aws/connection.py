@@ -1,10 +1,10 @@
 """From an Airflow connection to a boto3 client.
 
-The Amazon provider's own hook reads credentials, regions and endpoints. What this module adds: clients that make each
-call once, because our own retry loop decides whether a call is repeated, and one data loader for all clients, which
-costs more memory than the clients.
+The Amazon provider's hook reads credentials, regions and endpoints. This module adds two things: clients make each call
+once, because our retry loop decides whether a call is repeated, and all clients share one data loader, which needs more
+memory than they do.
 
-boto3 and the hook are imported where they are used: importing this module must not cost a worker half a second.
+boto3 and the hook are imported where they are used, because importing them takes half a second.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ class Access:
         )
 
     def extra(self, *, fresh: bool = False) -> Mapping[str, Any]:
-        """Return the extra of the connection, as the last client of it has read it. Blocks if it has to be read.
+        """Return the extra of the connection, as its last client has read it. Blocks if it has to be read.
 
-        :param fresh: whether it is read again. Default False.
+        :param fresh: whether to read it again. Default False.
         :raises CallError: it could not be read.
         """
         if fresh or self.aws_conn_id not in _extras:
@@ -122,8 +122,9 @@ class Access:
     def _require_connection(self, *, found: bool) -> None:
         """Raise an error if the connection must exist and was not found.
 
-        Airflow answers "not found" also when it cannot be asked. ``aws_default`` need not exist; but if it does,
-        falling back to boto3's own credentials would call another account. So it is asked again whether it is absent.
+        Airflow reports "not found" also when it could not read the connection. ``aws_default`` need not exist; but if
+        it does, falling back to boto3's own credentials would call another account. So a second request checks that it
+        does not exist.
         """
         if found:
             _found.add(str(self.aws_conn_id))
@@ -133,19 +134,18 @@ class Access:
             raise AccessMisconfigured(
                 f"Airflow has no connection {self.aws_conn_id!r} (aws_conn_id), or it could not be read"
             )
-        elif connection_exists(DEFAULT_CONN_ID):  # raises an error if Airflow cannot say
+        elif connection_exists(DEFAULT_CONN_ID):  # raises an error if Airflow cannot tell
             raise AccessMisconfigured(f"The Airflow connection {DEFAULT_CONN_ID!r} could not be read")
 
 
 _found: set[str] = set()
 """Connections that Airflow has returned to this process."""
 
-
 _extras: dict[str | None, Mapping[str, Any]] = {}
-"""The extras of the connections that this process has read, each as it was read last."""
+"""The extras of the connections that this process has read, by connection id."""
 
 
 def forget_connections() -> None:
-    """Forget which connections Airflow has returned, and what is in them."""
+    """Forget which connections Airflow has returned, and their extras."""
     _found.clear()
     _extras.clear()

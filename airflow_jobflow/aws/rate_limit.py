@@ -1,17 +1,17 @@
 """How often AWS may be called: one rate for all callers, halved by throttling, recovering while calls succeed.
 
-Callers wait in one queue, in any thread and on any event loop, so that each gets its turn: a scope with one call waits
-no longer than a map with a thousand, because a map has only a few calls waiting at a time. Further calls of a function
-that has begun come first, because it holds a thread.
+Callers in any thread and on any event loop wait in one queue. A scope with one call waits no longer than a map with a
+thousand, because a map has only a few calls in the queue at a time. Further calls of a function that has started come
+first, because it holds a thread.
 
 Invariants:
 
-- Calls are ``1 / rate`` seconds apart, except that a call makes up for a timer that was late. So no stretch of a second
-  holds more calls than the rate, rounded up, plus one.
+- Calls are ``1 / rate`` seconds apart, except that a call makes up for a timer that was late. So in any second there
+  are at most as many calls as the rate, rounded up, plus one.
 - The rate never falls to zero: a wait must end even while AWS throttles every call.
-- Nothing blocks the queue: a caller that is cancelled leaves it, and one that does not take its turn loses it.
-- All methods may be called from any thread, and from a signal handler. There, a caller does not wait for the callers of
-  its own thread that it has interrupted.
+- Nothing blocks the queue: a cancelled caller leaves it, and a caller that does not take its turn loses it.
+- All methods may be called from any thread, and from a signal handler. A caller in a signal handler does not wait for
+  the callers of its own thread that it has interrupted.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from collections import deque
 from collections.abc import Callable
 
 RECOVERY = 60.0
-"""Seconds in which the slowest rate grows back to the whole budget. Slow, so that a service that throttles below the
-budget rejects one call in many, not every other one."""
+"""Seconds in which the slowest rate grows back to the whole budget. Long, so that a service that throttles below the
+budget rejects one call in many instead of every other one."""
 
 MIN_RATE = 0.1
 """Calls a second that remain however often AWS throttles."""
@@ -37,7 +37,7 @@ FIRST_DELAY, MAX_DELAY = 1.0, 30.0
 """Seconds before a failed call is repeated: the first upper bound, which doubles, and the last."""
 
 EARLY = 1e-6
-"""Seconds by which a call may come too early, so that rounding does not set timers of no length."""
+"""Seconds by which a call may come too early, so that rounding does not set timers of zero length."""
 
 OVERDUE = 5.0
 """Seconds after which the next caller goes ahead of one that has not taken its turn: its event loop is blocked or has
@@ -47,9 +47,9 @@ ended, or its thread was interrupted by a signal handler that itself waits."""
 class _Ticket:
     """A caller's place in the queue.
 
-    :param wake: makes the caller ask again; callable from any thread and any signal handler.
+    :param wake: makes the caller check again; callable from any thread and any signal handler.
     :param blocks: whether the caller blocks its thread.
-    :param goes_on: whether it goes on with what other callers, or threads, wait for. Default False.
+    :param goes_on: whether this is a further call of a function that has started. Default False.
     """
 
     __slots__ = ("blocks", "goes_on", "queued", "thread", "waited", "wake")
@@ -86,7 +86,7 @@ class RateLimiter:
     async def acquire(self) -> float:
         """Wait for a turn without blocking the event loop.
 
-        :return: the time at which the turn came, by the limiter's clock.
+        :return: when the turn came, in seconds by the limiter's clock.
         """
         loop, event = asyncio.get_running_loop(), asyncio.Event()
 
@@ -108,9 +108,9 @@ class RateLimiter:
     def acquire_blocking(self, *, goes_on: bool = False) -> float:
         """Wait for a turn, blocking this thread.
 
-        :param goes_on: whether this is a further call of a function that has begun. It then comes before those that
-            have not: it holds one of a few threads, which otherwise would all come to wait here. Default False.
-        :return: the time at which the turn came, by the limiter's clock.
+        :param goes_on: whether this is a further call of a function that has started. It then comes before calls of
+            functions that have not: it holds one of a few threads, which otherwise might all wait here. Default False.
+        :return: when the turn came, in seconds by the limiter's clock.
         """
         woken: queue.SimpleQueue[None] = queue.SimpleQueue()  # unlike an Event, it may be set by a signal handler
         ticket = _Ticket(lambda: woken.put(None), blocks=True, goes_on=goes_on)
@@ -123,9 +123,9 @@ class RateLimiter:
         return self._clock()
 
     def throttled(self, sent_at: float) -> None:
-        """Halve the rate, once for all the calls that were already sent when it was last halved.
+        """Halve the rate, unless the call was sent before it was last halved.
 
-        :param sent_at: when the throttled call got its turn.
+        :param sent_at: when the throttled call was sent, in seconds by the limiter's clock.
         """
         with self._lock:
             if sent_at < self._slowed_at:
@@ -136,7 +136,7 @@ class RateLimiter:
             self._next_call = max(self._next_call, now + 1 / self.rate)
 
     def succeeded(self) -> None:
-        """Let the rate recover for the time since the last call that AWS answered."""
+        """Raise the rate for the time since the last call that succeeded."""
         with self._lock:
             now = self._clock()
             if self.rate < self.budget:
@@ -144,9 +144,9 @@ class RateLimiter:
             self._grown_at = now
 
     def _rest(self, ticket: _Ticket) -> float:
-        """Take the turn if it has come, and return 0; else return the seconds after which to ask again.
+        """Take the turn if it has come, and return 0; otherwise return the seconds after which to check again.
 
-        Only the first in the queue sets a timer for its turn. The others are woken, or ask whether it is overdue.
+        Only the first in the queue sets a timer for its turn. The others are woken, or check whether it is overdue.
         """
         with self._lock:
             now = self._clock()
@@ -159,7 +159,7 @@ class RateLimiter:
             elif now < self._next_call - EARLY:
                 rest = self._next_call - now
             else:
-                # A timer is a little late each time. The next turn makes up for that, but not for a long pause.
+                # Timers are always a little late. The next turn makes up for that, but not for a long pause.
                 latest = now - 0.5 / self.rate if ticket.waited else now
                 self._next_call = max(self._next_call, latest) + 1 / self.rate
                 self._leave(ticket)
@@ -168,7 +168,7 @@ class RateLimiter:
             return rest
 
     def _is_next(self, ticket: _Ticket) -> bool:
-        """Return whether nobody is ahead in the queue but those that cannot go on before this caller does."""
+        """Return whether the only callers ahead in the queue are those that cannot continue before this one does."""
         for other in list(self._queue):  # a signal handler may change it meanwhile
             if other is ticket:
                 return True
@@ -177,7 +177,7 @@ class RateLimiter:
         return False
 
     def _skip(self, overdue: _Ticket, ticket: _Ticket) -> None:
-        """Take a caller out of the queue that has not taken its turn, and those whose event loop is blocked with it."""
+        """Remove a caller that has not taken its turn from the queue, and all others on its blocked event loop."""
         if overdue.blocks or overdue.thread == ticket.thread:
             self._leave(overdue)
             return
@@ -186,7 +186,7 @@ class RateLimiter:
 
     def _enter(self, ticket: _Ticket, now: float) -> None:
         ticket.queued = True
-        if ticket.waited:  # it was overdue, and has come after all
+        if ticket.waited:  # it was removed as overdue, and is back
             self._queue.appendleft(ticket)
         elif ticket.goes_on:
             waiting = list(self._queue)  # a signal handler may change it meanwhile
@@ -218,7 +218,8 @@ def backoff(failures: int, longest: float = MAX_DELAY) -> float:
 
 
 def full_jitter(seconds: float) -> float:
-    """Return a random number of seconds up to the given one, so that callers that failed together do not return
-    together.
+    """Return a random time up to the given one, so that callers that failed together do not retry together.
+
+    :param seconds: the longest time.
     """
     return random.uniform(0, seconds)  # noqa: S311 -- spreads calls, protects nothing

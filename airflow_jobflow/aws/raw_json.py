@@ -1,7 +1,7 @@
-"""Reads the responses of frequent describe calls as plain JSON.
+"""Parses the responses of frequent describe calls as plain JSON.
 
-botocore's parser walks its model for every member of every job and takes several times as long as reading the JSON
-does: it was most of what a describe call cost. What is read here is the JSON as it came: times are numbers, not
+botocore's parser walks its model for every member of every job, which takes several times as long as parsing the JSON
+and was most of the CPU time of a describe call. The result is the JSON as AWS sent it: times are numbers, not
 datetimes.
 """
 
@@ -26,11 +26,14 @@ OPERATIONS = {
         "ListCrawls": "Crawls",
     },
 }
-"""The operations that are read so, by service, with what every response has: a list or an object."""
+"""The operations, by service, each with a member that every response has: a list or an object."""
 
 
 def register(client: BaseClient) -> None:
-    """Make a client read the responses of these operations as plain JSON."""
+    """Make a client parse the responses of these operations as plain JSON.
+
+    :param client: a boto3 client.
+    """
     service = client.meta.service_model.service_id.hyphenize()
     for operation, member in OPERATIONS.get(client.meta.service_model.service_name, {}).items():
         handler = functools.partial(_read, operation, member)
@@ -44,12 +47,12 @@ def _read(
     customized_response_dict: dict[str, Any],
     **_: object,
 ) -> None:
-    """Read a response. Like the parser, this treats null as absent."""
+    """Parse a response. Like botocore's parser, this treats null as absent."""
     if response_dict["status_code"] != HTTPStatus.OK:
-        return  # an error, which botocore reads
+        return  # an error, which botocore parses
     try:
         body = response_dict["body"]
-        # Most have no nulls; a function called for each of thousands of objects is a third of what reading them costs.
+        # Most have no nulls, and calling a function for each of thousands of objects is a third of the parsing time.
         answer = json.loads(body, object_hook=_without_nulls if b"null" in body else None)
         len(answer[member])
         customized_response_dict.update(answer)

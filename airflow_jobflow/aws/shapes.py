@@ -1,7 +1,7 @@
-"""Fits rendered values to the shapes of AWS's requests, as botocore describes them.
+"""Converts rendered values to the types of AWS's requests, as botocore describes them.
 
-A template renders text, or with native rendering whatever the text reads like, so that a value may arrive as another
-type than its member has: ``20260101`` where AWS takes a string, ``"3"`` where it takes a number.
+A template renders text, or with native rendering a value of whatever type the text looks like. So a value may have
+another type than its member: ``20260101`` where AWS takes a string, ``"3"`` where it takes a number.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from botocore.model import Shape
 
 LABELS = ("name", "Name", "key", "Key", "type", "capacityProvider")
-"""Members that name an element of a list in errors, in place of its index."""
+"""Members that name an element of a list in errors, instead of its index."""
 
 
 @cache
 def input_shape(service: str, operation: str, member: str = "") -> Shape:
-    """Return the shape of a request, or of one of its members. Reads botocore's model once, about 20 ms.
+    """Return the shape of a request, or of one of its members. The first call reads botocore's model, about 20 ms.
 
     :param service: AWS's name of the service, such as ``batch``.
     :param operation: such as ``SubmitJob``.
@@ -41,18 +41,20 @@ def _model(service: str) -> Any:
 
 @cache
 def loader() -> Any:
-    """Return what reads botocore's models: one for the process, so that each model is read once."""
+    """Return the loader of botocore's models: one for the process, so that each model is read once."""
     from botocore.loaders import Loader
 
     return Loader()
 
 
 def fit(parameter: str, value: Any, shape: Any) -> Any:
-    """Return a value as AWS takes it: numbers become text where a string is wanted, and the other way round.
+    """Convert a value to the type that AWS takes: numbers to text where it takes a string, and the other way round.
 
     :param parameter: names the value in errors; a member is added with a dot, an element in brackets.
-    :param shape: what AWS takes, as botocore describes it.
-    :raises InvalidParameter: it does not fit: a None, an unknown member, text where there must be a number.
+    :param value: the rendered value.
+    :param shape: botocore's description of what AWS takes.
+    :return: the converted value.
+    :raises InvalidParameter: it cannot be converted: a None, an unknown member, text where there must be a number.
     """
     fitted: Callable[[str, Any, Any], Any] = FITTING.get(str(shape.type_name), _unchanged)
     return fitted(parameter, value, shape)
@@ -76,9 +78,9 @@ def _list(parameter: str, value: Any, shape: Any) -> list[Any]:
 
 
 def _label(place: int, element: Any) -> str:
-    """Return what names an element of a list: what it is called, or its place."""
-    said = element if isinstance(element, Mapping) else {}
-    return next((repr(said[label]) for label in LABELS if isinstance(said.get(label), str)), str(place))
+    """Return what names an element of a list in errors: its own name, or its index."""
+    members = element if isinstance(element, Mapping) else {}
+    return next((repr(members[label]) for label in LABELS if isinstance(members.get(label), str)), str(place))
 
 
 def _map(parameter: str, value: Any, shape: Any) -> dict[str, Any]:
@@ -116,4 +118,4 @@ FITTING: Mapping[str, Callable[[str, Any, Any], Any]] = {
     "double": _float,
     "boolean": _boolean,
 }
-"""How each type of botocore's is fitted. Blobs, timestamps and documents stay as they are."""
+"""The conversion for each type of botocore's. Blobs, timestamps and documents stay as they are."""

@@ -1,4 +1,4 @@
-"""What remote jobs are, service by service. Plain Python: no Airflow, no I/O except the calls it is handed."""
+"""Remote jobs, one module for each AWS service. Plain Python: no Airflow, no I/O except through the passed ``call``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
 
 def service(name: str) -> Service:
-    """Return the module that knows a service, such as ``batch``.
+    """Return the module of a service.
 
+    :param name: ``batch``, ``ecs``, ``glue_crawl`` or ``glue_run``.
     :raises ModuleNotFoundError: there is no such service.
     """
     return cast("Service", import_module(f"{__name__}.{name}"))

@@ -1,4 +1,4 @@
-"""Arithmetic of arrays and maps: how many of their jobs may fail, and which of them run again. Pure."""
+"""Arrays and maps: how many of their jobs may fail, and the requests that run some children again. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from airflow_jobflow.jobs.environment import with_variables
 from airflow_jobflow.jobs.model import index_ranges
 
 ROUNDING = 1e-6
-"""What binary fractions may lose: 18.4 % of 375 is 69, not a little less."""
+"""The allowance for rounding in binary fractions: 18.4 % of 375 is 69, not a little less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """The failed children that still count as success: whichever of the two allows more.
+    """How many children may fail without failing the array: whichever of the two allows more.
 
     :param count: how many; 0 or more.
     :param percentage: how many of a hundred; 0 to 100.
@@ -26,35 +26,43 @@ class Tolerance:
     percentage: float = 0.0
 
     def allows(self, failed: int, size: int) -> bool:
-        """Whether so many failures out of so many children still count as success."""
+        """Return whether an array still counts as successful.
+
+        :param failed: how many of its children failed.
+        :param size: how many children it has.
+        """
         return failed <= self.count or failed * 100 <= size * self.percentage + ROUNDING
 
 
 INDEXES = "JOBFLOW_ARRAY_INDEXES"
-"""Environment variable that tells the children of an array which indexes of the original one they are, as ranges."""
+"""The environment variable with the indexes, as ranges, that the children of a rerun array had in the original."""
 
-ROOM = 8192 - 1024
+MAX_OVERRIDES_LENGTH = 8192 - 1024
 """The most characters of overrides: ECS takes 8,192, and Batch adds variables of its own, with names of up to 128."""
 
 
 def indexes_of(ranges: str) -> list[int]:
-    """Read indexes written as ranges: ``0-3,7``."""
+    """Parse indexes written as ranges.
+
+    :param ranges: such as ``0-3,7``; not empty.
+    """
     pairs = [each.partition("-") for each in ranges.split(",")]
     return [index for first, _, last in pairs for index in range(int(first), int(last or first) + 1)]
 
 
 def rerun_requests(request: Mapping[str, Any], indexes: Iterable[int]) -> Iterator[tuple[list[int], dict[str, Any]]]:
-    """Build what runs some children of an array again: smaller arrays, or plain jobs where one is left over.
+    """Build the requests that run some children of an array again: smaller arrays, or plain jobs for single children.
 
-    AWS numbers the children of each from 0, so each is told in ``JOBFLOW_ARRAY_INDEXES`` who they were. What does not
-    fit into the overrides of one goes into another. Dependencies on other jobs were met the first time.
+    AWS numbers the children of each array from 0, so ``JOBFLOW_ARRAY_INDEXES`` holds their original indexes. Indexes
+    that do not fit into the overrides of one array go into another. Dependencies on other jobs are dropped: they were
+    satisfied the first time.
 
     :param request: the SubmitJob request of the original array.
-    :param indexes: which of its children are to run again.
-    :return: for each, the indexes in it, and its request.
+    :param indexes: the children to run again.
+    :return: for each array or job, the original indexes in it, and its request.
     """
     overrides = request.get("containerOverrides", {})
-    for part in _that_fit(indexes, ROOM - len(json.dumps(with_variables(overrides, {INDEXES: ""})))):
+    for part in _that_fit(indexes, MAX_OVERRIDES_LENGTH - len(json.dumps(with_variables(overrides, {INDEXES: ""})))):
         job = {**request, "containerOverrides": with_variables(overrides, {INDEXES: index_ranges(part)})}
         for name in ("arrayProperties", "dependsOn"):
             job.pop(name, None)
@@ -66,10 +74,11 @@ def rerun_requests(request: Mapping[str, Any], indexes: Iterable[int]) -> Iterat
 
 
 def as_plain_job(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Build what runs an array of one child: AWS has none, so it is a plain job, which is told that it is child 0.
+    """Build the request for an array of one child, which AWS does not allow: a plain job.
 
-    Its dependencies lose their types: those between the children of arrays are of the jobs themselves, and a sequence
-    of one has none. Where a job has no container of its own to override, it is not told.
+    ``JOBFLOW_ARRAY_INDEXES`` says that it is child 0, unless the job has no container of its own to override. Its
+    dependencies lose their types: dependencies between children become dependencies between the jobs, and a sequence of
+    one child has none.
 
     :param request: the SubmitJob request of the array.
     """
@@ -82,7 +91,7 @@ def as_plain_job(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _that_fit(indexes: Iterable[int], room: int) -> Iterator[list[int]]:
-    """Cut indexes, in order, into parts that take no more characters as ranges than there is room for."""
+    """Split indexes, in order, into parts that have at most so many characters as ranges."""
     part: list[int] = []
     taken = 0
     for each in index_ranges(indexes).split(","):

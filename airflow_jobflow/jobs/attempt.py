@@ -1,9 +1,9 @@
-"""One attempt of a task to start its job: what tells it from other attempts, and what is recorded of it. Pure.
+"""One attempt of a task to start its job: what distinguishes it from other attempts, and what is recorded of it. Pure.
 
 Airflow makes a new ``ti.id`` for every retry, clear and re-creation of a task instance, and keeps it through deferral
 and resumption. ``try_number`` grows by one with each. ``clear_number`` belongs to the DAG run and grows with every
-clear in it, so an equal one proves that the task was not cleared. ``max_tries`` proves nothing: a clear may leave it as
-it was. (Tried on Airflow 3.3.2, read in 3.2.1; see ``docs/architecture.md``.)
+clear in it, so an equal number proves that the task was not cleared. ``max_tries`` proves nothing: a clear may not
+change it. (Tried on Airflow 3.3.2, read in 3.2.1; see ``docs/architecture.md``.)
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _TRY: Final = re.compile(r"t(\d+)m(\d+)c(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """A try of a task instance, as every job that it starts carries it: ``t1m2c0``.
+    """A try of a task instance, in the form that every job which it starts carries: ``t1m2c0``.
 
     :param try_number: from 1, never repeated in a DAG run.
-    :param max_tries: how many retries Airflow allowed then; for people.
+    :param max_tries: how many retries Airflow allowed then; informational.
     :param clear_number: how often anything in the DAG run had been cleared.
     """
 
@@ -40,33 +40,37 @@ class Try:
 
     @classmethod
     def read(cls, text: str) -> Try | None:
-        """Build it from what ``str`` returned; None if the text is something else."""
+        """Parse what ``str`` returned.
+
+        :param text: any text.
+        :return: the try; None if the text is something else.
+        """
         found = _TRY.fullmatch(text)
         return cls(*map(int, found.groups())) if found else None
 
 
 @dataclass(slots=True)
 class Attempt:
-    """What a task knows of the job that it starts, and hands on: through deferrals, and to later tries.
+    """What a task knows about the job that it starts, and passes through deferrals and to later tries.
 
-    :param token: tells the attempt from all others; empty before the first.
+    :param token: identifies the attempt; empty before the first.
     :param number: counts the attempts within a try, from 1: another follows a Spot interruption.
     :param clear_number: the DAG run's, when the attempt began.
     :param group: of the jobs; recorded because a deployment's id may be changed between two tries.
     :param location: service, scope, connection and region in which the job is started.
-    :param where: what the job is found by there, such as its queue and name.
+    :param where: how to find the job there, such as its queue and name.
     :param began_at: in seconds since the epoch.
     :param deadline: when the wait ends, in seconds since the epoch; None for never. That of the first attempt.
-    :param job_ids: what it has started.
-    :param joined: whether the job was started by somebody else, and may not be stopped.
-    :param abandoned: whether nobody wants its job any more.
+    :param job_ids: the jobs that it has started.
+    :param joined: whether the job was started by someone else, so that it must not be stopped.
+    :param abandoned: whether the job is not wanted any more: the task was killed, or its deadline has passed.
     :param queued_at: when the job was submitted, in seconds since the epoch.
-    :param waits_since: since when AWS has had no capacity for it, in seconds since the epoch; None if it has.
-    :param starts: how often AWS has had no capacity for it.
-    :param no_capacity: what AWS said then.
-    :param size: of an array, how many children it has; 0 for other jobs.
-    :param parts: of an array that was redriven, the indexes that each job runs, as ranges.
-    :param details: what only one service's operator records.
+    :param waits_since: since when AWS has had no capacity for the job, in seconds since the epoch; None if it has.
+    :param starts: how often AWS has had no capacity for the job.
+    :param no_capacity: AWS's message about that.
+    :param size: how many children an array has; 0 for other jobs.
+    :param parts: for an array that was redriven, the indexes that each job runs, as ranges.
+    :param details: records of one service's operator.
     """
 
     token: str = ""
@@ -89,25 +93,28 @@ class Attempt:
     details: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON-ready data, without what has its default."""
+        """Return the attempt as JSON-ready data, without members that have their defaults."""
         default = Attempt()
         data = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         return {name: value for name, value in data.items() if value != getattr(default, name)}
 
     @classmethod
     def from_dict(cls, data: object) -> Attempt:
-        """Build it from what ``to_dict`` returned. Unknown members are ignored; missing ones have defaults."""
+        """Build an attempt from what ``to_dict`` returned.
+
+        :param data: anything. Unknown members are ignored, and missing ones have their defaults.
+        """
         known = {each.name for each in dataclasses.fields(cls)}
         members = data if isinstance(data, Mapping) else {}
         return cls(**{name: value for name, value in members.items() if name in known})
 
     @property
     def has_begun(self) -> bool:
-        """Whether there is such an attempt: one that was begun, or one whose job was found without a record."""
+        """Whether there is an attempt: one was recorded, or its job was found without a record."""
         return bool(self.token or self.job_ids)
 
     def follow(self, ti_id: str) -> str:
-        """Begin the next attempt within the try, and return its token.
+        """Start the next attempt within the try, and return its token.
 
         :param ti_id: Airflow's id of the task instance, which differs from try to try.
         """

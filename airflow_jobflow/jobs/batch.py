@@ -1,9 +1,11 @@
 """AWS Batch: single jobs, array jobs and their children.
 
-What Batch does and this module relies on: DescribeJobs takes 100 ids and leaves out those it does not know; an
-array parent is PENDING while its children run and has neither exit code nor log; SubmitJob has no client token, so a
-submit whose answer was lost is found again by its name; TerminateJob ends a job in any state, CancelJob does not, and
-terminating overwrites ``statusReason``.
+This module relies on the following behaviour of Batch:
+
+- DescribeJobs takes 100 ids and omits unknown ones.
+- An array parent is PENDING while its children run, and has neither exit code nor log.
+- SubmitJob has no client token, so a job whose submit response was lost is found by its name.
+- TerminateJob ends a job in any state, unlike CancelJob. It overwrites ``statusReason``.
 """
 
 from __future__ import annotations
@@ -34,22 +36,31 @@ STATES = {
     "SUCCEEDED": JobState.SUCCEEDED,
     "FAILED": JobState.FAILED,
 }
-"""Every status Batch has, in order; a test holds it against botocore's."""
+"""All statuses of Batch, in order; a test compares them with botocore's."""
 
 NAME_LENGTH = 128
 """The most characters of a job's name."""
 
 SUFFIX_LENGTH = 36
-"""Room in a name for what follows the group: a try, a token, and the index of a part or an item."""
+"""Characters of a name that are reserved for what follows the group: try, token, and index of a part or item."""
 
 
 def describe(call: Call, job_ids: Sequence[str], scope: str | None = None) -> dict[str, Snapshot]:  # noqa: ARG001
-    """Look at up to 100 jobs in one DescribeJobs call. Batch has no scope."""
+    """Describe up to 100 jobs in one DescribeJobs call.
+
+    :param call: makes the API calls.
+    :param job_ids: the jobs' ids.
+    :param scope: ignored; Batch has no scope.
+    :return: snapshots by id, without unknown ids.
+    """
     return {job["jobId"]: snapshot(job) for job in call("describe_jobs", jobs=list(job_ids))["jobs"]}
 
 
 def snapshot(job: Mapping[str, Any]) -> Snapshot:
-    """Read one job of a DescribeJobs answer. A status no table knows is a job that is still going."""
+    """Convert a job of a DescribeJobs response. A job with an unknown status counts as running.
+
+    :param job: the job as Batch describes it.
+    """
     _, partition, _, region, *_ = (job.get("jobArn") or "::::").split(":")
     state = STATES.get(job["status"], JobState.RUNNING)
     containers, essential = batch_containers.read(job)
@@ -87,7 +98,7 @@ def snapshot(job: Mapping[str, Any]) -> Snapshot:
 
 def _array(job: Mapping[str, Any]) -> ArrayProgress | None:
     properties = job.get("arrayProperties", {})
-    if "size" not in properties or "index" in properties:  # a child has its index, and no children
+    if "size" not in properties or "index" in properties:  # not an array, or a child of one
         return None
     counts = properties.get("statusSummary", {})
     return ArrayProgress(
@@ -99,17 +110,21 @@ def _array(job: Mapping[str, Any]) -> ArrayProgress | None:
 
 
 def submit(call: Call, request: Mapping[str, Any]) -> str:
-    """Submit a job, and return its id. One SubmitJob call, which has no token: repeated, it starts a second job.
+    """Submit a job, and return its id. One SubmitJob call. It has no token: repeated, it starts a second job.
 
+    :param call: makes the API calls.
+    :param request: the SubmitJob request.
     :raises CallError: it was not submitted, or the response was lost.
     """
     return str(member(call("submit_job", **request), "jobId", "SubmitJob"))
 
 
 def container_names(call: Call, job_definition: str) -> list[str] | None:
-    """Return the names of the containers of a job definition; None if there is none. One DescribeJobDefinitions call.
+    """Return the names of a job definition's containers. One DescribeJobDefinitions call.
 
+    :param call: makes the API calls.
     :param job_definition: name, name with revision, or ARN. A name means its newest revision.
+    :return: the names; None if there is no such definition.
     """
     name = job_definition.rpartition("/")[2]
     which = {"jobDefinitions": [job_definition]} if ":" in name else {"jobDefinitionName": name, "status": "ACTIVE"}
@@ -119,14 +134,22 @@ def container_names(call: Call, job_definition: str) -> list[str] | None:
 
 
 def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # noqa: ARG001
-    """Terminate a job, and with a parent its children; one that has ended stays as it is."""
+    """Terminate a job; with an array parent its children too. Does nothing to a job that has ended.
+
+    :param call: makes the API calls.
+    :param job_id: the job's id.
+    :param scope: ignored; Batch has no scope.
+    :param reason: becomes the job's ``statusReason``.
+    """
     call("terminate_job", jobId=job_id, reason=reason)
 
 
 def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
-    """Add what only the main node of a multi-node job tells, if the job itself does not: its log. At most one call.
+    """Add the log and the result of a multi-node job's main node, if the job itself has none. At most one call.
 
-    :raises CallError: it cannot be described.
+    :param call: makes the API calls.
+    :param snapshot: the last one of a job that has ended.
+    :raises CallError: the main node cannot be described.
     """
     node = (snapshot.details or {}).get("main_node")
     if node is None or snapshot.log:
@@ -140,7 +163,7 @@ def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
 
 
 def group_prefix(name: str, group: str) -> str:
-    """Return what the names of all jobs of a group begin with: the user's name, shortened if necessary, and the group.
+    """Return the name prefix of all jobs of a group: the user's name, shortened if necessary, and the group.
 
     :param name: the user's name for the job.
     :param group: of the task instance.
@@ -160,10 +183,11 @@ def attempt_name(name: str, group: str, by: Try, token: str) -> str:
 
 
 def find_group(call: Call, queue: str, prefix: str) -> list[Found]:
-    """Return the jobs whose names begin with a prefix, with the tries that started them. Two calls for each 100 jobs.
+    """Return the jobs of a group, with the tries that started them. Two calls for each 100 jobs.
 
-    A job that is listed was started, also if it cannot be described yet.
+    A listed job counts as started even if it cannot be described yet.
 
+    :param call: makes the API calls.
     :param queue: name or ARN of the queue.
     :param prefix: as ``group_prefix`` returned it.
     """
@@ -180,7 +204,7 @@ def find_group(call: Call, queue: str, prefix: str) -> list[Found]:
 
 
 def _listed(call: Call, queue: str, prefix: str) -> list[Mapping[str, Any]]:
-    """Return the jobs whose names begin with a prefix, newest first. The service compares without case; this does not.
+    """Return the jobs whose names begin with a prefix, newest first. AWS ignores case; this function does not.
 
     :param queue: name or ARN of the queue.
     """
@@ -194,8 +218,9 @@ def _listed(call: Call, queue: str, prefix: str) -> list[Mapping[str, Any]]:
 
 
 def find_of_any_try(call: Call, queue: str, prefix: str, end: str) -> str | None:
-    """Return the id of the newest job of a group whose name has a given end, or None. A call for each 100 jobs.
+    """Return the id of the newest job of a group whose name has a given end, or None. One call for each 100 jobs.
 
+    :param call: makes the API calls.
     :param queue: name or ARN of the queue.
     :param prefix: as ``group_prefix`` returned it.
     :param end: what follows the try in the name: the token of an attempt, and the number of a part.
@@ -205,18 +230,26 @@ def find_of_any_try(call: Call, queue: str, prefix: str, end: str) -> str | None
 
 
 def find(call: Call, queue: str, name: str) -> str | None:
-    """Return the id of the newest job of exactly this name in a queue, or None. One ListJobs call.
+    """Return the id of the newest job with exactly this name in a queue, or None. One ListJobs call.
 
-    The service compares names without case; this does not.
+    AWS ignores case; this function does not.
+
+    :param call: makes the API calls.
+    :param queue: name or ARN of the queue.
+    :param name: of the job.
     """
     answer = call("list_jobs", jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}])
     return next((job["jobId"] for job in answer["jobSummaryList"] if job["jobName"] == name), None)
 
 
 def queue_position(call: Call, queue: str, job_ids: Sequence[str]) -> str:
-    """Return where jobs, or children of arrays, are in a queue, as a sentence. One GetJobQueueSnapshot call.
+    """Return the position of jobs, or children of arrays, in a queue, as a sentence. One GetJobQueueSnapshot call.
 
-    It lists the first hundred that are RUNNABLE.
+    AWS lists the first hundred RUNNABLE jobs.
+
+    :param call: makes the API calls.
+    :param queue: name or ARN of the queue.
+    :param job_ids: ids of jobs or arrays.
     """
     front = call("get_job_queue_snapshot", jobQueue=queue).get("frontOfQueue", {}).get("jobs", [])
     standing = [job["jobArn"].rpartition("/")[2] for job in front]
@@ -228,7 +261,12 @@ def queue_position(call: Call, queue: str, job_ids: Sequence[str]) -> str:
 
 
 def indexes_in(call: Call, parent_id: str, status: Literal["SUCCEEDED", "FAILED"]) -> list[int]:
-    """Return the indexes of an array's children of a status, in order. One ListJobs call for each 1,000."""
+    """Return the indexes of an array's children that have a status, in order. One ListJobs call for each 1,000.
+
+    :param call: makes the API calls.
+    :param parent_id: id of the array.
+    :param status: of the children.
+    """
     return sorted(
         child["arrayProperties"]["index"]
         for page in pages(call, "list_jobs", arrayJobId=parent_id, jobStatus=status)
@@ -238,11 +276,13 @@ def indexes_in(call: Call, parent_id: str, status: Literal["SUCCEEDED", "FAILED"
 
 
 def not_succeeded(call: Call, parts: Sequence[tuple[str, Sequence[int]]]) -> list[int] | None:
-    """Return which children of an array have not succeeded; None if that cannot be told, or they still run.
+    """Return which children of an array have not succeeded.
 
-    Those that have succeeded are asked for: of an array that was ended, others may not count as failed yet.
+    Lists the children that have succeeded, because those of a terminated array may not count as failed yet.
 
-    :param parts: the arrays and plain jobs it was run as, and the indexes that their children have in the whole.
+    :param call: makes the API calls.
+    :param parts: the arrays and plain jobs that ran it, each with its children's indexes in the whole array.
+    :return: the indexes, in order; None if a part still runs or is not known.
     """
     seen = describe(call, [job_id for job_id, _ in parts])
     left: list[int] = []
@@ -257,7 +297,12 @@ def not_succeeded(call: Call, parts: Sequence[tuple[str, Sequence[int]]]) -> lis
 
 
 def children(call: Call, parent_id: str, indexes: Sequence[int]) -> list[ChildFailure]:
-    """Look at up to 100 children of an array, in one call."""
+    """Describe up to 100 children of an array, in one call.
+
+    :param call: makes the API calls.
+    :param parent_id: id of the array.
+    :param indexes: of the children.
+    """
     seen = describe(call, [f"{parent_id}:{index}" for index in indexes])
     pairs = [(index, seen.get(f"{parent_id}:{index}")) for index in indexes]
     return [ChildFailure(index, snapshot) for index, snapshot in pairs if snapshot]

@@ -1,11 +1,11 @@
-"""The containers of a Batch job, wherever its kind keeps them, and where they log. Pure.
+"""The containers of a Batch job of any kind, and where they log. Pure.
 
-- A plain job has one, without a name, in ``container``.
-- One with ``ecsProperties`` has several there; only there does Batch say which are essential.
-- One on EKS has those of its pod in ``eksProperties``, of which all are essential, and init containers.
-- A multi-node job is its main node; its own ``container`` is missing, and its ``nodeProperties`` say what it runs.
+- A plain job has one container, without a name, in ``container``.
+- A job with ``ecsProperties`` has several containers there. Only there does Batch say which are essential.
+- A job on EKS has the containers of its pod, all of them essential, and init containers in ``eksProperties``.
+- A multi-node job has no ``container``. Its ``nodeProperties`` define its nodes, of which the main node counts.
 
-How the containers of an attempt ended is in ``attempts``, on EKS in ``eksAttempts``, by their names.
+The results of an attempt's containers are in ``attempts``, or ``eksAttempts`` on EKS, by name.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ FAILED = "FAILED"
 ENDED = ("SUCCEEDED", FAILED)
 
 ATTEMPT = "attempt"
-"""The member of a pod's container with the attempt it belongs to, which tells where it logs."""
+"""The member of a pod's container that this module adds: its attempt, which determines where it logs."""
 
 DEFAULT_LOG_GROUP = "/aws/batch/job"
 """Where Batch logs unless the job definition says otherwise."""
 
 POD_LOGS = "/aws/containerinsights/{cluster}/application"
-"""Where Container Insights, which an EKS cluster may run, puts what pods write."""
+"""The log group of pods, if the EKS cluster runs Container Insights."""
 
 POD_STREAM = "{node}-application.var.log.containers.{pod}_{namespace}_{container}-{container_id}.log"
 
@@ -45,7 +45,10 @@ def names(definition: Json) -> list[str]:
 
 
 def attempts(job: Json) -> Sequence[Json]:
-    """Return the attempts of a job that have ended. On EKS, the one that runs is listed too."""
+    """Return the attempts of a job that have ended. On EKS, AWS lists the running one too.
+
+    :param job: of a DescribeJobs response.
+    """
     if job.get("attempts"):
         return list(job["attempts"])
     return [each for each in job.get("eksAttempts") or () if job["status"] in ENDED or "stoppedAt" in each]
@@ -58,7 +61,7 @@ def read(job: Json) -> tuple[Sequence[Json], Collection[str]]:
     """
     if job.get("container"):
         return [job["container"]], ()
-    # An attempt of a job that has not ended is not the one that counts.
+    # While the job runs, none of the ended attempts counts.
     last = [{}, *attempts(job)][-1] if job["status"] in ENDED else {}
     defined = _main_node(job)
     if "eksProperties" in defined or "containers" in last:
@@ -77,10 +80,7 @@ def read(job: Json) -> tuple[Sequence[Json], Collection[str]]:
 
 
 def _of_pod(pod: Json, last: Json, *, is_failed: bool) -> tuple[Sequence[Json], Collection[str]]:
-    """Return the containers of a pod; if init containers have failed, only these.
-
-    The others then say only that they wait for them.
-    """
+    """Return the containers of a pod; if init containers have failed, only these, because the others never ran."""
     containers = _joined(pod.get("containers", []), last.get("containers", []))
     inits = _joined(pod.get("initContainers", []), last.get("initContainers", []))
     failed = [each for each in inits if each.get("exitCode") or (each.get("reason") and each.get("exitCode") is None)]
@@ -89,7 +89,7 @@ def _of_pod(pod: Json, last: Json, *, is_failed: bool) -> tuple[Sequence[Json], 
 
 
 def _main_node(job: Json) -> Json:
-    """Return what says how a job's containers are defined: of a multi-node job its main node's group."""
+    """Return what defines a job's containers: for a multi-node job the node range of its main node."""
     nodes = job.get("nodeProperties") or {}
     groups: Sequence[Json] = nodes.get("nodeRangeProperties", [])
     main = nodes.get("mainNode", 0)
@@ -111,7 +111,7 @@ def _containers(tasks: Sequence[Json]) -> list[Json]:
 
 
 def _joined(defined: Sequence[Json], ended: Sequence[Json]) -> list[Json]:
-    """Return containers as they are defined, with how they ended; those that are not defined as they ended."""
+    """Return the containers of a definition with their results, followed by those that only have results."""
     by_name = {each.get("name"): each for each in ended}
     names = {each.get("name") for each in defined}
     joined: list[Json] = [{**by_name.get(each.get("name"), {}), **each} for each in defined]
@@ -136,7 +136,7 @@ def log(container: Json, region: str | None) -> LogStream | None:
 
 
 def _pod_log(container: Json, attempt: Json) -> LogStream | None:
-    """Return where Container Insights puts what a container on EKS writes. Batch itself does not say where."""
+    """Return where Container Insights stores the output of a container on EKS. Batch itself does not say."""
     where = {
         "cluster": attempt.get("eksClusterArn", "").rpartition("/")[2],
         "node": attempt.get("nodeName"),

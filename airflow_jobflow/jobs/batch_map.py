@@ -1,7 +1,7 @@
-"""Maps on AWS Batch: one job for each item, under a name made of the map's and the item's index.
+"""Maps on AWS Batch: one job for each item, named after the map and the item's index.
 
-What Batch does and this module relies on: ListJobs finds jobs of a queue whose name begins with given letters, in
-whatever state, a hundred at a time, and compares without case; SubmitJob has no client token.
+This module relies on the following behaviour of Batch: ListJobs lists the jobs of a queue by name prefix, in any state,
+a hundred at a time, and ignores case. SubmitJob has no client token.
 """
 
 from __future__ import annotations
@@ -24,14 +24,20 @@ CHECKPOINT = 6 * 3600.0
 def family(job_queue: str, name: str, owner: Mapping[str, str]) -> dict[str, Any]:
     """Return how the jobs of a map are named, and where they are listed.
 
+    :param job_queue: name or ARN of the queue.
     :param name: what ``batch.attempt_name`` returned; the index of the item follows.
-    :param owner: the tags that say whose the jobs are.
+    :param owner: the owner's tags.
     """
     return {"queue": job_queue, "stem": name, "owner": dict(owner)}
 
 
 def item(request: dict[str, Any], index: int, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the SubmitJob request of an item, but for its name."""
+    """Return the SubmitJob request of an item, without its name.
+
+    :param request: the SubmitJob request of the item.
+    :param index: the item's index.
+    :param environment: variables to add to its container.
+    """
     overrides = with_variables(request.get("containerOverrides", {}), {**environment, INDEX: index})
     return {**{name: value for name, value in request.items() if name != "jobName"}, "containerOverrides": overrides}
 
@@ -39,20 +45,37 @@ def item(request: dict[str, Any], index: int, environment: Mapping[str, str]) ->
 def start(call: Call, family: Mapping[str, Any], request: dict[str, Any], which: Start) -> str:
     """Submit an item's job, and return its id. One SubmitJob call.
 
-    It goes where the map's jobs are listed, also if a later try of the task names another queue.
+    It is submitted to the queue where the map's jobs are listed, even if a later try of the task names another one.
+
+    :param call: makes the API calls.
+    :param family: as ``family`` returned it.
+    :param request: as ``item`` returned it.
+    :param which: the item, and the attempt at it.
+    :raises CallError: it was not submitted, or the response was lost.
     """
     request = {**request, "jobName": f"{family['stem']}-{which.index}", "jobQueue": family["queue"]}
     tags, _ = with_owner_tags(request.get("tags", {}), family.get("owner", {}))
     return start_tagged(call, batch.submit, request, {**request, "tags": tags} if tags else request)
 
 
-def look_up(call: Call, family: Mapping[str, Any], which: Start) -> str | None:
-    """Return the id of the job of an item whose submit got no answer, or None. One ListJobs call."""
+def find_submitted(call: Call, family: Mapping[str, Any], which: Start) -> str | None:
+    """Return the id of the job of an item whose submit response was lost, or None. One ListJobs call.
+
+    :param call: makes the API calls.
+    :param family: as ``family`` returned it.
+    :param which: the item, and the attempt at it.
+    """
     return batch.find(call, family["queue"], f"{family['stem']}-{which.index}")
 
 
 def page(call: Call, family: Mapping[str, Any], cursor: Sequence[str] | None) -> tuple[list[Found], list[str] | None]:
-    """List up to a hundred of the jobs a map has started, and say where the next page begins. One ListJobs call."""
+    """List up to a hundred of the jobs that a map has started. One ListJobs call.
+
+    :param call: makes the API calls.
+    :param family: as ``family`` returned it.
+    :param cursor: where the page begins; None for the first.
+    :return: the jobs, and where the next page begins; None if there is none.
+    """
     where: Any = {"nextToken": cursor[0]} if cursor else {}
     prefix = f"{family['stem']}-"
     filters: Any = [{"name": "JOB_NAME", "values": [f"{prefix}*"]}]

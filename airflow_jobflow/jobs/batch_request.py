@@ -1,4 +1,4 @@
-"""SubmitJob requests: what each of our parameters is there. Pure."""
+"""SubmitJob requests: which member each of our parameters sets. Pure."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ REQUEST_FIELDS = {
     "ecs_properties_override": "ecsPropertiesOverride",
     "consumable_resource_properties_override": "consumableResourcePropertiesOverride",
 }
-"""Our parameter for each member of a SubmitJob request; a test holds it against botocore's."""
-
+"""Our parameter for each member of a SubmitJob request; a test compares them with botocore's."""
 
 RESOURCES = {"vcpus": "VCPU", "memory": "MEMORY", "gpus": "GPU"}
 """Our short form of each type of ``resourceRequirements``."""
 
 SHORT_FORMS = ("command", "environment", *RESOURCES)
-"""Our parameters that are short for parts of ``container_overrides``."""
+"""Our parameters that are short forms of parts of ``container_overrides``."""
 
 
 def duplicates(short: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
-    """Return the short forms that contradict ``containerOverrides``, because these say the same.
+    """Return the short forms that ``containerOverrides`` set too.
 
-    :param short: checked values by our names, see SHORT_FORMS.
+    :param short: validated values by our names, see SHORT_FORMS.
+    :param overrides: ``containerOverrides``.
     """
     types = {each.get("type") for each in overrides.get("resourceRequirements", [])}
-    said = {
+    both = {
         name for name, kind in RESOURCES.items() if kind in types or name in overrides
     }  # the names are AWS's old ones
-    said |= {"command"} & overrides.keys()
+    both |= {"command"} & overrides.keys()
     if variables(overrides).keys() & short.get("environment", {}).keys():
-        said.add("environment")
-    return [name for name in SHORT_FORMS if name in short and name in said]
+        both.add("environment")
+    return [name for name in SHORT_FORMS if name in short and name in both]
 
 
 def request(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Build a SubmitJob request. What is None is not sent, for an explicit default replaces the job definition's own.
+    """Build a SubmitJob request. None is not sent, because an explicit default replaces that of the job definition.
 
-    :param parameters: checked values by our names, see REQUEST_FIELDS; those in SHORT_FORMS go before what
-        ``container_overrides`` says; ``array_size`` is short for the size in ``array_properties``;
-        ``attempt_timeout`` is in seconds; ``container_name`` says how the job is read, and is not sent.
+    :param parameters: validated values by our names, see REQUEST_FIELDS. Those in SHORT_FORMS override
+        ``container_overrides``. ``array_size`` is short for the size in ``array_properties``. ``attempt_timeout`` is in
+        seconds. ``container_name`` selects the container whose result counts, and is not sent.
     """
     values = {name: value for name, value in parameters.items() if value is not None and name != "container_name"}
     short = {name: values.pop(name) for name in SHORT_FORMS if name in values}
@@ -70,7 +70,7 @@ def request(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _overridden(overrides: Mapping[str, Any], short: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``containerOverrides`` with what the short forms say, in place of what they say of the same."""
+    """Return ``containerOverrides`` in which the short forms replace what they set."""
     result = {name: value for name, value in overrides.items() if name not in short or name not in RESOURCES}
     if "command" in short:
         result["command"] = short["command"]

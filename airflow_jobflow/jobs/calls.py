@@ -1,4 +1,4 @@
-"""What the functions in ``jobs/`` call AWS with. They never see a boto3 client, so that no call bypasses the limits."""
+"""How the functions in ``jobs/`` call AWS: without a boto3 client, so that no call bypasses the rate limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Call(Protocol):
     """Makes the API calls of one service, in one region."""
 
     may_tag: bool
-    """Whether jobs are started with tags: for a while not, once AWS has denied it."""
+    """Whether jobs are started with tags: not for a while after AWS has denied it."""
 
     @property
     def region(self) -> str:
@@ -25,16 +25,19 @@ class Call(Protocol):
     def __call__(self, operation: str, **parameters: Any) -> Any:
         """Make one call and return its response.
 
-        :param operation: boto3's name of it, such as ``describe_jobs``.
-        :param parameters: as boto3 takes them.
+        :param operation: boto3's name of the operation, such as ``describe_jobs``.
+        :param parameters: those of the boto3 method.
         :raises airflow_jobflow.faults.CallError: there was no response, or AWS refused the call.
         """
 
 
 def member(response: Any, name: str, operation: str) -> Any:
-    """Return what every response of an operation has, such as the id of the job that was started.
+    """Return a member that every response of an operation has, such as the id of the job that was started.
 
-    :raises CallError: it is not there, as in an empty response. The request may have been executed.
+    :param response: of the operation.
+    :param name: of the member.
+    :param operation: AWS's name of it, for the error.
+    :raises CallError: the member is missing, as in an empty response. The request may have been executed.
     """
     try:
         return response[name]
@@ -44,12 +47,12 @@ def member(response: Any, name: str, operation: str) -> Any:
 
 
 def pages(call: Call, operation: str, token: str = "nextToken", **parameters: Any) -> Iterator[Any]:  # noqa: S107 -- no secret
-    """Return the responses of an operation, page by page, for as long as there is another page.
+    """Yield the responses of an operation, page by page.
 
     :param call: makes the calls.
-    :param operation: boto3's name of it.
+    :param operation: boto3's name of the operation.
     :param token: the member of request and response that names the next page. Default ``nextToken``.
-    :param parameters: as boto3 takes them.
+    :param parameters: those of the boto3 method.
     """
     while True:
         page = call(operation, **parameters)

@@ -1,7 +1,7 @@
 """The causes of failures: what each is called, who has to act, and what to do.
 
-Plain data. ``reasons`` says which of AWS's words mean which cause, ``diagnosis`` which cause a job's failure has. The
-pages of the documentation are written from this table: the order here is the order there.
+Plain data. ``reasons`` maps AWS's messages to causes, and ``diagnosis`` determines the cause of a job's failure. The
+documentation is generated from this table, in its order.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ class Blame(StrEnum):
 class Diagnosis:
     """Why a job failed.
 
-    :param cause: one of the names below; stable, for programs.
+    :param cause: its name; stable, for programs.
     :param blame: who or what caused it.
     :param summary: what happened, as the start of a sentence.
     :param advice: what to do about it.
-    :param advice_for: what to do on one service, by ``batch``, ``ecs``, ``glue_crawl`` or ``glue_run``. Default nothing
-        more.
+    :param advice_for: additional advice by service: ``batch``, ``ecs``, ``glue_crawl`` or ``glue_run``. Default none.
     """
 
     cause: str
@@ -45,7 +44,7 @@ class Diagnosis:
         return f"{self.summary}. {self.advice}"
 
     def on(self, service: str) -> Diagnosis:
-        """Return it with the advice for a service.
+        """Return the diagnosis with the advice for a service.
 
         :param service: our name of the service; empty for none.
         """
@@ -185,7 +184,7 @@ NO_CAPACITY = Diagnosis(
 QUEUE_EXPIRED = Diagnosis(
     "queue_expired",
     Blame.CAPACITY,
-    "It waited in AWS's own queue until its time there was up",
+    "It stayed in AWS's own queue longer than its limit",
     "Run it again when less is running, or raise the limit it waited for.",
 )
 ATTEMPT_TIMED_OUT = Diagnosis(
@@ -211,26 +210,25 @@ CRASHED = Diagnosis(
     "crashed",
     Blame.COMMAND,
     "The command crashed (it was ended by a signal)",
-    "The last log lines are where to look first. The exit code is 128 and the signal's number: 139 is a segmentation "
-    "fault.",
+    "Check the last log lines first. The exit code is 128 and the signal's number: 139 is a segmentation fault.",
 )
 COMMAND_FAILED = Diagnosis(
     "command_failed",
     Blame.COMMAND,
     "The command itself ended with an error",
-    "The last log lines are where to look first.",
+    "Check the last log lines first.",
 )
 STOPPED = Diagnosis(
     "stopped",
     Blame.PERSON,
     "It was stopped on request",
-    "The job is not the cause; AWS's reason is what the one who stopped it wrote.",
+    "The job is not the cause; AWS's reason is the text of whoever stopped it.",
 )
 KILLED = Diagnosis(
     "killed",
     Blame.UNKNOWN,
-    "The command was killed (SIGKILL), most often for want of memory",
-    "Compare the memory it used with what it was given; with enough, ask who else stops it.",
+    "The command was killed (SIGKILL), most often because it used too much memory",
+    "Compare the memory it used with its limit. If there was enough, find out who else stops it.",
 )
 RESOURCES_NOT_READY = Diagnosis(
     "resources_not_ready",

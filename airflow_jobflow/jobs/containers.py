@@ -1,12 +1,12 @@
-"""Which of several containers tells how a job went. Pure.
+"""Which of several containers decides the result of a job. Pure.
 
-AWS lists the containers of a job in no useful order, and most of them end because another one did: ECS and Batch send
-SIGTERM to what is left when an essential container ends (143), and SIGKILL half a minute later (137).
+AWS lists the containers of a job in no useful order, and most of them end because another one did: when an essential
+container ends, ECS and Batch send SIGTERM to the others (143), and SIGKILL half a minute later (137).
 
 Invariants:
 
-- An exit code that a container has because another one ended never hides that container's own.
-- What is not essential decides only if no essential container was run, because it failed before.
+- The exit code of a container that was killed because another one ended never hides the other's exit code.
+- A container that is not essential decides only if it failed and no essential container was run.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ KILLED = (137, 143)
 """Exit codes of containers that were sent SIGKILL or SIGTERM, most often because another container had ended."""
 
 OUT_OF_MEMORY = re.compile("out ?of ?memory|oom ?killed", re.IGNORECASE)
-"""What the reason of a container says that was sent SIGKILL for its own sake."""
+"""The reason of a container that was killed for its own memory use."""
 
 FAILED, KILLED_OR_FAILED, NOT_RUN, SUCCEEDED = range(4)
-"""How a container ended, the most telling end first."""
+"""How a container ended; the lowest value decides."""
 
 
 def in_order(containers: Iterable[Container], names: Sequence[str]) -> list[Container]:
-    """Return containers in the order of their definition; those that it does not name come last.
+    """Return containers in the order of their definition, followed by those that it does not name.
 
-    :param names: of the containers, as the definition has them.
+    :param containers: in any order.
+    :param names: of the containers, in the order of the definition.
     """
     places = {name: place for place, name in enumerate(names)}
     return sorted(containers, key=lambda each: places.get(each.get("name", ""), len(places)))
 
 
 def deciding(containers: Sequence[Container], essential: Collection[str], *, succeeded: bool = False) -> Container:
-    """Return the container that tells how a job went, or an empty one if there is none.
+    """Return the container that decides the result of a job; an empty one if there is none.
 
-    Of a job that has failed, it is the first essential one that failed by itself, else the first that was killed, else
-    the first that was not run. If none was run, it is the container that failed before, such as one that others wait
-    for. Of a job that has succeeded, it is the first essential one that ended with 0.
+    For a failed job it is the first essential container that failed by itself, else the first that was killed, else the
+    first that was not run. If no essential container was run, it is the container that failed before, such as one on
+    which the others depend. For a successful job it is the first essential container that ended with 0.
 
     :param containers: in the order of their definition.
     :param essential: the names of the essential ones. If none of them is there, all containers count as essential.

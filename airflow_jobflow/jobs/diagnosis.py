@@ -1,13 +1,13 @@
-"""Why a job failed: derived from what AWS says about it.
+"""Why a job failed, derived from what AWS says about it.
 
-Pure. ``reasons`` says which words mean which cause, ``causes`` what a cause is. This module reads the fields of a
-snapshot in order, and says which of several causes decides.
+Pure. ``reasons`` maps AWS's messages to causes, which ``causes`` describes. This module reads the fields of a snapshot
+in order, and chooses among several causes.
 
 Invariants:
 
-- What no rule knows is ``UNKNOWN``: nobody is blamed, and AWS's words are shown.
-- A transient fault never hides a permanent one: of several failed jobs, the one that a retry helps least decides
-  (``PRECEDENCE``).
+- A failure that matches no rule is ``UNKNOWN``: nobody is blamed, and AWS's message is shown.
+- A transient fault never hides a permanent one: of several failed jobs, the one that a retry is least likely to fix
+  decides (``PRECEDENCE``).
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from airflow_jobflow.jobs.map_statuses import REFUSED
 from airflow_jobflow.jobs.model import JobState, Snapshot
 
 EXIT_CODES = {126: COMMAND_NOT_RUN, 127: COMMAND_NOT_RUN, 137: KILLED}
-"""Exit codes that say more than that the command failed."""
+"""Exit codes with a more specific cause than that the command failed."""
 
 SIGNALS = 128
-"""Exit codes above it are those of commands that a signal ended."""
+"""Exit codes above this one belong to commands that were ended by a signal."""
 
 CODES = {
     "SpotInterruption": SPOT_RECLAIMED,
@@ -50,10 +50,10 @@ CODES = {
     "TIMEOUT": ATTEMPT_TIMED_OUT,
     "EXPIRED": QUEUE_EXPIRED,
 }
-"""What a service's codes mean, where they say more than its words."""
+"""Causes by the service's code, where the code is more specific than the message."""
 
 NOT_STARTED_CODE = "TaskFailedToStart"
-"""ECS's code for a task of which no container was started."""
+"""ECS's code for a task whose containers were not started."""
 
 SCRIPT_FAILED_CODE = "FAILED"
 """The state of a Glue run whose script failed; Glue's own failures are ERROR."""
@@ -66,16 +66,16 @@ PRECEDENCE = (
     Blame.TRANSIENT,
     Blame.CAPACITY,
 )
-"""Which blame decides if jobs failed for different reasons: the one that a retry helps least."""
+"""Which blame decides if jobs failed for different reasons: first the one that a retry is least likely to fix."""
 
 
 def diagnose(snapshot: Snapshot, *, service: str = "", children: Iterable[Snapshot] = ()) -> Diagnosis | None:
     """Return why a job failed.
 
     :param snapshot: the job as it was last described.
-    :param service: our name of its service, so that the advice fits. Default: advice for any.
-    :param children: of an array, its failed children as they were last described. Their reasons explain the array's
-        failure, see ``decisive``. Default none: then its own reason does.
+    :param service: our name of its service, for specific advice. Default: general advice.
+    :param children: for an array, its failed children as they were last described. Their reasons explain the array's
+        failure, see ``decisive``. Default none: its own reason does.
     :return: the diagnosis; None if it has not failed.
     """
     if snapshot.state is not JobState.FAILED:
@@ -85,22 +85,30 @@ def diagnose(snapshot: Snapshot, *, service: str = "", children: Iterable[Snapsh
 
 
 def diagnoses(snapshots: Iterable[Snapshot]) -> list[Diagnosis]:
-    """Return why those of some jobs failed that have failed."""
+    """Return why jobs failed; jobs that have not failed are skipped.
+
+    :param snapshots: of the jobs.
+    """
     return [found for snapshot in snapshots if (found := diagnose(snapshot))]
 
 
 def decisive(several: Iterable[Diagnosis]) -> Diagnosis | None:
     """Return the diagnosis that explains the failure of several jobs as a whole; None if there is none.
 
-    The first blame of ``PRECEDENCE`` decides, however few jobs have it, because a retry of all fails with them. Within
-    a blame it is the most frequent cause, or of equals the first.
+    The first blame of ``PRECEDENCE`` decides, however few jobs have it, because a retry of all would fail with them.
+    Within a blame it is the most frequent cause; of equally frequent ones, the first.
+
+    :param several: the diagnoses of the jobs.
     """
     found = [BY_CAUSE[cause] for cause in count_by_cause(several)]
     return min(found, key=lambda each: PRECEDENCE.index(each.blame), default=None)
 
 
 def count_by_cause(several: Iterable[Diagnosis]) -> dict[str, int]:
-    """Return how many of some failed jobs have which cause, the most frequent first."""
+    """Return how many failed jobs have each cause, the most frequent first.
+
+    :param several: the diagnoses of the jobs.
+    """
     return dict(Counter(each.cause for each in several).most_common())
 
 
@@ -109,7 +117,7 @@ def _explain(snapshot: Snapshot) -> Diagnosis:
         return STOPPED
     if snapshot.code in CODES:
         return CODES[snapshot.code]
-    # The container's own reason says more than the job's, so it is read first.
+    # The container's own reason is more specific than the job's, so it is read first.
     words = [reason for reason in (snapshot.container_reason, snapshot.reason) if reason]
     not_started = snapshot.code == NOT_STARTED_CODE
     reading = reasons.scopes(words, is_start=not_started, is_script=snapshot.code == SCRIPT_FAILED_CODE)

@@ -1,9 +1,13 @@
 """ECS tasks on Fargate and Fargate Spot.
 
-What ECS does and this module relies on: DescribeTasks takes 100 tasks of one cluster, the scope, and names those it
-does not know as failures; a stopped task can be described for about an hour; ``stopCode`` says more than the
-containers, of which there may be none if the task never started; an absent exit code is not 0. Which containers are
-essential, and where they log, only the task definition says; a revision of it never changes, so it is read once.
+This module relies on the following behaviour of ECS:
+
+- DescribeTasks takes 100 tasks of one cluster, the scope, and returns unknown ones as failures.
+- A stopped task can be described for about an hour.
+- ``stopCode`` is more specific than the containers, of which there may be none if the task never started. A missing
+  exit code is not 0.
+- Only the task definition says which containers are essential and where they log. A revision never changes, so it is
+  read once.
 """
 
 from __future__ import annotations
@@ -41,29 +45,29 @@ STATES = {
     "STOPPING": JobState.RUNNING,
     "DEPROVISIONING": JobState.RUNNING,
 }
-"""Every status on a task's way; STOPPED is the end, and what it means the verdict says."""
+"""The statuses of a task before its end. STOPPED is the end; the stop code and the containers decide the state."""
 
 STOPPED = "STOPPED"
 
 BY_REQUEST = ("UserInitiated", "ServiceSchedulerInitiated")
-"""Stop codes of tasks that somebody, or something, asked ECS to stop."""
+"""Stop codes of tasks that a person or a service asked ECS to stop."""
 
 INTERRUPTIONS = ("SpotInterruption", "TerminationNotice")
-"""Stop codes of tasks whose capacity AWS has taken back."""
+"""Stop codes of tasks whose capacity AWS has reclaimed."""
 
 UNREADABLE = (Fault.DENIED, Fault.REJECTED)
-"""Faults of DescribeTaskDefinition for a definition that may not be read, or does not exist."""
+"""Faults of DescribeTaskDefinition for a definition that the role may not read, or that does not exist."""
 
 UNREADABLE_FOR = 300.0
-"""Seconds for which an unreadable definition is not asked for again: every stopped task would ask once."""
+"""Seconds for which an unreadable definition is not requested again: otherwise every stopped task would request it."""
 
 REASON_LENGTH = 1024
-"""The most characters StopTask takes as a reason."""
+"""The most characters of a reason for StopTask."""
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What a snapshot needs of a task definition.
+    """The parts of a task definition that a snapshot needs.
 
     :param names: names of all containers, in order; empty if the definition could not be read.
     :param essential: names of the essential ones, in order.
@@ -79,13 +83,16 @@ _definitions: dict[str, Definition] = {}
 """Definitions by ARN of their revision; a revision never changes."""
 
 _unreadable_until: dict[str, float] = {}
-"""When a definition that could not be read is asked for again, by ARN, by the monotonic clock."""
+"""When an unreadable definition is requested again, by ARN, in seconds of the monotonic clock."""
 
 
 def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot]:
-    """Look at up to 100 tasks of a cluster, the scope, in one DescribeTasks call.
+    """Describe up to 100 tasks of a cluster in one DescribeTasks call.
 
-    The ids are ARNs or the last parts of them; answers come by the ids as they were given.
+    :param call: makes the API calls.
+    :param job_ids: ARNs, or their last parts.
+    :param scope: name or ARN of the cluster; None for the default cluster.
+    :return: snapshots by the given ids, without unknown ids.
     """
     tasks = call("describe_tasks", cluster=scope or "default", tasks=list(job_ids))["tasks"]
     by_id = {task["taskArn"]: task for task in tasks} | {task["taskArn"].rpartition("/")[2]: task for task in tasks}
@@ -97,12 +104,12 @@ def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str,
 
 
 def _definition(call: Call, task: Mapping[str, Any]) -> Definition:
-    """Read what a task that has ended was made from, unless that is known already."""
+    """Return the definition of a task that has ended; an empty one for other tasks."""
     return _read_definition(call, task["taskDefinitionArn"]) if task["lastStatus"] == STOPPED else Definition()
 
 
 def _read_definition(call: Call, arn: str) -> Definition:
-    """Read a task definition, unless it is known already; an empty one if it cannot be read."""
+    """Return a task definition, which is read once; an empty one if it cannot be read."""
     if arn not in _definitions:
         if time.monotonic() < _unreadable_until.get(arn, 0.0):
             return Definition()
@@ -118,7 +125,10 @@ def _read_definition(call: Call, arn: str) -> Definition:
 
 
 def definition(described: Mapping[str, Any]) -> Definition:
-    """Take from a task definition what a snapshot needs."""
+    """Extract what a snapshot needs from a task definition.
+
+    :param described: the definition in a DescribeTaskDefinition response.
+    """
     containers = described["containerDefinitions"]
     logs = {}
     for container in containers:
@@ -132,7 +142,12 @@ def definition(described: Mapping[str, Any]) -> Definition:
 
 
 def snapshot(task: Mapping[str, Any], made_from: Definition, job_id: str | None = None) -> Snapshot:
-    """Read one task of a DescribeTasks answer. A status no table knows is a task that is still going."""
+    """Convert a task of a DescribeTasks response. A task with an unknown status counts as running.
+
+    :param task: the task as ECS describes it.
+    :param made_from: its task definition; an empty one if that is not known.
+    :param job_id: the id to use. Default: the task's ARN.
+    """
     arn: str = task["taskArn"]
     _, partition, _, region, *_ = (*arn.split(":"), "", "", "")
     task_id = arn.rpartition("/")[2]
@@ -177,16 +192,16 @@ def _essential(containers: Sequence[Mapping[str, Any]], made_from: Definition) -
 
 
 def _state(task: Mapping[str, Any], counted: Sequence[Mapping[str, Any]]) -> JobState:
-    """Return how a task stands if these of its containers count."""
+    """Return the state of a task if these of its containers count."""
     if task["lastStatus"] != STOPPED:
         return STATES.get(task["lastStatus"], JobState.RUNNING)
-    well = counted and all(container.get("exitCode") == 0 for container in counted)
-    by_itself = task.get("stopCode", "EssentialContainerExited") == "EssentialContainerExited"
-    return JobState.SUCCEEDED if well and by_itself else JobState.FAILED
+    exited_with_0 = counted and all(container.get("exitCode") == 0 for container in counted)
+    ended_by_itself = task.get("stopCode", "EssentialContainerExited") == "EssentialContainerExited"
+    return JobState.SUCCEEDED if exited_with_0 and ended_by_itself else JobState.FAILED
 
 
 def _log(container: str, made_from: Definition, task_id: str, region: str | None) -> LogStream | None:
-    """Return where a container of a task logs; None if the definition does not say."""
+    """Return where a container of a task logs; None if its definition does not say."""
     if container not in made_from.logs:
         return None
     group, prefix, logs_in = made_from.logs[container]
@@ -194,7 +209,13 @@ def _log(container: str, made_from: Definition, task_id: str, region: str | None
 
 
 def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:
-    """Stop a task; one that has ended, or is gone, stays as it is."""
+    """Stop a task. Does nothing if it has ended or does not exist any more.
+
+    :param call: makes the API calls.
+    :param job_id: ARN of the task, or its last part.
+    :param scope: name or ARN of the cluster; None for the default cluster.
+    :param reason: becomes the task's ``stoppedReason``.
+    """
     try:
         call("stop_task", cluster=scope or "default", task=job_id, reason=reason[:REASON_LENGTH])
     except CallError as error:
@@ -203,8 +224,10 @@ def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:
 
 
 def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
-    """Add where a task logs that has not ended, which only its definition says. At most one call.
+    """Add where a running task logs, which only its definition says. At most one call.
 
+    :param call: makes the API calls.
+    :param snapshot: the last one of the task.
     :raises CallError: the definition cannot be read.
     """
     if snapshot.state.ended or not snapshot.definition:
@@ -218,8 +241,9 @@ def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
 def find_group(call: Call, cluster: str, group: str) -> list[Found]:
     """Return the tasks of a group, with the tries that started them. Three calls: stopped ones are listed separately.
 
-    A task that is listed was started, also if it cannot be described yet. Stopped ones can be found for about an hour.
+    A listed task counts as started even if it cannot be described yet. Stopped ones can be found for about an hour.
 
+    :param call: makes the API calls.
     :param cluster: name or ARN of the cluster.
     :param group: of the task instance, in ``startedBy``.
     """
@@ -229,15 +253,15 @@ def find_group(call: Call, cluster: str, group: str) -> list[Found]:
 def find(call: Call, cluster: str, group: str, token: str, since: float) -> str | None:
     """Return the ARN of the task that an attempt has started, or None. As many calls as ``find_group``.
 
-    :param cluster, group: see ``find_group``.
+    :param call, cluster, group: see ``find_group``.
     :param token: of the attempt.
     :param since: when the attempt began, in seconds since the epoch. If the role may not tag, the task carries no
-        token: then a task that was created since, and that still runs or has succeeded, is the attempt's.
+        token. Then a task counts as the attempt's if it was created since, and still runs or has succeeded.
     """
     for job, tag in _tasks_of(call, cluster, group):
         is_recent = not job.created_at or datetime.fromisoformat(job.created_at).timestamp() >= since - SKEW
-        may_be = not tag and is_recent and job.state is not JobState.FAILED and not job.stopped_by_request
-        if tag.partition("-")[2] == token or may_be:
+        may_match = not tag and is_recent and job.state is not JobState.FAILED and not job.stopped_by_request
+        if tag.partition("-")[2] == token or may_match:
             return job.job_id
     return None
 
@@ -280,27 +304,27 @@ REQUEST_FIELDS = {
     "reference_id": "referenceId",
     "volume_configurations": "volumeConfigurations",
 }
-"""Our parameter for each member of a RunTask request that means something on Fargate."""
+"""Our parameter for each member of a RunTask request that applies to Fargate."""
 
 
 def request(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Build a RunTask request for one task. What is None is not sent.
+    """Build a RunTask request for one task. None is not sent.
 
-    :param values: checked values by our names, see REQUEST_FIELDS.
+    :param values: validated values by our names, see REQUEST_FIELDS.
     """
     return {"count": 1, **{REQUEST_FIELDS[name]: value for name, value in values.items() if value is not None}}
 
 
 TASK_SIZE = {"cpu": "cpu", "memory": "memory", "ephemeral_storage": "ephemeralStorage"}
-"""Our short form of each member of ``overrides`` that is of the whole task."""
+"""Our short form of each member of ``overrides`` that applies to the whole task."""
 
 
 def overrides(values: Mapping[str, Any], container: str | None) -> dict[str, Any] | None:
-    """Put what the short forms say into ``overrides``.
+    """Return ``overrides`` with the values of the short forms.
 
-    :param values: checked values; of these ``overrides``, ``command``, ``environment``, ``cpu``, ``memory`` and
-        ``ephemeral_storage``.
-    :param container: whose command and environment are meant.
+    :param values: validated values by our names. Used are ``overrides``, ``command``, ``environment``, ``cpu``,
+        ``memory`` and ``ephemeral_storage``.
+    :param container: the container of ``command`` and ``environment``.
     """
     result = dict(values.get("overrides") or {})
     for name in ("cpu", "memory"):
@@ -320,65 +344,84 @@ def overrides(values: Mapping[str, Any], container: str | None) -> dict[str, Any
 
 
 def container_overrides(overrides: Mapping[str, Any], container: str | None) -> Mapping[str, Any]:
-    """Return what ``overrides`` say of a container; empty if they say nothing of it."""
-    said: Sequence[Mapping[str, Any]] = overrides.get("containerOverrides", [])
-    return next((each for each in said if each.get("name") == container), {})
+    """Return the overrides of a container; empty if there are none.
+
+    :param overrides: the ``overrides`` of the request.
+    :param container: name of the container.
+    """
+    containers: Sequence[Mapping[str, Any]] = overrides.get("containerOverrides", [])
+    return next((each for each in containers if each.get("name") == container), {})
 
 
 def duplicates(short: Mapping[str, Any], overrides: Mapping[str, Any], container: str | None) -> list[str]:
-    """Return the short forms that contradict ``overrides``, because these say the same.
+    """Return the short forms that ``overrides`` set too.
 
-    :param short: checked values by our names, such as ``command``, ``environment`` and ``cpu``.
-    :param container: whose command and environment are meant; None if that is not known yet.
+    :param short: validated values by our names, such as ``command``, ``environment`` and ``cpu``.
+    :param overrides: the ``overrides`` of the request.
+    :param container: the container of ``command`` and ``environment``; None if it is not known yet.
     """
     own = container_overrides(overrides, container)
-    said = {name for name, member in TASK_SIZE.items() if member in overrides} | ({"command"} & own.keys())
+    both = {name for name, member in TASK_SIZE.items() if member in overrides} | ({"command"} & own.keys())
     if variables(own).keys() & short.get("environment", {}).keys():
-        said.add("environment")
-    return [name for name in short if name in said]
+        both.add("environment")
+    return [name for name in short if name in both]
 
 
 def main_container(call: Call, task_definition: str) -> str:
-    """Return the name of a task definition's first essential container. One DescribeTaskDefinition call."""
+    """Return the name of a task definition's first essential container. One DescribeTaskDefinition call.
+
+    :param call: makes the API calls.
+    :param task_definition: family, family with revision, or ARN.
+    """
     described = call("describe_task_definition", taskDefinition=task_definition)["taskDefinition"]
     return definition(described).essential[0]
 
 
 def container_names(call: Call, task_definition: str) -> list[str]:
-    """Return the names of a task definition's containers, in order. One DescribeTaskDefinition call."""
+    """Return the names of a task definition's containers, in order. One DescribeTaskDefinition call.
+
+    :param call: makes the API calls.
+    :param task_definition: family, family with revision, or ARN.
+    """
     described = call("describe_task_definition", taskDefinition=task_definition)["taskDefinition"]
     return list(definition(described).names)
 
 
 def tags(by_name: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return tags as ECS takes them."""
+    """Return tags in the form of ECS.
+
+    :param by_name: values by name.
+    """
     return [{"key": name, "value": value} for name, value in by_name.items()]
 
 
 def run_task(call: Call, request: Mapping[str, Any]) -> str:
-    """Run a task, and return its ARN. One RunTask call; with its ``clientToken``, it starts nothing twice.
+    """Run a task, and return its ARN. One RunTask call. With a ``clientToken`` it is idempotent.
 
-    :raises NotStarted: the response says that there is no task.
+    :param call: makes the API calls.
+    :param request: the RunTask request.
+    :raises NotStarted: the response has no task.
     :raises CallError: it was not started, or the response was lost.
     """
     return started(call("run_task", **request))
 
 
-def started(answer: Mapping[str, Any]) -> str:
+def started(response: Mapping[str, Any]) -> str:
     """Return the ARN of the task that a RunTask call has started.
 
-    :raises NotStarted: the response says that there is none.
-    :raises CallError: the response is unreadable.
+    :param response: of the call.
+    :raises NotStarted: it has no task.
+    :raises CallError: it is unreadable.
     """
-    tasks = member(answer, "tasks", "RunTask")
+    tasks = member(response, "tasks", "RunTask")
     if not tasks:
-        raise _not_started(answer)
+        raise _not_started(response)
     return str(tasks[0]["taskArn"])
 
 
-def _not_started(answer: Mapping[str, Any]) -> NotStarted:
-    """Return the error for a RunTask response without a task: why there is none, and what that means."""
-    failures = [(each.get("reason") or "", each.get("detail") or "") for each in answer.get("failures", [])]
-    said = "; ".join(" ".join(filter(None, failure)) for failure in failures if any(failure))
+def _not_started(response: Mapping[str, Any]) -> NotStarted:
+    """Return the error for a RunTask response without a task."""
+    failures = [(each.get("reason") or "", each.get("detail") or "") for each in response.get("failures", [])]
+    reasons = "; ".join(" ".join(filter(None, failure)) for failure in failures if any(failure))
     fault = classify_failure(*failures[0]) if failures else Fault.TRANSIENT
-    return NotStarted(said or "RunTask returned neither a task nor a reason", fault)
+    return NotStarted(reasons or "RunTask returned neither a task nor a reason", fault)

@@ -1,9 +1,11 @@
-"""Maps on ECS: one Fargate task for each item, all started by the group of the task instance.
+"""Maps on ECS: one Fargate task for each item; ``startedBy`` of all is the group of the task instance.
 
-What ECS does and this module relies on: ListTasks finds by ``startedBy`` the tasks that run, and those that stopped
-within about an hour; DescribeTasks returns the variables they were started with, which say of which map and item they
-are; a RunTask with the token of one that has started a task starts nothing more. The overrides of a RunTask go to all
-its tasks, so that items that differ take a call each.
+This module relies on the following behaviour of ECS:
+
+- ListTasks finds running tasks by ``startedBy``, and those that stopped within about an hour.
+- DescribeTasks returns the variables with which tasks were started, which name the map and the item.
+- A RunTask whose token was used before starts nothing.
+- The overrides of a RunTask apply to all of its tasks, so items that differ take a call each.
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ DESIRED = ("RUNNING", "STOPPED")
 
 
 def family(cluster: str, group: str, token: str, on_interruption: str, owner: Mapping[str, str]) -> dict[str, Any]:
-    """Return how the tasks of a map are told from others, and what an attempt that follows an interruption runs on.
+    """Return what identifies the tasks of a map, and on which capacity an item runs after an interruption.
 
+    :param cluster: name or ARN of the cluster.
     :param group: of the task instance.
-    :param token: of the attempt whose map it is.
-    :param owner: the tags that say whose the tasks are.
+    :param token: of the attempt that started the map.
+    :param on_interruption: ``on_demand`` to run an item on On-Demand capacity after a Spot interruption.
+    :param owner: the owner's tags.
     """
     return {
         "cluster": cluster,
@@ -42,20 +46,28 @@ def family(cluster: str, group: str, token: str, on_interruption: str, owner: Ma
 
 
 def item(request: dict[str, Any], container: str, index: int, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the RunTask request of an item: the given one, whose container has these variables and its index.
+    """Return the RunTask request of an item, whose container gets more variables and the item's index.
 
-    :param container: whose variables they are.
+    :param request: the RunTask request of the item.
+    :param container: name of the container.
+    :param index: the item's index.
+    :param environment: variables to add to the container.
     """
     overrides = request.get("overrides", {})
-    others, said = _split(overrides, container)
-    own = with_variables(said, {**environment, INDEX: index})
+    others, current = _split(overrides, container)
+    own = with_variables(current, {**environment, INDEX: index})
     return {**request, "overrides": {**overrides, "containerOverrides": [*others, own]}}
 
 
 def start(call: Call, family: Mapping[str, Any], request: dict[str, Any], which: Start) -> str:
     """Run an item's task, and return its ARN. One RunTask call, which may be repeated.
 
-    :raises NotStarted: the answer was that there is no such task now.
+    :param call: makes the API calls.
+    :param family: as ``family`` returned it.
+    :param request: as ``item`` returned it.
+    :param which: the item, and the attempt at it.
+    :raises NotStarted: the response has no task.
+    :raises CallError: it was not started, or the response was lost.
     """
     if which.attempt > 1 and family["on_interruption"] == ON_DEMAND:
         request = {name: value for name, value in request.items() if name != "capacityProviderStrategy"}
@@ -68,13 +80,22 @@ def start(call: Call, family: Mapping[str, Any], request: dict[str, Any], which:
     return start_tagged(call, ecs.run_task, marked, {**marked, "tags": ecs.tags(tags)} if tags else marked)
 
 
-def look_up(call: Call, family: Mapping[str, Any], which: Start) -> str | None:  # noqa: ARG001
-    """Find nothing: a start without an answer is repeated with its token."""
+def find_submitted(call: Call, family: Mapping[str, Any], which: Start) -> str | None:  # noqa: ARG001
+    """Return None: a start whose response was lost is repeated with its token.
+
+    :param call, family, which: ignored.
+    """
     return None
 
 
 def page(call: Call, family: Mapping[str, Any], cursor: Sequence[str] | None) -> tuple[list[Found], list[str] | None]:
-    """List up to a hundred of the tasks a map has started, and say where the next page begins. Two calls."""
+    """List up to a hundred of the tasks that a map has started. Two calls.
+
+    :param call: makes the API calls.
+    :param family: as ``family`` returned it.
+    :param cursor: where the page begins; None for the first.
+    :return: the tasks, and where the next page begins; None if there is none.
+    """
     group, token = _identity(family)
     status, *after = cursor or DESIRED[:1]
     where: Any = {"nextToken": after[0]} if after else {}
@@ -94,13 +115,13 @@ def page(call: Call, family: Mapping[str, Any], cursor: Sequence[str] | None) ->
 
 
 def _identity(family: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the group and the token of a map. Triggers that were stored before there were groups have a nonce."""
+    """Return the group and the token of a map. Triggers of older versions have a ``nonce`` instead."""
     nonce = family.get("nonce", "")
     return family.get("group", nonce), family.get("token", nonce)
 
 
 def _marked(request: dict[str, Any], token: str, attempt: int) -> dict[str, Any]:
-    """Return a request whose container knows which map and which attempt it is."""
+    """Return a request whose container gets variables that name the map and the attempt."""
     mark = {MAP: token, **({ATTEMPT: attempt} if attempt > 1 else {})}
     overrides = request["overrides"]
     marked = [
@@ -111,15 +132,15 @@ def _marked(request: dict[str, Any], token: str, attempt: int) -> dict[str, Any]
 
 def _found(task: Mapping[str, Any], token: str) -> Found | None:
     for container in task.get("overrides", {}).get("containerOverrides", []):
-        told = variables(container)
-        if INDEX in told and told.get(MAP, token) == token:
-            attempt = int(told.get(ATTEMPT, 1))
-            return Found(int(told[INDEX]), task["taskArn"], attempt, ended=task["lastStatus"] == ecs.STOPPED)
+        values = variables(container)
+        if INDEX in values and values.get(MAP, token) == token:
+            attempt = int(values.get(ATTEMPT, 1))
+            return Found(int(values[INDEX]), task["taskArn"], attempt, ended=task["lastStatus"] == ecs.STOPPED)
     return None
 
 
 def _split(overrides: Mapping[str, Any], container: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the overrides of all other containers, and of this one."""
-    said = overrides.get("containerOverrides", [])
-    own = next((each for each in said if each.get("name") == container), {"name": container})
-    return [each for each in said if each.get("name") != container], own
+    containers = overrides.get("containerOverrides", [])
+    own = next((each for each in containers if each.get("name") == container), {"name": container})
+    return [each for each in containers if each.get("name") != container], own

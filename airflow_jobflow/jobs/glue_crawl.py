@@ -1,15 +1,17 @@
 """Crawls of Glue crawlers.
 
-What Glue does and this module relies on: StartCrawler returns no id, and a crawler makes one crawl at a time.
-BatchGetCrawlers tells of 100 crawlers what they do now and how their last crawl ended; that is all a sweep asks for.
-ListCrawls tells a crawler's crawls one by one, newest first, in words of its own: it is asked before a start, for the
-newest crawl until then, and after the end, for what has become of the first one since. The two may lag behind each
-other: of the crawls they tell before a start, the newest counts. A crawler's state is never FAILED; READY says only
-that it does nothing now.
+This module relies on the following behaviour of Glue:
 
-So a crawl is known here as *the first of its crawler since a moment*: ``se2_in0@2026-11-22T03:21:48.125000+00:00``. The
-moment is when the crawl before it began, whose message prefix follows after a ``#``; or, for a wait on a crawl that
-somebody else starts, any moment at all.
+- StartCrawler returns no id, and a crawler makes one crawl at a time.
+- BatchGetCrawlers returns the states and the last crawls of 100 crawlers. Polling calls only this operation.
+- ListCrawls returns a crawler's crawls, newest first, with statuses of its own. It is called before a start, for the
+  newest crawl so far, and after the end, for the result of the first crawl since.
+- The two may lag behind each other. Of the crawls that they return before a start, the newest counts.
+- A crawler's state is never FAILED, and READY says only that it does nothing now.
+
+So the id of a crawl here means *the first crawl of a crawler since a time*:
+``se2_in0@2026-11-22T03:21:48.125000+00:00``. The time is the start of the previous crawl, whose message prefix follows
+after a ``#``. For a wait for a crawl that someone else starts, it may be any time.
 """
 
 from __future__ import annotations
@@ -34,42 +36,41 @@ RETENTION = "about a year, the last one for as long as its crawler"
 READY, RUNNING = "READY", "RUNNING"
 
 CRAWLER_STATES = {"READY": JobState.SUBMITTED, "RUNNING": JobState.RUNNING, "STOPPING": JobState.RUNNING}
-"""What a crawler's state says of a crawl that has not ended: READY, that its start has not taken effect yet."""
+"""The state of a crawl that has not ended, by the crawler's state. READY: its start has not taken effect yet."""
 
 LAST_CRAWL_STATES = {
     "SUCCEEDED": JobState.SUCCEEDED,
     "CANCELLED": JobState.FAILED,
     "FAILED": JobState.FAILED,
 }
-"""Every way a crawl ends, in GetCrawler's words; a test holds it against botocore's, as the next.
+"""The statuses in GetCrawler of crawls that have ended; a test compares these tables with botocore's.
 
-A crawl whose status is none of these has not ended: only the deadlines of its task bound the wait for it.
+A crawl with another status has not ended: only the deadlines of its task limit the wait for it.
 """
 
 CRAWL_STATES = {"RUNNING": None, "COMPLETED": "SUCCEEDED", "FAILED": "FAILED", "STOPPED": "CANCELLED"}
-"""GetCrawler's word for each of ListCrawls'; a crawl that runs has none."""
+"""The status in GetCrawler for each in ListCrawls; a running crawl has none."""
 
-PAGE = 100
-"""Crawls in an answer of ListCrawls; a second page is asked for only if none of these is older than the moment."""
+CRAWLS_PER_PAGE = 100
+"""Crawls in a response of ListCrawls. A second page is read only if none of these is old enough."""
 
 CHANGES = {"tables_created": "ADD", "tables_updated": "UPDATE", "tables_deleted": "DELETE"}
-"""Our name for each change to tables that the summary of a crawl counts."""
-
+"""The operation in a crawl's summary for each count of changed tables in our details."""
 
 LOG_GROUP = "/aws-glue/crawlers"
-"""Where crawlers write, unless they say otherwise."""
+"""The log group of crawlers, unless the crawl names another one."""
 
 JOB_ID = re.compile(r"(.+)@(\d{4}-\d\d-\d\dT[\d:.]+\+00:00)(?:#(.+))?", re.DOTALL)
-"""A ``Since`` as text."""
+"""Matches the text form of a ``Since``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """Which crawl is meant: the first one of a crawler that began after another, or since a moment.
+    """Identifies a crawl: the first one of a crawler that began after another crawl, or since a time.
 
     :param crawler: the crawler's name.
-    :param moment: in UTC; counted in whole seconds, as Glue's own answers may be.
-    :param after: message prefix of the crawl that began at the moment; empty where there is none.
+    :param moment: the time, in UTC; compared in whole seconds, because Glue's times may be rounded.
+    :param after: message prefix of the crawl that began at this time; empty if there is none.
     """
 
     crawler: str
@@ -81,42 +82,55 @@ class Since:
 
     @classmethod
     def read(cls, job_id: str) -> Since:
-        """Build it from what ``str`` gave.
+        """Parse what ``str`` returned.
 
-        :raises ValueError: it is something else, such as the mere name of a crawler.
+        :param job_id: the id of a crawl.
+        :raises ValueError: it is something else, such as only the name of a crawler.
         """
-        said = JOB_ID.fullmatch(job_id)
-        if not said:
-            raise ValueError(f"{job_id!r} names no crawl")
-        crawler, moment, after = said.groups(default="")
+        match = JOB_ID.fullmatch(job_id)
+        if not match:
+            raise ValueError(f"{job_id!r} does not name a crawl")
+        crawler, moment, after = match.groups(default="")
         return cls(crawler, datetime.fromisoformat(moment), after)
 
     def is_met_by(self, crawl: Mapping[str, Any]) -> bool:
-        """Say whether a crawl, as LastCrawl or ListCrawls tells it, is the one meant, or one that came after it."""
+        """Return whether a crawl is the identified one, or a later one.
+
+        :param crawl: as GetCrawler (``LastCrawl``) or ListCrawls returns it.
+        """
         began = int(crawl.get("StartTime", -1))
-        is_the_one_before = self.after and crawl.get("MessagePrefix") == self.after
-        return began >= int(self.moment.timestamp()) and not is_the_one_before
+        is_previous = self.after and crawl.get("MessagePrefix") == self.after
+        return began >= int(self.moment.timestamp()) and not is_previous
 
 
 def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot]:  # noqa: ARG001
-    """Look at the crawls of up to 100 crawlers in one BatchGetCrawlers call. Crawls have no scope."""
-    meant = {job_id: Since.read(job_id) for job_id in job_ids}
-    names = list(dict.fromkeys(since.crawler for since in meant.values()))
+    """Describe the crawls of up to 100 crawlers in one BatchGetCrawlers call.
+
+    :param call: makes the API calls.
+    :param job_ids: ``Since`` as text.
+    :param scope: ignored; crawls have no scope.
+    :return: snapshots by id, without crawls of unknown crawlers.
+    """
+    identified = {job_id: Since.read(job_id) for job_id in job_ids}
+    names = list(dict.fromkeys(since.crawler for since in identified.values()))
     crawlers = {each["Name"]: each for each in call("batch_get_crawlers", CrawlerNames=names)["Crawlers"]}
     return {
         job_id: snapshot(job_id, since, crawlers[since.crawler], call)
-        for job_id, since in meant.items()
+        for job_id, since in identified.items()
         if since.crawler in crawlers
     }
 
 
 def snapshot(job_id: str, since: Since, crawler: Mapping[str, Any], call: Call) -> Snapshot:
-    """Read from a crawler how the crawl is. A state or a status that no table has is a crawl that is still running.
+    """Return the snapshot of a crawl. A crawl with an unknown state or status counts as running.
 
-    :param call: tells region and partition, which a crawler does not.
+    :param job_id: the id to use.
+    :param since: identifies the crawl.
+    :param crawler: the crawler as Glue describes it.
+    :param call: for the region and partition, which are not in the response.
     """
     last = crawler.get("LastCrawl", {})
-    seen = Snapshot(
+    unended = Snapshot(
         job_id=job_id,
         name=since.crawler,
         state=CRAWLER_STATES.get(crawler["State"], JobState.RUNNING),
@@ -125,19 +139,19 @@ def snapshot(job_id: str, since: Since, crawler: Mapping[str, Any], call: Call) 
         partition=call.partition,
     )
     if not since.is_met_by(last):
-        return seen
-    told = last.get("Status", "")
-    status = CRAWL_STATES.get(told, told)  # moto's GetCrawler uses ListCrawls' words
+        return unended
+    last_status = last.get("Status", "")
+    status = CRAWL_STATES.get(last_status, last_status)  # moto's GetCrawler uses the statuses of ListCrawls
     if status not in LAST_CRAWL_STATES:
-        return dataclasses.replace(seen, state=JobState.RUNNING, status=told or crawler["State"])
-    return _ended(seen, status, last)
+        return dataclasses.replace(unended, state=JobState.RUNNING, status=last_status or crawler["State"])
+    return _ended(unended, status, last)
 
 
-def _ended(seen: Snapshot, status: str, crawl: Mapping[str, Any]) -> Snapshot:
-    """Add how a crawl ended, which GetCrawler and ListCrawls tell by the same names."""
+def _ended(snapshot: Snapshot, status: str, crawl: Mapping[str, Any]) -> Snapshot:
+    """Add the result of a crawl, for which GetCrawler and ListCrawls use the same names."""
     log = LogStream(crawl.get("LogGroup", LOG_GROUP), crawl["LogStream"]) if crawl.get("LogStream") else None
     return dataclasses.replace(
-        seen,
+        snapshot,
         state=LAST_CRAWL_STATES[status],
         status=status,
         reason=crawl.get("ErrorMessage"),
@@ -152,10 +166,13 @@ def _ended(seen: Snapshot, status: str, crawl: Mapping[str, Any]) -> Snapshot:
 
 
 def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
-    """Add what ListCrawls tells of a crawl that has ended: its id, its end, what it changed and cost.
+    """Add what only ListCrawls returns of a crawl that has ended: its id, its end, its changes and cost.
 
-    It tells which crawl was the first since the moment, too: where another one has followed it before the sweep came
-    by, the last crawl was the wrong one. A crawl that is not listed yet stays as the sweep has seen it.
+    This also corrects the result if another crawl has followed before the crawler was described: its last crawl was
+    then the wrong one. If the crawl is not listed yet, the snapshot stays as it is.
+
+    :param call: makes the API calls.
+    :param snapshot: the last one of a crawl that has ended.
     """
     since = Since.read(snapshot.job_id)
     crawl = first_since(call, since)
@@ -167,7 +184,7 @@ def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
 
 
 def _details(crawl: Mapping[str, Any]) -> dict[str, Any]:
-    """Read what a crawl changed and cost, where Glue tells it: its summary is JSON, and not documented."""
+    """Return what a crawl changed and cost, as far as Glue reports it. The summary is undocumented JSON."""
     details = {"crawl_id": crawl.get("CrawlId"), "dpu_hours": crawl.get("DPUHour")}
     try:
         tables = json.loads(crawl.get("Summary") or "{}").get("TABLE", {})
@@ -178,34 +195,42 @@ def _details(crawl: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def first_since(call: Call, since: Since) -> Mapping[str, Any] | None:
-    """Return the first crawl after a moment, as ListCrawls tells it, or None. One call, or one for each 100 since."""
+    """Return the identified crawl as ListCrawls returns it, or None. One call for each 100 crawls since.
+
+    :param call: makes the API calls.
+    :param since: identifies the crawl.
+    """
     first: Mapping[str, Any] | None = None
     more: dict[str, Any] = {}
     while True:
-        answer: Mapping[str, Any] = call("list_crawls", CrawlerName=since.crawler, MaxResults=PAGE, **more)
-        for crawl in answer["Crawls"]:
+        page: Mapping[str, Any] = call("list_crawls", CrawlerName=since.crawler, MaxResults=CRAWLS_PER_PAGE, **more)
+        for crawl in page["Crawls"]:
             if not since.is_met_by(crawl):
                 return first
             first = crawl
-        if not answer.get("NextToken"):
+        if not page.get("NextToken"):
             return first
-        more = {"NextToken": answer["NextToken"]}
+        more = {"NextToken": page["NextToken"]}
 
 
 def crawler_now(call: Call, crawler: str) -> tuple[str, Mapping[str, Any] | None]:
-    """Return what a crawler does now, in Glue's word, and its last crawl. One GetCrawler call.
+    """Return a crawler's state, as Glue calls it, and its last crawl. One GetCrawler call.
 
-    :raises botocore.exceptions.ClientError: EntityNotFoundException where there is no such crawler.
+    :param call: makes the API calls.
+    :param crawler: name of the crawler.
+    :raises CallError: EntityNotFoundException if there is no such crawler.
     """
-    told: Mapping[str, Any] = call("get_crawler", Name=crawler)["Crawler"]
-    return told["State"], told.get("LastCrawl")
+    described: Mapping[str, Any] = call("get_crawler", Name=crawler)["Crawler"]
+    return described["State"], described.get("LastCrawl")
 
 
 def to_start(call: Call, crawler: str, last: Mapping[str, Any] | None) -> tuple[Since, Since | None]:
-    """Return what a crawl that starts now is: the first since the newest by now. One ListCrawls call.
+    """Return what identifies a crawl that starts now: it is the first since the newest so far. One ListCrawls call.
 
+    :param call: makes the API calls.
+    :param crawler: name of the crawler.
     :param last: the crawler's last crawl.
-    :return: that, and, if the newest crawl is listed as running, what that one is. It may have ended: the list may lag.
+    :return: that, and what identifies the newest crawl if it is listed as running. It may have ended: the list may lag.
     """
     begun = _listed(call, crawler)
     runs = _after(crawler, last, *begun[1:]) if begun and begun[0]["State"] == RUNNING else None
@@ -213,10 +238,12 @@ def to_start(call: Call, crawler: str, last: Mapping[str, Any] | None) -> tuple[
 
 
 def that_runs(call: Call, crawler: str, last: Mapping[str, Any] | None) -> Since | None:
-    """Return what the crawl is that runs now: the first since the one before it. One ListCrawls call.
+    """Return what identifies the running crawl: it is the first since the previous one. One ListCrawls call.
 
+    :param call: makes the API calls.
+    :param crawler: name of the crawler.
     :param last: the crawler's last crawl.
-    :return: None if no such crawl is listed: it has just begun, or ended.
+    :return: that; None if no running crawl is listed, because it has just begun, or ended.
     """
     return to_start(call, crawler, last)[1]
 
@@ -227,7 +254,7 @@ def _listed(call: Call, crawler: str) -> Sequence[Mapping[str, Any]]:
 
 
 def _after(crawler: str, *crawls: Mapping[str, Any] | None) -> Since:
-    """Return what the first crawl after these is; of all crawls, if these are none."""
+    """Return what identifies the first crawl after these; the first of all crawls if there are none."""
     begun = [crawl for crawl in crawls if crawl and "StartTime" in crawl]
     newest = max(begun, key=lambda crawl: float(crawl["StartTime"]), default=None)
     if newest is None:
@@ -237,17 +264,21 @@ def _after(crawler: str, *crawls: Mapping[str, Any] | None) -> Since:
 
 
 def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # noqa: ARG001
-    """Stop a crawl, if it is the one its crawler makes now; one that has ended stays as it is. Glue takes no reason.
+    """Stop a crawl. Does nothing if it has ended.
 
+    :param call: makes the API calls.
+    :param job_id: the crawl's id.
+    :param scope: ignored; crawls have no scope.
+    :param reason: ignored; Glue takes none.
     :raises CallError: it was not stopped; ``TRANSIENT`` if its start has not taken effect yet.
     """
-    seen = describe(call, [job_id], None).get(job_id)
-    if seen is None or seen.state.ended:
+    current = describe(call, [job_id], None).get(job_id)
+    if current is None or current.state.ended:
         return
     try:
-        call("stop_crawler", Name=seen.name)
+        call("stop_crawler", Name=current.name)
     except CallError as error:
-        if error.code == "CrawlerNotRunningException":  # or it has just ended, which the next try sees
+        if error.code == "CrawlerNotRunningException":  # or it has just ended, which the next attempt finds out
             message = f"the crawl cannot be stopped before it has begun: {error}"
             raise CallError(Fault.TRANSIENT, message, error.code, error.operation) from error
         if error.code != "CrawlerStoppingException":

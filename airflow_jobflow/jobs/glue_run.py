@@ -1,8 +1,8 @@
 """Runs of Glue jobs.
 
-What Glue does and this module relies on: no call describes several runs by id; GetJobRuns gives a job's runs, newest
-first, 200 a page, and GetJobRun one of them. StartJobRun has no client token, so a run is found again by an argument
-that nothing else carries. Which job a run is of, the scope says.
+This module relies on the following behaviour of Glue: no call describes several runs by id. GetJobRuns returns the runs
+of a job, newest first, 200 a page; GetJobRun returns one. StartJobRun has no client token, so a run is found by an
+argument that only our runs carry. The scope is the name of the job.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ DISPLAY_NAME = "Glue job run"
 BATCH_SIZE = 1000
 RETENTION = "90 days"
 
-PAGE = 200
-"""The most runs in an answer of GetJobRuns."""
+RUNS_PER_PAGE = 200
+"""The most runs in a response of GetJobRuns."""
 
 MAX_PAGES = 5
-"""The most pages that are read of a job's runs: a thousand runs are as many as Glue lets a job have at a time. A run
-that lies deeper is asked for alone."""
+"""The most pages that are read of a job's runs. Glue allows a job a thousand concurrent runs; older ones are described
+alone."""
 
 STATES = {
     "WAITING": JobState.SUBMITTED,
@@ -42,33 +42,37 @@ STATES = {
     "TIMEOUT": JobState.FAILED,
     "EXPIRED": JobState.FAILED,
 }
-"""Every state Glue has; a test holds it against botocore's."""
+"""All states of Glue; a test compares them with botocore's."""
 
 BY_REQUEST = ("STOPPING", "STOPPED")
 
 ERROR_LOGS = "/error"
-"""What Glue appends to a run's log group for what it writes to standard error, in a stream named as the run."""
+"""The suffix of a run's log group for its standard error, which is in a stream with the run's id as its name."""
 
 
 def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot | None]:
-    """Look at runs of a job, the scope: several by reading its newest runs, one by asking for it.
+    """Describe runs of a job: several with GetJobRuns, a single one with GetJobRun.
 
-    :raises CallError: EntityNotFoundException where there is no such job.
+    :param call: makes the API calls.
+    :param job_ids: the runs' ids.
+    :param scope: name of the job.
+    :return: snapshots by id; None for runs that must be described alone.
+    :raises CallError: EntityNotFoundException if there is no such job.
     """
     job = scope or ""
     if len(job_ids) == 1:
         return _one(call, job_ids[0], job)
-    seen: dict[str, Snapshot | None] = dict.fromkeys(job_ids)
+    snapshots: dict[str, Snapshot | None] = dict.fromkeys(job_ids)
     wanted = set(job_ids)
     page: Mapping[str, Any] = {"NextToken": None}
     for _ in range(MAX_PAGES):
-        page = call("get_job_runs", JobName=job, MaxResults=PAGE, **_after(page))
+        page = call("get_job_runs", JobName=job, MaxResults=RUNS_PER_PAGE, **_after(page))
         on_page = {run["Id"]: run for run in page["JobRuns"] if run["Id"] in wanted}
-        seen |= {run_id: snapshot(run, call) for run_id, run in on_page.items()}
+        snapshots |= {run_id: snapshot(run, call) for run_id, run in on_page.items()}
         wanted -= on_page.keys()
         if not wanted or not page.get("NextToken"):
             break
-    return seen
+    return snapshots
 
 
 def _after(page: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,14 +85,15 @@ def _one(call: Call, run_id: str, job: str) -> dict[str, Snapshot | None]:
     except CallError as error:
         if error.code != "EntityNotFoundException":
             raise
-        call("get_job_runs", JobName=job, MaxResults=1)  # says so if it is the job that is not there
+        call("get_job_runs", JobName=job, MaxResults=1)  # raises an error if the job does not exist either
         return {}
 
 
 def snapshot(run: Mapping[str, Any], call: Call) -> Snapshot:
-    """Read one run. A state no table knows is a run that is still going.
+    """Convert a run. A run with an unknown state counts as running.
 
-    :param call: tells region and partition, which a run does not.
+    :param run: the run as Glue describes it.
+    :param call: for the region and partition, which are not in the response.
     """
     status = run["JobRunState"]
     state = STATES.get(status, JobState.RUNNING)
@@ -119,21 +124,30 @@ with_final_details = unchanged
 
 
 def start(call: Call, request: Mapping[str, Any]) -> str:
-    """Start a run, and return its id. One StartJobRun call, which has no token: repeated, it starts a second run.
+    """Start a run, and return its id. One StartJobRun call. It has no token: repeated, it starts a second run.
 
+    :param call: makes the API calls.
+    :param request: the StartJobRun request.
     :raises CallError: it was not started, or the response was lost.
     """
     return str(member(call("start_job_run", **request), "JobRunId", "StartJobRun"))
 
 
 def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # noqa: ARG001
-    """Stop a run; one that has ended, or is stopping, stays as it is. Glue takes no reason."""
-    answer = call("batch_stop_job_run", JobName=scope or "", JobRunIds=[job_id])
-    if not answer.get("Errors"):
+    """Stop a run. Does nothing if it has ended or is stopping.
+
+    :param call: makes the API calls.
+    :param job_id: the run's id.
+    :param scope: name of the job.
+    :param reason: ignored; Glue takes none.
+    :raises CallError: it was not stopped.
+    """
+    response = call("batch_stop_job_run", JobName=scope or "", JobRunIds=[job_id])
+    if not response.get("Errors"):
         return
-    seen = _one(call, job_id, scope or "").get(job_id)
-    if seen is None or not (seen.state.ended or seen.stopped_by_request):
-        detail = answer["Errors"][0].get("ErrorDetail", {})
+    current = _one(call, job_id, scope or "").get(job_id)
+    if current is None or not (current.state.ended or current.stopped_by_request):
+        detail = response["Errors"][0].get("ErrorDetail", {})
         why = f"{detail.get('ErrorMessage')} (run {job_id})"
         code = detail.get("ErrorCode", "")
         raise CallError(classify_failure(code, why), f"BatchStopJobRun: {code}: {why}", code, "BatchStopJobRun")
@@ -142,21 +156,23 @@ def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # no
 def find(call: Call, job: str, token: str) -> str | None:
     """Return the id of the run that an attempt has started, or None. One GetJobRuns call.
 
+    :param call: makes the API calls.
     :param job: name of the job.
     :param token: of the attempt.
     """
-    runs = call("get_job_runs", JobName=job, MaxResults=PAGE)["JobRuns"]
+    runs = call("get_job_runs", JobName=job, MaxResults=RUNS_PER_PAGE)["JobRuns"]
     return next((run["Id"] for run in runs if _owner(run).get("attempt") == token), None)
 
 
 def find_group(call: Call, job: str, group: str) -> list[Found]:
-    """Return the runs of a group among the newest thousand, with the tries that started them. A call for each 200.
+    """Return the runs of a group among the newest thousand, with the tries that started them. One call for each 200.
 
+    :param call: makes the API calls.
     :param job: name of the job.
     :param group: of the task instance.
     """
     found = []
-    for page in islice(pages(call, "get_job_runs", "NextToken", JobName=job, MaxResults=PAGE), MAX_PAGES):
+    for page in islice(pages(call, "get_job_runs", "NextToken", JobName=job, MaxResults=RUNS_PER_PAGE), MAX_PAGES):
         for run in page["JobRuns"]:
             owner = _owner(run)
             if owner.get("group") == group:
@@ -178,13 +194,13 @@ REQUEST_FIELDS = {
     "execution_class": "ExecutionClass",
     "security_configuration": "SecurityConfiguration",
 }
-"""Our parameter for each member of a StartJobRun request; the others are said by ``run_job_kwargs``."""
+"""Our parameter for each member of a StartJobRun request; ``run_job_kwargs`` sets the others."""
 
 
 def request(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Build a StartJobRun request. What is None is not sent, so that the job decides.
+    """Build a StartJobRun request.
 
-    :param values: checked values by our names, see REQUEST_FIELDS; ``attempt_timeout`` is in minutes;
+    :param values: validated values by our names, see REQUEST_FIELDS; ``attempt_timeout`` is in minutes;
         ``run_job_kwargs`` are members as AWS names them.
     """
     own = {REQUEST_FIELDS[name]: value for name, value in values.items() if name in REQUEST_FIELDS}

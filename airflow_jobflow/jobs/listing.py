@@ -1,7 +1,7 @@
-"""Lists what runs in a Batch queue, an ECS cluster or a Glue job, with its owner.
+"""Lists the jobs in a Batch queue, an ECS cluster or a Glue job that have not ended, with their owners.
 
-What the services do and this module relies on: ListJobs takes one status a call and does not return tags, which
-DescribeJobs does; a queue lists arrays and not their children. DescribeTasks returns tags on request. GetJobRuns has no
+This module relies on the following behaviour of AWS: ListJobs takes one status a call and lists arrays, not their
+children. It does not return tags, but DescribeJobs does. DescribeTasks returns tags on request. GetJobRuns has no
 filter, and returns the newest runs first.
 """
 
@@ -14,12 +14,12 @@ from typing import Final
 
 from airflow_jobflow.jobs import owner as owners
 from airflow_jobflow.jobs.calls import Call, pages
-from airflow_jobflow.jobs.glue_run import PAGE
+from airflow_jobflow.jobs.glue_run import RUNS_PER_PAGE
 from airflow_jobflow.jobs.orphans import ListedJob
 from airflow_jobflow.jobs.owner import Owner
 
 BATCH_UNFINISHED: Final = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
-"""The statuses of a Batch job that has not ended; a test checks them against botocore's."""
+"""The statuses of a Batch job that has not ended; a test compares them with botocore's."""
 
 GLUE_UNFINISHED: Final = frozenset({"WAITING", "STARTING", "RUNNING"})
 """The states of a Glue job run that can be stopped; one that is STOPPING needs no second request."""
@@ -28,13 +28,17 @@ DESCRIBED_AT_ONCE: Final = 100
 """The most jobs or tasks in one describe call."""
 
 GLUE_LONGEST_RUN: Final = 8 * 24 * 3600.0
-"""Seconds after which no older run is read: Glue ends a run, or starts a streaming run again, after seven days."""
+"""Seconds of age from which no run can still run: Glue ends a run, or restarts a streaming run, after seven days."""
 
 
 def batch_jobs(call: Call, queue: str, now: float) -> list[ListedJob]:  # noqa: ARG001
     """List the jobs and arrays of a queue that have not ended: ListJobs for each status, DescribeJobs for ours.
 
-    Jobs that are not named as ours are returned without an owner and are not described.
+    Jobs whose names are not ours are returned without an owner and are not described.
+
+    :param call: makes the API calls.
+    :param queue: name or ARN of the queue.
+    :param now: ignored.
     """
     listed = {
         job["jobId"]: job
@@ -62,7 +66,12 @@ def batch_jobs(call: Call, queue: str, now: float) -> list[ListedJob]:  # noqa: 
 
 
 def ecs_tasks(call: Call, cluster: str, now: float) -> list[ListedJob]:  # noqa: ARG001
-    """List the tasks of a cluster that are to run: ListTasks, and DescribeTasks with their tags."""
+    """List the tasks of a cluster that have not ended: ListTasks, and DescribeTasks with their tags.
+
+    :param call: makes the API calls.
+    :param cluster: name or ARN of the cluster.
+    :param now: ignored.
+    """
     listed = pages(call, "list_tasks", cluster=cluster, desiredStatus="RUNNING")
     arns = [arn for page in listed for arn in page["taskArns"]]
     return [
@@ -83,10 +92,12 @@ def ecs_tasks(call: Call, cluster: str, now: float) -> list[ListedJob]:  # noqa:
 def glue_runs(call: Call, job_name: str, now: float) -> list[ListedJob]:
     """List the runs of a Glue job that have not ended: GetJobRuns, until the runs are older than any that can run.
 
-    :param now: in seconds since the epoch.
+    :param call: makes the API calls.
+    :param job_name: name of the job.
+    :param now: the time in seconds since the epoch.
     """
     found = []
-    listed = pages(call, "get_job_runs", "NextToken", JobName=job_name, MaxResults=PAGE)
+    listed = pages(call, "get_job_runs", "NextToken", JobName=job_name, MaxResults=RUNS_PER_PAGE)
     for run in (run for page in listed for run in page["JobRuns"]):
         started_at = _seconds(run.get("StartedOn"))
         if started_at is not None and now - started_at > GLUE_LONGEST_RUN:
@@ -113,8 +124,8 @@ def glue_runs(call: Call, job_name: str, now: float) -> list[ListedJob]:
 class Listing:
     """How the jobs of a service are listed.
 
-    :param location_name: of what holds jobs.
-    :param list_jobs: by a call, a location and the time in seconds since the epoch.
+    :param location_name: what the service calls the place that holds jobs, such as ``queue``.
+    :param list_jobs: lists the jobs, given a call, a location and the time in seconds since the epoch.
     """
 
     location_name: str
@@ -126,7 +137,7 @@ LISTINGS: Final[Mapping[str, Listing]] = {
     "ecs": Listing("cluster", ecs_tasks),
     "glue_run": Listing("Glue job", glue_runs),
 }
-"""By our names of the services. Crawls are missing: they cannot carry an owner."""
+"""By our names of the services. Without crawls, which cannot carry an owner."""
 
 
 def _chunks(ids: Sequence[str]) -> Iterator[list[str]]:

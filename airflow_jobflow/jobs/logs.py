@@ -1,12 +1,12 @@
-"""The last lines a job wrote to CloudWatch Logs, made fit for an error message.
+"""The last lines that a job wrote to CloudWatch Logs, prepared for an error message.
 
-GetLogEvents splits a stream by time: a page may have fewer events than were asked for, or none, and the stream goes on
+GetLogEvents splits a stream by time: a page may have fewer events than requested, or none, and the stream continues
 until the token repeats. The lines of a short job arrive seconds after its end, and its stream may not exist before.
 
 Invariants:
 
-- The result is never silently empty: what could not be shown has a line that says so.
-- It has at most 16 KB and no control characters, for it becomes part of logs, XComs and database rows.
+- The result is never empty: if there are no lines, one line says why.
+- It has at most 16 KB and no control characters, because it becomes part of logs, XComs and database rows.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from airflow_jobflow.jobs.model import LogStream
 
 CLIENT = "logs"
 
-PAGE = 10_000
+EVENTS_PER_PAGE = 10_000
 """The most events that one GetLogEvents call returns."""
 
 MAX_PAGES = 50
-"""Pages that are read at most; then what was found has to do."""
+"""The most pages that are read. The lines found until then are the result."""
 
 ARRIVAL = 3.0
-"""Seconds after which a log without lines is read once more."""
+"""Seconds after which a log without lines is read again, once."""
 
 MAX_BYTES = 16_384
-"""The most bytes of all lines together, in UTF-8; the newest lines are kept."""
+"""The most bytes of all lines together, in UTF-8. The newest lines are kept."""
 
 MAX_LINE_BYTES = 2_048
-"""The most bytes of one line; of a longer one the beginning is kept."""
+"""The most bytes of one line. The beginning of a longer one is kept."""
 
 NO_STREAM = "ResourceNotFoundException"
 """The error code for a log group or stream that does not exist, or not yet."""
 
 ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
-"""What colours a terminal."""
+"""Matches the sequences that set colours in a terminal."""
 
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Characters that logs and databases do not take: control characters but for tabs, and halves of surrogate pairs."""
+"""Characters that logs and databases reject: control characters other than tabs, and lone surrogates."""
 
 
 def last_lines(
@@ -54,15 +54,16 @@ def last_lines(
     arrival: float | None = None,
     sleep: Callable[[float], object] = time.sleep,
 ) -> list[str]:
-    """Return the last ``count`` lines of a log stream, oldest first, or one line that says why there are none.
+    """Return the last lines of a log stream, oldest first, or one line that says why there are none. Blocks.
 
-    Blocks. Long lines are cut, and the oldest left out, if they have more than ``MAX_BYTES`` together; then the first
-    line says so.
+    If they have more than ``MAX_BYTES`` together, long lines are cut and the oldest ones omitted; then the first line
+    says so.
 
     :param call: makes the API calls of CloudWatch Logs, in the log's region.
+    :param log: the log stream.
     :param count: how many lines, at least 1.
-    :param arrival: seconds to wait before a log without lines is read once more; 0 for not at all. Default ``ARRIVAL``.
-    :param sleep: waits for some seconds. Default ``time.sleep``.
+    :param arrival: seconds after which a log without lines is read again; 0 for never. Default ``ARRIVAL``.
+    :param sleep: sleeps for some seconds. Default ``time.sleep``.
     :raises CallError: the log could not be read.
     """
     arrival = ARRIVAL if arrival is None else arrival
@@ -81,7 +82,7 @@ def _read(call: Call, log: LogStream, count: int) -> tuple[list[str], str]:
     parameters: dict[str, Any] = {"logGroupName": log.group, "logStreamName": log.stream, "startFromHead": False}
     for _ in range(MAX_PAGES):
         try:
-            page = call("get_log_events", **parameters, limit=min(max(count - len(lines), 1), PAGE))
+            page = call("get_log_events", **parameters, limit=min(max(count - len(lines), 1), EVENTS_PER_PAGE))
         except CallError as error:
             if error.code != NO_STREAM:
                 raise
@@ -96,13 +97,13 @@ def _read(call: Call, log: LogStream, count: int) -> tuple[list[str], str]:
 
 
 def _lines(message: str) -> list[str]:
-    """Return the lines of an event as they can be shown; of a progress bar, which overwrites itself, the last one."""
+    """Return the printable lines of an event; of a progress bar, which overwrites itself, only the last state."""
     shown = (line.rstrip("\r").rpartition("\r")[2] for line in message.rstrip("\r\n").split("\n"))
     return [UNPRINTABLE.sub("\ufffd", ESCAPE_SEQUENCE.sub("", line)) for line in shown]
 
 
 def _fit(lines: Sequence[str]) -> list[str]:
-    """Return as many of the newest lines as fit, cut where they are too long, and first a note on what is missing."""
+    """Return the newest lines that fit, long ones cut, after a note about what is missing."""
     if sum(len(line.encode()) for line in lines) <= MAX_BYTES:
         return list(lines)
     kept: list[str] = []

@@ -1,6 +1,6 @@
-"""How the items of a map stand, a character each in their order, and what that comes to. Pure.
+"""The statuses of a map's items as a string with one character for each item, and summaries of them. Pure.
 
-These strings go through events, notes and XComs, and are told to users: what a character means does not change.
+These strings are in events, notes and XComs, and are documented for users: the meaning of a character never changes.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.jobs.model import ArrayOutcome, JobState
 
 SUCCEEDED, FAILED, STOPPED, NOT_STARTED = "S", "F", "K", "-"
-"""How an item ended: well; badly; its job was stopped before it had ended; no job was ever started for it."""
+"""An item's end: its job succeeded, failed, or was stopped, or no job was ever started for it."""
 
 STARTING, RUNNING = "s", "R"
-"""How an item stands before its end: its start is under way; its job has not ended."""
+"""An item before its end: its job is being started, or has not ended."""
 
 REFUSED, LOST = "REFUSED", "UNKNOWN"
-"""The status, in place of AWS's, of an item whose start AWS rejected, and of one whose job AWS cannot describe."""
+"""The status, instead of AWS's, of an item whose job AWS refused to start, and of one whose job AWS cannot describe."""
 
 IN_FULL = 1000
-"""The most items of a map whose every outcome is told in full; of a larger one only the failed ones' are."""
+"""The most items of a map whose outcomes are all recorded in full. Of a larger map, only those of failed items are."""
 
 
 def progress(statuses: str, unstopped: int = 0) -> str:
-    """Say in a few words how far a map is whose items stand so.
+    """Return the progress of a map as a short text.
 
-    :param unstopped: how many of the items that count as stopped have a job that could not be stopped. Default none.
+    :param statuses: of its items.
+    :param unstopped: how many of the items that count as stopped have a job that could not be stopped. Default 0.
     """
     failed, to_stop = statuses.count(FAILED), statuses.count(STOPPED)
     unstopped = min(unstopped, to_stop)
@@ -40,34 +41,51 @@ def progress(statuses: str, unstopped: int = 0) -> str:
 
 
 def failed_indexes(statuses: str) -> list[int]:
-    """Return the indexes of the items whose jobs failed or were stopped."""
+    """Return the indexes of the items whose jobs failed or were stopped.
+
+    :param statuses: of the map's items.
+    """
     return [index for index, status in enumerate(statuses) if status in (FAILED, STOPPED)]
 
 
 def indexes_to_rerun(statuses: str) -> list[int]:
-    """Return the indexes of the items that a later try has to run, if it is not to run all."""
+    """Return the indexes of the items that have not succeeded.
+
+    :param statuses: of the map's items.
+    """
     return [index for index, status in enumerate(statuses) if status != SUCCEEDED]
 
 
 def summary(statuses: str, tolerance: Tolerance) -> tuple[JobState, str, ArrayOutcome]:
-    """Judge a map that has ended: its state, why, and its numbers in the shape that an array's have."""
+    """Return the result of a map that has ended.
+
+    :param statuses: of its items.
+    :param tolerance: how many may fail.
+    :return: its state, the reason as a text, and its counts in the form of an array's.
+    """
     size, succeeded, failed = len(statuses), statuses.count(SUCCEEDED), statuses.count(FAILED)
-    well = tolerance.allows(failed, size) and succeeded + failed == size
+    succeeds = tolerance.allows(failed, size) and succeeded + failed == size
     reason = f"{succeeded:,} of {size:,} items succeeded"
     for status, words in ((FAILED, "failed"), (STOPPED, "stopped"), (NOT_STARTED, "never started")):
         reason += f", {count:,} {words}" if (count := statuses.count(status)) else ""
     indexes = failed_indexes(statuses)
-    state = JobState.SUCCEEDED if well else JobState.FAILED
+    state = JobState.SUCCEEDED if succeeds else JobState.FAILED
     return state, reason, ArrayOutcome(size, succeeded, len(indexes), indexes)
 
 
 def span(times: Sequence[str | None], others: Sequence[str | None]) -> list[str | None]:
-    """Return the earlier of two creations, the earlier of two beginnings, and the later of two ends; ISO 8601, UTC."""
+    """Combine the times of two jobs: the earlier creation, the earlier start and the later end.
+
+    :param times, others: creation, start and end of each, in ISO 8601 and UTC; None for unknown times.
+    """
     decides = (min, min, max)
     pairs = zip(decides, times, others, strict=True)
     return [decide(one, other) if one and other else one or other for decide, one, other in pairs]
 
 
 def index_of_line(line: str) -> int:
-    """Return whose a line ``[index, snapshot]`` is, without reading the snapshot."""
+    """Return the index in a line, without parsing the snapshot in it.
+
+    :param line: JSON of ``[index, snapshot]``.
+    """
     return int(line[1 : line.index(",")])

@@ -1,4 +1,4 @@
-"""What a service offers for maps, beside what it offers for jobs."""
+"""The interface of the modules ``jobs/<service>_map.py``: how a service runs maps."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, Protocol, cast
 from airflow_jobflow.jobs.calls import Call
 
 INDEX = "JOBFLOW_MAP_INDEX"
-"""The environment variable in which a job finds its item's index, from 0."""
+"""The environment variable with the index of a job's item, from 0."""
 
 MAP = "JOBFLOW_MAP"
-"""The environment variable that holds the token of the map whose item a task is."""
+"""The environment variable with the token of a task's map."""
 
 ATTEMPT = "JOBFLOW_MAP_ATTEMPT"
-"""The environment variable in which a job finds which attempt at its item it is, if it is not the first."""
+"""The environment variable with the number of the attempt at an item, if it is not the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A start that is to be made now.
+    """A start of an item's job.
 
-    :param index: the item's place.
-    :param attempt: from 1; later ones follow interruptions that are no fault of the item's.
-    :param turn: how often this attempt's start was answered with a want of room.
+    :param index: of the item.
+    :param attempt: from 1; others follow after interruptions of the item's capacity. Default 1.
+    :param turn: how often AWS had no capacity for this attempt. Default 0.
     """
 
     index: int
@@ -35,9 +35,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A job that an earlier trigger of the same map has started, as a listing shows it.
+    """A job that an earlier trigger of the same map has started, as it was listed.
 
-    :param ended: whether the listing says that it has ended.
+    :param index: of the item.
+    :param job_id: the job's id.
+    :param attempt: at the item. Default 1.
+    :param ended: whether it has ended, according to the listing. Default False.
     """
 
     index: int
@@ -47,34 +50,51 @@ class Found:
 
 
 class MapService(Protocol):
-    """What a module ``jobs/<service>_map.py`` offers. The module itself is the object.
+    """The interface of a module ``jobs/<service>_map.py``. The module itself is the object.
 
-    A map's ``family``, plain data, is what tells its jobs from all others and where they are listed.
+    A map's ``family`` is plain data that identifies its jobs and where they are listed.
     """
 
     REPEATABLE: bool
-    """Whether a start carries a token with which it starts nothing twice; if not, a lost one is looked up."""
+    """Whether a start is idempotent, because it has a token. Otherwise its job is searched after a lost response."""
     CHECKPOINT: float
-    """Seconds for which an end need not be noted: what has ended can be looked at for several times as long."""
+    """Seconds between two checkpoints of the items' ends. AWS describes ended jobs for several times as long."""
 
     def start(self, call: Call, family: Mapping[str, Any], request: dict[str, Any], which: Start) -> str:
         """Start an item's job, and return its id.
 
-        :raises NotStarted: the service answered, and started nothing.
+        :param call: makes the API calls.
+        :param family: of the map.
+        :param request: of the item.
+        :param which: the item, and the attempt at it.
+        :raises NotStarted: the service responded, and started nothing.
+        :raises CallError: it was not started, or the response was lost.
         """
 
-    def look_up(self, call: Call, family: Mapping[str, Any], which: Start) -> str | None:
-        """Return the id of the job that a start without an answer has started, or None."""
+    def find_submitted(self, call: Call, family: Mapping[str, Any], which: Start) -> str | None:
+        """Return the id of the job that was started although the response was lost, or None.
+
+        :param call: makes the API calls.
+        :param family: of the map.
+        :param which: the item, and the attempt at it.
+        """
 
     def page(
         self, call: Call, family: Mapping[str, Any], cursor: Sequence[str] | None
     ) -> tuple[list[Found], list[str] | None]:
-        """List some of the jobs a map has started, and return where the next page begins, if there is one."""
+        """List a page of the jobs that a map has started.
+
+        :param call: makes the API calls.
+        :param family: of the map.
+        :param cursor: where the page begins; None for the first.
+        :return: the jobs, and where the next page begins; None if there is none.
+        """
 
 
 def map_service(name: str) -> MapService:
-    """Return the module that knows the maps of a service, such as ``batch``.
+    """Return the module for maps of a service.
 
+    :param name: ``batch`` or ``ecs``.
     :raises ModuleNotFoundError: there is no such service.
     """
     return cast("MapService", import_module(f"{__package__}.{name}_map"))

@@ -1,6 +1,6 @@
-"""What a remote job is, whatever the service: where it is, what was last seen of it, how it ended.
+"""The data of a remote job, the same for every service: its state, its last snapshot, its outcome.
 
-Plain data, all of it ready for JSON: snapshots travel in trigger events, outcomes in XComs.
+Plain data that converts to JSON: snapshots are in trigger events, outcomes in XComs.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from airflow_jobflow.jobs.calls import Call
 
 
 class JobState(StrEnum):
-    """How far a job has come, in words that hold for every service."""
+    """The state of a job, the same for every service."""
 
     SUBMITTED = "SUBMITTED"
-    """Accepted, and not yet running: queued, waiting for others, or being prepared."""
+    """Accepted but not running: queued, waiting for other jobs, or being prepared."""
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
 
     @property
     def ended(self) -> bool:
-        """Whether nothing can change any more."""
+        """Whether the job has ended."""
         return self in (JobState.SUCCEEDED, JobState.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
 class LogStream:
-    """Where in CloudWatch Logs a job writes.
+    """The log stream of a job in CloudWatch Logs.
 
     :param group: name of the log group.
     :param stream: name of the log stream in it.
-    :param region: the region it is in, if that is not the job's. Default None.
+    :param region: its region, if that is not the job's. Default None.
     """
 
     group: str
@@ -44,20 +44,20 @@ class LogStream:
     region: str | None = None
 
     def to_dict(self) -> dict[str, str]:
-        """Return it as plain JSON-ready data, with the region only if it is not the job's."""
+        """Return it as JSON-ready data."""
         region = {"region": self.region} if self.region else {}
         return {"group": self.group, "stream": self.stream, **region}
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """How one of several containers of a job stands.
+    """One of several containers of a job.
 
     :param name: its name in the definition.
     :param exit_code: None if it has none, or not yet.
-    :param reason: why it ended, in the service's words.
-    :param log: where it writes.
-    :param state: the job's state if this container decides; None if the service itself says how the job went.
+    :param reason: the service's reason for its end. Default None.
+    :param log: where it logs. Default None: not known.
+    :param state: the job's state if this container decides. Default None: the service itself decides.
     """
 
     name: str
@@ -69,7 +69,11 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class ArrayProgress:
-    """How far the children of an array have come, as the service counts them; the count may lag."""
+    """The service's counts of an array's children, which may lag.
+
+    :param size: how many there are.
+    :param running, succeeded, failed: how many of them are in this state.
+    """
 
     size: int
     running: int = 0
@@ -78,31 +82,31 @@ class ArrayProgress:
 
     @property
     def done(self) -> int:
-        """Children that have ended, either way."""
+        """How many children have ended."""
         return self.succeeded + self.failed
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one describe call said of a job. Times are ISO 8601 in UTC."""
+    """A job as one describe call returned it. Times are ISO 8601 in UTC."""
 
     job_id: str
     state: JobState
     status: str
-    """The service's own word."""
+    """As the service calls it."""
     name: str = ""
     code: str | None = None
-    """The service's code for why it ended, where it has codes."""
+    """The service's code for the reason, if it has codes."""
     reason: str | None = None
-    """Why it is as it is, in the service's words."""
+    """The service's reason for the status."""
     container_reason: str | None = None
-    """Why the container ended, in the service's words; often the more telling of the two."""
+    """The service's reason for the container's end; often the more specific of the two."""
     exit_code: int | None = None
     attempt: int = 0
-    """Which of the service's own attempts ran last, from 1; 0 before the first."""
+    """The number of the service's own latest attempt, from 1; 0 before the first."""
     max_attempts: int = 1
     stopped_by_request: bool = False
-    """Whether somebody asked the service to end it."""
+    """Whether it was stopped on request."""
     created_at: str | None = None
     started_at: str | None = None
     stopped_at: str | None = None
@@ -111,18 +115,18 @@ class Snapshot:
     region: str | None = None
     partition: str = "aws"
     definition: str | None = None
-    """ARN of what it was made from."""
+    """ARN of the job or task definition."""
     queue: str | None = None
-    """ARN of the queue it stands in, where the service has queues."""
+    """ARN of its queue or cluster, if the service has them."""
     details: dict[str, Any] | None = None
-    """What only its service tells, by our names."""
+    """Details that only its service has, by our names."""
     containers: tuple[Container, ...] = ()
-    """Its containers, if they are named, for ``counting``. They are not stored: who waits has chosen one by then."""
+    """Its containers, if they have names, for ``counting``. Not in ``to_dict``: a container is chosen before that."""
 
     def counting(self, container: str | None) -> Snapshot:
-        """Return what it says if one container counts.
+        """Return a copy in which the result of one container counts.
 
-        :param container: its name; None, or one that is not there, for the one that AWS's rules make decide.
+        :param container: its name. For None or an unknown name, the snapshot stays as it is.
         """
         chosen = next((each for each in self.containers if each.name == container), None)
         if chosen is None:
@@ -137,13 +141,13 @@ class Snapshot:
 
     @property
     def left_queue(self) -> bool:
-        """Whether it, or of an array any child, has been taken out of the queue to be run."""
+        """Whether the job, or any child of the array, has left the queue to run."""
         if self.array and self.array.running + self.array.done:
             return True
         return self.state is not JobState.SUBMITTED or self.attempt > 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON-ready data."""
+        """Return it as JSON-ready data."""
         # Not dataclasses.asdict, which copies every value deeply: this runs on the triggerer's event loop.
         data = {name: getattr(self, name) for name in self.__slots__ if name != "containers"}
         data["state"] = self.state.value
@@ -153,7 +157,10 @@ class Snapshot:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Snapshot:
-        """Build it from what ``to_dict`` gave."""
+        """Build a snapshot from what ``to_dict`` returned.
+
+        :param data: the members.
+        """
         fields = dict(data)
         fields["state"] = JobState(fields["state"])
         fields["log"] = fields.get("log") and LogStream(**fields["log"])
@@ -161,7 +168,7 @@ class Snapshot:
         return cls(**fields)
 
     def progress(self) -> str:
-        """Say in a few words how far the job is, as one line of a task's log."""
+        """Return the progress of the job as a short text, for a task's log."""
         words = [self.status]
         if self.array:
             words.append(f"{self.array.done}/{self.array.size} done, {self.array.failed} failed")
@@ -177,8 +184,8 @@ class ArrayOutcome:
     """How the children of an array, or the items of a map, ended.
 
     :param size: how many there are.
-    :param succeeded, failed: how many of them did so; of a map, those that were stopped count as failed.
-    :param failed_indexes: which failed, in order; empty where that could not be found out.
+    :param succeeded, failed: how many succeeded and failed. Items of a map that were stopped count as failed.
+    :param failed_indexes: which failed, in order; empty if that is not known.
     """
 
     size: int
@@ -189,23 +196,23 @@ class ArrayOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The verdict on a job: what an operator or a sensor returns, as a plain dict, through XCom.
+    """The outcome of a job: what an operator or a sensor returns, as a plain dict, in an XCom.
 
-    Times are ISO 8601 in UTC, None where the service tells none.
+    Times are ISO 8601 in UTC, None if the service has none.
 
     :param service: ``batch``, ``ecs``, ``glue_crawl`` or ``glue_run``.
-    :param job_id: the Batch job's id, the ECS task's ARN, the Glue run's id; of a crawl, which one is meant; of a map
-        empty.
-    :param name: of the job; of an ECS task the last part of its ARN.
+    :param job_id: the Batch job's id, the ECS task's ARN, the Glue run's id, or what identifies the crawl; empty for a
+        map.
+    :param name: of the job; for an ECS task the last part of its ARN.
     :param state: ``SUCCEEDED`` or ``FAILED``; ``SUBMITTED`` only from an operator that does not wait.
-    :param status: the service's own word.
-    :param reason: why it ended, in the service's words; None where it says nothing.
-    :param exit_code: of the container that tells how it went; None where there is none.
-    :param created_at, started_at, stopped_at: when it was created, began to run, and ended.
-    :param log: where it writes, with the region only if it is not the job's; None where that is not known.
-    :param console_url: its page in AWS's console; None where that is not known.
-    :param array: of arrays and maps, how the children or items ended.
-    :param details: what only its service tells, by our names.
+    :param status: as the service calls it.
+    :param reason: the service's reason for its end; None if it gives none.
+    :param exit_code: of the container that decides the result; None if there is none.
+    :param created_at, started_at, stopped_at: when it was created, started to run, and ended.
+    :param log: where it logs, with the region only if it is not the job's; None if that is not known.
+    :param console_url: its page in AWS's console; None if that is not known.
+    :param array: for arrays and maps, how the children or items ended.
+    :param details: details that only its service has, by our names.
     """
 
     service: str
@@ -224,7 +231,7 @@ class Outcome:
     details: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON-ready data."""
+        """Return it as JSON-ready data."""
         data = {**dataclasses.asdict(self), "state": self.state.value, "log": self.log and self.log.to_dict()}
         if self.array:
             data["array"]["failed_indexes"] = list(self.array.failed_indexes)
@@ -233,54 +240,84 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ChildFailure:
-    """One failed child of an array or map."""
+    """A failed child of an array, or a failed item of a map.
+
+    :param index: of the child or item.
+    :param snapshot: its job as it was last described.
+    """
 
     index: int
     snapshot: Snapshot
 
 
 class Service(Protocol):
-    """What a module in ``jobs/`` offers for its service. The module itself is the object."""
+    """The interface of a service's module in ``jobs/``. The module itself is the object."""
 
     CLIENT: str
     """Name of the boto3 client."""
     DISPLAY_NAME: str
-    """What a person calls such a job: ``Batch job``."""
+    """What messages call such a job: ``Batch job``."""
     BATCH_SIZE: int
-    """The most ids one ``describe`` takes."""
+    """The most ids that one ``describe`` takes."""
     RETENTION: str
-    """How long a job that has ended can be described."""
+    """For how long AWS describes a job that has ended, as a text."""
 
     def describe(self, call: Call, job_ids: Sequence[str], scope: str | None) -> Mapping[str, Snapshot | None]:
-        """Look at jobs by id; unknown ids are left out, None stands for those that must be asked for alone."""
+        """Describe jobs.
+
+        :param call: makes the API calls.
+        :param job_ids: at most ``BATCH_SIZE``.
+        :param scope: what the call is restricted to, such as a cluster; None if the service has no scope.
+        :return: snapshots by id, without unknown ids; None for jobs that must be described alone.
+        """
 
     def with_final_details(self, call: Call, snapshot: Snapshot) -> Snapshot:
-        """Add to the last snapshot of a job that has ended what a sweep cannot tell.
+        """Add details that ``describe`` does not return.
 
-        :param call: not called where there is nothing to ask.
+        :param call: makes the API calls, if there are such details.
+        :param snapshot: the last one of a job that has ended.
         """
 
     def stop(self, call: Call, job_id: str, scope: str | None, reason: str) -> None:
-        """End a job. Ending one that has ended already changes nothing."""
+        """Stop a job. Does nothing to a job that has ended.
+
+        :param call: makes the API calls.
+        :param job_id: the job's id.
+        :param scope: as for ``describe``.
+        :param reason: why, if the service takes a reason.
+        """
 
 
 def unchanged(call: Call, snapshot: Snapshot) -> Snapshot:  # noqa: ARG001
-    """Add nothing: the ``settled`` of services whose sweep tells all there is of a job."""
+    """Return the snapshot: the ``with_final_details`` of services whose ``describe`` returns everything.
+
+    :param call: ignored.
+    :param snapshot: the last one of a job that has ended.
+    """
     return snapshot
 
 
 def iso(milliseconds: float | None) -> str | None:
-    """Give a time in milliseconds since the epoch as ISO 8601 in UTC; 0 and nothing as None."""
+    """Return a time as ISO 8601 in UTC; None for 0 and None.
+
+    :param milliseconds: since the epoch.
+    """
     return iso_seconds(milliseconds / 1000) if milliseconds else None
 
 
 def iso_seconds(seconds: float | None) -> str | None:
-    """Give a time in seconds since the epoch as ISO 8601 in UTC; nothing as None."""
+    """Return a time as ISO 8601 in UTC; None for None.
+
+    :param seconds: since the epoch.
+    """
     return None if seconds is None else datetime.fromtimestamp(seconds, tz=UTC).isoformat()
 
 
 def index_ranges(indexes: Iterable[int]) -> str:
-    """Write indexes as ranges: ``0-3,7``."""
+    """Format indexes as ranges: ``0-3,7``.
+
+    :param indexes: in any order.
+    """
     ranges: list[list[int]] = []
     for index in sorted(indexes):
         if ranges and index == ranges[-1][1] + 1:

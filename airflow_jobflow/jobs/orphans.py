@@ -1,12 +1,12 @@
-"""Which jobs are orphans: jobs that still run in AWS, though the task that waited for them has ended. Pure.
+"""Which jobs are orphans: jobs that still run in AWS although the task that waited for them has ended. Pure.
 
 Invariants:
 
-- A job is an orphan only if Airflow says that its task has ended, in a state of `FINISHED`. Any other state, and a
-  state that a newer Airflow may have, leaves the job alone.
-- Jobs are listed first, and states are read afterwards. A task that has ended does not go on with a job that was listed
-  before: after a clear it starts a new one.
-- A job is judged only by what its own deployment has written on it, and by what a copy of the job would not have.
+- A job is an orphan only if its task has ended in Airflow, in a state of `FINISHED`. With any other state, also one
+  that only a newer Airflow has, the job is left alone.
+- Jobs are listed before states are read. A task that has ended does not continue with a job that was listed before:
+  after a clear it starts a new one.
+- Only what a job's own deployment has written into it counts, and only what a copy of the job would not have.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ NO_STATE: Final = "none"
 """The state of a task instance that is not scheduled yet, which Airflow calls None."""
 
 UNKNOWN: Final = "unknown"
-"""Instead of a state: Airflow has no such task instance, for its run was deleted, for example."""
+"""Instead of a state: Airflow has no such task instance, for example because its run was deleted."""
 
 MIN_AGE: Final = 600.0
-"""Seconds for which a new job is left alone: a task that has just ended may be about to stop it itself."""
+"""Seconds for which a new job is left alone: a task that has just ended may still stop it itself."""
 
 RUNS_PER_REQUEST: Final = 50
-"""The most runs, and the most tasks, of one request to Airflow, so that its URL does not become too long."""
+"""The most runs, and the most tasks, in one request to Airflow, so that its URL does not become too long."""
 
 TaskInstance = tuple[str, str, str, int]
 """DAG, task, run and map index."""
 
 States = Callable[[str, Sequence[str], Sequence[str]], Mapping[str, Mapping[str, str | None]]]
-"""Returns the states of tasks, by DAG id, task ids and run ids: for each run that it knows a mapping from
-``<task_id>``, or ``<task_id>_<map_index>`` of a mapped task, to the state."""
+"""Returns the states of tasks, given DAG id, task ids and run ids: for each known run a mapping from ``<task_id>``, or
+``<task_id>_<map_index>`` for a mapped task, to the state."""
 
 
 class Finding(StrEnum):
-    """What was found out about a job, and with it what is done."""
+    """The result of the check of a job, which decides what is done."""
 
     NOT_MARKED = "not_marked"
     OTHER_DEPLOYMENT = "other_deployment"
@@ -60,7 +60,7 @@ class Finding(StrEnum):
 REASONS: Final[Mapping[Finding, str]] = {
     Finding.NOT_MARKED: "it is not marked as a job that may be stopped",
     Finding.OTHER_DEPLOYMENT: "it belongs to another deployment of Airflow",
-    Finding.HASHED_OWNER: "its task cannot be looked up: AWS does not allow its DAG, task or run id in a tag",
+    Finding.HASHED_OWNER: "its task cannot be identified: AWS does not allow its DAG, task or run id in a tag",
     Finding.COPY: "it is a copy of a job: it has the tags or arguments of one, but not its name or startedBy",
     Finding.TOO_YOUNG: "it was created less than 10 minutes ago",
     Finding.TASK_UNFINISHED: "its task has not ended",
@@ -70,10 +70,10 @@ REASONS: Final[Mapping[Finding, str]] = {
 }
 
 ORPHANS: Final = frozenset({Finding.TASK_FINISHED, Finding.RUN_DELETED})
-"""Findings on jobs that are stopped."""
+"""The findings for which a job is stopped."""
 
 NOTEWORTHY: Final = ORPHANS | {Finding.HASHED_OWNER, Finding.COPY, Finding.TASK_UNKNOWN}
-"""Findings that are reported job by job. Of the others only the number is: they may be thousands."""
+"""The findings that are reported for each job. For others only the number is reported: they may be thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +82,11 @@ class ListedJob:
 
     :param service: ``batch``, ``ecs`` or ``glue_run``.
     :param location: the queue, the cluster or the Glue job that was listed.
-    :param job_id: as the service knows it.
+    :param job_id: the service's id.
     :param status: as the service calls it.
     :param created_at: in seconds since the epoch; None if the service does not say.
-    :param owner: as its tags or its argument name it; None if they name none.
-    :param group: of which group its name, its ``startedBy`` or its argument says that it is; None if of none.
+    :param owner: from its tags or its argument; None if they name none.
+    :param group: from its name, its ``startedBy`` or its argument; None if they name none.
     """
 
     service: str
@@ -99,10 +99,11 @@ class ListedJob:
 
 
 def finding_without_state(job: ListedJob, deployment: str, now: float) -> Finding | None:
-    """Return why a job is left alone whatever the state of its task is; None if the state decides.
+    """Return why a job is left alone regardless of the state of its task; None if the state decides.
 
+    :param job: the job.
     :param deployment: ``[jobflow] deployment_id``; empty for none.
-    :param now: in seconds since the epoch.
+    :param now: the time in seconds since the epoch.
     """
     owner = job.owner
     if owner is None or not owner.reap:
@@ -111,7 +112,7 @@ def finding_without_state(job: ListedJob, deployment: str, now: float) -> Findin
         return Finding.OTHER_DEPLOYMENT
     if owner.hashed:
         return Finding.HASHED_OWNER
-    if job.group != job_group(*owner.task_instance, deployment):  # the owner may know its deployment by a hash only
+    if job.group != job_group(*owner.task_instance, deployment):  # the owner may have only a hash of its deployment
         return Finding.COPY
     if job.created_at is None or now - job.created_at < MIN_AGE:
         return Finding.TOO_YOUNG
@@ -119,7 +120,7 @@ def finding_without_state(job: ListedJob, deployment: str, now: float) -> Findin
 
 
 def finding_by_state(state: str, *, reap_deleted_runs: bool) -> Finding:
-    """Return what the state of its task says about a job that `finding_without_state` leaves to it.
+    """Return the finding for a job about which the state of its task decides.
 
     :param state: as Airflow calls it, `NO_STATE` or `UNKNOWN`.
     :param reap_deleted_runs: whether a job is an orphan if Airflow does not know its task instance.
@@ -134,7 +135,7 @@ class StateRequest:
     """One request to Airflow.
 
     :param dag_id: the DAG.
-    :param task_ids: no two of which Airflow could confuse in its response.
+    :param task_ids: tasks whose names are distinct in Airflow's response.
     :param run_ids: at most `RUNS_PER_REQUEST`.
     """
 
@@ -146,8 +147,10 @@ class StateRequest:
 def state_requests(owners: Iterable[Owner]) -> list[StateRequest]:
     """Return the requests for the states of these owners: one for each DAG, unless it has many runs or tasks.
 
-    The response names index 3 of a mapped task ``load`` as it names a task ``load_3``. Where a DAG has both, each is
-    requested without the other.
+    The response uses the same name for index 3 of a mapped task ``load`` and for a task ``load_3``. If a DAG has both,
+    they are in different requests.
+
+    :param owners: the owners of the jobs.
     """
     requests = []
     pairs = sorted({(owner.dag_id, owner.run_id, owner.task_id) for owner in owners})
@@ -164,7 +167,11 @@ def state_requests(owners: Iterable[Owner]) -> list[StateRequest]:
 
 
 def read_states(owners: Collection[Owner], states: States) -> dict[TaskInstance, str]:
-    """Return the state of each owner's task instance: as Airflow calls it, `NO_STATE` or `UNKNOWN`."""
+    """Return the state of each owner's task instance: as Airflow calls it, `NO_STATE` or `UNKNOWN`.
+
+    :param owners: the owners of the jobs.
+    :param states: requests states from Airflow.
+    """
     found = {owner.task_instance: UNKNOWN for owner in owners}
     indexes: dict[tuple[str, str, str], list[int]] = {}
     for dag_id, task_id, run_id, map_index in found:
@@ -182,7 +189,7 @@ def read_states(owners: Collection[Owner], states: States) -> dict[TaskInstance,
 
 
 def _without_confusion(task_ids: Iterable[str]) -> list[set[str]]:
-    """Distribute tasks over as few sets as needed, so that none holds both ``x`` and ``x_<number>``."""
+    """Distribute tasks to sets, none of which has both ``x`` and ``x_<number>``."""
     sets: list[tuple[set[str], set[str]]] = []
     for task_id in task_ids:
         numbered = re.fullmatch(r"(.+)_[0-9]+", task_id, re.DOTALL)

@@ -1,7 +1,7 @@
-"""Many lines of JSON as one compact string: what a map's trigger carries, and what it brings back.
+"""Packs many lines of JSON into one compact string, for the arguments and the events of a map's trigger.
 
-One string, for Airflow walks every dict and list that it stores; lines, for ten thousand need never be objects all at
-once.
+One string, because Airflow walks every dict and list that it stores. Lines, so that ten thousand items need not be
+parsed all at once.
 """
 
 from __future__ import annotations
@@ -12,16 +12,26 @@ from collections.abc import Iterable, Iterator
 
 
 def pack(lines: Iterable[str]) -> str:
-    """Pack lines, none of which holds a line break."""
+    """Pack lines into one string.
+
+    :param lines: not empty, without line breaks.
+    """
     return base64.b64encode(zlib.compress("\n".join(lines).encode())).decode()
 
 
 def unpack(packed: str) -> list[str]:
-    """Return the lines that ``pack`` was given; none holds less than a character."""
+    """Return the lines in a packed string.
+
+    :param packed: as ``pack`` returned it.
+    """
     text = zlib.decompress(base64.b64decode(packed)).decode()
     return text.split("\n") if text else []
 
 
 def chunks(packed: str, size: int) -> Iterator[str]:
-    """Cut a string into pieces of at most so many characters."""
+    """Split a string.
+
+    :param packed: the string.
+    :param size: the most characters of a piece.
+    """
     return (packed[start : start + size] for start in range(0, len(packed), size))

@@ -1,14 +1,14 @@
-"""What AWS's words mean: a table of patterns, each with the cause that it stands for.
+"""The causes of AWS's failure reasons: a table of patterns, each with its cause.
 
-Plain data, and one function. Rules are tried in order, the first that matches decides; ``diagnosis`` says what each
-cause is. The corpus in ``tests/unit/jobs/aws_reasons.yaml`` holds the table against real reasons.
+Rules are tried in order; the first that matches decides. ``causes`` describes the causes. The corpus in
+``tests/unit/jobs/aws_reasons.yaml`` tests the table with real reasons.
 
 Invariants:
 
-- A pattern matches what AWS, Docker, containerd or Kubernetes write. What a command may print is matched only where a
-  prefix shows that AWS wrote it, such as ``CannotPullContainerError``.
+- A pattern matches messages of AWS, Docker, containerd or Kubernetes. A message that a command may also print is
+  matched only after a prefix of AWS's, such as ``CannotPullContainerError``.
 - A prefix alone is not a cause: ``CannotPullContainerError`` precedes throttling as well as a wrong tag. So a reason
-  whose detail no rule knows gets a cause of which nobody is blamed (``FALLBACKS``), never "fix the configuration".
+  whose detail matches no rule gets a cause without blame (``FALLBACKS``), never "fix the configuration".
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Final
 
 
 class Scope(Enum):
-    """Which reasons a rule reads."""
+    """To which reasons a rule applies."""
 
     ANY = "any"
     START = "start"
-    """Those that say that a container could not be started, or not be prepared: see ``START``."""
+    """Reasons of containers that could not be started or prepared: see ``START``."""
     SCRIPT = "script"
-    """The error message of a Glue run in state FAILED, which is what the script raised."""
+    """The error message of a Glue run in state FAILED, which the script raised."""
 
 
 START: Final = re.compile(
@@ -36,16 +36,16 @@ START: Final = re.compile(
     r"|\b(ErrImagePull|ImagePullBackOff|Task failed to start|Failed to pull image)\b",
     re.IGNORECASE,
 )
-"""What a reason says if a container could not be started."""
+"""Matches the reason of a container that could not be started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One row of the table.
 
-    :param cause: a cause of ``causes``.
-    :param scope: which reasons it reads.
-    :param pattern: what a reason with this cause has in it.
+    :param cause: one of the causes in ``causes``.
+    :param scope: to which reasons the rule applies.
+    :param pattern: matches a part of the reasons with this cause.
     """
 
     cause: str
@@ -58,7 +58,7 @@ def _rule(cause: str, scope: Scope, *patterns: str) -> Rule:
 
 
 RULES: Final = (
-    # --- the container ran, and ended for a reason that its exit code does not tell -------------------------------
+    # --- the container ran, and ended for a reason that its exit code does not show -------------------------------
     _rule(
         "out_of_memory",
         Scope.ANY,
@@ -70,7 +70,7 @@ RULES: Final = (
         r"no space left on device|thin pool has \d+ free|low on resource: ephemeral-storage",
         r"exceeds the (total )?limit of (ephemeral|containers)",
     ),
-    # --- AWS took the job's place away, or has none -----------------------------------------------------------------
+    # --- AWS reclaimed the job's capacity, or has none --------------------------------------------------------------
     _rule(
         "spot_reclaimed",
         Scope.ANY,
@@ -179,7 +179,7 @@ RULES: Final = (
     _rule("command_failed", Scope.ANY, r"Command failed with exit code"),
     _rule("command_failed", Scope.SCRIPT, r"^[\w.]*(Error|Exception|SystemExit): "),
 )
-"""Tried in order; the first that matches decides."""
+"""In order; the first rule that matches decides."""
 
 FALLBACKS: Final = (
     _rule("resources_not_ready", Scope.ANY, r"ResourceInitializationError"),
@@ -192,54 +192,56 @@ FALLBACKS: Final = (
         r"ImpossibleStateTransition)Error\b",
     ),
 )
-"""What is left to be said of a container that has no exit code, if no rule knows the detail."""
+"""The causes of a container without an exit code, if the detail of its reason matches no rule."""
 
 _BY_AWS: Final = re.compile(
     r"^(Canceled|Cancelled|Terminated) by JobStateTimeLimit|performing maintenance", re.IGNORECASE
 )
-"""Reasons of jobs that AWS ended by itself, although it marks them as stopped on request."""
+"""Matches the reasons of jobs that AWS ended by itself, although it marks them as stopped on request."""
 
 
 def by_aws(reason: str | None) -> bool:
-    """Return whether a reason says that AWS ended the job by itself, and nobody asked for it.
+    """Return whether a reason says that AWS ended the job by itself, without a request.
 
-    A queue's ``jobStateTimeLimitActions`` leave jobs that look like canceled ones.
+    A queue's ``jobStateTimeLimitActions`` make jobs look like canceled ones.
+
+    :param reason: of the job; None if it has none.
     """
     return bool(reason and _BY_AWS.search(reason))
 
 
-LONGEST: Final = 10_000
-"""Characters of a reason that are read: AWS's are shorter, and a Glue script may raise anything."""
+MAX_REASON_LENGTH: Final = 10_000
+"""Characters of a reason that are matched. AWS's reasons are shorter, but a Glue script may raise anything."""
 
 
 def scopes(words: Iterable[str], *, is_start: bool, is_script: bool) -> frozenset[Scope]:
-    """Return which rules read the reasons of a job.
+    """Return the scopes of the rules that apply to the reasons of a job.
 
     :param words: the reasons.
     :param is_start: whether AWS's code says that the container was not started.
-    :param is_script: whether the reason is what a Glue script raised.
+    :param is_script: whether a Glue script raised the reason.
     """
     found = {Scope.ANY: True, Scope.START: is_start or any(map(START.search, words)), Scope.SCRIPT: is_script}
     return frozenset(scope for scope, applies in found.items() if applies)
 
 
 def known_cause(words: str, reading: frozenset[Scope]) -> str | None:
-    """Return the cause that a rule knows for a reason; None if none does.
+    """Return the cause of a reason; None if no rule matches.
 
     :param words: the reason.
-    :param reading: which rules apply, see ``scopes``.
+    :param reading: the scopes of the rules that apply, see ``scopes``.
     """
-    return _first(RULES, words[:LONGEST], reading)
+    return _first(RULES, words[:MAX_REASON_LENGTH], reading)
 
 
 def fallback_cause(words: str) -> str | None:
-    """Return the cause if all that is known is that a container was not started; None if not even that is.
+    """Return the cause of a reason that says only that a container was not started; None if it does not say that.
 
     :param words: the reason.
     """
-    return _first(FALLBACKS, words[:LONGEST], frozenset(Scope))
+    return _first(FALLBACKS, words[:MAX_REASON_LENGTH], frozenset(Scope))
 
 
-@lru_cache(maxsize=1024)  # the jobs of an array or a map give the same few reasons thousands of times
+@lru_cache(maxsize=1024)  # the jobs of an array or a map have the same few reasons thousands of times
 def _first(rules: tuple[Rule, ...], words: str, reading: frozenset[Scope]) -> str | None:
     return next((rule.cause for rule in rules if rule.scope in reading and rule.pattern.search(words)), None)

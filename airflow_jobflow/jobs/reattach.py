@@ -1,37 +1,37 @@
-"""What to do with what earlier tries of a task have started. Pure: from what was recorded, and what AWS has.
+"""What to do with the jobs that earlier tries of a task have started. Pure: decided by the record and the jobs in AWS.
 
 Jobs are found by the group of their task instance, or by the ids that an earlier try has recorded. Each carries the try
-that started it. Two rows come first, and the others follow them:
+that started it. Two rules apply first:
 
-- The record names another location (1): start. What runs there is left as it is, and logged.
-- Jobs that run and are of before a clear (2): stop them.
+- The record names another location (1): start. Jobs there are left alone, and logged.
+- Running jobs were started before a clear (2): stop them.
 
 Nothing is stopped if the record is of a job that the task has joined (3).
 
-Then the first row that fits decides::
+Then the first row that matches decides::
 
-    recorded                  found, of this clear (4)                       what is done
+    recorded                  found, since the last clear (4)                action
     ------------------------  ---------------------------------------------  -----------------------------------------
-    abandoned (5)             anything                                       stop what runs, and start
-    ids                       nothing of them, and they are young (6)        keep: the wait's grace period decides
+    abandoned (5)             anything                                       stop running jobs, and start
+    ids                       none of them, and the record is recent (6)     keep: the wait's grace period decides
     ids                       one of them runs, or all have succeeded        keep these, stop others
     ids                       only others                                    as if no ids were recorded
     ids                       neither                                        start
-    several parts, no ids     anything                                       repeat, which starts only what is missing
+    several parts, no ids     anything                                       repeat, which starts only missing parts
     anything else             one that runs or has succeeded (8)             keep the first of these, stop others
-    anything else             only failed ones, or ones that are stopped     start, and stop parts that run
-    a token, not cleared      nothing                                        repeat: the recorded attempt once more (7)
+    anything else             only failed or stopped ones                    start, and stop running parts
+    a token, not cleared      nothing                                        repeat the recorded attempt (7)
     nothing                   nothing                                        start
 
-1. Another service, connection, region, cluster or Glue job: what is known there cannot be described from here.
-2. Their ``clear_number`` is below the task's. A job whose try is unknown counts as of before a clear, unless a record
-   says that there was none: a clear always starts a new job.
-3. A job that somebody else has started is never stopped. Only crawls are joined, and of these none other is found.
-4. Of equal ``clear_number``, and not older than the DAG run: jobs of a run that was deleted and created again under its
-   id have the same group. These are left to the orphan reaper. What is recorded counts in any case. A record of before
-   a clear counts as none.
-5. A task that was killed, or whose deadline has passed, has recorded that nobody wants its job any more.
-6. Recorded for no longer than the grace period: what was just started may not be known everywhere yet.
+1. Another service, connection, region, cluster or Glue job: jobs there cannot be described from here.
+2. Their ``clear_number`` is below the task's. A job with an unknown try counts as started before a clear, unless a
+   record says that there was no clear: a clear always starts a new job.
+3. A job that someone else has started is never stopped. Only crawls are joined, and other crawls are not found.
+4. With an equal ``clear_number``, and not older than the DAG run. Jobs of a run that was deleted and created again with
+   the same id have the same group; they are left to the orphan reaper. Recorded jobs always count. A record from before
+   a clear does not count.
+5. A task that was killed, or whose deadline has passed, has recorded that its job is not wanted any more.
+6. Not older than the grace period: a job that was just started may not be known everywhere yet.
 7. The worker died, or the response was lost. With the same token, ECS starts nothing twice.
 8. Not a part of an array that was redriven, unless it is recorded: its success is not that of the array.
 """
@@ -47,18 +47,18 @@ from airflow_jobflow.jobs.attempt import Attempt, Try
 from airflow_jobflow.jobs.model import JobState, Snapshot
 
 SKEW = 60.0
-"""Seconds by which this machine's clock may be ahead of AWS's."""
+"""Seconds by which this machine's clock may be ahead of AWS's clock."""
 
 
 class Action(Enum):
-    """What a task does first."""
+    """What a task does when it starts."""
 
     START = "start"
-    """Begin a new attempt."""
+    """Start a new attempt."""
     REPEAT = "repeat"
-    """Make the recorded attempt once more: nothing of it was ever started."""
+    """Repeat the recorded attempt, of which no job was started."""
     KEEP = "keep"
-    """Wait for what was started, which may have ended by now."""
+    """Wait for the jobs that were started, which may have ended by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Found:
     """A job that an earlier try has started.
 
     :param job: as AWS describes it now.
-    :param by: the try that started it; None if it carries none.
+    :param by: the try that started it; None if the job does not say.
     :param is_part: whether it is one of several jobs that run an array together, so that its result is not the task's.
     """
 
@@ -79,11 +79,12 @@ class Found:
 class Decision:
     """What to do, and why.
 
+    :param action: what the task does.
     :param why: for the task's log.
     :param keep: ids of the jobs to wait for.
-    :param stop: ids of jobs that nobody wants any more.
-    :param failed: ids of jobs that were found by their group, and that have failed since the last clear. If only a part
-        of an array is to run again, they say which.
+    :param stop: ids of jobs to stop.
+    :param failed: ids of jobs that were found by their group and have failed since the last clear. They determine which
+        children of an array to run again.
     """
 
     action: Action
@@ -97,11 +98,11 @@ class Decision:
 class Now:
     """The try that decides.
 
-    :param clear_number: the DAG run's.
+    :param clear_number: of the DAG run.
     :param location: where it would start a job.
     :param run_began_at: when the DAG run was started, in seconds since the epoch.
-    :param time: in seconds since the epoch.
-    :param grace: seconds for which what was just started may be unknown.
+    :param time: the time in seconds since the epoch.
+    :param grace: seconds for which a job that was just started may be unknown.
     """
 
     clear_number: int
@@ -112,15 +113,15 @@ class Now:
 
 
 def decide(recorded: Attempt, found: Sequence[Found], now: Now) -> Decision:
-    """Decide what a task does first, by the table above.
+    """Decide what a task does when it starts, by the table above.
 
-    :param recorded: what the last try has recorded; empty if it has recorded nothing.
-    :param found: what AWS has of earlier tries.
+    :param recorded: the record of the last try; empty if there is none.
+    :param found: the jobs of earlier tries in AWS.
     :param now: the try that decides.
     """
     if recorded.location not in ("", now.location):
         jobs = ", ".join(recorded.job_ids) or "no id is known"
-        why = f"the previous try started its job elsewhere ({recorded.location}: {jobs}), where it is left as it is"
+        why = f"the previous try started its job elsewhere ({recorded.location}: {jobs}), where it is left alone"
         return Decision(Action.START, why)
     before = [_is_of_before_a_clear(each, recorded, now) for each in found]
     older = [each.job for each, is_older in zip(found, before, strict=True) if is_older]
@@ -141,9 +142,9 @@ def decide(recorded: Attempt, found: Sequence[Found], now: Now) -> Decision:
 
 
 def _of_this_clear(record: Attempt, current: Sequence[Found], now: Now) -> Decision:
-    """Decide about what was started since the last clear.
+    """Decide about the jobs that were started since the last clear.
 
-    :return: without a reason, if nothing was.
+    :return: the decision; without a reason if there are no such jobs.
     """
     if record.abandoned:
         why = "the previous try was killed, or its deadline passed"
@@ -169,9 +170,9 @@ def _is_of_before_a_clear(found: Found, recorded: Attempt, now: Now) -> bool:
 def _may_be_ours(job: Snapshot, record: Attempt, now: Now) -> bool:
     """Return whether a job belongs to this DAG run.
 
-    :param record: of since the last clear.
+    :param record: the record, if it is from since the last clear.
     """
-    # The start of a run that was queued again is later than its first jobs; a record is deleted with its run.
+    # A run that is queued again gets a new start, later than its first jobs. A record is deleted with its run.
     since = min(now.run_began_at, record.began_at) if record.has_begun else now.run_began_at
     return job.job_id in record.job_ids or _created(job) >= since - SKEW
 
@@ -207,7 +208,7 @@ def _by_group(current: Sequence[Found]) -> Decision:
 
 
 def _is_running_on(job: Snapshot) -> bool:
-    """Return whether a job has not ended, and nobody has asked AWS to stop it."""
+    """Return whether a job has not ended and was not asked to stop."""
     return not job.state.ended and not job.stopped_by_request
 
 

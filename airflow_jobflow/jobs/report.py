@@ -1,4 +1,4 @@
-"""What a person reads when a job has failed. Pure."""
+"""The messages about failed jobs. Pure."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from airflow_jobflow.jobs.map_statuses import LOST, REFUSED
 from airflow_jobflow.jobs.model import ChildFailure, Snapshot, index_ranges
 
 CHILDREN_SHOWN = 3
-"""How many failed children of an array, or items of a map, a message shows."""
+"""The most failed children of an array, or items of a map, in a message."""
 
 NEVER_SEEN = {REFUSED: " could not be started", LOST: " counts as failed, and may still run"}
-"""What is said of an item of a map whose end nobody has seen, by its status."""
-
+"""What a message says about an item whose end is not known, by its status."""
 
 INDEXES_SHOWN = 200
 """The most characters of indexes in a log line."""
 
 
 def most_significant(children: Iterable[ChildFailure], diagnosis: Diagnosis | None) -> list[ChildFailure]:
-    """Sort failed children so that those come first whose cause explains the whole, then one of each other cause.
+    """Sort failed children: first one whose cause explains the whole, then one of each other cause, then the rest.
 
     :param children: in the order of their indexes.
     :param diagnosis: of the array or the map.
@@ -54,10 +53,12 @@ def failure(
     """Return the message of a failed job: which one, how and why it failed, and what to do about it.
 
     :param noun: what such a job is called: ``Batch job``.
-    :param failed: of an array, the indexes that failed.
-    :param children: these children as they were last described, the most telling first.
-    :param log_lines: the last lines of the job's log, or of the first of these children.
-    :param console_url: the job's page in AWS's console.
+    :param snapshot: the job as it was last described.
+    :param diagnosis: why it failed.
+    :param failed: for an array, the indexes that failed. Default none.
+    :param children: these children as they were last described, the most significant first. Default none.
+    :param log_lines: the last lines of the job's log, or of the first child's. Default none.
+    :param console_url: the job's page in AWS's console. Default none.
     """
     verb = "was stopped" if snapshot.stopped_by_request else "failed"
     lines = [f"{noun} {snapshot.name} ({snapshot.job_id}) {verb}{_how(snapshot)}.", f"Why: {diagnosis}"]
@@ -71,20 +72,20 @@ def failure(
 
 
 def evidence(log_lines: Sequence[str], console_url: str | None = None, *, of: str = "") -> list[str]:
-    """Return the lines of a message with which a person goes on to look.
+    """Return the last lines of a message: the log, and the link to the console.
 
     :param log_lines: the last lines of the job's log.
     :param console_url: the job's page in AWS's console. Default none.
-    :param of: whose log it is, with a blank before it. Default the job's.
+    :param of: whose log it is, after a space. Default: the job's.
     """
     lines = [f"Last lines of the log{of}:", *(f"  | {line}" for line in log_lines)] if log_lines else []
     return [*lines, f"Console: {console_url}"] if console_url else lines
 
 
 def tolerated(what: str, failed: Sequence[int], size: int, count: int, percentage: float) -> str:
-    """Return the log line of an array or a map that succeeds although some of it has failed.
+    """Return the log line of an array or a map that succeeds although parts of it have failed.
 
-    :param what: which one, such as ``Batch job resize (4c75…)``.
+    :param what: its name, such as ``Batch job resize (4c75…)``.
     :param failed: the indexes of the children or items that failed.
     :param size: how many it has.
     :param count, percentage: how many may fail, see ``jobs.array.Tolerance``.
@@ -106,14 +107,15 @@ def map_failure(
     children: Sequence[ChildFailure],
     log_lines: Sequence[str] = (),
 ) -> str:
-    """Return the message of a failed map: how many items failed, which, why, and the most telling of them.
+    """Return the message of a failed map: how many items failed, which, why, and the most significant of them.
 
     :param noun: what the items' jobs are called: ``Batch job``.
-    :param reason: the map's numbers in words.
-    :param diagnosis: what explains the failure; None if nothing is known of the items.
+    :param name: of the map.
+    :param reason: the map's counts as a text.
+    :param diagnosis: why it failed; None if nothing is known about the items.
     :param failed: the indexes of the items that failed or were stopped.
-    :param children: those that failed as they were last described, the most telling first.
-    :param log_lines: the last lines of the first one's log.
+    :param children: the failed items as they were last described, the most significant first.
+    :param log_lines: the last lines of the first item's log. Default none.
     """
     lines = [f"Map {name} of {noun}s failed: {reason}."]
     lines += [f"Why: {diagnosis}"] if diagnosis else []
@@ -122,7 +124,7 @@ def map_failure(
 
 
 def _failed(children: Sequence[ChildFailure]) -> list[str]:
-    """Return the lines on failed children or items: how many for which cause, if there are several, and the first."""
+    """Return the lines about failed children or items: how many have each cause, if several, and the first ones."""
     counts = count_by_cause(diagnoses(child.snapshot for child in children))
     by_cause = ", ".join(f"{count} {cause}" for cause, count in counts.items())
     lines = [f"By cause: {by_cause}"] if len(counts) > 1 else []
@@ -142,23 +144,22 @@ def _how(snapshot: Snapshot) -> str:
 
 
 def _reasons(snapshot: Snapshot) -> list[str]:
-    """Return AWS's words, the container's first; those that only repeat others are left out."""
-    said = [words.strip() for words in (snapshot.container_reason, snapshot.reason) if words and words.strip()]
-    others = [_bare(words) for words in said]
-    if len(said) == 2:  # noqa: PLR2004
-        container, job = others
-        said = said[:1] if job in container else said[1:] if container in job else said
-    return said
+    """Return AWS's reasons, the container's first, without one that only repeats the other."""
+    reasons = [words.strip() for words in (snapshot.container_reason, snapshot.reason) if words and words.strip()]
+    if len(reasons) == 2:  # noqa: PLR2004
+        container, job = (_normalized(words) for words in reasons)
+        reasons = reasons[:1] if job in container else reasons[1:] if container in job else reasons
+    return reasons
 
 
-def _bare(words: str) -> str:
-    """Return words as they are compared: AWS cuts them off, and ends them with a full stop or without."""
+def _normalized(words: str) -> str:
+    """Normalize a reason for comparison: AWS truncates some, and ends only some with a full stop."""
     return " ".join(words.removesuffix("...").rstrip(".…").split()).lower()
 
 
 def _why(snapshot: Snapshot) -> str:
-    said = "; ".join(_reasons(snapshot))
-    if snapshot.status in NEVER_SEEN:  # they are the whole story
-        return said
+    reasons = "; ".join(_reasons(snapshot))
+    if snapshot.status in NEVER_SEEN:  # a diagnosis would add nothing
+        return reasons
     diagnosis = diagnose(snapshot)
-    return ": ".join(filter(None, [diagnosis.summary if diagnosis else "", said]))
+    return ": ".join(filter(None, [diagnosis.summary if diagnosis else "", reasons]))

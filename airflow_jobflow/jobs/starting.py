@@ -1,18 +1,18 @@
-"""What a start that came to nothing means, for all who start jobs. Pure."""
+"""Starts of jobs that started nothing, or whose response was lost. Pure."""
 
 from __future__ import annotations
 
 from airflow_jobflow.faults import Fault
 
 LOOKUPS = (1.0, 2.0, 4.0, 8.0)
-"""Seconds before each look for a job whose submit got no answer: what was just submitted shows up late."""
+"""Seconds before each lookup of a job whose submit response was lost: AWS lists new jobs with a delay."""
 
 
 class NotStarted(Exception):
-    """The service answered a start without an error, and started nothing.
+    """The service responded to a start without an error, and started nothing.
 
-    :param message: why, in the service's words.
-    :param fault: what that means.
+    :param message: the service's reason.
+    :param fault: what the reason means.
     """
 
     def __init__(self, message: str, fault: Fault) -> None:
@@ -21,7 +21,7 @@ class NotStarted(Exception):
 
     @property
     def may_pass(self) -> bool:
-        """Whether a later start may start something."""
+        """Whether a later start may succeed."""
         return self.fault in (Fault.NO_CAPACITY, Fault.THROTTLED, Fault.TRANSIENT)
 
     def __str__(self) -> str:

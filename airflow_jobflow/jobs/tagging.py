@@ -1,7 +1,6 @@
-"""Starts jobs with their owner's tags, and without them where the role may not tag.
+"""Starts jobs with their owner's tags, or without them if the role may not tag.
 
-A role that may submit jobs need not have the permission to tag them. AWS then denies the whole request, without having
-started anything.
+A role that may submit jobs may lack the permission to tag them. AWS then denies the whole request, and starts nothing.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ log = logging.getLogger(__name__)
 def start_tagged(
     call: Call, start: Callable[[Call, Mapping[str, Any]], str], request: Mapping[str, Any], tagged: Mapping[str, Any]
 ) -> str:
-    """Start a job, and return its id. If the tags are denied, it is started without, and so are those that follow.
+    """Start a job, and return its id. If AWS denies the tags, this and the following jobs are started without them.
 
     :param call: makes the API calls.
-    :param start: makes a request.
-    :param request: the request as the user wants it.
-    :param tagged: the same with the owner's tags.
+    :param start: sends a request, and returns the id of the job.
+    :param request: the request without the owner's tags.
+    :param tagged: the request with the owner's tags.
     :raises CallError: as ``start``.
     """
     if call.may_tag:
@@ -42,7 +41,7 @@ def start_tagged(
 
 
 def _concerns_tags(error: CallError) -> bool:
-    """Return whether AWS has refused the tags of a request, and not the request itself."""
+    """Return whether AWS has refused the tags of a request rather than the request itself."""
     is_denied = error.fault is Fault.DENIED and "TagResource" in error.message
-    # ECS cannot tag tasks in accounts that still use the old format of ARNs.
+    # ECS cannot tag tasks in accounts that still use the old ARN format.
     return is_denied or (error.fault is Fault.REJECTED and "ARN and resource ID format" in error.message)

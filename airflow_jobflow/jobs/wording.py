@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 JOBS_SHOWN = 10
-"""How many of several jobs a message names."""
-
+"""The most jobs that a message names."""
 
 FAILURES_IN_FULL = 3
-"""How many failed jobs of several a message shows in full, with the last lines of their logs."""
+"""The most failed jobs that a message shows in full, with the last lines of their logs."""
 
 
 def failures(texts: Sequence[str]) -> str:
-    """Return the message of several jobs that failed: the first ones in full, the next in a line each, then how many.
+    """Return the message of several failed jobs: some in full, some in one line each, then the number of the rest.
 
-    :param texts: the message of each, the most telling first.
+    :param texts: the message of each, the most significant first.
     """
     brief = [text.partition("\n")[0] for text in texts[FAILURES_IN_FULL:JOBS_SHOWN]]
     if len(texts) > JOBS_SHOWN:
@@ -24,24 +23,28 @@ def failures(texts: Sequence[str]) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return a text that ends with one full stop: AWS's own words have one, or none."""
+    """Return a text with one full stop at its end; AWS's own messages may lack it.
+
+    :param text: the text.
+    """
     return f"{text.rstrip(' .')}."
 
 
 def named(job_id: str, name: str = "") -> str:
-    """Return what a message calls a job: its name and id, or the id alone if it has the name in it.
+    """Return what a message calls a job: its name and id, or only the id if it contains the name.
 
-    :param name: empty if it is not known.
+    :param job_id: the job's id.
+    :param name: the job's name. Default empty: not known.
     """
     return f"{name} ({job_id})" if name and name not in job_id else job_id
 
 
 def jobs_named(noun: str, jobs: Sequence[str], of: int = 1) -> str:
-    """Return what a message calls one job or several: ``Batch job a``, ``2 of 3 Batch jobs: a; b``.
+    """Return what a message calls one or several jobs: ``Batch job a``, ``2 of 3 Batch jobs: a; b``.
 
     :param noun: what such a job is called: ``Batch job``.
     :param jobs: as ``named`` returned them.
-    :param of: how many there are in all. Default: these.
+    :param of: the number of all jobs, mentioned if it is above 1. Default 1.
     """
     if len(jobs) == of == 1:
         return f"{noun} {jobs[0]}"

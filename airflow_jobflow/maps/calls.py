@@ -206,7 +206,7 @@ class MapCalls:
     async def _look_up(self, which: Start) -> str | None:
         for seconds in LOOKUPS:
             await asyncio.sleep(seconds)
-            if found := await run(self._client, self._map.look_up, self._family, which, retry=self._retry):
+            if found := await run(self._client, self._map.find_submitted, self._family, which, retry=self._retry):
                 return found
         return None
 

@@ -32,7 +32,8 @@ from airflow_jobflow.maps.checkpoint import Checkpoint
 from airflow_jobflow.maps.ownership import heartbeats
 from airflow_jobflow.maps.state import MapState, newest_first
 from airflow_jobflow.maps.tracker import JobTracker, line, not_seen
-from airflow_jobflow.polling.watcher import REFUSED_GRACE, Watcher
+from airflow_jobflow.polling.refusals import REFUSED_GRACE
+from airflow_jobflow.polling.watcher import Watcher
 from airflow_jobflow.stopping import Spawn
 
 log = logging.getLogger(__name__)

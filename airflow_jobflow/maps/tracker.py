@@ -115,7 +115,7 @@ class JobTracker:
 
     async def _follow(self, job_ids: Sequence[str]) -> None:
         watcher = self._watcher()
-        with watcher.join(job_ids, self._interval) as wait:
+        with watcher.subscribe(job_ids, self._interval) as wait:
             self._waits.add(wait)
             try:
                 await self._until_ended(watcher, wait)
@@ -134,7 +134,7 @@ class JobTracker:
                 self._end(job_id, not_seen(job_id, LOST, str(news)))
             elif news.state.ended:
                 self._end(job_id, news.counting(self._container))
-                watcher.leave(job_id, wait)
+                watcher.unsubscribe(job_id, wait)
             else:
                 continue
             left.discard(job_id)

@@ -1,4 +1,4 @@
-"""Why a job cannot be watched any longer. Delivered to the waits on that job."""
+"""Why a job cannot be watched any longer. Delivered to the waits for that job."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from airflow_jobflow.faults import CallError, Fault
 
 
 class WatchError(Exception):
-    """The job cannot be watched any longer. The job itself may be well."""
+    """The job cannot be watched any longer. The job itself may still run."""
 
 
 class NotFound(WatchError):
@@ -30,7 +30,7 @@ class DescribeRejected(WatchError):
 
     :param job_id: the job's id.
     :param seconds: for how long.
-    :param refusals: how often.
+    :param refusals: how many calls were refused.
     :param last: the last refusal.
     """
 

@@ -170,12 +170,15 @@ class JobTrigger(WaitTrigger):
         try:
             async with asyncio.timeout(None) as timer:
                 limit = self._set(timer)
-                with watcher.join(self._in_order(), self.poll_interval) as wait, self._progress(watcher) as progress:
+                with (
+                    watcher.subscribe(self._in_order(), self.poll_interval) as wait,
+                    self._progress(watcher) as progress,
+                ):
                     async for job_id, news in wait:
                         await self._take(job_id, news)
                         progress(job_id, news)
                         if job_id not in self._open:
-                            watcher.leave(job_id, wait)
+                            watcher.unsubscribe(job_id, wait)
                         if not self._open:
                             return None
                         limit = self._set(timer)
@@ -188,7 +191,7 @@ class JobTrigger(WaitTrigger):
         left = self._in_order()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_DESCRIBE):
-                with self.watcher(self.service, self.scope).join(left, self.poll_interval) as wait:
+                with self.watcher(self.service, self.scope).subscribe(left, self.poll_interval) as wait:
                     async for job_id, news in wait:
                         if isinstance(news, Snapshot):  # that it cannot be described is no news now
                             await self._take(job_id, news)
@@ -318,11 +321,11 @@ class JobTrigger(WaitTrigger):
         watcher = self.watcher(self.service, self.scope)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(END_WAIT):
-                with watcher.join(left, self.poll_interval) as wait:
+                with watcher.subscribe(left, self.poll_interval) as wait:
                     async for job_id, news in wait:
                         await self._take(job_id, news)
                         if job_id not in self._open:
-                            watcher.leave(job_id, wait)
+                            watcher.unsubscribe(job_id, wait)
                         if self._open.isdisjoint(left):
                             return
 

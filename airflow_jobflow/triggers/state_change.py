@@ -6,7 +6,7 @@
     asset = Asset("print_color_ends", watchers=[AssetWatcher(name="print_color_ends", trigger=ends)])
 
 An EventBridge rule puts the state changes into an SQS queue; see ``infra/jobflow.yaml``. All watchers of a queue in a
-triggerer share one stream of it (see ``state_queue``), each with a filter of its own.
+triggerer share one stream of it (see ``asset_stream``), each with a filter of its own.
 
 What always holds:
 
@@ -38,7 +38,9 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow_jobflow.airflow_compat import shared_streams
 from airflow_jobflow.airflow_compat.task_context import asset_state_store
 from airflow_jobflow.aws import DEFAULT_CONN_ID, Access
-from airflow_jobflow.events.state_change import Filter, read
+from airflow_jobflow.events.eventbridge import parse_event
+from airflow_jobflow.events.filters import Filter
+from airflow_jobflow.events.state_change import job_payload
 from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.params import invalid_parameter, mapping, non_empty_string
 from airflow_jobflow.triggers.stored import Stored
@@ -71,7 +73,7 @@ class JobStateChangeTrigger(Stored, BaseEventTrigger):
 
     Every filter takes one word or a list of them; a name that ends in ``*`` matches all that begin so. What is not
     given is not asked for. The payload of an asset event is ``{"jobs": [job, ...]}``, each job as
-    :func:`airflow_jobflow.events.state_change.read` gives it.
+    :func:`airflow_jobflow.events.state_change.job_payload` gives it.
 
     :param queue_url: of the SQS queue that an EventBridge rule fills; for asset watchers only, and with more than one
         triggerer for those of one asset only.
@@ -148,16 +150,16 @@ class JobStateChangeTrigger(Stored, BaseEventTrigger):
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
         """Make what reads the queue; its messages are deleted when Airflow has what it needs of them."""
-        from airflow_jobflow.events.asset_stream import StateQueue
+        from airflow_jobflow.events.asset_stream import StateChangeStream
 
-        return StateQueue(_access(kwargs), kwargs["queue_url"])
+        return StateChangeStream(_access(kwargs), kwargs["queue_url"])
 
     def payload(self, events: Iterable[Any]) -> dict[str, Any]:
         """Give the payload of an asset event for EventBridge's events: of those that are wanted. For tests of a DAG.
 
         :param events: as EventBridge delivers them; what is no state change of a job is passed over.
         """
-        return {"jobs": self._wanted(filter(None, map(read, events)))}
+        return {"jobs": self._wanted(filter(None, map(job_payload, filter(None, map(parse_event, events)))))}
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Batch]) -> AsyncIterator[TriggerEvent]:
         """Fire an event for what is wanted of each batch of state changes, and has not been told."""

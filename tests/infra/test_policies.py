@@ -26,7 +26,7 @@ from cfnlint.helpers import load_resource  # type: ignore[import-untyped]
 import airflow_jobflow
 from airflow_jobflow import exceptions
 from airflow_jobflow.aws import Access
-from airflow_jobflow.events.asset_stream import StateQueue
+from airflow_jobflow.events.asset_stream import StateChangeStream
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner, attempt_token
 from airflow_jobflow.local import Faults
 from airflow_jobflow.maps import calls as map_calls
@@ -407,7 +407,7 @@ def event_queue(airflow: Airflow) -> None:
         return all(told[count] == "0" for count in counts)
 
     async def listen() -> None:
-        with shared_watcher(Access(None), "batch", None, events=True).join(["known"], 600.0):
+        with shared_watcher(Access(None), "batch", None, events=True).subscribe(["known"], 600.0):
             await asyncio.to_thread(eventually, is_empty)
 
     asyncio.run(listen())
@@ -419,7 +419,7 @@ def watcher_queue(airflow: Airflow) -> None:
     batch.submit_job(jobName="t", jobQueue="hello-world-queue", jobDefinition="hello-world")
 
     async def hand_on() -> None:
-        queue = StateQueue(Access(None), airflow.stack.outputs["WatcherQueueUrl"])
+        queue = StateChangeStream(Access(None), airflow.stack.outputs["WatcherQueueUrl"])
         async for _event, payload in queue.open_stream():
             await queue.advance([AdvanceItem(payload, AdvanceOutcome(acked=1, failed=0))])
             break

@@ -170,8 +170,8 @@ def test_more_messages_than_a_watcher_has_room_for_wait_in_the_queue(
     queue: watching.Queue, supervisor: watching.Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A watcher whose queue in the triggerer overflows is given up: one batch after the other, it cannot."""
-    monkeypatch.setattr(asset_stream, "GAP", 0.1)
-    monkeypatch.setattr(asset_stream, "MOST", 10)
+    monkeypatch.setattr(asset_stream, "ASSET_EVENT_INTERVAL", 0.1)
+    monkeypatch.setattr(asset_stream, "MAX_BATCH", 10)
     monkeypatch.setenv("AIRFLOW__TRIGGERER__SHARED_STREAM_SUBSCRIBER_QUEUE_SIZE", "1")
     queue.send(*(told(f"{number:02}") for number in range(50)))
 
@@ -193,7 +193,7 @@ def test_more_messages_than_a_watcher_has_room_for_wait_in_the_queue(
         ({"job_queue": "{{ params.queue }}"}, "templates are not rendered here"),
         ({"job_definition": "arn:aws:batch:us-east-1:1:job-queue/q"}, "it is no ARN of a job-definition"),
         ({"job_queue": "arn:aws:batch:us-east-1:1:job-definition/d"}, "it is no ARN of a job-queue or a cluster"),
-        ({"job_name": "arn:aws:batch:us-east-1:1:job/a"}, "it is no name, but an ARN"),
+        ({"job_name": "arn:aws:batch:us-east-1:1:job/a"}, "it is an ARN, not a name"),
         ({"service": "glue"}, "service='glue': must be one of batch, ecs, glue_run, glue_crawl"),
         ({"status": "DONE"}, "status='DONE': no event would ever match it"),
         ({"status": "FAIL*"}, "status='FAIL*': no event would ever match it"),

@@ -36,9 +36,9 @@ PARENTS = {**ENDS, "array": "parents"}
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The queue's times, so short that a test need not wait."""
-    monkeypatch.setattr(asset_stream, "GAP", 0.1)
+    monkeypatch.setattr(asset_stream, "ASSET_EVENT_INTERVAL", 0.1)
     monkeypatch.setattr(asset_stream, "LONG_POLL", 1)
-    monkeypatch.setattr(asset_stream, "HIDDEN", 2)
+    monkeypatch.setattr(asset_stream, "VISIBILITY_TIMEOUT", 2)
 
 
 class Supervisor:
@@ -298,7 +298,7 @@ def test_what_waits_to_be_stored_is_not_told_again(queue: Queue, supervisor: Sup
         async with running(queue.trigger(**ENDS)) as triggerer:
             await eventually(lambda: triggerer.fired)
             received = queue.aws.calls["sqs.ReceiveMessage"]
-            await asyncio.sleep(asset_stream.HIDDEN)
+            await asyncio.sleep(asset_stream.VISIBILITY_TIMEOUT)
             await eventually(lambda: queue.aws.calls["sqs.ReceiveMessage"] > received + 2)
             assert ids(triggerer.store()) == ["a"]
             await eventually(lambda: queue.left == 0)
@@ -381,7 +381,7 @@ def test_ends_that_come_close_together_share_an_asset_event(
     queue: Queue, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Airflow 3.3 makes no run for an asset event that comes while the one before still waits for its run."""
-    monkeypatch.setattr(asset_stream, "GAP", 3.0)
+    monkeypatch.setattr(asset_stream, "ASSET_EVENT_INTERVAL", 3.0)
 
     async def story() -> None:
         async with running(queue.trigger(**ENDS)) as triggerer:
@@ -440,7 +440,7 @@ def test_a_queue_that_is_not_there_is_waited_for(
     [line] = warnings(caplog)
     assert queue.url in line
     assert "does not exist" in line
-    assert "Check queue_url, region_name" in line
+    assert "Check the queue's URL" in line
 
 
 def test_a_queue_that_may_not_be_read_is_asked_again(
@@ -516,7 +516,7 @@ def test_a_queue_in_another_region_is_named(
             await eventually(lambda: warnings(caplog))
 
     asyncio.run(story())
-    assert "the queue is in eu-west-1, and us-east-1 would be asked" in warnings(caplog)[0]
+    assert "the queue is in eu-west-1, and the connection is for us-east-1" in warnings(caplog)[0]
 
 
 def test_the_queue_that_a_connection_names_for_the_waits_is_left_alone(
@@ -536,7 +536,7 @@ def test_the_queue_that_a_connection_names_for_the_waits_is_left_alone(
             await eventually(triggerer.store)
 
     asyncio.run(story())
-    assert "the waits use it" in warnings(caplog)[0]
+    assert "the waits use this queue" in warnings(caplog)[0]
 
 
 URL = "https://sqs.us-east-1.amazonaws.com/123456789012/q"

@@ -25,7 +25,7 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 
     monkeypatch.setattr(shared_streams, "AVAILABLE", False)
     monkeypatch.setattr(shared_streams, "_until_stored", until_stored)
-    monkeypatch.setattr(asset_stream, "GAP", 0.0)
+    monkeypatch.setattr(asset_stream, "ASSET_EVENT_INTERVAL", 0.0)
     monkeypatch.setattr(asset_stream, "LONG_POLL", 1)
     return event
 

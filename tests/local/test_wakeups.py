@@ -19,8 +19,9 @@ import pytest
 from airflow_jobflow import watchers
 from airflow_jobflow.aws import Access, run_blocking, service_client
 from airflow_jobflow.events import wakeup_queue
-from airflow_jobflow.events.eventbridge import KINDS
-from airflow_jobflow.faults import Fault
+from airflow_jobflow.events.eventbridge import EVENT_TYPES
+from airflow_jobflow.events.sqs import SqsQueue
+from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs.glue_crawl import Since, crawler_now, to_start
 from airflow_jobflow.local import Faults, LocalAws
 from airflow_jobflow.polling import wakeups
@@ -41,7 +42,10 @@ class Inbox:
         name = f"wakeups-{uuid.uuid4().hex}"
         attributes = {"VisibilityTimeout": "600"}
         self.url: str = self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
-        pattern = {"source": sorted({source for source, _ in KINDS}), "detail-type": [kind for _, kind in KINDS]}
+        pattern = {
+            "source": sorted({source for source, _ in EVENT_TYPES}),
+            "detail-type": [kind for _, kind in EVENT_TYPES],
+        }
         rules.put_rule(Name=name, EventPattern=json.dumps(pattern))
         rules.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": self._attribute("QueueArn")}])
         self._rules, self._name = rules, name
@@ -70,7 +74,7 @@ class Inbox:
 @pytest.fixture(autouse=True)
 def short_receives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let receives be short, so that none outlasts its test."""
-    monkeypatch.setattr(wakeups, "POLL", 2.0)
+    monkeypatch.setattr(wakeups, "LONG_POLL", 2.0)
 
 
 @pytest.fixture
@@ -113,7 +117,7 @@ async def seen(waits: list[JobTrigger]) -> None:
     """Wait until each has seen its jobs, and the queue is known to answer."""
     async with asyncio.timeout(PATIENCE):
         while not all(wait._seen for wait in waits) or not all(  # noqa: ASYNC110 -- neither tells anybody
-            listener._flows for listener in wakeup_queue._listeners.values()
+            listener._is_receiving for listener in wakeup_queue._listeners.values()
         ):
             await asyncio.sleep(0.02)
 
@@ -352,24 +356,27 @@ def test_a_queue_that_cannot_be_read_is_said_once_and_the_waits_go_on(
 
     assert states([asyncio.run(story())]) == ["SUCCEEDED"]
     [line] = said()
-    assert "in region us-east-1" in line
-    assert ("sqs:ReceiveMessage" if why == "denied" else "Is this the queue's URL") in line
+    assert "in us-east-1" in line
+    assert ("sqs:ReceiveMessage" if why == "denied" else "Check the queue's URL") in line
 
 
-def test_the_hint_tells_the_region_of_a_queue_elsewhere() -> None:
-    """As far as its URL does."""
-    access = Access(None)
-    queue = wakeup_queue.EventQueue(access)
-    queue._region = "us-east-1"
-    for url, hint in {
-        "https://sqs.eu-west-1.amazonaws.com/123456789012/q": "eu-west-1",
-        "https://eu-west-1.queue.amazonaws.com/123456789012/q": "eu-west-1",
-        "https://sqs.us-east-1.amazonaws.com/123456789012/q": "in that region?",
-        "https://queue.amazonaws.com/123456789012/q": "in that region?",
-    }.items():
-        queue._url = url
-        assert hint in queue._hint(Fault.REJECTED)
-    queue.close()
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("sqs.eu-west-1.amazonaws.com", "the queue is in eu-west-1, and the connection is for us-east-1"),
+        ("eu-west-1.queue.amazonaws.com", "the queue is in eu-west-1, and the connection is for us-east-1"),
+        ("sqs.us-east-1.amazonaws.com", "does not exist"),
+        ("queue.amazonaws.com", "does not exist"),
+    ],
+)
+def test_an_error_names_the_region_of_a_queue_elsewhere(
+    aws: LocalAws, here: Callable[[LocalAws], None], host: str, words: str
+) -> None:
+    """AWS would only say that there is no such queue."""
+    here(aws)
+    queue = SqsQueue(Access(None), f"https://{host}/123456789012/missing", ())
+    with pytest.raises(CallError, match=words):
+        asyncio.run(queue.receive(0))
 
 
 # The queue comes and goes
@@ -387,7 +394,7 @@ def test_a_queue_that_answers_again_wakes_again(own_kit: Any, gate: Path, use: A
         before = calls()
         eventually(lambda: calls() > before + 5)
         own_kit.aws.set_faults(Faults())
-        eventually(lambda: all(listener._flows for listener in wakeup_queue._listeners.values()))
+        eventually(lambda: all(listener._is_receiving for listener in wakeup_queue._listeners.values()))
         gate.touch()
 
     story: Coroutine[Any, Any, list[dict[str, Any]]] = ended([trigger("batch", job_id, poll_interval=1.0)], come_and_go)

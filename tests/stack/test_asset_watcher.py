@@ -7,7 +7,7 @@ import uuid
 from collections import Counter
 from typing import Final
 
-from airflow_jobflow.events.asset_stream import GAP, HIDDEN
+from airflow_jobflow.events.asset_stream import ASSET_EVENT_INTERVAL, VISIBILITY_TIMEOUT
 from airflow_jobflow.local.samples import ARRAY_EVENTS
 from tests.stack.errors import eventually
 from tests.stack.kit import ENDED, STATE_PATIENCE, Kit
@@ -15,7 +15,7 @@ from tests.stack.kit import ENDED, STATE_PATIENCE, Kit
 DAG: Final = "batch_array_event"
 ASSET: Final = "print_color_ends"
 NOTIFICATION: Final = re.compile(r"^Notification: .* \((\S+)\)$", re.MULTILINE)
-PATIENCE: Final = 2 * (GAP + STATE_PATIENCE)
+PATIENCE: Final = 2 * (ASSET_EVENT_INTERVAL + STATE_PATIENCE)
 """Seconds in which an end is notified: one that comes close after another waits, and so may the run."""
 TRIGGERERS: Final = (1, 2)
 
@@ -60,7 +60,7 @@ class Arrays:
         """Wait until they were, and nothing more can come; hold that each was told of once, and notified of once."""
         what = f"a notification of each of {job_ids}"
         eventually(lambda: set(job_ids) <= set(self._notified()), what, PATIENCE, every=2)
-        eventually(lambda: not self._left, "an empty queue", 2 * HIDDEN)
+        eventually(lambda: not self._left, "an empty queue", 2 * VISIBILITY_TIMEOUT)
         told = self._told()
         eventually(lambda: sum(self._notified().values()) >= sum(told.values()), "a notification of all that was told")
         eventually(lambda: set(self._airflow.runs(DAG).values()) <= set(ENDED), "the end of all runs")

@@ -322,7 +322,7 @@ def test_a_failed_job_says_all_a_person_needs(task: Any, context: Any) -> None:
     assert isinstance(outcome, dict)
     assert str(error.value).splitlines() == [
         f"Batch job {outcome['name']} ({outcome['job_id']}) failed on attempt 1 of 1 with exit code 3.",
-        "Why: The command itself ended with an error. The last log lines are where to look first.",
+        "Why: The command itself ended with an error. Check the last log lines first.",
         "AWS says: Essential container in task exited",
         "Last lines of the log:",
         "  | two",

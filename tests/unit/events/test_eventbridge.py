@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_jobflow.events import eventbridge
-from airflow_jobflow.events.eventbridge import JobEvent, about, read
+from airflow_jobflow.events.eventbridge import JobEvent, jobs_to_describe, parse_message
 from airflow_jobflow.jobs import batch, ecs, glue_crawl, glue_run
 from airflow_jobflow.local.glue import events as glue_events
 
@@ -47,7 +47,7 @@ def message(kind: tuple[str, str], **detail: Any) -> str:
 )
 def test_an_event_is_read_whatever_else_it_says(body: str, event: JobEvent) -> None:
     """A status that no table knows is no end."""
-    assert read(body) == event
+    assert parse_message(body) == event
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_an_event_is_read_whatever_else_it_says(body: str, event: JobEvent) -> N
 )
 def test_what_is_no_event_of_a_job_is_read_as_none(body: str) -> None:
     """And raises nothing."""
-    assert read(body) is None
+    assert parse_message(body) is None
 
 
 json_values = st.recursive(
@@ -89,13 +89,13 @@ json_values = st.recursive(
 
 
 @given(
-    st.sampled_from(list(eventbridge.KINDS)),
+    st.sampled_from(list(eventbridge.EVENT_TYPES)),
     st.dictionaries(st.sampled_from(["jobId", "status", "taskArn", "lastStatus", "state"]), json_values),
 )
 def test_reading_raises_nothing(kind: tuple[str, str], detail: dict[str, Any]) -> None:
     """Whatever stands where an id and a status should."""
-    event = read(message(kind, **detail))
-    assert event is None or about(event, event.service, [BATCH_ID]) is not None
+    event = parse_message(message(kind, **detail))
+    assert event is None or jobs_to_describe(event, event.service, [BATCH_ID]) is not None
 
 
 @pytest.mark.parametrize(
@@ -128,21 +128,23 @@ def test_an_event_is_about_the_jobs_that_are_known_by_its_name(
     event: JobEvent, service: str, known: list[str], looks: dict[str, bool]
 ) -> None:
     """A child's also about its array; a crawler's about each of its crawls."""
-    assert about(event, service, known) == looks
+    assert jobs_to_describe(event, service, known) == looks
 
 
 def test_the_ends_are_those_of_the_services_tables() -> None:
     """A status that is added there is not forgotten here."""
-    ends = {kind.service: kind.ends for kind in eventbridge.KINDS.values()}
+    ends = {kind.service: kind.ended for kind in eventbridge.EVENT_TYPES.values()}
     assert ends["batch"] == {status for status, state in batch.STATES.items() if state.ended}
     assert ends["glue_run"] == {status for status, state in glue_run.STATES.items() if state.ended}
     assert ends["ecs"] == {ecs.STOPPED}
-    assert {kind.service for kind in eventbridge.KINDS.values()} == {"batch", "ecs", "glue_run", "glue_crawl"}
+    assert {kind.service for kind in eventbridge.EVENT_TYPES.values()} == {"batch", "ecs", "glue_run", "glue_crawl"}
 
 
 def test_a_crawl_is_known_by_its_crawler_in_glues_words() -> None:
     """As the id of a crawl is built."""
-    [key] = [key for key, kind in eventbridge.KINDS.items() if kind.service == eventbridge.GLUE_CRAWL]
+    [key] = [key for key, kind in eventbridge.EVENT_TYPES.items() if kind.service == eventbridge.GLUE_CRAWL]
     assert key == ("aws.glue", glue_events.CRAWLER)
     since = glue_crawl.Since.read("se2_in0@2026-11-22T03:21:48.125000+00:00")
-    assert about(JobEvent("glue_crawl", since.crawler, ended=True), "glue_crawl", [str(since)]) == {str(since): True}
+    assert jobs_to_describe(JobEvent("glue_crawl", since.crawler, ended=True), "glue_crawl", [str(since)]) == {
+        str(since): True
+    }

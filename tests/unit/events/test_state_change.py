@@ -9,8 +9,9 @@ import pytest
 from airflow.sdk.execution_time.comms import _new_encoder
 from airflow.triggers.base import TriggerEvent
 
-from airflow_jobflow.events.eventbridge import KINDS
-from airflow_jobflow.events.state_change import LONGEST, STATUSES, Filter, parse, read
+from airflow_jobflow.events.eventbridge import EVENT_TYPES, parse_event, parse_message
+from airflow_jobflow.events.filters import EVENT_STATUSES, Filter
+from airflow_jobflow.events.state_change import MAX_TEXT, job_payload
 from airflow_jobflow.jobs import service
 
 BATCH_ARN = "arn:aws:batch:us-east-1:123456789012"
@@ -78,9 +79,17 @@ def crawl(state: str = "Succeeded") -> dict[str, Any]:
 
 def job(of: dict[str, Any]) -> dict[str, Any]:
     """What is read of an event that tells of a job."""
-    found = read(of)
+    event = parse_event(of)
+    assert event is not None
+    found = job_payload(event)
     assert found is not None
     return found
+
+
+def parse(body: str) -> dict[str, Any] | None:
+    """What is read of a message."""
+    event = parse_message(body)
+    return job_payload(event) if event else None
 
 
 def test_an_array_is_told_with_all_that_a_notification_needs() -> None:
@@ -185,10 +194,10 @@ def test_whatever_a_message_holds_what_is_taken_of_it_can_be_stored() -> None:
     told = parse(json.dumps({**hostile, "alsoUnknown": 1, "time": ["now"]}))
     assert told is not None
     assert told["name"] == "name?"
-    assert len(told["reason"]) == LONGEST
+    assert len(told["reason"]) == MAX_TEXT
     assert (told["queue"], told["exit_code"], told["array"]["size"], told["time"]) == (None, None, None, None)
     assert _new_encoder().encode(TriggerEvent({"jobs": [told]}))  # type: ignore[no-untyped-call]
-    assert len(json.dumps(told)) < 4 * LONGEST
+    assert len(json.dumps(told)) < 4 * MAX_TEXT
     assert not Filter(job_queue=("q",)).matches(told)
 
 
@@ -242,7 +251,7 @@ def test_a_filter_lets_through_what_it_says(wanted: dict[str, Any], of: dict[str
     [
         ({"status": ["SUCCEDED"]}, "status='SUCCEDED': no event would ever match"),
         ({"status": ["SUBMITTED"]}, "status='SUBMITTED'"),
-        ({"service": ["batch"], "status": ["STOPPED"]}, "those of batch tell of FAILED, PENDING"),
+        ({"service": ["batch"], "status": ["STOPPED"]}, "the statuses of batch are FAILED, PENDING"),
         ({"array": "parents", "status": ["TIMEOUT"]}, "status='TIMEOUT'"),
         ({"array": "parents", "service": ["ecs"]}, "array='parents': no event would ever match"),
         ({"array": "parents", "service": ["batch", "ecs"]}, "array='parents'"),
@@ -266,15 +275,15 @@ def test_the_statuses_are_those_that_the_services_have(name: str) -> None:
     """A status that AWS adds must not be refused."""
     module: Any = service(name)
     ours = set(module.STATES) - {"SUBMITTED"} if name == "batch" else set(module.STATES)
-    assert set(STATUSES[name]) == (ours | {"STOPPED"} if name == "ecs" else ours)
+    assert set(EVENT_STATUSES[name]) == (ours | {"STOPPED"} if name == "ecs" else ours)
 
 
-@pytest.mark.parametrize(("source", "detail_type"), KINDS)
+@pytest.mark.parametrize(("source", "detail_type"), EVENT_TYPES)
 def test_what_wakes_a_wait_as_an_end_is_told_as_one(source: str, detail_type: str) -> None:
     """Waits and watchers read the same events."""
-    kind = KINDS[source, detail_type]
-    assert {word.upper() for word in kind.ends} <= set(STATUSES[kind.service])
+    kind = EVENT_TYPES[source, detail_type]
+    assert {word.upper() for word in kind.ended} <= set(EVENT_STATUSES[kind.service])
     for of in (batch(), ecs(), glue_run(), crawl()):
         if (of["source"], of["detail-type"]) == (source, detail_type):
-            told = [job({**of, "detail": {**of["detail"], kind.status: word}}) for word in kind.ends]
+            told = [job({**of, "detail": {**of["detail"], kind.status: word}}) for word in kind.ended]
             assert {each["state"] for each in told} <= {"SUCCEEDED", "FAILED"}

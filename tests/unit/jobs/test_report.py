@@ -29,7 +29,7 @@ def test_the_message_of_a_failed_job() -> None:
     text = failure("Batch job", snapshot, diagnosis, log_lines=["no such file"], console_url="https://console")
     assert text == (
         "Batch job hello (abc) failed on attempt 2 of 2 with exit code 3.\n"
-        "Why: The command itself ended with an error. The last log lines are where to look first.\n"
+        "Why: The command itself ended with an error. Check the last log lines first.\n"
         "AWS says: Essential container in task exited\n"
         "Last lines of the log:\n"
         "  | no such file\n"
@@ -57,7 +57,7 @@ def test_the_message_of_a_failed_array() -> None:
     )
     assert text == (
         "Batch job hello (abc) failed.\n"
-        "Why: The command itself ended with an error. The last log lines are where to look first.\n"
+        "Why: The command itself ended with an error. Check the last log lines first.\n"
         "AWS says: Array Child Job failed\n"
         "Failed children: 3 of 7: 3,5-6\n"
         "By cause: 2 spot_reclaimed, 1 command_failed\n"

@@ -222,7 +222,7 @@ class Waiter:
         self._task = asyncio.create_task(self._wait(watcher))
 
     async def _wait(self, watcher: Watcher[str]) -> None:
-        with watcher.join(self.job_ids, self.interval) as wait:
+        with watcher.subscribe(self.job_ids, self.interval) as wait:
             async for job_id, news in wait:
                 self.heard.append((now(), job_id, news))
 

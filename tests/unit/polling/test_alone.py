@@ -160,38 +160,38 @@ async def test_a_new_wait_for_a_job_that_is_being_asked_for_alone_is_told(deep: 
     await leave([*waiters, late])
 
 
-def test_only_what_nobody_looks_at_already_is_put_in_alone() -> None:
-    """A job that is queued, being looked at by a newer call, or forgotten, is not."""
-    agenda: PollSchedule[str] = PollSchedule(100)
-    entry: PolledJob[str] = PolledJob("a", 0)
-    for name, value in (("queued", True), ("forgotten", True), ("described_at", 5.0)):
-        before = getattr(entry, name)
-        setattr(entry, name, value)
-        agenda.alone(entry, sent_at=1.0)
-        assert agenda.due_in(1.0) == float("inf"), name
-        setattr(entry, name, before)
-    agenda.alone(entry, sent_at=1.0)
-    assert agenda.due_in(1.0) == 0
-    assert agenda.take(1.0) == [entry]
+def test_only_a_job_that_is_not_described_already_is_scheduled_alone() -> None:
+    """Not one that is scheduled, in a newer call, or removed."""
+    schedule: PollSchedule[str] = PollSchedule(100)
+    job: PolledJob[str] = PolledJob("a", 0)
+    for name, value in (("queued", True), ("removed", True), ("sent_at", 5.0)):
+        before = getattr(job, name)
+        setattr(job, name, value)
+        schedule.schedule_single(job, sent_at=1.0)
+        assert schedule.due_in(1.0) == float("inf"), name
+        setattr(job, name, before)
+    schedule.schedule_single(job, sent_at=1.0)
+    assert schedule.due_in(1.0) == 0
+    assert schedule.pop_batch(1.0) == [job]
 
 
-def test_a_job_that_is_due_alone_is_taken_though_the_last_one_was_alone() -> None:
-    """A turn that is waited for, a minute where many scopes share the budget, must not be wasted."""
-    agenda: PollSchedule[str] = PollSchedule(100)
-    entries: list[PolledJob[str]] = [PolledJob(name, order) for order, name in enumerate("ab")]
-    for entry in entries:
-        agenda.isolate(entry, 1.0)
-    assert agenda.due_in(2.0) <= 0
-    assert [agenda.take(2.0), agenda.take(2.0)] == [[entries[0]], [entries[1]]]
+def test_a_job_that_is_due_alone_is_popped_although_the_last_one_was_alone() -> None:
+    """A turn of the rate limiter must not be wasted: with many scopes it takes a minute to come."""
+    schedule: PollSchedule[str] = PollSchedule(100)
+    several: list[PolledJob[str]] = [PolledJob(name, order) for order, name in enumerate("ab")]
+    for job in several:
+        schedule.reschedule_single(job, 1.0)
+    assert schedule.due_in(2.0) <= 0
+    assert [schedule.pop_batch(2.0), schedule.pop_batch(2.0)] == [[several[0]], [several[1]]]
 
 
-def test_places_that_were_given_up_want_no_turn() -> None:
-    """Of jobs that nobody waits for any more, or that were moved."""
-    agenda: PollSchedule[str] = PollSchedule(100)
+def test_outdated_entries_of_the_schedule_do_not_count_as_due() -> None:
+    """Those of jobs that were removed or rescheduled."""
+    schedule: PollSchedule[str] = PollSchedule(100)
     gone, moved, new = (PolledJob[str](name, order) for order, name in enumerate("abc"))
-    for entry in (gone, moved):
-        agenda.put_back(entry, 1.0, sent_at=0.0)
-    agenda.add(new, 0.0)
-    agenda.isolate(moved, 9.0)
-    gone.forgotten = new.forgotten = True
-    assert agenda.due_in(2.0) == 7.0
+    for job in (gone, moved):
+        schedule.schedule(job, 1.0, sent_at=0.0)
+    schedule.add_new(new, 0.0)
+    schedule.reschedule_single(moved, 9.0)
+    gone.removed = new.removed = True
+    assert schedule.due_in(2.0) == 7.0

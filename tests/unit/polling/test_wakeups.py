@@ -13,8 +13,8 @@ from collections.abc import KeysView, Mapping
 import pytest
 
 from airflow_jobflow.faults import Fault
-from airflow_jobflow.polling.intervals import LAG
-from airflow_jobflow.polling.wakeups import ENOUGH, POLL, TURN, Listener
+from airflow_jobflow.polling.schedule import EVENT_LAG
+from airflow_jobflow.polling.wakeups import LONG_POLL, MAX_RECEIVES, RELEASE_PAUSE, Listener
 from airflow_jobflow.polling.watcher import Watcher
 from tests.unit.polling.scripted import Service, Waiter, gaps, leave, now, settle, until
 from tests.unit.polling.scripted_queue import FORGOTTEN, Event, Queue, about
@@ -44,7 +44,7 @@ class World:
         self.queue = queue or Queue()
         self.watcher: Watcher[str] = service.watcher()
         self.listener: Listener[Event] = self.queue.listener()
-        self.listener.join(self.watcher, about)
+        self.listener.subscribe(self.watcher, about)
         self.waiters: list[Waiter] = []
 
     def wait(self, *job_ids: str, interval: float = 10.0) -> Waiter:
@@ -55,7 +55,7 @@ class World:
     async def over(self) -> None:
         """Let all waits leave, and the listener end with the watcher."""
         await leave(self.waiters)
-        self.listener.leave(self.watcher)
+        self.listener.unsubscribe(self.watcher)
         await settle()
         assert self.listener.ended
         assert len(self.queue.closed) == 1
@@ -161,9 +161,9 @@ async def test_an_end_that_is_described_later_than_told_is_not_left_to_the_slow_
     waiter = world.wait("job-0")
     await until(103)
     world.queue.tell("job-0")
-    await until(103 + LAG)
+    await until(103 + EVENT_LAG)
     service.states["job-0"] = "SUCCEEDED"
-    await until(103 + LAG + 10)
+    await until(103 + EVENT_LAG + 10)
     assert waiter.news() == ["RUNNING", "SUCCEEDED"]
     await until(500)
     assert [at for at in service.times() if at > 100] == [103, 112, 121, 130, 300]
@@ -277,8 +277,8 @@ async def test_a_message_that_nobody_waits_for_goes_back_until_it_was_received_t
     await until(100)
     world.queue.tell("another's")
     await until(110)
-    assert [at for at, _ in world.queue.received] == [100, 100 + TURN, 100 + 2 * TURN]
-    assert len(world.queue.received) == ENOUGH
+    assert [at for at, _ in world.queue.received] == [100, 100 + RELEASE_PAUSE, 100 + 2 * RELEASE_PAUSE]
+    assert len(world.queue.received) == MAX_RECEIVES
     assert not world.queue.letters
     assert service.times()[-1] < 100
     await world.over()
@@ -299,7 +299,7 @@ async def test_two_processes_on_one_queue_each_hear_of_their_own(service: Servic
     assert not queue.letters
     for world in worlds:
         await leave(world.waiters)
-        world.listener.leave(world.watcher)
+        world.listener.unsubscribe(world.watcher)
     await settle()
 
 
@@ -355,11 +355,11 @@ async def test_a_queue_out_of_reach_brings_the_waits_own_pace_and_one_warning(
     world.queue.down = Fault.TRANSIENT
     await until(500)
     assert [at for at in service.times() if at > 350] == [360 + 10 * turn for turn in range(15)]
-    assert next(at for at in service.times() if at > 300) <= 305 + POLL + 1 + 10
+    assert next(at for at in service.times() if at > 300) <= 305 + LONG_POLL + 1 + 10
     world.queue.down = None
     await until(1100)
     again = next(at for at in world.queue.receives if at >= 500)
-    assert [at for at in service.times() if again + LAG + 20 < at] == [600, 900]
+    assert [at for at in service.times() if again + EVENT_LAG + 20 < at] == [600, 900]
     said = [record.message for record in caplog.records if "events" in record.message]
     assert said == [
         "Receiving events: jobs without events are polled every 300 s",
@@ -465,7 +465,7 @@ async def test_watchers_that_come_later_share_the_listener_and_the_last_one_ends
     first = world.wait("job-0")
     await until(100)
     other_watcher = service.watcher()
-    world.listener.join(other_watcher, about)
+    world.listener.subscribe(other_watcher, about)
     second = Waiter(other_watcher, "job-1", 10)
     await until(200)
     service.states |= dict.fromkeys(jobs(2), "SUCCEEDED")
@@ -474,12 +474,12 @@ async def test_watchers_that_come_later_share_the_listener_and_the_last_one_ends
     await until(201)
     assert first.news() == second.news() == ["RUNNING", "SUCCEEDED"]
     assert [at for at in service.times("job-1") if at < 200] == [100.5, 110, 120]
-    world.listener.leave(other_watcher)
+    world.listener.unsubscribe(other_watcher)
     await leave([second])
     assert not world.listener.ended
     await world.over()
     with pytest.raises(RuntimeError):
-        world.listener.join(other_watcher, about)
+        world.listener.subscribe(other_watcher, about)
 
 
 async def test_what_is_logged_lands_in_no_tasks_log(service: Service) -> None:
@@ -493,7 +493,7 @@ async def test_what_is_logged_lands_in_no_tasks_log(service: Service) -> None:
         contexts.append(contextvars.copy_context())
         return about(event, known)
 
-    world.listener.join(world.watcher, note)
+    world.listener.subscribe(world.watcher, note)
     world.wait(*running(service, 1))
     world.queue.tell("job-0")
     await until(1)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_jobflow.faults import Fault
-from airflow_jobflow.polling.schedule import SOON
+from airflow_jobflow.polling.schedule import EARLY_FRACTION
 from airflow_jobflow.polling.wakeups import Listener
 from airflow_jobflow.polling.watcher import Watcher
 from tests.unit.polling.scripted import Service, Waiter, gaps, leave, now, run, settle, until
@@ -49,8 +49,8 @@ class Process:
         """Start one, whose calls are counted apart, with a wait that stays."""
         service = Service(states)
         watcher = service.watcher(calls_per_second=budget)
-        listener = queue.listener(slow_pace=SLOW)
-        listener.join(watcher, about)
+        listener = queue.listener(event_poll_interval=SLOW)
+        listener.subscribe(watcher, about)
         return cls(service, watcher, listener, [Waiter(watcher, "keeps-it-going", 10.0)])
 
     @property
@@ -187,7 +187,7 @@ def test_events_tell_nothing_cost_no_more_than_the_budget_and_lose_nothing(
             for waiter in process.joined:
                 assert has_heard_all(waiter)
             await leave(process.joined)
-            process.listener.leave(process.watcher)
+            process.listener.unsubscribe(process.watcher)
         await settle()
         assert all(process.listener.ended and process.watcher.ended for process in world.processes)
         assert len(world.queue.closed) == len(world.processes)
@@ -197,7 +197,7 @@ def test_events_tell_nothing_cost_no_more_than_the_budget_and_lose_nothing(
 
 def assert_ends_are_heard_in_time(waiter: Waiter, world: World) -> None:
     """A wait has heard of an end when the slow pace, or its own longer one, is over, give or take a tenth."""
-    slowest = max(SLOW, waiter.interval) * (1 + SOON) + 3
+    slowest = max(SLOW, waiter.interval) * (1 + EARLY_FRACTION) + 3
     for job_id in waiter.job_ids:
         late_by = max(world.ended_at.get(job_id, math.inf), waiter.joined_at) + slowest
         if late_by < waiter.left_at and late_by < now():
@@ -220,7 +220,7 @@ def test_no_events_have_a_job_looked_at_more_than_once_a_second(story: list[tupl
                 calm = [at for at in looks if not any(0 <= at - joined <= 2.0 for joined in joins_at)]
                 assert min(gaps(calm), default=1.0) >= 0.9 - A_MOMENT
             await leave(process.joined)
-            process.listener.leave(process.watcher)
+            process.listener.unsubscribe(process.watcher)
         await settle()
 
     run(told())

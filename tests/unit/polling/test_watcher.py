@@ -18,7 +18,7 @@ from airflow_jobflow.aws.rate_limit import RateLimiter
 from airflow_jobflow.faults import Fault
 from airflow_jobflow.polling import watcher as module
 from airflow_jobflow.polling.errors import DescribeRejected, NotFound, WatchError
-from airflow_jobflow.polling.schedule import GATHERING
+from airflow_jobflow.polling.schedule import NEW_JOB_DELAY
 from airflow_jobflow.polling.subscription import PolledJob
 from airflow_jobflow.polling.watcher import Watcher
 from tests.unit.polling.scripted import Service, Surprise, Waiter, gaps, leave, now, run, settle, until
@@ -118,7 +118,7 @@ async def test_a_second_wait_for_a_job_shares_its_entry(service: Service) -> Non
     await until(3)
     second = Waiter(watcher, "job-0", 10)
     await until(45)
-    assert len(watcher._entries) == 1
+    assert len(watcher._jobs) == 1
     assert service.times() == [0.5, 3.5, 10, 20, 30, 40]
     assert first.news() == second.news() == ["RUNNING"]
     await leave([first, second])
@@ -176,7 +176,7 @@ async def test_new_waits_gather(service: Service) -> None:
         waiters.append(Waiter(watcher, job_id, 10))
         await until(now() + 0.1)
     await until(1)
-    assert [(call.at, len(call.ids)) for call in service.calls] == [(GATHERING, 5)]
+    assert [(call.at, len(call.ids)) for call in service.calls] == [(NEW_JOB_DELAY, 5)]
     await leave(waiters)
 
 
@@ -256,7 +256,7 @@ async def test_every_change_is_told_once(service: Service) -> None:
 async def test_a_slow_reader_is_told_the_latest_and_nothing_twice(service: Service) -> None:
     """News that nobody has read yet is replaced by newer news; back where it was is no news."""
     running(service, 1)
-    with service.watcher().join(["job-0"], 1) as wait:
+    with service.watcher().subscribe(["job-0"], 1) as wait:
         assert await anext(wait) == ("job-0", "RUNNING")
         for state in ("PENDING", "STARTING"):
             service.states["job-0"] = state
@@ -274,7 +274,7 @@ async def test_an_end_that_was_not_read_yet_is_not_lost_to_an_error(service: Ser
     """What the service said of the job is told before that it can be watched no longer."""
     service.states["job-0"] = "SUCCEEDED"
     watcher = service.watcher(denied_grace=0)
-    with watcher.join(["job-0"], 1) as wait:
+    with watcher.subscribe(["job-0"], 1) as wait:
         await until(1.5)
         service.plan.append(Fault.DENIED)
         await until(3)
@@ -916,12 +916,12 @@ async def test_a_cancelled_wait_leaves_no_trace(service: Service) -> None:
     await until(12)
     await leave([cancelled])
     looks = len(service.times("job-0"))
-    assert list(watcher._entries) == ["job-1"]
-    assert watcher._tempo.describes_per_second == pytest.approx(0.1)
+    assert list(watcher._jobs) == ["job-1"]
+    assert watcher._schedule.describes_per_second == pytest.approx(0.1)
     await until(40)
     assert len(service.times("job-0")) == looks
-    assert len(watcher._agenda._due) == 1
-    assert not watcher._agenda._new
+    assert len(watcher._schedule._due) == 1
+    assert not watcher._schedule._new
     await leave([other])
 
 
@@ -973,9 +973,9 @@ async def test_a_wait_refused_at_the_door_leaves_nothing_behind(interval: float)
     service = Service()
     running(service, 2)
     watcher = service.watcher()
-    with pytest.raises(ValueError), watcher.join(["job-0"], interval):  # noqa: PT011  # the words are not the matter
+    with pytest.raises(ValueError), watcher.subscribe(["job-0"], interval):  # noqa: PT011  # the words are not the matter
         pass
-    assert not watcher._entries
+    assert not watcher._jobs
     waiter = Waiter(watcher, "job-1", 10)
     await until(5)
     assert waiter.news() == ["RUNNING"]
@@ -988,7 +988,7 @@ async def test_a_watcher_that_has_ended_refuses_to_be_joined(service: Service) -
     watcher = service.watcher()
     await leave_after(Waiter(watcher, "job-0", 10), 1)
     assert watcher.ended
-    with pytest.raises(RuntimeError), watcher.join(["job-0"], 10):
+    with pytest.raises(RuntimeError), watcher.subscribe(["job-0"], 10):
         pass
 
 
@@ -1004,7 +1004,7 @@ async def test_a_wait_that_comes_as_the_last_one_leaves_is_served(service: Servi
     watcher = service.watcher()
     first = Waiter(watcher, "job-0", 10)
     await until(3)
-    with watcher.join(["job-1"], 10) as wait:
+    with watcher.subscribe(["job-1"], 10) as wait:
         await leave([first])
         assert await anext(wait) == ("job-1", "RUNNING")
     await settle()
@@ -1049,7 +1049,7 @@ async def test_a_cancelled_runner_tells_its_waits(cancelled_at: float) -> None:
     service = Service()
     running(service, 1)
     watcher = service.watcher()
-    with watcher.join(["job-0"], 10) as wait:
+    with watcher.subscribe(["job-0"], 10) as wait:
         if cancelled_at:
             await until(cancelled_at)
         assert watcher._runner is not None
@@ -1070,7 +1070,7 @@ async def test_a_runner_that_dies_tells_its_waits(service: Service, monkeypatch:
     def broken(_: float) -> float:
         raise ZeroDivisionError("scripted: a bug")
 
-    monkeypatch.setattr(watcher._agenda, "due_in", broken)
+    monkeypatch.setattr(watcher._schedule, "due_in", broken)
     await until(12)
     assert "scripted: a bug" in str(waiter.error)
     assert watcher.ended
@@ -1124,15 +1124,15 @@ async def test_nothing_stays_after_thousands_of_joins_and_leaves(service: Servic
             guest.leave()
         await until(now() + 1)
     await until(now() + 11)
-    assert list(watcher._entries) == ["job-0"]
+    assert list(watcher._jobs) == ["job-0"]
     assert (
-        len(watcher._agenda._due),
-        len(watcher._agenda._new),
-        len(watcher._agenda._halves),
+        len(watcher._schedule._due),
+        len(watcher._schedule._new),
+        len(watcher._schedule._halves),
         len(watcher._calls),
     ) == (1, 0, 0, 0)
-    assert len(watcher._entries["job-0"].waits) == 1
-    assert watcher._tempo.describes_per_second == pytest.approx(0.1)
+    assert len(watcher._jobs["job-0"].waits) == 1
+    assert watcher._schedule.describes_per_second == pytest.approx(0.1)
     await leave([stays])
 
 
@@ -1164,9 +1164,9 @@ async def test_a_job_that_has_ended_can_be_left_alone(service: Service) -> None:
     """A wait for many need not look at those that are over until the last one is."""
     running(service, 2)
     watcher = service.watcher()
-    with watcher.join(["job-0", "job-1"], 10) as wait:
+    with watcher.subscribe(["job-0", "job-1"], 10) as wait:
         await anext(wait)
         await anext(wait)
-        watcher.leave("job-0", wait)
+        watcher.unsubscribe("job-0", wait)
         await until(15)
     assert service.sizes() == [2, 1]

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from airflow_jobflow.faults import Fault
 from airflow_jobflow.polling.errors import DescribeRejected, NotFound, WatchError
-from airflow_jobflow.polling.watcher import CONCERNS_ALL, MIN_REFUSALS, REFUSED_GRACE, Watcher
+from airflow_jobflow.polling.refusals import CONCERNS_ALL, MIN_REFUSALS, REFUSED_GRACE
+from airflow_jobflow.polling.watcher import Watcher
 from tests.unit.polling.scripted import Call, Service, Surprise, Waiter, gaps, leave, now, run, settle, until
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
@@ -253,9 +254,9 @@ def assert_nothing_is_left(world: World) -> None:
     """The watcher has ended, and its client was closed once."""
     assert world.watcher.ended
     assert len(world.service.closed) == 1
-    assert not world.watcher._entries
+    assert not world.watcher._jobs
     assert not world.watcher._calls
-    assert abs(world.watcher._tempo.describes_per_second) < A_MOMENT
+    assert abs(world.watcher._schedule.describes_per_second) < A_MOMENT
 
 
 a_calm_step = st.one_of(joins, joins, leaves, advances)

@@ -79,7 +79,7 @@ def played(lasts: Sequence[float], *, max_concurrency: int, poll_interval: float
             nonlocal watcher
             if watcher.ended:
                 watcher = Watcher(aws.describe, RateLimiter(BUDGET, clock=asyncio.get_running_loop().time))
-            watcher.sweep_every(300.0 if events else None)
+            watcher.set_event_poll_interval(300.0 if events else None)
             return watcher
 
         async def tell() -> None:
