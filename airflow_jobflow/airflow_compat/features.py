@@ -14,19 +14,10 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, BaseSensorOperator
 
+from airflow_jobflow.airflow_compat.serialized_tasks import unknown_mapping_fields
+
 _INIT_ARGUMENTS = "_BaseOperator__init_kwargs"
 """Where an operator keeps its constructor's arguments: they include parameters that it stores under other names."""
-
-_MAPPING_FIELDS = frozenset(
-    {
-        "_disallow_kwargs_override", "_expand_input_attr", "_is_sensor", "_needs_expansion", "_operator_name",
-        "_task_module", "downstream_task_ids", "end_date", "expand_input", "op_kwargs_expand_input",
-        "operator_extra_links", "params", "partial_kwargs", "start_date", "start_from_trigger", "start_trigger_args",
-        "task_id", "task_type", "template_ext", "template_fields", "template_fields_renderers", "ui_color",
-        "ui_fgcolor",
-    }
-)  # fmt: skip
-"""Fields of a serialized mapped task that are no features: they identify it, or say how it is mapped."""
 
 
 def features_in_use(task: Any, *, besides: frozenset[str] = frozenset()) -> set[str]:
@@ -38,19 +29,22 @@ def features_in_use(task: Any, *, besides: frozenset[str] = frozenset()) -> set[
     :param task: an operator; a task as Airflow has serialized it; or the arguments or attributes of a sensor, by name.
     :param besides: names to leave out. Default none.
     """
+    used: set[str] = set()
     if isinstance(task, BaseOperator | Mapping):
         declared = _declared(BaseOperator if _is_plain_operator(task) else BaseSensorOperator)
         values = task if isinstance(task, Mapping) else vars(task)
         given = values.get(_INIT_ARGUMENTS, {})
     else:
+        used |= unknown_mapping_fields(task)
         declared = _declared_by_serialized()
-        values, given = _serialized_values(task), {}
-    return {
+        values, given = (task.partial_kwargs if task.is_mapped else vars(task)), {}
+    used |= {
         name
         for source in (values, given)
         for name, value in source.items()
         if name in declared and name not in besides and not _is_default(value, declared[name])
     }
+    return used - besides
 
 
 def feeds_mapped_task(task: Any) -> bool:
@@ -136,14 +130,6 @@ def _declared_by_serialized() -> Mapping[str, Sequence[Any]]:
             if (name in declared or not name.startswith("_")) and not _is_computed(value):
                 declared.setdefault(name, []).append(value)
     return declared
-
-
-def _serialized_values(task: Any) -> dict[str, Any]:
-    """Return what a serialized task says of its features; Airflow leaves out what has its default."""
-    if not task.is_mapped:
-        return dict(vars(task))
-    more = set(type(task).get_serialized_fields()) - _MAPPING_FIELDS
-    return {**task.partial_kwargs, **{name: value for name in more if (value := getattr(task, name, None)) is not None}}
 
 
 def _is_computed(attribute: object) -> bool:

@@ -6,6 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+_MAPPING_FIELDS = frozenset(
+    {
+        "_disallow_kwargs_override", "_expand_input_attr", "_is_sensor", "_needs_expansion", "_operator_name",
+        "_task_module", "downstream_task_ids", "end_date", "expand_input", "op_kwargs_expand_input",
+        "operator_extra_links", "params", "partial_kwargs", "start_date", "start_from_trigger", "start_trigger_args",
+        "task_id", "task_type", "template_ext", "template_fields", "template_fields_renderers", "ui_color",
+        "ui_fgcolor",
+    }
+)  # fmt: skip
+"""Fields of a serialized mapped task that are known here: they identify it, or ``mapped_over`` reads them."""
+
 
 class UnsupportedMapping(Exception):
     """A task is mapped in a way that only a worker resolves; says in which."""
@@ -43,6 +54,8 @@ def mapped_over(task: Any) -> MappedOver | None:
 
     if not task.is_mapped:
         return None
+    if unknown := unknown_mapping_fields(task):
+        raise UnsupportedMapping(f"it is mapped with {', '.join(sorted(unknown))}, which is not known here")
     if task.get_closest_mapped_task_group() is not None:
         raise UnsupportedMapping("it is in a mapped task group")
     over = task.expand_input.value
@@ -55,6 +68,19 @@ def mapped_over(task: Any) -> MappedOver | None:
     if not isinstance(items, list):
         raise UnsupportedMapping(f"it is mapped over a {type(items).__name__}, not a list")
     return MappedOver(parameter, items)
+
+
+def unknown_mapping_fields(task: Any) -> set[str]:
+    """Return the fields of a serialized task that say something of its mapping which is unknown here.
+
+    Relies on ``SerializedMappedOperator.get_serialized_fields`` (3.2.1, 3.3.2). A newer Airflow may have more fields.
+
+    :param task: ``BaseTrigger.task``.
+    :return: the names of fields with a value; none if the task is not mapped.
+    """
+    if not task.is_mapped:
+        return set()
+    return {name for name in type(task).get_serialized_fields() - _MAPPING_FIELDS if getattr(task, name, None)}
 
 
 def dag_renders_natively(task: Any) -> bool:

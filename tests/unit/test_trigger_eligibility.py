@@ -16,6 +16,7 @@ from jinja2 import Undefined
 
 from airflow_jobflow import trigger_eligibility
 from airflow_jobflow.airflow_compat import features
+from airflow_jobflow.airflow_compat.serialized_tasks import UnsupportedMapping, mapped_over
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.waiting import DEFERRAL_TIMEOUT_MARGIN
@@ -368,6 +369,24 @@ def test_a_trigger_sees_an_unknown_feature_of_its_task(task_id: str, feature: st
         setattr(each, feature, True)
     assert features.features_in_use(each, besides=trigger_eligibility.MAY_END_WITH) == {feature}
     assert not trigger_eligibility.may_end(each, is_mapped=each.is_mapped)
+
+
+def test_a_trigger_sees_an_unknown_way_of_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take the wrong item."""
+    from airflow.serialization.definitions.mappedoperator import SerializedMappedOperator
+
+    base: Any = SerializedMappedOperator
+    fields = base.get_serialized_fields() | {"map_order"}
+    monkeypatch.setattr(base, "get_serialized_fields", classmethod(lambda _: fields))
+    with DAG("d", schedule=None) as dag:
+        BatchJobSensor.partial(task_id="m").expand(job_id=["a"])
+    each = serialized(dag, "m")
+    assert trigger_eligibility.may_end(each, is_mapped=True)
+    assert mapped_over(each)
+    each.map_order = "reversed"
+    assert not trigger_eligibility.may_end(each, is_mapped=True)
+    with pytest.raises(UnsupportedMapping, match="map_order"):
+        mapped_over(each)
 
 
 @pytest.mark.parametrize("method", ["execute", "on_kill", "post_execute"])
