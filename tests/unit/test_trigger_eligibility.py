@@ -14,7 +14,7 @@ from jinja2 import Undefined
 from airflow_jobflow import trigger_eligibility
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
-from airflow_jobflow.waiting import DEFERRAL_TIMEOUT_MARGIN
+from airflow_jobflow.waiting.deadlines import DEFERRAL_TIMEOUT_MARGIN
 
 
 def nothing(*_: Any) -> None:
