@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.aws import Access, Retry, run_blocking, service_client
 from airflow_jobflow.exceptions import AccessDenied, JobFailed, JobflowError, JobNotFound, JobStopped, WaitError
@@ -22,7 +22,8 @@ from airflow_jobflow.jobs.causes import Diagnosis
 from airflow_jobflow.jobs.diagnosis import decisive, diagnose, diagnoses
 from airflow_jobflow.jobs.model import ArrayOutcome, ArrayProgress, ChildFailure, JobState, Outcome, Service, Snapshot
 from airflow_jobflow.jobs.report import evidence, failure, most_significant, tolerated
-from airflow_jobflow.jobs.wording import jobs_named, named, sentence
+from airflow_jobflow.jobs.wording import FAILURES_IN_FULL, jobs_named, named, sentence
+from airflow_jobflow.jobs.wording import failures as combined_failures
 from airflow_jobflow.links import console_links
 
 if TYPE_CHECKING:
@@ -125,6 +126,26 @@ class OutcomeBuilder:
         except CallError as error:
             log.warning("Could not get the details of %s %s: %s", self.module.DISPLAY_NAME, snapshot.job_id, error)
             return snapshot
+
+    def job_outcomes(
+        self, ended: Sequence[Snapshot], tolerance: Tolerance
+    ) -> list[tuple[Outcome, JobflowError | None]]:
+        """Build the outcome of each of several jobs that have ended, and its error if it failed.
+
+        Logs are read only of the first that failed, because a sensor may wait for a thousand jobs.
+
+        :param ended: the last snapshots of the jobs.
+        :param tolerance: how many children of an array may fail.
+        """
+        builder, failed = self, 0
+        results: list[tuple[Outcome, JobflowError | None]] = []
+        for snapshot in ended:
+            outcome, error = builder.job_outcome(snapshot, tolerance)
+            results.append((outcome, error))
+            failed += error is not None
+            if failed == FAILURES_IN_FULL:
+                builder = dataclasses.replace(self, log_lines=0)
+        return results
 
     def job_outcome(self, snapshot: Snapshot, tolerance: Tolerance) -> tuple[Outcome, JobflowError | None]:
         """Judge an ended job: its outcome, and the error that it is, if it is one."""
@@ -263,6 +284,23 @@ class OutcomeBuilder:
             return run_blocking(client, logs.last_lines, snapshot.log, self.log_lines, arrival, retry=retry)
         except CallError as error:
             return [f"(the log could not be read: {error})"]
+
+
+def combined_failure(failures: Sequence[JobflowError], outcomes: Sequence[dict[str, Any]]) -> JobflowError:
+    """Return the one exception to raise for several jobs that failed.
+
+    A failure counts more than a stop. Among failures, the one counts that a retry helps least.
+
+    :param failures: the exceptions of the jobs that failed, at least one.
+    :param outcomes: the outcomes of all jobs.
+    """
+    serious = [error for error in failures if isinstance(error, JobFailed)] or failures
+    explained = decisive(error.diagnosis for error in serious if error.diagnosis)
+    by_cause = {error.diagnosis.cause: error for error in reversed(serious) if error.diagnosis}
+    worst = by_cause[explained.cause] if explained else serious[0]
+    text = combined_failures([str(worst), *(str(error) for error in failures if error is not worst)])
+    outcome: Any = list(outcomes) if len(outcomes) > 1 else outcomes[0]
+    return type(worst)(text, outcome=outcome, diagnosis=worst.diagnosis)
 
 
 def failed_children(call: Call, parent_id: str, most: int | None = None) -> list[ChildFailure]:

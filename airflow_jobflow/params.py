@@ -9,7 +9,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -227,14 +227,79 @@ Check = Callable[[str, Any], Any]
 """Checks a parameter of the given name, and returns its value as its type."""
 
 
-def validated(task: object, table: Mapping[str, Check], required: Collection[str]) -> dict[str, Any]:
-    """Check the parameters of a task that a table names; return those that were given.
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of an API.
 
-    :param required: those that count as given in any case: a template must not render them as None.
-    :raises InvalidParameter: one of them is wrong.
+    :param check: validates it, and returns its value as its type.
+    :param required: whether it is validated even if it is None: a template must not render it as None. Default False.
+    :param in_item: whether an item of a map may set it. Default False.
     """
-    values = {name: getattr(task, name) for name in table}
-    return {name: table[name](name, value) for name, value in values.items() if value is not None or name in required}
+
+    check: Check
+    required: bool = False
+    in_item: bool = False
+
+
+class ParameterTable(Mapping[str, Parameter]):
+    """The parameters of one API, by name. Validation, template fields, renderers and item fields come from it.
+
+    :param rows: the parameters.
+    """
+
+    def __init__(self, rows: Mapping[str, Parameter]) -> None:
+        self._rows = dict(rows)
+
+    def __getitem__(self, name: str) -> Parameter:
+        return self._rows[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def of(self, task: object) -> dict[str, Any]:
+        """Return the parameters of a task as they are now, rendered or not.
+
+        :param task: an operator with an attribute for each parameter.
+        """
+        return {name: getattr(task, name) for name in self}
+
+    def validated(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Validate parameters, and return those that were given, as their types.
+
+        :param values: what ``of`` returned.
+        :raises InvalidParameter: one of them is wrong.
+        """
+        return {
+            name: row.check(name, values[name])
+            for name, row in self.items()
+            if values[name] is not None or row.required
+        }
+
+    @property
+    def item_fields(self) -> tuple[str, ...]:
+        """The names of the parameters that an item of a map may set."""
+        return tuple(name for name, row in self.items() if row.in_item)
+
+    def validated_item(self, name: str, item: Mapping[str, Any]) -> dict[str, Any]:
+        """Validate an item of a map, and return its values as their types.
+
+        :param name: how messages name the item, such as ``items[3]``.
+        :param item: the item.
+        :raises InvalidParameter: a key is unknown, or a value is wrong.
+        """
+        known = self.item_fields
+        if unknown := [key for key in item if key not in known]:
+            raise invalid_parameter(name, item, f"{unknown[0]!r} is none of {', '.join(known)}")
+        return {key: self[key].check(f"{name}[{key!r}]", value) for key, value in item.items() if value is not None}
+
+    @property
+    def renderers(self) -> dict[str, str]:
+        """The renderer in Airflow's UI of each parameter that is shown as JSON."""
+        objects = (mapping, mappings, string_map, string_list)
+        return {name: "json" for name, row in self.items() if isinstance(row.check, AwsShape) or row.check in objects}
 
 
 NOT_GIVEN = ("", "none", "false", "0", "0.0")
@@ -251,12 +316,6 @@ def reject(task: object, table: Mapping[str, str]) -> None:
         value = getattr(task, name)
         if str(value).strip().lower() not in NOT_GIVEN:
             raise invalid_parameter(name, value, why)
-
-
-def renderers(table: Mapping[str, Check]) -> dict[str, str]:
-    """Say which parameters of a table the UI is to show as JSON."""
-    objects = (mapping, mappings, string_map, string_list)
-    return {name: "json" for name, check in table.items() if isinstance(check, AwsShape) or check in objects}
 
 
 def several(parameter: str, value: Any) -> Any:

@@ -94,8 +94,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalAws], None]:
 
     monkeypatch.setenv("AIRFLOW__JOBFLOW__POLL_INTERVAL", "0.2")
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DESCRIBE_CALLS_PER_SECOND", "50")
-    for module in ("waiting", "operators.submission"):
+    for module in ("waiting.remote", "operators.submission"):
         monkeypatch.setattr(f"airflow_jobflow.{module}.PATIENCE", 2.0)
-    monkeypatch.setattr("airflow_jobflow.operators.attempts.STOP_PATIENCE", 2.0)
+    monkeypatch.setattr("airflow_jobflow.waiting.remote.STOP_PATIENCE", 2.0)
     monkeypatch.setattr("airflow_jobflow.jobs.logs.ARRIVAL", 0.0)  # the local AWS has all lines when a job has ended
     return point

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 try:
@@ -34,7 +34,15 @@ except ImportError:  # 3.2
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-__all__ = ["APPLIED_BY_AIRFLOW", "RetryAction", "RetryDecision", "RetryPolicy", "TaskBase", "retry_policy_applied"]
+__all__ = [
+    "APPLIED_BY_AIRFLOW",
+    "RetryAction",
+    "RetryDecision",
+    "RetryPolicy",
+    "SensorBase",
+    "TaskBase",
+    "retry_policy_applied",
+]
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +61,16 @@ class _TakesPolicy(BaseOperator):
         self.retry_policy = retry_policy
 
 
+class _SensorTakesPolicy(_TakesPolicy, BaseSensorOperator):
+    """The same for a sensor."""
+
+
 if TYPE_CHECKING:
     TaskBase = BaseOperator
+    SensorBase = BaseSensorOperator
 else:
     TaskBase = BaseOperator if APPLIED_BY_AIRFLOW else _TakesPolicy
+    SensorBase = BaseSensorOperator if APPLIED_BY_AIRFLOW else _SensorTakesPolicy
 
 
 @contextmanager

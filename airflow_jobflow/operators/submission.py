@@ -67,7 +67,7 @@ def submit_once(
 ) -> str:
     """Submit a job, and return its id.
 
-    :param run: runs a function that makes API calls, with ``retry``; see ``JobWaiter.call``.
+    :param run: runs a function that makes API calls, with ``retry``; see ``RemoteJobs.call``.
     :param submit: makes the call and returns the job's id.
     :param find: returns the id of the job that this submit may have started, or None; None where it cannot be found.
     :param what: names the job in messages.

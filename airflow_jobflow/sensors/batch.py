@@ -11,24 +11,23 @@ from airflow_jobflow.links import (
     BatchJobQueueLink,
     JobLogLink,
 )
-from airflow_jobflow.sensors.base import JobSensor
+from airflow_jobflow.sensors.base import AwsJobSensor
 
 
-class BatchJobSensor(JobSensor):
+class BatchJobSensor(AwsJobSensor):
     """Wait until a Batch job, an array of jobs, or each of several jobs has ended.
 
     :param job_id: the job's id, the outcome that an operator returned for it, or a list of these; templated. A child
         of an array is ``<parent>:<index>``.
 
-    The others are those of :class:`airflow_jobflow.sensors.base.JobSensor` and
-    :class:`airflow_jobflow.waiting.JobWaiter`.
+    The other parameters are those of :class:`airflow_jobflow.sensors.base.AwsJobSensor`.
 
     Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`; for a list of ids, a list of them.
     """
 
     service: ClassVar[str] = "batch"
     names_jobs: ClassVar[str] = "job_id"
-    template_fields: Sequence[str] = (*JobSensor.template_fields, "job_id")
+    template_fields: Sequence[str] = (*AwsJobSensor.template_fields, "job_id")
     operator_extra_links = (BatchJobLink(), JobLogLink(), BatchJobQueueLink(), BatchJobDefinitionLink())
     ui_color = "#fbe9d9"
 

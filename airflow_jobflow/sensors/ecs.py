@@ -7,24 +7,23 @@ from typing import Any, ClassVar
 
 from airflow_jobflow import params
 from airflow_jobflow.links import FargateTaskLink, JobLogLink
-from airflow_jobflow.sensors.base import JobSensor
+from airflow_jobflow.sensors.base import AwsJobSensor
 
 
-class FargateTaskSensor(JobSensor):
+class FargateTaskSensor(AwsJobSensor):
     """Wait until an ECS task, or each of several tasks of a cluster, has stopped.
 
     :param cluster: name or ARN of the cluster; templated.
     :param task_arn: ARN or id of the task, the outcome that an operator returned for it, or a list of these; templated.
 
-    The others are those of :class:`airflow_jobflow.sensors.base.JobSensor` and
-    :class:`airflow_jobflow.waiting.JobWaiter`.
+    The other parameters are those of :class:`airflow_jobflow.sensors.base.AwsJobSensor`.
 
     Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`; for a list, a list of them.
     """
 
     service: ClassVar[str] = "ecs"
     names_jobs: ClassVar[str] = "task_arn"
-    template_fields: Sequence[str] = (*JobSensor.template_fields, "cluster", "task_arn")
+    template_fields: Sequence[str] = (*AwsJobSensor.template_fields, "cluster", "task_arn")
     operator_extra_links = (FargateTaskLink(), JobLogLink())
     ui_color = "#fbe9d9"
 
@@ -33,6 +32,6 @@ class FargateTaskSensor(JobSensor):
         self.cluster = cluster
         self.task_arn = task_arn
 
-    def scope(self) -> str | None:
+    def _scope(self) -> str | None:
         """Return the cluster, which a describe call is confined to."""
         return params.non_empty_string("cluster", self.cluster)

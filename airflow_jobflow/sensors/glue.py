@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from airflow_jobflow import params
 from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink
-from airflow_jobflow.sensors.base import JobSensor
+from airflow_jobflow.sensors.base import AwsJobSensor
 
 
-class GlueCrawlSensor(JobSensor):
+class GlueCrawlSensor(AwsJobSensor):
     """Wait until a Glue crawler, or each of several, has ended a crawl that somebody else started.
 
     :param crawler_name: name of the crawler, the outcome that an operator returned for a crawl, or its ``job_id``,
@@ -20,15 +20,14 @@ class GlueCrawlSensor(JobSensor):
         or as text in ISO 8601, in UTC unless it says otherwise, counted in whole seconds, as Glue's own times are;
         templated. Default: the start of the DAG run.
 
-    The others are those of :class:`airflow_jobflow.sensors.base.JobSensor` and
-    :class:`airflow_jobflow.waiting.JobWaiter`.
+    The other parameters are those of :class:`airflow_jobflow.sensors.base.AwsJobSensor`.
 
     Returns the outcome, as :class:`airflow_jobflow.operators.glue.GlueCrawlOperator` does; for a list, a list of them.
     """
 
     service: ClassVar[str] = "glue_crawl"
     names_jobs: ClassVar[str] = "crawler_name"
-    template_fields: Sequence[str] = (*JobSensor.template_fields, "crawler_name", "since")
+    template_fields: Sequence[str] = (*AwsJobSensor.template_fields, "crawler_name", "since")
     operator_extra_links = (GlueCrawlerLink(), JobLogLink())
     ui_color = "#fbe9d9"
 
@@ -46,7 +45,7 @@ class GlueCrawlSensor(JobSensor):
     def job_ids(self) -> list[str]:
         """Return which crawls to wait for.
 
-        :raises InvalidParameter: the crawlers, or the moment, are not what they must be.
+        :raises InvalidParameter: the crawlers, or ``since``, are wrong.
         """
         from airflow_jobflow.jobs.glue_crawl import Since
 
@@ -66,21 +65,20 @@ class GlueCrawlSensor(JobSensor):
         return crawls
 
 
-class GlueJobRunSensor(JobSensor):
+class GlueJobRunSensor(AwsJobSensor):
     """Wait until a run of a Glue job, or each of several runs of it, has ended.
 
     :param job_name: name of the job; templated.
     :param run_id: id of the run, the outcome that an operator returned for it, or a list of these; templated.
 
-    The others are those of :class:`airflow_jobflow.sensors.base.JobSensor` and
-    :class:`airflow_jobflow.waiting.JobWaiter`.
+    The other parameters are those of :class:`airflow_jobflow.sensors.base.AwsJobSensor`.
 
     Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`; for a list, a list of them.
     """
 
     service: ClassVar[str] = "glue_run"
     names_jobs: ClassVar[str] = "run_id"
-    template_fields: Sequence[str] = (*JobSensor.template_fields, "job_name", "run_id")
+    template_fields: Sequence[str] = (*AwsJobSensor.template_fields, "job_name", "run_id")
     operator_extra_links = (GlueJobRunLink(), JobLogLink())
     ui_color = "#fbe9d9"
 
@@ -89,10 +87,10 @@ class GlueJobRunSensor(JobSensor):
         self.job_name = job_name
         self.run_id = run_id
 
-    def scope(self) -> str | None:
+    def _scope(self) -> str | None:
         """Return the job's name, which a describe call is confined to."""
         return params.non_empty_string("job_name", self.job_name)
 
-    def known_name(self) -> str:
-        """Return what the task calls the run: by the job's name."""
+    def _job_name(self) -> str:
+        """Return the name of the job."""
         return self.job_name

@@ -11,7 +11,6 @@ does. Airflow would also keep the end time of the previous try for this one, so 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import importlib
 import logging
 import threading
@@ -117,21 +116,11 @@ class SensorTrigger(Stored, BaseTrigger):
         rendered = self._rendered()
         task: Any = self.task
         sensor = sensor_class(task_id=task.task_id, **rendered)
-        sensor.check()
-        if not (job_ids := sensor.job_ids()):
-            raise NeedsWorker("it has nothing to wait for")
         may_end = not was_tried and trigger_eligibility.may_end(task, is_mapped=task.is_mapped)
-        return JobTrigger(
-            service=sensor.service,
-            job_ids=job_ids,
-            scope=sensor.scope(),
-            **dataclasses.asdict(sensor.access),
-            poll_interval=sensor.interval(),
-            deadline=self._started_at + sensor.first_limit()[1],
-            returns=sensor.returns() if may_end else None,
-            tells=sensor.do_xcom_push,
-            links={} if sensor.notes_have_links else None,
-        )
+        arguments = sensor.trigger_arguments(self._started_at, may_end=may_end)
+        if not arguments["job_ids"]:
+            raise NeedsWorker("it has nothing to wait for")
+        return JobTrigger(**arguments)
 
     @property
     def _started_at(self) -> float:

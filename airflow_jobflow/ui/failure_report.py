@@ -1,6 +1,6 @@
-"""Report how a task failed to the "Jobs" tab and to its log. An exception leaves no return value that could tell.
+"""Reports how a task failed, because an exception leaves no return value: to the "Jobs" tab and to the task's log.
 
-Invariants: an error while reporting never replaces the task's own error.
+Invariant: a task fails for its own reason, even if the report cannot be written.
 """
 
 from __future__ import annotations
@@ -21,91 +21,96 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_jobflow.jobs.model import Snapshot
-    from airflow_jobflow.waiting import JobWaiter
+    from airflow_jobflow.ui.task_report import TaskReport
 
 
 @contextmanager
-def reporting_failures(task: JobWaiter, context: Context) -> Iterator[None]:
-    """Report an exception that is raised within, and raise it again.
+def reporting_failures(report: TaskReport, context: Context) -> Iterator[None]:
+    """Report an exception that is raised within, and let it propagate.
 
-    :param task: the task.
-    :param context: the task's context.
-    :raises AirflowFailException: instead of the error, if the task's retry policy says so and this version of Airflow
-        has no retry policies.
+    :param report: the report of the task.
+    :param context: Airflow's context.
+    :raises AirflowFailException: instead, where Airflow has no retry policies and the task's own says so.
     """
-    task.select_links()
-    with retry_policy_applied(task, context):
+    report.select_links()
+    with retry_policy_applied(report.task, context):
         try:
             yield
         except AirflowException as error:
-            report_failure(task, context, error)
+            report_failure(report, context, error)
             raise
 
 
-def report_failure(task: JobWaiter, context: Context, error: BaseException) -> None:
-    """Write the address of the documentation to the task's log, and the failure to the "Jobs" tab.
+def report_failure(report: TaskReport, context: Context, error: BaseException) -> None:
+    """Log where the documentation explains a failure, and write the failure to the "Jobs" tab.
 
-    :param task: the task.
-    :param context: the task's context.
-    :param error: the exception that is raised, or its cause.
+    :param report: the report of the task.
+    :param context: Airflow's context.
+    :param error: the exception that is raised, or the reason for it.
     """
     from airflow_jobflow.ui import notes
 
     try:
         if isinstance(error, AirflowSkipException) and error.__cause__:
-            task.log.warning("Skipping the task instead of failing it: %s", error.__cause__)
+            report.task.log.warning("Skipping the task instead of failing it: %s", error.__cause__)
         ours = _ours(error)
         page = help_page(ours) if ours else None
         if page:
-            task.log.error("What to do about it: %s", page)
-        if task.do_xcom_push:
-            if task.is_resumed and not task.kept_links:
-                task.kept_links = _links_of_earlier_note(context)
-            context["ti"].xcom_push(key=notes.KEY, value=_note(task, ours or error, page))
-            task.links_are_noted()
+            report.task.log.error("What to do about it: %s", page)
+        if report.is_shown:
+            if report.is_resumed and not report.kept_links:
+                report.kept_links = _links_of_earlier_note(context)
+            context["ti"].xcom_push(key=notes.KEY, value=_note(report, ours or error, page))
+            report.links_are_noted()
     except Exception as failure:  # noqa: BLE001 -- see above
-        task.log.warning("Could not write the task's failure to the Jobs tab: %s", failure)
+        report.task.log.warning("Could not write the task's failure to the Jobs tab: %s", failure)
 
 
-def _note(task: JobWaiter, error: BaseException, page: str | None) -> dict[str, Any]:
+def _note(report: TaskReport, error: BaseException, page: str | None) -> dict[str, Any]:
     from airflow_jobflow.ui import notes
 
     ours = error if isinstance(error, JobflowError) else None
     outcomes = (ours and ours.outcome) or ()
-    seen = task.event if isinstance(task.event, Mapping) else {}
+    seen = report.event if isinstance(report.event, Mapping) else {}
     return notes.of_failure(
-        task.service,
+        report.service,
         str(error),
         outcomes=[outcomes] if isinstance(outcomes, Mapping) else outcomes,
         diagnosis=ours.diagnosis if ours else None,
-        children=task.failed_children,
+        children=report.failed_children,
         event=seen,
         lines=unpack(seen["lines"]) if seen.get("lines") else (),
         help_page=page,
-        buttons=task.kept_links,
-        stops={**dict.fromkeys(seen.get("stopped") or (), notes.now()), **task.stops},
+        buttons=report.kept_links,
+        stops={**dict.fromkeys(seen.get("stopped") or (), notes.now()), **report.stops},
     )
 
 
-def note_stopped(task: JobWaiter, context: Context, seen: Mapping[str, Snapshot]) -> None:
-    """Show in the "Jobs" tab that the jobs were stopped, as the task may end before it can report how they ended.
+def note_stopped(report: TaskReport, context: Context, seen: Mapping[str, Snapshot]) -> None:
+    """Show in the "Jobs" tab that the jobs were stopped, because the task may end before it can report how they ended.
 
-    :param task: the task.
-    :param context: the task's context.
-    :param seen: the last known state of the jobs, by id.
+    :param report: the report of the task.
+    :param context: Airflow's context.
+    :param seen: what was last seen of them, by id.
     """
     from airflow_jobflow.ui import notes
     from airflow_jobflow.ui.progress import note_of
 
-    if not task.do_xcom_push or not seen or not task.stops:
+    if not report.is_shown or not seen or not report.stops:
         return
     note = note_of(
-        task.service, list(seen.values()), {}, total=len(seen), buttons=task.kept_links, stops=task.stops, final=True
+        report.service,
+        list(seen.values()),
+        {},
+        total=len(seen),
+        buttons=report.kept_links,
+        stops=report.stops,
+        final=True,
     )
     try:
         context["ti"].xcom_push(key=notes.KEY, value=note)
-    except Exception as failure:  # noqa: BLE001 -- an XCom backend may raise anything
-        task.log.warning("Could not show in the Jobs tab that the job was stopped: %s", failure)
+    except Exception as failure:  # noqa: BLE001 -- the job is stopped, whatever an XCom backend raises
+        report.task.log.warning("Could not show in the Jobs tab that the job was stopped: %s", failure)
 
 
 def _links_of_earlier_note(context: Context) -> dict[str, str]:

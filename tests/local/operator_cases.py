@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from airflow_jobflow.operators.base import JobOperator
+from airflow_jobflow.operators.base import AwsJobOperator
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.operators.ecs import FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
@@ -33,7 +33,7 @@ class Case:
         complete.write_text("" if well else "no")
         complete.replace(self.gate)
 
-    def make(self, **parameters: Any) -> JobOperator:
+    def make(self, **parameters: Any) -> AwsJobOperator:
         """Make the operator."""
         raise NotImplementedError
 
@@ -56,7 +56,7 @@ class Batch(Case):
         """Make a definition."""
         self.definition = self.kit.define(["sh", "-c", self.script])
 
-    def make(self, **parameters: Any) -> JobOperator:
+    def make(self, **parameters: Any) -> AwsJobOperator:
         """Make the operator."""
         names = {"job_name": "hello", "job_queue": self.kit.queue, "job_definition": self.definition}
         return BatchJobOperator(**{"task_id": "t", "aws_conn_id": None, **names, **self.more, **parameters})
@@ -86,7 +86,7 @@ class Fargate(Case):
         """Make a definition."""
         self.definition = self.kit.define(self.kit.container(["sh", "-c", self.script]))
 
-    def make(self, **parameters: Any) -> JobOperator:
+    def make(self, **parameters: Any) -> AwsJobOperator:
         """Make the operator."""
         names = {"cluster": self.kit.cluster, "task_definition": self.definition, "subnets": ["subnet-1"]}
         return FargateTaskOperator(**{"task_id": "t", "aws_conn_id": None, **names, **parameters})
@@ -112,7 +112,7 @@ class GlueRun(Case):
         script = f"{until(self.gate)}\nassert not os.path.getsize({str(self.gate)!r})"
         self.job = self.kit.job(script, ExecutionProperty={"MaxConcurrentRuns": 3})
 
-    def make(self, **parameters: Any) -> JobOperator:
+    def make(self, **parameters: Any) -> AwsJobOperator:
         """Make the operator."""
         return GlueJobRunOperator(**{"task_id": "t", "aws_conn_id": None, "job_name": self.job, **parameters})
 
@@ -143,7 +143,7 @@ class Crawl(Case):
             self.kit.aws.interrupt_crawl(self.crawler)
         self.kit.ended(self.crawler, len(self.kit.crawls(self.crawler)))
 
-    def make(self, **parameters: Any) -> JobOperator:
+    def make(self, **parameters: Any) -> AwsJobOperator:
         """Make the operator."""
         return GlueCrawlOperator(**{"task_id": "t", "aws_conn_id": None, "crawler_name": self.crawler, **parameters})
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from operator import attrgetter
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_jobflow.operators import submission
-from airflow_jobflow.operators.base import JobOperator
+from airflow_jobflow.operators.base import AwsJobOperator
 
 RESPONSE = "the response to the submit"
 """A point at which a worker dies: AWS has started the job, and the task has not taken note of it."""
@@ -42,8 +43,8 @@ def dies(*_: Any, **__: Any) -> None:
     raise Killed
 
 
-def killed(operator: JobOperator, at: str, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Execute, and die at a method, before it is called; or at `RESPONSE`."""
+def killed(operator: AwsJobOperator, at: str, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Execute, and die before a method is called, of the operator or of an object that it has; or at `RESPONSE`."""
     submit_once: Any = submission.submit_once
 
     def submits_and_dies(*arguments: Any, **options: Any) -> None:
@@ -54,18 +55,19 @@ def killed(operator: JobOperator, at: str, context: Any, monkeypatch: pytest.Mon
         if at == RESPONSE:
             patch.setattr(submission, "submit_once", submits_and_dies)
         else:
-            patch.setattr(operator, at, dies)
+            *path, method = at.split(".")
+            patch.setattr(attrgetter(".".join(path))(operator) if path else operator, method, dies)
         with pytest.raises(Killed):
             operator.execute(context)
 
 
-def deferred(operator: JobOperator, context: Any) -> TaskDeferred:
+def deferred(operator: AwsJobOperator, context: Any) -> TaskDeferred:
     """Execute up to the deferral, where the worker's part ends."""
     with pytest.raises(TaskDeferred) as raised:
         operator.execute(context)
     return raised.value
 
 
-def resumed(operator: JobOperator, deferral: TaskDeferred, event: Any, context: Any) -> Any:
+def resumed(operator: AwsJobOperator, deferral: TaskDeferred, event: Any, context: Any) -> Any:
     """Continue after a deferral on another worker, as Airflow does."""
     return operator.resume_execution(deferral.method_name, {**(deferral.kwargs or {}), "event": event}, context)

@@ -20,14 +20,14 @@ import pytest
 from airflow_jobflow.aws import Access
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import map_statuses
+from airflow_jobflow.jobs.attempt import MapRecord
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.jobs.packing import pack
 from airflow_jobflow.jobs.starting import NotStarted
 from airflow_jobflow.jobs.wording import jobs_named
 from airflow_jobflow.maps.calls import Unstopped
 from airflow_jobflow.maps.tracker import line, not_seen
-from airflow_jobflow.operators import base as operator_base
-from airflow_jobflow.operators import submission
+from airflow_jobflow.operators import capacity, submission
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator
@@ -125,7 +125,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Use:
             monkeypatch.setattr(f"{module}.service_client", lambda *_: client)
         monkeypatch.setattr(submission, "LOOKUPS", (0.0,))
         monkeypatch.setattr(submission, "PATIENCE", 0.0)
-        monkeypatch.setattr(operator_base, "time", Clock())
+        monkeypatch.setattr(capacity, "time", Clock())
 
     scripted(Aws())
     return scripted
@@ -330,7 +330,7 @@ def test_a_kill_while_the_job_is_started(monkeypatch: pytest.MonkeyPatch) -> Non
         task.on_kill()
         return ["job-1"]
 
-    monkeypatch.setattr(task, "submit", killed)
+    monkeypatch.setattr(task._spec, "submit", killed)
     assert error_of(lambda: task.execute(context())) == TEXTS["killed while starting"]
 
 
@@ -344,7 +344,7 @@ def test_a_connection_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> No
     def no_region(*_: Any, **__: Any) -> Any:
         raise CallError(Fault.CREDENTIALS, "client creation: Airflow has no connection 'team_b' (aws_conn_id)")
 
-    monkeypatch.setattr(task, "call", no_region)
+    monkeypatch.setattr(task._jobs, "call", no_region)
     assert error_of(lambda: task.execute(task_context)) == TEXTS["connection not usable"]
 
 
@@ -353,11 +353,10 @@ def of_map(statuses: str, *lines: str, tries_left: bool = True, timeout: float |
     task: Any = BatchMapOperator(task_id="t", **BATCH, items=[{}] * len(statuses), job_timeout=timeout)
     task_context: Any = context()
     task_context["ti"].max_tries = 1 if tries_left else 0
-    task.begin(task_context)
-    task.attempt.token, task.attempt.number = "0123456789", 1
-    about = {"digest": "d", "indexes": f"0-{len(statuses) - 1}", "follows": False, "family": {}, "over": False}
-    task.attempt.details = {"map": about}
-    task.save(task_context)
+    task._record.begin(task_context)
+    task._record.attempt.token, task._record.attempt.number = "0123456789", 1
+    task._record.attempt.map = MapRecord(digest="d", indexes=f"0-{len(statuses) - 1}")
+    task._record.save()
     ended = {
         "statuses": statuses,
         "lines": pack(lines),

@@ -14,9 +14,7 @@ import pytest
 
 from airflow_jobflow import params
 from airflow_jobflow.exceptions import InvalidParameter
-from airflow_jobflow.operators import batch as batch_operators
-from airflow_jobflow.operators import ecs as ecs_operators
-from airflow_jobflow.operators import glue as glue_operators
+from airflow_jobflow.operators import batch_spec, ecs_spec, glue_spec
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueJobRunOperator
@@ -33,30 +31,31 @@ ECS: dict[str, Any] = {
 
 def batch(**given: Any) -> dict[str, Any]:
     """The SubmitJob request."""
-    return BatchJobOperator(**{**BATCH, **given}).request()
+    return BatchJobOperator(**{**BATCH, **given})._job_spec().request
 
 
 def ecs(**given: Any) -> dict[str, Any]:
     """The RunTask request."""
     task = FargateTaskOperator(**{**ECS, **given})
-    return task.request(task.values(), "main", 1)
+    parameters = task._job_spec().parameters
+    return parameters.request(parameters.values, "main")
 
 
 def glue(**given: Any) -> dict[str, Any]:
     """The StartJobRun request."""
-    return GlueJobRunOperator(task_id="t", job_name="j", **given).request()
+    return GlueJobRunOperator(task_id="t", job_name="j", **given)._job_spec().request
 
 
 def batch_item(**item: Any) -> dict[str, Any]:
     """The SubmitJob request of a map's item."""
     task = BatchMapOperator(**{**BATCH, "items": [item]})
-    return task.requests(task.checked_items())[0]
+    return task._spec.requests(task._items(), task._jobs)[0]
 
 
 def ecs_item(**item: Any) -> dict[str, Any]:
     """The RunTask request of a map's item."""
     task = FargateMapOperator(**{**ECS, "items": [item]})
-    return task.requests(task.checked_items())[0]
+    return task._spec.requests(task._items(), task._jobs)[0]
 
 
 def member(request: Any, path: str) -> Any:
@@ -175,15 +174,18 @@ def test_a_value_without_a_text_is_rejected_and_its_key_is_named(where: str, val
 def test_every_string_map_of_every_operator_is_here() -> None:
     """A parameter that is checked as one, of an operator or of an item."""
     tables = {
-        "batch": batch_operators.CHECKS,
-        "batch item": BatchMapOperator.ITEM,
-        "fargate": ecs_operators.CHECKS,
-        "fargate item": FargateMapOperator.ITEM,
-        "glue": glue_operators.RUN_CHECKS,
+        "batch": batch_spec.PARAMETERS,
+        "fargate": ecs_spec.PARAMETERS,
+        "glue": glue_spec.RUN_PARAMETERS,
     }
-    maps = {
-        f"{of} {name}" for of, table in tables.items() for name, check in table.items() if check is params.string_map
-    }
+    of_string_maps = [
+        (of, name, row.in_item)
+        for of, table in tables.items()
+        for name, row in table.items()
+        if row.check is params.string_map
+    ]
+    maps = {f"{of} {name}" for of, name, _ in of_string_maps}
+    maps |= {f"{of} item {name}" for of, name, in_item in of_string_maps if in_item}
     assert maps <= STRING_MAPS.keys()
     assert len(maps) >= 10
 

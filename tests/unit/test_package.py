@@ -17,8 +17,10 @@ import pytest
 from airflow.sdk import BaseOperator, BaseSensorOperator
 from airflow.sdk.configuration import conf
 
-from airflow_jobflow.operators.batch import CHECKS, BatchJobOperator
-from airflow_jobflow.operators.glue import CRAWL_CHECKS, RUN_CHECKS, GlueCrawlOperator, GlueJobRunOperator
+from airflow_jobflow.operators.batch import BatchJobOperator
+from airflow_jobflow.operators.batch_spec import PARAMETERS
+from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
+from airflow_jobflow.operators.glue_spec import CRAWL_PARAMETERS, RUN_PARAMETERS
 from airflow_jobflow.provider_info import get_provider_info
 from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
@@ -118,11 +120,11 @@ SENSORS = {"poke_interval", "timeout", "start_from_trigger", "start_trigger_args
 
 def test_the_parameters_are_those_of_the_design() -> None:
     """A parameter that is renamed breaks somebody's DAG."""
-    assert own_parameters(BatchJobOperator, BaseOperator) == COMMON | OPERATORS | set(CHECKS)
+    assert own_parameters(BatchJobOperator, BaseOperator) == COMMON | OPERATORS | set(PARAMETERS)
     sensor = own_parameters(BatchJobSensor, BaseSensorOperator)
     assert sensor == COMMON | SENSORS | {"job_id"}
-    assert own_parameters(GlueCrawlOperator, BaseOperator) == COMMON | OPERATORS | set(CRAWL_CHECKS)
-    assert own_parameters(GlueJobRunOperator, BaseOperator) == COMMON | OPERATORS | set(RUN_CHECKS)
+    assert own_parameters(GlueCrawlOperator, BaseOperator) == COMMON | OPERATORS | set(CRAWL_PARAMETERS)
+    assert own_parameters(GlueJobRunOperator, BaseOperator) == COMMON | OPERATORS | set(RUN_PARAMETERS)
     crawls, runs = (own_parameters(each, BaseSensorOperator) for each in (GlueCrawlSensor, GlueJobRunSensor))
     assert crawls == COMMON | SENSORS | {"crawler_name", "since"}
     assert runs == COMMON | SENSORS | {"job_name", "run_id"}
@@ -131,10 +133,10 @@ def test_the_parameters_are_those_of_the_design() -> None:
 def test_everything_that_reaches_aws_is_templated() -> None:
     """And so are the intervals and time-outs."""
     reaching = {"aws_conn_id", "region_name", "verify", "botocore_config", "poll_interval", "job_timeout"}
-    assert set(BatchJobOperator.template_fields) >= reaching | {"queued_timeout"} | set(CHECKS)
+    assert set(BatchJobOperator.template_fields) >= reaching | {"queued_timeout"} | set(PARAMETERS)
     assert set(BatchJobSensor.template_fields) >= reaching | {"job_id"}
-    assert set(GlueCrawlOperator.template_fields) >= reaching | {"queued_timeout"} | set(CRAWL_CHECKS)
-    assert set(GlueJobRunOperator.template_fields) >= reaching | {"queued_timeout"} | set(RUN_CHECKS)
+    assert set(GlueCrawlOperator.template_fields) >= reaching | {"queued_timeout"} | set(CRAWL_PARAMETERS)
+    assert set(GlueJobRunOperator.template_fields) >= reaching | {"queued_timeout"} | set(RUN_PARAMETERS)
     assert set(GlueCrawlSensor.template_fields) >= reaching | {"crawler_name", "since"}
     assert set(GlueJobRunSensor.template_fields) >= reaching | {"job_name", "run_id"}
 

@@ -88,14 +88,14 @@ def test_a_template_that_came_out_empty_is_asked_for(name: str, nothing: str) ->
     }
     task = BatchMapOperator(task_id="t", **parameters)
     with pytest.raises(InvalidParameter, match=rf"{name}=.*must be .*\(did a template come out empty\?\)"):
-        task.requests(task.checked_items())
+        task._spec.requests(task._items(), task._jobs)
 
 
 def test_items_are_asked_for_in_this_packages_shape() -> None:
     """AWS knows no items."""
     task = BatchMapOperator(task_id="t", job_name="n", job_queue="q", job_definition="d", items="None")
     with pytest.raises(InvalidParameter) as error:
-        task.checked_items()
+        task._items()
     assert str(error.value) == (
         "items='None': must be a list of dicts with the parameters of one job, or the same as JSON (did a template "
         "come out empty?)"
@@ -122,7 +122,7 @@ def test_numbers_and_objects_may_arrive_as_strings() -> None:
         propagate_tags="true",
     )
     task.check()
-    assert task.request() == {
+    assert task._job_spec().request == {
         "jobName": "hello",
         "jobQueue": "q",
         "jobDefinition": "d",

@@ -13,14 +13,14 @@ from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperato
 
 def batch(**given: Any) -> dict[str, Any]:
     """The SubmitJob request."""
-    return BatchJobOperator(task_id="t", job_name="n", job_queue="q", job_definition="d", **given).request()
+    return BatchJobOperator(task_id="t", job_name="n", job_queue="q", job_definition="d", **given)._job_spec().request
 
 
 def batch_map(*items: dict[str, Any], **given: Any) -> list[dict[str, Any]]:
     """The containerOverrides of each item, without the item's index."""
     task = BatchMapOperator(task_id="t", job_name="n", job_queue="q", job_definition="d", items=items, **given)
     task.check()
-    return [without_index(request["containerOverrides"]) for request in task.requests(task.checked_items())]
+    return [without_index(request["containerOverrides"]) for request in task._spec.requests(task._items(), task._jobs)]
 
 
 def ecs(**given: Any) -> dict[str, Any]:
@@ -28,7 +28,8 @@ def ecs(**given: Any) -> dict[str, Any]:
     task = FargateTaskOperator(
         task_id="t", cluster="c", task_definition="d", subnets=["s"], **{"container_name": "main", **given}
     )
-    overrides: dict[str, Any] = task.request(task.values(), "main", 1)["overrides"]
+    parameters = task._job_spec().parameters
+    overrides: dict[str, Any] = parameters.request(parameters.values, "main")["overrides"]
     return overrides
 
 
@@ -43,7 +44,7 @@ def ecs_map(*items: dict[str, Any], **given: Any) -> list[dict[str, Any]]:
         **{"container_name": "main", **given},
     )
     task.check()
-    overrides = [request["overrides"] for request in task.requests(task.checked_items())]
+    overrides = [request["overrides"] for request in task._spec.requests(task._items(), task._jobs)]
     return [
         {**each, "containerOverrides": [without_index(container) for container in each["containerOverrides"]]}
         for each in overrides

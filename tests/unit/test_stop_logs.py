@@ -69,9 +69,9 @@ def test_a_worker_names_each_job_that_it_stopped_and_each_that_it_could_not(
             raise DENIED
 
     task = BatchJobOperator(task_id="t", job_name="n", job_queue="q", job_definition="d")
-    monkeypatch.setattr(task, "call", call)
+    monkeypatch.setattr(task._jobs, "call", call)
     with pytest.raises(CallError):
-        task.stop(["a", "bad", "b"], KILLED)
+        task._jobs.stop(["a", "bad", "b"], KILLED)
     log = capsys.readouterr().out
     for line in (
         "Stopped Batch job a",

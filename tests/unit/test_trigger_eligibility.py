@@ -19,7 +19,7 @@ from airflow_jobflow.airflow_compat import features
 from airflow_jobflow.airflow_compat.serialized_tasks import UnsupportedMapping, mapped_over
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
-from airflow_jobflow.waiting import DEFERRAL_TIMEOUT_MARGIN
+from airflow_jobflow.waiting.deadlines import DEFERRAL_TIMEOUT_MARGIN
 
 
 def nothing(*_: Any) -> None:

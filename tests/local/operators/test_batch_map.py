@@ -19,7 +19,7 @@ from airflow_jobflow.jobs.packing import unpack
 from airflow_jobflow.local import Faults
 from airflow_jobflow.maps import calls, previous_results
 from airflow_jobflow.maps import runner as map_run
-from airflow_jobflow.operators import base
+from airflow_jobflow.operators import kills
 from airflow_jobflow.operators.batch import BatchMapOperator
 from airflow_jobflow.triggers.map import MapTrigger
 from tests.local.maps import again, clear, dies, is_killed, items, names_of, retry
@@ -537,7 +537,7 @@ def test_a_map_whose_place_was_taken_is_not_gone_on_with(
     asyncio.run(dies(kit, again(first), lambda: len(names_of(kit)) == 2))
     clear(context)
     with monkeypatch.context() as patch:
-        patch.setattr(operator, "family", lambda _: 1 / 0)
+        patch.setattr(operator._spec, "family", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             operator.execute(context)
     assert deferred(operator, context).family != first.family
@@ -829,7 +829,7 @@ def test_a_continued_map_whose_deferral_is_rejected_is_stopped_by_the_worker(
 ) -> None:
     """The run is marked failed while a worker hands the map of an earlier try to a trigger: no trigger ever knows."""
     hooks: list[Callable[[str], object]] = []
-    monkeypatch.setattr(base, "call_if_deferral_rejected", lambda _, hook: hooks.append(hook))
+    monkeypatch.setattr(kills, "call_if_deferral_rejected", lambda _, hook: hooks.append(hook))
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
     trigger = deferred(operator, context)
     assert hooks == [], "a first try has started nothing"

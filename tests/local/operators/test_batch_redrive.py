@@ -12,6 +12,7 @@ import pytest
 from airflow_jobflow import exceptions
 from airflow_jobflow.local import Faults
 from airflow_jobflow.operators.batch import BatchJobOperator
+from airflow_jobflow.operators.batch_spec import BatchJobSpec
 from tests.local.tries import cleared, deferred, killed, retried
 
 PAGE = (Path(__file__).parents[3] / "docs" / "arrays-and-maps.md").read_text(encoding="utf-8")
@@ -145,7 +146,7 @@ def test_a_clear_whose_first_try_dies_before_its_submit_starts_over(
     """The repeated attempt must not take the array of before the clear for its own."""
     array.run(size=3)
     cleared(array.context)
-    killed(array.operator(3), "_submit_one", array.context, monkeypatch)
+    killed(array.operator(3), "_spec._submit_one", array.context, monkeypatch)
     retried(array.context)
     assert array.run(size=3)["array"]["succeeded"] == 3
     assert array.times() == {0: 2, 1: 2, 2: 2}
@@ -216,15 +217,15 @@ def test_if_one_part_is_refused_none_is_left_running(
     """Half of a retry that failed to start must not work on."""
     here(own_kit.aws)
     array = half_failed(own_kit, tmp_path, context)
-    submit_one = BatchJobOperator._submit_one
+    submit_one = BatchJobSpec._submit_one
     started: list[str] = []
 
-    def then_denied(operator: BatchJobOperator, context: Any, request: Any, **how: Any) -> str:
-        started.append(submit_one(operator, context, request, **how))
+    def then_denied(spec: BatchJobSpec, *arguments: Any, **how: Any) -> str:
+        started.append(submit_one(spec, *arguments, **how))
         own_kit.aws.set_faults(Faults(denied=("SubmitJob",)))
         return started[0]
 
-    monkeypatch.setattr(BatchJobOperator, "_submit_one", then_denied)
+    monkeypatch.setattr(BatchJobSpec, "_submit_one", then_denied)
     array.definition = own_kit.define(["sleep", "60"])
     with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
         array.run(size=40, container_overrides=FILLER)
@@ -237,17 +238,17 @@ def test_a_part_that_succeeded_beside_a_refused_one_is_not_the_array(
     """A retry runs all that has not succeeded, although one of the parts did well."""
     here(own_kit.aws)
     array = half_failed(own_kit, tmp_path, context)
-    submit_one = BatchJobOperator._submit_one
+    submit_one = BatchJobSpec._submit_one
 
-    def ends_then_denied(operator: BatchJobOperator, context: Any, request: Any, **how: Any) -> str:
-        started = submit_one(operator, context, request, **how)
+    def ends_then_denied(spec: BatchJobSpec, *arguments: Any, **how: Any) -> str:
+        started = submit_one(spec, *arguments, **how)
         own_kit.wait(started)
         own_kit.aws.set_faults(Faults(denied=("SubmitJob",)))
         return started
 
     array.fail()
     with monkeypatch.context() as patch:
-        patch.setattr(BatchJobOperator, "_submit_one", ends_then_denied)
+        patch.setattr(BatchJobSpec, "_submit_one", ends_then_denied)
         with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
             array.run(size=40, container_overrides=FILLER)
     own_kit.aws.set_faults(Faults())

@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow_jobflow import exceptions
 from airflow_jobflow.aws import ONCE
 from airflow_jobflow.local import Faults, LocalAws, Settings
-from airflow_jobflow.operators import base, submission
+from airflow_jobflow.operators import capacity, submission
 from airflow_jobflow.operators.glue import GlueCrawlOperator
 from tests.local.glue_kit import HOUR, GlueKit, let_end, run
 from tests.local.tries import resumed
@@ -32,8 +32,8 @@ def kit_with(
 ) -> Iterator[Callable[..., GlueKit]]:
     """Make a local AWS with these settings, which this process finds; nothing waits longer than it must."""
     servers: list[LocalAws] = []
-    monkeypatch.setattr(base, "SHORTEST_CAPACITY_PAUSE", 0.1)
-    monkeypatch.setattr(base, "LONGEST_CAPACITY_PAUSE", 0.3)
+    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
+    monkeypatch.setattr(capacity, "LONGEST_CAPACITY_PAUSE", 0.3)
     monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0))
 
     def make(**settings: float) -> GlueKit:
@@ -197,34 +197,28 @@ def test_a_list_that_cannot_be_had_changes_no_verdict(
 # Several tasks.
 
 
-class Elsewhere(GlueCrawlOperator):
-    """An operator, right before whose start of the crawler, or look at its crawls, something else happens."""
+def elsewhere(crawler: str, happens: dict[str, Callable[[], object]], **parameters: Any) -> Any:
+    """Make an operator, which waits here, right before some of whose calls something else happens.
 
-    def call(self, function: Any, *arguments: Any, **options: Any) -> Any:
-        """Run a function, whose calls are intercepted."""
+    :param happens: what happens before the first call of an operation.
+    """
+    operator: Any = task(crawler, **parameters)
+    operator.happens = dict(happens)
+    call_aws = operator._jobs.call
 
+    def run_intercepted(function: Any, *arguments: Any, **options: Any) -> Any:
         def intercepted(call: Any, *rest: Any) -> Any:
-            def made(operation: str, **parameters: Any) -> Any:
-                if happens := self.happens.pop(operation, None):
-                    happens()
-                return call(operation, **parameters)
+            def made(operation: str, **request: Any) -> Any:
+                if happens_now := operator.happens.pop(operation, None):
+                    happens_now()
+                return call(operation, **request)
 
             made.region, made.partition, made.may_tag = call.region, call.partition, call.may_tag  # type: ignore[attr-defined]
             return function(made, *rest)
 
-        return super().call(intercepted, *arguments, **options)
+        return call_aws(intercepted, *arguments, **options)
 
-    happens: dict[str, Callable[[], object]]
-
-
-def elsewhere(crawler: str, happens: dict[str, Callable[[], object]], **parameters: Any) -> Elsewhere:
-    """Make such an operator, which waits here.
-
-    :param happens: what happens before the first call of an operation.
-    """
-    defaults = {"task_id": "t", "crawler_name": crawler, "aws_conn_id": None, "deferrable": False}
-    operator = Elsewhere(**{**defaults, **parameters})
-    operator.happens = dict(happens)
+    operator._jobs.call = run_intercepted
     return operator
 
 
@@ -250,14 +244,14 @@ def test_a_crawl_that_begins_between_look_and_start_is_joined(
 
     operator = elsewhere(crawler, {before: start})
     if is_over:
-        make_call = operator._join_what_began
-        operator._join_what_began = lambda *arguments: (end(), make_call(*arguments))[1]  # type: ignore[method-assign,func-returns-value]
+        make_call = operator._spec._join_what_began
+        operator._spec._join_what_began = lambda *arguments: (end(), make_call(*arguments))[1]  # type: ignore[func-returns-value]
     else:
         operator.happens["batch_get_crawlers"] = end
     outcome = operator.execute(context)
     [second, _] = kit.ended(crawler, 2)
     assert outcome["details"]["crawl_id"] == second["CrawlId"]
-    assert not operator.is_own()
+    assert not operator._record.is_own
     assert len(kit.crawls(crawler)) == 2
 
 
@@ -293,7 +287,7 @@ def test_tasks_that_attach_to_one_idle_crawler_at_once_share_one_crawl(kit_with:
     ]
     [crawl] = kit.crawls(crawler)
     assert {outcome["details"]["crawl_id"] for outcome in outcomes} == {crawl}
-    assert sorted(operator.is_own() for operator in operators) == [False, False, True]
+    assert sorted(operator._record.is_own for operator in operators) == [False, False, True]
     assert sorted(deferral.trigger.cancel_on_kill for deferral in deferrals) == [False, False, True]
 
 
@@ -470,7 +464,7 @@ def test_a_crawl_that_was_joined_is_left_alone_at_a_deadline(
     operator = task(crawler, deferrable=True, job_timeout=60, queued_timeout=60)
     trigger = deferred(operator, context).trigger
     if limit == "queue_deadline":
-        monkeypatch.setattr(operator, "look", lambda _: {})
+        monkeypatch.setattr(operator._jobs, "describe_now", lambda _: {})
     event = {"job_ids": trigger.job_ids, "jobs": {}, "errors": {}, "limit": limit}
     kind = exceptions.JobTimeout if limit == "deadline" else exceptions.QueueTimeout
     with pytest.raises(kind, match="left running, because this task did not start it") as error:
@@ -530,8 +524,8 @@ def test_a_crawl_of_ones_own_follows_the_one_that_runs(kit_with: Any, context: A
 
 def test_a_turn_is_waited_for_in_the_triggerer(kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a timer, over and over, until the crawler is free."""
-    monkeypatch.setattr(base, "SHORTEST_CAPACITY_PAUSE", 20.0)
-    monkeypatch.setattr(base, "LONGEST_CAPACITY_PAUSE", 50.0)
+    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 20.0)
+    monkeypatch.setattr(capacity, "LONGEST_CAPACITY_PAUSE", 50.0)
     kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler()
     kit.glue.start_crawler(Name=crawler)
@@ -575,24 +569,24 @@ def test_a_crawl_that_begins_as_the_operator_starts_one_is_not_ones_own(
     kit = kit_with(crawl_seconds=0.5)
     crawler, other = kit.crawler(), kit.crawler()
 
-    monkeypatch.setattr(base, "SHORTEST_CAPACITY_PAUSE", 0.1)
+    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
     kit.aws.set_faults(Faults(actions=("StartCrawler",), calls_per_second=0.001))
     kit.glue.start_crawler(Name=other)  # takes the only one there is
     operator = task(crawler, if_running="wait_then_start")
     recorded: list[Any] = []
-    wait_for_capacity = operator._wait_for_capacity
+    wait_for_capacity = operator._capacity.wait
 
     def meanwhile(full: Any) -> None:
-        recorded.append(context["task_state_store"]["jobflow"].get("details", {}))
+        recorded.append(context["task_state_store"]["jobflow"].get("since", ""))
         if not kit.crawls(crawler):
             kit.aws.set_faults(Faults())
             kit.glue.start_crawler(Name=crawler)
         wait_for_capacity(full)
 
-    monkeypatch.setattr(operator, "_wait_for_capacity", meanwhile)
+    monkeypatch.setattr(operator._capacity, "wait", meanwhile)
     outcome = operator.execute(context)
     assert kit.crawls(crawler)[1:] == [outcome["details"]["crawl_id"]]
-    assert recorded[-1] == {}  # a later try must not take it for its own either
+    assert recorded[-1] == ""  # a later try must not take it for its own either
 
 
 # Started once.

@@ -19,7 +19,7 @@ from airflow_jobflow import exceptions
 from airflow_jobflow.aws import ONCE
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner, read_argument
 from airflow_jobflow.local import CannedResponse, Faults, LocalAws, Settings
-from airflow_jobflow.operators import base, submission
+from airflow_jobflow.operators import capacity, submission
 from airflow_jobflow.operators.glue import GlueJobRunOperator
 from airflow_jobflow.triggers.job import JobTrigger
 from tests.local.glue_kit import SLEEP, GlueKit, run, until
@@ -45,16 +45,16 @@ def own_kit(own_aws: LocalAws, here: Callable[[Any], None], eventually: Any, no_
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing waits longer than it must."""
-    monkeypatch.setattr(base, "SHORTEST_CAPACITY_PAUSE", 0.1)
-    monkeypatch.setattr(base, "LONGEST_CAPACITY_PAUSE", 0.3)
+    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
+    monkeypatch.setattr(capacity, "LONGEST_CAPACITY_PAUSE", 0.3)
     monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0))
 
 
 @pytest.fixture
 def long_turns(monkeypatch: pytest.MonkeyPatch, no_pause: None) -> None:
     """Turns that are long enough to be waited for in the triggerer."""
-    monkeypatch.setattr(base, "SHORTEST_CAPACITY_PAUSE", 20.0)
-    monkeypatch.setattr(base, "LONGEST_CAPACITY_PAUSE", 50.0)
+    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 20.0)
+    monkeypatch.setattr(capacity, "LONGEST_CAPACITY_PAUSE", 50.0)
 
 
 def task(job: str, **parameters: Any) -> GlueJobRunOperator:
@@ -339,14 +339,14 @@ def test_a_run_waits_for_the_one_before_it(
     job = own_kit.job(until(gate))
     first = own_kit.start(job)
     operator = task(job)
-    wait_for_capacity = operator._wait_for_capacity
+    wait_for_capacity = operator._capacity.wait
 
     def waits(full: Any) -> None:
         if own_kit.aws.calls["glue.StartJobRun"] >= 3:
             gate.touch()
         wait_for_capacity(full)
 
-    monkeypatch.setattr(operator, "_wait_for_capacity", waits)
+    monkeypatch.setattr(operator._capacity, "wait", waits)
     outcome = operator.execute(context)
     assert own_kit.runs(job) == [first, outcome["job_id"]]
     assert outcome["state"] == "SUCCEEDED"
@@ -444,7 +444,7 @@ def test_a_task_killed_while_it_waits_its_turn_starts_nothing(
     job = kit.job(SLEEP)
     first = kit.start(job)
     operator = task(job)
-    monkeypatch.setattr("airflow_jobflow.operators.base.time.sleep", lambda _: operator.on_kill())
+    monkeypatch.setattr("airflow_jobflow.operators.capacity.time.sleep", lambda _: operator.on_kill())
     with pytest.raises(exceptions.JobStopped, match=r"killed while it waited; nothing was started"):
         operator.execute(context)
     assert kit.runs(job) == [first]

@@ -19,7 +19,7 @@ from airflow_jobflow.aws import calls as aws_calls
 from airflow_jobflow.jobs.attempt import TRY_TAG
 from airflow_jobflow.jobs.owner import REAP, Owner
 from airflow_jobflow.local import CannedResponse, Faults
-from airflow_jobflow.operators import base
+from airflow_jobflow.operators import capacity
 from tests.local.operator_cases import CASES, WITH_NAMES, Array, Batch, Case, Crawl, Fargate, GlueRun
 from tests.local.tries import RESPONSE, cleared, deferred, killed, resumed, retried
 
@@ -46,14 +46,14 @@ def faults(case: Case) -> Iterator[Callable[..., None]]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Repeat calls for long enough that a fault passes."""
-    for module in ("waiting", "operators.submission"):
+    for module in ("waiting.remote", "operators.submission"):
         monkeypatch.setattr(f"airflow_jobflow.{module}.PATIENCE", PATIENCE)
 
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a start that found no capacity again at once."""
-    monkeypatch.setattr(base, "SHORTEST_CAPACITY_PAUSE", 0.05)
+    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.05)
 
 
 def succeeds(case: Case, context: Any, **parameters: Any) -> dict[str, Any]:
@@ -258,7 +258,7 @@ def test_a_task_that_was_started_all_the_same_is_found_when_it_shows_up(
     case: Case, context: Any, faults: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ECS is eventually consistent: right after the start, it is not listed."""
-    monkeypatch.setattr("airflow_jobflow.operators.ecs.FargateTaskOperator._find_again", lambda *_: None)
+    monkeypatch.setattr("airflow_jobflow.operators.ecs_spec.FargateTaskSpec._find_again", lambda *_: None)
     faults(respond_with=(FAILURES,))
     succeeds(case, context)
 
@@ -290,7 +290,7 @@ def test_a_repeated_attempt_whose_parameters_have_changed_is_no_conflict(
     with monkeypatch.context() as patch:
         patch.setattr("airflow_jobflow.operators.ecs.FargateTaskOperator.find_group", lambda *_: [])
         if not is_found:
-            patch.setattr("airflow_jobflow.operators.ecs.FargateTaskOperator._find_again", lambda *_: None)
+            patch.setattr("airflow_jobflow.operators.ecs_spec.FargateTaskSpec._find_again", lambda *_: None)
         succeeds(case, retried(context), cpu=1024, memory=2048)
 
 
@@ -488,11 +488,11 @@ def test_calls_are_repeated_no_longer_than_the_deadline(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A try that has no time left must not wait for AWS."""
-    for module in ("waiting", "operators.submission"):
+    for module in ("waiting.remote", "operators.submission"):
         monkeypatch.setattr(f"airflow_jobflow.{module}.PATIENCE", 3600.0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     operator = case.make(job_timeout=timedelta(seconds=0.5))
     with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
         operator.execute(context)
-    assert operator.call_deadline is not None
-    assert time.time() >= operator.call_deadline
+    assert operator._jobs.call_deadline is not None
+    assert time.time() >= operator._jobs.call_deadline

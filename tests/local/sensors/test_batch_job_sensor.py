@@ -169,7 +169,7 @@ def test_soft_failures_skip(
 
 def operator_jobs(operator: Any, job_id: str) -> dict[str, Any]:
     """What a trigger reports of a job."""
-    return {job_id: operator.look([job_id])[job_id].to_dict()}
+    return {job_id: operator._jobs.describe_now([job_id])[job_id].to_dict()}
 
 
 def test_a_sensor_whose_time_is_up_says_why_it_skips(

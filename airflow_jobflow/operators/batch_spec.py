@@ -1,0 +1,368 @@
+"""What the operators for AWS Batch start: a job, an array of jobs, or one job for each item of a map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_jobflow import params
+from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError
+from airflow_jobflow.jobs.model import index_ranges
+from airflow_jobflow.operators.spec import JobSpec, MapSpec
+from airflow_jobflow.params import Parameter
+
+if TYPE_CHECKING:
+    from airflow_jobflow.jobs.array import Tolerance
+    from airflow_jobflow.jobs.attempt import Attempt
+    from airflow_jobflow.jobs.calls import Call
+    from airflow_jobflow.jobs.model import Outcome, Snapshot
+    from airflow_jobflow.jobs.reattach import Found
+    from airflow_jobflow.operators.attempts import AttemptRecord
+    from airflow_jobflow.outcomes import OutcomeBuilder
+    from airflow_jobflow.waiting.remote import RemoteJobs
+
+
+def _shape(member: str) -> params.AwsShape:
+    return params.AwsShape("batch", "SubmitJob", member)
+
+
+PARAMETERS: Final = params.ParameterTable(
+    {
+        "job_name": Parameter(params.job_name, required=True),
+        "job_queue": Parameter(params.non_empty_string, required=True),
+        "job_definition": Parameter(params.non_empty_string, required=True),
+        "command": Parameter(params.string_list, in_item=True),
+        "environment": Parameter(params.string_map, in_item=True),
+        "vcpus": Parameter(lambda name, value: params.number(name, value, least=0, above=True), in_item=True),
+        "memory": Parameter(lambda name, value: params.integer(name, value, least=4), in_item=True),
+        "gpus": Parameter(lambda name, value: params.integer(name, value, least=1), in_item=True),
+        "container_overrides": Parameter(_shape("containerOverrides"), in_item=True),
+        "array_size": Parameter(lambda name, value: params.integer(name, value, least=1, most=10_000)),
+        "array_properties": Parameter(_shape("arrayProperties")),
+        "parameters": Parameter(params.string_map, in_item=True),
+        "depends_on": Parameter(_shape("dependsOn")),
+        "retry_strategy": Parameter(_shape("retryStrategy"), in_item=True),
+        "attempt_timeout": Parameter(lambda name, value: params.integer(name, value, least=60), in_item=True),
+        "tags": Parameter(params.string_map, in_item=True),
+        "propagate_tags": Parameter(params.boolean),
+        "share_identifier": Parameter(params.non_empty_string, in_item=True),
+        "scheduling_priority_override": Parameter(
+            lambda name, value: params.integer(name, value, least=0, most=9999), in_item=True
+        ),
+        "node_overrides": Parameter(_shape("nodeOverrides")),
+        "ecs_properties_override": Parameter(_shape("ecsPropertiesOverride")),
+        "eks_properties_override": Parameter(_shape("eksPropertiesOverride")),
+        "consumable_resource_properties_override": Parameter(_shape("consumableResourcePropertiesOverride")),
+        "container_name": Parameter(params.non_empty_string),
+    }
+)
+"""The parameters of SubmitJob, and ``container_name``, which says how the job is read."""
+
+NOT_IN_CONTAINER_OVERRIDES: Final = ("node_overrides", "ecs_properties_override", "eks_properties_override")
+"""Parameters for jobs that have no container of their own to override."""
+
+
+def attempt_name(record: AttemptRecord, name: str) -> str:
+    """Return the name of the job of an attempt, which no other job has.
+
+    :param record: the attempt.
+    :param name: the user's name for the job.
+    """
+    from airflow_jobflow.jobs import batch
+
+    return batch.attempt_name(name, record.owner.group, record.this_try, record.attempt.token)
+
+
+class BatchJobSpec(JobSpec):
+    """A Batch job, or an array of jobs.
+
+    :param parameters: the parameters of the operator, see ``PARAMETERS``.
+    :param redrive: whether a retry runs only the children of an array that did not succeed.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any], *, redrive: bool = False) -> None:
+        self._given = parameters
+        self._redrive = redrive
+
+    @property
+    def name(self) -> str:
+        """The user's name for the job."""
+        return str(self._given["job_name"])
+
+    @property
+    def container(self) -> str | None:
+        """The name of the container that counts."""
+        name = self._given["container_name"]
+        return None if name is None else params.non_empty_string("container_name", name)
+
+    @cached_property
+    def request(self) -> dict[str, Any]:
+        """The SubmitJob request, with the user's name of the job.
+
+        :raises InvalidParameter: a parameter is wrong, or two contradict each other.
+        """
+        from airflow_jobflow.jobs import batch_request
+
+        given, values = self._given, PARAMETERS.validated(self._given)
+        overrides, array = values.get("container_overrides", {}), values.get("array_properties", {})
+        for name in batch_request.duplicates(values, overrides):
+            raise params.invalid_parameter(name, given[name], "container_overrides says it too; keep one")
+        if "array_size" in values and "size" in array:
+            rule = "array_properties says the size too; keep one"
+            raise params.invalid_parameter("array_size", given["array_size"], rule)
+        specified_elsewhere = [name for name in NOT_IN_CONTAINER_OVERRIDES if name in values]
+        for name in batch_request.SHORT_FORMS if specified_elsewhere else ():
+            if name in values:
+                rule = f"is short for a part of container_overrides; with {specified_elsewhere[0]}, say it there"
+                raise params.invalid_parameter(name, given[name], rule)
+        if self._redrive and specified_elsewhere:
+            rule = "with redrive, the children learn who they are in container_overrides, which this leaves no room for"
+            raise params.invalid_parameter(specified_elsewhere[0], values[specified_elsewhere[0]], rule)
+        if "size" in array:
+            array["size"] = PARAMETERS["array_size"].check("array_properties['size']", array["size"])
+        return batch_request.request(values)
+
+    @property
+    def is_array(self) -> bool:
+        """Whether an array is started, also one of a single child."""
+        return "arrayProperties" in self.request
+
+    @property
+    def array_size(self) -> int:
+        """How many children the array has; 0 if it is none."""
+        return int(self.request.get("arrayProperties", {}).get("size", 0))
+
+    def check(self) -> None:
+        """Validate the parameters; see the base."""
+        _ = self.request
+
+    def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
+        """Submit the job, or the part of an array that runs again; see the base."""
+        from airflow_jobflow.jobs import batch
+
+        request = self.request
+        jobs.check_containers(batch.container_names, request["jobDefinition"])
+        earlier, is_repeated = record.attempt, record.is_repeated
+        runs = self._runs(record, jobs)
+        if runs is None:
+            return earlier.job_ids
+        record.new_attempt(
+            job_name=request["jobName"],
+            queue=request["jobQueue"],
+            size=self.array_size,
+            parts=[index_ranges(indexes) for indexes, _ in runs if indexes],
+        )
+        job_ids: list[str] = []
+        try:
+            for name, (_, part) in zip(self._names(record, len(runs)), runs, strict=True):
+                one = {**part, "jobName": name}
+                job_ids.append(self._submit_one(record, jobs, one, look_first=is_repeated and len(runs) > 1))
+        except JobflowError as error:
+            jobs.try_to_stop(job_ids, "Airflow: another part of the array could not be submitted")
+            if job_ids:  # a later try must not wait for what was stopped
+                record.attempt = earlier
+                record.save_if_possible()
+            if self._redrive and isinstance(error, CapacityUnavailable):  # the next try finds out what has to run again
+                raise SubmissionError(str(error)) from error
+            raise
+        if self._redrive:  # which job runs which part cannot be computed
+            record.attempt.job_ids = job_ids
+            record.save_if_possible()
+        return job_ids
+
+    def _names(self, record: AttemptRecord, count: int) -> list[str]:
+        """Return the names of the jobs; of a durable task, names that no other job has."""
+        if not record.durable:
+            return [self.request["jobName"]] * count
+        name = attempt_name(record, self.request["jobName"])
+        return [name] if count == 1 else [f"{name}-{number}" for number in range(count)]
+
+    def _runs(self, record: AttemptRecord, jobs: RemoteJobs) -> list[tuple[list[int], dict[str, Any]]] | None:
+        """Return the requests to submit, and the indexes in each that is a part; None if nothing is left to run."""
+        from airflow_jobflow.jobs.array import as_plain_job, indexes_of, rerun_requests
+
+        request, earlier, size = self.request, record.attempt, self.array_size
+        whole: list[tuple[list[int], dict[str, Any]]] = [([], as_plain_job(request) if size == 1 else request)]
+        if not self._redrive or not size:
+            return whole
+        if record.is_repeated and earlier.parts and earlier.size == size:
+            again: list[int] | None = [index for part in earlier.parts for index in indexes_of(part)]
+        else:
+            again = self._not_succeeded(earlier, jobs)
+        if again is None:
+            return whole
+        if not again:
+            return None
+        jobs.log.info("Running the %d of %d children that did not succeed: %s", len(again), size, index_ranges(again))
+        return list(rerun_requests(request, again))
+
+    def _not_succeeded(self, earlier: Attempt, jobs: RemoteJobs) -> list[int] | None:
+        """Return the indexes that an earlier try left to run again; None for all.
+
+        AWS is queried, because an earlier try may have ended before it knew.
+        """
+        from airflow_jobflow.faults import CallError
+        from airflow_jobflow.jobs import batch
+
+        if earlier.size != self.array_size or len(earlier.job_ids) != max(1, len(earlier.parts)):
+            return None
+        parts = list(zip(earlier.job_ids, _indexes_of_parts(earlier), strict=True))
+        try:
+            left = jobs.call(batch.not_succeeded, parts)
+        except CallError as error:
+            raise SubmissionError(
+                f"Nothing was started, because it could not be found out which children of {self.name} failed "
+                f"(asked with {jobs.origin}): {error}"
+            ) from error
+        if left is None:
+            jobs.log.warning("All children run again: the array of the previous try is unknown or still running")
+        return left
+
+    def _submit_one(
+        self, record: AttemptRecord, jobs: RemoteJobs, request: dict[str, Any], *, look_first: bool = False
+    ) -> str:
+        """Submit a job, unless an earlier try has, and return its id."""
+        from airflow_jobflow.jobs import batch
+        from airflow_jobflow.jobs.owner import with_owner_tags
+        from airflow_jobflow.jobs.tagging import start_tagged
+        from airflow_jobflow.operators import submission
+
+        queue, name = request["jobQueue"], request["jobName"]
+        tags, _ = with_owner_tags(request.get("tags", {}), record.owner.tags())
+
+        def find(call: Call) -> str | None:
+            return batch.find(call, queue, name)
+
+        def submit(call: Call) -> str:
+            return start_tagged(call, batch.submit, request, {**request, "tags": tags})
+
+        if look_first:  # an earlier try began the attempt, and the name says which
+            prefix = batch.group_prefix(record.attempt.job_name, record.group)
+            end = name.removeprefix(prefix).partition("-")[2]
+            if found := jobs.call(batch.find_of_any_try, queue, prefix, end):
+                return found
+        jobs.log.info("Submitting %s to %s: %s", name, queue, request)
+        found_by = find if record.durable else None
+        return submission.submit_once(jobs.call, submit, found_by, f"Batch job {name}", origin=lambda: jobs.origin)
+
+    def find_started(self, call: Call, record: AttemptRecord) -> str | None:
+        """Return the job of this attempt, if an earlier submit, which seemed to fail, has started it."""
+        from airflow_jobflow.jobs import batch
+
+        return batch.find(call, record.attempt.queue, attempt_name(record, record.attempt.job_name))
+
+    def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
+        """Return all jobs of this task instance in the queue that the last try used."""
+        return _find_group(call, self._given, group, recorded)
+
+    def outcomes(
+        self, builder: OutcomeBuilder, ended: Sequence[Snapshot], attempt: Attempt, tolerance: Tolerance
+    ) -> Sequence[tuple[Outcome, JobflowError | None]]:
+        """Return the outcome; of several parts of an array, that of the whole array."""
+        if self.array_size == 1:
+            return [builder.array_outcome([(job, [0]) for job in ended], 1, tolerance)]
+        if not attempt.parts:
+            return super().outcomes(builder, ended, attempt, tolerance)
+        parts = list(zip(ended, _indexes_of_parts(attempt), strict=True))
+        return [builder.array_outcome(parts, attempt.size, tolerance)]
+
+    def may_end_in_triggerer(self, attempt: Attempt) -> bool:
+        """Return whether the job is the whole result: the parts of an array are put together on a worker."""
+        return not attempt.parts and self.array_size != 1
+
+    def queue_position(self, jobs: RemoteJobs, seen: Mapping[str, Snapshot]) -> str:
+        """Return a sentence with the position of the jobs in their queue; empty if it is not known."""
+        from airflow_jobflow.faults import CallError
+        from airflow_jobflow.jobs import batch
+
+        queues = {snapshot.queue for snapshot in seen.values() if snapshot.queue}
+        try:
+            positions = [jobs.call(batch.queue_position, queue, list(seen)) for queue in queues]
+        except CallError as error:
+            jobs.log.warning("Could not find out the job's place in the queue: %s", error)
+            return ""
+        return "".join(f"{each} " for each in positions)
+
+
+def _indexes_of_parts(attempt: Attempt) -> list[Sequence[int]]:
+    """Return the indexes, in the whole array, of what each job of an attempt runs."""
+    from airflow_jobflow.jobs.array import indexes_of
+
+    return [indexes_of(part) for part in attempt.parts] or [range(attempt.size)]
+
+
+def _find_group(call: Call, given: Mapping[str, Any], group: str, recorded: Attempt) -> list[Found]:
+    from airflow_jobflow.jobs import batch
+
+    prefix = batch.group_prefix(recorded.job_name or given["job_name"], group)
+    return batch.find_group(call, recorded.queue or given["job_queue"], prefix)
+
+
+class BatchMapSpec(MapSpec):
+    """One Batch job for each item.
+
+    :param parameters: the parameters of the operator, see ``PARAMETERS``.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        self._given = parameters
+
+    @property
+    def name(self) -> str:
+        """The user's name for the jobs."""
+        return str(self._given["job_name"])
+
+    @property
+    def container(self) -> str | None:
+        """The name of the container that counts."""
+        name = self._given["container_name"]
+        return None if name is None else params.non_empty_string("container_name", name)
+
+    @cached_property
+    def _common(self) -> dict[str, Any]:
+        """The parameters that hold for every item."""
+        return PARAMETERS.validated(self._given)
+
+    def check(self) -> None:
+        """Validate the parameters; see the base."""
+        BatchJobSpec(self._given).check()
+
+    def items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Validate the items; see the base."""
+        return [PARAMETERS.validated_item(f"items[{index}]", item) for index, item in enumerate(items)]
+
+    def requests(self, items: Sequence[Mapping[str, Any]], jobs: RemoteJobs) -> list[dict[str, Any]]:
+        """Return the SubmitJob request of each item, without its name; see the base."""
+        from airflow_jobflow.jobs import batch
+
+        jobs.check_containers(batch.container_names, self._common["job_definition"])
+        return [self._request(index, item) for index, item in enumerate(items)]
+
+    def _request(self, index: int, item: Mapping[str, Any]) -> dict[str, Any]:
+        from airflow_jobflow.jobs import batch_map, batch_request
+        from airflow_jobflow.jobs.environment import variables
+
+        common, overrides = self._common, item.get("container_overrides", {})
+        for name in batch_request.duplicates(item, overrides):
+            rule = f"container_overrides says the {name} too; keep one"
+            raise params.invalid_parameter(f"items[{index}]", item, rule)
+        values = {**common, **item}
+        # The item's overrides replace the operator's short forms, except for single variables.
+        said = batch_request.duplicates(common, overrides)
+        for name in {"command", *batch_request.RESOURCES}.intersection(said) - item.keys():
+            values.pop(name)
+        environment = common.get("environment", {}) | variables(overrides) | item.get("environment", {})
+        values.pop("environment", None)
+        return batch_map.item(batch_request.request(values), index, environment)
+
+    def family(self, record: AttemptRecord) -> dict[str, Any]:
+        """Return what identifies the jobs of this attempt's map."""
+        from airflow_jobflow.jobs import batch_map
+
+        name = attempt_name(record, self._given["job_name"])
+        return batch_map.family(self._given["job_queue"], name, record.owner.tags())
+
+    def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
+        """Return all jobs of this task instance."""
+        return _find_group(call, self._given, group, recorded)

@@ -1,0 +1,363 @@
+"""What the operators for ECS on Fargate start: a task, or one task for each item of a map."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_jobflow import params
+from airflow_jobflow.exceptions import InvalidParameter
+from airflow_jobflow.operators.spec import JobSpec, MapSpec
+from airflow_jobflow.params import Parameter
+
+if TYPE_CHECKING:
+    from airflow_jobflow.jobs.attempt import Attempt
+    from airflow_jobflow.jobs.calls import Call
+    from airflow_jobflow.jobs.reattach import Found
+    from airflow_jobflow.operators.attempts import AttemptRecord
+    from airflow_jobflow.waiting.remote import RemoteJobs
+
+log = logging.getLogger(__name__)
+
+FARGATE: Final = "FARGATE"
+
+TOKEN_IN_USE: Final = "ConflictException"  # noqa: S105 -- no secret
+"""ECS's error code for a token that a different request used: one of an earlier try, whose task was not found yet."""
+
+PUBLIC_IP: Final = {True: "ENABLED", False: "DISABLED", None: None}
+
+SPOT_ATTEMPTS: Final = 4
+"""How many attempts one try of the task makes of a job whose Spot capacity is taken back, the first included."""
+
+
+def _strategy(name: str, value: Any) -> list[dict[str, Any]]:
+    """Validate a capacity provider strategy: AWS's list, or weights by provider: ``{"FARGATE_SPOT": 4}``."""
+    try:
+        weights = params.mapping(name, value)
+    except InvalidParameter:
+        strategy: list[dict[str, Any]] = params.AwsShape("ecs", "RunTask", "capacityProviderStrategy")(name, value)
+        return strategy
+    return [
+        {"capacityProvider": provider, "weight": params.integer(f"{name}[{provider!r}]", weight, least=0, most=1000)}
+        for provider, weight in weights.items()
+    ]
+
+
+PARAMETERS: Final = params.ParameterTable(
+    {
+        "cluster": Parameter(params.non_empty_string, required=True),
+        "task_definition": Parameter(params.non_empty_string, required=True),
+        "command": Parameter(params.string_list, in_item=True),
+        "environment": Parameter(params.string_map, in_item=True),
+        "container_name": Parameter(params.non_empty_string, in_item=True),
+        "cpu": Parameter(lambda name, value: params.integer(name, value, least=256), in_item=True),
+        "memory": Parameter(lambda name, value: params.integer(name, value, least=512), in_item=True),
+        "ephemeral_storage": Parameter(
+            lambda name, value: params.integer(name, value, least=20, most=200), in_item=True
+        ),
+        "overrides": Parameter(params.AwsShape("ecs", "RunTask", "overrides"), in_item=True),
+        "subnets": Parameter(params.string_list),
+        "security_groups": Parameter(params.string_list),
+        "assign_public_ip": Parameter(params.boolean),
+        "network_configuration": Parameter(params.AwsShape("ecs", "RunTask", "networkConfiguration")),
+        "capacity_provider_strategy": Parameter(_strategy),
+        "on_spot_interruption": Parameter(
+            lambda name, value: params.one_of(name, value, ("fail", "retry", "on_demand")), required=True
+        ),
+        "platform_version": Parameter(params.non_empty_string),
+        "enable_execute_command": Parameter(params.boolean),
+        "enable_ecs_managed_tags": Parameter(params.boolean),
+        "propagate_tags": Parameter(lambda name, value: params.one_of(name, value, ("TASK_DEFINITION", "NONE"))),
+        "tags": Parameter(params.string_map, in_item=True),
+        "group": Parameter(params.non_empty_string),
+        "reference_id": Parameter(params.non_empty_string),
+        "volume_configurations": Parameter(params.AwsShape("ecs", "RunTask", "volumeConfigurations")),
+    }
+)
+"""The parameters of RunTask, and ``on_spot_interruption``."""
+
+
+class FargateParameters:
+    """The parameters of a task on Fargate, validated, and the requests made of them.
+
+    :param given: the parameters of the operator, see ``PARAMETERS``.
+    """
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.given = given
+
+    @property
+    def container(self) -> str | None:
+        """The name of the container that counts."""
+        name = self.given["container_name"]
+        return None if name is None else params.non_empty_string("container_name", name)
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """The parameters that were given, as their types.
+
+        :raises InvalidParameter: one of them is wrong, or two contradict each other.
+        """
+        values = PARAMETERS.validated(self.given)
+        short = [name for name in ("subnets", "security_groups", "assign_public_ip") if name in values]
+        if short and "network_configuration" in values:
+            raise params.invalid_parameter(short[0], values[short[0]], "network_configuration says it too; keep one")
+        if not values.get("subnets") and "network_configuration" not in values:
+            raise params.invalid_parameter("subnets", self.given["subnets"], "a Fargate task needs at least one subnet")
+        self._reject_contradictions(values, values.get("container_name"))
+        return values
+
+    def reject_contradictions(self, container: str | None) -> None:
+        """Reject a short form that ``overrides`` contradict.
+
+        :param container: the container that command and environment are for.
+        :raises InvalidParameter: there is one.
+        """
+        self._reject_contradictions(self.values, container)
+
+    def _reject_contradictions(self, values: Mapping[str, Any], container: str | None) -> None:
+        from airflow_jobflow.jobs import ecs
+
+        for name in ecs.duplicates(values, values.get("overrides", {}), container):
+            raise params.invalid_parameter(name, self.given[name], "overrides says it too; keep one")
+
+    def request(self, values: Mapping[str, Any], container: str | None, *, on_demand: bool = False) -> dict[str, Any]:
+        """Return the RunTask request, without its token.
+
+        :param values: validated parameters.
+        :param container: the container that command and environment are for.
+        :param on_demand: whether to ignore the capacity provider strategy. Default False.
+        """
+        from airflow_jobflow.jobs import ecs
+
+        strategy = None if on_demand else values.get("capacity_provider_strategy")
+        awsvpc = {
+            "subnets": values.get("subnets"),
+            "securityGroups": values.get("security_groups"),
+            "assignPublicIp": PUBLIC_IP[values.get("assign_public_ip")],
+        }
+        short = {"awsvpcConfiguration": {name: value for name, value in awsvpc.items() if value is not None}}
+        return ecs.request(
+            {
+                **{name: values.get(name) for name in ecs.REQUEST_FIELDS},
+                "capacity_provider_strategy": strategy,
+                "launch_type": None if strategy else FARGATE,
+                "network_configuration": values.get("network_configuration") or short,
+                "overrides": ecs.overrides(values, container),
+                "tags": ecs.tags(values.get("tags", {})) or None,
+            }
+        )
+
+
+class FargateTaskSpec(JobSpec):
+    """A task on Fargate.
+
+    :param given: the parameters of the operator, see ``PARAMETERS``.
+    """
+
+    when_stuck = "Look at the subnets, the account's limits, and the capacity that was asked for."
+    name = ""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.parameters = FargateParameters(given)
+
+    @property
+    def scope(self) -> str:
+        """The cluster."""
+        return str(self.parameters.given["cluster"])
+
+    @property
+    def container(self) -> str | None:
+        """The name of the container that counts."""
+        return self.parameters.container
+
+    def check(self) -> None:
+        """Validate the parameters; see the base."""
+        _ = self.parameters.values
+
+    def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
+        """Run the task under a token that starts nothing twice, and return its ARN; see the base."""
+        from airflow_jobflow.jobs import ecs
+        from airflow_jobflow.jobs.attempt import TRY_TAG
+        from airflow_jobflow.jobs.owner import with_owner_tags
+        from airflow_jobflow.operators import submission
+
+        values, definition = self.parameters.values, self.parameters.given["task_definition"]
+        jobs.check_containers(ecs.container_names, definition)
+        before, owner = record.attempt, record.owner
+        interruptions = before.interruptions if before.number else 0
+        was_declined = bool(before.number) and before.declined
+        by = (record.is_repeated and before.submitted_by) or str(record.this_try)
+        token = record.new_attempt(submitted_by=by, interruptions=interruptions)
+        if was_declined:  # ECS would return the same response to this token again
+            record.attempt.declined = False
+            token = record.next_token()
+        identity = {"clientToken": token, "startedBy": owner.group} if record.durable else {}
+        tags, _ = with_owner_tags(values.get("tags", {}), {**owner.tags(), TRY_TAG: f"{by}-{token}"})
+        on_demand = interruptions > 0 and values["on_spot_interruption"] == "on_demand"
+
+        def run(call: Call) -> str:
+            container = values.get("container_name")
+            if container is None and ("command" in values or "environment" in values):
+                container = ecs.main_container(call, values["task_definition"])
+                self.parameters.reject_contradictions(container)
+            request = {**self.parameters.request(values, container, on_demand=on_demand), **identity}
+            return self._start_or_find(call, record, jobs, request, {**request, "tags": ecs.tags(tags)})
+
+        what = f"{ecs.DISPLAY_NAME} of {definition}"
+        jobs.log.info("Running %s on cluster %s, attempt %d", definition, self.scope, interruptions + 1)
+        arn = submission.submit_once(jobs.call, run, None, what, repeatable=record.durable, origin=lambda: jobs.origin)
+        return [arn]
+
+    def _start_or_find(
+        self,
+        call: Call,
+        record: AttemptRecord,
+        jobs: RemoteJobs,
+        request: Mapping[str, Any],
+        tagged: Mapping[str, Any],
+    ) -> str:
+        """Run a task, or find the one that was started in spite of an error, and return its ARN.
+
+        :param request, tagged: see ``jobs.tagging.start_tagged``.
+        :raises NotStarted: ECS responds that there is no task, or that another request used the token, and none is
+            found. The token cannot be used again.
+        """
+        from airflow_jobflow.faults import CallError, Fault
+        from airflow_jobflow.jobs import ecs
+        from airflow_jobflow.jobs.starting import NotStarted
+        from airflow_jobflow.jobs.tagging import start_tagged
+
+        try:
+            return start_tagged(call, ecs.run_task, request, tagged)
+        except NotStarted as error:
+            declined = error
+        except CallError as error:
+            if error.code != TOKEN_IN_USE:
+                raise
+            declined = NotStarted(str(error), Fault.TRANSIENT)
+        if record.durable and (found := self._find_again(call, record, jobs)):
+            return found
+        record.attempt.declined = True
+        raise declined
+
+    def find_started(self, call: Call, record: AttemptRecord) -> str | None:
+        """Return the task of this attempt: ECS may respond that it started none, and start it."""
+        from airflow_jobflow.jobs import ecs
+
+        return ecs.find(call, self.scope, record.group, record.attempt.token, record.attempt.began_at)
+
+    def _find_again(self, call: Call, record: AttemptRecord, jobs: RemoteJobs) -> str | None:
+        """Look for the task of this attempt right after ECS reported that there is none; the next start looks again."""
+        from airflow_jobflow.faults import CallError
+
+        try:
+            return self.find_started(call, record)
+        except CallError as error:
+            jobs.log.warning("Could not check whether the task was started all the same: %s", error)
+            return None
+
+    def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:  # noqa: ARG002
+        """Return all tasks of this task instance in the cluster."""
+        from airflow_jobflow.jobs import ecs
+
+        return ecs.find_group(call, self.scope, group)
+
+    def runs_again(self, event: Mapping[str, Any], attempt: Attempt) -> bool:
+        """Return whether AWS took Spot capacity back, and another attempt follows."""
+        from airflow_jobflow.jobs import ecs
+
+        interrupted = any(seen.get("code") in ecs.INTERRUPTIONS for seen in event["jobs"].values())
+        if not interrupted or self.parameters.given["on_spot_interruption"] == "fail":
+            return False
+        if attempt.interruptions + 1 >= SPOT_ATTEMPTS:
+            return False
+        attempt.interruptions += 1
+        log.info("Spot capacity was taken back from attempt %d of at most %d", attempt.interruptions, SPOT_ATTEMPTS)
+        return True
+
+
+class FargateMapSpec(MapSpec):
+    """One task on Fargate for each item.
+
+    :param given: the parameters of the operator, see ``PARAMETERS``.
+    """
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._parameters = FargateParameters(given)
+        self._given = given
+        self.attempts = 1 if given["on_spot_interruption"] == "fail" else SPOT_ATTEMPTS
+
+    @property
+    def name(self) -> str:
+        """The family of the task definition."""
+        return str(self._given["task_definition"]).rpartition("/")[2]
+
+    @property
+    def scope(self) -> str:
+        """The cluster."""
+        return str(self._given["cluster"])
+
+    @property
+    def container(self) -> str | None:
+        """The name of the container that counts."""
+        return self._parameters.container
+
+    def check(self) -> None:
+        """Validate the parameters; see the base."""
+        _ = self._parameters.values
+
+    def items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Validate the items; see the base."""
+        return [PARAMETERS.validated_item(f"items[{index}]", item) for index, item in enumerate(items)]
+
+    def requests(self, items: Sequence[Mapping[str, Any]], jobs: RemoteJobs) -> list[dict[str, Any]]:
+        """Return the RunTask request of each item, without its token; see the base."""
+        from airflow_jobflow.jobs import ecs
+        from airflow_jobflow.operators import submission
+
+        common = self._parameters.values
+        named = {item["container_name"] for item in items if "container_name" in item}
+        jobs.check_containers(ecs.container_names, common["task_definition"], *sorted(named))
+        main: str = common.get("container_name", "")
+        if not main and not all("container_name" in item for item in items):
+            main = submission.submit_once(
+                jobs.call,
+                lambda call: ecs.main_container(call, common["task_definition"]),
+                None,
+                f"A map of {common['task_definition']}",
+                repeatable=True,
+                origin=lambda: jobs.origin,
+            )
+            self._parameters.reject_contradictions(main)
+        return [self._request(index, item, item.get("container_name") or main) for index, item in enumerate(items)]
+
+    def _request(self, index: int, item: Mapping[str, Any], container: str) -> dict[str, Any]:
+        from airflow_jobflow.jobs import ecs, ecs_map
+        from airflow_jobflow.jobs.environment import variables
+
+        common, overrides = self._parameters.values, item.get("overrides", {})
+        for name in ecs.duplicates(item, overrides, container):
+            raise params.invalid_parameter(f"items[{index}]", item, f"overrides says the {name} too; keep one")
+        # The item's overrides replace the operator's short forms, except for single variables.
+        replaced = set(ecs.duplicates(common, overrides, container)) - {"environment"}
+        values = {name: value for name, value in common.items() if name not in replaced} | dict(item)
+        said = variables(ecs.container_overrides(overrides, container))
+        environment = common.get("environment", {}) | said | item.get("environment", {})
+        values.pop("environment", None)
+        return ecs_map.item(self._parameters.request(values, container), container, index, environment)
+
+    def family(self, record: AttemptRecord) -> dict[str, Any]:
+        """Return what identifies the tasks of this attempt's map."""
+        from airflow_jobflow.jobs import ecs_map
+
+        owner, on_interruption = record.owner, self._given["on_spot_interruption"]
+        return ecs_map.family(self.scope, owner.group, record.attempt.token, on_interruption, owner.tags())
+
+    def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:  # noqa: ARG002
+        """Return all tasks of this task instance in the cluster."""
+        from airflow_jobflow.jobs import ecs
+
+        return ecs.find_group(call, self.scope, group)

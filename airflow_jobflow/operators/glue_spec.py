@@ -1,0 +1,264 @@
+"""What the operators for Glue start: a crawl, or a run of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_jobflow import params
+from airflow_jobflow.exceptions import CapacityUnavailable, SubmissionError
+from airflow_jobflow.operators.spec import JobSpec
+from airflow_jobflow.params import Parameter
+
+if TYPE_CHECKING:
+    from airflow_jobflow.jobs.attempt import Attempt
+    from airflow_jobflow.jobs.calls import Call
+    from airflow_jobflow.jobs.glue_crawl import Since
+    from airflow_jobflow.jobs.model import Snapshot
+    from airflow_jobflow.jobs.reattach import Found
+    from airflow_jobflow.operators.attempts import AttemptRecord
+    from airflow_jobflow.waiting.remote import RemoteJobs
+
+
+def _minutes(name: str, value: Any) -> int:
+    """Validate a timeout in seconds, and return it in minutes: Glue counts in whole ones."""
+    minutes, rest = divmod(params.seconds(name, value), 60)
+    if rest:
+        rule = "must be whole minutes, such as 120 (seconds) or timedelta(minutes=2)"
+        raise params.invalid_parameter(name, value, rule)
+    return int(minutes)
+
+
+CRAWL_PARAMETERS: Final = params.ParameterTable(
+    {
+        "crawler_name": Parameter(params.non_empty_string, required=True),
+        "if_running": Parameter(
+            lambda name, value: params.one_of(name, value, ("attach", "wait_then_start", "fail")), required=True
+        ),
+    }
+)
+"""The parameters of a crawl."""
+
+RUN_PARAMETERS: Final = params.ParameterTable(
+    {
+        "job_name": Parameter(params.non_empty_string, required=True),
+        "script_args": Parameter(params.string_map),
+        "run_job_kwargs": Parameter(params.AwsShape("glue", "StartJobRun")),
+        "worker_type": Parameter(params.non_empty_string),
+        "number_of_workers": Parameter(lambda name, value: params.integer(name, value, least=1)),
+        "max_capacity": Parameter(lambda name, value: params.number(name, value, least=0, above=True)),
+        "attempt_timeout": Parameter(_minutes),
+        "execution_class": Parameter(lambda name, value: params.one_of(name, value, ("STANDARD", "FLEX"))),
+        "security_configuration": Parameter(params.non_empty_string),
+    }
+)
+"""The parameters of StartJobRun."""
+
+
+class CrawlSpec(JobSpec):
+    """A crawl. A crawler makes one crawl at a time, which names nobody.
+
+    :param given: the parameters of the operator, see ``CRAWL_PARAMETERS``.
+    """
+
+    when_stuck = "Glue took the start, and no crawl began: look at the crawler in the console."
+    name = ""
+    carries_owner = False
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._given = given
+        self._crawler: str = given["crawler_name"]
+        self._if_running: str = given["if_running"]
+
+    def check(self) -> None:
+        """Validate the parameters; see the base."""
+        CRAWL_PARAMETERS.validated(self._given)
+
+    def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
+        """Start a crawl, or join the one that runs, and return which one it is: the first since the newest by now."""
+        from airflow_jobflow.faults import CallError, Fault
+        from airflow_jobflow.jobs import glue_crawl
+        from airflow_jobflow.operators import submission
+
+        record.new_attempt()
+        since: Since | None = None
+        runs: Since | None = None
+        maybe_started = False
+
+        def start(call: Call) -> str:
+            nonlocal since, runs, maybe_started
+            if since is None:
+                state, last = glue_crawl.crawler_now(call, self._crawler)
+                if joined := self._join_or_wait(record, call, state, last):
+                    return joined
+                since, runs = glue_crawl.to_start(call, self._crawler, last)
+                _remember(record, str(since))
+            try:
+                call("start_crawler", Name=self._crawler)
+            except CallError as error:
+                maybe_started |= error.fault is Fault.TRANSIENT and error.sent
+                if error.code != "CrawlerRunningException":
+                    raise
+                if not maybe_started:  # otherwise an earlier start, whose response was lost, began the crawl
+                    return self._join_what_began(record, call, runs or since)
+            return str(since)
+
+        def find(call: Call) -> str | None:
+            return next(iter(_begun(call, record.attempt.since if maybe_started else "")), None)
+
+        jobs.log.info("Starting crawler %s", self._crawler)
+        try:
+            what = f"{glue_crawl.DISPLAY_NAME} of {self._crawler}"
+            return [submission.submit_once(jobs.call, start, find, what, origin=lambda: jobs.origin)]
+        except SubmissionError:
+            if not maybe_started and record.attempt.since:
+                _remember(record, "")  # a crawl that runs by the next start, or try, is somebody else's
+            raise
+
+    def _join_or_wait(
+        self, record: AttemptRecord, call: Call, state: str, last: Mapping[str, Any] | None
+    ) -> str | None:
+        """Join the crawl that runs, if ``if_running`` allows it, and return which one it is; None if none runs.
+
+        :raises CapacityUnavailable: the crawler is at work, and its crawl cannot be joined.
+        """
+        from airflow_jobflow.jobs import glue_crawl
+
+        may_join = state == glue_crawl.RUNNING and self._if_running == "attach"
+        if may_join and (joined := glue_crawl.that_runs(call, self._crawler, last)):
+            return _join(record, joined)
+        if state != glue_crawl.READY:
+            raise self._busy()
+        return None
+
+    def _join_what_began(self, record: AttemptRecord, call: Call, began: Since) -> str:
+        """Join the crawl that another task started meanwhile, even if it has ended by now.
+
+        :param began: which crawl it is if it is not listed: the first since this task described the crawler.
+        :raises CapacityUnavailable, SubmissionError: it may not be joined, or is stopping already.
+        """
+        from airflow_jobflow.jobs import glue_crawl
+
+        if self._if_running != "attach":
+            raise self._busy()
+        state, last = glue_crawl.crawler_now(call, self._crawler)
+        if state not in (glue_crawl.RUNNING, glue_crawl.READY):
+            raise self._busy()
+        record.attempt.since = ""
+        return _join(record, glue_crawl.that_runs(call, self._crawler, last) or began)
+
+    def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:  # noqa: ARG002
+        """Return the crawl that the last try started, if it has begun: the first since the one before."""
+        from airflow_jobflow.jobs.reattach import Found
+
+        return [Found(crawl) for crawl in _begun(call, recorded.since).values()]
+
+    def find_started(self, call: Call, record: AttemptRecord) -> str | None:
+        """Return the crawl of this attempt; if the crawler was at work, only one that has begun."""
+        attempt = record.attempt
+        return attempt.since if attempt.waits_since is None else next(iter(_begun(call, attempt.since)), None)
+
+    def _busy(self) -> SubmissionError:
+        """Return the exception for a crawler that is at work, and whose crawl cannot be joined."""
+        if self._if_running == "fail":
+            return SubmissionError(
+                f"Crawler {self._crawler} is at work already, so no crawl was started, as if_running='fail' says"
+            )
+        return CapacityUnavailable(f"Crawler {self._crawler} is at work, and a crawler runs one crawl at a time.")
+
+
+def _join(record: AttemptRecord, crawl: Since) -> str:
+    """Record that this attempt waits for a crawl that it did not start, and return which one it is."""
+    record.attempt.joined, record.attempt.job_ids = True, [str(crawl)]
+    record.save()
+    return str(crawl)
+
+
+def _remember(record: AttemptRecord, since: str) -> None:
+    """Record which crawl this attempt is about to start, because a crawl carries no owner."""
+    record.attempt.since = since
+    record.save()
+
+
+def _begun(call: Call, crawl: str) -> dict[str, Snapshot]:
+    from airflow_jobflow.jobs import glue_crawl
+
+    seen = glue_crawl.describe(call, [crawl], None) if crawl else {}
+    return {job_id: snapshot for job_id, snapshot in seen.items() if snapshot.left_queue}
+
+
+class GlueRunSpec(JobSpec):
+    """A run of a Glue job.
+
+    :param given: the parameters of the operator, see ``RUN_PARAMETERS``.
+    """
+
+    when_stuck = "Look at what else runs: is a limit of the job or the account reached?"
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._given = given
+        self._job: str = given["job_name"]
+
+    @property
+    def name(self) -> str:
+        """The name of the job."""
+        return self._job
+
+    @property
+    def scope(self) -> str:
+        """The name of the job, which calls are confined to."""
+        return self._job
+
+    @cached_property
+    def request(self) -> dict[str, Any]:
+        """The StartJobRun request.
+
+        :raises InvalidParameter: a parameter is wrong, or two contradict each other.
+        """
+        from airflow_jobflow.jobs import glue_run
+
+        values = RUN_PARAMETERS.validated(self._given)
+        for name, member in glue_run.REQUEST_FIELDS.items():
+            if name in values and member in values.get("run_job_kwargs", {}):
+                rule = f"run_job_kwargs says {member} too; keep one"
+                raise params.invalid_parameter(name, self._given[name], rule)
+        return glue_run.request(values)
+
+    def check(self) -> None:
+        """Validate the parameters; see the base."""
+        _ = self.request
+
+    def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
+        """Start a run with an argument that no other run carries, and return its id; see the base."""
+        from airflow_jobflow.jobs import glue_run
+        from airflow_jobflow.jobs.owner import ARGUMENT
+        from airflow_jobflow.operators import submission
+
+        request, token = dict(self.request), record.new_attempt()
+        if record.durable:
+            owner = record.owner.argument(attempt=token, **{"try": str(record.this_try)})
+            request["Arguments"] = {ARGUMENT: owner, **request.get("Arguments", {})}
+
+        def find(call: Call) -> str | None:
+            return glue_run.find(call, self._job, token)
+
+        def start(call: Call) -> str:
+            return glue_run.start(call, request)
+
+        jobs.log.info("Starting a run of %s: %s", self._job, request)
+        what = f"{glue_run.DISPLAY_NAME} of {self._job}"
+        found_by = find if record.durable else None
+        return [submission.submit_once(jobs.call, start, found_by, what, origin=lambda: jobs.origin)]
+
+    def find_started(self, call: Call, record: AttemptRecord) -> str | None:
+        """Return the run of this attempt: a run whose start got no response may use up the job's capacity."""
+        from airflow_jobflow.jobs import glue_run
+
+        return glue_run.find(call, self._job, record.attempt.token)
+
+    def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:  # noqa: ARG002
+        """Return all runs of this task instance among the newest runs of the job."""
+        from airflow_jobflow.jobs import glue_run
+
+        return glue_run.find_group(call, self._job, group)

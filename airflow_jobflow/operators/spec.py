@@ -1,0 +1,166 @@
+"""What an operator starts: a single job, an array, or a map. The services differ in nothing else.
+
+A spec is made of the operator's rendered parameters. It validates them, builds the requests, and makes the calls that
+start jobs and find them again. It knows neither Airflow's context nor how the task waits.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_jobflow.exceptions import JobflowError
+    from airflow_jobflow.jobs.array import Tolerance
+    from airflow_jobflow.jobs.attempt import Attempt
+    from airflow_jobflow.jobs.calls import Call
+    from airflow_jobflow.jobs.model import Outcome, Snapshot
+    from airflow_jobflow.jobs.reattach import Found
+    from airflow_jobflow.operators.attempts import AttemptRecord
+    from airflow_jobflow.outcomes import OutcomeBuilder
+    from airflow_jobflow.waiting.remote import RemoteJobs
+
+
+class Spec(ABC):
+    """What single jobs and maps have in common: where they are started, and how they are found again."""
+
+    carries_owner = True
+    """Whether the jobs carry their owner, so that the orphan reaper can find them."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The user's name for it in messages; empty if there is none."""
+
+    @property
+    def scope(self) -> str | None:
+        """The cluster or Glue job that calls are confined to; None where the service has none."""
+        return None
+
+    @property
+    def container(self) -> str | None:
+        """The name of the container that counts; None if AWS's rules decide.
+
+        :raises InvalidParameter: the parameter is wrong.
+        """
+        return None
+
+    @abstractmethod
+    def check(self) -> None:
+        """Validate the parameters. Makes no call.
+
+        :raises InvalidParameter: one of them is wrong, or two contradict each other.
+        """
+
+    @abstractmethod
+    def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
+        """Return all jobs of this task instance that AWS knows, of all tries.
+
+        :param call: makes the API calls.
+        :param group: the group of the task instance's jobs.
+        :param recorded: the record of the last try, such as the queue and the name it used.
+        :raises CallError: they cannot be listed.
+        """
+
+
+class JobSpec(Spec):
+    """A single job, or an array."""
+
+    when_stuck = "Look at the queue's compute environments: are they enabled, large enough, and able to run it?"
+    """What to do about a job that never left the queue."""
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it is an array, also one of a single child."""
+        return False
+
+    @abstractmethod
+    def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
+        """Start the job once, and return its id; of an array that is redriven, the ids of its parts.
+
+        :param record: the attempt; it must be recorded before anything is started.
+        :param jobs: makes the API calls.
+        :raises CapacityUnavailable: nothing was started, because AWS has no capacity now.
+        :raises SubmissionRejected: AWS rejects the request; nothing was started.
+        :raises SubmissionError: it is not known whether it was started; the message says what follows.
+        """
+
+    def find_started(self, call: Call, record: AttemptRecord) -> str | None:  # noqa: ARG002
+        """Return the job that an attempt has started, although AWS reported no capacity or the response was lost.
+
+        :param call: makes the API calls.
+        :param record: the attempt.
+        :raises CallError: it cannot be looked up.
+        """
+        return None
+
+    def runs_again(self, event: Mapping[str, Any], attempt: Attempt) -> bool:  # noqa: ARG002
+        """Return whether a job that has ended is started once more within this try of the task.
+
+        :param event: the event of the trigger.
+        :param attempt: the attempt that ended; its count of interruptions is updated.
+        """
+        return False
+
+    def queue_position(self, jobs: RemoteJobs, seen: Mapping[str, Snapshot]) -> str:  # noqa: ARG002
+        """Return a sentence with the position of the jobs in their queue; empty if it is not known.
+
+        :param jobs: makes the API calls.
+        :param seen: the last snapshots of the jobs, by id.
+        """
+        return ""
+
+    def outcomes(
+        self,
+        builder: OutcomeBuilder,
+        ended: Sequence[Snapshot],
+        attempt: Attempt,  # noqa: ARG002
+        tolerance: Tolerance,
+    ) -> Sequence[tuple[Outcome, JobflowError | None]]:
+        """Return the outcome of what was started, and its exception if it failed.
+
+        :param builder: builds outcomes.
+        :param ended: the last snapshots of the jobs.
+        :param attempt: the attempt that started them.
+        :param tolerance: how many children of an array may fail.
+        """
+        return builder.job_outcomes(ended, tolerance)
+
+    def may_end_in_triggerer(self, attempt: Attempt) -> bool:  # noqa: ARG002
+        """Return whether the outcome is that of the one job, so that no worker has to build it.
+
+        :param attempt: the attempt that started the job.
+        """
+        return True
+
+
+class MapSpec(Spec):
+    """One job for each item."""
+
+    attempts = 1
+    """How many attempts an item gets whose Spot capacity is taken back."""
+
+    @abstractmethod
+    def items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return the items with their values as their types.
+
+        :param items: the items, as dicts.
+        :raises InvalidParameter: one of them is wrong; it is named by its index.
+        """
+
+    @abstractmethod
+    def requests(self, items: Sequence[Mapping[str, Any]], jobs: RemoteJobs) -> list[dict[str, Any]]:
+        """Return the request of each item.
+
+        :param items: what ``items`` returned.
+        :param jobs: makes the API calls.
+        :raises InvalidParameter: an item contradicts itself or the operator's parameters.
+        """
+
+    @abstractmethod
+    def family(self, record: AttemptRecord) -> dict[str, Any]:
+        """Return what identifies the jobs of an attempt's map in AWS.
+
+        :param record: the attempt.
+        """

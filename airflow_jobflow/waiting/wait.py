@@ -1,0 +1,222 @@
+"""Waits for jobs, in the triggerer or in the worker, and turns what was seen of them into outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_jobflow import trigger_eligibility
+from airflow_jobflow.airflow_compat.task_context import is_mapped
+from airflow_jobflow.ui.failure_report import report_failure
+from airflow_jobflow.waiting import parameters
+from airflow_jobflow.waiting.deadlines import DEFERRAL_TIMEOUT_MARGIN
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator, Context
+
+    from airflow_jobflow.exceptions import JobflowError
+    from airflow_jobflow.jobs.model import Outcome, Snapshot
+    from airflow_jobflow.triggers.base import WaitTrigger
+    from airflow_jobflow.ui.task_report import TaskReport
+    from airflow_jobflow.waiting.remote import RemoteJobs
+
+Judged = Sequence[tuple["Outcome", "JobflowError | None"]]
+"""The outcome of each job, and the exception of each that failed."""
+
+
+class JobWait:
+    """How a task waits for its jobs.
+
+    :param task: the operator or sensor.
+    :param jobs: its jobs in AWS.
+    :param report: what it reports of them.
+    :param poll_interval: seconds between two describe calls for one job.
+    :param defers: whether it waits in the triggerer, and not in the worker.
+    """
+
+    def __init__(
+        self, task: BaseOperator, jobs: RemoteJobs, report: TaskReport, *, poll_interval: float, defers: bool
+    ) -> None:
+        self._task: Any = task
+        self._jobs = jobs
+        self._report = report
+        self.poll_interval = poll_interval
+        self.defers = defers
+
+    @classmethod
+    def of(cls, task: Any, jobs: RemoteJobs, report: TaskReport) -> JobWait:
+        """Return the wait of an operator or a sensor, from its rendered parameters.
+
+        :param task, jobs, report: see the class.
+        :raises InvalidParameter: ``poll_interval`` is wrong.
+        """
+        return cls(task, jobs, report, poll_interval=parameters.poll_interval(task), defers=parameters.defers(task))
+
+    def initial_status(
+        self, job_ids: Sequence[str], seen: Mapping[str, Snapshot | None] | None = None
+    ) -> dict[str, Snapshot]:
+        """Describe jobs before the wait: they may have ended, and their pages in the console are known now.
+
+        :param job_ids: the ids of the jobs.
+        :param seen: what was just seen of them; by default they are described.
+        :return: their snapshots, as far as they are known.
+        """
+        from airflow_jobflow.aws import ONCE
+
+        # Once, because the watcher of the trigger repeats it.
+        seen = seen or self._jobs.describe_now(job_ids, retry=ONCE)
+        known = {job_id: snapshot for job_id, snapshot in seen.items() if snapshot}
+        for job_id, snapshot in known.items():
+            self._task.log.info("%s %s: %s", self._jobs.display_name, job_id, snapshot.progress())
+        if len(job_ids) == 1:
+            self._report.keep_links(known.values())
+        return known
+
+    def until_ended(
+        self,
+        context: Context,
+        job_ids: Sequence[str],
+        seen: Mapping[str, Snapshot],
+        *,
+        deadline: float | None = None,
+        queue_deadline: float | None = None,
+        cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
+        returns: str | None = None,
+        defer: Callable[[WaitTrigger], None] | None = None,
+    ) -> dict[str, Any]:
+        """Wait until all jobs have ended, or a deadline has passed, and return the event of the trigger.
+
+        Does not return if the task waits in the triggerer: then Airflow calls ``execute_complete`` with the event.
+
+        :param context: Airflow's context.
+        :param job_ids: the ids of the jobs.
+        :param seen: what was last seen of them. If all have ended, this returns at once.
+        :param deadline: when the wait ends, in seconds since the epoch. Default None: never.
+        :param queue_deadline: when it ends if no job has left the queue. Default None: never.
+        :param cancel_on_kill: whether the trigger stops the jobs when the task is killed. Default False.
+        :param cancel_on_timeout: whether the trigger stops the jobs when a deadline has passed. Default False.
+        :param returns: what the task returns if it ends in the triggerer, see ``triggers.ending``. Default None: a
+            worker ends it.
+        :param defer: hands the wait over to a trigger. Default: ``defer``, without arguments for the resumed task.
+        """
+        if all(job_id in seen and seen[job_id].state.ended for job_id in job_ids):
+            return self._ended_event(job_ids, seen)
+        from airflow_jobflow.triggers.job import JobTrigger
+
+        noted = self._report.note_start(context, job_ids, seen)
+        trigger = JobTrigger(
+            service=self._jobs.service,
+            job_ids=job_ids,
+            scope=self._jobs.scope,
+            container_name=self._jobs.container,
+            **dataclasses.asdict(self._jobs.access),
+            poll_interval=self.poll_interval,
+            deadline=deadline,
+            queue_deadline=queue_deadline,
+            deferred_at=time.time(),
+            cancel_on_kill=cancel_on_kill,
+            cancel_on_timeout=cancel_on_timeout,
+            returns=returns if self._may_end_in_triggerer(context) else None,
+            tells=self._report.is_shown,
+            told={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
+            noted=noted,
+            links=self._report.stored_links if self._report.notes_have_links else None,
+        )
+        if self.defers:
+            (defer or self.defer)(trigger)
+        return self.in_worker(trigger)
+
+    def _ended_event(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> dict[str, Any]:
+        """Return the event of a trigger for jobs that have all ended."""
+        jobs = {job_id: snapshot.to_dict() for job_id, snapshot in seen.items()}
+        self._report.event = event = {"job_ids": list(job_ids), "jobs": jobs, "errors": {}, "limit": None}
+        return event
+
+    def _may_end_in_triggerer(self, context: Context) -> bool:
+        mapped = is_mapped(context)
+        return trigger_eligibility.is_ours(type(self._task)) and trigger_eligibility.may_end(
+            self._task, is_mapped=mapped
+        )
+
+    def defer(self, trigger: WaitTrigger, **arguments: Any) -> None:
+        """Hand the wait over to the triggerer. Does not return.
+
+        :param trigger: the trigger.
+        :param arguments: further arguments of ``execute_complete`` when the task is resumed.
+        """
+        left = None if trigger.deadline is None else max(trigger.deadline - time.time(), 0)
+        timeout = None if left is None else timedelta(seconds=left + DEFERRAL_TIMEOUT_MARGIN)
+        self._task.defer(trigger=trigger, method_name="execute_complete", kwargs=arguments, timeout=timeout)
+
+    def in_worker(self, trigger: WaitTrigger) -> dict[str, Any]:
+        """Wait in this process, and return the event of the trigger.
+
+        :param trigger: the trigger.
+        """
+        self._report.event = event = asyncio.run(trigger.wait())
+        return event
+
+    def final_status(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Return an event, after describing the jobs once more if a deadline has passed.
+
+        A job that has ended meanwhile has not timed out. The trigger did so, too, before it stopped a job.
+
+        :param event: the event of the trigger.
+        """
+        if not event["limit"] or event.get("stopped") or event.get("unstopped") or not event["job_ids"]:
+            return dict(event)
+        seen = {**snapshots(event), **self._jobs.describe_now(event["job_ids"])}
+        ended = all(job_id in seen and seen[job_id].state.ended for job_id in event["job_ids"])
+        jobs = {job_id: snapshot.to_dict() for job_id, snapshot in seen.items()}
+        return {**event, "jobs": jobs, "limit": None if ended else event["limit"]}
+
+    def outcomes(
+        self,
+        context: Context,
+        event: Mapping[str, Any],
+        judge: Callable[[Sequence[Snapshot]], Judged],
+        *,
+        raise_on_failure: bool,
+    ) -> list[dict[str, Any]]:
+        """Return the outcomes of jobs that have ended, in the order of their ids.
+
+        :param context: Airflow's context.
+        :param event: the event of the trigger.
+        :param judge: returns outcomes and exceptions of snapshots.
+        :param raise_on_failure: whether a failure is raised, and not only logged and reported.
+        :raises JobNotFound, WaitError, AccessDenied: a job can no longer be described.
+        :raises JobFailed, JobStopped: a job failed or was stopped, and ``raise_on_failure`` is set.
+        """
+        from airflow_jobflow.jobs.model import JobState
+        from airflow_jobflow.outcomes import combined_failure
+
+        builder, seen = self._jobs.outcome_builder, snapshots(event)
+        if event["errors"]:
+            raise builder.watch_error(event["errors"], seen)
+        ended = [builder.with_final_details(seen[job_id]) for job_id in event["job_ids"]]
+        judged = judge(ended)
+        outcomes = [outcome.to_dict() for outcome, _ in judged]
+        failed = [snapshot for snapshot in ended if snapshot.state is not JobState.SUCCEEDED]
+        self._report.keep_links((failed or ended)[:1])
+        failures = [error for _, error in judged if error]
+        if failures and raise_on_failure:
+            raise combined_failure(failures, outcomes)
+        for error in failures:
+            self._task.log.warning("%s", error)
+            report_failure(self._report, context, error)
+        return outcomes
+
+
+def snapshots(event: Mapping[str, Any]) -> dict[str, Snapshot]:
+    """Return the snapshots in the event of a trigger, by the ids of the jobs.
+
+    :param event: the event.
+    """
+    from airflow_jobflow.jobs.model import Snapshot
+
+    return {job_id: Snapshot.from_dict(seen) for job_id, seen in event["jobs"].items()}
