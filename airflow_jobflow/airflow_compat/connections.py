@@ -1,4 +1,4 @@
-"""Lookup of Airflow connections that tells a missing connection from a missing answer."""
+"""Lookup of Airflow connections that distinguishes a missing connection from a missing answer."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def call_if_deferral_rejected(ti: Any, rejected: Callable[[str | None], object])
     3.3.2). Airflow's own ``supervisor.set_supervisor_comms`` replaces the connection in the same way.
 
     :param ti: ``context["ti"]``.
-    :param rejected: called with the task's state, see ``states.task_state``; ``states.is_cancelled`` tells whether a
+    :param rejected: called with the task's state, see ``states.task_state``; ``states.is_cancelled`` returns whether a
         user cancelled the task. An exception that it raises is logged and does not reach Airflow.
     """
     from airflow.sdk.execution_time import task_runner

@@ -1,4 +1,4 @@
-"""Which features of Airflow a task uses, including features of a newer Airflow whose names nobody here knows.
+"""Which features of Airflow a task uses, including features of a newer Airflow that are unknown here.
 
 A feature is a parameter, a field, an attribute or a method that Airflow's operators declare. A task uses it if its
 value is not the declared default, whether a DAG file, ``default_args`` or a policy has set it.

@@ -37,7 +37,7 @@ async def on_kill_called(trigger: BaseTrigger, on_kill: Callable[[], Awaitable[N
 
     Airflow 3.2.1 does not; 3.3.2 does.
 
-    :param trigger: the trigger. Under ``airflow dags test`` it has no task instance, and nobody can kill its task.
+    :param trigger: the trigger. Under ``airflow dags test`` it has no task instance, so its task cannot be killed.
     :param on_kill: the trigger's ``on_kill``. Cancelled after ``ON_KILL_LIMIT``; an exception that it raises is logged.
     """
     try:
