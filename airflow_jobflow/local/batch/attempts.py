@@ -297,10 +297,7 @@ class Attempts:
     def _place(self, job: Job, attempt: Attempt, environment: str) -> Json:
         """Return where an attempt runs, as in DescribeJobs."""
         place = f"arn:aws:ecs:{self._resources.region}:{self._resources.account}"
-        placed: Json = {
-            "taskArn": f"{place}:task/{environment}_Batch/{attempt.task_id}",
-            "networkInterfaces": [],
-        }
+        placed: Json = {"taskArn": f"{place}:task/{environment}_Batch/{attempt.task_id}"}
         definition = job.submission.definition
         if job.submission.on_fargate:
             if "containerProperties" in definition:
