@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_jobflow.local.samples import register_definition
+from airflow_jobflow.local.samples import ON_FARGATE, register_definition
 
 
 def listed(kit: Any, **request: Any) -> list[str]:
@@ -100,7 +100,7 @@ def test_describe_shows_what_was_asked_for(kit: Any) -> None:
         ({"dependsOn": [{"type": "N_TO_N"}], "arrayProperties": {"size": 2}}, "jobId is required"),
         ({"parameters": {"x": "y" * 31_000}}, "Job size must be less than 30 KiB, got 30 KiB"),
         ({"nodeOverrides": {"numNodes": 2}}, "does not run multi-node jobs"),
-        ({"eksPropertiesOverride": {}}, "none on EKS"),
+        ({"eksPropertiesOverride": {}}, "jobs on EKS"),
         ({"ecsPropertiesOverride": {"taskProperties": [{}]}}, "which has containerProperties"),
     ],
 )
@@ -283,10 +283,8 @@ def test_an_environment_that_batch_rejects_is_not_created(kit: Any, request_: di
 
 
 def test_a_job_on_fargate_leaves_a_task_definition(kit: Any) -> None:
-    """Batch registers one by the name of the job definition, which who cleans up deregisters."""
-    size = [{"type": "VCPU", "value": "0.25"}, {"type": "MEMORY", "value": "512"}]
-    container = {"image": "busybox", "command": ["true"], "resourceRequirements": size}
-    definition = kit.define(["true"], platformCapabilities=["FARGATE"], containerProperties=container)
+    """Batch registers one with the name of the job definition; a cleanup must deregister it."""
+    definition = kit.define(["true"], platformCapabilities=["FARGATE"], containerProperties=ON_FARGATE)
     for _ in range(2):
         kit.wait(kit.submit(jobDefinition=definition))
     name = definition.rsplit("/")[-1].partition(":")[0]

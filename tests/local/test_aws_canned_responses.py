@@ -198,10 +198,10 @@ def test_canned_responses_work_over_http(own_kit: Any) -> None:
     batch.describe_jobs(jobs=[UNKNOWN])
     for wrong, why in (
         ({"respond_with": [{"cod": "Teapot"}]}, "Unknown fault: cod"),
-        ({"respond_with": [{"code": "Teapot", "body": ""}]}, "either a code"),
-        ({"respond_with": [{}]}, "either a code"),
-        ({"lasts": 0}, "lasts must be above 0"),
-        ({"outage": True}, "how long it lasts"),
+        ({"respond_with": [{"code": "Teapot", "body": ""}]}, "either code"),
+        ({"respond_with": [{}]}, "either code"),
+        ({"lasts": 0}, "must be above 0"),
+        ({"outage": True}, "needs lasts"),
     ):
         with pytest.raises(ValueError, match=why):
             Faults.from_json(wrong)

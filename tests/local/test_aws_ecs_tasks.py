@@ -235,5 +235,5 @@ def test_out_of_memory_is_told_by_the_container(ecs_kit: Any) -> None:
 
 def test_unknown_stop_code_is_rejected(ecs_kit: Any) -> None:
     """A misspelt one does not reach a task."""
-    with pytest.raises(ValueError, match="No such stop code: Spot"):
+    with pytest.raises(ValueError, match="Unknown stop code: Spot"):
         ecs_kit.aws.interrupt_task(ecs_kit.run(), stop_code="Spot")
