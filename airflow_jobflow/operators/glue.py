@@ -80,10 +80,10 @@ class GlueCrawlOperator(JobOperator):
         def start(call: Call) -> str:
             nonlocal since, runs, maybe_started
             if since is None:
-                state, last = glue_crawl.crawler_now(call, self.crawler_name)
+                state, last = glue_crawl.crawler_state(call, self.crawler_name)
                 if joined := self._join_or_wait(context, call, state, last):
                     return joined
-                since, runs = glue_crawl.to_start(call, self.crawler_name, last)
+                since, runs = glue_crawl.next_crawl(call, self.crawler_name, last)
                 self._remember(context, str(since))
             try:
                 call("start_crawler", Name=self.crawler_name)
@@ -116,7 +116,7 @@ class GlueCrawlOperator(JobOperator):
         from airflow_jobflow.jobs import glue_crawl
 
         may_join = state == glue_crawl.RUNNING and self.if_running == "attach"
-        if may_join and (joined := glue_crawl.that_runs(call, self.crawler_name, last)):
+        if may_join and (joined := glue_crawl.running_crawl(call, self.crawler_name, last)):
             return self._join(context, joined)
         if state != glue_crawl.READY:
             raise self._busy()
@@ -133,11 +133,11 @@ class GlueCrawlOperator(JobOperator):
 
         if self.if_running != "attach":
             raise self._busy()
-        state, last = glue_crawl.crawler_now(call, self.crawler_name)
+        state, last = glue_crawl.crawler_state(call, self.crawler_name)
         if state not in (glue_crawl.RUNNING, glue_crawl.READY):
             raise self._busy()
         self.attempt.details = {}
-        return self._join(context, glue_crawl.that_runs(call, self.crawler_name, last) or began)
+        return self._join(context, glue_crawl.running_crawl(call, self.crawler_name, last) or began)
 
     def _join(self, context: Context, crawl: Since) -> str:
         """Record that this attempt waits for a crawl that it did not start, and return which one it is."""

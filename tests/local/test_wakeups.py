@@ -22,7 +22,7 @@ from airflow_jobflow.events import wakeup_queue
 from airflow_jobflow.events.eventbridge import EVENT_TYPES
 from airflow_jobflow.events.sqs import SqsQueue
 from airflow_jobflow.faults import CallError
-from airflow_jobflow.jobs.glue_crawl import Since, crawler_now, to_start
+from airflow_jobflow.jobs.glue_crawl import Since, crawler_state, next_crawl
 from airflow_jobflow.local import Faults, LocalAws
 from airflow_jobflow.polling import wakeups
 from airflow_jobflow.triggers.job import JobTrigger
@@ -175,7 +175,7 @@ def test_a_glue_crawl_ends_its_wait(glue: GlueKit, inbox: Inbox) -> None:
     """By the name of its crawler, for crawls have none."""
     name = glue.crawler()
     client = service_client(Access(None), "glue")
-    since: Since = run_blocking(client, to_start, name, run_blocking(client, crawler_now, name)[1])[0]
+    since: Since = run_blocking(client, next_crawl, name, run_blocking(client, crawler_state, name)[1])[0]
     wait = trigger("glue_crawl", str(since))
     assert states(asyncio.run(ended([wait], lambda: glue.glue.start_crawler(Name=name)))) == ["SUCCEEDED"]
 
