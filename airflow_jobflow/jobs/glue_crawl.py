@@ -213,7 +213,7 @@ def first_since(call: Call, since: Since) -> Mapping[str, Any] | None:
         more = {"NextToken": page["NextToken"]}
 
 
-def crawler_now(call: Call, crawler: str) -> tuple[str, Mapping[str, Any] | None]:
+def crawler_state(call: Call, crawler: str) -> tuple[str, Mapping[str, Any] | None]:
     """Return a crawler's state, as Glue calls it, and its last crawl. One GetCrawler call.
 
     :param call: makes the API calls.
@@ -224,7 +224,7 @@ def crawler_now(call: Call, crawler: str) -> tuple[str, Mapping[str, Any] | None
     return described["State"], described.get("LastCrawl")
 
 
-def to_start(call: Call, crawler: str, last: Mapping[str, Any] | None) -> tuple[Since, Since | None]:
+def next_crawl(call: Call, crawler: str, last: Mapping[str, Any] | None) -> tuple[Since, Since | None]:
     """Return what identifies a crawl that starts now: it is the first since the newest so far. One ListCrawls call.
 
     :param call: makes the API calls.
@@ -237,7 +237,7 @@ def to_start(call: Call, crawler: str, last: Mapping[str, Any] | None) -> tuple[
     return _after(crawler, last, *begun), runs
 
 
-def that_runs(call: Call, crawler: str, last: Mapping[str, Any] | None) -> Since | None:
+def running_crawl(call: Call, crawler: str, last: Mapping[str, Any] | None) -> Since | None:
     """Return what identifies the running crawl: it is the first since the previous one. One ListCrawls call.
 
     :param call: makes the API calls.
@@ -245,7 +245,7 @@ def that_runs(call: Call, crawler: str, last: Mapping[str, Any] | None) -> Since
     :param last: the crawler's last crawl.
     :return: that; None if no running crawl is listed, because it has just begun, or ended.
     """
-    return to_start(call, crawler, last)[1]
+    return next_crawl(call, crawler, last)[1]
 
 
 def _listed(call: Call, crawler: str) -> Sequence[Mapping[str, Any]]:

@@ -89,10 +89,10 @@ class CrawlSpec(JobSpec):
         def start(call: Call) -> str:
             nonlocal since, runs, maybe_started
             if since is None:
-                state, last = glue_crawl.crawler_now(call, self._crawler)
+                state, last = glue_crawl.crawler_state(call, self._crawler)
                 if joined := self._join_or_wait(record, call, state, last):
                     return joined
-                since, runs = glue_crawl.to_start(call, self._crawler, last)
+                since, runs = glue_crawl.next_crawl(call, self._crawler, last)
                 _remember(record, str(since))
             try:
                 call("start_crawler", Name=self._crawler)
@@ -126,7 +126,7 @@ class CrawlSpec(JobSpec):
         from airflow_jobflow.jobs import glue_crawl
 
         may_join = state == glue_crawl.RUNNING and self._if_running == "attach"
-        if may_join and (joined := glue_crawl.that_runs(call, self._crawler, last)):
+        if may_join and (joined := glue_crawl.running_crawl(call, self._crawler, last)):
             return _join(record, joined)
         if state != glue_crawl.READY:
             raise self._busy()
@@ -142,11 +142,11 @@ class CrawlSpec(JobSpec):
 
         if self._if_running != "attach":
             raise self._busy()
-        state, last = glue_crawl.crawler_now(call, self._crawler)
+        state, last = glue_crawl.crawler_state(call, self._crawler)
         if state not in (glue_crawl.RUNNING, glue_crawl.READY):
             raise self._busy()
         record.attempt.since = ""
-        return _join(record, glue_crawl.that_runs(call, self._crawler, last) or began)
+        return _join(record, glue_crawl.running_crawl(call, self._crawler, last) or began)
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:  # noqa: ARG002
         """Return the crawl that the last try started, if it has begun: the first since the one before."""

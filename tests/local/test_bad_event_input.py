@@ -1,4 +1,4 @@
-"""What is wrong with a queue, a message or a filter is told in clear words, and the waits and watchers go on.
+"""Errors about a queue, a message or a filter are clear, and the waits and watchers go on.
 
 Beside what ``test_wakeups`` and ``test_state_change`` hold, whose fixtures these stand on.
 """
@@ -17,7 +17,7 @@ from airflow_jobflow.events import asset_stream
 from airflow_jobflow.local import Faults
 from airflow_jobflow.triggers.state_change import InvalidTriggerParameter, JobStateChangeTrigger
 from tests.local import test_state_change as watching
-from tests.local.test_state_change import ids, queue, running, supervisor, told
+from tests.local.test_state_change import ids, job_message, queue, running, supervisor
 from tests.local.test_wakeups import Inbox, ended, inbox, short_receives, states, trigger, use
 
 __all__ = ["inbox", "queue", "short_receives", "supervisor", "use"]
@@ -41,7 +41,7 @@ def until(gate: Path) -> str:
 
 
 def end_unseen(kit: Any, inbox: Inbox, job_id: str, gate: Path) -> None:
-    """Let a job end of which no event tells."""
+    """Let a job end without an event."""
     inbox.fill_no_more()
     gate.touch()
     kit.wait(job_id)
@@ -58,7 +58,7 @@ def test_an_event_as_long_as_they_come_with_members_that_nobody_knows_wakes_its_
 
     def tell() -> None:
         end_unseen(kit, inbox, job_id, gate)
-        inbox.send(filled(told(job_id)))
+        inbox.send(filled(job_message(job_id)))
 
     assert states(asyncio.run(ended([trigger("batch", job_id)], tell))) == ["SUCCEEDED"]
     eventually(inbox.is_empty)
@@ -71,14 +71,14 @@ def test_false_doubled_and_reordered_events_change_nothing(kit: Any, gate: Path,
 
     def lie() -> None:
         for status in ("FAILED", "FAILED", "SUCCEEDED", "RUNNABLE"):
-            inbox.send(told(job_id, status, event_id="the same"))
+            inbox.send(job_message(job_id, status, event_id="the same"))
         eventually(inbox.is_empty)
         gate.touch()
 
     assert states(asyncio.run(ended([trigger("batch", job_id)], lie))) == ["SUCCEEDED"]
 
 
-def test_what_no_event_tells_is_seen_at_the_pace_of_the_setting(
+def test_an_end_without_an_event_is_found_at_the_interval_of_the_setting(
     kit: Any, gate: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``event_poll_interval``; by its default of 300 s this would take longer than a test has patience."""
@@ -103,7 +103,7 @@ def test_messages_are_received_ten_at_a_time(own_kit: Any, gate: Path, use: Any)
         assert (calls["sqs.DeleteMessageBatch"], calls["sqs.ReceiveMessage"] < 10) == (4, True)
         gate.touch()
         own_kit.wait(job_id)
-        inbox.send(told(job_id))
+        inbox.send(job_message(job_id))
 
     assert states(asyncio.run(ended([trigger("batch", job_id)], drain))) == ["SUCCEEDED"]
 
@@ -150,11 +150,9 @@ def test_a_queue_that_is_deleted_meanwhile_is_said_once_and_the_waits_go_on(
 # Messages to asset watchers, and their filters
 
 
-def test_an_asset_watcher_is_told_of_an_event_as_long_as_they_come(
-    queue: watching.Queue, supervisor: watching.Supervisor
-) -> None:
+def test_an_asset_watcher_receives_the_longest_event(queue: watching.Queue, supervisor: watching.Supervisor) -> None:
     """And of no more of it than is documented."""
-    queue.send(filled(told("a")))
+    queue.send(filled(job_message("a")))
 
     async def story() -> None:
         async with running(queue.trigger(**watching.ENDS)) as triggerer:
@@ -173,7 +171,7 @@ def test_more_messages_than_a_watcher_has_room_for_wait_in_the_queue(
     monkeypatch.setattr(asset_stream, "ASSET_EVENT_INTERVAL", 0.1)
     monkeypatch.setattr(asset_stream, "MAX_BATCH", 10)
     monkeypatch.setenv("AIRFLOW__TRIGGERER__SHARED_STREAM_SUBSCRIBER_QUEUE_SIZE", "1")
-    queue.send(*(told(f"{number:02}") for number in range(50)))
+    queue.send(*(job_message(f"{number:02}") for number in range(50)))
 
     async def story() -> None:
         async with running(queue.trigger(**watching.ENDS)) as triggerer:

@@ -1,4 +1,4 @@
-"""Asset watchers on a queue of state changes: what a DAG is told, and when a message is deleted.
+"""Asset watchers on a queue of state changes: what a DAG receives, and when a message is deleted.
 
 The triggerer is Airflow's own runner of triggers without its supervisor: what is fired is stored when a test says so.
 """
@@ -129,12 +129,12 @@ async def running(*triggers: JobStateChangeTrigger, assets: tuple[str, ...] = ()
         await triggerer.stop()
 
 
-async def eventually(look: Callable[[], Any]) -> Any:
-    """Look until what is seen is true, and return it."""
+async def eventually(check: Callable[[], Any]) -> Any:
+    """Check until the result is true, and return it."""
     async with asyncio.timeout(PATIENCE):
-        while not (seen := look()):  # noqa: ASYNC110 -- what is looked at tells nobody that it has changed
+        while not (result := check()):  # noqa: ASYNC110 -- there is no event to wait for
             await asyncio.sleep(0.02)
-    return seen
+    return result
 
 
 class Queue:
@@ -197,8 +197,8 @@ def queue(aws: Any, here: Callable[[Any], None]) -> Iterator[Queue]:
     made.follow_no_more()
 
 
-def told(job_id: str, status: str = "SUCCEEDED", event_id: str | None = None, **more: Any) -> str:
-    """A message that tells of a Batch job."""
+def job_message(job_id: str, status: str = "SUCCEEDED", event_id: str | None = None, **more: Any) -> str:
+    """A message about a Batch job."""
     detail = {"jobId": job_id, "jobName": "name", "status": status, **more}
     return json.dumps(
         {
@@ -211,7 +211,7 @@ def told(job_id: str, status: str = "SUCCEEDED", event_id: str | None = None, **
 
 
 def ids(told_of: list[tuple[int, dict[str, Any]]]) -> list[str]:
-    """The jobs that were told of."""
+    """The ids of the jobs."""
     return sorted(job["job_id"] for _, job in told_of)
 
 
@@ -236,7 +236,7 @@ def test_of_eight_ends_of_an_array_one_is_told(kit: Any, queue: Queue, superviso
 
 def test_each_watcher_of_a_queue_gets_its_own_from_one_stream(queue: Queue, supervisor: Supervisor) -> None:
     """What one refuses another may want; what all refuse is deleted."""
-    queue.send(told("good"), told("bad", "FAILED"), told("runs", "RUNNING"))
+    queue.send(job_message("good"), job_message("bad", "FAILED"), job_message("runs", "RUNNING"))
 
     async def story() -> None:
         watchers = [queue.trigger(status=status) for status in ("FAILED", "SUCCEEDED", ["SUCCEEDED", "FAILED"])]
@@ -251,8 +251,8 @@ def test_each_watcher_of_a_queue_gets_its_own_from_one_stream(queue: Queue, supe
 
 
 def test_a_message_is_deleted_only_when_airflow_has_stored_the_event(queue: Queue, supervisor: Supervisor) -> None:
-    """A triggerer that dies before loses nothing: another is given the message, and tells it, once."""
-    queue.send(told("a"))
+    """A triggerer that dies before loses nothing: another one receives the message, and fires its event once."""
+    queue.send(job_message("a"))
 
     async def story() -> None:
         async with running(queue.trigger(**ENDS)) as dying:
@@ -273,7 +273,7 @@ def test_what_one_watcher_could_not_store_the_others_are_not_told_again(
 ) -> None:
     """Airflow gives the one up, and makes it anew; the message is given to both once more."""
     monkeypatch.setenv("AIRFLOW__TRIGGERER__SHARED_STREAM_ACK_TIMEOUT", "1")
-    queue.send(told("a"))
+    queue.send(job_message("a"))
 
     async def story() -> None:
         watchers = [queue.trigger(**ENDS), queue.trigger(status="SUCCEEDED")]
@@ -292,7 +292,7 @@ def test_what_one_watcher_could_not_store_the_others_are_not_told_again(
 
 def test_what_waits_to_be_stored_is_not_told_again(queue: Queue, supervisor: Supervisor) -> None:
     """SQS delivers it again meanwhile; it is deleted by the latest receipt then."""
-    queue.send(told("a"))
+    queue.send(job_message("a"))
 
     async def story() -> None:
         async with running(queue.trigger(**ENDS)) as triggerer:
@@ -309,16 +309,16 @@ def test_what_waits_to_be_stored_is_not_told_again(queue: Queue, supervisor: Sup
 
 def test_an_end_that_is_delivered_twice_is_told_once(queue: Queue, supervisor: Supervisor) -> None:
     """In one batch, later, under another id of an event, and by another triggerer, which knows from the store."""
-    queue.send(told("a", event_id="1"), told("a", event_id="1"), told("b"))
+    queue.send(job_message("a", event_id="1"), job_message("a", event_id="1"), job_message("b"))
 
     async def story() -> None:
         async with running(queue.trigger(**ENDS)) as triggerer:
             await eventually(lambda: ids(triggerer.store()) == ["a", "b"])
             await eventually(lambda: queue.left == 0)
-            queue.send(told("a", event_id="2"))
+            queue.send(job_message("a", event_id="2"))
             await eventually(lambda: queue.left == 0)
             assert ids(triggerer.store()) == ["a", "b"]
-        queue.send(told("b"), told("a", event_id="1"), told("c"))
+        queue.send(job_message("b"), job_message("a", event_id="1"), job_message("c"))
         async with running(queue.trigger(**ENDS)) as another:
             await eventually(another.store)
             await eventually(lambda: queue.left == 0)
@@ -329,7 +329,11 @@ def test_an_end_that_is_delivered_twice_is_told_once(queue: Queue, supervisor: S
 
 def test_what_can_happen_twice_is_told_twice(queue: Queue, supervisor: Supervisor) -> None:
     """A retried job runs again."""
-    queue.send(told("a", "RUNNING"), told("a", "RUNNABLE"), told("a", "RUNNING"))
+    queue.send(
+        job_message("a", "RUNNING"),
+        job_message("a", "RUNNABLE"),
+        job_message("a", "RUNNING"),
+    )
 
     async def story() -> None:
         async with running(queue.trigger(status="RUNNING")) as triggerer:
@@ -347,7 +351,7 @@ def test_a_store_that_fails_costs_memory_but_no_event(
     async def story() -> None:
         async with running(queue.trigger(**ENDS)) as triggerer:
             for job_id in ("a", "b"):
-                queue.send(told(job_id))
+                queue.send(job_message(job_id))
                 await eventually(lambda: job_id in ids(triggerer.store()))  # noqa: B023 -- called before the next
             await eventually(lambda: queue.left == 0)
 
@@ -360,7 +364,7 @@ def test_a_trigger_that_several_assets_share_remembers(queue: Queue, supervisor:
 
     async def story() -> None:
         for found in (["a"], []):
-            queue.send(told("a"))
+            queue.send(job_message("a"))
             async with running(queue.trigger(**ENDS), assets=("one", "two")) as triggerer:
                 await eventually(lambda: triggerer.store() is not None and queue.left == 0)
                 assert ids(triggerer.stored) == found
@@ -385,12 +389,12 @@ def test_ends_that_come_close_together_share_an_asset_event(
 
     async def story() -> None:
         async with running(queue.trigger(**ENDS)) as triggerer:
-            queue.send(*(told(f"unwanted {number}", "RUNNING") for number in range(3)))
+            queue.send(*(job_message(f"unwanted {number}", "RUNNING") for number in range(3)))
             await eventually(lambda: queue.left == 0)
-            queue.send(told("first"))
+            queue.send(job_message("first"))
             await eventually(triggerer.store)
             for number in range(12):
-                queue.send(told(f"{number:02}"))
+                queue.send(job_message(f"{number:02}"))
             await eventually(lambda: len(triggerer.store()) == 13)
             assert triggerer.events == 2
 
@@ -400,8 +404,13 @@ def test_ends_that_come_close_together_share_an_asset_event(
 def test_what_is_no_state_change_is_deleted_and_said_once(
     queue: Queue, supervisor: Supervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However long it is; what comes after is told as ever."""
-    queue.send("x" * 200_000, "{}", told("", "SUCCEEDED", jobName=7), told("a", unknown={"field": ["x"] * 10_000}))
+    """However long it is; later messages are handled as usual."""
+    queue.send(
+        "x" * 200_000,
+        "{}",
+        job_message("", "SUCCEEDED", jobName=7),
+        job_message("a", unknown={"field": ["x"] * 10_000}),
+    )
 
     async def story() -> None:
         async with running(queue.trigger(**ENDS)) as triggerer:
@@ -433,7 +442,7 @@ def test_a_queue_that_is_not_there_is_waited_for(
             asked = aws.calls["sqs.ReceiveMessage"]
             await eventually(lambda: aws.calls["sqs.ReceiveMessage"] >= asked + 2)
             queue.make()
-            queue.send(told("a"))
+            queue.send(job_message("a"))
             await eventually(lambda: ids(triggerer.store()) == ["a"])
 
     asyncio.run(story())
@@ -449,7 +458,7 @@ def test_a_queue_that_may_not_be_read_is_asked_again(
     """Somebody gives the permission, or the connection other credentials, and nothing need be started anew."""
     here(own_aws)
     queue = Queue.made(own_aws)
-    queue.send(told("a"))
+    queue.send(job_message("a"))
     own_aws.set_faults(Faults(denied=("sqs.ReceiveMessage",)))
 
     async def story() -> None:
@@ -470,7 +479,7 @@ def test_messages_that_cannot_be_deleted_are_told_once(
     """They come again and again; that the permission is missing is said."""
     here(own_aws)
     queue = Queue.made(own_aws)
-    queue.send(told("a"))
+    queue.send(job_message("a"))
     own_aws.set_faults(Faults(denied=("sqs.DeleteMessageBatch",)))
 
     async def story() -> None:
@@ -491,7 +500,7 @@ def test_aws_failing_in_passing_ends_no_stream(
     """Every other call is answered with a 500, and every third connection closed."""
     here(own_aws)
     queue = Queue.made(own_aws)
-    queue.send(*(told(f"{number}") for number in range(5)))
+    queue.send(*(job_message(f"{number}") for number in range(5)))
     own_aws.set_faults(Faults(actions=("sqs.ReceiveMessage", "sqs.DeleteMessageBatch"), error_every=2, drop_every=3))
 
     async def story() -> None:
@@ -525,7 +534,7 @@ def test_the_queue_that_a_connection_names_for_the_waits_is_left_alone(
     """The setting is known where the DAG is read; a connection is known only where it is used."""
     connection = {"conn_type": "aws", "extra": {"jobflow_event_queue_url": queue.url, "region_name": "us-east-1"}}
     monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps(connection))
-    queue.send(told("a"))
+    queue.send(job_message("a"))
 
     async def story() -> None:
         async with running(queue.trigger(aws_conn_id="mine")) as triggerer:

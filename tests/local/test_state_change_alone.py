@@ -68,7 +68,7 @@ def queue(aws: Any, here: Callable[[Any], None]) -> Queue:
 
 
 def jobs(event: Any) -> list[str]:
-    """The jobs that an event tells of."""
+    """The jobs in an event."""
     return [job["job_id"] for job in event.payload["jobs"]]
 
 

@@ -1,6 +1,6 @@
 """Waits that are woken by events: from a job's end by way of a rule and a queue to the trigger.
 
-The waits here would look at their jobs once in ten minutes: what ends them sooner is an event.
+The waits here poll their jobs once in ten minutes: an event ends them sooner.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from airflow_jobflow.events import wakeup_queue
 from airflow_jobflow.events.eventbridge import EVENT_TYPES
 from airflow_jobflow.events.sqs import SqsQueue
 from airflow_jobflow.faults import CallError
-from airflow_jobflow.jobs.glue_crawl import Since, crawler_now, to_start
+from airflow_jobflow.jobs.glue_crawl import Since, crawler_state, next_crawl
 from airflow_jobflow.local import Faults, LocalAws
 from airflow_jobflow.polling import wakeups
 from airflow_jobflow.triggers.job import JobTrigger
@@ -31,7 +31,7 @@ from tests.local.glue_kit import until as until_open
 
 PATIENCE = 30.0
 SELDOM = 600.0
-"""Seconds between two looks that no event calls for."""
+"""Seconds between two polls without events."""
 
 
 class Inbox:
@@ -106,7 +106,7 @@ def glue(aws: LocalAws, eventually: Any) -> Iterator[GlueKit]:
 
 
 def trigger(service: str, *job_ids: str, scope: str | None = None, **arguments: Any) -> JobTrigger:
-    """A trigger that looks seldom, as in a triggerer."""
+    """A trigger that rarely polls, as in a triggerer."""
     arguments = {"aws_conn_id": None, "poll_interval": SELDOM, **arguments}
     made = JobTrigger(service=service, job_ids=job_ids, scope=scope, **arguments)
     made._task_instance = object()  # any will do
@@ -116,7 +116,7 @@ def trigger(service: str, *job_ids: str, scope: str | None = None, **arguments: 
 async def seen(waits: list[JobTrigger]) -> None:
     """Wait until each has seen its jobs, and the queue is known to answer."""
     async with asyncio.timeout(PATIENCE):
-        while not all(wait._seen for wait in waits) or not all(  # noqa: ASYNC110 -- neither tells anybody
+        while not all(wait._seen for wait in waits) or not all(  # noqa: ASYNC110 -- there is no event to wait for
             listener._is_receiving for listener in wakeup_queue._listeners.values()
         ):
             await asyncio.sleep(0.02)
@@ -131,9 +131,9 @@ async def ended(waits: list[JobTrigger], then: Callable[[], object]) -> list[dic
         return list(await asyncio.gather(*tasks))
 
 
-def states(told: list[dict[str, Any]]) -> list[str]:
+def states(events: list[dict[str, Any]]) -> list[str]:
     """How the jobs of events ended."""
-    return [each["state"] for event in told for each in event["jobs"].values()]
+    return [each["state"] for event in events for each in event["jobs"].values()]
 
 
 def test_a_batch_job_ends_its_wait(kit: Any, gate: Path, inbox: Inbox, eventually: Any) -> None:
@@ -165,7 +165,7 @@ def test_an_ecs_task_ends_its_wait(ecs_kit: Any, gate: Path, inbox: Inbox, name:
 
 
 def test_a_glue_job_run_ends_its_wait(glue: GlueKit, gate: Path, inbox: Inbox) -> None:
-    """Of which Glue tells nothing but the end."""
+    """Glue sends events only about its end."""
     name = glue.job(until_open(gate))
     run_id = glue.start(name)
     assert states(asyncio.run(ended([trigger("glue_run", run_id, scope=name)], gate.touch))) == ["SUCCEEDED"]
@@ -175,7 +175,7 @@ def test_a_glue_crawl_ends_its_wait(glue: GlueKit, inbox: Inbox) -> None:
     """By the name of its crawler, for crawls have none."""
     name = glue.crawler()
     client = service_client(Access(None), "glue")
-    since: Since = run_blocking(client, to_start, name, run_blocking(client, crawler_now, name)[1])[0]
+    since: Since = run_blocking(client, next_crawl, name, run_blocking(client, crawler_state, name)[1])[0]
     wait = trigger("glue_crawl", str(since))
     assert states(asyncio.run(ended([wait], lambda: glue.glue.start_crawler(Name=name)))) == ["SUCCEEDED"]
 
@@ -190,7 +190,7 @@ def test_two_triggerers_on_one_queue_each_hear_of_their_own(kit: Any, gate: Path
     ready = threading.Barrier(3, timeout=PATIENCE)
 
     def triggerer(number: int) -> None:
-        # What reaches the wrong one three times is lost, so the sweep must find it, if not as slowly as elsewhere.
+        # A message that reaches the wrong one three times is deleted, so polling must find the end, within seconds.
         waits = [trigger("batch", job_id, poll_interval=5.0) for job_id in ids[number::2]]
         heard[number] = asyncio.run(ended(waits, ready.wait))
 
@@ -258,7 +258,7 @@ def test_what_a_receive_brings_when_nobody_listens_any_more_goes_back(
 
 
 def test_a_task_that_waits_in_its_worker_takes_no_messages(own_kit: Any, use: Any, monkeypatch: Any) -> None:
-    """They are for those that wait in a triggerer; its own looks do."""
+    """They are for waits in a triggerer; it polls by itself."""
     use(own_kit.aws, Inbox(own_kit.aws).url)
     wait = trigger("batch", own_kit.sh("true"), poll_interval=0.2)
     wait._task_instance = None
@@ -383,7 +383,7 @@ def test_an_error_names_the_region_of_a_queue_elsewhere(
 
 
 def test_a_queue_that_answers_again_wakes_again(own_kit: Any, gate: Path, use: Any, eventually: Any) -> None:
-    """Meanwhile jobs are looked at at their waits' own pace, and no wait fails."""
+    """Meanwhile jobs are polled at the intervals of their waits, and no wait fails."""
     inbox = Inbox(own_kit.aws)
     use(own_kit.aws, inbox.url)
     job_id = own_kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")

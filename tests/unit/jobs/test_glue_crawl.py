@@ -190,7 +190,7 @@ def test_two_crawls_of_a_crawler_cost_one_name() -> None:
 def test_the_newest_crawl_before_a_start_is_known(crawls: Any, last: Any, prefix: str) -> None:
     """Whichever of Glue's two answers is the newer one: the older one's crawl would be taken for ours."""
     client: Any = Glue(crawls)
-    assert glue_crawl.to_start(client, "se2", last)[0].after == prefix
+    assert glue_crawl.next_crawl(client, "se2", last)[0].after == prefix
     assert client.calls == ["ListCrawls"]
 
 
@@ -199,7 +199,7 @@ def test_a_crawl_without_a_prefix_is_told_by_the_second() -> None:
     before = crawl(1, AT)
     del before["MessagePrefix"]
     client: Any = Glue([before])
-    since, _ = glue_crawl.to_start(client, "se2", None)
+    since, _ = glue_crawl.next_crawl(client, "se2", None)
     assert since == Since("se2", MOMENT + timedelta(seconds=1))
     assert not since.is_met_by({"StartTime": int(AT)})
     assert since.is_met_by({"StartTime": int(AT) + 1})
@@ -217,7 +217,7 @@ def test_a_crawl_without_a_prefix_is_told_by_the_second() -> None:
 def test_the_crawl_that_runs_is_the_first_since_the_one_before(crawls: Any, after: str | None) -> None:
     """One that is not listed as running is not joined: a wait for it might never end."""
     client: Any = Glue(crawls)
-    found = glue_crawl.that_runs(client, "se2", None)
+    found = glue_crawl.running_crawl(client, "se2", None)
     assert (found and found.after) == after
 
 

@@ -1,7 +1,7 @@
 """A scripted queue of events: what the listener's tests run on instead of SQS.
 
 It gives a message to one receiver at a time and again when its time is over, waits for messages as long as it is
-asked to, and fails in the ways that a test says. An event here is a job's id and whether it is to be looked at at once.
+asked to, and fails in the ways that a test says. An event here is a job's id and whether it is to be described at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FORGOTTEN = 30.0
 
 
 def about(event: Event, known: KeysView[str]) -> Mapping[str, bool]:
-    """Tell which job an event is about, if it is waited for."""
+    """Return which job an event concerns, if there is a wait for it."""
     job_id, at_once = event
     return {job_id: at_once} if job_id in known else {}
 
@@ -63,7 +63,7 @@ class Queue:
         self.letters[f"{self._count}"] = Letter(event, now() + delay)
         self._sent.set()
 
-    def tell(self, job_id: str, *, at_once: bool = True, delay: float = 0.0) -> None:
+    def send_event(self, job_id: str, *, at_once: bool = True, delay: float = 0.0) -> None:
         """Put an event in."""
         self.send((job_id, at_once), delay)
 

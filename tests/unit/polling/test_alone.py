@@ -1,4 +1,4 @@
-"""Jobs that a call for several does not reach: asked for alone, at once, and no less kept to what always holds."""
+"""Jobs that a call for several does not reach: asked for alone, at once, and with the same invariants."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def deep(service: Service) -> Service:
 
 
 async def test_a_job_that_lies_deep_is_asked_for_alone_right_after(deep: Service) -> None:
-    """And heard of within the second in which a new wait is looked at."""
+    """And answered within the second in which a new wait is served."""
     watcher = deep.watcher()
     waiters = [Waiter(watcher, name, 10) for name in ("near", "far")]
     await until(1)

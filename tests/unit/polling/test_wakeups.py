@@ -1,6 +1,6 @@
 """What events do to waits, each promise in a story on a scripted clock.
 
-Unless a story says otherwise a wait's interval is 10 s, the slow pace 300 s, and the queue answers.
+Unless a story says otherwise a wait's interval is 10 s, ``event_poll_interval`` 300 s, and the queue answers.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class World:
         assert len(self.queue.closed) == 1
 
 
-# How often a job is looked at where events flow
+# How often a job is described while events are received
 
 
-async def test_without_events_a_job_is_looked_at_at_the_slow_pace(service: Service) -> None:
-    """After the first looks, which are a little closer: an event may have come before the wait."""
+async def test_without_events_a_job_is_polled_at_event_poll_interval(service: Service) -> None:
+    """After the first calls, which are closer together: an event may have come before the wait."""
     running(service, 1)
     world = World(service)
     world.wait("job-0")
@@ -74,8 +74,8 @@ async def test_without_events_a_job_is_looked_at_at_the_slow_pace(service: Servi
     await world.over()
 
 
-async def test_an_interval_longer_than_the_slow_pace_is_kept(service: Service) -> None:
-    """The slow pace makes nothing faster."""
+async def test_an_interval_longer_than_event_poll_interval_is_kept(service: Service) -> None:
+    """It makes no wait faster."""
     running(service, 1)
     world = World(service)
     world.wait("job-0", interval=500)
@@ -85,7 +85,7 @@ async def test_an_interval_longer_than_the_slow_pace_is_kept(service: Service) -
 
 
 async def test_a_hundred_waits_cost_less_than_a_call_a_minute(service: Service) -> None:
-    """Whenever they have joined, they share their slow looks."""
+    """They share their calls, whenever they have subscribed."""
     world = World(service)
     for job_id in running(service, 100):
         world.wait(job_id)
@@ -97,7 +97,7 @@ async def test_a_hundred_waits_cost_less_than_a_call_a_minute(service: Service) 
     await world.over()
 
 
-async def test_the_slow_pace_leaves_the_budget_to_many_more_waits(service: Service) -> None:
+async def test_event_poll_interval_leaves_the_budget_to_many_more_waits(service: Service) -> None:
     """Ten thousand waits would need twice the budget at their own pace; at the slow one nothing is stretched."""
     world = World(service)
     world.wait(*running(service, 10_000))
@@ -111,14 +111,14 @@ async def test_the_slow_pace_leaves_the_budget_to_many_more_waits(service: Servi
 # Being woken
 
 
-async def test_an_event_has_its_job_looked_at_at_once(service: Service) -> None:
-    """And the wait is told what the look has seen."""
+async def test_an_event_has_its_job_described_at_once(service: Service) -> None:
+    """And the wait receives what the call returns."""
     running(service, 2)
     world = World(service)
     waiter, other = world.wait("job-0"), world.wait("job-1")
     await until(100)
     service.states["job-0"] = "SUCCEEDED"
-    world.queue.tell("job-0")
+    world.queue.send_event("job-0")
     await until(100.5)
     assert waiter.heard[-1] == (100, "job-0", "SUCCEEDED")
     assert service.calls[-1].ids == ("job-0",)
@@ -136,31 +136,31 @@ async def test_events_of_one_receive_share_a_look(service: Service) -> None:
     before = len(service.calls)
     for job_id in jobs(10):
         service.states[job_id] = "SUCCEEDED"
-        world.queue.tell(job_id)
+        world.queue.send_event(job_id)
     await until(100.5)
     assert [len(call.ids) for call in service.calls[before:]] == [10]
     await world.over()
 
 
 async def test_a_false_event_ends_no_wait(service: Service) -> None:
-    """Only what a look sees is told."""
+    """A wait receives only what a call returns."""
     running(service, 1)
     world = World(service)
     waiter = world.wait("job-0")
     await until(100)
-    world.queue.tell("job-0")
+    world.queue.send_event("job-0")
     await until(200)
     assert waiter.news() == ["RUNNING"]
     await world.over()
 
 
-async def test_an_end_that_is_described_later_than_told_is_not_left_to_the_slow_pace(service: Service) -> None:
-    """For a while after an event the job is looked at at its wait's own pace; then slowly again."""
+async def test_an_end_that_is_described_later_than_told_is_not_left_to_event_poll_interval(service: Service) -> None:
+    """For a while after an event the job is polled at the interval of its wait; then slowly again."""
     running(service, 1)
     world = World(service)
     waiter = world.wait("job-0")
     await until(103)
-    world.queue.tell("job-0")
+    world.queue.send_event("job-0")
     await until(103 + EVENT_LAG)
     service.states["job-0"] = "SUCCEEDED"
     await until(103 + EVENT_LAG + 10)
@@ -170,7 +170,7 @@ async def test_an_end_that_is_described_later_than_told_is_not_left_to_the_slow_
     await world.over()
 
 
-async def test_a_look_that_was_under_way_when_the_event_came_does_not_count_as_its_look(service: Service) -> None:
+async def test_a_call_that_was_under_way_when_the_event_came_does_not_count(service: Service) -> None:
     """It may have been answered before the change."""
     running(service, 1)
     service.latency = 5.0
@@ -179,7 +179,7 @@ async def test_a_look_that_was_under_way_when_the_event_came_does_not_count_as_i
     await until(303)
     service.states["job-0"] = "SUCCEEDED"
     service.latency = 0.0
-    world.queue.tell("job-0")
+    world.queue.send_event("job-0")
     await until(304)
     assert service.times()[-2:] == [300, 303]
     assert waiter.news() == ["RUNNING", "SUCCEEDED"]
@@ -187,52 +187,52 @@ async def test_a_look_that_was_under_way_when_the_event_came_does_not_count_as_i
 
 
 async def test_an_event_of_a_change_that_is_no_end_can_wait_for_the_interval(service: Service) -> None:
-    """It is shared with the others' looks: a job has several such changes, and nobody waits for them."""
+    """It shares a call with other jobs: a job has several such changes, and no wait ends with them."""
     running(service, 1)
     world = World(service)
     world.wait("job-0")
     await until(103)
-    world.queue.tell("job-0", at_once=False)
+    world.queue.send_event("job-0", at_once=False)
     await until(115)
     assert service.times()[-1] == 110
     await world.over()
 
 
-async def test_a_thousand_events_of_a_job_cost_a_look_a_second_at_most(service: Service) -> None:
+async def test_a_thousand_events_of_a_job_cost_a_call_a_second_at_most(service: Service) -> None:
     """Such as false ones of its end."""
     running(service, 1)
     world = World(service)
     world.wait("job-0")
     await until(100)
     for _ in range(1000):
-        world.queue.tell("job-0")
+        world.queue.send_event("job-0")
         await until(now() + 0.05)
-    looks = [at for at in service.times() if at >= 100]
-    assert min(gaps(looks)) >= 1 - 1e-6
-    assert len(looks) >= 49
+    polls = [at for at in service.times() if at >= 100]
+    assert min(gaps(polls)) >= 1 - 1e-6
+    assert len(polls) >= 49
     await world.over()
 
 
-async def test_ten_thousand_children_cost_their_array_a_look_an_interval(service: Service) -> None:
+async def test_ten_thousand_children_cost_their_array_a_call_an_interval(service: Service) -> None:
     """Their events are about the array, too."""
     running(service, 1)
     world = World(service)
     world.wait("job-0")
     await until(100)
     for _ in range(1000):
-        world.queue.tell("job-0", at_once=False)
+        world.queue.send_event("job-0", at_once=False)
         await until(now() + 0.05)
     assert [at for at in service.times() if at >= 100] == [110, 120, 130, 140, 150]
     await world.over()
 
 
 async def test_an_event_before_its_wait_joins_is_made_up_for(service: Service) -> None:
-    """The first looks see what it told, even if they lag behind."""
+    """The first calls find the change, even if they lag behind."""
     running(service, 2)
     world = World(service)
     world.wait("job-1")
     await until(100)
-    world.queue.tell("job-0")
+    world.queue.send_event("job-0")
     await until(110)
     assert "2" not in world.queue.letters
     waiter = world.wait("job-0")
@@ -243,8 +243,8 @@ async def test_an_event_before_its_wait_joins_is_made_up_for(service: Service) -
     await world.over()
 
 
-async def test_a_lost_event_costs_no_more_than_the_slow_pace(service: Service) -> None:
-    """The sweep finds the end."""
+async def test_a_lost_event_costs_no_more_than_event_poll_interval(service: Service) -> None:
+    """The rare polls find the end."""
     running(service, 1)
     world = World(service)
     waiter = world.wait("job-0")
@@ -255,7 +255,7 @@ async def test_a_lost_event_costs_no_more_than_the_slow_pace(service: Service) -
     await world.over()
 
 
-async def test_a_job_that_is_unknown_is_looked_at_at_its_own_pace_until_it_is_known(service: Service) -> None:
+async def test_a_job_that_is_unknown_is_described_at_its_own_pace_until_it_is_known(service: Service) -> None:
     """One just submitted may be unknown for a while, and its wait wants to know when it has vanished."""
     world = World(service)
     waiter = world.wait("job-0")
@@ -275,7 +275,7 @@ async def test_a_message_that_nobody_waits_for_goes_back_until_it_was_received_t
     world = World(service)
     world.wait(*running(service, 1))
     await until(100)
-    world.queue.tell("another's")
+    world.queue.send_event("another's")
     await until(110)
     assert [at for at, _ in world.queue.received] == [100, 100 + RELEASE_PAUSE, 100 + 2 * RELEASE_PAUSE]
     assert len(world.queue.received) == MAX_RECEIVES
@@ -293,7 +293,7 @@ async def test_two_processes_on_one_queue_each_hear_of_their_own(service: Servic
     await until(100)
     service.states |= dict.fromkeys(jobs(2), "SUCCEEDED")
     for job_id in jobs(2):
-        queue.tell(job_id)
+        queue.send_event(job_id)
     await until(110)
     assert [waiter.news() for waiter in waiters] == [["RUNNING", "SUCCEEDED"]] * 2
     assert not queue.letters
@@ -331,8 +331,8 @@ async def test_messages_that_cannot_be_deleted_wake_all_the_same(
     world.queue.untidy = Fault.DENIED
     service.states["job-0"] = "SUCCEEDED"
     for _ in range(30):
-        world.queue.tell("job-0")
-        world.queue.tell("another's")
+        world.queue.send_event("job-0")
+        world.queue.send_event("another's")
     await until(100 + FORGOTTEN * 2)
     assert waiter.news() == ["RUNNING", "SUCCEEDED"]
     assert sum("cannot" in record.message or "not delete" in record.message for record in caplog.records) == 1
@@ -346,7 +346,7 @@ async def test_messages_that_cannot_be_deleted_wake_all_the_same(
 async def test_a_queue_out_of_reach_brings_the_waits_own_pace_and_one_warning(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When it answers again, the slow pace, and one look at all: messages may have been lost."""
+    """When it can be read again, all jobs are polled once, because messages may have been lost."""
     caplog.set_level(logging.INFO)
     running(service, 1)
     world = World(service)
@@ -387,7 +387,7 @@ async def test_a_queue_that_never_answers_is_asked_less_and_less_often(
 
 
 async def test_one_lost_connection_costs_nothing(service: Service, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither a look nor a line in the log."""
+    """It causes neither a call nor a log line."""
     running(service, 1)
     world = World(service)
     world.wait("job-0")
@@ -435,7 +435,7 @@ async def test_a_bug_is_said_and_brings_the_waits_own_pace(service: Service, cap
     assert [record.exc_info is not None for record in warnings(caplog)] == [True]
     await until(600)
     service.states["job-0"] = "SUCCEEDED"
-    world.queue.tell("job-0")
+    world.queue.send_event("job-0")
     await until(601)
     assert waiter.news() == ["RUNNING", "SUCCEEDED"]
     await world.over()
@@ -470,7 +470,7 @@ async def test_watchers_that_come_later_share_the_listener_and_the_last_one_ends
     await until(200)
     service.states |= dict.fromkeys(jobs(2), "SUCCEEDED")
     for job_id in jobs(2):
-        world.queue.tell(job_id)
+        world.queue.send_event(job_id)
     await until(201)
     assert first.news() == second.news() == ["RUNNING", "SUCCEEDED"]
     assert [at for at in service.times("job-1") if at < 200] == [100.5, 110, 120]
@@ -495,7 +495,7 @@ async def test_what_is_logged_lands_in_no_tasks_log(service: Service) -> None:
 
     world.listener.subscribe(world.watcher, note)
     world.wait(*running(service, 1))
-    world.queue.tell("job-0")
+    world.queue.send_event("job-0")
     await until(1)
     assert {whose in context for context in contexts} == {False}
     await world.over()

@@ -1,6 +1,6 @@
 """Whatever events say, and whatever becomes of them: what waits are promised, held against generated stories.
 
-In a story jobs go their course, and the event of each step is told at once, late, twice, before it can be described,
+In a story jobs go their course, and the event of each step arrives at once, late, twice, before it can be described,
 or not at all; there are false events, events of nobody's jobs, and messages that are none; the queue comes and goes;
 waits join and leave in two processes that share it. The stories run on a scripted clock, as the watcher's.
 """
@@ -98,24 +98,24 @@ def go(which: int, index: int) -> Step:
     return step
 
 
-def change(job_id: str, told: list[float]) -> Step:
-    """Let a job come a step further, and its event be told after the given times: none for one that is lost."""
+def change(job_id: str, delays: list[float]) -> Step:
+    """Let a job come a step further, and its event arrive after the given delays; no delay for a lost event."""
 
     def step(world: World) -> None:
         world.advance(job_id)
-        for delay in told:
-            world.queue.tell(job_id, at_once=world.states[job_id] == END, delay=delay)
+        for delay in delays:
+            world.queue.send_event(job_id, at_once=world.states[job_id] == END, delay=delay)
 
     return step
 
 
 def say(job_id: str, *, at_once: bool) -> Step:
-    """Let an event tell of a change that is none, or not yet; maybe of a job that nobody knows."""
-    return lambda world: world.queue.tell(job_id, at_once=at_once)
+    """Send an event of a change that has not happened, maybe of an unknown job."""
+    return lambda world: world.queue.send_event(job_id, at_once=at_once)
 
 
 def rubbish(world: World) -> None:
-    """Let there be a message that tells of no job."""
+    """Send a message that is not about a job."""
     world.queue.send(None)
 
 
@@ -155,7 +155,7 @@ stories = st.lists(
 
 
 async def play(story: list[tuple[float, Step]], budget: float) -> World:
-    """Play a story to its end: all jobs end, and nobody tells of it."""
+    """Play a story to its end: all jobs end, without events."""
     states = dict.fromkeys([*JOBS, "keeps-it-going"], COURSE[0])
     queue = Queue()
     world = World(queue, [Process.start(states, queue, budget) for _ in range(2)], states)
@@ -175,9 +175,9 @@ async def play(story: list[tuple[float, Step]], budget: float) -> World:
 def test_events_tell_nothing_cost_no_more_than_the_budget_and_lose_nothing(
     story: list[tuple[float, Step]], budget: float
 ) -> None:
-    """Every wait is told just what was described, and of its job's end within the slow pace at the latest."""
+    """Every wait receives exactly what was described, and its job's end within event_poll_interval."""
 
-    async def told() -> None:
+    async def play_all() -> None:
         world = await play(story, budget)
         for process in world.processes:
             assert_calls_are_within(budget, 100, process.service.calls)
@@ -192,11 +192,11 @@ def test_events_tell_nothing_cost_no_more_than_the_budget_and_lose_nothing(
         assert all(process.listener.ended and process.watcher.ended for process in world.processes)
         assert len(world.queue.closed) == len(world.processes)
 
-    run(told())
+    run(play_all())
 
 
 def assert_ends_are_heard_in_time(waiter: Waiter, world: World) -> None:
-    """A wait has heard of an end when the slow pace, or its own longer one, is over, give or take a tenth."""
+    """A wait receives an end within event_poll_interval or its own longer interval, within a tenth."""
     slowest = max(SLOW, waiter.interval) * (1 + EARLY_FRACTION) + 3
     for job_id in waiter.job_ids:
         late_by = max(world.ended_at.get(job_id, math.inf), waiter.joined_at) + slowest
@@ -208,19 +208,19 @@ def assert_ends_are_heard_in_time(waiter: Waiter, world: World) -> None:
 
 @many_stories
 @given(st.lists(st.tuples(some_time, st.one_of(joins, leaves, lies, changes)), max_size=30))
-def test_no_events_have_a_job_looked_at_more_than_once_a_second(story: list[tuple[float, Step]]) -> None:
-    """But for new waits, which are looked at within a second of each."""
+def test_no_events_have_a_job_described_more_than_once_a_second(story: list[tuple[float, Step]]) -> None:
+    """Except for new waits, which are served within a second."""
 
-    async def told() -> None:
+    async def play_all() -> None:
         world = await play(story, 5.0)
         for process in world.processes:
             for job_id in JOBS:
                 joins_at = [waiter.joined_at for waiter in process.waiters if job_id in waiter.job_ids]
-                looks = [call.at for call in process.service.calls if job_id in call.ids]
-                calm = [at for at in looks if not any(0 <= at - joined <= 2.0 for joined in joins_at)]
+                polls = [call.at for call in process.service.calls if job_id in call.ids]
+                calm = [at for at in polls if not any(0 <= at - joined <= 2.0 for joined in joins_at)]
                 assert min(gaps(calm), default=1.0) >= 0.9 - A_MOMENT
             await leave(process.joined)
             process.listener.unsubscribe(process.watcher)
         await settle()
 
-    run(told())
+    run(play_all())

@@ -1,6 +1,6 @@
 """What the watcher promises, each promise in a story on a scripted clock.
 
-Unless a story says otherwise the budget is 5 calls a second, a wait is looked at after half a second, and looks fall
+Unless a story says otherwise the budget is 5 calls a second, a new wait is served after half a second, and polls fall
 on the multiples of the interval.
 """
 
@@ -68,7 +68,7 @@ async def test_the_batch_size_is_kept(service: Service) -> None:
 
 
 async def test_one_wait_for_many_jobs_hears_of_each(service: Service) -> None:
-    """A wait for a list of jobs is looked at in as few calls as that many waits."""
+    """A wait for a list of jobs is described in as few calls as that many waits."""
     waiter = Waiter(service.watcher(), [*running(service, 250), "job-0"], 10)
     await until(5)
     assert service.sizes() == [100, 100, 50]
@@ -86,7 +86,7 @@ async def test_a_job_is_not_asked_about_twice_in_a_call(service: Service) -> Non
     await leave(waiters)
 
 
-async def test_a_due_look_takes_along_what_is_due_soon(service: Service) -> None:
+async def test_a_due_call_takes_along_what_is_due_soon(service: Service) -> None:
     """A job due within a tenth of its interval goes along with a call that is made anyway."""
     running(service, 2)
     watcher = service.watcher()
@@ -98,8 +98,8 @@ async def test_a_due_look_takes_along_what_is_due_soon(service: Service) -> None
     await leave([first, second])
 
 
-async def test_a_due_look_leaves_alone_what_is_not_due_soon(service: Service) -> None:
-    """A job due later than within a tenth of its interval is not looked at early."""
+async def test_a_due_call_leaves_alone_what_is_not_due_soon(service: Service) -> None:
+    """A job due later than within a tenth of its interval is not described early."""
     running(service, 2)
     watcher = service.watcher()
     first = Waiter(watcher, "job-0", 10)
@@ -111,7 +111,7 @@ async def test_a_due_look_leaves_alone_what_is_not_due_soon(service: Service) ->
 
 
 async def test_a_second_wait_for_a_job_shares_its_entry(service: Service) -> None:
-    """It has the job looked at at once, and then no more often than before."""
+    """It has the job described at once, and then no more often than before."""
     running(service, 1)
     watcher = service.watcher()
     first = Waiter(watcher, "job-0", 10)
@@ -125,7 +125,7 @@ async def test_a_second_wait_for_a_job_shares_its_entry(service: Service) -> Non
 
 
 async def test_the_shortest_interval_of_a_jobs_waits_counts_while_it_is_there(service: Service) -> None:
-    """An impatient wait brings its pace along and takes it away again, but for the look that was planned."""
+    """An impatient wait brings its pace along and takes it away again, except for the call that was scheduled."""
     running(service, 1)
     watcher = service.watcher()
     patient = Waiter(watcher, "job-0", 10)
@@ -143,7 +143,7 @@ async def test_the_shortest_interval_of_a_jobs_waits_counts_while_it_is_there(se
 
 
 @pytest.mark.parametrize("joined_at", [0.0, 0.3, 7.77, 9.99, 10.0, 10.01])
-async def test_a_new_wait_is_looked_at_within_a_second(joined_at: float) -> None:
+async def test_a_new_wait_is_described_within_a_second(joined_at: float) -> None:
     """Whenever it comes, whoever else waits."""
     service = Service()
     watcher = service.watcher()
@@ -168,7 +168,7 @@ async def test_a_new_wait_goes_ahead_of_a_crowd_that_is_due(service: Service) ->
 
 
 async def test_new_waits_gather(service: Service) -> None:
-    """Waits that come within half a second of the first are looked at together."""
+    """Waits that come within half a second of the first are described together."""
     running(service, 5)
     watcher = service.watcher()
     waiters = []
@@ -180,7 +180,7 @@ async def test_new_waits_gather(service: Service) -> None:
     await leave(waiters)
 
 
-async def test_a_new_wait_is_looked_at_while_a_split_is_under_way(service: Service) -> None:
+async def test_a_new_wait_is_described_while_a_split_is_under_way(service: Service) -> None:
     """A rejected call of a hundred jobs takes some time to take apart; a new wait need not sit it out."""
     service.bad = {"job-77"}
     watcher = service.watcher()
@@ -193,8 +193,8 @@ async def test_a_new_wait_is_looked_at_while_a_split_is_under_way(service: Servi
     await leave([*crowd, new])
 
 
-async def test_a_wait_that_joins_while_its_job_is_looked_at_hears_of_it(service: Service) -> None:
-    """The call under way serves it too; a look of its own follows, and the next ones are shared."""
+async def test_a_wait_that_joins_while_its_job_is_described_hears_of_it(service: Service) -> None:
+    """The call under way serves it too; a call of its own follows, and the next ones are shared."""
     running(service, 1)
     service.latency = 3.0
     watcher = service.watcher()
@@ -208,7 +208,7 @@ async def test_a_wait_that_joins_while_its_job_is_looked_at_hears_of_it(service:
 
 
 async def test_an_older_answer_does_not_undo_a_newer_one(service: Service) -> None:
-    """When two calls about a job overlap, what the earlier one saw is not told after what the later one saw."""
+    """When two calls about a job overlap, what the earlier one saw is not published after what the later one saw."""
     running(service, 1)
     service.latency = 5.0
     watcher = service.watcher()
@@ -224,7 +224,7 @@ async def test_an_older_answer_does_not_undo_a_newer_one(service: Service) -> No
 
 
 async def test_an_error_is_the_last_word_on_a_job(service: Service) -> None:
-    """When two calls about a job overlap, what the earlier one saw is not told after the later one's refusal."""
+    """When two calls about a job overlap, what the earlier one saw is not published after the later one's refusal."""
     running(service, 2)
     service.latency = 5.0
     watcher = service.watcher(denied_grace=0)
@@ -243,7 +243,7 @@ async def test_an_error_is_the_last_word_on_a_job(service: Service) -> None:
 
 
 async def test_every_change_is_told_once(service: Service) -> None:
-    """A state that stays is not told again."""
+    """An unchanged state is not published again."""
     running(service, 1)
     waiter = Waiter(service.watcher(), "job-0", 1)
     for state in ("SUBMITTED", "RUNNING", "RUNNING", "SUCCEEDED"):
@@ -271,7 +271,7 @@ async def test_a_slow_reader_is_told_the_latest_and_nothing_twice(service: Servi
 
 
 async def test_an_end_that_was_not_read_yet_is_not_lost_to_an_error(service: Service) -> None:
-    """What the service said of the job is told before that it can be watched no longer."""
+    """The last answer is published before the error."""
     service.states["job-0"] = "SUCCEEDED"
     watcher = service.watcher(denied_grace=0)
     with watcher.subscribe(["job-0"], 1) as wait:
@@ -295,7 +295,7 @@ async def test_the_budget_is_kept_with_far_too_many_waits(service: Service) -> N
 
 
 async def test_intervals_stretch_evenly_when_the_budget_is_too_small(service: Service) -> None:
-    """Twice as many jobs as the budget can serve: every job is looked at half as often, and none is left out."""
+    """Twice as many jobs as the budget can serve: every job is described half as often, and none is left out."""
     waiter = Waiter(service.watcher(), running(service, 10_000), 10)
     await until(200)
     for job_id in jobs(10_000)[::333]:
@@ -328,8 +328,8 @@ async def test_a_budget_that_suffices_stretches_nothing(service: Service) -> Non
     await leave([waiter])
 
 
-async def test_two_looks_are_no_closer_than_the_interval_when_another_call_takes_one_along(service: Service) -> None:
-    """A job that went along with another's call a little early is not looked at again when it would have been due."""
+async def test_two_polls_are_no_closer_than_the_interval_when_another_call_takes_one_along(service: Service) -> None:
+    """A job that went along with another's call a little early is not described again when it would have been due."""
     running(service, 2)
     watcher = service.watcher()
     first = Waiter(watcher, "job-0", 10)
@@ -340,8 +340,8 @@ async def test_two_looks_are_no_closer_than_the_interval_when_another_call_takes
     await leave([first, second])
 
 
-async def test_two_looks_are_no_closer_than_the_interval_after_a_crowd_has_left(service: Service) -> None:
-    """A job whose looks were late because many were due is not looked at too soon when the many are gone."""
+async def test_two_polls_are_no_closer_than_the_interval_after_a_crowd_has_left(service: Service) -> None:
+    """A job whose calls were late because many were due is not described too soon when the many are gone."""
     ids = running(service, 1000)
     watcher = service.watcher(calls_per_second=1)
     crowd, last = Waiter(watcher, ids[:900], 10), Waiter(watcher, ids[900:], 10)
@@ -352,8 +352,8 @@ async def test_two_looks_are_no_closer_than_the_interval_after_a_crowd_has_left(
     await leave([last])
 
 
-async def test_two_looks_are_no_closer_than_the_interval_when_it_grows(service: Service) -> None:
-    """When the impatient wait has left, the other's interval counts from the last look."""
+async def test_two_polls_are_no_closer_than_the_interval_when_it_grows(service: Service) -> None:
+    """When the impatient wait has left, the other's interval counts from the last call."""
     running(service, 1)
     watcher = service.watcher()
     patient, impatient = Waiter(watcher, "job-0", 10), Waiter(watcher, "job-0", 7)
@@ -365,8 +365,8 @@ async def test_two_looks_are_no_closer_than_the_interval_when_it_grows(service: 
     await leave([patient])
 
 
-async def test_two_looks_are_no_closer_than_the_interval_when_stretching_ends(service: Service) -> None:
-    """Falling back into step costs no extra look."""
+async def test_two_polls_are_no_closer_than_the_interval_when_stretching_ends(service: Service) -> None:
+    """Aligning a job again costs no extra call."""
     ids = running(service, 300)
     watcher = service.watcher(calls_per_second=0.5, batch_size=10)
     crowd, last = Waiter(watcher, ids[:250], 10), Waiter(watcher, ids[250:], 10)
@@ -666,7 +666,7 @@ async def test_calls_for_single_jobs_are_few_while_everything_is_refused(service
 
 
 async def test_a_hanging_call_is_given_up_after_the_request_timeout(service: Service) -> None:
-    """Its jobs are looked at again."""
+    """Its jobs are described again."""
     running(service, 1)
     service.plan.append(Surprise.HANG)
     waiter = Waiter(service.watcher(request_timeout=7), "job-0", 60)
@@ -679,7 +679,7 @@ async def test_a_hanging_call_is_given_up_after_the_request_timeout(service: Ser
 
 
 async def test_a_hanging_call_holds_up_nobody_else(service: Service) -> None:
-    """While one call hangs, other jobs are looked at as ever, and on time."""
+    """While one call hangs, other jobs are described as ever, and on time."""
     watcher = service.watcher(batch_size=10)
     service.hanging = {"job-0"}
     waiters = [Waiter(watcher, job_id, 2) for job_id in running(service, 30)]
@@ -807,7 +807,7 @@ async def test_a_wait_that_leaves_during_a_split_is_not_asked_about_any_more(ser
 
 
 async def test_a_missing_job_vanishes_after_the_grace_and_not_before(service: Service) -> None:
-    """The grace runs from the first look that did not find it."""
+    """The grace period starts with the first call that did not find it."""
     running(service, 1)
     watcher = service.watcher(missing_grace=33)
     good, missing = Waiter(watcher, "job-0", 10), Waiter(watcher, "missing", 10)
@@ -845,7 +845,7 @@ async def test_the_grace_starts_anew_when_a_job_was_seen_in_between(service: Ser
 
 
 async def test_no_grace_means_gone_at_the_first_look(service: Service) -> None:
-    """A grace of 0 tells at once."""
+    """A grace of 0 s fails at once."""
     waiter = Waiter(service.watcher(missing_grace=0), "missing", 10)
     await until(1)
     assert isinstance(waiter.error, NotFound)
@@ -909,23 +909,23 @@ async def test_the_client_is_closed_after_the_calls_under_way_have_ended(service
 
 
 async def test_a_cancelled_wait_leaves_no_trace(service: Service) -> None:
-    """Its job is not looked at again, and nothing of it stays once its turn would have come."""
+    """Its job is not described again, and nothing of it stays once its turn would have come."""
     running(service, 2)
     watcher = service.watcher()
     cancelled, other = Waiter(watcher, "job-0", 10), Waiter(watcher, "job-1", 10)
     await until(12)
     await leave([cancelled])
-    looks = len(service.times("job-0"))
+    polls = len(service.times("job-0"))
     assert list(watcher._jobs) == ["job-1"]
     assert watcher._schedule.describes_per_second == pytest.approx(0.1)
     await until(40)
-    assert len(service.times("job-0")) == looks
+    assert len(service.times("job-0")) == polls
     assert len(watcher._schedule._due) == 1
     assert not watcher._schedule._new
     await leave([other])
 
 
-async def test_a_wait_that_leaves_before_its_first_look_costs_no_call(service: Service) -> None:
+async def test_a_wait_that_leaves_before_its_first_call_costs_no_call(service: Service) -> None:
     """It gathered, and went."""
     running(service, 2)
     watcher = service.watcher()
@@ -1137,7 +1137,7 @@ async def test_nothing_stays_after_thousands_of_joins_and_leaves(service: Servic
 
 
 async def test_ten_thousand_joins_are_not_quadratic(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten times the waits cost about ten times the steps: joins, looks, telling and leaving taken together."""
+    """Ten times the waits cost about ten times the steps: subscribing, calls, publishing and unsubscribing together."""
     counted = itertools.count()
 
     class Counting(PolledJob[str]):
@@ -1161,7 +1161,7 @@ async def test_ten_thousand_joins_are_not_quadratic(service: Service, monkeypatc
 
 
 async def test_a_job_that_has_ended_can_be_left_alone(service: Service) -> None:
-    """A wait for many need not look at those that are over until the last one is."""
+    """A wait for many need not describe jobs that have ended until the last one has."""
     running(service, 2)
     watcher = service.watcher()
     with watcher.subscribe(["job-0", "job-1"], 10) as wait:

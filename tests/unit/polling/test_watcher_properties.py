@@ -182,9 +182,9 @@ def has_failed(waiter: Waiter, job_id: str) -> bool:
 @many_stories
 @given(stories, st.sampled_from([0.5, 2.0, 5.0]), st.sampled_from([1, 3, 100]))
 def test_no_story_breaks_a_promise(story: list[tuple[float, Step]], budget: float, batch_size: int) -> None:
-    """No wait is lost, nothing told twice, nothing told that was not described, and the budget kept."""
+    """No wait is lost, no answer is repeated or invented, and the rate limit is kept."""
 
-    async def told() -> None:
+    async def play_all() -> None:
         world = await play(story, budget, batch_size)
         calls = world.service.calls
         assert_calls_are_within(budget, batch_size, calls)
@@ -195,7 +195,7 @@ def test_no_story_breaks_a_promise(story: list[tuple[float, Step]], budget: floa
         await leave(world.joined)
         assert_nothing_is_left(world)
 
-    run(told())
+    run(play_all())
 
 
 def assert_calls_are_within(budget: float, batch_size: int, calls: list[Call]) -> None:
@@ -213,7 +213,7 @@ def assert_truth_was_told(waiter: Waiter, service: Service) -> None:
         asked = [call for call in service.calls if job_id in call.ids]
         states = [news for _, news in heard if isinstance(news, str)]
         errors = [(at, news) for at, news in heard if isinstance(news, WatchError)]
-        assert len(states) == len(set(states)), f"{job_id} told twice: {states}"
+        assert len(states) == len(set(states)), f"{job_id} published twice: {states}"
         assert states == sorted(states, key=COURSE.index), f"{job_id} went back: {states}"
         for at, news in heard:
             if isinstance(news, str):
@@ -272,42 +272,42 @@ a_calm_step = st.one_of(joins, joins, leaves, advances)
 @example(  # a call is answered in the very moment in which the next one for the same job goes out
     [(9.5, join(set(JOBS), 3.0)), (3.0, join(set(JOBS), 3.0)), (0.1, join({JOBS[0]}, 3.0)), (8.9, go(0))], 0.5, 3, 4.0
 )
-def test_two_looks_at_a_job_are_an_interval_apart(
+def test_two_polls_of_a_job_are_an_interval_apart(
     story: list[tuple[float, Step]], budget: float, batch_size: int, latency: float
 ) -> None:
-    """As long as nothing fails; give or take a tenth, and but for a new wait's first and second look."""
+    """If nothing fails; within a tenth of it, except for the first and second call for a new wait."""
 
-    async def told() -> None:
+    async def play_all() -> None:
         world = await play([(0.0, wait_for(latency)), *story], budget, batch_size)
         for job_id in JOBS:
             waiters = [waiter for waiter in world.waiters if job_id in waiter.job_ids]
             times = [call.at for call in world.service.calls if job_id in call.ids]
             for before, at, after in zip([-math.inf, *times], times, times[1:], strict=False):
                 if any(before <= waiter.joined_at <= after for waiter in waiters):
-                    continue  # ``at`` or ``after`` is a first look, or ``after`` is a second one
+                    continue  # ``at`` or ``after`` is a first call, or ``after`` is a second one
                 waited = [waiter.interval for waiter in waiters if waiter.joined_at < at <= waiter.left_at]
                 if waited:
                     assert after - at >= 0.9 * min(waited) - A_MOMENT, f"{job_id} at {at} and {after}: {waited}"
         await leave(world.joined)
 
-    run(told())
+    run(play_all())
 
 
 @many_stories
 @given(st.lists(st.tuples(some_time, a_calm_step), max_size=30))
-def test_new_waits_are_looked_at_within_a_second(story: list[tuple[float, Step]]) -> None:
+def test_new_waits_are_described_within_a_second(story: list[tuple[float, Step]]) -> None:
     """As long as nothing fails, and no more come than the budget can serve."""
 
-    async def told() -> None:
+    async def play_all() -> None:
         world = await play(story, budget=5.0, batch_size=100)
         for waiter in world.waiters:
             for job_id in waiter.job_ids if waiter.left_at > waiter.joined_at + 1 else []:
-                looks = [call.at for call in world.service.calls if job_id in call.ids]
-                assert any(0 <= at - waiter.joined_at <= 1.0 for at in looks)
+                polls = [call.at for call in world.service.calls if job_id in call.ids]
+                assert any(0 <= at - waiter.joined_at <= 1.0 for at in polls)
         await leave(world.joined)
         await settle()
 
-    run(told())
+    run(play_all())
 
 
 outages = st.lists(
@@ -338,7 +338,7 @@ def test_after_an_outage_every_wait_sees_its_job_within_two_intervals(
 ) -> None:
     """Whatever was refused or failed before, and however long the pauses were; the budget allows it here."""
 
-    async def told() -> None:
+    async def play_all() -> None:
         service = Service(states=dict.fromkeys(JOBS, COURSE[0]), latency=0.05)
         service.states["keeps-it-going"] = COURSE[0]
         watcher = service.watcher(
@@ -360,7 +360,7 @@ def test_after_an_outage_every_wait_sees_its_job_within_two_intervals(
                 assert waiter.news(job_id)[-1:] == [COURSE[-1]] or refused_for_a_minute(waiter, job_id)
         await leave(world.joined)
 
-    run(told())
+    run(play_all())
 
 
 def refused_for_a_minute(waiter: Waiter, job_id: str) -> bool:
