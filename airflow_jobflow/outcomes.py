@@ -14,7 +14,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.aws import Access, Retry, run_blocking, service_client
-from airflow_jobflow.exceptions import AccessDenied, JobFailed, JobflowError, JobNotFound, JobStopped, WaitError
+from airflow_jobflow.exceptions import (
+    AccessDenied,
+    JobFailed,
+    JobflowError,
+    JobNotFound,
+    JobStopped,
+    SubmissionRejected,
+    WaitError,
+)
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import batch, logs
 from airflow_jobflow.jobs.calls import Call, pages
@@ -37,22 +45,45 @@ DETAILS = Retry(patience=30.0, denied_patience=0.0)
 WHILE_IT_RUNS = Retry(patience=3.0, denied_patience=0.0)
 """The same for a job that was given up: Airflow may be about to end the task."""
 
-UNWATCHABLE: dict[str, tuple[type[JobflowError], str, str]] = {
-    "vanished": (JobNotFound, "", ""),
-    "denied": (
+
+@dataclass(frozen=True, slots=True)
+class WaitFailure:
+    """Why a trigger could wait no longer, and what is raised for it.
+
+    :param error: the exception.
+    :param of_jobs: the beginning of the message about jobs.
+    :param of_map: what the message about a map says of it. Default empty: it does not happen to maps.
+    :param advice: what to do. Default empty.
+    """
+
+    error: type[JobflowError]
+    of_jobs: str = ""
+    of_map: str = ""
+    advice: str = ""
+
+
+WAIT_FAILURES: dict[str, WaitFailure] = {
+    "vanished": WaitFailure(JobNotFound),
+    "denied": WaitFailure(
         AccessDenied,
         "Not allowed to describe ",
-        "Allow this call to the role of workers and triggerers. Nothing was stopped.",
+        "could not continue, because a call is not permitted",
+        "Allow this call to the role of workers and triggerers.",
     ),
-    "credentials": (
+    "credentials": WaitFailure(
         AccessDenied,
         "The AWS connection could not be used to describe ",
-        "Check its credentials and region, or the role of workers and triggerers. Nothing was stopped.",
+        "could not continue, because the AWS connection could not be used",
+        "Check its credentials and region, or the role of workers and triggerers.",
     ),
-    "unanswerable": (WaitError, "Could not describe ", "Check the id and what AWS says. Nothing was stopped."),
+    "unanswerable": WaitFailure(
+        WaitError, "Could not describe ", "could not continue, because its jobs could not be described"
+    ),
+    "refused": WaitFailure(SubmissionRejected, of_map="could not start, because AWS rejected a request"),
+    "killed": WaitFailure(JobStopped, of_map="was stopped"),
+    "failed": WaitFailure(WaitError, of_map="could not continue, because of an unexpected error in its trigger"),
 }
-"""What is raised for a job that can be watched no longer, by the trigger's word for why: the exception, the beginning
-of its message, and what to do."""
+"""Why a wait for jobs, or a map, ended early, by the ``kind`` in the event of its trigger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +110,13 @@ class OutcomeBuilder:
     def watch_error(self, errors: Mapping[str, Mapping[str, str]], seen: Mapping[str, Snapshot]) -> JobflowError:
         """Return the error for jobs that can be watched no longer, as the trigger's event names them."""
         kind = next(iter(errors.values()))["kind"]
-        error, intro, advice = UNWATCHABLE[kind]
+        failure = WAIT_FAILURES[kind]
+        advice = f"{failure.advice or 'Check the id and what AWS says.'} Nothing was stopped."
         of_kind = {job_id: each["message"] for job_id, each in errors.items() if each["kind"] == kind}
         if kind == "vanished":
             advice = self._about_vanished(known=[job_id for job_id in of_kind if job_id in seen])
         jobs, why = self.called(of_kind, seen), "; ".join(dict.fromkeys(of_kind.values()))
-        return error(f"{intro}{jobs} (asked with {self.origin}): {sentence(why)} {advice}")
+        return failure.error(f"{failure.of_jobs}{jobs} (asked with {self.origin}): {sentence(why)} {advice}")
 
     def _about_vanished(self, known: Sequence[str]) -> str:
         """Return what may have become of jobs that AWS does not know.

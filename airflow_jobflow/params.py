@@ -231,18 +231,20 @@ Check = Callable[[str, Any], Any]
 class Parameter:
     """One parameter of an API.
 
+    :param member: the member of the request that it is sent as; empty if it is a part of another member, or not sent.
     :param check: validates it, and returns its value as its type.
     :param required: whether it is validated even if it is None: a template must not render it as None. Default False.
     :param in_item: whether an item of a map may set it. Default False.
     """
 
+    member: str
     check: Check
     required: bool = False
     in_item: bool = False
 
 
 class ParameterTable(Mapping[str, Parameter]):
-    """The parameters of one API, by name. Validation, template fields, renderers and item fields come from it.
+    """The parameters of one API, by name: for validation, requests, template fields, renderers and item fields.
 
     :param rows: the parameters.
     """
@@ -277,6 +279,11 @@ class ParameterTable(Mapping[str, Parameter]):
             for name, row in self.items()
             if values[name] is not None or row.required
         }
+
+    @property
+    def members(self) -> dict[str, str]:
+        """The member of the request for each parameter that is sent as one."""
+        return {name: row.member for name, row in self.items() if row.member}
 
     @property
     def item_fields(self) -> tuple[str, ...]:

@@ -7,27 +7,6 @@ from typing import Any
 
 from airflow_jobflow.jobs.environment import variables, with_variables
 
-REQUEST_FIELDS = {
-    "job_name": "jobName",
-    "job_queue": "jobQueue",
-    "job_definition": "jobDefinition",
-    "share_identifier": "shareIdentifier",
-    "scheduling_priority_override": "schedulingPriorityOverride",
-    "array_properties": "arrayProperties",
-    "depends_on": "dependsOn",
-    "parameters": "parameters",
-    "container_overrides": "containerOverrides",
-    "node_overrides": "nodeOverrides",
-    "retry_strategy": "retryStrategy",
-    "propagate_tags": "propagateTags",
-    "attempt_timeout": "timeout",
-    "tags": "tags",
-    "eks_properties_override": "eksPropertiesOverride",
-    "ecs_properties_override": "ecsPropertiesOverride",
-    "consumable_resource_properties_override": "consumableResourcePropertiesOverride",
-}
-"""Our parameter for each member of a SubmitJob request; a test compares them with botocore's."""
-
 RESOURCES = {"vcpus": "VCPU", "memory": "MEMORY", "gpus": "GPU"}
 """Our short form of each type of ``resourceRequirements``."""
 
@@ -51,12 +30,13 @@ def duplicates(short: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[s
     return [name for name in SHORT_FORMS if name in short and name in both]
 
 
-def request(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def request(parameters: Mapping[str, Any], members: Mapping[str, str]) -> dict[str, Any]:
     """Build a SubmitJob request. None is not sent, because an explicit default replaces that of the job definition.
 
-    :param parameters: validated values by our names, see REQUEST_FIELDS. Those in SHORT_FORMS override
-        ``container_overrides``. ``array_size`` is short for the size in ``array_properties``. ``attempt_timeout`` is in
-        seconds. ``container_name`` selects the container whose result counts, and is not sent.
+    :param parameters: validated values by our names. Those in SHORT_FORMS override ``container_overrides``.
+        ``array_size`` is short for the size in ``array_properties``. ``attempt_timeout`` is in seconds.
+        ``container_name`` selects the container whose result counts, and is not sent.
+    :param members: the member of the request for each parameter.
     """
     values = {name: value for name, value in parameters.items() if value is not None and name != "container_name"}
     short = {name: values.pop(name) for name in SHORT_FORMS if name in values}
@@ -66,7 +46,7 @@ def request(parameters: Mapping[str, Any]) -> dict[str, Any]:
         values["array_properties"] = {**values.get("array_properties", {}), "size": values.pop("array_size")}
     if "attempt_timeout" in values:
         values["attempt_timeout"] = {"attemptDurationSeconds": values["attempt_timeout"]}
-    return {REQUEST_FIELDS[name]: value for name, value in values.items()}
+    return {members[name]: value for name, value in values.items()}
 
 
 def _overridden(overrides: Mapping[str, Any], short: Mapping[str, Any]) -> dict[str, Any]:

@@ -288,31 +288,13 @@ def _tasks_of(call: Call, cluster: str, group: str) -> list[tuple[Snapshot, str]
     return found
 
 
-REQUEST_FIELDS = {
-    "cluster": "cluster",
-    "task_definition": "taskDefinition",
-    "launch_type": "launchType",
-    "capacity_provider_strategy": "capacityProviderStrategy",
-    "network_configuration": "networkConfiguration",
-    "overrides": "overrides",
-    "platform_version": "platformVersion",
-    "enable_execute_command": "enableExecuteCommand",
-    "enable_ecs_managed_tags": "enableECSManagedTags",
-    "propagate_tags": "propagateTags",
-    "tags": "tags",
-    "group": "group",
-    "reference_id": "referenceId",
-    "volume_configurations": "volumeConfigurations",
-}
-"""Our parameter for each member of a RunTask request that applies to Fargate."""
-
-
-def request(values: Mapping[str, Any]) -> dict[str, Any]:
+def request(values: Mapping[str, Any], members: Mapping[str, str]) -> dict[str, Any]:
     """Build a RunTask request for one task. None is not sent.
 
-    :param values: validated values by our names, see REQUEST_FIELDS.
+    :param values: validated values by our names.
+    :param members: the member of the request for each parameter.
     """
-    return {"count": 1, **{REQUEST_FIELDS[name]: value for name, value in values.items() if value is not None}}
+    return {"count": 1, **{members[name]: value for name, value in values.items() if value is not None}}
 
 
 TASK_SIZE = {"cpu": "cpu", "memory": "memory", "ephemeral_storage": "ephemeralStorage"}

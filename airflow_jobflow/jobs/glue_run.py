@@ -184,26 +184,14 @@ def _owner(run: Mapping[str, Any]) -> Mapping[str, Any]:
     return read_argument(run.get("Arguments", {}).get(ARGUMENT, ""))
 
 
-REQUEST_FIELDS = {
-    "job_name": "JobName",
-    "script_args": "Arguments",
-    "worker_type": "WorkerType",
-    "number_of_workers": "NumberOfWorkers",
-    "max_capacity": "MaxCapacity",
-    "attempt_timeout": "Timeout",
-    "execution_class": "ExecutionClass",
-    "security_configuration": "SecurityConfiguration",
-}
-"""Our parameter for each member of a StartJobRun request; ``run_job_kwargs`` sets the others."""
+def request(values: Mapping[str, Any], members: Mapping[str, str]) -> dict[str, Any]:
+    """Build a StartJobRun request. What is None is not sent, so that the job decides.
 
-
-def request(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Build a StartJobRun request.
-
-    :param values: validated values by our names, see REQUEST_FIELDS; ``attempt_timeout`` is in minutes;
+    :param values: checked values by our names; ``attempt_timeout`` is in minutes;
         ``run_job_kwargs`` are members as AWS names them.
+    :param members: the member of the request for each parameter.
     """
-    own = {REQUEST_FIELDS[name]: value for name, value in values.items() if name in REQUEST_FIELDS}
+    own = {members[name]: value for name, value in values.items() if name in members}
     if "Arguments" in own:
         own["Arguments"] = {name: str(value) for name, value in own["Arguments"].items()}
     return {**values.get("run_job_kwargs", {}), **own}

@@ -6,44 +6,19 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_jobflow.exceptions import (
-    AccessDenied,
-    JobFailed,
-    JobflowError,
-    JobStopped,
-    SubmissionRejected,
-    WaitError,
-)
+from airflow_jobflow.exceptions import JobFailed, JobflowError, JobStopped
 from airflow_jobflow.jobs import map_statuses, report
 from airflow_jobflow.jobs.diagnosis import decisive, diagnoses
 from airflow_jobflow.jobs.model import ChildFailure, Outcome, Snapshot
 from airflow_jobflow.jobs.packing import unpack
 from airflow_jobflow.jobs.wording import sentence
+from airflow_jobflow.outcomes import WAIT_FAILURES
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.array import Tolerance
     from airflow_jobflow.jobs.causes import Diagnosis
     from airflow_jobflow.maps.previous_results import PreviousResults
     from airflow_jobflow.outcomes import OutcomeBuilder
-
-MAP_ERRORS: dict[str, tuple[type[JobflowError], str, str]] = {
-    "refused": (SubmissionRejected, "could not start, because AWS rejected a request", ""),
-    "denied": (
-        AccessDenied,
-        "could not continue, because a call is not permitted",
-        "Allow this call to the role of triggerers and workers.",
-    ),
-    "credentials": (
-        AccessDenied,
-        "could not continue, because the AWS connection could not be used",
-        "Check its credentials and region, or the role of triggerers and workers.",
-    ),
-    "killed": (JobStopped, "was stopped", ""),
-    "unanswerable": (WaitError, "could not continue, because its jobs could not be described", ""),
-    "failed": (WaitError, "could not continue, because of an unexpected error in its trigger", ""),
-}
-"""What is raised for a map that could not continue, by the trigger's word for why: the exception, how its message says
-that, and what to do."""
 
 
 def result(outcome_builder: OutcomeBuilder, name: str, ended: PreviousResults, tolerance: Tolerance) -> dict[str, Any]:
@@ -116,13 +91,13 @@ def could_not_go_on(outcome_builder: OutcomeBuilder, name: str, event: Mapping[s
     :param said: what became of the jobs that ran.
     """
     error, statuses = event["error"], event["statuses"]
-    kind, why, advice = MAP_ERRORS[error["kind"]]
+    failure = WAIT_FAILURES[error["kind"]]
     how_far = "Nothing was started."
     if statuses.strip(map_statuses.NOT_STARTED):
         how_far = sentence(progress(event))
     asked = "" if error["kind"] in ("killed", "failed") else f" (asked with {outcome_builder.origin})"
-    text = f"Map {name} of {outcome_builder.module.DISPLAY_NAME}s {why}{asked}: {sentence(error['message'])}"
-    return kind(" ".join(filter(None, [text, how_far, said, advice])))
+    text = f"Map {name} of {outcome_builder.module.DISPLAY_NAME}s {failure.of_map}{asked}: {sentence(error['message'])}"
+    return failure.error(" ".join(filter(None, [text, how_far, said, failure.advice])))
 
 
 def progress(event: Mapping[str, Any]) -> str:

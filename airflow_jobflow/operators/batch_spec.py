@@ -29,32 +29,38 @@ def _shape(member: str) -> params.AwsShape:
 
 PARAMETERS: Final = params.ParameterTable(
     {
-        "job_name": Parameter(params.job_name, required=True),
-        "job_queue": Parameter(params.non_empty_string, required=True),
-        "job_definition": Parameter(params.non_empty_string, required=True),
-        "command": Parameter(params.string_list, in_item=True),
-        "environment": Parameter(params.string_map, in_item=True),
-        "vcpus": Parameter(lambda name, value: params.number(name, value, least=0, above=True), in_item=True),
-        "memory": Parameter(lambda name, value: params.integer(name, value, least=4), in_item=True),
-        "gpus": Parameter(lambda name, value: params.integer(name, value, least=1), in_item=True),
-        "container_overrides": Parameter(_shape("containerOverrides"), in_item=True),
-        "array_size": Parameter(lambda name, value: params.integer(name, value, least=1, most=10_000)),
-        "array_properties": Parameter(_shape("arrayProperties")),
-        "parameters": Parameter(params.string_map, in_item=True),
-        "depends_on": Parameter(_shape("dependsOn")),
-        "retry_strategy": Parameter(_shape("retryStrategy"), in_item=True),
-        "attempt_timeout": Parameter(lambda name, value: params.integer(name, value, least=60), in_item=True),
-        "tags": Parameter(params.string_map, in_item=True),
-        "propagate_tags": Parameter(params.boolean),
-        "share_identifier": Parameter(params.non_empty_string, in_item=True),
-        "scheduling_priority_override": Parameter(
-            lambda name, value: params.integer(name, value, least=0, most=9999), in_item=True
+        "job_name": Parameter("jobName", params.job_name, required=True),
+        "job_queue": Parameter("jobQueue", params.non_empty_string, required=True),
+        "job_definition": Parameter("jobDefinition", params.non_empty_string, required=True),
+        "command": Parameter("", params.string_list, in_item=True),
+        "environment": Parameter("", params.string_map, in_item=True),
+        "vcpus": Parameter("", lambda name, value: params.number(name, value, least=0, above=True), in_item=True),
+        "memory": Parameter("", lambda name, value: params.integer(name, value, least=4), in_item=True),
+        "gpus": Parameter("", lambda name, value: params.integer(name, value, least=1), in_item=True),
+        "container_overrides": Parameter("containerOverrides", _shape("containerOverrides"), in_item=True),
+        "array_size": Parameter("", lambda name, value: params.integer(name, value, least=1, most=10_000)),
+        "array_properties": Parameter("arrayProperties", _shape("arrayProperties")),
+        "parameters": Parameter("parameters", params.string_map, in_item=True),
+        "depends_on": Parameter("dependsOn", _shape("dependsOn")),
+        "retry_strategy": Parameter("retryStrategy", _shape("retryStrategy"), in_item=True),
+        "attempt_timeout": Parameter(
+            "timeout", lambda name, value: params.integer(name, value, least=60), in_item=True
         ),
-        "node_overrides": Parameter(_shape("nodeOverrides")),
-        "ecs_properties_override": Parameter(_shape("ecsPropertiesOverride")),
-        "eks_properties_override": Parameter(_shape("eksPropertiesOverride")),
-        "consumable_resource_properties_override": Parameter(_shape("consumableResourcePropertiesOverride")),
-        "container_name": Parameter(params.non_empty_string),
+        "tags": Parameter("tags", params.string_map, in_item=True),
+        "propagate_tags": Parameter("propagateTags", params.boolean),
+        "share_identifier": Parameter("shareIdentifier", params.non_empty_string, in_item=True),
+        "scheduling_priority_override": Parameter(
+            "schedulingPriorityOverride",
+            lambda name, value: params.integer(name, value, least=0, most=9999),
+            in_item=True,
+        ),
+        "node_overrides": Parameter("nodeOverrides", _shape("nodeOverrides")),
+        "ecs_properties_override": Parameter("ecsPropertiesOverride", _shape("ecsPropertiesOverride")),
+        "eks_properties_override": Parameter("eksPropertiesOverride", _shape("eksPropertiesOverride")),
+        "consumable_resource_properties_override": Parameter(
+            "consumableResourcePropertiesOverride", _shape("consumableResourcePropertiesOverride")
+        ),
+        "container_name": Parameter("", params.non_empty_string),
     }
 )
 """The parameters of SubmitJob, and ``container_name``, which says how the job is read."""
@@ -121,7 +127,7 @@ class BatchJobSpec(JobSpec):
             raise params.invalid_parameter(specified_elsewhere[0], values[specified_elsewhere[0]], rule)
         if "size" in array:
             array["size"] = PARAMETERS["array_size"].check("array_properties['size']", array["size"])
-        return batch_request.request(values)
+        return batch_request.request(values, PARAMETERS.members)
 
     @property
     def is_array(self) -> bool:
@@ -354,7 +360,7 @@ class BatchMapSpec(MapSpec):
             values.pop(name)
         environment = common.get("environment", {}) | variables(overrides) | item.get("environment", {})
         values.pop("environment", None)
-        return batch_map.item(batch_request.request(values), index, environment)
+        return batch_map.item(batch_request.request(values, PARAMETERS.members), index, environment)
 
     def family(self, record: AttemptRecord) -> dict[str, Any]:
         """Return what identifies the jobs of this attempt's map."""

@@ -47,33 +47,39 @@ def _strategy(name: str, value: Any) -> list[dict[str, Any]]:
 
 PARAMETERS: Final = params.ParameterTable(
     {
-        "cluster": Parameter(params.non_empty_string, required=True),
-        "task_definition": Parameter(params.non_empty_string, required=True),
-        "command": Parameter(params.string_list, in_item=True),
-        "environment": Parameter(params.string_map, in_item=True),
-        "container_name": Parameter(params.non_empty_string, in_item=True),
-        "cpu": Parameter(lambda name, value: params.integer(name, value, least=256), in_item=True),
-        "memory": Parameter(lambda name, value: params.integer(name, value, least=512), in_item=True),
+        "cluster": Parameter("cluster", params.non_empty_string, required=True),
+        "task_definition": Parameter("taskDefinition", params.non_empty_string, required=True),
+        "command": Parameter("", params.string_list, in_item=True),
+        "environment": Parameter("", params.string_map, in_item=True),
+        "container_name": Parameter("", params.non_empty_string, in_item=True),
+        "cpu": Parameter("", lambda name, value: params.integer(name, value, least=256), in_item=True),
+        "memory": Parameter("", lambda name, value: params.integer(name, value, least=512), in_item=True),
         "ephemeral_storage": Parameter(
-            lambda name, value: params.integer(name, value, least=20, most=200), in_item=True
+            "", lambda name, value: params.integer(name, value, least=20, most=200), in_item=True
         ),
-        "overrides": Parameter(params.AwsShape("ecs", "RunTask", "overrides"), in_item=True),
-        "subnets": Parameter(params.string_list),
-        "security_groups": Parameter(params.string_list),
-        "assign_public_ip": Parameter(params.boolean),
-        "network_configuration": Parameter(params.AwsShape("ecs", "RunTask", "networkConfiguration")),
-        "capacity_provider_strategy": Parameter(_strategy),
+        "overrides": Parameter("overrides", params.AwsShape("ecs", "RunTask", "overrides"), in_item=True),
+        "subnets": Parameter("", params.string_list),
+        "security_groups": Parameter("", params.string_list),
+        "assign_public_ip": Parameter("", params.boolean),
+        "network_configuration": Parameter(
+            "networkConfiguration", params.AwsShape("ecs", "RunTask", "networkConfiguration")
+        ),
+        "capacity_provider_strategy": Parameter("capacityProviderStrategy", _strategy),
         "on_spot_interruption": Parameter(
-            lambda name, value: params.one_of(name, value, ("fail", "retry", "on_demand")), required=True
+            "", lambda name, value: params.one_of(name, value, ("fail", "retry", "on_demand")), required=True
         ),
-        "platform_version": Parameter(params.non_empty_string),
-        "enable_execute_command": Parameter(params.boolean),
-        "enable_ecs_managed_tags": Parameter(params.boolean),
-        "propagate_tags": Parameter(lambda name, value: params.one_of(name, value, ("TASK_DEFINITION", "NONE"))),
-        "tags": Parameter(params.string_map, in_item=True),
-        "group": Parameter(params.non_empty_string),
-        "reference_id": Parameter(params.non_empty_string),
-        "volume_configurations": Parameter(params.AwsShape("ecs", "RunTask", "volumeConfigurations")),
+        "platform_version": Parameter("platformVersion", params.non_empty_string),
+        "enable_execute_command": Parameter("enableExecuteCommand", params.boolean),
+        "enable_ecs_managed_tags": Parameter("enableECSManagedTags", params.boolean),
+        "propagate_tags": Parameter(
+            "propagateTags", lambda name, value: params.one_of(name, value, ("TASK_DEFINITION", "NONE"))
+        ),
+        "tags": Parameter("tags", params.string_map, in_item=True),
+        "group": Parameter("group", params.non_empty_string),
+        "reference_id": Parameter("referenceId", params.non_empty_string),
+        "volume_configurations": Parameter(
+            "volumeConfigurations", params.AwsShape("ecs", "RunTask", "volumeConfigurations")
+        ),
     }
 )
 """The parameters of RunTask, and ``on_spot_interruption``."""
@@ -141,13 +147,14 @@ class FargateParameters:
         short = {"awsvpcConfiguration": {name: value for name, value in awsvpc.items() if value is not None}}
         return ecs.request(
             {
-                **{name: values.get(name) for name in ecs.REQUEST_FIELDS},
+                **{name: values.get(name) for name in PARAMETERS.members},
                 "capacity_provider_strategy": strategy,
                 "launch_type": None if strategy else FARGATE,
                 "network_configuration": values.get("network_configuration") or short,
                 "overrides": ecs.overrides(values, container),
                 "tags": ecs.tags(values.get("tags", {})) or None,
-            }
+            },
+            {**PARAMETERS.members, "launch_type": "launchType"},
         )
 
 

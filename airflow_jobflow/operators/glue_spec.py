@@ -32,9 +32,9 @@ def _minutes(name: str, value: Any) -> int:
 
 CRAWL_PARAMETERS: Final = params.ParameterTable(
     {
-        "crawler_name": Parameter(params.non_empty_string, required=True),
+        "crawler_name": Parameter("Name", params.non_empty_string, required=True),
         "if_running": Parameter(
-            lambda name, value: params.one_of(name, value, ("attach", "wait_then_start", "fail")), required=True
+            "", lambda name, value: params.one_of(name, value, ("attach", "wait_then_start", "fail")), required=True
         ),
     }
 )
@@ -42,15 +42,17 @@ CRAWL_PARAMETERS: Final = params.ParameterTable(
 
 RUN_PARAMETERS: Final = params.ParameterTable(
     {
-        "job_name": Parameter(params.non_empty_string, required=True),
-        "script_args": Parameter(params.string_map),
-        "run_job_kwargs": Parameter(params.AwsShape("glue", "StartJobRun")),
-        "worker_type": Parameter(params.non_empty_string),
-        "number_of_workers": Parameter(lambda name, value: params.integer(name, value, least=1)),
-        "max_capacity": Parameter(lambda name, value: params.number(name, value, least=0, above=True)),
-        "attempt_timeout": Parameter(_minutes),
-        "execution_class": Parameter(lambda name, value: params.one_of(name, value, ("STANDARD", "FLEX"))),
-        "security_configuration": Parameter(params.non_empty_string),
+        "job_name": Parameter("JobName", params.non_empty_string, required=True),
+        "script_args": Parameter("Arguments", params.string_map),
+        "run_job_kwargs": Parameter("", params.AwsShape("glue", "StartJobRun")),
+        "worker_type": Parameter("WorkerType", params.non_empty_string),
+        "number_of_workers": Parameter("NumberOfWorkers", lambda name, value: params.integer(name, value, least=1)),
+        "max_capacity": Parameter("MaxCapacity", lambda name, value: params.number(name, value, least=0, above=True)),
+        "attempt_timeout": Parameter("Timeout", _minutes),
+        "execution_class": Parameter(
+            "ExecutionClass", lambda name, value: params.one_of(name, value, ("STANDARD", "FLEX"))
+        ),
+        "security_configuration": Parameter("SecurityConfiguration", params.non_empty_string),
     }
 )
 """The parameters of StartJobRun."""
@@ -219,11 +221,11 @@ class GlueRunSpec(JobSpec):
         from airflow_jobflow.jobs import glue_run
 
         values = RUN_PARAMETERS.validated(self._given)
-        for name, member in glue_run.REQUEST_FIELDS.items():
+        for name, member in RUN_PARAMETERS.members.items():
             if name in values and member in values.get("run_job_kwargs", {}):
                 rule = f"run_job_kwargs says {member} too; keep one"
                 raise params.invalid_parameter(name, self._given[name], rule)
-        return glue_run.request(values)
+        return glue_run.request(values, RUN_PARAMETERS.members)
 
     def check(self) -> None:
         """Validate the parameters; see the base."""

@@ -156,7 +156,7 @@ def test_a_job_can_be_found_without_a_record(kit: Any, task: Any, context: Any) 
     ti, recorded = context["ti"], context["task_state_store"]["jobflow"]
     group = job_group(ti.dag_id, ti.task_id, ti.run_id)
     assert outcome["name"] == f"hello-{group}-t1m0c0-{attempt_token(ti.id, 1)}"
-    assert (recorded["token"], recorded["where"]["queue"]) == (attempt_token(ti.id, 1), kit.queue)
+    assert (recorded["token"], recorded["queue"]) == (attempt_token(ti.id, 1), kit.queue)
     tags = kit.look(outcome["job_id"])["tags"]
     assert Owner.from_tags(tags) == Owner(ti.dag_id, ti.task_id, ti.run_id)
 

@@ -14,6 +14,7 @@ from airflow_jobflow import exceptions
 from airflow_jobflow.jobs import ecs
 from airflow_jobflow.local import Faults
 from airflow_jobflow.operators.ecs import FargateTaskOperator
+from airflow_jobflow.operators.ecs_spec import PARAMETERS
 
 
 @pytest.fixture
@@ -264,7 +265,7 @@ def test_a_named_container_decides_alone(make: Any, context: Any, with_router: s
 
     def outcome(**more: Any) -> Any:
         operator = make(**parameters, **more)
-        if not operator.defers:
+        if not operator._wait.defers:
             return operator.execute(context)
         with pytest.raises(TaskDeferred) as deferral:
             operator.execute(context)
@@ -365,6 +366,6 @@ def test_status_and_stop_codes_are_botocores() -> None:
     model: Any = botocore.session.get_session().get_service_model("ecs")
     codes = set(model.shape_for("TaskStopCode").enum)
     assert {*ecs.BY_REQUEST, *ecs.INTERRUPTIONS, "TaskFailedToStart", "EssentialContainerExited"} <= codes
-    said = set(ecs.REQUEST_FIELDS.values()) | {"count", "clientToken", "startedBy"}
+    said = set(PARAMETERS.members.values()) | {"launchType", "count", "clientToken", "startedBy"}
     on_ec2_only = {"placementConstraints", "placementStrategy"}
     assert said | on_ec2_only == set(model.operation_model("RunTask").input_shape.members)

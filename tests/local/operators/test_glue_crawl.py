@@ -87,7 +87,7 @@ def test_a_crawl_runs_and_its_outcome_is_returned(kit_with: Any, context: Any, d
     assert outcome["log"] == {"group": "/aws-glue/crawlers", "stream": operator.crawler_name}
     assert f"/crawlers/view/{operator.crawler_name}" in outcome["console_url"]
     assert operator.kept_links["_link_GlueCrawlerLink"] == outcome["console_url"]
-    assert context["task_state_store"]["jobflow"]["details"]["since"] == outcome["job_id"]
+    assert context["task_state_store"]["jobflow"]["since"] == outcome["job_id"]
     assert kit.crawls(operator.crawler_name) == [crawl["CrawlId"]]
 
 

@@ -288,7 +288,7 @@ def test_a_repeated_attempt_whose_parameters_have_changed_is_no_conflict(
     killed(case.make(), RESPONSE, context, monkeypatch)
     case.end()
     with monkeypatch.context() as patch:
-        patch.setattr("airflow_jobflow.operators.ecs.FargateTaskOperator.find_group", lambda *_: [])
+        patch.setattr("airflow_jobflow.operators.ecs_spec.FargateTaskSpec.find_group", lambda *_: [])
         if not is_found:
             patch.setattr("airflow_jobflow.operators.ecs_spec.FargateTaskSpec._find_again", lambda *_: None)
         succeeds(case, retried(context), cpu=1024, memory=2048)

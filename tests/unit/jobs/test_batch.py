@@ -9,6 +9,7 @@ import pytest
 
 from airflow_jobflow.jobs import batch, batch_request
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
+from airflow_jobflow.operators.batch_spec import PARAMETERS
 from tests.unit.jobs.scripted_calls import ScriptedClient
 
 
@@ -31,7 +32,7 @@ def test_every_status_of_botocore_is_in_the_table(model: Any) -> None:
 
 def test_everything_submit_job_takes_can_be_said(model: Any) -> None:
     """A member without a parameter could not be said at all."""
-    assert set(batch_request.REQUEST_FIELDS.values()) == set(model.operation_model("SubmitJob").input_shape.members)
+    assert set(PARAMETERS.members.values()) == set(model.operation_model("SubmitJob").input_shape.members)
 
 
 def test_a_status_no_table_knows_is_still_going() -> None:
@@ -42,7 +43,7 @@ def test_a_status_no_table_knows_is_still_going() -> None:
 def test_only_what_was_given_is_sent() -> None:
     """An explicit default would replace the job definition's own."""
     given = {"job_name": "a", "job_queue": "q", "job_definition": "d", "tags": None, "retry_strategy": None}
-    assert batch_request.request(given) == {"jobName": "a", "jobQueue": "q", "jobDefinition": "d"}
+    assert batch_request.request(given, PARAMETERS.members) == {"jobName": "a", "jobQueue": "q", "jobDefinition": "d"}
 
 
 def test_short_forms_become_parts_of_the_long_ones() -> None:
@@ -53,7 +54,7 @@ def test_short_forms_become_parts_of_the_long_ones() -> None:
         "array_size": 7,
         "attempt_timeout": 90,
     }
-    assert batch_request.request(given) == {
+    assert batch_request.request(given, PARAMETERS.members) == {
         "containerOverrides": {"environment": [{"name": "A", "value": "1"}], "command": ["echo", "hi"]},
         "arrayProperties": {"size": 7},
         "timeout": {"attemptDurationSeconds": 90},

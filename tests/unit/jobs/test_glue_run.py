@@ -14,6 +14,7 @@ from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.diagnosis import diagnose
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner
+from airflow_jobflow.operators.glue_spec import RUN_PARAMETERS
 from tests.unit.jobs.scripted_calls import ScriptedClient, refused
 
 OWNER = Owner("etl", "load", "manual__1")
@@ -237,7 +238,7 @@ def test_the_runs_of_a_group_are_found_with_their_tries() -> None:
 
 def test_everything_start_job_run_takes_is_named_as_botocore_does(model: Any) -> None:
     """A member that is misspelt would be refused."""
-    assert set(glue_run.REQUEST_FIELDS.values()) <= set(model.operation_model("StartJobRun").input_shape.members)
+    assert set(RUN_PARAMETERS.members.values()) <= set(model.operation_model("StartJobRun").input_shape.members)
 
 
 def test_a_request_is_as_botocores_model_has_it(model: Any) -> None:
@@ -253,10 +254,11 @@ def test_a_request_is_as_botocores_model_has_it(model: Any) -> None:
             "attempt_timeout": 2,
             "execution_class": "FLEX",
             "security_configuration": "s",
-        }
+        },
+        RUN_PARAMETERS.members,
     )
     shape = model.operation_model("StartJobRun").input_shape
     assert not ParamValidator().validate(request, shape).has_errors()
     assert request["Arguments"] == {"--day": "2026-11-22", "--count": "3", "--dry": "True"}
     assert request["NotificationProperty"] == {"NotifyDelayAfter": 5}
-    assert glue_run.request({"job_name": "etl"}) == {"JobName": "etl"}
+    assert glue_run.request({"job_name": "etl"}, RUN_PARAMETERS.members) == {"JobName": "etl"}
