@@ -295,10 +295,10 @@ class JobWaiter(TaskBase):
             deferred_at=time.time(),
             cancel_on_kill=cancel_on_kill,
             cancel_on_timeout=cancel_on_timeout,
-            returns=self._returns_from_trigger(context),
-            tells=self.do_xcom_push,
-            told={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
-            noted=noted,
+            result_kind=self._returns_from_trigger(context),
+            reports_progress=self.do_xcom_push,
+            reported_statuses={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
+            progress_digest=noted,
             links=self.stored_links if self.notes_have_links else None,
         )
         self.defer_to(trigger)

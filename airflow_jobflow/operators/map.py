@@ -28,7 +28,7 @@ from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.jobs.report import tolerated
 from airflow_jobflow.jobs.wording import sentence
 from airflow_jobflow.maps import result as map_verdict
-from airflow_jobflow.maps.previous_results import NO_TIMES, PreviousResults, by_index, previous_attempt
+from airflow_jobflow.maps.previous_results import NO_TIMES, PreviousResults, by_index, load_previous_results
 from airflow_jobflow.operators.attempts import ABANDONING
 from airflow_jobflow.operators.base import KILLED, JobOperator
 from airflow_jobflow.ui.failure_report import report_failure
@@ -279,7 +279,7 @@ class MapOperator(JobOperator):
         attempt, tolerance = self.attempt, self._tolerance()
         return MapTrigger(
             service=self.service,
-            family=self._about["family"],
+            job_group=self._about["family"],
             size=size,
             indexes=index_ranges(indexes),
             requests=pack(lines),
@@ -294,7 +294,7 @@ class MapOperator(JobOperator):
             poll_interval=self.interval(),
             deadline=attempt.deadline,
             began_at=0.0 if goes_on else attempt.began_at,
-            tells=self.do_xcom_push,
+            reports_progress=self.do_xcom_push,
             deferred_at=time.time(),
             cancel_on_kill=self.cancel_on_kill,
             cancel_on_timeout=self.cancel_on_timeout,
@@ -335,7 +335,7 @@ class MapOperator(JobOperator):
         digest = about.get("digest", "")
         ended = PreviousResults(event["statuses"], by_index(unpack(event["lines"])), event["times"])
         if about.get("follows"):
-            ended = ended.after(self._left(context, digest) or PreviousResults(""))
+            ended = ended.merged_with(self._left(context, digest) or PreviousResults(""))
         left_running = event["unstopped"] is None
         if ended.statuses and (self.redrive or left_running) and self._leave(context, digest, ended) and left_running:
             # A retry goes on with the rest: AWS may have forgotten by then that these have succeeded.
@@ -380,7 +380,7 @@ class MapOperator(JobOperator):
         if store is None:
             return None
         try:
-            return previous_attempt(store, digest, self._clear_number(context))
+            return load_previous_results(store, digest, self._clear_number(context))
         except AirflowRuntimeError as error:
             raise SubmissionError(f"How the items ended in an earlier try could not be read: {error}") from error
 
@@ -390,7 +390,7 @@ class MapOperator(JobOperator):
         if store is None:
             return False
         try:
-            ended.leave(store, digest, self._clear_number(context))
+            ended.save(store, digest, self._clear_number(context))
         except AirflowRuntimeError as error:
             self.log.warning("A retry will run all items, because their results could not be saved: %s", error)
             return False
@@ -414,7 +414,7 @@ class MapOperator(JobOperator):
         """Return the lines of a message that show what one job wrote last that had not ended by the deadline."""
         from airflow_jobflow.aws import ONCE
 
-        which = map_verdict.one_not_ended(event)
+        which = map_verdict.first_unfinished(event)
         if which is None:
             return []
         job_id, name = which
@@ -425,7 +425,7 @@ class MapOperator(JobOperator):
 
     def _stop_all(self, reason: str, known: Sequence[str]) -> str:
         """Stop all the map has started, and say whether that could be done."""
-        left = asyncio.run(self._make_trigger(0, (), ()).stop_all(reason, known, patience=STOP_PATIENCE))
+        left = asyncio.run(self._make_trigger(0, (), ()).stop_all(reason, known, retry_timeout=STOP_PATIENCE))
         if left:
             self.log.warning("Map %s-%s: %s", self.map_name(), self.attempt.token, left)
         return f"Stop these jobs in the console, if they run: {sentence(str(left))}" if left else STOPPED
@@ -433,10 +433,10 @@ class MapOperator(JobOperator):
     def _could_not_go_on(self, context: Context, name: str, event: Mapping[str, Any]) -> JobflowError:
         """Build the error of a map that could not go on, after it is decided what becomes of what runs."""
         if event["error"]["kind"] in MAY_RUN:
-            return map_verdict.could_not_go_on(self.outcome_builder, name, event, self._let_run(context, event))
+            return map_verdict.could_not_continue(self.outcome_builder, name, event, self._let_run(context, event))
         self._record_map(context, {**self._about, "over": True}, if_possible=True)
         started = event["statuses"].strip(map_statuses.NOT_STARTED)
-        return map_verdict.could_not_go_on(self.outcome_builder, name, event, _said(event) if started else "")
+        return map_verdict.could_not_continue(self.outcome_builder, name, event, _said(event) if started else "")
 
     def _let_run(self, context: Context, event: Mapping[str, Any]) -> str:
         """Decide about what a trigger has left running that could not go on; say what was decided."""
@@ -484,7 +484,7 @@ class MapOperator(JobOperator):
         if self._killed and self._trigger:
             recording = self.abandon()
             # In a thread, for this is a signal's handler, and the event loop is what it has interrupted.
-            thread = threading.Thread(target=asyncio.run, args=(self._trigger.killed(),))
+            thread = threading.Thread(target=asyncio.run, args=(self._trigger.stop_killed(),))
             thread.start()
             thread.join()
             recording.join(ABANDONING)

@@ -122,8 +122,8 @@ class SensorTrigger(Stored, BaseTrigger):
             **dataclasses.asdict(sensor.access),
             poll_interval=sensor.interval(),
             deadline=self._started_at + sensor.first_limit()[1],
-            returns=sensor.returns() if may_end else None,
-            tells=sensor.do_xcom_push,
+            result_kind=sensor.returns() if may_end else None,
+            reports_progress=sensor.do_xcom_push,
             links={} if sensor.notes_have_links else None,
         )
 

@@ -26,7 +26,12 @@ from airflow.triggers.base import BaseEventTrigger
 
 from airflow_jobflow.events import asset_stream
 from airflow_jobflow.local import Faults
-from airflow_jobflow.triggers.state_change import REMEMBERED, TOLD, InvalidTriggerParameter, JobStateChangeTrigger
+from airflow_jobflow.triggers.state_change import (
+    HISTORY_KEY,
+    MAX_HISTORY,
+    InvalidTriggerParameter,
+    JobStateChangeTrigger,
+)
 
 PATIENCE = 30.0
 ENDS = {"status": ["SUCCEEDED", "FAILED"]}
@@ -263,7 +268,7 @@ def test_a_message_is_deleted_only_when_airflow_has_stored_the_event(queue: Queu
             await eventually(next_one.store)
             await eventually(lambda: queue.left == 0)
             assert ids(next_one.stored) == ["a"]
-        assert len(supervisor.stores["asset-0"][TOLD]) == 1
+        assert len(supervisor.stores["asset-0"][HISTORY_KEY]) == 1
 
     asyncio.run(story())
 
@@ -371,10 +376,10 @@ def test_a_trigger_that_several_assets_share_remembers(queue: Queue, supervisor:
 def test_no_more_is_remembered_than_the_store_takes() -> None:
     """It would grow for ever; what is old is not delivered again."""
     trigger = JobStateChangeTrigger(queue_url="https://sqs/q")
-    digests = [f"{number:016x}" for number in range(REMEMBERED + 5)]
-    asyncio.run(trigger.note(digests))
-    assert list(trigger._noted) == digests[5:]
-    assert len(json.dumps(list(trigger._noted))) < 65_535
+    digests = [f"{number:016x}" for number in range(MAX_HISTORY + 5)]
+    asyncio.run(trigger.save_history(digests))
+    assert list(trigger._stored) == digests[5:]
+    assert len(json.dumps(list(trigger._stored))) < 65_535
 
 
 def test_ends_that_come_close_together_share_an_asset_event(

@@ -12,9 +12,9 @@ import pytest
 from airflow_jobflow.aws import Access
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.maps import calls
-from airflow_jobflow.maps.calls import IDS_LOGGED, STOPS_LOGGED, MapCalls
+from airflow_jobflow.maps.calls import MAX_IDS_PER_LINE, MAX_STOPPED_IDS_LOGGED, MapCalls
 from airflow_jobflow.operators.batch import BatchJobOperator
-from airflow_jobflow.triggers.base import KILLED
+from airflow_jobflow.triggers.base import KILL_REASON
 
 DENIED = CallError(Fault.DENIED, "TerminateJob: not authorized")
 
@@ -30,7 +30,7 @@ def stopped_by_map(monkeypatch: pytest.MonkeyPatch, *job_ids: str) -> None:
     monkeypatch.setattr(calls, "run", scripted)
 
     async def story() -> None:
-        await MapCalls(Access(), "batch", None, {}).stop(KILLED, job_ids)
+        await MapCalls(Access(), "batch", None, {}).stop(KILL_REASON, job_ids)
 
     asyncio.run(story())
 
@@ -52,11 +52,11 @@ def test_a_map_of_thousands_of_jobs_does_not_flood_the_log(
 ) -> None:
     """All are counted, and the first thousand are named."""
     caplog.set_level(logging.INFO, calls.__name__)
-    stopped_by_map(monkeypatch, *[f"job-{each}" for each in range(STOPS_LOGGED + 2 * IDS_LOGGED)])
+    stopped_by_map(monkeypatch, *[f"job-{each}" for each in range(MAX_STOPPED_IDS_LOGGED + 2 * MAX_IDS_PER_LINE)])
     lines = [each.getMessage() for each in caplog.records]
-    assert all(line.startswith(f"Stopped {IDS_LOGGED} Batch jobs, because ") for line in lines)
-    assert len(lines) == (STOPS_LOGGED + 2 * IDS_LOGGED) // IDS_LOGGED
-    assert sum(line.count("job-") for line in lines) == STOPS_LOGGED
+    assert all(line.startswith(f"Stopped {MAX_IDS_PER_LINE} Batch jobs, because ") for line in lines)
+    assert len(lines) == (MAX_STOPPED_IDS_LOGGED + 2 * MAX_IDS_PER_LINE) // MAX_IDS_PER_LINE
+    assert sum(line.count("job-") for line in lines) == MAX_STOPPED_IDS_LOGGED
 
 
 def test_a_worker_names_each_job_that_it_stopped_and_each_that_it_could_not(
@@ -71,7 +71,7 @@ def test_a_worker_names_each_job_that_it_stopped_and_each_that_it_could_not(
     task = BatchJobOperator(task_id="t", job_name="n", job_queue="q", job_definition="d")
     monkeypatch.setattr(task, "call", call)
     with pytest.raises(CallError):
-        task.stop(["a", "bad", "b"], KILLED)
+        task.stop(["a", "bad", "b"], KILL_REASON)
     log = capsys.readouterr().out
     for line in (
         "Stopped Batch job a",

@@ -225,7 +225,7 @@ def test_a_triggerer_that_ends_before_a_map_is_stopped_logs_what_was_not(
     definition = shared.define(["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done"])
     trigger = MapTrigger(
         service="batch",
-        family=batch_map.family(shared.queue, "ended-00000000", {}),
+        job_group=batch_map.family(shared.queue, "ended-00000000", {}),
         size=1,
         indexes="0",
         requests=pack([json.dumps(batch_map.item({"jobDefinition": definition}, 0, {}))]),
@@ -237,7 +237,7 @@ def test_a_triggerer_that_ends_before_a_map_is_stopped_logs_what_was_not(
     async def story() -> None:
         triggerer = Triggerer()
         triggerer.start(trigger, ti)
-        await asyncio.to_thread(shared.eventually, lambda: trigger._map.running)
+        await asyncio.to_thread(shared.eventually, lambda: trigger._state.running)
         supervisor._state = "failed"
         shared.aws.set_faults(Faults(actions=("TerminateJob",), hang=60))
         killing = asyncio.create_task(triggerer.kill())
@@ -247,7 +247,7 @@ def test_a_triggerer_that_ends_before_a_map_is_stopped_logs_what_was_not(
 
     asyncio.run(story())
     shared.aws.set_faults(Faults())
-    [job_id] = trigger._map.running
+    [job_id] = trigger._state.running
     said = "The triggerer ended before all jobs of the map were stopped. 1 job could not be stopped: "
     assert f"{said}{job_id}" in logs.of(ti)
 
@@ -318,7 +318,7 @@ def test_a_kill_during_an_outage_stops_the_job_after_it(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch, *, outage: str
 ) -> None:
     """It is repeated in the background, for minutes."""
-    monkeypatch.setattr(stopping, "FIRST_TRY", SHORT)
+    monkeypatch.setattr(stopping, "FIRST_RETRY", SHORT)
     supervised()
     ti = task()
     killed(shared, make(job_id), ti, lambda: shared.aws.set_faults(OUTAGES[outage]))
@@ -330,8 +330,8 @@ def test_what_cannot_be_stopped_is_logged_and_does_not_keep_others_running(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is the orphan reaper's then."""
-    monkeypatch.setattr(stopping, "FIRST_TRY", SHORT)
-    monkeypatch.setattr(stopping, "THEN", SHORT)
+    monkeypatch.setattr(stopping, "FIRST_RETRY", SHORT)
+    monkeypatch.setattr(stopping, "LONG_RETRY", SHORT)
     supervised()
     ti = task()
     other = shared.sh("sleep 60")
@@ -409,7 +409,7 @@ def test_the_tab_shows_how_a_killed_job_ended(
     """Not that it was last seen running: the job's own times, and that Airflow stopped it."""
     supervised()
     shared.wait(job_id, "RUNNING")
-    killed(shared, make(job_id, tells=True), task())
+    killed(shared, make(job_id, reports_progress=True), task())
     ended, note = shared.wait(job_id), xcoms[-1]
     [shown] = note["jobs"]
     assert note["final"]
@@ -431,7 +431,7 @@ def test_the_tab_shows_a_stop_before_the_job_has_ended(
 
     async def story() -> None:
         triggerer = Triggerer()
-        trigger = make(job_id, tells=True)
+        trigger = make(job_id, reports_progress=True)
         triggerer.start(trigger, ti)
         await asyncio.to_thread(shared.eventually, lambda: trigger._seen)
         killing = asyncio.create_task(triggerer.kill())
@@ -451,7 +451,7 @@ def test_what_a_killed_trigger_knows_is_not_written_over_the_next_trys_note(
 ) -> None:
     """A task that was cleared belongs to its next try."""
     supervised("failed", state=state)
-    killed(shared, make(job_id, tells=True), task())
+    killed(shared, make(job_id, reports_progress=True), task())
     assert shared.wait(job_id)["status"] == "FAILED"
     assert xcoms == []
 
@@ -460,10 +460,10 @@ def test_the_tab_says_that_a_job_could_not_be_stopped(
     shared: Any, job_id: str, supervised: Any, xcoms: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not shown as stopped."""
-    monkeypatch.setattr(stopping, "FIRST_TRY", SHORT)
-    monkeypatch.setattr(stopping, "THEN", SHORT)
+    monkeypatch.setattr(stopping, "FIRST_RETRY", SHORT)
+    monkeypatch.setattr(stopping, "LONG_RETRY", SHORT)
     supervised()
-    killed(shared, make(job_id, tells=True), task(), lambda: shared.aws.set_faults(Faults(denied=DENIED)))
+    killed(shared, make(job_id, reports_progress=True), task(), lambda: shared.aws.set_faults(Faults(denied=DENIED)))
     [note] = xcoms
     assert f"Could not stop Batch job {job_id}, and it may still run: " in note["error"]
     assert "stop_requested_at" not in note["jobs"][0]
@@ -483,7 +483,7 @@ def test_the_tab_shows_which_items_of_a_killed_map_were_stopped(
     items = [batch_map.item({"jobDefinition": waits}, index, {}) for index in range(3)]
     trigger = MapTrigger(
         service="batch",
-        family=batch_map.family(shared.queue, "killed-00000000", {}),
+        job_group=batch_map.family(shared.queue, "killed-00000000", {}),
         size=3,
         indexes="0-2",
         requests=pack([json.dumps(each) for each in items]),
@@ -492,13 +492,13 @@ def test_the_tab_shows_which_items_of_a_killed_map_were_stopped(
         max_concurrency=2,
         began_at=time.time(),
         cancel_on_kill=True,
-        tells=True,
+        reports_progress=True,
     )
 
     async def story() -> None:
         triggerer = Triggerer()
         triggerer.start(trigger, ti)
-        await asyncio.to_thread(shared.eventually, lambda: trigger._map.statuses == "RR-")
+        await asyncio.to_thread(shared.eventually, lambda: trigger._state.statuses == "RR-")
         supervisor._state = "failed"
         await triggerer.kill()
 
@@ -608,7 +608,7 @@ def test_a_deadline_that_passes_while_describe_calls_are_denied_stops_the_job(
     shared: Any, job_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reason is the deadline."""
-    monkeypatch.setattr(job, "LAST_DESCRIBE", 0.5)
+    monkeypatch.setattr(job, "DEADLINE_DESCRIBE_TIMEOUT", 0.5)
     trigger = make(job_id, cancel_on_timeout=True, deadline=time.time() + 1)
     shared.wait(job_id, "RUNNING")
     shared.aws.set_faults(Faults(denied=("batch.DescribeJobs",)))
@@ -622,8 +622,8 @@ def test_a_deadline_that_passes_in_an_outage_is_told_at_once_and_stops_the_job_a
     shared: Any, job_id: str, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Airflow ends the deferral a minute after the deadline; a worker learns what was not stopped yet."""
-    monkeypatch.setattr(job, "STOP_WAIT", 0.5)
-    monkeypatch.setattr(stopping, "FIRST_TRY", replace(SHORT, patience=0.1, denied_patience=0.1))
+    monkeypatch.setattr(job, "STOP_TIMEOUT", 0.5)
+    monkeypatch.setattr(stopping, "FIRST_RETRY", replace(SHORT, patience=0.1, denied_patience=0.1))
     ti = task()
     trigger = make(job_id, cancel_on_timeout=True, deadline=time.time() + 1)
     shared.wait(job_id, "RUNNING")

@@ -19,7 +19,7 @@ from airflow_jobflow.jobs import batch_map, ecs_map
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.local.faults import CannedResponse
-from airflow_jobflow.maps import calls, ownership
+from airflow_jobflow.maps import calls, ownership, recovery
 from airflow_jobflow.maps import runner as map_run
 from airflow_jobflow.triggers import base
 from airflow_jobflow.triggers import map as map_trigger
@@ -96,7 +96,7 @@ def a_map(kit: EcsKit, script: str, size: int) -> MapTrigger:
         MapTrigger(
             service="ecs",
             scope=kit.cluster,
-            family=ecs_map.family(kit.cluster, "group", "0123abcd", "retry", {}),
+            job_group=ecs_map.family(kit.cluster, "group", "0123abcd", "retry", {}),
             size=size,
             indexes=f"0-{size - 1}",
             requests=pack(json.dumps(request) for request in requests),
@@ -117,7 +117,7 @@ def test_what_aws_has_forgotten_is_not_run_again(
 ) -> None:
     """A trigger that follows a crash knows from its predecessor's notes what had ended."""
     monkeypatch.setattr(ecs_map, "CHECKPOINT", 0.2)
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     script = (
         f'test $JOBFLOW_MAP_INDEX = 0 || while [ ! -e {gate} ]; do sleep 0.02; done; test "$JOBFLOW_MAP_INDEX" != 2'
     )
@@ -149,7 +149,7 @@ def test_notes_that_cannot_be_kept_do_not_end_the_map(
     monkeypatch.setattr(XCom, "set", fail)
     monkeypatch.setattr(XCom, "get_one", fail)
     monkeypatch.setattr(ecs_map, "CHECKPOINT", 0.1)
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     event = asyncio.run(a_map(forgetful, "sleep 0.3", 2).wait())
     assert event["statuses"] == "SS"
     assert "no XComs today" in caplog.text
@@ -159,7 +159,7 @@ def test_a_trigger_that_begins_after_the_deadline_tells_what_has_ended(
     forgetful: EcsKit, gate: Any, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No triggerer lived, or a retry came late: it starts nothing, and does not say that nothing has ended."""
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     monkeypatch.setattr(map_trigger, "FINAL_DESCRIBE_TIMEOUT", 3.0)
     monkeypatch.setattr(ecs_map, "CHECKPOINT", 0.2)
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 3)
@@ -181,7 +181,7 @@ def late(own_kit: Kit, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPa
     here(own_kit.aws)
     own_kit.aws.set_faults(Faults(visible_after=1))
     monkeypatch.setattr(calls, "LOOKUPS", (1.0, 2.0))
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     return own_kit
 
 
@@ -191,7 +191,7 @@ def batch_trigger(kit: Kit, size: int, script: str = "true") -> MapTrigger:
     return in_a_triggerer(
         MapTrigger(
             service="batch",
-            family=batch_map.family(kit.queue, "hello-0123abcd", {}),
+            job_group=batch_map.family(kit.queue, "hello-0123abcd", {}),
             size=size,
             indexes=f"0-{size - 1}",
             requests=pack(json.dumps(batch_map.item(request, index, {})) for index in range(size)),
@@ -207,7 +207,7 @@ def test_a_map_that_is_handed_over_at_once_starts_nothing_twice(
     late: Kit, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch, xcom: str
 ) -> None:
     """Its first trigger dies right after its first submits, which are not listed yet."""
-    monkeypatch.setattr(map_trigger, "FRESH", 2.0 if xcom == "refused" else 60.0)
+    monkeypatch.setattr(map_trigger, "FIRST_TRIGGER_WINDOW", 2.0 if xcom == "refused" else 60.0)
     trigger = batch_trigger(late, 6)
 
     def fail(*_: Any, **__: Any) -> None:
@@ -240,8 +240,8 @@ def quick(late: Kit, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> 
     """The same, where a triggerer counts as dead after a second, and maps that start ten items a second."""
     assert not xcoms
     monkeypatch.setenv("AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD", "1")
-    monkeypatch.setattr(ownership, "BEAT", 0.1)
-    monkeypatch.setattr(map_run, "TAKEOVER", 0.5)
+    monkeypatch.setattr(ownership, "HEARTBEAT_INTERVAL", 0.1)
+    monkeypatch.setattr(map_run, "TRANSFER_DELAY", 0.5)
     monkeypatch.setitem(clients.ACTIONS_PER_SECOND, "batch", 10.0)
     return late
 
@@ -267,7 +267,7 @@ def test_a_trigger_whose_supervisor_is_blocked_starts_nothing_that_its_follower_
         supervisors.blocked["first"] = asyncio.Event()
         await asyncio.sleep(1)  # after which Airflow takes its triggerer for dead
         second = asyncio.create_task(follower.wait())
-        await asyncio.to_thread(quick.eventually, lambda: len(follower._map.running) == 2, "that both hold the map")
+        await asyncio.to_thread(quick.eventually, lambda: len(follower._state.running) == 2, "that both hold the map")
         gate.touch()
         events = [await second]
         supervisors.blocked.pop("first").set()
@@ -374,7 +374,7 @@ def test_a_kill_at_any_await_stops_all_that_was_started(
 ) -> None:
     """While a first trigger begins, or another recovers: the message survives, and ``on_kill`` finds everything."""
     here(kit.aws)
-    monkeypatch.setattr(map_run, "AGREEING", 0.02)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.02)
     monkeypatch.setattr(calls, "LOOKUPS", (0.0, 0.02))
     monkeypatch.setattr(base, "LOG_DELAY", 0.0)
     definition = kit.define(["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done"])
@@ -387,7 +387,7 @@ def test_a_kill_at_any_await_stops_all_that_was_started(
         earlier = None if is_first else kit.submit(jobName=f"{name}-0", jobDefinition=definition)
         trigger = MapTrigger(
             service="batch",
-            family=batch_map.family(kit.queue, name, {}),
+            job_group=batch_map.family(kit.queue, name, {}),
             size=2,
             indexes="0-1",
             requests=pack([request, request]),
@@ -437,7 +437,7 @@ def test_a_passed_deadline_stops_the_jobs_before_the_event(
     forgetful: EcsKit, gate: Any, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No worker need be alive for that; the event says what is not stopped yet."""
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 2)
     trigger = in_a_triggerer(again(trigger, deadline=time.time() + 3, cancel_on_timeout=True))
     event = asyncio.run(trigger.wait())
@@ -450,8 +450,8 @@ def test_a_deadline_in_an_outage_fires_in_time_and_stops_in_the_background(
     forgetful: EcsKit, gate: Any, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Airflow would end the deferral; the trigger's process goes on stopping."""
-    monkeypatch.setattr(map_trigger, "LAST_STOP", 0.5)
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setattr(map_trigger, "DEADLINE_STOP_TIMEOUT", 0.5)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     monkeypatch.setattr(base, "LOG_DELAY", 0.0)
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 2)
     trigger = in_a_triggerer(again(trigger, deadline=time.time() + 3, cancel_on_timeout=True))
@@ -512,7 +512,7 @@ def test_a_task_that_was_started_although_aws_reports_a_failure_is_found(
     forgetful: EcsKit, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before its item is started again, under another token."""
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     failures = json.dumps({"tasks": [], "failures": [{"arn": "arn", "reason": "RESOURCE:CPU"}]})
     canned = CannedResponse(
         body=failures,

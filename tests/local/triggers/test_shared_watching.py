@@ -121,6 +121,10 @@ def test_a_hanging_call_is_given_up(shared: Any, monkeypatch: pytest.MonkeyPatch
 def test_a_trigger_fires_only_when_the_scheduler_has_settled() -> None:
     """Sooner, the scheduler takes the task for one that died; outside a triggerer nobody waits."""
     each = trigger("a", deferred_at=100.0)
-    assert each.settling(101.0) == 0
+    assert each.seconds_until_resumable(101.0) == 0
     each._task_instance = object()
-    assert [each.settling(now) for now in (100.0, 103.0, 100.0 + MIN_DEFERRAL)] == [MIN_DEFERRAL, MIN_DEFERRAL - 3, 0]
+    assert [each.seconds_until_resumable(now) for now in (100.0, 103.0, 100.0 + MIN_DEFERRAL)] == [
+        MIN_DEFERRAL,
+        MIN_DEFERRAL - 3,
+        0,
+    ]

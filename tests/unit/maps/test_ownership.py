@@ -54,7 +54,7 @@ def noted(ask: Callable[[], Awaitable[bool]] | None, *, wanted: bool = True, sec
     notes: list[float] = []
 
     async def story() -> None:
-        beating = asyncio.create_task(heartbeats(ask, wanted=lambda: wanted, note=notes.append))
+        beating = asyncio.create_task(heartbeats(ask, is_needed=lambda: wanted, on_heartbeat=notes.append))
         await until(seconds)
         beating.cancel()
         await asyncio.wait([beating])
@@ -113,11 +113,13 @@ def test_beats_that_come_hold_nothing_back(latency: float) -> None:
     async def story() -> None:
         of_map = map_calls()
         supervisor = Supervisor(*[latency] * 99)
-        beating = asyncio.create_task(heartbeats(supervisor.ask, wanted=lambda: True, note=of_map.beat))
+        beating = asyncio.create_task(
+            heartbeats(supervisor.ask, is_needed=lambda: True, on_heartbeat=of_map.record_heartbeat)
+        )
         for second in range(100):
             await until(second)
-            assert of_map.fresh
-        assert not of_map.frozen
+            assert of_map.heartbeat_is_fresh
+        assert not of_map.ownership_lost
         beating.cancel()
         await asyncio.wait([beating])
 
@@ -132,13 +134,15 @@ def test_a_start_is_held_back_long_before_another_triggerer_has_the_map(trouble:
         of_map = map_calls()
         script = [LATENCY, 40.0] if trouble == "hangs" else [LATENCY, *[RuntimeError("no database")] * 20]
         supervisor = Supervisor(*script)
-        beating = asyncio.create_task(heartbeats(supervisor.ask, wanted=lambda: True, note=of_map.beat))
+        beating = asyncio.create_task(
+            heartbeats(supervisor.ask, is_needed=lambda: True, on_heartbeat=of_map.record_heartbeat)
+        )
         await until(14.9)
-        assert of_map.fresh
+        assert of_map.heartbeat_is_fresh
         await until(15.1)
         await is_held_back(of_map)
         await until(46.0)
-        assert of_map.fresh
+        assert of_map.heartbeat_is_fresh
         await is_held_back(of_map)  # an answer alone lets nothing go out: all is to be listed anew before
         beating.cancel()
         await asyncio.wait([beating])
@@ -151,9 +155,11 @@ def test_a_standstill_is_noted_where_nothing_was_to_be_started_in_it() -> None:
 
     async def story() -> None:
         of_map = map_calls()
-        beating = asyncio.create_task(heartbeats(Supervisor(20.0).ask, wanted=lambda: True, note=of_map.beat))
+        beating = asyncio.create_task(
+            heartbeats(Supervisor(20.0).ask, is_needed=lambda: True, on_heartbeat=of_map.record_heartbeat)
+        )
         await until(25.0)
-        assert (of_map.frozen, of_map.fresh) == (True, True)
+        assert (of_map.ownership_lost, of_map.heartbeat_is_fresh) == (True, True)
         beating.cancel()
         await asyncio.wait([beating])
 
@@ -165,7 +171,9 @@ def test_nothing_is_started_for_a_task_that_is_not_deferred_any_more() -> None:
 
     async def story() -> None:
         of_map = map_calls()
-        beating = asyncio.create_task(heartbeats(Supervisor(True, False).ask, wanted=lambda: True, note=of_map.beat))
+        beating = asyncio.create_task(
+            heartbeats(Supervisor(True, False).ask, is_needed=lambda: True, on_heartbeat=of_map.record_heartbeat)
+        )
         await until(3.1)
         await is_held_back(of_map)
         beating.cancel()

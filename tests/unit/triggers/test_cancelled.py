@@ -104,13 +104,18 @@ async def _as_coroutine(awaitable: Awaitable[bool]) -> bool:
 
 def succeeds() -> Killable:
     """A trigger whose job succeeds, and which ends its task."""
-    return Killable(service="batch", job_ids=["a"], poll_interval=0.001, cancel_on_kill=True, returns="outcome")
+    return Killable(service="batch", job_ids=["a"], poll_interval=0.001, cancel_on_kill=True, result_kind="outcome")
 
 
 def resumes() -> Killable:
     """A trigger whose job ends, and which holds its event back until a worker may resume the task."""
     return Killable(
-        service="batch", job_ids=["a"], poll_interval=0.001, cancel_on_kill=True, deferred_at=time.time(), tells=True
+        service="batch",
+        job_ids=["a"],
+        poll_interval=0.001,
+        cancel_on_kill=True,
+        deferred_at=time.time(),
+        reports_progress=True,
     )
 
 
@@ -140,7 +145,7 @@ def test_a_kill_at_any_wait_of_a_trigger_stops_its_jobs(make: Story, monkeypatch
     monkeypatch.setattr(base, "LOG_DELAY", 0.0)
     monkeypatch.setattr(base, "MIN_DEFERRAL", 0.05)
     monkeypatch.setattr(stopping, "run", stopped)
-    monkeypatch.setattr(job, "LAST_DESCRIBE", 0.01)
+    monkeypatch.setattr(job, "DEADLINE_DESCRIBE_TIMEOUT", 0.01)
     monkeypatch.setattr(ending, "_leave", lambda *_, **__: {})
     killed_at = 0
     for nth in itertools.count(1):

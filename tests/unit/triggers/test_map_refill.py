@@ -30,12 +30,13 @@ class Aws:
     :param lasts: seconds that a job takes, by its index.
     """
 
-    frozen, fresh, in_doubt, lateness = False, True, False, 0.0
+    ownership_lost, heartbeat_is_fresh, may_have_unknown_jobs = False, True, False
+    checkpoint_interval, listing_delay = 900.0, 0.0
 
     def __init__(self, lasts: Sequence[float]) -> None:
         self.lasts = lasts
         self.started: dict[str, float] = {}
-        self.begun: set[str] = set()
+        self.unrecorded: set[str] = set()
         self.calls: list[float] = []
         limiter = RateLimiter(BUDGET, clock=asyncio.get_running_loop().time)
         self.watcher: Watcher[Snapshot] = Watcher(self.describe, limiter)
@@ -57,7 +58,7 @@ class Aws:
         states = {each: JobState.SUCCEEDED if self.has_ended(each) else JobState.RUNNING for each in job_ids}
         return {each: Snapshot(each, state, state.value) for each, state in states.items()}
 
-    def halt(self) -> None:
+    def stop_starting(self) -> None:
         """Start nothing any more."""
 
 
