@@ -1,4 +1,4 @@
-"""After a kill or a deadline the task's log says of each job that it was stopped, or not, and why (F5)."""
+"""After a kill or a deadline the task's log reports for each job whether it was stopped, and if not, why (F5)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DENIED = CallError(Fault.DENIED, "TerminateJob: not authorized")
 
 
 def stopped_by_map(monkeypatch: pytest.MonkeyPatch, *job_ids: str) -> None:
-    """Stop jobs as a map does; those whose id begins with ``bad`` cannot be stopped."""
+    """Stop jobs as a map does. Jobs whose id begins with ``bad`` cannot be stopped."""
 
     async def scripted(_: Any, __: Callable[..., Any], job_id: str, *___: Any, **____: Any) -> None:
         await asyncio.sleep(0)
@@ -38,7 +38,7 @@ def stopped_by_map(monkeypatch: pytest.MonkeyPatch, *job_ids: str) -> None:
 def test_a_map_names_each_job_that_it_stopped_and_each_that_it_could_not(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With why."""
+    """With the reason."""
     caplog.set_level(logging.INFO, calls.__name__)
     stopped_by_map(monkeypatch, "a", "bad", "b")
     assert sorted((each.levelname, each.getMessage()) for each in caplog.records) == [
@@ -50,7 +50,7 @@ def test_a_map_names_each_job_that_it_stopped_and_each_that_it_could_not(
 def test_a_map_of_thousands_of_jobs_does_not_flood_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All are counted, and the first thousand are named."""
+    """All jobs are counted, and the first thousand are named."""
     caplog.set_level(logging.INFO, calls.__name__)
     stopped_by_map(monkeypatch, *[f"job-{each}" for each in range(MAX_STOPPED_IDS_LOGGED + 2 * MAX_IDS_PER_LINE)])
     lines = [each.getMessage() for each in caplog.records]
@@ -62,7 +62,7 @@ def test_a_map_of_thousands_of_jobs_does_not_flood_the_log(
 def test_a_worker_names_each_job_that_it_stopped_and_each_that_it_could_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It used to say only that it was about to."""
+    """Not only before the stop calls."""
 
     def call(_: Any, job_id: str, *__: Any, **___: Any) -> None:
         if job_id == "bad":

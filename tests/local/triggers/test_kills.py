@@ -1,4 +1,4 @@
-"""Kills of deferred tasks, and passed deadlines: Airflow's own triggerer, a scripted supervisor, and the local AWS."""
+"""Kills of deferred tasks, and passed deadlines, with Airflow's triggerer, a scripted supervisor, and the local AWS."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SHORT = Retry(patience=0.3, denied_patience=0.3)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """New clients for each test's AWS, and short waits where nothing depends on their length."""
+    """Create new clients for each test's AWS, and shorten waits whose length does not matter."""
     forget_clients()
     # pytest cannot show an error that has passed through Airflow's greenlets.
     monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
@@ -48,7 +48,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def logs() -> Iterator[TaskLogs]:
-    """What this package logs, by task."""
+    """The log lines of this package, by task."""
     handler = TaskLogs()
     logger = logging.getLogger("airflow_jobflow")
     before = logger.level
@@ -61,7 +61,7 @@ def logs() -> Iterator[TaskLogs]:
 
 @pytest.fixture
 def supervised(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Supervisor]:
-    """Put a scripted supervisor at the other end of the triggerer's line."""
+    """Return a function that installs a scripted supervisor."""
 
     def put(*script: Exception | str, state: str | None = "failed") -> Supervisor:
         supervisor = Supervisor(*script, state=state)
@@ -73,7 +73,7 @@ def supervised(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Supervisor]:
 
 @pytest.fixture
 def shared(own_kit: Any, here: Callable[[Any], None]) -> Any:
-    """A local AWS of the test's own, where this process looks for AWS."""
+    """The test's own local AWS, which this process uses as AWS."""
     here(own_kit.aws)
     return own_kit
 
@@ -86,7 +86,7 @@ def job_id(shared: Any, gate: Any) -> str:
 
 
 def make(*job_ids: str, **arguments: Any) -> JobTrigger:
-    """A trigger of an operator that may stop its jobs."""
+    """Return a trigger of an operator that may stop its jobs."""
     defaults = {"service": "batch", "aws_conn_id": None, "poll_interval": 0.2, "cancel_on_kill": True}
     return JobTrigger(**{**defaults, "job_ids": job_ids, **arguments})
 
@@ -110,7 +110,7 @@ def killed(kit: Any, trigger: JobTrigger, task_instance: Any, prepare: Callable[
     asyncio.run(story())
 
 
-# A user's kill.
+# Kills by a user.
 
 
 @pytest.mark.parametrize(
@@ -122,10 +122,10 @@ def killed(kit: Any, trigger: JobTrigger, task_instance: Any, prepare: Callable[
     ],
     ids=["marked failed", "after three 503", "another triggerer has it"],
 )
-def test_a_kill_stops_the_job_also_where_airflow_is_busy(
+def test_a_kill_stops_the_job_even_if_airflow_is_busy(
     shared: Any, job_id: str, gate: Any, supervised: Any, logs: TaskLogs, *, script: tuple[Any, ...], stops: bool
 ) -> None:
-    """One 503 must not lose it. A frozen triggerer is cancelled too, while its tasks are still deferred elsewhere."""
+    """A 503 must not lose the kill. A frozen triggerer is cancelled too, while its tasks still wait elsewhere."""
     supervisor = supervised(*script, state="failed" if stops else "deferred")
     ti = task()
     killed(shared, make(job_id), ti)
@@ -138,10 +138,10 @@ def test_a_kill_stops_the_job_also_where_airflow_is_busy(
     assert (ended["statusReason"] == "The Airflow task was killed") == stops
 
 
-def test_a_job_is_not_stopped_where_airflow_never_says_that_the_task_was_killed(
+def test_a_job_is_not_stopped_if_airflow_does_not_confirm_the_kill(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log names it. A later kill asks again."""
+    """The log names the job. A later kill queries Airflow again."""
     impatient = functools.partial(airflow_compat.still_deferred, patience=0.2)
     monkeypatch.setattr(base, "still_deferred", impatient)
     supervised(BUSY, state=None)
@@ -157,7 +157,7 @@ def test_a_job_is_not_stopped_where_airflow_never_says_that_the_task_was_killed(
 def test_a_kill_is_not_lost_when_the_trigger_is_cancelled_again(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs
 ) -> None:
-    """Airflow does so every second. On Python 3.11, the second time abandons ``on_kill``."""
+    """Airflow does that every second. On Python 3.11, the second cancellation abandons ``on_kill``."""
     supervised(*[BUSY] * 30)
     ti = task()
 
@@ -174,10 +174,10 @@ def test_a_kill_is_not_lost_when_the_trigger_is_cancelled_again(
     assert shared.wait(job_id)["status"] == "FAILED"
 
 
-def test_a_triggerer_that_ends_does_not_wait_for_what_its_killed_triggers_stop(
+def test_a_triggerer_that_shuts_down_does_not_wait_for_stops(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs
 ) -> None:
-    """It cancels everything, without a message. What was not stopped is logged."""
+    """It cancels everything, without a message. Jobs that were not stopped are logged."""
     supervised()
     ti = task()
 
@@ -196,10 +196,10 @@ def test_a_triggerer_that_ends_does_not_wait_for_what_its_killed_triggers_stop(
     assert f"Batch job {job_id} was not stopped, and may still run: there was no response yet" in logs.of(ti)
 
 
-def test_a_triggerer_that_ends_before_airflow_has_answered_logs_what_was_not_stopped(
+def test_a_triggerer_that_shuts_down_before_airflow_has_answered_logs_jobs_that_were_not_stopped(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs
 ) -> None:
-    """Its supervisor ends with it."""
+    """Its supervisor shuts down too."""
     supervisor = supervised(state=None)
     ti = task()
 
@@ -216,10 +216,10 @@ def test_a_triggerer_that_ends_before_airflow_has_answered_logs_what_was_not_sto
     assert f"The task may have been killed: Batch job {job_id} was not stopped, and may still run" in logs.of(ti)
 
 
-def test_a_triggerer_that_ends_before_a_map_is_stopped_logs_what_was_not(
+def test_a_triggerer_that_shuts_down_before_a_map_is_stopped_logs_jobs_that_were_not_stopped(
     shared: Any, gate: Any, supervised: Any, logs: TaskLogs
 ) -> None:
-    """It is the orphan reaper's then."""
+    """The orphan reaper stops them later."""
     supervisor = supervised(state="deferred")
     ti = task()
     definition = shared.define(["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done"])
@@ -255,7 +255,7 @@ def test_a_triggerer_that_ends_before_a_map_is_stopped_logs_what_was_not(
 def test_the_tasks_log_stays_open_until_its_lines_were_read(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The supervisor reads a few lines in each round of its loop, and closes the log of a trigger that has ended."""
+    """The supervisor reads a few lines per iteration of its loop, and closes the log of a trigger that has ended."""
     monkeypatch.setattr(base, "LOG_DELAY", 0.5)
     supervised()
     ti = task()
@@ -273,10 +273,10 @@ def test_the_tasks_log_stays_open_until_its_lines_were_read(
     assert asyncio.run(story()) > 0.2
 
 
-def test_many_kills_cost_airflow_few_requests_and_each_task_learns_what_was_stopped(
+def test_many_kills_make_few_requests_to_airflow_and_each_task_logs_what_was_stopped(
     shared: Any, gate: Any, supervised: Any, logs: TaskLogs
 ) -> None:
-    """The supervisor answers one request in each round of its loop: 500 of them would take half a minute."""
+    """The supervisor answers one request per iteration of its loop: 500 requests would take half a minute."""
     size = 60
     parent = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done", arrayProperties={"size": size})
     supervisor = supervised()
@@ -302,7 +302,7 @@ def test_many_kills_cost_airflow_few_requests_and_each_task_learns_what_was_stop
     assert {child["status"] for child in shared.children(parent, size)} == {"FAILED"}
 
 
-# AWS cannot be reached, or does not allow it.
+# Stops during an outage, or without permission.
 
 
 OUTAGES = {
@@ -317,7 +317,7 @@ OUTAGES = {
 def test_a_kill_during_an_outage_stops_the_job_after_it(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch, *, outage: str
 ) -> None:
-    """It is repeated in the background, for minutes."""
+    """The stop is retried in the background for minutes."""
     monkeypatch.setattr(stopping, "FIRST_RETRY", SHORT)
     supervised()
     ti = task()
@@ -326,10 +326,10 @@ def test_a_kill_during_an_outage_stops_the_job_after_it(
     assert shared.wait(job_id)["status"] == "FAILED"
 
 
-def test_what_cannot_be_stopped_is_logged_and_does_not_keep_others_running(
+def test_a_job_that_cannot_be_stopped_is_logged_and_others_are_stopped(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is the orphan reaper's then."""
+    """The orphan reaper stops them later."""
     monkeypatch.setattr(stopping, "FIRST_RETRY", SHORT)
     monkeypatch.setattr(stopping, "LONG_RETRY", SHORT)
     supervised()
@@ -345,7 +345,7 @@ def test_what_cannot_be_stopped_is_logged_and_does_not_keep_others_running(
 
 
 def test_a_kill_stops_only_jobs_that_have_not_ended(shared: Any, job_id: str, supervised: Any, logs: TaskLogs) -> None:
-    """The log must not say that a job was stopped that had succeeded."""
+    """The log must not report a stop of a job that had succeeded."""
     supervised()
     ti = task()
     ended = shared.sh("true")
@@ -359,7 +359,7 @@ def test_a_kill_stops_only_jobs_that_have_not_ended(shared: Any, job_id: str, su
 def test_a_trigger_never_stops_a_job_because_it_cannot_be_described(
     shared: Any, job_id: str, supervised: Any, monkeypatch: pytest.MonkeyPatch, fault: Faults
 ) -> None:
-    """Nor does the end of its wait."""
+    """Not even when that ends its wait."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "0.5")
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "0.5")
     supervised()
@@ -379,12 +379,12 @@ def test_a_trigger_never_stops_a_job_because_it_cannot_be_described(
     assert shared.look(job_id)["status"] == "RUNNING"
 
 
-# What the Jobs tab shows of it.
+# The Jobs tab.
 
 
 @pytest.fixture
 def xcoms(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What is written for the tab, in place of Airflow's XComs."""
+    """The progress reports for the tab, in place of Airflow's XComs."""
     from airflow.sdk.execution_time import xcom
 
     written: list[dict[str, Any]] = []
@@ -406,7 +406,7 @@ def xcoms(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_the_tab_shows_how_a_killed_job_ended(
     shared: Any, job_id: str, supervised: Any, xcoms: list[dict[str, Any]]
 ) -> None:
-    """Not that it was last seen running: the job's own times, and that Airflow stopped it."""
+    """With the job's own times and the reason for the stop, not as last seen running."""
     supervised()
     shared.wait(job_id, "RUNNING")
     killed(shared, make(job_id, reports_progress=True), task())
@@ -435,8 +435,8 @@ def test_the_tab_shows_a_stop_before_the_job_has_ended(
         triggerer.start(trigger, ti)
         await asyncio.to_thread(shared.eventually, lambda: trigger._seen)
         killing = asyncio.create_task(triggerer.kill())
-        await asyncio.to_thread(shared.eventually, lambda: xcoms, "the first note")
-        killing.cancel()  # the triggerer ends
+        await asyncio.to_thread(shared.eventually, lambda: xcoms, "the first report")
+        killing.cancel()  # the triggerer shuts down
 
     asyncio.run(story())
     gate.touch()
@@ -446,7 +446,7 @@ def test_the_tab_shows_a_stop_before_the_job_has_ended(
 
 
 @pytest.mark.parametrize("state", ["scheduled", "running", "deferred"])
-def test_what_a_killed_trigger_knows_is_not_written_over_the_next_trys_note(
+def test_a_killed_trigger_does_not_overwrite_the_progress_of_the_next_try(
     shared: Any, job_id: str, supervised: Any, xcoms: list[dict[str, Any]], state: str
 ) -> None:
     """A task that was cleared belongs to its next try."""
@@ -456,7 +456,7 @@ def test_what_a_killed_trigger_knows_is_not_written_over_the_next_trys_note(
     assert xcoms == []
 
 
-def test_the_tab_says_that_a_job_could_not_be_stopped(
+def test_the_tab_shows_that_a_job_could_not_be_stopped(
     shared: Any, job_id: str, supervised: Any, xcoms: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not shown as stopped."""
@@ -476,7 +476,7 @@ def test_the_tab_shows_which_items_of_a_killed_map_were_stopped(
     logs: TaskLogs,
     xcoms: list[dict[str, Any]],
 ) -> None:
-    """And the log says how many were."""
+    """And the log shows how many."""
     supervisor = supervised(state="deferred")
     ti = task()
     waits = shared.define(["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done"])
@@ -506,10 +506,11 @@ def test_the_tab_shows_which_items_of_a_killed_map_were_stopped(
     note = xcoms[-1]
     assert (note["array"]["cells"], note["final"]) == ("KK-", True)
     assert note["jobs"][0]["stop_requested_at"]
-    assert "Stopped 2 Batch jobs of the map: The Airflow task was killed" in logs.of(ti)
+    stopped = "Stopped 2 Batch jobs, because the Airflow task was killed: "
+    assert any(line.startswith(stopped) for line in logs.of(ti))
 
 
-# A passed deadline.
+# Passed deadlines.
 
 
 def fired(trigger: JobTrigger) -> dict[str, Any]:
@@ -526,10 +527,10 @@ def fired(trigger: JobTrigger) -> dict[str, Any]:
 
 @pytest.mark.parametrize("limit", ["deadline", "queue_deadline"])
 @pytest.mark.parametrize("cancel", [True, False])
-def test_a_passed_deadline_stops_the_job_in_the_trigger_if_it_may(
+def test_a_passed_deadline_stops_the_job_in_the_trigger_with_cancel_on_timeout(
     shared: Any, gate: Any, logs: TaskLogs, *, limit: str, cancel: bool
 ) -> None:
-    """Workers may be busy, or down, and then the run is marked failed."""
+    """Workers may be busy or down when the deadline passes."""
     blockers = [shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done") for _ in range(2)]
     for each in blockers:
         shared.wait(each, "RUNNING")
@@ -547,8 +548,8 @@ def test_a_passed_deadline_stops_the_job_in_the_trigger_if_it_may(
     assert shared.wait(target)["status"] == ("FAILED" if cancel else "SUCCEEDED")
 
 
-def test_a_job_that_had_ended_by_its_deadline_has_ended(shared: Any, gate: Any) -> None:
-    """Although the trigger had last seen it run."""
+def test_a_job_that_had_ended_by_its_deadline_counts_as_ended(shared: Any, gate: Any) -> None:
+    """Although the trigger had last seen it running."""
     job_id = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     shared.wait(job_id, "RUNNING")
     trigger = make(job_id, cancel_on_timeout=True, poll_interval=600, deadline=time.time() + 2)
@@ -595,7 +596,7 @@ def test_a_job_that_has_left_the_queue_by_its_queue_deadline_is_waited_for(share
 
 
 def test_of_several_jobs_a_deadline_stops_those_that_run(shared: Any, job_id: str) -> None:
-    """The event tells them apart."""
+    """The event lists those that were stopped."""
     ended = shared.sh("true")
     shared.wait(ended)
     event = fired(make(ended, job_id, cancel_on_timeout=True, deadline=time.time() + 1))
@@ -607,7 +608,7 @@ def test_of_several_jobs_a_deadline_stops_those_that_run(shared: Any, job_id: st
 def test_a_deadline_that_passes_while_describe_calls_are_denied_stops_the_job(
     shared: Any, job_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reason is the deadline."""
+    """The deadline is the reason for the stop, not the denial."""
     monkeypatch.setattr(job, "DEADLINE_DESCRIBE_TIMEOUT", 0.5)
     trigger = make(job_id, cancel_on_timeout=True, deadline=time.time() + 1)
     shared.wait(job_id, "RUNNING")
@@ -618,10 +619,10 @@ def test_a_deadline_that_passes_while_describe_calls_are_denied_stops_the_job(
     assert shared.wait(job_id)["status"] == "FAILED"
 
 
-def test_a_deadline_that_passes_in_an_outage_is_told_at_once_and_stops_the_job_after_it(
+def test_a_deadline_that_passes_in_an_outage_is_reported_at_once_and_stops_the_job_after_it(
     shared: Any, job_id: str, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Airflow ends the deferral a minute after the deadline; a worker learns what was not stopped yet."""
+    """Airflow ends the deferral a minute after the deadline. The event reports jobs that are not stopped yet."""
     monkeypatch.setattr(job, "STOP_TIMEOUT", 0.5)
     monkeypatch.setattr(stopping, "FIRST_RETRY", replace(SHORT, patience=0.1, denied_patience=0.1))
     ti = task()
@@ -648,7 +649,7 @@ def test_a_deadline_that_passes_in_an_outage_is_told_at_once_and_stops_the_job_a
 def test_a_kill_while_a_deadline_stops_the_job_stops_it_once(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs
 ) -> None:
-    """Both want the same."""
+    """They share one stop call."""
     supervised()
     ti = task()
     trigger = make(job_id, cancel_on_timeout=True, deadline=time.time() + 1)
