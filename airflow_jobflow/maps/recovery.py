@@ -63,7 +63,7 @@ class MapRecovery:
         duplicates = await self.find_jobs(is_first=is_first)
         if duplicates:
             log.warning("Stopping %d duplicate jobs: %s", len(duplicates), sorted(duplicates))
-            await calls.stop(MAP_ENDED_REASON, duplicates)
+            await calls.stopper.stop(MAP_ENDED_REASON, duplicates)
         if is_first and self._checkpoint and not await self._checkpoint.save(self._state.statuses, ()):
             await asyncio.sleep(first_trigger_until - time.time())
 

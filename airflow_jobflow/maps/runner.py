@@ -25,18 +25,12 @@ from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.jobs.starting import NotStarted
 from airflow_jobflow.jobs.wording import sentence
 from airflow_jobflow.maps.background import BackgroundTasks
-from airflow_jobflow.maps.calls import (
-    MAX_CONCURRENT_CALLS,
-    ItemRejected,
-    MapCalls,
-    MapCancelled,
-    OwnershipLost,
-    Unstopped,
-)
+from airflow_jobflow.maps.calls import ItemRejected, MapCalls, MapCancelled, OwnershipLost
 from airflow_jobflow.maps.checkpoint import Checkpoint
 from airflow_jobflow.maps.ownership import heartbeats
 from airflow_jobflow.maps.recovery import MapRecovery
 from airflow_jobflow.maps.state import MapState
+from airflow_jobflow.maps.stopper import MAX_CONCURRENT_CALLS, Unstopped
 from airflow_jobflow.maps.tracker import JobTracker, failed_snapshot, result_line
 from airflow_jobflow.polling.watcher import REFUSED_GRACE, Watcher
 from airflow_jobflow.stopping import Spawn
@@ -286,7 +280,8 @@ class MapRunner:
     async def _stop(self, reason: str, job_ids: Sequence[str], wait_seconds: float | None) -> Unstopped:
         remaining: set[str] = set()
         result: list[Unstopped] = []
-        stop = self._calls.stop_all if self._calls.may_have_unknown_jobs else self._calls.stop
+        stopper = self._calls.stopper
+        stop = stopper.stop_all if self._calls.may_have_unknown_jobs else stopper.stop
 
         async def work() -> None:
             result.append(await stop(reason, job_ids, remaining=remaining))

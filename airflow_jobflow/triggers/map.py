@@ -22,11 +22,12 @@ from airflow_jobflow.airflow_compat import is_deferred
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.array import Tolerance, indexes_of
 from airflow_jobflow.jobs.packing import pack, unpack
-from airflow_jobflow.maps.calls import ItemRejected, MapCalls, MapCancelled, Unstopped
+from airflow_jobflow.maps.calls import ItemRejected, MapCalls, MapCancelled
 from airflow_jobflow.maps.checkpoint import Checkpoint
 from airflow_jobflow.maps.recovery import MAP_ENDED_REASON
 from airflow_jobflow.maps.runner import MapRunner
 from airflow_jobflow.maps.state import MapState
+from airflow_jobflow.maps.stopper import Unstopped
 from airflow_jobflow.maps.tracker import failed_snapshot, result_line
 from airflow_jobflow.polling.errors import WatchError
 from airflow_jobflow.triggers.base import KILL_REASON, WaitTrigger, error_kind
@@ -221,10 +222,10 @@ class MapTrigger(WaitTrigger):
         :param reason: the reason to send to AWS.
         :param known: ids of jobs that may still run; others are found by listing.
         :param retry_timeout: seconds for which calls are retried while AWS does not respond. Default
-            ``calls.STOP_RETRY_TIMEOUT``.
+            ``stopper.STOP_RETRY_TIMEOUT``.
         :return: the jobs that could not be stopped.
         """
-        return await self._make_calls().stop_all(reason, known, retry_timeout=retry_timeout)
+        return await self._make_calls().stopper.stop_all(reason, known, retry_timeout=retry_timeout)
 
     async def stop_jobs(self) -> None:
         """Stop all jobs of the map because the task was killed, log the progress, and update the Jobs tab."""

@@ -548,24 +548,24 @@ URL = "https://sqs.us-east-1.amazonaws.com/123456789012/q"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         ({"status": "SUCCEDED"}, "no event would ever match"),
         ({"array": "parents", "service": "ecs"}, "no event would ever match"),
-        ({"status": []}, "status=[]: must be a word, or a list"),
-        ({"job_name": 7}, "job_name=7: must be a word, or a list"),
+        ({"status": []}, "status=[]: must be a string, or a list"),
+        ({"job_name": 7}, "job_name=7: must be a string, or a list"),
         ({"job_name": [7]}, "job_name=7: must be a string"),
-        ({"job_name": {"a": "b"}}, "must be a word, or a list"),
+        ({"job_name": {"a": "b"}}, "must be a string, or a list"),
         ({"queue_url": "ends"}, "queue_url='ends': must be the URL of an SQS queue"),
         ({"queue_url": None}, "queue_url=None: must be a string"),
         ({"botocore_config": "x"}, "botocore_config='x': must be a dict"),
     ],
 )
-def test_what_could_never_fire_is_an_import_error_of_the_dag(arguments: dict[str, Any], words: str) -> None:
+def test_a_trigger_that_could_never_fire_is_an_import_error_of_the_dag(arguments: dict[str, Any], message: str) -> None:
     """And never the end of a triggerer, which lives on after no error but TypeError when it makes a trigger."""
     with pytest.raises(InvalidTriggerParameter) as refused:
         JobStateChangeTrigger(**{"queue_url": URL, **arguments})
-    assert words in str(refused.value)
+    assert message in str(refused.value)
     assert isinstance(refused.value, TypeError)
     assert isinstance(refused.value, AirflowFailException)
 

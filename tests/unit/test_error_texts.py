@@ -24,7 +24,7 @@ from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.jobs.packing import pack
 from airflow_jobflow.jobs.starting import NotStarted
 from airflow_jobflow.jobs.wording import jobs_named
-from airflow_jobflow.maps.calls import Unstopped
+from airflow_jobflow.maps.stopper import Unstopped
 from airflow_jobflow.maps.tracker import failed_snapshot, result_line
 from airflow_jobflow.operators import base as operator_base
 from airflow_jobflow.operators import submission

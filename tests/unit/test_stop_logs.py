@@ -11,8 +11,9 @@ import pytest
 
 from airflow_jobflow.aws import Access
 from airflow_jobflow.faults import CallError, Fault
-from airflow_jobflow.maps import calls
-from airflow_jobflow.maps.calls import MAX_IDS_PER_LINE, MAX_STOPPED_IDS_LOGGED, MapCalls
+from airflow_jobflow.maps import stopper
+from airflow_jobflow.maps.calls import MapCalls
+from airflow_jobflow.maps.stopper import MAX_IDS_PER_LINE, MAX_STOPPED_IDS_LOGGED
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.triggers.base import KILL_REASON
 
@@ -27,10 +28,10 @@ def stopped_by_map(monkeypatch: pytest.MonkeyPatch, *job_ids: str) -> None:
         if job_id.startswith("bad"):
             raise DENIED
 
-    monkeypatch.setattr(calls, "run", scripted)
+    monkeypatch.setattr(stopper, "run", scripted)
 
     async def story() -> None:
-        await MapCalls(Access(), "batch", None, {}).stop(KILL_REASON, job_ids)
+        await MapCalls(Access(), "batch", None, {}).stopper.stop(KILL_REASON, job_ids)
 
     asyncio.run(story())
 
@@ -39,7 +40,7 @@ def test_a_map_names_each_job_that_it_stopped_and_each_that_it_could_not(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the reason."""
-    caplog.set_level(logging.INFO, calls.__name__)
+    caplog.set_level(logging.INFO, stopper.__name__)
     stopped_by_map(monkeypatch, "a", "bad", "b")
     assert sorted((each.levelname, each.getMessage()) for each in caplog.records) == [
         ("ERROR", "Could not stop Batch job bad, and it may still run: TerminateJob: not authorized"),
@@ -51,7 +52,7 @@ def test_a_map_of_thousands_of_jobs_does_not_flood_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """All jobs are counted, and the first thousand are named."""
-    caplog.set_level(logging.INFO, calls.__name__)
+    caplog.set_level(logging.INFO, stopper.__name__)
     stopped_by_map(monkeypatch, *[f"job-{each}" for each in range(MAX_STOPPED_IDS_LOGGED + 2 * MAX_IDS_PER_LINE)])
     lines = [each.getMessage() for each in caplog.records]
     assert all(line.startswith(f"Stopped {MAX_IDS_PER_LINE} Batch jobs, because ") for line in lines)

@@ -17,8 +17,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow_jobflow import exceptions
 from airflow_jobflow.jobs.packing import unpack
 from airflow_jobflow.local import Faults
-from airflow_jobflow.maps import calls, previous_results, recovery
-from airflow_jobflow.maps import runner as map_run
+from airflow_jobflow.maps import calls, previous_results, recovery, runner, stopper
 from airflow_jobflow.operators import base
 from airflow_jobflow.operators.batch import BatchMapOperator
 from airflow_jobflow.triggers.map import MapTrigger
@@ -611,7 +610,7 @@ def test_a_triggerer_that_was_frozen_starts_nothing_that_its_follower_has_starte
 ) -> None:
     """Another one has taken its map over; it learns of that a little later."""
     monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
-    monkeypatch.setattr(map_run, "TRANSFER_DELAY", 0.5)
+    monkeypatch.setattr(runner, "TRANSFER_DELAY", 0.5)
     operator = make(items=items(6), max_concurrency=1, deferrable=True)
     first = deferred(operator, context)
 
@@ -715,7 +714,7 @@ def test_what_cannot_be_stopped_is_named(
     own_kit: Any, own_make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody has to stop it in the console."""
-    monkeypatch.setattr(calls, "STOP_RETRY_TIMEOUT", 0.5)
+    monkeypatch.setattr(stopper, "STOP_RETRY_TIMEOUT", 0.5)
     operator = own_make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(1), job_timeout=2, deferrable=True)
     own_kit.aws.set_faults(Faults(denied=("TerminateJob",)))
     event = asyncio.run(deferred(operator, context).wait())

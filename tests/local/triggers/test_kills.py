@@ -513,12 +513,12 @@ def test_the_tab_shows_which_items_of_a_killed_map_were_stopped(
 # Passed deadlines.
 
 
-def fired(trigger: JobTrigger) -> dict[str, Any]:
+def fired(trigger: JobTrigger, task_instance: Any = None) -> dict[str, Any]:
     """Run a trigger in Airflow's triggerer until it has ended, and return the event that it fired."""
 
     async def story() -> dict[str, Any]:
         triggerer = Triggerer()
-        await triggerer.start(trigger, task())
+        await triggerer.start(trigger, task_instance)
         [event] = triggerer.events
         return dict(json.loads(json.dumps(event)))
 
@@ -536,12 +536,13 @@ def test_a_passed_deadline_stops_the_job_in_the_trigger_with_cancel_on_timeout(
         shared.wait(each, "RUNNING")
     queued = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     target = queued if limit == "queue_deadline" else blockers[0]
-    event = fired(make(target, cancel_on_timeout=cancel, **{limit: time.time() + 1}))
+    ti = task()
+    event = fired(make(target, cancel_on_timeout=cancel, **{limit: time.time() + 1}), ti)
     assert event["limit"] == limit
     assert event["stopped"] == ([target] if cancel else [])
     assert event["unstopped"] == {}
     assert event["jobs"][target]["state"] == ("SUBMITTED" if limit == "queue_deadline" else "RUNNING")
-    lines = [line for line in logs.of(task()) if "has passed" in line]
+    lines = [line for line in logs.of(ti) if "has passed" in line]
     assert len(lines) == 1
     assert lines[0].startswith(f"Stopped Batch job {target}: the ") == cancel
     gate.touch()
