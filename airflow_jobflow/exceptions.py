@@ -1,4 +1,4 @@
-"""What operators and sensors raise.
+"""The exceptions that operators and sensors raise.
 
 ::
 
@@ -8,16 +8,17 @@
         ├── SubmissionError          nothing is known to have been started
         │   ├── SubmissionRejected * AWS rejected the request
         │   └── CapacityUnavailable  no capacity now; operators wait for it, so it does not reach a task
-        ├── JobFailed                it ran and failed; .outcome and .diagnosis say how and why
-        ├── JobStopped               somebody or something ended it
-        ├── JobTimeout               its deadline has passed
-        ├── QueueTimeout             it did not leave the queue within queued_timeout
-        ├── JobNotFound              AWS has not known it for longer than the grace period
-        └── WaitError                describe calls for it were refused for minutes; the job is not stopped
+        ├── JobFailed                the job ran and failed; see .outcome and .diagnosis
+        ├── JobStopped               the job was stopped on request
+        ├── JobTimeout               the job's deadline has passed
+        ├── QueueTimeout             the job did not leave the queue within queued_timeout
+        ├── JobNotFound              AWS has not known the job for longer than the grace period
+        └── WaitError                describe calls for the job were refused for minutes; it is not stopped
             └── AccessDenied         … because permissions or credentials are missing
 
-Those marked with a star are AirflowFailExceptions too: a retry would meet them again. Everything else is retried as
-often as the task says; after a ``WaitError``, the retry finds the job again and continues with it. All can be pickled.
+Those marked with a star are also AirflowFailExceptions, because a retry would fail in the same way. All others are
+retried as often as the task is configured to. After a ``WaitError``, the retry finds the job and continues with it. All
+can be pickled.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 
 
 class JobflowError(AirflowException):
-    """Base of everything this package raises about jobs.
+    """Base class of the exceptions of this package that concern jobs.
 
     :param message: what happened, to which job, why, and what to do.
-    :param outcome: what is known of the job, in the shape an operator returns; of several, a list.
-    :param diagnosis: why the job failed, where it has.
+    :param outcome: the job's outcome as an operator returns it, or a list for several jobs. Default None: not known.
+    :param diagnosis: why the job failed. Default None: it did not fail, or the reason is not known.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class JobflowError(AirflowException):
 
 
 class InvalidParameter(JobflowError, AirflowFailException):
-    """A parameter is wrong. Found after rendering, before anything is started or asked."""
+    """A parameter is wrong. Raised after rendering, before anything is started or described."""
 
 
 class SubmissionError(JobflowError):
@@ -59,11 +60,11 @@ class SubmissionError(JobflowError):
 
 
 class SubmissionRejected(SubmissionError, AirflowFailException):
-    """AWS refused what was asked for, so nothing was started, and a retry would be refused as well."""
+    """AWS rejected the request, so nothing was started. A retry would be rejected as well."""
 
 
 class CapacityUnavailable(SubmissionError):
-    """The service has no room for another job just now, so nothing was started. Operators wait their turn."""
+    """The service has no capacity for another job now, so nothing was started. Operators wait for capacity."""
 
 
 class JobFailed(JobflowError):
@@ -71,7 +72,7 @@ class JobFailed(JobflowError):
 
 
 class JobStopped(JobflowError):
-    """Somebody ended the job before it was done."""
+    """The job was stopped on request before it had ended."""
 
 
 class JobTimeout(JobflowError):
@@ -79,15 +80,15 @@ class JobTimeout(JobflowError):
 
 
 class QueueTimeout(JobflowError):
-    """The job had not left the queue by its deadline for that."""
+    """The job had not left the queue by its queue deadline."""
 
 
 class JobNotFound(JobflowError):
-    """AWS has not known the job for longer than the grace."""
+    """AWS has not known the job for longer than ``[jobflow] missing_grace``."""
 
 
 class WaitError(JobflowError):
-    """Describe calls for the job were refused for longer than the grace period. The job is not stopped for that."""
+    """Describe calls for the job were refused for longer than the grace period. The job is not stopped."""
 
 
 class AccessDenied(WaitError):

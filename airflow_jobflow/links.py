@@ -1,14 +1,14 @@
-"""Buttons on a task's page that lead to AWS's console.
+"""Buttons on a task's page that link to the AWS console.
 
-Airflow stores each link of an operator as an XCom, which costs a request for each and each time a worker is done with
-the task. So the URLs of one task are stored together: in the note for the "Jobs" tab, which a waiting task writes
-anyway, or in the XCom ``jobflow_links``. The plugin's links (``plugin.console_links``) read them in the API server.
+Airflow stores each link of an operator as an XCom, with one request per link each time a worker has finished with the
+task. So the URLs of one task are stored together: in the progress report for the "Jobs" tab, which a waiting task
+pushes anyway, or in the XCom ``jobflow_links``. The plugin's links (``ui.console_links``) read them in the API server.
 
-Only for the classes of this package: Airflow gives links of a plugin to the classes that it names, and not to classes
-derived from them. Tasks of these store each URL in an XCom of its own, as with any operator.
+This works only for the classes of this package: Airflow adds a plugin's links to the classes that the plugin names, but
+not to their subclasses. Tasks of subclasses store each URL in its own XCom, as with any operator.
 
-How the console's URLs look is the Amazon provider's knowledge; it is imported where a URL is made, for the classes here
-are imported with every DAG. With ``[jobflow] console_url`` all links lead to the pages of a local AWS instead.
+The Amazon provider builds the console's URLs. It is imported only when a URL is built, because the classes here are
+imported with every DAG. With ``[jobflow] console_url`` all links lead to the pages of a local AWS instead.
 """
 
 from __future__ import annotations
@@ -29,32 +29,39 @@ if TYPE_CHECKING:
 
 
 KEY = "jobflow_links"
-"""Key of the XCom with the URLs of a task, where its note does not have them: ``{key of the link: URL}``."""
+"""Key of the XCom with the URLs of a task, if its progress report does not have them: ``{key of the link: URL}``."""
 
 
 def api_server_reads_notes() -> bool:
-    """Return whether the API server can read a note: an XCom backend may store it elsewhere."""
+    """Return whether the API server can read progress reports: a custom XCom backend may store them elsewhere."""
     return are_in_database()
 
 
 class _JobLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> Any:  # noqa: ARG002
-        """Return the URL that was kept for this task instance, or nothing.
+        """Return the URL for this task instance; empty if there is none.
 
-        A worker calls this when it is done with the task, deferred or ended, and stores the answer as an XCom.
+        A worker calls this when the task was deferred or has ended, and stores the result as an XCom.
+
+        :param operator: the operator that was executed.
+        :param ti_key: not used.
         """
         kept: dict[str, str] = getattr(operator, "kept_links", {})
         return kept.get(self.xcom_key, "")
 
 
 class _AllLinks(_JobLink):
-    """All URLs of a task at once. Only for an operator that is executed: it is no button."""
+    """All URLs of a task in one XCom. Used only while an operator is executed, and not shown as a button."""
 
     name = "All pages"
     xcom_key = KEY
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> Any:  # noqa: ARG002
-        """Return the URLs that were kept for this task instance, by the keys of their links."""
+        """Return the URLs for this task instance, by the keys of their links.
+
+        :param operator: the operator that was executed.
+        :param ti_key: not used.
+        """
         return dict(getattr(operator, "kept_links", {}))
 
 
@@ -62,100 +69,120 @@ ALL_LINKS = _AllLinks()
 
 
 class BatchJobLink(_JobLink):
-    """Leads to the job."""
+    """Links to the job."""
 
     name = "Batch job"
 
 
 class BatchJobDefinitionLink(_JobLink):
-    """Leads to the job's definition."""
+    """Links to the job definition."""
 
     name = "Batch job definition"
 
 
 class BatchJobQueueLink(_JobLink):
-    """Leads to the queue the job was submitted to."""
+    """Links to the queue to which the job was submitted."""
 
     name = "Batch job queue"
 
 
 class JobLogLink(_JobLink):
-    """Leads to the job's log stream."""
+    """Links to the job's log stream."""
 
     name = "Job log"
 
 
 TAB = "jobflow"
-"""The last part of the tab's address."""
+"""The last part of the tab's URL."""
 
 
 class JobsLink(BaseOperatorLink):
-    """Leads to the task's "Jobs" tab. The plugin adds it: no XCom holds it, for it is known without one."""
+    """Links to the task's "Jobs" tab. The plugin adds it. It needs no XCom, because its URL can be computed."""
 
     name = "Jobs"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
-        """Return the tab's address, relative to Airflow's root, under whatever path that is served."""
+        """Return the tab's URL, relative to Airflow's root, so that any base path works.
+
+        :param operator: not used.
+        :param ti_key: the task instance.
+        """
         dag, run, task = (quote(part, safe="") for part in (ti_key.dag_id, ti_key.run_id, ti_key.task_id))
         mapped = f"/mapped/{ti_key.map_index}" if ti_key.map_index >= 0 else ""
         return f"dags/{dag}/runs/{run}/tasks/{task}{mapped}/plugin/{TAB}"
 
 
 class FargateTaskLink(_JobLink):
-    """Leads to the task."""
+    """Links to the task."""
 
     name = "Fargate task"
 
 
 class GlueCrawlerLink(_JobLink):
-    """Leads to the crawler, whose page lists its crawls."""
+    """Links to the crawler, whose page lists its crawls."""
 
     name = "Glue crawler"
 
 
 class GlueJobRunLink(_JobLink):
-    """Leads to the run of the job."""
+    """Links to the job run."""
 
     name = "Glue job run"
 
 
 def crawl_links(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-    """Return the console's pages for a Glue crawl. The Amazon provider has no such link."""
-    place = _place(snapshot)
-    if not all(place.values()):
+    """Return the console pages of a Glue crawl. The Amazon provider has no such link.
+
+    :param snapshot: the crawl.
+    :return: URLs by link; empty if one of their parts is not known yet.
+    """
+    location = _console_location(snapshot)
+    if not all(location.values()):
         return {}
     path = f"crawlers/view/{quote(snapshot.name, safe='')}"
-    url = f"https://console.{place['aws_domain']}/glue/home?region={snapshot.region}#/v2/data-catalog/{path}"
+    url = f"https://console.{location['aws_domain']}/glue/home?region={snapshot.region}#/v2/data-catalog/{path}"
     return {GlueCrawlerLink: url, **_log_link(snapshot)}
 
 
 def run_links(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-    """Return the console's pages for the run of a Glue job."""
+    """Return the console pages of a Glue job run.
+
+    :param snapshot: the run.
+    :return: URLs by link; empty if one of their parts is not known yet.
+    """
     from airflow.providers.amazon.aws.links.glue import GlueJobRunDetailsLink
 
-    place = _place(snapshot)
-    if not all(place.values()):
+    location = _console_location(snapshot)
+    if not all(location.values()):
         return {}
-    which = {"job_name": quote(snapshot.name, safe=""), "job_run_id": snapshot.job_id}
-    return {GlueJobRunLink: GlueJobRunDetailsLink().format_link(**place, **which), **_log_link(snapshot)}
+    run = {"job_name": quote(snapshot.name, safe=""), "job_run_id": snapshot.job_id}
+    return {GlueJobRunLink: GlueJobRunDetailsLink().format_link(**location, **run), **_log_link(snapshot)}
 
 
 def ecs_links(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-    """Return the console's pages for a Fargate task. The Amazon provider has no such link."""
-    place = _place(snapshot)
-    if not all(place.values()) or not snapshot.queue:
+    """Return the console pages of a Fargate task. The Amazon provider has no such link.
+
+    :param snapshot: the task.
+    :return: URLs by link; empty if one of their parts is not known yet.
+    """
+    location = _console_location(snapshot)
+    if not all(location.values()) or not snapshot.queue:
         return {}
     cluster = snapshot.queue.rpartition("/")[2]
-    url = f"https://console.{place['aws_domain']}/ecs/v2/clusters/{cluster}/tasks/{snapshot.name}"
+    url = f"https://console.{location['aws_domain']}/ecs/v2/clusters/{cluster}/tasks/{snapshot.name}"
     return {FargateTaskLink: f"{url}/configuration?region={snapshot.region}", **_log_link(snapshot)}
 
 
 def batch_links(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-    """Return the console's pages for a Batch job, as far as they are known by now."""
+    """Return the console pages of a Batch job.
+
+    :param snapshot: the job.
+    :return: URLs by link, as far as their parts are known yet.
+    """
     from airflow.providers.amazon.aws.links import batch
 
-    place = _place(snapshot)
-    if not all(place.values()):
+    location = _console_location(snapshot)
+    if not all(location.values()):
         return {}
     pages: dict[type[BaseOperatorLink], tuple[Any, dict[str, str | None]]] = {
         BatchJobLink: (batch.BatchJobDetailsLink(), {"job_id": snapshot.job_id}),
@@ -163,7 +190,7 @@ def batch_links(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
         BatchJobQueueLink: (batch.BatchJobQueueLink(), {"job_queue_arn": snapshot.queue}),
     }
     known = {link: each for link, each in pages.items() if all(each[1].values())}
-    links = {link: page.format_link(**place, **details) for link, (page, details) in known.items()}
+    links = {link: page.format_link(**location, **details) for link, (page, details) in known.items()}
     return {**links, **_log_link(snapshot)}
 
 
@@ -172,13 +199,14 @@ def _log_link(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
 
     if not snapshot.log:
         return {}
-    where = {"awslogs_group": snapshot.log.group, "awslogs_stream_name": snapshot.log.stream}
+    stream = {"awslogs_group": snapshot.log.group, "awslogs_stream_name": snapshot.log.stream}
     region = snapshot.log.region or snapshot.region
-    url = CloudWatchEventsLink().format_link(**_place(snapshot), awslogs_region=region, **where)
+    url = CloudWatchEventsLink().format_link(**_console_location(snapshot), awslogs_region=region, **stream)
     return {JobLogLink: url}
 
 
-def _place(snapshot: Snapshot) -> dict[str, str | None]:
+def _console_location(snapshot: Snapshot) -> dict[str, str | None]:
+    """Return the region and the domain of the console for a job."""
     from airflow.providers.amazon.aws.links.base_aws import BaseAwsLink
 
     return {"region_name": snapshot.region, "aws_domain": BaseAwsLink.get_aws_domain(snapshot.partition)}
@@ -190,7 +218,7 @@ _AWS: Mapping[str, Callable[[Snapshot], dict[type[BaseOperatorLink], str]]] = {
     "glue_crawl": crawl_links,
     "glue_run": run_links,
 }
-"""What builds the pages of AWS's console for a job, the job's own first, by our name of its service."""
+"""Functions that build the AWS console pages of a job, its own page first, by our name of its service."""
 
 _LOCAL: Final[Mapping[str, Mapping[type[BaseOperatorLink], tuple[str, Mapping[str, str]]]]] = {
     "batch": {
@@ -202,13 +230,15 @@ _LOCAL: Final[Mapping[str, Mapping[type[BaseOperatorLink], tuple[str, Mapping[st
     "glue_crawl": {GlueCrawlerLink: ("glue-crawler", {"crawler": "name"})},
     "glue_run": {GlueJobRunLink: ("glue-job-run", {"job": "name", "run": "job_id"})},
 }
-"""The same for the pages of a local AWS: the page, and of which member of the snapshot each of its parameters is."""
+"""The pages of a local AWS: for each link the page, and the snapshot's attribute for each of its parameters."""
 
 
 def console_links(service: str, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-    """Return the console's pages for a job, the job's own first, as far as they are known by now.
+    """Return the console pages of a job, its own page first, as far as their parts are known yet.
 
-    :param service: our name of the service.
+    :param service: our name of the service, such as ``batch``.
+    :param snapshot: the job.
+    :return: URLs by link.
     """
     from airflow.sdk import conf
 
@@ -217,10 +247,7 @@ def console_links(service: str, snapshot: Snapshot) -> dict[type[BaseOperatorLin
 
 
 def _local_links(base: str, service: str, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-    """Return the pages of a local AWS for a job.
-
-    :param base: the URL of the local AWS's pages.
-    """
+    """Return the pages of a local AWS for a job, whose base URL is given."""
     links = {}
     for link, (page, members) in _LOCAL[service].items():
         parameters = {name: getattr(snapshot, member) for name, member in members.items()}
@@ -233,13 +260,14 @@ def _local_links(base: str, service: str, snapshot: Snapshot) -> dict[type[BaseO
 
 
 def _local_page(base: str, page: str, **parameters: str | None) -> str:
-    given = {name: value for name, value in parameters.items() if value}
-    return f"{base.rstrip('/')}/{page}?{urlencode(given)}"
+    known = {name: value for name, value in parameters.items() if value}
+    return f"{base.rstrip('/')}/{page}?{urlencode(known)}"
 
 
 def pages(service: str, snapshot: Snapshot) -> dict[str, str]:
-    """Return the console's pages for a job, by the key of the link to each.
+    """Return the console pages of a job by the XCom key of their links.
 
-    :param service: our name of the service.
+    :param service: our name of the service, such as ``batch``.
+    :param snapshot: the job.
     """
     return {link().xcom_key: url for link, url in console_links(service, snapshot).items()}

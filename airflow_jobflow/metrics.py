@@ -1,21 +1,21 @@
-"""What the watchers of a triggerer do, in Airflow's own metrics: StatsD or OpenTelemetry, as ``[metrics]`` says.
+"""Metrics of a triggerer's watchers, sent as Airflow's own: to StatsD or OpenTelemetry, as configured in ``[metrics]``.
 
-Of each service, by our name of it:
+For each service, by our name of it:
 
 =================================  =======  ===========================================================================
 ``jobflow.<service>.describe_calls``  counter  describe calls made
-``jobflow.<service>.described_jobs``  counter  jobs asked for in them; divided by the calls, how well they are shared
-``jobflow.<service>.throttled_calls`` counter  calls that AWS has throttled
-``jobflow.<service>.calls_per_second`` gauge   the pace that all watchers of the service allow themselves now
-``jobflow.<service>.waits``           gauge    waits that they answer
-``jobflow.<service>.end_to_event``    timer    from a job's end, as AWS tells it, to the event that ends the wait; of
-                                               several jobs, the last one's
+``jobflow.<service>.described_jobs``  counter  jobs in these calls; divided by the calls, how many share a call
+``jobflow.<service>.throttled_calls`` counter  describe calls that AWS has throttled
+``jobflow.<service>.calls_per_second`` gauge   the current rate limit of all watchers of the service
+``jobflow.<service>.waits``           gauge    waits that the watchers serve
+``jobflow.<service>.end_to_event``    timer    from a job's end, as AWS reports it, to the event that ends the wait; for
+                                               several jobs, from the last end
 =================================  =======  ===========================================================================
 
-Only in a triggerer: a wait in a worker (``deferrable=False``) is measured by its task.
+These are sent in a triggerer only. A wait in a worker (``deferrable=False``) lasts as long as its task.
 
 ``aws.calls`` counts every request to AWS, in workers too, by boto3's name of the service:
-``jobflow.aws.<service>.calls`` and, of those that failed, ``jobflow.aws.<service>.<fault>``, see ``faults.Fault``.
+``jobflow.aws.<service>.calls``, and for failed ones ``jobflow.aws.<service>.<fault>``, see ``faults.Fault``.
 """
 
 from __future__ import annotations
@@ -33,15 +33,16 @@ if TYPE_CHECKING:
     from airflow_jobflow.polling.watcher import Describe, Watcher
 
 
-def measured(describe: Describe[Snapshot], service: str, tell: Callable[[], None]) -> Describe[Snapshot]:
-    """Return ``describe`` such that its calls are counted.
+def measured(describe: Describe[Snapshot], service: str, publish_gauges: Callable[[], None]) -> Describe[Snapshot]:
+    """Return a ``describe`` function that counts its calls.
 
-    :param service: our name of the service.
-    :param tell: called with each call, to tell how things stand.
+    :param describe: the function that makes the calls.
+    :param service: our name of the service, such as ``batch``.
+    :param publish_gauges: called before each call.
     """
 
     async def call(job_ids: Sequence[str]) -> Mapping[str, Snapshot | None]:
-        tell()
+        publish_gauges()
         stats.incr(f"jobflow.{service}.describe_calls")
         stats.incr(f"jobflow.{service}.described_jobs", len(job_ids))
         try:
@@ -54,20 +55,23 @@ def measured(describe: Describe[Snapshot], service: str, tell: Callable[[], None
     return call
 
 
-def tell(watchers: Iterable[Watcher[Snapshot]], service: str) -> None:
-    """Tell how much the watchers of a service have to do.
+def publish_gauges(watchers: Iterable[Watcher[Snapshot]], service: str) -> None:
+    """Send the gauges of a service.
 
-    :param watchers: all of them.
+    :param watchers: all watchers of the service.
+    :param service: our name of the service, such as ``batch``.
     """
     watchers = list(watchers)
     stats.gauge(f"jobflow.{service}.calls_per_second", sum(each.calls_per_second for each in watchers))
     stats.gauge(f"jobflow.{service}.waits", sum(each.waits for each in watchers))
 
 
-def ended(service: str, seen: Iterable[Snapshot], since: float) -> None:
-    """Tell how long ago the last of the jobs has ended whose wait ends now; the others' ends it has waited on from.
+def publish_delay(service: str, seen: Iterable[Snapshot], since: float) -> None:
+    """Send how long ago the last job of a wait has ended. Call it when the wait ends.
 
-    :param since: when the wait began, in seconds since the epoch. Of an end before that, nothing was to be seen here.
+    :param service: our name of the service, such as ``batch``.
+    :param seen: the last snapshots of the wait's jobs.
+    :param since: when the wait began, in seconds since the epoch. Nothing is sent if all jobs ended before that.
     """
     ends = [datetime.fromisoformat(each.stopped_at).timestamp() for each in seen if each.stopped_at]
     if ends and max(ends) >= since:

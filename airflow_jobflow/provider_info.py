@@ -1,4 +1,4 @@
-"""What Airflow is told about this package."""
+"""The provider metadata of this package, for Airflow."""
 
 from __future__ import annotations
 
@@ -8,88 +8,89 @@ BATCH = "AWS Batch (Jobflow)"
 FARGATE = "AWS Fargate (Jobflow)"
 GLUE = "AWS Glue (Jobflow)"
 
-_OPTIONS: dict[str, tuple[str, str, str]] = {
+_OPTIONS: dict[str, tuple[str, str, str]] = {  # type, default, description
     "describe_calls_per_second": (
         "float",
         "5.0",
         (
-            "The most describe calls a second of a process for each service, connection and region. All waits share "
-            "it, whatever cluster or Glue job they are about. One call describes up to 100 jobs."
+            "The most describe calls per second of a process, for each service, connection and region. All waits share "
+            "this limit, across ECS clusters and Glue jobs. One call describes up to 100 jobs."
         ),
     ),
     "poll_interval": (
         "float",
         "10.0",
-        "Seconds between two looks at one job, where an operator or a sensor does not say.",
+        "Seconds between two describe calls for one job. Operators and sensors can set their own poll_interval.",
     ),
     "missing_grace": (
         "float",
         "300.0",
-        "Seconds for which AWS may not know a job, as happens just after a submit, before the wait for it fails.",
+        "Seconds for which AWS may not know a job before its wait fails. A job may be unknown just after its submit.",
     ),
     "denied_grace": (
         "float",
         "300.0",
         (
-            "Seconds for which describe calls may be refused for lack of permission or credentials, as happens while "
-            "a policy is replaced, before the wait fails. The job keeps running. 0 for at once."
+            "Seconds for which describe calls may be denied before the wait fails, because permissions or credentials "
+            "are missing, for example while a policy is replaced. The job keeps running. 0 to fail at once."
         ),
     ),
     "request_timeout": (
         "float",
         "20.0",
-        "Seconds after which a describe call that hangs is given up and made again.",
+        "Seconds after which a describe call without a response is abandoned and retried.",
     ),
     "event_queue_url": (
         "string",
         "",
         (
-            "The SQS queue that EventBridge fills with state changes of Batch, ECS and Glue jobs, so that a wait in "
-            "the triggerer ends within a second of its job. The extra jobflow_event_queue_url of an AWS connection "
-            "goes before it. Of this queue messages are deleted: nobody else can use it. Empty for none."
+            "URL of the SQS queue that receives state changes of Batch, ECS and Glue jobs from EventBridge, so that a "
+            "wait in the triggerer ends within a second of its job. The extra jobflow_event_queue_url of an AWS "
+            "connection takes precedence. Messages are deleted from this queue, so nothing else can use it. Empty for "
+            "none."
         ),
     ),
     "event_poll_interval": (
         "float",
         "300.0",
-        "Seconds between two looks at a job that no event tells of, while the queue of events can be read.",
+        "Seconds between two describe calls for a job without events, while the event queue can be read.",
     ),
     "deployment_id": (
         "string",
         "",
         (
-            "A name of this deployment of Airflow that no other deployment in the same AWS accounts has. Every job "
-            "carries it: retries find only jobs of their own deployment, and the orphan reaper stops only these. "
-            "Without it the reaper stops nothing: it only reports. If it changes, jobs that were started before are "
-            "not found by their retries. Empty for none."
+            "A name for this deployment of Airflow that is unique within its AWS accounts. Every job carries it: "
+            "retries find only jobs of their own deployment, and the orphan reaper stops only these. Without it the "
+            "reaper stops nothing and only reports. After a change, retries do not find jobs that were started before. "
+            "Empty for none."
         ),
     ),
     "console_url": (
         "string",
         "",
         (
-            "The URL of the pages of a local AWS, such as http://127.0.0.1:5000/jobflow-console, to which all links to "
-            "the console then lead. Empty for the console of AWS."
+            "URL of the console pages of a local AWS, such as http://127.0.0.1:5000/jobflow-console. All console links "
+            "then lead there. Empty for the AWS console."
         ),
     ),
     "deferrable": (
         "boolean",
         "True",
-        "Whether operators and sensors wait in the triggerer, where they do not say.",
+        "Whether operators and sensors wait in the triggerer. They can set their own deferrable.",
     ),
     "end_in_trigger": (
         "string",
         "auto",
         (
-            "Whether a wait that succeeds ends in the triggerer, without a worker: auto, where nothing is lost by it "
-            "(outlets, callbacks, listeners and the like need a worker), or never."
+            "Whether a successful wait ends its task in the triggerer, without a worker: auto, if the task uses no "
+            "feature that needs a worker (such as outlets, callbacks and listeners), or never."
         ),
     ),
 }
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Describe the provider, as Airflow's provider_info schema wants it."""
+    """Return the provider's metadata, as Airflow's provider_info schema defines it."""
     return {
         "package-name": "airflow-jobflow",
         "name": "Jobflow",
@@ -133,7 +134,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "config": {
             "jobflow": {
-                "description": "How jobs on AWS are waited for.",
+                "description": "How to wait for jobs on AWS.",
                 "options": {
                     name: {
                         "description": description,

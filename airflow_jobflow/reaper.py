@@ -1,14 +1,14 @@
-"""The orphan reaper: stops jobs in AWS that still run though their task has ended.
+"""The orphan reaper: stops jobs in AWS that still run although their task has ended.
 
-Operators and triggers stop their jobs themselves where a process of ours learns of a kill. Nothing of ours learns of it
-while no triggerer is alive, between two tries, or before a triggerer has picked up a new wait. Those jobs are found
-here, by the owner that every job carries: ``airflow_jobflow.jobs.owner``.
+Operators and triggers stop their jobs themselves when they are notified of a kill. None of them is notified while no
+triggerer is alive, between two tries, or before a triggerer has picked up a new wait. The reaper finds the jobs of such
+tasks by the owner that every job carries: ``airflow_jobflow.jobs.owner``.
 
 Invariants:
 
-- All jobs are listed before Airflow is asked for states, and nothing is stopped before Airflow has answered everything.
-- Nothing is stopped in a dry run, and every run is dry where the deployment has no ``[jobflow] deployment_id``.
-- One queue, cluster or job that cannot be listed, and one job that cannot be stopped, keeps no other from it.
+- All jobs are listed before Airflow is queried for task states, and nothing is stopped before all states are known.
+- Nothing is stopped in a dry run, and every run is dry if the deployment has no ``[jobflow] deployment_id``.
+- A queue, cluster or Glue job that cannot be listed, or a job that cannot be stopped, does not affect the others.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ ACTIONS: Final = {
     "stop_failed": "Could not stop",
     "left_alone": "Left alone",
 }
-"""What is done with a job, and how the log begins that says so."""
+"""What was done with a job, with the first words of its log line."""
 
 RETRY: Final = Retry(denied_patience=0.0)
-"""Calls that AWS refuses for lack of permission are not repeated: the next run of the reaper does that."""
+"""Calls that AWS denies are not retried: the next run of the reaper does that."""
 
-REASON_LENGTH: Final = 255
-"""The most characters of a reason that ECS takes. Batch takes more."""
+MAX_REASON_LENGTH: Final = 255
+"""The most characters of a stop reason that ECS accepts. Batch accepts more."""
 
 
 def stop_orphans(
@@ -66,23 +66,23 @@ def stop_orphans(
     states: States | None = None,
     now: Callable[[], float] = time.time,
 ) -> dict[str, Any]:
-    """Find jobs whose task has ended, and stop them. Call it in a task: it asks Airflow through the task's supervisor.
+    """Find jobs whose task has ended, and stop them. Call it in a task: it queries Airflow via the task's supervisor.
 
     :param job_queues: Batch queues whose jobs are listed, by name or ARN. Default none.
     :param clusters: ECS clusters whose tasks are listed, by name or ARN. Default none.
     :param glue_jobs: Glue jobs whose runs are listed, by name. Default none.
-    :param dry_run: only report what would be stopped. Default True.
-    :param reap_deleted_runs: also stop jobs whose task instance Airflow does not know, for its run was deleted.
-        Default False.
+    :param dry_run: whether to only report which jobs would be stopped. Default True.
+    :param reap_deleted_runs: whether to also stop jobs whose task instance Airflow does not know, because its run was
+        deleted. Default False.
     :param access: the AWS connection, region and client configuration to use. Default: connection ``aws_default``.
-    :param deployment_id: which deployment's jobs may be stopped. Default: ``[jobflow] deployment_id``.
-    :param states: returns the states of tasks. Default: as Airflow's API has them.
-    :param now: returns the time in seconds since the epoch.
-    :returns: ``dry_run``; ``jobs``, one dict each for orphans and for jobs that a person should look at, with
+    :param deployment_id: the deployment whose jobs may be stopped. Default: ``[jobflow] deployment_id``.
+    :param states: returns the states of tasks. Default: from Airflow's API.
+    :param now: returns the time in seconds since the epoch. Default: the system's clock.
+    :returns: ``dry_run``; ``jobs``, one dict for each orphan and for each job that a person should check, with
         ``service``, ``location``, ``job_id``, ``status``, ``owner``, ``state``, ``action`` (``stopped``,
-        ``would_stop``, ``stop_failed`` or ``left_alone``), ``reason``; ``counts`` of all that was listed, by finding
-        and by action; ``problems``, one dict for each location that could not be listed.
-    :raises TypeError: a list is a single string.
+        ``would_stop``, ``stop_failed`` or ``left_alone``), ``reason``; ``counts`` of all listed jobs, by finding and by
+        action; ``problems``, one dict for each location that could not be listed.
+    :raises TypeError: a single string was given instead of a list.
     :raises airflow.sdk.exceptions.AirflowRuntimeError: Airflow did not return the states of tasks. Nothing was stopped.
     """
     locations = {"batch": job_queues, "ecs": clusters, "glue_run": glue_jobs}
@@ -103,10 +103,10 @@ def stop_orphans(
 
 
 class Report:
-    """What a run of the reaper lists and does, logged as it happens.
+    """One run of the reaper: lists and stops jobs, logs each step, and builds the report.
 
     :param access: the AWS connection to use.
-    :param dry_run: whether nothing is stopped.
+    :param dry_run: whether to stop nothing.
     """
 
     def __init__(self, access: Access, dry_run: bool) -> None:
@@ -117,10 +117,11 @@ class Report:
         self._problems: list[dict[str, str]] = []
 
     def list_jobs(self, locations: Mapping[str, Iterable[str]], now: float) -> list[ListedJob]:
-        """List all jobs, each once. A location that cannot be listed becomes a problem in the report.
+        """List all jobs, without duplicates. A location that cannot be listed becomes a problem in the report.
 
-        :param locations: by our names of the services.
-        :param now: in seconds since the epoch.
+        :param locations: queues, clusters and Glue jobs, by our names of the services.
+        :param now: the time in seconds since the epoch.
+        :return: the jobs.
         """
         found: dict[tuple[str, str], ListedJob] = {}
         for name, of_service in locations.items():
@@ -135,9 +136,11 @@ class Report:
         return list(found.values())
 
     def act(self, job: ListedJob, finding: Finding, state: str | None) -> None:
-        """Stop an orphan, unless the run is dry, and report on the job.
+        """Stop a job if it is an orphan and this is no dry run, and add it to the report.
 
-        :param state: of its task; None if Airflow was not asked for it.
+        :param job: the job.
+        :param finding: what the reaper found out about it.
+        :param state: the state of its task; None if it was not looked up.
         """
         self._counts[finding] += 1
         if finding not in NOTEWORTHY:
@@ -163,10 +166,10 @@ class Report:
         self._jobs.append({**seen, "owner": str(job.owner), "state": state, "action": action, "reason": reason})
 
     def _stop(self, job: ListedJob, reason: str) -> tuple[str, str]:
-        """Stop a job; return what was done and why."""
-        told = f"Orphan: {reason} ({job.owner})"[:REASON_LENGTH]
+        """Stop a job; return the action and its reason."""
+        stop_reason = f"Orphan: {reason} ({job.owner})"[:MAX_REASON_LENGTH]
         try:
-            service(job.service).stop(self._call(job.service), job.job_id, job.location, told)
+            service(job.service).stop(self._call(job.service), job.job_id, job.location, stop_reason)
         except CallError as error:
             return "stop_failed", str(error)
         return "stopped", reason
@@ -175,9 +178,9 @@ class Report:
         return _Call(service_client(self._access, service(name).CLIENT))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON has it, and log its numbers."""
-        said = ", ".join(f"{count} {name}" for name, count in self._counts.items() if count and name != "listed")
-        log.info("Listed %d unfinished jobs: %s.", self._counts["listed"], said or "none")
+        """Return the report as plain data, and log its counts."""
+        counts = ", ".join(f"{count} {name}" for name, count in self._counts.items() if count and name != "listed")
+        log.info("Listed %d unfinished jobs: %s.", self._counts["listed"], counts or "none")
         return {
             "dry_run": self._dry_run,
             "jobs": self._jobs,
@@ -193,9 +196,9 @@ def _deployment_id() -> str:
 
 
 class _Call(Call):
-    """Makes calls within the rate limit, each repeated for a minute where that may help.
+    """Makes calls within the rate limit, and retries each for a minute if that may help.
 
-    :param client: of the service.
+    :param client: the client of the service.
     """
 
     def __init__(self, client: ServiceClient) -> None:

@@ -1,14 +1,14 @@
-"""A retry policy that knows why a job failed.
+"""A retry policy that decides by the reason why a job failed.
 
-Use it on a task, or for all in ``default_args``; other operators' errors are left to Airflow::
+Use it on a task, or for all tasks in ``default_args``. For errors of other operators, Airflow decides::
 
     default_args = {"retries": 3, "retry_policy": JobRetryPolicy()}
 
 On Airflow 3.2, which has no retry policies, operators and sensors of this package apply it themselves: see
-``airflow_compat.retry_policy``. ``RetryDecision`` is Airflow's own where it has one.
+``airflow_compat.retry_policy``. ``RetryDecision`` is Airflow's own class if Airflow has one.
 
-What AWS rejects never reaches the policy: such errors fail a task at once (``airflow_jobflow.exceptions``). How often a
-task is retried at all remains what ``retries`` says.
+Requests that AWS rejects never reach the policy: such errors fail a task at once (``airflow_jobflow.exceptions``).
+``retries`` still limits how often a task is retried.
 """
 
 from __future__ import annotations
@@ -26,19 +26,18 @@ if TYPE_CHECKING:
 
 __all__ = ["JobRetryPolicy", "RetryDecision"]
 
-LONGEST_DELAY = timedelta(minutes=15)
-"""What back-off ends at."""
+MAX_RETRY_DELAY = timedelta(minutes=15)
+"""The longest delay before a retry."""
 
-
-BACK_OFF: dict[type[JobflowError], str] = {
+RETRIED_WITH_BACK_OFF: dict[type[JobflowError], str] = {
     SubmissionError: "The job could not be started just now",
     WaitError: "The job could not be described; the next try continues with it",
 }
-"""What another try may solve if it comes later, and the reason that is given."""
+"""Errors that a later try may solve, with the reason that is logged."""
 
 
 class _Policy(StrEnum):
-    """What the policy does about a job that failed."""
+    """What the policy decides for a job that failed."""
 
     SOON = "another try soon"
     BACK_OFF = "another try with back-off"
@@ -54,28 +53,28 @@ BY_BLAME: dict[Blame, _Policy] = {
     Blame.PERSON: _Policy.DEFAULT,
     Blame.UNKNOWN: _Policy.DEFAULT,
 }
-"""What is done about a failure, by what caused it. A cause that is not known is no reason to give up."""
+"""The decision by who or what caused the failure. An unknown cause is no reason to give up."""
 
 
 class JobRetryPolicy(RetryPolicy):
-    """Retry what another try may solve, when it may.
+    """Retry failures that another try may solve, when it may solve them.
 
     ======================================================  =========================================================
-    what happened                                           what is done
+    what happened                                           decision
     ======================================================  =========================================================
     AWS took the capacity away, or its hosts failed         another try soon
-    a container's start was throttled or lost its network   another try with back-off: soon, then twice as late each
-    the request to start was throttled, or got no answer    the same
+    a container's start was throttled or lost its network   another try with back-off, which doubles each time
+    the request to start was throttled, or got no response  the same
     the job could not be described for minutes              the same; the next try continues with the job
-    out of memory, no such image, a missing permission      no other try: the configuration must be corrected first
+    out of memory, no such image, a missing permission      no other try: the configuration must be fixed first
     the deadline has passed                                 as the task says; no other try with ``retry_timeouts=False``
     the command's own error, and everything else            as the task says
     ======================================================  =========================================================
 
-    Of an array, a map or several jobs, the failure that a retry helps least decides, however few have it.
+    For an array, a map or several jobs, the failure that a retry helps least decides, even if only one job has it.
 
     :param soon: seconds, or a timedelta, before the next try in the first four cases. Default 30 s.
-    :param retry_timeouts: whether a job that was not done by its deadline may be tried again. Default True.
+    :param retry_timeouts: whether a job that missed its deadline may be tried again. Default True.
     """
 
     def __init__(self, *, soon: float | timedelta = 30.0, retry_timeouts: bool = True) -> None:
@@ -86,19 +85,22 @@ class JobRetryPolicy(RetryPolicy):
         self,
         exception: BaseException,
         try_number: int,
-        max_tries: int,  # noqa: ARG002 -- Airflow holds to it by itself
+        max_tries: int,  # noqa: ARG002 -- Airflow enforces it by itself
         context: Context | None = None,  # noqa: ARG002
     ) -> RetryDecision:
-        """Decide whether, and when, a task that failed is tried again.
+        """Decide whether and when a failed task is tried again.
 
-        :param exception: what it raised.
-        :param try_number: of the try that failed, from 1.
+        :param exception: the exception that it raised.
+        :param try_number: number of the try that failed, from 1.
+        :param max_tries: not used.
+        :param context: not used.
+        :return: the decision, with a reason for the log.
         """
-        for kind, reason in BACK_OFF.items():
+        for kind, reason in RETRIED_WITH_BACK_OFF.items():
             if isinstance(exception, kind):
                 return RetryDecision.retry(self._back_off(try_number), reason)
         if isinstance(exception, JobTimeout) and not self.retry_timeouts:
-            return RetryDecision.fail("The deadline has passed, which is final here")
+            return RetryDecision.fail("The deadline has passed, and retry_timeouts is False")
         diagnosis = exception.diagnosis if isinstance(exception, JobflowError) else None
         if not isinstance(exception, JobFailed) or not diagnosis:
             return RetryDecision.default()
@@ -112,13 +114,16 @@ class JobRetryPolicy(RetryPolicy):
 
     def _back_off(self, try_number: int) -> timedelta:
         delay: timedelta = self.soon * 2 ** min(try_number - 1, 10)
-        return min(delay, LONGEST_DELAY)
+        return min(delay, MAX_RETRY_DELAY)
 
     def serialize(self) -> dict[str, Any]:
-        """Give what it is made of, as plain data."""
+        """Return the policy's parameters as plain data."""
         return {"soon": self.soon.total_seconds(), "retry_timeouts": self.retry_timeouts}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> JobRetryPolicy:
-        """Make it of what ``serialize`` gave."""
+        """Return a policy with the given parameters.
+
+        :param data: what ``serialize`` returned.
+        """
         return cls(**data)

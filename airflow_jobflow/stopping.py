@@ -1,10 +1,10 @@
-"""Stops the jobs of one trigger, in the background, for minutes where AWS cannot be reached.
+"""Stops the jobs of one trigger in the background, and retries for minutes if AWS cannot be reached.
 
 Invariants:
 
-- A job is stopped by one call at a time, whoever wants it stopped.
-- One job that cannot be stopped does not keep another from being stopped.
-- For each job the task's log says how it went: stopped, or not, and why.
+- Each job has at most one stop call at a time.
+- A job that cannot be stopped does not prevent another from being stopped.
+- For each job the task's log reports whether it was stopped, and if not, why.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.ui import notes
 
-FIRST_TRY = Retry(patience=20.0, denied_patience=20.0)
-"""How long a stop is repeated before its error can be reported."""
+FIRST_RETRY = Retry(patience=20.0, denied_patience=20.0)
+"""How long a stop is retried before its error is reported."""
 
-THEN = Retry(patience=600.0, denied_patience=600.0, longest_delay=20.0)
-"""How long it is repeated after that. What is left then is the orphan reaper's."""
+LONG_RETRY = Retry(patience=600.0, denied_patience=600.0, longest_delay=20.0)
+"""How long it is retried after that. The orphan reaper stops jobs that still run then."""
 
 log = logging.getLogger(__name__)
-"""Of the module: which task a line belongs to, Airflow knows from the context it is logged in."""
+"""The module's logger: Airflow knows from the context which task a line belongs to."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+"""Runs a coroutine in the background to its end, and returns its task."""
 
 
 class Stopper:
@@ -36,8 +37,8 @@ class Stopper:
 
     :param access: the AWS connection to use.
     :param service: our name of the service, such as ``batch``.
-    :param scope: what a stop call is confined to, where the service has such a thing.
-    :param spawn: runs a coroutine in the background, to its end.
+    :param scope: the cluster or Glue job that stop calls name, if the service needs one; else None.
+    :param spawn: runs a coroutine in the background to its end.
     """
 
     def __init__(self, access: Access, service: str, scope: str | None, spawn: Spawn) -> None:
@@ -47,9 +48,9 @@ class Stopper:
         self._spawn = spawn
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.unstopped: dict[str, str] = {}
-        """Jobs that are not stopped yet, or could not be, and the last error of each."""
+        """The last error of each job that is not stopped yet or could not be stopped, by id."""
         self.stopped_at: dict[str, str] = {}
-        """When AWS accepted the stop of each job, in ISO 8601."""
+        """When AWS accepted the stop of each job, in ISO 8601, by id."""
 
     @property
     def stopped(self) -> list[str]:
@@ -59,7 +60,8 @@ class Stopper:
     def stop(self, job_id: str, reason: str, last_seen: str | None) -> None:
         """Stop a job, unless it was stopped or is being stopped. Does not wait for it.
 
-        :param reason: for AWS and for the log.
+        :param job_id: the job's id.
+        :param reason: the reason to send to AWS and to log.
         :param last_seen: the job's last status, for the log; None if it was never described.
         """
         task = self._tasks.get(job_id)
@@ -68,9 +70,9 @@ class Stopper:
             self._tasks[job_id] = self._spawn(self._stop(job_id, reason, last_seen))
 
     async def wait(self, seconds: float | None = None) -> None:
-        """Wait until all jobs were stopped or could not be.
+        """Wait until all stops have succeeded or failed.
 
-        :param seconds: the longest time to wait. Default None: without a limit.
+        :param seconds: the longest time to wait. Default None: no limit.
         """
         if pending := [task for task in self._tasks.values() if not task.done()]:
             await asyncio.wait(pending, timeout=seconds)
@@ -78,21 +80,21 @@ class Stopper:
     async def _stop(self, job_id: str, reason: str, last_seen: str | None) -> None:
         noun = self._module.DISPLAY_NAME
         why = f"{reason[:1].lower()}{reason[1:]}"
-        known = f"It was last seen {last_seen}" if last_seen else "It was not described before"
+        last_status = f"It was last seen {last_seen}" if last_seen else "It was not described before"
         try:
-            for retry in (FIRST_TRY, THEN):
+            for retry in (FIRST_RETRY, LONG_RETRY):
                 try:
                     await run(self._client, self._module.stop, job_id, self._scope, reason, retry=retry)
                 except CallError as error:
                     self.unstopped[job_id] = str(error)
                     if retry.delay(error, 1, 0.0) is None:
-                        break  # it is of no use to repeat that one
+                        break  # retrying this error is pointless
                 else:
                     del self.unstopped[job_id]
                     self.stopped_at[job_id] = notes.now()
-                    await _log(logging.INFO, "Stopped %s %s: %s. %s", noun, job_id, why, known)
+                    await _log(logging.INFO, "Stopped %s %s: %s. %s", noun, job_id, why, last_status)
                     return
-        except asyncio.CancelledError:  # the process ends
+        except asyncio.CancelledError:  # the process shuts down
             if job_id in self.unstopped:
                 log.error("%s %s was not stopped, and may still run: %s", noun, job_id, self.unstopped[job_id])  # noqa: TRY400
             raise
@@ -103,10 +105,10 @@ class Stopper:
             job_id,
             self.unstopped[job_id],
             why,
-            known,
+            last_status,
         )
 
 
 async def _log(level: int, message: str, *args: object) -> None:
-    """Log in a thread: where hundreds of tasks are killed at once, the way to the logs is full, and writing blocks."""
+    """Log in a thread: if hundreds of tasks are killed at once, the pipe to the log is full, and writing blocks."""
     await asyncio.to_thread(log.log, level, message, *args)

@@ -1,4 +1,4 @@
-"""The watchers of this process: one for each service, connection, region and scope, shared by all who wait there."""
+"""The watchers of this process: one per service, connection, region and scope, shared by all waits for its jobs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ _watchers: dict[tuple[asyncio.AbstractEventLoop, str, str, str | None], Watcher[
 
 
 def shared_watcher(access: Access, service: str, scope: str | None, *, events: bool = False) -> Watcher[Snapshot]:
-    """Return this event loop's watcher for the given jobs; made anew if there is none, or if it has ended.
+    """Return this event loop's watcher for the given jobs. Creates one if there is none, or if it has ended.
 
     :param access: the AWS connection to use.
     :param service: our name of the service, such as ``batch``.
-    :param scope: what a describe call is confined to, where the service has such a thing.
-    :param events: whether to listen for events, if there is a queue of them: for triggers in a triggerer, which last.
+    :param scope: the cluster or Glue job that describe calls name, if the service needs one; else None.
+    :param events: whether to listen for events too, if an event queue is configured. For triggers in a triggerer, which
+        is long-lived. Default False.
     """
     key = (asyncio.get_running_loop(), access.key, service, scope)
     watcher = _watchers.get(key)
@@ -50,13 +51,14 @@ def _make(
         stop_listening()
         if _watchers.get(key) is watcher:
             del _watchers[key]
-        tell()
+        publish_gauges()
 
-    def tell() -> None:
-        metrics.tell((each for (_, _, of, _), each in _watchers.items() if of == service), service)
+    def publish_gauges() -> None:
+        of_service = (each for (_, _, name, _), each in _watchers.items() if name == service)
+        metrics.publish_gauges(of_service, service)
 
     watcher: Watcher[Snapshot] = Watcher(
-        metrics.measured(describe, service, tell),
+        metrics.measured(describe, service, publish_gauges),
         client.turns(Rate.POLL),
         missing_grace=conf.getfloat("jobflow", "missing_grace"),
         denied_grace=conf.getfloat("jobflow", "denied_grace"),

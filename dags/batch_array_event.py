@@ -1,14 +1,14 @@
 """### Notify once when an AWS Batch array job ends, whoever started it
 
-Flow 2, **Notify once when an array job ends**, as a DAG of its own that the event schedules.
+Flow 2, **Notify once when an array job ends**, as a separate DAG that is scheduled by the event.
 
-- An EventBridge rule puts the state changes of Batch jobs into a queue; a watcher in the triggerer lets the ends of
-  whole arrays through, success and failure alike, and none of their children.
-- Each end starts a run; ends that come close together share one, with one notification for each of them all the same.
-- The queue is the one that `infra/jobflow.yaml` makes for asset watchers: set `JOBFLOW_ARRAY_EVENTS_QUEUE_URL` in the
-  environment of Airflow to its URL.
-- Replace `notify` by what your team reads: a message to Slack, SNS or e-mail.
-- To try it out, trigger a run with a recorded event of EventBridge as `event`.
+- An EventBridge rule sends the state changes of Batch jobs to a queue. A watcher in the triggerer selects the ends of
+  whole arrays, successful or failed, and ignores their children.
+- Each end starts a run. Ends that arrive close together share a run, which still sends one notification for each.
+- The queue is the one that `infra/jobflow.yaml` creates for asset watchers: set `JOBFLOW_ARRAY_EVENTS_QUEUE_URL` in
+  Airflow's environment to its URL.
+- Replace `notify` with what your team uses, such as a message to Slack, SNS or e-mail.
+- To try it out, trigger a run with a recorded EventBridge event as `event`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ARRAY_ENDS = Asset("print_color_ends", watchers=[AssetWatcher(name="print_color_
 
 
 def notify(message: str) -> None:
-    """Tell somebody; put your own way of doing so here."""
+    """Send a notification. Replace this with your own implementation."""
     log.info("Notification: %s", message)
 
 
@@ -51,27 +51,27 @@ def notify(message: str) -> None:
         "event": Param(
             None,
             type=["null", "object"],
-            description="A recorded event of EventBridge, to try this out with; runs of the schedule have their own",
+            description="A recorded EventBridge event, to try this out; scheduled runs have their own events",
         ),
     },
 )
 def batch_array_event() -> None:
-    """Notify of each array that has ended."""
+    """Send a notification for each array that has ended."""
 
     @task
     def arrays_ended(triggering_asset_events: Any = None, params: Any = None) -> list[dict[str, Any]]:
-        told = [event.extra.get("payload") or {} for event in triggering_asset_events[ARRAY_ENDS]]
+        payloads = [event.extra.get("payload") or {} for event in triggering_asset_events[ARRAY_ENDS]]
         if params["event"]:
-            told.append(ENDS.payload([params["event"]]))
-        # By what an end is known: one that was delivered twice is in here once.
-        arrays = list({array["key"]: array for each in told for array in each.get("jobs", [])}.values())
+            payloads.append(ENDS.payload([params["event"]]))
+        # By key, so that an end that was delivered twice counts once.
+        arrays = list({array["key"]: array for each in payloads for array in each.get("jobs", [])}.values())
         if not arrays:
-            log.info("No array has ended: this run was triggered by hand. Give it a recorded event to see it notify")
+            log.info("No array has ended: this run was triggered manually. Pass a recorded event to see a notification")
         return arrays
 
     @task(retries=2, retry_delay=timedelta(minutes=1))
     def notify_once(array: dict[str, Any]) -> None:
-        counts = array["array"]  # AWS's, which may lag behind; the state does not
+        counts = array["array"]  # AWS's counts may lag behind the state
         message = f"{array['name']} {array['state']}: {counts['succeeded']} of {counts['size']} succeeded"
         message += f", {counts['failed']} failed" if counts["failed"] else ""
         notify(f"{message} ({array['job_id']})")

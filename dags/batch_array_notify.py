@@ -2,9 +2,9 @@
 
 Flow 2, **Notify once when an array job ends**: each of the array's children prints the colour at its index.
 
-- When all have ended there is one notification, not one for each child, on failure as on success.
-- A failed array then fails the run.
-- Replace `notify` by what your team reads: a message to Slack, SNS or e-mail.
+- When all children have ended, there is one notification for the array, whether it succeeded or failed.
+- If the array failed, the run then fails too.
+- Replace `notify` with what your team uses, such as a message to Slack, SNS or e-mail.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from airflow_jobflow.retry_policy import JobRetryPolicy
 
 
 def notify(message: str) -> None:
-    """Tell somebody; put your own way of doing so here."""
+    """Send a notification. Replace this with your own implementation."""
     logging.getLogger(__name__).info("Notification: %s", message)
 
 
@@ -36,7 +36,7 @@ def notify(message: str) -> None:
         "jobDefinition": Param("print-color", type="string", description="Job definition: name, name:revision or ARN"),
         "jobQueue": Param("print-color-queue", type="string", description="Job queue: name or ARN"),
         "size": Param(7, type="integer", minimum=2, maximum=10_000, description="Children of the array"),
-        "wait_time": Param(60, type="number", exclusiveMinimum=0, description="Seconds between two looks at the job"),
+        "wait_time": Param(60, type="number", exclusiveMinimum=0, description="Seconds between two polls of the job"),
     },
 )
 def batch_array_notify() -> None:
@@ -55,7 +55,7 @@ def batch_array_notify() -> None:
         raise_on_failure=False,  # the notification comes first
     )
 
-    # all_done: what keeps the array from ending at all, such as its time-out, is worth a notification too.
+    # all_done: also notify if the array did not end, for example because of its timeout.
     @task(trigger_rule="all_done")
     def notify_once(outcome: dict[str, Any] | None) -> None:
         if outcome is None:

@@ -1,11 +1,11 @@
 """### Run one AWS Batch job and wait for it
 
-Flow 1, **Batch job status poller**: submit a job, wait for its end, choose.
+Flow 1, **Batch job status poller**: submit a job, wait until it ends, then branch.
 
-- On success the job's final status is handed to the next task, the place to hang a notification.
-- On failure the run fails with the flow's own error.
-- The states `Wait X Seconds` and `Get Job Status` are one deferrable operator: it looks every `wait_time` seconds
-  without occupying a worker, and gives up, stopping the job, after `job_timeout`.
+- On success the job's final status is passed to the next task. Add a notification there.
+- On failure the run fails with the error of the original flow.
+- The states `Wait X Seconds` and `Get Job Status` are one deferrable operator: it polls every `wait_time` seconds
+  without occupying a worker. After `job_timeout` it stops the job and fails.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from airflow_jobflow.retry_policy import JobRetryPolicy
         "jobName": Param("hello-world", type="string", description="Name of the job"),
         "jobDefinition": Param("hello-world", type="string", description="Job definition: name, name:revision or ARN"),
         "jobQueue": Param("hello-world-queue", type="string", description="Job queue: name or ARN"),
-        "wait_time": Param(60, type="number", exclusiveMinimum=0, description="Seconds between two looks at the job"),
+        "wait_time": Param(60, type="number", exclusiveMinimum=0, description="Seconds between two polls of the job"),
         "containerOverrides": Param(None, type=["object", "null"], description="As in SubmitJob; empty for none"),
         "parameters": Param(None, type=["object", "null"], description="Values for Ref:: placeholders; empty for none"),
     },
 )
 def batch_job_status_poller() -> None:
-    """Submit, wait, choose."""
+    """Submit a job, wait for it, then branch."""
     run_job = BatchJobOperator(
         task_id="run_job",
         job_name="{{ params.jobName }}",
@@ -49,7 +49,7 @@ def batch_job_status_poller() -> None:
         queued_timeout=timedelta(hours=1),
         retries=2,
         retry_policy=JobRetryPolicy(),
-        raise_on_failure=False,  # the choice below looks at the outcome
+        raise_on_failure=False,  # the branch below checks the outcome
     )
 
     @task.branch
@@ -58,7 +58,7 @@ def batch_job_status_poller() -> None:
 
     @task
     def get_final_job_status(outcome: dict[str, Any]) -> str:
-        """Hang a notification here."""
+        """Return the final status. Add a notification here."""
         return f"{outcome['name']} ended as {outcome['status']}"
 
     @task

@@ -1,12 +1,14 @@
 """### Run a Fargate Spot task for each item of a list
 
-Flow 3, **Map over Fargate tasks**: for each item of `parameter` a task reads `fargate_map/input/<item>.json` from S3
-and writes its output there likewise, at most 40 tasks at a time. The flow is written twice:
+Flow 3, **Map over Fargate tasks**: for each item of `parameter`, a Fargate task reads `fargate_map/input/<item>.json`
+from S3 and writes `fargate_map/output/<item>.json`. At most 40 tasks run at a time. There are two variants:
 
-- `fargate_map` has one Airflow task for all items; take it for many.
-- `fargate_map_expand` has one for each, to see and clear one by one, at the price of a worker process for each.
+- `fargate_map` has one Airflow task for all items. Use it for many items.
+- `fargate_map_expand` has one Airflow task per item, which you can see and clear separately. It needs a worker process
+  for each.
 
-One item's failure stops no other: each ends as "Success" or "Fail". One that loses its Spot capacity is tried again.
+A failed item does not stop the others: each one ends as "Success" or "Fail". An item that loses its Spot capacity is
+retried.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ DAG: dict[str, Any] = {
         "task_definition": Param("process-item", type="string", description="Family, family:revision or ARN"),
         "subnets": Param(["subnet-1"], type="array", items={"type": "string"}, description="Ids, one on a line"),
         "assign_public_ip": Param(True, type="boolean", description="Needed in public subnets, to pull the image"),
-        "wait_time": Param(60, type="number", exclusiveMinimum=0, description="Seconds between two looks at a task"),
+        "wait_time": Param(60, type="number", exclusiveMinimum=0, description="Seconds between two polls of a task"),
     },
 }
 TASK: dict[str, Any] = {
@@ -46,7 +48,7 @@ TASK: dict[str, Any] = {
     "poll_interval": "{{ params.wait_time }}",
     "job_timeout": timedelta(hours=4),
     "raise_on_failure": False,  # an item's failure is its result
-    "retries": 6,  # of trouble with AWS; an item that takes too long is not worth another try
+    "retries": 6,  # for AWS errors; an item that takes too long is not retried
     "retry_delay": timedelta(seconds=2),
     "retry_exponential_backoff": 2,
     "retry_policy": JobRetryPolicy(soon=2, retry_timeouts=False),
@@ -54,13 +56,13 @@ TASK: dict[str, Any] = {
 
 
 def environment(item: str, s3_bucket: str) -> dict[str, str]:
-    """Make the environment variables of an item's task."""
+    """Return the environment variables of an item's task."""
     folder, name = "fargate_map", f"{item}.json"
     return {"S3_BUCKET": s3_bucket, "INPUT_KEY": f"{folder}/input/{name}", "OUTPUT_KEY": f"{folder}/output/{name}"}
 
 
 def report(parameter: list[str], outcomes: list[dict[str, Any] | None]) -> list[dict[str, Any]]:
-    """Tell of each item how it went; there is no outcome of a task that could not be run, or took too long."""
+    """Return the result of each item. A task that could not run, or took too long, has no outcome."""
     results = []
     for item, outcome in zip(parameter, outcomes, strict=True):
         if outcome and outcome["state"] == "SUCCEEDED":

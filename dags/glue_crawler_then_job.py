@@ -1,12 +1,12 @@
 """### Run a Glue crawler, then the Glue job that reads its table
 
-Flow 4, **Glue crawler, then Glue job**: every night the crawler looks at what lies in S3, and makes the table of it.
+Flow 4, **Glue crawler, then Glue job**: every night the crawler scans the data in S3 and updates the table.
 
-- If that went well, the job turns the table into Parquet, and is waited for.
-- If the crawl failed, or took longer than `polls` looks, the run fails with the flow's own error.
+- If the crawl succeeded, the job converts the table to Parquet. The run waits for the job.
+- If the crawl failed, or took longer than `polls` polls, the run fails with the error of the original flow.
 - The states `Wait X Seconds`, `Get Crawler Job Status`, `Add Count` and `Chk Count` are the operator's deadline.
-- The operator knows the crawl that it started from the one before, and a failed one from a good one, which a crawler's
-  state does not tell. A crawl that is under way already is joined.
+- The operator distinguishes the crawl that it started from the one before, and a failed crawl from a successful one,
+  which a crawler's state alone does not show. If a crawl is already running, the operator waits for that one.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ CAUSE = "Glue Crawler Job Failed"
 
 
 class NotingTimeouts(JobRetryPolicy):
-    """Retry what another try may mend, but not a crawl that took too long; that it did is noted for the choice."""
+    """Retry what another try may fix, but not a crawl that timed out. Record the timeout for the branch."""
 
     def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
-        """Decide on a retry."""
+        """Record a timeout, then decide on a retry."""
         if isinstance(exception, JobTimeout):
             context["ti"].xcom_push(key=TIMED_OUT, value=str(exception))
         return super().evaluate(exception, try_number, max_tries, context)
@@ -44,19 +44,19 @@ class NotingTimeouts(JobRetryPolicy):
     doc_md=__doc__,
     render_template_as_native_obj=True,
     params={
-        "wait_time": Param(60, type="number", exclusiveMinimum=0, description="Seconds between two looks"),
-        "polls": Param(3, type="integer", minimum=1, description="Looks at the crawl before it is given up"),
+        "wait_time": Param(60, type="number", exclusiveMinimum=0, description="Seconds between two polls"),
+        "polls": Param(3, type="integer", minimum=1, description="Polls of the crawl before it times out"),
     },
 )
 def glue_crawler_then_job() -> None:
-    """Crawl, choose, run."""
+    """Run the crawler, branch, run the job."""
     crawl = GlueCrawlOperator(
         task_id="crawl",
         crawler_name="se2_in0",
         if_running="attach",
         poll_interval="{{ params.wait_time }}",
         job_timeout="{{ params.wait_time * params.polls }}",
-        raise_on_failure=False,  # the choice below looks at the outcome
+        raise_on_failure=False,  # the branch below checks the outcome
         retries=3,
         retry_delay=timedelta(seconds=120),
         retry_exponential_backoff=2,
@@ -69,7 +69,7 @@ def glue_crawler_then_job() -> None:
             return "run_final_glue_job" if outcome["state"] == "SUCCEEDED" else "job_failed"
         if ti.xcom_pull(task_ids="crawl", key=TIMED_OUT):
             return "job_failed_timeout"
-        raise AirflowFailException("The crawler could not be run, or not be asked how it is: see the log of crawl")
+        raise AirflowFailException("The crawler could not be started or described: see the log of task crawl")
 
     @task
     def job_failed(outcome: dict[str, Any]) -> None:

@@ -1,11 +1,13 @@
 """### Stop jobs whose task has ended
 
-**Orphan reaper**: lists what runs in the given queues, clusters and Glue jobs, and stops the jobs whose task has ended.
+**Orphan reaper**: lists the running jobs of the given queues, clusters and Glue jobs, and stops those whose task has
+ended.
 
-- Most kills stop their jobs at once. This finds the others, such as those of a kill while no triggerer was alive.
-- Set `[jobflow] deployment_id`, put your own queues, clusters and Glue jobs here, and read what a dry run says.
+- Most kills stop their jobs at once. The reaper finds the other jobs, such as those of a kill while no triggerer was
+  alive.
+- Set `[jobflow] deployment_id`, set your own queues, clusters and Glue jobs here, and check the log of a dry run.
 - Then set the default of `dry_run` to false and unpause the DAG.
-- The run fails if something could not be listed or stopped. The rest was done all the same.
+- The run fails if something could not be listed or stopped. Everything else was still done.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ NAMES = {"type": "array", "items": {"type": "string"}}
     },
 )
 def stop_orphans() -> None:
-    """List, ask, stop; then fail if something could not be done."""
+    """List jobs, query the states of their tasks, stop orphans; fail if something could not be done."""
 
     @task(retries=2, retry_delay=timedelta(minutes=1))
     def find_and_stop(params: Any = None) -> dict[str, Any]:

@@ -1,8 +1,11 @@
-"""How messages name jobs. Pure."""
+"""How messages name jobs, and why they are stopped. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+KILL_REASON = "The Airflow task was killed"
+"""The reason that AWS gets when a kill stops a job."""
 
 JOBS_SHOWN = 10
 """The most jobs that a message names."""

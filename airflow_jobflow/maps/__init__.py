@@ -1,1 +1,1 @@
-"""A running map: many items as one task instance."""
+"""A running map: many items in one task instance."""

@@ -1,8 +1,9 @@
-"""What a map's trigger notes of the items that have ended, for a trigger that follows it after a crash.
+"""Checkpoints: a map's trigger saves which items have ended, for the trigger that continues the map after a crash.
 
-ECS forgets a stopped task after an hour, so that listing alone would have its item run again. Every quarter of an hour
-what has ended since is published as an XCom of the task, the one place that a trigger can write to. The first note is
-made before anything is started, and tells that there was a trigger. A retry of the task clears them, as it is to.
+ECS forgets a stopped task after an hour, so a listing alone would have its item run again. Every quarter of an hour the
+items that have ended since the last checkpoint are pushed as an XCom of the task, the only place that a trigger can
+write to. The first checkpoint is saved before any job is started. It proves that there was an earlier trigger. Airflow
+deletes the XComs when the task is retried, which is intended.
 """
 
 from __future__ import annotations
@@ -18,48 +19,55 @@ from airflow_jobflow.jobs.packing import pack, unpack
 log = logging.getLogger(__name__)
 
 KEY = "jobflow_map_checkpoint"
-"""Key of the XComs; each has its number too."""
+"""Prefix of the XCom keys; the number of the checkpoint follows."""
 
 
 class Checkpoint:
-    """The notes of one map.
+    """The checkpoints of one map.
 
-    :param task_instance: the task instance whose XComs they are.
-    :param name: of the map; notes of another one are not read.
+    :param task_instance: the task instance whose XComs are used.
+    :param name: identifies the map; checkpoints of another map are not loaded.
     """
 
     def __init__(self, task_instance: Any, name: str) -> None:
         self._task_instance = task_instance
         self._name = name
-        self._parts = 0
+        self._count = 0
+        """How many checkpoints are saved."""
 
     async def save(self, statuses: str, lines: Sequence[str]) -> bool:
-        """Note how all items stand, and what is told of those that have ended since; return whether that worked."""
+        """Save a checkpoint.
+
+        :param statuses: the statuses of all items, see ``jobs.map_statuses``.
+        :param lines: the result lines of the items that have ended since the last checkpoint.
+        :return: whether it was saved.
+        """
         value = {"map": self._name, "packed": await asyncio.to_thread(pack, [statuses, *lines])}
         try:
-            await asyncio.to_thread(set_xcom, self._task_instance, f"{KEY}_{self._parts}", value)
-        except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the map itself goes on
+            await asyncio.to_thread(set_xcom, self._task_instance, f"{KEY}_{self._count}", value)
+        except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the map itself continues
             log.warning("Could not save which items have ended; trying again later: %s", error)
             return False
-        self._parts += 1
+        self._count += 1
         return True
 
     async def load(self) -> tuple[str, list[str]] | None:
-        """Return how all items stood at the last note, and what was told of those that had ended.
+        """Load all checkpoints.
 
-        None if nothing was ever noted; no statuses where that cannot be found out.
+        :return: the statuses of all items in the last checkpoint, and the result lines of the items that had ended.
+            None if there is no checkpoint. Empty statuses if the checkpoints cannot be read.
         """
         statuses, lines = "", []
         try:
-            while (noted := await self._noted()) is not None:
-                statuses, *more = await asyncio.to_thread(unpack, noted)
+            while (packed := await self._load_next()) is not None:
+                statuses, *more = await asyncio.to_thread(unpack, packed)
                 lines += more
-                self._parts += 1
+                self._count += 1
         except Exception as error:  # noqa: BLE001 -- likewise
-            log.warning("Could not read which items had ended before: %s", error)
+            log.warning("Could not load which items had ended before: %s", error)
             return statuses, lines
-        return (statuses, lines) if self._parts else None
+        return (statuses, lines) if self._count else None
 
-    async def _noted(self) -> str | None:
-        value = await asyncio.to_thread(get_xcom, self._task_instance, f"{KEY}_{self._parts}")
+    async def _load_next(self) -> str | None:
+        value = await asyncio.to_thread(get_xcom, self._task_instance, f"{KEY}_{self._count}")
         return str(value["packed"]) if isinstance(value, dict) and value.get("map") == self._name else None

@@ -1,12 +1,14 @@
-"""The beat of a map: the signs that it still is this trigger's own, and no other triggerer's.
+"""The heartbeat of a map: confirms that this trigger still owns the map, and no other triggerer's.
 
-Airflow gives the triggers of a triggerer that it has not heard of for a while to another one. What Airflow hears of is
-the triggerer's supervisor, another process than the one that triggers run in. So that this process is alive proves
-nothing: a beat is a question that goes through the supervisor to the database and back. A supervisor that is blocked,
-or has lost the database, answers none.
+When Airflow has not heard from a triggerer for a while, it moves its triggers to another one. Airflow hears from the
+triggerer's supervisor, which is another process than the one that runs the triggers. So it proves nothing that this
+process is alive. A heartbeat is a query that goes through the supervisor to the database and back. A supervisor that is
+blocked or has lost the database does not answer it.
 
-What always holds: a beat counts from when it was asked for, so that an answer that took long is an old one; and no
-error of the round trip ends the map.
+Invariants:
+
+- A heartbeat counts from the time of its query, so a slow answer is an old heartbeat.
+- No error of a query ends the map.
 """
 
 from __future__ import annotations
@@ -19,35 +21,38 @@ from collections.abc import Awaitable, Callable
 log = logging.getLogger(__name__)
 
 HEARTBEAT_INTERVAL = 2.0
-"""Seconds between an answer and the next question. A question costs the supervisor, which answers one at a time, some
+"""Seconds between an answer and the next query. A query takes the supervisor, which handles one at a time, some
 30 ms."""
 
 NEVER = float("-inf")
-"""When a beat was that says no."""
+"""The time of a heartbeat that reports that the task is not deferred any more."""
 
 
 async def heartbeats(
-    ask: Callable[[], Awaitable[bool]] | None, *, wanted: Callable[[], bool], note: Callable[[float], object]
+    query: Callable[[], Awaitable[bool]] | None,
+    *,
+    is_needed: Callable[[], bool],
+    on_heartbeat: Callable[[float], object],
 ) -> None:
-    """Beat until cancelled.
+    """Send heartbeats until cancelled.
 
-    :param ask: asks whether the task still waits for its trigger; None where there is no supervisor to be asked.
-    :param wanted: whether to ask; where not, that this process is alive is enough for a beat.
-    :param note: told of each beat, by when it was asked for, in seconds since the epoch; ``NEVER`` if the task does not
-        wait any more.
+    :param query: returns whether the task is still deferred; None if there is no supervisor to query.
+    :param is_needed: returns whether to query. If not, it is enough for a heartbeat that this process is alive.
+    :param on_heartbeat: called with the time of each answered query, in seconds since the epoch; with ``NEVER`` if the
+        task is not deferred any more.
     """
-    told = ""
+    last_logged = ""
     while True:
-        asked_at = time.time()
+        queried_at = time.time()
         try:
-            waits = await ask() if ask and wanted() else True
-        except Exception as error:  # noqa: BLE001 -- whatever it is, it is no answer; the map itself goes on
-            if told != "no answer":
-                told = "no answer"
+            is_deferred = await query() if query and is_needed() else True
+        except Exception as error:  # noqa: BLE001 -- any error is a missing answer; the map itself continues
+            if last_logged != "no answer":
+                last_logged = "no answer"
                 log.warning("Could not query whether the task is still deferred; retrying: %r", error)
         else:
-            if not waits and told != "no":
+            if not is_deferred and last_logged != "not deferred":
                 log.info("The task is no longer deferred; not starting any more jobs")
-            told = "" if waits else "no"
-            note(asked_at if waits else NEVER)
+            last_logged = "" if is_deferred else "not deferred"
+            on_heartbeat(queried_at if is_deferred else NEVER)
         await asyncio.sleep(HEARTBEAT_INTERVAL)

@@ -1,4 +1,4 @@
-"""What a failed try of a map leaves for one that runs the rest, in the task state store."""
+"""The results of a map's failed try, kept in the task state store for the next try, which runs only the rest."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from airflow_jobflow.jobs.packing import chunks, pack, unpack
 
 log = logging.getLogger(__name__)
 
-RESULTS = "jobflow_map"
-"""Key of what is said of the results as a whole; their parts have a number too."""
+RESULTS_KEY = "jobflow_map"
+"""Key of the entry that describes the results. It is also the prefix of the keys of their parts."""
 
-CHUNK = 60_000
-"""Characters of one value in the task state store, which takes 64 KB."""
+MAX_PART_LENGTH = 60_000
+"""The most characters of one part. The task state store takes 64 KB per value."""
 
 NO_TIMES = (None, None, None)
 
@@ -26,42 +26,48 @@ NO_TIMES = (None, None, None)
 class PreviousResults:
     """How the items of a map ended.
 
-    :param statuses: how each stands, see ``jobs.map_statuses``.
-    :param lines: what is told of them, ``[index, snapshot]`` as JSON, by index.
-    :param times: when the first job was created, when the first began, and when the last ended.
+    :param statuses: the status of each item, see ``jobs.map_statuses``.
+    :param lines: result lines of items, ``[index, snapshot]`` as JSON, by index.
+    :param times: when the first job was created, when the first started, and when the last ended, in ISO 8601.
     """
 
     statuses: str
     lines: Mapping[int, str] = field(default_factory=dict)
     times: Sequence[str | None] = NO_TIMES
 
-    def after(self, earlier: PreviousResults) -> PreviousResults:
-        """Return these, of a later try, with what is told of the items that had succeeded before."""
+    def merged_with(self, earlier: PreviousResults) -> PreviousResults:
+        """Return these results, with the lines of the items that had succeeded in an earlier try.
+
+        :param earlier: the results of the earlier try.
+        """
         return PreviousResults(
             self.statuses, {**earlier.lines, **self.lines}, map_statuses.span(list(earlier.times), list(self.times))
         )
 
-    def leave(self, store: Any, digest: str, clear_number: int) -> None:
-        """Leave them for a later try.
+    def save(self, store: Any, digest: str, clear_number: int) -> None:
+        """Save the results for a later try.
 
         :param store: the task state store.
-        :param digest: of the items.
-        :param clear_number: the DAG run's, which changes with every clear.
+        :param digest: digest of the items.
+        :param clear_number: the DAG run's clear number, which changes with every clear.
         """
         succeeded = [line for index, line in self.lines.items() if self.statuses[index] == map_statuses.SUCCEEDED]
-        parts = list(chunks(pack([self.statuses, *succeeded]), CHUNK))
+        parts = list(chunks(pack([self.statuses, *succeeded]), MAX_PART_LENGTH))
         for number, part in enumerate(parts):
-            store.set(f"{RESULTS}_{number}", part)
+            store.set(f"{RESULTS_KEY}_{number}", part)
         about = {"digest": digest, "clear_number": clear_number, "parts": len(parts), "times": list(self.times)}
-        store.set(RESULTS, about)
+        store.set(RESULTS_KEY, about)
 
 
-def previous_attempt(store: Any, digest: str, clear_number: int) -> PreviousResults | None:
-    """Return what an earlier try of the same items has left, unless the task was cleared since.
+def load_previous_results(store: Any, digest: str, clear_number: int) -> PreviousResults | None:
+    """Return the results that an earlier try of the same items has saved.
 
-    :param store, digest, clear_number: as in ``PreviousResults.leave``.
+    :param store: the task state store.
+    :param digest: digest of the items.
+    :param clear_number: the DAG run's clear number.
+    :return: None if there are none, if the items have changed, or if the task was cleared since.
     """
-    about = store.get(RESULTS)
+    about = store.get(RESULTS_KEY)
     if not isinstance(about, Mapping):
         return None
     if about.get("clear_number") != clear_number:
@@ -71,14 +77,17 @@ def previous_attempt(store: Any, digest: str, clear_number: int) -> PreviousResu
         log.info("The items differ from those of the earlier try, so all run")
         return None
     try:
-        statuses, *lines = unpack("".join(store.get(f"{RESULTS}_{number}") for number in range(about["parts"])))
+        statuses, *lines = unpack("".join(store.get(f"{RESULTS_KEY}_{number}") for number in range(about["parts"])))
         return PreviousResults(statuses, by_index(lines), about["times"])
     except (zlib.error, ValueError, TypeError, KeyError) as error:
-        # Such as when a worker died while it replaced them.
+        # For example, a worker died while it replaced them.
         log.warning("Cannot read the results of the earlier try's items (%r), so all run", error)
         return None
 
 
 def by_index(lines: Sequence[str]) -> dict[int, str]:
-    """Return lines of ``[index, snapshot]`` by their index, without reading the snapshots."""
+    """Return result lines by the index of their item, without parsing the snapshots.
+
+    :param lines: ``[index, snapshot]`` as JSON.
+    """
     return {map_statuses.index_of_line(line): line for line in lines}

@@ -1,4 +1,4 @@
-"""What an ended map comes to: its result, or the error that a person reads."""
+"""The result of a map that has ended, or the error to raise for it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,20 @@ if TYPE_CHECKING:
 
 
 def result(outcome_builder: OutcomeBuilder, name: str, ended: PreviousResults, tolerance: Tolerance) -> dict[str, Any]:
-    """Build what the operator returns."""
+    """Return the operator's return value.
+
+    :param outcome_builder: builds the outcomes of items.
+    :param name: the map's name.
+    :param ended: how its items ended.
+    :param tolerance: how many items may fail.
+    """
     state, reason, array = map_statuses.summary(ended.statuses, tolerance)
     outcomes = {
         index: {"index": index, **outcome_builder.outcome(snapshot(line)).to_dict()}
         for index, line in ended.lines.items()
     }
     created, started, stopped = ended.times
-    whole = Outcome(
+    outcome = Outcome(
         service=outcome_builder.service,
         job_id="",
         name=name,
@@ -43,7 +49,7 @@ def result(outcome_builder: OutcomeBuilder, name: str, ended: PreviousResults, t
     )
     size = len(ended.statuses)
     return {
-        **whole.to_dict(),
+        **outcome.to_dict(),
         "statuses": ended.statuses,
         "failed": [outcomes[index] for index in array.failed_indexes if index in outcomes],
         "outcomes": [outcomes.get(index) for index in range(size)] if size <= map_statuses.IN_FULL else None,
@@ -53,11 +59,15 @@ def result(outcome_builder: OutcomeBuilder, name: str, ended: PreviousResults, t
 def failure(
     outcome_builder: OutcomeBuilder, name: str, ended: PreviousResults, outcome: dict[str, Any]
 ) -> JobFailed | JobStopped:
-    """Build the error of a map that failed: ``JobStopped`` if every item that failed was stopped by somebody's request.
+    """Return the error of a map that failed.
 
+    :param outcome_builder: as in ``result``.
+    :param name: the map's name.
+    :param ended: how its items ended.
     :param outcome: what ``result`` returned.
+    :return: ``JobStopped`` if all failed items were stopped on request, else ``JobFailed``.
     """
-    children, diagnosis = _explained(ended)
+    children, diagnosis = _explain(ended)
     diagnosis = diagnosis and diagnosis.on(outcome_builder.service)
     message = report.map_failure(
         outcome_builder.module.DISPLAY_NAME,
@@ -74,8 +84,8 @@ def failure(
     return error(message, outcome=outcome, diagnosis=diagnosis)
 
 
-def _explained(ended: PreviousResults) -> tuple[list[ChildFailure], Diagnosis | None]:
-    """Return the items that failed, the most telling first, and what explains the failure of all of them."""
+def _explain(ended: PreviousResults) -> tuple[list[ChildFailure], Diagnosis | None]:
+    """Return the failed items, the most significant first, and the diagnosis that decides for the map."""
     failed = [
         ChildFailure(index, snapshot(ended.lines[index]))
         for index, status in enumerate(ended.statuses)
@@ -85,10 +95,15 @@ def _explained(ended: PreviousResults) -> tuple[list[ChildFailure], Diagnosis | 
     return report.most_significant(failed, diagnosis), diagnosis
 
 
-def could_not_go_on(outcome_builder: OutcomeBuilder, name: str, event: Mapping[str, Any], said: str) -> JobflowError:
-    """Build the error of a map whose trigger says why it could not go on.
+def could_not_continue(
+    outcome_builder: OutcomeBuilder, name: str, event: Mapping[str, Any], jobs_note: str
+) -> JobflowError:
+    """Return the error of a map that its trigger could not continue.
 
-    :param said: what became of the jobs that ran.
+    :param outcome_builder: as in ``result``.
+    :param name: the map's name.
+    :param event: the trigger's event, which has an ``error``.
+    :param jobs_note: a sentence about what was done with running jobs; may be empty.
     """
     error, statuses = event["error"], event["statuses"]
     failure = WAIT_FAILURES[error["kind"]]
@@ -97,18 +112,25 @@ def could_not_go_on(outcome_builder: OutcomeBuilder, name: str, event: Mapping[s
         how_far = sentence(progress(event))
     asked = "" if error["kind"] in ("killed", "failed") else f" (asked with {outcome_builder.origin})"
     text = f"Map {name} of {outcome_builder.module.DISPLAY_NAME}s {failure.of_map}{asked}: {sentence(error['message'])}"
-    return failure.error(" ".join(filter(None, [text, how_far, said, failure.advice])))
+    return failure.error(" ".join(filter(None, [text, how_far, jobs_note, failure.advice])))
 
 
 def progress(event: Mapping[str, Any]) -> str:
-    """Return how far a map came, as its trigger's event says."""
+    """Return the progress of a map, for people.
+
+    :param event: its trigger's event.
+    """
     if not event["statuses"]:
-        return "how far it came is not known"
+        return "its progress is not known"
     return map_statuses.progress(event["statuses"], (event["unstopped"] or {}).get("count", 0))
 
 
-def one_not_ended(event: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the id of a job that had not ended when the map did, and what messages call its item; None for none."""
+def first_unfinished(event: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return a job that had not ended when the map did.
+
+    :param event: the map's trigger's event.
+    :return: the job's id, and the name of its item for messages; None if all jobs had ended.
+    """
     stopped = (json.loads(each) for each in unpack(event["lines"]))
     for index, last in stopped:
         if event["statuses"][index] == map_statuses.STOPPED and last["job_id"]:
@@ -117,8 +139,13 @@ def one_not_ended(event: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def most_significant(ended: PreviousResults, outcome: Mapping[str, Any]) -> Snapshot | None:
-    """Return the last snapshot of the item that explains the failure, else of the first that is known."""
-    if failed := _explained(ended)[0]:
+    """Return the last snapshot of the item that explains the failure, or of the first item that has one.
+
+    :param ended: how the items ended.
+    :param outcome: what ``result`` returned.
+    :return: None if no item has a snapshot.
+    """
+    if failed := _explain(ended)[0]:
         return failed[0].snapshot
     known = [index for index in outcome["array"]["failed_indexes"] if index in ended.lines]
     index = next(iter(known), min(ended.lines, default=None))
@@ -126,5 +153,8 @@ def most_significant(ended: PreviousResults, outcome: Mapping[str, Any]) -> Snap
 
 
 def snapshot(line: str) -> Snapshot:
-    """Read a line of ``[index, snapshot]``."""
+    """Return the snapshot of a result line.
+
+    :param line: ``[index, snapshot]`` as JSON.
+    """
     return Snapshot.from_dict(json.loads(line)[1])

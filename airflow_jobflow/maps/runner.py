@@ -1,12 +1,11 @@
-"""A map while it runs: starts what may be started, follows it, and winds it up.
+"""Runs a map: starts items, tracks their jobs, and stops what still runs at the end.
 
-What decides lies in ``jobs.fan_out``; this makes the calls that it decides on, and records what came of them.
+``maps.state`` decides what to start. This module makes the calls and records their results.
 
 Invariants:
 
-- Nothing is started before it is known what earlier triggers of the map have started, nor before it is sure that a
-  trigger that follows this one learns that there was one, nor while another may have the map.
-- A start that is denied, throttled or without capacity stops nothing: what runs is followed to its end.
+- Nothing is started before the map is recovered (see ``maps.recovery``), nor while another triggerer may own the map.
+- A start that is denied, throttled or without capacity stops nothing: running jobs are tracked to their end.
 - Every await keeps the message of a cancellation. Without it Airflow does not call ``on_kill``.
 """
 
@@ -15,58 +14,55 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from airflow_jobflow.aws import backoff
 from airflow_jobflow.exceptions import CapacityUnavailable
 from airflow_jobflow.faults import CallError, Fault
-from airflow_jobflow.jobs.map_statuses import NOT_STARTED, REFUSED, STARTING, index_of_line
+from airflow_jobflow.jobs.map_statuses import NOT_STARTED, REFUSED, STARTING
 from airflow_jobflow.jobs.maps import Start
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.jobs.starting import NotStarted
 from airflow_jobflow.jobs.wording import sentence
 from airflow_jobflow.maps.background import BackgroundTasks
-from airflow_jobflow.maps.calls import THREADS, ItemRejected, MapCalls, MapCancelled, OwnershipLost, Unstopped
+from airflow_jobflow.maps.calls import ItemRejected, MapCalls, MapCancelled, OwnershipLost
 from airflow_jobflow.maps.checkpoint import Checkpoint
 from airflow_jobflow.maps.ownership import heartbeats
-from airflow_jobflow.maps.state import MapState, newest_first
-from airflow_jobflow.maps.tracker import JobTracker, line, not_seen
+from airflow_jobflow.maps.recovery import MapRecovery
+from airflow_jobflow.maps.state import MapState
+from airflow_jobflow.maps.stopper import MAX_CONCURRENT_CALLS, Unstopped
+from airflow_jobflow.maps.tracker import JobTracker, failed_snapshot, result_line
 from airflow_jobflow.polling.refusals import REFUSED_GRACE
 from airflow_jobflow.polling.watcher import Watcher
 from airflow_jobflow.stopping import Spawn
 
 log = logging.getLogger(__name__)
-"""Of the module: which task a line belongs to, Airflow knows from the context it is logged in."""
+"""The module's logger: Airflow knows from the context which task a line belongs to."""
 
-PROGRESS = 10.0
-"""The least seconds between two lines about the progress."""
-
-AGREEING = 3.0
-"""Seconds between two listings, which must agree: what was just started shows up late."""
+PROGRESS_INTERVAL = 10.0
+"""Seconds between two log lines about the progress, at least."""
 
 TRANSFER_DELAY = 15.0
-"""Seconds after a standstill in which Airflow cancels a trigger that it has given to another triggerer meanwhile."""
+"""Seconds to wait after a gap in the heartbeats. By then Airflow has cancelled a trigger that it has moved to another
+triggerer."""
 
 START_GRACE = 15.0
-"""Seconds for which starts that are under way at the end are waited for. What they start later is found by listing."""
-
-ENDED = "Airflow: the map was ended before this item"
+"""Seconds to wait, at the end, for starts in progress. Jobs that they start later are found by listing."""
 
 
 class MapRunner:
-    """Runs a map.
+    """Runs one map.
 
-    :param state: how far it is.
-    :param calls: makes its calls.
-    :param requests: the request of each item that is to be run, as JSON.
-    :param watcher: returns what watches the map's jobs.
+    :param state: the map's state.
+    :param calls: makes the map's calls.
+    :param requests: the request of each item to run, as JSON, by index.
+    :param watcher: returns the watcher of the map's jobs.
     :param poll_interval: seconds between two describe calls for one job.
-    :param container: the name of the container that counts; None for the one that AWS's rules make decide.
-    :param spawn: runs a coroutine in the background, to its end, also if the trigger is gone by then.
-    :param checkpoint: keeps what has ended, where there is a place for that.
-    :param ask: asks whether the task still waits for this, where it might be given to another triggerer.
-    :param progressed: called now and then while the map comes further.
+    :param spawn: runs a coroutine in the background to its end, even after the trigger has ended.
+    :param container: name of the container whose exit code counts; None to follow AWS's own rules.
+    :param checkpoint: the map's checkpoints. Default None: there is no place to save them.
+    :param is_deferred: returns whether the task is still deferred. Default None: no other triggerer can get the map.
+    :param on_progress: called now and then while the map progresses. Default: nothing is called.
     """
 
     def __init__(
@@ -80,284 +76,228 @@ class MapRunner:
         spawn: Spawn,
         container: str | None = None,
         checkpoint: Checkpoint | None = None,
-        ask: Callable[[], Awaitable[bool]] | None = None,
-        progressed: Callable[[], None] = lambda: None,
+        is_deferred: Callable[[], Awaitable[bool]] | None = None,
+        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._state = state
         self._calls = calls
         self._requests = requests
-        self._checkpoint = checkpoint
-        self._ask = ask
+        self._is_deferred = is_deferred
         self._spawn = spawn
-        self._progressed = progressed
-        self._saved = 0
-        """How many of the lines that the state tells are kept."""
+        self._on_progress = on_progress
         self._background = BackgroundTasks()
-        self._following = JobTracker(
+        self._tracker = JobTracker(
             state, self._background, watcher=watcher, poll_interval=poll_interval, container=container
         )
-        self._starting: set[asyncio.Task[None]] = set()
-        self._proven = False
-        """Whether the map has started anything: until then a refusal is the whole map's."""
-        self._rests_until = 0.0
-        self._rests = 0
-        self._is_to_be_listed = False
-        """Whether a response said that nothing was started, which is made sure of before anything else is started."""
-        self._denied_since: float | None = None
-        """When the first of the starts failed that have failed since because there is no such queue or cluster."""
-        self._cannot_start: CallError | None = None
+        self._recovery = MapRecovery(state, calls, self._tracker, checkpoint)
+        self._starts: set[asyncio.Task[None]] = set()
+        """The starts in progress."""
+        self._paused_until = 0.0
+        """The loop's time before which nothing is started."""
+        self._pauses = 0
+        """How many pauses there were since the last successful start."""
+        self._must_list = False
+        """Whether the jobs must be listed before anything else is started, because a response may have been wrong."""
+        self._scope_missing_since: float | None = None
+        """When the first of the recent starts failed because there is no such queue or cluster; None if none did."""
+        self._start_error: CallError | None = None
         """Why no more items can be started."""
 
     @property
     def times(self) -> list[str | None]:
-        """When the first job was created, when the first began, and when the last ended."""
-        return self._following.times
+        """When the first job was created, when the first started, and when the last ended, in ISO 8601."""
+        return self._tracker.times
 
-    # The beginning: what an earlier trigger has started.
+    async def recover(self, *, first_trigger_until: float) -> None:
+        """Start the heartbeats, and find what earlier triggers have started. Call it before ``run``.
 
-    async def recover(self, *, fresh_until: float) -> None:
-        """Find what an earlier trigger has started, so that nothing is started twice.
-
-        A start may not be listed yet when the trigger that made it is followed by another. So the first trigger notes
-        that there was one, before it starts anything; only one that finds no such note, in the first seconds of the
-        map, believes an empty listing. Where it can note nothing, it lets these seconds pass.
-
-        :param fresh_until: until when a trigger may be the map's first, in seconds since the epoch.
-        :raises CallError: nothing can be listed, also not after the grace period.
+        :param first_trigger_until: until when a trigger may be the map's first, in seconds since the epoch.
+        :raises CallError: the jobs cannot be listed, even after the grace period.
         """
-        calls = self._calls
-        self._background.spawn(heartbeats(self._ask, wanted=self._has_more_to_start, note=self._beat))
-        follows = self._checkpoint is not None and await self._restore(self._checkpoint)
-        first = not follows and time.time() < fresh_until
-        # Two triggers may have held the map for a while: what is double is looked for at the end as well.
-        calls.in_doubt |= not first
-        doubles = await self._find(first=first)
-        if doubles:
-            log.warning("Stopping %d duplicate jobs: %s", len(doubles), sorted(doubles))
-            await calls.stop(ENDED, doubles)
-        if first and self._checkpoint and not await self._checkpoint.save(self._state.statuses, ()):
-            await asyncio.sleep(fresh_until - time.time())
-
-    async def _restore(self, checkpoint: Checkpoint) -> bool:
-        """Take in what earlier triggers have noted; return whether there may have been one."""
-        noted = await checkpoint.load()
-        if noted is None:
-            return False
-        before = self._state.statuses
-        statuses, lines = noted
-        self._state.restored(statuses, {index_of_line(each): each for each in lines})
-        self._saved = len(self._state.reported_since(0))
-        self._proven = self._state.statuses != before
-        return True
-
-    async def _find(self, *, first: bool = False) -> set[str]:
-        """List what was started, and follow what nobody follows yet; return the ids of those that run for nothing."""
-        calls = self._calls
-        found = await calls.find()
-        patient_until = _now() + calls.lateness
-        while found or not first:
-            await asyncio.sleep(AGREEING)
-            before, found = found, await calls.find()
-            if _now() >= patient_until and {each.job_id for each in before} == {each.job_id for each in found}:
-                break
-        counting = [each.job_id for each in newest_first(found) if self._state.found(each)]
-        self._state.resume()
-        if counting:
-            log.info("Found %s jobs of the map that were started before; watching them", f"{len(counting):,}")
-            self._proven = True
-            self._following.add_all(counting)
-        return {each.job_id for each in found if not each.ended} - set(self._state.running)
-
-    # The middle: start what may be started, until all is over.
+        self._background.spawn(
+            heartbeats(self._is_deferred, is_needed=self._has_more_to_start, on_heartbeat=self._record_heartbeat)
+        )
+        await self._recovery.recover(first_trigger_until=first_trigger_until)
 
     async def run(self) -> None:
-        """Run the map until nothing is left to be waited for.
+        """Run the map until there is nothing left to wait for.
 
-        :raises Refused: the first start was rejected.
-        :raises CallError: no more items can be started, and what was started has ended.
+        :raises ItemRejected: the first start was rejected.
+        :raises CallError: no more items can be started, and the started ones have ended.
         :raises WatchError: the jobs cannot be described.
-        :raises Halted: the task was killed.
-        :raises TimeoutError: the deadline had passed before, and what was started has ended.
+        :raises MapCancelled: the task was killed.
+        :raises TimeoutError: the deadline had passed before, and the started items have ended.
         """
         self._background.spawn(self._report_progress())
-        self._background.spawn(self._following.keep_pace())
-        if self._checkpoint:
-            self._background.spawn(self._keep_ends(self._checkpoint))
-        while not self._state.over:
+        self._background.spawn(self._tracker.adjust_poll_interval())
+        self._background.spawn(self._recovery.save_checkpoints())
+        while not self._state.is_over:
             if self._background.failed:
                 raise self._background.failed
-            if self._state.stalled:
-                raise self._cannot_start or TimeoutError
+            if self._state.is_stalled:
+                raise self._start_error or TimeoutError
             self._background.changed.clear()
-            rest = self._rests_until - _now()
-            full = len(self._starting) >= (THREADS if self._proven else 1)
-            if self._calls.frozen and self._calls.fresh and not self._starting:
+            pause = self._paused_until - _now()
+            # Before the first success, one start at a time: a rejection then fails the whole map.
+            max_starts = MAX_CONCURRENT_CALLS if self._state.has_started_any else 1
+            must_wait = self._calls.ownership_lost or self._must_list or pause > 0 or len(self._starts) >= max_starts
+            if self._calls.ownership_lost and self._calls.heartbeat_is_fresh and not self._starts:
                 await self._reacquire()
-            elif self._is_to_be_listed and rest <= 0 and not self._starting:
-                await self._list_again()
-            elif self._calls.frozen or self._is_to_be_listed or rest > 0 or full or not self._state.ready:
-                await self._change(rest if rest > 0 else None)
-            elif start := self._state.take():
+            elif self._must_list and pause <= 0 and not self._starts:
+                self._must_list = False
+                await self._recovery.find_jobs()
+            elif must_wait or not self._state.can_start:
+                await self._wait_for_change(pause if pause > 0 else None)
+            elif start := self._state.next_start():
                 task = self._background.spawn(self._start(start))
-                self._starting.add(task)
-                task.add_done_callback(self._starting.discard)
+                self._starts.add(task)
+                task.add_done_callback(self._starts.discard)
                 await asyncio.sleep(0)
 
-    async def _change(self, most: float | None) -> None:
-        """Wait for a change; at most for so many seconds.
+    async def _wait_for_change(self, seconds: float | None) -> None:
+        """Wait for a change, for at most so many seconds; None for no limit.
 
-        Without ``asyncio.timeout``: a cancellation that meets its own would lose its message.
+        Without ``asyncio.timeout``: a kill's cancellation that coincides with its own would lose its message.
         """
         loop, changed = asyncio.get_running_loop(), self._background.changed
-        timer = None if most is None else loop.call_later(most, changed.set)
+        timer = None if seconds is None else loop.call_later(seconds, changed.set)
         try:
             await changed.wait()
         finally:
             if timer:
                 timer.cancel()
 
-    def _beat(self, asked_at: float) -> None:
-        self._calls.beat(asked_at)
+    def _record_heartbeat(self, queried_at: float) -> None:
+        self._calls.record_heartbeat(queried_at)
         self._background.changed.set()
 
     def _has_more_to_start(self) -> bool:
-        """Say whether an item waits for its start. One that is interrupted later has a token to be started with."""
+        """Return whether an item waits to be started. If one is interrupted later, a token prevents a second start."""
         state = self._state
-        return not state.over and state.count(NOT_STARTED) + state.count(STARTING) > 0
+        return not state.is_over and state.count(NOT_STARTED) + state.count(STARTING) > 0
 
     async def _reacquire(self) -> None:
-        """Go on after a standstill: another triggerer may have the map by now, and this one is cancelled then."""
-        self._calls.frozen = False  # whatever stands still from here on is another standstill, with a thaw of its own
-        self._calls.in_doubt = True
+        """Continue after a gap in the heartbeats, unless another triggerer has the map: then this one is cancelled."""
+        self._calls.ownership_lost = False  # first, so that a gap during this is detected as another one
+        self._calls.may_have_unknown_jobs = True
         await asyncio.sleep(TRANSFER_DELAY)
-        await self._find()
+        await self._recovery.find_jobs()
 
-    async def _list_again(self) -> None:
-        """Find what was started although AWS said that it was not, before it is started under another token."""
-        self._is_to_be_listed = False
-        await self._find()
+    # Starting.
 
     async def _start(self, start: Start) -> None:
-        """Make a start, and take in what came of it."""
+        """Start an item, and record the result."""
+        state = self._state
         try:
             job_id = await self._calls.start(json.loads(self._requests[start.index]), start)
         except OwnershipLost:
-            self._state.put_back(start)
-        except CapacityUnavailable as full:
-            self._state.put_back(start, full=True)
-            self._is_to_be_listed |= isinstance(full.__cause__, NotStarted)
-            self._rest(full)
-        except ItemRejected as refused:
-            if not self._proven:
-                self._state.put_back(start)
-                raise ItemRejected(f"items[{start.index}]: {refused}") from refused
-            log.warning("Item %d could not be started, because AWS rejected it: %s", start.index, refused)
-            self._state.refused(start.index, line(start.index, not_seen("", REFUSED, str(refused))))
+            state.requeue(start)
+        except CapacityUnavailable as error:
+            state.requeue(start, no_capacity=True)
+            self._must_list |= isinstance(error.__cause__, NotStarted)
+            self._pause(error)
+        except ItemRejected as error:
+            if not state.has_started_any:
+                state.requeue(start)
+                raise ItemRejected(f"items[{start.index}]: {error}") from error
+            log.warning("Item %d could not be started, because AWS rejected it: %s", start.index, error)
+            state.record_rejected(start.index, result_line(start.index, failed_snapshot("", REFUSED, str(error))))
         except CallError as error:
-            self._state.put_back(start)
-            self._cannot(error)
+            state.requeue(start)
+            self._record_start_error(error)
         except MapCancelled:
-            self._state.put_back(start)
+            state.requeue(start)
             raise
         else:
-            self._proven = True
-            self._rests = 0
-            self._denied_since = None
-            self._state.started(start.index, job_id)
-            self._calls.begun.discard(job_id)
-            self._following.add(job_id)
+            self._pauses = 0
+            self._scope_missing_since = None
+            state.record_started(start.index, job_id)
+            self._calls.unrecorded.discard(job_id)
+            self._tracker.add(job_id)
 
-    def _cannot(self, error: CallError) -> None:
-        """Record that a start is not permitted, or that there is no such queue or cluster.
+    def _record_start_error(self, error: CallError) -> None:
+        """Record that starting is not permitted, or that there is no such queue or cluster.
 
-        The first start ends the map by that, because nothing runs. Later, what runs is followed to its end.
-
-        :raises CallError: the map has started nothing.
+        :raises CallError: the map has started nothing, so it ends at once. Otherwise running jobs are tracked to their
+            end first.
         """
-        if not self._proven:
+        if not self._state.has_started_any:
             raise error
-        if error.fault is Fault.SCOPE_NOT_FOUND:  # of one response; denials were repeated for their grace period
-            self._denied_since = self._denied_since or _now()
-            if _now() - self._denied_since < REFUSED_GRACE:
-                self._rest(error)
+        if error.fault is Fault.SCOPE_NOT_FOUND:  # one response only; denials were retried for their grace period
+            self._scope_missing_since = self._scope_missing_since or _now()
+            if _now() - self._scope_missing_since < REFUSED_GRACE:
+                self._pause(error)
                 return
-        if self._cannot_start is None:
+        if self._start_error is None:
             log.error("Starting no more items; waiting for those that run: %s", error)
-            self._cannot_start = error
-            self._state.start_no_more()
+            self._start_error = error
+            self._state.stop_starting()
 
-    def _rest(self, full: CapacityUnavailable | CallError) -> None:
-        """Start nothing for a while; once for all the starts that were under way when there was no capacity."""
-        if _now() >= self._rests_until:
-            self._rests += 1
-            self._rests_until = _now() + backoff(self._rests)
-            log.info("No job can be started now: %s Trying again in %.0f s", sentence(str(full)), backoff(self._rests))
+    def _pause(self, error: CapacityUnavailable | CallError) -> None:
+        """Start nothing for a while. Starts that were in progress together cause one pause."""
+        if _now() >= self._paused_until:
+            self._pauses += 1
+            delay = backoff(self._pauses)
+            self._paused_until = _now() + delay
+            log.info("No job can be started now: %s Trying again in %.0f s", sentence(str(error)), delay)
 
     async def _report_progress(self) -> None:
-        told = ""
+        last_logged = ""
         while True:
-            await asyncio.sleep(PROGRESS)
-            if (now := self._state.progress()) != told:
-                told = now
-                log.info("%s", now)
-                self._progressed()
-
-    async def _keep_ends(self, checkpoint: Checkpoint) -> None:
-        kept = ""
-        while True:
-            await asyncio.sleep(self._calls.checkpoint)
-            lines, statuses = self._state.reported_since(self._saved), self._state.statuses
-            if statuses != kept and await checkpoint.save(statuses, lines):
-                kept = statuses
-                self._saved += len(lines)
+            await asyncio.sleep(PROGRESS_INTERVAL)
+            if (progress := self._state.progress()) != last_logged:
+                last_logged = progress
+                log.info("%s", progress)
+                self._on_progress()
 
     # The end.
 
-    async def shut_down(self, stop: str | None, *, most: float | None = None) -> Unstopped | None:
-        """Start nothing more, and know what was started; stop what still runs, if that is wanted.
+    async def shut_down(self, stop_reason: str | None, *, stop_timeout: float | None = None) -> Unstopped | None:
+        """Stop starting items, and stop running jobs if wanted.
 
-        :param stop: what AWS is told as the reason for stopping; None to leave running what runs.
-        :param most: seconds to wait for the stops; what is not stopped by then is stopped in the background. Default:
-            until all are stopped, or AWS has not responded for minutes.
-        :return: what could not be stopped; None if nothing was to be.
+        :param stop_reason: the reason to send to AWS; None to leave running jobs alone.
+        :param stop_timeout: seconds to wait for the stops; the others continue in the background. Default: until all
+            jobs are stopped, or AWS has not responded for minutes.
+        :return: the jobs that could not be stopped; None if ``stop_reason`` is None.
         """
-        calls = self._calls
-        calls.halt()
-        if self._starting and (await asyncio.wait(self._starting, timeout=START_GRACE))[1]:
-            calls.in_doubt = True
+        calls, state = self._calls, self._state
+        calls.stop_starting()
+        if self._starts and (await asyncio.wait(self._starts, timeout=START_GRACE))[1]:
+            calls.may_have_unknown_jobs = True
         await self.close()
-        if stop is None:
+        if stop_reason is None:
             return None
-        running = self._state.running
-        to_stop = [*running, *(self._following.lost if self._state.broken else ()), *calls.begun]
-        if not (to_stop or calls.in_doubt):
+        running = state.running
+        to_stop = [*running, *(self._tracker.lost if state.too_many_failed else ()), *calls.unrecorded]
+        if not (to_stop or calls.may_have_unknown_jobs):
             return Unstopped()
         if to_stop:
             log.warning("Stopping the %d jobs of the map that may still run", len(to_stop))
         for job_id in running:
-            last = not_seen(job_id, "STOPPED", stop)
-            self._state.stopped(job_id, line(self._state.index_of(job_id), last))
-        return await self._stop(stop, to_stop, most)
+            last = failed_snapshot(job_id, "STOPPED", stop_reason)
+            state.record_stopped(job_id, result_line(state.index_of(job_id), last))
+        return await self._stop(stop_reason, to_stop, stop_timeout)
 
-    async def _stop(self, reason: str, job_ids: Sequence[str], most: float | None) -> Unstopped:
-        left: set[str] = set()
-        ended: list[Unstopped] = []
-        stop = self._calls.stop_all if self._calls.in_doubt else self._calls.stop
+    async def _stop(self, reason: str, job_ids: Sequence[str], wait_seconds: float | None) -> Unstopped:
+        remaining: set[str] = set()
+        result: list[Unstopped] = []
+        stopper = self._calls.stopper
+        stop = stopper.stop_all if self._calls.may_have_unknown_jobs else stopper.stop
 
         async def work() -> None:
-            ended.append(await stop(reason, job_ids, left=left))
-            if ended[0]:
-                log.error("Not all jobs of the map were stopped. Stop them in the console: %s", ended[0])
+            result.append(await stop(reason, job_ids, remaining=remaining))
+            if result[0]:
+                log.error("Not all jobs of the map were stopped. Stop them in the console: %s", result[0])
 
         stopping = self._spawn(work())
-        if (await asyncio.wait({stopping}, timeout=most))[0]:
+        if (await asyncio.wait({stopping}, timeout=wait_seconds))[0]:
             stopping.result()
-            return ended[0]
-        log.warning("%d jobs are not stopped yet; that continues in the background", len(left))
-        return Unstopped(tuple(sorted(left)))
+            return result[0]
+        log.warning("%d jobs are not stopped yet; stopping them continues in the background", len(remaining))
+        return Unstopped(tuple(sorted(remaining)))
 
     async def close(self) -> None:
-        """Leave nothing behind in this process."""
+        """Cancel everything that runs in the background of this map."""
         await self._background.close()
 
 

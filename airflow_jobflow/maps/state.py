@@ -1,14 +1,14 @@
-"""A map: one job for each item. What to start next, what has ended, whether too many have failed.
+"""The state of a map, which runs one job per item: what to start next, what has ended, whether too many have failed.
 
-Pure: a state machine of plain data; the caller starts, watches and stops jobs, and says what became of them.
+Pure: a state machine over plain data. The caller starts, watches and stops jobs, and records the results here.
 
 Invariants:
 
-- An item has at most one job at a time that counts, and no more than ``max_concurrency`` items have one.
+- An item has at most one counting job at a time, and at most ``max_concurrency`` items have one.
 - With ``stop_on_failure`` nothing is started once more items have failed than are tolerated.
-- Items are started in their order, those that are started again first.
-- What is kept is bounded: a character an item, the ids of what runs, and what the caller has said of failures (of
-  every item, where these are few).
+- Items are started in their order. Items that are started again come first.
+- Memory is bounded: one character per item, the ids of running jobs, and the result lines of failures (of all items, if
+  the map is small).
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.jobs.map_statuses import FAILED, IN_FULL, NOT_STARTED, RUNNING, STARTING, STOPPED, SUCCEEDED
 from airflow_jobflow.jobs.maps import Found, Start
 
-ENDS_KEPT = frozenset({SUCCEEDED, FAILED})
-"""Ends that stand, also for a trigger that goes on with the map; what was stopped is run again."""
+FINAL_STATUSES = frozenset({SUCCEEDED, FAILED})
+"""Statuses that a trigger that continues the map keeps. Stopped items run again."""
 
 
 class MapState:
-    """How far a map is.
+    """The state of one map.
 
-    :param size: how many items the map has.
-    :param indexes: which of them are to be run; the others have succeeded in an earlier try.
+    :param size: the number of items of the map.
+    :param indexes: indexes of the items to run; the others succeeded in an earlier try.
     :param max_concurrency: how many items may have a job at the same time.
     :param tolerance: how many of all items may fail.
     :param attempts: how many attempts an item gets if they are interrupted. Default 1.
     :param stop_on_failure: whether the map ends as soon as more items have failed than are tolerated; if not, all items
-        are run. Default True.
+        run. Default True.
     """
 
     def __init__(
@@ -51,150 +51,183 @@ class MapState:
         self.size = size
         self.tolerance = tolerance
         self.attempts = attempts
+        self.has_started_any = False
+        """Whether any job of these items was started, by this trigger or an earlier one."""
         self._lines: dict[int, str] = {}
-        """What was said of items that have ended, as far as it is to be told."""
+        """Result lines of items that have ended, in the order of their ends."""
         self._stop_on_failure = stop_on_failure
         self._max_concurrency = max_concurrency
         self._statuses = bytearray(SUCCEEDED.encode() * size)
         for index in indexes:
             self._statuses[index] = ord(NOT_STARTED)
         self._to_start = deque(indexes)
-        self._made: dict[int, tuple[int, int]] = {}
-        """Attempt and turn of the items that are past their first."""
+        self._next_starts: dict[int, tuple[int, int]] = {}
+        """Attempt and turn of the items that are past their first start."""
         self._running: dict[str, int] = {}
-        """Index of each job that counts, by its id."""
+        """The index of each counting job, by its id."""
         self._starting = 0
 
-    # What is to be done.
+    # What to do next.
 
     @property
-    def broken(self) -> bool:
-        """Whether the map is to end because more items have failed than are tolerated."""
+    def too_many_failed(self) -> bool:
+        """Whether the map has to end because more items have failed than are tolerated."""
         return self._stop_on_failure and not self.tolerance.allows(self.count(FAILED), self.size)
 
     @property
-    def over(self) -> bool:
-        """Whether nothing is left to be waited for."""
-        return self.broken or not (self._to_start or self._starting or self._running)
+    def is_over(self) -> bool:
+        """Whether there is nothing left to wait for."""
+        return self.too_many_failed or not (self._to_start or self._starting or self._running)
 
     @property
-    def stalled(self) -> bool:
-        """Whether items are left that are not to be started any more, and nothing runs."""
+    def is_stalled(self) -> bool:
+        """Whether starting was stopped before all items were started, and nothing runs."""
         return self._max_concurrency == 0 and bool(self._to_start) and not (self._starting or self._running)
 
     @property
-    def ready(self) -> bool:
+    def can_start(self) -> bool:
         """Whether an item may be started now."""
-        return bool(self._to_start) and not self.broken and self._starting + len(self._running) < self._max_concurrency
+        has_slot = self._starting + len(self._running) < self._max_concurrency
+        return bool(self._to_start) and not self.too_many_failed and has_slot
 
     @property
     def has_waiting(self) -> bool:
-        """Whether items wait to be started, so that the end of a job is news to act on."""
-        return bool(self._to_start) and self._max_concurrency > 0 and not self.broken
+        """Whether items wait to be started, so that the end of a job frees a slot for one."""
+        return bool(self._to_start) and self._max_concurrency > 0 and not self.too_many_failed
 
-    def take(self) -> Start | None:
-        """Return the start that is to be made next, if one may be made now; its item counts as being started."""
-        if not self.ready:
+    def next_start(self) -> Start | None:
+        """Return the start to make next, and mark its item as being started. None if nothing may be started now."""
+        if not self.can_start:
             return None
         index = self._to_start.popleft()
-        self._set(index, STARTING)
+        self._set_status(index, STARTING)
         self._starting += 1
-        attempt, turn = self._made.get(index, (1, 0))
+        attempt, turn = self._next_starts.get(index, (1, 0))
         return Start(index, attempt, turn)
 
     # What has happened.
 
-    def started(self, index: int, job_id: str) -> None:
-        """Take in that a start has started a job."""
+    def record_started(self, index: int, job_id: str) -> None:
+        """Record that an item's job was started.
+
+        :param index: the item's index.
+        :param job_id: the job's id.
+        """
         self._starting -= 1
         self._run(index, job_id)
 
-    def found(self, found: Found) -> bool:
-        """Take in what was started by an earlier trigger; return whether this job is the one that counts.
+    def record_found(self, found: Found) -> bool:
+        """Record a job that an earlier trigger has started.
 
-        Call it before anything is taken, for the newest attempt of an item first.
+        Call it before ``next_start``, for the newest attempt of an item first.
+
+        :param found: the job, from a listing.
+        :return: whether this job is its item's counting one.
         """
         if not 0 <= found.index < self.size or self._status(found.index) != NOT_STARTED:
             return False
-        self._made[found.index] = (found.attempt, 0)
+        self._next_starts[found.index] = (found.attempt, 0)
         self._run(found.index, found.job_id)
         return True
 
-    def resume(self) -> None:
-        """Forget about starting what was found to have been started; call it once all is found."""
+    def drop_found(self) -> None:
+        """Remove the items whose jobs were found from those to start. Call it when all are recorded."""
         self._to_start = deque(index for index in self._to_start if self._status(index) == NOT_STARTED)
 
-    def start_no_more(self) -> None:
-        """Start nothing from now on; what was started continues."""
+    def stop_starting(self) -> None:
+        """Stop starting items; running ones continue."""
         self._max_concurrency = 0
 
-    def put_back(self, start: Start, *, full: bool = False) -> None:
-        """Take in that a start has started nothing and is to be made again.
+    def requeue(self, start: Start, *, no_capacity: bool = False) -> None:
+        """Record that a start has started nothing and has to be made again.
 
-        :param full: whether for want of room: the next one is then another start to the service.
+        :param start: the start.
+        :param no_capacity: whether the service had no capacity. The next start is then a new one for the service, with
+            another token. Default False.
         """
         self._starting -= 1
-        self._made[start.index] = (start.attempt, start.turn + full)
+        self._next_starts[start.index] = (start.attempt, start.turn + no_capacity)
         self._wait_again(start.index)
 
-    def refused(self, index: int, line: str) -> None:
-        """Take in that an item's start was refused: the item has failed."""
+    def record_rejected(self, index: int, line: str) -> None:
+        """Record that the service rejected an item's start, so the item has failed.
+
+        :param index: the item's index.
+        :param line: the item's result line.
+        """
         self._starting -= 1
         self._end(index, FAILED, line)
 
-    def ended(self, job_id: str, line: str, *, succeeded: bool, interrupted: bool = False) -> bool:
-        """Take in the end of a job; return whether the item is to be started again, for its job was interrupted.
+    def record_end(self, job_id: str, line: str, *, succeeded: bool, interrupted: bool = False) -> bool:
+        """Record the end of a job.
 
-        :param line: what is to be told of it.
+        :param job_id: the job's id.
+        :param line: the item's result line.
+        :param succeeded: whether the job succeeded.
+        :param interrupted: whether AWS interrupted the job, so that another attempt is due. Default False.
+        :return: whether the item will be started again.
         """
         index = self._running.pop(job_id)
-        attempt, _ = self._made.get(index, (1, 0))
+        attempt, _ = self._next_starts.get(index, (1, 0))
         if interrupted and attempt < self.attempts:
-            self._made[index] = (attempt + 1, 0)
+            self._next_starts[index] = (attempt + 1, 0)
             self._wait_again(index)
             return True
         self._end(index, SUCCEEDED if succeeded else FAILED, line)
         return False
 
-    def stopped(self, job_id: str, line: str) -> None:
-        """Take in that a job was stopped before it had ended, for the map was ended."""
+    def record_stopped(self, job_id: str, line: str) -> None:
+        """Record that a running job was stopped because the map was ended.
+
+        :param job_id: the job's id.
+        :param line: the item's result line.
+        """
         self._end(self._running.pop(job_id), STOPPED, line)
 
-    def restored(self, statuses: str, lines: Mapping[int, str]) -> None:
-        """Take in what an earlier trigger knew to have ended; call it before anything is found."""
+    def restore(self, statuses: str, lines: Mapping[int, str]) -> None:
+        """Record the items that had ended according to an earlier trigger. Call it before ``record_found``.
+
+        :param statuses: the statuses of all items.
+        :param lines: result lines by index.
+        """
         for index, status in enumerate(statuses[: self.size]):
-            if status in ENDS_KEPT and self._status(index) == NOT_STARTED:
+            if status in FINAL_STATUSES and self._status(index) == NOT_STARTED:
+                self.has_started_any = True
                 self._end(index, status, lines.get(index, ""))
 
     def _run(self, index: int, job_id: str) -> None:
+        self.has_started_any = True
         self._running[job_id] = index
-        self._set(index, RUNNING)
+        self._set_status(index, RUNNING)
 
     def _wait_again(self, index: int) -> None:
-        self._set(index, NOT_STARTED)
+        self._set_status(index, NOT_STARTED)
         self._to_start.appendleft(index)
 
     def _end(self, index: int, status: str, line: str) -> None:
-        self._set(index, status)
-        self._made.pop(index, None)
+        self._set_status(index, status)
+        self._next_starts.pop(index, None)
         if line and (status != SUCCEEDED or self.size <= IN_FULL):
             self._lines[index] = line
 
-    # How far it is.
+    # Progress.
 
     def _status(self, index: int) -> str:
         return chr(self._statuses[index])
 
-    def _set(self, index: int, status: str) -> None:
+    def _set_status(self, index: int, status: str) -> None:
         self._statuses[index] = ord(status)
 
     def count(self, status: str) -> int:
-        """Return how many items stand so."""
+        """Return the number of items in a status.
+
+        :param status: one of the characters of ``jobs.map_statuses``.
+        """
         return self._statuses.count(status.encode())
 
     @property
     def statuses(self) -> str:
-        """How each item stands, a character for each, in their order."""
+        """The status of each item, one character each, in the items' order."""
         return self._statuses.decode()
 
     @property
@@ -203,26 +236,40 @@ class MapState:
         return list(self._running)
 
     def index_of(self, job_id: str) -> int:
-        """Return whose job it is, one that has not ended."""
+        """Return the index of the item of a running job.
+
+        :param job_id: the job's id.
+        :raises KeyError: no such job is running.
+        """
         return self._running[job_id]
 
     def attempt_of(self, job_id: str) -> int:
-        """Return which attempt a job is that has not ended."""
-        return self._made.get(self._running[job_id], (1, 0))[0]
+        """Return the attempt number of a running job, from 1.
 
-    def told(self) -> list[str]:
-        """Return what was said of items that have ended, in their order."""
+        :param job_id: the job's id.
+        :raises KeyError: no such job is running.
+        """
+        return self._next_starts.get(self._running[job_id], (1, 0))[0]
+
+    def lines(self) -> list[str]:
+        """Return the result lines of items that have ended, in the items' order."""
         return [line for _, line in sorted(self._lines.items())]
 
-    def reported_since(self, count: int) -> list[str]:
-        """Return what was said of items that have ended, in the order of their ends, but for the first so many."""
+    def lines_since(self, count: int) -> list[str]:
+        """Return the result lines in the order in which the items ended.
+
+        :param count: how many of the first lines to leave out.
+        """
         return list(islice(self._lines.values(), count, None))
 
     def progress(self) -> str:
-        """Say in a few words how far it is, as one line of a task's log."""
+        """Return the progress as one line of a task's log."""
         return map_statuses.progress(self.statuses)
 
 
 def newest_first(found: Iterable[Found]) -> list[Found]:
-    """Put jobs in the order in which ``MapState.found`` is to hear of them."""
+    """Return found jobs in the order in which ``MapState.record_found`` expects them.
+
+    :param found: the jobs, in any order.
+    """
     return sorted(found, key=lambda each: (each.index, -each.attempt))

@@ -1,12 +1,13 @@
-"""Follows the jobs of a map until they end, and records how.
+"""Tracks the jobs of a map until they end, and records their results.
 
-Small groups of new jobs join the process's watcher, so that waiting for thousands costs a describe call for a hundred.
-A job that AWS does not know any more, or whose id it rejects, counts as failed. If describe calls are refused for lack
-of permission or credentials, the map cannot go on; its jobs may be well.
+New jobs are gathered into small groups that join the process's watcher, so that waiting for thousands costs one
+describe call per hundred jobs. A job that AWS does not know any more, or whose id it rejects, counts as failed. If
+describe calls are refused because permissions or credentials are missing, the map cannot continue, although its jobs
+may be fine.
 
-While items wait to be started, the end of a job frees a slot for one. So jobs are described more often then, at most
-every ``REFILL_INTERVAL`` seconds, and only as often as that takes ``REFILL_SHARE`` of the budget. Where events tell of
-ends, the watcher describes jobs at its slow interval all the same.
+While items wait to be started, the end of a job frees a slot for one. So jobs are then described more often: at most
+every ``REFILL_INTERVAL`` seconds, and only as often as that takes at most ``REFILL_SHARE`` of the rate limit. If events
+report ends, the watcher polls at its slow interval anyway.
 """
 
 from __future__ import annotations
@@ -29,30 +30,30 @@ from airflow_jobflow.polling.subscription import Subscription
 from airflow_jobflow.polling.watcher import Watcher
 
 log = logging.getLogger(__name__)
-"""Of the module: which task a line belongs to, Airflow knows from the context it is logged in."""
+"""The module's logger: Airflow knows from the context which task a line belongs to."""
 
-GATHERING = 1.0
-"""Seconds for which new jobs are gathered before they are watched together."""
+GROUP_DELAY = 1.0
+"""Seconds for which new jobs are gathered before they join the watcher together."""
 
 REFILL_INTERVAL = 5.0
-"""Seconds between two describe calls for a job while items wait to be started, or a multiple of it. Not more than the
+"""Seconds between two describe calls for a job while items wait to be started, or a multiple of it. Never more than the
 map's ``poll_interval``."""
 
 REFILL_SHARE = 0.25
-"""The share of the budget that describe calls may take for that, of all maps of a watcher together."""
+"""The share of the rate limit that these describe calls may take, for all maps of a watcher together."""
 
-FAILURES_LOGGED = 20
+MAX_FAILURES_LOGGED = 20
 """How many failed items get a line of their own in the log."""
 
 
 class JobTracker:
-    """Follows the jobs of a map.
+    """Tracks the jobs of a map.
 
-    :param state: how far the map is; every end is recorded in it.
-    :param background: where the waiting goes on; it fails if jobs cannot be described for reasons that are not theirs.
-    :param watcher: returns what watches the map's jobs.
+    :param state: the map's state; every end is recorded in it.
+    :param background: runs the waits; fails if jobs cannot be described for reasons that are not their own.
+    :param watcher: returns the watcher of the map's jobs.
     :param poll_interval: seconds between two describe calls for one job.
-    :param container: the name of the container that counts; None for the one that AWS's rules make decide.
+    :param container: name of the container whose exit code counts; None to follow AWS's own rules.
     """
 
     def __init__(
@@ -65,9 +66,9 @@ class JobTracker:
         container: str | None = None,
     ) -> None:
         self.times: list[str | None] = [None, None, None]
-        """When the first job was created, when the first began, and when the last ended."""
+        """When the first job was created, when the first started, and when the last ended, in ISO 8601."""
         self.lost: list[str] = []
-        """Jobs that count as failed because they cannot be described; they may run."""
+        """Ids of jobs that count as failed because they cannot be described; they may still run."""
         self._state = state
         self._background = background
         self._watcher = watcher
@@ -75,97 +76,111 @@ class JobTracker:
         self._waits: set[Subscription[Snapshot]] = set()
         self._container = container
         self._new: list[str] = []
-        """Jobs that nobody watches yet."""
+        """Ids of jobs that have not joined the watcher yet."""
         self._failures_logged = 0
 
     def add(self, job_id: str) -> None:
-        """Follow a job that was just started."""
+        """Track a job that was just started. It joins the watcher after ``GROUP_DELAY``, together with others.
+
+        :param job_id: the job's id.
+        """
         self._new.append(job_id)
         if len(self._new) == 1:
-            asyncio.get_running_loop().call_later(min(GATHERING, self._poll_interval), self._follow_new)
+            asyncio.get_running_loop().call_later(min(GROUP_DELAY, self._poll_interval), self._track_new)
 
     def add_all(self, job_ids: Iterable[str]) -> None:
-        """Follow jobs from now on."""
-        self._new += job_ids
-        self._follow_new()
+        """Track several jobs. They join the watcher at once.
 
-    def _follow_new(self) -> None:
+        :param job_ids: the jobs' ids.
+        """
+        self._new += job_ids
+        self._track_new()
+
+    def _track_new(self) -> None:
         new, self._new = self._new, []
         if new and not self._background.closed:
-            self._background.spawn(self._follow(new))
+            self._background.spawn(self._track(new))
 
-    async def keep_pace(self) -> None:
-        """Describe jobs as often as items that wait to be started make it worthwhile. Runs until it is cancelled."""
+    async def adjust_poll_interval(self) -> None:
+        """Poll more often while items wait to be started. Runs until cancelled."""
         while self._poll_interval > REFILL_INTERVAL:
-            self._set_pace()
+            self._set_interval()
             await asyncio.sleep(REFILL_INTERVAL)
 
-    def _set_pace(self) -> None:
-        if not self._waits:  # a watcher that nobody joins would never end
+    def _set_interval(self) -> None:
+        if not self._waits:  # do not create a watcher that nobody joins: it would never end
             return
-        wanted, watcher = self._poll_interval, self._watcher()
+        interval, watcher = self._poll_interval, self._watcher()
         if self._state.has_waiting:
             # In whole steps, so that all jobs have the same interval and share their calls.
             steps = max(1, math.ceil(watcher.interval_for(REFILL_SHARE) / REFILL_INTERVAL))
-            wanted = min(wanted, steps * REFILL_INTERVAL)
-        if wanted != self._interval:
-            self._interval = wanted
+            interval = min(interval, steps * REFILL_INTERVAL)
+        if interval != self._interval:
+            self._interval = interval
             for wait in self._waits:
-                watcher.set_interval(wait, wanted)
+                watcher.set_interval(wait, interval)
 
-    async def _follow(self, job_ids: Sequence[str]) -> None:
+    async def _track(self, job_ids: Sequence[str]) -> None:
         watcher = self._watcher()
         with watcher.subscribe(job_ids, self._interval) as wait:
             self._waits.add(wait)
             try:
-                await self._until_ended(watcher, wait)
+                await self._wait_for_ends(watcher, wait)
             finally:
                 self._waits.discard(wait)
 
-    async def _until_ended(self, watcher: Watcher[Snapshot], wait: Subscription[Snapshot]) -> None:
-        left = set(wait.job_ids)
-        async for job_id, news in wait:
-            if job_id not in left:
+    async def _wait_for_ends(self, watcher: Watcher[Snapshot], wait: Subscription[Snapshot]) -> None:
+        open_ids = set(wait.job_ids)
+        async for job_id, update in wait:
+            if job_id not in open_ids:
                 continue
-            if isinstance(news, WatchError):
-                if not _is_its_own(news):
-                    raise news
+            if isinstance(update, WatchError):
+                if not _concerns_one_job(update):
+                    raise update
                 self.lost.append(job_id)
-                self._end(job_id, not_seen(job_id, LOST, str(news)))
-            elif news.state.ended:
-                self._end(job_id, news.counting(self._container))
+                self._record_end(job_id, failed_snapshot(job_id, LOST, str(update)))
+            elif update.state.ended:
+                self._record_end(job_id, update.counting(self._container))
                 watcher.unsubscribe(job_id, wait)
             else:
                 continue
-            left.discard(job_id)
-            if not left:
+            open_ids.discard(job_id)
+            if not open_ids:
                 return
 
-    def _end(self, job_id: str, last: Snapshot) -> None:
-        """Record the end of a job."""
+    def _record_end(self, job_id: str, last: Snapshot) -> None:
         state = self._state
         index, attempt = state.index_of(job_id), state.attempt_of(job_id)
         succeeded = last.state is JobState.SUCCEEDED
         self.times = span(self.times, [last.created_at, last.started_at, last.stopped_at])
         interrupted = not succeeded and state.attempts > 1 and diagnose(last) is SPOT_RECLAIMED
-        if state.ended(job_id, line(index, last), succeeded=succeeded, interrupted=interrupted):
-            log.info("Item %d: Spot capacity was taken back from attempt %d of %d", index, attempt, state.attempts)
-        elif not succeeded and self._failures_logged < FAILURES_LOGGED:
+        if state.record_end(job_id, result_line(index, last), succeeded=succeeded, interrupted=interrupted):
+            log.info("Item %d: AWS reclaimed the Spot capacity of attempt %d of %d", index, attempt, state.attempts)
+        elif not succeeded and self._failures_logged < MAX_FAILURES_LOGGED:
             self._failures_logged += 1
             log.warning("Item %d failed: %s %s", index, job_id, last.progress())
         self._background.changed.set()
 
 
-def _is_its_own(error: WatchError) -> bool:
-    """Return whether a job cannot be described for a reason of its own, and not one of all jobs."""
+def _concerns_one_job(error: WatchError) -> bool:
+    """Return whether a job cannot be described for a reason of its own, rather than one that concerns all jobs."""
     return isinstance(error, NotFound) or (isinstance(error, DescribeRejected) and error.fault is Fault.REJECTED)
 
 
-def not_seen(job_id: str, status: str, reason: str) -> Snapshot:
-    """Return what stands for the last snapshot of an item that failed without one."""
+def failed_snapshot(job_id: str, status: str, reason: str) -> Snapshot:
+    """Return a snapshot for an item that failed without a description by AWS.
+
+    :param job_id: the job's id; empty if no job was started.
+    :param status: the status to show, see ``jobs.map_statuses``.
+    :param reason: why it failed, for people.
+    """
     return Snapshot(job_id, JobState.FAILED, status, reason=reason)
 
 
-def line(index: int, last: Snapshot) -> str:
-    """Return what is told of an item that has ended."""
+def result_line(index: int, last: Snapshot) -> str:
+    """Return the result line of an item: ``[index, snapshot]`` as JSON.
+
+    :param index: the item's index.
+    :param last: the last snapshot of its job.
+    """
     return json.dumps([index, last.to_dict()])

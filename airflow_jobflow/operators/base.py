@@ -17,9 +17,10 @@ from airflow_jobflow import params
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
 from airflow_jobflow.exceptions import CapacityUnavailable, JobNotFound, JobStopped, SubmissionError, WaitError
 from airflow_jobflow.jobs.array import Tolerance
+from airflow_jobflow.jobs.wording import KILL_REASON
 from airflow_jobflow.operators.attempts import ABANDONING, AttemptRecord
 from airflow_jobflow.operators.capacity import CapacityWait
-from airflow_jobflow.operators.kills import KILLED, stop_if_deferral_is_rejected
+from airflow_jobflow.operators.kills import stop_if_deferral_is_rejected
 from airflow_jobflow.ui.failure_report import note_stopped, reporting_failures
 from airflow_jobflow.ui.task_report import TaskReport
 from airflow_jobflow.waiting import parameters as wait_parameters
@@ -277,7 +278,7 @@ class AwsJobOperator(TaskBase):
         said = NOT_OURS
         if self._to_stop:
             self._record.abandon()
-            said = self._jobs.try_to_stop(self._to_stop, KILLED)
+            said = self._jobs.try_to_stop(self._to_stop, KILL_REASON)
         return JobStopped(f"The task was killed while it started {self._jobs.called(job_ids)}. {said}")
 
     def _submitted(self, job_id: str, seen: Snapshot | None) -> dict[str, Any]:
@@ -314,7 +315,7 @@ class AwsJobOperator(TaskBase):
             stop_if_deferral_is_rejected(
                 self._record,
                 self.log,
-                lambda: f"{self._jobs.called(self._to_stop)}: {self._jobs.try_to_stop(self._to_stop, KILLED)}",
+                lambda: f"{self._jobs.called(self._to_stop)}: {self._jobs.try_to_stop(self._to_stop, KILL_REASON)}",
                 lambda: note_stopped(self._report, self._record.context, self._last_seen),
             )
         self._wait.defer(trigger, attempt=self._record.attempt.to_dict())
@@ -460,7 +461,7 @@ class AwsJobOperator(TaskBase):
             describing = threading.Thread(target=self._log_last_status, args=(self._to_stop,), daemon=True)
             describing.start()
             describing.join(FINAL_DESCRIBE_TIMEOUT)
-            self._jobs.try_to_stop(self._to_stop, KILLED)  # a failure is logged, and the interrupted code goes on
+            self._jobs.try_to_stop(self._to_stop, KILL_REASON)  # a failure is logged, and the interrupted code goes on
             noting = self._record.in_thread(lambda context: note_stopped(self._report, context, self._last_seen))
             for thread in (recording, noting):
                 thread.join(ABANDONING)

@@ -27,11 +27,11 @@ from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.jobs.model import JobState, index_ranges
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.jobs.report import tolerated
-from airflow_jobflow.jobs.wording import sentence
+from airflow_jobflow.jobs.wording import KILL_REASON, sentence
 from airflow_jobflow.maps import result as map_result
 from airflow_jobflow.maps.previous_results import NO_TIMES, PreviousResults, by_index
 from airflow_jobflow.operators.attempts import ABANDONING, AttemptRecord
-from airflow_jobflow.operators.kills import KILLED, stop_if_deferral_is_rejected
+from airflow_jobflow.operators.kills import stop_if_deferral_is_rejected
 from airflow_jobflow.operators.map_record import STOPPED, MapAttempt
 from airflow_jobflow.ui.failure_report import report_failure, reporting_failures
 from airflow_jobflow.ui.task_report import TaskReport
@@ -304,7 +304,7 @@ class AwsMapOperator(TaskBase):
         trigger = self._make_trigger(len(items), indexes, lines, continues=continues)
         if self._wait.defers:
             if continues and self.cancel_on_kill:  # its jobs run already; those of a new map, the trigger starts
-                stop_if_deferral_is_rejected(record, self.log, lambda: self._stop_all(KILLED, ()))
+                stop_if_deferral_is_rejected(record, self.log, lambda: self._stop_all(KILL_REASON, ()))
             self._wait.defer(trigger, attempt=record.attempt.to_dict())
         self._trigger = trigger
         if self._killed:
@@ -319,7 +319,7 @@ class AwsMapOperator(TaskBase):
         attempt, tolerance, jobs = self._record.attempt, self._tolerance(), self._jobs
         return MapTrigger(
             service=self.service,
-            family=self._map.map.family,
+            job_group=self._map.map.family,
             size=size,
             indexes=index_ranges(indexes),
             requests=pack(lines),
@@ -334,7 +334,7 @@ class AwsMapOperator(TaskBase):
             poll_interval=self._wait.poll_interval,
             deadline=attempt.deadline,
             began_at=0.0 if continues else attempt.began_at,
-            tells=self.do_xcom_push,
+            reports_progress=self.do_xcom_push,
             deferred_at=time.time(),
             cancel_on_kill=self.cancel_on_kill,
             cancel_on_timeout=self.cancel_on_timeout,
@@ -376,7 +376,7 @@ class AwsMapOperator(TaskBase):
         """Return how the items ended, those of earlier tries included, and store it for a retry."""
         ended = PreviousResults(event["statuses"], by_index(unpack(event["lines"])), event["times"])
         if self._map.map.follows:
-            ended = ended.after(self._map.previous_results(self._map.map.digest) or PreviousResults(""))
+            ended = ended.merged_with(self._map.previous_results(self._map.map.digest) or PreviousResults(""))
         left_running = event["unstopped"] is None
         if ended.statuses and (self.redrive or left_running) and self._map.store_results(ended) and left_running:
             self._map.record_rest(map_statuses.indexes_to_rerun(ended.statuses))
@@ -413,7 +413,7 @@ class AwsMapOperator(TaskBase):
             else:
                 stopped = _stopped_by_trigger(event)
             self._map.record_end()
-        progress, unfinished = map_result.progress(event), map_result.one_not_ended(event)
+        progress, unfinished = map_result.progress(event), map_result.first_unfinished(event)
         name, limit = self._map.name, str(self._deadlines)
         return timeouts.map_timeout(self._jobs, name, limit, stopped, progress=progress, unfinished=unfinished)
 
@@ -421,10 +421,12 @@ class AwsMapOperator(TaskBase):
         """Decide what becomes of running jobs, and return the exception of a map that could not continue."""
         builder, name, kind = self._jobs.outcome_builder, self._map.name, event["error"]["kind"]
         if kind in MAY_RUN:
-            return map_result.could_not_go_on(builder, name, event, self._left_running(kind, unpack(event["running"])))
+            return map_result.could_not_continue(
+                builder, name, event, self._left_running(kind, unpack(event["running"]))
+            )
         self._map.record_end()
         started = event["statuses"].strip(map_statuses.NOT_STARTED)
-        return map_result.could_not_go_on(builder, name, event, _stopped_by_trigger(event) if started else "")
+        return map_result.could_not_continue(builder, name, event, _stopped_by_trigger(event) if started else "")
 
     def _left_running(self, kind: str, running: Sequence[str]) -> str:
         """Decide what becomes of jobs that a trigger left running; return what was decided."""
@@ -455,7 +457,7 @@ class AwsMapOperator(TaskBase):
 
     def _stop_all(self, reason: str, known: Sequence[str]) -> str:
         """Stop all that the map has started, and return a sentence that says whether that succeeded."""
-        left = asyncio.run(self._make_trigger(0, (), ()).stop_all(reason, known, patience=STOP_PATIENCE))
+        left = asyncio.run(self._make_trigger(0, (), ()).stop_all(reason, known, retry_timeout=STOP_PATIENCE))
         if left:
             self.log.warning("Map %s: %s", self._map.name, left)
         return f"Stop these jobs in the console, if they run: {sentence(str(left))}" if left else STOPPED
@@ -497,7 +499,7 @@ class AwsMapOperator(TaskBase):
         if self._killed and self._trigger:
             recording = self._record.abandon_in_thread()
             # In a thread, because this is a signal handler that interrupts the event loop.
-            thread = threading.Thread(target=asyncio.run, args=(self._trigger.killed(),))
+            thread = threading.Thread(target=asyncio.run, args=(self._trigger.stop_killed(),))
             thread.start()
             thread.join()
             recording.join(ABANDONING)

@@ -13,7 +13,7 @@ from airflow_jobflow.exceptions import SubmissionError
 from airflow_jobflow.jobs.array import indexes_of
 from airflow_jobflow.jobs.attempt import Attempt, MapRecord
 from airflow_jobflow.jobs.model import index_ranges
-from airflow_jobflow.maps.previous_results import PreviousResults, previous_attempt
+from airflow_jobflow.maps.previous_results import PreviousResults, load_previous_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,7 +144,7 @@ class MapAttempt:
         if store is None:
             return None
         try:
-            return previous_attempt(store, digest, self._record.clear_number)
+            return load_previous_results(store, digest, self._record.clear_number)
         except AirflowRuntimeError as error:
             raise SubmissionError(f"How the items ended in an earlier try could not be read: {error}") from error
 
@@ -157,7 +157,7 @@ class MapAttempt:
         if store is None:
             return False
         try:
-            ended.leave(store, self.map.digest, self._record.clear_number)
+            ended.save(store, self.map.digest, self._record.clear_number)
         except AirflowRuntimeError as error:
             self._log.warning("A retry will run all items, because their results could not be saved: %s", error)
             return False

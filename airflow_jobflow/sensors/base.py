@@ -180,8 +180,8 @@ class AwsJobSensor(SensorBase):
             **dataclasses.asdict(self._jobs.access),
             "poll_interval": self._wait.poll_interval,
             "deadline": self._deadlines.after(started_at),
-            "returns": self._returns() if may_end else None,
-            "tells": self.do_xcom_push,
+            "result_kind": self._returns() if may_end else None,
+            "reports_progress": self.do_xcom_push,
             "links": {} if self._report.notes_have_links else None,
         }
 

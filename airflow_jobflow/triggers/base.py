@@ -1,11 +1,11 @@
-"""What every trigger here has in common: how it reaches AWS, how it is stored, when it may fire, what a kill does.
+"""What all triggers here share: the AWS connection, how they are stored, when they may fire, and what a kill does.
 
 How Airflow 3.3 kills a deferred task (``triggerer_job_runner.py``; 3.2: see ``airflow_compat.kills``): it deletes the
-trigger's row, and the triggerer cancels the trigger with a message, every second until it has ended; all that are
-killed at once, side by side. The first cancellation makes it await ``on_kill``, for 30 s at most. On Python 3.11 the
-next one already abandons ``on_kill``; later versions pass each on to it. Then it awaits ``cleanup``, however long
-that takes, reports the trigger as ended, and its supervisor closes the task's log. So ``on_kill`` only starts what
-stops the jobs, and ``cleanup`` keeps the trigger, and with it the log, until that is done.
+trigger's row, and the triggerer cancels the trigger with a message, every second until it has ended. All triggers that
+are killed at the same time run side by side. On the first cancellation Airflow awaits ``on_kill``, for at most 30 s. On
+Python 3.11 the next cancellation already abandons ``on_kill``; later versions pass each one on to it. Then Airflow
+awaits ``cleanup`` without a limit, and reports the trigger as ended. Its supervisor then closes the task's log. So
+``on_kill`` only starts to stop the jobs, and ``cleanup`` keeps the trigger, and with it the log, until that is done.
 """
 
 from __future__ import annotations
@@ -33,37 +33,34 @@ if TYPE_CHECKING:
     from airflow_jobflow.polling.watcher import Watcher
 
 log = logging.getLogger(__name__)
-"""Of the module, not of each trigger: which task a line belongs to, Airflow knows from the context it is logged in."""
+"""The module's logger, not one per trigger: Airflow knows from the context which task a line belongs to."""
 
 MIN_DEFERRAL = 10.0
-"""Seconds after a deferral before an event may resume the task: sooner, the executor may still be reporting the end
-of the process that deferred, and the scheduler takes the task for one that died. On a busy machine 6 s were too few."""
-
-
-KILLED = "The Airflow task was killed"
-"""What AWS is told when a kill stops a job."""
+"""Seconds after a deferral before an event may resume the task. Earlier, the executor may still be reporting the end of
+the process that deferred, and the scheduler would treat the task as one whose process died. On a busy machine 6 s were
+not enough."""
 
 LOG_DELAY = 5.0
-"""Seconds for which a trigger is kept after it has stopped jobs. The supervisor reads 4 KB of log lines in each round
-of its loop, of up to 208 KB that wait in the socket, and closes the task's log as soon as it hears that the trigger has
-ended."""
+"""Seconds for which a trigger stays after it has stopped jobs. The supervisor reads 4 KB of log lines per iteration of
+its loop, while up to 208 KB may wait in the socket, and closes the task's log as soon as the trigger has ended."""
 
-KINDS = {Fault.DENIED: "denied", Fault.CREDENTIALS: "credentials"}
-"""How an event names what ended the watching of a job that AWS may know, by what the last error means."""
+ERROR_KINDS = {Fault.DENIED: "denied", Fault.CREDENTIALS: "credentials"}
+"""The ``kind`` of an error in an event, by the fault of the last call."""
 
 _background: set[asyncio.Task[None]] = set()
-"""What triggers have started in the background: an event loop holds its tasks only weakly."""
+"""Background tasks of all triggers: an event loop holds its tasks only weakly."""
 
 
 class WaitTrigger(Stored, BaseTrigger):
-    """Base of the triggers that wait for an operator or a sensor.
+    """Base class of the triggers that wait for an operator or a sensor.
 
     :param aws_conn_id, region_name, verify, botocore_config: see :class:`airflow_jobflow.aws.Access`.
-    :param poll_interval: seconds between two describe calls for one job.
-    :param deadline: when to stop waiting, in seconds since the epoch; None for never.
-    :param deferred_at: when the task was deferred; likewise.
-    :param cancel_on_kill: whether a user's kill stops the jobs. False for jobs that are not the task's own.
-    :param cancel_on_timeout: whether a passed deadline stops the jobs. False for jobs that are not the task's own.
+    :param poll_interval: seconds between two describe calls for one job. Default 10.
+    :param deadline: when to stop waiting, in seconds since the epoch. Default None: never.
+    :param deferred_at: when the task was deferred, in seconds since the epoch. Default None: it was not deferred.
+    :param cancel_on_kill: whether a kill by a user stops the jobs. Default False, for jobs that are not the task's own.
+    :param cancel_on_timeout: whether a passed deadline stops the jobs. Default False, for jobs that are not the task's
+        own.
     """
 
     def __init__(
@@ -91,9 +88,10 @@ class WaitTrigger(Stored, BaseTrigger):
         self.cancel_on_timeout = cancel_on_timeout
         self._fired = False
         self._kill: asyncio.Task[None] | None = None
-        self._work: set[asyncio.Task[None]] = set()
-        """What runs in the background for this trigger."""
-        self._has_worked = False
+        """Handles a kill."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        """The running background tasks of this trigger."""
+        self._has_spawned = False
 
     @property
     def access(self) -> Access:
@@ -101,65 +99,78 @@ class WaitTrigger(Stored, BaseTrigger):
         return Access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
 
     def watcher(self, service: str, scope: str | None) -> Watcher[Snapshot]:
-        """Return the process's watcher of a service; in a triggerer, which lasts, it listens for events too."""
+        """Return the process's watcher of a service. In a triggerer it also listens for events.
+
+        :param service: our name of the service, such as ``batch``.
+        :param scope: the cluster or Glue job that describe calls name, if the service needs one; else None.
+        """
         return shared_watcher(self.access, service, scope, events=self.task_instance is not None)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and fire one event: one that ends the task, or one with which a worker goes on."""
+        """Wait, and fire one event: either it ends the task, or a worker continues with it."""
         async with on_kill_called(self, self.on_kill):
             event = await self.wait()
-            end = await self.end(event)
-            if end is None:
-                await asyncio.sleep(self.settling(time.time()))
+            final_event = await self.finish(event)
+            if final_event is None:
+                await asyncio.sleep(self.seconds_until_resumable(time.time()))
         self._fired = True
-        yield end or TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow's is untyped
+        yield final_event or TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow's is untyped
 
     @abstractmethod
     async def wait(self) -> dict[str, Any]:
-        """Wait until it is over, or the deadline has passed, and return the event."""
+        """Wait until the jobs have ended or the deadline has passed, and return the event's payload."""
 
-    async def end(self, event: dict[str, Any]) -> TriggerEvent | None:  # noqa: ARG002
-        """Return the event that ends the task here, if no worker is needed for that."""
+    async def finish(self, event: dict[str, Any]) -> TriggerEvent | None:  # noqa: ARG002
+        """Return the event that ends the task in the triggerer; None if a worker is needed.
+
+        :param event: what ``wait`` returned.
+        """
         return None
 
-    def settling(self, now: float) -> float:
-        """Seconds to hold an event back; outside a triggerer, where no scheduler looks on, none."""
+    def seconds_until_resumable(self, now: float) -> float:
+        """Return how many seconds to hold back the event; 0 outside a triggerer, where no scheduler is involved.
+
+        :param now: in seconds since the epoch.
+        """
         if self.task_instance is None or self.deferred_at is None:
             return 0.0
         return max(0.0, self.deferred_at + MIN_DEFERRAL - now)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a coroutine in the background, to its end, also when this trigger is cancelled.
+        """Run a coroutine in the background to its end, even if this trigger is cancelled.
 
         Its log lines go to the task's log, which stays open for it.
+
+        :param work: the coroutine.
+        :return: its task.
         """
         task = asyncio.get_running_loop().create_task(work)
-        for tasks in (_background, self._work):
+        for tasks in (_background, self._tasks):
             tasks.add(task)
             task.add_done_callback(tasks.discard)
-        self._has_worked = True
+        self._has_spawned = True
         return task
 
     async def on_kill(self) -> None:
         """Stop the jobs, if they are this task's own and a user has acted on it.
 
-        What stops them goes on when this is cancelled, or has taken longer than Airflow allows.
+        Stopping continues when this is cancelled or takes longer than Airflow allows.
         """
         if self._kill is None or self._kill.done():
             self._kill = self.spawn(self._stop_if_killed())
         await asyncio.shield(self._kill)
 
     async def cleanup(self) -> None:
-        """Keep this trigger until what it has started in the background has ended, and its log lines were read.
+        """Keep this trigger until its background tasks have ended and their log lines were read.
 
-        Airflow cancels a killed trigger every second; a triggerer that ends cancels it once.
+        Airflow cancels a killed trigger every second; a triggerer that shuts down cancels it once.
         """
-        kept_until = float("inf") if self._has_worked else float("-inf")
+        kept_until = float("inf") if self._has_spawned else float("-inf")
         loop = asyncio.get_running_loop()
-        while self._work or loop.time() < kept_until:
+        while self._tasks or loop.time() < kept_until:
             try:
-                if self._work:
-                    await asyncio.wait(self._work)
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
                 else:
                     kept_until = min(kept_until, loop.time() + LOG_DELAY)
                     await asyncio.sleep(kept_until - loop.time())
@@ -170,9 +181,9 @@ class WaitTrigger(Stored, BaseTrigger):
     async def _stop_if_killed(self) -> None:
         """Stop the jobs if a user has acted on the task.
 
-        Airflow calls ``on_kill`` also for a trigger that lingers after its event, and for one whose triggerer was
-        frozen while another took over: then the task still is deferred, and nothing is stopped. Nor is it where Airflow
-        does not say.
+        Airflow also calls ``on_kill`` for a trigger that is still there after its event, and for one whose triggerer
+        was frozen while another took over. The task is still deferred then, and nothing is stopped. Nor is anything
+        stopped if Airflow does not answer.
         """
         if not self.cancel_on_kill or self._fired:
             return
@@ -181,28 +192,31 @@ class WaitTrigger(Stored, BaseTrigger):
         except TimeoutError as error:
             log.error("%s. Without that answer, %s was left running", error, self.subject)  # noqa: TRY400 -- the cause was logged
             return
-        except asyncio.CancelledError:  # the triggerer ends
+        except asyncio.CancelledError:  # the triggerer shuts down
             log.error("The task may have been killed: %s was not stopped, and may still run", self.subject)  # noqa: TRY400
             raise
         if is_deferred:
-            log.info("The trigger was cancelled, but its task is still deferred: nothing is stopped")
+            log.info("The trigger was cancelled, but its task is still deferred, so no job is stopped")
             return
         await self.stop_jobs()
 
     @property
     def subject(self) -> str:
-        """What is waited for, for log lines."""
+        """The jobs, as log lines call them."""
         return "what the task has started"
 
     @abstractmethod
     async def stop_jobs(self) -> None:
-        """Stop the jobs that the task has started, because it was killed. Runs in the background, to its end."""
+        """Stop the jobs that the task has started, because it was killed. Runs in the background to its end."""
 
 
-def kind_of(error: WatchError | CallError) -> str:
-    """Name what ended the watching, for the operator to raise the exception that fits."""
+def error_kind(error: WatchError | CallError) -> str:
+    """Return the ``kind`` of an error in an event, which decides the exception that the operator raises.
+
+    :param error: what ended the wait.
+    """
     if isinstance(error, NotFound):
         return "vanished"
-    if isinstance(error, DescribeRejected | CallError) and error.fault in KINDS:
-        return KINDS[error.fault]
+    if isinstance(error, DescribeRejected | CallError) and error.fault in ERROR_KINDS:
+        return ERROR_KINDS[error.fault]
     return "unanswerable"

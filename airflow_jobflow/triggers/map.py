@@ -1,12 +1,12 @@
-"""A map's trigger: starts one job for each item, follows them all, and reports how it went.
+"""The trigger of a map: starts one job for each item, tracks all jobs, and fires one event with the results.
 
-Its arguments hold all there is to know. What it has started it finds by listing: jobs are named by the map's token
-and the item's index, so that a trigger that goes on after a crash starts nothing twice. Cancelling it stops nothing in
-AWS. ``on_kill``, which Airflow calls when a person acts on the task, stops all that the map has started. So does the
-trigger itself when the deadline passes, or when more items have failed than are tolerated. Nothing is stopped because
-it cannot be described, or because other items cannot be started.
+Its arguments hold all state that it cannot list. Jobs are named after the map's token and the item's index, so a
+trigger that continues after a crash finds them by listing and starts nothing twice. Cancelling it stops nothing in AWS.
+``on_kill``, which Airflow calls when a user acts on the task, stops all jobs of the map. So does the trigger itself
+when the deadline passes, or when more items have failed than are tolerated. No job is stopped because it cannot be
+described, or because other items cannot be started.
 
-What decides lies in ``jobs.fan_out``, what acts in ``triggers.map_run``.
+``maps.state`` decides what to start; ``maps.runner`` does it.
 """
 
 from __future__ import annotations
@@ -22,70 +22,79 @@ from airflow_jobflow.airflow_compat.states import is_deferred
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.array import Tolerance, indexes_of
 from airflow_jobflow.jobs.packing import pack, unpack
-from airflow_jobflow.maps.calls import ItemRejected, MapCalls, MapCancelled, Unstopped
+from airflow_jobflow.jobs.wording import KILL_REASON
+from airflow_jobflow.maps.calls import ItemRejected, MapCalls, MapCancelled
 from airflow_jobflow.maps.checkpoint import Checkpoint
-from airflow_jobflow.maps.runner import ENDED, MapRunner
+from airflow_jobflow.maps.recovery import MAP_ENDED_REASON
+from airflow_jobflow.maps.runner import MapRunner
 from airflow_jobflow.maps.state import MapState
-from airflow_jobflow.maps.tracker import line, not_seen
+from airflow_jobflow.maps.stopper import Unstopped
+from airflow_jobflow.maps.tracker import failed_snapshot, result_line
 from airflow_jobflow.polling.errors import WatchError
-from airflow_jobflow.triggers.base import KILLED, WaitTrigger, kind_of
+from airflow_jobflow.triggers.base import WaitTrigger, error_kind
 from airflow_jobflow.ui import notes
 from airflow_jobflow.ui.progress import LastNote, Progress
 
 log = logging.getLogger(__name__)
 
-FRESH = 60.0
-"""Seconds after a map began within which a trigger may be its first. A later one need not ask whether it is: that it
-lists with patience costs a map that has waited so long little."""
+FIRST_TRIGGER_WINDOW = 60.0
+"""Seconds after the start of a map within which a trigger may be its first. Later triggers always list the jobs until
+two listings agree, which costs little by then."""
 
 FINAL_DESCRIBE_TIMEOUT = 30.0
-"""Seconds for which a trigger that begins after the deadline looks for the ends of what earlier ones have started."""
+"""Seconds for which a trigger that starts after the deadline waits for jobs that earlier triggers have started."""
 
-LAST_STOP = 20.0
-"""Seconds after the deadline for which the event waits until jobs are stopped. Together with
-``FINAL_DESCRIBE_TIMEOUT``, less than ``waiting.DEFERRAL_TIMEOUT_MARGIN``. The rest is stopped in the background."""
+DEADLINE_STOP_TIMEOUT = 20.0
+"""Seconds after the deadline for which the event waits for jobs to be stopped. Together with
+``FINAL_DESCRIBE_TIMEOUT``, less than ``waiting.DEFERRAL_TIMEOUT_MARGIN``. Other jobs are stopped in the background."""
 
-DEADLINE = "Airflow: the deadline of the task has passed"
-"""What AWS is told when a deadline stops a job."""
+DEADLINE_REASON = "Airflow: the deadline of the task has passed"
+"""The reason sent to AWS when a deadline stops a job."""
 
-REFUSALS = (Fault.REJECTED, Fault.SCOPE_NOT_FOUND)
-"""Faults of a map that has started nothing, and of which a retry would start nothing either."""
+NOT_RETRYABLE = (Fault.REJECTED, Fault.SCOPE_NOT_FOUND)
+"""Faults that a retry of the task would meet again, if the map has started nothing."""
 
 
 class MapTrigger(WaitTrigger):
     """Runs a map.
 
     :param service: our name of the service, such as ``batch``.
-    :param scope: what a describe call is confined to, where the service has such a thing.
-    :param family: what tells the map's jobs from all others, see ``jobs.maps``.
-    :param container_name: the name of the container that counts; None for the one that AWS's rules make decide.
-    :param size: how many items the map has.
-    :param indexes: which of them are to be run, as ranges: ``0-3,7``.
-    :param requests: their requests, packed, each a line of JSON.
-    :param max_concurrency: how many items may have a job at the same time.
-    :param tolerated_failure_count, tolerated_failure_percentage: how many of all items may fail.
-    :param attempts: how many attempts an item gets whose job's capacity is taken away.
+    :param job_group: identifies the map's jobs, see ``jobs.maps``.
+    :param size: the number of items of the map.
+    :param indexes: indexes of the items to run, as ranges: ``0-3,7``.
+    :param requests: their requests, packed, one line of JSON each.
+    :param scope: the cluster or Glue job that calls name, if the service needs one. Default None.
+    :param container_name: name of the container whose exit code counts. Default None: follow AWS's own rules.
+    :param max_concurrency: how many items may have a job at the same time. Default 1000.
+    :param tolerated_failure_count: how many items may fail. Default 0.
+    :param tolerated_failure_percentage: how many percent of all items may fail. Default 0.
+    :param attempts: how many attempts an item gets if AWS reclaims the capacity of its job. Default 1.
     :param on_item_failure: ``stop`` to stop the map once more items have failed than are tolerated, ``continue`` to
-        run all items all the same. Default ``stop``.
-    :param tells: whether the "Jobs" tab is told how the items stand.
-    :param began_at: when the map was begun, in seconds since the epoch; 0 for one that may have had a trigger.
+        run all items anyway. Default ``stop``.
+    :param began_at: when the map was started, in seconds since the epoch. Default 0: it may have had another trigger.
+    :param reports_progress: whether to update the "Jobs" tab. Default False.
 
     The others are those of :class:`airflow_jobflow.triggers.base.WaitTrigger`.
 
-    Fires one event: ``{"statuses": a character an item, see jobs.map_statuses, "lines": packed [index, snapshot] of
-    what has failed, and of small maps of all that has ended, "running": packed ids of what may still run, "limit":
-    None | "deadline", "error": None | {"kind", "message"}, "unstopped": None if nothing was to be stopped, else
-    {"count": how many jobs are not stopped, "ids": packed ids of them, "message": for people}, "times": [first created,
-    first started, last ended]}``. ``kind`` is ``refused`` (the first start was rejected), ``denied`` and
-    ``unanswerable`` (AWS refuses calls; what runs was left running), ``failed`` (an error of the trigger itself;
-    likewise) or ``killed``.
+    Fires one event, a dict of
+
+    - ``statuses``: one character per item, see ``jobs.map_statuses``.
+    - ``lines``: the packed result lines, ``[index, snapshot]``, of failed items; for small maps, of all ended items.
+    - ``running``: the packed ids of jobs that may still run.
+    - ``limit``: ``deadline`` if it has passed, else None.
+    - ``error``: why the map could not continue, ``{"kind", "message"}``, else None. ``kind`` is ``refused`` (the first
+      start was rejected), ``killed``, or one of those that leave jobs running: ``denied``, ``credentials`` and
+      ``unanswerable`` (AWS refuses calls), ``failed`` (an unexpected error in the trigger).
+    - ``unstopped``: None if no job had to be stopped, else ``{"count": how many could not be stopped, "ids": their
+      packed ids, "message": for people}``.
+    - ``times``: when the first job was created, when the first started, and when the last ended.
     """
 
     def __init__(
         self,
         *,
         service: str,
-        family: Mapping[str, Any],
+        job_group: Mapping[str, Any],
         size: int,
         indexes: str,
         requests: str,
@@ -97,12 +106,12 @@ class MapTrigger(WaitTrigger):
         attempts: int = 1,
         on_item_failure: str = "stop",
         began_at: float = 0.0,
-        tells: bool = False,
+        reports_progress: bool = False,
         **common: Any,
     ) -> None:
         super().__init__(**common)
         self.service = service
-        self.family = dict(family)
+        self.job_group = dict(job_group)
         self.size = size
         self.indexes = indexes
         self.requests = requests
@@ -114,8 +123,8 @@ class MapTrigger(WaitTrigger):
         self.attempts = attempts
         self.on_item_failure = on_item_failure
         self.began_at = began_at
-        self.tells = tells
-        self._map = MapState(
+        self.reports_progress = reports_progress
+        self._state = MapState(
             size,
             indexes_of(indexes) if indexes else [],
             max_concurrency=max_concurrency,
@@ -124,128 +133,139 @@ class MapTrigger(WaitTrigger):
             stop_on_failure=on_item_failure == "stop",
         )
         self._calls: MapCalls | None = None
-        self._run: MapRunner | None = None
+        self._runner: MapRunner | None = None
 
     async def wait(self) -> dict[str, Any]:
-        """Run the map until it is over, or the deadline has passed, and return the event.
+        """Run the map until it is over or the deadline has passed, and return the event's payload.
 
-        Where the deadline has passed before, nothing is started, but what has ended by now has ended.
+        If the deadline had passed before, nothing is started, but jobs that have ended by now count as ended.
         """
-        stop: str | None = ENDED
-        most: float | None = None
+        stop_reason: str | None = MAP_ENDED_REASON
+        stop_timeout: float | None = None
         limit: str | None = None
         error: dict[str, str] | None = None
         lines = await asyncio.to_thread(unpack, self.requests)
         requests = dict(zip(indexes_of(self.indexes), lines, strict=True))
         self._calls = calls = self._make_calls()
-        self._run = run = MapRunner(
-            self._map,
+        self._runner = runner = MapRunner(
+            self._state,
             calls,
             requests,
             watcher=lambda: self.watcher(self.service, self.scope),
             poll_interval=self.poll_interval,
             container=self.container_name,
             spawn=self.spawn,
-            checkpoint=Checkpoint(self.task_instance, str(self.family)) if self.task_instance else None,
-            ask=functools.partial(is_deferred, self.task_instance) if self.task_instance else None,
-            progressed=lambda: progress.changed(),  # noqa: PLW0108 -- it is made of the run
+            checkpoint=Checkpoint(self.task_instance, str(self.job_group)) if self.task_instance else None,
+            is_deferred=functools.partial(is_deferred, self.task_instance) if self.task_instance else None,
+            on_progress=lambda: progress.changed(),  # noqa: PLW0108 -- it is created from the runner below
         )
-        progress = Progress(self.task_instance if self.tells else None, lambda: self._tell(run.times))
+        progress = Progress(
+            self.task_instance if self.reports_progress else None, lambda: self._progress_report(runner.times)
+        )
         try:
             try:
                 with progress:
                     async with asyncio.timeout(self._time_left()):
-                        await run.recover(fresh_until=self.began_at + FRESH)
-                        await run.run()
+                        await runner.recover(first_trigger_until=self.began_at + FIRST_TRIGGER_WINDOW)
+                        await runner.run()
             except TimeoutError:
                 limit = "deadline"
                 log.info("The deadline has passed")
-                stop = DEADLINE if self.cancel_on_timeout else None
-                most = LAST_STOP if self.task_instance else None
+                stop_reason = DEADLINE_REASON if self.cancel_on_timeout else None
+                stop_timeout = DEADLINE_STOP_TIMEOUT if self.task_instance else None
             except (ItemRejected, MapCancelled) as failed:
                 error = {"kind": "killed" if isinstance(failed, MapCancelled) else "refused", "message": str(failed)}
                 log.error("The map cannot continue: %s", failed)  # noqa: TRY400 -- a person needs no traceback
             except (WatchError, CallError) as failed:
-                stop, error = None, {"kind": _kind(failed), "message": str(failed)}
+                stop_reason, error = None, {"kind": _error_kind(failed), "message": str(failed)}
                 log.error("The map cannot continue; its running jobs are not stopped: %s", failed)  # noqa: TRY400 -- likewise
-            except Exception as failed:  # the worker decides: the next try may go on with what runs
-                stop, error = None, {"kind": "failed", "message": repr(failed)}
+            except Exception as failed:  # a worker decides: the next try may continue with the running jobs
+                stop_reason, error = None, {"kind": "failed", "message": repr(failed)}
                 log.exception("Unexpected error: the map cannot continue; its running jobs are not stopped")
-            left = await run.shut_down(stop, most=most)
-            log.info("%s", self._map.progress())
+            unstopped = await runner.shut_down(stop_reason, stop_timeout=stop_timeout)
+            log.info("%s", self._state.progress())
             return {
-                "statuses": self._map.statuses,
-                "lines": await asyncio.to_thread(pack, self._map.told()),
-                "running": pack(self._map.running),
+                "statuses": self._state.statuses,
+                "lines": await asyncio.to_thread(pack, self._state.lines()),
+                "running": pack(self._state.running),
                 "limit": limit,
                 "error": error,
                 "unstopped": None
-                if left is None
-                else {"count": len(left.job_ids), "ids": pack(left.job_ids), "message": str(left)},
-                "times": run.times,
+                if unstopped is None
+                else {"count": len(unstopped.job_ids), "ids": pack(unstopped.job_ids), "message": str(unstopped)},
+                "times": runner.times,
             }
         finally:
-            await run.close()
+            await runner.close()
 
-    def _tell(self, times: Sequence[str | None]) -> Callable[[], dict[str, Any]]:
-        """Return what makes the note of how the items stand now."""
-        name, lines = self.family.get("stem", ""), self._map.reported_since(0)
-        return functools.partial(notes.of_map, self.service, name, self._map.statuses, lines, list(times))
+    def _progress_report(self, times: Sequence[str | None]) -> Callable[[], dict[str, Any]]:
+        """Return a function that builds the progress report for the current state."""
+        name, lines = self.job_group.get("stem", ""), self._state.lines_since(0)
+        return functools.partial(notes.of_map, self.service, name, self._state.statuses, lines, list(times))
 
     def _time_left(self) -> float | None:
+        """Return the seconds for which the map may run. If the deadline has passed, stop starting items."""
         if self.deadline is None:
             return None
         if (left := self.deadline - time.time()) > 0:
             return left
-        self._map.start_no_more()
+        self._state.stop_starting()
         return FINAL_DESCRIBE_TIMEOUT
 
     def _make_calls(self) -> MapCalls:
-        return MapCalls(self.access, self.service, self.scope, self.family)
+        return MapCalls(self.access, self.service, self.scope, self.job_group)
 
-    async def stop_all(self, reason: str, known: Sequence[str] = (), *, patience: float | None = None) -> Unstopped:
-        """Stop all that the map has started, whoever started it; return what could not be stopped.
+    async def stop_all(
+        self, reason: str, known: Sequence[str] = (), *, retry_timeout: float | None = None
+    ) -> Unstopped:
+        """Stop all jobs that the map has started, by any trigger.
 
-        :param reason: what AWS is told.
+        :param reason: the reason to send to AWS.
         :param known: ids of jobs that may still run; others are found by listing.
-        :param patience: seconds for which this is tried while AWS does not respond. Default ``calls.STOP_PATIENCE``.
+        :param retry_timeout: seconds for which calls are retried while AWS does not respond. Default
+            ``stopper.STOP_RETRY_TIMEOUT``.
+        :return: the jobs that could not be stopped.
         """
-        return await self._make_calls().stop_all(reason, known, patience=patience)
+        return await self._make_calls().stopper.stop_all(reason, known, retry_timeout=retry_timeout)
 
     async def stop_jobs(self) -> None:
-        """Stop all that the map has started, log how far it had come, and record for the tab how it ended."""
-        log.info("The task was killed: stopping what the map has started. %s", self._map.progress())
+        """Stop all jobs of the map because the task was killed, log the progress, and update the Jobs tab."""
+        log.info("The task was killed: stopping all jobs of the map. %s", self._state.progress())
         try:
-            left = await self.killed()
-        except asyncio.CancelledError:  # the triggerer ends
-            left = Unstopped(tuple(self._map.running))
-            log.error("The triggerer ended before all jobs of the map were stopped. %s", left)  # noqa: TRY400
+            unstopped = await self.stop_killed()
+        except asyncio.CancelledError:  # the triggerer shuts down
+            unstopped = Unstopped(tuple(self._state.running))
+            log.error("The triggerer ended before all jobs of the map were stopped. %s", unstopped)  # noqa: TRY400
             raise
-        if self.tells and self.task_instance is not None:
-            for job_id in set(self._map.running) - set(left.job_ids):
-                last = line(self._map.index_of(job_id), not_seen(job_id, "STOPPED", KILLED))
-                self._map.stopped(job_id, last)
-            error = f"Stop these jobs in the console, if they run: {left}" if left else ""
-            times = self._run.times if self._run else [None, None, None]
+        if self.reports_progress and self.task_instance is not None:
+            for job_id in set(self._state.running) - set(unstopped.job_ids):
+                last = failed_snapshot(job_id, "STOPPED", KILL_REASON)
+                self._state.record_stopped(job_id, result_line(self._state.index_of(job_id), last))
+            error = f"Stop these jobs in the console, if they run: {unstopped}" if unstopped else ""
+            times = self._runner.times if self._runner else [None, None, None]
             end = {"stop_requested_at": notes.now(), "error": error}
-            await LastNote(self.task_instance, lambda: functools.partial(self._tell(times), **end)).write()
+            report = LastNote(self.task_instance, lambda: functools.partial(self._progress_report(times), **end))
+            await report.write()
 
-    async def killed(self) -> Unstopped:
-        """Stop all jobs, also those that are being started; return what could not be stopped."""
+    async def stop_killed(self) -> Unstopped:
+        """Stop all jobs of the map because the task was killed, including those that are being started.
+
+        :return: the jobs that could not be stopped.
+        """
         known: list[str] = []
         if self._calls:
-            self._calls.halt()
-            await self._calls.settle()
-            known = [*self._map.running, *self._calls.begun]
-        if left := await self.stop_all(KILLED, known):
-            log.error("The task was killed, but some jobs of the map may still run: %s", left)
+            self._calls.stop_starting()
+            await self._calls.wait_for_starts()
+            known = [*self._state.running, *self._calls.unrecorded]
+        if unstopped := await self.stop_all(KILL_REASON, known):
+            log.error("The task was killed, but some jobs of the map may still run: %s", unstopped)
         else:
             log.info("The task was killed: all jobs of the map were stopped")
-        return left
+        return unstopped
 
 
-def _kind(error: WatchError | CallError) -> str:
-    """Name what ended the map, for the operator to raise the exception that fits."""
-    if isinstance(error, CallError) and error.fault in REFUSALS:
+def _error_kind(error: WatchError | CallError) -> str:
+    """Return the ``kind`` of an error in the event, which decides the exception that the operator raises."""
+    if isinstance(error, CallError) and error.fault in NOT_RETRYABLE:
         return "refused"
-    return kind_of(error)
+    return error_kind(error)

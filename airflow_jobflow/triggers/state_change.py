@@ -1,26 +1,26 @@
-"""DAGs started by jobs: a trigger for an ``AssetWatcher`` that tells of state changes, as EventBridge does.
+"""Starts DAGs when jobs change state: a trigger for an ``AssetWatcher``, fed by EventBridge.
 
 ::
 
     ends = JobStateChangeTrigger(queue_url=URL, job_definition="print-color", array="parents", status="FAILED")
     asset = Asset("print_color_ends", watchers=[AssetWatcher(name="print_color_ends", trigger=ends)])
 
-An EventBridge rule puts the state changes into an SQS queue; see ``infra/jobflow.yaml``. All watchers of a queue in a
-triggerer share one stream of it (see ``asset_stream``), each with a filter of its own.
+An EventBridge rule sends the state changes to an SQS queue; see ``infra/jobflow.yaml``. All watchers of a queue in a
+triggerer share one stream of it (see ``events.asset_stream``), each with its own filter.
 
-What always holds:
+Invariants:
 
-- A state change that is wanted comes in one asset event, whose payload is ``{"jobs": [job, ...]}``: those that come
-  close together share it.
-- A message is deleted only when Airflow has stored the asset event, or no watcher wants it. Whatever dies before, it is
-  delivered again.
-- What was told is remembered in the asset's state store, so that an end that is delivered twice is told once, also
-  by another triggerer. Only if a triggerer dies in the second or two between Airflow's storing an asset event and its
-  being noted here, it is told twice; ``key`` is then the same.
-- The queue belongs to the watchers alone. With more than one triggerer, watchers of one queue may live in different
-  ones, and each would see a part of the messages: give each asset a queue of its own then. A rule has room for five.
+- A wanted state change is in one asset event, whose payload is ``{"jobs": [job, ...]}``. State changes that arrive
+  close together share an asset event.
+- A message is deleted only when Airflow has stored the asset event, or when no watcher wants it. If anything crashes
+  before that, the message is redelivered.
+- Reported state changes are remembered in the asset's state store, so that a redelivered one is not reported again,
+  even by another triggerer. The exception: if a triggerer dies in the second or two after Airflow has stored an asset
+  event and before that is remembered, it is reported twice, with the same ``key``.
+- The queue is used by watchers only. With more than one triggerer, watchers of one queue may run in different ones, and
+  each would get only some of the messages: then give each asset its own queue. A rule can have five targets.
 
-Importing this loads neither boto3 nor the Amazon provider, for every worker imports the DAG file.
+Importing this module loads neither boto3 nor the Amazon provider, because every worker imports the DAG file.
 """
 
 from __future__ import annotations
@@ -51,43 +51,45 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TOLD = "airflow_jobflow_told"
-"""Under which key of the asset's state store there is what was told."""
+HISTORY_KEY = "airflow_jobflow_told"
+"""Key of the delivery history in the asset's state store."""
 
-REMEMBERED = 3000
-"""State changes that are remembered, the latest: with 20 bytes for each, all that the store takes by default."""
+MAX_HISTORY = 3000
+"""How many state changes are remembered, the latest ones. At 20 bytes each, they fill what the store takes by
+default."""
 
 FILTERS = ("service", "job_queue", "job_definition", "job_name", "status")
-"""Parameters that take one word or several."""
+"""Parameters that take one string or several."""
 
 
 class InvalidTriggerParameter(InvalidParameter, TypeError):
-    """A parameter of the trigger is wrong. Shown where the DAG file is read, as an import error.
+    """A parameter of the trigger is wrong. Raised when the DAG file is parsed, so it is shown as an import error.
 
-    A TypeError too: it is the only error by which a triggerer that makes a trigger gives up that trigger, not itself.
+    Also a TypeError: for any other error, a triggerer that creates the trigger would fail as a whole.
     """
 
 
 class JobStateChangeTrigger(Stored, BaseEventTrigger):
-    """Tells an ``AssetWatcher`` of state changes of jobs, such as the end of every array of a job definition.
+    """Reports state changes of jobs to an ``AssetWatcher``, such as the end of every array of a job definition.
 
-    Every filter takes one word or a list of them; a name that ends in ``*`` matches all that begin so. What is not
-    given is not asked for. The payload of an asset event is ``{"jobs": [job, ...]}``, each job as
-    :func:`airflow_jobflow.events.state_change.job_payload` gives it.
+    Every filter takes a string or a list of strings; a name that ends in ``*`` matches all names with that prefix. A
+    filter that is not given matches everything. The payload of an asset event is ``{"jobs": [job, ...]}``; for the
+    shape of a job see :func:`airflow_jobflow.events.state_change.job_payload`.
 
-    :param queue_url: of the SQS queue that an EventBridge rule fills; for asset watchers only, and with more than one
-        triggerer for those of one asset only.
+    :param queue_url: URL of the SQS queue that an EventBridge rule fills. Only asset watchers may use it; with more
+        than one triggerer, only those of one asset.
     :param aws_conn_id, region_name, verify, botocore_config: see :class:`airflow_jobflow.aws.Access`.
-    :param service: ``batch``, ``ecs``, ``glue_run``, ``glue_crawl``. Default: all that the other filters fit.
-    :param job_queue: names or ARNs of Batch job queues, or of ECS clusters.
+    :param service: ``batch``, ``ecs``, ``glue_run``, ``glue_crawl``. Default: all services that the other filters fit.
+    :param job_queue: names or ARNs of Batch job queues, or of ECS clusters. Default: all.
     :param job_definition: names or ARNs of Batch job definitions, or of ECS task definitions; one without a revision
-        matches all of its revisions.
-    :param job_name: of Batch jobs, Glue jobs or Glue crawlers. Our operators append a token to a Batch job's: ask for
-        ``name-*``.
-    :param status: the service's own words, such as ``RUNNING``; ``SUCCEEDED`` and ``FAILED`` mean any good and any bad
-        end, for ECS by the exit codes of all containers.
-    :param array: ``parents``: Batch arrays as a whole; ``children``: their children; ``all``: these, and all others.
-    :raises InvalidTriggerParameter: a parameter is wrong, or no event would ever match.
+        matches all of its revisions. Default: all.
+    :param job_name: names of Batch jobs, Glue jobs or Glue crawlers. Our operators append a token to the name of a
+        Batch job, so use ``name-*``. Default: all.
+    :param status: the service's own statuses, such as ``RUNNING``. ``SUCCEEDED`` and ``FAILED`` match every successful
+        and every failed end; for ECS this depends on the exit codes of all containers. Default: all.
+    :param array: ``parents``: Batch arrays as a whole; ``children``: their children; ``all``: these, and all other
+        jobs. Default ``all``.
+    :raises InvalidTriggerParameter: a parameter is wrong, or no event could ever match.
     """
 
     def __init__(
@@ -118,29 +120,28 @@ class JobStateChangeTrigger(Stored, BaseEventTrigger):
         self.status = status
         self.array = array
         try:
-            self._filter = self._checked()
+            self._filter = self._validated_filter()
         except (ValueError, InvalidParameter) as error:
             raise InvalidTriggerParameter(str(error)) from None
-        self._told: dict[str, None] = {}
-        """What this trigger has told; of what an earlier one had, what the store remembered."""
-        self._noted: dict[str, None] = {}
-        """What of it Airflow has stored."""
+        self._reported: dict[str, None] = {}
+        """Digests of the state changes that this trigger has reported, and of those in the saved history."""
+        self._stored: dict[str, None] = {}
+        """The digests among them whose asset event Airflow has stored."""
 
-    def _checked(self) -> Filter:
+    def _validated_filter(self) -> Filter:
         if not non_empty_string("queue_url", self.queue_url).startswith(("https://", "http://")):
             raise invalid_parameter("queue_url", self.queue_url, "must be the URL of an SQS queue")
-        waits = conf.get("jobflow", "event_queue_url", fallback=None)
-        if waits and waits.rstrip("/") == self.queue_url.rstrip("/"):
-            rule = (
-                "this is the queue of [jobflow] event_queue_url, whose messages waits take and delete. Asset watchers "
+        waits_queue = conf.get("jobflow", "event_queue_url", fallback=None)
+        if waits_queue and waits_queue.rstrip("/") == self.queue_url.rstrip("/"):
+            problem = (
+                "this is the queue of [jobflow] event_queue_url, whose messages waits receive and delete. Asset "
+                "watchers need their own queue: give the rule a second target"
             )
-            raise invalid_parameter(
-                "queue_url", self.queue_url, rule + "need one of their own: give the rule a second target"
-            )
+            raise invalid_parameter("queue_url", self.queue_url, problem)
         if self.botocore_config is not None:
             mapping("botocore_config", self.botocore_config)
         for name in FILTERS:
-            setattr(self, name, _words(name, getattr(self, name)))
+            setattr(self, name, _string_list(name, getattr(self, name)))
         return Filter(**{name: getattr(self, name) or () for name in FILTERS}, array=self.array)
 
     def shared_stream_key(self) -> Hashable:
@@ -149,70 +150,80 @@ class JobStateChangeTrigger(Stored, BaseEventTrigger):
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
-        """Make what reads the queue; its messages are deleted when Airflow has what it needs of them."""
+        """Return the reader of the queue. It deletes a message when Airflow has stored what watchers want of it.
+
+        :param kwargs: the serialized arguments of one of the triggers that share the stream.
+        """
         from airflow_jobflow.events.asset_stream import StateChangeStream
 
         return StateChangeStream(_access(kwargs), kwargs["queue_url"])
 
     def payload(self, events: Iterable[Any]) -> dict[str, Any]:
-        """Give the payload of an asset event for EventBridge's events: of those that are wanted. For tests of a DAG.
+        """Return the payload of an asset event for the given events. Use it to test a DAG.
 
-        :param events: as EventBridge delivers them; what is no state change of a job is passed over.
+        :param events: events as EventBridge delivers them. Those that are not state changes of jobs, or do not match
+            the filters, are skipped.
         """
         return {"jobs": self._wanted(filter(None, map(job_payload, filter(None, map(parse_event, events)))))}
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Batch]) -> AsyncIterator[TriggerEvent]:
-        """Fire an event for what is wanted of each batch of state changes, and has not been told."""
-        await self._recall()
+        """Fire one event per batch, with the state changes that match the filters and were not reported before.
+
+        :param shared_stream: the batches of state changes of the queue.
+        """
+        await self._load_history()
         async for batch in shared_stream:
-            jobs = [job for job in self._wanted(batch.jobs) if _digest(job) not in self._told]
+            jobs = [job for job in self._wanted(batch.jobs) if _digest(job) not in self._reported]
             if jobs:
                 digests = [_digest(job) for job in jobs]
-                _remember(self._told, digests)
-                batch.when_stored.append(functools.partial(self.note, digests))
+                _remember(self._reported, digests)
+                batch.when_stored.append(functools.partial(self.save_history, digests))
                 yield TriggerEvent({"jobs": jobs})  # type: ignore[no-untyped-call]  # Airflow's is untyped
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Read the queue alone, where Airflow has no shared streams (3.2).
+        """Read the queue without a shared stream, on Airflow 3.2, which has none.
 
-        :raises RuntimeError: it has. Alone, this would delete messages that others want, or before Airflow has stored
-            what they say.
+        :raises RuntimeError: Airflow has shared streams. Without one, this trigger would delete messages that other
+            watchers want, or before Airflow has stored the asset event.
         """
         if shared_streams.AVAILABLE:
             raise RuntimeError("A JobStateChangeTrigger runs in a triggerer only, for the AssetWatcher of an asset")
         async for event in shared_streams.read_alone(self):
             yield event
 
-    async def note(self, digests: Iterable[str]) -> None:
-        """Note that Airflow has stored what was told, in the asset's state store."""
-        _remember(self._noted, digests)
+    async def save_history(self, digests: Iterable[str]) -> None:
+        """Remember, in the asset's state store, state changes whose asset event Airflow has stored.
+
+        :param digests: digests of the state changes.
+        """
+        _remember(self._stored, digests)
         store = self._store()
         if store is not None:
             try:
-                # In a thread: with a backend of the user's own for state, even its async way may block.
-                await asyncio.to_thread(store.set, TOLD, list(self._noted))
-            except Exception:  # whatever a backend raises: the stream must not end with it, for all of its watchers
+                # In a thread: a custom state backend may block even in its async methods.
+                await asyncio.to_thread(store.set, HISTORY_KEY, list(self._stored))
+            except Exception:  # whatever a backend raises, it must not end the stream for all watchers
                 log.exception("%s could not save its delivery history; duplicate asset events are possible", self)
 
-    async def _recall(self) -> None:
-        """Take from the asset's state store what was told before."""
+    async def _load_history(self) -> None:
+        """Load the delivery history from the asset's state store."""
         store = self._store()
-        told: Any = None
+        history: Any = None
         if store is not None:
             try:
-                told = await asyncio.to_thread(store.get, TOLD)
+                history = await asyncio.to_thread(store.get, HISTORY_KEY)
             except Exception:
                 log.exception("%s could not load its delivery history; duplicate asset events are possible", self)
-        if isinstance(told, list):
-            _remember(self._noted, told)
-            _remember(self._told, told)
+        if isinstance(history, list):
+            _remember(self._stored, history)
+            _remember(self._reported, history)
 
     def _store(self) -> Any:
-        """Return the state store of the asset; of one, where several share the trigger, for each gets every event."""
+        """Return the asset's state store. If several assets share the trigger, one is enough: all get every event."""
         return asset_state_store(self)
 
     def _wanted(self, jobs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return those that match the filters, each once."""
+        """Return the jobs that match the filters, without duplicates."""
         return list({job["key"]: job for job in jobs if self._filter.matches(job)}.values())
 
 
@@ -220,22 +231,23 @@ def _access(kwargs: Mapping[str, Any]) -> Access:
     return Access(*(kwargs[name] for name in ("aws_conn_id", "region_name", "verify", "botocore_config")))
 
 
-def _words(parameter: str, value: Any) -> list[str] | None:
-    """Check one word or several; nothing is none. In order, for Airflow tells triggers apart by their arguments."""
+def _string_list(parameter: str, value: Any) -> list[str] | None:
+    """Validate a string or a list of strings. Sorted, because Airflow distinguishes triggers by their arguments."""
     if value is None:
         return None
-    several = [value] if isinstance(value, str) else value
-    if isinstance(several, Mapping) or not isinstance(several, Collection) or not several:
-        raise invalid_parameter(parameter, value, "must be a word, or a list of at least one")
-    return sorted({non_empty_string(parameter, each) for each in several})
+    strings = [value] if isinstance(value, str) else value
+    if isinstance(strings, Mapping) or not isinstance(strings, Collection) or not strings:
+        raise invalid_parameter(parameter, value, "must be a string, or a list of at least one")
+    return sorted({non_empty_string(parameter, each) for each in strings})
 
 
 def _digest(job: Mapping[str, Any]) -> str:
-    """Name a state change shortly, for the store."""
+    """Return a short digest of a state change, for the store."""
     return hashlib.blake2b(job["key"].encode(), digest_size=8).hexdigest()
 
 
-def _remember(memory: dict[str, None], digests: Iterable[str]) -> None:
-    memory.update(dict.fromkeys(digests))
-    for oldest in list(memory)[: max(0, len(memory) - REMEMBERED)]:
-        del memory[oldest]
+def _remember(history: dict[str, None], digests: Iterable[str]) -> None:
+    """Add digests to a history, and drop the oldest ones beyond ``MAX_HISTORY``."""
+    history.update(dict.fromkeys(digests))
+    for oldest in list(history)[: max(0, len(history) - MAX_HISTORY)]:
+        del history[oldest]

@@ -1,13 +1,14 @@
-"""Triggers that can be made from what another version of this package has stored of them.
+"""Triggers that can be created from what another version of this package has stored.
 
 Airflow stores a trigger as the path of its class and the keyword arguments that ``serialize`` returned. In a rolling
-upgrade, and after a rollback, a triggerer reads what another version wrote. A TypeError would fail the wait of a job
-that is well.
+upgrade, and after a rollback, a triggerer reads what another version wrote. A TypeError would fail the wait of a
+healthy job.
 
 Invariants:
 
-- An argument that a version added later has a default, so that what an earlier version stored can be read.
-- In a triggerer, arguments of another version are ignored, with one line in its log.
+- An argument that a later version added has a default, so that what an earlier version stored can be read.
+- An argument that was renamed is read under its old name, and stored under its new name.
+- In a triggerer, other unknown arguments are ignored, with one line in its log.
 - Elsewhere, an unknown argument is a TypeError as usual: a typo in a DAG file must not be ignored.
 """
 
@@ -17,20 +18,29 @@ import asyncio
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 log = logging.getLogger(__name__)
 
+RENAMED_ARGUMENTS: Final[Mapping[str, str]] = {
+    "family": "job_group",
+    "noted": "progress_digest",
+    "returns": "result_kind",
+    "tells": "reports_progress",
+    "told": "reported_statuses",
+}
+"""The current name of each argument that an earlier version stored under another name."""
+
 
 class Stored:
-    """Mixin of the triggers that Airflow stores. Goes before Airflow's base class.
+    """Mixin for triggers that Airflow stores. Goes before Airflow's base class.
 
-    A subclass has only keyword arguments, and keeps each in an attribute of its name.
+    A subclass has only keyword arguments, and keeps each in an attribute of the same name.
     """
 
     argument_names: ClassVar[tuple[str, ...]] = ()
-    """The names of the keyword arguments, with those that are passed on to the base classes."""
+    """The names of the keyword arguments, including those that are passed on to the base classes."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -41,25 +51,33 @@ class Stored:
             cls.__init__ = _tolerant(cls.__init__)  # type: ignore[method-assign]
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the path of the class, and all arguments that are needed to make this trigger again elsewhere."""
+        """Return the path of the class, and the arguments that recreate this trigger elsewhere."""
         cls = type(self)
         return f"{cls.__module__}.{cls.__qualname__}", {name: getattr(self, name) for name in cls.argument_names}
 
 
 def _tolerant(init: Callable[..., None]) -> Callable[..., None]:
+    """Return an ``__init__`` that, in a triggerer, accepts arguments of other versions."""
+
     @functools.wraps(init)
-    def made(self: Stored, *args: Any, **kwargs: Any) -> None:
-        unknown = sorted(kwargs.keys() - set(self.argument_names))
+    def tolerant_init(self: Stored, *args: Any, **kwargs: Any) -> None:
+        unknown = kwargs.keys() - set(self.argument_names)
         if unknown and _in_triggerer():
-            _report(type(self).__name__, unknown)
-            kwargs = {name: value for name, value in kwargs.items() if name not in unknown}
+            renamed = {
+                RENAMED_ARGUMENTS[name]: kwargs[name]
+                for name in unknown
+                if RENAMED_ARGUMENTS.get(name) in self.argument_names
+            }
+            if ignored := sorted(name for name in unknown if RENAMED_ARGUMENTS.get(name) not in renamed):
+                _log_ignored(type(self).__name__, ignored)
+            kwargs = renamed | {name: value for name, value in kwargs.items() if name not in unknown}
         init(self, *args, **kwargs)
 
-    return made
+    return tolerant_init
 
 
 def _in_triggerer() -> bool:
-    """Return whether this is called on an event loop: a triggerer makes its triggers there, and nobody else does."""
+    """Return whether this runs on an event loop. Only a triggerer creates its triggers on one."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -67,12 +85,12 @@ def _in_triggerer() -> bool:
     return True
 
 
-_reported: set[str] = set()
+_logged: set[str] = set()
 
 
-def _report(trigger: str, unknown: Sequence[str]) -> None:
+def _log_ignored(trigger: str, names: Sequence[str]) -> None:
     """Log, once, that arguments are ignored."""
-    line = f"{trigger} ignores arguments that another version of airflow-jobflow has stored: {', '.join(unknown)}"
-    if line not in _reported:
-        _reported.add(line)
+    line = f"{trigger} ignores arguments that another version of airflow-jobflow has stored: {', '.join(names)}"
+    if line not in _logged:
+        _logged.add(line)
         log.warning("%s", line)

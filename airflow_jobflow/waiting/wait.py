@@ -121,10 +121,10 @@ class JobWait:
             deferred_at=time.time(),
             cancel_on_kill=cancel_on_kill,
             cancel_on_timeout=cancel_on_timeout,
-            returns=returns if self._may_end_in_triggerer(context) else None,
-            tells=self._report.is_shown,
-            told={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
-            noted=noted,
+            result_kind=returns if self._may_end_in_triggerer(context) else None,
+            reports_progress=self._report.is_shown,
+            reported_statuses={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
+            progress_digest=noted,
             links=self._report.stored_links if self._report.notes_have_links else None,
         )
         if self.defers:

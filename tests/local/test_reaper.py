@@ -1,4 +1,4 @@
-"""The orphan reaper against the local AWS, with a scripted Airflow: what it stops, and what it never does."""
+"""The orphan reaper against the local AWS, with a scripted Airflow: which jobs it stops, and which never."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FINISHED = ["success", "failed", "skipped", "upstream_failed", "removed"]
 
 
 class Airflow:
-    """Knows the states of task instances, and notes what it is asked, beside what AWS had been asked by then."""
+    """Has the states of task instances, and records each query together with the AWS calls made by then."""
 
     def __init__(self, aws: LocalAws) -> None:
         self._aws = aws
@@ -47,7 +47,7 @@ class Airflow:
     def __call__(
         self, dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str]
     ) -> Mapping[str, Mapping[str, str | None]]:
-        """Answer as Airflow's API does: runs that are not known are left out."""
+        """Answer as Airflow's API does: unknown runs are left out."""
         self.asked.append(self._aws.calls)
         answer: dict[str, dict[str, str | None]] = {}
         for (dag, task, run, index), state in self.instances.items():
@@ -57,7 +57,7 @@ class Airflow:
 
 
 class Script:
-    """Makes calls that a function answers."""
+    """Makes calls that a function answers, in place of AWS."""
 
     may_tag, region, partition = False, "us-east-1", "aws"
 
@@ -70,7 +70,7 @@ class Script:
 
 
 class Jobs:
-    """Starts jobs as the operators do, and says which still run."""
+    """Starts jobs as the operators do, and reports which still run."""
 
     def __init__(self, aws: LocalAws) -> None:
         self.batch = Kit(aws, aws.client("batch"))
@@ -82,7 +82,7 @@ class Jobs:
 
     @staticmethod
     def name(owner: Owner, suffix: str = "") -> str:
-        """The name of a Batch job of an owner's."""
+        """Return the name of an owner's Batch job."""
         return f"job-{owner.group}-t1m0c0-{attempt_token('ti', 1)}{suffix}"
 
     def submit(self, owner: Owner | None, **request: Any) -> str:
@@ -102,16 +102,16 @@ class Jobs:
         return self.glue.start(self.glue_job, Arguments={**own, **arguments})
 
     def start_everywhere(self, owner: Owner | None) -> list[str]:
-        """Start a job on each service; their ids."""
+        """Start a job on each service; return their ids."""
         return [self.submit(owner), self.run(owner), self.start(owner)]
 
     @property
     def locations(self) -> dict[str, Any]:
-        """Where they run, as the reaper is told."""
+        """The locations of the jobs, as arguments of the reaper."""
         return {"job_queues": [self.batch.queue], "clusters": [self.ecs.cluster], "glue_jobs": [self.glue_job]}
 
     def stopped(self) -> set[str]:
-        """The ids of jobs that somebody has stopped."""
+        """Return the ids of stopped jobs."""
         batch, ecs, glue = self.batch.batch, self.ecs, self.glue.glue
         listed = [
             job["jobId"] for job in batch.list_jobs(jobQueue=self.batch.queue, jobStatus="FAILED")["jobSummaryList"]
@@ -125,14 +125,14 @@ class Jobs:
         }
 
     def are_stopped(self, ids: Sequence[str]) -> None:
-        """Wait until these jobs are stopped, and see that no other is."""
+        """Wait until these jobs are stopped, and check that no other job is."""
         eventually(lambda: self.stopped() >= set(ids), f"the stop of {ids}")
         assert self.stopped() == set(ids)
 
 
 @pytest.fixture(scope="module")
 def account() -> Iterator[LocalAws]:
-    """An AWS with room for the jobs of a test."""
+    """An AWS with enough capacity for the jobs of a test."""
     with LocalAws(slots=16, settings=Settings(time_scale=0.01, stop_grace=5)) as aws:
         create_environment(aws.client("iam"), aws.client("batch"), "local")
         yield aws
@@ -140,7 +140,7 @@ def account() -> Iterator[LocalAws]:
 
 @pytest.fixture
 def jobs(account: LocalAws, here: Callable[[LocalAws], None]) -> Iterator[Jobs]:
-    """A queue, a cluster and a Glue job of the test's own."""
+    """The test's own queue, cluster and Glue job."""
     here(account)
     started = Jobs(account)
     yield started
@@ -167,7 +167,7 @@ def owner(monkeypatch: pytest.MonkeyPatch) -> Owner:
 
 
 def reap(jobs: Jobs, airflow: Airflow, **more: Any) -> dict[str, Any]:
-    """Let the reaper run for real, eleven minutes from now."""
+    """Run the reaper without dry run, as if eleven minutes had passed."""
     return stop_orphans(
         **{**jobs.locations, "dry_run": False, "states": airflow, "now": lambda: time.time() + ELEVEN_MINUTES, **more}
     )
@@ -176,7 +176,7 @@ def reap(jobs: Jobs, airflow: Airflow, **more: Any) -> dict[str, Any]:
 def test_jobs_whose_task_has_ended_are_stopped(
     jobs: Jobs, airflow: Airflow, owner: Owner, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On every service, and no others; the log says which."""
+    """On every service, and no other jobs. The log names them."""
     caplog.set_level(logging.INFO, "airflow_jobflow.reaper")
     airflow.has(owner, "failed")
     alive = replace(owner, task_id="alive")
@@ -206,10 +206,10 @@ def test_jobs_whose_task_has_ended_are_stopped(
     assert stopped["statusReason"].startswith("Orphan: its task has ended (etl.load of run ")
 
 
-def test_airflow_is_asked_after_all_is_listed_and_before_anything_is_stopped(
+def test_states_are_queried_after_all_listings_and_before_all_stops(
     jobs: Jobs, airflow: Airflow, owner: Owner, account: LocalAws
 ) -> None:
-    """A job that was started after its task's state was read would be taken for an orphan."""
+    """Otherwise a job that was started after its task's state was read would look like an orphan."""
     other = replace(owner, dag_id="other")
     for each in (owner, other):
         airflow.has(each, "success")
@@ -228,10 +228,10 @@ def test_airflow_is_asked_after_all_is_listed_and_before_anything_is_stopped(
 
 
 @pytest.mark.parametrize("state", [*UNFINISHED, "a_state_of_airflow_4"])
-def test_a_job_whose_task_may_go_on_is_left_alone(
+def test_a_job_whose_task_may_continue_is_left_alone(
     jobs: Jobs, airflow: Airflow, owner: Owner, state: str | None
 ) -> None:
-    """Whatever it waits for."""
+    """In any unfinished state."""
     airflow.has(owner, state)
     jobs.submit(owner)
     report = reap(jobs, airflow, reap_deleted_runs=True)
@@ -240,20 +240,20 @@ def test_a_job_whose_task_may_go_on_is_left_alone(
 
 
 @pytest.mark.parametrize("state", FINISHED)
-def test_a_job_whose_task_has_ended_is_stopped_however_it_ended(
+def test_a_job_is_stopped_in_every_final_state_of_its_task(
     jobs: Jobs, airflow: Airflow, owner: Owner, state: str
 ) -> None:
-    """Marked by a user, skipped, removed from the DAG."""
+    """Including marked by a user, skipped, and removed from the DAG."""
     airflow.has(owner, state)
     job_id = jobs.submit(owner)
     assert reap(jobs, airflow)["counts"]["stopped"] == 1
     jobs.are_stopped([job_id])
 
 
-def test_a_dry_run_stops_nothing_and_says_what_it_would(
+def test_a_dry_run_stops_nothing_and_reports_what_it_would_stop(
     jobs: Jobs, airflow: Airflow, owner: Owner, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is what one gets without asking for more."""
+    """It is the default."""
     caplog.set_level(logging.INFO, "airflow_jobflow.reaper")
     airflow.has(owner, "failed")
     ids = jobs.start_everywhere(owner)
@@ -267,7 +267,7 @@ def test_a_dry_run_stops_nothing_and_says_what_it_would(
 def test_without_a_deployment_id_nothing_is_stopped(
     jobs: Jobs, airflow: Airflow, owner: Owner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever the reaper is told. It reports jobs without one, and no other deployment's."""
+    """Regardless of other arguments. It reports jobs without one, and no jobs of other deployments."""
     monkeypatch.delenv("AIRFLOW__JOBFLOW__DEPLOYMENT_ID")
     nameless = replace(owner, deployment="")
     for each in (owner, nameless):
@@ -285,7 +285,7 @@ def test_without_a_deployment_id_nothing_is_stopped(
 def test_two_deployments_in_one_account_leave_each_others_jobs_alone(
     jobs: Jobs, airflow: Airflow, owner: Owner
 ) -> None:
-    """Though they have the same DAGs, tasks and run ids, and the task has ended in one of them only."""
+    """Although they have the same DAGs, tasks and run ids, and the task has ended in only one of them."""
     staging = replace(owner, deployment="staging")
     airflow.has(owner, "failed")
     mine, theirs = jobs.start_everywhere(owner), jobs.start_everywhere(staging)
@@ -301,8 +301,8 @@ def test_two_deployments_in_one_account_leave_each_others_jobs_alone(
     jobs.are_stopped(mine + theirs)
 
 
-def test_what_is_not_marked_is_left_alone(jobs: Jobs, airflow: Airflow, owner: Owner) -> None:
-    """Other people's jobs, jobs that nobody waits for, and one whose mark the user has overridden."""
+def test_unmarked_jobs_are_left_alone(jobs: Jobs, airflow: Airflow, owner: Owner) -> None:
+    """Jobs of others, jobs that no task waits for, and one whose mark the user has overridden."""
     unmarked = replace(owner, reap=False)
     airflow.has(owner, "failed")
     jobs.start_everywhere(None)
@@ -326,7 +326,9 @@ def test_a_young_job_is_left_alone(jobs: Jobs, airflow: Airflow, owner: Owner) -
     assert jobs.stopped() == set()
 
 
-def test_an_owner_that_tags_cannot_hold_is_reported_and_left_alone(jobs: Jobs, airflow: Airflow, owner: Owner) -> None:
+def test_an_owner_that_does_not_fit_into_tags_is_reported_and_left_alone(
+    jobs: Jobs, airflow: Airflow, owner: Owner
+) -> None:
     """Its task cannot be looked up by a hash. A Glue run has the ids themselves."""
     strange = replace(owner, run_id="manual~1")
     airflow.has(strange, "failed")
@@ -343,7 +345,7 @@ def test_an_owner_that_tags_cannot_hold_is_reported_and_left_alone(jobs: Jobs, a
 
 
 def test_jobs_cloned_in_the_console_are_left_alone(jobs: Jobs, airflow: Airflow, owner: Owner) -> None:
-    """A clone has the tags, or the arguments: it lacks the name, or who started it."""
+    """A clone has the tags or arguments of the job, but another name or ``startedBy``."""
     airflow.has(owner, "failed")
     jobs.submit(owner, jobName="my-test")
     jobs.submit(owner, jobName=f"{jobs.name(owner)}-copy")
@@ -359,8 +361,8 @@ def test_jobs_cloned_in_the_console_are_left_alone(jobs: Jobs, airflow: Airflow,
     assert jobs.stopped() == set()
 
 
-def test_a_deleted_run_is_left_alone_unless_told_otherwise(jobs: Jobs, airflow: Airflow, owner: Owner) -> None:
-    """Airflow does not know it: that is no proof that its task has ended."""
+def test_jobs_of_a_deleted_run_are_left_alone_by_default(jobs: Jobs, airflow: Airflow, owner: Owner) -> None:
+    """That Airflow does not know the run does not prove that the task has ended."""
     ids = jobs.start_everywhere(owner)
     report = reap(jobs, airflow)
     assert [(job["action"], job["state"]) for job in report["jobs"]] == [("left_alone", "unknown")] * 3
@@ -373,7 +375,7 @@ def test_a_deleted_run_is_left_alone_unless_told_otherwise(jobs: Jobs, airflow: 
 def test_a_run_that_is_created_again_keeps_its_jobs_until_its_task_has_ended(
     jobs: Jobs, airflow: Airflow, owner: Owner
 ) -> None:
-    """The job of the deleted run cannot be told from those of the new one; that run's own task may deal with it."""
+    """A job of the deleted run cannot be distinguished from those of the new one, whose task may handle it."""
     old = jobs.submit(owner)
     airflow.has(owner, "running")
     new = jobs.submit(owner)
@@ -384,8 +386,8 @@ def test_a_run_that_is_created_again_keeps_its_jobs_until_its_task_has_ended(
     jobs.are_stopped([old, new])
 
 
-def test_each_instance_of_a_mapped_task_is_judged_by_its_own_state(jobs: Jobs, airflow: Airflow, owner: Owner) -> None:
-    """Beside a task whose name looks like one of them."""
+def test_each_instance_of_a_mapped_task_has_its_own_state(jobs: Jobs, airflow: Airflow, owner: Owner) -> None:
+    """Even next to a task whose name looks like one of them."""
     mapped = [replace(owner, map_index=index) for index in range(3)]
     similar = replace(owner, task_id="load_1")
     states = dict(zip([*mapped, similar], ["running", "failed", None, "deferred"], strict=True))
@@ -409,7 +411,7 @@ def test_an_array_is_stopped_as_a_whole(jobs: Jobs, airflow: Airflow, owner: Own
 
 
 def test_children_and_nodes_in_a_list_are_left_alone() -> None:
-    """Should a queue ever list them: they are stopped with the whole."""
+    """If a queue ever lists them: they are stopped together with their parent."""
     owner = Owner("d", "t", "r")
     name = Jobs.name(owner)
 
@@ -422,7 +424,7 @@ def test_children_and_nodes_in_a_list_are_left_alone() -> None:
     assert listing.batch_jobs(Script(answer), "queue", 0.0) == []
 
 
-def test_what_cannot_be_listed_is_reported_and_keeps_no_other(
+def test_a_location_that_cannot_be_listed_is_reported_and_others_are_handled(
     jobs: Jobs, airflow: Airflow, owner: Owner, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A queue, a cluster and a job that do not exist."""
@@ -449,7 +451,7 @@ def test_what_cannot_be_listed_is_reported_and_keeps_no_other(
 @pytest.mark.parametrize(
     "denied", ["batch.ListJobs", "batch.DescribeJobs", "ecs.ListTasks", "ecs.DescribeTasks", "glue.GetJobRuns"]
 )
-def test_what_must_not_be_listed_is_reported_and_keeps_no_other(
+def test_a_location_that_may_not_be_listed_is_reported_and_others_are_handled(
     jobs: Jobs, airflow: Airflow, owner: Owner, account: LocalAws, denied: str
 ) -> None:
     """With AWS's message, which names the permission."""
@@ -466,7 +468,7 @@ def test_what_must_not_be_listed_is_reported_and_keeps_no_other(
     jobs.are_stopped([job_id for index, job_id in enumerate(ids) if index != kinds[service]])
 
 
-def test_a_stop_that_fails_is_reported_and_keeps_no_other(
+def test_a_stop_that_fails_is_reported_and_others_are_stopped(
     jobs: Jobs, airflow: Airflow, owner: Owner, account: LocalAws, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The next run of the reaper tries again."""
@@ -499,7 +501,7 @@ def test_nothing_is_stopped_while_airflow_does_not_answer(jobs: Jobs, owner: Own
 
 
 def test_a_location_that_is_named_twice_is_listed_once(jobs: Jobs, airflow: Airflow, owner: Owner) -> None:
-    """Also under its ARN: each job is counted and stopped once."""
+    """By name and by ARN: each job is counted and stopped once."""
     airflow.has(owner, "failed")
     jobs.submit(owner)
     [queue] = jobs.batch.batch.describe_job_queues(jobQueues=[jobs.batch.queue])["jobQueues"]
@@ -509,7 +511,7 @@ def test_a_location_that_is_named_twice_is_listed_once(jobs: Jobs, airflow: Airf
 
 
 def operators(jobs: Jobs, **more: Any) -> list[Any]:
-    """An operator of each service, whose job lasts."""
+    """Return an operator of each service, with a long job."""
     common: dict[str, Any] = {"task_id": "load", "aws_conn_id": None, "deferrable": True, **more}
     where: dict[str, Any] = {
         "cluster": jobs.ecs.cluster,
@@ -524,7 +526,7 @@ def operators(jobs: Jobs, **more: Any) -> list[Any]:
 
 
 def started_by(operator: Any, context: dict[str, Any]) -> Owner:
-    """Start an operator's job and leave it to a triggerer, which is not there; the owner."""
+    """Start an operator's job and defer, without a triggerer; return the owner."""
     with contextlib.suppress(TaskDeferred):
         operator.execute(context)
     ti = context["ti"]
@@ -535,7 +537,7 @@ def started_by(operator: Any, context: dict[str, Any]) -> Owner:
 def test_the_jobs_of_the_operators_are_found(
     jobs: Jobs, airflow: Airflow, owner: Owner, context: dict[str, Any], service: int
 ) -> None:
-    """They carry what the reaper reads, and it knows their names."""
+    """They carry the owner that the reaper reads, and the reaper knows how they are named."""
     airflow.has(started_by(operators(jobs)[service], context), "failed")
     report = reap(jobs, airflow)
     assert [job["action"] for job in report["jobs"]] == ["stopped"]
@@ -547,7 +549,7 @@ def test_the_jobs_of_the_operators_are_found(
 def test_jobs_that_may_outlive_their_task_are_left_alone(  # noqa: PLR0917
     jobs: Jobs, airflow: Airflow, owner: Owner, context: dict[str, Any], service: int, kept: dict[str, Any]
 ) -> None:
-    """Nobody waits for them, or a kill is not to stop them."""
+    """No task waits for them, or a kill must not stop them."""
     airflow.has(started_by(operators(jobs, **kept)[service], context), "success")
     report = reap(jobs, airflow)
     assert report["counts"]["listed"] == report["counts"]["not_marked"] == 1
@@ -556,7 +558,7 @@ def test_jobs_that_may_outlive_their_task_are_left_alone(  # noqa: PLR0917
 
 @pytest.mark.parametrize("where", ["job_queues", "clusters", "glue_jobs"])
 def test_a_name_instead_of_a_list_is_rejected(where: str) -> None:
-    """Each of its letters would be taken for a queue."""
+    """Otherwise each of its letters would count as a queue."""
     given: dict[str, Any] = {where: "hello-world-queue"}
     with pytest.raises(TypeError, match="give a list of names"):
         stop_orphans(**given)
@@ -603,7 +605,7 @@ def test_a_glue_job_is_read_no_further_than_any_run_can_last() -> None:
 
 
 def test_the_states_that_are_listed_are_aws_s(account: LocalAws) -> None:
-    """A state that AWS adds must be given a thought."""
+    """A state that AWS adds must be classified."""
     batch = account.client("batch").meta.service_model.shape_for("JobStatus").enum
     assert set(batch) - set(listing.BATCH_UNFINISHED) == {"SUCCEEDED", "FAILED"}
     glue = account.client("glue").meta.service_model.shape_for("JobRunState").enum

@@ -26,7 +26,12 @@ from airflow.triggers.base import BaseEventTrigger
 
 from airflow_jobflow.events import asset_stream
 from airflow_jobflow.local import Faults
-from airflow_jobflow.triggers.state_change import REMEMBERED, TOLD, InvalidTriggerParameter, JobStateChangeTrigger
+from airflow_jobflow.triggers.state_change import (
+    HISTORY_KEY,
+    MAX_HISTORY,
+    InvalidTriggerParameter,
+    JobStateChangeTrigger,
+)
 
 PATIENCE = 30.0
 ENDS = {"status": ["SUCCEEDED", "FAILED"]}
@@ -263,7 +268,7 @@ def test_a_message_is_deleted_only_when_airflow_has_stored_the_event(queue: Queu
             await eventually(next_one.store)
             await eventually(lambda: queue.left == 0)
             assert ids(next_one.stored) == ["a"]
-        assert len(supervisor.stores["asset-0"][TOLD]) == 1
+        assert len(supervisor.stores["asset-0"][HISTORY_KEY]) == 1
 
     asyncio.run(story())
 
@@ -375,10 +380,10 @@ def test_a_trigger_that_several_assets_share_remembers(queue: Queue, supervisor:
 def test_no_more_is_remembered_than_the_store_takes() -> None:
     """It would grow for ever; what is old is not delivered again."""
     trigger = JobStateChangeTrigger(queue_url="https://sqs/q")
-    digests = [f"{number:016x}" for number in range(REMEMBERED + 5)]
-    asyncio.run(trigger.note(digests))
-    assert list(trigger._noted) == digests[5:]
-    assert len(json.dumps(list(trigger._noted))) < 65_535
+    digests = [f"{number:016x}" for number in range(MAX_HISTORY + 5)]
+    asyncio.run(trigger.save_history(digests))
+    assert list(trigger._stored) == digests[5:]
+    assert len(json.dumps(list(trigger._stored))) < 65_535
 
 
 def test_ends_that_come_close_together_share_an_asset_event(
@@ -552,24 +557,24 @@ URL = "https://sqs.us-east-1.amazonaws.com/123456789012/q"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         ({"status": "SUCCEDED"}, "no event would ever match"),
         ({"array": "parents", "service": "ecs"}, "no event would ever match"),
-        ({"status": []}, "status=[]: must be a word, or a list"),
-        ({"job_name": 7}, "job_name=7: must be a word, or a list"),
+        ({"status": []}, "status=[]: must be a string, or a list"),
+        ({"job_name": 7}, "job_name=7: must be a string, or a list"),
         ({"job_name": [7]}, "job_name=7: must be a string"),
-        ({"job_name": {"a": "b"}}, "must be a word, or a list"),
+        ({"job_name": {"a": "b"}}, "must be a string, or a list"),
         ({"queue_url": "ends"}, "queue_url='ends': must be the URL of an SQS queue"),
         ({"queue_url": None}, "queue_url=None: must be a string"),
         ({"botocore_config": "x"}, "botocore_config='x': must be a dict"),
     ],
 )
-def test_what_could_never_fire_is_an_import_error_of_the_dag(arguments: dict[str, Any], words: str) -> None:
+def test_a_trigger_that_could_never_fire_is_an_import_error_of_the_dag(arguments: dict[str, Any], message: str) -> None:
     """And never the end of a triggerer, which lives on after no error but TypeError when it makes a trigger."""
     with pytest.raises(InvalidTriggerParameter) as refused:
         JobStateChangeTrigger(**{"queue_url": URL, **arguments})
-    assert words in str(refused.value)
+    assert message in str(refused.value)
     assert isinstance(refused.value, TypeError)
     assert isinstance(refused.value, AirflowFailException)
 

@@ -293,7 +293,7 @@ def test_a_trigger_tells_which_children_have_failed_while_others_run(
     here(kit.aws)
     script = f"{ON_THREE}; while [ ! -e {gate} ]; do sleep 0.02; done"
     parent = kit.sh(script, arrayProperties={"size": 5})
-    trigger = JobTrigger(service="batch", job_ids=[parent], aws_conn_id=None, poll_interval=0.2, tells=True)
+    trigger = JobTrigger(service="batch", job_ids=[parent], aws_conn_id=None, poll_interval=0.2, reports_progress=True)
     trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)  # type: ignore[assignment]
 
     async def story() -> dict[str, Any]:
@@ -324,9 +324,14 @@ def test_a_trigger_writes_only_what_the_worker_has_not(
     kit.wait(job_id, "RUNNING")
     seen = job(kit, parameters, "true")._jobs.describe_now([job_id])[job_id]
     note = progress.note_of("batch", [seen], {job_id: [("RUNNING", "now")]}, total=1, buttons=pages("batch", seen))
-    known = {"noted": notes.digest(note), "links": note["links"]}
+    known = {"progress_digest": notes.digest(note), "links": note["links"]}
     trigger = JobTrigger(
-        service="batch", job_ids=[job_id], aws_conn_id=None, poll_interval=0.2, tells=True, **(known if noted else {})
+        service="batch",
+        job_ids=[job_id],
+        aws_conn_id=None,
+        poll_interval=0.2,
+        reports_progress=True,
+        **(known if noted else {}),
     )
     trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)  # type: ignore[assignment]
 
@@ -347,5 +352,5 @@ def test_a_trigger_writes_only_what_the_worker_has_not(
 @pytest.mark.parametrize("trigger", [JobTrigger, MapTrigger])
 def test_a_trigger_without_notes_writes_none(trigger: type[Any]) -> None:
     """Triggers that were serialized by an earlier version have no such argument."""
-    given = {"job_ids": ["a"]} if trigger is JobTrigger else {"family": {}, "size": 0, "indexes": "", "requests": ""}
-    assert trigger(service="batch", **given).serialize()[1]["tells"] is False
+    given = {"job_ids": ["a"]} if trigger is JobTrigger else {"job_group": {}, "size": 0, "indexes": "", "requests": ""}
+    assert trigger(service="batch", **given).serialize()[1]["reports_progress"] is False

@@ -1,6 +1,6 @@
-"""Which ways of waiting keep the message of a cancellation: Airflow calls a trigger's ``on_kill`` only if it is there.
+"""Which ways of waiting keep the message of a cancellation: without it, Airflow does not call a trigger's ``on_kill``.
 
-CPython and asgiref changed this between versions, so it is tried with those that are installed.
+CPython and asgiref changed this between versions, so it is tested with the installed ones.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import pytest
 from asgiref.sync import sync_to_async  # noqa: TID251 -- what it does to a cancellation is what is tested
 
 MESSAGE = "user-action"
-"""What Airflow cancels a killed task's trigger with."""
+"""The message with which Airflow cancels the trigger of a killed task."""
 
 
 class Waiting:
-    """Something that waits without an end, in a coroutine or in a thread, and says when it has begun."""
+    """Waits forever, in a coroutine or in a thread, and signals when it has begun."""
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()
@@ -36,7 +36,7 @@ class Waiting:
         self._end.wait()
 
     def end(self) -> None:
-        """Let the thread go."""
+        """End the thread."""
         self._end.set()
 
 
@@ -70,7 +70,7 @@ KEEP: dict[str, Callable[[Waiting], Awaitable[object]]] = {
 
 
 async def message_of_a_kill(wait: Callable[[Waiting], Awaitable[object]]) -> object:
-    """Cancel what waits as Airflow does, and return the message that arrives where ``on_kill`` is decided."""
+    """Cancel a wait as Airflow does, and return the message that arrives where Airflow decides about ``on_kill``."""
     waiting = Waiting()
 
     async def trigger() -> object:
@@ -90,14 +90,14 @@ async def message_of_a_kill(wait: Callable[[Waiting], Awaitable[object]]) -> obj
 
 
 @pytest.mark.parametrize("wait", KEEP.values(), ids=KEEP)
-def test_what_triggers_wait_with_keeps_the_message(wait: Callable[[Waiting], Awaitable[object]]) -> None:
+def test_the_ways_in_which_triggers_wait_keep_the_message(wait: Callable[[Waiting], Awaitable[object]]) -> None:
     """Otherwise a kill that comes while a trigger waits there stops nothing."""
     assert asyncio.run(message_of_a_kill(wait)) == MESSAGE
 
 
 @pytest.mark.parametrize("thread_sensitive", [True, False])
 def test_sync_to_async_still_drops_the_message(thread_sensitive: bool) -> None:
-    """That is why it is not used in triggers; once it keeps the message, the rule can go."""
+    """So it is not used in triggers. Once it keeps the message, the rule can be removed."""
 
     def wait(waiting: Waiting) -> Awaitable[None]:
         return sync_to_async(waiting.thread, thread_sensitive=thread_sensitive)()

@@ -25,8 +25,8 @@ from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.jobs.packing import pack
 from airflow_jobflow.jobs.starting import NotStarted
 from airflow_jobflow.jobs.wording import jobs_named
-from airflow_jobflow.maps.calls import Unstopped
-from airflow_jobflow.maps.tracker import line, not_seen
+from airflow_jobflow.maps.stopper import Unstopped
+from airflow_jobflow.maps.tracker import failed_snapshot, result_line
 from airflow_jobflow.operators import capacity, submission
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateTaskOperator
@@ -382,7 +382,7 @@ MAPS: dict[str, Callable[[], str]] = {
     "map killed": lambda: of_map("SK-", error={"kind": "killed", "message": "the task was killed"}),
     "map timed out": lambda: of_map(
         "SK-",
-        line(1, not_seen("job-1", "STOPPED", "The deadline has passed")),
+        result_line(1, failed_snapshot("job-1", "STOPPED", "The deadline has passed")),
         timeout=60,
         limit="deadline",
         unstopped={"count": 0, "message": ""},
@@ -393,8 +393,10 @@ MAPS: dict[str, Callable[[], str]] = {
     "map timed out, not listed": lambda: of_map(
         "SKK", timeout=60, limit="deadline", unstopped={"count": 2, "message": str(Unstopped(("a", "b"), DENIED))}
     ),
-    "map item rejected": lambda: of_map("SFS", line(1, not_seen("", map_statuses.REFUSED, "SubmitJob: bad value"))),
-    "map item lost": lambda: of_map("SSF", line(2, not_seen("job-2", map_statuses.LOST, str(VANISHED)))),
+    "map item rejected": lambda: of_map(
+        "SFS", result_line(1, failed_snapshot("", map_statuses.REFUSED, "SubmitJob: bad value"))
+    ),
+    "map item lost": lambda: of_map("SSF", result_line(2, failed_snapshot("job-2", map_statuses.LOST, str(VANISHED)))),
 }
 """Maps that are resumed with an event."""
 

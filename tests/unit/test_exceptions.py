@@ -1,4 +1,4 @@
-"""The tree of exceptions: what is retried, and that they survive pickling."""
+"""The exceptions: which are retried, and that they can be pickled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_jobflow.jobs.causes import OUT_OF_MEMORY
 ALL = [e for _, e in inspect.getmembers(exceptions, inspect.isclass) if issubclass(e, JobflowError)]
 
 
-def test_the_names_are_those_of_the_design() -> None:
+def test_the_names_of_the_exceptions_are_pinned() -> None:
     """Users catch them by name."""
     assert {error.__name__ for error in ALL} == {
         "JobflowError",
@@ -33,14 +33,14 @@ def test_the_names_are_those_of_the_design() -> None:
     }
 
 
-def test_only_what_a_retry_would_meet_again_is_final() -> None:
-    """A permission may be given while the job runs: the next try continues with it."""
+def test_only_errors_that_a_retry_would_meet_again_are_final() -> None:
+    """A missing permission may be granted while the job runs; the next try then continues with it."""
     final = {error.__name__ for error in ALL if issubclass(error, AirflowFailException)}
     assert final == {"InvalidParameter", "SubmissionRejected"}
 
 
 @pytest.mark.parametrize("error", ALL)
-def test_an_error_can_be_pickled_with_all_it_knows(error: type[JobflowError]) -> None:
+def test_an_error_can_be_pickled_with_its_attributes(error: type[JobflowError]) -> None:
     """Airflow passes errors between processes."""
     original = error("what happened", outcome={"job_id": "abc"}, diagnosis=OUT_OF_MEMORY)
     copy = pickle.loads(pickle.dumps(original))

@@ -371,8 +371,8 @@ ROWS: dict[type, dict[str, Any]] = {
     BatchMapOperator: {
         **OF_MAPS,
         **BATCH,
-        "job_queue": Honoured("other", lambda seen: seen.trigger["family"]["queue"], "other"),
-        "job_name": Honoured("other", lambda seen: seen.trigger["family"]["stem"].split("-")[0], "other"),
+        "job_queue": Honoured("other", lambda seen: seen.trigger["job_group"]["queue"], "other"),
+        "job_name": Honoured("other", lambda seen: seen.trigger["job_group"]["stem"].split("-")[0], "other"),
         "array_size": Rejected(3, NOT_ON_A_MAP),
         "array_properties": Rejected({"size": 3}, NOT_ON_A_MAP),
         "node_overrides": Rejected({"numNodes": 2}, NOT_ON_A_MAP),

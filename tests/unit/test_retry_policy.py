@@ -1,4 +1,4 @@
-"""What is tried again, and when."""
+"""Which failures are retried, and when."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ RETRY, FAIL, DEFAULT = RetryAction.RETRY, RetryAction.FAIL, RetryAction.DEFAULT
 
 
 def failed(why: causes.Diagnosis | None) -> exceptions.JobFailed:
-    """A job that has failed so."""
+    """Return the error of a job that failed with a diagnosis."""
     return exceptions.JobFailed("it failed", diagnosis=why)
 
 
 def decided(error: BaseException, try_number: int = 1, **policy: Any) -> RetryDecision:
-    """What is decided on a try that raised an error."""
+    """Return the decision for a try that raised an error."""
     return JobRetryPolicy(**policy).evaluate(error, try_number, 5)
 
 
@@ -50,18 +50,18 @@ def decided(error: BaseException, try_number: int = 1, **policy: Any) -> RetryDe
         (RuntimeError("another operator's"), DEFAULT),
     ],
 )
-def test_what_another_try_may_mend_is_tried_again(error: BaseException, action: RetryAction) -> None:
-    """A retry of what nobody has corrected costs money; one of lost capacity is all it takes."""
+def test_failures_that_another_try_may_fix_are_retried(error: BaseException, action: RetryAction) -> None:
+    """Retrying a wrong configuration costs money; after lost capacity a retry is all it takes."""
     assert decided(error).action is action
 
 
-def test_capacity_is_asked_for_again_soon() -> None:
-    """However late the task's own retries come."""
+def test_lost_capacity_is_retried_soon() -> None:
+    """No matter how long the task's own retry delay is."""
     assert decided(failed(causes.SPOT_RECLAIMED), try_number=4, soon=10).retry_delay == timedelta(seconds=10)
 
 
-def test_a_throttled_start_comes_later_each_time_and_not_too_late() -> None:
-    """All at once again would be throttled again."""
+def test_the_delay_after_a_throttled_start_doubles_up_to_a_limit() -> None:
+    """Starts that are retried together would be throttled again."""
     delays = [decided(exceptions.SubmissionError("throttled"), number).retry_delay for number in (1, 2, 3, 99)]
     assert delays == [timedelta(seconds=each) for each in (30, 60, 120, 900)]
 
@@ -72,41 +72,41 @@ ACTIONS = {
     "no other try": (FAIL, None),
     "as the task says": (DEFAULT, None),
 }
-"""What is decided on a third try, by the words of the corpus."""
+"""The decision on a third try, by the corpus's name for it."""
 
 
 @pytest.mark.parametrize("cause", aws_reasons.CAUSES)
-def test_what_aws_says_decides(cause: str) -> None:
-    """Every line of the corpus: a policy that is worse than none is of no use."""
+def test_the_decision_follows_from_the_reason_that_aws_gives(cause: str) -> None:
+    """For every line of the corpus."""
     entry = aws_reasons.CAUSES[cause]
     for line in entry["lines"]:
         decision = decided(failed(diagnose(aws_reasons.snapshot(line))), try_number=3)
         assert (decision.action, decision.retry_delay) == ACTIONS[entry["policy"]], line
 
 
-def test_every_blame_is_decided_on() -> None:
-    """One that is not would be an error in a worker."""
+def test_every_blame_has_a_decision() -> None:
+    """A missing one would raise an error in a worker."""
     assert set(BY_BLAME) == set(causes.Blame)
 
 
-def test_a_transient_fault_is_retried_later_each_time() -> None:
-    """All at once again would be throttled again."""
+def test_the_delay_after_a_transient_fault_doubles_up_to_a_limit() -> None:
+    """Jobs that are retried together would be throttled again."""
     delays = [decided(failed(causes.THROTTLED), number).retry_delay for number in (1, 2, 3, 99)]
     assert delays == [timedelta(seconds=each) for each in (30, 60, 120, 900)]
 
 
 def test_a_deadline_can_be_final() -> None:
-    """What was too slow once may be too slow again; the task's owner knows."""
+    """A job that was too slow once may be too slow again; the task's owner knows."""
     assert decided(exceptions.JobTimeout("late"), retry_timeouts=False).action is FAIL
 
 
-def test_a_person_reads_why() -> None:
-    """The reason stands in the task's log."""
+def test_a_decision_has_a_reason() -> None:
+    """It is shown in the task's log."""
     assert "ran out of memory" in str(decided(failed(causes.OUT_OF_MEMORY)).reason)
 
 
 def test_it_survives_serialization() -> None:
-    """As Airflow asks of every policy."""
+    """Airflow requires this of every policy."""
     policy = JobRetryPolicy(soon=timedelta(minutes=2), retry_timeouts=False)
     again = JobRetryPolicy.deserialize(policy.serialize())
     assert (again.soon, again.retry_timeouts) == (policy.soon, policy.retry_timeouts)

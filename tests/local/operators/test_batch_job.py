@@ -807,7 +807,7 @@ def test_a_worker_stops_a_job_after_an_outage_at_its_deadline(
     own_kit: Any, own_task: Any, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing goes on in the background of a worker, so it waits longer than a triggerer does (G5)."""
-    monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_WAIT", 0.1)
+    monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_TIMEOUT", 0.1)
     operator = own_task(job_definition=own_kit.define(["sleep", "600"]), job_timeout=0.5)
     own_kit.aws.set_faults(Faults(denied=("batch.TerminateJob",), lasts=3))
     with pytest.raises(exceptions.JobTimeout, match=r"It was stopped\."):
@@ -818,8 +818,8 @@ def test_a_deadline_is_reported_also_if_the_job_cannot_be_stopped(
     own_kit: Any, own_task: Any, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What has happened, and what is left to do."""
-    monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_WAIT_IN_WORKER", 0.5)
-    monkeypatch.setattr("airflow_jobflow.stopping.FIRST_TRY", ONCE)
+    monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_TIMEOUT_IN_WORKER", 0.5)
+    monkeypatch.setattr("airflow_jobflow.stopping.FIRST_RETRY", ONCE)
     operator = own_task(job_definition=own_kit.define(["sleep", "600"]), job_timeout=0.5)
     own_kit.aws.set_faults(Faults(denied=("batch.TerminateJob",)))
     with pytest.raises(exceptions.JobTimeout, match=r"It could not be stopped yet \(.*TerminateJob"):

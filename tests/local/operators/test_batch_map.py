@@ -17,8 +17,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow_jobflow import exceptions
 from airflow_jobflow.jobs.packing import unpack
 from airflow_jobflow.local import Faults
-from airflow_jobflow.maps import calls, previous_results
-from airflow_jobflow.maps import runner as map_run
+from airflow_jobflow.maps import calls, previous_results, recovery, runner, stopper
 from airflow_jobflow.operators import kills
 from airflow_jobflow.operators.batch import BatchMapOperator
 from airflow_jobflow.triggers.map import MapTrigger
@@ -222,7 +221,7 @@ def test_a_map_that_may_start_no_more_finishes_what_runs(
         waiting = asyncio.create_task(trigger.wait())
         await asyncio.to_thread(own_kit.eventually, lambda: len(names_of(own_kit)) == 2)
         own_kit.aws.set_faults(Faults(denied=("SubmitJob",)))
-        await asyncio.to_thread(own_kit.eventually, lambda: trigger._map._max_concurrency == 0)
+        await asyncio.to_thread(own_kit.eventually, lambda: trigger._state._max_concurrency == 0)
         gate.touch()
         return await waiting
 
@@ -289,7 +288,7 @@ def test_a_trigger_that_dies_is_followed_by_one_that_starts_nothing_twice(
     kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It finds by listing what the first has started, and stops nothing."""
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     script = f"test $N -lt 2 || while [ ! -e {gate} ]; do sleep 0.02; done"
     operator = make(script, items=items(8), max_concurrency=4, deferrable=True)
     trigger = deferred(operator, context)
@@ -308,7 +307,7 @@ def test_a_retry_goes_on_with_what_was_never_ended(kit: Any, make: Make, context
     first = deferred(operator, context)
     retry(context)
     second = deferred(operator, context)
-    assert second.family == first.family
+    assert second.job_group == first.job_group
     assert second.deferred_at != first.deferred_at
     assert first.began_at > second.began_at == 0, "that nothing is listed yet is no proof that nothing was started"
 
@@ -337,7 +336,7 @@ def test_a_map_that_is_not_to_go_on_is_stopped_before_another_begins(
     else:
         retry(context)
         operator.items = items(3)
-    assert deferred(operator, context).family != first.family
+    assert deferred(operator, context).job_group != first.job_group
     kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
 
 
@@ -351,7 +350,7 @@ def test_without_a_task_state_store_a_retry_stops_what_runs_and_starts_over(
     asyncio.run(dies(kit, again(first), lambda: len(names_of(kit)) == 2))
     retry(context)
     second = deferred(operator, context)
-    assert second.family != first.family
+    assert second.job_group != first.job_group
     assert second.indexes == "0-1"
     kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
     gate.touch()
@@ -494,7 +493,7 @@ def test_what_is_left_for_a_retry_fits_into_the_store(
     kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is cut into parts."""
-    monkeypatch.setattr(previous_results, "CHUNK", 100)
+    monkeypatch.setattr(previous_results, "MAX_PART_LENGTH", 100)
     operator = make(f"test $N != 1 -o -e {gate}", items=items(3), redrive=True)
     with pytest.raises(exceptions.JobFailed):
         operator.execute(context)
@@ -540,7 +539,7 @@ def test_a_map_whose_place_was_taken_is_not_gone_on_with(
         patch.setattr(operator._spec, "family", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             operator.execute(context)
-    assert deferred(operator, context).family != first.family
+    assert deferred(operator, context).job_group != first.job_group
 
 
 def test_a_result_is_not_lost_with_the_last_note(
@@ -585,11 +584,11 @@ def test_jobs_that_cannot_be_listed_at_the_end_do_not_hide_why_it_ended(
 
     def doubtful() -> Any:
         made = make_calls()
-        made.in_doubt = True
+        made.may_have_unknown_jobs = True
         own_kit.aws.set_faults(Faults(denied=("ListJobs",)))
         return made
 
-    find = calls.MapCalls.find
+    find = calls.MapCalls.list_jobs
     listed: list[Any] = []
 
     async def once(self: Any, retry: Any = None) -> Any:
@@ -598,7 +597,7 @@ def test_jobs_that_cannot_be_listed_at_the_end_do_not_hide_why_it_ended(
             return []
         return await find(self, retry)
 
-    monkeypatch.setattr(calls.MapCalls, "find", once)
+    monkeypatch.setattr(calls.MapCalls, "list_jobs", once)
     monkeypatch.setattr(trigger, "_make_calls", doubtful)
     event = asyncio.run(trigger.wait())
     own_kit.aws.set_faults(Faults())
@@ -610,8 +609,8 @@ def test_a_triggerer_that_was_frozen_starts_nothing_that_its_follower_has_starte
     kit: Any, make: Make, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another one has taken its map over; it learns of that a little later."""
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
-    monkeypatch.setattr(map_run, "TAKEOVER", 0.5)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
+    monkeypatch.setattr(runner, "TRANSFER_DELAY", 0.5)
     operator = make(items=items(6), max_concurrency=1, deferrable=True)
     first = deferred(operator, context)
 
@@ -619,7 +618,7 @@ def test_a_triggerer_that_was_frozen_starts_nothing_that_its_follower_has_starte
         waiting = asyncio.create_task(first.wait())
         await asyncio.to_thread(kit.eventually, lambda: names_of(kit))
         assert first._calls
-        first._calls._beat_at -= 60
+        first._calls._heartbeat_at -= 60
         followed = again(first, began_at=0, max_concurrency=6)
         return list(await asyncio.gather(waiting, followed.wait()))
 
@@ -632,7 +631,7 @@ def test_of_two_jobs_of_one_item_one_is_stopped(
     kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two triggers have held the map for a while."""
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(1), deferrable=True)
     trigger = deferred(operator, context)
     asyncio.run(dies(kit, again(trigger), lambda: len(names_of(kit)) == 1))
@@ -697,17 +696,17 @@ def test_the_second_pass_stops_those_whose_stop_failed(
     operator = own_make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
     trigger = deferred(operator, context)
     asyncio.run(dies(own_kit, trigger, lambda: statuses_of(own_kit) == ["RUNNING"] * 2))
-    running = trigger._map.running
+    running = trigger._state.running
     assert len(running) == 2
-    find = calls.MapCalls.find
+    find = calls.MapCalls.list_jobs
 
     async def recovers(self: Any, retry: Any = None) -> Any:
         own_kit.aws.set_faults(Faults())
         return await find(self, retry)
 
-    monkeypatch.setattr(calls.MapCalls, "find", recovers)
+    monkeypatch.setattr(calls.MapCalls, "list_jobs", recovers)
     own_kit.aws.set_faults(Faults(actions=("TerminateJob",), error_every=1))
-    assert not asyncio.run(trigger.stop_all("because", running, patience=0.5))
+    assert not asyncio.run(trigger.stop_all("because", running, retry_timeout=0.5))
     own_kit.eventually(lambda: statuses_of(own_kit) == ["FAILED"] * 2, "the end of all jobs")
 
 
@@ -715,7 +714,7 @@ def test_what_cannot_be_stopped_is_named(
     own_kit: Any, own_make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody has to stop it in the console."""
-    monkeypatch.setattr(calls, "STOP_PATIENCE", 0.5)
+    monkeypatch.setattr(stopper, "STOP_RETRY_TIMEOUT", 0.5)
     operator = own_make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(1), job_timeout=2, deferrable=True)
     own_kit.aws.set_faults(Faults(denied=("TerminateJob",)))
     event = asyncio.run(deferred(operator, context).wait())
@@ -786,8 +785,8 @@ def test_items_that_somebody_stopped_are_told_from_failures(
     async def story() -> Any:
         waiting = asyncio.create_task(trigger.wait())
         await asyncio.to_thread(kit.eventually, lambda: statuses_of(kit) == ["RUNNING"] * 2)
-        for job_id in trigger._map.running:
-            if str(trigger._map.index_of(job_id)) in stopped:
+        for job_id in trigger._state.running:
+            if str(trigger._state.index_of(job_id)) in stopped:
                 kit.batch.terminate_job(jobId=job_id, reason="by hand")
         gate.touch()
         return await waiting
@@ -820,7 +819,7 @@ def test_a_trigger_that_fails_leaves_its_jobs_to_the_next_try_or_stops_them(
     else:
         assert "FAILED" not in statuses_of(kit)
         retry(context)
-        assert deferred(operator, context).family == trigger.family
+        assert deferred(operator, context).job_group == trigger.job_group
 
 
 @pytest.mark.parametrize(("state", "stopped"), [("failed", True), ("up_for_retry", False)])
@@ -862,7 +861,7 @@ def test_the_region_by_name_is_the_same_place(kit: Any, make: Make, context: Any
     first = deferred(operator, context)
     retry(context)
     named = make(items=items(1), deferrable=True, region_name="us-east-1", job_definition=operator.job_definition)
-    assert deferred(named, context).family == first.family
+    assert deferred(named, context).job_group == first.job_group
 
 
 def test_a_result_that_cannot_be_recorded_is_not_said_to_have_started_nothing(

@@ -169,7 +169,7 @@ def test_a_run_in_glues_own_queue_is_waited_for(kit: GlueKit, context: Any, gate
     kit.start(job)
     operator = task(job, run_job_kwargs={"JobRunQueuingEnabled": True}, deferrable=True)
     trigger = deferred(operator, context).trigger
-    assert trigger.told == {trigger.job_ids[0]: "WAITING"}
+    assert trigger.reported_statuses == {trigger.job_ids[0]: "WAITING"}
     gate.touch()
     assert operator.execute_complete(context, run(trigger))["state"] == "SUCCEEDED"
 
@@ -540,8 +540,8 @@ def test_a_deadline_is_reported_also_if_the_run_cannot_be_stopped(
     own_kit: GlueKit, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What has happened, and what is left to do."""
-    monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_WAIT_IN_WORKER", 0.5)
-    monkeypatch.setattr("airflow_jobflow.stopping.FIRST_TRY", ONCE)
+    monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_TIMEOUT_IN_WORKER", 0.5)
+    monkeypatch.setattr("airflow_jobflow.stopping.FIRST_RETRY", ONCE)
     job = own_kit.job(SLEEP)
     own_kit.aws.set_faults(Faults(denied=("glue.BatchStopJobRun",)))
     with pytest.raises(exceptions.JobTimeout, match=r"It could not be stopped yet \(.*BatchStopJobRun"):

@@ -1,4 +1,4 @@
-"""A task that ends in the triggerer: Airflow's own runner of triggers, with every Airflow."""
+"""A task that ends in the triggerer, with Airflow's own trigger runner."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from tests.triggerer import Triggerer, task
 
 
 class Supervisor:
-    """Keeps the XComs that are pushed."""
+    """Records the pushed XComs."""
 
     def __init__(self) -> None:
         self.xcoms: dict[str, Any] = {}
 
     def send(self, message: Any) -> None:
-        """Keep an XCom."""
+        """Record an XCom."""
         assert isinstance(message, comms.SetXCom)
         self.xcoms[message.key] = message.value
 
 
-def test_a_wait_that_ends_well_needs_no_worker(
+def test_a_successful_wait_needs_no_worker(
     kit: Any, gate: Any, here: Callable[[Any], None], context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The outcome is what a worker would have returned."""
+    """The outcome is the one that a worker would have returned."""
     here(kit.aws)
     monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")

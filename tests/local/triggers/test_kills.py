@@ -1,4 +1,4 @@
-"""Kills of deferred tasks, and passed deadlines: Airflow's own triggerer, a scripted supervisor, and the local AWS."""
+"""Kills of deferred tasks, and passed deadlines, with Airflow's triggerer, a scripted supervisor, and the local AWS."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SHORT = Retry(patience=0.3, denied_patience=0.3)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """New clients for each test's AWS, and short waits where nothing depends on their length."""
+    """Create new clients for each test's AWS, and shorten waits whose length does not matter."""
     forget_clients()
     # pytest cannot show an error that has passed through Airflow's greenlets.
     monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
@@ -49,7 +49,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def logs() -> Iterator[TaskLogs]:
-    """What this package logs, by task."""
+    """The log lines of this package, by task."""
     handler = TaskLogs()
     logger = logging.getLogger("airflow_jobflow")
     before = logger.level
@@ -62,7 +62,7 @@ def logs() -> Iterator[TaskLogs]:
 
 @pytest.fixture
 def supervised(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Supervisor]:
-    """Put a scripted supervisor at the other end of the triggerer's line."""
+    """Return a function that installs a scripted supervisor."""
 
     def put(*script: Exception | str, state: str | None = "failed") -> Supervisor:
         supervisor = Supervisor(*script, state=state)
@@ -74,7 +74,7 @@ def supervised(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Supervisor]:
 
 @pytest.fixture
 def shared(own_kit: Any, here: Callable[[Any], None]) -> Any:
-    """A local AWS of the test's own, where this process looks for AWS."""
+    """The test's own local AWS, which this process uses as AWS."""
     here(own_kit.aws)
     return own_kit
 
@@ -87,7 +87,7 @@ def job_id(shared: Any, gate: Any) -> str:
 
 
 def make(*job_ids: str, **arguments: Any) -> JobTrigger:
-    """A trigger of an operator that may stop its jobs."""
+    """Return a trigger of an operator that may stop its jobs."""
     defaults = {"service": "batch", "aws_conn_id": None, "poll_interval": 0.2, "cancel_on_kill": True}
     return JobTrigger(**{**defaults, "job_ids": job_ids, **arguments})
 
@@ -111,7 +111,7 @@ def killed(kit: Any, trigger: JobTrigger, task_instance: Any, prepare: Callable[
     asyncio.run(story())
 
 
-# A user's kill.
+# Kills by a user.
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,10 @@ def killed(kit: Any, trigger: JobTrigger, task_instance: Any, prepare: Callable[
     ],
     ids=["marked failed", "after three 503", "another triggerer has it"],
 )
-def test_a_kill_stops_the_job_also_where_airflow_is_busy(
+def test_a_kill_stops_the_job_even_if_airflow_is_busy(
     shared: Any, job_id: str, gate: Any, supervised: Any, logs: TaskLogs, *, script: tuple[Any, ...], stops: bool
 ) -> None:
-    """One 503 must not lose it. A frozen triggerer is cancelled too, while its tasks are still deferred elsewhere."""
+    """A 503 must not lose the kill. A frozen triggerer is cancelled too, while its tasks still wait elsewhere."""
     supervisor = supervised(*script, state="failed" if stops else "deferred")
     ti = task()
     killed(shared, make(job_id), ti)
@@ -139,10 +139,10 @@ def test_a_kill_stops_the_job_also_where_airflow_is_busy(
     assert (ended["statusReason"] == "The Airflow task was killed") == stops
 
 
-def test_a_job_is_not_stopped_where_airflow_never_says_that_the_task_was_killed(
+def test_a_job_is_not_stopped_if_airflow_does_not_confirm_the_kill(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log names it. A later kill asks again."""
+    """The log names the job. A later kill queries Airflow again."""
     impatient = functools.partial(states.still_deferred, patience=0.2)
     monkeypatch.setattr(base, "still_deferred", impatient)
     supervised(BUSY, state=None)
@@ -158,7 +158,7 @@ def test_a_job_is_not_stopped_where_airflow_never_says_that_the_task_was_killed(
 def test_a_kill_is_not_lost_when_the_trigger_is_cancelled_again(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs
 ) -> None:
-    """Airflow does so every second. On Python 3.11, the second time abandons ``on_kill``."""
+    """Airflow does that every second. On Python 3.11, the second cancellation abandons ``on_kill``."""
     supervised(*[BUSY] * 30)
     ti = task()
 
@@ -175,10 +175,10 @@ def test_a_kill_is_not_lost_when_the_trigger_is_cancelled_again(
     assert shared.wait(job_id)["status"] == "FAILED"
 
 
-def test_a_triggerer_that_ends_does_not_wait_for_what_its_killed_triggers_stop(
+def test_a_triggerer_that_shuts_down_does_not_wait_for_stops(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs
 ) -> None:
-    """It cancels everything, without a message. What was not stopped is logged."""
+    """It cancels everything, without a message. Jobs that were not stopped are logged."""
     supervised()
     ti = task()
 
@@ -197,10 +197,10 @@ def test_a_triggerer_that_ends_does_not_wait_for_what_its_killed_triggers_stop(
     assert f"Batch job {job_id} was not stopped, and may still run: there was no response yet" in logs.of(ti)
 
 
-def test_a_triggerer_that_ends_before_airflow_has_answered_logs_what_was_not_stopped(
+def test_a_triggerer_that_shuts_down_before_airflow_has_answered_logs_jobs_that_were_not_stopped(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs
 ) -> None:
-    """Its supervisor ends with it."""
+    """Its supervisor shuts down too."""
     supervisor = supervised(state=None)
     ti = task()
 
@@ -217,16 +217,16 @@ def test_a_triggerer_that_ends_before_airflow_has_answered_logs_what_was_not_sto
     assert f"The task may have been killed: Batch job {job_id} was not stopped, and may still run" in logs.of(ti)
 
 
-def test_a_triggerer_that_ends_before_a_map_is_stopped_logs_what_was_not(
+def test_a_triggerer_that_shuts_down_before_a_map_is_stopped_logs_jobs_that_were_not_stopped(
     shared: Any, gate: Any, supervised: Any, logs: TaskLogs
 ) -> None:
-    """It is the orphan reaper's then."""
+    """The orphan reaper stops them later."""
     supervisor = supervised(state="deferred")
     ti = task()
     definition = shared.define(["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done"])
     trigger = MapTrigger(
         service="batch",
-        family=batch_map.family(shared.queue, "ended-00000000", {}),
+        job_group=batch_map.family(shared.queue, "ended-00000000", {}),
         size=1,
         indexes="0",
         requests=pack([json.dumps(batch_map.item({"jobDefinition": definition}, 0, {}))]),
@@ -238,7 +238,7 @@ def test_a_triggerer_that_ends_before_a_map_is_stopped_logs_what_was_not(
     async def story() -> None:
         triggerer = Triggerer()
         triggerer.start(trigger, ti)
-        await asyncio.to_thread(shared.eventually, lambda: trigger._map.running)
+        await asyncio.to_thread(shared.eventually, lambda: trigger._state.running)
         supervisor._state = "failed"
         shared.aws.set_faults(Faults(actions=("TerminateJob",), hang=60))
         killing = asyncio.create_task(triggerer.kill())
@@ -248,7 +248,7 @@ def test_a_triggerer_that_ends_before_a_map_is_stopped_logs_what_was_not(
 
     asyncio.run(story())
     shared.aws.set_faults(Faults())
-    [job_id] = trigger._map.running
+    [job_id] = trigger._state.running
     said = "The triggerer ended before all jobs of the map were stopped. 1 job could not be stopped: "
     assert f"{said}{job_id}" in logs.of(ti)
 
@@ -256,7 +256,7 @@ def test_a_triggerer_that_ends_before_a_map_is_stopped_logs_what_was_not(
 def test_the_tasks_log_stays_open_until_its_lines_were_read(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The supervisor reads a few lines in each round of its loop, and closes the log of a trigger that has ended."""
+    """The supervisor reads a few lines per iteration of its loop, and closes the log of a trigger that has ended."""
     monkeypatch.setattr(base, "LOG_DELAY", 0.5)
     supervised()
     ti = task()
@@ -274,10 +274,10 @@ def test_the_tasks_log_stays_open_until_its_lines_were_read(
     assert asyncio.run(story()) > 0.2
 
 
-def test_many_kills_cost_airflow_few_requests_and_each_task_learns_what_was_stopped(
+def test_many_kills_make_few_requests_to_airflow_and_each_task_logs_what_was_stopped(
     shared: Any, gate: Any, supervised: Any, logs: TaskLogs
 ) -> None:
-    """The supervisor answers one request in each round of its loop: 500 of them would take half a minute."""
+    """The supervisor answers one request per iteration of its loop: 500 requests would take half a minute."""
     size = 60
     parent = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done", arrayProperties={"size": size})
     supervisor = supervised()
@@ -303,7 +303,7 @@ def test_many_kills_cost_airflow_few_requests_and_each_task_learns_what_was_stop
     assert {child["status"] for child in shared.children(parent, size)} == {"FAILED"}
 
 
-# AWS cannot be reached, or does not allow it.
+# Stops during an outage, or without permission.
 
 
 OUTAGES = {
@@ -318,8 +318,8 @@ OUTAGES = {
 def test_a_kill_during_an_outage_stops_the_job_after_it(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch, *, outage: str
 ) -> None:
-    """It is repeated in the background, for minutes."""
-    monkeypatch.setattr(stopping, "FIRST_TRY", SHORT)
+    """The stop is retried in the background for minutes."""
+    monkeypatch.setattr(stopping, "FIRST_RETRY", SHORT)
     supervised()
     ti = task()
     killed(shared, make(job_id), ti, lambda: shared.aws.set_faults(OUTAGES[outage]))
@@ -327,12 +327,12 @@ def test_a_kill_during_an_outage_stops_the_job_after_it(
     assert shared.wait(job_id)["status"] == "FAILED"
 
 
-def test_what_cannot_be_stopped_is_logged_and_does_not_keep_others_running(
+def test_a_job_that_cannot_be_stopped_is_logged_and_others_are_stopped(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is the orphan reaper's then."""
-    monkeypatch.setattr(stopping, "FIRST_TRY", SHORT)
-    monkeypatch.setattr(stopping, "THEN", SHORT)
+    """The orphan reaper stops them later."""
+    monkeypatch.setattr(stopping, "FIRST_RETRY", SHORT)
+    monkeypatch.setattr(stopping, "LONG_RETRY", SHORT)
     supervised()
     ti = task()
     other = shared.sh("sleep 60")
@@ -346,7 +346,7 @@ def test_what_cannot_be_stopped_is_logged_and_does_not_keep_others_running(
 
 
 def test_a_kill_stops_only_jobs_that_have_not_ended(shared: Any, job_id: str, supervised: Any, logs: TaskLogs) -> None:
-    """The log must not say that a job was stopped that had succeeded."""
+    """The log must not report a stop of a job that had succeeded."""
     supervised()
     ti = task()
     ended = shared.sh("true")
@@ -360,7 +360,7 @@ def test_a_kill_stops_only_jobs_that_have_not_ended(shared: Any, job_id: str, su
 def test_a_trigger_never_stops_a_job_because_it_cannot_be_described(
     shared: Any, job_id: str, supervised: Any, monkeypatch: pytest.MonkeyPatch, fault: Faults
 ) -> None:
-    """Nor does the end of its wait."""
+    """Not even when that ends its wait."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "0.5")
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "0.5")
     supervised()
@@ -380,12 +380,12 @@ def test_a_trigger_never_stops_a_job_because_it_cannot_be_described(
     assert shared.look(job_id)["status"] == "RUNNING"
 
 
-# What the Jobs tab shows of it.
+# The Jobs tab.
 
 
 @pytest.fixture
 def xcoms(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What is written for the tab, in place of Airflow's XComs."""
+    """The progress reports for the tab, in place of Airflow's XComs."""
     from airflow.sdk.execution_time import xcom
 
     written: list[dict[str, Any]] = []
@@ -407,10 +407,10 @@ def xcoms(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_the_tab_shows_how_a_killed_job_ended(
     shared: Any, job_id: str, supervised: Any, xcoms: list[dict[str, Any]]
 ) -> None:
-    """Not that it was last seen running: the job's own times, and that Airflow stopped it."""
+    """With the job's own times and the reason for the stop, not as last seen running."""
     supervised()
     shared.wait(job_id, "RUNNING")
-    killed(shared, make(job_id, tells=True), task())
+    killed(shared, make(job_id, reports_progress=True), task())
     ended, note = shared.wait(job_id), xcoms[-1]
     [shown] = note["jobs"]
     assert note["final"]
@@ -432,12 +432,12 @@ def test_the_tab_shows_a_stop_before_the_job_has_ended(
 
     async def story() -> None:
         triggerer = Triggerer()
-        trigger = make(job_id, tells=True)
+        trigger = make(job_id, reports_progress=True)
         triggerer.start(trigger, ti)
         await asyncio.to_thread(shared.eventually, lambda: trigger._seen)
         killing = asyncio.create_task(triggerer.kill())
-        await asyncio.to_thread(shared.eventually, lambda: xcoms, "the first note")
-        killing.cancel()  # the triggerer ends
+        await asyncio.to_thread(shared.eventually, lambda: xcoms, "the first report")
+        killing.cancel()  # the triggerer shuts down
 
     asyncio.run(story())
     gate.touch()
@@ -447,24 +447,24 @@ def test_the_tab_shows_a_stop_before_the_job_has_ended(
 
 
 @pytest.mark.parametrize("state", ["scheduled", "running", "deferred"])
-def test_what_a_killed_trigger_knows_is_not_written_over_the_next_trys_note(
+def test_a_killed_trigger_does_not_overwrite_the_progress_of_the_next_try(
     shared: Any, job_id: str, supervised: Any, xcoms: list[dict[str, Any]], state: str
 ) -> None:
     """A task that was cleared belongs to its next try."""
     supervised("failed", state=state)
-    killed(shared, make(job_id, tells=True), task())
+    killed(shared, make(job_id, reports_progress=True), task())
     assert shared.wait(job_id)["status"] == "FAILED"
     assert xcoms == []
 
 
-def test_the_tab_says_that_a_job_could_not_be_stopped(
+def test_the_tab_shows_that_a_job_could_not_be_stopped(
     shared: Any, job_id: str, supervised: Any, xcoms: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not shown as stopped."""
-    monkeypatch.setattr(stopping, "FIRST_TRY", SHORT)
-    monkeypatch.setattr(stopping, "THEN", SHORT)
+    monkeypatch.setattr(stopping, "FIRST_RETRY", SHORT)
+    monkeypatch.setattr(stopping, "LONG_RETRY", SHORT)
     supervised()
-    killed(shared, make(job_id, tells=True), task(), lambda: shared.aws.set_faults(Faults(denied=DENIED)))
+    killed(shared, make(job_id, reports_progress=True), task(), lambda: shared.aws.set_faults(Faults(denied=DENIED)))
     [note] = xcoms
     assert f"Could not stop Batch job {job_id}, and it may still run: " in note["error"]
     assert "stop_requested_at" not in note["jobs"][0]
@@ -477,14 +477,14 @@ def test_the_tab_shows_which_items_of_a_killed_map_were_stopped(
     logs: TaskLogs,
     xcoms: list[dict[str, Any]],
 ) -> None:
-    """And the log says how many were."""
+    """And the log shows how many."""
     supervisor = supervised(state="deferred")
     ti = task()
     waits = shared.define(["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done"])
     items = [batch_map.item({"jobDefinition": waits}, index, {}) for index in range(3)]
     trigger = MapTrigger(
         service="batch",
-        family=batch_map.family(shared.queue, "killed-00000000", {}),
+        job_group=batch_map.family(shared.queue, "killed-00000000", {}),
         size=3,
         indexes="0-2",
         requests=pack([json.dumps(each) for each in items]),
@@ -493,13 +493,13 @@ def test_the_tab_shows_which_items_of_a_killed_map_were_stopped(
         max_concurrency=2,
         began_at=time.time(),
         cancel_on_kill=True,
-        tells=True,
+        reports_progress=True,
     )
 
     async def story() -> None:
         triggerer = Triggerer()
         triggerer.start(trigger, ti)
-        await asyncio.to_thread(shared.eventually, lambda: trigger._map.statuses == "RR-")
+        await asyncio.to_thread(shared.eventually, lambda: trigger._state.statuses == "RR-")
         supervisor._state = "failed"
         await triggerer.kill()
 
@@ -507,18 +507,19 @@ def test_the_tab_shows_which_items_of_a_killed_map_were_stopped(
     note = xcoms[-1]
     assert (note["array"]["cells"], note["final"]) == ("KK-", True)
     assert note["jobs"][0]["stop_requested_at"]
-    assert any(line.startswith("Stopped 2 Batch jobs, because the Airflow task was killed: ") for line in logs.of(ti))
+    stopped = "Stopped 2 Batch jobs, because the Airflow task was killed: "
+    assert any(line.startswith(stopped) for line in logs.of(ti))
 
 
-# A passed deadline.
+# Passed deadlines.
 
 
-def fired(trigger: JobTrigger) -> dict[str, Any]:
+def fired(trigger: JobTrigger, task_instance: Any = None) -> dict[str, Any]:
     """Run a trigger in Airflow's triggerer until it has ended, and return the event that it fired."""
 
     async def story() -> dict[str, Any]:
         triggerer = Triggerer()
-        await triggerer.start(trigger, task())
+        await triggerer.start(trigger, task_instance)
         [event] = triggerer.events
         return dict(json.loads(json.dumps(event)))
 
@@ -527,29 +528,30 @@ def fired(trigger: JobTrigger) -> dict[str, Any]:
 
 @pytest.mark.parametrize("limit", ["deadline", "queue_deadline"])
 @pytest.mark.parametrize("cancel", [True, False])
-def test_a_passed_deadline_stops_the_job_in_the_trigger_if_it_may(
+def test_a_passed_deadline_stops_the_job_in_the_trigger_with_cancel_on_timeout(
     shared: Any, gate: Any, logs: TaskLogs, *, limit: str, cancel: bool
 ) -> None:
-    """Workers may be busy, or down, and then the run is marked failed."""
+    """Workers may be busy or down when the deadline passes."""
     blockers = [shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done") for _ in range(2)]
     for each in blockers:
         shared.wait(each, "RUNNING")
     queued = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     target = queued if limit == "queue_deadline" else blockers[0]
-    event = fired(make(target, cancel_on_timeout=cancel, **{limit: time.time() + 1}))
+    ti = task()
+    event = fired(make(target, cancel_on_timeout=cancel, **{limit: time.time() + 1}), ti)
     assert event["limit"] == limit
     assert event["stopped"] == ([target] if cancel else [])
     assert event["unstopped"] == {}
     assert event["jobs"][target]["state"] == ("SUBMITTED" if limit == "queue_deadline" else "RUNNING")
-    lines = [line for line in logs.of(task()) if "has passed" in line]
+    lines = [line for line in logs.of(ti) if "has passed" in line]
     assert len(lines) == 1
     assert lines[0].startswith(f"Stopped Batch job {target}: the ") == cancel
     gate.touch()
     assert shared.wait(target)["status"] == ("FAILED" if cancel else "SUCCEEDED")
 
 
-def test_a_job_that_had_ended_by_its_deadline_has_ended(shared: Any, gate: Any) -> None:
-    """Although the trigger had last seen it run."""
+def test_a_job_that_had_ended_by_its_deadline_counts_as_ended(shared: Any, gate: Any) -> None:
+    """Although the trigger had last seen it running."""
     job_id = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     shared.wait(job_id, "RUNNING")
     trigger = make(job_id, cancel_on_timeout=True, poll_interval=600, deadline=time.time() + 2)
@@ -596,7 +598,7 @@ def test_a_job_that_has_left_the_queue_by_its_queue_deadline_is_waited_for(share
 
 
 def test_of_several_jobs_a_deadline_stops_those_that_run(shared: Any, job_id: str) -> None:
-    """The event tells them apart."""
+    """The event lists those that were stopped."""
     ended = shared.sh("true")
     shared.wait(ended)
     event = fired(make(ended, job_id, cancel_on_timeout=True, deadline=time.time() + 1))
@@ -608,8 +610,8 @@ def test_of_several_jobs_a_deadline_stops_those_that_run(shared: Any, job_id: st
 def test_a_deadline_that_passes_while_describe_calls_are_denied_stops_the_job(
     shared: Any, job_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reason is the deadline."""
-    monkeypatch.setattr(job, "LAST_DESCRIBE", 0.5)
+    """The deadline is the reason for the stop, not the denial."""
+    monkeypatch.setattr(job, "DEADLINE_DESCRIBE_TIMEOUT", 0.5)
     trigger = make(job_id, cancel_on_timeout=True, deadline=time.time() + 1)
     shared.wait(job_id, "RUNNING")
     shared.aws.set_faults(Faults(denied=("batch.DescribeJobs",)))
@@ -619,12 +621,12 @@ def test_a_deadline_that_passes_while_describe_calls_are_denied_stops_the_job(
     assert shared.wait(job_id)["status"] == "FAILED"
 
 
-def test_a_deadline_that_passes_in_an_outage_is_told_at_once_and_stops_the_job_after_it(
+def test_a_deadline_that_passes_in_an_outage_is_reported_at_once_and_stops_the_job_after_it(
     shared: Any, job_id: str, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Airflow ends the deferral a minute after the deadline; a worker learns what was not stopped yet."""
-    monkeypatch.setattr(job, "STOP_WAIT", 0.5)
-    monkeypatch.setattr(stopping, "FIRST_TRY", replace(SHORT, patience=0.1, denied_patience=0.1))
+    """Airflow ends the deferral a minute after the deadline. The event reports jobs that are not stopped yet."""
+    monkeypatch.setattr(job, "STOP_TIMEOUT", 0.5)
+    monkeypatch.setattr(stopping, "FIRST_RETRY", replace(SHORT, patience=0.1, denied_patience=0.1))
     ti = task()
     trigger = make(job_id, cancel_on_timeout=True, deadline=time.time() + 1)
     shared.wait(job_id, "RUNNING")
@@ -649,7 +651,7 @@ def test_a_deadline_that_passes_in_an_outage_is_told_at_once_and_stops_the_job_a
 def test_a_kill_while_a_deadline_stops_the_job_stops_it_once(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs
 ) -> None:
-    """Both want the same."""
+    """They share one stop call."""
     supervised()
     ti = task()
     trigger = make(job_id, cancel_on_timeout=True, deadline=time.time() + 1)

@@ -1,4 +1,4 @@
-"""A map's trigger where time works against it: what AWS forgets, what is not shown yet."""
+"""A map's trigger under difficult timing: AWS forgets jobs or lists them late, and triggers are moved or killed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from airflow_jobflow.jobs import batch_map, ecs_map
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.local.faults import CannedResponse
-from airflow_jobflow.maps import calls, ownership
-from airflow_jobflow.maps import runner as map_run
+from airflow_jobflow.maps import calls, ownership, recovery, runner
 from airflow_jobflow.triggers import base
 from airflow_jobflow.triggers import map as map_trigger
 from airflow_jobflow.triggers.map import MapTrigger
@@ -30,29 +29,29 @@ from tests.local.maps import again, dies, names_of
 
 @pytest.fixture
 def forgetful(here: Callable[[Any], None]) -> Iterator[EcsKit]:
-    """A cluster of an AWS that forgets a stopped task after two seconds."""
+    """A cluster in an AWS that forgets stopped tasks after two seconds."""
     with LocalAws(settings=Settings(time_scale=0.01, stopped_visible=200)) as server:
         here(server)
         yield EcsKit(server)
 
 
 class Supervisors:
-    """The supervisors of all triggerers, each known by its task's run: they answer what state the task is in."""
+    """The supervisors of all triggerers, identified by their task's run. They answer queries for the task's state."""
 
     def __init__(self) -> None:
         self.state = "deferred"
         self.blocked: dict[str, asyncio.Event] = {}
-        """Those that answer nothing before something is set."""
+        """Supervisors that do not answer before their event is set."""
         self.troubles: list[float | Exception] = []
-        """What the next questions come to: seconds until the answer, or an error."""
+        """The results of the next queries: seconds until the answer, or an error."""
         self.answers = 0
 
     def has_answered(self, times: int) -> bool:
-        """Say whether so many questions were answered."""
+        """Return whether so many queries were answered."""
         return self.answers >= times
 
     async def asend(self, message: Any) -> Any:
-        """Answer a trigger's question."""
+        """Answer a trigger's query."""
         assert isinstance(message, comms.GetTaskStates)
         assert message.run_ids
         [run] = message.run_ids
@@ -69,7 +68,7 @@ class Supervisors:
 
 @pytest.fixture(autouse=True)
 def supervisors(monkeypatch: pytest.MonkeyPatch) -> Supervisors:
-    """Supervisors that answer at once, unless told otherwise."""
+    """Supervisors that answer at once, unless a test changes that."""
     made = Supervisors()
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", made, raising=False)
     return made
@@ -77,7 +76,7 @@ def supervisors(monkeypatch: pytest.MonkeyPatch) -> Supervisors:
 
 @pytest.fixture
 def xcoms(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The XComs of all tasks, as there is no Airflow to keep them."""
+    """The XComs of all tasks, in place of Airflow's."""
     kept: dict[str, Any] = {}
 
     def publish(key: str, value: Any, **_: Any) -> None:
@@ -89,14 +88,14 @@ def xcoms(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def a_map(kit: EcsKit, script: str, size: int) -> MapTrigger:
-    """A trigger that runs a script for each item, in a triggerer."""
+    """Return a trigger that runs a script for each item, in a triggerer."""
     definition = kit.define(kit.container(["sh", "-c", script]))
     requests = [ecs_map.item(kit.request(taskDefinition=definition), "main", index, {}) for index in range(size)]
     return in_a_triggerer(
         MapTrigger(
             service="ecs",
             scope=kit.cluster,
-            family=ecs_map.family(kit.cluster, "group", "0123abcd", "retry", {}),
+            job_group=ecs_map.family(kit.cluster, "group", "0123abcd", "retry", {}),
             size=size,
             indexes=f"0-{size - 1}",
             requests=pack(json.dumps(request) for request in requests),
@@ -107,17 +106,17 @@ def a_map(kit: EcsKit, script: str, size: int) -> MapTrigger:
 
 
 def in_a_triggerer(trigger: MapTrigger, run_id: str = "r") -> MapTrigger:
-    """Let a trigger know whose it is."""
+    """Set a trigger's task instance."""
     trigger._task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id=run_id, map_index=-1)
     return trigger
 
 
-def test_what_aws_has_forgotten_is_not_run_again(
+def test_items_whose_jobs_aws_has_forgotten_do_not_run_again(
     forgetful: EcsKit, gate: Any, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A trigger that follows a crash knows from its predecessor's notes what had ended."""
+    """After a crash, the next trigger loads the checkpoints of the one before."""
     monkeypatch.setattr(ecs_map, "CHECKPOINT", 0.2)
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     script = (
         f'test $JOBFLOW_MAP_INDEX = 0 || while [ ! -e {gate} ]; do sleep 0.02; done; test "$JOBFLOW_MAP_INDEX" != 2'
     )
@@ -132,13 +131,11 @@ def test_what_aws_has_forgotten_is_not_run_again(
 
 
 def decoded(xcoms: dict[str, Any]) -> list[str]:
-    """How all items stood at each note."""
-    from airflow_jobflow.jobs.packing import unpack
-
+    """Return the statuses of all items at each checkpoint."""
     return [unpack(value["packed"])[0] for value in xcoms.values()]
 
 
-def test_notes_that_cannot_be_kept_do_not_end_the_map(
+def test_checkpoints_that_cannot_be_saved_do_not_end_the_map(
     forgetful: EcsKit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever an XCom backend raises."""
@@ -149,17 +146,17 @@ def test_notes_that_cannot_be_kept_do_not_end_the_map(
     monkeypatch.setattr(XCom, "set", fail)
     monkeypatch.setattr(XCom, "get_one", fail)
     monkeypatch.setattr(ecs_map, "CHECKPOINT", 0.1)
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     event = asyncio.run(a_map(forgetful, "sleep 0.3", 2).wait())
     assert event["statuses"] == "SS"
     assert "no XComs today" in caplog.text
 
 
-def test_a_trigger_that_begins_after_the_deadline_tells_what_has_ended(
+def test_a_trigger_that_starts_after_the_deadline_reports_ended_items(
     forgetful: EcsKit, gate: Any, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No triggerer lived, or a retry came late: it starts nothing, and does not say that nothing has ended."""
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    """No triggerer was alive, or a retry came late: it starts nothing, but reports ended jobs as ended."""
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     monkeypatch.setattr(map_trigger, "FINAL_DESCRIBE_TIMEOUT", 3.0)
     monkeypatch.setattr(ecs_map, "CHECKPOINT", 0.2)
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 3)
@@ -177,21 +174,21 @@ def test_a_trigger_that_begins_after_the_deadline_tells_what_has_ended(
 
 @pytest.fixture
 def late(own_kit: Kit, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Kit:
-    """A queue of an AWS that lists a new job after a second, and maps that know of such."""
+    """A queue in an AWS that lists new jobs after a second, and maps that wait as long as that."""
     here(own_kit.aws)
     own_kit.aws.set_faults(Faults(visible_after=1))
     monkeypatch.setattr(calls, "LOOKUPS", (1.0, 2.0))
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     return own_kit
 
 
 def batch_trigger(kit: Kit, size: int, script: str = "true") -> MapTrigger:
-    """A trigger of a Batch map that was begun just now, in a triggerer."""
+    """Return a trigger of a Batch map that was started just now, in a triggerer."""
     request = {"jobDefinition": kit.define(["sh", "-c", script])}
     return in_a_triggerer(
         MapTrigger(
             service="batch",
-            family=batch_map.family(kit.queue, "hello-0123abcd", {}),
+            job_group=batch_map.family(kit.queue, "hello-0123abcd", {}),
             size=size,
             indexes=f"0-{size - 1}",
             requests=pack(json.dumps(batch_map.item(request, index, {})) for index in range(size)),
@@ -203,11 +200,11 @@ def batch_trigger(kit: Kit, size: int, script: str = "true") -> MapTrigger:
 
 
 @pytest.mark.parametrize("xcom", ["kept", "refused", "unreadable"])
-def test_a_map_that_is_handed_over_at_once_starts_nothing_twice(
+def test_a_map_whose_first_trigger_dies_at_once_starts_nothing_twice(
     late: Kit, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch, xcom: str
 ) -> None:
-    """Its first trigger dies right after its first submits, which are not listed yet."""
-    monkeypatch.setattr(map_trigger, "FRESH", 2.0 if xcom == "refused" else 60.0)
+    """The first submitted jobs are not listed yet when the next trigger lists them."""
+    monkeypatch.setattr(map_trigger, "FIRST_TRIGGER_WINDOW", 2.0 if xcom == "refused" else 60.0)
     trigger = batch_trigger(late, 6)
 
     def fail(*_: Any, **__: Any) -> None:
@@ -224,8 +221,10 @@ def test_a_map_that_is_handed_over_at_once_starts_nothing_twice(
     assert names_of(late) == [str(number) for number in range(6)]
 
 
-def test_a_map_that_is_refused_as_a_whole_is_so_for_the_next_trigger_too(late: Kit, xcoms: dict[str, Any]) -> None:
-    """That there was a trigger does not mean that anything was started."""
+def test_a_map_whose_first_start_is_rejected_is_rejected_for_the_next_trigger_too(
+    late: Kit, xcoms: dict[str, Any]
+) -> None:
+    """An earlier trigger does not mean that any job was started."""
     late.aws.set_faults(Faults())
     trigger = batch_trigger(late, 2)
     refused = pack([json.dumps({"jobDefinition": "nowhere"})] * 2)
@@ -237,37 +236,37 @@ def test_a_map_that_is_refused_as_a_whole_is_so_for_the_next_trigger_too(late: K
 
 @pytest.fixture
 def quick(late: Kit, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Kit:
-    """The same, where a triggerer counts as dead after a second, and maps that start ten items a second."""
+    """The same, with triggerers that count as dead after a second, and maps that start ten items per second."""
     assert not xcoms
     monkeypatch.setenv("AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD", "1")
-    monkeypatch.setattr(ownership, "BEAT", 0.1)
-    monkeypatch.setattr(map_run, "TAKEOVER", 0.5)
+    monkeypatch.setattr(ownership, "HEARTBEAT_INTERVAL", 0.1)
+    monkeypatch.setattr(runner, "TRANSFER_DELAY", 0.5)
     monkeypatch.setitem(clients.ACTIONS_PER_SECOND, "batch", 10.0)
     return late
 
 
 async def submits(kit: Kit, count: int) -> None:
-    """Wait until a map has submitted so many items."""
+    """Wait until a map has submitted ``count`` items."""
     await asyncio.to_thread(kit.eventually, lambda: kit.aws.calls["batch.SubmitJob"] >= count, "the submits")
 
 
 @pytest.mark.parametrize("is_cancelled", [True, False])
-def test_a_trigger_whose_supervisor_is_blocked_starts_nothing_that_its_follower_starts(
+def test_a_trigger_with_a_blocked_supervisor_starts_nothing_that_its_successor_starts(
     quick: Kit, supervisors: Supervisors, gate: Any, *, is_cancelled: bool
 ) -> None:
-    """Its own process is alive, but Airflow has not heard of its triggerer, and has given the map to another."""
+    """Its process is alive, but Airflow has no heartbeat of its triggerer, and has moved the map to another one."""
     size = 8
     trigger = batch_trigger(quick, size, f"while [ ! -e {gate} ]; do sleep 0.02; done")
     trigger = in_a_triggerer(again(trigger, max_concurrency=2), "first")
-    follower = in_a_triggerer(again(trigger), "second")
+    successor = in_a_triggerer(again(trigger), "second")
 
     async def both() -> list[Any]:
         first = asyncio.create_task(trigger.wait())
         await submits(quick, 2)
         supervisors.blocked["first"] = asyncio.Event()
-        await asyncio.sleep(1)  # after which Airflow takes its triggerer for dead
-        second = asyncio.create_task(follower.wait())
-        await asyncio.to_thread(quick.eventually, lambda: len(follower._map.running) == 2, "that both hold the map")
+        await asyncio.sleep(1)  # after that, Airflow regards its triggerer as dead
+        second = asyncio.create_task(successor.wait())
+        await asyncio.to_thread(quick.eventually, lambda: len(successor._state.running) == 2, "that both run the map")
         gate.touch()
         events = [await second]
         supervisors.blocked.pop("first").set()
@@ -282,10 +281,10 @@ def test_a_trigger_whose_supervisor_is_blocked_starts_nothing_that_its_follower_
 
 
 @pytest.mark.parametrize("trouble", [0.8, RuntimeError("no database")])
-def test_a_supervisor_in_trouble_only_delays_a_map(
+def test_a_slow_or_failing_supervisor_only_delays_a_map(
     quick: Kit, supervisors: Supervisors, caplog: pytest.LogCaptureFixture, trouble: float | Exception
 ) -> None:
-    """It takes too long for an answer, or has none, and no other triggerer has taken the map over."""
+    """Its answers are late or missing, but no other triggerer has taken over the map."""
     trigger = batch_trigger(quick, 20)
 
     async def story() -> Any:
@@ -305,7 +304,7 @@ def test_a_supervisor_in_trouble_only_delays_a_map(
 def test_a_trigger_whose_task_is_not_deferred_any_more_starts_nothing_more(
     quick: Kit, supervisors: Supervisors
 ) -> None:
-    """Airflow is about to cancel it; until then it follows what it has started, and stops nothing."""
+    """Airflow is about to cancel it. Until then it tracks its running jobs, and stops nothing."""
     trigger = batch_trigger(quick, 100)
 
     async def story() -> None:
@@ -325,14 +324,14 @@ def test_a_trigger_whose_task_is_not_deferred_any_more_starts_nothing_more(
     assert not quick.aws.calls["batch.TerminateJob"]
 
 
-AIRFLOW_SAYS = "Airflow: the trigger is cancelled for its task"
-"""Stands for the message without which Airflow does not call ``on_kill``."""
+KILL_MESSAGE = "Airflow: the trigger is cancelled for its task"
+"""Stands for the cancellation message without which Airflow does not call ``on_kill``."""
 
 
 class CancelledAt:
-    """Awaits a coroutine, and has its own task cancelled, with a message, while it is suspended for the n-th time.
+    """Awaits a coroutine, and cancels its own task, with a message, at the coroutine's n-th and later suspensions.
 
-    And each time after that: Airflow cancels a trigger again until it has ended.
+    Airflow too cancels a trigger again until it has ended.
     """
 
     def __init__(self, coroutine: Any, at: int) -> None:
@@ -341,7 +340,7 @@ class CancelledAt:
         self.suspended = 0
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        """Pass on what is awaited, and what it comes to."""
+        """Pass on the awaited objects and their results."""
         task = asyncio.current_task()
         assert task
         step = partial(self._inner.send, None)
@@ -352,17 +351,17 @@ class CancelledAt:
                 return over.value
             self.suspended += 1
             if self.suspended >= self._at:
-                asyncio.get_running_loop().call_soon(task.cancel, AIRFLOW_SAYS)
+                asyncio.get_running_loop().call_soon(task.cancel, KILL_MESSAGE)
             try:
                 yield awaited
-            except BaseException as error:  # noqa: BLE001 -- the coroutine decides about it
+            except BaseException as error:  # noqa: BLE001 -- the coroutine handles it
                 step = partial(self._inner.throw, error)
             else:
                 step = partial(self._inner.send, None)
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_a_kill_at_any_await_stops_all_that_was_started(
+def test_a_kill_at_any_await_stops_all_started_jobs(
     kit: Kit,
     gate: Any,
     here: Callable[[Any], None],
@@ -372,9 +371,9 @@ def test_a_kill_at_any_await_stops_all_that_was_started(
     monkeypatch: pytest.MonkeyPatch,
     is_first: bool,
 ) -> None:
-    """While a first trigger begins, or another recovers: the message survives, and ``on_kill`` finds everything."""
+    """While a first trigger starts, or another one recovers: the message is kept, and ``on_kill`` finds all jobs."""
     here(kit.aws)
-    monkeypatch.setattr(map_run, "AGREEING", 0.02)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.02)
     monkeypatch.setattr(calls, "LOOKUPS", (0.0, 0.02))
     monkeypatch.setattr(base, "LOG_DELAY", 0.0)
     definition = kit.define(["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done"])
@@ -387,7 +386,7 @@ def test_a_kill_at_any_await_stops_all_that_was_started(
         earlier = None if is_first else kit.submit(jobName=f"{name}-0", jobDefinition=definition)
         trigger = MapTrigger(
             service="batch",
-            family=batch_map.family(kit.queue, name, {}),
+            job_group=batch_map.family(kit.queue, name, {}),
             size=2,
             indexes="0-1",
             requests=pack([request, request]),
@@ -405,11 +404,11 @@ def test_a_kill_at_any_await_stops_all_that_was_started(
         running = asyncio.create_task(drive())
         was_cancelled = bool((await asyncio.wait({running}, timeout=3))[0])
         if not was_cancelled:
-            running.cancel(AIRFLOW_SAYS)
+            running.cancel(KILL_MESSAGE)
             await asyncio.wait({running})
         with pytest.raises(asyncio.CancelledError) as cancelled:
             running.result()
-        assert cancelled.value.args == (AIRFLOW_SAYS,), f"at await {number}"
+        assert cancelled.value.args == (KILL_MESSAGE,), f"at await {number}"
         supervisors.state = "failed"
         await trigger.on_kill()
         await trigger.cleanup()
@@ -426,7 +425,7 @@ def test_a_kill_at_any_await_stops_all_that_was_started(
 
 
 def has_ended(kit: Kit, name: str, earlier: str | None) -> bool:
-    """Whether no job of a map runs, of which one was started before."""
+    """Return whether all jobs of a map have ended, including the earlier one, if there is one."""
     found = kit.batch.list_jobs(jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": [f"{name}-*"]}])
     jobs = found["jobSummaryList"]
     assert earlier is None or earlier in [job["jobId"] for job in jobs]
@@ -436,8 +435,8 @@ def has_ended(kit: Kit, name: str, earlier: str | None) -> bool:
 def test_a_passed_deadline_stops_the_jobs_before_the_event(
     forgetful: EcsKit, gate: Any, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No worker need be alive for that; the event says what is not stopped yet."""
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    """No worker needs to be alive for that. The event reports jobs that are not stopped yet."""
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 2)
     trigger = in_a_triggerer(again(trigger, deadline=time.time() + 3, cancel_on_timeout=True))
     event = asyncio.run(trigger.wait())
@@ -449,9 +448,9 @@ def test_a_passed_deadline_stops_the_jobs_before_the_event(
 def test_a_deadline_in_an_outage_fires_in_time_and_stops_in_the_background(
     forgetful: EcsKit, gate: Any, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Airflow would end the deferral; the trigger's process goes on stopping."""
-    monkeypatch.setattr(map_trigger, "LAST_STOP", 0.5)
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    """Otherwise Airflow would end the deferral. The trigger's process continues to stop the jobs."""
+    monkeypatch.setattr(map_trigger, "DEADLINE_STOP_TIMEOUT", 0.5)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     monkeypatch.setattr(base, "LOG_DELAY", 0.0)
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 2)
     trigger = in_a_triggerer(again(trigger, deadline=time.time() + 3, cancel_on_timeout=True))
@@ -479,7 +478,7 @@ WRAPPED = [
         "Capacity is unavailable at this time. Please try again later or in a different availability zone",
     ),
 ]
-"""Responses to RunTask that pass by themselves, whatever their code says."""
+"""Transient responses to RunTask, although their codes say otherwise."""
 
 
 @pytest.mark.parametrize(("code", "message"), WRAPPED)
@@ -487,7 +486,7 @@ WRAPPED = [
 def test_wrapped_throttling_only_delays_a_map(
     forgetful: EcsKit, xcoms: dict[str, Any], gate: Any, *, started: int, code: str, message: str
 ) -> None:
-    """Also at the first start; it stops no healthy task, and fails no item."""
+    """Even at the first start. It stops no healthy task, and fails no item."""
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 5)
     trigger = in_a_triggerer(again(trigger, max_concurrency=max(started, 1) + 1))
     fault = Faults(respond_with=(CannedResponse(code=code, message=message, actions=("RunTask",), calls=3),))
@@ -512,7 +511,7 @@ def test_a_task_that_was_started_although_aws_reports_a_failure_is_found(
     forgetful: EcsKit, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before its item is started again, under another token."""
-    monkeypatch.setattr(map_run, "AGREEING", 0.1)
+    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     failures = json.dumps({"tasks": [], "failures": [{"arn": "arn", "reason": "RESOURCE:CPU"}]})
     canned = CannedResponse(
         body=failures,

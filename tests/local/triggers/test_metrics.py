@@ -1,4 +1,4 @@
-"""What a triggerer's watchers do is told in Airflow's own metrics, here to a StatsD that listens."""
+"""A triggerer's watchers send metrics through Airflow, here to a StatsD server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_jobflow.triggers.job import JobTrigger
 
 
 def initialize() -> None:
-    """Have Airflow read its settings of metrics, as a triggerer does when it starts."""
+    """Make Airflow read its metrics settings, as a triggerer does when it starts."""
     utils: Any = stats_utils
     if "export_legacy_names" in inspect.signature(stats.initialize).parameters:
         stats.initialize(factory=utils.get_stats_factory(), export_legacy_names=False)
@@ -28,7 +28,7 @@ def initialize() -> None:
 
 @pytest.fixture
 def statsd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], dict[str, list[float]]]]:
-    """A StatsD on this machine; what it has been told since it was last asked, by name."""
+    """A StatsD server on this machine; returns the values it has received since the last call, by name."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.setblocking(False)
@@ -37,7 +37,7 @@ def statsd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], dict[str, l
         monkeypatch.setenv("AIRFLOW__METRICS__STATSD_PORT", str(listener.getsockname()[1]))
         initialize()
 
-        def told() -> dict[str, list[float]]:
+        def received() -> dict[str, list[float]]:
             found: dict[str, list[float]] = {}
             while True:
                 try:
@@ -46,13 +46,13 @@ def statsd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], dict[str, l
                     return found
                 found.setdefault(name.removeprefix("airflow."), []).append(float(value.partition("|")[0]))
 
-        yield told
+        yield received
     monkeypatch.undo()
     initialize()
 
 
-def test_a_statsd_hears_what_the_watchers_do(own_kit: Any, here: Any, gate: Any, statsd: Any, eventually: Any) -> None:
-    """Calls, jobs asked for, throttles, pace, waits, and how long ago a job has ended."""
+def test_the_watchers_send_their_metrics(own_kit: Any, here: Any, gate: Any, statsd: Any, eventually: Any) -> None:
+    """Calls, described jobs, throttled calls, rate limit, waits, and the delay after a job's end."""
     here(own_kit.aws)
     job_ids = [own_kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done") for _ in range(3)]
 
@@ -68,18 +68,18 @@ def test_a_statsd_hears_what_the_watchers_do(own_kit: Any, here: Any, gate: Any,
         await asyncio.gather(*waiting)
 
     asyncio.run(scenario())
-    told = {name.removeprefix("jobflow.batch."): values for name, values in statsd().items() if "jobflow" in name}
-    assert sum(told["describe_calls"]) == own_kit.aws.calls["batch.DescribeJobs"]
-    assert sum(told["described_jobs"]) == 3 * sum(told["describe_calls"])
-    assert sum(told["throttled_calls"]) >= 1
-    assert min(told["calls_per_second"]) < 5  # after a throttle
-    assert max(told["waits"]) == 3
-    assert told["waits"][-1] == 0
-    assert len(told["end_to_event"]) == 3
+    values = {name.removeprefix("jobflow.batch."): each for name, each in statsd().items() if "jobflow" in name}
+    assert sum(values["describe_calls"]) == own_kit.aws.calls["batch.DescribeJobs"]
+    assert sum(values["described_jobs"]) == 3 * sum(values["describe_calls"])
+    assert sum(values["throttled_calls"]) >= 1
+    assert min(values["calls_per_second"]) < 5  # after a throttle
+    assert max(values["waits"]) == 3
+    assert values["waits"][-1] == 0
+    assert len(values["end_to_event"]) == 3
 
 
-def test_of_a_wait_for_several_jobs_the_last_end_is_measured(kit: Any, here: Any, gate: Any, statsd: Any) -> None:
-    """The others may have ended hours before, and no event was late for that."""
+def test_a_wait_for_several_jobs_measures_the_last_end(kit: Any, here: Any, gate: Any, statsd: Any) -> None:
+    """The others may have ended hours before, without a delay of the event."""
     here(kit.aws)
     first, last = kit.sh("true"), kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     kit.wait(first)
@@ -97,12 +97,12 @@ def test_of_a_wait_for_several_jobs_the_last_end_is_measured(kit: Any, here: Any
 
 
 def test_an_end_before_the_wait_is_not_measured(kit: Any, here: Any, statsd: Any) -> None:
-    """No event was late for it: nobody waited."""
+    """Nothing waited for it, so there was no delay."""
     here(kit.aws)
     job_id = kit.sh("true")
     kit.wait(job_id)
-    time.sleep(0.01)  # what AWS tells is in milliseconds
+    time.sleep(0.01)  # AWS reports milliseconds
     asyncio.run(JobTrigger(service="batch", job_ids=[job_id], aws_conn_id=None, poll_interval=0.2).wait())
-    told = statsd()
-    assert told["jobflow.batch.describe_calls"]
-    assert "jobflow.batch.end_to_event" not in told
+    values = statsd()
+    assert values["jobflow.batch.describe_calls"]
+    assert "jobflow.batch.end_to_event" not in values

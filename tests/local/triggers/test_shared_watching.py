@@ -1,4 +1,4 @@
-"""Many triggers in one event loop, one watcher: what it costs, and what faults do to it."""
+"""Many triggers in one event loop share one watcher: its calls, and its behaviour under faults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_jobflow.triggers.job import JobTrigger
 
 
 def trigger(job_id: str, **arguments: Any) -> JobTrigger:
-    """A trigger that looks often."""
+    """Return a trigger with a short poll interval."""
     return JobTrigger(
         **{"service": "batch", "job_ids": [job_id], "aws_conn_id": None, "poll_interval": 0.2, **arguments}
     )
@@ -29,19 +29,19 @@ async def all_of(triggers: list[JobTrigger]) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def shared(own_kit: Any, here: Callable[[Any], None]) -> Any:
-    """A local AWS of the test's own, where this process looks for AWS."""
+    """The test's own local AWS, which this process uses as AWS."""
     here(own_kit.aws)
     return own_kit
 
 
 def state_of(event: dict[str, Any]) -> str:
-    """How the only job of an event ended."""
+    """Return the state of the only job of an event."""
     [job] = event["jobs"].values()
     return str(job["state"])
 
 
 def test_a_hundred_waits_share_each_call(shared: Any, gate: Any) -> None:
-    """One describe call a look, not a hundred."""
+    """One describe call per poll interval, not a hundred."""
     parent = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done", arrayProperties={"size": 100})
     ids = [f"{parent}:{index}" for index in range(100)]
     before = shared.aws.calls["batch.DescribeJobs"]
@@ -56,20 +56,20 @@ def test_a_hundred_waits_share_each_call(shared: Any, gate: Any) -> None:
     events = asyncio.run(scenario())
     seconds = time.monotonic() - started
     assert [state_of(event) for event in events] == ["SUCCEEDED"] * 100
-    # One call for each poll interval that passed, whatever the machine is doing; a call a wait would be 100 times that.
+    # One call per poll interval, however busy the machine is. One call per wait would be 100 times that.
     assert shared.aws.calls["batch.DescribeJobs"] - before <= seconds / 0.2 + 3
 
 
-def test_the_last_to_leave_closes_the_watcher(shared: Any) -> None:
-    """And the next to come gets a new one, also on another event loop."""
+def test_the_end_of_the_last_wait_closes_the_watcher(shared: Any) -> None:
+    """The next wait gets a new one, even on another event loop."""
     for _ in range(2):
         job_id = shared.sh("true")
         assert state_of(asyncio.run(all_of([trigger(job_id)]))[0]) == "SUCCEEDED"
         assert watchers._watchers == {}
 
 
-def test_what_differs_in_access_is_asked_apart(shared: Any, gate: Any) -> None:
-    """A region's jobs are not looked for in another."""
+def test_different_connections_have_different_watchers(shared: Any, gate: Any) -> None:
+    """Jobs of one region are not described in another."""
     job_id = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
 
     async def scenario() -> int:
@@ -95,7 +95,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_no_fault_that_passes_fails_a_wait(shared: Any, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_transient_fault_fails_a_wait(shared: Any, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Throttling, 5xx, dropped connections, expired credentials, late visibility."""
     ids = [shared.sh(f"sleep 0.{n}") for n in range(8)]
     shared.aws.set_faults(FAULTS[fault])
@@ -103,8 +103,8 @@ def test_no_fault_that_passes_fails_a_wait(shared: Any, fault: str, monkeypatch:
     assert [state_of(event) for event in events] == ["SUCCEEDED"] * 8
 
 
-def test_a_hanging_call_is_given_up(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After request_timeout; once calls are answered again, the wait ends."""
+def test_a_hanging_call_is_abandoned(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After request_timeout. The wait ends once AWS responds again."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__REQUEST_TIMEOUT", "1")
     job_id = shared.sh("true")
     shared.aws.set_faults(Faults(actions=("DescribeJobs",), hang=60))
@@ -118,9 +118,13 @@ def test_a_hanging_call_is_given_up(shared: Any, monkeypatch: pytest.MonkeyPatch
     assert state_of(asyncio.run(scenario())) == "SUCCEEDED"
 
 
-def test_a_trigger_fires_only_when_the_scheduler_has_settled() -> None:
-    """Sooner, the scheduler takes the task for one that died; outside a triggerer nobody waits."""
+def test_a_trigger_holds_back_its_event_after_a_deferral() -> None:
+    """Earlier, the scheduler would treat the task as one that died. Outside a triggerer nothing is held back."""
     each = trigger("a", deferred_at=100.0)
-    assert each.settling(101.0) == 0
+    assert each.seconds_until_resumable(101.0) == 0
     each._task_instance = object()
-    assert [each.settling(now) for now in (100.0, 103.0, 100.0 + MIN_DEFERRAL)] == [MIN_DEFERRAL, MIN_DEFERRAL - 3, 0]
+    assert [each.seconds_until_resumable(now) for now in (100.0, 103.0, 100.0 + MIN_DEFERRAL)] == [
+        MIN_DEFERRAL,
+        MIN_DEFERRAL - 3,
+        0,
+    ]

@@ -1,4 +1,4 @@
-"""Coroutines beside another: what it hears of them."""
+"""Background tasks of an owner, on a scripted clock."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from airflow_jobflow.maps.background import BackgroundTasks
 from tests.unit.polling.scripted import run
 
 
-async def fails(after: float, words: str) -> None:
-    """Fail after a while."""
+async def fails(after: float, message: str) -> None:
+    """Fail after some seconds."""
     await asyncio.sleep(after)
-    raise RuntimeError(words)
+    raise RuntimeError(message)
 
 
-def test_the_first_failure_is_what_is_kept() -> None:
-    """The others follow from it as a rule; the owner wakes for it."""
+def test_the_first_failure_is_kept() -> None:
+    """Later ones usually follow from it. The owner is woken."""
 
     async def story() -> None:
         background = BackgroundTasks()
@@ -29,8 +29,8 @@ def test_the_first_failure_is_what_is_kept() -> None:
     run(story())
 
 
-def test_what_is_closed_leaves_nothing_running_and_has_not_failed() -> None:
-    """A cancellation is no failure."""
+def test_close_cancels_everything_and_is_not_a_failure() -> None:
+    """A cancellation is not a failure."""
 
     async def story() -> None:
         background = BackgroundTasks()

@@ -1,4 +1,4 @@
-"""A map's arithmetic: whatever happens in whatever order, what it promises holds."""
+"""The state machine of a map: its invariants hold for every order of events."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from airflow_jobflow.jobs.packing import chunks, pack, unpack
 from airflow_jobflow.maps.state import MapState, newest_first
 
 
-def fan_out(size: int, indexes: list[int] | None = None, **more: int) -> MapState:
-    """A map that tolerates so many failures."""
+def map_state(size: int, indexes: list[int] | None = None, **more: int) -> MapState:
+    """Return the state of a map that tolerates ``tolerated`` failures."""
     return MapState(
         size,
         list(range(size)) if indexes is None else indexes,
@@ -26,7 +26,7 @@ def fan_out(size: int, indexes: list[int] | None = None, **more: int) -> MapStat
     )
 
 
-EVENTS = st.sampled_from(["started", "full", "halted", "refused", "succeeded", "failed", "interrupted"])
+EVENTS = st.sampled_from(["started", "no_capacity", "not_owned", "rejected", "succeeded", "failed", "interrupted"])
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)
@@ -37,22 +37,22 @@ EVENTS = st.sampled_from(["started", "full", "halted", "refused", "succeeded", "
     st.integers(0, 12),
     st.integers(1, 3),
 )
-def test_whatever_happens_every_story_ends_well_or_with_a_broken_tolerance(
+def test_every_sequence_of_events_ends_with_all_items_ended_or_too_many_failed(
     data: st.DataObject, size: int, most: int, tolerated: int, attempts: int
 ) -> None:
-    """Nothing is started twice, never more than allowed at once, results stay in the items' order."""
+    """No attempt is started twice, concurrency stays within its limit, items are started in order."""
     indexes = sorted(data.draw(st.sets(st.integers(0, size - 1)))) if size else []
-    state = fan_out(size, indexes, max_concurrency=most, tolerated=tolerated, attempts=attempts)
+    state = map_state(size, indexes, max_concurrency=most, tolerated=tolerated, attempts=attempts)
     starting: list[Start] = []
     running: dict[str, int] = {}
     made: Counter[tuple[int, int]] = Counter()
-    want_of_room: Counter[int] = Counter()
+    refusals: Counter[int] = Counter()
     first_starts: list[int] = []
     steps = 0
-    while not state.over:
+    while not state.is_over:
         steps += 1
         assert steps < 10_000
-        while (start := state.take()) is not None:
+        while (start := state.next_start()) is not None:
             assert start.index in indexes
             assert start.index not in [each.index for each in starting] + list(running.values())
             if (start.attempt, start.turn) == (1, 0) and start.index not in first_starts:
@@ -60,123 +60,128 @@ def test_whatever_happens_every_story_ends_well_or_with_a_broken_tolerance(
             starting.append(start)
         assert len(starting) + len(running) <= most
         event = data.draw(EVENTS)
-        if event in ("started", "full", "halted", "refused") and starting:
+        if event in ("started", "no_capacity", "not_owned", "rejected") and starting:
             start = starting.pop(data.draw(st.integers(0, len(starting) - 1)))
-            if event == "refused":
-                state.refused(start.index, f"{start.index}")
-            elif event == "started" or want_of_room[start.index] >= 3:
+            if event == "rejected":
+                state.record_rejected(start.index, f"{start.index}")
+            elif event == "started" or refusals[start.index] >= 3:
                 made[start.index, start.attempt] += 1
                 job_id = f"{start.index}/{start.attempt}"
                 running[job_id] = start.index
-                state.started(start.index, job_id)
+                state.record_started(start.index, job_id)
             else:
-                want_of_room[start.index] += 1
-                state.put_back(start, full=event == "full")
+                refusals[start.index] += 1
+                state.requeue(start, no_capacity=event == "no_capacity")
         elif event in ("succeeded", "failed", "interrupted") and running:
             job_id = data.draw(st.sampled_from(sorted(running)))
             assert state.index_of(job_id) == running.pop(job_id)
-            state.ended(job_id, job_id, succeeded=event == "succeeded", interrupted=event == "interrupted")
+            state.record_end(job_id, job_id, succeeded=event == "succeeded", interrupted=event == "interrupted")
     assert first_starts == sorted(first_starts)
     assert all(count == 1 for count in made.values())
     assert all(attempt <= attempts for _, attempt in made)
     assert sorted(state.running) == sorted(running)
-    assert state.broken == (state.count(FAILED) > tolerated)
-    assert state.ready is False or not state.broken
-    if not state.broken:
+    assert state.too_many_failed == (state.count(FAILED) > tolerated)
+    assert state.can_start is False or not state.too_many_failed
+    if not state.too_many_failed:
         assert set(state.statuses) <= {SUCCEEDED, FAILED}
     assert all(status == SUCCEEDED for index, status in enumerate(state.statuses) if index not in indexes)
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(st.lists(st.tuples(st.integers(-1, 6), st.integers(1, 3)), max_size=12, unique=True))
-def test_what_was_found_is_not_started_again(listed: list[tuple[int, int]]) -> None:
-    """Of an item's attempts the newest counts."""
+def test_found_jobs_are_not_started_again(listed: list[tuple[int, int]]) -> None:
+    """The newest attempt of an item counts."""
     found = [Found(index, f"{index}/{attempt}", attempt) for index, attempt in listed]
-    state = fan_out(6, max_concurrency=99)
-    counting = {each.job_id for each in newest_first(found) if state.found(each)}
-    state.resume()
+    state = map_state(6, max_concurrency=99)
+    counting = {each.job_id for each in newest_first(found) if state.record_found(each)}
+    state.drop_found()
     newest = {index: max(a for i, a in listed if i == index) for index, _ in listed if 0 <= index < 6}
     assert counting == {f"{index}/{attempt}" for index, attempt in newest.items()}
     taken = []
-    while start := state.take():
+    while start := state.next_start():
         taken.append(start.index)
     assert taken == [index for index in range(6) if index not in newest]
 
 
-def test_an_interruption_is_another_attempt_and_a_want_of_room_another_turn() -> None:
+def test_an_interruption_is_a_new_attempt_and_missing_capacity_a_new_turn() -> None:
     """Each start has a token of its own."""
-    state = fan_out(2, max_concurrency=1, attempts=2)
-    first = state.take()
+    state = map_state(2, max_concurrency=1, attempts=2)
+    first = state.next_start()
     assert first == Start(0)
-    state.put_back(first, full=True)
-    assert state.take() == Start(0, turn=1)
-    state.started(0, "a")
+    state.requeue(first, no_capacity=True)
+    assert state.next_start() == Start(0, turn=1)
+    state.record_started(0, "a")
     assert state.attempt_of("a") == 1
-    assert state.ended("a", "", succeeded=False, interrupted=True)
-    assert state.take() == Start(0, attempt=2)
-    state.started(0, "b")
-    assert not state.ended("b", "", succeeded=False, interrupted=True)
-    assert state.broken
-    assert state.take() is None
+    assert state.record_end("a", "", succeeded=False, interrupted=True)
+    assert state.next_start() == Start(0, attempt=2)
+    state.record_started(0, "b")
+    assert not state.record_end("b", "", succeeded=False, interrupted=True)
+    assert state.too_many_failed
+    assert state.next_start() is None
 
 
-def test_what_runs_when_nothing_is_to_be_started_any_more_still_ends() -> None:
-    """And what was not started keeps the map from being over."""
-    state = fan_out(2, max_concurrency=2)
-    assert state.take() == Start(0)
-    state.started(0, "a")
-    state.start_no_more()
-    assert state.take() is None
-    state.ended("a", "", succeeded=True)
-    assert (state.statuses, state.over) == ("S-", False)
+def test_running_jobs_still_end_after_starting_was_stopped() -> None:
+    """Items that were not started keep the map from being over."""
+    state = map_state(2, max_concurrency=2)
+    assert state.next_start() == Start(0)
+    state.record_started(0, "a")
+    state.stop_starting()
+    assert state.next_start() is None
+    state.record_end("a", "", succeeded=True)
+    assert (state.statuses, state.is_over) == ("S-", False)
 
 
-def test_all_items_are_run_where_a_failure_does_not_end_the_map() -> None:
-    """However many have failed."""
+def test_all_items_run_if_failures_do_not_stop_the_map() -> None:
+    """No matter how many have failed."""
     state = MapState(3, range(3), max_concurrency=1, tolerance=Tolerance(), stop_on_failure=False)
     for index in range(3):
-        assert state.take() == Start(index)
-        state.started(index, f"{index}")
-        state.ended(f"{index}", "", succeeded=False)
-        assert (state.broken, state.over) == (False, index == 2)
+        assert state.next_start() == Start(index)
+        state.record_started(index, f"{index}")
+        state.record_end(f"{index}", "", succeeded=False)
+        assert (state.too_many_failed, state.is_over) == (False, index == 2)
     assert state.statuses == "FFF"
 
 
-def test_a_map_that_starts_no_more_is_stalled_once_nothing_runs() -> None:
-    """Not before, and not where nothing is left to be started."""
-    state = fan_out(2, max_concurrency=2)
-    assert state.take() == Start(0)
-    state.start_no_more()
-    assert not state.stalled
-    state.started(0, "a")
-    assert not state.stalled
-    state.ended("a", "", succeeded=True)
-    assert (state.stalled, state.over) == (True, False)
+def test_a_map_that_stopped_starting_is_stalled_once_nothing_runs() -> None:
+    """Not before."""
+    state = map_state(2, max_concurrency=2)
+    assert state.next_start() == Start(0)
+    state.stop_starting()
+    assert not state.is_stalled
+    state.record_started(0, "a")
+    assert not state.is_stalled
+    state.record_end("a", "", succeeded=True)
+    assert (state.is_stalled, state.is_over) == (True, False)
 
 
-def test_what_an_earlier_trigger_knew_to_have_ended_is_not_started() -> None:
-    """Though it can be found no more."""
-    state = fan_out(4, max_concurrency=99, tolerated=1)
-    state.restored("SF-R", {0: "zero", 1: "one"})
-    state.resume()
-    assert (state.told(), state.take(), state.take(), state.take()) == (["zero", "one"], Start(2), Start(3), None)
+def test_items_that_ended_before_a_checkpoint_are_not_started() -> None:
+    """Although their jobs cannot be found any more."""
+    state = map_state(4, max_concurrency=99, tolerated=1)
+    state.restore("SF-R", {0: "zero", 1: "one"})
+    state.drop_found()
+    assert (state.lines(), state.next_start(), state.next_start(), state.next_start()) == (
+        ["zero", "one"],
+        Start(2),
+        Start(3),
+        None,
+    )
 
 
-def test_only_failures_of_a_large_map_are_kept() -> None:
-    """What is kept is bounded."""
+def test_a_large_map_keeps_the_result_lines_of_failures_only() -> None:
+    """Memory is bounded."""
     for size, kept in ((IN_FULL, ["s", "f"]), (IN_FULL + 1, ["f"])):
-        state = fan_out(size, tolerated=9)
+        state = map_state(size, tolerated=9)
         for line in ("s", "f"):
-            start = state.take()
+            start = state.next_start()
             assert start
-            state.started(start.index, line)
-            state.ended(line, line, succeeded=line == "s")
-        assert state.told() == kept
+            state.record_started(start.index, line)
+            state.record_end(line, line, succeeded=line == "s")
+        assert state.lines() == kept
 
 
 @given(st.lists(st.dictionaries(st.text(), st.text(), max_size=3), max_size=20))
 def test_packing_keeps_lines(values: list[dict[str, str]]) -> None:
-    """Also when cut in pieces; JSON has no line breaks."""
+    """Even when split into parts. JSON has no line breaks."""
     lines = [json.dumps(value) for value in values]
     packed = pack(lines)
     assert unpack("".join(chunks(packed, 7))) == lines

@@ -22,7 +22,7 @@ from airflow_jobflow.triggers.job import JobTrigger
 from tests.triggerer import Supervisor, task
 
 MESSAGE = getattr(triggerer_job_runner, "_USER_ACTION_CANCEL_MSG", None)
-"""What a kill's cancellations say; nothing before Airflow 3.3."""
+"""The message of a kill's cancellations; None before Airflow 3.3."""
 
 Story = Callable[[], "Killable"]
 
@@ -33,18 +33,18 @@ class Limiter:
     budget = rate = 1e6
 
     async def acquire(self) -> float:
-        """Wait for a turn."""
+        """Return at once."""
         await asyncio.sleep(0)
         return asyncio.get_running_loop().time()
 
 
 class Killable(JobTrigger):
-    """Notes that its jobs were to be stopped, for a kill."""
+    """Records that its jobs would have been stopped because of a kill."""
 
     was_killed = False
 
     def watcher(self, service: str, scope: str | None) -> Watcher[Snapshot]:  # noqa: ARG002
-        """Return one whose job runs for a while, and then succeeds if it may."""
+        """Return a watcher whose job runs for a while; without a deadline it then succeeds."""
         states: Iterator[str] = itertools.chain(["RUNNABLE", "RUNNING", "RUNNING"], itertools.repeat("SUCCEEDED"))
         if self.deadline:
             states = itertools.repeat("RUNNING")
@@ -58,14 +58,14 @@ class Killable(JobTrigger):
         return Watcher(describe, Limiter())
 
     async def stop_jobs(self) -> None:
-        """Note it."""
+        """Record the stop."""
         await asyncio.sleep(0)
         self.was_killed = True
 
 
 @types.coroutine
 def cancelled_at(nth: int, coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, bool]:
-    """Run a coroutine, and cancel it at its nth suspension, as Airflow does; return whether there was one."""
+    """Run a coroutine, and cancel it at its nth suspension, as Airflow does; return whether it came to that."""
     error: BaseException | None = None
     for count in itertools.count(1):
         try:
@@ -87,7 +87,7 @@ def cancelled_at(nth: int, coroutine: Coroutine[Any, Any, None]) -> Generator[An
 
 
 def run_killed(nth: int, trigger: Killable) -> bool:
-    """Run a trigger in Airflow's triggerer, killed at its nth wait; return whether it was."""
+    """Run a trigger in Airflow's triggerer, and kill it at its nth wait; return whether it was killed."""
 
     async def story() -> bool:
         runner: Any = TriggerRunner()  # type: ignore[no-untyped-call]  # Airflow's is untyped
@@ -103,19 +103,24 @@ async def _as_coroutine(awaitable: Awaitable[bool]) -> bool:
 
 
 def succeeds() -> Killable:
-    """A trigger whose job succeeds, and which ends its task."""
-    return Killable(service="batch", job_ids=["a"], poll_interval=0.001, cancel_on_kill=True, returns="outcome")
+    """Return a trigger whose job succeeds, and which ends its task."""
+    return Killable(service="batch", job_ids=["a"], poll_interval=0.001, cancel_on_kill=True, result_kind="outcome")
 
 
 def resumes() -> Killable:
-    """A trigger whose job ends, and which holds its event back until a worker may resume the task."""
+    """Return a trigger whose job ends, and which holds back its event until a worker may resume the task."""
     return Killable(
-        service="batch", job_ids=["a"], poll_interval=0.001, cancel_on_kill=True, deferred_at=time.time(), tells=True
+        service="batch",
+        job_ids=["a"],
+        poll_interval=0.001,
+        cancel_on_kill=True,
+        deferred_at=time.time(),
+        reports_progress=True,
     )
 
 
 def runs_out_of_time() -> Killable:
-    """A trigger whose deadline passes, and which stops its job."""
+    """Return a trigger whose deadline passes, and which stops its job."""
     deadline = time.time() + 0.7  # the watcher describes new jobs within half a second
     return Killable(
         service="batch",
@@ -130,7 +135,7 @@ def runs_out_of_time() -> Killable:
 
 @pytest.mark.parametrize("make", [succeeds, resumes, runs_out_of_time])
 def test_a_kill_at_any_wait_of_a_trigger_stops_its_jobs(make: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also while it writes to the log, ends the task, stops a job because of its deadline, or holds its event back."""
+    """Even while it logs, ends the task, stops a job because of its deadline, or holds back its event."""
 
     async def stopped(*_: object, **__: object) -> None:
         await asyncio.sleep(0.002)
@@ -140,7 +145,7 @@ def test_a_kill_at_any_wait_of_a_trigger_stops_its_jobs(make: Story, monkeypatch
     monkeypatch.setattr(base, "LOG_DELAY", 0.0)
     monkeypatch.setattr(base, "MIN_DEFERRAL", 0.05)
     monkeypatch.setattr(stopping, "run", stopped)
-    monkeypatch.setattr(job, "LAST_DESCRIBE", 0.01)
+    monkeypatch.setattr(job, "DEADLINE_DESCRIBE_TIMEOUT", 0.01)
     monkeypatch.setattr(ending, "_push_result", lambda *_, **__: {})
     killed_at = 0
     for nth in itertools.count(1):

@@ -1,4 +1,4 @@
-"""How soon a map uses a slot that is free again, and what that costs, on a scripted clock."""
+"""How soon a map refills a free slot, and how many describe calls that takes, on a scripted clock."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from tests.unit.polling.scripted import now, run
 
 BUDGET = 5.0
 NOTICED = 7.0
-"""Seconds in which a map notices an end and starts the next job: new jobs are gathered and described within two."""
+"""Seconds within which a map detects an end and starts the next job. New jobs are described within two seconds."""
 
 
 class Aws:
-    """Starts jobs that take a while each, and describes them.
+    """Starts and describes jobs.
 
-    :param lasts: seconds that a job takes, by its index.
+    :param lasts: the duration of each job in seconds, by its index.
     """
 
-    frozen, fresh, in_doubt, lateness = False, True, False, 0.0
+    ownership_lost, heartbeat_is_fresh, may_have_unknown_jobs = False, True, False
+    checkpoint_interval, listing_delay = 900.0, 0.0
 
     def __init__(self, lasts: Sequence[float]) -> None:
         self.lasts = lasts
         self.started: dict[str, float] = {}
-        self.begun: set[str] = set()
+        self.unrecorded: set[str] = set()
         self.calls: list[float] = []
         limiter = RateLimiter(BUDGET, clock=asyncio.get_running_loop().time)
         self.watcher: Watcher[Snapshot] = Watcher(self.describe, limiter)
@@ -57,14 +58,14 @@ class Aws:
         states = {each: JobState.SUCCEEDED if self.has_ended(each) else JobState.RUNNING for each in job_ids}
         return {each: Snapshot(each, state, state.value) for each, state in states.items()}
 
-    def halt(self) -> None:
-        """Start nothing any more."""
+    def stop_starting(self) -> None:
+        """Do nothing."""
 
 
 def played(lasts: Sequence[float], *, max_concurrency: int, poll_interval: float, events: bool = False) -> Aws:
-    """Run a map to its end, and return what AWS has seen.
+    """Run a map to its end, and return the scripted AWS.
 
-    :param events: whether an event tells of each end as it happens.
+    :param events: whether an event reports each end as it happens.
     """
     seen: list[Aws] = []
 
@@ -82,30 +83,30 @@ def played(lasts: Sequence[float], *, max_concurrency: int, poll_interval: float
             watcher.set_event_poll_interval(300.0 if events else None)
             return watcher
 
-        async def tell() -> None:
-            told: set[str] = set()
+        async def send_events() -> None:
+            sent: set[str] = set()
             while True:
                 await asyncio.sleep(1.0)
-                for job_id in [each for each in aws.started if each not in told and aws.has_ended(each)]:
-                    told.add(job_id)
+                for job_id in [each for each in aws.started if each not in sent and aws.has_ended(each)]:
+                    sent.add(job_id)
                     watcher.wake(job_id, at_once=True)
 
-        map_run = MapRunner(
+        runner = MapRunner(
             state, aws, requests, watcher=watched, poll_interval=poll_interval, spawn=asyncio.create_task
         )
-        teller = asyncio.create_task(tell()) if events else None
-        await map_run.run()
-        await map_run.shut_down(None)
-        if teller:
-            teller.cancel()
-            await asyncio.wait([teller])
+        sender = asyncio.create_task(send_events()) if events else None
+        await runner.run()
+        await runner.shut_down(None)
+        if sender:
+            sender.cancel()
+            await asyncio.wait([sender])
         assert state.statuses == "S" * len(lasts)
 
     run(story())
     return seen[0]
 
 
-def test_a_free_slot_is_used_within_seconds_of_an_end() -> None:
+def test_a_free_slot_is_refilled_within_seconds_of_an_end() -> None:
     """Not a poll interval later: 46 s of work took 112 s."""
     aws = played([10.0] * 12, max_concurrency=3, poll_interval=60.0)
     rounds = [max(aws.started[str(each)] for each in range(first, first + 3)) for first in range(0, 12, 3)]
@@ -114,23 +115,23 @@ def test_a_free_slot_is_used_within_seconds_of_an_end() -> None:
 
 
 def test_refilling_costs_a_call_for_a_hundred_jobs_every_five_seconds() -> None:
-    """And one for each group of new jobs; the 12 jobs of a round share them."""
+    """And one call for each group of new jobs; the 12 jobs that start together share it."""
     aws = played([30.0] * 60, max_concurrency=12, poll_interval=60.0)
     groups = 2 * len({round(each) for each in aws.started.values()})
     last_start = max(aws.started.values())
     assert len([at for at in aws.calls if at <= last_start]) <= last_start / REFILL_INTERVAL + groups
 
 
-def test_once_all_items_have_a_job_it_polls_at_its_own_interval() -> None:
-    """No slot waits to be used then."""
+def test_once_all_items_have_a_job_the_poll_interval_is_the_users() -> None:
+    """No slot needs to be refilled then."""
     aws = played([*[5.0] * 4, 600.0], max_concurrency=2, poll_interval=60.0)
     settled = aws.started["4"] + 2 * REFILL_INTERVAL
     calls = [at for at in aws.calls if at > settled]
     assert all(later - earlier >= 50.0 for earlier, later in itertools.pairwise(calls))
 
 
-def test_a_large_map_takes_no_more_than_its_share_of_the_budget() -> None:
-    """The waits of others need the rest."""
+def test_a_large_map_takes_no_more_than_its_share_of_the_rate_limit() -> None:
+    """Other waits need the rest."""
     aws = played([*[400.0] * 2000, 1.0], max_concurrency=2000, poll_interval=60.0)
     started = sorted(aws.started.values())[1999]
     span = (started + 60.0, 400.0)  # new jobs are described once more than their interval says
@@ -146,7 +147,7 @@ def test_a_short_poll_interval_stays_as_it_is(poll_interval: float) -> None:
     assert max(aws.started.values()) < 3 * (10.0 + poll_interval + 2.0)
 
 
-def test_where_events_tell_of_ends_a_slot_is_used_without_more_polls() -> None:
+def test_with_events_a_slot_is_refilled_without_more_polls() -> None:
     """Jobs without events are described at the slow interval."""
     aws = played([100.0] * 6, max_concurrency=2, poll_interval=60.0, events=True)
     assert max(aws.started.values()) < 2 * (100.0 + 4.0)

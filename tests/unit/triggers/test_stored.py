@@ -1,7 +1,7 @@
-"""Triggers that other versions have stored can be made, as a triggerer makes them, and stored again.
+"""Triggers that other versions have stored can be created, as a triggerer creates them, and stored again.
 
-``stored/<version>.json`` holds what a released version has stored: what each of its triggers serialized to. A release
-adds a file, and none is ever changed.
+``stored/<version>.json`` holds the serialized triggers of a released version. A release adds a file, and no file is
+ever changed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from airflow_jobflow.triggers.job import JobTrigger
 from airflow_jobflow.triggers.map import MapTrigger
 from airflow_jobflow.triggers.sensor import SensorTrigger
 from airflow_jobflow.triggers.state_change import JobStateChangeTrigger
-from airflow_jobflow.triggers.stored import Stored
+from airflow_jobflow.triggers.stored import RENAMED_ARGUMENTS, Stored
 
 FORMS = [
     pytest.param(form["path"], form["arguments"], id=f"{file.stem}-{number}-{form['path'].rpartition('.')[2]}")
@@ -31,15 +31,15 @@ FORMS = [
 
 ESSENTIAL: dict[type, set[str]] = {
     JobTrigger: {"service", "job_ids"},
-    MapTrigger: {"service", "family", "size", "indexes", "requests"},
+    MapTrigger: {"service", "job_group", "size", "indexes", "requests"},
     SensorTrigger: {"sensor", "arguments", "seconds"},
     JobStateChangeTrigger: {"queue_url"},
 }
-"""Arguments without which a trigger is nothing. All others have a default; a new one must not be added here."""
+"""The required arguments. All others have a default; a new argument must not be added here."""
 
 
 def made(path: str, arguments: dict[str, Any]) -> Any:
-    """Make a trigger on an event loop, as a triggerer does."""
+    """Create a trigger on an event loop, as a triggerer does."""
     module, _, name = path.rpartition(".")
     trigger_class = getattr(importlib.import_module(module), name)
 
@@ -51,11 +51,13 @@ def made(path: str, arguments: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize(("path", "arguments"), FORMS)
 def test_what_a_released_version_has_stored_can_be_read_and_stored_again(path: str, arguments: dict[str, Any]) -> None:
-    """Else an upgrade fails the waits that are under way."""
-    again, kept = made(path, arguments).serialize()
+    """Otherwise an upgrade fails the running waits. Arguments are stored again under their current names."""
+    again, stored_again = made(path, arguments).serialize()
     assert again == path
-    assert {name: kept[name] for name in arguments if name in kept} == arguments
-    assert made(again, kept).serialize() == (again, kept)
+    current = {RENAMED_ARGUMENTS.get(name, name): value for name, value in arguments.items()}
+    assert {name: stored_again[name] for name in current if name in stored_again} == current
+    assert stored_again.keys().isdisjoint(RENAMED_ARGUMENTS)
+    assert made(again, stored_again).serialize() == (again, stored_again)
 
 
 @pytest.mark.parametrize(("path", "arguments"), FORMS)
@@ -63,8 +65,29 @@ def test_an_argument_more_or_less_does_not_fail_a_trigger(path: str, arguments: 
     """While versions are mixed, and after a rollback."""
     trigger = made(path, {**arguments, "of_a_later_version": [1]})
     assert "of_a_later_version" not in trigger.serialize()[1]
-    for name in arguments.keys() - ESSENTIAL[type(trigger)]:
-        made(path, {each: value for each, value in arguments.items() if each != name})
+    for name in arguments:
+        if RENAMED_ARGUMENTS.get(name, name) not in ESSENTIAL[type(trigger)]:
+            made(path, {each: value for each, value in arguments.items() if each != name})
+
+
+def test_renamed_arguments_are_not_logged_as_ignored(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are honoured. A name that this trigger never had is not."""
+    monkeypatch.setattr(stored, "_logged", set())
+    with caplog.at_level(logging.WARNING):
+        trigger = made("airflow_jobflow.triggers.job.JobTrigger", {"service": "batch", "job_ids": ["a"], "tells": True})
+        assert trigger.reports_progress
+        assert not caplog.records
+        made("airflow_jobflow.triggers.job.JobTrigger", {"service": "batch", "job_ids": ["a"], "family": {}})
+    assert [each.getMessage().rpartition(": ")[2] for each in caplog.records] == ["family"]
+
+
+def test_an_old_name_in_a_dag_file_is_an_error() -> None:
+    """Old names are for stored triggers only."""
+    old: dict[str, Any] = {"tells": True}
+    with pytest.raises(TypeError, match="tells"):
+        JobTrigger(service="batch", job_ids=["a"], **old)
 
 
 def test_every_trigger_of_the_package_can_be_read() -> None:
@@ -83,7 +106,7 @@ def test_every_trigger_of_the_package_can_be_read() -> None:
 
 def test_ignored_arguments_are_logged_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A triggerer makes thousands of triggers."""
-    monkeypatch.setattr(stored, "_reported", set())
+    monkeypatch.setattr(stored, "_logged", set())
     arguments = {"service": "batch", "job_ids": ["a"], "new": 1, "other": 2}
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
