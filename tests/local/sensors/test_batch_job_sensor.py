@@ -179,7 +179,7 @@ def test_a_sensor_whose_time_is_up_says_why_it_skips(
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     with pytest.raises(AirflowSkipException):
         sensor(job_id, timeout=0.5, soft_fail=True).execute(context)
-    assert "skipped instead of failing: Timed out after 0.5 s (timeout) while waiting for Batch job" in (
+    assert "Skipping the task instead of failing it: Timed out after 0.5 s (timeout) while waiting for Batch job" in (
         capsys.readouterr().out
     )
     assert job_id in context["ti"].xcoms[notes.KEY]["error"]
