@@ -86,8 +86,8 @@ class SqsQueue:
         :param receipts: of the messages.
         :raises CallError: some or all were not deleted.
         """
-        entries = [{"ReceiptHandle": receipt} for receipt in receipts]
-        await self._run(self._change, "delete_message_batch", entries)
+        if entries := [{"ReceiptHandle": receipt} for receipt in receipts]:
+            await self._run(self._change, "delete_message_batch", entries)
 
     async def release(self, receipts: Iterable[str]) -> None:
         """Return messages to the queue, to be received again at once.
@@ -95,7 +95,8 @@ class SqsQueue:
         :param receipts: of the messages.
         :raises CallError: some or all were not returned.
         """
-        await self._run(self._release, list(receipts))
+        if listed := list(receipts):
+            await self._run(self._release, listed)
 
     def close(self) -> None:
         """Release the messages of a receive that is still under way as soon as it ends."""

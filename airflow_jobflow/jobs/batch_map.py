@@ -42,44 +42,46 @@ def item(request: dict[str, Any], index: int, environment: Mapping[str, str]) ->
     return {**{name: value for name, value in request.items() if name != "jobName"}, "containerOverrides": overrides}
 
 
-def start(call: Call, family: Mapping[str, Any], request: dict[str, Any], which: Start) -> str:
+def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], which: Start) -> str:
     """Submit an item's job, and return its id. One SubmitJob call.
 
     It is submitted to the queue where the map's jobs are listed, even if a later try of the task names another one.
 
     :param call: makes the API calls.
-    :param family: as ``family`` returned it.
+    :param job_group: as ``family`` returned it.
     :param request: as ``item`` returned it.
     :param which: the item, and the attempt at it.
     :raises CallError: it was not submitted, or the response was lost.
     """
-    request = {**request, "jobName": f"{family['stem']}-{which.index}", "jobQueue": family["queue"]}
-    tags, _ = with_owner_tags(request.get("tags", {}), family.get("owner", {}))
+    request = {**request, "jobName": f"{job_group['stem']}-{which.index}", "jobQueue": job_group["queue"]}
+    tags, _ = with_owner_tags(request.get("tags", {}), job_group.get("owner", {}))
     return start_tagged(call, batch.submit, request, {**request, "tags": tags} if tags else request)
 
 
-def find_submitted(call: Call, family: Mapping[str, Any], which: Start) -> str | None:
+def find_submitted(call: Call, job_group: Mapping[str, Any], which: Start) -> str | None:
     """Return the id of the job of an item whose submit response was lost, or None. One ListJobs call.
 
     :param call: makes the API calls.
-    :param family: as ``family`` returned it.
+    :param job_group: as ``family`` returned it.
     :param which: the item, and the attempt at it.
     """
-    return batch.find(call, family["queue"], f"{family['stem']}-{which.index}")
+    return batch.find(call, job_group["queue"], f"{job_group['stem']}-{which.index}")
 
 
-def page(call: Call, family: Mapping[str, Any], cursor: Sequence[str] | None) -> tuple[list[Found], list[str] | None]:
+def page(
+    call: Call, job_group: Mapping[str, Any], cursor: Sequence[str] | None
+) -> tuple[list[Found], list[str] | None]:
     """List up to a hundred of the jobs that a map has started. One ListJobs call.
 
     :param call: makes the API calls.
-    :param family: as ``family`` returned it.
+    :param job_group: as ``family`` returned it.
     :param cursor: where the page begins; None for the first.
     :return: the jobs, and where the next page begins; None if there is none.
     """
     where: Any = {"nextToken": cursor[0]} if cursor else {}
-    prefix = f"{family['stem']}-"
+    prefix = f"{job_group['stem']}-"
     filters: Any = [{"name": "JOB_NAME", "values": [f"{prefix}*"]}]
-    answer = call("list_jobs", jobQueue=family["queue"], filters=filters, **where)
+    answer = call("list_jobs", jobQueue=job_group["queue"], filters=filters, **where)
     found = [
         Found(
             int(job["jobName"].removeprefix(prefix)),

@@ -59,65 +59,67 @@ def item(request: dict[str, Any], container: str, index: int, environment: Mappi
     return {**request, "overrides": {**overrides, "containerOverrides": [*others, own]}}
 
 
-def start(call: Call, family: Mapping[str, Any], request: dict[str, Any], which: Start) -> str:
+def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], which: Start) -> str:
     """Run an item's task, and return its ARN. One RunTask call, which may be repeated.
 
     :param call: makes the API calls.
-    :param family: as ``family`` returned it.
+    :param job_group: as ``family`` returned it.
     :param request: as ``item`` returned it.
     :param which: the item, and the attempt at it.
     :raises NotStarted: the response has no task.
     :raises CallError: it was not started, or the response was lost.
     """
-    if which.attempt > 1 and family["on_interruption"] == ON_DEMAND:
+    if which.attempt > 1 and job_group["on_interruption"] == ON_DEMAND:
         request = {name: value for name, value in request.items() if name != "capacityProviderStrategy"}
         request["launchType"] = "FARGATE"
-    group, token = _identity(family)
+    group, token = _identity(job_group)
     identity = {"startedBy": group, "clientToken": f"{token}-{which.index}-{which.attempt}-{which.turn}"}
     marked = {**_marked(request, token, which.attempt), **identity}
     own = {tag["key"]: tag["value"] for tag in request.get("tags", [])}
-    tags, _ = with_owner_tags(own, family.get("owner", {}))
+    tags, _ = with_owner_tags(own, job_group.get("owner", {}))
     return start_tagged(call, ecs.run_task, marked, {**marked, "tags": ecs.tags(tags)} if tags else marked)
 
 
-def find_submitted(call: Call, family: Mapping[str, Any], which: Start) -> str | None:  # noqa: ARG001
+def find_submitted(call: Call, job_group: Mapping[str, Any], which: Start) -> str | None:  # noqa: ARG001
     """Return None: a start whose response was lost is repeated with its token.
 
-    :param call, family, which: ignored.
+    :param call, job_group, which: ignored.
     """
     return None
 
 
-def page(call: Call, family: Mapping[str, Any], cursor: Sequence[str] | None) -> tuple[list[Found], list[str] | None]:
+def page(
+    call: Call, job_group: Mapping[str, Any], cursor: Sequence[str] | None
+) -> tuple[list[Found], list[str] | None]:
     """List up to a hundred of the tasks that a map has started. Two calls.
 
     :param call: makes the API calls.
-    :param family: as ``family`` returned it.
+    :param job_group: as ``family`` returned it.
     :param cursor: where the page begins; None for the first.
     :return: the tasks, and where the next page begins; None if there is none.
     """
-    group, token = _identity(family)
+    group, token = _identity(job_group)
     status, *after = cursor or DESIRED[:1]
     where: Any = {"nextToken": after[0]} if after else {}
     answer = call(
         "list_tasks",
-        cluster=family["cluster"],
+        cluster=job_group["cluster"],
         startedBy=group,
         desiredStatus=status,
         **where,
     )
     arns = answer["taskArns"]
-    tasks: Sequence[Any] = call("describe_tasks", cluster=family["cluster"], tasks=arns)["tasks"] if arns else []
+    tasks: Sequence[Any] = call("describe_tasks", cluster=job_group["cluster"], tasks=arns)["tasks"] if arns else []
     found = [each for task in tasks if (each := _found(task, token))]
     if answer.get("nextToken"):
         return found, [status, answer["nextToken"]]
     return found, [DESIRED[1]] if status == DESIRED[0] else None
 
 
-def _identity(family: Mapping[str, Any]) -> tuple[str, str]:
+def _identity(job_group: Mapping[str, Any]) -> tuple[str, str]:
     """Return the group and the token of a map. Triggers of older versions have a ``nonce`` instead."""
-    nonce = family.get("nonce", "")
-    return family.get("group", nonce), family.get("token", nonce)
+    nonce = job_group.get("nonce", "")
+    return job_group.get("group", nonce), job_group.get("token", nonce)
 
 
 def _marked(request: dict[str, Any], token: str, attempt: int) -> dict[str, Any]:

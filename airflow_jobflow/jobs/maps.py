@@ -52,7 +52,7 @@ class Found:
 class MapService(Protocol):
     """The interface of a module ``jobs/<service>_map.py``. The module itself is the object.
 
-    A map's ``family`` is plain data that identifies its jobs and where they are listed.
+    A map's ``job_group`` is plain data that identifies its jobs and where they are listed.
     """
 
     REPEATABLE: bool
@@ -60,32 +60,32 @@ class MapService(Protocol):
     CHECKPOINT: float
     """Seconds between two checkpoints of the items' ends. AWS describes ended jobs for several times as long."""
 
-    def start(self, call: Call, family: Mapping[str, Any], request: dict[str, Any], which: Start) -> str:
+    def start(self, call: Call, job_group: Mapping[str, Any], request: dict[str, Any], which: Start) -> str:
         """Start an item's job, and return its id.
 
         :param call: makes the API calls.
-        :param family: of the map.
+        :param job_group: of the map.
         :param request: of the item.
         :param which: the item, and the attempt at it.
         :raises NotStarted: the service responded, and started nothing.
         :raises CallError: it was not started, or the response was lost.
         """
 
-    def find_submitted(self, call: Call, family: Mapping[str, Any], which: Start) -> str | None:
+    def find_submitted(self, call: Call, job_group: Mapping[str, Any], which: Start) -> str | None:
         """Return the id of the job that was started although the response was lost, or None.
 
         :param call: makes the API calls.
-        :param family: of the map.
+        :param job_group: of the map.
         :param which: the item, and the attempt at it.
         """
 
     def page(
-        self, call: Call, family: Mapping[str, Any], cursor: Sequence[str] | None
+        self, call: Call, job_group: Mapping[str, Any], cursor: Sequence[str] | None
     ) -> tuple[list[Found], list[str] | None]:
         """List a page of the jobs that a map has started.
 
         :param call: makes the API calls.
-        :param family: of the map.
+        :param job_group: of the map.
         :param cursor: where the page begins; None for the first.
         :return: the jobs, and where the next page begins; None if there is none.
         """

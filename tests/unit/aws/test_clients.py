@@ -276,7 +276,7 @@ def test_a_denied_call_has_a_new_client_at_times() -> None:
 
 @pytest.mark.usefixtures("credentials")
 def test_one_rebuild_serves_all_who_wait_for_it() -> None:
-    """A client costs a tenth of a second and a look at the connection."""
+    """Building a client takes a tenth of a second and reads the connection."""
     script = Script(lambda *_: DESCRIBED)
     arrived = threading.Barrier(MAX_THREADS + 1)
     client = ServiceClient(script.access(), "batch")

@@ -9,7 +9,7 @@ from airflow_jobflow.faults import CallError
 
 
 def test_calls_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An SDK that repeats a submit starts a second job; one that repeats looks overruns the budget."""
+    """An SDK that repeats a submit starts a second job; one that repeats describe calls exceeds the rate limit."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "7")
     access = Access(None, "eu-west-1", botocore_config={"retries": {"total_max_attempts": 9}, "user_agent_extra": "x"})
     config = access.client("batch", timeout=3).meta.config

@@ -277,7 +277,7 @@ def test_a_caller_that_is_cancelled_leaves_no_gap() -> None:
 
 
 def test_a_cancelled_caller_keeps_the_message() -> None:
-    """Airflow tells by it that a trigger was killed."""
+    """Airflow uses it to detect that a trigger was killed."""
 
     async def story() -> None:
         limiter = scripted(0.1)

@@ -78,7 +78,7 @@ def crawl(state: str = "Succeeded") -> dict[str, Any]:
 
 
 def job(of: dict[str, Any]) -> dict[str, Any]:
-    """What is read of an event that tells of a job."""
+    """The payload of an event about a job."""
     event = parse_event(of)
     assert event is not None
     found = job_payload(event)
@@ -87,7 +87,7 @@ def job(of: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse(body: str) -> dict[str, Any] | None:
-    """What is read of a message."""
+    """The payload of a message; None if it is not a state change."""
     event = parse_message(body)
     return job_payload(event) if event else None
 

@@ -57,8 +57,8 @@ SUBMIT: dict[str, Any] = {
 """The request of the original array."""
 
 
-def told(request: dict[str, Any]) -> str:
-    """What a container is told of who it was."""
+def indexes_variable(request: dict[str, Any]) -> str:
+    """The indexes in a container's environment."""
     environment = request["containerOverrides"]["environment"]
     assert {"name": "A", "value": "1"} in environment
     [ranges] = [each["value"] for each in environment if each["name"] == INDEXES]
@@ -67,7 +67,7 @@ def told(request: dict[str, Any]) -> str:
 
 @given(indexes=st.sets(st.integers(0, 9_999), min_size=1))
 def test_indexes_survive_being_written_as_ranges(indexes: set[int]) -> None:
-    """A child told wrongly who it was would do another's work."""
+    """A child with a wrong index would do another's work."""
     assert indexes_of(index_ranges(indexes)) == sorted(indexes)
 
 
@@ -79,7 +79,7 @@ def test_every_index_runs_again_once_in_overrides_that_fit(indexes: set[int], ro
     runs = list(rerun_requests(request, indexes))
     assert [index for part, _ in runs for index in part] == sorted(indexes)
     for part, job in runs:
-        assert indexes_of(told(job)) == part
+        assert indexes_of(indexes_variable(job)) == part
         assert job.get("arrayProperties", {}).get("size", 1) == len(part)
         fits = len(json.dumps(job["containerOverrides"])) <= MAX_OVERRIDES_LENGTH
         assert fits or len(index_ranges(part).split(",")) == 1  # nothing smaller can be made of it
@@ -97,14 +97,14 @@ def test_a_single_index_runs_as_a_plain_job() -> None:
     [(part, job)] = rerun_requests(SUBMIT, [7])
     assert part == [7]
     assert "arrayProperties" not in job
-    assert told(job) == "7"
+    assert indexes_variable(job) == "7"
 
 
 def test_who_was_told_before_is_told_anew() -> None:
-    """A third try must not be told of the second's indexes as well."""
+    """A third try must not get the second's indexes as well."""
     [(_, job)] = rerun_requests(SUBMIT, [3, 4, 7])
     [(_, again)] = rerun_requests(job, [4, 7])
-    assert told(again) == "4,7"
+    assert indexes_variable(again) == "4,7"
 
 
 def test_only_the_order_among_children_is_depended_on_again() -> None:

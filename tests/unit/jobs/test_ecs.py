@@ -154,7 +154,7 @@ def test_the_region_of_a_log_is_kept_if_it_is_not_the_tasks() -> None:
 
 
 def test_the_log_of_a_task_that_runs_is_found_when_it_is_asked_for() -> None:
-    """No sweep needs it; the error of one that hangs does."""
+    """Polling does not need it; the error of a hanging task does."""
     client = Ecs()
     client.describe_task_definition = lambda **_: {  # type: ignore[method-assign]
         "taskDefinition": {

@@ -57,13 +57,13 @@ class Glue(ScriptedClient):
 
 
 def crawl(number: int, began: float, state: str = "COMPLETED", **more: Any) -> dict[str, Any]:
-    """A crawl as ListCrawls tells it."""
+    """A crawl as ListCrawls returns it."""
     told = {"CrawlId": f"c{number}", "MessagePrefix": f"c{number}", "StartTime": began, "State": state}
     return {**told, "EndTime": began + 60, **more}
 
 
 def crawler(state: str = "READY", **last: Any) -> dict[str, Any]:
-    """A crawler as BatchGetCrawlers tells it."""
+    """A crawler as BatchGetCrawlers returns it."""
     return {"Name": "se2", "State": state, **({"LastCrawl": last} if last else {})}
 
 
@@ -100,7 +100,7 @@ def test_a_crawl_survives_the_way_through_its_id(name: str, moment: datetime, af
 
 @given(NAMES | st.sampled_from(["a@20261122", "a@2026-11-22", "a@2026-11-22T03:21:48", "", "jr_0123"]))
 def test_the_mere_name_of_a_crawler_names_no_crawl(name: str) -> None:
-    """A sensor tells the two apart."""
+    """A sensor distinguishes the two."""
     with pytest.raises(ValueError, match="does not name a crawl"):
         Since.read(name)
 
@@ -121,7 +121,7 @@ SINCE = Since("se2", MOMENT, "c1")
     ids=["a later one", "the one before", "the same, rounded", "ours, rounded", "an older one", "the one before, late"],
 )
 def test_which_crawl_is_meant(began: float, prefix: str, met: bool) -> None:
-    """Times may be whole seconds in one answer and not in the other; the prefix tells two of one second apart."""
+    """Times may be whole seconds in one response only; the prefix distinguishes two of the same second."""
     assert SINCE.is_met_by({"StartTime": began, "MessagePrefix": prefix}) is met
 
 
@@ -225,7 +225,7 @@ def test_the_crawl_that_runs_is_the_first_since_the_one_before(crawls: Any, afte
 
 
 def ended(*crawls: dict[str, Any], since: Since = SINCE) -> Any:
-    """What settling makes of a crawl that the last sweep has seen as failed."""
+    """The final details of a crawl that was last described as failed."""
     client: Any = Glue(list(crawls), [crawler("READY", Status="FAILED", StartTime=AT + 9, MessagePrefix="c2")])
     seen = glue_crawl.describe(client, [str(since)], None)[str(since)]
     return glue_crawl.with_final_details(client, seen), client
@@ -258,7 +258,7 @@ def test_a_summary_in_words_of_its_own_is_no_error(summary: str) -> None:
 
 
 def test_the_first_crawl_since_is_ours_whatever_followed() -> None:
-    """The last crawl was another one's by the time the sweep came by."""
+    """The crawler was described after another crawl had ended."""
     seen, _ = ended(crawl(4, AT + 300, "RUNNING"), crawl(3, AT + 200, "FAILED"), crawl(2, AT + 9), crawl(1, AT))
     assert (seen.state, seen.status, seen.details["crawl_id"]) == (JobState.SUCCEEDED, "SUCCEEDED", "c2")
 

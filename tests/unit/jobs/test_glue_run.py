@@ -1,4 +1,4 @@
-"""The job run module against botocore's model: pages of runs, what is read of one, and what a start is told."""
+"""The job run module against botocore's model: pages of runs, snapshots, and start requests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def model() -> Any:
 
 
 def run(number: int, state: str = "RUNNING", **more: Any) -> dict[str, Any]:
-    """A run as GetJobRun tells it."""
+    """A run as GetJobRun returns it."""
     return {"Id": f"jr_{number}", "JobName": "etl", "JobRunState": state, "StartedOn": 1_700_000_000.5, **more}
 
 
@@ -72,8 +72,8 @@ class Glue(ScriptedClient):
         return refused("EntityNotFoundException", "GetJobRun", f"{what} not found")
 
 
-def look(client: Any, *numbers: int) -> dict[str, str | None]:
-    """The statuses that one look sees, by id."""
+def statuses(client: Any, *numbers: int) -> dict[str, str | None]:
+    """The statuses that one describe returns, by id."""
     seen = glue_run.describe(client, [f"jr_{number}" for number in numbers], "etl")
     return {run_id: snapshot.status if snapshot else None for run_id, snapshot in seen.items()}
 
@@ -158,36 +158,36 @@ def test_a_snapshot_survives_the_way_through_a_trigger_event() -> None:
 def test_one_page_answers_the_newest_two_hundred() -> None:
     """However many of them are waited for, in whatever order."""
     client: Any = Glue(*(run(number) for number in range(400, 0, -1)))
-    assert set(look(client, *range(201, 401)).values()) == {"RUNNING"}
+    assert set(statuses(client, *range(201, 401)).values()) == {"RUNNING"}
     assert client.calls == ["GetJobRuns"]
 
 
 def test_older_runs_are_on_later_pages() -> None:
     """Pages are read no further than they must be."""
     client: Any = Glue(*(run(number) for number in range(900, 0, -1)))
-    assert look(client, 900, 450) == {"jr_900": "RUNNING", "jr_450": "RUNNING"}
+    assert statuses(client, 900, 450) == {"jr_900": "RUNNING", "jr_450": "RUNNING"}
     assert client.calls == ["GetJobRuns"] * 3
 
 
 def test_a_run_beyond_a_thousand_is_to_be_asked_for_alone() -> None:
-    """A job may have a million runs; a look reads five pages."""
+    """A job may have a million runs; describe reads five pages."""
     client: Any = Glue(*(run(number) for number in range(1300, 0, -1)))
-    assert look(client, 1300, 301, 300) == {"jr_1300": "RUNNING", "jr_301": "RUNNING", "jr_300": None}
+    assert statuses(client, 1300, 301, 300) == {"jr_1300": "RUNNING", "jr_301": "RUNNING", "jr_300": None}
     assert client.calls == ["GetJobRuns"] * glue_run.MAX_PAGES
-    assert look(client, 300) == {"jr_300": "RUNNING"}
+    assert statuses(client, 300) == {"jr_300": "RUNNING"}
     assert client.calls[glue_run.MAX_PAGES :] == ["GetJobRun"]
 
 
 def test_an_unknown_run_is_asked_for_alone_and_is_missing_then() -> None:
     """Never None alone: there would be no end to asking."""
     client: Any = Glue(run(1))
-    assert look(client, 1, 2) == {"jr_1": "RUNNING", "jr_2": None}
-    assert look(client, 2) == {}
+    assert statuses(client, 1, 2) == {"jr_1": "RUNNING", "jr_2": None}
+    assert statuses(client, 2) == {}
 
 
 @pytest.mark.parametrize("numbers", [(1,), (1, 2)])
 def test_a_job_that_is_not_there_is_said_so(numbers: tuple[int, ...]) -> None:
-    """It is the job and not the run that is missing: no grace mends that."""
+    """The job is missing, not the run: a grace period does not help."""
     client: Any = Glue()
     with pytest.raises(CallError, match="nowhere not found"):
         glue_run.describe(client, [f"jr_{number}" for number in numbers], "nowhere")
@@ -205,7 +205,7 @@ def test_what_has_ended_or_is_stopping_stays_as_it_is(state: str) -> None:
 
 @pytest.mark.parametrize("runs", [[run(1)], []], ids=["it runs", "it is not there"])
 def test_a_run_that_cannot_be_stopped_is_an_error(runs: Any) -> None:
-    """It is told in an answer of 200, and must not be taken for a stop."""
+    """The response has status 200, and must not count as a stop."""
     detail = {"ErrorCode": "InternalServiceException", "ErrorMessage": "cannot"}
     client: Any = Glue(*runs, errors=[{"ErrorDetail": detail}])
     with pytest.raises(CallError, match=r"BatchStopJobRun: InternalServiceException: cannot \(run jr_1\)"):
@@ -233,7 +233,7 @@ def test_the_runs_of_a_group_are_found_with_their_tries() -> None:
     assert [(each.job.job_id, each.by) for each in found] == [("jr_4", Try(1, 2, 0)), ("jr_3", None)]
 
 
-# What a start is told.
+# Start requests.
 
 
 def test_everything_start_job_run_takes_is_named_as_botocore_does(model: Any) -> None:

@@ -146,7 +146,7 @@ def test_every_value_is_one_that_aws_allows(value: str) -> None:
 
 @given(plain.filter(lambda text: not text.lower().startswith("aws:")))
 def test_what_aws_allows_is_left_as_it_is(value: str) -> None:
-    """Otherwise the reaper could not look it up."""
+    """Otherwise the reaper could not identify it."""
     assert tag_value(value) == value
 
 

@@ -137,7 +137,7 @@ def test_a_job_that_was_just_started_may_be_unknown() -> None:
 
 
 def test_a_job_that_exists_no_longer_is_started_anew() -> None:
-    """Nobody can tell how it went."""
+    """Its result is not known."""
     decision = decided(recorded(job_ids=["a"]), after=GRACE + 1)
     assert done(decision) == (START, [], [])
     assert "no longer" in decision.why
