@@ -10,9 +10,6 @@ from airflow_jobflow.airflow_compat import DELETED, call_if_deferral_rejected, i
 if TYPE_CHECKING:
     from airflow_jobflow.operators.attempts import AttemptRecord
 
-KILLED = "The Airflow task was killed"
-"""The reason that AWS gets when a kill stops a job."""
-
 
 def stop_if_deferral_is_rejected(
     record: AttemptRecord, log: Any, stop: Callable[[], str], note: Callable[[], None] = lambda: None

@@ -26,11 +26,11 @@ from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.jobs.model import JobState, index_ranges
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.jobs.report import tolerated
-from airflow_jobflow.jobs.wording import sentence
+from airflow_jobflow.jobs.wording import KILL_REASON, sentence
 from airflow_jobflow.maps import result as map_result
 from airflow_jobflow.maps.previous_results import NO_TIMES, PreviousResults, by_index
 from airflow_jobflow.operators.attempts import ABANDONING, AttemptRecord
-from airflow_jobflow.operators.kills import KILLED, stop_if_deferral_is_rejected
+from airflow_jobflow.operators.kills import stop_if_deferral_is_rejected
 from airflow_jobflow.operators.map_record import STOPPED, MapAttempt
 from airflow_jobflow.ui.failure_report import report_failure, reporting_failures
 from airflow_jobflow.ui.task_report import TaskReport
@@ -196,9 +196,7 @@ class AwsMapOperator(TaskBase):
     @cached_property
     def _record(self) -> AttemptRecord:
         may_be_reaped = self.cancel_on_kill and self.cancel_on_timeout
-        return AttemptRecord(
-            self._spec, self._jobs, self._deadlines, self.log, durable=True, may_be_reaped=may_be_reaped
-        )
+        return AttemptRecord(self._jobs, self._deadlines, self.log, durable=True, may_be_reaped=may_be_reaped)
 
     @cached_property
     def _map(self) -> MapAttempt:
@@ -303,7 +301,7 @@ class AwsMapOperator(TaskBase):
         trigger = self._make_trigger(len(items), indexes, lines, continues=continues)
         if self._wait.defers:
             if continues and self.cancel_on_kill:  # its jobs run already; those of a new map, the trigger starts
-                stop_if_deferral_is_rejected(record, self.log, lambda: self._stop_all(KILLED, ()))
+                stop_if_deferral_is_rejected(record, self.log, lambda: self._stop_all(KILL_REASON, ()))
             self._wait.defer(trigger, attempt=record.attempt.to_dict())
         self._trigger = trigger
         if self._killed:
