@@ -41,7 +41,7 @@ def test_the_map_of_the_readme_is_a_good_one() -> None:
     [code] = re.findall(r"```python\n(FargateMapOperator.*?)```", README.read_text(), re.DOTALL)
     operator = eval(code.strip(), {"FargateMapOperator": FargateMapOperator})
     operator.check()
-    assert len(operator.checked_items()) == 2000
+    assert len(operator._items()) == 2000
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "ui", "bench"])
