@@ -54,3 +54,7 @@ def jobs_named(noun: str, jobs: Sequence[str], of: int = 1) -> str:
     more = f"; and {len(jobs) - JOBS_SHOWN} more" if len(jobs) > JOBS_SHOWN else ""
     count = f"{len(jobs)} of {of}" if of > 1 else f"{len(jobs)}"
     return f"{count} {noun}s: {'; '.join(jobs[:JOBS_SHOWN])}{more}"
+
+
+KILL_REASON = "The Airflow task was killed"
+"""The reason that AWS and the log get when a kill stops a job."""

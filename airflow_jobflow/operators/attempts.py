@@ -1,4 +1,4 @@
-"""The attempt of a task to start its job: its identity, its record, and the jobs of earlier tries.
+"""The attempt of a task to start its job: its identity, and its record for later tries.
 
 An attempt needs no record to be found again: its job carries the group of the task instance, and the try. Airflow's
 task state store records, before anything is started, what cannot be computed: where the job is started, in case a later
@@ -6,18 +6,15 @@ try names another queue or region, and the token. Through a deferral, the attemp
 
 Invariants:
 
-- A first try looks nothing up, because nothing can have been started before it.
 - Nothing is started before its location is recorded, if there is a store.
-- ``jobs.reattach`` alone decides what happens to jobs of earlier tries.
+- A token belongs to one attempt, and an attempt that is made once more keeps its token.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
@@ -27,24 +24,17 @@ from airflow_jobflow.airflow_compat.task_context import clear_number, task_state
 from airflow_jobflow.exceptions import SubmissionError
 from airflow_jobflow.jobs.attempt import Attempt, Try
 from airflow_jobflow.jobs.owner import Owner
-from airflow_jobflow.jobs.starting import LOOKUPS
 from airflow_jobflow.jobs.wording import sentence
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_jobflow.jobs.calls import Call
-    from airflow_jobflow.jobs.model import Snapshot
-    from airflow_jobflow.jobs.reattach import Found
-    from airflow_jobflow.operators.spec import Spec
     from airflow_jobflow.waiting.deadlines import Deadlines
     from airflow_jobflow.waiting.remote import RemoteJobs
 
 RECORD = "jobflow"
 """Key in the task state store of the record of the last try."""
-
-YOUNG = 60.0
-"""Seconds after an attempt for which its job is looked up more than once."""
 
 ABANDONING = 5.0
 """Seconds that a killed task takes to record that it was killed, beside stopping its job."""
@@ -53,7 +43,6 @@ ABANDONING = 5.0
 class AttemptRecord:
     """The attempt that a try of a task makes, and its record for later tries.
 
-    :param spec: what is started.
     :param jobs: the jobs of the task in AWS.
     :param deadlines: the time limits of the task.
     :param log: the task's log.
@@ -63,7 +52,6 @@ class AttemptRecord:
 
     def __init__(
         self,
-        spec: Spec,
         jobs: RemoteJobs,
         deadlines: Deadlines,
         log: Any,
@@ -77,10 +65,9 @@ class AttemptRecord:
         self.may_be_reaped = may_be_reaped
         self.is_repeated = False
         """Whether the recorded attempt is made once more, because nothing of it was started."""
-        self._spec = spec
         self._jobs = jobs
         self._deadlines = deadlines
-        self._log = log
+        self._logger = log
         self._context: Context | None = None
         self._resolved_location = ""
 
@@ -259,14 +246,14 @@ class AttemptRecord:
                 raise SubmissionError(
                     f"The attempt could not be recorded in Airflow's task state store, so nothing was started: {error}"
                 ) from error
-            self._log.warning("The task state store could not be written: %s", error)
+            self._logger.warning("The task state store could not be written: %s", error)
 
     def save_if_possible(self) -> None:
         """Record what a later try can do without, because it finds the job by its group."""
         try:
             self.save()
         except SubmissionError as error:
-            self._log.warning("The state of the attempt could not be recorded: %s", error.__cause__)
+            self._logger.warning("The state of the attempt could not be recorded: %s", error.__cause__)
 
     def stored(self) -> Attempt:
         """Return the record of the last try.
@@ -281,7 +268,7 @@ class AttemptRecord:
                 raise SubmissionError(
                     f"Airflow's task state store could not be read, so nothing was started: {error}"
                 ) from error
-            self._log.warning("The task state store could not be read: %s", error)
+            self._logger.warning("The task state store could not be read: %s", error)
             return Attempt()
 
     def abandon(self) -> None:
@@ -310,141 +297,6 @@ class AttemptRecord:
         thread.start()
         return thread
 
-    # The jobs of earlier tries.
-
-    def reattach(self) -> dict[str, Snapshot | None]:
-        """Return the jobs of an earlier try that this try waits for, as described now; empty if it starts one.
-
-        :raises SubmissionError: they cannot be found, or a job that has to be stopped cannot be.
-        """
-        from airflow_jobflow.faults import CallError
-        from airflow_jobflow.jobs.reattach import Action, Now, decide
-
-        if not self.durable or self.is_first_try:
-            return {}
-        recorded = self.stored()
-        now = time.time()
-        run_began_at = _seconds(self.context["dag_run"].start_date)
-        grace = conf.getfloat("jobflow", "missing_grace")
-        try:
-            elsewhere = recorded.location not in ("", self.location)
-            found = [] if elsewhere else self._find(recorded, now)
-            decision = decide(recorded, found, Now(self.clear_number, self.location, run_began_at, now, grace))
-            self._log.info("Earlier tries: %s (%s)", decision.why, decision.action.value)
-            self._jobs.stop(decision.stop, f"Airflow: {decision.why}")
-        except CallError as error:
-            raise SubmissionError(
-                "The jobs of earlier tries could not be found or stopped, so nothing was started (asked with "
-                f"{self._jobs.origin}): {error}"
-            ) from error
-        not_cleared = recorded.clear_number == self.clear_number
-        seen = {each.job.job_id: each.job for each in found}
-        self.is_repeated = decision.action is Action.REPEAT
-        if decision.action is Action.KEEP:
-            self.attempt = recorded if not_cleared else Attempt()
-            self._continue(decision.keep, seen)
-            self.save_if_possible()
-            return {job_id: seen.get(job_id) for job_id in decision.keep}
-        if not_cleared and not elsewhere:
-            self.attempt = recorded
-            recorded.job_ids = recorded.job_ids or list(decision.failed)
-        if not self.is_repeated:
-            self.attempt.number = 0
-        self.attempt.waits_since, self.attempt.starts = None, 0
-        return {}
-
-    def _continue(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> None:
-        """Make the job of an earlier try this try's own."""
-        attempt = self.attempt
-        if not attempt.began_at:  # nothing is recorded, so the job's own time counts
-            created = [_seconds(seen[each].created_at) for each in job_ids if each in seen and seen[each].created_at]
-            attempt.began_at = min(created, default=time.time())
-            attempt.deadline = self._deadlines.after(attempt.began_at)
-        attempt.job_ids, attempt.starts, attempt.waits_since = list(job_ids), 0, None
-        attempt.queued_at = attempt.queued_at or attempt.began_at
-        attempt.number = max(attempt.number, 1)
-        attempt.location, attempt.clear_number = self.location, self.clear_number
-
-    def _find(self, recorded: Attempt, now: float) -> list[Found]:
-        """Find the jobs of earlier tries: by the group, and by the ids that were recorded.
-
-        :raises CallError: they cannot be listed or described.
-        """
-        from airflow_jobflow.faults import CallError, Fault
-
-        # A job that was just started may not be listed yet.
-        is_young = now - recorded.began_at < YOUNG and not recorded.job_ids
-        not_found: CallError | None = None
-        for pause in (0.0, *LOOKUPS):
-            time.sleep(pause)
-            try:
-                found = self._jobs.call(self._found_now, recorded)
-            except CallError as error:
-                if error.fault is not Fault.SCOPE_NOT_FOUND:
-                    raise
-                not_found = error  # a single such response proves nothing
-                continue
-            if found or not is_young:
-                return found
-        if not_found:
-            self._log.warning(
-                "No earlier try can have a job: its queue, cluster or Glue job does not exist: %s", not_found
-            )
-        return []
-
-    def _found_now(self, call: Call, recorded: Attempt) -> list[Found]:
-        from airflow_jobflow.jobs.reattach import Found
-
-        group = recorded.group or self.owner.group
-        found = [
-            replace(each, job=each.job.counting(self._jobs.container))
-            for each in self._spec.find_group(call, group, recorded)
-        ]
-        missing = set(recorded.job_ids) - {each.job.job_id for each in found}
-        described = self._jobs.describe(call, sorted(missing)) if missing else {}
-        return [*found, *(Found(job) for job in described.values())]
-
-    def find_started(self, call: Call) -> str | None:
-        """Return the job that this attempt has started, although AWS reported no capacity or a response was lost.
-
-        :param call: makes the API calls.
-        :raises CallError: it cannot be looked up.
-        """
-        from airflow_jobflow.operators.spec import JobSpec
-
-        spec = self._spec
-        return spec.find_started(call, self) if isinstance(spec, JobSpec) else None
-
-    def jobs_of_this_try(self) -> list[str]:
-        """Return the jobs that this try waits for, if Airflow dropped what the deferral carried.
-
-        :raises SubmissionError: they cannot be found.
-        """
-        from airflow_jobflow.faults import CallError
-
-        try:
-            if not self.durable or self.attempt.job_ids:
-                pass
-            elif not self.has_store:
-                found = self._jobs.call(self._spec.find_group, self.group, self.attempt)
-                self.attempt.job_ids = [each.job.job_id for each in found if each.by == self.this_try]
-            elif self.attempt.number:
-                started = self._jobs.call(self.find_started)
-                self.attempt.job_ids = [started] if started else []
-        except CallError as error:
-            raise SubmissionError(
-                f"The {self._jobs.display_name} of this try could not be looked up, and may still run "
-                f"(asked with {self._jobs.origin}): {error}"
-            ) from error
-        return self.attempt.job_ids
-
 
 def _region(call: Call) -> str:
     return call.region
-
-
-def _seconds(moment: Any) -> float:
-    """Return a datetime, or a time in ISO 8601, in seconds since the epoch; 0 for none."""
-    if not moment:
-        return 0.0
-    return (moment if isinstance(moment, datetime) else datetime.fromisoformat(str(moment))).timestamp()

@@ -20,6 +20,7 @@ from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.jobs.wording import KILL_REASON
 from airflow_jobflow.operators.attempts import ABANDONING, AttemptRecord
 from airflow_jobflow.operators.capacity import CapacityWait
+from airflow_jobflow.operators.earlier_tries import EarlierTries
 from airflow_jobflow.operators.kills import stop_if_deferral_is_rejected
 from airflow_jobflow.ui.failure_report import note_stopped, reporting_failures
 from airflow_jobflow.ui.task_report import TaskReport
@@ -174,7 +175,6 @@ class AwsJobOperator(TaskBase):
         # Without a token nothing proves that a job is no copy that somebody else has made.
         may_be_reaped = self.durable and self.wait_for_completion and self.cancel_on_kill and self.cancel_on_timeout
         return AttemptRecord(
-            self._spec,
             self._jobs,
             self._deadlines,
             self.log,
@@ -183,9 +183,15 @@ class AwsJobOperator(TaskBase):
         )
 
     @cached_property
+    def _earlier_tries(self) -> EarlierTries:
+        return EarlierTries(self._spec, self._record, self._jobs, self._deadlines, self.log)
+
+    @cached_property
     def _capacity(self) -> CapacityWait:
         queued_timeout, defers = self._queued_timeout(), wait_parameters.defers(self)
-        return CapacityWait(self, self._record, self._deadlines, queued_timeout=queued_timeout, defers=defers)
+        return CapacityWait(
+            self, self._spec, self._record, self._deadlines, queued_timeout=queued_timeout, defers=defers
+        )
 
     @property
     def kept_links(self) -> dict[str, str]:
@@ -244,7 +250,7 @@ class AwsJobOperator(TaskBase):
         record.resume(context, attempt)
         jobs.call_deadline = record.attempt.deadline or self._deadlines.after(time.time())
 
-        reattached = {} if record.attempt.number else record.reattach()
+        reattached = {} if record.attempt.number else self._earlier_tries.reattach()
         job_ids = list(reattached) or self._submit_when_possible()
         self._to_stop = job_ids if record.is_own else ()
         if self._killed:
@@ -427,7 +433,7 @@ class AwsJobOperator(TaskBase):
 
     def _deferral_timed_out(self, context: Context) -> Method:
         self._record.resume_from_store(context)
-        job_ids = self._record.jobs_of_this_try()
+        job_ids = self._earlier_tries.jobs_of_this_try()
         event = {"job_ids": job_ids, "jobs": {}, "errors": {}, "limit": "deadline"}
         # Without a job it waited for capacity, and may try once more.
         waited = self._record.attempt.waits_since and not job_ids
@@ -437,7 +443,7 @@ class AwsJobOperator(TaskBase):
         """Log what becomes of the jobs whose trigger failed, and stop them if no try follows."""
         try:
             self._record.resume_from_store(context)
-            if not (job_ids := self._record.jobs_of_this_try()):
+            if not (job_ids := self._earlier_tries.jobs_of_this_try()):
                 return
         except SubmissionError as error:
             self.log.warning("%s", error)

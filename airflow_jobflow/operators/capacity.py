@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
     from airflow_jobflow.operators.attempts import AttemptRecord
+    from airflow_jobflow.operators.spec import JobSpec
     from airflow_jobflow.waiting.deadlines import Deadlines
     from airflow_jobflow.waiting.remote import RemoteJobs
 
@@ -33,6 +34,7 @@ class CapacityWait:
     """The wait of a task for capacity.
 
     :param task: the operator, which is resumed with its method ``start``.
+    :param spec: what is started.
     :param record: the attempt.
     :param deadlines: the time limits of the task.
     :param queued_timeout: seconds for which it waits at most; None for no such limit.
@@ -42,6 +44,7 @@ class CapacityWait:
     def __init__(
         self,
         task: BaseOperator,
+        spec: JobSpec,
         record: AttemptRecord,
         deadlines: Deadlines,
         *,
@@ -49,6 +52,7 @@ class CapacityWait:
         defers: bool,
     ) -> None:
         self._task: Any = task
+        self._spec = spec
         self._record = record
         self._deadlines = deadlines
         self._queued_timeout = queued_timeout
@@ -66,7 +70,7 @@ class CapacityWait:
         if not record.attempt.waits_since or not record.durable:
             return []
         try:
-            found = jobs.call(record.find_started)
+            found = jobs.call(self._spec.find_started, record)
         except CallError as error:
             raise SubmissionError(
                 f"{record.attempt.no_capacity} It was not started again, because it could not be checked whether it "

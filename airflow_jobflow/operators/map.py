@@ -197,9 +197,7 @@ class AwsMapOperator(TaskBase):
     @cached_property
     def _record(self) -> AttemptRecord:
         may_be_reaped = self.cancel_on_kill and self.cancel_on_timeout
-        return AttemptRecord(
-            self._spec, self._jobs, self._deadlines, self.log, durable=True, may_be_reaped=may_be_reaped
-        )
+        return AttemptRecord(self._jobs, self._deadlines, self.log, durable=True, may_be_reaped=may_be_reaped)
 
     @cached_property
     def _map(self) -> MapAttempt:

@@ -39,7 +39,7 @@ class MapAttempt:
         self._spec = spec
         self._record = record
         self._jobs = jobs
-        self._log = log
+        self._logger = log
 
     @property
     def map(self) -> MapRecord:
@@ -70,7 +70,7 @@ class MapAttempt:
         follows, family = len(indexes) < size, self._spec.family(record)
         record.attempt.map = MapRecord(digest, index_ranges(indexes), follows, family)
         record.save()
-        self._log.info("Map %s: %d of %d items are to be run", self.name, len(indexes), size)
+        self._logger.info("Map %s: %d of %d items are to be run", self.name, len(indexes), size)
 
     def record_end(self) -> None:
         """Record that the map has ended, so that no later try continues with it."""
@@ -90,7 +90,7 @@ class MapAttempt:
         record, attempt = self._record, self._record.attempt
         is_here = attempt.location == record.location
         if self.may_run and not is_here:
-            self._log.warning(
+            self._logger.warning(
                 "The map of an earlier try (%s) was not ended, and is not continued, because this try starts its jobs "
                 "elsewhere: then %r, now %r. What it runs there is not stopped",
                 attempt.token,
@@ -109,7 +109,7 @@ class MapAttempt:
         if not self._record.has_store:
             self._end_unrecorded()
         elif self.may_run and self._record.attempt.location == self._record.location:
-            self._log.info("Not continuing with the unfinished map of an earlier try: stopping its jobs")
+            self._logger.info("Not continuing with the unfinished map of an earlier try: stopping its jobs")
             said = stop_all("Airflow: the task was run again", ())
             if said != STOPPED:
                 left = f"jobs of an earlier try of map {self._spec.name} could not be stopped"
@@ -159,7 +159,7 @@ class MapAttempt:
         try:
             ended.save(store, self.map.digest, self._record.clear_number)
         except AirflowRuntimeError as error:
-            self._log.warning("A retry will run all items, because their results could not be saved: %s", error)
+            self._logger.warning("A retry will run all items, because their results could not be saved: %s", error)
             return False
         return True
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -492,6 +493,16 @@ class WaitsHere(Exception):
 def test_every_parameter_has_a_row(kind: type) -> None:
     """One that is forgotten here may be ignored."""
     assert ROWS[kind].keys() == parameters(kind)
+
+
+@pytest.mark.parametrize("kind", BASE, ids=lambda kind: kind.__name__)
+def test_every_parameter_is_documented(kind: type) -> None:
+    """In the class that a DAG names, or in its base."""
+    texts = [each.__doc__ or "" for each in kind.__mro__ if trigger_eligibility.is_ours(each)]
+    listed = [names for text in texts for names in re.findall(r":param ([\w,\s]+?):", text)]
+    documented = {name.strip() for names in listed for name in names.split(",")}
+    of_airflow = set(inspect.signature(BaseSensorOperator.__init__).parameters)
+    assert parameters(kind) - documented - of_airflow == set()
 
 
 def test_every_operator_and_sensor_is_here() -> None:
