@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.configuration import conf
+from airflow.sdk import conf
 
 from airflow_jobflow.exceptions import SubmissionError
 from airflow_jobflow.jobs.attempt import Attempt
