@@ -88,7 +88,7 @@ WAIT_FAILURES: dict[str, WaitFailure] = {
 
 @dataclass(frozen=True, slots=True)
 class OutcomeBuilder:
-    """Makes outcomes and errors of snapshots of one service.
+    """Builds outcomes and exceptions from the snapshots of one service's jobs.
 
     :param service: our name of the service.
     :param module: the module that knows it.
@@ -96,7 +96,7 @@ class OutcomeBuilder:
     :param log_lines: how many last lines of a log go into an error.
     :param container: the name of the container that counts. Default None: the one that AWS's rules make decide.
     :param name: what the task calls its job, for messages on a job that was never described. Default: not known.
-    :param children: takes what is found out of the failed children of an array, by index.
+    :param children: filled with the snapshots of the failed children of an array, by index.
     """
 
     service: str
@@ -108,7 +108,11 @@ class OutcomeBuilder:
     children: dict[int, Snapshot] = field(default_factory=dict)
 
     def watch_error(self, errors: Mapping[str, Mapping[str, str]], seen: Mapping[str, Snapshot]) -> JobflowError:
-        """Return the error for jobs that can be watched no longer, as the trigger's event names them."""
+        """Return the exception for jobs that cannot be polled any more.
+
+        :param errors: the errors in the trigger's event, by job id.
+        :param seen: the last snapshots of the jobs, by id; some may be missing.
+        """
         kind = next(iter(errors.values()))["kind"]
         failure = WAIT_FAILURES[kind]
         advice = f"{failure.advice or 'Check the id and what AWS says.'} Nothing was stopped."
@@ -119,9 +123,9 @@ class OutcomeBuilder:
         return failure.error(f"{failure.of_jobs}{jobs} (asked with {self.origin}): {sentence(why)} {advice}")
 
     def _about_vanished(self, known: Sequence[str]) -> str:
-        """Return what may have become of jobs that AWS does not know.
+        """Return why AWS may not know jobs, and what to check.
 
-        :param known: those that were described before.
+        :param known: the jobs that were described before.
         """
         kept = f"AWS describes a {self.module.DISPLAY_NAME} for {self.module.RETENTION} after its end"
         if known:
@@ -129,10 +133,11 @@ class OutcomeBuilder:
         return f"Check the id, and the account and the region of the connection. {kept}."
 
     def called(self, job_ids: Iterable[str], seen: Mapping[str, Snapshot], *, unseen: str = "", of: int = 1) -> str:
-        """Return what a message calls jobs, with how each was last seen.
+        """Return how a message names jobs, with the last known status of each.
 
+        :param job_ids: the jobs to name.
         :param seen: their last snapshots, by id; some may be missing.
-        :param unseen: what is said of a job that was never described. Default nothing.
+        :param unseen: the text for a job that was never described. Default: none.
         :param of: how many jobs there are in all. Default: these.
         """
         jobs = []
@@ -148,8 +153,9 @@ class OutcomeBuilder:
         return service_client(self.access, self.module.CLIENT).origin
 
     def with_final_details(self, snapshot: Snapshot, *, retry: Retry = DETAILS) -> Snapshot:
-        """Return the last snapshot of a job with what a sweep could not tell, as far as that can be had.
+        """Return the last snapshot of a job with the details that polling does not fetch, as far as they are available.
 
+        :param snapshot: the last snapshot.
         :param retry: how long this is tried. Default ``DETAILS``.
         """
         try:
@@ -180,7 +186,12 @@ class OutcomeBuilder:
         return results
 
     def job_outcome(self, snapshot: Snapshot, tolerance: Tolerance) -> tuple[Outcome, JobflowError | None]:
-        """Judge an ended job: its outcome, and the error that it is, if it is one."""
+        """Return the outcome of a job that has ended, and its exception if it failed.
+
+        :param snapshot: the last snapshot of the job.
+        :param tolerance: how many children of an array may fail.
+        :return: the outcome, and the exception or None.
+        """
         if snapshot.array:
             return self.array_outcome([(snapshot, range(snapshot.array.size))], snapshot.array.size, tolerance)
         diagnosis = diagnose(snapshot, service=self.service)
@@ -190,10 +201,12 @@ class OutcomeBuilder:
     def array_outcome(
         self, parts: Sequence[tuple[Snapshot, Sequence[int]]], size: int, tolerance: Tolerance
     ) -> tuple[Outcome, JobflowError | None]:
-        """Judge an array of which the last to run were these parts; children in none of them had succeeded before.
+        """Return the outcome of an array whose last run consisted of these parts; all other children succeeded before.
 
-        :param parts: arrays, or plain jobs, that have ended, and the indexes that their children have in the whole.
-        :param size: how many children the whole has.
+        :param parts: arrays or plain jobs that have ended, each with the indexes of its children in the whole array.
+        :param size: how many children the whole array has.
+        :param tolerance: how many of them may fail.
+        :return: the outcome, and the exception or None.
         """
         failed: list[int] = []
         children: list[ChildFailure] = []
@@ -245,7 +258,12 @@ class OutcomeBuilder:
     def outcome(
         self, snapshot: Snapshot, *, state: JobState | None = None, array: ArrayOutcome | None = None
     ) -> Outcome:
-        """Build the outcome of a job from what was last seen of it."""
+        """Return the outcome of a job as of its last snapshot.
+
+        :param snapshot: the last snapshot.
+        :param state: replaces the state of the snapshot. Default: none.
+        :param array: replaces the array counts of the snapshot. Default: none.
+        """
         if array is None and snapshot.array:
             counts = snapshot.array
             succeeded = counts.size if snapshot.state is JobState.SUCCEEDED else counts.succeeded  # the count may lag
@@ -268,7 +286,7 @@ class OutcomeBuilder:
         )
 
     def _failed_children(self, snapshot: Snapshot) -> tuple[list[int], list[ChildFailure]]:
-        """List the failed children of an array, which only Batch has, and describe the most telling of them.
+        """List the failed children of an array, which only Batch has, and describe the most significant of them.
 
         A plain job counts as an array of one. A listing has reasons and exit codes, but no log.
         """
@@ -292,19 +310,21 @@ class OutcomeBuilder:
         return list(children), list(children.values())
 
     def evidence(self, snapshot: Snapshot, *, of: str = "") -> list[str]:
-        """Return the lines of a message that show what a job which has not ended wrote last, and its page.
+        """Return the lines of a message with the last log lines and the console page of a job that has not ended.
 
-        :param of: whose log it is, with a blank before it. Default: the job's.
+        :param snapshot: the last snapshot of the job.
+        :param of: whose log it is, with a leading blank. Default: the job's.
         """
         located = self.with_final_details(snapshot, retry=WHILE_IT_RUNS)
         lines = self.last_lines(located, arrival=0.0, retry=WHILE_IT_RUNS)
         return evidence(lines, self.outcome(located).console_url, of=of)
 
     def last_lines(self, snapshot: Snapshot, *, arrival: float | None = None, retry: Retry = DETAILS) -> list[str]:
-        """Return the last lines of a job's log, as many as go into an error, or one that says why there are none.
+        """Return the last lines of a job's log for an error, or one line that says why there are none.
 
-        Of a job that has no log stream, such as one that never started, none are returned.
+        A job without a log stream, for example one that never started, has no lines.
 
+        :param snapshot: the last snapshot of the job.
         :param arrival: see ``jobs.logs.last_lines``.
         :param retry: how long this is tried. Default ``DETAILS``.
         """
@@ -336,9 +356,11 @@ def combined_failure(failures: Sequence[JobflowError], outcomes: Sequence[dict[s
 
 
 def failed_children(call: Call, parent_id: str, most: int | None = None) -> list[ChildFailure]:
-    """List an array's failed children, in order, with what a listing tells: no log. One call for each 1,000.
+    """List an array's failed children by index, as ListJobs describes them, without logs. One call per 1,000 children.
 
-    :param most: how many are enough; None for all.
+    :param call: makes the API calls.
+    :param parent_id: the array's job id.
+    :param most: the maximum number of children. Default None: all.
     """
     listed = (
         ChildFailure(child["arrayProperties"]["index"], batch.snapshot(child))

@@ -1,6 +1,6 @@
-"""Checks of parameters, made after rendering, when numbers may still be strings. Pure.
+"""Validation of parameters after rendering, when numbers may still be strings. Pure.
 
-Each returns the value as its type, or raises InvalidParameter, which says the parameter, the value and the rule.
+Each validator returns the value as its type, or raises InvalidParameter with the parameter, the value and the rule.
 """
 
 from __future__ import annotations
@@ -22,16 +22,21 @@ JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 def invalid_parameter(parameter: str, value: object, rule: str) -> InvalidParameter:
-    """Say which parameter is wrong, with which value, against which rule."""
+    """Return the exception for a wrong parameter.
+
+    :param parameter: the name of the parameter.
+    :param value: the wrong value.
+    :param rule: what the value must be.
+    """
     return InvalidParameter(f"{parameter}={value!r}: {rule}")
 
 
 EMPTY = ("", "None")
-"""What a template renders to that has nothing to say."""
+"""What a template renders to if its value is empty or None."""
 
 
 def _hint(value: object) -> str:
-    """Return what may be wrong with a value that is empty, for the end of a rule."""
+    """Return a hint for the end of a rule if the value is empty."""
     came_out_empty = value is None or (isinstance(value, str) and value.strip() in EMPTY)
     return " (did a template come out empty?)" if came_out_empty else ""
 
@@ -39,9 +44,13 @@ def _hint(value: object) -> str:
 def number(
     parameter: str, value: Any, *, least: float = -math.inf, most: float = math.inf, above: bool = False
 ) -> float:
-    """Check a number, a string that holds one, or a timedelta, which counts as its seconds.
+    """Validate a number, a string that holds one, or a timedelta, which counts as its seconds.
 
-    :param least, most: the range; with ``above``, the least itself is not in it. Default: any number.
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :param least, most: the range, inclusive. Default: any finite number.
+    :param above: whether ``least`` itself is outside the range. Default False.
+    :raises InvalidParameter: it is no number, or out of range.
     """
     lower = "" if least == -math.inf else f" {'above' if above else 'of at least'} {least:g}"
     upper = "" if most == math.inf else f" and at most {most:g}"
@@ -59,7 +68,13 @@ def number(
 
 
 def integer(parameter: str, value: Any, *, least: float = -math.inf, most: float = math.inf) -> int:
-    """Check a whole number, or a string that holds one."""
+    """Validate an integer, or a string that holds one.
+
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :param least, most: the range, inclusive. Default: any integer.
+    :raises InvalidParameter: it is no integer, or out of range.
+    """
     result = number(parameter, value, least=least, most=most)
     if result != int(result):
         raise invalid_parameter(parameter, value, "must be a whole number")
@@ -67,26 +82,43 @@ def integer(parameter: str, value: Any, *, least: float = -math.inf, most: float
 
 
 def seconds(parameter: str, value: Any) -> float:
-    """Check a duration: a timedelta, or a number of seconds; above 0."""
+    """Validate a duration: a timedelta, or a number of seconds above 0.
+
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :return: seconds.
+    :raises InvalidParameter: it is no duration.
+    """
     return number(parameter, value, least=0, above=True)
 
 
 def utc_datetime(parameter: str, value: Any) -> datetime:
-    """Check a moment: a datetime, or a string in ISO 8601; in UTC unless it says otherwise."""
+    """Validate a datetime, or a string in ISO 8601. Without a time zone it counts as UTC.
+
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :return: the datetime, in UTC.
+    :raises InvalidParameter: it is no datetime.
+    """
     try:
         result = datetime.fromisoformat(str(value))
     except ValueError:
-        raise invalid_parameter(parameter, value, "must be a moment, such as '2026-11-22T03:00:00+00:00'") from None
+        raise invalid_parameter(parameter, value, "must be a datetime, such as '2026-11-22T03:00:00+00:00'") from None
     return result.astimezone(UTC) if result.tzinfo else result.replace(tzinfo=UTC)
 
 
 def boolean(parameter: str, value: Any) -> bool:
-    """Check a truth value, or a string that holds one."""
+    """Validate a boolean, or a string that holds one.
+
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :raises InvalidParameter: it is no boolean.
+    """
     if isinstance(value, bool):
         return value
-    string_list = {"true": True, "false": False}
-    if isinstance(value, str) and value.strip().lower() in string_list:
-        return string_list[value.strip().lower()]
+    booleans = {"true": True, "false": False}
+    if isinstance(value, str) and value.strip().lower() in booleans:
+        return booleans[value.strip().lower()]
     raise invalid_parameter(parameter, value, "must be true or false")
 
 
@@ -94,9 +126,12 @@ AS_AWS = "in the shape AWS takes"
 
 
 def mapping(parameter: str, value: Any, of: str = AS_AWS) -> dict[str, Any]:
-    """Check an object: a dict, or a string that holds one as JSON.
+    """Validate a dict, or a string that holds one as JSON.
 
-    :param of: what object, for the message. Default: one in the shape AWS takes.
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :param of: which shape, for the message. Default: the shape that AWS takes.
+    :raises InvalidParameter: it is no dict.
     """
     value = _from_json(parameter, value)
     if not isinstance(value, Mapping):
@@ -105,7 +140,12 @@ def mapping(parameter: str, value: Any, of: str = AS_AWS) -> dict[str, Any]:
 
 
 def elements(parameter: str, value: Any) -> list[Any]:
-    """Check a list, or a string that holds one as JSON."""
+    """Validate a list, or a string that holds one as JSON.
+
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :raises InvalidParameter: it is no list.
+    """
     value = _from_json(parameter, value)
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
         raise invalid_parameter(parameter, value, f"must be a list, or the same as JSON{_hint(value)}")
@@ -113,9 +153,12 @@ def elements(parameter: str, value: Any) -> list[Any]:
 
 
 def mappings(parameter: str, value: Any, of: str = AS_AWS) -> list[dict[str, Any]]:
-    """Check a list of objects, or a string that holds one as JSON.
+    """Validate a list of dicts, or a string that holds one as JSON.
 
-    :param of: what objects, for the message. Default: such in the shape AWS takes.
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :param of: which shape each has, for the message. Default: the shape that AWS takes.
+    :raises InvalidParameter: it is no list of dicts.
     """
     value = _from_json(parameter, value)
     if isinstance(value, str | Mapping) or not isinstance(value, list | tuple):
@@ -124,7 +167,13 @@ def mappings(parameter: str, value: Any, of: str = AS_AWS) -> list[dict[str, Any
 
 
 def string_list(parameter: str, value: Any) -> list[str]:
-    """Check a command: a list of words, or a string that holds one as JSON; see ``as_text`` for its words."""
+    """Validate a list of strings, such as a command, or a string that holds one as JSON.
+
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :return: the strings; see ``as_text`` for how other types are converted.
+    :raises InvalidParameter: it is no list, or has an element without a text.
+    """
     value = _from_json(parameter, value)
     if isinstance(value, str) or not isinstance(value, list | tuple):
         raise invalid_parameter(parameter, value, f"must be a list of words, such as ['echo', 'hello']{_hint(value)}")
@@ -132,12 +181,13 @@ def string_list(parameter: str, value: Any) -> list[str]:
 
 
 def as_text(parameter: str, value: Any) -> str:
-    """Return a value as the text that AWS takes, which native rendering may have made something else of.
+    """Return a value as text for AWS. Native rendering may have turned text into another type.
 
-    Numbers and dates become what Python writes, booleans ``true`` and ``false``, as JSON and AWS write them; dicts and
-    lists become JSON.
+    Numbers and dates are written as Python writes them, booleans as ``true`` and ``false``, dicts and lists as JSON.
 
-    :raises InvalidParameter: it is None, or nothing that has a text.
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :raises InvalidParameter: it is None, or of a type without a text.
     """
     if isinstance(value, str):
         return value
@@ -155,9 +205,9 @@ def as_text(parameter: str, value: Any) -> str:
 
 
 def _plain(parameter: str, value: Any) -> Any:
-    """Return a value in types that JSON has; there, None is null.
+    """Return a value with JSON's types only. None stays None, which is null.
 
-    :raises InvalidParameter: it holds something that has no text.
+    :raises InvalidParameter: it holds a type without a text.
     """
     if isinstance(value, Mapping):
         return {map_key(parameter, key): _plain(f"{parameter}[{key!r}]", each) for key, each in value.items()}
@@ -167,8 +217,10 @@ def _plain(parameter: str, value: Any) -> Any:
 
 
 def map_key(parameter: str, key: Any) -> str:
-    """Return a key of a map as text: native rendering makes numbers of digits.
+    """Return the key of a map as text. Native rendering turns digits into numbers.
 
+    :param parameter: the name of the parameter, for messages.
+    :param key: the key.
     :raises InvalidParameter: it is None or empty, or a dict or list.
     """
     if key is None or key == "" or isinstance(key, Mapping | tuple | frozenset):
@@ -177,8 +229,10 @@ def map_key(parameter: str, key: Any) -> str:
 
 
 def string_map(parameter: str, value: Any) -> dict[str, str]:
-    """Check what AWS takes as a map of strings to strings, such as tags: a dict, or a string that holds one as JSON.
+    """Validate a map of strings to strings, such as tags: a dict, or a string that holds one as JSON.
 
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
     :return: the map; see ``as_text`` for its values.
     :raises InvalidParameter: a value is None; the key is named.
     """
@@ -190,11 +244,12 @@ def string_map(parameter: str, value: Any) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class AwsShape:
-    """Checks what AWS takes in a shape of its own: an object or list in that shape, or the same as JSON.
+    """Validates a dict or list in the shape of a part of an AWS request, or the same as JSON.
 
-    Values arrive in the types that AWS takes, whatever rendering has made of them; see ``aws.shapes``.
+    Values are converted to the types that AWS takes, as rendering may have changed them; see ``aws.shapes``.
 
-    :param service, operation, member: which part of which request; without a member the whole of it.
+    :param service, operation: botocore's names of the request.
+    :param member: the member of the request. Default: the whole request.
     """
 
     service: str
@@ -202,8 +257,10 @@ class AwsShape:
     member: str = ""
 
     def __call__(self, parameter: str, value: Any) -> Any:
-        """Check a parameter, and return it as AWS takes it.
+        """Validate a parameter, and return it with the types that AWS takes.
 
+        :param parameter: the name of the parameter, for messages.
+        :param value: the value.
         :raises InvalidParameter: it has another shape.
         """
         from airflow_jobflow.aws.shapes import fit, input_shape
@@ -214,7 +271,12 @@ class AwsShape:
 
 
 def non_empty_string(parameter: str, value: Any) -> str:
-    """Check a string that says something; a template that came out empty or as None does not."""
+    """Validate a string that is not empty. The text ``None``, as templates render it, counts as empty.
+
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :raises InvalidParameter: it is no string, or empty.
+    """
     if not isinstance(value, str):
         rule = f"must be a string, and is of type {type(value).__name__} (native rendering reads digits as a number)"
         raise invalid_parameter(parameter, value, rule)
@@ -224,7 +286,7 @@ def non_empty_string(parameter: str, value: Any) -> str:
 
 
 Check = Callable[[str, Any], Any]
-"""Checks a parameter of the given name, and returns its value as its type."""
+"""Validates a parameter of the given name, and returns its value as its type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,12 +372,13 @@ class ParameterTable(Mapping[str, Parameter]):
 
 
 NOT_GIVEN = ("", "none", "false", "0", "0.0")
-"""How a parameter may arrive that asks for nothing, as text in lower case: with its default, or rendered to it."""
+"""The texts, in lower case, of values that count as not given: defaults, or templates that render to them."""
 
 
 def reject(task: object, table: Mapping[str, str]) -> None:
-    """Reject parameters that a task does not honour, if they were given.
+    """Reject parameters that a task does not support, if they were given.
 
+    :param task: an operator or a sensor.
     :param table: their names, each with the reason.
     :raises InvalidParameter: one was given; it is named, with the reason.
     """
@@ -326,15 +389,24 @@ def reject(task: object, table: Mapping[str, str]) -> None:
 
 
 def several(parameter: str, value: Any) -> Any:
-    """Return what names one job or several; a list or an outcome may arrive as JSON, as templates render them."""
+    """Return a parameter that names one or several jobs, with JSON parsed: templates render lists and dicts as text.
+
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    """
     is_object = isinstance(value, str) and value.lstrip().startswith(("[", "{"))
     return _from_json(parameter, value) if is_object else value
 
 
 def ids(parameter: str, value: Any) -> list[str]:
-    """Check the id of a job, the outcome that an operator returned for it, or a list of these, which may be empty.
+    """Validate a job id, the outcome that an operator returned for a job, or a list of these, which may be empty.
 
-    A list, or an outcome, may be a string that holds it as JSON.
+    A list or an outcome may be a string that holds it as JSON.
+
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :return: the job ids.
+    :raises InvalidParameter: it is none of these.
     """
     value = several(parameter, value)
     each_of = [value] if isinstance(value, str | Mapping) else value
@@ -344,14 +416,25 @@ def ids(parameter: str, value: Any) -> list[str]:
 
 
 def one_of(parameter: str, value: Any, allowed: Collection[str]) -> str:
-    """Check a word against those that mean something."""
+    """Validate one of a set of strings.
+
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :param allowed: the allowed values.
+    :raises InvalidParameter: it is none of them.
+    """
     if value not in allowed:
         raise invalid_parameter(parameter, value, f"must be one of {', '.join(allowed)}")
     return str(value)
 
 
 def job_name(parameter: str, value: Any) -> str:
-    """Check a name against Batch's rule."""
+    """Validate a name of a Batch job.
+
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :raises InvalidParameter: Batch does not allow it.
+    """
     if not JOB_NAME.fullmatch(non_empty_string(parameter, value)):
         rule = "must be 1 to 128 letters, digits, hyphens and underscores, the first a letter or digit"
         raise invalid_parameter(parameter, value, rule)
@@ -359,9 +442,9 @@ def job_name(parameter: str, value: Any) -> str:
 
 
 def _from_json(parameter: str, value: Any) -> Any:
-    """Read a string that holds JSON, as a template that renders a dict or a list gives it; others stay as they are.
+    """Parse a string that holds JSON, such as a rendered template; return any other value unchanged.
 
-    :raises InvalidParameter: it holds a dict or a list as Python writes it, which no filter has made JSON.
+    :raises InvalidParameter: it holds a dict or a list as Python writes it, because the filter ``tojson`` is missing.
     """
     if not isinstance(value, str):
         return value
@@ -378,7 +461,7 @@ def _from_json(parameter: str, value: Any) -> Any:
 
 
 def _is_python(value: str) -> bool:
-    """Return whether text is a dict or list as ``str`` makes one, such as ``['a']``."""
+    """Return whether text is a dict or list as Python writes it, such as ``['a']``."""
     if not value.lstrip().startswith(("[", "{", "(")):
         return False
     try:

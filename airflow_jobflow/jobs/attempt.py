@@ -24,10 +24,10 @@ _TRY: Final = re.compile(r"t(\d+)m(\d+)c(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """A try of a task instance, as every job that it starts carries it: ``t1m2c0``.
+    """A try of a task instance, in the form that every job which it starts carries: ``t1m2c0``.
 
     :param try_number: from 1, never repeated in a DAG run.
-    :param max_tries: how many retries Airflow allowed then; for people.
+    :param max_tries: how many retries Airflow allowed then; informational.
     :param clear_number: how often anything in the DAG run had been cleared.
     """
 
@@ -40,7 +40,11 @@ class Try:
 
     @classmethod
     def read(cls, text: str) -> Try | None:
-        """Build it from what ``str`` returned; None if the text is something else."""
+        """Parse what ``str`` returned.
+
+        :param text: any text.
+        :return: the try; None if the text is something else.
+        """
         found = _TRY.fullmatch(text)
         return cls(*map(int, found.groups())) if found else None
 

@@ -165,10 +165,10 @@ def test_a_moment_may_be_said_in_many_ways(since: Any, moment: str) -> None:
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"since": "yesterday"}, "since='yesterday': must be a moment"),
-        ({"since": None}, "since=None: must be a moment"),
-        ({"since": 3}, "since=3: must be a moment"),
-        ({"since": ""}, "since='': must be a moment"),
+        ({"since": "yesterday"}, "since='yesterday': must be a datetime"),
+        ({"since": None}, "since=None: must be a datetime"),
+        ({"since": 3}, "since=3: must be a datetime"),
+        ({"since": ""}, "since='': must be a datetime"),
         ({"crawler_name": None}, "crawler_name=None: must be an id"),
         ({"crawler_name": ["a", 3]}, "crawler_name=3: must be a string"),
         ({"crawler_name": {"job_id": "jr_0123"}}, "crawler_name=.*: is no outcome of a crawl"),
