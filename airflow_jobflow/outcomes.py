@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DETAILS = Retry(patience=30.0, denied_patience=0.0)
-"""How long calls are repeated for what an error can do without, such as log lines. A task has ended by then."""
+"""How long calls are retried that get optional details of an error, such as log lines. The job has ended by then."""
 
 WHILE_IT_RUNS = Retry(patience=3.0, denied_patience=0.0)
-"""The same for a job that was given up: Airflow may be about to end the task."""
+"""The same for a job that has not ended: its task has timed out, and Airflow may be about to end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class OutcomeBuilder:
     :param service: our name of the service.
     :param module: the module that knows it.
     :param access: the AWS connection to use.
-    :param log_lines: how many last lines of a log go into an error.
+    :param log_lines: how many of the last lines of a log an error quotes.
     :param container: the name of the container that counts. Default None: the one that AWS's rules make decide.
     :param name: what the task calls its job, for messages on a job that was never described. Default: not known.
     :param children: takes what is found out of the failed children of an array, by index.
@@ -108,7 +108,7 @@ class OutcomeBuilder:
     children: dict[int, Snapshot] = field(default_factory=dict)
 
     def watch_error(self, errors: Mapping[str, Mapping[str, str]], seen: Mapping[str, Snapshot]) -> JobflowError:
-        """Return the error for jobs that can be watched no longer, as the trigger's event names them."""
+        """Return the error for jobs that can no longer be watched, from ``errors`` of the trigger's event."""
         kind = next(iter(errors.values()))["kind"]
         failure = WAIT_FAILURES[kind]
         advice = f"{failure.advice or 'Check the id and what AWS says.'} Nothing was stopped."
@@ -119,7 +119,7 @@ class OutcomeBuilder:
         return failure.error(f"{failure.of_jobs}{jobs} (asked with {self.origin}): {sentence(why)} {advice}")
 
     def _about_vanished(self, known: Sequence[str]) -> str:
-        """Return what may have become of jobs that AWS does not know.
+        """Return a sentence that says why AWS may not know jobs.
 
         :param known: those that were described before.
         """
@@ -129,10 +129,10 @@ class OutcomeBuilder:
         return f"Check the id, and the account and the region of the connection. {kept}."
 
     def called(self, job_ids: Iterable[str], seen: Mapping[str, Snapshot], *, unseen: str = "", of: int = 1) -> str:
-        """Return what a message calls jobs, with how each was last seen.
+        """Return how a message names jobs, with the last status of each.
 
         :param seen: their last snapshots, by id; some may be missing.
-        :param unseen: what is said of a job that was never described. Default nothing.
+        :param unseen: stands in for the status of a job that was never described. Default nothing.
         :param of: how many jobs there are in all. Default: these.
         """
         jobs = []
@@ -148,9 +148,9 @@ class OutcomeBuilder:
         return service_client(self.access, self.module.CLIENT).origin
 
     def with_final_details(self, snapshot: Snapshot, *, retry: Retry = DETAILS) -> Snapshot:
-        """Return the last snapshot of a job with what a sweep could not tell, as far as that can be had.
+        """Return a job's last snapshot with details that describe calls do not return. Unchanged if that call fails.
 
-        :param retry: how long this is tried. Default ``DETAILS``.
+        :param retry: how long a failed call is retried. Default ``DETAILS``.
         """
         try:
             client = service_client(self.access, self.module.CLIENT)
@@ -292,7 +292,7 @@ class OutcomeBuilder:
         return list(children), list(children.values())
 
     def evidence(self, snapshot: Snapshot, *, of: str = "") -> list[str]:
-        """Return the lines of a message that show what a job which has not ended wrote last, and its page.
+        """Return lines for a message about a job that has not ended: the end of its log, and its console page.
 
         :param of: whose log it is, with a blank before it. Default: the job's.
         """
@@ -306,7 +306,7 @@ class OutcomeBuilder:
         Of a job that has no log stream, such as one that never started, none are returned.
 
         :param arrival: see ``jobs.logs.last_lines``.
-        :param retry: how long this is tried. Default ``DETAILS``.
+        :param retry: how long a failed call is retried. Default ``DETAILS``.
         """
         if not snapshot.log or not self.log_lines:
             return []

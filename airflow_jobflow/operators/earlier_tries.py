@@ -145,7 +145,7 @@ class EarlierTries:
         return [*found, *(Found(job) for job in described.values())]
 
     def jobs_of_this_try(self) -> list[str]:
-        """Return the jobs that this try waits for, if Airflow dropped what the deferral carried.
+        """Return the jobs that this try waits for, if Airflow has dropped the arguments of the deferral.
 
         :raises SubmissionError: they cannot be found.
         """
