@@ -6,8 +6,8 @@ wraps the throttling of other services in ``InvalidParameterException`` and ``Cl
 
 Invariants:
 
-- An error that matches no row never counts as a fault of the job. Unknown 4xx responses are ``REJECTED``, which ends
-  nothing by itself; everything else is ``TRANSIENT``.
+- An unknown error never counts as a fault of the job. Unknown 4xx responses are ``REJECTED``, which by itself fails no
+  wait; all other unknown errors are ``TRANSIENT``.
 - A fault says what happened to the request. The caller decides what follows for a job or a wait.
 - In doubt, a request counts as sent: looking for a job that was never started is cheap, a second job is not.
 """
@@ -65,12 +65,12 @@ CREDENTIAL_OPERATIONS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What the rules read of an error."""
+    """The properties of an error that the rules match."""
 
     types: frozenset[str] = frozenset()
-    """Names of its class and all base classes; ``_RESPONSE`` for a response of AWS, whose code says more."""
+    """Names of its class and all base classes; ``_RESPONSE`` for an error response of AWS, whose code says more."""
     codes: frozenset[str] = frozenset()
-    """AWS's error code, and that of another service which its message quotes: ``… (ErrorCode: InternalError)``.
+    """AWS's error code, and the code of another service if the message quotes one: ``… (ErrorCode: InternalError)``.
     Without namespace, and without a final ``Exception``."""
     status: int = 0
     operation: str = ""
@@ -79,7 +79,7 @@ class _Facts:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """One row of the table. It matches an error if all members that are given match.
+    """One row of the table. It matches an error if all of its conditions do; empty ones match any error.
 
     ``sent`` says whether the request may have been executed. If it is None, the fault and the HTTP status decide: after
     a transient fault or a status of 500 and above it may have been, after a refusal not.
@@ -137,7 +137,7 @@ _CREDENTIAL_ENDPOINT: Final = _any(
     r"//(169\.254\.169\.254|169\.254\.170\.\d+|\[fd00:ec2::)",
 )
 
-# Instead of a type, for errors that are responses of AWS.
+# Stand in for the types of errors that are responses of AWS.
 _RESPONSE: Final = "Response"
 _RUN_TASK_FAILURE: Final = "RunTaskFailure"
 
@@ -150,7 +150,7 @@ RULES: Final = (
         message=_CREDENTIAL_ENDPOINT,
         sent=False,
     ),
-    # The proxy answers CONNECT, before there is a connection to AWS.
+    # The proxy refuses CONNECT, before there is a connection to AWS.
     _Rule(
         Fault.DENIED,
         types=_names("ProxyConnectionError"),
@@ -244,7 +244,7 @@ RULES: Final = (
         types=_names(_RESPONSE),
         message=_any(r"\bjob ?queue \S+ (is |was )?(not found|does not exist)"),
     ),
-    # ECS creates its role at the first call of an account, and refuses until it is there.
+    # ECS creates its service-linked role at an account's first call, and refuses calls until the role exists.
     _Rule(
         Fault.TRANSIENT,
         types=_names(_RESPONSE),
@@ -287,8 +287,8 @@ RULES: Final = (
             """
         ),
     ),
-    # Every other refusal of a call for credentials: the policy or trust of a role may change, and the next client
-    # tries again.
+    # Any other refusal of a call that gets credentials. The policies of a role may change, so the next client tries
+    # again.
     _Rule(Fault.CREDENTIALS, operations=CREDENTIAL_OPERATIONS, statuses=CLIENT_ERRORS),
     _Rule(
         Fault.DENIED,
@@ -301,7 +301,7 @@ RULES: Final = (
     ),
     _Rule(
         Fault.NO_CAPACITY,
-        # A crawler makes one crawl at a time.
+        # CrawlerRunning: a crawler runs one crawl at a time.
         codes=_names("ConcurrentRunsExceeded ResourceNumberLimitExceeded CrawlerRunning"),
     ),
     _Rule(
@@ -365,8 +365,8 @@ def classify_failure(reason: str, detail: str = "") -> Fault:
 class CallError(Exception):
     """An AWS call failed.
 
-    :param fault: what it means.
-    :param message: which operation failed and why; for people.
+    :param fault: what the error means.
+    :param message: which operation failed and why, for logs and errors.
     :param code: AWS's error code. Default none.
     :param operation: AWS's name of the operation. Default none.
     :param sent: whether the request may have been executed. Default True.
@@ -426,7 +426,7 @@ _PAGE: Final = re.compile(r"<(!doctype|html|head|body)\b", re.IGNORECASE)
 
 
 def _describe(error: BaseException, operation: str) -> str:
-    """Return an error's message with the operation."""
+    """Return the message for an error: the operation and the cause."""
     text = _MAX_RETRIES.sub("", str(error)).strip().removesuffix(":")
     if _PAGE.search(text):
         text = " ".join(_MARKUP.sub(" ", text).split())

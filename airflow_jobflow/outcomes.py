@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DETAILS = Retry(patience=30.0, denied_patience=0.0)
-"""How long calls are repeated for what an error can do without, such as log lines. A task has ended by then."""
+"""How long calls are retried that get optional details of an error, such as log lines. The job has ended by then."""
 
 WHILE_IT_RUNS = Retry(patience=3.0, denied_patience=0.0)
-"""The same for a job that was given up: Airflow may be about to end the task."""
+"""The same for a job that has not ended: its task has timed out, and Airflow may be about to end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class OutcomeBuilder:
     :param service: our name of the service.
     :param module: the module that knows it.
     :param access: the AWS connection to use.
-    :param log_lines: how many last lines of a log go into an error.
+    :param log_lines: how many of the last lines of a log an error quotes.
     :param container: the name of the container that counts. Default None: the one that AWS's rules make decide.
     :param name: what the task calls its job, for messages on a job that was never described. Default: not known.
     :param children: filled with the snapshots of the failed children of an array, by index.
@@ -120,7 +120,7 @@ class OutcomeBuilder:
         if kind == "vanished":
             advice = self._about_vanished(known=[job_id for job_id in of_kind if job_id in seen])
         jobs, why = self.called(of_kind, seen), "; ".join(dict.fromkeys(of_kind.values()))
-        return failure.error(f"{failure.of_jobs}{jobs} (asked with {self.origin}): {sentence(why)} {advice}")
+        return failure.error(f"{failure.of_jobs}{jobs} (connection: {self.origin}): {sentence(why)} {advice}")
 
     def _about_vanished(self, known: Sequence[str]) -> str:
         """Return why AWS may not know jobs, and what to check.
@@ -326,7 +326,7 @@ class OutcomeBuilder:
 
         :param snapshot: the last snapshot of the job.
         :param arrival: see ``jobs.logs.last_lines``.
-        :param retry: how long this is tried. Default ``DETAILS``.
+        :param retry: how long a failed call is retried. Default ``DETAILS``.
         """
         if not snapshot.log or not self.log_lines:
             return []

@@ -70,7 +70,7 @@ class MapCalls:
     """Makes the calls of one map.
 
     :param access: the AWS connection to use.
-    :param service: our name of the service, such as ``batch``.
+    :param service: this package's name for the service, such as ``batch``.
     :param scope: the cluster or Glue job that stop calls name, if the service needs one; else None.
     :param job_group: identifies the map's jobs, see ``jobs.maps``.
     """

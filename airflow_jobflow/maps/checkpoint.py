@@ -46,7 +46,7 @@ class Checkpoint:
         try:
             await asyncio.to_thread(set_xcom, self._task_instance, f"{KEY}_{self._count}", value)
         except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the map itself continues
-            log.warning("Could not save which items have ended; trying again later: %s", error)
+            log.warning("Could not save a checkpoint of the map; trying again later: %s", error)
             return False
         self._count += 1
         return True
@@ -64,7 +64,7 @@ class Checkpoint:
                 lines += more
                 self._count += 1
         except Exception as error:  # noqa: BLE001 -- likewise
-            log.warning("Could not load which items had ended before: %s", error)
+            log.warning("Could not load the checkpoints of the map: %s", error)
             return statuses, lines
         return (statuses, lines) if self._count else None
 

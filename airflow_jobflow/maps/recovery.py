@@ -52,7 +52,7 @@ class MapRecovery:
         checkpoint before it starts anything. A trigger trusts an empty listing only if it finds no checkpoint and the
         map is young. If the first trigger cannot save a checkpoint, it waits until the map is not young any more.
 
-        :param first_trigger_until: until when a trigger may be the map's first, in seconds since the epoch.
+        :param first_trigger_until: seconds since the epoch; a trigger that recovers the map later is not its first.
         :raises CallError: the jobs cannot be listed, even after the grace period.
         """
         calls = self._calls

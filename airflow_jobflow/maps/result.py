@@ -110,7 +110,7 @@ def could_not_continue(
     how_far = "Nothing was started."
     if statuses.strip(map_statuses.NOT_STARTED):
         how_far = sentence(progress(event))
-    asked = "" if error["kind"] in ("killed", "failed") else f" (asked with {outcome_builder.origin})"
+    asked = "" if error["kind"] in ("killed", "failed") else f" (connection: {outcome_builder.origin})"
     text = f"Map {name} of {outcome_builder.module.DISPLAY_NAME}s {failure.of_map}{asked}: {sentence(error['message'])}"
     return failure.error(" ".join(filter(None, [text, how_far, jobs_note, failure.advice])))
 

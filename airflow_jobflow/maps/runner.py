@@ -6,7 +6,7 @@ Invariants:
 
 - Nothing is started before the map is recovered (see ``maps.recovery``), nor while another triggerer may own the map.
 - A start that is denied, throttled or without capacity stops nothing: running jobs are tracked to their end.
-- Every await keeps the message of a cancellation. Without it Airflow does not call ``on_kill``.
+- A cancelled await keeps the message of the ``CancelledError``. Without it Airflow does not call ``on_kill``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 """The module's logger: Airflow knows from the context which task a line belongs to."""
 
 PROGRESS_INTERVAL = 10.0
-"""Seconds between two log lines about the progress, at least."""
+"""The least seconds between two log lines about the progress."""
 
 TRANSFER_DELAY = 15.0
 """Seconds to wait after a gap in the heartbeats. By then Airflow has cancelled a trigger that it has moved to another
@@ -61,8 +61,9 @@ class MapRunner:
     :param spawn: runs a coroutine in the background to its end, even after the trigger has ended.
     :param container: name of the container whose exit code counts; None to follow AWS's own rules.
     :param checkpoint: the map's checkpoints. Default None: there is no place to save them.
-    :param is_deferred: returns whether the task is still deferred. Default None: no other triggerer can get the map.
-    :param on_progress: called now and then while the map progresses. Default: nothing is called.
+    :param is_deferred: returns whether the task is still deferred. Default None: no other triggerer can take over
+        the map.
+    :param on_progress: called when the progress has changed, at most every ``PROGRESS_INTERVAL``. Default: nothing.
     """
 
     def __init__(
@@ -93,9 +94,9 @@ class MapRunner:
         self._starts: set[asyncio.Task[None]] = set()
         """The starts in progress."""
         self._paused_until = 0.0
-        """The loop's time before which nothing is started."""
+        """Nothing is started before this time, by the event loop's clock."""
         self._pauses = 0
-        """How many pauses there were since the last successful start."""
+        """The number of pauses since the last successful start."""
         self._must_list = False
         """Whether the jobs must be listed before anything else is started, because a response may have been wrong."""
         self._scope_missing_since: float | None = None
@@ -111,7 +112,7 @@ class MapRunner:
     async def recover(self, *, first_trigger_until: float) -> None:
         """Start the heartbeats, and find what earlier triggers have started. Call it before ``run``.
 
-        :param first_trigger_until: until when a trigger may be the map's first, in seconds since the epoch.
+        :param first_trigger_until: seconds since the epoch; a trigger that recovers the map later is not its first.
         :raises CallError: the jobs cannot be listed, even after the grace period.
         """
         self._background.spawn(
@@ -126,7 +127,7 @@ class MapRunner:
         :raises CallError: no more items can be started, and the started ones have ended.
         :raises WatchError: the jobs cannot be described.
         :raises MapCancelled: the task was killed.
-        :raises TimeoutError: the deadline had passed before, and the started items have ended.
+        :raises TimeoutError: the deadline had passed before ``run`` was called, and the started items have ended.
         """
         self._background.spawn(self._report_progress())
         self._background.spawn(self._tracker.adjust_poll_interval())
@@ -155,9 +156,9 @@ class MapRunner:
                 await asyncio.sleep(0)
 
     async def _wait_for_change(self, seconds: float | None) -> None:
-        """Wait for a change, for at most so many seconds; None for no limit.
+        """Wait for a change, for at most ``seconds``; None for no limit.
 
-        Without ``asyncio.timeout``: a kill's cancellation that coincides with its own would lose its message.
+        This does not use ``asyncio.timeout``: if it expires just when a kill cancels this, the kill's message is lost.
         """
         loop, changed = asyncio.get_running_loop(), self._background.changed
         timer = None if seconds is None else loop.call_later(seconds, changed.set)
@@ -172,12 +173,15 @@ class MapRunner:
         self._background.changed.set()
 
     def _has_more_to_start(self) -> bool:
-        """Return whether an item waits to be started. If one is interrupted later, a token prevents a second start."""
+        """Return whether an item waits to be started.
+
+        If an item is interrupted after all were started, a token prevents that two triggers start it again.
+        """
         state = self._state
         return not state.is_over and state.count(NOT_STARTED) + state.count(STARTING) > 0
 
     async def _reacquire(self) -> None:
-        """Continue after a gap in the heartbeats, unless another triggerer has the map: then this one is cancelled."""
+        """Continue after a gap in the heartbeats. If another triggerer has the map, Airflow cancels this."""
         self._calls.ownership_lost = False  # first, so that a gap during this is detected as another one
         self._calls.may_have_unknown_jobs = True
         await asyncio.sleep(TRANSFER_DELAY)
@@ -253,7 +257,7 @@ class MapRunner:
     # The end.
 
     async def shut_down(self, stop_reason: str | None, *, stop_timeout: float | None = None) -> Unstopped | None:
-        """Stop starting items, and stop running jobs if wanted.
+        """Stop starting items. Stop running jobs too, if ``stop_reason`` is given.
 
         :param stop_reason: the reason to send to AWS; None to leave running jobs alone.
         :param stop_timeout: seconds to wait for the stops; the others continue in the background. Default: until all

@@ -272,7 +272,7 @@ class AttemptRecord:
             return Attempt()
 
     def abandon(self) -> None:
-        """Record that the job was given up, so that no later try waits for it."""
+        """Record that the job was abandoned, so that no later try waits for it."""
         self.attempt.abandoned = True
         self.save_if_possible()
 

@@ -1,6 +1,6 @@
 """The base of the operators that start a job: validate, start or reattach, wait, finish.
 
-The operator has objects for all else: its spec is what is started, its record the attempt, its jobs those in AWS.
+The rest is in objects of the operator: ``_spec`` is what to start, ``_record`` the attempt, and ``_jobs`` calls AWS.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
 NOT_OURS = "It was left running, because this task did not start it."
 
 FINAL_DESCRIBE_TIMEOUT = 1.0
-"""Seconds for which a killed worker waits for the last status of its job, before it stops it."""
+"""Seconds for which a killed worker waits for the last status of its job before it stops the job."""
 
 OF_ARRAYS = dict.fromkeys(
     ("redrive", "tolerated_failure_count", "tolerated_failure_percentage"),
     "is for arrays and maps, and this runs a single job; leave it out",
 )
-"""Parameters that are rejected for a single job, and why."""
+"""Parameters that a single job rejects, each with the reason."""
 
 
 class AwsJobOperator(TaskBase):
@@ -60,33 +60,36 @@ class AwsJobOperator(TaskBase):
     :param verify: whether to verify certificates, or the CA bundle to verify them with. Default None: as the connection
         says.
     :param botocore_config: arguments for ``botocore.config.Config``. Retries, timeouts and the size of the connection
-        pool are set by this package: calls are repeated within the rate limit, and given up after ``request_timeout``.
-        Default None.
+        pool are set by this package: it retries calls within the rate limit, and abandons each after the
+        ``request_timeout`` setting. Default None.
     :param deferrable: wait in the triggerer (True) or in the worker (False), through the same watcher either way.
         Default ``[jobflow] deferrable``, which is True.
-    :param poll_interval: seconds between two describe calls for one job. Calls are shared, so one may come up to a
-        tenth early. Default ``[jobflow] poll_interval``, which is 10.
-    :param raise_on_failure: False returns the outcome of a failed job, for a branch to choose on. Default True.
+    :param poll_interval: seconds between two describe calls for one job. Jobs share calls, so a call may come up to a
+        tenth of the interval early. Default ``[jobflow] poll_interval``, which is 10.
+    :param raise_on_failure: raise an exception if the job fails. False returns its outcome instead, for a later task to
+        branch on. Default True.
     :param job_timeout: seconds, or a timedelta, until the wait ends: one absolute deadline, kept through deferrals and
         restarts. ``execution_timeout`` counts too; the earlier wins. Default None: no deadline.
-    :param number_logs_exception: how many last lines of the failed container's log go into the error. Default 20.
-    :param wait_for_completion: False returns once the job is started, with ``state: SUBMITTED``, for a sensor to
-        wait on. Default True.
-    :param queued_timeout: seconds, or a timedelta, in which the job must leave the queue. Default None: no limit.
+    :param number_logs_exception: how many of the last log lines of the failed container the error quotes. Default 20.
+    :param wait_for_completion: wait until the job has ended. False returns as soon as the job is started, with
+        ``state: SUBMITTED``; a sensor can then wait for the job. Default True.
+    :param queued_timeout: seconds, or a timedelta, within which the job must leave the queue. Default None: no limit.
     :param cancel_on_kill: stop the job when the task is killed. Default True.
     :param cancel_on_timeout: stop the job when a deadline passes. Default True.
-    :param durable: start one job, whatever crashes. The submit carries a token: in the job's name on Batch, as client
-        token on ECS, as an argument of a Glue job run. It is recorded before, so that a retry finds the job: it waits
-        for a job that still runs, takes the result of one that succeeded, and starts a new one only after a failure; a
-        clear starts over. False sends no token and looks nothing up, and a retry starts another job. Default True.
-    :param tolerated_failure_count: of an array, the failed children that still count as success. Default 0.
-    :param tolerated_failure_percentage: the same, as a percentage; the one of the two that allows more counts.
-        Default 0.
-    :param redrive: of an array or a map, a retry runs only what has not succeeded. Default False: all of it.
+    :param durable: start one job for each attempt, even if a worker or triggerer crashes. The submit carries a token:
+        in the job's name on Batch, as client token on ECS, as an argument of a Glue job run. The token is recorded
+        before the submit, so that a retry can find the job. The retry waits for the job if it still runs, returns its
+        result if it succeeded, and starts a new job only if it failed. Clearing the task starts over. False sends no
+        token, and every retry starts another job. Default True.
+    :param tolerated_failure_count: for an array: how many children may fail without failing the array. Default 0.
+    :param tolerated_failure_percentage: the same as a percentage of the children. The limit that allows more failures
+        applies. Default 0.
+    :param redrive: for an array or a map: a retry runs only the children or items that have not succeeded. Default
+        False: it runs all of them.
     """
 
     service: ClassVar[str]
-    """Our name of the service, such as ``batch``."""
+    """This package's name for the service, such as ``batch``."""
 
     template_fields: Sequence[str] = (
         *wait_parameters.TEMPLATE_FIELDS,
@@ -138,14 +141,14 @@ class AwsJobOperator(TaskBase):
         self._to_stop: Sequence[str] = ()
         """The jobs that this process started, and may stop."""
         self._last_seen: dict[str, Snapshot] = {}
-        """The last snapshots of these, as far as this process has described them."""
+        """Their last snapshots. A job that this process has not described is missing."""
         self._killed = False
 
-    # The objects that the operator has. They are made of the parameters after rendering, when they are first used.
+    # The objects of the operator. Each is created when it is first used: the parameters are rendered by then.
 
     @abstractmethod
     def _job_spec(self) -> JobSpec:
-        """Return what is started, from the rendered parameters."""
+        """Return what to start, built from the rendered parameters."""
 
     @cached_property
     def _spec(self) -> JobSpec:
@@ -172,7 +175,7 @@ class AwsJobOperator(TaskBase):
 
     @cached_property
     def _record(self) -> AttemptRecord:
-        # Without a token nothing proves that a job is no copy that somebody else has made.
+        # Without a token, a job cannot be told from a copy of it that somebody has made.
         may_be_reaped = self.durable and self.wait_for_completion and self.cancel_on_kill and self.cancel_on_timeout
         return AttemptRecord(
             self._jobs,
@@ -195,7 +198,7 @@ class AwsJobOperator(TaskBase):
 
     @property
     def kept_links(self) -> dict[str, str]:
-        """The URLs of the buttons that are known, by the key of the link to each."""
+        """The known URLs of the task's link buttons, by the key of the link."""
         return self._report.kept_links
 
     # The parameters.
@@ -203,7 +206,7 @@ class AwsJobOperator(TaskBase):
     def check(self) -> None:
         """Validate the parameters. Makes no call.
 
-        :raises InvalidParameter: one of them is wrong, or is not honoured.
+        :raises InvalidParameter: one of them is invalid, or has no effect in this operator.
         """
         wait_parameters.check(self)
         self._tolerance()
@@ -228,7 +231,7 @@ class AwsJobOperator(TaskBase):
 
         :param context: Airflow's context.
         :return: the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`.
-        :raises InvalidParameter: a parameter is wrong.
+        :raises InvalidParameter: a parameter is invalid.
         :raises SubmissionRejected: AWS rejects the request; nothing was started.
         :raises SubmissionError: nothing was started, or it is not known whether it was; the message says which.
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
@@ -242,7 +245,7 @@ class AwsJobOperator(TaskBase):
         """Continue with the job of an earlier try, or submit one, and wait for it.
 
         :param context: Airflow's context.
-        :param event: the event of the trigger after which a submit is repeated; not used.
+        :param event: the event of the trigger that waited for capacity, if this resumes it; not used. Default None.
         :param attempt: the attempt that waited for capacity, if this resumes it. Default None.
         :return: the outcome.
         """
@@ -280,7 +283,7 @@ class AwsJobOperator(TaskBase):
         return job_ids
 
     def _killed_while_starting(self, job_ids: Sequence[str]) -> JobStopped:
-        """Stop what was started although the task was killed meanwhile, and return the exception."""
+        """Stop the jobs that a killed task was just starting, if they are its own, and return the exception."""
         said = NOT_OURS
         if self._to_stop:
             self._record.abandon()
@@ -297,7 +300,7 @@ class AwsJobOperator(TaskBase):
     def _wait_until_ended(
         self, job_ids: Sequence[str], seen: Mapping[str, Snapshot], *, may_be_stuck: bool
     ) -> dict[str, Any]:
-        """Wait in the triggerer, from where the task does not return here, or in the worker; return the event."""
+        """Wait until the jobs have ended, and return the event. If the task defers, this does not return."""
         record = self._record
         queue_deadline, queued_timeout = None, self._queued_timeout()
         if may_be_stuck and queued_timeout is not None and not any(each.left_queue for each in seen.values()):
@@ -335,7 +338,7 @@ class AwsJobOperator(TaskBase):
 
         :param context: Airflow's context.
         :param event: the event of the trigger.
-        :param attempt: the attempt that the deferral carried. Default None: it is known.
+        :param attempt: the attempt, as the deferral stored it. Default None: this process has it already.
         :return: the outcome.
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
@@ -344,7 +347,7 @@ class AwsJobOperator(TaskBase):
         event = self._wait.final_status(event)
         seen = snapshots(event)
         if event["limit"] == "queue_deadline" and any(snapshot.left_queue for snapshot in seen.values()):
-            # It left the queue after the trigger's last describe call, or no triggerer was running to see it.
+            # The job left the queue after the trigger's last describe call, or while no triggerer was running.
             event = self._wait_until_ended(event["job_ids"], seen, may_be_stuck=False)
             return self.execute_complete(context, event)
         if event["limit"]:
@@ -357,21 +360,21 @@ class AwsJobOperator(TaskBase):
                 context,
                 event,
                 lambda ended: judge(ended, record.attempt, self._tolerance()),
-                # The failure of a job that this task stopped is no outcome to return.
+                # A killed task has stopped the job itself; that outcome is always raised.
                 raise_on_failure=self.raise_on_failure or self._killed,
             )
-        except (WaitError, JobNotFound) as error:  # no reason to stop the job, which may be running well
+        except (WaitError, JobNotFound) as error:  # the job is not stopped: it may be running well
             raise type(error)(f"{error} {self._what_follows()}") from error
         return outcomes[0]
 
     def _what_follows(self) -> str:
-        """Return a sentence that says what becomes of a job that cannot be described."""
+        """Return a sentence that says what happens to a job that cannot be described."""
         if self.durable and self._record.has_next_try:
             return "The next try continues with it, if it can be described then."
         return "No try is left to wait for it: look it up in the AWS console before you start it again."
 
     def _timed_out(self, event: Mapping[str, Any], seen: Mapping[str, Snapshot]) -> JobflowError:
-        """Stop jobs whose deadline has passed, unless the trigger did, and return the exception."""
+        """Stop jobs whose deadline has passed, unless the trigger has done so, and return the exception."""
         job_ids, is_stuck = event["job_ids"], event["limit"] == "queue_deadline"
         if not job_ids:  # Airflow ended the deferral, and no job of this try was found
             return timeouts.no_job_found(self._jobs, str(self._deadlines))
@@ -403,7 +406,7 @@ class AwsJobOperator(TaskBase):
         return f"It could not be stopped yet ({why}). {then}{reaper}."
 
     def _stop_unwanted(self, job_ids: Sequence[str], reason: str) -> str:
-        """Stop jobs that nobody will wait for, if the task may, and return what was done."""
+        """Stop jobs that no try will wait for, if the task may stop them. Return a sentence that says what was done."""
         if not self._record.is_own:
             return NOT_OURS
         if not self.cancel_on_timeout:
@@ -412,10 +415,10 @@ class AwsJobOperator(TaskBase):
         self._record.abandon()
         return stopped
 
-    # Airflow's own ends of a deferral, and kills.
+    # Deferrals that Airflow ends, and kills.
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Continue after a deferral, also one that Airflow itself timed out or whose trigger failed.
+        """Continue after a deferral, including one that Airflow has timed out or whose trigger has failed.
 
         :param next_method: the method to continue with.
         :param next_kwargs: its arguments.
@@ -435,12 +438,12 @@ class AwsJobOperator(TaskBase):
         self._record.resume_from_store(context)
         job_ids = self._earlier_tries.jobs_of_this_try()
         event = {"job_ids": job_ids, "jobs": {}, "errors": {}, "limit": "deadline"}
-        # Without a job it waited for capacity, and may try once more.
+        # If it has no job yet, it was waiting for capacity, and may try to start once more.
         waited = self._record.attempt.waits_since and not job_ids
         return ("start" if waited else "execute_complete"), {"event": event}
 
     def _trigger_failed(self, context: Context) -> None:
-        """Log what becomes of the jobs whose trigger failed, and stop them if no try follows."""
+        """Stop the jobs whose trigger failed if no other try follows, and log what happens to them."""
         try:
             self._record.resume_from_store(context)
             if not (job_ids := self._earlier_tries.jobs_of_this_try()):
@@ -452,14 +455,14 @@ class AwsJobOperator(TaskBase):
             said = "The next try continues with it."
         else:
             said = self._stop_unwanted(job_ids, "Airflow: the task's trigger has failed")
-        self.log.warning("The trigger has failed that waited for %s. %s", self._jobs.called(job_ids), said)
+        self.log.warning("The trigger that waited for %s has failed. %s", self._jobs.called(job_ids), said)
 
     def on_kill(self) -> None:
-        """Stop the job when the worker is killed while it waits here; one that is being submitted, right after.
+        """Stop the job when the worker is killed while it waits. A job that is being submitted is stopped right after.
 
-        Airflow kills a worker when it is shut down, and when a user clears the task or ends it. The job is marked as
-        abandoned, so that no later try waits for it. Five seconds later Airflow ends the process, so nothing here
-        waits for anything but the stop.
+        Airflow kills a worker process when the worker shuts down, and when a user clears the task or sets its state.
+        The attempt is recorded as abandoned, so that no later try waits for its job. Airflow ends the process five
+        seconds later, so only the stop may take long.
         """
         self._killed = self.cancel_on_kill
         if self._to_stop and self.cancel_on_kill:

@@ -218,8 +218,8 @@ class BatchJobSpec(JobSpec):
             left = jobs.call(batch.not_succeeded, parts)
         except CallError as error:
             raise SubmissionError(
-                f"Nothing was started, because it could not be found out which children of {self.name} failed "
-                f"(asked with {jobs.origin}): {error}"
+                f"Nothing was started, because the failed children of {self.name} could not be determined "
+                f"(connection: {jobs.origin}): {error}"
             ) from error
         if left is None:
             jobs.log.warning("All children run again: the array of the previous try is unknown or still running")
@@ -286,7 +286,7 @@ class BatchJobSpec(JobSpec):
         try:
             positions = [jobs.call(batch.queue_position, queue, list(seen)) for queue in queues]
         except CallError as error:
-            jobs.log.warning("Could not find out the job's place in the queue: %s", error)
+            jobs.log.warning("Could not get the job's position in the queue: %s", error)
             return ""
         return "".join(f"{each} " for each in positions)
 

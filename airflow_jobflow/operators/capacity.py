@@ -59,7 +59,7 @@ class CapacityWait:
         self._defers = defers
 
     def find_started(self, jobs: RemoteJobs) -> list[str]:
-        """Return the job that this attempt started, although AWS reported no capacity for it.
+        """Return the job of this attempt, if AWS has started it despite reporting no capacity.
 
         :param jobs: makes the API calls.
         :raises SubmissionError: it cannot be looked up.
@@ -73,8 +73,8 @@ class CapacityWait:
             found = jobs.call(self._spec.find_started, record)
         except CallError as error:
             raise SubmissionError(
-                f"{record.attempt.no_capacity} It was not started again, because it could not be checked whether it "
-                f"was started all the same: {sentence(str(error))} The next try checks that first."
+                f"{record.attempt.no_capacity} It was not started again: AWS may have started it nevertheless, "
+                f"and the check failed: {sentence(str(error))} The next try checks that first."
             ) from error
         return [found] if found else []
 
@@ -93,7 +93,7 @@ class CapacityWait:
             raise JobTimeout(never_started(attempt, attempt.no_capacity, str(self._deadlines)))
 
     def wait(self, full: CapacityUnavailable) -> None:
-        """Wait before a start that met no capacity is repeated.
+        """Wait before a start that failed for lack of capacity is repeated.
 
         :param full: what the start raised.
         :raises JobTimeout, QueueTimeout: a time limit has passed.

@@ -73,7 +73,7 @@ class EarlierTries:
             self._jobs.stop(decision.stop, f"Airflow: {decision.why}")
         except CallError as error:
             raise SubmissionError(
-                "The jobs of earlier tries could not be found or stopped, so nothing was started (asked with "
+                "The jobs of earlier tries could not be found or stopped, so nothing was started (connection: "
                 f"{self._jobs.origin}): {error}"
             ) from error
         not_cleared = recorded.clear_number == record.clear_number
@@ -145,7 +145,7 @@ class EarlierTries:
         return [*found, *(Found(job) for job in described.values())]
 
     def jobs_of_this_try(self) -> list[str]:
-        """Return the jobs that this try waits for, if Airflow dropped what the deferral carried.
+        """Return the jobs that this try waits for, if Airflow has dropped the arguments of the deferral.
 
         :raises SubmissionError: they cannot be found.
         """
@@ -165,7 +165,7 @@ class EarlierTries:
         except CallError as error:
             raise SubmissionError(
                 f"The {self._jobs.display_name} of this try could not be looked up, and may still run "
-                f"(asked with {self._jobs.origin}): {error}"
+                f"(connection: {self._jobs.origin}): {error}"
             ) from error
         return attempt.job_ids
 

@@ -263,7 +263,9 @@ class FargateTaskSpec(JobSpec):
         try:
             return self.find_started(call, record)
         except CallError as error:
-            jobs.log.warning("Could not check whether the task was started all the same: %s", error)
+            jobs.log.warning(
+                "Could not check whether ECS has started the task despite the failure it reported: %s", error
+            )
             return None
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:  # noqa: ARG002
@@ -282,7 +284,7 @@ class FargateTaskSpec(JobSpec):
         if attempt.interruptions + 1 >= SPOT_ATTEMPTS:
             return False
         attempt.interruptions += 1
-        log.info("Spot capacity was taken back from attempt %d of at most %d", attempt.interruptions, SPOT_ATTEMPTS)
+        log.info("AWS reclaimed the Spot capacity of attempt %d of at most %d", attempt.interruptions, SPOT_ATTEMPTS)
         return True
 
 

@@ -59,7 +59,7 @@ RUN_PARAMETERS: Final = params.ParameterTable(
 
 
 class CrawlSpec(JobSpec):
-    """A crawl. A crawler makes one crawl at a time, which names nobody.
+    """A crawl. A crawler runs one crawl at a time, and a crawl does not say who started it.
 
     :param given: the parameters of the operator, see ``CRAWL_PARAMETERS``.
     """
@@ -78,7 +78,7 @@ class CrawlSpec(JobSpec):
         CRAWL_PARAMETERS.validated(self._given)
 
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
-        """Start a crawl, or join the one that runs, and return which one it is: the first since the newest by now."""
+        """Start a crawl, or join the one that runs. Return which one it is: the first after the newest listed now."""
         from airflow_jobflow.faults import CallError, Fault
         from airflow_jobflow.jobs import glue_crawl
         from airflow_jobflow.operators import submission
@@ -115,7 +115,7 @@ class CrawlSpec(JobSpec):
             return [submission.submit_once(jobs.call, start, find, what, origin=lambda: jobs.origin)]
         except SubmissionError:
             if not maybe_started and record.attempt.since:
-                _remember(record, "")  # a crawl that runs by the next start, or try, is somebody else's
+                _remember(record, "")  # a crawl that runs at the next start, or try, is not ours
             raise
 
     def _join_or_wait(

@@ -71,21 +71,21 @@ EVENT_OF_NO_TRIGGER: dict[str, Any] = {
 class AwsMapOperator(TaskBase):
     """Base of the operators that run one job for each item.
 
-    :param items: a list of dicts, one for each job, or the same as JSON, or what another task returned. The keys are
-        parameters of the operator, whose values they replace for that job; ``environment`` is added to that of
-        the others. Each job finds its item's index, from 0, in the environment variable ``JOBFLOW_MAP_INDEX``. No item
-        is a success.
-    :param max_concurrency: how many jobs may be submitted and not ended at the same time; the others follow within
-        seconds as these end: while items wait, jobs are described every 5 seconds, or at ``poll_interval`` if that is
-        shorter, as far as a quarter of the rate limit of describe calls allows. Default 1000.
-    :param on_item_failure: ``stop``: once more items have failed than are tolerated, nothing more is started, what
-        still runs is stopped, and the map fails. ``continue``: all items are run to their ends; if more have failed
-        than are tolerated, the map fails then, so that with ``redrive`` a retry runs what failed and nothing else.
-        Default ``continue`` with ``redrive``, else ``stop``.
-    :param tolerated_failure_count: items that may fail, rejected ones included, with the task still succeeding. A
-        retry, and so ``redrive``, follows only a map that failed. Default 0.
-    :param tolerated_failure_percentage: the same, as a percentage; the one of the two that allows more counts.
-        Default 0.
+    :param items: a list with a dict for each job, the same as JSON, or what another task returned. The keys of a dict
+        are parameters of the operator, and replace their values for that job; ``environment`` is merged with the
+        operator's own. Each job finds its item's index, from 0, in the environment variable ``JOBFLOW_MAP_INDEX``. A
+        map of no items succeeds.
+    :param max_concurrency: the most jobs that run or are queued at the same time. When one ends, the next starts within
+        seconds: while items wait, jobs are described every 5 seconds, or at ``poll_interval`` if that is shorter, but
+        with at most a quarter of the rate limit of describe calls. Default 1000.
+    :param on_item_failure: ``stop``: once more items have failed than are tolerated, no more are started, running jobs
+        are stopped, and the map fails. ``continue``: all items run to their end, and then the map fails if more have
+        failed than are tolerated; with ``redrive``, a retry runs only the failed ones. Default ``continue`` with
+        ``redrive``, else ``stop``.
+    :param tolerated_failure_count: how many items may fail, rejected ones included, without failing the task. Only a
+        map that failed is retried, so ``redrive`` has no effect on tolerated failures. Default 0.
+    :param tolerated_failure_percentage: the same as a percentage of the items. The limit that allows more failures
+        applies. Default 0.
     :param redrive: a retry runs only the items that did not succeed, if the items are the same. Default False.
     :param aws_conn_id, region_name, verify, botocore_config, deferrable, poll_interval, raise_on_failure, job_timeout,
         number_logs_exception, cancel_on_kill, cancel_on_timeout: see
@@ -100,10 +100,10 @@ class AwsMapOperator(TaskBase):
     """
 
     service: ClassVar[str]
-    """Our name of the service, such as ``batch``."""
+    """This package's name for the service, such as ``batch``."""
 
     NOT_HONOURED: ClassVar[Mapping[str, str]] = {}
-    """Parameters that mean nothing for the operator, and why. They are rejected by name, if they are given."""
+    """Parameters that have no effect in the operator, each with the reason. They are rejected if they are given."""
 
     template_fields: Sequence[str] = (
         *wait_parameters.TEMPLATE_FIELDS,
@@ -213,7 +213,7 @@ class AwsMapOperator(TaskBase):
     def check(self) -> None:
         """Validate the parameters, except for the items. Makes no call.
 
-        :raises InvalidParameter: one of them is wrong, or is not honoured.
+        :raises InvalidParameter: one of them is invalid, or has no effect in this operator.
         """
         if not self.wait_for_completion:
             rule = "a map starts jobs as others end, so it has to wait"
@@ -403,7 +403,7 @@ class AwsMapOperator(TaskBase):
         return result
 
     def _timed_out(self, event: Mapping[str, Any]) -> JobTimeout:
-        """Stop what runs, unless the trigger did, and return the exception."""
+        """Stop running jobs, unless the trigger has done so, and return the exception."""
         stopped = LEFT_RUNNING
         if self.cancel_on_timeout:
             if event.get("unstopped") is None:  # no triggerer was running to do it
@@ -416,7 +416,7 @@ class AwsMapOperator(TaskBase):
         return timeouts.map_timeout(self._jobs, name, limit, stopped, progress=progress, unfinished=unfinished)
 
     def _could_not_continue(self, event: Mapping[str, Any]) -> JobflowError:
-        """Decide what becomes of running jobs, and return the exception of a map that could not continue."""
+        """Decide what happens to running jobs, and return the exception of a map that could not continue."""
         builder, name, kind = self._jobs.outcome_builder, self._map.name, event["error"]["kind"]
         if kind in MAY_RUN:
             return map_result.could_not_continue(
@@ -427,7 +427,7 @@ class AwsMapOperator(TaskBase):
         return map_result.could_not_continue(builder, name, event, _stopped_by_trigger(event) if started else "")
 
     def _left_running(self, kind: str, running: Sequence[str]) -> str:
-        """Decide what becomes of jobs that a trigger left running; return what was decided."""
+        """Decide what happens to jobs that a trigger left running; return a sentence that says so."""
         if kind == "failed":
             return self._stop_unless_retried(running)
         if not running:
@@ -443,12 +443,12 @@ class AwsMapOperator(TaskBase):
             return self._next_try()
         if not self.cancel_on_timeout:
             return LEFT_RUNNING
-        said = self._stop_all("Airflow: the task can wait for it no longer", running)
+        said = self._stop_all("Airflow: the task can no longer wait for the map", running)
         self._map.record_end()
         return said
 
     def _next_try(self) -> str:
-        """Return what becomes of running jobs in the task's next try."""
+        """Return a sentence that says what the task's next try does with running jobs."""
         if not self._record.has_store:
             return "The next try stops what runs, and starts over."
         return "The next try continues with what runs."
@@ -460,10 +460,10 @@ class AwsMapOperator(TaskBase):
             self.log.warning("Map %s: %s", self._map.name, left)
         return f"Stop these jobs in the console, if they run: {sentence(str(left))}" if left else STOPPED
 
-    # Airflow's own ends of a deferral, and kills.
+    # Deferrals that Airflow ends, and kills.
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Continue after a deferral, also one that Airflow itself timed out or whose trigger failed.
+        """Continue after a deferral, including one that Airflow has timed out or whose trigger has failed.
 
         :param next_method: the method to continue with.
         :param next_kwargs: its arguments.
@@ -481,7 +481,7 @@ class AwsMapOperator(TaskBase):
         )
 
     def _trigger_failed(self, context: Context) -> None:
-        """Log what becomes of the map whose trigger failed, and stop its jobs if no try follows."""
+        """Stop the jobs of a map whose trigger failed if no other try follows, and log what happens to them."""
         try:
             self._record.resume_from_store(context)
         except SubmissionError as error:
@@ -492,7 +492,7 @@ class AwsMapOperator(TaskBase):
             self.log.warning("The trigger of map %s has failed. %s", name, self._stop_unless_retried(()))
 
     def on_kill(self) -> None:
-        """Stop all jobs when the worker is killed while it waits here."""
+        """Stop all jobs when the worker is killed while it waits."""
         self._killed = self.cancel_on_kill
         if self._killed and self._trigger:
             recording = self._record.abandon_in_thread()

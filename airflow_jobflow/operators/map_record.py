@@ -92,7 +92,7 @@ class MapAttempt:
         if self.may_run and not is_here:
             self._logger.warning(
                 "The map of an earlier try (%s) was not ended, and is not continued, because this try starts its jobs "
-                "elsewhere: then %r, now %r. What it runs there is not stopped",
+                "elsewhere: then %r, now %r. Its jobs in the old location are not stopped",
                 attempt.token,
                 attempt.location,
                 record.location,
@@ -132,7 +132,9 @@ class MapAttempt:
             running = [each.job.job_id for each in found if not each.job.state.ended]
             self._jobs.stop(running, "Airflow: the task was run again")
         except CallError as error:
-            raise SubmissionError(f"An earlier try's map was not ended: {error}. Nothing was started.") from error
+            raise SubmissionError(
+                f"Nothing was started, because jobs of an earlier try could not be found or stopped: {error}"
+            ) from error
 
     def previous_results(self, digest: str) -> PreviousResults | None:
         """Return how the items ended in an earlier try; None if there was none of equal items since the last clear.
@@ -146,7 +148,7 @@ class MapAttempt:
         try:
             return load_previous_results(store, digest, self._record.clear_number)
         except AirflowRuntimeError as error:
-            raise SubmissionError(f"How the items ended in an earlier try could not be read: {error}") from error
+            raise SubmissionError(f"The results of the items in an earlier try could not be read: {error}") from error
 
     def store_results(self, ended: PreviousResults) -> bool:
         """Store how the items ended for a retry; return whether that succeeded.

@@ -141,7 +141,7 @@ def _no_capacity(what: str, error: CallError | NotStarted) -> str:
 
 def _with(origin: Callable[[], str]) -> str:
     where = origin()
-    return f" (with {where})" if where else ""
+    return f" (connection: {where})" if where else ""
 
 
 def _look_up(

@@ -1,7 +1,7 @@
 """One watcher serves all waits of a service in this process, with one describe call for up to a hundred jobs.
 
-The caller passes ``describe``, a coroutine function that describes a batch of ids, and gets a stream of changes for
-every wait. The watcher knows neither AWS nor Airflow.
+A wait is a ``Subscription`` to one or more jobs, and a stream of their changes. The caller passes ``describe``, a
+coroutine function that describes a batch of ids. The watcher knows neither AWS nor Airflow.
 
 Each job with a wait is described when it is due, together with others that are due or soon will be. It is due again at
 the next multiple of its interval, so that jobs of one interval share their calls. A new wait is served within a second,
@@ -10,9 +10,10 @@ call delays only the jobs in it. If the rate limit is too low for all jobs, ever
 factor.
 
 Where events report changes (``wakeups``), jobs are polled rarely, and a job that an event concerns is described sooner
-(``schedule``). The rare polls find what events have missed.
+(``schedule``). The rare polls find changes for which no event arrived.
 
-Refused calls (permissions, credentials, unknown scopes, rejected ids) are repeated too (``refusals``).
+Refused calls (no permission, no credentials, no such cluster or Glue job, rejected ids) are repeated too
+(``refusals``).
 
 Invariants:
 
@@ -48,8 +49,8 @@ MAX_RETRY_PAUSE = 30.0
 """The longest pause in seconds before a failed call is repeated."""
 
 Describe = Callable[[Sequence[str]], Awaitable[Mapping[str, Answer | None]]]
-"""Describes jobs by id. Returns answers by id, unknown ids left out; None for one of several that must be described
-alone. Raises CallError."""
+"""Describes jobs by id. Returns answers by id, without unknown ids. None for a job means that it must be described in a
+call of its own. Raises CallError."""
 
 
 class Limiter(Protocol):
@@ -57,11 +58,11 @@ class Limiter(Protocol):
 
     @property
     def budget(self) -> float:
-        """Calls a second that are allowed at most."""
+        """The most calls per second that are ever allowed."""
 
     @property
     def rate(self) -> float:
-        """Calls a second that are allowed now."""
+        """The calls per second that are allowed now."""
 
     async def acquire(self) -> float:
         """Wait for the next turn."""
@@ -74,11 +75,12 @@ class Watcher(Generic[Answer]):
     :param limiter: limits the rate of describe calls; watchers may share it.
     :param missing_grace: seconds for which a job may be unknown before its waits fail with ``NotFound``. Default 300.
     :param denied_grace: seconds for which describe calls may be refused for lack of permission or credentials before
-        waits fail with ``DescribeRejected``; other refusals have a minute, or this if it is less. 0 for at once.
-        Default 300.
-    :param request_timeout: seconds after which a hanging call is abandoned. Default None: ``describe`` does that.
+        waits fail with ``DescribeRejected``. For other refusals it is a minute, or this if it is less. 0: waits fail at
+        once. Default 300.
+    :param request_timeout: seconds after which a hanging call is abandoned. Default None: ``describe`` has its own.
     :param batch_size: the most ids in one call. Default 100.
-    :param jitter: returns the pause in seconds before a failed call is repeated, given its upper bound. Default random.
+    :param jitter: returns the pause in seconds before a failed call is repeated; its argument is the longest pause
+        allowed. Default: a random one.
     :param close: called when the last wait has unsubscribed.
     """
 
@@ -103,15 +105,15 @@ class Watcher(Generic[Answer]):
         self._limiter = limiter
         self._jobs: dict[str, PolledJob[Answer]] = {}
         self.waits = 0
-        """How many waits there are; one for several jobs counts for each."""
+        """The number of waits. One for several jobs counts once for each job."""
         self._orders = itertools.count()
         self._schedule: PollSchedule[Answer] = PollSchedule(batch_size)
         self._refusals: Refusals[Answer] = Refusals(denied_grace)
         self._is_over = False
         self._failures = 0
-        """How many calls in a row have failed for a transient fault."""
+        """How many calls in a row have failed with a transient fault."""
         self._warned = False
-        """Whether the log says that calls are refused."""
+        """Whether it was logged that calls are refused."""
         self._changed = asyncio.Event()
         """Set when the schedule has changed."""
         self._calls: set[asyncio.Task[None]] = set()
@@ -120,7 +122,7 @@ class Watcher(Generic[Answer]):
         """One bound method for all subscriptions, to save memory."""
 
     def subscribe(self, job_ids: Iterable[str], interval: float) -> Subscription[Answer]:
-        """Start to wait for jobs, until the ``with`` block of the subscription is left.
+        """Subscribe to jobs, until the ``with`` block of the subscription is left.
 
         :param job_ids: the jobs' ids.
         :param interval: seconds between two describe calls for one job; above 0. A describe that shares a call may come
@@ -171,9 +173,9 @@ class Watcher(Generic[Answer]):
         self._changed.set()
 
     def interval_for(self, share: float) -> float:
-        """Return the interval in seconds at which describing all jobs takes a share of the rate limit.
+        """Return the interval in seconds at which describing all jobs uses the given share of the rate limit.
 
-        :param share: of the rate limit, above 0.
+        :param share: the share, above 0; 1 is the whole rate limit.
         """
         return len(self._jobs) / (share * self._limiter.budget * self._batch_size)
 
@@ -184,7 +186,7 @@ class Watcher(Generic[Answer]):
 
     @property
     def calls_per_second(self) -> float:
-        """Calls a second that the rate limiter allows now."""
+        """The calls per second that the rate limiter allows now."""
         return self._limiter.rate
 
     @property
@@ -228,7 +230,7 @@ class Watcher(Generic[Answer]):
         if self._schedule.add_new(job, now):
             self._changed.set()
         if self._runner is None:
-            # A context of its own: otherwise its log lines would land in the log of the task that subscribed first.
+            # In a context of its own: otherwise its lines would go to the log of the task that subscribed first.
             self._runner = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
             self._runner.add_done_callback(self._finish)
 
@@ -263,7 +265,7 @@ class Watcher(Generic[Answer]):
         A callback, because a runner that is cancelled before it starts executes no ``finally``.
         """
         if not runner.cancelled() and (cause := runner.exception()) is not None:
-            log.error("The watcher crashed; each of its waits fails", exc_info=cause)
+            log.error("The watcher crashed; every task that waits for its jobs fails", exc_info=cause)
             error = WatchError(f"the watcher crashed: {cause!r}")
         else:
             error = WatchError("the watcher was stopped before the job ended")
@@ -301,7 +303,7 @@ class Watcher(Generic[Answer]):
         except asyncio.CancelledError:
             if self._is_over:
                 raise
-            # Nothing else cancels this task: what describe awaits was cancelled.
+            # Nobody cancelled this task, so something that describe awaits was cancelled.
             self._failed(batch, CallError(Fault.TRANSIENT, "the call was cancelled"), sent_at)
         finally:
             self._changed.set()
@@ -325,7 +327,7 @@ class Watcher(Generic[Answer]):
             if answer is not None:
                 self._schedule.slow_down(job, sent_at)
             due = next_poll(job, sent_at, stretch)
-            if sent_at >= job.answered_sent_at:  # otherwise a call that was sent later was answered sooner
+            if sent_at >= job.answered_sent_at:  # otherwise a later call was answered first
                 due = min(due, self._publish(job, answer, now))
             job.answered_sent_at = max(job.answered_sent_at, sent_at)
             self._schedule.schedule(job, due, sent_at)

@@ -59,7 +59,7 @@ class AwsJobSensor(SensorBase):
     """
 
     service: ClassVar[str]
-    """Our name of the service, such as ``batch``."""
+    """This package's name for the service, such as ``batch``."""
 
     names_jobs: ClassVar[str]
     """The parameter that names the jobs: an id, the outcome that an operator returned for it, or a list of these."""
@@ -188,7 +188,7 @@ class AwsJobSensor(SensorBase):
     def check(self) -> None:
         """Validate the parameters, except for the ids of the jobs. Makes no call.
 
-        :raises InvalidParameter: one of them is wrong, or is not honoured.
+        :raises InvalidParameter: one of them is invalid, or has no effect in this sensor.
         """
         wait_parameters.check(self)
         params.reject(self, NOT_HONOURED)

@@ -181,8 +181,8 @@ class WaitTrigger(Stored, BaseTrigger):
     async def _stop_if_killed(self) -> None:
         """Stop the jobs if a user has acted on the task.
 
-        Airflow also calls ``on_kill`` for a trigger that is still there after its event, and for one whose triggerer
-        was frozen while another took over. The task is still deferred then, and nothing is stopped. Nor is anything
+        Airflow also calls ``on_kill`` for a trigger that still exists after its event, and for one whose triggerer
+        stalled while another took it over. The task is still deferred then, and nothing is stopped. Nor is anything
         stopped if Airflow does not answer.
         """
         if not self.cancel_on_kill or self._fired:
@@ -190,7 +190,7 @@ class WaitTrigger(Stored, BaseTrigger):
         try:
             is_deferred = await still_deferred(self.task_instance, ask=task_states().is_deferred)
         except TimeoutError as error:
-            log.error("%s. Without that answer, %s was left running", error, self.subject)  # noqa: TRY400 -- the cause was logged
+            log.error("%s. Therefore %s was left running", error, self.subject)  # noqa: TRY400 -- the cause was logged
             return
         except asyncio.CancelledError:  # the triggerer shuts down
             log.error("The task may have been killed: %s was not stopped, and may still run", self.subject)  # noqa: TRY400

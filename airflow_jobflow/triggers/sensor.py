@@ -119,7 +119,7 @@ class SensorTrigger(Stored, BaseTrigger):
         may_end = not was_tried and trigger_eligibility.may_end(task, is_mapped=task.is_mapped)
         arguments = sensor.trigger_arguments(self._started_at, may_end=may_end)
         if not arguments["job_ids"]:
-            raise NeedsWorker("it has nothing to wait for")
+            raise NeedsWorker("it has no jobs to wait for")
         return JobTrigger(**arguments)
 
     @property

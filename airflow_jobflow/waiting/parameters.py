@@ -71,7 +71,7 @@ def poll_interval(task: WaitingTask) -> float:
 
 
 def log_lines(task: WaitingTask) -> int:
-    """Return how many last lines of a log go into an error.
+    """Return how many of the last lines of a log an error quotes.
 
     :param task: the operator or sensor.
     :raises InvalidParameter: it is wrong.

@@ -38,7 +38,7 @@ class RemoteJobs:
     :param access: the AWS connection to use.
     :param report: receives what is found of failed children, and which jobs were stopped.
     :param log: the task's log.
-    :param log_lines: how many last lines of a log go into an error.
+    :param log_lines: how many of the last lines of a log an error quotes.
     :param scope: the cluster or Glue job that calls are confined to. Default None: the service has none.
     :param container: the name of the container that counts. Default None: AWS's rules decide.
     :param name: the user's name of the job, for messages on a job that was never described. Default: not known.
@@ -158,11 +158,11 @@ class RemoteJobs:
         try:
             return self.call(self.describe, job_ids, retry=retry)
         except CallError as error:
-            self.log.warning("Could not describe %s now (asked with %s): %s", self.called(job_ids), self.origin, error)
+            self.log.warning("Could not describe %s now (connection: %s): %s", self.called(job_ids), self.origin, error)
             return {}
 
     def called(self, job_ids: Sequence[str]) -> str:
-        """Return what messages call jobs of which nothing is known but their ids.
+        """Return how messages name jobs of which only the ids are known.
 
         :param job_ids: the ids of the jobs.
         """
@@ -214,7 +214,7 @@ class RemoteJobs:
 
         :param function: returns the names of a definition's containers; None if there is no such definition.
         :param definition: the argument of ``function``.
-        :param names: further names, beside the one of ``container``.
+        :param names: names to check besides ``container``.
         :raises InvalidParameter: the definition has no such container.
         """
         from airflow_jobflow.aws import ONCE

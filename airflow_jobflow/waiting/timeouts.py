@@ -53,7 +53,7 @@ def no_job_found(jobs: RemoteJobs, limit: str) -> JobTimeout:
     :param limit: the limit that has passed, with its parameter.
     """
     return JobTimeout(
-        f"The task timed out after {limit}, and no {jobs.display_name} of this try was found (asked with "
+        f"The task timed out after {limit}, and no {jobs.display_name} of this try was found (connection: "
         f"{jobs.origin}). Nothing was stopped. Look for it in the AWS console before you start it again."
     )
 
@@ -102,7 +102,7 @@ def sensor_timeout(jobs: RemoteJobs, event: Mapping[str, Any], deadlines: Deadli
     """
     builder, seen, job_ids = jobs.outcome_builder, snapshots(event), event["job_ids"]
     left = [job_id for job_id in job_ids if job_id not in seen or not seen[job_id].state.ended]
-    called = builder.called(left, seen, unseen=f"never described (asked with {jobs.origin})", of=len(job_ids))
+    called = builder.called(left, seen, unseen=f"never described (connection: {jobs.origin})", of=len(job_ids))
     lines = [f"Timed out after {deadlines} while waiting for {called}. A sensor stops nothing."]
     if len(left) == len(seen) == 1:
         lines += builder.evidence(seen[left[0]])
@@ -111,7 +111,7 @@ def sensor_timeout(jobs: RemoteJobs, event: Mapping[str, Any], deadlines: Deadli
 
 
 def _called(jobs: RemoteJobs, event: Mapping[str, Any]) -> str:
-    unseen = f"not described since it was started (asked with {jobs.origin})"
+    unseen = f"not described since it was started (connection: {jobs.origin})"
     return jobs.outcome_builder.called(event["job_ids"], snapshots(event), unseen=unseen)
 
 

@@ -850,7 +850,7 @@ def test_a_job_that_cannot_be_described_is_never_stopped(
     with pytest.raises(error, match=rf"{words.format(rf'hello .{job_id}.')}.* {what_follows}") as raised:
         operator.execute_complete(context, event)
     assert not isinstance(raised.value, AirflowFailException)
-    assert "(asked with boto3's default credentials in us-east-1)" in str(raised.value)
+    assert "(connection: boto3's default credentials in us-east-1)" in str(raised.value)
     gate.touch()
     assert kit.wait(job_id)["status"] == "SUCCEEDED"
 

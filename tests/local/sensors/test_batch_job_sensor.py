@@ -198,7 +198,7 @@ def test_a_job_that_does_not_exist_has_vanished_after_the_grace(
 ) -> None:
     """Never an endless wait, and never a success."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "1")
-    words = rf"Batch job {UNKNOWN} \(asked with boto3's default credentials in us-east-1\): unknown to AWS for \d+ s"
+    words = rf"Batch job {UNKNOWN} \(connection: boto3's default credentials in us-east-1\): unknown to AWS for \d+ s"
     with pytest.raises(exceptions.JobNotFound, match=words):
         sensor(UNKNOWN).execute(context)
 
@@ -241,7 +241,7 @@ def test_who_may_not_ask_is_told_which_call(own_kit: Any, here: Any, sensor: Any
         sensor(job_id).execute(context)
     assert not isinstance(error.value, AirflowFailException)
     assert str(error.value).startswith(
-        f"Not allowed to describe Batch job {job_id} (asked with boto3's default credentials in us-east-1): "
+        f"Not allowed to describe Batch job {job_id} (connection: boto3's default credentials in us-east-1): "
     )
 
 
