@@ -19,6 +19,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow import params
+from airflow_jobflow.airflow_compat.copies import MakesObjects
 from airflow_jobflow.airflow_compat.features import renders_natively
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
 from airflow_jobflow.exceptions import JobflowError, JobStopped, JobTimeout, SubmissionError
@@ -68,7 +69,7 @@ EVENT_OF_NO_TRIGGER: dict[str, Any] = {
 """The event for a map whose trigger did not fire before Airflow ended the deferral."""
 
 
-class AwsMapOperator(TaskBase):
+class AwsMapOperator(MakesObjects, TaskBase):
     """Base of the operators that run one job for each item.
 
     :param items: a list of dicts, one for each job, or the same as JSON, or what another task returned. The keys are
@@ -270,6 +271,7 @@ class AwsMapOperator(TaskBase):
         :raises SubmissionError: nothing was started, or it is not known what was; the message says which.
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
+        self._begin_execution()
         with reporting_failures(self._report, context):
             self.check()
             self._record.begin(context)
