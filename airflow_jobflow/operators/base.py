@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow import params
+from airflow_jobflow.airflow_compat.copies import MakesObjects
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
 from airflow_jobflow.exceptions import CapacityUnavailable, JobNotFound, JobStopped, SubmissionError, WaitError
 from airflow_jobflow.jobs.array import Tolerance
@@ -51,7 +52,7 @@ OF_ARRAYS = dict.fromkeys(
 """Parameters that a single job rejects, each with the reason."""
 
 
-class AwsJobOperator(TaskBase):
+class AwsJobOperator(MakesObjects, TaskBase):
     """Base of the operators that start a job.
 
     :param aws_conn_id: Airflow connection to AWS; None for boto3's own credential chain. Default ``aws_default``, the
@@ -236,6 +237,7 @@ class AwsJobOperator(TaskBase):
         :raises SubmissionError: nothing was started, or it is not known whether it was; the message says which.
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
+        self._begin_execution()
         with reporting_failures(self._report, context):
             self.check()
             self._record.begin(context)

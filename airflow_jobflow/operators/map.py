@@ -19,6 +19,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow import params
+from airflow_jobflow.airflow_compat.copies import MakesObjects
 from airflow_jobflow.airflow_compat.features import renders_natively
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
 from airflow_jobflow.exceptions import JobflowError, JobStopped, JobTimeout, SubmissionError
@@ -68,7 +69,7 @@ EVENT_OF_NO_TRIGGER: dict[str, Any] = {
 """The event for a map whose trigger did not fire before Airflow ended the deferral."""
 
 
-class AwsMapOperator(TaskBase):
+class AwsMapOperator(MakesObjects, TaskBase):
     """Base of the operators that run one job for each item.
 
     :param items: a list with a dict for each job, the same as JSON, or what another task returned. The keys of a dict
@@ -270,6 +271,7 @@ class AwsMapOperator(TaskBase):
         :raises SubmissionError: nothing was started, or it is not known what was; the message says which.
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
+        self._begin_execution()
         with reporting_failures(self._report, context):
             self.check()
             self._record.begin(context)
@@ -455,10 +457,29 @@ class AwsMapOperator(TaskBase):
 
     def _stop_all(self, reason: str, known: Sequence[str]) -> str:
         """Stop all that the map has started, and return a sentence that says whether that succeeded."""
-        left = asyncio.run(self._make_trigger(0, (), ()).stop_all(reason, known, retry_timeout=STOP_PATIENCE))
+        left = self._stop_unrecorded(reason) if self._is_unknown else self._stop_recorded(reason, known)
         if left:
             self.log.warning("Map %s: %s", self._map.name, left)
         return f"Stop these jobs in the console, if they run: {sentence(str(left))}" if left else STOPPED
+
+    def _stop_recorded(self, reason: str, known: Sequence[str]) -> object:
+        """Stop the jobs of the recorded map, and return those that could not be stopped; falsy if there are none."""
+        return asyncio.run(self._make_trigger(0, (), ()).stop_all(reason, known, retry_timeout=STOP_PATIENCE))
+
+    def _stop_unrecorded(self, reason: str) -> object:
+        """Stop the jobs of the task instance, and return why that failed; None if it did not."""
+        from airflow_jobflow.faults import CallError
+
+        try:
+            self._map.stop_unrecorded(reason)
+        except CallError as error:
+            return error
+        return None
+
+    @property
+    def _is_unknown(self) -> bool:
+        """Whether nothing says which map this try runs: Airflow has no store, and dropped what the deferral carried."""
+        return not (self._record.has_store or self._record.attempt.map)
 
     # Deferrals that Airflow ends, and kills.
 
@@ -487,7 +508,7 @@ class AwsMapOperator(TaskBase):
         except SubmissionError as error:
             self.log.warning("%s", error)
             return
-        if self._map.may_run:
+        if self._map.may_run or self._is_unknown:
             name = self._map.name
             self.log.warning("The trigger of map %s has failed. %s", name, self._stop_unless_retried(()))
 

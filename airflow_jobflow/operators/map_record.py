@@ -49,7 +49,7 @@ class MapAttempt:
     @property
     def name(self) -> str:
         """The name of the map in messages."""
-        return f"{self._spec.name}-{self._record.attempt.token}"
+        return "-".join(filter(None, (self._spec.name, self._record.attempt.token)))
 
     @property
     def may_run(self) -> bool:
@@ -128,13 +128,20 @@ class MapAttempt:
         if self._record.is_first_try:
             return
         try:
-            found = self._jobs.call(self._spec.find_group, self._record.owner.group, Attempt())
-            running = [each.job.job_id for each in found if not each.job.state.ended]
-            self._jobs.stop(running, "Airflow: the task was run again")
+            self.stop_unrecorded("Airflow: the task was run again")
         except CallError as error:
             raise SubmissionError(
                 f"Nothing was started, because jobs of an earlier try could not be found or stopped: {error}"
             ) from error
+
+    def stop_unrecorded(self, reason: str) -> None:
+        """Stop all jobs of this task instance, of all tries, if Airflow has no task state store.
+
+        :param reason: for AWS and for the log.
+        :raises CallError: they cannot be found or stopped.
+        """
+        found = self._jobs.call(self._spec.find_group, self._record.owner.group, Attempt())
+        self._jobs.stop([each.job.job_id for each in found if not each.job.state.ended], reason)
 
     def previous_results(self, digest: str) -> PreviousResults | None:
         """Return how the items ended in an earlier try; None if there was none of equal items since the last clear.

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from airflow_jobflow import params
 from airflow_jobflow.airflow_compat import starts
+from airflow_jobflow.airflow_compat.copies import MakesObjects
 from airflow_jobflow.airflow_compat.features import dag_in
 from airflow_jobflow.airflow_compat.retry_policy import SensorBase
 from airflow_jobflow.jobs.array import Tolerance
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_jobflow.airflow_compat.starts import OperatorPartial
 
 
-class AwsJobSensor(SensorBase):
+class AwsJobSensor(MakesObjects, SensorBase):
     """Base of the sensors.
 
     Of BaseSensorOperator's parameters, ``soft_fail`` and ``never_fail`` skip the task where it would fail;
@@ -207,6 +208,7 @@ class AwsJobSensor(SensorBase):
         :raises AirflowSensorTimeout: ``timeout`` has passed; as with every sensor, this is not retried.
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
+        self._begin_execution()
         with reporting_failures(self._report, context):
             try:
                 return self._start(context)

@@ -86,7 +86,7 @@ def test_the_wheel_has_the_package_and_nothing_else(built: Any) -> None:
 def test_the_wheel_has_what_is_no_python(built: Any) -> None:
     """Types, the samples' data, and the files of the page."""
     data = {name for name in in_wheel(built.wheel) if name.startswith(f"{PACKAGE}/") and not name.endswith(".py")}
-    page = {f"{PACKAGE}/plugin/page/{name}" for name in ("index.html", "jobs.css", "jobs.js")}
+    page = {f"{PACKAGE}/ui/page/{name}" for name in ("index.html", "jobs.css", "jobs.js")}
     assert data >= {f"{PACKAGE}/py.typed", f"{PACKAGE}/local/glue/sample_data/se2_in0.csv"} | page
 
 

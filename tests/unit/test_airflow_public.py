@@ -108,7 +108,7 @@ def test_only_airflow_compat_uses_protected_names_of_airflows_classes() -> None:
     found = [
         f"{path}:{getattr(node, 'lineno', 0)}: {name}"
         for path, tree in modules()
-        if path.split("/")[0] in ("operators", "sensors", "triggers", "ui", "waiting.py", "links.py")
+        if path.split("/")[0] in ("operators", "sensors", "triggers", "ui", "waiting", "links.py")
         for node in runtime_nodes(tree)
         for name in [*names_read(node), *([node.name] if isinstance(node, ast.FunctionDef) else [])]
         if name in PRIVATE

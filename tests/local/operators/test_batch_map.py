@@ -441,15 +441,20 @@ def test_a_map_past_its_deadline_is_stopped(kit: Any, make: Make, context: Any, 
     kit.eventually(lambda: sorted(statuses_of(kit)) == ["FAILED", "FAILED", "SUCCEEDED"], "the end of all jobs")
 
 
-def test_a_deferral_that_airflow_times_out_stops_all_jobs(kit: Any, make: Make, context: Any, gate: Any) -> None:
-    """As happens when no triggerer lives."""
-    script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
-    operator = make(script, items=items(2), job_timeout=600, deferrable=True)
-    trigger = deferred(operator, context)
+@pytest.mark.parametrize("has_store", [True, False], ids=["recorded", "without a store"])
+def test_a_deferral_that_airflow_times_out_stops_all_jobs(
+    kit: Any, make: Make, context: Any, gate: Any, *, has_store: bool
+) -> None:
+    """As happens when no triggerer lives. Another process resumes, which knows only what is stored."""
+    if not has_store:  # Airflow 3.2
+        del context["task_state_store"]
+    script, parameters = f"while [ ! -e {gate} ]; do sleep 0.02; done", {"job_timeout": 600, "deferrable": True}
+    trigger = deferred(make(script, items=items(2), **parameters), context)
 
     asyncio.run(dies(kit, trigger, lambda: len(names_of(kit)) >= 2))
+    resumed = make(script, items=items(2), **parameters)
     with pytest.raises(exceptions.JobTimeout, match="What ran was stopped"):
-        operator.resume_execution(TRIGGER_FAIL_REPR, {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context)
+        resumed.resume_execution(TRIGGER_FAIL_REPR, {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context)
     kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of all jobs")
 
 
@@ -798,6 +803,25 @@ def test_items_that_somebody_stopped_are_told_from_failures(
 
 
 # A trigger that fails.
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_without_a_task_state_store_a_trigger_that_fails_leaves_no_job_behind(
+    kit: Any, make: Make, context: Any, gate: Any, *, capsys: pytest.CaptureFixture[str], is_last: bool
+) -> None:
+    """Airflow 3.2 has none, and drops what the deferral carried: the jobs are found by their group."""
+    del context["task_state_store"]
+    context["ti"].max_tries = 0 if is_last else 1
+    script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
+    trigger = deferred(make(script, items=items(2), deferrable=True), context)
+    asyncio.run(dies(kit, trigger, lambda: len(names_of(kit)) == 2))
+    resumed = make(script, items=items(2), deferrable=True)
+    with pytest.raises(TaskDeferralError):
+        resumed.resume_execution(TRIGGER_FAIL_REPR, {"error": "Trigger failure", "traceback": ["its own"]}, context)
+    logged = capsys.readouterr().out
+    assert ("What ran was stopped" if is_last else "The next try stops what runs, and starts over") in logged
+    if is_last:
+        kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
 
 
 @pytest.mark.parametrize("is_last", [True, False])

@@ -1,0 +1,78 @@
+"""Tasks that were executed, or have made the objects for it: their copies, and their next execution."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+
+from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
+from airflow_jobflow.sensors.batch import BatchJobSensor
+
+BATCH = {"job_name": "load", "job_queue": "queue", "job_definition": "definition"}
+
+
+def _pickled(task: Any) -> Any:
+    return pickle.loads(pickle.dumps(task))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, _pickled])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: BatchJobOperator(task_id="load", **BATCH),
+        lambda: BatchMapOperator(task_id="load", items=[], **BATCH),
+        lambda: BatchJobSensor(task_id="load", job_id="1"),
+    ],
+)
+def test_a_copy_of_a_used_task_makes_its_own_objects(make: Callable[[], Any], copied: Callable[[Any], Any]) -> None:
+    """Airflow copies a task before each execution; a copy must not report for the original."""
+    with DAG("flow", schedule=None):
+        task = make()
+    used = {name: getattr(task, name) for name in ("_report", "_jobs", "_wait", "_deadlines")}
+    other = copied(task)
+    assert other.task_id == task.task_id
+    assert other._report.task is other
+    assert not any(getattr(other, name) is made for name, made in used.items())
+    assert all(getattr(task, name) is made for name, made in used.items())
+
+
+def test_a_dag_with_a_used_task_can_be_copied() -> None:
+    """As ``DAG.partial_subset`` does, with modules and loggers in reach of the task."""
+    with DAG("flow", schedule=None) as dag:
+        task: Any = BatchJobOperator(task_id="load", **BATCH)
+        task >> BatchJobSensor(task_id="wait", job_id="1")
+    assert task._jobs
+    other: Any = copy.deepcopy(dag)
+    assert other.task_dict["load"] is not task
+    assert other.task_dict["load"].dag is other
+
+
+@pytest.mark.parametrize(
+    ("make", "parameter"),
+    [
+        (lambda: BatchJobOperator(task_id="load", **BATCH), "job_name"),
+        (lambda: BatchMapOperator(task_id="load", items=[], **BATCH), "job_name"),
+        (lambda: BatchJobSensor(task_id="load", job_id="1"), "region_name"),
+    ],
+)
+def test_the_next_execution_of_the_same_object_uses_its_parameters_of_then(
+    make: Callable[[], Any], parameter: str
+) -> None:
+    """As a subclass that executes in a loop does."""
+    task = make()
+    context: Any = {}
+    task.check = lambda: (_ for _ in ()).throw(Checked(task._jobs.outcome_builder.name, task._jobs.access.region_name))
+    for value in ("one", "other"):
+        setattr(task, parameter, value)
+        with pytest.raises(Checked) as checked:
+            task.execute(context)
+        assert value in checked.value.args
+
+
+class Checked(Exception):
+    """Ends an execution, with what its objects were made of."""
