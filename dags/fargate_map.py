@@ -4,11 +4,9 @@ Flow 3, **Map over Fargate tasks**: for each item of `parameter`, a Fargate task
 from S3 and writes `fargate_map/output/<item>.json`. At most 40 tasks run at a time. There are two variants:
 
 - `fargate_map` has one Airflow task for all items. Use it for many items.
-- `fargate_map_expand` has one Airflow task per item, which you can see and clear separately. It needs a worker process
-  for each.
+- `fargate_map_expand` has one Airflow task, and so one worker process, per item. You can clear each separately.
 
-A failed item does not stop the others: each one ends as "Success" or "Fail". An item that loses its Spot capacity is
-retried.
+A failed item does not stop the others: each ends as "Success" or "Fail". An item that loses Spot capacity is retried.
 """
 
 from __future__ import annotations

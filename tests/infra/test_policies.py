@@ -48,7 +48,12 @@ TAGS = {"team": "a"}
 FAILS, LASTS = "echo why >&2; exit 1", "sleep 60"
 BATCH = {"job_name": "t", "job_queue": "hello-world-queue", "job_definition": "hello-world"}
 JOB_SCRIPT = "import sys, time\nif 'fail' in sys.argv: sys.exit('why')\nif 'last' in sys.argv: time.sleep(60)"
-CLIENT_CALL = re.compile(r"""\bclient(?:\([^)]*\))?\.([a-z_]+)\(|\b(?:call|_pages)\((?:call, )?"([a-z_]+)\"""")
+CLIENT_CALL = re.compile(
+    r"""\bclient(?:\([^)]*\))?\.([a-z_]+)\("""
+    r"""|\b(?:call|_pages|_change|_run)\((?:self\._change, |call, )?"([a-z_]+)\""""
+)
+    r"""\bclient(?:\([^)]*\))?\.([a-z_]+)\(|\b(?:call|_pages|_change|_run)\((?:self\._change, |call, )?"([a-z_]+)\""""
+)
 
 
 class Airflow:

@@ -33,7 +33,8 @@ def unpacked(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sdist, unpacked."""
     where = tmp_path_factory.mktemp("unpacked")
     with tarfile.open(built.sdist) as archive:
-        archive.extractall(where, filter="data")
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # from Python 3.11.4 on
+        archive.extractall(where, **safely)  # type: ignore[arg-type]
     [top] = where.iterdir()
     return top
 

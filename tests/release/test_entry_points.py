@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import BaseOperatorLink
+from airflow.sdk import BaseOperator, BaseOperatorLink
 
 import airflow_jobflow
 from airflow_jobflow import links
@@ -44,7 +44,10 @@ def modules(package: str) -> set[str]:
     found = set()
     for each in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
         held = inspect.getmembers(importlib.import_module(each.name), inspect.isclass)
-        if any(cls.__module__ == each.name and name.startswith(SERVICES) for name, cls in held):
+        if any(
+            cls.__module__ == each.name and issubclass(cls, BaseOperator) and name.startswith(SERVICES)
+            for name, cls in held
+        ):
             found.add(each.name)
     return found
 
