@@ -30,6 +30,7 @@ test-differences: $(or $(PINNED),$(READY)) ## What differs between versions of A
 	.venv$(addprefix -,$(AIRFLOW))/bin/pytest -n 2 --dist loadfile $(DIFFERENCES)
 
 DIFFERENCES := tests/unit/test_airflow_compat.py tests/unit/test_airflow_compat_contracts.py \
+	tests/unit/test_airflow_compat_copies.py \
 	tests/unit/test_airflow_compat_features.py tests/unit/test_airflow_public.py \
 	tests/unit/test_airflow_version.py tests/unit/test_retry_policy.py tests/unit/test_trigger_eligibility.py tests/unit/triggers \
 	tests/local/operators/test_reattach.py tests/local/sensors tests/local/test_state_change_alone.py \

@@ -158,7 +158,7 @@ class EarlierTries:
                 pass
             elif not record.has_store:
                 found = self._jobs.call(self._spec.find_group, record.group, attempt)
-                attempt.job_ids = [each.job.job_id for each in found if each.by == record.this_try]
+                attempt.job_ids = _waited_for([each.job for each in found if each.by == record.this_try])
             elif attempt.number:
                 started = self._jobs.call(self._spec.find_started, record)
                 attempt.job_ids = [started] if started else []
@@ -168,6 +168,13 @@ class EarlierTries:
                 f"(connection: {self._jobs.origin}): {error}"
             ) from error
         return attempt.job_ids
+
+
+def _waited_for(jobs: Sequence[Snapshot]) -> list[str]:
+    """Return those of a try's jobs that it still waits for: not those whose Spot capacity was taken back before."""
+    running = [job.job_id for job in jobs if not job.state.ended]
+    newest = sorted(jobs, key=lambda job: job.created_at or "")[-1:]
+    return running or [job.job_id for job in newest]
 
 
 def _seconds(moment: Any) -> float:
