@@ -52,8 +52,6 @@ CLIENT_CALL = re.compile(
     r"""\bclient(?:\([^)]*\))?\.([a-z_]+)\("""
     r"""|\b(?:call|_pages|_change|_run)\((?:self\._change, |call, )?"([a-z_]+)\""""
 )
-    r"""\bclient(?:\([^)]*\))?\.([a-z_]+)\(|\b(?:call|_pages|_change|_run)\((?:self\._change, |call, )?"([a-z_]+)\""""
-)
 
 
 class Airflow:
