@@ -42,8 +42,8 @@ class BatchJobOperator(AwsJobOperator):
     :param attempt_timeout: seconds, or a timedelta, of at least 60, after which Batch ends an attempt.
     :param tags, propagate_tags: tags of the job, and whether the ECS task gets them too.
     :param share_identifier, scheduling_priority_override: its position in a queue with fair shares.
-    :param node_overrides, ecs_properties_override, eks_properties_override,
-        consumable_resource_properties_override: as in SubmitJob.
+    :param node_overrides, ecs_properties_override, eks_properties_override: as in SubmitJob.
+    :param consumable_resource_properties_override: as in SubmitJob.
     :param container_name: of a job of several containers, the one whose exit code, reason and log count. Batch itself
         decides whether the job has failed. Default: the first essential one that failed by itself.
 
@@ -123,12 +123,16 @@ class BatchMapOperator(AwsMapOperator):
     :param items: each may set ``command``, ``environment``, ``vcpus``, ``memory``, ``gpus``, ``parameters``,
         ``container_overrides``, ``attempt_timeout``, ``tags``, ``retry_strategy``, ``share_identifier``,
         ``scheduling_priority_override``.
-    :param job_name, job_queue, job_definition, command, environment, vcpus, memory, gpus, container_overrides,
-        parameters, depends_on, retry_strategy, attempt_timeout, tags, propagate_tags, share_identifier,
-        scheduling_priority_override, consumable_resource_properties_override, container_name: see
-        :class:`BatchJobOperator`. Jobs are named ``<job_name>-<token>-<index>``.
-    :param array_size, array_properties, node_overrides, ecs_properties_override, eks_properties_override: have no
-        meaning for a map, and are rejected.
+    :param job_name, job_queue, job_definition: see :class:`BatchJobOperator`. Jobs are named
+        ``<job_name>-<token>-<index>``.
+    :param command, environment, vcpus, memory, gpus, container_overrides, container_name: see
+        :class:`BatchJobOperator`.
+    :param parameters, depends_on, retry_strategy, attempt_timeout, tags, propagate_tags: see
+        :class:`BatchJobOperator`.
+    :param share_identifier, scheduling_priority_override, consumable_resource_properties_override: see
+        :class:`BatchJobOperator`.
+    :param array_size, array_properties: have no meaning for a map, and are rejected.
+    :param node_overrides, ecs_properties_override, eks_properties_override: likewise rejected.
 
     The other parameters, and what is returned, are those of :class:`airflow_jobflow.operators.map.AwsMapOperator`.
     """

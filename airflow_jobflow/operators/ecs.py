@@ -36,8 +36,8 @@ class FargateTaskOperator(AwsJobOperator):
     :param on_spot_interruption: what to do when AWS takes Spot capacity back, which is no fault of the task's:
         ``fail``; ``retry``, an attempt on the same capacity; ``on_demand``, an attempt on Fargate. At most three times
         in one try of the task. Default ``retry``.
-    :param platform_version, enable_execute_command, enable_ecs_managed_tags, propagate_tags, group, reference_id,
-        volume_configurations: as in RunTask.
+    :param platform_version, enable_execute_command, enable_ecs_managed_tags, propagate_tags: as in RunTask.
+    :param group, reference_id, volume_configurations: as in RunTask.
     :param tags: tags of the task, by name.
 
     The other parameters are those of :class:`airflow_jobflow.operators.base.AwsJobOperator`.
@@ -113,10 +113,12 @@ class FargateMapOperator(AwsMapOperator):
 
     :param items: each may set ``command``, ``environment``, ``overrides``, ``cpu``, ``memory``, ``ephemeral_storage``,
         ``tags``, ``container_name``.
-    :param cluster, task_definition, command, environment, container_name, cpu, memory, ephemeral_storage, overrides,
-        subnets, security_groups, assign_public_ip, network_configuration, capacity_provider_strategy,
-        on_spot_interruption, platform_version, enable_execute_command, enable_ecs_managed_tags, propagate_tags, tags,
-        group, reference_id, volume_configurations: see :class:`FargateTaskOperator`.
+    :param cluster, task_definition, command, environment, container_name: see :class:`FargateTaskOperator`.
+    :param cpu, memory, ephemeral_storage, overrides: see :class:`FargateTaskOperator`.
+    :param subnets, security_groups, assign_public_ip, network_configuration: see :class:`FargateTaskOperator`.
+    :param capacity_provider_strategy, on_spot_interruption, platform_version: see :class:`FargateTaskOperator`.
+    :param enable_execute_command, enable_ecs_managed_tags, propagate_tags, tags: see :class:`FargateTaskOperator`.
+    :param group, reference_id, volume_configurations: see :class:`FargateTaskOperator`.
 
     The other parameters, and what is returned, are those of :class:`airflow_jobflow.operators.map.AwsMapOperator`.
 

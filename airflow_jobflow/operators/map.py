@@ -88,8 +88,9 @@ class AwsMapOperator(MakesObjects, TaskBase):
     :param tolerated_failure_percentage: the same as a percentage of the items. The limit that allows more failures
         applies. Default 0.
     :param redrive: a retry runs only the items that did not succeed, if the items are the same. Default False.
-    :param aws_conn_id, region_name, verify, botocore_config, deferrable, poll_interval, raise_on_failure, job_timeout,
-        number_logs_exception, cancel_on_kill, cancel_on_timeout: see
+    :param aws_conn_id, region_name, verify, botocore_config, deferrable, poll_interval: see
+        :class:`airflow_jobflow.operators.base.AwsJobOperator`.
+    :param raise_on_failure, job_timeout, number_logs_exception, cancel_on_kill, cancel_on_timeout: see
         :class:`airflow_jobflow.operators.base.AwsJobOperator`.
     :param wait_for_completion, queued_timeout, durable: have no meaning for a map; other values than the defaults are
         rejected.

@@ -48,8 +48,10 @@ class AwsJobSensor(MakesObjects, SensorBase):
     ``xcom_pull`` that does not say ``map_indexes``, ``on_execute_callback``, hooks around the execution, and a class
     derived from ours need a worker.
 
-    :param aws_conn_id, region_name, verify, botocore_config, deferrable, raise_on_failure, job_timeout,
-        number_logs_exception: see :class:`airflow_jobflow.operators.base.AwsJobOperator`.
+    :param aws_conn_id, region_name, verify, botocore_config, deferrable: see
+        :class:`airflow_jobflow.operators.base.AwsJobOperator`.
+    :param raise_on_failure, job_timeout, number_logs_exception: see
+        :class:`airflow_jobflow.operators.base.AwsJobOperator`.
     :param poll_interval: seconds between two describe calls for one job. Default ``[jobflow] poll_interval``, which is
         10.
     :param poke_interval: another name for ``poll_interval``, which wins. Default None.
