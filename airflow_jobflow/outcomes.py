@@ -152,7 +152,7 @@ class OutcomeBuilder:
         """The connection and the region that are used, for messages."""
         return service_client(self.access, self.module.CLIENT).origin
 
-    def with_final_details(self, snapshot: Snapshot, *, retry: Retry = DETAILS) -> Snapshot:
+    def with_final_details(self, snapshot: Snapshot, *, retry: Retry | None = None) -> Snapshot:
         """Return the last snapshot of a job with the details that polling does not fetch, as far as they are available.
 
         :param snapshot: the last snapshot.
@@ -160,7 +160,8 @@ class OutcomeBuilder:
         """
         try:
             client = service_client(self.access, self.module.CLIENT)
-            return run_blocking(client, self.module.with_final_details, snapshot, retry=retry).counting(self.container)
+            detailed = run_blocking(client, self.module.with_final_details, snapshot, retry=retry or DETAILS)
+            return detailed.counting(self.container)
         except CallError as error:
             log.warning("Could not get the details of %s %s: %s", self.module.DISPLAY_NAME, snapshot.job_id, error)
             return snapshot
@@ -319,7 +320,7 @@ class OutcomeBuilder:
         lines = self.last_lines(located, arrival=0.0, retry=WHILE_IT_RUNS)
         return evidence(lines, self.outcome(located).console_url, of=of)
 
-    def last_lines(self, snapshot: Snapshot, *, arrival: float | None = None, retry: Retry = DETAILS) -> list[str]:
+    def last_lines(self, snapshot: Snapshot, *, arrival: float | None = None, retry: Retry | None = None) -> list[str]:
         """Return the last lines of a job's log for an error, or one line that says why there are none.
 
         A job without a log stream, for example one that never started, has no lines.
@@ -333,7 +334,7 @@ class OutcomeBuilder:
         region = snapshot.log.region or self.access.region_name
         try:
             client = service_client(dataclasses.replace(self.access, region_name=region), logs.CLIENT)
-            return run_blocking(client, logs.last_lines, snapshot.log, self.log_lines, arrival, retry=retry)
+            return run_blocking(client, logs.last_lines, snapshot.log, self.log_lines, arrival, retry=retry or DETAILS)
         except CallError as error:
             return [f"(the log could not be read: {error})"]
 

@@ -192,9 +192,10 @@ def test_a_failure_before_any_job_is_noted_too(kit: Any, parameters: dict[str, A
 
 
 def test_a_sensor_that_is_skipped_tells_what_it_was_skipped_for(
-    kit: Any, here: Callable[[Any], None], context: Any
+    kit: Any, here: Callable[[Any], None], context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In its own words, not in those of the skip."""
+    monkeypatch.setattr("airflow_jobflow.polling.refusals.REFUSED_GRACE", 0.5)
     here(kit.aws)
     sensor = BatchJobSensor(task_id="t", job_id="not an id", aws_conn_id=None, deferrable=False, soft_fail=True)
     with pytest.raises(AirflowSkipException) as skipped:
