@@ -541,7 +541,7 @@ def test_a_map_whose_place_was_taken_is_not_gone_on_with(
     asyncio.run(dies(kit, again(first), lambda: len(names_of(kit)) == 2))
     clear(context)
     with monkeypatch.context() as patch:
-        patch.setattr(operator._spec, "family", lambda _: 1 / 0)
+        patch.setattr(type(operator._spec), "family", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             operator.execute(context)
     assert deferred(operator, context).job_group != first.job_group
