@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_jobflow import params
 from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError
 from airflow_jobflow.jobs.model import index_ranges
-from airflow_jobflow.operators.spec import JobSpec, MapSpec
+from airflow_jobflow.operators.spec import JobSpec, MapSpec, container_name
 from airflow_jobflow.params import Parameter
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ class BatchJobSpec(JobSpec):
     @property
     def container(self) -> str | None:
         """The name of the container that counts."""
-        name = self._given["container_name"]
-        return None if name is None else params.non_empty_string("container_name", name)
+        return container_name(self._given)
 
     @cached_property
     def request(self) -> dict[str, Any]:
@@ -322,8 +321,7 @@ class BatchMapSpec(MapSpec):
     @property
     def container(self) -> str | None:
         """The name of the container that counts."""
-        name = self._given["container_name"]
-        return None if name is None else params.non_empty_string("container_name", name)
+        return container_name(self._given)
 
     @cached_property
     def _common(self) -> dict[str, Any]:

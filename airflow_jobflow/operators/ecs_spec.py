@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow import params
 from airflow_jobflow.exceptions import InvalidParameter
-from airflow_jobflow.operators.spec import JobSpec, MapSpec
+from airflow_jobflow.operators.spec import JobSpec, MapSpec, container_name
 from airflow_jobflow.params import Parameter
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ class FargateParameters:
     @property
     def container(self) -> str | None:
         """The name of the container that counts."""
-        name = self.given["container_name"]
-        return None if name is None else params.non_empty_string("container_name", name)
+        return container_name(self.given)
 
     @cached_property
     def values(self) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_jobflow import params
+
 if TYPE_CHECKING:
     from airflow_jobflow.exceptions import JobflowError
     from airflow_jobflow.jobs.array import Tolerance
@@ -20,6 +22,16 @@ if TYPE_CHECKING:
     from airflow_jobflow.operators.attempts import AttemptRecord
     from airflow_jobflow.outcomes import OutcomeBuilder
     from airflow_jobflow.waiting.remote import RemoteJobs
+
+
+def container_name(given: Mapping[str, Any]) -> str | None:
+    """Return the name of the container whose result counts, or None if the task does not select one.
+
+    :param given: the parameters of the operator, with ``container_name``.
+    :raises InvalidParameter: it is no string, or empty.
+    """
+    name = given["container_name"]
+    return None if name is None else params.non_empty_string("container_name", name)
 
 
 class Spec(ABC):

@@ -74,7 +74,7 @@ def _breaches(kit: Kit, run: Run, code: int, kills: Sequence[Killed], patience: 
 
 
 def _untouched(kit: Kit, run: Run, code: int, state: str) -> Iterator[Breach]:
-    """Say what is wrong with a run on which no user has acted."""
+    """Return what is wrong with a run on which no user has acted."""
     for job in run.started:
         if job.stopped:
             yield Breach(WRONG, f"{run}: nobody wanted {job.job_id} to be stopped")

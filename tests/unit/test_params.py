@@ -175,7 +175,7 @@ def test_a_list_that_arrives_as_text_is_a_list(job_id: Any, ids: list[str]) -> N
 
 
 def test_an_outcome_of_a_crawl_may_arrive_as_text() -> None:
-    """One that names no crawl is told from the name of a crawler."""
+    """An id without a crawl is not mistaken for the name of a crawler."""
     crawl = "c@2026-01-02T00:00:00+00:00"
     assert GlueCrawlSensor(task_id="s", crawler_name=f'[{{"job_id": "{crawl}"}}]', since="2026-01-02").job_ids() == [
         crawl

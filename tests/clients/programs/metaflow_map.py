@@ -21,7 +21,7 @@ class Squares(FlowSpec):
 
     @step
     def start(self) -> None:
-        """Say what to do."""
+        """Choose the items."""
         self.items = [1, FLAKY, 3]
         self.next(self.square, foreach="items")
 
@@ -44,7 +44,7 @@ class Squares(FlowSpec):
 
     @step
     def end(self) -> None:
-        """Say what came of it."""
+        """Print the results."""
         print("results:", *self.results)  # noqa: T201
 
 

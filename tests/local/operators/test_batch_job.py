@@ -365,7 +365,7 @@ def test_tolerated_failures_are_a_success(task: Any, context: Any, tolerance: di
 def test_an_array_of_one_comes_to_what_an_array_comes_to(
     kit: Any, task: Any, context: Any, gate: Any, deferrable: bool
 ) -> None:
-    """AWS has none, so a plain job runs, which is told that it is child 0."""
+    """AWS has none, so a plain job runs, with the index of child 0."""
     script = f'while [ ! -e {gate} ]; do sleep 0.02; done; [ "$JOBFLOW_ARRAY_INDEXES" = "$WANTED" ]'
 
     def run(**parameters: Any) -> Any:
