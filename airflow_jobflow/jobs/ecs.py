@@ -23,7 +23,7 @@ from airflow_jobflow.faults import CallError, Fault, classify_failure
 from airflow_jobflow.jobs.attempt import TRY_TAG, Try
 from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.containers import deciding, in_order
-from airflow_jobflow.jobs.environment import variables, with_variables
+from airflow_jobflow.jobs.environment import RESULT_URI, variables, with_variables
 from airflow_jobflow.jobs.model import Container, JobState, LogStream, Snapshot, iso_seconds
 from airflow_jobflow.jobs.reasons import by_aws
 from airflow_jobflow.jobs.reattach import SKEW, Found
@@ -173,6 +173,7 @@ def snapshot(task: Mapping[str, Any], made_from: Definition, job_id: str | None 
         partition=partition or "aws",
         definition=task["taskDefinitionArn"],
         queue=task.get("clusterArn"),
+        **_used(task),
         containers=tuple(
             Container(
                 each["name"],
@@ -185,6 +186,21 @@ def snapshot(task: Mapping[str, Any], made_from: Definition, job_id: str | None 
             if "name" in each
         ),
     )
+
+
+def _used(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a snapshot that say what a task used, and where it was told to write its result."""
+    named = [variables(each).get(RESULT_URI) for each in task.get("overrides", {}).get("containerOverrides", [])]
+    used: dict[str, Any] = {"result_uri": next(filter(None, named), None)}
+    if task["lastStatus"] != STOPPED:
+        return used
+    begun = task.get("pullStartedAt", task.get("startedAt"))
+    sizes = {"vcpu": task.get("cpu"), "gib": task.get("memory")}
+    return used | {
+        "resources": {unit: int(size) / 1024 for unit, size in sizes.items() if size},
+        "run_seconds": max(task["stoppedAt"] - begun, 0.0) if begun and "stoppedAt" in task else 0.0,
+        "capacity": task.get("capacityProviderName") or task.get("launchType"),
+    }
 
 
 def _essential(containers: Sequence[Mapping[str, Any]], made_from: Definition) -> Sequence[Mapping[str, Any]]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+RESULT_URI = "JOBFLOW_RESULT_URI"
+"""The variable that tells a job where to write its result."""
+
 
 def variables(container: Mapping[str, Any]) -> dict[str, str]:
     """Return the variables that the overrides of a container set, by name.

@@ -46,6 +46,12 @@ STATES = {
 
 BY_REQUEST = ("STOPPING", "STOPPED")
 
+RESULT_ARGUMENT = "--jobflow_result_uri"
+"""The argument that tells a run where to write its result."""
+
+DPUS_PER_WORKER = {"G.025X": 0.25, "G.1X": 1.0, "G.2X": 2.0, "G.4X": 4.0, "G.8X": 8.0, "G.12X": 12.0, "G.16X": 16.0}
+"""The DPUs of a worker by its type, for runs without ``MaxCapacity``. Workers of other types count as one."""
+
 ERROR_LOGS = "/error"
 """The suffix of a run's log group for its standard error, which is in a stream with the run's id as its name."""
 
@@ -116,8 +122,27 @@ def snapshot(run: Mapping[str, Any], call: Call) -> Snapshot:
         log=LogStream(group + ERROR_LOGS, run["Id"]) if group else None,
         region=call.region,
         partition=call.partition,
+        **_used(run, state),
         details={name: figure for name, figure in figures.items() if figure is not None} or None,
     )
+
+
+def _used(run: Mapping[str, Any], state: JobState) -> dict[str, Any]:
+    """Return the members of a snapshot that say what a run used, and where it was told to write its result."""
+    used: dict[str, Any] = {"result_uri": run.get("Arguments", {}).get(RESULT_ARGUMENT)}
+    if not state.ended:
+        return used
+    seconds = float(run.get("ExecutionTime") or 0)
+    counted, dpus = run.get("DPUSeconds"), run.get("MaxCapacity")
+    if dpus is None and "NumberOfWorkers" in run:
+        dpus = run["NumberOfWorkers"] * DPUS_PER_WORKER.get(run.get("WorkerType", ""), 1.0)
+    if counted is not None and seconds:
+        dpus = counted / seconds
+    return used | {
+        "resources": None if dpus is None else {"dpu": float(dpus)},
+        "run_seconds": seconds,
+        "capacity": run.get("ExecutionClass"),
+    }
 
 
 with_final_details = unchanged

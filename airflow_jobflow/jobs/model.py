@@ -120,6 +120,14 @@ class Snapshot:
     """ARN of its queue or cluster, if the service has them."""
     details: dict[str, Any] | None = None
     """Details that only its service has, by our names."""
+    resources: Mapping[str, float] | None = None
+    """What it had: ``vcpu``, ``gib``, ``gpu``, ``dpu``; of an array, what each child had. None while it runs."""
+    run_seconds: float | None = None
+    """For how long it ran, in all attempts of the service; of an array, the estimated sum of its children."""
+    capacity: str | None = None
+    """The type of capacity it ran on, if the service says so; see ``usage.Usage``."""
+    result_uri: str | None = None
+    """Where in S3 it was told to write its result."""
     containers: tuple[Container, ...] = ()
     """Its containers, if they have names, for ``counting``. Not in ``to_dict``: a container is chosen before that."""
 

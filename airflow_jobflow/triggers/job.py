@@ -15,15 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow import metrics
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
+from airflow_jobflow.jobs.usage import ArrayRunTime
 from airflow_jobflow.jobs.wording import KILL_REASON
 from airflow_jobflow.links import pages
 from airflow_jobflow.polling.errors import WatchError
@@ -140,6 +143,8 @@ class JobTrigger(WaitTrigger):
         self._open = set(self.job_ids)
         """The jobs that are still waited for."""
         self._left_queue = False
+        self._run_times: defaultdict[str, ArrayRunTime] = defaultdict(ArrayRunTime)
+        """For how long the children of each array ran."""
 
     @functools.cached_property
     def _stopper(self) -> Stopper:
@@ -297,7 +302,11 @@ class JobTrigger(WaitTrigger):
             self._errors[job_id] = {"kind": error_kind(update), "message": str(update)}
             self._open.discard(job_id)
             return
-        snapshot = self._seen[job_id] = update.counting(self.container_name)
+        snapshot = update.counting(self.container_name)
+        if snapshot.array:
+            run_seconds = self._run_times[job_id].updated(snapshot.array, time.monotonic())
+            snapshot = dataclasses.replace(snapshot, run_seconds=run_seconds)
+        self._seen[job_id] = snapshot
         self._left_queue |= snapshot.left_queue
         if snapshot.state.ended:
             self._open.discard(job_id)

@@ -30,6 +30,7 @@ class Aws:
     :param lasts: the duration of each job in seconds, by its index.
     """
 
+    service = "batch"
     ownership_lost, heartbeat_is_fresh, may_have_unknown_jobs = False, True, False
     checkpoint_interval, listing_delay = 900.0, 0.0
 
