@@ -93,12 +93,19 @@ def snapshot(job: Mapping[str, Any]) -> Snapshot:
         resources=batch_containers.resources(job) if state.ended else None,
         run_seconds=_run_seconds(job) if state.ended and not array else None,
         result_uri=batch_containers.variable(job, RESULT_URI),
+        previous_attempt_ended_at=_previous_end(job) if state.ended else None,
         containers=tuple(
             Container(each["name"], each.get("exitCode"), each.get("reason"), batch_containers.log(each, region))
             for each in containers
             if "name" in each
         ),
     )
+
+
+def _previous_end(job: Mapping[str, Any]) -> str | None:
+    """Return when the attempt before the last one ended."""
+    ended = batch_containers.attempts(job)
+    return iso(ended[-2].get("stoppedAt")) if len(ended) > 1 else None
 
 
 def _run_seconds(job: Mapping[str, Any]) -> float:

@@ -128,6 +128,8 @@ class Snapshot:
     """The type of capacity it ran on, if the service says so; see ``usage.Usage``."""
     result_uri: str | None = None
     """Where in S3 it was told to write its result."""
+    previous_attempt_ended_at: str | None = None
+    """When the service's attempt before the last one ended; None if there was none."""
     containers: tuple[Container, ...] = ()
     """Its containers, if they have names, for ``counting``. Not in ``to_dict``: a container is chosen before that."""
 
