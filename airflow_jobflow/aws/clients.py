@@ -66,8 +66,8 @@ class Rate(Enum):
     """Calls that start, find or stop jobs, and reads of logs and queues."""
 
 
-ACTIONS_PER_SECOND = {"batch": 50.0, "ecs": 20.0, "glue": 10.0, "logs": 25.0, "sqs": 100.0}
-"""AWS's default quotas per account; for ECS that of RunTask on Fargate."""
+ACTIONS_PER_SECOND = {"batch": 50.0, "ecs": 20.0, "glue": 10.0, "logs": 25.0, "sqs": 100.0, "s3": 200.0}
+"""AWS's default quotas per account; for ECS that of RunTask on Fargate. S3 takes more for each prefix."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -226,6 +226,8 @@ class ServiceClient:
         built = self._get()
         try:
             response = getattr(built.client, operation)(**parameters)
+            if hasattr(response.get("Body"), "read"):  # a stream: the connection may be lost while it is read
+                response["Body"] = response["Body"].read()
         except Exception as error:  # fetching credentials may raise anything
             failed = CallError.from_error(error, built.client.meta.method_to_api_mapping[operation])
             self._note_failure(failed, built)

@@ -12,6 +12,7 @@ This module relies on the following behaviour of ECS:
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,13 @@ from airflow_jobflow.faults import CallError, Fault, classify_failure
 from airflow_jobflow.jobs.attempt import TRY_TAG, Try
 from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.containers import deciding, in_order
-from airflow_jobflow.jobs.environment import RESULT_URI, variables, with_variables
+from airflow_jobflow.jobs.environment import (
+    MAX_OVERRIDES_LENGTH,
+    RESULT_URI,
+    variables,
+    with_context,
+    with_variables,
+)
 from airflow_jobflow.jobs.model import Container, JobState, LogStream, Snapshot, iso_seconds
 from airflow_jobflow.jobs.reasons import by_aws
 from airflow_jobflow.jobs.reattach import SKEW, Found
@@ -349,6 +356,25 @@ def container_overrides(overrides: Mapping[str, Any], container: str | None) -> 
     """
     containers: Sequence[Mapping[str, Any]] = overrides.get("containerOverrides", [])
     return next((each for each in containers if each.get("name") == container), {})
+
+
+def told(
+    overrides: Mapping[str, Any], container: str, uri: str | None, context: Mapping[str, str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return ``overrides`` that tell a container where to write its result and which task it belongs to.
+
+    :param overrides: the ``overrides`` of the request.
+    :param container: name of the container.
+    :param uri: the address of the result; None for none.
+    :param context: the variables for the task it belongs to, see ``environment.with_context``.
+    :return: the overrides, and the names of the variables that did not fit.
+    """
+    own = dict(container_overrides(overrides, container) or {"name": container})
+    others = [each for each in overrides.get("containerOverrides", []) if each.get("name") != container]
+    own = with_variables(own, {RESULT_URI: uri}) if uri else own
+    room = MAX_OVERRIDES_LENGTH - len(json.dumps({**overrides, "containerOverrides": [*others, own]}))
+    own, left_out = with_context(own, context, room)
+    return {**overrides, "containerOverrides": [*others, own]}, left_out
 
 
 def duplicates(short: Mapping[str, Any], overrides: Mapping[str, Any], container: str | None) -> list[str]:

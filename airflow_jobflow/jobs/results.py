@@ -117,6 +117,8 @@ def read(call: Call, uri: str, after: str | None = None) -> Any:
     :raises CallError: the object could not be read.
     """
     bucket, key = split(uri)
+    if not uri.startswith("s3://") or not key:
+        raise ResultError(f"the job was told to write its result to {uri!r}, which is no object in S3")
     try:
         response = call("get_object", Bucket=bucket, Key=key, Range=f"bytes=0-{MAX_INLINE}")
     except CallError as error:

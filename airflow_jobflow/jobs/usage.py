@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 UNITS = ("vcpu", "gib", "gpu", "dpu")
 """What is counted, as in ``Snapshot.resources``. A price is per hour: ``vcpu_hour``."""
 
+SUMMED = ("queued_seconds", "cost", *(f"{unit}_seconds" for unit in UNITS))
+"""The members of ``Usage`` that can be added."""
+
 Rates = Mapping[str, Mapping[str, float]]
 """Prices by unit (``vcpu_hour``, ``gib_hour``, ``gpu_hour``, ``dpu_hour``), for the name of a queue or cluster, a type
 of capacity, or one of our names of the services."""
@@ -57,8 +60,9 @@ class Usage:
 
         :param factor: how many times as many.
         """
-        names = ("queued_seconds", "cost", *(f"{unit}_seconds" for unit in UNITS))
-        scaled = {name: _rounded(value * factor) for name in names if (value := getattr(self, name)) is not None}
+        scaled: dict[str, Any] = {
+            name: _rounded(value * factor) for name in SUMMED if (value := getattr(self, name)) is not None
+        }
         return replace(self, estimated=True, **scaled)
 
 
@@ -98,8 +102,7 @@ def total(usages: Iterable[Usage | None]) -> Usage | None:
     known = [each for each in every if each is not None]
     if not known:
         return None
-    names = ("queued_seconds", "cost", *(f"{unit}_seconds" for unit in UNITS))
-    values = {name: [value for each in known if (value := getattr(each, name)) is not None] for name in names}
+    values = {name: [value for each in known if (value := getattr(each, name)) is not None] for name in SUMMED}
     return Usage(
         **{name: round(sum(numbers), 6) for name, numbers in values.items() if numbers},
         capacity="+".join(sorted({kind for each in known if each.capacity for kind in each.capacity.split("+")}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_jobflow import params
 from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError
 from airflow_jobflow.jobs.model import index_ranges
+from airflow_jobflow.operators.inputs import NO_INPUTS, JobInputs, log_left_out
 from airflow_jobflow.operators.spec import JobSpec, MapSpec, container_name
 from airflow_jobflow.params import Parameter
 
@@ -80,16 +82,31 @@ def attempt_name(record: AttemptRecord, name: str) -> str:
     return batch.attempt_name(name, record.owner.group, record.this_try, record.attempt.token)
 
 
+def with_result(request: dict[str, Any], uri: str | None) -> dict[str, Any]:
+    """Return a request that tells the job where to write its result.
+
+    :param request: the SubmitJob request.
+    :param uri: the address; None for none.
+    """
+    from airflow_jobflow.jobs.environment import RESULT_URI, with_variables
+
+    if uri is None:
+        return request
+    return {**request, "containerOverrides": with_variables(request.get("containerOverrides", {}), {RESULT_URI: uri})}
+
+
 class BatchJobSpec(JobSpec):
     """A Batch job, or an array of jobs.
 
     :param parameters: the parameters of the operator, see ``PARAMETERS``.
     :param redrive: whether a retry runs only the children of an array that did not succeed.
+    :param inputs: what the job is told beside its parameters. Default: nothing.
     """
 
-    def __init__(self, parameters: Mapping[str, Any], *, redrive: bool = False) -> None:
+    def __init__(self, parameters: Mapping[str, Any], *, redrive: bool = False, inputs: JobInputs = NO_INPUTS) -> None:
         self._given = parameters
         self._redrive = redrive
+        self._inputs = inputs
 
     @property
     def name(self) -> str:
@@ -110,6 +127,7 @@ class BatchJobSpec(JobSpec):
         from airflow_jobflow.jobs import batch_request
 
         given, values = self._given, PARAMETERS.validated(self._given)
+        self._inputs.check(values)
         overrides, array = values.get("container_overrides", {}), values.get("array_properties", {})
         for name in batch_request.duplicates(values, overrides):
             raise params.invalid_parameter(name, given[name], "container_overrides says it too; keep one")
@@ -123,6 +141,9 @@ class BatchJobSpec(JobSpec):
                 raise params.invalid_parameter(name, given[name], rule)
         if self._redrive and specified_elsewhere:
             rule = "with redrive, the children learn who they are in container_overrides, which this leaves no room for"
+            raise params.invalid_parameter(specified_elsewhere[0], values[specified_elsewhere[0]], rule)
+        if self._inputs.prefix and specified_elsewhere:
+            rule = "with result, the job learns where to write it in container_overrides, which this leaves no room for"
             raise params.invalid_parameter(specified_elsewhere[0], values[specified_elsewhere[0]], rule)
         if "size" in array:
             array["size"] = PARAMETERS["array_size"].check("array_properties['size']", array["size"])
@@ -158,10 +179,15 @@ class BatchJobSpec(JobSpec):
             size=self.array_size,
             parts=[index_ranges(indexes) for indexes, _ in runs if indexes],
         )
+        is_redriven = any(indexes for indexes, _ in runs)
+        record.attempt.results = dict(earlier.results) if is_redriven else {}
         job_ids: list[str] = []
         try:
-            for name, (_, part) in zip(self._names(record, len(runs)), runs, strict=True):
-                one = {**part, "jobName": name}
+            for number, (name, (indexes, part)) in enumerate(zip(self._names(record, len(runs)), runs, strict=True)):
+                uri = self._inputs.result_uri(record, number if is_redriven else None)
+                if uri and self.array_size and self._redrive:
+                    record.attempt.results[uri] = index_ranges(indexes or range(self.array_size))
+                one = {**with_result(part, uri), "jobName": name}
                 job_ids.append(self._submit_one(record, jobs, one, look_first=is_repeated and len(runs) > 1))
         except JobflowError as error:
             jobs.try_to_stop(job_ids, "Airflow: another part of the array could not be submitted")
@@ -200,7 +226,7 @@ class BatchJobSpec(JobSpec):
         if not again:
             return None
         jobs.log.info("Running the %d of %d children that did not succeed: %s", len(again), size, index_ranges(again))
-        return list(rerun_requests(request, again))
+        return list(rerun_requests(with_result(request, self._inputs.longest_uri(record)), again))
 
     def _not_succeeded(self, earlier: Attempt, jobs: RemoteJobs) -> list[int] | None:
         """Return the indexes that an earlier try left to run again; None for all.
@@ -229,6 +255,7 @@ class BatchJobSpec(JobSpec):
     ) -> str:
         """Submit a job, unless an earlier try has, and return its id."""
         from airflow_jobflow.jobs import batch
+        from airflow_jobflow.jobs.environment import start_without_if_rejected
         from airflow_jobflow.jobs.owner import with_owner_tags
         from airflow_jobflow.jobs.tagging import start_tagged
         from airflow_jobflow.operators import submission
@@ -239,17 +266,36 @@ class BatchJobSpec(JobSpec):
         def find(call: Call) -> str | None:
             return batch.find(call, queue, name)
 
+        told = self._told(record, request)
+
         def submit(call: Call) -> str:
-            return start_tagged(call, batch.submit, request, {**request, "tags": tags})
+            return start_tagged(call, start, told, {**told, "tags": tags})
+
+        def start(call: Call, told: Mapping[str, Any]) -> str:
+            plain = {**told, "containerOverrides": request.get("containerOverrides")}
+            plain = {name: value for name, value in plain.items() if value is not None}
+            return start_without_if_rejected(call, batch.submit, told, plain)
 
         if look_first:  # an earlier try began the attempt, and the name says which
             prefix = batch.group_prefix(record.attempt.job_name, record.group)
             end = name.removeprefix(prefix).partition("-")[2]
             if found := jobs.call(batch.find_of_any_try, queue, prefix, end):
                 return found
-        jobs.log.info("Submitting %s to %s: %s", name, queue, request)
+        jobs.log.info("Submitting %s to %s: %s", name, queue, told)
         found_by = find if record.durable else None
         return submission.submit_once(jobs.call, submit, found_by, f"Batch job {name}", origin=lambda: jobs.origin)
+
+    def _told(self, record: AttemptRecord, request: dict[str, Any]) -> dict[str, Any]:
+        """Return a request that also tells the job which task it belongs to, if it has a container of its own."""
+        from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH, with_context
+
+        context = self._inputs.context(record)
+        if not context or any(PARAMETERS.members[name] in request for name in NOT_IN_CONTAINER_OVERRIDES):
+            return request
+        overrides = request.get("containerOverrides", {})
+        told, left_out = with_context(overrides, context, MAX_BATCH_OVERRIDES_LENGTH - len(json.dumps(overrides)))
+        log_left_out(left_out)
+        return {**request, "containerOverrides": told}
 
     def find_started(self, call: Call, record: AttemptRecord) -> str | None:
         """Return the job of this attempt, if an earlier submit, which seemed to fail, has started it."""
@@ -308,10 +354,12 @@ class BatchMapSpec(MapSpec):
     """One Batch job for each item.
 
     :param parameters: the parameters of the operator, see ``PARAMETERS``.
+    :param inputs: what each job is told beside its parameters. Default: nothing.
     """
 
-    def __init__(self, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, parameters: Mapping[str, Any], *, inputs: JobInputs = NO_INPUTS) -> None:
         self._given = parameters
+        self._inputs = inputs
 
     @property
     def name(self) -> str:
@@ -330,11 +378,14 @@ class BatchMapSpec(MapSpec):
 
     def check(self) -> None:
         """Validate the parameters; see the base."""
-        BatchJobSpec(self._given).check()
+        BatchJobSpec(self._given, inputs=self._inputs).check()
 
     def items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Validate the items; see the base."""
-        return [PARAMETERS.validated_item(f"items[{index}]", item) for index, item in enumerate(items)]
+        values = [PARAMETERS.validated_item(f"items[{index}]", item) for index, item in enumerate(items)]
+        for index, item in enumerate(values):
+            self._inputs.check(item, f"items[{index}]")
+        return values
 
     def requests(self, items: Sequence[Mapping[str, Any]], jobs: RemoteJobs) -> list[dict[str, Any]]:
         """Return the SubmitJob request of each item, without its name; see the base."""
@@ -365,7 +416,7 @@ class BatchMapSpec(MapSpec):
         from airflow_jobflow.jobs import batch_map
 
         name = attempt_name(record, self._given["job_name"])
-        return batch_map.family(self._given["job_queue"], name, record.owner.tags())
+        return batch_map.family(self._given["job_queue"], name, record.owner.tags()) | self._inputs.of_map(record)
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
         """Return all jobs of this task instance."""

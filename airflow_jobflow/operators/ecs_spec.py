@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow import params
 from airflow_jobflow.exceptions import InvalidParameter
+from airflow_jobflow.operators.inputs import NO_INPUTS, JobInputs, log_left_out
 from airflow_jobflow.operators.spec import JobSpec, MapSpec, container_name
 from airflow_jobflow.params import Parameter
 
@@ -161,13 +162,15 @@ class FargateTaskSpec(JobSpec):
     """A task on Fargate.
 
     :param given: the parameters of the operator, see ``PARAMETERS``.
+    :param inputs: what the task is told beside its parameters. Default: nothing.
     """
 
     when_stuck = "Look at the subnets, the account's limits, and the capacity that was asked for."
     name = ""
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
+    def __init__(self, given: Mapping[str, Any], *, inputs: JobInputs = NO_INPUTS) -> None:
         self.parameters = FargateParameters(given)
+        self._inputs = inputs
 
     @property
     def scope(self) -> str:
@@ -181,7 +184,7 @@ class FargateTaskSpec(JobSpec):
 
     def check(self) -> None:
         """Validate the parameters; see the base."""
-        _ = self.parameters.values
+        self._inputs.check(self.parameters.values)
 
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
         """Run the task under a token that starts nothing twice, and return its ARN; see the base."""
@@ -196,7 +199,8 @@ class FargateTaskSpec(JobSpec):
         interruptions = before.interruptions if before.number else 0
         was_declined = bool(before.number) and before.declined
         by = (record.is_repeated and before.submitted_by) or str(record.this_try)
-        token = record.new_attempt(submitted_by=by, interruptions=interruptions)
+        context = before.context if record.is_repeated else self._inputs.context(record)
+        token = record.new_attempt(submitted_by=by, interruptions=interruptions, context=context)
         if was_declined:  # ECS would return the same response to this token again
             record.attempt.declined = False
             token = record.next_token()
@@ -206,10 +210,14 @@ class FargateTaskSpec(JobSpec):
 
         def run(call: Call) -> str:
             container = values.get("container_name")
-            if container is None and ("command" in values or "environment" in values):
+            uri, context = self._inputs.result_uri(record), record.attempt.context
+            if container is None and (uri or context or "command" in values or "environment" in values):
                 container = ecs.main_container(call, values["task_definition"])
                 self.parameters.reject_contradictions(container)
             request = {**self.parameters.request(values, container, on_demand=on_demand), **identity}
+            if uri or context:
+                request["overrides"], left_out = ecs.told(request.get("overrides", {}), container or "", uri, context)
+                log_left_out(left_out)
             return self._start_or_find(call, record, jobs, request, {**request, "tags": ecs.tags(tags)})
 
         what = f"{ecs.DISPLAY_NAME} of {definition}"
@@ -291,10 +299,12 @@ class FargateMapSpec(MapSpec):
     """One task on Fargate for each item.
 
     :param given: the parameters of the operator, see ``PARAMETERS``.
+    :param inputs: what each task is told beside its parameters. Default: nothing.
     """
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
+    def __init__(self, given: Mapping[str, Any], *, inputs: JobInputs = NO_INPUTS) -> None:
         self._parameters = FargateParameters(given)
+        self._inputs = inputs
         self._given = given
         self.attempts = 1 if given["on_spot_interruption"] == "fail" else SPOT_ATTEMPTS
 
@@ -315,11 +325,14 @@ class FargateMapSpec(MapSpec):
 
     def check(self) -> None:
         """Validate the parameters; see the base."""
-        _ = self._parameters.values
+        self._inputs.check(self._parameters.values)
 
     def items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Validate the items; see the base."""
-        return [PARAMETERS.validated_item(f"items[{index}]", item) for index, item in enumerate(items)]
+        values = [PARAMETERS.validated_item(f"items[{index}]", item) for index, item in enumerate(items)]
+        for index, item in enumerate(values):
+            self._inputs.check(item, f"items[{index}]")
+        return values
 
     def requests(self, items: Sequence[Mapping[str, Any]], jobs: RemoteJobs) -> list[dict[str, Any]]:
         """Return the RunTask request of each item, without its token; see the base."""
@@ -362,7 +375,8 @@ class FargateMapSpec(MapSpec):
         from airflow_jobflow.jobs import ecs_map
 
         owner, on_interruption = record.owner, self._given["on_spot_interruption"]
-        return ecs_map.family(self.scope, owner.group, record.attempt.token, on_interruption, owner.tags())
+        family = ecs_map.family(self.scope, owner.group, record.attempt.token, on_interruption, owner.tags())
+        return family | self._inputs.of_map(record)
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:  # noqa: ARG002
         """Return all tasks of this task instance in the cluster."""

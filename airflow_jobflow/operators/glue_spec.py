@@ -7,7 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow import params
+from airflow_jobflow.airflow_compat.lineage import with_parent_of_spark
 from airflow_jobflow.exceptions import CapacityUnavailable, SubmissionError
+from airflow_jobflow.operators.inputs import NO_INPUTS, JobInputs
 from airflow_jobflow.operators.spec import JobSpec
 from airflow_jobflow.params import Parameter
 
@@ -194,12 +196,14 @@ class GlueRunSpec(JobSpec):
     """A run of a Glue job.
 
     :param given: the parameters of the operator, see ``RUN_PARAMETERS``.
+    :param inputs: what the run is told beside its parameters. Default: nothing.
     """
 
     when_stuck = "Look at what else runs: is a limit of the job or the account reached?"
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
+    def __init__(self, given: Mapping[str, Any], *, inputs: JobInputs = NO_INPUTS) -> None:
         self._given = given
+        self._inputs = inputs
         self._job: str = given["job_name"]
 
     @property
@@ -238,9 +242,17 @@ class GlueRunSpec(JobSpec):
         from airflow_jobflow.operators import submission
 
         request, token = dict(self.request), record.new_attempt()
+        told = {f"--{name}": value for name, value in self._inputs.context(record).items()}
+        if uri := self._inputs.result_uri(record):
+            told[glue_run.RESULT_ARGUMENT] = uri
+        arguments = {**told, **request.get("Arguments", {})}
+        if self._inputs.pass_context:
+            arguments = with_parent_of_spark(arguments, record.context)
         if record.durable:
             owner = record.owner.argument(attempt=token, **{"try": str(record.this_try)})
-            request["Arguments"] = {ARGUMENT: owner, **request.get("Arguments", {})}
+            arguments = {ARGUMENT: owner, **arguments}
+        if arguments:
+            request["Arguments"] = arguments
 
         def find(call: Call) -> str | None:
             return glue_run.find(call, self._job, token)

@@ -90,7 +90,8 @@ class Kit:
 
     def define_several(self, **containers: dict[str, Any]) -> str:
         """A new job definition of several containers, each a script and what else it has; its ARN."""
-        image = {"image": "busybox", "resourceRequirements": [{"type": "MEMORY", "value": "128"}]}
+        size = [{"type": "VCPU", "value": "0.5"}, {"type": "MEMORY", "value": "128"}]
+        image = {"image": "busybox", "resourceRequirements": size}
         several = [
             {**image, "name": name, "command": ["sh", "-c", each["script"]]}
             | {member: value for member, value in each.items() if member != "script"}

@@ -329,7 +329,7 @@ def test_parts_of_an_array_of_which_some_were_submitted_are_completed(
     case: Array, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker died between two submits of a retry that runs what has failed."""
-    monkeypatch.setattr("airflow_jobflow.jobs.array.MAX_OVERRIDES_LENGTH", 100)  # an index or two in each
+    monkeypatch.setattr("airflow_jobflow.jobs.array.MAX_BATCH_OVERRIDES_LENGTH", 100)  # an index or two in each
     case.gate.write_text("no")
     case.definition = case.kit.define(
         ["sh", "-c", f"[ $((AWS_BATCH_JOB_ARRAY_INDEX % 2)) = 1 ] || {{ {case.script}; }}"]
@@ -462,7 +462,7 @@ def test_parts_of_which_one_could_not_be_submitted_are_all_run_by_the_next_try(
     case: Array, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others were stopped, and are not what the next try waits for."""
-    monkeypatch.setattr("airflow_jobflow.jobs.array.MAX_OVERRIDES_LENGTH", 100)
+    monkeypatch.setattr("airflow_jobflow.jobs.array.MAX_BATCH_OVERRIDES_LENGTH", 100)
     case.gate.write_text("no")
     case.definition = case.kit.define(
         ["sh", "-c", f"[ $((AWS_BATCH_JOB_ARRAY_INDEX % 2)) = 1 ] || {{ {case.script}; }}"]

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_jobflow.jobs.array import INDEXES, MAX_OVERRIDES_LENGTH, Tolerance, indexes_of, rerun_requests
+from airflow_jobflow.jobs.array import INDEXES, Tolerance, indexes_of, rerun_requests
+from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH
 from airflow_jobflow.jobs.model import index_ranges
 
 
@@ -71,17 +72,17 @@ def test_indexes_survive_being_written_as_ranges(indexes: set[int]) -> None:
     assert indexes_of(index_ranges(indexes)) == sorted(indexes)
 
 
-@given(indexes=st.sets(st.integers(0, 9_999), min_size=1), room=st.integers(0, MAX_OVERRIDES_LENGTH))
+@given(indexes=st.sets(st.integers(0, 9_999), min_size=1), room=st.integers(0, MAX_BATCH_OVERRIDES_LENGTH))
 def test_every_index_runs_again_once_in_overrides_that_fit(indexes: set[int], room: int) -> None:
     """What is cut off would never run; what does not fit would be refused."""
-    command = ["x" * (MAX_OVERRIDES_LENGTH - room)]
+    command = ["x" * (MAX_BATCH_OVERRIDES_LENGTH - room)]
     request = {**SUBMIT, "containerOverrides": {**SUBMIT["containerOverrides"], "command": command}}
     runs = list(rerun_requests(request, indexes))
     assert [index for part, _ in runs for index in part] == sorted(indexes)
     for part, job in runs:
         assert indexes_of(indexes_variable(job)) == part
         assert job.get("arrayProperties", {}).get("size", 1) == len(part)
-        fits = len(json.dumps(job["containerOverrides"])) <= MAX_OVERRIDES_LENGTH
+        fits = len(json.dumps(job["containerOverrides"])) <= MAX_BATCH_OVERRIDES_LENGTH
         assert fits or len(index_ranges(part).split(",")) == 1  # nothing smaller can be made of it
 
 
