@@ -25,8 +25,11 @@ from cfnlint.helpers import load_resource  # type: ignore[import-untyped]
 
 import airflow_jobflow
 from airflow_jobflow import exceptions
-from airflow_jobflow.aws import Access
+from airflow_jobflow import results as read_results
+from airflow_jobflow.aws import ONCE, Access
 from airflow_jobflow.events.asset_stream import StateChangeStream
+from airflow_jobflow.jobs import results
+from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner, attempt_token
 from airflow_jobflow.local import Faults
 from airflow_jobflow.maps import calls as map_calls
@@ -381,6 +384,19 @@ def orphan_reaper(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
     assert report["counts"]["stopped"] == 3
 
 
+def job_results(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
+    """Read the result of a job, those of an array, and write the manifest of one that is too large."""
+    s3, bucket = airflow.aws.client("s3"), airflow.stack.outputs["BucketName"]
+    uri = f"s3://{bucket}/results/group/token"
+    for key, body in (("", b"1"), ("/0", b"2"), ("/1", b"[" + b" " * results.MAX_INLINE + b"]")):
+        s3.put_object(Bucket=bucket, Key=f"results/group/token{key}", Body=body)
+    ended = Snapshot("job", JobState.SUCCEEDED, "SUCCEEDED", result_uri=uri)
+    assert read_results.of_job(Access(None), uri, ended, retry=ONCE).value == 1
+    part = results.Part(uri, range(2))
+    assert read_results.of_many(Access(None), [part], 1, [0], {}, retry=ONCE).error is None
+    assert read_results.of_many(Access(None), [part], 2, [0, 1], {}, retry=ONCE).uri == f"{uri}/manifest.json"
+
+
 STORIES: dict[str, Callable[[Airflow, pytest.MonkeyPatch], None]] = {
     "BatchJobOperatorPolicy": batch_job,
     "BatchMapOperatorPolicy": batch_map,
@@ -392,6 +408,7 @@ STORIES: dict[str, Callable[[Airflow, pytest.MonkeyPatch], None]] = {
     "GlueJobRunOperatorPolicy": glue_job_run,
     "GlueSensorsPolicy": glue_sensors,
     "OrphanReaperPolicy": orphan_reaper,
+    "JobResultsPolicy": job_results,
 }
 """What each policy is for, and has to suffice for."""
 
@@ -490,7 +507,7 @@ def test_a_call_that_is_new_in_the_code_is_given_a_thought() -> None:
     session = botocore.session.get_session()
     of_aws = {
         botocore.xform_name(operation)
-        for service in ("batch", "ecs", "glue", "logs", "sqs")
+        for service in ("batch", "ecs", "glue", "logs", "s3", "sqs")
         for operation in session.get_service_model(service).operation_names
     }
     known = {botocore.xform_name(call.partition(":")[2]) for call in NEEDS}

@@ -46,7 +46,7 @@ def test_the_corpus_is_complete() -> None:
     """At least 80 lines; each has a known source, and each source has a line; every cause of a single job is in it."""
     assert len(LINES) >= 80
     assert {line["from"] for _, line in LINES} == set(aws_reasons.SOURCES)
-    assert set(BY_CAUSE) - set(aws_reasons.CAUSES) == {"children_failed", "stopped"}
+    assert set(BY_CAUSE) - set(aws_reasons.CAUSES) == {"children_failed", "stopped", "no_result", "result_not_read"}
     assert {cause: entry["blame"] for cause, entry in aws_reasons.CAUSES.items()} == {
         cause: BY_CAUSE[cause].blame for cause in aws_reasons.CAUSES
     }
