@@ -80,7 +80,7 @@ heavy = ("boto3", "botocore", "airflow.providers.amazon", "airflow.models", "air
 for name in sys.argv[1:]:
     if not os.fork():
         importlib.import_module(name)
-        print(json.dumps([name, [loaded for loaded in set(sys.modules) - before if loaded.startswith(heavy)]]), flush=True)
+        print(json.dumps([name, [new for new in set(sys.modules) - before if new.startswith(heavy)]]), flush=True)
         os._exit(0)
     os.wait()
 """

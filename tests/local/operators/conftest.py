@@ -10,7 +10,6 @@ import pytest
 
 from airflow_jobflow.local import LocalAws, Settings
 from airflow_jobflow.local.samples import create_environment
-from airflow_jobflow.operators import earlier_tries, submission
 from tests.local.glue_kit import HOUR, GlueKit
 
 
@@ -23,14 +22,10 @@ def lasting() -> Iterator[LocalAws]:
 
 
 @pytest.fixture
-def case(
-    request: pytest.FixtureRequest, lasting: LocalAws, gate: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Any]:
+def case(request: pytest.FixtureRequest, lasting: LocalAws, gate: Path) -> Iterator[Any]:
     """The operator under test, on an AWS that this process finds."""
     here, eventually, kit_class = (request.getfixturevalue(each) for each in ("here", "eventually", "kit_class"))
     here(lasting)
-    monkeypatch.setattr(earlier_tries, "LOOKUPS", (0.0,))
-    monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0, 0.05))
     kits: dict[str, Callable[[], Any]] = {
         "batch": lambda: kit_class["batch"](lasting, lasting.client("batch")),
         "ecs": lambda: kit_class["ecs"](lasting),
