@@ -175,8 +175,13 @@ class Crawl(Case):
 
     def status(self, job_id: str) -> str:
         """SUCCEEDED or FAILED."""
-        told = {crawl["CrawlId"]: crawl["State"] for crawl in self.kit.ended(self.crawler, len(self.started()) + 1)}
-        return "SUCCEEDED" if told[job_id] == "COMPLETED" else "FAILED"
+
+        def state() -> str | None:
+            told = self.kit.glue.list_crawls(CrawlerName=self.crawler)["Crawls"]
+            [found] = [crawl["State"] for crawl in told if crawl["CrawlId"] == job_id]
+            return found if found != "RUNNING" else None
+
+        return "SUCCEEDED" if self.kit.eventually(state, f"the end of {job_id}") == "COMPLETED" else "FAILED"
 
 
 CASES = [Batch, Array, Fargate, GlueRun, Crawl]
