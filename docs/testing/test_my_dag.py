@@ -27,8 +27,8 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def database() -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _database() -> None:
     """An empty Airflow database."""
     from airflow.utils.db import initdb
 
@@ -36,7 +36,7 @@ def database() -> None:
 
 
 @pytest.fixture
-def dag(database: None) -> Any:
+def dag() -> Any:
     """The tested DAG."""
     from airflow.dag_processing.dagbag import DagBag
 
