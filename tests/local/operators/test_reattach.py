@@ -23,7 +23,7 @@ def test_a_retry_waits_for_what_still_runs(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, *, deferrable: bool
 ) -> None:
     """The triggerer was lost for good, or the worker died while it waited."""
-    killed(case.make(), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     [started] = case.started()
     if deferrable:
         before = Counter(case.kit.aws.calls)
@@ -73,7 +73,7 @@ def test_a_worker_killed_before_it_could_start_anything(
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-@pytest.mark.parametrize("point", ["_wait.initial_status", RESPONSE])
+@pytest.mark.parametrize("point", ["_execution.wait.initial_status", RESPONSE])
 def test_a_retry_takes_the_result_of_what_has_succeeded(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -89,7 +89,7 @@ def test_a_retry_takes_the_result_of_what_has_succeeded(
 @pytest.mark.parametrize("case", CASES, indirect=True)
 def test_a_retry_of_what_has_failed_starts_anew(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """That is what retries are for."""
-    killed(case.make(), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     case.end(well=False)
     [started] = case.started()
     assert case.status(started) == "FAILED"
@@ -99,7 +99,7 @@ def test_a_retry_of_what_has_failed_starts_anew(case: Case, context: Any, monkey
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-@pytest.mark.parametrize("point", ["_wait.initial_status", RESPONSE])
+@pytest.mark.parametrize("point", ["_execution.wait.initial_status", RESPONSE])
 def test_a_clear_starts_over_and_stops_what_runs(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -139,7 +139,7 @@ def test_a_deadline_holds_through_a_retry_that_waits_on(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One absolute moment for the attempt."""
-    killed(case.make(job_timeout=0.2), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(job_timeout=0.2), "_execution.wait.initial_status", context, monkeypatch)
     deadline = context["task_state_store"]["jobflow"]["deadline"]
     with pytest.raises(exceptions.JobTimeout):
         case.make(deferrable=False, job_timeout=0.2).execute(retried(context))
@@ -153,7 +153,7 @@ def test_a_deadline_holds_through_a_retry_that_waits_on(
 @pytest.mark.parametrize("case", WITH_NAMES, indirect=True)
 def test_without_durable_nothing_is_looked_for(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The user has asked for it: another job, under the name as it was written."""
-    killed(case.make(durable=False), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(durable=False), "_execution.wait.initial_status", context, monkeypatch)
     deferred(case.make(durable=False), retried(context))
     assert len(case.started()) == 2
     case.end()
@@ -164,7 +164,7 @@ def test_what_cannot_be_looked_for_is_not_started_again(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second job beside the first would be worse than a try more."""
-    killed(case.make(), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     looks = ("ListJobs", "ListTasks", "GetJobRun", "GetJobRuns", "BatchGetCrawlers", "ListCrawls")
     case.kit.aws.set_faults(Faults(denied=looks))
     try:
@@ -196,7 +196,7 @@ def test_a_deployment_that_gets_an_id_finds_its_jobs_all_the_same(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The id is part of the group; what the last try used is recorded."""
-    killed(case.make(), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DEPLOYMENT_ID", "analytics")
     deferred(case.make(), retried(context))
     assert len(case.started()) == 1
@@ -208,7 +208,7 @@ def test_naming_the_region_that_was_used_before_changes_nothing(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first try took it from the connection (D9)."""
-    killed(case.make(region_name=None), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(region_name=None), "_execution.wait.initial_status", context, monkeypatch)
     deferred(case.make(region_name="us-east-1"), retried(context))
     assert len(case.started()) == 1
     case.end()
@@ -375,7 +375,7 @@ def test_a_job_that_is_listed_and_not_yet_described_is_not_started_again(
 @pytest.mark.parametrize("case", [Batch, Fargate], indirect=True)
 def test_how_aws_is_asked_may_change_from_try_to_try(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only another connection or region makes it another place."""
-    killed(case.make(), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     deferred(case.make(botocore_config={"tcp_keepalive": True}, verify=False), retried(context))
     assert len(case.started()) == 1
     case.end()
