@@ -220,11 +220,11 @@ class AwsMapOperator(MakesObjects, TaskBase):
 
     def _start(self, context: Context) -> Any:
         """Record the attempt, and hand over to the trigger; the map of an earlier try continues if it may still run."""
-        this, record = self._execution, self._execution.record
+        execution, record = self._execution, self._execution.record
         if not record.is_first_try:
             record.attempt = record.stored()
-        items = this.spec.items(self.items)
-        requests = this.spec.requests(items, this.jobs)
+        items = execution.spec.items(self.items)
+        requests = execution.spec.requests(items, execution.jobs)
         digest = hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()
         earlier = self._map.previous_results(digest) if self.redrive else None
         results = earlier or PreviousResults(map_statuses.NOT_STARTED * len(items))
@@ -238,21 +238,23 @@ class AwsMapOperator(MakesObjects, TaskBase):
             self._map.end_earlier(partial(map_unfinished.stop_all, self._map))
             if not indexes:
                 self.log.info("No item is left to run")
-                return map_result.result(this.jobs.outcome_builder, this.spec.name, results, this.tolerance)
+                return map_result.result(
+                    execution.jobs.outcome_builder, execution.spec.name, results, execution.tolerance
+                )
             self._map.begin(digest, indexes, len(items))
 
         lines = [json.dumps(requests[index], separators=(",", ":")) for index in indexes]
         trigger = self._map.trigger(len(items), indexes, lines, continues=continues)
-        if this.wait.parameters.defers:
+        if execution.wait.parameters.defers:
             if continues and self.cancel_on_kill:  # its jobs run already; those of a new map, the trigger starts
                 stop_if_deferral_is_rejected(
                     record, self.log, lambda: map_unfinished.stop_all(self._map, KILL_REASON, ())
                 )
-            this.wait.defer(trigger, attempt=record.attempt.to_dict())
+            execution.wait.defer(trigger, attempt=record.attempt.to_dict())
         self._trigger = trigger
         if self._killed:
-            raise JobStopped(f"The task was killed before map {this.spec.name} had started anything.")
-        return self.execute_complete(context, this.wait.in_worker(trigger))
+            raise JobStopped(f"The task was killed before map {execution.spec.name} had started anything.")
+        return self.execute_complete(context, execution.wait.in_worker(trigger))
 
     # Finish.
 
