@@ -37,7 +37,7 @@ RECORD = "jobflow"
 """Key in the task state store of the record of the last try."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class AttemptRecord:
     """The attempt that a try of a task makes, and its record for later tries.
 
