@@ -61,6 +61,8 @@ class AttemptRecord:
     """Airflow's context, once a try has begun."""
     this_try: Try = field(init=False)
     """The try that is made."""
+    is_first_try: bool = field(init=False)
+    """Whether that is the first try of the task instance."""
     owner: Owner = field(init=False)
     """The owner that the job carries."""
     store: Any = field(init=False)
@@ -87,6 +89,7 @@ class AttemptRecord:
         ti = context["ti"]
         self.context, self.store = context, task_state_store(context)
         self.this_try = Try(ti.try_number, ti.max_tries or 0, clear_number(context))
+        self.is_first_try = ti.try_number <= 1
         self.owner = Owner(
             dag_id=ti.dag_id,
             task_id=ti.task_id,
@@ -106,11 +109,6 @@ class AttemptRecord:
         """
         self.resume(context, None)
         self.attempt = self.stored()
-
-    @property
-    def is_first_try(self) -> bool:
-        """Whether this is the first try of the task instance."""
-        return self.this_try.try_number <= 1
 
     @property
     def next_try_continues(self) -> bool:

@@ -185,8 +185,8 @@ class AwsJobOperator(MakesObjects, TaskBase):
         execution = self._execution
         execution.record.begin(context, attempt)
 
-        is_new = not execution.record.attempt.number
-        reattached = EarlierTries(execution).reattach() if is_new else {}
+        may_reattach = not (execution.record.is_first_try or execution.record.attempt.number)
+        reattached = EarlierTries(execution).reattach() if may_reattach else {}
         job_ids = list(reattached) or self._submit_when_possible()
         self._to_stop = () if execution.record.attempt.joined else job_ids
         if self._killed:
@@ -235,7 +235,7 @@ class AwsJobOperator(MakesObjects, TaskBase):
             queue_deadline=queue_deadline,
             cancel_on_kill=self.cancel_on_kill and not attempt.joined,
             cancel_on_timeout=self.cancel_on_timeout and not attempt.joined,
-            returns=returns if execution.spec.may_end_in_triggerer(attempt) else None,
+            returns=returns if execution.spec.is_one_job and not attempt.parts else None,
             resumes_with={"attempt": attempt.to_dict()},
             before_deferral=stop_if_rejected if self._to_stop and self.cancel_on_kill else None,
         )

@@ -119,6 +119,7 @@ class BatchJobSpec(JobSpec):
         self.is_array = "arrayProperties" in self.request
         self.array_size = int(self.request.get("arrayProperties", {}).get("size", 0))
         """How many children the array has; 0 if it is none."""
+        self.is_one_job = self.array_size != 1
         self._queue: str = values["job_queue"]
         self._redrive = redrive
 
@@ -252,10 +253,6 @@ class BatchJobSpec(JobSpec):
             return super().outcomes(builder, ended, attempt, tolerance)
         parts = list(zip(ended, _indexes_of_parts(attempt), strict=True))
         return [builder.array_outcome(parts, attempt.size, tolerance)]
-
-    def may_end_in_triggerer(self, attempt: Attempt) -> bool:
-        """Return whether the job is the whole result: the parts of an array are put together on a worker."""
-        return not attempt.parts and self.array_size != 1
 
     def queue_position(self, jobs: RemoteJobs, seen: Mapping[str, Snapshot]) -> str:
         """Return a sentence with the position of the jobs in their queue; empty if it is not known."""

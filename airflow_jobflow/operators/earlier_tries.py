@@ -49,7 +49,7 @@ class EarlierTries:
         from airflow_jobflow.jobs.reattach import Action, Now, decide
 
         record, jobs = self.execution.record, self.execution.jobs
-        if not record.durable or record.this_try.try_number <= 1:
+        if not record.durable or record.is_first_try:
             return {}
         recorded, clear_number = record.stored(), record.this_try.clear_number
         now = time.time()
