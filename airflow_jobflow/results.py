@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 ARRIVAL = 3.0
 """Seconds after which a missing result is looked for once more: the last lines of a log arrive after the job's end."""
 
+READ = Retry()
+"""How long the calls of a worker are repeated: for a minute, or ten seconds without permission."""
+
 GLUE_ERRORS, GLUE_OUTPUT = "/error", "/output"
 """The ends of the log groups for the standard error and the standard output of a Glue run."""
 
@@ -53,15 +56,18 @@ class Result:
         return {"result": self.value, "result_uri": self.uri, "result_error": self.error}
 
 
-def of_job(access: Access, kind: str, snapshot: Snapshot, *, retry: Retry, arrival: float = ARRIVAL) -> Result:
+def of_job(
+    access: Access, kind: str, snapshot: Snapshot, *, retry: Retry | None = None, arrival: float | None = None
+) -> Result:
     """Return the result of a job. Blocks.
 
     :param access: the AWS connection to use.
     :param kind: the parameter ``result``.
     :param snapshot: the last one of the job.
-    :param retry: when failed calls are repeated.
+    :param retry: when failed calls are repeated. Default ``READ``.
     :param arrival: seconds after which a missing result is looked for again. Default ``ARRIVAL``.
     """
+    retry, arrival = retry or READ, ARRIVAL if arrival is None else arrival
     if kind == results.LOG:
         if snapshot.log is None:
             return Result(error="it is not known where the job logs")
@@ -108,8 +114,7 @@ def of_many(
     succeeded: Sequence[int],
     after: Mapping[int, str | None],
     *,
-    retry: Retry,
-    arrival: float = ARRIVAL,
+    retry: Retry | None = None,
 ) -> Result:
     """Return the results of the children of an array, or of the items of a map. Blocks.
 
@@ -118,14 +123,14 @@ def of_many(
     :param size: how many there are.
     :param succeeded: the indexes of those that should have written one.
     :param after: for some indexes, when AWS's previous attempt ended, in ISO 8601.
-    :param retry: when failed calls are repeated.
-    :param arrival: seconds after which missing results are looked for again. Default ``ARRIVAL``.
+    :param retry: when failed calls are repeated. Default ``READ``.
     """
+    retry = retry or READ
     client, uri = service_client(access, results.CLIENT), parts[-1].uri
     try:
         found = run_blocking(client, results.stored, parts, after, retry=retry)
-        if arrival and not found.keys() >= set(succeeded):
-            time.sleep(arrival)
+        if not found.keys() >= set(succeeded):
+            time.sleep(ARRIVAL)
             found = run_blocking(client, results.stored, parts, after, retry=retry)
         missing = [index for index in succeeded if index not in found]
         if not results.is_inline(found, size):

@@ -14,6 +14,9 @@ from typing import Any
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.calls import Call
 
+RESULT_ARGUMENT = "--jobflow_result_uri"
+"""The argument that tells a Glue run where to write its result."""
+
 log = logging.getLogger(__name__)
 
 MAX_OVERRIDES_LENGTH = 8192

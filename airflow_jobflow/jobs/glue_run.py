@@ -14,6 +14,7 @@ from typing import Any
 from airflow_jobflow.faults import CallError, classify_failure
 from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.calls import Call, member, pages
+from airflow_jobflow.jobs.environment import RESULT_ARGUMENT
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_seconds, unchanged
 from airflow_jobflow.jobs.owner import ARGUMENT, read_argument
 from airflow_jobflow.jobs.reattach import Found
@@ -45,9 +46,6 @@ STATES = {
 """All states of Glue; a test compares them with botocore's."""
 
 BY_REQUEST = ("STOPPING", "STOPPED")
-
-RESULT_ARGUMENT = "--jobflow_result_uri"
-"""The argument that tells a run where to write its result."""
 
 DPUS_PER_WORKER = {"G.025X": 0.25, "G.1X": 1.0, "G.2X": 2.0, "G.4X": 4.0, "G.8X": 8.0, "G.12X": 12.0, "G.16X": 16.0}
 """The DPUs of a worker by its type, for runs without ``MaxCapacity``. Workers of other types count as one."""
@@ -212,11 +210,13 @@ def _owner(run: Mapping[str, Any]) -> Mapping[str, Any]:
 def request(values: Mapping[str, Any], members: Mapping[str, str]) -> dict[str, Any]:
     """Build a StartJobRun request. What is None is not sent, so that the job decides.
 
-    :param values: checked values by our names; ``attempt_timeout`` is in minutes;
+    :param values: validated values by our names; ``attempt_timeout`` is in seconds;
         ``run_job_kwargs`` are members as AWS names them.
     :param members: the member of the request for each parameter.
     """
     own = {members[name]: value for name, value in values.items() if name in members}
     if "Arguments" in own:
         own["Arguments"] = {name: str(value) for name, value in own["Arguments"].items()}
+    if "attempt_timeout" in values:
+        own[members["attempt_timeout"]] = values["attempt_timeout"] // 60
     return {**values.get("run_job_kwargs", {}), **own}

@@ -13,8 +13,9 @@ Invariants:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -39,6 +40,9 @@ MAX_DEPTH = 50
 
 LOG_MARK = "JOBFLOW_RESULT "
 """What a line of the log begins with that has the result."""
+
+NUMBER = re.compile(r"0|[1-9][0-9]{0,5}")
+"""Matches the number that a child or an item appends to the address."""
 
 MANIFEST = "manifest.json"
 
@@ -79,12 +83,12 @@ class Stored:
 class Part:
     """Where the children of an array, or the items of a map, wrote their results.
 
-    :param uri: the address that they share; each appends its number in this part.
-    :param indexes: the index in the whole of each.
+    :param uri: the address that they share; each appends its number.
+    :param indexes: the index in the whole, by number.
     """
 
     uri: str
-    indexes: Sequence[int] = field(default_factory=tuple)
+    indexes: Mapping[int, int]
 
 
 def address(prefix: str, group: str, token: str, part: int | None = None) -> str:
@@ -211,7 +215,7 @@ def stored(call: Call, parts: Sequence[Part], after: Mapping[int, str | None]) -
     """
     found: dict[int, Stored] = {}
     for part in parts:
-        for index in part.indexes:
+        for index in part.indexes.values():
             found.pop(index, None)
         bucket, key = split(part.uri)
         more: dict[str, Any] = {}
@@ -219,11 +223,9 @@ def stored(call: Call, parts: Sequence[Part], after: Mapping[int, str | None]) -
             page = call("list_objects_v2", Bucket=bucket, Prefix=f"{key}/", **more)
             for each in page.get("Contents", ()):
                 name, modified = each["Key"].removeprefix(f"{key}/"), each["LastModified"].timestamp()
-                if not (name.isascii() and name.isdecimal() and int(name) < len(part.indexes)):
-                    continue
-                index = part.indexes[int(name)]
-                if _is_new(modified, after.get(index)):
-                    found[index] = Stored(f"{part.uri}/{name}", each["Size"], modified)
+                number = int(name) if NUMBER.fullmatch(name) else -1
+                if number in part.indexes and _is_new(modified, after.get(part.indexes[number])):
+                    found[part.indexes[number]] = Stored(f"{part.uri}/{name}", each["Size"], modified)
             if not page.get("IsTruncated"):
                 break
             more = {"ContinuationToken": page["NextContinuationToken"]}

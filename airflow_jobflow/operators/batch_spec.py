@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from airflow_jobflow import params
-from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError
+from airflow_jobflow import params, params_json
+from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError, invalid_parameter
+from airflow_jobflow.jobs import batch_request
 from airflow_jobflow.jobs.model import index_ranges
-from airflow_jobflow.operators.inputs import NO_INPUTS, JobInputs, log_left_out
-from airflow_jobflow.operators.spec import JobSpec, MapSpec, container_name
-from airflow_jobflow.params import Parameter
+from airflow_jobflow.operators.inputs import NOT_IN_CONTAINER_OVERRIDES, log_left_out
+from airflow_jobflow.operators.spec import JobSpec, MapSpec
+from airflow_jobflow.params import Parameter, ParameterTable
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.array import Tolerance
@@ -25,35 +26,33 @@ if TYPE_CHECKING:
     from airflow_jobflow.waiting.remote import RemoteJobs
 
 
-def _shape(member: str) -> params.AwsShape:
-    return params.AwsShape("batch", "SubmitJob", member)
+def _shape(member: str) -> params_json.AwsShape:
+    return params_json.AwsShape("batch", "SubmitJob", member)
 
 
-PARAMETERS: Final = params.ParameterTable(
+PARAMETERS: Final = ParameterTable(
     {
         "job_name": Parameter("jobName", params.job_name, required=True),
         "job_queue": Parameter("jobQueue", params.non_empty_string, required=True),
         "job_definition": Parameter("jobDefinition", params.non_empty_string, required=True),
-        "command": Parameter("", params.string_list, in_item=True),
-        "environment": Parameter("", params.string_map, in_item=True),
-        "vcpus": Parameter("", lambda name, value: params.number(name, value, least=0, above=True), in_item=True),
-        "memory": Parameter("", lambda name, value: params.integer(name, value, least=4), in_item=True),
-        "gpus": Parameter("", lambda name, value: params.integer(name, value, least=1), in_item=True),
+        "command": Parameter("", params_json.string_list, in_item=True),
+        "environment": Parameter("", params_json.string_map, in_item=True),
+        "vcpus": Parameter("", partial(params.number, least=0, above=True), in_item=True),
+        "memory": Parameter("", partial(params.integer, least=4), in_item=True),
+        "gpus": Parameter("", partial(params.integer, least=1), in_item=True),
         "container_overrides": Parameter("containerOverrides", _shape("containerOverrides"), in_item=True),
-        "array_size": Parameter("", lambda name, value: params.integer(name, value, least=1, most=10_000)),
+        "array_size": Parameter("", partial(params.integer, least=1, most=10_000)),
         "array_properties": Parameter("arrayProperties", _shape("arrayProperties")),
-        "parameters": Parameter("parameters", params.string_map, in_item=True),
+        "parameters": Parameter("parameters", params_json.string_map, in_item=True),
         "depends_on": Parameter("dependsOn", _shape("dependsOn")),
         "retry_strategy": Parameter("retryStrategy", _shape("retryStrategy"), in_item=True),
-        "attempt_timeout": Parameter(
-            "timeout", lambda name, value: params.integer(name, value, least=60), in_item=True
-        ),
-        "tags": Parameter("tags", params.string_map, in_item=True),
+        "attempt_timeout": Parameter("timeout", partial(params.integer, least=60), in_item=True),
+        "tags": Parameter("tags", params_json.string_map, in_item=True),
         "propagate_tags": Parameter("propagateTags", params.boolean),
         "share_identifier": Parameter("shareIdentifier", params.non_empty_string, in_item=True),
         "scheduling_priority_override": Parameter(
             "schedulingPriorityOverride",
-            lambda name, value: params.integer(name, value, least=0, most=9999),
+            partial(params.integer, least=0, most=9999),
             in_item=True,
         ),
         "node_overrides": Parameter("nodeOverrides", _shape("nodeOverrides")),
@@ -67,8 +66,28 @@ PARAMETERS: Final = params.ParameterTable(
 )
 """The parameters of SubmitJob, and ``container_name``, which says how the job is read."""
 
-NOT_IN_CONTAINER_OVERRIDES: Final = ("node_overrides", "ecs_properties_override", "eks_properties_override")
-"""Parameters for jobs that have no container of their own to override."""
+
+def _reject_contradictions(values: Mapping[str, Any], *, redrive: bool) -> None:
+    """Reject parameters that contradict each other.
+
+    :raises InvalidParameter: two of them do.
+    """
+    overrides, array = values.get("container_overrides", {}), values.get("array_properties", {})
+    for name in batch_request.duplicates(values, overrides) if overrides else ():
+        raise invalid_parameter(name, values[name], "container_overrides says it too; keep one")
+    if "size" in array:
+        if "array_size" in values:
+            rule = "array_properties says the size too; keep one"
+            raise invalid_parameter("array_size", values["array_size"], rule)
+        PARAMETERS["array_size"].check("array_properties['size']", array["size"])
+    elsewhere = next((name for name in NOT_IN_CONTAINER_OVERRIDES if name in values), None)
+    for name in batch_request.SHORT_FORMS if elsewhere else ():
+        if name in values:
+            rule = f"is short for a part of container_overrides; with {elsewhere}, say it there"
+            raise invalid_parameter(name, values[name], rule)
+    if redrive and elsewhere:
+        rule = "with redrive, the children learn who they are in container_overrides, which this leaves no room for"
+        raise invalid_parameter(elsewhere, values[elsewhere], rule)
 
 
 def attempt_name(record: AttemptRecord, name: str) -> str:
@@ -79,7 +98,7 @@ def attempt_name(record: AttemptRecord, name: str) -> str:
     """
     from airflow_jobflow.jobs import batch
 
-    return batch.attempt_name(name, record.owner.group, record.this_try, record.attempt.token)
+    return batch.attempt_name(name, record.attempt.group or record.owner.group, record.this_try, record.attempt.token)
 
 
 def with_result(request: dict[str, Any], uri: str | None) -> dict[str, Any]:
@@ -95,81 +114,49 @@ def with_result(request: dict[str, Any], uri: str | None) -> dict[str, Any]:
     return {**request, "containerOverrides": with_variables(request.get("containerOverrides", {}), {RESULT_URI: uri})}
 
 
+def _told(record: AttemptRecord, request: dict[str, Any]) -> dict[str, Any]:
+    """Return a request that also tells the job which task it belongs to, if it has a container of its own."""
+    from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH, with_context
+
+    context = record.inputs.context(record)
+    if not context or any(PARAMETERS.members[name] in request for name in NOT_IN_CONTAINER_OVERRIDES):
+        return request
+    overrides = request.get("containerOverrides", {})
+    told, left_out = with_context(overrides, context, MAX_BATCH_OVERRIDES_LENGTH - len(json.dumps(overrides)))
+    log_left_out(left_out)
+    return {**request, "containerOverrides": told}
+
+
 class BatchJobSpec(JobSpec):
     """A Batch job, or an array of jobs.
 
-    :param parameters: the parameters of the operator, see ``PARAMETERS``.
+    :param values: the validated parameters of the operator, see ``PARAMETERS``.
     :param redrive: whether a retry runs only the children of an array that did not succeed.
-    :param inputs: what the job is told beside its parameters. Default: nothing.
+    :raises InvalidParameter: two of them contradict each other.
     """
 
-    def __init__(self, parameters: Mapping[str, Any], *, redrive: bool = False, inputs: JobInputs = NO_INPUTS) -> None:
-        self._given = parameters
-        self._redrive = redrive
-        self._inputs = inputs
-
-    @property
-    def name(self) -> str:
-        """The user's name for the job."""
-        return str(self._given["job_name"])
-
-    @property
-    def container(self) -> str | None:
-        """The name of the container that counts."""
-        return container_name(self._given)
-
-    @cached_property
-    def request(self) -> dict[str, Any]:
-        """The SubmitJob request, with the user's name of the job.
-
-        :raises InvalidParameter: a parameter is wrong, or two contradict each other.
-        """
-        from airflow_jobflow.jobs import batch_request
-
-        given, values = self._given, PARAMETERS.validated(self._given)
-        self._inputs.check(values)
-        overrides, array = values.get("container_overrides", {}), values.get("array_properties", {})
-        for name in batch_request.duplicates(values, overrides):
-            raise params.invalid_parameter(name, given[name], "container_overrides says it too; keep one")
-        if "array_size" in values and "size" in array:
-            rule = "array_properties says the size too; keep one"
-            raise params.invalid_parameter("array_size", given["array_size"], rule)
-        specified_elsewhere = [name for name in NOT_IN_CONTAINER_OVERRIDES if name in values]
-        for name in batch_request.SHORT_FORMS if specified_elsewhere else ():
-            if name in values:
-                rule = f"is short for a part of container_overrides; with {specified_elsewhere[0]}, say it there"
-                raise params.invalid_parameter(name, given[name], rule)
-        if self._redrive and specified_elsewhere:
-            rule = "with redrive, the children learn who they are in container_overrides, which this leaves no room for"
-            raise params.invalid_parameter(specified_elsewhere[0], values[specified_elsewhere[0]], rule)
-        if self._inputs.prefix and specified_elsewhere:
-            rule = "with result, the job learns where to write it in container_overrides, which this leaves no room for"
-            raise params.invalid_parameter(specified_elsewhere[0], values[specified_elsewhere[0]], rule)
-        if "size" in array:
-            array["size"] = PARAMETERS["array_size"].check("array_properties['size']", array["size"])
-        return batch_request.request(values, PARAMETERS.members)
-
-    @property
-    def is_array(self) -> bool:
-        """Whether an array is started, also one of a single child."""
-        return "arrayProperties" in self.request
-
-    @property
-    def array_size(self) -> int:
+    def __init__(self, values: Mapping[str, Any], *, redrive: bool = False) -> None:
+        _reject_contradictions(values, redrive=redrive)
+        self.values = values
+        self.name: str = values["job_name"]
+        self.container: str | None = values.get("container_name")
+        self.request = batch_request.request(values, PARAMETERS.members)
+        """The SubmitJob request, with the user's name of the job."""
+        self.is_array = "arrayProperties" in self.request
+        self.array_size = int(self.request.get("arrayProperties", {}).get("size", 0))
         """How many children the array has; 0 if it is none."""
-        return int(self.request.get("arrayProperties", {}).get("size", 0))
-
-    def check(self) -> None:
-        """Validate the parameters; see the base."""
-        _ = self.request
+        self.is_one_job = self.array_size != 1
+        self._queue: str = values["job_queue"]
+        self._redrive = redrive
 
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
         """Submit the job, or the part of an array that runs again; see the base."""
         from airflow_jobflow.jobs import batch
 
         request = self.request
-        jobs.check_containers(batch.container_names, request["jobDefinition"])
-        earlier, is_repeated = record.attempt, record.is_repeated
+        if self.container is not None:
+            jobs.check_containers(batch.container_names, request["jobDefinition"])
+        earlier, is_repeated, inputs = record.attempt, record.is_repeated, record.inputs
         runs = self._runs(record, jobs)
         if runs is None:
             return earlier.job_ids
@@ -184,7 +171,7 @@ class BatchJobSpec(JobSpec):
         job_ids: list[str] = []
         try:
             for number, (name, (indexes, part)) in enumerate(zip(self._names(record, len(runs)), runs, strict=True)):
-                uri = self._inputs.result_uri(record, number if is_redriven else None)
+                uri = inputs.result_uri(record, number if is_redriven else None)
                 if uri and self.array_size and self._redrive:
                     record.attempt.results[uri] = index_ranges(indexes or range(self.array_size))
                 one = {**with_result(part, uri), "jobName": name}
@@ -226,7 +213,7 @@ class BatchJobSpec(JobSpec):
         if not again:
             return None
         jobs.log.info("Running the %d of %d children that did not succeed: %s", len(again), size, index_ranges(again))
-        return list(rerun_requests(with_result(request, self._inputs.longest_uri(record)), again))
+        return list(rerun_requests(with_result(request, record.inputs.longest_uri(record)), again))
 
     def _not_succeeded(self, earlier: Attempt, jobs: RemoteJobs) -> list[int] | None:
         """Return the indexes that an earlier try left to run again; None for all.
@@ -266,7 +253,7 @@ class BatchJobSpec(JobSpec):
         def find(call: Call) -> str | None:
             return batch.find(call, queue, name)
 
-        told = self._told(record, request)
+        told = _told(record, request)
 
         def submit(call: Call) -> str:
             return start_tagged(call, start, told, {**told, "tags": tags})
@@ -285,18 +272,6 @@ class BatchJobSpec(JobSpec):
         found_by = find if record.durable else None
         return submission.submit_once(jobs.call, submit, found_by, f"Batch job {name}", origin=lambda: jobs.origin)
 
-    def _told(self, record: AttemptRecord, request: dict[str, Any]) -> dict[str, Any]:
-        """Return a request that also tells the job which task it belongs to, if it has a container of its own."""
-        from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH, with_context
-
-        context = self._inputs.context(record)
-        if not context or any(PARAMETERS.members[name] in request for name in NOT_IN_CONTAINER_OVERRIDES):
-            return request
-        overrides = request.get("containerOverrides", {})
-        told, left_out = with_context(overrides, context, MAX_BATCH_OVERRIDES_LENGTH - len(json.dumps(overrides)))
-        log_left_out(left_out)
-        return {**request, "containerOverrides": told}
-
     def find_started(self, call: Call, record: AttemptRecord) -> str | None:
         """Return the job of this attempt, if an earlier submit, which seemed to fail, has started it."""
         from airflow_jobflow.jobs import batch
@@ -305,7 +280,7 @@ class BatchJobSpec(JobSpec):
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
         """Return all jobs of this task instance in the queue that the last try used."""
-        return _find_group(call, self._given, group, recorded)
+        return _find_group(call, self._queue, self.name, group, recorded)
 
     def outcomes(
         self, builder: OutcomeBuilder, ended: Sequence[Snapshot], attempt: Attempt, tolerance: Tolerance
@@ -317,10 +292,6 @@ class BatchJobSpec(JobSpec):
             return super().outcomes(builder, ended, attempt, tolerance)
         parts = list(zip(ended, _indexes_of_parts(attempt), strict=True))
         return [builder.array_outcome(parts, attempt.size, tolerance)]
-
-    def may_end_in_triggerer(self, attempt: Attempt) -> bool:
-        """Return whether the job is the whole result: the parts of an array are put together on a worker."""
-        return not attempt.parts and self.array_size != 1
 
     def queue_position(self, jobs: RemoteJobs, seen: Mapping[str, Snapshot]) -> str:
         """Return a sentence with the position of the jobs in their queue; empty if it is not known."""
@@ -343,49 +314,29 @@ def _indexes_of_parts(attempt: Attempt) -> list[Sequence[int]]:
     return [indexes_of(part) for part in attempt.parts] or [range(attempt.size)]
 
 
-def _find_group(call: Call, given: Mapping[str, Any], group: str, recorded: Attempt) -> list[Found]:
+def _find_group(call: Call, queue: str, name: str, group: str, recorded: Attempt) -> list[Found]:
     from airflow_jobflow.jobs import batch
 
-    prefix = batch.group_prefix(recorded.job_name or given["job_name"], group)
-    return batch.find_group(call, recorded.queue or given["job_queue"], prefix)
+    prefix = batch.group_prefix(recorded.job_name or name, group)
+    return batch.find_group(call, recorded.queue or queue, prefix)
 
 
 class BatchMapSpec(MapSpec):
     """One Batch job for each item.
 
-    :param parameters: the parameters of the operator, see ``PARAMETERS``.
-    :param inputs: what each job is told beside its parameters. Default: nothing.
+    :param values: the validated parameters of the operator, see ``PARAMETERS``: they hold for every item.
+    :raises InvalidParameter: two of them contradict each other.
     """
 
-    def __init__(self, parameters: Mapping[str, Any], *, inputs: JobInputs = NO_INPUTS) -> None:
-        self._given = parameters
-        self._inputs = inputs
+    table: ClassVar[ParameterTable] = PARAMETERS
 
-    @property
-    def name(self) -> str:
-        """The user's name for the jobs."""
-        return str(self._given["job_name"])
-
-    @property
-    def container(self) -> str | None:
-        """The name of the container that counts."""
-        return container_name(self._given)
-
-    @cached_property
-    def _common(self) -> dict[str, Any]:
-        """The parameters that hold for every item."""
-        return PARAMETERS.validated(self._given)
-
-    def check(self) -> None:
-        """Validate the parameters; see the base."""
-        BatchJobSpec(self._given, inputs=self._inputs).check()
-
-    def items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Validate the items; see the base."""
-        values = [PARAMETERS.validated_item(f"items[{index}]", item) for index, item in enumerate(items)]
-        for index, item in enumerate(values):
-            self._inputs.check(item, f"items[{index}]")
-        return values
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        _reject_contradictions(values, redrive=False)
+        self.values = values
+        self.name: str = values["job_name"]
+        self.container: str | None = values.get("container_name")
+        self._queue: str = values["job_queue"]
+        self._common = values
 
     def requests(self, items: Sequence[Mapping[str, Any]], jobs: RemoteJobs) -> list[dict[str, Any]]:
         """Return the SubmitJob request of each item, without its name; see the base."""
@@ -395,13 +346,13 @@ class BatchMapSpec(MapSpec):
         return [self._request(index, item) for index, item in enumerate(items)]
 
     def _request(self, index: int, item: Mapping[str, Any]) -> dict[str, Any]:
-        from airflow_jobflow.jobs import batch_map, batch_request
+        from airflow_jobflow.jobs import batch_map
         from airflow_jobflow.jobs.environment import variables
 
         common, overrides = self._common, item.get("container_overrides", {})
         for name in batch_request.duplicates(item, overrides):
             rule = f"container_overrides says the {name} too; keep one"
-            raise params.invalid_parameter(f"items[{index}]", item, rule)
+            raise invalid_parameter(f"items[{index}]", item, rule)
         values = {**common, **item}
         # The item's overrides replace the operator's short forms, except for single variables.
         said = batch_request.duplicates(common, overrides)
@@ -415,9 +366,9 @@ class BatchMapSpec(MapSpec):
         """Return what identifies the jobs of this attempt's map."""
         from airflow_jobflow.jobs import batch_map
 
-        name = attempt_name(record, self._given["job_name"])
-        return batch_map.family(self._given["job_queue"], name, record.owner.tags()) | self._inputs.of_map(record)
+        family = batch_map.family(self._queue, attempt_name(record, self.name), record.owner.tags())
+        return family | record.inputs.of_map(record)
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
         """Return all jobs of this task instance."""
-        return _find_group(call, self._given, group, recorded)
+        return _find_group(call, self._queue, self.name, group, recorded)

@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow.airflow_compat.lineage import parent_variables
+from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs.owner import DIGITS
-from airflow_jobflow.params import invalid_parameter
 
 if TYPE_CHECKING:
     from airflow_jobflow.operators.attempts import AttemptRecord
+    from airflow_jobflow.operators.spec import Spec
 
 log = logging.getLogger(__name__)
 
-LOG = "log"
+NOT_IN_CONTAINER_OVERRIDES: Final = ("node_overrides", "ecs_properties_override", "eks_properties_override")
+"""Parameters of Batch for jobs that have no container of their own to override."""
+
+LOG: Final = "log"
 """The value of ``result`` for a result in the log."""
 
 
@@ -26,10 +30,25 @@ class JobInputs:
 
     :param pass_context: whether they are told which task they belong to. Default False.
     :param result: ``s3://bucket/prefix``, ``log``, or None for no result. Default None.
+    :param required: whether a job that succeeded without a usable result counts as failed. Default False.
     """
 
     pass_context: bool = False
     result: str | None = None
+    required: bool = False
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], spec: Spec) -> JobInputs:
+        """Return what the jobs of an operator are told, by its parameters.
+
+        :param given: the shared parameters that were given, as their types.
+        :param spec: what the operator starts.
+        :raises InvalidParameter: parameters of the API contradict them.
+        """
+        pass_context = given.get("pass_context", spec.passes_context)
+        inputs = cls(pass_context, given.get("result"), given["result_required"])
+        inputs.check(spec.values)
+        return inputs
 
     @property
     def prefix(self) -> str | None:
@@ -37,20 +56,25 @@ class JobInputs:
         return None if self.result in (None, LOG) else self.result
 
     def check(self, values: Mapping[str, Any], of: str = "") -> None:
-        """Reject a variable of the user's own for the address of the result, which would not be that of the attempt.
+        """Reject what leaves no room for the address of the result, or sets it, for it must be that of the attempt.
 
         :param values: validated parameters of the operator, or of an item.
         :param of: the item that has them, for the message. Default: the operator.
         :raises InvalidParameter: there is one.
         """
-        from airflow_jobflow.jobs.environment import RESULT_URI, variables
+        from airflow_jobflow.jobs.environment import RESULT_ARGUMENT, RESULT_URI, variables
 
         if self.prefix is None:
             return
         containers = [values.get("container_overrides", {}), *values.get("overrides", {}).get("containerOverrides", [])]
-        if any(RESULT_URI in each for each in (values.get("environment", {}), *map(variables, containers))):
+        for name in NOT_IN_CONTAINER_OVERRIDES:
+            if name in values:
+                rule = "with result, the job learns where to write it in container_overrides, which this rules out"
+                raise invalid_parameter(name, values[name], rule)
+        given = (values.get("environment", {}), *map(variables, containers), values.get("script_args", {}))
+        if any(RESULT_URI in each or RESULT_ARGUMENT in each for each in given):
             rule = f"sets {RESULT_URI}, which the parameter result sets too; keep one"
-            raise invalid_parameter(of or "environment", RESULT_URI, rule)
+            raise invalid_parameter(of or "environment", values, rule)
 
     def result_uri(self, record: AttemptRecord, part: int | None = None) -> str | None:
         """Return where the job of an attempt writes its result; None if not to S3.

@@ -81,6 +81,8 @@ class JobTrigger(WaitTrigger):
         Default: none.
     :param result_kind: what the task returns if it ends in the triggerer, one of the constants of
         ``triggers.ending``. Default None: a worker ends it.
+    :param result: where the job writes its result: ``s3://bucket/prefix``, or ``log``. It is read if the task ends in
+        the triggerer. Default None: it has none.
     :param reports_progress: whether to update the "Jobs" tab. Default False.
     :param progress_digest: digest of the progress report that the tab already has. Default None: it has none.
     :param links: the URLs in the last progress report, if the task's buttons read them there. Default None: they do
@@ -117,6 +119,7 @@ class JobTrigger(WaitTrigger):
         queue_deadline: float | None = None,
         reported_statuses: Mapping[str, str] | None = None,
         result_kind: str | None = None,
+        result: str | None = None,
         reports_progress: bool = False,
         progress_digest: str | None = None,
         links: Mapping[str, str] | None = None,
@@ -130,6 +133,7 @@ class JobTrigger(WaitTrigger):
         self.queue_deadline = queue_deadline
         self.reported_statuses = dict(reported_statuses or {})
         self.result_kind = result_kind
+        self.result = result
         self.reports_progress = reports_progress
         self.progress_digest = progress_digest
         self.links = None if links is None else dict(links)
@@ -223,7 +227,15 @@ class JobTrigger(WaitTrigger):
         if self.result_kind is None or self.task_instance is None or event["limit"] or event["errors"]:
             return None
         seen = [self._seen[job_id] for job_id in self.job_ids]
-        return await success(self.task_instance, self.access, self.service, seen, self.result_kind, noted=self.links)
+        return await success(
+            self.task_instance,
+            self.access,
+            self.service,
+            seen,
+            self.result_kind,
+            noted=self.links,
+            result=self.result,
+        )
 
     @contextlib.contextmanager
     def _progress(self, watcher: Watcher[Snapshot]) -> Iterator[Callable[[str, Snapshot | WatchError], None]]:

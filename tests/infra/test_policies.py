@@ -32,8 +32,6 @@ from airflow_jobflow.jobs import results
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner, attempt_token
 from airflow_jobflow.local import Faults
-from airflow_jobflow.maps import calls as map_calls
-from airflow_jobflow.operators import capacity, earlier_tries, submission
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
@@ -142,13 +140,9 @@ class Airflow:
 
 
 @pytest.fixture(autouse=True)
-def _no_pauses(here: Callable[[Any], None], stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process finds the stack's AWS, and pauses nowhere for long."""
+def _found(here: Callable[[Any], None], stack: Stack) -> None:
+    """Let this process find the stack's AWS."""
     here(stack.aws)
-    monkeypatch.setattr(earlier_tries, "LOOKUPS", (0.0,))
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
-    for module in (submission, map_calls):
-        monkeypatch.setattr(module, "LOOKUPS", (0.0, 0.1))
 
 
 def sh(script: str) -> list[str]:
@@ -392,7 +386,7 @@ def job_results(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
         s3.put_object(Bucket=bucket, Key=f"results/group/token{key}", Body=body)
     ended = Snapshot("job", JobState.SUCCEEDED, "SUCCEEDED", result_uri=uri)
     assert read_results.of_job(Access(None), uri, ended, retry=ONCE).value == 1
-    part = results.Part(uri, range(2))
+    part = results.Part(uri, {0: 0, 1: 1})
     assert read_results.of_many(Access(None), [part], 1, [0], {}, retry=ONCE).error is None
     assert read_results.of_many(Access(None), [part], 2, [0, 1], {}, retry=ONCE).uri == f"{uri}/manifest.json"
 

@@ -248,6 +248,7 @@ class DagRun:
     """As much of a DAG run as an operator sees."""
 
     clear_number = 0
+    logical_date = datetime(2026, 1, 2, tzinfo=UTC)
 
     def __init__(self) -> None:
         self.start_date = datetime.now(tz=UTC)

@@ -44,7 +44,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             ".plugins.macros": macros,
         }.items():
             module = ModuleType(f"{PROVIDER}{name}")
-            module.__path__ = []  # type: ignore[attr-defined]
+            module.__path__ = []
             module.__spec__ = SimpleNamespace(name=module.__name__)  # type: ignore[assignment]
             for member, value in members.items():
                 setattr(module, member, value)

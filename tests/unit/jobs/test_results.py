@@ -111,8 +111,9 @@ def test_what_airflow_could_not_store_is_no_result(body: bytes, why: str) -> Non
 
 def test_every_key_that_airflow_reserves_is_rejected() -> None:
     """A key that a newer Airflow adds must be added here."""
-    from airflow.sdk import serde
+    from airflow.sdk import serde as module
 
+    serde: Any = module
     assert {serde.CLASSNAME, serde.SCHEMA_ID, serde.OLD_TYPE, serde.OLD_DATA} == set(results.RESERVED_KEYS)
 
 
@@ -145,12 +146,12 @@ def test_the_result_of_an_earlier_attempt_of_aws_is_not_taken() -> None:
 def test_a_bucket_that_cannot_be_read_is_no_fault_of_the_job() -> None:
     """The caller decides whether the call is repeated."""
 
-    class Denied(S3):
+    class Denied(ScriptedClient):
         def get_object(self, **_: Any) -> dict[str, Any]:
             raise refused("AccessDenied", "GetObject", status=403)
 
     with pytest.raises(CallError) as raised:
-        results.read(Denied({}), URI)
+        results.read(Denied(), URI)
     assert raised.value.fault is Fault.DENIED
 
 
@@ -169,7 +170,7 @@ def test_results_of_children_are_listed_by_index() -> None:
         | {f"{first}/4": b"4", f"{first}/04x": b"", f"{first}/": b"", f"{first}/manifest.json": b"", f"{first}/²": b""}
         | {f"{second}/0": b"12345"}
     )
-    parts = [Part(f"s3://bucket/{first}", range(4)), Part(f"s3://bucket/{second}", [1, 3])]
+    parts = [Part(f"s3://bucket/{first}", dict(enumerate(range(4)))), Part(f"s3://bucket/{second}", {0: 1, 1: 3})]
     found = results.stored(bucket, parts, {})
     assert {index: (each.uri, each.size) for index, each in found.items()} == {
         0: (f"s3://bucket/{first}/0", 1),
