@@ -37,7 +37,7 @@ def test_a_dag_says_in_the_ui_what_its_file_says(dags: Any, name: str) -> None:
 def test_a_branch_says_on_each_way_when_it_is_taken(dags: Any) -> None:
     """Otherwise one has to read the code to know which is which."""
     branches = [(dag, task) for dag in dags.values() for task in dag.tasks if task.inherits_from_skipmixin]
-    assert {task.task_id for _, task in branches} == {"job_complete", "crawl_complete"}
+    assert {task.task_id for _, task in branches} == {"job_complete", "crawl_complete", "has_rows"}
     for dag, task in branches:
         labels = [dag.get_edge_info(task.task_id, after).get("label") for after in task.downstream_task_ids]
         assert len(labels) > 1
