@@ -184,7 +184,8 @@ class ArrayOutcome:
     """How the children of an array, or the items of a map, ended.
 
     :param size: how many there are.
-    :param succeeded, failed: how many succeeded and failed. Items of a map that were stopped count as failed.
+    :param succeeded, failed: how many succeeded and failed. Items of a map that were stopped, or could not be
+        described, count as failed.
     :param failed_indexes: which failed, in order; empty if that is not known.
     """
 

@@ -272,7 +272,7 @@ class MapRunner:
         if stop_reason is None:
             return None
         running = state.running
-        to_stop = [*running, *(self._tracker.lost if state.too_many_failed else ()), *calls.unrecorded]
+        to_stop = [*running, *(self._tracker.not_described if state.too_many_failed else ()), *calls.unrecorded]
         if not (to_stop or calls.may_have_unknown_jobs):
             return Unstopped()
         if to_stop:
