@@ -75,7 +75,9 @@ def test_every_sequence_of_events_ends_with_all_items_ended_or_too_many_failed(
         elif event in ("succeeded", "failed", "interrupted") and running:
             job_id = data.draw(st.sampled_from(sorted(running)))
             assert state.index_of(job_id) == running.pop(job_id)
-            state.record_end(job_id, job_id, SUCCEEDED if event == "succeeded" else FAILED, interrupted=event == "interrupted")
+            state.record_end(
+                job_id, job_id, SUCCEEDED if event == "succeeded" else FAILED, interrupted=event == "interrupted"
+            )
     assert first_starts == sorted(first_starts)
     assert all(count == 1 for count in made.values())
     assert all(attempt <= attempts for _, attempt in made)
