@@ -5,8 +5,8 @@ Pure: a state machine over plain data. The caller starts, watches and stops jobs
 Invariants:
 
 - An item has at most one counting job at a time, and at most ``max_concurrency`` items have one.
-- With ``stop_on_failure`` nothing is started once more items have failed than are tolerated. An item whose job cannot be
-  described has not failed: no job is stopped because another cannot be described.
+- With ``stop_on_failure`` nothing is started once more items have failed than are tolerated.
+- An item whose job cannot be described has not failed: no job is stopped because another cannot be described.
 - Items are started in their order. Items that are started again come first.
 - Memory is bounded: one character per item, the ids of running jobs, and the result lines of failures (of all items, if
   the map is small).
