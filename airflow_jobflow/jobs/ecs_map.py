@@ -15,10 +15,11 @@ from typing import Any
 
 from airflow_jobflow.jobs import ecs
 from airflow_jobflow.jobs.calls import Call
+from airflow_jobflow.jobs.ecs_snapshot import STOPPED
 from airflow_jobflow.jobs.environment import variables, with_variables
 from airflow_jobflow.jobs.maps import ATTEMPT, INDEX, MAP, Found, Start
 from airflow_jobflow.jobs.owner import with_owner_tags
-from airflow_jobflow.jobs.tagging import start_tagged
+from airflow_jobflow.jobs.starting import start_tagged
 
 REPEATABLE = True
 CHECKPOINT = 900.0
@@ -137,7 +138,7 @@ def _found(task: Mapping[str, Any], token: str) -> Found | None:
         values = variables(container)
         if INDEX in values and values.get(MAP, token) == token:
             attempt = int(values.get(ATTEMPT, 1))
-            return Found(int(values[INDEX]), task["taskArn"], attempt, ended=task["lastStatus"] == ecs.STOPPED)
+            return Found(int(values[INDEX]), task["taskArn"], attempt, ended=task["lastStatus"] == STOPPED)
     return None
 
 

@@ -230,7 +230,7 @@ class BatchJobSpec(JobSpec):
         """Submit a job, unless an earlier try has, and return its id."""
         from airflow_jobflow.jobs import batch
         from airflow_jobflow.jobs.owner import with_owner_tags
-        from airflow_jobflow.jobs.tagging import start_tagged
+        from airflow_jobflow.jobs.starting import start_tagged
         from airflow_jobflow.operators import submission
 
         queue, name = request["jobQueue"], request["jobName"]
