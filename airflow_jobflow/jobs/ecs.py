@@ -80,7 +80,7 @@ def _read_definition(call: Call, arn: str) -> Definition:
         if time.monotonic() < _unreadable_until.get(arn, 0.0):
             return Definition()
         try:
-            _definitions[arn] = definition(call("describe_task_definition", taskDefinition=arn)["taskDefinition"])
+            _definitions[arn] = _describe_definition(call, arn)
         except CallError as error:
             if error.fault not in UNREADABLE:
                 raise  # transient: the task is described again
@@ -88,6 +88,10 @@ def _read_definition(call: Call, arn: str) -> Definition:
             log.warning("Treating every container as essential, because the task definition is unreadable: %s", error)
             return Definition()
     return _definitions[arn]
+
+
+def _describe_definition(call: Call, name: str) -> Definition:
+    return definition(call("describe_task_definition", taskDefinition=name)["taskDefinition"])
 
 
 def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:
@@ -198,12 +202,11 @@ def overrides(values: Mapping[str, Any], container: str | None) -> dict[str, Any
         result["ephemeralStorage"] = {"sizeInGiB": values["ephemeral_storage"]}
     if "command" in values or "environment" in values:
         own = dict(container_overrides(result, container) or {"name": container})
-        others = [each for each in result.get("containerOverrides", []) if each.get("name") != container]
         if "command" in values:
             own["command"] = values["command"]
         if "environment" in values:
             own = with_variables(own, values["environment"])
-        result["containerOverrides"] = [*others, own]
+        result = with_container(result, own)
     return result or None
 
 
@@ -215,6 +218,16 @@ def container_overrides(overrides: Mapping[str, Any], container: str | None) -> 
     """
     containers: Sequence[Mapping[str, Any]] = overrides.get("containerOverrides", [])
     return next((each for each in containers if each.get("name") == container), {})
+
+
+def with_container(overrides: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides in which those of one container are replaced.
+
+    :param overrides: the ``overrides`` of the request.
+    :param own: the new overrides of the container that they name.
+    """
+    others = [each for each in overrides.get("containerOverrides", []) if each.get("name") != own["name"]]
+    return {**overrides, "containerOverrides": [*others, own]}
 
 
 def duplicates(short: Mapping[str, Any], overrides: Mapping[str, Any], container: str | None) -> list[str]:
@@ -237,8 +250,7 @@ def main_container(call: Call, task_definition: str) -> str:
     :param call: makes the API calls.
     :param task_definition: family, family with revision, or ARN.
     """
-    described = call("describe_task_definition", taskDefinition=task_definition)["taskDefinition"]
-    return definition(described).essential[0]
+    return _describe_definition(call, task_definition).essential[0]
 
 
 def container_names(call: Call, task_definition: str) -> list[str]:
@@ -247,8 +259,7 @@ def container_names(call: Call, task_definition: str) -> list[str]:
     :param call: makes the API calls.
     :param task_definition: family, family with revision, or ARN.
     """
-    described = call("describe_task_definition", taskDefinition=task_definition)["taskDefinition"]
-    return list(definition(described).names)
+    return list(_describe_definition(call, task_definition).names)
 
 
 def tags(by_name: Mapping[str, str]) -> list[dict[str, str]]:

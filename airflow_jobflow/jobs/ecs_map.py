@@ -55,9 +55,8 @@ def item(request: dict[str, Any], container: str, index: int, environment: Mappi
     :param environment: variables to add to the container.
     """
     overrides = request.get("overrides", {})
-    others, current = _split(overrides, container)
-    own = with_variables(current, {**environment, INDEX: index})
-    return {**request, "overrides": {**overrides, "containerOverrides": [*others, own]}}
+    own = ecs.container_overrides(overrides, container) or {"name": container}
+    return {**request, "overrides": ecs.with_container(overrides, with_variables(own, {**environment, INDEX: index}))}
 
 
 def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], which: Start) -> str:
@@ -140,10 +139,3 @@ def _found(task: Mapping[str, Any], token: str) -> Found | None:
             attempt = int(values.get(ATTEMPT, 1))
             return Found(int(values[INDEX]), task["taskArn"], attempt, ended=task["lastStatus"] == STOPPED)
     return None
-
-
-def _split(overrides: Mapping[str, Any], container: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the overrides of all other containers, and of this one."""
-    containers = overrides.get("containerOverrides", [])
-    own = next((each for each in containers if each.get("name") == container), {"name": container})
-    return [each for each in containers if each.get("name") != container], own

@@ -289,15 +289,6 @@ class Service(Protocol):
         """
 
 
-def unchanged(call: Call, snapshot: Snapshot) -> Snapshot:  # noqa: ARG001
-    """Return the snapshot: the ``with_final_details`` of services whose ``describe`` returns everything.
-
-    :param call: ignored.
-    :param snapshot: the last one of a job that has ended.
-    """
-    return snapshot
-
-
 def iso(milliseconds: float | None) -> str | None:
     """Return a time as ISO 8601 in UTC; None for 0 and None.
 
