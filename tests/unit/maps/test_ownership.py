@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time import comms, task_runner
 
-from airflow_jobflow.airflow_compat.states import is_deferred
 from airflow_jobflow.aws import Access
 from airflow_jobflow.jobs import batch_map
 from airflow_jobflow.jobs.maps import Start
 from airflow_jobflow.maps import calls, ownership
 from airflow_jobflow.maps.calls import MapCalls, OwnershipLost
 from airflow_jobflow.maps.ownership import NEVER, heartbeats
+from airflow_jobflow.task_states import TaskStates
 from tests.unit.polling.scripted import now, run, until
 
 LATENCY = 0.5
@@ -204,6 +204,6 @@ def test_only_the_tasks_own_state_counts(
     line = Comms({"r": {key: state, "t_4": "deferred"}} if state else {})
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", line, raising=False)
     task = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=map_index)
-    assert asyncio.run(is_deferred(task)) == (state == "deferred")
+    assert asyncio.run(TaskStates().is_deferred(task)) == (state == "deferred")
     [asked] = line.asked
     assert (asked.dag_id, asked.task_ids, asked.run_ids, asked.map_index) == ("d", ["t"], ["r"], map_index)
