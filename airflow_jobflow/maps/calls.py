@@ -51,21 +51,6 @@ class ItemRejected(Exception):
     """The service rejected a start; nothing was started. The message is the service's."""
 
 
-class _MapRetry(Retry):
-    """Retries without a limit what may pass by itself, and for the grace period what somebody has to permit."""
-
-    def delay(self, error: CallError, failures: int, elapsed: float) -> float | None:
-        """Return the seconds to wait before a failed call is repeated; None if it is not.
-
-        :param error: the last error.
-        :param failures: how often the call has failed, at least once.
-        :param elapsed: seconds since its first failure.
-        """
-        if error.fault is Fault.CREDENTIALS and elapsed >= self.denied_patience:
-            return None
-        return Retry.delay(self, error, failures, elapsed)
-
-
 class MapCalls:
     """Makes the calls of one map.
 
@@ -82,7 +67,8 @@ class MapCalls:
         self._client = service_client(access, jobs.CLIENT)
         self.stopper = MapStopper(self._client, jobs, scope, self.list_jobs)
         """Makes the calls that stop jobs."""
-        self._retry = _MapRetry(patience=float("inf"), denied_patience=conf.getfloat("jobflow", "denied_grace"))
+        grace = conf.getfloat("jobflow", "denied_grace")
+        self._retry = Retry(patience=float("inf"), denied_patience=grace, credentials_patience=grace)
         self._retry_start = replace(self._retry, repeatable=self._map.REPEATABLE)
         self._cancelled = False
         self._starts: set[Future[None]] = set()
