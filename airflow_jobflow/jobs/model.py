@@ -6,7 +6,7 @@ Plain data that converts to JSON: snapshots are in trigger events, outcomes in X
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -303,17 +303,3 @@ def iso_seconds(seconds: float | None) -> str | None:
     :param seconds: since the epoch.
     """
     return None if seconds is None else datetime.fromtimestamp(seconds, tz=UTC).isoformat()
-
-
-def index_ranges(indexes: Iterable[int]) -> str:
-    """Format indexes as ranges: ``0-3,7``.
-
-    :param indexes: in any order.
-    """
-    ranges: list[list[int]] = []
-    for index in sorted(indexes):
-        if ranges and index == ranges[-1][1] + 1:
-            ranges[-1][1] = index
-        else:
-            ranges.append([index, index])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow import params
 from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError
-from airflow_jobflow.jobs.model import index_ranges
+from airflow_jobflow.jobs.array import index_ranges
 from airflow_jobflow.operators.spec import JobSpec, MapSpec, container_name
 from airflow_jobflow.params import Parameter
 

@@ -24,8 +24,8 @@ from airflow_jobflow.airflow_compat.features import renders_natively
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
 from airflow_jobflow.exceptions import JobflowError, JobStopped, JobTimeout, SubmissionError
 from airflow_jobflow.jobs import map_statuses
-from airflow_jobflow.jobs.array import Tolerance
-from airflow_jobflow.jobs.model import JobState, index_ranges
+from airflow_jobflow.jobs.array import Tolerance, index_ranges
+from airflow_jobflow.jobs.model import JobState
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.jobs.report import tolerated
 from airflow_jobflow.jobs.wording import KILL_REASON, sentence

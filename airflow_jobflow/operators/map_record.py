@@ -10,9 +10,8 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_jobflow.airflow_compat.task_context import task_state_store
 from airflow_jobflow.exceptions import SubmissionError
-from airflow_jobflow.jobs.array import indexes_of
+from airflow_jobflow.jobs.array import index_ranges, indexes_of
 from airflow_jobflow.jobs.attempt import Attempt, MapRecord
-from airflow_jobflow.jobs.model import index_ranges
 from airflow_jobflow.maps.previous_results import PreviousResults, load_previous_results
 
 if TYPE_CHECKING:
