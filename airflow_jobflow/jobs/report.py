@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from airflow_jobflow.jobs.array import index_ranges
 from airflow_jobflow.jobs.causes import Diagnosis
 from airflow_jobflow.jobs.diagnosis import count_by_cause, diagnose, diagnoses
-from airflow_jobflow.jobs.map_statuses import LOST, REFUSED
-from airflow_jobflow.jobs.model import ChildFailure, Snapshot, index_ranges
+from airflow_jobflow.jobs.map_statuses import REFUSED, UNKNOWN
+from airflow_jobflow.jobs.model import ChildFailure, Snapshot
 
 CHILDREN_SHOWN = 3
 """The most failed children of an array, or items of a map, in a message."""
 
-NEVER_SEEN = {REFUSED: " could not be started", LOST: " counts as failed, and may still run"}
+NEVER_SEEN = {
+    REFUSED: " could not be started",
+    UNKNOWN: " may still run, and its state is unknown",
+}
 """What a message says about an item whose end is not known, by its status."""
 
 INDEXES_SHOWN = 200
