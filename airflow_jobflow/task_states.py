@@ -105,8 +105,8 @@ class TaskStates:
         task_ids = list(dict.fromkeys(task_instance.task_id for task_instance, _ in queries))
         distinct = distinct_in_answers(task_ids)[0]
         asked = set([task_id for task_id in task_ids if task_id in distinct][:MAX_TASKS])
-        if left := [query for query in queries if query[0].task_id not in asked]:
-            self._waiting[run] = left
+        if others := [query for query in queries if query[0].task_id not in asked]:
+            self._waiting[run] = others
         return [query for query in queries if query[0].task_id in asked]
 
 

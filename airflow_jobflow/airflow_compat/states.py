@@ -1,4 +1,4 @@
-"""The current states of tasks, asked for from a task process or from a trigger.
+"""The current states of tasks, queried from a task process or from a trigger.
 
 Invariants:
 
@@ -32,7 +32,7 @@ ON_KILL_LIMIT: Final = 30.0
 
 
 def task_state(ti: Any) -> str | None:
-    """Return the current state of a task instance, asked for from the process that runs it. One request.
+    """Return the current state of a task instance, queried from the process that runs it. One request.
 
     Airflow finds task instances by DAG, run, task and map index: after a clear, the answer is the state of the next
     try. Relies on ``RuntimeTaskInstance.get_task_states`` (3.0 and newer; the keys of its answer: 3.2.1, 3.3.2).
@@ -46,7 +46,7 @@ def task_state(ti: Any) -> str | None:
 
 
 def task_states(dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str]) -> Mapping[str, Mapping[str, str | None]]:
-    """Return the current states of tasks of a DAG, asked for from the process of any task. One request.
+    """Return the current states of tasks of a DAG, queried from the process of any task. One request.
 
     Relies on ``RuntimeTaskInstance.get_task_states`` and on the keys of its answer (3.2.1, 3.3.2): index 3 of a mapped
     task ``load`` has the key ``load_3``, as a task of that name has.
@@ -73,7 +73,7 @@ def is_cancelled(state: str | None) -> bool:
 
 
 async def current_states(task_instances: Sequence[Any]) -> list[str | None]:
-    """Return the states of task instances of one run, asked for from a trigger. One request.
+    """Return the states of task instances of one run, queried from a trigger. One request.
 
     For several task instances, the request covers all instances of their tasks, because it cannot name some of them.
 

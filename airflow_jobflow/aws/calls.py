@@ -60,8 +60,8 @@ class Retry:
 
         :param deadline: in seconds since the epoch; None for none.
         """
-        left = float("inf") if deadline is None else max(0.0, deadline - time.time())
-        return replace(self, patience=min(self.patience, left))
+        remaining = float("inf") if deadline is None else max(0.0, deadline - time.time())
+        return replace(self, patience=min(self.patience, remaining))
 
     def delay(self, error: CallError, failures: int, elapsed: float) -> float | None:
         """Return the seconds to wait before a failed call is repeated; None if it is not.
@@ -74,12 +74,12 @@ class Retry:
         if error.fault not in NEVER_EXECUTED and not (may_pass and self._harmless(error)):
             return None
         limits = {Fault.DENIED: self.denied_patience, Fault.CREDENTIALS: self.credentials_patience}
-        left = min(self.patience, limits.get(error.fault, self.patience)) - elapsed
-        if left <= 0:
+        remaining = min(self.patience, limits.get(error.fault, self.patience)) - elapsed
+        if remaining <= 0:
             return None
         # After throttling, the rate limiter already holds back the next call.
         pause = 0.0 if error.fault is Fault.THROTTLED else full_jitter(backoff(failures, self.longest_delay))
-        return min(pause, left)
+        return min(pause, remaining)
 
     def _harmless(self, error: CallError) -> bool:
         return self.repeatable or not error.sent

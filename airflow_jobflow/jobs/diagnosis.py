@@ -119,12 +119,12 @@ def _explain(snapshot: Snapshot) -> Diagnosis:
     if snapshot.code in CODES:
         return CODES[snapshot.code]
     # The container's own reason is more specific than the job's, so it is read first.
-    words = [reason for reason in (snapshot.container_reason, snapshot.reason) if reason]
+    texts = [reason for reason in (snapshot.container_reason, snapshot.reason) if reason]
     not_started = snapshot.code == NOT_STARTED_CODE
-    reading = reasons.scopes(words, is_start=not_started, is_script=snapshot.code == SCRIPT_FAILED_CODE)
-    causes = [reasons.known_cause(reason, reading) for reason in words]
+    reading = reasons.scopes(texts, is_start=not_started, is_script=snapshot.code == SCRIPT_FAILED_CODE)
+    causes = [reasons.known_cause(reason, reading) for reason in texts]
     if snapshot.exit_code is None:
-        causes += [reasons.fallback_cause(reason) for reason in words]
+        causes += [reasons.fallback_cause(reason) for reason in texts]
     known = next(filter(None, causes), None)
     if known:
         return BY_CAUSE[known]

@@ -69,16 +69,16 @@ class Since:
     """Identifies a crawl: the first one of a crawler that began after another crawl, or since a time.
 
     :param crawler: the crawler's name.
-    :param moment: the time, in UTC; compared in whole seconds, because Glue's times may be rounded.
+    :param time: the time, in UTC; compared in whole seconds, because Glue's times may be rounded.
     :param after: message prefix of the crawl that began at this time; empty if there is none.
     """
 
     crawler: str
-    moment: datetime
+    time: datetime
     after: str = ""
 
     def __str__(self) -> str:
-        return f"{self.crawler}@{self.moment.isoformat()}{'#' if self.after else ''}{self.after}"
+        return f"{self.crawler}@{self.time.isoformat()}{'#' if self.after else ''}{self.after}"
 
     @classmethod
     def read(cls, job_id: str) -> Since:
@@ -90,8 +90,8 @@ class Since:
         match = JOB_ID.fullmatch(job_id)
         if not match:
             raise ValueError(f"{job_id!r} does not name a crawl")
-        crawler, moment, after = match.groups(default="")
-        return cls(crawler, datetime.fromisoformat(moment), after)
+        crawler, time, after = match.groups(default="")
+        return cls(crawler, datetime.fromisoformat(time), after)
 
     def is_met_by(self, crawl: Mapping[str, Any]) -> bool:
         """Return whether a crawl is the identified one, or a later one.
@@ -100,7 +100,7 @@ class Since:
         """
         began = int(crawl.get("StartTime", -1))
         is_previous = self.after and crawl.get("MessagePrefix") == self.after
-        return began >= int(self.moment.timestamp()) and not is_previous
+        return began >= int(self.time.timestamp()) and not is_previous
 
 
 def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot]:  # noqa: ARG001

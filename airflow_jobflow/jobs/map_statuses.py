@@ -78,8 +78,8 @@ def summary(statuses: str, tolerance: Tolerance) -> tuple[JobState, str, ArrayOu
     failed = statuses.count(FAILED) + statuses.count(NOT_DESCRIBED)
     succeeds = tolerance.allows(failed, size) and succeeded + failed == size
     reason = f"{succeeded:,} of {size:,} items succeeded"
-    for status, words in ENDS.items():
-        reason += f", {count:,} {words}" if (count := statuses.count(status)) else ""
+    for status, text in ENDS.items():
+        reason += f", {count:,} {text}" if (count := statuses.count(status)) else ""
     indexes = failed_indexes(statuses)
     state = JobState.SUCCEEDED if succeeds else JobState.FAILED
     return state, reason, ArrayOutcome(size, succeeded, len(indexes), indexes)

@@ -169,14 +169,14 @@ class Snapshot:
 
     def progress(self) -> str:
         """Return the progress of the job as a short text, for a task's log."""
-        words = [self.status]
+        parts = [self.status]
         if self.array:
-            words.append(f"{self.array.done}/{self.array.size} done, {self.array.failed} failed")
+            parts.append(f"{self.array.done}/{self.array.size} done, {self.array.failed} failed")
         if self.attempt > 1:
-            words.append(f"(attempt {self.attempt} of {self.max_attempts})")
+            parts.append(f"(attempt {self.attempt} of {self.max_attempts})")
         if self.reason and not self.array:
-            words.append(f"({self.reason})")
-        return " ".join(words)
+            parts.append(f"({self.reason})")
+        return " ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
