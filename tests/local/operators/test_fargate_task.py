@@ -253,7 +253,7 @@ def test_a_task_that_hangs_shows_what_it_wrote_last(make: Any, context: Any, gat
 @pytest.fixture
 def with_router(ecs_kit: Any) -> str:
     """A task whose router, which is essential, has to be killed once the work is done."""
-    router = ["sh", "-c", "trap '' TERM; while :; do sleep 0.02; done"]
+    router = ["sh", "-c", "trap 'exit 137' TERM; while :; do sleep 0.02; done"]  # as if killed
     work = ["sh", "-c", "sleep 0.3; echo done"]
     return str(ecs_kit.define(ecs_kit.container(work), ecs_kit.container(router, name="router")))
 

@@ -573,16 +573,16 @@ def test_a_job_that_has_left_the_queue_by_its_queue_deadline_is_waited_for(share
     for each in blockers:
         shared.wait(each, "RUNNING")
     job_id = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
-    trigger = make(job_id, cancel_on_timeout=True, poll_interval=600, queue_deadline=time.time() + 2)
+    trigger = make(job_id, cancel_on_timeout=True, poll_interval=600, queue_deadline=time.time() + 4)
 
     async def story() -> Any:
         triggerer = Triggerer()
         running = triggerer.start(trigger)
         await described(shared)
+        trigger.poll_interval = 0.1  # for what comes after the deadline
         gate.with_name(f"{gate.name}.0").touch()
         await asyncio.to_thread(shared.wait, job_id, "RUNNING")
         await described(shared)
-        trigger.poll_interval = 0.1
         gate.touch()
         gate.with_name(f"{gate.name}.1").touch()
         await running
