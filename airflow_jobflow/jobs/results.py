@@ -21,8 +21,9 @@ from typing import Any, NoReturn
 
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import logs
+from airflow_jobflow.jobs.array import index_ranges
 from airflow_jobflow.jobs.calls import Call
-from airflow_jobflow.jobs.model import LogStream, index_ranges
+from airflow_jobflow.jobs.model import LogStream
 
 CLIENT = "s3"
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_jobflow.jobs import map_statuses
-from airflow_jobflow.jobs.array import indexes_of
-from airflow_jobflow.jobs.model import index_ranges
+from airflow_jobflow.jobs.array import index_ranges, indexes_of
 from airflow_jobflow.jobs.packing import chunks, pack, unpack
 
 log = logging.getLogger(__name__)

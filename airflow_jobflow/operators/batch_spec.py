@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from airflow_jobflow import params, params_json
 from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError, invalid_parameter
 from airflow_jobflow.jobs import batch_request
-from airflow_jobflow.jobs.model import index_ranges
+from airflow_jobflow.jobs.array import index_ranges
 from airflow_jobflow.operators.inputs import NOT_IN_CONTAINER_OVERRIDES, log_left_out
 from airflow_jobflow.operators.spec import JobSpec, MapSpec
 from airflow_jobflow.params import Parameter, ParameterTable
@@ -244,7 +244,7 @@ class BatchJobSpec(JobSpec):
         from airflow_jobflow.jobs import batch
         from airflow_jobflow.jobs.environment import start_without_if_rejected
         from airflow_jobflow.jobs.owner import with_owner_tags
-        from airflow_jobflow.jobs.tagging import start_tagged
+        from airflow_jobflow.jobs.starting import start_tagged
         from airflow_jobflow.operators import submission
 
         queue, name = request["jobQueue"], request["jobName"]

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_jobflow.jobs.array import INDEXES, Tolerance, indexes_of, rerun_requests
+from airflow_jobflow.jobs.array import INDEXES, Tolerance, index_ranges, indexes_of, rerun_requests
 from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH
-from airflow_jobflow.jobs.model import index_ranges
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_jobflow.jobs import batch, ecs, glue_crawl, glue_run
+from airflow_jobflow.jobs import batch, ecs_snapshot, glue_crawl, glue_run
 from airflow_jobflow.jobs.model import ArrayProgress, JobState, Snapshot
 from airflow_jobflow.jobs.usage import ArrayRunTime, Usage, parse_rates, total, usage
 from tests.unit.jobs.scripted_calls import ScriptedClient
@@ -94,7 +94,7 @@ def task(**fields: Any) -> Snapshot:
     arn = "arn:aws:ecs:eu-west-1:123456789012:task/main/abc"
     shown = {"taskArn": arn, "lastStatus": "STOPPED", "taskDefinitionArn": "d", "cpu": "512", "memory": "1024"}
     times = {"createdAt": 0.5, "pullStartedAt": 10.5, "startedAt": 30.5, "stoppedAt": 70.5, "launchType": "FARGATE"}
-    return ecs.snapshot(shown | times | fields, ecs.Definition())
+    return ecs_snapshot.snapshot(shown | times | fields, ecs_snapshot.Definition())
 
 
 def test_a_fargate_task_counts_from_its_image_pull() -> None:
@@ -112,7 +112,7 @@ def test_fargate_spot_is_told_apart() -> None:
 def test_a_task_that_never_started_used_nothing() -> None:
     """Neither a pull nor a start: nothing was reserved."""
     arn = "arn:aws:ecs:eu-west-1:123456789012:task/main/abc"
-    never = ecs.snapshot(
+    never = ecs_snapshot.snapshot(
         {
             "taskArn": arn,
             "lastStatus": "STOPPED",
@@ -122,7 +122,7 @@ def test_a_task_that_never_started_used_nothing() -> None:
             "createdAt": 1.0,
             "stoppedAt": 3.0,
         },
-        ecs.Definition(),
+        ecs_snapshot.Definition(),
     )
     used = usage(never, "ecs", RATES)
     assert used == Usage(0.0, 0.0, queued_seconds=2.0)
