@@ -277,6 +277,21 @@ def main_container(call: Call, task_definition: str) -> str:
     return _describe_definition(call, task_definition).essential[0]
 
 
+def readable_main_container(call: Call, task_definition: str) -> str | None:
+    """Return the same; None, with a line in the log, if the definition may not be read or does not exist.
+
+    :param call: makes the API calls.
+    :param task_definition: family, family with revision, or ARN.
+    """
+    try:
+        return main_container(call, task_definition)
+    except CallError as error:
+        if error.fault not in UNREADABLE:
+            raise
+        log.info("The task gets no variables of Airflow's, because its definition cannot be read: %s", error)
+        return None
+
+
 def container_names(call: Call, task_definition: str) -> list[str]:
     """Return the names of a task definition's containers, in order. One DescribeTaskDefinition call.
 

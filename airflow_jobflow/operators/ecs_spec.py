@@ -180,9 +180,11 @@ class FargateTaskSpec(JobSpec):
         def run(call: Call) -> str:
             container = values.get("container_name")
             uri, context = record.inputs.result_uri(record), record.attempt.context
-            if container is None and (uri or context or "command" in values or "environment" in values):
+            if container is None and (uri or "command" in values or "environment" in values):
                 container = ecs.main_container(call, values["task_definition"])
                 self.parameters.reject_contradictions(container)
+            elif container is None and context and not (container := ecs.readable_main_container(call, definition)):
+                context = {}
             request = {**self.parameters.request(values, container, on_demand=on_demand), **identity}
             if uri or context:
                 request["overrides"], left_out = ecs.told(request.get("overrides", {}), container or "", uri, context)
