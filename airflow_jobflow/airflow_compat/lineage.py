@@ -1,6 +1,7 @@
 """The parent run that OpenLineage's provider knows of a task, for the job that the task starts.
 
-Relies on the provider's macros, which its documentation names, and on ``conf.is_disabled`` (2.19; not installed here).
+Relies on the provider's macros, which its documentation names, and on ``conf.is_disabled`` (provider 2.19, which is not
+among the dependencies; tried with a stand-in on Airflow 3.3.2).
 """
 
 from __future__ import annotations

@@ -226,7 +226,7 @@ NO_RESULT = Diagnosis(
 )
 RESULT_NOT_READ = Diagnosis(
     "result_not_read",
-    Blame.CONFIGURATION,
+    Blame.TRANSIENT,
     "It succeeded, but its result could not be read",
     "Check the permissions of Airflow's role for the bucket or the log. A retry reads the result again, and does not "
     "start the job again.",

@@ -214,9 +214,28 @@ OF_ALL: dict[str, Any] = {
 
 OF_ONE = {"raise_on_failure": Honoured(False, state, "FAILED", job=JobState.FAILED)}
 
+
+def told_dag(seen: Seen) -> bool:
+    """Whether the job is told its DAG."""
+    return "AIRFLOW_CTX_DAG_ID" in json.dumps([seen.request, seen.trigger.get("job_group")])
+
+
+def told_address(seen: Seen) -> bool:
+    """Whether the job is told where to write its result."""
+    return "s3://bucket/prefix/" in json.dumps([seen.request, seen.trigger.get("job_group")])
+
+
+def requires_result(seen: Seen) -> bool:
+    """Whether a missing result fails the task."""
+    return bool(seen.task._execution.record.inputs.required)
+
+
 OF_OPERATORS: dict[str, Any] = {
     **OF_ALL,
     **OF_ONE,
+    "pass_context": Honoured(False, told_dag, False),
+    "result": Honoured("s3://bucket/prefix/", told_address, True),
+    "result_required": Honoured("true", requires_result, True),
     "wait_for_completion": Honoured(False, state, "SUBMITTED"),
     "queued_timeout": Honoured("60", is_bounded("queue_deadline"), True, job=JobState.SUBMITTED),
     "cancel_on_kill": Honoured(False, argument("cancel_on_kill"), False),
@@ -398,6 +417,10 @@ ROWS: dict[type, dict[str, Any]] = {
     },
     GlueCrawlOperator: {
         **OF_SINGLE_JOBS,
+        **{
+            name: Rejected(value, "is for jobs that run a command")
+            for name, value in (("pass_context", True), ("result", "log"), ("result_required", True))
+        },
         "crawler_name": Honoured("other", lambda seen: seen.aws.sent("start_crawler")[0]["Name"], "other"),
         "if_running": Honoured("fail", lambda seen: isinstance(seen.result, JobflowError), True, busy=True),
         # Without, the second try takes the crawl of the first for somebody else's.
@@ -408,6 +431,7 @@ ROWS: dict[type, dict[str, Any]] = {
     GlueJobRunOperator: {
         **OF_SINGLE_JOBS,
         **GLUE_RUN,
+        "pass_context": Honoured(True, told_dag, True),
         "durable": Honoured(False, lambda seen: "Arguments" in seen.request, False),
     },
     BatchJobSensor: {**OF_SENSORS, "job_id": Honoured('["a", "b"]', argument("job_ids"), ["a", "b"])},
