@@ -13,7 +13,11 @@ import pytest
 from airflow.providers.common.compat.sdk import context_to_airflow_vars
 
 from airflow_jobflow.airflow_compat import lineage
-from airflow_jobflow.operators.inputs import variables
+from airflow_jobflow.jobs.attempt import Attempt
+from airflow_jobflow.jobs.owner import Owner
+from airflow_jobflow.operators.ecs_spec import FargateTaskSpec
+from airflow_jobflow.operators.inputs import JobInputs, variables
+from tests.unit.jobs.scripted_calls import ScriptedClient
 
 PROVIDER = "airflow.providers.openlineage"
 
@@ -91,3 +95,45 @@ def test_spark_on_glue_is_told_in_its_documented_argument(provider: Any, monkeyp
         "--a": "1",
         "--conf": "spark.openlineage.parentRunId=1",
     }
+
+
+@pytest.mark.parametrize(("is_repeated", "told"), [(True, "1"), (False, "2")])
+def test_a_start_that_is_made_once_more_tells_the_same(is_repeated: bool, told: str) -> None:
+    """ECS rejects a token whose request has changed, so the number of the try must not be that of the retry."""
+    requests: list[dict[str, Any]] = []
+
+    class Ecs(ScriptedClient):
+        """Starts a task."""
+
+        may_tag = False
+
+        def describe_task_definition(self, **_: Any) -> dict[str, Any]:
+            """Return one container."""
+            return {"taskDefinition": {"containerDefinitions": [{"name": "main"}]}}
+
+        def run_task(self, **request: Any) -> dict[str, Any]:
+            """Run a task."""
+            requests.append(request)
+            return {"tasks": [{"taskArn": "a"}]}
+
+    before = Attempt(token="token", number=1, submitted_by="t1m0c0", context={"AIRFLOW_CTX_TRY_NUMBER": "1"})
+    record: Any = SimpleNamespace(
+        attempt=before, is_repeated=is_repeated, durable=True, context=context(), group="g", this_try="t2m0c0",
+        owner=Owner("etl", "score", "manual__1"), inputs=JobInputs(pass_context=True, result="s3://bucket/prefix"),
+    )  # fmt: skip
+
+    def new_attempt(**members: Any) -> str:
+        record.attempt = Attempt(token="token", **members)
+        return "token"
+
+    record.new_attempt = new_attempt
+    jobs: Any = SimpleNamespace(
+        call=lambda function, **_: function(Ecs()), log=logging.getLogger("test"), check_containers=print, origin=""
+    )
+    values = {"cluster": "c", "task_definition": "d", "subnets": ["s"], "on_spot_interruption": "fail"}
+    assert FargateTaskSpec(values).submit(record, jobs) == ["a"]
+    [container] = requests[0]["overrides"]["containerOverrides"]
+    given = {each["name"]: each["value"] for each in container["environment"]}
+    assert (container["name"], given["AIRFLOW_CTX_TRY_NUMBER"]) == ("main", told)
+    assert given["JOBFLOW_RESULT_URI"] == "s3://bucket/prefix/g/token"
+    assert requests[0]["clientToken"] == "token"
