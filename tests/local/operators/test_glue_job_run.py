@@ -101,7 +101,7 @@ def test_a_job_runs_and_its_outcome_is_returned(
         "usage": {
             **dict.fromkeys(("vcpu_seconds", "gib_seconds", "gpu_seconds", "cost", "capacity")),
             "dpu_seconds": told["MaxCapacity"] * told["ExecutionTime"],
-            "queued_seconds": pytest.approx(told["CompletedOn"] - told["StartedOn"], abs=1.0),
+            "queued_seconds": pytest.approx((told["CompletedOn"] - told["StartedOn"]).total_seconds(), abs=1.0),
             "estimated": False,
         },
         **dict.fromkeys(("result", "result_uri", "result_error")),
