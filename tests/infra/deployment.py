@@ -22,7 +22,7 @@ from typing import Any, Final
 import cfnlint.decode  # type: ignore[import-untyped]
 
 from airflow_jobflow.local import LocalAws
-from airflow_jobflow.local.server import REGION
+from airflow_jobflow.local.client import REGION
 
 TEMPLATE: Final = Path(__file__).parents[2] / "infra" / "jobflow.yaml"
 STACK: Final = "jobflow"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from airflow_jobflow.local.server import REGION
+from airflow_jobflow.local.client import REGION
 
 Params = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_jobflow.local import LocalAws
-from airflow_jobflow.local.server import REGION
+from airflow_jobflow.local.client import REGION
 from airflow_jobflow.triggers.job import JobTrigger
 
 CSV = b"name,n\nx,1\ny,2\n"

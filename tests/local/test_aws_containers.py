@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.local import LocalAws
-from airflow_jobflow.local.dependencies import Progress, may_start
+from airflow_jobflow.local.containers import Progress, may_start
 
 FOREVER = "while :; do sleep 0.02; done"
 ASIDE: dict[str, Any] = {"essential": False}

@@ -8,7 +8,7 @@ from typing import Any
 import botocore.session
 import pytest
 
-from airflow_jobflow.local.ecs import model
+from airflow_jobflow.local.ecs import model, validation
 
 
 def item(provider: str, weight: int | None = None, base: int | None = None) -> dict[str, Any]:
@@ -49,12 +49,12 @@ def test_base_is_filled_first_and_weights_share_the_rest(strategy: list[dict[str
 )
 def test_strategies_that_make_no_sense_are_rejected(strategy: list[dict[str, Any]], said: str) -> None:
     """A cluster knows only the providers that are associated with it."""
-    assert said in (model.strategy_error(strategy, ["FARGATE", "other"]) or "")
+    assert said in (validation.strategy_error(strategy, ["FARGATE", "other"]) or "")
 
 
 def test_good_strategy_is_not_rejected() -> None:
     """One item needs no weight."""
-    assert model.strategy_error([item("FARGATE")], ["FARGATE"]) is None
+    assert validation.strategy_error([item("FARGATE")], ["FARGATE"]) is None
 
 
 def test_overrides_replace_the_command_and_merge_the_environment() -> None:
@@ -109,7 +109,7 @@ def test_fargate_takes_what_says_so_or_has_all_it_takes(definition: dict[str, An
 )
 def test_identifiers_of_tasks(identifier: str, said: str | None) -> None:
     """An id or an ARN, of this account and cluster."""
-    why = model.task_error(identifier, "123456789012", "us-east-1", "mine")
+    why = validation.task_error(identifier, "123456789012", "us-east-1", "mine")
     assert (why is None) if said is None else re.search(said, why or "")
 
 

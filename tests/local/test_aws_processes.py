@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_jobflow.local.processes import Command, Exit, Process, Processes
+from airflow_jobflow.local.command import Command, Exit
+from airflow_jobflow.local.processes import Process, Processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

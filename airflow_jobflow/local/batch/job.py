@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_jobflow.local.batch import model
-from airflow_jobflow.local.dependencies import Progress
+from airflow_jobflow.local.containers import Progress
 
 if TYPE_CHECKING:
     import threading

@@ -10,8 +10,8 @@ from airflow.sdk.exceptions import AirflowSensorTimeout, TaskDeferred
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.local import Faults, LocalAws
+from airflow_jobflow.local.client import REGION
 from airflow_jobflow.local.glue.run import JobRun
-from airflow_jobflow.local.server import REGION
 from airflow_jobflow.operators.glue import GlueJobRunOperator
 from airflow_jobflow.sensors.glue import GlueJobRunSensor
 from airflow_jobflow.triggers.job import JobTrigger
