@@ -297,7 +297,7 @@ def test_a_trigger_tells_which_children_have_failed_while_others_run(
     trigger = JobTrigger(service="batch", job_ids=[parent], aws_conn_id=None, poll_interval=0.2, reports_progress=True)
     trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)  # type: ignore[assignment]
 
-    async def story() -> dict[str, Any]:
+    async def scenario() -> dict[str, Any]:
         waiting = asyncio.ensure_future(trigger.wait())
         deadline = time.monotonic() + PATIENCE
         while not any(note.get("array", {}).get("failed_jobs") for note in written.notes):
@@ -306,7 +306,7 @@ def test_a_trigger_tells_which_children_have_failed_while_others_run(
         gate.touch()
         return await waiting
 
-    event = asyncio.run(story())
+    event = asyncio.run(scenario())
     assert event["jobs"][parent]["state"] == "FAILED"
     found = next(note for note in written.notes if note["array"]["failed_jobs"])
     assert found["array"]["cells"] == "...F."
@@ -336,7 +336,7 @@ def test_a_trigger_writes_only_what_the_worker_has_not(
     )
     trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)  # type: ignore[assignment]
 
-    async def story() -> Any:
+    async def scenario() -> Any:
         waiting = asyncio.ensure_future(trigger.wait())
         deadline = time.monotonic() + PATIENCE
         before = kit.aws.calls["batch.DescribeJobs"]
@@ -346,7 +346,7 @@ def test_a_trigger_writes_only_what_the_worker_has_not(
         gate.touch()
         return await waiting
 
-    assert asyncio.run(story())["links"] == (note["links"] if noted else None)
+    assert asyncio.run(scenario())["links"] == (note["links"] if noted else None)
     assert [notes.digest(each) for each in written.notes] == ([] if noted else [notes.digest(note)])
 
 

@@ -66,28 +66,28 @@ class Subscription:
 def test_a_short_wait_writes_nothing(written: Written) -> None:
     """A job that ends within ten seconds costs nothing more."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         wait = Subscription()
         with wait.progress:
             wait.becomes("RUNNING")
             await asyncio.sleep(FIRST_NOTE_DELAY - 0.1)
         await asyncio.sleep(100)
 
-    run(story())
+    run(scenario())
     assert written.all == []
 
 
 def test_only_changes_are_written_and_the_last_one_wins(written: Written) -> None:
     """At most every ten seconds."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         wait = Subscription()
         with wait.progress:
             for second in range(40):
                 wait.becomes(min(second, 25))
                 await asyncio.sleep(1)
 
-    run(story())
+    run(scenario())
     assert written.of("t") == [
         (FIRST_NOTE_DELAY, 9),
         (FIRST_NOTE_DELAY + NOTE_INTERVAL, 19),
@@ -98,21 +98,21 @@ def test_only_changes_are_written_and_the_last_one_wins(written: Written) -> Non
 def test_a_change_after_a_quiet_time_is_written_at_once(written: Written) -> None:
     """The limit is on how often, not on how late."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         wait = Subscription()
         with wait.progress:
             await asyncio.sleep(60)
             wait.becomes("RUNNING")
             await asyncio.sleep(1)
 
-    run(story())
+    run(scenario())
     assert written.of("t") == [(60, "RUNNING")]
 
 
 def test_a_thousand_waits_share_the_budget_of_the_process(written: Written) -> None:
     """Each has its turn, and none is written twice before all are written."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         waits = [Subscription(f"t{number}") for number in range(1000)]
         for each in waits:
             each.progress.__enter__()
@@ -121,7 +121,7 @@ def test_a_thousand_waits_share_the_budget_of_the_process(written: Written) -> N
         for each in waits:
             each.progress.__exit__(None, None, None)
 
-    run(story())
+    run(scenario())
     times = [at for at, *_ in written.all]
     assert len({task for _, task, _ in written.all}) == len(written.all) == 1000
     assert all(later - sooner >= 1 / MAX_NOTES_PER_SECOND - 1e-6 for sooner, later in itertools.pairwise(times))
@@ -130,7 +130,7 @@ def test_a_thousand_waits_share_the_budget_of_the_process(written: Written) -> N
 def test_nothing_is_written_after_a_trigger_has_ended(written: Written) -> None:
     """A note would appear in the next try, even one that was queued before."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         waits = [Subscription(f"t{number}") for number in range(10)]
         for each in waits:
             each.progress.__enter__()
@@ -140,7 +140,7 @@ def test_nothing_is_written_after_a_trigger_has_ended(written: Written) -> None:
             each.progress.__exit__(None, None, None)
         await asyncio.sleep(100)
 
-    run(story())
+    run(scenario())
     assert len(written.all) == 2
 
 
@@ -148,7 +148,7 @@ def test_an_error_of_an_xcom_backend_does_not_fail_the_wait(written: Written) ->
     """The next change is written."""
     written.trouble = OSError("the bucket is gone")
 
-    async def story() -> None:
+    async def scenario() -> None:
         wait = Subscription()
         with wait.progress:
             wait.becomes(1)
@@ -157,19 +157,19 @@ def test_an_error_of_an_xcom_backend_does_not_fail_the_wait(written: Written) ->
             wait.becomes(2)
             await asyncio.sleep(NOTE_INTERVAL + 1)
 
-    run(story())
+    run(scenario())
     assert [state for _, state in written.of("t")] == [1, 2]
 
 
 def test_without_a_task_instance_nothing_is_written(written: Written) -> None:
     """Under `airflow dags test`, in a worker, and with do_xcom_push=False."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         with Progress(None, lambda: lambda: {"state": 1}) as wait:
             wait.changed()
             await asyncio.sleep(FIRST_NOTE_DELAY + 1)
 
-    run(story())
+    run(scenario())
     assert written.all == []
 
 
@@ -200,7 +200,7 @@ def test_the_notes_of_many_kills_share_the_budget_and_one_that_waits_has_the_las
     asked = ended(monkeypatch)
     state = ["stopped"]
 
-    async def story() -> None:
+    async def scenario() -> None:
         notes = [last_note(f"t{number}", lambda: state[0]) for number in range(500)]
         first = [asyncio.ensure_future(each.write()) for each in notes]
         await asyncio.sleep(10)
@@ -208,7 +208,7 @@ def test_the_notes_of_many_kills_share_the_budget_and_one_that_waits_has_the_las
         await asyncio.gather(*(each.write() for each in notes), *first)
         await asyncio.sleep(1)
 
-    run(story())
+    run(scenario())
     times = [at for at, *_ in written.all]
     assert all(later - sooner >= 1 / MAX_NOTES_PER_SECOND - 1e-6 for sooner, later in itertools.pairwise(times))
     assert all(written.of(f"t{number}")[-1][1] == "ended" for number in range(500))
@@ -222,11 +222,11 @@ def test_no_note_of_a_kill_is_written_unless_the_task_has_ended(
     """It would replace the note of the next try. An error of Airflow does not affect the notes that follow."""
     ended(monkeypatch, state)
 
-    async def story() -> None:
+    async def scenario() -> None:
         await last_note("t", lambda: "ended").write()
         ended(monkeypatch)
         await last_note("u", lambda: "ended").write()
         await asyncio.sleep(1)
 
-    run(story())
+    run(scenario())
     assert [task for _, task, _ in written.all] == ["u"]

@@ -338,7 +338,7 @@ def test_a_batch_counts_as_stored_only_after_airflow_got_its_events(watches: Any
 def test_a_second_watcher_of_a_queue_waits_for_the_first(watches: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Each would get only some messages. After a change of the DAG, both exist for a moment."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         first, second = (cast("Any", shared_streams.read_alone(watches())) for _ in range(2))
         assert await anext(first) == "a"
         waiting = asyncio.ensure_future(anext(second))
@@ -348,4 +348,4 @@ def test_a_second_watcher_of_a_queue_waits_for_the_first(watches: Any, caplog: p
         await first.aclose()
         assert await waiting == "a"
 
-    asyncio.run(story())
+    asyncio.run(scenario())

@@ -30,10 +30,10 @@ def stopped_by_map(monkeypatch: pytest.MonkeyPatch, *job_ids: str) -> None:
 
     monkeypatch.setattr(stopper, "run", scripted)
 
-    async def story() -> None:
+    async def scenario() -> None:
         await MapCalls(Access(), "batch", None, {}).stopper.stop(KILL_REASON, job_ids)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_map_names_each_job_that_it_stopped_and_each_that_it_could_not(

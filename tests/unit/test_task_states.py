@@ -60,7 +60,7 @@ async def asked(states: TaskStates, *tasks: Any) -> list[asyncio.Task[bool]]:
 def test_questions_that_come_while_one_is_asked_share_the_next_request(line: Any) -> None:
     """For two tasks of a run, one of them mapped; each gets its own answer."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = line(t_0="deferred", t_1="failed", u="deferred")
         instances = [task(map_index=0), task(map_index=1), task(task_id="u")]
         questions = await asked(TaskStates(), task(map_index=1), *instances)
@@ -70,13 +70,13 @@ def test_questions_that_come_while_one_is_asked_share_the_next_request(line: Any
         assert (first.task_ids, first.map_index) == (["t"], 1)
         assert (second.task_ids, second.map_index) == (["t", "u"], None)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_request_that_fails_fails_its_questions_only(line: Any) -> None:
     """The next ones are asked all the same."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = line(t="deferred")
         supervisor.error = RuntimeError("503")
         questions = await asked(TaskStates(), task(), task())
@@ -84,13 +84,13 @@ def test_a_request_that_fails_fails_its_questions_only(line: Any) -> None:
         answers = await asyncio.gather(*questions, return_exceptions=True)
         assert [str(answers[0]), answers[1]] == ["503", True]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_caller_that_is_gone_does_not_keep_others_from_their_answers(line: Any) -> None:
     """A trigger may be cancelled while it asks."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = line(t="deferred")
         questions = await asked(TaskStates(), *[task() for _ in range(4)])
         questions[0].cancel()
@@ -99,13 +99,13 @@ def test_a_caller_that_is_gone_does_not_keep_others_from_their_answers(line: Any
         answers = await asyncio.gather(*questions, return_exceptions=True)
         assert [answers[1], answers[3]] == [True, True]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_tasks_that_an_answer_could_confuse_are_asked_for_apart(line: Any) -> None:
     """``t_1`` is a task, and an instance of ``t``."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = line(t_1="deferred", t_0="failed", v="failed")
         tasks = [task(task_id="v"), task(task_id="t_1"), task(map_index=0), task(task_id="v")]
         questions = await asked(TaskStates(), *tasks)
@@ -113,30 +113,30 @@ def test_tasks_that_an_answer_could_confuse_are_asked_for_apart(line: Any) -> No
         assert await asyncio.gather(*questions) == [False, True, False, False]
         assert [each.task_ids for each in supervisor.asked] == [["v"], ["t_1", "v"], ["t"]]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_request_names_only_so_many_tasks(line: Any) -> None:
     """They travel in a URL."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = line()
         questions = await asked(TaskStates(), *[task(task_id=f"task{n}x") for n in range(2 * MAX_TASKS + 1)])
         supervisor.open.set()
         assert not any(await asyncio.gather(*questions))
         assert [len(each.task_ids or ()) for each in supervisor.asked] == [1, MAX_TASKS, MAX_TASKS]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_runs_do_not_wait_for_each_other(line: Any) -> None:
     """The supervisor decides in which order it answers."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = line(t="deferred")
         other = task()
         other.run_id = "other"
         await asked(TaskStates(), task(), other)
         assert [each.run_ids for each in supervisor.asked] == [["r"], ["other"]]
 
-    asyncio.run(story())
+    asyncio.run(scenario())

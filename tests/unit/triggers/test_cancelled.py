@@ -24,7 +24,7 @@ from tests.triggerer import Supervisor, task
 MESSAGE = getattr(triggerer_job_runner, "_USER_ACTION_CANCEL_MSG", None)
 """The message of a kill's cancellations; None before Airflow 3.3."""
 
-Story = Callable[[], "Killable"]
+Scenario = Callable[[], "Killable"]
 
 
 class Limiter:
@@ -89,13 +89,13 @@ def cancelled_at(nth: int, coroutine: Coroutine[Any, Any, None]) -> Generator[An
 def run_killed(nth: int, trigger: Killable) -> bool:
     """Run a trigger in Airflow's triggerer, and kill it at its nth wait; return whether it was killed."""
 
-    async def story() -> bool:
+    async def scenario() -> bool:
         runner: Any = TriggerRunner()  # type: ignore[no-untyped-call]  # Airflow's is untyped
         trigger.task_instance = task()
         runner.triggers[1] = {"task": None, "is_watcher": False, "name": "trigger", "events": 0}
         return await asyncio.create_task(_as_coroutine(cancelled_at(nth, runner.run_trigger(1, trigger))))
 
-    return asyncio.run(story())
+    return asyncio.run(scenario())
 
 
 async def _as_coroutine(awaitable: Awaitable[bool]) -> bool:
@@ -134,7 +134,7 @@ def runs_out_of_time() -> Killable:
 
 
 @pytest.mark.parametrize("make", [succeeds, resumes, runs_out_of_time])
-def test_a_kill_at_any_wait_of_a_trigger_stops_its_jobs(make: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_at_any_wait_of_a_trigger_stops_its_jobs(make: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even while it logs, ends the task, stops a job because of its deadline, or holds back its event."""
 
     async def stopped(*_: object, **__: object) -> None:

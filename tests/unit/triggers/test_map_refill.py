@@ -69,7 +69,7 @@ def played(lasts: Sequence[float], *, max_concurrency: int, poll_interval: float
     """
     seen: list[Aws] = []
 
-    async def story() -> None:
+    async def scenario() -> None:
         aws: Any = Aws(lasts)
         seen.append(aws)
         state = MapState(len(lasts), range(len(lasts)), max_concurrency=max_concurrency, tolerance=Tolerance())
@@ -102,7 +102,7 @@ def played(lasts: Sequence[float], *, max_concurrency: int, poll_interval: float
             await asyncio.wait([sender])
         assert state.statuses == "S" * len(lasts)
 
-    run(story())
+    run(scenario())
     return seen[0]
 
 
