@@ -1,4 +1,4 @@
-"""The jobs of a try whose deferral failed, without a record of them, as on Airflow 3.2."""
+"""The jobs of a try whose deferral failed and that left no record, as on Airflow 3.2."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BEFORE, THIS = Try(1, 1, 0), Try(2, 1, 0)
 
 
 def found(job_id: str, state: JobState, at: str, by: Try = THIS) -> Found:
-    """A job as a listing of the group shows it."""
+    """Return a job as in a listing of the group."""
     return Found(Snapshot(job_id, state, state.value, created_at=at), by)
 
 
@@ -38,7 +38,7 @@ INTERRUPTED = found("interrupted", JobState.FAILED, FIRST)
     ],
 )
 def test_a_try_waits_for_its_last_job(jobs: list[Found], expected: list[str]) -> None:
-    """With an interrupted one beside it, a success would fail, or the job run once more."""
+    """An interrupted job beside it must neither fail a success nor cause another start."""
     record: Any = SimpleNamespace(attempt=Attempt(), durable=True, has_store=False, this_try=THIS, group="g")
     spec: Any = SimpleNamespace(find_group=None)
     remote: Any = SimpleNamespace(call=lambda *_: jobs)
