@@ -1,4 +1,4 @@
-"""The questions of many triggers, in few requests: against a scripted supervisor."""
+"""State queries of many triggers share few requests. The supervisor is scripted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.triggerer import task
 
 
 class Line:
-    """A supervisor that answers when it is allowed to.
+    """A supervisor that responds when a test allows it.
 
     :param states: the states of the tasks of all runs, as Airflow names them.
     """
@@ -26,7 +26,7 @@ class Line:
         self.open = asyncio.Event()
 
     async def asend(self, message: comms.GetTaskStates) -> Any:
-        """Answer a question."""
+        """Respond to a request."""
         self.asked.append(message)
         await self.open.wait()
         if self.error:
@@ -37,7 +37,7 @@ class Line:
 
 @pytest.fixture
 def line(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Line]:
-    """Put a supervisor at the other end of Airflow's line."""
+    """Connect Airflow to a scripted supervisor."""
 
     def put(**states: str) -> Line:
         supervisor = Line(states)
@@ -48,7 +48,7 @@ def line(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Line]:
 
 
 async def asked(states: TaskStates, *tasks: Any) -> list[asyncio.Task[bool]]:
-    """Ask for a task, and for others while that request is under way."""
+    """Query one task, and others while that request is in progress."""
     questions = []
     for each in tasks:
         questions.append(asyncio.create_task(states.is_deferred(each)))
@@ -57,8 +57,8 @@ async def asked(states: TaskStates, *tasks: Any) -> list[asyncio.Task[bool]]:
     return questions
 
 
-def test_questions_that_come_while_one_is_asked_share_the_next_request(line: Any) -> None:
-    """For two tasks of a run, one of them mapped; each gets its own answer."""
+def test_queries_during_a_request_share_the_next_one(line: Any) -> None:
+    """For two tasks of a run, one of them mapped, each query gets its own response."""
 
     async def scenario() -> None:
         supervisor = line(t_0="deferred", t_1="failed", u="deferred")
@@ -73,8 +73,8 @@ def test_questions_that_come_while_one_is_asked_share_the_next_request(line: Any
     asyncio.run(scenario())
 
 
-def test_a_request_that_fails_fails_its_questions_only(line: Any) -> None:
-    """The next ones are asked all the same."""
+def test_a_failed_request_fails_only_its_queries(line: Any) -> None:
+    """The next request is made as usual."""
 
     async def scenario() -> None:
         supervisor = line(t="deferred")
@@ -87,8 +87,8 @@ def test_a_request_that_fails_fails_its_questions_only(line: Any) -> None:
     asyncio.run(scenario())
 
 
-def test_a_caller_that_is_gone_does_not_keep_others_from_their_answers(line: Any) -> None:
-    """A trigger may be cancelled while it asks."""
+def test_a_cancelled_query_does_not_affect_others(line: Any) -> None:
+    """A trigger may be cancelled during its query."""
 
     async def scenario() -> None:
         supervisor = line(t="deferred")
@@ -102,8 +102,8 @@ def test_a_caller_that_is_gone_does_not_keep_others_from_their_answers(line: Any
     asyncio.run(scenario())
 
 
-def test_tasks_that_an_answer_could_confuse_are_asked_for_apart(line: Any) -> None:
-    """``t_1`` is a task, and an instance of ``t``."""
+def test_ambiguous_tasks_are_queried_separately(line: Any) -> None:
+    """``t_1`` is a task, and also an instance of ``t``."""
 
     async def scenario() -> None:
         supervisor = line(t_1="deferred", t_0="failed", v="failed")
@@ -116,8 +116,8 @@ def test_tasks_that_an_answer_could_confuse_are_asked_for_apart(line: Any) -> No
     asyncio.run(scenario())
 
 
-def test_a_request_names_only_so_many_tasks(line: Any) -> None:
-    """They travel in a URL."""
+def test_a_request_names_a_limited_number_of_tasks(line: Any) -> None:
+    """The URL contains their names."""
 
     async def scenario() -> None:
         supervisor = line()
@@ -130,7 +130,7 @@ def test_a_request_names_only_so_many_tasks(line: Any) -> None:
 
 
 def test_runs_do_not_wait_for_each_other(line: Any) -> None:
-    """The supervisor decides in which order it answers."""
+    """The supervisor may respond in any order."""
 
     async def scenario() -> None:
         supervisor = line(t="deferred")
