@@ -13,7 +13,7 @@ from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.local.demo.outputs import parquet
 from airflow_jobflow.local.glue.samples import BUCKET, CRAWLER, SCRIPT
 from airflow_jobflow.local.samples import provision
-from tests.local.glue_kit import let_end
+from tests.local.glue_kit import end_crawl
 
 DAG = "glue_crawler_then_job"
 PATIENT = {"polls": 150}
@@ -149,7 +149,7 @@ def test_a_crawl_that_is_under_way_is_joined(run_on: Callable[..., Any], endless
 
     def end() -> None:
         eventually(lambda: endless.calls["glue.BatchGetCrawlers"])
-        let_end(endless, CRAWLER)
+        end_crawl(endless, CRAWLER)
 
     with ThreadPoolExecutor() as beside:
         ended = beside.submit(end)

@@ -1,4 +1,4 @@
-"""The operators, each with a job that runs until a test lets it end, for tests that concern them all."""
+"""The operators, each with a job that runs until a test lets it end, for tests of all operators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.local.glue_kit import until
 
 
 class Case:
-    """One operator: how to make it for a job that runs until a file is there, and what it has started."""
+    """One operator: how to create it for a job that runs until a file exists, and what it has started."""
 
     def __init__(self, kits: Callable[[str], Any], gate: Path) -> None:
         self.gate = gate
@@ -25,24 +25,24 @@ class Case:
     KIT = ""
 
     def prepare(self) -> None:
-        """Make what is needed."""
+        """Create the required resources."""
 
     def end(self, *, well: bool = True) -> None:
-        """Let the job end, well or not."""
-        complete = self.gate.with_suffix(".new")  # a job must not see the file before its content
+        """Let the job end, with success or not."""
+        complete = self.gate.with_suffix(".new")  # the job must not see the file before its content
         complete.write_text("" if well else "no")
         complete.replace(self.gate)
 
     def make(self, **parameters: Any) -> AwsJobOperator:
-        """Make the operator."""
+        """Create the operator."""
         raise NotImplementedError
 
     def started(self) -> list[str]:
-        """The ids of all that was ever started."""
+        """Return the ids of all jobs that were ever started."""
         raise NotImplementedError
 
     def status(self, job_id: str) -> str:
-        """What AWS says of a job, once it has ended."""
+        """Return the final status of a job."""
         raise NotImplementedError
 
 
@@ -53,21 +53,21 @@ class Batch(Case):
     more: dict[str, Any] = {}  # noqa: RUF012
 
     def prepare(self) -> None:
-        """Make a definition."""
+        """Register a definition."""
         self.definition = self.kit.define(["sh", "-c", self.script])
 
     def make(self, **parameters: Any) -> AwsJobOperator:
-        """Make the operator."""
+        """Create the operator."""
         names = {"job_name": "hello", "job_queue": self.kit.queue, "job_definition": self.definition}
         return BatchJobOperator(**{"task_id": "t", "aws_conn_id": None, **names, **self.more, **parameters})
 
     def started(self) -> list[str]:
-        """All jobs of the queue."""
+        """Return all jobs of the queue."""
         answer = self.kit.batch.list_jobs(jobQueue=self.kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}])
         return [job["jobId"] for job in answer["jobSummaryList"]]
 
     def status(self, job_id: str) -> str:
-        """SUCCEEDED or FAILED."""
+        """Return SUCCEEDED or FAILED."""
         return str(self.kit.wait(job_id)["status"])
 
 
@@ -83,21 +83,21 @@ class Fargate(Case):
     KIT = "ecs"
 
     def prepare(self) -> None:
-        """Make a definition."""
+        """Register a definition."""
         self.definition = self.kit.define(self.kit.container(["sh", "-c", self.script]))
 
     def make(self, **parameters: Any) -> AwsJobOperator:
-        """Make the operator."""
+        """Create the operator."""
         names = {"cluster": self.kit.cluster, "task_definition": self.definition, "subnets": ["subnet-1"]}
         return FargateTaskOperator(**{"task_id": "t", "aws_conn_id": None, **names, **parameters})
 
     def started(self) -> list[str]:
-        """All tasks of the cluster, by the ledger."""
+        """Return all tasks of the cluster, from the ledger."""
         cluster = f"/{self.kit.cluster}/"
         return [each["taskArn"] for each in self.kit.aws.started("ecs") if cluster in each["taskArn"]]
 
     def status(self, job_id: str) -> str:
-        """SUCCEEDED or FAILED."""
+        """Return SUCCEEDED or FAILED."""
         [container] = self.kit.wait(job_id)["containers"]
         return "SUCCEEDED" if container.get("exitCode") == 0 else "FAILED"
 
@@ -108,56 +108,56 @@ class GlueRun(Case):
     KIT = "glue"
 
     def prepare(self) -> None:
-        """Make a job."""
+        """Create a job."""
         script = f"{until(self.gate)}\nassert not os.path.getsize({str(self.gate)!r})"
         self.job = self.kit.job(script, ExecutionProperty={"MaxConcurrentRuns": 3})
 
     def make(self, **parameters: Any) -> AwsJobOperator:
-        """Make the operator."""
+        """Create the operator."""
         return GlueJobRunOperator(**{"task_id": "t", "aws_conn_id": None, "job_name": self.job, **parameters})
 
     def started(self) -> list[str]:
-        """All runs of the job, by the ledger."""
+        """Return all runs of the job, from the ledger."""
         runs: list[str] = self.kit.runs(self.job)
         return runs
 
     def status(self, job_id: str) -> str:
-        """SUCCEEDED or FAILED."""
+        """Return SUCCEEDED or FAILED."""
         return "SUCCEEDED" if self.kit.wait(self.job, job_id)["JobRunState"] == "SUCCEEDED" else "FAILED"
 
 
 class Crawl(Case):
-    """A crawl, which ends by itself after a while."""
+    """A crawl, which ends by itself after some seconds."""
 
     KIT = "glue"
 
     def prepare(self) -> None:
-        """Make a crawler, which has been at work before."""
+        """Create a crawler with an earlier crawl."""
         self.crawler = self.kit.crawler()
         self.kit.crawl(self.crawler)
         self.before = len(self.kit.crawls(self.crawler))
 
     def end(self, *, well: bool = True) -> None:
-        """Wait for the crawl; a failed one is interrupted."""
+        """Wait for the crawl; to let it fail, interrupt it."""
         if not well:
             self.kit.aws.interrupt_crawl(self.crawler)
         self.kit.ended(self.crawler, len(self.kit.crawls(self.crawler)))
 
     def make(self, **parameters: Any) -> AwsJobOperator:
-        """Make the operator."""
+        """Create the operator."""
         return GlueCrawlOperator(**{"task_id": "t", "aws_conn_id": None, "crawler_name": self.crawler, **parameters})
 
     def started(self) -> list[str]:
-        """All crawls, by the ledger."""
+        """Return all crawls, from the ledger."""
         crawls: list[str] = self.kit.crawls(self.crawler)
         return crawls[self.before :]
 
     def status(self, job_id: str) -> str:
-        """SUCCEEDED or FAILED."""
+        """Return SUCCEEDED or FAILED."""
         told = {crawl["CrawlId"]: crawl["State"] for crawl in self.kit.ended(self.crawler, len(self.started()) + 1)}
         return "SUCCEEDED" if told[job_id] == "COMPLETED" else "FAILED"
 
 
 CASES = [Batch, Array, Fargate, GlueRun, Crawl]
 WITH_NAMES = [Batch, Array, Fargate, GlueRun]
-"""Those whose job is found by its group."""
+"""The operators whose jobs are found by their group."""

@@ -1,4 +1,4 @@
-"""The operators on a local AWS whose crawls take a while."""
+"""The operators on a local AWS whose crawls take some seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CRAWL_SECONDS = 1.5
 
 @pytest.fixture(scope="package")
 def lasting() -> Iterator[LocalAws]:
-    """A local AWS whose crawls take a while."""
+    """A local AWS whose crawls take some seconds."""
     with LocalAws(slots=4, settings=Settings(time_scale=0.01, crawl_seconds=CRAWL_SECONDS)) as server:
         create_environment(server.client("iam"), server.client("batch"), "local")
         yield server
@@ -26,7 +26,7 @@ def lasting() -> Iterator[LocalAws]:
 
 @pytest.fixture
 def case(request: pytest.FixtureRequest, lasting: LocalAws, gate: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The operator under test, on an AWS that this process finds."""
+    """The operator under test, on the AWS of this process."""
     here, eventually, kit_class = (request.getfixturevalue(each) for each in ("here", "eventually", "kit_class"))
     here(lasting)
     monkeypatch.setattr(earlier_tries, "LOOKUPS", (0.0,))
@@ -42,5 +42,5 @@ def case(request: pytest.FixtureRequest, lasting: LocalAws, gate: Path, monkeypa
 
 @pytest.fixture(autouse=True)
 def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Describe calls that are refused end a wait after half a second instead of minutes."""
+    """Let denied describe calls end a wait after half a second instead of minutes."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "0.5")

@@ -108,7 +108,7 @@ def test_an_older_failure_does_not_count_either(kit: GlueKit, context: Any) -> N
     """The crawler has been mended since."""
     crawler = kit.crawler(NO_BUCKET)
     since = later(kit.crawl(crawler))
-    kit.mend(crawler)
+    kit.set_bucket(crawler)
     kit.eventually(lambda: datetime.now(tz=UTC) >= since)
     kit.crawl(crawler)
     assert sensor(crawler, since=since.isoformat()).execute(context)["state"] == "SUCCEEDED"
@@ -118,7 +118,7 @@ def test_the_first_crawl_since_decides_and_not_the_last(kit: GlueKit, context: A
     """A later one is another piece of work."""
     crawler = kit.crawler(NO_BUCKET)
     kit.crawl(crawler)
-    kit.mend(crawler)
+    kit.set_bucket(crawler)
     kit.crawl(crawler)
     with pytest.raises(exceptions.JobFailed, match="bucket does not exist"):
         sensor(crawler).execute(context)
@@ -193,7 +193,7 @@ def test_the_crawl_that_an_operator_started_is_waited_for(kit: GlueKit, context:
     operator = GlueCrawlOperator(task_id="t", crawler_name=crawler, aws_conn_id=None, wait_for_completion=False)
     started = operator.execute(context)
     kit.ended(crawler, 2)
-    kit.mend(crawler, NO_BUCKET)
+    kit.set_bucket(crawler, NO_BUCKET)
     kit.crawl(crawler)
     outcome = sensor(started if form == "outcome" else started["job_id"], since=NEVER).execute(context)
     assert (outcome["state"], outcome["details"]["crawl_id"]) == ("SUCCEEDED", kit.crawls(crawler)[1])

@@ -24,7 +24,7 @@ from airflow_jobflow.triggers import base
 from airflow_jobflow.triggers import map as map_trigger
 from airflow_jobflow.triggers.map import MapTrigger
 from tests.local.conftest import EcsKit, Kit
-from tests.local.maps import again, dies, names_of
+from tests.local.maps import names_of, recreated, run_until_shutdown
 
 
 @pytest.fixture
@@ -121,11 +121,11 @@ def test_items_whose_jobs_aws_has_forgotten_do_not_run_again(
         f'test $JOBFLOW_MAP_INDEX = 0 || while [ ! -e {gate} ]; do sleep 0.02; done; test "$JOBFLOW_MAP_INDEX" != 2'
     )
     trigger = a_map(forgetful, script, 3)
-    asyncio.run(dies(forgetful, trigger, lambda: bool(xcoms) and "S" in json.dumps(decoded(xcoms))))
+    asyncio.run(run_until_shutdown(forgetful, trigger, lambda: bool(xcoms) and "S" in json.dumps(decoded(xcoms))))
     stopped = next(iter(forgetful.listed(desiredStatus="STOPPED")))
     forgetful.eventually(lambda: stopped not in forgetful.listed(desiredStatus="STOPPED"), "that it is forgotten")
     gate.touch()
-    event = asyncio.run(in_a_triggerer(again(trigger)).wait())
+    event = asyncio.run(in_a_triggerer(recreated(trigger)).wait())
     assert event["statuses"] == "SSF"
     assert len(forgetful.aws.started("ecs")) == 3
 
@@ -160,13 +160,13 @@ def test_a_trigger_that_starts_after_the_deadline_reports_ended_items(
     monkeypatch.setattr(map_trigger, "FINAL_DESCRIBE_TIMEOUT", 3.0)
     monkeypatch.setattr(ecs_map, "CHECKPOINT", 0.2)
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 3)
-    trigger = in_a_triggerer(again(trigger, max_concurrency=2))
-    asyncio.run(dies(forgetful, trigger, lambda: len(forgetful.aws.started("ecs")) == 2))
+    trigger = in_a_triggerer(recreated(trigger, max_concurrency=2))
+    asyncio.run(run_until_shutdown(forgetful, trigger, lambda: len(forgetful.aws.started("ecs")) == 2))
     gate.touch()
     forgetful.eventually(lambda: len(forgetful.listed(desiredStatus="STOPPED")) == 2, "the end of both")
-    event = asyncio.run(in_a_triggerer(again(trigger, deadline=time.time() - 1)).wait())
+    event = asyncio.run(in_a_triggerer(recreated(trigger, deadline=time.time() - 1)).wait())
     assert (event["statuses"], event["limit"]) == ("SS-", "deadline")
-    whole = in_a_triggerer(again(trigger, indexes="0-1", requests=pack(["{}", "{}"]), deadline=time.time() - 1))
+    whole = in_a_triggerer(recreated(trigger, indexes="0-1", requests=pack(["{}", "{}"]), deadline=time.time() - 1))
     event = asyncio.run(whole.wait())
     assert (event["statuses"], event["limit"]) == ("SSS", None)
     assert len(forgetful.aws.started("ecs")) == 2
@@ -212,10 +212,10 @@ def test_a_map_whose_first_trigger_dies_at_once_starts_nothing_twice(
 
     if xcom == "refused":
         monkeypatch.setattr(XCom, "set", fail)
-    asyncio.run(dies(late, trigger, lambda: late.aws.calls["batch.SubmitJob"] >= 3))
+    asyncio.run(run_until_shutdown(late, trigger, lambda: late.aws.calls["batch.SubmitJob"] >= 3))
     if xcom == "unreadable":
         monkeypatch.setattr(XCom, "get_one", fail)
-    event = asyncio.run(in_a_triggerer(again(trigger)).wait())
+    event = asyncio.run(in_a_triggerer(recreated(trigger)).wait())
     late.aws.set_faults(Faults())
     assert event["statuses"] == "S" * 6
     assert names_of(late) == [str(number) for number in range(6)]
@@ -229,7 +229,7 @@ def test_a_map_whose_first_start_is_rejected_is_rejected_for_the_next_trigger_to
     trigger = batch_trigger(late, 2)
     refused = pack([json.dumps({"jobDefinition": "nowhere"})] * 2)
     for _ in range(2):
-        event = asyncio.run(in_a_triggerer(again(trigger, requests=refused)).wait())
+        event = asyncio.run(in_a_triggerer(recreated(trigger, requests=refused)).wait())
         assert (event["statuses"], event["error"]["kind"]) == ("--", "refused")
     assert xcoms
 
@@ -257,8 +257,8 @@ def test_a_trigger_with_a_blocked_supervisor_starts_nothing_that_its_successor_s
     """Its process is alive, but Airflow has no heartbeat of its triggerer, and has moved the map to another one."""
     size = 8
     trigger = batch_trigger(quick, size, f"while [ ! -e {gate} ]; do sleep 0.02; done")
-    trigger = in_a_triggerer(again(trigger, max_concurrency=2), "first")
-    successor = in_a_triggerer(again(trigger), "second")
+    trigger = in_a_triggerer(recreated(trigger, max_concurrency=2), "first")
+    successor = in_a_triggerer(recreated(trigger), "second")
 
     async def both() -> list[Any]:
         first = asyncio.create_task(trigger.wait())
@@ -438,7 +438,7 @@ def test_a_passed_deadline_stops_the_jobs_before_the_event(
     """No worker needs to be alive for that. The event reports jobs that are not stopped yet."""
     monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 2)
-    trigger = in_a_triggerer(again(trigger, deadline=time.time() + 3, cancel_on_timeout=True))
+    trigger = in_a_triggerer(recreated(trigger, deadline=time.time() + 3, cancel_on_timeout=True))
     event = asyncio.run(trigger.wait())
     assert (event["statuses"], event["limit"]) == ("KK", "deadline")
     assert event["unstopped"] == {"count": 0, "ids": pack(()), "message": ""}
@@ -453,7 +453,7 @@ def test_a_deadline_in_an_outage_fires_in_time_and_stops_in_the_background(
     monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     monkeypatch.setattr(base, "LOG_DELAY", 0.0)
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 2)
-    trigger = in_a_triggerer(again(trigger, deadline=time.time() + 3, cancel_on_timeout=True))
+    trigger = in_a_triggerer(recreated(trigger, deadline=time.time() + 3, cancel_on_timeout=True))
 
     async def story() -> Any:
         forgetful.aws.set_faults(Faults(actions=("StopTask",), error_every=1))
@@ -488,7 +488,7 @@ def test_wrapped_throttling_only_delays_a_map(
 ) -> None:
     """Even at the first start. It stops no healthy task, and fails no item."""
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 5)
-    trigger = in_a_triggerer(again(trigger, max_concurrency=max(started, 1) + 1))
+    trigger = in_a_triggerer(recreated(trigger, max_concurrency=max(started, 1) + 1))
     fault = Faults(respond_with=(CannedResponse(code=code, message=message, actions=("RunTask",), calls=3),))
 
     async def story() -> Any:
