@@ -483,7 +483,7 @@ UNCHECKED = {"describe_job_definitions"}
 
 
 def test_a_call_that_is_new_in_the_code_is_given_a_thought() -> None:
-    """Also one that is made so seldom that no story here comes by it."""
+    """Also one that is made so seldom that no scenario here comes by it."""
     package = Path(airflow_jobflow.__file__).parent
     sources = [path for path in package.rglob("*.py") if package / "local" not in path.parents]
     methods = {"".join(found) for path in sources for found in CLIENT_CALL.findall(path.read_text())}

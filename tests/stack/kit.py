@@ -210,7 +210,7 @@ class Kit:
 
     def restore(self) -> None:
         """Make everything work again, whatever a test did to it, and end what it has left running."""
-        self.set_bucket()
+        self.mend()
         self.stack.repair()
         self.ledger.stop_all()
         self.is_quiet()

@@ -213,7 +213,7 @@ class Wave:
             happens()
         for user in self._users:
             user.join()
-        self._kit.set_bucket()
+        self._kit.mend()
         self._kit.stack.repair()
 
     def _happenings(self, schedule: Schedule) -> list[tuple[float, Callable[[], object]]]:

@@ -193,7 +193,7 @@ def test_a_short_denial_has_no_effect(own_kit: Any, own_make: Make, context: Any
     """A policy is being replaced while a map starts and watches its items."""
     trigger = deferred(own_make("sleep 0.1", items=items(12), max_concurrency=2, deferrable=True), context)
 
-    async def story() -> Any:
+    async def scenario() -> Any:
         waiting = asyncio.create_task(trigger.wait())
         await asyncio.to_thread(own_kit.eventually, lambda: own_kit.aws.calls["batch.SubmitJob"] >= 3)
         own_kit.aws.set_faults(Faults(denied=(denied,)))
@@ -202,7 +202,7 @@ def test_a_short_denial_has_no_effect(own_kit: Any, own_make: Make, context: Any
         own_kit.aws.set_faults(Faults())
         return await waiting
 
-    event = asyncio.run(story())
+    event = asyncio.run(scenario())
     assert (event["statuses"], event["error"]) == ("S" * 12, None)
     assert not own_kit.aws.calls["batch.TerminateJob"]
     assert names_of(own_kit) == sorted(str(number) for number in range(12))
@@ -217,7 +217,7 @@ def test_a_map_whose_submits_are_denied_finishes_its_running_jobs(
     operator = own_make(script, items=items(4), max_concurrency=2, deferrable=True)
     trigger = deferred(operator, context)
 
-    async def story() -> Any:
+    async def scenario() -> Any:
         waiting = asyncio.create_task(trigger.wait())
         await asyncio.to_thread(own_kit.eventually, lambda: len(names_of(own_kit)) == 2)
         own_kit.aws.set_faults(Faults(denied=("SubmitJob",)))
@@ -225,7 +225,7 @@ def test_a_map_whose_submits_are_denied_finishes_its_running_jobs(
         gate.touch()
         return await waiting
 
-    event = asyncio.run(story())
+    event = asyncio.run(scenario())
     own_kit.aws.set_faults(Faults())
     assert (event["statuses"].count("S"), event["statuses"].count("-")) == (2, 2)
     with pytest.raises(exceptions.AccessDenied, match=r"batch:SubmitJob.*2 of 4 items ended, 0 failed"):
@@ -783,7 +783,7 @@ def test_stopped_items_differ_from_failures(
     )
     trigger = deferred(operator, context)
 
-    async def story() -> Any:
+    async def scenario() -> Any:
         waiting = asyncio.create_task(trigger.wait())
         await asyncio.to_thread(kit.eventually, lambda: statuses_of(kit) == ["RUNNING"] * 2)
         for job_id in trigger._state.running:
@@ -792,7 +792,7 @@ def test_stopped_items_differ_from_failures(
         gate.touch()
         return await waiting
 
-    event = asyncio.run(story())
+    event = asyncio.run(scenario())
     with pytest.raises(error) as raised:
         operator.execute_complete(context, event)
     assert type(raised.value) is error
