@@ -1,4 +1,4 @@
-"""The section of RESULTS.md on a whole Airflow, from the figures of its parts; the other sections stay as they are."""
+"""The section of RESULTS.md about a whole Airflow, from the figures of its parts; other sections are kept."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ TASKS: Final[Mapping[Kind, Mapping[Side, str]]] = {
     "operator": {"jobflow": "BatchJobOperator", "amazon": "BatchOperator(deferrable=True)"},
 }
 TIMES_LESS: Final[Mapping[Kind, int]] = {"sensor": 10, "operator": 3}
-"""What part of the Amazon provider's CPU ours may be at most, as 1 / this."""
+"""Maximum of our CPU as a fraction 1 / this of the Amazon provider's."""
 COMPONENTS: Final = ("scheduler", "api-server", "triggerer", "worker", "dag-processor", "postgres", "redis")
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one part of the benchmark has measured, and when."""
+    """The measurements of one part of the benchmark, with their time."""
 
     date: str
     minutes: float
@@ -42,7 +42,7 @@ class Part:
 def write(parts: Mapping[str, Part], machine: Mapping[str, str], remark: str, report: Path) -> None:
     """Write the section into a report.
 
-    :param remark: what to know about these figures; empty for nothing.
+    :param remark: a remark on these figures; empty for none.
     """
     text = report.read_text() if report.exists() else "# What waiting costs\n"
     report.write_text(
@@ -127,7 +127,7 @@ def _compared(pairs: Mapping[Kind, tuple[Waits, Waits]]) -> str:
                 required, met = "none", _met(ours.twice == 0)
             elif name == "CPU for each":
                 ratio, required = _ratio(theirs.each, ours.each), f"≤ 1/{TIMES_LESS[kind]}"
-                if theirs.succeeded:  # else there is nothing to compare with
+                if theirs.succeeded:  # otherwise there is nothing to compare with
                     met = _met(ours.each * TIMES_LESS[kind] <= theirs.each)
             elif name.startswith("CPU"):
                 ratio = _ratio(theirs.each_above_idle, ours.each_above_idle)
@@ -166,7 +166,7 @@ def _held(many: Many) -> str:
 def _many(many: Many) -> str:
     ours, idle = many.ours, many.idle
     over = ours.each - idle.each
-    alike = ours.waits == idle.waits  # what all waits take together is spread over their number
+    alike = ours.waits == idle.waits  # the total of all waits is divided by their number
     known = [f"{over:.1f} KB", "", "< 25 KB", _met(over < 25)]
 
     def seconds(blocked: float) -> str:

@@ -26,7 +26,7 @@ SUBMITTED = 1_000_000
 
 
 class Jobs(Batch):
-    """Jobs that begin when they are first heard of. A job's key is the index of the task instance that waits for it."""
+    """Jobs that start when they are first named. A job's key is the index of the task instance that waits for it."""
 
     def __init__(self, scenario: Scenario) -> None:
         super().__init__(scenario)
@@ -35,7 +35,7 @@ class Jobs(Batch):
         """How often a job was submitted for each index."""
 
     def _script(self) -> None:
-        """Script nothing beforehand."""
+        """Do nothing: there are no jobs beforehand."""
 
     def _begin(self, index: int, id_of_job: str, name: str, now: float) -> None:
         drawn = random.Random(f"{self.scenario.seed} {index}").uniform(self.scenario.shortest, self.scenario.longest)
@@ -56,7 +56,7 @@ class Jobs(Batch):
         return Answer(json.dumps(answer).encode(), 1)
 
     def end(self, seconds: float, now: float) -> None:
-        """Have the jobs that run end one after the other, evenly within some seconds."""
+        """Let the running jobs end one after the other, evenly within some seconds."""
         running = [job for job in self.jobs.values() if job.ends > now]
         for number, job in enumerate(running, 1):
             job.seconds = now - job.began + seconds * number / len(running)
@@ -69,7 +69,7 @@ class Planned(Metered):
     """A counter whose service can be configured while it runs."""
 
     def answer(self, head: bytes, body: bytes) -> Answer | None:
-        """Answer a request."""
+        """Respond to a request."""
         match head.split(b" ", 2)[1]:
             case b"/plan":
                 self.__init__(Scenario(waits=0, interval=0, service="stack", **json.loads(body)))  # type: ignore[misc]

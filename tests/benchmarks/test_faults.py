@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.faults import report
-from benchmarks.faults.__main__ import together
+from benchmarks.faults.__main__ import merged
 from benchmarks.faults.plan import KINDS, Delays, Endured, Scoped, outages
 from benchmarks.figures import Meter, Process, Results, Scenario
 from benchmarks.meters import Collections, MeteredSelector, Meters
@@ -127,10 +127,10 @@ def test_every_outage_has_a_kind_and_an_end() -> None:
 
 def test_delays_of_several_measurements_are_merged() -> None:
     """The slowest connection is the slowest of all."""
-    both = together([Delays([1.0, 3.0], [1.0], 12.0), Delays([2.0], [2.0], 13.0)])
+    both = merged([Delays([1.0, 3.0], [1.0], 12.0), Delays([2.0], [2.0], 13.0)])
     assert both == Delays([1.0, 2.0, 3.0], [1.0, 2.0], 13.0)
     assert (both.part(0.5), both.part(1)) == (2.0, 3.0)
-    assert together([Delays([1.0], [1.0], None)]).slow is None
+    assert merged([Delays([1.0], [1.0], None)]).slow is None
 
 
 def test_the_report_leaves_other_sections_alone(tmp_path: Path) -> None:
