@@ -19,15 +19,18 @@ ui: $(READY) ## Run Airflow's web UI with the sample DAGs and the local AWS unti
 # AIRFLOW=3.2, 3.3: with the official constraints in tests/constraints. AIRFLOW=lowest: the lower bounds of pyproject.toml.
 PINNED := $(if $(AIRFLOW),.venv-$(AIRFLOW)/.synced)
 
+# Twice as many as cores, because most tests wait. In the order of the files, in which short ones come last.
+WORKERS := -n 4 --dist loadfile --no-loadscope-reorder
+
 test: $(or $(PINNED),lint) ## Lint, types and all tests that only need Python; AIRFLOW=3.2 for another Airflow
-	.venv$(addprefix -,$(AIRFLOW))/bin/pytest -n 2 --dist loadfile --ignore tests/stack --ignore tests/clients --ignore tests/ui/test_page.py \
+	.venv$(addprefix -,$(AIRFLOW))/bin/pytest $(WORKERS) --ignore tests/stack --ignore tests/clients --ignore tests/ui/test_page.py \
 		$(if $(AIRFLOW),$(addprefix --ignore ,$(NEWEST_ONLY)))
 
 # Tests of files outside the package, or that need tools that conflict with the constraints of an Airflow.
 NEWEST_ONLY := tests/benchmarks tests/docs tests/infra tests/ui tests/release tests/unit/test_compose.py
 
 test-differences: $(or $(PINNED),$(READY)) ## Tests of what differs between Airflow versions: attempts, kills, sensors, triggerer; AIRFLOW=3.2
-	.venv$(addprefix -,$(AIRFLOW))/bin/pytest -n 2 --dist loadfile $(DIFFERENCES)
+	.venv$(addprefix -,$(AIRFLOW))/bin/pytest $(WORKERS) $(DIFFERENCES)
 
 DIFFERENCES := tests/unit/test_airflow_compat.py tests/unit/test_airflow_compat_contracts.py \
 	tests/unit/test_airflow_compat_copies.py \

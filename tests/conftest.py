@@ -8,10 +8,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from botocore import loaders
 from hypothesis import settings
 
 if TYPE_CHECKING:
@@ -37,6 +39,28 @@ os.environ |= {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 
+# One loader for all sessions: otherwise each new one loads botocore's models again, which takes up to a second.
+loaders.create_loader = cache(loaders.create_loader)
+
+SHORTER: Final[dict[str, Any]] = {
+    "aws.clients.ACTIONS_PER_SECOND": dict.fromkeys(("batch", "ecs", "glue", "logs", "sqs"), 500.0),
+    "aws.rate_limit.FIRST_DELAY": 0.1,
+    "jobs.logs.ARRIVAL": 0.0,  # the local AWS has all log lines when a job has ended
+    "maps.calls.LOOKUPS": (0.0, 0.1),
+    "maps.recovery.RELIST_DELAY": 0.1,
+    "maps.tracker.GROUP_DELAY": 0.05,
+    "operators.capacity.LONGEST_CAPACITY_PAUSE": 0.3,
+    "operators.capacity.SHORTEST_CAPACITY_PAUSE": 0.1,
+    "operators.earlier_tries.LOOKUPS": (0.0,),
+    "operators.submission.LOOKUPS": (0.0, 0.0, 0.05),
+    "operators.submission.PATIENCE": 2.0,
+    "polling.schedule.NEW_JOB_DELAY": 0.02,
+    "waiting.remote.PATIENCE": 2.0,
+    "waiting.remote.STOP_PATIENCE": 2.0,
+}
+"""Constants of the package with shorter durations for tests with a local AWS. Unit tests use the real ones, on scripted
+clocks."""
+
 
 def features() -> set[str]:
     """Return the features of the installed Airflow that 3.2 lacks, by their names in ``pytest.mark.needs``."""
@@ -51,6 +75,9 @@ def features() -> set[str]:
     return {name for name, is_there in found.items() if is_there}
 
 
+LONGEST: Final = "local/test_demo.py"
+"""The slowest module. It runs first, so that no worker runs it alone at the end."""
+
 NEED_SHARED_STREAMS = ("infra/test_policies.py", "local/test_state_change.py", "local/test_bad_event_input.py")
 """Modules that cannot even be imported if Airflow has no shared streams."""
 
@@ -64,6 +91,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect tests of features that the installed Airflow lacks; ``docs/compatibility.md`` lists these."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
     needs = {item: {name for mark in item.iter_markers("needs") for name in mark.args} for item in items}
     if not any(needs.values()):
         return
@@ -94,10 +122,6 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalAws], None]:
 
     monkeypatch.setenv("AIRFLOW__JOBFLOW__POLL_INTERVAL", "0.2")
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DESCRIBE_CALLS_PER_SECOND", "50")
-    for module in ("waiting.remote", "operators.submission"):
-        monkeypatch.setattr(f"airflow_jobflow.{module}.PATIENCE", 2.0)
-    monkeypatch.setattr("airflow_jobflow.waiting.remote.STOP_PATIENCE", 2.0)
-    monkeypatch.setattr(
-        "airflow_jobflow.jobs.logs.ARRIVAL", 0.0
-    )  # the local AWS has all log lines when a job has ended
+    for constant, value in SHORTER.items():
+        monkeypatch.setattr(f"airflow_jobflow.{constant}", value)
     return point

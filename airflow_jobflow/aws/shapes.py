@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_jobflow import params
+from airflow_jobflow import params, params_json
+from airflow_jobflow.exceptions import invalid_parameter
 
 if TYPE_CHECKING:
     from botocore.model import Shape
@@ -56,24 +57,22 @@ def fit(parameter: str, value: Any, shape: Any) -> Any:
     :return: the converted value.
     :raises InvalidParameter: it cannot be converted: a None, an unknown member, text where there must be a number.
     """
-    fitted: Callable[[str, Any, Any], Any] = FITTING.get(str(shape.type_name), _unchanged)
-    return fitted(parameter, value, shape)
-
-
-def _unchanged(parameter: str, value: Any, shape: Shape) -> Any:  # noqa: ARG001
-    return value
+    kind = str(shape.type_name)
+    if kind in CONTAINERS:
+        return CONTAINERS[kind](parameter, value, shape)
+    return SCALARS[kind](parameter, value) if kind in SCALARS else value
 
 
 def _structure(parameter: str, value: Any, shape: Any) -> dict[str, Any]:
-    members = params.mapping(parameter, value)
+    members = params_json.mapping(parameter, value)
     if unknown := [name for name in members if name not in shape.members]:
         rule = f"AWS has no member {unknown[0]!r} here; there are {', '.join(shape.members)}"
-        raise params.invalid_parameter(parameter, value, rule)
+        raise invalid_parameter(parameter, value, rule)
     return {name: fit(f"{parameter}.{name}", each, shape.members[name]) for name, each in members.items()}
 
 
 def _list(parameter: str, value: Any, shape: Any) -> list[Any]:
-    elements = params.elements(parameter, value)
+    elements = params_json.elements(parameter, value)
     return [fit(f"{parameter}[{_label(place, each)}]", each, shape.member) for place, each in enumerate(elements)]
 
 
@@ -84,38 +83,22 @@ def _label(place: int, element: Any) -> str:
 
 
 def _map(parameter: str, value: Any, shape: Any) -> dict[str, Any]:
-    members = params.mapping(parameter, value)
+    members = params_json.mapping(parameter, value)
     return {
-        params.map_key(parameter, name): fit(f"{parameter}[{name!r}]", each, shape.value)
+        params_json.map_key(parameter, name): fit(f"{parameter}[{name!r}]", each, shape.value)
         for name, each in members.items()
     }
 
 
-def _string(parameter: str, value: Any, shape: Shape) -> str:  # noqa: ARG001
-    return params.as_text(parameter, value)
-
-
-def _integer(parameter: str, value: Any, shape: Shape) -> int:  # noqa: ARG001
-    return params.integer(parameter, value)
-
-
-def _float(parameter: str, value: Any, shape: Shape) -> float:  # noqa: ARG001
-    return params.number(parameter, value)
-
-
-def _boolean(parameter: str, value: Any, shape: Shape) -> bool:  # noqa: ARG001
-    return params.boolean(parameter, value)
-
-
-FITTING: Mapping[str, Callable[[str, Any, Any], Any]] = {
-    "structure": _structure,
-    "list": _list,
-    "map": _map,
-    "string": _string,
-    "integer": _integer,
-    "long": _integer,
-    "float": _float,
-    "double": _float,
-    "boolean": _boolean,
+SCALARS: Mapping[str, Callable[[str, Any], Any]] = {
+    "string": params_json.as_text,
+    "integer": params.integer,
+    "long": params.integer,
+    "float": params.number,
+    "double": params.number,
+    "boolean": params.boolean,
 }
-"""The conversion for each type of botocore's. Blobs, timestamps and documents stay as they are."""
+"""The conversion for each type of botocore's that has no members. Blobs, timestamps and documents stay as they are."""
+
+CONTAINERS: Mapping[str, Callable[[str, Any, Any], Any]] = {"structure": _structure, "list": _list, "map": _map}
+"""The conversion for each type that has members or elements."""

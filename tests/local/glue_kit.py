@@ -26,9 +26,10 @@ def until(gate: Path) -> str:
 
 
 def end_crawl(aws: LocalAws, crawler: str) -> None:
-    """Let a running crawl do its work and end now, regardless of the duration of crawls in this AWS."""
+    """Let a running crawl, if there is one, do its work and end now, regardless of the duration of crawls."""
     service: Any = aws._service("glue", REGION)
-    service._crawlers._current(crawler).interrupted.set()
+    if running := service._crawlers._current(crawler):
+        running.interrupted.set()
 
 
 def run(trigger: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError
+from botocore.utils import ContainerMetadataFetcher
 
 from airflow_jobflow.local import CannedResponse, Faults, LocalAws
 
@@ -41,7 +42,8 @@ class Host:
 
 @pytest.fixture
 def container(own_aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Host:
-    """A container on ECS."""
+    """A container on ECS, whose boto3 makes short pauses between attempts."""
+    monkeypatch.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0.02)
     return Host(own_aws, monkeypatch, "container")
 
 
@@ -107,8 +109,9 @@ def test_instance_may_get_an_invalid_response(instance: Host, response: CannedRe
 
 
 @pytest.mark.parametrize("kind", ["slow", "down", "broken", "page"])
-def test_container_without_keys_is_an_error(container: Host, kind: str) -> None:
-    """boto3 tries three times for two seconds each, and raises while it creates the client."""
+def test_container_without_keys_is_an_error(container: Host, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 tries three times for two seconds each, which are shorter here, and raises while it creates the client."""
+    monkeypatch.setattr(ContainerMetadataFetcher, "TIMEOUT_SECONDS", 0.3)
     page = CannedResponse(status=200, body="<html></html>", actions=METADATA)
     faults = {
         "slow": Faults(actions=METADATA, hang=600),

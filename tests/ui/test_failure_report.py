@@ -321,7 +321,7 @@ def test_a_trigger_does_not_repeat_the_workers_note(
     """Otherwise each task would need one more request."""
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     kit.wait(job_id, "RUNNING")
-    seen = job(kit, parameters, "true")._jobs.describe_now([job_id])[job_id]
+    seen = job(kit, parameters, "true")._execution.jobs.describe_now([job_id])[job_id]
     note = progress.note_of("batch", [seen], {job_id: [("RUNNING", "now")]}, total=1, buttons=pages("batch", seen))
     known = {"progress_digest": notes.digest(note), "links": note["links"]}
     trigger = JobTrigger(

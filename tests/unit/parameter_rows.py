@@ -171,7 +171,8 @@ def state(seen: Seen) -> Any:
 def lines_read(seen: Seen) -> Any:
     """Return how many lines of a job's log are requested."""
     running = Snapshot("a", JobState.RUNNING, "RUNNING", log=LogStream("g", "s"))
-    seen.task._jobs.outcome_builder.last_lines(running, arrival=0.0)
+    of_task = seen.task._wait if isinstance(seen.task, SENSORS) else seen.task._execution
+    of_task.jobs.outcome_builder.last_lines(running, arrival=0.0)
     return seen.aws.sent("get_log_events")[-1]["limit"]
 
 
@@ -179,7 +180,9 @@ def map_returns(seen: Seen) -> bool:
     """Return whether a map with a failed item returns instead of raising."""
     event = {"statuses": "F", "lines": pack(()), "running": pack(()), "limit": None, "error": None}
     try:
-        seen.task.execute_complete(seen.task._record.context, {**event, "unstopped": None, "times": [None] * 3})
+        seen.task.execute_complete(
+            seen.task._execution.record.context, {**event, "unstopped": None, "times": [None] * 3}
+        )
     except JobflowError:
         return False
     return True
@@ -309,7 +312,7 @@ ECS: dict[str, Any] = dict(
 
 def spot_was_interrupted(seen: Seen) -> bool:
     """Return whether another attempt follows a Spot interruption."""
-    return bool(seen.task._spec.runs_again({"jobs": {ARN: {"code": "SpotInterruption"}}}, Attempt()))
+    return bool(seen.task._execution.spec.runs_again({"jobs": {ARN: {"code": "SpotInterruption"}}}, Attempt()))
 
 
 GLUE_RUN: dict[str, Any] = dict(
@@ -351,7 +354,7 @@ ROWS: dict[type, dict[str, Any]] = {
         # A retry must know which job runs which part.
         "redrive": HasEffect(
             True,
-            lambda seen: seen.task._record.context["task_state_store"]["jobflow"].get("job_ids"),
+            lambda seen: seen.task._execution.record.context["task_state_store"]["jobflow"].get("job_ids"),
             ["job-1"],
             beside={"array_size": 2},
         ),

@@ -17,9 +17,10 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow_jobflow import exceptions
 from airflow_jobflow.jobs.packing import unpack
 from airflow_jobflow.local import Faults
-from airflow_jobflow.maps import calls, previous_results, recovery, runner, stopper
+from airflow_jobflow.maps import calls, previous_results, runner, stopper
 from airflow_jobflow.operators import kills
 from airflow_jobflow.operators.batch import BatchMapOperator
+from airflow_jobflow.operators.map_record import MapAttempt
 from airflow_jobflow.triggers.map import MapTrigger
 from tests.local.maps import clear, items, names_of, recreated, retry, run_until_killed, run_until_shutdown
 
@@ -39,10 +40,9 @@ def maker(kit: Any) -> Make:
 
 
 @pytest.fixture
-def make(kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Make:
+def make(kit: Any, here: Callable[[Any], None]) -> Make:
     """Return a function that creates operators for the test's queue, which lists jobs immediately."""
     here(kit.aws)
-    monkeypatch.setattr(calls, "LOOKUPS", (0.0, 0.1))
     return maker(kit)
 
 
@@ -51,8 +51,6 @@ def own_make(own_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.Monk
     """Return a function that creates operators with short pauses on a local AWS of the test's own, for faults."""
     here(own_kit.aws)
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "300")  # as users have it
-    monkeypatch.setattr(calls, "LOOKUPS", (0.0, 0.1))
-    monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "300")
     return maker(own_kit)
 
 
@@ -284,11 +282,8 @@ def test_no_fault_starts_an_item_twice_or_fails_it(own_kit: Any, own_make: Make,
     assert names_of(own_kit) == sorted(str(number) for number in range(12))
 
 
-def test_a_trigger_after_a_crash_starts_no_item_twice(
-    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trigger_after_a_crash_starts_no_item_twice(kit: Any, make: Make, context: Any, gate: Any) -> None:
     """It lists the jobs of the first trigger, and stops none of them."""
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     script = f"test $N -lt 2 || while [ ! -e {gate} ]; do sleep 0.02; done"
     operator = make(script, items=items(8), max_concurrency=4, deferrable=True)
     trigger = deferred(operator, context)
@@ -391,9 +386,7 @@ def test_a_killed_task_stops_all_jobs(
     assert "The task was killed" in caplog.text
 
 
-def test_on_kill_after_the_event_stops_nothing(
-    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_kill_after_the_event_stops_nothing(kit: Any, make: Make, context: Any, gate: Any) -> None:
     """Airflow also calls ``on_kill`` for a trigger that has fired its event."""
     trigger = deferred(make(items=items(1), deferrable=True), context)
     before = kit.aws.calls["batch.ListJobs"]
@@ -402,7 +395,9 @@ def test_on_kill_after_the_event_stops_nothing(
     assert kit.aws.calls["batch.ListJobs"] == before
 
 
-def test_a_worker_that_gets_sigterm_stops_all_jobs(kit: Any, make: Make, context: Any, gate: Any) -> None:
+def test_a_worker_that_gets_sigterm_stops_all_jobs(
+    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """This also holds while it starts them."""
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(9), max_concurrency=6)
 
@@ -412,7 +407,7 @@ def test_a_worker_that_gets_sigterm_stops_all_jobs(kit: Any, make: Make, context
         operator.on_kill()  # like a signal handler, on the thread of the event loop
         return await waiting
 
-    make_trigger = operator._make_trigger
+    make_trigger = MapAttempt.trigger
 
     def hooked(*arguments: Any, **more: Any) -> MapTrigger:
         trigger = make_trigger(*arguments, **more)
@@ -420,7 +415,7 @@ def test_a_worker_that_gets_sigterm_stops_all_jobs(kit: Any, make: Make, context
         trigger.wait = lambda: and_kill(wait)  # type: ignore[method-assign]
         return trigger
 
-    operator._make_trigger = hooked  # type: ignore[method-assign]
+    monkeypatch.setattr(MapAttempt, "trigger", hooked)
     with pytest.raises(exceptions.JobStopped, match="killed"):
         operator.execute(context)
     assert context["task_state_store"]["jobflow"]["abandoned"]
@@ -539,7 +534,7 @@ def test_a_replaced_map_is_not_continued(
     asyncio.run(run_until_shutdown(kit, recreated(first), lambda: len(names_of(kit)) == 2))
     clear(context)
     with monkeypatch.context() as patch:
-        patch.setattr(type(operator._spec), "family", lambda *_: 1 / 0)
+        patch.setattr(type(operator._execution.spec), "family", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             operator.execute(context)
     assert deferred(operator, context).job_group != first.job_group
@@ -612,7 +607,6 @@ def test_a_frozen_triggerer_starts_no_item_of_its_successor(
     kit: Any, make: Make, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another triggerer has taken over its map, which it detects a little later."""
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     monkeypatch.setattr(runner, "TRANSFER_DELAY", 0.5)
     operator = make(items=items(6), max_concurrency=1, deferrable=True)
     first = deferred(operator, context)
@@ -621,7 +615,7 @@ def test_a_frozen_triggerer_starts_no_item_of_its_successor(
         waiting = asyncio.create_task(first.wait())
         await asyncio.to_thread(kit.eventually, lambda: names_of(kit))
         assert first._calls
-        first._calls._heartbeat_at -= 60
+        first._calls.ownership._heartbeat_at -= 60
         followed = recreated(first, began_at=0, max_concurrency=6)
         return list(await asyncio.gather(waiting, followed.wait()))
 
@@ -630,11 +624,8 @@ def test_a_frozen_triggerer_starts_no_item_of_its_successor(
     assert names_of(kit) == [str(number) for number in range(6)]
 
 
-def test_of_two_jobs_of_one_item_one_is_stopped(
-    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_jobs_of_one_item_one_is_stopped(kit: Any, make: Make, context: Any, gate: Any) -> None:
     """Two triggers have held the map for a while."""
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(1), deferrable=True)
     trigger = deferred(operator, context)
     asyncio.run(run_until_shutdown(kit, recreated(trigger), lambda: len(names_of(kit)) == 1))
@@ -651,9 +642,7 @@ def test_of_two_jobs_of_one_item_one_is_stopped(
     assert sorted(statuses_of(kit)) == ["FAILED", "SUCCEEDED"]
 
 
-def test_a_continued_map_keeps_its_queue(
-    kit: Any, make: Make, context: Any, batch: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_continued_map_keeps_its_queue(kit: Any, make: Make, context: Any, batch: Any) -> None:
     """The queue's name may come from a template that now renders differently."""
     operator = make(items=items(2), deferrable=True)
     deferred(operator, context)

@@ -14,7 +14,6 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow_jobflow import exceptions
 from airflow_jobflow.jobs.owner import job_group
 from airflow_jobflow.local import Faults, LocalAws, Settings
-from airflow_jobflow.maps import recovery
 from airflow_jobflow.operators.ecs import FargateMapOperator
 from tests.local.maps import items, recreated, retry, run_until_killed, run_until_shutdown
 
@@ -46,7 +45,6 @@ def make(ecs_kit: Any, here: Callable[[Any], None]) -> Make:
 def own_make(own_ecs_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Make:
     """Return a function that creates operators with short pauses on a local AWS of the test's own, for faults."""
     here(own_ecs_kit.aws)
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "300")
     return maker(own_ecs_kit)
 
@@ -172,9 +170,8 @@ def test_a_trigger_after_a_crash_starts_no_item_twice(
 
 
 @pytest.fixture
-def forgetful(here: Callable[[Any], None], kit_class: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def forgetful(here: Callable[[Any], None], kit_class: Any) -> Iterator[Any]:
     """A cluster of an AWS that forgets a stopped task after four seconds."""
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     with LocalAws(settings=Settings(time_scale=0.01, stopped_visible=400)) as server:
         here(server)
         yield kit_class["ecs"](server)
@@ -236,7 +233,7 @@ def test_the_error_for_an_invalid_item_names_it(
 
 def test_a_named_container_decides_for_every_item(ecs_kit: Any, make: Any, context: Any) -> None:
     """A router that is killed after the work fails no item."""
-    router = ["sh", "-c", "trap '' TERM; while :; do sleep 0.02; done"]
+    router = ["sh", "-c", "trap 'exit 137' TERM; while :; do sleep 0.02; done"]  # as if killed
     work = ["sh", "-c", "sleep 0.2; exit $JOBFLOW_MAP_INDEX"]
     definition = ecs_kit.define(ecs_kit.container(work), ecs_kit.container(router, name="router"))
     with pytest.raises(exceptions.JobFailed) as error:

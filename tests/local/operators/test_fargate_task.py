@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_jobflow import exceptions
-from airflow_jobflow.jobs import ecs
+from airflow_jobflow.jobs import ecs, ecs_snapshot
 from airflow_jobflow.local import Faults
 from airflow_jobflow.operators.ecs import FargateTaskOperator
 from airflow_jobflow.operators.ecs_spec import PARAMETERS
@@ -251,7 +251,7 @@ def test_the_error_of_a_hanging_task_has_its_last_log_lines(make: Any, context: 
 @pytest.fixture
 def with_router(ecs_kit: Any) -> str:
     """A task with an essential router that must be killed after the work."""
-    router = ["sh", "-c", "trap '' TERM; while :; do sleep 0.02; done"]
+    router = ["sh", "-c", "trap 'exit 137' TERM; while :; do sleep 0.02; done"]  # as if killed
     work = ["sh", "-c", "sleep 0.3; echo done"]
     return str(ecs_kit.define(ecs_kit.container(work), ecs_kit.container(router, name="router")))
 
@@ -263,7 +263,7 @@ def test_a_named_container_decides_alone(make: Any, context: Any, with_router: s
 
     def outcome(**more: Any) -> Any:
         operator = make(**parameters, **more)
-        if not operator._wait.defers:
+        if not operator._execution.wait.parameters.defers:
             return operator.execute(context)
         with pytest.raises(TaskDeferred) as deferral:
             operator.execute(context)
@@ -363,7 +363,7 @@ def test_statuses_and_stop_codes_are_those_of_botocore() -> None:
 
     model: Any = botocore.session.get_session().get_service_model("ecs")
     codes = set(model.shape_for("TaskStopCode").enum)
-    assert {*ecs.BY_REQUEST, *ecs.INTERRUPTIONS, "TaskFailedToStart", "EssentialContainerExited"} <= codes
+    assert {*ecs_snapshot.BY_REQUEST, *ecs.INTERRUPTIONS, "TaskFailedToStart", "EssentialContainerExited"} <= codes
     said = set(PARAMETERS.members.values()) | {"launchType", "count", "clientToken", "startedBy"}
     on_ec2_only = {"placementConstraints", "placementStrategy"}
     assert said | on_ec2_only == set(model.operation_model("RunTask").input_shape.members)

@@ -12,7 +12,6 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.local import Faults
-from airflow_jobflow.operators import capacity
 from tests.local.operator_cases import CASES, WITH_NAMES, Array, Batch, Case, Crawl, Fargate
 from tests.local.tries import RESPONSE, Killed, cleared, deferred, killed, retried
 
@@ -23,7 +22,7 @@ def test_a_retry_waits_for_a_running_job(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, *, deferrable: bool
 ) -> None:
     """The triggerer was lost, or the worker died during the wait."""
-    killed(case.make(), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     [started] = case.started()
     if deferrable:
         before = Counter(case.kit.aws.calls)
@@ -53,13 +52,13 @@ def test_a_worker_killed_before_it_could_use_the_response(
 def test_a_worker_killed_before_the_start(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The attempt was recorded, but no job was started."""
     operator = case.make()
-    new_attempt = operator._record.new_attempt
+    new_attempt = operator._execution.record.new_attempt
 
     def then_dies(*arguments: Any, **notes: Any) -> Any:
         new_attempt(*arguments, **notes)
         raise Killed
 
-    monkeypatch.setattr(operator._record, "new_attempt", then_dies)
+    monkeypatch.setattr(operator._execution.record, "new_attempt", then_dies)
     with pytest.raises(Killed):
         operator.execute(context)
     token = context["task_state_store"]["jobflow"]["token"]
@@ -71,7 +70,7 @@ def test_a_worker_killed_before_the_start(case: Case, context: Any, monkeypatch:
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-@pytest.mark.parametrize("point", ["_wait.initial_status", RESPONSE])
+@pytest.mark.parametrize("point", ["_execution.wait.initial_status", RESPONSE])
 def test_a_retry_uses_the_result_of_a_job_that_has_succeeded(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -87,7 +86,7 @@ def test_a_retry_uses_the_result_of_a_job_that_has_succeeded(
 @pytest.mark.parametrize("case", CASES, indirect=True)
 def test_a_retry_after_a_failed_job_starts_a_new_one(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """This is the purpose of retries."""
-    killed(case.make(), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     case.end(well=False)
     [started] = case.started()
     assert case.status(started) == "FAILED"
@@ -97,7 +96,7 @@ def test_a_retry_after_a_failed_job_starts_a_new_one(case: Case, context: Any, m
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-@pytest.mark.parametrize("point", ["_wait.initial_status", RESPONSE])
+@pytest.mark.parametrize("point", ["_execution.wait.initial_status", RESPONSE])
 def test_a_clear_starts_a_new_job_and_stops_a_running_one(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -105,7 +104,6 @@ def test_a_clear_starts_a_new_job_and_stops_a_running_one(
     killed(case.make(), point, context, monkeypatch)
     [first] = case.started()
     again = case.make(if_running="wait_then_start") if isinstance(case, Crawl) else case.make()
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
     deferred(again, cleared(context))
     assert case.status(first) == "FAILED"
     assert len(case.started()) == 2
@@ -119,10 +117,9 @@ def test_the_job_of_a_killed_task_is_not_waited_for(case: Case, context: Any, mo
     """It was stopped; if that failed, the next try stops it."""
     operator = case.make()
     deferred(operator, context)
-    monkeypatch.setattr(operator._jobs, "stop", lambda *_: None)
+    monkeypatch.setattr(operator._execution.jobs, "stop", lambda *_: None)
     operator.on_kill()
     [first] = case.started()
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
     again = case.make(if_running="wait_then_start") if isinstance(case, Crawl) else case.make()
     deferred(again, retried(context))
     assert case.status(first) == "FAILED"
@@ -133,7 +130,7 @@ def test_the_job_of_a_killed_task_is_not_waited_for(case: Case, context: Any, mo
 @pytest.mark.parametrize("case", CASES, indirect=True)
 def test_a_deadline_survives_a_retry(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an absolute time of the attempt."""
-    killed(case.make(job_timeout=0.2), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(job_timeout=0.2), "_execution.wait.initial_status", context, monkeypatch)
     deadline = context["task_state_store"]["jobflow"]["deadline"]
     with pytest.raises(exceptions.JobTimeout):
         case.make(deferrable=False, job_timeout=0.2).execute(retried(context))
@@ -147,7 +144,7 @@ def test_a_deadline_survives_a_retry(case: Case, context: Any, monkeypatch: pyte
 @pytest.mark.parametrize("case", WITH_NAMES, indirect=True)
 def test_without_durable_no_job_is_looked_up(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The user has chosen this: another job starts, under the unchanged name."""
-    killed(case.make(durable=False), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(durable=False), "_execution.wait.initial_status", context, monkeypatch)
     deferred(case.make(durable=False), retried(context))
     assert len(case.started()) == 2
     case.end()
@@ -156,7 +153,7 @@ def test_without_durable_no_job_is_looked_up(case: Case, context: Any, monkeypat
 @pytest.mark.parametrize("case", CASES, indirect=True)
 def test_without_a_lookup_no_job_is_started_again(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second job would be worse than another try."""
-    killed(case.make(), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     looks = ("ListJobs", "ListTasks", "GetJobRun", "GetJobRuns", "BatchGetCrawlers", "ListCrawls")
     case.kit.aws.set_faults(Faults(denied=looks))
     try:
@@ -188,7 +185,7 @@ def test_a_deployment_that_gets_an_id_still_finds_its_jobs(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The id is part of the group; the group of the last try is recorded."""
-    killed(case.make(), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DEPLOYMENT_ID", "analytics")
     deferred(case.make(), retried(context))
     assert len(case.started()) == 1
@@ -200,7 +197,7 @@ def test_setting_the_same_region_explicitly_changes_nothing(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first try got it from the connection (D9)."""
-    killed(case.make(region_name=None), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(region_name=None), "_execution.wait.initial_status", context, monkeypatch)
     deferred(case.make(region_name="us-east-1"), retried(context))
     assert len(case.started()) == 1
     case.end()
@@ -291,11 +288,8 @@ def test_a_job_is_found_although_its_name_differs_per_try(
 
 
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
-def test_a_start_that_ecs_declined_is_repeated_with_a_new_token(
-    case: Fargate, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_start_that_ecs_declined_is_repeated_with_a_new_token(case: Fargate, context: Any) -> None:
     """ECS would repeat its response to the same token. The task waits for capacity, and starts once."""
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
     case.kit.aws.set_faults(Faults(run_task_failures=2))
     case.end()
     assert case.make(deferrable=False).execute(context)["state"] == "SUCCEEDED"
@@ -303,12 +297,13 @@ def test_a_start_that_ecs_declined_is_repeated_with_a_new_token(
 
 
 @pytest.mark.parametrize("case", [Crawl], indirect=True)
-def test_a_joined_crawl_is_not_stopped_by_a_clear(case: Crawl, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_joined_crawl_is_not_stopped_by_a_clear(case: Crawl, context: Any) -> None:
     """It belongs to someone else."""
     case.kit.glue.start_crawler(Name=case.crawler)
     [theirs] = case.started()
     deferred(case.make(), context)
     deferred(case.make(), cleared(context))
+    case.end()
     assert case.status(theirs) == "SUCCEEDED"
 
 
@@ -325,7 +320,7 @@ def test_missing_parts_of_an_array_are_submitted(case: Array, context: Any, monk
         case.make(**more).execute(context)
     case.gate.write_text("")
     operator = case.make(**more)
-    submit_one: Any = operator._spec._submit_one  # type: ignore[attr-defined]
+    submit_one: Any = operator._execution.spec._submit_one  # type: ignore[attr-defined]
     submitted: list[str] = []
 
     def dies_at_the_second(*arguments: Any, **how: Any) -> str:
@@ -335,7 +330,7 @@ def test_missing_parts_of_an_array_are_submitted(case: Array, context: Any, monk
         return submitted[0]
 
     with monkeypatch.context() as patch:
-        patch.setattr(operator._spec, "_submit_one", dies_at_the_second)
+        patch.setattr(operator._execution.spec, "_submit_one", dies_at_the_second)
         with pytest.raises(Killed):
             operator.execute(retried(context))
     outcome = case.make(**more).execute(retried(context))
@@ -361,7 +356,7 @@ def test_a_job_that_is_listed_and_not_yet_described_is_not_started_again(
 @pytest.mark.parametrize("case", [Batch, Fargate], indirect=True)
 def test_settings_of_calls_may_change_between_tries(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only another connection or region is another location."""
-    killed(case.make(), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     deferred(case.make(botocore_config={"tcp_keepalive": True}, verify=False), retried(context))
     assert len(case.started()) == 1
     case.end()
@@ -386,13 +381,13 @@ def test_the_job_of_a_task_killed_during_its_start_is_not_waited_for(
 ) -> None:
     """A clear of a running task is only visible as a kill."""
     operator = case.make()
-    submit = operator._spec.submit
+    submit = operator._execution.spec.submit
 
     def killed_meanwhile(*arguments: Any) -> Any:
         operator.on_kill()
         return submit(*arguments)
 
-    monkeypatch.setattr(operator._spec, "submit", killed_meanwhile)
+    monkeypatch.setattr(operator._execution.spec, "submit", killed_meanwhile)
     case.kit.aws.set_faults(Faults(denied=("TerminateJob",)))
     try:
         with pytest.raises(exceptions.JobStopped, match="could not be stopped"):
@@ -437,7 +432,11 @@ def test_a_failed_stop_does_not_prevent_other_stops(
 def test_a_record_in_another_format_is_ignored(case: Batch, context: Any) -> None:
     """A map or another version has left it."""
     operator = case.make()
-    context["task_state_store"]["jobflow"] = {"token": "0123abcd", "location": operator._record.location, "map": {}}
+    context["task_state_store"]["jobflow"] = {
+        "token": "0123abcd",
+        "location": operator._execution.record.location,
+        "map": {},
+    }
     deferred(operator, retried(context))
     assert len(case.started()) == 1
     case.end()
@@ -457,7 +456,7 @@ def test_the_next_try_runs_all_parts_if_one_could_not_be_submitted(
     with pytest.raises(exceptions.JobFailed):
         case.make(**more).execute(context)
     operator = case.make(**more)
-    submit_one: Any = operator._spec._submit_one  # type: ignore[attr-defined]
+    submit_one: Any = operator._execution.spec._submit_one  # type: ignore[attr-defined]
     submitted: list[str] = []
 
     def fails_at_the_second(*arguments: Any, **how: Any) -> str:
@@ -466,7 +465,7 @@ def test_the_next_try_runs_all_parts_if_one_could_not_be_submitted(
         submitted.append(submit_one(*arguments, **how))
         return submitted[0]
 
-    monkeypatch.setattr(operator._spec, "_submit_one", fails_at_the_second)
+    monkeypatch.setattr(operator._execution.spec, "_submit_one", fails_at_the_second)
     with pytest.raises(exceptions.SubmissionError):
         operator.execute(retried(context))
     case.gate.write_text("")

@@ -44,16 +44,10 @@ def faults(case: Case) -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture
-def retry_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def retry_long_enough(monkeypatch: pytest.MonkeyPatch, here: Callable[..., None]) -> None:
     """Repeat calls until a transient fault has ended."""
     for module in ("waiting.remote", "operators.submission"):
         monkeypatch.setattr(f"airflow_jobflow.{module}.PATIENCE", RETRY_TIME)
-
-
-@pytest.fixture
-def no_capacity_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Repeat a start that found no capacity immediately."""
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.05)
 
 
 def succeeds(case: Case, context: Any, **parameters: Any) -> dict[str, Any]:
@@ -172,7 +166,6 @@ def test_throttling_with_another_code_is_throttling(
     assert case.kit.aws.calls["ecs.RunTask"] >= 3
 
 
-@pytest.mark.usefixtures("no_capacity_pause")
 @pytest.mark.parametrize("case", [Batch, Fargate, GlueRun, Crawl], indirect=True)
 def test_a_start_that_stays_throttled_waits(
     case: Case, context: Any, faults: Any, monkeypatch: pytest.MonkeyPatch
@@ -186,7 +179,6 @@ def test_a_start_that_stays_throttled_waits(
     succeeds(case, context)
 
 
-@pytest.mark.usefixtures("no_capacity_pause")
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 @pytest.mark.parametrize(
     "reason",
@@ -199,8 +191,12 @@ def test_a_fargate_task_waits_for_capacity(case: Case, context: Any, faults: Any
 
 
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
-def test_a_task_waits_for_capacity_in_the_triggerer(case: Case, context: Any, faults: Any) -> None:
+def test_a_task_waits_for_capacity_in_the_triggerer(
+    case: Case, context: Any, faults: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A sleeping worker needs the same resources as a busy one."""
+    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 20.0)
+    monkeypatch.setattr(capacity, "LONGEST_CAPACITY_PAUSE", 20.0)
     faults(run_task_failures=1)
     deferral = deferred(case.make(job_timeout=600), context)
     assert isinstance(deferral.trigger, DateTimeTrigger)
@@ -213,7 +209,6 @@ def test_a_task_waits_for_capacity_in_the_triggerer(case: Case, context: Any, fa
     case.end()
 
 
-@pytest.mark.usefixtures("no_capacity_pause")
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 @pytest.mark.parametrize(
     ("limit", "error"), [("job_timeout", exceptions.JobTimeout), ("queued_timeout", exceptions.QueueTimeout)]
@@ -240,7 +235,6 @@ FAILURES = CannedResponse(
 )
 
 
-@pytest.mark.usefixtures("no_capacity_pause")
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 @pytest.mark.parametrize("denied", [(), ("ecs.TagResource",)], ids=["tagged", "untagged"])
 def test_a_task_that_was_started_despite_a_reported_failure_is_found(
@@ -252,7 +246,6 @@ def test_a_task_that_was_started_despite_a_reported_failure_is_found(
     assert outcome["job_id"] == case.started()[0]
 
 
-@pytest.mark.usefixtures("no_capacity_pause")
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 def test_a_task_that_was_started_despite_a_reported_failure_is_found_late(
     case: Case, context: Any, faults: Any, monkeypatch: pytest.MonkeyPatch
@@ -263,7 +256,6 @@ def test_a_task_that_was_started_despite_a_reported_failure_is_found_late(
     succeeds(case, context)
 
 
-@pytest.mark.usefixtures("no_capacity_pause")
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 def test_a_task_of_an_earlier_try_is_not_mistaken_for_the_started_one(case: Case, context: Any, faults: Any) -> None:
     """It has the same group, but another token and age."""
@@ -276,7 +268,6 @@ def test_a_task_of_an_earlier_try_is_not_mistaken_for_the_started_one(case: Case
     assert len(case.started()) == 2
 
 
-@pytest.mark.usefixtures("no_capacity_pause")
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 @pytest.mark.parametrize("is_found", [True, False])
 def test_a_repeated_attempt_with_other_parameters_is_not_a_conflict(
@@ -492,5 +483,5 @@ def test_calls_are_repeated_no_longer_than_the_deadline(
     operator = case.make(job_timeout=timedelta(seconds=0.5))
     with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
         operator.execute(context)
-    assert operator._jobs.call_deadline is not None
-    assert time.time() >= operator._jobs.call_deadline
+    assert operator._execution.jobs.call_deadline is not None
+    assert time.time() >= operator._execution.jobs.call_deadline

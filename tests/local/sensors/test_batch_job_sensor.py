@@ -169,7 +169,7 @@ def test_soft_fail_skips(
 
 def operator_jobs(operator: Any, job_id: str) -> dict[str, Any]:
     """Return what a trigger reports about a job."""
-    return {job_id: operator._jobs.describe_now([job_id])[job_id].to_dict()}
+    return {job_id: operator._wait.jobs.describe_now([job_id])[job_id].to_dict()}
 
 
 def test_a_skip_after_a_timeout_has_a_reason(
@@ -189,8 +189,8 @@ def test_a_skip_after_a_timeout_has_a_reason(
 
 def test_poke_interval_is_another_name_for_poll_interval(sensor: Any) -> None:
     """DAGs can use the parameter of other sensors."""
-    assert sensor("a", poke_interval=7)._wait.poll_interval == 7
-    assert sensor("a", poke_interval=7, poll_interval=3)._wait.poll_interval == 3
+    assert sensor("a", poke_interval=7)._wait.parameters.poll_interval == 7
+    assert sensor("a", poke_interval=7, poll_interval=3)._wait.parameters.poll_interval == 3
 
 
 def test_an_unknown_job_fails_the_wait_after_the_grace_period(

@@ -101,7 +101,7 @@ class Misbehaviour(Enum):
     """Ways in which a call may violate its interface."""
 
     HANG = "hang"
-    """Never return."""
+    """Never return; the caller of ``describe`` gives up after ``request_timeout``."""
     CRASH = "crash"
     """Raise an error that is not a CallError."""
     CANCELLED = "cancelled"
@@ -140,6 +140,8 @@ class Service:
     plan: deque[Fault | Misbehaviour] = field(default_factory=deque)
     """The results of the next calls, one each; later calls succeed."""
     latency: float = 0.0
+    request_timeout: float | None = None
+    """Seconds after which a call without a response fails, like calls to AWS."""
     down: Fault | None = None
     """The fault of every call without a planned result."""
     calls: list[Call] = field(default_factory=list)
@@ -186,9 +188,12 @@ class Service:
         planned = self._planned(job_ids)
         answers = self._answers(job_ids)
         try:
-            if planned is Misbehaviour.HANG:
-                await asyncio.get_running_loop().create_future()
-            await asyncio.sleep(self.latency)
+            async with asyncio.timeout(self.request_timeout):
+                if planned is Misbehaviour.HANG:
+                    await asyncio.get_running_loop().create_future()
+                await asyncio.sleep(self.latency)
+        except TimeoutError:
+            raise CallError(Fault.TRANSIENT, "scripted: no response") from None
         except asyncio.CancelledError:
             call.given_up = True
             raise

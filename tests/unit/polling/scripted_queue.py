@@ -49,6 +49,8 @@ class Queue:
     """The fault of every receive call."""
     delete_fault: Fault | None = None
     """The fault of every call that deletes or releases messages."""
+    undeletable: Fault | None = None
+    """The fault of every call that deletes messages, while others succeed."""
     exists: bool = True
     receives: list[float] = field(default_factory=list)
     """The times of receive calls."""
@@ -106,6 +108,8 @@ class Queue:
     async def delete(self, handles: Sequence[str]) -> None:
         """Delete messages."""
         self._fail_if_scripted()
+        if self.undeletable:
+            raise CallError(self.undeletable, f"scripted: {self.undeletable.value}")
         for handle in handles:
             self.messages.pop(handle, None)
 

@@ -329,6 +329,22 @@ async def test_messages_that_cannot_be_deleted_still_wake_waits(
     await simulation.close()
 
 
+async def test_a_failed_delete_does_not_keep_messages_from_other_processes(service: Service) -> None:
+    """They are released at once. SQS reports a delete that failed for one message of ten as a failure."""
+    running(service, 1)
+    simulation = Simulation(service)
+    simulation.wait("job-0")
+    await until(100)
+    simulation.queue.undeletable = Fault.TRANSIENT
+    simulation.queue.send_event("job-0")
+    simulation.queue.send_event("another's")
+    await until(101)
+    own, others = simulation.queue.messages.values()
+    assert (own.receives, own.hidden_until > now()) == (1, True)
+    assert others.hidden_until <= now()
+    await simulation.close()
+
+
 # An unreachable queue.
 
 

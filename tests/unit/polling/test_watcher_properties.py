@@ -161,13 +161,12 @@ scenarios = st.lists(
 
 async def play(scenario: list[tuple[float, Step]], budget: float, batch_size: int) -> Simulation:
     """Run a scenario to its end: the service recovers, all jobs end, and all waits have time to receive that."""
-    service = Service(states=dict.fromkeys(JOBS, STATES[0]))
+    service = Service(states=dict.fromkeys(JOBS, STATES[0]), request_timeout=6.0)
     watcher = service.watcher(
         calls_per_second=budget,
         batch_size=batch_size,
         missing_grace=GRACE,
         denied_grace=DENIED_GRACE,
-        request_timeout=6.0,
     )
     simulation = Simulation(service, watcher, [Waiter(watcher, "permanent", 20.0)], {})
     service.states["permanent"] = STATES[0]
