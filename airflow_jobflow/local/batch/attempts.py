@@ -174,7 +174,7 @@ class Attempts:
             self._advance(job, attempt)
 
     def _limit(self, job: Job, attempt: Attempt) -> None:
-        """Start the timer for the time-out of an attempt."""
+        """Start the timer for the timeout of an attempt."""
         if seconds := job.submission.timeout:
             delay = seconds * self._settings.time_scale
             attempt.timer = threading.Timer(delay, self._timed_out, (job, attempt))
