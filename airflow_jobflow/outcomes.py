@@ -115,7 +115,7 @@ class OutcomeBuilder:
         """
         kind = next(iter(errors.values()))["kind"]
         failure = WAIT_FAILURES[kind]
-        advice = f"{failure.advice or 'Check the id and what AWS says.'} Nothing was stopped."
+        advice = f"{failure.advice or 'Check the id and the error from AWS.'} Nothing was stopped."
         of_kind = {job_id: each["message"] for job_id, each in errors.items() if each["kind"] == kind}
         if kind == "vanished":
             advice = self._about_vanished(known=[job_id for job_id in of_kind if job_id in seen])
