@@ -28,7 +28,7 @@ STOP_PATIENCE = 60.0
 MAY_RUN = ("denied", "credentials", "unanswerable", "failed")
 """Reasons for which a trigger ends a map and leaves its jobs running."""
 
-LEFT_RUNNING = "Running jobs were left running, because cancel_on_timeout is False."
+LEFT_RUNNING = "Running jobs were not stopped, because cancel_on_timeout is False."
 
 
 def timed_out(attempt: MapAttempt, event: Mapping[str, Any]) -> JobTimeout:
@@ -96,7 +96,7 @@ def _stop_unless_retried(attempt: MapAttempt, running: Sequence[str]) -> str:
 def _next_try(attempt: MapAttempt) -> str:
     """A sentence that says what the task's next try does with running jobs."""
     if not attempt.execution.record.next_try_continues:
-        return "The task has no retries left: check the jobs in the AWS console before you run the map again."
+        return "No retry will continue with them: check the jobs in the AWS console before you run the map again."
     if attempt.execution.record.store is None:
         return "The next try stops the running jobs, and starts over."
     return "The next try continues with the running jobs."

@@ -80,7 +80,7 @@ def not_described(execution: Execution[JobSpec], error: JobflowError) -> Jobflow
     :param execution: the execution of the operator.
     :param error: what describing it raised.
     """
-    then = "The task has no retries left: check the job in the AWS console before you run the task again."
+    then = "No retry will continue with it: check the job in the AWS console before you run the task again."
     if execution.record.next_try_continues:
         then = "The next try continues with it, if it can be described then."
     return type(error)(f"{error} {then}")
