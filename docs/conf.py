@@ -101,7 +101,8 @@ def led_to(app: Sphinx, tree: nodes.document) -> None:
     """Check that each failure has the heading that failed tasks link to, see ``airflow_jobflow.ui.failure_report``."""
     if app.env.docname != "failures":
         return
-    ours = [each for each in vars(exceptions).values() if getattr(each, "__module__", "") == exceptions.__name__]
+    classes = [each for each in vars(exceptions).values() if isinstance(each, type)]
+    ours = [each for each in classes if each.__module__ == exceptions.__name__]
     errors = [each.__name__ for each in ours if each is not exceptions.JobflowError]  # the base class is never raised
     for heading in (*(f"error-{name}" for name in errors), *(f"diagnosis-{cause}" for cause in BY_CAUSE)):
         if heading.lower().replace("_", "-") not in tree.ids:
