@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 OF_ARRAYS = dict.fromkeys(
     ("redrive", "tolerated_failure_count", "tolerated_failure_percentage"),
-    "is for arrays and maps, and this runs a single job; leave it out",
+    "applies only to arrays and maps, and this operator runs a single job; remove it",
 )
 """Parameters that a single job rejects, each with the reason."""
 
@@ -63,7 +63,8 @@ class AwsJobOperator(MakesObjects, TaskBase):
         ``state: SUBMITTED``; a sensor can then wait for the job. Default True.
     :param queued_timeout: seconds, or a timedelta, within which the job must leave the queue. Default None: no limit.
     :param cancel_on_kill: stop the job when the task is killed. Default True.
-    :param cancel_on_timeout: stop the job when a deadline passes. Default True.
+    :param cancel_on_timeout: stop the job when a deadline passes. False leaves it running: a retry that continues with
+        it waits as long as the first try did. Default True.
     :param durable: start one job for each attempt, even if a worker or triggerer crashes. The submit carries a token:
         in the job's name on Batch, as client token on ECS, as an argument of a Glue job run. The token is recorded
         before the submit, so that a retry can find the job. The retry waits for the job if it still runs, returns its

@@ -180,10 +180,10 @@ class AwsMapOperator(MakesObjects, TaskBase):
             rule = "a map starts jobs as others end, so it has to wait"
             raise invalid_parameter("wait_for_completion", False, rule)
         if self.queued_timeout is not None:
-            rule = "a map has none; job_timeout bounds it"
+            rule = "a map has no queue timeout; use job_timeout"
             raise invalid_parameter("queued_timeout", self.queued_timeout, rule)
         if not self.durable:
-            rule = "a map finds its jobs by their tokens, so it cannot do without"
+            rule = "a map finds its jobs by their tokens, so it is always durable"
             raise invalid_parameter("durable", False, rule)
         params.reject(self, self.NOT_HONOURED)
         _ = self._execution
@@ -238,7 +238,7 @@ class AwsMapOperator(MakesObjects, TaskBase):
         else:
             self._map.end_earlier(partial(map_unfinished.stop_all, self._map))
             if not indexes:
-                self.log.info("No item is left to run")
+                self.log.info("No items to run")
                 return map_result.result(
                     execution.jobs.outcome_builder, execution.spec.name, results, execution.tolerance
                 )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_jobflow.operators.spec import MapSpec
     from airflow_jobflow.triggers.map import MapTrigger
 
-STOPPED = "What ran was stopped."
+STOPPED = "Running jobs were stopped."
 """The sentence that says that all jobs of a map were stopped."""
 
 
@@ -69,7 +69,7 @@ class MapAttempt:
         follows, family = len(indexes) < size, self.execution.spec.family(record)
         record.attempt.map = MapRecord(digest, index_ranges(indexes), follows, family)
         record.save()
-        self.execution.log.info("Map %s: %d of %d items are to be run", self.name, len(indexes), size)
+        self.execution.log.info("Map %s: %d of %d items will run", self.name, len(indexes), size)
 
     def trigger(
         self, size: int, indexes: Sequence[int], lines: Sequence[str], *, continues: bool = False

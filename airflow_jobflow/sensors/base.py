@@ -189,7 +189,7 @@ class AwsJobSensor(MakesObjects, SensorBase):
         _ = self._wait
         params.reject(self, NOT_HONOURED)
         if self.mode != "poke":
-            rule = "deferring does what rescheduling is for; leave mode out, or set deferrable=False to wait here"
+            rule = "is not supported, because deferring replaces it; remove mode, or set deferrable=False"
             raise invalid_parameter("mode", self.mode, rule)
 
     # Wait.
@@ -212,7 +212,9 @@ class AwsJobSensor(MakesObjects, SensorBase):
             except AirflowException as error:
                 # BaseSensorOperator does the same for exceptions after a deferral.
                 if self.soft_fail or self.never_fail:
-                    raise AirflowSkipException(f"Skipped, as soft_fail or never_fail says: {error}") from error
+                    raise AirflowSkipException(
+                        f"Skipped instead of failed (soft_fail or never_fail): {error}"
+                    ) from error
                 raise
 
     def _start(self, context: Context) -> Any:

@@ -210,7 +210,7 @@ OF_OPERATORS: dict[str, Any] = {
     "cancel_on_timeout": HasEffect(False, argument("cancel_on_timeout"), False),
 }
 
-SINGLE = "is for arrays and maps, and this runs a single job"
+SINGLE = "applies only to arrays and maps, and this operator runs a single job"
 OF_SINGLE_JOBS: dict[str, Any] = {
     **OF_OPERATORS,
     "redrive": Rejected(True, SINGLE),
@@ -222,7 +222,7 @@ OF_MAPS: dict[str, Any] = {
     **OF_OPERATORS,
     "raise_on_failure": HasEffect(False, map_returns, True, late=True),
     "wait_for_completion": Rejected(False, "a map starts jobs as others end"),
-    "queued_timeout": Rejected(60, "a map has none"),
+    "queued_timeout": Rejected(60, "a map has no queue timeout"),
     "durable": Rejected(False, "a map finds its jobs by their tokens"),
     "items": HasEffect([{"tags": {"K": "v"}}], lambda seen: "K" in json.dumps(seen.request["tags"]), True,
                       beside={"tags": {"other": "tag"}}),
@@ -271,7 +271,7 @@ BATCH_SINGLE: dict[str, Any] = dict(
     ]
 )
 TOLERATED: Mapping[str, Any] = {"beside": {"array_size": 2, "raise_on_failure": False}, "job": JobState.FAILED}
-NOT_ON_A_MAP = "means nothing on a map"
+NOT_ON_A_MAP = "is not supported by maps"
 
 ECS: dict[str, Any] = dict(
     [
@@ -338,7 +338,7 @@ OF_SENSORS: dict[str, Any] = {
     "never_fail": HasEffect(True, kind_of_result, AirflowSkipException, job=JobState.FAILED),
     "start_from_trigger": HasEffect(False, lambda seen: seen.task.start_from_trigger, False),
     "start_trigger_args": Internal("Airflow gives it to an instance of a mapped task, as partial has found it"),
-    "mode": Rejected("reschedule", "deferring does what rescheduling is for"),
+    "mode": Rejected("reschedule", "is not supported, because deferring replaces it"),
     "exponential_backoff": Rejected(True, "polls are shared by all waits"),
     "max_wait": Rejected(60, "polls are shared by all waits"),
     "silent_fail": Rejected(True, "soft_fail skips a task that would fail"),
@@ -389,7 +389,7 @@ ROWS: dict[type, dict[str, Any]] = {
         "if_running": HasEffect("fail", lambda seen: isinstance(seen.result, JobflowError), True, busy=True),
         # Without it, the second try treats the crawl of the first as someone else's.
         "durable": HasEffect(
-            False, lambda seen: "is at work" in str(seen.result), True, beside={"if_running": "fail"}, tries=2
+            False, lambda seen: "is already running" in str(seen.result), True, beside={"if_running": "fail"}, tries=2
         ),
     },
     GlueJobRunOperator: {

@@ -88,7 +88,7 @@ def test_the_error_for_an_empty_value_mentions_templates(name: str, nothing: str
         name: nothing,
     }
     task = BatchMapOperator(task_id="t", **parameters)
-    with pytest.raises(InvalidParameter, match=rf"{name}=.*must be .*\(did a template come out empty\?\)"):
+    with pytest.raises(InvalidParameter, match=rf"{name}=.*must be .*\(did a template render to nothing\?\)"):
         map_requests(task)
 
 
@@ -202,7 +202,7 @@ def test_an_empty_list_is_a_success(sensor: Any, nothing: Any) -> None:
 
 def test_mode_reschedule_is_rejected() -> None:
     """A sensor that defers does not need it."""
-    with pytest.raises(InvalidParameter, match="mode='reschedule': deferring does what rescheduling is for"):
+    with pytest.raises(InvalidParameter, match="mode='reschedule': is not supported, because deferring replaces it"):
         BatchJobSensor(task_id="s", job_id="a", mode="reschedule").check()
 
 

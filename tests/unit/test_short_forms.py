@@ -114,8 +114,10 @@ def test_a_short_form_that_contradicts_container_overrides_is_rejected(
     """Which of the two is meant cannot be known, neither for an operator nor for an item."""
     with pytest.raises(InvalidParameter) as error:
         batch(**{name: value}, container_overrides=overrides)
-    assert str(error.value) == f"{name}={value!r}: container_overrides says it too; keep one"
-    with pytest.raises(InvalidParameter, match=rf"items\[1\]=.*container_overrides says the {name} too; keep one"):
+    assert str(error.value) == f"{name}={value!r}: is also set in container_overrides; set it in one place only"
+    with pytest.raises(
+        InvalidParameter, match=rf"items\[1\]=.*{name} is also set in container_overrides; set it in one place only"
+    ):
         batch_map({}, {name: value, "container_overrides": overrides})
 
 
@@ -144,7 +146,7 @@ def test_an_item_adds_to_the_environment_of_the_operator() -> None:
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, value, _ in CONTRADICTIONS])
 def test_a_job_without_container_overrides_rejects_short_forms(elsewhere: str, name: str, value: Any) -> None:
     """AWS accepts no containerOverrides for such a job."""
-    with pytest.raises(InvalidParameter, match=f"{name}=.*with {elsewhere}, say it there"):
+    with pytest.raises(InvalidParameter, match=f"{name}=.*does not apply with {elsewhere}; set it there"):
         batch(**{name: value, elsewhere: {}})
 
 
@@ -220,8 +222,10 @@ def test_a_short_form_that_contradicts_overrides_is_rejected(name: str, value: A
     """This holds for an operator and for an item."""
     with pytest.raises(InvalidParameter) as error:
         ecs(**{name: value}, overrides=overrides)
-    assert str(error.value) == f"{name}={value!r}: overrides says it too; keep one"
-    with pytest.raises(InvalidParameter, match=rf"items\[0\]=.*overrides says the {name} too; keep one"):
+    assert str(error.value) == f"{name}={value!r}: is also set in overrides; set it in one place only"
+    with pytest.raises(
+        InvalidParameter, match=rf"items\[0\]=.*{name} is also set in overrides; set it in one place only"
+    ):
         ecs_map({name: value, "overrides": overrides})
 
 

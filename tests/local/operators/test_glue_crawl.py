@@ -258,7 +258,7 @@ def test_a_crawl_that_starts_between_describe_and_start_is_only_joined_with_atta
     start = {"start_crawler": lambda: kit.glue.start_crawler(Name=crawler)}
     operator = intercepted_task(crawler, start, if_running=if_running, job_timeout=0.5)
     kind = exceptions.SubmissionError if if_running == "fail" else exceptions.JobTimeout
-    with pytest.raises(kind, match="is at work"):
+    with pytest.raises(kind, match=r"is (already )?running"):
         operator.execute(context)
     assert len(kit.crawls(crawler)) == 1
 
@@ -483,7 +483,7 @@ def test_if_running_fail_fails_the_task(kit_with: Any, context: Any) -> None:
     kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler()
     kit.glue.start_crawler(Name=crawler)
-    with pytest.raises(exceptions.SubmissionError, match="is at work already, so no crawl was started") as error:
+    with pytest.raises(exceptions.SubmissionError, match="is already running, so no crawl was started") as error:
         task(crawler, if_running="fail").execute(context)
     assert not isinstance(error.value, AirflowFailException | exceptions.CapacityUnavailable)
     assert len(kit.crawls(crawler)) == 1
@@ -548,10 +548,10 @@ def test_waiting_for_a_busy_crawler_ends_at_the_deadline(kit_with: Any, context:
     kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler()
     kit.glue.start_crawler(Name=crawler)
-    with pytest.raises(exceptions.JobTimeout, match=r"is at work.*nothing was started"):
+    with pytest.raises(exceptions.JobTimeout, match=r"is running.*nothing was started"):
         task(crawler, if_running="wait_then_start", job_timeout=0.5).execute(context)
     context["task_state_store"].clear()
-    with pytest.raises(exceptions.QueueTimeout, match=r"is at work.*nothing was started"):
+    with pytest.raises(exceptions.QueueTimeout, match=r"is running.*nothing was started"):
         task(crawler, if_running="wait_then_start", queued_timeout=0.5).execute(context)
     assert len(kit.crawls(crawler)) == 1
     assert kit.state(crawler) == "RUNNING"
@@ -679,6 +679,6 @@ def test_queued_timeout_applies_to_a_start_that_takes_no_effect(kit_with: Any, c
     kit = kit_with(crawl_seconds=HOUR, start_takes_effect_after=HOUR)
     with pytest.raises(
         exceptions.QueueTimeout,
-        match=r"last seen READY, did not leave the queue .*It was stopped\. Glue took the start",
+        match=r"last seen READY, did not leave the queue .*It was stopped\. Glue accepted the start",
     ):
         task(kit.crawler(), queued_timeout=0.5).execute(context)
