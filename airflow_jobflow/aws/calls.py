@@ -121,6 +121,11 @@ class Call:
         """The AWS partition of the region."""
         return self._client.partition
 
+    def wait_for_turn(self) -> None:
+        """Wait for the turn of the next call now, so that the call is sent without delay."""
+        self._client.acquire_blocking(self._rate, goes_on=self._has_begun)
+        self._turn_at, self._has_begun = time.monotonic(), True
+
     def __call__(self, operation: str, **parameters: Any) -> Any:
         """Make one call and return its response.
 
@@ -128,11 +133,11 @@ class Call:
         :param parameters: those of the boto3 method.
         :raises CallError: there was no response, or AWS refused the call.
         """
-        turn_at, self._turn_at = self._turn_at, None
+        turn_at = self._turn_at
         # Calls whose threads became free long after their turns, because others hung, would be a burst.
         if turn_at is None or time.monotonic() - turn_at > TURN_LIFETIME:
-            self._client.acquire_blocking(self._rate, goes_on=self._has_begun)
-        self._has_begun = True
+            self.wait_for_turn()
+        self._turn_at = None
         limiter = self._client.limiter(self._rate)
         sent_at = self.in_flight_since = time.monotonic()
         stats.incr(f"jobflow.aws.{self._client.name}.calls")

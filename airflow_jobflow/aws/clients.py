@@ -110,7 +110,8 @@ class ServiceClient:
         """How often in a row the client could not be built."""
         self._failed_credentials = 0
         """How many clients in a row have failed for their credentials."""
-        self._pool: ThreadPoolExecutor | None = None
+        self._pools: dict[bool, ThreadPoolExecutor] = {}
+        """The threads, by whether they are for functions that wait patiently."""
 
     # Shared by all calls.
 
@@ -181,17 +182,22 @@ class ServiceClient:
         """
         return Turns(self, rate)
 
-    def start(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
+    def start(
+        self, function: Callable[..., Result], *arguments: object, patiently: bool = False
+    ) -> Future[Result]:
         """Run a function in a thread of this client. It runs to its end, even if nobody waits for its result.
 
         :param function: what to run.
         :param arguments: for the function.
+        :param patiently: whether it may wait for minutes, so that it must not use a thread that describe calls need.
+            Default False.
         :return: its future result.
         """
         with _registry_lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=f"jobflow-{self.name}")
-            return self._pool.submit(function, *arguments)
+            if patiently not in self._pools:
+                prefix = f"jobflow-{self.name}-start" if patiently else f"jobflow-{self.name}"
+                self._pools[patiently] = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=prefix)
+            return self._pools[patiently].submit(function, *arguments)
 
     # The boto3 client.
 

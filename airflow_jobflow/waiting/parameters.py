@@ -57,6 +57,8 @@ def check(task: WaitingTask) -> None:
         params.number(f"[jobflow] {setting}", conf.get("jobflow", setting), least=0)
     log_lines(task)
     params.one_of("[jobflow] end_in_trigger", trigger_eligibility.end_setting(), ("auto", "never"))
+    setting = trigger_eligibility.start_setting()
+    params.one_of("[jobflow] start_from_trigger", setting, trigger_eligibility.START_SETTINGS)
 
 
 def poll_interval(task: WaitingTask) -> float:

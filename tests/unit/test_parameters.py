@@ -36,7 +36,7 @@ from airflow_jobflow.sensors.ecs import FargateTaskSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
 from airflow_jobflow.triggers.job import JobTrigger
 from airflow_jobflow.triggers.map import MapTrigger
-from airflow_jobflow.triggers.sensor import SensorTrigger
+from airflow_jobflow.triggers.start import StartTrigger
 from tests.unit.scripted_aws import ARN, ScriptedAws, context
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
@@ -562,7 +562,7 @@ def keeps(statement: ast.AST, names: Sequence[str]) -> bool:
     return isinstance(target, ast.Attribute) and target.attr in names
 
 
-@pytest.mark.parametrize("trigger", [JobTrigger, MapTrigger, SensorTrigger])
+@pytest.mark.parametrize("trigger", [JobTrigger, MapTrigger, StartTrigger])
 def test_every_argument_of_a_trigger_is_read_in_it(trigger: Any) -> None:
     """One that is only kept, and stored, has no effect."""
     classes = [each for each in trigger.__mro__ if trigger_eligibility.is_ours(each)]

@@ -24,7 +24,7 @@ from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.jobs.glue_crawl import Since
 from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor
-from airflow_jobflow.triggers.sensor import START_ON_WORKER, SensorTrigger
+from airflow_jobflow.triggers.start import START_ON_WORKER, StartTrigger
 
 pytestmark = pytest.mark.needs("starts")
 
@@ -97,7 +97,7 @@ def started(
         row = Trigger(classpath=start.trigger_cls, kwargs=start.trigger_kwargs or {})  # as the scheduler stores it
         stored = Trigger._decrypt_kwargs(row.encrypted_kwargs)
         decode: Any = smart_decode_trigger_kwargs
-        trigger: Any = SensorTrigger(**{key: decode(value) for key, value in stored.items()})
+        trigger: Any = StartTrigger(**{key: decode(value) for key, value in stored.items()})
         dto = TaskInstanceDTO(
             id=uuid4(),
             dag_version_id=uuid4(),
