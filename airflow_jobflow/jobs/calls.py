@@ -22,6 +22,9 @@ class Call(Protocol):
     def partition(self) -> str:
         """The AWS partition of the region."""
 
+    def wait_for_turn(self) -> None:
+        """Wait for the turn of the next call now, so that the call is sent without delay."""
+
     def __call__(self, operation: str, **parameters: Any) -> Any:
         """Make one call and return its response.
 
