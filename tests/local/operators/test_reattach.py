@@ -55,13 +55,13 @@ def test_a_worker_killed_before_it_could_start_anything(
 ) -> None:
     """The attempt was noted, and nothing was started."""
     operator = case.make()
-    new_attempt = operator._record.new_attempt
+    new_attempt = operator._execution.record.new_attempt
 
     def then_dies(*arguments: Any, **notes: Any) -> Any:
         new_attempt(*arguments, **notes)
         raise Killed
 
-    monkeypatch.setattr(operator._record, "new_attempt", then_dies)
+    monkeypatch.setattr(operator._execution.record, "new_attempt", then_dies)
     with pytest.raises(Killed):
         operator.execute(context)
     token = context["task_state_store"]["jobflow"]["token"]
@@ -123,7 +123,7 @@ def test_what_a_killed_task_has_left_is_not_waited_for(
     """It was stopped; should that have failed, the next try does it."""
     operator = case.make()
     deferred(operator, context)
-    monkeypatch.setattr(operator._jobs, "stop", lambda *_: None)
+    monkeypatch.setattr(operator._execution.jobs, "stop", lambda *_: None)
     operator.on_kill()
     [first] = case.started()
     monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
@@ -339,7 +339,7 @@ def test_parts_of_an_array_of_which_some_were_submitted_are_completed(
         case.make(**more).execute(context)
     case.gate.write_text("")
     operator = case.make(**more)
-    submit_one: Any = operator._spec._submit_one  # type: ignore[attr-defined]
+    submit_one: Any = operator._execution.spec._submit_one  # type: ignore[attr-defined]
     submitted: list[str] = []
 
     def dies_at_the_second(*arguments: Any, **how: Any) -> str:
@@ -349,7 +349,7 @@ def test_parts_of_an_array_of_which_some_were_submitted_are_completed(
         return submitted[0]
 
     with monkeypatch.context() as patch:
-        patch.setattr(operator._spec, "_submit_one", dies_at_the_second)
+        patch.setattr(operator._execution.spec, "_submit_one", dies_at_the_second)
         with pytest.raises(Killed):
             operator.execute(retried(context))
     outcome = case.make(**more).execute(retried(context))
@@ -400,13 +400,13 @@ def test_what_a_task_killed_while_it_started_has_stopped_is_not_waited_for(
 ) -> None:
     """A clear of a running task shows in nothing but the kill."""
     operator = case.make()
-    submit = operator._spec.submit
+    submit = operator._execution.spec.submit
 
     def killed_meanwhile(*arguments: Any) -> Any:
         operator.on_kill()
         return submit(*arguments)
 
-    monkeypatch.setattr(operator._spec, "submit", killed_meanwhile)
+    monkeypatch.setattr(operator._execution.spec, "submit", killed_meanwhile)
     case.kit.aws.set_faults(Faults(denied=("TerminateJob",)))
     try:
         with pytest.raises(exceptions.JobStopped, match="could not be stopped"):
@@ -451,7 +451,11 @@ def test_a_job_that_cannot_be_stopped_spares_no_other(
 def test_a_record_of_another_shape_is_no_error(case: Batch, context: Any) -> None:
     """As a map, or another version, has left them."""
     operator = case.make()
-    context["task_state_store"]["jobflow"] = {"token": "0123abcd", "location": operator._record.location, "map": {}}
+    context["task_state_store"]["jobflow"] = {
+        "token": "0123abcd",
+        "location": operator._execution.record.location,
+        "map": {},
+    }
     deferred(operator, retried(context))
     assert len(case.started()) == 1
     case.end()
@@ -471,7 +475,7 @@ def test_parts_of_which_one_could_not_be_submitted_are_all_run_by_the_next_try(
     with pytest.raises(exceptions.JobFailed):
         case.make(**more).execute(context)
     operator = case.make(**more)
-    submit_one: Any = operator._spec._submit_one  # type: ignore[attr-defined]
+    submit_one: Any = operator._execution.spec._submit_one  # type: ignore[attr-defined]
     submitted: list[str] = []
 
     def fails_at_the_second(*arguments: Any, **how: Any) -> str:
@@ -480,7 +484,7 @@ def test_parts_of_which_one_could_not_be_submitted_are_all_run_by_the_next_try(
         submitted.append(submit_one(*arguments, **how))
         return submitted[0]
 
-    monkeypatch.setattr(operator._spec, "_submit_one", fails_at_the_second)
+    monkeypatch.setattr(operator._execution.spec, "_submit_one", fails_at_the_second)
     with pytest.raises(exceptions.SubmissionError):
         operator.execute(retried(context))
     case.gate.write_text("")
