@@ -37,9 +37,7 @@ AFTER_FAILURE: Final = frozenset(
 )  # fmt: skip
 """Features that take effect when a task fails, is retried or is skipped. The triggerer never ends such a task."""
 
-SELECTS_WORKER: Final = frozenset(
-    {"queue", "pool_slots", "executor", "executor_config", "run_as_user", "resources"}
-)
+SELECTS_WORKER: Final = frozenset({"queue", "pool_slots", "executor", "executor_config", "run_as_user", "resources"})
 """Features that say which worker runs a task. An operator submits jobs from there, with the credentials found there."""
 
 OF_WORKERS: Final = SELECTS_WORKER | {

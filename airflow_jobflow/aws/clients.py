@@ -182,9 +182,7 @@ class ServiceClient:
         """
         return Turns(self, rate)
 
-    def start(
-        self, function: Callable[..., Result], *arguments: object, patiently: bool = False
-    ) -> Future[Result]:
+    def start(self, function: Callable[..., Result], *arguments: object, patiently: bool = False) -> Future[Result]:
         """Run a function in a thread of this client. It runs to its end, even if nobody waits for its result.
 
         :param function: what to run.

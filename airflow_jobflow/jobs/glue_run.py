@@ -192,7 +192,9 @@ def list_attempts(call: Call, job: str, since: float) -> dict[str, str]:
     attempts: dict[str, str] = {}
     for page in pages(call, "get_job_runs", "NextToken", JobName=job, MaxResults=RUNS_PER_PAGE):
         runs = page["JobRuns"]
-        attempts |= {f"{owner.get('group')}-{owner.get('attempt')}": run["Id"] for run in runs if (owner := _owner(run))}
+        attempts |= {
+            f"{owner.get('group')}-{owner.get('attempt')}": run["Id"] for run in runs if (owner := _owner(run))
+        }
         if runs and runs[-1].get("StartedOn", since) < since:
             break
     return attempts

@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_jobflow.operators.attempt_listing import find_attempt
+from airflow_jobflow.operators.map_record import as_lines, digest_of
 from airflow_jobflow.waiting.trigger_start import StartRules
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 
     from airflow_jobflow.jobs.calls import Call
     from airflow_jobflow.operators.execution import Execution
-    from airflow_jobflow.operators.spec import JobSpec, Spec
+    from airflow_jobflow.operators.map_record import MapAttempt
+    from airflow_jobflow.operators.spec import JobSpec
     from airflow_jobflow.triggers.job import JobTrigger
+    from airflow_jobflow.triggers.map import MapTrigger
     from airflow_jobflow.triggers.start import Start
 
 TOKEN_LIFETIME = 3600.0
@@ -116,6 +119,37 @@ def start_of_job(this: Execution[JobSpec], context: Context, started_at: float, 
         )
 
     return Start(run, this.jobs.client, looks_up=this.spec.listing is not None)
+
+
+def start_of_map(of: MapAttempt, items: object, context: Context, started_at: float) -> Start:
+    """Return how a map starts in the triggerer. Its trigger looks for jobs of an earlier one itself.
+
+    :param of: the map that this try runs.
+    :param items: the rendered parameter.
+    :param context: Airflow's context.
+    :param started_at: when the scheduler started the task, in seconds since the epoch.
+    :raises NeedsWorker: only a worker can start it.
+    """
+    from airflow_jobflow.triggers.mapped_arguments import NeedsWorker
+    from airflow_jobflow.triggers.start import Start
+
+    this = of.this
+    begin(this, context, started_at)
+
+    def run(raise_if_cancelled: Callable[[], None], _: float) -> MapTrigger:
+        raise_if_cancelled()
+        validated = this.spec.items(items)
+        if not validated:
+            raise NeedsWorker("it has no items")
+        lines = as_lines(this.spec.requests(validated, this.jobs))
+        of.begin(digest_of(validated), range(len(lines)), len(lines))
+        attempt = this.record.attempt
+        attempt.began_at = started_at
+        trigger = of.trigger(len(lines), range(len(lines)), lines)
+        trigger.attempt = attempt.to_dict()
+        return trigger
+
+    return Start(run, this.jobs.client)
 
 
 def _started_before(this: Execution[JobSpec], call: Call, started_at: float, looks_up_from: float) -> str | None:

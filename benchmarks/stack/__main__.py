@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stack", description=__doc__)
     parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be repeated")
     parser.add_argument("--waits", type=int, default=500, help="mapped waits of either side (default: %(default)s)")
-    parser.add_argument("--starts", type=int, default=2000, help="operators started in one triggerer (default: %(default)s)")
+    parser.add_argument(
+        "--starts", type=int, default=2000, help="operators started in one triggerer (default: %(default)s)"
+    )
     parser.add_argument("--many", type=int, default=10_000, help="waits on one triggerer (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=600, help="for which they are held (default: %(default)s)")
     parser.add_argument("--woken", type=int, default=100, help="waits woken by events (default: %(default)s)")

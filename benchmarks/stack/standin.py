@@ -36,7 +36,9 @@ class Jobs(Batch):
             **self.fargate.calls,
             "DescribeJobs": self._describe,
             "SubmitJob": self._submit,
-            "ListJobs": lambda request, now: listed_by_name(self._submitted, request, lambda job: self.status(job, now)),
+            "ListJobs": lambda request, now: listed_by_name(
+                self._submitted, request, lambda job: self.status(job, now)
+            ),
         }
         self.starts: dict[str, int] = {}
         """How often a job was submitted for each index."""

@@ -147,7 +147,9 @@ def test_operators_that_start_in_the_triggerer_are_compared_with_operators(
     started = waits("jobflow", "started", cpu={"triggerer": used + 10.0})
     text = report(sides(waits("amazon", "operator"), waits("jobflow", "operator"), started), tmp_path)
     [cells, _] = [
-        [cell.strip() for cell in line.split("|")[2:-1]] for line in text.splitlines() if line.startswith(f"| {STARTED}")
+        [cell.strip() for cell in line.split("|")[2:-1]]
+        for line in text.splitlines()
+        if line.startswith(f"| {STARTED}")
     ]
     assert cells[-2:] == ["≤ 1/8", met]
 
