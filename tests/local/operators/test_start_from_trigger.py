@@ -325,7 +325,7 @@ def test_a_worker_that_takes_over_starts_the_job_if_there_is_none(case: Case, wo
 @pytest.mark.usefixtures("supervisor")
 def test_a_deadline_counts_from_the_start_of_the_task(case: Case, worker: Any) -> None:
     """Whichever triggerer runs it; the trigger stops the job, a while before Airflow would end the deferral."""
-    event = fired(start_trigger(dag_of(case, job_timeout=600), began=598))
+    event = fired(start_trigger(dag_of(case, job_timeout=600), began=599.2))
     assert event.payload["limit"] == "deadline"
     assert event.payload["stopped"] == case.started()
     with pytest.raises(JobTimeout, match="600 s"):
@@ -454,6 +454,7 @@ def test_a_map_starts_in_the_triggerer_and_ends_on_a_worker(
     case: Any, supervisor: KillableSupervisor, worker: Any
 ) -> None:
     """A trigger that replaces another one starts no item twice."""
+    supervisor.state = "deferred"
     parameters: dict[str, Any] = {
         "task_id": "s",
         "aws_conn_id": None,
@@ -484,9 +485,11 @@ def test_a_map_starts_in_the_triggerer_and_ends_on_a_worker(
 
 
 @pytest.mark.parametrize("case", [Batch], indirect=True)
-@pytest.mark.usefixtures("supervisor")
-def test_a_map_whose_deferral_airflow_ends_leaves_no_job_behind(case: Any, worker: Any) -> None:
+def test_a_map_whose_deferral_airflow_ends_leaves_no_job_behind(
+    case: Any, supervisor: KillableSupervisor, worker: Any
+) -> None:
     """Nothing is recorded of it."""
+    supervisor.state = "deferred"
     parameters: dict[str, Any] = {
         "task_id": "s",
         "aws_conn_id": None,
