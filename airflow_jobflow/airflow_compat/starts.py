@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from airflow.triggers.base import StartTriggerArgs
-
     from airflow.sdk.definitions.mappedoperator import OperatorPartial as OperatorPartial  # noqa: PLC0414 -- for ``sensors``
+    from airflow.triggers.base import StartTriggerArgs
 
 
 @functools.cache

@@ -38,7 +38,7 @@ RECORD = "jobflow"
 """Key in the task state store of the record of the last try."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class AttemptRecord:
     """The attempt that a try of a task makes, and its record for later tries.
 
@@ -47,6 +47,7 @@ class AttemptRecord:
     :param log: the task's log.
     :param durable: whether the job is found again, see :class:`airflow_jobflow.operators.base.AwsJobOperator`.
     :param may_be_reaped: whether the orphan reaper may stop the job once the task has ended.
+    :param left_at_deadline: whether a job whose deadline passes is left running: ``cancel_on_timeout=False``.
     """
 
     jobs: RemoteJobs
@@ -54,6 +55,7 @@ class AttemptRecord:
     log: Any
     durable: bool
     may_be_reaped: bool
+    left_at_deadline: bool = False
     attempt: Attempt = field(default_factory=Attempt)
     """The attempt that this try makes, or waits for."""
     is_repeated: bool = False
@@ -64,6 +66,8 @@ class AttemptRecord:
     """Airflow's context, once a try has begun."""
     this_try: Try = field(init=False)
     """The try that is made."""
+    is_first_try: bool = field(init=False)
+    """Whether that is the first try of the task instance."""
     owner: Owner = field(init=False)
     """The owner that the job carries."""
     store: Any = field(init=False)
@@ -90,6 +94,7 @@ class AttemptRecord:
         ti = context["ti"]
         self.context, self.store = context, task_state_store(context)
         self.this_try = Try(ti.try_number, ti.max_tries or 0, clear_number(context))
+        self.is_first_try = ti.try_number <= 1
         self.owner = Owner(
             dag_id=ti.dag_id,
             task_id=ti.task_id,
@@ -109,11 +114,6 @@ class AttemptRecord:
         """
         self.resume(context, None)
         self.attempt = self.stored()
-
-    @property
-    def is_first_try(self) -> bool:
-        """Whether this is the first try of the task instance."""
-        return self.this_try.try_number <= 1
 
     @property
     def next_try_continues(self) -> bool:
@@ -185,6 +185,19 @@ class AttemptRecord:
         self.is_repeated = False
         self.save()
         return self.attempt.token
+
+    def continue_attempt(self, queued_timeout: float | None = None) -> None:
+        """Give a job that an earlier try left running at a deadline the whole time of this try.
+
+        :param queued_timeout: seconds within which it must leave the queue. Default None: no limit.
+        """
+        attempt, now = self.attempt, time.time()
+        if not self.left_at_deadline:
+            return
+        if attempt.deadline is not None and attempt.deadline <= now:
+            attempt.deadline = self.jobs.call_deadline
+        if queued_timeout is not None and (attempt.queued_at or now) + queued_timeout <= now:
+            attempt.queued_at = now
 
     def next_token(self) -> str:
         """Give the attempt another token, because AWS accepts its own no more, and record it.

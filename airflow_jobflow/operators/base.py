@@ -209,55 +209,55 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         :param attempt: the attempt that waited for capacity, if this resumes it. Default None.
         :return: the outcome.
         """
-        this = self._execution
-        this.record.begin(context, attempt)
+        execution = self._execution
+        execution.record.begin(context, attempt)
 
         reattached: Mapping[str, Snapshot | None] = {}
-        if not this.record.attempt.number:
-            tries = EarlierTries(this)
-            is_of_trigger = isinstance(event, Mapping) and "start_on_worker" in event and this.record.is_first_try
-            reattached = tries.started_in_triggerer(event or {}) if is_of_trigger else tries.reattach()
+        if isinstance(event, Mapping) and "start_on_worker" in event and execution.record.is_first_try:
+            reattached = EarlierTries(execution).started_in_triggerer(event)
+        elif not (execution.record.is_first_try or execution.record.attempt.number):
+            reattached = EarlierTries(execution).reattach()
         job_ids = list(reattached) or self._submit_when_possible()
-        self._to_stop = () if this.record.attempt.joined else job_ids
+        self._to_stop = () if execution.record.attempt.joined else job_ids
         if self._killed:
-            raise kills.killed_while_starting(this, job_ids)
+            raise kills.killed_while_starting(execution, job_ids)
 
-        seen = self._last_seen = this.wait.initial_status(job_ids, reattached)
+        seen = self._last_seen = execution.wait.initial_status(job_ids, reattached)
         if not self.wait_for_completion:
-            return this.wait.not_waited_for(job_ids[0], seen)
-        event = self._wait_until_ended(context, job_ids, seen, queued_timeout=this.given.get("queued_timeout"))
+            return execution.wait.not_waited_for(job_ids[0], seen)
+        event = self._wait_until_ended(context, job_ids, seen, queued_timeout=execution.given.get("queued_timeout"))
         return self.execute_complete(context, event)
 
     def _submit_when_possible(self) -> list[str]:
         """Submit the job as soon as AWS has capacity for it, and return its ids."""
-        this, attempt = self._execution, self._execution.record.attempt
-        capacity = CapacityWait(self, this)
+        execution, attempt = self._execution, self._execution.record.attempt
+        capacity = CapacityWait(self, execution)
         job_ids = capacity.started_nevertheless(killed=self._killed) if attempt.waits_since else []
         while not job_ids:
             try:
-                job_ids = this.spec.submit(this.record, this.jobs)
+                job_ids = execution.spec.submit(execution.record, execution.jobs)
             except CapacityUnavailable as full:
                 capacity.wait(full)
                 job_ids = capacity.started_nevertheless(killed=self._killed)
-        attempt = this.record.attempt
+        attempt = execution.record.attempt
         attempt.job_ids, attempt.waits_since, attempt.queued_at = job_ids, None, time.time()
         if not self.durable:  # the job cannot be found again
-            this.record.save_if_possible()
+            execution.record.save_if_possible()
         for job_id in job_ids:
-            self.log.info("%s %s %s", "Joined" if attempt.joined else "Started", this.jobs.display_name, job_id)
+            self.log.info("%s %s %s", "Joined" if attempt.joined else "Started", execution.jobs.display_name, job_id)
         return job_ids
 
     def _wait_until_ended(
         self, context: Context, job_ids: Sequence[str], seen: Mapping[str, Snapshot], *, queued_timeout: float | None
     ) -> dict[str, Any]:
         """Wait until the jobs have ended, and return the event. If the task defers, this does not return."""
-        this, attempt = self._execution, self._execution.record.attempt
+        execution, attempt = self._execution, self._execution.record.attempt
         queue_deadline = None
         if queued_timeout is not None and not any(each.left_queue for each in seen.values()):
             queue_deadline = (attempt.queued_at or time.time()) + queued_timeout
         returns = "outcome" if self.do_xcom_push else "nothing"
-        stop_if_rejected = partial(kills.stop_jobs_if_deferral_is_rejected, this, self._to_stop, self._last_seen)
-        return this.wait.until_ended(
+        stop_if_rejected = partial(kills.stop_jobs_if_deferral_is_rejected, execution, self._to_stop, self._last_seen)
+        return execution.wait.until_ended(
             context,
             job_ids,
             seen,
@@ -265,7 +265,7 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
             queue_deadline=queue_deadline,
             cancel_on_kill=self.cancel_on_kill and not attempt.joined,
             cancel_on_timeout=self.cancel_on_timeout and not attempt.joined,
-            returns=returns if this.spec.may_end_in_triggerer(attempt) else None,
+            returns=returns if execution.spec.is_one_job and not attempt.parts else None,
             resumes_with={"attempt": attempt.to_dict()},
             before_deferral=stop_if_rejected if self._to_stop and self.cancel_on_kill else None,
         )
@@ -283,34 +283,34 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         :return: the outcome.
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
-        this = self._execution
+        execution = self._execution
         if "start_on_worker" in event:
             self.check()
             return self.start(context, event)
-        this.record.resume(context, attempt or event.get("attempt"))
+        execution.record.resume(context, attempt or event.get("attempt"))
         if event.get("attempt"):  # it was made in the triggerer, which cannot record it
-            this.record.save_if_possible()
-        event = this.wait.final_status(event)
+            execution.record.save_if_possible()
+        event = execution.wait.final_status(event)
         seen = snapshots(event)
         if event["limit"] == "queue_deadline" and any(snapshot.left_queue for snapshot in seen.values()):
             # The job left the queue after the trigger's last describe call, or while no triggerer was running.
             event = self._wait_until_ended(context, event["job_ids"], seen, queued_timeout=None)
             return self.execute_complete(context, event)
         if event["limit"]:
-            raise unfinished.timed_out(this, event, seen)
-        if this.spec.runs_again(event, this.record.attempt):
+            raise unfinished.timed_out(execution, event, seen)
+        if execution.spec.runs_again(event, execution.record.attempt):
             return self.start(context)
-        judge = partial(this.spec.outcomes, this.jobs.outcome_builder)
+        judge = partial(execution.spec.outcomes, execution.jobs.outcome_builder)
         try:
-            outcomes = this.wait.outcomes(
+            outcomes = execution.wait.outcomes(
                 context,
                 event,
-                lambda ended: judge(ended, this.record.attempt, this.tolerance),
+                lambda ended: judge(ended, execution.record.attempt, execution.tolerance),
                 # A killed task has stopped the job itself; that outcome is always raised.
                 raise_on_failure=self.raise_on_failure or self._killed,
             )
         except (WaitError, JobNotFound) as error:
-            raise unfinished.not_described(this, error) from error
+            raise unfinished.not_described(execution, error) from error
         return outcomes[0]
 
     # Deferrals that Airflow ends, and kills.

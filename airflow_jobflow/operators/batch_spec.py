@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow_jobflow import params, params_json
@@ -34,24 +35,22 @@ PARAMETERS: Final = ParameterTable(
         "job_definition": Parameter("jobDefinition", params.non_empty_string, required=True),
         "command": Parameter("", params_json.string_list, in_item=True),
         "environment": Parameter("", params_json.string_map, in_item=True),
-        "vcpus": Parameter("", lambda name, value: params.number(name, value, least=0, above=True), in_item=True),
-        "memory": Parameter("", lambda name, value: params.integer(name, value, least=4), in_item=True),
-        "gpus": Parameter("", lambda name, value: params.integer(name, value, least=1), in_item=True),
+        "vcpus": Parameter("", partial(params.number, least=0, above=True), in_item=True),
+        "memory": Parameter("", partial(params.integer, least=4), in_item=True),
+        "gpus": Parameter("", partial(params.integer, least=1), in_item=True),
         "container_overrides": Parameter("containerOverrides", _shape("containerOverrides"), in_item=True),
-        "array_size": Parameter("", lambda name, value: params.integer(name, value, least=1, most=10_000)),
+        "array_size": Parameter("", partial(params.integer, least=1, most=10_000)),
         "array_properties": Parameter("arrayProperties", _shape("arrayProperties")),
         "parameters": Parameter("parameters", params_json.string_map, in_item=True),
         "depends_on": Parameter("dependsOn", _shape("dependsOn")),
         "retry_strategy": Parameter("retryStrategy", _shape("retryStrategy"), in_item=True),
-        "attempt_timeout": Parameter(
-            "timeout", lambda name, value: params.integer(name, value, least=60), in_item=True
-        ),
+        "attempt_timeout": Parameter("timeout", partial(params.integer, least=60), in_item=True),
         "tags": Parameter("tags", params_json.string_map, in_item=True),
         "propagate_tags": Parameter("propagateTags", params.boolean),
         "share_identifier": Parameter("shareIdentifier", params.non_empty_string, in_item=True),
         "scheduling_priority_override": Parameter(
             "schedulingPriorityOverride",
-            lambda name, value: params.integer(name, value, least=0, most=9999),
+            partial(params.integer, least=0, most=9999),
             in_item=True,
         ),
         "node_overrides": Parameter("nodeOverrides", _shape("nodeOverrides")),
@@ -75,7 +74,7 @@ def _reject_contradictions(values: Mapping[str, Any], *, redrive: bool) -> None:
     :raises InvalidParameter: two of them do.
     """
     overrides, array = values.get("container_overrides", {}), values.get("array_properties", {})
-    for name in batch_request.duplicates(values, overrides):
+    for name in batch_request.duplicates(values, overrides) if overrides else ():
         raise invalid_parameter(name, values[name], "container_overrides says it too; keep one")
     if "size" in array:
         if "array_size" in values:
@@ -100,7 +99,7 @@ def attempt_name(record: AttemptRecord, name: str) -> str:
     """
     from airflow_jobflow.jobs import batch
 
-    return batch.attempt_name(name, record.owner.group, record.this_try, record.attempt.token)
+    return batch.attempt_name(name, record.attempt.group or record.owner.group, record.this_try, record.attempt.token)
 
 
 class BatchJobSpec(JobSpec):
@@ -120,6 +119,7 @@ class BatchJobSpec(JobSpec):
         self.is_array = "arrayProperties" in self.request
         self.array_size = int(self.request.get("arrayProperties", {}).get("size", 0))
         """How many children the array has; 0 if it is none."""
+        self.is_one_job = self.array_size != 1
         self._queue: str = values["job_queue"]
         self._redrive = redrive
 
@@ -267,10 +267,6 @@ class BatchJobSpec(JobSpec):
             return super().outcomes(builder, ended, attempt, tolerance)
         parts = list(zip(ended, _indexes_of_parts(attempt), strict=True))
         return [builder.array_outcome(parts, attempt.size, tolerance)]
-
-    def may_end_in_triggerer(self, attempt: Attempt) -> bool:
-        """Return whether the job is the whole result: the parts of an array are put together on a worker."""
-        return not attempt.parts and self.array_size != 1
 
     def queue_position(self, jobs: RemoteJobs, seen: Mapping[str, Snapshot]) -> str:
         """Return a sentence with the position of the jobs in their queue; empty if it is not known."""

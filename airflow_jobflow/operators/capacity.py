@@ -32,11 +32,11 @@ class CapacityWait:
     """The wait of a task for capacity.
 
     :param task: the operator, which is resumed with its method ``start``.
-    :param this: its execution.
+    :param execution: its execution.
     """
 
     task: Any
-    this: Execution[JobSpec]
+    execution: Execution[JobSpec]
 
     def started_nevertheless(self, *, killed: bool) -> list[str]:
         """Return the job of this attempt, if AWS has started it although it reported no capacity.
@@ -47,10 +47,10 @@ class CapacityWait:
         """
         from airflow_jobflow.faults import CallError
 
-        attempt, found = self.this.record.attempt, None
+        attempt, found = self.execution.record.attempt, None
         try:
-            if self.this.record.durable:
-                found = self.this.jobs.call(self.this.spec.find_started, self.this.record)
+            if self.execution.record.durable:
+                found = self.execution.jobs.call(self.execution.spec.find_started, self.execution.record)
         except CallError as error:
             raise SubmissionError(
                 f"{attempt.no_capacity} It was not started again: AWS may have started it nevertheless, "
@@ -61,7 +61,7 @@ class CapacityWait:
         if killed:
             raise JobStopped(f"{attempt.no_capacity} The task was killed while it waited; nothing was started.")
         if time.time() >= (attempt.deadline or float("inf")):
-            raise JobTimeout(never_started(attempt, attempt.no_capacity, str(self.this.deadlines)))
+            raise JobTimeout(never_started(attempt, attempt.no_capacity, str(self.execution.deadlines)))
         return []
 
     def wait(self, full: CapacityUnavailable) -> None:
@@ -70,7 +70,7 @@ class CapacityWait:
         :param full: what the start raised.
         :raises JobTimeout, QueueTimeout: a time limit has passed.
         """
-        attempt, now = self.this.record.attempt, time.time()
+        attempt, now = self.execution.record.attempt, time.time()
         attempt.waits_since = attempt.waits_since or now
         attempt.starts += 1
         attempt.no_capacity = str(full)
@@ -80,16 +80,16 @@ class CapacityWait:
         pause = min(SHORTEST_CAPACITY_PAUSE * 2.0 ** min(attempt.starts - 1, 10), LONGEST_CAPACITY_PAUSE)
         until = min(now + pause, ends_at)
         self.task.log.info("%s Starting it again in %.0f s (attempt %d)", full, until - now, attempt.starts + 1)
-        if self.this.wait.parameters.defers:
+        if self.execution.wait.parameters.defers:
             self._defer(until, now)
         time.sleep(until - now)
 
     def _first_limit(self, deadline: float | None, since: float) -> tuple[float, type[JobflowError], str]:
         """Return when the wait ends, what is raised then, and the limit for the message."""
         limits: list[tuple[float, type[JobflowError], str]] = [
-            (deadline or float("inf"), JobTimeout, str(self.this.deadlines))
+            (deadline or float("inf"), JobTimeout, str(self.execution.deadlines))
         ]
-        if (seconds := self.this.given.get("queued_timeout")) is not None:
+        if (seconds := self.execution.given.get("queued_timeout")) is not None:
             limits.append((since + seconds, QueueTimeout, f"{seconds:g} s (queued_timeout)"))
         return min(limits, key=lambda limit: limit[0])
 
@@ -101,10 +101,11 @@ class CapacityWait:
 
         if until - now < MIN_DEFERRAL:
             return
-        self.this.record.save_if_possible()  # Airflow drops what a deferral carries, if it ends the deferral itself
+        # Airflow drops what a deferral carries, if it ends the deferral itself.
+        self.execution.record.save_if_possible()
         self.task.defer(
             trigger=DateTimeTrigger(datetime.fromtimestamp(until, tz=UTC)),
             method_name="start",
-            kwargs={"attempt": self.this.record.attempt.to_dict()},
+            kwargs={"attempt": self.execution.record.attempt.to_dict()},
             timeout=timedelta(seconds=until - now + DEFERRAL_TIMEOUT_MARGIN),
         )

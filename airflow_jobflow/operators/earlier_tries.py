@@ -35,10 +35,10 @@ YOUNG = 60.0
 class EarlierTries:
     """The jobs of earlier tries, and what this try does with them.
 
-    :param this: the execution of the operator.
+    :param execution: the execution of the operator.
     """
 
-    this: Execution[JobSpec]
+    execution: Execution[JobSpec]
 
     def reattach(self) -> dict[str, Snapshot | None]:
         """Return the jobs of an earlier try that this try waits for, as described now; empty if it starts one.
@@ -48,8 +48,8 @@ class EarlierTries:
         from airflow_jobflow.faults import CallError
         from airflow_jobflow.jobs.reattach import Action, Now, decide
 
-        record, jobs = self.this.record, self.this.jobs
-        if not record.durable or record.this_try.try_number <= 1:
+        record, jobs = self.execution.record, self.execution.jobs
+        if not record.durable or record.is_first_try:
             return {}
         recorded, clear_number = record.stored(), record.this_try.clear_number
         now = time.time()
@@ -61,7 +61,7 @@ class EarlierTries:
             is_young = now - recorded.began_at < YOUNG and not recorded.job_ids
             found = [] if elsewhere else self._find(recorded, is_young=is_young)
             decision = decide(recorded, found, Now(clear_number, record.location, run_began_at, now, grace))
-            self.this.log.info("Earlier tries: %s (%s)", decision.why, decision.action.value)
+            self.execution.log.info("Earlier tries: %s (%s)", decision.why, decision.action.value)
             jobs.stop(decision.stop, f"Airflow: {decision.why}")
         except CallError as error:
             raise SubmissionError(
@@ -100,26 +100,27 @@ class EarlierTries:
         seen = {each.job.job_id: each.job for each in found}
         job_ids = _waited_for([each.job for each in found if self._is_of_this_try(each)])
         if job_ids:
-            self.this.log.info("Continuing with %s, which the triggerer has started", ", ".join(job_ids))
+            self.execution.log.info("Continuing with %s, which the triggerer has started", ", ".join(job_ids))
             self._continue(job_ids, seen)
-            self.this.record.save_if_possible()
+            self.execution.record.save_if_possible()
         return {job_id: seen[job_id] for job_id in job_ids}
 
     def _is_of_this_try(self, found: Found) -> bool:
         """Return whether this try has started a job. In a triggerer, a try knows no more of itself than its number."""
-        return found.by is not None and found.by.try_number == self.this.record.this_try.try_number
+        return found.by is not None and found.by.try_number == self.execution.record.this_try.try_number
 
     def _continue(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> None:
         """Make the job of an earlier try this try's own."""
-        record = self.this.record
+        record = self.execution.record
         attempt = record.attempt
         if not attempt.began_at:  # nothing is recorded, so the job's own time counts
             created = [_seconds(seen[each].created_at) for each in job_ids if each in seen and seen[each].created_at]
             attempt.began_at = min(created, default=time.time())
-            attempt.deadline = self.this.deadlines.after(attempt.began_at)
+            attempt.deadline = self.execution.deadlines.after(attempt.began_at)
         attempt.job_ids, attempt.starts, attempt.waits_since = list(job_ids), 0, None
         attempt.queued_at = attempt.queued_at or attempt.began_at
         attempt.number = max(attempt.number, 1)
+        record.continue_attempt(self.execution.given.get("queued_timeout"))
         attempt.location, attempt.clear_number = record.location, record.this_try.clear_number
 
     def _find(self, recorded: Attempt, *, is_young: bool) -> list[Found]:
@@ -134,7 +135,7 @@ class EarlierTries:
         for pause in (0.0, *LOOKUPS):
             time.sleep(pause)
             try:
-                found = self.this.jobs.call(self._found_now, recorded)
+                found = self.execution.jobs.call(self._found_now, recorded)
             except CallError as error:
                 if error.fault is not Fault.SCOPE_NOT_FOUND:
                     raise
@@ -143,7 +144,7 @@ class EarlierTries:
             if found or not is_young:
                 return found
         if not_found:
-            self.this.log.warning(
+            self.execution.log.warning(
                 "No earlier try can have a job: its queue, cluster or Glue job does not exist: %s", not_found
             )
         return []
@@ -151,13 +152,13 @@ class EarlierTries:
     def _found_now(self, call: Call, recorded: Attempt) -> list[Found]:
         from airflow_jobflow.jobs.reattach import Found
 
-        group = recorded.group or self.this.record.owner.group
+        group = recorded.group or self.execution.record.owner.group
         found = [
-            replace(each, job=each.job.counting(self.this.jobs.container))
-            for each in self.this.spec.find_group(call, group, recorded)
+            replace(each, job=each.job.counting(self.execution.jobs.container))
+            for each in self.execution.spec.find_group(call, group, recorded)
         ]
         missing = set(recorded.job_ids) - {each.job.job_id for each in found}
-        described = self.this.jobs.describe(call, sorted(missing)) if missing else {}
+        described = self.execution.jobs.describe(call, sorted(missing)) if missing else {}
         return [*found, *(Found(job) for job in described.values())]
 
     def jobs_of_this_try(self) -> list[str]:
@@ -167,16 +168,16 @@ class EarlierTries:
         """
         from airflow_jobflow.faults import CallError
 
-        record = self.this.record
+        record = self.execution.record
         attempt = record.attempt
         try:
             if not record.durable or attempt.job_ids:
                 pass
             elif record.store is None or not attempt.number:  # or it was started in the triggerer
-                found = self.this.jobs.call(self.this.spec.find_group, record.group, attempt)
+                found = self.execution.jobs.call(self.execution.spec.find_group, record.group, attempt)
                 attempt.job_ids = _waited_for([each.job for each in found if self._is_of_this_try(each)])
             else:
-                started = self.this.jobs.call(self.this.spec.find_started, record)
+                started = self.execution.jobs.call(self.execution.spec.find_started, record)
                 attempt.job_ids = [started] if started else []
         except CallError as error:
             raise self._cannot_look_up(error) from error
@@ -184,8 +185,8 @@ class EarlierTries:
 
     def _cannot_look_up(self, error: CallError) -> SubmissionError:
         return SubmissionError(
-            f"The {self.this.jobs.display_name} of this try could not be looked up, and may still run "
-            f"(connection: {self.this.jobs.origin}): {error}"
+            f"The {self.execution.jobs.display_name} of this try could not be looked up, and may still run "
+            f"(connection: {self.execution.jobs.origin}): {error}"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow_jobflow import params, params_json
@@ -51,11 +52,9 @@ PARAMETERS: Final = ParameterTable(
         "command": Parameter("", params_json.string_list, in_item=True),
         "environment": Parameter("", params_json.string_map, in_item=True),
         "container_name": Parameter("", params.non_empty_string, in_item=True),
-        "cpu": Parameter("", lambda name, value: params.integer(name, value, least=256), in_item=True),
-        "memory": Parameter("", lambda name, value: params.integer(name, value, least=512), in_item=True),
-        "ephemeral_storage": Parameter(
-            "", lambda name, value: params.integer(name, value, least=20, most=200), in_item=True
-        ),
+        "cpu": Parameter("", partial(params.integer, least=256), in_item=True),
+        "memory": Parameter("", partial(params.integer, least=512), in_item=True),
+        "ephemeral_storage": Parameter("", partial(params.integer, least=20, most=200), in_item=True),
         "overrides": Parameter("overrides", params_json.AwsShape("ecs", "RunTask", "overrides"), in_item=True),
         "subnets": Parameter("", params_json.string_list),
         "security_groups": Parameter("", params_json.string_list),
@@ -65,14 +64,12 @@ PARAMETERS: Final = ParameterTable(
         ),
         "capacity_provider_strategy": Parameter("capacityProviderStrategy", _strategy),
         "on_spot_interruption": Parameter(
-            "", lambda name, value: params.one_of(name, value, ("fail", "retry", "on_demand")), required=True
+            "", partial(params.one_of, allowed=("fail", "retry", "on_demand")), required=True
         ),
         "platform_version": Parameter("platformVersion", params.non_empty_string),
         "enable_execute_command": Parameter("enableExecuteCommand", params.boolean),
         "enable_ecs_managed_tags": Parameter("enableECSManagedTags", params.boolean),
-        "propagate_tags": Parameter(
-            "propagateTags", lambda name, value: params.one_of(name, value, ("TASK_DEFINITION", "NONE"))
-        ),
+        "propagate_tags": Parameter("propagateTags", partial(params.one_of, allowed=("TASK_DEFINITION", "NONE"))),
         "tags": Parameter("tags", params_json.string_map, in_item=True),
         "group": Parameter("group", params.non_empty_string),
         "reference_id": Parameter("referenceId", params.non_empty_string),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink
 from airflow_jobflow.operators.base import AwsJobOperator
-from airflow_jobflow.operators.trigger_start import CRAWL_RULES
 from airflow_jobflow.operators.glue_spec import CRAWL_PARAMETERS, RUN_PARAMETERS, CrawlSpec, GlueRunSpec
+from airflow_jobflow.operators.trigger_start import CRAWL_RULES
 
 if TYPE_CHECKING:
     from airflow_jobflow.waiting.trigger_start import StartRules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow import params, params_json
@@ -20,20 +21,20 @@ if TYPE_CHECKING:
     from airflow_jobflow.waiting.remote import RemoteJobs
 
 
-def _minutes(name: str, value: Any) -> int:
-    """Validate a timeout in seconds, and return it in minutes: Glue counts in whole ones."""
-    minutes, rest = divmod(params.seconds(name, value), 60)
-    if rest:
+def _whole_minutes(name: str, value: Any) -> int:
+    """Validate a timeout in seconds: Glue counts in whole minutes."""
+    seconds = params.seconds(name, value)
+    if seconds % 60:
         rule = "must be whole minutes, such as 120 (seconds) or timedelta(minutes=2)"
         raise invalid_parameter(name, value, rule)
-    return int(minutes)
+    return int(seconds)
 
 
 CRAWL_PARAMETERS: Final = ParameterTable(
     {
         "crawler_name": Parameter("Name", params.non_empty_string, required=True),
         "if_running": Parameter(
-            "", lambda name, value: params.one_of(name, value, ("attach", "wait_then_start", "fail")), required=True
+            "", partial(params.one_of, allowed=("attach", "wait_then_start", "fail")), required=True
         ),
     }
 )
@@ -45,12 +46,10 @@ RUN_PARAMETERS: Final = ParameterTable(
         "script_args": Parameter("Arguments", params_json.string_map),
         "run_job_kwargs": Parameter("", params_json.AwsShape("glue", "StartJobRun")),
         "worker_type": Parameter("WorkerType", params.non_empty_string),
-        "number_of_workers": Parameter("NumberOfWorkers", lambda name, value: params.integer(name, value, least=1)),
-        "max_capacity": Parameter("MaxCapacity", lambda name, value: params.number(name, value, least=0, above=True)),
-        "attempt_timeout": Parameter("Timeout", _minutes),
-        "execution_class": Parameter(
-            "ExecutionClass", lambda name, value: params.one_of(name, value, ("STANDARD", "FLEX"))
-        ),
+        "number_of_workers": Parameter("NumberOfWorkers", partial(params.integer, least=1)),
+        "max_capacity": Parameter("MaxCapacity", partial(params.number, least=0, above=True)),
+        "attempt_timeout": Parameter("Timeout", _whole_minutes),
+        "execution_class": Parameter("ExecutionClass", partial(params.one_of, allowed=("STANDARD", "FLEX"))),
         "security_configuration": Parameter("SecurityConfiguration", params.non_empty_string),
     }
 )

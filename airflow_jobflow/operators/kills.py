@@ -51,58 +51,58 @@ def stop_if_deferral_is_rejected(
 
 
 def stop_jobs_if_deferral_is_rejected(
-    this: Execution[Any], job_ids: Sequence[str], seen: Mapping[str, Snapshot]
+    execution: Execution[Any], job_ids: Sequence[str], seen: Mapping[str, Snapshot]
 ) -> None:
     """Do the same for the jobs of an operator that is no map.
 
-    :param this: the execution of the operator.
+    :param execution: the execution of the operator.
     :param job_ids: its jobs.
     :param seen: their last snapshots, by id.
     """
-    jobs = this.jobs
+    jobs = execution.jobs
     stop_if_deferral_is_rejected(
-        this.record,
-        this.log,
+        execution.record,
+        execution.log,
         lambda: f"{jobs.called(job_ids)}: {jobs.try_to_stop(job_ids, KILL_REASON)}",
-        lambda: note_stopped(this.report, this.record.context, seen),
+        lambda: note_stopped(execution.report, execution.record.context, seen),
     )
 
 
-def killed_while_starting(this: Execution[Any], job_ids: Sequence[str]) -> JobStopped:
+def killed_while_starting(execution: Execution[Any], job_ids: Sequence[str]) -> JobStopped:
     """Stop the jobs that a killed task was just starting, if they are its own, and return the exception.
 
-    :param this: the execution of the operator.
+    :param execution: the execution of the operator.
     :param job_ids: the jobs.
     """
     said = NOT_OURS
-    if this.record.is_own:
-        this.record.abandon()
-        said = this.jobs.try_to_stop(job_ids, KILL_REASON)
-    return JobStopped(f"The task was killed while it started {this.jobs.called(job_ids)}. {said}")
+    if execution.record.is_own:
+        execution.record.abandon()
+        said = execution.jobs.try_to_stop(job_ids, KILL_REASON)
+    return JobStopped(f"The task was killed while it started {execution.jobs.called(job_ids)}. {said}")
 
 
-def stop_jobs(this: Execution[Any], job_ids: Sequence[str], seen: dict[str, Snapshot]) -> None:
+def stop_jobs(execution: Execution[Any], job_ids: Sequence[str], seen: dict[str, Snapshot]) -> None:
     """Stop the jobs of a worker that is killed while it waits. Called by a signal handler.
 
     The attempt is recorded as abandoned, so that no later try waits for its jobs. Airflow ends the process five seconds
     later, so only the stop may take long.
 
-    :param this: the execution of the operator.
+    :param execution: the execution of the operator.
     :param job_ids: its jobs.
     :param seen: their last snapshots, by id; updated.
     """
     from airflow_jobflow.aws import ONCE
 
     def log_last_status() -> None:
-        seen.update(this.jobs.describe_now(job_ids, retry=ONCE))
+        seen.update(execution.jobs.describe_now(job_ids, retry=ONCE))
         for job_id, snapshot in list(seen.items()):
-            this.log.info("%s %s: last seen %s", this.jobs.display_name, job_id, snapshot.progress())
+            execution.log.info("%s %s: last seen %s", execution.jobs.display_name, job_id, snapshot.progress())
 
-    recording = this.record.abandon_in_thread()
+    recording = execution.record.abandon_in_thread()
     describing = threading.Thread(target=log_last_status, daemon=True)
     describing.start()
     describing.join(FINAL_DESCRIBE_TIMEOUT)
-    this.jobs.try_to_stop(job_ids, KILL_REASON)  # a failure is logged, and the interrupted code goes on
-    noting = this.record.in_thread(lambda context: note_stopped(this.report, context, seen))
+    execution.jobs.try_to_stop(job_ids, KILL_REASON)  # a failure is logged, and the interrupted code goes on
+    noting = execution.record.in_thread(lambda context: note_stopped(execution.report, context, seen))
     for thread in (recording, noting):
         thread.join(ABANDONING)

@@ -244,11 +244,11 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         """
         self.check()
         self._execution.record.begin(context)
-        this, record = self._execution, self._execution.record
+        execution, record = self._execution, self._execution.record
         if not record.is_first_try:
             record.attempt = record.stored()
-        items = this.spec.items(self.items)
-        requests = this.spec.requests(items, this.jobs)
+        items = execution.spec.items(self.items)
+        requests = execution.spec.requests(items, execution.jobs)
         digest = digest_of(items)
         earlier = self._map.previous_results(digest) if self.redrive else None
         results = earlier or PreviousResults(map_statuses.NOT_STARTED * len(items))
@@ -256,27 +256,30 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
 
         continues = bool(indexes) and self._map.continues(digest)
         if continues:
+            record.continue_attempt()
             indexes = self._map.left_indexes()
             self.log.info("Continuing with the unfinished map of an earlier try (%s)", record.attempt.token)
         else:
             self._map.end_earlier(partial(map_unfinished.stop_all, self._map), was_in_triggerer=was_in_triggerer)
             if not indexes:
                 self.log.info("No item is left to run")
-                return map_result.result(this.jobs.outcome_builder, this.spec.name, results, this.tolerance)
+                return map_result.result(
+                    execution.jobs.outcome_builder, execution.spec.name, results, execution.tolerance
+                )
             self._map.begin(digest, indexes, len(items))
 
         lines = as_lines(requests[index] for index in indexes)
         trigger = self._map.trigger(len(items), indexes, lines, continues=continues)
-        if this.wait.parameters.defers:
+        if execution.wait.parameters.defers:
             if continues and self.cancel_on_kill:  # its jobs run already; those of a new map, the trigger starts
                 stop_if_deferral_is_rejected(
                     record, self.log, lambda: map_unfinished.stop_all(self._map, KILL_REASON, ())
                 )
-            this.wait.defer(trigger, attempt=record.attempt.to_dict())
+            execution.wait.defer(trigger, attempt=record.attempt.to_dict())
         self._trigger = trigger
         if self._killed:
-            raise JobStopped(f"The task was killed before map {this.spec.name} had started anything.")
-        return self.execute_complete(context, this.wait.in_worker(trigger))
+            raise JobStopped(f"The task was killed before map {execution.spec.name} had started anything.")
+        return self.execute_complete(context, execution.wait.in_worker(trigger))
 
     # Finish.
 

@@ -33,20 +33,20 @@ STOPPED = "What ran was stopped."
 class MapAttempt:
     """The map that a try of a task runs, and the record of it.
 
-    :param this: the execution of the operator.
+    :param execution: the execution of the operator.
     """
 
-    this: Execution[MapSpec]
+    execution: Execution[MapSpec]
 
     @property
     def map(self) -> MapRecord:
         """What is recorded of the map; empty if there is none."""
-        return self.this.record.attempt.map or MapRecord(over=True)
+        return self.execution.record.attempt.map or MapRecord(over=True)
 
     @property
     def name(self) -> str:
         """The name of the map in messages."""
-        return "-".join(filter(None, (self.this.spec.name, self.this.record.attempt.token)))
+        return "-".join(filter(None, (self.execution.spec.name, self.execution.record.attempt.token)))
 
     @property
     def may_run(self) -> bool:
@@ -60,7 +60,7 @@ class MapAttempt:
         Airflow has dropped what the deferral or the event carried, and has no store, or the map was started in the
         triggerer.
         """
-        return self.this.record.attempt.map is None
+        return self.execution.record.attempt.map is None
 
     def begin(self, digest: str, indexes: Sequence[int], size: int) -> None:
         """Record that a new map begins.
@@ -70,13 +70,13 @@ class MapAttempt:
         :param size: how many items there are.
         :raises SubmissionError: it cannot be recorded; nothing was started.
         """
-        record = self.this.record
+        record = self.execution.record
         record.attempt.number, record.attempt.waits_since = 0, None
         record.new_attempt()
-        follows, family = len(indexes) < size, self.this.spec.family(record)
+        follows, family = len(indexes) < size, self.execution.spec.family(record)
         record.attempt.map = MapRecord(digest, index_ranges(indexes), follows, family)
         record.save()
-        self.this.log.info("Map %s: %d of %d items are to be run", self.name, len(indexes), size)
+        self.execution.log.info("Map %s: %d of %d items are to be run", self.name, len(indexes), size)
 
     def trigger(
         self, size: int, indexes: Sequence[int], lines: Sequence[str], *, continues: bool = False
@@ -90,25 +90,25 @@ class MapAttempt:
         """
         from airflow_jobflow.triggers.map import MapTrigger
 
-        this, given, attempt = self.this, self.this.given, self.this.record.attempt
+        execution, given, attempt = self.execution, self.execution.given, self.execution.record.attempt
         return MapTrigger(
-            service=this.jobs.service,
+            service=execution.jobs.service,
             job_group=self.map.family,
             size=size,
             indexes=index_ranges(indexes),
             requests=pack(lines),
-            scope=this.jobs.scope,
-            container_name=this.jobs.container,
+            scope=execution.jobs.scope,
+            container_name=execution.jobs.container,
             max_concurrency=given["max_concurrency"],
-            tolerated_failure_count=this.tolerance.count,
-            tolerated_failure_percentage=this.tolerance.percentage,
-            attempts=this.spec.attempts,
+            tolerated_failure_count=execution.tolerance.count,
+            tolerated_failure_percentage=execution.tolerance.percentage,
+            attempts=execution.spec.attempts,
             on_item_failure=given.get("on_item_failure") or ("continue" if given["redrive"] else "stop"),
-            **asdict(this.jobs.access),
-            poll_interval=this.wait.parameters.poll_interval,
+            **asdict(execution.jobs.access),
+            poll_interval=execution.wait.parameters.poll_interval,
             deadline=attempt.deadline,
             began_at=0.0 if continues else attempt.began_at,
-            reports_progress=this.report.is_shown,
+            reports_progress=execution.report.is_shown,
             deferred_at=time.time(),
             cancel_on_kill=given["cancel_on_kill"],
             cancel_on_timeout=given["cancel_on_timeout"],
@@ -116,8 +116,8 @@ class MapAttempt:
 
     def record_end(self) -> None:
         """Record that the map has ended, so that no later try continues with it."""
-        self.this.record.attempt.map = replace(self.map, over=True)
-        self.this.record.save_if_possible()
+        self.execution.record.attempt.map = replace(self.map, over=True)
+        self.execution.record.save_if_possible()
 
     def left_indexes(self) -> list[int]:
         """Return the items that the recorded map still has to run."""
@@ -129,10 +129,10 @@ class MapAttempt:
         :param digest: the digest of all items.
         :raises SubmissionError: the location of this try's jobs cannot be resolved.
         """
-        record, attempt = self.this.record, self.this.record.attempt
+        record, attempt = self.execution.record, self.execution.record.attempt
         is_here = attempt.location == record.location
         if self.may_run and not is_here:
-            self.this.log.warning(
+            self.execution.log.warning(
                 "The map of an earlier try (%s) was not ended, and is not continued, because this try starts its jobs "
                 "elsewhere: then %r, now %r. Its jobs in the old location are not stopped",
                 attempt.token,
@@ -150,17 +150,17 @@ class MapAttempt:
         :raises SubmissionError: they cannot be stopped; nothing was started.
         """
         if self.is_unknown:
-            if was_in_triggerer or not self.this.record.is_first_try:
+            if was_in_triggerer or not self.execution.record.is_first_try:
                 self._end_unrecorded()
-        elif self.may_run and self.this.record.attempt.location == self.this.record.location:
-            self.this.log.info("Not continuing with the unfinished map of an earlier try: stopping its jobs")
+        elif self.may_run and self.execution.record.attempt.location == self.execution.record.location:
+            self.execution.log.info("Not continuing with the unfinished map of an earlier try: stopping its jobs")
             said = stop_all("Airflow: the task was run again", ())
             if said != STOPPED:
-                left = f"jobs of an earlier try of map {self.this.spec.name} could not be stopped"
+                left = f"jobs of an earlier try of map {self.execution.spec.name} could not be stopped"
                 raise SubmissionError(f"Nothing was started, because {left}. {said}")
             # So that a later try does not continue with it, if this one ends before it records its own.
-            self.this.record.attempt.map = replace(self.map, over=True)
-            self.this.record.save()
+            self.execution.record.attempt.map = replace(self.map, over=True)
+            self.execution.record.save()
 
     def _end_unrecorded(self) -> None:
         """Stop the jobs of maps that are not recorded.
@@ -181,8 +181,10 @@ class MapAttempt:
         from airflow_jobflow.faults import CallError
 
         try:
-            found = self.this.jobs.call(self.this.spec.find_group, self.this.record.owner.group, Attempt())
-            self.this.jobs.stop([each.job.job_id for each in found if not each.job.state.ended], reason)
+            found = self.execution.jobs.call(
+                self.execution.spec.find_group, self.execution.record.owner.group, Attempt()
+            )
+            self.execution.jobs.stop([each.job.job_id for each in found if not each.job.state.ended], reason)
         except CallError as error:
             return error
         return None
@@ -193,11 +195,11 @@ class MapAttempt:
         :param digest: the digest of all items.
         :raises SubmissionError: the task state store cannot be read.
         """
-        store = self.this.record.store
+        store = self.execution.record.store
         if store is None:
             return None
         try:
-            return load_previous_results(store, digest, self.this.record.this_try.clear_number)
+            return load_previous_results(store, digest, self.execution.record.this_try.clear_number)
         except AirflowRuntimeError as error:
             raise SubmissionError(f"The results of the items in an earlier try could not be read: {error}") from error
 
@@ -214,19 +216,21 @@ class MapAttempt:
         if ended.statuses and (redrive or left_running) and self._store_results(ended) and left_running:
             # A retry continues with the rest: AWS may have forgotten by then that the others succeeded.
             indexes = index_ranges(map_statuses.indexes_to_rerun(ended.statuses))
-            self.this.record.attempt.map = replace(self.map, indexes=indexes, follows=True)
-            self.this.record.save_if_possible()
+            self.execution.record.attempt.map = replace(self.map, indexes=indexes, follows=True)
+            self.execution.record.save_if_possible()
         return ended
 
     def _store_results(self, ended: PreviousResults) -> bool:
         """Store how the items ended for a retry; return whether that succeeded."""
-        store = self.this.record.store
+        store = self.execution.record.store
         if store is None:
             return False
         try:
-            ended.save(store, self.map.digest, self.this.record.this_try.clear_number)
+            ended.save(store, self.map.digest, self.execution.record.this_try.clear_number)
         except AirflowRuntimeError as error:
-            self.this.log.warning("A retry will run all items, because their results could not be saved: %s", error)
+            self.execution.log.warning(
+                "A retry will run all items, because their results could not be saved: %s", error
+            )
             return False
         return True
 

@@ -31,90 +31,92 @@ MAY_RUN = ("denied", "credentials", "unanswerable", "failed")
 LEFT_RUNNING = "What runs was left running, as cancel_on_timeout=False says."
 
 
-def timed_out(run: MapAttempt, event: Mapping[str, Any]) -> JobTimeout:
+def timed_out(attempt: MapAttempt, event: Mapping[str, Any]) -> JobTimeout:
     """Stop running jobs, unless the trigger has done so, and return the exception.
 
-    :param run: the map that this try runs.
+    :param attempt: the map that this try runs.
     :param event: the event of the trigger.
     """
     stopped = LEFT_RUNNING
-    if run.this.given["cancel_on_timeout"]:
+    if attempt.execution.given["cancel_on_timeout"]:
         stopped = stopped_by_trigger(event)
         if event.get("unstopped") is None:  # no triggerer was running to do it
-            stopped = stop_all(run, "Airflow: the deadline of the task has passed", unpack(event["running"]))
-        run.record_end()
+            stopped = stop_all(attempt, "Airflow: the deadline of the task has passed", unpack(event["running"]))
+        attempt.record_end()
     progress, unfinished = map_result.progress(event), map_result.first_unfinished(event)
-    limit = str(run.this.deadlines)
-    return timeouts.map_timeout(run.this.jobs, run.name, limit, stopped, progress=progress, unfinished=unfinished)
+    limit = str(attempt.execution.deadlines)
+    return timeouts.map_timeout(
+        attempt.execution.jobs, attempt.name, limit, stopped, progress=progress, unfinished=unfinished
+    )
 
 
-def could_not_continue(run: MapAttempt, event: Mapping[str, Any]) -> JobflowError:
+def could_not_continue(attempt: MapAttempt, event: Mapping[str, Any]) -> JobflowError:
     """Decide what happens to running jobs, and return the exception of a map that could not continue.
 
-    :param run: the map that this try runs.
+    :param attempt: the map that this try runs.
     :param event: the event of the trigger.
     """
     kind, running = event["error"]["kind"], unpack(event["running"])
     if kind == "failed":
-        said = _stop_unless_retried(run, running)
+        said = _stop_unless_retried(attempt, running)
     elif kind in MAY_RUN:
-        said = f"Running jobs were not stopped. {_next_try(run)}" if running else ""
+        said = f"Running jobs were not stopped. {_next_try(attempt)}" if running else ""
     else:
-        run.record_end()
+        attempt.record_end()
         said = stopped_by_trigger(event) if event["statuses"].strip(map_statuses.NOT_STARTED) else ""
-    return map_result.could_not_continue(run.this.jobs.outcome_builder, run.name, event, said)
+    return map_result.could_not_continue(attempt.execution.jobs.outcome_builder, attempt.name, event, said)
 
 
-def trigger_failed(run: MapAttempt, context: Context) -> None:
+def trigger_failed(attempt: MapAttempt, context: Context) -> None:
     """Stop the jobs of a map whose trigger failed if no other try follows, and log what happens to them.
 
-    :param run: the map that this try runs.
+    :param attempt: the map that this try runs.
     :param context: Airflow's context.
     """
 
     def decide() -> str:
-        if not (run.may_run or run.is_unknown):
+        if not (attempt.may_run or attempt.is_unknown):
             return ""
-        return f"The trigger of map {run.name} has failed. {_stop_unless_retried(run, ())}"
+        return f"The trigger of map {attempt.name} has failed. {_stop_unless_retried(attempt, ())}"
 
-    log_trigger_failure(run.this, context, decide)
+    log_trigger_failure(attempt.execution, context, decide)
 
 
-def _stop_unless_retried(run: MapAttempt, running: Sequence[str]) -> str:
+def _stop_unless_retried(attempt: MapAttempt, running: Sequence[str]) -> str:
     """Stop what the map runs, unless the task's next try continues with it; return what was done."""
-    if run.this.record.next_try_continues:
-        return _next_try(run)
-    if not run.this.given["cancel_on_timeout"]:
+    if attempt.execution.record.next_try_continues:
+        return _next_try(attempt)
+    if not attempt.execution.given["cancel_on_timeout"]:
         return LEFT_RUNNING
-    said = stop_all(run, "Airflow: the task can no longer wait for the map", running)
-    run.record_end()
+    said = stop_all(attempt, "Airflow: the task can no longer wait for the map", running)
+    attempt.record_end()
     return said
 
 
-def _next_try(run: MapAttempt) -> str:
+def _next_try(attempt: MapAttempt) -> str:
     """A sentence that says what the task's next try does with running jobs."""
-    if not run.this.record.next_try_continues:
+    if not attempt.execution.record.next_try_continues:
         return "No try is left to wait for them: look them up in the AWS console before you start the map again."
-    if run.this.record.store is None:
+    if attempt.execution.record.store is None:
         return "The next try stops what runs, and starts over."
     return "The next try continues with what runs."
 
 
-def stop_all(run: MapAttempt, reason: str, known: Sequence[str]) -> str:
+def stop_all(attempt: MapAttempt, reason: str, known: Sequence[str]) -> str:
     """Stop all that the map has started, and return a sentence that says whether that succeeded.
 
-    :param run: the map that this try runs.
+    :param attempt: the map that this try runs.
     :param reason: for AWS and for the log.
     :param known: the ids of running jobs, as far as they are known.
     """
     left: object
-    if run.is_unknown:
-        left = run.try_to_stop_unrecorded(reason)
+    if attempt.is_unknown:
+        left = attempt.try_to_stop_unrecorded(reason)
     else:
-        left = asyncio.run(run.trigger(0, (), ()).stop_all(reason, known, retry_timeout=STOP_PATIENCE))
+        left = asyncio.run(attempt.trigger(0, (), ()).stop_all(reason, known, retry_timeout=STOP_PATIENCE))
     if not left:
         return STOPPED
-    run.this.log.warning("Map %s: %s", run.name, left)
+    attempt.execution.log.warning("Map %s: %s", attempt.name, left)
     return f"Stop these jobs in the console, if they run: {sentence(str(left))}"
 
 

@@ -65,6 +65,9 @@ class JobSpec(Spec):
     is_array = False
     """Whether it is an array, also one of a single child."""
 
+    is_one_job = True
+    """Whether its outcome is that of one job, so that the task may end in the triggerer."""
+
     @abstractmethod
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
         """Start the job once, and return its id; of an array that is redriven, the ids of its parts.
@@ -130,13 +133,6 @@ class JobSpec(Spec):
         :param tolerance: how many children of an array may fail.
         """
         return builder.job_outcomes(ended, tolerance)
-
-    def may_end_in_triggerer(self, attempt: Attempt) -> bool:  # noqa: ARG002
-        """Return whether the outcome is that of the one job, so that no worker has to build it.
-
-        :param attempt: the attempt that started the job.
-        """
-        return True
 
 
 class MapSpec(Spec):

@@ -54,10 +54,10 @@ CRAWL_RULES = StartRules(("all",), lambda _: "a crawl carries no identity by whi
 """Crawls start on workers."""
 
 
-def begin(this: Execution[Any], context: Context, started_at: float) -> None:
+def begin(execution: Execution[Any], context: Context, started_at: float) -> None:
     """Begin the first try of a task in the triggerer.
 
-    :param this: the execution of the operator.
+    :param execution: the execution of the operator.
     :param context: Airflow's context.
     :param started_at: when the scheduler started the task, in seconds since the epoch.
     :raises NeedsWorker: it is a later try, or its deadline has passed.
@@ -65,20 +65,20 @@ def begin(this: Execution[Any], context: Context, started_at: float) -> None:
     from airflow_jobflow.triggers.mapped_arguments import NeedsWorker
 
     without_store = {name: value for name, value in context.items() if name != "task_state_store"}
-    this.record.resume(cast("Context", without_store), None)
-    if not this.record.is_first_try:
+    execution.record.resume(cast("Context", without_store), None)
+    if not execution.record.is_first_try:
         raise NeedsWorker("an earlier try may have a job")
     # Airflow itself ends the wait at the execution_timeout, as it does in a worker.
-    deadline = replace(this.deadlines, in_worker=True).after(started_at)
+    deadline = replace(execution.deadlines, in_worker=True).after(started_at)
     if deadline is not None and deadline <= time.time():
         raise NeedsWorker("its deadline has passed")
-    this.jobs.call_deadline = deadline
+    execution.jobs.call_deadline = deadline
 
 
-def start_of_job(this: Execution[JobSpec], context: Context, started_at: float, *, may_end: bool) -> Start:
+def start_of_job(execution: Execution[JobSpec], context: Context, started_at: float, *, may_end: bool) -> Start:
     """Return how an operator starts its job in the triggerer.
 
-    :param this: the execution of the operator.
+    :param execution: the execution of the operator.
     :param context: Airflow's context.
     :param started_at: when the scheduler started the task, in seconds since the epoch.
     :param may_end: whether the task may end in the triggerer.
@@ -86,39 +86,39 @@ def start_of_job(this: Execution[JobSpec], context: Context, started_at: float, 
     """
     from airflow_jobflow.triggers.start import Start
 
-    begin(this, context, started_at)
+    begin(execution, context, started_at)
 
     def run(raise_if_cancelled: Callable[[], None], looks_up_from: float) -> JobTrigger:
-        record = this.record
+        record = execution.record
 
         def before_submit(call: Call) -> str | None:
             raise_if_cancelled()
             record.attempt.began_at = started_at
-            found = _started_before(this, call, started_at, looks_up_from)
+            found = _started_before(execution, call, started_at, looks_up_from)
             raise_if_cancelled()
             return found
 
         record.before_submit = before_submit
-        job_ids = this.spec.submit(record, this.jobs)
+        job_ids = execution.spec.submit(record, execution.jobs)
         attempt = record.attempt
         attempt.job_ids, attempt.queued_at = job_ids, time.time()
         for job_id in job_ids:
-            this.log.info("Started %s %s in the triggerer", this.jobs.display_name, job_id)
-        given = this.given
+            execution.log.info("Started %s %s in the triggerer", execution.jobs.display_name, job_id)
+        given = execution.given
         queued_timeout = given.get("queued_timeout")
-        returns = "outcome" if this.report.is_shown else "nothing"
-        return this.wait.trigger(
+        returns = "outcome" if execution.report.is_shown else "nothing"
+        return execution.wait.trigger(
             job_ids,
             deadline=attempt.deadline,
             queue_deadline=None if queued_timeout is None else attempt.queued_at + queued_timeout,
             cancel_on_kill=given["cancel_on_kill"],
             cancel_on_timeout=given["cancel_on_timeout"],
-            result_kind=returns if may_end and this.spec.may_end_in_triggerer(attempt) else None,
+            result_kind=returns if may_end and execution.spec.may_end_in_triggerer(attempt) else None,
             attempt=attempt.to_dict(),
-            **this.report.begin(context, job_ids, {}),
+            **execution.report.begin(context, job_ids, {}),
         )
 
-    return Start(run, this.jobs.client, looks_up=this.spec.listing is not None)
+    return Start(run, execution.jobs.client, looks_up=execution.spec.listing is not None)
 
 
 def start_of_map(of: MapAttempt, items: object, context: Context, started_at: float) -> Start:
@@ -133,33 +133,33 @@ def start_of_map(of: MapAttempt, items: object, context: Context, started_at: fl
     from airflow_jobflow.triggers.mapped_arguments import NeedsWorker
     from airflow_jobflow.triggers.start import Start
 
-    this = of.this
-    begin(this, context, started_at)
+    execution = of.execution
+    begin(execution, context, started_at)
 
     def run(raise_if_cancelled: Callable[[], None], _: float) -> MapTrigger:
         raise_if_cancelled()
-        validated = this.spec.items(items)
+        validated = execution.spec.items(items)
         if not validated:
             raise NeedsWorker("it has no items")
-        lines = as_lines(this.spec.requests(validated, this.jobs))
+        lines = as_lines(execution.spec.requests(validated, execution.jobs))
         of.begin(digest_of(validated), range(len(lines)), len(lines))
-        attempt = this.record.attempt
+        attempt = execution.record.attempt
         attempt.began_at = started_at
         trigger = of.trigger(len(lines), range(len(lines)), lines)
         trigger.attempt = attempt.to_dict()
         return trigger
 
-    return Start(run, this.jobs.client)
+    return Start(run, execution.jobs.client)
 
 
-def _started_before(this: Execution[JobSpec], call: Call, started_at: float, looks_up_from: float) -> str | None:
+def _started_before(execution: Execution[JobSpec], call: Call, started_at: float, looks_up_from: float) -> str | None:
     """Return the job that another trigger of this task has started, or None."""
     from airflow_jobflow.faults import CallError
 
-    record, spec = this.record, this.spec
+    record, spec = execution.record, execution.spec
     try:
         if spec.listing is not None:
-            key = this.jobs.access.key, this.jobs.service, *spec.listing
+            key = execution.jobs.access.key, execution.jobs.service, *spec.listing
             attempt = f"{record.group}-{record.attempt.token}"
             times = {"created_before": looks_up_from, "started_at": started_at}
             return find_attempt(call, key, spec.list_attempts, attempt, **times)

@@ -104,14 +104,13 @@ class TaskReport:
     def _note_start(self, context: Context, seen: Mapping[str, Snapshot]) -> str | None:
         """Write the first note; return the digest by which the trigger recognizes it, or None if that failed."""
         from airflow_jobflow.ui import notes
-        from airflow_jobflow.ui.progress import note_of
+        from airflow_jobflow.ui.progress import first_note
 
-        statuses = {job_id: [(snapshot.status, notes.now())] for job_id, snapshot in seen.items()}
-        note = note_of(self.service, list(seen.values()), statuses, total=1, buttons=self.kept_links)
+        note, note_digest = first_note(self.service, seen, self.kept_links)
         try:
             context["ti"].xcom_push(key=notes.KEY, value=note)
         except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the wait goes on
             self.task.log.warning("The state of the job could not be written for the Jobs tab: %s", error)
             return None
         self.links_are_noted()
-        return notes.digest(note)
+        return note_digest

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import conf
 
 from airflow_jobflow import params, params_json
-from airflow_jobflow.params import Parameter, ParameterTable
+from airflow_jobflow.params import Check, Parameter, ParameterTable
 from airflow_jobflow.trigger_eligibility import START_SETTINGS
 from airflow_jobflow.waiting.deadlines import Deadlines
 
@@ -22,13 +23,8 @@ def _verify(name: str, value: Any) -> bool | str:
     return value if is_path else params.boolean(name, value)
 
 
-def _count(name: str, value: Any) -> int:
-    return params.integer(name, value, least=0)
-
-
-def _not_negative(name: str, value: Any) -> float:
-    return params.number(name, value, least=0)
-
+_COUNT: Final = partial(params.integer, least=0)
+_NOT_NEGATIVE: Final = partial(params.number, least=0)
 
 WAIT_PARAMETERS: Final = ParameterTable(
     {
@@ -41,7 +37,7 @@ WAIT_PARAMETERS: Final = ParameterTable(
         "execution_timeout": Parameter("", params.seconds, templated=False),
         "deferrable": Parameter("", params.unchecked, templated=False),
         "raise_on_failure": Parameter("", params.unchecked, templated=False),
-        "number_logs_exception": Parameter("", _count, required=True, templated=False),
+        "number_logs_exception": Parameter("", _COUNT, required=True, templated=False),
     }
 )
 """The parameters of all operators and sensors, see :class:`airflow_jobflow.operators.base.AwsJobOperator`."""
@@ -50,10 +46,8 @@ OPERATOR_PARAMETERS: Final = ParameterTable(
     {
         **WAIT_PARAMETERS,
         "queued_timeout": Parameter("", params.seconds),
-        "tolerated_failure_count": Parameter("", _count, required=True),
-        "tolerated_failure_percentage": Parameter(
-            "", lambda name, value: params.number(name, value, least=0, most=100), required=True
-        ),
+        "tolerated_failure_count": Parameter("", _COUNT, required=True),
+        "tolerated_failure_percentage": Parameter("", partial(params.number, least=0, most=100), required=True),
         **dict.fromkeys(
             ("wait_for_completion", "cancel_on_kill", "cancel_on_timeout", "durable", "redrive"),
             Parameter("", params.unchecked, templated=False),
@@ -66,28 +60,25 @@ MAP_PARAMETERS: Final = ParameterTable(
     {
         **OPERATOR_PARAMETERS,
         "items": Parameter("", params.unchecked),  # validated when the map starts: there may be ten thousand
-        "max_concurrency": Parameter("", lambda name, value: params.integer(name, value, least=1), required=True),
-        "on_item_failure": Parameter("", lambda name, value: params.one_of(name, value, ("continue", "stop"))),
+        "max_concurrency": Parameter("", partial(params.integer, least=1), required=True),
+        "on_item_failure": Parameter("", partial(params.one_of, allowed=("continue", "stop"))),
     }
 )
 """The parameters of all maps."""
 
-SETTINGS: Final = ParameterTable(
-    {
-        f"[jobflow] {name}": Parameter("", check)
-        for name, check in {
-            "poll_interval": params.seconds,
-            "describe_calls_per_second": params.seconds,
-            "request_timeout": params.seconds,
-            "event_poll_interval": params.seconds,
-            "missing_grace": _not_negative,
-            "denied_grace": _not_negative,
-            "end_in_trigger": lambda name, value: params.one_of(name, value, ("auto", "never")),
-            "start_from_trigger": lambda name, value: params.one_of(name, value, START_SETTINGS),
-        }.items()
-    }
-)
-"""The settings that a task validates before it starts."""
+_OF_SETTINGS: Final[Mapping[str, Check]] = {
+    "poll_interval": params.seconds,
+    "describe_calls_per_second": params.seconds,
+    "request_timeout": params.seconds,
+    "event_poll_interval": params.seconds,
+    "missing_grace": _NOT_NEGATIVE,
+    "denied_grace": _NOT_NEGATIVE,
+    "end_in_trigger": partial(params.one_of, allowed=("auto", "never")),
+    "start_from_trigger": partial(params.one_of, allowed=START_SETTINGS),
+}
+
+SETTINGS: Final = ParameterTable({f"[jobflow] {name}": Parameter("", check) for name, check in _OF_SETTINGS.items()})
+"""The settings of ``[jobflow]`` that a task validates before it starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +111,7 @@ def wait_parameters(task: Any, table: ParameterTable, **limits: float) -> WaitPa
     """
     from airflow_jobflow.aws import Access
 
-    settings = SETTINGS.validated({name: conf.get(*name[1:].split("] ")) for name in SETTINGS})
+    settings = SETTINGS.validated({f"[jobflow] {name}": conf.get("jobflow", name) for name in _OF_SETTINGS})
     given = table.of(task)
     defers = conf.getboolean("jobflow", "deferrable") if task.deferrable is None else task.deferrable
     of_task: dict[str, float] = {name: given[name] for name in ("job_timeout", "execution_timeout") if name in given}

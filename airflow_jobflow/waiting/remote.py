@@ -118,7 +118,9 @@ class RemoteJobs:
         """
         from airflow_jobflow.aws import Retry, run_blocking
 
-        retry = (retry or Retry(PATIENCE)).until(None if past_deadline else self.call_deadline)
+        retry = retry or Retry(PATIENCE)
+        if self.call_deadline is not None and not past_deadline:
+            retry = retry.until(self.call_deadline)
         return run_blocking(self.client, function, *arguments, retry=retry)
 
     def describe(self, call: Call, job_ids: Sequence[str]) -> dict[str, Snapshot]:

@@ -30,7 +30,7 @@ Judged = Sequence[tuple["Outcome", "JobflowError | None"]]
 """The outcome of each job, and the exception of each that failed."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class JobWait:
     """How a task waits for its jobs.
 

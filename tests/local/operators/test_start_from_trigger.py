@@ -10,7 +10,7 @@ import json
 import signal
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +23,6 @@ from airflow_jobflow.exceptions import InvalidParameter, JobFailed, JobTimeout, 
 from airflow_jobflow.local import Faults
 from airflow_jobflow.operators import attempt_listing, submission
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
-from airflow_jobflow.operators.earlier_tries import EarlierTries
 from airflow_jobflow.triggers import base, start
 from tests.local.operator_cases import Array, Batch, Case, Fargate, GlueRun
 from tests.local.starts import Supervisor, start_trigger
