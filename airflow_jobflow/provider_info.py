@@ -82,9 +82,9 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {  # type, default, description
         "string",
         "sensors",
         (
-            "What starts in the triggerer, without a worker, if it can: sensors, all (operators too), or none. Operators "
-            "and sensors can set their own start_from_trigger. Airflow applies no pool and no limit of parallel tasks to "
-            "such a start. Set it equally for the DAG processor, workers and triggerers."
+            "What starts in the triggerer, without a worker, if it can: sensors, all (operators too), or none. Tasks "
+            "can set their own start_from_trigger. Airflow applies neither pools nor limits of parallel tasks to such "
+            "a start. Set it equally for DAG processors, workers and triggerers."
         ),
     ),
     "end_in_trigger": (

@@ -8,7 +8,7 @@ list, such as a feature of a newer Airflow, gets a worker, and is not lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -139,22 +139,25 @@ def why_not_start(task_class: type, given: Mapping[str, Any], arguments: Mapping
     :param given: its parameters or its attributes, by name.
     :param arguments: those of them that the triggerer makes the task of.
     """
+    return next(_reasons_for_worker(task_class, given, arguments), "")
+
+
+def _reasons_for_worker(task_class: type, given: Mapping[str, Any], arguments: Mapping[str, Any]) -> Iterator[str]:
     if not is_ours(task_class):
-        return f"{task_class.__name__} is derived from an operator of this package, and may do anything in its methods"
+        yield f"{task_class.__name__} derives from a class of this package, and may do anything in its methods"
     allowed = MAY_START_WITH if issubclass(task_class, BaseSensorOperator) else MAY_START_WITH - SELECTS_WORKER
     if used := sorted(features_in_use(given, besides=allowed)):
-        return f"it uses {', '.join(used)}, which Airflow handles only on the way to a worker, or on one"
+        yield f"it uses {', '.join(used)}, which Airflow handles only on a worker, or on the way to one"
     dag = dag_in(given)
     if _customizes_rendering(dag):
-        return "its DAG customizes how templates are rendered, which Airflow does not pass on to the triggerer"
+        yield "its DAG customizes how templates are rendered, which Airflow does not pass on to the triggerer"
     if conf.getboolean("triggerer", "queues_enabled", fallback=False):
-        return "triggerers have queues ([triggerer] queues_enabled), and Airflow gives such a start none"
+        yield "triggerers have queues ([triggerer] queues_enabled), and Airflow gives such a start none"
     natively = bool(dag and dag.render_template_as_native_obj)
     if wrong := [name for name, value in arguments.items() if not renderable(value, natively=natively)]:
-        return f"only a worker can render {', '.join(wrong)}"
+        yield f"only a worker can render {', '.join(wrong)}"
     if _count(arguments, MAX_VALUES) > MAX_VALUES:
-        return f"its parameters have more than {MAX_VALUES:,} values"
-    return ""
+        yield f"its parameters have more than {MAX_VALUES:,} values"
 
 
 def _count(value: object, most: int) -> int:

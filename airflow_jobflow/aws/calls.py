@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -110,6 +110,11 @@ class Call:
     @may_tag.setter
     def may_tag(self, may: bool) -> None:
         self._client.may_tag = may
+
+    @property
+    def memory(self) -> dict[Hashable, tuple[float, Any]]:
+        """What was read with this client, see ``jobs.calls``."""
+        return self._client.memory
 
     @property
     def region(self) -> str:

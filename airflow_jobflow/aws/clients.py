@@ -32,7 +32,7 @@ from airflow_jobflow.aws.rate_limit import RateLimiter, backoff
 from airflow_jobflow.faults import CLIENT_CREATION, CallError, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from airflow_jobflow.aws.connection import Access
 
@@ -95,6 +95,8 @@ class ServiceClient:
         self.name = name
         self.timeout = conf.getfloat("jobflow", "request_timeout") + LONG_POLL.get(name, 0.0)
         """Seconds after which a request without a response has failed."""
+        self.memory: dict[Hashable, tuple[float, Any]] = {}
+        """What functions in ``jobs/`` have read, see ``jobs.calls``."""
         self._clock = clock
         self._tags_after = float("-inf")
         """When jobs are started with tags again, after AWS has denied that."""

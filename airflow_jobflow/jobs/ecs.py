@@ -21,7 +21,7 @@ from typing import Any
 
 from airflow_jobflow.faults import CallError, Fault, classify_failure
 from airflow_jobflow.jobs.attempt import TRY_TAG, Try
-from airflow_jobflow.jobs.calls import Call, member, pages
+from airflow_jobflow.jobs.calls import Call, member, pages, remembered
 from airflow_jobflow.jobs.containers import deciding, in_order
 from airflow_jobflow.jobs.environment import variables, with_variables
 from airflow_jobflow.jobs.model import Container, JobState, LogStream, Snapshot, iso_seconds
@@ -350,23 +350,30 @@ def duplicates(short: Mapping[str, Any], overrides: Mapping[str, Any], container
 
 
 def main_container(call: Call, task_definition: str) -> str:
-    """Return the name of a task definition's first essential container. One DescribeTaskDefinition call.
+    """Return the name of a task definition's first essential container. At most one DescribeTaskDefinition call.
 
     :param call: makes the API calls.
     :param task_definition: family, family with revision, or ARN.
     """
-    described = call("describe_task_definition", taskDefinition=task_definition)["taskDefinition"]
-    return definition(described).essential[0]
+    return _described(call, task_definition).essential[0]
 
 
 def container_names(call: Call, task_definition: str) -> list[str]:
-    """Return the names of a task definition's containers, in order. One DescribeTaskDefinition call.
+    """Return the names of a task definition's containers, in order. At most one DescribeTaskDefinition call.
 
     :param call: makes the API calls.
     :param task_definition: family, family with revision, or ARN.
     """
-    described = call("describe_task_definition", taskDefinition=task_definition)["taskDefinition"]
-    return list(definition(described).names)
+    return list(_described(call, task_definition).names)
+
+
+def _described(call: Call, task_definition: str) -> Definition:
+    """Return a task definition. RunTask rejects a container that a newer revision no longer has."""
+
+    def read() -> Definition:
+        return definition(call("describe_task_definition", taskDefinition=task_definition)["taskDefinition"])
+
+    return remembered(call, ("task definition", task_definition), read)
 
 
 def tags(by_name: Mapping[str, str]) -> list[dict[str, str]]:

@@ -21,6 +21,7 @@ from airflow_jobflow.jobs.attempt import Attempt
 from airflow_jobflow.jobs.starting import LOOKUPS
 
 if TYPE_CHECKING:
+    from airflow_jobflow.faults import CallError
     from airflow_jobflow.jobs.calls import Call
     from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.jobs.reattach import Found

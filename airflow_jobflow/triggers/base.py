@@ -150,8 +150,8 @@ class WaitTrigger(KillableTrigger):
     :param cancel_on_kill: whether a kill by a user stops the jobs. Default False, for jobs that are not the task's own.
     :param cancel_on_timeout: whether a passed deadline stops the jobs. Default False, for jobs that are not the task's
         own.
-    :param attempt: the attempt that started the jobs, if it was made in the triggerer: ``attempt`` in the event. Default
-        None: the deferral carries it.
+    :param attempt: the attempt that started the jobs, if it was made in the triggerer; it becomes part of the event.
+        Default None: the deferral carries it.
     """
 
     def __init__(

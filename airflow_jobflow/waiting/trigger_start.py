@@ -1,4 +1,4 @@
-"""How an operator or a sensor starts in the triggerer, without a worker; see ``trigger_eligibility`` for when it may."""
+"""How operators and sensors start in the triggerer, without a worker; see ``trigger_eligibility`` for when they may."""
 
 from __future__ import annotations
 

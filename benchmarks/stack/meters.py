@@ -108,7 +108,7 @@ class Peaks:
 
 
 def picked_up(stack: Stack, dag_id: str, run_id: str) -> list[float]:
-    """Return when the triggerer first wrote to the log of each task that it started, in seconds since the epoch; sorted.
+    """Return when the triggerer first wrote to the log of each task that it started, in seconds since the epoch.
 
     Airflow writes that a trigger starts when it has rendered nothing yet.
     """

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.executors.workloads.task import TaskInstanceDTO
 from airflow.jobs.triggerer_job_runner import TriggerRunner
 from airflow.models.trigger import Trigger
-from airflow.sdk import DAG
 from airflow.sdk.execution_time import comms
 from airflow.serialization.decoders import smart_decode_trigger_kwargs
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_jobflow.triggers.start import StartTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
 
 
 class Supervisor:

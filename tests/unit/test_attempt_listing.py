@@ -32,6 +32,11 @@ class Aws:
         """No call is made here."""
         raise NotImplementedError
 
+    @property
+    def memory(self) -> dict[Any, Any]:
+        """Nothing is remembered."""
+        return {}
+
     def wait_for_turn(self) -> None:
         """Wait for a turn, once long."""
         self.now += self.turn_takes
