@@ -81,7 +81,7 @@ def find_attempt(
     :raises CallError: the jobs cannot be listed.
     """
     with _lock:
-        listing = _listings[key] = _listings.pop(key, None) or _Listing()  # the last used one comes last
+        listing = _listings[key] = _listings.pop(key) if key in _listings else _Listing()  # the last used comes last
         while len(_listings) > RETENTION:
             del _listings[next(iter(_listings))]
     since = started_at - SKEW

@@ -182,7 +182,7 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
         self._begin_execution()
-        log_refusal(self, self.log)
+        log_refusal(self)
         with reporting_failures(self._report, context):
             self.check()
             return self.start(context)

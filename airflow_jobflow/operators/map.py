@@ -221,7 +221,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
         self._begin_execution()
-        log_refusal(self, self.log)
+        log_refusal(self)
         with reporting_failures(self._report, context):
             return self._start(context)
 

@@ -113,7 +113,7 @@ def start_of_job(execution: Execution[JobSpec], context: Context, started_at: fl
             queue_deadline=None if queued_timeout is None else attempt.queued_at + queued_timeout,
             cancel_on_kill=given["cancel_on_kill"],
             cancel_on_timeout=given["cancel_on_timeout"],
-            result_kind=returns if may_end and execution.spec.may_end_in_triggerer(attempt) else None,
+            result_kind=returns if may_end and execution.spec.is_one_job else None,
             attempt=attempt.to_dict(),
             **execution.report.begin(context, job_ids, {}),
         )
@@ -161,8 +161,9 @@ def _started_before(execution: Execution[JobSpec], call: Call, started_at: float
         if spec.listing is not None:
             key = execution.jobs.access.key, execution.jobs.service, *spec.listing
             attempt = f"{record.group}-{record.attempt.token}"
-            times = {"created_before": looks_up_from, "started_at": started_at}
-            return find_attempt(call, key, spec.list_attempts, attempt, **times)
+            return find_attempt(
+                call, key, spec.list_attempts, attempt, created_before=looks_up_from, started_at=started_at
+            )
         return spec.find_started(call, record) if time.time() - started_at > TOKEN_LIFETIME else None
     except CallError as error:
         error.sent = False  # the submit was not: it is safe to repeat

@@ -195,7 +195,7 @@ class AwsJobSensor(MakesObjects, StartsInTriggerer, SensorBase):
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
         self._begin_execution()
-        log_refusal(self, self.log)
+        log_refusal(self)
         with reporting_failures(self._report, context):
             try:
                 return self._start(context)

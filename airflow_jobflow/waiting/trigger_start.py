@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -92,14 +91,13 @@ class StartRules:
         return self.why_not(given) or trigger_eligibility.why_not_start(task_class, given, arguments)
 
 
-def log_refusal(task: Any, log: logging.Logger) -> None:
+def log_refusal(task: Any) -> None:
     """Log why a task was started on a worker, although it was to start in the triggerer.
 
     :param task: the operator or sensor.
-    :param log: the task's log.
     """
     if why := _refused.get(_name(vars(task))):
-        log.info("start_from_trigger=True has no effect: %s", why)
+        task.log.info("start_from_trigger=True has no effect: %s", why)
 
 
 def _name(given: Mapping[str, Any]) -> tuple[str, str]:

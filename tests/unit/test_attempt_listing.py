@@ -107,8 +107,8 @@ def test_a_process_that_is_frozen_while_it_waits_for_its_turn_lists_again() -> N
     aws = Aws(turn_takes=60.0)
     listed = aws.list
 
-    def then_another_submits(call: object, since: float) -> Mapping[str, str]:
-        found = listed(call, since)
+    def then_another_submits(_: object, since: float) -> Mapping[str, str]:
+        found = listed(_, since)
         aws.jobs = {"g-t": "job"}
         return found
 
@@ -146,7 +146,7 @@ def test_a_listing_that_fails_is_repeated_by_the_next() -> None:
     """It proves nothing."""
     aws = Aws()
 
-    def fails(*_: object) -> Mapping[str, str]:
+    def fails(_: object, since: float) -> Mapping[str, str]:  # noqa: ARG001
         raise OSError
 
     working, aws.list = aws.list, fails  # type: ignore[method-assign]

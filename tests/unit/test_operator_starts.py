@@ -132,7 +132,7 @@ def test_one_line_says_why_a_task_that_asked_for_it_starts_on_a_worker(
             BatchJobOperator(task_id="s", **options)
     assert not serialized(dag).start_from_trigger
     with caplog.at_level(logging.INFO):
-        log_refusal(SimpleNamespace(dag=dag, task_id="s"), logging.getLogger("task"))
+        log_refusal(SimpleNamespace(dag=dag, task_id="s", log=logging.getLogger("task")))
     [line] = [record.getMessage() for record in caplog.records if record.name == "task"]
     assert line.startswith("start_from_trigger=True has no effect: ")
     assert why in line
@@ -146,7 +146,7 @@ def test_nothing_is_said_of_a_task_that_did_not_ask_for_it(
     with DAG("quiet", schedule=None) as dag:
         assert not BatchJobOperator(task_id="s", pool="small", **BATCH).start_from_trigger
     with caplog.at_level(logging.INFO):
-        log_refusal(SimpleNamespace(dag=dag, task_id="s"), logging.getLogger("task"))
+        log_refusal(SimpleNamespace(dag=dag, task_id="s", log=logging.getLogger("task")))
     assert not [record for record in caplog.records if record.name == "task"]
 
 

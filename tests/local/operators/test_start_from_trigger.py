@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from airflow_jobflow.local import Faults
 from airflow_jobflow.operators import attempt_listing, submission
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.triggers import base, start
+from airflow_jobflow.triggers.mapped_arguments import NeedsWorker
 from tests.local.operator_cases import Array, Batch, Case, Fargate, GlueRun
 from tests.local.starts import Supervisor, start_trigger
 from tests.local.tries import cleared, deferred, retried
@@ -166,7 +168,7 @@ def test_a_trigger_that_is_frozen_before_its_submit_looks_again(case: Case, monk
         if not thawed:
             thawed.append(True)
             crash(other, case)
-            found = list_attempts(*arguments, **{**options, "created_before": attempt_listing.time.time()})
+            found = list_attempts(*arguments, **{**options, "created_before": time.time()})
         return found
 
     monkeypatch.setattr("airflow_jobflow.operators.trigger_start.find_attempt", frozen)
@@ -409,7 +411,7 @@ def test_a_trigger_that_is_cancelled_before_its_submit_submits_nothing(
         await asyncio.wait({running})
         cancelled.set()
         starting: Any = trigger._starting
-        with pytest.raises(start.NeedsWorker):
+        with pytest.raises(NeedsWorker):
             await asyncio.wrap_future(starting)
 
     asyncio.run(story())
