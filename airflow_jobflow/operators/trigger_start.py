@@ -146,7 +146,7 @@ def start_of_map(of: MapAttempt, items: object, context: Context, started_at: fl
         attempt = execution.record.attempt
         attempt.began_at = started_at
         trigger = of.trigger(len(lines), range(len(lines)), lines)
-        trigger.attempt = attempt.to_dict()
+        trigger.attempt, trigger.deferred_at = attempt.to_dict(), None  # no worker has deferred it
         return trigger
 
     return Start(run, execution.jobs.client)

@@ -146,7 +146,7 @@ def test_a_listing_that_fails_is_repeated_by_the_next() -> None:
     """It proves nothing."""
     aws = Aws()
 
-    def fails(_: object, since: float) -> Mapping[str, str]:  # noqa: ARG001
+    def fails(_: object, since: float) -> Mapping[str, str]:
         raise OSError
 
     working, aws.list = aws.list, fails  # type: ignore[method-assign]

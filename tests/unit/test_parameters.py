@@ -210,6 +210,7 @@ OF_ALL: dict[str, Any] = {
     "poll_interval": Honoured("7", argument("poll_interval"), 7.0),
     "job_timeout": Honoured("60", is_bounded("deadline"), True),
     "number_logs_exception": Honoured("3", lines_read, 3, late=True),
+    "start_trigger_args": Internal("Airflow gives it to an instance of a mapped task, as partial has found it"),
 }
 
 OF_ONE = {"raise_on_failure": Honoured(False, state, "FAILED", job=JobState.FAILED)}
@@ -221,6 +222,7 @@ OF_OPERATORS: dict[str, Any] = {
     "queued_timeout": Honoured("60", is_bounded("queue_deadline"), True, job=JobState.SUBMITTED),
     "cancel_on_kill": Honoured(False, argument("cancel_on_kill"), False),
     "cancel_on_timeout": Honoured(False, argument("cancel_on_timeout"), False),
+    "start_from_trigger": Honoured(True, lambda seen: seen.task.start_from_trigger, True),
 }
 
 SINGLE = "is for arrays and maps, and this runs a single job"
@@ -350,7 +352,6 @@ OF_SENSORS: dict[str, Any] = {
     "soft_fail": Honoured(True, kind_of_result, AirflowSkipException, job=JobState.FAILED),
     "never_fail": Honoured(True, kind_of_result, AirflowSkipException, job=JobState.FAILED),
     "start_from_trigger": Honoured(False, lambda seen: seen.task.start_from_trigger, False),
-    "start_trigger_args": Internal("Airflow gives it to an instance of a mapped task, as partial has found it"),
     "mode": Rejected("reschedule", "deferring does what rescheduling is for"),
     "exponential_backoff": Rejected(True, "polls are shared by all waits"),
     "max_wait": Rejected(60, "polls are shared by all waits"),
@@ -398,6 +399,7 @@ ROWS: dict[type, dict[str, Any]] = {
     },
     GlueCrawlOperator: {
         **OF_SINGLE_JOBS,
+        "start_from_trigger": Internal("a crawl starts on a worker; its log says so"),
         "crawler_name": Honoured("other", lambda seen: seen.aws.sent("start_crawler")[0]["Name"], "other"),
         "if_running": Honoured("fail", lambda seen: isinstance(seen.result, JobflowError), True, busy=True),
         # Without, the second try takes the crawl of the first for somebody else's.
