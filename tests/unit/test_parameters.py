@@ -36,7 +36,7 @@ from airflow_jobflow.sensors.ecs import FargateTaskSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
 from airflow_jobflow.triggers.job import JobTrigger
 from airflow_jobflow.triggers.map import MapTrigger
-from airflow_jobflow.triggers.sensor import SensorTrigger
+from airflow_jobflow.triggers.start import StartTrigger
 from tests.unit.scripted_aws import ARN, ScriptedAws, context
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
@@ -210,6 +210,7 @@ OF_ALL: dict[str, Any] = {
     "poll_interval": Honoured("7", argument("poll_interval"), 7.0),
     "job_timeout": Honoured("60", is_bounded("deadline"), True),
     "number_logs_exception": Honoured("3", lines_read, 3, late=True),
+    "start_trigger_args": Internal("Airflow gives it to an instance of a mapped task, as partial has found it"),
 }
 
 OF_ONE = {"raise_on_failure": Honoured(False, state, "FAILED", job=JobState.FAILED)}
@@ -221,6 +222,7 @@ OF_OPERATORS: dict[str, Any] = {
     "queued_timeout": Honoured("60", is_bounded("queue_deadline"), True, job=JobState.SUBMITTED),
     "cancel_on_kill": Honoured(False, argument("cancel_on_kill"), False),
     "cancel_on_timeout": Honoured(False, argument("cancel_on_timeout"), False),
+    "start_from_trigger": Honoured(True, lambda seen: seen.task.start_from_trigger, True),
 }
 
 SINGLE = "applies only to arrays and maps, and this operator runs a single job"
@@ -350,7 +352,6 @@ OF_SENSORS: dict[str, Any] = {
     "soft_fail": Honoured(True, kind_of_result, AirflowSkipException, job=JobState.FAILED),
     "never_fail": Honoured(True, kind_of_result, AirflowSkipException, job=JobState.FAILED),
     "start_from_trigger": Honoured(False, lambda seen: seen.task.start_from_trigger, False),
-    "start_trigger_args": Internal("Airflow gives it to an instance of a mapped task, as partial has found it"),
     "mode": Rejected("reschedule", "is not supported, because deferring replaces it"),
     "exponential_backoff": Rejected(True, "polls are shared by all waits"),
     "max_wait": Rejected(60, "polls are shared by all waits"),
@@ -398,6 +399,7 @@ ROWS: dict[type, dict[str, Any]] = {
     },
     GlueCrawlOperator: {
         **OF_SINGLE_JOBS,
+        "start_from_trigger": Internal("a crawl starts on a worker; its log says so"),
         "crawler_name": Honoured("other", lambda seen: seen.aws.sent("start_crawler")[0]["Name"], "other"),
         "if_running": Honoured("fail", lambda seen: isinstance(seen.result, JobflowError), True, busy=True),
         # Without, the second try takes the crawl of the first for somebody else's.
@@ -565,7 +567,7 @@ def keeps(statement: ast.AST, names: Sequence[str]) -> bool:
     return isinstance(target, ast.Attribute) and target.attr in names
 
 
-@pytest.mark.parametrize("trigger", [JobTrigger, MapTrigger, SensorTrigger])
+@pytest.mark.parametrize("trigger", [JobTrigger, MapTrigger, StartTrigger])
 def test_every_argument_of_a_trigger_is_read_in_it(trigger: Any) -> None:
     """One that is only kept, and stored, has no effect."""
     classes = [each for each in trigger.__mro__ if trigger_eligibility.is_ours(each)]
