@@ -222,7 +222,8 @@ class BatchJobSpec(JobSpec):
             return batch.find(call, queue, name)
 
         def submit(call: Call) -> str:
-            return start_tagged(call, batch.submit, request, {**request, "tags": tags})
+            found = record.before_submit(call)
+            return found or start_tagged(call, batch.submit, request, {**request, "tags": tags})
 
         if look_first:  # an earlier try began the attempt, and the name says which
             prefix = batch.group_prefix(record.attempt.job_name, record.group)
@@ -232,6 +233,19 @@ class BatchJobSpec(JobSpec):
         jobs.log.info("Submitting %s to %s: %s", name, queue, request)
         found_by = find if record.durable else None
         return submission.submit_once(jobs.call, submit, found_by, f"Batch job {name}", origin=lambda: jobs.origin)
+
+    @property
+    def listing(self) -> tuple[str, str]:
+        """The queue, and how the names of the jobs begin."""
+        from airflow_jobflow.jobs import batch
+
+        return self._queue, batch.name_prefix(self.name)
+
+    def list_attempts(self, call: Call, since: float) -> Mapping[str, str]:
+        """Return the jobs whose names begin alike; see the base."""
+        from airflow_jobflow.jobs import batch
+
+        return batch.list_attempts(call, *self.listing, since)
 
     def find_started(self, call: Call, record: AttemptRecord) -> str | None:
         """Return the job of this attempt, if an earlier submit, which seemed to fail, has started it."""

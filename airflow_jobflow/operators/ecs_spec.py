@@ -182,6 +182,8 @@ class FargateTaskSpec(JobSpec):
                 container = ecs.main_container(call, values["task_definition"])
                 self.parameters.reject_contradictions(container)
             request = {**self.parameters.request(values, container, on_demand=on_demand), **identity}
+            if found := record.before_submit(call):
+                return found
             return self._start_or_find(call, record, jobs, request, {**request, "tags": ecs.tags(tags)})
 
         what = f"{ecs.DISPLAY_NAME} of {definition}"

@@ -219,12 +219,23 @@ class GlueRunSpec(JobSpec):
             return glue_run.find(call, self.name, token)
 
         def start(call: Call) -> str:
-            return glue_run.start(call, request)
+            return record.before_submit(call) or glue_run.start(call, request)
 
         jobs.log.info("Starting a run of %s: %s", self.name, request)
         what = f"{glue_run.DISPLAY_NAME} of {self.name}"
         found_by = find if record.durable else None
         return [submission.submit_once(jobs.call, start, found_by, what, origin=lambda: jobs.origin)]
+
+    @property
+    def listing(self) -> tuple[str]:
+        """The name of the job."""
+        return (self.name,)
+
+    def list_attempts(self, call: Call, since: float) -> Mapping[str, str]:
+        """Return the runs of the job; see the base."""
+        from airflow_jobflow.jobs import glue_run
+
+        return glue_run.list_attempts(call, self.name, since)
 
     def find_started(self, call: Call, record: AttemptRecord) -> str | None:
         """Return the run of this attempt: a run whose start got no response may use up the job's capacity."""

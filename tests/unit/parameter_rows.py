@@ -197,6 +197,7 @@ OF_ALL: dict[str, Any] = {
     "poll_interval": HasEffect("7", argument("poll_interval"), 7.0),
     "job_timeout": HasEffect("60", is_bounded("deadline"), True),
     "number_logs_exception": HasEffect("3", lines_read, 3, late=True),
+    "start_trigger_args": Internal("Airflow gives it to an instance of a mapped task, as partial has found it"),
 }
 
 OF_ONE = {"raise_on_failure": HasEffect(False, state, "FAILED", job=JobState.FAILED)}
@@ -208,6 +209,7 @@ OF_OPERATORS: dict[str, Any] = {
     "queued_timeout": HasEffect("60", is_bounded("queue_deadline"), True, job=JobState.SUBMITTED),
     "cancel_on_kill": HasEffect(False, argument("cancel_on_kill"), False),
     "cancel_on_timeout": HasEffect(False, argument("cancel_on_timeout"), False),
+    "start_from_trigger": HasEffect(True, lambda seen: seen.task.start_from_trigger, True),
 }
 
 SINGLE = "applies only to arrays and maps, and this operator runs a single job"
@@ -337,7 +339,6 @@ OF_SENSORS: dict[str, Any] = {
     "soft_fail": HasEffect(True, kind_of_result, AirflowSkipException, job=JobState.FAILED),
     "never_fail": HasEffect(True, kind_of_result, AirflowSkipException, job=JobState.FAILED),
     "start_from_trigger": HasEffect(False, lambda seen: seen.task.start_from_trigger, False),
-    "start_trigger_args": Internal("Airflow gives it to an instance of a mapped task, as partial has found it"),
     "mode": Rejected("reschedule", "is not supported, because deferring replaces it"),
     "exponential_backoff": Rejected(True, "polls are shared by all waits"),
     "max_wait": Rejected(60, "polls are shared by all waits"),
@@ -385,6 +386,7 @@ ROWS: dict[type, dict[str, Any]] = {
     },
     GlueCrawlOperator: {
         **OF_SINGLE_JOBS,
+        "start_from_trigger": Internal("a crawl starts on a worker; its log says so"),
         "crawler_name": HasEffect("other", lambda seen: seen.aws.sent("start_crawler")[0]["Name"], "other"),
         "if_running": HasEffect("fail", lambda seen: isinstance(seen.result, JobflowError), True, busy=True),
         # Without it, the second try treats the crawl of the first as someone else's.

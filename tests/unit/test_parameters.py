@@ -25,7 +25,7 @@ from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.triggers.job import JobTrigger
 from airflow_jobflow.triggers.map import MapTrigger
-from airflow_jobflow.triggers.sensor import SensorTrigger
+from airflow_jobflow.triggers.start import StartTrigger
 from tests.unit.parameter_rows import (
     BASE,
     BATCH,
@@ -179,7 +179,7 @@ def keeps(statement: ast.AST, names: Sequence[str]) -> bool:
     return isinstance(target, ast.Attribute) and target.attr in names
 
 
-@pytest.mark.parametrize("trigger", [JobTrigger, MapTrigger, SensorTrigger])
+@pytest.mark.parametrize("trigger", [JobTrigger, MapTrigger, StartTrigger])
 def test_every_argument_of_a_trigger_is_read(trigger: Any) -> None:
     """An argument that is only kept and stored has no effect."""
     classes = [each for each in trigger.__mro__ if trigger_eligibility.is_ours(each)]
