@@ -74,4 +74,4 @@ def test_an_operator_needs_no_worker_although_its_triggerer_is_killed(kit: Kit) 
     assert run.without_a_worker == {"job"}
     assert len(run.started) == 1
     run.outcome_is_its_own(run.returned(), run.token, succeeds=True)
-    kit.is_quiet()
+    kit.no_job_runs()
