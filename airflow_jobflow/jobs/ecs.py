@@ -24,7 +24,7 @@ from airflow_jobflow.jobs.attempt import TRY_TAG, Try
 from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.containers import deciding, in_order
 from airflow_jobflow.jobs.environment import variables, with_variables
-from airflow_jobflow.jobs.model import Container, JobState, LogStream, Snapshot, iso_seconds
+from airflow_jobflow.jobs.model import Container, JobState, LogStream, Snapshot, container_streams, iso_seconds
 from airflow_jobflow.jobs.reasons import by_aws
 from airflow_jobflow.jobs.reattach import SKEW, Found
 from airflow_jobflow.jobs.starting import NotStarted
@@ -236,6 +236,9 @@ def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
     logs = {name: _log(name, made_from, task_id, snapshot.region) for name in made_from.names}
     containers = tuple(Container(name, log=stream) for name, stream in logs.items())
     return replace(snapshot, containers=containers, log=logs.get(next(iter(made_from.essential), "")))
+
+
+log_streams = container_streams
 
 
 def find_group(call: Call, cluster: str, group: str) -> list[Found]:

@@ -61,6 +61,10 @@ class WaitTrigger(Stored, BaseTrigger):
     :param cancel_on_kill: whether a kill by a user stops the jobs. Default False, for jobs that are not the task's own.
     :param cancel_on_timeout: whether a passed deadline stops the jobs. Default False, for jobs that are not the task's
         own.
+    :param stream_logs: True to copy the jobs' logs into the task's log while they run, ``failed`` to copy the last
+        lines of those that failed, children and items too, at the end. Default False.
+    :param max_log_lines: the most lines to copy. Default 10,000.
+    :param number_logs_success: how many of the last lines of each job that succeeded are copied. Default 0.
     """
 
     def __init__(
@@ -75,6 +79,9 @@ class WaitTrigger(Stored, BaseTrigger):
         deferred_at: float | None = None,
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
+        stream_logs: bool | str = False,
+        max_log_lines: int = 10_000,
+        number_logs_success: int = 0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is untyped
         self.aws_conn_id = aws_conn_id
@@ -86,6 +93,9 @@ class WaitTrigger(Stored, BaseTrigger):
         self.deferred_at = deferred_at
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
+        self.stream_logs = stream_logs
+        self.max_log_lines = max_log_lines
+        self.number_logs_success = number_logs_success
         self._fired = False
         self._kill: asyncio.Task[None] | None = None
         """Handles a kill."""

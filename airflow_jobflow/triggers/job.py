@@ -31,6 +31,7 @@ from airflow_jobflow.polling.watcher import Watcher
 from airflow_jobflow.stopping import Stopper
 from airflow_jobflow.triggers.base import WaitTrigger, error_kind
 from airflow_jobflow.triggers.ending import success
+from airflow_jobflow.triggers.job_logs import JobLogs
 from airflow_jobflow.ui import notes
 from airflow_jobflow.ui.progress import FailedChildren, LastNote, Progress, note_of
 
@@ -145,19 +146,33 @@ class JobTrigger(WaitTrigger):
     def _stopper(self) -> Stopper:
         return Stopper(self.access, self.service, self.scope, self.spawn)
 
+    @functools.cached_property
+    def _logs(self) -> JobLogs:
+        return JobLogs(
+            self,
+            self.service,
+            container=self.container_name,
+            names_jobs=len(self.job_ids) > 1,
+            saves_positions=self.reports_progress,
+        )
+
     async def wait(self) -> dict[str, Any]:
         """Wait until no job is left to wait for, or a deadline has passed, and return the event's payload."""
         began = time.time()
-        limit = await self._watch()
-        while limit and await self._no_longer_applies(limit):
-            limit = await self._watch() if self._open else None
-        if not limit:
-            metrics.publish_delay(self.service, self._seen.values(), began)
-        elif self.cancel_on_timeout:
-            self._start_stopping(DEADLINE_REASONS[limit])
-            await self._stopper.wait(STOP_TIMEOUT if self.task_instance else STOP_TIMEOUT_IN_WORKER)
-        else:
-            log.info("%s", DEADLINE_REASONS[limit])
+        try:
+            limit = await self._watch()
+            while limit and await self._no_longer_applies(limit):
+                limit = await self._watch() if self._open else None
+            if not limit:
+                metrics.publish_delay(self.service, self._seen.values(), began)
+            elif self.cancel_on_timeout:
+                self._start_stopping(DEADLINE_REASONS[limit])
+                await self._stopper.wait(STOP_TIMEOUT if self.task_instance else STOP_TIMEOUT_IN_WORKER)
+            else:
+                log.info("%s", DEADLINE_REASONS[limit])
+            await self._logs.finish(self._seen.values(), deadline_passed=limit is not None)
+        finally:
+            self._logs.close()
         return {
             "job_ids": self.job_ids,
             "jobs": {job_id: snapshot.to_dict() for job_id, snapshot in self._seen.items()},
@@ -299,6 +314,7 @@ class JobTrigger(WaitTrigger):
             return
         snapshot = self._seen[job_id] = update.counting(self.container_name)
         self._left_queue |= snapshot.left_queue
+        self._logs.saw(snapshot)
         if snapshot.state.ended:
             self._open.discard(job_id)
         if self.reported_statuses.get(job_id) != snapshot.progress():

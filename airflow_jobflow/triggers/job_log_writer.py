@@ -1,0 +1,84 @@
+"""Writes lines of jobs to the logs of their tasks, without blocking the triggerer.
+
+In a triggerer, one socket carries the log lines of all tasks. The supervisor reads 4 KB of it in each iteration of its
+loop, in which it also queries the database. While the socket is full, every log line of the process blocks, also those
+of Airflow on the event loop. So the lines of jobs are written at a limited rate, in records of about 4 KB, one at a
+time, and in a thread. Several lines share a record, because a record has 400 bytes besides its text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator
+
+log = logging.getLogger("airflow_jobflow.job")
+"""The logger of jobs' lines. Airflow knows from the context which task a line belongs to."""
+
+RECORD_BYTES = 4_000
+"""The most characters of a log record with several lines."""
+
+RECORD_OVERHEAD = 400
+"""Bytes of a record besides its text: the time, the logger, and the task."""
+
+BYTES_PER_SECOND = 100_000.0
+"""Bytes per second that all tasks in a triggerer write: less than what its supervisor reads on a busy machine."""
+
+BURST = 0.3
+"""Seconds for which more may be written at once, so that a few lines are not delayed."""
+
+
+class JobLogWriter:
+    """Writes the lines of all jobs on one event loop.
+
+    :param bytes_per_second: the rate limit. Default ``BYTES_PER_SECOND``.
+    """
+
+    def __init__(self, bytes_per_second: float = BYTES_PER_SECOND) -> None:
+        self._bytes_per_second = bytes_per_second
+        self._turn = asyncio.Lock()  # first come, first served
+        self._read_at = float("-inf")
+        """When the supervisor has read what was written, in seconds of the event loop's clock."""
+
+    async def write(self, lines: Iterable[str]) -> None:
+        """Write lines to the log of the task that calls this. Other tasks write in between.
+
+        :param lines: the lines.
+        """
+        loop = asyncio.get_running_loop()
+        for record in records(lines):
+            async with self._turn:
+                await asyncio.sleep(max(0.0, self._read_at - BURST - loop.time()))
+                await asyncio.to_thread(log.info, "%s", record)
+                size = len(record) + RECORD_OVERHEAD
+                self._read_at = max(self._read_at, loop.time()) + size / self._bytes_per_second
+
+
+def records(lines: Iterable[str]) -> Iterator[str]:
+    """Join lines to texts of at most ``RECORD_BYTES`` characters; a longer line is a text of its own.
+
+    :param lines: the lines.
+    """
+    text, size = [], 0
+    for line in lines:
+        if text and size + len(line) > RECORD_BYTES:
+            yield "\n".join(text)
+            text, size = [], 0
+        text.append(line)
+        size += len(line) + 1
+    if text:
+        yield "\n".join(text)
+
+
+_writers: dict[asyncio.AbstractEventLoop, JobLogWriter] = {}
+
+
+def shared_writer(*, in_triggerer: bool) -> JobLogWriter:
+    """Return this event loop's writer.
+
+    :param in_triggerer: whether the rate is limited; the log of a worker is read fast enough.
+    """
+    loop = asyncio.get_running_loop()
+    for closed in [each for each in _writers if each.is_closed()]:
+        del _writers[closed]
+    return _writers.setdefault(loop, JobLogWriter(BYTES_PER_SECOND if in_triggerer else float("inf")))

@@ -1,0 +1,94 @@
+"""What a trigger copies of its jobs' logs: live, the last lines of jobs that failed, or of those that succeeded."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from airflow_jobflow.jobs.model import JobState, Snapshot
+from airflow_jobflow.triggers.ended_logs import EndedLogs
+from airflow_jobflow.triggers.job_log_writer import shared_writer
+from airflow_jobflow.triggers.live_logs import FINISH_TIMEOUT, LiveLogs, short_id
+from airflow_jobflow.triggers.log_positions import SAVE_INTERVAL, LogPositions
+
+if TYPE_CHECKING:
+    from airflow_jobflow.triggers.base import WaitTrigger
+
+log = logging.getLogger(__name__)
+
+FINISH_TIMEOUT_AT_DEADLINE = 10.0
+"""Seconds for which a task whose deadline has passed waits for the rest of its jobs' logs. Together with the other
+waits of ``JobTrigger``, less than ``waiting.DEFERRAL_TIMEOUT_MARGIN``."""
+
+
+class JobLogs:
+    """The logs of a trigger's jobs, as its ``stream_logs``, ``max_log_lines`` and ``number_logs_success`` say.
+
+    Create it on the event loop, and close it when the wait is over.
+
+    :param trigger: the trigger.
+    :param service: our name of the service, such as ``batch``.
+    :param container: the name of the only container whose log is copied. Default None: all.
+    :param names_jobs: whether lines begin with the job's id, because there are several jobs. Default False.
+    :param saves_positions: whether positions are saved for a restart of the triggerer. Default False.
+    """
+
+    def __init__(
+        self,
+        trigger: WaitTrigger,
+        service: str,
+        *,
+        container: str | None = None,
+        names_jobs: bool = False,
+        saves_positions: bool = False,
+    ) -> None:
+        self._trigger = trigger
+        writer = shared_writer(in_triggerer=trigger.task_instance is not None)
+        self._ended = EndedLogs(trigger.access, service, writer, container)
+        self._live: LiveLogs | None = None
+        if trigger.stream_logs is True:
+            # Nothing is saved in the first seconds after a deferral.
+            is_first = trigger.deferred_at is not None and time.time() < trigger.deferred_at + SAVE_INTERVAL
+            self._live = LiveLogs(
+                trigger.access,
+                service,
+                writer=writer,
+                positions=LogPositions(trigger.task_instance if saves_positions else None, may_resume=not is_first),
+                max_lines=trigger.max_log_lines,
+                container=container,
+                names_jobs=names_jobs,
+            )
+
+    def saw(self, snapshot: Snapshot) -> None:
+        """Copy the log of a job from now on, if logs are copied live. Of an array nothing is copied before its end.
+
+        :param snapshot: what was just seen of the job.
+        """
+        if self._live and not snapshot.array:
+            self._live.saw(snapshot)
+
+    async def finish(self, seen: Collection[Snapshot], *, deadline_passed: bool) -> None:
+        """Copy what is left, because the wait is over. Whatever goes wrong is logged, and changes no result.
+
+        :param seen: the last snapshots of the jobs.
+        :param deadline_passed: whether it ended at a deadline, so that less time is left.
+        """
+        trigger = self._trigger
+        failed = [each for each in seen if each.state is JobState.FAILED and (each.array or not self._live)]
+        succeeded = {short_id(each.job_id): each for each in seen if each.state is JobState.SUCCEEDED}
+        try:
+            if self._live:
+                await self._live.finish(within=FINISH_TIMEOUT_AT_DEADLINE if deadline_passed else FINISH_TIMEOUT)
+            if trigger.stream_logs and failed:
+                await self._ended.copy_failed(failed, trigger.max_log_lines)
+            if trigger.number_logs_success and succeeded and not self._live:
+                await self._ended.copy(succeeded, trigger.number_logs_success)
+        except Exception as error:  # noqa: BLE001 -- the jobs have ended, and that counts
+            log.warning("Could not copy the logs of the jobs: %r", error)
+
+    def close(self) -> None:
+        """Stop copying."""
+        if self._live:
+            self._live.close()

@@ -1,0 +1,145 @@
+"""Logs of jobs that are copied into the logs of their tasks: against the local AWS, in Airflow's own trigger runner."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from airflow_jobflow.local import CannedResponse, Faults
+from airflow_jobflow.triggers.job import JobTrigger
+from tests.triggerer import TaskLogs, Triggerer, task
+
+
+@pytest.fixture
+def task_logs() -> Iterator[TaskLogs]:
+    """What is logged, by task."""
+    handler = TaskLogs()
+    logger = logging.getLogger("airflow_jobflow")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def quick(own_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A local AWS of the test's own, whose logs are read often."""
+    here(own_kit.aws)
+    monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
+    for name, seconds in {"MIN_INTERVAL": 0.1, "MAX_INTERVAL": 0.3, "ARRIVAL": 0.3, "REFUSED_PAUSE": 0.05}.items():
+        monkeypatch.setattr(f"airflow_jobflow.polling.log_reader.{name}", seconds)
+    return own_kit
+
+
+def trigger(job_ids: list[str], service: str = "batch", **arguments: Any) -> JobTrigger:
+    """Return a trigger that copies logs."""
+    arguments = {"aws_conn_id": None, "poll_interval": 0.2, "stream_logs": True, **arguments}
+    return JobTrigger(service=service, job_ids=job_ids, **arguments)
+
+
+async def in_triggerer(triggers: Mapping[str, JobTrigger]) -> dict[str, Any]:
+    """Run triggers in one triggerer to their ends, and return their tasks."""
+    triggerer = Triggerer()
+    tasks = {name: task(number, task_id=name) for number, name in enumerate(triggers)}
+    await asyncio.gather(*(triggerer.start(triggers[name], each) for name, each in tasks.items()))
+    return tasks
+
+
+def written(lines: list[str], start: str = "line") -> list[str]:
+    """Return the lines of jobs in what was logged, which joins several to a record."""
+    return [line for record in lines for line in record.split("\n") if line.startswith((start, "["))]
+
+
+def test_each_task_gets_all_lines_of_its_own_job(quick: Any, task_logs: TaskLogs) -> None:
+    """In order, also those of a short job, and whatever the pages are."""
+    quick.aws.set_faults(Faults(log_page=3, log_empty_pages=1, log_delay=0.2))
+    jobs = {name: quick.sh(f"for i in $(seq 20); do echo line-{name}-$i; done") for name in "abcd"}
+    tasks = asyncio.run(in_triggerer({name: trigger([job]) for name, job in jobs.items()}))
+    for name, each in tasks.items():
+        assert written(task_logs.of(each)) == [f"line-{name}-{number}" for number in range(1, 21)]
+
+
+def test_lines_are_copied_while_the_job_runs(quick: Any, task_logs: TaskLogs, gate: Any) -> None:
+    """The job ends only after its first line was copied."""
+    job = quick.sh(f"echo line-1; while [ ! -e {gate} ]; do sleep 0.02; done; echo line-2")
+
+    async def story() -> Any:
+        running = asyncio.create_task(in_triggerer({"t": trigger([job])}))
+        copied = lambda: [line for _, line in task_logs.lines if line == "line-1"]  # noqa: E731
+        await asyncio.to_thread(quick.eventually, copied)
+        gate.touch()
+        return (await running)["t"]
+
+    assert written(task_logs.of(asyncio.run(story()))) == ["line-1", "line-2"]
+
+
+def test_lines_of_several_jobs_begin_with_the_job(quick: Any, task_logs: TaskLogs) -> None:
+    """A sensor waits for a list of jobs."""
+    jobs = [quick.sh(f"echo hello-{number}") for number in range(2)]
+    tasks = asyncio.run(in_triggerer({"t": trigger(jobs)}))
+    assert sorted(written(task_logs.of(tasks["t"]))) == sorted(
+        f"[{job}] hello-{number}" for number, job in enumerate(jobs)
+    )
+
+
+def test_a_task_copies_no_more_than_max_log_lines(quick: Any, task_logs: TaskLogs) -> None:
+    """One line then says where the rest is."""
+    job = quick.sh("for i in $(seq 50); do echo line-$i; done")
+    tasks = asyncio.run(in_triggerer({"t": trigger([job], max_log_lines=7)}))
+    lines = task_logs.of(tasks["t"])
+    assert written(lines) == [f"line-{number}" for number in range(1, 8)]
+    stream = quick.wait(job)["container"]["logStreamName"]
+    said = f"No more lines are copied: max_log_lines is 7. The rest is in stream {stream} of log group /aws/batch/job"
+    assert lines.count(said) == 1
+
+
+def test_a_burst_in_awkward_characters_arrives(quick: Any, task_logs: TaskLogs) -> None:
+    """Colours are removed, bytes that are no text replaced, long lines shortened with a note; nothing is lost."""
+    script = (
+        "printf 'line-\\033[31mred\\033[0m\\n'; printf 'line-\\377\\001\\n'; "
+        "printf line-; head -c 300000 /dev/zero | tr '\\0' x; echo; seq -f 'line-%g' 5000"
+    )
+    tasks = asyncio.run(in_triggerer({"t": trigger([quick.sh(script)])}))
+    red, binary, long, *rest = written(task_logs.of(tasks["t"]))
+    assert red == "line-red"
+    assert binary.isprintable()
+    assert long.startswith("line-xxx")
+    assert len(long) < 10_000
+    assert rest == [f"line-{number}" for number in range(1, 5001)]
+
+
+NO_GROUP = CannedResponse(
+    code="ResourceNotFoundException", message="The specified log group does not exist.", actions=("GetLogEvents",)
+)
+DENIED = CannedResponse(
+    code="AccessDeniedException", message="not authorized to perform: logs:GetLogEvents", actions=("GetLogEvents",)
+)
+
+
+@pytest.mark.parametrize(
+    ("response", "said"), [(NO_GROUP, "does not exist so far"), (DENIED, "cannot be copied from stream")]
+)
+def test_a_log_that_cannot_be_read_costs_one_line_and_not_the_wait(
+    quick: Any, task_logs: TaskLogs, response: CannedResponse, said: str
+) -> None:
+    """A group that is missing, or in another region, or without permission."""
+    quick.aws.set_faults(Faults(respond_with=(response,)))
+    waiting = trigger([quick.sh("echo line-1")])
+    tasks = asyncio.run(in_triggerer({"t": waiting}))
+    assert len([line for line in task_logs.of(tasks["t"]) if said in line]) == 1
+    assert [each.state for each in waiting._seen.values()] == ["SUCCEEDED"]
+
+
+def test_another_log_driver_costs_one_line(quick: Any, task_logs: TaskLogs) -> None:
+    """What splunk gets, CloudWatch does not have."""
+    definition = quick.define(["sleep", "0.5"], containerProperties={"logConfiguration": {"logDriver": "splunk"}})
+    job = quick.submit(jobDefinition=definition)
+    tasks = asyncio.run(in_triggerer({"t": trigger([job])}))
+    assert len([line for line in task_logs.of(tasks["t"]) if "has no log in CloudWatch Logs" in line]) == 1
