@@ -78,7 +78,15 @@ class EndedLogs:
                 ended |= await self._failed_children(snapshot, "" if len(failed) == 1 else f"{snapshot.job_id}:")
             except CallError as error:
                 await self._note(f"The logs of the failed children of {snapshot.job_id} cannot be copied: {error}")
-        await self.copy(ended, max_lines // max(1, min(len(ended), MAX_JOBS)))
+        await self.copy_several(ended, max_lines)
+
+    async def copy_several(self, ended: Mapping[str, Snapshot], max_lines: int) -> None:
+        """Copy the last lines of several jobs, an equal share of each.
+
+        :param ended: as for ``copy``.
+        :param max_lines: the most lines of all together.
+        """
+        await self.copy(ended, max(1, max_lines // max(1, min(len(ended), MAX_JOBS))))
 
     async def _failed_children(self, array: Snapshot, prefix: str) -> dict[str, Snapshot]:
         """Return the first failed children of an array, by index; a listing does not say where they log."""

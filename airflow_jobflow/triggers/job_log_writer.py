@@ -59,7 +59,8 @@ def records(lines: Iterable[str]) -> Iterator[str]:
 
     :param lines: the lines.
     """
-    text, size = [], 0
+    text: list[str] = []
+    size = 0
     for line in lines:
         if text and size + len(line) > RECORD_BYTES:
             yield "\n".join(text)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from airflow_jobflow.jobs.model import JobState, Snapshot
@@ -75,18 +76,30 @@ class JobLogs:
         :param seen: the last snapshots of the jobs.
         :param deadline_passed: whether it ended at a deadline, so that less time is left.
         """
-        trigger = self._trigger
+        trigger, within = self._trigger, FINISH_TIMEOUT_AT_DEADLINE if deadline_passed else FINISH_TIMEOUT
         failed = [each for each in seen if each.state is JobState.FAILED and (each.array or not self._live)]
         succeeded = {short_id(each.job_id): each for each in seen if each.state is JobState.SUCCEEDED}
         try:
             if self._live:
-                await self._live.finish(within=FINISH_TIMEOUT_AT_DEADLINE if deadline_passed else FINISH_TIMEOUT)
-            if trigger.stream_logs and failed:
-                await self._ended.copy_failed(failed, trigger.max_log_lines)
-            if trigger.number_logs_success and succeeded and not self._live:
-                await self._ended.copy(succeeded, trigger.number_logs_success)
+                await self._live.finish(within=within)
+            async with asyncio.timeout(within):
+                if trigger.stream_logs and failed:
+                    await self._ended.copy_failed(failed, trigger.max_log_lines)
+                if trigger.number_logs_success and succeeded and not self._live:
+                    await self._ended.copy(succeeded, trigger.number_logs_success)
         except Exception as error:  # noqa: BLE001 -- the jobs have ended, and that counts
-            log.warning("Could not copy the logs of the jobs: %r", error)
+            log.warning("Could not copy all logs of the jobs: %r", error)
+
+    async def finish_map(self, failed: Mapping[str, Snapshot]) -> None:
+        """Copy the last lines of the failed items of a map.
+
+        :param failed: the last snapshots of their jobs, by what their lines begin with.
+        """
+        try:
+            async with asyncio.timeout(FINISH_TIMEOUT_AT_DEADLINE):
+                await self._ended.copy_several(failed, self._trigger.max_log_lines)
+        except Exception as error:  # noqa: BLE001 -- likewise
+            log.warning("Could not copy the logs of all failed items: %r", error)
 
     def close(self) -> None:
         """Stop copying."""

@@ -100,7 +100,7 @@ class LiveLogs:
 
     def _copy(self, snapshot: Snapshot, streams: Mapping[str, LogStream]) -> None:
         """Start to copy the streams of a job that are new, and finish with those that get no more lines."""
-        if self._container in streams:
+        if self._container and self._container in streams:
             streams = {self._container: streams[self._container]}
         for name, source in streams.items():
             if source not in self._copies:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from airflow_jobflow.local import CannedResponse, Faults
 from airflow_jobflow.triggers.job import JobTrigger
+from tests.local.glue_kit import GlueKit
 from tests.triggerer import TaskLogs, Triggerer, task
 
 
@@ -29,12 +30,17 @@ def task_logs() -> Iterator[TaskLogs]:
 
 
 @pytest.fixture
-def quick(own_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A local AWS of the test's own, whose logs are read often."""
-    here(own_kit.aws)
+def quick_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs are read often, and not for long after the end of a job."""
     monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
     for name, seconds in {"MIN_INTERVAL": 0.1, "MAX_INTERVAL": 0.3, "ARRIVAL": 0.3, "REFUSED_PAUSE": 0.05}.items():
         monkeypatch.setattr(f"airflow_jobflow.polling.log_reader.{name}", seconds)
+
+
+@pytest.fixture
+def quick(own_kit: Any, here: Callable[[Any], None], quick_reader: None) -> Any:
+    """A local AWS of the test's own, whose logs are read often."""
+    here(own_kit.aws)
     return own_kit
 
 
@@ -143,3 +149,90 @@ def test_another_log_driver_costs_one_line(quick: Any, task_logs: TaskLogs) -> N
     job = quick.submit(jobDefinition=definition)
     tasks = asyncio.run(in_triggerer({"t": trigger([job])}))
     assert len([line for line in task_logs.of(tasks["t"]) if "has no log in CloudWatch Logs" in line]) == 1
+
+
+# Streams of the services.
+
+
+def test_the_containers_of_a_task_are_told_apart(
+    ecs_kit: Any, quick_reader: None, here: Callable[[Any], None], task_logs: TaskLogs
+) -> None:
+    """A running task does not say where it logs; its definition does, which is read once."""
+    here(ecs_kit.aws)
+    containers = [ecs_kit.container(["echo", f"hello from {name}"], name=name) for name in ("main", "side")]
+    arn = ecs_kit.run(*containers)
+    waiting = {
+        "all": trigger([arn], "ecs", scope=ecs_kit.cluster),
+        "side": trigger([arn], "ecs", scope=ecs_kit.cluster, container_name="side"),
+    }
+    tasks = asyncio.run(in_triggerer(waiting))
+    both = ["[main] hello from main", "[side] hello from side"]
+    assert sorted(written(task_logs.of(tasks["all"]))) == both
+    assert written(task_logs.of(tasks["side"]), "hello") == ["hello from side"]
+
+
+def test_output_and_errors_of_a_glue_run_are_told_apart(
+    aws: Any, quick_reader: None, here: Callable[[Any], None], task_logs: TaskLogs, eventually: Callable[..., Any]
+) -> None:
+    """Glue writes them to two log groups."""
+    here(aws)
+    kit = GlueKit(aws, eventually)
+    job = kit.job("import sys\nprint('out')\nprint('err', file=sys.stderr)")
+    run_id = kit.glue.start_job_run(JobName=job)["JobRunId"]
+    tasks = asyncio.run(in_triggerer({"t": trigger([run_id], "glue_run", scope=job)}))
+    lines = written(task_logs.of(tasks["t"]))
+    assert {"[output] out", "[error] err"} <= set(lines)
+
+
+# At the end.
+
+
+def test_failed_children_are_copied_at_the_end_and_succeeded_ones_are_not(quick: Any, task_logs: TaskLogs) -> None:
+    """An array is not followed: ten thousand children would be ten thousand streams."""
+    script = 'echo "child $AWS_BATCH_JOB_ARRAY_INDEX"; [ "$AWS_BATCH_JOB_ARRAY_INDEX" != 1 ]'
+    array = quick.sh(script, arrayProperties={"size": 3})
+    alone = quick.sh("echo line-1; exit 3")
+    waiting = {"array": trigger([array]), "alone": trigger([alone], stream_logs="failed")}
+    tasks = asyncio.run(in_triggerer(waiting))
+    assert written(task_logs.of(tasks["array"]), "child") == ["child 1"]  # the only one, so without its index
+    assert written(task_logs.of(tasks["alone"])) == ["line-1"]
+
+
+def test_the_last_lines_of_a_success_are_copied_before_the_task_ends(quick: Any, task_logs: TaskLogs) -> None:
+    """Without a worker, and without copying the rest; of a failure nothing, because the error quotes it."""
+    jobs = [quick.sh(f"for i in 1 2 3 4; do echo line-$i; done; exit {code}") for code in (0, 1)]
+    waiting = [trigger([job], stream_logs=False, number_logs_success=2) for job in jobs]
+    tasks = asyncio.run(in_triggerer({"good": waiting[0], "bad": waiting[1]}))
+    assert written(task_logs.of(tasks["good"])) == ["line-3", "line-4"]
+    assert written(task_logs.of(tasks["bad"])) == []
+
+
+# Restarts.
+
+
+def test_another_trigger_continues_where_the_first_was_cancelled(
+    quick: Any, task_logs: TaskLogs, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A triggerer restarts. What was written meanwhile is copied, what was copied before is not."""
+    xcoms: dict[str, Any] = {}
+    monkeypatch.setattr("airflow_jobflow.triggers.log_positions.SAVE_INTERVAL", 0.05)
+    monkeypatch.setattr(
+        "airflow_jobflow.triggers.log_positions.set_xcom", lambda _, key, value: xcoms.update({key: json.dumps(value)})
+    )
+    monkeypatch.setattr(
+        "airflow_jobflow.triggers.log_positions.get_xcom", lambda _, key: json.loads(xcoms.get(key, "null"))
+    )
+    job = quick.sh(f"echo line-1; while [ ! -e {gate} ]; do sleep 0.02; done; echo line-2")
+
+    async def first() -> None:
+        triggerer = Triggerer()
+        running = triggerer.start(trigger([job], reports_progress=True), task())
+        await asyncio.to_thread(quick.eventually, lambda: xcoms)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(first())
+    gate.touch()
+    quick.wait(job)
+    tasks = asyncio.run(in_triggerer({"t": trigger([job], reports_progress=True, deferred_at=1.0)}))
+    assert written(task_logs.of(tasks["t"])) == ["line-1", "line-2"]

@@ -16,7 +16,6 @@ from airflow_jobflow.polling import log_reader as module
 from airflow_jobflow.polling.log_reader import ARRIVAL, MAX_INTERVAL, MIN_INTERVAL, LogReader, Page, Position
 from tests.unit.polling.scripted import now, settle, until
 
-
 START = Position()
 
 
