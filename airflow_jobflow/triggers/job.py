@@ -147,7 +147,10 @@ class JobTrigger(WaitTrigger):
         return Stopper(self.access, self.service, self.scope, self.spawn)
 
     @functools.cached_property
-    def _logs(self) -> JobLogs:
+    def _logs(self) -> JobLogs | None:
+        """What is copied of the jobs' logs; None for nothing."""
+        if not (self.stream_logs or self.number_logs_success):
+            return None
         return JobLogs(
             self,
             self.service,
@@ -170,9 +173,11 @@ class JobTrigger(WaitTrigger):
                 await self._stopper.wait(STOP_TIMEOUT if self.task_instance else STOP_TIMEOUT_IN_WORKER)
             else:
                 log.info("%s", DEADLINE_REASONS[limit])
-            await self._logs.finish(self._seen.values(), deadline_passed=limit is not None)
+            if self._logs:
+                await self._logs.finish(self._seen.values(), deadline_passed=limit is not None)
         finally:
-            self._logs.close()
+            if self._logs:
+                self._logs.close()
         return {
             "job_ids": self.job_ids,
             "jobs": {job_id: snapshot.to_dict() for job_id, snapshot in self._seen.items()},
@@ -314,7 +319,8 @@ class JobTrigger(WaitTrigger):
             return
         snapshot = self._seen[job_id] = update.counting(self.container_name)
         self._left_queue |= snapshot.left_queue
-        self._logs.saw(snapshot)
+        if self._logs:
+            self._logs.saw(snapshot)
         if snapshot.state.ended:
             self._open.discard(job_id)
         if self.reported_statuses.get(job_id) != snapshot.progress():

@@ -28,6 +28,10 @@ BURST = 0.3
 """Seconds for which more may be written at once, so that a few lines are not delayed."""
 
 
+DRAIN_MARGIN = 1.0
+"""Seconds that the supervisor may be behind this rate when a trigger ends."""
+
+
 class JobLogWriter:
     """Writes the lines of all jobs on one event loop.
 
@@ -52,6 +56,11 @@ class JobLogWriter:
                 await asyncio.to_thread(log.info, "%s", record)
                 size = len(record) + RECORD_OVERHEAD
                 self._read_at = max(self._read_at, loop.time()) + size / self._bytes_per_second
+
+    async def drain(self) -> None:
+        """Wait until what was written is read: the supervisor closes a task's log as soon as its trigger has ended."""
+        if self._bytes_per_second < float("inf") and self._read_at > float("-inf"):
+            await asyncio.sleep(max(0.0, self._read_at + DRAIN_MARGIN - asyncio.get_running_loop().time()))
 
 
 def records(lines: Iterable[str]) -> Iterator[str]:

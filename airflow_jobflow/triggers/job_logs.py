@@ -46,7 +46,7 @@ class JobLogs:
         saves_positions: bool = False,
     ) -> None:
         self._trigger = trigger
-        writer = shared_writer(in_triggerer=trigger.task_instance is not None)
+        self._writer = writer = shared_writer(in_triggerer=trigger.task_instance is not None)
         self._ended = EndedLogs(trigger.access, service, writer, container)
         self._live: LiveLogs | None = None
         if trigger.stream_logs is True:
@@ -89,6 +89,7 @@ class JobLogs:
                     await self._ended.copy(succeeded, trigger.number_logs_success)
         except Exception as error:  # noqa: BLE001 -- the jobs have ended, and that counts
             log.warning("Could not copy all logs of the jobs: %r", error)
+        await self._writer.drain()
 
     async def finish_map(self, failed: Mapping[str, Snapshot]) -> None:
         """Copy the last lines of the failed items of a map.
@@ -100,6 +101,7 @@ class JobLogs:
                 await self._ended.copy_several(failed, self._trigger.max_log_lines)
         except Exception as error:  # noqa: BLE001 -- likewise
             log.warning("Could not copy the logs of all failed items: %r", error)
+        await self._writer.drain()
 
     def close(self) -> None:
         """Stop copying."""

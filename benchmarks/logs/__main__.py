@@ -119,12 +119,10 @@ def run(side: Side, scenario: Scenario, python: Path) -> Copied:
             )
         assert aws.meter
         result: dict[str, Any] = json.loads((Path(home) / "result.json").read_text())
-    result["answered"] = len(result.pop("delays"))
-    failed = result.pop("wrong_waits", 0)
-    done = Copied(side, scenario, Process(**result.pop("process")), aws.meter, **result)
-    print(
-        f"{NAMES[side]}, throttled at {scenario.throttle}: {dict(zip(ROWS, done.rows(), strict=True))} {failed or ''}"
-    )
+    errors, process = result.pop("errors"), Process(**result.pop("process"))
+    done = Copied(side, scenario, process, aws.meter, **result)
+    figures = ", ".join(f"{name}: {value}" for name, value in zip(ROWS, done.rows(), strict=True))
+    print(f"{NAMES[side]}, throttled at {scenario.throttle}: {figures} {errors or ''}", flush=True)
     return done
 
 

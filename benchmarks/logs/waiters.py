@@ -98,7 +98,7 @@ def main(side: Side, scenario: Scenario, log: Path) -> dict[str, Any]:
     for module in PRELOAD[side]("ecs"):
         importlib.import_module(module)
     with log.open("wb", buffering=0) as output:
-        reset_logging()
+        reset_logging()  # type: ignore[no-untyped-call]  # Airflow's is untyped
         configure_logging(json_output=True, output=output)
         ends = start_clock()
         began = time.time()

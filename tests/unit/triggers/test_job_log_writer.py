@@ -103,3 +103,20 @@ def test_a_few_lines_are_written_at_once(written: Records) -> None:
 
     run(story())
     assert took == [0.0]
+
+
+def test_a_trigger_ends_only_when_its_lines_were_read(written: Records) -> None:
+    """The supervisor closes a task's log with its trigger; a worker reads all that was written."""
+    took: dict[float, float] = {}
+
+    async def story() -> None:
+        TASK.set("t")
+        for rate in (100_000, float("inf")):
+            began, writer = now(), JobLogWriter(rate)
+            await writer.drain()
+            await writer.write(["x" * 99] * 100)
+            await writer.drain()
+            took[rate] = now() - began
+
+    run(story())
+    assert took == {100_000: pytest.approx(1.1, abs=0.1), float("inf"): 0.0}
