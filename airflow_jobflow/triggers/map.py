@@ -187,7 +187,7 @@ class MapTrigger(WaitTrigger):
                 log.exception("Unexpected error: the map cannot continue; its running jobs are not stopped")
             unstopped = await runner.shut_down(stop_reason, stop_timeout=stop_timeout)
             log.info("%s", self._state.progress())
-            if error is None:
+            if error is None and limit is None:
                 await self._copy_logs()
             return {
                 "statuses": self._state.statuses,

@@ -25,6 +25,7 @@ from airflow_jobflow import links, trigger_eligibility
 from airflow_jobflow.airflow_compat.deferrals import timeout_of
 from airflow_jobflow.airflow_compat.serialized_tasks import UnsupportedMapping, dag_renders_natively, mapped_over
 from airflow_jobflow.airflow_compat.xcoms import delete_xcom
+from airflow_jobflow.triggers import log_positions
 from airflow_jobflow.triggers.job import JobTrigger
 from airflow_jobflow.triggers.stored import Stored
 from airflow_jobflow.ui import notes
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-XCOM_KEYS = ("return_value", notes.KEY, links.KEY)
+XCOM_KEYS = ("return_value", notes.KEY, links.KEY, log_positions.KEY)
 """Keys of the XComs that a try pushes."""
 
 START_ON_WORKER: dict[str, Any] = {"start_on_worker": True}
