@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_jobflow.triggers.job_log_writer import RECORD_BYTES, RECORD_OVERHEAD, JobLogWriter, log, records
+from airflow_jobflow.triggers.job_log_writer import (
+    BLOCKED,
+    DRAIN_MARGIN,
+    PAUSES,
+    RECORD_BYTES,
+    RECORD_OVERHEAD,
+    JobLogWriter,
+    log,
+    records,
+)
 from tests.unit.polling.scripted import now, run
 
 TASK: contextvars.ContextVar[str] = contextvars.ContextVar("task")
@@ -119,4 +128,25 @@ def test_a_trigger_ends_only_when_its_lines_were_read(written: Records) -> None:
             took[rate] = now() - began
 
     run(story())
-    assert took == {100_000: pytest.approx(1.1, abs=0.1), float("inf"): 0.0}
+    assert took == {100_000: pytest.approx(DRAIN_MARGIN + 0.1, abs=0.1), float("inf"): 0.0}
+
+
+def test_a_write_that_blocks_is_followed_by_a_pause(written: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket is full: the supervisor must read more than is written, so that Airflow's own lines do not block."""
+    blocks = 10 * BLOCKED
+
+    async def slowly(function: Callable[..., Any], *arguments: Any) -> Any:
+        await asyncio.sleep(blocks)
+        return function(*arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", slowly)
+    took: list[float] = []
+
+    async def story() -> None:
+        TASK.set("t")
+        for _ in range(10):
+            await JobLogWriter(1e9).write(["x" * RECORD_BYTES] * 10)
+        took.append(now())
+
+    run(story())
+    assert took[0] / 100 >= blocks * PAUSES
