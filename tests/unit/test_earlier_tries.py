@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,9 +38,10 @@ INTERRUPTED = found("interrupted", JobState.FAILED, FIRST)
 )
 def test_a_try_waits_for_its_last_job(jobs: list[Found], expected: list[str]) -> None:
     """With an interrupted one beside it, a success would fail, or the job run once more."""
-    record: Any = SimpleNamespace(attempt=Attempt(), durable=True, has_store=False, this_try=THIS, group="g")
+    record: Any = SimpleNamespace(attempt=Attempt(), durable=True, store=None, this_try=THIS, group="g")
     spec: Any = SimpleNamespace(find_group=None)
     remote: Any = SimpleNamespace(call=lambda *_: jobs)
-    tries = EarlierTries(spec, record, remote, SimpleNamespace(), logging.getLogger())  # type: ignore[arg-type]
+    execution: Any = SimpleNamespace(spec=spec, record=record, jobs=remote)
+    tries = EarlierTries(execution)
     assert tries.jobs_of_this_try() == expected
     assert record.attempt.job_ids == expected

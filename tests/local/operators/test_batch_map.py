@@ -20,6 +20,7 @@ from airflow_jobflow.local import Faults
 from airflow_jobflow.maps import calls, previous_results, recovery, runner, stopper
 from airflow_jobflow.operators import kills
 from airflow_jobflow.operators.batch import BatchMapOperator
+from airflow_jobflow.operators.map_record import MapAttempt
 from airflow_jobflow.triggers.map import MapTrigger
 from tests.local.maps import again, clear, dies, is_killed, items, names_of, retry
 
@@ -400,7 +401,9 @@ def test_a_trigger_that_lingers_after_its_event_stops_nothing(
     assert kit.aws.calls["batch.ListJobs"] == before
 
 
-def test_a_worker_that_is_told_to_end_stops_all_jobs(kit: Any, make: Make, context: Any, gate: Any) -> None:
+def test_a_worker_that_is_told_to_end_stops_all_jobs(
+    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also while it starts them."""
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(9), max_concurrency=6)
 
@@ -410,7 +413,7 @@ def test_a_worker_that_is_told_to_end_stops_all_jobs(kit: Any, make: Make, conte
         operator.on_kill()  # as a signal's handler does, on the thread of the event loop
         return await waiting
 
-    make_trigger = operator._make_trigger
+    make_trigger = MapAttempt.trigger
 
     def hooked(*arguments: Any, **more: Any) -> MapTrigger:
         trigger = make_trigger(*arguments, **more)
@@ -418,7 +421,7 @@ def test_a_worker_that_is_told_to_end_stops_all_jobs(kit: Any, make: Make, conte
         trigger.wait = lambda: and_kill(wait)  # type: ignore[method-assign]
         return trigger
 
-    operator._make_trigger = hooked  # type: ignore[method-assign]
+    monkeypatch.setattr(MapAttempt, "trigger", hooked)
     with pytest.raises(exceptions.JobStopped, match="killed"):
         operator.execute(context)
     assert context["task_state_store"]["jobflow"]["abandoned"]
@@ -541,7 +544,7 @@ def test_a_map_whose_place_was_taken_is_not_gone_on_with(
     asyncio.run(dies(kit, again(first), lambda: len(names_of(kit)) == 2))
     clear(context)
     with monkeypatch.context() as patch:
-        patch.setattr(type(operator._spec), "family", lambda *_: 1 / 0)
+        patch.setattr(type(operator._execution.spec), "family", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             operator.execute(context)
     assert deferred(operator, context).job_group != first.job_group

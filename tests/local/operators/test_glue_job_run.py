@@ -20,6 +20,7 @@ from airflow_jobflow.aws import ONCE
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner, read_argument
 from airflow_jobflow.local import CannedResponse, Faults, LocalAws, Settings
 from airflow_jobflow.operators import capacity, submission
+from airflow_jobflow.operators.capacity import CapacityWait
 from airflow_jobflow.operators.glue import GlueJobRunOperator
 from airflow_jobflow.triggers.job import JobTrigger
 from tests.local.glue_kit import SLEEP, GlueKit, run, until
@@ -339,14 +340,14 @@ def test_a_run_waits_for_the_one_before_it(
     job = own_kit.job(until(gate))
     first = own_kit.start(job)
     operator = task(job)
-    wait_for_capacity = operator._capacity.wait
+    wait_for_capacity = CapacityWait.wait
 
-    def waits(full: Any) -> None:
+    def waits(wait: Any, full: Any) -> None:
         if own_kit.aws.calls["glue.StartJobRun"] >= 3:
             gate.touch()
-        wait_for_capacity(full)
+        wait_for_capacity(wait, full)
 
-    monkeypatch.setattr(operator._capacity, "wait", waits)
+    monkeypatch.setattr(CapacityWait, "wait", waits)
     outcome = operator.execute(context)
     assert own_kit.runs(job) == [first, outcome["job_id"]]
     assert outcome["state"] == "SUCCEEDED"

@@ -494,5 +494,5 @@ def test_calls_are_repeated_no_longer_than_the_deadline(
     operator = case.make(job_timeout=timedelta(seconds=0.5))
     with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
         operator.execute(context)
-    assert operator._jobs.call_deadline is not None
-    assert time.time() >= operator._jobs.call_deadline
+    assert operator._execution.jobs.call_deadline is not None
+    assert time.time() >= operator._execution.jobs.call_deadline
