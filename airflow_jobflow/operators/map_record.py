@@ -100,6 +100,7 @@ class MapAttempt:
             on_item_failure=given.get("on_item_failure") or ("continue" if given["redrive"] else "stop"),
             **asdict(execution.jobs.access),
             poll_interval=execution.wait.parameters.poll_interval,
+            **execution.wait.parameters.logs,
             deadline=attempt.deadline,
             began_at=0.0 if continues else attempt.began_at,
             reports_progress=execution.report.is_shown,

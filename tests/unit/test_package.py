@@ -104,6 +104,9 @@ COMMON = {
     "raise_on_failure",
     "job_timeout",
     "number_logs_exception",
+    "stream_logs",
+    "max_log_lines",
+    "number_logs_success",
 }
 OPERATORS = {
     "wait_for_completion",

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.local import CannedResponse, Faults
+from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
+from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.triggers.job import JobTrigger
 from tests.local.glue_kit import GlueKit
 from tests.triggerer import TaskLogs, Triggerer, task
@@ -236,3 +238,56 @@ def test_another_trigger_continues_where_the_first_was_cancelled(
     quick.wait(job)
     tasks = asyncio.run(in_triggerer({"t": trigger([job], reports_progress=True, deferred_at=1.0)}))
     assert written(task_logs.of(tasks["t"])) == ["line-1", "line-2"]
+
+
+# Operators and sensors.
+
+
+def job(quick: Any, script: str, **parameters: Any) -> BatchJobOperator:
+    """An operator that runs a script and waits for it in this process."""
+    return BatchJobOperator(
+        task_id="t",
+        job_name="j",
+        job_queue=quick.queue,
+        job_definition=quick.define(["true"]),
+        command=["sh", "-c", script],
+        aws_conn_id=None,
+        deferrable=False,
+        **parameters,
+    )
+
+
+def test_an_operator_that_waits_in_the_worker_copies_logs(quick: Any, task_logs: TaskLogs, context: Any) -> None:
+    """And so does ``airflow dags test``, which runs triggers in the same way."""
+    job(quick, "echo line-1; echo line-2", stream_logs=True).execute(context)
+    assert written([line for _, line in task_logs.lines]) == ["line-1", "line-2"]
+
+
+def test_a_sensor_copies_the_logs_of_a_job_that_has_ended_before(
+    quick: Any, task_logs: TaskLogs, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the setting says so; there is nothing to defer for."""
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__STREAM_LOGS", "True")
+    job_id = quick.sh("echo line-1")
+    quick.wait(job_id)
+    BatchJobSensor(task_id="t", job_id=job_id, aws_conn_id=None).execute(context)
+    assert written([line for _, line in task_logs.lines]) == ["line-1"]
+
+
+def test_a_map_copies_the_logs_of_its_failed_items(quick: Any, task_logs: TaskLogs, context: Any) -> None:
+    """Each line begins with the index of its item; those of items that succeeded are left out."""
+    script = 'echo "item $JOBFLOW_MAP_INDEX"; [ "$JOBFLOW_MAP_INDEX" = 1 ]'
+    items = BatchMapOperator(
+        task_id="t",
+        job_name="j",
+        job_queue=quick.queue,
+        job_definition=quick.define(["true"]),
+        command=["sh", "-c", script],
+        items=[{}, {}, {}],
+        tolerated_failure_count=2,
+        stream_logs="failed",
+        aws_conn_id=None,
+        deferrable=False,
+    )
+    items.execute(context)
+    assert written([line for _, line in task_logs.lines]) == ["[0] item 0", "[2] item 2"]
