@@ -69,7 +69,7 @@ class LiveLogs:
         self._located: set[str] = set()
         """The ids of jobs for which it is known, or being found out, where they log."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_closed = False
+        self._is_finishing = self._is_closed = False
 
     def saw(self, snapshot: Snapshot) -> None:
         """Copy the logs of a job from now on, as far as it is known where they are.
@@ -109,8 +109,8 @@ class LiveLogs:
                 self._copies[source] = copy
                 self._spawn(self._follow(copy, source, self._called(snapshot)))
         for source, copy in self._copies.items():
-            is_its = copy.job_id == snapshot.job_id
-            if is_its and (snapshot.state.ended or source not in streams.values()):  # else: of an earlier attempt
+            is_over = snapshot.state.ended or self._is_finishing
+            if copy.job_id == snapshot.job_id and (is_over or source not in streams.values()):  # of an earlier attempt
                 copy.end(_ended_at(snapshot))
 
     async def _follow(self, copy: _Copy, source: LogStream, called: str) -> None:
@@ -144,9 +144,14 @@ class LiveLogs:
 
         :param within: the most seconds that this takes. Default ``FINISH_TIMEOUT``.
         """
+        self._is_finishing = True
         for copy in self._copies.values():
             copy.end(time.time())
-        if self._tasks and (await asyncio.wait(self._tasks, timeout=within))[1]:
+        try:
+            async with asyncio.timeout(within):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        except TimeoutError:
             await self._note(f"The log was not read to its end within {within:g} s. The rest is in CloudWatch Logs")
 
     def close(self) -> None:

@@ -40,8 +40,15 @@ def quick_reader(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def quick(own_kit: Any, here: Callable[[Any], None], quick_reader: None) -> Any:
-    """A local AWS of the test's own, whose logs are read often."""
+def quick(kit: Any, here: Callable[[Any], None], quick_reader: None) -> Any:
+    """A local AWS whose logs are read often."""
+    here(kit.aws)
+    return kit
+
+
+@pytest.fixture
+def faulty(own_kit: Any, here: Callable[[Any], None], quick_reader: None) -> Any:
+    """The same, of the test's own, for faults."""
     here(own_kit.aws)
     return own_kit
 
@@ -65,10 +72,10 @@ def written(lines: list[str], start: str = "line") -> list[str]:
     return [line for record in lines for line in record.split("\n") if line.startswith((start, "["))]
 
 
-def test_each_task_gets_all_lines_of_its_own_job(quick: Any, task_logs: TaskLogs) -> None:
+def test_each_task_gets_all_lines_of_its_own_job(faulty: Any, task_logs: TaskLogs) -> None:
     """In order, also those of a short job, and whatever the pages are."""
-    quick.aws.set_faults(Faults(log_page=3, log_empty_pages=1, log_delay=0.2))
-    jobs = {name: quick.sh(f"for i in $(seq 20); do echo line-{name}-$i; done") for name in "abcd"}
+    faulty.aws.set_faults(Faults(log_page=3, log_empty_pages=1, log_delay=0.2))
+    jobs = {name: faulty.sh(f"for i in $(seq 20); do echo line-{name}-$i; done") for name in "abcd"}
     tasks = asyncio.run(in_triggerer({name: trigger([job]) for name, job in jobs.items()}))
     for name, each in tasks.items():
         assert written(task_logs.of(each)) == [f"line-{name}-{number}" for number in range(1, 21)]
@@ -135,11 +142,11 @@ DENIED = CannedResponse(
     ("response", "said"), [(NO_GROUP, "does not exist so far"), (DENIED, "cannot be copied from stream")]
 )
 def test_a_log_that_cannot_be_read_costs_one_line_and_not_the_wait(
-    quick: Any, task_logs: TaskLogs, response: CannedResponse, said: str
+    faulty: Any, task_logs: TaskLogs, response: CannedResponse, said: str
 ) -> None:
     """A group that is missing, or in another region, or without permission."""
-    quick.aws.set_faults(Faults(respond_with=(response,)))
-    waiting = trigger([quick.sh("echo line-1")])
+    faulty.aws.set_faults(Faults(respond_with=(response,)))
+    waiting = trigger([faulty.sh("echo line-1")])
     tasks = asyncio.run(in_triggerer({"t": waiting}))
     assert len([line for line in task_logs.of(tasks["t"]) if said in line]) == 1
     assert [each.state for each in waiting._seen.values()] == ["SUCCEEDED"]
