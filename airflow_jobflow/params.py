@@ -41,7 +41,7 @@ def number(
         raise invalid_parameter(parameter, value, rule) from None
     if not math.isfinite(result) or not (least < result or (result == least and not above)) or not result <= most:
         raise invalid_parameter(parameter, value, rule)
-    return result
+    return plain if isinstance(plain, int) else result
 
 
 def integer(parameter: str, value: Any, *, least: float = -math.inf, most: float = math.inf) -> int:

@@ -46,6 +46,7 @@ class AttemptRecord:
     :param log: the task's log.
     :param durable: whether the job is found again, see :class:`airflow_jobflow.operators.base.AwsJobOperator`.
     :param may_be_reaped: whether the orphan reaper may stop the job once the task has ended.
+    :param left_at_deadline: whether a job whose deadline passes is left running: ``cancel_on_timeout=False``.
     """
 
     jobs: RemoteJobs
@@ -53,6 +54,7 @@ class AttemptRecord:
     log: Any
     durable: bool
     may_be_reaped: bool
+    left_at_deadline: bool = False
     attempt: Attempt = field(default_factory=Attempt)
     """The attempt that this try makes, or waits for."""
     is_repeated: bool = False
@@ -180,6 +182,19 @@ class AttemptRecord:
         self.is_repeated = False
         self.save()
         return self.attempt.token
+
+    def continue_attempt(self, queued_timeout: float | None = None) -> None:
+        """Give a job that an earlier try left running at a deadline the whole time of this try.
+
+        :param queued_timeout: seconds within which it must leave the queue. Default None: no limit.
+        """
+        attempt, now = self.attempt, time.time()
+        if not self.left_at_deadline:
+            return
+        if attempt.deadline is not None and attempt.deadline <= now:
+            attempt.deadline = self.jobs.call_deadline
+        if queued_timeout is not None and (attempt.queued_at or now) + queued_timeout <= now:
+            attempt.queued_at = now
 
     def next_token(self) -> str:
         """Give the attempt another token, because AWS accepts its own no more, and record it.

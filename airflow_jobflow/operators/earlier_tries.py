@@ -93,6 +93,7 @@ class EarlierTries:
         attempt.job_ids, attempt.starts, attempt.waits_since = list(job_ids), 0, None
         attempt.queued_at = attempt.queued_at or attempt.began_at
         attempt.number = max(attempt.number, 1)
+        record.continue_attempt(self.execution.given.get("queued_timeout"))
         attempt.location, attempt.clear_number = record.location, record.this_try.clear_number
 
     def _find(self, recorded: Attempt, now: float) -> list[Found]:

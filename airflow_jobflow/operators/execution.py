@@ -65,6 +65,7 @@ class Execution(Generic[What]):
             task.log,
             durable=task.durable,
             may_be_reaped=may_be_reaped and task.cancel_on_kill and task.cancel_on_timeout,
+            left_at_deadline=not task.cancel_on_timeout,
         )
         given = parameters.given
         tolerance = Tolerance(given["tolerated_failure_count"], given["tolerated_failure_percentage"])

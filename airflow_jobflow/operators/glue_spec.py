@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from airflow_jobflow.waiting.remote import RemoteJobs
 
 
-def _minutes(name: str, value: Any) -> int:
-    """Validate a timeout in seconds, and return it in minutes: Glue counts in whole ones."""
-    minutes, rest = divmod(params.seconds(name, value), 60)
-    if rest:
+def _whole_minutes(name: str, value: Any) -> int:
+    """Validate a timeout in seconds: Glue counts in whole minutes."""
+    seconds = params.seconds(name, value)
+    if seconds % 60:
         rule = "must be whole minutes, such as 120 (seconds) or timedelta(minutes=2)"
         raise invalid_parameter(name, value, rule)
-    return int(minutes)
+    return int(seconds)
 
 
 CRAWL_PARAMETERS: Final = ParameterTable(
@@ -48,7 +48,7 @@ RUN_PARAMETERS: Final = ParameterTable(
         "worker_type": Parameter("WorkerType", params.non_empty_string),
         "number_of_workers": Parameter("NumberOfWorkers", partial(params.integer, least=1)),
         "max_capacity": Parameter("MaxCapacity", partial(params.number, least=0, above=True)),
-        "attempt_timeout": Parameter("Timeout", _minutes),
+        "attempt_timeout": Parameter("Timeout", _whole_minutes),
         "execution_class": Parameter("ExecutionClass", partial(params.one_of, allowed=("STANDARD", "FLEX"))),
         "security_configuration": Parameter("SecurityConfiguration", params.non_empty_string),
     }

@@ -241,6 +241,7 @@ class AwsMapOperator(MakesObjects, TaskBase):
 
         continues = bool(indexes) and self._map.continues(digest)
         if continues:
+            record.continue_attempt()
             indexes = self._map.left_indexes()
             self.log.info("Continuing with the unfinished map of an earlier try (%s)", record.attempt.token)
         else:

@@ -64,7 +64,6 @@ class WaitTrigger(Stored, BaseTrigger):
     :param stream_logs: True to copy the jobs' logs into the task's log while they run, ``failed`` to copy the last
         lines of those that failed, children and items too, at the end. Default False.
     :param max_log_lines: the most lines to copy. Default 10,000.
-    :param number_logs_success: how many of the last lines of each job that succeeded are copied. Default 0.
     """
 
     def __init__(
@@ -81,7 +80,6 @@ class WaitTrigger(Stored, BaseTrigger):
         cancel_on_timeout: bool = False,
         stream_logs: bool | str = False,
         max_log_lines: int = 10_000,
-        number_logs_success: int = 0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is untyped
         self.aws_conn_id = aws_conn_id
@@ -95,7 +93,6 @@ class WaitTrigger(Stored, BaseTrigger):
         self.cancel_on_timeout = cancel_on_timeout
         self.stream_logs = stream_logs
         self.max_log_lines = max_log_lines
-        self.number_logs_success = number_logs_success
         self._fired = False
         self._kill: asyncio.Task[None] | None = None
         """Handles a kill."""

@@ -83,6 +83,8 @@ class JobTrigger(WaitTrigger):
     :param progress_digest: digest of the progress report that the tab already has. Default None: it has none.
     :param links: the URLs in the last progress report, if the task's buttons read them there. Default None: they do
         not.
+    :param number_logs_success: how many of the last lines of each job that succeeded are copied into the task's log.
+        Default 0.
 
     The others are those of :class:`airflow_jobflow.triggers.base.WaitTrigger`.
 
@@ -118,6 +120,7 @@ class JobTrigger(WaitTrigger):
         reports_progress: bool = False,
         progress_digest: str | None = None,
         links: Mapping[str, str] | None = None,
+        number_logs_success: int = 0,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -131,6 +134,7 @@ class JobTrigger(WaitTrigger):
         self.reports_progress = reports_progress
         self.progress_digest = progress_digest
         self.links = None if links is None else dict(links)
+        self.number_logs_success = number_logs_success
         self._seen: dict[str, Snapshot] = {}
         """The last snapshot of each job."""
         self._statuses: dict[str, list[tuple[str, str]]] = {}
@@ -152,11 +156,16 @@ class JobTrigger(WaitTrigger):
         if not (self.stream_logs or self.number_logs_success):
             return None
         return JobLogs(
-            self,
+            self.access,
             self.service,
+            stream_logs=self.stream_logs,
+            max_log_lines=self.max_log_lines,
+            number_logs_success=self.number_logs_success,
             container=self.container_name,
             names_jobs=len(self.job_ids) > 1,
+            task_instance=self.task_instance,
             saves_positions=self.reports_progress,
+            deferred_at=self.deferred_at,
         )
 
     async def wait(self) -> dict[str, Any]:

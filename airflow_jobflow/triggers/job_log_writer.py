@@ -62,8 +62,9 @@ class JobLogWriter:
                 await asyncio.to_thread(log.info, "%s", record)
                 took = loop.time() - began
                 seconds = (len(record) + RECORD_OVERHEAD) / self._bytes_per_second
-                seconds += took * PAUSES if took > BLOCKED and self._is_limited else 0.0
                 self._read_at = max(self._read_at, loop.time()) + seconds
+                if took > BLOCKED and self._is_limited:
+                    self._read_at = max(self._read_at, loop.time() + BURST + took * PAUSES)
 
     async def drain(self) -> None:
         """Wait until what was written is read: the supervisor closes a task's log as soon as its trigger has ended."""

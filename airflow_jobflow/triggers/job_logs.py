@@ -6,16 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
+from airflow_jobflow.aws import Access
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.triggers.ended_logs import EndedLogs
 from airflow_jobflow.triggers.job_log_writer import shared_writer
 from airflow_jobflow.triggers.live_logs import FINISH_TIMEOUT, LiveLogs, short_id
 from airflow_jobflow.triggers.log_positions import SAVE_INTERVAL, LogPositions
-
-if TYPE_CHECKING:
-    from airflow_jobflow.triggers.base import WaitTrigger
 
 log = logging.getLogger(__name__)
 
@@ -25,39 +23,51 @@ waits of ``JobTrigger``, less than ``waiting.DEFERRAL_TIMEOUT_MARGIN``."""
 
 
 class JobLogs:
-    """The logs of a trigger's jobs, as its ``stream_logs``, ``max_log_lines`` and ``number_logs_success`` say.
+    """The logs of a trigger's jobs. Create it on the event loop, and close it when the wait is over.
 
-    Create it on the event loop, and close it when the wait is over.
-
-    :param trigger: the trigger.
+    :param access: the AWS connection to use.
     :param service: our name of the service, such as ``batch``.
+    :param stream_logs: True to copy the logs while the jobs run, ``failed`` to copy the last lines of those that
+        failed at the end, False for neither.
+    :param max_log_lines: the most lines to copy.
+    :param number_logs_success: how many of the last lines of each job that succeeded are copied. Default 0.
     :param container: the name of the only container whose log is copied. Default None: all.
     :param names_jobs: whether lines begin with the job's id, because there are several jobs. Default False.
+    :param task_instance: the task instance, in a triggerer. Default None.
     :param saves_positions: whether positions are saved for a restart of the triggerer. Default False.
+    :param deferred_at: when the task was deferred, in seconds since the epoch. Default None: it was not deferred.
     """
 
     def __init__(
         self,
-        trigger: WaitTrigger,
+        access: Access,
         service: str,
         *,
+        stream_logs: bool | str,
+        max_log_lines: int,
+        number_logs_success: int = 0,
         container: str | None = None,
         names_jobs: bool = False,
+        task_instance: Any = None,
         saves_positions: bool = False,
+        deferred_at: float | None = None,
     ) -> None:
-        self._trigger = trigger
-        self._writer = writer = shared_writer(in_triggerer=trigger.task_instance is not None)
-        self._ended = EndedLogs(trigger.access, service, writer, container)
+        self._stream_logs = stream_logs
+        self._max_log_lines = max_log_lines
+        self._number_logs_success = number_logs_success
+        self._writer = shared_writer(in_triggerer=task_instance is not None)
+        self._ended = EndedLogs(access, service, self._writer, container)
         self._live: LiveLogs | None = None
-        if trigger.stream_logs is True:
+        if stream_logs is True:
             # Nothing is saved in the first seconds after a deferral.
-            is_first = trigger.deferred_at is not None and time.time() < trigger.deferred_at + SAVE_INTERVAL
+            is_first = deferred_at is not None and time.time() < deferred_at + SAVE_INTERVAL
+            positions = LogPositions(task_instance if saves_positions else None, may_resume=not is_first)
             self._live = LiveLogs(
-                trigger.access,
+                access,
                 service,
-                writer=writer,
-                positions=LogPositions(trigger.task_instance if saves_positions else None, may_resume=not is_first),
-                max_lines=trigger.max_log_lines,
+                writer=self._writer,
+                positions=positions,
+                max_lines=max_log_lines,
                 container=container,
                 names_jobs=names_jobs,
             )
@@ -76,17 +86,17 @@ class JobLogs:
         :param seen: the last snapshots of the jobs.
         :param deadline_passed: whether it ended at a deadline, so that less time is left.
         """
-        trigger, within = self._trigger, FINISH_TIMEOUT_AT_DEADLINE if deadline_passed else FINISH_TIMEOUT
+        within = FINISH_TIMEOUT_AT_DEADLINE if deadline_passed else FINISH_TIMEOUT
         failed = [each for each in seen if each.state is JobState.FAILED and (each.array or not self._live)]
         succeeded = {short_id(each.job_id): each for each in seen if each.state is JobState.SUCCEEDED}
         try:
             if self._live:
                 await self._live.finish(within=within)
             async with asyncio.timeout(within):
-                if trigger.stream_logs and failed:
-                    await self._ended.copy_failed(failed, trigger.max_log_lines)
-                if trigger.number_logs_success and succeeded and not self._live:
-                    await self._ended.copy(succeeded, trigger.number_logs_success)
+                if self._stream_logs and failed:
+                    await self._ended.copy_failed(failed, self._max_log_lines)
+                if self._number_logs_success and succeeded and not self._live:
+                    await self._ended.copy(succeeded, self._number_logs_success)
         except Exception as error:  # noqa: BLE001 -- the jobs have ended, and that counts
             log.warning("Could not copy all logs of the jobs: %r", error)
         await self._writer.drain()
@@ -98,7 +108,7 @@ class JobLogs:
         """
         try:
             async with asyncio.timeout(FINISH_TIMEOUT_AT_DEADLINE):
-                await self._ended.copy_several(failed, self._trigger.max_log_lines)
+                await self._ended.copy_several(failed, self._max_log_lines)
         except Exception as error:  # noqa: BLE001 -- likewise
             log.warning("Could not copy the logs of all failed items: %r", error)
         await self._writer.drain()

@@ -207,7 +207,15 @@ class MapTrigger(WaitTrigger):
         """Copy the last lines of failed items into the task's log, if ``stream_logs`` is set."""
         if self.stream_logs:
             failed = await asyncio.to_thread(_failed_items, self._state.lines())
-            await JobLogs(self, self.service, container=self.container_name).finish_map(failed)
+            logs = JobLogs(
+                self.access,
+                self.service,
+                stream_logs="failed",
+                max_log_lines=self.max_log_lines,
+                container=self.container_name,
+                task_instance=self.task_instance,
+            )
+            await logs.finish_map(failed)
 
     def _progress_report(self, times: Sequence[str | None]) -> Callable[[], dict[str, Any]]:
         """Return a function that builds the progress report for the current state."""

@@ -29,8 +29,6 @@ from airflow_jobflow.aws import Access
 from airflow_jobflow.events.asset_stream import StateChangeStream
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner, attempt_token
 from airflow_jobflow.local import Faults
-from airflow_jobflow.maps import calls as map_calls
-from airflow_jobflow.operators import capacity, earlier_tries, submission
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
@@ -139,14 +137,9 @@ class Airflow:
 
 
 @pytest.fixture(autouse=True)
-def _no_pauses(here: Callable[[Any], None], stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process finds the stack's AWS, and pauses nowhere for long."""
+def _found(here: Callable[[Any], None], stack: Stack) -> None:
+    """Let this process find the stack's AWS."""
     here(stack.aws)
-    monkeypatch.setattr(earlier_tries, "LOOKUPS", (0.0,))
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
-    monkeypatch.setattr("airflow_jobflow.polling.log_reader.ARRIVAL", 0.0)
-    for module in (submission, map_calls):
-        monkeypatch.setattr(module, "LOOKUPS", (0.0, 0.1))
 
 
 def sh(script: str) -> list[str]:

@@ -99,8 +99,8 @@ def test_short_forms_are_merged_into_container_overrides() -> None:
 CONTRADICTIONS = [
     ("command", ["a"], {"command": ["b"]}),
     ("environment", {"A": "1"}, {"environment": variables(A="2")}),
-    ("vcpus", 2.0, {"resourceRequirements": resources(VCPU="4")}),
-    ("vcpus", 2.0, {"vcpus": 4}),
+    ("vcpus", 2, {"resourceRequirements": resources(VCPU="4")}),
+    ("vcpus", 2, {"vcpus": 4}),
     ("memory", 2048, {"resourceRequirements": resources(MEMORY="4096")}),
     ("memory", 2048, {"memory": 4096}),
     ("gpus", 1, {"resourceRequirements": resources(GPU="1")}),

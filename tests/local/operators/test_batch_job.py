@@ -19,7 +19,6 @@ from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.jobs.owner import Owner, attempt_token, job_group
 from airflow_jobflow.links import pages
 from airflow_jobflow.local import Faults
-from airflow_jobflow.operators import submission
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.triggers.job import JobTrigger
 from tests.local.tries import deferred as deferred_by
@@ -578,13 +577,7 @@ def test_a_connection_that_does_not_exist_is_named(task: Any, context: Any) -> N
 
 
 @pytest.fixture
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look for lost submits without waiting for AWS to show them."""
-    monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0))
-
-
-@pytest.fixture
-def own_task(own_kit: Any, here: Callable[[Any], None], no_pause: None) -> Callable[..., BatchJobOperator]:
+def own_task(own_kit: Any, here: Callable[[Any], None]) -> Callable[..., BatchJobOperator]:
     """An operator on a local AWS of the test's own, for faults."""
     here(own_kit.aws)
 

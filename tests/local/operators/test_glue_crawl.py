@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow_jobflow import exceptions
 from airflow_jobflow.aws import ONCE
 from airflow_jobflow.local import Faults, LocalAws, Settings
-from airflow_jobflow.operators import capacity, submission
+from airflow_jobflow.operators import capacity
 from airflow_jobflow.operators.glue import GlueCrawlOperator
 from tests.local.glue_kit import HOUR, GlueKit, let_end, run
 from tests.local.tries import resumed
@@ -27,14 +27,9 @@ NO_BUCKET = "no-such-bucket-at-all"
 
 
 @pytest.fixture
-def kit_with(
-    here: Callable[[Any], None], eventually: Any, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., GlueKit]]:
-    """Make a local AWS with these settings, which this process finds; nothing waits longer than it must."""
+def kit_with(here: Callable[[Any], None], eventually: Any) -> Iterator[Callable[..., GlueKit]]:
+    """Make a local AWS with these settings, which this process finds."""
     servers: list[LocalAws] = []
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
-    monkeypatch.setattr(capacity, "LONGEST_CAPACITY_PAUSE", 0.3)
-    monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0))
 
     def make(**settings: float) -> GlueKit:
         servers.append(LocalAws(slots=1, settings=Settings(**settings)).__enter__())
@@ -569,7 +564,6 @@ def test_a_crawl_that_begins_as_the_operator_starts_one_is_not_ones_own(
     kit = kit_with(crawl_seconds=0.5)
     crawler, other = kit.crawler(), kit.crawler()
 
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
     kit.aws.set_faults(Faults(actions=("StartCrawler",), calls_per_second=0.001))
     kit.glue.start_crawler(Name=other)  # takes the only one there is
     operator = task(crawler, if_running="wait_then_start")

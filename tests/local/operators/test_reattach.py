@@ -12,7 +12,6 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.local import Faults
-from airflow_jobflow.operators import capacity
 from tests.local.operator_cases import CASES, WITH_NAMES, Array, Batch, Case, Crawl, Fargate
 from tests.local.tries import RESPONSE, Killed, cleared, deferred, killed, retried
 
@@ -107,7 +106,6 @@ def test_a_clear_starts_over_and_stops_what_runs(
     killed(case.make(), point, context, monkeypatch)
     [first] = case.started()
     again = case.make(if_running="wait_then_start") if isinstance(case, Crawl) else case.make()
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
     deferred(again, cleared(context))
     assert case.status(first) == "FAILED"
     assert len(case.started()) == 2
@@ -126,7 +124,6 @@ def test_what_a_killed_task_has_left_is_not_waited_for(
     monkeypatch.setattr(operator._execution.jobs, "stop", lambda *_: None)
     operator.on_kill()
     [first] = case.started()
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
     again = case.make(if_running="wait_then_start") if isinstance(case, Crawl) else case.make()
     deferred(again, retried(context))
     assert case.status(first) == "FAILED"
@@ -301,11 +298,8 @@ def test_a_name_that_differs_from_try_to_try_is_found_all_the_same(
 
 
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
-def test_a_start_that_ecs_declined_is_not_repeated_with_its_token(
-    case: Fargate, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_start_that_ecs_declined_is_not_repeated_with_its_token(case: Fargate, context: Any) -> None:
     """The token would bring the same answer for ever. It waits for capacity, though, and starts one task."""
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
     case.kit.aws.set_faults(Faults(run_task_failures=2))
     case.end()
     assert case.make(deferrable=False).execute(context)["state"] == "SUCCEEDED"
@@ -313,9 +307,7 @@ def test_a_start_that_ecs_declined_is_not_repeated_with_its_token(
 
 
 @pytest.mark.parametrize("case", [Crawl], indirect=True)
-def test_a_crawl_that_was_joined_is_not_stopped_by_a_clear(
-    case: Crawl, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crawl_that_was_joined_is_not_stopped_by_a_clear(case: Crawl, context: Any) -> None:
     """It is somebody else's."""
     case.kit.glue.start_crawler(Name=case.crawler)
     [theirs] = case.started()

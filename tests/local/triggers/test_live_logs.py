@@ -31,25 +31,24 @@ def task_logs() -> Iterator[TaskLogs]:
     logger.setLevel(level)
 
 
-@pytest.fixture
-def quick_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs are read often, and not for long after the end of a job."""
+@pytest.fixture(autouse=True)
+def _no_portal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's trigger runner does without a portal for blocking code."""
     monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
-    for name, seconds in {"MIN_INTERVAL": 0.1, "MAX_INTERVAL": 0.3, "ARRIVAL": 0.3, "REFUSED_PAUSE": 0.05}.items():
-        monkeypatch.setattr(f"airflow_jobflow.polling.log_reader.{name}", seconds)
 
 
 @pytest.fixture
-def quick(kit: Any, here: Callable[[Any], None], quick_reader: None) -> Any:
-    """A local AWS whose logs are read often."""
+def quick(kit: Any, here: Callable[[Any], None]) -> Any:
+    """The local AWS of all tests."""
     here(kit.aws)
     return kit
 
 
 @pytest.fixture
-def faulty(own_kit: Any, here: Callable[[Any], None], quick_reader: None) -> Any:
-    """The same, of the test's own, for faults."""
+def faulty(own_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A local AWS of the test's own, for faults: lines arrive late."""
     here(own_kit.aws)
+    monkeypatch.setattr("airflow_jobflow.polling.log_reader.ARRIVAL", 0.3)
     return own_kit
 
 
@@ -164,7 +163,7 @@ def test_another_log_driver_costs_one_line(quick: Any, task_logs: TaskLogs) -> N
 
 
 def test_the_containers_of_a_task_are_told_apart(
-    ecs_kit: Any, quick_reader: None, here: Callable[[Any], None], task_logs: TaskLogs
+    ecs_kit: Any, here: Callable[[Any], None], task_logs: TaskLogs
 ) -> None:
     """A running task does not say where it logs; its definition does, which is read once."""
     here(ecs_kit.aws)
@@ -181,7 +180,7 @@ def test_the_containers_of_a_task_are_told_apart(
 
 
 def test_output_and_errors_of_a_glue_run_are_told_apart(
-    aws: Any, quick_reader: None, here: Callable[[Any], None], task_logs: TaskLogs, eventually: Callable[..., Any]
+    aws: Any, here: Callable[[Any], None], task_logs: TaskLogs, eventually: Callable[..., Any]
 ) -> None:
     """Glue writes them to two log groups."""
     here(aws)
