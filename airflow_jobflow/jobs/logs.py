@@ -166,11 +166,11 @@ def _fit(lines: Sequence[str], most_bytes: int) -> list[str]:
     if sum(len(line.encode()) for line in lines) <= most_bytes:
         return list(lines)
     kept: list[str] = []
-    left, cut = most_bytes, 0
+    room, cut = most_bytes, 0
     for line in reversed(lines):
         short = _cut(line, MAX_LINE_BYTES)
-        left -= len(short.encode())
-        if left < 0:
+        room -= len(short.encode())
+        if room < 0:
             break
         kept.insert(0, short)
         cut += short != line

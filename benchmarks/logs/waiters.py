@@ -22,6 +22,7 @@ from typing import Any, cast
 from benchmarks.figures import Scenario, Side
 from benchmarks.meters import Meters
 from benchmarks.services import ATTEMPTS, PRELOAD, PROVIDER, Trigger
+from benchmarks.standin.logs import RUNS
 from benchmarks.waiters import Waiters, start_clock
 
 PATTERN = re.compile(r"part +(\d+) of (\w+) at (\d+\.\d+)")
@@ -84,13 +85,15 @@ def count(log: Path, scenario: Scenario, ends: dict[str, tuple[float, bool]]) ->
     delays: list[float] = []
     began = 0.0
     for of, number, task, written_at, delay in copied(log):
-        began = began or written_at - number / scenario.lines_per_second
+        end, _ = next(each for key, each in ends.items() if key.endswith(task)) if not began else (0.0, False)
+        began = began or (written_at - number / scenario.lines_per_second - RUNS[0] * end) / (1 - RUNS[0])
         wrong += of != task
         twice += (task, number) in seen
         seen.add((task, number))
         delays.append(round(delay, 3))
     # As the stand-in counts; the times in lines are rounded to milliseconds.
-    written = sum(int((end - began + 0.0005) * scenario.lines_per_second) for end, _ in ends.values())
+    part = (RUNS[1] - RUNS[0]) * scenario.lines_per_second
+    written = sum(int((end - began) * part + 0.005) for end, _ in ends.values())
     return {"written": written, "copied": len(seen), "wrong": wrong, "twice": twice, "line_delays": sorted(delays)}
 
 

@@ -1,4 +1,4 @@
-"""Fargate tasks that write to CloudWatch Logs, each so many lines a second from its start to its end."""
+"""Fargate tasks that write to CloudWatch Logs, each so many lines a second while its container runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from benchmarks.standin.script import Answer
 
 LINE = "part {number:>6} of {task} at {at:.3f}: rows read and written, all of them checked"
 """What a task writes: its number, the task, and when it was written."""
+
+RUNS = (0.1, 0.95)
+"""From which part of its time on a task writes, and up to which."""
 
 MOST = 10_000
 """The most events in one GetLogEvents response."""
@@ -38,10 +41,12 @@ class EcsLogs(Ecs):
         if job is None:
             return Answer.refusal("ResourceNotFoundException", "The specified log stream does not exist.")
         rate = self.scenario.lines_per_second
-        written = int((min(now, job.ends) - job.began) * rate)
+        # It writes while its containers run, see the phases of ``Ecs``.
+        began, ended = job.began + RUNS[0] * job.seconds, job.began + RUNS[1] * job.seconds
+        written = max(0, int((min(now, ended) - began) * rate))
         first = int(request.get("nextToken", "f/0").partition("/")[2])
         last = min(written, first + request.get("limit", MOST))
-        times = [(number, job.began + number / rate) for number in range(first, last)]
+        times = [(number, began + number / rate) for number in range(first, last)]
         events = [
             {
                 "timestamp": round(at * 1000),
