@@ -79,13 +79,14 @@ class Copied:
             f"{self.process.cpu:.1f} s",
             f"{self.process.memory:.0f} MB",
             f"{self.process.blocked:.3f} s",
+            f"{self.process.blocked_cpu:.3f} s",
         ]
 
     def met(self) -> list[str]:
         """For each figure, whether what is required of our side is met."""
         whole = self.answered == self.scenario.waits, self.copied == self.written
         required: list[bool | None] = [*whole, self.wrong == 0, None, None, self.delay(0.99) <= MAX_DELAY]
-        return [tick(each) for each in [*required, *[None] * 6, self.process.blocked <= MAX_STEP]]
+        return [tick(each) for each in [*required, *[None] * 6, self.process.blocked <= MAX_STEP, None]]
 
 
 ROWS = (
@@ -102,6 +103,7 @@ ROWS = (
     "CPU",
     "memory",
     "longest step on the event loop",
+    "- of which CPU of the loop's thread",
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from typing import Any
 
 from benchmarks.figures import Scenario
@@ -23,19 +22,22 @@ MOST = 10_000
 class EcsLogs(Ecs):
     """The tasks and their logs. A line can be read as soon as it is written.
 
-    ``throttle`` of the scenario is for GetLogEvents only: AWS allows 25 calls a second.
+    ``throttle`` of the scenario is for GetLogEvents only, as a token bucket: AWS allows 25 calls a second.
     """
 
     def __init__(self, scenario: Scenario) -> None:
         super().__init__(scenario)
         self.calls = {**self.calls, "GetLogEvents": self._events}
         self._tasks = {name.rpartition("/")[2]: job for name, job in self.jobs.items()}
-        self._recent: deque[float] = deque(maxlen=scenario.throttle)
+        self._tokens, self._filled_at = float(scenario.throttle or 0), 0.0
 
     def _events(self, request: dict[str, Any], now: float) -> Answer:
-        if self.scenario.throttle and len(self._recent) == self.scenario.throttle and now - self._recent[0] < 1:
-            return Answer.refusal("ThrottlingException", "Rate exceeded")
-        self._recent.append(now)
+        if (most := self.scenario.throttle) is not None:
+            self._tokens = min(most, self._tokens + (now - self._filled_at) * most)
+            self._filled_at = now
+            if self._tokens < 1:
+                return Answer.refusal("ThrottlingException", "Rate exceeded")
+            self._tokens -= 1
         task = request["logStreamName"].rpartition("/")[2]
         job = self._tasks.get(task)
         if job is None:
