@@ -9,7 +9,8 @@ import time
 from airflow_jobflow.aws import Access, Rate, run_paid, service_client
 from airflow_jobflow.jobs import logs
 from airflow_jobflow.jobs.model import LogStream
-from airflow_jobflow.polling.log_reader import LogReader, Page, Position
+from airflow_jobflow.polling.log_reader import LogReader
+from airflow_jobflow.polling.log_stream import Page, Position
 
 LAG = 10.0
 """Age in seconds of a page's newest line from which the next page is read at once, to catch up."""

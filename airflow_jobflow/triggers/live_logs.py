@@ -25,7 +25,7 @@ from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.log_readers import shared_log_reader
-from airflow_jobflow.polling.log_reader import Page, Stream
+from airflow_jobflow.polling.log_stream import Page, Stream
 from airflow_jobflow.triggers.job_log_writer import JobLogWriter
 from airflow_jobflow.triggers.log_positions import LogPositions
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from airflow_jobflow.airflow_compat.xcoms import get_xcom, set_xcom
 from airflow_jobflow.jobs.model import LogStream
-from airflow_jobflow.polling.log_reader import Position
+from airflow_jobflow.polling.log_stream import START, Position
 from airflow_jobflow.ui.progress import Board
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class LogPositions:
         if self._may_resume:
             self._loading = self._loading or asyncio.create_task(self._load())
             await asyncio.shield(self._loading)
-        return self._by_stream.get(stream, Position())
+        return self._by_stream.get(stream, START)
 
     async def _load(self) -> None:
         try:

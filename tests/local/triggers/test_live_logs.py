@@ -48,7 +48,7 @@ def quick(kit: Any, here: Callable[[Any], None]) -> Any:
 def faulty(own_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Any:
     """A local AWS of the test's own, for faults: lines arrive late."""
     here(own_kit.aws)
-    monkeypatch.setattr("airflow_jobflow.polling.log_reader.ARRIVAL", 0.3)
+    monkeypatch.setattr("airflow_jobflow.polling.log_stream.ARRIVAL", 0.3)
     return own_kit
 
 

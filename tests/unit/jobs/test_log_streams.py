@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_jobflow.jobs import batch, ecs, glue_crawl, glue_run
+from airflow_jobflow.jobs import batch, ecs, ecs_snapshot, glue_crawl, glue_run
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 
 
@@ -59,7 +59,7 @@ def test_a_running_task_says_where_it_logs_once_its_definition_is_read() -> None
     def call(operation: str, **_: Any) -> Any:
         return {"taskDefinition": {"containerDefinitions": containers}}
 
-    seen = ecs.snapshot(task, ecs.Definition())
+    seen = ecs_snapshot.snapshot(task, ecs_snapshot.Definition())
     assert ecs.log_streams(seen) == {}
     located: Any = ecs.with_final_details(call, seen)  # type: ignore[arg-type]
     assert ecs.log_streams(located) == {"main": LogStream("/g", "p/main/t")}

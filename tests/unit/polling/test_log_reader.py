@@ -13,7 +13,15 @@ import pytest
 from airflow_jobflow.aws.rate_limit import RateLimiter
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.polling import log_reader as module
-from airflow_jobflow.polling.log_reader import ARRIVAL, MAX_INTERVAL, MIN_INTERVAL, LogReader, Page, Position
+from airflow_jobflow.polling.log_reader import LogReader
+from airflow_jobflow.polling.log_stream import (
+    ARRIVAL,
+    MAX_INTERVAL,
+    MAX_REFUSALS,
+    MIN_INTERVAL,
+    Page,
+    Position,
+)
 from tests.unit.polling.scripted import now, settle, until
 
 START = Position()
@@ -272,13 +280,13 @@ async def test_a_transient_failure_loses_nothing(fault: Fault) -> None:
 async def test_a_denied_stream_ends_with_the_error() -> None:
     """After a while, because a policy may just be replaced; others are read on."""
     logs = Logs()
-    logs.plan.extend(CallError(Fault.DENIED, "not allowed") for _ in range(module.MAX_REFUSALS))
+    logs.plan.extend(CallError(Fault.DENIED, "not allowed") for _ in range(MAX_REFUSALS))
     reader = logs.reader()
     denied = Subscriber(reader, "a")
     await until(120)
     assert denied.error is not None
     assert "not allowed" in str(denied.error)
-    assert len(logs.calls) == module.MAX_REFUSALS
+    assert len(logs.calls) == MAX_REFUSALS
 
 
 async def test_an_expired_token_continues_at_the_time_of_the_last_line() -> None:
@@ -329,7 +337,7 @@ async def test_a_bug_in_reading_ends_the_stream_and_not_the_reader() -> None:
     """A response that cannot be read costs one stream its copy."""
     logs = Logs()
     logs.write("a", 0, "line")
-    logs.plan.extend(RuntimeError("scripted") for _ in range(module.MAX_REFUSALS))
+    logs.plan.extend(RuntimeError("scripted") for _ in range(MAX_REFUSALS))
     reader = logs.reader()
     broken = Subscriber(reader, "a")
     await until(100)

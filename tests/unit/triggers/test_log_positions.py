@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.jobs.model import LogStream
-from airflow_jobflow.polling.log_reader import Position
+from airflow_jobflow.polling.log_stream import Position
 from airflow_jobflow.triggers import log_positions as module
 from airflow_jobflow.triggers.log_positions import SAVE_INTERVAL, LogPositions
 from tests.triggerer import task
