@@ -69,13 +69,23 @@ class Schedule(Protocol[Source]):
     """What a stream needs of its reader."""
 
     def schedule(self, stream: Stream[Source], due: float) -> None:
-        """Set when the next call for a stream is due."""
+        """Set when the next call for a stream is due.
+
+        :param stream: the subscription.
+        :param due: in seconds of the event loop's clock.
+        """
 
     def release(self, stream: Stream[Source]) -> None:
-        """Schedule the next call for a stream whose delivered page was processed."""
+        """Schedule the next call for a stream whose delivered page was processed.
+
+        :param stream: the subscription.
+        """
 
     def unsubscribe(self, stream: Stream[Source]) -> None:
-        """Stop reading a stream."""
+        """Stop reading a stream.
+
+        :param stream: the subscription.
+        """
 
 
 class Stream(Generic[Source]):
