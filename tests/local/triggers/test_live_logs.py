@@ -167,8 +167,11 @@ def test_the_containers_of_a_task_are_told_apart(
 ) -> None:
     """A running task does not say where it logs; its definition does, which is read once."""
     here(ecs_kit.aws)
-    containers = [ecs_kit.container(["echo", f"hello from {name}"], name=name) for name in ("main", "side")]
-    arn = ecs_kit.run(*containers)
+    first = [{"containerName": "side", "condition": "SUCCESS"}]
+    arn = ecs_kit.run(
+        ecs_kit.container(["echo", "hello from main"], name="main", dependsOn=first),
+        ecs_kit.container(["echo", "hello from side"], name="side", essential=False),
+    )
     waiting = {
         "all": trigger([arn], "ecs", scope=ecs_kit.cluster),
         "side": trigger([arn], "ecs", scope=ecs_kit.cluster, container_name="side"),
