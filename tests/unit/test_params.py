@@ -102,7 +102,7 @@ def test_items_are_asked_for_in_this_packages_shape() -> None:
         task._execution.spec.items(task.items)
     assert str(error.value) == (
         "items='None': must be a list of dicts with the parameters of one job, or the same as JSON (did a template "
-        "come out empty?)"
+        "render to nothing?)"
     )
 
 

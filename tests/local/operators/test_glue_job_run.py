@@ -549,7 +549,7 @@ def test_a_run_in_glues_queue_is_stuck_after_a_while(kit: GlueKit, context: Any,
     job = kit.job(until(gate))
     first = kit.start(job)
     with pytest.raises(
-        exceptions.QueueTimeout, match=r"WAITING, did not leave the queue .*It was stopped\. Look at what else runs"
+        exceptions.QueueTimeout, match=r"WAITING, did not leave the queue .*It was stopped\. Check what else is running"
     ) as error:
         task(job, run_job_kwargs={"JobRunQueuingEnabled": True}, queued_timeout=0.5).execute(context)
     assert "compute environment" not in str(error.value)
