@@ -35,6 +35,7 @@ class Scenario:
     :param outage: what fails for a while, one of ``benchmarks.faults.plan.KINDS``; empty for nothing.
     :param outage_from, outage_to: the time of the outage, in seconds since the start of the clock.
     :param conn_id: the Airflow connection of our side; None for boto3's own credentials.
+    :param lines_per_second: number of lines that each job writes to its log per second.
     """
 
     waits: int
@@ -51,6 +52,7 @@ class Scenario:
     outage_from: float = 0.0
     outage_to: float = 0.0
     conn_id: str | None = None
+    lines_per_second: float = 0.0
 
     def fails_at(self, seconds: float) -> bool:
         """Return whether the outage is active at a time in seconds."""

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import benchmarks.faults.__main__ as faults
+import benchmarks.logs.__main__ as logs
 from benchmarks.environment import amazon_python
 from benchmarks.figures import Import, MapRunner, Results, Run, Scenario, Side
 from benchmarks.report import write
@@ -31,10 +32,10 @@ from benchmarks.together import at_once, machine
 
 HERE = Path(__file__).parent
 
-FAULTS = "faults"
-"""The part that is a separate benchmark: ``benchmarks.faults``."""
+FAULTS, LOGS = "faults", "logs"
+"""The parts that are separate benchmarks: ``benchmarks.faults`` and ``benchmarks.logs``."""
 
-PARTS = (*SERVICES, "many", "maps", "imports", FAULTS)
+PARTS = (*SERVICES, "many", "maps", "imports", FAULTS, LOGS)
 
 IMPORTS: dict[Side, str] = {
     "jobflow": "airflow_jobflow.operators.batch",
@@ -128,9 +129,9 @@ def _out(folder: Path | None) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark and write its report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.waits", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a quick run of a few minutes: fewer waits, shorter jobs")
+    parser.add_argument("--quick", action="store_true", help="a try of a few minutes: fewer waits, shorter jobs")
     parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be repeated")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the jobs' durations (default: 1)")
+    parser.add_argument("--seed", type=int, default=1, help="what the jobs' durations are drawn from (default: 1)")
     parser.add_argument(
         "--out", type=Path, help="folder for RESULTS.md (default: this one after a whole run, else a temporary one)"
     )
@@ -139,7 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parts = options.only or PARTS
     if FAULTS in parts:
         faults.main(["--seed", str(options.seed), *["--quick"] * options.quick, *_out(options.out)])
-    if parts == [FAULTS]:
+    if LOGS in parts:
+        logs.main(["--seed", str(options.seed), *["--quick"] * options.quick, *_out(options.out)])
+    if not set(parts) - {FAULTS, LOGS}:
         return
     whole = not options.quick and not options.only
     started = time.monotonic()

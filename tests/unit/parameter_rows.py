@@ -198,7 +198,12 @@ OF_ALL: dict[str, Any] = {
     "job_timeout": HasEffect("60", is_bounded("deadline"), True),
     "number_logs_exception": HasEffect("3", lines_read, 3, late=True),
     "start_trigger_args": Internal("Airflow gives it to an instance of a mapped task, as partial has found it"),
+    "stream_logs": HasEffect("True", argument("stream_logs"), True),
+    "max_log_lines": HasEffect("7", argument("max_log_lines"), 7),
+    "number_logs_success": HasEffect("7", argument("number_logs_success"), 7),
 }
+
+ONE_STREAM = "all crawls of a crawler write to one log stream"
 
 OF_ONE = {"raise_on_failure": HasEffect(False, state, "FAILED", job=JobState.FAILED)}
 
@@ -226,6 +231,7 @@ OF_MAPS: dict[str, Any] = {
     "wait_for_completion": Rejected(False, "a map starts jobs as others end"),
     "queued_timeout": Rejected(60, "a map has no queue timeout"),
     "durable": Rejected(False, "a map finds its jobs by their tokens"),
+    "number_logs_success": Rejected("7", "a map copies no logs of successful items"),
     "items": HasEffect([{"tags": {"K": "v"}}], lambda seen: "K" in json.dumps(seen.request["tags"]), True,
                       beside={"tags": {"other": "tag"}}),
     "max_concurrency": HasEffect("7", argument("max_concurrency"), 7),
@@ -388,6 +394,7 @@ ROWS: dict[type, dict[str, Any]] = {
         **OF_SINGLE_JOBS,
         "start_from_trigger": Internal("a crawl starts on a worker; its log says so"),
         "crawler_name": HasEffect("other", lambda seen: seen.aws.sent("start_crawler")[0]["Name"], "other"),
+        "stream_logs": Rejected("True", ONE_STREAM),
         "if_running": HasEffect("fail", lambda seen: isinstance(seen.result, JobflowError), True, busy=True),
         # Without it, the second try treats the crawl of the first as someone else's.
         "durable": HasEffect(
@@ -408,6 +415,7 @@ ROWS: dict[type, dict[str, Any]] = {
     GlueCrawlSensor: {
         **OF_SENSORS,
         "crawler_name": HasEffect("other", argument("job_ids"), ["other@2026-01-02T00:00:00+00:00"]),
+        "stream_logs": Rejected("True", ONE_STREAM),
         "since": HasEffect("2026-01-03", argument("job_ids"), ["c@2026-01-03T00:00:00+00:00"]),
     },
     GlueJobRunSensor: {

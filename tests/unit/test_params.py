@@ -54,6 +54,9 @@ def operator(**parameters: Any) -> BatchJobOperator:
         {"tolerated_failure_percentage": 101},
         {"tolerated_failure_percentage": "-1"},
         {"number_logs_exception": -1},
+        {"number_logs_success": -1},
+        {"max_log_lines": 0},
+        {"stream_logs": "sometimes"},
         {"container_overrides": "command"},
         {"container_overrides": ["command"]},
         {"command": "echo hello"},
@@ -99,7 +102,7 @@ def test_the_error_for_items_describes_their_format() -> None:
         task._execution.spec.items(task.items)
     assert str(error.value) == (
         "items='None': must be a list of dicts with the parameters of one job, or the same as JSON (did a template "
-        "come out empty?)"
+        "render to nothing?)"
     )
 
 

@@ -551,7 +551,7 @@ def test_queued_timeout_applies_to_a_run_in_glues_queue(kit: GlueKit, context: A
     job = kit.job(until(gate))
     first = kit.start(job)
     with pytest.raises(
-        exceptions.QueueTimeout, match=r"WAITING, did not leave the queue .*It was stopped\. Look at what else runs"
+        exceptions.QueueTimeout, match=r"WAITING, did not leave the queue .*It was stopped\. Check what else is running"
     ) as error:
         task(job, run_job_kwargs={"JobRunQueuingEnabled": True}, queued_timeout=0.5).execute(context)
     assert "compute environment" not in str(error.value)

@@ -261,7 +261,7 @@ def test_xcoms_of_an_earlier_try_are_deleted(kit: Any, started: Any) -> None:
     again: set[str] = set()
     _, [event] = started(dag_of(kit.sh("false")), try_number=2, deleted=again)
     assert event.payload["limit"] is None
-    assert again == {"return_value", "jobflow_jobs", "jobflow_links"}
+    assert again == {"return_value", "jobflow_jobs", "jobflow_links", "jobflow_log_position"}
 
 
 def test_xcoms_of_an_earlier_try_are_deleted_on_a_worker_too(started: Any) -> None:
