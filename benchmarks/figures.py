@@ -34,6 +34,7 @@ class Scenario:
     :param outage: what fails for a while, one of ``benchmarks.faults.plan.KINDS``; empty for nothing.
     :param outage_from, outage_to: when it does, in seconds after the clock started.
     :param conn_id: the Airflow connection that our side uses; None for boto3's own credentials.
+    :param lines_per_second: how many lines each job writes to its log in a second.
     """
 
     waits: int
@@ -50,6 +51,7 @@ class Scenario:
     outage_from: float = 0.0
     outage_to: float = 0.0
     conn_id: str | None = None
+    lines_per_second: float = 0.0
 
     def fails_at(self, seconds: float) -> bool:
         """Return whether the outage is on, so many seconds after the clock started."""

@@ -11,13 +11,14 @@ from pathlib import Path
 from benchmarks import tables
 from benchmarks.faults.report import STACK, TITLE
 from benchmarks.figures import NAMES, MapRunner, Results, Run, Side
+from benchmarks.logs.__main__ import TITLE as LOGS
 from benchmarks.runs import KILLED_AT
 from benchmarks.services import SERVICES
 
 AGAIN = "uv run --group bench python -m benchmarks.waits"
 
-OTHERS = (TITLE, STACK)
-"""With which headings the sections of ``benchmarks.faults`` and ``benchmarks.stack`` begin, in their order."""
+OTHERS = (LOGS, TITLE, STACK)
+"""With which headings the sections of ``benchmarks.logs``, ``benchmarks.faults`` and ``benchmarks.stack`` begin."""
 
 
 def write(results: Results, folder: Path) -> Path:

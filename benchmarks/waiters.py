@@ -48,7 +48,7 @@ class Waiters:
         """Start all waits the way a triggerer does, letting others run in between, and see them through."""
         waits = []
         for key in self._ends:
-            waits.append(asyncio.create_task(self._wait(MAKE[self._side](self._scenario, key), key)))
+            waits.append(asyncio.create_task(self._wait(self.make(key), key)))
             await asyncio.sleep(0)
         last_end = max(end for end, _ in self._ends.values())
         patience = last_end - time.time() + 3 * self._scenario.interval + PATIENCE
@@ -60,6 +60,10 @@ class Waiters:
         self.errors.update(repr(error) for error in errors)
         for error in errors[:3]:
             print(repr(error), file=sys.stderr)
+
+    def make(self, key: str) -> Trigger:
+        """Make the trigger of one job."""
+        return MAKE[self._side](self._scenario, key)
 
     async def _wait(self, trigger: Trigger, key: str) -> None:
         async for event in trigger.run():

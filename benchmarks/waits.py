@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import benchmarks.faults.__main__ as faults
+import benchmarks.logs.__main__ as logs
 from benchmarks.environment import amazon_python
 from benchmarks.figures import Import, MapRunner, Results, Run, Scenario, Side
 from benchmarks.report import write
@@ -31,10 +32,10 @@ from benchmarks.together import at_once, machine
 
 HERE = Path(__file__).parent
 
-FAULTS = "faults"
-"""The part that is a benchmark of its own: ``benchmarks.faults``."""
+FAULTS, LOGS = "faults", "logs"
+"""The parts that are benchmarks of their own: ``benchmarks.faults`` and ``benchmarks.logs``."""
 
-PARTS = (*SERVICES, "many", "maps", "imports", FAULTS)
+PARTS = (*SERVICES, "many", "maps", "imports", FAULTS, LOGS)
 
 IMPORTS: dict[Side, str] = {
     "jobflow": "airflow_jobflow.operators.batch",
@@ -137,7 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parts = options.only or PARTS
     if FAULTS in parts:
         faults.main(["--seed", str(options.seed), *["--quick"] * options.quick, *_out(options.out)])
-    if parts == [FAULTS]:
+    if LOGS in parts:
+        logs.main(["--seed", str(options.seed), *["--quick"] * options.quick, *_out(options.out)])
+    if not set(parts) - {FAULTS, LOGS}:
         return
     whole = not options.quick and not options.only
     started = time.monotonic()

@@ -39,7 +39,8 @@ os.environ |= {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 
-# One loader for all sessions: otherwise each new one reads botocore's models anew, which takes up to a second.
+# One loader for all sessions: otherwise each new one reads botocore's models anew, which takes up to a second. Here,
+# because botocore.session copies the name when it is imported.
 loaders.create_loader = cache(loaders.create_loader)
 
 SHORTER: Final[dict[str, Any]] = {
@@ -54,7 +55,12 @@ SHORTER: Final[dict[str, Any]] = {
     "operators.earlier_tries.LOOKUPS": (0.0,),
     "operators.submission.LOOKUPS": (0.0, 0.0, 0.05),
     "operators.submission.PATIENCE": 2.0,
+    "polling.log_stream.ARRIVAL": 0.0,  # likewise
+    "polling.log_stream.MAX_INTERVAL": 0.3,
+    "polling.log_stream.MIN_INTERVAL": 0.1,
+    "polling.log_stream.REFUSED_PAUSE": 0.05,
     "polling.schedule.NEW_JOB_DELAY": 0.02,
+    "triggers.job_log_writer.DRAIN_MARGIN": 0.0,
     "waiting.remote.PATIENCE": 2.0,
     "waiting.remote.STOP_PATIENCE": 2.0,
 }

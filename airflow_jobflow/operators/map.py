@@ -81,8 +81,11 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
     :param raise_on_failure, job_timeout, number_logs_exception, cancel_on_kill, cancel_on_timeout: see
         :class:`airflow_jobflow.operators.base.AwsJobOperator`.
     :param start_from_trigger, start_trigger_args: see :class:`airflow_jobflow.operators.base.AwsJobOperator`.
-    :param wait_for_completion, queued_timeout, durable: have no meaning for a map; other values than the defaults are
-        rejected.
+    :param stream_logs: True and ``failed`` both copy the last lines of up to 20 failed items into the task's log when
+        the map has ended. Default ``[jobflow] stream_logs``, which is False.
+    :param max_log_lines: the most lines that are copied, of all items together. Default 10,000.
+    :param wait_for_completion, queued_timeout, durable, number_logs_success: have no meaning for a map; other values
+        than the defaults are rejected.
 
     Returns a dict in the shape of :class:`airflow_jobflow.jobs.model.Outcome`, whose ``array`` counts the items, and
     ``statuses``: a character an item, in their order: ``S`` succeeded, ``F`` failed, ``K`` stopped, ``-`` never
@@ -118,6 +121,9 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         raise_on_failure: bool = True,
         job_timeout: float | str | timedelta | None = None,
         number_logs_exception: int = 20,
+        stream_logs: bool | str | None = None,
+        max_log_lines: int | str = 10_000,
+        number_logs_success: int | str = 0,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         wait_for_completion: bool = True,
@@ -144,6 +150,9 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         self.raise_on_failure = raise_on_failure
         self.job_timeout = job_timeout
         self.number_logs_exception = number_logs_exception
+        self.stream_logs = stream_logs
+        self.max_log_lines = max_log_lines
+        self.number_logs_success = number_logs_success
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.wait_for_completion = wait_for_completion
@@ -188,12 +197,12 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
             rule = "a map starts jobs as others end, so it has to wait"
             raise invalid_parameter("wait_for_completion", False, rule)
         if self.queued_timeout is not None:
-            rule = "a map has none; job_timeout bounds it"
+            rule = "a map has no queue timeout; use job_timeout"
             raise invalid_parameter("queued_timeout", self.queued_timeout, rule)
         if not self.durable:
-            rule = "a map finds its jobs by their tokens, so it cannot do without"
+            rule = "a map finds its jobs by their tokens, so it is always durable"
             raise invalid_parameter("durable", False, rule)
-        params.reject(self, self.NOT_HONOURED)
+        params.reject(self, {**self.NOT_HONOURED, "number_logs_success": "a map copies no logs of successful items"})
         _ = self._execution
 
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
@@ -262,7 +271,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         else:
             self._map.end_earlier(partial(map_unfinished.stop_all, self._map), was_in_triggerer=was_in_triggerer)
             if not indexes:
-                self.log.info("No item is left to run")
+                self.log.info("No items to run")
                 return map_result.result(
                     execution.jobs.outcome_builder, execution.spec.name, results, execution.tolerance
                 )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_jobflow.operators.spec import MapSpec
     from airflow_jobflow.triggers.map import MapTrigger
 
-STOPPED = "What ran was stopped."
+STOPPED = "Running jobs were stopped."
 """The sentence that says that all jobs of a map were stopped."""
 
 
@@ -75,7 +75,7 @@ class MapAttempt:
         follows, family = len(indexes) < size, self.execution.spec.family(record)
         record.attempt.map = MapRecord(digest, index_ranges(indexes), follows, family)
         record.save()
-        self.execution.log.info("Map %s: %d of %d items are to be run", self.name, len(indexes), size)
+        self.execution.log.info("Map %s: %d of %d items will run", self.name, len(indexes), size)
 
     def trigger(
         self, size: int, indexes: Sequence[int], lines: Sequence[str], *, continues: bool = False
@@ -105,6 +105,8 @@ class MapAttempt:
             on_item_failure=given.get("on_item_failure") or ("continue" if given["redrive"] else "stop"),
             **asdict(execution.jobs.access),
             poll_interval=execution.wait.parameters.poll_interval,
+            stream_logs=execution.wait.parameters.logs["stream_logs"],
+            max_log_lines=execution.wait.parameters.logs["max_log_lines"],
             deadline=attempt.deadline,
             began_at=0.0 if continues else attempt.began_at,
             reports_progress=execution.report.is_shown,

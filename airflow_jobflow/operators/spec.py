@@ -59,7 +59,7 @@ class Spec(ABC):
 class JobSpec(Spec):
     """A single job, or an array."""
 
-    when_stuck = "Look at the queue's compute environments: are they enabled, large enough, and able to run it?"
+    when_stuck = "Check the queue's compute environments: are they enabled, large enough, and able to run the job?"
     """What to do about a job that never left the queue."""
 
     is_array = False

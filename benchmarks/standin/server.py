@@ -24,12 +24,14 @@ from benchmarks.standin import outage
 from benchmarks.standin.batch import Batch, BatchMap
 from benchmarks.standin.ecs import Ecs
 from benchmarks.standin.glue import GlueCrawls, GlueRuns
+from benchmarks.standin.logs import EcsLogs
 from benchmarks.standin.script import Answer, Service
 
 SERVICES: dict[str, type[Service]] = {
     "batch": Batch,
     "batch_map": BatchMap,
     "ecs": Ecs,
+    "ecs_logs": EcsLogs,
     "glue_crawl": GlueCrawls,
     "glue_run": GlueRuns,
 }
@@ -54,7 +56,7 @@ class Metered:
         self.scenario = scenario
         self._service = SERVICES[scenario.service](scenario)
         self._started = time.time()
-        self._allowed = scenario.throttle
+        self._allowed = None if scenario.service == "ecs_logs" else scenario.throttle
         self._recent: deque[float] = deque(maxlen=scenario.throttle)
         self._calls: list[Call] = []
         self._throttled = 0
@@ -107,6 +109,9 @@ class Metered:
         answer = self._service.calls[operation](request, now)
         if now - self._started < self.scenario.shortest and (scope := request.get("JobName", request.get("cluster"))):
             self._scopes[scope] += 1
+        if answer.error == "ThrottlingException":
+            self._throttled += 1
+            return answer
         self._recent.append(now)
         self._calls.append((round(now - self._started, 3), operation, answer.jobs))
         if answer.jobs:

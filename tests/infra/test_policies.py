@@ -158,7 +158,7 @@ def python(script: str) -> list[str]:
 def batch_job(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run, fail, fail as an array, be retried, lose an answer, never leave the queue, take too long, be killed."""
     job = {**BATCH, "kind": BatchJobOperator}
-    airflow.runs(**job, tags=TAGS)
+    airflow.runs(**job, tags=TAGS, stream_logs=True)
     airflow.fails(**job, error=exceptions.JobFailed, command=sh(FAILS))
     context = airflow.context()
     airflow.fails(**job, error=exceptions.JobFailed, context=context, command=sh(FAILS), array_size=2)
@@ -207,7 +207,7 @@ def fargate_task(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run, fail, be retried, lose an answer, take too long, be killed."""
     task = {**fargate(airflow), "kind": FargateTaskOperator}
     lasting = {**task, "command": python("import time; time.sleep(60)")}
-    airflow.runs(**task, tags=TAGS)
+    airflow.runs(**task, tags=TAGS, stream_logs=True)
     airflow.fails(**{**task, "command": python("raise SystemExit('why')")}, error=exceptions.JobFailed)
     context = airflow.context()
     airflow.dies(**task, at=RESPONSE, context=context, monkeypatch=monkeypatch)
@@ -269,7 +269,7 @@ def glue_job_run(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run, fail, be retried, lose an answer, take too long, be killed."""
     run = {"kind": GlueJobRunOperator, "job_name": "se2_job0"}
     lasting: dict[str, Any] = {**run, "script_args": {"--do": "last"}}
-    airflow.runs(**run)
+    airflow.runs(**run, stream_logs=True)
     airflow.fails(**run, error=exceptions.JobFailed, script_args={"--do": "fail"})
     context = airflow.context()
     airflow.dies(**run, at=RESPONSE, context=context, monkeypatch=monkeypatch)
@@ -333,7 +333,7 @@ def glue_sensors(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
     wait = {"kind": GlueJobRunSensor, "job_name": "se2_job0"}
     runs = [run(), run()]
     airflow.runs(**wait, run_id=runs)
-    airflow.runs(**wait, run_id=runs[0])
+    airflow.runs(**wait, run_id=runs[0], stream_logs=True)
     airflow.fails(**wait, error=exceptions.JobFailed, run_id=run(**{"--do": "fail"}))
 
 

@@ -124,6 +124,9 @@ COMMON = {
     "number_logs_exception",
     "start_from_trigger",
     "start_trigger_args",
+    "stream_logs",
+    "max_log_lines",
+    "number_logs_success",
 }
 OPERATORS = {
     "wait_for_completion",

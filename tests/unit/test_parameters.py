@@ -211,7 +211,12 @@ OF_ALL: dict[str, Any] = {
     "job_timeout": Honoured("60", is_bounded("deadline"), True),
     "number_logs_exception": Honoured("3", lines_read, 3, late=True),
     "start_trigger_args": Internal("Airflow gives it to an instance of a mapped task, as partial has found it"),
+    "stream_logs": Honoured("True", argument("stream_logs"), True),
+    "max_log_lines": Honoured("7", argument("max_log_lines"), 7),
+    "number_logs_success": Honoured("7", argument("number_logs_success"), 7),
 }
+
+ONE_STREAM = "all crawls of a crawler write to one log stream"
 
 OF_ONE = {"raise_on_failure": Honoured(False, state, "FAILED", job=JobState.FAILED)}
 
@@ -225,7 +230,7 @@ OF_OPERATORS: dict[str, Any] = {
     "start_from_trigger": Honoured(True, lambda seen: seen.task.start_from_trigger, True),
 }
 
-SINGLE = "is for arrays and maps, and this runs a single job"
+SINGLE = "applies only to arrays and maps, and this operator runs a single job"
 OF_SINGLE_JOBS: dict[str, Any] = {
     **OF_OPERATORS,
     "redrive": Rejected(True, SINGLE),
@@ -237,8 +242,9 @@ OF_MAPS: dict[str, Any] = {
     **OF_OPERATORS,
     "raise_on_failure": Honoured(False, map_returns, True, late=True),
     "wait_for_completion": Rejected(False, "a map starts jobs as others end"),
-    "queued_timeout": Rejected(60, "a map has none"),
+    "queued_timeout": Rejected(60, "a map has no queue timeout"),
     "durable": Rejected(False, "a map finds its jobs by their tokens"),
+    "number_logs_success": Rejected("7", "a map copies no logs of successful items"),
     "items": Honoured([{"tags": {"K": "v"}}], lambda seen: "K" in json.dumps(seen.request["tags"]), True,
                       beside={"tags": {"other": "tag"}}),
     "max_concurrency": Honoured("7", argument("max_concurrency"), 7),
@@ -286,7 +292,7 @@ BATCH_SINGLE: dict[str, Any] = dict(
     ]
 )
 TOLERATED: Mapping[str, Any] = {"beside": {"array_size": 2, "raise_on_failure": False}, "job": JobState.FAILED}
-NOT_ON_A_MAP = "means nothing on a map"
+NOT_ON_A_MAP = "is not supported by maps"
 
 ECS: dict[str, Any] = dict(
     [
@@ -352,7 +358,7 @@ OF_SENSORS: dict[str, Any] = {
     "soft_fail": Honoured(True, kind_of_result, AirflowSkipException, job=JobState.FAILED),
     "never_fail": Honoured(True, kind_of_result, AirflowSkipException, job=JobState.FAILED),
     "start_from_trigger": Honoured(False, lambda seen: seen.task.start_from_trigger, False),
-    "mode": Rejected("reschedule", "deferring does what rescheduling is for"),
+    "mode": Rejected("reschedule", "is not supported, because deferring replaces it"),
     "exponential_backoff": Rejected(True, "polls are shared by all waits"),
     "max_wait": Rejected(60, "polls are shared by all waits"),
     "silent_fail": Rejected(True, "soft_fail skips a task that would fail"),
@@ -401,10 +407,11 @@ ROWS: dict[type, dict[str, Any]] = {
         **OF_SINGLE_JOBS,
         "start_from_trigger": Internal("a crawl starts on a worker; its log says so"),
         "crawler_name": Honoured("other", lambda seen: seen.aws.sent("start_crawler")[0]["Name"], "other"),
+        "stream_logs": Rejected("True", ONE_STREAM),
         "if_running": Honoured("fail", lambda seen: isinstance(seen.result, JobflowError), True, busy=True),
         # Without, the second try takes the crawl of the first for somebody else's.
         "durable": Honoured(
-            False, lambda seen: "is at work" in str(seen.result), True, beside={"if_running": "fail"}, tries=2
+            False, lambda seen: "is already running" in str(seen.result), True, beside={"if_running": "fail"}, tries=2
         ),
     },
     GlueJobRunOperator: {
@@ -421,6 +428,7 @@ ROWS: dict[type, dict[str, Any]] = {
     GlueCrawlSensor: {
         **OF_SENSORS,
         "crawler_name": Honoured("other", argument("job_ids"), ["other@2026-01-02T00:00:00+00:00"]),
+        "stream_logs": Rejected("True", ONE_STREAM),
         "since": Honoured("2026-01-03", argument("job_ids"), ["c@2026-01-03T00:00:00+00:00"]),
     },
     GlueJobRunSensor: {

@@ -54,6 +54,9 @@ def operator(**parameters: Any) -> BatchJobOperator:
         {"tolerated_failure_percentage": 101},
         {"tolerated_failure_percentage": "-1"},
         {"number_logs_exception": -1},
+        {"number_logs_success": -1},
+        {"max_log_lines": 0},
+        {"stream_logs": "sometimes"},
         {"container_overrides": "command"},
         {"container_overrides": ["command"]},
         {"command": "echo hello"},
@@ -88,7 +91,7 @@ def test_a_template_that_came_out_empty_is_asked_for(name: str, nothing: str) ->
         name: nothing,
     }
     task = BatchMapOperator(task_id="t", **parameters)
-    with pytest.raises(InvalidParameter, match=rf"{name}=.*must be .*\(did a template come out empty\?\)"):
+    with pytest.raises(InvalidParameter, match=rf"{name}=.*must be .*\(did a template render to nothing\?\)"):
         map_requests(task)
 
 
@@ -99,7 +102,7 @@ def test_items_are_asked_for_in_this_packages_shape() -> None:
         task._execution.spec.items(task.items)
     assert str(error.value) == (
         "items='None': must be a list of dicts with the parameters of one job, or the same as JSON (did a template "
-        "come out empty?)"
+        "render to nothing?)"
     )
 
 
@@ -202,7 +205,7 @@ def test_nothing_to_wait_for_is_a_success(sensor: Any, nothing: Any) -> None:
 
 def test_rescheduling_is_refused_in_words() -> None:
     """A sensor that defers has no use for it."""
-    with pytest.raises(InvalidParameter, match="mode='reschedule': deferring does what rescheduling is for"):
+    with pytest.raises(InvalidParameter, match="mode='reschedule': is not supported, because deferring replaces it"):
         BatchJobSensor(task_id="s", job_id="a", mode="reschedule").check()
 
 

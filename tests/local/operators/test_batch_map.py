@@ -242,11 +242,11 @@ def test_a_map_that_may_start_no_more_finishes_what_runs(
         ({"items": [{"attempt_timeout": 1}]}, r"items\[0\]\['attempt_timeout'\]=1: must be a number of at least 60"),
         (
             {"items": [{"command": ["a"], "container_overrides": {"command": ["b"]}}]},
-            r"items\[0\]=.*: container_overrides says the command too",
+            r"items\[0\]=.*: command is also set in container_overrides",
         ),
-        ({"array_size": 3}, "array_size=3: means nothing on a map"),
+        ({"array_size": 3}, "array_size=3: is not supported by maps"),
         ({"wait_for_completion": False}, "wait_for_completion=False: a map starts jobs as others end"),
-        ({"queued_timeout": 3}, "queued_timeout=3: a map has none"),
+        ({"queued_timeout": 3}, "queued_timeout=3: a map has no queue timeout"),
         ({"durable": False}, "durable=False: a map finds its jobs"),
         ({"on_item_failure": "ignore"}, "on_item_failure='ignore': must be one of"),
         ({"max_concurrency": 0}, "max_concurrency=0: must be a number of at least 1"),
@@ -433,7 +433,7 @@ def test_a_map_past_its_deadline_is_stopped(kit: Any, make: Make, context: Any, 
             return operator.execute(context)
         return operator.execute_complete(context, asyncio.run(deferred(operator, context).wait()))
 
-    with pytest.raises(exceptions.JobTimeout, match=r"3 of 4 items ended, 0 failed, 2 stopped. What ran was stopped"):
+    with pytest.raises(exceptions.JobTimeout, match=r"3 of 4 items ended, 0 failed, 2 stopped. Running jobs were"):
         run()
     kit.eventually(lambda: sorted(statuses_of(kit)) == ["FAILED", "FAILED", "SUCCEEDED"], "the end of all jobs")
 
@@ -450,7 +450,7 @@ def test_a_deferral_that_airflow_times_out_stops_all_jobs(
 
     asyncio.run(dies(kit, trigger, lambda: len(names_of(kit)) >= 2))
     resumed = make(script, items=items(2), **parameters)
-    with pytest.raises(exceptions.JobTimeout, match="What ran was stopped"):
+    with pytest.raises(exceptions.JobTimeout, match="Running jobs were stopped"):
         resumed.resume_execution(TRIGGER_FAIL_REPR, {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context)
     kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of all jobs")
 
@@ -680,7 +680,7 @@ def test_stops_are_repeated_until_aws_responds(
         calls_made = own_kit.aws.calls["batch.TerminateJob"]
         own_kit.eventually(lambda: statuses_of(own_kit) == ["FAILED"] * 2, "the end of both jobs")
         assert event["unstopped"]["count"] == 0
-    with pytest.raises(exceptions.JobTimeout, match="What ran was stopped"):
+    with pytest.raises(exceptions.JobTimeout, match="Running jobs were stopped"):
         operator.execute_complete(context, event) if defers else operator.execute(context)
     recovering.join()
     assert not defers or own_kit.aws.calls["batch.TerminateJob"] == calls_made
@@ -812,7 +812,8 @@ def test_without_a_task_state_store_a_trigger_that_fails_leaves_no_job_behind(
     with pytest.raises(TaskDeferralError):
         resumed.resume_execution(TRIGGER_FAIL_REPR, {"error": "Trigger failure", "traceback": ["its own"]}, context)
     logged = capsys.readouterr().out
-    assert ("What ran was stopped" if is_last else "The next try stops what runs, and starts over") in logged
+    said = "Running jobs were stopped" if is_last else "The next try stops the running jobs, and starts over"
+    assert said in logged
     if is_last:
         kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
 
@@ -830,7 +831,7 @@ def test_a_trigger_that_fails_leaves_its_jobs_to_the_next_try_or_stops_them(
     with pytest.raises(TaskDeferralError):
         operator.resume_execution(TRIGGER_FAIL_REPR, failed, context)
     logged = capsys.readouterr().out
-    assert ("What ran was stopped" if is_last else "The next try continues with what runs") in logged
+    assert ("Running jobs were stopped" if is_last else "The next try continues with the running jobs") in logged
     if is_last:
         kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
     else:

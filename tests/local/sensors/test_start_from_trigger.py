@@ -261,7 +261,7 @@ def test_what_an_earlier_try_has_pushed_is_forgotten(kit: Any, started: Any) -> 
     again: set[str] = set()
     _, [event] = started(dag_of(kit.sh("false")), try_number=2, deleted=again)
     assert event.payload["limit"] is None
-    assert again == {"return_value", "jobflow_jobs", "jobflow_links"}
+    assert again == {"return_value", "jobflow_jobs", "jobflow_links", "jobflow_log_position"}
 
 
 def test_what_an_earlier_try_has_pushed_is_forgotten_also_where_a_worker_starts(started: Any) -> None:

@@ -453,6 +453,13 @@ def test_clients_of_a_connection_and_region_share_one_limiter() -> None:
     assert service_client(script.access("mine"), "ecs") is not one
 
 
+def test_the_limit_of_log_calls_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS's own by default; less where others read logs, too."""
+    assert service_client(Access("one"), "logs").limiter(Rate.ACTION).budget == 25
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__LOG_CALLS_PER_SECOND", "3")
+    assert service_client(Access("two"), "logs").limiter(Rate.ACTION).budget == 3
+
+
 @pytest.mark.usefixtures("credentials")
 def test_who_waits_for_a_turn_while_the_region_becomes_known_waits_with_the_others() -> None:
     """Two limiters would allow twice the budget for as long as the first one's queue lasts."""

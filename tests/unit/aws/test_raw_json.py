@@ -64,3 +64,12 @@ def test_what_is_no_list_of_jobs_is_no_answer(body: bytes) -> None:
     """A proxy's page taken for an answer would make every job unknown."""
     with pytest.raises(ResponseParserError):
         answered(body)
+
+
+def test_the_times_of_log_events_are_numbers() -> None:
+    """As botocore reads them, too: what GetLogEvents returns does not depend on who parses it."""
+    response, read = {"status_code": 200, "body": b'{"events": [{"timestamp": 5, "message": "a"}]}'}, dict[str, Any]()
+    raw_json._read(
+        "GetLogEvents", "events", response_dict=response, customized_response_dict=read, operation_model=None
+    )
+    assert read == {"events": [{"timestamp": 5, "message": "a"}]}

@@ -170,3 +170,58 @@ def test_an_event_without_a_message_is_an_empty_line() -> None:
             return {**super().get_log_events(**request), "events": [{"timestamp": 1}]}
 
     assert tail(NoMessage([]), 1) == [""]
+
+
+# Pages from the beginning.
+
+
+class Page(ScriptedClient):
+    """Answers one request with a page, and records it."""
+
+    def __init__(self, *messages: Any, token: str = "f/1", error: Exception | None = None) -> None:
+        self.messages, self.token, self.error = messages, token, error
+        self.request: dict[str, Any] = {}
+
+    def get_log_events(self, **request: Any) -> dict[str, Any]:
+        """Answer."""
+        self.request = request
+        if self.error:
+            raise self.error
+        events = [{"timestamp": 1000 + number, "message": text} for number, text in enumerate(self.messages)]
+        return {"events": events, "nextForwardToken": self.token}
+
+
+def test_a_page_has_the_lines_the_next_token_and_the_newest_time() -> None:
+    """All that is needed to go on, now and after a restart."""
+    client = Page("one", "two\nthree\n")
+    assert logs.next_page(client, STREAM, "f/0", 7) == logs.LogPage(["one", "two", "three"], "f/1", 1001)
+    assert client.request["nextToken"] == "f/0"
+    assert "startTime" not in client.request
+
+
+def test_without_a_token_a_page_starts_at_a_time() -> None:
+    """A token expires after 24 hours, a time does not."""
+    client = Page()
+    assert logs.next_page(client, STREAM, None, 7) == logs.LogPage([], "f/1", 0)
+    assert client.request["startTime"] == 7
+    assert client.request["startFromHead"] is True
+
+
+def test_lines_that_a_log_cannot_hold_are_made_printable() -> None:
+    """A megabyte in one line, bytes that are no text, colours, and a progress bar."""
+    long, *rest = logs.next_page(
+        Page("x" * 1_000_000, "a\x00b\ud800", "\x1b[31mred\x1b[0m", "10%\r20%\r30%", None), STREAM, None, 0
+    ).lines
+    assert long.endswith("… (shortened; the line has 1,000,000 bytes)")
+    assert len(long.encode()) < 8_300
+    assert rest == ["a\ufffdb\ufffd", "red", "30%", ""]
+
+
+def test_a_page_of_a_stream_that_does_not_exist_says_why() -> None:
+    """It may appear with the first line of the job; any other error is raised."""
+    missing = Page(error=refused("ResourceNotFoundException", "GetLogEvents", "The log group does not exist."))
+    page = logs.next_page(missing, STREAM, None, 7)
+    assert (page.lines, page.token, page.newest) == ((), None, 7)
+    assert "The log group does not exist." in page.missing
+    with pytest.raises(CallError):
+        logs.next_page(Page(error=refused("AccessDeniedException", "GetLogEvents")), STREAM, None, 0)
