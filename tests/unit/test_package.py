@@ -125,6 +125,8 @@ COMMON = {
     "stream_logs",
     "max_log_lines",
     "number_logs_success",
+    "start_from_trigger",
+    "start_trigger_args",
 }
 OPERATORS = {
     "wait_for_completion",
@@ -136,7 +138,7 @@ OPERATORS = {
     "tolerated_failure_percentage",
     "redrive",
 }
-SENSORS = {"poke_interval", "timeout", "start_from_trigger", "start_trigger_args"}
+SENSORS = {"poke_interval", "timeout"}
 
 
 def test_the_parameters_are_those_of_the_design() -> None:
