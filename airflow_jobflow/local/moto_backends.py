@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from moto.batch.models import BatchBackend, ComputeEnvironment, JobDefinition, JobQueue, batch_backends
@@ -99,6 +100,7 @@ class EcsJobDefinition(JobDefinition):
         return {**super().describe(), "ecsProperties": self.ecs_properties}
 
 
+@dataclass(frozen=True, slots=True)
 class Resources:
     """The resources of one account and region in moto.
 
@@ -106,9 +108,8 @@ class Resources:
     :param region: the region.
     """
 
-    def __init__(self, account: str, region: str) -> None:
-        self.account = account
-        self.region = region
+    account: str
+    region: str
 
     @property
     def _batch(self) -> BatchBackend:

@@ -23,7 +23,7 @@ class FargateTaskOperator(AwsJobOperator):
 
     :param cluster: name or ARN of the cluster.
     :param task_definition: family, family with revision, or ARN of the task definition.
-    :param command: the container's command, as a list of words.
+    :param command: the container's command, as a list of strings.
     :param environment: environment variables of the container, by name.
     :param container_name: the container that command and environment are for, by default the definition's first
         essential one. If it is given, this container alone also decides whether the task has succeeded, and its exit

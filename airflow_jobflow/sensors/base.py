@@ -47,7 +47,7 @@ class AwsJobSensor(MakesObjects, StartsInTriggerer, SensorBase):
     """Base of the sensors.
 
     Of BaseSensorOperator's parameters, ``soft_fail`` and ``never_fail`` skip the task where it would fail;
-    ``mode="reschedule"`` is rejected, because deferring does what it is for; so are ``exponential_backoff``,
+    ``mode="reschedule"`` is rejected, because deferring replaces it; so are ``exponential_backoff``,
     ``max_wait`` and ``silent_fail``.
 
     It starts in the triggerer, without a worker, where Airflow can render its parameters there (3.3 or newer): as they

@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow_jobflow.jobs import batch, ecs, ecs_snapshot, glue_crawl, glue_run
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
+from tests.unit.jobs.scripted_calls import ScriptedClient
 
 
 def job(**more: Any) -> dict[str, Any]:
@@ -56,12 +57,13 @@ def test_a_running_task_says_where_it_logs_once_its_definition_is_read() -> None
     arn = "arn:aws:ecs:eu-west-1:1:task-definition/where-it-logs:1"
     task = {"taskArn": "arn:aws:ecs:eu-west-1:1:task/c/t", "lastStatus": "RUNNING", "taskDefinitionArn": arn}
 
-    def call(operation: str, **_: Any) -> Any:
-        return {"taskDefinition": {"containerDefinitions": containers}}
+    class Client(ScriptedClient):
+        def describe_task_definition(self, **_: Any) -> Any:
+            return {"taskDefinition": {"containerDefinitions": containers}}
 
     seen = ecs_snapshot.snapshot(task, ecs_snapshot.Definition())
     assert ecs.log_streams(seen) == {}
-    located: Any = ecs.with_final_details(call, seen)  # type: ignore[arg-type]
+    located = ecs.with_final_details(Client(), seen)
     assert ecs.log_streams(located) == {"main": LogStream("/g", "p/main/t")}
 
 
