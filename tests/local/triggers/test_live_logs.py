@@ -298,3 +298,10 @@ def test_a_map_copies_the_logs_of_its_failed_items(quick: Any, task_logs: TaskLo
     )
     items.execute(context)
     assert written([line for _, line in task_logs.lines]) == ["[0] item 0", "[2] item 2"]
+
+
+def test_a_wait_that_starts_in_the_triggerer_copies_logs() -> None:
+    """Its trigger is made there, and not by the deferral of a worker."""
+    sensor = BatchJobSensor(task_id="t", job_id="a", stream_logs="True", max_log_lines="7")
+    trigger = sensor._wait.trigger(["a"])
+    assert (trigger.stream_logs, trigger.max_log_lines) == (True, 7)
