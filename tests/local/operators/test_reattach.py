@@ -439,6 +439,7 @@ def test_a_job_that_cannot_be_stopped_spares_no_other(
     monkeypatch.setattr(batch, "stop", refuses_one)
     if by == "worker":
         operator = case.make()
+        operator._execution.record.begin(context)
         operator._to_stop = ["first", left]
         operator.on_kill()
     else:
