@@ -9,7 +9,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_jobflow.local.fargate_sizes import is_batch_size
+from airflow_jobflow.jobs.fargate_sizes import is_batch_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from airflow_jobflow.jobs.fargate_sizes import is_size
 from airflow_jobflow.local.batch.model import merged
-from airflow_jobflow.local.fargate_sizes import is_size
 
 PROVISIONING: Final = "PROVISIONING"
 PENDING: Final = "PENDING"
