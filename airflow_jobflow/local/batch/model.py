@@ -38,6 +38,7 @@ MISCONFIGURED: Final = (
 )
 
 JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+DEFINITION_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 JOB_ID: Final = re.compile(r"[a-zA-Z_0-9-]{1,128}([:#]\d{1,5})?")
 REFERENCE: Final = re.compile(r"Ref::([A-Za-z0-9_.-]+)")
 MAX_DESCRIBED: Final = 100
@@ -280,6 +281,25 @@ def _overrides_error(definition: Mapping[str, Any], request: Mapping[str, Any]) 
     given = [each.get("name") for each in _ecs_containers(request.get("ecsPropertiesOverride", {}))]
     if unknown := [str(each) for each in given if each not in known]:
         return f"ecsPropertiesOverride names containers that job definition {name} does not have: {', '.join(unknown)}"
+    return None
+
+
+def definition_error(request: Mapping[str, Any]) -> str | None:
+    """Return why RegisterJobDefinition rejects a request, or None.
+
+    :param request: the request.
+    """
+    if not DEFINITION_NAME.fullmatch(request["jobDefinitionName"]):
+        return "Job definition name should match valid pattern"
+    if request.get("ecsProperties"):
+        return ecs_properties_error(request["ecsProperties"])
+    container = request.get("containerProperties")
+    if container is None:
+        return None
+    if why := size_error(request, container):
+        return why
+    if "FARGATE" in request.get("platformCapabilities", ()) and not container.get("executionRoleArn"):
+        return "An execution role is required for jobs on Fargate: executionRoleArn is missing"
     return None
 
 
