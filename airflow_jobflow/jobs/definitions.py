@@ -238,8 +238,8 @@ def main_container(content: Mapping[str, Any]) -> str:
 
     :param content: the request that registers it.
     """
-    essential = (each for each in content["containerDefinitions"] if each.get("essential", True))
-    return str(next(essential, {}).get("name", CONTAINER))
+    essential = (each.get("name") for each in content["containerDefinitions"] if each.get("essential", True))
+    return str(next(essential, None) or CONTAINER)
 
 
 def differences(service: str, wanted: Mapping[str, Any], described: Mapping[str, Any]) -> list[str]:

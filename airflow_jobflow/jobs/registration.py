@@ -16,6 +16,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from airflow_jobflow.faults import CallError, Fault
@@ -54,6 +56,31 @@ class Revision:
     arn: str
     content: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class Use(StrEnum):
+    """Whether a definition is in use."""
+
+    USED = "used"
+    UNUSED = "unused"
+    NOT_OURS = "not_ours"
+    """It has no tags, or tags of another definition, so it is not known when it was used."""
+
+
+def use_of(revision: Revision, today: date, unused_days: int) -> Use:
+    """Return whether a definition is in use.
+
+    :param revision: the revision.
+    :param today: the date in UTC.
+    :param unused_days: days since its last use from which on it counts as unused.
+    """
+    if revision.tags.get(MANAGED) != revision.name.rpartition(":")[0]:
+        return Use.NOT_OURS
+    try:
+        last_used = date.fromisoformat(revision.tags.get(LAST_USED, ""))
+    except ValueError:
+        return Use.NOT_OURS
+    return Use.UNUSED if (today - last_used).days >= unused_days else Use.USED
 
 
 class Registry(Protocol):

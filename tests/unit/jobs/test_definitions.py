@@ -70,7 +70,7 @@ def test_the_hash_does_not_depend_on_the_order_of_members() -> None:
 )
 def test_other_content_has_another_name(change: dict[str, Any]) -> None:
     """A definition is never used for something else."""
-    same = {"platform": "FARGATE", "vcpus": 0.25, "memory": 512}
+    same: dict[str, Any] = {"platform": "FARGATE", "vcpus": 0.25, "memory": 512}
     assert named("batch", batch_definition("i", **same)) == named("batch", batch_definition("i", **same))
     assert named("batch", batch_definition("i", **same)) != named("batch", batch_definition("i", **{**same, **change}))
 
