@@ -78,8 +78,8 @@ class RegisteredDefinition(JobDefinition):
         self.ecs_properties = request.get("ecsProperties")
         name = request["jobDefinitionName"]
         revisions = [int(each.revision) for each in backend.describe_job_definitions(name)]
-        retry_strategy: Any = request.get("retryStrategy", {})
-        for rule in retry_strategy.get("evaluateOnExit", ()):
+        given: Any = request  # moto takes None for what is not given, although its types do not say so
+        for rule in given.get("retryStrategy", {}).get("evaluateOnExit", ()):
             rule["action"] = rule["action"].lower()  # as Batch returns it
         super().__init__(
             name,
@@ -89,11 +89,11 @@ class RegisteredDefinition(JobDefinition):
             node_properties=request.get("nodeProperties"),
             eks_properties=request.get("eksProperties"),
             tags=request.get("tags", {}),
-            retry_strategy=retry_strategy,
-            timeout=request.get("timeout", {}),
+            retry_strategy=given.get("retryStrategy"),
+            timeout=given.get("timeout"),
             backend=backend,
-            platform_capabilities=request.get("platformCapabilities", []),
-            propagate_tags=bool(request.get("propagateTags")),
+            platform_capabilities=given.get("platformCapabilities"),
+            propagate_tags=given.get("propagateTags"),
             revision=max(revisions, default=0),
         )
 
