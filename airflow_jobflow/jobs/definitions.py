@@ -230,7 +230,7 @@ def container_names(service: str, content: Mapping[str, Any]) -> list[str]:
     """
     if service == "batch":
         return batch_containers.names(content)
-    return [each["name"] for each in content["containerDefinitions"] if "name" in each]
+    return [each["name"] for each in content.get("containerDefinitions", ()) if "name" in each]
 
 
 def main_container(content: Mapping[str, Any]) -> str:
@@ -238,7 +238,8 @@ def main_container(content: Mapping[str, Any]) -> str:
 
     :param content: the request that registers it.
     """
-    essential = (each.get("name") for each in content["containerDefinitions"] if each.get("essential", True))
+    containers = content.get("containerDefinitions", ())
+    essential = (each.get("name") for each in containers if each.get("essential", True))
     return str(next(essential, None) or CONTAINER)
 
 
