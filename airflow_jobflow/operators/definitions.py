@@ -54,7 +54,7 @@ class Definition:
 
     :param service: ``batch`` or ``ecs``.
     :param label: what messages call it.
-    :param build: returns the request that registers it, given the region. Default None: ``label`` names one that exists.
+    :param build: returns the request that registers it, given the region. Default None: it exists, as ``label`` says.
     :param containers: the names of its containers. Default None: AWS has to be asked.
     :param main_container: the container of a task that command and environment are for. Default None: likewise.
     :param size: CPU units and MiB of a definition that is made of an image, for Fargate. Default None: any other.

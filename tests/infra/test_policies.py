@@ -29,7 +29,7 @@ from airflow_jobflow.aws import Access, RetriedCall, service_client
 from airflow_jobflow.definition_cleanup import deregister_unused_definitions
 from airflow_jobflow.events.asset_stream import StateChangeStream
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner, attempt_token
-from airflow_jobflow.jobs.registration import LAST_USED, REGISTRIES
+from airflow_jobflow.jobs.registration import LAST_USED, REGISTRIES, find_or_register
 from airflow_jobflow.local import Faults
 from airflow_jobflow.maps import calls as map_calls
 from airflow_jobflow.operators import capacity, definitions, earlier_tries, submission
@@ -147,6 +147,7 @@ def _no_pauses(here: Callable[[Any], None], stack: Stack, monkeypatch: pytest.Mo
     """This process finds the stack's AWS, and pauses nowhere for long."""
     here(stack.aws)
     monkeypatch.setattr(earlier_tries, "LOOKUPS", (0.0,))
+    monkeypatch.setattr(definitions, "_entries", {})
     monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
     for module in (submission, map_calls):
         monkeypatch.setattr(module, "LOOKUPS", (0.0, 0.1))
@@ -390,40 +391,57 @@ def role(airflow: Airflow) -> str:
     return str(airflow.stack.properties("ProcessItem")["ExecutionRoleArn"])
 
 
-def yesterday(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have definitions been used yesterday, and looked up by another process."""
+def none_registered(airflow: Airflow) -> None:
+    """Have no definitions that were registered from an image."""
+    for service, registry in REGISTRIES.items():
+        call = RetriedCall(service_client(Access(None), service))
+        for revision in registry.active(call):
+            registry.deregister(call, revision)
+    airflow.calls.clear()
+
+
+def long_ago(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have definitions been used long ago, and looked up by another process."""
+    before = list(airflow.calls)
     for service in REGISTRIES:
         call = RetriedCall(service_client(Access(None), service))
         for revision in REGISTRIES[service].active(call):
             REGISTRIES[service].tag(call, revision.arn, {LAST_USED: "2026-01-01"})
+    del airflow.calls[len(before) :]
     monkeypatch.setattr(definitions, "_entries", {})
 
 
 def batch_image(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     """Register a definition, use it, use it on another day; fail, which reads the log; as a job and as a map."""
+    none_registered(airflow)
     job = {"job_name": "t", "job_queue": "hello-world-queue", "image": "busybox", "log_group": "/jobflow/batch"}
     ours = {**job, "execution_role": role(airflow), "command": sh("true")}
     airflow.runs(BatchJobOperator, **ours)
-    yesterday(monkeypatch)
+    long_ago(airflow, monkeypatch)
     airflow.runs(BatchMapOperator, **ours, items=[{}])
     airflow.fails(BatchJobOperator, exceptions.JobFailed, **{**ours, "command": sh(FAILS)})
 
 
 def fargate_image(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     """Register a definition, use it, use it on another day; fail, which reads the log; as a task and as a map."""
+    none_registered(airflow)
     task = {name: value for name, value in fargate(airflow).items() if name != "task_definition"}
     ours = {**task, "image": "busybox", "execution_role": role(airflow), "command": sh("true")}
     airflow.runs(FargateTaskOperator, **ours)
-    yesterday(monkeypatch)
+    long_ago(airflow, monkeypatch)
     airflow.runs(FargateMapOperator, **ours, items=[{}])
     airflow.fails(FargateTaskOperator, exceptions.JobFailed, **{**ours, "command": sh(FAILS)})
 
 
-def definition_cleanup(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+def definition_cleanup(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
     """Deregister a definition of each service."""
-    for prepare in (batch_image, fargate_image):
-        prepare(airflow, monkeypatch)
-    yesterday(monkeypatch)
+    none_registered(airflow)
+    batch = definitions.of_batch({"image": "i", "platform": "EC2"})
+    ecs = definitions.of_fargate({"image": "i", "execution_role": role(airflow)})
+    for made in (batch, ecs):
+        assert made.build
+        call = RetriedCall(service_client(Access(None), made.service))
+        find_or_register(call, made.service, made.build(call.region), "2026-01-01")
     airflow.calls.clear()
     report = deregister_unused_definitions(dry_run=False, access=Access(None))
     assert {each["action"] for each in report["definitions"]} == {"deregistered"}
