@@ -175,7 +175,7 @@ def test_a_definition_that_could_not_be_looked_up_is_looked_up_by_the_next_start
     """A failure is not kept."""
     aws = Registered()
     aws.errors["describe_job_definitions"] = [CallError(Fault.DENIED, "no")]
-    with pytest.raises(SubmissionError, match="Batch job x .* was not submitted: the call is not permitted"):
+    with pytest.raises(SubmissionError, match=r"Batch job x .* was not submitted: the call is not permitted"):
         of_batch(IMAGE).in_use(jobs(aws), "Batch job x")
     assert of_batch(IMAGE).in_use(jobs(aws), "Batch job x").endswith(":1")
 
