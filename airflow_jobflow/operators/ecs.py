@@ -30,9 +30,10 @@ class FargateTaskOperator(AwsJobOperator):
     :param command: the container's command, as a list of words.
     :param environment: environment variables of the container, by name.
     :param container_name: the container that command and environment are for, by default the definition's first
-        essential one; for ``image``, the name of its container, ``main``. If it is given, this container alone also decides whether the task has succeeded, and its exit
-        code, reason and log count: the exit codes of others, for example of a router that is killed once the work is
-        done, do not matter then. Default: all essential containers must end with 0.
+        essential one; for ``image``, the name of its container, by default ``main``. If it is given, this container
+        alone also decides whether the task has succeeded, and its exit code, reason and log count: the exit codes of
+        others, for example of a router that is killed once the work is done, do not matter then. Default: all essential
+        containers must end with 0.
     :param cpu, memory: of the whole task, in CPU units and MiB. Default: as the definition says; for ``image`` the
         smallest size that Fargate has.
     :param ephemeral_storage: GiB of the whole task, 20 to 200.
