@@ -19,15 +19,18 @@ ui: $(READY) ## Airflow's web UI with the sample DAGs and the AWS on this machin
 # AIRFLOW=3.2, 3.3: as the official constraints in tests/constraints pin it. AIRFLOW=lowest: the floors of pyproject.toml.
 PINNED := $(if $(AIRFLOW),.venv-$(AIRFLOW)/.synced)
 
+# Twice as many as cores, for most tests wait. In the order of the files, in which the short ones are the last.
+WORKERS := -n 4 --dist loadfile --no-loadscope-reorder
+
 test: $(or $(PINNED),lint) ## Lint, types and all tests but those that need more than Python; AIRFLOW=3.2 for another Airflow
-	.venv$(addprefix -,$(AIRFLOW))/bin/pytest -n 2 --dist loadfile --ignore tests/stack --ignore tests/clients --ignore tests/ui/test_page.py \
+	.venv$(addprefix -,$(AIRFLOW))/bin/pytest $(WORKERS) --ignore tests/stack --ignore tests/clients --ignore tests/ui/test_page.py \
 		$(if $(AIRFLOW),$(addprefix --ignore ,$(NEWEST_ONLY)))
 
 # Tests of what is beside the package, or that need tools which the constraints of an Airflow leave no room for.
 NEWEST_ONLY := tests/benchmarks tests/docs tests/infra tests/ui tests/release tests/unit/test_compose.py
 
 test-differences: $(or $(PINNED),$(READY)) ## What differs between versions of Airflow: attempts, kills, sensors, the triggerer; AIRFLOW=3.2
-	.venv$(addprefix -,$(AIRFLOW))/bin/pytest -n 2 --dist loadfile $(DIFFERENCES)
+	.venv$(addprefix -,$(AIRFLOW))/bin/pytest $(WORKERS) $(DIFFERENCES)
 
 DIFFERENCES := tests/unit/test_airflow_compat.py tests/unit/test_airflow_compat_contracts.py \
 	tests/unit/test_airflow_compat_copies.py \

@@ -93,3 +93,13 @@ class WaitError(JobflowError):
 
 class AccessDenied(WaitError):
     """Permissions or credentials to describe the job were missing for longer than ``[jobflow] denied_grace``."""
+
+
+def invalid_parameter(parameter: str, value: object, rule: str) -> InvalidParameter:
+    """Return the exception for a wrong parameter.
+
+    :param parameter: the name of the parameter.
+    :param value: the wrong value.
+    :param rule: what the value must be.
+    """
+    return InvalidParameter(f"{parameter}={value!r}: {rule}")

@@ -5,40 +5,17 @@ Each validator returns the value as its type, or raises InvalidParameter with th
 
 from __future__ import annotations
 
-import ast
-import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
-from airflow_jobflow.exceptions import InvalidParameter
+from airflow_jobflow.exceptions import invalid_parameter
+from airflow_jobflow.params_json import EMPTY, AwsShape, from_json, hint, mapping, mappings, string_list, string_map
 
 JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-
-
-def invalid_parameter(parameter: str, value: object, rule: str) -> InvalidParameter:
-    """Return the exception for a wrong parameter.
-
-    :param parameter: the name of the parameter.
-    :param value: the wrong value.
-    :param rule: what the value must be.
-    """
-    return InvalidParameter(f"{parameter}={value!r}: {rule}")
-
-
-EMPTY = ("", "None")
-"""What a template renders to if its value is empty or None."""
-
-
-def _hint(value: object) -> str:
-    """Return a hint for the end of a rule if the value is empty."""
-    came_out_empty = value is None or (isinstance(value, str) and value.strip() in EMPTY)
-    return " (did a template come out empty?)" if came_out_empty else ""
 
 
 def number(
@@ -64,7 +41,7 @@ def number(
         raise invalid_parameter(parameter, value, rule) from None
     if not math.isfinite(result) or not (least < result or (result == least and not above)) or not result <= most:
         raise invalid_parameter(parameter, value, rule)
-    return result
+    return plain if isinstance(plain, int) else result
 
 
 def integer(parameter: str, value: Any, *, least: float = -math.inf, most: float = math.inf) -> int:
@@ -122,154 +99,6 @@ def boolean(parameter: str, value: Any) -> bool:
     raise invalid_parameter(parameter, value, "must be true or false")
 
 
-AS_AWS = "in the shape AWS takes"
-
-
-def mapping(parameter: str, value: Any, of: str = AS_AWS) -> dict[str, Any]:
-    """Validate a dict, or a string that holds one as JSON.
-
-    :param parameter: the name of the parameter, for messages.
-    :param value: the value.
-    :param of: which shape, for the message. Default: the shape that AWS takes.
-    :raises InvalidParameter: it is no dict.
-    """
-    value = _from_json(parameter, value)
-    if not isinstance(value, Mapping):
-        raise invalid_parameter(parameter, value, f"must be a dict {of}, or the same as JSON{_hint(value)}")
-    return dict(value)
-
-
-def elements(parameter: str, value: Any) -> list[Any]:
-    """Validate a list, or a string that holds one as JSON.
-
-    :param parameter: the name of the parameter, for messages.
-    :param value: the value.
-    :raises InvalidParameter: it is no list.
-    """
-    value = _from_json(parameter, value)
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
-        raise invalid_parameter(parameter, value, f"must be a list, or the same as JSON{_hint(value)}")
-    return list(value)
-
-
-def mappings(parameter: str, value: Any, of: str = AS_AWS) -> list[dict[str, Any]]:
-    """Validate a list of dicts, or a string that holds one as JSON.
-
-    :param parameter: the name of the parameter, for messages.
-    :param value: the value.
-    :param of: which shape each has, for the message. Default: the shape that AWS takes.
-    :raises InvalidParameter: it is no list of dicts.
-    """
-    value = _from_json(parameter, value)
-    if isinstance(value, str | Mapping) or not isinstance(value, list | tuple):
-        raise invalid_parameter(parameter, value, f"must be a list of dicts {of}, or the same as JSON{_hint(value)}")
-    return [mapping(f"{parameter}[{place}]", item, of) for place, item in enumerate(value)]
-
-
-def string_list(parameter: str, value: Any) -> list[str]:
-    """Validate a list of strings, such as a command, or a string that holds one as JSON.
-
-    :param parameter: the name of the parameter, for messages.
-    :param value: the value.
-    :return: the strings; see ``as_text`` for how other types are converted.
-    :raises InvalidParameter: it is no list, or has an element without a text.
-    """
-    value = _from_json(parameter, value)
-    if isinstance(value, str) or not isinstance(value, list | tuple):
-        raise invalid_parameter(parameter, value, f"must be a list of words, such as ['echo', 'hello']{_hint(value)}")
-    return [as_text(f"{parameter}[{place}]", word) for place, word in enumerate(value)]
-
-
-def as_text(parameter: str, value: Any) -> str:
-    """Return a value as text for AWS. Native rendering may have turned text into another type.
-
-    Numbers and dates are written as Python writes them, booleans as ``true`` and ``false``, dicts and lists as JSON.
-
-    :param parameter: the name of the parameter, for messages.
-    :param value: the value.
-    :raises InvalidParameter: it is None, or of a type without a text.
-    """
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float | Decimal | date | UUID):  # a datetime is a date
-        return str(value)
-    if isinstance(value, Mapping | Sequence) and not isinstance(value, bytes | bytearray):
-        return json.dumps(_plain(parameter, value), ensure_ascii=False)
-    if value is None:
-        raise invalid_parameter(parameter, value, "must have a value (did a template come out as None?)")
-    raise invalid_parameter(
-        parameter, value, f"must be text, a number, a dict or a list, and is of type {type(value).__name__}"
-    )
-
-
-def _plain(parameter: str, value: Any) -> Any:
-    """Return a value with JSON's types only. None stays None, which is null.
-
-    :raises InvalidParameter: it holds a type without a text.
-    """
-    if isinstance(value, Mapping):
-        return {map_key(parameter, key): _plain(f"{parameter}[{key!r}]", each) for key, each in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
-        return [_plain(f"{parameter}[{place}]", each) for place, each in enumerate(value)]
-    return value if value is None or isinstance(value, bool | int | float) else as_text(parameter, value)
-
-
-def map_key(parameter: str, key: Any) -> str:
-    """Return the key of a map as text. Native rendering turns digits into numbers.
-
-    :param parameter: the name of the parameter, for messages.
-    :param key: the key.
-    :raises InvalidParameter: it is None or empty, or a dict or list.
-    """
-    if key is None or key == "" or isinstance(key, Mapping | tuple | frozenset):
-        raise invalid_parameter(parameter, {key: "…"}, f"the key {key!r} must be text that is not empty")
-    return as_text(parameter, key)
-
-
-def string_map(parameter: str, value: Any) -> dict[str, str]:
-    """Validate a map of strings to strings, such as tags: a dict, or a string that holds one as JSON.
-
-    :param parameter: the name of the parameter, for messages.
-    :param value: the value.
-    :return: the map; see ``as_text`` for its values.
-    :raises InvalidParameter: a value is None; the key is named.
-    """
-    return {
-        map_key(parameter, key): as_text(f"{parameter}[{key!r}]", each)
-        for key, each in mapping(parameter, value).items()
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class AwsShape:
-    """Validates a dict or list in the shape of a part of an AWS request, or the same as JSON.
-
-    Values are converted to the types that AWS takes, as rendering may have changed them; see ``aws.shapes``.
-
-    :param service, operation: botocore's names of the request.
-    :param member: the member of the request. Default: the whole request.
-    """
-
-    service: str
-    operation: str
-    member: str = ""
-
-    def __call__(self, parameter: str, value: Any) -> Any:
-        """Validate a parameter, and return it with the types that AWS takes.
-
-        :param parameter: the name of the parameter, for messages.
-        :param value: the value.
-        :raises InvalidParameter: it has another shape.
-        """
-        from airflow_jobflow.aws.shapes import fit, input_shape
-
-        shape = input_shape(self.service, self.operation, self.member)
-        typed = mappings(parameter, value) if shape.type_name == "list" else mapping(parameter, value)
-        return fit(parameter, typed, shape)
-
-
 def non_empty_string(parameter: str, value: Any) -> str:
     """Validate a string that is not empty. The text ``None``, as templates render it, counts as empty.
 
@@ -281,7 +110,16 @@ def non_empty_string(parameter: str, value: Any) -> str:
         rule = f"must be a string, and is of type {type(value).__name__} (native rendering reads digits as a number)"
         raise invalid_parameter(parameter, value, rule)
     if value.strip() in EMPTY:
-        raise invalid_parameter(parameter, value, f"must be a string that is not empty{_hint(value)}")
+        raise invalid_parameter(parameter, value, f"must be a string that is not empty{hint(value)}")
+    return value
+
+
+def unchecked(parameter: str, value: Any) -> Any:  # noqa: ARG001 -- as every validator
+    """Return a value as it is.
+
+    :param parameter: the name of the parameter.
+    :param value: the value.
+    """
     return value
 
 
@@ -291,49 +129,49 @@ Check = Callable[[str, Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of an API.
+    """One parameter of an API, or of a task.
 
     :param member: the member of the request that it is sent as; empty if it is a part of another member, or not sent.
     :param check: validates it, and returns its value as its type.
     :param required: whether it is validated even if it is None: a template must not render it as None. Default False.
     :param in_item: whether an item of a map may set it. Default False.
+    :param templated: whether Airflow renders it. Default True.
     """
 
     member: str
     check: Check
     required: bool = False
     in_item: bool = False
+    templated: bool = True
 
 
-class ParameterTable(Mapping[str, Parameter]):
+class ParameterTable(dict[str, Parameter]):
     """The parameters of one API, by name: for validation, requests, template fields, renderers and item fields.
 
     :param rows: the parameters.
     """
 
     def __init__(self, rows: Mapping[str, Parameter]) -> None:
-        self._rows = dict(rows)
-
-    def __getitem__(self, name: str) -> Parameter:
-        return self._rows[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
+        super().__init__(rows)
+        self.members = {name: row.member for name, row in rows.items() if row.member}
+        """The member of the request for each parameter that is sent as one."""
+        self.item_fields = tuple(name for name, row in rows.items() if row.in_item)
+        """The names of the parameters that an item of a map may set."""
+        self.template_fields = tuple(name for name, row in rows.items() if row.templated)
+        """The names of the parameters that Airflow renders."""
 
     def of(self, task: object) -> dict[str, Any]:
-        """Return the parameters of a task as they are now, rendered or not.
+        """Validate the parameters of a task, and return those that were given, as their types.
 
-        :param task: an operator with an attribute for each parameter.
+        :param task: an operator or sensor with an attribute for each parameter, after rendering.
+        :raises InvalidParameter: one of them is wrong.
         """
-        return {name: getattr(task, name) for name in self}
+        return self.validated({name: getattr(task, name) for name in self})
 
     def validated(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Validate parameters, and return those that were given, as their types.
 
-        :param values: what ``of`` returned.
+        :param values: the value of each parameter; None for one that was not given.
         :raises InvalidParameter: one of them is wrong.
         """
         return {
@@ -342,26 +180,17 @@ class ParameterTable(Mapping[str, Parameter]):
             if values[name] is not None or row.required
         }
 
-    @property
-    def members(self) -> dict[str, str]:
-        """The member of the request for each parameter that is sent as one."""
-        return {name: row.member for name, row in self.items() if row.member}
+    def validated_items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Validate the items of a map, and return their values as their types.
 
-    @property
-    def item_fields(self) -> tuple[str, ...]:
-        """The names of the parameters that an item of a map may set."""
-        return tuple(name for name, row in self.items() if row.in_item)
-
-    def validated_item(self, name: str, item: Mapping[str, Any]) -> dict[str, Any]:
-        """Validate an item of a map, and return its values as their types.
-
-        :param name: how messages name the item, such as ``items[3]``.
-        :param item: the item.
-        :raises InvalidParameter: a key is unknown, or a value is wrong.
+        :param items: the items.
+        :raises InvalidParameter: a key is unknown, or a value is wrong; the item is named by its index.
         """
-        known = self.item_fields
-        if unknown := [key for key in item if key not in known]:
-            raise invalid_parameter(name, item, f"{unknown[0]!r} is none of {', '.join(known)}")
+        return [self._validated_item(f"items[{index}]", item) for index, item in enumerate(items)]
+
+    def _validated_item(self, name: str, item: Mapping[str, Any]) -> dict[str, Any]:
+        if unknown := [key for key in item if key not in self.item_fields]:
+            raise invalid_parameter(name, item, f"{unknown[0]!r} is none of {', '.join(self.item_fields)}")
         return {key: self[key].check(f"{name}[{key!r}]", value) for key, value in item.items() if value is not None}
 
     @property
@@ -395,7 +224,7 @@ def several(parameter: str, value: Any) -> Any:
     :param value: the value.
     """
     is_object = isinstance(value, str) and value.lstrip().startswith(("[", "{"))
-    return _from_json(parameter, value) if is_object else value
+    return from_json(parameter, value) if is_object else value
 
 
 def ids(parameter: str, value: Any) -> list[str]:
@@ -439,32 +268,3 @@ def job_name(parameter: str, value: Any) -> str:
         rule = "must be 1 to 128 letters, digits, hyphens and underscores, the first a letter or digit"
         raise invalid_parameter(parameter, value, rule)
     return str(value)
-
-
-def _from_json(parameter: str, value: Any) -> Any:
-    """Parse a string that holds JSON, such as a rendered template; return any other value unchanged.
-
-    :raises InvalidParameter: it holds a dict or a list as Python writes it, because the filter ``tojson`` is missing.
-    """
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (json.JSONDecodeError, RecursionError):
-        if _is_python(value):
-            rule = (
-                "is text that Python wrote, and no JSON: end the template with the filter tojson, as in "
-                "{{ params.names | tojson }}, or set render_template_as_native_obj=True on the DAG"
-            )
-            raise invalid_parameter(parameter, value, rule) from None
-        return value
-
-
-def _is_python(value: str) -> bool:
-    """Return whether text is a dict or list as Python writes it, such as ``['a']``."""
-    if not value.lstrip().startswith(("[", "{", "(")):
-        return False
-    try:
-        return isinstance(ast.literal_eval(value.strip()), list | tuple | dict | set)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return False

@@ -8,10 +8,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from botocore import loaders
 from hypothesis import settings
 
 if TYPE_CHECKING:
@@ -36,6 +38,28 @@ os.environ |= {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+
+# One loader for all sessions: otherwise each new one reads botocore's models anew, which takes up to a second.
+loaders.create_loader = cache(loaders.create_loader)
+
+SHORTER: Final[dict[str, Any]] = {
+    "aws.clients.ACTIONS_PER_SECOND": dict.fromkeys(("batch", "ecs", "glue", "logs", "sqs"), 500.0),
+    "aws.rate_limit.FIRST_DELAY": 0.1,
+    "jobs.logs.ARRIVAL": 0.0,  # the local AWS has all lines when a job has ended
+    "maps.calls.LOOKUPS": (0.0, 0.1),
+    "maps.recovery.RELIST_DELAY": 0.1,
+    "maps.tracker.GROUP_DELAY": 0.05,
+    "operators.capacity.LONGEST_CAPACITY_PAUSE": 0.3,
+    "operators.capacity.SHORTEST_CAPACITY_PAUSE": 0.1,
+    "operators.earlier_tries.LOOKUPS": (0.0,),
+    "operators.submission.LOOKUPS": (0.0, 0.0, 0.05),
+    "operators.submission.PATIENCE": 2.0,
+    "polling.schedule.NEW_JOB_DELAY": 0.02,
+    "waiting.remote.PATIENCE": 2.0,
+    "waiting.remote.STOP_PATIENCE": 2.0,
+}
+"""Waits of the package that tests with a local AWS do not sit out, by the names of constants, and what they are then.
+Unit tests have the real ones, on scripted clocks."""
 
 
 def features() -> set[str]:
@@ -94,8 +118,6 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalAws], None]:
 
     monkeypatch.setenv("AIRFLOW__JOBFLOW__POLL_INTERVAL", "0.2")
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DESCRIBE_CALLS_PER_SECOND", "50")
-    for module in ("waiting.remote", "operators.submission"):
-        monkeypatch.setattr(f"airflow_jobflow.{module}.PATIENCE", 2.0)
-    monkeypatch.setattr("airflow_jobflow.waiting.remote.STOP_PATIENCE", 2.0)
-    monkeypatch.setattr("airflow_jobflow.jobs.logs.ARRIVAL", 0.0)  # the local AWS has all lines when a job has ended
+    for constant, value in SHORTER.items():
+        monkeypatch.setattr(f"airflow_jobflow.{constant}", value)
     return point

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_jobflow import params
+from airflow_jobflow import params, params_json
+from airflow_jobflow.exceptions import invalid_parameter
 
 if TYPE_CHECKING:
     from botocore.model import Shape
@@ -65,15 +66,15 @@ def _unchanged(parameter: str, value: Any, shape: Shape) -> Any:  # noqa: ARG001
 
 
 def _structure(parameter: str, value: Any, shape: Any) -> dict[str, Any]:
-    members = params.mapping(parameter, value)
+    members = params_json.mapping(parameter, value)
     if unknown := [name for name in members if name not in shape.members]:
         rule = f"AWS has no member {unknown[0]!r} here; there are {', '.join(shape.members)}"
-        raise params.invalid_parameter(parameter, value, rule)
+        raise invalid_parameter(parameter, value, rule)
     return {name: fit(f"{parameter}.{name}", each, shape.members[name]) for name, each in members.items()}
 
 
 def _list(parameter: str, value: Any, shape: Any) -> list[Any]:
-    elements = params.elements(parameter, value)
+    elements = params_json.elements(parameter, value)
     return [fit(f"{parameter}[{_label(place, each)}]", each, shape.member) for place, each in enumerate(elements)]
 
 
@@ -84,15 +85,15 @@ def _label(place: int, element: Any) -> str:
 
 
 def _map(parameter: str, value: Any, shape: Any) -> dict[str, Any]:
-    members = params.mapping(parameter, value)
+    members = params_json.mapping(parameter, value)
     return {
-        params.map_key(parameter, name): fit(f"{parameter}[{name!r}]", each, shape.value)
+        params_json.map_key(parameter, name): fit(f"{parameter}[{name!r}]", each, shape.value)
         for name, each in members.items()
     }
 
 
 def _string(parameter: str, value: Any, shape: Shape) -> str:  # noqa: ARG001
-    return params.as_text(parameter, value)
+    return params_json.as_text(parameter, value)
 
 
 def _integer(parameter: str, value: Any, shape: Shape) -> int:  # noqa: ARG001

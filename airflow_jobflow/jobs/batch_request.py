@@ -25,7 +25,7 @@ def duplicates(short: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[s
         name for name, kind in RESOURCES.items() if kind in types or name in overrides
     }  # the names are AWS's old ones
     both |= {"command"} & overrides.keys()
-    if variables(overrides).keys() & short.get("environment", {}).keys():
+    if "environment" in short and variables(overrides).keys() & short["environment"].keys():
         both.add("environment")
     return [name for name in SHORT_FORMS if name in short and name in both]
 

@@ -187,11 +187,13 @@ def _owner(run: Mapping[str, Any]) -> Mapping[str, Any]:
 def request(values: Mapping[str, Any], members: Mapping[str, str]) -> dict[str, Any]:
     """Build a StartJobRun request. What is None is not sent, so that the job decides.
 
-    :param values: checked values by our names; ``attempt_timeout`` is in minutes;
+    :param values: validated values by our names; ``attempt_timeout`` is in seconds;
         ``run_job_kwargs`` are members as AWS names them.
     :param members: the member of the request for each parameter.
     """
     own = {members[name]: value for name, value in values.items() if name in members}
     if "Arguments" in own:
         own["Arguments"] = {name: str(value) for name, value in own["Arguments"].items()}
+    if "attempt_timeout" in values:
+        own[members["attempt_timeout"]] = values["attempt_timeout"] // 60
     return {**values.get("run_job_kwargs", {}), **own}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
@@ -29,17 +30,14 @@ from airflow_jobflow.jobs.wording import sentence
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_jobflow.jobs.calls import Call
     from airflow_jobflow.waiting.deadlines import Deadlines
     from airflow_jobflow.waiting.remote import RemoteJobs
 
 RECORD = "jobflow"
 """Key in the task state store of the record of the last try."""
 
-ABANDONING = 5.0
-"""Seconds that a killed task takes to record that it was killed, beside stopping its job."""
 
-
+@dataclass(eq=False, repr=False)
 class AttemptRecord:
     """The attempt that a try of a task makes, and its record for later tries.
 
@@ -48,37 +46,41 @@ class AttemptRecord:
     :param log: the task's log.
     :param durable: whether the job is found again, see :class:`airflow_jobflow.operators.base.AwsJobOperator`.
     :param may_be_reaped: whether the orphan reaper may stop the job once the task has ended.
+    :param left_at_deadline: whether a job whose deadline passes is left running: ``cancel_on_timeout=False``.
     """
 
-    def __init__(
-        self,
-        jobs: RemoteJobs,
-        deadlines: Deadlines,
-        log: Any,
-        *,
-        durable: bool,
-        may_be_reaped: bool,
-    ) -> None:
-        self.attempt = Attempt()
-        """The attempt that this try makes, or waits for."""
-        self.durable = durable
-        self.may_be_reaped = may_be_reaped
-        self.is_repeated = False
-        """Whether the recorded attempt is made once more, because nothing of it was started."""
-        self._jobs = jobs
-        self._deadlines = deadlines
-        self._logger = log
-        self._context: Context | None = None
-        self._resolved_location = ""
+    jobs: RemoteJobs
+    deadlines: Deadlines
+    log: Any
+    durable: bool
+    may_be_reaped: bool
+    left_at_deadline: bool = False
+    attempt: Attempt = field(default_factory=Attempt)
+    """The attempt that this try makes, or waits for."""
+    is_repeated: bool = False
+    """Whether the recorded attempt is made once more, because nothing of it was started."""
+    context: Context = field(init=False)
+    """Airflow's context, once a try has begun."""
+    this_try: Try = field(init=False)
+    """The try that is made."""
+    is_first_try: bool = field(init=False)
+    """Whether that is the first try of the task instance."""
+    owner: Owner = field(init=False)
+    """The owner that the job carries."""
+    store: Any = field(init=False)
+    """Airflow's task state store; None where it has none: 3.2."""
+    _resolved_location: str = ""
 
     # The try.
 
-    def begin(self, context: Context) -> None:
-        """Begin a try of the task.
+    def begin(self, context: Context, attempt: Mapping[str, Any] | None = None) -> None:
+        """Begin to start the job: from now on, calls are not repeated beyond the deadline.
 
         :param context: Airflow's context.
+        :param attempt: the attempt that waited for capacity, if this resumes it. Default None.
         """
-        self._context, self.attempt, self.is_repeated = context, Attempt(), False
+        self.resume(context, attempt)
+        self.jobs.call_deadline = self.attempt.deadline or self.deadlines.after(time.time())
 
     def resume(self, context: Context, attempt: Mapping[str, Any] | None) -> None:
         """Continue a try after a deferral.
@@ -86,7 +88,18 @@ class AttemptRecord:
         :param context: Airflow's context.
         :param attempt: the attempt that the deferral carried; None if this process has it already.
         """
-        self._context = context
+        ti = context["ti"]
+        self.context, self.store = context, task_state_store(context)
+        self.this_try = Try(ti.try_number, ti.max_tries or 0, clear_number(context))
+        self.is_first_try = ti.try_number <= 1
+        self.owner = Owner(
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
+            run_id=ti.run_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+            reap=self.may_be_reaped,
+            deployment=conf.get("jobflow", "deployment_id", fallback="") or "",
+        )
         if attempt is not None:
             self.attempt = Attempt.from_dict(attempt)
 
@@ -96,75 +109,23 @@ class AttemptRecord:
         :param context: Airflow's context.
         :raises SubmissionError: the task state store cannot be read.
         """
-        self._context = context
+        self.resume(context, None)
         self.attempt = self.stored()
 
     @property
-    def context(self) -> Context:
-        """Airflow's context.
-
-        :raises RuntimeError: no try has begun.
-        """
-        if self._context is None:
-            raise RuntimeError("no try of the task has begun")
-        return self._context
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether a try has begun in this process."""
-        return self._context is not None
-
-    @property
-    def has_store(self) -> bool:
-        """Whether Airflow has a task state store: 3.2 has none."""
-        return task_state_store(self.context) is not None
-
-    @property
-    def is_first_try(self) -> bool:
-        """Whether this is the first try of the task instance."""
-        return bool(self.context["ti"].try_number <= 1)
-
-    @property
-    def has_next_try(self) -> bool:
-        """Whether another try of the task may follow."""
-        ti = self.context["ti"]
-        return bool(ti.try_number <= (ti.max_tries or 0))
+    def next_try_continues(self) -> bool:
+        """Whether another try of the task may follow, and looks for the job."""
+        return self.durable and self.this_try.try_number <= self.this_try.max_tries
 
     @property
     def is_own(self) -> bool:
         """Whether this task started the job, so that it may stop it, and did not only join it."""
         return not self.attempt.joined
 
-    # Identity.
-
-    @property
-    def owner(self) -> Owner:
-        """The owner that the job carries."""
-        ti = self.context["ti"]
-        return Owner(
-            dag_id=ti.dag_id,
-            task_id=ti.task_id,
-            run_id=ti.run_id,
-            map_index=-1 if ti.map_index is None else ti.map_index,
-            reap=self.may_be_reaped,
-            deployment=conf.get("jobflow", "deployment_id", fallback="") or "",
-        )
-
     @property
     def group(self) -> str:
         """The group of the jobs of this attempt."""
         return self.attempt.group or self.owner.group
-
-    @property
-    def this_try(self) -> Try:
-        """The try that is made."""
-        ti = self.context["ti"]
-        return Try(ti.try_number, ti.max_tries or 0, self.clear_number)
-
-    @property
-    def clear_number(self) -> int:
-        """How often anything in the DAG run was cleared."""
-        return clear_number(self.context)
 
     @property
     def location(self) -> str:
@@ -178,10 +139,10 @@ class AttemptRecord:
         from airflow_jobflow.faults import CallError
 
         if not self._resolved_location:
-            jobs = self._jobs
+            jobs = self.jobs
             scope = (jobs.scope or "").rpartition("/")[2]
             try:
-                region = jobs.call(_region)
+                region = jobs.region
             except CallError as error:
                 raise SubmissionError(
                     f"Nothing was started, because the AWS connection {jobs.access} could not be used: "
@@ -204,15 +165,14 @@ class AttemptRecord:
         now = self.attempt
         if now.waits_since and now.token:
             return now.token
-        before = now if now.number else Attempt()
-        start = time.time()
+        follows = now.number and not self.is_repeated
         self.attempt = Attempt(
-            number=before.number,
-            clear_number=self.clear_number,
+            number=now.number,
+            clear_number=self.this_try.clear_number,
             group=self.owner.group,
             location=self.location,
-            began_at=now.began_at if self.is_repeated else start,
-            deadline=before.deadline if before.number and not self.is_repeated else self._deadlines.after(start),
+            began_at=now.began_at if self.is_repeated else time.time(),
+            deadline=now.deadline if follows else self.jobs.call_deadline,
             **members,
         )
         if self.is_repeated:
@@ -222,6 +182,19 @@ class AttemptRecord:
         self.is_repeated = False
         self.save()
         return self.attempt.token
+
+    def continue_attempt(self, queued_timeout: float | None = None) -> None:
+        """Give a job that an earlier try left running at a deadline the whole time of this try.
+
+        :param queued_timeout: seconds within which it must leave the queue. Default None: no limit.
+        """
+        attempt, now = self.attempt, time.time()
+        if not self.left_at_deadline:
+            return
+        if attempt.deadline is not None and attempt.deadline <= now:
+            attempt.deadline = self.jobs.call_deadline
+        if queued_timeout is not None and (attempt.queued_at or now) + queued_timeout <= now:
+            attempt.queued_at = now
 
     def next_token(self) -> str:
         """Give the attempt another token, because AWS accepts its own no more, and record it.
@@ -237,38 +210,36 @@ class AttemptRecord:
 
         :raises SubmissionError: the task state store cannot be written.
         """
-        store = task_state_store(self.context)
         try:
-            if store is not None:
-                store.set(RECORD, self.attempt.to_dict())
+            if self.store is not None:
+                self.store.set(RECORD, self.attempt.to_dict())
         except AirflowRuntimeError as error:
             if self.durable:
                 raise SubmissionError(
                     f"The attempt could not be recorded in Airflow's task state store, so nothing was started: {error}"
                 ) from error
-            self._logger.warning("The task state store could not be written: %s", error)
+            self.log.warning("The task state store could not be written: %s", error)
 
     def save_if_possible(self) -> None:
         """Record what a later try can do without, because it finds the job by its group."""
         try:
             self.save()
         except SubmissionError as error:
-            self._logger.warning("The state of the attempt could not be recorded: %s", error.__cause__)
+            self.log.warning("The state of the attempt could not be recorded: %s", error.__cause__)
 
     def stored(self) -> Attempt:
         """Return the record of the last try.
 
         :raises SubmissionError: the task state store cannot be read.
         """
-        store = task_state_store(self.context)
         try:
-            return Attempt.from_dict(None if store is None else store.get(RECORD))
+            return Attempt.from_dict(None if self.store is None else self.store.get(RECORD))
         except AirflowRuntimeError as error:
             if self.durable:
                 raise SubmissionError(
                     f"Airflow's task state store could not be read, so nothing was started: {error}"
                 ) from error
-            self._logger.warning("The task state store could not be read: %s", error)
+            self.log.warning("The task state store could not be read: %s", error)
             return Attempt()
 
     def abandon(self) -> None:
@@ -286,17 +257,8 @@ class AttemptRecord:
 
         The interrupted code may hold the connection to Airflow.
 
-        :param work: called with the context, if a try has begun.
+        :param work: called with the context.
         """
-
-        def run() -> None:
-            if self._context is not None:
-                work(self._context)
-
-        thread = threading.Thread(target=run, daemon=True)
+        thread = threading.Thread(target=work, args=(self.context,), daemon=True)
         thread.start()
         return thread
-
-
-def _region(call: Call) -> str:
-    return call.region

@@ -1,11 +1,10 @@
 """The base of the operators that start a job: validate, start or reattach, wait, finish.
 
-The rest is in objects of the operator: ``_spec`` is what to start, ``_record`` the attempt, and ``_jobs`` calls AWS.
+``_execution`` has the objects that do it: ``spec`` is what to start, ``record`` the attempt, and ``jobs`` calls AWS.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,34 +15,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_jobflow import params
 from airflow_jobflow.airflow_compat.copies import MakesObjects
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
-from airflow_jobflow.exceptions import CapacityUnavailable, JobNotFound, JobStopped, SubmissionError, WaitError
-from airflow_jobflow.jobs.array import Tolerance
-from airflow_jobflow.jobs.wording import KILL_REASON
-from airflow_jobflow.operators.attempts import ABANDONING, AttemptRecord
+from airflow_jobflow.exceptions import CapacityUnavailable, JobNotFound, WaitError
+from airflow_jobflow.operators import kills, unfinished
 from airflow_jobflow.operators.capacity import CapacityWait
 from airflow_jobflow.operators.earlier_tries import EarlierTries
-from airflow_jobflow.operators.kills import stop_if_deferral_is_rejected
-from airflow_jobflow.ui.failure_report import note_stopped, reporting_failures
+from airflow_jobflow.operators.execution import Execution
+from airflow_jobflow.ui.failure_report import reporting_failures
 from airflow_jobflow.ui.task_report import TaskReport
-from airflow_jobflow.waiting import parameters as wait_parameters
-from airflow_jobflow.waiting import timeouts
-from airflow_jobflow.waiting.deadlines import Deadlines
-from airflow_jobflow.waiting.remote import RemoteJobs
+from airflow_jobflow.waiting.parameters import OPERATOR_PARAMETERS
 from airflow_jobflow.waiting.resume import Method, resume
-from airflow_jobflow.waiting.wait import JobWait, snapshots
+from airflow_jobflow.waiting.wait import snapshots
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_jobflow.exceptions import JobflowError
     from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.operators.spec import JobSpec
-    from airflow_jobflow.triggers.base import WaitTrigger
-
-NOT_OURS = "It was left running, because this task did not start it."
-
-FINAL_DESCRIBE_TIMEOUT = 1.0
-"""Seconds for which a killed worker waits for the last status of its job before it stops the job."""
 
 OF_ARRAYS = dict.fromkeys(
     ("redrive", "tolerated_failure_count", "tolerated_failure_percentage"),
@@ -92,12 +79,7 @@ class AwsJobOperator(MakesObjects, TaskBase):
     service: ClassVar[str]
     """This package's name for the service, such as ``batch``."""
 
-    template_fields: Sequence[str] = (
-        *wait_parameters.TEMPLATE_FIELDS,
-        "queued_timeout",
-        "tolerated_failure_count",
-        "tolerated_failure_percentage",
-    )
+    template_fields: Sequence[str] = OPERATOR_PARAMETERS.template_fields
 
     def __init__(
         self,
@@ -145,85 +127,35 @@ class AwsJobOperator(MakesObjects, TaskBase):
         """Their last snapshots. A job that this process has not described is missing."""
         self._killed = False
 
-    # The objects of the operator. Each is created when it is first used: the parameters are rendered by then.
+    # What the execution works with. It is made when it is first used: the parameters are rendered by then.
 
     @abstractmethod
     def _job_spec(self) -> JobSpec:
-        """Return what to start, built from the rendered parameters."""
+        """Return what to start, built from the rendered parameters.
 
-    @cached_property
-    def _spec(self) -> JobSpec:
-        return self._job_spec()
+        :raises InvalidParameter: one of them is wrong, or two contradict each other.
+        """
 
     @cached_property
     def _report(self) -> TaskReport:
         return TaskReport(self, self.service)
 
     @cached_property
-    def _jobs(self) -> RemoteJobs:
-        spec = self._spec
-        return RemoteJobs.of(
-            self, self.service, self._report, scope=spec.scope, container=spec.container, name=spec.name
-        )
-
-    @cached_property
-    def _deadlines(self) -> Deadlines:
-        return wait_parameters.deadlines(self)
-
-    @cached_property
-    def _wait(self) -> JobWait:
-        return JobWait.of(self, self._jobs, self._report)
-
-    @cached_property
-    def _record(self) -> AttemptRecord:
-        # Without a token, a job cannot be told from a copy of it that somebody has made.
-        may_be_reaped = self.durable and self.wait_for_completion and self.cancel_on_kill and self.cancel_on_timeout
-        return AttemptRecord(
-            self._jobs,
-            self._deadlines,
-            self.log,
-            durable=self.durable,
-            may_be_reaped=may_be_reaped and self._spec.carries_owner,
-        )
-
-    @cached_property
-    def _earlier_tries(self) -> EarlierTries:
-        return EarlierTries(self._spec, self._record, self._jobs, self._deadlines, self.log)
-
-    @cached_property
-    def _capacity(self) -> CapacityWait:
-        queued_timeout, defers = self._queued_timeout(), wait_parameters.defers(self)
-        return CapacityWait(
-            self, self._spec, self._record, self._deadlines, queued_timeout=queued_timeout, defers=defers
-        )
+    def _execution(self) -> Execution[JobSpec]:
+        return Execution.of(self, self._job_spec(), self._report, OPERATOR_PARAMETERS)
 
     @property
     def kept_links(self) -> dict[str, str]:
         """The known URLs of the task's link buttons, by the key of the link."""
         return self._report.kept_links
 
-    # The parameters.
-
     def check(self) -> None:
         """Validate the parameters. Makes no call.
 
         :raises InvalidParameter: one of them is invalid, or has no effect in this operator.
         """
-        wait_parameters.check(self)
-        self._tolerance()
-        self._queued_timeout()
-        self._spec.check()
-        if not self._spec.is_array:
+        if not self._execution.spec.is_array:
             params.reject(self, OF_ARRAYS)
-
-    def _tolerance(self) -> Tolerance:
-        return Tolerance(
-            params.integer("tolerated_failure_count", self.tolerated_failure_count, least=0),
-            params.number("tolerated_failure_percentage", self.tolerated_failure_percentage, least=0, most=100),
-        )
-
-    def _queued_timeout(self) -> float | None:
-        return None if self.queued_timeout is None else params.seconds("queued_timeout", self.queued_timeout)
 
     # Start and wait.
 
@@ -240,7 +172,6 @@ class AwsJobOperator(MakesObjects, TaskBase):
         self._begin_execution()
         with reporting_failures(self._report, context):
             self.check()
-            self._record.begin(context)
             return self.start(context)
 
     def start(self, context: Context, event: object = None, attempt: Mapping[str, Any] | None = None) -> Any:
@@ -251,85 +182,63 @@ class AwsJobOperator(MakesObjects, TaskBase):
         :param attempt: the attempt that waited for capacity, if this resumes it. Default None.
         :return: the outcome.
         """
-        record, jobs = self._record, self._jobs
-        record.resume(context, attempt)
-        jobs.call_deadline = record.attempt.deadline or self._deadlines.after(time.time())
+        execution = self._execution
+        execution.record.begin(context, attempt)
 
-        reattached = {} if record.attempt.number else self._earlier_tries.reattach()
+        may_reattach = not (execution.record.is_first_try or execution.record.attempt.number)
+        reattached = EarlierTries(execution).reattach() if may_reattach else {}
         job_ids = list(reattached) or self._submit_when_possible()
-        self._to_stop = job_ids if record.is_own else ()
+        self._to_stop = () if execution.record.attempt.joined else job_ids
         if self._killed:
-            raise self._killed_while_starting(job_ids)
+            raise kills.killed_while_starting(execution, job_ids)
 
-        seen = self._last_seen = self._wait.initial_status(job_ids, reattached)
+        seen = self._last_seen = execution.wait.initial_status(job_ids, reattached)
         if not self.wait_for_completion:
-            return self._submitted(job_ids[0], seen.get(job_ids[0]))
-        event = self._wait_until_ended(job_ids, seen, may_be_stuck=self.queued_timeout is not None)
+            return execution.wait.not_waited_for(job_ids[0], seen)
+        event = self._wait_until_ended(context, job_ids, seen, queued_timeout=execution.given.get("queued_timeout"))
         return self.execute_complete(context, event)
 
     def _submit_when_possible(self) -> list[str]:
         """Submit the job as soon as AWS has capacity for it, and return its ids."""
-        record, jobs = self._record, self._jobs
-        while not (job_ids := self._capacity.find_started(jobs)):
-            self._capacity.raise_if_over(killed=self._killed)
+        execution, attempt = self._execution, self._execution.record.attempt
+        capacity = CapacityWait(self, execution)
+        job_ids = capacity.started_nevertheless(killed=self._killed) if attempt.waits_since else []
+        while not job_ids:
             try:
-                job_ids = list(self._spec.submit(record, jobs))
-                break
+                job_ids = execution.spec.submit(execution.record, execution.jobs)
             except CapacityUnavailable as full:
-                self._capacity.wait(full)
-        record.attempt.job_ids, record.attempt.waits_since, record.attempt.queued_at = job_ids, None, time.time()
+                capacity.wait(full)
+                job_ids = capacity.started_nevertheless(killed=self._killed)
+        attempt = execution.record.attempt
+        attempt.job_ids, attempt.waits_since, attempt.queued_at = job_ids, None, time.time()
         if not self.durable:  # the job cannot be found again
-            record.save_if_possible()
+            execution.record.save_if_possible()
         for job_id in job_ids:
-            self.log.info("%s %s %s", "Started" if record.is_own else "Joined", jobs.display_name, job_id)
+            self.log.info("%s %s %s", "Joined" if attempt.joined else "Started", execution.jobs.display_name, job_id)
         return job_ids
 
-    def _killed_while_starting(self, job_ids: Sequence[str]) -> JobStopped:
-        """Stop the jobs that a killed task was just starting, if they are its own, and return the exception."""
-        said = NOT_OURS
-        if self._to_stop:
-            self._record.abandon()
-            said = self._jobs.try_to_stop(self._to_stop, KILL_REASON)
-        return JobStopped(f"The task was killed while it started {self._jobs.called(job_ids)}. {said}")
-
-    def _submitted(self, job_id: str, seen: Snapshot | None) -> dict[str, Any]:
-        """Return the outcome of a task that does not wait."""
-        from airflow_jobflow.jobs.model import JobState, Snapshot
-
-        snapshot = seen or Snapshot(job_id, JobState.SUBMITTED, JobState.SUBMITTED.value)
-        return self._jobs.outcome_builder.outcome(snapshot, state=JobState.SUBMITTED).to_dict()
-
     def _wait_until_ended(
-        self, job_ids: Sequence[str], seen: Mapping[str, Snapshot], *, may_be_stuck: bool
+        self, context: Context, job_ids: Sequence[str], seen: Mapping[str, Snapshot], *, queued_timeout: float | None
     ) -> dict[str, Any]:
         """Wait until the jobs have ended, and return the event. If the task defers, this does not return."""
-        record = self._record
-        queue_deadline, queued_timeout = None, self._queued_timeout()
-        if may_be_stuck and queued_timeout is not None and not any(each.left_queue for each in seen.values()):
-            queue_deadline = (record.attempt.queued_at or time.time()) + queued_timeout
+        execution, attempt = self._execution, self._execution.record.attempt
+        queue_deadline = None
+        if queued_timeout is not None and not any(each.left_queue for each in seen.values()):
+            queue_deadline = (attempt.queued_at or time.time()) + queued_timeout
         returns = "outcome" if self.do_xcom_push else "nothing"
-        return self._wait.until_ended(
-            record.context,
+        stop_if_rejected = partial(kills.stop_jobs_if_deferral_is_rejected, execution, self._to_stop, self._last_seen)
+        return execution.wait.until_ended(
+            context,
             job_ids,
             seen,
-            deadline=record.attempt.deadline,
+            deadline=attempt.deadline,
             queue_deadline=queue_deadline,
-            cancel_on_kill=self.cancel_on_kill and record.is_own,
-            cancel_on_timeout=self.cancel_on_timeout and record.is_own,
-            returns=returns if self._spec.may_end_in_triggerer(record.attempt) else None,
-            defer=self._defer,
+            cancel_on_kill=self.cancel_on_kill and not attempt.joined,
+            cancel_on_timeout=self.cancel_on_timeout and not attempt.joined,
+            returns=returns if execution.spec.is_one_job and not attempt.parts else None,
+            resumes_with={"attempt": attempt.to_dict()},
+            before_deferral=stop_if_rejected if self._to_stop and self.cancel_on_kill else None,
         )
-
-    def _defer(self, trigger: WaitTrigger) -> None:
-        """Defer, and stop the job if Airflow rejects that because a user cancelled the task meanwhile."""
-        if self._to_stop and self.cancel_on_kill:
-            stop_if_deferral_is_rejected(
-                self._record,
-                self.log,
-                lambda: f"{self._jobs.called(self._to_stop)}: {self._jobs.try_to_stop(self._to_stop, KILL_REASON)}",
-                lambda: note_stopped(self._report, self._record.context, self._last_seen),
-            )
-        self._wait.defer(trigger, attempt=self._record.attempt.to_dict())
 
     # Finish.
 
@@ -344,78 +253,30 @@ class AwsJobOperator(MakesObjects, TaskBase):
         :return: the outcome.
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
-        record = self._record
-        record.resume(context, attempt)
-        event = self._wait.final_status(event)
+        execution = self._execution
+        execution.record.resume(context, attempt)
+        event = execution.wait.final_status(event)
         seen = snapshots(event)
         if event["limit"] == "queue_deadline" and any(snapshot.left_queue for snapshot in seen.values()):
             # The job left the queue after the trigger's last describe call, or while no triggerer was running.
-            event = self._wait_until_ended(event["job_ids"], seen, may_be_stuck=False)
+            event = self._wait_until_ended(context, event["job_ids"], seen, queued_timeout=None)
             return self.execute_complete(context, event)
         if event["limit"]:
-            raise self._timed_out(event, seen)
-        if self._spec.runs_again(event, record.attempt):
+            raise unfinished.timed_out(execution, event, seen)
+        if execution.spec.runs_again(event, execution.record.attempt):
             return self.start(context)
-        judge = partial(self._spec.outcomes, self._jobs.outcome_builder)
+        judge = partial(execution.spec.outcomes, execution.jobs.outcome_builder)
         try:
-            outcomes = self._wait.outcomes(
+            outcomes = execution.wait.outcomes(
                 context,
                 event,
-                lambda ended: judge(ended, record.attempt, self._tolerance()),
+                lambda ended: judge(ended, execution.record.attempt, execution.tolerance),
                 # A killed task has stopped the job itself; that outcome is always raised.
                 raise_on_failure=self.raise_on_failure or self._killed,
             )
-        except (WaitError, JobNotFound) as error:  # the job is not stopped: it may be running well
-            raise type(error)(f"{error} {self._what_follows()}") from error
+        except (WaitError, JobNotFound) as error:
+            raise unfinished.not_described(execution, error) from error
         return outcomes[0]
-
-    def _what_follows(self) -> str:
-        """Return a sentence that says what happens to a job that cannot be described."""
-        if self.durable and self._record.has_next_try:
-            return "The next try continues with it, if it can be described then."
-        return "No try is left to wait for it: look it up in the AWS console before you start it again."
-
-    def _timed_out(self, event: Mapping[str, Any], seen: Mapping[str, Snapshot]) -> JobflowError:
-        """Stop jobs whose deadline has passed, unless the trigger has done so, and return the exception."""
-        job_ids, is_stuck = event["job_ids"], event["limit"] == "queue_deadline"
-        if not job_ids:  # Airflow ended the deferral, and no job of this try was found
-            return timeouts.no_job_found(self._jobs, str(self._deadlines))
-        stopped, position = self._stopped_by_trigger(event), ""
-        if stopped is None:
-            if is_stuck:
-                position = self._spec.queue_position(self._jobs, seen)  # a stopped job has none
-            limit = event["limit"].replace("_", " ")
-            stopped = self._stop_unwanted(job_ids, f"Airflow: the {limit} of the task has passed")
-        if len(seen) == 1:
-            self._report.keep_links(seen.values())
-        if not is_stuck:
-            return timeouts.job_timeout(self._jobs, event, str(self._deadlines), stopped)
-        limit, advice = f"{self._queued_timeout() or 0:g} s (queued_timeout)", self._spec.when_stuck
-        return timeouts.queue_timeout(self._jobs, event, limit, stopped, position=position, advice=advice)
-
-    def _stopped_by_trigger(self, event: Mapping[str, Any]) -> str | None:
-        """Return what the trigger did to the jobs when the deadline passed; None if it did nothing."""
-        left = event.get("unstopped")
-        if not left and not event.get("stopped"):
-            return None
-        self._record.abandon()
-        if not left:
-            return "It was stopped."
-        why = "; ".join(f"{job_id}: {message}" for job_id, message in left.items())
-        defers = wait_parameters.defers(self)
-        then = "The triggerer keeps trying for ten minutes" if defers else "Stop it in the console"
-        reaper = "; the orphan reaper stops what is left" if self._record.may_be_reaped else ""
-        return f"It could not be stopped yet ({why}). {then}{reaper}."
-
-    def _stop_unwanted(self, job_ids: Sequence[str], reason: str) -> str:
-        """Stop jobs that no try will wait for, if the task may stop them. Return a sentence that says what was done."""
-        if not self._record.is_own:
-            return NOT_OURS
-        if not self.cancel_on_timeout:
-            return "It was left running, as cancel_on_timeout=False says."
-        stopped = self._jobs.try_to_stop(job_ids, reason)
-        self._record.abandon()
-        return stopped
 
     # Deferrals that Airflow ends, and kills.
 
@@ -427,59 +288,26 @@ class AwsJobOperator(MakesObjects, TaskBase):
         :param context: Airflow's context.
         :return: what that method returns.
         """
-        return resume(
-            super().resume_execution,
-            (next_method, next_kwargs),
-            context,
-            self._report,
-            on_timeout=partial(self._deferral_timed_out, context),
-            on_trigger_failure=partial(self._trigger_failed, context),
-        )
 
-    def _deferral_timed_out(self, context: Context) -> Method:
-        self._record.resume_from_store(context)
-        job_ids = self._earlier_tries.jobs_of_this_try()
-        event = {"job_ids": job_ids, "jobs": {}, "errors": {}, "limit": "deadline"}
-        # If it has no job yet, it was waiting for capacity, and may try to start once more.
-        waited = self._record.attempt.waits_since and not job_ids
-        return ("start" if waited else "execute_complete"), {"event": event}
+        def timed_out() -> Method:
+            self._execution.record.resume_from_store(context)
+            job_ids = EarlierTries(self._execution).jobs_of_this_try()
+            # If it has no job yet, it was waiting for capacity, and may try to start once more.
+            waited = self._execution.record.attempt.waits_since and not job_ids
+            event = {"job_ids": job_ids, "jobs": {}, "errors": {}, "limit": "deadline"}
+            return ("start" if waited else "execute_complete"), {"event": event}
 
-    def _trigger_failed(self, context: Context) -> None:
-        """Stop the jobs whose trigger failed if no other try follows, and log what happens to them."""
-        try:
-            self._record.resume_from_store(context)
-            if not (job_ids := self._earlier_tries.jobs_of_this_try()):
-                return
-        except SubmissionError as error:
-            self.log.warning("%s", error)
-            return
-        if self.durable and self._record.has_next_try:
-            said = "The next try continues with it."
-        else:
-            said = self._stop_unwanted(job_ids, "Airflow: the task's trigger has failed")
-        self.log.warning("The trigger that waited for %s has failed. %s", self._jobs.called(job_ids), said)
+        def trigger_failed() -> None:
+            unfinished.trigger_failed(self._execution, context)
+
+        proceed, method = super().resume_execution, (next_method, next_kwargs)
+        return resume(proceed, method, context, self._report, on_timeout=timed_out, on_trigger_failure=trigger_failed)
 
     def on_kill(self) -> None:
         """Stop the job when the worker is killed while it waits. A job that is being submitted is stopped right after.
 
         Airflow kills a worker process when the worker shuts down, and when a user clears the task or sets its state.
-        The attempt is recorded as abandoned, so that no later try waits for its job. Airflow ends the process five
-        seconds later, so only the stop may take long.
         """
         self._killed = self.cancel_on_kill
         if self._to_stop and self.cancel_on_kill:
-            recording = self._record.abandon_in_thread()
-            describing = threading.Thread(target=self._log_last_status, args=(self._to_stop,), daemon=True)
-            describing.start()
-            describing.join(FINAL_DESCRIBE_TIMEOUT)
-            self._jobs.try_to_stop(self._to_stop, KILL_REASON)  # a failure is logged, and the interrupted code goes on
-            noting = self._record.in_thread(lambda context: note_stopped(self._report, context, self._last_seen))
-            for thread in (recording, noting):
-                thread.join(ABANDONING)
-
-    def _log_last_status(self, job_ids: Sequence[str]) -> None:
-        from airflow_jobflow.aws import ONCE
-
-        self._last_seen = {**self._last_seen, **self._jobs.describe_now(job_ids, retry=ONCE)}
-        for job_id, snapshot in self._last_seen.items():
-            self.log.info("%s %s: last seen %s", self._jobs.display_name, job_id, snapshot.progress())
+            kills.stop_jobs(self._execution, self._to_stop, self._last_seen)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from airflow_jobflow import params
-from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError
+from airflow_jobflow import params, params_json
+from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError, invalid_parameter
+from airflow_jobflow.jobs import batch_request
 from airflow_jobflow.jobs.model import index_ranges
-from airflow_jobflow.operators.spec import JobSpec, MapSpec, container_name
-from airflow_jobflow.params import Parameter
+from airflow_jobflow.operators.spec import JobSpec, MapSpec
+from airflow_jobflow.params import Parameter, ParameterTable
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.array import Tolerance
@@ -23,35 +24,33 @@ if TYPE_CHECKING:
     from airflow_jobflow.waiting.remote import RemoteJobs
 
 
-def _shape(member: str) -> params.AwsShape:
-    return params.AwsShape("batch", "SubmitJob", member)
+def _shape(member: str) -> params_json.AwsShape:
+    return params_json.AwsShape("batch", "SubmitJob", member)
 
 
-PARAMETERS: Final = params.ParameterTable(
+PARAMETERS: Final = ParameterTable(
     {
         "job_name": Parameter("jobName", params.job_name, required=True),
         "job_queue": Parameter("jobQueue", params.non_empty_string, required=True),
         "job_definition": Parameter("jobDefinition", params.non_empty_string, required=True),
-        "command": Parameter("", params.string_list, in_item=True),
-        "environment": Parameter("", params.string_map, in_item=True),
-        "vcpus": Parameter("", lambda name, value: params.number(name, value, least=0, above=True), in_item=True),
-        "memory": Parameter("", lambda name, value: params.integer(name, value, least=4), in_item=True),
-        "gpus": Parameter("", lambda name, value: params.integer(name, value, least=1), in_item=True),
+        "command": Parameter("", params_json.string_list, in_item=True),
+        "environment": Parameter("", params_json.string_map, in_item=True),
+        "vcpus": Parameter("", partial(params.number, least=0, above=True), in_item=True),
+        "memory": Parameter("", partial(params.integer, least=4), in_item=True),
+        "gpus": Parameter("", partial(params.integer, least=1), in_item=True),
         "container_overrides": Parameter("containerOverrides", _shape("containerOverrides"), in_item=True),
-        "array_size": Parameter("", lambda name, value: params.integer(name, value, least=1, most=10_000)),
+        "array_size": Parameter("", partial(params.integer, least=1, most=10_000)),
         "array_properties": Parameter("arrayProperties", _shape("arrayProperties")),
-        "parameters": Parameter("parameters", params.string_map, in_item=True),
+        "parameters": Parameter("parameters", params_json.string_map, in_item=True),
         "depends_on": Parameter("dependsOn", _shape("dependsOn")),
         "retry_strategy": Parameter("retryStrategy", _shape("retryStrategy"), in_item=True),
-        "attempt_timeout": Parameter(
-            "timeout", lambda name, value: params.integer(name, value, least=60), in_item=True
-        ),
-        "tags": Parameter("tags", params.string_map, in_item=True),
+        "attempt_timeout": Parameter("timeout", partial(params.integer, least=60), in_item=True),
+        "tags": Parameter("tags", params_json.string_map, in_item=True),
         "propagate_tags": Parameter("propagateTags", params.boolean),
         "share_identifier": Parameter("shareIdentifier", params.non_empty_string, in_item=True),
         "scheduling_priority_override": Parameter(
             "schedulingPriorityOverride",
-            lambda name, value: params.integer(name, value, least=0, most=9999),
+            partial(params.integer, least=0, most=9999),
             in_item=True,
         ),
         "node_overrides": Parameter("nodeOverrides", _shape("nodeOverrides")),
@@ -69,6 +68,29 @@ NOT_IN_CONTAINER_OVERRIDES: Final = ("node_overrides", "ecs_properties_override"
 """Parameters for jobs that have no container of their own to override."""
 
 
+def _reject_contradictions(values: Mapping[str, Any], *, redrive: bool) -> None:
+    """Reject parameters that contradict each other.
+
+    :raises InvalidParameter: two of them do.
+    """
+    overrides, array = values.get("container_overrides", {}), values.get("array_properties", {})
+    for name in batch_request.duplicates(values, overrides) if overrides else ():
+        raise invalid_parameter(name, values[name], "container_overrides says it too; keep one")
+    if "size" in array:
+        if "array_size" in values:
+            rule = "array_properties says the size too; keep one"
+            raise invalid_parameter("array_size", values["array_size"], rule)
+        PARAMETERS["array_size"].check("array_properties['size']", array["size"])
+    elsewhere = next((name for name in NOT_IN_CONTAINER_OVERRIDES if name in values), None)
+    for name in batch_request.SHORT_FORMS if elsewhere else ():
+        if name in values:
+            rule = f"is short for a part of container_overrides; with {elsewhere}, say it there"
+            raise invalid_parameter(name, values[name], rule)
+    if redrive and elsewhere:
+        rule = "with redrive, the children learn who they are in container_overrides, which this leaves no room for"
+        raise invalid_parameter(elsewhere, values[elsewhere], rule)
+
+
 def attempt_name(record: AttemptRecord, name: str) -> str:
     """Return the name of the job of an attempt, which no other job has.
 
@@ -77,77 +99,37 @@ def attempt_name(record: AttemptRecord, name: str) -> str:
     """
     from airflow_jobflow.jobs import batch
 
-    return batch.attempt_name(name, record.owner.group, record.this_try, record.attempt.token)
+    return batch.attempt_name(name, record.attempt.group or record.owner.group, record.this_try, record.attempt.token)
 
 
 class BatchJobSpec(JobSpec):
     """A Batch job, or an array of jobs.
 
-    :param parameters: the parameters of the operator, see ``PARAMETERS``.
+    :param values: the validated parameters of the operator, see ``PARAMETERS``.
     :param redrive: whether a retry runs only the children of an array that did not succeed.
+    :raises InvalidParameter: two of them contradict each other.
     """
 
-    def __init__(self, parameters: Mapping[str, Any], *, redrive: bool = False) -> None:
-        self._given = parameters
-        self._redrive = redrive
-
-    @property
-    def name(self) -> str:
-        """The user's name for the job."""
-        return str(self._given["job_name"])
-
-    @property
-    def container(self) -> str | None:
-        """The name of the container that counts."""
-        return container_name(self._given)
-
-    @cached_property
-    def request(self) -> dict[str, Any]:
-        """The SubmitJob request, with the user's name of the job.
-
-        :raises InvalidParameter: a parameter is wrong, or two contradict each other.
-        """
-        from airflow_jobflow.jobs import batch_request
-
-        given, values = self._given, PARAMETERS.validated(self._given)
-        overrides, array = values.get("container_overrides", {}), values.get("array_properties", {})
-        for name in batch_request.duplicates(values, overrides):
-            raise params.invalid_parameter(name, given[name], "container_overrides says it too; keep one")
-        if "array_size" in values and "size" in array:
-            rule = "array_properties says the size too; keep one"
-            raise params.invalid_parameter("array_size", given["array_size"], rule)
-        specified_elsewhere = [name for name in NOT_IN_CONTAINER_OVERRIDES if name in values]
-        for name in batch_request.SHORT_FORMS if specified_elsewhere else ():
-            if name in values:
-                rule = f"is short for a part of container_overrides; with {specified_elsewhere[0]}, say it there"
-                raise params.invalid_parameter(name, given[name], rule)
-        if self._redrive and specified_elsewhere:
-            rule = "with redrive, the children learn who they are in container_overrides, which this leaves no room for"
-            raise params.invalid_parameter(specified_elsewhere[0], values[specified_elsewhere[0]], rule)
-        if "size" in array:
-            array["size"] = PARAMETERS["array_size"].check("array_properties['size']", array["size"])
-        return batch_request.request(values, PARAMETERS.members)
-
-    @property
-    def is_array(self) -> bool:
-        """Whether an array is started, also one of a single child."""
-        return "arrayProperties" in self.request
-
-    @property
-    def array_size(self) -> int:
+    def __init__(self, values: Mapping[str, Any], *, redrive: bool = False) -> None:
+        _reject_contradictions(values, redrive=redrive)
+        self.name: str = values["job_name"]
+        self.container: str | None = values.get("container_name")
+        self.request = batch_request.request(values, PARAMETERS.members)
+        """The SubmitJob request, with the user's name of the job."""
+        self.is_array = "arrayProperties" in self.request
+        self.array_size = int(self.request.get("arrayProperties", {}).get("size", 0))
         """How many children the array has; 0 if it is none."""
-        return int(self.request.get("arrayProperties", {}).get("size", 0))
-
-    def check(self) -> None:
-        """Validate the parameters; see the base."""
-        _ = self.request
+        self.is_one_job = self.array_size != 1
+        self._queue: str = values["job_queue"]
+        self._redrive = redrive
 
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
         """Submit the job, or the part of an array that runs again; see the base."""
         from airflow_jobflow.jobs import batch
 
         request = self.request
-        jobs.check_containers(batch.container_names, request["jobDefinition"])
+        if self.container is not None:
+            jobs.check_containers(batch.container_names, request["jobDefinition"])
         earlier, is_repeated = record.attempt, record.is_repeated
         runs = self._runs(record, jobs)
         if runs is None:
@@ -259,7 +241,7 @@ class BatchJobSpec(JobSpec):
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
         """Return all jobs of this task instance in the queue that the last try used."""
-        return _find_group(call, self._given, group, recorded)
+        return _find_group(call, self._queue, self.name, group, recorded)
 
     def outcomes(
         self, builder: OutcomeBuilder, ended: Sequence[Snapshot], attempt: Attempt, tolerance: Tolerance
@@ -271,10 +253,6 @@ class BatchJobSpec(JobSpec):
             return super().outcomes(builder, ended, attempt, tolerance)
         parts = list(zip(ended, _indexes_of_parts(attempt), strict=True))
         return [builder.array_outcome(parts, attempt.size, tolerance)]
-
-    def may_end_in_triggerer(self, attempt: Attempt) -> bool:
-        """Return whether the job is the whole result: the parts of an array are put together on a worker."""
-        return not attempt.parts and self.array_size != 1
 
     def queue_position(self, jobs: RemoteJobs, seen: Mapping[str, Snapshot]) -> str:
         """Return a sentence with the position of the jobs in their queue; empty if it is not known."""
@@ -297,44 +275,28 @@ def _indexes_of_parts(attempt: Attempt) -> list[Sequence[int]]:
     return [indexes_of(part) for part in attempt.parts] or [range(attempt.size)]
 
 
-def _find_group(call: Call, given: Mapping[str, Any], group: str, recorded: Attempt) -> list[Found]:
+def _find_group(call: Call, queue: str, name: str, group: str, recorded: Attempt) -> list[Found]:
     from airflow_jobflow.jobs import batch
 
-    prefix = batch.group_prefix(recorded.job_name or given["job_name"], group)
-    return batch.find_group(call, recorded.queue or given["job_queue"], prefix)
+    prefix = batch.group_prefix(recorded.job_name or name, group)
+    return batch.find_group(call, recorded.queue or queue, prefix)
 
 
 class BatchMapSpec(MapSpec):
     """One Batch job for each item.
 
-    :param parameters: the parameters of the operator, see ``PARAMETERS``.
+    :param values: the validated parameters of the operator, see ``PARAMETERS``: they hold for every item.
+    :raises InvalidParameter: two of them contradict each other.
     """
 
-    def __init__(self, parameters: Mapping[str, Any]) -> None:
-        self._given = parameters
+    table: ClassVar[ParameterTable] = PARAMETERS
 
-    @property
-    def name(self) -> str:
-        """The user's name for the jobs."""
-        return str(self._given["job_name"])
-
-    @property
-    def container(self) -> str | None:
-        """The name of the container that counts."""
-        return container_name(self._given)
-
-    @cached_property
-    def _common(self) -> dict[str, Any]:
-        """The parameters that hold for every item."""
-        return PARAMETERS.validated(self._given)
-
-    def check(self) -> None:
-        """Validate the parameters; see the base."""
-        BatchJobSpec(self._given).check()
-
-    def items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Validate the items; see the base."""
-        return [PARAMETERS.validated_item(f"items[{index}]", item) for index, item in enumerate(items)]
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        _reject_contradictions(values, redrive=False)
+        self.name: str = values["job_name"]
+        self.container: str | None = values.get("container_name")
+        self._queue: str = values["job_queue"]
+        self._common = values
 
     def requests(self, items: Sequence[Mapping[str, Any]], jobs: RemoteJobs) -> list[dict[str, Any]]:
         """Return the SubmitJob request of each item, without its name; see the base."""
@@ -344,13 +306,13 @@ class BatchMapSpec(MapSpec):
         return [self._request(index, item) for index, item in enumerate(items)]
 
     def _request(self, index: int, item: Mapping[str, Any]) -> dict[str, Any]:
-        from airflow_jobflow.jobs import batch_map, batch_request
+        from airflow_jobflow.jobs import batch_map
         from airflow_jobflow.jobs.environment import variables
 
         common, overrides = self._common, item.get("container_overrides", {})
         for name in batch_request.duplicates(item, overrides):
             rule = f"container_overrides says the {name} too; keep one"
-            raise params.invalid_parameter(f"items[{index}]", item, rule)
+            raise invalid_parameter(f"items[{index}]", item, rule)
         values = {**common, **item}
         # The item's overrides replace the operator's short forms, except for single variables.
         said = batch_request.duplicates(common, overrides)
@@ -364,9 +326,8 @@ class BatchMapSpec(MapSpec):
         """Return what identifies the jobs of this attempt's map."""
         from airflow_jobflow.jobs import batch_map
 
-        name = attempt_name(record, self._given["job_name"])
-        return batch_map.family(self._given["job_queue"], name, record.owner.tags())
+        return batch_map.family(self._queue, attempt_name(record, self.name), record.owner.tags())
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
         """Return all jobs of this task instance."""
-        return _find_group(call, self._given, group, recorded)
+        return _find_group(call, self._queue, self.name, group, recorded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,78 +20,49 @@ from airflow_jobflow.waiting.deadlines import DEFERRAL_TIMEOUT_MARGIN
 from airflow_jobflow.waiting.timeouts import never_started
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator
-
-    from airflow_jobflow.operators.attempts import AttemptRecord
+    from airflow_jobflow.operators.execution import Execution
     from airflow_jobflow.operators.spec import JobSpec
-    from airflow_jobflow.waiting.deadlines import Deadlines
-    from airflow_jobflow.waiting.remote import RemoteJobs
 
 SHORTEST_CAPACITY_PAUSE, LONGEST_CAPACITY_PAUSE = 15.0, 300.0
 """Seconds before a start that met no capacity is repeated, doubling from the shortest to the longest."""
 
 
+@dataclass(frozen=True)
 class CapacityWait:
     """The wait of a task for capacity.
 
     :param task: the operator, which is resumed with its method ``start``.
-    :param spec: what is started.
-    :param record: the attempt.
-    :param deadlines: the time limits of the task.
-    :param queued_timeout: seconds for which it waits at most; None for no such limit.
-    :param defers: whether it waits in the triggerer, and not in the worker.
+    :param execution: its execution.
     """
 
-    def __init__(
-        self,
-        task: BaseOperator,
-        spec: JobSpec,
-        record: AttemptRecord,
-        deadlines: Deadlines,
-        *,
-        queued_timeout: float | None,
-        defers: bool,
-    ) -> None:
-        self._task: Any = task
-        self._spec = spec
-        self._record = record
-        self._deadlines = deadlines
-        self._queued_timeout = queued_timeout
-        self._defers = defers
+    task: Any
+    execution: Execution[JobSpec]
 
-    def find_started(self, jobs: RemoteJobs) -> list[str]:
-        """Return the job of this attempt, if AWS has started it despite reporting no capacity.
+    def started_nevertheless(self, *, killed: bool) -> list[str]:
+        """Return the job of this attempt, if AWS has started it although it reported no capacity.
 
-        :param jobs: makes the API calls.
+        :param killed: whether the task was killed while it waited.
         :raises SubmissionError: it cannot be looked up.
+        :raises JobTimeout, JobStopped: it was not started, and the deadline has passed, or the task was killed.
         """
         from airflow_jobflow.faults import CallError
 
-        record = self._record
-        if not record.attempt.waits_since or not record.durable:
-            return []
+        attempt, found = self.execution.record.attempt, None
         try:
-            found = jobs.call(self._spec.find_started, record)
+            if self.execution.record.durable:
+                found = self.execution.jobs.call(self.execution.spec.find_started, self.execution.record)
         except CallError as error:
             raise SubmissionError(
-                f"{record.attempt.no_capacity} It was not started again: AWS may have started it nevertheless, "
+                f"{attempt.no_capacity} It was not started again: AWS may have started it nevertheless, "
                 f"and the check failed: {sentence(str(error))} The next try checks that first."
             ) from error
-        return [found] if found else []
-
-    def raise_if_over(self, *, killed: bool) -> None:
-        """Give up if the deadline has passed, or the task was killed, while AWS had no capacity.
-
-        :param killed: whether the task was killed.
-        :raises JobTimeout, JobStopped: nothing was started.
-        """
-        attempt = self._record.attempt
-        if not attempt.waits_since:
-            return
+        if found:
+            return [found]
         if killed:
             raise JobStopped(f"{attempt.no_capacity} The task was killed while it waited; nothing was started.")
         if time.time() >= (attempt.deadline or float("inf")):
-            raise JobTimeout(never_started(attempt, attempt.no_capacity, str(self._deadlines)))
+            raise JobTimeout(never_started(attempt, attempt.no_capacity, str(self.execution.deadlines)))
+        return []
 
     def wait(self, full: CapacityUnavailable) -> None:
         """Wait before a start that failed for lack of capacity is repeated.
@@ -98,7 +70,7 @@ class CapacityWait:
         :param full: what the start raised.
         :raises JobTimeout, QueueTimeout: a time limit has passed.
         """
-        attempt, now = self._record.attempt, time.time()
+        attempt, now = self.execution.record.attempt, time.time()
         attempt.waits_since = attempt.waits_since or now
         attempt.starts += 1
         attempt.no_capacity = str(full)
@@ -107,19 +79,18 @@ class CapacityWait:
             raise error(never_started(attempt, str(full), limit))
         pause = min(SHORTEST_CAPACITY_PAUSE * 2.0 ** min(attempt.starts - 1, 10), LONGEST_CAPACITY_PAUSE)
         until = min(now + pause, ends_at)
-        self._task.log.info("%s Starting it again in %.0f s (attempt %d)", full, until - now, attempt.starts + 1)
-        if self._defers:
+        self.task.log.info("%s Starting it again in %.0f s (attempt %d)", full, until - now, attempt.starts + 1)
+        if self.execution.wait.parameters.defers:
             self._defer(until, now)
         time.sleep(until - now)
 
     def _first_limit(self, deadline: float | None, since: float) -> tuple[float, type[JobflowError], str]:
         """Return when the wait ends, what is raised then, and the limit for the message."""
         limits: list[tuple[float, type[JobflowError], str]] = [
-            (deadline or float("inf"), JobTimeout, str(self._deadlines))
+            (deadline or float("inf"), JobTimeout, str(self.execution.deadlines))
         ]
-        if self._queued_timeout is not None:
-            limit = f"{self._queued_timeout:g} s (queued_timeout)"
-            limits.append((since + self._queued_timeout, QueueTimeout, limit))
+        if (seconds := self.execution.given.get("queued_timeout")) is not None:
+            limits.append((since + seconds, QueueTimeout, f"{seconds:g} s (queued_timeout)"))
         return min(limits, key=lambda limit: limit[0])
 
     def _defer(self, until: float, now: float) -> None:
@@ -130,11 +101,11 @@ class CapacityWait:
 
         if until - now < MIN_DEFERRAL:
             return
-        if self._record.has_begun:  # Airflow drops what a deferral carries, if it ends the deferral itself
-            self._record.save_if_possible()
-        self._task.defer(
+        # Airflow drops what a deferral carries, if it ends the deferral itself.
+        self.execution.record.save_if_possible()
+        self.task.defer(
             trigger=DateTimeTrigger(datetime.fromtimestamp(until, tz=UTC)),
             method_name="start",
-            kwargs={"attempt": self._record.attempt.to_dict()},
+            kwargs={"attempt": self.execution.record.attempt.to_dict()},
             timeout=timedelta(seconds=until - now + DEFERRAL_TIMEOUT_MARGIN),
         )

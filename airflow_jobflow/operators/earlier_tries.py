@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,31 +24,21 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.calls import Call
     from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.jobs.reattach import Found
-    from airflow_jobflow.operators.attempts import AttemptRecord
+    from airflow_jobflow.operators.execution import Execution
     from airflow_jobflow.operators.spec import JobSpec
-    from airflow_jobflow.waiting.deadlines import Deadlines
-    from airflow_jobflow.waiting.remote import RemoteJobs
 
 YOUNG = 60.0
 """Seconds after an attempt for which its job is looked up more than once."""
 
 
+@dataclass(frozen=True)
 class EarlierTries:
     """The jobs of earlier tries, and what this try does with them.
 
-    :param spec: what is started.
-    :param record: the attempt of this try.
-    :param jobs: the jobs of the task in AWS.
-    :param deadlines: the time limits of the task.
-    :param log: the task's log.
+    :param execution: the execution of the operator.
     """
 
-    def __init__(self, spec: JobSpec, record: AttemptRecord, jobs: RemoteJobs, deadlines: Deadlines, log: Any) -> None:
-        self._spec = spec
-        self._record = record
-        self._jobs = jobs
-        self._deadlines = deadlines
-        self._logger = log
+    execution: Execution[JobSpec]
 
     def reattach(self) -> dict[str, Snapshot | None]:
         """Return the jobs of an earlier try that this try waits for, as described now; empty if it starts one.
@@ -58,25 +48,25 @@ class EarlierTries:
         from airflow_jobflow.faults import CallError
         from airflow_jobflow.jobs.reattach import Action, Now, decide
 
-        record = self._record
+        record, jobs = self.execution.record, self.execution.jobs
         if not record.durable or record.is_first_try:
             return {}
-        recorded = record.stored()
+        recorded, clear_number = record.stored(), record.this_try.clear_number
         now = time.time()
         run_began_at = _seconds(record.context["dag_run"].start_date)
         grace = conf.getfloat("jobflow", "missing_grace")
         try:
             elsewhere = recorded.location not in ("", record.location)
             found = [] if elsewhere else self._find(recorded, now)
-            decision = decide(recorded, found, Now(record.clear_number, record.location, run_began_at, now, grace))
-            self._logger.info("Earlier tries: %s (%s)", decision.why, decision.action.value)
-            self._jobs.stop(decision.stop, f"Airflow: {decision.why}")
+            decision = decide(recorded, found, Now(clear_number, record.location, run_began_at, now, grace))
+            self.execution.log.info("Earlier tries: %s (%s)", decision.why, decision.action.value)
+            jobs.stop(decision.stop, f"Airflow: {decision.why}")
         except CallError as error:
             raise SubmissionError(
                 "The jobs of earlier tries could not be found or stopped, so nothing was started (connection: "
-                f"{self._jobs.origin}): {error}"
+                f"{jobs.origin}): {error}"
             ) from error
-        not_cleared = recorded.clear_number == record.clear_number
+        not_cleared = recorded.clear_number == clear_number
         seen = {each.job.job_id: each.job for each in found}
         record.is_repeated = decision.action is Action.REPEAT
         if decision.action is Action.KEEP:
@@ -94,16 +84,17 @@ class EarlierTries:
 
     def _continue(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> None:
         """Make the job of an earlier try this try's own."""
-        record = self._record
+        record = self.execution.record
         attempt = record.attempt
         if not attempt.began_at:  # nothing is recorded, so the job's own time counts
             created = [_seconds(seen[each].created_at) for each in job_ids if each in seen and seen[each].created_at]
             attempt.began_at = min(created, default=time.time())
-            attempt.deadline = self._deadlines.after(attempt.began_at)
+            attempt.deadline = self.execution.deadlines.after(attempt.began_at)
         attempt.job_ids, attempt.starts, attempt.waits_since = list(job_ids), 0, None
         attempt.queued_at = attempt.queued_at or attempt.began_at
         attempt.number = max(attempt.number, 1)
-        attempt.location, attempt.clear_number = record.location, record.clear_number
+        record.continue_attempt(self.execution.given.get("queued_timeout"))
+        attempt.location, attempt.clear_number = record.location, record.this_try.clear_number
 
     def _find(self, recorded: Attempt, now: float) -> list[Found]:
         """Find the jobs of earlier tries: by the group, and by the ids that were recorded.
@@ -118,7 +109,7 @@ class EarlierTries:
         for pause in (0.0, *LOOKUPS):
             time.sleep(pause)
             try:
-                found = self._jobs.call(self._found_now, recorded)
+                found = self.execution.jobs.call(self._found_now, recorded)
             except CallError as error:
                 if error.fault is not Fault.SCOPE_NOT_FOUND:
                     raise
@@ -127,7 +118,7 @@ class EarlierTries:
             if found or not is_young:
                 return found
         if not_found:
-            self._logger.warning(
+            self.execution.log.warning(
                 "No earlier try can have a job: its queue, cluster or Glue job does not exist: %s", not_found
             )
         return []
@@ -135,13 +126,13 @@ class EarlierTries:
     def _found_now(self, call: Call, recorded: Attempt) -> list[Found]:
         from airflow_jobflow.jobs.reattach import Found
 
-        group = recorded.group or self._record.owner.group
+        group = recorded.group or self.execution.record.owner.group
         found = [
-            replace(each, job=each.job.counting(self._jobs.container))
-            for each in self._spec.find_group(call, group, recorded)
+            replace(each, job=each.job.counting(self.execution.jobs.container))
+            for each in self.execution.spec.find_group(call, group, recorded)
         ]
         missing = set(recorded.job_ids) - {each.job.job_id for each in found}
-        described = self._jobs.describe(call, sorted(missing)) if missing else {}
+        described = self.execution.jobs.describe(call, sorted(missing)) if missing else {}
         return [*found, *(Found(job) for job in described.values())]
 
     def jobs_of_this_try(self) -> list[str]:
@@ -151,21 +142,21 @@ class EarlierTries:
         """
         from airflow_jobflow.faults import CallError
 
-        record = self._record
+        record = self.execution.record
         attempt = record.attempt
         try:
             if not record.durable or attempt.job_ids:
                 pass
-            elif not record.has_store:
-                found = self._jobs.call(self._spec.find_group, record.group, attempt)
+            elif record.store is None:
+                found = self.execution.jobs.call(self.execution.spec.find_group, record.group, attempt)
                 attempt.job_ids = _waited_for([each.job for each in found if each.by == record.this_try])
             elif attempt.number:
-                started = self._jobs.call(self._spec.find_started, record)
+                started = self.execution.jobs.call(self.execution.spec.find_started, record)
                 attempt.job_ids = [started] if started else []
         except CallError as error:
             raise SubmissionError(
-                f"The {self._jobs.display_name} of this try could not be looked up, and may still run "
-                f"(connection: {self._jobs.origin}): {error}"
+                f"The {self.execution.jobs.display_name} of this try could not be looked up, and may still run "
+                f"(connection: {self.execution.jobs.origin}): {error}"
             ) from error
         return attempt.job_ids
 

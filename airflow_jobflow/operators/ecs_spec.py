@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from airflow_jobflow import params
-from airflow_jobflow.exceptions import InvalidParameter
-from airflow_jobflow.operators.spec import JobSpec, MapSpec, container_name
-from airflow_jobflow.params import Parameter
+from airflow_jobflow import params, params_json
+from airflow_jobflow.exceptions import InvalidParameter, invalid_parameter
+from airflow_jobflow.operators.spec import JobSpec, MapSpec
+from airflow_jobflow.params import Parameter, ParameterTable
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.attempt import Attempt
@@ -35,9 +35,9 @@ SPOT_ATTEMPTS: Final = 4
 def _strategy(name: str, value: Any) -> list[dict[str, Any]]:
     """Validate a capacity provider strategy: AWS's list, or weights by provider: ``{"FARGATE_SPOT": 4}``."""
     try:
-        weights = params.mapping(name, value)
+        weights = params_json.mapping(name, value)
     except InvalidParameter:
-        strategy: list[dict[str, Any]] = params.AwsShape("ecs", "RunTask", "capacityProviderStrategy")(name, value)
+        strategy: list[dict[str, Any]] = params_json.AwsShape("ecs", "RunTask", "capacityProviderStrategy")(name, value)
         return strategy
     return [
         {"capacityProvider": provider, "weight": params.integer(f"{name}[{provider!r}]", weight, least=0, most=1000)}
@@ -45,40 +45,36 @@ def _strategy(name: str, value: Any) -> list[dict[str, Any]]:
     ]
 
 
-PARAMETERS: Final = params.ParameterTable(
+PARAMETERS: Final = ParameterTable(
     {
         "cluster": Parameter("cluster", params.non_empty_string, required=True),
         "task_definition": Parameter("taskDefinition", params.non_empty_string, required=True),
-        "command": Parameter("", params.string_list, in_item=True),
-        "environment": Parameter("", params.string_map, in_item=True),
+        "command": Parameter("", params_json.string_list, in_item=True),
+        "environment": Parameter("", params_json.string_map, in_item=True),
         "container_name": Parameter("", params.non_empty_string, in_item=True),
-        "cpu": Parameter("", lambda name, value: params.integer(name, value, least=256), in_item=True),
-        "memory": Parameter("", lambda name, value: params.integer(name, value, least=512), in_item=True),
-        "ephemeral_storage": Parameter(
-            "", lambda name, value: params.integer(name, value, least=20, most=200), in_item=True
-        ),
-        "overrides": Parameter("overrides", params.AwsShape("ecs", "RunTask", "overrides"), in_item=True),
-        "subnets": Parameter("", params.string_list),
-        "security_groups": Parameter("", params.string_list),
+        "cpu": Parameter("", partial(params.integer, least=256), in_item=True),
+        "memory": Parameter("", partial(params.integer, least=512), in_item=True),
+        "ephemeral_storage": Parameter("", partial(params.integer, least=20, most=200), in_item=True),
+        "overrides": Parameter("overrides", params_json.AwsShape("ecs", "RunTask", "overrides"), in_item=True),
+        "subnets": Parameter("", params_json.string_list),
+        "security_groups": Parameter("", params_json.string_list),
         "assign_public_ip": Parameter("", params.boolean),
         "network_configuration": Parameter(
-            "networkConfiguration", params.AwsShape("ecs", "RunTask", "networkConfiguration")
+            "networkConfiguration", params_json.AwsShape("ecs", "RunTask", "networkConfiguration")
         ),
         "capacity_provider_strategy": Parameter("capacityProviderStrategy", _strategy),
         "on_spot_interruption": Parameter(
-            "", lambda name, value: params.one_of(name, value, ("fail", "retry", "on_demand")), required=True
+            "", partial(params.one_of, allowed=("fail", "retry", "on_demand")), required=True
         ),
         "platform_version": Parameter("platformVersion", params.non_empty_string),
         "enable_execute_command": Parameter("enableExecuteCommand", params.boolean),
         "enable_ecs_managed_tags": Parameter("enableECSManagedTags", params.boolean),
-        "propagate_tags": Parameter(
-            "propagateTags", lambda name, value: params.one_of(name, value, ("TASK_DEFINITION", "NONE"))
-        ),
-        "tags": Parameter("tags", params.string_map, in_item=True),
+        "propagate_tags": Parameter("propagateTags", partial(params.one_of, allowed=("TASK_DEFINITION", "NONE"))),
+        "tags": Parameter("tags", params_json.string_map, in_item=True),
         "group": Parameter("group", params.non_empty_string),
         "reference_id": Parameter("referenceId", params.non_empty_string),
         "volume_configurations": Parameter(
-            "volumeConfigurations", params.AwsShape("ecs", "RunTask", "volumeConfigurations")
+            "volumeConfigurations", params_json.AwsShape("ecs", "RunTask", "volumeConfigurations")
         ),
     }
 )
@@ -86,33 +82,20 @@ PARAMETERS: Final = params.ParameterTable(
 
 
 class FargateParameters:
-    """The parameters of a task on Fargate, validated, and the requests made of them.
+    """The parameters of a task on Fargate, and the requests made of them.
 
-    :param given: the parameters of the operator, see ``PARAMETERS``.
+    :param values: the validated parameters of the operator, see ``PARAMETERS``.
+    :raises InvalidParameter: two of them contradict each other.
     """
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self.given = given
-
-    @property
-    def container(self) -> str | None:
-        """The name of the container that counts."""
-        return container_name(self.given)
-
-    @cached_property
-    def values(self) -> dict[str, Any]:
-        """The parameters that were given, as their types.
-
-        :raises InvalidParameter: one of them is wrong, or two contradict each other.
-        """
-        values = PARAMETERS.validated(self.given)
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = values
         short = [name for name in ("subnets", "security_groups", "assign_public_ip") if name in values]
         if short and "network_configuration" in values:
-            raise params.invalid_parameter(short[0], values[short[0]], "network_configuration says it too; keep one")
+            raise invalid_parameter(short[0], values[short[0]], "network_configuration says it too; keep one")
         if not values.get("subnets") and "network_configuration" not in values:
-            raise params.invalid_parameter("subnets", self.given["subnets"], "a Fargate task needs at least one subnet")
-        self._reject_contradictions(values, values.get("container_name"))
-        return values
+            raise invalid_parameter("subnets", values.get("subnets"), "a Fargate task needs at least one subnet")
+        self.reject_contradictions(values.get("container_name"))
 
     def reject_contradictions(self, container: str | None) -> None:
         """Reject a short form that ``overrides`` contradict.
@@ -120,13 +103,10 @@ class FargateParameters:
         :param container: the container that command and environment are for.
         :raises InvalidParameter: there is one.
         """
-        self._reject_contradictions(self.values, container)
-
-    def _reject_contradictions(self, values: Mapping[str, Any], container: str | None) -> None:
         from airflow_jobflow.jobs import ecs
 
-        for name in ecs.duplicates(values, values.get("overrides", {}), container):
-            raise params.invalid_parameter(name, self.given[name], "overrides says it too; keep one")
+        for name in ecs.duplicates(self.values, self.values.get("overrides", {}), container):
+            raise invalid_parameter(name, self.values[name], "overrides says it too; keep one")
 
     def request(self, values: Mapping[str, Any], container: str | None, *, on_demand: bool = False) -> dict[str, Any]:
         """Return the RunTask request, without its token.
@@ -160,28 +140,17 @@ class FargateParameters:
 class FargateTaskSpec(JobSpec):
     """A task on Fargate.
 
-    :param given: the parameters of the operator, see ``PARAMETERS``.
+    :param values: the validated parameters of the operator, see ``PARAMETERS``.
+    :raises InvalidParameter: two of them contradict each other.
     """
 
     when_stuck = "Look at the subnets, the account's limits, and the capacity that was asked for."
-    name = ""
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self.parameters = FargateParameters(given)
-
-    @property
-    def scope(self) -> str:
-        """The cluster."""
-        return str(self.parameters.given["cluster"])
-
-    @property
-    def container(self) -> str | None:
-        """The name of the container that counts."""
-        return self.parameters.container
-
-    def check(self) -> None:
-        """Validate the parameters; see the base."""
-        _ = self.parameters.values
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.parameters = FargateParameters(values)
+        self.cluster: str = values["cluster"]
+        self.scope: str | None = self.cluster
+        self.container: str | None = values.get("container_name")
 
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
         """Run the task under a token that starts nothing twice, and return its ARN; see the base."""
@@ -190,8 +159,9 @@ class FargateTaskSpec(JobSpec):
         from airflow_jobflow.jobs.owner import with_owner_tags
         from airflow_jobflow.operators import submission
 
-        values, definition = self.parameters.values, self.parameters.given["task_definition"]
-        jobs.check_containers(ecs.container_names, definition)
+        values, definition = self.parameters.values, self.parameters.values["task_definition"]
+        if self.container is not None:
+            jobs.check_containers(ecs.container_names, definition)
         before, owner = record.attempt, record.owner
         interruptions = before.interruptions if before.number else 0
         was_declined = bool(before.number) and before.declined
@@ -253,7 +223,7 @@ class FargateTaskSpec(JobSpec):
         """Return the task of this attempt: ECS may respond that it started none, and start it."""
         from airflow_jobflow.jobs import ecs
 
-        return ecs.find(call, self.scope, record.group, record.attempt.token, record.attempt.began_at)
+        return ecs.find(call, self.cluster, record.group, record.attempt.token, record.attempt.began_at)
 
     def _find_again(self, call: Call, record: AttemptRecord, jobs: RemoteJobs) -> str | None:
         """Look for the task of this attempt right after ECS reported that there is none; the next start looks again."""
@@ -271,14 +241,14 @@ class FargateTaskSpec(JobSpec):
         """Return all tasks of this task instance in the cluster."""
         from airflow_jobflow.jobs import ecs
 
-        return ecs.find_group(call, self.scope, group)
+        return ecs.find_group(call, self.cluster, group)
 
     def runs_again(self, event: Mapping[str, Any], attempt: Attempt) -> bool:
         """Return whether AWS took Spot capacity back, and another attempt follows."""
         from airflow_jobflow.jobs import ecs
 
         interrupted = any(seen.get("code") in ecs.INTERRUPTIONS for seen in event["jobs"].values())
-        if not interrupted or self.parameters.given["on_spot_interruption"] == "fail":
+        if not interrupted or self.parameters.values["on_spot_interruption"] == "fail":
             return False
         if attempt.interruptions + 1 >= SPOT_ATTEMPTS:
             return False
@@ -290,36 +260,20 @@ class FargateTaskSpec(JobSpec):
 class FargateMapSpec(MapSpec):
     """One task on Fargate for each item.
 
-    :param given: the parameters of the operator, see ``PARAMETERS``.
+    :param values: the validated parameters of the operator, see ``PARAMETERS``: they hold for every item.
+    :raises InvalidParameter: two of them contradict each other.
     """
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self._parameters = FargateParameters(given)
-        self._given = given
-        self.attempts = 1 if given["on_spot_interruption"] == "fail" else SPOT_ATTEMPTS
+    table: ClassVar[ParameterTable] = PARAMETERS
 
-    @property
-    def name(self) -> str:
-        """The family of the task definition."""
-        return str(self._given["task_definition"]).rpartition("/")[2]
-
-    @property
-    def scope(self) -> str:
-        """The cluster."""
-        return str(self._given["cluster"])
-
-    @property
-    def container(self) -> str | None:
-        """The name of the container that counts."""
-        return self._parameters.container
-
-    def check(self) -> None:
-        """Validate the parameters; see the base."""
-        _ = self._parameters.values
-
-    def items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Validate the items; see the base."""
-        return [PARAMETERS.validated_item(f"items[{index}]", item) for index, item in enumerate(items)]
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._parameters = FargateParameters(values)
+        self._cluster: str = values["cluster"]
+        self._on_interruption: str = values["on_spot_interruption"]
+        self.attempts = 1 if self._on_interruption == "fail" else SPOT_ATTEMPTS
+        self.name = values["task_definition"].rpartition("/")[2]
+        self.scope: str | None = self._cluster
+        self.container: str | None = values.get("container_name")
 
     def requests(self, items: Sequence[Mapping[str, Any]], jobs: RemoteJobs) -> list[dict[str, Any]]:
         """Return the RunTask request of each item, without its token; see the base."""
@@ -348,7 +302,7 @@ class FargateMapSpec(MapSpec):
 
         common, overrides = self._parameters.values, item.get("overrides", {})
         for name in ecs.duplicates(item, overrides, container):
-            raise params.invalid_parameter(f"items[{index}]", item, f"overrides says the {name} too; keep one")
+            raise invalid_parameter(f"items[{index}]", item, f"overrides says the {name} too; keep one")
         # The item's overrides replace the operator's short forms, except for single variables.
         replaced = set(ecs.duplicates(common, overrides, container)) - {"environment"}
         values = {name: value for name, value in common.items() if name not in replaced} | dict(item)
@@ -361,11 +315,11 @@ class FargateMapSpec(MapSpec):
         """Return what identifies the tasks of this attempt's map."""
         from airflow_jobflow.jobs import ecs_map
 
-        owner, on_interruption = record.owner, self._given["on_spot_interruption"]
-        return ecs_map.family(self.scope, owner.group, record.attempt.token, on_interruption, owner.tags())
+        owner, token = record.owner, record.attempt.token
+        return ecs_map.family(self._cluster, owner.group, token, self._on_interruption, owner.tags())
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:  # noqa: ARG002
         """Return all tasks of this task instance in the cluster."""
         from airflow_jobflow.jobs import ecs
 
-        return ecs.find_group(call, self.scope, group)
+        return ecs.find_group(call, self._cluster, group)

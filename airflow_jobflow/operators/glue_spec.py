@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_jobflow import params
-from airflow_jobflow.exceptions import CapacityUnavailable, SubmissionError
+from airflow_jobflow import params, params_json
+from airflow_jobflow.exceptions import CapacityUnavailable, SubmissionError, invalid_parameter
 from airflow_jobflow.operators.spec import JobSpec
-from airflow_jobflow.params import Parameter
+from airflow_jobflow.params import Parameter, ParameterTable
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.attempt import Attempt
@@ -21,37 +21,35 @@ if TYPE_CHECKING:
     from airflow_jobflow.waiting.remote import RemoteJobs
 
 
-def _minutes(name: str, value: Any) -> int:
-    """Validate a timeout in seconds, and return it in minutes: Glue counts in whole ones."""
-    minutes, rest = divmod(params.seconds(name, value), 60)
-    if rest:
+def _whole_minutes(name: str, value: Any) -> int:
+    """Validate a timeout in seconds: Glue counts in whole minutes."""
+    seconds = params.seconds(name, value)
+    if seconds % 60:
         rule = "must be whole minutes, such as 120 (seconds) or timedelta(minutes=2)"
-        raise params.invalid_parameter(name, value, rule)
-    return int(minutes)
+        raise invalid_parameter(name, value, rule)
+    return int(seconds)
 
 
-CRAWL_PARAMETERS: Final = params.ParameterTable(
+CRAWL_PARAMETERS: Final = ParameterTable(
     {
         "crawler_name": Parameter("Name", params.non_empty_string, required=True),
         "if_running": Parameter(
-            "", lambda name, value: params.one_of(name, value, ("attach", "wait_then_start", "fail")), required=True
+            "", partial(params.one_of, allowed=("attach", "wait_then_start", "fail")), required=True
         ),
     }
 )
 """The parameters of a crawl."""
 
-RUN_PARAMETERS: Final = params.ParameterTable(
+RUN_PARAMETERS: Final = ParameterTable(
     {
         "job_name": Parameter("JobName", params.non_empty_string, required=True),
-        "script_args": Parameter("Arguments", params.string_map),
-        "run_job_kwargs": Parameter("", params.AwsShape("glue", "StartJobRun")),
+        "script_args": Parameter("Arguments", params_json.string_map),
+        "run_job_kwargs": Parameter("", params_json.AwsShape("glue", "StartJobRun")),
         "worker_type": Parameter("WorkerType", params.non_empty_string),
-        "number_of_workers": Parameter("NumberOfWorkers", lambda name, value: params.integer(name, value, least=1)),
-        "max_capacity": Parameter("MaxCapacity", lambda name, value: params.number(name, value, least=0, above=True)),
-        "attempt_timeout": Parameter("Timeout", _minutes),
-        "execution_class": Parameter(
-            "ExecutionClass", lambda name, value: params.one_of(name, value, ("STANDARD", "FLEX"))
-        ),
+        "number_of_workers": Parameter("NumberOfWorkers", partial(params.integer, least=1)),
+        "max_capacity": Parameter("MaxCapacity", partial(params.number, least=0, above=True)),
+        "attempt_timeout": Parameter("Timeout", _whole_minutes),
+        "execution_class": Parameter("ExecutionClass", partial(params.one_of, allowed=("STANDARD", "FLEX"))),
         "security_configuration": Parameter("SecurityConfiguration", params.non_empty_string),
     }
 )
@@ -61,21 +59,15 @@ RUN_PARAMETERS: Final = params.ParameterTable(
 class CrawlSpec(JobSpec):
     """A crawl. A crawler runs one crawl at a time, and a crawl does not say who started it.
 
-    :param given: the parameters of the operator, see ``CRAWL_PARAMETERS``.
+    :param values: the validated parameters of the operator, see ``CRAWL_PARAMETERS``.
     """
 
     when_stuck = "Glue took the start, and no crawl began: look at the crawler in the console."
-    name = ""
     carries_owner = False
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self._given = given
-        self._crawler: str = given["crawler_name"]
-        self._if_running: str = given["if_running"]
-
-    def check(self) -> None:
-        """Validate the parameters; see the base."""
-        CRAWL_PARAMETERS.validated(self._given)
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._crawler: str = values["crawler_name"]
+        self._if_running: str = values["if_running"]
 
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
         """Start a crawl, or join the one that runs. Return which one it is: the first after the newest listed now."""
@@ -193,43 +185,22 @@ def _begun(call: Call, crawl: str) -> dict[str, Snapshot]:
 class GlueRunSpec(JobSpec):
     """A run of a Glue job.
 
-    :param given: the parameters of the operator, see ``RUN_PARAMETERS``.
+    :param values: the validated parameters of the operator, see ``RUN_PARAMETERS``.
+    :raises InvalidParameter: two of them contradict each other.
     """
 
     when_stuck = "Look at what else runs: is a limit of the job or the account reached?"
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self._given = given
-        self._job: str = given["job_name"]
-
-    @property
-    def name(self) -> str:
-        """The name of the job."""
-        return self._job
-
-    @property
-    def scope(self) -> str:
-        """The name of the job, which calls are confined to."""
-        return self._job
-
-    @cached_property
-    def request(self) -> dict[str, Any]:
-        """The StartJobRun request.
-
-        :raises InvalidParameter: a parameter is wrong, or two contradict each other.
-        """
+    def __init__(self, values: Mapping[str, Any]) -> None:
         from airflow_jobflow.jobs import glue_run
 
-        values = RUN_PARAMETERS.validated(self._given)
         for name, member in RUN_PARAMETERS.members.items():
             if name in values and member in values.get("run_job_kwargs", {}):
-                rule = f"run_job_kwargs says {member} too; keep one"
-                raise params.invalid_parameter(name, self._given[name], rule)
-        return glue_run.request(values, RUN_PARAMETERS.members)
-
-    def check(self) -> None:
-        """Validate the parameters; see the base."""
-        _ = self.request
+                raise invalid_parameter(name, values[name], f"run_job_kwargs says {member} too; keep one")
+        self.name: str = values["job_name"]
+        self.scope: str | None = self.name
+        self.request = glue_run.request(values, RUN_PARAMETERS.members)
+        """The StartJobRun request."""
 
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
         """Start a run with an argument that no other run carries, and return its id; see the base."""
@@ -243,13 +214,13 @@ class GlueRunSpec(JobSpec):
             request["Arguments"] = {ARGUMENT: owner, **request.get("Arguments", {})}
 
         def find(call: Call) -> str | None:
-            return glue_run.find(call, self._job, token)
+            return glue_run.find(call, self.name, token)
 
         def start(call: Call) -> str:
             return glue_run.start(call, request)
 
-        jobs.log.info("Starting a run of %s: %s", self._job, request)
-        what = f"{glue_run.DISPLAY_NAME} of {self._job}"
+        jobs.log.info("Starting a run of %s: %s", self.name, request)
+        what = f"{glue_run.DISPLAY_NAME} of {self.name}"
         found_by = find if record.durable else None
         return [submission.submit_once(jobs.call, start, found_by, what, origin=lambda: jobs.origin)]
 
@@ -257,10 +228,10 @@ class GlueRunSpec(JobSpec):
         """Return the run of this attempt: a run whose start got no response may use up the job's capacity."""
         from airflow_jobflow.jobs import glue_run
 
-        return glue_run.find(call, self._job, record.attempt.token)
+        return glue_run.find(call, self.name, record.attempt.token)
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:  # noqa: ARG002
         """Return all runs of this task instance among the newest runs of the job."""
         from airflow_jobflow.jobs import glue_run
 
-        return glue_run.find_group(call, self._job, group)
+        return glue_run.find_group(call, self.name, group)

@@ -1,15 +1,29 @@
-"""A task that is cancelled before Airflow accepts its deferral: nobody else stops its job."""
+"""A task that is killed on a worker: nobody else stops its jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.airflow_compat.deferrals import call_if_deferral_rejected
 from airflow_jobflow.airflow_compat.states import DELETED, is_cancelled
+from airflow_jobflow.exceptions import JobStopped
+from airflow_jobflow.jobs.wording import KILL_REASON
+from airflow_jobflow.ui.failure_report import note_stopped
 
 if TYPE_CHECKING:
+    from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.operators.attempts import AttemptRecord
+    from airflow_jobflow.operators.execution import Execution
+
+FINAL_DESCRIBE_TIMEOUT = 1.0
+"""Seconds for which a killed worker waits for the last status of its job before it stops the job."""
+
+ABANDONING = 5.0
+"""Seconds that a killed task takes to record that it was killed, beside stopping its job."""
+
+NOT_OURS = "It was left running, because this task did not start it."
 
 
 def stop_if_deferral_is_rejected(
@@ -34,3 +48,61 @@ def stop_if_deferral_is_rejected(
             note()
 
     call_if_deferral_rejected(record.context["ti"], rejected)
+
+
+def stop_jobs_if_deferral_is_rejected(
+    execution: Execution[Any], job_ids: Sequence[str], seen: Mapping[str, Snapshot]
+) -> None:
+    """Do the same for the jobs of an operator that is no map.
+
+    :param execution: the execution of the operator.
+    :param job_ids: its jobs.
+    :param seen: their last snapshots, by id.
+    """
+    jobs = execution.jobs
+    stop_if_deferral_is_rejected(
+        execution.record,
+        execution.log,
+        lambda: f"{jobs.called(job_ids)}: {jobs.try_to_stop(job_ids, KILL_REASON)}",
+        lambda: note_stopped(execution.report, execution.record.context, seen),
+    )
+
+
+def killed_while_starting(execution: Execution[Any], job_ids: Sequence[str]) -> JobStopped:
+    """Stop the jobs that a killed task was just starting, if they are its own, and return the exception.
+
+    :param execution: the execution of the operator.
+    :param job_ids: the jobs.
+    """
+    said = NOT_OURS
+    if execution.record.is_own:
+        execution.record.abandon()
+        said = execution.jobs.try_to_stop(job_ids, KILL_REASON)
+    return JobStopped(f"The task was killed while it started {execution.jobs.called(job_ids)}. {said}")
+
+
+def stop_jobs(execution: Execution[Any], job_ids: Sequence[str], seen: dict[str, Snapshot]) -> None:
+    """Stop the jobs of a worker that is killed while it waits. Called by a signal handler.
+
+    The attempt is recorded as abandoned, so that no later try waits for its jobs. Airflow ends the process five seconds
+    later, so only the stop may take long.
+
+    :param execution: the execution of the operator.
+    :param job_ids: its jobs.
+    :param seen: their last snapshots, by id; updated.
+    """
+    from airflow_jobflow.aws import ONCE
+
+    def log_last_status() -> None:
+        seen.update(execution.jobs.describe_now(job_ids, retry=ONCE))
+        for job_id, snapshot in list(seen.items()):
+            execution.log.info("%s %s: last seen %s", execution.jobs.display_name, job_id, snapshot.progress())
+
+    recording = execution.record.abandon_in_thread()
+    describing = threading.Thread(target=log_last_status, daemon=True)
+    describing.start()
+    describing.join(FINAL_DESCRIBE_TIMEOUT)
+    execution.jobs.try_to_stop(job_ids, KILL_REASON)  # a failure is logged, and the interrupted code goes on
+    noting = execution.record.in_thread(lambda context: note_stopped(execution.report, context, seen))
+    for thread in (recording, noting):
+        thread.join(ABANDONING)

@@ -2,59 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
-from airflow_jobflow.airflow_compat.task_context import task_state_store
 from airflow_jobflow.exceptions import SubmissionError
+from airflow_jobflow.jobs import map_statuses
 from airflow_jobflow.jobs.array import indexes_of
 from airflow_jobflow.jobs.attempt import Attempt, MapRecord
 from airflow_jobflow.jobs.model import index_ranges
-from airflow_jobflow.maps.previous_results import PreviousResults, load_previous_results
+from airflow_jobflow.jobs.packing import pack, unpack
+from airflow_jobflow.maps.previous_results import PreviousResults, by_index, load_previous_results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from airflow_jobflow.operators.attempts import AttemptRecord
+    from airflow_jobflow.faults import CallError
+    from airflow_jobflow.operators.execution import Execution
     from airflow_jobflow.operators.spec import MapSpec
-    from airflow_jobflow.waiting.remote import RemoteJobs
+    from airflow_jobflow.triggers.map import MapTrigger
 
 STOPPED = "What ran was stopped."
 """The sentence that says that all jobs of a map were stopped."""
 
 
+@dataclass(frozen=True)
 class MapAttempt:
     """The map that a try of a task runs, and the record of it.
 
-    :param spec: what each item runs.
-    :param record: the attempt.
-    :param jobs: the jobs of the task in AWS.
-    :param log: the task's log.
+    :param execution: the execution of the operator.
     """
 
-    def __init__(self, spec: MapSpec, record: AttemptRecord, jobs: RemoteJobs, log: Any) -> None:
-        self._spec = spec
-        self._record = record
-        self._jobs = jobs
-        self._logger = log
+    execution: Execution[MapSpec]
 
     @property
     def map(self) -> MapRecord:
         """What is recorded of the map; empty if there is none."""
-        return self._record.attempt.map or MapRecord(over=True)
+        return self.execution.record.attempt.map or MapRecord(over=True)
 
     @property
     def name(self) -> str:
         """The name of the map in messages."""
-        return "-".join(filter(None, (self._spec.name, self._record.attempt.token)))
+        return "-".join(filter(None, (self.execution.spec.name, self.execution.record.attempt.token)))
 
     @property
     def may_run(self) -> bool:
         """Whether a map was begun that is not known to be over."""
         return not self.map.over
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing says which map this try runs: Airflow has no store, and dropped what the deferral carried."""
+        return self.execution.record.store is None and self.execution.record.attempt.map is None
 
     def begin(self, digest: str, indexes: Sequence[int], size: int) -> None:
         """Record that a new map begins.
@@ -64,18 +64,54 @@ class MapAttempt:
         :param size: how many items there are.
         :raises SubmissionError: it cannot be recorded; nothing was started.
         """
-        record = self._record
+        record = self.execution.record
         record.attempt.number, record.attempt.waits_since = 0, None
         record.new_attempt()
-        follows, family = len(indexes) < size, self._spec.family(record)
+        follows, family = len(indexes) < size, self.execution.spec.family(record)
         record.attempt.map = MapRecord(digest, index_ranges(indexes), follows, family)
         record.save()
-        self._logger.info("Map %s: %d of %d items are to be run", self.name, len(indexes), size)
+        self.execution.log.info("Map %s: %d of %d items are to be run", self.name, len(indexes), size)
+
+    def trigger(
+        self, size: int, indexes: Sequence[int], lines: Sequence[str], *, continues: bool = False
+    ) -> MapTrigger:
+        """Return the trigger that runs the map, or one of no items, which can stop its jobs.
+
+        :param size: how many items there are.
+        :param indexes: the items that run.
+        :param lines: their requests, as JSON.
+        :param continues: whether it continues the map of an earlier try. Default False.
+        """
+        from airflow_jobflow.triggers.map import MapTrigger
+
+        execution, given, attempt = self.execution, self.execution.given, self.execution.record.attempt
+        return MapTrigger(
+            service=execution.jobs.service,
+            job_group=self.map.family,
+            size=size,
+            indexes=index_ranges(indexes),
+            requests=pack(lines),
+            scope=execution.jobs.scope,
+            container_name=execution.jobs.container,
+            max_concurrency=given["max_concurrency"],
+            tolerated_failure_count=execution.tolerance.count,
+            tolerated_failure_percentage=execution.tolerance.percentage,
+            attempts=execution.spec.attempts,
+            on_item_failure=given.get("on_item_failure") or ("continue" if given["redrive"] else "stop"),
+            **asdict(execution.jobs.access),
+            poll_interval=execution.wait.parameters.poll_interval,
+            deadline=attempt.deadline,
+            began_at=0.0 if continues else attempt.began_at,
+            reports_progress=execution.report.is_shown,
+            deferred_at=time.time(),
+            cancel_on_kill=given["cancel_on_kill"],
+            cancel_on_timeout=given["cancel_on_timeout"],
+        )
 
     def record_end(self) -> None:
         """Record that the map has ended, so that no later try continues with it."""
-        self._record.attempt.map = replace(self.map, over=True)
-        self._record.save_if_possible()
+        self.execution.record.attempt.map = replace(self.map, over=True)
+        self.execution.record.save_if_possible()
 
     def left_indexes(self) -> list[int]:
         """Return the items that the recorded map still has to run."""
@@ -87,17 +123,17 @@ class MapAttempt:
         :param digest: the digest of all items.
         :raises SubmissionError: the location of this try's jobs cannot be resolved.
         """
-        record, attempt = self._record, self._record.attempt
+        record, attempt = self.execution.record, self.execution.record.attempt
         is_here = attempt.location == record.location
         if self.may_run and not is_here:
-            self._logger.warning(
+            self.execution.log.warning(
                 "The map of an earlier try (%s) was not ended, and is not continued, because this try starts its jobs "
                 "elsewhere: then %r, now %r. Its jobs in the old location are not stopped",
                 attempt.token,
                 attempt.location,
                 record.location,
             )
-        is_wanted = not attempt.abandoned and attempt.clear_number == record.clear_number
+        is_wanted = not attempt.abandoned and attempt.clear_number == record.this_try.clear_number
         return is_here and is_wanted and self.map.digest == digest and self.may_run
 
     def end_earlier(self, stop_all: Callable[[str, Sequence[str]], str]) -> None:
@@ -106,42 +142,46 @@ class MapAttempt:
         :param stop_all: stops the recorded map's jobs, and returns a sentence.
         :raises SubmissionError: they cannot be stopped; nothing was started.
         """
-        if not self._record.has_store:
+        if self.execution.record.store is None:
             self._end_unrecorded()
-        elif self.may_run and self._record.attempt.location == self._record.location:
-            self._logger.info("Not continuing with the unfinished map of an earlier try: stopping its jobs")
+        elif self.may_run and self.execution.record.attempt.location == self.execution.record.location:
+            self.execution.log.info("Not continuing with the unfinished map of an earlier try: stopping its jobs")
             said = stop_all("Airflow: the task was run again", ())
             if said != STOPPED:
-                left = f"jobs of an earlier try of map {self._spec.name} could not be stopped"
+                left = f"jobs of an earlier try of map {self.execution.spec.name} could not be stopped"
                 raise SubmissionError(f"Nothing was started, because {left}. {said}")
             # So that a later try does not continue with it, if this one ends before it records its own.
-            self._record.attempt.map = replace(self.map, over=True)
-            self._record.save()
+            self.execution.record.attempt.map = replace(self.map, over=True)
+            self.execution.record.save()
 
     def _end_unrecorded(self) -> None:
         """Stop the jobs of earlier tries, if Airflow has no task state store.
 
         :raises SubmissionError: they cannot be found or stopped; nothing was started.
         """
-        from airflow_jobflow.faults import CallError
-
-        if self._record.is_first_try:
+        if self.execution.record.is_first_try:
             return
-        try:
-            self.stop_unrecorded("Airflow: the task was run again")
-        except CallError as error:
+        if error := self.try_to_stop_unrecorded("Airflow: the task was run again"):
             raise SubmissionError(
                 f"Nothing was started, because jobs of an earlier try could not be found or stopped: {error}"
             ) from error
 
-    def stop_unrecorded(self, reason: str) -> None:
+    def try_to_stop_unrecorded(self, reason: str) -> CallError | None:
         """Stop all jobs of this task instance, of all tries, if Airflow has no task state store.
 
         :param reason: for AWS and for the log.
-        :raises CallError: they cannot be found or stopped.
+        :return: why they could not be found or stopped; None if they were stopped.
         """
-        found = self._jobs.call(self._spec.find_group, self._record.owner.group, Attempt())
-        self._jobs.stop([each.job.job_id for each in found if not each.job.state.ended], reason)
+        from airflow_jobflow.faults import CallError
+
+        try:
+            found = self.execution.jobs.call(
+                self.execution.spec.find_group, self.execution.record.owner.group, Attempt()
+            )
+            self.execution.jobs.stop([each.job.job_id for each in found if not each.job.state.ended], reason)
+        except CallError as error:
+            return error
+        return None
 
     def previous_results(self, digest: str) -> PreviousResults | None:
         """Return how the items ended in an earlier try; None if there was none of equal items since the last clear.
@@ -149,33 +189,41 @@ class MapAttempt:
         :param digest: the digest of all items.
         :raises SubmissionError: the task state store cannot be read.
         """
-        store = task_state_store(self._record.context)
+        store = self.execution.record.store
         if store is None:
             return None
         try:
-            return load_previous_results(store, digest, self._record.clear_number)
+            return load_previous_results(store, digest, self.execution.record.this_try.clear_number)
         except AirflowRuntimeError as error:
             raise SubmissionError(f"The results of the items in an earlier try could not be read: {error}") from error
 
-    def store_results(self, ended: PreviousResults) -> bool:
-        """Store how the items ended for a retry; return whether that succeeded.
+    def ended_items(self, event: Mapping[str, Any], *, redrive: bool) -> PreviousResults:
+        """Return how the items ended, those of earlier tries included, and store it if a retry needs it.
 
-        :param ended: the results.
+        :param event: the event of the trigger.
+        :param redrive: whether a retry runs only the items that did not succeed.
         """
-        store = task_state_store(self._record.context)
+        ended = PreviousResults(event["statuses"], by_index(unpack(event["lines"])), event["times"])
+        if self.map.follows:
+            ended = ended.merged_with(self.previous_results(self.map.digest) or PreviousResults(""))
+        left_running = event["unstopped"] is None
+        if ended.statuses and (redrive or left_running) and self._store_results(ended) and left_running:
+            # A retry continues with the rest: AWS may have forgotten by then that the others succeeded.
+            indexes = index_ranges(map_statuses.indexes_to_rerun(ended.statuses))
+            self.execution.record.attempt.map = replace(self.map, indexes=indexes, follows=True)
+            self.execution.record.save_if_possible()
+        return ended
+
+    def _store_results(self, ended: PreviousResults) -> bool:
+        """Store how the items ended for a retry; return whether that succeeded."""
+        store = self.execution.record.store
         if store is None:
             return False
         try:
-            ended.save(store, self.map.digest, self._record.clear_number)
+            ended.save(store, self.map.digest, self.execution.record.this_try.clear_number)
         except AirflowRuntimeError as error:
-            self._logger.warning("A retry will run all items, because their results could not be saved: %s", error)
+            self.execution.log.warning(
+                "A retry will run all items, because their results could not be saved: %s", error
+            )
             return False
         return True
-
-    def record_rest(self, indexes: Sequence[int]) -> None:
-        """Record that a retry continues with the rest: AWS may have forgotten by then that the others succeeded.
-
-        :param indexes: the items that still have to run.
-        """
-        self._record.attempt.map = replace(self.map, indexes=index_ranges(indexes), follows=True)
-        self._record.save_if_possible()

@@ -1,16 +1,16 @@
 """What an operator starts: a single job, an array, or a map. The services differ in nothing else.
 
-A spec is made of the operator's rendered parameters. It validates them, builds the requests, and makes the calls that
-start jobs and find them again. It knows neither Airflow's context nor how the task waits.
+A spec is made of the operator's validated parameters. It builds the requests, and makes the calls that start jobs and
+find them again. It knows neither Airflow's context nor how the task waits.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_jobflow import params
+from airflow_jobflow import params_json
 
 if TYPE_CHECKING:
     from airflow_jobflow.exceptions import JobflowError
@@ -21,49 +21,29 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.reattach import Found
     from airflow_jobflow.operators.attempts import AttemptRecord
     from airflow_jobflow.outcomes import OutcomeBuilder
+    from airflow_jobflow.params import ParameterTable
     from airflow_jobflow.waiting.remote import RemoteJobs
 
 
-def container_name(given: Mapping[str, Any]) -> str | None:
-    """Return the name of the container whose result counts, or None if the task does not select one.
-
-    :param given: the parameters of the operator, with ``container_name``.
-    :raises InvalidParameter: it is no string, or empty.
-    """
-    name = given["container_name"]
-    return None if name is None else params.non_empty_string("container_name", name)
-
-
 class Spec(ABC):
-    """What single jobs and maps have in common: where they are started, and how they are found again."""
+    """What single jobs and maps have in common: where they are started, and how they are found again.
+
+    Making one validates the parameters, and makes no call.
+
+    :raises InvalidParameter: one of them is wrong, or two contradict each other.
+    """
+
+    name = ""
+    """The user's name for it in messages; empty if there is none."""
+
+    scope: str | None = None
+    """The cluster or Glue job that calls are confined to; None where the service has none."""
+
+    container: str | None = None
+    """The name of the container that counts; None if AWS's rules decide."""
 
     carries_owner = True
     """Whether the jobs carry their owner, so that the orphan reaper can find them."""
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """The user's name for it in messages; empty if there is none."""
-
-    @property
-    def scope(self) -> str | None:
-        """The cluster or Glue job that calls are confined to; None where the service has none."""
-        return None
-
-    @property
-    def container(self) -> str | None:
-        """The name of the container that counts; None if AWS's rules decide.
-
-        :raises InvalidParameter: the parameter is wrong.
-        """
-        return None
-
-    @abstractmethod
-    def check(self) -> None:
-        """Validate the parameters. Makes no call.
-
-        :raises InvalidParameter: one of them is wrong, or two contradict each other.
-        """
 
     @abstractmethod
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
@@ -82,10 +62,11 @@ class JobSpec(Spec):
     when_stuck = "Look at the queue's compute environments: are they enabled, large enough, and able to run it?"
     """What to do about a job that never left the queue."""
 
-    @property
-    def is_array(self) -> bool:
-        """Whether it is an array, also one of a single child."""
-        return False
+    is_array = False
+    """Whether it is an array, also one of a single child."""
+
+    is_one_job = True
+    """Whether its outcome is that of one job, so that the task may end in the triggerer."""
 
     @abstractmethod
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
@@ -139,13 +120,6 @@ class JobSpec(Spec):
         """
         return builder.job_outcomes(ended, tolerance)
 
-    def may_end_in_triggerer(self, attempt: Attempt) -> bool:  # noqa: ARG002
-        """Return whether the outcome is that of the one job, so that no worker has to build it.
-
-        :param attempt: the attempt that started the job.
-        """
-        return True
-
 
 class MapSpec(Spec):
     """One job for each item."""
@@ -153,13 +127,17 @@ class MapSpec(Spec):
     attempts = 1
     """How many attempts an item gets whose Spot capacity is taken back."""
 
-    @abstractmethod
-    def items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Return the items with their values as their types.
+    table: ClassVar[ParameterTable]
+    """The parameters of the API, of which an item may set some."""
 
-        :param items: the items, as dicts.
+    def items(self, items: Any) -> list[dict[str, Any]]:
+        """Validate the items, and return them with their values as their types.
+
+        :param items: the parameter ``items``.
         :raises InvalidParameter: one of them is wrong; it is named by its index.
         """
+        each_of = list(items) if isinstance(items, Sequence) and not isinstance(items, str) else items
+        return self.table.validated_items(params_json.mappings("items", each_of, "with the parameters of one job"))
 
     @abstractmethod
     def requests(self, items: Sequence[Mapping[str, Any]], jobs: RemoteJobs) -> list[dict[str, Any]]:

@@ -17,14 +17,13 @@ from airflow_jobflow.airflow_compat import starts
 from airflow_jobflow.airflow_compat.copies import MakesObjects
 from airflow_jobflow.airflow_compat.features import dag_in
 from airflow_jobflow.airflow_compat.retry_policy import SensorBase
+from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.sensors.trigger_start import NOT_HONOURED, start_trigger_args
 from airflow_jobflow.ui.failure_report import reporting_failures
 from airflow_jobflow.ui.task_report import TaskReport
-from airflow_jobflow.waiting import parameters as wait_parameters
 from airflow_jobflow.waiting import timeouts
-from airflow_jobflow.waiting.deadlines import Deadlines
-from airflow_jobflow.waiting.remote import RemoteJobs
+from airflow_jobflow.waiting.parameters import WAIT_PARAMETERS, wait_parameters
 from airflow_jobflow.waiting.resume import Method, resume
 from airflow_jobflow.waiting.wait import JobWait, snapshots
 
@@ -67,7 +66,7 @@ class AwsJobSensor(MakesObjects, SensorBase):
     names_jobs: ClassVar[str]
     """The parameter that names the jobs: an id, the outcome that an operator returned for it, or a list of these."""
 
-    template_fields: Sequence[str] = wait_parameters.TEMPLATE_FIELDS
+    template_fields: Sequence[str] = WAIT_PARAMETERS.template_fields
 
     def __init__(
         self,
@@ -116,27 +115,20 @@ class AwsJobSensor(MakesObjects, SensorBase):
         """Return the name of the job, for messages on one that was never described; empty if it is not known."""
         return ""
 
-    # The objects that the sensor has. They are made of the parameters after rendering, when they are first used.
+    # What waits. It is made when it is first used: the parameters are rendered by then.
 
     @cached_property
     def _report(self) -> TaskReport:
         return TaskReport(self, self.service)
 
     @cached_property
-    def _jobs(self) -> RemoteJobs:
-        return RemoteJobs.of(self, self.service, self._report, scope=self._scope(), name=self._job_name())
-
-    @cached_property
-    def _deadlines(self) -> Deadlines:
-        return wait_parameters.deadlines(self, timeout=float(self.timeout))
-
-    @cached_property
     def _wait(self) -> JobWait:
-        return JobWait.of(self, self._jobs, self._report)
+        parameters = wait_parameters(self, WAIT_PARAMETERS, timeout=float(self.timeout))
+        return JobWait.of(self, self._report, parameters, scope=self._scope(), name=self._job_name())
 
     @property
     def kept_links(self) -> dict[str, str]:
-        """The URLs of the buttons that are known, by the key of the link to each."""
+        """The known URLs of the task's link buttons, by the key of the link."""
         return self._report.kept_links
 
     # Start in the triggerer. Airflow reads these two properties when it serializes the DAG.
@@ -176,13 +168,14 @@ class AwsJobSensor(MakesObjects, SensorBase):
         :raises InvalidParameter: a parameter is wrong.
         """
         self.check()
+        jobs, parameters = self._wait.jobs, self._wait.parameters
         return {
             "service": self.service,
             "job_ids": self.job_ids(),
-            "scope": self._jobs.scope,
-            **dataclasses.asdict(self._jobs.access),
-            "poll_interval": self._wait.poll_interval,
-            "deadline": self._deadlines.after(started_at),
+            "scope": jobs.scope,
+            **dataclasses.asdict(jobs.access),
+            "poll_interval": parameters.poll_interval,
+            "deadline": parameters.deadlines.after(started_at),
             "result_kind": self._returns() if may_end else None,
             "reports_progress": self.do_xcom_push,
             "links": {} if self._report.notes_have_links else None,
@@ -193,11 +186,11 @@ class AwsJobSensor(MakesObjects, SensorBase):
 
         :raises InvalidParameter: one of them is invalid, or has no effect in this sensor.
         """
-        wait_parameters.check(self)
+        _ = self._wait
         params.reject(self, NOT_HONOURED)
         if self.mode != "poke":
             rule = "deferring does what rescheduling is for; leave mode out, or set deferrable=False to wait here"
-            raise params.invalid_parameter("mode", self.mode, rule)
+            raise invalid_parameter("mode", self.mode, rule)
 
     # Wait.
 
@@ -228,7 +221,7 @@ class AwsJobSensor(MakesObjects, SensorBase):
         if not job_ids:
             self.log.info("There is nothing to wait for: %s is an empty list", self.names_jobs)
             return []
-        deadline = self._deadlines.after(time.time())
+        deadline = self._wait.parameters.deadlines.after(time.time())
         seen = self._wait.initial_status(job_ids)
         event = self._wait.until_ended(context, job_ids, seen, deadline=deadline, returns=self._returns())
         return self.execute_complete(context, event)
@@ -249,8 +242,8 @@ class AwsJobSensor(MakesObjects, SensorBase):
             seen = snapshots(event)
             if len(seen) == 1:  # a sensor that started in the triggerer has not kept them yet
                 self._report.keep_links(seen.values())
-            raise timeouts.sensor_timeout(self._jobs, event, self._deadlines)
-        builder = self._jobs.outcome_builder
+            raise timeouts.sensor_timeout(self._wait.jobs, event, self._wait.parameters.deadlines)
+        builder = self._wait.jobs.outcome_builder
         outcomes = self._wait.outcomes(
             context,
             event,

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from airflow_jobflow import params
+from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink
 from airflow_jobflow.sensors.base import AwsJobSensor
 
@@ -58,9 +59,7 @@ class GlueCrawlSensor(AwsJobSensor):
                 crawls.append(str(Since.read(name)))
             except ValueError as error:
                 if isinstance(given, Mapping):
-                    raise params.invalid_parameter(
-                        "crawler_name", given, f"is no outcome of a crawl: {error}"
-                    ) from error
+                    raise invalid_parameter("crawler_name", given, f"is no outcome of a crawl: {error}") from error
                 crawls.append(str(Since(name, moment)))
         return crawls
 

@@ -41,8 +41,9 @@ from airflow_jobflow.aws import DEFAULT_CONN_ID, Access
 from airflow_jobflow.events.eventbridge import parse_event
 from airflow_jobflow.events.filters import Filter
 from airflow_jobflow.events.state_change import job_payload
-from airflow_jobflow.exceptions import InvalidParameter
-from airflow_jobflow.params import invalid_parameter, mapping, non_empty_string
+from airflow_jobflow.exceptions import InvalidParameter, invalid_parameter
+from airflow_jobflow.params import non_empty_string
+from airflow_jobflow.params_json import mapping
 from airflow_jobflow.triggers.stored import Stored
 
 if TYPE_CHECKING:

@@ -299,6 +299,18 @@ def note_of(
     )
 
 
+def first_note(service: str, seen: Mapping[str, Snapshot], buttons: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+    """Return the note on the one job of a task that begins to wait, and the note's digest.
+
+    :param service, buttons: see `note_of`.
+    :param seen: what was last seen of the job, by its id.
+    """
+    now = notes.now()
+    statuses = {job_id: [(snapshot.status, now)] for job_id, snapshot in seen.items()}
+    note = note_of(service, list(seen.values()), statuses, total=1, buttons=buttons)
+    return note, notes.digest(note)
+
+
 def links(service: str, snapshot: Snapshot) -> dict[str, str]:
     """Return the console's pages of a job in the format of notes. Call it in a thread: the first call is slow.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow import trigger_eligibility
@@ -42,7 +43,7 @@ class TaskReport:
         """Whether anything is written for the UI: ``do_xcom_push=False`` turns it off."""
         return bool(self.task.do_xcom_push)
 
-    @property
+    @cached_property
     def notes_have_links(self) -> bool:
         """Whether the buttons find their URLs in the notes for the "Jobs" tab: see ``links``."""
         return self.is_shown and trigger_eligibility.is_ours(type(self.task)) and api_server_reads_notes()
@@ -85,25 +86,31 @@ class TaskReport:
             self.stored_links = self.kept_links
             self.select_links()
 
-    def note_start(self, context: Context, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> str | None:
+    def begin(self, context: Context, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> dict[str, Any]:
         """Write the first note for the "Jobs" tab, with the URLs of the buttons; the trigger writes later ones.
 
         :param context: Airflow's context.
         :param job_ids: the ids of the jobs. Of several, the trigger writes the first note, if they take a while.
         :param seen: what was last seen of them, by id.
-        :return: the digest by which the trigger recognizes the note; None if none was written.
+        :return: the arguments with which the trigger continues the report.
         """
-        if not self.is_shown or len(job_ids) != 1 or not seen:
-            return None
-        from airflow_jobflow.ui import notes
-        from airflow_jobflow.ui.progress import note_of
+        note_digest = self._note_start(context, seen) if self.is_shown and len(job_ids) == 1 and seen else None
+        return {
+            "reports_progress": self.is_shown,
+            "progress_digest": note_digest,
+            "links": self.stored_links if self.notes_have_links else None,
+        }
 
-        statuses = {job_id: [(snapshot.status, notes.now())] for job_id, snapshot in seen.items()}
-        note = note_of(self.service, list(seen.values()), statuses, total=1, buttons=self.kept_links)
+    def _note_start(self, context: Context, seen: Mapping[str, Snapshot]) -> str | None:
+        """Write the first note; return the digest by which the trigger recognizes it, or None if that failed."""
+        from airflow_jobflow.ui import notes
+        from airflow_jobflow.ui.progress import first_note
+
+        note, note_digest = first_note(self.service, seen, self.kept_links)
         try:
             context["ti"].xcom_push(key=notes.KEY, value=note)
         except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the wait goes on
             self.task.log.warning("The state of the job could not be written for the Jobs tab: %s", error)
             return None
         self.links_are_noted()
-        return notes.digest(note)
+        return note_digest

@@ -2,111 +2,122 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import conf
 
-from airflow_jobflow import params, trigger_eligibility
+from airflow_jobflow import params, params_json
+from airflow_jobflow.params import Check, Parameter, ParameterTable
 from airflow_jobflow.waiting.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from airflow_jobflow.aws import Access
 
-TEMPLATE_FIELDS: Final = (
-    "aws_conn_id",
-    "region_name",
-    "verify",
-    "botocore_config",
-    "poll_interval",
-    "job_timeout",
+
+def _verify(name: str, value: Any) -> bool | str:
+    is_path = isinstance(value, str) and value.lower() not in ("true", "false")
+    return value if is_path else params.boolean(name, value)
+
+
+_COUNT: Final = partial(params.integer, least=0)
+_NOT_NEGATIVE: Final = partial(params.number, least=0)
+
+WAIT_PARAMETERS: Final = ParameterTable(
+    {
+        "aws_conn_id": Parameter("", params.unchecked),
+        "region_name": Parameter("", params.unchecked),
+        "verify": Parameter("", _verify),
+        "botocore_config": Parameter("", params_json.mapping),
+        "poll_interval": Parameter("", params.seconds),
+        "job_timeout": Parameter("", params.seconds),
+        "execution_timeout": Parameter("", params.seconds, templated=False),
+        "deferrable": Parameter("", params.unchecked, templated=False),
+        "raise_on_failure": Parameter("", params.unchecked, templated=False),
+        "number_logs_exception": Parameter("", _COUNT, required=True, templated=False),
+    }
 )
-"""The shared parameters that are templated."""
+"""The parameters of all operators and sensors, see :class:`airflow_jobflow.operators.base.AwsJobOperator`."""
+
+OPERATOR_PARAMETERS: Final = ParameterTable(
+    {
+        **WAIT_PARAMETERS,
+        "queued_timeout": Parameter("", params.seconds),
+        "tolerated_failure_count": Parameter("", _COUNT, required=True),
+        "tolerated_failure_percentage": Parameter("", partial(params.number, least=0, most=100), required=True),
+        **dict.fromkeys(
+            ("wait_for_completion", "cancel_on_kill", "cancel_on_timeout", "durable", "redrive"),
+            Parameter("", params.unchecked, templated=False),
+        ),
+    }
+)
+"""The parameters of all operators."""
+
+MAP_PARAMETERS: Final = ParameterTable(
+    {
+        **OPERATOR_PARAMETERS,
+        "items": Parameter("", params.unchecked),  # validated when the map starts: there may be ten thousand
+        "max_concurrency": Parameter("", partial(params.integer, least=1), required=True),
+        "on_item_failure": Parameter("", partial(params.one_of, allowed=("continue", "stop"))),
+    }
+)
+"""The parameters of all maps."""
+
+_OF_SETTINGS: Final[Mapping[str, Check]] = {
+    "poll_interval": params.seconds,
+    "describe_calls_per_second": params.seconds,
+    "request_timeout": params.seconds,
+    "event_poll_interval": params.seconds,
+    "missing_grace": _NOT_NEGATIVE,
+    "denied_grace": _NOT_NEGATIVE,
+    "end_in_trigger": partial(params.one_of, allowed=("auto", "never")),
+}
+
+SETTINGS: Final = ParameterTable({f"[jobflow] {name}": Parameter("", check) for name, check in _OF_SETTINGS.items()})
+"""The settings of ``[jobflow]`` that a task validates before it starts."""
 
 
-class WaitingTask(Protocol):
-    """An operator or a sensor; :class:`airflow_jobflow.operators.base.AwsJobOperator` documents the parameters."""
+@dataclass(frozen=True, slots=True)
+class WaitParameters:
+    """The shared parameters of one task, validated.
 
-    aws_conn_id: str | None
-    region_name: str | None
-    verify: bool | str | None
-    botocore_config: dict[str, Any] | None
-    deferrable: bool | None
-    poll_interval: float | str | timedelta | None
-    job_timeout: float | str | timedelta | None
-    number_logs_exception: int
+    :param given: those that were given, as their types, see the tables.
+    :param access: the AWS connection to use.
+    :param poll_interval: seconds between two describe calls for one job.
+    :param log_lines: how many of the last lines of a log an error quotes.
+    :param deadlines: the time limits of the task.
+    :param defers: whether the task waits in the triggerer, and not in the worker.
+    """
 
-    @property
-    def execution_timeout(self) -> timedelta | None:
-        """Airflow's own limit for the task."""
+    given: Mapping[str, Any]
+    access: Access
+    poll_interval: float
+    log_lines: int
+    deadlines: Deadlines
+    defers: bool
 
 
-def check(task: WaitingTask) -> None:
-    """Validate the shared parameters and the settings of ``[jobflow]``.
+def wait_parameters(task: Any, table: ParameterTable, **limits: float) -> WaitParameters:
+    """Validate the shared parameters of an operator or a sensor, and the settings of ``[jobflow]``.
 
     :param task: the operator or sensor, after rendering.
+    :param table: its shared parameters.
+    :param limits: further time limits, in seconds, by the parameter that sets them.
     :raises InvalidParameter: one of them is wrong.
-    """
-    poll_interval(task)
-    deadlines(task)
-    if task.botocore_config is not None:
-        params.mapping("botocore_config", task.botocore_config)
-    for setting in ("describe_calls_per_second", "request_timeout", "event_poll_interval"):
-        params.seconds(f"[jobflow] {setting}", conf.get("jobflow", setting))
-    for setting in ("missing_grace", "denied_grace"):
-        params.number(f"[jobflow] {setting}", conf.get("jobflow", setting), least=0)
-    log_lines(task)
-    params.one_of("[jobflow] end_in_trigger", trigger_eligibility.end_setting(), ("auto", "never"))
-
-
-def poll_interval(task: WaitingTask) -> float:
-    """Return the seconds between two describe calls for one job.
-
-    :param task: the operator or sensor.
-    :raises InvalidParameter: it is wrong.
-    """
-    if task.poll_interval is None:
-        return params.seconds("[jobflow] poll_interval", conf.get("jobflow", "poll_interval"))
-    return params.seconds("poll_interval", task.poll_interval)
-
-
-def log_lines(task: WaitingTask) -> int:
-    """Return how many of the last lines of a log an error quotes.
-
-    :param task: the operator or sensor.
-    :raises InvalidParameter: it is wrong.
-    """
-    return params.integer("number_logs_exception", task.number_logs_exception, least=0)
-
-
-def deadlines(task: WaitingTask, **more: float) -> Deadlines:
-    """Return the time limits of the task.
-
-    :param task: the operator or sensor.
-    :param more: further limits, in seconds, by the parameter that sets them.
-    :raises InvalidParameter: one of them is wrong.
-    """
-    given = {"job_timeout": task.job_timeout, "execution_timeout": task.execution_timeout}
-    seconds = {name: params.seconds(name, limit) for name, limit in given.items() if limit is not None}
-    return Deadlines({**seconds, **more}, in_worker=not defers(task))
-
-
-def defers(task: WaitingTask) -> bool:
-    """Return whether the task waits in the triggerer, and not in the worker.
-
-    :param task: the operator or sensor.
-    """
-    return conf.getboolean("jobflow", "deferrable") if task.deferrable is None else task.deferrable
-
-
-def access(task: WaitingTask) -> Access:
-    """Return the AWS connection to use.
-
-    :param task: the operator or sensor.
-    :raises InvalidParameter: a parameter of the connection is wrong.
     """
     from airflow_jobflow.aws import Access
 
-    config = None if task.botocore_config is None else params.mapping("botocore_config", task.botocore_config)
-    verify = params.boolean("verify", task.verify) if str(task.verify).lower() in ("true", "false") else task.verify
-    return Access(task.aws_conn_id, task.region_name, verify, config)
+    settings = SETTINGS.validated({f"[jobflow] {name}": conf.get("jobflow", name) for name in _OF_SETTINGS})
+    given = table.of(task)
+    defers = conf.getboolean("jobflow", "deferrable") if task.deferrable is None else task.deferrable
+    of_task: dict[str, float] = {name: given[name] for name in ("job_timeout", "execution_timeout") if name in given}
+    return WaitParameters(
+        given=given,
+        access=Access(task.aws_conn_id, task.region_name, given.get("verify"), given.get("botocore_config")),
+        poll_interval=given.get("poll_interval", settings["[jobflow] poll_interval"]),
+        log_lines=given["number_logs_exception"],
+        deadlines=Deadlines({**of_task, **limits}, in_worker=not defers),
+        defers=defers,
+    )

@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_jobflow import params
+from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs.wording import sentence
-from airflow_jobflow.waiting import parameters
 
 if TYPE_CHECKING:
     from airflow_jobflow.aws import Access, Retry
@@ -64,6 +63,8 @@ class RemoteJobs:
         self.scope = scope
         self.container = container
         self.module = service_module(service)
+        self.display_name = self.module.DISPLAY_NAME
+        """What messages call such a job: ``Batch job``."""
         self.call_deadline: float | None = None
         """When failed calls are no longer repeated, in seconds since the epoch; None for no such limit."""
         self.outcome_builder = OutcomeBuilder(
@@ -79,38 +80,20 @@ class RemoteJobs:
         self._report = report
         self.log = log
 
-    @classmethod
-    def of(
-        cls,
-        task: Any,
-        service: str,
-        report: TaskReport,
-        *,
-        scope: str | None = None,
-        container: str | None = None,
-        name: str = "",
-    ) -> RemoteJobs:
-        """Return the jobs of an operator or a sensor, from its rendered parameters.
-
-        :param task: the operator or sensor.
-        :param service, report, scope, container, name: see the class.
-        :raises InvalidParameter: a parameter of the connection is wrong.
-        """
-        log_lines = parameters.log_lines(task)
-        where: Any = {"scope": scope, "container": container, "name": name}
-        return cls(service, parameters.access(task), report, task.log, log_lines=log_lines, **where)
-
-    @property
-    def display_name(self) -> str:
-        """What messages call such a job: ``Batch job``."""
-        return self.module.DISPLAY_NAME
-
     @property
     def origin(self) -> str:
         """The connection and the region that are used, for messages: ``aws_default in eu-west-1``."""
         from airflow_jobflow.aws import service_client
 
         return service_client(self.access, self.module.CLIENT).origin
+
+    @property
+    def region(self) -> str:
+        """The region that is used.
+
+        :raises CallError: it cannot be resolved.
+        """
+        return self.call(lambda call: str(call.region))
 
     def call(
         self,
@@ -130,7 +113,9 @@ class RemoteJobs:
         """
         from airflow_jobflow.aws import Retry, run_blocking, service_client
 
-        retry = (retry or Retry(PATIENCE)).until(None if past_deadline else self.call_deadline)
+        retry = retry or Retry(PATIENCE)
+        if self.call_deadline is not None and not past_deadline:
+            retry = retry.until(self.call_deadline)
         return run_blocking(service_client(self.access, self.module.CLIENT), function, *arguments, retry=retry)
 
     def describe(self, call: Call, job_ids: Sequence[str]) -> dict[str, Snapshot]:
@@ -231,4 +216,4 @@ class RemoteJobs:
         for name in given:
             if known is not None and name not in known:
                 rule = f"must be one of the named containers of {definition}, which has {', '.join(known) or 'none'}"
-                raise params.invalid_parameter("container_name", name, rule)
+                raise invalid_parameter("container_name", name, rule)

@@ -6,55 +6,53 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow import trigger_eligibility
 from airflow_jobflow.airflow_compat.task_context import is_mapped
 from airflow_jobflow.ui.failure_report import report_failure
-from airflow_jobflow.waiting import parameters
 from airflow_jobflow.waiting.deadlines import DEFERRAL_TIMEOUT_MARGIN
+from airflow_jobflow.waiting.remote import RemoteJobs
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator, Context
+    from airflow.sdk import Context
 
     from airflow_jobflow.exceptions import JobflowError
     from airflow_jobflow.jobs.model import Outcome, Snapshot
     from airflow_jobflow.triggers.base import WaitTrigger
     from airflow_jobflow.ui.task_report import TaskReport
-    from airflow_jobflow.waiting.remote import RemoteJobs
+    from airflow_jobflow.waiting.parameters import WaitParameters
 
 Judged = Sequence[tuple["Outcome", "JobflowError | None"]]
 """The outcome of each job, and the exception of each that failed."""
 
 
+@dataclass(eq=False, repr=False)
 class JobWait:
     """How a task waits for its jobs.
 
     :param task: the operator or sensor.
     :param jobs: its jobs in AWS.
     :param report: what it reports of them.
-    :param poll_interval: seconds between two describe calls for one job.
-    :param defers: whether it waits in the triggerer, and not in the worker.
+    :param parameters: its shared parameters.
     """
 
-    def __init__(
-        self, task: BaseOperator, jobs: RemoteJobs, report: TaskReport, *, poll_interval: float, defers: bool
-    ) -> None:
-        self._task: Any = task
-        self._jobs = jobs
-        self._report = report
-        self.poll_interval = poll_interval
-        self.defers = defers
+    task: Any
+    jobs: RemoteJobs
+    report: TaskReport
+    parameters: WaitParameters
 
     @classmethod
-    def of(cls, task: Any, jobs: RemoteJobs, report: TaskReport) -> JobWait:
-        """Return the wait of an operator or a sensor, from its rendered parameters.
+    def of(cls, task: Any, report: TaskReport, parameters: WaitParameters, **where: Any) -> JobWait:
+        """Return the wait of an operator or a sensor.
 
-        :param task, jobs, report: see the class.
-        :raises InvalidParameter: ``poll_interval`` is wrong.
+        :param task, report, parameters: see the class.
+        :param where: what its calls are confined to, see :class:`airflow_jobflow.waiting.remote.RemoteJobs`.
         """
-        return cls(task, jobs, report, poll_interval=parameters.poll_interval(task), defers=parameters.defers(task))
+        jobs = RemoteJobs(task.service, parameters.access, report, task.log, log_lines=parameters.log_lines, **where)
+        return cls(task, jobs, report, parameters)
 
     def initial_status(
         self, job_ids: Sequence[str], seen: Mapping[str, Snapshot | None] | None = None
@@ -68,13 +66,24 @@ class JobWait:
         from airflow_jobflow.aws import ONCE
 
         # Once, because the watcher of the trigger repeats it.
-        seen = seen or self._jobs.describe_now(job_ids, retry=ONCE)
+        seen = seen or self.jobs.describe_now(job_ids, retry=ONCE)
         known = {job_id: snapshot for job_id, snapshot in seen.items() if snapshot}
         for job_id, snapshot in known.items():
-            self._task.log.info("%s %s: %s", self._jobs.display_name, job_id, snapshot.progress())
+            self.task.log.info("%s %s: %s", self.jobs.display_name, job_id, snapshot.progress())
         if len(job_ids) == 1:
-            self._report.keep_links(known.values())
+            self.report.keep_links(known.values())
         return known
+
+    def not_waited_for(self, job_id: str, seen: Mapping[str, Snapshot]) -> dict[str, Any]:
+        """Return the outcome of a task that does not wait.
+
+        :param job_id: the id of the job.
+        :param seen: its last snapshot, by its id, if it was described.
+        """
+        from airflow_jobflow.jobs.model import JobState, Snapshot
+
+        snapshot = seen.get(job_id) or Snapshot(job_id, JobState.SUBMITTED, JobState.SUBMITTED.value)
+        return self.jobs.outcome_builder.outcome(snapshot, state=JobState.SUBMITTED).to_dict()
 
     def until_ended(
         self,
@@ -87,7 +96,8 @@ class JobWait:
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
         returns: str | None = None,
-        defer: Callable[[WaitTrigger], None] | None = None,
+        resumes_with: Mapping[str, Any] | None = None,
+        before_deferral: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
         """Wait until all jobs have ended, or a deadline has passed, and return the event of the trigger.
 
@@ -102,46 +112,44 @@ class JobWait:
         :param cancel_on_timeout: whether the trigger stops the jobs when a deadline has passed. Default False.
         :param returns: what the task returns if it ends in the triggerer, see ``triggers.ending``. Default None: a
             worker ends it.
-        :param defer: hands the wait over to a trigger. Default: ``defer``, without arguments for the resumed task.
+        :param resumes_with: further arguments of ``execute_complete`` when the task is resumed. Default: none.
+        :param before_deferral: called before the task defers. Default None.
         """
         if all(job_id in seen and seen[job_id].state.ended for job_id in job_ids):
             return self._ended_event(job_ids, seen)
         from airflow_jobflow.triggers.job import JobTrigger
 
-        noted = self._report.note_start(context, job_ids, seen)
         trigger = JobTrigger(
-            service=self._jobs.service,
+            service=self.jobs.service,
             job_ids=job_ids,
-            scope=self._jobs.scope,
-            container_name=self._jobs.container,
-            **dataclasses.asdict(self._jobs.access),
-            poll_interval=self.poll_interval,
+            scope=self.jobs.scope,
+            container_name=self.jobs.container,
+            **dataclasses.asdict(self.jobs.access),
+            poll_interval=self.parameters.poll_interval,
             deadline=deadline,
             queue_deadline=queue_deadline,
             deferred_at=time.time(),
             cancel_on_kill=cancel_on_kill,
             cancel_on_timeout=cancel_on_timeout,
             result_kind=returns if self._may_end_in_triggerer(context) else None,
-            reports_progress=self._report.is_shown,
             reported_statuses={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
-            progress_digest=noted,
-            links=self._report.stored_links if self._report.notes_have_links else None,
+            **self.report.begin(context, job_ids, seen),
         )
-        if self.defers:
-            (defer or self.defer)(trigger)
+        if self.parameters.defers:
+            if before_deferral:
+                before_deferral()
+            self.defer(trigger, **(resumes_with or {}))
         return self.in_worker(trigger)
 
     def _ended_event(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> dict[str, Any]:
         """Return the event of a trigger for jobs that have all ended."""
         jobs = {job_id: snapshot.to_dict() for job_id, snapshot in seen.items()}
-        self._report.event = event = {"job_ids": list(job_ids), "jobs": jobs, "errors": {}, "limit": None}
+        self.report.event = event = {"job_ids": list(job_ids), "jobs": jobs, "errors": {}, "limit": None}
         return event
 
     def _may_end_in_triggerer(self, context: Context) -> bool:
         mapped = is_mapped(context)
-        return trigger_eligibility.is_ours(type(self._task)) and trigger_eligibility.may_end(
-            self._task, is_mapped=mapped
-        )
+        return trigger_eligibility.is_ours(type(self.task)) and trigger_eligibility.may_end(self.task, is_mapped=mapped)
 
     def defer(self, trigger: WaitTrigger, **arguments: Any) -> None:
         """Hand the wait over to the triggerer. Does not return.
@@ -151,14 +159,14 @@ class JobWait:
         """
         left = None if trigger.deadline is None else max(trigger.deadline - time.time(), 0)
         timeout = None if left is None else timedelta(seconds=left + DEFERRAL_TIMEOUT_MARGIN)
-        self._task.defer(trigger=trigger, method_name="execute_complete", kwargs=arguments, timeout=timeout)
+        self.task.defer(trigger=trigger, method_name="execute_complete", kwargs=arguments, timeout=timeout)
 
     def in_worker(self, trigger: WaitTrigger) -> dict[str, Any]:
         """Wait in this process, and return the event of the trigger.
 
         :param trigger: the trigger.
         """
-        self._report.event = event = asyncio.run(trigger.wait())
+        self.report.event = event = asyncio.run(trigger.wait())
         return event
 
     def final_status(self, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,7 +178,7 @@ class JobWait:
         """
         if not event["limit"] or event.get("stopped") or event.get("unstopped") or not event["job_ids"]:
             return dict(event)
-        seen = {**snapshots(event), **self._jobs.describe_now(event["job_ids"])}
+        seen = {**snapshots(event), **self.jobs.describe_now(event["job_ids"])}
         ended = all(job_id in seen and seen[job_id].state.ended for job_id in event["job_ids"])
         jobs = {job_id: snapshot.to_dict() for job_id, snapshot in seen.items()}
         return {**event, "jobs": jobs, "limit": None if ended else event["limit"]}
@@ -195,20 +203,20 @@ class JobWait:
         from airflow_jobflow.jobs.model import JobState
         from airflow_jobflow.outcomes import combined_failure
 
-        builder, seen = self._jobs.outcome_builder, snapshots(event)
+        builder, seen = self.jobs.outcome_builder, snapshots(event)
         if event["errors"]:
             raise builder.watch_error(event["errors"], seen)
         ended = [builder.with_final_details(seen[job_id]) for job_id in event["job_ids"]]
         judged = judge(ended)
         outcomes = [outcome.to_dict() for outcome, _ in judged]
         failed = [snapshot for snapshot in ended if snapshot.state is not JobState.SUCCEEDED]
-        self._report.keep_links((failed or ended)[:1])
+        self.report.keep_links((failed or ended)[:1])
         failures = [error for _, error in judged if error]
         if failures and raise_on_failure:
             raise combined_failure(failures, outcomes)
         for error in failures:
-            self._task.log.warning("%s", error)
-            report_failure(self._report, context, error)
+            self.task.log.warning("%s", error)
+            report_failure(self.report, context, error)
         return outcomes
 
 

@@ -27,13 +27,19 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
         yield server
 
 
-@pytest.fixture
-def dag() -> Any:
-    """The tested DAG, in an empty Airflow database."""
-    from airflow.dag_processing.dagbag import DagBag
+@pytest.fixture(scope="session", autouse=True)
+def _database() -> None:
+    """An empty Airflow database."""
     from airflow.utils.db import initdb
 
     initdb()
+
+
+@pytest.fixture
+def dag() -> Any:
+    """The tested DAG."""
+    from airflow.dag_processing.dagbag import DagBag
+
     return DagBag(DAGS).dags["batch_job"]
 
 

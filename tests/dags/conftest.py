@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from airflow_jobflow.aws import forget_clients
 from airflow_jobflow.local import LocalAws
 from airflow_jobflow.local.samples import provision
 
@@ -73,13 +72,11 @@ class Run:
 
 
 @pytest.fixture
-def run_on(dags: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+def run_on(dags: Any, here: Callable[[LocalAws], None]) -> Callable[..., Run]:
     """Run a sample DAG against an AWS, as ``airflow dags test`` does."""
 
     def run(aws: LocalAws, dag_id: str, **conf: Any) -> Run:
-        forget_clients()  # those of another test call another AWS
-        for name, value in aws.environment().items():
-            monkeypatch.setenv(name, value)
+        here(aws)
         return Run(dags[dag_id].test(run_conf={"wait_time": 0.2, **conf}))
 
     return run

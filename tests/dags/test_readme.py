@@ -43,7 +43,7 @@ def test_the_map_on_the_page_of_maps_is_accepted() -> None:
     [code] = re.findall(r"```python\n(FargateMapOperator.*?)```", page, re.DOTALL)
     operator = eval(code.strip(), {"FargateMapOperator": FargateMapOperator})
     operator.check()
-    assert len(operator._items()) == 2000
+    assert len(operator._execution.spec.items(operator.items)) == 2000
 
 
 def test_the_two_commands_are_on_the_first_screen() -> None:

@@ -31,8 +31,7 @@ from airflow_jobflow.events.asset_stream import StateChangeStream
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner, attempt_token
 from airflow_jobflow.jobs.registration import LAST_USED, REGISTRIES, find_or_register
 from airflow_jobflow.local import Faults
-from airflow_jobflow.maps import calls as map_calls
-from airflow_jobflow.operators import capacity, definitions, earlier_tries, submission
+from airflow_jobflow.operators import definitions
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
@@ -143,14 +142,10 @@ class Airflow:
 
 
 @pytest.fixture(autouse=True)
-def _no_pauses(here: Callable[[Any], None], stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process finds the stack's AWS, and pauses nowhere for long."""
+def _found(here: Callable[[Any], None], stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process find the stack's AWS, on which it has looked up no definitions yet."""
     here(stack.aws)
-    monkeypatch.setattr(earlier_tries, "LOOKUPS", (0.0,))
     monkeypatch.setattr(definitions, "_entries", {})
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
-    for module in (submission, map_calls):
-        monkeypatch.setattr(module, "LOOKUPS", (0.0, 0.1))
 
 
 def sh(script: str) -> list[str]:

@@ -26,9 +26,10 @@ def until(gate: Path) -> str:
 
 
 def let_end(aws: LocalAws, crawler: str) -> None:
-    """Have the crawl that runs do its work now and end, however long crawls take on this AWS."""
+    """Have the crawl that runs, if any, do its work now and end, however long crawls take on this AWS."""
     service: Any = aws._service("glue", REGION)
-    service._crawlers._current(crawler).interrupted.set()
+    if running := service._crawlers._current(crawler):
+        running.interrupted.set()
 
 
 def run(trigger: Any) -> dict[str, Any]:

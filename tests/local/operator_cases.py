@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from airflow_jobflow.operators.base import AwsJobOperator
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.operators.ecs import FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
-from tests.local.glue_kit import until
+from tests.local.glue_kit import let_end, until
 
 
 class Case:
@@ -26,6 +27,9 @@ class Case:
 
     def prepare(self) -> None:
         """Make what is needed."""
+
+    def close(self) -> None:
+        """End what runs beside the test."""
 
     def end(self, *, well: bool = True) -> None:
         """Let the job end, well or not."""
@@ -127,19 +131,36 @@ class GlueRun(Case):
 
 
 class Crawl(Case):
-    """A crawl, which ends by itself after a while."""
+    """A crawl. It runs no script, so a thread lets it end when the file is there."""
 
     KIT = "glue"
 
     def prepare(self) -> None:
         """Make a crawler, which has been at work before."""
         self.crawler = self.kit.crawler()
-        self.kit.crawl(self.crawler)
+        self.kit.glue.start_crawler(Name=self.crawler)
+        let_end(self.kit.aws, self.crawler)
+        self.kit.ended(self.crawler)
         self.before = len(self.kit.crawls(self.crawler))
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._end_at_the_gate, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._over.set()
+        self._thread.join()
+
+    def _end_at_the_gate(self) -> None:
+        while not self._over.wait(0.02):
+            if self.gate.exists():
+                let_end(self.kit.aws, self.crawler)
 
     def end(self, *, well: bool = True) -> None:
-        """Wait for the crawl; a failed one is interrupted."""
-        if not well:
+        """Let the crawl end, and wait for that; a failed one is interrupted."""
+        if well:
+            self.gate.touch()
+        else:
             self.kit.aws.interrupt_crawl(self.crawler)
         self.kit.ended(self.crawler, len(self.kit.crawls(self.crawler)))
 
@@ -154,8 +175,13 @@ class Crawl(Case):
 
     def status(self, job_id: str) -> str:
         """SUCCEEDED or FAILED."""
-        told = {crawl["CrawlId"]: crawl["State"] for crawl in self.kit.ended(self.crawler, len(self.started()) + 1)}
-        return "SUCCEEDED" if told[job_id] == "COMPLETED" else "FAILED"
+
+        def state() -> str | None:
+            told = self.kit.glue.list_crawls(CrawlerName=self.crawler)["Crawls"]
+            [found] = [crawl["State"] for crawl in told if crawl["CrawlId"] == job_id]
+            return found if found != "RUNNING" else None
+
+        return "SUCCEEDED" if self.kit.eventually(state, f"the end of {job_id}") == "COMPLETED" else "FAILED"
 
 
 CASES = [Batch, Array, Fargate, GlueRun, Crawl]

@@ -11,6 +11,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError
+from botocore.utils import ContainerMetadataFetcher
 
 from airflow_jobflow.local import CannedResponse, Faults, LocalAws
 
@@ -41,7 +42,8 @@ class Host:
 
 @pytest.fixture
 def container(own_aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Host:
-    """A container on ECS."""
+    """A container on ECS, whose boto3 pauses shortly before it tries again."""
+    monkeypatch.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0.02)
     return Host(own_aws, monkeypatch, "container")
 
 
@@ -107,8 +109,9 @@ def test_instance_may_get_something_else_than_keys(instance: Host, response: Can
 
 
 @pytest.mark.parametrize("kind", ["slow", "down", "broken", "page"])
-def test_container_without_keys_is_an_error(container: Host, kind: str) -> None:
-    """boto3 tries three times, two seconds each, then raises while it makes the client."""
+def test_container_without_keys_is_an_error(container: Host, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 tries three times, two seconds each, then raises while it makes the client. Here it waits less."""
+    monkeypatch.setattr(ContainerMetadataFetcher, "TIMEOUT_SECONDS", 0.3)
     page = CannedResponse(status=200, body="<html></html>", actions=METADATA)
     faults = {
         "slow": Faults(actions=METADATA, hang=600),

@@ -323,7 +323,7 @@ def test_a_trigger_writes_only_what_the_worker_has_not(
     """Else each task would cost a request more, to say the same."""
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     kit.wait(job_id, "RUNNING")
-    seen = job(kit, parameters, "true")._jobs.describe_now([job_id])[job_id]
+    seen = job(kit, parameters, "true")._execution.jobs.describe_now([job_id])[job_id]
     note = progress.note_of("batch", [seen], {job_id: [("RUNNING", "now")]}, total=1, buttons=pages("batch", seen))
     known = {"progress_digest": notes.digest(note), "links": note["links"]}
     trigger = JobTrigger(

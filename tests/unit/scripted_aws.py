@@ -161,3 +161,10 @@ def context() -> dict[str, Any]:
     )
     run = SimpleNamespace(clear_number=0, start_date=CRAWLED)
     return {"ti": ti, "dag_run": run, "task_state_store": Store()}
+
+
+def map_requests(task: Any) -> list[dict[str, Any]]:
+    """The requests of a map's items."""
+    spec = task._execution.spec
+    requests: list[dict[str, Any]] = spec.requests(spec.items(task.items), task._execution.jobs)
+    return requests

@@ -33,7 +33,8 @@ def test_a_copy_of_a_used_task_makes_its_own_objects(make: Callable[[], Any], co
     """Airflow copies a task before each execution; a copy must not report for the original."""
     with DAG("flow", schedule=None):
         task = make()
-    used = {name: getattr(task, name) for name in ("_report", "_jobs", "_wait", "_deadlines")}
+    used = {name: getattr(task, name) for name in ("_report", "_execution", "_wait") if hasattr(task, name)}
+    assert len(used) == 2
     other = copied(task)
     assert other.task_id == task.task_id
     assert other._report.task is other
@@ -46,7 +47,7 @@ def test_a_dag_with_a_used_task_can_be_copied() -> None:
     with DAG("flow", schedule=None) as dag:
         task: Any = BatchJobOperator(task_id="load", **BATCH)
         task >> BatchJobSensor(task_id="wait", job_id="1")
-    assert task._jobs
+    assert task._execution
     other: Any = copy.deepcopy(dag)
     assert other.task_dict["load"] is not task
     assert other.task_dict["load"].dag is other
@@ -66,7 +67,12 @@ def test_the_next_execution_of_the_same_object_uses_its_parameters_of_then(
     """As a subclass that executes in a loop does."""
     task = make()
     context: Any = {}
-    task.check = lambda: (_ for _ in ()).throw(Checked(task._jobs.outcome_builder.name, task._jobs.access.region_name))
+
+    def check() -> None:
+        jobs = (task._wait if isinstance(task, BatchJobSensor) else task._execution).jobs
+        raise Checked(jobs.outcome_builder.name, jobs.access.region_name)
+
+    task.check = check
     for value in ("one", "other"):
         setattr(task, parameter, value)
         with pytest.raises(Checked) as checked:

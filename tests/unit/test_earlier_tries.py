@@ -1,17 +1,22 @@
-"""The jobs of a try whose deferral failed, without a record of them, as on Airflow 3.2."""
+"""The jobs of earlier tries, and of a try whose deferral failed without a record of them, as on Airflow 3.2."""
 
 from __future__ import annotations
 
-import logging
+import hashlib
+import json
+from time import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import TaskDeferred
 
-from airflow_jobflow.jobs.attempt import Attempt, Try
+from airflow_jobflow.jobs.attempt import Attempt, MapRecord, Try
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.jobs.reattach import Found
+from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.earlier_tries import EarlierTries
+from tests.unit.scripted_aws import ScriptedAws, context
 
 BEFORE, THIS = Try(1, 1, 0), Try(2, 1, 0)
 
@@ -39,9 +44,53 @@ INTERRUPTED = found("interrupted", JobState.FAILED, FIRST)
 )
 def test_a_try_waits_for_its_last_job(jobs: list[Found], expected: list[str]) -> None:
     """With an interrupted one beside it, a success would fail, or the job run once more."""
-    record: Any = SimpleNamespace(attempt=Attempt(), durable=True, has_store=False, this_try=THIS, group="g")
+    record: Any = SimpleNamespace(attempt=Attempt(), durable=True, store=None, this_try=THIS, group="g")
     spec: Any = SimpleNamespace(find_group=None)
     remote: Any = SimpleNamespace(call=lambda *_: jobs)
-    tries = EarlierTries(spec, record, remote, SimpleNamespace(), logging.getLogger())  # type: ignore[arg-type]
+    execution: Any = SimpleNamespace(spec=spec, record=record, jobs=remote)
+    tries = EarlierTries(execution)
     assert tries.jobs_of_this_try() == expected
     assert record.attempt.job_ids == expected
+
+
+BATCH: Any = {"task_id": "t", "job_name": "n", "job_queue": "q", "job_definition": "d", "deferrable": True}
+LIMITS: Any = {"job_timeout": 60, "queued_timeout": 30}
+
+
+def _map_record() -> MapRecord:
+    digest = hashlib.sha256(json.dumps([{}]).encode()).hexdigest()
+    return MapRecord(digest=digest, indexes="0", family={"queue": "q"})
+
+
+@pytest.mark.parametrize(
+    ("make", "recorded"),
+    [
+        (lambda **given: BatchJobOperator(**BATCH, **LIMITS, **given), {"job_ids": ["job-1"]}),
+        (lambda **given: BatchMapOperator(**BATCH, items=[{}], job_timeout=60, **given), {"map": _map_record()}),
+    ],
+    ids=["job", "map"],
+)
+@pytest.mark.parametrize("cancel_on_timeout", [False, True])
+def test_what_was_left_running_at_a_deadline_gets_the_time_of_the_retry(
+    make: Any, recorded: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *, cancel_on_timeout: bool
+) -> None:
+    """With the old deadline, each retry would end at once. A job that should have been stopped gets no more time."""
+    aws, task, retry, now = (
+        ScriptedAws(JobState.SUBMITTED),
+        make(cancel_on_timeout=cancel_on_timeout),
+        context(),
+        time(),
+    )
+    execution = task._execution
+    monkeypatch.setattr(execution.jobs, "call", lambda function, *arguments, **_: function(aws, *arguments))
+    monkeypatch.setattr("airflow_jobflow.jobs.batch.find_group", lambda *_: [])
+    execution.record.begin(retry)
+    passed = {"deadline": now - 10, "began_at": now - 70, "queued_at": now - 70}
+    attempt = Attempt(token="0123456789", number=1, location=execution.record.location, **passed, **recorded)
+    retry["task_state_store"]["jobflow"] = attempt.to_dict()
+    retry["ti"].try_number = 2
+    with pytest.raises(TaskDeferred) as deferral:
+        task.execute(retry)
+    trigger: Any = deferral.value.trigger
+    limits = [trigger.deadline, *([trigger.queue_deadline] if "job_ids" in recorded else [])]
+    assert [limit > now for limit in limits] == [not cancel_on_timeout] * len(limits)

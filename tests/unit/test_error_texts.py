@@ -330,7 +330,7 @@ def test_a_kill_while_the_job_is_started(monkeypatch: pytest.MonkeyPatch) -> Non
         task.on_kill()
         return ["job-1"]
 
-    monkeypatch.setattr(task._spec, "submit", killed)
+    monkeypatch.setattr(task._execution.spec, "submit", killed)
     assert error_of(lambda: task.execute(context())) == TEXTS["killed while starting"]
 
 
@@ -344,7 +344,7 @@ def test_a_connection_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> No
     def no_region(*_: Any, **__: Any) -> Any:
         raise CallError(Fault.CREDENTIALS, "client creation: Airflow has no connection 'team_b' (aws_conn_id)")
 
-    monkeypatch.setattr(task._jobs, "call", no_region)
+    monkeypatch.setattr(task._execution.jobs, "call", no_region)
     assert error_of(lambda: task.execute(task_context)) == TEXTS["connection not usable"]
 
 
@@ -353,10 +353,10 @@ def of_map(statuses: str, *lines: str, tries_left: bool = True, timeout: float |
     task: Any = BatchMapOperator(task_id="t", **BATCH, items=[{}] * len(statuses), job_timeout=timeout)
     task_context: Any = context()
     task_context["ti"].max_tries = 1 if tries_left else 0
-    task._record.begin(task_context)
-    task._record.attempt.token, task._record.attempt.number = "0123456789", 1
-    task._record.attempt.map = MapRecord(digest="d", indexes=f"0-{len(statuses) - 1}")
-    task._record.save()
+    task._execution.record.begin(task_context)
+    task._execution.record.attempt.token, task._execution.record.attempt.number = "0123456789", 1
+    task._execution.record.attempt.map = MapRecord(digest="d", indexes=f"0-{len(statuses) - 1}")
+    task._execution.record.save()
     ended = {
         "statuses": statuses,
         "lines": pack(lines),

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from airflow_jobflow import params
+from airflow_jobflow import params_json
 from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.operators import batch_spec, ecs_spec, glue_spec
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueJobRunOperator
+from tests.unit.scripted_aws import map_requests
 
 BATCH: dict[str, Any] = {"task_id": "t", "job_name": "n", "job_queue": "q", "job_definition": "d"}
 ECS: dict[str, Any] = {
@@ -49,13 +50,13 @@ def glue(**given: Any) -> dict[str, Any]:
 def batch_item(**item: Any) -> dict[str, Any]:
     """The SubmitJob request of a map's item."""
     task = BatchMapOperator(**{**BATCH, "items": [item]})
-    return task._spec.requests(task._items(), task._jobs)[0]
+    return map_requests(task)[0]
 
 
 def ecs_item(**item: Any) -> dict[str, Any]:
     """The RunTask request of a map's item."""
     task = FargateMapOperator(**{**ECS, "items": [item]})
-    return task._spec.requests(task._items(), task._jobs)[0]
+    return map_requests(task)[0]
 
 
 def member(request: Any, path: str) -> Any:
@@ -182,7 +183,7 @@ def test_every_string_map_of_every_operator_is_here() -> None:
         (of, name, row.in_item)
         for of, table in tables.items()
         for name, row in table.items()
-        if row.check is params.string_map
+        if row.check is params_json.string_map
     ]
     maps = {f"{of} {name}" for of, name, _ in of_string_maps}
     maps |= {f"{of} item {name}" for of, name, in_item in of_string_maps if in_item}
@@ -291,6 +292,6 @@ def test_json_text_and_objects_come_to_the_same(value: Any) -> None:
     given = {"K": value}
     if value is None:
         with pytest.raises(InvalidParameter, match=r"p\['K'\]=None"):
-            params.string_map("p", json.dumps(given))
+            params_json.string_map("p", json.dumps(given))
     else:
-        assert params.string_map("p", json.dumps(given)) == params.string_map("p", given)
+        assert params_json.string_map("p", json.dumps(given)) == params_json.string_map("p", given)

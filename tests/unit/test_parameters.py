@@ -184,7 +184,8 @@ def state(seen: Seen) -> Any:
 def lines_read(seen: Seen) -> Any:
     """How many lines of a job's log are asked for."""
     running = Snapshot("a", JobState.RUNNING, "RUNNING", log=LogStream("g", "s"))
-    seen.task._jobs.outcome_builder.last_lines(running, arrival=0.0)
+    of_task = seen.task._wait if isinstance(seen.task, SENSORS) else seen.task._execution
+    of_task.jobs.outcome_builder.last_lines(running, arrival=0.0)
     return seen.aws.sent("get_log_events")[-1]["limit"]
 
 
@@ -192,7 +193,9 @@ def map_returns(seen: Seen) -> bool:
     """Whether a map of which an item has failed returns, and does not raise."""
     event = {"statuses": "F", "lines": pack(()), "running": pack(()), "limit": None, "error": None}
     try:
-        seen.task.execute_complete(seen.task._record.context, {**event, "unstopped": None, "times": [None] * 3})
+        seen.task.execute_complete(
+            seen.task._execution.record.context, {**event, "unstopped": None, "times": [None] * 3}
+        )
     except JobflowError:
         return False
     return True
@@ -322,7 +325,7 @@ ECS: dict[str, Any] = dict(
 
 def spot_was_interrupted(seen: Seen) -> bool:
     """Whether an attempt follows a Spot interruption."""
-    return bool(seen.task._spec.runs_again({"jobs": {ARN: {"code": "SpotInterruption"}}}, Attempt()))
+    return bool(seen.task._execution.spec.runs_again({"jobs": {ARN: {"code": "SpotInterruption"}}}, Attempt()))
 
 
 GLUE_RUN: dict[str, Any] = dict(
@@ -364,7 +367,7 @@ ROWS: dict[type, dict[str, Any]] = {
         # A retry has to know which job runs which part.
         "redrive": Honoured(
             True,
-            lambda seen: seen.task._record.context["task_state_store"]["jobflow"].get("job_ids"),
+            lambda seen: seen.task._execution.record.context["task_state_store"]["jobflow"].get("job_ids"),
             ["job-1"],
             beside={"array_size": 2},
         ),

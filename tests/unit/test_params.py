@@ -13,6 +13,7 @@ from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.sensors.ecs import FargateTaskSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
+from tests.unit.scripted_aws import map_requests
 
 
 def operator(**parameters: Any) -> BatchJobOperator:
@@ -88,14 +89,14 @@ def test_a_template_that_came_out_empty_is_asked_for(name: str, nothing: str) ->
     }
     task = BatchMapOperator(task_id="t", **parameters)
     with pytest.raises(InvalidParameter, match=rf"{name}=.*must be .*\(did a template come out empty\?\)"):
-        task._spec.requests(task._items(), task._jobs)
+        map_requests(task)
 
 
 def test_items_are_asked_for_in_this_packages_shape() -> None:
     """AWS knows no items."""
     task = BatchMapOperator(task_id="t", job_name="n", job_queue="q", job_definition="d", items="None")
     with pytest.raises(InvalidParameter) as error:
-        task._items()
+        task._execution.spec.items(task.items)
     assert str(error.value) == (
         "items='None': must be a list of dicts with the parameters of one job, or the same as JSON (did a template "
         "come out empty?)"

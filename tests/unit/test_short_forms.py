@@ -9,6 +9,7 @@ import pytest
 from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
+from tests.unit.scripted_aws import map_requests
 
 
 def batch(**given: Any) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def batch_map(*items: dict[str, Any], **given: Any) -> list[dict[str, Any]]:
     """The containerOverrides of each item, without the item's index."""
     task = BatchMapOperator(task_id="t", job_name="n", job_queue="q", job_definition="d", items=items, **given)
     task.check()
-    return [without_index(request["containerOverrides"]) for request in task._spec.requests(task._items(), task._jobs)]
+    return [without_index(request["containerOverrides"]) for request in map_requests(task)]
 
 
 def ecs(**given: Any) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def ecs_map(*items: dict[str, Any], **given: Any) -> list[dict[str, Any]]:
         **{"container_name": "main", **given},
     )
     task.check()
-    overrides = [request["overrides"] for request in task._spec.requests(task._items(), task._jobs)]
+    overrides = [request["overrides"] for request in map_requests(task)]
     return [
         {**each, "containerOverrides": [without_index(container) for container in each["containerOverrides"]]}
         for each in overrides

@@ -70,9 +70,9 @@ def test_a_worker_names_each_job_that_it_stopped_and_each_that_it_could_not(
             raise DENIED
 
     task = BatchJobOperator(task_id="t", job_name="n", job_queue="q", job_definition="d")
-    monkeypatch.setattr(task._jobs, "call", call)
+    monkeypatch.setattr(task._execution.jobs, "call", call)
     with pytest.raises(CallError):
-        task._jobs.stop(["a", "bad", "b"], KILL_REASON)
+        task._execution.jobs.stop(["a", "bad", "b"], KILL_REASON)
     log = capsys.readouterr().out
     for line in (
         "Stopped Batch job a",

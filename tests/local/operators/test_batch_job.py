@@ -19,7 +19,6 @@ from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.jobs.owner import Owner, attempt_token, job_group
 from airflow_jobflow.links import pages
 from airflow_jobflow.local import Faults
-from airflow_jobflow.operators import submission
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.triggers.job import JobTrigger
 from tests.local.tries import deferred as deferred_by
@@ -130,7 +129,9 @@ def test_a_job_that_is_over_at_the_first_look_is_not_waited_for(
 ) -> None:
     """A deferral would cost a worker process and a round trip."""
     operator = task("true", deferrable=True)
-    monkeypatch.setattr(operator._wait, "initial_status", _after_the_end(kit, operator._wait.initial_status))
+    monkeypatch.setattr(
+        operator._execution.wait, "initial_status", _after_the_end(kit, operator._execution.wait.initial_status)
+    )
     assert operator.execute(context)["state"] == "SUCCEEDED"
 
 
@@ -576,13 +577,7 @@ def test_a_connection_that_does_not_exist_is_named(task: Any, context: Any) -> N
 
 
 @pytest.fixture
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look for lost submits without waiting for AWS to show them."""
-    monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0))
-
-
-@pytest.fixture
-def own_task(own_kit: Any, here: Callable[[Any], None], no_pause: None) -> Callable[..., BatchJobOperator]:
+def own_task(own_kit: Any, here: Callable[[Any], None]) -> Callable[..., BatchJobOperator]:
     """An operator on a local AWS of the test's own, for faults."""
     here(own_kit.aws)
 
@@ -800,7 +795,7 @@ def test_the_execution_timeout_counts_where_it_comes_first(task: Any) -> None:
     from datetime import timedelta
 
     operator = task(execution_timeout=timedelta(seconds=5), job_timeout=60, deferrable=True)
-    assert operator._deadlines.first == ("execution_timeout", 5)
+    assert operator._execution.deadlines.first == ("execution_timeout", 5)
 
 
 def test_a_worker_stops_a_job_after_an_outage_at_its_deadline(
@@ -896,8 +891,8 @@ def test_a_wait_in_the_worker_ends_before_airflows_alarm(task: Any) -> None:
     from datetime import timedelta
 
     limits = {"execution_timeout": timedelta(seconds=60)}
-    assert task(**limits)._deadlines.limits == {"execution_timeout": 54}
-    assert task(deferrable=True, **limits)._deadlines.limits == {"execution_timeout": 60}
+    assert task(**limits)._execution.deadlines.limits == {"execution_timeout": 54}
+    assert task(deferrable=True, **limits)._execution.deadlines.limits == {"execution_timeout": 60}
 
 
 # Killed.
@@ -962,13 +957,13 @@ def test_a_task_killed_while_it_submits_stops_what_it_has_started(
 ) -> None:
     """The signal handler does not end the process: the submit goes through, and must not go on."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
-    submit = operator._spec.submit
+    submit = operator._execution.spec.submit
 
     def killed_meanwhile(*arguments: Any) -> list[str]:
         operator.on_kill()
         return list(submit(*arguments))
 
-    monkeypatch.setattr(operator._spec, "submit", killed_meanwhile)
+    monkeypatch.setattr(operator._execution.spec, "submit", killed_meanwhile)
     with pytest.raises(exceptions.JobStopped, match="killed while it started"):
         operator.execute(context)
     [job_id] = jobs_of(kit)
@@ -986,12 +981,12 @@ def test_a_kill_stops_the_job_at_once_though_it_cannot_be_described(own_kit: Any
         own_kit.eventually(lambda: own_kit.aws.calls["batch.TerminateJob"])
         stopped.append(own_kit.aws.calls["batch.TerminateJob"])
 
-    operator._record.save_if_possible = save  # as slow as an API server may be
+    operator._execution.record.save_if_possible = save  # as slow as an API server may be
     operator.on_kill()
     own_kit.aws.set_faults(Faults())
     assert own_kit.wait(job_id)["status"] == "FAILED"
     assert stopped == [1]
-    assert operator._record.attempt.abandoned
+    assert operator._execution.record.attempt.abandoned
 
 
 def test_a_kill_that_is_throttled_stops_the_job_all_the_same(own_kit: Any, own_task: Any, context: Any) -> None:

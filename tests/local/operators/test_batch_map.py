@@ -17,9 +17,10 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow_jobflow import exceptions
 from airflow_jobflow.jobs.packing import unpack
 from airflow_jobflow.local import Faults
-from airflow_jobflow.maps import calls, previous_results, recovery, runner, stopper
+from airflow_jobflow.maps import calls, previous_results, runner, stopper
 from airflow_jobflow.operators import kills
 from airflow_jobflow.operators.batch import BatchMapOperator
+from airflow_jobflow.operators.map_record import MapAttempt
 from airflow_jobflow.triggers.map import MapTrigger
 from tests.local.maps import again, clear, dies, is_killed, items, names_of, retry
 
@@ -39,10 +40,9 @@ def maker(kit: Any) -> Make:
 
 
 @pytest.fixture
-def make(kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Make:
+def make(kit: Any, here: Callable[[Any], None]) -> Make:
     """Operators for the test's queue, where all is listed at once."""
     here(kit.aws)
-    monkeypatch.setattr(calls, "LOOKUPS", (0.0, 0.1))
     return maker(kit)
 
 
@@ -51,8 +51,6 @@ def own_make(own_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.Monk
     """Operators on a local AWS of the test's own, for faults, that do not pause for long."""
     here(own_kit.aws)
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "300")  # as users have it
-    monkeypatch.setattr(calls, "LOOKUPS", (0.0, 0.1))
-    monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "300")
     return maker(own_kit)
 
 
@@ -285,10 +283,9 @@ def test_no_fault_starts_an_item_twice_or_fails_it(own_kit: Any, own_make: Make,
 
 
 def test_a_trigger_that_dies_is_followed_by_one_that_starts_nothing_twice(
-    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+    kit: Any, make: Make, context: Any, gate: Any
 ) -> None:
     """It finds by listing what the first has started, and stops nothing."""
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     script = f"test $N -lt 2 || while [ ! -e {gate} ]; do sleep 0.02; done"
     operator = make(script, items=items(8), max_concurrency=4, deferrable=True)
     trigger = deferred(operator, context)
@@ -389,9 +386,7 @@ def test_a_killed_task_stops_all_jobs(
     assert "The task was killed" in caplog.text
 
 
-def test_a_trigger_that_lingers_after_its_event_stops_nothing(
-    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trigger_that_lingers_after_its_event_stops_nothing(kit: Any, make: Make, context: Any, gate: Any) -> None:
     """Airflow calls on_kill also then."""
     trigger = deferred(make(items=items(1), deferrable=True), context)
     before = kit.aws.calls["batch.ListJobs"]
@@ -400,7 +395,9 @@ def test_a_trigger_that_lingers_after_its_event_stops_nothing(
     assert kit.aws.calls["batch.ListJobs"] == before
 
 
-def test_a_worker_that_is_told_to_end_stops_all_jobs(kit: Any, make: Make, context: Any, gate: Any) -> None:
+def test_a_worker_that_is_told_to_end_stops_all_jobs(
+    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also while it starts them."""
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(9), max_concurrency=6)
 
@@ -410,7 +407,7 @@ def test_a_worker_that_is_told_to_end_stops_all_jobs(kit: Any, make: Make, conte
         operator.on_kill()  # as a signal's handler does, on the thread of the event loop
         return await waiting
 
-    make_trigger = operator._make_trigger
+    make_trigger = MapAttempt.trigger
 
     def hooked(*arguments: Any, **more: Any) -> MapTrigger:
         trigger = make_trigger(*arguments, **more)
@@ -418,7 +415,7 @@ def test_a_worker_that_is_told_to_end_stops_all_jobs(kit: Any, make: Make, conte
         trigger.wait = lambda: and_kill(wait)  # type: ignore[method-assign]
         return trigger
 
-    operator._make_trigger = hooked  # type: ignore[method-assign]
+    monkeypatch.setattr(MapAttempt, "trigger", hooked)
     with pytest.raises(exceptions.JobStopped, match="killed"):
         operator.execute(context)
     assert context["task_state_store"]["jobflow"]["abandoned"]
@@ -541,7 +538,7 @@ def test_a_map_whose_place_was_taken_is_not_gone_on_with(
     asyncio.run(dies(kit, again(first), lambda: len(names_of(kit)) == 2))
     clear(context)
     with monkeypatch.context() as patch:
-        patch.setattr(type(operator._spec), "family", lambda *_: 1 / 0)
+        patch.setattr(type(operator._execution.spec), "family", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             operator.execute(context)
     assert deferred(operator, context).job_group != first.job_group
@@ -614,7 +611,6 @@ def test_a_triggerer_that_was_frozen_starts_nothing_that_its_follower_has_starte
     kit: Any, make: Make, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another one has taken its map over; it learns of that a little later."""
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     monkeypatch.setattr(runner, "TRANSFER_DELAY", 0.5)
     operator = make(items=items(6), max_concurrency=1, deferrable=True)
     first = deferred(operator, context)
@@ -632,11 +628,8 @@ def test_a_triggerer_that_was_frozen_starts_nothing_that_its_follower_has_starte
     assert names_of(kit) == [str(number) for number in range(6)]
 
 
-def test_of_two_jobs_of_one_item_one_is_stopped(
-    kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_jobs_of_one_item_one_is_stopped(kit: Any, make: Make, context: Any, gate: Any) -> None:
     """Two triggers have held the map for a while."""
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(1), deferrable=True)
     trigger = deferred(operator, context)
     asyncio.run(dies(kit, again(trigger), lambda: len(names_of(kit)) == 1))
@@ -654,7 +647,7 @@ def test_of_two_jobs_of_one_item_one_is_stopped(
 
 
 def test_a_map_that_goes_on_starts_its_jobs_where_they_are_listed(
-    kit: Any, make: Make, context: Any, batch: Any, monkeypatch: pytest.MonkeyPatch
+    kit: Any, make: Make, context: Any, batch: Any
 ) -> None:
     """Also where the queue's name comes of a template, and is another one now."""
     operator = make(items=items(2), deferrable=True)

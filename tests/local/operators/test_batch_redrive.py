@@ -146,7 +146,7 @@ def test_a_clear_whose_first_try_dies_before_its_submit_starts_over(
     """The repeated attempt must not take the array of before the clear for its own."""
     array.run(size=3)
     cleared(array.context)
-    killed(array.operator(3), "_spec._submit_one", array.context, monkeypatch)
+    killed(array.operator(3), "_execution.spec._submit_one", array.context, monkeypatch)
     retried(array.context)
     assert array.run(size=3)["array"]["succeeded"] == 3
     assert array.times() == {0: 2, 1: 2, 2: 2}

@@ -14,7 +14,6 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow_jobflow import exceptions
 from airflow_jobflow.jobs.owner import job_group
 from airflow_jobflow.local import Faults, LocalAws, Settings
-from airflow_jobflow.maps import recovery
 from airflow_jobflow.operators.ecs import FargateMapOperator
 from tests.local.maps import again, dies, is_killed, items, retry
 
@@ -46,7 +45,6 @@ def make(ecs_kit: Any, here: Callable[[Any], None]) -> Make:
 def own_make(own_ecs_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Make:
     """Operators on a local AWS of the test's own, for faults, that do not pause for long."""
     here(own_ecs_kit.aws)
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "300")
     return maker(own_ecs_kit)
 
@@ -172,9 +170,8 @@ def test_a_trigger_that_dies_is_followed_by_one_that_starts_nothing_twice(
 
 
 @pytest.fixture
-def forgetful(here: Callable[[Any], None], kit_class: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def forgetful(here: Callable[[Any], None], kit_class: Any) -> Iterator[Any]:
     """A cluster of an AWS that forgets a stopped task after four seconds."""
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     with LocalAws(settings=Settings(time_scale=0.01, stopped_visible=400)) as server:
         here(server)
         yield kit_class["ecs"](server)

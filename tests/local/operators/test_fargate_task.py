@@ -265,7 +265,7 @@ def test_a_named_container_decides_alone(make: Any, context: Any, with_router: s
 
     def outcome(**more: Any) -> Any:
         operator = make(**parameters, **more)
-        if not operator._wait.defers:
+        if not operator._execution.wait.parameters.defers:
             return operator.execute(context)
         with pytest.raises(TaskDeferred) as deferral:
             operator.execute(context)

@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow_jobflow import exceptions
 from airflow_jobflow.aws import ONCE
 from airflow_jobflow.local import Faults, LocalAws, Settings
-from airflow_jobflow.operators import capacity, submission
+from airflow_jobflow.operators import capacity
 from airflow_jobflow.operators.glue import GlueCrawlOperator
 from tests.local.glue_kit import HOUR, GlueKit, let_end, run
 from tests.local.tries import resumed
@@ -27,14 +27,9 @@ NO_BUCKET = "no-such-bucket-at-all"
 
 
 @pytest.fixture
-def kit_with(
-    here: Callable[[Any], None], eventually: Any, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., GlueKit]]:
-    """Make a local AWS with these settings, which this process finds; nothing waits longer than it must."""
+def kit_with(here: Callable[[Any], None], eventually: Any) -> Iterator[Callable[..., GlueKit]]:
+    """Make a local AWS with these settings, which this process finds."""
     servers: list[LocalAws] = []
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
-    monkeypatch.setattr(capacity, "LONGEST_CAPACITY_PAUSE", 0.3)
-    monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0))
 
     def make(**settings: float) -> GlueKit:
         servers.append(LocalAws(slots=1, settings=Settings(**settings)).__enter__())
@@ -204,7 +199,7 @@ def elsewhere(crawler: str, happens: dict[str, Callable[[], object]], **paramete
     """
     operator: Any = task(crawler, **parameters)
     operator.happens = dict(happens)
-    call_aws = operator._jobs.call
+    call_aws = operator._execution.jobs.call
 
     def run_intercepted(function: Any, *arguments: Any, **options: Any) -> Any:
         def intercepted(call: Any, *rest: Any) -> Any:
@@ -218,7 +213,7 @@ def elsewhere(crawler: str, happens: dict[str, Callable[[], object]], **paramete
 
         return call_aws(intercepted, *arguments, **options)
 
-    operator._jobs.call = run_intercepted
+    operator._execution.jobs.call = run_intercepted
     return operator
 
 
@@ -244,14 +239,14 @@ def test_a_crawl_that_begins_between_look_and_start_is_joined(
 
     operator = elsewhere(crawler, {before: start})
     if is_over:
-        make_call = operator._spec._join_what_began
-        operator._spec._join_what_began = lambda *arguments: (end(), make_call(*arguments))[1]  # type: ignore[func-returns-value]
+        make_call = operator._execution.spec._join_what_began
+        operator._execution.spec._join_what_began = lambda *arguments: (end(), make_call(*arguments))[1]  # type: ignore[func-returns-value]
     else:
         operator.happens["batch_get_crawlers"] = end
     outcome = operator.execute(context)
     [second, _] = kit.ended(crawler, 2)
     assert outcome["details"]["crawl_id"] == second["CrawlId"]
-    assert not operator._record.is_own
+    assert not operator._execution.record.is_own
     assert len(kit.crawls(crawler)) == 2
 
 
@@ -287,7 +282,7 @@ def test_tasks_that_attach_to_one_idle_crawler_at_once_share_one_crawl(kit_with:
     ]
     [crawl] = kit.crawls(crawler)
     assert {outcome["details"]["crawl_id"] for outcome in outcomes} == {crawl}
-    assert sorted(operator._record.is_own for operator in operators) == [False, False, True]
+    assert sorted(operator._execution.record.is_own for operator in operators) == [False, False, True]
     assert sorted(deferral.trigger.cancel_on_kill for deferral in deferrals) == [False, False, True]
 
 
@@ -464,7 +459,7 @@ def test_a_crawl_that_was_joined_is_left_alone_at_a_deadline(
     operator = task(crawler, deferrable=True, job_timeout=60, queued_timeout=60)
     trigger = deferred(operator, context).trigger
     if limit == "queue_deadline":
-        monkeypatch.setattr(operator._jobs, "describe_now", lambda _: {})
+        monkeypatch.setattr(operator._execution.jobs, "describe_now", lambda _: {})
     event = {"job_ids": trigger.job_ids, "jobs": {}, "errors": {}, "limit": limit}
     kind = exceptions.JobTimeout if limit == "deadline" else exceptions.QueueTimeout
     with pytest.raises(kind, match="left running, because this task did not start it") as error:
@@ -569,21 +564,20 @@ def test_a_crawl_that_begins_as_the_operator_starts_one_is_not_ones_own(
     kit = kit_with(crawl_seconds=0.5)
     crawler, other = kit.crawler(), kit.crawler()
 
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
     kit.aws.set_faults(Faults(actions=("StartCrawler",), calls_per_second=0.001))
     kit.glue.start_crawler(Name=other)  # takes the only one there is
     operator = task(crawler, if_running="wait_then_start")
     recorded: list[Any] = []
-    wait_for_capacity = operator._capacity.wait
+    wait_for_capacity = capacity.CapacityWait.wait
 
-    def meanwhile(full: Any) -> None:
+    def meanwhile(waits: Any, full: Any) -> None:
         recorded.append(context["task_state_store"]["jobflow"].get("since", ""))
         if not kit.crawls(crawler):
             kit.aws.set_faults(Faults())
             kit.glue.start_crawler(Name=crawler)
-        wait_for_capacity(full)
+        wait_for_capacity(waits, full)
 
-    monkeypatch.setattr(operator._capacity, "wait", meanwhile)
+    monkeypatch.setattr(capacity.CapacityWait, "wait", meanwhile)
     outcome = operator.execute(context)
     assert kit.crawls(crawler)[1:] == [outcome["details"]["crawl_id"]]
     assert recorded[-1] == ""  # a later try must not take it for its own either

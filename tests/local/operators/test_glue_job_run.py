@@ -19,7 +19,8 @@ from airflow_jobflow import exceptions
 from airflow_jobflow.aws import ONCE
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner, read_argument
 from airflow_jobflow.local import CannedResponse, Faults, LocalAws, Settings
-from airflow_jobflow.operators import capacity, submission
+from airflow_jobflow.operators import capacity
+from airflow_jobflow.operators.capacity import CapacityWait
 from airflow_jobflow.operators.glue import GlueJobRunOperator
 from airflow_jobflow.triggers.job import JobTrigger
 from tests.local.glue_kit import SLEEP, GlueKit, run, until
@@ -27,7 +28,7 @@ from tests.local.tries import resumed
 
 
 @pytest.fixture
-def kit(aws: LocalAws, here: Callable[[Any], None], eventually: Any, no_pause: None) -> Iterator[GlueKit]:
+def kit(aws: LocalAws, here: Callable[[Any], None], eventually: Any) -> Iterator[GlueKit]:
     """A bucket of scripts on the shared AWS, whose minutes take 0.6 s."""
     here(aws)
     kit = GlueKit(aws, eventually)
@@ -36,22 +37,14 @@ def kit(aws: LocalAws, here: Callable[[Any], None], eventually: Any, no_pause: N
 
 
 @pytest.fixture
-def own_kit(own_aws: LocalAws, here: Callable[[Any], None], eventually: Any, no_pause: None) -> GlueKit:
+def own_kit(own_aws: LocalAws, here: Callable[[Any], None], eventually: Any) -> GlueKit:
     """The same on an AWS of the test's own, for faults."""
     here(own_aws)
     return GlueKit(own_aws, eventually)
 
 
 @pytest.fixture
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing waits longer than it must."""
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
-    monkeypatch.setattr(capacity, "LONGEST_CAPACITY_PAUSE", 0.3)
-    monkeypatch.setattr(submission, "LOOKUPS", (0.0, 0.0))
-
-
-@pytest.fixture
-def long_turns(monkeypatch: pytest.MonkeyPatch, no_pause: None) -> None:
+def long_turns(monkeypatch: pytest.MonkeyPatch, here: Callable[[Any], None]) -> None:
     """Turns that are long enough to be waited for in the triggerer."""
     monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 20.0)
     monkeypatch.setattr(capacity, "LONGEST_CAPACITY_PAUSE", 50.0)
@@ -339,14 +332,14 @@ def test_a_run_waits_for_the_one_before_it(
     job = own_kit.job(until(gate))
     first = own_kit.start(job)
     operator = task(job)
-    wait_for_capacity = operator._capacity.wait
+    wait_for_capacity = CapacityWait.wait
 
-    def waits(full: Any) -> None:
+    def waits(wait: Any, full: Any) -> None:
         if own_kit.aws.calls["glue.StartJobRun"] >= 3:
             gate.touch()
-        wait_for_capacity(full)
+        wait_for_capacity(wait, full)
 
-    monkeypatch.setattr(operator._capacity, "wait", waits)
+    monkeypatch.setattr(CapacityWait, "wait", waits)
     outcome = operator.execute(context)
     assert own_kit.runs(job) == [first, outcome["job_id"]]
     assert outcome["state"] == "SUCCEEDED"

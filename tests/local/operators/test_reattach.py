@@ -12,7 +12,6 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.local import Faults
-from airflow_jobflow.operators import capacity
 from tests.local.operator_cases import CASES, WITH_NAMES, Array, Batch, Case, Crawl, Fargate
 from tests.local.tries import RESPONSE, Killed, cleared, deferred, killed, retried
 
@@ -23,7 +22,7 @@ def test_a_retry_waits_for_what_still_runs(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, *, deferrable: bool
 ) -> None:
     """The triggerer was lost for good, or the worker died while it waited."""
-    killed(case.make(), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     [started] = case.started()
     if deferrable:
         before = Counter(case.kit.aws.calls)
@@ -55,13 +54,13 @@ def test_a_worker_killed_before_it_could_start_anything(
 ) -> None:
     """The attempt was noted, and nothing was started."""
     operator = case.make()
-    new_attempt = operator._record.new_attempt
+    new_attempt = operator._execution.record.new_attempt
 
     def then_dies(*arguments: Any, **notes: Any) -> Any:
         new_attempt(*arguments, **notes)
         raise Killed
 
-    monkeypatch.setattr(operator._record, "new_attempt", then_dies)
+    monkeypatch.setattr(operator._execution.record, "new_attempt", then_dies)
     with pytest.raises(Killed):
         operator.execute(context)
     token = context["task_state_store"]["jobflow"]["token"]
@@ -73,7 +72,7 @@ def test_a_worker_killed_before_it_could_start_anything(
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-@pytest.mark.parametrize("point", ["_wait.initial_status", RESPONSE])
+@pytest.mark.parametrize("point", ["_execution.wait.initial_status", RESPONSE])
 def test_a_retry_takes_the_result_of_what_has_succeeded(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -89,7 +88,7 @@ def test_a_retry_takes_the_result_of_what_has_succeeded(
 @pytest.mark.parametrize("case", CASES, indirect=True)
 def test_a_retry_of_what_has_failed_starts_anew(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """That is what retries are for."""
-    killed(case.make(), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     case.end(well=False)
     [started] = case.started()
     assert case.status(started) == "FAILED"
@@ -99,7 +98,7 @@ def test_a_retry_of_what_has_failed_starts_anew(case: Case, context: Any, monkey
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-@pytest.mark.parametrize("point", ["_wait.initial_status", RESPONSE])
+@pytest.mark.parametrize("point", ["_execution.wait.initial_status", RESPONSE])
 def test_a_clear_starts_over_and_stops_what_runs(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -107,7 +106,6 @@ def test_a_clear_starts_over_and_stops_what_runs(
     killed(case.make(), point, context, monkeypatch)
     [first] = case.started()
     again = case.make(if_running="wait_then_start") if isinstance(case, Crawl) else case.make()
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
     deferred(again, cleared(context))
     assert case.status(first) == "FAILED"
     assert len(case.started()) == 2
@@ -123,10 +121,9 @@ def test_what_a_killed_task_has_left_is_not_waited_for(
     """It was stopped; should that have failed, the next try does it."""
     operator = case.make()
     deferred(operator, context)
-    monkeypatch.setattr(operator._jobs, "stop", lambda *_: None)
+    monkeypatch.setattr(operator._execution.jobs, "stop", lambda *_: None)
     operator.on_kill()
     [first] = case.started()
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
     again = case.make(if_running="wait_then_start") if isinstance(case, Crawl) else case.make()
     deferred(again, retried(context))
     assert case.status(first) == "FAILED"
@@ -139,7 +136,7 @@ def test_a_deadline_holds_through_a_retry_that_waits_on(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One absolute moment for the attempt."""
-    killed(case.make(job_timeout=0.2), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(job_timeout=0.2), "_execution.wait.initial_status", context, monkeypatch)
     deadline = context["task_state_store"]["jobflow"]["deadline"]
     with pytest.raises(exceptions.JobTimeout):
         case.make(deferrable=False, job_timeout=0.2).execute(retried(context))
@@ -153,7 +150,7 @@ def test_a_deadline_holds_through_a_retry_that_waits_on(
 @pytest.mark.parametrize("case", WITH_NAMES, indirect=True)
 def test_without_durable_nothing_is_looked_for(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The user has asked for it: another job, under the name as it was written."""
-    killed(case.make(durable=False), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(durable=False), "_execution.wait.initial_status", context, monkeypatch)
     deferred(case.make(durable=False), retried(context))
     assert len(case.started()) == 2
     case.end()
@@ -164,7 +161,7 @@ def test_what_cannot_be_looked_for_is_not_started_again(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second job beside the first would be worse than a try more."""
-    killed(case.make(), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     looks = ("ListJobs", "ListTasks", "GetJobRun", "GetJobRuns", "BatchGetCrawlers", "ListCrawls")
     case.kit.aws.set_faults(Faults(denied=looks))
     try:
@@ -196,7 +193,7 @@ def test_a_deployment_that_gets_an_id_finds_its_jobs_all_the_same(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The id is part of the group; what the last try used is recorded."""
-    killed(case.make(), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DEPLOYMENT_ID", "analytics")
     deferred(case.make(), retried(context))
     assert len(case.started()) == 1
@@ -208,7 +205,7 @@ def test_naming_the_region_that_was_used_before_changes_nothing(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first try took it from the connection (D9)."""
-    killed(case.make(region_name=None), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(region_name=None), "_execution.wait.initial_status", context, monkeypatch)
     deferred(case.make(region_name="us-east-1"), retried(context))
     assert len(case.started()) == 1
     case.end()
@@ -301,11 +298,8 @@ def test_a_name_that_differs_from_try_to_try_is_found_all_the_same(
 
 
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
-def test_a_start_that_ecs_declined_is_not_repeated_with_its_token(
-    case: Fargate, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_start_that_ecs_declined_is_not_repeated_with_its_token(case: Fargate, context: Any) -> None:
     """The token would bring the same answer for ever. It waits for capacity, though, and starts one task."""
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
     case.kit.aws.set_faults(Faults(run_task_failures=2))
     case.end()
     assert case.make(deferrable=False).execute(context)["state"] == "SUCCEEDED"
@@ -313,9 +307,7 @@ def test_a_start_that_ecs_declined_is_not_repeated_with_its_token(
 
 
 @pytest.mark.parametrize("case", [Crawl], indirect=True)
-def test_a_crawl_that_was_joined_is_not_stopped_by_a_clear(
-    case: Crawl, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crawl_that_was_joined_is_not_stopped_by_a_clear(case: Crawl, context: Any) -> None:
     """It is somebody else's."""
     case.kit.glue.start_crawler(Name=case.crawler)
     [theirs] = case.started()
@@ -339,7 +331,7 @@ def test_parts_of_an_array_of_which_some_were_submitted_are_completed(
         case.make(**more).execute(context)
     case.gate.write_text("")
     operator = case.make(**more)
-    submit_one: Any = operator._spec._submit_one  # type: ignore[attr-defined]
+    submit_one: Any = operator._execution.spec._submit_one  # type: ignore[attr-defined]
     submitted: list[str] = []
 
     def dies_at_the_second(*arguments: Any, **how: Any) -> str:
@@ -349,7 +341,7 @@ def test_parts_of_an_array_of_which_some_were_submitted_are_completed(
         return submitted[0]
 
     with monkeypatch.context() as patch:
-        patch.setattr(operator._spec, "_submit_one", dies_at_the_second)
+        patch.setattr(operator._execution.spec, "_submit_one", dies_at_the_second)
         with pytest.raises(Killed):
             operator.execute(retried(context))
     outcome = case.make(**more).execute(retried(context))
@@ -375,7 +367,7 @@ def test_a_job_that_is_listed_and_not_yet_described_is_not_started_again(
 @pytest.mark.parametrize("case", [Batch, Fargate], indirect=True)
 def test_how_aws_is_asked_may_change_from_try_to_try(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only another connection or region makes it another place."""
-    killed(case.make(), "_wait.initial_status", context, monkeypatch)
+    killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     deferred(case.make(botocore_config={"tcp_keepalive": True}, verify=False), retried(context))
     assert len(case.started()) == 1
     case.end()
@@ -400,13 +392,13 @@ def test_what_a_task_killed_while_it_started_has_stopped_is_not_waited_for(
 ) -> None:
     """A clear of a running task shows in nothing but the kill."""
     operator = case.make()
-    submit = operator._spec.submit
+    submit = operator._execution.spec.submit
 
     def killed_meanwhile(*arguments: Any) -> Any:
         operator.on_kill()
         return submit(*arguments)
 
-    monkeypatch.setattr(operator._spec, "submit", killed_meanwhile)
+    monkeypatch.setattr(operator._execution.spec, "submit", killed_meanwhile)
     case.kit.aws.set_faults(Faults(denied=("TerminateJob",)))
     try:
         with pytest.raises(exceptions.JobStopped, match="could not be stopped"):
@@ -451,7 +443,11 @@ def test_a_job_that_cannot_be_stopped_spares_no_other(
 def test_a_record_of_another_shape_is_no_error(case: Batch, context: Any) -> None:
     """As a map, or another version, has left them."""
     operator = case.make()
-    context["task_state_store"]["jobflow"] = {"token": "0123abcd", "location": operator._record.location, "map": {}}
+    context["task_state_store"]["jobflow"] = {
+        "token": "0123abcd",
+        "location": operator._execution.record.location,
+        "map": {},
+    }
     deferred(operator, retried(context))
     assert len(case.started()) == 1
     case.end()
@@ -471,7 +467,7 @@ def test_parts_of_which_one_could_not_be_submitted_are_all_run_by_the_next_try(
     with pytest.raises(exceptions.JobFailed):
         case.make(**more).execute(context)
     operator = case.make(**more)
-    submit_one: Any = operator._spec._submit_one  # type: ignore[attr-defined]
+    submit_one: Any = operator._execution.spec._submit_one  # type: ignore[attr-defined]
     submitted: list[str] = []
 
     def fails_at_the_second(*arguments: Any, **how: Any) -> str:
@@ -480,7 +476,7 @@ def test_parts_of_which_one_could_not_be_submitted_are_all_run_by_the_next_try(
         submitted.append(submit_one(*arguments, **how))
         return submitted[0]
 
-    monkeypatch.setattr(operator._spec, "_submit_one", fails_at_the_second)
+    monkeypatch.setattr(operator._execution.spec, "_submit_one", fails_at_the_second)
     with pytest.raises(exceptions.SubmissionError):
         operator.execute(retried(context))
     case.gate.write_text("")

@@ -19,7 +19,6 @@ from airflow_jobflow.aws import calls as aws_calls
 from airflow_jobflow.jobs.attempt import TRY_TAG
 from airflow_jobflow.jobs.owner import REAP, Owner
 from airflow_jobflow.local import CannedResponse, Faults
-from airflow_jobflow.operators import capacity
 from tests.local.operator_cases import CASES, WITH_NAMES, Array, Batch, Case, Crawl, Fargate, GlueRun
 from tests.local.tries import RESPONSE, cleared, deferred, killed, resumed, retried
 
@@ -44,16 +43,10 @@ def faults(case: Case) -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def patient(monkeypatch: pytest.MonkeyPatch, here: Callable[..., None]) -> None:
     """Repeat calls for long enough that a fault passes."""
     for module in ("waiting.remote", "operators.submission"):
         monkeypatch.setattr(f"airflow_jobflow.{module}.PATIENCE", PATIENCE)
-
-
-@pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a start that found no capacity again at once."""
-    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.05)
 
 
 def succeeds(case: Case, context: Any, **parameters: Any) -> dict[str, Any]:
@@ -172,7 +165,6 @@ def test_throttling_by_another_name_is_throttling(
     assert case.kit.aws.calls["ecs.RunTask"] >= 3
 
 
-@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("case", [Batch, Fargate, GlueRun, Crawl], indirect=True)
 def test_a_start_that_stays_throttled_waits(
     case: Case, context: Any, faults: Any, monkeypatch: pytest.MonkeyPatch
@@ -186,7 +178,6 @@ def test_a_start_that_stays_throttled_waits(
     succeeds(case, context)
 
 
-@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 @pytest.mark.parametrize(
     "reason",
@@ -213,7 +204,6 @@ def test_it_waits_for_capacity_in_the_triggerer(case: Case, context: Any, faults
     case.end()
 
 
-@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 @pytest.mark.parametrize(
     ("limit", "error"), [("job_timeout", exceptions.JobTimeout), ("queued_timeout", exceptions.QueueTimeout)]
@@ -240,7 +230,6 @@ FAILURES = CannedResponse(
 )
 
 
-@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 @pytest.mark.parametrize("denied", [(), ("ecs.TagResource",)], ids=["tagged", "untagged"])
 def test_a_task_that_was_started_all_the_same_is_found(
@@ -252,7 +241,6 @@ def test_a_task_that_was_started_all_the_same_is_found(
     assert outcome["job_id"] == case.started()[0]
 
 
-@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 def test_a_task_that_was_started_all_the_same_is_found_when_it_shows_up(
     case: Case, context: Any, faults: Any, monkeypatch: pytest.MonkeyPatch
@@ -263,7 +251,6 @@ def test_a_task_that_was_started_all_the_same_is_found_when_it_shows_up(
     succeeds(case, context)
 
 
-@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 def test_a_task_of_an_earlier_try_is_not_taken_for_one_that_was_started_all_the_same(
     case: Case, context: Any, faults: Any
@@ -278,7 +265,6 @@ def test_a_task_of_an_earlier_try_is_not_taken_for_one_that_was_started_all_the_
     assert len(case.started()) == 2
 
 
-@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 @pytest.mark.parametrize("is_found", [True, False])
 def test_a_repeated_attempt_whose_parameters_have_changed_is_no_conflict(
@@ -494,5 +480,5 @@ def test_calls_are_repeated_no_longer_than_the_deadline(
     operator = case.make(job_timeout=timedelta(seconds=0.5))
     with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
         operator.execute(context)
-    assert operator._jobs.call_deadline is not None
-    assert time.time() >= operator._jobs.call_deadline
+    assert operator._execution.jobs.call_deadline is not None
+    assert time.time() >= operator._execution.jobs.call_deadline

@@ -169,7 +169,7 @@ def test_soft_failures_skip(
 
 def operator_jobs(operator: Any, job_id: str) -> dict[str, Any]:
     """What a trigger reports of a job."""
-    return {job_id: operator._jobs.describe_now([job_id])[job_id].to_dict()}
+    return {job_id: operator._wait.jobs.describe_now([job_id])[job_id].to_dict()}
 
 
 def test_a_sensor_whose_time_is_up_says_why_it_skips(
@@ -189,8 +189,8 @@ def test_a_sensor_whose_time_is_up_says_why_it_skips(
 
 def test_poke_interval_is_another_name_for_poll_interval(sensor: Any) -> None:
     """DAGs written for other sensors keep their word."""
-    assert sensor("a", poke_interval=7)._wait.poll_interval == 7
-    assert sensor("a", poke_interval=7, poll_interval=3)._wait.poll_interval == 3
+    assert sensor("a", poke_interval=7)._wait.parameters.poll_interval == 7
+    assert sensor("a", poke_interval=7, poll_interval=3)._wait.parameters.poll_interval == 3
 
 
 def test_a_job_that_does_not_exist_has_vanished_after_the_grace(

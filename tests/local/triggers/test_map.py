@@ -116,7 +116,6 @@ def test_items_whose_jobs_aws_has_forgotten_do_not_run_again(
 ) -> None:
     """After a crash, the next trigger loads the checkpoints of the one before."""
     monkeypatch.setattr(ecs_map, "CHECKPOINT", 0.2)
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     script = (
         f'test $JOBFLOW_MAP_INDEX = 0 || while [ ! -e {gate} ]; do sleep 0.02; done; test "$JOBFLOW_MAP_INDEX" != 2'
     )
@@ -146,7 +145,6 @@ def test_checkpoints_that_cannot_be_saved_do_not_end_the_map(
     monkeypatch.setattr(XCom, "set", fail)
     monkeypatch.setattr(XCom, "get_one", fail)
     monkeypatch.setattr(ecs_map, "CHECKPOINT", 0.1)
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     event = asyncio.run(a_map(forgetful, "sleep 0.3", 2).wait())
     assert event["statuses"] == "SS"
     assert "no XComs today" in caplog.text
@@ -156,7 +154,6 @@ def test_a_trigger_that_starts_after_the_deadline_reports_ended_items(
     forgetful: EcsKit, gate: Any, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No triggerer was alive, or a retry came late: it starts nothing, but reports ended jobs as ended."""
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     monkeypatch.setattr(map_trigger, "FINAL_DESCRIBE_TIMEOUT", 3.0)
     monkeypatch.setattr(ecs_map, "CHECKPOINT", 0.2)
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 3)
@@ -178,7 +175,6 @@ def late(own_kit: Kit, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPa
     here(own_kit.aws)
     own_kit.aws.set_faults(Faults(visible_after=1))
     monkeypatch.setattr(calls, "LOOKUPS", (1.0, 2.0))
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     return own_kit
 
 
@@ -432,11 +428,8 @@ def has_ended(kit: Kit, name: str, earlier: str | None) -> bool:
     return all(job["status"] == "FAILED" for job in jobs)
 
 
-def test_a_passed_deadline_stops_the_jobs_before_the_event(
-    forgetful: EcsKit, gate: Any, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_passed_deadline_stops_the_jobs_before_the_event(forgetful: EcsKit, gate: Any, xcoms: dict[str, Any]) -> None:
     """No worker needs to be alive for that. The event reports jobs that are not stopped yet."""
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 2)
     trigger = in_a_triggerer(again(trigger, deadline=time.time() + 3, cancel_on_timeout=True))
     event = asyncio.run(trigger.wait())
@@ -450,7 +443,6 @@ def test_a_deadline_in_an_outage_fires_in_time_and_stops_in_the_background(
 ) -> None:
     """Otherwise Airflow would end the deferral. The trigger's process continues to stop the jobs."""
     monkeypatch.setattr(map_trigger, "DEADLINE_STOP_TIMEOUT", 0.5)
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     monkeypatch.setattr(base, "LOG_DELAY", 0.0)
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 2)
     trigger = in_a_triggerer(again(trigger, deadline=time.time() + 3, cancel_on_timeout=True))
@@ -508,10 +500,9 @@ def test_wrapped_throttling_only_delays_a_map(
 
 
 def test_a_task_that_was_started_although_aws_reports_a_failure_is_found(
-    forgetful: EcsKit, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    forgetful: EcsKit, xcoms: dict[str, Any]
 ) -> None:
     """Before its item is started again, under another token."""
-    monkeypatch.setattr(recovery, "RELIST_DELAY", 0.1)
     failures = json.dumps({"tasks": [], "failures": [{"arn": "arn", "reason": "RESOURCE:CPU"}]})
     canned = CannedResponse(
         body=failures,

@@ -251,7 +251,7 @@ def test_a_request_is_as_botocores_model_has_it(model: Any) -> None:
             "worker_type": "G.1X",
             "number_of_workers": 10,
             "max_capacity": 0.0625,
-            "attempt_timeout": 2,
+            "attempt_timeout": 120,
             "execution_class": "FLEX",
             "security_configuration": "s",
         },
@@ -259,6 +259,7 @@ def test_a_request_is_as_botocores_model_has_it(model: Any) -> None:
     )
     shape = model.operation_model("StartJobRun").input_shape
     assert not ParamValidator().validate(request, shape).has_errors()
+    assert request["Timeout"] == 2
     assert request["Arguments"] == {"--day": "2026-11-22", "--count": "3", "--dry": "True"}
     assert request["NotificationProperty"] == {"NotifyDelayAfter": 5}
     assert glue_run.request({"job_name": "etl"}, RUN_PARAMETERS.members) == {"JobName": "etl"}

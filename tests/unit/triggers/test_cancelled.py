@@ -16,6 +16,7 @@ from airflow.sdk.execution_time import task_runner
 
 from airflow_jobflow import stopping
 from airflow_jobflow.jobs.model import JobState, Snapshot
+from airflow_jobflow.polling import schedule
 from airflow_jobflow.polling.watcher import Watcher
 from airflow_jobflow.triggers import base, ending, job
 from airflow_jobflow.triggers.job import JobTrigger
@@ -121,7 +122,7 @@ def resumes() -> Killable:
 
 def runs_out_of_time() -> Killable:
     """Return a trigger whose deadline passes, and which stops its job."""
-    deadline = time.time() + 0.7  # the watcher describes new jobs within half a second
+    deadline = time.time() + 0.3
     return Killable(
         service="batch",
         job_ids=["a"],
@@ -144,6 +145,7 @@ def test_a_kill_at_any_wait_of_a_trigger_stops_its_jobs(make: Story, monkeypatch
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(), raising=False)
     monkeypatch.setattr(base, "LOG_DELAY", 0.0)
     monkeypatch.setattr(base, "MIN_DEFERRAL", 0.05)
+    monkeypatch.setattr(schedule, "NEW_JOB_DELAY", 0.01)
     monkeypatch.setattr(stopping, "run", stopped)
     monkeypatch.setattr(job, "DEADLINE_DESCRIBE_TIMEOUT", 0.01)
     monkeypatch.setattr(ending, "_push_result", lambda *_, **__: {})
