@@ -170,15 +170,15 @@ def fargate_size(cpu: int | None, memory: int | None) -> tuple[int, int]:
     return cpu or least[0], memory or least[1]
 
 
-def fargate_size_error(cpu: int, memory: int) -> str | None:
+def fargate_size_error(cpu: float, memory: int) -> str | None:
     """Return a rule that names the nearest size, if Fargate does not have this one; else None.
 
     :param cpu: CPU units.
     :param memory: MiB.
     """
-    if memory in fargate_sizes.SIZES.get(cpu, ()):
-        return None
     units, mib = fargate_sizes.nearest(cpu, memory)
+    if (units, mib) == (cpu, memory):
+        return None
     return (
         f"Fargate has no size with {cpu / 1024:g} vCPU and {memory} MiB; "
         f"the nearest has {units / 1024:g} vCPU ({units} CPU units) and {mib} MiB"

@@ -40,7 +40,7 @@ def is_batch_size(vcpus: str, memory: str) -> bool:
     return is_size(f"{vcpus} vCPU", memory)
 
 
-def nearest(cpu: int, memory: int) -> tuple[int, int]:
+def nearest(cpu: float, memory: int) -> tuple[int, int]:
     """Return the smallest size, as CPU units and MiB, that has at least so much of both; the largest if none has.
 
     :param cpu: CPU units.

@@ -12,11 +12,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_jobflow import params, params_json
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs import definitions
 from airflow_jobflow.jobs.definitions import EC2, FARGATE, Json
+from airflow_jobflow.params import Parameter
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.calls import Call
@@ -27,6 +30,29 @@ LIFETIME: Final = 900.0
 
 CPU_UNITS: Final = 1024
 """CPU units of a vCPU."""
+
+COMMON: Final = {
+    "image": Parameter("", params.non_empty_string),
+    "job_role": Parameter("", params.non_empty_string),
+    "execution_role": Parameter("", params.non_empty_string),
+    "log_group": Parameter("", params.non_empty_string),
+}
+
+BATCH_PARAMETERS: Final = {
+    "job_definition": Parameter("jobDefinition", params.non_empty_string),
+    **COMMON,
+    "platform": Parameter("", partial(params.one_of, allowed=(FARGATE, EC2))),
+    "assign_public_ip": Parameter("", params.boolean),
+    "definition": Parameter("", params_json.AwsShape("batch", "RegisterJobDefinition")),
+}
+"""The parameters that say which job definition is used. One of three is required."""
+
+FARGATE_PARAMETERS: Final = {
+    "task_definition": Parameter("taskDefinition", params.non_empty_string),
+    **COMMON,
+    "definition": Parameter("", params_json.AwsShape("ecs", "RegisterTaskDefinition")),
+}
+"""The parameters that say which task definition is used. One of three is required."""
 
 OF_IMAGE: Final = ("job_role", "execution_role", "log_group", "platform", "assign_public_ip")
 """Parameters that are parts of a definition that is made of an image."""
@@ -82,7 +108,7 @@ class Definition:
         """Check that Fargate has a size; any size is accepted if it is not known that the jobs run on Fargate.
 
         :param parameter, value: the parameter, for the message.
-        :param cpu: CPU units. None for those of the definition.
+        :param cpu: CPU units. None or 0 for those of the definition.
         :param memory: MiB. None for those of the definition.
         :raises InvalidParameter: Fargate has no such size; the nearest one is named.
         """

@@ -163,7 +163,7 @@ def test_each_connection_has_its_own_definitions() -> None:
 def test_a_definition_is_looked_up_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody may have deregistered it, and its use is noted."""
     aws, now = Registered(), [0.0]
-    monkeypatch.setattr(definitions.time, "monotonic", lambda: now[0] + 1000.0)
+    monkeypatch.setattr("airflow_jobflow.operators.definitions.time.monotonic", lambda: now[0] + 1000.0)
     of_batch(IMAGE).in_use(jobs(aws), "it")
     now[0] += definitions.LIFETIME
     aws.definitions.clear()

@@ -20,7 +20,7 @@ from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from tests.local.conftest import DagRun, Store, TaskInstance
 
-OPERATORS = {
+OPERATORS: dict[str, Any] = {
     "batch": BatchJobOperator,
     "batch_map": BatchMapOperator,
     "fargate": FargateTaskOperator,
@@ -49,7 +49,7 @@ class Runs:
         """Make the operator, which waits in this process."""
         batch = {"job_name": "hello", "job_queue": self.kit.queue} if self.is_batch else {}
         ecs = {} if self.is_batch else {"cluster": self.kit.cluster, "subnets": ["subnet-1"]}
-        items = {"items": [{}, {}]} if self.kind.endswith("_map") else {}
+        items: dict[str, Any] = {"items": [{}, {}]} if self.kind.endswith("_map") else {}
         own = {"task_id": "t", "aws_conn_id": None, "deferrable": False, "image": self.image, "command": ["true"]}
         given = {**own, **batch, **ecs, **items, "execution_role": EXECUTION_ROLE, **parameters}
         return OPERATORS[self.kind](**given)
@@ -213,10 +213,8 @@ def test_a_throttled_registration_waits_in_the_triggerer(kind: str, own_runs: Ru
     register = "RegisterJobDefinition" if kind == "batch" else "RegisterTaskDefinition"
     throttled = CannedResponse("ThrottlingException", "Rate exceeded", status=429, actions=(register,))
     own_runs.kit.aws.set_faults(Faults(respond_with=(throttled,)))
-    operator = own_runs.make(deferrable=True, job_timeout=3600)
-    operator._jobs.call_deadline = 0.0  # calls are not repeated for a minute
     with pytest.raises(TaskDeferred) as deferred:
-        operator.execute(context)
+        own_runs.make(deferrable=True, job_timeout=3600).execute(context)
     assert deferred.value.method_name == "start"
     own_runs.kit.aws.set_faults(Faults())
     waited = json.loads(json.dumps(deferred.value.kwargs))
