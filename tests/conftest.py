@@ -99,8 +99,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def _clients_of_its_own() -> Iterator[None]:
-    """Let each test build its clients anew: they last as long as the process, and tests change what they point to."""
+    """Let each test build its clients anew: they last as long as the process, and tests change what they point to.
+
+    So do the definitions that they have looked up.
+    """
     yield
+    if definitions := sys.modules.get("airflow_jobflow.operators.definitions"):
+        definitions.forget_definitions()
     if clients := sys.modules.get("airflow_jobflow.aws.clients"):
         clients.forget_clients()
 

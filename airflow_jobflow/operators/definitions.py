@@ -71,7 +71,13 @@ class _Entry:
 _entries: dict[tuple[str, ...], _Entry] = {}
 """By connection, region, service and name."""
 
-os.register_at_fork(after_in_child=_entries.clear)
+
+def forget_definitions() -> None:
+    """Forget all definitions, as a forked process does."""
+    _entries.clear()
+
+
+os.register_at_fork(after_in_child=forget_definitions)
 
 
 @dataclass(frozen=True)

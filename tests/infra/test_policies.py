@@ -142,10 +142,9 @@ class Airflow:
 
 
 @pytest.fixture(autouse=True)
-def _found(here: Callable[[Any], None], stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process find the stack's AWS, on which it has looked up no definitions yet."""
+def _found(here: Callable[[Any], None], stack: Stack) -> None:
+    """Let this process find the stack's AWS."""
     here(stack.aws)
-    monkeypatch.setattr(definitions, "_entries", {})
 
 
 def sh(script: str) -> list[str]:
@@ -395,7 +394,7 @@ def none_registered(airflow: Airflow) -> None:
     airflow.calls.clear()
 
 
-def long_ago(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+def long_ago(airflow: Airflow) -> None:
     """Have definitions been used long ago, and looked up by another process."""
     before = list(airflow.calls)
     for service in REGISTRIES:
@@ -403,27 +402,27 @@ def long_ago(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
         for revision in REGISTRIES[service].active(call):
             REGISTRIES[service].tag(call, revision.arn, {LAST_USED: "2026-01-01"})
     del airflow.calls[len(before) :]
-    monkeypatch.setattr(definitions, "_entries", {})
+    definitions.forget_definitions()
 
 
-def batch_image(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+def batch_image(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
     """Register a definition, use it, use it on another day; fail, which reads the log; as a job and as a map."""
     none_registered(airflow)
     job = {"job_name": "t", "job_queue": "hello-world-queue", "image": "busybox", "log_group": "/jobflow/batch"}
     ours = {**job, "execution_role": role(airflow), "command": sh("true")}
     airflow.runs(BatchJobOperator, **ours)
-    long_ago(airflow, monkeypatch)
+    long_ago(airflow)
     airflow.runs(BatchMapOperator, **ours, items=[{}])
     airflow.fails(BatchJobOperator, exceptions.JobFailed, **{**ours, "command": sh(FAILS)})
 
 
-def fargate_image(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+def fargate_image(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
     """Register a definition, use it, use it on another day; fail, which reads the log; as a task and as a map."""
     none_registered(airflow)
     task = {name: value for name, value in fargate(airflow).items() if name != "task_definition"}
     ours = {**task, "image": "busybox", "execution_role": role(airflow), "command": sh("true")}
     airflow.runs(FargateTaskOperator, **ours)
-    long_ago(airflow, monkeypatch)
+    long_ago(airflow)
     airflow.runs(FargateMapOperator, **ours, items=[{}])
     airflow.fails(FargateTaskOperator, exceptions.JobFailed, **{**ours, "command": sh(FAILS)})
 

@@ -20,12 +20,6 @@ ROLE = "arn:aws:iam::123456789012:role/r"
 IMAGE = {"image": "busybox", "execution_role": ROLE}
 
 
-@pytest.fixture(autouse=True)
-def _nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process knows no definition yet."""
-    monkeypatch.setattr(definitions, "_entries", {})
-
-
 def content(definition: definitions.Definition) -> dict[str, Any]:
     """The request that registers a definition."""
     assert definition.build
@@ -162,10 +156,9 @@ def test_each_connection_has_its_own_definitions() -> None:
 
 def test_a_definition_is_looked_up_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody may have deregistered it, and its use is noted."""
-    aws, now = Registered(), [0.0]
-    monkeypatch.setattr("airflow_jobflow.operators.definitions.time.monotonic", lambda: now[0] + 1000.0)
+    aws = Registered()
+    monkeypatch.setattr(definitions, "LIFETIME", 0.0)
     of_batch(IMAGE).in_use(jobs(aws), "it")
-    now[0] += definitions.LIFETIME
     aws.definitions.clear()
     assert of_batch(IMAGE).in_use(jobs(aws), "it").endswith(":1")
     assert len(aws.definitions) == 1

@@ -102,12 +102,6 @@ class Runs:
         return {task["taskDefinitionArn"].rpartition("/")[2] for task in described}
 
 
-@pytest.fixture(autouse=True)
-def _another_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process has looked up nothing yet."""
-    monkeypatch.setattr(definitions, "_entries", {})
-
-
 @pytest.fixture
 def new_context() -> Callable[[], Any]:
     """Makes what Airflow hands to ``execute``, of a task instance each."""
@@ -160,10 +154,10 @@ def test_many_starts_register_once_and_look_up_once(runs: Runs, new_context: Cal
 
 
 @ALL
-def test_another_process_finds_the_definition(runs: Runs, new_context: Callable[[], Any], monkeypatch: Any) -> None:
+def test_another_process_finds_the_definition(runs: Runs, new_context: Callable[[], Any]) -> None:
     """Each task of Airflow runs in a process of its own."""
     for _ in range(3):
-        monkeypatch.setattr(definitions, "_entries", {})
+        definitions.forget_definitions()
         runs.make().execute(new_context())
     [revision] = runs.revisions()
     assert runs.used() == {revision["name"]}
@@ -171,12 +165,12 @@ def test_another_process_finds_the_definition(runs: Runs, new_context: Callable[
 
 @ALL
 def test_a_definition_that_was_changed_by_hand_is_not_used(
-    runs: Runs, new_context: Callable[[], Any], monkeypatch: Any, caplog: pytest.LogCaptureFixture
+    runs: Runs, new_context: Callable[[], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log says what differs, and ours is registered anew."""
     runs.make().execute(new_context())
     runs.change()
-    monkeypatch.setattr(definitions, "_entries", {})
+    definitions.forget_definitions()
     runs.make().execute(new_context())
     first, changed, ours = sorted(each["name"] for each in runs.revisions())
     assert runs.used() == {first, ours}
@@ -184,9 +178,7 @@ def test_a_definition_that_was_changed_by_hand_is_not_used(
 
 
 @SINGLE
-def test_a_deregistered_definition_is_registered_again(
-    runs: Runs, new_context: Callable[[], Any], monkeypatch: Any
-) -> None:
+def test_a_deregistered_definition_is_registered_again(runs: Runs, new_context: Callable[[], Any]) -> None:
     """By the next process that starts a job."""
     runs.make().execute(new_context())
     [revision] = runs.revisions()
@@ -194,7 +186,7 @@ def test_a_deregistered_definition_is_registered_again(
         runs.client.deregister_job_definition(jobDefinition=revision["name"])
     else:
         runs.client.deregister_task_definition(taskDefinition=revision["name"])
-    monkeypatch.setattr(definitions, "_entries", {})
+    definitions.forget_definitions()
     runs.make().execute(new_context())
     assert [each["revision"] for each in runs.revisions()] == [2]
 
