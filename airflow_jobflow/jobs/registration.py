@@ -6,7 +6,8 @@ this tells unused definitions reliably: AWS lists jobs and tasks that have ended
 This module relies on the following behaviour of AWS:
 
 - Each registration makes a revision, also one with the same content as the last. Several workers that register at the
-  same time make several revisions of the same content, of which all later starts use the newest.
+  same time make several revisions of the same content, of which all later starts use the newest. ECS may refuse some of
+  them, which counts as throttling: they are repeated with another lookup, which finds a revision.
 - A revision never changes; its tags do. Jobs of a deregistered revision run to their end.
 - DescribeJobDefinitions lists all active revisions of a name. DescribeTaskDefinition returns the newest active one.
 """

@@ -6,13 +6,14 @@ import json
 import logging
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_jobflow import exceptions
-from airflow_jobflow.jobs.registration import LAST_USED, MANAGED
+from airflow_jobflow.aws import Access, run_blocking, service_client
+from airflow_jobflow.jobs.registration import LAST_USED, MANAGED, find_or_register
 from airflow_jobflow.local import CannedResponse, Faults
 from airflow_jobflow.local.samples import EXECUTION_ROLE
 from airflow_jobflow.operators import definitions
@@ -200,19 +201,52 @@ def test_an_image_that_does_not_exist_fails_the_job_with_a_diagnosis(runs: Runs,
 
 
 @SINGLE
-def test_a_throttled_registration_waits_in_the_triggerer(kind: str, own_runs: Runs, context: Any) -> None:
-    """As a start that AWS throttles; nothing was started, and no retry is used up."""
-    register = "RegisterJobDefinition" if kind == "batch" else "RegisterTaskDefinition"
-    throttled = CannedResponse("ThrottlingException", "Rate exceeded", status=429, actions=(register,))
+def test_a_throttled_registration_waits(own_runs: Runs, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a start that AWS throttles: nothing was started, and no retry is used up."""
+    monkeypatch.setattr("airflow_jobflow.operators.submission.PATIENCE", 0.0)
+    actions = ("RegisterJobDefinition", "RegisterTaskDefinition")
+    throttled = CannedResponse("ThrottlingException", "Rate exceeded", actions=actions, calls=2)
     own_runs.kit.aws.set_faults(Faults(respond_with=(throttled,)))
-    with pytest.raises(TaskDeferred) as deferred:
-        own_runs.make(deferrable=True, job_timeout=3600).execute(context)
-    assert deferred.value.method_name == "start"
-    own_runs.kit.aws.set_faults(Faults())
-    waited = json.loads(json.dumps(deferred.value.kwargs))
-    outcome = own_runs.make().resume_execution(deferred.value.method_name, waited, context)
-    assert outcome["state"] == "SUCCEEDED"
+    assert own_runs.make().execute(context)["state"] == "SUCCEEDED"
     assert len(own_runs.revisions()) == 1
+
+
+@pytest.mark.parametrize("kind", ["fargate"])
+def test_a_registration_that_meets_another_one_uses_what_that_registered(
+    own_runs: Runs, new_context: Callable[[], Any]
+) -> None:
+    """ECS refuses all but one of several at the same time; the error is no rejection."""
+    message = "Too many concurrent attempts to create a new revision of the specified family."
+    refused = CannedResponse(
+        "ClientException", message, actions=("RegisterTaskDefinition",), calls=1, takes_effect=True
+    )
+    own_runs.kit.aws.set_faults(Faults(respond_with=(refused,)))
+    assert own_runs.make().execute(new_context())["state"] == "SUCCEEDED"
+    assert len(own_runs.revisions()) == 1
+
+
+@ALL
+def test_registrations_at_the_same_time_end_with_one_in_use(runs: Runs, new_context: Callable[[], Any]) -> None:
+    """Of workers that all found none. No start fails, and all later ones use the same revision."""
+    service = "batch" if runs.is_batch else "ecs"
+    made = definitions.of_batch if runs.is_batch else definitions.of_fargate
+    build = made({"image": runs.image, "execution_role": EXECUTION_ROLE}).build
+    assert build
+
+    def worker(_: int) -> str:
+        return run_blocking(
+            service_client(Access(None), service), find_or_register, service, build("us-east-1"), "2026-11-28"
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        registered = set(pool.map(worker, range(8)))
+    for _ in range(2):
+        definitions.forget_definitions()
+        runs.make().execute(new_context())
+    [used] = runs.used()
+    newest = max(runs.revisions(), key=lambda each: each["revision"])
+    assert used == newest["name"]
+    assert used in registered
 
 
 @ALL
