@@ -1,8 +1,7 @@
-"""What the error of an AWS call means: one table for all calls of this package.
+"""What the error of an AWS call means, for all calls of this package.
 
 ``classify`` is pure: it reads an error's type, code, HTTP status and message, and imports neither boto3 nor Airflow.
-The rows of ``RULES`` are tried in order; the first that matches decides. Messages count as much as codes, because ECS
-wraps the throttling of other services in ``InvalidParameterException`` and ``ClientException``.
+``fault_rules`` is its table.
 
 Invariants:
 
@@ -16,311 +15,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Final
 
-
-class Fault(Enum):
-    """What the error of a call means."""
-
-    THROTTLED = "throttled"
-    """Too many calls: slow down and repeat."""
-    TRANSIENT = "transient"
-    """5xx, timeout, lost connection, unreadable response: repeat after a pause."""
-    CREDENTIALS = "credentials"
-    """Credentials are missing or have expired, or the Airflow connection could not be read: rebuild the client and
-    repeat."""
-    DENIED = "denied"
-    """The credentials do not permit the call. Policies change, so this may pass."""
-    REJECTED = "rejected"
-    """AWS does not accept the request as it is."""
-    SCOPE_NOT_FOUND = "scope_not_found"
-    """The ECS cluster, the Glue job or crawler, the queue or the log stream that the request names does not exist."""
-    NO_CAPACITY = "no_capacity"
-    """AWS has no capacity for another job at the moment, or a quota is reached. Nothing was started."""
-
-
-CLIENT_CREATION: Final = "client creation"
-"""The operation of an error while a client was built. Such errors concern the connection, not a request."""
-
-CREDENTIAL_OPERATIONS: Final = frozenset(
-    {
-        CLIENT_CREATION,
-        "AssumeRole",
-        "AssumeRoleWithSAML",
-        "AssumeRoleWithWebIdentity",
-        "AssumeRoleForPodIdentity",
-        "AssumeRoot",
-        "CreateOAuth2Token",
-        "CreateToken",
-        "GetCallerIdentity",
-        "GetFederationToken",
-        "GetRoleCredentials",
-        "GetSessionToken",
-    }
-)
-"""Operations that botocore calls to get credentials while it prepares another request."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """The properties of an error that the rules match."""
-
-    types: frozenset[str] = frozenset()
-    """Names of its class and all base classes; ``_RESPONSE`` for an error response of AWS, whose code says more."""
-    codes: frozenset[str] = frozenset()
-    """AWS's error code, and the code of another service if the message quotes one: ``… (ErrorCode: InternalError)``.
-    Without namespace, and without a final ``Exception``."""
-    status: int = 0
-    operation: str = ""
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """One row of the table. It matches an error if all of its conditions do; empty ones match any error.
-
-    ``sent`` says whether the request may have been executed. If it is None, the fault and the HTTP status decide: after
-    a transient fault or a status of 500 and above it may have been, after a refusal not.
-    """
-
-    fault: Fault
-    types: frozenset[str] = frozenset()
-    codes: frozenset[str] = frozenset()
-    statuses: range | frozenset[int] | None = None
-    operations: frozenset[str] = frozenset()
-    message: re.Pattern[str] | None = None
-    sent: bool | None = None
-
-    def matches(self, facts: _Facts) -> bool:
-        return (
-            (not self.types or not self.types.isdisjoint(facts.types))
-            and (not self.codes or not self.codes.isdisjoint(facts.codes))
-            and (self.statuses is None or facts.status in self.statuses)
-            and (not self.operations or facts.operation in self.operations)
-            and (self.message is None or self.message.search(facts.message) is not None)
-        )
-
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-def _any(*patterns: str) -> re.Pattern[str]:
-    return re.compile("|".join(patterns), re.IGNORECASE)
-
-
-CLIENT_ERRORS: Final = range(400, 500)
-SERVER_ERRORS: Final = range(500, 600)
-
-# Whole phrases, because messages also contain resource names, which users choose ("JobQueue throttle-test …").
-_THROTTLING_MESSAGE: Final = _any(
-    r"\brate (limit )?exceeded\b",
-    r"\brequest (rate )?limit exceeded\b",
-    r"\btoo many requests\b",
-    r"\breduce your request rate\b",
-    r"\b(Throttl(ing|ed)|TooManyRequests)Exception\b",
-    r"\brequest was (denied due to request throttling|throttled)\b",
-    # Several registrations of one task definition at the same time: all but one are refused.
-    r"\btoo many concurrent attempts to create a new revision\b",
-    # The account has too many tasks in PROVISIONING. That passes if fewer are started.
-    r"\btasks provisioning capacity limit exceeded\b",
-)
-_NO_CAPACITY_MESSAGE: Final = _any(
-    r"\bcapacity is (currently )?(unavailable|not available)\b",
-    r"\breached (the|your|its) (\w+ )?limit\b",
-    r"\bmax(imum)? concurrent (runs|capacity)\b",
-    r"\bconcurrent runs exceeded\b",
-    r"\bInsufficient\w*Capacity\b",
-)
-_CREDENTIAL_ENDPOINT: Final = _any(
-    r"//([\w-]+\.)*(sts|portal\.sso|oidc|signin)(-fips)?\.",
-    r"//(169\.254\.169\.254|169\.254\.170\.\d+|\[fd00:ec2::)",
+from airflow_jobflow.fault_rules import (
+    CLIENT_CREATION,
+    CREDENTIAL_OPERATIONS,
+    RESPONSE,
+    RULES,
+    RUN_TASK_FAILURE,
+    SERVER_ERRORS,
+    Facts,
+    Fault,
+    Rule,
 )
 
-# Stand in for the types of errors that are responses of AWS.
-_RESPONSE: Final = "Response"
-_RUN_TASK_FAILURE: Final = "RunTaskFailure"
-
-RULES: Final = (
-    # --- exceptions without a response: the type decides -----------------------------------------------------------
-    # The metadata service or STS did not answer, while another request was still being signed.
-    _Rule(
-        Fault.TRANSIENT,
-        types=_names("ConnectionError HTTPClientError"),
-        message=_CREDENTIAL_ENDPOINT,
-        sent=False,
-    ),
-    # The proxy refuses CONNECT, before there is a connection to AWS.
-    _Rule(
-        Fault.DENIED,
-        types=_names("ProxyConnectionError"),
-        message=_any(r"Tunnel connection failed: (401|403|407)\b"),
-    ),
-    # The client, its configuration or its credentials are missing. Nothing was sent without them.
-    _Rule(
-        Fault.CREDENTIALS,
-        types=_names(
-            """
-            NoCredentialsError PartialCredentialsError CredentialRetrievalError UnknownCredentialError
-            RefreshWithMFAUnsupportedError NoAuthTokenError TokenRetrievalError UnknownTokenProviderError
-            SSOError LoginError MetadataRetrievalError InvalidIMDSEndpointError InvalidIMDSEndpointModeError
-            ProfileNotFound ConfigParseError ConfigNotFound InvalidConfigError BaseEndpointResolverError
-            InvalidRegionError UnknownRegionError ServiceNotInRegionError EndpointProviderError
-            InvalidEndpointConfigurationError InvalidEndpointDiscoveryConfigurationError
-            InvalidRetryConfigurationError InvalidProxiesConfigError InvalidDefaultsMode
-            InvalidChecksumConfigError InvalidS3UsEast1RegionalEndpointConfigError
-            InvalidSTSRegionalEndpointsConfigError UnknownSignatureVersionError UnsupportedSignatureVersionError
-            UnsupportedServiceProtocolsError DataNotFoundError ApiVersionNotFoundError
-            UndefinedModelAttributeError MissingDependencyException MD5UnavailableError AccessMisconfigured
-            AirflowException AirflowRuntimeError TransportError HTTPStatusError DBAPIError FileNotFoundError
-            PermissionError
-            """
-        ),
-    ),
-    _Rule(
-        Fault.CREDENTIALS,
-        types=_names("RuntimeError ValueError"),  # NotImplementedError is a RuntimeError
-        message=_any(
-            r"^Invalid endpoint: ",
-            r"refreshed credentials are still expired",
-            # The Amazon provider's hook, which assumes roles when the first request is signed:
-            r"^assume_role_method=\S+ not expected",
-            r"^Invalid SAML Assertion",
-            r"^sts_response_http_status=",
-        ),
-    ),
-    # botocore's own budget for retries is used up.
-    _Rule(Fault.THROTTLED, types=_names("CapacityNotAvailableError")),
-    # No connection: refused, no route, no such host, timed out, no proxy.
-    _Rule(
-        Fault.TRANSIENT,
-        types=_names(
-            """
-            EndpointConnectionError ConnectTimeoutError ProxyConnectionError ConnectionRefusedError gaierror
-            """
-        ),
-        sent=False,
-    ),
-    # The TLS handshake failed. Other TLS errors may come from a connection that was in use.
-    _Rule(
-        Fault.TRANSIENT,
-        types=_names("SSLError"),
-        message=_any(r"CERTIFICATE_VERIFY_FAILED", r"WRONG_VERSION_NUMBER", r"HANDSHAKE_FAILURE", r"doesn't match"),
-        sent=False,
-    ),
-    # Any other failed connection, or one that was lost while in use.
-    _Rule(Fault.TRANSIENT, types=_names("HTTPClientError ConnectionError OSError")),
-    _Rule(Fault.CREDENTIALS, operations=frozenset({CLIENT_CREATION})),
-    # botocore rejects the request before it sends it.
-    _Rule(
-        Fault.REJECTED,
-        types=_names(
-            """
-            ParamValidationError ValidationError MissingParametersError UnknownClientMethodError
-            UnknownServiceStyle OperationNotPageableError InvalidExpressionError WaiterConfigError
-            InvalidHostLabelError InvalidDNSNameError InvalidS3AddressingStyleError UnsupportedS3ArnError
-            UnsupportedS3ControlArnError UnsupportedOutpostResourceError UnsupportedS3ConfigurationError
-            UnsupportedS3AccesspointConfigurationError UnsupportedS3ControlConfigurationError
-            UnseekableStreamError StubResponseError
-            """
-        ),
-    ),
-    # --- responses: throttling by code, then by message, whatever the code ----------------------------------------
-    _Rule(
-        Fault.THROTTLED,
-        codes=_names(
-            """
-            Throttling Throttled RequestThrottled TooManyRequests RequestLimitExceeded SlowDown LimitExceeded
-            ProvisionedThroughputExceeded BandwidthLimitExceeded EC2Throttled PriorRequestNotComplete
-            TransactionInProgress KmsThrottled OverLimit
-            """
-        ),
-        sent=False,
-    ),
-    _Rule(Fault.THROTTLED, types=_names(_RESPONSE), message=_THROTTLING_MESSAGE),
-    _Rule(Fault.NO_CAPACITY, types=_names(_RESPONSE), message=_NO_CAPACITY_MESSAGE),
-    _Rule(
-        Fault.SCOPE_NOT_FOUND,
-        types=_names(_RESPONSE),
-        message=_any(r"\bjob ?queue \S+ (is |was )?(not found|does not exist)"),
-    ),
-    # ECS creates its service-linked role at an account's first call, and refuses calls until the role exists.
-    _Rule(
-        Fault.TRANSIENT,
-        types=_names(_RESPONSE),
-        message=_any(r"^unable to assume the service linked role"),
-        sent=False,
-    ),
-    # --- responses: failures[] of RunTask --------------------------------------------------------------------------
-    _Rule(
-        Fault.NO_CAPACITY,
-        types=_names(_RUN_TASK_FAILURE),
-        message=_any(
-            r"^(RESOURCE|AGENT|EMPTY CAPACITY PROVIDER|NO ACTIVE INSTANCES)\b",
-            r"^distinctInstance (placement )?constraint unsatisfied",
-        ),
-    ),
-    _Rule(
-        Fault.REJECTED,
-        types=_names(_RUN_TASK_FAILURE),
-        message=_any(r"^(ATTRIBUTE|INACTIVE|LOCATION|MISSING)\b", r"^memberOf (placement )?constraint unsatisfied"),
-    ),
-    # --- responses: codes ------------------------------------------------------------------------------------------
-    _Rule(
-        Fault.TRANSIENT,
-        codes=_names(
-            """
-            Server InternalFailure InternalError Internal InternalServer InternalServerError InternalService
-            ServiceUnavailable Unavailable RequestTimeout OperationTimeout IDPCommunicationError
-            """
-        ),
-    ),
-    _Rule(Fault.THROTTLED, statuses=frozenset({429, 509}), sent=False),
-    _Rule(Fault.TRANSIENT, statuses=frozenset({408, 425})),
-    _Rule(
-        Fault.CREDENTIALS,
-        codes=_names(
-            """
-            ExpiredToken RequestExpired RequestTimeTooSkewed UnrecognizedClient InvalidClientTokenId
-            InvalidAccessKeyId InvalidToken InvalidSignature SignatureDoesNotMatch IncompleteSignature
-            MissingAuthenticationToken AuthFailure Unauthorized InvalidSecurity
-            """
-        ),
-    ),
-    # Any other refusal of a call that gets credentials. The policies of a role may change, so the next client tries
-    # again.
-    _Rule(Fault.CREDENTIALS, operations=CREDENTIAL_OPERATIONS, statuses=CLIENT_ERRORS),
-    _Rule(
-        Fault.DENIED,
-        codes=_names(
-            """
-            AccessDenied UnauthorizedOperation NotAuthorized OptInRequired SubscriptionRequired Blocked
-            KmsAccessDenied KmsOptInRequired
-            """
-        ),
-    ),
-    _Rule(
-        Fault.NO_CAPACITY,
-        # CrawlerRunning: a crawler runs one crawl at a time.
-        codes=_names("ConcurrentRunsExceeded ResourceNumberLimitExceeded CrawlerRunning"),
-    ),
-    _Rule(
-        Fault.SCOPE_NOT_FOUND,
-        codes=_names(
-            """
-            ClusterNotFound EntityNotFound ServiceNotFound ResourceNotFound QueueDoesNotExist NonExistentQueue
-            """
-        ),
-    ),
-    # --- responses: the HTTP status --------------------------------------------------------------------------------
-    _Rule(Fault.CREDENTIALS, statuses=frozenset({401})),
-    _Rule(Fault.DENIED, statuses=frozenset({403, 407, 451})),
-    _Rule(Fault.REJECTED, statuses=CLIENT_ERRORS),
-    # --- the rest: 5xx, a response that cannot be parsed or lacks a member (KeyError), … ---------------------------
-    _Rule(Fault.TRANSIENT),
-)
+__all__ = ["CLIENT_CREATION", "CallError", "Fault", "classify", "classify_failure", "request_sent"]
 
 
 def classify(error: BaseException, operation: str = "") -> Fault:
@@ -361,7 +70,7 @@ def classify_failure(reason: str, detail: str = "") -> Fault:
     :param detail: the entry's detail. Default none.
     """
     message = f"{reason}: {detail}" if detail else reason
-    return _rule(_Facts(frozenset({_RESPONSE, _RUN_TASK_FAILURE}), message=message)).fault
+    return _rule(Facts(frozenset({RESPONSE, RUN_TASK_FAILURE}), message=message)).fault
 
 
 class CallError(Exception):
@@ -447,23 +156,23 @@ _NAMESPACE: Final = re.compile(r"^.*[#.]|:.*$")
 _QUOTED_CODE: Final = re.compile(r"\bError ?Code: ([A-Za-z][\w.]*)")
 
 
-def _rule(facts: _Facts) -> _Rule:
+def _rule(facts: Facts) -> Rule:
     return next(rule for rule in RULES if rule.matches(facts))
 
 
-def _facts(error: BaseException, operation: str) -> _Facts:
+def _facts(error: BaseException, operation: str) -> Facts:
     response = _response(error)
     operation = str(getattr(error, "operation_name", None) or operation)
     if not response:
-        return _Facts(types=_type_names(error), operation=operation, message=f"{error} {_cause(error)}")
+        return Facts(types=_type_names(error), operation=operation, message=f"{error} {_cause(error)}")
     member = _member(error, "Error")
     code = _text(member.get("Code"))
     status = _member(error, "ResponseMetadata").get("HTTPStatusCode") or 0
     message = _text(member.get("Message"))
     if code.isdigit():  # botocore sets the status as the code if the body has none
         status, code = status or int(code), ""
-    return _Facts(
-        types=frozenset({_RESPONSE}),
+    return Facts(
+        types=frozenset({RESPONSE}),
         codes=frozenset(_bare(each) for each in [code, *_QUOTED_CODE.findall(message)]),
         status=status or 400,
         operation=operation,

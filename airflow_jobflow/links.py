@@ -130,95 +130,72 @@ class GlueJobRunLink(_JobLink):
     name = "Glue job run"
 
 
-def crawl_links(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-    """Return the console pages of a Glue crawl. The Amazon provider has no such link.
+_Links = dict[type[BaseOperatorLink], str]
+"""URLs by link."""
 
-    :param snapshot: the crawl.
-    :return: URLs by link; empty if one of their parts is not known yet.
-    """
-    location = _console_location(snapshot)
-    if not all(location.values()):
-        return {}
+_Location = Mapping[str, str | None]
+"""The region and the domain of the console, as the Amazon provider's links call them."""
+
+
+def _crawl_links(snapshot: Snapshot, location: _Location) -> _Links:
+    """Return the page of a crawler. The Amazon provider has no such link."""
     path = f"crawlers/view/{quote(snapshot.name, safe='')}"
     url = f"https://console.{location['aws_domain']}/glue/home?region={snapshot.region}#/v2/data-catalog/{path}"
-    return {GlueCrawlerLink: url, **_log_link(snapshot)}
+    return {GlueCrawlerLink: url}
 
 
-def run_links(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-    """Return the console pages of a Glue job run.
-
-    :param snapshot: the run.
-    :return: URLs by link; empty if one of their parts is not known yet.
-    """
+def _run_links(snapshot: Snapshot, location: _Location) -> _Links:
     from airflow.providers.amazon.aws.links.glue import GlueJobRunDetailsLink
 
-    location = _console_location(snapshot)
-    if not all(location.values()):
-        return {}
     run = {"job_name": quote(snapshot.name, safe=""), "job_run_id": snapshot.job_id}
-    return {GlueJobRunLink: GlueJobRunDetailsLink().format_link(**location, **run), **_log_link(snapshot)}
+    return {GlueJobRunLink: GlueJobRunDetailsLink().format_link(**location, **run)}
 
 
-def ecs_links(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-    """Return the console pages of a Fargate task. The Amazon provider has no such link.
-
-    :param snapshot: the task.
-    :return: URLs by link; empty if one of their parts is not known yet.
-    """
-    location = _console_location(snapshot)
-    if not all(location.values()) or not snapshot.queue:
+def _ecs_links(snapshot: Snapshot, location: _Location) -> _Links:
+    """Return the page of a task, if its cluster is known. The Amazon provider has no such link."""
+    if not snapshot.queue:
         return {}
     cluster = snapshot.queue.rpartition("/")[2]
     url = f"https://console.{location['aws_domain']}/ecs/v2/clusters/{cluster}/tasks/{snapshot.name}"
-    return {FargateTaskLink: f"{url}/configuration?region={snapshot.region}", **_log_link(snapshot)}
+    return {FargateTaskLink: f"{url}/configuration?region={snapshot.region}"}
 
 
-def batch_links(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-    """Return the console pages of a Batch job.
-
-    :param snapshot: the job.
-    :return: URLs by link, as far as their parts are known yet.
-    """
+def _batch_links(snapshot: Snapshot, location: _Location) -> _Links:
     from airflow.providers.amazon.aws.links import batch
 
-    location = _console_location(snapshot)
-    if not all(location.values()):
-        return {}
     pages: dict[type[BaseOperatorLink], tuple[Any, dict[str, str | None]]] = {
         BatchJobLink: (batch.BatchJobDetailsLink(), {"job_id": snapshot.job_id}),
         BatchJobDefinitionLink: (batch.BatchJobDefinitionLink(), {"job_definition_arn": snapshot.definition}),
         BatchJobQueueLink: (batch.BatchJobQueueLink(), {"job_queue_arn": snapshot.queue}),
     }
     known = {link: each for link, each in pages.items() if all(each[1].values())}
-    links = {link: page.format_link(**location, **details) for link, (page, details) in known.items()}
-    return {**links, **_log_link(snapshot)}
+    return {link: page.format_link(**location, **details) for link, (page, details) in known.items()}
 
 
-def _log_link(snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
-    from airflow.providers.amazon.aws.links.logs import CloudWatchEventsLink
-
-    if not snapshot.log:
-        return {}
-    stream = {"awslogs_group": snapshot.log.group, "awslogs_stream_name": snapshot.log.stream}
-    region = snapshot.log.region or snapshot.region
-    url = CloudWatchEventsLink().format_link(**_console_location(snapshot), awslogs_region=region, **stream)
-    return {JobLogLink: url}
-
-
-def _console_location(snapshot: Snapshot) -> dict[str, str | None]:
-    """Return the region and the domain of the console for a job."""
-    from airflow.providers.amazon.aws.links.base_aws import BaseAwsLink
-
-    return {"region_name": snapshot.region, "aws_domain": BaseAwsLink.get_aws_domain(snapshot.partition)}
-
-
-_AWS: Mapping[str, Callable[[Snapshot], dict[type[BaseOperatorLink], str]]] = {
-    "batch": batch_links,
-    "ecs": ecs_links,
-    "glue_crawl": crawl_links,
-    "glue_run": run_links,
+_AWS: Mapping[str, Callable[[Snapshot, _Location], _Links]] = {
+    "batch": _batch_links,
+    "ecs": _ecs_links,
+    "glue_crawl": _crawl_links,
+    "glue_run": _run_links,
 }
 """Functions that build the AWS console pages of a job, its own page first, by our name of its service."""
+
+
+def _aws_links(service: str, snapshot: Snapshot) -> _Links:
+    """Return the AWS console pages of a job, if its region is known."""
+    from airflow.providers.amazon.aws.links.base_aws import BaseAwsLink
+    from airflow.providers.amazon.aws.links.logs import CloudWatchEventsLink
+
+    location = {"region_name": snapshot.region, "aws_domain": BaseAwsLink.get_aws_domain(snapshot.partition)}
+    if not all(location.values()):
+        return {}
+    links = _AWS[service](snapshot, location)
+    if links and (log := snapshot.log):
+        stream = {"awslogs_group": log.group, "awslogs_stream_name": log.stream}
+        region = log.region or snapshot.region
+        links[JobLogLink] = CloudWatchEventsLink().format_link(**location, awslogs_region=region, **stream)
+    return links
+
 
 _LOCAL: Final[Mapping[str, Mapping[type[BaseOperatorLink], tuple[str, Mapping[str, str]]]]] = {
     "batch": {
@@ -233,7 +210,7 @@ _LOCAL: Final[Mapping[str, Mapping[type[BaseOperatorLink], tuple[str, Mapping[st
 """The pages of a local AWS: for each link the page, and the snapshot's attribute for each of its parameters."""
 
 
-def console_links(service: str, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+def console_links(service: str, snapshot: Snapshot) -> _Links:
     """Return the console pages of a job, its own page first, as far as their parts are known yet.
 
     :param service: our name of the service, such as ``batch``.
@@ -243,10 +220,10 @@ def console_links(service: str, snapshot: Snapshot) -> dict[type[BaseOperatorLin
     from airflow.sdk import conf
 
     base = conf.get("jobflow", "console_url", fallback="")
-    return _local_links(base, service, snapshot) if base else _AWS[service](snapshot)
+    return _local_links(base, service, snapshot) if base else _aws_links(service, snapshot)
 
 
-def _local_links(base: str, service: str, snapshot: Snapshot) -> dict[type[BaseOperatorLink], str]:
+def _local_links(base: str, service: str, snapshot: Snapshot) -> _Links:
     """Return the pages of a local AWS for a job, whose base URL is given."""
     links = {}
     for link, (page, members) in _LOCAL[service].items():

@@ -8,22 +8,27 @@ Invariants:
 - A query is answered by a request that was sent after the query was made.
 - Queries about one run that are made during a request share the next request.
 - A request that fails fails the queries in it, and no others.
+- A request is never cancelled, whatever becomes of its queries: in Airflow 3.2.1, a cancelled request leaves its answer
+  to the next reader of the same connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import re
+import logging
 from typing import Any
 
-from airflow_jobflow.airflow_compat.states import are_deferred
+from airflow_jobflow.airflow_compat.states import ON_KILL_LIMIT, current_states
+from airflow_jobflow.jobs.orphans import distinct_in_answers
+
+log = logging.getLogger(__name__)
 
 MAX_TASKS = 100
 """The most tasks in a request. Their names travel in a URL, of which httpx accepts 64 KB."""
 
-_MAPPED = re.compile(r"_\d+$")
-"""What an answer appends to the id of a mapped task. So ``a_1`` may be a task or an instance of ``a``."""
+RETRY_PAUSE = 0.5
+"""Seconds between a request that failed and the next one."""
 
 _Run = tuple[str, str]
 
@@ -39,7 +44,7 @@ class TaskStates:
         """Return whether a task instance is still deferred.
 
         :param task_instance: ``BaseTrigger.task_instance``; None under ``airflow dags test``, where nothing is.
-        :raises Exception: Airflow could not answer, see ``airflow_compat.states.is_deferred``.
+        :raises Exception: Airflow could not answer, see ``airflow_compat.states.current_states``.
         """
         if task_instance is None:
             return False
@@ -52,47 +57,57 @@ class TaskStates:
             self._senders[run] = sender
         return await answer
 
+    async def still_deferred(self, task_instance: Any) -> bool:
+        """Return whether a killed trigger's task is still deferred; repeat the query until Airflow answers.
+
+        :param task_instance: as for ``is_deferred``.
+        :raises TimeoutError: Airflow did not answer for as long as it waits for ``on_kill``; ``__cause__`` is the last
+            error, if any.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ON_KILL_LIMIT
+        failure: Exception | None = None
+        while loop.time() < deadline:
+            try:
+                async with asyncio.timeout_at(deadline) as timer:
+                    return await self.is_deferred(task_instance)
+            except Exception as error:  # noqa: BLE001 -- whatever it is, Airflow has not answered
+                if timer.expired():
+                    break
+                if failure is None:
+                    log.warning("Could not query whether the task is still deferred; retrying: %r", error)
+                failure = error
+            await asyncio.sleep(RETRY_PAUSE)
+        message = f"Airflow did not answer within {ON_KILL_LIMIT:g} s whether the task is still deferred"
+        raise TimeoutError(message) from failure
+
     async def _send(self, run: _Run) -> None:
         try:
             while queries := self._pop_request(run):
                 try:
-                    answers = await are_deferred([task_instance for task_instance, _ in queries])
+                    states = await current_states([task_instance for task_instance, _ in queries])
                 except Exception as error:  # noqa: BLE001 -- whatever it is, the callers get it
                     for _, waiting in queries:
                         if not waiting.done():
                             waiting.set_exception(error)
                 else:
-                    for (_, waiting), is_deferred in zip(queries, answers, strict=True):
+                    for (_, waiting), state in zip(queries, states, strict=True):
                         if not waiting.done():
-                            waiting.set_result(is_deferred)
+                            waiting.set_result(state == "deferred")
         finally:
             del self._senders[run]
 
     def _pop_request(self, run: _Run) -> list[tuple[Any, asyncio.Future[bool]]]:
-        """Remove and return the queries of the next request; none if there are no more.
-
-        A request does not cover both a task ``a`` and a task ``a_1``, which may share a name in the answer.
-        """
-        popped, left = [], []
-        ids: set[str] = set()
-        unmapped_ids: set[str] = set()
-        for query in self._waiting.pop(run, ()):
-            task_instance, answer = query
-            task_id = task_instance.task_id
-            unmapped_id = _MAPPED.sub("", task_id)
-            is_ambiguous = task_id in unmapped_ids or (unmapped_id != task_id and unmapped_id in ids)
-            if answer.done():
-                continue
-            if is_ambiguous or (len(ids) == MAX_TASKS and task_id not in ids):
-                left.append(query)
-                continue
-            ids.add(task_id)
-            if unmapped_id != task_id:
-                unmapped_ids.add(unmapped_id)
-            popped.append(query)
-        if left:
-            self._waiting[run] = left
-        return popped
+        """Remove and return the queries of the next request; none if there are no more."""
+        queries = [(task_instance, answer) for task_instance, answer in self._waiting.pop(run, ()) if not answer.done()]
+        if not queries:
+            return []
+        task_ids = list(dict.fromkeys(task_instance.task_id for task_instance, _ in queries))
+        distinct = distinct_in_answers(task_ids)[0]
+        asked = set([task_id for task_id in task_ids if task_id in distinct][:MAX_TASKS])
+        if others := [query for query in queries if query[0].task_id not in asked]:
+            self._waiting[run] = others
+        return [query for query in queries if query[0].task_id in asked]
 
 
 _of_loop: dict[asyncio.AbstractEventLoop, TaskStates] = {}

@@ -75,6 +75,9 @@ def features() -> set[str]:
     return {name for name, is_there in found.items() if is_there}
 
 
+LONGEST: Final = "local/test_demo.py"
+"""The module that takes longest. It is the first, so that at the end no worker is left alone with it."""
+
 NEED_SHARED_STREAMS = ("infra/test_policies.py", "local/test_state_change.py", "local/test_bad_event_input.py")
 """Modules that cannot even be imported where Airflow has no shared streams."""
 
@@ -88,6 +91,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out tests of features that the installed Airflow lacks; ``docs/compatibility.md`` lists these."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
     needs = {item: {name for mark in item.iter_markers("needs") for name in mark.args} for item in items}
     if not any(needs.values()):
         return

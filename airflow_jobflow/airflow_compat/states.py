@@ -1,4 +1,4 @@
-"""The current states of tasks, asked for from a task process or from a trigger.
+"""The current states of tasks, queried from a task process or from a trigger.
 
 Invariants:
 
@@ -8,13 +8,8 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
-
-log = logging.getLogger(__name__)
 
 DELETED: Final = "deleted"
 """What ``task_state`` returns for a task instance that no longer exists; no state of Airflow has this name."""
@@ -35,12 +30,9 @@ ON_KILL_LIMIT: Final = 30.0
 """Seconds after which Airflow stops waiting for a trigger's ``on_kill`` (3.3: triggerer_job_runner.py,
 ``_ON_CANCEL_TIMEOUT``)."""
 
-RETRY_PAUSE: Final = 0.5
-"""Seconds between a request that failed and the next one."""
-
 
 def task_state(ti: Any) -> str | None:
-    """Return the current state of a task instance, asked for from the process that runs it. One request.
+    """Return the current state of a task instance, queried from the process that runs it. One request.
 
     Airflow finds task instances by DAG, run, task and map index: after a clear, the answer is the state of the next
     try. Relies on ``RuntimeTaskInstance.get_task_states`` (3.0 and newer; the keys of its answer: 3.2.1, 3.3.2).
@@ -54,7 +46,7 @@ def task_state(ti: Any) -> str | None:
 
 
 def task_states(dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str]) -> Mapping[str, Mapping[str, str | None]]:
-    """Return the current states of tasks of a DAG, asked for from the process of any task. One request.
+    """Return the current states of tasks of a DAG, queried from the process of any task. One request.
 
     Relies on ``RuntimeTaskInstance.get_task_states`` and on the keys of its answer (3.2.1, 3.3.2): index 3 of a mapped
     task ``load`` has the key ``load_3``, as a task of that name has.
@@ -80,35 +72,8 @@ def is_cancelled(state: str | None) -> bool:
     return state in CANCELLED_STATES
 
 
-async def is_deferred(task_instance: Any) -> bool:
-    """Return whether a trigger's task is still deferred, asked for from the trigger. One request.
-
-    Relies on ``current_states`` (3.2.1, 3.3.2).
-
-    :param task_instance: ``BaseTrigger.task_instance``; None under ``airflow dags test``, where nothing is deferred.
-    :raises Exception: Airflow could not answer: ``AirflowRuntimeError`` if the API refused, an ``OSError`` or
-        ``EOFError`` if the supervisor is gone.
-    """
-    if task_instance is None:
-        return False
-    [answer] = await are_deferred([task_instance])
-    return answer
-
-
-async def are_deferred(task_instances: Sequence[Any]) -> list[bool]:
-    """Return which task instances of one run are still deferred, asked for from a trigger. One request.
-
-    Relies on ``current_states`` (3.2.1, 3.3.2).
-
-    :param task_instances: see ``current_states``.
-    :return: whether it is deferred, for each task instance in order.
-    :raises Exception: as ``is_deferred``.
-    """
-    return [state == "deferred" for state in await current_states(task_instances)]
-
-
 async def current_states(task_instances: Sequence[Any]) -> list[str | None]:
-    """Return the states of task instances of one run, asked for from a trigger. One request.
+    """Return the states of task instances of one run, queried from a trigger. One request.
 
     For several task instances, the request covers all instances of their tasks, because it cannot name some of them.
 
@@ -118,7 +83,8 @@ async def current_states(task_instances: Sequence[Any]) -> list[str | None]:
 
     :param task_instances: at least one, all of the same DAG run.
     :return: the state of each in order, see ``task_state``.
-    :raises Exception: as ``is_deferred``.
+    :raises Exception: Airflow could not answer: ``AirflowRuntimeError`` if the API refused, an ``OSError`` or
+        ``EOFError`` if the supervisor is gone.
     """
     from airflow.sdk.execution_time.comms import GetTaskStates
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
@@ -132,58 +98,6 @@ async def current_states(task_instances: Sequence[Any]) -> list[str | None]:
     )
     answer: Any = await SUPERVISOR_COMMS.asend(request)
     return [_own_state(answer.task_states, each) for each in task_instances]
-
-
-async def still_deferred(
-    task_instance: Any,
-    *,
-    ask: Callable[[Any], Awaitable[bool]] = is_deferred,
-    patience: float = ON_KILL_LIMIT,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-) -> bool:
-    """Return whether a trigger's task is still deferred; repeat the request until Airflow answers.
-
-    A request is never cancelled, only abandoned: in 3.2.1, a cancelled request leaves its answer to the next reader of
-    the same connection. So the caller may be cancelled, and call this again.
-
-    :param task_instance: see ``is_deferred``.
-    :param ask: makes one request. Default: ``is_deferred``.
-    :param patience: seconds after which no request is made. Default: as long as Airflow waits for ``on_kill``.
-    :param clock: returns seconds, monotonic. For tests.
-    :param sleep: waits for seconds. For tests.
-    :raises TimeoutError: Airflow did not answer within ``patience``; ``__cause__`` is the last error, if any.
-    """
-    deadline = clock() + patience
-    failure: Exception | None = None
-    while True:
-        request: asyncio.Future[bool] = asyncio.ensure_future(ask(task_instance))
-        _open_requests.add(request)
-        request.add_done_callback(_forget_request)
-        done, _ = await asyncio.wait({request}, timeout=max(deadline - clock(), 0.0))
-        if not done:
-            break
-        if not request.cancelled() and request.exception() is None:
-            return request.result()
-        error = None if request.cancelled() else request.exception()
-        if isinstance(error, Exception):
-            if failure is None:
-                log.warning("Could not query whether the task is still deferred; retrying: %r", error)
-            failure = error
-        if clock() + RETRY_PAUSE >= deadline:
-            break
-        await sleep(RETRY_PAUSE)
-    raise TimeoutError(f"Airflow did not answer within {patience:g} s whether the task is still deferred") from failure
-
-
-_open_requests: set[asyncio.Future[bool]] = set()
-"""Requests without an answer yet: an event loop holds its tasks only weakly."""
-
-
-def _forget_request(request: asyncio.Future[bool]) -> None:
-    _open_requests.discard(request)
-    if not request.cancelled():
-        request.exception()  # retrieve it, so that asyncio does not report it after the caller has gone
 
 
 def _own_state(states: Any, ti: Any) -> str | None:

@@ -44,12 +44,14 @@ class Retry:
     :param patience: seconds from the first failure for which a call is repeated. Default 60.
     :param denied_patience: the same for missing permissions, which rarely appear by themselves. Default 10, but no
         longer than ``patience``.
+    :param credentials_patience: the same for missing or expired credentials. Default: ``patience``.
     :param repeatable: whether a call that AWS may have executed is repeated. Default True.
     :param longest_delay: the longest pause in seconds. Default 10.
     """
 
     patience: float = 60.0
     denied_patience: float = 10.0
+    credentials_patience: float = float("inf")
     repeatable: bool = True
     longest_delay: float = 10.0
 
@@ -58,8 +60,8 @@ class Retry:
 
         :param deadline: in seconds since the epoch; None for none.
         """
-        left = float("inf") if deadline is None else max(0.0, deadline - time.time())
-        return replace(self, patience=min(self.patience, left), denied_patience=min(self.denied_patience, left))
+        remaining = float("inf") if deadline is None else max(0.0, deadline - time.time())
+        return replace(self, patience=min(self.patience, remaining))
 
     def delay(self, error: CallError, failures: int, elapsed: float) -> float | None:
         """Return the seconds to wait before a failed call is repeated; None if it is not.
@@ -71,12 +73,13 @@ class Retry:
         may_pass = error.fault is Fault.TRANSIENT or (error.fault is Fault.REJECTED and error.is_from_proxy)
         if error.fault not in NEVER_EXECUTED and not (may_pass and self._harmless(error)):
             return None
-        left = min(self.patience, self.denied_patience if error.fault is Fault.DENIED else self.patience) - elapsed
-        if left <= 0:
+        limits = {Fault.DENIED: self.denied_patience, Fault.CREDENTIALS: self.credentials_patience}
+        remaining = min(self.patience, limits.get(error.fault, self.patience)) - elapsed
+        if remaining <= 0:
             return None
         # After throttling, the rate limiter already holds back the next call.
         pause = 0.0 if error.fault is Fault.THROTTLED else full_jitter(backoff(failures, self.longest_delay))
-        return min(pause, left)
+        return min(pause, remaining)
 
     def _harmless(self, error: CallError) -> bool:
         return self.repeatable or not error.sent

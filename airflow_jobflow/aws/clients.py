@@ -1,12 +1,11 @@
 """The clients of this process: one for each connection, region and service, with what their calls share.
 
-A ``ServiceClient`` owns the boto3 client, a lock for building it, a bounded pool of threads and the rate limiters.
-Describe, submit, stop, log and queue calls go through it. They differ only in their rate, and in what is repeated.
+A ``ServiceClient`` owns the boto3 client (``boto3_client``), a bounded pool of threads and the rate limiters. Describe,
+submit, stop, log and queue calls go through it. They differ only in their rate, and in what is repeated.
 
 Invariants:
 
 - Calls of one connection never wait for another connection: each client has its own lock and threads.
-- A client that fails for its credentials is discarded and rebuilt; one rebuild serves all callers that wait for it.
 - Clients of one Airflow connection, region and service share their rate limits, whatever else differs.
 - Nothing here blocks an event loop, and nothing belongs to one: a client serves any loop and any thread.
 - A forked process starts without clients.
@@ -20,16 +19,15 @@ import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import conf
 
-from airflow_jobflow.airflow_compat.metrics import stats
-from airflow_jobflow.aws import connection, raw_json
-from airflow_jobflow.aws.rate_limit import RateLimiter, backoff
-from airflow_jobflow.faults import CLIENT_CREATION, CallError, Fault
+from airflow_jobflow.aws import connection
+from airflow_jobflow.aws.boto3_client import LIFETIME, Boto3Client
+from airflow_jobflow.aws.rate_limit import RateLimiter
+from airflow_jobflow.faults import CallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,20 +39,8 @@ Result = TypeVar("Result")
 MAX_THREADS = 16
 """Calls of one client under way at once. With a third of a second each, that is fifty a second."""
 
-LIFETIME = 900.0
-"""Seconds after which a client is rebuilt, so that a changed Airflow connection takes effect without a restart."""
-
-REBUILD_DELAY = 30.0
-"""Seconds for which a client is kept although its calls are denied: new credentials rarely change that."""
-
-MAX_BUILD_DELAY = 5.0
-"""The longest time in seconds between two attempts to build a client."""
-
 LONG_POLL = {"sqs": 20.0}
 """Seconds for which a service may hold a request until it has something to return."""
-
-READS = ("describe_", "list_", "get_", "batch_get_")
-"""Prefixes of operations whose responses are never empty."""
 
 
 class Rate(Enum):
@@ -68,18 +54,6 @@ class Rate(Enum):
 
 ACTIONS_PER_SECOND = {"batch": 50.0, "ecs": 20.0, "glue": 10.0, "logs": 25.0, "sqs": 100.0}
 """AWS's default quotas per account; for ECS that of RunTask on Fargate."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Built:
-    """A boto3 client.
-
-    :param client: the client.
-    :param at: when it was built, in seconds by the client's clock.
-    """
-
-    client: Any
-    at: float
 
 
 class ServiceClient:
@@ -99,20 +73,11 @@ class ServiceClient:
         self._tags_after = float("-inf")
         """When jobs are started with tags again, after AWS has denied that."""
         self._limiters = _limiters_for(access.key, name)
-        self._build_lock = threading.RLock()  # a signal handler may interrupt its own thread while it builds
-        self._state_lock = threading.RLock()  # never held while waiting
-        self._built: _Built | None = None
+        self._boto3 = Boto3Client(access, name, timeout=self.timeout, clock=clock, on_built=self._share_limiters)
         self._building: Future[None] | None = None
-        """The latest attempt to build the client, on which callers wait before their turn."""
-        self._build_after = float("-inf")
-        self._build_error: CallError | None = None
-        self._failed_builds = 0
-        """How often in a row the client could not be built."""
-        self._failed_credentials = 0
-        """How many clients in a row have failed for their credentials."""
+        """The latest attempt to build the boto3 client, on which callers wait before their turn."""
+        self._building_lock = threading.RLock()  # never held while waiting
         self._pool: ThreadPoolExecutor | None = None
-
-    # Shared by all calls.
 
     @property
     def may_tag(self) -> bool:
@@ -162,9 +127,9 @@ class ServiceClient:
 
     async def _wait_for_build(self) -> None:
         """Wait until the client is built, or building it failed: calls whose turns come meanwhile would be a burst."""
-        if self._built is not None:
+        if self._boto3.is_built:
             return
-        with self._state_lock:
+        with self._building_lock:
             if self._building is None or self._building.done():
                 self._building = self.start(self._try_to_build)  # one for all callers
             building = self._building
@@ -172,7 +137,13 @@ class ServiceClient:
 
     def _try_to_build(self) -> None:
         with contextlib.suppress(CallError):  # the call raises it
-            self._get()
+            self._boto3.meta()
+
+    def _share_limiters(self, region: str) -> None:
+        """Use the rate limiters of the connection and region: those of its first client, on which others may wait."""
+        with _registry_lock:
+            key = f"{self.access.aws_conn_id} {region}", self.name
+            self._limiters = _limiters.setdefault(key, self._limiters)
 
     def turns(self, rate: Rate) -> Turns:
         """Return the rate limit in the form that a ``Watcher`` takes.
@@ -193,12 +164,10 @@ class ServiceClient:
                 self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=f"jobflow-{self.name}")
             return self._pool.submit(function, *arguments)
 
-    # The boto3 client.
-
     @property
     def region(self) -> str:
         """The region that is called. Blocks if the client has to be built."""
-        return str(self._get().client.meta.region_name)
+        return str(self._boto3.meta().region_name)
 
     @property
     def origin(self) -> str:
@@ -214,7 +183,7 @@ class ServiceClient:
     @property
     def partition(self) -> str:
         """The AWS partition of the region. Blocks if the client has to be built."""
-        return str(self._get().client.meta.partition)
+        return str(self._boto3.meta().partition)
 
     def invoke(self, operation: str, parameters: dict[str, Any]) -> Any:
         """Make one call, once, and return the response. Blocks.
@@ -223,78 +192,7 @@ class ServiceClient:
         :param parameters: those of the boto3 method.
         :raises CallError: there was no response, or AWS refused the call.
         """
-        built = self._get()
-        try:
-            response = getattr(built.client, operation)(**parameters)
-        except Exception as error:  # fetching credentials may raise anything
-            failed = CallError.from_error(error, built.client.meta.method_to_api_mapping[operation])
-            self._note_failure(failed, built)
-            raise failed from error
-        if operation.startswith(READS) and response.keys() <= {"ResponseMetadata"}:
-            # botocore parses a body that is empty, or not a JSON object, as a response without members.
-            name = built.client.meta.method_to_api_mapping[operation]
-            raise CallError(Fault.TRANSIENT, f"{name}: the response is empty", operation=name)
-        if self._failed_credentials and built is self._built:
-            self._failed_credentials = 0
-        return response
-
-    def _note_failure(self, error: CallError, built: _Built) -> None:
-        """Discard the client if a new one may have better credentials."""
-        with self._state_lock:
-            now = self._clock()
-            if built is not self._built:
-                return  # another call has discarded it
-            if error.fault is Fault.CREDENTIALS:
-                # The first one is rebuilt at once: most often the new client works.
-                delay = backoff(self._failed_credentials, MAX_BUILD_DELAY) if self._failed_credentials else 0.0
-                self._build_after = now + delay
-                self._failed_credentials += 1
-            elif error.fault is not Fault.DENIED or now - built.at <= REBUILD_DELAY:
-                return
-            self._build_error = error
-            self._built = None
-
-    def _get(self) -> _Built:
-        """Return the boto3 client, built if necessary.
-
-        :raises CallError: it cannot be built now.
-        """
-        built = self._built
-        if built is not None and self._clock() - built.at < LIFETIME:
-            return built
-        # While one caller rebuilds a client that is only too old, the others still use it.
-        if not self._build_lock.acquire(blocking=built is None) and built is not None:
-            return built
-        try:
-            now, built = self._clock(), self._built
-            if built is not None and (now - built.at < LIFETIME or now < self._build_after):
-                return built
-            if now < self._build_after and self._build_error is not None:
-                raise CallError(*self._build_error.args)  # a copy for each caller, because callers change it
-            return self._build(built)
-        finally:
-            self._build_lock.release()
-
-    def _build(self, old: _Built | None) -> _Built:
-        # Before any other metric: for the first one of a process, Airflow reads a file for a tenth of a second, which
-        # must not happen on an event loop.
-        stats.incr(f"jobflow.aws.{self.name}.client_builds")
-        try:
-            client = self.access.client(self.name, timeout=self.timeout)
-            raw_json.register(client)
-        except Exception as error:
-            failed = CallError.from_error(error, CLIENT_CREATION)
-            with self._state_lock:
-                self._failed_builds += 1
-                self._build_after = self._clock() + backoff(self._failed_builds, MAX_BUILD_DELAY)
-                self._build_error = CallError(*failed.args)
-            if old is not None:  # only too old, still usable
-                return old
-            raise failed from error
-        built = _Built(client, self._clock())
-        self._limiters = _share_limiters(f"{self.access.aws_conn_id} {client.meta.region_name}", self)
-        self._built, self._failed_builds = built, 0
-        return built
+        return self._boto3.invoke(operation, parameters)
 
 
 class Turns:
@@ -351,12 +249,6 @@ def _limiters_for(key: str, name: str) -> dict[Rate, RateLimiter]:
             }
             _limiters[key, name] = {rate: RateLimiter(budget) for rate, budget in budgets.items()}
         return _limiters[key, name]
-
-
-def _share_limiters(key: str, client: ServiceClient) -> dict[Rate, RateLimiter]:
-    """Return the rate limiters of a connection and region: those of its first client, on which others may wait."""
-    with _registry_lock:
-        return _limiters.setdefault((key, client.name), client._limiters)  # noqa: SLF001 -- same module
 
 
 def forget_clients() -> None:

@@ -57,12 +57,10 @@ def fit(parameter: str, value: Any, shape: Any) -> Any:
     :return: the converted value.
     :raises InvalidParameter: it cannot be converted: a None, an unknown member, text where there must be a number.
     """
-    fitted: Callable[[str, Any, Any], Any] = FITTING.get(str(shape.type_name), _unchanged)
-    return fitted(parameter, value, shape)
-
-
-def _unchanged(parameter: str, value: Any, shape: Shape) -> Any:  # noqa: ARG001
-    return value
+    kind = str(shape.type_name)
+    if kind in CONTAINERS:
+        return CONTAINERS[kind](parameter, value, shape)
+    return SCALARS[kind](parameter, value) if kind in SCALARS else value
 
 
 def _structure(parameter: str, value: Any, shape: Any) -> dict[str, Any]:
@@ -92,31 +90,15 @@ def _map(parameter: str, value: Any, shape: Any) -> dict[str, Any]:
     }
 
 
-def _string(parameter: str, value: Any, shape: Shape) -> str:  # noqa: ARG001
-    return params_json.as_text(parameter, value)
-
-
-def _integer(parameter: str, value: Any, shape: Shape) -> int:  # noqa: ARG001
-    return params.integer(parameter, value)
-
-
-def _float(parameter: str, value: Any, shape: Shape) -> float:  # noqa: ARG001
-    return params.number(parameter, value)
-
-
-def _boolean(parameter: str, value: Any, shape: Shape) -> bool:  # noqa: ARG001
-    return params.boolean(parameter, value)
-
-
-FITTING: Mapping[str, Callable[[str, Any, Any], Any]] = {
-    "structure": _structure,
-    "list": _list,
-    "map": _map,
-    "string": _string,
-    "integer": _integer,
-    "long": _integer,
-    "float": _float,
-    "double": _float,
-    "boolean": _boolean,
+SCALARS: Mapping[str, Callable[[str, Any], Any]] = {
+    "string": params_json.as_text,
+    "integer": params.integer,
+    "long": params.integer,
+    "float": params.number,
+    "double": params.number,
+    "boolean": params.boolean,
 }
-"""The conversion for each type of botocore's. Blobs, timestamps and documents stay as they are."""
+"""The conversion for each type of botocore's that has no members. Blobs, timestamps and documents stay as they are."""
+
+CONTAINERS: Mapping[str, Callable[[str, Any, Any], Any]] = {"structure": _structure, "list": _list, "map": _map}
+"""The conversion for each type that has members or elements."""

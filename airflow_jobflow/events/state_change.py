@@ -15,7 +15,6 @@ from datetime import datetime
 from typing import Any
 
 from airflow_jobflow.events.eventbridge import GLUE_CRAWL, JobEvent
-from airflow_jobflow.jobs import service as job_service
 
 Json = dict[str, Any]
 
@@ -58,8 +57,10 @@ def job_payload(event: JobEvent) -> Json | None:
 
 
 def _batch(detail: Mapping[str, Any]) -> Json:
+    from airflow_jobflow.jobs.batch import snapshot
+
     array = detail.get("arrayProperties", {})
-    job = _from_snapshot(job_service("batch").snapshot(detail))  # type: ignore[attr-defined]
+    job = _from_snapshot(snapshot(detail))
     if "index" in array:
         job["array"] = {"parent": job["job_id"].partition(":")[0], "index": _plain(array["index"])}
     return job
@@ -67,9 +68,10 @@ def _batch(detail: Mapping[str, Any]) -> Json:
 
 def _ecs(detail: Mapping[str, Any]) -> Json:
     """Read a task. Every container counts as essential, because an event does not say which are."""
-    ecs: Any = job_service("ecs")
+    from airflow_jobflow.jobs.ecs_snapshot import Definition, snapshot
+
     times = {name: datetime.fromisoformat(detail[name]).timestamp() for name in ECS_TIMES if name in detail}
-    return _from_snapshot(ecs.snapshot({**detail, **times}, ecs.Definition()))
+    return _from_snapshot(snapshot({**detail, **times}, Definition()))
 
 
 def _from_snapshot(snapshot: Any) -> Json:
@@ -82,8 +84,9 @@ def _from_snapshot(snapshot: Any) -> Json:
 
 
 def _glue_run(detail: Mapping[str, Any]) -> Json:
-    states = job_service("glue_run").STATES  # type: ignore[attr-defined]
-    job = _job(detail["jobRunId"], detail["jobName"], str(states.get(detail["state"], "RUNNING")), detail["state"])
+    from airflow_jobflow.jobs.glue_run import STATES
+
+    job = _job(detail["jobRunId"], detail["jobName"], str(STATES.get(detail["state"], "RUNNING")), detail["state"])
     return {**job, "reason": _plain(detail.get("message"))}
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_jobflow.jobs.environment import with_variables
-from airflow_jobflow.jobs.model import index_ranges
 
 ROUNDING = 1e-6
 """The allowance for rounding in binary fractions: 18.4 % of 375 is 69, not a little less."""
@@ -48,6 +47,20 @@ def indexes_of(ranges: str) -> list[int]:
     """
     pairs = [each.partition("-") for each in ranges.split(",")]
     return [index for first, _, last in pairs for index in range(int(first), int(last or first) + 1)]
+
+
+def index_ranges(indexes: Iterable[int]) -> str:
+    """Format indexes as ranges: ``0-3,7``.
+
+    :param indexes: in any order.
+    """
+    ranges: list[list[int]] = []
+    for index in sorted(indexes):
+        if ranges and index == ranges[-1][1] + 1:
+            ranges[-1][1] = index
+        else:
+            ranges.append([index, index])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
 def rerun_requests(request: Mapping[str, Any], indexes: Iterable[int]) -> Iterator[tuple[list[int], dict[str, Any]]]:

@@ -252,12 +252,14 @@ def queue_position(call: Call, queue: str, job_ids: Sequence[str]) -> str:
     :param job_ids: ids of jobs or arrays.
     """
     front = call("get_job_queue_snapshot", jobQueue=queue).get("frontOfQueue", {}).get("jobs", [])
-    standing = [job["jobArn"].rpartition("/")[2] for job in front]
-    places = [place for place, each in enumerate(standing, 1) if each in job_ids or each.split(":")[0] in job_ids]
+    first_ids = [job["jobArn"].rpartition("/")[2] for job in front]
+    positions = [
+        position for position, each in enumerate(first_ids, 1) if each in job_ids or each.split(":")[0] in job_ids
+    ]
     name = queue.rpartition("/")[2]
-    if places:
-        return f"It was number {places[0]} in queue {name}."
-    return f"It was not among the first {len(standing)} in queue {name}."
+    if positions:
+        return f"It was number {positions[0]} in queue {name}."
+    return f"It was not among the first {len(first_ids)} in queue {name}."
 
 
 def indexes_in(call: Call, parent_id: str, status: Literal["SUCCEEDED", "FAILED"]) -> list[int]:
@@ -285,15 +287,15 @@ def not_succeeded(call: Call, parts: Sequence[tuple[str, Sequence[int]]]) -> lis
     :return: the indexes, in order; None if a part still runs or is not known.
     """
     seen = describe(call, [job_id for job_id, _ in parts])
-    left: list[int] = []
+    remaining: list[int] = []
     for job_id, indexes in parts:
         snapshot = seen.get(job_id)
         if snapshot is None or not snapshot.state.ended:
             return None
         if snapshot.state is not JobState.SUCCEEDED:
             done = set(indexes_in(call, job_id, "SUCCEEDED")) if snapshot.array else set()
-            left += [each for index, each in enumerate(indexes) if index not in done]
-    return sorted(left)
+            remaining += [each for index, each in enumerate(indexes) if index not in done]
+    return sorted(remaining)
 
 
 def children(call: Call, parent_id: str, indexes: Sequence[int]) -> list[ChildFailure]:

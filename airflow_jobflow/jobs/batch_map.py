@@ -15,7 +15,7 @@ from airflow_jobflow.jobs.environment import with_variables
 from airflow_jobflow.jobs.maps import INDEX, Found, Start
 from airflow_jobflow.jobs.model import JobState
 from airflow_jobflow.jobs.owner import with_owner_tags
-from airflow_jobflow.jobs.tagging import start_tagged
+from airflow_jobflow.jobs.starting import start_tagged
 
 REPEATABLE = False
 CHECKPOINT = 6 * 3600.0

@@ -34,8 +34,8 @@ def in_order(containers: Iterable[Container], names: Sequence[str]) -> list[Cont
     :param containers: in any order.
     :param names: of the containers, in the order of the definition.
     """
-    places = {name: place for place, name in enumerate(names)}
-    return sorted(containers, key=lambda each: places.get(each.get("name", ""), len(places)))
+    positions = {name: position for position, name in enumerate(names)}
+    return sorted(containers, key=lambda each: positions.get(each.get("name", ""), len(positions)))
 
 
 def deciding(containers: Sequence[Container], essential: Collection[str], *, succeeded: bool = False) -> Container:

@@ -35,6 +35,7 @@ from airflow_jobflow.jobs.causes import (
     Diagnosis,
 )
 from airflow_jobflow.jobs.map_statuses import REFUSED
+from airflow_jobflow.jobs.map_statuses import UNKNOWN as STATE_UNKNOWN
 from airflow_jobflow.jobs.model import JobState, Snapshot
 
 EXIT_CODES = {126: COMMAND_NOT_RUN, 127: COMMAND_NOT_RUN, 137: KILLED}
@@ -76,9 +77,9 @@ def diagnose(snapshot: Snapshot, *, service: str = "", children: Iterable[Snapsh
     :param service: our name of its service, for specific advice. Default: general advice.
     :param children: for an array, its failed children as they were last described. Their reasons explain the array's
         failure, see ``decisive``. Default none: its own reason does.
-    :return: the diagnosis; None if it has not failed.
+    :return: the diagnosis; None if it has not failed, or its state is unknown because it could not be described.
     """
-    if snapshot.state is not JobState.FAILED:
+    if snapshot.state is not JobState.FAILED or snapshot.status == STATE_UNKNOWN:
         return None
     explained = None if snapshot.stopped_by_request else decisive(diagnoses(children))
     return (explained or _explain(snapshot)).on(service)
@@ -118,12 +119,12 @@ def _explain(snapshot: Snapshot) -> Diagnosis:
     if snapshot.code in CODES:
         return CODES[snapshot.code]
     # The container's own reason is more specific than the job's, so it is read first.
-    words = [reason for reason in (snapshot.container_reason, snapshot.reason) if reason]
+    texts = [reason for reason in (snapshot.container_reason, snapshot.reason) if reason]
     not_started = snapshot.code == NOT_STARTED_CODE
-    reading = reasons.scopes(words, is_start=not_started, is_script=snapshot.code == SCRIPT_FAILED_CODE)
-    causes = [reasons.known_cause(reason, reading) for reason in words]
+    reading = reasons.scopes(texts, is_start=not_started, is_script=snapshot.code == SCRIPT_FAILED_CODE)
+    causes = [reasons.known_cause(reason, reading) for reason in texts]
     if snapshot.exit_code is None:
-        causes += [reasons.fallback_cause(reason) for reason in words]
+        causes += [reasons.fallback_cause(reason) for reason in texts]
     known = next(filter(None, causes), None)
     if known:
         return BY_CAUSE[known]

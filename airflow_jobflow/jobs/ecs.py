@@ -4,10 +4,7 @@ This module relies on the following behaviour of ECS:
 
 - DescribeTasks takes 100 tasks of one cluster, the scope, and returns unknown ones as failures.
 - A stopped task can be described for about an hour.
-- ``stopCode`` is more specific than the containers, of which there may be none if the task never started. A missing
-  exit code is not 0.
-- Only the task definition says which containers are essential and where they log. A revision never changes, so it is
-  read once.
+- A revision of a task definition never changes, so it is read once.
 """
 
 from __future__ import annotations
@@ -15,17 +12,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from airflow_jobflow.faults import CallError, Fault, classify_failure
 from airflow_jobflow.jobs.attempt import TRY_TAG, Try
 from airflow_jobflow.jobs.calls import Call, member, pages
-from airflow_jobflow.jobs.containers import deciding, in_order
+from airflow_jobflow.jobs.ecs_snapshot import STOPPED, Definition, definition, log_of, snapshot
 from airflow_jobflow.jobs.environment import variables, with_variables
-from airflow_jobflow.jobs.model import Container, JobState, LogStream, Snapshot, iso_seconds
-from airflow_jobflow.jobs.reasons import by_aws
+from airflow_jobflow.jobs.model import Container, JobState, Snapshot
 from airflow_jobflow.jobs.reattach import SKEW, Found
 from airflow_jobflow.jobs.starting import NotStarted
 
@@ -35,22 +31,6 @@ CLIENT = "ecs"
 DISPLAY_NAME = "Fargate task"
 BATCH_SIZE = 100
 RETENTION = "about an hour"
-
-STATES = {
-    "PROVISIONING": JobState.SUBMITTED,
-    "PENDING": JobState.SUBMITTED,
-    "ACTIVATING": JobState.SUBMITTED,
-    "RUNNING": JobState.RUNNING,
-    "DEACTIVATING": JobState.RUNNING,
-    "STOPPING": JobState.RUNNING,
-    "DEPROVISIONING": JobState.RUNNING,
-}
-"""The statuses of a task before its end. STOPPED is the end; the stop code and the containers decide the state."""
-
-STOPPED = "STOPPED"
-
-BY_REQUEST = ("UserInitiated", "ServiceSchedulerInitiated")
-"""Stop codes of tasks that a person or a service asked ECS to stop."""
 
 INTERRUPTIONS = ("SpotInterruption", "TerminationNotice")
 """Stop codes of tasks whose capacity AWS has reclaimed."""
@@ -63,20 +43,6 @@ UNREADABLE_FOR = 300.0
 
 REASON_LENGTH = 1024
 """The most characters of a reason for StopTask."""
-
-
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """The parts of a task definition that a snapshot needs.
-
-    :param names: names of all containers, in order; empty if the definition could not be read.
-    :param essential: names of the essential ones, in order.
-    :param logs: log group, stream prefix and region, by container.
-    """
-
-    names: tuple[str, ...] = ()
-    essential: tuple[str, ...] = ()
-    logs: Mapping[str, tuple[str, str, str | None]] = field(default_factory=dict)
 
 
 _definitions: dict[str, Definition] = {}
@@ -114,7 +80,7 @@ def _read_definition(call: Call, arn: str) -> Definition:
         if time.monotonic() < _unreadable_until.get(arn, 0.0):
             return Definition()
         try:
-            _definitions[arn] = definition(call("describe_task_definition", taskDefinition=arn)["taskDefinition"])
+            _definitions[arn] = _describe_definition(call, arn)
         except CallError as error:
             if error.fault not in UNREADABLE:
                 raise  # transient: the task is described again
@@ -124,88 +90,8 @@ def _read_definition(call: Call, arn: str) -> Definition:
     return _definitions[arn]
 
 
-def definition(described: Mapping[str, Any]) -> Definition:
-    """Extract what a snapshot needs from a task definition.
-
-    :param described: the definition in a DescribeTaskDefinition response.
-    """
-    containers = described["containerDefinitions"]
-    logs = {}
-    for container in containers:
-        options = container.get("logConfiguration", {}).get("options", {})
-        if "awslogs-group" in options and "awslogs-stream-prefix" in options:
-            where = options["awslogs-group"], options["awslogs-stream-prefix"], options.get("awslogs-region")
-            logs[container["name"]] = where
-    names = tuple(container["name"] for container in containers)
-    essential = tuple(container["name"] for container in containers if container.get("essential", True))
-    return Definition(names, essential, logs)
-
-
-def snapshot(task: Mapping[str, Any], made_from: Definition, job_id: str | None = None) -> Snapshot:
-    """Convert a task of a DescribeTasks response. A task with an unknown status counts as running.
-
-    :param task: the task as ECS describes it.
-    :param made_from: its task definition; an empty one if that is not known.
-    :param job_id: the id to use. Default: the task's ARN.
-    """
-    arn: str = task["taskArn"]
-    _, partition, _, region, *_ = (*arn.split(":"), "", "", "")
-    task_id = arn.rpartition("/")[2]
-    containers = in_order(task.get("containers", []), made_from.names)
-    state = _state(task, _essential(containers, made_from))
-    container = deciding(containers, made_from.essential, succeeded=state is JobState.SUCCEEDED)
-    return Snapshot(
-        job_id=job_id or arn,
-        name=task_id,
-        state=state,
-        status=task["lastStatus"],
-        code=task.get("stopCode"),
-        reason=task.get("stoppedReason"),
-        container_reason=container.get("reason"),
-        exit_code=container.get("exitCode"),
-        attempt=int("startedAt" in task),
-        stopped_by_request=task.get("stopCode") in BY_REQUEST and not by_aws(task.get("stoppedReason")),
-        created_at=iso_seconds(task.get("createdAt")),
-        started_at=iso_seconds(task.get("startedAt")),
-        stopped_at=iso_seconds(task.get("stoppedAt")),
-        log=_log(container.get("name", ""), made_from, task_id, region),
-        region=region or None,
-        partition=partition or "aws",
-        definition=task["taskDefinitionArn"],
-        queue=task.get("clusterArn"),
-        containers=tuple(
-            Container(
-                each["name"],
-                each.get("exitCode"),
-                each.get("reason"),
-                _log(each["name"], made_from, task_id, region),
-                _state(task, [each]),
-            )
-            for each in containers
-            if "name" in each
-        ),
-    )
-
-
-def _essential(containers: Sequence[Mapping[str, Any]], made_from: Definition) -> Sequence[Mapping[str, Any]]:
-    return [each for each in containers if each.get("name") in made_from.essential] or containers
-
-
-def _state(task: Mapping[str, Any], counted: Sequence[Mapping[str, Any]]) -> JobState:
-    """Return the state of a task if these of its containers count."""
-    if task["lastStatus"] != STOPPED:
-        return STATES.get(task["lastStatus"], JobState.RUNNING)
-    exited_with_0 = counted and all(container.get("exitCode") == 0 for container in counted)
-    ended_by_itself = task.get("stopCode", "EssentialContainerExited") == "EssentialContainerExited"
-    return JobState.SUCCEEDED if exited_with_0 and ended_by_itself else JobState.FAILED
-
-
-def _log(container: str, made_from: Definition, task_id: str, region: str | None) -> LogStream | None:
-    """Return where a container of a task logs; None if its definition does not say."""
-    if container not in made_from.logs:
-        return None
-    group, prefix, logs_in = made_from.logs[container]
-    return LogStream(group, f"{prefix}/{container}/{task_id}", logs_in if logs_in != region else None)
+def _describe_definition(call: Call, name: str) -> Definition:
+    return definition(call("describe_task_definition", taskDefinition=name)["taskDefinition"])
 
 
 def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:
@@ -233,7 +119,7 @@ def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
     if snapshot.state.ended or not snapshot.definition:
         return snapshot
     made_from, task_id = _read_definition(call, snapshot.definition), snapshot.name
-    logs = {name: _log(name, made_from, task_id, snapshot.region) for name in made_from.names}
+    logs = {name: log_of(name, made_from, task_id, snapshot.region) for name in made_from.names}
     containers = tuple(Container(name, log=stream) for name, stream in logs.items())
     return replace(snapshot, containers=containers, log=logs.get(next(iter(made_from.essential), "")))
 
@@ -316,12 +202,11 @@ def overrides(values: Mapping[str, Any], container: str | None) -> dict[str, Any
         result["ephemeralStorage"] = {"sizeInGiB": values["ephemeral_storage"]}
     if "command" in values or "environment" in values:
         own = dict(container_overrides(result, container) or {"name": container})
-        others = [each for each in result.get("containerOverrides", []) if each.get("name") != container]
         if "command" in values:
             own["command"] = values["command"]
         if "environment" in values:
             own = with_variables(own, values["environment"])
-        result["containerOverrides"] = [*others, own]
+        result = with_container(result, own)
     return result or None
 
 
@@ -333,6 +218,16 @@ def container_overrides(overrides: Mapping[str, Any], container: str | None) -> 
     """
     containers: Sequence[Mapping[str, Any]] = overrides.get("containerOverrides", [])
     return next((each for each in containers if each.get("name") == container), {})
+
+
+def with_container(overrides: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides in which those of one container are replaced.
+
+    :param overrides: the ``overrides`` of the request.
+    :param own: the new overrides of the container that they name.
+    """
+    others = [each for each in overrides.get("containerOverrides", []) if each.get("name") != own["name"]]
+    return {**overrides, "containerOverrides": [*others, own]}
 
 
 def duplicates(short: Mapping[str, Any], overrides: Mapping[str, Any], container: str | None) -> list[str]:
@@ -355,8 +250,7 @@ def main_container(call: Call, task_definition: str) -> str:
     :param call: makes the API calls.
     :param task_definition: family, family with revision, or ARN.
     """
-    described = call("describe_task_definition", taskDefinition=task_definition)["taskDefinition"]
-    return definition(described).essential[0]
+    return _describe_definition(call, task_definition).essential[0]
 
 
 def container_names(call: Call, task_definition: str) -> list[str]:
@@ -365,8 +259,7 @@ def container_names(call: Call, task_definition: str) -> list[str]:
     :param call: makes the API calls.
     :param task_definition: family, family with revision, or ARN.
     """
-    described = call("describe_task_definition", taskDefinition=task_definition)["taskDefinition"]
-    return list(definition(described).names)
+    return list(_describe_definition(call, task_definition).names)
 
 
 def tags(by_name: Mapping[str, str]) -> list[dict[str, str]]:

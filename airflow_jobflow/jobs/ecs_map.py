@@ -15,10 +15,11 @@ from typing import Any
 
 from airflow_jobflow.jobs import ecs
 from airflow_jobflow.jobs.calls import Call
+from airflow_jobflow.jobs.ecs_snapshot import STOPPED
 from airflow_jobflow.jobs.environment import variables, with_variables
 from airflow_jobflow.jobs.maps import ATTEMPT, INDEX, MAP, Found, Start
 from airflow_jobflow.jobs.owner import with_owner_tags
-from airflow_jobflow.jobs.tagging import start_tagged
+from airflow_jobflow.jobs.starting import start_tagged
 
 REPEATABLE = True
 CHECKPOINT = 900.0
@@ -54,9 +55,8 @@ def item(request: dict[str, Any], container: str, index: int, environment: Mappi
     :param environment: variables to add to the container.
     """
     overrides = request.get("overrides", {})
-    others, current = _split(overrides, container)
-    own = with_variables(current, {**environment, INDEX: index})
-    return {**request, "overrides": {**overrides, "containerOverrides": [*others, own]}}
+    own = ecs.container_overrides(overrides, container) or {"name": container}
+    return {**request, "overrides": ecs.with_container(overrides, with_variables(own, {**environment, INDEX: index}))}
 
 
 def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], which: Start) -> str:
@@ -137,12 +137,5 @@ def _found(task: Mapping[str, Any], token: str) -> Found | None:
         values = variables(container)
         if INDEX in values and values.get(MAP, token) == token:
             attempt = int(values.get(ATTEMPT, 1))
-            return Found(int(values[INDEX]), task["taskArn"], attempt, ended=task["lastStatus"] == ecs.STOPPED)
+            return Found(int(values[INDEX]), task["taskArn"], attempt, ended=task["lastStatus"] == STOPPED)
     return None
-
-
-def _split(overrides: Mapping[str, Any], container: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the overrides of all other containers, and of this one."""
-    containers = overrides.get("containerOverrides", [])
-    own = next((each for each in containers if each.get("name") == container), {"name": container})
-    return [each for each in containers if each.get("name") != container], own

@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_jobflow.faults import CallError, Fault
-from airflow_jobflow.jobs.calls import Call
+from airflow_jobflow.jobs.calls import Call, pages
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_seconds
 
 CLIENT = "glue"
@@ -69,16 +69,16 @@ class Since:
     """Identifies a crawl: the first one of a crawler that began after another crawl, or since a time.
 
     :param crawler: the crawler's name.
-    :param moment: the time, in UTC; compared in whole seconds, because Glue's times may be rounded.
+    :param time: the time, in UTC; compared in whole seconds, because Glue's times may be rounded.
     :param after: message prefix of the crawl that began at this time; empty if there is none.
     """
 
     crawler: str
-    moment: datetime
+    time: datetime
     after: str = ""
 
     def __str__(self) -> str:
-        return f"{self.crawler}@{self.moment.isoformat()}{'#' if self.after else ''}{self.after}"
+        return f"{self.crawler}@{self.time.isoformat()}{'#' if self.after else ''}{self.after}"
 
     @classmethod
     def read(cls, job_id: str) -> Since:
@@ -90,8 +90,8 @@ class Since:
         match = JOB_ID.fullmatch(job_id)
         if not match:
             raise ValueError(f"{job_id!r} does not name a crawl")
-        crawler, moment, after = match.groups(default="")
-        return cls(crawler, datetime.fromisoformat(moment), after)
+        crawler, time, after = match.groups(default="")
+        return cls(crawler, datetime.fromisoformat(time), after)
 
     def is_met_by(self, crawl: Mapping[str, Any]) -> bool:
         """Return whether a crawl is the identified one, or a later one.
@@ -100,7 +100,7 @@ class Since:
         """
         began = int(crawl.get("StartTime", -1))
         is_previous = self.after and crawl.get("MessagePrefix") == self.after
-        return began >= int(self.moment.timestamp()) and not is_previous
+        return began >= int(self.time.timestamp()) and not is_previous
 
 
 def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot]:  # noqa: ARG001
@@ -201,16 +201,12 @@ def first_since(call: Call, since: Since) -> Mapping[str, Any] | None:
     :param since: identifies the crawl.
     """
     first: Mapping[str, Any] | None = None
-    more: dict[str, Any] = {}
-    while True:
-        page: Mapping[str, Any] = call("list_crawls", CrawlerName=since.crawler, MaxResults=CRAWLS_PER_PAGE, **more)
-        for crawl in page["Crawls"]:
-            if not since.is_met_by(crawl):
-                return first
-            first = crawl
-        if not page.get("NextToken"):
-            return first
-        more = {"NextToken": page["NextToken"]}
+    listed = pages(call, "list_crawls", "NextToken", CrawlerName=since.crawler, MaxResults=CRAWLS_PER_PAGE)
+    for crawl in (crawl for page in listed for crawl in page["Crawls"]):
+        if not since.is_met_by(crawl):
+            break
+        first = crawl
+    return first
 
 
 def crawler_state(call: Call, crawler: str) -> tuple[str, Mapping[str, Any] | None]:
@@ -232,7 +228,7 @@ def next_crawl(call: Call, crawler: str, last: Mapping[str, Any] | None) -> tupl
     :param last: the crawler's last crawl.
     :return: that, and what identifies the newest crawl if it is listed as running. It may have ended: the list may lag.
     """
-    begun = _listed(call, crawler)
+    begun = call("list_crawls", CrawlerName=crawler, MaxResults=2)["Crawls"]
     runs = _after(crawler, last, *begun[1:]) if begun and begun[0]["State"] == RUNNING else None
     return _after(crawler, last, *begun), runs
 
@@ -246,11 +242,6 @@ def running_crawl(call: Call, crawler: str, last: Mapping[str, Any] | None) -> S
     :return: that; None if no running crawl is listed, because it has just begun, or ended.
     """
     return next_crawl(call, crawler, last)[1]
-
-
-def _listed(call: Call, crawler: str) -> Sequence[Mapping[str, Any]]:
-    crawls: Sequence[Mapping[str, Any]] = call("list_crawls", CrawlerName=crawler, MaxResults=2)["Crawls"]
-    return crawls
 
 
 def _after(crawler: str, *crawls: Mapping[str, Any] | None) -> Since:

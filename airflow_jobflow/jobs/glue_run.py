@@ -7,14 +7,14 @@ argument that only our runs carry. The scope is the name of the job.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from airflow_jobflow.faults import CallError, classify_failure
 from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.calls import Call, member, pages
-from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_seconds, unchanged
+from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_seconds
 from airflow_jobflow.jobs.owner import ARGUMENT, read_argument
 from airflow_jobflow.jobs.reattach import Found
 
@@ -64,19 +64,18 @@ def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str,
         return _one(call, job_ids[0], job)
     snapshots: dict[str, Snapshot | None] = dict.fromkeys(job_ids)
     wanted = set(job_ids)
-    page: Mapping[str, Any] = {"NextToken": None}
-    for _ in range(MAX_PAGES):
-        page = call("get_job_runs", JobName=job, MaxResults=RUNS_PER_PAGE, **_after(page))
+    for page in _newest(call, job):
         on_page = {run["Id"]: run for run in page["JobRuns"] if run["Id"] in wanted}
         snapshots |= {run_id: snapshot(run, call) for run_id, run in on_page.items()}
         wanted -= on_page.keys()
-        if not wanted or not page.get("NextToken"):
+        if not wanted:
             break
     return snapshots
 
 
-def _after(page: Mapping[str, Any]) -> dict[str, Any]:
-    return {"NextToken": page["NextToken"]} if page.get("NextToken") else {}
+def _newest(call: Call, job: str) -> Iterator[Any]:
+    """Yield the pages with a job's newest thousand runs. One GetJobRuns call for each 200."""
+    return islice(pages(call, "get_job_runs", "NextToken", JobName=job, MaxResults=RUNS_PER_PAGE), MAX_PAGES)
 
 
 def _one(call: Call, run_id: str, job: str) -> dict[str, Snapshot | None]:
@@ -120,7 +119,13 @@ def snapshot(run: Mapping[str, Any], call: Call) -> Snapshot:
     )
 
 
-with_final_details = unchanged
+def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:  # noqa: ARG001
+    """Return the snapshot: ``describe`` returns everything.
+
+    :param call: ignored.
+    :param snapshot: the last one of a run that has ended.
+    """
+    return snapshot
 
 
 def start(call: Call, request: Mapping[str, Any]) -> str:
@@ -172,7 +177,7 @@ def find_group(call: Call, job: str, group: str) -> list[Found]:
     :param group: of the task instance.
     """
     found = []
-    for page in islice(pages(call, "get_job_runs", "NextToken", JobName=job, MaxResults=RUNS_PER_PAGE), MAX_PAGES):
+    for page in _newest(call, job):
         for run in page["JobRuns"]:
             owner = _owner(run)
             if owner.get("group") == group:

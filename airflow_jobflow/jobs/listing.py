@@ -124,7 +124,7 @@ def glue_runs(call: Call, job_name: str, now: float) -> list[ListedJob]:
 class Listing:
     """How the jobs of a service are listed.
 
-    :param location_name: what the service calls the place that holds jobs, such as ``queue``.
+    :param location_name: what the service calls the location of jobs, such as ``queue``.
     :param list_jobs: lists the jobs, given a call, a location and the time in seconds since the epoch.
     """
 
@@ -145,10 +145,10 @@ def _chunks(ids: Sequence[str]) -> Iterator[list[str]]:
         yield list(ids[start : start + DESCRIBED_AT_ONCE])
 
 
-def _seconds(moment: datetime | float | None, unit: float = 1.0) -> float | None:
+def _seconds(time: datetime | float | None, unit: float = 1.0) -> float | None:
     """Return a time as seconds since the epoch.
 
-    :param moment: as boto3 parses it, or the number that the service sent.
+    :param time: as boto3 parses it, or the number that the service sent.
     :param unit: how many of the service's units a second has.
     """
-    return moment.timestamp() if isinstance(moment, datetime) else None if moment is None else moment / unit
+    return time.timestamp() if isinstance(time, datetime) else None if time is None else time / unit

@@ -107,11 +107,11 @@ def _fit(lines: Sequence[str]) -> list[str]:
     if sum(len(line.encode()) for line in lines) <= MAX_BYTES:
         return list(lines)
     kept: list[str] = []
-    left, cut = MAX_BYTES, 0
+    room, cut = MAX_BYTES, 0
     for line in reversed(lines):
         short = _cut(line)
-        left -= len(short.encode())
-        if left < 0:
+        room -= len(short.encode())
+        if room < 0:
             break
         kept.insert(0, short)
         cut += short != line

@@ -6,7 +6,7 @@ Plain data that converts to JSON: snapshots are in trigger events, outcomes in X
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -169,14 +169,14 @@ class Snapshot:
 
     def progress(self) -> str:
         """Return the progress of the job as a short text, for a task's log."""
-        words = [self.status]
+        parts = [self.status]
         if self.array:
-            words.append(f"{self.array.done}/{self.array.size} done, {self.array.failed} failed")
+            parts.append(f"{self.array.done}/{self.array.size} done, {self.array.failed} failed")
         if self.attempt > 1:
-            words.append(f"(attempt {self.attempt} of {self.max_attempts})")
+            parts.append(f"(attempt {self.attempt} of {self.max_attempts})")
         if self.reason and not self.array:
-            words.append(f"({self.reason})")
-        return " ".join(words)
+            parts.append(f"({self.reason})")
+        return " ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,8 @@ class ArrayOutcome:
     """How the children of an array, or the items of a map, ended.
 
     :param size: how many there are.
-    :param succeeded, failed: how many succeeded and failed. Items of a map that were stopped count as failed.
+    :param succeeded, failed: how many succeeded and failed. Items of a map that were stopped, or could not be
+        described, count as failed.
     :param failed_indexes: which failed, in order; empty if that is not known.
     """
 
@@ -288,15 +289,6 @@ class Service(Protocol):
         """
 
 
-def unchanged(call: Call, snapshot: Snapshot) -> Snapshot:  # noqa: ARG001
-    """Return the snapshot: the ``with_final_details`` of services whose ``describe`` returns everything.
-
-    :param call: ignored.
-    :param snapshot: the last one of a job that has ended.
-    """
-    return snapshot
-
-
 def iso(milliseconds: float | None) -> str | None:
     """Return a time as ISO 8601 in UTC; None for 0 and None.
 
@@ -311,17 +303,3 @@ def iso_seconds(seconds: float | None) -> str | None:
     :param seconds: since the epoch.
     """
     return None if seconds is None else datetime.fromtimestamp(seconds, tz=UTC).isoformat()
-
-
-def index_ranges(indexes: Iterable[int]) -> str:
-    """Format indexes as ranges: ``0-3,7``.
-
-    :param indexes: in any order.
-    """
-    ranges: list[list[int]] = []
-    for index in sorted(indexes):
-        if ranges and index == ranges[-1][1] + 1:
-            ranges[-1][1] = index
-        else:
-            ranges.append([index, index])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

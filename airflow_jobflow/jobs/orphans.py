@@ -147,9 +147,6 @@ class StateRequest:
 def state_requests(owners: Iterable[Owner]) -> list[StateRequest]:
     """Return the requests for the states of these owners: one for each DAG, unless it has many runs or tasks.
 
-    The response uses the same name for index 3 of a mapped task ``load`` and for a task ``load_3``. If a DAG has both,
-    they are in different requests.
-
     :param owners: the owners of the jobs.
     """
     requests = []
@@ -158,7 +155,7 @@ def state_requests(owners: Iterable[Owner]) -> list[StateRequest]:
         tasks_of: dict[str, set[str]] = {}
         for _, run_id, task_id in of_dag:
             tasks_of.setdefault(run_id, set()).add(task_id)
-        for distinct in _without_confusion(sorted(set().union(*tasks_of.values()))):
+        for distinct in distinct_in_answers(sorted(set().union(*tasks_of.values()))):
             concerned = [run_id for run_id, tasks in tasks_of.items() if tasks & distinct]
             for run_ids in _chunks(concerned):
                 task_ids = sorted(distinct & set().union(*(tasks_of[run_id] for run_id in run_ids)))
@@ -188,8 +185,13 @@ def read_states(owners: Collection[Owner], states: States) -> dict[TaskInstance,
     return found
 
 
-def _without_confusion(task_ids: Iterable[str]) -> list[set[str]]:
-    """Distribute tasks to sets, none of which has both ``x`` and ``x_<number>``."""
+def distinct_in_answers(task_ids: Iterable[str]) -> list[set[str]]:
+    """Distribute tasks to sets, none of which has both ``x`` and ``x_<number>``.
+
+    In Airflow's answers, index 3 of a mapped task ``load`` has the same name as a task ``load_3``.
+
+    :param task_ids: the tasks. The first set has the first of them.
+    """
     sets: list[tuple[set[str], set[str]]] = []
     for task_id in task_ids:
         numbered = re.fullmatch(r"(.+)_[0-9]+", task_id, re.DOTALL)

@@ -214,34 +214,34 @@ MAX_REASON_LENGTH: Final = 10_000
 """Characters of a reason that are matched. AWS's reasons are shorter, but a Glue script may raise anything."""
 
 
-def scopes(words: Iterable[str], *, is_start: bool, is_script: bool) -> frozenset[Scope]:
+def scopes(texts: Iterable[str], *, is_start: bool, is_script: bool) -> frozenset[Scope]:
     """Return the scopes of the rules that apply to the reasons of a job.
 
-    :param words: the reasons.
+    :param texts: the reasons.
     :param is_start: whether AWS's code says that the container was not started.
     :param is_script: whether a Glue script raised the reason.
     """
-    found = {Scope.ANY: True, Scope.START: is_start or any(map(START.search, words)), Scope.SCRIPT: is_script}
+    found = {Scope.ANY: True, Scope.START: is_start or any(map(START.search, texts)), Scope.SCRIPT: is_script}
     return frozenset(scope for scope, applies in found.items() if applies)
 
 
-def known_cause(words: str, reading: frozenset[Scope]) -> str | None:
+def known_cause(text: str, reading: frozenset[Scope]) -> str | None:
     """Return the cause of a reason; None if no rule matches.
 
-    :param words: the reason.
+    :param text: the reason.
     :param reading: the scopes of the rules that apply, see ``scopes``.
     """
-    return _first(RULES, words[:MAX_REASON_LENGTH], reading)
+    return _first(RULES, text[:MAX_REASON_LENGTH], reading)
 
 
-def fallback_cause(words: str) -> str | None:
+def fallback_cause(text: str) -> str | None:
     """Return the cause of a reason that says only that a container was not started; None if it does not say that.
 
-    :param words: the reason.
+    :param text: the reason.
     """
-    return _first(FALLBACKS, words[:MAX_REASON_LENGTH], frozenset(Scope))
+    return _first(FALLBACKS, text[:MAX_REASON_LENGTH], frozenset(Scope))
 
 
 @lru_cache(maxsize=1024)  # the jobs of an array or a map have the same few reasons thousands of times
-def _first(rules: tuple[Rule, ...], words: str, reading: frozenset[Scope]) -> str | None:
-    return next((rule.cause for rule in rules if rule.scope in reading and rule.pattern.search(words)), None)
+def _first(rules: tuple[Rule, ...], text: str, reading: frozenset[Scope]) -> str | None:
+    return next((rule.cause for rule in rules if rule.scope in reading and rule.pattern.search(text)), None)

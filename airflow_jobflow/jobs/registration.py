@@ -24,7 +24,7 @@ from typing import Any, Final, Protocol
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import definitions
 from airflow_jobflow.jobs.calls import Call, member, pages
-from airflow_jobflow.jobs.tagging import concerns_tags
+from airflow_jobflow.jobs.starting import concerns_tags
 
 log = logging.getLogger(__name__)
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from airflow_jobflow.jobs.array import index_ranges
 from airflow_jobflow.jobs.causes import Diagnosis
 from airflow_jobflow.jobs.diagnosis import count_by_cause, diagnose, diagnoses
-from airflow_jobflow.jobs.map_statuses import LOST, REFUSED
-from airflow_jobflow.jobs.model import ChildFailure, Snapshot, index_ranges
+from airflow_jobflow.jobs.map_statuses import REFUSED, UNKNOWN
+from airflow_jobflow.jobs.model import ChildFailure, Snapshot
 
 CHILDREN_SHOWN = 3
 """The most failed children of an array, or items of a map, in a message."""
 
-NEVER_SEEN = {REFUSED: " could not be started", LOST: " counts as failed, and may still run"}
+NEVER_SEEN = {
+    REFUSED: " could not be started",
+    UNKNOWN: " may still run, and its state is unknown",
+}
 """What a message says about an item whose end is not known, by its status."""
 
 INDEXES_SHOWN = 200
@@ -62,7 +66,7 @@ def failure(
     """
     verb = "was stopped" if snapshot.stopped_by_request else "failed"
     lines = [f"{noun} {snapshot.name} ({snapshot.job_id}) {verb}{_how(snapshot)}.", f"Why: {diagnosis}"]
-    lines += [f"AWS says: {words}" for words in _reasons(snapshot)]
+    lines += [f"AWS says: {reason}" for reason in _reasons(snapshot)]
     if snapshot.array:
         count = max(len(failed), snapshot.array.failed)
         which = index_ranges(failed) or "which ones could not be found out"
@@ -145,16 +149,16 @@ def _how(snapshot: Snapshot) -> str:
 
 def _reasons(snapshot: Snapshot) -> list[str]:
     """Return AWS's reasons, the container's first, without one that only repeats the other."""
-    reasons = [words.strip() for words in (snapshot.container_reason, snapshot.reason) if words and words.strip()]
+    reasons = [reason.strip() for reason in (snapshot.container_reason, snapshot.reason) if reason and reason.strip()]
     if len(reasons) == 2:  # noqa: PLR2004
-        container, job = (_normalized(words) for words in reasons)
+        container, job = (_normalized(reason) for reason in reasons)
         reasons = reasons[:1] if job in container else reasons[1:] if container in job else reasons
     return reasons
 
 
-def _normalized(words: str) -> str:
+def _normalized(reason: str) -> str:
     """Normalize a reason for comparison: AWS truncates some, and ends only some with a full stop."""
-    return " ".join(words.removesuffix("...").rstrip(".…").split()).lower()
+    return " ".join(reason.removesuffix("...").rstrip(".…").split()).lower()
 
 
 def _why(snapshot: Snapshot) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 KILL_REASON = "The Airflow task was killed"
-"""The reason that AWS gets when a kill stops a job."""
+"""The reason that AWS and the log get when a kill stops a job."""
 
 JOBS_SHOWN = 10
 """The most jobs that a message names."""
@@ -54,7 +54,3 @@ def jobs_named(noun: str, jobs: Sequence[str], of: int = 1) -> str:
     more = f"; and {len(jobs) - JOBS_SHOWN} more" if len(jobs) > JOBS_SHOWN else ""
     count = f"{len(jobs)} of {of}" if of > 1 else f"{len(jobs)}"
     return f"{count} {noun}s: {'; '.join(jobs[:JOBS_SHOWN])}{more}"
-
-
-KILL_REASON = "The Airflow task was killed"
-"""The reason that AWS and the log get when a kill stops a job."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -29,14 +28,10 @@ from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.maps import Found, Start, map_service
 from airflow_jobflow.jobs.starting import LOOKUPS, NotStarted
+from airflow_jobflow.maps.ownership import Ownership
 from airflow_jobflow.maps.stopper import MapStopper
 
 log = logging.getLogger(__name__)
-
-MAX_HEARTBEAT_AGE_SHARE = 0.5
-"""The age at which a heartbeat is too old to start jobs, as a share of ``triggerer_health_check_threshold`` (30 s by
-default): the time after a triggerer's last heartbeat at which Airflow moves its triggers to another triggerer. The
-other half allows for that heartbeat, which may be some seconds older than an answer, and for the start to reach AWS."""
 
 
 class MapCancelled(Exception):
@@ -49,21 +44,6 @@ class OwnershipLost(Exception):
 
 class ItemRejected(Exception):
     """The service rejected a start; nothing was started. The message is the service's."""
-
-
-class _MapRetry(Retry):
-    """Retries without a limit what may pass by itself, and for the grace period what somebody has to permit."""
-
-    def delay(self, error: CallError, failures: int, elapsed: float) -> float | None:
-        """Return the seconds to wait before a failed call is repeated; None if it is not.
-
-        :param error: the last error.
-        :param failures: how often the call has failed, at least once.
-        :param elapsed: seconds since its first failure.
-        """
-        if error.fault is Fault.CREDENTIALS and elapsed >= self.denied_patience:
-            return None
-        return Retry.delay(self, error, failures, elapsed)
 
 
 class MapCalls:
@@ -82,7 +62,8 @@ class MapCalls:
         self._client = service_client(access, jobs.CLIENT)
         self.stopper = MapStopper(self._client, jobs, scope, self.list_jobs)
         """Makes the calls that stop jobs."""
-        self._retry = _MapRetry(patience=float("inf"), denied_patience=conf.getfloat("jobflow", "denied_grace"))
+        grace = conf.getfloat("jobflow", "denied_grace")
+        self._retry = Retry(patience=float("inf"), denied_patience=grace, credentials_patience=grace)
         self._retry_start = replace(self._retry, repeatable=self._map.REPEATABLE)
         self._cancelled = False
         self._starts: set[Future[None]] = set()
@@ -95,30 +76,8 @@ class MapCalls:
         """Seconds for which a started job may be missing from listings. 0 if a token prevents a second job anyway."""
         self.may_have_unknown_jobs = False
         """Whether a start may have started a job whose id is unknown here. Listing the jobs finds it."""
-        self.ownership_lost = False
-        """Whether heartbeats were missing for a while. Nothing may be started before the jobs are listed again."""
-        self._max_heartbeat_age: float = MAX_HEARTBEAT_AGE_SHARE * conf.getfloat(
-            "triggerer", "triggerer_health_check_threshold"
-        )
-        self._heartbeat_at = time.time()
-
-    @property
-    def heartbeat_is_fresh(self) -> bool:
-        """Whether the last heartbeat is so recent that no other triggerer can have the map."""
-        return time.time() - self._heartbeat_at <= self._max_heartbeat_age
-
-    def record_heartbeat(self, queried_at: float) -> None:
-        """Record a heartbeat, see ``maps.ownership``. Call it every few seconds.
-
-        :param queried_at: the time of its query, in seconds since the epoch.
-        """
-        self._check_ownership()
-        self._heartbeat_at = queried_at
-
-    def _check_ownership(self) -> None:
-        if not self.ownership_lost and not self.heartbeat_is_fresh:
-            self.ownership_lost = True
-            log.warning("Lost confirmation that this triggerer owns the map; not starting jobs until it is confirmed")
+        self.ownership = Ownership()
+        """Whether this trigger owns the map. If not, it starts nothing."""
 
     # Starting.
 
@@ -168,8 +127,7 @@ class MapCalls:
         try:
             if self._cancelled:
                 raise MapCancelled("the task was killed")
-            self._check_ownership()
-            if self.ownership_lost:
+            if self.ownership.is_lost:
                 raise OwnershipLost
             job_id = self._map.start(call, self._job_group, request, which)
             self.unrecorded.add(job_id)

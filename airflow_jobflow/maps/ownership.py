@@ -1,4 +1,4 @@
-"""The heartbeat of a map: confirms that this trigger still owns the map, and no other triggerer's.
+"""Which triggerer owns a map: heartbeats confirm that this trigger does, and no other triggerer's.
 
 When Airflow has not heard from a triggerer for a while, it moves its triggers to another one. Airflow hears from the
 triggerer's supervisor, which is another process than the one that runs the triggers. So it proves nothing that this
@@ -18,6 +18,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from airflow.sdk import conf
+
 log = logging.getLogger(__name__)
 
 HEARTBEAT_INTERVAL = 2.0
@@ -26,6 +28,46 @@ HEARTBEAT_INTERVAL = 2.0
 
 NEVER = float("-inf")
 """The time of a heartbeat that reports that the task is not deferred any more."""
+
+
+MAX_AGE_SHARE = 0.5
+"""The age at which a heartbeat is too old to start jobs, as a share of ``triggerer_health_check_threshold`` (30 s by
+default): the time after a triggerer's last heartbeat at which Airflow moves its triggers to another triggerer. The
+other half allows for that heartbeat, which may be some seconds older than an answer, and for the start to reach AWS."""
+
+
+class Ownership:
+    """Whether this trigger owns its map, as far as its heartbeats say. It does when the map begins."""
+
+    def __init__(self) -> None:
+        self._max_age = MAX_AGE_SHARE * conf.getfloat("triggerer", "triggerer_health_check_threshold")
+        self._heartbeat_at = time.time()
+        self._lost = False
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the last heartbeat is so recent that no other triggerer can have the map now."""
+        return time.time() - self._heartbeat_at <= self._max_age
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether heartbeats were missing for a while. Nothing may be started before the jobs are listed again."""
+        if not self._lost and not self.is_confirmed:
+            self._lost = True
+            log.warning("Lost confirmation that this triggerer owns the map; not starting jobs until it is confirmed")
+        return self._lost
+
+    def record(self, queried_at: float) -> None:
+        """Record a heartbeat. Call it every few seconds.
+
+        :param queried_at: the time of its query, in seconds since the epoch.
+        """
+        _ = self.is_lost  # a gap before this heartbeat
+        self._heartbeat_at = queried_at
+
+    def reacquire(self) -> None:
+        """Count as the owner again. The caller lists the jobs before it starts any."""
+        self._lost = False
 
 
 async def heartbeats(

@@ -89,7 +89,7 @@ def _explain(ended: PreviousResults) -> tuple[list[ChildFailure], Diagnosis | No
     failed = [
         ChildFailure(index, snapshot(ended.lines[index]))
         for index, status in enumerate(ended.statuses)
-        if status == map_statuses.FAILED and index in ended.lines
+        if status in (map_statuses.FAILED, map_statuses.NOT_DESCRIBED) and index in ended.lines
     ]
     diagnosis = decisive(diagnoses(child.snapshot for child in failed))
     return report.most_significant(failed, diagnosis), diagnosis

@@ -98,7 +98,8 @@ class MapRunner:
         self._pauses = 0
         """The number of pauses since the last successful start."""
         self._must_list = False
-        """Whether the jobs must be listed before anything else is started, because a response may have been wrong."""
+        """Whether the jobs must be listed before anything else is started: a response may have been wrong, or another
+        triggerer may have had the map."""
         self._scope_missing_since: float | None = None
         """When the first of the recent starts failed because there is no such queue or cluster; None if none did."""
         self._start_error: CallError | None = None
@@ -132,6 +133,7 @@ class MapRunner:
         self._background.spawn(self._report_progress())
         self._background.spawn(self._tracker.adjust_poll_interval())
         self._background.spawn(self._recovery.save_checkpoints())
+        ownership = self._calls.ownership
         while not self._state.is_over:
             if self._background.failed:
                 raise self._background.failed
@@ -141,9 +143,9 @@ class MapRunner:
             pause = self._paused_until - _now()
             # Before the first success, one start at a time: a rejection then fails the whole map.
             max_starts = MAX_CONCURRENT_CALLS if self._state.has_started_any else 1
-            must_wait = self._calls.ownership_lost or self._must_list or pause > 0 or len(self._starts) >= max_starts
-            if self._calls.ownership_lost and self._calls.heartbeat_is_fresh and not self._starts:
-                await self._reacquire()
+            must_wait = ownership.is_lost or self._must_list or pause > 0 or len(self._starts) >= max_starts
+            if ownership.is_lost and ownership.is_confirmed and not self._starts:
+                self._reacquire()
             elif self._must_list and pause <= 0 and not self._starts:
                 self._must_list = False
                 await self._recovery.find_jobs()
@@ -169,7 +171,7 @@ class MapRunner:
                 timer.cancel()
 
     def _record_heartbeat(self, queried_at: float) -> None:
-        self._calls.record_heartbeat(queried_at)
+        self._calls.ownership.record(queried_at)
         self._background.changed.set()
 
     def _has_more_to_start(self) -> bool:
@@ -180,12 +182,12 @@ class MapRunner:
         state = self._state
         return not state.is_over and state.count(NOT_STARTED) + state.count(STARTING) > 0
 
-    async def _reacquire(self) -> None:
-        """Continue after a gap in the heartbeats. If another triggerer has the map, Airflow cancels this."""
-        self._calls.ownership_lost = False  # first, so that a gap during this is detected as another one
+    def _reacquire(self) -> None:
+        """Continue after a gap in the heartbeats. If another triggerer has the map, Airflow cancels this trigger."""
+        self._calls.ownership.reacquire()
         self._calls.may_have_unknown_jobs = True
-        await asyncio.sleep(TRANSFER_DELAY)
-        await self._recovery.find_jobs()
+        self._must_list = True
+        self._paused_until = max(self._paused_until, _now() + TRANSFER_DELAY)
 
     # Starting.
 
@@ -272,7 +274,7 @@ class MapRunner:
         if stop_reason is None:
             return None
         running = state.running
-        to_stop = [*running, *(self._tracker.lost if state.too_many_failed else ()), *calls.unrecorded]
+        to_stop = [*running, *(self._tracker.not_described if state.too_many_failed else ()), *calls.unrecorded]
         if not (to_stop or calls.may_have_unknown_jobs):
             return Unstopped()
         if to_stop:

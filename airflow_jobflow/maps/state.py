@@ -6,6 +6,7 @@ Invariants:
 
 - An item has at most one counting job at a time, and at most ``max_concurrency`` items have one.
 - With ``stop_on_failure`` nothing is started once more items have failed than are tolerated.
+- An item whose job cannot be described has not failed: no job is stopped because another cannot be described.
 - Items are started in their order. Items that are started again come first.
 - Memory is bounded: one character per item, the ids of running jobs, and the result lines of failures (of all items, if
   the map is small).
@@ -19,10 +20,19 @@ from itertools import islice
 
 from airflow_jobflow.jobs import map_statuses
 from airflow_jobflow.jobs.array import Tolerance
-from airflow_jobflow.jobs.map_statuses import FAILED, IN_FULL, NOT_STARTED, RUNNING, STARTING, STOPPED, SUCCEEDED
+from airflow_jobflow.jobs.map_statuses import (
+    FAILED,
+    IN_FULL,
+    NOT_DESCRIBED,
+    NOT_STARTED,
+    RUNNING,
+    STARTING,
+    STOPPED,
+    SUCCEEDED,
+)
 from airflow_jobflow.jobs.maps import Found, Start
 
-FINAL_STATUSES = frozenset({SUCCEEDED, FAILED})
+FINAL_STATUSES = frozenset({SUCCEEDED, FAILED, NOT_DESCRIBED})
 """Statuses that a trigger that continues the map keeps. Stopped items run again."""
 
 
@@ -158,12 +168,12 @@ class MapState:
         self._starting -= 1
         self._end(index, FAILED, line)
 
-    def record_end(self, job_id: str, line: str, *, succeeded: bool, interrupted: bool = False) -> bool:
-        """Record the end of a job.
+    def record_end(self, job_id: str, line: str, status: str, *, interrupted: bool = False) -> bool:
+        """Record the end of a job, or that it cannot be described.
 
         :param job_id: the job's id.
         :param line: the item's result line.
-        :param succeeded: whether the job succeeded.
+        :param status: ``SUCCEEDED``, ``FAILED`` or ``NOT_DESCRIBED``.
         :param interrupted: whether AWS interrupted the job, so that another attempt is due. Default False.
         :return: whether the item will be started again.
         """
@@ -173,7 +183,7 @@ class MapState:
             self._next_starts[index] = (attempt + 1, 0)
             self._wait_again(index)
             return True
-        self._end(index, SUCCEEDED if succeeded else FAILED, line)
+        self._end(index, status, line)
         return False
 
     def record_stopped(self, job_id: str, line: str) -> None:

@@ -1,9 +1,9 @@
 """Tracks the jobs of a map until they end, and records their results.
 
 New jobs are gathered into small groups that join the process's watcher, so that waiting for thousands costs one
-describe call per hundred jobs. A job that AWS does not know any more, or whose id it rejects, counts as failed. If
-describe calls are refused because permissions or credentials are missing, the map cannot continue, although its jobs
-may be fine.
+describe call per hundred jobs. The wait for a job that AWS has not known, or whose id it has rejected, for the grace
+period ends: the item's state is then unknown, and the other items continue. If describe calls are refused because
+permissions or credentials are missing, the map cannot continue, although its jobs may be fine.
 
 While items wait to be started, the end of a job frees a slot for one. So jobs are then described more often: at most
 every ``REFILL_INTERVAL`` seconds, and only as often as that takes at most ``REFILL_SHARE`` of the rate limit. If events
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from airflow_jobflow.faults import Fault
 from airflow_jobflow.jobs.causes import SPOT_RECLAIMED
 from airflow_jobflow.jobs.diagnosis import diagnose
-from airflow_jobflow.jobs.map_statuses import LOST, span
+from airflow_jobflow.jobs.map_statuses import FAILED, NOT_DESCRIBED, SUCCEEDED, UNKNOWN, span
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.maps.background import BackgroundTasks
 from airflow_jobflow.maps.state import MapState
@@ -67,8 +67,8 @@ class JobTracker:
     ) -> None:
         self.times: list[str | None] = [None, None, None]
         """When the first job was created, when the first started, and when the last ended, in ISO 8601."""
-        self.lost: list[str] = []
-        """Ids of jobs that count as failed because they cannot be described; they may still run."""
+        self.not_described: list[str] = []
+        """Ids of jobs that cannot be described; they may still run."""
         self._state = state
         self._background = background
         self._watcher = watcher
@@ -137,8 +137,8 @@ class JobTracker:
             if isinstance(update, WatchError):
                 if not _concerns_one_job(update):
                     raise update
-                self.lost.append(job_id)
-                self._record_end(job_id, failed_snapshot(job_id, LOST, str(update)))
+                self.not_described.append(job_id)
+                self._record_end(job_id, failed_snapshot(job_id, UNKNOWN, f"could not be described: {update}"))
             elif update.state.ended:
                 self._record_end(job_id, update.counting(self._container))
                 watcher.unsubscribe(job_id, wait)
@@ -151,14 +151,19 @@ class JobTracker:
     def _record_end(self, job_id: str, last: Snapshot) -> None:
         state = self._state
         index, attempt = state.index_of(job_id), state.attempt_of(job_id)
-        succeeded = last.state is JobState.SUCCEEDED
+        status = SUCCEEDED if last.state is JobState.SUCCEEDED else FAILED
+        if last.status == UNKNOWN:
+            status = NOT_DESCRIBED
         self.times = span(self.times, [last.created_at, last.started_at, last.stopped_at])
-        interrupted = not succeeded and state.attempts > 1 and diagnose(last) is SPOT_RECLAIMED
-        if state.record_end(job_id, result_line(index, last), succeeded=succeeded, interrupted=interrupted):
+        interrupted = state.attempts > 1 and diagnose(last) is SPOT_RECLAIMED
+        if state.record_end(job_id, result_line(index, last), status, interrupted=interrupted):
             log.info("Item %d: AWS reclaimed the Spot capacity of attempt %d of %d", index, attempt, state.attempts)
-        elif not succeeded and self._failures_logged < MAX_FAILURES_LOGGED:
+        elif status != SUCCEEDED and self._failures_logged < MAX_FAILURES_LOGGED:
             self._failures_logged += 1
-            log.warning("Item %d failed: %s %s", index, job_id, last.progress())
+            if status == NOT_DESCRIBED:
+                log.warning("Item %d %s; its state is unknown: %s may still run", index, last.reason, job_id)
+            else:
+                log.warning("Item %d failed: %s %s", index, job_id, last.progress())
         self._background.changed.set()
 
 

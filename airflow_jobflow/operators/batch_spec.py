@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from airflow_jobflow import params, params_json
 from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError, invalid_parameter
 from airflow_jobflow.jobs import batch_request
-from airflow_jobflow.jobs.model import index_ranges
+from airflow_jobflow.jobs.array import index_ranges
 from airflow_jobflow.operators import definitions
 from airflow_jobflow.operators.spec import JobSpec, MapSpec
 from airflow_jobflow.params import Parameter, ParameterTable
@@ -212,7 +212,7 @@ class BatchJobSpec(JobSpec):
         """Submit a job, unless an earlier try has, and return its id."""
         from airflow_jobflow.jobs import batch
         from airflow_jobflow.jobs.owner import with_owner_tags
-        from airflow_jobflow.jobs.tagging import start_tagged
+        from airflow_jobflow.jobs.starting import start_tagged
         from airflow_jobflow.operators import submission
 
         queue, name = request["jobQueue"], request["jobName"]

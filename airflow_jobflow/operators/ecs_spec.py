@@ -201,14 +201,13 @@ class FargateTaskSpec(JobSpec):
     ) -> str:
         """Run a task, or find the one that was started in spite of an error, and return its ARN.
 
-        :param request, tagged: see ``jobs.tagging.start_tagged``.
+        :param request, tagged: see ``jobs.starting.start_tagged``.
         :raises NotStarted: ECS responds that there is no task, or that another request used the token, and none is
             found. The token cannot be used again.
         """
         from airflow_jobflow.faults import CallError, Fault
         from airflow_jobflow.jobs import ecs
-        from airflow_jobflow.jobs.starting import NotStarted
-        from airflow_jobflow.jobs.tagging import start_tagged
+        from airflow_jobflow.jobs.starting import NotStarted, start_tagged
 
         try:
             return start_tagged(call, ecs.run_task, request, tagged)

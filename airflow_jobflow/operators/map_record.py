@@ -11,9 +11,8 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_jobflow.exceptions import SubmissionError
 from airflow_jobflow.jobs import map_statuses
-from airflow_jobflow.jobs.array import indexes_of
+from airflow_jobflow.jobs.array import index_ranges, indexes_of
 from airflow_jobflow.jobs.attempt import Attempt, MapRecord
-from airflow_jobflow.jobs.model import index_ranges
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.maps.previous_results import PreviousResults, by_index, load_previous_results
 

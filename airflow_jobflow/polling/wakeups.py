@@ -15,6 +15,7 @@ Invariants:
 - An event publishes nothing to a wait, it only requests a describe call. Late, duplicate, reordered and false events
   cost one call.
 - A lost event costs only time: polling finds the change.
+- Messages for other processes are released even if others could not be deleted.
 - While the queue cannot be read, jobs are polled at the intervals of their waits. One log line reports that, and one
   that it is over. The queue is tried again and again, with growing pauses; also after a bug in this module.
 - The listener ends with its last watcher. If it crashes, jobs are polled at the intervals of their waits.
@@ -180,20 +181,24 @@ class Listener(Generic[Event]):
                 handled.append(message.receipt)
             else:
                 others.append(message.receipt)
-        try:
-            if handled:
-                await self._delete(handled)
-            if others:
-                await self._release(others)
-                await asyncio.sleep(RELEASE_PAUSE if len(messages) < MAX_MESSAGES else 0)
-        except CallError as error:
+        failures: list[CallError] = []
+        for change, receipts in ((self._delete, handled), (self._release, others)):
+            try:
+                if receipts:
+                    await change(receipts)
+            except CallError as error:  # the other change concerns other messages
+                failures.append(error)
+        if failures:
             # The queue delivers the messages again, and they are handled again: that costs only calls.
             if not self._logged_change_failure:
                 log.warning(
-                    "Can receive events, but not delete or return them, so they will be delivered again: %s", error
+                    "Can receive events, but not delete or return them, so they will be delivered again: %s",
+                    failures[0],
                 )
             self._logged_change_failure = True
             await asyncio.sleep(self._pause(1))
+        elif others:
+            await asyncio.sleep(RELEASE_PAUSE if len(messages) < MAX_MESSAGES else 0)
 
     def wake(self, event: Event) -> bool:
         """Wake the jobs of the listener's watchers that an event concerns.

@@ -12,8 +12,8 @@ factor.
 Where events report changes (``wakeups``), jobs are polled rarely, and a job that an event concerns is described sooner
 (``schedule``). The rare polls find changes for which no event arrived.
 
-Refused calls (no permission, no credentials, no such cluster or Glue job, rejected ids) are repeated too
-(``refusals``).
+Failed calls are repeated (``responses``), also refused ones (``refusals``): no permission, no credentials, no such
+cluster or Glue job, rejected ids.
 
 Invariants:
 
@@ -38,15 +38,12 @@ from collections.abc import Awaitable, Callable, Iterable, KeysView, Mapping, Se
 from typing import Generic, Protocol
 
 from airflow_jobflow.faults import CallError, Fault
-from airflow_jobflow.polling.errors import NotFound, WatchError
-from airflow_jobflow.polling.refusals import Refusals
-from airflow_jobflow.polling.schedule import PollSchedule, next_poll
+from airflow_jobflow.polling.errors import WatchError
+from airflow_jobflow.polling.responses import Responses
+from airflow_jobflow.polling.schedule import PollSchedule
 from airflow_jobflow.polling.subscription import Answer, PolledJob, Subscription
 
 log = logging.getLogger(__name__)
-
-MAX_RETRY_PAUSE = 30.0
-"""The longest pause in seconds before a failed call is repeated."""
 
 Describe = Callable[[Sequence[str]], Awaitable[Mapping[str, Answer | None]]]
 """Describes jobs by id. Returns answers by id, without unknown ids. None for a job means that it must be described in a
@@ -77,7 +74,6 @@ class Watcher(Generic[Answer]):
     :param denied_grace: seconds for which describe calls may be refused for lack of permission or credentials before
         waits fail with ``DescribeRejected``. For other refusals it is a minute, or this if it is less. 0: waits fail at
         once. Default 300.
-    :param request_timeout: seconds after which a hanging call is abandoned. Default None: ``describe`` has its own.
     :param batch_size: the most ids in one call. Default 100.
     :param jitter: returns the pause in seconds before a failed call is repeated; its argument is the longest pause
         allowed. Default: a random one.
@@ -91,16 +87,12 @@ class Watcher(Generic[Answer]):
         *,
         missing_grace: float = 300.0,
         denied_grace: float = 300.0,
-        request_timeout: float | None = None,
         batch_size: int = 100,
         jitter: Callable[[float], float] = lambda longest: random.uniform(0, longest),  # noqa: S311 -- no secret
         close: Callable[[], object] = lambda: None,
     ) -> None:
         self._describe = describe
-        self._missing_grace = missing_grace
-        self._request_timeout = request_timeout
         self._batch_size = batch_size
-        self._jitter = jitter
         self._close = close
         self._limiter = limiter
         self._jobs: dict[str, PolledJob[Answer]] = {}
@@ -108,12 +100,15 @@ class Watcher(Generic[Answer]):
         """The number of waits. One for several jobs counts once for each job."""
         self._orders = itertools.count()
         self._schedule: PollSchedule[Answer] = PollSchedule(batch_size)
-        self._refusals: Refusals[Answer] = Refusals(denied_grace)
+        self._responses: Responses[Answer] = Responses(
+            self._schedule,
+            missing_grace=missing_grace,
+            denied_grace=denied_grace,
+            stretch=lambda: self._schedule.describes_per_second / (limiter.budget * batch_size),
+            jitter=jitter,
+            fail=self._fail,
+        )
         self._is_over = False
-        self._failures = 0
-        """How many calls in a row have failed with a transient fault."""
-        self._warned = False
-        """Whether it was logged that calls are refused."""
         self._changed = asyncio.Event()
         """Set when the schedule has changed."""
         self._calls: set[asyncio.Task[None]] = set()
@@ -236,7 +231,7 @@ class Watcher(Generic[Answer]):
 
     def _remove(self, job: PolledJob[Answer]) -> None:
         del self._jobs[job.job_id]
-        self._refusals.forget(job)
+        self._responses.forget(job)
         job.removed = True
 
     async def _run(self) -> None:
@@ -283,113 +278,21 @@ class Watcher(Generic[Answer]):
             self._close()
 
     async def _call(self, batch: list[PolledJob[Answer]], sent_at: float) -> None:
-        """Make one describe call, and publish what it returns to the waits."""
+        """Make one describe call, and apply its response."""
         try:
-            try:
-                async with asyncio.timeout(self._request_timeout):
-                    answers = await self._describe([job.job_id for job in batch])
-            except CallError as error:
-                self._failed(batch, error, sent_at)
-            except TimeoutError:
-                message = f"no response within {self._request_timeout:g} s"
-                self._failed(batch, CallError(Fault.TRANSIENT, message), sent_at)
-            else:
-                self._answered(batch, answers, sent_at)
-        except Exception as error:
-            # A response that describe cannot read, or a bug in it: one of the jobs may be the cause.
-            if not self._warned:
-                log.exception("Unexpected error while describing %d jobs", len(batch))
-            self._refused(batch, CallError(Fault.REJECTED, f"unexpected error: {error!r}"), sent_at)
+            answers = await self._describe([job.job_id for job in batch])
+            self._responses.answered(batch, answers, sent_at)
+        except CallError as error:
+            self._responses.failed(batch, error, sent_at)
+        except Exception as error:  # noqa: BLE001 -- a response that describe cannot read, or a bug in it
+            self._responses.crashed(batch, error, sent_at)
         except asyncio.CancelledError:
             if self._is_over:
                 raise
             # Nobody cancelled this task, so something that describe awaits was cancelled.
-            self._failed(batch, CallError(Fault.TRANSIENT, "the call was cancelled"), sent_at)
+            self._responses.failed(batch, CallError(Fault.TRANSIENT, "the call was cancelled"), sent_at)
         finally:
             self._changed.set()
-
-    def _answered(self, batch: list[PolledJob[Answer]], answers: Mapping[str, Answer | None], sent_at: float) -> None:
-        now = _now()
-        described = {job.job_id: answers[job.job_id] for job in batch if job.job_id in answers}
-        had_failed = self._failures > 0
-        self._failures = 0
-        self._refusals.answered(now)
-        stretch = self._schedule.describes_per_second / (self._limiter.budget * self._batch_size)
-        for job in batch:
-            if job.removed:
-                continue
-            self._refusals.forget(job)
-            job.polled_alone = False
-            answer = described.get(job.job_id)
-            if answer is None and job.job_id in described and len(batch) > 1:
-                self._schedule.schedule_single(job, sent_at)
-                continue
-            if answer is not None:
-                self._schedule.slow_down(job, sent_at)
-            due = next_poll(job, sent_at, stretch)
-            if sent_at >= job.answered_sent_at:  # otherwise a later call was answered first
-                due = min(due, self._publish(job, answer, now))
-            job.answered_sent_at = max(job.answered_sent_at, sent_at)
-            self._schedule.schedule(job, due, sent_at)
-        refusals_over = self._warned and not self._refusals  # one job may be refused while all others are answered
-        if had_failed or refusals_over:
-            log.info("Describe calls recovered")
-        self._warned = self._warned and not refusals_over
-
-    def _publish(self, job: PolledJob[Answer], answer: Answer | None, now: float) -> float:
-        """Publish an answer to the waits, or fail them if the job has been unknown for the grace period.
-
-        :return: when the grace period ends, in seconds; infinity if the job is known.
-        """
-        if answer is not None:
-            job.missing_since = None
-            for wait in job.waits:
-                wait.publish(job.job_id, answer)
-            return float("inf")
-        job.missing_since = now if job.missing_since is None else job.missing_since
-        if now - job.missing_since >= self._missing_grace:
-            self._fail([job], NotFound(job.job_id, now - job.missing_since))
-        return job.missing_since + self._missing_grace
-
-    def _failed(self, batch: list[PolledJob[Answer]], error: CallError, sent_at: float) -> None:
-        """Repeat a call that failed, after a pause that depends on the fault."""
-        if error.fault not in (Fault.THROTTLED, Fault.TRANSIENT):
-            self._refused(batch, error, sent_at)
-            return
-        self._refusals.interrupt(batch)
-        failures = 0  # after throttling, the rate limiter holds back the next call
-        if error.fault is Fault.TRANSIENT:
-            if not self._failures:
-                log.warning("A describe call failed and will be repeated: %s", error)
-            self._failures += 1
-            failures = self._failures
-        self._repeat(batch, failures, sent_at)
-
-    def _refused(self, batch: list[PolledJob[Answer]], error: CallError, sent_at: float) -> None:
-        """Repeat a call that was refused, in parts if one of its jobs may be the cause."""
-        if self._refusals.must_split(batch, error.fault):
-            self._schedule.split(batch)
-            return
-        if not self._warned:
-            self._warned = True
-            grace = self._refusals.grace(error.fault)
-            log.warning("Describe calls fail and will be repeated for up to %g s: %s", grace, error)
-        refused = self._refusals.add(batch, error, sent_at)
-        for job in batch:
-            if not job.removed and (final := self._refusals.final_error(job, error)):
-                self._fail([job], final)
-        if probe := self._refusals.probe(batch, error.fault, _now(), random.choice):
-            self._schedule.reschedule_single(*probe)
-        self._repeat(batch, refused, sent_at)
-
-    def _repeat(self, batch: list[PolledJob[Answer]], failures: int, sent_at: float) -> None:
-        """Describe jobs again after a pause that grows with the failures, but not beyond their waits' intervals."""
-        now = _now()
-        bound = min(MAX_RETRY_PAUSE, 2.0 ** min(failures - 1, 10)) if failures else 0.0
-        pause = self._jitter(bound)
-        for job in batch:
-            interval = min((wait.interval for wait in job.waits), default=0.0)
-            self._schedule.schedule(job, now + min(pause, max(interval, 1.0)), sent_at)
 
     def _fail(self, jobs: Iterable[PolledJob[Answer]], error: WatchError) -> None:
         """Fail every wait for these jobs, and remove the jobs."""

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_jobflow.airflow_compat.kills import may_be_kill, on_kill_called
-from airflow_jobflow.airflow_compat.states import still_deferred
 from airflow_jobflow.aws import Access
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.polling.errors import DescribeRejected, NotFound, WatchError
@@ -188,7 +187,7 @@ class WaitTrigger(Stored, BaseTrigger):
         if not self.cancel_on_kill or self._fired:
             return
         try:
-            is_deferred = await still_deferred(self.task_instance, ask=task_states().is_deferred)
+            is_deferred = await task_states().still_deferred(self.task_instance)
         except TimeoutError as error:
             log.error("%s. Therefore %s was left running", error, self.subject)  # noqa: TRY400 -- the cause was logged
             return

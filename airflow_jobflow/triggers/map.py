@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from airflow_jobflow.airflow_compat.states import is_deferred
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.array import Tolerance, indexes_of
 from airflow_jobflow.jobs.packing import pack, unpack
@@ -31,6 +30,7 @@ from airflow_jobflow.maps.state import MapState
 from airflow_jobflow.maps.stopper import Unstopped
 from airflow_jobflow.maps.tracker import failed_snapshot, result_line
 from airflow_jobflow.polling.errors import WatchError
+from airflow_jobflow.task_states import task_states
 from airflow_jobflow.triggers.base import WaitTrigger, error_kind
 from airflow_jobflow.ui import notes
 from airflow_jobflow.ui.progress import LastNote, Progress
@@ -146,6 +146,7 @@ class MapTrigger(WaitTrigger):
         error: dict[str, str] | None = None
         lines = await asyncio.to_thread(unpack, self.requests)
         requests = dict(zip(indexes_of(self.indexes), lines, strict=True))
+        is_deferred = functools.partial(task_states().is_deferred, self.task_instance)
         self._calls = calls = self._make_calls()
         self._runner = runner = MapRunner(
             self._state,
@@ -156,7 +157,7 @@ class MapTrigger(WaitTrigger):
             container=self.container_name,
             spawn=self.spawn,
             checkpoint=Checkpoint(self.task_instance, str(self.job_group)) if self.task_instance else None,
-            is_deferred=functools.partial(is_deferred, self.task_instance) if self.task_instance else None,
+            is_deferred=is_deferred if self.task_instance else None,
             on_progress=lambda: progress.changed(),  # noqa: PLW0108 -- it is created from the runner below
         )
         progress = Progress(

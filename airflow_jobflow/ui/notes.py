@@ -267,7 +267,7 @@ def _array(array: Mapping[str, Any], children: Mapping[int, Snapshot]) -> dict[s
 
 
 def _items(statuses: str, lines: Iterable[str]) -> dict[str, Any]:
-    bad = (map_statuses.FAILED, map_statuses.STOPPED)
+    bad = (map_statuses.FAILED, map_statuses.STOPPED, map_statuses.NOT_DESCRIBED)
     failed = [(index, line) for line in lines if line and statuses[index := index_of_line(line)] in bad]
     jobs = [(index, Snapshot.from_dict(json.loads(line)[1])) for index, line in sorted(failed)[:MAX_FAILED_CHILDREN]]
     return {"kind": "map", "size": len(statuses), "cells": statuses, "failed_jobs": _failed_jobs(jobs)}

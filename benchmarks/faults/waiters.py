@@ -59,12 +59,12 @@ async def run(waiters: Waiters, most: list[int]) -> None:
 
 def fail_lookups(scenario: Scenario, began: float) -> None:
     """Let lookups of connections fail during the outage."""
-    from airflow_jobflow.aws import clients
+    from airflow_jobflow.aws import boto3_client
     from benchmarks.faults.connections import outage
 
     outage.begin, outage.end = began + scenario.outage_from, began + scenario.outage_to
     if scenario.outage_from:
-        clients.LIFETIME = LIFETIME  # otherwise a client is rebuilt once in a quarter of an hour
+        boto3_client.LIFETIME = LIFETIME  # otherwise a client is rebuilt once in a quarter of an hour
 
 
 def main(scenario: Scenario) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.exceptions import JobFailed
-from airflow_jobflow.jobs import batch, ecs
+from airflow_jobflow.jobs import batch, ecs_snapshot
 from airflow_jobflow.jobs.causes import Blame
 from airflow_jobflow.jobs.diagnosis import diagnose
 from airflow_jobflow.local import Faults, StartFailure
@@ -49,7 +49,9 @@ def test_every_reason_of_an_ecs_task_is_understood(own_ecs_kit: Any) -> None:
     """The same reasons in ECS's shape."""
     own_ecs_kit.aws.set_faults(by_name(*KNOWN))
     definition = own_ecs_kit.define()
-    made_from = ecs.definition(own_ecs_kit.ecs.describe_task_definition(taskDefinition=definition)["taskDefinition"])
+    made_from = ecs_snapshot.definition(
+        own_ecs_kit.ecs.describe_task_definition(taskDefinition=definition)["taskDefinition"]
+    )
     tasks = {name: own_ecs_kit.run(taskDefinition=definition, startedBy=name) for name in KNOWN}
     blames = {}
     for name, arn in tasks.items():
@@ -57,7 +59,7 @@ def test_every_reason_of_an_ecs_task_is_understood(own_ecs_kit: Any) -> None:
         assert (task["stoppedReason"], task["stopCode"]) == (KNOWN[name].reason, KNOWN[name].stop_code)
         assert "exitCode" not in task["containers"][0]
         as_sent = {member: value for member, value in task.items() if not isinstance(value, datetime)}
-        diagnosis = diagnose(ecs.snapshot(as_sent, made_from), service="ecs")
+        diagnosis = diagnose(ecs_snapshot.snapshot(as_sent, made_from), service="ecs")
         blames[name] = diagnosis and diagnosis.blame
     assert blames == BLAMES
 

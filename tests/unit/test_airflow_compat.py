@@ -29,9 +29,8 @@ from airflow_jobflow.airflow_compat.connections import connection_exists
 from airflow_jobflow.airflow_compat.deferrals import call_if_deferral_rejected
 from airflow_jobflow.airflow_compat.states import (
     DELETED,
+    current_states,
     is_cancelled,
-    is_deferred,
-    still_deferred,
     task_state,
     task_states,
 )
@@ -62,12 +61,10 @@ class TriggererLine:
     def __init__(self, *answers: dict[str, dict[str, Any]] | Exception) -> None:
         self.answers = list(answers)
         self.asked: list[Any] = []
-        self.was_asked = asyncio.Event()
 
     async def asend(self, message: Any) -> Any:
         """Answer a message."""
         self.asked.append(message)
-        self.was_asked.set()
         if not self.answers:
             await asyncio.get_running_loop().create_future()
         answer = self.answers.pop(0)
@@ -277,89 +274,17 @@ def test_every_state_of_airflow_is_known_to_be_a_cancellation_or_not() -> None:
     assert not is_cancelled(None)
 
 
-TASK = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
-
-
-class Clock:
-    """Time that passes only during a sleep."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
-
-
 @pytest.mark.parametrize(("map_index", "key"), [(-1, "t"), (3, "t_3")])
 @pytest.mark.parametrize("state", ["deferred", "queued", None])
-def test_a_trigger_learns_whether_its_own_task_is_deferred(
+def test_a_trigger_gets_the_state_of_its_own_task(
     connect: Connect, map_index: int, key: str, state: str | None
 ) -> None:
     """Of a mapped task, the one instance; and its run may be deleted."""
     line = connect(TriggererLine({"r": {key: state, "t_4": "deferred"}} if state else {}))
     task = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=map_index)
-    assert asyncio.run(is_deferred(task)) == (state == "deferred")
+    assert asyncio.run(current_states([task])) == [state or DELETED]
     [asked] = line.asked
     assert (asked.dag_id, asked.task_ids, asked.run_ids, asked.map_index) == ("d", ["t"], ["r"], map_index)
-
-
-def test_outside_a_triggerer_nothing_is_deferred(connect: Connect) -> None:
-    """Under ``airflow dags test`` there is no supervisor."""
-    line = connect(TriggererLine())
-    assert asyncio.run(still_deferred(None)) is False
-    assert line.asked == []
-
-
-@pytest.mark.parametrize("state", ["deferred", "failed"])
-@pytest.mark.parametrize("errors", [[BUSY], [BUSY, BUSY, ConnectionResetError(), asyncio.IncompleteReadError(b"", 4)]])
-def test_a_request_that_fails_is_repeated(connect: Connect, errors: list[Exception], state: str) -> None:
-    """Otherwise one 503 of the API server would lose a kill."""
-    line = connect(TriggererLine(*errors, {"r": {"t": state}}))
-    clock = Clock()
-    found = asyncio.run(still_deferred(TASK, clock=clock, sleep=clock.sleep))
-    assert found == (state == "deferred")
-    assert len(line.asked) == len(errors) + 1
-
-
-def test_requests_end_when_airflow_stops_waiting_for_on_kill(connect: Connect) -> None:
-    """A later answer would be useless; the last error is the cause."""
-    line = connect(TriggererLine(*[BUSY] * 1000))
-    clock = Clock()
-    with pytest.raises(TimeoutError, match="30 s") as caught:
-        asyncio.run(still_deferred(TASK, clock=clock, sleep=clock.sleep))
-    assert caught.value.__cause__ is BUSY
-    assert clock.now <= compat_states.ON_KILL_LIMIT
-    assert 1 < len(line.asked) < 1000
-
-
-def test_a_request_without_an_answer_ends_too(connect: Connect) -> None:
-    """The database may block a supervisor."""
-    connect(TriggererLine())
-    with pytest.raises(TimeoutError):
-        asyncio.run(still_deferred(TASK, patience=0))
-
-
-def test_a_request_outlives_the_trigger_that_sent_it(connect: Connect) -> None:
-    """Airflow cancels a killed trigger every second; in 3.2 a cancelled request corrupts the connection."""
-    line = connect(TriggererLine())
-
-    async def scenario() -> bool:
-        asking = asyncio.ensure_future(still_deferred(TASK))
-        await line.was_asked.wait()
-        asking.cancel("user-action")
-        await asyncio.wait({asking})
-        [request] = compat_states._open_requests
-        pending = not request.done()
-        request.cancel()
-        return asking.cancelled() and pending
-
-    assert asyncio.run(scenario())
-    assert compat_states._open_requests == set()
 
 
 @pytest.mark.needs("on_kill")

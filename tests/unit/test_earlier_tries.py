@@ -85,7 +85,7 @@ def test_what_was_left_running_at_a_deadline_gets_the_time_of_the_retry(
     monkeypatch.setattr(execution.jobs, "call", lambda function, *arguments, **_: function(aws, *arguments))
     monkeypatch.setattr("airflow_jobflow.jobs.batch.find_group", lambda *_: [])
     execution.record.begin(retry)
-    passed = {"deadline": now - 10, "began_at": now - 70, "queued_at": now - 70}
+    passed: Any = {"deadline": now - 10, "began_at": now - 70, "queued_at": now - 70}
     attempt = Attempt(token="0123456789", number=1, location=execution.record.location, **passed, **recorded)
     retry["task_state_store"]["jobflow"] = attempt.to_dict()
     retry["ti"].try_number = 2

@@ -396,7 +396,9 @@ MAPS: dict[str, Callable[[], str]] = {
     "map item rejected": lambda: of_map(
         "SFS", result_line(1, failed_snapshot("", map_statuses.REFUSED, "SubmitJob: bad value"))
     ),
-    "map item lost": lambda: of_map("SSF", result_line(2, failed_snapshot("job-2", map_statuses.LOST, str(VANISHED)))),
+    "map item not described": lambda: of_map(
+        "SSU", result_line(2, failed_snapshot("job-2", map_statuses.UNKNOWN, f"could not be described: {VANISHED}"))
+    ),
 }
 """Maps that are resumed with an event."""
 

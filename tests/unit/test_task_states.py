@@ -7,10 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import comms, task_runner
 
+from airflow_jobflow.airflow_compat.states import ON_KILL_LIMIT
 from airflow_jobflow.task_states import MAX_TASKS, TaskStates
 from tests.triggerer import task
+from tests.unit.polling.scripted import now, run
+
+BUSY = AirflowRuntimeError(comms.ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 503}))
 
 
 class Line:
@@ -23,11 +28,16 @@ class Line:
         self.states = states
         self.asked: list[comms.GetTaskStates] = []
         self.error: Exception | None = None
+        """How the next request fails."""
+        self.errors: list[Exception] = []
+        """How the next requests fail, at once."""
         self.open = asyncio.Event()
 
     async def asend(self, message: comms.GetTaskStates) -> Any:
         """Answer a question."""
         self.asked.append(message)
+        if self.errors:
+            raise self.errors.pop(0)
         await self.open.wait()
         if self.error:
             error, self.error = self.error, None
@@ -140,3 +150,77 @@ def test_runs_do_not_wait_for_each_other(line: Any) -> None:
         assert [each.run_ids for each in supervisor.asked] == [["r"], ["other"]]
 
     asyncio.run(story())
+
+
+# After a kill, until Airflow answers
+
+
+def test_outside_a_triggerer_nothing_is_deferred(line: Any) -> None:
+    """Under ``airflow dags test`` there is no supervisor."""
+    supervisor = line()
+    assert asyncio.run(TaskStates().still_deferred(None)) is False
+    assert supervisor.asked == []
+
+
+@pytest.mark.parametrize("state", ["deferred", "failed"])
+@pytest.mark.parametrize("errors", [[BUSY], [BUSY, BUSY, ConnectionResetError(), asyncio.IncompleteReadError(b"", 4)]])
+def test_a_request_that_fails_is_repeated(line: Any, errors: list[Exception], state: str) -> None:
+    """Otherwise one 503 of the API server would lose a kill."""
+
+    async def story() -> None:
+        supervisor = line(t=state)
+        supervisor.errors = list(errors)
+        supervisor.open.set()
+        assert await TaskStates().still_deferred(task()) == (state == "deferred")
+        assert len(supervisor.asked) == len(errors) + 1
+
+    run(story())
+
+
+def test_requests_end_when_airflow_stops_waiting_for_on_kill(line: Any) -> None:
+    """A later answer would be useless; the last error is the cause."""
+
+    async def story() -> None:
+        supervisor = line()
+        supervisor.errors = [BUSY] * 1000
+        with pytest.raises(TimeoutError, match="30 s") as caught:
+            await TaskStates().still_deferred(task())
+        assert caught.value.__cause__ is BUSY
+        assert now() <= ON_KILL_LIMIT
+        assert 1 < len(supervisor.asked) < 1000
+
+    run(story())
+
+
+def test_a_request_without_an_answer_ends_too(line: Any) -> None:
+    """The database may block a supervisor. The request itself is not cancelled, which 3.2 does not survive."""
+
+    async def story() -> None:
+        supervisor, states = line(t="deferred"), TaskStates()
+        with pytest.raises(TimeoutError):
+            await states.still_deferred(task())
+        assert now() == ON_KILL_LIMIT
+        [request] = states._senders.values()
+        assert not request.done()
+        supervisor.open.set()
+        await request
+
+    run(story())
+
+
+def test_a_request_outlives_the_trigger_that_sent_it(line: Any) -> None:
+    """Airflow cancels a killed trigger every second; in 3.2 a cancelled request corrupts the connection."""
+
+    async def story() -> None:
+        supervisor, states = line(t="deferred"), TaskStates()
+        asking = asyncio.create_task(states.still_deferred(task()))
+        await asyncio.sleep(1)
+        asking.cancel("user-action")
+        await asyncio.wait({asking})
+        [request] = states._senders.values()
+        assert asking.cancelled()
+        assert not request.done()
+        supervisor.open.set()
+        await request
+
+    run(story())

@@ -22,7 +22,8 @@ const PREPARED = new Set(["STARTING", "ACTIVATING", "PROVISIONING"]); // statuse
 const isPrepared = (status, service) => PREPARED.has(status) || (status === "PENDING" && service === "ecs");
 const CELLS = { // color and text for each character of a string of cells
   S: ["succeeded", "succeeded"], F: ["failed", "failed"], K: ["stopped", "stopped"], R: ["running", "running"],
-  s: ["starting", "starting"], "-": ["never", "not started"], ".": ["unknown", "not failed so far"],
+  s: ["starting", "starting"], U: ["unknown", "could not be described"],
+  "-": ["never", "not started"], ".": ["unknown", "not failed so far"],
 };
 const OUR_STOP = /^(Airflow: |The (\w+ )?(deadline of the )?Airflow task )/u; // the reason that Airflow passes to AWS when it stops a job
 const FINAL_CELLS = { "-": ["never", "never started"] }; // after the end
@@ -625,7 +626,7 @@ function heatMap(model, isOver, choose) {
       // The next child that failed or was stopped.
       for (let hop = 1; hop <= size; hop += 1) {
         const index = (focused + hop) % size;
-        if ("FK".includes(cells[index])) { focused = index; announce(describe(index)); showTip(index); draw(); break; }
+        if ("FKU".includes(cells[index])) { focused = index; announce(describe(index)); showTip(index); draw(); break; }
       }
     } else return;
     event.preventDefault();
@@ -662,7 +663,7 @@ function childCard(model, index, isOver) {
 
 function failedTable(model, isOver, choose, redraw) {
   const { cells, known, noun, counts } = model.array;
-  const bad = cells ? [...cells].flatMap((each, index) => ("FK".includes(each) ? index : [])) : [...known].flatMap(([index, child]) => (child.state === "FAILED" ? index : []));
+  const bad = cells ? [...cells].flatMap((each, index) => ("FKU".includes(each) ? index : [])) : [...known].flatMap(([index, child]) => (child.state === "FAILED" ? index : []));
   bad.sort((one, other) => one - other);
   const many = Math.max(bad.length, counts.failed + counts.stopped);
   if (!many) return null;

@@ -619,7 +619,7 @@ def test_a_triggerer_that_was_frozen_starts_nothing_that_its_follower_has_starte
         waiting = asyncio.create_task(first.wait())
         await asyncio.to_thread(kit.eventually, lambda: names_of(kit))
         assert first._calls
-        first._calls._heartbeat_at -= 60
+        first._calls.ownership._heartbeat_at -= 60
         followed = again(first, began_at=0, max_concurrency=6)
         return list(await asyncio.gather(waiting, followed.wait()))
 

@@ -233,7 +233,7 @@ def test_a_bad_item_is_named_and_nothing_is_started(
 
 def test_a_named_container_decides_for_every_item(ecs_kit: Any, make: Any, context: Any) -> None:
     """A router that is killed once the work is done fails no item."""
-    router = ["sh", "-c", "trap '' TERM; while :; do sleep 0.02; done"]
+    router = ["sh", "-c", "trap 'exit 137' TERM; while :; do sleep 0.02; done"]  # as if killed
     work = ["sh", "-c", "sleep 0.2; exit $JOBFLOW_MAP_INDEX"]
     definition = ecs_kit.define(ecs_kit.container(work), ecs_kit.container(router, name="router"))
     with pytest.raises(exceptions.JobFailed) as error:

@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_jobflow import exceptions
-from airflow_jobflow.jobs import ecs
+from airflow_jobflow.jobs import ecs, ecs_snapshot
 from airflow_jobflow.local import Faults
 from airflow_jobflow.operators.ecs import FargateTaskOperator
 from airflow_jobflow.operators.ecs_spec import PARAMETERS
@@ -253,7 +253,7 @@ def test_a_task_that_hangs_shows_what_it_wrote_last(make: Any, context: Any, gat
 @pytest.fixture
 def with_router(ecs_kit: Any) -> str:
     """A task whose router, which is essential, has to be killed once the work is done."""
-    router = ["sh", "-c", "trap '' TERM; while :; do sleep 0.02; done"]
+    router = ["sh", "-c", "trap 'exit 137' TERM; while :; do sleep 0.02; done"]  # as if killed
     work = ["sh", "-c", "sleep 0.3; echo done"]
     return str(ecs_kit.define(ecs_kit.container(work), ecs_kit.container(router, name="router")))
 
@@ -365,7 +365,7 @@ def test_status_and_stop_codes_are_botocores() -> None:
 
     model: Any = botocore.session.get_session().get_service_model("ecs")
     codes = set(model.shape_for("TaskStopCode").enum)
-    assert {*ecs.BY_REQUEST, *ecs.INTERRUPTIONS, "TaskFailedToStart", "EssentialContainerExited"} <= codes
+    assert {*ecs_snapshot.BY_REQUEST, *ecs.INTERRUPTIONS, "TaskFailedToStart", "EssentialContainerExited"} <= codes
     said = set(PARAMETERS.members.values()) | {"launchType", "count", "clientToken", "startedBy"}
     on_ec2_only = {"placementConstraints", "placementStrategy"}
     assert said | on_ec2_only == set(model.operation_model("RunTask").input_shape.members)

@@ -313,6 +313,7 @@ def test_a_crawl_that_was_joined_is_not_stopped_by_a_clear(case: Crawl, context:
     [theirs] = case.started()
     deferred(case.make(), context)
     deferred(case.make(), cleared(context))
+    case.end()
     assert case.status(theirs) == "SUCCEEDED"
 
 

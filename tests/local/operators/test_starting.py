@@ -19,6 +19,7 @@ from airflow_jobflow.aws import calls as aws_calls
 from airflow_jobflow.jobs.attempt import TRY_TAG
 from airflow_jobflow.jobs.owner import REAP, Owner
 from airflow_jobflow.local import CannedResponse, Faults
+from airflow_jobflow.operators import capacity
 from tests.local.operator_cases import CASES, WITH_NAMES, Array, Batch, Case, Crawl, Fargate, GlueRun
 from tests.local.tries import RESPONSE, cleared, deferred, killed, resumed, retried
 
@@ -190,8 +191,12 @@ def test_a_fargate_task_waits_for_capacity(case: Case, context: Any, faults: Any
 
 
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
-def test_it_waits_for_capacity_in_the_triggerer(case: Case, context: Any, faults: Any) -> None:
+def test_it_waits_for_capacity_in_the_triggerer(
+    case: Case, context: Any, faults: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A worker that sleeps costs as much as one that works."""
+    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 20.0)
+    monkeypatch.setattr(capacity, "LONGEST_CAPACITY_PAUSE", 20.0)
     faults(run_task_failures=1)
     deferral = deferred(case.make(job_timeout=600), context)
     assert isinstance(deferral.trigger, DateTimeTrigger)

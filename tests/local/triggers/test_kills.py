@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import logging
 import signal
@@ -17,8 +16,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import comms, task_runner
 
-from airflow_jobflow import stopping
-from airflow_jobflow.airflow_compat import states
+from airflow_jobflow import stopping, task_states
 from airflow_jobflow.aws import Retry, forget_clients
 from airflow_jobflow.jobs import batch_map
 from airflow_jobflow.jobs.packing import pack
@@ -40,7 +38,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # pytest cannot show an error that has passed through Airflow's greenlets.
     monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
     monkeypatch.setattr(base, "LOG_DELAY", 0.05)
-    monkeypatch.setattr(states, "RETRY_PAUSE", 0.01)
+    monkeypatch.setattr(task_states, "RETRY_PAUSE", 0.01)
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)
@@ -143,8 +141,7 @@ def test_a_job_is_not_stopped_if_airflow_does_not_confirm_the_kill(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log names the job. A later kill queries Airflow again."""
-    impatient = functools.partial(states.still_deferred, patience=0.2)
-    monkeypatch.setattr(base, "still_deferred", impatient)
+    monkeypatch.setattr(task_states, "ON_KILL_LIMIT", 0.2)
     supervised(BUSY, state=None)
     ti, trigger = task(), make(job_id)
     killed(shared, trigger, ti)
@@ -576,16 +573,16 @@ def test_a_job_that_has_left_the_queue_by_its_queue_deadline_is_waited_for(share
     for each in blockers:
         shared.wait(each, "RUNNING")
     job_id = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
-    trigger = make(job_id, cancel_on_timeout=True, poll_interval=600, queue_deadline=time.time() + 2)
+    trigger = make(job_id, cancel_on_timeout=True, poll_interval=600, queue_deadline=time.time() + 4)
 
     async def story() -> Any:
         triggerer = Triggerer()
         running = triggerer.start(trigger)
         await described(shared)
+        trigger.poll_interval = 0.1  # for what comes after the deadline
         gate.with_name(f"{gate.name}.0").touch()
         await asyncio.to_thread(shared.wait, job_id, "RUNNING")
         await described(shared)
-        trigger.poll_interval = 0.1
         gate.touch()
         gate.with_name(f"{gate.name}.1").touch()
         await running

@@ -18,7 +18,8 @@ from botocore import exceptions
 from botocore.exceptions import ClientError
 
 from airflow_jobflow.aws import Access, AccessMisconfigured, Rate, ServiceClient, forget_clients, service_client
-from airflow_jobflow.aws.clients import LIFETIME, MAX_THREADS, REBUILD_DELAY
+from airflow_jobflow.aws.boto3_client import LIFETIME, REBUILD_DELAY
+from airflow_jobflow.aws.clients import MAX_THREADS
 from airflow_jobflow.faults import CallError, Fault
 from tests.unit.aws.scripted_aws import Script, refusal
 
@@ -205,7 +206,7 @@ def test_a_credential_process_that_fails_once_costs_one_call(tmp_path: Path, mon
         describe(client)
     assert raised.value.fault is Fault.CREDENTIALS
     ready.touch()
-    client._build_after = 0.0  # the pause after a failed build is over
+    client._boto3._build_after = 0.0  # the pause after a failed build is over
     assert describe(client) == JOBS
 
 
@@ -483,7 +484,7 @@ def test_a_forked_process_starts_without_clients() -> None:
     def hold() -> None:
         from airflow_jobflow.aws import clients
 
-        with clients._registry_lock, client._build_lock, client.limiter(Rate.POLL)._lock:
+        with clients._registry_lock, client._boto3._build_lock, client.limiter(Rate.POLL)._lock:
             held.set()
             go_on.wait(30)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_jobflow.events import eventbridge
 from airflow_jobflow.events.eventbridge import JobEvent, jobs_to_describe, parse_message
-from airflow_jobflow.jobs import batch, ecs, glue_crawl, glue_run
+from airflow_jobflow.jobs import batch, ecs_snapshot, glue_crawl, glue_run
 from airflow_jobflow.local.glue import events as glue_events
 
 BATCH_ID = "4c7599ae-0a82-49aa-ba5a-4727fcce14a8"
@@ -136,7 +136,7 @@ def test_the_ends_are_those_of_the_services_tables() -> None:
     ends = {kind.service: kind.ended for kind in eventbridge.EVENT_TYPES.values()}
     assert ends["batch"] == {status for status, state in batch.STATES.items() if state.ended}
     assert ends["glue_run"] == {status for status, state in glue_run.STATES.items() if state.ended}
-    assert ends["ecs"] == {ecs.STOPPED}
+    assert ends["ecs"] == {ecs_snapshot.STOPPED}
     assert {kind.service for kind in eventbridge.EVENT_TYPES.values()} == {"batch", "ecs", "glue_run", "glue_crawl"}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from airflow_jobflow.jobs import batch, ecs
+from airflow_jobflow.jobs import batch, ecs_snapshot
 from airflow_jobflow.jobs.model import JobState, Snapshot
 
 PATH = Path(__file__).with_suffix(".yaml")
@@ -49,7 +49,7 @@ def _batch(line: Mapping[str, Any]) -> Snapshot:
 
 def _ecs(line: Mapping[str, Any]) -> Snapshot:
     container = {"name": "main", "reason": line.get("container"), "exitCode": line.get("exit_code")}
-    return ecs.snapshot(
+    return ecs_snapshot.snapshot(
         {
             "taskArn": "arn:aws:ecs:eu-west-1:123456789012:task/main/abc",
             "taskDefinitionArn": "arn:aws:ecs:eu-west-1:123456789012:task-definition/etl:1",
@@ -58,7 +58,7 @@ def _ecs(line: Mapping[str, Any]) -> Snapshot:
             "stopCode": line.get("code"),
             "stoppedReason": line.get("reason"),
         },
-        ecs.Definition(),
+        ecs_snapshot.Definition(),
     )
 
 

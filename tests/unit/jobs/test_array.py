@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_jobflow.jobs.array import INDEXES, MAX_OVERRIDES_LENGTH, Tolerance, indexes_of, rerun_requests
-from airflow_jobflow.jobs.model import index_ranges
+from airflow_jobflow.jobs.array import (
+    INDEXES,
+    MAX_OVERRIDES_LENGTH,
+    Tolerance,
+    index_ranges,
+    indexes_of,
+    rerun_requests,
+)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.faults import CallError, Fault
-from airflow_jobflow.jobs import ecs
+from airflow_jobflow.jobs import ecs, ecs_snapshot
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from tests.unit.jobs.scripted_calls import ScriptedClient, refused
 
@@ -89,7 +89,7 @@ def test_a_definition_that_is_not_answered_for_is_asked_for_again(code: str) -> 
 
 
 ARN = "arn:aws:ecs:eu-west-1:1:task/c/t1"
-MADE_FROM = ecs.definition(
+MADE_FROM = ecs_snapshot.definition(
     {
         "containerDefinitions": [
             {"name": "init", "essential": False},
@@ -113,7 +113,7 @@ def stopped(code: str = "EssentialContainerExited", /, **exit_codes: int | None)
     """A stopped task whose containers, as AWS lists them, ended with these codes."""
     containers = [{"name": name, "exitCode": each} for name, each in exit_codes.items()]
     task = {"taskArn": ARN, "taskDefinitionArn": DEFINITION, "lastStatus": "STOPPED", "stopCode": code}
-    return ecs.snapshot({**task, "containers": containers}, MADE_FROM)
+    return ecs_snapshot.snapshot({**task, "containers": containers}, MADE_FROM)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_the_log_of_a_task_that_runs_is_found_when_it_is_asked_for() -> None:
         }
     }
     task = {"taskArn": ARN, "taskDefinitionArn": DEFINITION, "lastStatus": "RUNNING", "containers": []}
-    running = Snapshot.from_dict(ecs.snapshot(task, ecs.Definition()).to_dict())
+    running = Snapshot.from_dict(ecs_snapshot.snapshot(task, ecs_snapshot.Definition()).to_dict())
     assert running.log is None
     seen = ecs.with_final_details(client, running)
     assert seen.log == LogStream("/g", "p/main/t1")

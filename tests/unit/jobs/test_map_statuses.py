@@ -16,6 +16,9 @@ from airflow_jobflow.jobs.model import JobState
         ("SSS", 0, "SUCCEEDED", "3 of 3 items succeeded", []),
         ("SFS", 0, "FAILED", "2 of 3 items succeeded, 1 failed", [1]),
         ("SFS", 1, "SUCCEEDED", "2 of 3 items succeeded, 1 failed", [1]),
+        ("SUS", 0, "FAILED", "2 of 3 items succeeded, 1 could not be described", [1]),
+        ("SUS", 1, "SUCCEEDED", "2 of 3 items succeeded, 1 could not be described", [1]),
+        ("SUF", 1, "FAILED", "1 of 3 items succeeded, 1 failed, 1 could not be described", [1, 2]),
         ("SK-", 9, "FAILED", "1 of 3 items succeeded, 1 stopped, 1 never started", [1]),
     ],
 )

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time import comms, task_runner
 
-from airflow_jobflow.airflow_compat.states import is_deferred
 from airflow_jobflow.aws import Access
 from airflow_jobflow.jobs import batch_map
 from airflow_jobflow.jobs.maps import Start
-from airflow_jobflow.maps import calls, ownership
+from airflow_jobflow.maps import ownership
 from airflow_jobflow.maps.calls import MapCalls, OwnershipLost
 from airflow_jobflow.maps.ownership import NEVER, heartbeats
+from airflow_jobflow.task_states import TaskStates
 from tests.unit.polling.scripted import now, run, until
 
 LATENCY = 0.5
@@ -25,8 +25,7 @@ LATENCY = 0.5
 
 @pytest.fixture(autouse=True)
 def _scripted_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (ownership, calls):
-        monkeypatch.setattr(module, "time", SimpleNamespace(time=now))
+    monkeypatch.setattr(ownership, "time", SimpleNamespace(time=now))
 
 
 class Supervisor:
@@ -114,12 +113,12 @@ def test_regular_heartbeats_hold_nothing_back(latency: float) -> None:
         of_map = map_calls()
         supervisor = Supervisor(*[latency] * 99)
         sending = asyncio.create_task(
-            heartbeats(supervisor.ask, is_needed=lambda: True, on_heartbeat=of_map.record_heartbeat)
+            heartbeats(supervisor.ask, is_needed=lambda: True, on_heartbeat=of_map.ownership.record)
         )
         for second in range(100):
             await until(second)
-            assert of_map.heartbeat_is_fresh
-        assert not of_map.ownership_lost
+            assert of_map.ownership.is_confirmed
+        assert not of_map.ownership.is_lost
         sending.cancel()
         await asyncio.wait([sending])
 
@@ -135,14 +134,14 @@ def test_a_start_is_held_back_long_before_another_triggerer_has_the_map(trouble:
         script = [LATENCY, 40.0] if trouble == "hangs" else [LATENCY, *[RuntimeError("no database")] * 20]
         supervisor = Supervisor(*script)
         sending = asyncio.create_task(
-            heartbeats(supervisor.ask, is_needed=lambda: True, on_heartbeat=of_map.record_heartbeat)
+            heartbeats(supervisor.ask, is_needed=lambda: True, on_heartbeat=of_map.ownership.record)
         )
         await until(14.9)
-        assert of_map.heartbeat_is_fresh
+        assert of_map.ownership.is_confirmed
         await until(15.1)
         await assert_held_back(of_map)
         await until(46.0)
-        assert of_map.heartbeat_is_fresh
+        assert of_map.ownership.is_confirmed
         await assert_held_back(of_map)  # an answer is not enough: the jobs have to be listed again first
         sending.cancel()
         await asyncio.wait([sending])
@@ -156,10 +155,10 @@ def test_a_gap_is_detected_even_if_nothing_was_to_start_during_it() -> None:
     async def story() -> None:
         of_map = map_calls()
         sending = asyncio.create_task(
-            heartbeats(Supervisor(20.0).ask, is_needed=lambda: True, on_heartbeat=of_map.record_heartbeat)
+            heartbeats(Supervisor(20.0).ask, is_needed=lambda: True, on_heartbeat=of_map.ownership.record)
         )
         await until(25.0)
-        assert (of_map.ownership_lost, of_map.heartbeat_is_fresh) == (True, True)
+        assert (of_map.ownership.is_lost, of_map.ownership.is_confirmed) == (True, True)
         sending.cancel()
         await asyncio.wait([sending])
 
@@ -172,7 +171,7 @@ def test_nothing_is_started_for_a_task_that_is_not_deferred_any_more() -> None:
     async def story() -> None:
         of_map = map_calls()
         sending = asyncio.create_task(
-            heartbeats(Supervisor(True, False).ask, is_needed=lambda: True, on_heartbeat=of_map.record_heartbeat)
+            heartbeats(Supervisor(True, False).ask, is_needed=lambda: True, on_heartbeat=of_map.ownership.record)
         )
         await until(3.1)
         await assert_held_back(of_map)
@@ -204,6 +203,6 @@ def test_only_the_tasks_own_state_counts(
     line = Comms({"r": {key: state, "t_4": "deferred"}} if state else {})
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", line, raising=False)
     task = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=map_index)
-    assert asyncio.run(is_deferred(task)) == (state == "deferred")
+    assert asyncio.run(TaskStates().is_deferred(task)) == (state == "deferred")
     [asked] = line.asked
     assert (asked.dag_id, asked.task_ids, asked.run_ids, asked.map_index) == ("d", ["t"], ["r"], map_index)

@@ -75,7 +75,9 @@ def test_every_sequence_of_events_ends_with_all_items_ended_or_too_many_failed(
         elif event in ("succeeded", "failed", "interrupted") and running:
             job_id = data.draw(st.sampled_from(sorted(running)))
             assert state.index_of(job_id) == running.pop(job_id)
-            state.record_end(job_id, job_id, succeeded=event == "succeeded", interrupted=event == "interrupted")
+            state.record_end(
+                job_id, job_id, SUCCEEDED if event == "succeeded" else FAILED, interrupted=event == "interrupted"
+            )
     assert first_starts == sorted(first_starts)
     assert all(count == 1 for count in made.values())
     assert all(attempt <= attempts for _, attempt in made)
@@ -112,10 +114,10 @@ def test_an_interruption_is_a_new_attempt_and_missing_capacity_a_new_turn() -> N
     assert state.next_start() == Start(0, turn=1)
     state.record_started(0, "a")
     assert state.attempt_of("a") == 1
-    assert state.record_end("a", "", succeeded=False, interrupted=True)
+    assert state.record_end("a", "", FAILED, interrupted=True)
     assert state.next_start() == Start(0, attempt=2)
     state.record_started(0, "b")
-    assert not state.record_end("b", "", succeeded=False, interrupted=True)
+    assert not state.record_end("b", "", FAILED, interrupted=True)
     assert state.too_many_failed
     assert state.next_start() is None
 
@@ -127,7 +129,7 @@ def test_running_jobs_still_end_after_starting_was_stopped() -> None:
     state.record_started(0, "a")
     state.stop_starting()
     assert state.next_start() is None
-    state.record_end("a", "", succeeded=True)
+    state.record_end("a", "", SUCCEEDED)
     assert (state.statuses, state.is_over) == ("S-", False)
 
 
@@ -137,7 +139,7 @@ def test_all_items_run_if_failures_do_not_stop_the_map() -> None:
     for index in range(3):
         assert state.next_start() == Start(index)
         state.record_started(index, f"{index}")
-        state.record_end(f"{index}", "", succeeded=False)
+        state.record_end(f"{index}", "", FAILED)
         assert (state.too_many_failed, state.is_over) == (False, index == 2)
     assert state.statuses == "FFF"
 
@@ -150,17 +152,17 @@ def test_a_map_that_stopped_starting_is_stalled_once_nothing_runs() -> None:
     assert not state.is_stalled
     state.record_started(0, "a")
     assert not state.is_stalled
-    state.record_end("a", "", succeeded=True)
+    state.record_end("a", "", SUCCEEDED)
     assert (state.is_stalled, state.is_over) == (True, False)
 
 
 def test_items_that_ended_before_a_checkpoint_are_not_started() -> None:
-    """Although their jobs cannot be found any more."""
-    state = map_state(4, max_concurrency=99, tolerated=1)
-    state.restore("SF-R", {0: "zero", 1: "one"})
+    """Although their jobs cannot be found any more. Nor is one whose job could not be described: it may still run."""
+    state = map_state(5, max_concurrency=99, tolerated=1)
+    state.restore("SF-RU", {0: "zero", 1: "one", 4: "four"})
     state.drop_found()
     assert (state.lines(), state.next_start(), state.next_start(), state.next_start()) == (
-        ["zero", "one"],
+        ["zero", "one", "four"],
         Start(2),
         Start(3),
         None,
@@ -175,7 +177,7 @@ def test_a_large_map_keeps_the_result_lines_of_failures_only() -> None:
             start = state.next_start()
             assert start
             state.record_started(start.index, line)
-            state.record_end(line, line, succeeded=line == "s")
+            state.record_end(line, line, SUCCEEDED if line == "s" else FAILED)
         assert state.lines() == kept
 
 

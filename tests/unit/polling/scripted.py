@@ -101,7 +101,7 @@ class Surprise(Enum):
     """What a call may do that no call should."""
 
     HANG = "hang"
-    """Never answer."""
+    """Never answer; the caller of ``describe`` gives up after ``request_timeout``."""
     CRASH = "crash"
     """Raise what is no CallError."""
     CANCELLED = "cancelled"
@@ -140,6 +140,8 @@ class Service:
     plan: deque[Fault | Surprise] = field(default_factory=deque)
     """What the next calls come to, one each; after that they are answered."""
     latency: float = 0.0
+    request_timeout: float | None = None
+    """Seconds after which a call without an answer fails, as the calls to AWS do."""
     down: Fault | None = None
     """How every call fails that has no plan of its own."""
     calls: list[Call] = field(default_factory=list)
@@ -186,9 +188,12 @@ class Service:
         planned = self._planned(job_ids)
         answers = self._answers(job_ids)
         try:
-            if planned is Surprise.HANG:
-                await asyncio.get_running_loop().create_future()
-            await asyncio.sleep(self.latency)
+            async with asyncio.timeout(self.request_timeout):
+                if planned is Surprise.HANG:
+                    await asyncio.get_running_loop().create_future()
+                await asyncio.sleep(self.latency)
+        except TimeoutError:
+            raise CallError(Fault.TRANSIENT, "scripted: no response") from None
         except asyncio.CancelledError:
             call.given_up = True
             raise

@@ -49,6 +49,8 @@ class Queue:
     """How every receive fails."""
     untidy: Fault | None = None
     """How every call fails that deletes or gives back."""
+    undeletable: Fault | None = None
+    """How every call fails that deletes, while others work."""
     exists: bool = True
     receives: list[float] = field(default_factory=list)
     """When receives were made."""
@@ -106,6 +108,8 @@ class Queue:
     async def delete(self, handles: Sequence[str]) -> None:
         """Delete messages."""
         self._tidy()
+        if self.undeletable:
+            raise CallError(self.undeletable, f"scripted: {self.undeletable.value}")
         for handle in handles:
             self.letters.pop(handle, None)
 

@@ -340,6 +340,22 @@ async def test_messages_that_cannot_be_deleted_wake_all_the_same(
     await world.over()
 
 
+async def test_a_failed_delete_does_not_keep_messages_from_other_processes(service: Service) -> None:
+    """They are released at once. SQS reports a delete that failed for one message of ten as a failure."""
+    running(service, 1)
+    world = World(service)
+    world.wait("job-0")
+    await until(100)
+    world.queue.undeletable = Fault.TRANSIENT
+    world.queue.send_event("job-0")
+    world.queue.send_event("another's")
+    await until(101)
+    own, others = world.queue.letters.values()
+    assert (own.receives, own.hidden_until > now()) == (1, True)
+    assert others.hidden_until <= now()
+    await world.over()
+
+
 # The queue out of reach
 
 

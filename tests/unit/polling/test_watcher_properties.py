@@ -146,13 +146,12 @@ stories = st.lists(
 
 async def play(story: list[tuple[float, Step]], budget: float, batch_size: int) -> World:
     """Play a story to its end: the service recovers, every job ends, and there is time for every wait to hear of it."""
-    service = Service(states=dict.fromkeys(JOBS, COURSE[0]))
+    service = Service(states=dict.fromkeys(JOBS, COURSE[0]), request_timeout=6.0)
     watcher = service.watcher(
         calls_per_second=budget,
         batch_size=batch_size,
         missing_grace=GRACE,
         denied_grace=DENIED_GRACE,
-        request_timeout=6.0,
     )
     world = World(service, watcher, [Waiter(watcher, "keeps-it-going", 20.0)], {})
     service.states["keeps-it-going"] = COURSE[0]

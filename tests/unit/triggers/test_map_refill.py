@@ -13,6 +13,7 @@ from airflow_jobflow.aws.rate_limit import RateLimiter
 from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.jobs.maps import Start
 from airflow_jobflow.jobs.model import JobState, Snapshot
+from airflow_jobflow.maps.ownership import Ownership
 from airflow_jobflow.maps.runner import MapRunner
 from airflow_jobflow.maps.state import MapState
 from airflow_jobflow.maps.tracker import REFILL_INTERVAL, REFILL_SHARE
@@ -30,11 +31,12 @@ class Aws:
     :param lasts: the duration of each job in seconds, by its index.
     """
 
-    ownership_lost, heartbeat_is_fresh, may_have_unknown_jobs = False, True, False
+    may_have_unknown_jobs = False
     checkpoint_interval, listing_delay = 900.0, 0.0
 
     def __init__(self, lasts: Sequence[float]) -> None:
         self.lasts = lasts
+        self.ownership = Ownership()
         self.started: dict[str, float] = {}
         self.unrecorded: set[str] = set()
         self.calls: list[float] = []
