@@ -21,7 +21,8 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from airflow_jobflow.airflow_compat.metrics import stats
-from airflow_jobflow.aws.clients import READS, Rate, ServiceClient
+from airflow_jobflow.aws.boto3_client import READS
+from airflow_jobflow.aws.clients import Rate, ServiceClient
 from airflow_jobflow.aws.rate_limit import backoff, full_jitter
 from airflow_jobflow.faults import CallError, Fault
 
