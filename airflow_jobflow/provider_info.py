@@ -78,6 +78,15 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {  # type, default, description
         "True",
         "Whether operators and sensors wait in the triggerer. They can set their own deferrable.",
     ),
+    "start_from_trigger": (
+        "string",
+        "sensors",
+        (
+            "What starts in the triggerer, without a worker, if it can: sensors, all (operators too), or none. Tasks "
+            "can set their own start_from_trigger. Airflow applies neither pools nor limits of parallel tasks to such "
+            "a start. Set it equally for DAG processors, workers and triggerers."
+        ),
+    ),
     "end_in_trigger": (
         "string",
         "auto",
@@ -115,7 +124,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": BATCH,
                 "python-modules": [
-                    f"airflow_jobflow.triggers.{module}" for module in ("job", "map", "sensor", "state_change")
+                    f"airflow_jobflow.triggers.{module}" for module in ("job", "map", "start", "state_change")
                 ],
             }
         ],

@@ -19,6 +19,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from airflow.sdk import conf
+
 from airflow_jobflow.airflow_compat.states import task_states
 from airflow_jobflow.aws import Access, Call, RetriedCall, Retry, service_client
 from airflow_jobflow.faults import CallError
@@ -88,7 +90,7 @@ def stop_orphans(
     locations = {"batch": job_queues, "ecs": clusters, "glue_run": glue_jobs}
     if single := [each for each in locations.values() if isinstance(each, str)]:
         raise TypeError(f"{single[0]!r} is a string; give a list of names")
-    deployment = _deployment_id() if deployment_id is None else deployment_id
+    deployment = conf.get("jobflow", "deployment_id", fallback="") if deployment_id is None else deployment_id
     if not deployment and not dry_run:
         log.warning("Dry run: [jobflow] deployment_id is not set, so the jobs of other deployments are not recognized.")
     report = Report(access or Access(), dry_run or not deployment)
@@ -187,9 +189,3 @@ class Report:
             "counts": {str(name): count for name, count in self._counts.items()},
             "problems": self._problems,
         }
-
-
-def _deployment_id() -> str:
-    from airflow.sdk import conf
-
-    return str(conf.get("jobflow", "deployment_id", fallback=""))

@@ -39,7 +39,8 @@ os.environ |= {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 
-# One loader for all sessions: otherwise each new one reads botocore's models anew, which takes up to a second.
+# One loader for all sessions: otherwise each new one reads botocore's models anew, which takes up to a second. Here,
+# because botocore.session copies the name when it is imported.
 loaders.create_loader = cache(loaders.create_loader)
 
 SHORTER: Final[dict[str, Any]] = {

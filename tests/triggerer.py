@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from types import SimpleNamespace
@@ -76,7 +77,8 @@ class Triggerer:
         """Run a trigger."""
         self._numbers += 1
         trigger.task_instance = task_instance or task(self._numbers)
-        trigger.task_instance.trigger_id = self._numbers
+        with contextlib.suppress(ValueError):  # one that starts in the triggerer has none
+            trigger.task_instance.trigger_id = self._numbers
         running = asyncio.create_task(self.runner.run_trigger(self._numbers, trigger))
         self.runner.triggers[self._numbers] = {
             "task": running,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -116,6 +116,11 @@ class Call:
         self._client.may_tag = may
 
     @property
+    def memory(self) -> dict[Hashable, tuple[float, Any]]:
+        """What was read with this client, see ``jobs.calls``."""
+        return self._client.memory
+
+    @property
     def region(self) -> str:
         """The region that is called."""
         return self._client.region
@@ -125,6 +130,11 @@ class Call:
         """The AWS partition of the region."""
         return self._client.partition
 
+    def wait_for_turn(self) -> None:
+        """Wait for the turn of the next call now, so that the call is sent without delay."""
+        self._client.acquire_blocking(self._rate, goes_on=self._has_begun)
+        self._turn_at, self._has_begun = time.monotonic(), True
+
     def __call__(self, operation: str, **parameters: Any) -> Any:
         """Make one call and return its response.
 
@@ -132,11 +142,11 @@ class Call:
         :param parameters: those of the boto3 method.
         :raises CallError: there was no response, or AWS refused the call.
         """
-        turn_at, self._turn_at = self._turn_at, None
+        turn_at = self._turn_at
         # Calls whose threads became free long after their turns, because others hung, would be a burst.
         if turn_at is None or time.monotonic() - turn_at > TURN_LIFETIME:
-            self._client.acquire_blocking(self._rate, goes_on=self._has_begun)
-        self._has_begun = True
+            self.wait_for_turn()
+        self._turn_at = None
         limiter = self._client.limiter(self._rate)
         sent_at = self.in_flight_since = time.monotonic()
         stats.incr(f"jobflow.aws.{self._client.name}.calls")

@@ -18,7 +18,7 @@ from typing import Any
 
 from airflow_jobflow.faults import CallError, Fault, classify_failure
 from airflow_jobflow.jobs.attempt import TRY_TAG, Try
-from airflow_jobflow.jobs.calls import Call, member, pages
+from airflow_jobflow.jobs.calls import Call, member, pages, remembered
 from airflow_jobflow.jobs.ecs_snapshot import STOPPED, Definition, definition, log_of, snapshot
 from airflow_jobflow.jobs.environment import variables, with_variables
 from airflow_jobflow.jobs.model import Container, JobState, Snapshot
@@ -91,7 +91,12 @@ def _read_definition(call: Call, arn: str) -> Definition:
 
 
 def _describe_definition(call: Call, name: str) -> Definition:
-    return definition(call("describe_task_definition", taskDefinition=name)["taskDefinition"])
+    """Describe a task definition, at most once a minute: RunTask rejects a container that a newer revision lacks."""
+
+    def read() -> Definition:
+        return definition(call("describe_task_definition", taskDefinition=name)["taskDefinition"])
+
+    return remembered(call, ("task definition", name), read)
 
 
 def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:
@@ -245,7 +250,7 @@ def duplicates(short: Mapping[str, Any], overrides: Mapping[str, Any], container
 
 
 def main_container(call: Call, task_definition: str) -> str:
-    """Return the name of a task definition's first essential container. One DescribeTaskDefinition call.
+    """Return the name of a task definition's first essential container. At most one DescribeTaskDefinition call.
 
     :param call: makes the API calls.
     :param task_definition: family, family with revision, or ARN.
@@ -254,7 +259,7 @@ def main_container(call: Call, task_definition: str) -> str:
 
 
 def container_names(call: Call, task_definition: str) -> list[str]:
-    """Return the names of a task definition's containers, in order. One DescribeTaskDefinition call.
+    """Return the names of a task definition's containers, in order. At most one DescribeTaskDefinition call.
 
     :param call: makes the API calls.
     :param task_definition: family, family with revision, or ARN.

@@ -185,6 +185,26 @@ def find_group(call: Call, job: str, group: str) -> list[Found]:
     return found
 
 
+def list_attempts(call: Call, job: str, since: float) -> dict[str, str]:
+    """Return the runs of all task instances that start a job, by group and token: ``<group>-<token>``.
+
+    One call for each 200 runs since the given time.
+
+    :param call: makes the API calls.
+    :param job: name of the job.
+    :param since: runs that were started before are left out, in seconds since the epoch.
+    """
+    attempts: dict[str, str] = {}
+    for page in pages(call, "get_job_runs", "NextToken", JobName=job, MaxResults=RUNS_PER_PAGE):
+        runs = page["JobRuns"]
+        attempts |= {
+            f"{owner.get('group')}-{owner.get('attempt')}": run["Id"] for run in runs if (owner := _owner(run))
+        }
+        if runs and runs[-1].get("StartedOn", since) < since:
+            break
+    return attempts
+
+
 def _owner(run: Mapping[str, Any]) -> Mapping[str, Any]:
     return read_argument(run.get("Arguments", {}).get(ARGUMENT, ""))
 

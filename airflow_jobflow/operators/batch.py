@@ -1,4 +1,8 @@
-"""Operators for AWS Batch."""
+"""Operators for AWS Batch.
+
+A map repeats the parameters of the single job in its constructor. Airflow reads the signature of each class, for
+``default_args`` and ``partial``, and editors and type checkers show it; a shared base would be one more class to read.
+"""
 
 from __future__ import annotations
 
@@ -37,19 +41,21 @@ class BatchJobOperator(AwsJobOperator):
     :param assign_public_ip: for ``image`` on Fargate: whether the job gets a public address. Default: it does not.
     :param definition: the job definition to register, as the request of RegisterJobDefinition. Its name becomes a part
         of ours.
-    :param command: the container's command, as a list of words.
-    :param environment: environment variables of the container, by name; added to those in ``container_overrides``.
-    :param vcpus, memory, gpus: what the container gets: vCPUs, for example 0.25 or 4, MiB, and GPUs. Default: as the
-        definition says; for ``image`` the smallest size that Fargate has, or 1 vCPU and 2048 MiB on EC2.
-    :param container_overrides: ``containerOverrides``, for all that the five parameters before it do not cover. A
-        contradiction is rejected.
+    :param command: the container's command, as a list of strings: short for a part of ``container_overrides``.
+    :param environment: environment variables of the container, by name, such as ``{"DAY": "{{ ds }}"}``: added to those
+        in ``container_overrides``.
+    :param vcpus, memory, gpus: the container's vCPUs, for example 0.25 or 4, its MiB, and its GPUs: short for its
+        ``resourceRequirements`` in ``container_overrides``. Default: as the definition says; for ``image`` the smallest
+        size that Fargate has, or 1 vCPU and 2048 MiB on EC2.
+    :param container_overrides: everything about the container that the five parameters before it do not cover. A value
+        that is set in both places is rejected.
     :param array_size: 1 to 10,000 for an array of so many children; each finds its index in
         ``AWS_BATCH_JOB_ARRAY_INDEX``. AWS has no array of one: 1 runs a plain job, without that variable, whose
         outcome is that of an array of one. Short for ``array_properties``.
-    :param array_properties: ``arrayProperties``.
+    :param array_properties: the properties of an array, as AWS takes them.
     :param parameters: values for the definition's ``Ref::`` placeholders.
     :param depends_on: jobs to wait for in the queue, as ``[{"jobId": …, "type": …}]``.
-    :param retry_strategy: ``retryStrategy``: how often, and when, Batch itself tries again.
+    :param retry_strategy: how often, and when, Batch itself tries again.
     :param attempt_timeout: seconds, or a timedelta, of at least 60, after which Batch ends an attempt.
     :param tags, propagate_tags: tags of the job, and whether the ECS task gets them too.
     :param share_identifier, scheduling_priority_override: its position in a queue with fair shares.
@@ -167,7 +173,7 @@ class BatchMapOperator(AwsMapOperator):
     service: ClassVar[str] = "batch"
     NOT_HONOURED: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("array_size", "array_properties", *NOT_IN_CONTAINER_OVERRIDES),
-        "means nothing on a map, whose items are jobs each",
+        "is not supported by maps: each item is a job of its own",
     )
     template_fields: Sequence[str] = (*AwsMapOperator.template_fields, *PARAMETERS)
     template_fields_renderers: ClassVar[dict[str, str]] = {**PARAMETERS.renderers, "items": "json"}

@@ -76,19 +76,19 @@ def _reject_contradictions(values: Mapping[str, Any], *, redrive: bool) -> None:
     """
     overrides, array = values.get("container_overrides", {}), values.get("array_properties", {})
     for name in batch_request.duplicates(values, overrides) if overrides else ():
-        raise invalid_parameter(name, values[name], "container_overrides says it too; keep one")
+        raise invalid_parameter(name, values[name], "is also set in container_overrides; set it in one place only")
     if "size" in array:
         if "array_size" in values:
-            rule = "array_properties says the size too; keep one"
+            rule = "the size is also set in array_properties; set it in one place only"
             raise invalid_parameter("array_size", values["array_size"], rule)
         PARAMETERS["array_size"].check("array_properties['size']", array["size"])
     elsewhere = next((name for name in NOT_IN_CONTAINER_OVERRIDES if name in values), None)
     for name in batch_request.SHORT_FORMS if elsewhere else ():
         if name in values:
-            rule = f"is short for a part of container_overrides; with {elsewhere}, say it there"
+            rule = f"is short for a part of container_overrides, which does not apply with {elsewhere}; set it there"
             raise invalid_parameter(name, values[name], rule)
     if redrive and elsewhere:
-        rule = "with redrive, the children learn who they are in container_overrides, which this leaves no room for"
+        rule = "cannot be combined with redrive, which passes each child its index in container_overrides"
         raise invalid_parameter(elsewhere, values[elsewhere], rule)
 
 
@@ -222,7 +222,8 @@ class BatchJobSpec(JobSpec):
             return batch.find(call, queue, name)
 
         def submit(call: Call) -> str:
-            return start_tagged(call, batch.submit, request, {**request, "tags": tags})
+            found = record.before_submit(call)
+            return found or start_tagged(call, batch.submit, request, {**request, "tags": tags})
 
         if look_first:  # an earlier try began the attempt, and the name says which
             prefix = batch.group_prefix(record.attempt.job_name, record.group)
@@ -232,6 +233,19 @@ class BatchJobSpec(JobSpec):
         jobs.log.info("Submitting %s to %s: %s", name, queue, request)
         found_by = find if record.durable else None
         return submission.submit_once(jobs.call, submit, found_by, f"Batch job {name}", origin=lambda: jobs.origin)
+
+    @property
+    def listing(self) -> tuple[str, str]:
+        """The queue, and how the names of the jobs begin."""
+        from airflow_jobflow.jobs import batch
+
+        return self._queue, batch.name_prefix(self.name)
+
+    def list_attempts(self, call: Call, since: float) -> Mapping[str, str]:
+        """Return the jobs whose names begin alike; see the base."""
+        from airflow_jobflow.jobs import batch
+
+        return batch.list_attempts(call, *self.listing, since)
 
     def find_started(self, call: Call, record: AttemptRecord) -> str | None:
         """Return the job of this attempt, if an earlier submit, which seemed to fail, has started it."""
@@ -312,7 +326,7 @@ class BatchMapSpec(MapSpec):
 
         common, overrides = self._common, item.get("container_overrides", {})
         for name in batch_request.duplicates(item, overrides):
-            rule = f"container_overrides says the {name} too; keep one"
+            rule = f"{name} is also set in container_overrides; set it in one place only"
             raise invalid_parameter(f"items[{index}]", item, rule)
         values = {**common, **item}
         # The item's overrides replace the operator's short forms, except for single variables.

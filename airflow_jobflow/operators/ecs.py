@@ -1,4 +1,8 @@
-"""Operators for ECS tasks on Fargate."""
+"""Operators for ECS tasks on Fargate.
+
+A map repeats the parameters of the single job in its constructor. Airflow reads the signature of each class, for
+``default_args`` and ``partial``, and editors and type checkers show it; a shared base would be one more class to read.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +41,11 @@ class FargateTaskOperator(AwsJobOperator):
     :param cpu, memory: of the whole task, in CPU units and MiB. Default: as the definition says; for ``image`` the
         smallest size that Fargate has.
     :param ephemeral_storage: GiB of the whole task, 20 to 200.
-    :param overrides: ``overrides``, for all that the short forms do not cover, for example several containers.
+    :param overrides: everything that the short forms do not cover, for example several containers. A value that is set
+        in both places is rejected.
     :param subnets, security_groups: lists of ids.
     :param assign_public_ip: whether the task gets a public address. Default: as AWS decides.
-    :param network_configuration: ``networkConfiguration``, in place of the three before.
+    :param network_configuration: the whole network configuration, in place of the three before.
     :param capacity_provider_strategy: AWS's list, or weights by provider: ``{"FARGATE_SPOT": 4, "FARGATE": 1}``.
         Default: Fargate.
     :param on_spot_interruption: what to do when AWS takes Spot capacity back, which is no fault of the task's:

@@ -94,7 +94,9 @@ class FargateParameters:
         self.definition = definitions.of_fargate(values)
         short = [name for name in ("subnets", "security_groups", "assign_public_ip") if name in values]
         if short and "network_configuration" in values:
-            raise invalid_parameter(short[0], values[short[0]], "network_configuration says it too; keep one")
+            raise invalid_parameter(
+                short[0], values[short[0]], "is also set in network_configuration; set it in one place only"
+            )
         if not values.get("subnets") and "network_configuration" not in values:
             raise invalid_parameter("subnets", values.get("subnets"), "a Fargate task needs at least one subnet")
         self.reject_contradictions(values.get("container_name"))
@@ -108,7 +110,7 @@ class FargateParameters:
         from airflow_jobflow.jobs import ecs
 
         for name in ecs.duplicates(self.values, self.values.get("overrides", {}), container):
-            raise invalid_parameter(name, self.values[name], "overrides says it too; keep one")
+            raise invalid_parameter(name, self.values[name], "is also set in overrides; set it in one place only")
 
     def request(self, values: Mapping[str, Any], container: str | None, *, on_demand: bool = False) -> dict[str, Any]:
         """Return the RunTask request, without its token.
@@ -146,7 +148,7 @@ class FargateTaskSpec(JobSpec):
     :raises InvalidParameter: two of them contradict each other.
     """
 
-    when_stuck = "Look at the subnets, the account's limits, and the capacity that was asked for."
+    when_stuck = "Check the subnets, the account's limits, and the requested capacity."
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.parameters = FargateParameters(values)
@@ -185,6 +187,8 @@ class FargateTaskSpec(JobSpec):
                 self.parameters.reject_contradictions(container)
             request = self.parameters.request({**values, "task_definition": revision}, container, on_demand=on_demand)
             request |= identity
+            if found := record.before_submit(call):
+                return found
             return self._start_or_find(call, record, jobs, request, {**request, "tags": ecs.tags(tags)})
 
         jobs.log.info("Running %s on cluster %s, attempt %d", revision, self.scope, interruptions + 1)
@@ -307,7 +311,9 @@ class FargateMapSpec(MapSpec):
 
         common, overrides = self._parameters.values, item.get("overrides", {})
         for name in ecs.duplicates(item, overrides, container):
-            raise invalid_parameter(f"items[{index}]", item, f"overrides says the {name} too; keep one")
+            raise invalid_parameter(
+                f"items[{index}]", item, f"{name} is also set in overrides; set it in one place only"
+            )
         # The item's overrides replace the operator's short forms, except for single variables.
         replaced = set(ecs.duplicates(common, overrides, container)) - {"environment"}
         values = {name: value for name, value in common.items() if name not in replaced} | dict(item)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink
 from airflow_jobflow.operators.base import AwsJobOperator
 from airflow_jobflow.operators.glue_spec import CRAWL_PARAMETERS, RUN_PARAMETERS, CrawlSpec, GlueRunSpec
+from airflow_jobflow.operators.trigger_start import CRAWL_RULES
+
+if TYPE_CHECKING:
+    from airflow_jobflow.waiting.trigger_start import StartRules
 
 
 class GlueCrawlOperator(AwsJobOperator):
@@ -27,6 +31,7 @@ class GlueCrawlOperator(AwsJobOperator):
     ``job_id`` says which is meant as *the first one since the one before it*; a sensor takes the whole outcome.
     """
 
+    start_rules: ClassVar[StartRules] = CRAWL_RULES
     service: ClassVar[str] = "glue_crawl"
     template_fields: Sequence[str] = (*AwsJobOperator.template_fields, *CRAWL_PARAMETERS)
     operator_extra_links = (GlueCrawlerLink(), JobLogLink())

@@ -62,7 +62,7 @@ class CrawlSpec(JobSpec):
     :param values: the validated parameters of the operator, see ``CRAWL_PARAMETERS``.
     """
 
-    when_stuck = "Glue took the start, and no crawl began: look at the crawler in the console."
+    when_stuck = "Glue accepted the start, but no crawl began: check the crawler in the console."
     carries_owner = False
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -157,9 +157,9 @@ class CrawlSpec(JobSpec):
         """Return the exception for a crawler that is at work, and whose crawl cannot be joined."""
         if self._if_running == "fail":
             return SubmissionError(
-                f"Crawler {self._crawler} is at work already, so no crawl was started, as if_running='fail' says"
+                f"Crawler {self._crawler} is already running, so no crawl was started (if_running='fail')"
             )
-        return CapacityUnavailable(f"Crawler {self._crawler} is at work, and a crawler runs one crawl at a time.")
+        return CapacityUnavailable(f"Crawler {self._crawler} is running, and a crawler runs one crawl at a time.")
 
 
 def _join(record: AttemptRecord, crawl: Since) -> str:
@@ -189,14 +189,16 @@ class GlueRunSpec(JobSpec):
     :raises InvalidParameter: two of them contradict each other.
     """
 
-    when_stuck = "Look at what else runs: is a limit of the job or the account reached?"
+    when_stuck = "Check what else is running: has the job or the account reached a limit?"
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         from airflow_jobflow.jobs import glue_run
 
         for name, member in RUN_PARAMETERS.members.items():
             if name in values and member in values.get("run_job_kwargs", {}):
-                raise invalid_parameter(name, values[name], f"run_job_kwargs says {member} too; keep one")
+                raise invalid_parameter(
+                    name, values[name], f"is also set in run_job_kwargs, as {member}; set it in one place only"
+                )
         self.name: str = values["job_name"]
         self.scope: str | None = self.name
         self.request = glue_run.request(values, RUN_PARAMETERS.members)
@@ -217,12 +219,23 @@ class GlueRunSpec(JobSpec):
             return glue_run.find(call, self.name, token)
 
         def start(call: Call) -> str:
-            return glue_run.start(call, request)
+            return record.before_submit(call) or glue_run.start(call, request)
 
         jobs.log.info("Starting a run of %s: %s", self.name, request)
         what = f"{glue_run.DISPLAY_NAME} of {self.name}"
         found_by = find if record.durable else None
         return [submission.submit_once(jobs.call, start, found_by, what, origin=lambda: jobs.origin)]
+
+    @property
+    def listing(self) -> tuple[str]:
+        """The name of the job."""
+        return (self.name,)
+
+    def list_attempts(self, call: Call, since: float) -> Mapping[str, str]:
+        """Return the runs of the job; see the base."""
+        from airflow_jobflow.jobs import glue_run
+
+        return glue_run.list_attempts(call, self.name, since)
 
     def find_started(self, call: Call, record: AttemptRecord) -> str | None:
         """Return the run of this attempt: a run whose start got no response may use up the job's capacity."""

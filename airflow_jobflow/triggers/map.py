@@ -242,7 +242,7 @@ class MapTrigger(WaitTrigger):
             for job_id in set(self._state.running) - set(unstopped.job_ids):
                 last = failed_snapshot(job_id, "STOPPED", KILL_REASON)
                 self._state.record_stopped(job_id, result_line(self._state.index_of(job_id), last))
-            error = f"Stop these jobs in the console, if they run: {unstopped}" if unstopped else ""
+            error = f"Stop these jobs in the console, if they are still running: {unstopped}" if unstopped else ""
             times = self._runner.times if self._runner else [None, None, None]
             end = {"stop_requested_at": notes.now(), "error": error}
             report = LastNote(self.task_instance, lambda: functools.partial(self._progress_report(times), **end))

@@ -11,6 +11,7 @@ from airflow.sdk import conf
 
 from airflow_jobflow import params, params_json
 from airflow_jobflow.params import Check, Parameter, ParameterTable
+from airflow_jobflow.trigger_eligibility import START_SETTINGS
 from airflow_jobflow.waiting.deadlines import Deadlines
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ _OF_SETTINGS: Final[Mapping[str, Check]] = {
     "missing_grace": _NOT_NEGATIVE,
     "denied_grace": _NOT_NEGATIVE,
     "end_in_trigger": partial(params.one_of, allowed=("auto", "never")),
+    "start_from_trigger": partial(params.one_of, allowed=START_SETTINGS),
 }
 
 SETTINGS: Final = ParameterTable({f"[jobflow] {name}": Parameter("", check) for name, check in _OF_SETTINGS.items()})

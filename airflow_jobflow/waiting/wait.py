@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_jobflow.exceptions import JobflowError
     from airflow_jobflow.jobs.model import Outcome, Snapshot
     from airflow_jobflow.triggers.base import WaitTrigger
+    from airflow_jobflow.triggers.job import JobTrigger
     from airflow_jobflow.ui.task_report import TaskReport
     from airflow_jobflow.waiting.parameters import WaitParameters
 
@@ -117,15 +118,8 @@ class JobWait:
         """
         if all(job_id in seen and seen[job_id].state.ended for job_id in job_ids):
             return self._ended_event(job_ids, seen)
-        from airflow_jobflow.triggers.job import JobTrigger
-
-        trigger = JobTrigger(
-            service=self.jobs.service,
-            job_ids=job_ids,
-            scope=self.jobs.scope,
-            container_name=self.jobs.container,
-            **dataclasses.asdict(self.jobs.access),
-            poll_interval=self.parameters.poll_interval,
+        trigger = self.trigger(
+            job_ids,
             deadline=deadline,
             queue_deadline=queue_deadline,
             deferred_at=time.time(),
@@ -140,6 +134,24 @@ class JobWait:
                 before_deferral()
             self.defer(trigger, **(resumes_with or {}))
         return self.in_worker(trigger)
+
+    def trigger(self, job_ids: Sequence[str], **arguments: Any) -> JobTrigger:
+        """Return a trigger that waits for jobs.
+
+        :param job_ids: the ids of the jobs.
+        :param arguments: those that not all waits of a task have.
+        """
+        from airflow_jobflow.triggers.job import JobTrigger
+
+        return JobTrigger(
+            service=self.jobs.service,
+            job_ids=job_ids,
+            scope=self.jobs.scope,
+            container_name=self.jobs.container,
+            **dataclasses.asdict(self.jobs.access),
+            poll_interval=self.parameters.poll_interval,
+            **arguments,
+        )
 
     def _ended_event(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> dict[str, Any]:
         """Return the event of a trigger for jobs that have all ended."""

@@ -24,7 +24,7 @@ from benchmarks.stack.report import Part, write
 from benchmarks.together import machine
 
 FIGURES: Final = ROOT / ".home" / "bench-stack"
-PARTS: Final = ("jobflow", "amazon", "many", "events")
+PARTS: Final = ("jobflow", "amazon", "starts", "many", "events")
 
 
 def commands(sizes: argparse.Namespace) -> Mapping[str, Sequence[str]]:
@@ -32,6 +32,7 @@ def commands(sizes: argparse.Namespace) -> Mapping[str, Sequence[str]]:
     return {
         "jobflow": ["benchmarks.stack.side", "jobflow", str(sizes.waits)],
         "amazon": ["benchmarks.stack.side", "amazon", str(sizes.waits)],
+        "starts": ["benchmarks.stack.starts", str(sizes.starts)],
         "many": ["benchmarks.stack.many", str(sizes.many), str(sizes.seconds)],
         "events": ["benchmarks.events", str(sizes.woken)],
     }
@@ -58,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stack", description=__doc__)
     parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be repeated")
     parser.add_argument("--waits", type=int, default=500, help="mapped waits of either side (default: %(default)s)")
+    parser.add_argument(
+        "--starts", type=int, default=2000, help="operators started in one triggerer (default: %(default)s)"
+    )
     parser.add_argument("--many", type=int, default=10_000, help="waits on one triggerer (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=600, help="for which they are held (default: %(default)s)")
     parser.add_argument("--woken", type=int, default=100, help="waits woken by events (default: %(default)s)")

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from benchmarks.figures import Side
 
-Kind = Literal["sensor", "operator"]
+Kind = Literal["sensor", "operator", "started", "fargate", "floor_start", "floor_defer"]
+"""What is mapped: a sensor; an operator, started on workers, or in the triggerer (``fargate``: of Fargate tasks); and
+Airflow's own floor, a timer that starts and ends in the triggerer, or is deferred by a worker and ends there."""
+
+KINDS: Final[Mapping[Side, Sequence[Kind]]] = {
+    "jobflow": ("sensor", "operator", "started", "fargate", "floor_start", "floor_defer"),
+    "amazon": ("sensor", "operator"),
+}
+"""What each side runs, one after the other."""
 
 NOT_COUNTED = ("aws", "init")
 """Services of the stack that are not part of what is measured."""
@@ -42,6 +50,10 @@ class Waits:
     """Task instances that started more than one job."""
     delays: list[float]
     """Seconds from each job's end to its task's end; sorted."""
+    picked_up: list[float] = field(default_factory=list)
+    """When the triggerer began each start, in seconds from the first; sorted. Of what starts there."""
+    submitted: list[float] = field(default_factory=list)
+    """When each job was submitted, in seconds from the first of these; sorted."""
 
     @property
     def counted(self) -> float:
@@ -103,6 +115,35 @@ class Held:
         """KB for each wait, beyond that."""
         before, after = sum(self.memory_before.values()), sum(self.memory_after.values())
         return (after - before) * 1024 / self.waits
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Many operators that started in one triggerer, which was killed twice meanwhile."""
+
+    waits: int
+    succeeded: int
+    on_workers: int
+    """Those for which a worker ran."""
+    started: int
+    """Jobs that were started, duplicates included."""
+    twice: int
+    """Task instances that started more than one job."""
+    killed_at: list[int]
+    """How many jobs were submitted when the triggerer was killed, each time."""
+    seconds: float
+    """From the trigger of the first DAG run to the end of the last."""
+    blocked: float
+    """The longest that the event loop was blocked, in seconds."""
+    floor_blocked: float
+    """The same for as many timers of Airflow, which start there and do nothing."""
+    calls: dict[str, int]
+    """AWS calls by operation."""
+
+    @property
+    def lost(self) -> int:
+        """Tasks that did not succeed."""
+        return self.waits - self.succeeded
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ kernel adds them up there. Memory is sampled, so a peak shorter than the pause b
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -103,6 +105,21 @@ class Peaks:
         finally:
             over.set()
             thread.join()
+
+
+def picked_up(stack: Stack, dag_id: str, run_id: str) -> list[float]:
+    """Return when the triggerer first wrote to the log of each task that it started, in seconds since the epoch.
+
+    Airflow writes that a trigger starts when it has rendered nothing yet.
+    """
+    logs = Path(stack.instance("triggerer").environment["AIRFLOW__LOGGING__BASE_LOG_FOLDER"])
+    pattern = f"dag_id={dag_id}/run_id={run_id}/task_id=wait/**/attempt=1.log.trigger.*.log"
+    times: dict[Path, float] = {}
+    for log in logs.glob(pattern):
+        with log.open() as lines:
+            began = datetime.fromisoformat(json.loads(next(lines))["timestamp"]).timestamp()
+        times[log.parent] = min(began, times.get(log.parent, began))
+    return sorted(times.values())
 
 
 class Blocks:

@@ -10,13 +10,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, cast, get_args
+from typing import Final, cast
 
 from airflow_jobflow.local.demo.home import interrupt_on_signals
 from benchmarks.figures import Side
 from benchmarks.meters import versions
-from benchmarks.stack.figures import NOT_COUNTED, Kind, Waits
-from benchmarks.stack.meters import Peaks, cpu
+from benchmarks.stack.figures import KINDS, NOT_COUNTED, Kind, Waits
+from benchmarks.stack.meters import Peaks, cpu, picked_up
 from benchmarks.stack.plan import LONGEST, SCALE, SHORTEST
 from benchmarks.stack.running import BenchStack
 from tests.stack.errors import StackError, eventually
@@ -54,6 +54,9 @@ def measure(stack: BenchStack, side: Side, kind: Kind, waits: int, idle: Mapping
     )
     aws = stack.ask_aws("/state")
     ends = {index: end for index, _, end in aws["jobs"]}
+    picks = picked_up(stack, dag_id, run_id)
+    first = picks[0] if picks else 0.0
+    submits = sorted(begun for _, begun, _ in aws["jobs"]) if kind in ("started", "fargate") else []
     return Waits(
         side=side,
         kind=kind,
@@ -67,7 +70,9 @@ def measure(stack: BenchStack, side: Side, kind: Kind, waits: int, idle: Mapping
         memory_together=peaks.together,
         calls=aws["calls"],
         twice=aws["twice"],
-        delays=sorted(round(end - ends[index], 3) for index, end, _ in rows),
+        delays=sorted(round(end - ends[index], 3) for index, end, _ in rows if index in ends),
+        picked_up=[round(each - first, 3) for each in picks],
+        submitted=[round(each - first, 3) for each in submits],
     )
 
 
@@ -97,7 +102,7 @@ def run(side: Side, waits: int) -> list[Waits]:
     directory = Path(tempfile.mkdtemp(prefix="jobflow-bench-"))
     with BenchStack(directory, DAGS / side, {}, SCALE) as stack:
         try:
-            kinds: Sequence[Kind] = get_args(Kind)
+            kinds: Sequence[Kind] = KINDS[side]
             stack.prepare([f"bench_{kind}" for kind in kinds])
             stack.ask_aws("/plan", {"shortest": 5, "longest": 5})
             for kind in kinds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import uuid
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from benchmarks.figures import Scenario
@@ -136,31 +137,7 @@ class BatchMap(Batch):
         return Answer(json.dumps(answer).encode(), 1)
 
     def _list(self, request: dict[str, Any], now: float) -> Answer:
-        """Answer the newest first; a token contains the number of jobs before the next one."""
-        pattern = next(each["values"][0] for each in request["filters"] if each["name"] == "JOB_NAME").lower()
-        prefix, star = pattern.removesuffix("*"), pattern.endswith("*")
-        at = int(request.get("nextToken", len(self._order)))
-        page: list[dict[str, Any]] = []
-        while at and len(page) < request.get("maxResults", MOST):
-            at -= 1
-            job = self._order[at]
-            name = job.scope.lower()
-            if name.startswith(prefix) and (star or name == prefix):
-                page.append(self._summary(job, self.status(job, now)))
-        more = {"nextToken": str(at)} if at else {}
-        return Answer(json.dumps({"jobSummaryList": page, **more}).encode(), len(page))
-
-    def _summary(self, job: Script, status: str) -> dict[str, Any]:
-        ended = {"stoppedAt": int(job.ends * 1000), "container": {"exitCode": int(job.fails)}}
-        return {
-            "jobArn": f"{ARN}:job/{job.name}",
-            "jobId": job.name,
-            "jobName": job.scope,
-            "createdAt": int(job.began * 1000),
-            "status": status,
-            "jobDefinition": f"{ARN}:job-definition/nightly-model:17",
-            **(ended if status in self.ENDS else {}),
-        }
+        return listed_by_name(self._order, request, lambda job: self.status(job, now))
 
     @property
     def starts(self) -> dict[str, int]:
@@ -169,3 +146,36 @@ class BatchMap(Batch):
         for job in self._order:
             counts[job.key] = counts.get(job.key, 0) + 1
         return counts
+
+
+def listed_by_name(jobs: Sequence[Script], request: dict[str, Any], status: Callable[[Script], str]) -> Answer:
+    """Answer ListJobs with a filter for names, the newest first; a token is the number of jobs before the next one.
+
+    :param jobs: all jobs, the newest last.
+    :param status: says how one stands.
+    """
+    pattern = next(each["values"][0] for each in request["filters"] if each["name"] == "JOB_NAME").lower()
+    prefix, star = pattern.removesuffix("*"), pattern.endswith("*")
+    at = int(request.get("nextToken", len(jobs)))
+    page: list[dict[str, Any]] = []
+    while at and len(page) < request.get("maxResults", MOST):
+        at -= 1
+        job = jobs[at]
+        name = job.scope.lower()
+        if name.startswith(prefix) and (star or name == prefix):
+            page.append(_summary(job, status(job)))
+    more = {"nextToken": str(at)} if at else {}
+    return Answer(json.dumps({"jobSummaryList": page, **more}).encode(), len(page))
+
+
+def _summary(job: Script, status: str) -> dict[str, Any]:
+    ended = {"stoppedAt": int(job.ends * 1000), "container": {"exitCode": int(job.fails)}}
+    return {
+        "jobArn": f"{ARN}:job/{job.name}",
+        "jobId": job.name,
+        "jobName": job.scope,
+        "createdAt": int(job.began * 1000),
+        "status": status,
+        "jobDefinition": f"{ARN}:job-definition/nightly-model:17",
+        **(ended if status in Batch.ENDS else {}),
+    }

@@ -24,7 +24,7 @@ from airflow_jobflow.local.demo.scenarios import SCENARIOS, Result, Scenario
 from airflow_jobflow.local.demo.screen import Screen
 from airflow_jobflow.local.samples import provision
 
-TIMEOUT = 240.0
+TIMEOUT = 600.0
 """Seconds after which a demo that has not ended is killed."""
 
 FLOW_1, FLOW_1_FAILING, FLOW_2, FLOW_2_FAILING = SCENARIOS[:4]
@@ -141,8 +141,8 @@ def test_a_flow_that_ends_unexpectedly_is_named_with_its_log_and_fails_the_demo(
 
 
 def test_ctrl_c_stops_airflow_and_its_jobs(place: Place, demo: tuple[int, str]) -> None:
-    """Also a job that would run for minutes."""
-    sleep = {"command": ["sh", "-c", "echo sleeping; sleep 300"]}
+    """Also a job that would run for an hour."""
+    sleep = {"command": ["sh", "-c", "echo sleeping; sleep 3600"]}
     with place.start(replace(FLOW_1, conf={**FLOW_1.conf, "containerOverrides": sleep})) as process:
         assert process.stdout is not None
         try:

@@ -61,6 +61,14 @@ class Script:
 
     may_tag, region, partition = False, "us-east-1", "aws"
 
+    @property
+    def memory(self) -> dict[Any, Any]:
+        """Nothing is remembered."""
+        return {}
+
+    def wait_for_turn(self) -> None:
+        """No rate is limited."""
+
     def __init__(self, answer: Callable[..., Any]) -> None:
         self._answer = answer
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.stack.kit import Kit, Run
+from tests.stack.test_processes import TAKEN_OVER
 
 WITHOUT_A_WORKER = {"plain", "pulled", "no_xcom", "mapped_here[0]", "mapped[0]", "mapped[1]"} | {
     f"mapped_over_mapped[{index}]" for index in (0, 1)
@@ -56,3 +59,19 @@ def test_a_task_leaves_the_same_with_and_without_workers(kit: Kit, tmp_path: Pat
     outcome = run.returned("operator")
     run.outcome_is_its_own(outcome, run.token, succeeds=True)
     assert run.without_a_worker == WITHOUT_A_WORKER
+
+
+@pytest.mark.needs("starts")
+def test_an_operator_needs_no_worker_although_its_triggerer_is_killed(kit: Kit) -> None:
+    """Another triggerer starts the task again, finds the job that was submitted, and ends the task."""
+    kit.stack.stop("triggerer", 2)
+    run = kit.run("stack_batch_started", seconds=TAKEN_OVER + 8)
+    run.waits()
+    kit.stack.start("triggerer", 2)
+    kit.stack.await_healthy()
+    kit.stack.kill("triggerer", 1)
+    assert run.ends() == "success"
+    assert run.without_a_worker == {"job"}
+    assert len(run.started) == 1
+    run.outcome_is_its_own(run.returned(), run.token, succeeds=True)
+    kit.is_quiet()

@@ -26,6 +26,14 @@ class ScriptedAws:
         self.job, self.busy = job, busy
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
+    @property
+    def memory(self) -> dict[Any, Any]:
+        """Nothing is remembered."""
+        return {}
+
+    def wait_for_turn(self) -> None:
+        """No rate is limited."""
+
     def __call__(self, operation: str, **parameters: Any) -> Any:
         """Make one call."""
         self.calls.append((operation, parameters))

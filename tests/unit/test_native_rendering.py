@@ -195,7 +195,7 @@ def test_the_message_for_none_says_what_to_look_for() -> None:
     """Which variable of which parameter, and why."""
     with pytest.raises(InvalidParameter) as error:
         batch(container_overrides={"environment": [{"name": "A", "value": "1"}, {"name": "DAY", "value": None}]})
-    said = "container_overrides.environment['DAY'].value=None: must have a value (did a template come out as None?)"
+    said = "container_overrides.environment['DAY'].value=None: must have a value (did a template render to None?)"
     assert str(error.value) == said
 
 

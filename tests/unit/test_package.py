@@ -122,6 +122,8 @@ COMMON = {
     "raise_on_failure",
     "job_timeout",
     "number_logs_exception",
+    "start_from_trigger",
+    "start_trigger_args",
 }
 OPERATORS = {
     "wait_for_completion",
@@ -133,7 +135,7 @@ OPERATORS = {
     "tolerated_failure_percentage",
     "redrive",
 }
-SENSORS = {"poke_interval", "timeout", "start_from_trigger", "start_trigger_args"}
+SENSORS = {"poke_interval", "timeout"}
 
 
 def test_the_parameters_are_those_of_the_design() -> None:

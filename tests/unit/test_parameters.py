@@ -36,7 +36,7 @@ from airflow_jobflow.sensors.ecs import FargateTaskSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
 from airflow_jobflow.triggers.job import JobTrigger
 from airflow_jobflow.triggers.map import MapTrigger
-from airflow_jobflow.triggers.sensor import SensorTrigger
+from airflow_jobflow.triggers.start import StartTrigger
 from tests.unit.scripted_aws import ARN, ScriptedAws, context
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
@@ -210,6 +210,7 @@ OF_ALL: dict[str, Any] = {
     "poll_interval": Honoured("7", argument("poll_interval"), 7.0),
     "job_timeout": Honoured("60", is_bounded("deadline"), True),
     "number_logs_exception": Honoured("3", lines_read, 3, late=True),
+    "start_trigger_args": Internal("Airflow gives it to an instance of a mapped task, as partial has found it"),
 }
 
 OF_ONE = {"raise_on_failure": Honoured(False, state, "FAILED", job=JobState.FAILED)}
@@ -221,9 +222,10 @@ OF_OPERATORS: dict[str, Any] = {
     "queued_timeout": Honoured("60", is_bounded("queue_deadline"), True, job=JobState.SUBMITTED),
     "cancel_on_kill": Honoured(False, argument("cancel_on_kill"), False),
     "cancel_on_timeout": Honoured(False, argument("cancel_on_timeout"), False),
+    "start_from_trigger": Honoured(True, lambda seen: seen.task.start_from_trigger, True),
 }
 
-SINGLE = "is for arrays and maps, and this runs a single job"
+SINGLE = "applies only to arrays and maps, and this operator runs a single job"
 OF_SINGLE_JOBS: dict[str, Any] = {
     **OF_OPERATORS,
     "redrive": Rejected(True, SINGLE),
@@ -235,7 +237,7 @@ OF_MAPS: dict[str, Any] = {
     **OF_OPERATORS,
     "raise_on_failure": Honoured(False, map_returns, True, late=True),
     "wait_for_completion": Rejected(False, "a map starts jobs as others end"),
-    "queued_timeout": Rejected(60, "a map has none"),
+    "queued_timeout": Rejected(60, "a map has no queue timeout"),
     "durable": Rejected(False, "a map finds its jobs by their tokens"),
     "items": Honoured([{"tags": {"K": "v"}}], lambda seen: "K" in json.dumps(seen.request["tags"]), True,
                       beside={"tags": {"other": "tag"}}),
@@ -284,7 +286,7 @@ BATCH_SINGLE: dict[str, Any] = dict(
     ]
 )
 TOLERATED: Mapping[str, Any] = {"beside": {"array_size": 2, "raise_on_failure": False}, "job": JobState.FAILED}
-NOT_ON_A_MAP = "means nothing on a map"
+NOT_ON_A_MAP = "is not supported by maps"
 
 ECS: dict[str, Any] = dict(
     [
@@ -350,8 +352,7 @@ OF_SENSORS: dict[str, Any] = {
     "soft_fail": Honoured(True, kind_of_result, AirflowSkipException, job=JobState.FAILED),
     "never_fail": Honoured(True, kind_of_result, AirflowSkipException, job=JobState.FAILED),
     "start_from_trigger": Honoured(False, lambda seen: seen.task.start_from_trigger, False),
-    "start_trigger_args": Internal("Airflow gives it to an instance of a mapped task, as partial has found it"),
-    "mode": Rejected("reschedule", "deferring does what rescheduling is for"),
+    "mode": Rejected("reschedule", "is not supported, because deferring replaces it"),
     "exponential_backoff": Rejected(True, "polls are shared by all waits"),
     "max_wait": Rejected(60, "polls are shared by all waits"),
     "silent_fail": Rejected(True, "soft_fail skips a task that would fail"),
@@ -398,11 +399,12 @@ ROWS: dict[type, dict[str, Any]] = {
     },
     GlueCrawlOperator: {
         **OF_SINGLE_JOBS,
+        "start_from_trigger": Internal("a crawl starts on a worker; its log says so"),
         "crawler_name": Honoured("other", lambda seen: seen.aws.sent("start_crawler")[0]["Name"], "other"),
         "if_running": Honoured("fail", lambda seen: isinstance(seen.result, JobflowError), True, busy=True),
         # Without, the second try takes the crawl of the first for somebody else's.
         "durable": Honoured(
-            False, lambda seen: "is at work" in str(seen.result), True, beside={"if_running": "fail"}, tries=2
+            False, lambda seen: "is already running" in str(seen.result), True, beside={"if_running": "fail"}, tries=2
         ),
     },
     GlueJobRunOperator: {
@@ -565,7 +567,7 @@ def keeps(statement: ast.AST, names: Sequence[str]) -> bool:
     return isinstance(target, ast.Attribute) and target.attr in names
 
 
-@pytest.mark.parametrize("trigger", [JobTrigger, MapTrigger, SensorTrigger])
+@pytest.mark.parametrize("trigger", [JobTrigger, MapTrigger, StartTrigger])
 def test_every_argument_of_a_trigger_is_read_in_it(trigger: Any) -> None:
     """One that is only kept, and stored, has no effect."""
     classes = [each for each in trigger.__mro__ if trigger_eligibility.is_ours(each)]

@@ -88,7 +88,7 @@ def test_a_template_that_came_out_empty_is_asked_for(name: str, nothing: str) ->
         name: nothing,
     }
     task = BatchMapOperator(task_id="t", **parameters)
-    with pytest.raises(InvalidParameter, match=rf"{name}=.*must be .*\(did a template come out empty\?\)"):
+    with pytest.raises(InvalidParameter, match=rf"{name}=.*must be .*\(did a template render to nothing\?\)"):
         map_requests(task)
 
 
@@ -202,7 +202,7 @@ def test_nothing_to_wait_for_is_a_success(sensor: Any, nothing: Any) -> None:
 
 def test_rescheduling_is_refused_in_words() -> None:
     """A sensor that defers has no use for it."""
-    with pytest.raises(InvalidParameter, match="mode='reschedule': deferring does what rescheduling is for"):
+    with pytest.raises(InvalidParameter, match="mode='reschedule': is not supported, because deferring replaces it"):
         BatchJobSensor(task_id="s", job_id="a", mode="reschedule").check()
 
 

@@ -112,8 +112,10 @@ def test_what_container_overrides_say_too_is_rejected_by_name(name: str, value: 
     """Which of the two counts is not to be guessed; of an item as of the operator."""
     with pytest.raises(InvalidParameter) as error:
         batch(**{name: value}, container_overrides=overrides)
-    assert str(error.value) == f"{name}={value!r}: container_overrides says it too; keep one"
-    with pytest.raises(InvalidParameter, match=rf"items\[1\]=.*container_overrides says the {name} too; keep one"):
+    assert str(error.value) == f"{name}={value!r}: is also set in container_overrides; set it in one place only"
+    with pytest.raises(
+        InvalidParameter, match=rf"items\[1\]=.*{name} is also set in container_overrides; set it in one place only"
+    ):
         batch_map({}, {name: value, "container_overrides": overrides})
 
 
@@ -142,7 +144,7 @@ def test_an_item_adds_to_the_environment_of_the_operator() -> None:
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, value, _ in CONTRADICTIONS])
 def test_a_job_without_a_container_of_its_own_has_no_short_forms(elsewhere: str, name: str, value: Any) -> None:
     """AWS takes no containerOverrides there."""
-    with pytest.raises(InvalidParameter, match=f"{name}=.*with {elsewhere}, say it there"):
+    with pytest.raises(InvalidParameter, match=f"{name}=.*does not apply with {elsewhere}; set it there"):
         batch(**{name: value, elsewhere: {}})
 
 
@@ -218,8 +220,10 @@ def test_what_overrides_say_too_is_rejected_by_name(name: str, value: Any, overr
     """Of an item as of the operator."""
     with pytest.raises(InvalidParameter) as error:
         ecs(**{name: value}, overrides=overrides)
-    assert str(error.value) == f"{name}={value!r}: overrides says it too; keep one"
-    with pytest.raises(InvalidParameter, match=rf"items\[0\]=.*overrides says the {name} too; keep one"):
+    assert str(error.value) == f"{name}={value!r}: is also set in overrides; set it in one place only"
+    with pytest.raises(
+        InvalidParameter, match=rf"items\[0\]=.*{name} is also set in overrides; set it in one place only"
+    ):
         ecs_map({name: value, "overrides": overrides})
 
 

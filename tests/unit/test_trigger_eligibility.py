@@ -340,8 +340,8 @@ def test_a_task_with_an_unknown_parameter_starts_and_ends_on_a_worker(operator: 
     )  # fmt: skip
     made = operator(task_id="s", hand_over="x", **required)
     assert not trigger_eligibility.may_end(made, is_mapped=False)
-    assert not trigger_eligibility.may_start(operator, vars(made))
-    assert not trigger_eligibility.may_start(operator, {"task_id": "s", "hand_over": "x", **required})
+    assert trigger_eligibility.why_not_start(operator, vars(made), {})
+    assert trigger_eligibility.why_not_start(operator, {"task_id": "s", "hand_over": "x", **required}, {})
 
 
 @pytest.mark.usefixtures("newer_airflow")

@@ -830,7 +830,7 @@ def test_a_deadline_is_reported_also_if_the_job_cannot_be_stopped(
     ],
 )
 @pytest.mark.parametrize(
-    ("retries", "what_follows"), [(1, "The next try continues with it"), (0, "No try is left to wait for it")]
+    ("retries", "what_follows"), [(1, "The next try continues with it"), (0, "No retry will continue with it")]
 )
 def test_a_job_that_cannot_be_described_is_never_stopped(
     kit: Any, task: Any, context: Any, gate: Any, *, kind: str, error: Any, words: str, retries: int, what_follows: str

@@ -244,7 +244,7 @@ def test_a_map_that_may_start_no_more_finishes_what_runs(
             {"items": [{"command": ["a"], "container_overrides": {"command": ["b"]}}]},
             r"items\[0\]=.*: container_overrides says the command too",
         ),
-        ({"array_size": 3}, "array_size=3: means nothing on a map"),
+        ({"array_size": 3}, "array_size=3: is not supported by maps"),
         ({"wait_for_completion": False}, "wait_for_completion=False: a map starts jobs as others end"),
         ({"queued_timeout": 3}, "queued_timeout=3: a map has none"),
         ({"durable": False}, "durable=False: a map finds its jobs"),

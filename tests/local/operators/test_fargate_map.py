@@ -219,7 +219,10 @@ OVERRIDES = {"containerOverrides": [{"name": "main", "command": ["b"]}]}
         ({"cluster": "c"}, r"items\[1\]=.*: 'cluster' is none of command, environment"),
         ({"cpu": "much"}, r"items\[1\]\['cpu'\]='much': must be a number"),
         ({"command": "ls"}, r"items\[1\]\['command'\]='ls': must be a list of words"),
-        ({"command": ["a"], "overrides": OVERRIDES}, r"items\[1\]=.*: overrides says the command too; keep one"),
+        (
+            {"command": ["a"], "overrides": OVERRIDES},
+            r"items\[1\]=.*: command is also set in overrides; set it in one place only",
+        ),
     ],
 )
 def test_a_bad_item_is_named_and_nothing_is_started(

@@ -327,16 +327,16 @@ NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-2"]}}
         ({"subnets": None}, "subnets=None: a Fargate task needs at least one subnet"),
         ({"subnets": []}, r"subnets=\[\]: a Fargate task needs"),
         ({"subnets": "subnet-1"}, "subnets='subnet-1': must be a list"),
-        ({"network_configuration": NETWORK}, r"subnets=\['subnet-1'\]: network_configuration says it too"),
+        ({"network_configuration": NETWORK}, r"subnets=\['subnet-1'\]: is also set in network_configuration"),
         ({"on_spot_interruption": "panic"}, "on_spot_interruption='panic': must be one of fail, retry, on_demand"),
         ({"capacity_provider_strategy": {"FARGATE": "much"}}, r"capacity_provider_strategy\['FARGATE'\]='much'"),
         ({"cpu": 1}, "cpu=1: must be a number of at least 256"),
         ({"cluster": None}, "cluster=None"),
         (
             {"command": ["a"], "container_name": "main", "overrides": OVERRIDES},
-            r"command=\['a'\]: overrides says it too",
+            r"command=\['a'\]: is also set in overrides",
         ),
-        ({"command": ["a"], "overrides": OVERRIDES}, r"command=\['a'\]: overrides says it too"),
+        ({"command": ["a"], "overrides": OVERRIDES}, r"command=\['a'\]: is also set in overrides"),
     ],
 )
 def test_bad_input_starts_nothing(make: Any, context: Any, parameters: dict[str, Any], words: str) -> None:

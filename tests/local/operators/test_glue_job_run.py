@@ -274,16 +274,19 @@ def test_what_glue_refuses_is_refused(kit: GlueKit, context: Any) -> None:
     [
         ({"job_name": None}, "job_name=None: must be a string"),
         ({"run_job_kwargs": {"NoSuchMember": 1}}, "run_job_kwargs=.* AWS has no member 'NoSuchMember' here"),
-        ({"job_name": "None"}, "did a template come out empty"),
+        ({"job_name": "None"}, "did a template render to nothing"),
         ({"script_args": ["--a", "b"]}, r"script_args=\['--a', 'b'\]: must be a dict"),
         ({"script_args": "--a b"}, "script_args='--a b': must be a dict"),
         ({"run_job_kwargs": "x"}, "run_job_kwargs='x': must be a dict"),
         (
             {"script_args": {"--a": "b"}, "run_job_kwargs": {"Arguments": {}}},
-            "script_args=.*: run_job_kwargs says Arguments too; keep one",
+            "script_args=.*: is also set in run_job_kwargs, as Arguments; set it in one place only",
         ),
-        ({"run_job_kwargs": {"JobName": "x"}}, "job_name='j': run_job_kwargs says JobName too"),
-        ({"attempt_timeout": 120, "run_job_kwargs": '{"Timeout": 1}'}, "attempt_timeout=120: run_job_kwargs says"),
+        ({"run_job_kwargs": {"JobName": "x"}}, "job_name='j': is also set in run_job_kwargs, as JobName"),
+        (
+            {"attempt_timeout": 120, "run_job_kwargs": '{"Timeout": 1}'},
+            "attempt_timeout=120: is also set in run_job_kwargs, as Timeout",
+        ),
         ({"attempt_timeout": 90}, "attempt_timeout=90: must be whole minutes"),
         ({"attempt_timeout": 30}, "attempt_timeout=30: must be whole minutes"),
         ({"attempt_timeout": 0}, "attempt_timeout=0: must be a number above 0"),

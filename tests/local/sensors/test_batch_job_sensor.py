@@ -198,7 +198,8 @@ def test_a_job_that_does_not_exist_has_vanished_after_the_grace(
 ) -> None:
     """Never an endless wait, and never a success."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "1")
-    words = rf"Batch job {UNKNOWN} \(connection: boto3's default credentials in us-east-1\): unknown to AWS for \d+ s"
+    origin = r"\(connection: boto3's default credentials in us-east-1\)"
+    words = rf"Batch job {UNKNOWN} {origin}: AWS has found no such job for \d+ s"
     with pytest.raises(exceptions.JobNotFound, match=words):
         sensor(UNKNOWN).execute(context)
 

@@ -5,73 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from airflow.executors.workloads.task import TaskInstanceDTO
-from airflow.jobs.triggerer_job_runner import TriggerRunner
-from airflow.models.trigger import Trigger
 from airflow.sdk import DAG, Asset, BaseOperator, task
 from airflow.sdk.bases.xcom import BaseXCom
-from airflow.sdk.execution_time import comms, task_runner, xcom
-from airflow.serialization.decoders import smart_decode_trigger_kwargs
-from airflow.serialization.serialized_objects import DagSerialization
+from airflow.sdk.execution_time import task_runner, xcom
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.jobs.glue_crawl import Since
 from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor
-from airflow_jobflow.triggers.sensor import START_ON_WORKER, SensorTrigger
+from airflow_jobflow.triggers.start import START_ON_WORKER
+from tests.local.starts import DAG_RUN, Supervisor, start_trigger
 
 pytestmark = pytest.mark.needs("starts")
-
-
-class Supervisor:
-    """The triggerer's other half, as far as templates ask it: XComs, and how many instances a task has."""
-
-    def __init__(self, xcoms: dict[tuple[str, int | None], Any], instances: dict[str, int]) -> None:
-        self.xcoms = xcoms
-        self.instances = instances
-        self.left: dict[str, Any] = {}
-        """What the task has pushed."""
-        self.deleted: set[str] = set()
-        """Keys of the XComs that were deleted."""
-
-    def send(self, message: Any) -> Any:
-        """Answer; what the real one does not know is never answered."""
-        if isinstance(message, comms.GetXCom):
-            value = self.xcoms.get((message.task_id, message.map_index))
-            return comms.XComResult(key=message.key, value=value)
-        if isinstance(message, comms.SetXCom):
-            assert (message.dag_id, message.run_id, message.task_id) == ("d", "r", "s")
-            self.left[message.key] = message.value
-            return None
-        if isinstance(message, comms.DeleteXCom):
-            self.deleted.add(message.key)
-            return None
-        if isinstance(message, comms.GetTICount):
-            return comms.TICount(count=self.instances[(message.task_ids or [""])[0]])
-        raise AssertionError(f"{message} is never answered in the triggerer")
-
-
-DAG_RUN: dict[str, Any] = {
-    "dag_id": "d",
-    "run_id": "r",
-    "logical_date": None,
-    "data_interval_start": None,
-    "data_interval_end": None,
-    "run_after": datetime(2026, 11, 22, tzinfo=UTC),
-    "start_date": datetime(2026, 11, 22, tzinfo=UTC),
-    "end_date": None,
-    "run_type": "manual",
-    "state": "running",
-    "conf": {},
-    "consumed_asset_events": [],
-    "partition_key": None,
-}
 
 
 @pytest.fixture
@@ -91,34 +40,14 @@ def started(
         try_number: int = 1,
         deleted: set[str] | None = None,
     ) -> tuple[dict[str, Any], list[TriggerEvent]]:
-        encoded = DagSerialization.to_dict(dag)
-        start = DagSerialization.from_dict(encoded).get_task("s").start_trigger_args
-        assert start is not None
-        row = Trigger(classpath=start.trigger_cls, kwargs=start.trigger_kwargs or {})  # as the scheduler stores it
-        stored = Trigger._decrypt_kwargs(row.encrypted_kwargs)
-        decode: Any = smart_decode_trigger_kwargs
-        trigger: Any = SensorTrigger(**{key: decode(value) for key, value in stored.items()})
-        dto = TaskInstanceDTO(
-            id=uuid4(),
-            dag_version_id=uuid4(),
-            dag_id="d",
-            run_id="r",
-            task_id="s",
-            try_number=try_number,
-            map_index=map_index,
-            pool_slots=1,
-            priority_weight=1,
-        )
         supervisor = Supervisor(xcoms or {}, instances or {})
         if deleted is not None:
             supervisor.deleted = deleted
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
-        instance: Any = TriggerRunner.create_runtime_ti(dto, encoded, DAG_RUN)
-        trigger.task_instance = instance
-        trigger.timeout_after = datetime.now(UTC) + timedelta(seconds=trigger.seconds - began)
+        trigger: Any = start_trigger(dag, map_index, began=began, try_number=try_number)
 
         async def run() -> list[TriggerEvent]:
-            trigger.render_template_fields(instance.get_template_context())
+            trigger.render_template_fields(trigger.task_instance.get_template_context())
             return [event async for event in trigger.run()]
 
         events = asyncio.run(run())

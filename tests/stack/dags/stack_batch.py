@@ -30,6 +30,12 @@ def stack_batch() -> None:
     BatchJobOperator(task_id="job", **BATCH)
 
 
+@dag(schedule=None, params=PARAMS)
+def stack_batch_started() -> None:
+    """Run one job, without a worker."""
+    BatchJobOperator(task_id="job", start_from_trigger=True, **BATCH)
+
+
 @dag(schedule=None, params=PARAMS, dagrun_timeout=timedelta(seconds=20))
 def stack_batch_in_time() -> None:
     """Run one job, in a run that is given little time."""
@@ -80,6 +86,7 @@ def stack_batch_sensor() -> None:
 
 
 stack_batch()
+stack_batch_started()
 stack_batch_in_time()
 stack_batch_again()
 stack_batch_twice_again()

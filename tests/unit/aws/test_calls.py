@@ -289,7 +289,7 @@ def test_a_cancelled_call_that_no_thread_has_begun_is_not_made() -> None:
         hanging = [client.start(go_on.wait, 30) for _ in range(MAX_THREADS)]
         call = asyncio.create_task(run(client, made.append))
         await settle()
-        assert client._pool._work_queue.qsize() == 1  # type: ignore[union-attr]
+        assert client._pools[False]._work_queue.qsize() == 1
         call.cancel("killed")
         with pytest.raises(asyncio.CancelledError, match="killed"):
             await call

@@ -15,6 +15,14 @@ class ScriptedClient:
     region, partition = "eu-west-1", "aws"
     may_tag = True
 
+    @property
+    def memory(self) -> dict[Any, Any]:
+        """Nothing is remembered."""
+        return {}
+
+    def wait_for_turn(self) -> None:
+        """No rate is limited."""
+
     def __call__(self, operation: str, **parameters: Any) -> Any:
         """Make one call."""
         try:

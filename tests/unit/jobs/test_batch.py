@@ -347,3 +347,27 @@ def test_the_names_of_containers_are_the_definitions() -> None:
         call = Definitions()
         batch.container_names(call, definition)
         assert call.asked == [{"jobDefinitions": [definition]}]
+
+
+def test_attempts_are_listed_by_group_and_token_back_to_a_time() -> None:
+    """One listing serves all tasks that name their jobs alike; it ends at jobs that are too old."""
+    pages = [
+        [("n-aaaaaaaaaa-t1m0c0-1111111111", 9_000), ("n-bbbbbbbbbb-t1m0c0-2222222222", 8_000)],
+        [("n-something-else", 7_000), ("N-cccccccccc-t1m0c0-3333333333", 6_000), ("n-dddddddddd-t1m0c0-4", 1_000)],
+        [("n-eeeeeeeeee-t1m0c0-5555555555", 500)],
+    ]
+    asked: list[dict[str, Any]] = []
+
+    class Queue(ScriptedClient):
+        def list_jobs(self, **request: Any) -> Any:
+            asked.append(request)
+            number = int(request.get("nextToken", 0))
+            jobs = [{"jobName": name, "jobId": f"id-of-{name}", "createdAt": at} for name, at in pages[number]]
+            return {"jobSummaryList": jobs, **({"nextToken": str(number + 1)} if number < len(pages) - 1 else {})}
+
+    found = batch.list_attempts(Queue(), "q", batch.name_prefix("n"), since=5.0)
+    assert found["aaaaaaaaaa-1111111111"] == "id-of-n-aaaaaaaaaa-t1m0c0-1111111111"
+    assert found["bbbbbbbbbb-2222222222"] == "id-of-n-bbbbbbbbbb-t1m0c0-2222222222"
+    assert not any("cccccccccc" in each or "eeeeeeeeee" in each for each in found)
+    assert len(asked) == 2
+    assert asked[0]["filters"] == [{"name": "JOB_NAME", "values": ["n-*"]}]

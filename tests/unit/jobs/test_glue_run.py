@@ -263,3 +263,21 @@ def test_a_request_is_as_botocores_model_has_it(model: Any) -> None:
     assert request["Arguments"] == {"--day": "2026-11-22", "--count": "3", "--dry": "True"}
     assert request["NotificationProperty"] == {"NotifyDelayAfter": 5}
     assert glue_run.request({"job_name": "etl"}, RUN_PARAMETERS.members) == {"JobName": "etl"}
+
+
+def test_attempts_are_listed_by_group_and_token_back_to_a_time() -> None:
+    """One listing serves all tasks that start the job; it ends at runs that are too old."""
+    pages = [
+        [{"Id": "jr_2", "StartedOn": 9.0, "Arguments": {ARGUMENT: '{"group": "g", "attempt": "t"}'}}],
+        [{"Id": "jr_1", "StartedOn": 1.0, "Arguments": {}}],
+        [{"Id": "jr_0", "StartedOn": 0.5, "Arguments": {ARGUMENT: '{"group": "g", "attempt": "old"}'}}],
+    ]
+
+    class Runs(ScriptedClient):
+        def get_job_runs(self, **request: Any) -> Any:
+            number = int(request.get("NextToken", 0))
+            return {"JobRuns": pages[number], **({"NextToken": str(number + 1)} if number < len(pages) - 1 else {})}
+
+    found = glue_run.list_attempts(Runs(), "etl", since=5.0)
+    assert found["g-t"] == "jr_2"
+    assert "g-old" not in found

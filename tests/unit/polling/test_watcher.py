@@ -817,7 +817,7 @@ async def test_a_missing_job_vanishes_after_the_grace_and_not_before(service: Se
     assert isinstance(missing.error, NotFound)
     assert missing.error.job_id == "missing"
     assert missing.error.seconds == pytest.approx(33)
-    assert str(missing.error) == "unknown to AWS for 33 s"
+    assert str(missing.error) == "AWS has found no such job for 33 s"
     assert missing.heard[0][0] == pytest.approx(33.5, abs=0.01)
     assert good.news() == ["RUNNING"]
     await leave([good, missing])

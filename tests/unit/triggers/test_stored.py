@@ -19,7 +19,7 @@ from airflow_jobflow import provider_info
 from airflow_jobflow.triggers import stored
 from airflow_jobflow.triggers.job import JobTrigger
 from airflow_jobflow.triggers.map import MapTrigger
-from airflow_jobflow.triggers.sensor import SensorTrigger
+from airflow_jobflow.triggers.start import StartTrigger
 from airflow_jobflow.triggers.state_change import JobStateChangeTrigger
 from airflow_jobflow.triggers.stored import RENAMED_ARGUMENTS, Stored
 
@@ -32,7 +32,7 @@ FORMS = [
 ESSENTIAL: dict[type, set[str]] = {
     JobTrigger: {"service", "job_ids"},
     MapTrigger: {"service", "job_group", "size", "indexes", "requests"},
-    SensorTrigger: {"sensor", "arguments", "seconds"},
+    StartTrigger: {"task_class", "arguments", "seconds"},
     JobStateChangeTrigger: {"queue_url"},
 }
 """The required arguments. All others have a default; a new argument must not be added here."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from airflow_jobflow.triggers import sensor
-from airflow_jobflow.triggers.sensor import RETENTION, NeedsWorker
+from airflow_jobflow.triggers import mapped_arguments
+from airflow_jobflow.triggers.mapped_arguments import RETENTION, NeedsWorker
 
 
 class Airflow:
@@ -41,7 +41,7 @@ class Airflow:
             return found
 
         instance = SimpleNamespace(dag_id=dag_id, run_id=run_id, xcom_pull=pull)
-        return sensor._returned(instance, task_id, key, started)
+        return mapped_arguments._returned(instance, task_id, key, started)
 
 
 UP = ("d", "r", "up", "return_value")
@@ -52,8 +52,8 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> Airflow:
     """An Airflow in which the task ``up`` has returned a list that was not pulled yet."""
     made = Airflow()
     made.xcoms[UP] = ["a", "b"]
-    monkeypatch.setattr(sensor, "time", SimpleNamespace(time=lambda: made.now))
-    monkeypatch.setattr(sensor, "_pulled", {})
+    monkeypatch.setattr(mapped_arguments, "time", SimpleNamespace(time=lambda: made.now))
+    monkeypatch.setattr(mapped_arguments, "_pulled", {})
     return made
 
 
@@ -114,7 +114,7 @@ def test_only_a_few_lists_are_kept(airflow: Airflow) -> None:
     for run_id in runs:
         airflow.xcoms["d", run_id, "up", "return_value"] = [run_id]
         airflow.returned(run_id=run_id, started=90.0)
-    assert len(sensor._pulled) == RETENTION
+    assert len(mapped_arguments._pulled) == RETENTION
     airflow.pulls.clear()
     for run_id in runs[1:]:
         assert airflow.returned(run_id=run_id, started=90.0) == [run_id]
