@@ -15,11 +15,12 @@ This module relies on the following behaviour of AWS:
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import definitions
@@ -84,26 +85,57 @@ def use_of(revision: Revision, today: date, unused_days: int) -> Use:
     return Use.UNUSED if (today - last_used).days >= unused_days else Use.USED
 
 
-class Registry(Protocol):
+class Registry(ABC):
     """The definitions of a service."""
 
+    @abstractmethod
     def newest(self, call: Call, name: str) -> Revision | None:
-        """Return the newest active revision of a name, or None. One describe call."""
+        """Return the newest active revision of a name, or None. One describe call.
 
+        :param call: makes the API calls.
+        :param name: of the definition, without a revision.
+        :raises CallError: it cannot be described.
+        """
+
+    @abstractmethod
     def register(self, call: Call, request: Mapping[str, Any], tags: Mapping[str, str]) -> Revision:
-        """Register a revision. One call."""
+        """Register a revision. One call.
 
+        :param call: makes the API calls.
+        :param request: the request, with the user's tags.
+        :param tags: further tags.
+        :raises CallError: it was not registered, or the response was lost.
+        """
+
+    @abstractmethod
     def tag(self, call: Call, arn: str, tags: Mapping[str, str]) -> None:
-        """Set tags of a revision. One call."""
+        """Set tags of a revision. One call.
 
+        :param call: makes the API calls.
+        :param arn: of the revision.
+        :param tags: the tags.
+        :raises CallError: they cannot be set.
+        """
+
+    @abstractmethod
     def active(self, call: Call) -> Iterator[Revision]:
-        """Yield all active revisions whose names begin with ``definitions.PREFIX``."""
+        """Yield all active revisions whose names begin with ``definitions.PREFIX``.
 
+        :param call: makes the API calls.
+        :raises CallError: they cannot be listed.
+        """
+
+    @abstractmethod
     def deregister(self, call: Call, revision: Revision) -> None:
-        """Deregister a revision. One call."""
+        """Deregister a revision. One call.
+
+        :param call: makes the API calls.
+        :param revision: the revision.
+        :raises CallError: it cannot be deregistered.
+        """
 
 
-class BatchRegistry:
+class BatchRegistry(Registry):
     """The job definitions of Batch. See ``Registry``."""
 
     def newest(self, call: Call, name: str) -> Revision | None:
@@ -141,7 +173,7 @@ class BatchRegistry:
         return Revision(arn.rpartition("/")[2], arn, described, described.get("tags") or {})
 
 
-class EcsRegistry:
+class EcsRegistry(Registry):
     """The task definitions of ECS. See ``Registry``."""
 
     def newest(self, call: Call, name: str) -> Revision | None:
