@@ -52,8 +52,9 @@ class Rate(Enum):
     """Calls that start, find or stop jobs, and reads of logs and queues."""
 
 
-ACTIONS_PER_SECOND = {"batch": 50.0, "ecs": 20.0, "glue": 10.0, "logs": 25.0, "sqs": 100.0}
-"""AWS's default quotas per account; for ECS that of RunTask on Fargate."""
+ACTIONS_PER_SECOND = {"batch": 50.0, "ecs": 20.0, "glue": 10.0, "sqs": 100.0}
+"""AWS's default quotas per account; for ECS that of RunTask on Fargate. That of logs is ``[jobflow]
+log_calls_per_second``."""
 
 
 class ServiceClient:
@@ -251,7 +252,7 @@ def _limiters_for(key: str, name: str) -> dict[Rate, RateLimiter]:
         if (key, name) not in _limiters:
             budgets = {
                 Rate.POLL: conf.getfloat("jobflow", "describe_calls_per_second"),
-                Rate.ACTION: ACTIONS_PER_SECOND[name],
+                Rate.ACTION: ACTIONS_PER_SECOND.get(name) or conf.getfloat("jobflow", "log_calls_per_second"),
             }
             _limiters[key, name] = {rate: RateLimiter(budget) for rate, budget in budgets.items()}
         return _limiters[key, name]

@@ -18,7 +18,15 @@ from airflow_jobflow.jobs import batch_containers
 from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.containers import deciding
-from airflow_jobflow.jobs.model import ArrayProgress, ChildFailure, Container, JobState, Snapshot, iso
+from airflow_jobflow.jobs.model import (
+    ArrayProgress,
+    ChildFailure,
+    Container,
+    JobState,
+    Snapshot,
+    container_streams,
+    iso,
+)
 from airflow_jobflow.jobs.owner import DIGITS
 from airflow_jobflow.jobs.reasons import by_aws
 from airflow_jobflow.jobs.reattach import Found
@@ -161,6 +169,9 @@ def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
     exit_code = main.exit_code if snapshot.exit_code is None else snapshot.exit_code
     reason = snapshot.container_reason or main.container_reason
     return replace(snapshot, exit_code=exit_code, container_reason=reason, log=main.log, containers=main.containers)
+
+
+log_streams = container_streams
 
 
 def name_prefix(name: str) -> str:

@@ -21,7 +21,7 @@ from airflow_jobflow.jobs.attempt import TRY_TAG, Try
 from airflow_jobflow.jobs.calls import Call, member, pages, remembered
 from airflow_jobflow.jobs.ecs_snapshot import STOPPED, Definition, definition, log_of, snapshot
 from airflow_jobflow.jobs.environment import variables, with_variables
-from airflow_jobflow.jobs.model import Container, JobState, Snapshot
+from airflow_jobflow.jobs.model import Container, JobState, Snapshot, container_streams
 from airflow_jobflow.jobs.reattach import SKEW, Found
 from airflow_jobflow.jobs.starting import NotStarted
 
@@ -127,6 +127,9 @@ def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
     logs = {name: log_of(name, made_from, task_id, snapshot.region) for name in made_from.names}
     containers = tuple(Container(name, log=stream) for name, stream in logs.items())
     return replace(snapshot, containers=containers, log=logs.get(next(iter(made_from.essential), "")))
+
+
+log_streams = container_streams
 
 
 def find_group(call: Call, cluster: str, group: str) -> list[Found]:

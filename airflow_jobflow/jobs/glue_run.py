@@ -8,6 +8,7 @@ argument that only our runs carry. The scope is the name of the job.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -46,8 +47,8 @@ STATES = {
 
 BY_REQUEST = ("STOPPING", "STOPPED")
 
-ERROR_LOGS = "/error"
-"""The suffix of a run's log group for its standard error, which is in a stream with the run's id as its name."""
+OUTPUT_LOGS, ERROR_LOGS = "/output", "/error"
+"""The suffixes of a run's log groups for its standard output and error, each in a stream named after the run's id."""
 
 
 def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot | None]:
@@ -126,6 +127,17 @@ def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:  # noqa: ARG
     :param snapshot: the last one of a run that has ended.
     """
     return snapshot
+
+
+def log_streams(snapshot: Snapshot) -> dict[str, LogStream]:
+    """Return where a run writes its standard output and its standard error.
+
+    :param snapshot: of the run.
+    """
+    if snapshot.log is None:
+        return {}
+    group = snapshot.log.group.removesuffix(ERROR_LOGS)
+    return {"output": replace(snapshot.log, group=group + OUTPUT_LOGS), "error": snapshot.log}
 
 
 def start(call: Call, request: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from moto.batch.models import BatchBackend, ComputeEnvironment, JobDefinition, JobQueue, batch_backends
@@ -108,6 +109,7 @@ class RegisteredDefinition(JobDefinition):
         return described if self.ecs_properties is None else {**described, "ecsProperties": self.ecs_properties}
 
 
+@dataclass(frozen=True, slots=True)
 class Resources:
     """The resources of one account and region in moto.
 
@@ -115,9 +117,8 @@ class Resources:
     :param region: the region.
     """
 
-    def __init__(self, account: str, region: str) -> None:
-        self.account = account
-        self.region = region
+    account: str
+    region: str
 
     @property
     def _batch(self) -> BatchBackend:

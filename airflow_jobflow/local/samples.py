@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_jobflow.local.client import REGION, LocalAwsClient
 from airflow_jobflow.local.glue import samples as glue_samples
-from airflow_jobflow.local.server import REGION, LocalAwsClient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

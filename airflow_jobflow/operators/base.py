@@ -63,6 +63,12 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
     :param job_timeout: seconds, or a timedelta, until the wait ends: one absolute deadline, kept through deferrals and
         restarts. ``execution_timeout`` counts too; the earlier wins. Default None: no deadline.
     :param number_logs_exception: how many of the last log lines of the failed container the error quotes. Default 20.
+    :param stream_logs: True copies the job's log into the task's log while the job runs. ``failed`` copies the last
+        lines of a failed job at its end, which is what both do for the failed children of an array. Default ``[jobflow]
+        stream_logs``, which is False.
+    :param max_log_lines: the most lines that are copied; then one line says where the rest is. Default 10,000.
+    :param number_logs_success: how many of the last lines of a job that succeeds are copied at its end, unless
+        ``stream_logs`` is True. Default 0.
     :param wait_for_completion: wait until the job has ended. False returns as soon as the job is started, with
         ``state: SUBMITTED``; a sensor can then wait for the job. Default True.
     :param queued_timeout: seconds, or a timedelta, within which the job must leave the queue. Default None: no limit.
@@ -103,6 +109,9 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         raise_on_failure: bool = True,
         job_timeout: float | str | timedelta | None = None,
         number_logs_exception: int = 20,
+        stream_logs: bool | str | None = None,
+        max_log_lines: int | str = 10_000,
+        number_logs_success: int | str = 0,
         wait_for_completion: bool = True,
         queued_timeout: float | str | timedelta | None = None,
         cancel_on_kill: bool = True,
@@ -126,6 +135,9 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         self.raise_on_failure = raise_on_failure
         self.job_timeout = job_timeout
         self.number_logs_exception = number_logs_exception
+        self.stream_logs = stream_logs
+        self.max_log_lines = max_log_lines
+        self.number_logs_success = number_logs_success
         self.wait_for_completion = wait_for_completion
         self.queued_timeout = queued_timeout
         self.cancel_on_kill = cancel_on_kill

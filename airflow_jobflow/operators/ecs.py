@@ -31,7 +31,7 @@ class FargateTaskOperator(AwsJobOperator):
         ``/jobflow/ecs``.
     :param definition: the task definition to register, as the request of RegisterTaskDefinition. Its family becomes a
         part of ours.
-    :param command: the container's command, as a list of words.
+    :param command: the container's command, as a list of strings.
     :param environment: environment variables of the container, by name.
     :param container_name: the container that command and environment are for, by default the definition's first
         essential one; for ``image``, the name of its container, by default ``main``. If it is given, this container

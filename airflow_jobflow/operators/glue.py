@@ -19,7 +19,7 @@ class GlueCrawlOperator(AwsJobOperator):
     """Run a Glue crawler once, and wait for that crawl's own result.
 
     :param crawler_name: name of the crawler; templated.
-    :param if_running: what to do when the crawler is at work already, because it makes one crawl at a time: ``attach``,
+    :param if_running: what to do when the crawler is already running, because it makes one crawl at a time: ``attach``,
         wait for the crawl that runs, which is then never stopped by this task (a crawl that is stopping is not joined:
         the task waits until it has ended); ``wait_then_start``, wait until the crawler is free, and start a crawl then;
         ``fail``. Templated. Default ``attach``.

@@ -115,7 +115,7 @@ class CrawlSpec(JobSpec):
     ) -> str | None:
         """Join the crawl that runs, if ``if_running`` allows it, and return which one it is; None if none runs.
 
-        :raises CapacityUnavailable: the crawler is at work, and its crawl cannot be joined.
+        :raises CapacityUnavailable: the crawler is running, and its crawl cannot be joined.
         """
         from airflow_jobflow.jobs import glue_crawl
 
@@ -154,7 +154,7 @@ class CrawlSpec(JobSpec):
         return attempt.since if attempt.waits_since is None else next(iter(_begun(call, attempt.since)), None)
 
     def _busy(self) -> SubmissionError:
-        """Return the exception for a crawler that is at work, and whose crawl cannot be joined."""
+        """Return the exception for a crawler that is running, and whose crawl cannot be joined."""
         if self._if_running == "fail":
             return SubmissionError(
                 f"Crawler {self._crawler} is already running, so no crawl was started (if_running='fail')"

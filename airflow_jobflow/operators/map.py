@@ -81,8 +81,11 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
     :param raise_on_failure, job_timeout, number_logs_exception, cancel_on_kill, cancel_on_timeout: see
         :class:`airflow_jobflow.operators.base.AwsJobOperator`.
     :param start_from_trigger, start_trigger_args: see :class:`airflow_jobflow.operators.base.AwsJobOperator`.
-    :param wait_for_completion, queued_timeout, durable: have no meaning for a map; other values than the defaults are
-        rejected.
+    :param stream_logs: True and ``failed`` both copy the last lines of up to 20 failed items into the task's log when
+        the map has ended. Default ``[jobflow] stream_logs``, which is False.
+    :param max_log_lines: the most lines that are copied, of all items together. Default 10,000.
+    :param wait_for_completion, queued_timeout, durable, number_logs_success: have no meaning for a map; other values
+        than the defaults are rejected.
 
     Returns a dict in the shape of :class:`airflow_jobflow.jobs.model.Outcome`, whose ``array`` counts the items, and
     ``statuses``: a character an item, in their order: ``S`` succeeded, ``F`` failed, ``K`` stopped, ``-`` never
@@ -118,6 +121,9 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         raise_on_failure: bool = True,
         job_timeout: float | str | timedelta | None = None,
         number_logs_exception: int = 20,
+        stream_logs: bool | str | None = None,
+        max_log_lines: int | str = 10_000,
+        number_logs_success: int | str = 0,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         wait_for_completion: bool = True,
@@ -144,6 +150,9 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         self.raise_on_failure = raise_on_failure
         self.job_timeout = job_timeout
         self.number_logs_exception = number_logs_exception
+        self.stream_logs = stream_logs
+        self.max_log_lines = max_log_lines
+        self.number_logs_success = number_logs_success
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.wait_for_completion = wait_for_completion
@@ -193,7 +202,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         if not self.durable:
             rule = "a map finds its jobs by their tokens, so it is always durable"
             raise invalid_parameter("durable", False, rule)
-        params.reject(self, self.NOT_HONOURED)
+        params.reject(self, {**self.NOT_HONOURED, "number_logs_success": "a map copies no logs of successful items"})
         _ = self._execution
 
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:

@@ -105,6 +105,8 @@ class MapAttempt:
             on_item_failure=given.get("on_item_failure") or ("continue" if given["redrive"] else "stop"),
             **asdict(execution.jobs.access),
             poll_interval=execution.wait.parameters.poll_interval,
+            stream_logs=execution.wait.parameters.logs["stream_logs"],
+            max_log_lines=execution.wait.parameters.logs["max_log_lines"],
             deadline=attempt.deadline,
             began_at=0.0 if continues else attempt.began_at,
             reports_progress=execution.report.is_shown,

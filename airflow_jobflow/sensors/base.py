@@ -47,7 +47,7 @@ class AwsJobSensor(MakesObjects, StartsInTriggerer, SensorBase):
     """Base of the sensors.
 
     Of BaseSensorOperator's parameters, ``soft_fail`` and ``never_fail`` skip the task where it would fail;
-    ``mode="reschedule"`` is rejected, because deferring does what it is for; so are ``exponential_backoff``,
+    ``mode="reschedule"`` is rejected, because deferring replaces it; so are ``exponential_backoff``,
     ``max_wait`` and ``silent_fail``.
 
     It starts in the triggerer, without a worker, where Airflow can render its parameters there (3.3 or newer): as they
@@ -58,7 +58,7 @@ class AwsJobSensor(MakesObjects, StartsInTriggerer, SensorBase):
 
     :param aws_conn_id, region_name, verify, botocore_config, deferrable: see
         :class:`airflow_jobflow.operators.base.AwsJobOperator`.
-    :param raise_on_failure, job_timeout, number_logs_exception: see
+    :param raise_on_failure, job_timeout, number_logs_exception, stream_logs, max_log_lines, number_logs_success: see
         :class:`airflow_jobflow.operators.base.AwsJobOperator`.
     :param poll_interval: seconds between two describe calls for one job. Default ``[jobflow] poll_interval``, which is
         10.
@@ -95,6 +95,9 @@ class AwsJobSensor(MakesObjects, StartsInTriggerer, SensorBase):
         raise_on_failure: bool = True,
         job_timeout: float | str | timedelta | None = None,
         number_logs_exception: int = 20,
+        stream_logs: bool | str | None = None,
+        max_log_lines: int | str = 10_000,
+        number_logs_success: int | str = 0,
         poll_interval: float | str | timedelta | None = None,
         poke_interval: float | str | timedelta | None = None,
         timeout: Any = None,
@@ -112,6 +115,9 @@ class AwsJobSensor(MakesObjects, StartsInTriggerer, SensorBase):
         self.raise_on_failure = raise_on_failure
         self.job_timeout = job_timeout
         self.number_logs_exception = number_logs_exception
+        self.stream_logs = stream_logs
+        self.max_log_lines = max_log_lines
+        self.number_logs_success = number_logs_success
         self.poll_interval = poke_interval if poll_interval is None else poll_interval
 
     # What the services differ in.

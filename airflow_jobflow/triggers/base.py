@@ -149,6 +149,9 @@ class WaitTrigger(KillableTrigger):
     :param cancel_on_kill: whether a kill by a user stops the jobs. Default False, for jobs that are not the task's own.
     :param cancel_on_timeout: whether a passed deadline stops the jobs. Default False, for jobs that are not the task's
         own.
+    :param stream_logs: True to copy the jobs' logs into the task's log while they run, ``failed`` to copy the last
+        lines of those that failed, children and items too, at the end. Default False.
+    :param max_log_lines: the most lines to copy. Default 10,000.
     :param attempt: the attempt that started the jobs, if it was made in the triggerer; it becomes part of the event.
         Default None: the deferral carries it.
     """
@@ -165,6 +168,8 @@ class WaitTrigger(KillableTrigger):
         deferred_at: float | None = None,
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
+        stream_logs: bool | str = False,
+        max_log_lines: int = 10_000,
         attempt: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -177,6 +182,8 @@ class WaitTrigger(KillableTrigger):
         self.deferred_at = deferred_at
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
+        self.stream_logs = stream_logs
+        self.max_log_lines = max_log_lines
         self.attempt = attempt
 
     @property

@@ -35,6 +35,7 @@ from airflow_jobflow import links, trigger_eligibility
 from airflow_jobflow.airflow_compat.deferrals import timeout_of
 from airflow_jobflow.airflow_compat.serialized_tasks import dag_renders_natively
 from airflow_jobflow.airflow_compat.xcoms import delete_xcom
+from airflow_jobflow.triggers import log_positions
 from airflow_jobflow.triggers.base import KillableTrigger, WaitTrigger
 from airflow_jobflow.triggers.mapped_arguments import NeedsWorker, mapped_arguments
 from airflow_jobflow.ui import notes
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-XCOM_KEYS = ("return_value", notes.KEY, links.KEY)
+XCOM_KEYS = ("return_value", notes.KEY, links.KEY, log_positions.KEY)
 """Keys of the XComs that a try pushes."""
 
 START_ON_WORKER: dict[str, Any] = {"start_on_worker": True}

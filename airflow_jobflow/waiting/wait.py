@@ -116,7 +116,8 @@ class JobWait:
         :param resumes_with: further arguments of ``execute_complete`` when the task is resumed. Default: none.
         :param before_deferral: called before the task defers. Default None.
         """
-        if all(job_id in seen and seen[job_id].state.ended for job_id in job_ids):
+        all_ended = all(job_id in seen and seen[job_id].state.ended for job_id in job_ids)
+        if all_ended and not self.parameters.copies_logs:
             return self._ended_event(job_ids, seen)
         trigger = self.trigger(
             job_ids,
@@ -127,9 +128,10 @@ class JobWait:
             cancel_on_timeout=cancel_on_timeout,
             result_kind=returns if self._may_end_in_triggerer(context) else None,
             reported_statuses={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
-            **self.report.begin(context, job_ids, seen),
+            **self.parameters.logs,
+            **({} if all_ended else self.report.begin(context, job_ids, seen)),
         )
-        if self.parameters.defers:
+        if self.parameters.defers and not all_ended:
             if before_deferral:
                 before_deferral()
             self.defer(trigger, **(resumes_with or {}))

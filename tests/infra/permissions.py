@@ -1,7 +1,7 @@
-"""Which IAM permissions a call needs, and whether a policy gives them. Pure.
+"""The IAM permissions that a call needs, and whether a policy grants them. Pure functions.
 
-An action is named as its call, but for what is noted in `NEEDS`. Which resources and conditions it is checked
-against, AWS's Service Authorization Reference says.
+An action has the name of its call, except for those in `NEEDS`. The resources and conditions are those of AWS's Service
+Authorization Reference.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from airflow_jobflow.local.server import REGION
+from airflow_jobflow.local.client import REGION
 
 Params = Mapping[str, Any]
 
 NONE: Final = "*"
-"""The resource of an action that AWS checks against none."""
+"""The resource of an action that AWS checks without a resource."""
 ECS_TASKS: Final = "ecs-tasks.amazonaws.com"
 REVISION: Final = 1
-"""A request is checked with the revision of what it names."""
+"""A request is checked with the revision that it names."""
 
 OF_CRAWLERS: Final = ("StartCrawler", "StopCrawler", "GetCrawler")
 OF_JOBS: Final = ("StartJobRun", "BatchStopJobRun", "GetJobRun", "GetJobRuns")
@@ -37,8 +37,8 @@ class Call:
     """A call of AWS's API.
 
     :param service: boto3's name of the service.
-    :param operation: as AWS names it.
-    :param params: as boto3 takes them.
+    :param operation: its name in AWS's API.
+    :param params: its parameters in boto3's format.
     """
 
     service: str
@@ -51,7 +51,7 @@ class Need:
     """A permission that a call needs.
 
     :param action: such as ``batch:SubmitJob``.
-    :param resource: what is checked, without its service, region and account, unless it is a whole ARN or `NONE`.
+    :param resource: what is checked, without its service, region and account, unless it is a complete ARN or `NONE`.
     :param context: condition keys.
     """
 
@@ -61,14 +61,14 @@ class Need:
 
 
 def arn(service: str, account: str, resource: str) -> str:
-    """The whole ARN of a resource."""
+    """Return the complete ARN of a resource."""
     if resource == NONE or resource.startswith("arn:"):
         return resource
     return f"arn:aws:{service}:{REGION}:{account}:{resource}"
 
 
 def name(name_or_arn: str) -> str:
-    """The name in an ARN; a name itself."""
+    """Return the name in an ARN; a name is returned unchanged."""
     return name_or_arn.rpartition("/")[2]
 
 
@@ -125,7 +125,7 @@ def _log_stream(params: Params) -> str:
 
 
 def _one(action: str, kind: str, member: str) -> Callable[[Params], list[Need]]:
-    """What a call needs that is about one resource of a kind, named by a member of its request."""
+    """Return a function for calls about one resource of a kind, named by a member of the request."""
     return lambda params: [Need(action, f"{kind}{name(params[member])}")]
 
 
@@ -160,13 +160,13 @@ NEEDS: Final[Mapping[str, Callable[[Params], Iterable[Need]]]] = {
     "logs:GetLogEvents": lambda params: [Need("logs:GetLogEvents", _log_stream(params))],
     **{f"sqs:{call}{batch}": _one(f"sqs:{call}", "", "QueueUrl") for call in OF_QUEUES for batch in ("", "Batch")},
 }
-"""What a call needs; one that is not here is one that no policy here is about."""
+"""What a call needs. A missing call is not covered by any policy here."""
 
 
 def needs(call: Call, roles: Sequence[str]) -> list[Need]:
-    """All that a call needs.
+    """Return all permissions that a call needs.
 
-    :param roles: ARNs of the roles that RunTask hands to a task.
+    :param roles: ARNs of the roles that RunTask passes to a task.
     """
     needed = list(NEEDS[f"{call.service}:{call.operation}"](call.params))
     if call.operation == "RunTask":
@@ -175,12 +175,12 @@ def needs(call: Call, roles: Sequence[str]) -> list[Need]:
 
 
 def actions(policy: Mapping[str, Any]) -> set[str]:
-    """All actions that a policy allows."""
+    """Return all actions that a policy allows."""
     return {action for statement in policy["Statement"] for action in _list(statement["Action"])}
 
 
 def allows(policy: Mapping[str, Any], need: Need, account: str) -> bool:
-    """Whether a policy gives a permission."""
+    """Return whether a policy grants a permission."""
     resource = arn(need.action.partition(":")[0], account, need.resource)
     return any(
         need.action in _list(statement["Action"])
@@ -201,9 +201,9 @@ def _holds(conditions: Mapping[str, Mapping[str, str]], need: Need, account: str
 def problems(
     policy: Mapping[str, Any], calls: Iterable[Call], account: str, roles: Sequence[str] = (), spare: Iterable[str] = ()
 ) -> list[str]:
-    """What is wrong with a policy for something that makes these calls: what it lacks, and what it has too much.
+    """Return what is wrong with a policy for these calls: missing permissions, and superfluous ones.
 
-    :param spare: actions that it holds although none of these calls needs them.
+    :param spare: actions that it grants although none of these calls needs them.
     """
     needed = {(need.action, need.resource): need for call in calls for need in needs(call, roles)}
     lacks = [f"lacks {need.action} on {need.resource}" for need in needed.values() if not allows(policy, need, account)]

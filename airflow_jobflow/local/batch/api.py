@@ -11,7 +11,7 @@ import base64
 import uuid
 from typing import TYPE_CHECKING
 
-from airflow_jobflow.local.batch import model
+from airflow_jobflow.local.batch import model, validation
 from airflow_jobflow.local.batch.attempts import Attempts
 from airflow_jobflow.local.batch.job import Ending, Job, Submission
 from airflow_jobflow.local.batch.jobs import now
@@ -83,7 +83,7 @@ class Batch:
 
     def _submit_job(self, request: Json, length: int) -> Json:
         """SubmitJob."""
-        if why := model.submission_error(request, length):
+        if why := validation.submission_error(request, length):
             raise rejected(why)
         queue = self._resources.queue(request["jobQueue"])
         if queue is None:
@@ -93,10 +93,10 @@ class Batch:
         definition = self._resources.definition(request["jobDefinition"])
         if definition is None:
             raise ClientException(_no_definition(request["jobDefinition"]))
-        if why := model.cannot_run(definition, request):
+        if why := validation.cannot_run(definition, request):
             raise ClientException(why)
         containers = model.containers_of(definition, request)
-        if len(containers) == 1 and (why := model.size_error(definition, containers[0])):
+        if len(containers) == 1 and (why := validation.size_error(definition, containers[0])):
             raise rejected(why)
         submission = Submission(
             job_id=str(uuid.uuid4()),
@@ -116,7 +116,7 @@ class Batch:
 
     def _register_job_definition(self, request: Json, _length: int) -> Json:
         """RegisterJobDefinition."""
-        if why := model.definition_error(request):
+        if why := validation.definition_error(request):
             raise rejected(why)
         return self._resources.register_definition(request)
 

@@ -10,7 +10,7 @@ import base64
 import binascii
 from typing import TYPE_CHECKING
 
-from airflow_jobflow.local.ecs import model
+from airflow_jobflow.local.ecs import model, validation
 from airflow_jobflow.local.ecs.backend import Cluster, EcsBackend, definition_named
 from airflow_jobflow.local.ecs.errors import TokenConflict, client_error, invalid, no_cluster
 from airflow_jobflow.local.ecs.task import Ending, Start, Task, now
@@ -81,7 +81,7 @@ class Ecs:
 
     def _run_task(self, request: Json, _length: int) -> Json:
         """RunTask."""
-        if why := model.run_error(request):
+        if why := validation.run_error(request):
             raise invalid(why)
         cluster = self._cluster(request)
         token = request.pop("clientToken", None)
@@ -92,9 +92,9 @@ class Ecs:
             providers = _capacity_providers(request, cluster)
             if not model.fits_fargate(definition):
                 raise invalid("Task definition does not support launch_type FARGATE.")
-            if why := model.definition_error(definition, request):
+            if why := validation.definition_error(definition, request):
                 raise client_error(why)
-            if why := model.request_error(definition, request):
+            if why := validation.request_error(definition, request):
                 raise invalid(why)
             if reason := self._shared.faults.rejects_tasks():
                 return {"tasks": [], "failures": [{"reason": reason} for _ in providers]}
@@ -128,7 +128,7 @@ class Ecs:
     def _list_tasks(self, request: Json, _length: int) -> Json:
         """ListTasks, in the same order on every page."""
         cluster = self._cluster(request)
-        if why := model.list_error(request):
+        if why := validation.list_error(request):
             raise invalid(why)
         after = _position(request.get("nextToken"))
         size = request.get("maxResults", model.MAX_LISTED)
@@ -176,7 +176,7 @@ class Ecs:
         return {"families": self._backend.families(request.get("familyPrefix", ""), request.get("status", "ALL"))}
 
     def _cluster(self, request: Json) -> Cluster:
-        if why := model.foreign_arn_error(
+        if why := validation.foreign_arn_error(
             request.get("cluster") or "", self._resources.account, self._resources.region
         ):
             raise invalid(why)
@@ -186,7 +186,9 @@ class Ecs:
         return cluster
 
     def _definition(self, request: Json) -> Json:
-        if why := model.foreign_arn_error(request["taskDefinition"], self._resources.account, self._resources.region):
+        if why := validation.foreign_arn_error(
+            request["taskDefinition"], self._resources.account, self._resources.region
+        ):
             raise invalid(why)
         try:
             definition = definition_named(self._backend, request["taskDefinition"])
@@ -220,7 +222,7 @@ class Ecs:
 
     def _id(self, identifier: str, cluster: Cluster) -> str:
         account, region = self._resources.account, self._resources.region
-        if why := model.task_error(identifier, account, region, cluster.name):
+        if why := validation.task_error(identifier, account, region, cluster.name):
             raise invalid(why)
         return model.name_of(identifier)
 
@@ -269,16 +271,16 @@ def _capacity_providers(request: Json, cluster: Cluster) -> list[str | None]:
     strategy = request.get("capacityProviderStrategy") or ([] if "launchType" in request else cluster.default_strategy)
     if not strategy:  # launch type EC2 or EXTERNAL
         raise invalid(model.FARGATE_ONLY)
-    if why := model.strategy_error(strategy, cluster.capacity_providers):
+    if why := validation.strategy_error(strategy, cluster.capacity_providers):
         raise invalid(why)
     return list(model.placements(strategy, count))
 
 
 def _check_definition(request: Json) -> None:
     """Reject a task definition whose containers are incomplete, or that Fargate cannot run."""
-    why = model.containers_error(request)
+    why = validation.containers_error(request)
     if "FARGATE" in request.get("requiresCompatibilities", ()):
-        why = why or model.size_error(request, {}) or model.role_error(request)
+        why = why or validation.size_error(request, {}) or validation.role_error(request)
     if why:
         raise client_error(why)
 

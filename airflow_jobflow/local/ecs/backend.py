@@ -1,6 +1,8 @@
-"""What the local ECS asks of moto's insides: clusters, task definitions and tags remain moto's.
+"""The use of moto's internals by the local ECS: clusters, task definitions and tags.
 
-Invariants: values are copied when they are read. A test checks what is used of moto here.
+The supported versions of moto are limited, and a test checks what is used here.
+
+Invariants: values are copied when they are read.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class Tagged:
     tags: list[dict[str, str]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
 class EcsBackend:
     """The resources of ECS in moto, for one account and region.
 
@@ -45,13 +48,12 @@ class EcsBackend:
     :param region: the region.
     """
 
-    def __init__(self, account: str, region: str) -> None:
-        self._account = account
-        self._region = region
+    account: str
+    region: str
 
     @property
     def _ecs(self) -> EC2ContainerServiceBackend:
-        return ecs_backends[self._account][self._region]
+        return ecs_backends[self.account][self.region]
 
     def cluster(self, name: str) -> Cluster | None:
         """Return an active cluster, or None.
@@ -118,7 +120,7 @@ class EcsBackend:
 
         :param group: its name.
         """
-        return group in logs_backends[self._account][self._region].groups
+        return group in logs_backends[self.account][self.region].groups
 
 
 def _shown(definition: TaskDefinition) -> Json:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from airflow_jobflow.local.dependencies import Progress
+from airflow_jobflow.local.containers import Progress
 from airflow_jobflow.local.ecs import model
 from airflow_jobflow.local.ecs.backend import Cluster, Tagged
 
