@@ -35,7 +35,7 @@ class Scenario:
     :param outage: what fails for a while, one of ``benchmarks.faults.plan.KINDS``; empty for nothing.
     :param outage_from, outage_to: the time of the outage, in seconds since the start of the clock.
     :param conn_id: the Airflow connection of our side; None for boto3's own credentials.
-    :param lines_per_second: the number of lines that each job writes to its log in a second.
+    :param lines_per_second: number of lines that each job writes to its log per second.
     """
 
     waits: int

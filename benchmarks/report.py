@@ -18,7 +18,7 @@ from benchmarks.services import SERVICES
 AGAIN = "uv run --group bench python -m benchmarks.waits"
 
 OTHERS = (LOGS, TITLE, STACK)
-"""The headings of the sections of ``benchmarks.logs``, ``benchmarks.faults`` and ``benchmarks.stack``, in order."""
+"""The headings of the sections of ``benchmarks.logs``, ``benchmarks.faults`` and ``benchmarks.stack``."""
 
 
 def write(results: Results, folder: Path) -> Path:

@@ -129,9 +129,9 @@ def _out(folder: Path | None) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark and write its report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.waits", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a quick run of a few minutes: fewer waits, shorter jobs")
+    parser.add_argument("--quick", action="store_true", help="a try of a few minutes: fewer waits, shorter jobs")
     parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be repeated")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the jobs' durations (default: 1)")
+    parser.add_argument("--seed", type=int, default=1, help="what the jobs' durations are drawn from (default: 1)")
     parser.add_argument(
         "--out", type=Path, help="folder for RESULTS.md (default: this one after a whole run, else a temporary one)"
     )

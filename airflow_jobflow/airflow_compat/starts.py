@@ -92,6 +92,16 @@ class StartsInTriggerer:
         base: Any = super()
         mapped: OperatorPartial = base.partial(**kwargs)
         arguments = arguments_of(mapped)
-        args = cls.start_rules.start_trigger_args(cls, arguments, is_partial=True)
+        given = {**_default_args(arguments, kwargs.get("default_args")), **arguments}
+        args = cls.start_rules.start_trigger_args(cls, given, is_partial=True)
         arguments |= {"start_from_trigger": args is not None, "start_trigger_args": args}
         return mapped
+
+
+def _default_args(arguments: Mapping[str, Any], of_task: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the ``default_args`` of a task that is about to be mapped.
+
+    Airflow merges only those into the task that every operator has; its instances on workers get the others later.
+    """
+    sources = [getattr(arguments.get(name), "default_args", None) for name in ("dag", "task_group")]
+    return {name: value for source in (*sources, of_task) for name, value in (source or {}).items()}

@@ -17,8 +17,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from airflow_jobflow.airflow_compat.task_context import without_task_state_store
 from airflow_jobflow.operators.attempt_listing import find_attempt
 from airflow_jobflow.operators.map_record import as_lines, digest_of
 from airflow_jobflow.waiting.trigger_start import StartRules
@@ -64,8 +65,7 @@ def begin(execution: Execution[Any], context: Context, started_at: float) -> Non
     """
     from airflow_jobflow.triggers.mapped_arguments import NeedsWorker
 
-    without_store = {name: value for name, value in context.items() if name != "task_state_store"}
-    execution.record.resume(cast("Context", without_store), None)
+    execution.record.resume(without_task_state_store(context), None)
     if not execution.record.is_first_try:
         raise NeedsWorker("an earlier try may have a job")
     # Airflow itself ends the wait at the execution_timeout, as it does in a worker.

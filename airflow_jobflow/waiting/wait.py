@@ -128,7 +128,6 @@ class JobWait:
             cancel_on_timeout=cancel_on_timeout,
             result_kind=returns if self._may_end_in_triggerer(context) else None,
             reported_statuses={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
-            **self.parameters.logs,
             **({} if all_ended else self.report.begin(context, job_ids, seen)),
         )
         if self.parameters.defers and not all_ended:
@@ -152,6 +151,7 @@ class JobWait:
             container_name=self.jobs.container,
             **dataclasses.asdict(self.jobs.access),
             poll_interval=self.parameters.poll_interval,
+            **self.parameters.logs,
             **arguments,
         )
 

@@ -34,10 +34,10 @@ TITLE = "## Copying logs"
 SECTION = re.compile(rf"\n*^{TITLE}$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
 NEXT = "## When AWS cannot be reached"
-"""With which heading the section after this one begins."""
+"""The heading of the next section."""
 
 MAX_DELAY, MAX_STEP = 15.0, 0.1
-"""Seconds: the p99 of the delay of a line, and the longest step on the event loop, that are required of our side."""
+"""Required of our side, in seconds: the p99 of the delay of a line, and the longest step of the event loop."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,21 @@ class Copied:
     process: Process
     meter: Meter
     answered: int
-    """How many waits ended with an event, and not with an exception."""
+    """Number of waits that ended with an event, not with an exception."""
     written: int
     copied: int
     wrong: int
     """Lines in the log of another task."""
     twice: int
     line_delays: list[float]
-    """Seconds from when a line was written to when it was logged; sorted."""
+    """Seconds from writing a line until it was logged; sorted."""
 
     def delay(self, part: float) -> float:
-        """The delay that the given part of all lines does not exceed."""
+        """Return the delay that the given share of all lines does not exceed."""
         return self.line_delays[max(0, math.ceil(part * len(self.line_delays)) - 1)] if self.line_delays else math.nan
 
     def rows(self) -> list[str]:
-        """The figures, formatted."""
+        """Return the formatted figures."""
         reads = self.meter.times("GetLogEvents")
         return [
             f"{self.answered} of {self.scenario.waits}",
@@ -83,7 +83,7 @@ class Copied:
         ]
 
     def met(self) -> list[str]:
-        """For each figure, whether what is required of our side is met."""
+        """Return for each figure whether the requirement of our side is met."""
         whole = self.answered == self.scenario.waits, self.copied == self.written
         required: list[bool | None] = [*whole, self.wrong == 0, None, None, self.delay(0.99) <= MAX_DELAY]
         return [tick(each) for each in [*required, *[None] * 6, self.process.blocked <= MAX_STEP, None]]
@@ -108,7 +108,7 @@ ROWS = (
 
 
 def run(side: Side, scenario: Scenario, python: Path) -> Copied:
-    """Run one side in a new process against a new stand-in."""
+    """Run one side in a new process with a new stand-in."""
     with tempfile.TemporaryDirectory(prefix="jobflow-bench-") as home:
         with standin(scenario) as aws:
             subprocess.run(

@@ -10,8 +10,11 @@ import pytest
 FAILING = {"containerOverrides": {"command": ["sh", "-c", "sleep 1; exit 3"]}}
 
 
-def test_flow_1_ends_with_the_final_status(test_dag: Callable[..., Any]) -> None:
-    """The DAG submits, waits, chooses a branch and reports."""
+def test_flow_1_ends_with_the_final_status(
+    test_dag: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Submit, wait, choose, report. What the job writes is in the log of its task."""
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__STREAM_LOGS", "True")
     run = test_dag("batch_job_status_poller")
     assert run.state == "success"
     assert run.states == {
@@ -21,6 +24,7 @@ def test_flow_1_ends_with_the_final_status(test_dag: Callable[..., Any]) -> None
         "job_failed": "skipped",
     }
     assert run.returned("get_final_job_status").endswith(" ended as SUCCEEDED")
+    assert "Hello world" in capfd.readouterr().out
 
 
 def test_flow_1_fails_with_its_own_error_and_cause(

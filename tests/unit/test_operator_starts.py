@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, BaseOperator
+from airflow.sdk import DAG, BaseOperator, TaskGroup
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_jobflow.exceptions import InvalidParameter
@@ -72,6 +72,21 @@ def test_default_args_may_set_start_from_trigger() -> None:
         BatchJobOperator.partial(task_id="m", **BATCH).expand(array_size=[2, 3])
     assert serialized(dag).start_from_trigger
     assert serialized(dag, "m").start_from_trigger
+
+
+@pytest.mark.parametrize("level", ["dag", "group", "task"])
+def test_default_args_reach_the_triggerer(level: str) -> None:
+    """Airflow itself merges only those into a mapped task that every operator has: the connection would be another."""
+    defaults: Any = {name: {"default_args": {"aws_conn_id": name}} for name in ("dag", "group", "task")}
+    none: dict[str, Any] = {}
+    with (
+        DAG("d", schedule=None, **defaults["dag"]) as dag,
+        TaskGroup("g", **(defaults["group"] if level != "dag" else none)),
+    ):
+        of_task = defaults["task"] if level == "task" else none
+        BatchJobSensor.partial(task_id="m", **of_task).expand(job_id=["a"])
+    args = serialized(dag, "g.m").start_trigger_args
+    assert args.trigger_kwargs["arguments"]["aws_conn_id"] == level
 
 
 def test_only_set_parameters_are_stored_with_each_trigger() -> None:
