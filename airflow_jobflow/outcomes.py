@@ -14,15 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.aws import Access, Retry, run_blocking, service_client
-from airflow_jobflow.exceptions import (
-    AccessDenied,
-    JobFailed,
-    JobflowError,
-    JobNotFound,
-    JobStopped,
-    SubmissionRejected,
-    WaitError,
-)
+from airflow_jobflow.exceptions import JobFailed, JobflowError, JobStopped
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import batch, logs
 from airflow_jobflow.jobs.calls import Call, pages
@@ -35,6 +27,7 @@ from airflow_jobflow.jobs.wording import FAILURES_IN_FULL, jobs_named, named, se
 from airflow_jobflow.jobs.wording import failures as combined_failures
 from airflow_jobflow.links import console_links
 from airflow_jobflow.usage import job_usage
+from airflow_jobflow.wait_failures import WAIT_FAILURES
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.array import Tolerance
@@ -46,46 +39,6 @@ DETAILS = Retry(patience=30.0, denied_patience=0.0)
 
 WHILE_IT_RUNS = Retry(patience=3.0, denied_patience=0.0)
 """The same for a job that has not ended: its task has timed out, and Airflow may be about to end it."""
-
-
-@dataclass(frozen=True, slots=True)
-class WaitFailure:
-    """Why a trigger could wait no longer, and what is raised for it.
-
-    :param error: the exception.
-    :param of_jobs: the beginning of the message about jobs.
-    :param of_map: what the message about a map says of it. Default empty: it does not happen to maps.
-    :param advice: what to do. Default empty.
-    """
-
-    error: type[JobflowError]
-    of_jobs: str = ""
-    of_map: str = ""
-    advice: str = ""
-
-
-WAIT_FAILURES: dict[str, WaitFailure] = {
-    "vanished": WaitFailure(JobNotFound),
-    "denied": WaitFailure(
-        AccessDenied,
-        "Not allowed to describe ",
-        "could not continue, because a call is not permitted",
-        "Allow this call to the role of workers and triggerers.",
-    ),
-    "credentials": WaitFailure(
-        AccessDenied,
-        "The AWS connection could not be used to describe ",
-        "could not continue, because the AWS connection could not be used",
-        "Check its credentials and region, or the role of workers and triggerers.",
-    ),
-    "unanswerable": WaitFailure(
-        WaitError, "Could not describe ", "could not continue, because its jobs could not be described"
-    ),
-    "refused": WaitFailure(SubmissionRejected, of_map="could not start, because AWS rejected a request"),
-    "killed": WaitFailure(JobStopped, of_map="was stopped"),
-    "failed": WaitFailure(WaitError, of_map="could not continue, because of an unexpected error in its trigger"),
-}
-"""Why a wait for jobs, or a map, ended early, by the ``kind`` in the event of its trigger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +70,7 @@ class OutcomeBuilder:
         """
         kind = next(iter(errors.values()))["kind"]
         failure = WAIT_FAILURES[kind]
-        advice = f"{failure.advice or 'Check the id and what AWS says.'} Nothing was stopped."
+        advice = f"{failure.advice or 'Check the id and the error from AWS.'} Nothing was stopped."
         of_kind = {job_id: each["message"] for job_id, each in errors.items() if each["kind"] == kind}
         if kind == "vanished":
             advice = self._about_vanished(known=[job_id for job_id in of_kind if job_id in seen])

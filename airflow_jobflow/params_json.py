@@ -26,7 +26,7 @@ def hint(value: object) -> str:
     :param value: the value that breaks the rule.
     """
     came_out_empty = value is None or (isinstance(value, str) and value.strip() in EMPTY)
-    return " (did a template come out empty?)" if came_out_empty else ""
+    return " (did a template render to nothing?)" if came_out_empty else ""
 
 
 AS_AWS = "in the shape AWS takes"
@@ -83,7 +83,7 @@ def string_list(parameter: str, value: Any) -> list[str]:
     """
     value = from_json(parameter, value)
     if isinstance(value, str) or not isinstance(value, list | tuple):
-        raise invalid_parameter(parameter, value, f"must be a list of words, such as ['echo', 'hello']{hint(value)}")
+        raise invalid_parameter(parameter, value, f"must be a list of strings, such as ['echo', 'hello']{hint(value)}")
     return [as_text(f"{parameter}[{place}]", word) for place, word in enumerate(value)]
 
 
@@ -105,7 +105,7 @@ def as_text(parameter: str, value: Any) -> str:
     if isinstance(value, Mapping | Sequence) and not isinstance(value, bytes | bytearray):
         return json.dumps(_plain(parameter, value), ensure_ascii=False)
     if value is None:
-        raise invalid_parameter(parameter, value, "must have a value (did a template come out as None?)")
+        raise invalid_parameter(parameter, value, "must have a value (did a template render to None?)")
     raise invalid_parameter(
         parameter, value, f"must be text, a number, a dict or a list, and is of type {type(value).__name__}"
     )
@@ -191,7 +191,7 @@ def from_json(parameter: str, value: Any) -> Any:
     except (json.JSONDecodeError, RecursionError):
         if _is_python(value):
             rule = (
-                "is text that Python wrote, and no JSON: end the template with the filter tojson, as in "
+                "is a Python literal, not JSON: end the template with the filter tojson, as in "
                 "{{ params.names | tojson }}, or set render_template_as_native_obj=True on the DAG"
             )
             raise invalid_parameter(parameter, value, rule) from None

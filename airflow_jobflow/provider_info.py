@@ -55,6 +55,23 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {  # type, default, description
         "300.0",
         "Seconds between two describe calls for a job without events, while the event queue can be read.",
     ),
+    "log_calls_per_second": (
+        "float",
+        "25.0",
+        (
+            "The most GetLogEvents calls per second of a process, for each connection and region. All logs that are "
+            "copied share this limit. AWS allows an account 25 in most regions, and others may need some of them."
+        ),
+    ),
+    "stream_logs": (
+        "string",
+        "False",
+        (
+            "Whether operators and sensors copy their jobs' logs into the task's log: True for all lines, while the "
+            "jobs run; failed for the last lines of failed jobs, children and items; or False. They can set their own "
+            "stream_logs."
+        ),
+    ),
     "deployment_id": (
         "string",
         "",
@@ -77,6 +94,15 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {  # type, default, description
         "boolean",
         "True",
         "Whether operators and sensors wait in the triggerer. They can set their own deferrable.",
+    ),
+    "start_from_trigger": (
+        "string",
+        "sensors",
+        (
+            "What starts in the triggerer, without a worker, if it can: sensors, all (operators too), or none. Tasks "
+            "can set their own start_from_trigger. Airflow applies neither pools nor limits of parallel tasks to such "
+            "a start. Set it equally for DAG processors, workers and triggerers."
+        ),
     ),
     "end_in_trigger": (
         "string",
@@ -126,7 +152,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": BATCH,
                 "python-modules": [
-                    f"airflow_jobflow.triggers.{module}" for module in ("job", "map", "sensor", "state_change")
+                    f"airflow_jobflow.triggers.{module}" for module in ("job", "map", "start", "state_change")
                 ],
             }
         ],

@@ -19,8 +19,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from airflow.sdk import conf
+
 from airflow_jobflow.airflow_compat.states import task_states
-from airflow_jobflow.aws import Access, Call, Rate, Retry, ServiceClient, run_blocking, service_client
+from airflow_jobflow.aws import Access, Call, RetriedCall, Retry, service_client
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import service
 from airflow_jobflow.jobs.listing import LISTINGS
@@ -88,7 +90,7 @@ def stop_orphans(
     locations = {"batch": job_queues, "ecs": clusters, "glue_run": glue_jobs}
     if single := [each for each in locations.values() if isinstance(each, str)]:
         raise TypeError(f"{single[0]!r} is a string; give a list of names")
-    deployment = _deployment_id() if deployment_id is None else deployment_id
+    deployment = conf.get("jobflow", "deployment_id", fallback="") if deployment_id is None else deployment_id
     if not deployment and not dry_run:
         log.warning("Dry run: [jobflow] deployment_id is not set, so the jobs of other deployments are not recognized.")
     report = Report(access or Access(), dry_run or not deployment)
@@ -175,7 +177,7 @@ class Report:
         return "stopped", reason
 
     def _call(self, name: str) -> Call:
-        return _Call(service_client(self._access, service(name).CLIENT))
+        return RetriedCall(service_client(self._access, service(name).CLIENT), RETRY)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, and log its counts."""
@@ -187,29 +189,3 @@ class Report:
             "counts": {str(name): count for name, count in self._counts.items()},
             "problems": self._problems,
         }
-
-
-def _deployment_id() -> str:
-    from airflow.sdk import conf
-
-    return str(conf.get("jobflow", "deployment_id", fallback=""))
-
-
-class _Call(Call):
-    """Makes calls within the rate limit, and retries each for a minute if that may help.
-
-    :param client: the client of the service.
-    """
-
-    def __init__(self, client: ServiceClient) -> None:
-        super().__init__(client, Rate.POLL)
-        self._repeated = client
-
-    def __call__(self, operation: str, **parameters: Any) -> Any:
-        reads = operation.startswith(("list_", "describe_", "get_"))
-        return run_blocking(
-            self._repeated,
-            lambda call: call(operation, **parameters),
-            rate=Rate.POLL if reads else Rate.ACTION,
-            retry=RETRY,
-        )

@@ -8,11 +8,11 @@ list, such as a feature of a newer Airflow, gets a worker, and is not lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from airflow.sdk import conf
+from airflow.sdk import BaseSensorOperator, conf
 
 from airflow_jobflow.airflow_compat.features import dag_in, features_in_use, feeds_mapped_task, has_listeners
 
@@ -37,11 +37,13 @@ AFTER_FAILURE: Final = frozenset(
 )  # fmt: skip
 """Features that take effect when a task fails, is retried or is skipped. The triggerer never ends such a task."""
 
-OF_WORKERS: Final = frozenset(
-    {"queue", "pool_slots", "executor", "executor_config", "run_as_user", "resources", "_lock_for_execution",
-     "allow_nested_operators", "logger_name", "_logger_name", "_log_config_logger_name",
-     "overwrite_rtif_after_execution", "shallow_copy_attrs"}
-)  # fmt: skip
+SELECTS_WORKER: Final = frozenset({"queue", "pool_slots", "executor", "executor_config", "run_as_user", "resources"})
+"""Features that say which worker runs a task. An operator submits jobs from there, with the credentials found there."""
+
+OF_WORKERS: Final = SELECTS_WORKER | {
+    "_lock_for_execution", "allow_nested_operators", "logger_name", "_logger_name", "_log_config_logger_name",
+    "overwrite_rtif_after_execution", "shallow_copy_attrs",
+}  # fmt: skip
 """Features that say where and how a worker runs. They mean nothing where no worker runs."""
 
 OF_THE_UI: Final = frozenset(
@@ -83,6 +85,12 @@ MAY_START_WITH: Final = _ANYWHERE | {
 limits to such a start. ``inlets`` and ``render_template_as_native_obj`` are not here, because a worker resolves them.
 """
 
+MAX_VALUES: Final = 10_000
+"""The most values in the parameters of a task that starts in the triggerer, which decodes them on its event loop."""
+
+START_SETTINGS: Final = ("sensors", "all", "none")
+"""The values of ``[jobflow] start_from_trigger``: what starts in the triggerer if the task itself does not say."""
+
 RENDERED: Final = {
     "run_id", "params", "dag_run", "var", "conn", "ds", "ds_nodash", "ts", "ts_nodash", "logical_date",
     "data_interval_start", "data_interval_end", "macros", "dag", "task", "ti", "task_instance",
@@ -96,6 +104,11 @@ OF_TASK_INSTANCE: Final = {"dag_id", "task_id", "run_id", "map_index", "try_numb
 def end_setting() -> str:
     """Return ``[jobflow] end_in_trigger``: ``auto`` or ``never``."""
     return str(conf.get("jobflow", "end_in_trigger"))
+
+
+def start_setting() -> str:
+    """Return ``[jobflow] start_from_trigger``, one of ``START_SETTINGS`` unless it is wrong."""
+    return str(conf.get("jobflow", "start_from_trigger"))
 
 
 def may_end(task: Any, *, is_mapped: bool) -> bool:
@@ -116,21 +129,47 @@ def may_end(task: Any, *, is_mapped: bool) -> bool:
     )
 
 
-def may_start(task_class: type, given: Mapping[str, Any]) -> bool:
-    """Return whether a sensor loses nothing if it starts in the triggerer.
+def why_not_start(task_class: type, given: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
+    """Return why a task would lose something if it started in the triggerer; empty if it loses nothing.
 
     A start there does not count against the limits of the task's pool. Airflow gives its trigger no queue, so where
     triggerers have queues, no triggerer might run it.
 
-    :param task_class: the sensor's class.
+    :param task_class: the class of the operator or sensor.
     :param given: its parameters or its attributes, by name.
+    :param arguments: those of them that the triggerer makes the task of.
     """
-    return (
-        is_ours(task_class)
-        and not features_in_use(given, besides=MAY_START_WITH)
-        and not _customizes_rendering(dag_in(given))
-        and not conf.getboolean("triggerer", "queues_enabled", fallback=False)
-    )
+    return next(_reasons_for_worker(task_class, given, arguments), "")
+
+
+def _reasons_for_worker(task_class: type, given: Mapping[str, Any], arguments: Mapping[str, Any]) -> Iterator[str]:
+    if not is_ours(task_class):
+        yield f"{task_class.__name__} derives from a class of this package, and may do anything in its methods"
+    allowed = MAY_START_WITH if issubclass(task_class, BaseSensorOperator) else MAY_START_WITH - SELECTS_WORKER
+    if used := sorted(features_in_use(given, besides=allowed)):
+        yield f"it uses {', '.join(used)}, which Airflow handles only on a worker, or on the way to one"
+    dag = dag_in(given)
+    if _customizes_rendering(dag):
+        yield "its DAG customizes how templates are rendered, which Airflow does not pass on to the triggerer"
+    if conf.getboolean("triggerer", "queues_enabled", fallback=False):
+        yield "triggerers have queues ([triggerer] queues_enabled), and Airflow gives such a start none"
+    natively = bool(dag and dag.render_template_as_native_obj)
+    if wrong := [name for name, value in arguments.items() if not renderable(value, natively=natively)]:
+        yield f"only a worker can render {', '.join(wrong)}"
+    if _count(arguments, MAX_VALUES) > MAX_VALUES:
+        yield f"its parameters have more than {MAX_VALUES:,} values"
+
+
+def _count(value: object, most: int) -> int:
+    """Return how many values a parameter has, in all of its lists and dicts; it stops to count above a limit."""
+    if not isinstance(value, Mapping | list | tuple):
+        return 1
+    count = 0
+    for each in value.values() if isinstance(value, Mapping) else value:
+        count += _count(each, most - count)
+        if count > most:
+            break
+    return count
 
 
 def is_ours(task_class: type) -> bool:
@@ -157,6 +196,18 @@ def renderable(value: object, *, natively: bool = False) -> bool:
     if isinstance(value, list | tuple):
         return all(renderable(each, natively=natively) for each in value)
     return value is None or isinstance(value, bool | int | float | timedelta | datetime)
+
+
+def has_template(value: object) -> bool:
+    """Return whether rendering may change a value that is ``renderable``.
+
+    :param value: the value of a parameter.
+    """
+    if isinstance(value, Mapping):
+        return any(map(has_template, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(has_template, value))
+    return isinstance(value, str) and "{" in value
 
 
 def _template_renderable(template: str) -> bool:

@@ -27,20 +27,8 @@ def shared_watcher(access: Access, service: str, scope: str | None, *, events: b
         is long-lived. Default False.
     """
     key = (asyncio.get_running_loop(), access.key, service, scope)
-    watcher = _watchers.get(key)
-    if watcher is None or watcher.ended:
-        watcher = _watchers[key] = _make(key, access, service, scope, events=events)
-    return watcher
-
-
-def _make(
-    key: tuple[asyncio.AbstractEventLoop, str, str, str | None],
-    access: Access,
-    service: str,
-    scope: str | None,
-    *,
-    events: bool,
-) -> Watcher[Snapshot]:
+    if (existing := _watchers.get(key)) and not existing.ended:
+        return existing
     module = job_service(service)
     client = service_client(access, module.CLIENT)
 
@@ -57,7 +45,7 @@ def _make(
         of_service = (each for (_, _, name, _), each in _watchers.items() if name == service)
         metrics.publish_gauges(of_service, service)
 
-    watcher: Watcher[Snapshot] = Watcher(
+    watcher = _watchers[key] = Watcher(
         metrics.measured(describe, service, publish_gauges),
         client.turns(Rate.POLL),
         missing_grace=conf.getfloat("jobflow", "missing_grace"),

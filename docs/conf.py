@@ -7,6 +7,7 @@ that neither can differ from the code.
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ from sphinx.util import logging
 from airflow_jobflow import __version__, exceptions
 from airflow_jobflow.jobs.causes import BY_CAUSE
 from airflow_jobflow.provider_info import get_provider_info
+
+sys.path.append(str(Path(__file__).parent))
+import parameters
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -82,8 +86,8 @@ def image(found: re.Match[str]) -> str:
 
 
 def filled(app: Sphinx, name: str, source: list[str]) -> None:  # noqa: ARG001
-    """Replace the placeholders for settings and images."""
-    source[0] = IMAGE.sub(image, source[0].replace("<!-- settings -->", settings()))
+    """Replace the placeholders for settings, images and tables of parameters."""
+    source[0] = IMAGE.sub(image, parameters.filled(source[0].replace("<!-- settings -->", settings())))
 
 
 def spaced(app: Sphinx, tree: nodes.document) -> None:  # noqa: ARG001
@@ -97,7 +101,8 @@ def led_to(app: Sphinx, tree: nodes.document) -> None:
     """Check that each failure has the heading that failed tasks link to, see ``airflow_jobflow.ui.failure_report``."""
     if app.env.docname != "failures":
         return
-    ours = [each for each in vars(exceptions).values() if getattr(each, "__module__", "") == exceptions.__name__]
+    classes = [each for each in vars(exceptions).values() if isinstance(each, type)]
+    ours = [each for each in classes if each.__module__ == exceptions.__name__]
     errors = [each.__name__ for each in ours if each is not exceptions.JobflowError]  # the base class is never raised
     for heading in (*(f"error-{name}" for name in errors), *(f"diagnosis-{cause}" for cause in BY_CAUSE)):
         if heading.lower().replace("_", "-") not in tree.ids:

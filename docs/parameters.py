@@ -18,6 +18,7 @@ from airflow_jobflow.params import ParameterTable
 from airflow_jobflow.waiting import parameters
 
 OPERATORS = "airflow_jobflow.operators"
+OF_ALL = {name: row for name, row in parameters.WAIT_PARAMETERS.items() if name != "execution_timeout"}  # Airflow's
 OWN = {name: row for name, row in parameters.OPERATOR_PARAMETERS.items() if name not in parameters.WAIT_PARAMETERS}
 OF_MAPS = {name: row for name, row in parameters.MAP_PARAMETERS.items() if name not in parameters.OPERATOR_PARAMETERS}
 
@@ -43,7 +44,7 @@ TABLES = {
     "FargateTaskOperator": Table(f"{OPERATORS}.ecs.FargateTaskOperator", ecs_spec.PARAMETERS, "RunTask", True),
     "GlueCrawlOperator": Table(f"{OPERATORS}.glue.GlueCrawlOperator", glue_spec.CRAWL_PARAMETERS, "StartCrawler"),
     "GlueJobRunOperator": Table(f"{OPERATORS}.glue.GlueJobRunOperator", glue_spec.RUN_PARAMETERS, "StartJobRun"),
-    "all": Table(f"{OPERATORS}.base.AwsJobOperator", parameters.WAIT_PARAMETERS),
+    "all": Table(f"{OPERATORS}.base.AwsJobOperator", ParameterTable(OF_ALL)),
     "operators": Table(f"{OPERATORS}.base.AwsJobOperator", ParameterTable(OWN)),
     "maps": Table(f"{OPERATORS}.map.AwsMapOperator", ParameterTable(OF_MAPS)),
 }
@@ -78,7 +79,8 @@ def as_markdown(table: Table) -> str:
             if table.api:
                 cells.append(", ".join(f"`{table.rows[name].member}`" for name in listed if table.rows[name].member))
             if table.has_items:
-                cells.append("yes" if all(table.rows[name].in_item for name in listed) else "")
+                in_item = [name for name in listed if table.rows[name].in_item]
+                cells.append("yes" if in_item == listed else ", ".join(f"`{name}`" for name in in_item))
             fixed = all(not table.rows[name].templated for name in listed)
             lines.append(" | ".join([*cells, f"{text} Not templated." if fixed else text]))
     return "\n".join(f"| {line} |" for line in lines)

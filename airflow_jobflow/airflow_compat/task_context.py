@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -17,6 +17,16 @@ def task_state_store(context: Context) -> Any | None:
     :return: has ``get(key)`` and ``set(key, value)``; None where Airflow has no such store (3.2.1).
     """
     return context.get("task_state_store")
+
+
+def without_task_state_store(context: Context) -> Context:
+    """Return a context without the store, for a trigger: Airflow does not answer a trigger's requests to it.
+
+    Relies on the context being a dict (3.3.2).
+
+    :param context: what Airflow passes to a trigger's ``render_template_fields``.
+    """
+    return cast("Context", {name: value for name, value in context.items() if name != "task_state_store"})
 
 
 def clear_number(context: Context) -> int:

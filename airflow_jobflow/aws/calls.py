@@ -16,11 +16,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from airflow_jobflow.airflow_compat.metrics import stats
+from airflow_jobflow.aws.boto3_client import READS
 from airflow_jobflow.aws.clients import Rate, ServiceClient
 from airflow_jobflow.aws.rate_limit import backoff, full_jitter
 from airflow_jobflow.faults import CallError, Fault
@@ -115,6 +116,11 @@ class Call:
         self._client.may_tag = may
 
     @property
+    def memory(self) -> dict[Hashable, tuple[float, Any]]:
+        """What was read with this client, see ``jobs.calls``."""
+        return self._client.memory
+
+    @property
     def region(self) -> str:
         """The region that is called."""
         return self._client.region
@@ -124,6 +130,11 @@ class Call:
         """The AWS partition of the region."""
         return self._client.partition
 
+    def wait_for_turn(self) -> None:
+        """Wait for the turn of the next call now, so that the call is sent without delay."""
+        self._client.acquire_blocking(self._rate, goes_on=self._has_begun)
+        self._turn_at, self._has_begun = time.monotonic(), True
+
     def __call__(self, operation: str, **parameters: Any) -> Any:
         """Make one call and return its response.
 
@@ -131,11 +142,11 @@ class Call:
         :param parameters: those of the boto3 method.
         :raises CallError: there was no response, or AWS refused the call.
         """
-        turn_at, self._turn_at = self._turn_at, None
+        turn_at = self._turn_at
         # Calls whose threads became free long after their turns, because others hung, would be a burst.
         if turn_at is None or time.monotonic() - turn_at > TURN_LIFETIME:
-            self._client.acquire_blocking(self._rate, goes_on=self._has_begun)
-        self._has_begun = True
+            self.wait_for_turn()
+        self._turn_at = None
         limiter = self._client.limiter(self._rate)
         sent_at = self.in_flight_since = time.monotonic()
         stats.incr(f"jobflow.aws.{self._client.name}.calls")
@@ -176,6 +187,27 @@ def run_blocking(
         except CallError as error:
             pause = attempts.pause_after(error)
         time.sleep(pause)
+
+
+class RetriedCall(Call):
+    """Makes calls of which each is repeated by itself, for functions that make many. Blocks.
+
+    :param client: of the service.
+    :param retry: when a call is repeated. Default: for a minute.
+    """
+
+    def __init__(self, client: ServiceClient, retry: Retry = Retry()) -> None:
+        super().__init__(client, Rate.POLL)
+        self._retry = retry
+
+    def __call__(self, operation: str, **parameters: Any) -> Any:
+        """Make one call, repeat it if it fails, and return its response.
+
+        :param operation, parameters: see ``Call``.
+        :raises CallError: it failed, and is not repeated.
+        """
+        rate = Rate.POLL if operation.startswith(READS) else Rate.ACTION
+        return run_blocking(self._client, lambda call: call(operation, **parameters), rate=rate, retry=self._retry)
 
 
 async def run(

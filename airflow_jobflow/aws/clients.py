@@ -30,7 +30,7 @@ from airflow_jobflow.aws.rate_limit import RateLimiter
 from airflow_jobflow.faults import CallError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from airflow_jobflow.aws.connection import Access
 
@@ -52,8 +52,9 @@ class Rate(Enum):
     """Calls that start, find or stop jobs, and reads of logs and queues."""
 
 
-ACTIONS_PER_SECOND = {"batch": 50.0, "ecs": 20.0, "glue": 10.0, "logs": 25.0, "sqs": 100.0, "s3": 200.0}
-"""AWS's default quotas per account; for ECS that of RunTask on Fargate. S3 takes more for each prefix."""
+ACTIONS_PER_SECOND = {"batch": 50.0, "ecs": 20.0, "glue": 10.0, "sqs": 100.0, "s3": 200.0}
+"""AWS's default quotas per account; for ECS that of RunTask on Fargate. That of logs is ``[jobflow]
+log_calls_per_second``. S3 takes more for each prefix."""
 
 
 class ServiceClient:
@@ -69,6 +70,8 @@ class ServiceClient:
         self.name = name
         self.timeout = conf.getfloat("jobflow", "request_timeout") + LONG_POLL.get(name, 0.0)
         """Seconds after which a request without a response has failed."""
+        self.memory: dict[Hashable, tuple[float, Any]] = {}
+        """What functions in ``jobs/`` have read, see ``jobs.calls``."""
         self._clock = clock
         self._tags_after = float("-inf")
         """When jobs are started with tags again, after AWS has denied that."""
@@ -77,7 +80,8 @@ class ServiceClient:
         self._building: Future[None] | None = None
         """The latest attempt to build the boto3 client, on which callers wait before their turn."""
         self._building_lock = threading.RLock()  # never held while waiting
-        self._pool: ThreadPoolExecutor | None = None
+        self._pools: dict[bool, ThreadPoolExecutor] = {}
+        """The threads, by whether they are for functions that wait patiently."""
 
     @property
     def may_tag(self) -> bool:
@@ -152,17 +156,20 @@ class ServiceClient:
         """
         return Turns(self, rate)
 
-    def start(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
+    def start(self, function: Callable[..., Result], *arguments: object, patiently: bool = False) -> Future[Result]:
         """Run a function in a thread of this client. It runs to its end, even if nobody waits for its result.
 
         :param function: what to run.
         :param arguments: for the function.
+        :param patiently: whether it may wait for minutes, so that it must not use a thread that describe calls need.
+            Default False.
         :return: its future result.
         """
         with _registry_lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=f"jobflow-{self.name}")
-            return self._pool.submit(function, *arguments)
+            if patiently not in self._pools:
+                prefix = f"jobflow-{self.name}-start" if patiently else f"jobflow-{self.name}"
+                self._pools[patiently] = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=prefix)
+            return self._pools[patiently].submit(function, *arguments)
 
     @property
     def region(self) -> str:
@@ -245,7 +252,7 @@ def _limiters_for(key: str, name: str) -> dict[Rate, RateLimiter]:
         if (key, name) not in _limiters:
             budgets = {
                 Rate.POLL: conf.getfloat("jobflow", "describe_calls_per_second"),
-                Rate.ACTION: ACTIONS_PER_SECOND[name],
+                Rate.ACTION: ACTIONS_PER_SECOND.get(name) or conf.getfloat("jobflow", "log_calls_per_second"),
             }
             _limiters[key, name] = {rate: RateLimiter(budget) for rate, budget in budgets.items()}
         return _limiters[key, name]

@@ -1,4 +1,4 @@
-"""Parses the responses of frequent describe calls as plain JSON.
+"""Parses the responses of frequent calls as plain JSON.
 
 botocore's parser walks its model for every member of every job, which takes several times as long as parsing the JSON
 and was most of the CPU time of a describe call. The result is the JSON as AWS sent it: times are numbers, not
@@ -25,6 +25,7 @@ OPERATIONS = {
         "GetJobRuns": "JobRuns",
         "ListCrawls": "Crawls",
     },
+    "logs": {"GetLogEvents": "events"},
 }
 """The operations, by service, each with a member that every response has: a list or an object."""
 

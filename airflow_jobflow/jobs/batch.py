@@ -19,7 +19,16 @@ from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.containers import deciding
 from airflow_jobflow.jobs.environment import RESULT_URI
-from airflow_jobflow.jobs.model import ArrayProgress, ChildFailure, Container, JobState, Snapshot, iso
+from airflow_jobflow.jobs.model import (
+    ArrayProgress,
+    ChildFailure,
+    Container,
+    JobState,
+    Snapshot,
+    container_streams,
+    iso,
+)
+from airflow_jobflow.jobs.owner import DIGITS
 from airflow_jobflow.jobs.reasons import by_aws
 from airflow_jobflow.jobs.reattach import Found
 
@@ -180,13 +189,24 @@ def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, exit_code=exit_code, container_reason=reason, log=main.log, containers=main.containers)
 
 
+log_streams = container_streams
+
+
+def name_prefix(name: str) -> str:
+    """Return the name prefix of all jobs with a name, of all groups: the user's name, shortened if necessary.
+
+    :param name: the user's name for the job.
+    """
+    return f"{name[: NAME_LENGTH - SUFFIX_LENGTH - DIGITS - 1]}-"
+
+
 def group_prefix(name: str, group: str) -> str:
-    """Return the name prefix of all jobs of a group: the user's name, shortened if necessary, and the group.
+    """Return the name prefix of all jobs of a group.
 
     :param name: the user's name for the job.
     :param group: of the task instance.
     """
-    return f"{name[: NAME_LENGTH - SUFFIX_LENGTH - len(group) - 1]}-{group}-"
+    return f"{name_prefix(name)}{group}-"
 
 
 def attempt_name(name: str, group: str, by: Try, token: str) -> str:
@@ -221,18 +241,37 @@ def find_group(call: Call, queue: str, prefix: str) -> list[Found]:
     return found
 
 
-def _listed(call: Call, queue: str, prefix: str) -> list[Mapping[str, Any]]:
+def list_attempts(call: Call, queue: str, prefix: str, since: float) -> dict[str, str]:
+    """Return the jobs of all task instances that name their jobs alike, by group and token: ``<group>-<token>``.
+
+    One call for each 100 jobs since the given time.
+
+    :param call: makes the API calls.
+    :param queue: name or ARN of the queue.
+    :param prefix: as ``name_prefix`` returned it.
+    :param since: jobs that were created before are left out, in seconds since the epoch.
+    """
+    attempts = {}
+    for job in _listed(call, queue, prefix, since):
+        group, _, rest = job["jobName"].removeprefix(prefix).partition("-")
+        attempts[f"{group}-{rest.partition('-')[2]}"] = job["jobId"]
+    return attempts
+
+
+def _listed(call: Call, queue: str, prefix: str, since: float = 0.0) -> list[Mapping[str, Any]]:
     """Return the jobs whose names begin with a prefix, newest first. AWS ignores case; this function does not.
 
     :param queue: name or ARN of the queue.
+    :param since: where to end: the first page with an older job is the last one. Default 0: all are listed.
     """
     filters = [{"name": "JOB_NAME", "values": [f"{prefix}*"]}]
-    return [
-        job
-        for page in pages(call, "list_jobs", jobQueue=queue, filters=filters)
-        for job in page["jobSummaryList"]
-        if job["jobName"].startswith(prefix)
-    ]
+    listed = []
+    for page in pages(call, "list_jobs", jobQueue=queue, filters=filters):
+        jobs = page["jobSummaryList"]
+        listed += [job for job in jobs if job["jobName"].startswith(prefix)]
+        if jobs and jobs[-1].get("createdAt", since * 1000) < since * 1000:
+            break
+    return listed
 
 
 def find_of_any_try(call: Call, queue: str, prefix: str, end: str) -> str | None:

@@ -25,6 +25,9 @@ ENDED = ("SUCCEEDED", FAILED)
 ATTEMPT = "attempt"
 """The member of a pod's container that this module adds: its attempt, which determines where it logs."""
 
+AWSLOGS = "awslogs"
+"""The log driver that writes to CloudWatch Logs."""
+
 DEFAULT_LOG_GROUP = "/aws/batch/job"
 """Where Batch logs unless the job definition says otherwise."""
 
@@ -188,10 +191,10 @@ def log(container: Json, region: str | None) -> LogStream | None:
     """
     if ATTEMPT in container:
         return _pod_log(container, container[ATTEMPT])
-    stream = container.get("logStreamName")
-    if not stream:
+    stream, configuration = container.get("logStreamName"), container.get("logConfiguration", {})
+    if not stream or configuration.get("logDriver", AWSLOGS) != AWSLOGS:
         return None
-    options = container.get("logConfiguration", {}).get("options", {})
+    options = configuration.get("options", {})
     logs_in = options.get("awslogs-region")
     elsewhere = logs_in if logs_in != region else None
     return LogStream(options.get("awslogs-group", DEFAULT_LOG_GROUP), stream, elsewhere)

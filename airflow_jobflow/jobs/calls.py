@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Hashable, Iterator, MutableMapping
+from typing import Any, Protocol, TypeVar, cast
 
 from airflow_jobflow.faults import CallError, Fault
+
+Result = TypeVar("Result")
+
+REMEMBERED_FOR = 60.0
+"""Seconds for which something that was read is used again."""
+
+MAX_REMEMBERED = 1000
+"""The most things to remember for one client."""
 
 
 class Call(Protocol):
@@ -15,12 +24,19 @@ class Call(Protocol):
     """Whether jobs are started with tags: not for a while after AWS has denied it."""
 
     @property
+    def memory(self) -> MutableMapping[Hashable, tuple[float, Any]]:
+        """What was read with this client, each with the time until when it is used; see ``remembered``."""
+
+    @property
     def region(self) -> str:
         """The region that is called."""
 
     @property
     def partition(self) -> str:
         """The AWS partition of the region."""
+
+    def wait_for_turn(self) -> None:
+        """Wait for the turn of the next call now, so that the call is sent without delay."""
 
     def __call__(self, operation: str, **parameters: Any) -> Any:
         """Make one call and return its response.
@@ -29,6 +45,24 @@ class Call(Protocol):
         :param parameters: those of the boto3 method.
         :raises airflow_jobflow.faults.CallError: there was no response, or AWS refused the call.
         """
+
+
+def remembered(call: Call, key: Hashable, read: Callable[[], Result]) -> Result:
+    """Return what was read within the last minute, or read it now: a triggerer starts many jobs that are alike.
+
+    :param call: makes the API calls.
+    :param key: what is read.
+    :param read: reads it.
+    :raises CallError: as ``read``.
+    """
+    until, found = call.memory.get(key, (float("-inf"), None))
+    if time.monotonic() < until:
+        return cast("Result", found)
+    read_now = read()
+    if len(call.memory) >= MAX_REMEMBERED:
+        call.memory.clear()
+    call.memory[key] = time.monotonic() + REMEMBERED_FOR, read_now
+    return read_now
 
 
 def member(response: Any, name: str, operation: str) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 
 from airflow_jobflow.faults import CallError, Fault, classify_failure
 from airflow_jobflow.jobs.attempt import TRY_TAG, Try
-from airflow_jobflow.jobs.calls import Call, member, pages
+from airflow_jobflow.jobs.calls import Call, member, pages, remembered
 from airflow_jobflow.jobs.ecs_snapshot import STOPPED, Definition, definition, log_of, snapshot
 from airflow_jobflow.jobs.environment import (
     MAX_OVERRIDES_LENGTH,
@@ -28,7 +28,7 @@ from airflow_jobflow.jobs.environment import (
     with_context,
     with_variables,
 )
-from airflow_jobflow.jobs.model import Container, JobState, Snapshot
+from airflow_jobflow.jobs.model import Container, JobState, Snapshot, container_streams
 from airflow_jobflow.jobs.reattach import SKEW, Found
 from airflow_jobflow.jobs.starting import NotStarted
 
@@ -98,7 +98,12 @@ def _read_definition(call: Call, arn: str) -> Definition:
 
 
 def _describe_definition(call: Call, name: str) -> Definition:
-    return definition(call("describe_task_definition", taskDefinition=name)["taskDefinition"])
+    """Describe a task definition, at most once a minute: RunTask rejects a container that a newer revision lacks."""
+
+    def read() -> Definition:
+        return definition(call("describe_task_definition", taskDefinition=name)["taskDefinition"])
+
+    return remembered(call, ("task definition", name), read)
 
 
 def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:
@@ -129,6 +134,9 @@ def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
     logs = {name: log_of(name, made_from, task_id, snapshot.region) for name in made_from.names}
     containers = tuple(Container(name, log=stream) for name, stream in logs.items())
     return replace(snapshot, containers=containers, log=logs.get(next(iter(made_from.essential), "")))
+
+
+log_streams = container_streams
 
 
 def find_group(call: Call, cluster: str, group: str) -> list[Found]:
@@ -269,7 +277,7 @@ def duplicates(short: Mapping[str, Any], overrides: Mapping[str, Any], container
 
 
 def main_container(call: Call, task_definition: str) -> str:
-    """Return the name of a task definition's first essential container. One DescribeTaskDefinition call.
+    """Return the name of a task definition's first essential container. At most one DescribeTaskDefinition call.
 
     :param call: makes the API calls.
     :param task_definition: family, family with revision, or ARN.
@@ -293,7 +301,7 @@ def readable_main_container(call: Call, task_definition: str) -> str | None:
 
 
 def container_names(call: Call, task_definition: str) -> list[str]:
-    """Return the names of a task definition's containers, in order. One DescribeTaskDefinition call.
+    """Return the names of a task definition's containers, in order. At most one DescribeTaskDefinition call.
 
     :param call: makes the API calls.
     :param task_definition: family, family with revision, or ARN.

@@ -165,6 +165,14 @@ def _ended(snapshot: Snapshot, status: str, crawl: Mapping[str, Any]) -> Snapsho
     )
 
 
+def log_streams(snapshot: Snapshot) -> dict[str, LogStream]:  # noqa: ARG001
+    """Return none: all crawls of a crawler write to one stream.
+
+    :param snapshot: ignored.
+    """
+    return {}
+
+
 def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
     """Add what only ListCrawls returns of a crawl that has ended: its id, its end, its changes and cost.
 

@@ -8,6 +8,7 @@ argument that only our runs carry. The scope is the name of the job.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -50,8 +51,8 @@ BY_REQUEST = ("STOPPING", "STOPPED")
 DPUS_PER_WORKER = {"G.025X": 0.25, "G.1X": 1.0, "G.2X": 2.0, "G.4X": 4.0, "G.8X": 8.0, "G.12X": 12.0, "G.16X": 16.0}
 """The DPUs of a worker by its type, for runs without ``MaxCapacity``. Workers of other types count as one."""
 
-ERROR_LOGS = "/error"
-"""The suffix of a run's log group for its standard error, which is in a stream with the run's id as its name."""
+OUTPUT_LOGS, ERROR_LOGS = "/output", "/error"
+"""The suffixes of a run's log groups for its standard output and error, each in a stream named after the run's id."""
 
 
 def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot | None]:
@@ -151,6 +152,17 @@ def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:  # noqa: ARG
     return snapshot
 
 
+def log_streams(snapshot: Snapshot) -> dict[str, LogStream]:
+    """Return where a run writes its standard output and its standard error.
+
+    :param snapshot: of the run.
+    """
+    if snapshot.log is None:
+        return {}
+    group = snapshot.log.group.removesuffix(ERROR_LOGS)
+    return {"output": replace(snapshot.log, group=group + OUTPUT_LOGS), "error": snapshot.log}
+
+
 def start(call: Call, request: Mapping[str, Any]) -> str:
     """Start a run, and return its id. One StartJobRun call. It has no token: repeated, it starts a second run.
 
@@ -206,6 +218,26 @@ def find_group(call: Call, job: str, group: str) -> list[Found]:
             if owner.get("group") == group:
                 found.append(Found(snapshot(run, call), Try.read(str(owner.get("try", "")))))
     return found
+
+
+def list_attempts(call: Call, job: str, since: float) -> dict[str, str]:
+    """Return the runs of all task instances that start a job, by group and token: ``<group>-<token>``.
+
+    One call for each 200 runs since the given time.
+
+    :param call: makes the API calls.
+    :param job: name of the job.
+    :param since: runs that were started before are left out, in seconds since the epoch.
+    """
+    attempts: dict[str, str] = {}
+    for page in pages(call, "get_job_runs", "NextToken", JobName=job, MaxResults=RUNS_PER_PAGE):
+        runs = page["JobRuns"]
+        attempts |= {
+            f"{owner.get('group')}-{owner.get('attempt')}": run["Id"] for run in runs if (owner := _owner(run))
+        }
+        if runs and runs[-1].get("StartedOn", since) < since:
+            break
+    return attempts
 
 
 def _owner(run: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,12 +1,13 @@
-"""The last lines that a job wrote to CloudWatch Logs, prepared for an error message.
+"""The lines that a job wrote to CloudWatch Logs: the last ones, for an error message, or page by page from the first.
 
 GetLogEvents splits a stream by time: a page may have fewer events than requested, or none, and the stream continues
 until the token repeats. The lines of a short job arrive seconds after its end, and its stream may not exist before.
 
 Invariants:
 
-- The result is never empty: if there are no lines, one line says why.
-- It has at most 16 KB and no control characters, because it becomes part of logs, XComs and database rows.
+- ``last_lines`` is never empty: if there are no lines, one line says why. By default it has at most 16 KB, because it
+  becomes part of XComs and database rows.
+- No line has control characters.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_jobflow.faults import CallError
@@ -24,6 +26,9 @@ CLIENT = "logs"
 
 EVENTS_PER_PAGE = 10_000
 """The most events that one GetLogEvents call returns."""
+
+STREAMED_EVENTS_PER_PAGE = 2_000
+"""The most events in a page of a log that is copied while the job runs. Few enough that parsing them is quick."""
 
 MAX_PAGES = 50
 """The most pages that are read. The lines found until then are the result."""
@@ -40,6 +45,9 @@ MAX_BYTES = 16_384
 MAX_LINE_BYTES = 2_048
 """The most bytes of one line. The beginning of a longer one is kept."""
 
+MAX_STREAMED_LINE_BYTES = 8_192
+"""The same in a log that is copied. AWS allows lines of 1 MB."""
+
 NO_STREAM = "ResourceNotFoundException"
 """The error code for a log group or stream that does not exist, or not yet."""
 
@@ -50,16 +58,66 @@ UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that logs and databases reject: control characters other than tabs, and lone surrogates."""
 
 
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """One page of a log stream, read from the beginning.
+
+    :param lines: its lines.
+    :param token: names the next page; None if there is no such stream.
+    :param newest: when its newest event was written, in milliseconds since the epoch; 0 if it has none.
+    :param missing: why there is no such stream; empty if there is. Default empty.
+    """
+
+    lines: Sequence[str]
+    token: str | None
+    newest: int
+    missing: str = ""
+
+
+def next_page(call: Call, log: LogStream, token: str | None, since: int) -> LogPage:
+    """Return the next page of a log stream, oldest lines first; it may be empty, also if there are more. One call.
+
+    :param call: makes the API call of CloudWatch Logs, in the log's region.
+    :param log: the log stream.
+    :param token: the one of the previous page; None for the first page.
+    :param since: if there is no token, the time of the first events to return, in milliseconds since the epoch.
+    :raises CallError: the log could not be read.
+    """
+    where: dict[str, Any] = {"nextToken": token} if token else {"startTime": since} if since else {}
+    try:
+        page = call(
+            "get_log_events",
+            logGroupName=log.group,
+            logStreamName=log.stream,
+            startFromHead=True,
+            limit=STREAMED_EVENTS_PER_PAGE,
+            **where,
+        )
+    except CallError as error:
+        if error.code != NO_STREAM:
+            raise
+        return LogPage((), None, since, error.message)
+    lines = [
+        _cut(line, MAX_STREAMED_LINE_BYTES, note=True)
+        for event in page["events"]
+        for line in _lines(event.get("message") or "")
+    ]
+    newest = max((event.get("timestamp", 0) for event in page["events"]), default=0)
+    return LogPage(lines, page.get("nextForwardToken"), newest)
+
+
 def last_lines(
     call: Call,
     log: LogStream,
     count: int,
     arrival: float | None = None,
     sleep: Callable[[float], object] = time.sleep,
+    *,
+    most_bytes: int = MAX_BYTES,
 ) -> list[str]:
     """Return the last lines of a log stream, oldest first, or one line that says why there are none. Blocks.
 
-    If they have more than ``MAX_BYTES`` together, long lines are cut and the oldest ones omitted; then the first line
+    If they have more than ``most_bytes`` together, long lines are cut and the oldest ones omitted; then the first line
     says so.
 
     :param call: makes the API calls of CloudWatch Logs, in the log's region.
@@ -67,16 +125,17 @@ def last_lines(
     :param count: how many lines, at least 1.
     :param arrival: seconds after which a log without lines is read again; 0 for never. Default ``ARRIVAL``.
     :param sleep: sleeps for some seconds. Default ``time.sleep``.
+    :param most_bytes: the most bytes of all lines together. Default ``MAX_BYTES``.
     :raises CallError: the log could not be read.
     """
     arrival = ARRIVAL if arrival is None else arrival
-    lines, missing = _read(call, log, count)
+    lines, missing = _read(call, log, count, most_bytes)
     if not lines and arrival > 0:
         sleep(arrival)
-        lines, missing = _read(call, log, count)
+        lines, missing = _read(call, log, count, most_bytes)
     if lines:
-        return _fit(lines)
-    return [f"(no lines in stream {log.stream} of log group {log.group}: {missing or 'it is empty'})"]
+        return _fit(lines, most_bytes)
+    return [f"(no lines in {log}: {missing or 'it is empty'})"]
 
 
 def last_line_with(call: Call, log: LogStream, mark: str) -> str | None:
@@ -106,7 +165,7 @@ def last_line_with(call: Call, log: LogStream, mark: str) -> str | None:
     return None
 
 
-def _read(call: Call, log: LogStream, count: int) -> tuple[list[str], str]:
+def _read(call: Call, log: LogStream, count: int, most_bytes: int) -> tuple[list[str], str]:
     """Return the last lines of a stream, and why there are none if it does not exist."""
     lines: list[str] = []
     parameters: dict[str, Any] = {"logGroupName": log.group, "logStreamName": log.stream, "startFromHead": False}
@@ -119,7 +178,7 @@ def _read(call: Call, log: LogStream, count: int) -> tuple[list[str], str]:
             return [], error.message
         lines[:0] = [line for event in page["events"] for line in _lines(event.get("message") or "")]
         before = page.get("nextBackwardToken")
-        enough = len(lines) >= count or sum(min(len(line), MAX_LINE_BYTES) for line in lines) >= MAX_BYTES
+        enough = len(lines) >= count or sum(min(len(line), MAX_LINE_BYTES) for line in lines) >= most_bytes
         if enough or not before or before == parameters.get("nextToken"):
             break
         parameters["nextToken"] = before
@@ -132,25 +191,27 @@ def _lines(message: str) -> list[str]:
     return [UNPRINTABLE.sub("\ufffd", ESCAPE_SEQUENCE.sub("", line)) for line in shown]
 
 
-def _fit(lines: Sequence[str]) -> list[str]:
+def _fit(lines: Sequence[str], most_bytes: int) -> list[str]:
     """Return the newest lines that fit, long ones cut, after a note about what is missing."""
-    if sum(len(line.encode()) for line in lines) <= MAX_BYTES:
+    if sum(len(line.encode()) for line in lines) <= most_bytes:
         return list(lines)
     kept: list[str] = []
-    room, cut = MAX_BYTES, 0
+    room, cut = most_bytes, 0
     for line in reversed(lines):
-        short = _cut(line)
+        short = _cut(line, MAX_LINE_BYTES)
         room -= len(short.encode())
         if room < 0:
             break
         kept.insert(0, short)
         cut += short != line
-    note = f"(shortened to {MAX_BYTES // 1024} KB: {len(lines) - len(kept)} earlier lines left out, {cut} lines cut)"
+    note = f"(shortened to {most_bytes // 1024} KB: {len(lines) - len(kept)} earlier lines left out, {cut} lines cut)"
     return [note, *kept]
 
 
-def _cut(line: str) -> str:
+def _cut(line: str, most: int, *, note: bool = False) -> str:
+    """Return a line, shortened to so many bytes; with a note about its length, if that is wanted."""
     encoded = line.encode()
-    if len(encoded) <= MAX_LINE_BYTES:
+    if len(encoded) <= most:
         return line
-    return f"{encoded[: MAX_LINE_BYTES - len('…'.encode())].decode(errors='ignore')}…"
+    kept = f"{encoded[: most - len('…'.encode())].decode(errors='ignore')}…"
+    return f"{kept} (shortened; the line has {len(encoded):,} bytes)" if note else kept

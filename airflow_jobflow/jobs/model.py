@@ -44,6 +44,10 @@ class LogStream:
     stream: str
     region: str | None = None
 
+    def __str__(self) -> str:
+        region = f" in {self.region}" if self.region else ""
+        return f"stream {self.stream} of log group {self.group}{region}"
+
     def to_dict(self) -> dict[str, str]:
         """Return it as JSON-ready data."""
         region = {"region": self.region} if self.region else {}
@@ -300,6 +304,12 @@ class Service(Protocol):
         :param snapshot: the last one of a job that has ended.
         """
 
+    def log_streams(self, snapshot: Snapshot) -> Mapping[str, LogStream]:
+        """Return where a job logs, as far as its snapshot says, by the name of the container or of the stream.
+
+        :param snapshot: of the job. For some services, only ``with_final_details`` adds where a running job logs.
+        """
+
     def stop(self, call: Call, job_id: str, scope: str | None, reason: str) -> None:
         """Stop a job. Does nothing to a job that has ended.
 
@@ -308,6 +318,15 @@ class Service(Protocol):
         :param scope: as for ``describe``.
         :param reason: why, if the service takes a reason.
         """
+
+
+def container_streams(snapshot: Snapshot) -> dict[str, LogStream]:
+    """Return where the containers of a job log, by name: the ``log_streams`` of services that have containers.
+
+    :param snapshot: of the job.
+    """
+    named = {each.name: each.log for each in snapshot.containers if each.log}
+    return named or ({"": snapshot.log} if snapshot.log else {})
 
 
 def iso(milliseconds: float | None) -> str | None:

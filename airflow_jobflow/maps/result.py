@@ -12,7 +12,7 @@ from airflow_jobflow.jobs.diagnosis import decisive, diagnoses
 from airflow_jobflow.jobs.model import ChildFailure, Outcome, Snapshot
 from airflow_jobflow.jobs.packing import unpack
 from airflow_jobflow.jobs.wording import sentence
-from airflow_jobflow.outcomes import WAIT_FAILURES
+from airflow_jobflow.wait_failures import WAIT_FAILURES
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.array import Tolerance

@@ -286,7 +286,9 @@ class MapRunner:
         if stop_reason is None:
             return None
         running = state.running
-        to_stop = [*running, *(self._tracker.not_described if state.too_many_failed else ()), *calls.unrecorded]
+        # After a normal end, a job that could not be described is left alone: nobody wants it stopped.
+        ended_normally = state.is_over and not state.too_many_failed
+        to_stop = [*running, *([] if ended_normally else self._tracker.not_described), *calls.unrecorded]
         if not (to_stop or calls.may_have_unknown_jobs):
             return Unstopped()
         if to_stop:

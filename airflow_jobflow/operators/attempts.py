@@ -31,6 +31,7 @@ from airflow_jobflow.operators.inputs import NO_INPUTS, JobInputs
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_jobflow.jobs.calls import Call
     from airflow_jobflow.waiting.deadlines import Deadlines
     from airflow_jobflow.waiting.remote import RemoteJobs
 
@@ -62,6 +63,8 @@ class AttemptRecord:
     """The attempt that this try makes, or waits for."""
     is_repeated: bool = False
     """Whether the recorded attempt is made once more, because nothing of it was started."""
+    before_submit: Callable[[Call], str | None] = lambda _: None
+    """Called before each submit: returns the job if it was started already. In a triggerer, another one may have."""
     context: Context = field(init=False)
     """Airflow's context, once a try has begun."""
     this_try: Try = field(init=False)

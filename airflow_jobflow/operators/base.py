@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_jobflow import params
 from airflow_jobflow.airflow_compat.copies import MakesObjects
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
+from airflow_jobflow.airflow_compat.starts import StartsInTriggerer
 from airflow_jobflow.exceptions import CapacityUnavailable, JobNotFound, WaitError, invalid_parameter
 from airflow_jobflow.operators import kills, returned, unfinished
 from airflow_jobflow.operators.capacity import CapacityWait
 from airflow_jobflow.operators.earlier_tries import EarlierTries
 from airflow_jobflow.operators.execution import Execution
 from airflow_jobflow.operators.inputs import LOG
+from airflow_jobflow.operators.trigger_start import START_RULES, start_of_job
 from airflow_jobflow.ui.failure_report import reporting_failures
 from airflow_jobflow.ui.task_report import TaskReport
 from airflow_jobflow.waiting.parameters import OPERATOR_PARAMETERS
 from airflow_jobflow.waiting.resume import Method, resume
+from airflow_jobflow.waiting.trigger_start import StartRules, log_refusal
 from airflow_jobflow.waiting.wait import snapshots
 
 if TYPE_CHECKING:
@@ -32,15 +35,16 @@ if TYPE_CHECKING:
 
     from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.operators.spec import JobSpec
+    from airflow_jobflow.triggers.start import Start
 
 OF_ARRAYS = dict.fromkeys(
     ("redrive", "tolerated_failure_count", "tolerated_failure_percentage"),
-    "is for arrays and maps, and this runs a single job; leave it out",
+    "applies only to arrays and maps, and this operator runs a single job; remove it",
 )
 """Parameters that a single job rejects, each with the reason."""
 
 
-class AwsJobOperator(MakesObjects, TaskBase):
+class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
     """Base of the operators that start a job.
 
     :param aws_conn_id: Airflow connection to AWS; None for boto3's own credential chain. Default ``aws_default``, the
@@ -60,11 +64,18 @@ class AwsJobOperator(MakesObjects, TaskBase):
     :param job_timeout: seconds, or a timedelta, until the wait ends: one absolute deadline, kept through deferrals and
         restarts. ``execution_timeout`` counts too; the earlier wins. Default None: no deadline.
     :param number_logs_exception: how many of the last log lines of the failed container the error quotes. Default 20.
+    :param stream_logs: True copies the job's log into the task's log while the job runs. ``failed`` copies the last
+        lines of a failed job at its end, which is what both do for the failed children of an array. Default ``[jobflow]
+        stream_logs``, which is False.
+    :param max_log_lines: the most lines that are copied; then one line says where the rest is. Default 10,000.
+    :param number_logs_success: how many of the last lines of a job that succeeds are copied at its end, unless
+        ``stream_logs`` is True. Default 0.
     :param wait_for_completion: wait until the job has ended. False returns as soon as the job is started, with
         ``state: SUBMITTED``; a sensor can then wait for the job. Default True.
     :param queued_timeout: seconds, or a timedelta, within which the job must leave the queue. Default None: no limit.
     :param cancel_on_kill: stop the job when the task is killed. Default True.
-    :param cancel_on_timeout: stop the job when a deadline passes. Default True.
+    :param cancel_on_timeout: stop the job when a deadline passes. False leaves it running: a retry that continues with
+        it waits as long as the first try did. Default True.
     :param durable: start one job for each attempt, even if a worker or triggerer crashes. The submit carries a token:
         in the job's name on Batch, as client token on ECS, as an argument of a Glue job run. The token is recorded
         before the submit, so that a retry can find the job. The retry waits for the job if it still runs, returns its
@@ -82,7 +93,12 @@ class AwsJobOperator(MakesObjects, TaskBase):
         ``JOBFLOW_RESULT``, for ``log``. Templated. Default None: nothing.
     :param result_required: whether a job that succeeded without a usable result fails the task. Default False: then
         ``outcome["result_error"]`` says what is wrong.
+    :param start_from_trigger: start the job in the triggerer, without a worker, where that is possible. Default
+        ``[jobflow] start_from_trigger``, by which operators start on workers.
+    :param start_trigger_args: Airflow's own, for an instance of a mapped task; not to be set by a DAG.
     """
+
+    start_rules: ClassVar[StartRules] = START_RULES
 
     service: ClassVar[str]
     """This package's name for the service, such as ``batch``."""
@@ -101,6 +117,9 @@ class AwsJobOperator(MakesObjects, TaskBase):
         raise_on_failure: bool = True,
         job_timeout: float | str | timedelta | None = None,
         number_logs_exception: int = 20,
+        stream_logs: bool | str | None = None,
+        max_log_lines: int | str = 10_000,
+        number_logs_success: int | str = 0,
         wait_for_completion: bool = True,
         queued_timeout: float | str | timedelta | None = None,
         cancel_on_kill: bool = True,
@@ -112,8 +131,11 @@ class AwsJobOperator(MakesObjects, TaskBase):
         pass_context: bool | None = None,
         result: str | None = None,
         result_required: bool = False,
+        start_from_trigger: bool | None = None,
+        start_trigger_args: object = None,
         **kwargs: Any,
     ) -> None:
+        self._start_from_trigger = None if start_trigger_args else start_from_trigger
         super().__init__(**kwargs)
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
@@ -124,6 +146,9 @@ class AwsJobOperator(MakesObjects, TaskBase):
         self.raise_on_failure = raise_on_failure
         self.job_timeout = job_timeout
         self.number_logs_exception = number_logs_exception
+        self.stream_logs = stream_logs
+        self.max_log_lines = max_log_lines
+        self.number_logs_success = number_logs_success
         self.wait_for_completion = wait_for_completion
         self.queued_timeout = queued_timeout
         self.cancel_on_kill = cancel_on_kill
@@ -189,23 +214,41 @@ class AwsJobOperator(MakesObjects, TaskBase):
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
         self._begin_execution()
+        log_refusal(self)
         with reporting_failures(self._report, context):
             self.check()
             return self.start(context)
 
-    def start(self, context: Context, event: object = None, attempt: Mapping[str, Any] | None = None) -> Any:
+    def start_in_triggerer(self, context: Context, started_at: float, *, may_end: bool) -> Start:
+        """Return how the operator, whose parameters are rendered, starts in the triggerer.
+
+        :param context: Airflow's context.
+        :param started_at: when the task was started, in seconds since the epoch.
+        :param may_end: whether the task may end in the triggerer.
+        :raises InvalidParameter: a parameter is wrong.
+        :raises NeedsWorker: only a worker can start it.
+        """
+        self.check()
+        return start_of_job(self._execution, context, started_at, may_end=may_end)
+
+    def start(
+        self, context: Context, event: Mapping[str, Any] | None = None, attempt: Mapping[str, Any] | None = None
+    ) -> Any:
         """Continue with the job of an earlier try, or submit one, and wait for it.
 
         :param context: Airflow's context.
-        :param event: the event of the trigger that waited for capacity, if this resumes it; not used. Default None.
+        :param event: the event of the trigger that could not start the job, if this resumes it. Default None.
         :param attempt: the attempt that waited for capacity, if this resumes it. Default None.
         :return: the outcome.
         """
         execution = self._execution
         execution.record.begin(context, attempt)
 
-        may_reattach = not (execution.record.is_first_try or execution.record.attempt.number)
-        reattached = EarlierTries(execution).reattach() if may_reattach else {}
+        reattached: Mapping[str, Snapshot | None] = {}
+        if isinstance(event, Mapping) and "start_on_worker" in event and execution.record.is_first_try:
+            reattached = EarlierTries(execution).started_in_triggerer(event)
+        elif not (execution.record.is_first_try or execution.record.attempt.number):
+            reattached = EarlierTries(execution).reattach()
         job_ids = list(reattached) or self._submit_when_possible()
         self._to_stop = () if execution.record.attempt.joined else job_ids
         if self._killed:
@@ -254,19 +297,11 @@ class AwsJobOperator(MakesObjects, TaskBase):
             queue_deadline=queue_deadline,
             cancel_on_kill=self.cancel_on_kill and not attempt.joined,
             cancel_on_timeout=self.cancel_on_timeout and not attempt.joined,
-            returns=returns if self._may_end_in_triggerer else None,
+            returns=returns if returned.may_end_in_triggerer(execution) else None,
             result=execution.record.inputs.result,
             resumes_with={"attempt": attempt.to_dict()},
             before_deferral=stop_if_rejected if self._to_stop and self.cancel_on_kill else None,
         )
-
-    @property
-    def _may_end_in_triggerer(self) -> bool:
-        """Whether the outcome is that of one job, with a result that one call reads."""
-        spec, record = self._execution.spec, self._execution.record
-        is_required = record.inputs.required and not self.do_xcom_push  # without an outcome, the trigger reads nothing
-        reads_many = spec.is_array and record.inputs.result is not None
-        return spec.is_one_job and not record.attempt.parts and not reads_many and not is_required
 
     # Finish.
 
@@ -282,7 +317,12 @@ class AwsJobOperator(MakesObjects, TaskBase):
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
         execution = self._execution
-        execution.record.resume(context, attempt)
+        if "start_on_worker" in event:
+            self.check()
+            return self.start(context, event)
+        execution.record.resume(context, attempt or event.get("attempt"))
+        if event.get("attempt"):  # it was made in the triggerer, which cannot record it
+            execution.record.save_if_possible()
         event = execution.wait.final_status(event)
         seen = snapshots(event)
         if event["limit"] == "queue_deadline" and any(snapshot.left_queue for snapshot in seen.values()):

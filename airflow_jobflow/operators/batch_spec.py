@@ -11,6 +11,7 @@ from airflow_jobflow import params, params_json
 from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError, invalid_parameter
 from airflow_jobflow.jobs import batch_request
 from airflow_jobflow.jobs.array import index_ranges
+from airflow_jobflow.operators import definitions
 from airflow_jobflow.operators.inputs import NOT_IN_CONTAINER_OVERRIDES, log_left_out
 from airflow_jobflow.operators.spec import JobSpec, MapSpec
 from airflow_jobflow.params import Parameter, ParameterTable
@@ -34,7 +35,7 @@ PARAMETERS: Final = ParameterTable(
     {
         "job_name": Parameter("jobName", params.job_name, required=True),
         "job_queue": Parameter("jobQueue", params.non_empty_string, required=True),
-        "job_definition": Parameter("jobDefinition", params.non_empty_string, required=True),
+        **definitions.BATCH_PARAMETERS,
         "command": Parameter("", params_json.string_list, in_item=True),
         "environment": Parameter("", params_json.string_map, in_item=True),
         "vcpus": Parameter("", partial(params.number, least=0, above=True), in_item=True),
@@ -64,7 +65,7 @@ PARAMETERS: Final = ParameterTable(
         "container_name": Parameter("", params.non_empty_string),
     }
 )
-"""The parameters of SubmitJob, and ``container_name``, which says how the job is read."""
+"""The parameters of SubmitJob, those that make a job definition, and ``container_name``: how the job is read."""
 
 
 def _reject_contradictions(values: Mapping[str, Any], *, redrive: bool) -> None:
@@ -74,19 +75,19 @@ def _reject_contradictions(values: Mapping[str, Any], *, redrive: bool) -> None:
     """
     overrides, array = values.get("container_overrides", {}), values.get("array_properties", {})
     for name in batch_request.duplicates(values, overrides) if overrides else ():
-        raise invalid_parameter(name, values[name], "container_overrides says it too; keep one")
+        raise invalid_parameter(name, values[name], "is also set in container_overrides; set it in one place only")
     if "size" in array:
         if "array_size" in values:
-            rule = "array_properties says the size too; keep one"
+            rule = "the size is also set in array_properties; set it in one place only"
             raise invalid_parameter("array_size", values["array_size"], rule)
         PARAMETERS["array_size"].check("array_properties['size']", array["size"])
     elsewhere = next((name for name in NOT_IN_CONTAINER_OVERRIDES if name in values), None)
     for name in batch_request.SHORT_FORMS if elsewhere else ():
         if name in values:
-            rule = f"is short for a part of container_overrides; with {elsewhere}, say it there"
+            rule = f"is short for a part of container_overrides, which does not apply with {elsewhere}; set it there"
             raise invalid_parameter(name, values[name], rule)
     if redrive and elsewhere:
-        rule = "with redrive, the children learn who they are in container_overrides, which this leaves no room for"
+        rule = "cannot be combined with redrive, which passes each child its index in container_overrides"
         raise invalid_parameter(elsewhere, values[elsewhere], rule)
 
 
@@ -147,15 +148,13 @@ class BatchJobSpec(JobSpec):
         """How many children the array has; 0 if it is none."""
         self.is_one_job = self.array_size != 1
         self._queue: str = values["job_queue"]
+        self._definition = definitions.of_batch(values)
         self._redrive = redrive
 
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
         """Submit the job, or the part of an array that runs again; see the base."""
-        from airflow_jobflow.jobs import batch
-
         request = self.request
-        if self.container is not None:
-            jobs.check_containers(batch.container_names, request["jobDefinition"])
+        self._definition.check_containers(jobs)
         earlier, is_repeated, inputs = record.attempt, record.is_repeated, record.inputs
         runs = self._runs(record, jobs)
         if runs is None:
@@ -170,11 +169,12 @@ class BatchJobSpec(JobSpec):
         record.attempt.results = dict(earlier.results) if is_redriven else {}
         job_ids: list[str] = []
         try:
+            definition = self._definition.in_use(jobs, f"Batch job {self.name}")
             for number, (name, (indexes, part)) in enumerate(zip(self._names(record, len(runs)), runs, strict=True)):
                 uri = inputs.result_uri(record, number if is_redriven else None)
                 if uri and self.array_size and self._redrive:
                     record.attempt.results[uri] = index_ranges(indexes or range(self.array_size))
-                one = {**with_result(part, uri), "jobName": name}
+                one = {**with_result(part, uri), "jobName": name, "jobDefinition": definition}
                 job_ids.append(self._submit_one(record, jobs, one, look_first=is_repeated and len(runs) > 1))
         except JobflowError as error:
             jobs.try_to_stop(job_ids, "Airflow: another part of the array could not be submitted")
@@ -256,7 +256,8 @@ class BatchJobSpec(JobSpec):
         told = _told(record, request)
 
         def submit(call: Call) -> str:
-            return start_tagged(call, start, told, {**told, "tags": tags})
+            found = record.before_submit(call)
+            return found or start_tagged(call, start, told, {**told, "tags": tags})
 
         def start(call: Call, told: Mapping[str, Any]) -> str:
             plain = {**told, "containerOverrides": request.get("containerOverrides")}
@@ -271,6 +272,19 @@ class BatchJobSpec(JobSpec):
         jobs.log.info("Submitting %s to %s: %s", name, queue, told)
         found_by = find if record.durable else None
         return submission.submit_once(jobs.call, submit, found_by, f"Batch job {name}", origin=lambda: jobs.origin)
+
+    @property
+    def listing(self) -> tuple[str, str]:
+        """The queue, and how the names of the jobs begin."""
+        from airflow_jobflow.jobs import batch
+
+        return self._queue, batch.name_prefix(self.name)
+
+    def list_attempts(self, call: Call, since: float) -> Mapping[str, str]:
+        """Return the jobs whose names begin alike; see the base."""
+        from airflow_jobflow.jobs import batch
+
+        return batch.list_attempts(call, *self.listing, since)
 
     def find_started(self, call: Call, record: AttemptRecord) -> str | None:
         """Return the job of this attempt, if an earlier submit, which seemed to fail, has started it."""
@@ -336,14 +350,15 @@ class BatchMapSpec(MapSpec):
         self.name: str = values["job_name"]
         self.container: str | None = values.get("container_name")
         self._queue: str = values["job_queue"]
+        self._definition = definitions.of_batch(values)
         self._common = values
 
     def requests(self, items: Sequence[Mapping[str, Any]], jobs: RemoteJobs) -> list[dict[str, Any]]:
         """Return the SubmitJob request of each item, without its name; see the base."""
-        from airflow_jobflow.jobs import batch
-
-        jobs.check_containers(batch.container_names, self._common["job_definition"])
-        return [self._request(index, item) for index, item in enumerate(items)]
+        self._definition.check_containers(jobs)
+        requests = [self._request(index, item) for index, item in enumerate(items)]
+        definition = self._definition.in_use(jobs, f"Map {self.name} of Batch jobs")
+        return [{**request, "jobDefinition": definition} for request in requests]
 
     def _request(self, index: int, item: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_jobflow.jobs import batch_map
@@ -351,13 +366,15 @@ class BatchMapSpec(MapSpec):
 
         common, overrides = self._common, item.get("container_overrides", {})
         for name in batch_request.duplicates(item, overrides):
-            rule = f"container_overrides says the {name} too; keep one"
+            rule = f"{name} is also set in container_overrides; set it in one place only"
             raise invalid_parameter(f"items[{index}]", item, rule)
         values = {**common, **item}
         # The item's overrides replace the operator's short forms, except for single variables.
         said = batch_request.duplicates(common, overrides)
         for name in {"command", *batch_request.RESOURCES}.intersection(said) - item.keys():
             values.pop(name)
+        cpu = values.get("vcpus", 0) * definitions.CPU_UNITS
+        self._definition.check_size(f"items[{index}]", item, cpu, values.get("memory"))
         environment = common.get("environment", {}) | variables(overrides) | item.get("environment", {})
         values.pop("environment", None)
         return batch_map.item(batch_request.request(values, PARAMETERS.members), index, environment)

@@ -21,6 +21,7 @@ from airflow_jobflow.jobs.attempt import Attempt
 from airflow_jobflow.jobs.starting import LOOKUPS
 
 if TYPE_CHECKING:
+    from airflow_jobflow.faults import CallError
     from airflow_jobflow.jobs.calls import Call
     from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.jobs.reattach import Found
@@ -57,7 +58,9 @@ class EarlierTries:
         grace = conf.getfloat("jobflow", "missing_grace")
         try:
             elsewhere = recorded.location not in ("", record.location)
-            found = [] if elsewhere else self._find(recorded, now)
+            # A job that was just started may not be listed yet.
+            is_young = now - recorded.began_at < YOUNG and not recorded.job_ids
+            found = [] if elsewhere else self._find(recorded, is_young=is_young)
             decision = decide(recorded, found, Now(clear_number, record.location, run_began_at, now, grace))
             self.execution.log.info("Earlier tries: %s (%s)", decision.why, decision.action.value)
             jobs.stop(decision.stop, f"Airflow: {decision.why}")
@@ -82,6 +85,31 @@ class EarlierTries:
         record.attempt.waits_since, record.attempt.starts = None, 0
         return {}
 
+    def started_in_triggerer(self, event: Mapping[str, Any]) -> dict[str, Snapshot | None]:
+        """Return the jobs that a trigger has started in this try before it gave up, as described now.
+
+        :param event: the event of the trigger that gave up. An earlier trigger may have started a job in any case.
+        :raises SubmissionError: they cannot be found.
+        """
+        from airflow_jobflow.faults import CallError
+
+        is_young = "may_have_started" in event
+        try:
+            found = self._find(Attempt(), is_young=is_young)
+        except CallError as error:
+            raise self._cannot_look_up(error) from error
+        seen = {each.job.job_id: each.job for each in found}
+        job_ids = _waited_for([each.job for each in found if self._is_of_this_try(each)])
+        if job_ids:
+            self.execution.log.info("Continuing with %s, which the triggerer has started", ", ".join(job_ids))
+            self._continue(job_ids, seen)
+            self.execution.record.save_if_possible()
+        return {job_id: seen[job_id] for job_id in job_ids}
+
+    def _is_of_this_try(self, found: Found) -> bool:
+        """Return whether this try has started a job. In a triggerer, a try knows no more of itself than its number."""
+        return found.by is not None and found.by.try_number == self.execution.record.this_try.try_number
+
     def _continue(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> None:
         """Make the job of an earlier try this try's own."""
         record = self.execution.record
@@ -96,15 +124,14 @@ class EarlierTries:
         record.continue_attempt(self.execution.given.get("queued_timeout"))
         attempt.location, attempt.clear_number = record.location, record.this_try.clear_number
 
-    def _find(self, recorded: Attempt, now: float) -> list[Found]:
-        """Find the jobs of earlier tries: by the group, and by the ids that were recorded.
+    def _find(self, recorded: Attempt, *, is_young: bool) -> list[Found]:
+        """Find the jobs of the task instance: by the group, and by the ids that were recorded.
 
+        :param is_young: whether to look more than once, because AWS may not list them yet.
         :raises CallError: they cannot be listed or described.
         """
         from airflow_jobflow.faults import CallError, Fault
 
-        # A job that was just started may not be listed yet.
-        is_young = now - recorded.began_at < YOUNG and not recorded.job_ids
         not_found: CallError | None = None
         for pause in (0.0, *LOOKUPS):
             time.sleep(pause)
@@ -147,18 +174,21 @@ class EarlierTries:
         try:
             if not record.durable or attempt.job_ids:
                 pass
-            elif record.store is None:
+            elif record.store is None or not attempt.number:  # or it was started in the triggerer
                 found = self.execution.jobs.call(self.execution.spec.find_group, record.group, attempt)
-                attempt.job_ids = _waited_for([each.job for each in found if each.by == record.this_try])
-            elif attempt.number:
+                attempt.job_ids = _waited_for([each.job for each in found if self._is_of_this_try(each)])
+            else:
                 started = self.execution.jobs.call(self.execution.spec.find_started, record)
                 attempt.job_ids = [started] if started else []
         except CallError as error:
-            raise SubmissionError(
-                f"The {self.execution.jobs.display_name} of this try could not be looked up, and may still run "
-                f"(connection: {self.execution.jobs.origin}): {error}"
-            ) from error
+            raise self._cannot_look_up(error) from error
         return attempt.job_ids
+
+    def _cannot_look_up(self, error: CallError) -> SubmissionError:
+        return SubmissionError(
+            f"The {self.execution.jobs.display_name} of this try could not be looked up, and may still run "
+            f"(connection: {self.execution.jobs.origin}): {error}"
+        )
 
 
 def _waited_for(jobs: Sequence[Snapshot]) -> list[str]:

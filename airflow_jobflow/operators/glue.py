@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow import params
 from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink
 from airflow_jobflow.operators.base import AwsJobOperator
 from airflow_jobflow.operators.glue_spec import CRAWL_PARAMETERS, RUN_PARAMETERS, CrawlSpec, GlueRunSpec
+from airflow_jobflow.operators.trigger_start import CRAWL_RULES
+
+if TYPE_CHECKING:
+    from airflow_jobflow.waiting.trigger_start import StartRules
 
 
 class GlueCrawlOperator(AwsJobOperator):
     """Run a Glue crawler once, and wait for that crawl's own result.
 
     :param crawler_name: name of the crawler; templated.
-    :param if_running: what to do when the crawler is at work already, because it makes one crawl at a time: ``attach``,
+    :param if_running: what to do when the crawler is already running, because it makes one crawl at a time: ``attach``,
         wait for the crawl that runs, which is then never stopped by this task (a crawl that is stopping is not joined:
         the task waits until it has ended); ``wait_then_start``, wait until the crawler is free, and start a crawl then;
         ``fail``. Templated. Default ``attach``.
@@ -28,6 +32,7 @@ class GlueCrawlOperator(AwsJobOperator):
     ``job_id`` says which is meant as *the first one since the one before it*; a sensor takes the whole outcome.
     """
 
+    start_rules: ClassVar[StartRules] = CRAWL_RULES
     service: ClassVar[str] = "glue_crawl"
     template_fields: Sequence[str] = (*AwsJobOperator.template_fields, *CRAWL_PARAMETERS)
     operator_extra_links = (GlueCrawlerLink(), JobLogLink())

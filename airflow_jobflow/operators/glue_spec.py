@@ -63,7 +63,7 @@ class CrawlSpec(JobSpec):
     :param values: the validated parameters of the operator, see ``CRAWL_PARAMETERS``.
     """
 
-    when_stuck = "Glue took the start, and no crawl began: look at the crawler in the console."
+    when_stuck = "Glue accepted the start, but no crawl began: check the crawler in the console."
     carries_owner = False
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -117,7 +117,7 @@ class CrawlSpec(JobSpec):
     ) -> str | None:
         """Join the crawl that runs, if ``if_running`` allows it, and return which one it is; None if none runs.
 
-        :raises CapacityUnavailable: the crawler is at work, and its crawl cannot be joined.
+        :raises CapacityUnavailable: the crawler is running, and its crawl cannot be joined.
         """
         from airflow_jobflow.jobs import glue_crawl
 
@@ -156,12 +156,12 @@ class CrawlSpec(JobSpec):
         return attempt.since if attempt.waits_since is None else next(iter(_begun(call, attempt.since)), None)
 
     def _busy(self) -> SubmissionError:
-        """Return the exception for a crawler that is at work, and whose crawl cannot be joined."""
+        """Return the exception for a crawler that is running, and whose crawl cannot be joined."""
         if self._if_running == "fail":
             return SubmissionError(
-                f"Crawler {self._crawler} is at work already, so no crawl was started, as if_running='fail' says"
+                f"Crawler {self._crawler} is already running, so no crawl was started (if_running='fail')"
             )
-        return CapacityUnavailable(f"Crawler {self._crawler} is at work, and a crawler runs one crawl at a time.")
+        return CapacityUnavailable(f"Crawler {self._crawler} is running, and a crawler runs one crawl at a time.")
 
 
 def _join(record: AttemptRecord, crawl: Since) -> str:
@@ -191,7 +191,7 @@ class GlueRunSpec(JobSpec):
     :raises InvalidParameter: two of them contradict each other.
     """
 
-    when_stuck = "Look at what else runs: is a limit of the job or the account reached?"
+    when_stuck = "Check what else is running: has the job or the account reached a limit?"
     passes_context = False
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -199,7 +199,9 @@ class GlueRunSpec(JobSpec):
 
         for name, member in RUN_PARAMETERS.members.items():
             if name in values and member in values.get("run_job_kwargs", {}):
-                raise invalid_parameter(name, values[name], f"run_job_kwargs says {member} too; keep one")
+                raise invalid_parameter(
+                    name, values[name], f"is also set in run_job_kwargs, as {member}; set it in one place only"
+                )
         self.values = values
         self.name: str = values["job_name"]
         self.scope: str | None = self.name
@@ -230,12 +232,23 @@ class GlueRunSpec(JobSpec):
             return glue_run.find(call, self.name, token)
 
         def start(call: Call) -> str:
-            return glue_run.start(call, request)
+            return record.before_submit(call) or glue_run.start(call, request)
 
         jobs.log.info("Starting a run of %s: %s", self.name, request)
         what = f"{glue_run.DISPLAY_NAME} of {self.name}"
         found_by = find if record.durable else None
         return [submission.submit_once(jobs.call, start, found_by, what, origin=lambda: jobs.origin)]
+
+    @property
+    def listing(self) -> tuple[str]:
+        """The name of the job."""
+        return (self.name,)
+
+    def list_attempts(self, call: Call, since: float) -> Mapping[str, str]:
+        """Return the runs of the job; see the base."""
+        from airflow_jobflow.jobs import glue_run
+
+        return glue_run.list_attempts(call, self.name, since)
 
     def find_started(self, call: Call, record: AttemptRecord) -> str | None:
         """Return the run of this attempt: a run whose start got no response may use up the job's capacity."""

@@ -7,8 +7,6 @@ and follows the jobs. The worker resumes to build the result.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,6 +18,7 @@ from airflow_jobflow import params
 from airflow_jobflow.airflow_compat.copies import MakesObjects
 from airflow_jobflow.airflow_compat.features import renders_natively
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
+from airflow_jobflow.airflow_compat.starts import StartsInTriggerer
 from airflow_jobflow.exceptions import JobStopped, invalid_parameter
 from airflow_jobflow.jobs import map_statuses
 from airflow_jobflow.jobs.model import JobState
@@ -33,17 +32,20 @@ from airflow_jobflow.operators import map_unfinished, returned
 from airflow_jobflow.operators.execution import Execution
 from airflow_jobflow.operators.inputs import LOG
 from airflow_jobflow.operators.kills import ABANDONING, stop_if_deferral_is_rejected
-from airflow_jobflow.operators.map_record import MapAttempt
+from airflow_jobflow.operators.map_record import MapAttempt, as_lines, digest_of
+from airflow_jobflow.operators.trigger_start import START_RULES, start_of_map
 from airflow_jobflow.ui.failure_report import report_failure, reporting_failures
 from airflow_jobflow.ui.task_report import TaskReport
 from airflow_jobflow.waiting.parameters import MAP_PARAMETERS
 from airflow_jobflow.waiting.resume import Method, resume
+from airflow_jobflow.waiting.trigger_start import StartRules, log_refusal
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_jobflow.operators.spec import MapSpec
     from airflow_jobflow.triggers.map import MapTrigger
+    from airflow_jobflow.triggers.start import Start
 
 EVENT_OF_NO_TRIGGER: dict[str, Any] = {
     "statuses": "",
@@ -57,7 +59,7 @@ EVENT_OF_NO_TRIGGER: dict[str, Any] = {
 """The event for a map whose trigger did not fire before Airflow ended the deferral."""
 
 
-class AwsMapOperator(MakesObjects, TaskBase):
+class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
     """Base of the operators that run one job for each item.
 
     :param items: a list with a dict for each job, the same as JSON, or what another task returned. The keys of a dict
@@ -82,14 +84,20 @@ class AwsMapOperator(MakesObjects, TaskBase):
         :class:`airflow_jobflow.operators.base.AwsJobOperator`.
     :param pass_context, result, result_required: see :class:`airflow_jobflow.operators.base.AwsJobOperator`. Each item
         has an address of its own; ``outcome["result"]`` is a list by index.
-    :param wait_for_completion, queued_timeout, durable: have no meaning for a map; other values than the defaults are
-        rejected.
+    :param start_from_trigger, start_trigger_args: see :class:`airflow_jobflow.operators.base.AwsJobOperator`.
+    :param stream_logs: True and ``failed`` both copy the last lines of up to 20 failed items into the task's log when
+        the map has ended. Default ``[jobflow] stream_logs``, which is False.
+    :param max_log_lines: the most lines that are copied, of all items together. Default 10,000.
+    :param wait_for_completion, queued_timeout, durable, number_logs_success: have no meaning for a map; other values
+        than the defaults are rejected.
 
     Returns a dict in the shape of :class:`airflow_jobflow.jobs.model.Outcome`, whose ``array`` counts the items, and
     ``statuses``: a character an item, in their order: ``S`` succeeded, ``F`` failed, ``K`` stopped, ``-`` never
     started; ``failed``: the outcomes of the items that failed or were stopped, each with its ``index``; ``outcomes``:
     those of all items, in their order, None for what was never started; None if there are more than 1,000.
     """
+
+    start_rules: ClassVar[StartRules] = START_RULES
 
     service: ClassVar[str]
     """This package's name for the service, such as ``batch``."""
@@ -120,13 +128,19 @@ class AwsMapOperator(MakesObjects, TaskBase):
         raise_on_failure: bool = True,
         job_timeout: float | str | timedelta | None = None,
         number_logs_exception: int = 20,
+        stream_logs: bool | str | None = None,
+        max_log_lines: int | str = 10_000,
+        number_logs_success: int | str = 0,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         wait_for_completion: bool = True,
         queued_timeout: float | str | timedelta | None = None,
         durable: bool = True,
+        start_from_trigger: bool | None = None,
+        start_trigger_args: object = None,
         **kwargs: Any,
     ) -> None:
+        self._start_from_trigger = None if start_trigger_args else start_from_trigger
         super().__init__(**kwargs)
         self.items = items
         self.max_concurrency = max_concurrency
@@ -146,6 +160,9 @@ class AwsMapOperator(MakesObjects, TaskBase):
         self.raise_on_failure = raise_on_failure
         self.job_timeout = job_timeout
         self.number_logs_exception = number_logs_exception
+        self.stream_logs = stream_logs
+        self.max_log_lines = max_log_lines
+        self.number_logs_success = number_logs_success
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.wait_for_completion = wait_for_completion
@@ -190,12 +207,12 @@ class AwsMapOperator(MakesObjects, TaskBase):
             rule = "a map starts jobs as others end, so it has to wait"
             raise invalid_parameter("wait_for_completion", False, rule)
         if self.queued_timeout is not None:
-            rule = "a map has none; job_timeout bounds it"
+            rule = "a map has no queue timeout; use job_timeout"
             raise invalid_parameter("queued_timeout", self.queued_timeout, rule)
         if not self.durable:
-            rule = "a map finds its jobs by their tokens, so it cannot do without"
+            rule = "a map finds its jobs by their tokens, so it is always durable"
             raise invalid_parameter("durable", False, rule)
-        params.reject(self, self.NOT_HONOURED)
+        params.reject(self, {**self.NOT_HONOURED, "number_logs_success": "a map copies no logs of successful items"})
         if self._execution.record.inputs.result == LOG:
             raise invalid_parameter("result", self.result, "must be in S3 for a map, whose items have logs each")
 
@@ -224,13 +241,29 @@ class AwsMapOperator(MakesObjects, TaskBase):
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
         self._begin_execution()
+        log_refusal(self)
         with reporting_failures(self._report, context):
-            self.check()
-            self._execution.record.begin(context)
             return self._start(context)
 
-    def _start(self, context: Context) -> Any:
-        """Record the attempt, and hand over to the trigger; the map of an earlier try continues if it may still run."""
+    def start_in_triggerer(self, context: Context, started_at: float, *, may_end: bool) -> Start:  # noqa: ARG002 -- a worker ends it
+        """Return how the map, whose parameters are rendered, starts in the triggerer.
+
+        :param context: Airflow's context.
+        :param started_at: when the task was started, in seconds since the epoch.
+        :param may_end: whether the task may end in the triggerer; a map never does.
+        :raises InvalidParameter: a parameter is wrong.
+        :raises NeedsWorker: only a worker can start it.
+        """
+        self.check()
+        return start_of_map(self._map, self.items, context, started_at)
+
+    def _start(self, context: Context, *, was_in_triggerer: bool = False) -> Any:
+        """Record the attempt, and hand over to the trigger; the map of an earlier try continues if it may still run.
+
+        :param was_in_triggerer: whether it was to start there, so that this try may have started jobs. Default False.
+        """
+        self.check()
+        self._execution.record.begin(context)
         execution, record = self._execution, self._execution.record
         if not record.is_first_try:
             record.attempt = record.stored()
@@ -238,7 +271,7 @@ class AwsMapOperator(MakesObjects, TaskBase):
         for index, item in enumerate(items):
             record.inputs.check(item, f"items[{index}]")
         requests = execution.spec.requests(items, execution.jobs)
-        digest = hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()
+        digest = digest_of(items)
         earlier = self._map.previous_results(digest) if self.redrive else None
         results = earlier or PreviousResults(map_statuses.NOT_STARTED * len(items))
         indexes = map_statuses.indexes_to_rerun(results.statuses)
@@ -249,13 +282,13 @@ class AwsMapOperator(MakesObjects, TaskBase):
             indexes = self._map.left_indexes()
             self.log.info("Continuing with the unfinished map of an earlier try (%s)", record.attempt.token)
         else:
-            self._map.end_earlier(partial(map_unfinished.stop_all, self._map))
+            self._map.end_earlier(partial(map_unfinished.stop_all, self._map), was_in_triggerer=was_in_triggerer)
             if not indexes:
-                self.log.info("No item is left to run")
+                self.log.info("No items to run")
                 return self._result(context, results, None)
             self._map.begin(digest, indexes, len(items))
 
-        lines = [json.dumps(requests[index], separators=(",", ":")) for index in indexes]
+        lines = as_lines(requests[index] for index in indexes)
         trigger = self._map.trigger(len(items), indexes, lines, continues=continues)
         if execution.wait.parameters.defers:
             if continues and self.cancel_on_kill:  # its jobs run already; those of a new map, the trigger starts
@@ -281,11 +314,15 @@ class AwsMapOperator(MakesObjects, TaskBase):
         :return: the result, see the class.
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
-        record = self._execution.record
-        if attempt is None and not record.attempt.token:
+        record, made_in_triggerer = self._execution.record, event.get("attempt")
+        if "start_on_worker" in event:
+            return self._start(context, was_in_triggerer=True)
+        if not (attempt or made_in_triggerer or record.attempt.token):
             record.resume_from_store(context)
         else:
-            record.resume(context, attempt)
+            record.resume(context, attempt or made_in_triggerer)
+        if made_in_triggerer:  # which cannot record it
+            record.save_if_possible()
         ended = self._map.ended_items(event, redrive=self.redrive)
         if event["limit"]:
             raise map_unfinished.timed_out(self._map, event)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_jobflow.operators.spec import MapSpec
     from airflow_jobflow.triggers.map import MapTrigger
 
-STOPPED = "What ran was stopped."
+STOPPED = "Running jobs were stopped."
 """The sentence that says that all jobs of a map were stopped."""
 
 
@@ -52,8 +54,12 @@ class MapAttempt:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether nothing says which map this try runs: Airflow has no store, and dropped what the deferral carried."""
-        return self.execution.record.store is None and self.execution.record.attempt.map is None
+        """Whether nothing says which map this try runs.
+
+        Airflow has dropped what the deferral or the event carried, and has no store, or the map was started in the
+        triggerer.
+        """
+        return self.execution.record.attempt.map is None
 
     def begin(self, digest: str, indexes: Sequence[int], size: int) -> None:
         """Record that a new map begins.
@@ -69,7 +75,7 @@ class MapAttempt:
         follows, family = len(indexes) < size, self.execution.spec.family(record)
         record.attempt.map = MapRecord(digest, index_ranges(indexes), follows, family)
         record.save()
-        self.execution.log.info("Map %s: %d of %d items are to be run", self.name, len(indexes), size)
+        self.execution.log.info("Map %s: %d of %d items will run", self.name, len(indexes), size)
 
     def trigger(
         self, size: int, indexes: Sequence[int], lines: Sequence[str], *, continues: bool = False
@@ -99,6 +105,8 @@ class MapAttempt:
             on_item_failure=given.get("on_item_failure") or ("continue" if given["redrive"] else "stop"),
             **asdict(execution.jobs.access),
             poll_interval=execution.wait.parameters.poll_interval,
+            stream_logs=execution.wait.parameters.logs["stream_logs"],
+            max_log_lines=execution.wait.parameters.logs["max_log_lines"],
             deadline=attempt.deadline,
             began_at=0.0 if continues else attempt.began_at,
             reports_progress=execution.report.is_shown,
@@ -135,14 +143,16 @@ class MapAttempt:
         is_wanted = not attempt.abandoned and attempt.clear_number == record.this_try.clear_number
         return is_here and is_wanted and self.map.digest == digest and self.may_run
 
-    def end_earlier(self, stop_all: Callable[[str, Sequence[str]], str]) -> None:
+    def end_earlier(self, stop_all: Callable[[str, Sequence[str]], str], *, was_in_triggerer: bool = False) -> None:
         """Stop the jobs of an earlier try's map that is not continued.
 
         :param stop_all: stops the recorded map's jobs, and returns a sentence.
+        :param was_in_triggerer: whether this try was to start there, so that it may have started jobs. Default False.
         :raises SubmissionError: they cannot be stopped; nothing was started.
         """
-        if self.execution.record.store is None:
-            self._end_unrecorded()
+        if self.is_unknown:
+            if was_in_triggerer or not self.execution.record.is_first_try:
+                self._end_unrecorded()
         elif self.may_run and self.execution.record.attempt.location == self.execution.record.location:
             self.execution.log.info("Not continuing with the unfinished map of an earlier try: stopping its jobs")
             said = stop_all("Airflow: the task was run again", ())
@@ -154,19 +164,17 @@ class MapAttempt:
             self.execution.record.save()
 
     def _end_unrecorded(self) -> None:
-        """Stop the jobs of earlier tries, if Airflow has no task state store.
+        """Stop the jobs of maps that are not recorded.
 
         :raises SubmissionError: they cannot be found or stopped; nothing was started.
         """
-        if self.execution.record.is_first_try:
-            return
         if error := self.try_to_stop_unrecorded("Airflow: the task was run again"):
             raise SubmissionError(
                 f"Nothing was started, because jobs of an earlier try could not be found or stopped: {error}"
             ) from error
 
     def try_to_stop_unrecorded(self, reason: str) -> CallError | None:
-        """Stop all jobs of this task instance, of all tries, if Airflow has no task state store.
+        """Stop all jobs of this task instance, of all tries.
 
         :param reason: for AWS and for the log.
         :return: why they could not be found or stopped; None if they were stopped.
@@ -228,3 +236,19 @@ class MapAttempt:
             )
             return False
         return True
+
+
+def digest_of(items: Sequence[Mapping[str, Any]]) -> str:
+    """Return what is equal for equal items.
+
+    :param items: the validated items.
+    """
+    return hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()
+
+
+def as_lines(requests: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return requests as lines of JSON.
+
+    :param requests: the requests.
+    """
+    return [json.dumps(request, separators=(",", ":")) for request in requests]

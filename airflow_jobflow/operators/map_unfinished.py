@@ -28,7 +28,7 @@ STOP_PATIENCE = 60.0
 MAY_RUN = ("denied", "credentials", "unanswerable", "failed")
 """Reasons for which a trigger ends a map and leaves its jobs running."""
 
-LEFT_RUNNING = "What runs was left running, as cancel_on_timeout=False says."
+LEFT_RUNNING = "Running jobs were not stopped, because cancel_on_timeout is False."
 
 
 def timed_out(attempt: MapAttempt, event: Mapping[str, Any]) -> JobTimeout:
@@ -96,10 +96,10 @@ def _stop_unless_retried(attempt: MapAttempt, running: Sequence[str]) -> str:
 def _next_try(attempt: MapAttempt) -> str:
     """A sentence that says what the task's next try does with running jobs."""
     if not attempt.execution.record.next_try_continues:
-        return "No try is left to wait for them: look them up in the AWS console before you start the map again."
+        return "No retry will continue with them: check the jobs in the AWS console before you run the map again."
     if attempt.execution.record.store is None:
-        return "The next try stops what runs, and starts over."
-    return "The next try continues with what runs."
+        return "The next try stops the running jobs, and starts over."
+    return "The next try continues with the running jobs."
 
 
 def stop_all(attempt: MapAttempt, reason: str, known: Sequence[str]) -> str:
@@ -117,7 +117,7 @@ def stop_all(attempt: MapAttempt, reason: str, known: Sequence[str]) -> str:
     if not left:
         return STOPPED
     attempt.execution.log.warning("Map %s: %s", attempt.name, left)
-    return f"Stop these jobs in the console, if they run: {sentence(str(left))}"
+    return f"Stop these jobs in the console, if they are still running: {sentence(str(left))}"
 
 
 def stopped_by_trigger(event: Mapping[str, Any]) -> str:
@@ -128,4 +128,4 @@ def stopped_by_trigger(event: Mapping[str, Any]) -> str:
     left = event.get("unstopped") or {}
     if not left.get("message"):
         return STOPPED
-    return f"Stop these jobs in the console, if they run: {sentence(left['message'])}"
+    return f"Stop these jobs in the console, if they are still running: {sentence(left['message'])}"

@@ -23,6 +23,17 @@ if TYPE_CHECKING:
     from airflow_jobflow.waiting.wait import Judged
 
 
+def may_end_in_triggerer(execution: Execution[JobSpec]) -> bool:
+    """Return whether the outcome is that of one job, and has a result, if any, that one call reads.
+
+    :param execution: the execution of the operator.
+    """
+    spec, record = execution.spec, execution.record
+    reads_many = spec.is_array and record.inputs.result is not None
+    needs_outcome = record.inputs.required and not execution.report.is_shown  # without one, the trigger reads nothing
+    return spec.is_one_job and not (record.attempt.parts or reads_many or needs_outcome)
+
+
 def with_results(execution: Execution[JobSpec], ended: Sequence[Snapshot], judged: Judged) -> Judged:
     """Return the outcome of a job or an array with what it returned, if it succeeded.
 

@@ -65,7 +65,7 @@ class Spec(ABC):
 class JobSpec(Spec):
     """A single job, or an array."""
 
-    when_stuck = "Look at the queue's compute environments: are they enabled, large enough, and able to run it?"
+    when_stuck = "Check the queue's compute environments: are they enabled, large enough, and able to run the job?"
     """What to do about a job that never left the queue."""
 
     is_array = False
@@ -93,6 +93,20 @@ class JobSpec(Spec):
         :raises CallError: it cannot be looked up.
         """
         return None
+
+    @property
+    def listing(self) -> tuple[str, ...] | None:
+        """What ``list_attempts`` lists: equal for specs that can share a listing. None: a submit carries a token."""
+        return None
+
+    def list_attempts(self, call: Call, since: float) -> Mapping[str, str]:
+        """Return the ids of jobs that tasks have started, by group and token: ``<group>-<token>``.
+
+        :param call: makes the API calls.
+        :param since: older jobs are left out, in seconds since the epoch.
+        :raises CallError: they cannot be listed.
+        """
+        raise NotImplementedError
 
     def runs_again(self, event: Mapping[str, Any], attempt: Attempt) -> bool:  # noqa: ARG002
         """Return whether a job that has ended is started once more within this try of the task.

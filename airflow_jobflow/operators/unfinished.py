@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_jobflow.operators.execution import Execution
     from airflow_jobflow.operators.spec import JobSpec
 
-LEFT_RUNNING = "It was left running, as cancel_on_timeout=False says."
+LEFT_RUNNING = "It was left running, because cancel_on_timeout is False."
 
 
 def timed_out(execution: Execution[JobSpec], event: Mapping[str, Any], seen: Mapping[str, Snapshot]) -> JobflowError:
@@ -80,7 +80,7 @@ def not_described(execution: Execution[JobSpec], error: JobflowError) -> Jobflow
     :param execution: the execution of the operator.
     :param error: what describing it raised.
     """
-    then = "No try is left to wait for it: look it up in the AWS console before you start it again."
+    then = "No retry will continue with it: check the job in the AWS console before you run the task again."
     if execution.record.next_try_continues:
         then = "The next try continues with it, if it can be described then."
     return type(error)(f"{error} {then}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -13,32 +12,42 @@ from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from airflow_jobflow import params
-from airflow_jobflow.airflow_compat import starts
 from airflow_jobflow.airflow_compat.copies import MakesObjects
-from airflow_jobflow.airflow_compat.features import dag_in
 from airflow_jobflow.airflow_compat.retry_policy import SensorBase
+from airflow_jobflow.airflow_compat.starts import StartsInTriggerer
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs.array import Tolerance
-from airflow_jobflow.sensors.trigger_start import NOT_HONOURED, start_trigger_args
 from airflow_jobflow.ui.failure_report import reporting_failures
 from airflow_jobflow.ui.task_report import TaskReport
 from airflow_jobflow.waiting import timeouts
 from airflow_jobflow.waiting.parameters import WAIT_PARAMETERS, wait_parameters
 from airflow_jobflow.waiting.resume import Method, resume
+from airflow_jobflow.waiting.trigger_start import StartRules, log_refusal
 from airflow_jobflow.waiting.wait import JobWait, snapshots
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-    from airflow.triggers.base import StartTriggerArgs
 
-    from airflow_jobflow.airflow_compat.starts import OperatorPartial
+    from airflow_jobflow.triggers.start import Start
+
+NOT_HONOURED = {
+    "exponential_backoff": "polls are shared by all waits, so their interval does not grow; use poll_interval",
+    "max_wait": "polls are shared by all waits, so their interval does not grow; use poll_interval",
+    "silent_fail": "an error of a call is retried and does not fail the sensor; soft_fail skips a task that would fail",
+}
+"""Parameters of BaseSensorOperator that are rejected by name, if they are set, and why."""
 
 
-class AwsJobSensor(MakesObjects, SensorBase):
+def _rejected(given: Mapping[str, Any]) -> list[str]:
+    """Return the names of parameters that a sensor rejects, before rendering."""
+    return [name for name in NOT_HONOURED if given.get(name)] + ["mode"] * (given.get("mode") not in (None, "poke"))
+
+
+class AwsJobSensor(MakesObjects, StartsInTriggerer, SensorBase):
     """Base of the sensors.
 
     Of BaseSensorOperator's parameters, ``soft_fail`` and ``never_fail`` skip the task where it would fail;
-    ``mode="reschedule"`` is rejected, because deferring does what it is for; so are ``exponential_backoff``,
+    ``mode="reschedule"`` is rejected, because deferring replaces it; so are ``exponential_backoff``,
     ``max_wait`` and ``silent_fail``.
 
     It starts in the triggerer, without a worker, where Airflow can render its parameters there (3.3 or newer): as they
@@ -49,19 +58,26 @@ class AwsJobSensor(MakesObjects, SensorBase):
 
     :param aws_conn_id, region_name, verify, botocore_config, deferrable: see
         :class:`airflow_jobflow.operators.base.AwsJobOperator`.
-    :param raise_on_failure, job_timeout, number_logs_exception: see
+    :param raise_on_failure, job_timeout, number_logs_exception, stream_logs, max_log_lines, number_logs_success: see
         :class:`airflow_jobflow.operators.base.AwsJobOperator`.
     :param poll_interval: seconds between two describe calls for one job. Default ``[jobflow] poll_interval``, which is
         10.
     :param poke_interval: another name for ``poll_interval``, which wins. Default None.
     :param timeout: seconds, or a timedelta, until the wait ends: one more deadline, whose passing is not retried.
         Default ``[sensors] default_timeout``, which is seven days.
-    :param start_from_trigger: False starts it on a worker in any case. Default True.
+    :param start_from_trigger: whether it starts in the triggerer, if it can. Default ``[jobflow] start_from_trigger``,
+        by which sensors do.
     :param start_trigger_args: Airflow's own, for an instance of a mapped sensor; not to be set by a DAG.
     """
 
     service: ClassVar[str]
     """This package's name for the service, such as ``batch``."""
+
+    start_rules: ClassVar[StartRules] = StartRules(
+        ("sensors", "all"),
+        lambda given: ", ".join(f"a worker rejects {name}" for name in _rejected(given)),
+        lambda given: (given.get("job_timeout"), given.get("timeout") or conf.get("sensors", "default_timeout")),
+    )
 
     names_jobs: ClassVar[str]
     """The parameter that names the jobs: an id, the outcome that an operator returned for it, or a list of these."""
@@ -79,14 +95,17 @@ class AwsJobSensor(MakesObjects, SensorBase):
         raise_on_failure: bool = True,
         job_timeout: float | str | timedelta | None = None,
         number_logs_exception: int = 20,
+        stream_logs: bool | str | None = None,
+        max_log_lines: int | str = 10_000,
+        number_logs_success: int | str = 0,
         poll_interval: float | str | timedelta | None = None,
         poke_interval: float | str | timedelta | None = None,
         timeout: Any = None,
-        start_from_trigger: bool = True,
-        start_trigger_args: object = None,  # noqa: ARG002 -- ``partial`` sets it for an instance of a mapped task
+        start_from_trigger: bool | None = None,
+        start_trigger_args: object = None,
         **kwargs: Any,
     ) -> None:
-        self._may_start_from_trigger = start_from_trigger
+        self._start_from_trigger = None if start_trigger_args else start_from_trigger
         super().__init__(timeout=conf.getfloat("sensors", "default_timeout") if timeout is None else timeout, **kwargs)
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
@@ -96,6 +115,9 @@ class AwsJobSensor(MakesObjects, SensorBase):
         self.raise_on_failure = raise_on_failure
         self.job_timeout = job_timeout
         self.number_logs_exception = number_logs_exception
+        self.stream_logs = stream_logs
+        self.max_log_lines = max_log_lines
+        self.number_logs_success = number_logs_success
         self.poll_interval = poke_interval if poll_interval is None else poll_interval
 
     # What the services differ in.
@@ -131,55 +153,30 @@ class AwsJobSensor(MakesObjects, SensorBase):
         """The known URLs of the task's link buttons, by the key of the link."""
         return self._report.kept_links
 
-    # Start in the triggerer. Airflow reads these two properties when it serializes the DAG.
+    # Start in the triggerer.
 
-    @starts.OfInstance
-    def start_trigger_args(self) -> StartTriggerArgs | None:
-        """How to start in the triggerer; None where a worker is needed, or while the sensor is being made."""
-        if self.names_jobs not in vars(self):
-            return None
-        given = {name: value for name, value in vars(self).items() if name != "poke_interval"}  # kept as poll_interval
-        return start_trigger_args(type(self), given, dag=dag_in(given))
+    def start_in_triggerer(self, context: Context, started_at: float, *, may_end: bool) -> Start:
+        """Return how the sensor, whose parameters are rendered, starts in the triggerer.
 
-    @starts.OfInstance
-    def start_from_trigger(self) -> bool:
-        """Whether it starts in the triggerer."""
-        return self._may_start_from_trigger and self.start_trigger_args is not None
-
-    @classmethod
-    def partial(cls, **kwargs: Any) -> OperatorPartial:
-        """Prepare a mapped task. Its instances start in the triggerer as a single task does.
-
-        :param kwargs: the parameters that all instances share.
-        :return: what ``expand`` is called on.
-        """
-        mapped = super().partial(**kwargs)
-        arguments = starts.arguments_of(mapped)
-        args = start_trigger_args(cls, arguments, dag=dag_in(arguments))
-        may = kwargs.get("start_from_trigger", True) and args is not None
-        arguments |= {"start_from_trigger": may, "start_trigger_args": args if may else None}
-        return mapped
-
-    def trigger_arguments(self, started_at: float, *, may_end: bool) -> dict[str, Any]:
-        """Return the arguments of the ``JobTrigger`` of a sensor that starts in the triggerer.
-
+        :param context: Airflow's context.
         :param started_at: when the task was started, in seconds since the epoch.
         :param may_end: whether the task may end in the triggerer.
         :raises InvalidParameter: a parameter is wrong.
+        :raises NeedsWorker: it has no jobs to wait for.
         """
+        from airflow_jobflow.triggers.mapped_arguments import NeedsWorker
+        from airflow_jobflow.triggers.start import Start
+
         self.check()
-        jobs, parameters = self._wait.jobs, self._wait.parameters
-        return {
-            "service": self.service,
-            "job_ids": self.job_ids(),
-            "scope": jobs.scope,
-            **dataclasses.asdict(jobs.access),
-            "poll_interval": parameters.poll_interval,
-            "deadline": parameters.deadlines.after(started_at),
-            "result_kind": self._returns() if may_end else None,
-            "reports_progress": self.do_xcom_push,
-            "links": {} if self._report.notes_have_links else None,
-        }
+        if not (job_ids := self.job_ids()):
+            raise NeedsWorker("it has no jobs to wait for")
+        trigger = self._wait.trigger(
+            job_ids,
+            deadline=self._wait.parameters.deadlines.after(started_at),
+            result_kind=self._returns() if may_end else None,
+            **self._report.begin(context, job_ids, {}),
+        )
+        return Start(lambda *_: trigger)
 
     def check(self) -> None:
         """Validate the parameters, except for the ids of the jobs. Makes no call.
@@ -189,7 +186,7 @@ class AwsJobSensor(MakesObjects, SensorBase):
         _ = self._wait
         params.reject(self, NOT_HONOURED)
         if self.mode != "poke":
-            rule = "deferring does what rescheduling is for; leave mode out, or set deferrable=False to wait here"
+            rule = "is not supported, because deferring replaces it; remove mode, or set deferrable=False"
             raise invalid_parameter("mode", self.mode, rule)
 
     # Wait.
@@ -204,6 +201,7 @@ class AwsJobSensor(MakesObjects, SensorBase):
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
         self._begin_execution()
+        log_refusal(self)
         with reporting_failures(self._report, context):
             try:
                 return self._start(context)
@@ -212,7 +210,9 @@ class AwsJobSensor(MakesObjects, SensorBase):
             except AirflowException as error:
                 # BaseSensorOperator does the same for exceptions after a deferral.
                 if self.soft_fail or self.never_fail:
-                    raise AirflowSkipException(f"Skipped, as soft_fail or never_fail says: {error}") from error
+                    raise AirflowSkipException(
+                        f"Skipped instead of failed (soft_fail or never_fail): {error}"
+                    ) from error
                 raise
 
     def _start(self, context: Context) -> Any:

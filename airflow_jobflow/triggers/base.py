@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -50,90 +50,20 @@ _background: set[asyncio.Task[None]] = set()
 """Background tasks of all triggers: an event loop holds its tasks only weakly."""
 
 
-class WaitTrigger(Stored, BaseTrigger):
-    """Base class of the triggers that wait for an operator or a sensor.
+class KillableTrigger(Stored, BaseTrigger):
+    """Base class of the triggers of tasks: what a kill does, and what runs on in the background."""
 
-    :param aws_conn_id, region_name, verify, botocore_config: see :class:`airflow_jobflow.aws.Access`.
-    :param poll_interval: seconds between two describe calls for one job. Default 10.
-    :param deadline: when to stop waiting, in seconds since the epoch. Default None: never.
-    :param deferred_at: when the task was deferred, in seconds since the epoch. Default None: it was not deferred.
-    :param cancel_on_kill: whether a kill by a user stops the jobs. Default False, for jobs that are not the task's own.
-    :param cancel_on_timeout: whether a passed deadline stops the jobs. Default False, for jobs that are not the task's
-        own.
-    """
+    cancel_on_kill: bool = True
+    """Whether a kill by a user stops the jobs."""
 
-    def __init__(
-        self,
-        *,
-        aws_conn_id: str | None = "aws_default",
-        region_name: str | None = None,
-        verify: bool | str | None = None,
-        botocore_config: dict[str, Any] | None = None,
-        poll_interval: float = 10.0,
-        deadline: float | None = None,
-        deferred_at: float | None = None,
-        cancel_on_kill: bool = False,
-        cancel_on_timeout: bool = False,
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is untyped
-        self.aws_conn_id = aws_conn_id
-        self.region_name = region_name
-        self.verify = verify
-        self.botocore_config = botocore_config
-        self.poll_interval = poll_interval
-        self.deadline = deadline
-        self.deferred_at = deferred_at
-        self.cancel_on_kill = cancel_on_kill
-        self.cancel_on_timeout = cancel_on_timeout
         self._fired = False
         self._kill: asyncio.Task[None] | None = None
         """Handles a kill."""
         self._tasks: set[asyncio.Task[None]] = set()
         """The running background tasks of this trigger."""
         self._has_spawned = False
-
-    @property
-    def access(self) -> Access:
-        """The AWS connection to use."""
-        return Access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
-
-    def watcher(self, service: str, scope: str | None) -> Watcher[Snapshot]:
-        """Return the process's watcher of a service. In a triggerer it also listens for events.
-
-        :param service: our name of the service, such as ``batch``.
-        :param scope: the cluster or Glue job that describe calls name, if the service needs one; else None.
-        """
-        return shared_watcher(self.access, service, scope, events=self.task_instance is not None)
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and fire one event: either it ends the task, or a worker continues with it."""
-        async with on_kill_called(self, self.on_kill):
-            event = await self.wait()
-            final_event = await self.finish(event)
-            if final_event is None:
-                await asyncio.sleep(self.seconds_until_resumable(time.time()))
-        self._fired = True
-        yield final_event or TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow's is untyped
-
-    @abstractmethod
-    async def wait(self) -> dict[str, Any]:
-        """Wait until the jobs have ended or the deadline has passed, and return the event's payload."""
-
-    async def finish(self, event: dict[str, Any]) -> TriggerEvent | None:  # noqa: ARG002
-        """Return the event that ends the task in the triggerer; None if a worker is needed.
-
-        :param event: what ``wait`` returned.
-        """
-        return None
-
-    def seconds_until_resumable(self, now: float) -> float:
-        """Return how many seconds to hold back the event; 0 outside a triggerer, where no scheduler is involved.
-
-        :param now: in seconds since the epoch.
-        """
-        if self.task_instance is None or self.deferred_at is None:
-            return 0.0
-        return max(0.0, self.deferred_at + MIN_DEFERRAL - now)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine in the background to its end, even if this trigger is cancelled.
@@ -207,6 +137,99 @@ class WaitTrigger(Stored, BaseTrigger):
     @abstractmethod
     async def stop_jobs(self) -> None:
         """Stop the jobs that the task has started, because it was killed. Runs in the background to its end."""
+
+
+class WaitTrigger(KillableTrigger):
+    """Base class of the triggers that wait for an operator or a sensor.
+
+    :param aws_conn_id, region_name, verify, botocore_config: see :class:`airflow_jobflow.aws.Access`.
+    :param poll_interval: seconds between two describe calls for one job. Default 10.
+    :param deadline: when to stop waiting, in seconds since the epoch. Default None: never.
+    :param deferred_at: when the task was deferred, in seconds since the epoch. Default None: it was not deferred.
+    :param cancel_on_kill: whether a kill by a user stops the jobs. Default False, for jobs that are not the task's own.
+    :param cancel_on_timeout: whether a passed deadline stops the jobs. Default False, for jobs that are not the task's
+        own.
+    :param stream_logs: True to copy the jobs' logs into the task's log while they run, ``failed`` to copy the last
+        lines of those that failed, children and items too, at the end. Default False.
+    :param max_log_lines: the most lines to copy. Default 10,000.
+    :param attempt: the attempt that started the jobs, if it was made in the triggerer; it becomes part of the event.
+        Default None: the deferral carries it.
+    """
+
+    def __init__(
+        self,
+        *,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
+        poll_interval: float = 10.0,
+        deadline: float | None = None,
+        deferred_at: float | None = None,
+        cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
+        stream_logs: bool | str = False,
+        max_log_lines: int = 10_000,
+        attempt: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.verify = verify
+        self.botocore_config = botocore_config
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+        self.deferred_at = deferred_at
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self.stream_logs = stream_logs
+        self.max_log_lines = max_log_lines
+        self.attempt = attempt
+
+    @property
+    def access(self) -> Access:
+        """The AWS connection to use."""
+        return Access(self.aws_conn_id, self.region_name, self.verify, self.botocore_config)
+
+    def watcher(self, service: str, scope: str | None) -> Watcher[Snapshot]:
+        """Return the process's watcher of a service. In a triggerer it also listens for events.
+
+        :param service: our name of the service, such as ``batch``.
+        :param scope: the cluster or Glue job that describe calls name, if the service needs one; else None.
+        """
+        return shared_watcher(self.access, service, scope, events=self.task_instance is not None)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and fire one event: either it ends the task, or a worker continues with it."""
+        async with on_kill_called(self, self.on_kill):
+            event = await self.wait()
+            if self.attempt is not None:
+                event["attempt"] = self.attempt
+            final_event = await self.finish(event)
+            if final_event is None:
+                await asyncio.sleep(self.seconds_until_resumable(time.time()))
+        self._fired = True
+        yield final_event or TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow's is untyped
+
+    @abstractmethod
+    async def wait(self) -> dict[str, Any]:
+        """Wait until the jobs have ended or the deadline has passed, and return the event's payload."""
+
+    async def finish(self, event: dict[str, Any]) -> TriggerEvent | None:  # noqa: ARG002
+        """Return the event that ends the task in the triggerer; None if a worker is needed.
+
+        :param event: what ``wait`` returned.
+        """
+        return None
+
+    def seconds_until_resumable(self, now: float) -> float:
+        """Return how many seconds to hold back the event; 0 outside a triggerer, where no scheduler is involved.
+
+        :param now: in seconds since the epoch.
+        """
+        if self.task_instance is None or self.deferred_at is None:
+            return 0.0
+        return max(0.0, self.deferred_at + MIN_DEFERRAL - now)
 
 
 def error_kind(error: WatchError | CallError) -> str:

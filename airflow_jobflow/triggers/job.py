@@ -34,6 +34,7 @@ from airflow_jobflow.polling.watcher import Watcher
 from airflow_jobflow.stopping import Stopper
 from airflow_jobflow.triggers.base import WaitTrigger, error_kind
 from airflow_jobflow.triggers.ending import success
+from airflow_jobflow.triggers.job_logs import JobLogs
 from airflow_jobflow.ui import notes
 from airflow_jobflow.ui.progress import FailedChildren, LastNote, Progress, note_of
 
@@ -87,6 +88,8 @@ class JobTrigger(WaitTrigger):
     :param progress_digest: digest of the progress report that the tab already has. Default None: it has none.
     :param links: the URLs in the last progress report, if the task's buttons read them there. Default None: they do
         not.
+    :param number_logs_success: how many of the last lines of each job that succeeded are copied into the task's log.
+        Default 0.
 
     The others are those of :class:`airflow_jobflow.triggers.base.WaitTrigger`.
 
@@ -123,6 +126,7 @@ class JobTrigger(WaitTrigger):
         reports_progress: bool = False,
         progress_digest: str | None = None,
         links: Mapping[str, str] | None = None,
+        number_logs_success: int = 0,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -137,6 +141,7 @@ class JobTrigger(WaitTrigger):
         self.reports_progress = reports_progress
         self.progress_digest = progress_digest
         self.links = None if links is None else dict(links)
+        self.number_logs_success = number_logs_success
         self._seen: dict[str, Snapshot] = {}
         """The last snapshot of each job."""
         self._statuses: dict[str, list[tuple[str, str]]] = {}
@@ -154,19 +159,43 @@ class JobTrigger(WaitTrigger):
     def _stopper(self) -> Stopper:
         return Stopper(self.access, self.service, self.scope, self.spawn)
 
+    @functools.cached_property
+    def _logs(self) -> JobLogs | None:
+        """What is copied of the jobs' logs; None for nothing."""
+        if not (self.stream_logs or self.number_logs_success):
+            return None
+        return JobLogs(
+            self.access,
+            self.service,
+            stream_logs=self.stream_logs,
+            max_log_lines=self.max_log_lines,
+            number_logs_success=self.number_logs_success,
+            container=self.container_name,
+            names_jobs=len(self.job_ids) > 1,
+            task_instance=self.task_instance,
+            saves_positions=self.reports_progress,
+            deferred_at=self.deferred_at,
+        )
+
     async def wait(self) -> dict[str, Any]:
         """Wait until no job is left to wait for, or a deadline has passed, and return the event's payload."""
         began = time.time()
-        limit = await self._watch()
-        while limit and await self._no_longer_applies(limit):
-            limit = await self._watch() if self._open else None
-        if not limit:
-            metrics.publish_delay(self.service, self._seen.values(), began)
-        elif self.cancel_on_timeout:
-            self._start_stopping(DEADLINE_REASONS[limit])
-            await self._stopper.wait(STOP_TIMEOUT if self.task_instance else STOP_TIMEOUT_IN_WORKER)
-        else:
-            log.info("%s", DEADLINE_REASONS[limit])
+        try:
+            limit = await self._watch()
+            while limit and await self._no_longer_applies(limit):
+                limit = await self._watch() if self._open else None
+            if not limit:
+                metrics.publish_delay(self.service, self._seen.values(), began)
+            elif self.cancel_on_timeout:
+                self._start_stopping(DEADLINE_REASONS[limit])
+                await self._stopper.wait(STOP_TIMEOUT if self.task_instance else STOP_TIMEOUT_IN_WORKER)
+            else:
+                log.info("%s", DEADLINE_REASONS[limit])
+            if self._logs:
+                await self._logs.finish(self._seen.values(), deadline_passed=limit is not None)
+        finally:
+            if self._logs:
+                self._logs.close()
         return {
             "job_ids": self.job_ids,
             "jobs": {job_id: snapshot.to_dict() for job_id, snapshot in self._seen.items()},
@@ -320,6 +349,8 @@ class JobTrigger(WaitTrigger):
             snapshot = dataclasses.replace(snapshot, run_seconds=run_seconds)
         self._seen[job_id] = snapshot
         self._left_queue |= snapshot.left_queue
+        if self._logs:
+            self._logs.saw(snapshot)
         if snapshot.state.ended:
             self._open.discard(job_id)
         if self.reported_statuses.get(job_id) != snapshot.progress():

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import Any
 
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.array import Tolerance, indexes_of
+from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.jobs.wording import KILL_REASON
 from airflow_jobflow.maps.calls import ItemRejected, MapCalls, MapCancelled
@@ -33,6 +35,7 @@ from airflow_jobflow.maps.tracker import failed_snapshot, result_line
 from airflow_jobflow.polling.errors import WatchError
 from airflow_jobflow.task_states import task_states
 from airflow_jobflow.triggers.base import WaitTrigger, error_kind
+from airflow_jobflow.triggers.job_logs import JobLogs
 from airflow_jobflow.ui import notes
 from airflow_jobflow.ui.progress import LastNote, Progress
 
@@ -187,6 +190,8 @@ class MapTrigger(WaitTrigger):
                 log.exception("Unexpected error: the map cannot continue; its running jobs are not stopped")
             unstopped = await runner.shut_down(stop_reason, stop_timeout=stop_timeout)
             log.info("%s", self._state.progress())
+            if error is None and limit is None:
+                await self._copy_logs()
             return {
                 "statuses": self._state.statuses,
                 "lines": await asyncio.to_thread(pack, self._state.lines()),
@@ -201,6 +206,20 @@ class MapTrigger(WaitTrigger):
             }
         finally:
             await runner.close()
+
+    async def _copy_logs(self) -> None:
+        """Copy the last lines of failed items into the task's log, if ``stream_logs`` is set."""
+        if self.stream_logs:
+            failed = await asyncio.to_thread(_failed_items, self._state.lines())
+            logs = JobLogs(
+                self.access,
+                self.service,
+                stream_logs="failed",
+                max_log_lines=self.max_log_lines,
+                container=self.container_name,
+                task_instance=self.task_instance,
+            )
+            await logs.finish_map(failed)
 
     def _progress_report(self, times: Sequence[str | None]) -> Callable[[], dict[str, Any]]:
         """Return a function that builds the progress report for the current state."""
@@ -245,7 +264,7 @@ class MapTrigger(WaitTrigger):
             for job_id in set(self._state.running) - set(unstopped.job_ids):
                 last = failed_snapshot(job_id, "STOPPED", KILL_REASON)
                 self._state.record_stopped(job_id, result_line(self._state.index_of(job_id), last))
-            error = f"Stop these jobs in the console, if they run: {unstopped}" if unstopped else ""
+            error = f"Stop these jobs in the console, if they are still running: {unstopped}" if unstopped else ""
             times = self._runner.times if self._runner else [None, None, None]
             end = {"stop_requested_at": notes.now(), "error": error}
             report = LastNote(self.task_instance, lambda: functools.partial(self._progress_report(times), **end))
@@ -266,6 +285,15 @@ class MapTrigger(WaitTrigger):
         else:
             log.info("The task was killed: all jobs of the map were stopped")
         return unstopped
+
+
+def _failed_items(lines: Sequence[str]) -> dict[str, Snapshot]:
+    """Return the last snapshots of failed items, by index.
+
+    :param lines: result lines of items.
+    """
+    ended = (json.loads(line) for line in lines)
+    return {str(index): Snapshot.from_dict(last) for index, last in ended if last["state"] == JobState.FAILED}
 
 
 def _error_kind(error: WatchError | CallError) -> str:

@@ -20,7 +20,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace, TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from airflow.sdk import conf
 
@@ -57,6 +57,13 @@ MAX_LOAD = 0.5
 
 NoteFactory = Callable[[], dict[str, Any]]
 """Builds the note; called in a thread."""
+
+
+class Publishable(Protocol):
+    """What publishes an XCom of its task from time to time."""
+
+    async def publish(self) -> bool:
+        """Publish it, and return whether that took a turn."""
 
 
 class Progress:
@@ -138,17 +145,21 @@ class Progress:
 
 
 class Board:
-    """Writes the notes of all tasks of a process, one after the other and at most ``MAX_NOTES_PER_SECOND``."""
+    """Writes the notes of all tasks of a process, one after the other.
 
-    def __init__(self) -> None:
-        self._waiting: deque[Progress] = deque()
+    :param per_second: the most notes per second. Default ``MAX_NOTES_PER_SECOND``.
+    """
+
+    def __init__(self, per_second: float = MAX_NOTES_PER_SECOND) -> None:
+        self._per_second = per_second
+        self._waiting: deque[Publishable] = deque()
         self._writer: asyncio.Task[None] | None = None
         self.next_listing = 0.0
 
-    def append(self, progress: Progress) -> None:
+    def append(self, progress: Publishable) -> None:
         """Queue a task for its next note.
 
-        :param progress: the task's progress.
+        :param progress: publishes it.
         """
         self._waiting.append(progress)
         if self._writer is None or self._writer.done():
@@ -158,7 +169,7 @@ class Board:
     async def _write(self) -> None:
         while self._waiting:
             if await self._waiting.popleft().publish():
-                await asyncio.sleep(1 / MAX_NOTES_PER_SECOND)
+                await asyncio.sleep(1 / self._per_second)
 
 
 class LastNote(Progress):

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.sdk import conf
 
 from airflow_jobflow import params, params_json
+from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.params import Check, Parameter, ParameterTable
+from airflow_jobflow.trigger_eligibility import START_SETTINGS
 from airflow_jobflow.waiting.deadlines import Deadlines
 
 if TYPE_CHECKING:
@@ -21,6 +23,17 @@ def _verify(name: str, value: Any) -> bool | str:
     is_path = isinstance(value, str) and value.lower() not in ("true", "false")
     return value if is_path else params.boolean(name, value)
 
+
+FAILED: Final = "failed"
+"""The ``stream_logs`` that copies the last lines of failed jobs."""
+
+
+def _stream_logs(name: str, value: Any) -> bool | str:
+    return FAILED if str(value).strip().lower() == FAILED else params.boolean(name, value)
+
+
+NOT_STREAMED: Final = {"glue_crawl": "all crawls of a crawler write to one log stream; use 'failed', or leave it out"}
+"""Services whose jobs' logs cannot be copied while the jobs run, and why."""
 
 _COUNT: Final = partial(params.integer, least=0)
 _NOT_NEGATIVE: Final = partial(params.number, least=0)
@@ -37,6 +50,9 @@ WAIT_PARAMETERS: Final = ParameterTable(
         "deferrable": Parameter("", params.unchecked, templated=False),
         "raise_on_failure": Parameter("", params.unchecked, templated=False),
         "number_logs_exception": Parameter("", _COUNT, required=True, templated=False),
+        "stream_logs": Parameter("", _stream_logs),
+        "max_log_lines": Parameter("", partial(params.integer, least=1), required=True),
+        "number_logs_success": Parameter("", _COUNT, required=True),
     }
 )
 """The parameters of all operators and sensors, see :class:`airflow_jobflow.operators.base.AwsJobOperator`."""
@@ -75,7 +91,10 @@ _OF_SETTINGS: Final[Mapping[str, Check]] = {
     "event_poll_interval": params.seconds,
     "missing_grace": _NOT_NEGATIVE,
     "denied_grace": _NOT_NEGATIVE,
+    "log_calls_per_second": params.seconds,
+    "stream_logs": _stream_logs,
     "end_in_trigger": partial(params.one_of, allowed=("auto", "never")),
+    "start_from_trigger": partial(params.one_of, allowed=START_SETTINGS),
 }
 
 SETTINGS: Final = ParameterTable({f"[jobflow] {name}": Parameter("", check) for name, check in _OF_SETTINGS.items()})
@@ -92,6 +111,7 @@ class WaitParameters:
     :param log_lines: how many of the last lines of a log an error quotes.
     :param deadlines: the time limits of the task.
     :param defers: whether the task waits in the triggerer, and not in the worker.
+    :param logs: what is copied of the jobs' logs, as arguments of the trigger.
     """
 
     given: Mapping[str, Any]
@@ -100,6 +120,12 @@ class WaitParameters:
     log_lines: int
     deadlines: Deadlines
     defers: bool
+    logs: Mapping[str, Any]
+
+    @property
+    def copies_logs(self) -> bool:
+        """Whether any log is copied."""
+        return bool(self.logs["stream_logs"] or self.logs["number_logs_success"])
 
 
 def wait_parameters(task: Any, table: ParameterTable, **limits: float) -> WaitParameters:
@@ -115,6 +141,11 @@ def wait_parameters(task: Any, table: ParameterTable, **limits: float) -> WaitPa
     settings = SETTINGS.validated({f"[jobflow] {name}": conf.get("jobflow", name) for name in _OF_SETTINGS})
     given = table.of(task)
     defers = conf.getboolean("jobflow", "deferrable") if task.deferrable is None else task.deferrable
+    stream_logs = given.get("stream_logs", settings["[jobflow] stream_logs"])
+    if stream_logs is True and task.service in NOT_STREAMED:
+        if "stream_logs" in given:
+            raise invalid_parameter("stream_logs", task.stream_logs, NOT_STREAMED[task.service])
+        stream_logs = False
     of_task: dict[str, float] = {name: given[name] for name in ("job_timeout", "execution_timeout") if name in given}
     return WaitParameters(
         given=given,
@@ -123,4 +154,9 @@ def wait_parameters(task: Any, table: ParameterTable, **limits: float) -> WaitPa
         log_lines=given["number_logs_exception"],
         deadlines=Deadlines({**of_task, **limits}, in_worker=not defers),
         defers=defers,
+        logs={
+            "stream_logs": stream_logs,
+            "max_log_lines": given["max_log_lines"],
+            "number_logs_success": given["number_logs_success"],
+        },
     )

@@ -16,7 +16,7 @@ from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs.wording import sentence
 
 if TYPE_CHECKING:
-    from airflow_jobflow.aws import Access, Retry
+    from airflow_jobflow.aws import Access, Retry, ServiceClient
     from airflow_jobflow.jobs.calls import Call
     from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.ui.task_report import TaskReport
@@ -83,9 +83,14 @@ class RemoteJobs:
     @property
     def origin(self) -> str:
         """The connection and the region that are used, for messages: ``aws_default in eu-west-1``."""
+        return self.client.origin
+
+    @property
+    def client(self) -> ServiceClient:
+        """The client that makes the calls."""
         from airflow_jobflow.aws import service_client
 
-        return service_client(self.access, self.module.CLIENT).origin
+        return service_client(self.access, self.module.CLIENT)
 
     @property
     def region(self) -> str:
@@ -111,12 +116,12 @@ class RemoteJobs:
         :return: what the function returns.
         :raises CallError: it failed, and is not repeated.
         """
-        from airflow_jobflow.aws import Retry, run_blocking, service_client
+        from airflow_jobflow.aws import Retry, run_blocking
 
         retry = retry or Retry(PATIENCE)
         if self.call_deadline is not None and not past_deadline:
             retry = retry.until(self.call_deadline)
-        return run_blocking(service_client(self.access, self.module.CLIENT), function, *arguments, retry=retry)
+        return run_blocking(self.client, function, *arguments, retry=retry)
 
     def describe(self, call: Call, job_ids: Sequence[str]) -> dict[str, Snapshot]:
         """Describe jobs; unknown ones are left out.

@@ -25,7 +25,7 @@ def job_timeout(jobs: RemoteJobs, event: Mapping[str, Any], limit: str, stopped:
     :param limit: the limit that has passed, with its parameter.
     :param stopped: a sentence that says whether the jobs were stopped.
     """
-    first = f"{_called(jobs, event)}, did not end within {limit}. {stopped} Give it more time, or make it faster."
+    first = f"{_called(jobs, event)}, did not end within {limit}. {stopped} Raise the limit, or make the job faster."
     return JobTimeout("\n".join([first, *_evidence(jobs, event)]), outcome=_outcome(jobs, event))
 
 
@@ -66,7 +66,7 @@ def never_started(attempt: Attempt, why: str, limit: str) -> str:
     :param limit: the limit that has passed, with its parameter.
     """
     times = "once" if attempt.starts == 1 else f"{attempt.starts} times"
-    return f"{why} It was tried {times} within {limit}, and nothing was started. Give it more time."
+    return f"{why} It was tried {times} within {limit}, and nothing was started. Raise the limit."
 
 
 def map_timeout(
@@ -83,7 +83,7 @@ def map_timeout(
     """
     from airflow_jobflow.aws import ONCE
 
-    advice = "Give it more time, or raise max_concurrency."
+    advice = "Raise the limit, or max_concurrency."
     lines = [f"Map {name} of {jobs.display_name}s did not end within {limit}: {progress}. {stopped} {advice}"]
     if unfinished is not None:
         job_id, called = unfinished

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_jobflow.exceptions import JobflowError
     from airflow_jobflow.jobs.model import Outcome, Snapshot
     from airflow_jobflow.triggers.base import WaitTrigger
+    from airflow_jobflow.triggers.job import JobTrigger
     from airflow_jobflow.ui.task_report import TaskReport
     from airflow_jobflow.waiting.parameters import WaitParameters
 
@@ -118,17 +119,11 @@ class JobWait:
         :param resumes_with: further arguments of ``execute_complete`` when the task is resumed. Default: none.
         :param before_deferral: called before the task defers. Default None.
         """
-        if all(job_id in seen and seen[job_id].state.ended for job_id in job_ids):
+        all_ended = all(job_id in seen and seen[job_id].state.ended for job_id in job_ids)
+        if all_ended and not self.parameters.copies_logs:
             return self._ended_event(job_ids, seen)
-        from airflow_jobflow.triggers.job import JobTrigger
-
-        trigger = JobTrigger(
-            service=self.jobs.service,
-            job_ids=job_ids,
-            scope=self.jobs.scope,
-            container_name=self.jobs.container,
-            **dataclasses.asdict(self.jobs.access),
-            poll_interval=self.parameters.poll_interval,
+        trigger = self.trigger(
+            job_ids,
             deadline=deadline,
             queue_deadline=queue_deadline,
             deferred_at=time.time(),
@@ -137,13 +132,32 @@ class JobWait:
             result_kind=returns if self._may_end_in_triggerer(context) else None,
             result=result,
             reported_statuses={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
-            **self.report.begin(context, job_ids, seen),
+            **({} if all_ended else self.report.begin(context, job_ids, seen)),
         )
-        if self.parameters.defers:
+        if self.parameters.defers and not all_ended:
             if before_deferral:
                 before_deferral()
             self.defer(trigger, **(resumes_with or {}))
         return self.in_worker(trigger)
+
+    def trigger(self, job_ids: Sequence[str], **arguments: Any) -> JobTrigger:
+        """Return a trigger that waits for jobs.
+
+        :param job_ids: the ids of the jobs.
+        :param arguments: those that not all waits of a task have.
+        """
+        from airflow_jobflow.triggers.job import JobTrigger
+
+        return JobTrigger(
+            service=self.jobs.service,
+            job_ids=job_ids,
+            scope=self.jobs.scope,
+            container_name=self.jobs.container,
+            **dataclasses.asdict(self.jobs.access),
+            poll_interval=self.parameters.poll_interval,
+            **self.parameters.logs,
+            **arguments,
+        )
 
     def _ended_event(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> dict[str, Any]:
         """Return the event of a trigger for jobs that have all ended."""

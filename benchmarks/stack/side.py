@@ -1,4 +1,4 @@
-"""One side in a stack of its own: ``python -m benchmarks.stack.side SIDE WAITS RESULT``, in that side's environment."""
+"""One side in its own stack: ``python -m benchmarks.stack.side SIDE WAITS RESULT``, in that side's environment."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, cast, get_args
+from typing import Final, cast
 
 from airflow_jobflow.local.demo.home import interrupt_on_signals
 from benchmarks.figures import Side
 from benchmarks.meters import versions
-from benchmarks.stack.figures import NOT_COUNTED, Kind, Waits
-from benchmarks.stack.meters import Peaks, cpu
+from benchmarks.stack.figures import KINDS, NOT_COUNTED, Kind, Waits
+from benchmarks.stack.meters import Peaks, cpu, picked_up
 from benchmarks.stack.plan import LONGEST, SCALE, SHORTEST
 from benchmarks.stack.running import BenchStack
 from tests.stack.errors import StackError, eventually
 
 DAGS: Final = Path(__file__).parents[1] / "dags"
 WARM: Final = 4
-"""Waits of a first run, which is not measured: it fills caches."""
+"""Number of waits in a first run, which is not measured, because it fills caches."""
 IDLE: Final = 30.0
-"""Seconds for which a stack is measured that does nothing."""
+"""Seconds for which the idle stack is measured."""
 SETTLE: Final = 3.0
 """Seconds after the end of a run for its last processes to end."""
 PATIENCE: Final = 1200.0
@@ -54,6 +54,9 @@ def measure(stack: BenchStack, side: Side, kind: Kind, waits: int, idle: Mapping
     )
     aws = stack.ask_aws("/state")
     ends = {index: end for index, _, end in aws["jobs"]}
+    picks = picked_up(stack, dag_id, run_id)
+    first = picks[0] if picks else 0.0
+    submits = sorted(begun for _, begun, _ in aws["jobs"]) if kind in ("started", "fargate") else []
     return Waits(
         side=side,
         kind=kind,
@@ -67,14 +70,16 @@ def measure(stack: BenchStack, side: Side, kind: Kind, waits: int, idle: Mapping
         memory_together=peaks.together,
         calls=aws["calls"],
         twice=aws["twice"],
-        delays=sorted(round(end - ends[index], 3) for index, end, _ in rows),
+        delays=sorted(round(end - ends[index], 3) for index, end, _ in rows if index in ends),
+        picked_up=[round(each - first, 3) for each in picks],
+        submitted=[round(each - first, 3) for each in submits],
     )
 
 
 def await_end(stack: BenchStack, dag_id: str, run_id: str) -> None:
     """Wait until a DAG run has ended.
 
-    :raises StackError: it has not.
+    :raises StackError: it does not end.
     """
 
     def ended() -> bool:
@@ -85,7 +90,7 @@ def await_end(stack: BenchStack, dag_id: str, run_id: str) -> None:
 
 
 def at_rest(stack: BenchStack) -> dict[str, float]:
-    """Return the CPU seconds a second of each service of a stack that does nothing."""
+    """Return the CPU seconds per second of each service of the idle stack."""
     before = cpu(stack)
     time.sleep(IDLE)
     return {name: (after - before.get(name, 0.0)) / IDLE for name, after in cpu(stack).items()}
@@ -97,7 +102,7 @@ def run(side: Side, waits: int) -> list[Waits]:
     directory = Path(tempfile.mkdtemp(prefix="jobflow-bench-"))
     with BenchStack(directory, DAGS / side, {}, SCALE) as stack:
         try:
-            kinds: Sequence[Kind] = get_args(Kind)
+            kinds: Sequence[Kind] = KINDS[side]
             stack.prepare([f"bench_{kind}" for kind in kinds])
             stack.ask_aws("/plan", {"shortest": 5, "longest": 5})
             for kind in kinds:

@@ -1,10 +1,11 @@
-"""AWS Batch: DescribeJobs of scripted jobs; and for maps SubmitJob and ListJobs, and jobs that begin when submitted."""
+"""AWS Batch: DescribeJobs for scripted jobs; for maps also SubmitJob and ListJobs."""
 
 from __future__ import annotations
 
 import json
 import random
 import uuid
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from benchmarks.figures import Scenario
@@ -12,11 +13,11 @@ from benchmarks.standin.script import ACCOUNT, FAILING, REGION, Answer, Script, 
 
 ARN = f"arn:aws:batch:{REGION}:{ACCOUNT}"
 MOST = 100
-"""The most jobs in one DescribeJobs call, and in one answer of ListJobs."""
+"""Maximum number of jobs in a DescribeJobs call, and in a response of ListJobs."""
 
 
 class Batch(Service):
-    """Jobs that all begin when the clock does."""
+    """Jobs that all start with the clock."""
 
     PHASES: ClassVar = ((0.0, "RUNNABLE"), (0.1, "RUNNING"))
     ENDS: ClassVar = ("SUCCEEDED", "FAILED")
@@ -42,7 +43,7 @@ class Batch(Service):
         return Answer(b'{"jobs": ' + self.listed(known, now) + b"}", len(ids))
 
     def detail(self, job: Script, status: str) -> dict[str, Any]:
-        """Describe a job as DescribeJobs does, in about 2 KB."""
+        """Return a job as in DescribeJobs, in about 2 KB."""
         created = int(job.began * 1000)
         bare = job.name.replace("-", "")
         stream = f"nightly-model/default/{bare}"
@@ -103,9 +104,9 @@ class Batch(Service):
 
 
 class BatchMap(Batch):
-    """Jobs that begin when they are submitted; what becomes of one, the index at the end of its name decides.
+    """Jobs that start when they are submitted; the index at the end of the name decides about the end of a job.
 
-    A job's scope is its name in Batch; its name here is its id there, as above.
+    A job's scope is its name in Batch; its name here is its id in Batch.
     """
 
     def __init__(self, scenario: Scenario) -> None:
@@ -118,10 +119,10 @@ class BatchMap(Batch):
         self._order: list[Script] = []
 
     def _script(self) -> None:
-        """Script nothing beforehand."""
+        """Do nothing: there are no jobs beforehand."""
 
     def start(self, now: float) -> dict[str, tuple[float, bool]]:
-        """Tell by the items' indexes how long a job will take and whether it fails."""
+        """Return the duration and the success of jobs by the index of their items."""
         self.jobs.clear()
         self._order.clear()
         return {str(index): (now + seconds, fails) for index, (seconds, fails) in enumerate(self._fates)}
@@ -136,36 +137,45 @@ class BatchMap(Batch):
         return Answer(json.dumps(answer).encode(), 1)
 
     def _list(self, request: dict[str, Any], now: float) -> Answer:
-        """Answer the newest first; a token contains the number of jobs before the next one."""
-        pattern = next(each["values"][0] for each in request["filters"] if each["name"] == "JOB_NAME").lower()
-        prefix, star = pattern.removesuffix("*"), pattern.endswith("*")
-        at = int(request.get("nextToken", len(self._order)))
-        page: list[dict[str, Any]] = []
-        while at and len(page) < request.get("maxResults", MOST):
-            at -= 1
-            job = self._order[at]
-            name = job.scope.lower()
-            if name.startswith(prefix) and (star or name == prefix):
-                page.append(self._summary(job, self.status(job, now)))
-        more = {"nextToken": str(at)} if at else {}
-        return Answer(json.dumps({"jobSummaryList": page, **more}).encode(), len(page))
-
-    def _summary(self, job: Script, status: str) -> dict[str, Any]:
-        ended = {"stoppedAt": int(job.ends * 1000), "container": {"exitCode": int(job.fails)}}
-        return {
-            "jobArn": f"{ARN}:job/{job.name}",
-            "jobId": job.name,
-            "jobName": job.scope,
-            "createdAt": int(job.began * 1000),
-            "status": status,
-            "jobDefinition": f"{ARN}:job-definition/nightly-model:17",
-            **(ended if status in self.ENDS else {}),
-        }
+        return listed_by_name(self._order, request, lambda job: self.status(job, now))
 
     @property
     def starts(self) -> dict[str, int]:
-        """How often each item's job was started."""
+        """Return how often each item's job was started."""
         counts: dict[str, int] = {}
         for job in self._order:
             counts[job.key] = counts.get(job.key, 0) + 1
         return counts
+
+
+def listed_by_name(jobs: Sequence[Script], request: dict[str, Any], status: Callable[[Script], str]) -> Answer:
+    """Respond to ListJobs with a filter for names, newest first; a token is the number of jobs before the next one.
+
+    :param jobs: all jobs, the newest last.
+    :param status: returns the status of a job.
+    """
+    pattern = next(each["values"][0] for each in request["filters"] if each["name"] == "JOB_NAME").lower()
+    prefix, star = pattern.removesuffix("*"), pattern.endswith("*")
+    at = int(request.get("nextToken", len(jobs)))
+    page: list[dict[str, Any]] = []
+    while at and len(page) < request.get("maxResults", MOST):
+        at -= 1
+        job = jobs[at]
+        name = job.scope.lower()
+        if name.startswith(prefix) and (star or name == prefix):
+            page.append(_summary(job, status(job)))
+    more = {"nextToken": str(at)} if at else {}
+    return Answer(json.dumps({"jobSummaryList": page, **more}).encode(), len(page))
+
+
+def _summary(job: Script, status: str) -> dict[str, Any]:
+    ended = {"stoppedAt": int(job.ends * 1000), "container": {"exitCode": int(job.fails)}}
+    return {
+        "jobArn": f"{ARN}:job/{job.name}",
+        "jobId": job.name,
+        "jobName": job.scope,
+        "createdAt": int(job.began * 1000),
+        "status": status,
+        "jobDefinition": f"{ARN}:job-definition/nightly-model:17",
+        **(ended if status in Batch.ENDS else {}),
+    }

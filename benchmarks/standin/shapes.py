@@ -1,4 +1,4 @@
-"""Holds what the stand-ins answer to botocore's models: every call, in every status a job has.
+"""Check the responses of the stand-ins against botocore's models: every call, in every status of a job.
 
 ``python -m benchmarks.standin.shapes``; the benchmark of waits does it before it measures.
 """
@@ -23,17 +23,18 @@ CLIENTS = {
     "batch": "batch",
     "batch_map": "batch",
     "ecs": "ecs",
+    "ecs_logs": "ecs",
     "glue_crawl": "glue",
     "glue_run": "glue",
     "stack": "batch",
 }
 
 JOBS = 40
-"""Enough for one that fails."""
+"""So many that one of them fails."""
 
 
 def requests(name: str, service: Service) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give calls that ask for all jobs, and for one there is not."""
+    """Return calls that request all jobs, and one that does not exist."""
     names = list(service.jobs)
     match name:
         case "batch":
@@ -49,6 +50,9 @@ def requests(name: str, service: Service) -> Iterator[tuple[str, dict[str, Any]]
         case "ecs":
             yield "DescribeTasks", {"cluster": "nightly", "tasks": [*names, "0" * 32]}
             yield "DescribeTaskDefinition", {"taskDefinition": DEFINITION}
+        case "ecs_logs":
+            for each in names:
+                yield "GetLogEvents", {"logStreamName": f"model/{each}", "startFromHead": True, "limit": 10}
         case "glue_crawl":
             yield "BatchGetCrawlers", {"CrawlerNames": [*names, "no-such-crawler"]}
             yield from (("GetCrawler", {"Name": each}) for each in names)
@@ -59,7 +63,7 @@ def requests(name: str, service: Service) -> Iterator[tuple[str, dict[str, Any]]
 
 
 def check() -> int:
-    """Hold all answers to the models, and return how many there were.
+    """Check all responses against the models, and return their number.
 
     :raises ValueError: one deviates from its model.
     """
@@ -67,14 +71,15 @@ def check() -> int:
     checked = 0
     for name, kind in SERVICES.items():
         model = session.get_service_model(CLIENTS[name])
-        scenario = Scenario(JOBS, shortest=10, longest=10, interval=1, service=name, scopes=2)
+        scenario = Scenario(JOBS, shortest=10, longest=10, interval=1, service=name, scopes=2, lines_per_second=3)
         service = kind(scenario)
         service.start(0.0)
-        # Submitted at 0 to 7: at each step a map has jobs in every status.
+        # The jobs are submitted from 0 to 7, so that a map has jobs in every status at each step.
         for now in (0.0, 0.5, 1.0, 2.0, 7.0, 9.0, 9.5, 10.0, 12.0, 20.0):
             for operation, request in requests(name, service):
                 answer: Answer = service.calls[operation](request, now)
-                shape = model.operation_model(operation).output_shape
+                of = session.get_service_model("logs") if operation == "GetLogEvents" else model
+                shape = of.operation_model(operation).output_shape
                 if answer.error or (wrong := violations(shape, json.loads(answer.body), operation)):
                     raise ValueError(f"{name} at {now:g} s: {answer.error or wrong[:5]}")
                 checked += 1

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import re
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,6 +64,37 @@ def test_the_diagnoses_are_those_of_the_code(docs: Path, failures: str) -> None:
     written = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(written)
     assert failures == written.page(failures)
+
+
+def _tables(docs: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("docs_parameters", docs / "parameters.py")
+    assert spec
+    assert spec.loader
+    tables = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = tables  # its dataclass needs that
+    spec.loader.exec_module(tables)
+    return tables
+
+
+def test_every_parameter_is_in_a_table_of_a_page(docs: Path) -> None:
+    """The tables come from the code; a parameter that no docstring documents would be missing."""
+    tables = _tables(docs)
+    assert tables.undocumented() == []
+    pages = [path.read_text() for path in (docs / "operators").glob("*.md")]
+    placeholders = {found["table"] for page in pages for found in tables.PLACEHOLDER.finditer(page)}
+    assert placeholders >= {"BatchJobOperator", "FargateTaskOperator", "GlueJobRunOperator", "all", "operators"}
+    for name in placeholders:
+        table = tables.TABLES[name]
+        written = tables.as_markdown(table)
+        assert all(f"`{parameter}`" in written for parameter in table.rows)
+        assert all(f"`{member}`" in written for member in table.rows.members.values())
+
+
+def test_a_page_has_the_keys_of_an_item(docs: Path) -> None:
+    """They differ between Batch and ECS."""
+    page = _tables(docs).filled("Keys: <!-- item fields: FargateTaskOperator -->.")
+    assert page.startswith("Keys: `command`, `environment`, `container_name`, ")
+    assert "cluster" not in page
 
 
 THEIRS: Final = {

@@ -1,4 +1,4 @@
-"""States and XComs of tasks, for the page to show."""
+"""States and XComs of tasks that the page shows."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ USED: dict[str, Any] = {
 
 
 def ago(seconds: float) -> str:
-    """Give a moment in the past as XComs have it."""
+    """Return a time in the past in the format of XComs."""
     return (NOW - timedelta(seconds=seconds)).isoformat()
 
 
 def outcome(**more: Any) -> dict[str, Any]:
-    """Build what an operator returns."""
+    """Return the result of an operator."""
     return {
         "service": "batch",
         "job_id": PARENT,
@@ -42,12 +42,12 @@ def outcome(**more: Any) -> dict[str, Any]:
 
 
 def noted(*jobs: Any, **more: Any) -> dict[str, Any]:
-    """Build what the trigger notes while it waits."""
+    """Return the note of a waiting trigger."""
     return {"v": 1, "at": ago(4), "service": "batch", "final": False, "jobs": list(jobs), "total": len(jobs)} | more
 
 
 def job(**more: Any) -> dict[str, Any]:
-    """Build one job of such a note."""
+    """Return one job of such a note."""
     return {
         "id": PARENT,
         "name": "resize-images-2f6d1c",
@@ -64,7 +64,7 @@ def job(**more: Any) -> dict[str, Any]:
 
 
 def child(index: int, **more: Any) -> dict[str, Any]:
-    """Build one failed child."""
+    """Return one failed child."""
     return {
         "index": index,
         "id": f"{PARENT}:{index}",
@@ -88,7 +88,7 @@ FAILED = sorted({(index * 7919) % 10_000 for index in range(61)} | set(range(412
 
 
 def cells(size: int, failed: list[int], rest: str = "S", until: int | None = None, then: str = "-") -> str:
-    """Build the string of cells."""
+    """Return the string of cells of a heat map."""
     characters = [rest if until is None or index < until else then for index in range(size)]
     for index in failed:
         characters[index] = "F"
@@ -108,7 +108,7 @@ TASKS = "https://console.aws.amazon.com/ecs/v2/clusters/jobflow/tasks/"
 
 
 def item(index: int, **more: Any) -> dict[str, Any]:
-    """Build the outcome of one item of a map."""
+    """Return the outcome of one item of a map."""
     name = f"71c5{index:04x}a09b4e1f"
     return {
         "index": index,
@@ -126,7 +126,7 @@ def item(index: int, **more: Any) -> dict[str, Any]:
 
 
 def mapped(size: int, failed: list[int]) -> dict[str, Any]:
-    """Build what a map returns."""
+    """Return the result of a map."""
     lost = {"state": "FAILED", "exit_code": 2, "reason": "Essential container in task exited"}
     outcomes = [item(index, **(lost if index in failed else {})) for index in range(size)]
     return outcome(
@@ -174,7 +174,7 @@ LOG_OF_TRY = [
         "error_detail": [{"exc_type": "JobFailed", "exc_value": ERROR.replace("attempt 3", "attempt 1"), "frames": []}],
     },
 ]
-"""What the log of an earlier try holds."""
+"""The log of an earlier try."""
 
 CASES: dict[str, tuple[Any, ...]] = {
     "job": (

@@ -76,7 +76,7 @@ class JobRun:
 
     @property
     def timeout(self) -> int:
-        """Its time-out in minutes."""
+        """Its timeout in minutes."""
         minutes: int = self.request.get("Timeout") or self.job.get("Timeout") or model.DEFAULT_TIMEOUT
         return minutes
 

@@ -1,0 +1,237 @@
+"""A task that starts in the triggerer: this renders its parameters, starts its jobs, and hands over to the trigger that
+waits for them.
+
+Airflow passes such a trigger the task as it was serialized. What cannot be started here (a wrong parameter, a template
+that fails, a mapping that only a worker can resolve, a rejected submit, a later try) is started on a worker: it reports
+the error, and Airflow retries the task and runs its callbacks as usual.
+
+On a retry, a worker deletes the XComs of the previous try before it starts. Airflow does not do that here, so this
+does. Airflow would also keep the end time of the previous try for this one, so a worker ends a task that is retried.
+
+Invariants:
+
+- This trigger may replace another one that has submitted the job, and died. So a task that starts jobs looks for its
+  job first, unless its submit carries a token.
+- A cancelled trigger submits nothing any more. If a submit is under way when a user kills the task, its job is stopped.
+- Whatever may wait for AWS runs in threads of the service's client, not in those that render templates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import importlib
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.triggers.base import TriggerEvent
+from jinja2 import StrictUndefined
+
+from airflow_jobflow import links, trigger_eligibility
+from airflow_jobflow.airflow_compat.deferrals import timeout_of
+from airflow_jobflow.airflow_compat.serialized_tasks import dag_renders_natively
+from airflow_jobflow.airflow_compat.xcoms import delete_xcom
+from airflow_jobflow.triggers import log_positions
+from airflow_jobflow.triggers.base import KillableTrigger, WaitTrigger
+from airflow_jobflow.triggers.mapped_arguments import NeedsWorker, mapped_arguments
+from airflow_jobflow.ui import notes
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    import jinja2
+    from airflow.sdk import Context
+
+    from airflow_jobflow.aws import ServiceClient
+
+log = logging.getLogger(__name__)
+
+XCOM_KEYS = ("return_value", notes.KEY, links.KEY, log_positions.KEY)
+"""Keys of the XComs that a try pushes."""
+
+START_ON_WORKER: dict[str, Any] = {"start_on_worker": True}
+"""The event with which a worker starts the task. ``may_have_started`` is added once a submit may have been sent."""
+
+LISTING_DELAY = 2.0
+"""Seconds after the creation of a trigger before a listing shows what its predecessor has submitted: AWS lists new jobs
+with a delay."""
+
+LISTING_SHARED = 1.0
+"""Seconds for which a trigger waits after that, so that triggers that are created one after the other share a
+listing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a task starts, prepared by its operator or sensor.
+
+    :param run: starts the jobs, and returns the trigger that waits for them. Takes a function that raises if this
+        trigger was cancelled, to be called before each submit, and the time since when jobs may be looked up.
+    :param client: the client whose threads it runs in, because it may wait for AWS. Default None: it makes no call.
+    :param looks_up: whether it first looks for a job that another trigger has started. Default False.
+    """
+
+    run: Callable[[Callable[[], None], float], WaitTrigger]
+    client: ServiceClient | None = None
+    looks_up: bool = False
+
+
+class StartTrigger(KillableTrigger):
+    """Starts a task, and waits for its jobs.
+
+    :param task_class: import path of the operator's or sensor's class. It is data, because triggers import neither.
+    :param arguments: its parameters, by name, before rendering.
+    :param seconds: seconds from the task's start to the time when Airflow itself ends the wait. The trigger's arguments
+        are fixed when the DAG is parsed, so the start time is computed from that end.
+    """
+
+    def __init__(self, *, task_class: str, arguments: dict[str, Any], seconds: float) -> None:
+        super().__init__()
+        self.task_class = task_class
+        self.arguments = arguments
+        self.seconds = seconds
+        self._created_at = time.time()
+        self._rendering: tuple[Context, jinja2.Environment | None] | None = None
+        """The context and the environment to render the parameters with."""
+        self._cancelled = threading.Event()
+        self._starting: Future[WaitTrigger] | None = None
+        """The start, once it may have sent a submit."""
+        self._trigger: WaitTrigger | None = None
+        """The trigger that waits for the jobs."""
+
+    def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
+        """Keep what the parameters are rendered with, for ``run``: Airflow calls this on the event loop.
+
+        :param context: the context of the task.
+        :param jinja_env: the environment to use. Default None, for the DAG's own.
+        """
+        self._rendering = context, jinja_env
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Start the task and wait for its jobs; if it cannot be started here, fire the event that starts a worker."""
+        try:
+            trigger = await self._start()
+        except Exception as error:  # noqa: BLE001 -- whatever it is, a worker meets it again and raises it
+            await asyncio.to_thread(log.info, "Starting the task on a worker: %s", error)
+            self._fired = True
+            yield TriggerEvent(START_ON_WORKER | ({"may_have_started": True} if self._starting else {}))  # type: ignore[no-untyped-call]  # Airflow's is untyped
+            return
+        self._trigger = trigger
+        async for event in trigger.run():
+            yield event
+
+    async def _start(self) -> WaitTrigger:
+        """Start the task, and return the trigger that waits for its jobs."""
+        try:
+            start = await asyncio.to_thread(self._prepare)
+            if start.client is None:
+                return self._started(start.run(self._raise_if_cancelled, 0.0))
+            looks_up_from = self._created_at + LISTING_DELAY
+            if start.looks_up:
+                await asyncio.sleep(looks_up_from + LISTING_SHARED - time.time())
+            run = contextvars.copy_context().run  # so that its log lines go to the task's log
+            self._starting = start.client.start(run, start.run, self._raise_if_cancelled, looks_up_from, patiently=True)
+            return self._started(await _result(self._starting))
+        except asyncio.CancelledError:
+            self._cancelled.set()
+            if self._starting:
+                self._starting.cancel()  # has an effect only if no thread has begun it
+            raise
+        finally:
+            self._rendering = None  # thousands of waits would keep thousands of contexts
+
+    def _started(self, trigger: WaitTrigger) -> WaitTrigger:
+        trigger.task_instance = self.task_instance
+        return trigger
+
+    def _raise_if_cancelled(self) -> None:
+        """Raise an exception if nothing may be submitted any more."""
+        if self._cancelled.is_set():
+            raise NeedsWorker("the trigger was cancelled")
+
+    def _prepare(self) -> Start:
+        """Make the task from its rendered parameters, and return how it starts. Blocks.
+
+        :raises NeedsWorker: only a worker can start it.
+        """
+        module, _, name = self.task_class.rpartition(".")
+        task_class = getattr(importlib.import_module(module), name)
+        ti: Any = self.task_instance
+        was_tried = ti.try_number > 1
+        if was_tried:
+            for key in XCOM_KEYS:
+                delete_xcom(ti, key)
+        context, rendered = self._rendered()
+        serialized: Any = self.task
+        task = task_class(task_id=serialized.task_id, start_from_trigger=False, **rendered)
+        may_end = not was_tried and trigger_eligibility.may_end(serialized, is_mapped=serialized.is_mapped)
+        started: Start = task.start_in_triggerer(context, self._started_at, may_end=may_end)
+        return started
+
+    def _rendered(self) -> tuple[Context, dict[str, Any]]:
+        """Return the context of the task, and its rendered parameters, by name.
+
+        :raises NeedsWorker: they cannot be rendered here.
+        """
+        if self._rendering is None:
+            raise NeedsWorker("the serialized task is not available")
+        (context, env), task = self._rendering, cast("Any", self.task)
+        mapped = mapped_arguments(task, context["ti"], self._started_at)
+        natively = dag_renders_natively(task)
+        if not all(trigger_eligibility.renderable(each, natively=natively) for each in mapped.values()):
+            raise NeedsWorker("it is mapped over a template that only a worker can render")
+        env = env or self.get_template_env()
+        env.undefined = StrictUndefined  # as on a worker: an undefined name is an error, not an empty string
+        return context, {
+            name: self.render_template(value, context, env)
+            if name in task.template_fields and trigger_eligibility.has_template(value)
+            else value
+            for name, value in {**self.arguments, **mapped}.items()
+        }
+
+    @property
+    def _started_at(self) -> float:
+        """When the scheduler started the task, in seconds since the epoch.
+
+        :raises NeedsWorker: the triggerer has not set when the deferral ends.
+        """
+        if (timeout := timeout_of(self)) is None:
+            raise NeedsWorker("it is not known when the task started")
+        return timeout.timestamp() - self.seconds
+
+    # Kills.
+
+    async def on_kill(self) -> None:
+        """Stop the jobs, if they are this task's own and a user has acted on it; see the base."""
+        await (self._trigger.on_kill() if self._trigger else super().on_kill())
+
+    async def stop_jobs(self) -> None:
+        """Stop the jobs of a submit that was under way when the task was killed."""
+        if self._starting is None or self._starting.cancelled():
+            return
+        try:
+            trigger = self._started(await _result(self._starting))
+        except Exception as error:  # noqa: BLE001 -- whatever it is, no id is known
+            await asyncio.to_thread(log.warning, "The task was killed while it was started: %s", error)
+            return
+        if trigger.cancel_on_kill:
+            self._trigger = trigger
+            await trigger.stop_jobs()
+
+    async def cleanup(self) -> None:
+        """Keep this trigger until its background tasks have ended; see the base."""
+        await super().cleanup()
+        if self._trigger:
+            await self._trigger.cleanup()
+
+
+async def _result(work: Future[WaitTrigger]) -> WaitTrigger:
+    """Wait for a thread, which runs to its end even if this is cancelled."""
+    future = asyncio.wrap_future(work)
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())  # asyncio would log it otherwise
+    await asyncio.wait({future})
+    return work.result()
