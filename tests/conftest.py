@@ -109,8 +109,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def _clients_of_its_own() -> Iterator[None]:
-    """Let each test build its own clients, which live as long as the process, because tests change their settings."""
+    """Let each test build its own clients, which live as long as the process, because tests change their settings.
+
+    So do the definitions that it has looked up.
+    """
     yield
+    if definitions := sys.modules.get("airflow_jobflow.operators.definitions"):
+        definitions.forget_definitions()
     if clients := sys.modules.get("airflow_jobflow.aws.clients"):
         clients.forget_clients()
 

@@ -10,6 +10,7 @@ from airflow_jobflow import params, params_json
 from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError, invalid_parameter
 from airflow_jobflow.jobs import batch_request
 from airflow_jobflow.jobs.array import index_ranges
+from airflow_jobflow.operators import definitions
 from airflow_jobflow.operators.spec import JobSpec, MapSpec
 from airflow_jobflow.params import Parameter, ParameterTable
 
@@ -32,7 +33,7 @@ PARAMETERS: Final = ParameterTable(
     {
         "job_name": Parameter("jobName", params.job_name, required=True),
         "job_queue": Parameter("jobQueue", params.non_empty_string, required=True),
-        "job_definition": Parameter("jobDefinition", params.non_empty_string, required=True),
+        **definitions.BATCH_PARAMETERS,
         "command": Parameter("", params_json.string_list, in_item=True),
         "environment": Parameter("", params_json.string_map, in_item=True),
         "vcpus": Parameter("", partial(params.number, least=0, above=True), in_item=True),
@@ -62,7 +63,7 @@ PARAMETERS: Final = ParameterTable(
         "container_name": Parameter("", params.non_empty_string),
     }
 )
-"""The parameters of SubmitJob, and ``container_name``, which says how the job is read."""
+"""The parameters of SubmitJob, those that make a job definition, and ``container_name``: how the job is read."""
 
 NOT_IN_CONTAINER_OVERRIDES: Final = ("node_overrides", "ecs_properties_override", "eks_properties_override")
 """Parameters for jobs that have no container of their own to override."""
@@ -121,15 +122,13 @@ class BatchJobSpec(JobSpec):
         """How many children the array has; 0 if it is none."""
         self.is_one_job = self.array_size != 1
         self._queue: str = values["job_queue"]
+        self._definition = definitions.of_batch(values)
         self._redrive = redrive
 
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
         """Submit the job, or the part of an array that runs again; see the base."""
-        from airflow_jobflow.jobs import batch
-
         request = self.request
-        if self.container is not None:
-            jobs.check_containers(batch.container_names, request["jobDefinition"])
+        self._definition.check_containers(jobs)
         earlier, is_repeated = record.attempt, record.is_repeated
         runs = self._runs(record, jobs)
         if runs is None:
@@ -142,8 +141,9 @@ class BatchJobSpec(JobSpec):
         )
         job_ids: list[str] = []
         try:
+            definition = self._definition.in_use(jobs, f"Batch job {self.name}")
             for name, (_, part) in zip(self._names(record, len(runs)), runs, strict=True):
-                one = {**part, "jobName": name}
+                one = {**part, "jobName": name, "jobDefinition": definition}
                 job_ids.append(self._submit_one(record, jobs, one, look_first=is_repeated and len(runs) > 1))
         except JobflowError as error:
             jobs.try_to_stop(job_ids, "Airflow: another part of the array could not be submitted")
@@ -310,14 +310,15 @@ class BatchMapSpec(MapSpec):
         self.name: str = values["job_name"]
         self.container: str | None = values.get("container_name")
         self._queue: str = values["job_queue"]
+        self._definition = definitions.of_batch(values)
         self._common = values
 
     def requests(self, items: Sequence[Mapping[str, Any]], jobs: RemoteJobs) -> list[dict[str, Any]]:
         """Return the SubmitJob request of each item, without its name; see the base."""
-        from airflow_jobflow.jobs import batch
-
-        jobs.check_containers(batch.container_names, self._common["job_definition"])
-        return [self._request(index, item) for index, item in enumerate(items)]
+        self._definition.check_containers(jobs)
+        requests = [self._request(index, item) for index, item in enumerate(items)]
+        definition = self._definition.in_use(jobs, f"Map {self.name} of Batch jobs")
+        return [{**request, "jobDefinition": definition} for request in requests]
 
     def _request(self, index: int, item: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_jobflow.jobs import batch_map
@@ -332,6 +333,8 @@ class BatchMapSpec(MapSpec):
         said = batch_request.duplicates(common, overrides)
         for name in {"command", *batch_request.RESOURCES}.intersection(said) - item.keys():
             values.pop(name)
+        cpu = values.get("vcpus", 0) * definitions.CPU_UNITS
+        self._definition.check_size(f"items[{index}]", item, cpu, values.get("memory"))
         environment = common.get("environment", {}) | variables(overrides) | item.get("environment", {})
         values.pop("environment", None)
         return batch_map.item(batch_request.request(values, PARAMETERS.members), index, environment)

@@ -56,9 +56,13 @@ XCOM_KEYS = ("return_value", notes.KEY, links.KEY, log_positions.KEY)
 START_ON_WORKER: dict[str, Any] = {"start_on_worker": True}
 """The event with which a worker starts the task. ``may_have_started`` is added once a submit may have been sent."""
 
-LISTING_DELAY = 3.0
-"""Seconds after its creation before a trigger looks for a job that its predecessor has submitted: AWS lists new jobs
+LISTING_DELAY = 2.0
+"""Seconds after the creation of a trigger before a listing shows what its predecessor has submitted: AWS lists new jobs
 with a delay."""
+
+LISTING_SHARED = 1.0
+"""Seconds for which a trigger waits after that, so that triggers that are created one after the other share a
+listing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,7 @@ class StartTrigger(KillableTrigger):
                 return self._started(start.run(self._raise_if_cancelled, 0.0))
             looks_up_from = self._created_at + LISTING_DELAY
             if start.looks_up:
-                await asyncio.sleep(looks_up_from - time.time())
+                await asyncio.sleep(looks_up_from + LISTING_SHARED - time.time())
             run = contextvars.copy_context().run  # so that its log lines go to the task's log
             self._starting = start.client.start(run, start.run, self._raise_if_cancelled, looks_up_from, patiently=True)
             return self._started(await _result(self._starting))

@@ -110,6 +110,7 @@ def test_the_trigger_form_explains_itself(dags: Any) -> None:
         "batch_job_status_poller",
         "batch_array_notify",
         "batch_array_event",
+        "deregister_definitions",
         "fargate_map",
         "fargate_map_expand",
         "glue_crawler_then_job",

@@ -26,6 +26,7 @@ RETURNED: Final[dict[str, tuple[str, Any]]] = {
     "fargate_items": ("count", 5),
     "glue_crawl": ("changes", "se2_in0: "),
     "batch_job": ("report", "greet-"),
+    "from_image": ("score", "batch"),
     "fargate_task": ("process", "ecs"),
     "glue_job_run": ("to_parquet", "glue_run"),
     "sensors": ("crawled", "glue_crawl"),

@@ -23,6 +23,12 @@ REVISION: Final = 1
 
 OF_CRAWLERS: Final = ("StartCrawler", "StopCrawler", "GetCrawler")
 OF_JOBS: Final = ("StartJobRun", "BatchStopJobRun", "GetJobRun", "GetJobRuns")
+OF_TASK_DEFINITIONS: Final = (
+    "DescribeTaskDefinition",
+    "ListTaskDefinitionFamilies",
+    "ListTaskDefinitions",
+    "DeregisterTaskDefinition",
+)
 OF_QUEUES: Final = ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility")
 
 
@@ -81,6 +87,28 @@ def _submit_job(params: Params) -> Iterable[Need]:
         yield Need("batch:TagResource", "job/new")
 
 
+def _register_job_definition(params: Params) -> Iterable[Need]:
+    resource = f"job-definition/{params['jobDefinitionName']}"
+    yield Need("batch:RegisterJobDefinition", resource)
+    if params.get("tags"):
+        yield Need("batch:TagResource", f"{resource}:{REVISION}")
+    container = params.get("containerProperties", {})
+    yield from _passed(container.get("executionRoleArn"), container.get("jobRoleArn"))
+
+
+def _register_task_definition(params: Params) -> Iterable[Need]:
+    resource = f"task-definition/{params['family']}:{REVISION}"
+    yield Need("ecs:RegisterTaskDefinition", resource)
+    if params.get("tags"):
+        yield Need("ecs:TagResource", resource, {"ecs:CreateAction": "RegisterTaskDefinition"})
+    yield from _passed(params.get("executionRoleArn"), params.get("taskRoleArn"))
+
+
+def _passed(*roles: str | None) -> Iterable[Need]:
+    """Yield the permissions to pass roles to what a definition runs."""
+    return [Need("iam:PassRole", role, {"iam:PassedToService": ECS_TASKS}) for role in roles if role]
+
+
 def _run_task(params: Params) -> Iterable[Need]:
     yield Need("ecs:RunTask", f"task-definition/{_definition(params['taskDefinition'])}", _cluster(params))
     if params.get("tags"):
@@ -101,17 +129,28 @@ def _one(action: str, kind: str, member: str) -> Callable[[Params], list[Need]]:
     return lambda params: [Need(action, f"{kind}{name(params[member])}")]
 
 
+def _unconfined(action: str) -> Callable[[Params], list[Need]]:
+    """What a call needs that AWS checks against no resource."""
+    return lambda _: [Need(action)]
+
+
 NEEDS: Final[Mapping[str, Callable[[Params], Iterable[Need]]]] = {
     "batch:SubmitJob": _submit_job,
     "batch:DescribeJobs": lambda _: [Need("batch:DescribeJobs")],
     "batch:ListJobs": lambda _: [Need("batch:ListJobs")],
     "batch:TerminateJob": _one("batch:TerminateJob", "job/", "jobId"),
     "batch:GetJobQueueSnapshot": _one("batch:GetJobQueueSnapshot", "job-queue/", "jobQueue"),
+    "batch:RegisterJobDefinition": _register_job_definition,
+    "batch:DescribeJobDefinitions": lambda _: [Need("batch:DescribeJobDefinitions")],
+    "batch:DeregisterJobDefinition": _one("batch:DeregisterJobDefinition", "job-definition/", "jobDefinition"),
+    "batch:TagResource": _one("batch:TagResource", "job-definition/", "resourceArn"),
     "ecs:RunTask": _run_task,
+    "ecs:RegisterTaskDefinition": _register_task_definition,
+    "ecs:TagResource": _one("ecs:TagResource", "task-definition/", "resourceArn"),
+    **{f"ecs:{call}": _unconfined(f"ecs:{call}") for call in OF_TASK_DEFINITIONS},
     "ecs:DescribeTasks": lambda params: _tasks("ecs:DescribeTasks", params, params["tasks"]),
     "ecs:StopTask": lambda params: _tasks("ecs:StopTask", params, [params["task"]]),
     "ecs:ListTasks": lambda params: [Need("ecs:ListTasks", NONE, _cluster(params))],
-    "ecs:DescribeTaskDefinition": lambda _: [Need("ecs:DescribeTaskDefinition")],
     "glue:BatchGetCrawlers": lambda params: [
         Need("glue:BatchGetCrawlers", f"crawler/{each}") for each in params["CrawlerNames"]
     ],

@@ -20,6 +20,7 @@ FLOWS = [
     "fargate_map_expand",
     "glue_crawler_then_job",
     "stop_orphans",
+    "deregister_definitions",
 ]
 ITEMS = ["item-01", "item-02"]
 

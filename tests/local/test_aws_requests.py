@@ -13,8 +13,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from airflow_jobflow.aws.shapes import input_shape
+from airflow_jobflow.jobs.fargate_sizes import is_batch_size, is_size
 from airflow_jobflow.local import LocalAws, listener, samples
-from airflow_jobflow.local.fargate_sizes import is_batch_size, is_size
 from airflow_jobflow.local.samples import ON_FARGATE, create_environment
 from airflow_jobflow.local.validation import Violations, WrongType, validated
 from tests.local.conftest import EcsKit, Kit, eventually

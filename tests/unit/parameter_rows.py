@@ -68,7 +68,15 @@ class Seen:
         """The request that starts the job; for a map, that of its first item; empty if none was made."""
         if "requests" in self.trigger:
             return json.loads(unpack(self.trigger["requests"])[0])
-        sent = [each for name in ("submit_job", "run_task", "start_job_run") for each in self.aws.sent(name)]
+        return self._last("submit_job", "run_task", "start_job_run")
+
+    @property
+    def registered(self) -> Any:
+        """The request that registers the job's definition; empty if none was made."""
+        return self._last("register_job_definition", "register_task_definition")
+
+    def _last(self, *operations: str) -> Any:
+        sent = [each for name in operations for each in self.aws.sent(name)]
         return sent[-1] if sent else {}
 
 
@@ -131,11 +139,14 @@ def argument(name: str) -> See:
     return lambda seen: seen.trigger[name]
 
 
-def member(path: str) -> See:
-    """Return a function that reads a member of the request that starts the job; names and values are read as a dict."""
+def member(path: str, request: See = lambda seen: seen.request) -> See:
+    """Return a function that reads a member of the request that starts the job, or of another one.
+
+    Names and values are read as a dict.
+    """
 
     def see(seen: Seen) -> Any:
-        found = seen.request
+        found = request(seen)
         for step in path.split("."):
             if isinstance(found, list) and not step.isdecimal():
                 labels = ("name", "key", "type")
@@ -146,6 +157,16 @@ def member(path: str) -> See:
         return found
 
     return see
+
+
+def registered(name: str, value: Any, path: str, expected: Any = None, **beside: Any) -> tuple[str, HasEffect]:
+    """Return a row: the value is a member of the definition that is registered in place of one that exists."""
+    see = member(path, lambda seen: seen.registered)
+    other = "job_definition" if path.startswith(("containerProperties", "platform")) else "task_definition"
+    return name, HasEffect(value, see, value if expected is None else expected, beside={other: None, **beside})
+
+
+IMAGE = {"image": "i", "execution_role": "r"}
 
 
 def sent(name: str, value: Any, path: str, expected: Any = None, **more: Any) -> tuple[str, HasEffect]:
@@ -244,6 +265,15 @@ OF_MAPS: dict[str, Any] = {
 BATCH: dict[str, Any] = dict(
     [
         sent("job_definition", "other", "jobDefinition"),
+        registered("image", "other", "containerProperties.image", execution_role="r"),
+        registered("definition", {"containerProperties": {"image": "other"}}, "containerProperties.image", "other"),
+        registered("job_role", "other", "containerProperties.jobRoleArn", **IMAGE),
+        registered("execution_role", "other", "containerProperties.executionRoleArn", image="i"),
+        registered("log_group", "g", "containerProperties.logConfiguration.options.awslogs-group", **IMAGE),
+        registered("platform", "EC2", "platformCapabilities.0", **IMAGE),
+        registered(
+            "assign_public_ip", "true", "containerProperties.networkConfiguration.assignPublicIp", "ENABLED", **IMAGE
+        ),
         sent("command", ["a"], "containerOverrides.command"),
         sent("environment", {"K": 1}, "containerOverrides.environment.K", "1"),
         sent("vcpus", "0.5", "containerOverrides.resourceRequirements.VCPU"),
@@ -284,6 +314,13 @@ NOT_ON_A_MAP = "is not supported by maps"
 ECS: dict[str, Any] = dict(
     [
         sent("task_definition", "other", "taskDefinition"),
+        registered("image", "other", "containerDefinitions.0.image", execution_role="r"),
+        registered(
+            "definition", {"containerDefinitions": [{"image": "other"}]}, "containerDefinitions.0.image", "other"
+        ),
+        registered("job_role", "other", "taskRoleArn", **IMAGE),
+        registered("execution_role", "other", "executionRoleArn", image="i"),
+        registered("log_group", "g", "containerDefinitions.0.logConfiguration.options.awslogs-group", **IMAGE),
         sent("command", ["a"], "overrides.containerOverrides.0.command"),
         sent("environment", {"K": 1}, "overrides.containerOverrides.0.environment.K", "1"),
         sent("container_name", "side", "overrides.containerOverrides.0.name", beside={"command": ["a"]}),

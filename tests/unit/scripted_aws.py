@@ -73,6 +73,10 @@ class ScriptedAws:
         """Respond with an empty list."""
         return {"jobDefinitions": []}
 
+    def register_job_definition(self, **_: Any) -> Any:
+        """Answer."""
+        return {"jobDefinitionArn": "arn:aws:batch:eu-west-1:123456789012:job-definition/d:1"}
+
     # Logs of all services.
 
     def get_log_events(self, **_: Any) -> Any:
@@ -100,6 +104,10 @@ class ScriptedAws:
         side = {"name": "side", "image": "i", "essential": False}
         containers = [{"name": "main", "image": "i", "essential": True}, side]
         return {"taskDefinition": {"containerDefinitions": containers, "taskDefinitionArn": "d"}}
+
+    def register_task_definition(self, **_: Any) -> Any:
+        """Answer."""
+        return {"taskDefinition": {"taskDefinitionArn": "arn:aws:ecs:eu-west-1:123456789012:task-definition/d:1"}}
 
     # Glue.
 

@@ -11,6 +11,7 @@ import pytest
 
 from airflow_jobflow.operators import attempt_listing
 from airflow_jobflow.operators.attempt_listing import MAX_AGE, RETENTION, SKEW, find_attempt
+from airflow_jobflow.triggers import start
 
 
 class Aws:
@@ -89,6 +90,15 @@ def test_a_listing_from_before_a_trigger_was_created_proves_nothing() -> None:
     aws.jobs = {"g-t": "job"}
     assert aws.find(created=1000.1) == "job"
     assert len(aws.listings) == 2
+
+
+def test_triggers_that_are_created_one_after_the_other_share_listings() -> None:
+    """Each looks a second later than it would have to: otherwise each would need a listing of its own."""
+    aws = Aws(listing_takes=0.1)
+    for _ in range(100):
+        aws.find(created=aws.now - start.LISTING_SHARED)
+        aws.now += 0.02
+    assert len(aws.listings) <= 3
 
 
 def test_an_old_listing_is_repeated() -> None:

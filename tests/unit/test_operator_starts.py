@@ -85,8 +85,8 @@ def test_default_args_reach_the_triggerer(level: str) -> None:
     ):
         of_task = defaults["task"] if level == "task" else none
         BatchJobSensor.partial(task_id="m", **of_task).expand(job_id=["a"])
-    args = serialized(dag, "g.m").start_trigger_args
-    assert args.trigger_kwargs["arguments"]["aws_conn_id"] == level
+    mapped: Any = dag.get_task("g.m")
+    assert mapped.start_trigger_args.trigger_kwargs["arguments"]["aws_conn_id"] == level
 
 
 def test_only_set_parameters_are_stored_with_each_trigger() -> None:

@@ -1,5 +1,5 @@
 """Batch's calls for jobs, in one account and region. They replace those of moto; queues, compute environments and job
-definitions remain moto's. An error of moto's in creating compute environments is corrected.
+definitions remain moto's. Errors of moto's in creating compute environments and definitions are corrected.
 
 Invariants: a handler receives the validated request and its length. It returns the response or raises the error of AWS.
 Jobs are accessed under the lock of `jobs.Jobs`.
@@ -47,7 +47,7 @@ class Batch:
             "RegisterJobDefinition": self._register_job_definition,
         }
         """Handlers by action."""
-        self.checks: dict[str, Callable[[Json], None]] = {"RegisterJobDefinition": _check_definition}
+        self.checks: dict[str, Callable[[Json], None]] = {}
         """Checks by action, for calls that moto handles."""
 
     def close(self) -> None:
@@ -114,13 +114,11 @@ class Batch:
             self._resources.tag(job.arn, tags)
         return {"jobArn": job.arn, "jobName": request["jobName"], "jobId": job.job_id}
 
-    def _register_job_definition(self, request: Json, _length: int) -> Json | None:
-        """RegisterJobDefinition with ``ecsProperties``; moto handles all others."""
-        if not request.get("ecsProperties"):
-            return None
-        if why := validation.ecs_properties_error(request["ecsProperties"]):
+    def _register_job_definition(self, request: Json, _length: int) -> Json:
+        """RegisterJobDefinition."""
+        if why := validation.definition_error(request):
             raise rejected(why)
-        return self._resources.register_ecs_definition(request)
+        return self._resources.register_definition(request)
 
     def _describe_jobs(self, request: Json, _length: int) -> Json:
         """DescribeJobs."""
@@ -219,13 +217,6 @@ class Batch:
         if not filters or (filters[0]["name"] == "SHARE_IDENTIFIER" and status):
             jobs = [job for job in jobs if job.status == (status or model.RUNNING)]
         return jobs
-
-
-def _check_definition(request: Json) -> None:
-    """Reject a container with a size that Fargate does not have."""
-    container = request.get("containerProperties")
-    if container is not None and (why := validation.size_error(request, container)):
-        raise rejected(why)
 
 
 def _required(request: Json, name: str) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_jobflow.jobs.fargate_sizes import is_batch_size
 from airflow_jobflow.local.batch.model import ecs_containers
-from airflow_jobflow.local.fargate_sizes import is_batch_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+DEFINITION_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 MAX_DEPENDENCIES: Final = 20
 MAX_RULES: Final = 5
 MAX_JOB_BYTES: Final = 30 * 1024
@@ -106,6 +107,25 @@ def _overrides_error(definition: Mapping[str, Any], request: Mapping[str, Any]) 
     given = [each.get("name") for each in ecs_containers(request.get("ecsPropertiesOverride", {}))]
     if unknown := [str(each) for each in given if each not in known]:
         return f"ecsPropertiesOverride names containers that job definition {name} does not have: {', '.join(unknown)}"
+    return None
+
+
+def definition_error(request: Mapping[str, Any]) -> str | None:
+    """Return why RegisterJobDefinition rejects a request, or None.
+
+    :param request: the request.
+    """
+    if not DEFINITION_NAME.fullmatch(request["jobDefinitionName"]):
+        return "Job definition name should match valid pattern"
+    if request.get("ecsProperties"):
+        return ecs_properties_error(request["ecsProperties"])
+    container = request.get("containerProperties")
+    if container is None:
+        return None
+    if why := size_error(request, container):
+        return why
+    if "FARGATE" in request.get("platformCapabilities", ()) and not container.get("executionRoleArn"):
+        return "An execution role is required for jobs on Fargate: executionRoleArn is missing"
     return None
 
 

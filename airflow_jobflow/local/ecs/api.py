@@ -42,6 +42,8 @@ class Ecs:
             "ListTasks": self._list_tasks,
             "StopTask": self._stop_task,
             "StartTask": self._start_task,
+            "DescribeTaskDefinition": self._describe_definition,
+            "ListTaskDefinitionFamilies": self._list_families,
         }
         """Handlers by action."""
         self.checks: dict[str, Callable[[Json], None]] = {"RegisterTaskDefinition": _check_definition}
@@ -158,6 +160,21 @@ class Ecs:
         """StartTask: rejected, because there are no container instances."""
         raise invalid(model.FARGATE_ONLY)
 
+    def _describe_definition(self, request: Json, _length: int) -> Json:
+        """DescribeTaskDefinition; of a family without a revision, the newest active one."""
+        try:
+            found = definition_named(self._backend, request["taskDefinition"])
+        except ValueError as error:
+            raise invalid(str(error)) from None
+        if found is None:
+            raise client_error("Unable to describe task definition.")
+        tags = found.pop("tags")
+        return {"taskDefinition": found, **({"tags": tags} if "TAGS" in request.get("include", ()) else {})}
+
+    def _list_families(self, request: Json, _length: int) -> Json:
+        """ListTaskDefinitionFamilies, on one page."""
+        return {"families": self._backend.families(request.get("familyPrefix", ""), request.get("status", "ALL"))}
+
     def _cluster(self, request: Json) -> Cluster:
         if why := validation.foreign_arn_error(
             request.get("cluster") or "", self._resources.account, self._resources.region
@@ -260,10 +277,11 @@ def _capacity_providers(request: Json, cluster: Cluster) -> list[str | None]:
 
 
 def _check_definition(request: Json) -> None:
-    """Reject a task definition whose containers are incomplete, or that has a size that Fargate does not have."""
-    if why := validation.containers_error(request):
-        raise client_error(why)
-    if "FARGATE" in request.get("requiresCompatibilities", ()) and (why := validation.size_error(request, {})):
+    """Reject a task definition whose containers are incomplete, or that Fargate cannot run."""
+    why = validation.containers_error(request)
+    if "FARGATE" in request.get("requiresCompatibilities", ()):
+        why = why or validation.size_error(request, {}) or validation.role_error(request)
+    if why:
         raise client_error(why)
 
 

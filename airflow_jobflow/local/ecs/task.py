@@ -248,7 +248,7 @@ class Task:
         return dict(asked or {"sizeInGiB": DEFAULT_STORAGE})
 
     def _architecture(self) -> str:
-        wanted = self.start.definition["runtimePlatform"].get("cpuArchitecture", "X86_64")
+        wanted = self.start.definition.get("runtimePlatform", {}).get("cpuArchitecture", "X86_64")
         return str(wanted).lower()
 
     def _platform_version(self) -> str:

@@ -9,8 +9,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_jobflow.jobs.fargate_sizes import is_size
 from airflow_jobflow.local.ecs.model import MAX_LISTED, PENDING, PLATFORM_VERSION, PROVIDERS, RUNNING, STOPPED
-from airflow_jobflow.local.fargate_sizes import is_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +20,7 @@ COUNTS: Final = range(1, 11)
 MAX_OVERRIDES: Final = 8192
 CLIENT_TOKEN: Final = re.compile(r"[!-~]{1,64}")
 LONGEST_STARTED_BY: Final = 128
+FAMILY: Final = re.compile(r"[\w-]{1,255}", re.ASCII)
 TASK_IDS: Final = (32, 36)
 """The possible lengths of a task's id."""
 
@@ -120,15 +121,28 @@ def definition_error(definition: Mapping[str, Any], request: Mapping[str, Any]) 
 
 
 def containers_error(definition: Mapping[str, Any]) -> str | None:
-    """Return why ECS rejects the containers of a task definition (a ClientException), or None.
+    """Return why ECS rejects the family or the containers of a task definition (a ClientException), or None.
 
     :param definition: the task definition.
     """
+    if not FAMILY.fullmatch(definition["family"]):
+        return "Family contains invalid characters."
     containers = definition["containerDefinitions"]
     if not containers:
         return "Container list cannot be empty."
     missing = (name for container in containers for name in ("name", "image") if not container.get(name))
     return next((f"Container.{name} should not be null or empty." for name in missing), None)
+
+
+def role_error(definition: Mapping[str, Any]) -> str | None:
+    """Return that Fargate needs an execution role to write the log of a task, or None.
+
+    :param definition: the task definition.
+    """
+    drivers = {each.get("logConfiguration", {}).get("logDriver") for each in definition["containerDefinitions"]}
+    if "awslogs" not in drivers or definition.get("executionRoleArn"):
+        return None
+    return "Fargate requires task definition to have execution role ARN to support log driver awslogs."
 
 
 def size_error(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> str | None:

@@ -79,6 +79,7 @@ def create_resources() -> None:
         memory="512",
         networkMode="awsvpc",
         requiresCompatibilities=["FARGATE"],
+        executionRoleArn="arn:aws:iam::123456789012:role/execution",
     )
     boto3.client("s3").put_object(Bucket=BUCKET, Key="pipes.py", Body=GLUE_REPORT.encode())
     command = {"Name": "pythonshell", "ScriptLocation": f"s3://{BUCKET}/pipes.py", "PythonVersion": "3.9"}

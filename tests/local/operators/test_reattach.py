@@ -420,6 +420,7 @@ def test_a_failed_stop_does_not_prevent_other_stops(
     monkeypatch.setattr(batch, "stop", refuses_one)
     if by == "worker":
         operator = case.make()
+        operator._execution.record.begin(context)
         operator._to_stop = ["first", left]
         operator.on_kill()
     else:

@@ -43,6 +43,7 @@ CASES = [Batch, Array, Fargate, GlueRun]
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the local AWS list new jobs immediately."""
     monkeypatch.setattr(start, "LISTING_DELAY", 0.0)
+    monkeypatch.setattr(start, "LISTING_SHARED", 0.0)
     monkeypatch.setattr(base, "LOG_DELAY", 0.05)
     monkeypatch.setattr(attempt_listing, "_listings", {})
     monkeypatch.setenv("AIRFLOW__JOBFLOW__START_FROM_TRIGGER", "all")
