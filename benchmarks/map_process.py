@@ -111,7 +111,7 @@ def rendered(scenario: Scenario, folder: Path) -> tuple[BatchMapOperator, Any]:
             max_tries=0,
             xcom_push=lambda **_: None,
         ),
-        "dag_run": SimpleNamespace(clear_number=0, start_date=datetime(2026, 1, 1, tzinfo=UTC)),
+        "dag_run": SimpleNamespace(clear_number=0, logical_date=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)),
         "task_state_store": Store(folder / STATE),
     }
     task = operator(scenario)

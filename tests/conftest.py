@@ -44,7 +44,7 @@ os.environ |= {
 loaders.create_loader = cache(loaders.create_loader)
 
 SHORTER: Final[dict[str, Any]] = {
-    "aws.clients.ACTIONS_PER_SECOND": dict.fromkeys(("batch", "ecs", "glue", "logs", "sqs"), 500.0),
+    "aws.clients.ACTIONS_PER_SECOND": dict.fromkeys(("batch", "ecs", "glue", "logs", "s3", "sqs"), 500.0),
     "aws.rate_limit.FIRST_DELAY": 0.1,
     "jobs.logs.ARRIVAL": 0.0,  # the local AWS has all log lines when a job has ended
     "maps.calls.LOOKUPS": (0.0, 0.1),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from airflow_jobflow import params, params_json
 from airflow_jobflow.exceptions import InvalidParameter, invalid_parameter
 from airflow_jobflow.operators import definitions
+from airflow_jobflow.operators.inputs import log_left_out
 from airflow_jobflow.operators.spec import JobSpec, MapSpec
 from airflow_jobflow.params import Parameter, ParameterTable
 
@@ -152,6 +153,7 @@ class FargateTaskSpec(JobSpec):
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.parameters = FargateParameters(values)
+        self.values = values
         self.cluster: str = values["cluster"]
         self.scope: str | None = self.cluster
         self.container: str | None = values.get("container_name")
@@ -169,7 +171,8 @@ class FargateTaskSpec(JobSpec):
         interruptions = before.interruptions if before.number else 0
         was_declined = bool(before.number) and before.declined
         by = (record.is_repeated and before.submitted_by) or str(record.this_try)
-        token = record.new_attempt(submitted_by=by, interruptions=interruptions)
+        context = before.context if record.is_repeated else record.inputs.context(record)
+        token = record.new_attempt(submitted_by=by, interruptions=interruptions, context=context)
         if was_declined:  # ECS would return the same response to this token again
             record.attempt.declined = False
             token = record.next_token()
@@ -182,11 +185,20 @@ class FargateTaskSpec(JobSpec):
 
         def run(call: Call) -> str:
             container = values.get("container_name")
-            if container is None and ("command" in values or "environment" in values):
-                container = definition.main_container or ecs.main_container(call, revision)
+            uri, context = record.inputs.result_uri(record), record.attempt.context
+            if container is None and (uri or context or "command" in values or "environment" in values):
+                container = definition.main_container
+            if container is None and (uri or "command" in values or "environment" in values):
+                container = ecs.main_container(call, revision)
+            elif container is None and context and not (container := ecs.readable_main_container(call, revision)):
+                context = {}
+            if container is not None and "container_name" not in values:
                 self.parameters.reject_contradictions(container)
             request = self.parameters.request({**values, "task_definition": revision}, container, on_demand=on_demand)
             request |= identity
+            if uri or context:
+                request["overrides"], left_out = ecs.told(request.get("overrides", {}), container or "", uri, context)
+                log_left_out(left_out)
             if found := record.before_submit(call):
                 return found
             return self._start_or_find(call, record, jobs, request, {**request, "tags": ecs.tags(tags)})
@@ -275,6 +287,7 @@ class FargateMapSpec(MapSpec):
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._parameters = FargateParameters(values)
+        self.values = values
         self._cluster: str = values["cluster"]
         self._on_interruption: str = values["on_spot_interruption"]
         self.attempts = 1 if self._on_interruption == "fail" else SPOT_ATTEMPTS
@@ -328,7 +341,8 @@ class FargateMapSpec(MapSpec):
         from airflow_jobflow.jobs import ecs_map
 
         owner, token = record.owner, record.attempt.token
-        return ecs_map.family(self._cluster, owner.group, token, self._on_interruption, owner.tags())
+        family = ecs_map.family(self._cluster, owner.group, token, self._on_interruption, owner.tags())
+        return family | record.inputs.of_map(record)
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:  # noqa: ARG002
         """Return all tasks of this task instance in the cluster."""

@@ -114,7 +114,8 @@ def context_of(one: Try, line: Line) -> dict[str, Any]:
         xcom_push=lambda key, value: None,  # noqa: ARG005
         get_task_states=RuntimeTaskInstance.get_task_states,
     )
-    dag_run = SimpleNamespace(clear_number=one.clear_number, start_date=datetime.fromtimestamp(one.run_started, tz=UTC))
+    began_at = datetime.fromtimestamp(one.run_started, tz=UTC)
+    dag_run = SimpleNamespace(clear_number=one.clear_number, start_date=began_at, logical_date=None)
     return {"ti": ti, "dag_run": dag_run, "task_state_store": TaskStateStore(line)}
 
 

@@ -61,6 +61,19 @@ def test_flow_1_fails_for_unknown_resources(test_dag: Callable[..., Any]) -> Non
     assert run.states["get_final_job_status"] == "upstream_failed"
 
 
+@pytest.mark.parametrize(("rows", "taken"), [(3, "load"), (0, "nothing_to_load")])
+def test_the_branch_is_taken_by_what_the_job_returned(test_dag: Callable[..., Any], rows: int, taken: str) -> None:
+    """The value comes from the job itself, by way of its log."""
+    run = test_dag("branch_on_result", rows=rows)
+    assert run.state == "success"
+    assert run.returned("count_rows")["result"] == {"rows": rows}
+    assert run.states == {
+        "count_rows": "success",
+        "has_rows": "success",
+        **{each: "success" if each == taken else "skipped" for each in ("load", "nothing_to_load")},
+    }
+
+
 @pytest.fixture
 def notifications(dags: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the notifications, which are recorded instead of the callable that users replace."""

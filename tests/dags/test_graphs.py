@@ -37,7 +37,7 @@ def test_a_dag_has_its_documentation_in_the_ui(dags: Any, name: str) -> None:
 def test_the_branches_of_a_graph_have_labels(dags: Any) -> None:
     """Otherwise users must read the code to distinguish them."""
     branches = [(dag, task) for dag in dags.values() for task in dag.tasks if task.inherits_from_skipmixin]
-    assert {task.task_id for _, task in branches} == {"job_complete", "crawl_complete"}
+    assert {task.task_id for _, task in branches} == {"job_complete", "crawl_complete", "has_rows"}
     for dag, task in branches:
         labels = [dag.get_edge_info(task.task_id, after).get("label") for after in task.downstream_task_ids]
         assert len(labels) > 1

@@ -129,6 +129,11 @@ def _one(action: str, kind: str, member: str) -> Callable[[Params], list[Need]]:
     return lambda params: [Need(action, f"{kind}{name(params[member])}")]
 
 
+def _of_object(action: str) -> Callable[[Params], list[Need]]:
+    """What a call needs that is about one object in S3."""
+    return lambda params: [Need(action, f"arn:aws:s3:::{params['Bucket']}/{params['Key']}")]
+
+
 def _unconfined(action: str) -> Callable[[Params], list[Need]]:
     """What a call needs that AWS checks against no resource."""
     return lambda _: [Need(action)]
@@ -158,6 +163,8 @@ NEEDS: Final[Mapping[str, Callable[[Params], Iterable[Need]]]] = {
     **{f"glue:{call}": _one(f"glue:{call}", "crawler/", "Name") for call in OF_CRAWLERS},
     **{f"glue:{call}": _one(f"glue:{call}", "job/", "JobName") for call in OF_JOBS},
     "logs:GetLogEvents": lambda params: [Need("logs:GetLogEvents", _log_stream(params))],
+    **{f"s3:{call}": _of_object(f"s3:{call}") for call in ("GetObject", "PutObject")},
+    "s3:ListObjectsV2": lambda params: [Need("s3:ListBucket", f"arn:aws:s3:::{params['Bucket']}")],
     **{f"sqs:{call}{batch}": _one(f"sqs:{call}", "", "QueueUrl") for call in OF_QUEUES for batch in ("", "Batch")},
 }
 """What a call needs. A missing call is not covered by any policy here."""

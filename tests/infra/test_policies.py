@@ -25,9 +25,12 @@ from cfnlint.helpers import load_resource  # type: ignore[import-untyped]
 
 import airflow_jobflow
 from airflow_jobflow import exceptions
-from airflow_jobflow.aws import Access, RetriedCall, service_client
+from airflow_jobflow import results as read_results
+from airflow_jobflow.aws import ONCE, Access, RetriedCall, service_client
 from airflow_jobflow.definition_cleanup import deregister_unused_definitions
 from airflow_jobflow.events.asset_stream import StateChangeStream
+from airflow_jobflow.jobs import results
+from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner, attempt_token
 from airflow_jobflow.jobs.registration import LAST_USED, REGISTRIES, find_or_register
 from airflow_jobflow.local import Faults
@@ -380,6 +383,19 @@ def orphan_reaper(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
     assert report["counts"]["stopped"] == 3
 
 
+def job_results(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
+    """Read the result of a job, those of an array, and write the manifest of one that is too large."""
+    s3, bucket = airflow.aws.client("s3"), airflow.stack.outputs["BucketName"]
+    uri = f"s3://{bucket}/results/group/token"
+    for key, body in (("", b"1"), ("/0", b"2"), ("/1", b"[" + b" " * results.MAX_INLINE + b"]")):
+        s3.put_object(Bucket=bucket, Key=f"results/group/token{key}", Body=body)
+    ended = Snapshot("job", JobState.SUCCEEDED, "SUCCEEDED", result_uri=uri)
+    assert read_results.of_job(Access(None), uri, ended, retry=ONCE).value == 1
+    part = results.Part(uri, {0: 0, 1: 1})
+    assert read_results.of_many(Access(None), [part], 1, [0], {}, retry=ONCE).error is None
+    assert read_results.of_many(Access(None), [part], 2, [0, 1], {}, retry=ONCE).uri == f"{uri}/manifest.json"
+
+
 def role(airflow: Airflow) -> str:
     """The role that starts containers."""
     return str(airflow.stack.properties("ProcessItem")["ExecutionRoleArn"])
@@ -454,6 +470,7 @@ STORIES: dict[str, Callable[[Airflow, pytest.MonkeyPatch], None]] = {
     "GlueSensorsPolicy": glue_sensors,
     "OrphanReaperPolicy": orphan_reaper,
     "DefinitionCleanupPolicy": definition_cleanup,
+    "JobResultsPolicy": job_results,
 }
 """The users of each policy, which it must suffice for."""
 
@@ -568,7 +585,7 @@ def test_every_call_in_the_code_is_classified() -> None:
     session = botocore.session.get_session()
     of_aws = {
         botocore.xform_name(operation)
-        for service in ("batch", "ecs", "glue", "logs", "sqs")
+        for service in ("batch", "ecs", "glue", "logs", "s3", "sqs")
         for operation in session.get_service_model(service).operation_names
     }
     known = {botocore.xform_name(call.partition(":")[2]) for call in NEEDS}

@@ -245,6 +245,7 @@ class DagRun:
     """The parts of a DAG run that operators use."""
 
     clear_number = 0
+    logical_date = datetime(2026, 1, 2, tzinfo=UTC)
 
     def __init__(self) -> None:
         self.start_date = datetime.now(tz=UTC)

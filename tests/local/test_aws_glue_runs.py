@@ -140,7 +140,14 @@ def test_run_shows_its_times_and_size(kit: Kit) -> None:
     kit.stop(job, run_id)
     ended = kit.wait(job, run_id)
     assert ended["StartedOn"] <= ended["CompletedOn"] == ended["LastModifiedOn"]
-    assert ended["DPUSeconds"] >= 0
+    assert "DPUSeconds" not in ended
+
+
+@pytest.mark.parametrize("how", [{"ExecutionClass": "FLEX"}, {"Arguments": {"--enable-auto-scaling": "true"}}])
+def test_glue_counts_dpus_itself_on_flex_and_with_auto_scaling(kit: Kit, how: dict[str, Any]) -> None:
+    """Only there the size of the run does not say what it used."""
+    job = kit.job("", MaxCapacity=1.0)
+    assert kit.wait(job, kit.start(job, **how))["DPUSeconds"] >= 0
 
 
 def test_logs_are_written_during_the_run_and_separately(kit: Kit) -> None:

@@ -10,6 +10,10 @@ CONSOLE = "https://console.aws.amazon.com/batch/home?region=eu-west-1#jobs/detai
 PARENT = "4c7599ae-0a82-49aa-ba5a-4727fcce14a8"
 LOG = {"group": "/aws/batch/job", "stream": "resize/default/8c1f0a52"}
 BYTES = 17 * 2**20
+USED: dict[str, Any] = {
+    "vcpu_seconds": None, "gib_seconds": None, "gpu_seconds": None, "dpu_seconds": None, "queued_seconds": 128.0,
+    "capacity": None, "estimated": False, "cost": None,
+}  # fmt: skip
 
 
 def ago(seconds: float) -> str:
@@ -176,7 +180,11 @@ CASES: dict[str, tuple[Any, ...]] = {
     "job": (
         "success",
         {
-            "return_value": outcome(),
+            "return_value": outcome(
+                usage={**USED, "vcpu_seconds": 586.0, "gib_seconds": 9376.0, "cost": 0.0123},
+                result={"rows": 8123, "next": ["b", "c"]},
+                result_uri="s3://results/etl/4fd1/0a",
+            ),
             "jobflow_jobs": noted(
                 job(
                     created_at=ago(1900),
@@ -262,7 +270,16 @@ CASES: dict[str, tuple[Any, ...]] = {
             )
         },
     ),
-    "map": ("success", {"return_value": mapped(500, [7, 31, 32, 212, 499])}),
+    "map": (
+        "success",
+        {
+            "return_value": {
+                **mapped(500, [7, 31, 32, 212, 499]),
+                "usage": {**USED, "vcpu_seconds": 90_000.0, "capacity": "FARGATE+FARGATE_SPOT", "estimated": True},
+                "result_error": "3 of 495 results are missing: 1, 5, 8",
+            }
+        },
+    ),
     "map_live": (
         "deferred",
         {
@@ -408,6 +425,10 @@ CASES: dict[str, tuple[Any, ...]] = {
                 console_url="javascript:window.hacked=1",
                 details={MARKUP: MARKUP, "__proto__": {"polluted": 1}},
                 log={"group": MARKUP, "stream": MARKUP},
+                usage={"vcpu_seconds": MARKUP, "gib_seconds": 1, "capacity": MARKUP},
+                result={MARKUP: MARKUP},
+                result_uri=MARKUP,
+                result_error=MARKUP,
             ),
             "jobflow_jobs": noted(
                 job(links={"console": "data:text/html,<script>1</script>", "log": "http://log"}),

@@ -26,6 +26,10 @@ TEXTS: dict[str, list[str]] = {
         "43 s",
         "19 min 32 s",
         "Exit code",
+        "586 vCPU-seconds, 2.604 GiB-hours",
+        "0.0123",
+        '"rows": 8123',
+        "s3://results/etl/4fd1/0a",
     ],
     "killed": ["Stopped by Airflow", "The task was set to failed before its job ended", KILL, "54 s", "Exit code"],
     "killed_running": ["Stopped by Airflow", "The task was set to failed before its job ended", "44 s", "Console"],
@@ -77,6 +81,8 @@ TEXTS: dict[str, list[str]] = {
         "495 succeeded",
         "5 failed",
         "Tolerated failures: 5 of 500",
+        "about 25 vCPU-hours on FARGATE+FARGATE_SPOT",
+        "3 of 495 results are missing",
     ],
     "map_live": ["1,150 of 2,000 items ended", "88 running", "762 waiting", "starting"],
     "refused": ["Failed", "JobQueue not found", "What to do"],
@@ -129,6 +135,7 @@ def test_a_run_lists_its_jobs_with_the_time_each_spent_queued_and_running(page: 
     assert f"{len(failed)} tasks failed" in text
     assert "task succeeded" in cells["returned"]
     assert "80 failed, tolerated" in cells["array_10000"]
+    assert "Used by the jobs of this run\nabout 25" in text
     assert not [each["url"] for each in page.responses if "/other/" in each["url"]]
     assert page.complaints == []
 

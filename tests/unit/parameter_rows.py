@@ -228,9 +228,28 @@ ONE_STREAM = "all crawls of a crawler write to one log stream"
 
 OF_ONE = {"raise_on_failure": HasEffect(False, state, "FAILED", job=JobState.FAILED)}
 
+
+def told_dag(seen: Seen) -> bool:
+    """Whether the job is told its DAG."""
+    return "AIRFLOW_CTX_DAG_ID" in json.dumps([seen.request, seen.trigger.get("job_group")])
+
+
+def told_address(seen: Seen) -> bool:
+    """Whether the job is told where to write its result."""
+    return "s3://bucket/prefix/" in json.dumps([seen.request, seen.trigger.get("job_group")])
+
+
+def requires_result(seen: Seen) -> bool:
+    """Whether a missing result fails the task."""
+    return bool(seen.task._execution.record.inputs.required)
+
+
 OF_OPERATORS: dict[str, Any] = {
     **OF_ALL,
     **OF_ONE,
+    "pass_context": HasEffect(False, told_dag, False),
+    "result": HasEffect("s3://bucket/prefix/", told_address, True),
+    "result_required": HasEffect("true", requires_result, True),
     "wait_for_completion": HasEffect(False, state, "SUBMITTED"),
     "queued_timeout": HasEffect("60", is_bounded("queue_deadline"), True, job=JobState.SUBMITTED),
     "cancel_on_kill": HasEffect(False, argument("cancel_on_kill"), False),
@@ -429,6 +448,10 @@ ROWS: dict[type, dict[str, Any]] = {
     },
     GlueCrawlOperator: {
         **OF_SINGLE_JOBS,
+        **{
+            name: Rejected(value, "is for jobs that run a command")
+            for name, value in (("pass_context", True), ("result", "log"), ("result_required", True))
+        },
         "start_from_trigger": Internal("a crawl starts on a worker; its log says so"),
         "crawler_name": HasEffect("other", lambda seen: seen.aws.sent("start_crawler")[0]["Name"], "other"),
         "stream_logs": Rejected("True", ONE_STREAM),
@@ -441,6 +464,7 @@ ROWS: dict[type, dict[str, Any]] = {
     GlueJobRunOperator: {
         **OF_SINGLE_JOBS,
         **GLUE_RUN,
+        "pass_context": HasEffect(True, told_dag, True),
         "durable": HasEffect(False, lambda seen: "Arguments" in seen.request, False),
     },
     BatchJobSensor: {**OF_SENSORS, "job_id": HasEffect('["a", "b"]', argument("job_ids"), ["a", "b"])},

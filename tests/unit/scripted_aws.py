@@ -175,7 +175,7 @@ def context() -> dict[str, Any]:
         is_mapped=False,
         xcom_push=lambda **_: None,
     )
-    run = SimpleNamespace(clear_number=0, start_date=CRAWLED)
+    run = SimpleNamespace(clear_number=0, start_date=CRAWLED, logical_date=None)
     return {"ti": ti, "dag_run": run, "task_state_store": Store()}
 
 

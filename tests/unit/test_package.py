@@ -137,6 +137,9 @@ OPERATORS = {
     "tolerated_failure_count",
     "tolerated_failure_percentage",
     "redrive",
+    "pass_context",
+    "result",
+    "result_required",
 }
 SENSORS = {"poke_interval", "timeout"}
 

@@ -83,6 +83,14 @@ def test_a_job_runs_and_its_outcome_is_returned(kit: Any, task: Any, context: An
     assert outcome.pop("log") == {"group": "/aws/batch/job", "stream": described["container"]["logStreamName"]}
     assert outcome.pop("name").startswith("hello-")
     assert outcome.pop("created_at") <= outcome.pop("started_at") <= outcome.pop("stopped_at")
+    ran = (described["stoppedAt"] - described["startedAt"]) / 1000
+    assert outcome.pop("usage") == {
+        **dict.fromkeys(("gpu_seconds", "dpu_seconds", "capacity", "cost")),
+        "vcpu_seconds": pytest.approx(ran * 0.5, abs=0.001),
+        "gib_seconds": pytest.approx(ran * 128 / 1024, abs=0.001),
+        "queued_seconds": pytest.approx((described["startedAt"] - described["createdAt"]) / 1000, abs=0.001),
+        "estimated": False,
+    }
     assert outcome == {
         "service": "batch",
         "job_id": described["jobId"],
@@ -93,6 +101,7 @@ def test_a_job_runs_and_its_outcome_is_returned(kit: Any, task: Any, context: An
         "console_url": f"https://console.aws.amazon.com/batch/home?region=us-east-1#jobs/detail/{described['jobId']}",
         "array": None,
         "details": None,
+        **dict.fromkeys(("result", "result_uri", "result_error")),
     }
 
 

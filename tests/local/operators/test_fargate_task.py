@@ -367,3 +367,16 @@ def test_statuses_and_stop_codes_are_those_of_botocore() -> None:
     said = set(PARAMETERS.members.values()) | {"launchType", "count", "clientToken", "startedBy"}
     on_ec2_only = {"placementConstraints", "placementStrategy"}
     assert said | on_ec2_only == set(model.operation_model("RunTask").input_shape.members)
+
+
+TELLS = (
+    """echo "JOBFLOW_RESULT [\\"$AIRFLOW_CTX_DAG_ID\\", \\"$AIRFLOW_CTX_TRY_NUMBER\\", \\"$JOBFLOW_RESULT_URI\\"]" """
+)
+
+
+def test_a_task_is_told_its_task_and_returns_a_result(make: Any, context: Any) -> None:
+    """Its definition says which container is told."""
+    outcome = make(TELLS, result="log").execute(context)
+    assert outcome["result"] == [context["ti"].dag_id, "1", ""]
+    assert outcome["usage"]["capacity"] == "FARGATE"
+    assert outcome["usage"]["vcpu_seconds"] >= 0

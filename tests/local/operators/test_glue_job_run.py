@@ -97,7 +97,14 @@ def test_a_job_runs_and_its_outcome_is_returned(
         "exit_code": None,
         "log": {"group": "/aws-glue/python-jobs/error", "stream": run_id},
         "array": None,
-        "details": {"execution_seconds": told["ExecutionTime"], "dpu_seconds": told["DPUSeconds"]},
+        "details": {"execution_seconds": told["ExecutionTime"]},
+        "usage": {
+            **dict.fromkeys(("vcpu_seconds", "gib_seconds", "gpu_seconds", "cost", "capacity")),
+            "dpu_seconds": told["MaxCapacity"] * told["ExecutionTime"],
+            "queued_seconds": pytest.approx((told["CompletedOn"] - told["StartedOn"]).total_seconds(), abs=1.0),
+            "estimated": False,
+        },
+        **dict.fromkeys(("result", "result_uri", "result_error")),
     }
 
 

@@ -310,7 +310,7 @@ def test_a_joined_crawl_is_not_stopped_by_a_clear(case: Crawl, context: Any) -> 
 @pytest.mark.parametrize("case", [Array], indirect=True)
 def test_missing_parts_of_an_array_are_submitted(case: Array, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker died between two submits of a redrive."""
-    monkeypatch.setattr("airflow_jobflow.jobs.array.MAX_OVERRIDES_LENGTH", 100)  # one or two indexes each
+    monkeypatch.setattr("airflow_jobflow.jobs.array.MAX_BATCH_OVERRIDES_LENGTH", 100)  # one or two indexes each
     case.gate.write_text("no")
     case.definition = case.kit.define(
         ["sh", "-c", f"[ $((AWS_BATCH_JOB_ARRAY_INDEX % 2)) = 1 ] || {{ {case.script}; }}"]
@@ -448,7 +448,7 @@ def test_the_next_try_runs_all_parts_if_one_could_not_be_submitted(
     case: Array, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other parts were stopped, and the next try does not wait for them."""
-    monkeypatch.setattr("airflow_jobflow.jobs.array.MAX_OVERRIDES_LENGTH", 100)
+    monkeypatch.setattr("airflow_jobflow.jobs.array.MAX_BATCH_OVERRIDES_LENGTH", 100)
     case.gate.write_text("no")
     case.definition = case.kit.define(
         ["sh", "-c", f"[ $((AWS_BATCH_JOB_ARRAY_INDEX % 2)) = 1 ] || {{ {case.script}; }}"]

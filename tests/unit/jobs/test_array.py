@@ -9,14 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_jobflow.jobs.array import (
-    INDEXES,
-    MAX_OVERRIDES_LENGTH,
-    Tolerance,
-    index_ranges,
-    indexes_of,
-    rerun_requests,
-)
+from airflow_jobflow.jobs.array import INDEXES, Tolerance, index_ranges, indexes_of, rerun_requests
+from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH
 
 
 @pytest.mark.parametrize(
@@ -77,17 +71,17 @@ def test_indexes_survive_being_written_as_ranges(indexes: set[int]) -> None:
     assert indexes_of(index_ranges(indexes)) == sorted(indexes)
 
 
-@given(indexes=st.sets(st.integers(0, 9_999), min_size=1), room=st.integers(0, MAX_OVERRIDES_LENGTH))
+@given(indexes=st.sets(st.integers(0, 9_999), min_size=1), room=st.integers(0, MAX_BATCH_OVERRIDES_LENGTH))
 def test_every_index_runs_again_once_within_the_size_limit(indexes: set[int], room: int) -> None:
     """A truncated index would never run, and overrides above the limit would be rejected."""
-    command = ["x" * (MAX_OVERRIDES_LENGTH - room)]
+    command = ["x" * (MAX_BATCH_OVERRIDES_LENGTH - room)]
     request = {**SUBMIT, "containerOverrides": {**SUBMIT["containerOverrides"], "command": command}}
     runs = list(rerun_requests(request, indexes))
     assert [index for part, _ in runs for index in part] == sorted(indexes)
     for part, job in runs:
         assert indexes_of(indexes_variable(job)) == part
         assert job.get("arrayProperties", {}).get("size", 1) == len(part)
-        fits = len(json.dumps(job["containerOverrides"])) <= MAX_OVERRIDES_LENGTH
+        fits = len(json.dumps(job["containerOverrides"])) <= MAX_BATCH_OVERRIDES_LENGTH
         assert fits or len(index_ranges(part).split(",")) == 1  # it cannot be split further
 
 

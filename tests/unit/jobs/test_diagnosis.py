@@ -48,7 +48,7 @@ def test_the_corpus_is_complete() -> None:
     """
     assert len(LINES) >= 80
     assert {line["from"] for _, line in LINES} == set(aws_reasons.SOURCES)
-    assert set(BY_CAUSE) - set(aws_reasons.CAUSES) == {"children_failed", "stopped"}
+    assert set(BY_CAUSE) - set(aws_reasons.CAUSES) == {"children_failed", "stopped", "no_result", "result_not_read"}
     assert {cause: entry["blame"] for cause, entry in aws_reasons.CAUSES.items()} == {
         cause: BY_CAUSE[cause].blame for cause in aws_reasons.CAUSES
     }

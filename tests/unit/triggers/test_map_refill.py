@@ -31,7 +31,7 @@ class Aws:
     :param lasts: the duration of each job in seconds, by its index.
     """
 
-    may_have_unknown_jobs = False
+    service, may_have_unknown_jobs = "batch", False
     checkpoint_interval, listing_delay = 900.0, 0.0
 
     def __init__(self, lasts: Sequence[float]) -> None:
