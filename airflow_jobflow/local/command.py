@@ -38,7 +38,13 @@ class Exit:
 
 
 def resolved(argv: Sequence[str], path: str) -> list[str]:
-    """Return `argv` with its program looked up in the PATH of the process, not of the server."""
+    """Return ``argv`` with its program looked up in the PATH of the process, not of the server.
+
+    :param argv: program and arguments.
+    :param path: the PATH of the process.
+    :raises ValueError: ``argv`` is empty.
+    :raises FileNotFoundError: the program does not exist.
+    """
     if not argv:
         raise ValueError("no command specified")
     program = shutil.which(argv[0], path=path) if os.sep not in argv[0] else argv[0]
@@ -48,7 +54,11 @@ def resolved(argv: Sequence[str], path: str) -> list[str]:
 
 
 def why_not_started(argv: Sequence[str], error: Exception) -> str:
-    """Return the error message of a container runtime for a command that cannot be started."""
+    """Return the error message of a container runtime for a command that cannot be started.
+
+    :param argv: program and arguments.
+    :param error: the exception that starting it raised.
+    """
     if not argv:
         return "no command specified"
     if isinstance(error, PermissionError):
@@ -61,7 +71,10 @@ def why_not_started(argv: Sequence[str], error: Exception) -> str:
 
 
 def search_path(home: Path) -> str:
-    """Return a PATH in which `python` and `python3` are this interpreter."""
+    """Return a PATH in which ``python`` and ``python3`` are this interpreter.
+
+    :param home: a folder in which scripts that start it can be created.
+    """
     interpreter = Path(sys.executable)
     directories = [str(interpreter.parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
     missing = [name for name in ("python", "python3") if not (interpreter.parent / name).exists()]

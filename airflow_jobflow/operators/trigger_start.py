@@ -85,18 +85,19 @@ def start_of_job(execution: Execution[JobSpec], context: Context, started_at: fl
     :param may_end: whether the task may end in the triggerer.
     :raises NeedsWorker: only a worker can start it.
     """
+    from airflow_jobflow.triggers.mapped_arguments import NeedsWorker
     from airflow_jobflow.triggers.start import Start
 
     begin(execution, context, started_at)
 
-    def run(raise_if_cancelled: Callable[[], None], looks_up_from: float) -> JobTrigger:
+    def run(is_cancelled: Callable[[], bool], looks_up_from: float) -> JobTrigger:
         record = execution.record
 
         def before_submit(call: Call) -> str | None:
-            raise_if_cancelled()
             record.attempt.began_at = started_at
-            found = _started_before(execution, call, started_at, looks_up_from)
-            raise_if_cancelled()
+            found = _started_before(execution, call, started_at, looks_up_from, relies_on_token=not is_cancelled())
+            if not found and is_cancelled():
+                raise NeedsWorker("the trigger was cancelled, and nothing was submitted")
             return found
 
         record.before_submit = before_submit
@@ -138,8 +139,7 @@ def start_of_map(of: MapAttempt, items: object, context: Context, started_at: fl
     execution = of.execution
     begin(execution, context, started_at)
 
-    def run(raise_if_cancelled: Callable[[], None], _: float) -> MapTrigger:
-        raise_if_cancelled()
+    def run(*_: object) -> MapTrigger:
         validated = execution.spec.items(items)
         if not validated:
             raise NeedsWorker("it has no items")
@@ -154,8 +154,13 @@ def start_of_map(of: MapAttempt, items: object, context: Context, started_at: fl
     return Start(run, execution.jobs.client)
 
 
-def _started_before(execution: Execution[JobSpec], call: Call, started_at: float, looks_up_from: float) -> str | None:
-    """Return the job that another trigger of this task has started, or None."""
+def _started_before(
+    execution: Execution[JobSpec], call: Call, started_at: float, looks_up_from: float, *, relies_on_token: bool
+) -> str | None:
+    """Return the job that another trigger of this task has started, or None.
+
+    :param relies_on_token: whether a job is not looked up that a token keeps from being started twice.
+    """
     from airflow_jobflow.faults import CallError
 
     record, spec = execution.record, execution.spec
@@ -166,7 +171,8 @@ def _started_before(execution: Execution[JobSpec], call: Call, started_at: float
             return find_attempt(
                 call, key, spec.list_attempts, attempt, created_before=looks_up_from, started_at=started_at
             )
-        return spec.find_started(call, record) if time.time() - started_at > TOKEN_LIFETIME else None
+        relies_on_token &= time.time() - started_at <= TOKEN_LIFETIME
+        return None if relies_on_token else spec.find_started(call, record)
     except CallError as error:
         error.sent = False  # the submit was not: it is safe to repeat
         raise

@@ -69,13 +69,13 @@ listing."""
 class Start:
     """How a task starts, prepared by its operator or sensor.
 
-    :param run: starts the jobs, and returns the trigger that waits for them. Takes a function that raises if this
-        trigger was cancelled, to be called before each submit, and the time since when jobs may be looked up.
+    :param run: starts the jobs, and returns the trigger that waits for them. Takes a function that returns whether this
+        trigger was cancelled, so that nothing may be submitted any more, and the time since when jobs may be looked up.
     :param client: the client whose threads it runs in, because it may wait for AWS. Default None: it makes no call.
     :param looks_up: whether it first looks for a job that another trigger has started. Default False.
     """
 
-    run: Callable[[Callable[[], None], float], WaitTrigger]
+    run: Callable[[Callable[[], bool], float], WaitTrigger]
     client: ServiceClient | None = None
     looks_up: bool = False
 
@@ -98,6 +98,7 @@ class StartTrigger(KillableTrigger):
         self._rendering: tuple[Context, jinja2.Environment | None] | None = None
         """The context and the environment to render the parameters with."""
         self._cancelled = threading.Event()
+        self._prepared: Start | None = None
         self._starting: Future[WaitTrigger] | None = None
         """The start, once it may have sent a submit."""
         self._trigger: WaitTrigger | None = None
@@ -127,14 +128,13 @@ class StartTrigger(KillableTrigger):
     async def _start(self) -> WaitTrigger:
         """Start the task, and return the trigger that waits for its jobs."""
         try:
-            start = await asyncio.to_thread(self._prepare)
+            self._prepared = start = await asyncio.to_thread(self._prepare)
             if start.client is None:
-                return self._started(start.run(self._raise_if_cancelled, 0.0))
+                return self._started(start.run(self._cancelled.is_set, 0.0))
             looks_up_from = self._created_at + LISTING_DELAY
             if start.looks_up:
                 await asyncio.sleep(looks_up_from + LISTING_SHARED - time.time())
-            run = contextvars.copy_context().run  # so that its log lines go to the task's log
-            self._starting = start.client.start(run, start.run, self._raise_if_cancelled, looks_up_from, patiently=True)
+            self._starting = self._run_in_thread(start, looks_up_from)
             return self._started(await _result(self._starting))
         except asyncio.CancelledError:
             self._cancelled.set()
@@ -148,10 +148,12 @@ class StartTrigger(KillableTrigger):
         trigger.task_instance = self.task_instance
         return trigger
 
-    def _raise_if_cancelled(self) -> None:
-        """Raise an exception if nothing may be submitted any more."""
-        if self._cancelled.is_set():
-            raise NeedsWorker("the trigger was cancelled")
+    def _run_in_thread(self, start: Start, looks_up_from: float) -> Future[WaitTrigger]:
+        """Run a start that may wait for AWS."""
+        if start.client is None:
+            raise NeedsWorker("it makes no call")
+        run = contextvars.copy_context().run  # so that its log lines go to the task's log
+        return start.client.start(run, start.run, self._cancelled.is_set, looks_up_from, patiently=True)
 
     def _prepare(self) -> Start:
         """Make the task from its rendered parameters, and return how it starts. Blocks.
@@ -210,13 +212,15 @@ class StartTrigger(KillableTrigger):
         await (self._trigger.on_kill() if self._trigger else super().on_kill())
 
     async def stop_jobs(self) -> None:
-        """Stop the jobs of a submit that was under way when the task was killed."""
-        if self._starting is None or self._starting.cancelled():
+        """Stop the jobs of a submit that was under way when the task was killed, or of a trigger before this one."""
+        if self._prepared is None or self._prepared.client is None:
             return
         try:
+            if self._starting is None or self._starting.cancelled():  # it only looks up now
+                self._starting = self._run_in_thread(self._prepared, time.time())
             trigger = self._started(await _result(self._starting))
         except Exception as error:  # noqa: BLE001 -- whatever it is, no id is known
-            await asyncio.to_thread(log.warning, "The task was killed while it was started: %s", error)
+            await asyncio.to_thread(log.info, "The task was killed before it had started a job: %s", error)
             return
         if trigger.cancel_on_kill:
             self._trigger = trigger

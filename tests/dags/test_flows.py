@@ -11,7 +11,7 @@ FAILING = {"containerOverrides": {"command": ["sh", "-c", "sleep 1; exit 3"]}}
 
 
 def test_flow_1_ends_with_the_final_status(
-    test_dag: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    test_dag: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Submit, wait, choose, report. What the job writes is in the log of its task."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__STREAM_LOGS", "True")
@@ -24,7 +24,7 @@ def test_flow_1_ends_with_the_final_status(
         "job_failed": "skipped",
     }
     assert run.returned("get_final_job_status").endswith(" ended as SUCCEEDED")
-    assert "Hello world" in capfd.readouterr().out
+    assert "Hello world" in caplog.messages
 
 
 def test_flow_1_fails_with_its_own_error_and_cause(

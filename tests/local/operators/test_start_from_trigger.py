@@ -390,6 +390,28 @@ def test_a_kill_during_the_submit_stops_the_job_once_it_is_known(
     assert case.status(job_id) == ("FAILED" if state == "failed" else "SUCCEEDED")
 
 
+@pytest.mark.parametrize("case", [Batch, GlueRun], indirect=True)
+@pytest.mark.usefixtures("supervisor")
+def test_a_kill_before_the_lookup_stops_the_job_of_an_earlier_trigger(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The triggerer had just taken the task over."""
+    dag, ti_id = dag_of(case, do_xcom_push=False), uuid.uuid4()
+    crash(start_trigger(dag, ti_id=ti_id), case)
+    trigger = start_trigger(dag, ti_id=ti_id)
+    monkeypatch.setattr(start, "LISTING_SHARED", 600.0)
+
+    async def story() -> None:
+        triggerer = Triggerer()
+        triggerer.start(prepared(trigger), trigger.task_instance)
+        await asyncio.to_thread(case.kit.eventually, lambda: trigger._prepared, "the preparation")
+        await triggerer.kill()
+
+    asyncio.run(story())
+    [job_id] = case.started()
+    assert case.status(job_id) == "FAILED"
+
+
 @pytest.mark.parametrize("case", [Batch], indirect=True)
 @pytest.mark.usefixtures("supervisor")
 def test_a_trigger_that_is_cancelled_before_its_submit_submits_nothing(
