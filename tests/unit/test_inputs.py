@@ -129,7 +129,11 @@ def test_a_start_that_is_made_once_more_tells_the_same(is_repeated: bool, told: 
 
     record.new_attempt = new_attempt
     jobs: Any = SimpleNamespace(
-        call=lambda function, **_: function(Ecs()), module=ecs, log=logging.getLogger("test"), check_containers=print, origin=""
+        call=lambda function, **_: function(Ecs()),
+        module=ecs,
+        log=logging.getLogger("test"),
+        check_containers=print,
+        origin="",
     )
     values = {"cluster": "c", "task_definition": "d", "subnets": ["s"], "on_spot_interruption": "fail"}
     assert FargateTaskSpec(values).submit(record, jobs) == ["a"]
