@@ -127,7 +127,7 @@ def test_a_start_that_is_made_once_more_tells_the_same(is_repeated: bool, told: 
         record.attempt = Attempt(token="token", **members)
         return "token"
 
-    record.new_attempt = new_attempt
+    record.new_attempt, record.before_submit = new_attempt, lambda _: None
     jobs: Any = SimpleNamespace(
         call=lambda function, **_: function(Ecs()),
         module=ecs,
