@@ -70,7 +70,7 @@ bench: $(READY) ## Measure against the Amazon provider, and what waits come thro
 	@UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group bench --inexact
 	.venv/bin/python -m benchmarks.waits $(addprefix --only ,$(ONLY))
 
-bench-stack: $(READY) ## Measure a whole Airflow against the Amazon provider, about an hour; ONLY="many events" for parts of it
+bench-stack: $(READY) ## Measure a whole Airflow against the Amazon provider, about an hour and a half; ONLY="starts events" for parts of it
 	@$(STACK) --group bench
 	.venv/bin/python -m benchmarks.stack $(addprefix --only ,$(ONLY))
 
