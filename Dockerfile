@@ -1,12 +1,12 @@
-# The image of docker-compose.yaml: Airflow, this provider and the local AWS, in the versions of uv.lock, which are those
-# that the tests ran with.
+# The image of docker-compose.yaml: Airflow, this provider and the local AWS, with the versions of uv.lock, as in the
+# tests.
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build
 RUN pip install --no-cache-dir uv
 ENV UV_PROJECT_ENVIRONMENT=/opt/venv UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never
 WORKDIR /src
-# What seldom changes comes first: a change of the package installs nothing anew.
+# Rarely changed layers come first, so that a change of the package reinstalls no dependency.
 COPY pyproject.toml uv.lock ./
 RUN uv sync --frozen --no-default-groups --group stack --extra local --no-install-project
 COPY README.md LICENSE ./
@@ -14,7 +14,7 @@ COPY airflow_jobflow airflow_jobflow
 RUN uv sync --frozen --no-default-groups --group stack --extra local --no-editable
 
 FROM python:${PYTHON}-slim
-# A volume takes over the owner of the directory that it is first mounted on.
+# A new volume gets the owner of the directory at its mount point.
 RUN useradd --uid 50000 --gid 0 --create-home airflow \
  && install -d -o airflow -g 0 -m 0775 /opt/airflow /opt/airflow/logs
 COPY --from=build /opt/venv /opt/venv

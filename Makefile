@@ -1,35 +1,35 @@
-# `make demo` and `make test` set up all they need, in .venv and .home. PYTHON=<interpreter> chooses the interpreter.
+# `make demo` and `make test` set up everything they need in .venv and .home. PYTHON=<interpreter> selects the interpreter.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo ui test test-differences test-page test-stack test-clients chaos chaos-local lint bench bench-stack bench-requests docs release-check audit compose-env clean
 
 READY := .venv/.synced
-# Airflow's own files, where tests do not say otherwise.
+# Airflow's home, unless a test sets another one.
 export AIRFLOW_HOME := $(CURDIR)/.home/airflow
 
-help: ## Show this
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+help: ## Show this help
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
 
-demo: $(READY) ## Run the sample flows against an AWS on this machine, and show what each job does
+demo: $(READY) ## Run the sample flows with the local AWS, and show what each job does
 	@.venv/bin/python -m airflow_jobflow.local.demo
 
-ui: $(READY) ## Airflow's web UI with the sample DAGs and the AWS on this machine, until Ctrl-C; PORT=8080
+ui: $(READY) ## Run Airflow's web UI with the sample DAGs and the local AWS until Ctrl-C; PORT=8080
 	@.venv/bin/python -m airflow_jobflow.local.demo.ui $(if $(PORT),--port $(PORT))
 
-# AIRFLOW=3.2, 3.3: as the official constraints in tests/constraints pin it. AIRFLOW=lowest: the floors of pyproject.toml.
+# AIRFLOW=3.2, 3.3: with the official constraints in tests/constraints. AIRFLOW=lowest: the lower bounds of pyproject.toml.
 PINNED := $(if $(AIRFLOW),.venv-$(AIRFLOW)/.synced)
 
-# Twice as many as cores, for most tests wait. In the order of the files, in which the short ones are the last.
+# Twice as many as cores, because most tests wait. In the order of the files, in which short ones come last.
 WORKERS := -n 4 --dist loadfile --no-loadscope-reorder
 
-test: $(or $(PINNED),lint) ## Lint, types and all tests but those that need more than Python; AIRFLOW=3.2 for another Airflow
+test: $(or $(PINNED),lint) ## Lint, types and all tests that only need Python; AIRFLOW=3.2 for another Airflow
 	.venv$(addprefix -,$(AIRFLOW))/bin/pytest $(WORKERS) --ignore tests/stack --ignore tests/clients --ignore tests/ui/test_page.py \
 		$(if $(AIRFLOW),$(addprefix --ignore ,$(NEWEST_ONLY)))
 
-# Tests of what is beside the package, or that need tools which the constraints of an Airflow leave no room for.
+# Tests of files outside the package, or that need tools that conflict with the constraints of an Airflow.
 NEWEST_ONLY := tests/benchmarks tests/docs tests/infra tests/ui tests/release tests/unit/test_compose.py
 
-test-differences: $(or $(PINNED),$(READY)) ## What differs between versions of Airflow: attempts, kills, sensors, the triggerer; AIRFLOW=3.2
+test-differences: $(or $(PINNED),$(READY)) ## Tests of what differs between Airflow versions: attempts, kills, sensors, triggerer; AIRFLOW=3.2
 	.venv$(addprefix -,$(AIRFLOW))/bin/pytest $(WORKERS) $(DIFFERENCES)
 
 DIFFERENCES := tests/unit/test_airflow_compat.py tests/unit/test_airflow_compat_contracts.py \
@@ -40,37 +40,37 @@ DIFFERENCES := tests/unit/test_airflow_compat.py tests/unit/test_airflow_compat_
 	tests/local/triggers/test_ending.py tests/local/triggers/test_kills.py tests/local/triggers/test_metrics.py tests/dags/test_graphs.py \
 	tests/dags/test_glue_crawler_then_job.py
 
-test-page: $(READY) ## The Jobs tab in a browser; needs Chromium
+test-page: $(READY) ## Tests of the Jobs tab in a browser; needs Chromium
 	.venv/bin/pytest tests/ui/test_page.py
 
-# The packages that the image of docker-compose.yaml has beside the package.
+# The additional packages of the image of docker-compose.yaml.
 STACK := UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group stack --inexact
 
-test-stack: $(READY) ## Two whole Airflows as in docker-compose.yaml, and what they survive; needs Postgres and Redis
+test-stack: $(READY) ## Tests with two whole Airflows as in docker-compose.yaml; needs Postgres and Redis
 	@$(STACK)
 	.venv/bin/pytest tests/stack -n 2 --dist loadfile
 
-test-clients: $(READY) ## Other tools' clients against the local AWS; ONLY="awscli moto" for some; needs PyPI, npm and Node.js
+test-clients: $(READY) ## Tests of other tools with the local AWS; ONLY="awscli moto" for some; needs PyPI, npm and Node.js
 	.venv/bin/pytest --durations=0 --durations-min=1 $(if $(ONLY),$(ONLY:%=tests/clients/test_%.py),tests/clients)
 
-chaos: $(READY) ## Random schedules of faults in one such stack; SCHEDULES=100 SEED=<the one printed>
+chaos: $(READY) ## Random schedules of faults in such a stack; SCHEDULES=100 SEED=<the printed one>
 	@$(STACK)
 	SCHEDULES=$(or $(SCHEDULES),100) SEED=$(SEED) .venv/bin/pytest -s tests/stack/test_chaos.py
 
 chaos-local: $(READY) ## The same without Airflow's processes; SCHEDULES=80 SEED=<any>
 	SCHEDULES=$(or $(SCHEDULES),80) SEED=$(or $(SEED),1000) .venv/bin/pytest -s tests/chaos
 
-lint: $(READY) ## Lint and types
+lint: $(READY) ## Check lint and types
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/lint-imports
 	.venv/bin/mypy
 
-bench: $(READY) ## Measure against the Amazon provider, and what waits come through; ONLY="ecs faults" for parts of it
+bench: $(READY) ## Benchmark waits against the Amazon provider, and with faults; ONLY="ecs faults" for parts of it
 	@UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group bench --inexact
 	.venv/bin/python -m benchmarks.waits $(addprefix --only ,$(ONLY))
 
-bench-stack: $(READY) ## Measure a whole Airflow against the Amazon provider, about an hour and a half; ONLY="starts events" for parts of it
+bench-stack: $(READY) ## Benchmark a whole Airflow against the Amazon provider, in about an hour; ONLY="many events" for parts of it
 	@$(STACK) --group bench
 	.venv/bin/python -m benchmarks.stack $(addprefix --only ,$(ONLY))
 
@@ -78,14 +78,14 @@ bench-requests: $(READY) ## Count the requests that one task makes to Airflow's 
 	@$(STACK)
 	.venv/bin/python -m benchmarks.requests
 
-docs: $(READY) ## The documentation, into docs/_build, with warnings as errors
+docs: $(READY) ## Build the documentation in docs/_build, with warnings as errors
 	@UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group docs --inexact
 	.venv/bin/sphinx-build -q -W --keep-going docs docs/_build
 
-release-check: ## Install and use the wheel with each Python, and each Airflow that is supported; needs uv
+release-check: ## Install and use the wheel with each supported Python and Airflow; needs uv
 	$(or $(PYTHON),python3) tests/release/environments.py $(addprefix --python ,$(PYTHONS)) $(addprefix --airflow ,$(AIRFLOWS))
 
-audit: $(READY) ## Look for trouble in imports, workflows and dependencies; the last needs PyPI
+audit: $(READY) ## Check imports, workflows and dependencies for problems; needs PyPI
 	@UV_PROJECT_ENVIRONMENT=.venv $$(command -v uv || echo .venv/bin/uv) sync --quiet --frozen --all-extras --group audit --inexact
 	.venv/bin/deptry airflow_jobflow
 	.venv/bin/zizmor --offline --persona pedantic .github
@@ -93,10 +93,10 @@ audit: $(READY) ## Look for trouble in imports, workflows and dependencies; the 
 	@$$(command -v uv || echo .venv/bin/uv) export --quiet --frozen --no-emit-project --no-default-groups --all-extras -o .home/requirements.txt
 	.venv/bin/pip-audit --strict --disable-pip --require-hashes --requirement .home/requirements.txt
 
-compose-env: ## Write the secrets of docker-compose.yaml into .env, once
+compose-env: ## Write the secrets of docker-compose.yaml to .env, once
 	@$(or $(PYTHON),python3) airflow_jobflow/local/compose_env.py
 
-clean: ## Remove all that these commands made
+clean: ## Remove everything that these commands created
 	rm -rf .venv .venv-* .home .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist docs/_build
 	find airflow_jobflow dags tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 

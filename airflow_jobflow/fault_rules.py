@@ -117,6 +117,8 @@ _THROTTLING_MESSAGE: Final = _any(
     r"\breduce your request rate\b",
     r"\b(Throttl(ing|ed)|TooManyRequests)Exception\b",
     r"\brequest was (denied due to request throttling|throttled)\b",
+    # Several registrations of one task definition at the same time: all but one are refused.
+    r"\btoo many concurrent attempts to create a new revision\b",
     # The account has too many tasks in PROVISIONING. That passes if fewer are started.
     r"\btasks provisioning capacity limit exceeded\b",
 )

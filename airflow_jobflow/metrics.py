@@ -10,9 +10,11 @@ For each service, by our name of it:
 ``jobflow.<service>.waits``           gauge    waits that the watchers serve
 ``jobflow.<service>.end_to_event``    timer    from a job's end, as AWS reports it, to the event that ends the wait; for
                                                several jobs, from the last end
+``jobflow.<service>.vcpu_seconds``    counter  vCPU-seconds that jobs used, when their task ends; likewise
+                                               ``gib_seconds``, ``gpu_seconds``, ``dpu_seconds`` and ``queued_seconds``
 =================================  =======  ===========================================================================
 
-These are sent in a triggerer only. A wait in a worker (``deferrable=False``) lasts as long as its task.
+The first six are sent in a triggerer only. A wait in a worker (``deferrable=False``) lasts as long as its task.
 
 ``aws.calls`` counts every request to AWS, in workers too, by boto3's name of the service:
 ``jobflow.aws.<service>.calls``, and for failed ones ``jobflow.aws.<service>.<fault>``, see ``faults.Fault``.
@@ -23,7 +25,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.airflow_compat.metrics import stats
 from airflow_jobflow.faults import CallError, Fault
@@ -76,3 +78,14 @@ def publish_delay(service: str, seen: Iterable[Snapshot], since: float) -> None:
     ends = [datetime.fromisoformat(each.stopped_at).timestamp() for each in seen if each.stopped_at]
     if ends and max(ends) >= since:
         stats.timing(f"jobflow.{service}.end_to_event", max(time.time() - max(ends), 0.0) * 1000)
+
+
+def publish_usage(service: str, usage: Mapping[str, Any] | None) -> None:
+    """Send what jobs used. Call it once for each task, when it ends.
+
+    :param service: our name of the service, such as ``batch``.
+    :param usage: a dict of ``jobs.usage.Usage``; None if it is not known.
+    """
+    for name, seconds in (usage or {}).items():
+        if name.endswith("_seconds") and seconds:
+            stats.incr(f"jobflow.{service}.{name}", round(seconds))

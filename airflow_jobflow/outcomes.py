@@ -22,9 +22,11 @@ from airflow_jobflow.jobs.causes import Diagnosis
 from airflow_jobflow.jobs.diagnosis import decisive, diagnose, diagnoses
 from airflow_jobflow.jobs.model import ArrayOutcome, ArrayProgress, ChildFailure, JobState, Outcome, Service, Snapshot
 from airflow_jobflow.jobs.report import evidence, failure, most_significant, tolerated
+from airflow_jobflow.jobs.usage import total
 from airflow_jobflow.jobs.wording import FAILURES_IN_FULL, jobs_named, named, sentence
 from airflow_jobflow.jobs.wording import failures as combined_failures
 from airflow_jobflow.links import console_links
+from airflow_jobflow.usage import job_usage
 from airflow_jobflow.wait_failures import WAIT_FAILURES
 
 if TYPE_CHECKING:
@@ -183,8 +185,8 @@ class OutcomeBuilder:
             if failed:
                 what = f"{self.module.DISPLAY_NAME} {whole.name} ({whole.job_id})"
                 log.warning("%s", tolerated(what, array.failed_indexes, size, tolerance.count, tolerance.percentage))
-            return self.outcome(whole, state=JobState.SUCCEEDED, array=array), None
-        outcome = self.outcome(whole, array=array)
+            return self.outcome(whole, state=JobState.SUCCEEDED, array=array, parts=ended), None
+        outcome = self.outcome(whole, array=array, parts=ended)
         return outcome, self._error(
             whole, outcome, diagnosis, array.failed_indexes, most_significant(children, diagnosis)
         )
@@ -210,13 +212,19 @@ class OutcomeBuilder:
         return error(message, outcome=outcome.to_dict(), diagnosis=diagnosis)
 
     def outcome(
-        self, snapshot: Snapshot, *, state: JobState | None = None, array: ArrayOutcome | None = None
+        self,
+        snapshot: Snapshot,
+        *,
+        state: JobState | None = None,
+        array: ArrayOutcome | None = None,
+        parts: Sequence[Snapshot] = (),
     ) -> Outcome:
         """Return the outcome of a job as of its last snapshot.
 
         :param snapshot: the last snapshot.
         :param state: replaces the state of the snapshot. Default: none.
         :param array: replaces the array counts of the snapshot. Default: none.
+        :param parts: the jobs that ran the array, if it was redriven. Default: the job itself.
         """
         if array is None and snapshot.array:
             counts = snapshot.array
@@ -237,6 +245,7 @@ class OutcomeBuilder:
             console_url=next(iter(console_links(self.service, snapshot).values()), None),
             array=array,
             details=snapshot.details,
+            usage=total(job_usage(each, self.service) for each in parts or [snapshot]),
         )
 
     def _failed_children(self, snapshot: Snapshot) -> tuple[list[int], list[ChildFailure]]:

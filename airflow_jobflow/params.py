@@ -15,6 +15,8 @@ from typing import Any
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.params_json import EMPTY, AwsShape, from_json, hint, mapping, mappings, string_list, string_map
 
+RESULT = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/\S{0,800})?")
+
 JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
@@ -112,6 +114,21 @@ def non_empty_string(parameter: str, value: Any) -> str:
     if value.strip() in EMPTY:
         raise invalid_parameter(parameter, value, f"must be a string that is not empty{hint(value)}")
     return value
+
+
+def result(parameter: str, value: Any) -> str:
+    """Validate where jobs write their results: ``log``, or ``s3://bucket/prefix``.
+
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :return: the value, without a slash at its end.
+    :raises InvalidParameter: it is neither.
+    """
+    text = non_empty_string(parameter, value).rstrip("/")
+    if text != "log" and not RESULT.fullmatch(text):
+        rule = "must be 'log', or s3://bucket/prefix with at most 800 characters and without spaces"
+        raise invalid_parameter(parameter, value, rule)
+    return text
 
 
 def unchecked(parameter: str, value: Any) -> Any:  # noqa: ARG001 -- as every validator

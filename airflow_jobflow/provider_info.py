@@ -112,6 +112,17 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {  # type, default, description
             "feature that needs a worker (such as outlets, callbacks and listeners), or never."
         ),
     ),
+    "rates": (
+        "string",
+        "",
+        (
+            "What jobs cost, as JSON: prices per hour (vcpu_hour, gib_hour, gpu_hour, dpu_hour) by the name of a queue "
+            "or cluster, by type of capacity, or by service, such as "
+            '{"FARGATE": {"vcpu_hour": 0.04, "gib_hour": 0.004}, "FARGATE_SPOT": {"vcpu_hour": 0.012}, '
+            '"my-queue": {"vcpu_hour": 0.03}, "glue_run": {"dpu_hour": 0.44}}. '
+            "The usage of a job then has its cost. Empty for no costs."
+        ),
+    ),
 }
 
 

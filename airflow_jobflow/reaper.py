@@ -22,7 +22,7 @@ from typing import Any, Final
 from airflow.sdk import conf
 
 from airflow_jobflow.airflow_compat.states import task_states
-from airflow_jobflow.aws import Access, Call, Rate, Retry, ServiceClient, run_blocking, service_client
+from airflow_jobflow.aws import Access, Call, RetriedCall, Retry, service_client
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import service
 from airflow_jobflow.jobs.listing import LISTINGS
@@ -177,7 +177,7 @@ class Report:
         return "stopped", reason
 
     def _call(self, name: str) -> Call:
-        return _Call(service_client(self._access, service(name).CLIENT))
+        return RetriedCall(service_client(self._access, service(name).CLIENT), RETRY)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, and log its counts."""
@@ -189,23 +189,3 @@ class Report:
             "counts": {str(name): count for name, count in self._counts.items()},
             "problems": self._problems,
         }
-
-
-class _Call(Call):
-    """Makes calls within the rate limit, and retries each for a minute if that may help.
-
-    :param client: the client of the service.
-    """
-
-    def __init__(self, client: ServiceClient) -> None:
-        super().__init__(client, Rate.POLL)
-        self._repeated = client
-
-    def __call__(self, operation: str, **parameters: Any) -> Any:
-        reads = operation.startswith(("list_", "describe_", "get_"))
-        return run_blocking(
-            self._repeated,
-            lambda call: call(operation, **parameters),
-            rate=Rate.POLL if reads else Rate.ACTION,
-            retry=RETRY,
-        )

@@ -1,6 +1,6 @@
 """The Amazon provider's side in its own environment, because aiobotocore needs an older boto3.
 
-Made once, with the Airflow and the Amazon provider of the environment this runs in, and reused while they are the same.
+It is created once, with the Airflow and the Amazon provider of this environment, and reused while they are the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent / ".venv-amazon"
 
 
 def amazon_python() -> Path:
-    """Return the Python of the Amazon provider's environment, which is made if there is none."""
+    """Return the Python of the Amazon provider's environment, which is created if it does not exist."""
     requirements = [
         f"apache-airflow=={version('apache-airflow')}",
         f"apache-airflow-providers-amazon[aiobotocore]=={version('apache-airflow-providers-amazon')}",

@@ -1,8 +1,8 @@
-"""How soon waits are woken by events, and at how many describe calls: ``python -m benchmarks.events WAITS RESULT``.
+"""How soon waits are woken by events, and with how many describe calls: ``python -m benchmarks.events WAITS RESULT``.
 
-The waits of one event loop, against the AWS on this machine in a process of its own: jobs that are processes, a rule
-that passes their events on, and an SQS queue. Nothing happens for a while, which shows what waiting costs; then the
-jobs end, one after the other.
+The waits are in one event loop, and the local AWS in a separate process: jobs that are processes, a rule that forwards
+their events, and an SQS queue. For a while, no job ends, which shows the cost of waiting; then the jobs end one after
+the other.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from benchmarks.meters import versions
 BEGINNING: Final = 45.0
 """Seconds for the jobs to start, with their events, and for the first polls."""
 QUIET: Final = 300.0
-"""Seconds in which no job ends: as long as the slow poll interval, so that each job is polled once."""
+"""Seconds in which no job ends: the slow poll interval, so that each job is polled once."""
 ENDING: Final = 60.0
 """Seconds in which the jobs end, one after the other."""
 EVENT_QUEUE: Final = "AIRFLOW__JOBFLOW__EVENT_QUEUE_URL"
@@ -38,14 +38,14 @@ QUEUE: Final = "bench"
 
 @dataclass(frozen=True)
 class Woken:
-    """How waits were woken."""
+    """The results of waits that were woken."""
 
     waits: int
     delays: list[float]
     """Seconds from a job's end to the trigger's event; sorted."""
     quiet_seconds: float
     quiet_calls: dict[str, int]
-    """Calls in the time in which nothing happened, by operation."""
+    """Calls while no job ended, by operation."""
     calls: dict[str, int]
     """All calls, from the first wait to the last event."""
     seconds: float
@@ -53,7 +53,7 @@ class Woken:
 
 @contextmanager
 def local_aws(slots: int, home: str) -> Iterator[Any]:
-    """Run the AWS of this machine in another process, and have this process use it."""
+    """Run the local AWS in another process, and use it in this process."""
     from airflow_jobflow.local import LocalAwsClient
 
     with subprocess.Popen(
@@ -73,7 +73,7 @@ def local_aws(slots: int, home: str) -> Iterator[Any]:
 
 
 def event_queue(aws: Any) -> str:
-    """Make a queue that gets the events of all jobs, and return its URL."""
+    """Create a queue that gets the events of all jobs, and return its URL."""
     url: str = aws.client("sqs").create_queue(QueueName=QUEUE)["QueueUrl"]
     arn = aws.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     pattern = {"source": ["aws.batch"], "detail-type": ["Batch Job State Change"]}
@@ -83,7 +83,7 @@ def event_queue(aws: Any) -> str:
 
 
 def submit(aws: Any, waits: int) -> list[str]:
-    """Submit jobs that end one after the other, when the quiet time is over."""
+    """Submit jobs that end one after the other after the quiet time."""
     from airflow_jobflow.local.samples import create_environment, create_queue, register_definition
 
     batch, begun = aws.client("batch"), time.time()
@@ -107,7 +107,7 @@ async def wait_for(aws: Any, job_ids: list[str], begun: float) -> Woken:
 
     async def wait(job_id: str) -> None:
         trigger = JobTrigger(service="batch", job_ids=[job_id], aws_conn_id=None, poll_interval=10.0)
-        in_a_triggerer: Any = SimpleNamespace(task_id="wait", task=None)  # only there does it listen
+        in_a_triggerer: Any = SimpleNamespace(task_id="wait", task=None)  # it only listens there
         trigger.task_instance = in_a_triggerer
         async for event in trigger.run():
             snapshot = event.payload["jobs"][job_id]

@@ -1,4 +1,4 @@
-"""What is asked of a run and what came out of it: plain data that travels between the benchmark's processes as JSON.
+"""The scenario and the results of a run: plain data that the benchmark's processes exchange as JSON.
 
 Standard library only, because the Amazon provider's side loads it in another environment.
 """
@@ -16,25 +16,26 @@ Side = Literal["jobflow", "amazon"]
 NAMES: dict[Side, str] = {"jobflow": "airflow-jobflow", "amazon": "Amazon provider"}
 
 Call = tuple[float, str, int]
-"""A call that was answered: seconds since the clock started, the operation, and the number of jobs in its answer."""
+"""A call with a response: seconds since the start of the clock, the operation, and the number of jobs in the response.
+"""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Jobs that all start when the clock does, and how they are waited for; of a map, the items.
+    """Jobs that all start with the clock, and how they are waited for; for a map, the items.
 
-    :param waits: how many jobs there are, with one wait for each; of a map, how many items it has.
-    :param shortest, longest: seconds that jobs take; evenly spread by the seed.
+    :param waits: the number of jobs, with one wait for each; for a map, the number of items.
+    :param shortest, longest: durations of jobs in seconds; evenly distributed by the seed.
     :param interval: poll interval in seconds.
-    :param budget: describe calls a second that our watcher may make; means nothing to the other side.
-    :param throttle: calls that the stand-in answers in any one second; None for all of them.
+    :param budget: maximum describe calls per second of our watcher; ignored by the other side.
+    :param throttle: maximum calls per second to which the stand-in responds; None for no limit.
     :param service: see ``benchmarks.services``; ``batch_map`` for a map.
-    :param scopes: over how many Glue jobs the runs are spread.
-    :param latency: seconds that the stand-in takes for each answer.
+    :param scopes: the number of Glue jobs to which the runs belong.
+    :param latency: seconds that the stand-in takes for each response.
     :param outage: what fails for a while, one of ``benchmarks.faults.plan.KINDS``; empty for nothing.
-    :param outage_from, outage_to: when it does, in seconds after the clock started.
-    :param conn_id: the Airflow connection that our side uses; None for boto3's own credentials.
-    :param lines_per_second: how many lines each job writes to its log in a second.
+    :param outage_from, outage_to: the time of the outage, in seconds since the start of the clock.
+    :param conn_id: the Airflow connection of our side; None for boto3's own credentials.
+    :param lines_per_second: number of lines that each job writes to its log per second.
     """
 
     waits: int
@@ -54,30 +55,30 @@ class Scenario:
     lines_per_second: float = 0.0
 
     def fails_at(self, seconds: float) -> bool:
-        """Return whether the outage is on, so many seconds after the clock started."""
+        """Return whether the outage is active at a time in seconds."""
         return bool(self.outage) and self.outage_from <= seconds < self.outage_to
 
 
 @dataclass(frozen=True)
 class Meter:
-    """What the stand-in counted."""
+    """The counts of the stand-in."""
 
     calls: list[Call]
     throttled: int
     cpu: float
     """CPU seconds of the stand-in itself."""
     slowest: float
-    """The longest it took to make an answer, in seconds."""
+    """Maximum seconds to build a response."""
     answer_bytes: int
-    """The mean size of one job in an answer."""
+    """Mean size of one job in a response."""
     started: int = 0
-    """How many items of a map had a job started."""
+    """Number of items of a map for which a job was started."""
     twice: int = 0
-    """How many had more than one."""
+    """Number of items with more than one job."""
     refused: list[float] = field(default_factory=list)
-    """When calls were rejected because of an outage, in seconds since the clock started."""
+    """The times of calls that were rejected because of an outage, in seconds since the epoch."""
     credential_requests: list[float] = field(default_factory=list)
-    """When credentials were requested, answered or not."""
+    """The times of requests for credentials, with or without a response."""
     stops: int = 0
     """Calls that stop or cancel jobs."""
     foreign: int = 0
@@ -87,25 +88,25 @@ class Meter:
 
     @property
     def total(self) -> int:
-        """Calls made, answered or not."""
+        """All calls, with or without a response."""
         return len(self.calls) + self.throttled + len(self.refused)
 
     @property
     def by_operation(self) -> dict[str, int]:
-        """Calls that were answered, by operation."""
+        """Return the calls with a response, by operation."""
         return dict(Counter(operation for _, operation, _ in self.calls))
 
     def times(self, operation: str | None = None) -> list[float]:
-        """When calls were answered, of one operation or of all."""
+        """Return the times of calls with a response, of one operation or of all."""
         return [at for at, each, _ in self.calls if operation in (None, each)]
 
-    def per_sweep(self, scenario: Scenario) -> float:
-        """Calls to describe every job once, while all of them were running."""
+    def per_poll_cycle(self, scenario: Scenario) -> float:
+        """Return the calls needed to describe every job once, while all of them were running."""
         sizes = [size for at, _, size in self.calls if at < scenario.shortest]
         return scenario.waits * len(sizes) / sum(sizes) if sizes else math.nan
 
     def busiest(self, operation: str | None = None) -> int:
-        """The most calls that were answered within one second."""
+        """Return the maximum number of calls with a response within one second."""
         times = self.times(operation)
         most = first = 0
         for last, at in enumerate(times):
@@ -115,34 +116,35 @@ class Meter:
         return most
 
     def rate(self, operation: str) -> float:
-        """Calls a second, from the first to the last."""
+        """Return the calls per second, from the first to the last."""
         times = self.times(operation)
         return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else math.nan
 
 
 @dataclass(frozen=True)
 class Process:
-    """What a process measured of itself, counted from after its imports."""
+    """The measurements of a process about itself, after its imports."""
 
     cpu: float
     """CPU seconds, all threads."""
     seconds: float
     memory: float
-    """MB by which its resident memory grew, at the most."""
+    """MB by which its resident memory grew, at most."""
     resident: float
-    """MB of resident memory at the most, with all that is imported."""
+    """Maximum MB of resident memory, including all imports."""
     blocked: float
-    """The longest step on the event loop: how long it did not get to what was due, in seconds, without the time for
-    which the garbage collector stopped it."""
+    """The longest step of the event loop in seconds, during which nothing else could run, without the time in which the
+    garbage collector stopped it.
+    """
     collected: float
     """The longest pause for Python's garbage collector, which stops every thread, in seconds."""
     collected_before: float
-    """What one full garbage collection took after the imports, before there was anything to do."""
+    """The duration of one full garbage collection after the imports."""
     versions: dict[str, str]
     late_imports: list[str]
-    """Modules that were loaded only afterwards, and therefore counted."""
+    """Modules that were loaded only afterwards, and are therefore included."""
     blocked_cpu: float = 0.0
-    """CPU seconds of the loop's thread in its longest step; the rest of it went to other threads or processes."""
+    """CPU seconds of the loop's thread in its longest step; the rest of it was used by other threads or processes."""
     collected_in_all: float = 0.0
     """The sum of all pauses for the garbage collector, in seconds."""
     collected_cpu: float = 0.0
@@ -151,13 +153,13 @@ class Process:
 
 @dataclass(frozen=True)
 class Waited:
-    """How one side waited."""
+    """The waits of one side."""
 
     process: Process
     delays: list[float]
-    """For each wait that was answered rightly, the seconds from the job's end to the trigger's event; sorted."""
+    """For each wait with the right result, the seconds from the job's end to the trigger's event; sorted."""
     wrong: int
-    """Waits with a wrong result, or that raised."""
+    """Waits with a wrong result or an error."""
 
     def delay(self, part: float) -> float:
         """The delay that the given part of all waits does not exceed."""
@@ -175,18 +177,18 @@ class Run:
 
     @property
     def answered(self) -> int:
-        """How many waits were answered rightly."""
+        """Return the number of waits with the right result."""
         return len(self.waited.delays)
 
 
 @dataclass(frozen=True)
 class MapPart:
-    """One process that had a hand in a map."""
+    """One process that executed a part of a map."""
 
     name: str
     process: Process
     carried: int
-    """Bytes of what it handed on: the deferral's message, the trigger's event, the result."""
+    """Bytes of its result: the deferral's message, the trigger's event, or the map's result."""
 
 
 @dataclass(frozen=True)
@@ -198,24 +200,24 @@ class MapRunner:
     right: int
     """Items whose outcome is in the result."""
     kills: int
-    """How often the triggerer was killed, and another one went on."""
+    """How often the triggerer was killed, and another one continued."""
     meter: Meter
 
 
 @dataclass(frozen=True)
 class Import:
-    """What importing a side's operators costs a process that has loaded ``airflow.sdk``."""
+    """The cost of importing a side's operators in a process that has loaded ``airflow.sdk``."""
 
     module: str
     milliseconds: float
-    """The median of several fresh processes."""
+    """The median of several new processes."""
     boto3: bool
     """Whether it loads boto3."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that a report is made of."""
+    """All data of a report."""
 
     date: str
     machine: dict[str, str]
@@ -226,7 +228,7 @@ class Results:
     quick: bool
 
     def run(self, side: Side, service: str, waits: int, scopes: int | None = None) -> Run | None:
-        """Find a run that was not throttled."""
+        """Return a run that was not throttled."""
         return next(
             (
                 run
@@ -239,7 +241,7 @@ class Results:
         )
 
     def compared(self, service: str = "batch") -> Sequence[int]:
-        """The numbers of waits of a service that both sides had, in order."""
+        """Return the numbers of waits of a service that both sides had, in order."""
         theirs, ours = (
             {run.scenario.waits for run in self.runs if run.side == side and run.scenario.service == service}
             for side in NAMES
@@ -258,7 +260,7 @@ class Results:
 
     @property
     def alone(self) -> Sequence[Run]:
-        """The runs that only our side had."""
+        """Return the runs of our side only."""
         return [run for run in self.runs if run.scenario.waits not in self.compared(run.scenario.service)]
 
     def to_dict(self) -> dict[str, Any]:
@@ -267,7 +269,7 @@ class Results:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Results:
-        """Build it from what ``to_dict`` gave."""
+        """Build it from the result of ``to_dict``."""
         runs = [
             Run(run["side"], Scenario(**run["scenario"]), waited(run["waited"]), Meter(**run["meter"]))
             for run in data["runs"]
@@ -287,10 +289,10 @@ class Results:
 
 
 def waited(data: dict[str, Any]) -> Waited:
-    """Build it from what ``asdict`` gave."""
+    """Build it from the result of ``asdict``."""
     return Waited(**{**data, "process": Process(**data["process"])})
 
 
 def map_part(data: dict[str, Any]) -> MapPart:
-    """Build it from what ``asdict`` gave."""
+    """Build it from the result of ``asdict``."""
     return MapPart(**{**data, "process": Process(**data["process"])})

@@ -1,8 +1,8 @@
-"""The processes that a map goes through, each measured by itself: worker, triggerer, and worker again.
+"""The processes of a map, each measured separately: worker, triggerer, and worker again.
 
-``python -m benchmarks.map_process worker|triggerer|resume SCENARIO FOLDER``. What one hands on lies in the folder, in
-the form in which Airflow would carry it. Airflow's own part in a worker is done by its own functions: rendering,
-the rendered fields for the UI, the message that defers, the XCom; a database, and a supervisor, there are not.
+``python -m benchmarks.map_process worker|triggerer|resume SCENARIO FOLDER``. The data that one passes to the next is in
+the folder, in Airflow's format. Airflow's own part on a worker is done by its own functions: rendering, the rendered
+fields for the UI, the message that defers, the XCom; there is no database and no supervisor.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WORKER = (
     "airflow.sdk.serde",
     "airflow.serialization.serialized_objects",
 )
-"""The modules that every worker process has loaded. Ours are not among them: their import counts."""
+"""The modules that every worker process has loaded, without ours, whose import counts."""
 
 TRIGGERER = (
     "airflow.models.trigger",
@@ -52,21 +52,21 @@ TRIGGERER = (
 
 
 class Store(dict[str, Any]):
-    """As much of the task state store as an operator uses, in a file."""
+    """A task state store with the methods that an operator uses, in a file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(json.loads(path.read_text()) if path.exists() else {})
         self._path = path
 
     def set(self, key: str, value: Any) -> None:
-        """Keep a value, of at most the 64 KB that Airflow's takes."""
+        """Store a value of at most 64 KB, like Airflow."""
         assert len(json.dumps(value)) <= 64 * 1024
         self[key] = value
         self._path.write_text(json.dumps(self))
 
 
 def operator(scenario: Scenario) -> BatchMapOperator:
-    """Make the operator, in a DAG whose file spells out all items."""
+    """Return the operator, in a DAG whose file lists all items."""
     from airflow.sdk import DAG
 
     from airflow_jobflow.operators.batch import BatchMapOperator
@@ -86,7 +86,7 @@ def operator(scenario: Scenario) -> BatchMapOperator:
 
 
 def items(scenario: Scenario) -> list[dict[str, Any]]:
-    """Make as many items, each with a command and an environment of its own."""
+    """Return items, each with its own command and environment."""
     return [
         {
             "command": ["python", "-m", "nightly_model", "--part", f"part-{index:05}"],
@@ -97,7 +97,7 @@ def items(scenario: Scenario) -> list[dict[str, Any]]:
 
 
 def rendered(scenario: Scenario, folder: Path) -> tuple[BatchMapOperator, Any]:
-    """Make the operator and its context, and render it as a worker does, with the rendered fields for the UI."""
+    """Return the operator and its context, rendered like on a worker, with the rendered fields for the UI."""
     from airflow.sdk.execution_time.task_runner import _serialize_rendered_fields
 
     context: Any = {
@@ -111,7 +111,7 @@ def rendered(scenario: Scenario, folder: Path) -> tuple[BatchMapOperator, Any]:
             max_tries=0,
             xcom_push=lambda **_: None,
         ),
-        "dag_run": SimpleNamespace(clear_number=0, start_date=datetime(2026, 1, 1, tzinfo=UTC)),
+        "dag_run": SimpleNamespace(clear_number=0, logical_date=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)),
         "task_state_store": Store(folder / STATE),
     }
     task = operator(scenario)
@@ -147,7 +147,7 @@ def triggerer(scenario: Scenario, folder: Path, meters: Meters) -> None:  # noqa
     from airflow.serialization.decoders import smart_decode_trigger_kwargs
 
     message = json.loads((folder / DEFERRED).read_text())
-    arguments = Trigger._decrypt_kwargs(json.dumps(message["trigger_kwargs"]))  # noqa: SLF001 -- as the triggerer
+    arguments = Trigger._decrypt_kwargs(json.dumps(message["trigger_kwargs"]))  # noqa: SLF001 -- like the triggerer
     module, _, name = message["classpath"].rpartition(".")
     kind = getattr(importlib.import_module(module), name)
     decode: Callable[[Any], Any] = smart_decode_trigger_kwargs
@@ -162,7 +162,7 @@ def triggerer(scenario: Scenario, folder: Path, meters: Meters) -> None:  # noqa
 
 
 def resume(scenario: Scenario, folder: Path) -> None:
-    """Resume the operator with the event, and write the result as XCom takes it."""
+    """Resume the operator with the event, and write the result in the format of XComs."""
     from airflow.sdk.serde import serialize
 
     message = json.loads((folder / DEFERRED).read_text())
@@ -173,7 +173,7 @@ def resume(scenario: Scenario, folder: Path) -> None:
 
 
 def main(part: str, scenario: Scenario, folder: Path) -> MapPart:
-    """Import what is there anyway, do the part and measure it."""
+    """Import the existing modules, run the part and measure it."""
     for module in TRIGGERER if part == "triggerer" else WORKER:
         importlib.import_module(module)
     meters = Meters()

@@ -1,4 +1,4 @@
-"""What is measured of a process: memory, CPU, pauses of its event loop and of its garbage collector."""
+"""The measurements of a process: memory, CPU, pauses of its event loop and of its garbage collector."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Collections:
         self._recent: deque[tuple[float, float]] = deque(maxlen=1000)
 
     def note(self, phase: str, _info: dict[str, int]) -> None:
-        """Take a pause's begin or end; a callback of ``gc``."""
+        """Record the start or end of a pause; a callback of ``gc``."""
         now = time.perf_counter()
         if phase == "start":
             self._began, self._began_cpu = now, time.thread_time()
@@ -38,9 +38,9 @@ class Collections:
             self.cpu += time.thread_time() - self._began_cpu
 
     def between(self, begin: float, end: float) -> float:
-        """Return the seconds of a stretch of time in which the collector ran."""
+        """Return the seconds of an interval in which the collector ran."""
         seconds = 0.0
-        gc.disable()  # a collection would change what is being copied
+        gc.disable()  # a collection would change the list during the copy
         recent = tuple(self._recent)
         gc.enable()
         for began, ended in reversed(recent):
@@ -51,11 +51,11 @@ class Collections:
 
 
 class MeteredSelector(selectors.DefaultSelector):
-    """Times the steps of the event loop: while it is away from its selector, what is due or has arrived must wait.
+    """Measures the steps of the event loop: outside its selector, due callbacks and arrived data must wait.
 
-    A probe task would do, but its wake-ups cost more CPU than our side's waits.
+    A probe task would also work, but its wake-ups need more CPU than our side's waits.
 
-    :param collections: what of a step is the garbage collector's.
+    :param collections: the garbage collector's share of a step.
     """
 
     def __init__(self, collections: Collections) -> None:
@@ -66,7 +66,7 @@ class MeteredSelector(selectors.DefaultSelector):
         self._left_cpu = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait as ever; the loop counts as away from when it should have gone on."""
+        """Select as usual; a step starts when select should have returned."""
         now = time.perf_counter()
         if self._left is not None and now - self._left > self.longest:
             step = now - self._left - self._collections.between(self._left, now)
@@ -79,7 +79,7 @@ class MeteredSelector(selectors.DefaultSelector):
 
 
 class Meters:
-    """Measures this process from when it is made; make it after all imports."""
+    """Measures this process from its creation on; create it after all imports."""
 
     def __init__(self) -> None:
         self.collections = Collections()
@@ -87,7 +87,7 @@ class Meters:
         self._modules = set(sys.modules)
         self._collected_before = _full_collection()
         gc.callbacks.append(self.collections.note)
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak of memory so far
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak of memory
         self._memory = memory("VmRSS")
         self._began, self._cpu = time.perf_counter(), time.process_time()
 
@@ -118,13 +118,13 @@ def _full_collection() -> float:
 
 
 def memory(field: str) -> float:
-    """Resident memory of this process in MB: ``VmRSS`` now, ``VmHWM`` at the most since the peak was forgotten."""
+    """Return the resident memory of this process in MB: ``VmRSS`` is current, ``VmHWM`` the peak since its reset."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what a side is made of."""
+    """Return the versions of a side's packages."""
     found = {"Python": platform.python_version()}
     for package in PACKAGES:
         try:

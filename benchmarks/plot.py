@@ -1,4 +1,4 @@
-"""The plot of both sides: what N waits cost, by the number of waits, and by service."""
+"""The plot of both sides: the cost of waits by their number, and by service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes  # type: ignore[import-not-found,unused-ignore]
 
 COLOURS: dict[Side, str] = {"amazon": "#d55e00", "jobflow": "#0072b2"}
-"""Told apart by people with any colour vision."""
+"""Distinguishable with any colour vision."""
 
 PANELS: tuple[tuple[str, Callable[[Run], float]], ...] = (
     ("Calls", lambda run: run.meter.total),
@@ -28,7 +28,7 @@ PANELS: tuple[tuple[str, Callable[[Run], float]], ...] = (
 SHORT = {"batch": "Batch", "ecs": "Fargate", "glue_crawl": "crawls", "glue_run": "runs of"}
 
 Runs = dict[Side, list[tuple[float, Run]]]
-"""For each side its runs, each with its place on the x axis."""
+"""The runs of each side with their position on the x axis."""
 
 
 def plot(results: Results, path: Path) -> None:
@@ -40,7 +40,7 @@ def plot(results: Results, path: Path) -> None:
         "axes.spines.right": False,
         "axes.titlesize": 10,
         "axes.titlelocation": "left",
-        "svg.fonttype": "none",  # text stays text, and the file small
+        "svg.fonttype": "none",  # text remains text, and the file is small
         "svg.hashsalt": "waits",
     }
     by_number = len(results.compared("batch")) > 1
@@ -56,7 +56,7 @@ def plot(results: Results, path: Path) -> None:
 
 
 def _by_number(results: Results, axes: list[Axes]) -> None:
-    """A row of panels for Batch, by the number of waits, both axes logarithmic."""
+    """Draw a row of panels for Batch by the number of waits, with logarithmic axes."""
     numbers = results.compared("batch")
     runs: Runs = {
         side: [(waits, run) for waits in numbers if (run := results.run(side, "batch", waits))] for side in COLOURS
@@ -75,7 +75,7 @@ def _by_number(results: Results, axes: list[Axes]) -> None:
 
 
 def _by_service(results: Results, axes: list[Axes]) -> None:
-    """A row of panels for the most waits of every service."""
+    """Draw a row of panels for the largest number of waits of every service."""
     services = [service for service in SERVICES if results.compared(service)]
     most = max(max(results.compared(service)) for service in services)
     pairs = [pair for service in services for pair in results.pairs(service, most)]
@@ -100,7 +100,7 @@ def _short(run: Run) -> str:
 
 
 def _cost(ax: Axes, runs: Runs, value: Callable[[Run], float], form: str) -> None:
-    """What each side takes, logarithmic, the values written at the points."""
+    """Draw the cost of each side, logarithmic, with the values at the points."""
     for side, colour in COLOURS.items():
         places, values = [x for x, _ in runs[side]], [value(run) for _, run in runs[side]]
         ax.plot(places, values, form, color=colour, label=NAMES[side], markersize=4)
@@ -114,7 +114,7 @@ def _cost(ax: Axes, runs: Runs, value: Callable[[Run], float], form: str) -> Non
 
 
 def _delay(ax: Axes, runs: Runs, place: Callable[[float, Side], float]) -> None:
-    """For each run a bar from the median to p99."""
+    """Draw for each run a bar from the median to p99."""
     for side, colour in COLOURS.items():
         for at, run in runs[side]:
             middle, most = run.waited.delay(0.5), run.waited.delay(0.99)

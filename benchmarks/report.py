@@ -1,6 +1,6 @@
 """RESULTS.md and the plot, from the figures of a run.
 
-``python -m benchmarks.report`` writes both again from ``results.json``, which holds all that was measured.
+``python -m benchmarks.report`` writes both again from ``results.json``, which contains all measurements.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.services import SERVICES
 AGAIN = "uv run --group bench python -m benchmarks.waits"
 
 OTHERS = (LOGS, TITLE, STACK)
-"""With which headings the sections of ``benchmarks.logs``, ``benchmarks.faults`` and ``benchmarks.stack`` begin."""
+"""The headings of the sections of ``benchmarks.logs``, ``benchmarks.faults`` and ``benchmarks.stack``."""
 
 
 def write(results: Results, folder: Path) -> Path:
@@ -27,11 +27,11 @@ def write(results: Results, folder: Path) -> Path:
     raw = json.dumps(results.to_dict(), separators=(",", ":"))
     (folder / "results.json").write_text(raw + "\n")
     if any(run.side == "amazon" for run in results.runs):
-        from benchmarks.plot import plot  # matplotlib comes with the group bench only
+        from benchmarks.plot import plot  # matplotlib is only in the group bench
 
         plot(results, folder / "waits.svg")
     report = folder / "RESULTS.md"
-    # What another benchmark has measured stays.
+    # Sections of other benchmarks are kept.
     text = report.read_text() if report.exists() else ""
     others = min((at for at in map(text.find, OTHERS) if at >= 0), default=len(text))
     report.write_text("\n\n".join([*_sections(results), text[others:]]).rstrip("\n") + "\n")
@@ -102,7 +102,7 @@ def _jobs(run: Run) -> str:
 
 
 def _calls(ours: Run, theirs: Run) -> str:
-    """Say which calls each side made, and what to know about the comparison."""
+    """Return which calls each side made, and a remark on the comparison."""
     service = SERVICES[ours.scenario.service]
     made = "; ".join(
         f"{name}: " + ", ".join(f"{count:,} `{operation}`" for operation, count in run.meter.by_operation.items())

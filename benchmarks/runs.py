@@ -1,4 +1,4 @@
-"""Run one side or one map in new processes against a new stand-in, and print a line with the result."""
+"""Run one side or one map in new processes with a new stand-in, and print a line with the result."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from benchmarks.figures import NAMES, MapPart, MapRunner, Meter, Run, Scenario, 
 ROOT = Path(__file__).parent.parent
 
 KILLED_AT = 0.4
-"""What part of a map's items has a job when the triggerer is killed, in a run where it is."""
+"""The share of a map's items with a job at which the triggerer is killed, in a run with a kill."""
 
 
 @dataclass
 class StandIn:
-    """A stand-in that runs, and what it has counted once it has ended."""
+    """A running stand-in, and its counts after its end."""
 
     url: str
     meter: Meter | None = None
@@ -78,7 +78,7 @@ def run(side: Side, scenario: Scenario, python: Path) -> Run:
 
 
 def run_map(scenario: Scenario, *, kill: bool = False) -> MapRunner:
-    """Run a map; the triggerer may be killed in the middle, and another goes on."""
+    """Run a map; the triggerer may be killed in between, and another one continues."""
     with tempfile.TemporaryDirectory(prefix="jobflow-bench-") as home:
         parts: list[MapPart] = []
         with standin(scenario) as aws:
@@ -114,7 +114,7 @@ def run_map(scenario: Scenario, *, kill: bool = False) -> MapRunner:
 
 
 def _run_and_kill(command: list[str], surroundings: dict[str, str], aws: StandIn, started: int) -> None:
-    """Start a process, and kill it once so many items of the map have a job."""
+    """Start a process, and kill it once a number of items of the map have a job."""
     with subprocess.Popen(command, cwd=ROOT, env=surroundings, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             with urllib.request.urlopen(f"{aws.url}/started") as answer:
@@ -126,7 +126,7 @@ def _run_and_kill(command: list[str], surroundings: dict[str, str], aws: StandIn
 
 
 def environment(home: str, url: str, scenario: Scenario) -> dict[str, str]:
-    """The whole environment of a side: nothing of the user's Airflow or AWS gets in."""
+    """Return the whole environment of a side, without the user's Airflow or AWS."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": home,

@@ -1,6 +1,6 @@
-"""What is compared for each service: how either side waits for a job, and how its event reports the result.
+"""The comparison for each service: how either side waits for a job, and how its event reports the result.
 
-It imports nothing else, because it is also loaded in the Amazon provider's environment and by the report.
+It imports no other module, because it is also loaded in the Amazon provider's environment and by the report.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from benchmarks.figures import Scenario, Side
 PROVIDER = "airflow.providers.amazon.aws"
 
 ATTEMPTS = 720
-"""Looks after which the Amazon provider's triggers would give up; more than there will be."""
+"""Polls after which the Amazon provider's triggers would give up; more than will happen."""
 
 
 class Trigger(Protocol):
-    """As much of Airflow's triggers as a triggerer needs."""
+    """The interface of Airflow's triggers for a triggerer."""
 
     def run(self) -> AsyncIterator[Any]:
         """Wait, and fire an event."""
@@ -29,14 +29,14 @@ class Trigger(Protocol):
 class Service:
     """One service.
 
-    :param noun: the name of what is waited for.
-    :param module: where the Amazon provider's trigger is, below its ``triggers``.
+    :param noun: the name of a job.
+    :param module: the module of the Amazon provider's trigger, below its ``triggers``.
     :param trigger: its name.
     :param hook: the module of the hook it uses.
-    :param ours: scope and id that our trigger takes, of a job's key.
-    :param theirs: what the Amazon provider's trigger takes, likewise.
+    :param ours: scope and id for our trigger, from a job's key.
+    :param theirs: the arguments of the Amazon provider's trigger, from a job's key.
     :param tells: whether the Amazon provider's event distinguishes a failed job. Default True.
-    :param remark: what to know about the comparison.
+    :param remark: a remark on the comparison.
     """
 
     noun: str
@@ -117,11 +117,11 @@ PRELOAD: dict[Side, Callable[[str], tuple[str, ...]]] = {
         "botocore.handlers",
     ),
 }
-"""What a side would otherwise import while it waits."""
+"""Modules that a side would otherwise import during the wait."""
 
 
 def make_jobflow(scenario: Scenario, key: str) -> Trigger:
-    """Make our trigger for one job."""
+    """Return our trigger for one job."""
     from airflow_jobflow.triggers.job import JobTrigger
 
     scope, job_id = SERVICES[scenario.service].ours(key)
@@ -135,7 +135,7 @@ def make_jobflow(scenario: Scenario, key: str) -> Trigger:
 
 
 def make_amazon(scenario: Scenario, key: str) -> Trigger:
-    """Make the Amazon provider's trigger for one job."""
+    """Return the Amazon provider's trigger for one job."""
     service = SERVICES[scenario.service]
     kind = getattr(importlib.import_module(f"{PROVIDER}.triggers.{service.module}"), service.trigger)
     common = {"aws_conn_id": None, "waiter_delay": scenario.interval, "waiter_max_attempts": ATTEMPTS}
@@ -149,7 +149,7 @@ def right_jobflow(scenario: Scenario, key: str, payload: dict[str, Any], fails: 
 
 
 def right_amazon(scenario: Scenario, key: str, payload: dict[str, Any], fails: bool) -> bool:
-    """Return whether the Amazon provider's event reports the result of the job, as far as it can."""
+    """Return whether the Amazon provider's event reports the result of the job, if it can."""
     service = SERVICES[scenario.service]
     named = [value for name, value in payload.items() if name in ("job_id", "task_arn", "run_id")]
     about_it = all(key.endswith(str(value)) for value in named)

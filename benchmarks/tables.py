@@ -1,4 +1,4 @@
-"""The tables of the report: which figures there are, what is required of them, and whether it is met."""
+"""The tables of the report: the figures, their requirements, and whether these are met."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from benchmarks.figures import Import, MapRunner, Results, Run
 from benchmarks.services import SERVICES
 
 LARGE = 1000
-"""The number of waits for which figures are required."""
+"""The number of waits with requirements."""
 
 RATE = 50.0
-"""Submits a second that AWS Batch allows."""
+"""Submits per second that AWS Batch allows."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of a run: how it is shown, and in what it is required to be better."""
+    """One figure of a run: its format, and its requirement."""
 
     name: str
     value: Callable[[Run], float]
     form: str
     times_less: float | None = None
-    """What part of the other side's it may be at most, as 1 / this."""
+    """Maximum as a fraction 1 / this of the other side's."""
     at_most: float | None = None
-    """What it may be at most, by itself."""
+    """Maximum of the figure itself."""
 
     def show(self, run: Run) -> str:
-        """The figure of a run, with its unit."""
+        """Return the figure of a run with its unit."""
         return self.form.format(self.value(run))
 
     def ratio(self, ours: Run, theirs: Run) -> str:
-        """What part of theirs ours is, where it is less."""
+        """Return how many times smaller ours is than theirs."""
         ratio = self.value(theirs) / self.value(ours) if self.value(ours) else float("inf")
         return f"1/{ratio:,.0f}" if ratio >= 1.5 else ""
 
     def required(self) -> str:
-        """The requirement as text."""
+        """Return the requirement as text."""
         if self.times_less:
             return f"≤ 1/{self.times_less:g}"
         return f"≤ {self.at_most:g} s" if self.at_most else ""
@@ -72,7 +72,7 @@ FIGURES = (
 
 
 def title(run: Run) -> str:
-    """Name what is waited for."""
+    """Return the name of the awaited jobs."""
     noun = SERVICES[run.scenario.service].noun
     if run.scenario.service != "glue_run":
         return noun
@@ -80,7 +80,7 @@ def title(run: Run) -> str:
 
 
 def summary(pairs: Sequence[tuple[Run, Run]], *, required: bool) -> str:
-    """One row for each comparison; whether all that is required is met stands at its end."""
+    """Return one row for each comparison, which ends with whether all requirements are met."""
     rows = []
     for ours, theirs in pairs:
         ratios = [each.ratio(ours, theirs) for each in (CALLS, CPU, MEMORY)]
@@ -96,7 +96,7 @@ def summary(pairs: Sequence[tuple[Run, Run]], *, required: bool) -> str:
 
 
 def compared(ours: Run, theirs: Run, *, required: bool) -> str:
-    """All figures of both sides, and what is required of ours."""
+    """Return all figures of both sides, and the requirements of ours."""
     rows = [
         ["answered rightly", _answered(theirs), _answered(ours), "", *(["all", tick(answered_all(ours))] * required)]
     ]
@@ -108,8 +108,8 @@ def compared(ours: Run, theirs: Run, *, required: bool) -> str:
 
 
 def many(run: Run) -> str:
-    """The figures of a run that only our side had."""
-    sweep = run.meter.per_sweep(run.scenario)
+    """Return the figures of a run of our side only."""
+    sweep = run.meter.per_poll_cycle(run.scenario)
     ideal = run.scenario.waits / 100
     process = run.waited.process
     rows = [
@@ -136,13 +136,13 @@ MAP_PARTS = {
     "triggerer": ("triggerer", 150.0),
     "resume": ("worker that returns the result", 200.0),
 }
-"""What each process of a map is called, and below how many MB its memory must stay."""
+"""The name of each process of a map, and the maximum MB of its memory."""
 
 MAP_CALLS = ("SubmitJob", "ListJobs", "DescribeJobs")
 
 
 def maps(runs: Sequence[MapRunner]) -> str:
-    """The figures of maps, a column for each; the requirements are met if all of them meet them."""
+    """Return the figures of maps, in a column for each; requirements are met if all maps meet them."""
     columns = [_map_figures(run) for run in runs]
     rows = []
     for figures in zip(*columns, strict=True):
@@ -154,7 +154,7 @@ def maps(runs: Sequence[MapRunner]) -> str:
 
 
 def _map_figures(run: MapRunner) -> list[tuple[str, str, str, bool | None]]:
-    """Give for each figure its name, how it is shown, what is required, and whether it is met."""
+    """Yield for each figure its name, its value, its requirement, and whether it is met."""
     items, meter = run.scenario.waits, run.meter
     by_name = {part.name: part for part in run.parts}
     rate, triggerer = meter.rate("SubmitJob"), by_name["triggerer"].process
@@ -188,7 +188,7 @@ def _map_figures(run: MapRunner) -> list[tuple[str, str, str, bool | None]]:
 
 
 def imports(results: Results) -> str:
-    """What importing the operators costs."""
+    """Return the cost of importing the operators."""
 
     def row(figure: Import, required: str, met: bool | None) -> list[str]:
         loads = "yes" if figure.boto3 else "no"
@@ -207,16 +207,16 @@ def _answered(run: Run) -> str:
 
 
 def answered_all(run: Run) -> bool:
-    """Whether every wait was answered, and rightly."""
+    """Return whether every wait got the right result."""
     return run.answered == run.scenario.waits and not run.waited.wrong
 
 
 def tick(met: bool | None) -> str:
-    """Say plainly whether something is met."""
+    """Return whether a requirement is met, as text."""
     return "" if met is None else "yes" if met else "**no**"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, numbers to the right."""
+    """Return a Markdown table with numbers aligned right."""
     align = ["---", *(["--:"] * (len(head) - 1))]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, align, *rows])

@@ -1,4 +1,4 @@
-"""Runs that go on at the same time, and the machine they run on."""
+"""Concurrent runs, and the machine on which they run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TypeVar
 
 STAGGER = 5.0
-"""Seconds between the starts of runs that go on at the same time: until then the one before has done its imports."""
+"""Seconds between the starts of concurrent runs, in which a run does its imports."""
 
 Done = TypeVar("Done")
 
 
 def at_once(calls: Sequence[Callable[[], Done]]) -> list[Done]:
-    """Make calls in threads, each a little later than the one before, and return what they return."""
+    """Make calls in threads, each a little later than the previous one, and return their results."""
 
     def begin(number: int) -> Done:
         time.sleep(number * STAGGER)
@@ -28,7 +28,7 @@ def at_once(calls: Sequence[Callable[[], Done]]) -> list[Done]:
 
 
 def machine() -> dict[str, str]:
-    """Describe the machine this runs on."""
+    """Return a description of this machine."""
     cpu = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     memory = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal"))
     return {

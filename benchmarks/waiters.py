@@ -1,8 +1,8 @@
-"""One side of the benchmark, in a process of its own: N waits in one event loop, as a triggerer holds them.
+"""One side of the benchmark in a separate process: N waits in one event loop, as in a triggerer.
 
-Runs in either environment. It imports all that its side needs, starts the stand-in's clock, and measures from there:
-building triggers, clients and connections counts, importing does not. Log lines are made as Airflow sets it up, and
-go to standard output. Writes a ``Waited`` into the file it is given.
+It runs in either environment. It imports all modules of its side, starts the stand-in's clock, and measures from there:
+building triggers, clients and connections counts, importing does not. Log lines are formatted as in Airflow, and go to
+standard output. It writes a ``Waited`` into the given file.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from benchmarks.meters import Meters
 from benchmarks.services import MAKE, PRELOAD, RIGHT, Trigger
 
 PATIENCE = 60.0
-"""Seconds to wait for an answer after the last job's end, in addition to three intervals."""
+"""Seconds to wait for an event after the last job's end, in addition to three intervals."""
 
 
 class Waiters:
-    """All waits of one side, and what is measured of them.
+    """All waits of one side, and their measurements.
 
-    :param ends: for each job when it ends, in seconds since the epoch, and whether it fails.
+    :param ends: for each job its end, in seconds since the epoch, and whether it fails.
     """
 
     def __init__(self, side: Side, scenario: Scenario, ends: dict[str, tuple[float, bool]]) -> None:
@@ -39,10 +39,10 @@ class Waiters:
         self._ends = ends
         self.delays: list[float] = []
         self.told: list[tuple[float, float]] = []
-        """For each wait that was answered rightly, when its job ended and when that was known, since the epoch."""
+        """For each wait with the right result, when its job ended and when this was known, since the epoch."""
         self.wrong = 0
         self.errors: Counter[str] = Counter()
-        """The wrong answers of the other waits."""
+        """The wrong results of the other waits."""
 
     async def run(self) -> None:
         """Start all waits the way a triggerer does, letting others run in between, and see them through."""
@@ -78,7 +78,7 @@ class Waiters:
 
 
 def start_clock() -> dict[str, tuple[float, bool]]:
-    """Start the stand-in's clock, and return for each job when it will end and whether it fails."""
+    """Start the stand-in's clock, and return for each job its end and whether it fails."""
     start = urllib.request.Request(f"{os.environ['AWS_ENDPOINT_URL']}/start", method="POST")
     with urllib.request.urlopen(start) as answer:
         return cast("dict[str, tuple[float, bool]]", json.load(answer))

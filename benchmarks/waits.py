@@ -1,8 +1,8 @@
-"""What it costs to wait for N jobs: this package against the Amazon provider's triggers, in one run; and maps.
+"""The cost of waiting for N jobs: this package compared with the Amazon provider's triggers; and maps.
 
-Started from the repository's root by ``python -m benchmarks.waits``; see ``--help``. Every run is a fresh process of
-waiters against a fresh stand-in for AWS on the loopback, so nothing is left over from the one before. Both sides wait
-for the same jobs and are given answers of the same size.
+Start it from the repository's root with ``python -m benchmarks.waits``; see ``--help``. Every run is a new process with
+a new stand-in for AWS on loopback, so that nothing is left from the previous one. Both sides wait for the same jobs and
+get responses of the same size.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from benchmarks.together import at_once, machine
 HERE = Path(__file__).parent
 
 FAULTS, LOGS = "faults", "logs"
-"""The parts that are benchmarks of their own: ``benchmarks.faults`` and ``benchmarks.logs``."""
+"""The parts that are separate benchmarks: ``benchmarks.faults`` and ``benchmarks.logs``."""
 
 PARTS = (*SERVICES, "many", "maps", "imports", FAULTS, LOGS)
 
@@ -42,7 +42,7 @@ IMPORTS: dict[Side, str] = {
     "amazon": "airflow.providers.amazon.aws.operators.batch",
 }
 IMPORT_TIMES = 9
-"""Fresh processes that an import is measured in, after one that warms the caches."""
+"""Number of new processes in which an import is measured, after one that fills the caches."""
 
 IMPORT = """
 import sys, time
@@ -55,16 +55,16 @@ print((time.perf_counter() - started) * 1000, "boto3" in sys.modules)
 
 @dataclass(frozen=True)
 class Plan:
-    """Groups of runs; those of one group go on at the same time."""
+    """Groups of runs; those of one group run concurrently."""
 
     theirs: list[list[Scenario]] = field(default_factory=list)
     ours: list[list[Scenario]] = field(default_factory=list)
     maps: list[list[tuple[Scenario, bool]]] = field(default_factory=list)
-    """And whether the triggerer is killed in the middle."""
+    """Maps, with whether the triggerer is killed in between."""
 
 
 def plan(parts: Iterable[str], seed: int, *, quick: bool) -> Plan:
-    """Lay out the runs of the given parts."""
+    """Return the runs of the given parts."""
     fewer: tuple[int, ...]
     if quick:
         compared = partial(Scenario, shortest=12, longest=20, interval=2, seed=seed)
@@ -83,7 +83,9 @@ def plan(parts: Iterable[str], seed: int, *, quick: bool) -> Plan:
     result = Plan()
     together: list[Scenario] = []
     for service in (each for each in SERVICES if each in parts):
-        shapes = (10, 1) if service == "glue_run" else (1,)  # to the other side a run's job makes no difference
+        shapes = (
+            (10, 1) if service == "glue_run" else (1,)
+        )  # the service of a run's job makes no difference for the other side
         result.theirs.append([compared(large, service=service, scopes=shapes[0])])
         together += [compared(large, service=service, scopes=scopes) for scopes in shapes]
     if "batch" in parts:
@@ -98,7 +100,7 @@ def plan(parts: Iterable[str], seed: int, *, quick: bool) -> Plan:
 
 
 def measure_import(side: Side, python: Path) -> Import:
-    """Import a side's operators in fresh processes, and take the median."""
+    """Import a side's operators in new processes, and return the median."""
     module = IMPORTS[side]
     times, boto3 = [], False
     with tempfile.TemporaryDirectory(prefix="jobflow-bench-") as home:

@@ -1,4 +1,4 @@
-"""What the product calls at AWS, by purpose, as faults of the local AWS name it."""
+"""The AWS actions that the package calls, by purpose, as faults of the local AWS name them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ TAGGING: Final = ("batch.TagResource", "ecs.TagResource", "glue.TagResource")
 
 
 def wrapped_throttling(*actions: str, calls_per_second: float) -> tuple[CannedResponse, ...]:
-    """Make throttling as some of AWS's services pass it on: with another error code.
+    """Return faults that throttle like some of AWS's services: with another error code.
 
-    :param actions: what is throttled because of a capacity limit. RunTask fails because of its network as well.
-    :param calls_per_second: how many of these actions succeed in a second.
+    :param actions: the actions to throttle because of a capacity limit. RunTask also fails because of its network.
+    :param calls_per_second: how many of these actions succeed per second.
     """
     return (
         CannedResponse(

@@ -1,4 +1,4 @@
-"""What every test stands on: an Airflow home of the test process's own, made before Airflow is imported."""
+"""Fixtures of all tests: the Airflow home of the test process, created before Airflow is imported."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from airflow_jobflow.local import LocalAws
 
-# How long an example takes says something of the machine, and nothing of the code. CI tries the same examples each
-# time: what fails there was changed by the commit. Runs elsewhere look for new ones.
+# The duration of an example depends on the machine, not on the code. CI runs the same examples each time, so that a
+# failure there comes from the commit. Other runs generate new ones.
 settings.register_profile("untimed", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("untimed")
 
@@ -39,14 +39,14 @@ os.environ |= {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 
-# One loader for all sessions: otherwise each new one reads botocore's models anew, which takes up to a second. Here,
-# because botocore.session copies the name when it is imported.
+# One loader for all sessions: otherwise each new one loads botocore's models again, which takes up to a second. It is
+# replaced here, because botocore.session copies the name when it is imported.
 loaders.create_loader = cache(loaders.create_loader)
 
 SHORTER: Final[dict[str, Any]] = {
-    "aws.clients.ACTIONS_PER_SECOND": dict.fromkeys(("batch", "ecs", "glue", "logs", "sqs"), 500.0),
+    "aws.clients.ACTIONS_PER_SECOND": dict.fromkeys(("batch", "ecs", "glue", "logs", "s3", "sqs"), 500.0),
     "aws.rate_limit.FIRST_DELAY": 0.1,
-    "jobs.logs.ARRIVAL": 0.0,  # the local AWS has all lines when a job has ended
+    "jobs.logs.ARRIVAL": 0.0,  # the local AWS has all log lines when a job has ended
     "maps.calls.LOOKUPS": (0.0, 0.1),
     "maps.recovery.RELIST_DELAY": 0.1,
     "maps.tracker.GROUP_DELAY": 0.05,
@@ -64,12 +64,12 @@ SHORTER: Final[dict[str, Any]] = {
     "waiting.remote.PATIENCE": 2.0,
     "waiting.remote.STOP_PATIENCE": 2.0,
 }
-"""Waits of the package that tests with a local AWS do not sit out, by the names of constants, and what they are then.
-Unit tests have the real ones, on scripted clocks."""
+"""Constants of the package with shorter durations for tests with a local AWS. Unit tests use the real ones, on scripted
+clocks."""
 
 
 def features() -> set[str]:
-    """What the installed Airflow has of what Airflow 3.2 lacks, by the names that ``pytest.mark.needs`` takes."""
+    """Return the features of the installed Airflow that 3.2 lacks, by their names in ``pytest.mark.needs``."""
     from airflow_jobflow.airflow_compat import kills, retry_policy, shared_streams, starts
 
     found = {
@@ -82,21 +82,21 @@ def features() -> set[str]:
 
 
 LONGEST: Final = "local/test_demo.py"
-"""The module that takes longest. It is the first, so that at the end no worker is left alone with it."""
+"""The slowest module. It runs first, so that no worker runs it alone at the end."""
 
 NEED_SHARED_STREAMS = ("infra/test_policies.py", "local/test_state_change.py", "local/test_bad_event_input.py")
-"""Modules that cannot even be imported where Airflow has no shared streams."""
+"""Modules that cannot even be imported if Airflow has no shared streams."""
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out modules of features that the installed Airflow lacks."""
+    """Ignore modules of features that the installed Airflow lacks."""
     if not collection_path.as_posix().endswith(NEED_SHARED_STREAMS):
         return None
     return None if "shared_streams" in features() else True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests of features that the installed Airflow lacks; ``docs/compatibility.md`` lists these."""
+    """Deselect tests of features that the installed Airflow lacks; ``docs/compatibility.md`` lists these."""
     items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
     needs = {item: {name for mark in item.iter_markers("needs") for name in mark.args} for item in items}
     if not any(needs.values()):
@@ -109,15 +109,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def _clients_of_its_own() -> Iterator[None]:
-    """Let each test build its clients anew: they last as long as the process, and tests change what they point to."""
+    """Let each test build its own clients, which live as long as the process, because tests change their settings.
+
+    So do the definitions that it has looked up.
+    """
     yield
+    if definitions := sys.modules.get("airflow_jobflow.operators.definitions"):
+        definitions.forget_definitions()
     if clients := sys.modules.get("airflow_jobflow.aws.clients"):
         clients.forget_clients()
 
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalAws], None]:
-    """Let everything in this process that looks for an AWS find the given one, and look often."""
+    """Return a function that makes this process use a local AWS, with short poll intervals."""
 
     def point(aws: LocalAws) -> None:
         from airflow_jobflow.aws import forget_clients

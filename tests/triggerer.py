@@ -1,4 +1,4 @@
-"""Airflow's own triggerer, as far as a trigger notices it: its runner's loop, and a scripted supervisor."""
+"""Airflow's own triggerer, as far as a trigger depends on it: its runner's loop, and a scripted supervisor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def task(number: int = 0, *, task_id: str = "t", map_index: int = -1) -> Any:
-    """As much of a task instance as a triggerer and a trigger see."""
+    """Return the parts of a task instance that a triggerer and a trigger use."""
     return SimpleNamespace(
         id=f"ti-{number}",
         dag_id="d",
@@ -30,21 +30,21 @@ def task(number: int = 0, *, task_id: str = "t", map_index: int = -1) -> Any:
 
 
 class Supervisor:
-    """The other end of the triggerer's line.
+    """The other end of the triggerer's connection.
 
-    :param script: what the first questions come to: an error, or a state that all tasks then have.
-    :param state: the state of all tasks after that; None for no answer.
+    :param script: the responses to the first requests: an error, or the state of all tasks.
+    :param state: the state of all tasks after that; None for no response.
     """
 
     def __init__(self, *script: Exception | str, state: str | None = "failed") -> None:
         self.asked: list[comms.GetTaskStates] = []
         self.busy_until: asyncio.Event | None = None
-        """Nothing is answered before this is set."""
+        """No response is sent before this event is set."""
         self._script = list(script)
         self._state = state
 
     async def asend(self, message: comms.GetTaskStates) -> Any:
-        """Answer a question."""
+        """Respond to a request."""
         self.asked.append(message)
         await (self.busy_until.wait() if self.busy_until else asyncio.sleep(0))
         answer = self._script.pop(0) if self._script else self._state
@@ -56,7 +56,7 @@ class Supervisor:
 
 
 class OneState(dict[str, Any]):
-    """The states of all tasks: one and the same."""
+    """The states of all tasks, which are the same."""
 
     def __init__(self, state: Any) -> None:
         super().__init__(all=state)
@@ -67,14 +67,14 @@ class OneState(dict[str, Any]):
 
 
 class Triggerer:
-    """Runs triggers as Airflow does, and kills them as Airflow does."""
+    """Runs and kills triggers like Airflow."""
 
     def __init__(self) -> None:
         self.runner: Any = TriggerRunner()  # type: ignore[no-untyped-call]  # Airflow's is untyped
         self._numbers = 0
 
     def start(self, trigger: Any, task_instance: Any = None) -> asyncio.Task[None]:
-        """Run a trigger."""
+        """Start a trigger."""
         self._numbers += 1
         trigger.task_instance = task_instance or task(self._numbers)
         with contextlib.suppress(ValueError):  # one that starts in the triggerer has none
@@ -89,7 +89,7 @@ class Triggerer:
         return running
 
     async def kill(self, *, every: float = 0.05) -> None:
-        """Cancel all triggers, again and again, until they have ended. Airflow does so every second."""
+        """Cancel all triggers repeatedly until they have ended. Airflow does so every second."""
         while left := {
             number: each["task"] for number, each in self.runner.triggers.items() if not each["task"].done()
         }:
@@ -98,26 +98,26 @@ class Triggerer:
             await asyncio.wait(left.values(), timeout=every, return_when=asyncio.ALL_COMPLETED)
 
     def end(self) -> None:
-        """Send it SIGTERM; asyncio then cancels all that is left. The test restores the signal's handler."""
+        """Send SIGTERM to it; asyncio then cancels the rest. The test restores the signal handler."""
         signal.signal(signal.SIGTERM, self.runner._handle_signal)
         signal.raise_signal(signal.SIGTERM)
 
     @property
     def events(self) -> list[Any]:
-        """The payloads of the events that were fired."""
-        # A named tuple; before Airflow 3.3, a pair of a trigger's number and its event.
+        """Return the payloads of fired events."""
+        # A named tuple; before Airflow 3.3, a pair of the trigger's number and its event.
         return [getattr(entry, "event", entry[1]).payload for entry in self.runner.events]
 
 
 class TaskLogs(logging.Handler):
-    """What was logged, by the id of the task instance whose log Airflow would write it to."""
+    """The log lines by the id of the task instance to whose log Airflow would write them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[tuple[tuple[str | None, int | None], str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line."""
+        """Record a line."""
         context = get_contextvars()
         self.lines.append(((context.get("ti_id"), context.get("trigger_id")), record.getMessage()))
 
@@ -126,7 +126,7 @@ class TaskLogs(logging.Handler):
         known = getattr(task_instance, "trigger_id", None)
 
         def is_its(ti_id: str | None, number: int | None) -> bool:
-            if ti_id is None and number is not None:  # Airflow 3.2 goes by the trigger alone
+            if ti_id is None and number is not None:  # Airflow 3.2 uses the trigger only
                 return known in (None, number)
             return bool(ti_id == task_instance.id)
 

@@ -5,7 +5,7 @@ Every call that this package makes goes through a ``ServiceClient``. ``faults`` 
 
 from __future__ import annotations
 
-from airflow_jobflow.aws.calls import ONCE, Call, Retry, run, run_blocking, run_paid
+from airflow_jobflow.aws.calls import ONCE, Call, RetriedCall, Retry, run, run_blocking, run_paid
 from airflow_jobflow.aws.clients import Rate, ServiceClient, forget_clients, service_client
 from airflow_jobflow.aws.connection import DEFAULT_CONN_ID, Access, AccessMisconfigured
 from airflow_jobflow.aws.rate_limit import backoff, full_jitter
@@ -17,6 +17,7 @@ __all__ = [
     "AccessMisconfigured",
     "Call",
     "Rate",
+    "RetriedCall",
     "Retry",
     "ServiceClient",
     "backoff",

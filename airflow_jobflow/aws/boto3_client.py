@@ -103,6 +103,8 @@ class Boto3Client:
         built = self._get()
         try:
             response = getattr(built.client, operation)(**parameters)
+            if hasattr(response.get("Body"), "read"):  # a stream: the connection may be lost while it is read
+                response["Body"] = response["Body"].read()
         except Exception as error:  # fetching credentials may raise anything
             failed = CallError.from_error(error, built.client.meta.method_to_api_mapping[operation])
             self._note_failure(failed, built)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from airflow_jobflow.airflow_compat.metrics import stats
+from airflow_jobflow.aws.boto3_client import READS
 from airflow_jobflow.aws.clients import Rate, ServiceClient
 from airflow_jobflow.aws.rate_limit import backoff, full_jitter
 from airflow_jobflow.faults import CallError, Fault
@@ -186,6 +187,27 @@ def run_blocking(
         except CallError as error:
             pause = attempts.pause_after(error)
         time.sleep(pause)
+
+
+class RetriedCall(Call):
+    """Makes calls of which each is repeated by itself, for functions that make many. Blocks.
+
+    :param client: of the service.
+    :param retry: when a call is repeated. Default: for a minute.
+    """
+
+    def __init__(self, client: ServiceClient, retry: Retry = Retry()) -> None:
+        super().__init__(client, Rate.POLL)
+        self._retry = retry
+
+    def __call__(self, operation: str, **parameters: Any) -> Any:
+        """Make one call, repeat it if it fails, and return its response.
+
+        :param operation, parameters: see ``Call``.
+        :raises CallError: it failed, and is not repeated.
+        """
+        rate = Rate.POLL if operation.startswith(READS) else Rate.ACTION
+        return run_blocking(self._client, lambda call: call(operation, **parameters), rate=rate, retry=self._retry)
 
 
 async def run(

@@ -52,9 +52,9 @@ class Rate(Enum):
     """Calls that start, find or stop jobs, and reads of logs and queues."""
 
 
-ACTIONS_PER_SECOND = {"batch": 50.0, "ecs": 20.0, "glue": 10.0, "sqs": 100.0}
+ACTIONS_PER_SECOND = {"batch": 50.0, "ecs": 20.0, "glue": 10.0, "sqs": 100.0, "s3": 200.0}
 """AWS's default quotas per account; for ECS that of RunTask on Fargate. That of logs is ``[jobflow]
-log_calls_per_second``."""
+log_calls_per_second``. S3 takes more for each prefix."""
 
 
 class ServiceClient:

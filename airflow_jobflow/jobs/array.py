@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_jobflow.jobs.environment import with_variables
+from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH, with_variables
 
 ROUNDING = 1e-6
 """The allowance for rounding in binary fractions: 18.4 % of 375 is 69, not a little less."""
@@ -35,9 +35,6 @@ class Tolerance:
 
 INDEXES = "JOBFLOW_ARRAY_INDEXES"
 """The environment variable with the indexes, as ranges, that the children of a rerun array had in the original."""
-
-MAX_OVERRIDES_LENGTH = 8192 - 1024
-"""The most characters of overrides: ECS takes 8,192, and Batch adds variables of its own, with names of up to 128."""
 
 
 def indexes_of(ranges: str) -> list[int]:
@@ -75,7 +72,9 @@ def rerun_requests(request: Mapping[str, Any], indexes: Iterable[int]) -> Iterat
     :return: for each array or job, the original indexes in it, and its request.
     """
     overrides = request.get("containerOverrides", {})
-    for part in _that_fit(indexes, MAX_OVERRIDES_LENGTH - len(json.dumps(with_variables(overrides, {INDEXES: ""})))):
+    for part in _that_fit(
+        indexes, MAX_BATCH_OVERRIDES_LENGTH - len(json.dumps(with_variables(overrides, {INDEXES: ""})))
+    ):
         job = {**request, "containerOverrides": with_variables(overrides, {INDEXES: index_ranges(part)})}
         for name in ("arrayProperties", "dependsOn"):
             job.pop(name, None)

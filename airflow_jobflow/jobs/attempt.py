@@ -99,6 +99,9 @@ class Attempt:
     :param no_capacity: the error that AWS returned then.
     :param size: of an array, how many children it has; 0 for other jobs.
     :param parts: of an array that was redriven, the indexes that each job runs, as ranges.
+    :param context: ECS: the variables that tell the job which task it belongs to; a token allows no others later.
+    :param results: of an array that is redriven, where the children of each part write their results, oldest first:
+        the indexes, as ranges, by address.
     :param interruptions: ECS: how many attempts of this try lost their Spot capacity.
     :param declined: ECS: whether a request with the token started nothing, so that it cannot be used again.
     :param since: Glue crawls: which crawl this attempt starts; a crawl carries no mark.
@@ -124,6 +127,8 @@ class Attempt:
     no_capacity: str = ""
     size: int = 0
     parts: list[str] = field(default_factory=list)
+    context: dict[str, str] = field(default_factory=dict)
+    results: dict[str, str] = field(default_factory=dict)
     interruptions: int = 0
     declined: bool = False
     since: str = ""

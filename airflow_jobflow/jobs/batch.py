@@ -18,6 +18,7 @@ from airflow_jobflow.jobs import batch_containers
 from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.containers import deciding
+from airflow_jobflow.jobs.environment import RESULT_URI
 from airflow_jobflow.jobs.model import (
     ArrayProgress,
     ChildFailure,
@@ -75,6 +76,7 @@ def snapshot(job: Mapping[str, Any]) -> Snapshot:
     containers, essential = batch_containers.read(job)
     container = deciding(containers, essential, succeeded=state is JobState.SUCCEEDED)
     nodes = job.get("nodeProperties") if "nodeDetails" not in job else None
+    array = _array(job)
     return Snapshot(
         job_id=job["jobId"],
         name=job["jobName"],
@@ -91,18 +93,34 @@ def snapshot(job: Mapping[str, Any]) -> Snapshot:
         started_at=iso(job.get("startedAt")),
         stopped_at=iso(job.get("stoppedAt")),
         log=batch_containers.log(container, region),
-        array=_array(job),
+        array=array,
         region=region or None,
         partition=partition or "aws",
         definition=job.get("jobDefinition"),
         queue=job.get("jobQueue"),
         details={"main_node": nodes["mainNode"]} if nodes and "mainNode" in nodes else None,
+        resources=batch_containers.resources(job) if state.ended else None,
+        run_seconds=_run_seconds(job) if state.ended and not array else None,
+        result_uri=batch_containers.variable(job, RESULT_URI),
+        previous_attempt_ended_at=_previous_end(job) if state.ended else None,
         containers=tuple(
             Container(each["name"], each.get("exitCode"), each.get("reason"), batch_containers.log(each, region))
             for each in containers
             if "name" in each
         ),
     )
+
+
+def _previous_end(job: Mapping[str, Any]) -> str | None:
+    """Return when the attempt before the last one ended."""
+    ended = batch_containers.attempts(job)
+    return iso(ended[-2].get("stoppedAt")) if len(ended) > 1 else None
+
+
+def _run_seconds(job: Mapping[str, Any]) -> float:
+    """Return for how long all attempts of a job ran."""
+    spans = [each for each in (batch_containers.attempts(job) or [job]) if "startedAt" in each and "stoppedAt" in each]
+    return float(sum(each["stoppedAt"] - each["startedAt"] for each in spans)) / 1000
 
 
 def _array(job: Mapping[str, Any]) -> ArrayProgress | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from airflow_jobflow.jobs.environment import variables
 from airflow_jobflow.jobs.model import LogStream
 
 Json = Mapping[str, Any]
@@ -32,6 +33,9 @@ DEFAULT_LOG_GROUP = "/aws/batch/job"
 
 POD_LOGS = "/aws/containerinsights/{cluster}/application"
 """The log group of pods, if the EKS cluster runs Container Insights."""
+
+GIB_PER_UNIT = {"Mi": 1 / 1024, "Gi": 1.0}
+"""GiB per unit of memory in a pod's ``resources``; Batch takes no other units."""
 
 POD_STREAM = "{node}-application.var.log.containers.{pod}_{namespace}_{container}-{container_id}.log"
 
@@ -80,6 +84,64 @@ def read(job: Json) -> tuple[Sequence[Json], Collection[str]]:
         logging = {name: each for name, each in defined.get("container", {}).items() if name == "logConfiguration"}
         return [{**logging, **last["container"]}], ()
     return [], ()
+
+
+def resources(job: Json) -> dict[str, float]:
+    """Return the vCPUs, GiB and GPUs of a job's containers together, as far as the job says; empty if it does not.
+
+    :param job: of a DescribeJobs response.
+    """
+    amounts = dict.fromkeys(("vcpu", "gib", "gpu"), 0.0)
+    for definition, count in _nodes(job):
+        tasks = (definition.get("ecsProperties") or {}).get("taskProperties", [])
+        pod = (definition.get("eksProperties") or {}).get("podProperties", {})
+        for container in (definition.get("container") or {}, *_containers(tasks), *pod.get("containers", ())):
+            for unit, amount in _amounts(container).items():
+                amounts[unit] += amount * count
+    return {unit: amount for unit, amount in amounts.items() if amount}
+
+
+def _nodes(job: Json) -> list[tuple[Json, int]]:
+    """Return what defines the containers of a job, and how many nodes run them: of a multi-node job, for each group."""
+    nodes = job.get("nodeProperties") or {}
+    if "numNodes" not in nodes:
+        return [(job, 1)]
+    groups: Sequence[Json] = nodes.get("nodeRangeProperties", [])
+    return [
+        (each, sum(_includes(each.get("targetNodes", ""), node) for node in range(nodes["numNodes"])))
+        for each in groups
+    ]
+
+
+def _amounts(container: Json) -> dict[str, float]:
+    """Return the resources of one container; on EKS, its limits."""
+    requirements = {each.get("type"): each.get("value") for each in container.get("resourceRequirements", [])}
+    limits = container.get("resources", {}).get("limits") or container.get("resources", {}).get("requests") or {}
+    memory = str(limits.get("memory", ""))
+    given = {
+        "vcpu": requirements.get("VCPU") or container.get("vcpus") or limits.get("cpu"),
+        "gib": requirements.get("MEMORY") or container.get("memory") or memory[:-2],
+        "gpu": requirements.get("GPU") or limits.get("nvidia.com/gpu"),
+    }
+    amounts = {unit: _number(value) for unit, value in given.items()}
+    amounts["gib"] *= GIB_PER_UNIT.get(memory[-2:], GIB_PER_UNIT["Mi"])
+    return amounts
+
+
+def _number(value: object) -> float:
+    try:
+        return float(str(value or 0))
+    except ValueError:
+        return 0.0
+
+
+def variable(job: Json, name: str) -> str | None:
+    """Return the value of an environment variable of a job's container; None if it has none.
+
+    :param job: of a DescribeJobs response.
+    :param name: of the variable.
+    """
+    return variables(job.get("container") or {}).get(name)
 
 
 def _of_pod(pod: Json, last: Json, *, is_failed: bool) -> tuple[Sequence[Json], Collection[str]]:

@@ -6,12 +6,13 @@ a hundred at a time, and ignores case. SubmitJob has no client token.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_jobflow.jobs import batch
 from airflow_jobflow.jobs.calls import Call
-from airflow_jobflow.jobs.environment import with_variables
+from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH, of_item, with_variables
 from airflow_jobflow.jobs.maps import INDEX, Found, Start
 from airflow_jobflow.jobs.model import JobState
 from airflow_jobflow.jobs.owner import with_owner_tags
@@ -53,7 +54,14 @@ def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], whi
     :param which: the item, and the attempt at it.
     :raises CallError: it was not submitted, or the response was lost.
     """
-    request = {**request, "jobName": f"{job_group['stem']}-{which.index}", "jobQueue": job_group["queue"]}
+    overrides = request["containerOverrides"]
+    room = MAX_BATCH_OVERRIDES_LENGTH - len(json.dumps(overrides))
+    request = {
+        **request,
+        "jobName": f"{job_group['stem']}-{which.index}",
+        "jobQueue": job_group["queue"],
+        "containerOverrides": of_item(overrides, job_group, which.index, room),
+    }
     tags, _ = with_owner_tags(request.get("tags", {}), job_group.get("owner", {}))
     return start_tagged(call, batch.submit, request, {**request, "tags": tags} if tags else request)
 

@@ -35,10 +35,10 @@ def request(parameters: Mapping[str, Any], members: Mapping[str, str]) -> dict[s
 
     :param parameters: validated values by our names. Those in SHORT_FORMS override ``container_overrides``.
         ``array_size`` is short for the size in ``array_properties``. ``attempt_timeout`` is in seconds.
-        ``container_name`` selects the container whose result counts, and is not sent.
-    :param members: the member of the request for each parameter.
+    :param members: the member of the request for each parameter; others are not sent.
     """
-    values = {name: value for name, value in parameters.items() if value is not None and name != "container_name"}
+    sent = (*members, *SHORT_FORMS, "array_size")
+    values = {name: value for name, value in parameters.items() if value is not None and name in sent}
     short = {name: values.pop(name) for name in SHORT_FORMS if name in values}
     if short:
         values["container_overrides"] = _overridden(values.get("container_overrides", {}), short)

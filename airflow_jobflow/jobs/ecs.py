@@ -9,6 +9,7 @@ This module relies on the following behaviour of ECS:
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,13 @@ from airflow_jobflow.faults import CallError, Fault, classify_failure
 from airflow_jobflow.jobs.attempt import TRY_TAG, Try
 from airflow_jobflow.jobs.calls import Call, member, pages, remembered
 from airflow_jobflow.jobs.ecs_snapshot import STOPPED, Definition, definition, log_of, snapshot
-from airflow_jobflow.jobs.environment import variables, with_variables
+from airflow_jobflow.jobs.environment import (
+    MAX_OVERRIDES_LENGTH,
+    RESULT_URI,
+    variables,
+    with_context,
+    with_variables,
+)
 from airflow_jobflow.jobs.model import Container, JobState, Snapshot, container_streams
 from airflow_jobflow.jobs.reattach import SKEW, Found
 from airflow_jobflow.jobs.starting import NotStarted
@@ -228,6 +235,23 @@ def container_overrides(overrides: Mapping[str, Any], container: str | None) -> 
     return next((each for each in containers if each.get("name") == container), {})
 
 
+def told(
+    overrides: Mapping[str, Any], container: str, uri: str | None, context: Mapping[str, str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return ``overrides`` that tell a container where to write its result and which task it belongs to.
+
+    :param overrides: the ``overrides`` of the request.
+    :param container: name of the container.
+    :param uri: the address of the result; None for none.
+    :param context: the variables for the task it belongs to, see ``environment.with_context``.
+    :return: the overrides, and the names of the variables that did not fit.
+    """
+    own = dict(container_overrides(overrides, container) or {"name": container})
+    own = with_variables(own, {RESULT_URI: uri}) if uri else own
+    own, left_out = with_context(own, context, MAX_OVERRIDES_LENGTH - len(json.dumps(with_container(overrides, own))))
+    return with_container(overrides, own), left_out
+
+
 def with_container(overrides: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Return overrides in which those of one container are replaced.
 
@@ -259,6 +283,21 @@ def main_container(call: Call, task_definition: str) -> str:
     :param task_definition: family, family with revision, or ARN.
     """
     return _describe_definition(call, task_definition).essential[0]
+
+
+def readable_main_container(call: Call, task_definition: str) -> str | None:
+    """Return the same; None, with a line in the log, if the definition may not be read or does not exist.
+
+    :param call: makes the API calls.
+    :param task_definition: family, family with revision, or ARN.
+    """
+    try:
+        return main_container(call, task_definition)
+    except CallError as error:
+        if error.fault not in UNREADABLE:
+            raise
+        log.info("The task gets no variables of Airflow's, because its definition cannot be read: %s", error)
+        return None
 
 
 def container_names(call: Call, task_definition: str) -> list[str]:

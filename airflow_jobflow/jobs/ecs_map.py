@@ -10,19 +10,23 @@ This module relies on the following behaviour of ECS:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_jobflow.jobs import ecs
 from airflow_jobflow.jobs.calls import Call
 from airflow_jobflow.jobs.ecs_snapshot import STOPPED
-from airflow_jobflow.jobs.environment import variables, with_variables
+from airflow_jobflow.jobs.environment import MAX_OVERRIDES_LENGTH, of_item, variables, with_variables
 from airflow_jobflow.jobs.maps import ATTEMPT, INDEX, MAP, Found, Start
 from airflow_jobflow.jobs.owner import with_owner_tags
 from airflow_jobflow.jobs.starting import start_tagged
 
 REPEATABLE = True
 CHECKPOINT = 900.0
+
+ROOM_FOR_MARKS = 128
+"""The most characters of the variables that name the map and the attempt."""
 
 ON_DEMAND = "on_demand"
 DESIRED = ("RUNNING", "STOPPED")
@@ -74,7 +78,7 @@ def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], whi
         request["launchType"] = "FARGATE"
     group, token = _identity(job_group)
     identity = {"startedBy": group, "clientToken": f"{token}-{which.index}-{which.attempt}-{which.turn}"}
-    marked = {**_marked(request, token, which.attempt), **identity}
+    marked = {**_marked(request, token, which, job_group), **identity}
     own = {tag["key"]: tag["value"] for tag in request.get("tags", [])}
     tags, _ = with_owner_tags(own, job_group.get("owner", {}))
     return start_tagged(call, ecs.run_task, marked, {**marked, "tags": ecs.tags(tags)} if tags else marked)
@@ -122,12 +126,14 @@ def _identity(job_group: Mapping[str, Any]) -> tuple[str, str]:
     return job_group.get("group", nonce), job_group.get("token", nonce)
 
 
-def _marked(request: dict[str, Any], token: str, attempt: int) -> dict[str, Any]:
-    """Return a request whose container gets variables that name the map and the attempt."""
-    mark = {MAP: token, **({ATTEMPT: attempt} if attempt > 1 else {})}
+def _marked(request: dict[str, Any], token: str, which: Start, job_group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request whose container gets variables that name the map and the attempt, and those of the map."""
+    mark = {MAP: token, **({ATTEMPT: which.attempt} if which.attempt > 1 else {})}
     overrides = request["overrides"]
+    room = MAX_OVERRIDES_LENGTH - len(json.dumps(overrides)) - ROOM_FOR_MARKS
     marked = [
-        with_variables(each, mark) if INDEX in variables(each) else each for each in overrides["containerOverrides"]
+        of_item(with_variables(each, mark), job_group, which.index, room) if INDEX in variables(each) else each
+        for each in overrides["containerOverrides"]
     ]
     return {**request, "overrides": {**overrides, "containerOverrides": marked}}
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_jobflow.jobs.containers import deciding, in_order
+from airflow_jobflow.jobs.environment import RESULT_URI, variables
 from airflow_jobflow.jobs.model import Container, JobState, LogStream, Snapshot, iso_seconds
 from airflow_jobflow.jobs.reasons import by_aws
 
@@ -95,6 +96,7 @@ def snapshot(task: Mapping[str, Any], made_from: Definition, job_id: str | None 
         partition=partition or "aws",
         definition=task["taskDefinitionArn"],
         queue=task.get("clusterArn"),
+        **_used(task),
         containers=tuple(
             Container(
                 each["name"],
@@ -107,6 +109,21 @@ def snapshot(task: Mapping[str, Any], made_from: Definition, job_id: str | None 
             if "name" in each
         ),
     )
+
+
+def _used(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a snapshot that say what a task used, and where it was told to write its result."""
+    named = [variables(each).get(RESULT_URI) for each in task.get("overrides", {}).get("containerOverrides", [])]
+    used: dict[str, Any] = {"result_uri": next(filter(None, named), None)}
+    if task["lastStatus"] != STOPPED:
+        return used
+    begun = task.get("pullStartedAt", task.get("startedAt"))
+    sizes = {"vcpu": task.get("cpu"), "gib": task.get("memory")}
+    return used | {
+        "resources": {unit: int(size) / 1024 for unit, size in sizes.items() if size},
+        "run_seconds": max(task["stoppedAt"] - begun, 0.0) if begun and "stoppedAt" in task else 0.0,
+        "capacity": task.get("capacityProviderName") or task.get("launchType"),
+    }
 
 
 def _essential(containers: Sequence[Mapping[str, Any]], made_from: Definition) -> Sequence[Mapping[str, Any]]:

@@ -188,7 +188,11 @@ def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
     if not crawl or not status:
         return snapshot
     ended = _ended(snapshot, status, crawl)
-    return dataclasses.replace(ended, details=_details(crawl))
+    used: dict[str, Any] = {}
+    if (dpu_hours := crawl.get("DPUHour")) is not None:
+        seconds = max(crawl.get("EndTime", 0.0) - crawl.get("StartTime", 0.0), 1.0)
+        used = {"resources": {"dpu": dpu_hours * 3600.0 / seconds}, "run_seconds": seconds}
+    return dataclasses.replace(ended, details=_details(crawl), **used)
 
 
 def _details(crawl: Mapping[str, Any]) -> dict[str, Any]:

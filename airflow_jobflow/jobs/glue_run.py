@@ -15,6 +15,7 @@ from typing import Any
 from airflow_jobflow.faults import CallError, classify_failure
 from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.calls import Call, member, pages
+from airflow_jobflow.jobs.environment import RESULT_ARGUMENT
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_seconds
 from airflow_jobflow.jobs.owner import ARGUMENT, read_argument
 from airflow_jobflow.jobs.reattach import Found
@@ -46,6 +47,9 @@ STATES = {
 """All states of Glue; a test compares them with botocore's."""
 
 BY_REQUEST = ("STOPPING", "STOPPED")
+
+DPUS_PER_WORKER = {"G.025X": 0.25, "G.1X": 1.0, "G.2X": 2.0, "G.4X": 4.0, "G.8X": 8.0, "G.12X": 12.0, "G.16X": 16.0}
+"""The DPUs of a worker by its type, for runs without ``MaxCapacity``. Workers of other types count as one."""
 
 OUTPUT_LOGS, ERROR_LOGS = "/output", "/error"
 """The suffixes of a run's log groups for its standard output and error, each in a stream named after the run's id."""
@@ -116,8 +120,27 @@ def snapshot(run: Mapping[str, Any], call: Call) -> Snapshot:
         log=LogStream(group + ERROR_LOGS, run["Id"]) if group else None,
         region=call.region,
         partition=call.partition,
+        **_used(run, state),
         details={name: figure for name, figure in figures.items() if figure is not None} or None,
     )
+
+
+def _used(run: Mapping[str, Any], state: JobState) -> dict[str, Any]:
+    """Return the members of a snapshot that say what a run used, and where it was told to write its result."""
+    used: dict[str, Any] = {"result_uri": run.get("Arguments", {}).get(RESULT_ARGUMENT)}
+    if not state.ended:
+        return used
+    seconds = float(run.get("ExecutionTime") or 0)
+    counted, dpus = run.get("DPUSeconds"), run.get("MaxCapacity")
+    if dpus is None and "NumberOfWorkers" in run:
+        dpus = run["NumberOfWorkers"] * DPUS_PER_WORKER.get(run.get("WorkerType", ""), 1.0)
+    if counted is not None and seconds:
+        dpus = counted / seconds
+    return used | {
+        "resources": None if dpus is None else {"dpu": float(dpus)},
+        "run_seconds": seconds,
+        "capacity": run.get("ExecutionClass"),
+    }
 
 
 def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:  # noqa: ARG001

@@ -33,6 +33,9 @@ STREAMED_EVENTS_PER_PAGE = 2_000
 MAX_PAGES = 50
 """The most pages that are read. The lines found until then are the result."""
 
+MAX_PAGES_SEARCHED = 5
+"""The most pages in which a line is searched. A page has up to 10,000 lines, or 1 MB."""
+
 ARRIVAL = 3.0
 """Seconds after which a log without lines is read again, once."""
 
@@ -133,6 +136,33 @@ def last_lines(
     if lines:
         return _fit(lines, most_bytes)
     return [f"(no lines in {log}: {missing or 'it is empty'})"]
+
+
+def last_line_with(call: Call, log: LogStream, mark: str) -> str | None:
+    """Return the last line of a log stream that begins with a mark; None if there is none, or no stream.
+
+    :param call: makes the API calls of CloudWatch Logs, in the log's region.
+    :param log: the log stream.
+    :param mark: what the line begins with.
+    :raises CallError: the log could not be read.
+    """
+    parameters: dict[str, Any] = {"logGroupName": log.group, "logStreamName": log.stream, "startFromHead": False}
+    for _ in range(MAX_PAGES_SEARCHED):
+        try:
+            page = call("get_log_events", **parameters)
+        except CallError as error:
+            if error.code != NO_STREAM:
+                raise
+            return None
+        for event in reversed(page["events"]):
+            for line in reversed(_lines(event.get("message") or "")):
+                if line.startswith(mark):
+                    return line
+        before = page.get("nextBackwardToken")
+        if not before or before == parameters.get("nextToken"):
+            break
+        parameters["nextToken"] = before
+    return None
 
 
 def _read(call: Call, log: LogStream, count: int, most_bytes: int) -> tuple[list[str], str]:

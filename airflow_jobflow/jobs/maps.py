@@ -52,7 +52,8 @@ class Found:
 class MapService(Protocol):
     """The interface of a module ``jobs/<service>_map.py``. The module itself is the object.
 
-    A map's ``job_group`` is plain data that identifies its jobs and where they are listed.
+    A map's ``job_group`` is plain data that identifies its jobs and where they are listed. It may also have ``result``,
+    the address to which the index of each item is appended, and ``context``, the variables that each job gets.
     """
 
     REPEATABLE: bool

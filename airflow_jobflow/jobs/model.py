@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from airflow_jobflow.jobs.calls import Call
+from airflow_jobflow.jobs.usage import Usage
 
 
 class JobState(StrEnum):
@@ -124,6 +125,16 @@ class Snapshot:
     """ARN of its queue or cluster, if the service has them."""
     details: dict[str, Any] | None = None
     """Details that only its service has, by our names."""
+    resources: Mapping[str, float] | None = None
+    """What it had: ``vcpu``, ``gib``, ``gpu``, ``dpu``; of an array, what each child had. None while it runs."""
+    run_seconds: float | None = None
+    """For how long it ran, in all attempts of the service; of an array, the estimated sum of its children."""
+    capacity: str | None = None
+    """The type of capacity it ran on, if the service says so; see ``usage.Usage``."""
+    result_uri: str | None = None
+    """Where in S3 it was told to write its result."""
+    previous_attempt_ended_at: str | None = None
+    """When the service's attempt before the last one ended; None if there was none."""
     containers: tuple[Container, ...] = ()
     """Its containers, if they have names, for ``counting``. Not in ``to_dict``: a container is chosen before that."""
 
@@ -218,6 +229,12 @@ class Outcome:
     :param console_url: its page in AWS's console; None if that is not known.
     :param array: for arrays and maps, how the children or items ended.
     :param details: details that only its service has, by our names.
+    :param usage: what it used, as a dict of :class:`airflow_jobflow.jobs.usage.Usage`; None if that is not known.
+    :param result: what it returned, with the parameter ``result``; of arrays and maps, a list by index. None if it
+        returned nothing, if that cannot be used, or if it has more than 48 KB: read it from ``result_uri`` then.
+    :param result_uri: where the result is in S3; of more than 1,000 children or items, or more than 48 KB in all, the
+        manifest. None if it is not in S3.
+    :param result_error: why there is no result, or which are missing; None if all is well.
     """
 
     service: str
@@ -234,6 +251,10 @@ class Outcome:
     console_url: str | None = None
     array: ArrayOutcome | None = None
     details: dict[str, Any] | None = None
+    usage: Usage | None = None
+    result: Any = None
+    result_uri: str | None = None
+    result_error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""

@@ -53,7 +53,7 @@ def start_tagged(
         try:
             return start(call, tagged)
         except CallError as error:
-            if not _concerns_tags(error) or tagged == request:
+            if not concerns_tags(error) or tagged == request:
                 raise
             call.may_tag = False
             log.warning(
@@ -63,8 +63,11 @@ def start_tagged(
     return start(call, request)
 
 
-def _concerns_tags(error: CallError) -> bool:
-    """Return whether AWS has refused the tags of a request rather than the request itself."""
+def concerns_tags(error: CallError) -> bool:
+    """Return whether AWS has refused the tags of a request rather than the request itself.
+
+    :param error: the refusal.
+    """
     is_denied = error.fault is Fault.DENIED and "TagResource" in error.message
     # ECS cannot tag tasks in accounts that still use the old ARN format.
     return is_denied or (error.fault is Fault.REJECTED and "ARN and resource ID format" in error.message)

@@ -11,8 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_jobflow.local.client import LocalAwsClient
     from airflow_jobflow.local.faults import CannedResponse, Faults, StartFailure
-    from airflow_jobflow.local.server import LocalAws, LocalAwsClient
+    from airflow_jobflow.local.server import LocalAws
     from airflow_jobflow.local.settings import Settings
 
 __all__ = ["CannedResponse", "Faults", "LocalAws", "LocalAwsClient", "Settings", "StartFailure"]
@@ -21,7 +22,7 @@ _MODULES = {
     "CannedResponse": "faults",
     "Faults": "faults",
     "LocalAws": "server",
-    "LocalAwsClient": "server",
+    "LocalAwsClient": "client",
     "Settings": "settings",
     "StartFailure": "faults",
 }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SETTINGS: Final[Mapping[str, str]] = {
-    "time_scale": "factor for time-outs: 0.02 turns 60 s into 1.2 s",
+    "time_scale": "factor for timeouts: 0.02 turns 60 s into 1.2 s",
     "stuck_after": "seconds until a stuck Batch job shows MISCONFIGURATION",
     "stop_grace": "seconds between SIGTERM and SIGKILL when a job is stopped",
     "stopped_visible": "seconds for which a stopped ECS task can be described",

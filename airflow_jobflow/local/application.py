@@ -12,6 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import socket
@@ -39,7 +40,7 @@ from airflow_jobflow.local.console.html import PREFIX as PAGES
 from airflow_jobflow.local.errors import AwsError
 from airflow_jobflow.local.fault_box import METADATA, ConnectionDropped, FaultBox
 from airflow_jobflow.local.metadata import PREFIX, Metadata
-from airflow_jobflow.local.moto_backends import events_lock
+from airflow_jobflow.local.moto_backends import definitions_lock, events_lock
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -58,6 +59,11 @@ CREDENTIAL: Final = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/")
 """The credential in the header of a signed request, or in a signed URL."""
 UNBLOCKING: Final = frozenset({"batch.UpdateComputeEnvironment", "batch.UpdateJobQueue"})
 """Calls to moto after which waiting jobs may be able to run."""
+LOCKS: Final[Mapping[str, threading.Lock]] = {
+    "events": events_lock,
+    "ecs.RegisterTaskDefinition": definitions_lock,
+}
+"""The lock that is held while moto handles a call, by service or name of the call."""
 NO_ACTION: Final = "?"
 """Name of the action of a form without one, such as a file that is sent with the content type of a form."""
 DEFAULT_REGION: Final = "us-east-1"
@@ -188,11 +194,9 @@ class Application:
         try:
             if call.name == "s3.CreateBucket":
                 answer = self._create_bucket(environ)
-            elif call.service == "events":
-                with events_lock:
-                    answer = self._response_of_moto(environ)
             else:
-                answer = self._response_of_moto(environ)
+                with LOCKS.get(call.service) or LOCKS.get(call.name) or contextlib.nullcontext():
+                    answer = self._response_of_moto(environ)
         except ConnectionError:
             raise
         except NotImplementedError:

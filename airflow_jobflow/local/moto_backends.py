@@ -15,10 +15,12 @@ import logging
 import threading
 import time
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from moto.batch.models import BatchBackend, ComputeEnvironment, JobDefinition, JobQueue, batch_backends
 from moto.core.base_backend import BackendDict
+from moto.core.exceptions import AWSError as MotoError
 from moto.core.exceptions import JsonRESTError, ServiceException
 from moto.ecs.models import EC2ContainerServiceBackend, ecs_backends
 from moto.events.models import EventsBackend, events_backends
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 
 events_lock = threading.Lock()
 """Held while rules are matched and events are delivered, and by the server during calls to EventBridge."""
+definitions_lock = threading.Lock()
+"""Held while a revision of a definition is stored: two registrations at the same time must get two numbers."""
 BATCH = "batch.amazonaws.com"
 BATCH_ROLE = "AWSServiceRoleForBatch"
 _logs_lock = threading.Lock()
@@ -64,41 +68,48 @@ def region_exists(account: str, region: str) -> bool:
     return region in batch_backends[account]
 
 
-class EcsJobDefinition(JobDefinition):
-    """A job definition with ``ecsProperties``, which moto does not support.
+class RegisteredDefinition(JobDefinition):
+    """A revision of a job definition, also with ``ecsProperties``, which moto does not support.
 
     :param backend: moto's Batch.
     :param request: the request of RegisterJobDefinition.
     """
 
     def __init__(self, backend: BatchBackend, request: Json) -> None:
-        self.ecs_properties = request["ecsProperties"]
+        self.ecs_properties = request.get("ecsProperties")
         name = request["jobDefinitionName"]
         revisions = [int(each.revision) for each in backend.describe_job_definitions(name)]
+        given: Any = request  # moto takes None for what is not given, although its types do not say so
+        for rule in given.get("retryStrategy", {}).get("evaluateOnExit", ()):
+            rule["action"] = rule["action"].lower()  # as Batch returns it
         super().__init__(
             name,
             request.get("parameters"),
             request["type"],
-            container_properties=None,
-            node_properties=None,
-            eks_properties=None,
+            container_properties=request.get("containerProperties"),
+            node_properties=request.get("nodeProperties"),
+            eks_properties=request.get("eksProperties"),
             tags=request.get("tags", {}),
-            retry_strategy=request.get("retryStrategy", {}),
-            timeout=request.get("timeout", {}),
+            retry_strategy=given.get("retryStrategy"),
+            timeout=given.get("timeout"),
             backend=backend,
-            platform_capabilities=request.get("platformCapabilities", []),
-            propagate_tags=bool(request.get("propagateTags")),
+            platform_capabilities=given.get("platformCapabilities"),
+            propagate_tags=given.get("propagateTags"),
             revision=max(revisions, default=0),
         )
 
     def _validate(self) -> None:
-        """Check nothing: moto would require other properties."""
+        """Check the properties, except ``ecsProperties``: moto would require other ones."""
+        if self.ecs_properties is None:
+            super()._validate()
 
     def describe(self) -> Json:
         """Return the definition as in DescribeJobDefinitions."""
-        return {**super().describe(), "ecsProperties": self.ecs_properties}
+        described = super().describe()
+        return described if self.ecs_properties is None else {**described, "ecsProperties": self.ecs_properties}
 
 
+@dataclass(frozen=True, slots=True)
 class Resources:
     """The resources of one account and region in moto.
 
@@ -106,9 +117,8 @@ class Resources:
     :param region: the region.
     """
 
-    def __init__(self, account: str, region: str) -> None:
-        self.account = account
-        self.region = region
+    account: str
+    region: str
 
     @property
     def _batch(self) -> BatchBackend:
@@ -150,13 +160,18 @@ class Resources:
         newest = max(found, key=lambda each: int(each.revision))
         return copy.deepcopy(newest.describe())
 
-    def register_ecs_definition(self, request: Json) -> Json:
-        """Store a job definition with ``ecsProperties``, and return the response of RegisterJobDefinition.
+    def register_definition(self, request: Json) -> Json:
+        """Store a revision of a job definition, and return the response of RegisterJobDefinition.
 
         :param request: the request of RegisterJobDefinition.
+        :raises AwsError: moto rejects the request.
         """
-        definition = EcsJobDefinition(self._batch, request)  # type: ignore[abstract]  # like all classes of moto
-        self._batch._job_definitions[definition.arn] = definition  # noqa: SLF001 -- moto offers no other way
+        try:
+            with definitions_lock:
+                definition = RegisteredDefinition(self._batch, request)  # type: ignore[abstract]  # as all of moto's
+                self._batch._job_definitions[definition.arn] = definition  # noqa: SLF001 -- moto offers no other way
+        except MotoError as error:
+            raise AwsError(error.TYPE or "ClientException", error.message) from None
         return {
             "jobDefinitionName": definition.name,
             "jobDefinitionArn": definition.arn,

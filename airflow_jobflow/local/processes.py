@@ -24,11 +24,11 @@ import sys
 import tempfile
 import threading
 import uuid
-from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, Protocol
 
+from airflow_jobflow.local.command import Command, Exit, resolved, search_path, why_not_started
 from airflow_jobflow.local.watchdog import MARK, kill_group, kill_marked
 
 if TYPE_CHECKING:
@@ -43,30 +43,6 @@ LINE_LIMIT = 256 * 1024
 """Longer lines are split, because CloudWatch Logs does not accept longer events. In bytes."""
 LAST_OUTPUT_TIMEOUT = 1.0
 """Seconds to wait for the end of the output of an ended process, before daemons that hold it open are killed."""
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command to run.
-
-    :param argv: program and arguments.
-    :param environment: variables in addition to the minimal ones of the server. Default: none.
-    """
-
-    argv: Sequence[str]
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Exit:
-    """How a process ended.
-
-    :param code: the exit code; None if it could not be started.
-    :param error: why it could not be started. Default: it was started.
-    """
-
-    code: int | None
-    error: str | None = None
 
 
 class Work(Protocol):
@@ -171,7 +147,7 @@ class Processes:
         self._without_slot: set[threading.Thread] = set()
         self._closed = False
         self._home = Path(tempfile.mkdtemp(prefix="jobflow-local-"))
-        self._path = _search_path(self._home)
+        self._path = search_path(self._home)
         self._watchdog = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).with_name("watchdog.py")), self._server, str(self._home)],
             stdin=subprocess.PIPE,
@@ -259,7 +235,7 @@ class Processes:
         }
         try:
             popen = subprocess.Popen(
-                _resolved(command.argv, environment["PATH"]),
+                resolved(command.argv, environment["PATH"]),
                 cwd=directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -268,7 +244,7 @@ class Processes:
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
-            return Exit(None, _why_not_started(command.argv, error))
+            return Exit(None, why_not_started(command.argv, error))
         assert popen.stdout is not None
         process = Process(popen, mark)
         with self._lock:
@@ -312,42 +288,3 @@ def _read(stream: IO[bytes], sink: Callable[[Sequence[str]], None]) -> None:
 
 def _text(line: bytes) -> str:
     return line.removesuffix(b"\r").decode("utf-8", errors="replace")
-
-
-def _resolved(argv: Sequence[str], path: str) -> list[str]:
-    """Return `argv` with its program looked up in the PATH of the process, not of the server."""
-    if not argv:
-        raise ValueError("no command specified")
-    program = shutil.which(argv[0], path=path) if os.sep not in argv[0] else argv[0]
-    if program is None:
-        raise FileNotFoundError(argv[0])
-    return [program, *argv[1:]]
-
-
-def _why_not_started(argv: Sequence[str], error: Exception) -> str:
-    """Return the error message of a container runtime for a command that cannot be started."""
-    if not argv:
-        return "no command specified"
-    if isinstance(error, PermissionError):
-        return f'exec: "{argv[0]}": permission denied'
-    if isinstance(error, FileNotFoundError) and os.sep in argv[0]:
-        return f'exec: "{argv[0]}": stat {argv[0]}: no such file or directory'
-    if isinstance(error, FileNotFoundError):
-        return f'exec: "{argv[0]}": executable file not found in $PATH'
-    return f'exec: "{argv[0]}": {error}'
-
-
-def _search_path(home: Path) -> str:
-    """Return a PATH in which `python` and `python3` are this interpreter."""
-    interpreter = Path(sys.executable)
-    directories = [str(interpreter.parent), "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
-    missing = [name for name in ("python", "python3") if not (interpreter.parent / name).exists()]
-    if missing:
-        wrappers = home / "bin"
-        wrappers.mkdir()
-        for name in missing:
-            script = wrappers / name
-            script.write_text(f'#!/bin/sh\nexec "{interpreter}" "$@"\n', encoding="utf-8")
-            script.chmod(0o755)
-        directories.insert(0, str(wrappers))
-    return os.pathsep.join(directories)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_jobflow.local.client import REGION, LocalAwsClient
 from airflow_jobflow.local.glue import samples as glue_samples
-from airflow_jobflow.local.server import REGION, LocalAwsClient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 COMPUTE_ENVIRONMENT: Final = "local"
+EXECUTION_ROLE: Final = "arn:aws:iam::123456789012:role/execution"
+"""The execution role of definitions for Fargate, which needs one. The local AWS does not look it up."""
 ON_FARGATE: Final[Mapping[str, Any]] = {
+    "executionRoleArn": EXECUTION_ROLE,
     "resourceRequirements": [{"type": "VCPU", "value": "0.25"}, {"type": "MEMORY", "value": "512"}],
     "networkConfiguration": {"assignPublicIp": "ENABLED"},
 }
-"""Container properties for Fargate, without the role."""
+"""Container properties for Fargate."""
 ROLE: Final = "local-batch-service"
 QUEUES: Final = ("hello-world-queue", "print-color-queue")
 COLORS: Final = ("RED", "ORANGE", "YELLOW", "GREEN", "BLUE", "INDIGO", "VIOLET")
@@ -190,7 +193,9 @@ def register_task(ecs: Any, family: str, *containers: Mapping[str, Any], **more:
     :param more: other parameters of RegisterTaskDefinition.
     """
     image = {"image": "public.ecr.aws/docker/library/busybox:stable", "essential": True}
-    request = {"requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc", "cpu": "256", "memory": "512", **more}
+    size = {"cpu": "256", "memory": "512"}
+    on_fargate = {"requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc", "executionRoleArn": EXECUTION_ROLE}
+    request = {**on_fargate, **size, **more}
     definitions = [{**image, **container} for container in containers]
     answer = ecs.register_task_definition(family=family, containerDefinitions=definitions, **request)
     return str(answer["taskDefinition"]["taskDefinitionArn"])

@@ -57,6 +57,7 @@ class MapCalls:
 
     def __init__(self, access: Access, service: str, scope: str | None, job_group: Mapping[str, Any]) -> None:
         jobs = job_service(service)
+        self.service = service
         self._map = map_service(service)
         self._job_group = job_group
         self._client = service_client(access, jobs.CLIENT)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_jobflow.jobs import map_statuses
+from airflow_jobflow.jobs.array import index_ranges, indexes_of
 from airflow_jobflow.jobs.packing import chunks, pack, unpack
 
 log = logging.getLogger(__name__)
@@ -29,11 +30,13 @@ class PreviousResults:
     :param statuses: the status of each item, see ``jobs.map_statuses``.
     :param lines: result lines of items, ``[index, snapshot]`` as JSON, by index.
     :param times: when the first job was created, when the first started, and when the last ended, in ISO 8601.
+    :param results: where the items that succeeded wrote their results: the indexes, as ranges, by address.
     """
 
     statuses: str
     lines: Mapping[int, str] = field(default_factory=dict)
     times: Sequence[str | None] = NO_TIMES
+    results: Mapping[str, str] = field(default_factory=dict)
 
     def merged_with(self, earlier: PreviousResults) -> PreviousResults:
         """Return these results, with the lines of the items that had succeeded in an earlier try.
@@ -41,8 +44,20 @@ class PreviousResults:
         :param earlier: the results of the earlier try.
         """
         return PreviousResults(
-            self.statuses, {**earlier.lines, **self.lines}, map_statuses.span(list(earlier.times), list(self.times))
+            self.statuses,
+            {**earlier.lines, **self.lines},
+            map_statuses.span(list(earlier.times), list(self.times)),
+            {**earlier.results, **self.results},
         )
+
+    def returned_to(self, uri: str) -> PreviousResults:
+        """Return these results, with the address to which the items of this try wrote.
+
+        :param uri: the address.
+        """
+        before = {index for ranges in self.results.values() for index in indexes_of(ranges)}
+        succeeded = {index for index, status in enumerate(self.statuses) if status == map_statuses.SUCCEEDED} - before
+        return replace(self, results={**self.results, uri: index_ranges(succeeded)}) if succeeded else self
 
     def save(self, store: Any, digest: str, clear_number: int) -> None:
         """Save the results for a later try.
@@ -56,6 +71,7 @@ class PreviousResults:
         for number, part in enumerate(parts):
             store.set(f"{RESULTS_KEY}_{number}", part)
         about = {"digest": digest, "clear_number": clear_number, "parts": len(parts), "times": list(self.times)}
+        about |= {"results": dict(self.results)} if self.results else {}
         store.set(RESULTS_KEY, about)
 
 
@@ -78,7 +94,7 @@ def load_previous_results(store: Any, digest: str, clear_number: int) -> Previou
         return None
     try:
         statuses, *lines = unpack("".join(store.get(f"{RESULTS_KEY}_{number}") for number in range(about["parts"])))
-        return PreviousResults(statuses, by_index(lines), about["times"])
+        return PreviousResults(statuses, by_index(lines), about["times"], about.get("results", {}))
     except (zlib.error, ValueError, TypeError, KeyError) as error:
         # For example, a worker died while it replaced them.
         log.warning("Cannot read the results of the earlier try's items (%r), so all run", error)

@@ -23,6 +23,7 @@ from airflow_jobflow.jobs.map_statuses import NOT_STARTED, REFUSED, STARTING
 from airflow_jobflow.jobs.maps import Start
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.jobs.starting import NotStarted
+from airflow_jobflow.jobs.usage import Usage
 from airflow_jobflow.jobs.wording import sentence
 from airflow_jobflow.maps.background import BackgroundTasks
 from airflow_jobflow.maps.calls import ItemRejected, MapCalls, MapCancelled, OwnershipLost
@@ -88,7 +89,12 @@ class MapRunner:
         self._on_progress = on_progress
         self._background = BackgroundTasks()
         self._tracker = JobTracker(
-            state, self._background, watcher=watcher, poll_interval=poll_interval, container=container
+            state,
+            self._background,
+            service=calls.service,
+            watcher=watcher,
+            poll_interval=poll_interval,
+            container=container,
         )
         self._recovery = MapRecovery(state, calls, self._tracker, checkpoint)
         self._starts: set[asyncio.Task[None]] = set()
@@ -109,6 +115,12 @@ class MapRunner:
     def times(self) -> list[str | None]:
         """When the first job was created, when the first started, and when the last ended, in ISO 8601."""
         return self._tracker.times
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the map's jobs used; an estimate if an earlier trigger has seen some of them end."""
+        used, seen, restored = self._tracker.usage, self._tracker.ends_seen, self._state.restored
+        return used.scaled((seen + restored) / seen) if used and seen and restored else used
 
     async def recover(self, *, first_trigger_until: float) -> None:
         """Start the heartbeats, and find what earlier triggers have started. Call it before ``run``.

@@ -63,6 +63,8 @@ class MapState:
         self.attempts = attempts
         self.has_started_any = False
         """Whether any job of these items was started, by this trigger or an earlier one."""
+        self.restored = 0
+        """How many items had ended according to an earlier trigger."""
         self._lines: dict[int, str] = {}
         """Result lines of items that have ended, in the order of their ends."""
         self._stop_on_failure = stop_on_failure
@@ -203,6 +205,7 @@ class MapState:
         for index, status in enumerate(statuses[: self.size]):
             if status in FINAL_STATUSES and self._status(index) == NOT_STARTED:
                 self.has_started_any = True
+                self.restored += 1
                 self._end(index, status, lines.get(index, ""))
 
     def _run(self, index: int, job_id: str) -> None:

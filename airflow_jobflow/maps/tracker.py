@@ -23,11 +23,13 @@ from airflow_jobflow.jobs.causes import SPOT_RECLAIMED
 from airflow_jobflow.jobs.diagnosis import diagnose
 from airflow_jobflow.jobs.map_statuses import FAILED, NOT_DESCRIBED, SUCCEEDED, UNKNOWN, span
 from airflow_jobflow.jobs.model import JobState, Snapshot
+from airflow_jobflow.jobs.usage import Usage, total
 from airflow_jobflow.maps.background import BackgroundTasks
 from airflow_jobflow.maps.state import MapState
 from airflow_jobflow.polling.errors import DescribeRejected, NotFound, WatchError
 from airflow_jobflow.polling.subscription import Subscription
 from airflow_jobflow.polling.watcher import Watcher
+from airflow_jobflow.usage import job_usage
 
 log = logging.getLogger(__name__)
 """The module's logger: Airflow knows from the context which task a line belongs to."""
@@ -54,6 +56,7 @@ class JobTracker:
     :param watcher: returns the watcher of the map's jobs.
     :param poll_interval: seconds between two describe calls for one job.
     :param container: name of the container whose exit code counts; None to follow AWS's own rules.
+    :param service: our name of the service, such as ``batch``.
     """
 
     def __init__(
@@ -61,14 +64,20 @@ class JobTracker:
         state: MapState,
         background: BackgroundTasks,
         *,
+        service: str,
         watcher: Callable[[], Watcher[Snapshot]],
         poll_interval: float,
         container: str | None = None,
     ) -> None:
         self.times: list[str | None] = [None, None, None]
         """When the first job was created, when the first started, and when the last ended, in ISO 8601."""
+        self.usage: Usage | None = None
+        """What the jobs used whose ends this tracker has seen; None if it has seen none."""
+        self.ends_seen = 0
+        """How many ends of items these are."""
         self.not_described: list[str] = []
         """Ids of jobs that cannot be described; they may still run."""
+        self._service = service
         self._state = state
         self._background = background
         self._watcher = watcher
@@ -155,8 +164,12 @@ class JobTracker:
         if last.status == UNKNOWN:
             status = NOT_DESCRIBED
         self.times = span(self.times, [last.created_at, last.started_at, last.stopped_at])
+        if used := job_usage(last, self._service):
+            self.usage = total([self.usage, used]) if self.usage else used
         interrupted = state.attempts > 1 and diagnose(last) is SPOT_RECLAIMED
-        if state.record_end(job_id, result_line(index, last), status, interrupted=interrupted):
+        starts_again = state.record_end(job_id, result_line(index, last), status, interrupted=interrupted)
+        self.ends_seen += not starts_again
+        if starts_again:
             log.info("Item %d: AWS reclaimed the Spot capacity of attempt %d of %d", index, attempt, state.attempts)
         elif status != SUCCEEDED and self._failures_logged < MAX_FAILURES_LOGGED:
             self._failures_logged += 1

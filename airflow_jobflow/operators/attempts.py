@@ -26,6 +26,7 @@ from airflow_jobflow.exceptions import SubmissionError
 from airflow_jobflow.jobs.attempt import Attempt, Try
 from airflow_jobflow.jobs.owner import Owner
 from airflow_jobflow.jobs.wording import sentence
+from airflow_jobflow.operators.inputs import NO_INPUTS, JobInputs
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -48,6 +49,7 @@ class AttemptRecord:
     :param durable: whether the job is found again, see :class:`airflow_jobflow.operators.base.AwsJobOperator`.
     :param may_be_reaped: whether the orphan reaper may stop the job once the task has ended.
     :param left_at_deadline: whether a job whose deadline passes is left running: ``cancel_on_timeout=False``.
+    :param inputs: what the job is told beside its parameters.
     """
 
     jobs: RemoteJobs
@@ -56,6 +58,7 @@ class AttemptRecord:
     durable: bool
     may_be_reaped: bool
     left_at_deadline: bool = False
+    inputs: JobInputs = NO_INPUTS
     attempt: Attempt = field(default_factory=Attempt)
     """The attempt that this try makes, or waits for."""
     is_repeated: bool = False

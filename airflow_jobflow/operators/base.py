@@ -16,11 +16,12 @@ from airflow_jobflow import params
 from airflow_jobflow.airflow_compat.copies import MakesObjects
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
 from airflow_jobflow.airflow_compat.starts import StartsInTriggerer
-from airflow_jobflow.exceptions import CapacityUnavailable, JobNotFound, WaitError
-from airflow_jobflow.operators import kills, unfinished
+from airflow_jobflow.exceptions import CapacityUnavailable, JobNotFound, WaitError, invalid_parameter
+from airflow_jobflow.operators import kills, returned, unfinished
 from airflow_jobflow.operators.capacity import CapacityWait
 from airflow_jobflow.operators.earlier_tries import EarlierTries
 from airflow_jobflow.operators.execution import Execution
+from airflow_jobflow.operators.inputs import LOG
 from airflow_jobflow.operators.trigger_start import START_RULES, start_of_job
 from airflow_jobflow.ui.failure_report import reporting_failures
 from airflow_jobflow.ui.task_report import TaskReport
@@ -85,6 +86,13 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         applies. Default 0.
     :param redrive: for an array or a map: a retry runs only the children or items that have not succeeded. Default
         False: it runs all of them.
+    :param pass_context: tell the job which task it belongs to, in the variables that Airflow sets for ``BashOperator``,
+        such as ``AIRFLOW_CTX_DAG_ID``. Default True; False for Glue, where they are arguments.
+    :param result: what the job returns as ``outcome["result"]``: JSON that it writes to the address in its variable
+        ``JOBFLOW_RESULT_URI``, for ``s3://bucket/prefix``; or in the last line of its log that begins with
+        ``JOBFLOW_RESULT``, for ``log``. Templated. Default None: nothing.
+    :param result_required: whether a job that succeeded without a usable result fails the task. Default False: then
+        ``outcome["result_error"]`` says what is wrong.
     :param start_from_trigger: start the job in the triggerer, without a worker, where that is possible. Default
         ``[jobflow] start_from_trigger``, by which operators start on workers.
     :param start_trigger_args: Airflow's own, for an instance of a mapped task; not to be set by a DAG.
@@ -120,6 +128,9 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         tolerated_failure_count: int | str = 0,
         tolerated_failure_percentage: float | str = 0,
         redrive: bool = False,
+        pass_context: bool | None = None,
+        result: str | None = None,
+        result_required: bool = False,
         start_from_trigger: bool | None = None,
         start_trigger_args: object = None,
         **kwargs: Any,
@@ -146,6 +157,9 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         self.tolerated_failure_count = tolerated_failure_count
         self.tolerated_failure_percentage = tolerated_failure_percentage
         self.redrive = redrive
+        self.pass_context = pass_context
+        self.result = result
+        self.result_required = result_required
         self._to_stop: Sequence[str] = ()
         """The jobs that this process started, and may stop."""
         self._last_seen: dict[str, Snapshot] = {}
@@ -179,8 +193,13 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
 
         :raises InvalidParameter: one of them is invalid, or has no effect in this operator.
         """
-        if not self._execution.spec.is_array:
+        execution = self._execution
+        if not execution.spec.is_array:
             params.reject(self, OF_ARRAYS)
+        elif execution.record.inputs.result == LOG:
+            raise invalid_parameter("result", self.result, "must be in S3 for an array, whose children have logs each")
+        if self.result is not None and not self.wait_for_completion:
+            raise invalid_parameter("result", self.result, "is read at the job's end, so the task has to wait for it")
 
     # Start and wait.
 
@@ -278,7 +297,8 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
             queue_deadline=queue_deadline,
             cancel_on_kill=self.cancel_on_kill and not attempt.joined,
             cancel_on_timeout=self.cancel_on_timeout and not attempt.joined,
-            returns=returns if execution.spec.is_one_job and not attempt.parts else None,
+            returns=returns if returned.may_end_in_triggerer(execution) else None,
+            result=execution.record.inputs.result,
             resumes_with={"attempt": attempt.to_dict()},
             before_deferral=stop_if_rejected if self._to_stop and self.cancel_on_kill else None,
         )
@@ -318,7 +338,9 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
             outcomes = execution.wait.outcomes(
                 context,
                 event,
-                lambda ended: judge(ended, execution.record.attempt, execution.tolerance),
+                lambda ended: returned.with_results(
+                    execution, ended, judge(ended, execution.record.attempt, execution.tolerance)
+                ),
                 # A killed task has stopped the job itself; that outcome is always raised.
                 raise_on_failure=self.raise_on_failure or self._killed,
             )

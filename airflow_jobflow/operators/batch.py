@@ -17,7 +17,8 @@ from airflow_jobflow.links import (
     JobLogLink,
 )
 from airflow_jobflow.operators.base import AwsJobOperator
-from airflow_jobflow.operators.batch_spec import NOT_IN_CONTAINER_OVERRIDES, PARAMETERS, BatchJobSpec, BatchMapSpec
+from airflow_jobflow.operators.batch_spec import PARAMETERS, BatchJobSpec, BatchMapSpec
+from airflow_jobflow.operators.inputs import NOT_IN_CONTAINER_OVERRIDES
 from airflow_jobflow.operators.map import AwsMapOperator
 
 
@@ -30,12 +31,23 @@ class BatchJobOperator(AwsJobOperator):
     :param job_name: the job's name: 1 to 128 letters, digits, hyphens and underscores. A token of a few characters
         is appended, unless ``durable=False``.
     :param job_queue: name or ARN of the queue.
-    :param job_definition: name, name with revision, or ARN of the job definition.
+    :param job_definition: name, name with revision, or ARN of a job definition that exists. Give either this, or
+        ``image``, or ``definition``.
+    :param image: an image. Its job definition is registered, once, under a name that has a hash of its content.
+    :param platform: for ``image``: ``FARGATE`` or ``EC2``, as the queue's compute environments. Default: ``EC2`` with
+        ``gpus``, else ``FARGATE``.
+    :param job_role, execution_role: for ``image``: ARNs of the roles that the job uses, and that pulls the image and
+        writes the log, which Fargate needs. Default None.
+    :param log_group: for ``image``: the log group. Default: ``/aws/batch/job``.
+    :param assign_public_ip: for ``image`` on Fargate: whether the job gets a public address. Default: it does not.
+    :param definition: the job definition to register, as the request of RegisterJobDefinition. Its name becomes a part
+        of ours.
     :param command: the container's command, as a list of strings: short for a part of ``container_overrides``.
     :param environment: environment variables of the container, by name, such as ``{"DAY": "{{ ds }}"}``: added to those
         in ``container_overrides``.
     :param vcpus, memory, gpus: the container's vCPUs, for example 0.25 or 4, its MiB, and its GPUs: short for its
-        ``resourceRequirements`` in ``container_overrides``.
+        ``resourceRequirements`` in ``container_overrides``. Default: as the definition says; for ``image`` the smallest
+        size that Fargate has, or 1 vCPU and 2048 MiB on EC2.
     :param container_overrides: everything about the container that the five parameters before it do not cover. A value
         that is set in both places is rejected.
     :param array_size: 1 to 10,000 for an array of so many children; each finds its index in
@@ -69,7 +81,14 @@ class BatchJobOperator(AwsJobOperator):
         *,
         job_name: str,
         job_queue: str,
-        job_definition: str,
+        job_definition: str | None = None,
+        image: str | None = None,
+        definition: dict[str, Any] | str | None = None,
+        platform: str | None = None,
+        job_role: str | None = None,
+        execution_role: str | None = None,
+        log_group: str | None = None,
+        assign_public_ip: bool | str | None = None,
         command: Sequence[str] | str | None = None,
         environment: dict[str, Any] | str | None = None,
         vcpus: float | str | None = None,
@@ -97,6 +116,13 @@ class BatchJobOperator(AwsJobOperator):
         self.job_name = job_name
         self.job_queue = job_queue
         self.job_definition = job_definition
+        self.image = image
+        self.definition = definition
+        self.platform = platform
+        self.job_role = job_role
+        self.execution_role = execution_role
+        self.log_group = log_group
+        self.assign_public_ip = assign_public_ip
         self.command = command
         self.environment = environment
         self.vcpus = vcpus
@@ -131,6 +157,8 @@ class BatchMapOperator(AwsMapOperator):
         ``scheduling_priority_override``.
     :param job_name, job_queue, job_definition: see :class:`BatchJobOperator`. Jobs are named
         ``<job_name>-<token>-<index>``.
+    :param image, platform, job_role, execution_role, log_group, assign_public_ip, definition: see
+        :class:`BatchJobOperator`. The definition is the same for all items; sizes of an item override it.
     :param command, environment, vcpus, memory, gpus, container_overrides, container_name: see
         :class:`BatchJobOperator`.
     :param parameters, depends_on, retry_strategy, attempt_timeout, tags, propagate_tags: see
@@ -158,7 +186,14 @@ class BatchMapOperator(AwsMapOperator):
         *,
         job_name: str,
         job_queue: str,
-        job_definition: str,
+        job_definition: str | None = None,
+        image: str | None = None,
+        definition: dict[str, Any] | str | None = None,
+        platform: str | None = None,
+        job_role: str | None = None,
+        execution_role: str | None = None,
+        log_group: str | None = None,
+        assign_public_ip: bool | str | None = None,
         command: Sequence[str] | str | None = None,
         environment: dict[str, Any] | str | None = None,
         vcpus: float | str | None = None,
@@ -186,6 +221,13 @@ class BatchMapOperator(AwsMapOperator):
         self.job_name = job_name
         self.job_queue = job_queue
         self.job_definition = job_definition
+        self.image = image
+        self.definition = definition
+        self.platform = platform
+        self.job_role = job_role
+        self.execution_role = execution_role
+        self.log_group = log_group
+        self.assign_public_ip = assign_public_ip
         self.command = command
         self.environment = environment
         self.vcpus = vcpus

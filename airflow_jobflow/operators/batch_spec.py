@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -10,6 +11,8 @@ from airflow_jobflow import params, params_json
 from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError, invalid_parameter
 from airflow_jobflow.jobs import batch_request
 from airflow_jobflow.jobs.array import index_ranges
+from airflow_jobflow.operators import definitions
+from airflow_jobflow.operators.inputs import NOT_IN_CONTAINER_OVERRIDES, log_left_out
 from airflow_jobflow.operators.spec import JobSpec, MapSpec
 from airflow_jobflow.params import Parameter, ParameterTable
 
@@ -32,7 +35,7 @@ PARAMETERS: Final = ParameterTable(
     {
         "job_name": Parameter("jobName", params.job_name, required=True),
         "job_queue": Parameter("jobQueue", params.non_empty_string, required=True),
-        "job_definition": Parameter("jobDefinition", params.non_empty_string, required=True),
+        **definitions.BATCH_PARAMETERS,
         "command": Parameter("", params_json.string_list, in_item=True),
         "environment": Parameter("", params_json.string_map, in_item=True),
         "vcpus": Parameter("", partial(params.number, least=0, above=True), in_item=True),
@@ -62,10 +65,7 @@ PARAMETERS: Final = ParameterTable(
         "container_name": Parameter("", params.non_empty_string),
     }
 )
-"""The parameters of SubmitJob, and ``container_name``, which says how the job is read."""
-
-NOT_IN_CONTAINER_OVERRIDES: Final = ("node_overrides", "ecs_properties_override", "eks_properties_override")
-"""Parameters for jobs that have no container of their own to override."""
+"""The parameters of SubmitJob, those that make a job definition, and ``container_name``: how the job is read."""
 
 
 def _reject_contradictions(values: Mapping[str, Any], *, redrive: bool) -> None:
@@ -102,6 +102,32 @@ def attempt_name(record: AttemptRecord, name: str) -> str:
     return batch.attempt_name(name, record.attempt.group or record.owner.group, record.this_try, record.attempt.token)
 
 
+def with_result(request: dict[str, Any], uri: str | None) -> dict[str, Any]:
+    """Return a request that tells the job where to write its result.
+
+    :param request: the SubmitJob request.
+    :param uri: the address; None for none.
+    """
+    from airflow_jobflow.jobs.environment import RESULT_URI, with_variables
+
+    if uri is None:
+        return request
+    return {**request, "containerOverrides": with_variables(request.get("containerOverrides", {}), {RESULT_URI: uri})}
+
+
+def _told(record: AttemptRecord, request: dict[str, Any]) -> dict[str, Any]:
+    """Return a request that also tells the job which task it belongs to, if it has a container of its own."""
+    from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH, with_context
+
+    context = record.inputs.context(record)
+    if not context or any(PARAMETERS.members[name] in request for name in NOT_IN_CONTAINER_OVERRIDES):
+        return request
+    overrides = request.get("containerOverrides", {})
+    told, left_out = with_context(overrides, context, MAX_BATCH_OVERRIDES_LENGTH - len(json.dumps(overrides)))
+    log_left_out(left_out)
+    return {**request, "containerOverrides": told}
+
+
 class BatchJobSpec(JobSpec):
     """A Batch job, or an array of jobs.
 
@@ -112,6 +138,7 @@ class BatchJobSpec(JobSpec):
 
     def __init__(self, values: Mapping[str, Any], *, redrive: bool = False) -> None:
         _reject_contradictions(values, redrive=redrive)
+        self.values = values
         self.name: str = values["job_name"]
         self.container: str | None = values.get("container_name")
         self.request = batch_request.request(values, PARAMETERS.members)
@@ -121,16 +148,14 @@ class BatchJobSpec(JobSpec):
         """How many children the array has; 0 if it is none."""
         self.is_one_job = self.array_size != 1
         self._queue: str = values["job_queue"]
+        self._definition = definitions.of_batch(values)
         self._redrive = redrive
 
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
         """Submit the job, or the part of an array that runs again; see the base."""
-        from airflow_jobflow.jobs import batch
-
         request = self.request
-        if self.container is not None:
-            jobs.check_containers(batch.container_names, request["jobDefinition"])
-        earlier, is_repeated = record.attempt, record.is_repeated
+        self._definition.check_containers(jobs)
+        earlier, is_repeated, inputs = record.attempt, record.is_repeated, record.inputs
         runs = self._runs(record, jobs)
         if runs is None:
             return earlier.job_ids
@@ -140,10 +165,16 @@ class BatchJobSpec(JobSpec):
             size=self.array_size,
             parts=[index_ranges(indexes) for indexes, _ in runs if indexes],
         )
+        is_redriven = any(indexes for indexes, _ in runs)
+        record.attempt.results = dict(earlier.results) if is_redriven else {}
         job_ids: list[str] = []
         try:
-            for name, (_, part) in zip(self._names(record, len(runs)), runs, strict=True):
-                one = {**part, "jobName": name}
+            definition = self._definition.in_use(jobs, f"Batch job {self.name}")
+            for number, (name, (indexes, part)) in enumerate(zip(self._names(record, len(runs)), runs, strict=True)):
+                uri = inputs.result_uri(record, number if is_redriven else None)
+                if uri and self.array_size and self._redrive:
+                    record.attempt.results[uri] = index_ranges(indexes or range(self.array_size))
+                one = {**with_result(part, uri), "jobName": name, "jobDefinition": definition}
                 job_ids.append(self._submit_one(record, jobs, one, look_first=is_repeated and len(runs) > 1))
         except JobflowError as error:
             jobs.try_to_stop(job_ids, "Airflow: another part of the array could not be submitted")
@@ -182,7 +213,7 @@ class BatchJobSpec(JobSpec):
         if not again:
             return None
         jobs.log.info("Running the %d of %d children that did not succeed: %s", len(again), size, index_ranges(again))
-        return list(rerun_requests(request, again))
+        return list(rerun_requests(with_result(request, record.inputs.longest_uri(record)), again))
 
     def _not_succeeded(self, earlier: Attempt, jobs: RemoteJobs) -> list[int] | None:
         """Return the indexes that an earlier try left to run again; None for all.
@@ -211,6 +242,7 @@ class BatchJobSpec(JobSpec):
     ) -> str:
         """Submit a job, unless an earlier try has, and return its id."""
         from airflow_jobflow.jobs import batch
+        from airflow_jobflow.jobs.environment import start_without_if_rejected
         from airflow_jobflow.jobs.owner import with_owner_tags
         from airflow_jobflow.jobs.starting import start_tagged
         from airflow_jobflow.operators import submission
@@ -221,16 +253,23 @@ class BatchJobSpec(JobSpec):
         def find(call: Call) -> str | None:
             return batch.find(call, queue, name)
 
+        told = _told(record, request)
+
         def submit(call: Call) -> str:
             found = record.before_submit(call)
-            return found or start_tagged(call, batch.submit, request, {**request, "tags": tags})
+            return found or start_tagged(call, start, told, {**told, "tags": tags})
+
+        def start(call: Call, told: Mapping[str, Any]) -> str:
+            plain = {**told, "containerOverrides": request.get("containerOverrides")}
+            plain = {name: value for name, value in plain.items() if value is not None}
+            return start_without_if_rejected(call, batch.submit, told, plain)
 
         if look_first:  # an earlier try began the attempt, and the name says which
             prefix = batch.group_prefix(record.attempt.job_name, record.group)
             end = name.removeprefix(prefix).partition("-")[2]
             if found := jobs.call(batch.find_of_any_try, queue, prefix, end):
                 return found
-        jobs.log.info("Submitting %s to %s: %s", name, queue, request)
+        jobs.log.info("Submitting %s to %s: %s", name, queue, told)
         found_by = find if record.durable else None
         return submission.submit_once(jobs.call, submit, found_by, f"Batch job {name}", origin=lambda: jobs.origin)
 
@@ -307,17 +346,19 @@ class BatchMapSpec(MapSpec):
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         _reject_contradictions(values, redrive=False)
+        self.values = values
         self.name: str = values["job_name"]
         self.container: str | None = values.get("container_name")
         self._queue: str = values["job_queue"]
+        self._definition = definitions.of_batch(values)
         self._common = values
 
     def requests(self, items: Sequence[Mapping[str, Any]], jobs: RemoteJobs) -> list[dict[str, Any]]:
         """Return the SubmitJob request of each item, without its name; see the base."""
-        from airflow_jobflow.jobs import batch
-
-        jobs.check_containers(batch.container_names, self._common["job_definition"])
-        return [self._request(index, item) for index, item in enumerate(items)]
+        self._definition.check_containers(jobs)
+        requests = [self._request(index, item) for index, item in enumerate(items)]
+        definition = self._definition.in_use(jobs, f"Map {self.name} of Batch jobs")
+        return [{**request, "jobDefinition": definition} for request in requests]
 
     def _request(self, index: int, item: Mapping[str, Any]) -> dict[str, Any]:
         from airflow_jobflow.jobs import batch_map
@@ -332,6 +373,8 @@ class BatchMapSpec(MapSpec):
         said = batch_request.duplicates(common, overrides)
         for name in {"command", *batch_request.RESOURCES}.intersection(said) - item.keys():
             values.pop(name)
+        cpu = values.get("vcpus", 0) * definitions.CPU_UNITS
+        self._definition.check_size(f"items[{index}]", item, cpu, values.get("memory"))
         environment = common.get("environment", {}) | variables(overrides) | item.get("environment", {})
         values.pop("environment", None)
         return batch_map.item(batch_request.request(values, PARAMETERS.members), index, environment)
@@ -340,7 +383,8 @@ class BatchMapSpec(MapSpec):
         """Return what identifies the jobs of this attempt's map."""
         from airflow_jobflow.jobs import batch_map
 
-        return batch_map.family(self._queue, attempt_name(record, self.name), record.owner.tags())
+        family = batch_map.family(self._queue, attempt_name(record, self.name), record.owner.tags())
+        return family | record.inputs.of_map(record)
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
         """Return all jobs of this task instance."""

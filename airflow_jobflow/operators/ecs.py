@@ -22,14 +22,24 @@ class FargateTaskOperator(AwsJobOperator):
     API_RunTask.html>`_; all are templated; what the user did not set is not sent, so that the task definition decides.
 
     :param cluster: name or ARN of the cluster.
-    :param task_definition: family, family with revision, or ARN of the task definition.
+    :param task_definition: family, family with revision, or ARN of a task definition that exists. Give either this, or
+        ``image``, or ``definition``.
+    :param image: an image. Its task definition is registered, once, under a name that has a hash of its content.
+    :param job_role, execution_role: for ``image``: ARNs of the roles that the task uses, and that pulls the image and
+        writes the log. The second is required.
+    :param log_group: for ``image``: the log group, which is created if the execution role may do so. Default:
+        ``/jobflow/ecs``.
+    :param definition: the task definition to register, as the request of RegisterTaskDefinition. Its family becomes a
+        part of ours.
     :param command: the container's command, as a list of strings.
     :param environment: environment variables of the container, by name.
     :param container_name: the container that command and environment are for, by default the definition's first
-        essential one. If it is given, this container alone also decides whether the task has succeeded, and its exit
-        code, reason and log count: the exit codes of others, for example of a router that is killed once the work is
-        done, do not matter then. Default: all essential containers must end with 0.
-    :param cpu, memory: of the whole task, in CPU units and MiB.
+        essential one; for ``image``, the name of its container, by default ``main``. If it is given, this container
+        alone also decides whether the task has succeeded, and its exit code, reason and log count: the exit codes of
+        others, for example of a router that is killed once the work is done, do not matter then. Default: all essential
+        containers must end with 0.
+    :param cpu, memory: of the whole task, in CPU units and MiB. Default: as the definition says; for ``image`` the
+        smallest size that Fargate has.
     :param ephemeral_storage: GiB of the whole task, 20 to 200.
     :param overrides: everything that the short forms do not cover, for example several containers. A value that is set
         in both places is rejected.
@@ -60,7 +70,12 @@ class FargateTaskOperator(AwsJobOperator):
         self,
         *,
         cluster: str,
-        task_definition: str,
+        task_definition: str | None = None,
+        image: str | None = None,
+        definition: dict[str, Any] | str | None = None,
+        job_role: str | None = None,
+        execution_role: str | None = None,
+        log_group: str | None = None,
         command: Sequence[str] | str | None = None,
         environment: dict[str, str] | str | None = None,
         container_name: str | None = None,
@@ -87,6 +102,11 @@ class FargateTaskOperator(AwsJobOperator):
         super().__init__(**kwargs)
         self.cluster = cluster
         self.task_definition = task_definition
+        self.image = image
+        self.definition = definition
+        self.job_role = job_role
+        self.execution_role = execution_role
+        self.log_group = log_group
         self.command = command
         self.environment = environment
         self.container_name = container_name
@@ -119,6 +139,8 @@ class FargateMapOperator(AwsMapOperator):
     :param items: each may set ``command``, ``environment``, ``overrides``, ``cpu``, ``memory``, ``ephemeral_storage``,
         ``tags``, ``container_name``.
     :param cluster, task_definition, command, environment, container_name: see :class:`FargateTaskOperator`.
+    :param image, job_role, execution_role, log_group, definition: see :class:`FargateTaskOperator`. The definition is
+        the same for all items; sizes of an item override it.
     :param cpu, memory, ephemeral_storage, overrides: see :class:`FargateTaskOperator`.
     :param subnets, security_groups, assign_public_ip, network_configuration: see :class:`FargateTaskOperator`.
     :param capacity_provider_strategy, on_spot_interruption, platform_version: see :class:`FargateTaskOperator`.
@@ -143,7 +165,12 @@ class FargateMapOperator(AwsMapOperator):
         self,
         *,
         cluster: str,
-        task_definition: str,
+        task_definition: str | None = None,
+        image: str | None = None,
+        definition: dict[str, Any] | str | None = None,
+        job_role: str | None = None,
+        execution_role: str | None = None,
+        log_group: str | None = None,
         command: Sequence[str] | str | None = None,
         environment: dict[str, str] | str | None = None,
         container_name: str | None = None,
@@ -170,6 +197,11 @@ class FargateMapOperator(AwsMapOperator):
         super().__init__(**kwargs)
         self.cluster = cluster
         self.task_definition = task_definition
+        self.image = image
+        self.definition = definition
+        self.job_role = job_role
+        self.execution_role = execution_role
+        self.log_group = log_group
         self.command = command
         self.environment = environment
         self.container_name = container_name

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow_jobflow import params, params_json
 from airflow_jobflow.exceptions import InvalidParameter, invalid_parameter
+from airflow_jobflow.operators import definitions
+from airflow_jobflow.operators.inputs import log_left_out
 from airflow_jobflow.operators.spec import JobSpec, MapSpec
 from airflow_jobflow.params import Parameter, ParameterTable
 
@@ -48,7 +50,7 @@ def _strategy(name: str, value: Any) -> list[dict[str, Any]]:
 PARAMETERS: Final = ParameterTable(
     {
         "cluster": Parameter("cluster", params.non_empty_string, required=True),
-        "task_definition": Parameter("taskDefinition", params.non_empty_string, required=True),
+        **definitions.FARGATE_PARAMETERS,
         "command": Parameter("", params_json.string_list, in_item=True),
         "environment": Parameter("", params_json.string_map, in_item=True),
         "container_name": Parameter("", params.non_empty_string, in_item=True),
@@ -78,7 +80,7 @@ PARAMETERS: Final = ParameterTable(
         ),
     }
 )
-"""The parameters of RunTask, and ``on_spot_interruption``."""
+"""The parameters of RunTask, those that make a task definition, and ``on_spot_interruption``."""
 
 
 class FargateParameters:
@@ -90,6 +92,7 @@ class FargateParameters:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.values = values
+        self.definition = definitions.of_fargate(values)
         short = [name for name in ("subnets", "security_groups", "assign_public_ip") if name in values]
         if short and "network_configuration" in values:
             raise invalid_parameter(
@@ -150,6 +153,7 @@ class FargateTaskSpec(JobSpec):
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.parameters = FargateParameters(values)
+        self.values = values
         self.cluster: str = values["cluster"]
         self.scope: str | None = self.cluster
         self.container: str | None = values.get("container_name")
@@ -161,14 +165,14 @@ class FargateTaskSpec(JobSpec):
         from airflow_jobflow.jobs.owner import with_owner_tags
         from airflow_jobflow.operators import submission
 
-        values, definition = self.parameters.values, self.parameters.values["task_definition"]
-        if self.container is not None:
-            jobs.check_containers(ecs.container_names, definition)
+        values, definition = self.parameters.values, self.parameters.definition
+        definition.check_containers(jobs)
         before, owner = record.attempt, record.owner
         interruptions = before.interruptions if before.number else 0
         was_declined = bool(before.number) and before.declined
         by = (record.is_repeated and before.submitted_by) or str(record.this_try)
-        token = record.new_attempt(submitted_by=by, interruptions=interruptions)
+        context = before.context if record.is_repeated else record.inputs.context(record)
+        token = record.new_attempt(submitted_by=by, interruptions=interruptions, context=context)
         if was_declined:  # ECS would return the same response to this token again
             record.attempt.declined = False
             token = record.next_token()
@@ -176,18 +180,30 @@ class FargateTaskSpec(JobSpec):
         tags, _ = with_owner_tags(values.get("tags", {}), {**owner.tags(), TRY_TAG: f"{by}-{token}"})
         on_demand = interruptions > 0 and values["on_spot_interruption"] == "on_demand"
 
+        what = f"{ecs.DISPLAY_NAME} of {definition.label}"
+        revision = definition.in_use(jobs, what)
+
         def run(call: Call) -> str:
             container = values.get("container_name")
-            if container is None and ("command" in values or "environment" in values):
-                container = ecs.main_container(call, values["task_definition"])
+            uri, context = record.inputs.result_uri(record), record.attempt.context
+            if container is None and (uri or context or "command" in values or "environment" in values):
+                container = definition.main_container
+            if container is None and (uri or "command" in values or "environment" in values):
+                container = ecs.main_container(call, revision)
+            elif container is None and context and not (container := ecs.readable_main_container(call, revision)):
+                context = {}
+            if container is not None and "container_name" not in values:
                 self.parameters.reject_contradictions(container)
-            request = {**self.parameters.request(values, container, on_demand=on_demand), **identity}
+            request = self.parameters.request({**values, "task_definition": revision}, container, on_demand=on_demand)
+            request |= identity
+            if uri or context:
+                request["overrides"], left_out = ecs.told(request.get("overrides", {}), container or "", uri, context)
+                log_left_out(left_out)
             if found := record.before_submit(call):
                 return found
             return self._start_or_find(call, record, jobs, request, {**request, "tags": ecs.tags(tags)})
 
-        what = f"{ecs.DISPLAY_NAME} of {definition}"
-        jobs.log.info("Running %s on cluster %s, attempt %d", definition, self.scope, interruptions + 1)
+        jobs.log.info("Running %s on cluster %s, attempt %d", revision, self.scope, interruptions + 1)
         arn = submission.submit_once(jobs.call, run, None, what, repeatable=record.durable, origin=lambda: jobs.origin)
         return [arn]
 
@@ -271,10 +287,11 @@ class FargateMapSpec(MapSpec):
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._parameters = FargateParameters(values)
+        self.values = values
         self._cluster: str = values["cluster"]
         self._on_interruption: str = values["on_spot_interruption"]
         self.attempts = 1 if self._on_interruption == "fail" else SPOT_ATTEMPTS
-        self.name = values["task_definition"].rpartition("/")[2]
+        self.name = self._parameters.definition.label.rpartition("/")[2]
         self.scope: str | None = self._cluster
         self.container: str | None = values.get("container_name")
 
@@ -283,21 +300,23 @@ class FargateMapSpec(MapSpec):
         from airflow_jobflow.jobs import ecs
         from airflow_jobflow.operators import submission
 
-        common = self._parameters.values
+        common, definition = self._parameters.values, self._parameters.definition
         named = {item["container_name"] for item in items if "container_name" in item}
-        jobs.check_containers(ecs.container_names, common["task_definition"], *sorted(named))
-        main: str = common.get("container_name", "")
+        definition.check_containers(jobs, *sorted(named))
+        main: str = common.get("container_name") or definition.main_container or ""
         if not main and not all("container_name" in item for item in items):
             main = submission.submit_once(
                 jobs.call,
-                lambda call: ecs.main_container(call, common["task_definition"]),
+                lambda call: ecs.main_container(call, definition.label),
                 None,
-                f"A map of {common['task_definition']}",
+                f"A map of {definition.label}",
                 repeatable=True,
                 origin=lambda: jobs.origin,
             )
             self._parameters.reject_contradictions(main)
-        return [self._request(index, item, item.get("container_name") or main) for index, item in enumerate(items)]
+        requests = [self._request(index, item, item.get("container_name") or main) for index, item in enumerate(items)]
+        revision = definition.in_use(jobs, f"A map of {definition.label}")
+        return [{**request, "taskDefinition": revision} for request in requests]
 
     def _request(self, index: int, item: Mapping[str, Any], container: str) -> dict[str, Any]:
         from airflow_jobflow.jobs import ecs, ecs_map
@@ -311,6 +330,7 @@ class FargateMapSpec(MapSpec):
         # The item's overrides replace the operator's short forms, except for single variables.
         replaced = set(ecs.duplicates(common, overrides, container)) - {"environment"}
         values = {name: value for name, value in common.items() if name not in replaced} | dict(item)
+        self._parameters.definition.check_size(f"items[{index}]", item, values.get("cpu"), values.get("memory"))
         said = variables(ecs.container_overrides(overrides, container))
         environment = common.get("environment", {}) | said | item.get("environment", {})
         values.pop("environment", None)
@@ -321,7 +341,8 @@ class FargateMapSpec(MapSpec):
         from airflow_jobflow.jobs import ecs_map
 
         owner, token = record.owner, record.attempt.token
-        return ecs_map.family(self._cluster, owner.group, token, self._on_interruption, owner.tags())
+        family = ecs_map.family(self._cluster, owner.group, token, self._on_interruption, owner.tags())
+        return family | record.inputs.of_map(record)
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:  # noqa: ARG002
         """Return all tasks of this task instance in the cluster."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.operators.attempts import AttemptRecord
+from airflow_jobflow.operators.inputs import JobInputs
 from airflow_jobflow.operators.spec import Spec
 from airflow_jobflow.waiting.parameters import wait_parameters
 from airflow_jobflow.waiting.wait import JobWait
@@ -56,6 +57,7 @@ class Execution(Generic[What]):
         :raises InvalidParameter: one of them is wrong.
         """
         parameters = wait_parameters(task, table)
+        inputs = JobInputs.of(parameters.given, spec)
         wait = JobWait.of(task, report, parameters, scope=spec.scope, container=spec.container, name=spec.name)
         # Without a token, a job cannot be told from a copy of it that somebody has made.
         may_be_reaped = spec.carries_owner and task.durable and task.wait_for_completion
@@ -66,6 +68,7 @@ class Execution(Generic[What]):
             durable=task.durable,
             may_be_reaped=may_be_reaped and task.cancel_on_kill and task.cancel_on_timeout,
             left_at_deadline=not task.cancel_on_timeout,
+            inputs=inputs,
         )
         given = parameters.given
         tolerance = Tolerance(given["tolerated_failure_count"], given["tolerated_failure_percentage"])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_jobflow import params
 from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink
 from airflow_jobflow.operators.base import AwsJobOperator
 from airflow_jobflow.operators.glue_spec import CRAWL_PARAMETERS, RUN_PARAMETERS, CrawlSpec, GlueRunSpec
@@ -41,6 +42,12 @@ class GlueCrawlOperator(AwsJobOperator):
         super().__init__(**kwargs)
         self.crawler_name = crawler_name
         self.if_running = if_running
+
+    def check(self) -> None:
+        """Validate the parameters; see the base."""
+        reason = "is for jobs that run a command, and a crawl runs none; leave it out"
+        params.reject(self, dict.fromkeys(("pass_context", "result", "result_required"), reason))
+        super().check()
 
     def _job_spec(self) -> CrawlSpec:
         return CrawlSpec(CRAWL_PARAMETERS.of(self))

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow import params, params_json
+from airflow_jobflow.airflow_compat.lineage import with_parent_of_spark
 from airflow_jobflow.exceptions import CapacityUnavailable, SubmissionError, invalid_parameter
 from airflow_jobflow.operators.spec import JobSpec
 from airflow_jobflow.params import Parameter, ParameterTable
@@ -66,6 +67,7 @@ class CrawlSpec(JobSpec):
     carries_owner = False
 
     def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = values
         self._crawler: str = values["crawler_name"]
         self._if_running: str = values["if_running"]
 
@@ -190,6 +192,7 @@ class GlueRunSpec(JobSpec):
     """
 
     when_stuck = "Check what else is running: has the job or the account reached a limit?"
+    passes_context = False
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         from airflow_jobflow.jobs import glue_run
@@ -199,6 +202,7 @@ class GlueRunSpec(JobSpec):
                 raise invalid_parameter(
                     name, values[name], f"is also set in run_job_kwargs, as {member}; set it in one place only"
                 )
+        self.values = values
         self.name: str = values["job_name"]
         self.scope: str | None = self.name
         self.request = glue_run.request(values, RUN_PARAMETERS.members)
@@ -207,13 +211,22 @@ class GlueRunSpec(JobSpec):
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
         """Start a run with an argument that no other run carries, and return its id; see the base."""
         from airflow_jobflow.jobs import glue_run
+        from airflow_jobflow.jobs.environment import RESULT_ARGUMENT
         from airflow_jobflow.jobs.owner import ARGUMENT
         from airflow_jobflow.operators import submission
 
-        request, token = dict(self.request), record.new_attempt()
+        request, token, inputs = dict(self.request), record.new_attempt(), record.inputs
+        told = {f"--{name}": value for name, value in inputs.context(record).items()}
+        if uri := inputs.result_uri(record):
+            told[RESULT_ARGUMENT] = uri
+        arguments = {**told, **request.get("Arguments", {})}
+        if inputs.pass_context:
+            arguments = with_parent_of_spark(arguments, record.context)
         if record.durable:
             owner = record.owner.argument(attempt=token, **{"try": str(record.this_try)})
-            request["Arguments"] = {ARGUMENT: owner, **request.get("Arguments", {})}
+            arguments = {ARGUMENT: owner, **arguments}
+        if arguments:
+            request["Arguments"] = arguments
 
         def find(call: Call) -> str | None:
             return glue_run.find(call, self.name, token)

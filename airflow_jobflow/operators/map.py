@@ -27,8 +27,10 @@ from airflow_jobflow.jobs.report import tolerated
 from airflow_jobflow.jobs.wording import KILL_REASON
 from airflow_jobflow.maps import result as map_result
 from airflow_jobflow.maps.previous_results import NO_TIMES, PreviousResults
-from airflow_jobflow.operators import map_unfinished
+from airflow_jobflow.metrics import publish_usage
+from airflow_jobflow.operators import map_unfinished, returned
 from airflow_jobflow.operators.execution import Execution
+from airflow_jobflow.operators.inputs import LOG
 from airflow_jobflow.operators.kills import ABANDONING, stop_if_deferral_is_rejected
 from airflow_jobflow.operators.map_record import MapAttempt, as_lines, digest_of
 from airflow_jobflow.operators.trigger_start import START_RULES, start_of_map
@@ -80,6 +82,8 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         :class:`airflow_jobflow.operators.base.AwsJobOperator`.
     :param raise_on_failure, job_timeout, number_logs_exception, cancel_on_kill, cancel_on_timeout: see
         :class:`airflow_jobflow.operators.base.AwsJobOperator`.
+    :param pass_context, result, result_required: see :class:`airflow_jobflow.operators.base.AwsJobOperator`. Each item
+        has an address of its own; ``outcome["result"]`` is a list by index.
     :param start_from_trigger, start_trigger_args: see :class:`airflow_jobflow.operators.base.AwsJobOperator`.
     :param stream_logs: True and ``failed`` both copy the last lines of up to 20 failed items into the task's log when
         the map has ended. Default ``[jobflow] stream_logs``, which is False.
@@ -112,6 +116,9 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         tolerated_failure_count: int | str = 0,
         tolerated_failure_percentage: float | str = 0,
         redrive: bool = False,
+        pass_context: bool | None = None,
+        result: str | None = None,
+        result_required: bool = False,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
@@ -141,6 +148,9 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         self.tolerated_failure_count = tolerated_failure_count
         self.tolerated_failure_percentage = tolerated_failure_percentage
         self.redrive = redrive
+        self.pass_context = pass_context
+        self.result = result
+        self.result_required = result_required
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.verify = verify
@@ -203,7 +213,8 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
             rule = "a map finds its jobs by their tokens, so it is always durable"
             raise invalid_parameter("durable", False, rule)
         params.reject(self, {**self.NOT_HONOURED, "number_logs_success": "a map copies no logs of successful items"})
-        _ = self._execution
+        if self._execution.record.inputs.result == LOG:
+            raise invalid_parameter("result", self.result, "must be in S3 for a map, whose items have logs each")
 
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
         """Render a template. Text without one stays as it is: Jinja would compile it for each of ten thousand items.
@@ -257,6 +268,8 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         if not record.is_first_try:
             record.attempt = record.stored()
         items = execution.spec.items(self.items)
+        for index, item in enumerate(items):
+            record.inputs.check(item, f"items[{index}]")
         requests = execution.spec.requests(items, execution.jobs)
         digest = digest_of(items)
         earlier = self._map.previous_results(digest) if self.redrive else None
@@ -272,9 +285,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
             self._map.end_earlier(partial(map_unfinished.stop_all, self._map), was_in_triggerer=was_in_triggerer)
             if not indexes:
                 self.log.info("No items to run")
-                return map_result.result(
-                    execution.jobs.outcome_builder, execution.spec.name, results, execution.tolerance
-                )
+                return self._result(context, results, None)
             self._map.begin(digest, indexes, len(items))
 
         lines = as_lines(requests[index] for index in indexes)
@@ -321,19 +332,21 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         if self._killed:
             said = f"{map_result.progress(event)}. {map_unfinished.stopped_by_trigger(event)}"
             raise JobStopped(f"{self._called} was stopped: the task was killed. {said}")
-        return self._result(context, ended)
+        return self._result(context, ended, event.get("usage"))
 
     @property
     def _called(self) -> str:
         return f"Map {self._map.name} of {self._execution.jobs.display_name}s"
 
-    def _result(self, context: Context, ended: PreviousResults) -> dict[str, Any]:
+    def _result(self, context: Context, ended: PreviousResults, usage: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the result of a map that has ended, or raise its failure.
 
+        :param usage: what its jobs of this try used; None if that is not known.
         :raises JobFailed, JobStopped: more items failed than are tolerated, and ``raise_on_failure`` is set.
         """
         builder, tolerance = self._execution.jobs.outcome_builder, self._execution.tolerance
-        result = map_result.result(builder, self._map.name, ended, tolerance)
+        result = {**map_result.result(builder, self._map.name, ended, tolerance), "usage": usage}
+        publish_usage(self.service, usage)
         if telling := map_result.most_significant(ended, result):
             self._report.keep_links([telling])
         if result["state"] == JobState.SUCCEEDED.value:
@@ -341,7 +354,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
                 size = result["array"]["size"]
                 said = tolerated(self._called, failed, size, tolerance.count, tolerance.percentage)
                 self.log.warning("%s", said)
-            return result
+            return returned.of_map(self._execution, self._called, ended, result)
         failure = map_result.failure(builder, self._map.name, ended, result)
         if self.raise_on_failure:
             raise failure

@@ -213,6 +213,8 @@ class MapAttempt:
         ended = PreviousResults(event["statuses"], by_index(unpack(event["lines"])), event["times"])
         if self.map.follows:
             ended = ended.merged_with(self.previous_results(self.map.digest) or PreviousResults(""))
+        if uri := self.map.family.get("result"):
+            ended = ended.returned_to(uri)
         left_running = event["unstopped"] is None
         if ended.statuses and (redrive or left_running) and self._store_results(ended) and left_running:
             # A retry continues with the rest: AWS may have forgotten by then that the others succeeded.

@@ -42,6 +42,12 @@ class Spec(ABC):
     container: str | None = None
     """The name of the container that counts; None if AWS's rules decide."""
 
+    values: Mapping[str, Any]
+    """The validated parameters of the API."""
+
+    passes_context = True
+    """Whether jobs are told which task they belong to, unless ``pass_context`` says otherwise."""
+
     carries_owner = True
     """Whether the jobs carry their owner, so that the orphan reaper can find them."""
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_jobflow.airflow_compat.task_context import without_task_state_store
 from airflow_jobflow.operators.attempt_listing import find_attempt
 from airflow_jobflow.operators.map_record import as_lines, digest_of
+from airflow_jobflow.operators.returned import may_end_in_triggerer
 from airflow_jobflow.waiting.trigger_start import StartRules
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ def start_of_job(execution: Execution[JobSpec], context: Context, started_at: fl
             queue_deadline=None if queued_timeout is None else attempt.queued_at + queued_timeout,
             cancel_on_kill=given["cancel_on_kill"],
             cancel_on_timeout=given["cancel_on_timeout"],
-            result_kind=returns if may_end and execution.spec.is_one_job else None,
+            result_kind=returns if may_end and may_end_in_triggerer(execution) else None,
+            result=execution.record.inputs.result,
             attempt=attempt.to_dict(),
             **execution.report.begin(context, job_ids, {}),
         )

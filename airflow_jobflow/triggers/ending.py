@@ -17,7 +17,9 @@ from airflow_jobflow.aws import ONCE, Access, run_blocking, service_client
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.links import KEY, pages
+from airflow_jobflow.metrics import publish_usage
 from airflow_jobflow.outcomes import OutcomeBuilder
+from airflow_jobflow.results import of_job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +38,7 @@ async def success(
     returns: str,
     *,
     noted: Mapping[str, str] | None = None,
+    result: str | None = None,
 ) -> TaskSuccessEvent | None:
     """Push the task's result, and return the event that ends the task.
 
@@ -45,6 +48,7 @@ async def success(
     :param seen: the last snapshots of the jobs, in the order in which the task names them.
     :param returns: what the task returns: ``OUTCOME``, ``OUTCOMES`` or ``NOTHING``.
     :param noted: the console URLs that are stored for the task already. Default None, for none.
+    :param result: where the one job writes its result. Default None: it has none.
     :return: None if a worker must end the task: a job has not succeeded, or its result could not be pushed.
     """
     if any(snapshot.state is not JobState.SUCCEEDED for snapshot in seen):
@@ -53,7 +57,9 @@ async def success(
     try:
         if returns != NOTHING:
             several = returns == OUTCOMES
-            links = await asyncio.to_thread(_push_result, task_instance, access, service, seen, several=several)
+            links = await asyncio.to_thread(
+                _push_result, task_instance, access, service, seen, several=several, result=result
+            )
     except Exception as error:  # noqa: BLE001 -- whatever AWS or an XCom backend raises, a worker tries again
         log.warning("Could not complete the task in the triggerer; resuming on a worker: %s", error)
         return None
@@ -61,7 +67,13 @@ async def success(
 
 
 def _push_result(
-    task_instance: Any, access: Access, service: str, seen: Sequence[Snapshot], *, several: bool
+    task_instance: Any,
+    access: Access,
+    service: str,
+    seen: Sequence[Snapshot],
+    *,
+    several: bool,
+    result: str | None = None,
 ) -> dict[str, str]:
     """Push the outcomes, as a worker would, and return the console URLs of the first job.
 
@@ -74,5 +86,12 @@ def _push_result(
     with_final_details = [run_blocking(client, module.with_final_details, snapshot, retry=ONCE) for snapshot in seen]
     outcome_builder = OutcomeBuilder(service=service, module=module, access=access, log_lines=0)
     outcomes = [outcome_builder.outcome(snapshot).to_dict() for snapshot in with_final_details]
+    if result is not None:  # once: a worker waits for one that arrives late, and decides about one that is missing
+        returned = of_job(access, result, with_final_details[0], retry=ONCE, arrival=0.0)
+        if returned.error:
+            raise LookupError(returned.error)
+        outcomes[0] |= returned.to_dict()
+    for outcome in outcomes:
+        publish_usage(service, outcome["usage"])
     set_xcom(task_instance, "return_value", outcomes if several else outcomes[0])
     return pages(service, with_final_details[0])

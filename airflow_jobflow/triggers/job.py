@@ -15,15 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow import metrics
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
+from airflow_jobflow.jobs.usage import ArrayRunTime
 from airflow_jobflow.jobs.wording import KILL_REASON
 from airflow_jobflow.links import pages
 from airflow_jobflow.polling.errors import WatchError
@@ -79,6 +82,8 @@ class JobTrigger(WaitTrigger):
         Default: none.
     :param result_kind: what the task returns if it ends in the triggerer, one of the constants of
         ``triggers.ending``. Default None: a worker ends it.
+    :param result: where the job writes its result: ``s3://bucket/prefix``, or ``log``. It is read if the task ends in
+        the triggerer. Default None: it has none.
     :param reports_progress: whether to update the "Jobs" tab. Default False.
     :param progress_digest: digest of the progress report that the tab already has. Default None: it has none.
     :param links: the URLs in the last progress report, if the task's buttons read them there. Default None: they do
@@ -117,6 +122,7 @@ class JobTrigger(WaitTrigger):
         queue_deadline: float | None = None,
         reported_statuses: Mapping[str, str] | None = None,
         result_kind: str | None = None,
+        result: str | None = None,
         reports_progress: bool = False,
         progress_digest: str | None = None,
         links: Mapping[str, str] | None = None,
@@ -131,6 +137,7 @@ class JobTrigger(WaitTrigger):
         self.queue_deadline = queue_deadline
         self.reported_statuses = dict(reported_statuses or {})
         self.result_kind = result_kind
+        self.result = result
         self.reports_progress = reports_progress
         self.progress_digest = progress_digest
         self.links = None if links is None else dict(links)
@@ -145,6 +152,8 @@ class JobTrigger(WaitTrigger):
         self._open = set(self.job_ids)
         """The jobs that are still waited for."""
         self._left_queue = False
+        self._run_times: defaultdict[str, ArrayRunTime] = defaultdict(ArrayRunTime)
+        """For how long the children of each array ran."""
 
     @functools.cached_property
     def _stopper(self) -> Stopper:
@@ -247,7 +256,15 @@ class JobTrigger(WaitTrigger):
         if self.result_kind is None or self.task_instance is None or event["limit"] or event["errors"]:
             return None
         seen = [self._seen[job_id] for job_id in self.job_ids]
-        return await success(self.task_instance, self.access, self.service, seen, self.result_kind, noted=self.links)
+        return await success(
+            self.task_instance,
+            self.access,
+            self.service,
+            seen,
+            self.result_kind,
+            noted=self.links,
+            result=self.result,
+        )
 
     @contextlib.contextmanager
     def _progress(self, watcher: Watcher[Snapshot]) -> Iterator[Callable[[str, Snapshot | WatchError], None]]:
@@ -326,7 +343,11 @@ class JobTrigger(WaitTrigger):
             self._errors[job_id] = {"kind": error_kind(update), "message": str(update)}
             self._open.discard(job_id)
             return
-        snapshot = self._seen[job_id] = update.counting(self.container_name)
+        snapshot = update.counting(self.container_name)
+        if snapshot.array:
+            run_seconds = self._run_times[job_id].updated(snapshot.array, time.monotonic())
+            snapshot = dataclasses.replace(snapshot, run_seconds=run_seconds)
+        self._seen[job_id] = snapshot
         self._left_queue |= snapshot.left_queue
         if self._logs:
             self._logs.saw(snapshot)

@@ -12,6 +12,7 @@ described, or because other items cannot be started.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import json
 import logging
@@ -91,6 +92,7 @@ class MapTrigger(WaitTrigger):
     - ``unstopped``: None if no job had to be stopped, else ``{"count": how many could not be stopped, "ids": their
       packed ids, "message": for people}``.
     - ``times``: when the first job was created, when the first started, and when the last ended.
+    - ``usage``: what the jobs used, see ``jobs.usage.Usage``; None if that is not known.
     """
 
     def __init__(
@@ -200,6 +202,7 @@ class MapTrigger(WaitTrigger):
                 if unstopped is None
                 else {"count": len(unstopped.job_ids), "ids": pack(unstopped.job_ids), "message": str(unstopped)},
                 "times": runner.times,
+                "usage": runner.usage and dataclasses.asdict(runner.usage),
             }
         finally:
             await runner.close()

@@ -109,7 +109,7 @@ def note_stopped(report: TaskReport, context: Context, seen: Mapping[str, Snapsh
     )
     try:
         context["ti"].xcom_push(key=notes.KEY, value=note)
-    except Exception as failure:  # noqa: BLE001 -- the job is stopped, whatever an XCom backend raises
+    except Exception as failure:  # noqa: BLE001 -- an XCom backend may raise anything; the job is stopped
         report.task.log.warning("Could not show in the Jobs tab that the job was stopped: %s", failure)
 
 

@@ -71,7 +71,7 @@ class JobflowPlugin(AirflowPlugin):
     name = "jobflow"
     fastapi_apps = [{"app": Page(), "url_prefix": PREFIX, "name": "Jobflow"}]  # noqa: RUF012 -- as in Airflow's base
     # Relative addresses, because Airflow may be served below a path.
-    external_views = [  # noqa: RUF012 -- likewise
+    external_views = [  # noqa: RUF012 -- as in Airflow
         {
             "name": "Jobs",
             "href": f"{PREFIX[1:]}/?{QUERY}&task_id={{TASK_ID}}&map_index={{MAP_INDEX}}",
@@ -87,4 +87,4 @@ class JobflowPlugin(AirflowPlugin):
             "icon": f"{PREFIX[1:]}/icon.svg",
         },
     ]
-    operator_extra_links = [_Button(), *map(_ConsoleButton, CONSOLE_LINKS)]  # noqa: RUF012 -- likewise
+    operator_extra_links = [_Button(), *map(_ConsoleButton, CONSOLE_LINKS)]  # noqa: RUF012 -- as in Airflow

@@ -1,4 +1,4 @@
-"""What a running task tells people beside its log: its notes for the "Jobs" tab, and its links to AWS's console."""
+"""What a running task reports in addition to its log: notes for the Jobs tab, and links to AWS's console."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class TaskReport:
         note, note_digest = first_note(self.service, seen, self.kept_links)
         try:
             context["ti"].xcom_push(key=notes.KEY, value=note)
-        except Exception as error:  # noqa: BLE001 -- whatever an XCom backend raises, the wait goes on
+        except Exception as error:  # noqa: BLE001 -- an XCom backend may raise anything; the wait continues
             self.task.log.warning("The state of the job could not be written for the Jobs tab: %s", error)
             return None
         self.links_are_noted()

@@ -61,6 +61,9 @@ OPERATOR_PARAMETERS: Final = ParameterTable(
     {
         **WAIT_PARAMETERS,
         "queued_timeout": Parameter("", params.seconds),
+        "pass_context": Parameter("", params.boolean, templated=False),
+        "result": Parameter("", params.result),
+        "result_required": Parameter("", params.boolean, required=True, templated=False),
         "tolerated_failure_count": Parameter("", _COUNT, required=True),
         "tolerated_failure_percentage": Parameter("", partial(params.number, least=0, most=100), required=True),
         **dict.fromkeys(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow import trigger_eligibility
 from airflow_jobflow.airflow_compat.task_context import is_mapped
+from airflow_jobflow.metrics import publish_usage
 from airflow_jobflow.ui.failure_report import report_failure
 from airflow_jobflow.waiting.deadlines import DEFERRAL_TIMEOUT_MARGIN
 from airflow_jobflow.waiting.remote import RemoteJobs
@@ -97,6 +98,7 @@ class JobWait:
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
         returns: str | None = None,
+        result: str | None = None,
         resumes_with: Mapping[str, Any] | None = None,
         before_deferral: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
@@ -113,6 +115,7 @@ class JobWait:
         :param cancel_on_timeout: whether the trigger stops the jobs when a deadline has passed. Default False.
         :param returns: what the task returns if it ends in the triggerer, see ``triggers.ending``. Default None: a
             worker ends it.
+        :param result: where the job writes its result: ``s3://bucket/prefix``, or ``log``. Default None: it has none.
         :param resumes_with: further arguments of ``execute_complete`` when the task is resumed. Default: none.
         :param before_deferral: called before the task defers. Default None.
         """
@@ -127,6 +130,7 @@ class JobWait:
             cancel_on_kill=cancel_on_kill,
             cancel_on_timeout=cancel_on_timeout,
             result_kind=returns if self._may_end_in_triggerer(context) else None,
+            result=result,
             reported_statuses={job_id: snapshot.progress() for job_id, snapshot in seen.items()},
             **({} if all_ended else self.report.begin(context, job_ids, seen)),
         )
@@ -223,6 +227,8 @@ class JobWait:
         ended = [builder.with_final_details(seen[job_id]) for job_id in event["job_ids"]]
         judged = judge(ended)
         outcomes = [outcome.to_dict() for outcome, _ in judged]
+        for outcome in outcomes:
+            publish_usage(builder.service, outcome["usage"])
         failed = [snapshot for snapshot in ended if snapshot.state is not JobState.SUCCEEDED]
         self.report.keep_links((failed or ended)[:1])
         failures = [error for _, error in judged if error]

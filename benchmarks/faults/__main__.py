@@ -1,7 +1,7 @@
-"""What waits come through: outages, many scopes, one slow connection. ``python -m benchmarks.faults``; see ``--help``.
+"""How waits survive outages, many scopes and one slow connection: ``python -m benchmarks.faults``; see ``--help``.
 
-Every run is a fresh process against a fresh stand-in for AWS on the loopback. Waits are those of ``JobTrigger`` in one
-event loop, as a triggerer holds them.
+Every run is a new process with a new stand-in for AWS on loopback. Waits are those of ``JobTrigger`` in one event loop,
+as in a triggerer.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ HERE = Path(__file__).parent.parent
 PARTS = ("outages", "scopes", "slow")
 
 REPEATS = 5
-"""How often the delays beside a slow connection are measured, and in turn those without it."""
+"""How often the delays beside a slow connection are measured, alternating with those without one."""
 
 AT_ONCE = 8
-"""Runs that go on at the same time; they take hardly any CPU."""
+"""Number of concurrent runs, which need little CPU."""
 
 
 def waiting(scenario: Scenario) -> tuple[dict[str, Any], Any]:
-    """Run a scenario; return what the waiting process and the stand-in have measured."""
+    """Run a scenario; return the measurements of the waiting process and the stand-in."""
     with tempfile.TemporaryDirectory(prefix="jobflow-bench-") as home:
         result = Path(home) / "result.json"
         with standin(scenario) as aws:
@@ -49,7 +49,7 @@ def waiting(scenario: Scenario) -> tuple[dict[str, Any], Any]:
 
 
 def _module(name: str, arguments: list[str], variables: dict[str, str], seconds: float) -> None:
-    """Run one of the modules here in a process of its own."""
+    """Run one of the modules here in a separate process."""
     subprocess.run(
         [sys.executable, "-m", f"benchmarks.faults.{name}", *arguments],
         cwd=ROOT,
@@ -61,7 +61,7 @@ def _module(name: str, arguments: list[str], variables: dict[str, str], seconds:
 
 
 def endure(scenario: Scenario) -> Endured:
-    """Run waits through an outage."""
+    """Run waits with an outage."""
     result, meter = waiting(scenario)
     told = [(end, at) for end, at in result["told"]]
     done = Endured(scenario, Process(**result["process"]), told, result["errors"], result["logged"], meter)
@@ -90,7 +90,7 @@ def scoped(scenario: Scenario) -> Scoped:
 
 
 def delayed(*, with_slow: bool) -> Delays:
-    """Measure the delays of calls, with a slow connection beside them or without."""
+    """Measure the delays of calls, with or without a slow connection beside them."""
     with tempfile.TemporaryDirectory(prefix="jobflow-bench-") as home:
         result = Path(home) / "result.json"
         with standin(slow.SCENARIO) as aws:
@@ -105,7 +105,7 @@ def delayed(*, with_slow: bool) -> Delays:
     return done
 
 
-def together(measured: Sequence[Delays]) -> Delays:
+def merged(measured: Sequence[Delays]) -> Delays:
     """Return the delays of several measurements as one."""
     calls = sorted(delay for each in measured for delay in each.calls)
     first = sorted(delay for each in measured for delay in each.first)
@@ -115,10 +115,10 @@ def together(measured: Sequence[Delays]) -> Delays:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark and write its section of the report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a try of a minute: fewer waits, shorter outages")
+    parser.add_argument("--quick", action="store_true", help="a quick run of a minute: fewer waits, shorter outages")
     parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be repeated")
-    parser.add_argument("--seed", type=int, default=1, help="what the jobs' durations are drawn from (default: 1)")
-    parser.add_argument("--remark", default="", help="what to know about these figures, for the report")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the jobs' durations (default: 1)")
+    parser.add_argument("--remark", default="", help="a remark on these figures, for the report")
     parser.add_argument("--out", type=Path, help="folder for RESULTS.md (default: this one after a whole run)")
     options = parser.parse_args(arguments)
 
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "slow" in parts:
         times = 1 if options.quick else REPEATS
         pairs = [(delayed(with_slow=False), delayed(with_slow=True)) for _ in range(times)]
-        delays = [together(each) for each in zip(*pairs, strict=True)]
+        delays = [merged(each) for each in zip(*pairs, strict=True)]
     whole = not options.quick and not options.only
     out = options.out or (HERE if whole else Path(tempfile.mkdtemp(prefix="jobflow-bench-")))
     conditions = report.Conditions(

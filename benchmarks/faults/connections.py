@@ -1,4 +1,4 @@
-"""Airflow connections whose lookups fail on command, as they do while the API server restarts."""
+"""Airflow connections whose lookups fail on command, like those during a restart of the API server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Outage:
-    """When lookups fail, in seconds since the epoch, and how many did."""
+    """When lookups fail, in seconds since the epoch, and how many failed."""
 
     begin: float = float("inf")
     end: float = float("inf")
@@ -30,17 +30,17 @@ known: dict[str, Mapping[str, object]] = {"aws_bench": CONNECTION, "aws_default"
 
 
 class Connections:
-    """The secrets backend. Imports nothing of Airflow, which loads this while it is itself imported."""
+    """The secrets backend. It imports nothing of Airflow, which loads it while Airflow itself is imported."""
 
     def _set_connection_class(self, kind: type) -> None:
-        """Take Airflow's class of connections."""
+        """Set Airflow's class of connections."""
         self._kind = kind
 
     def get_config(self, key: str) -> None:
-        """Return no option of Airflow's configuration."""
+        """Return None for every option of Airflow's configuration."""
 
     def get_variable(self, key: str, team_name: str | None = None) -> None:
-        """Return no variable."""
+        """Return None for every variable."""
 
     def get_connection(self, conn_id: str, team_name: str | None = None) -> Connection | None:  # noqa: ARG002
         """Return a connection, or fail."""

@@ -1,4 +1,4 @@
-"""Which outages are measured, and what is required: plain data."""
+"""The measured outages and their requirements: plain data."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from benchmarks.figures import Meter, Process, Scenario
 from benchmarks.standin.outage import CONNECTION_KEY, CREDENTIALS_PATH
 
 LATENESS = 2.0
-"""The most poll intervals by which a wait may end later than the recovery, or its job's end, whichever is later."""
+"""Maximum poll intervals by which a wait may end after the recovery, or its job's end, whichever is later."""
 
 MAX_THREADS = 20
-"""Below this the number of threads must stay, however many scopes there are."""
+"""Maximum number of threads, regardless of the number of scopes."""
 
 BUDGET = 5.0
-"""Describe calls a second that all scopes of a connection, region and service share, as by default."""
+"""Describe calls per second that all scopes of a connection, region and service share; the default."""
 
 LIFETIME = 10.0
-"""Seconds after which clients are rebuilt where an outage is to meet a rebuild. Default: 900."""
+"""Seconds after which clients are rebuilt, in scenarios in which an outage includes a rebuild. Default: 900."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Kind:
     """What fails.
 
     :param title: the title in the report.
-    :param environment: what the waiting process's environment has beside the usual.
+    :param environment: additional environment variables of the waiting process.
     :param conn_id: the Airflow connection that is used.
     """
 
@@ -36,7 +36,7 @@ class Kind:
     conn_id: str | None = None
 
     def variables(self, url: str) -> dict[str, str]:
-        """Return the environment variables, where the stand-in is at this URL."""
+        """Return the environment variables for a stand-in at this URL."""
         return {name: value.format(url=url) for name, value in self.environment.items()}
 
 
@@ -65,7 +65,7 @@ KINDS: dict[str, Kind] = {
     "connection": Kind("lookups of the Airflow connection fail", CONNECTIONS, "aws_bench"),
     "connection_default": Kind("lookups of `aws_default` fail, which exists", CONNECTIONS, "aws_default"),
 }
-"""By the word for the outage in a scenario."""
+"""By the name of the outage in a scenario."""
 
 CONNECTION = {
     "conn_type": "aws",
@@ -77,11 +77,11 @@ CONNECTION = {
 
 @dataclass(frozen=True)
 class Endured:
-    """How waits came through an outage.
+    """The result of waits with an outage.
 
-    :param told: for each wait that was answered rightly, when its job ended and when the wait did, in seconds since
-        the clock started.
-    :param errors: what the other waits were told, and how many of them.
+    :param told: for each wait with the right result, when its job ended and when the wait did, in seconds since the
+        start of the clock.
+    :param errors: the errors of the other waits, with their numbers.
     :param logged: warnings and errors in the log, by their message.
     """
 
@@ -94,39 +94,39 @@ class Endured:
 
     @property
     def lost(self) -> int:
-        """Waits without the right answer."""
+        """Return the number of waits without the right result."""
         return self.scenario.waits - len(self.told)
 
     @property
     def lateness(self) -> list[float]:
-        """By how many poll intervals the waits were late; sorted."""
+        """Return by how many poll intervals the waits were late, sorted."""
         asked = self.scenario
         late = [told - (max(end, asked.outage_to) if told >= asked.outage_from else end) for end, told in self.told]
         return sorted(max(0.0, seconds) / asked.interval for seconds in late)
 
     @property
     def calls_meanwhile(self) -> int:
-        """Describe calls during the outage."""
+        """Return the number of describe calls during the outage."""
         asked, meter = self.scenario, self.meter
         return sum(asked.fails_at(at) for at in [*meter.refused, *(at for at, _, _ in meter.calls)])
 
     @property
     def calls_after(self) -> int:
-        """Describe calls in the first minute after it."""
+        """Return the number of describe calls in the first minute after it."""
         asked, meter = self.scenario, self.meter
         return sum(0 <= at - asked.outage_to < 60 for at in [*meter.refused, *(at for at, _, _ in meter.calls)])
 
     @property
     def met(self) -> bool:
-        """Whether all that is required is met."""
+        """Whether all requirements are met."""
         return not self.lost and not self.meter.stops and max(self.lateness) <= LATENESS
 
 
 @dataclass(frozen=True)
 class Scoped:
-    """How many scopes were described.
+    """How often scopes were described.
 
-    :param threads: the most threads that the process had.
+    :param threads: the maximum number of threads of the process.
     """
 
     scenario: Scenario
@@ -137,24 +137,24 @@ class Scoped:
 
     @property
     def busiest_of_clock(self) -> int:
-        """The most calls within one second of the clock."""
+        """Return the maximum number of calls within one second of the clock."""
         seconds = [int(at) for at in self.meter.times()]
         return max(map(seconds.count, set(seconds)), default=0)
 
     @property
     def rate(self) -> float:
-        """Calls a second while all jobs were running."""
+        """Return the calls per second while all jobs were running."""
         times = [at for at in self.meter.times() if at < self.scenario.shortest]
         return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
 
 
 @dataclass(frozen=True)
 class Delays:
-    """How long calls of quick connections took, in seconds, while another connection's client is built slowly or not.
+    """The durations of calls of fast connections in seconds, while another connection's client is built slowly or not.
 
     :param calls: all of them, sorted.
     :param first: the first call of each connection, which includes building its client; sorted.
-    :param slow: what the first call of the slow connection took; None if there was none.
+    :param slow: the duration of the first call of the slow connection; None if there was none.
     """
 
     calls: list[float]
@@ -162,7 +162,7 @@ class Delays:
     slow: float | None
 
     def part(self, part: float) -> float:
-        """The delay that the given part of all calls does not exceed."""
+        """Return the delay that the given share of all calls does not exceed."""
         return self.calls[max(0, round(part * len(self.calls)) - 1)]
 
 
@@ -188,7 +188,7 @@ def _outage(waits: partial[Scenario], kind: str, begin: float, seconds: float) -
 
 
 def scopes(seed: int, *, quick: bool) -> list[Scenario]:
-    """Return the runs with many scopes: one job in each."""
+    """Return the runs with many scopes, with one job in each."""
     seconds = 20 if quick else 250
     many = partial(Scenario, 300, shortest=seconds, longest=seconds + 50, interval=10, budget=BUDGET, scopes=300)
     return [many(service="glue_run", seed=seed), many(service="ecs", seed=seed)]

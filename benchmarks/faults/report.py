@@ -17,15 +17,15 @@ TITLE = "## When AWS cannot be reached"
 SECTION = re.compile(rf"\n*^{TITLE}$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
 STACK = "## In a whole Airflow"
-"""With which heading another benchmark's section begins; this one comes before it."""
+"""The heading of the next benchmark's section, before which this one is inserted."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under which the figures were measured.
+    """The conditions of the measurement.
 
-    :param load: the machine's load average of the last quarter of an hour.
-    :param remark: what to know about the figures; empty for nothing.
+    :param load: the machine's load average of the last 15 minutes.
+    :param remark: a remark on the figures; empty for none.
     """
 
     date: str

@@ -1,7 +1,8 @@
-"""What one connection whose client is built slowly costs the others: ``python -m benchmarks.faults.slow with|without``.
+"""The effect of one connection whose client is built slowly on others: ``python -m benchmarks.faults.slow
+with|without``.
 
-Its role is assumed through an STS that takes twelve seconds. Meanwhile other connections come into use, one after the
-other, and make calls at a steady rate.
+Its role is assumed through an STS that takes twelve seconds. Meanwhile, other connections are used for the first time,
+one after the other, and make calls at a constant rate.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from benchmarks.standin.outage import CONNECTION_KEY
 from benchmarks.waiters import start_clock
 
 CONNECTIONS = 20
-"""Quick connections that come into use one after the other."""
+"""Fast connections that are used for the first time one after the other."""
 
 EVERY = 0.5
 """Seconds between the first calls of two connections, and between two calls of one."""
 
 SECONDS = 16.0
-"""For how long calls are made; the slow client is built within."""
+"""Duration of the calls; the slow client is built within it."""
 
 SLOW = {**CONNECTION, "extra": {"region_name": "eu-central-1", "role_arn": "arn:aws:iam::123456789012:role/slow"}}
 
 
 async def measure(job_id: str, *, slow: bool) -> Delays:
-    """Make calls through all connections, and return what they took."""
+    """Make calls with all connections, and return their durations."""
     from airflow_jobflow.aws import Access, Rate, run, service_client
     from airflow_jobflow.jobs import batch
 

@@ -1,6 +1,5 @@
-"""Waits that come through an outage, or that watch many scopes, in a process of its own.
-
-``python -m benchmarks.faults.waiters SCENARIO RESULT``.
+"""Waits with an outage, or with many scopes, in a separate process: ``python -m benchmarks.faults.waiters SCENARIO
+RESULT``.
 """
 
 from __future__ import annotations
@@ -39,19 +38,19 @@ class Warnings(logging.Handler):
 
 
 def threads() -> int:
-    """Return how many threads this process has."""
+    """Return the number of threads of this process."""
     return sum(1 for _ in Path("/proc/self/task").iterdir())
 
 
 async def most_threads(most: list[int]) -> None:
-    """Keep the most threads that this process has, until cancelled."""
+    """Record the maximum number of threads of this process, until cancelled."""
     while True:
         most[0] = max(most[0], threads())
         await asyncio.sleep(SAMPLE)
 
 
 async def run(waiters: Waiters, most: list[int]) -> None:
-    """See the waits through."""
+    """Run the waits to their end."""
     sampling = asyncio.create_task(most_threads(most))
     await waiters.run()
     sampling.cancel()
@@ -68,7 +67,7 @@ def fail_lookups(scenario: Scenario, began: float) -> None:
 
 
 def main(scenario: Scenario) -> dict[str, Any]:
-    """Import, start the clock, wait, and return what came of it."""
+    """Import, start the clock, wait, and return the result."""
     for module in PRELOAD["jobflow"](scenario.service):
         importlib.import_module(module)
     warnings = Warnings()

@@ -34,10 +34,10 @@ TITLE = "## Copying logs"
 SECTION = re.compile(rf"\n*^{TITLE}$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
 NEXT = "## When AWS cannot be reached"
-"""With which heading the section after this one begins."""
+"""The heading of the next section."""
 
 MAX_DELAY, MAX_STEP = 15.0, 0.1
-"""Seconds: the p99 of the delay of a line, and the longest step on the event loop, that are required of our side."""
+"""Required of our side, in seconds: the p99 of the delay of a line, and the longest step of the event loop."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,21 @@ class Copied:
     process: Process
     meter: Meter
     answered: int
-    """How many waits ended with an event, and not with an exception."""
+    """Number of waits that ended with an event, not with an exception."""
     written: int
     copied: int
     wrong: int
     """Lines in the log of another task."""
     twice: int
     line_delays: list[float]
-    """Seconds from when a line was written to when it was logged; sorted."""
+    """Seconds from writing a line until it was logged; sorted."""
 
     def delay(self, part: float) -> float:
-        """The delay that the given part of all lines does not exceed."""
+        """Return the delay that the given share of all lines does not exceed."""
         return self.line_delays[max(0, math.ceil(part * len(self.line_delays)) - 1)] if self.line_delays else math.nan
 
     def rows(self) -> list[str]:
-        """The figures, formatted."""
+        """Return the formatted figures."""
         reads = self.meter.times("GetLogEvents")
         return [
             f"{self.answered} of {self.scenario.waits}",
@@ -83,7 +83,7 @@ class Copied:
         ]
 
     def met(self) -> list[str]:
-        """For each figure, whether what is required of our side is met."""
+        """Return for each figure whether the requirement of our side is met."""
         whole = self.answered == self.scenario.waits, self.copied == self.written
         required: list[bool | None] = [*whole, self.wrong == 0, None, None, self.delay(0.99) <= MAX_DELAY]
         return [tick(each) for each in [*required, *[None] * 6, self.process.blocked <= MAX_STEP, None]]
@@ -108,7 +108,7 @@ ROWS = (
 
 
 def run(side: Side, scenario: Scenario, python: Path) -> Copied:
-    """Run one side in a new process against a new stand-in."""
+    """Run one side in a new process with a new stand-in."""
     with tempfile.TemporaryDirectory(prefix="jobflow-bench-") as home:
         with standin(scenario) as aws:
             subprocess.run(
@@ -128,19 +128,19 @@ def run(side: Side, scenario: Scenario, python: Path) -> Copied:
     return done
 
 
-def write(runs: Sequence[Copied], minutes: float, folder: Path, *, quick: bool) -> Path:
+def write(runs: Sequence[Copied], minutes: float, folder: Path, *, quick: bool, remark: str = "") -> Path:
     """Write the section into the report in a folder; return the report's path."""
     folder.mkdir(parents=True, exist_ok=True)
     report = folder / "RESULTS.md"
     text = SECTION.sub("\n\n", report.read_text() if report.exists() else "# What waiting costs\n")
     before, heading, after = text.partition(NEXT)
     report.write_text(
-        f"{before.rstrip()}\n\n{_section(runs, minutes, quick=quick)}\n\n{heading}{after}".rstrip() + "\n"
+        f"{before.rstrip()}\n\n{_section(runs, minutes, quick, remark)}\n\n{heading}{after}".rstrip() + "\n"
     )
     return report
 
 
-def _section(runs: Sequence[Copied], minutes: float, *, quick: bool) -> str:
+def _section(runs: Sequence[Copied], minutes: float, quick: bool, remark: str) -> str:
     asked = runs[0].scenario
     about = ", ".join(f"{name}: {value}" for name, value in machine().items())
     names = [
@@ -158,8 +158,8 @@ def _section(runs: Sequence[Copied], minutes: float, *, quick: bool) -> str:
         f"line in the right log, p99 at most {MAX_DELAY:g} s, no step above {MAX_STEP:g} s. Again: `make bench "
         f"ONLY=logs`. Measured on {datetime.now(UTC):%Y-%m-%d} in {minutes:.0f} minutes; {about}."
     )
-    quick_note = " **A quick try: fewer jobs.**" if quick else ""
-    return "\n\n".join([TITLE, text + quick_note, table(["", *names, "ours, throttled: met"], rows)])
+    text += " **A quick try: fewer jobs.**" * quick + f" {remark}" * bool(remark)
+    return "\n\n".join([TITLE, text, table(["", *names, "ours, throttled: met"], rows)])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -167,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.logs", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a try of a minute: fewer and shorter jobs")
     parser.add_argument("--seed", type=int, default=1, help="what the jobs' durations are drawn from (default: 1)")
+    parser.add_argument("--remark", default="", help="what to know about these figures, for the report")
     parser.add_argument("--out", type=Path, help="folder for RESULTS.md (default: this one after a whole run)")
     options = parser.parse_args(arguments)
 
@@ -179,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scenarios = plain, replace(plain, throttle=25)
     runs = [run(side, scenario, python) for scenario in scenarios for side, python in pythons.items()]
     out = options.out or (Path(tempfile.mkdtemp(prefix="jobflow-bench-")) if options.quick else HERE)
-    print(f"wrote {write(runs, (time.monotonic() - started) / 60, out, quick=options.quick)}")
+    print(f"wrote {write(runs, (time.monotonic() - started) / 60, out, quick=options.quick, remark=options.remark)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How many requests one task makes to Airflow's execution API: ``python -m benchmarks.requests``, from the root.
 
-Runs the tasks of ``dags`` one after the other in a stack as the tests have it, and prints each request.
+It runs the tasks of ``dags`` one after the other in the stack of the tests, and prints each request.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DAGS: Final = {
     "requests_without_xcom": "BatchJobOperator with do_xcom_push=False",
 }
 PATIENCE: Final = 180.0
-"""Seconds that a run may take."""
+"""Maximum seconds of a run."""
 
 
 def ended(airflow: Airflow, dag_id: str, run_id: str) -> str | None:
@@ -37,7 +37,7 @@ def ended(airflow: Airflow, dag_id: str, run_id: str) -> str | None:
 
 
 def measure(directory: Path) -> str:
-    """Run each task once, after one that is not counted, and return the tables."""
+    """Run each task once, after a first one that is not counted, and return the tables."""
     recorded = directory / "requests.jsonl"
     stack = Stack(directory, scale={"worker": 1, "triggerer": 1}, dags=[HERE / "dags"])
     for instance in stack.instances.values():
@@ -68,7 +68,7 @@ def measure(directory: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, and print or write what was found."""
+    """Measure, and print or write the result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.requests", description=__doc__)
     parser.add_argument("--out", type=Path, help="a file for the tables (default: print them)")
     chosen = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""From recorded requests to what one task asked for, in order. Pure: lines in, plain data out."""
+"""Convert recorded requests to the sequence of one task's requests. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ START: Final = re.compile(r"PATCH task-instances/\{ti\}/run")
 HEARTBEAT: Final = "PUT task-instances/{ti}/heartbeat"
 
 SHARED: Final = ("connections/", "variables/")
-"""What is asked without naming a task."""
+"""Requests that name no task."""
 
 ASKED_BY: Final[Sequence[tuple[str, str]]] = (
     (r"PATCH task-instances/\{ti\}/(run|state)", "Airflow: start, end or deferral of the process"),
@@ -28,7 +28,7 @@ ASKED_BY: Final[Sequence[tuple[str, str]]] = (
     (r"GET connections/", "ours: the AWS connection"),
     (r"GET task-instances/states", "ours: the task's state"),
 )
-"""Who wants a request, by the start of its name; the first that fits."""
+"""The origin of a request, by the start of its name; the first match counts."""
 
 
 @dataclass(frozen=True)
@@ -46,27 +46,27 @@ class Request:
 
     @property
     def asked_by(self) -> str:
-        """What it is for."""
+        """The purpose of the request."""
         return next((who for pattern, who in ASKED_BY if re.match(pattern, self.name)), "other")
 
 
 @dataclass(frozen=True)
 class Phase:
-    """The requests of one stay of a task, on a worker or in a triggerer, in order."""
+    """The requests of one phase of a task, on a worker or in a triggerer, in order."""
 
     where: str
     requests: Sequence[Request]
 
     @property
     def counted(self) -> Sequence[Request]:
-        """Without heartbeats, whose number depends on how long the process runs."""
+        """Return the requests without heartbeats, whose number depends on the duration of the process."""
         return [each for each in self.requests if each.name != HEARTBEAT]
 
 
 def read(lines: Iterable[str], dag_id: str, run_id: str) -> Iterator[Request]:
-    """Read what was recorded, without what a triggerer asked for other tasks.
+    """Parse the recorded requests, without those of a triggerer for other tasks.
 
-    :param dag_id, run_id: the task's.
+    :param dag_id, run_id: those of the task.
     """
     for line in lines:
         entry = json.loads(line)
@@ -80,9 +80,9 @@ def read(lines: Iterable[str], dag_id: str, run_id: str) -> Iterator[Request]:
 
 
 def phases(requests: Iterable[Request]) -> list[Phase]:
-    """Split the requests of the only task that ran into its stays, in order.
+    """Split the requests of the only task that ran into its phases, in order.
 
-    On a worker a stay begins where the process starts the task instance. What a triggerer asked is one stay.
+    On a worker, a phase starts when the process starts the task instance. All requests of a triggerer are one phase.
     """
     ordered = sorted(requests, key=lambda each: each.at)
     found: list[tuple[str, list[Request]]] = []
@@ -99,7 +99,7 @@ def phases(requests: Iterable[Request]) -> list[Phase]:
 
 
 def table(title: str, stays: Sequence[Phase]) -> str:
-    """Write what a task asked for as Markdown."""
+    """Return the requests of a task as Markdown."""
     total = sum(len(stay.counted) for stay in stays)
     lines = [f"## {title}: {total} requests, without heartbeats", "", "| # | where | request | status | for |"]
     lines.append("|---|---|---|---|---|")

@@ -1,8 +1,7 @@
-"""What waiting costs a whole Airflow: ``python -m benchmarks.stack``, from the repository's root; see ``--help``.
+"""The cost of waiting for a whole Airflow: ``python -m benchmarks.stack``, from the repository's root; see ``--help``.
 
-Each part is a process of its own, and writes its figures into ``.home/bench-stack``; the report is made of what is
-there, so that a part can be measured again by itself. Parts run one after the other: they are to have the machine to
-themselves.
+Each part is a separate process, and writes its figures into ``.home/bench-stack``; the report is made from these files,
+so that a part can be measured again alone. Parts run one after the other, because each needs the whole machine.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ PARTS: Final = ("jobflow", "amazon", "starts", "many", "events")
 
 
 def commands(sizes: argparse.Namespace) -> Mapping[str, Sequence[str]]:
-    """Return the arguments that run each part, the file for its figures left out."""
+    """Return the arguments of each part, without the file for its figures."""
     return {
         "jobflow": ["benchmarks.stack.side", "jobflow", str(sizes.waits)],
         "amazon": ["benchmarks.stack.side", "amazon", str(sizes.waits)],
@@ -39,7 +38,7 @@ def commands(sizes: argparse.Namespace) -> Mapping[str, Sequence[str]]:
 
 
 def measure(name: str, command: Sequence[str]) -> Path:
-    """Run a part, and return the file of its figures."""
+    """Run a part, and return the file with its figures."""
     python = amazon_stack_python() if name == "amazon" else Path(sys.executable)
     FIGURES.mkdir(parents=True, exist_ok=True)
     out, began = FIGURES / f"{name}.json", time.monotonic()
@@ -63,10 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--starts", type=int, default=2000, help="operators started in one triggerer (default: %(default)s)"
     )
     parser.add_argument("--many", type=int, default=10_000, help="waits on one triggerer (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=600, help="for which they are held (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=600, help="seconds for which these run (default: %(default)s)")
     parser.add_argument("--woken", type=int, default=100, help="waits woken by events (default: %(default)s)")
-    parser.add_argument("--report", action="store_true", help="measure nothing; write the report of what is there")
-    parser.add_argument("--remark", default="", help="what to know about these figures, for the report")
+    parser.add_argument("--report", action="store_true", help="only write the report from existing figures")
+    parser.add_argument("--remark", default="", help="a remark on these figures, for the report")
     options = parser.parse_args(arguments)
     planned = commands(options)
     for name in () if options.report else options.only or PARTS:

@@ -1,4 +1,4 @@
-"""The Amazon provider's environment, with what a whole Airflow on Postgres and Redis needs beside it."""
+"""The Amazon provider's environment, with the packages that a whole Airflow on Postgres and Redis also needs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from benchmarks.environment import FOLDER, amazon_python
 
 PACKAGES = ("apache-airflow-providers-celery", "asyncpg", "celery", "kombu", "psycopg2-binary", "redis")
-"""Of the versions that our own environment has; the rest is there."""
+"""In the versions of our own environment; the other packages exist."""
 
 
 def amazon_stack_python() -> Path:
-    """Return the Python of the Amazon provider's environment, to which is added what it lacks."""
+    """Return the Python of the Amazon provider's environment, with the missing packages installed."""
     python = amazon_python()
     added = FOLDER / "stack.txt"
     wanted = "".join(f"{package}=={version(package)}\n" for package in PACKAGES)

@@ -1,4 +1,4 @@
-"""What the benchmark of a whole Airflow measures: plain data that travels between its processes as JSON."""
+"""The measurements of the benchmark of a whole Airflow: plain data that its processes exchange as JSON."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ class Waits:
     kind: Kind
     waits: int
     succeeded: int
-    """Task instances that waited and succeeded."""
+    """Number of task instances that waited and succeeded."""
     on_workers: int
-    """Those of them for which a worker ran."""
+    """Number of those for which a worker ran."""
     seconds: float
-    """From the trigger of the DAG run to its end."""
+    """Seconds from the trigger of the DAG run to its end."""
     cpu: dict[str, float]
-    """CPU seconds by service, from the trigger of the DAG run until it had ended."""
+    """CPU seconds by service, from the trigger of the DAG run until its end."""
     idle: dict[str, float]
-    """CPU seconds a second by service, when nothing ran."""
+    """CPU seconds per second by service, while nothing ran."""
     memory: dict[str, float]
-    """MB at the most by service."""
+    """Maximum MB by service."""
     memory_together: float
-    """MB at the most, of all at the same moment."""
+    """Maximum MB of all services at the same moment."""
     calls: dict[str, int]
     """AWS calls by operation."""
     twice: int
-    """Task instances that started more than one job."""
+    """Number of task instances that started more than one job."""
     delays: list[float]
     """Seconds from each job's end to its task's end; sorted."""
     picked_up: list[float] = field(default_factory=list)
@@ -57,57 +57,57 @@ class Waits:
 
     @property
     def counted(self) -> float:
-        """All CPU seconds that count."""
+        """Return the CPU seconds of all services that count."""
         return sum(value for name, value in self.cpu.items() if name not in NOT_COUNTED)
 
     @property
     def each(self) -> float:
-        """CPU seconds for each wait that succeeded."""
+        """Return the CPU seconds for each wait that succeeded."""
         return self.counted / self.succeeded if self.succeeded else math.nan
 
     @property
     def idle_seconds(self) -> float:
-        """CPU seconds that the stack would have used in this time without any wait."""
+        """Return the CPU seconds that the idle stack would have used in this time."""
         return self.seconds * sum(value for name, value in self.idle.items() if name not in NOT_COUNTED)
 
     @property
     def each_above_idle(self) -> float:
-        """CPU seconds for each wait that succeeded, beyond what the stack uses anyhow."""
+        """Return the CPU seconds for each wait that succeeded, without those of the idle stack."""
         return (self.counted - self.idle_seconds) / self.succeeded if self.succeeded else math.nan
 
 
 def part_of(values: Sequence[float], part: float) -> float:
-    """Return what the given part of sorted values does not exceed."""
+    """Return the value that the given share of sorted values does not exceed."""
     return values[max(0, math.ceil(part * len(values)) - 1)] if values else math.nan
 
 
 @dataclass(frozen=True)
 class Held:
-    """What a triggerer took to hold many waits of one kind."""
+    """What a triggerer needed for many waits of one kind."""
 
     waits: int
     memory_fresh: dict[str, float]
-    """MB of the processes ``supervisor`` and ``runner`` before there was any wait."""
+    """MB of the processes ``supervisor`` and ``runner`` before the first wait."""
     memory_before: dict[str, float]
-    """And when the first few had begun, with all that is loaded once."""
+    """The same after the start of the first waits, with all that is loaded once."""
     memory_begun: dict[str, float]
-    """And when all had just begun."""
+    """The same after the start of all waits."""
     memory_after: dict[str, float]
-    """And in the end."""
+    """The same at the end."""
     begun_in: float
-    """Seconds until all were in the triggerer."""
+    """Seconds until all waits were in the triggerer."""
     steady: float
-    """Seconds for which they then were held."""
+    """Seconds for which they then ran."""
     cpu: float
     """CPU seconds of the triggerer in that time."""
     blocked_beginning: float
-    """The longest that the event loop was blocked while they began, in seconds."""
+    """The longest time in seconds for which the event loop was blocked during the start."""
     blocked_steady: float
-    """And afterwards."""
+    """The same afterwards."""
 
     @property
     def once(self) -> float:
-        """MB that the first few waits take."""
+        """Return the MB that the first waits need."""
         return sum(self.memory_before.values()) - sum(self.memory_fresh.values())
 
     @property
@@ -152,9 +152,9 @@ class Many:
 
     ours: Held
     idle: Held
-    """The same with a trigger that does nothing but sleep."""
+    """The same with a trigger that only sleeps."""
     lost: int
-    """Waits whose task did not succeed."""
+    """Number of waits whose task did not succeed."""
     describes_per_second: float
     busiest: int
     """Describe calls in the busiest second."""

@@ -1,4 +1,4 @@
-"""Airflow's own floor: a task that does nothing but wait for a timer of Airflow's own, and ends in the triggerer."""
+"""Airflow's own minimum: a task that only waits for one of Airflow's timers, and ends in the triggerer."""
 
 from __future__ import annotations
 
@@ -44,4 +44,4 @@ class StartedTimer(DeferredTimer):
     def __init__(self, *, start_from_trigger: bool = False, start_trigger_args: object = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.start_from_trigger = start_from_trigger
-        self.start_trigger_args = start_trigger_args  # type: ignore[assignment]  # as Airflow hands it over
+        self.start_trigger_args = start_trigger_args  # type: ignore[assignment]  # as Airflow passes it

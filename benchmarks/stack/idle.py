@@ -1,4 +1,4 @@
-"""What Airflow itself takes for a wait: a sensor and a trigger that do nothing, begun as ours are."""
+"""The cost of a wait in Airflow itself: a sensor and a trigger that do nothing, started like ours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class IdleTrigger(BaseTrigger):
     """Waits forever for nothing."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give all there is to know."""
+        """Return the class path, without arguments."""
         return f"{__name__}.IdleTrigger", {}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -42,4 +42,4 @@ class IdleSensor(BaseSensorOperator):
         super().__init__(**kwargs)
         self.job_id = job_id
         self.start_from_trigger = start_from_trigger
-        self.start_trigger_args = start_trigger_args  # type: ignore[assignment]  # as Airflow hands it over
+        self.start_trigger_args = start_trigger_args  # type: ignore[assignment]  # as Airflow passes it

@@ -1,4 +1,4 @@
-"""What the DAGs, the stand-in and the benchmark agree on. Standard library only: workers import it with every DAG."""
+"""What the DAGs, the stand-in and the benchmark share. Standard library only: workers import it with every DAG."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ def job_id(index: int) -> str:
 
 
 def index_of(id_of_job: str) -> int:
-    """Return the index of such a job."""
+    """Return the index in the id of such a job."""
     return int(id_of_job.rpartition("-")[2], 16)

@@ -1,10 +1,8 @@
 """Ten thousand waits on one triggerer, and before them as many that do nothing.
 
-``python -m benchmarks.stack.many WAITS SECONDS RESULT``.
-
-They are instances of mapped tasks, a thousand in each of ten DAG runs, because Airflow maps over at most 1,024 items
-by default. Each kind has its own, new triggerer, so that neither lives in memory that the other
-has left.
+``python -m benchmarks.stack.many WAITS SECONDS RESULT``. They are instances of mapped tasks, a thousand in each of ten
+DAG runs, because Airflow maps over at most 1,024 items by default. Each kind has its own new triggerer, so that neither
+uses memory that the other has left.
 """
 
 from __future__ import annotations
@@ -31,9 +29,9 @@ from tests.stack.errors import StackError, eventually
 BUDGET: Final = 5.0
 """Describe calls a second: the default."""
 SETTLE: Final = 15.0
-"""Seconds after the last trigger has begun until the triggerer is done with that."""
+"""Seconds after the start of the last trigger until the triggerer has finished starting."""
 WARM: Final = 4
-"""Waits of a first run, after which everything that is loaded once has been loaded."""
+"""Number of waits in a first run, after which everything that is loaded once has been loaded."""
 PATIENCE: Final = 1500.0
 FOREVER: Final = 10**7
 
@@ -43,7 +41,7 @@ SETTINGS: Final = {
 
 
 class Triggerer:
-    """The one triggerer of a stack."""
+    """The only triggerer of a stack."""
 
     def __init__(self, stack: BenchStack) -> None:
         self._stack = stack
@@ -51,16 +49,16 @@ class Triggerer:
         self._blocks = Blocks(self._instance.log)
 
     def memory(self) -> dict[str, float]:
-        """Return the proportional set size of its processes now, in MB: what asks Airflow, what runs triggers."""
+        """Return the current proportional set size of its processes in MB: the supervisor and the trigger runner."""
         supervisor, *others = self._instance.processes()
         return {"supervisor": pss(supervisor), "runner": sum(map(pss, others))}
 
     def cpu(self) -> float:
-        """Return its CPU seconds since it started."""
+        """Return its CPU seconds since its start."""
         return cpu(self._stack)["triggerer"]
 
     def blocked(self) -> float:
-        """Return the longest that Airflow has logged its event loop to be blocked since this was asked last."""
+        """Return the longest block of its event loop that Airflow has logged since the last call."""
         return self._blocks.longest()
 
     def renew(self) -> None:
@@ -71,7 +69,7 @@ class Triggerer:
 
 
 def hold(stack: BenchStack, kind: Literal["ours", "idle"], waits: int, seconds: float) -> Held:
-    """Begin waits, and hold them for a time."""
+    """Start waits, and let them run for a time."""
     triggerer, dag_id = Triggerer(stack), f"bench_{kind}"
     logs = Path(stack.instance("triggerer").environment["AIRFLOW__LOGGING__BASE_LOG_FOLDER"])
 
@@ -109,14 +107,14 @@ def hold(stack: BenchStack, kind: Literal["ours", "idle"], waits: int, seconds: 
 
 
 def forget(stack: BenchStack, dag_id: str) -> None:
-    """Have the waits that do nothing be gone, without any end of theirs."""
+    """Delete the waits that do nothing, which never end by themselves."""
     stack.sql("update task_instance set state = 'failed', trigger_id = null where dag_id = %s", dag_id)
     stack.sql("update dag_run set state = 'failed' where dag_id = %s", dag_id)
     stack.sql("delete from trigger")
 
 
 def run(waits: int, seconds: float) -> Many:
-    """Start the stack, and hold waits that do nothing, then ours, to their end."""
+    """Start the stack, and run waits that do nothing, and then ours to their end."""
     interrupt_on_signals()
     directory = Path(tempfile.mkdtemp(prefix="jobflow-bench-"))
     settings = {**SETTINGS, "AIRFLOW__TRIGGERER__CAPACITY": str(waits + 100)}
@@ -144,7 +142,7 @@ def run(waits: int, seconds: float) -> Many:
 
 
 def drain(stack: BenchStack, waits: int, idle: Held, ours: Held) -> Many:
-    """Have all jobs end, and see whether all waits do."""
+    """End all jobs, and check that all waits end."""
     triggerer = Triggerer(stack)
     triggerer.blocked()
     state, now = stack.ask_aws("/state"), time.time()

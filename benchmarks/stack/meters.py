@@ -1,7 +1,7 @@
-"""What the components of a stack cost: CPU seconds, memory as proportional set sizes, and how long a loop was blocked.
+"""The resources of a stack's services: CPU seconds, memory as proportional set sizes, and how long a loop was blocked.
 
-CPU is that of all processes of a component, the ended ones included: their parents have waited for them, and the
-kernel adds them up there. Memory is sampled, so a peak shorter than the pause between two samples is missed.
+CPU includes ended processes: their parents have waited for them, and the kernel adds their times to the parents'.
+Memory is sampled, so a peak that is shorter than the pause between two samples is missed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SAMPLE_EVERY = 4.0
 """Seconds."""
 
 BLOCKED: Final = re.compile(rb"async thread was blocked for ([\d.]+) seconds")
-"""What Airflow logs of a triggerer's event loop that did not go round."""
+"""The log message of Airflow about a blocked event loop of a triggerer."""
 
 
 def processes(stack: Stack) -> dict[str, list[psutil.Process]]:
@@ -36,7 +36,7 @@ def processes(stack: Stack) -> dict[str, list[psutil.Process]]:
     found: dict[str, list[psutil.Process]] = defaultdict(list)
     for pid, process in every.items():
         name, above = None, pid
-        while name is None and above in every:  # Postgres and Redis write over their environment
+        while name is None and above in every:  # Postgres and Redis overwrite their environment
             name, above = firsts.get(above), every[above].info["ppid"]
         if name is None:  # a process whose parent has ended
             with contextlib.suppress(psutil.Error, OSError):
@@ -71,7 +71,7 @@ def pss(process: psutil.Process) -> float:
 
 
 class Peaks:
-    """The most memory of each service, and of all without those left out, while its block runs.
+    """The maximum memory of each service, and of all that count, while its block runs.
 
     :param left_out: the services that do not count.
     """
@@ -123,9 +123,9 @@ def picked_up(stack: Stack, dag_id: str, run_id: str) -> list[float]:
 
 
 class Blocks:
-    """How long a triggerer's event loop was blocked, by its log, which grows.
+    """How long a triggerer's event loop was blocked, from its growing log.
 
-    :param log: where all it writes goes.
+    :param log: the file with all of its output.
     """
 
     def __init__(self, log: Path) -> None:
@@ -133,10 +133,10 @@ class Blocks:
         self._read_to = 0
 
     def longest(self) -> float:
-        """Return the longest block, in seconds, that was logged since this was asked last; 0 if none was."""
+        """Return the longest block, in seconds, that was logged since the last call; 0 if there was none."""
         with self._log.open("rb") as log:
             log.seek(self._read_to)
             written = log.read()
-        whole = written[: written.rfind(b"\n") + 1]  # what is left of a line is read with its end, the next time
+        whole = written[: written.rfind(b"\n") + 1]  # the rest of an incomplete line is read with the next call
         self._read_to += len(whole)
         return max(map(float, BLOCKED.findall(whole)), default=0.0)

@@ -1,4 +1,4 @@
-"""How much is measured, and for how long: the parameters of all parts and of the report.
+"""The amounts and durations of all parts and of the report.
 
 Standard library only, so that a report can be written where nothing can be measured.
 """
@@ -9,12 +9,12 @@ from typing import Final
 
 SCALE: Final = {"worker": 2}
 SHORTEST, LONGEST = 60.0, 90.0
-"""Seconds that the jobs of mapped waits take."""
+"""Duration of the jobs of mapped waits in seconds."""
 
 RUN: Final = 1000
-"""Of very many waits, how many are in a DAG run."""
+"""Number of waits in a DAG run of very many waits."""
 IDLE_FOR: Final = 60.0
-"""Seconds for which the waits that do nothing are held."""
+"""Seconds for which the waits that do nothing run."""
 DRAIN: Final = 120.0
 """Seconds within which the jobs of very many waits end."""
 WATCHED: Final = 0.12

@@ -1,4 +1,4 @@
-"""The section of RESULTS.md on a whole Airflow, from the figures of its parts; the other sections stay as they are."""
+"""The section of RESULTS.md about a whole Airflow, from the figures of its parts; other sections are kept."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ TASKS: Final[Mapping[Kind, Mapping[Side, str]]] = {
 
 @dataclass(frozen=True)
 class Required:
-    """What CPU a wait of ours may take, net of the idle stack: one of two limits.
+    """The limits of a wait's CPU without the idle stack, one of which must be met.
 
     :param of: what it is compared with on the other side.
-    :param times_less: it may take 1 / this of the other side's.
+    :param times_less: its maximum as a fraction 1 / this of the other side's.
     :param floor: Airflow's own floor; empty for none.
-    :param above: milliseconds that it may take above that.
+    :param above: maximum milliseconds above that.
     """
 
     of: Kind
@@ -60,7 +60,7 @@ COMPONENTS: Final = ("scheduler", "api-server", "triggerer", "worker", "dag-proc
 
 @dataclass(frozen=True)
 class Part:
-    """What one part of the benchmark has measured, and when."""
+    """The measurements of one part of the benchmark, with their time."""
 
     date: str
     minutes: float
@@ -71,7 +71,7 @@ class Part:
 def write(parts: Mapping[str, Part], machine: Mapping[str, str], remark: str, report: Path) -> None:
     """Write the section into a report.
 
-    :param remark: what to know about these figures; empty for nothing.
+    :param remark: a remark on these figures; empty for none.
     """
     text = report.read_text() if report.exists() else "# What waiting costs\n"
     report.write_text(
@@ -255,7 +255,7 @@ def _held(many: Many) -> str:
 def _many(many: Many) -> str:
     ours, idle = many.ours, many.idle
     over = ours.each - idle.each
-    alike = ours.waits == idle.waits  # what all waits take together is spread over their number
+    alike = ours.waits == idle.waits  # the total of all waits is divided by their number
     known = [f"{over:.1f} KB", "", "< 25 KB", _met(over < 25)]
 
     def seconds(blocked: float) -> str:

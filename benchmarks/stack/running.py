@@ -1,7 +1,7 @@
-"""The stack of docker-compose.yaml as the tests run it, but for what would disturb or distort a measurement.
+"""The stack of docker-compose.yaml as the tests run it, without what would disturb or distort a measurement.
 
-What differs from the tests: heartbeats and time-outs are those of docker-compose.yaml, only the benchmark's DAGs are
-there, and the AWS is the metered stand-in.
+Differences from the tests: heartbeats and timeouts are those of docker-compose.yaml, only the benchmark's DAGs exist,
+and the AWS is the metered stand-in.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ HEALTH = "import sys, urllib.request as web; web.urlopen(sys.argv[1], timeout=8)
 class BenchStack(Stack):
     """A whole Airflow with a stand-in for AWS: a context manager.
 
-    :param directory: everything it writes is in it.
+    :param directory: the directory of all of its files.
     :param dags: the folder of the DAGs.
-    :param settings: environment variables for Airflow beside those of docker-compose.yaml.
-    :param scale: how many instances of a service there are, where not one.
+    :param settings: environment variables for Airflow in addition to those of docker-compose.yaml.
+    :param scale: the number of instances of services that have more than one.
     """
 
     def __init__(self, directory: Path, dags: Path, settings: Mapping[str, str], scale: Mapping[str, int]) -> None:
@@ -56,24 +56,27 @@ class BenchStack(Stack):
             return replace(made, command=command, health=["python", "-c", HEALTH, url], environment=environment)
         if "AIRFLOW_HOME" not in made.environment:
             return made
-        gate, direct = f"127.0.0.1:{self.gate.port}", f"127.0.0.1:{self.ports[GATED]}"  # a gate is one process more
+        gate, direct = (
+            f"127.0.0.1:{self.gate.port}",
+            f"127.0.0.1:{self.ports[GATED]}",
+        )  # a gate would be another process
         environment = {
             name: value.replace(gate, direct) for name, value in made.environment.items() if name not in self._faster
         }
         return replace(made, environment={**environment, "PYTHONPATH": str(ROOT), **self._settings})
 
     def prepare(self, dag_ids: Sequence[str]) -> None:
-        """Wait until DAGs are there, and let them run."""
+        """Wait until DAGs exist, and unpause them."""
         self.airflow.prepare(dag_ids)
 
     def ask_aws(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Tell the stand-in what comes, or ask what it has counted."""
+        """Send a plan to the stand-in, or request its counts."""
         data = None if body is None else json.dumps(body).encode()
         with urllib.request.urlopen(f"{self.aws_url}{path}", data=data, timeout=60) as answer:
             return json.load(answer)
 
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Ask Airflow's database: unlike the API, that costs Airflow nothing that would be measured."""
+        """Query Airflow's database: unlike the API, this uses no resources of Airflow that would be measured."""
         service = self.services["postgres"]
         connection = psycopg2.connect(
             host="127.0.0.1",

@@ -1,4 +1,4 @@
-"""One side in a stack of its own: ``python -m benchmarks.stack.side SIDE WAITS RESULT``, in that side's environment."""
+"""One side in its own stack: ``python -m benchmarks.stack.side SIDE WAITS RESULT``, in that side's environment."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tests.stack.errors import StackError, eventually
 
 DAGS: Final = Path(__file__).parents[1] / "dags"
 WARM: Final = 4
-"""Waits of a first run, which is not measured: it fills caches."""
+"""Number of waits in a first run, which is not measured, because it fills caches."""
 IDLE: Final = 30.0
-"""Seconds for which a stack is measured that does nothing."""
+"""Seconds for which the idle stack is measured."""
 SETTLE: Final = 3.0
 """Seconds after the end of a run for its last processes to end."""
 PATIENCE: Final = 1200.0
@@ -79,7 +79,7 @@ def measure(stack: BenchStack, side: Side, kind: Kind, waits: int, idle: Mapping
 def await_end(stack: BenchStack, dag_id: str, run_id: str) -> None:
     """Wait until a DAG run has ended.
 
-    :raises StackError: it has not.
+    :raises StackError: it does not end.
     """
 
     def ended() -> bool:
@@ -90,7 +90,7 @@ def await_end(stack: BenchStack, dag_id: str, run_id: str) -> None:
 
 
 def at_rest(stack: BenchStack) -> dict[str, float]:
-    """Return the CPU seconds a second of each service of a stack that does nothing."""
+    """Return the CPU seconds per second of each service of the idle stack."""
     before = cpu(stack)
     time.sleep(IDLE)
     return {name: (after - before.get(name, 0.0)) / IDLE for name, after in cpu(stack).items()}

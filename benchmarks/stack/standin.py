@@ -27,7 +27,7 @@ SUBMITTED = 1_000_000
 
 
 class Jobs(Batch):
-    """Jobs that begin when they are first heard of. A job's key is the index of the task instance that waits for it."""
+    """Jobs that start when they are first named. A job's key is the index of the task instance that waits for it."""
 
     def __init__(self, scenario: Scenario) -> None:
         super().__init__(scenario)
@@ -46,7 +46,7 @@ class Jobs(Batch):
         """Jobs that were submitted, the newest last."""
 
     def _script(self) -> None:
-        """Script nothing beforehand."""
+        """Do nothing: there are no jobs beforehand."""
 
     def _begin(self, index: int, id_of_job: str, name: str, now: float) -> None:
         drawn = random.Random(f"{self.scenario.seed} {index}").uniform(self.scenario.shortest, self.scenario.longest)
@@ -68,7 +68,7 @@ class Jobs(Batch):
         return Answer(json.dumps(answer).encode(), 1)
 
     def end(self, seconds: float, now: float) -> None:
-        """Have the jobs that run end one after the other, evenly within some seconds."""
+        """Let the running jobs end one after the other, evenly within some seconds."""
         running = [job for job in self.jobs.values() if job.ends > now]
         for number, job in enumerate(running, 1):
             job.seconds = now - job.began + seconds * number / len(running)
@@ -104,7 +104,7 @@ class Planned(Metered):
     """A counter whose service can be configured while it runs."""
 
     def answer(self, head: bytes, body: bytes) -> Answer | None:
-        """Answer a request."""
+        """Respond to a request."""
         match head.split(b" ", 2)[1]:
             case b"/plan":
                 self.__init__(Scenario(waits=0, interval=0, service="stack", **json.loads(body)))  # type: ignore[misc]

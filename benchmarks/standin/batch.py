@@ -1,4 +1,4 @@
-"""AWS Batch: DescribeJobs of scripted jobs; and for maps SubmitJob and ListJobs, and jobs that begin when submitted."""
+"""AWS Batch: DescribeJobs for scripted jobs; for maps also SubmitJob and ListJobs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from benchmarks.standin.script import ACCOUNT, FAILING, REGION, Answer, Script, 
 
 ARN = f"arn:aws:batch:{REGION}:{ACCOUNT}"
 MOST = 100
-"""The most jobs in one DescribeJobs call, and in one answer of ListJobs."""
+"""Maximum number of jobs in a DescribeJobs call, and in a response of ListJobs."""
 
 
 class Batch(Service):
-    """Jobs that all begin when the clock does."""
+    """Jobs that all start with the clock."""
 
     PHASES: ClassVar = ((0.0, "RUNNABLE"), (0.1, "RUNNING"))
     ENDS: ClassVar = ("SUCCEEDED", "FAILED")
@@ -43,7 +43,7 @@ class Batch(Service):
         return Answer(b'{"jobs": ' + self.listed(known, now) + b"}", len(ids))
 
     def detail(self, job: Script, status: str) -> dict[str, Any]:
-        """Describe a job as DescribeJobs does, in about 2 KB."""
+        """Return a job as in DescribeJobs, in about 2 KB."""
         created = int(job.began * 1000)
         bare = job.name.replace("-", "")
         stream = f"nightly-model/default/{bare}"
@@ -104,9 +104,9 @@ class Batch(Service):
 
 
 class BatchMap(Batch):
-    """Jobs that begin when they are submitted; what becomes of one, the index at the end of its name decides.
+    """Jobs that start when they are submitted; the index at the end of the name decides about the end of a job.
 
-    A job's scope is its name in Batch; its name here is its id there, as above.
+    A job's scope is its name in Batch; its name here is its id in Batch.
     """
 
     def __init__(self, scenario: Scenario) -> None:
@@ -119,10 +119,10 @@ class BatchMap(Batch):
         self._order: list[Script] = []
 
     def _script(self) -> None:
-        """Script nothing beforehand."""
+        """Do nothing: there are no jobs beforehand."""
 
     def start(self, now: float) -> dict[str, tuple[float, bool]]:
-        """Tell by the items' indexes how long a job will take and whether it fails."""
+        """Return the duration and the success of jobs by the index of their items."""
         self.jobs.clear()
         self._order.clear()
         return {str(index): (now + seconds, fails) for index, (seconds, fails) in enumerate(self._fates)}
@@ -141,7 +141,7 @@ class BatchMap(Batch):
 
     @property
     def starts(self) -> dict[str, int]:
-        """How often each item's job was started."""
+        """Return how often each item's job was started."""
         counts: dict[str, int] = {}
         for job in self._order:
             counts[job.key] = counts.get(job.key, 0) + 1
@@ -149,10 +149,10 @@ class BatchMap(Batch):
 
 
 def listed_by_name(jobs: Sequence[Script], request: dict[str, Any], status: Callable[[Script], str]) -> Answer:
-    """Answer ListJobs with a filter for names, the newest first; a token is the number of jobs before the next one.
+    """Respond to ListJobs with a filter for names, newest first; a token is the number of jobs before the next one.
 
     :param jobs: all jobs, the newest last.
-    :param status: says how one stands.
+    :param status: returns the status of a job.
     """
     pattern = next(each["values"][0] for each in request["filters"] if each["name"] == "JOB_NAME").lower()
     prefix, star = pattern.removesuffix("*"), pattern.endswith("*")

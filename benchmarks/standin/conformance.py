@@ -1,7 +1,7 @@
 """Find deviations of a JSON value from a shape of botocore's models.
 
-Botocore ignores what it does not know, so nobody else would notice. Standard library only: the tests of the AWS on this
-machine hold its answers to the models with it, too.
+Botocore ignores unknown members, so that nobody would notice them. Standard library only: the tests of the local AWS
+also check its responses with it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ TYPES: Final[dict[str, tuple[type, ...]]] = {
 }
 
 AWS_LEAVES_OUT: Final = {("JobDetail", "startedAt")}
-"""Members that the model calls required and AWS leaves out: a job that has not started has no start."""
+"""Members that are required in the model and omitted by AWS: a job that has not started has no start time."""
 
 
 def violations(shape: Any, value: Any, path: str = "answer", *, moments: tuple[type, ...] = NUMBER) -> list[str]:
     """Yield the deviations of a JSON value from a botocore shape: unknown or missing members, wrong types and enums.
 
-    :param path: what the value is called in what is returned.
+    :param path: the name of the value in the results.
     :param moments: the type of times: numbers in responses, strings in events of EventBridge.
     """
     return list(_violations(shape, value, path, {**TYPES, "timestamp": moments}))

@@ -1,4 +1,4 @@
-"""Amazon ECS: DescribeTasks of scripted Fargate tasks, and the task definition they are made from."""
+"""Amazon ECS: DescribeTasks for scripted Fargate tasks, and their task definition."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ ARN = f"arn:aws:ecs:{REGION}:{ACCOUNT}"
 CLUSTER = "nightly"
 DEFINITION = f"{ARN}:task-definition/nightly-model:17"
 MOST = 100
-"""The most tasks in one DescribeTasks call."""
+"""Maximum number of tasks in a DescribeTasks call."""
 
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/nightly-model:2026.3.1"
 
 STOPPED = ("DEPROVISIONING", "STOPPED")
-"""What a task is after its containers have ended."""
+"""The members of a task after its containers have ended."""
 
 
 class Ecs(Service):
-    """Fargate tasks of one cluster, or of several, that all begin when the clock does."""
+    """Fargate tasks of one cluster or several, which all start with the clock."""
 
     PHASES: ClassVar = ((0.0, "PROVISIONING"), (0.05, "PENDING"), (0.1, "RUNNING"), (0.95, "DEPROVISIONING"))
     ENDS: ClassVar = ("STOPPED", "STOPPED")
@@ -75,7 +75,7 @@ class Ecs(Service):
         return Answer(json.dumps({"taskDefinition": definition, "tags": []}).encode())
 
     def detail(self, job: Script, status: str) -> dict[str, Any]:
-        """Describe a task as DescribeTasks does, in about 2.5 KB."""
+        """Return a task as in DescribeTasks, in about 2.5 KB."""
         task_id = job.name.rpartition("/")[2]
         began, ran = job.began, job.began + 0.1 * job.seconds
         address = f"10.0.{int(task_id[:2], 16)}.{int(task_id[2:4], 16)}"

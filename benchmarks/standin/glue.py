@@ -1,4 +1,4 @@
-"""AWS Glue: crawlers that all crawl from the moment the clock starts, and runs of jobs that have run often before."""
+"""AWS Glue: crawlers that all crawl from the start of the clock, and runs of jobs with many earlier runs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from benchmarks.figures import Scenario
 from benchmarks.standin.script import ACCOUNT, REGION, Answer, Script, Service, parts
 
 MOST = 100
-"""The most crawlers in one BatchGetCrawlers call."""
+"""Maximum number of crawlers in a BatchGetCrawlers call."""
 
 PAGE = 200
-"""The most runs in an answer of GetJobRuns, and how many earlier ones each job has: nobody waits for them, but they
-take up room on the pages."""
+"""Maximum number of runs in a response of GetJobRuns, and the number of earlier runs of each job, which fill pages."""
 
 DAY = 86_400.0
 
 
 class GlueCrawls(Service):
-    """A crawl each of many crawlers; the crawl meant is the first since the one of the day before."""
+    """One crawl of each of many crawlers; the awaited crawl is the first after that of the day before."""
 
     PHASES: ClassVar = ((0.0, "RUNNING"), (0.9, "STOPPING"))
     ENDS: ClassVar = ("READY", "READY")
@@ -35,7 +34,7 @@ class GlueCrawls(Service):
             self.add(name, name, str(uuid.UUID(int=self.rng.getrandbits(128), version=4)))
 
     def start(self, now: float) -> dict[str, tuple[float, bool]]:
-        """Start all crawls; a key says since when, too."""
+        """Start all crawls; a key also contains the time since which a crawl counts."""
         for job in self.jobs.values():
             before = datetime.fromtimestamp(now - DAY, tz=UTC)
             job.key = f"{job.name}@{before.isoformat()}#{_before(job)}"
@@ -59,7 +58,7 @@ class GlueCrawls(Service):
         return Answer(b'{"Crawler": ' + self.rendered(self.jobs[request["Name"]], now) + b"}", 1)
 
     def detail(self, job: Script, status: str) -> dict[str, Any]:
-        """Describe a crawler as GetCrawler does, in about 1.2 KB."""
+        """Return a crawler as in GetCrawler, in about 1.2 KB."""
         last: dict[str, Any] = {
             "Status": "SUCCEEDED",
             "LogGroup": "/aws-glue/crawlers",
@@ -104,12 +103,12 @@ class GlueCrawls(Service):
 
 
 def _before(job: Script) -> str:
-    """Message prefix of the crawl of the day before."""
+    """Return the message prefix of the crawl of the day before."""
     return f"{job.scope[:-4]}0000"
 
 
 class GlueRuns(Service):
-    """Runs of a few jobs, spread evenly, that all begin when the clock does."""
+    """Runs of a few jobs, evenly distributed, which all start with the clock."""
 
     PHASES: ClassVar = ((0.0, "STARTING"), (0.1, "RUNNING"))
     ENDS: ClassVar = ("SUCCEEDED", "FAILED")
@@ -131,7 +130,7 @@ class GlueRuns(Service):
         return f"jr_{self.rng.getrandbits(256):064x}"
 
     def start(self, now: float) -> dict[str, tuple[float, bool]]:
-        """Start all runs that are waited for; the others were a day earlier."""
+        """Start all awaited runs; the others started a day earlier."""
         for run in (run for runs in self._runs.values() for run in runs if not run.key):
             run.began, run.status = now - DAY, ""
             self.rendered(run, now)
@@ -155,7 +154,7 @@ class GlueRuns(Service):
         return Answer(b'{"JobRun": ' + self.rendered(self.jobs[request["RunId"]], now) + b"}", 1)
 
     def detail(self, job: Script, status: str) -> dict[str, Any]:
-        """Describe a run as GetJobRun does, in about 1.2 KB."""
+        """Return a run as in GetJobRun, in about 1.2 KB."""
         detail: dict[str, Any] = {
             "Id": job.name,
             "Attempt": 0,

@@ -10,13 +10,13 @@ from benchmarks.standin.ecs import Ecs
 from benchmarks.standin.script import Answer
 
 LINE = "part {number:>6} of {task} at {at:.3f}: rows read and written, all of them checked"
-"""What a task writes: its number, the task, and when it was written."""
+"""A line of a task: its number, the task, and its time."""
 
 RUNS = (0.1, 0.95)
-"""From which part of its time on a task writes, and up to which."""
+"""The part of its duration in which a task writes."""
 
 MOST = 10_000
-"""The most events in one GetLogEvents response."""
+"""Maximum number of events in a GetLogEvents response."""
 
 
 class EcsLogs(Ecs):

@@ -1,6 +1,6 @@
 """Failures of the stand-in: it rejects describe calls, or issues no credentials.
 
-It also is the metadata service of an instance, the credentials endpoint of a container, and STS.
+It is also the metadata service of an instance, the credentials endpoint of a container, and STS.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from benchmarks.figures import Scenario
 from benchmarks.standin.script import ACCOUNT, REGION, Answer
 
 CONNECTION_KEY = "connection"
-"""The access key in the Airflow connection; any other is of another account, which has no jobs."""
+"""The access key in the Airflow connection; any other belongs to another account, which has no jobs."""
 
 CREDENTIALS_PATH = "/credentials"
 METADATA_PATH = "/latest/"
@@ -60,10 +60,10 @@ def for_credentials(path: str, body: bytes) -> bool:
 
 
 def credentials(scenario: Scenario, path: str, now: float, seconds: float) -> Answer | None:
-    """Answer a request for credentials; None if it is not answered at all.
+    """Return the response to a request for credentials; None for no response.
 
     :param now: in seconds since the epoch.
-    :param seconds: the same since the clock started.
+    :param seconds: the same since the start of the clock.
     """
     fails = scenario.fails_at(seconds)
     if fails and scenario.outage == "metadata":
@@ -92,7 +92,7 @@ def role_credentials(now: float) -> Answer:
 
 
 def assumed_role(now: float) -> Answer:
-    """Answer AssumeRole."""
+    """Respond to AssumeRole."""
     expires = datetime.fromtimestamp(now, UTC) + timedelta(hours=1)
     return Answer(
         f"""<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult>
@@ -105,5 +105,5 @@ def assumed_role(now: float) -> Answer:
 
 
 def latency(scenario: Scenario, body: bytes) -> float:
-    """Return the seconds after which a request is answered."""
+    """Return the seconds after which a response is sent."""
     return SLOW_STS if ASSUME_ROLE in body and b"slow" in body else scenario.latency

@@ -1,4 +1,4 @@
-"""What the stand-ins of all services share: jobs whose states come by the clock, rendered once for each state."""
+"""The common part of the stand-ins of all services: jobs whose states follow the clock, rendered once per state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REGION = "eu-central-1"
 ACCOUNT = "123456789012"
 
 FAILING = 0.05
-"""The part of the jobs that fail, so that a side which does not read the answers is found out."""
+"""The share of failing jobs, so that a side that does not read the responses is detected."""
 
 Each = TypeVar("Each")
 
@@ -24,10 +24,10 @@ Each = TypeVar("Each")
 class Script:
     """One scripted job.
 
-    :param key: what a side waits for.
-    :param name: what requests and answers call it.
-    :param scope: what it belongs to, where the service has such a thing.
-    :param seconds: how long it takes.
+    :param key: the key that a side waits for.
+    :param name: its name in requests and responses.
+    :param scope: its ECS cluster or Glue job, if the service has one.
+    :param seconds: its duration.
     :param began: seconds since the epoch.
     """
 
@@ -42,13 +42,13 @@ class Script:
 
     @property
     def ends(self) -> float:
-        """When it ends, in seconds since the epoch."""
+        """Return its end in seconds since the epoch."""
         return self.began + self.seconds
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a call is answered with.
+    """The response to a call.
 
     :param jobs: the number of jobs in it.
     :param error: the error code, if it is an error.
@@ -62,27 +62,27 @@ class Answer:
 
     @classmethod
     def refusal(cls, code: str, message: str, status: str = "400 Bad Request") -> Answer:
-        """Refuse a call as AWS does."""
+        """Return the error with which AWS rejects a call."""
         return cls(json.dumps({"__type": code, "message": message}).encode(), status=status, error=code)
 
 
 class Service(ABC):
-    """The stand-in for one service; a subclass defines its jobs and the calls that it answers."""
+    """The stand-in for one service; a subclass defines its jobs and the calls that it supports."""
 
     PHASES: ClassVar[Sequence[tuple[float, str]]]
-    """From what part of a job's time on it has which status."""
+    """The statuses of a job by the share of its duration from which on it has them."""
     ENDS: ClassVar[tuple[str, str]]
-    """The status of a job that has ended well, and of one that has failed."""
+    """The final statuses of a successful and of a failed job."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.rng = random.Random(scenario.seed)
         self.jobs: dict[str, Script] = {}
         self.calls: Mapping[str, Callable[[dict[str, Any], float], Answer]] = {}
-        """What answers which operation, given the request and the time."""
+        """The function for each operation, which gets the request and the time."""
 
     def add(self, key: str, name: str, scope: str = "") -> Script:
-        """Script a job."""
+        """Add a job to the script."""
         seconds = self.rng.uniform(self.scenario.shortest, self.scenario.longest)
         job = self.jobs[name] = Script(key, name, scope, seconds, self.rng.random() < FAILING)
         return job
@@ -91,11 +91,11 @@ class Service(ABC):
         """Start all jobs; return when they will end and whether they fail, by their keys."""
         for job in self.jobs.values():
             job.began, job.status = now, ""
-            self.rendered(job, now)  # so that the first answers take no longer than the others
+            self.rendered(job, now)  # so that the first responses take no longer than others
         return {job.key: (job.ends, job.fails) for job in self.jobs.values()}
 
     def rendered(self, job: Script, now: float) -> bytes:
-        """Return a job's part of an answer, as it is now."""
+        """Return the current part of a response about a job."""
         status = self.status(job, now)
         if status != job.status:
             job.status = status
@@ -103,14 +103,14 @@ class Service(ABC):
         return job.rendered
 
     def status(self, job: Script, now: float) -> str:
-        """Say how a job stands now, in the service's word."""
+        """Return the current status of a job, as the service names it."""
         if now >= job.ends:
             return self.ENDS[job.fails]
         return next(status for part, status in reversed(self.PHASES) if now - job.began >= part * job.seconds)
 
     @abstractmethod
     def detail(self, job: Script, status: str) -> dict[str, Any]:
-        """Describe a job as the service does when it has this status."""
+        """Return a job with this status as in a describe call."""
 
     def listed(self, jobs: Iterable[Script], now: float) -> bytes:
         """Render several jobs as a JSON list."""
@@ -118,6 +118,6 @@ class Service(ABC):
 
 
 def parts(known: Mapping[str, Each], names: Iterable[str]) -> tuple[list[Each], list[str]]:
-    """Return what is known of these, and the names that are not."""
+    """Return the known ones of these names, and the unknown names."""
     names = list(names)
     return [known[name] for name in names if name in known], [name for name in names if name not in known]

@@ -1,11 +1,11 @@
-"""A metered stand-in for AWS: describe calls for jobs whose ends are scripted.
+"""A metered stand-in for AWS: describe calls for jobs with scripted ends.
 
-``POST /start`` starts the clock for all jobs and answers when each will end and how; from then on the service answers
-in AWS's shape, whoever asks. ``GET /started`` says how many items of a map have a job by now. It ends when its
-standard input does, so it cannot outlive the benchmark, and then prints what it has counted.
+``POST /start`` starts the clock for all jobs and responds with their ends and results; from then on, the service
+responds to any caller in AWS's format. ``GET /started`` returns how many items of a map have a job. It ends with its
+standard input, so that it cannot outlive the benchmark, and then prints its counts.
 
-Small on purpose, and no framework: it must never be what a side waits for. How long its answers took and what CPU it
-used is in the meter, as evidence.
+It is small and uses no framework, because no side may ever wait for it. The duration of its responses and its CPU time
+are in the meter, as evidence.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PATHS = {
     "/v1/terminatejob": "TerminateJob",
     "/v1/canceljob": "CancelJob",
 }
-"""Operations of the one service that has them in the path; the others have them in a header."""
+"""Operations of the only service that has them in the path; the others have them in a header."""
 
 TARGET = re.compile(rb"(?i)\r\nx-amz-target: *[^.\r]+\.(\w+)")
 LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
@@ -70,7 +70,7 @@ class Metered:
         self._scopes: Counter[str] = Counter()
 
     def answer(self, head: bytes, body: bytes) -> Answer | None:
-        """Answer a request; None for no answer at all."""
+        """Respond to a request; None for no response."""
         path, now = head.split(b" ", 2)[1].decode(), time.time()
         if path == "/start":
             self._started = now
@@ -86,7 +86,7 @@ class Metered:
         return self._refused_or_stopped(operation, head, now) or self._metered(operation, path, body)
 
     def _refused_or_stopped(self, operation: str, head: bytes, now: float) -> Answer | None:
-        """Answer what is not answered as ever; None for all else."""
+        """Return an error or the response to a stop call; None for all other calls."""
         if operation in outage.STOPS:
             self._stops += 1
             return Answer(b"{}")
@@ -121,7 +121,7 @@ class Metered:
         return answer
 
     def meter(self) -> Meter:
-        """What has been counted."""
+        """Return the counts."""
         starts = self._service.starts if isinstance(self._service, BatchMap) else {}
         return Meter(
             calls=self._calls,
@@ -140,18 +140,18 @@ class Metered:
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection: as much of HTTP as SDKs speak."""
+    """The connection of one client, with the parts of HTTP that SDKs use."""
 
     def __init__(self, counter: Metered) -> None:
         self._counter = counter
         self._buffer = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport to answer on."""
+        """Keep the transport for responses."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Answer every request that has arrived in full."""
+        """Respond to every request that has arrived completely."""
         self._buffer += data
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
             head = bytes(self._buffer[:end])

@@ -1,4 +1,4 @@
-"""Holds what the stand-ins answer to botocore's models: every call, in every status a job has.
+"""Check the responses of the stand-ins against botocore's models: every call, in every status of a job.
 
 ``python -m benchmarks.standin.shapes``; the benchmark of waits does it before it measures.
 """
@@ -30,11 +30,11 @@ CLIENTS = {
 }
 
 JOBS = 40
-"""Enough for one that fails."""
+"""So many that one of them fails."""
 
 
 def requests(name: str, service: Service) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give calls that ask for all jobs, and for one there is not."""
+    """Return calls that request all jobs, and one that does not exist."""
     names = list(service.jobs)
     match name:
         case "batch":
@@ -63,7 +63,7 @@ def requests(name: str, service: Service) -> Iterator[tuple[str, dict[str, Any]]
 
 
 def check() -> int:
-    """Hold all answers to the models, and return how many there were.
+    """Check all responses against the models, and return their number.
 
     :raises ValueError: one deviates from its model.
     """
@@ -74,7 +74,7 @@ def check() -> int:
         scenario = Scenario(JOBS, shortest=10, longest=10, interval=1, service=name, scopes=2, lines_per_second=3)
         service = kind(scenario)
         service.start(0.0)
-        # Submitted at 0 to 7: at each step a map has jobs in every status.
+        # The jobs are submitted from 0 to 7, so that a map has jobs in every status at each step.
         for now in (0.0, 0.5, 1.0, 2.0, 7.0, 9.0, 9.5, 10.0, 12.0, 20.0):
             for operation, request in requests(name, service):
                 answer: Answer = service.calls[operation](request, now)

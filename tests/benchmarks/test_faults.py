@@ -1,4 +1,4 @@
-"""The benchmark of outages: what it counts as late, what its stand-in answers, and what its report leaves alone."""
+"""The benchmark of outages: which waits count as late, the responses of its stand-in, and its report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.faults import report
-from benchmarks.faults.__main__ import together
+from benchmarks.faults.__main__ import merged
 from benchmarks.faults.plan import KINDS, Delays, Endured, Scoped, outages
 from benchmarks.figures import Meter, Process, Results, Scenario
 from benchmarks.meters import Collections, MeteredSelector, Meters
@@ -31,7 +31,7 @@ REQUEST = b"POST /v1/describejobs HTTP/1.1\r\nauthorization: AWS4-HMAC-SHA256 Cr
 
 
 def endured(*told: tuple[float, float]) -> Endured:
-    """Return how waits came through an outage from 20 to 80 s."""
+    """Return the result of waits with an outage from 20 to 80 s."""
     return Endured(ASKED, PROCESS, list(told), {}, {}, METER)
 
 
@@ -39,19 +39,19 @@ def endured(*told: tuple[float, float]) -> Endured:
     ("ended", "told", "late"),
     [
         (10, 15, 0.5),  # before the outage
-        (10, 85, 0.5),  # the outage came between: from the recovery on
+        (10, 85, 0.5),  # the outage began before: late from the recovery on
         (40, 85, 0.5),  # during it
-        (40, 79, 0.0),  # described although it was on
+        (40, 79, 0.0),  # described although the outage had begun
         (90, 120, 3.0),  # after it
     ],
 )
 def test_a_wait_is_late_from_the_recovery_or_its_jobs_end(ended: float, told: float, late: float) -> None:
-    """Whichever is later."""
+    """The later of the two counts."""
     assert endured((ended, told)).lateness == [pytest.approx(late)]
 
 
-def test_a_lost_wait_a_stopped_job_or_a_late_one_is_seen() -> None:
-    """Each by itself."""
+def test_a_lost_wait_a_stopped_job_and_a_late_wait_are_detected() -> None:
+    """Each alone fails the requirement."""
     assert endured((40, 85), (40, 90)).met
     assert not endured((40, 85)).met
     assert not endured((40, 85), (40, 120)).met
@@ -68,18 +68,18 @@ class Aws:
         self._metered._started -= seconds
 
     def answer(self, head: bytes, body: bytes = b'{"jobs": []}') -> Answer | None:
-        """Answer a request."""
+        """Respond to a request."""
         return self._metered.answer(head, body)
 
     @property
     def meter(self) -> Meter:
-        """What has been counted."""
+        """Return the counts."""
         return self._metered.meter()
 
 
 @pytest.mark.parametrize("kind", ["denied", "html"])
-def test_describe_calls_are_refused_until_the_outage_is_over(kind: str) -> None:
-    """And counted."""
+def test_describe_calls_are_rejected_during_the_outage(kind: str) -> None:
+    """They are counted."""
     refused, answered = (Aws(seconds, outage=kind) for seconds in (10, 40))
     answer = refused.answer(REQUEST % b"key")
     assert answer
@@ -94,7 +94,7 @@ def test_describe_calls_are_refused_until_the_outage_is_over(kind: str) -> None:
     [("metadata", outage.ROLE_PATH, False), ("container", outage.CREDENTIALS_PATH, True)],
 )
 def test_there_are_no_credentials_during_the_outage(kind: str, path: str, answers: bool) -> None:
-    """A metadata service that is down does not answer at all."""
+    """A metadata service that is down does not respond."""
     head = f"GET {path} HTTP/1.1".encode()
     answer = Aws(10, outage=kind).answer(head)
     assert bool(answer) == answers
@@ -104,7 +104,7 @@ def test_there_are_no_credentials_during_the_outage(kind: str, path: str, answer
 
 
 def test_a_call_with_other_credentials_than_the_connections_finds_no_job() -> None:
-    """As in another account."""
+    """They belong to another account."""
     aws = Aws(40, outage="connection")
     for key in (b"benchmark", outage.CONNECTION_KEY.encode()):
         aws.answer(REQUEST % key)
@@ -112,29 +112,29 @@ def test_a_call_with_other_credentials_than_the_connections_finds_no_job() -> No
 
 
 def test_a_stopped_job_is_counted() -> None:
-    """In whatever scenario."""
+    """This holds in every scenario."""
     aws = Aws(10, outage="denied")
     aws.answer(b"POST /v1/terminatejob HTTP/1.1", b'{"jobId": "a", "reason": "b"}')
     assert aws.meter.stops == 1
 
 
 def test_every_outage_has_a_kind_and_an_end() -> None:
-    """A word that the stand-in does not know would be an outage of nothing."""
+    """A kind that the stand-in does not know would have no effect."""
     planned = [*outages(1, quick=True), *outages(1, quick=False)]
     assert {scenario.outage for scenario in planned} == set(KINDS)
     assert all(scenario.outage_from < scenario.outage_to < scenario.longest for scenario in planned)
 
 
-def test_delays_of_several_measurements_are_one() -> None:
-    """With the slowest of the slow."""
-    both = together([Delays([1.0, 3.0], [1.0], 12.0), Delays([2.0], [2.0], 13.0)])
+def test_delays_of_several_measurements_are_merged() -> None:
+    """The slowest connection is the slowest of all."""
+    both = merged([Delays([1.0, 3.0], [1.0], 12.0), Delays([2.0], [2.0], 13.0)])
     assert both == Delays([1.0, 2.0, 3.0], [1.0, 2.0], 13.0)
     assert (both.part(0.5), both.part(1)) == (2.0, 3.0)
-    assert together([Delays([1.0], [1.0], None)]).slow is None
+    assert merged([Delays([1.0], [1.0], None)]).slow is None
 
 
 def test_the_report_leaves_other_sections_alone(tmp_path: Path) -> None:
-    """And replaces its own."""
+    """It replaces its own section."""
     (tmp_path / "RESULTS.md").write_text("# What waiting costs\n\nA.\n\n## In a whole Airflow\n\nB.\n")
     scoped = Scoped(ASKED, PROCESS, 2, 9, METER)
     conditions = report.Conditions("2026-01-01", {"cores": "2"}, 1.0, 0.5, quick=False, remark="")
@@ -148,11 +148,11 @@ def test_the_report_leaves_other_sections_alone(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "faults.json").read_text()).keys() == {"outages", "scopes", "slow"}
 
 
-# What is measured of a step on the event loop
+# Measuring a step of the event loop.
 
 
 def test_garbage_collection_is_subtracted_from_a_stretch_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As far as it falls into it."""
+    """Only the part within the interval is subtracted."""
     times = iter([1.0, 2.0, 3.0, 5.0])
     monkeypatch.setattr("benchmarks.meters.time.perf_counter", lambda: next(times))
     collections = Collections()
@@ -165,7 +165,7 @@ def test_garbage_collection_is_subtracted_from_a_stretch_of_time(monkeypatch: py
 
 
 def test_a_step_is_measured_and_collections_are_not_part_of_it() -> None:
-    """A collection in a step is the collector's, and is given by itself."""
+    """Garbage collection during a step is reported separately."""
     meters = Meters()
 
     async def story() -> None:
@@ -183,7 +183,7 @@ def test_a_step_is_measured_and_collections_are_not_part_of_it() -> None:
 
 
 def test_the_report_of_waits_keeps_this_section(tmp_path: Path) -> None:
-    """And that of the stack: each benchmark writes its own."""
+    """Each benchmark writes only its own section."""
     (tmp_path / "RESULTS.md").write_text(f"# Old\n\n## Provisional\n\n{report.TITLE}\n\nA.\n\n{report.STACK}\n\nB.\n")
     text = write(Results("2026-01-01", {}, [], [], {}, 1.0, quick=False), tmp_path).read_text()
     assert text.endswith(f"\n\n{report.TITLE}\n\nA.\n\n{report.STACK}\n\nB.\n")

@@ -1,4 +1,4 @@
-"""Counting a task's requests: what is recorded, and whose each is."""
+"""Counting the requests of a task: what is recorded, and which process made it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OWN, OTHER = "01a21edd-179f-7684-bc1e-e55a37d90155", "01a21edd-16b1-747d-8bc1-d0
 
 
 def line(at: float, instance: str, request: str, pid: int = 1, status: int = 200) -> str:
-    """A request as it is recorded."""
+    """Return a request as it is recorded."""
     method, url = request.split()
     return json.dumps({"at": at, "pid": pid, "instance": instance, "method": method, "url": url, "status": status})
 
@@ -39,8 +39,8 @@ LINES = [
 ]
 
 
-def test_requests_are_those_of_the_task_by_stay() -> None:
-    """Other services, and what a triggerer does for others, are left out; heartbeats are not counted."""
+def test_requests_of_the_task_are_grouped_by_phase() -> None:
+    """Requests of other services, and of a triggerer for other tasks, are omitted; heartbeats are not counted."""
     first, triggerer, second = phases(read(LINES, "d", "r"))
     assert [stay.where for stay in (first, triggerer, second)] == ["worker", "triggerer", "worker"]
     assert [each.name for each in first.counted] == [
@@ -55,13 +55,13 @@ def test_requests_are_those_of_the_task_by_stay() -> None:
     assert [each.status for each in second.requests] == [200, 204]
 
 
-def test_stays_do_not_depend_on_the_order_of_the_lines() -> None:
-    """Processes append to one file."""
+def test_phases_do_not_depend_on_the_order_of_the_lines() -> None:
+    """Several processes append to one file."""
     assert phases(read(reversed(LINES), "d", "r")) == phases(read(LINES, "d", "r"))
 
 
-def test_a_table_numbers_each_request_and_says_whose_it_is() -> None:
-    """It is what is compared before and after a change."""
+def test_a_table_has_each_request_with_its_origin() -> None:
+    """It is compared before and after a change."""
     text = table("One task", phases(read(LINES, "d", "r")))
     assert text.startswith("## One task: 6 requests, without heartbeats")
     assert "| 2 | worker | `POST xcoms/{dag}/{run}/job/_link_BatchJobLink` | 201 | finalize: an extra link |" in text
@@ -78,15 +78,15 @@ def test_a_table_numbers_each_request_and_says_whose_it_is() -> None:
         ("GET variables/x", "other"),
     ],
 )
-def test_each_request_is_somebodys(request_name: str, who: str) -> None:
-    """What cannot be named is ``other``, and not left out."""
+def test_each_request_has_an_origin(request_name: str, who: str) -> None:
+    """An unknown one is ``other``, and not omitted."""
     method, path = request_name.split()
     [request] = read([line(1, "worker-1", f"{method} {API}/{path}")], "d", "r")
     assert request.asked_by == who
 
 
 def recorded(directory: Path, code: str, **environment: str) -> list[dict[str, Any]]:
-    """Run code as a process of Airflow, and return what it recorded."""
+    """Run code as a process of Airflow, and return the recorded requests."""
     file = directory / "requests.jsonl"
     environment = {"JOBFLOW_REQUESTS": str(file), "JOBFLOW_STACK": "/stack/worker-1", **environment}
     command = [sys.executable, "-c", code]
@@ -103,13 +103,13 @@ httpx.Client(transport=answer).get("http://api/store?x=1")
 
 
 def test_requests_are_recorded_although_airflow_silences_their_log(tmp_path: Path) -> None:
-    """Its configuration of logging sets the level of httpx' logger."""
+    """Airflow's logging configuration sets the level of httpx's logger."""
     [request] = recorded(tmp_path, ASK)
     assert request["pid"] > 0
     asked = {name: request[name] for name in ("instance", "method", "url", "status")}
     assert asked == {"instance": "worker-1", "method": "GET", "url": "http://api/store?x=1", "status": 404}
 
 
-def test_nothing_is_recorded_where_nobody_asked_for_it(tmp_path: Path) -> None:
-    """The module may be found by any Python."""
+def test_nothing_is_recorded_by_default(tmp_path: Path) -> None:
+    """Any Python may find the module."""
     assert recorded(tmp_path, ASK, JOBFLOW_REQUESTS="") == []

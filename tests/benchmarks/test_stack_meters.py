@@ -1,4 +1,4 @@
-"""What the components of a stack cost: CPU, memory, and how long an event loop was blocked."""
+"""The resources of a stack's services: CPU, memory, and how long an event loop was blocked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from benchmarks.stack.meters import Blocks, Peaks, cpu, memory, processes, pss
 from tests.stack.instance import MARK
 
 USED = 0.3
-"""CPU seconds that a child uses."""
+"""CPU seconds of a child."""
 
 BURN = f"import time\nwhile time.process_time() < {USED}: pass"
 
@@ -35,12 +35,12 @@ subprocess.run([sys.executable, "-c", orphan], check=True)
 print("ready", flush=True)
 sys.stdin.readline()
 """
-"""Has had a child that used CPU and has ended, and one that has left behind a process of its own."""
+"""It has had a child that used CPU and has ended, and one that left a process in its own session."""
 
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Any]:
-    """As much of a stack as is measured: one service, with children that have ended, and one that has not started."""
+    """The measured parts of a stack: one service with ended children, and one that has not started."""
     directory = tmp_path / "worker-1"
     process = subprocess.Popen(
         [sys.executable, "-c", PARENT],
@@ -54,25 +54,25 @@ def stack(tmp_path: Path) -> Iterator[Any]:
     assert process.stdout
     assert process.stdout.readline() == "ready\n"
     yield SimpleNamespace(instances={"worker-1": worker, "redis": redis})
-    process.communicate("\n")  # and to the orphan, which shares its input, its end
+    process.communicate("\n")  # the orphan shares its input, so closing it ends the orphan
 
 
-def test_what_has_ended_is_in_the_cpu_of_its_service(stack: Any) -> None:
-    """A task's process is over before anybody looks."""
+def test_cpu_includes_ended_processes(stack: Any) -> None:
+    """The process of a task ends before it can be sampled."""
     used = cpu(stack)
     assert used.keys() == {"worker"}
     assert used["worker"] >= USED
 
 
-def test_a_process_whose_parent_has_ended_is_still_its_services(stack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is known by its mark."""
+def test_a_process_without_its_parent_belongs_to_its_service(stack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found by its mark."""
     assert {name: len(those) for name, those in processes(stack).items()} == {"worker": 2}
     monkeypatch.setattr(meters, "pss", lambda _: 10.0)
     assert memory(stack) == {"worker": 20.0}
 
 
 def test_a_process_that_has_ended_has_no_memory() -> None:
-    """Between being found and being looked at."""
+    """It ended between listing and sampling."""
     assert pss(psutil.Process()) > 1
     process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
     gone = psutil.Process(process.pid)
@@ -80,8 +80,8 @@ def test_a_process_that_has_ended_has_no_memory() -> None:
     assert pss(gone) == 0
 
 
-def test_what_does_not_count_is_in_no_peak_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The peak of all is that of one moment, and not the sum of each one's."""
+def test_the_total_peak_excludes_other_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The total peak is that of one moment, not the sum of the peaks."""
     over = threading.Event()
     samples = iter([{"aws": 900.0, "worker": 100.0}, {"triggerer": 60.0, "worker": 50.0}, {"aws": 5.0}])
 
@@ -103,7 +103,7 @@ def test_what_does_not_count_is_in_no_peak_of_all(monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str], Blocks]:
-    """Write to a triggerer's log, and return what reads it, always the same."""
+    """Return a function that writes to a triggerer's log, and one reader for all calls."""
     log = tmp_path / "triggerer.log"
     blocks = Blocks(log)
 
@@ -120,33 +120,33 @@ def line(seconds: str) -> str:
     return f"2026-11-22T09:00:00Z [info] Triggerer's async thread was blocked for {seconds} seconds, exceeding [x]\n"
 
 
-def test_the_longest_block_since_it_was_asked_last_is_told(write: Callable[[str], Blocks]) -> None:
-    """What was logged earlier belongs to another phase."""
+def test_the_longest_block_since_the_last_query_is_returned(write: Callable[[str], Blocks]) -> None:
+    """Earlier blocks belong to another phase."""
     assert write("").longest() == 0.0
     assert write(line("0.15") + "something else\n" + line("12.34") + line("0.80")).longest() == 12.34
     assert write("nothing\n").longest() == 0.0
     assert write(line("0.25")).longest() == 0.25
 
 
-def test_a_line_that_is_half_written_is_read_when_it_is_whole(write: Callable[[str], Blocks]) -> None:
-    """Cut within the number, it would tell of a shorter block, or of none."""
+def test_an_incomplete_line_is_read_later(write: Callable[[str], Blocks]) -> None:
+    """A number that is cut off would mean a shorter block."""
     whole = line("12.34")
     cut = whole.index("2.34")
     assert write(whole[:cut]).longest() == 0.0
     assert write(whole[cut:]).longest() == 12.34
 
 
-def test_a_triggerer_tells_of_blocks_in_the_words_that_are_looked_for(
+def test_the_log_message_of_a_blocked_loop_is_recognized(
     write: Callable[[str], Blocks], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In other words every loop would seem to run freely."""
+    """With another message, every loop would seem to run freely."""
     monkeypatch.setenv("AIRFLOW__TRIGGERER__BLOCKED_MAIN_THREAD_WARNING_THRESHOLD", "0.12")
     runner: Any = TriggerRunner()  # type: ignore[no-untyped-call]  # Airflow's is untyped
 
     async def block() -> None:
         watching = asyncio.create_task(runner.block_watchdog())
         await asyncio.sleep(0)
-        time.sleep(0.3)  # noqa: ASYNC251 -- it is to block
+        time.sleep(0.3)  # noqa: ASYNC251 -- it must block
         runner.stop = True
         await watching
 

@@ -1,4 +1,4 @@
-"""The report of the benchmark of a whole Airflow: its ratios and verdicts, from small made-up figures."""
+"""The report of the benchmark of a whole Airflow: ratios and requirements, from small made-up figures."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from benchmarks.stack.figures import Held, Kind, Many, Starts, Waits, part_of
 from benchmarks.stack.report import OURS, TITLE, Part, write
 
 HALF_EACH = {"triggerer": 40.0, "worker": 10.0, "aws": 1000.0, "init": 1000.0}
-"""CPU seconds of a side that takes 0.5 for each of 100 waits; what does not count is a thousandfold."""
+"""CPU seconds of a side that uses 0.5 for each of 100 waits; services that do not count use a thousand times more."""
 
 
 def waits(side: Side, kind: Kind = "sensor", **changed: Any) -> Waits:
-    """Return 100 waits that all succeeded, for 0.5 CPU seconds each, 0.1 of it the idle stack's."""
+    """Return 100 waits that all succeeded, with 0.5 CPU seconds each, 0.1 of it by the idle stack."""
     made = Waits(
         side=side,
         kind=kind,
@@ -42,7 +42,7 @@ def waits(side: Side, kind: Kind = "sensor", **changed: Any) -> Waits:
 
 
 def held(**changed: Any) -> Held:
-    """Return 1,024 waits, each of which takes 20 KB of memory beyond the 30 MB that are loaded once."""
+    """Return 1,024 waits, each of which uses 20 KB of memory in addition to the 30 MB that are loaded once."""
     made = Held(
         waits=1024,
         memory_fresh={"supervisor": 50.0, "runner": 100.0},
@@ -59,7 +59,7 @@ def held(**changed: Any) -> Held:
 
 
 def many(**changed: Any) -> Many:
-    """Return waits of ours that take 20 KB more than those that do nothing."""
+    """Return waits of ours that use 20 KB more than idle ones."""
     made = Many(
         ours=held(memory_after={"supervisor": 75.0, "runner": 145.0}),
         idle=held(),
@@ -76,7 +76,7 @@ def many(**changed: Any) -> Many:
 
 
 def woken(**changed: Any) -> Woken:
-    """Return two waits that were woken at once, with one describe call in five minutes."""
+    """Return two waits that were woken immediately, with one describe call in five minutes."""
     made = Woken(
         waits=2,
         delays=[0.1, 0.2],
@@ -89,7 +89,7 @@ def woken(**changed: Any) -> Woken:
 
 
 def part(**data: Any) -> Part:
-    """Return what a part has measured, as it is read from its file."""
+    """Return the measurements of a part, as read from its file."""
     return Part("2026-11-22", 9.4, {"Python": "3.11.7"}, json.loads(json.dumps(data)))
 
 
@@ -107,7 +107,7 @@ def report(parts: Mapping[str, Part], folder: Path, remark: str = "") -> str:
 
 
 def row(text: str, name: str) -> list[str]:
-    """Return the cells after the name of the one row of a report that has it."""
+    """Return the cells after the name of the only row of a report with this name."""
     [found] = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
     return [cell.strip() for cell in found.split("|")[2:-1]]
 
@@ -129,7 +129,7 @@ SENSOR, STARTED = OURS["sensor"], OURS["started"]
 def test_one_of_two_limits_must_be_met(
     kind: Kind, used: float, floor: float, expected: list[str], tmp_path: Path
 ) -> None:
-    """Net of the idle stack, which takes 10 s; what does not count is left out, on either side."""
+    """The idle stack, which uses 10 s, is subtracted; services that do not count are excluded on both sides."""
     floor_kind: Kind = "floor_start" if kind == "sensor" else "floor_defer"
     ours = waits("jobflow", kind, cpu={"triggerer": used + 10.0, "aws": 9999.0})
     of_airflow = waits("jobflow", floor_kind, cpu={"triggerer": floor + 10.0})
@@ -143,7 +143,7 @@ def test_one_of_two_limits_must_be_met(
 def test_operators_that_start_in_the_triggerer_are_compared_with_operators(
     used: float, met: str, tmp_path: Path
 ) -> None:
-    """The other side has only these."""
+    """The other side has no such starts."""
     started = waits("jobflow", "started", cpu={"triggerer": used + 10.0})
     text = report(sides(waits("amazon", "operator"), waits("jobflow", "operator"), started), tmp_path)
     [cells, _] = [
@@ -159,7 +159,7 @@ def test_operators_that_start_in_the_triggerer_are_compared_with_operators(
     [({}, "yes"), ({"submitted": [0.5, 20.1]}, "**no**"), ({"twice": 1}, "**no**"), ({"succeeded": 99}, "**no**")],
 )
 def test_all_are_submitted_soon_after_the_first_pick_up(changed: dict[str, Any], met: str, tmp_path: Path) -> None:
-    """Once each."""
+    """Each is submitted once."""
     started = waits("jobflow", "started", **{"picked_up": [0.0, 9.0], "submitted": [4.0, 19.9], **changed})
     cells = row(report(sides(started), tmp_path), STARTED)
     assert cells[4] == "9.0 s"
@@ -176,10 +176,10 @@ def test_all_are_submitted_soon_after_the_first_pick_up(changed: dict[str, Any],
         ({"blocked": 0.25}, "event loop blocked, at the longest", "yes"),
     ],
 )
-def test_a_triggerer_that_is_killed_while_it_starts_many_loses_and_doubles_nothing(
+def test_a_triggerer_killed_during_many_starts_neither_loses_nor_duplicates_jobs(
     changed: dict[str, Any], name: str, met: str, tmp_path: Path
 ) -> None:
-    """And its event loop is not blocked."""
+    """Its event loop must not be blocked either."""
     starts = Starts(
         waits=2000,
         succeeded=2000,
@@ -197,8 +197,8 @@ def test_a_triggerer_that_is_killed_while_it_starts_many_loses_and_doubles_nothi
     assert "700 and 1,400 submits" in text
 
 
-def test_what_the_stack_uses_anyhow_is_taken_off(tmp_path: Path) -> None:
-    """As long as the run took; where that is more than all, nothing can be said of the rest."""
+def test_the_cpu_of_an_idle_stack_is_subtracted(tmp_path: Path) -> None:
+    """It is for the duration of the run; if it is more than the total, the rest is unknown."""
     ours = waits("jobflow", cpu={"triggerer": 6.0}, seconds=50.0)
     text = report(sides(waits("amazon"), ours), tmp_path)
     assert row(text, "CPU for each, beyond the idle stack's") == ["0.400 s", "0.010 s", "1/40.0", "", ""]
@@ -208,8 +208,8 @@ def test_what_the_stack_uses_anyhow_is_taken_off(tmp_path: Path) -> None:
     assert row(text, "CPU for each, beyond the idle stack's")[1:3] == ["-0.010 s", "not known"]
 
 
-def test_waits_that_failed_share_no_cost_and_are_no_success(tmp_path: Path) -> None:
-    """Those that succeeded bear it all: half as many at the same CPU cost twice as much each."""
+def test_failed_waits_share_no_cost(tmp_path: Path) -> None:
+    """Successful waits carry it all: half as many with the same CPU cost twice as much each."""
     cpu = {"triggerer": 5.0}
     ours = waits("jobflow", cpu=cpu, succeeded=50, delays=[1.0] * 50)
     text = report(sides(waits("amazon"), ours), tmp_path)
@@ -221,8 +221,8 @@ def test_waits_that_failed_share_no_cost_and_are_no_success(tmp_path: Path) -> N
 NONE: dict[str, Any] = {"succeeded": 0, "delays": [], "cpu": {"triggerer": 0.0}}
 
 
-def test_a_side_on_which_nothing_succeeded_has_a_report_and_no_ratio(tmp_path: Path) -> None:
-    """Ours is then no better than required, however little CPU it used; theirs tells nothing of ours."""
+def test_a_side_without_successes_has_no_ratio(tmp_path: Path) -> None:
+    """Our side then does not meet the requirement, however little CPU it used."""
     for theirs, ours, shown, met in (
         (waits("amazon"), waits("jobflow", **NONE), ["0.500 s", "-"], "**no**"),
         (waits("amazon", **NONE), waits("jobflow"), ["-", "0.500 s"], "**no**"),
@@ -237,8 +237,8 @@ def test_a_side_on_which_nothing_succeeded_has_a_report_and_no_ratio(tmp_path: P
         assert "nan" not in text
 
 
-def test_a_job_that_was_started_twice_is_no_success(tmp_path: Path) -> None:
-    """Only ours is required not to."""
+def test_a_job_that_was_started_twice_is_a_failure(tmp_path: Path) -> None:
+    """Only our side has this requirement."""
     text = report(sides(waits("amazon", twice=3), waits("jobflow", twice=1)), tmp_path)
     assert row(text, "started more than one job") == ["3", "1", "", "none", "**no**"]
     text = report(sides(waits("amazon", twice=3), waits("jobflow")), tmp_path)
@@ -267,17 +267,17 @@ def test_a_job_that_was_started_twice_is_no_success(tmp_path: Path) -> None:
         ({"lost": 1024, "delays": []}, "job's end to task's end, p99", "-", ""),
     ],
 )
-def test_very_many_waits_are_held_to_what_is_required(
+def test_the_requirements_of_very_many_waits(
     changed: dict[str, Any], name: str, figure: str, met: str, tmp_path: Path
 ) -> None:
-    """Memory for each is compared only where both sides have as many waits."""
+    """Memory per wait is compared only if both sides have as many waits."""
     text = report({"many": part(many=asdict(many(**changed)))}, tmp_path)
     cells = row(text, name)
     assert (cells[0], cells[-1]) == (figure, met)
 
 
-def test_what_is_loaded_once_is_in_no_waits_memory(tmp_path: Path) -> None:
-    """Else the fewer waits there are, the more each would seem to take."""
+def test_memory_per_wait_excludes_what_is_loaded_once(tmp_path: Path) -> None:
+    """Otherwise fewer waits would seem to use more memory each."""
     text = report({"many": part(many=asdict(many()))}, tmp_path)
     assert row(text, "memory of the triggerer for each wait")[:2] == ["40.0 KB", "20.0 KB"]
     assert [row(text, f"- {name}")[:2] for name in ("supervisor", "runner")] == [
@@ -298,10 +298,8 @@ def test_what_is_loaded_once_is_in_no_waits_memory(tmp_path: Path) -> None:
         ({"quiet_calls": {"batch.DescribeJobs": 5}}, ["yes", "yes", "yes", "**no**"]),
     ],
 )
-def test_waits_woken_by_events_are_held_to_what_is_required(
-    changed: dict[str, Any], met: list[str], tmp_path: Path
-) -> None:
-    """All are to be told, soon, without being asked after."""
+def test_the_requirements_of_waits_woken_by_events(changed: dict[str, Any], met: list[str], tmp_path: Path) -> None:
+    """All must be woken soon, without further polls."""
     text = report({"events": part(woken=asdict(woken(**changed)))}, tmp_path)
     names = (
         "answered",
@@ -312,16 +310,16 @@ def test_waits_woken_by_events_are_held_to_what_is_required(
     assert [row(text, name)[-1] for name in names] == met
 
 
-def test_parts_that_were_not_measured_are_left_out(tmp_path: Path) -> None:
-    """One side alone is compared with nothing."""
+def test_missing_parts_are_omitted(tmp_path: Path) -> None:
+    """One side alone is not compared."""
     text = report({"jobflow": sides(waits("jobflow"))["jobflow"]}, tmp_path)
     assert "mapped waits" not in text
     assert "on one triggerer" not in text
     assert "Measured: jobflow on 2026-11-22 in 9 minutes." in text
 
 
-def test_only_its_own_section_is_written_anew(tmp_path: Path) -> None:
-    """What the other benchmark has measured stays, before and after it."""
+def test_only_its_own_section_is_replaced(tmp_path: Path) -> None:
+    """The results of the other benchmarks are kept, before and after it."""
     file = tmp_path / "RESULTS.md"
     file.write_text(f"# What waiting costs\n\nfirst\n\n{TITLE}\n\nstale\n\n### stale, too\n\n## Last\n\nlast\n")
     parts = {"events": part(woken=asdict(woken()))}
@@ -332,15 +330,15 @@ def test_only_its_own_section_is_written_anew(tmp_path: Path) -> None:
     assert again.startswith("# What waiting costs\n\nfirst\n\n## Last\n\nlast\n")
 
 
-def test_a_part_of_sorted_values_is_one_of_them() -> None:
-    """By the nearest rank: 99 in 100 are no later than the p99."""
+def test_a_percentile_is_one_of_the_values() -> None:
+    """The nearest rank is used: 99 of 100 values are at most the p99."""
     values = [float(number) for number in range(1, 101)]
     assert [part_of(values, each) for each in (0.0, 0.5, 0.99, 1.0)] == [1.0, 50.0, 99.0, 100.0]
     assert part_of([7.0], 0.5) == 7.0
 
 
-def test_a_report_is_written_where_nothing_can_be_measured() -> None:
-    """Postgres' client is not installed there; and Airflow is not needed."""
+def test_a_report_needs_neither_airflow_nor_postgres() -> None:
+    """It may be written on a machine that cannot measure."""
     code = (
         "import sys; import benchmarks.stack.report; "
         "print([each for each in sys.modules if each.startswith(('psycopg2', 'airflow', 'boto'))])"

@@ -1,4 +1,4 @@
-"""The metered stand-ins for AWS that the benchmarks measure against."""
+"""The metered stand-ins for AWS that the benchmarks use."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from benchmarks.standin.batch import MOST
 from benchmarks.standin.script import Script
 
 
-def test_every_answer_is_as_aws_models_it() -> None:
-    """Botocore passes over what it does not know, so either side would seem to work with an answer that is none."""
+def test_every_response_matches_the_models_of_aws() -> None:
+    """Botocore ignores unknown members, so an invalid response would go unnoticed."""
     assert shapes.check() > 500
 
 
@@ -34,10 +34,10 @@ def test_every_answer_is_as_aws_models_it() -> None:
     ],
     ids=["unknown", "of another type", "a boolean", "a number", "no such word", "left out"],
 )
-def test_an_answer_that_aws_would_not_give_is_found_out(
+def test_the_check_finds_invalid_responses(
     monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], dict[str, Any]], words: str
 ) -> None:
-    """Else the check would hold nothing."""
+    """Otherwise the check would be useless."""
     told = Jobs.detail
 
     def detail(jobs: Jobs, job: Script, status: str) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class Clock:
         self.now = 1000.0
 
     def __call__(self) -> float:
-        """Say what time it is."""
+        """Return the time."""
         return self.now
 
 
@@ -69,42 +69,42 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Client:
-    """What the stack and the benchmark ask the stand-in of the stack."""
+    """The requests of the stack and the benchmark to the stand-in of the stack."""
 
     def __init__(self) -> None:
         self._aws = Planned(Scenario(waits=0, shortest=5, longest=5, interval=0, service="stack"))
 
-    def tell(self, path: str, **body: Any) -> Any:
-        """Ask for a path, and return the answer."""
+    def request(self, path: str, **body: Any) -> Any:
+        """Request a path, and return the response."""
         answer = self._aws.answer(f"POST {path} HTTP/1.1\r\nhost: aws".encode(), json.dumps(body).encode())
         assert answer
         assert not answer.error
         return json.loads(answer.body)
 
     def submit(self, index: int) -> str:
-        """Start a job for a task instance; its id."""
+        """Start a job for a task instance, and return its id."""
         body = {"jobName": "bench", "jobQueue": "q", "jobDefinition": "d", "parameters": {"index": str(index)}}
-        return str(self.tell("/v1/submitjob", **body)["jobId"])
+        return str(self.request("/v1/submitjob", **body)["jobId"])
 
     def statuses(self, *ids: str) -> dict[str, str]:
-        """Describe jobs; the status of each that is known."""
-        return {job["jobId"]: job["status"] for job in self.tell("/v1/describejobs", jobs=ids)["jobs"]}
+        """Describe jobs, and return the status of each known one."""
+        return {job["jobId"]: job["status"] for job in self.request("/v1/describejobs", jobs=ids)["jobs"]}
 
     def ends(self) -> dict[int, float]:
-        """For each task instance, when its job ends."""
-        return {index: end for index, _, end in self.tell("/state")["jobs"]}
+        """Return the end of the job of each task instance."""
+        return {index: end for index, _, end in self.request("/state")["jobs"]}
 
 
 @pytest.fixture
 def aws(clock: Clock) -> Client:
-    """A stand-in all of whose jobs take ten seconds."""
+    """A stand-in whose jobs all take ten seconds."""
     made = Client()
-    made.tell("/plan", shortest=10, longest=10)
+    made.request("/plan", shortest=10, longest=10)
     return made
 
 
-def test_a_sensors_job_begins_when_it_is_first_asked_for(aws: Client, clock: Clock) -> None:
-    """However late its task starts, it waits."""
+def test_a_sensors_job_starts_when_it_is_first_described(aws: Client, clock: Clock) -> None:
+    """A sensor that starts late also has to wait."""
     clock.now = 5000.0
     assert aws.statuses(job_id(3), job_id(4)) == {job_id(3): "RUNNABLE", job_id(4): "RUNNABLE"}
     clock.now = 5009.0
@@ -114,28 +114,28 @@ def test_a_sensors_job_begins_when_it_is_first_asked_for(aws: Client, clock: Clo
     assert aws.ends() == {3: 5010.0, 4: 5010.0, 5: 5019.0}
 
 
-def test_who_started_more_than_one_job_is_counted(aws: Client) -> None:
-    """Once each; the jobs are told from each other, and from those that sensors wait for."""
+def test_duplicate_submits_are_counted(aws: Client) -> None:
+    """Each task counts once; jobs of operators and sensors are distinguished."""
     ids = [aws.submit(index) for index in (0, 1, 1, 1, 2, 2)]
     assert len({*ids, job_id(0), job_id(1), job_id(2)}) == 9
-    assert aws.tell("/state")["twice"] == 2
+    assert aws.request("/state")["twice"] == 2
     assert len(aws.statuses(*ids)) == 6
-    aws.tell("/plan", shortest=10, longest=10)
-    assert aws.tell("/state")["twice"] == 0
+    aws.request("/plan", shortest=10, longest=10)
+    assert aws.request("/state")["twice"] == 0
 
 
 def test_a_job_that_was_never_submitted_is_not_found(aws: Client) -> None:
-    """A side that makes up an id would wait for ever, as with AWS."""
+    """A side with a wrong id would wait forever, as with AWS."""
     made_up = job_id(7 + SUBMITTED)
     assert aws.statuses(made_up, aws.submit(8)).keys() == {job_id(8 + SUBMITTED)}
     assert index_of(made_up) == 7 + SUBMITTED
 
 
-def test_a_plan_says_how_long_jobs_take_and_forgets_those_before(aws: Client, clock: Clock) -> None:
-    """The same for both sides: by the seed and the index, in whatever order they come."""
+def test_a_plan_sets_the_durations_and_drops_earlier_jobs(aws: Client, clock: Clock) -> None:
+    """Durations depend on seed and index only, so they are the same for both sides."""
 
     def planned(*indexes: int) -> dict[int, float]:
-        aws.tell("/plan", shortest=60, longest=90, seed=1)
+        aws.request("/plan", shortest=60, longest=90, seed=1)
         for index in indexes:
             aws.submit(index)
         return {index: end - clock.now for index, end in aws.ends().items()}
@@ -144,20 +144,20 @@ def test_a_plan_says_how_long_jobs_take_and_forgets_those_before(aws: Client, cl
     assert all(60 <= seconds <= 90 for seconds in first.values())
     assert len(set(first.values())) == 50
     assert planned(*reversed(range(50))) == first
-    assert aws.tell("/state")["calls"] == {"SubmitJob": 50}
+    assert aws.request("/state")["calls"] == {"SubmitJob": 50}
 
 
-def test_what_runs_ends_one_after_the_other_when_told_so(aws: Client, clock: Clock) -> None:
-    """What has ended before stays as it was."""
+def test_running_jobs_end_one_after_the_other_on_request(aws: Client, clock: Clock) -> None:
+    """Ended jobs do not change."""
     aws.statuses(job_id(9))
     clock.now += 20
     aws.statuses(*map(job_id, range(4)))
-    aws.tell("/end", seconds=8)
+    aws.request("/end", seconds=8)
     assert aws.ends() == {9: 1010.0, 0: 1022.0, 1: 1024.0, 2: 1026.0, 3: 1028.0}
 
 
-def test_more_than_a_hundred_jobs_in_a_call_are_refused(aws: Client) -> None:
-    """A side that asked for more would look better than it is."""
+def test_more_than_a_hundred_jobs_in_a_call_are_rejected(aws: Client) -> None:
+    """Otherwise a side with larger calls would look better than it is."""
     ids = [job_id(index) for index in range(MOST + 1)]
     with pytest.raises(AssertionError):
         aws.statuses(*ids)
@@ -165,12 +165,12 @@ def test_more_than_a_hundred_jobs_in_a_call_are_refused(aws: Client) -> None:
 
 
 def test_calls_are_counted_by_operation_and_second(aws: Client, clock: Clock) -> None:
-    """What the benchmark itself asks is none of them."""
+    """Requests of the benchmark itself are not counted."""
     for _ in range(3):
         aws.statuses(job_id(0))
     clock.now += 2
     aws.statuses(job_id(0))
     aws.submit(1)
-    state = aws.tell("/state")
+    state = aws.request("/state")
     assert state["calls"] == {"DescribeJobs": 4, "SubmitJob": 1}
     assert (state["busiest"], state["describes"]) == (3, [0.0, 0.0, 0.0, 2.0])

@@ -1,14 +1,14 @@
 """A small Airflow: what the scheduler, the API server and the database do to task instances, in one object.
 
 Workers and triggerers are processes, see `workers` and `triggerers`; the operators, the triggers and Airflow's
-``TriggerRunner`` in them are the real ones. What is modelled here was measured on Airflow 3.3.2, see
+``TriggerRunner`` in them are the real ones. The modelled behaviour was measured on Airflow 3.3.2, see
 docs/architecture.md: a clear gives a new ``ti.id``, a rejected deferral is a 409, the trigger of a killed task is
-deleted and cancelled wherever it runs, a triggerer without a sign of life loses its triggers to another.
+deleted and cancelled wherever it runs, and a triggerer without heartbeats loses its triggers to another one.
 
 Invariants:
 
-- A task instance changes only under the lock, and each change is written down with its time.
-- A kill is written down with the moment it came at: what the task was doing, and who knew of it.
+- A task instance changes only under the lock, and each change is recorded with its time.
+- A kill is recorded with the state at that time: what the task was doing, and who knew about it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +33,7 @@ from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.execution_time.comms import DeferTask, GetTaskStates, SetXCom, XComResult
 
 from tests.chaos.lines import Begun, Ended, Fired, Key, Rejected, Row, Sign, Store, Try, Wanted
+from tests.chaos.state import HEALTH, WAITING, Moment, Run, TaskInstance, TaskSpec, Triggerer, Worker
 from tests.chaos.triggerers import trigger_process
 from tests.chaos.workers import work
 
@@ -41,147 +41,26 @@ log = logging.getLogger(__name__)
 
 ROUND: Final = 0.1
 HEARTBEAT: Final = 0.5
-"""Seconds between two heartbeats of a worker, by which it learns that its task is not wanted."""
+"""Seconds between two heartbeats of a worker, by which it learns that its task was killed."""
 KILLED_AFTER: Final = 5.0
 """Seconds between a worker's SIGTERM and its SIGKILL, as in Airflow."""
-HEALTH: Final = 4.0
-"""Seconds after the last sign of life of a triggerer in which its triggers are given to another."""
 RETRY_DELAY: Final = 0.5
 DIED_AFTER: Final = 1.0
-"""Seconds after which a worker that died is noticed."""
+"""Seconds after which the death of a worker is detected."""
 SLOTS: Final = 4
-"""Tries that are executed at the same time."""
-UNHEARD: Final = 2.0
-"""Seconds after a kill in which a triggerer may not have heard of it."""
+"""Maximum number of concurrent tries."""
 PICK_UP: Final = "between the accepted deferral and its pick-up"
-WAITING: Final = "while it waits in a triggerer"
-UNFINISHED: Final = (None, "scheduled", "queued", "running", "deferred", "up_for_retry", "restarting")
 
 CONTEXT: Final = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.chaos.workers", "tests.chaos.triggerers"])
-
-
-@dataclass(frozen=True)
-class Moment:
-    """When a kill came.
-
-    :param state: of the task instance.
-    :param phase: what it was doing, in words that are counted.
-    """
-
-    at: float
-    act: str
-    state: str | None
-    phase: str
-    triggerer: Triggerer | None = None
-    """What had the trigger then."""
-
-    @property
-    def how(self) -> str:
-        """The moment, in the light of what happened to the triggerer after it."""
-        lost_at = self.triggerer.lost_at if self.triggerer else None
-        if self.phase == WAITING and lost_at is not None and lost_at < self.at + UNHEARD:
-            return f"{self.phase}, which is killed or freezes {lost_at - self.at:.1f} s later"
-        return self.phase
-
-
-@dataclass
-class TaskInstance:
-    """A task instance, as the database has it."""
-
-    key: Key
-    kind: str
-    parameters: Mapping[str, Any]
-    retries: int
-    run: Run
-    ti_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    state: str | None = None
-    try_number: int = 0
-    max_tries: int = 0
-    next_method: str | None = None
-    next_kwargs: Mapping[str, Any] | None = None
-    row: Row | None = None
-    triggerer: int | None = None
-    """The triggerer that its trigger is assigned to."""
-    picked_up: bool = False
-    """Whether a triggerer has started it."""
-    store: dict[str, Any] = field(default_factory=dict)
-    xcoms: dict[str, Any] = field(default_factory=dict)
-    returned: Any = None
-    error: str = ""
-    retry_at: float = 0.0
-    process: Any = None
-    """The process that executes it."""
-    kills: list[Moment] = field(default_factory=list)
-    history: list[tuple[float, str]] = field(default_factory=list)
-
-    @property
-    def finished(self) -> bool:
-        """Whether it has ended."""
-        return self.state not in UNFINISHED
-
-    def note(self, words: str) -> None:
-        """Write down what happens."""
-        self.history.append((time.time(), words))
-
-
-@dataclass
-class Run:
-    """A DAG run."""
-
-    dag_id: str
-    run_id: str
-    code: int
-    started: float = field(default_factory=time.time)
-    clear_number: int = 0
-    tis: list[TaskInstance] = field(default_factory=list)
-    failed_by_user: bool = False
-
-    @property
-    def killed(self) -> bool:
-        """Whether a user has acted on it."""
-        return any(ti.kills for ti in self.tis)
-
-
-@dataclass
-class Worker:
-    """A process that executes a try."""
-
-    ti: TaskInstance
-    one: Try
-    process: Any
-    connection: Connection
-    told_at: float | None = None
-    ended: bool = False
-    """Whether it has said how the try has ended."""
-    checked_at: float = 0.0
-
-
-@dataclass
-class Triggerer:
-    """A triggerer's process."""
-
-    number: int
-    process: Any
-    control: Connection
-    requests: Connection
-    seen_at: float
-    frozen: bool = False
-    lost_at: float | None = None
-    """When it was killed, told to end, or frozen."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether Airflow takes it for alive."""
-        return self.process.is_alive() and time.monotonic() - self.seen_at < HEALTH
 
 
 class Airflow:
     """The small Airflow: a context manager.
 
     :param directory: for the logs of its processes.
-    :param environment: how its processes find AWS.
-    :param triggerers: how many.
+    :param environment: the variables with which its processes find AWS.
+    :param triggerers: the number of triggerers.
     """
 
     def __init__(self, directory: Path, environment: Mapping[str, str], triggerers: int = 2) -> None:
@@ -199,9 +78,9 @@ class Airflow:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self.slots = SLOTS
-        """How many tries may be executed; 0 while all workers are busy."""
+        """Maximum number of tries to execute; 0 while all workers are busy."""
         self.api_fails = False
-        """Whether the API server answers no question."""
+        """Whether the API server does not respond."""
         self.errors: list[BaseException] = []
 
     def __enter__(self) -> Self:
@@ -219,7 +98,7 @@ class Airflow:
                 os.kill(process.pid, signal.SIGKILL)
             process.join(5)
 
-    # What users do.
+    # Actions of users.
 
     def run(self, dag_id: str, run_id: str, code: int, tasks: Sequence[TaskSpec]) -> Run:
         """Trigger a run."""
@@ -248,7 +127,7 @@ class Airflow:
         return True
 
     def mark_run_failed(self, run: Run) -> int:
-        """Mark a run failed; return how many tasks that has ended."""
+        """Mark a run failed; return the number of tasks that this has ended."""
         with self._lock:
             left = [ti for ti in run.tis if not ti.finished]
             run.failed_by_user = bool(left)
@@ -273,7 +152,7 @@ class Airflow:
         ti.kills.append(Moment(time.time(), act, ti.state, self._phase(ti), triggerer))
 
     def _phase(self, ti: TaskInstance) -> str:
-        """Say what a task instance is doing, as far as a kill is concerned."""
+        """Return what a task instance is doing, as a key for counts of kills."""
         if ti.state == "running":
             doing = "while a worker resumes it" if ti.next_method else "while a worker starts the job, or waits for it"
             return doing if ti.process.is_alive() else "after its worker died, before Airflow noticed"
@@ -293,10 +172,10 @@ class Airflow:
             return "after its triggerer died, before another took over"
         return "while its triggerer is frozen" if triggerer.frozen else WAITING
 
-    # What goes wrong.
+    # Faults.
 
     def kill_worker(self, dice: random.Random) -> None:
-        """SIGKILL to one of the processes that execute tries, if there is one."""
+        """Send SIGKILL to one of the processes that execute tries, if there is one."""
         with self._lock:
             running = [each for each in self._workers if each.process.is_alive()]
             if running:
@@ -305,7 +184,7 @@ class Airflow:
                 os.kill(victim.process.pid, signal.SIGKILL)
 
     def end_workers(self) -> None:
-        """SIGTERM to all processes that execute tries, as when workers are shut down; SIGKILL a little later."""
+        """Send SIGTERM to all processes that execute tries, like a shutdown of workers; SIGKILL follows soon."""
         with self._lock:
             for each in self._workers:
                 if each.process.is_alive() and each.told_at is None:
@@ -341,7 +220,7 @@ class Airflow:
             process.start()
             theirs.close()
             their_requests.close()
-            # A name of its own for each process: what was assigned to the dead one is not this one's.
+            # Each process has its own name: triggers of a dead one are not assigned to its successor.
             triggerer = Triggerer(number, process, control, requests, time.monotonic())
             for ti in self._tis():
                 if ti.triggerer == number:
@@ -350,12 +229,12 @@ class Airflow:
         threading.Thread(target=self._answer_requests, args=(requests,), daemon=True).start()
         threading.Thread(target=self._hear_triggerer, args=(triggerer,), daemon=True).start()
 
-    # What is asked.
+    # Queries.
 
     def states(
         self, dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str]
     ) -> Mapping[str, Mapping[str, str | None]]:
-        """The states of tasks, as Airflow's API names them."""
+        """Return the states of tasks with the keys of Airflow's API."""
         with self._lock:
             found: dict[str, dict[str, str | None]] = {}
             for ti in self._tis():
@@ -366,7 +245,7 @@ class Airflow:
             return found
 
     def settled(self) -> bool:
-        """Whether every task has ended, and no process of a try is left."""
+        """Return whether every task has ended, and no process of a try is left."""
         with self._lock:
             return all(ti.finished for ti in self._tis()) and not any(each.process.is_alive() for each in self._workers)
 
@@ -400,7 +279,7 @@ class Airflow:
         self._assign()
 
     def _watch(self, worker: Worker, now: float) -> None:
-        """Heartbeat of a worker."""
+        """Handle the heartbeat of a worker."""
         ti, alive = worker.ti, worker.process.is_alive()
         is_own = ti.ti_id == worker.one.ti_id and ti.process is worker.process
         if not alive:
@@ -451,7 +330,7 @@ class Airflow:
         threading.Thread(target=self._hear_worker, args=(worker,), daemon=True).start()
 
     def _assign(self) -> None:
-        """Give the triggers that nobody alive has to triggerers, and tell each what it is to run."""
+        """Assign the triggers without a living triggerer, and send each triggerer its triggers."""
         alive = [each for each in self._triggerers.values() if each.alive]
         deferred = [ti for ti in self._tis() if ti.state == "deferred" and ti.row]
         for ti in deferred:
@@ -459,7 +338,7 @@ class Airflow:
                 ti.triggerer = alive[ti.row.number % len(alive)].number
         for triggerer in alive:
             rows = tuple(ti.row for ti in deferred if ti.row and ti.triggerer == triggerer.number)
-            if not triggerer.frozen:  # its pipe would fill
+            if not triggerer.frozen:  # its pipe would become full
                 with contextlib.suppress(OSError):
                     triggerer.control.send(Wanted(rows))
 
@@ -494,7 +373,7 @@ class Airflow:
         ti.next_method, ti.next_kwargs = method, kwargs
         self._set(ti, "scheduled")
 
-    # What workers say.
+    # Messages of workers.
 
     def _hear_worker(self, worker: Worker) -> None:
         with contextlib.suppress(EOFError, OSError):
@@ -525,7 +404,7 @@ class Airflow:
         return None
 
     def _served(self, ti: TaskInstance, message: GetTaskStates | Store | SetXCom) -> Any:
-        """Answer what a worker reads or writes, whatever has become of its task."""
+        """Respond to a worker's read or write, regardless of the state of its task."""
         if isinstance(message, GetTaskStates):
             return self._states_answer(message)
         if isinstance(message, Store) and message.value is None:
@@ -555,7 +434,7 @@ class Airflow:
             task_states=self.states(message.dag_id, list(message.task_ids or ()), list(message.run_ids or ()))
         )
 
-    # What triggerers say.
+    # Messages of triggerers.
 
     def _answer_requests(self, requests: Connection) -> None:
         with contextlib.suppress(EOFError, OSError):
@@ -583,7 +462,7 @@ class Airflow:
         return self._other(message)
 
     def _other(self, message: Any) -> Any:
-        """Answer reads and deletions of XComs."""
+        """Respond to reads and deletions of XComs."""
         name = type(message).__name__
         for ti in self._tis():
             key = ti.key
@@ -626,20 +505,6 @@ class Airflow:
             else:
                 kwargs = {**(ti.next_kwargs or {}), "event": fired.payload}
                 self._resume(ti, str(ti.next_method), kwargs)
-
-
-@dataclass(frozen=True)
-class TaskSpec:
-    """A task of a DAG.
-
-    :param mapped: how many instances a dynamically mapped task has; 0 for one that is not mapped.
-    """
-
-    task_id: str
-    kind: str
-    parameters: Mapping[str, Any]
-    retries: int = 4
-    mapped: int = 0
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

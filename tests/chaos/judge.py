@@ -1,9 +1,10 @@
-"""What must hold of a schedule, by the ledger of the local AWS and the states of the small Airflow.
+"""The checks of a schedule, by the ledger of the local AWS and the states of the small Airflow.
 
-Duplicates: no token is used twice, no two jobs of one task (or of one item of a map) run at once, and nothing is
-started again that has ended by itself, unless it was cleared. Lost: a task that does not end. Wrong: the outcome of a
-task that nobody has acted on is not that of its own job, or its job was stopped. Orphans: a job that runs although its
-task has ended.
+- Duplicates: no token is used twice, no two jobs of one task (or of one item of a map) run at the same time, and no job
+  is started again after it has ended by itself, unless the task was cleared.
+- Lost: a task that does not end.
+- Wrong: the outcome of a task that was not killed is not that of its own job, or its job was stopped.
+- Orphans: a job that runs although its task has ended.
 """
 
 from __future__ import annotations
@@ -15,25 +16,26 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from airflow_jobflow.jobs.owner import job_group
-from tests.chaos.core import PICK_UP, Run, TaskInstance
+from tests.chaos.core import PICK_UP
 from tests.chaos.lines import SETTINGS
+from tests.chaos.state import Run, TaskInstance
 from tests.stack.ledger import Ledger, Started
 
 DEPLOYMENT: Final = SETTINGS["AIRFLOW__JOBFLOW__DEPLOYMENT_ID"]
 STOPPING: Final = 4.0
-"""Seconds for which a job that was told to stop may still run."""
+"""Seconds for which a stopped job may still run."""
 CLEARED: Final = "cleared"
 STILL_STARTING: Final = 6.0
-"""Seconds for which a worker may go on whose task was cleared."""
+"""Seconds for which a worker may continue after a clear of its task."""
 SLACK: Final = 0.2
-"""Seconds of difference between two clocks' readings."""
+"""Maximum difference in seconds between two clocks."""
 
 
 @dataclass(frozen=True)
 class Orphan:
-    """A job that ran on although its task had ended.
+    """A job that kept running although its task had ended.
 
-    :param moment: when and how the last kill came; empty if nobody has acted on the task.
+    :param moment: the state at the last kill; empty if the task was not killed.
     """
 
     job: Started
@@ -41,7 +43,7 @@ class Orphan:
     moment: str
     act: str
     at: float = 0.0
-    """When, in seconds since the epoch."""
+    """The time of the kill, in seconds since the epoch."""
 
     def __str__(self) -> str:
         return f"{self.job.service} {self.job.job_id} of {self.ti.key} ({self.ti.kind}): {self.act} {self.moment}"
@@ -49,7 +51,7 @@ class Orphan:
 
 @dataclass
 class Counts:
-    """What schedules came to."""
+    """The results of schedules."""
 
     schedules: int = 0
     runs: int = 0
@@ -61,22 +63,22 @@ class Counts:
     lost: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
-    """Orphans before the reaper ran, but for those of the pick-up."""
+    """Orphans before the reaper ran, except for those of kills while a trigger was assigned."""
     in_pick_up: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
     unmarked: list[str] = field(default_factory=list)
-    """Orphans that the reaper cannot know: their start was denied the tags."""
+    """Orphans that the reaper cannot find: their start was denied the tags."""
     moments: Counter[str] = field(default_factory=Counter)
-    """Kills by their moment."""
+    """Kills by the state at that time."""
 
     @property
     def breaches(self) -> list[str]:
-        """What must not be."""
+        """Return the breaches."""
         names = ("duplicates", "lost", "wrong", "after")
         return [f"{name}: {each}" for name in names for each in getattr(self, name)]
 
     def add(self, other: Counts) -> None:
-        """Add those of other schedules."""
+        """Add the counts of other schedules."""
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 
@@ -98,13 +100,13 @@ class Counts:
 
 
 def group_of(ti: TaskInstance) -> str:
-    """The group of a task's jobs."""
+    """Return the group of a task's jobs."""
     key = ti.key
     return job_group(key.dag_id, key.task_id, key.run_id, key.map_index, DEPLOYMENT)
 
 
 def jobs_of(ledger: Ledger, run: Run) -> dict[str, list[Started]]:
-    """The jobs of a run by their group; a crawl, which carries none, is that of the run's one task."""
+    """Return the jobs of a run by their group; a crawl, which has none, belongs to the run's only task."""
     found: dict[str, list[Started]] = {group_of(ti): [] for ti in run.tis}
     for job in ledger.started(run.run_id):
         group = group_of(run.tis[0]) if job.service == "glue_crawl" else job.group
@@ -113,7 +115,7 @@ def jobs_of(ledger: Ledger, run: Run) -> dict[str, list[Started]]:
 
 
 def orphans(ledger: Ledger, runs: Sequence[Run]) -> list[Orphan]:
-    """Jobs that run although their task has ended."""
+    """Return the jobs that run although their task has ended."""
     found = []
     for run in runs:
         tis = {group_of(ti): ti for ti in run.tis}
@@ -129,7 +131,7 @@ def orphans(ledger: Ledger, runs: Sequence[Run]) -> list[Orphan]:
 
 
 def judge(ledger: Ledger, runs: Sequence[Run], counts: Counts) -> None:
-    """Judge what has happened, but for orphans."""
+    """Check everything except orphans, and add the results to the counts."""
     for run in runs:
         by_group = jobs_of(ledger, run)
         counts.runs += 1
@@ -157,7 +159,7 @@ def _history(ti: TaskInstance) -> str:
 
 
 def _is_killed(job: Started, ti: TaskInstance) -> bool:
-    """Whether a kill concerned a job: it had not ended by then, or was started for the killed try all the same."""
+    """Return whether a kill affected a job: it had not ended, or was started for the killed try nevertheless."""
     for kill in ti.kills:
         if job.ended_at is not None and job.ended_at < kill.at:
             continue
@@ -178,8 +180,8 @@ def _duplicates(ti: TaskInstance, jobs: Sequence[Started]) -> Iterator[str]:
 
 
 def _conflict(ti: TaskInstance, earlier: Started, later: Started) -> str:
-    """Say what is wrong with a job that was started after another one of the same task or item."""
-    # The worker of a cleared try goes on until its next heartbeat, and may start its job meanwhile.
+    """Return what is wrong with a job that was started after another one of the same task or item."""
+    # The worker of a cleared try continues until its next heartbeat, and may start its job meanwhile.
     cleared = any(
         kill.act == CLEARED and earlier.began - STILL_STARTING <= kill.at <= later.began + SLACK for kill in ti.kills
     )
@@ -188,7 +190,7 @@ def _conflict(ti: TaskInstance, earlier: Started, later: Started) -> str:
     if earlier.ended_at is None or earlier.ended_at > later.began + stopping:
         return "two at once"
     if cleared or shut_down or (earlier.stopped and ti.kills):
-        return ""  # a worker that is shut down records that nobody wants the job, whatever becomes of it
+        return ""  # a worker that is shut down records that the job was abandoned, regardless of the task's state
     if earlier.status == "SUCCEEDED" or (not ti.run.code and not earlier.stopped):
         return "started again after it had succeeded"
     if earlier.stopped:
@@ -197,11 +199,11 @@ def _conflict(ti: TaskInstance, earlier: Started, later: Started) -> str:
 
 
 def _wrong(ledger: Ledger, ti: TaskInstance, jobs: Sequence[Started]) -> Iterator[str]:
-    """Say what is wrong with the end of a task that nobody has acted on."""
+    """Return what is wrong with the end of a task that was not killed."""
     if not ti.finished:
         return
     if "job_timeout" in ti.parameters:
-        if ti.state != "failed":  # without a job where AWS could not be reached until then
+        if ti.state != "failed":  # without a job if AWS was unreachable until then
             yield f"it is {ti.state}, although its deadline has passed"
         return
     if not any("shut down" in words for _, words in ti.history):
@@ -238,7 +240,7 @@ def _wrong_outcome(
 
 
 def job_of(outcome: Mapping[str, Any]) -> str:
-    """The id by which the ledger knows a job; a crawl's outcome is known by another."""
+    """Return the id of a job in the ledger; the outcome of a crawl has another one."""
     if outcome["service"] != "glue_crawl":
         return str(outcome["job_id"])
     details = outcome.get("details") or {}

@@ -1,7 +1,7 @@
-"""What the processes of the small Airflow say to each other, and how a child process is prepared.
+"""The messages between the processes of the small Airflow, and the preparation of a child process.
 
-A child is forked from a server that has imported all it needs and has no threads, so that a hundred of them cost
-little, and SIGKILL, SIGTERM and SIGSTOP are the real ones.
+A child is forked from a server that has imported all modules and has no threads, so that a hundred of them need few
+resources, and SIGKILL, SIGTERM and SIGSTOP are the real ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, Final
 
 SCALE: Final = 0.1
-"""All waits of the package take this part of their time: an outage of 9 s is one of 90 s."""
+"""All durations of the package are scaled by this factor: an outage of 9 s corresponds to one of 90 s."""
 
 SCALED: Final = {
     "PATIENCE",
@@ -47,7 +47,7 @@ SCALED: Final = {
     "FIRST_DELAY",
     "MAX_DELAY",
 }
-"""Names of constants in the package that are durations in seconds, or hold such."""
+"""Names of constants in the package that are, or contain, durations in seconds."""
 
 SETTINGS: Final = {
     "AIRFLOW__JOBFLOW__POLL_INTERVAL": "0.4",
@@ -62,7 +62,7 @@ SETTINGS: Final = {
 
 @dataclass(frozen=True)
 class Key:
-    """What a task instance is known by, in all of its tries."""
+    """The identity of a task instance in all of its tries."""
 
     dag_id: str
     run_id: str
@@ -75,9 +75,9 @@ class Key:
 
 @dataclass(frozen=True)
 class Try:
-    """What a worker is given: one execution of one try of a task.
+    """The data for a worker: one execution of one try of a task.
 
-    :param kind, parameters: which operator to make, see ``workers.OPERATORS``.
+    :param kind, parameters: the operator to create, see ``workers.OPERATORS``.
     :param next_method, next_kwargs: how to resume after a deferral.
     """
 
@@ -95,14 +95,14 @@ class Try:
 
 @dataclass(frozen=True)
 class Begun:
-    """A worker's process asks whether the try is still wanted."""
+    """A worker's process asks whether the try should still run."""
 
 
 @dataclass(frozen=True)
 class Store:
     """Write or read the task state store.
 
-    :param value: what is written; None to read.
+    :param value: the value to write; None to read.
     """
 
     key: str
@@ -123,7 +123,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Row:
-    """A trigger, as Airflow stores it."""
+    """A trigger as Airflow stores it."""
 
     number: int
     classpath: str
@@ -136,16 +136,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The triggers that a triggerer is to run from now on; it cancels the others."""
+    """The triggers that a triggerer must run from now on; it cancels the others."""
 
     rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True)
 class Sign:
-    """A triggerer lives.
+    """The heartbeat of a triggerer.
 
-    :param picked_up: numbers of triggers that it has started since its last sign.
+    :param picked_up: numbers of triggers that it has started since its last heartbeat.
     :param finished: numbers of triggers that have ended since.
     """
 
@@ -166,17 +166,17 @@ class Fired:
 
 @dataclass(frozen=True)
 class Rejected:
-    """The API server's answer to what it rejects, for the errors of Airflow cannot be pickled.
+    """The API server's response to a rejected request, because errors of Airflow cannot be pickled.
 
     :param status: HTTP status.
-    :param previous: the state of the task because of which it was rejected.
+    :param previous: the state of the task that caused the rejection.
     """
 
     status: int
     previous: str | None = None
 
     def error(self) -> Exception:
-        """Return it as Airflow raises it."""
+        """Return it as the error that Airflow raises."""
         from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
         from airflow.sdk.execution_time.comms import ErrorResponse
 
@@ -187,14 +187,14 @@ class Rejected:
 
 
 class Line:
-    """A child's line to Airflow: one question at a time."""
+    """A child's connection to Airflow: one request at a time."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
 
     def send(self, message: Any) -> Any:
-        """Ask, and return the answer; raise it if it is an error."""
+        """Send a request, and return the response, or raise it if it is an error."""
         with self._lock:
             self._connection.send(message)
             answer = self._connection.recv()
@@ -204,7 +204,7 @@ class Line:
 
 
 def prepare(environment: Mapping[str, str], log: Path) -> None:
-    """Make this process a child: its own log file, the settings, scaled time."""
+    """Prepare this process as a child: its own log file, the settings, and scaled durations."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(file, stream)
@@ -221,14 +221,14 @@ def prepare(environment: Mapping[str, str], log: Path) -> None:
 
 
 def durations() -> Iterator[tuple[ModuleType, str]]:
-    """Return the durations of every module of the package that is loaded: the module, and the name."""
+    """Return the durations of all loaded modules of the package, as module and name."""
     for name, module in list(sys.modules.items()):
         if name.startswith("airflow_jobflow.") and ".local" not in name:
             yield from ((module, constant) for constant in SCALED & vars(module).keys())
 
 
 def scale_time() -> None:
-    """Scale them."""
+    """Scale all durations."""
     for module, name in list(durations()):
         setattr(module, name, _scaled(getattr(module, name)))
 

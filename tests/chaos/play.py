@@ -1,4 +1,4 @@
-"""Plays a schedule on a local AWS and a small Airflow, and judges it."""
+"""Runs a schedule on a local AWS and a small Airflow, and checks the result."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from typing import Any, Final
 from airflow_jobflow.aws import Access, forget_clients
 from airflow_jobflow.local import LocalAws
 from airflow_jobflow.reaper import stop_orphans
-from tests.chaos.core import PICK_UP, Airflow, Run
+from tests.chaos.core import PICK_UP, Airflow
 from tests.chaos.judge import DEPLOYMENT, Counts, Orphan, judge, orphans
 from tests.chaos.schedules import AWS_FAULTS, PROCESS_FAULTS, AwsFaults, Kill, RunSpec, Schedule, tasks_of
+from tests.chaos.state import Run
 from tests.stack.ledger import Ledger
 
 PATIENCE: Final = 60.0
-"""Seconds in which every task must have ended once everything works again."""
+"""Seconds in which every task must end after the end of all faults."""
 STOPPED_WITHIN: Final = 12.0
-"""Seconds in which what stops jobs in the background must be done: repeated stops come two seconds after each other."""
+"""Seconds in which stops in the background must be done: repeated stops have pauses of two seconds."""
 AGE: Final = 700.0
-"""Seconds by which the reaper's clock is ahead, for jobs younger than ten minutes are left alone."""
+"""Seconds by which the reaper's clock is ahead, because jobs younger than ten minutes are never stopped."""
 
 REAPS_EVERY: Final = 1.0
 """Seconds between two runs of a reaper that runs all the time."""
@@ -37,10 +38,10 @@ _numbers = itertools.count(1)
 
 
 class Player:
-    """Plays one schedule.
+    """Runs one schedule.
 
-    :param reaps: whether the orphan reaper runs all the time, also for young jobs. There are few orphans to be counted
-        then; it must not stop what is wanted.
+    :param reaps: whether the orphan reaper runs all the time, including for young jobs. Then few orphans are left to
+        count; it must not stop other jobs.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Player:
         self.runs: list[Run] = []
 
     def play(self) -> Counts:
-        """Let it happen, mend everything, and judge."""
+        """Run the schedule, end all faults, and check the result."""
         environment = self._aws.environment(self._schedule.credentials)  # type: ignore[arg-type]
         counts = Counts(schedules=1)
         tokens = [f"t{next(_numbers):04}-" for _ in self._schedule.runs]
@@ -66,33 +67,35 @@ class Player:
                 self._ledger.provision_crawler(token)
         with Airflow(self._directory, environment) as airflow:
             with self._reaping(airflow):
-                self._happen(airflow, tokens)
-                self._mend(airflow)
+                self._run_events(airflow, tokens)
+                self._end_faults(airflow)
                 self._await(airflow.settled, PATIENCE)
             self._await(lambda: not orphans(self._ledger, self.runs), STOPPED_WITHIN, every=0.5)
             left = orphans(self._ledger, self.runs)
-            counts.before = [self._told(each) for each in left if each.moment != PICK_UP and each.job.is_marked]
-            counts.in_pick_up = [self._told(each) for each in left if each.moment == PICK_UP and each.job.is_marked]
-            counts.unmarked = [self._told(each) for each in left if not each.job.is_marked]
+            counts.before = [self._described(each) for each in left if each.moment != PICK_UP and each.job.is_marked]
+            counts.in_pick_up = [
+                self._described(each) for each in left if each.moment == PICK_UP and each.job.is_marked
+            ]
+            counts.unmarked = [self._described(each) for each in left if not each.job.is_marked]
             self._reap(airflow, counts, {each.job.job_id for each in left})
             judge(self._ledger, self.runs, counts)
             counts.wrong += [f"the small Airflow has failed: {error!r}" for error in airflow.errors]
         return counts
 
-    def _told(self, orphan: Orphan) -> str:
+    def _described(self, orphan: Orphan) -> str:
         faults = self._faults.around(orphan.at, AFTER_KILL)
         return f"{orphan}; then AWS: {', '.join(faults) or 'well'}; seed {self._schedule.seed}"
 
-    def _happen(self, airflow: Airflow, tokens: list[str]) -> None:
-        happenings: list[tuple[float, Callable[[], object]]] = []
+    def _run_events(self, airflow: Airflow, tokens: list[str]) -> None:
+        events: list[tuple[float, Callable[[], object]]] = []
         for number, spec in enumerate(self._schedule.runs):
-            happenings.append((spec.at, partial(self._trigger, airflow, number, tokens[number], spec)))
+            events.append((spec.at, partial(self._trigger, airflow, number, tokens[number], spec)))
         for kill in self._schedule.kills:
-            happenings.append((kill.at, partial(self._kill, airflow, kill)))
+            events.append((kill.at, partial(self._kill, airflow, kill)))
             if kill.outage:
                 name, begins, ends = kill.outage
-                happenings.append((begins, partial(self._faults.begin, name, ends - begins)))
-                happenings.append((ends, partial(self._faults.end, name)))
+                events.append((begins, partial(self._faults.begin, name, ends - begins)))
+                events.append((ends, partial(self._faults.end, name)))
         for fault in self._schedule.faults:
             begin: Callable[[], object]
             end: Callable[[], object]
@@ -102,11 +105,11 @@ class Player:
             else:
                 first, last = PROCESS_FAULTS[fault.name]
                 begin, end = partial(first, airflow, self._dice), partial(last, airflow, self._dice)
-            happenings += [(fault.at, begin), (fault.at + fault.lasts, end)]
+            events += [(fault.at, begin), (fault.at + fault.lasts, end)]
         began = time.monotonic()
-        for at, happens in sorted(happenings, key=lambda each: each[0]):
+        for at, event in sorted(events, key=lambda each: each[0]):
             time.sleep(max(0.0, began + at - time.monotonic()))
-            happens()
+            event()
 
     def _trigger(self, airflow: Airflow, number: int, token: str, spec: RunSpec) -> None:
         code = spec.code if spec.kind not in ("crawl", "deadline") else 0
@@ -127,7 +130,7 @@ class Player:
             else:
                 airflow.mark(ti, kill.act)
 
-    def _mend(self, airflow: Airflow) -> None:
+    def _end_faults(self, airflow: Airflow) -> None:
         self._faults.clear()
         airflow.slots, airflow.api_fails = 4, False
         for number in (1, 2):
@@ -135,7 +138,7 @@ class Player:
 
     @contextlib.contextmanager
     def _reaping(self, airflow: Airflow) -> Iterator[None]:
-        """Run the reaper again and again while the body runs, if that is wanted."""
+        """Run the reaper repeatedly during the block, if requested."""
         over = threading.Event()
 
         def reap() -> None:
@@ -177,10 +180,10 @@ class Player:
             for _ in report["problems"] or range(report["counts"]["stop_failed"])
         ]
         self._await(lambda: not self._marked(), STOPPED_WITHIN, every=0.2)
-        counts.after = [self._told(each) for each in self._marked()]
+        counts.after = [self._described(each) for each in self._marked()]
 
     def _marked(self) -> list[Orphan]:
-        """Return the orphans that the reaper can know."""
+        """Return the orphans that the reaper can find."""
         return [each for each in orphans(self._ledger, self.runs) if each.job.is_marked]
 
     @staticmethod

@@ -1,6 +1,6 @@
-"""Random schedules: DAG runs of all kinds, kills, outages and faults, at moments that a seed decides.
+"""Random schedules: DAG runs of all kinds, kills, outages and faults, at times that a seed decides.
 
-Durations are a tenth of real ones, as `lines.SCALE` says: an outage of 1 to 9 s is one of 10 to 90 s.
+Durations are a tenth of real ones, see `lines.SCALE`: an outage of 1 to 9 s corresponds to one of 10 to 90 s.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any, Final
 from airflow_jobflow.local import Faults, LocalAws
 from airflow_jobflow.local.faults import PROXY_PAGE, CannedResponse
 from tests.aws_actions import DESCRIBES, LISTS, STARTS, STOPS, TAGGING, wrapped_throttling
-from tests.chaos.core import Airflow, TaskSpec
+from tests.chaos.core import Airflow
+from tests.chaos.state import TaskSpec
 
 RUNS: Final = 6
 LENGTH: Final = 10.0
-"""Seconds in which kills and faults begin."""
+"""Seconds in which kills and faults start."""
 
 AWS_FAULTS: Final[Mapping[str, Faults]] = {
     "AWS refuses connections": Faults(outage=True, lasts=1),
@@ -42,7 +43,7 @@ AWS_FAULTS: Final[Mapping[str, Faults]] = {
     "starts are visible late": Faults(visible_after=1.0),
     "ECS has no capacity": Faults(run_task_failures=2),
 }
-"""What AWS may do wrong; for how long, the schedule says."""
+"""The possible faults of AWS; their durations are in the schedule."""
 
 OUTAGES: Final = (
     "AWS refuses connections",
@@ -51,7 +52,7 @@ OUTAGES: Final = (
     "everything is denied",
     "a third of the calls fail",
 )
-"""What may go wrong around a kill."""
+"""The possible faults around a kill."""
 
 Begin = Callable[[Airflow, random.Random], object]
 
@@ -84,7 +85,7 @@ PROCESS_FAULTS: Final[Mapping[str, tuple[Begin, Begin]]] = {
     "all workers are busy": (_set("slots", 0), _set("slots", 4)),
     "the API server fails": (_set("api_fails", True), _set("api_fails", False)),
 }
-"""What may go wrong with Airflow: what begins it, and what ends it."""
+"""The possible faults of Airflow: how each starts and ends."""
 
 KINDS: Final = (
     "batch",
@@ -101,7 +102,7 @@ KINDS: Final = (
 
 
 def tasks_of(kind: str, token: str, seconds: float, code: int) -> list[TaskSpec]:
-    """The tasks of a run of a kind."""
+    """Return the tasks of a run of a kind."""
     common: dict[str, Any] = {"token": token, "seconds": seconds, "code": code}
     quiet = {**common, "raise_on_failure": False}
     here = {**quiet, "deferrable": False}
@@ -129,11 +130,11 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Kill:
-    """Something that a user does.
+    """An action of a user.
 
     :param run: number of the run.
     :param act: ``run failed``, ``failed``, ``success`` or ``clear``.
-    :param outage: what AWS does around it, from and until when; None for nothing.
+    :param outage: the fault of AWS around it, with start and end; None for none.
     """
 
     at: float
@@ -144,7 +145,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong."""
+    """A fault."""
 
     at: float
     name: str
@@ -153,7 +154,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Schedule:
-    """What happens when; two of the same seed are the same."""
+    """The events of a schedule by time; the same seed gives the same schedule."""
 
     seed: int
     credentials: str
@@ -163,7 +164,7 @@ class Schedule:
 
     @classmethod
     def of(cls, seed: int) -> Schedule:
-        """Draw one."""
+        """Generate a schedule."""
         dice = random.Random(seed)
         runs = sorted(
             (
@@ -179,10 +180,10 @@ class Schedule:
         )
         kills = []
         for number, run in enumerate(runs):
-            # What runs long is killed: nobody waits for it.
+            # A long run is killed, because no test waits for its end.
             long = run.seconds >= 30 and run.kind not in ("deadline", "crawl")
             if long or dice.random() < 0.4:
-                # Many kinds of moments lie in the first seconds.
+                # Many kinds of states occur in the first seconds.
                 at = run.at + (dice.uniform(0, 1.5) if dice.random() < 0.4 else dice.uniform(0, LENGTH - run.at))
                 outage = None
                 if dice.random() < 0.4:
@@ -216,33 +217,33 @@ class Schedule:
 
 
 class AwsFaults:
-    """The faults of AWS that are switched on: the last one counts, as there is one set of faults."""
+    """The active faults of AWS: only the last one applies, because there is one set of faults."""
 
     def __init__(self, aws: LocalAws) -> None:
         self._aws = aws
         self._on: list[str] = []
         self._history: list[tuple[float, tuple[str, ...]]] = []
-        """What was on from when."""
+        """The earlier faults by their start."""
 
     def around(self, at: float, after: float) -> list[str]:
-        """Return what was on at a time, or came in the seconds after it."""
+        """Return the faults that were active at a time, or started in the seconds after it."""
         before = [names for since, names in self._history if since <= at][-1:]
         later = [names for since, names in self._history if at < since <= at + after]
         return sorted({name for names in (*before, *later) for name in names})
 
     def begin(self, name: str, lasts: float) -> None:
-        """Switch one on."""
+        """Start a fault."""
         self._on.append(name)
         self._apply(lasts)
 
     def end(self, name: str) -> None:
-        """Switch it off."""
+        """End a fault."""
         if name in self._on:
             self._on.remove(name)
         self._apply(5.0)
 
     def clear(self) -> None:
-        """Switch all off."""
+        """End all faults."""
         self._on.clear()
         self._history.append((time.time(), ()))
         self._aws.set_faults(Faults())

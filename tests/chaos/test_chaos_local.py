@@ -1,6 +1,6 @@
 """Random schedules without Airflow's processes: real operators, triggers and TriggerRunner on a local AWS.
 
-``SEED`` and ``SCHEDULES`` say which and how many; ``make chaos-local`` sets them.
+``SEED`` and ``SCHEDULES`` set which and how many; ``make chaos-local`` sets them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REAPED_SEED: Final = SEED + 30
 """Seed of the first schedule in which the reaper runs all the time."""
 
 counted = Counts()
-"""What all schedules so far came to."""
+"""The counts of all schedules so far."""
 
 
 @pytest.fixture(scope="module")
@@ -43,41 +43,41 @@ def ledger() -> Iterator[Ledger]:
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take back what the reaper's environment says."""
+    """Restore the environment that the reaper changes."""
     for name in LocalAws().environment():
         monkeypatch.setenv(name, "")
 
 
 def play(ledger: Ledger, seed: int, directory: Path, *, reaps: bool) -> Counts:
-    """Play and judge a schedule; return what it came to."""
+    """Run and check a schedule; return the counts."""
     aws = ledger.aws
     assert isinstance(aws, LocalAws)
     schedule = Schedule.of(seed)
     counts = Player(aws, ledger, schedule, directory, reaps=reaps).play()
     ledger.stop_all()
-    print(f"\n{schedule}\n{counts}\nLogs: {directory}")  # noqa: T201 -- to repeat it by
+    print(f"\n{schedule}\n{counts}\nLogs: {directory}")  # noqa: T201 -- to reproduce it
     assert not counts.breaches, "\n".join([*counts.breaches, str(schedule), str(directory)])
     return counts
 
 
 @pytest.mark.parametrize("seed", range(SEED, SEED + SCHEDULES))
 def test_a_random_schedule(ledger: Ledger, seed: int, tmp_path: Path) -> None:
-    """Jobs started are the attempts meant, no task waits for ever, every outcome is its job's, and no orphan stays."""
+    """No job is started twice, no task waits forever, every outcome belongs to its job, and no orphan is left."""
     counted.add(play(ledger, seed, tmp_path, reaps=False))
-    print(f"So far: {counted}")  # noqa: T201 -- the figures
+    print(f"So far: {counted}")  # noqa: T201 -- the counts
 
 
 @pytest.mark.parametrize("seed", range(REAPED_SEED, REAPED_SEED + (SCHEDULES + 9) // 10))
-def test_a_reaper_that_runs_meanwhile_stops_nothing_that_is_wanted(ledger: Ledger, seed: int, tmp_path: Path) -> None:
-    """Whatever state a task is in, and whatever AWS answers."""
+def test_a_concurrent_reaper_stops_only_orphans(ledger: Ledger, seed: int, tmp_path: Path) -> None:
+    """This holds for every state of a task, and every response of AWS."""
     play(ledger, seed, tmp_path, reaps=True)
 
 
 def test_a_seed_gives_one_schedule() -> None:
-    """A failure can be repeated."""
+    """Otherwise a failure could not be reproduced."""
     assert Schedule.of(SEED) == Schedule.of(SEED)
 
 
-def test_every_duration_that_is_scaled_is_there() -> None:
-    """A renamed one would silently last ten times as long as the faults allow."""
+def test_every_scaled_duration_exists() -> None:
+    """A renamed one would not be scaled, and last longer than the faults allow."""
     assert {name for _, name in durations()} == SCALED

@@ -25,24 +25,24 @@ from tests.chaos.lines import Fired, Line, Row, Sign, Wanted, prepare
 log = logging.getLogger("chaos.triggerer")
 
 TICK: Final = 0.3
-"""Seconds of a round, in which triggers are started and cancelled; one in Airflow."""
+"""Seconds between two iterations, in which triggers are started and cancelled; one in Airflow."""
 
 GRACE: Final = 2.0
-"""Seconds in which a triggerer that is told to end cancels its triggers."""
+"""Seconds in which a triggerer that gets SIGTERM cancels its triggers."""
 
 
 class Supervisor(Line):
-    """The triggerer's line to Airflow."""
+    """The triggerer's connection to Airflow."""
 
     async def asend(self, message: Any) -> Any:
-        """Ask, and return the answer."""
+        """Send a request, and return the response."""
         return await asyncio.to_thread(self.send, message)
 
 
 class Process:
     """The triggers of one process.
 
-    :param control: what Airflow wants, and what becomes of it.
+    :param control: the connection to Airflow, for the wanted triggers and their events.
     """
 
     def __init__(self, control: Connection) -> None:
@@ -54,7 +54,7 @@ class Process:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Run until told to end."""
+        """Run until SIGTERM."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         threading.Thread(target=self._listen, args=(loop,), daemon=True).start()
@@ -143,5 +143,5 @@ def trigger_process(control: Connection, requests: Connection, environment: Mapp
     async def main() -> None:
         await Process(control).run()
 
-    asyncio.run(main())  # which cancels what triggers have left in the background
+    asyncio.run(main())  # which cancels the background tasks of triggers
     os._exit(0)

@@ -1,4 +1,4 @@
-"""A worker of the small Airflow: a process that executes one try of a task, as Airflow's task runner does."""
+"""A worker of the small Airflow: a process that executes one try of a task, like Airflow's task runner."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
-# All that a try needs is imported here, once, by the server that children are forked from.
+# The server from which children are forked imports here, once, all modules that a try needs.
 import boto3  # noqa: F401
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
@@ -81,7 +81,7 @@ OPERATORS: Final[Mapping[str, Callable[..., Any]]] = {
     "batch_map": _batch_map,
     "fargate_map": _fargate_map,
 }
-"""What makes the operator of each kind of task: called with a token, and the seconds and exit code of its jobs."""
+"""Creates the operator of each kind of task: called with a token, and the seconds and exit code of its jobs."""
 
 
 class TaskStateStore:
@@ -91,17 +91,17 @@ class TaskStateStore:
         self._line = line
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Read."""
+        """Read a value."""
         value = self._line.send(Store(key))
         return default if value is None else json.loads(value)
 
     def set(self, key: str, value: Any) -> None:
-        """Write, as JSON, for that is what Airflow keeps."""
+        """Write a value as JSON, like Airflow."""
         self._line.send(Store(key, json.dumps(value)))
 
 
 def context_of(one: Try, line: Line) -> dict[str, Any]:
-    """What Airflow hands to ``execute``, as far as it is used."""
+    """Return the parts of the context of ``execute`` that are used."""
     ti = SimpleNamespace(
         id=one.ti_id,
         dag_id=one.key.dag_id,
@@ -114,7 +114,8 @@ def context_of(one: Try, line: Line) -> dict[str, Any]:
         xcom_push=lambda key, value: None,  # noqa: ARG005
         get_task_states=RuntimeTaskInstance.get_task_states,
     )
-    dag_run = SimpleNamespace(clear_number=one.clear_number, start_date=datetime.fromtimestamp(one.run_started, tz=UTC))
+    began_at = datetime.fromtimestamp(one.run_started, tz=UTC)
+    dag_run = SimpleNamespace(clear_number=one.clear_number, start_date=began_at, logical_date=None)
     return {"ti": ti, "dag_run": dag_run, "task_state_store": TaskStateStore(line)}
 
 
@@ -158,7 +159,7 @@ def work(one: Try, connection: Connection, environment: Mapping[str, str], log_f
         end = Ended("retry", error=f"{type(error).__name__}: {error}")
     try:
         line.send(end)
-    except Exception as error:  # noqa: BLE001 -- likewise
+    except Exception as error:  # noqa: BLE001 -- as in Airflow
         log.error("The end was rejected: %s", error)  # noqa: TRY400
     os._exit(0)
 

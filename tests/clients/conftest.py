@@ -1,4 +1,4 @@
-"""A local AWS with the resources of the sample DAGs, and the way to run a client against it."""
+"""A local AWS with the resources of the sample DAGs, and a function that runs a client with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TIMEOUT = 900.0
-"""Seconds after which a client has hung."""
+"""Seconds after which a client counts as hanging."""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def run(aws: LocalAws, tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], Any]], Any]:
-    """Ask until the answer is true, and return it; fail after a minute."""
+    """Return a function that calls another one until its result is true, and fails after a minute."""
 
     def eventually(ask: Callable[[], Any]) -> Any:
         deadline = time.monotonic() + 60

@@ -1,9 +1,9 @@
-"""Where clients are installed: an environment for each in ``.venv-clients``, with what its module names.
+"""The environments of clients: one for each in ``.venv-clients``, with the packages that its module names.
 
 Invariants:
 
-- An environment is made anew when the named packages change, and reused otherwise.
-- A client that cannot be installed fails its tests: nothing is skipped.
+- An environment is created again when the named packages change, and reused otherwise.
+- A client that cannot be installed fails its tests: none is skipped.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ INSTALL_TIMEOUT: Final = 600.0
 
 
 def python_environment(name: str, *packages: str) -> Path:
-    """Install Python packages into an environment of their own, with this Python.
+    """Install Python packages into their own environment, with this Python.
 
     :param name: of the environment.
-    :param packages: as pip takes them, with a version each.
+    :param packages: in pip's format, each with a version.
     :returns: its ``bin`` directory.
     """
 
@@ -39,14 +39,14 @@ def python_environment(name: str, *packages: str) -> Path:
         _run([_uv(), "venv", "--quiet", "--python", sys.executable, str(place)], packages)
         _run([_uv(), "pip", "install", "--quiet", "--python", str(place / "bin" / "python"), *packages], packages)
 
-    return _made(name, packages, install) / "bin"
+    return _created(name, packages, install) / "bin"
 
 
 def node_environment(name: str, *packages: str) -> Path:
-    """Install npm packages into a directory of their own.
+    """Install npm packages into their own directory.
 
     :param name: of the environment.
-    :param packages: as npm takes them, with a version each.
+    :param packages: in npm's format, each with a version.
     :returns: its ``node_modules`` directory, for ``NODE_PATH``.
     """
 
@@ -54,7 +54,7 @@ def node_environment(name: str, *packages: str) -> Path:
         place.mkdir()
         _run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(place), *packages], packages)
 
-    return _made(name, packages, install) / "node_modules"
+    return _created(name, packages, install) / "node_modules"
 
 
 def source(name: str, package: str) -> Path:
@@ -73,11 +73,11 @@ def source(name: str, package: str) -> Path:
             content.extractall(place, filter="data")
         archive.unlink()
 
-    [unpacked] = (each for each in _made(name, [package], install).iterdir() if each.is_dir())
+    [unpacked] = (each for each in _created(name, [package], install).iterdir() if each.is_dir())
     return unpacked
 
 
-def _made(name: str, packages: Sequence[str], install: Callable[[Path], None]) -> Path:
+def _created(name: str, packages: Sequence[str], install: Callable[[Path], None]) -> Path:
     """The directory of an environment; the file beside it says what it was made of."""
     place, made_of = PLACE / name, PLACE / f"{name}.json"
     wanted = json.dumps([sys.version, *packages])
@@ -91,7 +91,7 @@ def _made(name: str, packages: Sequence[str], install: Callable[[Path], None]) -
 
 
 def _uv() -> str:
-    """The uv that `make` uses."""
+    """Return the uv that `make` uses."""
     return shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
 
 

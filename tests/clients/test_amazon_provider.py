@@ -22,9 +22,11 @@ PROGRAM: Final = Path(__file__).parent / "programs" / "provider_dag.py"
 
 @pytest.mark.parametrize("name", ["example_batch", "example_ecs_fargate", "example_glue"])
 def test_a_system_test_succeeds(name: str, aws: LocalAws, run: Callable[..., str], tmp_path: Path) -> None:
-    """The DAG as it is released, run by the Airflow and the provider that this package is tested with."""
+    """The released DAG runs on the Airflow and the provider with which this package is tested."""
     tests = source("amazon-provider", f"{PROVIDER}=={version(PROVIDER)}") / "tests"
-    if name == "example_glue":  # it deletes its streams from a group that is there once a job has logged continuously
+    if (
+        name == "example_glue"
+    ):  # it deletes its streams from the log group, which exists once a job has logged continuously
         aws.client("logs").create_log_group(logGroupName="/aws-glue/jobs/logs-v2")
     ec2 = aws.client("ec2")
     environment = {

@@ -17,7 +17,7 @@ PACKAGES = ("awscli==1.46.2",)
 
 @pytest.fixture
 def cli(run: Callable[..., str]) -> Callable[..., Any]:
-    """Run one command of the CLI; returns what it prints, parsed if it is JSON."""
+    """Return a function that runs a command of the CLI, and returns its output, parsed if it is JSON."""
     aws = python_environment("awscli", *PACKAGES) / "aws"
 
     def cli(command: str, *arguments: str, exit_code: int = 0) -> Any:
@@ -28,7 +28,7 @@ def cli(run: Callable[..., str]) -> Callable[..., Any]:
 
 
 def test_batch_jobs_are_submitted_listed_and_logged(cli: Callable[..., Any], eventually: Callable[..., Any]) -> None:
-    """With the array's children, one to a page."""
+    """Children of the array are listed in pages of one."""
     job = cli("batch submit-job --job-name cli --job-queue hello-world-queue --job-definition hello-world")["jobId"]
     array = cli(
         "batch submit-job --job-name array --job-queue print-color-queue --job-definition print-color "
@@ -48,7 +48,7 @@ def test_batch_jobs_are_submitted_listed_and_logged(cli: Callable[..., Any], eve
 
 
 def test_a_failed_fargate_task_is_waited_for(cli: Callable[..., Any]) -> None:
-    """`aws ecs wait` ends with the task; its exit code is shown."""
+    """`aws ecs wait` ends with the task, whose exit code is shown."""
     overrides = {"containerOverrides": [{"name": "process-item", "command": ["-c", "import sys; sys.exit(3)"]}]}
     network = "awsvpcConfiguration={subnets=[subnet-1],assignPublicIp=ENABLED}"
     started = cli(
@@ -64,10 +64,10 @@ def test_a_failed_fargate_task_is_waited_for(cli: Callable[..., Any]) -> None:
     assert cli("ecs list-tasks --cluster jobflow --desired-status STOPPED")["taskArns"] == [task]
 
 
-def test_a_crawler_makes_the_table_that_a_job_run_reads(
+def test_a_crawler_creates_the_table_that_a_job_run_reads(
     cli: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
-    """The crawler and the job of the sample DAG."""
+    """They are the crawler and the job of the sample DAG."""
     cli("glue start-crawler --name se2_in0")
     eventually(lambda: cli("glue get-crawler --name se2_in0 --query Crawler.LastCrawl.Status") == '"SUCCEEDED"\n')
     assert cli("glue get-table --database-name se2 --name se2_in0")["Table"]["StorageDescriptor"]["Columns"]
@@ -76,6 +76,6 @@ def test_a_crawler_makes_the_table_that_a_job_run_reads(
     assert eventually(lambda: (seen := cli(state).strip()) in ("SUCCEEDED", "FAILED") and seen) == "SUCCEEDED"
 
 
-def test_an_error_of_aws_is_printed_as_one(cli: Callable[..., Any]) -> None:
-    """The exit code says so, and nothing on standard output."""
+def test_an_error_of_aws_is_printed(cli: Callable[..., Any]) -> None:
+    """The exit code is that of an error, and standard output is empty."""
     assert cli("batch submit-job --job-name a --job-queue none --job-definition none", exit_code=255) == ""

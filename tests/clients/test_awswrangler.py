@@ -15,6 +15,6 @@ PROGRAM: Final = Path(__file__).parent / "programs" / "wrangler.py"
 
 
 def test_a_crawled_table_is_read_and_a_written_one_is_crawled(run: Callable[..., str]) -> None:
-    """Partitions and types that a crawler finds are those that awswrangler wrote, and the other way round."""
+    """Partitions and types that a crawler finds are those that awswrangler wrote, and vice versa."""
     python = python_environment("awswrangler", *PACKAGES) / "python"
     assert run([python, PROGRAM]).splitlines() == ["read 3 2026", "crawled id=bigint name=string year=string"]

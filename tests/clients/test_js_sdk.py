@@ -15,7 +15,7 @@ PROGRAM: Final = Path(__file__).parent / "programs" / "sdk.cjs"
 
 
 def test_jobs_of_each_service_are_started_and_waited_for(run: Callable[..., str]) -> None:
-    """The SDK parses each answer, makes dates of times, and has the request id that each answer carries."""
+    """The SDK parses each response, converts times to dates, and gets the request id of each response."""
     modules = node_environment("js-sdk", *PACKAGES)
     printed = run(["node", PROGRAM], {"NODE_PATH": str(modules)})
     assert printed.splitlines() == [

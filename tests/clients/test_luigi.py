@@ -17,8 +17,8 @@ PACKAGES: Final = ("luigi==3.8.1", "boto3==1.44.8")
 PROGRAM: Final = Path(__file__).parent / "programs" / "luigi_tasks.py"
 
 
-def test_tasks_on_batch_and_ecs_succeed_and_fail_as_their_jobs_do(aws: LocalAws, run: Callable[..., str]) -> None:
-    """Luigi looks for a queue by itself, polls each job, and reads the log of the one that fails."""
+def test_tasks_succeed_and_fail_with_their_jobs(aws: LocalAws, run: Callable[..., str]) -> None:
+    """Luigi finds a queue by itself, polls each job, and reads the log of the failed one."""
     python = python_environment("luigi", *PACKAGES) / "python"
     register_definition(aws.client("batch"), "no-ink", ["sh", "-c", "echo No ink left; exit 1"])
     assert run([python, PROGRAM]).splitlines() == ["HelloWorld done", "ProcessItem done", "NoInk: No ink left"]

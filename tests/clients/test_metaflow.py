@@ -17,7 +17,7 @@ PROGRAM: Final = Path(__file__).parent / "programs" / "metaflow_map.py"
 
 
 def test_a_foreach_runs_as_jobs_and_a_failed_one_is_retried(aws: LocalAws, run: Callable[..., str]) -> None:
-    """Metaflow registers job definitions, packs its code into S3, and follows each job and its log."""
+    """Metaflow registers job definitions, stores its code in S3, and follows each job and its log."""
     aws.client("s3").create_bucket(Bucket="metaflow")
     environment = {
         "USERNAME": "jobflow",
@@ -29,4 +29,4 @@ def test_a_foreach_runs_as_jobs_and_a_failed_one_is_retried(aws: LocalAws, run: 
     }
     python = python_environment("metaflow", *PACKAGES) / "python"
     assert "results: 1 4 9" in run([python, PROGRAM, "run"], environment)
-    assert len(aws.started("batch")) == 4  # three items, and one of them twice
+    assert len(aws.started("batch")) == 4  # three items, one of them twice

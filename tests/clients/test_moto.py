@@ -1,8 +1,8 @@
-"""moto: its own tests of Batch, ECS and Glue, from its source distribution, against the local AWS.
+"""Moto: its own tests of Batch, ECS and Glue, from its source distribution, on the local AWS.
 
-They test what moto does, which is not always what AWS does. Each that fails is in ``moto_differences.yaml``, with the
-reason why the local AWS is right. The list is exact: a test that passes now has to leave it, unless it fails only
-``sometimes``.
+They test the behaviour of moto, which is not always that of AWS. Each failing test is in ``moto_differences.yaml``,
+with the reason why the local AWS is right. The list is exact: a test that passes must be removed from it, unless it
+fails only ``sometimes``.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ DIFFERENCES: Final = yaml.safe_load((HERE / "moto_differences.yaml").read_text()
 
 
 @pytest.mark.parametrize("suite", ["batch", "batch_simple", "ecs", "glue"])
-def test_what_fails_is_what_moto_does_otherwise_than_aws(suite: str, run: Callable[..., str], tmp_path: Path) -> None:
-    """No test fails that is not listed, and none is listed that passes."""
+def test_only_the_listed_tests_of_moto_fail(suite: str, run: Callable[..., str], tmp_path: Path) -> None:
+    """No other test fails, and no listed test passes."""
     python = python_environment("moto", *PACKAGES) / "python"
     place = source("moto-source", f"moto=={VERSION}")
     outcomes = tmp_path / "outcomes.json"

@@ -18,7 +18,7 @@ PROGRAM: Final = Path(__file__).parent / "programs" / "prefect_flows.py"
 
 
 def test_a_flow_runs_in_a_task_and_starts_a_job(aws: LocalAws, run: Callable[..., str], tmp_path: Path) -> None:
-    """The worker registers a task definition of its own and runs it in the subnets of the default VPC."""
+    """The worker registers its own task definition and runs it in the subnets of the default VPC."""
     python = python_environment("prefect", *PACKAGES) / "python"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -13,7 +13,7 @@ from airflow_jobflow.local.samples import provision
 
 @pytest.fixture(scope="session")
 def database() -> None:
-    """Airflow's metadata database, of this test process's own."""
+    """Airflow's metadata database of this test process."""
     from airflow.utils.db import initdb
 
     initdb()
@@ -21,7 +21,7 @@ def database() -> None:
 
 @pytest.fixture(scope="session")
 def samples() -> Iterator[LocalAws]:
-    """A local AWS with what the sample DAGs need."""
+    """A local AWS with the resources of the sample DAGs."""
     with LocalAws() as aws:
         provision(aws.endpoint_url)
         yield aws
@@ -29,7 +29,7 @@ def samples() -> Iterator[LocalAws]:
 
 @pytest.fixture
 def dags(database: None) -> Any:
-    """The sample DAGs, freshly imported."""
+    """The sample DAGs, newly imported."""
     from airflow.dag_processing.dagbag import DagBag
 
     bag = DagBag()
@@ -38,28 +38,28 @@ def dags(database: None) -> Any:
 
 
 class Run:
-    """What has become of a DAG run."""
+    """The result of a DAG run."""
 
     def __init__(self, run: Any) -> None:
         self._run = run
         self.state = str(run.state)
-        """Of the run."""
+        """The state of the run."""
         self.run_id = str(run.run_id)
-        """As Airflow names it."""
+        """The run id of Airflow."""
 
     @property
     def states(self) -> dict[str, str]:
-        """How each task ended; of a mapped one, each of its instances."""
+        """Return the final state of each task; for a mapped one, of each instance."""
         instances = self._run.get_task_instances()
         return {ti.task_id + ("" if ti.map_index < 0 else f"[{ti.map_index}]"): str(ti.state) for ti in instances}
 
     @property
     def tries(self) -> dict[str, int]:
-        """How often each task was tried."""
+        """Return the number of tries of each task."""
         return {ti.task_id: ti.try_number for ti in self._run.get_task_instances()}
 
     def returned(self, task_id: str) -> Any:
-        """What a task returned."""
+        """Return the result of a task."""
         from airflow.models.xcom import XComModel
         from airflow.utils.session import create_session
 
@@ -73,7 +73,7 @@ class Run:
 
 @pytest.fixture
 def run_on(dags: Any, here: Callable[[LocalAws], None]) -> Callable[..., Run]:
-    """Run a sample DAG against an AWS, as ``airflow dags test`` does."""
+    """Return a function that runs a sample DAG with an AWS, like ``airflow dags test``."""
 
     def run(aws: LocalAws, dag_id: str, **conf: Any) -> Run:
         here(aws)
@@ -84,5 +84,5 @@ def run_on(dags: Any, here: Callable[[LocalAws], None]) -> Callable[..., Run]:
 
 @pytest.fixture
 def test_dag(run_on: Callable[..., Run], samples: LocalAws) -> Callable[..., Run]:
-    """Run a sample DAG against the AWS that all tests share."""
+    """Return a function that runs a sample DAG with the AWS that all tests share."""
     return lambda dag_id, **conf: run_on(samples, dag_id, **conf)

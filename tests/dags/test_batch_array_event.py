@@ -1,4 +1,4 @@
-"""Flow 2's second form: a DAG that the ends of arrays start. One notification for each array, whatever comes."""
+"""Flow 2's second variant: a DAG that the ends of arrays start. There is exactly one notification per array."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ NOTIFIED = "print-color FAILED: 6 of 7 succeeded, 1 failed (4c7599ae-0a82-49aa-b
 
 @pytest.fixture
 def module(dags: Any) -> dict[str, Any]:
-    """What is in the DAG's file."""
+    """Return the module of the DAG's file."""
     found: dict[str, Any] = dags[DAG].get_task("arrays_ended").python_callable.__globals__
     return found
 
 
 @pytest.fixture
 def notifications(module: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is notified, by way of the callable that users replace."""
+    """Return the notifications, which are recorded instead of the callable that users replace."""
     told: list[str] = []
     monkeypatch.setitem(module, "notify", told.append)
     return told
 
 
 def ended(job_id: str, **detail: Any) -> dict[str, Any]:
-    """An event of EventBridge."""
+    """Return an event of EventBridge."""
     return {**ARRAY_FAILED, "id": f"event-{job_id}", "detail": {**ARRAY_FAILED["detail"], "jobId": job_id, **detail}}  # type: ignore[dict-item]
 
 
 def test_a_recorded_event_is_notified(test_dag: Callable[..., Any], notifications: list[str]) -> None:
-    """`airflow dags test` has no asset events, so this is how the DAG is tried out."""
+    """`airflow dags test` has no asset events, so the DAG is tried in this way."""
     run = test_dag(DAG, event=ARRAY_FAILED)
     assert run.state == "success"
     assert notifications == [NOTIFIED]
@@ -53,7 +53,7 @@ def test_a_recorded_event_is_notified(test_dag: Callable[..., Any], notification
         {"source": "aws.ec2"},
     ],
 )
-def test_a_run_without_an_end_of_an_array_says_so(
+def test_a_run_without_the_end_of_an_array_logs_that(
     test_dag: Callable[..., Any], notifications: list[str], event: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It neither fails nor notifies."""
@@ -67,7 +67,7 @@ def test_a_run_without_an_end_of_an_array_says_so(
 def test_ends_that_share_a_run_are_notified_once_each(
     test_dag: Callable[..., Any], notifications: list[str], module: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Good and bad, also if one of them was delivered twice; an asset event that a person made holds none."""
+    """This includes failures and repeated events; an asset event that a user created has no payload."""
     from airflow.models import dagrun
     from airflow.models.asset import AssetEvent, AssetModel
     from sqlalchemy import select
@@ -92,13 +92,13 @@ def test_ends_that_share_a_run_are_notified_once_each(
     assert run.states == {"arrays_ended": "success", "notify_once[0]": "success", "notify_once[1]": "success"}
 
 
-def test_the_end_of_an_array_of_the_samples_comes_to_the_watcher(
+def test_the_end_of_a_sample_array_reaches_the_watcher(
     module: dict[str, Any], samples: LocalAws, here: Callable[[Any], None]
 ) -> None:
-    """By the queue that the DAG names, which the samples and `infra/jobflow.yaml` make; children do not."""
+    """The DAG names the queue that the samples and `infra/jobflow.yaml` create; children are ignored."""
     here(samples)
     trigger = module["ENDS"]
-    samples.client("sqs").purge_queue(QueueUrl=trigger.queue_url)  # other tests' arrays have ended, too
+    samples.client("sqs").purge_queue(QueueUrl=trigger.queue_url)  # arrays of other tests have ended, too
     job = {"jobName": "mine", "jobQueue": "print-color-queue", "jobDefinition": "print-color-failing"}
     job_id = samples.client("batch").submit_job(**job, arrayProperties={"size": 4})["jobId"]
 

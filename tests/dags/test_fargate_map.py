@@ -1,4 +1,4 @@
-"""Flow 3, a Fargate task for each item: every item has a result, whatever becomes of its task."""
+"""Flow 3, a Fargate task for each item: every item has a result, regardless of its task's end."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ BROKEN = {
 
 
 def success(item: str) -> dict[str, str]:
-    """The result of an item that went well."""
+    """Return the result of a successful item."""
     return {"item": item, "result": "Success"}
 
 
 @pytest.fixture
 def faults(samples: LocalAws) -> Iterator[Callable[..., None]]:
-    """Switch faults on, until the test has ended."""
+    """Return a function that sets faults until the end of the test."""
     yield lambda **which: samples.set_faults(Faults(**which))
     samples.set_faults(Faults())
 
 
 @pytest.fixture
 def started(samples: LocalAws) -> Callable[[], int]:
-    """How many tasks were started since."""
+    """Return a function that counts the tasks started during the test."""
     before = len(samples.started("ecs"))
     return lambda: len(samples.started("ecs")) - before
 
@@ -48,7 +48,7 @@ def test_every_item_has_its_result(
     started: Callable[[], int],
     form: str,
 ) -> None:
-    """One fails, and one is interrupted on Spot, which is no fault of its own; neither stops the others."""
+    """One item fails, and one is interrupted on Spot, which is not a failure; neither stops the others."""
     faults(interrupt_spot=1, interrupt_spot_with="item-02")
     run = test_dag(form, parameter=["item-01", "broken-item", "item-02", "item-45"])
     assert run.state == "success"
@@ -60,10 +60,10 @@ def test_every_item_has_its_result(
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_start_that_aws_answers_with_failures_is_made_again(
+def test_a_start_with_failures_in_the_response_is_repeated(
     test_dag: Callable[..., Any], faults: Callable[..., None], started: Callable[[], int], form: str
 ) -> None:
-    """RunTask says 200 and starts nothing."""
+    """RunTask responds with status 200, and starts nothing."""
     faults(run_task_failures=1)
     run = test_dag(form, parameter=["item-01"])
     assert run.returned("results") == [success("item-01")]
@@ -72,7 +72,7 @@ def test_a_start_that_aws_answers_with_failures_is_made_again(
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_task_that_never_started_fails_its_item(test_dag: Callable[..., Any], samples: LocalAws, form: str) -> None:
-    """It has no exit code to go by."""
+    """It has no exit code."""
     container = {"name": "main", "image": "missing/image"}
     definition = register_task(samples.client("ecs"), "never-starts", container)
     run = test_dag(form, parameter=["item-01"], task_definition=definition)
@@ -84,19 +84,19 @@ def test_a_task_that_never_started_fails_its_item(test_dag: Callable[..., Any], 
 
 @pytest.fixture
 def sleeps(samples: LocalAws) -> str:
-    """A task definition whose tasks would run for minutes."""
+    """A task definition whose tasks run for minutes."""
     return register_task(samples.client("ecs"), "sleeps", {"name": "main", "command": ["sleep", "600"]})
 
 
 def running(samples: LocalAws) -> list[str]:
-    """Tasks that go on."""
+    """Return the running tasks."""
     return list(samples.client("ecs").list_tasks(cluster="jobflow", desiredStatus="RUNNING")["taskArns"])
 
 
 def test_a_task_that_takes_too_long_fails_its_item_and_is_stopped(
     test_dag: Callable[..., Any], dags: Any, samples: LocalAws, started: Callable[[], int], sleeps: str
 ) -> None:
-    """It is not polled for ever, nor started again."""
+    """It is neither polled forever nor started again."""
     dags["fargate_map_expand"].get_task("process_item").partial_kwargs["job_timeout"] = 1
     run = test_dag("fargate_map_expand", parameter=["item-01"], task_definition=sleeps)
     [result] = run.returned("results")
@@ -108,7 +108,7 @@ def test_a_task_that_takes_too_long_fails_its_item_and_is_stopped(
 def test_a_map_that_takes_too_long_is_stopped(
     test_dag: Callable[..., Any], dags: Any, samples: LocalAws, started: Callable[[], int], sleeps: str
 ) -> None:
-    """Its deadline is one for all items, and it is not begun again."""
+    """All items have one deadline, and the map is not started again."""
     dags["fargate_map"].get_task("process_items").job_timeout = 2
     run = test_dag("fargate_map", parameter=["item-01", "item-02"], task_definition=sleeps)
     assert (run.state, run.states["process_items"]) == ("failed", "failed")
@@ -118,15 +118,15 @@ def test_a_map_that_takes_too_long_is_stopped(
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_no_items_are_no_failure(test_dag: Callable[..., Any], form: str) -> None:
-    """A list may be empty."""
+def test_an_empty_list_is_a_success(test_dag: Callable[..., Any], form: str) -> None:
+    """The list of items may be empty."""
     run = test_dag(form, parameter=[])
     assert (run.state, run.returned("results")) == ("success", [])
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_there_is_an_input_for_each_item_that_is_run_by_default(dags: Any, samples: LocalAws, form: str) -> None:
-    """And there are more of them than run at a time, so that they come in waves."""
+def test_each_default_item_has_an_input(dags: Any, samples: LocalAws, form: str) -> None:
+    """There are more items than slots, so some wait for a free one."""
     items = dags[form].params["parameter"]
     listed = samples.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=INPUTS)["Contents"]
     assert {f"{INPUTS}{item}.json" for item in items} <= {each["Key"] for each in listed}
@@ -134,6 +134,6 @@ def test_there_is_an_input_for_each_item_that_is_run_by_default(dags: Any, sampl
 
 
 def test_forty_run_at_a_time(dags: Any) -> None:
-    """Of single tasks ``airflow dags test`` runs one after another, so what they are told is looked at."""
+    """``airflow dags test`` runs single tasks one after the other, so their parameters are checked."""
     assert dags["fargate_map"].get_task("process_items").max_concurrency == 40
     assert dags["fargate_map_expand"].get_task("process_item").partial_kwargs["max_active_tis_per_dagrun"] == 40

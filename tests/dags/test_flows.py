@@ -1,4 +1,4 @@
-"""The sample DAGs, each run as `airflow dags test` runs it: how every path of a flow ends."""
+"""The sample DAGs, each run like `airflow dags test`: the end of every path of a flow."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import pytest
 FAILING = {"containerOverrides": {"command": ["sh", "-c", "sleep 1; exit 3"]}}
 
 
-def test_flow_1_ends_with_the_final_status(test_dag: Callable[..., Any]) -> None:
-    """Submit, wait, choose, report."""
+def test_flow_1_ends_with_the_final_status(
+    test_dag: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Submit, wait, choose, report. What the job writes is in the log of its task."""
+    monkeypatch.setenv("AIRFLOW__JOBFLOW__STREAM_LOGS", "True")
     run = test_dag("batch_job_status_poller")
     assert run.state == "success"
     assert run.states == {
@@ -21,12 +24,13 @@ def test_flow_1_ends_with_the_final_status(test_dag: Callable[..., Any]) -> None
         "job_failed": "skipped",
     }
     assert run.returned("get_final_job_status").endswith(" ended as SUCCEEDED")
+    assert "Hello world" in caplog.messages
 
 
 def test_flow_1_fails_with_its_own_error_and_cause(
     test_dag: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The run is failed, not merely a task in it; the job is waited for through the trigger."""
+    """The run fails, not only a task in it; the trigger waits for the job."""
     run = test_dag("batch_job_status_poller", **FAILING)
     assert run.state == "failed"
     assert run.states == {
@@ -40,8 +44,8 @@ def test_flow_1_fails_with_its_own_error_and_cause(
     assert "DescribeJob returned FAILED: AWS Batch Job Failed" in capfd.readouterr().out
 
 
-def test_flow_1_hands_parameters_to_the_job(test_dag: Callable[..., Any], samples: Any) -> None:
-    """What the trigger form asks for reaches the job as it is."""
+def test_flow_1_passes_parameters_to_the_job(test_dag: Callable[..., Any], samples: Any) -> None:
+    """Values from the trigger form reach the job unchanged."""
     run = test_dag("batch_job_status_poller", jobName="mine", containerOverrides={"command": ["echo", "Ref::word"]})
     job_id = run.returned("run_job")["job_id"]
     [job] = samples.client("batch").describe_jobs(jobs=[job_id])["jobs"]
@@ -49,17 +53,30 @@ def test_flow_1_hands_parameters_to_the_job(test_dag: Callable[..., Any], sample
     assert job["container"]["command"] == ["echo", "Ref::word"]
 
 
-def test_flow_1_refuses_what_does_not_exist(test_dag: Callable[..., Any]) -> None:
-    """The run fails; neither branch is taken."""
+def test_flow_1_fails_for_unknown_resources(test_dag: Callable[..., Any]) -> None:
+    """Neither branch is taken."""
     run = test_dag("batch_job_status_poller", jobQueue="nowhere")
     assert run.state == "failed"
     assert run.states["run_job"] == "failed"
     assert run.states["get_final_job_status"] == "upstream_failed"
 
 
+@pytest.mark.parametrize(("rows", "taken"), [(3, "load"), (0, "nothing_to_load")])
+def test_the_branch_is_taken_by_what_the_job_returned(test_dag: Callable[..., Any], rows: int, taken: str) -> None:
+    """The value comes from the job itself, by way of its log."""
+    run = test_dag("branch_on_result", rows=rows)
+    assert run.state == "success"
+    assert run.returned("count_rows")["result"] == {"rows": rows}
+    assert run.states == {
+        "count_rows": "success",
+        "has_rows": "success",
+        **{each: "success" if each == taken else "skipped" for each in ("load", "nothing_to_load")},
+    }
+
+
 @pytest.fixture
 def notifications(dags: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is notified, by way of the callable that users replace."""
+    """Return the notifications, which are recorded instead of the callable that users replace."""
     told: list[str] = []
     module = dags["batch_array_notify"].get_task("notify_once").python_callable.__globals__
     monkeypatch.setitem(module, "notify", told.append)
@@ -67,7 +84,7 @@ def notifications(dags: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_flow_2_notifies_once_on_success(test_dag: Callable[..., Any], notifications: list[str], samples: Any) -> None:
-    """Once for the array, not once for each of its children; each child prints the colour at its index."""
+    """There is one notification for the array, none for its children; each child prints the colour at its index."""
     run = test_dag("batch_array_notify")
     assert run.state == "success"
     [line] = notifications
@@ -85,15 +102,15 @@ def test_flow_2_notifies_once_on_success(test_dag: Callable[..., Any], notificat
 
 
 def test_flow_2_notifies_once_on_failure(test_dag: Callable[..., Any], notifications: list[str]) -> None:
-    """And the run is failed."""
+    """The run fails, too."""
     run = test_dag("batch_array_notify", jobDefinition="print-color-failing")
     assert run.state == "failed"
     [line] = notifications
     assert "FAILED: 6 of 7 succeeded, failed: [3]" in line
 
 
-def test_flow_2_notifies_once_when_there_is_no_array(test_dag: Callable[..., Any], notifications: list[str]) -> None:
-    """Not even started is worth a notification too."""
+def test_flow_2_notifies_once_if_the_submit_fails(test_dag: Callable[..., Any], notifications: list[str]) -> None:
+    """A failed start needs a notification too."""
     run = test_dag("batch_array_notify", jobQueue="nowhere")
     assert run.state == "failed"
     [line] = notifications
@@ -101,11 +118,12 @@ def test_flow_2_notifies_once_when_there_is_no_array(test_dag: Callable[..., Any
 
 
 def test_the_trigger_form_explains_itself(dags: Any) -> None:
-    """Every parameter has a type, a description and a default that fits."""
+    """Every parameter has a type, a description and a valid default."""
     assert set(dags) == {
         "batch_job_status_poller",
         "batch_array_notify",
         "batch_array_event",
+        "deregister_definitions",
         "fargate_map",
         "fargate_map_expand",
         "glue_crawler_then_job",

@@ -1,4 +1,4 @@
-"""Flow 4, a crawler and then a Glue job: the job runs after a good crawl of this run's, and after no other."""
+"""Flow 4, a crawler followed by a Glue job: the job runs only after a successful crawl of the same run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.local.demo.outputs import parquet
 from airflow_jobflow.local.glue.samples import BUCKET, CRAWLER, SCRIPT
 from airflow_jobflow.local.samples import provision
-from tests.local.glue_kit import let_end
+from tests.local.glue_kit import end_crawl
 
 DAG = "glue_crawler_then_job"
 PATIENT = {"polls": 150}
@@ -35,7 +35,7 @@ def quick() -> Iterator[LocalAws]:
 
 @pytest.fixture
 def slow() -> Iterator[LocalAws]:
-    """Likewise, where a crawl takes two seconds, and its start a half to take effect."""
+    """An AWS in which a crawl takes two seconds, and its start half a second to take effect."""
     with LocalAws(settings=Settings(crawl_seconds=2, start_takes_effect_after=0.5)) as aws:
         provision(aws.endpoint_url)
         yield aws
@@ -43,14 +43,14 @@ def slow() -> Iterator[LocalAws]:
 
 @pytest.fixture
 def endless() -> Iterator[LocalAws]:
-    """Likewise, where a crawl goes on until a test has it end."""
+    """An AWS in which a crawl runs until the test ends it."""
     with LocalAws(settings=Settings(crawl_seconds=3600)) as aws:
         provision(aws.endpoint_url)
         yield aws
 
 
 def eventually(look: Callable[[], Any]) -> None:
-    """Look until what is seen is true."""
+    """Call a function until its result is true."""
     deadline = time.monotonic() + PATIENCE
     while not look():
         assert time.monotonic() < deadline
@@ -58,13 +58,13 @@ def eventually(look: Callable[[], Any]) -> None:
 
 
 def started(aws: LocalAws) -> tuple[int, int]:
-    """How many crawls and runs there were."""
+    """Return the numbers of started crawls and runs."""
     crawls = sum("crawl_id" in each for each in aws.started("glue"))
     return crawls, len(aws.started("glue")) - crawls
 
 
 def crawl(aws: LocalAws) -> dict[str, Any]:
-    """Crawl, and return how that went."""
+    """Run a crawl, and return its result."""
     glue = aws.client("glue")
     before = glue.get_crawler(Name=CRAWLER)["Crawler"].get("LastCrawl")
     glue.start_crawler(Name=CRAWLER)
@@ -73,13 +73,13 @@ def crawl(aws: LocalAws) -> dict[str, Any]:
 
 
 def break_crawler(aws: LocalAws) -> None:
-    """Have every crawl fail."""
+    """Let every crawl fail."""
     targets = {"S3Targets": [{"Path": "s3://no-such-bucket/"}]}
     aws.client("glue").update_crawler(Name=CRAWLER, Targets=targets)
 
 
-def test_a_good_crawl_is_followed_by_the_job(run_on: Callable[..., Any], quick: LocalAws) -> None:
-    """Which is waited for: what it writes is there when the run has ended."""
+def test_a_successful_crawl_is_followed_by_the_job(run_on: Callable[..., Any], quick: LocalAws) -> None:
+    """The DAG run waits for the job: its output exists at the end."""
     run = run_on(quick, DAG, **PATIENT)
     assert run.state == "success"
     assert run.states == {
@@ -93,12 +93,10 @@ def test_a_good_crawl_is_followed_by_the_job(run_on: Callable[..., Any], quick: 
     assert started(quick) == (1, 1)
 
 
-def test_a_failed_crawl_is_no_success_though_the_one_before_was(
+def test_a_failed_crawl_after_a_success_fails_the_run(
     run_on: Callable[..., Any], slow: LocalAws, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A crawler's state is READY after a failure, too, and, with the last crawl's success, before a start takes
-    effect.
-    """
+    """A crawler is READY after a failure, too, and also, with the last crawl's success, before a start takes effect."""
     assert crawl(slow)["Status"] == "SUCCEEDED"
     break_crawler(slow)
     run = run_on(slow, DAG, **PATIENT)
@@ -114,10 +112,10 @@ def test_a_failed_crawl_is_no_success_though_the_one_before_was(
     assert started(slow) == (2, 0)
 
 
-def test_a_crawl_that_takes_too_long_is_given_up(
+def test_a_crawl_that_takes_too_long_fails_the_run(
     run_on: Callable[..., Any], endless: LocalAws, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """After three looks, without another try, and with an error of its own."""
+    """It fails after three polls, without another try, and with its own error."""
     run = run_on(endless, DAG)
     assert run.state == "failed"
     assert run.states == {
@@ -134,22 +132,22 @@ def test_a_crawl_that_takes_too_long_is_given_up(
     assert endless.calls["glue.StopCrawler"] == 1
 
 
-def test_a_start_whose_answer_was_lost_starts_one_crawl(run_on: Callable[..., Any], slow: LocalAws) -> None:
-    """The second start is answered with CrawlerRunningException."""
+def test_a_start_whose_response_was_lost_starts_one_crawl(run_on: Callable[..., Any], slow: LocalAws) -> None:
+    """The second start gets a CrawlerRunningException."""
     slow.set_faults(Faults(actions=("glue.StartCrawler",), lose_answers=1))
     run = run_on(slow, DAG, **PATIENT)
     assert (run.state, started(slow)) == ("success", (1, 1))
 
 
-def test_a_crawl_that_is_under_way_is_joined(run_on: Callable[..., Any], endless: LocalAws) -> None:
-    """Somebody else has started it; it ends when it is waited for."""
+def test_a_running_crawl_is_joined(run_on: Callable[..., Any], endless: LocalAws) -> None:
+    """Someone else has started it; it ends during the wait."""
     glue = endless.client("glue")
     glue.start_crawler(Name=CRAWLER)
     assert glue.get_crawler(Name=CRAWLER)["Crawler"]["State"] == "RUNNING"
 
     def end() -> None:
         eventually(lambda: endless.calls["glue.BatchGetCrawlers"])
-        let_end(endless, CRAWLER)
+        end_crawl(endless, CRAWLER)
 
     with ThreadPoolExecutor() as beside:
         ended = beside.submit(end)
@@ -158,8 +156,8 @@ def test_a_crawl_that_is_under_way_is_joined(run_on: Callable[..., Any], endless
     assert (run.state, started(endless)) == ("success", (1, 1))
 
 
-def test_a_crawler_that_does_not_exist_is_no_timeout(run_on: Callable[..., Any], quick: LocalAws) -> None:
-    """Nor is the job run."""
+def test_an_unknown_crawler_is_not_a_timeout(run_on: Callable[..., Any], quick: LocalAws) -> None:
+    """The job does not run."""
     quick.client("glue").delete_crawler(Name=CRAWLER)
     run = run_on(quick, DAG, **PATIENT)
     assert run.state == "failed"
@@ -172,7 +170,7 @@ def test_a_crawler_that_does_not_exist_is_no_timeout(run_on: Callable[..., Any],
 def test_a_failed_job_fails_the_run(
     run_on: Callable[..., Any], dags: Any, quick: LocalAws, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """And says why."""
+    """The error has the reason."""
     quick.client("s3").put_object(Bucket=BUCKET, Key=SCRIPT, Body=b"raise ValueError('no such column')")
     dags[DAG].get_task("run_final_glue_job").retries = 0
     run = run_on(quick, DAG, **PATIENT)
@@ -181,13 +179,13 @@ def test_a_failed_job_fails_the_run(
     assert "no such column" in capfd.readouterr().out
 
 
-def test_it_runs_by_itself_and_not_twice_at_a_time(dags: Any) -> None:
-    """On a cron schedule."""
+def test_the_dag_has_a_schedule_and_one_active_run(dags: Any) -> None:
+    """It has a cron schedule."""
     assert (dags[DAG].schedule, dags[DAG].max_active_runs, dags[DAG].catchup) == ("0 3 * * *", 1, False)
 
 
 def test_retries_are_those_of_the_flow(dags: Any) -> None:
-    """Number, first delay in seconds, and how it grows."""
+    """Number, first delay in seconds, and its growth are checked."""
     told = {
         name: (task.retries, task.retry_delay.total_seconds(), task.retry_exponential_backoff)
         for name, task in dags[DAG].task_dict.items()

@@ -1,4 +1,4 @@
-"""What a newcomer copies from the README and the page of maps works as written."""
+"""The code in the README and in the documentation of maps works as written."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_dag_of_the_readme_runs_as_written(
 
 
 def test_the_map_on_the_page_of_maps_is_accepted() -> None:
-    """An unknown parameter or a rejected item would be copied."""
+    """Readers would copy an unknown parameter or a rejected item."""
     page = (ROOT / "docs" / "arrays-and-maps.md").read_text()
     [code] = re.findall(r"```python\n(FargateMapOperator.*?)```", page, re.DOTALL)
     operator = eval(code.strip(), {"FargateMapOperator": FargateMapOperator})

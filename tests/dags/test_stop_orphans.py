@@ -1,4 +1,4 @@
-"""The orphan reaper's DAG, as `airflow dags test` runs it, with the states of a real Airflow."""
+"""The orphan reaper's DAG, run like `airflow dags test`, with the states of a real Airflow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REAL = {"job_queues": ["print-color-queue"], "dry_run": False}
 
 @pytest.fixture
 def ended(run_on: Callable[..., Any], samples: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Owner:
-    """A task that has ended, in a deployment whose jobs need not be old to be orphans."""
+    """A task that has ended, in a deployment whose jobs count as orphans at any age."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DEPLOYMENT_ID", "tests")
     monkeypatch.setattr(orphans, "MIN_AGE", 0.0)
     run = run_on(samples, "batch_job_status_poller")
@@ -26,7 +26,7 @@ def ended(run_on: Callable[..., Any], samples: LocalAws, monkeypatch: pytest.Mon
 
 
 def submitted(aws: LocalAws, owner: Owner) -> str:
-    """A job that lasts, as that task would have started it."""
+    """Submit a long job like that task would have done."""
     name = f"job-{owner.group}-t1m2c0-{attempt_token('ti', 1)}"
     command = {"command": ["sleep", "600"]}
     request = {"jobName": name, "jobQueue": "print-color-queue", "jobDefinition": "hello-world", "tags": owner.tags()}
@@ -34,13 +34,13 @@ def submitted(aws: LocalAws, owner: Owner) -> str:
 
 
 def state(aws: LocalAws, job_id: str) -> tuple[str, bool]:
-    """The status of a job, and whether somebody has stopped it."""
+    """Return the status of a job, and whether it was stopped."""
     [job] = aws.client("batch").describe_jobs(jobs=[job_id])["jobs"]
     return job["status"], bool(job.get("isTerminated") or job.get("isCancelled"))
 
 
 def test_an_orphan_is_found_and_stopped(run_on: Callable[..., Any], samples: LocalAws, ended: Owner) -> None:
-    """First a dry run, as the DAG is delivered; a job of a run that Airflow does not know stays."""
+    """The first run is a dry run, as the DAG is delivered; a job of a run that Airflow does not know is not stopped."""
     orphan = submitted(samples, ended)
     unknown = submitted(samples, Owner(ended.dag_id, ended.task_id, "manual__deleted", deployment="tests"))
     run = run_on(samples, DAG)
@@ -58,10 +58,10 @@ def test_an_orphan_is_found_and_stopped(run_on: Callable[..., Any], samples: Loc
     assert state(samples, unknown)[1]
 
 
-def test_a_queue_that_does_not_exist_fails_the_run_after_the_rest_was_done(
+def test_an_unknown_queue_fails_the_run_after_the_others_were_handled(
     run_on: Callable[..., Any], samples: LocalAws, ended: Owner
 ) -> None:
-    """A reaper that silently lists nothing is none."""
+    """A reaper that silently lists nothing would be useless."""
     orphan = submitted(samples, ended)
     run = run_on(samples, DAG, **{**REAL, "job_queues": ["nowhere", "print-color-queue"]})
     assert run.state == "failed"
@@ -70,8 +70,8 @@ def test_a_queue_that_does_not_exist_fails_the_run_after_the_rest_was_done(
     assert state(samples, orphan)[1]
 
 
-def test_nothing_is_stopped_before_somebody_asks_for_it(dags: Any) -> None:
-    """The DAG is delivered paused and dry, and does not run twice at a time."""
+def test_the_dag_is_delivered_paused_and_dry(dags: Any) -> None:
+    """It does not run twice at the same time."""
     dag = dags[DAG]
     assert dag.is_paused_upon_creation
     assert dag.params["dry_run"] is True

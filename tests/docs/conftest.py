@@ -16,11 +16,11 @@ ROOT: Final = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The checkout."""
+    """Return the root of the checkout."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def docs() -> Path:
-    """The sources of the documentation."""
+    """Return the directory of the documentation."""
     return ROOT / "docs"

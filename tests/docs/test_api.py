@@ -56,7 +56,7 @@ def class_of(name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def listed(docs: Path) -> set[str]:
-    """What the reference documents: names, and modules with all of their members."""
+    """Return what the reference documents: names, and modules with all of their members."""
     text = "\n".join(page.read_text() for page in sorted((docs / "api").glob("*.rst")))
     names = set(re.findall(r"^\.\. auto(?:class|exception|function):: (\S+)", text, re.MULTILINE))
     for module, options in re.findall(r"^\.\. automodule:: (\S+)\n((?:   :.*\n?)*)", text, re.MULTILINE):
@@ -73,7 +73,7 @@ def test_a_public_class_is_in_the_reference(listed: set[str], name: str) -> None
 
 
 def parameters(cls: Any) -> Iterator[tuple[str, str]]:
-    """The parameters of a class, each with the docstrings that may document it: its class's, or a derived one's."""
+    """Return the parameters of a class, each with the docstrings that may document it."""
     documented = ""
     for each in cls.__mro__:
         if not each.__module__.startswith("airflow_jobflow"):

@@ -1,4 +1,4 @@
-"""Every code block of the documentation and the README runs or can be parsed, or says why it is not run."""
+"""Every code block of the documentation and the README runs or can be parsed, or has a comment that says why not."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ REASON: Final = re.compile(r"<!-- not run: (.+) -->\s*\Z")
 
 
 def blocks(language: str) -> Iterator[tuple[str, str, str]]:
-    """Every block of a language: its place, the text before it, and its content."""
+    """Return every block of a language: its place, the text before it, and its content."""
     for page in PAGES:
         text = page.read_text()
         for found in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
@@ -46,7 +46,7 @@ def blocks(language: str) -> Iterator[tuple[str, str, str]]:
 
 
 def params(language: str) -> list[object]:
-    """The same as parameters of a test, with the place as id."""
+    """Return the blocks as parameters of a test, with the place as id."""
     return [pytest.param(before, code, id=where) for where, before, code in blocks(language)]
 
 
@@ -63,19 +63,19 @@ def test_a_block_of_python_runs(before: str, code: str) -> None:
 
 @pytest.mark.parametrize(("before", "code"), [*params("sh"), *params("bash")])
 def test_a_block_of_shell_can_be_parsed(before: str, code: str) -> None:
-    """A quote that is missing would be copied. Blocks that can run here have tests of their own."""
+    """A missing quote would be copied. Blocks that can run here have their own tests."""
     assert subprocess.run(["bash", "-n"], input=code, text=True, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(("before", "code"), [*params("json"), *params("yaml")])
 def test_a_block_of_data_can_be_parsed(before: str, code: str) -> None:
-    """A comma that is missing would be copied."""
+    """A missing comma would be copied."""
     assert isinstance(yaml.safe_load(code), dict)  # JSON is YAML
 
 
 @pytest.mark.parametrize(("before", "code"), params("json"))
-def test_a_connection_means_to_the_amazon_provider_what_its_page_says(before: str, code: str) -> None:
-    """A member that the hook does not know is ignored without a word."""
+def test_a_connection_is_accepted_by_the_amazon_provider(before: str, code: str) -> None:
+    """Its hook silently ignores an unknown member."""
     stored = json.loads(code)
     extra = stored["extra"]
     read = AwsConnectionWrapper.from_connection_metadata(
@@ -91,15 +91,15 @@ def test_a_connection_means_to_the_amazon_provider_what_its_page_says(before: st
 
 
 def states(machine: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every state of a state machine, with its siblings; also those in maps."""
+    """Return every state of a state machine with its siblings, including those in maps."""
     for state in machine.get("States", {}).values():
         yield state, machine["States"]
         yield from states(state.get("Iterator", {}))
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "state_machines").glob("*.json")), ids=lambda file: file.stem)
-def test_a_state_machine_leads_somewhere(file: Path) -> None:
-    """Every state ends, or continues with one that exists."""
+def test_every_state_of_a_state_machine_ends_or_continues(file: Path) -> None:
+    """The next state must exist."""
     for state, beside in states(json.loads(file.read_text())):
         nexts = [each["Next"] for each in (state, *state.get("Choices", [])) if "Next" in each]
         nexts += [state["Default"]] if "Default" in state else []
@@ -129,7 +129,7 @@ def test_a_page_names_only_what_exists(page: Path) -> None:
     assert [name for name in files if name != made and not (ROOT / name).exists()] == []
 
 
-def test_no_page_names_a_path_of_somebodys_machine() -> None:
-    """It means nothing to others."""
+def test_no_page_names_a_path_of_a_developers_machine() -> None:
+    """Such a path has no meaning for readers."""
     sources = [*PAGES, *(ROOT / "docs").rglob("*.py"), *(ROOT / "docs").rglob("*.rst")]
     assert [str(page) for page in sources if re.search(r"/work/|/home/|/root/|/Users/", page.read_text())] == []

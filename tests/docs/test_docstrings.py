@@ -1,4 +1,4 @@
-"""Every public function says what each of its parameters is."""
+"""Every public function documents each of its parameters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def classes() -> dict[str, ast.ClassDef]:
 
 
 def is_inherited(function: Function, owner: ast.ClassDef | None, known: dict[str, ast.ClassDef]) -> bool:
-    """Whether a base class of the package has, and so documents, this method."""
+    """Return whether a base class of the package has, and so documents, this method."""
     for base in owner.bases if owner else ():
         name = base.value if isinstance(base, ast.Subscript) else base
         parent = known.get(name.id) if isinstance(name, ast.Name) else None
@@ -38,7 +38,7 @@ def is_inherited(function: Function, owner: ast.ClassDef | None, known: dict[str
 def public_functions(
     body: list[ast.stmt], owner: ast.ClassDef | None = None
 ) -> Iterator[tuple[Function, ast.ClassDef | None]]:
-    """The public functions of a module and the public methods of its public classes."""
+    """Return the public functions of a module and the public methods of its public classes."""
     for node in body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             yield from public_functions(node.body, node)
@@ -47,7 +47,7 @@ def public_functions(
 
 
 def undocumented(function: Function) -> list[str]:
-    """The parameters that a docstring does not name."""
+    """Return the parameters that a docstring does not name."""
     documented: set[str] = set()
     for names in re.findall(r":param ([\w, \n]+?):", ast.get_docstring(function) or ""):
         documented.update(name.strip() for name in names.split(","))
@@ -57,7 +57,7 @@ def undocumented(function: Function) -> list[str]:
 
 
 def test_each_parameter_of_a_public_function_is_documented() -> None:
-    """A reader should not have to find the caller to learn what is passed, and in which unit."""
+    """Readers should not have to find the caller to learn what is passed, and in which unit."""
     known = classes()
     missing = [
         f"{path.relative_to(PACKAGE)}: {function.name}: {name}"

@@ -26,12 +26,13 @@ RETURNED: Final[dict[str, tuple[str, Any]]] = {
     "fargate_items": ("count", 5),
     "glue_crawl": ("changes", "se2_in0: "),
     "batch_job": ("report", "greet-"),
+    "from_image": ("score", "batch"),
     "fargate_task": ("process", "ecs"),
     "glue_job_run": ("to_parquet", "glue_run"),
     "sensors": ("crawled", "glue_crawl"),
     "retries": ("by_batch", "batch"),
 }
-"""For each DAG of the examples, a task and its result: the value, its beginning, or the service of an outcome."""
+"""For each DAG of the examples, a task and its result: the value, the start of it, or the service of an outcome."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def dags(database: None) -> Any:
 
 
 FAILING: Final = {"alerting"}
-"""The DAGs of the examples that fail on purpose; each has a test of its own."""
+"""The DAGs of the examples that fail on purpose; each has its own test."""
 
 
 def test_no_example_is_forgotten(dags: Any) -> None:
@@ -87,7 +88,7 @@ def test_an_example_does_what_its_page_says(dags: Any, samples: Any, here: Calla
 def test_the_alert_of_the_example_names_who_has_to_act(
     dags: Any, samples: Any, here: Callable[[Any], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A callback that does not find the diagnosis alerts the wrong team, or nobody."""
+    """A callback without the diagnosis alerts the wrong team, or nobody."""
     here(samples)
     assert str(dags["alerting"].test().state) == "failed"
     [alert] = [record.getMessage() for record in caplog.records if record.getMessage().startswith("To #")]
@@ -111,7 +112,7 @@ def test_the_alert_of_the_example_names_who_has_to_act(
 def test_the_alert_of_the_example_finds_the_error(
     raised: Exception, channel: str, text: str, *, is_wrapped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Airflow 3.2 hands over an AirflowFailException, whose cause is the error."""
+    """Airflow 3.2 passes an AirflowFailException, whose cause is the error."""
     from docs.examples import alerting
 
     outer = raised
@@ -127,7 +128,7 @@ def test_the_alert_of_the_example_finds_the_error(
 
 
 def test_the_example_of_a_test_passes(root: Path, tmp_path: Path) -> None:
-    """It runs as a reader would run it, in a pytest and an Airflow of its own."""
+    """It runs as a reader would run it, in a separate pytest and Airflow."""
     answer = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", "docs/testing"],
         env={**os.environ, "AIRFLOW_HOME": str(tmp_path)},

@@ -1,4 +1,4 @@
-"""The template on a local AWS, and what is asked of that AWS."""
+"""The template on a local AWS, and the calls to that AWS."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.infra.permissions import Call
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """The template, deployed to a local AWS whose crawls take a moment."""
+    """The template, deployed to a local AWS whose crawls take some seconds."""
     with LocalAws(settings=Settings(time_scale=0.01, stop_grace=5, crawl_seconds=2.0)) as aws:
         yield Stack(aws)
 
 
 @pytest.fixture
 def calls(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Call]]:
-    """All calls that are made with boto3 sessions of the test's own, such as an operator's; not the stack's."""
+    """All calls with boto3 sessions of the test, such as those of an operator, without those of the stack."""
     made: list[Call] = []
 
     def note(params: dict[str, object], model: object, **_: object) -> None:
@@ -31,7 +31,7 @@ def calls(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Call]]
     def listen(session: object) -> None:
         session.register("before-parameter-build", note)  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(ecs, "_definitions", {})  # what one test has read, another would not ask for
+    monkeypatch.setattr(ecs, "_definitions", {})  # what one test has cached, another would not request
     botocore.register_initializer(listen)
     yield made
     botocore.unregister_initializer(listen)

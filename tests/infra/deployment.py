@@ -1,13 +1,14 @@
-"""The template on the local AWS: deployed by its CloudFormation, which is moto's, and completed where moto leaves off.
+"""The template on the local AWS: deployed by moto's CloudFormation, and completed where moto lacks features.
 
-What moto 5.2.5 cannot do, and what is done about it:
+The gaps of moto 5.2.5, and how they are filled:
 
 - It has no ``AWS::Glue::Database``, ``Crawler`` and ``Job``, and no ``AWS::SQS::QueuePolicy``. Their properties are
-  handed to the services' own calls, which take them under the same names.
-- Of a task definition it keeps the containers only: it is registered once more, as a whole. A cluster's capacity
-  providers it drops: they are put. A role's managed policies it drops, and nothing here needs them.
-- It wants a service role for a compute environment, where AWS takes its service-linked one: it gets one.
-- It refers to a resource that it does not have as None: what it refers to by ``Ref`` and ``Sub`` is resolved here.
+  passed to the calls of the services, which have members with the same names.
+- It keeps only the containers of a task definition, which is registered again completely. It drops the capacity
+  providers of a cluster, which are set by a call, and the managed policies of a role, which are not needed here.
+- It requires a service role for a compute environment, where AWS uses its service-linked role, so the environment gets
+  one.
+- It replaces a reference to a resource that it does not support by None: ``Ref`` and ``Sub`` are resolved here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, Final
 import cfnlint.decode  # type: ignore[import-untyped]
 
 from airflow_jobflow.local import LocalAws
-from airflow_jobflow.local.server import REGION
+from airflow_jobflow.local.client import REGION
 
 TEMPLATE: Final = Path(__file__).parents[2] / "infra" / "jobflow.yaml"
 STACK: Final = "jobflow"
@@ -33,17 +34,17 @@ ARNS: Final = {
     "AWS::ECS::Cluster": "arn:aws:ecs:{region}:{account}:cluster/{name}",
     "AWS::S3::Bucket": "arn:aws:s3:::{name}",
 }
-"""What GetAtt returns for ``Arn``."""
+"""The results of GetAtt for ``Arn``."""
 NAMES: Final = {
     "AWS::Glue::Crawler": ["Name"],
     "AWS::Glue::Job": ["Name"],
     "AWS::Glue::Database": ["DatabaseInput", "Name"],
 }
-"""Where the template says what Ref returns of resources that moto does not have."""
+"""The paths in the template with the results of Ref for resources that moto does not support."""
 
 
 def template() -> dict[str, Any]:
-    """The template, its short forms written out."""
+    """Return the template with its short forms expanded."""
     decoded, problems = cfnlint.decode.decode(str(TEMPLATE))
     assert problems == []
     plain: dict[str, Any] = json.loads(json.dumps(decoded, default=str))
@@ -51,9 +52,9 @@ def template() -> dict[str, Any]:
 
 
 class Stack:
-    """The template, deployed.
+    """The deployed template.
 
-    :param aws: where to.
+    :param aws: the local AWS.
     """
 
     def __init__(self, aws: LocalAws) -> None:
@@ -85,7 +86,7 @@ class Stack:
         self._complete()
 
     def _for_moto(self) -> dict[str, Any]:
-        """The template with a service role for the compute environment."""
+        """Return the template with a service role for the compute environment."""
         changed = copy.deepcopy(self.template)
         trust: dict[str, Any] = {"Version": "2012-10-17", "Statement": []}
         changed["Resources"]["ServiceRole"] = {
@@ -97,7 +98,7 @@ class Stack:
         return changed
 
     def _complete(self) -> None:
-        """Make what moto's CloudFormation cannot make."""
+        """Create what moto's CloudFormation cannot create."""
         glue, sqs = self.aws.client("glue"), self.aws.client("sqs")
         glue.create_database(**self.properties("Database"))
         glue.create_crawler(**self.properties("Crawler"))
@@ -114,17 +115,17 @@ class Stack:
         ecs.register_task_definition(**_first_letters_lowered(self.properties("ProcessItem")))
 
     def of_type(self, kind: str) -> list[str]:
-        """The logical names of all resources of a type."""
+        """Return the logical names of all resources of a type."""
         return [name for name, resource in self.template["Resources"].items() if resource["Type"] == kind]
 
     def arn(self, name: str) -> str:
-        """The ARN of a resource."""
+        """Return the ARN of a resource."""
         kind = self.template["Resources"][name]["Type"]
         physical = self._referred(name).rpartition("/")[2]
         return ARNS[kind].format(account=self.account, region=REGION, name=physical)
 
     def properties(self, name: str) -> dict[str, Any]:
-        """The properties of a resource, as CloudFormation would hand them to the service."""
+        """Return the properties of a resource, as CloudFormation would pass them to the service."""
         resolved: dict[str, Any] = self._resolved(self.template["Resources"][name]["Properties"])
         return resolved
 
@@ -160,7 +161,9 @@ class Stack:
 
 
 def _first_letters_lowered(value: Any, *, names: bool = True) -> Any:
-    """What CloudFormation says in the words of ECS's own API; keys of maps, such as a log's options, stay."""
+    """Return CloudFormation's members with the names of ECS's own API; keys of maps, such as a log's options, do not
+    change.
+    """
     if isinstance(value, list):
         return [_first_letters_lowered(each, names=names) for each in value]
     if not isinstance(value, dict):

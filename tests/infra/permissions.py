@@ -1,7 +1,7 @@
-"""Which IAM permissions a call needs, and whether a policy gives them. Pure.
+"""The IAM permissions that a call needs, and whether a policy grants them. Pure functions.
 
-An action is named as its call, but for what is noted in `NEEDS`. Which resources and conditions it is checked
-against, AWS's Service Authorization Reference says.
+An action has the name of its call, except for those in `NEEDS`. The resources and conditions are those of AWS's Service
+Authorization Reference.
 """
 
 from __future__ import annotations
@@ -11,18 +11,24 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from airflow_jobflow.local.server import REGION
+from airflow_jobflow.local.client import REGION
 
 Params = Mapping[str, Any]
 
 NONE: Final = "*"
-"""The resource of an action that AWS checks against none."""
+"""The resource of an action that AWS checks without a resource."""
 ECS_TASKS: Final = "ecs-tasks.amazonaws.com"
 REVISION: Final = 1
-"""A request is checked with the revision of what it names."""
+"""A request is checked with the revision that it names."""
 
 OF_CRAWLERS: Final = ("StartCrawler", "StopCrawler", "GetCrawler")
 OF_JOBS: Final = ("StartJobRun", "BatchStopJobRun", "GetJobRun", "GetJobRuns")
+OF_TASK_DEFINITIONS: Final = (
+    "DescribeTaskDefinition",
+    "ListTaskDefinitionFamilies",
+    "ListTaskDefinitions",
+    "DeregisterTaskDefinition",
+)
 OF_QUEUES: Final = ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility")
 
 
@@ -31,8 +37,8 @@ class Call:
     """A call of AWS's API.
 
     :param service: boto3's name of the service.
-    :param operation: as AWS names it.
-    :param params: as boto3 takes them.
+    :param operation: its name in AWS's API.
+    :param params: its parameters in boto3's format.
     """
 
     service: str
@@ -45,7 +51,7 @@ class Need:
     """A permission that a call needs.
 
     :param action: such as ``batch:SubmitJob``.
-    :param resource: what is checked, without its service, region and account, unless it is a whole ARN or `NONE`.
+    :param resource: what is checked, without its service, region and account, unless it is a complete ARN or `NONE`.
     :param context: condition keys.
     """
 
@@ -55,14 +61,14 @@ class Need:
 
 
 def arn(service: str, account: str, resource: str) -> str:
-    """The whole ARN of a resource."""
+    """Return the complete ARN of a resource."""
     if resource == NONE or resource.startswith("arn:"):
         return resource
     return f"arn:aws:{service}:{REGION}:{account}:{resource}"
 
 
 def name(name_or_arn: str) -> str:
-    """The name in an ARN; a name itself."""
+    """Return the name in an ARN; a name is returned unchanged."""
     return name_or_arn.rpartition("/")[2]
 
 
@@ -81,6 +87,28 @@ def _submit_job(params: Params) -> Iterable[Need]:
         yield Need("batch:TagResource", "job/new")
 
 
+def _register_job_definition(params: Params) -> Iterable[Need]:
+    resource = f"job-definition/{params['jobDefinitionName']}"
+    yield Need("batch:RegisterJobDefinition", resource)
+    if params.get("tags"):
+        yield Need("batch:TagResource", f"{resource}:{REVISION}")
+    container = params.get("containerProperties", {})
+    yield from _passed(container.get("executionRoleArn"), container.get("jobRoleArn"))
+
+
+def _register_task_definition(params: Params) -> Iterable[Need]:
+    resource = f"task-definition/{params['family']}:{REVISION}"
+    yield Need("ecs:RegisterTaskDefinition", resource)
+    if params.get("tags"):
+        yield Need("ecs:TagResource", resource, {"ecs:CreateAction": "RegisterTaskDefinition"})
+    yield from _passed(params.get("executionRoleArn"), params.get("taskRoleArn"))
+
+
+def _passed(*roles: str | None) -> Iterable[Need]:
+    """Yield the permissions to pass roles to what a definition runs."""
+    return [Need("iam:PassRole", role, {"iam:PassedToService": ECS_TASKS}) for role in roles if role]
+
+
 def _run_task(params: Params) -> Iterable[Need]:
     yield Need("ecs:RunTask", f"task-definition/{_definition(params['taskDefinition'])}", _cluster(params))
     if params.get("tags"):
@@ -97,8 +125,18 @@ def _log_stream(params: Params) -> str:
 
 
 def _one(action: str, kind: str, member: str) -> Callable[[Params], list[Need]]:
-    """What a call needs that is about one resource of a kind, named by a member of its request."""
+    """Return a function for calls about one resource of a kind, named by a member of the request."""
     return lambda params: [Need(action, f"{kind}{name(params[member])}")]
+
+
+def _of_object(action: str) -> Callable[[Params], list[Need]]:
+    """What a call needs that is about one object in S3."""
+    return lambda params: [Need(action, f"arn:aws:s3:::{params['Bucket']}/{params['Key']}")]
+
+
+def _unconfined(action: str) -> Callable[[Params], list[Need]]:
+    """What a call needs that AWS checks against no resource."""
+    return lambda _: [Need(action)]
 
 
 NEEDS: Final[Mapping[str, Callable[[Params], Iterable[Need]]]] = {
@@ -107,11 +145,17 @@ NEEDS: Final[Mapping[str, Callable[[Params], Iterable[Need]]]] = {
     "batch:ListJobs": lambda _: [Need("batch:ListJobs")],
     "batch:TerminateJob": _one("batch:TerminateJob", "job/", "jobId"),
     "batch:GetJobQueueSnapshot": _one("batch:GetJobQueueSnapshot", "job-queue/", "jobQueue"),
+    "batch:RegisterJobDefinition": _register_job_definition,
+    "batch:DescribeJobDefinitions": lambda _: [Need("batch:DescribeJobDefinitions")],
+    "batch:DeregisterJobDefinition": _one("batch:DeregisterJobDefinition", "job-definition/", "jobDefinition"),
+    "batch:TagResource": _one("batch:TagResource", "job-definition/", "resourceArn"),
     "ecs:RunTask": _run_task,
+    "ecs:RegisterTaskDefinition": _register_task_definition,
+    "ecs:TagResource": _one("ecs:TagResource", "task-definition/", "resourceArn"),
+    **{f"ecs:{call}": _unconfined(f"ecs:{call}") for call in OF_TASK_DEFINITIONS},
     "ecs:DescribeTasks": lambda params: _tasks("ecs:DescribeTasks", params, params["tasks"]),
     "ecs:StopTask": lambda params: _tasks("ecs:StopTask", params, [params["task"]]),
     "ecs:ListTasks": lambda params: [Need("ecs:ListTasks", NONE, _cluster(params))],
-    "ecs:DescribeTaskDefinition": lambda _: [Need("ecs:DescribeTaskDefinition")],
     "glue:BatchGetCrawlers": lambda params: [
         Need("glue:BatchGetCrawlers", f"crawler/{each}") for each in params["CrawlerNames"]
     ],
@@ -119,15 +163,17 @@ NEEDS: Final[Mapping[str, Callable[[Params], Iterable[Need]]]] = {
     **{f"glue:{call}": _one(f"glue:{call}", "crawler/", "Name") for call in OF_CRAWLERS},
     **{f"glue:{call}": _one(f"glue:{call}", "job/", "JobName") for call in OF_JOBS},
     "logs:GetLogEvents": lambda params: [Need("logs:GetLogEvents", _log_stream(params))],
+    **{f"s3:{call}": _of_object(f"s3:{call}") for call in ("GetObject", "PutObject")},
+    "s3:ListObjectsV2": lambda params: [Need("s3:ListBucket", f"arn:aws:s3:::{params['Bucket']}")],
     **{f"sqs:{call}{batch}": _one(f"sqs:{call}", "", "QueueUrl") for call in OF_QUEUES for batch in ("", "Batch")},
 }
-"""What a call needs; one that is not here is one that no policy here is about."""
+"""What a call needs. A missing call is not covered by any policy here."""
 
 
 def needs(call: Call, roles: Sequence[str]) -> list[Need]:
-    """All that a call needs.
+    """Return all permissions that a call needs.
 
-    :param roles: ARNs of the roles that RunTask hands to a task.
+    :param roles: ARNs of the roles that RunTask passes to a task.
     """
     needed = list(NEEDS[f"{call.service}:{call.operation}"](call.params))
     if call.operation == "RunTask":
@@ -136,12 +182,12 @@ def needs(call: Call, roles: Sequence[str]) -> list[Need]:
 
 
 def actions(policy: Mapping[str, Any]) -> set[str]:
-    """All actions that a policy allows."""
+    """Return all actions that a policy allows."""
     return {action for statement in policy["Statement"] for action in _list(statement["Action"])}
 
 
 def allows(policy: Mapping[str, Any], need: Need, account: str) -> bool:
-    """Whether a policy gives a permission."""
+    """Return whether a policy grants a permission."""
     resource = arn(need.action.partition(":")[0], account, need.resource)
     return any(
         need.action in _list(statement["Action"])
@@ -162,9 +208,9 @@ def _holds(conditions: Mapping[str, Mapping[str, str]], need: Need, account: str
 def problems(
     policy: Mapping[str, Any], calls: Iterable[Call], account: str, roles: Sequence[str] = (), spare: Iterable[str] = ()
 ) -> list[str]:
-    """What is wrong with a policy for something that makes these calls: what it lacks, and what it has too much.
+    """Return what is wrong with a policy for these calls: missing permissions, and superfluous ones.
 
-    :param spare: actions that it holds although none of these calls needs them.
+    :param spare: actions that it grants although none of these calls needs them.
     """
     needed = {(need.action, need.resource): need for call in calls for need in needs(call, roles)}
     lacks = [f"lacks {need.action} on {need.resource}" for need in needed.values() if not allows(policy, need, account)]

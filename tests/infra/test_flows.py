@@ -1,4 +1,4 @@
-"""The sample DAGs on what the template makes: it brings all that they need."""
+"""The sample DAGs on the resources of the template, which has all that they need."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ FLOWS = [
     "fargate_map_expand",
     "glue_crawler_then_job",
     "stop_orphans",
+    "deregister_definitions",
 ]
 ITEMS = ["item-01", "item-02"]
 
 
 @pytest.fixture
 def files(stack: Stack) -> None:
-    """The samples' files in the stack's bucket, where infra/README.md has them put."""
+    """Upload the sample files to the stack's bucket, as described in infra/README.md."""
     s3, bucket = stack.aws.client("s3"), stack.outputs["BucketName"]
     for name, output in ((f"{glue_samples.CRAWLER}.csv", "DataLocation"), (f"{glue_samples.JOB}.py", "ScriptLocation")):
         key = stack.outputs[output].removeprefix(f"s3://{bucket}/") + name
@@ -43,7 +44,7 @@ def test_a_sample_runs_on_the_stack(
     run_on: Callable[..., Run],  # noqa: F811
     flow: str,
 ) -> None:
-    """With its own names, and the params that the stack tells."""
+    """It uses the template's names, and the params from the outputs of the stack."""
     of_map: dict[str, Any] = {"parameter": ITEMS, **json.loads(stack.outputs["FargateMapParams"])}
     params = of_map if flow.startswith("fargate_map") else {"polls": 100} if flow.startswith("glue") else {}
     run = run_on(stack.aws, flow, **params)

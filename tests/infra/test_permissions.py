@@ -1,4 +1,4 @@
-"""How calls are held against policies: what is wrong with a policy shows."""
+"""The comparison of calls with policies finds what is wrong with a policy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/r"
 
 
 def statement(action: Any, resource: Any, **condition: Any) -> dict[str, Any]:
-    """A statement that allows something."""
+    """Return a statement that allows an action."""
     said = {"Effect": "Allow", "Action": action, "Resource": resource}
     return {**said, "Condition": condition} if condition else said
 
@@ -59,14 +59,14 @@ PASSES = statement("iam:PassRole", ROLE, **TO_TASKS)
         ),
     ],
 )
-def test_what_is_lacking_and_what_is_too_much_shows(
+def test_missing_and_superfluous_permissions_are_found(
     statements: list[dict[str, Any]], calls: list[Call], found: list[str]
 ) -> None:
-    """Actions, resources with their revisions, and conditions."""
+    """Actions, resources with their revisions, and conditions are compared."""
     assert problems({"Statement": statements}, calls, ACCOUNT, [ROLE]) == found
 
 
-def test_a_call_that_nobody_has_thought_of_is_no_permission() -> None:
-    """It is to be looked up first which permissions it takes."""
+def test_an_unknown_call_is_an_error() -> None:
+    """Someone must look up its permissions first."""
     with pytest.raises(KeyError, match="batch:CancelJob"):
         problems({"Statement": []}, [Call("batch", "CancelJob", {"jobId": "1"})], ACCOUNT)

@@ -1,4 +1,4 @@
-"""The CloudFormation template: well-formed, deployable, and the same as what the local AWS is made with."""
+"""The CloudFormation template: valid, deployable, and consistent with the samples of the local AWS."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from airflow_jobflow.local.glue import samples as glue_samples
 from tests.infra.deployment import TEMPLATE, Stack
 
 
-def test_cfn_lint_has_nothing_to_say() -> None:
-    """Errors and warnings; whether the resources of a statement fit its actions (I3510), too."""
+def test_cfn_lint_finds_no_problem() -> None:
+    """It checks errors and warnings, and whether the resources of a statement fit its actions (I3510)."""
     assert lint_file(TEMPLATE, config=ManualArgs(include_checks=["I3510"])) == []
 
 
-def test_it_deploys(stack: Stack) -> None:
-    """All of it that moto's CloudFormation has."""
+def test_the_template_can_be_deployed(stack: Stack) -> None:
+    """This covers all resources that moto's CloudFormation supports."""
     assert stack.status == "CREATE_COMPLETE"
     missing = {stack.template["Resources"][name]["Type"] for name in set(stack.template["Resources"]) - set(stack.ids)}
     glue = {"AWS::Glue::Database", "AWS::Glue::Crawler", "AWS::Glue::Job"}
@@ -29,7 +29,7 @@ def test_it_deploys(stack: Stack) -> None:
 
 
 def test_names_and_commands_are_those_of_the_local_aws(stack: Stack) -> None:
-    """What a DAG does on the laptop, it does in the account."""
+    """A DAG does the same on a laptop and in the account."""
     of_type, properties = stack.of_type, stack.properties
     definitions = {
         said["JobDefinitionName"]: [line.rstrip("\n") for line in said["ContainerProperties"]["Command"]]
@@ -52,13 +52,13 @@ def test_names_and_commands_are_those_of_the_local_aws(stack: Stack) -> None:
     assert stack.outputs["InputLocation"] == f"s3://{stack.outputs['BucketName']}/{samples.INPUTS}"
 
 
-def test_the_buckets_name_is_free_in_an_account_of_ones_own(stack: Stack) -> None:
-    """Names of buckets are taken once in the world: test-glue00 is."""
+def test_the_name_of_the_bucket_is_unique(stack: Stack) -> None:
+    """Names of buckets are global, and test-glue00 is taken."""
     assert stack.outputs["BucketName"] == f"jobflow-{stack.account}-us-east-1"
 
 
-def test_the_readme_leaves_nothing_out(stack: Stack) -> None:
-    """Of what a person attaches, or tells Airflow; and the template still fits into a request."""
+def test_the_readme_names_all_policies_and_outputs(stack: Stack) -> None:
+    """Users attach the policies, and pass the outputs to Airflow; and the template still fits into a request."""
     text = (TEMPLATE.parent / "README.md").read_text()
     named = [*stack.of_type("AWS::IAM::ManagedPolicy"), "EventQueueUrl", "WatcherQueueUrl", "FargateMapParams"]
     assert [name for name in named if f"`{name}`" not in text] == []
@@ -66,7 +66,7 @@ def test_the_readme_leaves_nothing_out(stack: Stack) -> None:
 
 
 def test_the_params_fit_the_dags(stack: Stack) -> None:
-    """As they are handed to ``airflow dags trigger --conf``."""
+    """They are in the format of ``airflow dags trigger --conf``."""
     assert json.loads(stack.outputs["FargateMapParams"]) == {
         "s3_bucket": stack.outputs["BucketName"],
         "cluster": "jobflow",
@@ -81,7 +81,7 @@ QUEUES = ("EventQueueUrl", "WatcherQueueUrl")
 
 
 def received(stack: Stack, output: str) -> Iterator[dict[str, Any]]:
-    """Take all events that are in a queue."""
+    """Return all events in a queue."""
     sqs, url = stack.aws.client("sqs"), stack.outputs[output]
     while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=0).get("Messages"):
         for message in messages:
@@ -108,10 +108,10 @@ EVENTS = [
 
 
 @pytest.mark.parametrize(("source", "kind", "detail", "wanted"), EVENTS)
-def test_the_rules_pass_what_wakes_and_nothing_else(
+def test_the_rules_match_exactly_the_events_that_wake_waits(
     stack: Stack, source: str, kind: str, detail: dict[str, Any], *, wanted: bool
 ) -> None:
-    """Of all jobs of the account, for a wait that counts on events looks seldom; to each queue once."""
+    """They match all jobs of the account, because waits with events poll rarely; each queue gets an event once."""
     said = json.dumps({**detail, "marker": uuid.uuid4().hex}).replace("{account}", stack.account)
     detail = json.loads(said)
     entry = {"Source": source, "DetailType": kind, "Detail": said}
@@ -121,8 +121,8 @@ def test_the_rules_pass_what_wakes_and_nothing_else(
         assert [each for each in told if each.get("marker") == detail["marker"]] == [detail] * wanted
 
 
-def test_eventbridge_alone_may_send_and_only_for_the_stacks_rules(stack: Stack) -> None:
-    """Who can send events to a queue can have Airflow start DAGs."""
+def test_only_eventbridge_may_send_for_the_rules_of_the_stack(stack: Stack) -> None:
+    """Anyone who can send events to a queue can make Airflow start DAGs."""
     rules = {stack.arn(rule) for rule in stack.of_type("AWS::Events::Rule")}
     for name, queue in (("EventQueuePolicy", "EventQueue"), ("WatcherQueuePolicy", "WatcherQueue")):
         [statement] = stack.properties(name)["PolicyDocument"]["Statement"]
@@ -131,8 +131,8 @@ def test_eventbridge_alone_may_send_and_only_for_the_stacks_rules(stack: Stack) 
         assert set(statement["Condition"]["ArnEquals"]["aws:SourceArn"]) == rules
 
 
-def test_what_cannot_be_read_ends_in_a_queue_of_its_own(stack: Stack) -> None:
-    """And not before who reads it would have given it up: a message nobody knows is received three times."""
+def test_unreadable_messages_end_in_a_dead_letter_queue(stack: Stack) -> None:
+    """They do so only after the reader would have deleted them: an unknown message is received three times."""
     sqs = stack.aws.client("sqs")
     for output, dead in zip(QUEUES, ("EventDeadLetterQueue", "WatcherDeadLetterQueue"), strict=True):
         said = sqs.get_queue_attributes(QueueUrl=stack.outputs[output], AttributeNames=["RedrivePolicy"])["Attributes"]

@@ -1,4 +1,4 @@
-"""The local AWS for tests, and a harness that holds every answer to botocore's models."""
+"""The local AWS for tests, with clients that check every response against botocore's models."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-PATIENCE = 30.0
-"""Seconds after which a test gives up waiting."""
+TIMEOUT = 30.0
+"""Seconds after which a test stops waiting."""
 
 ENDED = ("SUCCEEDED", "FAILED")
 
 
 def eventually(look: Callable[[], Any], what: str = "it") -> Any:
-    """Look until what is seen is true, and return it; fail after `PATIENCE`."""
-    deadline = time.monotonic() + PATIENCE
+    """Call a function until its result is true, and return the result; fail after `TIMEOUT`."""
+    deadline = time.monotonic() + TIMEOUT
     while not (seen := look()):
-        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE} s"
+        assert time.monotonic() < deadline, f"{what} did not happen within {TIMEOUT} s"
         time.sleep(0.02)
     return seen
 
 
 def without_nulls(value: Any) -> Any:
-    """A JSON value without members that are null, which botocore reads as absent."""
+    """Return a JSON value without members that are null, which botocore treats as absent."""
     if isinstance(value, dict):
         return {name: without_nulls(each) for name, each in value.items() if each is not None}
     return [without_nulls(each) for each in value] if isinstance(value, list) else value
 
 
-MOTOS_NULLS = ("DescribeJobQueues", "DescribeJobDefinitions")
-"""Calls that moto answers, with nulls where AWS leaves a member out."""
+NULLS_BY_MOTO = ("DescribeJobQueues", "DescribeJobDefinitions")
+"""Calls whose responses by moto contain nulls where AWS omits a member."""
 
 
-def check_answer(http_response: Any, model: Any, **_: Any) -> None:
-    """Fail if an answer is not what the model of its operation says; called by botocore after each call."""
+def check_response(http_response: Any, model: Any, **_: Any) -> None:
+    """Fail if a response does not match the model of its operation; botocore calls this after each call."""
     body = json.loads(http_response.content or b"{}")
     if http_response.status_code >= 300:
         allowed = {shape.name for shape in model.error_shapes} | {
@@ -63,12 +63,12 @@ def check_answer(http_response: Any, model: Any, **_: Any) -> None:
         assert http_response.headers["x-amzn-errortype"] in allowed
         assert isinstance(body["message"], str)
     elif model.output_shape is not None:
-        body = without_nulls(body) if model.name in MOTOS_NULLS else body
+        body = without_nulls(body) if model.name in NULLS_BY_MOTO else body
         assert violations(model.output_shape, body) == []
 
 
 class Kit:
-    """What a test of Batch needs: a queue of its own, and short ways to submit, look and wait."""
+    """A job queue for a Batch test, with short forms to submit, describe and wait."""
 
     def __init__(self, aws: LocalAws, batch: Any) -> None:
         self.aws = aws
@@ -78,18 +78,18 @@ class Kit:
         create_queue(batch, self.queue)
 
     def define(self, command: Sequence[str] = ("true",), **more: Any) -> str:
-        """A new job definition; its ARN."""
+        """Register a job definition, and return its ARN."""
         return register_definition(self.batch, f"definition-{uuid.uuid4().hex}", command, **more)
 
     def submit(self, command: Sequence[str] = ("true",), **request: Any) -> str:
-        """Submit a job that runs `command`; its id."""
+        """Submit a job that runs `command`, and return its id."""
         if "jobDefinition" not in request:
             request["jobDefinition"] = self.define(command)
         request = {"jobName": "job", "jobQueue": self.queue, **request}
         return str(self.batch.submit_job(**request)["jobId"])
 
     def define_several(self, **containers: dict[str, Any]) -> str:
-        """A new job definition of several containers, each a script and what else it has; its ARN."""
+        """Register a job definition of several containers, each a script with options, and return its ARN."""
         image = {"image": "busybox", "resourceRequirements": [{"type": "MEMORY", "value": "128"}]}
         several = [
             {**image, "name": name, "command": ["sh", "-c", each["script"]]}
@@ -104,19 +104,17 @@ class Kit:
         return str(answer["jobDefinitionArn"])
 
     def sh(self, script: str, **request: Any) -> str:
-        """Submit a shell script; the job's id."""
+        """Submit a shell script, and return the id of the job."""
         return self.submit(["sh", "-c", script], **request)
 
     def look(self, job_id: str) -> dict[str, Any]:
-        """What DescribeJobs says of one job."""
+        """Return one job as in DescribeJobs."""
         jobs = self.batch.describe_jobs(jobs=[job_id])["jobs"]
         assert len(jobs) == 1
         return dict(jobs[0])
 
     def wait(self, job_id: str, *statuses: str) -> dict[str, Any]:
-        """Wait until a job has one of these statuses (an ended one if none is given); what is said of it
-        then.
-        """
+        """Wait until a job has one of these statuses (by default, a final one), and return the job."""
 
         def reached() -> dict[str, Any] | None:
             job = self.look(job_id)
@@ -125,24 +123,24 @@ class Kit:
         return dict(eventually(reached, f"{job_id} in {statuses or ENDED}"))
 
     def lines(self, stream: str, group: str = "/aws/batch/job") -> list[str]:
-        """The lines of a log stream."""
+        """Return the lines of a log stream."""
         events = self.logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True)["events"]
         return [event["message"] for event in events]
 
     def output(self, job_id: str) -> list[str]:
-        """Wait for the end of a job, and return what it wrote."""
+        """Wait for the end of a job, and return its output."""
         return self.lines(self.wait(job_id)["container"]["logStreamName"])
 
     eventually = staticmethod(eventually)
 
     def children(self, job_id: str, size: int) -> list[dict[str, Any]]:
-        """What is said of all children of an array."""
+        """Return all children of an array as in DescribeJobs."""
         return list(self.batch.describe_jobs(jobs=[f"{job_id}:{index}" for index in range(size)])["jobs"])
 
 
 @pytest.fixture(scope="session")
 def aws() -> Iterator[LocalAws]:
-    """One local AWS for all tests that leave its faults alone; a minute of its time-outs takes 0.6 s."""
+    """A local AWS for all tests that set no faults; a minute of its timeouts takes 0.6 s."""
     with LocalAws(settings=Settings(time_scale=0.01, stuck_after=60, stop_grace=5)) as server:
         create_environment(server.client("iam"), server.client("batch"), "local")
         yield server
@@ -150,26 +148,26 @@ def aws() -> Iterator[LocalAws]:
 
 @pytest.fixture(scope="session")
 def batch(aws: LocalAws) -> Any:
-    """A Batch client all of whose answers are held to the model."""
+    """A Batch client whose responses are checked against the model."""
     return checked(aws)
 
 
 def checked(aws: Any, **options: Any) -> Any:
-    """A Batch client all of whose answers are held to the model."""
+    """A Batch client on the test's own AWS whose responses are checked against the model."""
     client = aws.client("batch", **options)
-    client.meta.events.register("after-call.batch", check_answer)
+    client.meta.events.register("after-call.batch", check_response)
     return client
 
 
 @pytest.fixture
 def kit(aws: LocalAws, batch: Any) -> Kit:
-    """A queue of the test's own."""
+    """A job queue of the test's own."""
     return Kit(aws, batch)
 
 
 @pytest.fixture
 def disabled_queue(kit: Kit) -> str:
-    """A queue none of whose compute environments takes jobs; its environment has the same name."""
+    """A queue without an enabled compute environment; its environment has the same name."""
     name = f"disabled-{uuid.uuid4().hex}"
     create_environment(kit.aws.client("iam"), kit.batch, name)
     create_queue(kit.batch, name, name)
@@ -179,7 +177,7 @@ def disabled_queue(kit: Kit) -> str:
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Iterator[Path]:
-    """A file that scripts wait for: ``while [ ! -e {gate} ]; do sleep 0.02; done``; there after the test."""
+    """A file that scripts wait for: ``while [ ! -e {gate} ]; do sleep 0.02; done``. It exists after the test."""
     path = tmp_path / "open"
     yield path
     path.touch()
@@ -195,32 +193,32 @@ def own_aws() -> Iterator[LocalAws]:
 
 @pytest.fixture
 def own_kit(own_aws: LocalAws) -> Kit:
-    """A queue on a local AWS of the test's own, and a client that does not retry."""
+    """A queue on a local AWS of the test's own, with a client that does not retry."""
     return Kit(own_aws, checked(own_aws, config=Config(retries={"total_max_attempts": 1}, read_timeout=10)))
 
 
 @pytest.fixture(name="eventually", scope="session")
 def _eventually() -> Callable[..., Any]:
-    """The function `eventually`, for tests cannot import it from here."""
+    """Return the function `eventually`, because tests cannot import it from here."""
     return eventually
 
 
 @pytest.fixture(name="violations", scope="session")
 def _violations() -> Callable[..., list[str]]:
-    """The function `violations`."""
+    """Return the function `violations`."""
     return violations
 
 
 class Store(dict[str, Any]):
-    """A task state store: what a task notes for its later tries."""
+    """A task state store, in which a task records data for its later tries."""
 
     def set(self, key: str, value: Any) -> None:
-        """Note something, as JSON, for that is what Airflow keeps."""
+        """Store a value as JSON, like Airflow."""
         self[key] = json.loads(json.dumps(value))
 
 
 class TaskInstance:
-    """As much of a task instance as an operator sees."""
+    """The parts of a task instance that operators use."""
 
     max_tries = 0
     try_number = 1
@@ -234,19 +232,20 @@ class TaskInstance:
         self.xcoms: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
-        """Publish something, as JSON."""
+        """Store an XCom as JSON."""
         self.xcoms[key] = json.loads(json.dumps(value))
 
     def xcom_pull(self, task_ids: str, key: str, map_indexes: int) -> Any:
-        """Return what this task instance has published."""
+        """Return an XCom of this task instance."""
         assert (task_ids, map_indexes) == (self.task_id, self.map_index)
         return self.xcoms.get(key)
 
 
 class DagRun:
-    """As much of a DAG run as an operator sees."""
+    """The parts of a DAG run that operators use."""
 
     clear_number = 0
+    logical_date = datetime(2026, 1, 2, tzinfo=UTC)
 
     def __init__(self) -> None:
         self.start_date = datetime.now(tz=UTC)
@@ -254,16 +253,16 @@ class DagRun:
 
 @pytest.fixture
 def context() -> dict[str, Any]:
-    """What Airflow hands to ``execute``."""
+    """Return the context that Airflow passes to ``execute``."""
     return {"ti": TaskInstance(), "dag_run": DagRun(), "task_state_store": Store()}
 
 
 TASK_CALLS = ("RunTask", "DescribeTasks", "ListTasks", "StopTask")
-"""ECS's calls that are answered here and not by moto."""
+"""ECS's calls that are not handled by moto."""
 
 
 class EcsKit:
-    """What a test of ECS needs: a cluster and log group of its own, and short ways to run, look and wait."""
+    """A cluster and a log group for an ECS test, with short forms to run, describe and wait."""
 
     eventually = staticmethod(eventually)
 
@@ -271,7 +270,7 @@ class EcsKit:
         self.aws = aws
         self.ecs = aws.client("ecs", **options)
         for call in TASK_CALLS:
-            self.ecs.meta.events.register(f"after-call.ecs.{call}", check_answer)
+            self.ecs.meta.events.register(f"after-call.ecs.{call}", check_response)
         self.logs = aws.client("logs")
         self.cluster = f"cluster-{uuid.uuid4().hex}"
         self.group = f"/ecs/{self.cluster}"
@@ -279,17 +278,17 @@ class EcsKit:
         create_cluster(self.ecs, self.cluster)
 
     def container(self, command: Sequence[str] = ("true",), **more: Any) -> dict[str, Any]:
-        """A container definition that runs `command` and writes to the kit's log group."""
+        """Return a container definition that runs `command` and logs to the kit's log group."""
         options = {"awslogs-group": self.group, "awslogs-region": "us-east-1", "awslogs-stream-prefix": "test"}
         log = {"logDriver": "awslogs", "options": options}
         return {"name": "main", "command": list(command), "logConfiguration": log, **more}
 
     def define(self, *containers: dict[str, Any], **more: Any) -> str:
-        """A new task definition; its ARN."""
+        """Register a task definition, and return its ARN."""
         return register_task(self.ecs, f"family-{uuid.uuid4().hex}", *(containers or (self.container(),)), **more)
 
     def request(self, *containers: dict[str, Any], **request: Any) -> dict[str, Any]:
-        """A RunTask request on Fargate for a new task definition of these containers."""
+        """Return a RunTask request on Fargate for a new task definition of these containers."""
         if "taskDefinition" not in request:
             request["taskDefinition"] = self.define(*containers)
         if not {"launchType", "capacityProviderStrategy"} & set(request):
@@ -298,23 +297,23 @@ class EcsKit:
         return {"cluster": self.cluster, "networkConfiguration": network, **request}
 
     def run(self, *containers: dict[str, Any], **request: Any) -> str:
-        """Run one task; its ARN."""
+        """Run one task, and return its ARN."""
         answer = self.ecs.run_task(**self.request(*containers, **request))
         assert answer["failures"] == []
         (task,) = answer["tasks"]
         return str(task["taskArn"])
 
     def sh(self, script: str, **request: Any) -> str:
-        """Run a shell script as a task of one container; its ARN."""
+        """Run a shell script as a task of one container, and return its ARN."""
         return self.run(self.container(["sh", "-c", script]), **request)
 
     def look(self, task: str) -> dict[str, Any]:
-        """What DescribeTasks says of one task."""
+        """Return one task as in DescribeTasks."""
         (found,) = self.ecs.describe_tasks(cluster=self.cluster, tasks=[task], include=["TAGS"])["tasks"]
         return dict(found)
 
     def wait(self, task: str, status: str = "STOPPED") -> dict[str, Any]:
-        """Wait until a task has a status; what is said of it then."""
+        """Wait until a task has a status, and return the task."""
 
         def reached() -> dict[str, Any] | None:
             found = self.look(task)
@@ -323,18 +322,18 @@ class EcsKit:
         return dict(eventually(reached, f"{task} {status}"))
 
     def lines(self, task: str, container: str = "main", group: str | None = None) -> list[str]:
-        """What a container of a task has written."""
+        """Return the output of a container of a task."""
         stream = f"test/{container}/{task.rsplit('/', 1)[-1]}"
         answer = self.logs.get_log_events(logGroupName=group or self.group, logStreamName=stream, startFromHead=True)
         return [event["message"] for event in answer["events"]]
 
     def output(self, task: str) -> list[str]:
-        """Wait for the end of a task, and return what its main container wrote."""
+        """Wait for the end of a task, and return the output of its main container."""
         self.wait(task)
         return self.lines(task)
 
     def listed(self, **request: Any) -> set[str]:
-        """ARNs of one ListTasks answer."""
+        """Return the ARNs of one ListTasks response."""
         return set(self.ecs.list_tasks(cluster=self.cluster, **request)["taskArns"])
 
 
@@ -346,11 +345,11 @@ def ecs_kit(aws: LocalAws) -> EcsKit:
 
 @pytest.fixture
 def own_ecs_kit(own_aws: LocalAws) -> EcsKit:
-    """An ECS cluster on a local AWS of the test's own, and a client that does not retry."""
+    """An ECS cluster on a local AWS of the test's own, with a client that does not retry."""
     return EcsKit(own_aws, config=Config(retries={"total_max_attempts": 1}, read_timeout=10))
 
 
 @pytest.fixture(scope="session")
 def kit_class() -> dict[str, Any]:
-    """The kits' classes, for tests that make them on an AWS of their own."""
+    """Return the classes of the kits, for tests that use them on another AWS."""
     return {"batch": Kit, "ecs": EcsKit}

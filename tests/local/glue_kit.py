@@ -1,4 +1,4 @@
-"""What tests of Glue need: crawlers and jobs of their own, and short ways to make, look and wait."""
+"""Helpers for tests of Glue: crawlers and jobs, with short forms to create, describe and wait."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from pathlib import Path
 from typing import Any
 
 from airflow_jobflow.local import LocalAws
-from airflow_jobflow.local.server import REGION
+from airflow_jobflow.local.client import REGION
 from airflow_jobflow.triggers.job import JobTrigger
 
 CSV = b"name,n\nx,1\ny,2\n"
 HOUR = 3600.0
-PATIENCE = 30.0
-"""Seconds after which a test gives up waiting."""
+TIMEOUT = 30.0
+"""Seconds after which a test stops waiting."""
 SLEEP = "import time\ntime.sleep(600)"
 
 
 def until(gate: Path) -> str:
-    """A script that waits for a file."""
+    """Return a script that waits for a file."""
     return f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.02)"
 
 
-def let_end(aws: LocalAws, crawler: str) -> None:
-    """Have the crawl that runs, if any, do its work now and end, however long crawls take on this AWS."""
+def end_crawl(aws: LocalAws, crawler: str) -> None:
+    """Let a running crawl, if there is one, do its work and end now, regardless of the duration of crawls."""
     service: Any = aws._service("glue", REGION)
     if running := service._crawlers._current(crawler):
         running.interrupted.set()
 
 
 def run(trigger: Any) -> dict[str, Any]:
-    """Run a trigger as Airflow does: made anew from what it serialized to, elsewhere."""
+    """Run a trigger like Airflow: created again from its serialized form."""
     path, arguments = trigger.serialize()
     assert path == "airflow_jobflow.triggers.job.JobTrigger"
     event: dict[str, Any] = asyncio.run(JobTrigger(**json.loads(json.dumps(arguments))).wait())
@@ -41,12 +41,12 @@ def run(trigger: Any) -> dict[str, Any]:
 
 
 def seen_once(waits: Sequence[JobTrigger]) -> list[str]:
-    """Let so many tasks wait side by side until each has seen its one job; the statuses they saw."""
+    """Let tasks wait until each has seen the status of its job once, and return the statuses."""
 
     async def look() -> None:
         tasks = [asyncio.create_task(wait.wait()) for wait in waits]
-        async with asyncio.timeout(PATIENCE):
-            while not all(wait._seen for wait in waits):  # noqa: ASYNC110 -- a trigger tells nobody what it sees
+        async with asyncio.timeout(TIMEOUT):
+            while not all(wait._seen for wait in waits):  # noqa: ASYNC110 -- a trigger sends no notification
                 await asyncio.sleep(0.02)
         for each in tasks:
             each.cancel()
@@ -72,23 +72,23 @@ class GlueKit:
     # Crawls.
 
     def crawler(self, bucket: str | None = None) -> str:
-        """A crawler of the bucket, or of another, which need not be there; its name."""
+        """Create a crawler of the bucket, or of another one, which may not exist, and return its name."""
         name = f"crawler-{uuid.uuid4().hex}"
         targets = {"S3Targets": [{"Path": f"s3://{bucket or self.name}/in/"}]}
         self.glue.create_crawler(Name=name, Role="role", DatabaseName=self.name, Targets=targets)
         return name
 
-    def mend(self, crawler: str, bucket: str | None = None) -> None:
-        """Let a crawler crawl the bucket, or another."""
+    def set_bucket(self, crawler: str, bucket: str | None = None) -> None:
+        """Let a crawler crawl the bucket, or another one."""
         targets = {"S3Targets": [{"Path": f"s3://{bucket or self.name}/in/"}]}
         self.glue.update_crawler(Name=crawler, Targets=targets)
 
     def state(self, crawler: str) -> str:
-        """What GetCrawler says."""
+        """Return a crawler as in GetCrawler."""
         return str(self.glue.get_crawler(Name=crawler)["Crawler"]["State"])
 
     def ended(self, crawler: str, count: int = 1) -> list[dict[str, Any]]:
-        """Wait until a crawler has ended so many crawls, and is free; what ListCrawls says of them, newest first."""
+        """Wait until a crawler has ended this many crawls and is READY, and return its crawls, newest first."""
 
         def crawls() -> list[dict[str, Any]] | None:
             told = list(self.glue.list_crawls(CrawlerName=crawler)["Crawls"])
@@ -98,7 +98,7 @@ class GlueKit:
         return list(self.eventually(crawls, f"{count} crawls of {crawler}"))
 
     def crawl(self, crawler: str) -> dict[str, Any]:
-        """Make a crawl; what ListCrawls says of it."""
+        """Run a crawl, and return it as in ListCrawls."""
         before = len(self.glue.list_crawls(CrawlerName=crawler)["Crawls"])
         self.glue.start_crawler(Name=crawler)
         return self.ended(crawler, before + 1)[0]
@@ -106,7 +106,7 @@ class GlueKit:
     # Runs of jobs.
 
     def job(self, script: str = "", **request: Any) -> str:
-        """A job that runs a script; its name."""
+        """Create a job that runs a script, and return its name."""
         name = f"job-{uuid.uuid4().hex}"
         self.s3.put_object(Bucket=self.name, Key=f"{name}/main.py", Body=script.encode())
         command = {"Name": "pythonshell", "ScriptLocation": f"s3://{self.name}/{name}/main.py"}
@@ -115,21 +115,21 @@ class GlueKit:
         return name
 
     def close(self) -> None:
-        """Stop what still runs of the jobs made here: the slots it takes are others' too."""
+        """Stop the running runs of this kit, because other tests need the slots."""
         for job in self.jobs:
             if runs := self.runs(job):
                 self.glue.batch_stop_job_run(JobName=job, JobRunIds=runs[-25:])
 
     def start(self, job: str, **request: Any) -> str:
-        """Start a run; its id."""
+        """Start a run, and return its id."""
         return str(self.glue.start_job_run(JobName=job, **request)["JobRunId"])
 
     def look(self, job: str, run_id: str) -> dict[str, Any]:
-        """What GetJobRun says."""
+        """Return a run as in GetJobRun."""
         return dict(self.glue.get_job_run(JobName=job, RunId=run_id)["JobRun"])
 
     def wait(self, job: str, run_id: str, *states: str) -> dict[str, Any]:
-        """Wait until a run has one of these states (has ended if none is given); what is said of it then."""
+        """Wait until a run has one of these states (by default, a final one), and return the run."""
         wanted = states or ("SUCCEEDED", "FAILED", "STOPPED", "TIMEOUT", "ERROR", "EXPIRED")
 
         def reached() -> dict[str, Any] | None:
@@ -139,9 +139,9 @@ class GlueKit:
         return dict(self.eventually(reached, f"{run_id} in {wanted}"))
 
     def runs(self, job: str) -> list[str]:
-        """The ids of all runs ever started of a job, oldest first, by the ledger."""
+        """Return the ids of all runs of a job that were ever started, oldest first, from the ledger."""
         return [each["run_id"] for each in self.aws.started("glue") if each.get("job") == job]
 
     def crawls(self, crawler: str) -> list[str]:
-        """The ids of all crawls ever started of a crawler, oldest first, by the ledger."""
+        """Return the ids of all crawls of a crawler that were ever started, oldest first, from the ledger."""
         return [each["crawl_id"] for each in self.aws.started("glue") if each.get("crawler") == crawler]

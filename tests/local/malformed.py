@@ -1,4 +1,4 @@
-"""Requests that are nearly right: generated from botocore's models, then broken in one or two places. Seeded."""
+"""Malformed requests: generated from botocore's models, then broken in one or two places. The generator is seeded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SERVICES: Final = (
     "sts",
     "s3",
 )
-"""What the local AWS serves for jobs and their events; EC2 is left out, whose model takes seconds to generate from."""
+"""The services that are tested: those for jobs and their events. EC2 is omitted, because its model takes seconds."""
 
 OURS: Final[Mapping[str, tuple[str, ...]]] = {
     "batch": ("SubmitJob", "DescribeJobs", "ListJobs", "CancelJob", "TerminateJob", "GetJobQueueSnapshot"),
@@ -46,7 +46,7 @@ OURS: Final[Mapping[str, tuple[str, ...]]] = {
         "BatchStopJobRun",
     ),
 }
-"""Operations that are not moto's."""
+"""Operations that moto does not handle."""
 
 NAMES: Final[Mapping[str, str]] = {
     "CrawlerName": "victim",
@@ -62,7 +62,7 @@ NAMES: Final[Mapping[str, str]] = {
     "DatabaseName": "victim",
     "Rule": "victim",
 }
-"""Values of members, so that requests reach what is there."""
+"""Values of members, so that requests refer to existing resources."""
 
 STRANGE: Final[tuple[Any, ...]] = (
     None,
@@ -93,14 +93,14 @@ STRANGE: Final[tuple[Any, ...]] = (
     {"AsDict": 1},
     {"x": {"y": []}},
 )
-"""Values that a member may have in place of its own."""
+"""Values that a member may get instead of its own."""
 
 
 @dataclass
 class Sent:
     """A request to send.
 
-    :param length: what Content-Length says; the body's own if None.
+    :param length: the value of Content-Length; None for the length of the body.
     """
 
     service: str
@@ -114,7 +114,7 @@ class Sent:
     signed: bool = True
 
     def raw(self) -> bytes:
-        """It as HTTP."""
+        """Return the request as HTTP."""
         headers = {"Host": "localhost", **self.headers}
         if self.signed:
             scope = f"jobflowlocal/20260101/{self.region}/{self.service}/aws4_request"
@@ -126,9 +126,9 @@ class Sent:
 
 
 class Generator:
-    """Makes requests, the same ones for the same seed.
+    """Generates requests, the same ones for the same seed.
 
-    :param seed: of the random numbers.
+    :param seed: the seed of the random numbers.
     """
 
     def __init__(self, seed: int) -> None:
@@ -140,7 +140,7 @@ class Generator:
         ]
 
     def requests(self, count: int) -> list[Sent]:
-        """Return so many broken requests: half of them for the operations that are not moto's."""
+        """Return broken requests, half of them for operations that moto does not handle."""
         ours = [(service, operation) for service, operations in OURS.items() for operation in operations]
         chosen = [
             (self.operations if number % 2 else ours)[number // 2 % self._many(number)] for number in range(count)
@@ -159,7 +159,7 @@ class Generator:
         return self._random.choice(BREAKS)(sent, self._random) if self._random.random() < 0.3 else sent
 
     def _value(self, shape: Any, name: str, depth: int) -> Any:
-        """A value that a shape allows, more or less."""
+        """Return a value that a shape more or less allows."""
         kind = shape.type_name
         if kind == "structure":
             wanted = set(shape.required_members)
@@ -182,7 +182,7 @@ class Generator:
         return plain.get(kind, max(shape.metadata.get("min", 1), 1))
 
     def _break_value(self, value: Any) -> Any:
-        """Return a value with one thing in it replaced, removed, added or repeated."""
+        """Return a value with one element replaced, removed, added or repeated."""
         chance = self._random.random()
         if isinstance(value, dict) and value and chance < 0.85:
             name = self._random.choice(sorted(value))
@@ -196,7 +196,7 @@ class Generator:
         return self._random.choice(STRANGE)
 
     def _written(self, service: str, model: Any, members: dict[str, Any]) -> Sent:
-        """A request in the protocol of its service."""
+        """Return a request in the protocol of its service."""
         metadata = model.service_model.metadata
         if metadata["protocol"] == "json":
             headers = {
@@ -239,7 +239,7 @@ def _text(value: Any) -> str:
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
-    """The parameters of a form."""
+    """Return the parameters of a form."""
     dot = f"{prefix}." if prefix else ""
     if isinstance(value, dict):
         return [each for name, member in value.items() for each in _flat(f"{dot}{name}", member)]
@@ -305,4 +305,4 @@ BREAKS: Final[tuple[Callable[[Sent, random.Random], Sent], ...]] = (
     lambda sent, numbers: replace(sent, region=numbers.choice(("", "mars-1", "eu-west-1"))),
     lambda sent, _: replace(sent, signed=False),
 )
-"""What else breaks a request, beside its values."""
+"""Ways to break a request apart from its values."""

@@ -1,4 +1,4 @@
-"""What tests of maps have in common."""
+"""Helpers for tests of maps."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from airflow_jobflow.triggers.map import MapTrigger
 
 
 def items(count: int, **more: Any) -> list[dict[str, Any]]:
-    """Items that differ in a variable."""
+    """Return items that differ in a variable."""
     return [{"environment": {"N": str(number)}, **more} for number in range(count)]
 
 
 def retry(context: Any) -> None:
-    """Make the context that of the next try."""
+    """Change the context to that of the next try."""
     context["ti"].try_number += 1
     context["ti"].id = str(uuid.uuid4())
 
 
 def clear(context: Any) -> None:
-    """Make the context that of a cleared task."""
+    """Change the context to that of a cleared task."""
     retry(context)
     context["dag_run"].clear_number += 1
 
 
-def again(trigger: Any, **changes: Any) -> MapTrigger:
-    """A trigger made anew from what one serialized to, as on another triggerer."""
+def recreated(trigger: Any, **changes: Any) -> MapTrigger:
+    """Return a trigger created from its serialized form, as on another triggerer."""
     path, arguments = trigger.serialize()
     assert path == "airflow_jobflow.triggers.map.MapTrigger"
     return MapTrigger(**{**json.loads(json.dumps(arguments)), **changes})
 
 
-async def dies(kit: Any, trigger: MapTrigger, reached: Callable[[], bool]) -> None:
-    """Run a trigger until so much is reached, and cancel it, as a triggerer does that is stopped."""
+async def run_until_shutdown(kit: Any, trigger: MapTrigger, reached: Callable[[], bool]) -> None:
+    """Run a trigger until a condition holds, and cancel it like a triggerer that shuts down."""
     waiting = asyncio.create_task(trigger.wait())
     await asyncio.to_thread(kit.eventually, reached)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
 
 
-async def is_killed(kit: Any, trigger: MapTrigger, reached: Callable[[], bool]) -> None:
-    """Run a trigger until so much is reached, and kill it, as Airflow does: it is cancelled, then told."""
-    await dies(kit, trigger, reached)
+async def run_until_killed(kit: Any, trigger: MapTrigger, reached: Callable[[], bool]) -> None:
+    """Run a trigger until a condition holds, and kill it like Airflow: cancel it, then call ``on_kill``."""
+    await run_until_shutdown(kit, trigger, reached)
     await trigger.on_kill()
 
 
 def names_of(kit: Any) -> list[str]:
-    """The names of all jobs ever submitted to a queue, without their prefix."""
+    """Return the names of all jobs that were ever submitted to a queue, without their prefix."""
     pages = kit.batch.get_paginator("list_jobs").paginate(
         jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}]
     )

@@ -1,4 +1,4 @@
-"""A task that Airflow starts in the triggerer, without a worker, made as the scheduler and the triggerer make it."""
+"""A task that Airflow starts in the triggerer, without a worker; created like by the scheduler and the triggerer."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 class Supervisor:
-    """The triggerer's other half, as far as templates ask it: XComs, and how many instances a task has."""
+    """The triggerer's supervisor, as far as templates need it: XComs, and the number of instances of a task."""
 
     def __init__(self, xcoms: dict[tuple[str, int | None], Any], instances: dict[str, int]) -> None:
         self.xcoms = xcoms
         self.instances = instances
         self.left: dict[str, Any] = {}
-        """What the task has pushed."""
+        """The XComs that the task has pushed."""
         self.deleted: set[str] = set()
         """Keys of the XComs that were deleted."""
 
     def send(self, message: Any) -> Any:
-        """Answer; what the real one does not know is never answered."""
+        """Respond to a message; requests that the real supervisor does not know get no response."""
         if isinstance(message, comms.GetXCom):
             value = self.xcoms.get((message.task_id, message.map_index))
             return comms.XComResult(key=message.key, value=value)
@@ -96,5 +96,5 @@ def start_trigger(
     instance: Any = TriggerRunner.create_runtime_ti(dto, encoded, DAG_RUN)
     trigger.task_instance = instance
     seconds = timedelta(seconds=trigger.seconds - began)
-    trigger.timeout_after = datetime.now(UTC) + seconds  # type: ignore[attr-defined]  # as the triggerer sets it
+    trigger.timeout_after = datetime.now(UTC) + seconds  # type: ignore[attr-defined]  # like the triggerer
     return trigger

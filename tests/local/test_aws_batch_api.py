@@ -12,45 +12,45 @@ from airflow_jobflow.local.samples import ON_FARGATE, register_definition
 
 
 def listed(kit: Any, **request: Any) -> list[str]:
-    """Ids of one ListJobs answer."""
+    """Return the ids of one ListJobs response."""
     return [job["jobId"] for job in kit.batch.list_jobs(**request)["jobSummaryList"]]
 
 
-def refusal(kit: Any) -> Any:
-    """The exception with which Batch rejects."""
+def client_exception(kit: Any) -> Any:
+    """Return the exception with which Batch rejects requests."""
     return kit.batch.exceptions.ClientException
 
 
-def test_describe_leaves_out_what_it_does_not_know(kit: Any) -> None:
-    """Unknown ids, also of children that do not exist, are silently missing."""
+def test_describe_omits_unknown_ids(kit: Any) -> None:
+    """This includes ids of children that do not exist."""
     job_id = kit.submit()
     asked = [str(uuid.uuid4()), job_id, f"{job_id}:3"]
     assert [job["jobId"] for job in kit.batch.describe_jobs(jobs=asked)["jobs"]] == [job_id]
 
 
 def test_describe_rejects_more_than_a_hundred_ids(kit: Any) -> None:
-    """A hundred are answered."""
+    """A hundred ids are accepted."""
     ids = [str(uuid.uuid4()) for _ in range(101)]
     assert kit.batch.describe_jobs(jobs=ids[:100])["jobs"] == []
-    with pytest.raises(refusal(kit), match="Maximum number of jobs supported is  100"):
+    with pytest.raises(client_exception(kit), match="Maximum number of jobs supported is  100"):
         kit.batch.describe_jobs(jobs=ids)
 
 
 def test_describe_rejects_an_empty_list(kit: Any) -> None:
-    """No ids is not all ids."""
-    with pytest.raises(refusal(kit)):
+    """It does not mean all jobs."""
+    with pytest.raises(client_exception(kit)):
         kit.batch.describe_jobs(jobs=[])
 
 
 @pytest.mark.parametrize("malformed", ["", "one two", "arn:aws:batch:us-east-1:1:job/x", "x:y", "ä"])
 def test_one_malformed_id_fails_the_whole_call(kit: Any, malformed: str) -> None:
-    """Also for the good ids beside it."""
-    with pytest.raises(refusal(kit), match="is not supported pattern"):
+    """Valid ids in the same call fail, too."""
+    with pytest.raises(client_exception(kit), match="is not supported pattern"):
         kit.batch.describe_jobs(jobs=[kit.submit(), malformed])
 
 
-def test_describe_shows_what_was_asked_for(kit: Any) -> None:
-    """What was submitted comes back, and arrays count."""
+def test_describe_shows_the_submitted_job(kit: Any) -> None:
+    """Members of the request are returned, and arrays have counts."""
     first = kit.submit()
     job = kit.look(
         kit.submit(
@@ -105,8 +105,8 @@ def test_describe_shows_what_was_asked_for(kit: Any) -> None:
     ],
 )
 def test_submit_rejects(kit: Any, request_: dict[str, Any], said: str) -> None:
-    """What Batch rejects is rejected before anything is created, with its messages where they are known."""
-    with pytest.raises(refusal(kit), match=said):
+    """No job is created, and the messages are those of AWS if they are known."""
+    with pytest.raises(client_exception(kit), match=said):
         kit.submit(**request_)
     assert (
         kit.batch.list_jobs(jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}])["jobSummaryList"] == []
@@ -114,13 +114,13 @@ def test_submit_rejects(kit: Any, request_: dict[str, Any], said: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["x", "7", "A_b-c", "x" * 128])
-def test_submit_takes_every_good_name(kit: Any, name: str) -> None:
-    """One character is a name too."""
+def test_submit_accepts_every_valid_name(kit: Any, name: str) -> None:
+    """A name may have one character."""
     assert kit.look(kit.submit(jobName=name))["jobName"] == name
 
 
-def test_submit_takes_arns_revisions_and_names(kit: Any) -> None:
-    """A name alone is its newest active revision."""
+def test_submit_accepts_arns_revisions_and_names(kit: Any) -> None:
+    """A name without a revision means the newest active one."""
     first = kit.define(["echo", "1"])
     name = first.rsplit("/", 1)[1].split(":")[0]
     second = register_definition(kit.batch, name, ["echo", "2"])
@@ -128,26 +128,26 @@ def test_submit_takes_arns_revisions_and_names(kit: Any) -> None:
     assert kit.look(kit.submit(jobDefinition=f"{name}:1"))["jobDefinition"] == first
     kit.batch.deregister_job_definition(jobDefinition=second)
     assert kit.look(kit.submit(jobDefinition=name))["jobDefinition"] == first
-    with pytest.raises(refusal(kit)):
+    with pytest.raises(client_exception(kit)):
         kit.submit(jobDefinition=second)
 
 
-def test_disabled_queue_takes_no_jobs(kit: Any) -> None:
-    """A queue, unlike its compute environment, rejects when it is disabled."""
+def test_disabled_queue_rejects_jobs(kit: Any) -> None:
+    """A queue with a disabled compute environment accepts jobs."""
     kit.batch.update_job_queue(jobQueue=kit.queue, state="DISABLED")
-    with pytest.raises(refusal(kit), match="not in ENABLED state"):
+    with pytest.raises(client_exception(kit), match="not in ENABLED state"):
         kit.submit()
 
 
-def test_list_wants_exactly_one_scope(kit: Any) -> None:
-    """A queue, an array or a multi-node job."""
+def test_list_needs_exactly_one_scope(kit: Any) -> None:
+    """The scope is a queue, an array or a multi-node job."""
     for scope in ({}, {"jobQueue": kit.queue, "arrayJobId": "x"}):
-        with pytest.raises(refusal(kit), match="Exactly one"):
+        with pytest.raises(client_exception(kit), match="Exactly one"):
             kit.batch.list_jobs(**scope)
 
 
-def test_list_shows_running_jobs_only_unless_asked(kit: Any) -> None:
-    """A status asks for another one."""
+def test_list_shows_running_jobs_by_default(kit: Any) -> None:
+    """The parameter jobStatus selects another status."""
     ended, running = kit.submit(), kit.sh("sleep 60")
     kit.wait(ended)
     kit.wait(running, "RUNNING")
@@ -157,7 +157,7 @@ def test_list_shows_running_jobs_only_unless_asked(kit: Any) -> None:
 
 
 def test_list_by_name_ignores_status_and_case_and_is_newest_first(kit: Any) -> None:
-    """What was started before can be found by its name, whether it succeeded or not."""
+    """Jobs can be found by name whether or not they have succeeded."""
     ids = [kit.submit(jobName=name) for name in ("Find-1", "other", "find-2")]
     kit.wait(ids[0])
     assert listed(kit, jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["FIND-*"]}]) == [
@@ -171,7 +171,7 @@ def test_list_by_name_ignores_status_and_case_and_is_newest_first(kit: Any) -> N
 
 
 def test_list_of_a_queue_has_parents_and_that_of_an_array_children(kit: Any) -> None:
-    """The filter does not apply to children; their status does."""
+    """The filter does not apply to children, but their status does."""
     job_id = kit.sh("test $AWS_BATCH_JOB_ARRAY_INDEX != 1", arrayProperties={"size": 3})
     kit.wait(job_id)
     every = [{"name": "JOB_NAME", "values": ["*"]}]
@@ -186,8 +186,8 @@ def test_list_of_a_queue_has_parents_and_that_of_an_array_children(kit: Any) -> 
     assert failed["arrayProperties"] == {"index": 1}
 
 
-def test_list_comes_in_pages(kit: Any) -> None:
-    """Pages cover everything once, also when jobs come in between."""
+def test_list_has_pages(kit: Any) -> None:
+    """Pages contain every job once, even if new jobs are submitted in between."""
     job_id = kit.submit(arrayProperties={"size": 250})
     kit.wait(job_id)
     pages = kit.batch.get_paginator("list_jobs").paginate(arrayJobId=job_id, jobStatus="SUCCEEDED")
@@ -207,20 +207,20 @@ def test_list_comes_in_pages(kit: Any) -> None:
     "request_", [{"nextToken": "%"}, {"maxResults": 101}, {"filters": [{"name": "NONE", "values": ["x"]}]}]
 )
 def test_list_rejects(kit: Any, request_: dict[str, Any]) -> None:
-    """Tokens it did not give, pages over 100, filters there are not."""
-    with pytest.raises(refusal(kit)):
+    """Unknown tokens, pages over 100 and unknown filters are rejected."""
+    with pytest.raises(client_exception(kit)):
         kit.batch.list_jobs(jobQueue=kit.queue, **request_)
 
 
-def test_jobs_without_a_compute_environment_wait_and_say_so_in_time(kit: Any, disabled_queue: str) -> None:
-    """Such a job is RUNNABLE for ever, and its reason comes to start with MISCONFIGURATION."""
+def test_jobs_without_a_compute_environment_stay_runnable(kit: Any, disabled_queue: str) -> None:
+    """After a while, the status reason begins with MISCONFIGURATION."""
     job_id = kit.submit(jobQueue=disabled_queue)
     kit.eventually(lambda: kit.look(job_id).get("statusReason", "").startswith("MISCONFIGURATION:"))
     assert kit.look(job_id)["status"] == "RUNNABLE"
 
 
 def test_stuck_jobs_run_once_the_compute_environment_is_enabled(kit: Any, disabled_queue: str) -> None:
-    """MISCONFIGURATION is no verdict: the job may run yet."""
+    """MISCONFIGURATION is not final."""
     job_id = kit.submit(jobQueue=disabled_queue)
     kit.eventually(lambda: "statusReason" in kit.look(job_id))
     kit.batch.update_compute_environment(computeEnvironment=disabled_queue, state="ENABLED")
@@ -228,7 +228,7 @@ def test_stuck_jobs_run_once_the_compute_environment_is_enabled(kit: Any, disabl
 
 
 def test_snapshot_lists_the_first_hundred_runnable_jobs(kit: Any, disabled_queue: str) -> None:
-    """In the order in which they became runnable."""
+    """They are in the order in which they became runnable."""
     first = kit.submit(jobQueue=disabled_queue)
     kit.submit(jobQueue=disabled_queue, arrayProperties={"size": 120})
     front = kit.batch.get_job_queue_snapshot(jobQueue=disabled_queue)["frontOfQueue"]
@@ -238,20 +238,20 @@ def test_snapshot_lists_the_first_hundred_runnable_jobs(kit: Any, disabled_queue
 
 
 def test_the_ledger_has_every_job_that_was_submitted(kit: Any) -> None:
-    """A test that counts what was started would find nothing else wrong."""
+    """Tests that count started jobs depend on it."""
     job_ids = [kit.submit(), kit.submit(arrayProperties={"size": 2})]
     noted = {each["jobId"]: each["jobName"] for each in kit.aws.started("batch")}
     assert [noted[job_id] for job_id in job_ids] == [kit.look(job_id)["jobName"] for job_id in job_ids]
 
 
 def test_regions_do_not_see_each_others_jobs(kit: Any) -> None:
-    """A job is found in its region only."""
+    """A job exists only in its region."""
     elsewhere = kit.aws.client("batch", region_name="eu-central-1")
     assert elsewhere.describe_jobs(jobs=[kit.submit()])["jobs"] == []
 
 
 def test_a_managed_environment_needs_no_service_role(kit: Any) -> None:
-    """Batch uses its service-linked role, and the environment is enabled unless the request says otherwise."""
+    """Batch uses its service-linked role, and the environment is enabled by default."""
     name = f"managed-{uuid.uuid4().hex}"
     ec2 = kit.aws.client("ec2")
     network = {
@@ -274,7 +274,7 @@ def test_a_managed_environment_needs_no_service_role(kit: Any) -> None:
     ],
 )
 def test_an_environment_that_batch_rejects_is_not_created(kit: Any, request_: dict[str, Any], code: str) -> None:
-    """The errors of moto's checks reach the caller."""
+    """The caller gets the errors of moto's checks."""
     name = f"rejected-{uuid.uuid4().hex}"
     with pytest.raises(ClientError) as raised:
         kit.aws.client("batch").create_compute_environment(computeEnvironmentName=name, **request_)
@@ -283,7 +283,7 @@ def test_an_environment_that_batch_rejects_is_not_created(kit: Any, request_: di
 
 
 def test_a_job_on_fargate_leaves_a_task_definition(kit: Any) -> None:
-    """Batch registers one with the name of the job definition; a cleanup must deregister it."""
+    """Batch registers one with the name of the job definition, which a cleanup must deregister."""
     definition = kit.define(["true"], platformCapabilities=["FARGATE"], containerProperties=ON_FARGATE)
     for _ in range(2):
         kit.wait(kit.submit(jobDefinition=definition))

@@ -9,7 +9,7 @@ import pytest
 
 
 def test_children_see_their_index_and_the_parent_counts_them(kit: Any) -> None:
-    """Every child runs once under its own id; the parent has neither exit code nor log."""
+    """Every child runs once with its own id; the parent has neither exit code nor log."""
     job_id = kit.sh("echo $AWS_BATCH_JOB_ID $AWS_BATCH_JOB_ARRAY_INDEX", arrayProperties={"size": 5})
     parent = kit.wait(job_id)
     assert parent["status"] == "SUCCEEDED"
@@ -21,7 +21,7 @@ def test_children_see_their_index_and_the_parent_counts_them(kit: Any) -> None:
 
 
 def test_parent_is_pending_while_children_run_and_fails_when_all_have_ended(kit: Any) -> None:
-    """One failed child fails the parent, with AWS's words, after the last child."""
+    """One failed child fails the parent, with AWS's message, after the last child has ended."""
     job_id = kit.sh(
         "case $AWS_BATCH_JOB_ARRAY_INDEX in 0) exit 3 ;; 1) sleep 60 ;; esac",
         arrayProperties={"size": 3},
@@ -35,8 +35,8 @@ def test_parent_is_pending_while_children_run_and_fails_when_all_have_ended(kit:
     assert parent["arrayProperties"]["statusSummary"]["FAILED"] == 2
 
 
-def test_only_the_failed_child_is_tried_again(kit: Any) -> None:
-    """A retry strategy holds for every child by itself."""
+def test_only_the_failed_child_is_retried(kit: Any) -> None:
+    """The retry strategy applies to each child."""
     job_id = kit.sh(
         'test "$AWS_BATCH_JOB_ARRAY_INDEX$AWS_BATCH_JOB_ATTEMPT" != 11',
         arrayProperties={"size": 2},
@@ -46,8 +46,8 @@ def test_only_the_failed_child_is_tried_again(kit: Any) -> None:
     assert [len(child["attempts"]) for child in kit.children(job_id, 2)] == [1, 2]
 
 
-def test_time_out_ends_a_child_and_not_its_parent(kit: Any) -> None:
-    """The parent fails because a child did."""
+def test_timeout_ends_a_child_and_not_its_parent(kit: Any) -> None:
+    """The parent fails because a child failed."""
     job_id = kit.sh(
         "test $AWS_BATCH_JOB_ARRAY_INDEX = 0 || sleep 60",
         arrayProperties={"size": 2},
@@ -58,7 +58,7 @@ def test_time_out_ends_a_child_and_not_its_parent(kit: Any) -> None:
 
 
 def test_sequential_children_run_one_after_the_other(kit: Any) -> None:
-    """A child is PENDING until the one before it has succeeded."""
+    """A child is PENDING until the previous one has succeeded."""
     job_id = kit.sh("true", arrayProperties={"size": 4}, dependsOn=[{"type": "SEQUENTIAL"}])
     assert kit.wait(job_id)["status"] == "SUCCEEDED"
     children = kit.children(job_id, 4)
@@ -67,7 +67,7 @@ def test_sequential_children_run_one_after_the_other(kit: Any) -> None:
 
 
 def test_failure_of_a_sequential_child_fails_all_after_it(kit: Any) -> None:
-    """However many they are: nothing recurses."""
+    """The number of children does not matter, because there is no recursion."""
     job_id = kit.sh(
         "test $AWS_BATCH_JOB_ARRAY_INDEX = 0",
         arrayProperties={"size": 3000},
@@ -79,7 +79,7 @@ def test_failure_of_a_sequential_child_fails_all_after_it(kit: Any) -> None:
 
 
 def test_n_to_n_waits_for_the_same_index_only(kit: Any) -> None:
-    """A child runs when its counterpart has ended, while others still run."""
+    """A child runs when the child with the same index has ended, while others still run."""
     first = kit.sh("test $AWS_BATCH_JOB_ARRAY_INDEX = 0 || sleep 60", arrayProperties={"size": 2})
     second = kit.sh("true", arrayProperties={"size": 2}, dependsOn=[{"jobId": first, "type": "N_TO_N"}])
     assert kit.wait(f"{second}:0")["status"] == "SUCCEEDED"
@@ -89,15 +89,15 @@ def test_n_to_n_waits_for_the_same_index_only(kit: Any) -> None:
     assert kit.wait(second)["status"] == "FAILED"
 
 
-def test_n_to_n_wants_arrays_of_one_size(kit: Any) -> None:
+def test_n_to_n_needs_arrays_of_one_size(kit: Any) -> None:
     """A dependency on an array of another size is rejected."""
     first = kit.submit(arrayProperties={"size": 2})
     with pytest.raises(kit.batch.exceptions.ClientException, match="N_TO_N"):
         kit.submit(arrayProperties={"size": 3}, dependsOn=[{"jobId": first, "type": "N_TO_N"}])
 
 
-def test_job_waits_for_what_it_depends_on(kit: Any) -> None:
-    """PENDING until the other has succeeded."""
+def test_job_waits_for_its_dependencies(kit: Any) -> None:
+    """It is PENDING until the other job has succeeded."""
     first = kit.sh("sleep 60")
     second = kit.submit(dependsOn=[{"jobId": first}])
     assert kit.look(second)["status"] == "PENDING"
@@ -106,8 +106,8 @@ def test_job_waits_for_what_it_depends_on(kit: Any) -> None:
     assert (job["status"], job["statusReason"]) == ("FAILED", "Dependent Job failed")
 
 
-def test_job_runs_after_what_it_depends_on(kit: Any) -> None:
-    """Also after a whole array, and after one that had ended before."""
+def test_job_runs_after_its_dependencies(kit: Any) -> None:
+    """A dependency may be an array, or may have ended before."""
     first = kit.submit(arrayProperties={"size": 2})
     second = kit.submit(dependsOn=[{"jobId": first}])
     assert kit.wait(second)["status"] == "SUCCEEDED"
@@ -115,8 +115,8 @@ def test_job_runs_after_what_it_depends_on(kit: Any) -> None:
     assert kit.wait(third)["status"] == "SUCCEEDED"
 
 
-def test_array_waits_for_what_it_depends_on(kit: Any) -> None:
-    """An array whose dependency fails never runs, and has that reason."""
+def test_array_waits_for_its_dependencies(kit: Any) -> None:
+    """An array whose dependency fails never runs, and its status reason says so."""
     first = kit.sh("exit 1")
     second = kit.submit(arrayProperties={"size": 2}, dependsOn=[{"jobId": first}])
     job = kit.wait(second)

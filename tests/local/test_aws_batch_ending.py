@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_cancel_does_nothing_to_a_running_job_and_says_nothing(kit: Any, gate: Path) -> None:
-    """The answer is a success all the same."""
+def test_cancel_does_not_affect_a_running_job(kit: Any, gate: Path) -> None:
+    """The response is a success nevertheless."""
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done; exit 4")
     kit.wait(job_id, "RUNNING")
     kit.batch.cancel_job(jobId=job_id, reason="unwanted")
@@ -18,8 +18,8 @@ def test_cancel_does_nothing_to_a_running_job_and_says_nothing(kit: Any, gate: P
     assert (job["container"]["exitCode"], job["isCancelled"]) == (4, False)
 
 
-def test_cancel_ends_what_has_not_started(kit: Any, disabled_queue: str) -> None:
-    """A runnable job fails with the reason given, and has no exit code."""
+def test_cancel_ends_a_job_that_has_not_started(kit: Any, disabled_queue: str) -> None:
+    """A runnable job fails with the given reason, and has no exit code."""
     job_id = kit.submit(jobQueue=disabled_queue)
     kit.batch.cancel_job(jobId=job_id, reason="unwanted")
     job = kit.look(job_id)
@@ -28,8 +28,8 @@ def test_cancel_ends_what_has_not_started(kit: Any, disabled_queue: str) -> None
     assert job["attempts"] == []
 
 
-def test_cancelled_pending_job_ends_when_its_dependencies_have(kit: Any, gate: Path) -> None:
-    """As AWS says: a PENDING job is cancelled after all it depends on has completed."""
+def test_cancelled_pending_job_ends_after_its_dependencies(kit: Any, gate: Path) -> None:
+    """As AWS documents, a PENDING job is cancelled after its dependencies have completed."""
     first = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     second = kit.submit(dependsOn=[{"jobId": first}])
     kit.batch.cancel_job(jobId=second, reason="unwanted")
@@ -41,7 +41,7 @@ def test_cancelled_pending_job_ends_when_its_dependencies_have(kit: Any, gate: P
 
 
 def test_cancelled_array_lets_running_children_finish(kit: Any, gate: Path) -> None:
-    """Children that wait are cancelled; the parent ends after those that run."""
+    """Waiting children are cancelled; the parent ends after the running ones."""
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done", arrayProperties={"size": 20})
     kit.wait(f"{job_id}:0", "RUNNING")
     kit.batch.cancel_job(jobId=job_id, reason="unwanted")
@@ -55,7 +55,7 @@ def test_cancelled_array_lets_running_children_finish(kit: Any, gate: Path) -> N
 
 
 def test_terminate_ends_a_running_job(kit: Any) -> None:
-    """FAILED with the reason given, and a killed container's exit code."""
+    """It is FAILED with the given reason, and has the exit code of a killed container."""
     job_id = kit.sh("sleep 60 & wait", retryStrategy={"attempts": 3})
     kit.wait(job_id, "RUNNING")
     kit.batch.terminate_job(jobId=job_id, reason="enough")
@@ -66,7 +66,7 @@ def test_terminate_ends_a_running_job(kit: Any) -> None:
 
 
 def test_terminated_job_may_clean_up(kit: Any) -> None:
-    """SIGTERM comes first; a job that handles it ends with an exit code of its own."""
+    """SIGTERM comes first; a job that handles it ends with its own exit code."""
     job_id = kit.sh("trap 'echo bye; exit 9' TERM; echo up; while true; do sleep 0.05; done")
     kit.wait(job_id, "RUNNING")
     stream = kit.look(job_id)["container"]["logStreamName"]
@@ -77,8 +77,8 @@ def test_terminated_job_may_clean_up(kit: Any) -> None:
     assert "bye" in kit.lines(stream)
 
 
-def test_terminate_ends_what_has_not_started(kit: Any, disabled_queue: str) -> None:
-    """It covers every state, also one that waits for others."""
+def test_terminate_ends_a_job_that_has_not_started(kit: Any, disabled_queue: str) -> None:
+    """It works in every status, including PENDING."""
     runnable = kit.submit(jobQueue=disabled_queue)
     pending = kit.submit(dependsOn=[{"jobId": runnable}])
     kit.batch.terminate_job(jobId=pending, reason="enough")
@@ -88,7 +88,7 @@ def test_terminate_ends_what_has_not_started(kit: Any, disabled_queue: str) -> N
 
 
 def test_terminating_a_parent_ends_its_children(kit: Any) -> None:
-    """Running and waiting ones, and the parent with the reason given."""
+    """Running and waiting children end, and the parent has the given reason."""
     job_id = kit.sh("sleep 60", arrayProperties={"size": 10})
     kit.wait(f"{job_id}:0", "RUNNING")
     kit.batch.terminate_job(jobId=job_id, reason="enough")
@@ -98,7 +98,7 @@ def test_terminating_a_parent_ends_its_children(kit: Any) -> None:
 
 
 def test_terminating_an_ended_job_changes_nothing(kit: Any) -> None:
-    """Its reason stays what it was."""
+    """Its reason does not change."""
     job_id = kit.sh("exit 5")
     before = kit.wait(job_id)
     kit.batch.terminate_job(jobId=job_id, reason="too late")

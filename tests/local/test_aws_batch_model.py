@@ -1,4 +1,4 @@
-"""What Batch decides, without a server."""
+"""The decisions of Batch, without a server."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from airflow_jobflow.local.batch import model
 
 
-def test_references_are_replaced_and_unknown_ones_left() -> None:
-    """A parameter replaces a whole element; one without a value stays as it was written."""
+def test_references_are_replaced_and_unknown_ones_kept() -> None:
+    """A parameter replaces a whole element; one without a value is not replaced."""
     command = model.substitute(["x", "Ref::a", "Ref::b", "-Ref::a"], {"a": "1"})
     assert command == ["x", "1", "Ref::b", "-Ref::a"]
 
@@ -27,13 +27,13 @@ def test_references_are_replaced_and_unknown_ones_left() -> None:
     ],
 )
 def test_rule_matches_only_if_all_its_conditions_do(rule: dict[str, str], expected: bool) -> None:
-    """All conditions of a rule must hold; no match means retry."""
+    """Without a matching rule, the attempt is retried."""
     retried = model.retries([rule], status_reason="Essential container in task exited", reason=None, exit_code=1)
     assert retried is expected
 
 
 def test_first_matching_rule_decides() -> None:
-    """The usual pair: retry when Spot takes the host, else give up."""
+    """A common pair of rules retries after a Spot interruption, and exits otherwise."""
     rules = [{"onStatusReason": "Host EC2*", "action": "RETRY"}, {"onReason": "*", "action": "EXIT"}]
     assert model.retries(rules, status_reason="Host EC2 (instance i-0) terminated.", reason=None, exit_code=None)
     assert not model.retries(rules, status_reason="Essential container in task exited", reason="", exit_code=3)
@@ -49,24 +49,24 @@ def test_first_matching_rule_decides() -> None:
     ],
 )
 def test_parent_is_pending_until_all_children_ended(counts: dict[str, int], expected: str) -> None:
-    """One failed child fails the parent, but not before the others have ended."""
+    """One failed child fails the parent, but only after the others have ended."""
     assert model.parent_status(counts, 3) == expected
 
 
 def test_summary_counts_every_status() -> None:
-    """Batch lists also the statuses no child has."""
+    """Batch also lists statuses without children."""
     assert model.status_summary({"FAILED": 2}) == {**dict.fromkeys(model.STATUSES, 0), "FAILED": 2}
 
 
 def test_dependencies_of_children_follow_their_index() -> None:
-    """N_TO_N waits for the same index, SEQUENTIAL for the one before, a plain one for the whole job."""
+    """N_TO_N waits for the same index, SEQUENTIAL for the previous one, others for the whole job."""
     depends_on = [{"jobId": "other", "type": "N_TO_N"}, {"type": "SEQUENTIAL"}, {"jobId": "plain"}]
     assert model.dependencies(depends_on, 0, "me") == ["other:0", "plain"]
     assert model.dependencies(depends_on, 2, "me") == ["other:2", "me:1", "plain"]
 
 
-def test_overrides_replace_and_add() -> None:
-    """Overrides replace the command, merge environment and resources by name, parameters over defaults."""
+def test_overrides_replace_and_merge() -> None:
+    """Overrides replace the command, and merge environment and resources by name; parameters override defaults."""
     definition = {
         "parameters": {"a": "default", "b": "default"},
         "containerProperties": {
@@ -110,7 +110,7 @@ def test_overrides_replace_and_add() -> None:
     ],
 )
 def test_filters_of_list_jobs(name: str, values: list[str], expected: bool) -> None:
-    """Names match without regard to case, and by their beginning with an asterisk."""
+    """Names match regardless of case, and with an asterisk by prefix."""
     summary = {
         "jobName": "Nightly-1",
         "jobDefinition": "arn:aws:batch:r:1:job-definition/def:1",

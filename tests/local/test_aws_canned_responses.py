@@ -1,4 +1,4 @@
-"""Canned responses of the local AWS, as boto3 meets them."""
+"""Canned responses of the local AWS, in boto3."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WRAPPED = [
 
 @pytest.mark.parametrize(("code", "message"), WRAPPED)
 def test_next_calls_get_the_error_that_is_given(own_ecs_kit: Any, code: str, message: str) -> None:
-    """RunTask wraps EC2's throttling in other errors; after so many calls it starts tasks again."""
+    """RunTask wraps EC2's throttling in other errors; after the given number of calls, it starts tasks again."""
     wrapped = CannedResponse(code=code, message=message, actions=("ecs.RunTask",), calls=2)
     own_ecs_kit.aws.set_faults(Faults(respond_with=(wrapped,)))
     request = own_ecs_kit.request()
@@ -42,7 +42,7 @@ def test_next_calls_get_the_error_that_is_given(own_ecs_kit: Any, code: str, mes
 
 
 def test_calls_over_a_rate_get_the_error_that_is_given(own_kit: Any) -> None:
-    """Calls below the rate are served."""
+    """Calls below the rate are handled."""
     throttled = CannedResponse(code="ClientException", message="Too many", calls_per_second=0.001)
     own_kit.aws.set_faults(Faults(respond_with=(throttled,)))
     own_kit.aws.client("batch", config=ONCE).describe_jobs(jobs=[UNKNOWN])
@@ -51,7 +51,7 @@ def test_calls_over_a_rate_get_the_error_that_is_given(own_kit: Any) -> None:
 
 
 def test_first_response_that_applies_is_used(own_kit: Any) -> None:
-    """By action, by what the request names, and by how many calls are left."""
+    """It depends on the action, on the resource in the request, and on the remaining number of calls."""
     own_kit.aws.set_faults(
         Faults(
             respond_with=(
@@ -85,7 +85,7 @@ DESCRIBES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def describe(aws: Any, service: str) -> dict[str, Any]:
-    """The answer to one describe call of a service."""
+    """Return the response to one describe call of a service."""
     operation, parameters = DESCRIBES[service]
     answer: dict[str, Any] = getattr(aws.client(service, config=ONCE), operation)(**parameters)
     return answer
@@ -93,7 +93,7 @@ def describe(aws: Any, service: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("service", DESCRIBES)
 @pytest.mark.parametrize(("status", "body"), [(403, PROXY_PAGE), (407, PROXY_PAGE), (404, PROXY_PAGE), (502, "")])
-def test_proxy_may_answer_in_place_of_aws(own_aws: Any, service: str, status: int, body: str) -> None:
+def test_proxy_may_respond_instead_of_aws(own_aws: Any, service: str, status: int, body: str) -> None:
     """boto3 raises a ClientError whose code is the HTTP status."""
     before = own_aws.calls
     own_aws.set_faults(Faults(respond_with=(CannedResponse(status=status, body=body),)))
@@ -106,13 +106,13 @@ def test_proxy_may_answer_in_place_of_aws(own_aws: Any, service: str, status: in
 
 @pytest.mark.parametrize("service", DESCRIBES)
 @pytest.mark.parametrize("body", ["", PROXY_PAGE])
-def test_success_may_say_nothing(own_aws: Any, service: str, body: str) -> None:
-    """As behind a captive portal: boto3 raises no error, and returns an answer without any member."""
+def test_success_may_have_no_content(own_aws: Any, service: str, body: str) -> None:
+    """This happens behind a captive portal: boto3 raises no error, and returns a response without members."""
     own_aws.set_faults(Faults(respond_with=(CannedResponse(status=200, body=body),)))
     assert set(describe(own_aws, service)) == {"ResponseMetadata"}
 
 
-def test_call_may_take_effect_though_the_response_says_otherwise(own_kit: Any) -> None:
+def test_call_may_take_effect_despite_an_error_response(own_kit: Any) -> None:
     """A gateway that times out does not undo the submission."""
     definition = own_kit.define()
     gateway = CannedResponse(status=504, body=PROXY_PAGE, actions=("SubmitJob",), calls=1, takes_effect=True)
@@ -126,7 +126,7 @@ def test_call_may_take_effect_though_the_response_says_otherwise(own_kit: Any) -
 
 
 def test_calls_of_moto_may_take_effect_too(own_aws: Any) -> None:
-    """Whoever answers them."""
+    """Faults work in the same way for calls that moto handles."""
     broken = CannedResponse(code="ServiceUnavailable", status=503, actions=("sqs.CreateQueue",), takes_effect=True)
     own_aws.set_faults(Faults(respond_with=(broken,)))
     sqs = own_aws.client("sqs", config=ONCE)
@@ -136,7 +136,7 @@ def test_calls_of_moto_may_take_effect_too(own_aws: Any) -> None:
 
 
 def test_assume_role_may_fail(own_aws: Any) -> None:
-    """STS answers XML."""
+    """STS responds with XML."""
     throttled = CannedResponse(code="Throttling", message="Rate exceeded", actions=("sts.AssumeRole",), calls=1)
     own_aws.set_faults(Faults(respond_with=(throttled,)))
     sts = own_aws.client("sts", config=ONCE)
@@ -147,7 +147,7 @@ def test_assume_role_may_fail(own_aws: Any) -> None:
 
 
 def test_faults_end_by_themselves(own_kit: Any) -> None:
-    """Without another call to the control API; a call that hangs is served then."""
+    """No further call to the control API is needed; a hanging call is then handled."""
     error = CannedResponse(code="ServerException", status=500)
     own_kit.aws.set_faults(Faults(respond_with=(error,), lasts=600))
     batch = own_kit.aws.client("batch", config=ONCE)
@@ -158,17 +158,17 @@ def test_faults_end_by_themselves(own_kit: Any) -> None:
 
 
 class Clock:
-    """A clock that stands still."""
+    """A clock that does not advance."""
 
     now = 0.0
 
     def read(self) -> float:
-        """The time in seconds."""
+        """Return the time in seconds."""
         return self.now
 
 
-def test_faults_last_as_long_as_they_say() -> None:
-    """To the second, by the clock that they are given."""
+def test_faults_last_as_long_as_given() -> None:
+    """The duration is exact by the clock of the faults."""
     clock = Clock()
     box = FaultBox(clock.read)
     call = Call("batch", "DescribeJobs")
@@ -208,7 +208,7 @@ def test_canned_responses_work_over_http(own_kit: Any) -> None:
 
 
 def test_faults_survive_json() -> None:
-    """What is set over HTTP is what was meant."""
+    """Faults are the same after being set over HTTP."""
     faults = Faults(
         respond_with=(CannedResponse(body="", status=200, actions=("a",), resources=("b",)),),
         denied_resources=("c",),

@@ -1,4 +1,4 @@
-"""The pages of the local AWS: what they show, and that they only show."""
+"""The console pages of the local AWS: their content, and that they change nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOSTILE = "<script>alert(1)</script>\"'&"
 
 
 def load(url: str, method: str = "GET") -> tuple[int, str, Any]:
-    """Load a page: its status, its content and its headers."""
+    """Load a page, and return its status, content and headers."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=30) as answer:
             return answer.status, answer.read().decode(), answer.headers
@@ -33,7 +33,7 @@ def load(url: str, method: str = "GET") -> tuple[int, str, Any]:
 
 
 def page(aws: Any, name: str, **parameters: Any) -> str:
-    """Load a page of a local AWS that is there."""
+    """Load an existing page of a local AWS."""
     query = urllib.parse.urlencode(parameters)
     status, content, _ = load(f"{aws.console_url}/{name}?{query}")
     assert status == 200, content
@@ -48,8 +48,8 @@ def follow(aws: Any, content: str, text: str) -> str:
     return content
 
 
-def test_the_page_of_a_batch_job_shows_how_it_went_and_hides_secrets(kit: Any) -> None:
-    """Status, exit code, reason, attempts, log and environment, but no value that looks like a secret."""
+def test_the_page_of_a_batch_job_shows_details_and_hides_secrets(kit: Any) -> None:
+    """It has status, exit code, reason, attempts, log and environment, but no value that looks like a secret."""
     variables = [{"name": "DAY", "value": "2026-01-01"}, {"name": "DB_PASSWORD", "value": "hunter2"}]
     definition = kit.define(["sh", "-c", "echo over here; exit 3"], containerProperties={"environment": variables})
     job_id = kit.submit(jobDefinition=definition, retryStrategy={"attempts": 2}, tags={"team": "data"})
@@ -58,7 +58,7 @@ def test_the_page_of_a_batch_job_shows_how_it_went_and_hides_secrets(kit: Any) -
     for text in ("FAILED", "Essential container in task exited", "2 of 2", "over here", "2026-01-01", "DB_PASSWORD"):
         assert text in shown
     assert "hunter2" not in shown
-    assert "http-equiv" not in shown  # nothing changes any more
+    assert "http-equiv" not in shown  # no more changes follow
     assert "over here" in follow(kit.aws, shown, "All lines")
     assert job_id not in follow(kit.aws, shown, definition.rpartition("/")[2])
     assert "DB_PASSWORD" in follow(kit.aws, shown, definition.rpartition("/")[2])
@@ -67,7 +67,7 @@ def test_the_page_of_a_batch_job_shows_how_it_went_and_hides_secrets(kit: Any) -
 
 
 def test_the_page_of_an_array_lists_all_children_in_pages(kit: Any) -> None:
-    """A hundred at a time, each with its own page."""
+    """A page lists a hundred children, each with a link to its page."""
     job_id = kit.submit(jobName="many", arrayProperties={"size": 101})
     kit.wait(job_id)
     first = page(kit.aws, "batch-job", job=job_id)
@@ -80,8 +80,8 @@ def test_the_page_of_an_array_lists_all_children_in_pages(kit: Any) -> None:
     assert "101 SUCCEEDED" in follow(kit.aws, child, f"child 100 of {job_id}")
 
 
-def test_the_page_of_a_job_that_runs_loads_itself_again(kit: Any, gate: Any) -> None:
-    """Its log grows; there is no script that could fetch it."""
+def test_the_page_of_a_running_job_reloads_itself(kit: Any, gate: Any) -> None:
+    """The log grows, and the page has no script that could load it."""
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     kit.wait(job_id, "RUNNING")
     shown = page(kit.aws, "batch-job", job=job_id)
@@ -90,7 +90,7 @@ def test_the_page_of_a_job_that_runs_loads_itself_again(kit: Any, gate: Any) -> 
 
 
 def test_the_page_of_a_task_shows_each_of_its_containers(ecs_kit: Any) -> None:
-    """With exit codes, commands and logs of their own."""
+    """Each has its exit code, command and log."""
     sidecar = ecs_kit.container(["sh", "-c", "echo beside; exit 3"], name="sidecar", essential=False)
     main = ecs_kit.container(["sh", "-c", "echo work; sleep 0.3"], environment=[{"name": "API_KEY", "value": "k3y"}])
     arn = ecs_kit.run(sidecar, main)
@@ -102,7 +102,7 @@ def test_the_page_of_a_task_shows_each_of_its_containers(ecs_kit: Any) -> None:
 
 
 def test_a_long_log_is_shown_in_pages_from_its_end(kit: Any) -> None:
-    """The end is what people look for."""
+    """Users look for the end."""
     job_id = kit.sh("i=0; while [ $i -lt 1001 ]; do echo line-$i; i=$((i+1)); done")
     kit.wait(job_id)
     last = follow(kit.aws, page(kit.aws, "batch-job", job=job_id), "All lines")
@@ -132,10 +132,10 @@ def test_a_long_log_is_shown_in_pages_from_its_end(kit: Any) -> None:
         (urllib.parse.quote(HOSTILE), {}, 404),
     ],
 )
-def test_what_is_not_there_has_a_page_that_says_so(
+def test_an_unknown_resource_has_an_error_page(
     kit: Any, ecs_kit: Any, path: str, parameters: dict[str, str], status: int
 ) -> None:
-    """Whatever an address asks for is text in it."""
+    """Everything in the address is escaped."""
     assert kit.aws is ecs_kit.aws  # both services have been used
     said, content, headers = load(f"{kit.aws.console_url}/{path}?{urllib.parse.urlencode(parameters)}")
     assert said == status, content
@@ -143,8 +143,8 @@ def test_what_is_not_there_has_a_page_that_says_so(
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
 
 
-def test_nothing_of_a_page_becomes_markup() -> None:
-    """Names, values, lines, links and headers."""
+def test_values_on_a_page_are_escaped() -> None:
+    """Names, values, lines, links and headers are tested."""
     link = Link(HOSTILE, "page", {"name": HOSTILE})
     table = Table(HOSTILE, (HOSTILE,), [(HOSTILE,), (link,)], [link])
     content = render(
@@ -155,8 +155,8 @@ def test_nothing_of_a_page_becomes_markup() -> None:
     assert re.findall(r'(?:src|href)="(?!/jobflow-console/)', content) == []
 
 
-def test_looking_changes_nothing_and_is_not_counted(own_aws: LocalAws, own_kit: Any) -> None:
-    """Tests count calls, and a region begins with its first call."""
+def test_loading_pages_changes_nothing_and_is_not_counted(own_aws: LocalAws, own_kit: Any) -> None:
+    """Tests count calls, and a region is created by its first call."""
     job_id = own_kit.sh("true")
     own_kit.wait(job_id)
     before, services = own_aws.calls, set(own_aws._services)
@@ -169,8 +169,8 @@ def test_looking_changes_nothing_and_is_not_counted(own_aws: LocalAws, own_kit: 
     assert set(own_aws._services) == services
 
 
-def test_the_first_page_links_to_all_that_was_started(own_aws: LocalAws, own_kit: Any) -> None:
-    """For who opens it without a link from Airflow."""
+def test_the_first_page_links_to_all_started_jobs(own_aws: LocalAws, own_kit: Any) -> None:
+    """Users may open it without a link from Airflow."""
     definition = register_definition(own_kit.batch, "d", ["true"])
     name = f"job-{uuid.uuid4().hex}"
     own_kit.wait(own_kit.submit(jobName=name, jobDefinition=definition))
@@ -179,7 +179,7 @@ def test_the_first_page_links_to_all_that_was_started(own_aws: LocalAws, own_kit
 
 @contextmanager
 def proxied(upstream: str) -> Iterator[str]:
-    """Serve the pages of a local AWS elsewhere."""
+    """Serve the pages of a local AWS at another address."""
     listening = server(upstream, "127.0.0.1", 0)
     thread = threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -191,8 +191,8 @@ def proxied(upstream: str) -> Iterator[str]:
         thread.join()
 
 
-def test_the_proxy_passes_on_pages_and_nothing_else(kit: Any) -> None:
-    """What reaches the local AWS can run commands."""
+def test_the_proxy_only_forwards_pages(kit: Any) -> None:
+    """Anyone who reaches the local AWS can run commands."""
     job_id = kit.sh("true")
     kit.wait(job_id)
     with proxied(kit.aws.endpoint_url) as url:
@@ -212,8 +212,8 @@ def test_the_proxy_passes_on_pages_and_nothing_else(kit: Any) -> None:
             assert load(f"{url}{PREFIX}batch-job?job={job_id}", method)[0] == 501
 
 
-def test_the_proxy_says_that_the_local_aws_is_gone() -> None:
-    """It outlives a restart of it."""
+def test_the_proxy_reports_that_the_local_aws_is_unreachable() -> None:
+    """It keeps running during a restart of the local AWS."""
     with LocalAws() as gone:
         pass
     with proxied(gone.endpoint_url) as url:

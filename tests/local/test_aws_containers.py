@@ -1,4 +1,4 @@
-"""Jobs and tasks of several containers on the local AWS: which end counts, what waits for what, and what is shown."""
+"""Jobs and tasks of several containers on the local AWS: their order, which end counts, and their results."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 
 from airflow_jobflow.local import LocalAws
-from airflow_jobflow.local.dependencies import Progress, may_start
+from airflow_jobflow.local.containers import Progress, may_start
 
 FOREVER = "while :; do sleep 0.02; done"
 ASIDE: dict[str, Any] = {"essential": False}
 
 
 def until(file: Any) -> str:
-    """A script that waits for a file."""
+    """Return a script that waits for a file."""
     return f"while [ ! -e {file} ]; do sleep 0.02; done"
 
 
 def after(other: str, condition: str) -> dict[str, Any]:
-    """A container that depends on another."""
+    """Return a container that depends on another one."""
     return {"dependsOn": [{"containerName": other, "condition": condition}]}
 
 
@@ -30,7 +30,7 @@ class BatchJobs:
         self.kit = kit
 
     def run(self, **containers: dict[str, Any]) -> dict[str, Any]:
-        """Run containers to their end; what is said of them, by name, and how all of it ended."""
+        """Run containers to their end; return their results by name, and the result of the whole."""
         job = self.kit.wait(self.kit.submit(jobDefinition=self.kit.define_several(**containers)))
         (task,) = job["ecsProperties"]["taskProperties"]
         shown = {each["name"]: each for each in task["containers"]}
@@ -42,7 +42,7 @@ class BatchJobs:
         return {**shown, "status": job["status"], "reason": job["statusReason"]}
 
     def lines(self, container: dict[str, Any]) -> list[str]:
-        """What a container has written."""
+        """Return the output of a container."""
         return list(self.kit.lines(container["logStreamName"]))
 
 
@@ -53,7 +53,7 @@ class EcsTasks:
         self.kit = kit
 
     def run(self, **containers: dict[str, Any]) -> dict[str, Any]:
-        """Run containers to their end; what is said of them, by name, and how all of it ended."""
+        """Run containers to their end; return their results by name, and the result of the whole."""
         several = [
             self.kit.container(["sh", "-c", each["script"]], name=name)
             | {member: value for member, value in each.items() if member != "script"}
@@ -68,23 +68,23 @@ class EcsTasks:
         return {**shown, "status": "FAILED" if failed else "SUCCEEDED", "reason": task["stoppedReason"]}
 
     def lines(self, container: dict[str, Any]) -> list[str]:
-        """What a container has written."""
+        """Return the output of a container."""
         return list(self.kit.lines(container["task"], container["name"]))
 
 
 @pytest.fixture(params=[BatchJobs, EcsTasks])
 def runs(request: pytest.FixtureRequest) -> Any:
-    """Both services."""
+    """Run containers on either service."""
     return request.param(request.getfixturevalue("kit" if request.param is BatchJobs else "ecs_kit"))
 
 
 def codes(ended: dict[str, Any]) -> dict[str, int | None]:
-    """The exit codes by container."""
+    """Return the exit codes by container."""
     return {name: each.get("exitCode") for name, each in ended.items() if isinstance(each, dict)}
 
 
-def test_a_sidecar_that_ends_has_no_consequence(runs: Any, tmp_path: Any) -> None:
-    """Whatever its exit code; each container has a log of its own."""
+def test_the_end_of_a_sidecar_has_no_effect(runs: Any, tmp_path: Any) -> None:
+    """Its exit code does not matter; each container has its own log."""
     ended = runs.run(
         sidecar={"script": f"echo beside; touch {tmp_path}/over; exit 3", **ASIDE},
         main={"script": f"{until(tmp_path / 'over')}; echo work"},
@@ -95,7 +95,7 @@ def test_a_sidecar_that_ends_has_no_consequence(runs: Any, tmp_path: Any) -> Non
 
 
 def test_the_end_of_an_essential_container_stops_the_others(runs: Any, tmp_path: Any) -> None:
-    """One that handles SIGTERM ends with 143, the others are killed; neither hides the code of the first."""
+    """A container that handles SIGTERM ends with 143, the others are killed; neither hides the first exit code."""
     up = f"touch {tmp_path}/"
     ended = runs.run(
         deaf={"script": f"{up}deaf; {FOREVER}", **ASIDE},
@@ -107,7 +107,7 @@ def test_the_end_of_an_essential_container_stops_the_others(runs: Any, tmp_path:
 
 
 def test_containers_start_in_the_order_of_their_dependencies(runs: Any, tmp_path: Any) -> None:
-    """The proxy must be up before main starts, and the preparation must be over and good."""
+    """The proxy must have started before main, and the preparation must have succeeded."""
     ended = runs.run(
         main={
             "script": f"[ -e {tmp_path}/prepared ] && [ -e {tmp_path}/proxy ]",
@@ -125,8 +125,8 @@ def test_containers_start_in_the_order_of_their_dependencies(runs: Any, tmp_path
     assert ended["status"] == "SUCCEEDED"
 
 
-def test_what_depends_on_a_failure_is_never_started(runs: Any) -> None:
-    """Nor what depends on that; as it is essential, all of it fails to start."""
+def test_a_container_that_depends_on_a_failure_is_never_started(runs: Any) -> None:
+    """Its own dependents do not start either; because it is essential, the whole job fails to start."""
     ended = runs.run(
         main={"script": "exit 0", "dependsOn": [{"containerName": "middle", "condition": "START"}]},
         middle={"script": "exit 0", "dependsOn": [{"containerName": "prepare", "condition": "SUCCESS"}], **ASIDE},
@@ -137,7 +137,7 @@ def test_what_depends_on_a_failure_is_never_started(runs: Any) -> None:
 
 
 def test_a_job_of_many_containers_takes_one_slot(own_aws: LocalAws, own_kit: Any, tmp_path: Any) -> None:
-    """On two slots, more containers than slots wait for each other and all end."""
+    """On two slots, more containers than slots wait for each other, and all end."""
     names = [f"c{number}" for number in range(5)]
     all_up = "; ".join(until(tmp_path / each) for each in names)
     scripts = {name: {"script": f"touch {tmp_path}/{name}; {all_up}", "essential": name == "c0"} for name in names}
@@ -145,7 +145,7 @@ def test_a_job_of_many_containers_takes_one_slot(own_aws: LocalAws, own_kit: Any
 
 
 def test_a_terminated_job_ends_all_its_containers(kit: Any) -> None:
-    """Also what has not started yet, which then has no exit code."""
+    """Containers that have not started never do, and have no exit code."""
     definition = kit.define_several(
         main={"script": f"echo up; {FOREVER}"},
         late={"script": "true", "dependsOn": [{"containerName": "wait", "condition": "COMPLETE"}]},
@@ -160,8 +160,8 @@ def test_a_terminated_job_ends_all_its_containers(kit: Any) -> None:
     assert (job["status"], job["statusReason"]) == ("FAILED", "enough")
 
 
-def test_an_attempt_of_several_containers_is_tried_again_whole(kit: Any, tmp_path: Any) -> None:
-    """By the exit code of the container that ended it."""
+def test_a_retry_runs_all_containers_again(kit: Any, tmp_path: Any) -> None:
+    """The exit code of the container that ended the attempt decides."""
     script = f"if [ -e {tmp_path}/tried ]; then exit 0; fi; touch {tmp_path}/tried; exit 4"
     definition = kit.define_several(side={"script": FOREVER, **ASIDE}, main={"script": script})
     rules = [{"onExitCode": "4", "action": "RETRY"}, {"onExitCode": "*", "action": "EXIT"}]
@@ -171,8 +171,8 @@ def test_an_attempt_of_several_containers_is_tried_again_whole(kit: Any, tmp_pat
     assert [[container.get("exitCode") for container in containers] for containers in each] == [[137, 4], [137, 0]]
 
 
-def test_overrides_concern_the_container_they_name(kit: Any) -> None:
-    """Command and environment."""
+def test_overrides_apply_to_the_named_container(kit: Any) -> None:
+    """Command and environment are overridden."""
     definition = kit.define_several(main={"script": "echo $WHO"}, side={"script": "echo $WHO", **ASIDE})
     variables = [{"name": "WHO", "value": "main"}]
     override = {"name": "main", "command": ["sh", "-c", "sleep 0.2; echo I am $WHO"], "environment": variables}
@@ -189,8 +189,8 @@ def test_overrides_concern_the_container_they_name(kit: Any) -> None:
         ({"ecsPropertiesOverride": {"taskProperties": [{"containers": [{"name": "mian"}]}]}}, "does not have: mian"),
     ],
 )
-def test_overrides_that_fit_no_container_are_rejected(kit: Any, request_: dict[str, Any], said: str) -> None:
-    """Before anything is created."""
+def test_overrides_of_unknown_containers_are_rejected(kit: Any, request_: dict[str, Any], said: str) -> None:
+    """No job is created."""
     with pytest.raises(kit.batch.exceptions.ClientException, match=said):
         kit.submit(jobDefinition=kit.define_several(main={"script": "true"}), **request_)
 
@@ -206,13 +206,13 @@ def test_overrides_that_fit_no_container_are_rejected(kit: Any, request_: dict[s
     ],
 )
 def test_containers_that_could_never_run_are_rejected(kit: Any, containers: dict[str, Any], said: str) -> None:
-    """As the definition is registered."""
+    """The definition is not registered."""
     with pytest.raises(kit.batch.exceptions.ClientException, match=said):
         kit.define_several(**{name: {"script": "true", **each} for name, each in containers.items()})
 
 
 def test_definitions_of_several_containers_have_revisions(kit: Any) -> None:
-    """Among those of one container, and DescribeJobDefinitions shows what was registered."""
+    """They share the revisions with definitions of one container, and DescribeJobDefinitions returns them."""
     first = kit.define(["true"])
     name = first.rsplit("/", 1)[1].split(":")[0]
     properties = {"taskProperties": [{"containers": [{"name": "main", "image": "busybox", "command": ["true"]}]}]}
@@ -239,6 +239,6 @@ def test_definitions_of_several_containers_have_revisions(kit: Any) -> None:
     ],
 )
 def test_a_condition_is_met_or_not_yet_or_never(condition: str, other: Progress, expected: bool | None) -> None:
-    """What can never be met must not be waited for."""
+    """A condition that can never be met must not be waited for."""
     assert may_start([{"containerName": "other", "condition": condition}], {"other": other}) is expected
     assert may_start([{"containerName": "none", "condition": condition}], {"other": other}) is False

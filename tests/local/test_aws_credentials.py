@@ -1,4 +1,4 @@
-"""The metadata service of the local AWS, as boto3's credential providers meet it."""
+"""The metadata service of the local AWS, for boto3's credential providers."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class Host:
         self.aws = aws
 
     def describe(self, batch: Any = None) -> list[Any]:
-        """Describe a job with a client that is new, if none is given."""
+        """Describe a job, by default with a new client."""
         batch = batch or self.batch()
         return list(batch.describe_jobs(jobs=[UNKNOWN])["jobs"])
 
     def batch(self) -> Any:
-        """A client of a new session."""
+        """Return a client of a new session."""
         return boto3.Session().client("batch", config=ONCE)
 
 
 @pytest.fixture
 def container(own_aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Host:
-    """A container on ECS, whose boto3 pauses shortly before it tries again."""
+    """A container on ECS, whose boto3 makes short pauses between attempts."""
     monkeypatch.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0.02)
     return Host(own_aws, monkeypatch, "container")
 
@@ -54,18 +54,18 @@ def instance(own_aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 def metadata_calls(aws: LocalAws) -> dict[str, int]:
-    """How many requests the metadata service got, by name."""
+    """Return the number of requests to the metadata service by name."""
     return {name: count for name, count in aws.calls.items() if name.startswith("metadata.")}
 
 
 def test_container_gets_keys(container: Host) -> None:
-    """One request."""
+    """It makes one request."""
     assert container.describe() == []
     assert metadata_calls(container.aws) == {"metadata.GetCredentials": 1}
 
 
 def test_instance_gets_keys(instance: Host) -> None:
-    """A token, the name of the role, its keys."""
+    """It requests a token, the name of the role, and its keys."""
     assert instance.describe() == []
     assert metadata_calls(instance.aws) == {
         "metadata.GetToken": 1,
@@ -75,7 +75,7 @@ def test_instance_gets_keys(instance: Host) -> None:
 
 
 def test_slow_metadata_service_leaves_an_instance_without_keys(instance: Host) -> None:
-    """boto3 waits a second for each answer, asks once, and the client never asks again."""
+    """boto3 waits one second, tries once, and the client never tries again."""
     instance.aws.set_faults(Faults(actions=METADATA, hang=600))
     batch = instance.batch()
     instance.aws.set_faults(Faults())
@@ -99,8 +99,8 @@ NOT_CREDENTIALS = [
 
 
 @pytest.mark.parametrize("response", NOT_CREDENTIALS, ids=lambda each: f"{each.status}:{each.body[:12]}")
-def test_instance_may_get_something_else_than_keys(instance: Host, response: CannedResponse) -> None:
-    """5xx, 404, nothing, a page, an error with 200: boto3 finds no credentials."""
+def test_instance_may_get_an_invalid_response(instance: Host, response: CannedResponse) -> None:
+    """For 5xx, 404, an empty response, an HTML page or an error with status 200, boto3 finds no credentials."""
     instance.aws.set_faults(Faults(respond_with=(response,)))
     with pytest.raises(NoCredentialsError):
         instance.describe()
@@ -110,7 +110,7 @@ def test_instance_may_get_something_else_than_keys(instance: Host, response: Can
 
 @pytest.mark.parametrize("kind", ["slow", "down", "broken", "page"])
 def test_container_without_keys_is_an_error(container: Host, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """boto3 tries three times, two seconds each, then raises while it makes the client. Here it waits less."""
+    """boto3 tries three times for two seconds each, which are shorter here, and raises while it creates the client."""
     monkeypatch.setattr(ContainerMetadataFetcher, "TIMEOUT_SECONDS", 0.3)
     page = CannedResponse(status=200, body="<html></html>", actions=METADATA)
     faults = {
@@ -126,7 +126,7 @@ def test_container_without_keys_is_an_error(container: Host, kind: str, monkeypa
 
 
 def test_metadata_service_may_be_down_for_a_while(container: Host) -> None:
-    """A client that is made during it gets its keys after it: boto3 tries again."""
+    """A client that is created meanwhile gets its keys later, because boto3 tries again."""
     down = CannedResponse(status=503, body="", actions=METADATA, calls=2)
     container.aws.set_faults(Faults(respond_with=(down,)))
     assert container.describe() == []
@@ -134,7 +134,7 @@ def test_metadata_service_may_be_down_for_a_while(container: Host) -> None:
 
 
 def test_keys_that_expire_are_replaced_by_new_ones(container: Host) -> None:
-    """boto3 asks for new ones before each call, because they expire within ten minutes."""
+    """boto3 requests new ones before each call, because they expire within ten minutes."""
     container.aws.set_faults(Faults(credentials_lifetime=300))
     batch = container.batch()
     keys = set()
@@ -145,7 +145,7 @@ def test_keys_that_expire_are_replaced_by_new_ones(container: Host) -> None:
 
 
 def test_expired_keys_are_rejected(container: Host) -> None:
-    """By all services; keys that were not issued here are not concerned."""
+    """All services reject them; keys that were not issued here are accepted."""
     container.aws.set_faults(Faults(credentials_lifetime=0))
     uri = os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
     with urllib.request.urlopen(uri, timeout=30) as answer:
@@ -171,8 +171,8 @@ def test_key_may_be_revoked_before_it_expires(container: Host) -> None:
     assert container.describe() == []
 
 
-def test_faults_of_credentials_leave_the_metadata_service_alone(container: Host) -> None:
-    """Requests to it carry no key that could have expired."""
+def test_faults_of_credentials_do_not_affect_the_metadata_service(container: Host) -> None:
+    """Requests to it contain no key that could have expired."""
     container.aws.set_faults(Faults(expired_calls=1))
     with pytest.raises(ClientError, match="ExpiredTokenException"):
         container.describe()
@@ -181,7 +181,7 @@ def test_faults_of_credentials_leave_the_metadata_service_alone(container: Host)
 
 
 def test_assumed_role_may_be_slow(own_aws: LocalAws) -> None:
-    """AssumeRole is a call like all others: it hangs until the faults change."""
+    """AssumeRole is a normal call: it hangs until the faults change."""
     own_aws.set_faults(Faults(actions=("sts.AssumeRole",), hang=600, lasts=0.1))
     role = {"RoleArn": f"arn:aws:iam::{own_aws.account_id}:role/any", "RoleSessionName": "test"}
     keys = own_aws.client("sts", config=ONCE).assume_role(**role)["Credentials"]
@@ -191,6 +191,6 @@ def test_assumed_role_may_be_slow(own_aws: LocalAws) -> None:
 
 
 def test_unknown_metadata_is_not_found(own_aws: LocalAws) -> None:
-    """As on EC2."""
+    """It is the same on EC2."""
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"{own_aws.endpoint_url}/jobflow-metadata/latest/user-data", timeout=30)

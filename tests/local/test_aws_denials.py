@@ -1,4 +1,4 @@
-"""Denials of the local AWS in boto3: for a resource, for tags, for some time."""
+"""Denials by the local AWS in boto3: for a resource, for tags, for some time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ JOB, OTHER = "11111111-0000-0000-0000-000000000000", "22222222-0000-0000-0000-00
 
 
 def denied(call: Any, **parameters: Any) -> str:
-    """The message with which a call is denied; empty if it is allowed."""
+    """Return the message with which a call is denied; empty if it is allowed."""
     try:
         call(**parameters)
     except ClientError as error:
@@ -27,7 +27,7 @@ def denied(call: Any, **parameters: Any) -> str:
 
 
 def test_one_job_may_be_denied(own_kit: Any) -> None:
-    """A call that names it among others is denied as a whole; calls that do not are served."""
+    """A call that names it among others is denied as a whole; other calls are handled."""
     own_kit.aws.set_faults(Faults(denied=("batch.*",), denied_resources=(JOB,)))
     message = denied(own_kit.batch.describe_jobs, jobs=[OTHER, JOB])
     assert f"is not authorized to perform: batch:DescribeJobs on resource: {JOB} because no identity-based" in message
@@ -37,7 +37,7 @@ def test_one_job_may_be_denied(own_kit: Any) -> None:
 
 
 def test_one_cluster_may_be_denied(own_ecs_kit: Any) -> None:
-    """By its ARN, whether the request names that or the name; ECS answers with 400."""
+    """It is matched by its ARN, even if the request has the name; ECS responds with status 400."""
     aws, ecs = own_ecs_kit.aws, own_ecs_kit.ecs
     (cluster,) = ecs.describe_clusters(clusters=[own_ecs_kit.cluster])["clusters"]
     ecs.create_cluster(clusterName="other")
@@ -59,7 +59,7 @@ def test_one_glue_job_may_be_denied(own_aws: Any) -> None:
 
 
 def test_one_log_stream_may_be_denied(own_aws: Any) -> None:
-    """What moto answers is denied in the same way."""
+    """Calls that moto handles are denied in the same way."""
     logs = own_aws.client("logs", config=ONCE)
     for group in ("/aws/batch/job", "/open"):
         logs.create_log_group(logGroupName=group)
@@ -85,13 +85,13 @@ def test_one_log_stream_may_be_denied(own_aws: Any) -> None:
         ("a.b", "axb", False),
     ],
 )
-def test_resource_is_meant_by_name_or_arn(resource: str, name: str, is_meant: bool) -> None:
-    """As IAM compares them, but an id stands for its ARN."""
+def test_resource_matches_by_name_or_arn(resource: str, name: str, is_meant: bool) -> None:
+    """The comparison is that of IAM, except that an id matches its ARN."""
     assert means(resource, name) is is_meant
 
 
 def test_submits_with_tags_may_be_denied(own_kit: Any) -> None:
-    """Batch names the job definition; without tags the same job is accepted."""
+    """The error names the job definition; without tags, the same job is accepted."""
     own_kit.aws.set_faults(Faults(denied=("batch.TagResource",)))
     definition = own_kit.aws.client("batch").register_job_definition(
         jobDefinitionName="d",
@@ -115,7 +115,7 @@ REQUIREMENTS = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "512
 
 
 def test_tasks_with_tags_may_be_denied(own_ecs_kit: Any) -> None:
-    """ECS names any task of the cluster; without tags the same task is accepted."""
+    """The error names any task of the cluster; without tags, the same task is accepted."""
     own_ecs_kit.aws.set_faults(Faults(denied=("ecs.TagResource",)))
     request = own_ecs_kit.request()
     message = denied(own_ecs_kit.ecs.run_task, **request, tags=[{"key": "team", "value": "a"}])
@@ -127,7 +127,7 @@ def test_tasks_with_tags_may_be_denied(own_ecs_kit: Any) -> None:
 
 
 def test_denial_may_last_for_a_time(own_kit: Any) -> None:
-    """As while a policy is replaced: it ends without another word, and calls are counted meanwhile."""
+    """For example, a policy is being replaced. The denial ends by itself, and calls are counted meanwhile."""
     own_kit.aws.set_faults(Faults(denied=("batch.DescribeJobs",), lasts=600))
     assert denied(own_kit.batch.describe_jobs, jobs=[JOB])
     own_kit.aws.set_faults(Faults(denied=("batch.DescribeJobs",), lasts=0.2))

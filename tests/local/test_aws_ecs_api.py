@@ -13,7 +13,7 @@ NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
 
 
 def code_of(caught: pytest.ExceptionInfo[ClientError]) -> str:
-    """The code of a rejection."""
+    """Return the code of a rejection."""
     return str(caught.value.response["Error"]["Code"])
 
 
@@ -85,7 +85,7 @@ def code_of(caught: pytest.ExceptionInfo[ClientError]) -> str:
     ],
 )
 def test_run_rejects(ecs_kit: Any, request_: dict[str, Any], code: str, said: str) -> None:
-    """What is rejected starts nothing; with AWS's messages where they are known."""
+    """No task is started, and the messages are those of AWS if they are known."""
     with pytest.raises(ClientError, match=said) as caught:
         ecs_kit.ecs.run_task(**ecs_kit.request(**request_))
     assert code_of(caught) == code
@@ -93,7 +93,7 @@ def test_run_rejects(ecs_kit: Any, request_: dict[str, Any], code: str, said: st
 
 
 def test_definition_must_fit_fargate(ecs_kit: Any) -> None:
-    """By what it requires, and by its size."""
+    """Its required compatibilities and its size count."""
     bare = {"requiresCompatibilities": ["EC2"], "networkMode": "bridge"}
     with pytest.raises(ClientError, match="Task definition does not support launch_type FARGATE"):
         ecs_kit.run(taskDefinition=ecs_kit.define(**bare))
@@ -125,7 +125,7 @@ def test_containers_need_a_name_and_an_image(ecs_kit: Any, containers: list[dict
 
 
 def test_family_alone_is_its_newest_active_revision(ecs_kit: Any) -> None:
-    """An inactive one is rejected by its number."""
+    """An inactive revision is rejected."""
     first = ecs_kit.define()
     family = first.rsplit("/", 1)[1].split(":")[0]
     second = ecs_kit.ecs.register_task_definition(
@@ -144,8 +144,8 @@ def test_family_alone_is_its_newest_active_revision(ecs_kit: Any) -> None:
         ecs_kit.run(taskDefinition=second)
 
 
-def test_answer_shows_what_was_asked_for(ecs_kit: Any) -> None:
-    """A new task is PROVISIONING and wants to be RUNNING; DescribeTasks shows tags only if asked."""
+def test_response_shows_the_requested_task(ecs_kit: Any) -> None:
+    """A new task is PROVISIONING with the desired status RUNNING; DescribeTasks includes tags on request only."""
     overrides = {
         "containerOverrides": [{"name": "main", "environment": [{"name": "A", "value": "1"}]}],
         "cpu": "512",
@@ -181,8 +181,10 @@ def test_answer_shows_what_was_asked_for(ecs_kit: Any) -> None:
     assert by_launch_type["group"].startswith("family:family-")
 
 
-def test_tags_are_kept_where_tag_calls_find_them(ecs_kit: Any) -> None:
-    """TagResource and its like are moto's, and agree with DescribeTasks; those of the definition come on request."""
+def test_tag_calls_find_the_tags_of_tasks(ecs_kit: Any) -> None:
+    """Moto handles TagResource and similar calls, consistently with DescribeTasks; tags of the definition can be
+    propagated.
+    """
     definition = ecs_kit.define(ecs_kit.container(["sleep", "60"]), tags=[{"key": "of", "value": "definition"}])
     task = ecs_kit.run(taskDefinition=definition, propagateTags="TASK_DEFINITION")
     ecs_kit.ecs.tag_resource(resourceArn=task, tags=[{"key": "new", "value": "1"}])
@@ -195,7 +197,7 @@ def test_tags_are_kept_where_tag_calls_find_them(ecs_kit: Any) -> None:
 
 
 def test_default_strategy_of_the_cluster_is_used(ecs_kit: Any) -> None:
-    """If a request names neither a launch type nor a strategy; and what is not associated is rejected."""
+    """It applies if a request has neither a launch type nor a strategy; unknown providers are rejected."""
     ecs_kit.ecs.put_cluster_capacity_providers(
         cluster=ecs_kit.cluster, capacityProviders=["FARGATE"], defaultCapacityProviderStrategy=[]
     )
@@ -212,8 +214,8 @@ def test_default_strategy_of_the_cluster_is_used(ecs_kit: Any) -> None:
     assert task["capacityProviderName"] == "FARGATE_SPOT"
 
 
-def test_same_token_starts_nothing_new(ecs_kit: Any) -> None:
-    """The first tasks are answered again, also when they have ended."""
+def test_same_token_starts_no_new_task(ecs_kit: Any) -> None:
+    """The response has the first tasks, even if they have ended."""
     request = ecs_kit.request(clientToken="token", count=2)
     first = [task["taskArn"] for task in ecs_kit.ecs.run_task(**request)["tasks"]]
     for task in first:
@@ -226,7 +228,7 @@ def test_same_token_starts_nothing_new(ecs_kit: Any) -> None:
 
 
 def test_same_token_with_other_parameters_is_a_conflict(ecs_kit: Any) -> None:
-    """It names what the token started; in another cluster it means nothing."""
+    """The error names the started tasks; in another cluster, the token is unused."""
     request = ecs_kit.request(clientToken="other")
     first = ecs_kit.ecs.run_task(**request)["tasks"][0]["taskArn"]
     with pytest.raises(ecs_kit.ecs.exceptions.ConflictException) as caught:
@@ -239,14 +241,14 @@ def test_same_token_with_other_parameters_is_a_conflict(ecs_kit: Any) -> None:
 
 
 def test_without_a_token_every_call_starts_a_task(ecs_kit: Any) -> None:
-    """The SDK makes one up for each."""
+    """The SDK generates one for each call."""
     request = ecs_kit.request()
     arns = {ecs_kit.ecs.run_task(**request)["tasks"][0]["taskArn"] for _ in range(2)}
     assert len(arns) == 2
 
 
-def test_describe_says_what_is_missing(ecs_kit: Any) -> None:
-    """Unknown tasks are failures beside the others; ids and ARNs will do."""
+def test_describe_reports_missing_tasks(ecs_kit: Any) -> None:
+    """Unknown tasks are failures beside the others; ids and ARNs are accepted."""
     task = ecs_kit.run()
     unknown = uuid.uuid4().hex
     answer = ecs_kit.ecs.describe_tasks(cluster=ecs_kit.cluster, tasks=[unknown, task.rsplit("/", 1)[1], task])
@@ -256,7 +258,7 @@ def test_describe_says_what_is_missing(ecs_kit: Any) -> None:
 
 
 def test_describe_rejects(ecs_kit: Any) -> None:
-    """More than a hundred, none, malformed ones, another cluster's, a cluster there is not."""
+    """More than a hundred tasks, none, malformed ids, and other or unknown clusters are rejected."""
     ids = [uuid.uuid4().hex for _ in range(101)]
     assert len(ecs_kit.ecs.describe_tasks(cluster=ecs_kit.cluster, tasks=ids[:100])["failures"]) == 100
     elsewhere = f"arn:aws:ecs:us-east-1:{ecs_kit.aws.account_id}:task/elsewhere/{ids[0]}"
@@ -268,7 +270,7 @@ def test_describe_rejects(ecs_kit: Any) -> None:
 
 
 def test_list_finds_earlier_starts(ecs_kit: Any) -> None:
-    """By who started them, running or stopped; by family; running ones only unless asked."""
+    """Tasks are found by startedBy, whether running or stopped, and by family, by default running ones."""
     running, ended = ecs_kit.sh("sleep 60", startedBy="me"), ecs_kit.run(startedBy="me")
     other = ecs_kit.sh("sleep 60", startedBy="you")
     family = ecs_kit.wait(ended)["group"].removeprefix("family:")
@@ -291,13 +293,13 @@ def test_list_finds_earlier_starts(ecs_kit: Any) -> None:
     ],
 )
 def test_list_rejects(ecs_kit: Any, request_: dict[str, Any], said: str) -> None:
-    """Who started a task stands alone, but for the desired status."""
+    """The filter startedBy cannot be combined with filters other than the desired status."""
     with pytest.raises(ecs_kit.ecs.exceptions.InvalidParameterException, match=said):
         ecs_kit.listed(**request_)
 
 
-def test_list_comes_in_pages(ecs_kit: Any) -> None:
-    """Pages of a hundred cover everything once."""
+def test_list_has_pages(ecs_kit: Any) -> None:
+    """Pages of a hundred contain every task once."""
     definition = ecs_kit.define(ecs_kit.container(["sleep", "60"]))
     arns = set()
     for _ in range(12):
@@ -311,7 +313,7 @@ def test_list_comes_in_pages(ecs_kit: Any) -> None:
 
 
 def test_clusters_count_their_tasks(ecs_kit: Any) -> None:
-    """In DescribeClusters, which is moto's."""
+    """DescribeClusters, which moto handles, has the counts."""
     task = ecs_kit.sh("sleep 60")
     ecs_kit.wait(task, "RUNNING")
     (cluster,) = ecs_kit.ecs.describe_clusters(clusters=[ecs_kit.cluster])["clusters"]
@@ -322,15 +324,15 @@ def test_clusters_count_their_tasks(ecs_kit: Any) -> None:
     assert cluster["runningTasksCount"] == 0
 
 
-def test_deleted_cluster_is_no_cluster(ecs_kit: Any) -> None:
-    """In moto it stays, INACTIVE."""
+def test_deleted_cluster_is_unknown(ecs_kit: Any) -> None:
+    """Moto keeps it as INACTIVE."""
     ecs_kit.ecs.delete_cluster(cluster=ecs_kit.cluster)
     with pytest.raises(ecs_kit.ecs.exceptions.ClusterNotFoundException):
         ecs_kit.run()
 
 
 def test_regions_do_not_see_each_others_tasks(ecs_kit: Any) -> None:
-    """A cluster of the same name is another one there, with tasks that see their region."""
+    """A cluster with the same name is another one there, and its tasks have the variables of their region."""
     elsewhere = type(ecs_kit)(ecs_kit.aws, region_name="eu-central-1")
     here, there = ecs_kit.run(), elsewhere.run(elsewhere.container(["sh", "-c", "echo $AWS_REGION"]))
     assert ":eu-central-1:" in there

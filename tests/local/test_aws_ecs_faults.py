@@ -1,4 +1,4 @@
-"""Faults of ECS, its events, the samples that use it, and what it needs of moto."""
+"""Faults of ECS, its events, the samples that use it, and its use of moto."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from airflow_jobflow.local.ecs import model as ecs_model
 SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
 
 
-def test_run_task_may_start_nothing_and_answer_200(own_ecs_kit: Any) -> None:
-    """The next n calls say so in failures, one for each task wanted; a token of such a call is free."""
+def test_run_task_may_respond_200_without_starting_a_task(own_ecs_kit: Any) -> None:
+    """The next calls return one failure per requested task; their tokens remain unused."""
     own_ecs_kit.aws.set_faults(Faults(run_task_failures=1))
     request = own_ecs_kit.request(count=2, clientToken="token")
     answer = own_ecs_kit.ecs.run_task(**request)
@@ -32,8 +32,8 @@ def test_run_task_may_start_nothing_and_answer_200(own_ecs_kit: Any) -> None:
     assert len(own_ecs_kit.aws.started("ecs")) == 2
 
 
-def test_run_task_may_say_failures_and_start_the_task_all_the_same(own_ecs_kit: Any) -> None:
-    """It is found by who started it, and by its token."""
+def test_run_task_may_report_failures_and_start_the_task(own_ecs_kit: Any) -> None:
+    """It is found by startedBy and by its token."""
     body = json.dumps({"tasks": [], "failures": [{"reason": "RESOURCE:MEMORY"}]})
     lie = CannedResponse(status=200, body=body, actions=("RunTask",), calls=1, takes_effect=True)
     own_ecs_kit.aws.set_faults(Faults(respond_with=(lie,)))
@@ -47,7 +47,7 @@ def test_run_task_may_say_failures_and_start_the_task_all_the_same(own_ecs_kit: 
 
 
 def test_one_task_may_be_missing_for_a_time(own_ecs_kit: Any) -> None:
-    """Whatever its age; others are found, and it still runs."""
+    """Its age does not matter; others are found, and it keeps running."""
     arn, other = own_ecs_kit.sh("sleep 60"), own_ecs_kit.sh("sleep 60")
     describe = {"cluster": own_ecs_kit.cluster, "tasks": [arn, other]}
     own_ecs_kit.aws.set_faults(Faults(missing=(arn.rsplit("/", 1)[1],), lasts=600))
@@ -60,7 +60,7 @@ def test_one_task_may_be_missing_for_a_time(own_ecs_kit: Any) -> None:
 
 
 def test_next_spot_tasks_are_interrupted_once_they_run(own_ecs_kit: Any) -> None:
-    """So many, and none that is not on Spot."""
+    """The given number of tasks is interrupted, and only tasks on Spot."""
     own_ecs_kit.aws.set_faults(Faults(interrupt_spot=1))
     definition = own_ecs_kit.define(own_ecs_kit.container(["sleep", "0.2"]))
     arns = [
@@ -76,7 +76,7 @@ def test_next_spot_tasks_are_interrupted_once_they_run(own_ecs_kit: Any) -> None
 
 @pytest.mark.parametrize("by", ["startedBy", "environment", "family"])
 def test_one_of_many_spot_tasks_can_be_picked(own_ecs_kit: Any, by: str) -> None:
-    """By who started it, what it overrides or what it runs."""
+    """It is selected by startedBy, overrides or family."""
     arns = []
     definitions = {name: own_ecs_kit.define(own_ecs_kit.container(["sleep", "0.2"])) for name in "ab"}
     picked = definitions["b"].rsplit("/", 1)[1].split(":")[0] if by == "family" else "item-b"
@@ -94,7 +94,7 @@ def test_one_of_many_spot_tasks_can_be_picked(own_ecs_kit: Any, by: str) -> None
 
 
 def test_new_tasks_are_missing_for_a_while(own_ecs_kit: Any) -> None:
-    """Neither described nor listed, but they run."""
+    """They are neither described nor listed, but run."""
     own_ecs_kit.aws.set_faults(Faults(visible_after=600))
     arn = own_ecs_kit.run(startedBy="me")
     answer = own_ecs_kit.ecs.describe_tasks(cluster=own_ecs_kit.cluster, tasks=[arn])
@@ -105,7 +105,7 @@ def test_new_tasks_are_missing_for_a_while(own_ecs_kit: Any) -> None:
 
 
 def test_stopped_task_is_forgotten_after_an_hour(ecs_kit: Any) -> None:
-    """Which is short here; its token still stands for it, and the ledger remembers."""
+    """The hour is short here; the token still belongs to the task, and the ledger keeps it."""
     with LocalAws(settings=Settings(time_scale=0.0001)) as aws:
         kit = type(ecs_kit)(aws)
         request = kit.request(clientToken="token")
@@ -120,8 +120,8 @@ def test_stopped_task_is_forgotten_after_an_hour(ecs_kit: Any) -> None:
         assert [each["taskArn"] for each in aws.started("ecs")] == [arn]
 
 
-def test_lost_answer_of_run_task_took_effect(own_ecs_kit: Any) -> None:
-    """With a token the second try finds the first one's task; without one there are two."""
+def test_run_task_with_a_lost_response_takes_effect(own_ecs_kit: Any) -> None:
+    """With a token, the second call finds the first one's task; without a token, there are two."""
     request = own_ecs_kit.request(startedBy="me")
     for token, started in (({"clientToken": "token"}, 1), ({}, 3)):
         own_ecs_kit.aws.set_faults(Faults(actions=("RunTask",), lose_answers=1))
@@ -131,8 +131,8 @@ def test_lost_answer_of_run_task_took_effect(own_ecs_kit: Any) -> None:
         assert len(own_ecs_kit.aws.started("ecs")) == started
 
 
-def test_throttled_and_broken_calls_speak_as_ecs_does(own_ecs_kit: Any) -> None:
-    """ThrottlingException with 400, ServerException with 500."""
+def test_throttled_and_failing_calls_have_the_errors_of_ecs(own_ecs_kit: Any) -> None:
+    """ThrottlingException has status 400, ServerException has 500."""
     unknown = {"cluster": own_ecs_kit.cluster, "tasks": ["0" * 32]}
     own_ecs_kit.aws.set_faults(Faults(actions=("ecs.DescribeTasks",), error_every=1))
     with pytest.raises(ClientError, match="ServerException"):
@@ -145,7 +145,7 @@ def test_throttled_and_broken_calls_speak_as_ecs_does(own_ecs_kit: Any) -> None:
 
 
 class Inbox:
-    """Events of one cluster's tasks."""
+    """The events of one cluster's tasks."""
 
     def __init__(self, kit: Any) -> None:
         self._sqs, events = kit.aws.client("sqs"), kit.aws.client("events")
@@ -163,7 +163,7 @@ class Inbox:
         self.events: list[dict[str, Any]] = []
 
     def receive(self) -> list[dict[str, Any]]:
-        """Everything received so far, in the order of the task's versions."""
+        """Return all events received so far, in the order of the task's versions."""
         answer = self._sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10)
         for message in answer.get("Messages", []):
             self.events.append(json.loads(message["Body"]))
@@ -171,12 +171,12 @@ class Inbox:
         return self.events
 
     def statuses(self) -> list[str]:
-        """The reported statuses."""
+        """Return the reported statuses."""
         return [event["detail"]["lastStatus"] for event in self.events]
 
 
-def test_every_status_is_told_in_order(ecs_kit: Any, violations: Any) -> None:
-    """The detail has the shape of DescribeTasks, with times as text."""
+def test_every_status_is_reported_in_order(ecs_kit: Any, violations: Any) -> None:
+    """The detail has the format of DescribeTasks, with times as text."""
     inbox = Inbox(ecs_kit)
     arn = ecs_kit.run()
     ecs_kit.eventually(lambda: inbox.receive() and inbox.statuses()[-1] == "STOPPED")
@@ -193,8 +193,8 @@ def test_every_status_is_told_in_order(ecs_kit: Any, violations: Any) -> None:
         assert violations(shape, each["detail"], moments=(str,)) == []
 
 
-def test_task_that_never_started_skips_the_running(ecs_kit: Any) -> None:
-    """It goes from PENDING to its end."""
+def test_task_that_never_started_skips_running(ecs_kit: Any) -> None:
+    """Its status changes from PENDING to the final ones."""
     inbox = Inbox(ecs_kit)
     ecs_kit.run(ecs_kit.container(image="missing/image"))
     ecs_kit.eventually(lambda: inbox.receive() and inbox.statuses()[-1] == "STOPPED")
@@ -202,7 +202,7 @@ def test_task_that_never_started_skips_the_running(ecs_kit: Any) -> None:
 
 
 def test_samples_process_items(own_ecs_kit: Any) -> None:
-    """Two items, one of which fails; provisioning again changes nothing."""
+    """One of two items fails; provisioning again changes nothing."""
     aws, ecs = own_ecs_kit.aws, own_ecs_kit.ecs
     s3 = aws.client("s3")
     samples.provision(aws.endpoint_url)
@@ -233,8 +233,8 @@ def test_samples_process_items(own_ecs_kit: Any) -> None:
     assert events[-1]["message"] == "This item cannot be processed: {'fail': True}"
 
 
-def test_buckets_of_servers_in_one_process_are_apart(own_aws: LocalAws) -> None:
-    """The same name is another bucket, and a server that ends takes nothing of another's with it."""
+def test_buckets_of_servers_in_one_process_are_separate(own_aws: LocalAws) -> None:
+    """The same name is another bucket, and a stopped server deletes only its own."""
     mine = own_aws.client("s3")
     mine.create_bucket(Bucket="same-name")
     mine.put_object(Bucket="same-name", Key="key", Body=b"mine")
@@ -248,8 +248,8 @@ def test_buckets_of_servers_in_one_process_are_apart(own_aws: LocalAws) -> None:
     assert mine.get_object(Bucket="same-name", Key="key")["Body"].read() == b"mine"
 
 
-def test_seams_in_moto_are_as_they_were() -> None:
-    """What ECS and the buckets ask of moto's insides exists; it breaks here first when moto changes."""
+def test_used_internals_of_moto_exist() -> None:
+    """This test fails first if moto changes what ECS and the buckets use of it."""
     backend = EC2ContainerServiceBackend("us-east-1", "1")
     assert {"clusters", "task_definitions", "tasks"} <= set(vars(backend))
     backend.create_cluster("name")

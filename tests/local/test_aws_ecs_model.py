@@ -1,4 +1,4 @@
-"""What ECS decides, without a server."""
+"""The decisions of ECS, without a server."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import botocore.session
 import pytest
 
-from airflow_jobflow.local.ecs import model
+from airflow_jobflow.local.ecs import model, validation
 
 
 def item(provider: str, weight: int | None = None, base: int | None = None) -> dict[str, Any]:
-    """An item of a capacity provider strategy."""
+    """Return an item of a capacity provider strategy."""
     given = {"capacityProvider": provider, "weight": weight, "base": base}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -31,7 +31,7 @@ def item(provider: str, weight: int | None = None, base: int | None = None) -> d
     ],
 )
 def test_base_is_filled_first_and_weights_share_the_rest(strategy: list[dict[str, Any]], count: int, spot: int) -> None:
-    """How many of the tasks of one RunTask go to FARGATE_SPOT."""
+    """The number of a RunTask call's tasks on FARGATE_SPOT follows from base and weights."""
     placed = model.placements(strategy, count)
     assert len(placed) == count
     assert placed.count("FARGATE_SPOT") == spot
@@ -47,18 +47,18 @@ def test_base_is_filled_first_and_weights_share_the_rest(strategy: list[dict[str
         ([item("FARGATE", 0), item("other")], "greater than zero"),
     ],
 )
-def test_strategies_that_make_no_sense_are_rejected(strategy: list[dict[str, Any]], said: str) -> None:
-    """A cluster knows only the providers that are associated with it."""
-    assert said in (model.strategy_error(strategy, ["FARGATE", "other"]) or "")
+def test_invalid_strategies_are_rejected(strategy: list[dict[str, Any]], said: str) -> None:
+    """A cluster only knows the providers that are associated with it."""
+    assert said in (validation.strategy_error(strategy, ["FARGATE", "other"]) or "")
 
 
-def test_good_strategy_is_not_rejected() -> None:
-    """One item needs no weight."""
-    assert model.strategy_error([item("FARGATE")], ["FARGATE"]) is None
+def test_valid_strategy_is_accepted() -> None:
+    """A single item needs no weight."""
+    assert validation.strategy_error([item("FARGATE")], ["FARGATE"]) is None
 
 
 def test_overrides_replace_the_command_and_merge_the_environment() -> None:
-    """Those of other containers change nothing."""
+    """Overrides of other containers change nothing."""
     container = {
         "name": "main",
         "entryPoint": ["sh"],
@@ -87,7 +87,7 @@ def test_overrides_replace_the_command_and_merge_the_environment() -> None:
         ({"requiresCompatibilities": [], "networkMode": "bridge", "cpu": "1", "memory": "1"}, False),
     ],
 )
-def test_fargate_takes_what_says_so_or_has_all_it_takes(definition: dict[str, Any], expected: bool) -> None:
+def test_fargate_accepts_compatible_definitions(definition: dict[str, Any], expected: bool) -> None:
     """A definition that requires something else is rejected."""
     assert model.fits_fargate(definition) is expected
 
@@ -108,8 +108,8 @@ def test_fargate_takes_what_says_so_or_has_all_it_takes(definition: dict[str, An
     ],
 )
 def test_identifiers_of_tasks(identifier: str, said: str | None) -> None:
-    """An id or an ARN, of this account and cluster."""
-    why = model.task_error(identifier, "123456789012", "us-east-1", "mine")
+    """An id or an ARN of this account and cluster is accepted."""
+    why = validation.task_error(identifier, "123456789012", "us-east-1", "mine")
     assert (why is None) if said is None else re.search(said, why or "")
 
 

@@ -1,4 +1,4 @@
-"""Tasks run: what a container sees, and how a task ends."""
+"""ECS tasks: the environment of a container, and the end of a task."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def ending(task: dict[str, Any]) -> tuple[str, str]:
-    """Stop code and reason of a task."""
+    """Return stop code and reason of a task."""
     return task["stopCode"], task["stoppedReason"]
 
 
-def test_command_runs_and_its_lines_are_in_the_stream_of_its_container(ecs_kit: Any) -> None:
-    """The stream's name is made of prefix, container and task id; all times are set, in order."""
+def test_output_is_in_the_log_stream_of_the_container(ecs_kit: Any) -> None:
+    """The stream's name consists of prefix, container and task id; all times are set, in order."""
     task = ecs_kit.wait(ecs_kit.sh("echo out; echo err >&2; printf last"))
     assert ending(task) == ("EssentialContainerExited", "Essential container in task exited")
     assert (task["lastStatus"], task["desiredStatus"]) == ("STOPPED", "STOPPED")
@@ -31,8 +31,8 @@ def test_command_runs_and_its_lines_are_in_the_stream_of_its_container(ecs_kit: 
     assert task["connectivityAt"] >= task["createdAt"]
 
 
-def test_container_sees_its_environment_and_little_else(ecs_kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The definition's, what overrides change of it, and what finds this AWS."""
+def test_container_has_a_minimal_environment(ecs_kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the variables of the definition and the overrides, and those to find this AWS."""
     monkeypatch.setenv("SECRET_OF_THE_SERVER", "x")
     environment = [{"name": "A", "value": "1"}, {"name": "B", "value": "1"}]
     overrides = {"containerOverrides": [{"name": "main", "environment": [{"name": "B", "value": "two words"}]}]}
@@ -45,7 +45,7 @@ def test_container_sees_its_environment_and_little_else(ecs_kit: Any, monkeypatc
 
 
 def test_command_may_be_overridden_and_use_boto3(ecs_kit: Any) -> None:
-    """`python` is this interpreter, and boto3 in it talks to the server it was started by."""
+    """`python` is this interpreter, and boto3 in it calls the server that started it."""
     script = "import boto3, sys; print(boto3.client('sts').get_caller_identity()['Account'], sys.prefix)"
     overrides = {"containerOverrides": [{"name": "main", "command": ["-c", script]}]}
     task = ecs_kit.run(ecs_kit.container(["-c", "exit(1)"], entryPoint=["python"]), overrides=overrides)
@@ -53,14 +53,14 @@ def test_command_may_be_overridden_and_use_boto3(ecs_kit: Any) -> None:
 
 
 def test_failing_command_shows_its_exit_code(ecs_kit: Any) -> None:
-    """The stop code is the same as that of a success."""
+    """The stop code is the same as after a success."""
     task = ecs_kit.wait(ecs_kit.sh("exit 7"))
     assert task["stopCode"] == "EssentialContainerExited"
     assert task["containers"][0]["exitCode"] == 7
 
 
 def test_missing_image_cannot_be_pulled(ecs_kit: Any) -> None:
-    """The task never started: there is no exit code, and no start."""
+    """The task never starts: it has neither an exit code nor a start time."""
     task = ecs_kit.wait(ecs_kit.run(ecs_kit.container(image="missing/image:1")))
     assert task["stopCode"] == "TaskFailedToStart"
     assert task["stoppedReason"].startswith("CannotPullContainerError: ")
@@ -78,7 +78,7 @@ def test_missing_image_cannot_be_pulled(ecs_kit: Any) -> None:
     ],
 )
 def test_command_that_cannot_start_has_no_exit_code(ecs_kit: Any, command: list[str], said: str) -> None:
-    """The container's reason says why."""
+    """The container's reason explains it."""
     task = ecs_kit.wait(ecs_kit.run(ecs_kit.container(command)))
     assert ending(task) == ("TaskFailedToStart", "Task failed to start")
     (container,) = task["containers"]
@@ -87,8 +87,8 @@ def test_command_that_cannot_start_has_no_exit_code(ecs_kit: Any, command: list[
     assert "exitCode" not in container
 
 
-def test_missing_log_group_keeps_a_task_from_starting(ecs_kit: Any) -> None:
-    """Unless the container creates it."""
+def test_missing_log_group_fails_the_start(ecs_kit: Any) -> None:
+    """The container may create it."""
     options = {"awslogs-group": f"{ecs_kit.group}/none", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "test"}
     log = {"logDriver": "awslogs", "options": options}
     task = ecs_kit.wait(ecs_kit.run(ecs_kit.container(["echo", "x"], logConfiguration=log)))
@@ -101,7 +101,7 @@ def test_missing_log_group_keeps_a_task_from_starting(ecs_kit: Any) -> None:
 
 
 def test_essential_container_ends_the_task_and_its_sidecar(ecs_kit: Any) -> None:
-    """The sidecar is stopped, and shows the exit code of what is killed."""
+    """The sidecar is stopped, and has the exit code of a killed process."""
     main, sidecar = ecs_kit.container(["sleep", "0.2"]), ecs_kit.container(["sleep", "60"], name="sidecar")
     task = ecs_kit.wait(ecs_kit.run(main, {**sidecar, "essential": False}))
     codes = {container["name"]: container["exitCode"] for container in task["containers"]}
@@ -110,7 +110,7 @@ def test_essential_container_ends_the_task_and_its_sidecar(ecs_kit: Any) -> None
 
 
 def test_container_that_is_not_essential_may_end_before(ecs_kit: Any, gate: Path) -> None:
-    """With any exit code; the task continues."""
+    """Its exit code does not matter; the task continues."""
     main = ecs_kit.container(["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done"])
     sidecar = ecs_kit.container(["sh", "-c", "echo side; exit 3"], name="sidecar")
     arn = ecs_kit.run({**sidecar, "essential": False}, main)
@@ -123,14 +123,14 @@ def test_container_that_is_not_essential_may_end_before(ecs_kit: Any, gate: Path
 
 
 def test_any_essential_container_ends_the_task(ecs_kit: Any) -> None:
-    """The first one that ends, with its exit code."""
+    """The first one to end decides, with its exit code."""
     first, second = ecs_kit.container(["sleep", "60"]), ecs_kit.container(["sh", "-c", "sleep 0.2; exit 5"], name="b")
     task = ecs_kit.wait(ecs_kit.run(first, second))
     assert [container["exitCode"] for container in task["containers"]] == [137, 5]
 
 
 def test_stop_ends_a_running_task(ecs_kit: Any) -> None:
-    """Stop code, the reason given, and a killed container's exit code; an ended task stays as it is."""
+    """It has the stop code, the given reason, and a killed container's exit code; an ended task does not change."""
     arn = ecs_kit.sh("sleep 60 & wait")
     ecs_kit.wait(arn, "RUNNING")
     answer = ecs_kit.ecs.stop_task(cluster=ecs_kit.cluster, task=arn, reason="enough")["task"]
@@ -144,7 +144,7 @@ def test_stop_ends_a_running_task(ecs_kit: Any) -> None:
 
 
 def test_stopped_task_may_clean_up(ecs_kit: Any) -> None:
-    """SIGTERM comes first; a container that handles it ends with an exit code of its own."""
+    """SIGTERM comes first; a container that handles it ends with its own exit code."""
     arn = ecs_kit.sh("trap 'echo bye; exit 143' TERM; echo up; while true; do sleep 0.05; done")
     ecs_kit.wait(arn, "RUNNING")
     ecs_kit.eventually(lambda: "up" in ecs_kit.lines(arn))
@@ -155,8 +155,8 @@ def test_stopped_task_may_clean_up(ecs_kit: Any) -> None:
     assert "bye" in ecs_kit.lines(arn)
 
 
-def test_stop_ends_what_has_not_started(own_ecs_kit: Any, gate: Path) -> None:
-    """A task that waits for a slot is over at once, and has no exit code."""
+def test_stop_ends_a_task_that_has_not_started(own_ecs_kit: Any, gate: Path) -> None:
+    """A task that waits for a slot ends immediately, and has no exit code."""
     busy = [own_ecs_kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done") for _ in range(2)]
     for arn in busy:
         own_ecs_kit.wait(arn, "RUNNING")
@@ -171,7 +171,7 @@ def test_stop_ends_what_has_not_started(own_ecs_kit: Any, gate: Path) -> None:
 
 
 def test_tasks_of_several_containers_do_not_starve_each_other(own_ecs_kit: Any, tmp_path: Path) -> None:
-    """On two slots, tasks of two containers that wait for each other all come to their end."""
+    """On two slots, tasks of two containers that wait for each other all end."""
     sidecar = own_ecs_kit.container(["sh", "-c", f"touch {tmp_path}/$NAME; sleep 60"], name="sidecar")
     wait = f"while ! rm {tmp_path}/$NAME 2>/dev/null; do sleep 0.02; done"
     main = own_ecs_kit.container(["sh", "-c", wait])
@@ -187,13 +187,13 @@ def test_tasks_of_several_containers_do_not_starve_each_other(own_ecs_kit: Any, 
 
 
 def test_unknown_task_cannot_be_stopped(ecs_kit: Any) -> None:
-    """It is a rejection, not a server error."""
+    """The call is rejected, without a server error."""
     with pytest.raises(ecs_kit.ecs.exceptions.InvalidParameterException, match="The referenced task was not found"):
         ecs_kit.ecs.stop_task(cluster=ecs_kit.cluster, task="0" * 32)
 
 
-def test_spot_interruption_is_told_by_the_stop_code(ecs_kit: Any) -> None:
-    """The container is stopped as by a user, and shows it; look at the stop code first."""
+def test_spot_interruption_has_a_stop_code(ecs_kit: Any) -> None:
+    """The container's exit code is that of a stop by a user, so the stop code must be read first."""
     arn = ecs_kit.sh("sleep 60", capacityProviderStrategy=[{"capacityProvider": "FARGATE_SPOT"}])
     ecs_kit.wait(arn, "RUNNING")
     ecs_kit.aws.interrupt_task(arn)
@@ -205,8 +205,8 @@ def test_spot_interruption_is_told_by_the_stop_code(ecs_kit: Any) -> None:
 
 
 @pytest.mark.parametrize("code", ["ServiceSchedulerInitiated", "TerminationNotice"])
-def test_other_ends_on_demand(ecs_kit: Any, code: str) -> None:
-    """With a reason of one's own."""
+def test_task_can_be_ended_with_any_stop_code(ecs_kit: Any, code: str) -> None:
+    """The reason can be chosen, too."""
     arn = ecs_kit.sh("sleep 60")
     ecs_kit.wait(arn, "RUNNING")
     ecs_kit.aws.interrupt_task(arn, stop_code=code, stopped_reason="because")
@@ -214,7 +214,7 @@ def test_other_ends_on_demand(ecs_kit: Any, code: str) -> None:
 
 
 def test_lost_host_leaves_no_exit_code(ecs_kit: Any) -> None:
-    """An absent exit code is not 0."""
+    """A missing exit code is not 0."""
     arn = ecs_kit.sh("sleep 60")
     ecs_kit.wait(arn, "RUNNING")
     ecs_kit.aws.interrupt_task(arn, stop_code="InfrastructureHealth")
@@ -223,8 +223,8 @@ def test_lost_host_leaves_no_exit_code(ecs_kit: Any) -> None:
     assert "exitCode" not in task["containers"][0]
 
 
-def test_out_of_memory_is_told_by_the_container(ecs_kit: Any) -> None:
-    """The container's reason and exit code are those given."""
+def test_out_of_memory_is_a_reason_of_the_container(ecs_kit: Any) -> None:
+    """Reason and exit code are the given ones."""
     arn = ecs_kit.sh("sleep 60")
     ecs_kit.wait(arn, "RUNNING")
     reason = "OutOfMemoryError: Container killed due to memory usage"
@@ -234,6 +234,6 @@ def test_out_of_memory_is_told_by_the_container(ecs_kit: Any) -> None:
 
 
 def test_unknown_stop_code_is_rejected(ecs_kit: Any) -> None:
-    """A misspelt one does not reach a task."""
+    """A misspelled one does not end a task."""
     with pytest.raises(ValueError, match="Unknown stop code: Spot"):
         ecs_kit.aws.interrupt_task(ecs_kit.run(), stop_code="Spot")

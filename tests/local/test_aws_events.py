@@ -10,7 +10,7 @@ import pytest
 
 
 class Inbox:
-    """What an EventBridge rule delivered to a queue."""
+    """The events that an EventBridge rule delivered to a queue."""
 
     def __init__(self, aws: Any, pattern: dict[str, Any]) -> None:
         self._sqs, events = aws.client("sqs"), aws.client("events")
@@ -22,7 +22,7 @@ class Inbox:
         self.events: list[dict[str, Any]] = []
 
     def receive(self) -> list[dict[str, Any]]:
-        """Everything received so far."""
+        """Return all events received so far."""
         answer = self._sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10)
         for message in answer.get("Messages", []):
             self.events.append(json.loads(message["Body"]))
@@ -30,13 +30,13 @@ class Inbox:
         return self.events
 
     def statuses(self, job_id: str) -> list[str]:
-        """The reported statuses of a job, in order."""
+        """Return the reported statuses of a job, in order."""
         return [event["detail"]["status"] for event in self.events if event["detail"]["jobId"] == job_id]
 
 
 @pytest.fixture
 def inbox(kit: Any) -> Inbox:
-    """Events of the test's queue."""
+    """The events of the test's queue."""
     queues = kit.batch.describe_job_queues(jobQueues=[kit.queue])["jobQueues"]
     pattern = {
         "source": ["aws.batch"],
@@ -46,8 +46,8 @@ def inbox(kit: Any) -> Inbox:
     return Inbox(kit.aws, pattern)
 
 
-def test_every_change_but_the_submission_is_told_in_order(kit: Any, inbox: Inbox, violations: Any) -> None:
-    """The detail has the shape of DescribeJobs."""
+def test_every_change_after_the_submission_is_reported_in_order(kit: Any, inbox: Inbox, violations: Any) -> None:
+    """The detail has the format of DescribeJobs."""
     job_id = kit.sh('test "$AWS_BATCH_JOB_ATTEMPT" = 2', retryStrategy={"attempts": 2})
     kit.wait(job_id)
     kit.eventually(lambda: inbox.receive() and inbox.statuses(job_id)[-1] == "SUCCEEDED")
@@ -62,8 +62,8 @@ def test_every_change_but_the_submission_is_told_in_order(kit: Any, inbox: Inbox
     assert event["detail"]["container"]["exitCode"] == 0
 
 
-def test_a_queue_that_is_gone_costs_only_its_own_messages(kit: Any, inbox: Inbox) -> None:
-    """Neither those of the rule's other targets nor those of later jobs."""
+def test_a_deleted_queue_loses_only_its_own_messages(kit: Any, inbox: Inbox) -> None:
+    """Other targets of the rule and later jobs are not affected."""
     sqs, events = kit.aws.client("sqs"), kit.aws.client("events")
     gone = sqs.create_queue(QueueName=f"gone-{uuid.uuid4().hex}")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=gone, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -77,7 +77,7 @@ def test_a_queue_that_is_gone_costs_only_its_own_messages(kit: Any, inbox: Inbox
         kit.eventually(lambda job_id=job_id: inbox.receive() and inbox.statuses(job_id)[-1:] == ["SUCCEEDED"])
 
 
-def test_children_and_their_parent_are_told(kit: Any, inbox: Inbox) -> None:
+def test_children_and_their_parent_are_reported(kit: Any, inbox: Inbox) -> None:
     """The parent becomes PENDING, and ends after its children."""
     job_id = kit.submit(arrayProperties={"size": 2})
     kit.wait(job_id)

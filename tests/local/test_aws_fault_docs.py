@@ -1,4 +1,4 @@
-"""The page on the local AWS: every fault that it shows is one."""
+"""The documentation of the local AWS: every fault in it is valid."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SHOWN = re.findall(r"`((?:Faults|CannedResponse|StartFailure)\([^`]*\))`", PAGE)
 
 
 @pytest.mark.parametrize("code", SHOWN)
-def test_documented_fault_is_one(code: str) -> None:
-    """It can be set over HTTP as it is written."""
+def test_documented_fault_is_valid(code: str) -> None:
+    """It can be set over HTTP as documented."""
     kinds: dict[str, Any] = {"Faults": Faults, "CannedResponse": CannedResponse, "StartFailure": StartFailure}
     fault = eval(code, {**kinds, "job_id": "job-1", "task_arn": "arn:aws:ecs:task/a"})
     if isinstance(fault, CannedResponse):
@@ -29,7 +29,7 @@ def test_documented_fault_is_one(code: str) -> None:
 
 
 def test_every_kind_of_fault_is_described() -> None:
-    """By the class that has it, which the API page shows."""
+    """The class that defines it, which the API page shows, is documented."""
     assert len(SHOWN) > 15
     for kind in (Faults, CannedResponse, StartFailure):
         described = re.findall(r":param (\w+):", kind.__doc__ or "")
@@ -37,7 +37,7 @@ def test_every_kind_of_fault_is_described() -> None:
 
 
 def test_every_reason_of_a_failed_start_is_listed() -> None:
-    """With who has to act, in the order of the table."""
+    """The table has who must act, in the same order."""
     rows = dict(re.findall(r"^\| (transient|capacity|configuration) \| (.*) \|$", PAGE, re.MULTILINE))
     listed = {kind: re.findall(r"`(\w+)`", row) for kind, row in rows.items()}
     assert listed == {

@@ -1,4 +1,4 @@
-"""Faults, as boto3 meets them."""
+"""Faults of the local AWS, in boto3."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
 
 def outcome(kit: Any) -> str:
-    """``ok``, or the code with which a DescribeJobs was rejected."""
+    """Return ``ok``, or the code with which a DescribeJobs call was rejected."""
     try:
         kit.batch.describe_jobs(jobs=[UNKNOWN])
     except ClientError as error:
@@ -26,7 +26,7 @@ def outcome(kit: Any) -> str:
 
 
 def test_calls_over_the_rate_are_throttled(own_kit: Any) -> None:
-    """Batch says TooManyRequestsException with 429."""
+    """Batch responds with TooManyRequestsException and status 429."""
     own_kit.aws.set_faults(Faults(calls_per_second=0.001))
     assert outcome(own_kit) == "ok"
     with pytest.raises(ClientError) as caught:
@@ -36,7 +36,7 @@ def test_calls_over_the_rate_are_throttled(own_kit: Any) -> None:
 
 
 def test_every_nth_call_is_a_server_error(own_kit: Any) -> None:
-    """The others are served."""
+    """The other calls are handled."""
     own_kit.aws.set_faults(Faults(error_every=3))
     assert [outcome(own_kit) for _ in range(6)] == ["ok", "ok", "ServerException"] * 2
     own_kit.aws.set_faults(Faults())
@@ -44,13 +44,13 @@ def test_every_nth_call_is_a_server_error(own_kit: Any) -> None:
 
 
 def test_every_nth_connection_is_dropped(own_kit: Any) -> None:
-    """The caller gets no answer at all."""
+    """The caller gets no response."""
     own_kit.aws.set_faults(Faults(drop_every=2))
     assert [outcome(own_kit) for _ in range(4)] == ["ok", "dropped"] * 2
 
 
-def test_faults_concern_the_actions_they_name(own_kit: Any) -> None:
-    """Other calls are served."""
+def test_faults_apply_to_the_named_actions(own_kit: Any) -> None:
+    """Other calls are handled."""
     own_kit.aws.set_faults(Faults(actions=("batch.DescribeJobs",), error_every=1))
     own_kit.batch.describe_job_queues()
     own_kit.aws.client("s3").list_buckets()
@@ -62,7 +62,7 @@ def test_faults_concern_the_actions_they_name(own_kit: Any) -> None:
 
 
 def test_hanging_call_is_released_when_the_faults_change(own_kit: Any) -> None:
-    """It is answered then; a caller with less patience gives up before."""
+    """It is then handled; a caller with a shorter timeout gives up before."""
     own_kit.aws.set_faults(Faults(actions=("DescribeJobs",), hang=600))
     impatient = own_kit.aws.client("batch", config=Config(read_timeout=0.2, retries={"total_max_attempts": 1}))
     with pytest.raises(ReadTimeoutError):
@@ -76,8 +76,8 @@ def test_hanging_call_is_released_when_the_faults_change(own_kit: Any) -> None:
     assert answers == ["ok"]
 
 
-def test_lost_answer_took_effect(own_kit: Any) -> None:
-    """The job is there, and a caller that tries again has two."""
+def test_call_with_a_lost_response_takes_effect(own_kit: Any) -> None:
+    """The job exists, and a caller that repeats the call has two."""
     definition = own_kit.define()
     own_kit.aws.set_faults(Faults(actions=("SubmitJob",), lose_answers=1))
     with pytest.raises(ConnectionClosedError):
@@ -88,7 +88,7 @@ def test_lost_answer_took_effect(own_kit: Any) -> None:
 
 
 def test_new_ids_are_visible_after_a_delay_only(own_kit: Any) -> None:
-    """Neither described nor listed, but they run."""
+    """They are neither described nor listed, but run."""
     own_kit.aws.set_faults(Faults(visible_after=600))
     job_id = own_kit.submit()
     assert own_kit.batch.describe_jobs(jobs=[job_id])["jobs"] == []
@@ -99,7 +99,7 @@ def test_new_ids_are_visible_after_a_delay_only(own_kit: Any) -> None:
 
 
 def test_one_job_may_be_missing(own_kit: Any) -> None:
-    """Neither described nor listed, regardless of its age; others are."""
+    """It is neither described nor listed at any age; others are."""
     job_id, other = own_kit.submit(jobName="job"), own_kit.submit(jobName="job")
     own_kit.wait(job_id)
     own_kit.aws.set_faults(Faults(missing=(job_id,)))
@@ -110,7 +110,7 @@ def test_one_job_may_be_missing(own_kit: Any) -> None:
 
 
 def test_expired_credentials_are_rejected(own_kit: Any) -> None:
-    """The next n calls, or all of one access key."""
+    """The next calls are rejected, or all calls with one access key."""
     own_kit.aws.set_faults(Faults(expired_calls=1))
     assert [outcome(own_kit) for _ in range(2)] == ["ExpiredTokenException", "ok"]
     own_kit.aws.set_faults(Faults(expired_access_key="OLD"))
@@ -120,16 +120,16 @@ def test_expired_credentials_are_rejected(own_kit: Any) -> None:
     assert outcome(own_kit) == "ok"
 
 
-def test_denied_actions_say_who_and_what(own_kit: Any) -> None:
-    """Others are allowed."""
+def test_denial_names_the_role_and_the_action(own_kit: Any) -> None:
+    """Other actions are allowed."""
     own_kit.aws.set_faults(Faults(denied=("batch.DescribeJobs",)))
     with pytest.raises(ClientError, match="not authorized to perform: batch:DescribeJobs"):
         own_kit.batch.describe_jobs(jobs=[UNKNOWN])
     own_kit.batch.describe_job_queues()
 
 
-def test_calls_are_counted_also_refused_ones(own_kit: Any) -> None:
-    """By service and action, in every protocol."""
+def test_calls_are_counted_including_rejected_ones(own_kit: Any) -> None:
+    """They are counted by service and action, in every protocol."""
     own_kit.aws.set_faults(Faults(actions=("DescribeJobs",), error_every=1))
     before = own_kit.aws.calls
     outcome(own_kit)
@@ -146,7 +146,7 @@ def test_calls_are_counted_also_refused_ones(own_kit: Any) -> None:
 
 
 def test_faults_calls_and_interrupts_work_over_http(own_kit: Any) -> None:
-    """A client of a server in another process does the same."""
+    """A client of a server in another process can use them."""
     remote = LocalAwsClient(own_kit.aws.endpoint_url)
     remote.set_faults(Faults(actions=("DescribeJobs",), error_every=1))
     assert outcome(own_kit) == "ServerException"
@@ -162,12 +162,12 @@ def test_faults_calls_and_interrupts_work_over_http(own_kit: Any) -> None:
 
 
 def test_unknown_fault_is_rejected() -> None:
-    """A misspelt fault does not pass for none."""
+    """A misspelled fault must not be ignored."""
     with pytest.raises(ValueError, match="Unknown fault: trottling"):
         Faults.from_json({"trottling": 1})
 
 
 def test_faults_survive_json() -> None:
-    """What is set over HTTP is what was meant."""
+    """Faults are the same after being set over HTTP."""
     faults = Faults(actions=("a", "b"), calls_per_second=1.5, denied=("c",), lose_answers=2)
     assert Faults.from_json(faults.to_json()) == faults

@@ -1,4 +1,4 @@
-"""Crawlers: what they make of objects in S3, what is said of them meanwhile, and how they end."""
+"""Crawlers: the tables that they create from objects in S3, their states, and their ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HOUR = 3600.0
 
 
 class Kit:
-    """A bucket, a database, and short ways to crawl the one into the other."""
+    """A bucket and a database, with short forms to crawl the bucket."""
 
     def __init__(self, aws: LocalAws, violations: Callable[..., list[str]], eventually: Callable[..., Any]) -> None:
         self.aws = aws
@@ -49,11 +49,11 @@ class Kit:
             self.glue.meta.events.register(f"after-call.glue.{action}", check)
 
     def put(self, key: str, content: bytes = CSV) -> None:
-        """An object."""
+        """Create an object."""
         self.s3.put_object(Bucket=self.name, Key=key, Body=content)
 
     def crawler(self, path: str = "in/", **request: Any) -> str:
-        """A crawler of a folder of the bucket; its name."""
+        """Create a crawler of a folder of the bucket, and return its name."""
         name = f"crawler-{uuid.uuid4().hex}"
         targets = {"S3Targets": [{"Path": f"s3://{self.name}/{path}"}]}
         self.glue.create_crawler(
@@ -62,39 +62,39 @@ class Kit:
         return name
 
     def look(self, name: str) -> dict[str, Any]:
-        """What GetCrawler says."""
+        """Return a crawler as in GetCrawler."""
         return dict(self.glue.get_crawler(Name=name)["Crawler"])
 
     def ready(self, name: str) -> dict[str, Any]:
-        """Wait until a crawler is READY; what is said of it then."""
+        """Wait until a crawler is READY, and return it."""
         self.eventually(lambda: self.look(name)["State"] == "READY", f"{name} is ready")
         return self.look(name)
 
     def crawl(self, name: str) -> dict[str, Any]:
-        """Start a crawler and wait for its end; its LastCrawl."""
+        """Start a crawler, wait for its end, and return its LastCrawl."""
         self.glue.start_crawler(Name=name)
         return dict(self.ready(name)["LastCrawl"])
 
     def crawls(self, name: str, **request: Any) -> list[dict[str, Any]]:
-        """What ListCrawls says."""
+        """Return the crawls as in ListCrawls."""
         return list(self.glue.list_crawls(CrawlerName=name, **request)["Crawls"])
 
     def summary(self, name: str) -> Any:
-        """Counts of the newest crawl: ``{"TABLE": {"ADD": 1}}``."""
+        """Return the counts of the newest crawl: ``{"TABLE": {"ADD": 1}}``."""
         told = json.loads(self.crawls(name)[0]["Summary"])
         return {kind: {change: each["Count"] for change, each in changes.items()} for kind, changes in told.items()}
 
     def tables(self) -> dict[str, dict[str, Any]]:
-        """The tables of the database by name."""
+        """Return the tables of the database by name."""
         return {table["Name"]: table for table in self.glue.get_tables(DatabaseName=self.name)["TableList"]}
 
     def columns(self, table: str) -> dict[str, str]:
-        """Types of a table by column."""
+        """Return the types of a table's columns."""
         storage = self.tables()[table]["StorageDescriptor"]
         return {column["Name"]: column["Type"] for column in storage["Columns"]}
 
     def lines(self, name: str) -> list[str]:
-        """A crawler's log."""
+        """Return a crawler's log."""
         events = self.logs.get_log_events(logGroupName="/aws-glue/crawlers", logStreamName=name, startFromHead=True)[
             "events"
         ]
@@ -103,7 +103,7 @@ class Kit:
 
 @pytest.fixture(scope="module")
 def quick() -> Iterator[LocalAws]:
-    """An AWS whose crawls take as long as they take."""
+    """An AWS with fast crawls."""
     with LocalAws(slots=1) as server:
         yield server
 
@@ -117,18 +117,18 @@ def slow() -> Iterator[LocalAws]:
 
 @pytest.fixture
 def kit(quick: LocalAws, violations: Any, eventually: Any) -> Kit:
-    """With quick crawls."""
+    """Crawlers with fast crawls."""
     return Kit(quick, violations, eventually)
 
 
 @pytest.fixture
 def slow_kit(slow: LocalAws, violations: Any, eventually: Any) -> Kit:
-    """With crawls that run until they are stopped."""
+    """Crawlers whose crawls run until they are stopped."""
     return Kit(slow, violations, eventually)
 
 
 def test_csv_becomes_a_table(kit: Kit) -> None:
-    """Named by prefix and last folder, with all that a reader needs."""
+    """Its name consists of prefix and last folder, and it has all members that a reader needs."""
     kit.put("se2/in0/a.csv")
     kit.put("se2/in0/b.csv", b"name,n\nz,0.5\n")
     kit.put("se2/in0/_SUCCESS", b"")
@@ -150,7 +150,7 @@ def test_csv_becomes_a_table(kit: Kit) -> None:
 
 
 def test_folders_become_partitions(kit: Kit) -> None:
-    """key=value folders are string keys, each partition with its location."""
+    """Folders named key=value are string keys, and each partition has its location."""
     for year in ("2017", "2018"):
         kit.put(f"in/year={year}/m=01/a.csv")
     name = kit.crawler()
@@ -169,7 +169,7 @@ def test_folders_become_partitions(kit: Kit) -> None:
 
 
 def test_json_and_parquet_become_tables(kit: Kit) -> None:
-    """Each folder with its own format, in one crawl."""
+    """Each folder has its own format, in one crawl."""
     kit.put("in/events/a.json", b'{"id": 1, "at": {"x": 1.5, "tags": ["a"]}}\n{"id": 5000000000}\n')
     buffer = io.BytesIO()
     pq.write_table(pa.table({"id": pa.array([1], pa.int64()), "day": pa.array([0], pa.date32())}), buffer)
@@ -181,8 +181,8 @@ def test_json_and_parquet_become_tables(kit: Kit) -> None:
     assert formats == {"events": "json", "facts": "parquet"}
 
 
-def test_second_crawl_updates_what_has_changed(kit: Kit) -> None:
-    """And leaves alone what has not."""
+def test_second_crawl_updates_only_changes(kit: Kit) -> None:
+    """Unchanged tables and partitions are not updated."""
     kit.put("in/a.csv")
     name = kit.crawler()
     kit.crawl(name)
@@ -195,7 +195,7 @@ def test_second_crawl_updates_what_has_changed(kit: Kit) -> None:
 
 
 def test_policy_may_forbid_updates(kit: Kit) -> None:
-    """LOG is all that happens then."""
+    """With LOG, changes are only logged."""
     kit.put("in/a.csv")
     name = kit.crawler(SchemaChangePolicy={"UpdateBehavior": "LOG", "DeleteBehavior": "LOG"})
     kit.crawl(name)
@@ -208,8 +208,8 @@ def test_policy_may_forbid_updates(kit: Kit) -> None:
 @pytest.mark.parametrize(
     ("behaviour", "left"), [("DELETE_FROM_DATABASE", []), ("DEPRECATE_IN_DATABASE", ["in"]), ("LOG", ["in"])]
 )
-def test_tables_whose_objects_are_gone(kit: Kit, behaviour: str, left: list[str]) -> None:
-    """They are deleted, deprecated or left, but only if this crawler made them."""
+def test_tables_without_objects_are_handled_by_the_policy(kit: Kit, behaviour: str, left: list[str]) -> None:
+    """They are deleted, deprecated or kept, but only if this crawler created them."""
     kit.put("in/a.csv")
     kit.glue.create_table(DatabaseName=kit.name, TableInput={"Name": "mine"})
     name = kit.crawler(SchemaChangePolicy={"DeleteBehavior": behaviour})
@@ -221,8 +221,8 @@ def test_tables_whose_objects_are_gone(kit: Kit, behaviour: str, left: list[str]
     assert [table["Name"] for table in deprecated] == (left if behaviour.startswith("DEPRECATE") else [])
 
 
-def test_updated_crawler_crawls_what_it_was_told_last(kit: Kit) -> None:
-    """UpdateCrawler changes what is given and nothing else."""
+def test_updated_crawler_crawls_its_new_target(kit: Kit) -> None:
+    """UpdateCrawler changes only the given members."""
     kit.put("other/a.csv")
     name = kit.crawler(TablePrefix="p_")
     kit.glue.update_crawler(Name=name, Targets={"S3Targets": [{"Path": f"s3://{kit.name}/other/"}]})
@@ -232,7 +232,7 @@ def test_updated_crawler_crawls_what_it_was_told_last(kit: Kit) -> None:
 
 
 def test_failed_crawl_leaves_a_ready_crawler(kit: Kit) -> None:
-    """State is never FAILED: a failed crawl passes for a success to those who look at it alone."""
+    """The state is never FAILED, so the state alone looks like a success."""
     targets = {"S3Targets": [{"Path": "s3://no-such-bucket-at-all/in/"}]}
     name = kit.crawler(Targets=targets)
     last = kit.crawl(name)
@@ -251,13 +251,13 @@ def test_failed_crawl_leaves_a_ready_crawler(kit: Kit) -> None:
         ({"Targets": {"DynamoDBTargets": [{"Path": "t"}]}}, "crawls S3 targets only, not DynamoDBTargets"),
     ],
 )
-def test_what_cannot_be_crawled_says_why(kit: Kit, request_: dict[str, Any], said: str) -> None:
-    """In the crawl's error, as StartCrawler answers before anything is read."""
+def test_crawl_of_an_invalid_target_fails(kit: Kit, request_: dict[str, Any], said: str) -> None:
+    """StartCrawler succeeds before objects are read, so the error is in the crawl."""
     assert said in kit.crawl(kit.crawler(**request_))["ErrorMessage"]
 
 
-def test_broken_crawl_fails_with_what_is_broken(slow_kit: Kit) -> None:
-    """On request."""
+def test_interrupted_crawl_fails_with_the_given_message(slow_kit: Kit) -> None:
+    """Tests use it to simulate internal errors."""
     name = slow_kit.crawler()
     slow_kit.glue.start_crawler(Name=name)
     slow_kit.aws.interrupt_crawl(name)
@@ -267,8 +267,8 @@ def test_broken_crawl_fails_with_what_is_broken(slow_kit: Kit) -> None:
         slow_kit.aws.interrupt_crawl(name)
 
 
-def test_running_crawler_shows_the_crawl_before(slow_kit: Kit) -> None:
-    """LastCrawl is the one that has ended, and absent while the first one runs."""
+def test_running_crawler_shows_the_previous_crawl(slow_kit: Kit) -> None:
+    """LastCrawl is the last ended crawl, and missing during the first one."""
     name = slow_kit.crawler()
     slow_kit.glue.start_crawler(Name=name)
     first = slow_kit.look(name)
@@ -284,7 +284,7 @@ def test_running_crawler_shows_the_crawl_before(slow_kit: Kit) -> None:
 
 
 def test_second_start_is_rejected_while_running(slow_kit: Kit) -> None:
-    """That is also what a retried start meets."""
+    """A repeated start gets the same error."""
     name = slow_kit.crawler()
     slow_kit.glue.start_crawler(Name=name)
     with pytest.raises(slow_kit.glue.exceptions.CrawlerRunningException, match="has already started"):
@@ -295,7 +295,7 @@ def test_second_start_is_rejected_while_running(slow_kit: Kit) -> None:
 
 
 def test_stopped_crawl_is_cancelled(slow_kit: Kit) -> None:
-    """CANCELLED in LastCrawl, STOPPED in the history, and nothing was written."""
+    """It is CANCELLED in LastCrawl and STOPPED in the list of crawls, and wrote nothing."""
     slow_kit.put("in/a.csv")
     name = slow_kit.crawler()
     with pytest.raises(slow_kit.glue.exceptions.CrawlerNotRunningException):
@@ -310,7 +310,7 @@ def test_stopped_crawl_is_cancelled(slow_kit: Kit) -> None:
 
 
 def test_crawler_is_stopping_before_it_is_ready(eventually: Any, violations: Any) -> None:
-    """However its crawl ended; it cannot be stopped twice."""
+    """This holds for every end of a crawl; it cannot be stopped twice."""
     settings = Settings(crawl_seconds=HOUR, crawl_stopping_seconds=HOUR)
     with LocalAws(slots=1, settings=settings) as aws:
         timed = Kit(aws, violations, eventually)
@@ -323,8 +323,8 @@ def test_crawler_is_stopping_before_it_is_ready(eventually: Any, violations: Any
             timed.glue.stop_crawler(Name=name)
 
 
-def test_start_may_take_a_moment_to_be_seen(eventually: Any, violations: Any) -> None:
-    """READY just after a start is the crawl before: a poller that trusts it takes an old result for the new one."""
+def test_start_takes_effect_after_a_delay(eventually: Any, violations: Any) -> None:
+    """READY right after a start belongs to the previous crawl, whose result must not be used."""
     with LocalAws(slots=1, settings=Settings(start_takes_effect_after=1.5)) as aws:
         timed = Kit(aws, violations, eventually)
         timed.put("in/a.csv")
@@ -337,7 +337,7 @@ def test_start_may_take_a_moment_to_be_seen(eventually: Any, violations: Any) ->
 
 
 def test_new_crawls_are_visible_after_a_delay_only(kit: Kit) -> None:
-    """The same as a fault that can be switched on and off."""
+    """It is a fault that can be switched on and off."""
     kit.put("in/a.csv")
     name = kit.crawler()
     kit.aws.set_faults(Faults(visible_after=HOUR))
@@ -347,8 +347,8 @@ def test_new_crawls_are_visible_after_a_delay_only(kit: Kit) -> None:
     kit.eventually(lambda: kit.look(name).get("LastCrawl"))
 
 
-def test_history_is_newest_first_in_pages_and_filtered(kit: Kit) -> None:
-    """Each crawl once."""
+def test_list_of_crawls_is_newest_first_in_pages_and_filtered(kit: Kit) -> None:
+    """Each crawl is listed once."""
     kit.put("in/a.csv")
     name = kit.crawler()
     for _ in range(5):
@@ -372,8 +372,8 @@ def test_history_is_newest_first_in_pages_and_filtered(kit: Kit) -> None:
     assert kit.crawls(name, Filters=[late]) == every[:2]
 
 
-def test_crawlers_are_told_many_at_a_time(kit: Kit) -> None:
-    """A hundred names; unknown ones are listed separately."""
+def test_many_crawlers_are_described_in_one_call(kit: Kit) -> None:
+    """A call accepts a hundred names; unknown ones are listed separately."""
     names = [kit.crawler() for _ in range(2)]
     answer = kit.glue.batch_get_crawlers(CrawlerNames=["unknown", *names])
     assert [crawler["Name"] for crawler in answer["Crawlers"]] == names
@@ -384,8 +384,8 @@ def test_crawlers_are_told_many_at_a_time(kit: Kit) -> None:
     assert set(names) <= {crawler["Name"] for page in pages for crawler in page["Crawlers"]}
 
 
-def test_metrics_tell_what_the_last_crawl_changed(kit: Kit) -> None:
-    """And how long crawls take."""
+def test_metrics_have_the_changes_of_the_last_crawl(kit: Kit) -> None:
+    """They also have the duration of crawls."""
     kit.put("in/a.csv")
     name = kit.crawler()
     kit.crawl(name)
@@ -395,7 +395,7 @@ def test_metrics_tell_what_the_last_crawl_changed(kit: Kit) -> None:
 
 
 def test_unknown_crawlers_are_not_found(kit: Kit) -> None:
-    """By any call."""
+    """All calls reject them."""
     missing = kit.glue.exceptions.EntityNotFoundException
     for call in (kit.glue.start_crawler, kit.glue.stop_crawler, kit.glue.get_crawler, kit.glue.delete_crawler):
         with pytest.raises(missing):
@@ -404,8 +404,8 @@ def test_unknown_crawlers_are_not_found(kit: Kit) -> None:
         kit.glue.list_crawls(CrawlerName="unknown")
 
 
-def test_deleted_crawlers_history_is_gone(kit: Kit) -> None:
-    """A new one with the same name has no crawls."""
+def test_deleted_crawlers_crawls_are_deleted(kit: Kit) -> None:
+    """A new crawler with the same name has no crawls."""
     name = kit.crawler()
     kit.crawl(name)
     kit.glue.delete_crawler(Name=name)
@@ -413,7 +413,7 @@ def test_deleted_crawlers_history_is_gone(kit: Kit) -> None:
     assert ("LastCrawl" in kit.look(name), kit.crawls(name)) == (False, [])
 
 
-def test_log_tells_the_crawl(kit: Kit) -> None:
+def test_log_lines_name_the_crawl(kit: Kit) -> None:
     """Every line begins with the MessagePrefix of its crawl."""
     kit.put("in/a.csv")
     kit.put("unknown/a", b"no table")
@@ -427,16 +427,16 @@ def test_log_tells_the_crawl(kit: Kit) -> None:
     assert lines[-1].endswith("BENCHMARK : Crawler has finished running and is in state READY")
 
 
-def test_every_crawl_is_noted_in_the_ledger(kit: Kit) -> None:
-    """What was started can be counted."""
+def test_every_crawl_is_recorded_in_the_ledger(kit: Kit) -> None:
+    """Tests count started crawls."""
     name = kit.crawler()
     kit.crawl(name)
     noted = [each for each in kit.aws.started("glue") if each.get("crawler") == name]
     assert noted == [{"crawler": name, "crawl_id": kit.crawls(name)[0]["CrawlId"]}]
 
 
-def test_events_tell_start_and_end(kit: Kit) -> None:
-    """Succeeded with counts, which are strings, or Failed with the error."""
+def test_events_report_start_and_end(kit: Kit) -> None:
+    """A success has counts, which are strings, and a failure has the error."""
     sqs, events = kit.aws.client("sqs"), kit.aws.client("events")
     url = sqs.create_queue(QueueName=kit.name)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -472,8 +472,8 @@ def test_events_tell_start_and_end(kit: Kit) -> None:
     assert told[3]["errorMessage"] == "ftp://a/b is not an S3 location"
 
 
-def test_crawl_runs_for_its_least_time(eventually: Any, violations: Any) -> None:
-    """So that it can be seen RUNNING, and waits for it can run out."""
+def test_crawl_has_a_minimum_duration(eventually: Any, violations: Any) -> None:
+    """Tests need it to see RUNNING, and to let waits time out."""
     with LocalAws(slots=1, settings=Settings(crawl_seconds=0.3)) as aws:
         timed = Kit(aws, violations, eventually)
         name = timed.crawler()
@@ -483,14 +483,14 @@ def test_crawl_runs_for_its_least_time(eventually: Any, violations: Any) -> None
 
 
 def test_crawls_end_with_the_server(eventually: Any, violations: Any) -> None:
-    """Also one that would take an hour."""
+    """A crawl that would take an hour ends too."""
     with LocalAws(slots=1, settings=Settings(crawl_seconds=HOUR)) as aws:
         timed = Kit(aws, violations, eventually)
         timed.glue.start_crawler(Name=timed.crawler())
 
 
-def test_seams_in_moto_are_as_they_were(kit: Kit) -> None:
-    """What crawls ask of moto's insides exists; it breaks here first when moto changes."""
+def test_used_internals_of_moto_exist(kit: Kit) -> None:
+    """This test fails first if moto changes what crawls use of it."""
     for owner, names in {
         GlueBackend: ["create_table", "update_table", "delete_table", "get_tables", "get_table", "delete_crawler"],
         FakeTable: ["delete_partition", "update_partition", "create_partition"],

@@ -1,4 +1,4 @@
-"""What Glue decides, without a server: types, tables, pages, arguments, errors."""
+"""The decisions of Glue, without a server: types, tables, pages, arguments, errors."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ TYPES = st.recursive(
 
 
 def shape(kind: Any) -> Any:
-    """A type without regard to the order of fields."""
+    """Return a type regardless of the order of its fields."""
     if isinstance(kind, data_types.Struct):
         return frozenset((name, shape(each)) for name, each in kind.fields)
     return (data_types.Array, shape(kind.element)) if isinstance(kind, data_types.Array) else kind
 
 
 @given(TYPES, TYPES, TYPES)
-def test_merging_types_depends_on_no_order(one: Any, two: Any, three: Any) -> None:
-    """Files are read in any order, and as often as one likes."""
+def test_merging_types_is_independent_of_the_order(one: Any, two: Any, three: Any) -> None:
+    """Files are read in any order, and any number of times."""
     assert shape(data_types.merge(one, two)) == shape(data_types.merge(two, one))
     left, right = (
         data_types.merge(data_types.merge(one, two), three),
@@ -77,7 +77,7 @@ def test_merging_types_depends_on_no_order(one: Any, two: Any, three: Any) -> No
     ],
 )
 def test_types_of_csv_fields(text: str, expected: str | None) -> None:
-    """Leading zeros are a number; dates and times are strings."""
+    """Leading zeros are allowed in numbers; dates and times are strings."""
     assert data_types.of_text(text) == expected
 
 
@@ -98,12 +98,12 @@ def test_types_of_csv_fields(text: str, expected: str | None) -> None:
     ],
 )
 def test_types_of_json_values(value: Any, expected: str) -> None:
-    """Small integers are int; what is unknown is a string."""
+    """Small integers are int; unknown values are strings."""
     assert str(data_types.of_json(value)) == expected
 
 
 def columns(content: bytes) -> dict[str, str]:
-    """Columns and types of an object."""
+    """Return the columns and types of an object."""
     schema = classify(content)
     assert schema is not None
     return {name: str(kind or "string") for name, kind in schema.columns.items()}
@@ -127,7 +127,7 @@ def columns(content: bytes) -> dict[str, str]:
     ],
 )
 def test_columns_of_csv(text: str, expected: dict[str, str]) -> None:
-    """A header is strings over something else; without one columns are numbered."""
+    """A header consists of strings above other types; without one, columns are numbered."""
     assert columns(text.encode()) == expected
 
 
@@ -145,20 +145,20 @@ def test_columns_of_csv(text: str, expected: dict[str, str]) -> None:
         b'{"a": ',
     ],
 )
-def test_what_is_no_table_has_no_schema(content: bytes) -> None:
-    """A table has two columns and two rows at least; what is broken breaks nothing."""
+def test_content_that_is_not_a_table_has_no_schema(content: bytes) -> None:
+    """A table has at least two columns and two rows; invalid content raises no error."""
     assert classify(content) is None
 
 
 @given(st.binary(max_size=200) | st.text(alphabet='{}[]",:\n1a\x01|', max_size=60).map(str.encode))
 def test_no_content_breaks_a_crawl(content: bytes) -> None:
-    """Whatever lies in a bucket."""
+    """A bucket may contain anything."""
     schema = classify(content)
     assert schema is None or schema.columns is not None
 
 
 def test_columns_of_json_lines() -> None:
-    """Fields of all lines; names in lower case, and the SerDe knows how they are written."""
+    """The fields of all lines are columns with lower-case names; the SerDe has the original spelling."""
     schema = classify(b'{"userId": 1, "tags": ["a"]}\n{"userId": 5000000000, "at": {"x": 1.5}}\n')
     assert schema is not None
     assert {name: str(kind) for name, kind in schema.columns.items()} == {
@@ -172,7 +172,7 @@ def test_columns_of_json_lines() -> None:
 
 
 def test_columns_of_parquet() -> None:
-    """By the file's own schema."""
+    """They come from the schema in the file."""
     kinds = {
         "Id": pa.int64(),
         "small": pa.int16(),
@@ -200,7 +200,7 @@ def test_columns_of_parquet() -> None:
 
 
 def test_compressed_objects_are_read() -> None:
-    """And their tables say so."""
+    """The table's parameters have the compression."""
     schema = classify(gzip.compress(b"a,b\n1,x\n"))
     assert schema is not None
     assert schema.compression == "gzip"
@@ -210,7 +210,7 @@ ONE, OTHER, LINES = b"a,b\n1,x\n", b"a,c\n1,2\n", b'{"a": 1}\n'
 
 
 def found(objects: dict[str, bytes], prefix: str = "in/") -> dict[str, tuple[tuple[str, ...], int]]:
-    """Partition keys and number of objects of the tables that objects make, by their roots."""
+    """Return the partition keys and number of objects of the tables that objects form, by their roots."""
     seen = []
     for key, content in objects.items():
         schema = classify(content)
@@ -234,20 +234,20 @@ def found(objects: dict[str, bytes], prefix: str = "in/") -> dict[str, tuple[tup
         ({"in/1": ONE, "in/2": LINES}, {"in/1": ((), 1), "in/2": ((), 1)}),
     ],
 )
-def test_folders_make_tables(objects: dict[str, bytes], expected: dict[str, Any]) -> None:
-    """key=value folders are partitions, folders of one schema too; others are tables of their own."""
+def test_folders_form_tables(objects: dict[str, bytes], expected: dict[str, Any]) -> None:
+    """Folders named key=value, and folders with the same schema, are partitions; others are separate tables."""
     assert found(objects) == expected
 
 
 def test_a_target_may_be_one_object_or_a_bucket() -> None:
-    """The object gives the table its name, or the bucket does."""
+    """The table is named after the object or the bucket."""
     assert found({"in/a.csv": ONE}, "in/a.csv") == {"in/a.csv": ((), 1)}
     assert found({"a.csv": ONE}, "") == {"": ((), 1)}
     (table,) = tables.named([tables.Table("My-Bucket", "")], "p_")
     assert table.name == "p_my_bucket"
 
 
-def test_tables_of_one_name_are_told_apart() -> None:
+def test_tables_with_the_same_name_get_a_suffix() -> None:
     """The later one's name has a hash of its location."""
     first, second = tables.named([tables.Table("b", "x/in/"), tables.Table("b", "y/in/")], "")
     assert first.name == "in"
@@ -268,13 +268,13 @@ def test_tables_of_one_name_are_told_apart() -> None:
         ("in/a1", ["a?"], False),
     ],
 )
-def test_what_is_data(key: str, exclusions: list[str], expected: bool) -> None:
-    """Folders, hidden objects and exclusions are not; one asterisk stops at a slash."""
+def test_which_objects_are_data(key: str, exclusions: list[str], expected: bool) -> None:
+    """Folders, hidden objects and exclusions are not data; a single asterisk does not match a slash."""
     assert tables.is_data(key, "in/", exclusions) is expected
 
 
-def test_state_tables_are_botocores() -> None:
-    """No state is missing or misspelt."""
+def test_state_tables_are_those_of_botocore() -> None:
+    """No state is missing or misspelled."""
     glue: Any = botocore.session.get_session().get_service_model("glue")
     assert {*model.ENDED, *model.COUNTED, model.WAITING} == set(glue.shape_for("JobRunState").enum)
     assert {*model.LAST_CRAWL, model.RUNNING} == set(glue.shape_for("CrawlerHistoryState").enum)
@@ -287,8 +287,8 @@ def test_state_tables_are_botocores() -> None:
 JOB = {"Name": "j", "Command": {"Name": "pythonshell", "ScriptLocation": "s3://b/s.py"}}
 
 
-def test_arguments_override_defaults_and_not_what_nothing_overrides() -> None:
-    """The job's name and script go with them; one without a value is its name alone."""
+def test_arguments_override_only_the_defaults() -> None:
+    """The job's name and script location are passed too; an argument without a value is only its name."""
     job = {
         **JOB,
         "DefaultArguments": {"--a": "default", "--b": "default", "--flag": ""},
@@ -314,8 +314,10 @@ def test_arguments_override_defaults_and_not_what_nothing_overrides() -> None:
         ("cobol", {}, b"", "Could not find command cobol"),
     ],
 )
-def test_spark_jobs_are_rejected_in_words(command: str, request_: Any, script: bytes | None, said: str | None) -> None:
-    """But for those whose script is plain Python."""
+def test_spark_jobs_are_rejected_with_an_explanation(
+    command: str, request_: Any, script: bytes | None, said: str | None
+) -> None:
+    """Jobs whose script is plain Python are accepted."""
     job = {"Name": "j", "Command": {"Name": command, "ScriptLocation": "s3://b/s.py"}}
     why = model.cannot_run(job, request_, script)
     assert (why is None) == (said is None)
@@ -339,12 +341,12 @@ TRACEBACK = ["Traceback (most recent call last):", '  File "x.py", line 1, in <m
     ],
 )
 def test_error_is_the_exceptions_last_line(code: int, errors: list[str], expected: str) -> None:
-    """Or the exit code, if it died of none."""
+    """Without an exception, it is the exit code."""
     assert model.failure(code, errors) == expected
 
 
-def test_pages_cover_everything_once() -> None:
-    """Also when something comes in at the front in between."""
+def test_pages_contain_everything_once() -> None:
+    """This holds even if items are added at the front in between."""
     items = list(range(10, 0, -1))
     first, token = model.page(items, lambda item: -item, {"MaxResults": 4}, 100, 20)
     second, token = model.page([11, *items], lambda item: -item, {"MaxResults": 6, "NextToken": token}, 100, 20)
@@ -367,13 +369,13 @@ def test_pages_cover_everything_once() -> None:
     ],
 )
 def test_filters_of_list_crawls(name: str, operator: str, value: str, expected: bool) -> None:
-    """Times may be seconds, milliseconds or ISO 8601; a crawl that runs has no end."""
+    """Times may be seconds, milliseconds or ISO 8601; a running crawl has no end."""
     crawl = {"CrawlId": "x", "State": "RUNNING", "StartTime": 1000.0}
     assert model.matches(crawl, [{"FieldName": name, "FilterOperator": operator, "FieldValue": value}]) is expected
 
 
-def test_summary_fits_its_member() -> None:
-    """Names are left out when there are too many for its 255 characters."""
+def test_summary_has_at_most_255_characters() -> None:
+    """Names are omitted if there are too many."""
     changes = Changes()
     changes.record("TABLE", "ADD", "one")
     assert json.loads(changes.summary()) == {"TABLE": {"ADD": {"Details": {"names": ["one"]}, "Count": 1}}}

@@ -1,4 +1,4 @@
-"""Job runs of Glue: scripts that really run, and what is said of them."""
+"""Job runs of Glue: scripts that really run, and their results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOUR = 3600.0
 
 
 class Kit:
-    """A bucket of scripts, and short ways to make jobs of them, run, look and wait."""
+    """A bucket of scripts, with short forms to create jobs, run, describe and wait."""
 
     def __init__(self, aws: LocalAws, violations: Callable[..., list[str]], eventually: Callable[..., Any]) -> None:
         self.aws = aws
@@ -44,7 +44,7 @@ class Kit:
             self.glue.meta.events.register(f"after-call.glue.{action}", check)
 
     def job(self, script: str = "", command: str = "pythonshell", **request: Any) -> str:
-        """A job that runs a script; its name."""
+        """Create a job that runs a script, and return its name."""
         name = f"job-{uuid.uuid4().hex}"
         self.s3.put_object(Bucket=self.bucket, Key=f"{name}/main.py", Body=script.encode())
         location = f"s3://{self.bucket}/{name}/main.py"
@@ -52,15 +52,15 @@ class Kit:
         return name
 
     def start(self, job: str, **request: Any) -> str:
-        """Start a run; its id."""
+        """Start a run, and return its id."""
         return str(self.glue.start_job_run(JobName=job, **request)["JobRunId"])
 
     def look(self, job: str, run_id: str) -> dict[str, Any]:
-        """What GetJobRun says."""
+        """Return a run as in GetJobRun."""
         return dict(self.glue.get_job_run(JobName=job, RunId=run_id)["JobRun"])
 
     def wait(self, job: str, run_id: str, *states: str) -> dict[str, Any]:
-        """Wait until a run has one of these states (has ended if none is given); what is said of it then."""
+        """Wait until a run has one of these states (by default, a final one), and return the run."""
 
         def reached() -> dict[str, Any] | None:
             run = self.look(job, run_id)
@@ -69,22 +69,22 @@ class Kit:
         return dict(self.eventually(reached, f"{run_id} in {states or ENDED}"))
 
     def run(self, job: str, **request: Any) -> dict[str, Any]:
-        """Start a run and wait for its end; what is said of it then."""
+        """Start a run, wait for its end, and return it."""
         return self.wait(job, self.start(job, **request))
 
     def runs(self, job: str, **request: Any) -> list[dict[str, Any]]:
-        """What GetJobRuns says."""
+        """Return the runs as in GetJobRuns."""
         return list(self.glue.get_job_runs(JobName=job, **request)["JobRuns"])
 
     def lines(self, run: dict[str, Any], stream: str = "output") -> list[str]:
-        """A log of a run."""
+        """Return a log of a run."""
         events = self.logs.get_log_events(
             logGroupName=f"{run['LogGroupName']}/{stream}", logStreamName=run["Id"], startFromHead=True
         )["events"]
         return [event["message"] for event in events]
 
     def stop(self, job: str, *run_ids: str) -> dict[str, Any]:
-        """BatchStopJobRun."""
+        """Call BatchStopJobRun."""
         return dict(self.glue.batch_stop_job_run(JobName=job, JobRunIds=list(run_ids)))
 
 
@@ -105,12 +105,12 @@ SLEEP = "import time\nprint('up', flush=True)\ntime.sleep(600)"
 
 
 def until(gate: Path) -> str:
-    """A script that waits for a file."""
+    """Return a script that waits for a file."""
     return f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.02)"
 
 
 def test_script_is_run_with_glues_arguments(kit: Kit) -> None:
-    """--JOB_NAME, the job's defaults and the run's own, as names and values."""
+    """It gets --JOB_NAME, the job's defaults and the run's own arguments, as names and values."""
     job = kit.job("import sys; print(sys.argv)", DefaultArguments={"--a": "1", "--b": "1", "--flag": ""})
     run = kit.run(job, Arguments={"--b": "two words"})
     assert run["JobRunState"] == "SUCCEEDED"
@@ -130,7 +130,7 @@ def test_script_may_use_boto3_against_this_aws(kit: Kit) -> None:
 
 
 def test_run_shows_its_times_and_size(kit: Kit) -> None:
-    """As GetJobRun does: no end before the end."""
+    """As in GetJobRun, there is no end time before the end."""
     job = kit.job(SLEEP, Timeout=500, MaxCapacity=1.0, GlueVersion="3.0")
     run_id = kit.start(job)
     assert re.fullmatch(r"jr_[0-9a-f]{64}", run_id)
@@ -140,11 +140,18 @@ def test_run_shows_its_times_and_size(kit: Kit) -> None:
     kit.stop(job, run_id)
     ended = kit.wait(job, run_id)
     assert ended["StartedOn"] <= ended["CompletedOn"] == ended["LastModifiedOn"]
-    assert ended["DPUSeconds"] >= 0
+    assert "DPUSeconds" not in ended
 
 
-def test_logs_are_written_while_it_runs_and_kept_apart(kit: Kit) -> None:
-    """Standard output and standard error, each in a group of its own, under the run's id."""
+@pytest.mark.parametrize("how", [{"ExecutionClass": "FLEX"}, {"Arguments": {"--enable-auto-scaling": "true"}}])
+def test_glue_counts_dpus_itself_on_flex_and_with_auto_scaling(kit: Kit, how: dict[str, Any]) -> None:
+    """Only there the size of the run does not say what it used."""
+    job = kit.job("", MaxCapacity=1.0)
+    assert kit.wait(job, kit.start(job, **how))["DPUSeconds"] >= 0
+
+
+def test_logs_are_written_during_the_run_and_separately(kit: Kit) -> None:
+    """Standard output and standard error have their own groups, with the run's id as stream."""
     script = "import sys, time\nprint('to output')\nprint('to error', file=sys.stderr)\ntime.sleep(600)"
     job = kit.job(script)
     run = kit.wait(job, kit.start(job), "RUNNING")
@@ -154,8 +161,8 @@ def test_logs_are_written_while_it_runs_and_kept_apart(kit: Kit) -> None:
     kit.wait(job, run["Id"])
 
 
-def test_lines_of_both_streams_stay_whole(kit: Kit) -> None:
-    """However much of both is written at once."""
+def test_lines_of_both_streams_are_not_mixed(kit: Kit) -> None:
+    """Much output is written at once."""
     script = (
         "import sys\nfor n in range(3000):\n print('o' * 99)\n print('e' * 99, file=sys.stderr)\nprint('end', end='')"
     )
@@ -164,8 +171,8 @@ def test_lines_of_both_streams_stay_whole(kit: Kit) -> None:
         assert set(kit.lines(run, stream)) <= {letter * 99, "end"}
 
 
-def test_failed_run_tells_the_exception(kit: Kit) -> None:
-    """Its last line, while the traceback is in the error log."""
+def test_failed_run_has_the_exception(kit: Kit) -> None:
+    """It has the last line, and the traceback is in the error log."""
     job = kit.job("def f():\n    raise KeyError('no such thing')\nf()")
     run = kit.run(job)
     assert (run["JobRunState"], run["ErrorMessage"]) == ("FAILED", "KeyError: 'no such thing'")
@@ -173,14 +180,14 @@ def test_failed_run_tells_the_exception(kit: Kit) -> None:
     assert kit.lines(run) == []
 
 
-def test_exit_code_is_told_where_there_is_no_exception(kit: Kit) -> None:
-    """As for a script that misses an argument."""
+def test_failed_run_without_an_exception_has_the_exit_code(kit: Kit) -> None:
+    """For example, a script misses an argument."""
     run = kit.run(kit.job("import sys; sys.exit(2)"))
     assert (run["JobRunState"], run["ErrorMessage"]) == ("FAILED", "Command failed with exit code 2")
 
 
-def test_script_that_is_not_there_fails_the_run(kit: Kit) -> None:
-    """Not the start."""
+def test_missing_script_fails_the_run(kit: Kit) -> None:
+    """The start succeeds."""
     job = kit.job()
     kit.s3.delete_object(Bucket=kit.bucket, Key=f"{job}/main.py")
     run = kit.run(job)
@@ -188,14 +195,14 @@ def test_script_that_is_not_there_fails_the_run(kit: Kit) -> None:
     assert run["ErrorMessage"].startswith(f"Failed to download s3://{kit.bucket}/{job}/main.py")
 
 
-def test_daemon_does_not_keep_a_run_from_ending(kit: Kit) -> None:
-    """Even if it holds the script's output open."""
+def test_daemon_does_not_prevent_the_end_of_a_run(kit: Kit) -> None:
+    """The daemon holds the script's output open."""
     script = "import subprocess\nsubprocess.Popen(['sleep', '600'], start_new_session=True)"
     assert kit.run(kit.job(script))["JobRunState"] == "SUCCEEDED"
 
 
-def test_time_out_ends_a_run(kit: Kit) -> None:
-    """In minutes, of the run or else of the job; it is not retried."""
+def test_timeout_ends_a_run(kit: Kit) -> None:
+    """It is in minutes, of the run or else of the job; the run is not retried."""
     job = kit.job(SLEEP, Timeout=1, MaxRetries=1)
     run = kit.run(job)
     assert run["JobRunState"] == "TIMEOUT"
@@ -204,8 +211,8 @@ def test_time_out_ends_a_run(kit: Kit) -> None:
     assert kit.run(job, Timeout=1)["JobRunState"] == "TIMEOUT"
 
 
-def test_failed_run_is_tried_again(kit: Kit) -> None:
-    """As a run of its own that names the one before."""
+def test_failed_run_is_retried(kit: Kit) -> None:
+    """The retry is a run of its own that names the previous one."""
     job = kit.job("raise ValueError('always')", MaxRetries=1)
     first = kit.run(job, Arguments={"--x": "y"})
     assert (first["JobRunState"], first["Attempt"]) == ("FAILED", 0)
@@ -215,8 +222,8 @@ def test_failed_run_is_tried_again(kit: Kit) -> None:
     assert [run["Id"] for run in kit.runs(job)] == [second["Id"], first["Id"]]
 
 
-def test_no_more_runs_at_once_than_the_job_allows(kit: Kit, tmp_path: Path) -> None:
-    """One, if it does not say."""
+def test_number_of_concurrent_runs_is_limited(kit: Kit, tmp_path: Path) -> None:
+    """The default is one."""
     gate = tmp_path / "open"
     job = kit.job(until(gate))
     run_id = kit.start(job)
@@ -234,8 +241,8 @@ def test_no_more_runs_at_once_than_the_job_allows(kit: Kit, tmp_path: Path) -> N
     assert {kit.wait(two, each)["JobRunState"] for each in ids} == {"SUCCEEDED"}
 
 
-def test_queued_run_waits_for_its_turn(kit: Kit, tmp_path: Path) -> None:
-    """WAITING instead of a rejection, if queuing is enabled."""
+def test_queued_run_waits(kit: Kit, tmp_path: Path) -> None:
+    """It is WAITING instead of rejected if queuing is enabled."""
     gate = tmp_path / "open"
     job = kit.job(until(gate))
     first, second = kit.start(job), kit.start(job, JobRunQueuingEnabled=True)
@@ -246,7 +253,7 @@ def test_queued_run_waits_for_its_turn(kit: Kit, tmp_path: Path) -> None:
 
 
 def test_queued_run_expires(violations: Any, eventually: Any) -> None:
-    """If its turn does not come for fifteen days: here, a second or so."""
+    """It does so if it has not started after fifteen days, which take about a second here."""
     with LocalAws(settings=Settings(time_scale=1e-6)) as aws:
         kit = Kit(aws, violations, eventually)
         job = kit.job(SLEEP, Timeout=10**8)
@@ -256,7 +263,7 @@ def test_queued_run_expires(violations: Any, eventually: Any) -> None:
 
 
 def test_stopped_run_may_clean_up(kit: Kit) -> None:
-    """STOPPING first, then STOPPED, with any exit code."""
+    """It is first STOPPING, then STOPPED, with any exit code."""
     script = (
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit(0)))\n"
@@ -276,7 +283,7 @@ def test_stopped_run_may_clean_up(kit: Kit) -> None:
     assert len(kit.runs(job)) == 1
 
 
-def test_run_that_does_not_heed_a_stop_is_stopping_until_it_is_killed(kit: Kit) -> None:
+def test_run_that_ignores_a_stop_is_stopping_until_it_is_killed(kit: Kit) -> None:
     """It cannot be stopped twice."""
     job = kit.job("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SLEEP)
     run = kit.wait(job, kit.start(job), "RUNNING")
@@ -287,8 +294,8 @@ def test_run_that_does_not_heed_a_stop_is_stopping_until_it_is_killed(kit: Kit) 
     assert kit.wait(job, run["Id"])["JobRunState"] == "STOPPED"
 
 
-def test_run_that_has_no_slot_is_starting_and_can_be_stopped(violations: Any, eventually: Any) -> None:
-    """It never runs then."""
+def test_run_without_a_slot_is_starting_and_can_be_stopped(violations: Any, eventually: Any) -> None:
+    """It then never runs."""
     with LocalAws(slots=1) as aws:
         kit = Kit(aws, violations, eventually)
         job = kit.job(SLEEP, ExecutionProperty={"MaxConcurrentRuns": 2})
@@ -301,8 +308,8 @@ def test_run_that_has_no_slot_is_starting_and_can_be_stopped(violations: Any, ev
         assert (stopped["JobRunState"], stopped["ExecutionTime"]) == ("STOPPED", 0)
 
 
-def test_broken_run_ends_in_error(kit: Kit) -> None:
-    """On request, as when something is broken in AWS."""
+def test_interrupted_run_ends_in_error(kit: Kit) -> None:
+    """Tests use it to simulate internal errors."""
     job = kit.job(SLEEP)
     run = kit.wait(job, kit.start(job), "RUNNING")
     kit.aws.interrupt_run(run["Id"], message="The cluster is gone")
@@ -313,7 +320,7 @@ def test_broken_run_ends_in_error(kit: Kit) -> None:
 
 
 def test_spark_jobs_run_only_if_they_need_no_spark(kit: Kit) -> None:
-    """Others are rejected before anything is started, with an explanatory error."""
+    """Others are rejected at the start, with an explanation."""
     job = kit.job("print('plain')", command="glueetl", WorkerType="G.1X", NumberOfWorkers=2)
     run = kit.run(job, NumberOfWorkers=3)
     assert (run["JobRunState"], run["LogGroupName"]) == ("SUCCEEDED", "/aws-glue/jobs")
@@ -327,8 +334,8 @@ def test_spark_jobs_run_only_if_they_need_no_spark(kit: Kit) -> None:
         kit.start(kit.job(), WorkerType="G.1X", NumberOfWorkers=2)
 
 
-def test_runs_are_told_newest_first_in_pages(kit: Kit) -> None:
-    """Two hundred at most; each run once."""
+def test_runs_are_listed_newest_first_in_pages(kit: Kit) -> None:
+    """A page has at most two hundred; each run is listed once."""
     job = kit.job(ExecutionProperty={"MaxConcurrentRuns": 5})
     ids = [kit.start(job) for _ in range(5)]
     pages = kit.glue.get_paginator("get_job_runs").paginate(JobName=job, PaginationConfig={"PageSize": 2})
@@ -342,7 +349,7 @@ def test_runs_are_told_newest_first_in_pages(kit: Kit) -> None:
 
 
 def test_retry_of_a_run_names_it(kit: Kit) -> None:
-    """StartJobRun with JobRunId; it must be there."""
+    """StartJobRun with JobRunId requires an existing run."""
     job = kit.job()
     first = kit.run(job)
     second = kit.run(job, JobRunId=first["Id"])
@@ -352,7 +359,7 @@ def test_retry_of_a_run_names_it(kit: Kit) -> None:
 
 
 def test_unknown_jobs_and_runs_are_not_found(kit: Kit) -> None:
-    """By any call except a stop, whose response says so."""
+    """All calls reject them, except BatchStopJobRun, which lists them in the response."""
     missing = kit.glue.exceptions.EntityNotFoundException
     with pytest.raises(missing, match="Failed to start job run due to missing metadata"):
         kit.start("unknown")
@@ -368,7 +375,7 @@ def test_unknown_jobs_and_runs_are_not_found(kit: Kit) -> None:
 
 
 def test_new_runs_are_visible_after_a_delay_only(kit: Kit) -> None:
-    """They run all the same, and are counted."""
+    """They run nevertheless, and are counted."""
     job = kit.job()
     kit.aws.set_faults(Faults(visible_after=HOUR))
     run_id = kit.start(job)
@@ -381,7 +388,7 @@ def test_new_runs_are_visible_after_a_delay_only(kit: Kit) -> None:
 
 
 def test_one_run_may_be_missing(kit: Kit) -> None:
-    """Neither returned by its id nor listed; others are."""
+    """It is neither returned by its id nor listed; others are."""
     job = kit.job()
     run_id = kit.start(job)
     kit.wait(job, run_id)
@@ -394,8 +401,8 @@ def test_one_run_may_be_missing(kit: Kit) -> None:
     assert kit.look(job, run_id)["Id"] == run_id
 
 
-def test_events_tell_the_end(kit: Kit) -> None:
-    """With a severity, and in a failed run's own words."""
+def test_events_report_the_end(kit: Kit) -> None:
+    """They have a severity, and a failed run's error."""
     sqs, events = kit.aws.client("sqs"), kit.aws.client("events")
     url = sqs.create_queue(QueueName=kit.bucket)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -426,8 +433,8 @@ def test_events_tell_the_end(kit: Kit) -> None:
     ]
 
 
-def test_seams_in_moto_are_as_they_were(kit: Kit) -> None:
-    """What runs ask of moto's jobs is kept by it."""
+def test_used_internals_of_moto_exist(kit: Kit) -> None:
+    """Moto keeps all members of jobs that runs use."""
     assert callable(FakeJob.as_dict)
     asked: dict[str, Any] = {
         "DefaultArguments": {"--a": "b"},

@@ -49,7 +49,7 @@ def crawl(aws: LocalAws, eventually: Any) -> None:
 
 
 def test_crawler_finds_two_strings_and_six_longs(provisioned: LocalAws, eventually: Any) -> None:
-    """In table se2_in0 of database se2; ``007`` is a number."""
+    """They are in table se2_in0 of database se2; ``007`` is a number."""
     crawl(provisioned, eventually)
     table = provisioned.client("glue").get_table(DatabaseName="se2", Name="se2_in0")["Table"]
     assert {column["Name"]: column["Type"] for column in table["StorageDescriptor"]["Columns"]} == COLUMNS
@@ -58,7 +58,7 @@ def test_crawler_finds_two_strings_and_six_longs(provisioned: LocalAws, eventual
 
 
 def test_job_writes_the_table_as_parquet_and_may_be_run_again(provisioned: LocalAws, eventually: Any) -> None:
-    """The same rows, in the same columns, once."""
+    """The same rows and columns are written once."""
     crawl(provisioned, eventually)
     glue, s3 = provisioned.client("glue"), provisioned.client("s3")
     for _ in range(2):

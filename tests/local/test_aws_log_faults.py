@@ -1,4 +1,4 @@
-"""Logs as CloudWatch really returns them, and what an operator's error makes of them."""
+"""Logs as CloudWatch returns them, and the log lines in an operator's error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EMPTY = CannedResponse(
 
 @pytest.fixture
 def failing(own_kit: Any, here: Any, context: Any) -> Any:
-    """Run a task whose job writes ten lines and fails; return what its error says."""
+    """Run a task whose job writes ten lines and fails, and return its error."""
     here(own_kit.aws)
     definition = own_kit.define(["sh", "-c", "for i in 0 1 2 3 4 5 6 7 8 9; do echo line-$i; done; exit 3"])
 
@@ -60,7 +60,7 @@ def failing(own_kit: Any, here: Any, context: Any) -> Any:
     ],
 )
 def test_pages_that_are_partial_or_empty_do_not_shorten_an_error(failing: Any, faults: Faults) -> None:
-    """CloudWatch splits a stream by time; the last lines may be pages away."""
+    """CloudWatch splits a stream by time, so the last lines may be on other pages."""
     message = failing(faults)
     assert [f"line-{index}" for index in range(2, 10)] == [
         line.removeprefix("  | ") for line in message.splitlines() if line.startswith("  | ")
@@ -71,13 +71,13 @@ def test_pages_that_are_partial_or_empty_do_not_shorten_an_error(failing: Any, f
 def test_the_log_of_a_short_job_that_arrives_late_is_awaited(
     failing: Any, monkeypatch: pytest.MonkeyPatch, faults: Faults
 ) -> None:
-    """The job has ended before CloudWatch has what it wrote."""
+    """The job has ended before CloudWatch has its lines."""
     monkeypatch.setattr("airflow_jobflow.jobs.logs.ARRIVAL", 1.1)
     assert "  | line-9" in failing(faults)
 
 
 def test_an_error_without_log_lines_names_the_stream(failing: Any, own_kit: Any) -> None:
-    """So that whoever reads it can look there later."""
+    """The reader can look there later."""
     message = failing(Faults(log_delay=3600))
     (stream,) = own_kit.logs.describe_log_streams(logGroupName="/aws/batch/job")["logStreams"]
     assert f"(no lines in stream {stream['logStreamName']} of log group /aws/batch/job: it is empty)" in message
@@ -87,7 +87,7 @@ def test_an_error_without_log_lines_names_the_stream(failing: Any, own_kit: Any)
 def test_following_a_token_until_it_repeats_finds_every_event_once(
     count: int, size: int, empty: int, direction: str
 ) -> None:
-    """In both directions, however the pages are split."""
+    """This holds in both directions, for all sizes of pages."""
     events = [{"message": str(number)} for number in range(count)]
     token = f"b/{count}" if direction == "b" else "f/0"
     name = "nextBackwardToken" if direction == "b" else "nextForwardToken"
@@ -102,8 +102,8 @@ def test_following_a_token_until_it_repeats_finds_every_event_once(
     assert read == events
 
 
-def test_the_other_direction_goes_on_from_a_page() -> None:
-    """A reader may turn round: it meets the same events again, none is lost."""
+def test_reading_can_change_its_direction() -> None:
+    """A reader that changes the direction gets the same events again, and misses none."""
     events = [{"message": str(number)} for number in range(6)]
     last = page(events, "b/6", 2, 0)
     before = page(events, last["nextBackwardToken"], 2, 0)
@@ -112,13 +112,13 @@ def test_the_other_direction_goes_on_from_a_page() -> None:
 
 @pytest.mark.parametrize("token", ["", "b", "x/1", "b/-1", "b/1/2/3"])
 def test_a_token_that_was_not_issued_is_rejected(token: str) -> None:
-    """As CloudWatch does."""
+    """CloudWatch does the same."""
     with pytest.raises(AwsError, match="nextToken is invalid"):
         page([], token, 1, 0)
 
 
-def test_without_a_fault_logs_are_motos(own_kit: Any) -> None:
-    """Only the faults are ours."""
+def test_without_a_fault_moto_handles_logs(own_kit: Any) -> None:
+    """Only the faults are implemented here."""
     own_kit.aws.set_faults(Faults(log_page=1))
     job_id = own_kit.sh("echo a; echo b")
     stream = own_kit.wait(job_id)["container"]["logStreamName"]

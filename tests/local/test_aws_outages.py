@@ -1,4 +1,4 @@
-"""Outages of the local AWS, as boto3 meets them."""
+"""Outages of the local AWS, in boto3."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ONCE = Config(retries={"total_max_attempts": 1}, read_timeout=30)
 
 
 def test_outage_rejects_connections_until_it_is_ended(own_aws: LocalAws) -> None:
-    """Of new clients, and of those that were connected before; the process of the server may end it at any time."""
+    """This includes connections of existing clients; the process of the server may end it at any time."""
     used = own_aws.client("batch", config=ONCE)
     used.describe_jobs(jobs=[UNKNOWN])
     own_aws.set_faults(Faults(outage=True, lasts=600))
@@ -34,7 +34,7 @@ def test_outage_rejects_connections_until_it_is_ended(own_aws: LocalAws) -> None
 
 
 def test_outage_ends_by_itself(own_aws: LocalAws, eventually: Any) -> None:
-    """Also when it was started over HTTP; the control API comes back on the same port, and a second outage works."""
+    """This includes outages started over HTTP; the control API returns on the same port, and a second outage works."""
     remote = LocalAwsClient(own_aws.endpoint_url)
     for _ in range(2):
         remote.set_faults(Faults(outage=True, lasts=0.3))
@@ -50,7 +50,7 @@ def test_outage_ends_by_itself(own_aws: LocalAws, eventually: Any) -> None:
 
 
 def test_later_outage_replaces_an_earlier_one(own_aws: LocalAws) -> None:
-    """The end of the earlier one does not end it, even if it had come already and waited for the lock."""
+    """The end of the earlier one does not end it, even if it already waits for the lock."""
     own_aws.set_faults(Faults(outage=True, lasts=600))
     listener: Any = own_aws._listener
     earlier = listener._timer
@@ -61,8 +61,8 @@ def test_later_outage_replaces_an_earlier_one(own_aws: LocalAws) -> None:
     own_aws.set_faults(Faults())
 
 
-def test_call_in_progress_takes_effect_and_loses_its_answer(own_kit: Any) -> None:
-    """It had reached AWS when the network went."""
+def test_call_in_progress_takes_effect_and_loses_its_response(own_kit: Any) -> None:
+    """It had reached AWS before the network failed."""
     definition = own_kit.define()
     own_kit.aws.set_faults(Faults(actions=("SubmitJob",), hang=600))
     raised: list[Exception] = []
@@ -84,7 +84,7 @@ def test_call_in_progress_takes_effect_and_loses_its_answer(own_kit: Any) -> Non
 
 
 def test_port_stays_reserved_during_an_outage(own_aws: LocalAws) -> None:
-    """Another process that asks for any port, or for this one, does not get it."""
+    """No other process gets it."""
     own_aws.set_faults(Faults(outage=True, lasts=600))
     port = int(own_aws.endpoint_url.rsplit(":", 1)[1])
     with socket.socket() as other, pytest.raises(OSError, match="in use"):
@@ -92,7 +92,7 @@ def test_port_stays_reserved_during_an_outage(own_aws: LocalAws) -> None:
 
 
 def test_server_can_be_stopped_during_an_outage() -> None:
-    """And gives up its port."""
+    """Its port is released."""
     with LocalAws() as aws:
         aws.set_faults(Faults(outage=True, lasts=600))
         port = int(aws.endpoint_url.rsplit(":", 1)[1])
@@ -101,8 +101,8 @@ def test_server_can_be_stopped_during_an_outage() -> None:
 
 
 @pytest.mark.parametrize("kind", ["reset", "hang"])
-def test_network_may_fail_without_refusing(own_aws: LocalAws, kind: str) -> None:
-    """Connections that are accepted and dropped, or never answered; the control API is reachable."""
+def test_connections_may_be_dropped_or_hang(own_aws: LocalAws, kind: str) -> None:
+    """They are accepted first; the control API is reachable."""
     faults = Faults(drop_every=1, lasts=600) if kind == "reset" else Faults(hang=600, lasts=600)
     own_aws.set_faults(faults)
     impatient = Config(retries={"total_max_attempts": 1}, read_timeout=0.2)

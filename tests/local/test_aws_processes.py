@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_jobflow.local.processes import Command, Exit, Process, Processes
+from airflow_jobflow.local.command import Command, Exit
+from airflow_jobflow.local.processes import Process, Processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-PATIENCE = 20
+TIMEOUT = 20
 
 
 class Recorded:
@@ -28,22 +29,22 @@ class Recorded:
         self.wrote = threading.Event()
 
     def begin(self) -> Command | None:
-        """Take the slot."""
+        """Return the command."""
         self.begun.set()
         return self.command
 
     def started(self, process: Process) -> None:
-        """Keep the process."""
+        """Record the process."""
         self.process = process
         self.running.set()
 
     def lines(self, lines: Sequence[str]) -> None:
-        """Keep the lines."""
+        """Record the lines."""
         self.output.extend(lines)
         self.wrote.set()
 
     def ended(self, exit: Exit) -> None:  # noqa: A002
-        """Keep the end."""
+        """Record the end."""
         self.exit = exit
         self.over.set()
 
@@ -59,25 +60,25 @@ def processes() -> Iterator[Processes]:
 def finished(pool: Processes, work: Recorded) -> Recorded:
     """Run work to its end."""
     pool.put(work)
-    assert work.over.wait(PATIENCE)
+    assert work.over.wait(TIMEOUT)
     return work
 
 
-def test_lines_arrive_whole_and_all(processes: Processes) -> None:
-    """Also bytes that are no UTF-8, carriage returns, empty lines and a last line without an end."""
+def test_all_lines_arrive_complete(processes: Processes) -> None:
+    """This includes bytes that are not UTF-8, carriage returns, empty lines and a last line without an end."""
     work = finished(processes, Recorded("printf", r"one\r\n\n\377two\nlast"))
     assert work.output == ["one", "", "�two", "last"]
     assert work.exit == Exit(0)
 
 
 def test_much_output_arrives_in_order(processes: Processes) -> None:
-    """More than a pipe holds."""
+    """It is more than a pipe can hold."""
     work = finished(processes, Recorded("seq", "100000"))
     assert work.output == [str(number) for number in range(1, 100_001)]
 
 
-def test_endless_line_is_cut(processes: Processes) -> None:
-    """A line longer than a log event is handed on in pieces."""
+def test_long_line_is_split(processes: Processes) -> None:
+    """A line that is longer than a log event arrives in pieces."""
     work = finished(processes, Recorded("sh", "-c", "head -c 1000000 /dev/zero | tr '\\0' x"))
     assert "".join(work.output) == "x" * 1_000_000
     assert len(work.output) > 1
@@ -87,22 +88,22 @@ def test_lines_arrive_while_it_runs(processes: Processes) -> None:
     """A log can be followed."""
     work = Recorded("sh", "-c", "echo now; sleep 60")
     processes.put(work)
-    assert work.wrote.wait(PATIENCE)
+    assert work.wrote.wait(TIMEOUT)
     assert work.process is not None
     work.process.stop()
-    assert work.over.wait(PATIENCE)
+    assert work.over.wait(TIMEOUT)
     assert work.exit == Exit(137)
 
 
 def test_command_adds_to_the_environment(processes: Processes) -> None:
-    """The command's wins over the pool's; its home is its own."""
+    """Variables of the command override those of the pool; HOME is its own directory."""
     work = finished(processes, Recorded("sh", "-c", "echo $BASE $MINE; cd; pwd", BASE="mine", MINE="1"))
     assert work.output[0] == "mine 1"
     assert not Path(work.output[1]).exists()
 
 
 def test_program_is_looked_up_in_the_commands_own_path(processes: Processes, tmp_path: Path) -> None:
-    """A command may bring its PATH."""
+    """A command may set its PATH."""
     script = tmp_path / "mine"
     script.write_text("#!/bin/sh\necho found\n", encoding="utf-8")
     script.chmod(0o755)
@@ -111,7 +112,7 @@ def test_program_is_looked_up_in_the_commands_own_path(processes: Processes, tmp
 
 @pytest.mark.parametrize("name", ["no-such-program", "/no/such", "/etc/passwd"])
 def test_program_that_cannot_start_is_an_exit_without_a_code(processes: Processes, name: str) -> None:
-    """It never started, and says why."""
+    """The exit has the error."""
     work = finished(processes, Recorded(name))
     assert work.exit is not None
     assert work.exit.code is None
@@ -119,29 +120,29 @@ def test_program_that_cannot_start_is_an_exit_without_a_code(processes: Processe
     assert not work.running.is_set()
 
 
-def test_unwanted_work_takes_no_slot(processes: Processes) -> None:
-    """It is asked, and forgotten."""
+def test_work_without_a_command_uses_no_slot(processes: Processes) -> None:
+    """It is dropped when it returns no command."""
     unwanted = Recorded(wanted=False)
     processes.put(unwanted)
     finished(processes, Recorded("true"))
-    assert unwanted.begun.wait(PATIENCE)
+    assert unwanted.begun.wait(TIMEOUT)
     assert not unwanted.over.is_set()
 
 
-def test_stop_kills_what_does_not_heed_sigterm(processes: Processes) -> None:
-    """After the grace."""
+def test_stop_kills_a_process_that_ignores_sigterm(processes: Processes) -> None:
+    """It is killed after the grace period."""
     work = Recorded("sh", "-c", "trap '' TERM; echo up; while true; do sleep 0.1; done")
     processes.put(work)
-    assert work.wrote.wait(PATIENCE)
+    assert work.wrote.wait(TIMEOUT)
     assert work.process is not None
     work.process.stop(grace=0.2)
     work.process.stop(grace=600)
-    assert work.over.wait(PATIENCE)
+    assert work.over.wait(TIMEOUT)
     assert work.exit == Exit(137)
 
 
-def test_failing_bookkeeping_does_not_cost_the_slot(processes: Processes) -> None:
-    """A callback that raises is logged; the slots go on."""
+def test_failing_callback_does_not_end_the_slot(processes: Processes) -> None:
+    """The error is logged."""
 
     class Broken(Recorded):
         def begin(self) -> Command | None:
@@ -152,14 +153,14 @@ def test_failing_bookkeeping_does_not_cost_the_slot(processes: Processes) -> Non
     assert finished(processes, Recorded("true")).exit == Exit(0)
 
 
-def test_close_forgets_what_waits(processes: Processes) -> None:
-    """What runs is killed, what waits never begins."""
+def test_close_drops_queued_work(processes: Processes) -> None:
+    """Running processes are killed, and queued work never begins."""
     running = [Recorded("sleep", "60") for _ in range(2)]
     waiting = Recorded("true")
     for work in [*running, waiting]:
         processes.put(work)
     for work in running:
-        assert work.running.wait(PATIENCE)
+        assert work.running.wait(TIMEOUT)
     processes.close()
     assert [work.exit for work in running] == [Exit(137)] * 2
     assert not waiting.begun.is_set()

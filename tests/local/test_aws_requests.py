@@ -1,4 +1,4 @@
-"""What AWS accepts and rejects, and the form of its answers, where a local one is easily stricter or laxer."""
+"""Which requests AWS accepts and rejects, and the form of its responses, where a local AWS can easily differ."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from airflow_jobflow.aws.shapes import input_shape
+from airflow_jobflow.jobs.fargate_sizes import is_batch_size, is_size
 from airflow_jobflow.local import LocalAws, listener, samples
-from airflow_jobflow.local.fargate_sizes import is_batch_size, is_size
 from airflow_jobflow.local.samples import ON_FARGATE, create_environment
 from airflow_jobflow.local.validation import Violations, WrongType, validated
 from tests.local.conftest import EcsKit, Kit, eventually
@@ -35,45 +35,45 @@ ECS = Sent(
 IAM = Sent("iam", "GetRole", headers=FORM)
 
 
-def but(sent: Sent, **changes: Any) -> Sent:
-    """A request with other fields; headers are added."""
+def with_fields(sent: Sent, **changes: Any) -> Sent:
+    """Return a request with other fields; headers are merged."""
     return Sent(**{**vars(sent), **changes, "headers": {**sent.headers, **changes.get("headers", {})}})
 
 
 @pytest.mark.parametrize(
     ("sent", "status", "code"),
     [
-        (but(BATCH, body=b"{"), 400, "SerializationException"),
-        (but(BATCH, body=b"[]"), 400, "SerializationException"),
-        (but(BATCH, body=b'{"jobs": "x"}'), 400, "SerializationException"),
-        (but(BATCH, body=b'{"jobs": [1]}'), 400, "SerializationException"),
-        (but(BATCH, body=b'{"jobs": ["\xff"]}'), 400, "SerializationException"),
-        (but(BATCH, body=b'{"jobs": ["\\ud800"]}'), 400, "SerializationException"),
-        (but(BATCH, body=b"[" * 100_000), 400, "SerializationException"),
-        (but(BATCH, body=b'{"jobs": null}'), 400, "ClientException"),
-        (but(BATCH, body=b'{"jobs": []}', length="-1"), 400, "SerializationException"),
-        (but(BATCH, body=b'{"jobs": []}', length="many"), 400, "SerializationException"),
-        (but(BATCH, body=b'{"jobs": []}', length="50"), 400, "SerializationException"),
-        (but(BATCH, body=b'{"jobs": []}', length="9" * 20), 413, "SerializationException"),
-        (but(BATCH, body=b"zz\r\n", headers={"Transfer-Encoding": "chunked"}), 400, "SerializationException"),
-        (but(BATCH, method="GET"), 404, "UnknownOperationException"),
-        (but(BATCH, path="/v1/nothing"), 404, "UnknownOperationException"),
-        (but(BATCH, body=b'{"jobs": ["x"]}', region="mars-1"), 403, "InvalidSignatureException"),
-        (but(GLUE, headers={"X-Amz-Target": "AWSGlue.Nothing"}), 404, "UnknownOperationException"),
-        (but(GLUE, headers={"X-Amz-Target": ""}), 404, "UnknownOperationException"),
-        (but(GLUE, headers={"Content-Type": "text/plain"}), 404, "UnknownOperationException"),
-        (but(GLUE, body=b'{"MaxResults": "3"}'), 400, "SerializationException"),
-        (but(GLUE, body=b'{"MaxResults": true}'), 400, "SerializationException"),
-        (but(GLUE, body=b'{"MaxResults": 0}'), 400, "ValidationException"),
-        (but(ECS, body=b'{"desiredStatus": "running"}'), 400, "InvalidParameterException"),
-        (but(IAM, body=b"Action=GetRole"), 400, "ValidationError"),
-        (but(IAM, body=b"Action=Nothing"), 400, "InvalidAction"),
-        (but(IAM, body=b""), 400, "MissingAction"),
-        (but(IAM, body=b"Action=ListRoles&MaxItems=many"), 400, "MalformedInput"),
+        (with_fields(BATCH, body=b"{"), 400, "SerializationException"),
+        (with_fields(BATCH, body=b"[]"), 400, "SerializationException"),
+        (with_fields(BATCH, body=b'{"jobs": "x"}'), 400, "SerializationException"),
+        (with_fields(BATCH, body=b'{"jobs": [1]}'), 400, "SerializationException"),
+        (with_fields(BATCH, body=b'{"jobs": ["\xff"]}'), 400, "SerializationException"),
+        (with_fields(BATCH, body=b'{"jobs": ["\\ud800"]}'), 400, "SerializationException"),
+        (with_fields(BATCH, body=b"[" * 100_000), 400, "SerializationException"),
+        (with_fields(BATCH, body=b'{"jobs": null}'), 400, "ClientException"),
+        (with_fields(BATCH, body=b'{"jobs": []}', length="-1"), 400, "SerializationException"),
+        (with_fields(BATCH, body=b'{"jobs": []}', length="many"), 400, "SerializationException"),
+        (with_fields(BATCH, body=b'{"jobs": []}', length="50"), 400, "SerializationException"),
+        (with_fields(BATCH, body=b'{"jobs": []}', length="9" * 20), 413, "SerializationException"),
+        (with_fields(BATCH, body=b"zz\r\n", headers={"Transfer-Encoding": "chunked"}), 400, "SerializationException"),
+        (with_fields(BATCH, method="GET"), 404, "UnknownOperationException"),
+        (with_fields(BATCH, path="/v1/nothing"), 404, "UnknownOperationException"),
+        (with_fields(BATCH, body=b'{"jobs": ["x"]}', region="mars-1"), 403, "InvalidSignatureException"),
+        (with_fields(GLUE, headers={"X-Amz-Target": "AWSGlue.Nothing"}), 404, "UnknownOperationException"),
+        (with_fields(GLUE, headers={"X-Amz-Target": ""}), 404, "UnknownOperationException"),
+        (with_fields(GLUE, headers={"Content-Type": "text/plain"}), 404, "UnknownOperationException"),
+        (with_fields(GLUE, body=b'{"MaxResults": "3"}'), 400, "SerializationException"),
+        (with_fields(GLUE, body=b'{"MaxResults": true}'), 400, "SerializationException"),
+        (with_fields(GLUE, body=b'{"MaxResults": 0}'), 400, "ValidationException"),
+        (with_fields(ECS, body=b'{"desiredStatus": "running"}'), 400, "InvalidParameterException"),
+        (with_fields(IAM, body=b"Action=GetRole"), 400, "ValidationError"),
+        (with_fields(IAM, body=b"Action=Nothing"), 400, "InvalidAction"),
+        (with_fields(IAM, body=b""), 400, "MissingAction"),
+        (with_fields(IAM, body=b"Action=ListRoles&MaxItems=many"), 400, "MalformedInput"),
     ],
 )
 def test_malformed_requests_get_the_error_of_their_service(aws: LocalAws, sent: Sent, status: int, code: str) -> None:
-    """With its request id and content type."""
+    """It has the service's request id and content type."""
     answer = send(aws, sent)
     assert (answer.status, answer.code) == (status, code)
     assert answer.headers["x-amzn-RequestId"]
@@ -82,16 +82,18 @@ def test_malformed_requests_get_the_error_of_their_service(aws: LocalAws, sent: 
 
 
 def test_requests_without_a_signature_are_rejected(aws: LocalAws) -> None:
-    """But for those that S3 might take."""
-    answer = send(aws, but(GLUE, body=b"{}", signed=False))
+    """Requests that could be for S3 are an exception."""
+    answer = send(aws, with_fields(GLUE, body=b"{}", signed=False))
     assert (answer.status, answer.code) == (403, "MissingAuthenticationTokenException")
-    answer = send(aws, but(GLUE, body=b"{}", region=""))
+    answer = send(aws, with_fields(GLUE, body=b"{}", region=""))
     assert (answer.status, answer.code) == (400, "IncompleteSignatureException")
 
 
 @pytest.mark.parametrize("version", ["s3", "s3v4"])
-def test_signed_urls_take_any_content(aws: LocalAws, version: str) -> None:
-    """A page, which is not taken for an error of moto's; and what calls itself a form, as urllib does."""
+def test_signed_urls_accept_any_content(aws: LocalAws, version: str) -> None:
+    """An HTML page is not mistaken for an error of moto, and content with the type of a form is accepted, as sent by
+    urllib.
+    """
     s3 = aws.client("s3", config=Config(signature_version=version))
     bucket = f"bucket-{uuid.uuid4().hex}"
     s3.create_bucket(Bucket=bucket)
@@ -106,23 +108,23 @@ def test_signed_urls_take_any_content(aws: LocalAws, version: str) -> None:
 @pytest.mark.parametrize(
     ("sent", "kind"),
     [
-        (but(BATCH, body=b'{"jobs": ["x"], "unknown": 1, "other": null}'), "application/json"),
+        (with_fields(BATCH, body=b'{"jobs": ["x"], "unknown": 1, "other": null}'), "application/json"),
         (
-            but(BATCH, body=b'{"jobs": ["x"]}', headers=FORM),
+            with_fields(BATCH, body=b'{"jobs": ["x"]}', headers=FORM),
             "application/json",
         ),
         (
-            but(BATCH, body=b'f\r\n{"jobs": ["x"]}\r\n0\r\n\r\n', headers={"Transfer-Encoding": "chunked"}),
+            with_fields(BATCH, body=b'f\r\n{"jobs": ["x"]}\r\n0\r\n\r\n', headers={"Transfer-Encoding": "chunked"}),
             "application/json",
         ),
-        (but(BATCH, path="/v1/describejobqueues", body=b""), "application/json"),
+        (with_fields(BATCH, path="/v1/describejobqueues", body=b""), "application/json"),
         (GLUE, "application/x-amz-json-1.1"),
-        (but(GLUE, headers={"X-Amz-Target": "AWSGlue.ListJobs"}), "application/x-amz-json-1.1"),
-        (but(IAM, body=b"Action=ListRoles&Version=2010-05-08"), "text/xml"),
+        (with_fields(GLUE, headers={"X-Amz-Target": "AWSGlue.ListJobs"}), "application/x-amz-json-1.1"),
+        (with_fields(IAM, body=b"Action=ListRoles&Version=2010-05-08"), "text/xml"),
     ],
 )
-def test_answers_name_their_request_and_content_type(aws: LocalAws, sent: Sent, kind: str) -> None:
-    """Those of this package and moto's, also to requests that AWS reads though they are written oddly."""
+def test_responses_have_a_request_id_and_content_type(aws: LocalAws, sent: Sent, kind: str) -> None:
+    """This holds for responses of this package and of moto, and for unusual requests that AWS accepts."""
     answer = send(aws, sent)
     assert answer.status == 200, answer.body
     assert answer.headers.get_content_type() == kind
@@ -137,15 +139,15 @@ def test_answers_name_their_request_and_content_type(aws: LocalAws, sent: Sent, 
         ("codebuild", "list_projects", "projects"),
     ],
 )
-def test_services_that_prefer_cbor_answer_json(aws: LocalAws, service: str, operation: str, member: str) -> None:
-    """boto3 calls them with JSON; they were answered that there is no such operation."""
+def test_services_that_prefer_cbor_respond_with_json(aws: LocalAws, service: str, operation: str, member: str) -> None:
+    """boto3 calls them with JSON; moto responded that the operation does not exist."""
     answer = getattr(aws.client(service), operation)()
     assert isinstance(answer[member], list)
     assert answer["ResponseMetadata"]["HTTPHeaders"]["content-type"].startswith("application/x-amz-json-1.")
 
 
 def test_resources_are_found_by_their_tags(aws: LocalAws) -> None:
-    """A Glue job, by the resource groups tagging API."""
+    """A Glue job is found with the resource groups tagging API."""
     kit = GlueKit(aws, eventually)
     job = kit.job(Tags={"found-by": kit.name})
     filters = [{"Key": "found-by", "Values": [kit.name]}]
@@ -153,28 +155,28 @@ def test_resources_are_found_by_their_tags(aws: LocalAws) -> None:
     assert [each["ResourceARN"].rsplit("/", 1)[1] for each in found] == [job]
 
 
-def test_a_request_that_stops_arriving_is_answered(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that sends half of what it announced, and waits, would wait forever."""
+def test_an_incomplete_request_gets_a_response(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends half of the announced length, and waits, would wait forever."""
     monkeypatch.setattr(listener._RequestHandler, "timeout", 0.2)
     address = urlsplit(aws.endpoint_url)
     with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
-        connection.sendall(but(BATCH, body=b'{"jobs"', length="50").raw())
+        connection.sendall(with_fields(BATCH, body=b'{"jobs"', length="50").raw())
         assert connection.makefile("rb").readline().split()[1] == b"408"
 
 
-def test_a_member_that_the_service_does_not_have_changes_nothing(aws: LocalAws) -> None:
-    """``AsDict`` once replaced a method of what moto keeps, and GetCrawlers failed from then on."""
+def test_an_unknown_member_is_ignored(aws: LocalAws) -> None:
+    """``AsDict`` replaced a method of a moto object, so that GetCrawlers failed from then on."""
     glue = aws.client("glue")
     name = f"crawler-{uuid.uuid4().hex}"
     glue.create_crawler(Name=name, Role="r", DatabaseName="d", Targets={"S3Targets": [{"Path": "s3://b/"}]})
     body = json.dumps({"Name": name, "AsDict": 1, "TablePrefix": "x_"}).encode()
-    assert send(aws, but(GLUE, headers={"X-Amz-Target": "AWSGlue.UpdateCrawler"}, body=body)).status == 200
+    assert send(aws, with_fields(GLUE, headers={"X-Amz-Target": "AWSGlue.UpdateCrawler"}, body=body)).status == 200
     assert glue.get_crawler(Name=name)["Crawler"]["TablePrefix"] == "x_"
     assert name in {each["Name"] for each in glue.get_crawlers()["Crawlers"]}
 
 
-def test_moto_does_not_get_what_it_cannot_read(aws: LocalAws) -> None:
-    """A request to moto is checked as well: a wrong type there was a 500 with a traceback."""
+def test_requests_to_moto_are_validated(aws: LocalAws) -> None:
+    """A wrong type would be a response 500 with a traceback."""
     headers = {"X-Amz-Target": "AWSEvents.PutTargets"}
     body = b'{"Rule": "x", "Targets": [{"Arn": "y"}]}'
     answer = send(aws, Sent("events", "PutTargets", headers={**GLUE.headers, **headers}, body=body))
@@ -183,7 +185,7 @@ def test_moto_does_not_get_what_it_cannot_read(aws: LocalAws) -> None:
 
 
 def test_the_reset_of_moto_is_rejected(aws: LocalAws) -> None:
-    """It would forget half of what is here, and what other servers of the process have."""
+    """It would delete half of the local AWS, and resources of other servers in the process."""
     queues = aws.client("batch").describe_job_queues()["jobQueues"]
     answer = send(aws, Sent("", "", path="/moto-api/reset", signed=False))
     assert answer.status == 404
@@ -192,28 +194,28 @@ def test_the_reset_of_moto_is_rejected(aws: LocalAws) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b"1", b'{"unknown": 1}', b"\xff"])
-def test_malformed_controls_are_rejected(aws: LocalAws, body: bytes) -> None:
-    """The server's own calls say what is wrong, too."""
+def test_malformed_calls_to_the_control_api_are_rejected(aws: LocalAws, body: bytes) -> None:
+    """The response explains the error."""
     answer = send(aws, Sent("", "", path="/jobflow-local/faults", body=body, signed=False))
     assert answer.status == 400
     assert json.loads(answer.body)["error"]
 
 
 class InRegion:
-    """A local AWS whose clients are of another region."""
+    """A local AWS whose clients are in another region."""
 
     def __init__(self, aws: LocalAws, region: str) -> None:
         self._aws = aws
         self.region = region
 
     def client(self, service: str, **options: Any) -> Any:
-        """A client of the region; of S3 one that makes buckets anywhere."""
+        """Return a client in the region; for S3, one that can create buckets anywhere."""
         return self._aws.client(service, region_name="us-east-1" if service == "s3" else self.region, **options)
 
 
 @pytest.fixture(params=["us-east-1", "eu-central-1"])
 def place(request: pytest.FixtureRequest, aws: LocalAws) -> InRegion:
-    """Two regions, one after the other, each with a compute environment."""
+    """A local AWS in one of two regions, each with a compute environment."""
     place = InRegion(aws, request.param)
     batch = place.client("batch")
     if not batch.describe_compute_environments(computeEnvironments=["local"])["computeEnvironments"]:
@@ -224,8 +226,10 @@ def place(request: pytest.FixtureRequest, aws: LocalAws) -> InRegion:
 SHOW = "echo $AWS_REGION $AWS_DEFAULT_REGION $AWS_EXECUTION_ENV"
 
 
-def test_batch_jobs_see_their_region_and_what_runs_them(place: InRegion) -> None:
-    """boto3 in a job calls the job's region, Metaflow needs AWS_EXECUTION_ENV; a job's own variables come first."""
+def test_batch_jobs_have_the_variables_of_aws(place: InRegion) -> None:
+    """boto3 in a job calls the job's region, and Metaflow needs AWS_EXECUTION_ENV; a job's own variables take
+    precedence.
+    """
     kit: Any = Kit(place, place.client("batch"))  # type: ignore[arg-type]
     assert kit.output(kit.sh(SHOW)) == [f"{place.region} {place.region} AWS_ECS_EC2"]
     on_fargate = kit.define(["sh", "-c", SHOW], platformCapabilities=["FARGATE"], containerProperties=ON_FARGATE)
@@ -234,14 +238,14 @@ def test_batch_jobs_see_their_region_and_what_runs_them(place: InRegion) -> None
     assert kit.output(kit.sh(SHOW, containerOverrides=own)) == [f"mine {place.region} AWS_ECS_EC2"]
 
 
-def test_tasks_see_their_region_and_what_runs_them(place: InRegion) -> None:
-    """As Batch jobs do."""
+def test_ecs_tasks_have_the_variables_of_aws(place: InRegion) -> None:
+    """They are those of Batch jobs."""
     kit: Any = EcsKit(place)  # type: ignore[arg-type]
     assert kit.output(kit.sh(SHOW)) == [f"{place.region} {place.region} AWS_ECS_FARGATE"]
 
 
-def test_runs_of_glue_jobs_see_their_region(place: InRegion) -> None:
-    """As Batch jobs do."""
+def test_glue_runs_have_the_variables_of_aws(place: InRegion) -> None:
+    """They have the region."""
     kit = GlueKit(place, eventually)  # type: ignore[arg-type]
     job = kit.job("import os\nprint(os.environ['AWS_REGION'], os.environ['AWS_DEFAULT_REGION'])")
     run = kit.wait(job, kit.start(job))
@@ -252,8 +256,8 @@ def test_runs_of_glue_jobs_see_their_region(place: InRegion) -> None:
 
 
 @pytest.mark.parametrize("kind", ["SEQUENTIAL", "N_TO_N"])
-def test_plain_jobs_take_dependencies_with_a_type(kit: Any, kind: str) -> None:
-    """As plain ones, as AWS does."""
+def test_single_jobs_accept_dependencies_with_a_type(kit: Any, kind: str) -> None:
+    """AWS ignores the type."""
     first = kit.sh("exit 1")
     kit.wait(first)
     second = kit.submit(dependsOn=[{"jobId": first, "type": kind}])
@@ -263,14 +267,14 @@ def test_plain_jobs_take_dependencies_with_a_type(kit: Any, kind: str) -> None:
 
 @pytest.mark.parametrize("call", ["cancel_job", "terminate_job"])
 def test_an_empty_reason_is_rejected_for_unknown_jobs_as_well(kit: Any, call: str) -> None:
-    """AWS looks at the request before it looks for the job."""
+    """AWS validates the request before it looks up the job."""
     with pytest.raises(ClientError, match="'reason' is a required field"):
         getattr(kit.batch, call)(jobId="unknown", reason="")
     getattr(kit.batch, call)(jobId="unknown", reason="x")
 
 
 def test_batch_rejects_sizes_that_fargate_does_not_have(kit: Any) -> None:
-    """When the definition is registered, and when a submit overrides it."""
+    """This holds for a definition, and for overrides of a submit."""
     with pytest.raises(ClientError, match=r"Fargate resource requirements \(1 vCPU, 128 MiB\) not valid"):
         kit.define(platformCapabilities=["FARGATE"])
     definition = kit.define(platformCapabilities=["FARGATE"], containerProperties=ON_FARGATE)
@@ -282,7 +286,7 @@ def test_batch_rejects_sizes_that_fargate_does_not_have(kit: Any) -> None:
 
 
 def test_ecs_rejects_sizes_that_fargate_does_not_have(ecs_kit: Any) -> None:
-    """When the definition is registered."""
+    """The definition is rejected."""
     with pytest.raises(ClientError, match="No Fargate configuration exists for given values: 256 CPU, 4096 memory"):
         ecs_kit.define(cpu="256", memory="4096")
     ecs_kit.define(cpu=".25 vCPU", memory="0.5 GB")
@@ -306,26 +310,26 @@ def test_ecs_rejects_sizes_that_fargate_does_not_have(ecs_kit: Any) -> None:
     ],
 )
 def test_sizes_of_fargate(cpu: str, memory: str, *, exists: bool) -> None:
-    """As ECS writes them."""
+    """Sizes are in the format of ECS."""
     assert is_size(cpu, memory) is exists
 
 
-def test_sizes_of_fargate_as_batch_writes_them() -> None:
-    """In vCPUs and MiB."""
+def test_sizes_of_fargate_in_the_format_of_batch() -> None:
+    """Sizes are in vCPUs and MiB."""
     assert is_batch_size("0.25", "2048")
     assert is_batch_size("16", "32768")
     assert not is_batch_size("0.3", "2048")
 
 
 def test_start_task_says_that_there_are_no_instances(ecs_kit: Any) -> None:
-    """Moto's answer was a task that was RUNNING, and then MISSING."""
+    """With moto, the task was RUNNING, and then MISSING."""
     with pytest.raises(ClientError, match="The local AWS runs tasks on Fargate only: it has no container instances"):
         ecs_kit.ecs.start_task(cluster=ecs_kit.cluster, taskDefinition=ecs_kit.define(), containerInstances=["x"])
     assert ecs_kit.listed() == set()
 
 
-def test_who_started_a_task_may_have_blanks(ecs_kit: Any) -> None:
-    """As on AWS, whose documentation says otherwise."""
+def test_started_by_may_have_blanks(ecs_kit: Any) -> None:
+    """AWS accepts them, although its documentation says otherwise."""
     task = ecs_kit.run(startedBy="Airflow: my dag")
     assert ecs_kit.wait(task)["startedBy"] == "Airflow: my dag"
 
@@ -341,8 +345,8 @@ def test_events_call_network_interfaces_eni(ecs_kit: Any) -> None:
     assert {each["type"] for event in inbox.events for each in event["detail"]["attachments"]} == {"eni"}
 
 
-def test_a_crawl_makes_the_database_it_writes_to(aws: LocalAws) -> None:
-    """And takes a target without ``s3://``, as the Amazon provider's system test writes it."""
+def test_a_crawl_creates_its_database(aws: LocalAws) -> None:
+    """A target without ``s3://`` is accepted, as in the Amazon provider's system test."""
     kit = GlueKit(aws, eventually)
     crawler, database = kit.crawler(), f"{kit.name}-new"
     kit.glue.update_crawler(Name=crawler, DatabaseName=database, Targets={"S3Targets": [{"Path": f"{kit.name}/in"}]})
@@ -361,8 +365,8 @@ def test_a_crawl_makes_the_database_it_writes_to(aws: LocalAws) -> None:
         ({"FieldName": "NAME", "FilterOperator": "EQ", "FieldValue": "x"}, "'filters.1.member.fieldName'"),
     ],
 )
-def test_crawls_cannot_be_filtered_by_anything(aws: LocalAws, filter_: dict[str, str], said: str) -> None:
-    """Also where there is no crawl that a filter could be applied to."""
+def test_unknown_filters_of_crawls_are_rejected(aws: LocalAws, filter_: dict[str, str], said: str) -> None:
+    """This also holds if there are no crawls."""
     kit = GlueKit(aws, eventually)
     with pytest.raises(ClientError, match=said):
         kit.glue.list_crawls(CrawlerName=kit.crawler(), Filters=[filter_])
@@ -376,7 +380,7 @@ def test_crawls_cannot_be_filtered_by_anything(aws: LocalAws, filter_: dict[str,
     ],
 )
 def test_glue_jobs_have_one_size(aws: LocalAws, size: dict[str, Any], said: str) -> None:
-    """When a job is made, changed or run."""
+    """The size is validated when a job is created, changed or run."""
     kit = GlueKit(aws, eventually)
     job = kit.job()
     with pytest.raises(kit.glue.exceptions.InvalidInputException, match=said):
@@ -389,7 +393,7 @@ def test_glue_jobs_have_one_size(aws: LocalAws, size: dict[str, Any], said: str)
 
 
 def test_the_samples_run_on_a_managed_fargate_environment() -> None:
-    """As most users' queues do."""
+    """Most users' queues have one."""
     with LocalAws() as aws:
         samples.provision(aws.endpoint_url)
         batch = aws.client("batch")
@@ -406,7 +410,7 @@ GOOD = {"jobName": "a", "jobQueue": "b", "jobDefinition": "c"}
 
 
 def test_unknown_members_and_nulls_are_dropped() -> None:
-    """At any depth; the rest stays as it is."""
+    """This holds at any depth; other members do not change."""
     given = {**GOOD, "x": 1, "tags": None, "containerOverrides": {"y": 2, "command": ["a"], "vcpus": None}}
     before = json.dumps(given)
     assert validated("batch", input_shape("batch", "SubmitJob"), given) == {
@@ -430,8 +434,8 @@ def test_unknown_members_and_nulls_are_dropped() -> None:
         ("batch", [], "Start of list found where not expected"),
     ],
 )
-def test_values_of_another_type_cannot_be_read(service: str, given: Any, said: str) -> None:
-    """AWS converts nothing."""
+def test_values_of_another_type_are_rejected(service: str, given: Any, said: str) -> None:
+    """AWS converts no types."""
     with pytest.raises(WrongType, match=said):
         validated(service, input_shape(service, OPERATIONS[service]), given)
 
@@ -448,19 +452,19 @@ def test_values_of_another_type_cannot_be_read(service: str, given: Any, said: s
         ("logs", {"logGroupName": "a\nb"}, "Member must satisfy regular expression pattern"),
     ],
 )
-def test_constraints_of_the_model_hold(service: str, given: Any, said: str) -> None:
-    """Those that boto3 checks before it sends a request, and those that it leaves to AWS."""
+def test_constraints_of_the_model_are_checked(service: str, given: Any, said: str) -> None:
+    """boto3 checks some of them before it sends a request, and leaves others to AWS."""
     with pytest.raises(Violations, match=said):
         validated(service, input_shape(service, OPERATIONS[service]), given)
 
 
 def test_a_pattern_for_any_text_accepts_several_lines() -> None:
-    """Glue's descriptions match ``.*``, which stands for any character in the models."""
+    """Descriptions in Glue match ``.*``, which means any character in the models."""
     given = {"RegistryName": "a", "Description": "one line\nand another"}
     assert validated("glue", input_shape("glue", "CreateRegistry"), given) == given
 
 
-def test_what_to_do_after_an_exit_is_written_in_any_case() -> None:
-    """Batch takes ``retry`` for ``RETRY``."""
+def test_the_action_of_evaluate_on_exit_ignores_case() -> None:
+    """Batch accepts ``retry`` for ``RETRY``."""
     given = {**GOOD, "retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "retry", "onExitCode": "1"}]}}
     assert validated("batch", input_shape("batch", "SubmitJob"), given) == given

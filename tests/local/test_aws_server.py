@@ -1,4 +1,4 @@
-"""The server: where it listens, what it leaves behind, what it needs of moto."""
+"""The server: its address, its processes, and its use of moto."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SLEEPERS = "(setsid sleep {0} &); env -i /bin/sleep {0} & exec sleep {0}"
 
 
 def sleepers(seconds: str) -> list[int]:
-    """Ids of the processes that sleep for so long."""
+    """Return the ids of processes that sleep for a number of seconds."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -47,7 +47,7 @@ def sleepers(seconds: str) -> list[int]:
 
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[str]]:
-    """A server in a process of its own, with the samples."""
+    """A server in its own process, with the samples."""
     command = [sys.executable, "-m", "airflow_jobflow.local", "--port", "0", "--samples"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         yield server
@@ -55,7 +55,7 @@ def process() -> Iterator[subprocess.Popen[str]]:
 
 
 def endpoint(process: subprocess.Popen[str]) -> str:
-    """Wait for the line that a server prints when it is ready."""
+    """Wait for the line that a server prints when it is ready, and return the address in it."""
     assert process.stdout is not None
     ready = process.stdout.readline().strip()
     assert ready.startswith("ready on http://127.0.0.1:")
@@ -65,10 +65,10 @@ def endpoint(process: subprocess.Popen[str]) -> str:
 @pytest.mark.parametrize(
     ("number", "seconds"), [(signal.SIGTERM, "86401"), (signal.SIGINT, "86402"), (signal.SIGKILL, "86403")]
 )
-def test_nothing_outlives_the_server(
+def test_no_process_outlives_the_server(
     process: subprocess.Popen[str], eventually: Any, number: signal.Signals, seconds: str
 ) -> None:
-    """However it ends: no job, no child of a job, no daemon survives it."""
+    """No job, no child of a job and no daemon survives, regardless of how the server ends."""
     aws = LocalAwsClient(endpoint(process))
     batch = aws.client("batch")
     definition = register_definition(batch, "sleepers", ["sh", "-c", SLEEPERS.format(seconds)])
@@ -79,14 +79,14 @@ def test_nothing_outlives_the_server(
     eventually(lambda: not sleepers(seconds))
 
 
-def test_job_leaves_nothing_running_when_it_ends(kit: Any, eventually: Any) -> None:
-    """As a container's end is the end of everything in it, even of a daemon that holds its output open."""
+def test_job_leaves_no_process_behind(kit: Any, eventually: Any) -> None:
+    """The end of a container ends everything in it, including a daemon that holds its output open."""
     kit.wait(kit.sh("setsid sleep 86404 & sleep 86404 & exit 0"))
     eventually(lambda: not sleepers("86404"))
 
 
 def test_leaving_the_context_ends_the_jobs(eventually: Any) -> None:
-    """The context manager returns when its jobs are gone."""
+    """The context manager returns when its jobs have ended."""
     with LocalAws() as aws:
         batch = aws.client("batch")
         create_environment(aws.client("iam"), batch, "local")
@@ -135,8 +135,8 @@ def test_samples_run(process: subprocess.Popen[str], eventually: Any) -> None:
     assert output(f"{failing['jobId']}:3") == ["No ink left for GREEN"]
 
 
-def test_it_listens_on_loopback_only_unless_told_otherwise() -> None:
-    """It executes what it is sent, so nobody else may send."""
+def test_server_listens_on_loopback_by_default() -> None:
+    """It executes all received commands, so nobody else may send any."""
     with pytest.raises(ValueError, match=r"does not listen on 0\.0\.0\.0"):
         LocalAws(host="0.0.0.0")
     with LocalAws(host="0.0.0.0", allow_remote_code_execution=True) as aws:
@@ -144,7 +144,7 @@ def test_it_listens_on_loopback_only_unless_told_otherwise() -> None:
 
 
 def test_cli_rejects_an_open_address() -> None:
-    """It ends with a word on why."""
+    """The error explains why."""
     ended = subprocess.run(
         [sys.executable, "-m", "airflow_jobflow.local", "--host", "0.0.0.0"],
         capture_output=True,
@@ -156,8 +156,8 @@ def test_cli_rejects_an_open_address() -> None:
     assert "does not listen on 0.0.0.0" in ended.stderr
 
 
-def test_environment_is_all_that_boto3_needs(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """boto3 finds the server by it, regardless of other settings."""
+def test_boto3_finds_the_server_by_the_environment(aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other settings have no influence."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in aws.environment().items():
@@ -166,7 +166,7 @@ def test_environment_is_all_that_boto3_needs(aws: LocalAws, monkeypatch: pytest.
 
 
 def test_servers_of_one_process_share_nothing(aws: LocalAws) -> None:
-    """Each has an account of its own, and a new one starts empty."""
+    """Each has its own account, and a new one starts empty."""
     for _ in range(2):
         with LocalAws() as other:
             assert other.account_id != aws.account_id
@@ -177,8 +177,8 @@ def test_servers_of_one_process_share_nothing(aws: LocalAws) -> None:
             other.client("logs").create_log_group(logGroupName="x")
 
 
-def test_the_package_s_clients_call_the_aws_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are kept for as long as a process lives, which may be the tests of several users' DAGs."""
+def test_clients_of_the_package_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may test the DAGs of several users, and keeps its clients."""
     for _ in range(2):
         with LocalAws() as aws:
             for name, value in aws.environment().items():
@@ -189,8 +189,8 @@ def test_the_package_s_clients_call_the_aws_that_the_environment_names(monkeypat
             assert aws.calls["batch.ListJobs"] == 1
 
 
-def test_services_of_moto_are_served(aws: LocalAws) -> None:
-    """S3, SQS, logs and the rest answer as they do in moto."""
+def test_other_services_are_handled_by_moto(aws: LocalAws) -> None:
+    """S3, SQS, logs and others respond as in moto."""
     s3 = aws.client("s3")
     s3.create_bucket(Bucket="a-bucket")
     s3.put_object(Bucket="a-bucket", Key="a/b c", Body=b"content")
@@ -201,15 +201,15 @@ def test_services_of_moto_are_served(aws: LocalAws) -> None:
     assert sqs.receive_message(QueueUrl=url)["Messages"][0]["Body"] == "hello"
 
 
-def test_thousand_children_take_little_more_than_their_processes(kit: Any) -> None:
-    """A thousand children run on four slots; a describe of a hundred is one look each."""
+def test_a_thousand_children_run_and_are_described(kit: Any) -> None:
+    """They run on four slots; a describe call of a hundred looks up each once."""
     job_id = kit.submit(arrayProperties={"size": 1000})
     assert kit.wait(job_id)["arrayProperties"]["statusSummary"]["SUCCEEDED"] == 1000
     assert {child["status"] for child in kit.children(job_id, 100)} == {"SUCCEEDED"}
 
 
-def test_slots_bound_what_runs_at_the_same_time(own_kit: Any) -> None:
-    """No more than two jobs run on two slots."""
+def test_slots_limit_the_number_of_concurrent_jobs(own_kit: Any) -> None:
+    """At most two jobs run on two slots."""
     job_id = own_kit.sh("sleep 0.2", arrayProperties={"size": 8})
     most = 0
     while own_kit.look(job_id)["status"] == "PENDING":
@@ -219,8 +219,8 @@ def test_slots_bound_what_runs_at_the_same_time(own_kit: Any) -> None:
     assert most == 2
 
 
-def test_seams_in_moto_are_as_they_were() -> None:
-    """What this package asks of moto's insides exists; it breaks here first when moto changes."""
+def test_used_internals_of_moto_exist() -> None:
+    """This test fails first if moto changes what this package uses of it."""
     assert moto.__version__ == "5.2.5"
     for owner, names in {
         BatchBackend: [
@@ -246,7 +246,7 @@ def test_seams_in_moto_are_as_they_were() -> None:
 
 
 def test_every_setting_has_an_option_on_the_command_line() -> None:
-    """With its default, and a number that is given."""
+    """The option has the same default, and accepts a number."""
     parser = __main__._parser()
     defaults = parser.parse_args([])
     for setting in dataclasses.fields(Settings):

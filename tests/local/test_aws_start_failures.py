@@ -1,4 +1,4 @@
-"""Jobs and tasks that fail to start, in AWS's words, and what those words are taken for."""
+"""Jobs and tasks that fail to start with AWS's reasons, and how these are diagnosed."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ BLAMES = {
 
 
 def by_name(*names: str) -> Faults:
-    """Let each start fail for the reason that the job or ``startedBy`` is named after."""
+    """Return a fault with which each start fails for the reason that the job or ``startedBy`` is named after."""
     return Faults(fail_starts=tuple(StartFailure(name, jobs=(name,)) for name in names))
 
 
-def test_every_reason_of_a_batch_job_is_understood(own_kit: Any) -> None:
-    """Who is to blame decides whether JobRetryPolicy tries again."""
+def test_every_reason_of_a_batch_job_is_diagnosed(own_kit: Any) -> None:
+    """The blame decides whether JobRetryPolicy retries."""
     own_kit.aws.set_faults(by_name(*KNOWN))
     jobs = {name: own_kit.submit(jobName=name) for name in KNOWN}
     blames = {}
@@ -45,8 +45,8 @@ def test_every_reason_of_a_batch_job_is_understood(own_kit: Any) -> None:
     assert blames == BLAMES
 
 
-def test_every_reason_of_an_ecs_task_is_understood(own_ecs_kit: Any) -> None:
-    """The same reasons in ECS's shape."""
+def test_every_reason_of_an_ecs_task_is_diagnosed(own_ecs_kit: Any) -> None:
+    """The reasons are the same in the format of ECS."""
     own_ecs_kit.aws.set_faults(by_name(*KNOWN))
     definition = own_ecs_kit.define()
     made_from = ecs_snapshot.definition(
@@ -64,8 +64,8 @@ def test_every_reason_of_an_ecs_task_is_understood(own_ecs_kit: Any) -> None:
     assert blames == BLAMES
 
 
-def test_batch_retries_a_start_as_its_rules_say(own_kit: Any) -> None:
-    """Only the first start fails; what follows is an attempt of the same job."""
+def test_batch_retries_a_failed_start_by_its_rules(own_kit: Any) -> None:
+    """Only the first start fails; the next attempt belongs to the same job."""
     own_kit.aws.set_faults(Faults(fail_starts=(StartFailure("host_terminated", starts=1),)))
     rules = [{"onStatusReason": "Host EC2*", "action": "RETRY"}, {"onReason": "*", "action": "EXIT"}]
     job = own_kit.wait(own_kit.submit(retryStrategy={"attempts": 3, "evaluateOnExit": rules}))
@@ -84,22 +84,22 @@ def test_batch_retries_a_start_as_its_rules_say(own_kit: Any) -> None:
         (StartFailure("docker_timeout", jobs=("job-1*",)), [1]),
     ],
 )
-def test_so_many_starts_fail_as_the_fault_says(failure: StartFailure, failed: list[int]) -> None:
-    """The first ones, a share, those of some jobs."""
+def test_the_fault_decides_how_many_starts_fail(failure: StartFailure, failed: list[int]) -> None:
+    """The first ones fail, or a share, or those of some jobs."""
     faults = FaultBox()
     faults.set(Faults(fail_starts=(failure,)))
     assert [index for index in range(8) if faults.fails_start(f"job-{index}", None)] == failed
 
 
 def test_children_of_an_array_fail_to_start_too(own_kit: Any) -> None:
-    """A third of them; the array shows how many."""
+    """A third of them fails, which the array counts."""
     own_kit.aws.set_faults(Faults(fail_starts=(StartFailure("image_pull_timeout", rate=1 / 3),)))
     job = own_kit.wait(own_kit.submit(arrayProperties={"size": 9}))
     assert job["arrayProperties"]["statusSummary"]["FAILED"] == 3
 
 
-def test_a_reason_may_be_a_text_of_ones_own(own_kit: Any) -> None:
-    """What concerns a container is shown there, all else as the job's."""
+def test_a_reason_may_be_any_text(own_kit: Any) -> None:
+    """A reason about a container is shown there, others as that of the job."""
     not_created = "CannotCreateContainerError: API error (500): no"
     not_mounted = "ResourceInitializationError: failed to mount"
     moon = "The moon is in the wrong place."
@@ -114,16 +114,16 @@ def test_a_reason_may_be_a_text_of_ones_own(own_kit: Any) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"reason": "no_such_reason"}, {"reason": ""}, {"reason": "disk_full", "rate": 0}])
-def test_a_failure_that_cannot_be_is_rejected(wrong: dict[str, Any]) -> None:
-    """Not passed over: a test would wait for what never happens."""
+def test_an_invalid_start_failure_is_rejected(wrong: dict[str, Any]) -> None:
+    """If it were ignored, a test would wait for a failure that never happens."""
     with pytest.raises(ValueError, match=r"Unknown reason|must be above 0"):
         Faults.from_json({"fail_starts": [wrong]})
     with pytest.raises(ValueError, match="Unknown fault: reasons"):
         Faults.from_json({"fail_starts": [{"reasons": "disk_full"}]})
 
 
-def test_the_retry_policy_knows_from_the_error_of_an_operator(own_ecs_kit: Any, here: Any, context: Any) -> None:
-    """A Fargate task that failed to start; docs/testing has the same for Batch, through a whole DAG run."""
+def test_the_retry_policy_uses_the_error_of_an_operator(own_ecs_kit: Any, here: Any, context: Any) -> None:
+    """A Fargate task failed to start; docs/testing has the same for Batch, with a DAG run."""
     here(own_ecs_kit.aws)
     operator = FargateTaskOperator(
         task_id="t",

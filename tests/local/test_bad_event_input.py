@@ -1,6 +1,6 @@
-"""Errors about a queue, a message or a filter are clear, and the waits and watchers go on.
+"""Errors about a queue, a message or a filter are clear, and waits and watchers continue.
 
-Beside what ``test_wakeups`` and ``test_state_change`` hold, whose fixtures these stand on.
+This adds to ``test_wakeups`` and ``test_state_change``, whose fixtures it uses.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tests.local.test_wakeups import Inbox, ended, inbox, short_receives, states
 __all__ = ["inbox", "queue", "short_receives", "supervisor", "use"]
 
 LONGEST = 262_144
-"""Bytes of the longest event that EventBridge delivers."""
+"""The maximum length in bytes of an event in EventBridge."""
 
 
-def filled(body: str) -> str:
-    """An event as long as they come, by a member that nobody knows."""
+def padded(body: str) -> str:
+    """Return an event of maximum length, with an unknown member."""
     event = json.loads(body)
     event["detail"]["inventedTomorrow"] = [{"x": None}]
     event["detail"]["more"] = "x" * (LONGEST - len(json.dumps(event)) - len(', "more": ""'))
@@ -36,36 +36,38 @@ def filled(body: str) -> str:
 
 
 def until(gate: Path) -> str:
-    """A script that ends when a file is there."""
+    """Return a script that ends when a file exists."""
     return f"while [ ! -e {gate} ]; do sleep 0.02; done"
 
 
 def end_unseen(kit: Any, inbox: Inbox, job_id: str, gate: Path) -> None:
     """Let a job end without an event."""
-    inbox.fill_no_more()
+    inbox.stop_receiving_events()
     gate.touch()
     kit.wait(job_id)
 
 
-# Messages to the waits' queue
+# Messages in the queue of waits.
 
 
-def test_an_event_as_long_as_they_come_with_members_that_nobody_knows_wakes_its_wait(
+def test_an_event_of_maximum_length_with_unknown_members_wakes_its_wait(
     kit: Any, gate: Path, inbox: Inbox, eventually: Any
 ) -> None:
-    """And is deleted."""
+    """The message is deleted."""
     job_id = kit.sh(until(gate))
 
     def tell() -> None:
         end_unseen(kit, inbox, job_id, gate)
-        inbox.send(filled(job_message(job_id)))
+        inbox.send(padded(job_message(job_id)))
 
     assert states(asyncio.run(ended([trigger("batch", job_id)], tell))) == ["SUCCEEDED"]
     eventually(inbox.is_empty)
 
 
 def test_false_doubled_and_reordered_events_change_nothing(kit: Any, gate: Path, inbox: Inbox, eventually: Any) -> None:
-    """A wait ends by what is described: here of a job that runs, and is said to have failed, twice, and to wait."""
+    """A wait ends by the described state: here, the events of a running job say twice that it failed, and then that it
+    waits.
+    """
     job_id = kit.sh(until(gate))
     kit.wait(job_id, "RUNNING")
 
@@ -78,10 +80,10 @@ def test_false_doubled_and_reordered_events_change_nothing(kit: Any, gate: Path,
     assert states(asyncio.run(ended([trigger("batch", job_id)], lie))) == ["SUCCEEDED"]
 
 
-def test_an_end_without_an_event_is_found_at_the_interval_of_the_setting(
+def test_an_end_without_an_event_is_found_at_event_poll_interval(
     kit: Any, gate: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``event_poll_interval``; by its default of 300 s this would take longer than a test has patience."""
+    """With the default of 300 s, this test would time out."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__EVENT_POLL_INTERVAL", "1")
     job_id = kit.sh(until(gate))
     wait = trigger("batch", job_id, poll_interval=0.2)
@@ -89,10 +91,10 @@ def test_an_end_without_an_event_is_found_at_the_interval_of_the_setting(
 
 
 def test_messages_are_received_ten_at_a_time(own_kit: Any, gate: Path, use: Any) -> None:
-    """A call for each would fall behind at the end of an array of ten thousand."""
+    """With a call for each, the listener would fall behind at the end of an array of ten thousand."""
     inbox = Inbox(own_kit.aws)
     use(own_kit.aws, inbox.url)
-    inbox.fill_no_more()
+    inbox.stop_receiving_events()
     for number in range(40):
         inbox.send(f"rubbish {number}")
     job_id = own_kit.sh(until(gate))
@@ -108,10 +110,10 @@ def test_messages_are_received_ten_at_a_time(own_kit: Any, gate: Path, use: Any)
     assert states(asyncio.run(ended([trigger("batch", job_id)], drain))) == ["SUCCEEDED"]
 
 
-def test_waits_are_woken_also_by_messages_that_may_not_be_deleted(
+def test_messages_that_may_not_be_deleted_still_wake_waits(
     own_kit: Any, gate: Path, use: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """That is said once, with the permission that is missing."""
+    """The missing permission is logged once."""
     inbox = Inbox(own_kit.aws)
     use(own_kit.aws, inbox.url)
     own_kit.aws.set_faults(Faults(denied=("sqs.DeleteMessageBatch",)))
@@ -123,10 +125,10 @@ def test_waits_are_woken_also_by_messages_that_may_not_be_deleted(
     assert "sqs:DeleteMessage" in line
 
 
-def test_a_queue_that_is_deleted_meanwhile_is_said_once_and_the_waits_go_on(
+def test_a_queue_that_is_deleted_is_logged_once_and_waits_continue(
     own_kit: Any, gate: Path, use: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At their own pace."""
+    """They poll at their own interval."""
     caplog.set_level(logging.WARNING)
     inbox = Inbox(own_kit.aws)
     use(own_kit.aws, inbox.url)
@@ -136,7 +138,7 @@ def test_a_queue_that_is_deleted_meanwhile_is_said_once_and_the_waits_go_on(
         return [each.getMessage() for each in caplog.records if "Cannot receive" in each.getMessage()]
 
     def delete() -> None:
-        inbox.fill_no_more()
+        inbox.stop_receiving_events()
         inbox.sqs.delete_queue(QueueUrl=inbox.url)
         own_kit.eventually(said)
         gate.touch()
@@ -147,40 +149,40 @@ def test_a_queue_that_is_deleted_meanwhile_is_said_once_and_the_waits_go_on(
     assert "does not exist" in line
 
 
-# Messages to asset watchers, and their filters
+# Messages for asset watchers, and their filters.
 
 
 def test_an_asset_watcher_receives_the_longest_event(queue: watching.Queue, supervisor: watching.Supervisor) -> None:
-    """And of no more of it than is documented."""
-    queue.send(filled(job_message("a")))
+    """The payload contains only the documented members."""
+    queue.send(padded(job_message("a")))
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(queue.trigger(**watching.ENDS)) as triggerer:
             await watching.eventually(triggerer.store)
             [(_, job)] = triggerer.stored
             assert (job["job_id"], len(json.dumps(job)) < 2000) == ("a", True)
-            await watching.eventually(lambda: queue.left == 0)
+            await watching.eventually(lambda: queue.message_count == 0)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_more_messages_than_a_watcher_has_room_for_wait_in_the_queue(
+def test_messages_wait_in_the_queue_while_a_watcher_is_full(
     queue: watching.Queue, supervisor: watching.Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A watcher whose queue in the triggerer overflows is given up: one batch after the other, it cannot."""
+    """A watcher whose queue in the triggerer overflows would fail, so batches come one after the other."""
     monkeypatch.setattr(asset_stream, "ASSET_EVENT_INTERVAL", 0.1)
     monkeypatch.setattr(asset_stream, "MAX_BATCH", 10)
     monkeypatch.setenv("AIRFLOW__TRIGGERER__SHARED_STREAM_SUBSCRIBER_QUEUE_SIZE", "1")
     queue.send(*(job_message(f"{number:02}") for number in range(50)))
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(queue.trigger(**watching.ENDS)) as triggerer:
             await watching.eventually(lambda: len(triggerer.store()) == 50)
-            await watching.eventually(lambda: queue.left == 0)
+            await watching.eventually(lambda: queue.message_count == 0)
             assert ids(triggerer.stored) == [f"{number:02}" for number in range(50)]
             assert not triggerer.has_ended(0)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_more_messages_than_a_watcher_has_room_for_wait_in_the_queue(
     ],
 )
 def test_a_filter_that_can_never_match_is_an_import_error_of_the_dag(arguments: dict[str, Any], words: str) -> None:
-    """It would wait for ever, and nobody would know."""
+    """It would wait forever without an error."""
     with pytest.raises(InvalidTriggerParameter) as refused:
         JobStateChangeTrigger(queue_url="https://sqs.us-east-1.amazonaws.com/1/q", **arguments)
     assert words in str(refused.value)
@@ -221,6 +223,6 @@ def test_a_filter_that_can_never_match_is_an_import_error_of_the_dag(arguments: 
         {"job_name": "load {daily}", "service": "glue_run"},
     ],
 )
-def test_a_filter_that_can_match_is_not_refused(arguments: dict[str, Any]) -> None:
-    """Nor taken for one that cannot."""
+def test_a_filter_that_can_match_is_accepted(arguments: dict[str, Any]) -> None:
+    """It is not mistaken for one that cannot."""
     assert JobStateChangeTrigger(queue_url="https://sqs.us-east-1.amazonaws.com/1/q", **arguments)

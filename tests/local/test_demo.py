@@ -1,4 +1,4 @@
-"""The demo: its flows end as expected, it reports so only if they do, and it leaves nothing behind."""
+"""The demo: its flows end as expected, it reports otherwise, and it leaves no processes or files behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from airflow_jobflow.local.demo.screen import Screen
 from airflow_jobflow.local.samples import provision
 
 TIMEOUT = 600.0
-"""Seconds after which a demo that has not ended is killed."""
+"""Seconds after which the demo is killed."""
 
 FLOW_1, FLOW_1_FAILING, FLOW_2, FLOW_2_FAILING = SCENARIOS[:4]
 
@@ -50,7 +50,7 @@ class Place:
             (self.users / name).mkdir(parents=True)
 
     def start(self, *scenarios: Scenario) -> subprocess.Popen[str]:
-        """Start the demo, with other scenarios if any are given."""
+        """Start the demo, by default with its own scenarios."""
         program = ["-m", "airflow_jobflow.local.demo"]
         if scenarios:
             demo = "airflow_jobflow.local.demo"
@@ -66,7 +66,7 @@ class Place:
         )
 
     def run(self, *scenarios: Scenario) -> tuple[int, str]:
-        """Run the demo: its exit code, and what it said."""
+        """Run the demo, and return its exit code and output."""
         with self.start(*scenarios) as process:
             try:
                 said, _ = process.communicate(timeout=TIMEOUT)
@@ -74,20 +74,20 @@ class Place:
                 process.kill()
         return process.returncode, said
 
-    def left_over(self) -> list[Any]:
-        """Processes that the demo left running."""
+    def remaining_processes(self) -> list[Any]:
+        """Return the processes that the demo left running."""
         return [process.cmdline() for process in left_running("HOME", str(self.home / "demo"))]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Folders shared by the tests here: the first run makes the database that the others copy."""
+    """Folders shared by the tests of this module: the first run creates the database that the others copy."""
     return Place(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture(scope="module")
 def demo(place: Place) -> tuple[int, str]:
-    """One run of the demo, as a user runs it."""
+    """One run of the demo by a user."""
     return place.run()
 
 
@@ -101,7 +101,7 @@ def test_every_flow_ends_as_expected(demo: tuple[int, str]) -> None:
 
 
 def test_it_prints_what_each_job_does_and_its_last_log_line(demo: tuple[int, str]) -> None:
-    """A line for each job's end, with the last line it wrote."""
+    """There is a line for the end of each job, with the last line of its output."""
     said = demo[1]
     assert said.count('SUCCEEDED, printed "Hello world"') == 1
     assert said.count('FAILED, exit code 3, printed "input.csv: no such file"') == 1
@@ -118,20 +118,20 @@ def test_it_prints_what_each_job_does_and_its_last_log_line(demo: tuple[int, str
 
 
 def test_it_writes_no_colour_codes_to_a_pipe(demo: tuple[int, str]) -> None:
-    """What is redirected to a file is plain text."""
+    """Output to a file is plain text."""
     assert "\033" not in demo[1]
 
 
 def test_it_leaves_no_process_and_writes_nothing_outside_its_folder(place: Place, demo: tuple[int, str]) -> None:
-    """Neither in the user's home, nor among temporary files, nor where it was started."""
-    assert place.left_over() == []
+    """The user's home, the directory of temporary files and the current directory do not change."""
+    assert place.remaining_processes() == []
     assert [path for path in place.users.rglob("*") if path.is_file()] == []
 
 
 def test_a_flow_that_ends_unexpectedly_is_named_with_its_log_and_fails_the_demo(
     place: Place, demo: tuple[int, str]
 ) -> None:
-    """Here it succeeds although failure is expected."""
+    """Here, the flow succeeds although a failure is expected."""
     exit_code, said = place.run(replace(FLOW_1, jobs={"FAILED": 1}))
     assert exit_code == 1
     assert "flow 1 did not end as expected: jobs: SUCCEEDED; expected: FAILED" in said
@@ -141,24 +141,24 @@ def test_a_flow_that_ends_unexpectedly_is_named_with_its_log_and_fails_the_demo(
 
 
 def test_ctrl_c_stops_airflow_and_its_jobs(place: Place, demo: tuple[int, str]) -> None:
-    """Also a job that would run for an hour."""
+    """This includes a job that would run for an hour."""
     sleep = {"command": ["sh", "-c", "echo sleeping; sleep 3600"]}
     with place.start(replace(FLOW_1, conf={**FLOW_1.conf, "containerOverrides": sleep})) as process:
         assert process.stdout is not None
         try:
             assert any("→ RUNNING" in line for line in process.stdout)
-            assert place.left_over()
+            assert place.remaining_processes()
             process.send_signal(signal.SIGINT)
-            said, _ = process.communicate(timeout=TIMEOUT)  # which is less than the job would take
+            said, _ = process.communicate(timeout=TIMEOUT)  # shorter than the job
         finally:
             process.kill()
     assert process.returncode == 130
     assert "No processes are left running" in said
-    assert place.left_over() == []
+    assert place.remaining_processes() == []
 
 
 def test_a_second_demo_at_the_same_time_is_rejected(place: Place, demo: tuple[int, str]) -> None:
-    """It would remove what the first is using."""
+    """It would delete files that the first one uses."""
     with place.start(FLOW_1) as first:
         assert first.stdout is not None
         first.stdout.readline()
@@ -170,20 +170,20 @@ def test_a_second_demo_at_the_same_time_is_rejected(place: Place, demo: tuple[in
 
 
 def test_the_users_settings_are_not_inherited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Only variables that are known to be harmless are."""
+    """Only variables that are known to be harmless are inherited."""
     for name, value in USERS_OWN.items():
         monkeypatch.setenv(name, value)
     assert not set(USERS_OWN) & set(clean_environment(tmp_path))
 
 
 def ended(status: str, exit_code: int, index: int | None = None) -> Job:
-    """A job that has ended."""
+    """Return a job that has ended."""
     return Job(f"id-{index}", "name", index, status=status, exit_code=exit_code)
 
 
 @pytest.fixture
 def result(tmp_path: Path) -> Result:
-    """The expected result of flow 2 with a failing child."""
+    """Return the expected result of flow 2 with a failing child."""
     log = tmp_path / "log"
     log.write_text("FAILED: 6 of 7 succeeded, failed: [3]")
     children = tuple(ended("FAILED", 1, 3) if index == 3 else ended("SUCCEEDED", 0, index) for index in range(7))
@@ -200,7 +200,7 @@ def result(tmp_path: Path) -> Result:
 
 
 def test_a_result_as_expected_has_no_problems(result: Result) -> None:
-    """Seven children, one of which fails, and one notification."""
+    """It has seven children, one of which fails, and one notification."""
     assert result.problems() == []
     assert result.jobs_started() == "1 + 7"
     assert result.how_jobs_ended() == "array FAILED, children 6 SUCCEEDED, 1 FAILED (exit code 1)"
@@ -219,12 +219,12 @@ def test_a_result_as_expected_has_no_problems(result: Result) -> None:
     ],
 )
 def test_every_deviation_is_reported(result: Result, change: dict[str, Any], wrong: str) -> None:
-    """Each alone changes the exit code to 1."""
+    """Each single deviation changes the exit code to 1."""
     assert wrong in replace(result, **change).problems()
 
 
-def test_a_job_submitted_twice_is_seen(result: Result) -> None:
-    """One attempt starts one job: the number of jobs is compared too."""
+def test_a_job_submitted_twice_is_reported(result: Result) -> None:
+    """One attempt starts one job, so the number of jobs is compared too."""
     assert replace(result, jobs=(*result.jobs, ended("SUCCEEDED", 0))).problems() == [
         "jobs: 1 SUCCEEDED, 1 FAILED; expected: FAILED"
     ]
@@ -239,7 +239,7 @@ def test_statuses_are_reported_in_order_and_once() -> None:
 
 
 def test_a_change_reads_as_a_sentence() -> None:
-    """The job, its statuses, how it ended, what it printed."""
+    """It has the job, its statuses, its end, and its output."""
     change = Change(ended("FAILED", 1, 3), ("RUNNING", "FAILED"), "no ink")
     assert str(change) == 'name[3]  RUNNING → FAILED, exit code 1, printed "no ink"'
 
@@ -270,7 +270,7 @@ def test_a_summary_is_printed_in_steps(now: dict[str, int], is_news: bool) -> No
 
 
 def task_event(stop_code: str | None, exit_code: int | None, status: str = "STOPPED") -> dict[str, Any]:
-    """The members of ECS's event that are read."""
+    """Return the members of ECS's event that are read."""
     environment = [{"name": "INPUT_KEY", "value": "fargate_map/input/item-07.json"}]
     return {
         "taskArn": "arn:aws:ecs:us-east-1:1:task/jobflow/abc",
@@ -292,22 +292,22 @@ def task_event(stop_code: str | None, exit_code: int | None, status: str = "STOP
         ("TaskFailedToStart", None, "FAILED", "Because"),
     ],
 )
-def test_how_a_task_ended_follows_from_its_stop_code(
+def test_the_end_of_a_task_is_derived_from_its_stop_code(
     stop_code: str, exit_code: int | None, status: str, note: str
 ) -> None:
-    """ECS itself calls each of them STOPPED."""
+    """ECS itself calls all ends STOPPED."""
     seen = READERS["ECS Task State Change"](task_event(stop_code, exit_code))
     assert seen is not None
     assert (seen.name, seen.status, seen.note) == ("process-item(item-07)", status, note)
 
 
-def test_short_lived_statuses_are_left_out() -> None:
+def test_short_lived_statuses_are_omitted() -> None:
     """Nobody needs to know that a task was DEPROVISIONING."""
     assert READERS["ECS Task State Change"](task_event("EssentialContainerExited", 0, "DEPROVISIONING")) is None
 
 
 def test_crawls_of_one_crawler_are_distinguished() -> None:
-    """Events name the crawler only; a crawl that was started twice must be counted twice."""
+    """Events have only the crawler; a crawl that was started twice must be counted twice."""
     with LocalAws() as aws:
         provision(aws.endpoint_url)
         follower = JobFollower(aws)
@@ -326,7 +326,7 @@ def test_crawls_of_one_crawler_are_distinguished() -> None:
 
 @pytest.fixture
 def log_reader(tmp_path: Path) -> Iterator[tuple[Path, LogReader]]:
-    """A log, and its reader."""
+    """A log and its reader."""
     log = tmp_path / "log"
     log.touch()
     reader = LogReader(log)
@@ -335,7 +335,7 @@ def log_reader(tmp_path: Path) -> Iterator[tuple[Path, LogReader]]:
 
 
 def test_a_log_is_read_while_it_is_written(log_reader: tuple[Path, LogReader]) -> None:
-    """Half a line waits for the next poll; brackets in a notification belong to it."""
+    """Half a line waits for the next poll; brackets in a notification are part of it."""
     log, reader = log_reader
     with log.open("a") as file:
         file.write("2026 [info     ] Notification: a FAILED, fai")
@@ -347,18 +347,16 @@ def test_a_log_is_read_while_it_is_written(log_reader: tuple[Path, LogReader]) -
 
 
 class Terminal(io.StringIO):
-    """A text stream that says it is a terminal."""
+    """A text stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
 
 @pytest.mark.parametrize(("no_color", "colored"), [("", True), ("1", False)])
-def test_colours_are_for_terminals_whose_user_wants_them(
-    monkeypatch: pytest.MonkeyPatch, no_color: str, colored: bool
-) -> None:
-    """As https://no-color.org defines it."""
+def test_colours_are_printed_on_terminals_only(monkeypatch: pytest.MonkeyPatch, no_color: str, colored: bool) -> None:
+    """NO_COLOR disables them, as defined by https://no-color.org."""
     monkeypatch.setenv("NO_COLOR", no_color)
     terminal = Terminal()
     Screen(terminal).event("flow", "RUNNING → FAILED")
@@ -366,7 +364,7 @@ def test_colours_are_for_terminals_whose_user_wants_them(
 
 
 def test_the_columns_of_a_table_are_aligned() -> None:
-    """Numbers to the right."""
+    """Numbers are aligned right."""
     out = io.StringIO()
     Screen(out).table(("Flow", "Seconds"), [("a", "9.5"), ("longer", "10.5")])
     assert out.getvalue().splitlines() == ["Flow    Seconds", "──────  ───────", "a           9.5", "longer     10.5"]

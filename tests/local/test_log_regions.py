@@ -1,4 +1,4 @@
-"""Logs in another region than the job's."""
+"""Logs in another region than the job."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def failed(aws: Any, here: Callable[[Any], None]) -> Snapshot:
     return Snapshot("j", JobState.FAILED, "FAILED", "etl", region="us-east-1", exit_code=1, log=log)
 
 
-def test_a_log_is_read_in_the_region_where_it_is(failed: Snapshot) -> None:
-    """In the job's own region there is no such stream, which the error then says."""
+def test_a_log_is_read_in_its_region(failed: Snapshot) -> None:
+    """The job's own region has no such stream, which the error would say."""
     judge = OutcomeBuilder(service="batch", module=batch, access=Access(None), log_lines=5)
     assert failed.log
     assert judge.last_lines(failed) == ["over here"]
@@ -43,7 +43,7 @@ def test_a_log_is_read_in_the_region_where_it_is(failed: Snapshot) -> None:
 
 
 def test_the_region_of_a_log_reaches_the_link_and_the_outcome(failed: Snapshot) -> None:
-    """The button must lead there, and a task downstream must know where to read."""
+    """The button must lead there, and a downstream task must know where to read."""
     key = JobLogLink().xcom_key
     assert f"region={ELSEWHERE}#logsV2" in pages("batch", failed)[key]
     assert failed.log

@@ -1,4 +1,4 @@
-"""Whatever a request looks like, the local AWS answers as AWS would, and works afterwards."""
+"""The local AWS responds to malformed requests like AWS, and works afterwards."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tests.local.malformed import Generator, Sent
 
 SEED: Final = 20261128
 COUNT: Final = 5_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 2_200
-"""Half of them go through all of the 1,089 operations; the other half are for the 24 that are not moto's."""
+"""Half of them are for all of the 1,089 operations; the other half for the 24 that moto does not handle."""
 XML: Final = ("iam", "sts", "sns", "cloudformation", "s3")
 BATCH: Final = Sent("batch", "DescribeJobs", path="/v1/describejobs")
 GLUE: Final = {"X-Amz-Target": "AWSGlue.GetCrawlers", "Content-Type": "application/x-amz-json-1.1"}
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a request was answered."""
+class Response:
+    """A response to a request."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -39,26 +39,26 @@ class Answer:
 
     @property
     def code(self) -> str | None:
-        """The error's code."""
+        """The code of the error."""
         if self.headers.get_content_type() == "text/xml" or self.body.startswith(b"<"):
             return next((each.text for each in ET.fromstring(self.body).iter() if each.tag.endswith("Code")), None)
         told = json.loads(self.body or b"{}").get("__type")
         return self.headers.get("x-amzn-errortype") or (told.rpartition("#")[2] if told else None)
 
 
-def send(aws: LocalAws, sent: Sent) -> Answer:
-    """Send a request, and nothing after it; what is answered."""
+def send(aws: LocalAws, sent: Sent) -> Response:
+    """Send a request, and return the response."""
     address = urlsplit(aws.endpoint_url)
     with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
         connection.sendall(sent.raw())
         connection.shutdown(socket.SHUT_WR)
         response = http.client.HTTPResponse(connection, method=sent.method)
         response.begin()
-        return Answer(response.status, response.headers, response.read())
+        return Response(response.status, response.headers, response.read())
 
 
-def wrong_with(sent: Sent, answer: Answer) -> str | None:
-    """What is not as AWS answers; None if nothing is."""
+def deviation(sent: Sent, answer: Response) -> str | None:
+    """Return how a response differs from one of AWS, or None."""
     if answer.status >= 500:
         return f"HTTP {answer.status}"
     if "x-amzn-RequestId" not in answer.headers and "x-amz-request-id" not in answer.headers:
@@ -79,7 +79,7 @@ def wrong_with(sent: Sent, answer: Answer) -> str | None:
 
 @pytest.fixture
 def own_aws() -> Iterator[LocalAws]:
-    """A local AWS that nothing else uses, with the samples and something for requests to name."""
+    """A local AWS of the test's own, with the samples and some resources that requests can name."""
     with LocalAws(slots=2, settings=Settings(time_scale=0.01)) as aws:
         samples.provision(aws.endpoint_url)
         batch, ecs, glue = (aws.client(name) for name in ("batch", "ecs", "glue"))
@@ -96,7 +96,7 @@ def own_aws() -> Iterator[LocalAws]:
 
 
 def check_it_works(aws: LocalAws) -> None:
-    """Check that what was there is told, and that jobs, tasks and crawls run."""
+    """Check that existing resources are described, and that jobs, tasks and crawls run."""
     batch, ecs, glue = (aws.client(name) for name in ("batch", "ecs", "glue"))
     assert "se2_in0" in {each["Name"] for each in glue.get_crawlers()["Crawlers"]}
     assert glue.get_crawler_metrics()["CrawlerMetricsList"]
@@ -115,7 +115,7 @@ def check_it_works(aws: LocalAws) -> None:
 
 
 def test_no_request_breaks_the_server(own_aws: LocalAws, caplog: pytest.LogCaptureFixture) -> None:
-    """Broken requests for every operation: each gets an answer below 500 in AWS's form, and the server still works."""
+    """Malformed requests to all operations get responses below 500 in AWS's form, and the server still works."""
     caplog.set_level(logging.ERROR)
     requests = Generator(SEED).requests(COUNT)
     with ThreadPoolExecutor(8) as pool:
@@ -123,7 +123,7 @@ def test_no_request_breaks_the_server(own_aws: LocalAws, caplog: pytest.LogCaptu
     wrong = [
         f"{what}: {sent} -> {answer.body[:300]!r}"
         for sent, answer in zip(requests, answers, strict=True)
-        if (what := wrong_with(sent, answer))
+        if (what := deviation(sent, answer))
     ]
     assert wrong == []
     ours = [each.getMessage() for each in caplog.records if each.name in (application.log.name, processes_log.name)]

@@ -33,7 +33,7 @@ FINISHED = ["success", "failed", "skipped", "upstream_failed", "removed"]
 
 
 class Airflow:
-    """Has the states of task instances, and records each query together with the AWS calls made by then."""
+    """Has the states of task instances, and records each query together with the earlier AWS calls."""
 
     def __init__(self, aws: LocalAws) -> None:
         self._aws = aws
@@ -57,7 +57,7 @@ class Airflow:
 
 
 class Script:
-    """Makes calls that a function answers, in place of AWS."""
+    """Makes calls that a function answers instead of AWS."""
 
     may_tag, region, partition = False, "us-east-1", "aws"
 
@@ -110,12 +110,12 @@ class Jobs:
         return self.glue.start(self.glue_job, Arguments={**own, **arguments})
 
     def start_everywhere(self, owner: Owner | None) -> list[str]:
-        """Start a job on each service; return their ids."""
+        """Start a job on each service, and return their ids."""
         return [self.submit(owner), self.run(owner), self.start(owner)]
 
     @property
     def locations(self) -> dict[str, Any]:
-        """The locations of the jobs, as arguments of the reaper."""
+        """Return the locations of the jobs, as arguments of the reaper."""
         return {"job_queues": [self.batch.queue], "clusters": [self.ecs.cluster], "glue_jobs": [self.glue_job]}
 
     def stopped(self) -> set[str]:
@@ -184,7 +184,7 @@ def reap(jobs: Jobs, airflow: Airflow, **more: Any) -> dict[str, Any]:
 def test_jobs_whose_task_has_ended_are_stopped(
     jobs: Jobs, airflow: Airflow, owner: Owner, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On every service, and no other jobs. The log names them."""
+    """This holds for every service, and for no other jobs. The log names them."""
     caplog.set_level(logging.INFO, "airflow_jobflow.reaper")
     airflow.has(owner, "failed")
     alive = replace(owner, task_id="alive")
@@ -239,7 +239,7 @@ def test_states_are_queried_after_all_listings_and_before_all_stops(
 def test_a_job_whose_task_may_continue_is_left_alone(
     jobs: Jobs, airflow: Airflow, owner: Owner, state: str | None
 ) -> None:
-    """In any unfinished state."""
+    """This holds for every unfinished state."""
     airflow.has(owner, state)
     jobs.submit(owner)
     report = reap(jobs, airflow, reap_deleted_runs=True)
@@ -251,7 +251,7 @@ def test_a_job_whose_task_may_continue_is_left_alone(
 def test_a_job_is_stopped_in_every_final_state_of_its_task(
     jobs: Jobs, airflow: Airflow, owner: Owner, state: str
 ) -> None:
-    """Including marked by a user, skipped, and removed from the DAG."""
+    """This includes tasks that were marked by a user, skipped, or removed from the DAG."""
     airflow.has(owner, state)
     job_id = jobs.submit(owner)
     assert reap(jobs, airflow)["counts"]["stopped"] == 1
@@ -261,7 +261,7 @@ def test_a_job_is_stopped_in_every_final_state_of_its_task(
 def test_a_dry_run_stops_nothing_and_reports_what_it_would_stop(
     jobs: Jobs, airflow: Airflow, owner: Owner, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is the default."""
+    """A dry run is the default."""
     caplog.set_level(logging.INFO, "airflow_jobflow.reaper")
     airflow.has(owner, "failed")
     ids = jobs.start_everywhere(owner)
@@ -275,7 +275,7 @@ def test_a_dry_run_stops_nothing_and_reports_what_it_would_stop(
 def test_without_a_deployment_id_nothing_is_stopped(
     jobs: Jobs, airflow: Airflow, owner: Owner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Regardless of other arguments. It reports jobs without one, and no jobs of other deployments."""
+    """Other arguments do not matter. Jobs without a deployment id are reported, those of other deployments are not."""
     monkeypatch.delenv("AIRFLOW__JOBFLOW__DEPLOYMENT_ID")
     nameless = replace(owner, deployment="")
     for each in (owner, nameless):
@@ -293,7 +293,7 @@ def test_without_a_deployment_id_nothing_is_stopped(
 def test_two_deployments_in_one_account_leave_each_others_jobs_alone(
     jobs: Jobs, airflow: Airflow, owner: Owner
 ) -> None:
-    """Although they have the same DAGs, tasks and run ids, and the task has ended in only one of them."""
+    """They have the same DAGs, tasks and run ids, and the task has ended in only one of them."""
     staging = replace(owner, deployment="staging")
     airflow.has(owner, "failed")
     mine, theirs = jobs.start_everywhere(owner), jobs.start_everywhere(staging)
@@ -310,7 +310,7 @@ def test_two_deployments_in_one_account_leave_each_others_jobs_alone(
 
 
 def test_unmarked_jobs_are_left_alone(jobs: Jobs, airflow: Airflow, owner: Owner) -> None:
-    """Jobs of others, jobs that no task waits for, and one whose mark the user has overridden."""
+    """Jobs of others, jobs that no task waits for, and a job whose mark the user has overridden are not stopped."""
     unmarked = replace(owner, reap=False)
     airflow.has(owner, "failed")
     jobs.start_everywhere(None)
@@ -370,7 +370,7 @@ def test_jobs_cloned_in_the_console_are_left_alone(jobs: Jobs, airflow: Airflow,
 
 
 def test_jobs_of_a_deleted_run_are_left_alone_by_default(jobs: Jobs, airflow: Airflow, owner: Owner) -> None:
-    """That Airflow does not know the run does not prove that the task has ended."""
+    """A run that Airflow does not know is no proof that the task has ended."""
     ids = jobs.start_everywhere(owner)
     report = reap(jobs, airflow)
     assert [(job["action"], job["state"]) for job in report["jobs"]] == [("left_alone", "unknown")] * 3
@@ -395,7 +395,7 @@ def test_a_run_that_is_created_again_keeps_its_jobs_until_its_task_has_ended(
 
 
 def test_each_instance_of_a_mapped_task_has_its_own_state(jobs: Jobs, airflow: Airflow, owner: Owner) -> None:
-    """Even next to a task whose name looks like one of them."""
+    """This holds even next to a task whose name looks like one of them."""
     mapped = [replace(owner, map_index=index) for index in range(3)]
     similar = replace(owner, task_id="load_1")
     states = dict(zip([*mapped, similar], ["running", "failed", None, "deferred"], strict=True))
@@ -419,7 +419,7 @@ def test_an_array_is_stopped_as_a_whole(jobs: Jobs, airflow: Airflow, owner: Own
 
 
 def test_children_and_nodes_in_a_list_are_left_alone() -> None:
-    """If a queue ever lists them: they are stopped together with their parent."""
+    """If a queue ever lists them, they are stopped together with their parent."""
     owner = Owner("d", "t", "r")
     name = Jobs.name(owner)
 
@@ -435,7 +435,7 @@ def test_children_and_nodes_in_a_list_are_left_alone() -> None:
 def test_a_location_that_cannot_be_listed_is_reported_and_others_are_handled(
     jobs: Jobs, airflow: Airflow, owner: Owner, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A queue, a cluster and a job that do not exist."""
+    """A queue, a cluster and a job do not exist."""
     airflow.has(owner, "failed")
     ids = jobs.start_everywhere(owner)
     report = reap(
@@ -462,7 +462,7 @@ def test_a_location_that_cannot_be_listed_is_reported_and_others_are_handled(
 def test_a_location_that_may_not_be_listed_is_reported_and_others_are_handled(
     jobs: Jobs, airflow: Airflow, owner: Owner, account: LocalAws, denied: str
 ) -> None:
-    """With AWS's message, which names the permission."""
+    """AWS's message names the permission."""
     airflow.has(owner, "failed")
     ids = jobs.start_everywhere(owner)
     account.set_faults(Faults(denied=(denied,)))
@@ -496,7 +496,7 @@ def test_a_stop_that_fails_is_reported_and_others_are_stopped(
     jobs.are_stopped([batch_job, task, run])
 
 
-def test_nothing_is_stopped_while_airflow_does_not_answer(jobs: Jobs, owner: Owner) -> None:
+def test_no_job_is_stopped_while_airflow_does_not_respond(jobs: Jobs, owner: Owner) -> None:
     """The reaper's own task fails, and is retried."""
     jobs.submit(owner)
 
@@ -509,7 +509,7 @@ def test_nothing_is_stopped_while_airflow_does_not_answer(jobs: Jobs, owner: Own
 
 
 def test_a_location_that_is_named_twice_is_listed_once(jobs: Jobs, airflow: Airflow, owner: Owner) -> None:
-    """By name and by ARN: each job is counted and stopped once."""
+    """It is named by name and by ARN; each job is counted and stopped once."""
     airflow.has(owner, "failed")
     jobs.submit(owner)
     [queue] = jobs.batch.batch.describe_job_queues(jobQueues=[jobs.batch.queue])["jobQueues"]
@@ -545,7 +545,7 @@ def started_by(operator: Any, context: dict[str, Any]) -> Owner:
 def test_the_jobs_of_the_operators_are_found(
     jobs: Jobs, airflow: Airflow, owner: Owner, context: dict[str, Any], service: int
 ) -> None:
-    """They carry the owner that the reaper reads, and the reaper knows how they are named."""
+    """They have the owner and the names that the reaper expects."""
     airflow.has(started_by(operators(jobs)[service], context), "failed")
     report = reap(jobs, airflow)
     assert [job["action"] for job in report["jobs"]] == ["stopped"]
@@ -612,7 +612,7 @@ def test_a_glue_job_is_read_no_further_than_any_run_can_last() -> None:
     assert pages == 3
 
 
-def test_the_states_that_are_listed_are_aws_s(account: LocalAws) -> None:
+def test_the_listed_states_are_those_of_aws(account: LocalAws) -> None:
     """A state that AWS adds must be classified."""
     batch = account.client("batch").meta.service_model.shape_for("JobStatus").enum
     assert set(batch) - set(listing.BATCH_UNFINISHED) == {"SUCCEEDED", "FAILED"}

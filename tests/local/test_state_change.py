@@ -1,6 +1,6 @@
-"""Asset watchers on a queue of state changes: what a DAG receives, and when a message is deleted.
+"""Asset watchers on a queue of state changes: the events that a DAG receives, and when a message is deleted.
 
-The triggerer is Airflow's own runner of triggers without its supervisor: what is fired is stored when a test says so.
+The triggerer is Airflow's own trigger runner without its supervisor: events count as stored when a test says so.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from airflow_jobflow.triggers.state_change import (
     JobStateChangeTrigger,
 )
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 ENDS = {"status": ["SUCCEEDED", "FAILED"]}
 PARENTS = {**ENDS, "array": "parents"}
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The queue's times, so short that a test need not wait."""
+    """Shorten the durations of the queue."""
     monkeypatch.setattr(asset_stream, "ASSET_EVENT_INTERVAL", 0.1)
     monkeypatch.setattr(asset_stream, "LONG_POLL", 1)
     monkeypatch.setattr(asset_stream, "VISIBILITY_TIMEOUT", 2)
 
 
 class Supervisor:
-    """The state stores of assets, as the triggerer's supervisor hands them out."""
+    """The state stores of assets, as the triggerer's supervisor provides them."""
 
     def __init__(self) -> None:
         self.stores: dict[str, dict[str, Any]] = {}
@@ -67,24 +67,24 @@ class Supervisor:
 
 @pytest.fixture
 def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
-    """What outlives a triggerer."""
+    """The state that outlives a triggerer."""
     found = Supervisor()
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", found, raising=False)
     return found
 
 
 class Triggerer:
-    """Airflow's runner of triggers."""
+    """Airflow's trigger runner."""
 
     def __init__(self) -> None:
         self.runner: Any = TriggerRunner()  # type: ignore[no-untyped-call]  # Airflow's is untyped
         self.stored: list[tuple[int, dict[str, Any]]] = []
-        """Asset events: by which watcher, and the job."""
+        """The stored asset events: the watcher and the job of each."""
         self.events = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     def watch(self, *triggers: JobStateChangeTrigger, assets: tuple[str, ...] = ()) -> None:
-        """Run triggers as it runs those of asset watchers: made from their arguments, each with its assets."""
+        """Run triggers like those of asset watchers: created from their arguments, each with its assets."""
         for trigger in triggers:
             number = len(self._tasks)
             again = JobStateChangeTrigger(**json.loads(json.dumps(trigger.serialize()[1])))
@@ -96,13 +96,13 @@ class Triggerer:
 
     @property
     def fired(self) -> list[tuple[int, dict[str, Any]]]:
-        """What was fired and is not stored."""
+        """Return the events that were fired and are not stored."""
         return [(each.trigger_id, job) for each in self.runner.events for job in each.event.payload["jobs"]]
 
     def store(self, *, lost_of: int | None = None) -> list[tuple[int, dict[str, Any]]]:
-        """Store what was fired, and say so; return all that was stored so far.
+        """Store fired events, and report that to the triggers; return all events stored so far.
 
-        :param lost_of: the watcher whose events get lost on the way.
+        :param lost_of: the watcher whose events are lost before they are stored.
         """
         stored = [each for each in self.runner.events if each.trigger_id != lost_of]
         self.stored += [each for each in self.fired if each[0] != lost_of]
@@ -112,11 +112,11 @@ class Triggerer:
         return self.stored
 
     def has_ended(self, number: int) -> bool:
-        """Whether a trigger has; Airflow would make it anew."""
+        """Return whether a trigger has ended; Airflow would create it again."""
         return self._tasks[number].done()
 
     async def stop(self) -> None:
-        """End it; what was fired and not stored is lost."""
+        """End the triggerer; fired events that are not stored are lost."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -125,7 +125,7 @@ class Triggerer:
 
 @asynccontextmanager
 async def running(*triggers: JobStateChangeTrigger, assets: tuple[str, ...] = ()) -> AsyncIterator[Triggerer]:
-    """A triggerer that runs these."""
+    """A triggerer that runs these watchers."""
     triggerer = Triggerer()
     triggerer.watch(*triggers, assets=assets)
     try:
@@ -135,8 +135,8 @@ async def running(*triggers: JobStateChangeTrigger, assets: tuple[str, ...] = ()
 
 
 async def eventually(check: Callable[[], Any]) -> Any:
-    """Check until the result is true, and return it."""
-    async with asyncio.timeout(PATIENCE):
+    """Call a function until its result is true, and return it."""
+    async with asyncio.timeout(TIMEOUT):
         while not (result := check()):  # noqa: ASYNC110 -- there is no event to wait for
             await asyncio.sleep(0.02)
     return result
@@ -153,25 +153,25 @@ class Queue:
     name = "none"
 
     @classmethod
-    def made(cls, aws: Any) -> Queue:
-        """One that is there."""
+    def created(cls, aws: Any) -> Queue:
+        """Return an existing queue."""
         queue = cls(aws)
         queue.name = f"ends-{uuid.uuid4().hex}"
-        queue.make()
+        queue.create()
         return queue
 
-    def make(self) -> None:
-        """Create it."""
+    def create(self) -> None:
+        """Create the queue."""
         self.url = self._sqs.create_queue(QueueName=self.name)["QueueUrl"]
 
-    def follow(self, pattern: dict[str, Any]) -> None:
-        """Have a rule of EventBridge fill it."""
+    def receive_events(self, pattern: dict[str, Any]) -> None:
+        """Let a rule of EventBridge send events to the queue."""
         arn = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         self._rules.put_rule(Name=self.name, EventPattern=json.dumps(pattern))
         self._rules.put_targets(Rule=self.name, Targets=[{"Id": "1", "Arn": arn}])
 
-    def follow_no_more(self) -> None:
-        """Let the events of other tests pass by."""
+    def stop_receiving_events(self) -> None:
+        """Remove the rule, so that events of other tests are not received."""
         for rule in self._rules.list_rules(NamePrefix=self.name)["Rules"]:
             self._rules.remove_targets(Rule=rule["Name"], Ids=["1"])
             self._rules.delete_rule(Name=rule["Name"])
@@ -182,14 +182,14 @@ class Queue:
             self._sqs.send_message(QueueUrl=self.url, MessageBody=body)
 
     @property
-    def left(self) -> int:
-        """Messages in it, hidden ones included."""
+    def message_count(self) -> int:
+        """Return the number of messages in the queue, including hidden ones."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         found = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
         return sum(int(found[name]) for name in names)
 
     def trigger(self, **filters: Any) -> JobStateChangeTrigger:
-        """One that watches it."""
+        """Return a watcher of the queue."""
         return JobStateChangeTrigger(**{"queue_url": self.url, "aws_conn_id": None, **filters})
 
 
@@ -197,13 +197,13 @@ class Queue:
 def queue(aws: Any, here: Callable[[Any], None]) -> Iterator[Queue]:
     """A queue of the test's own."""
     here(aws)
-    made = Queue.made(aws)
-    yield made
-    made.follow_no_more()
+    created = Queue.created(aws)
+    yield created
+    created.stop_receiving_events()
 
 
 def job_message(job_id: str, status: str = "SUCCEEDED", event_id: str | None = None, **more: Any) -> str:
-    """A message about a Batch job."""
+    """Return a message about a Batch job."""
     detail = {"jobId": job_id, "jobName": "name", "status": status, **more}
     return json.dumps(
         {
@@ -216,123 +216,125 @@ def job_message(job_id: str, status: str = "SUCCEEDED", event_id: str | None = N
 
 
 def ids(told_of: list[tuple[int, dict[str, Any]]]) -> list[str]:
-    """The ids of the jobs."""
+    """Return the ids of the jobs."""
     return sorted(job["job_id"] for _, job in told_of)
 
 
-def test_of_eight_ends_of_an_array_one_is_told(kit: Any, queue: Queue, supervisor: Supervisor) -> None:
-    """From a job that runs, by way of EventBridge and SQS; whatever nobody wants is deleted too."""
+def test_an_array_of_seven_fires_one_event(kit: Any, queue: Queue, supervisor: Supervisor) -> None:
+    """The events come from a real job through EventBridge and SQS; unwanted messages are deleted too."""
     arn = kit.batch.describe_job_queues(jobQueues=[kit.queue])["jobQueues"][0]["jobQueueArn"]
-    queue.follow({"source": ["aws.batch"], "detail": {"jobQueue": [arn]}})
+    queue.receive_events({"source": ["aws.batch"], "detail": {"jobQueue": [arn]}})
 
-    async def story() -> list[tuple[int, dict[str, Any]]]:
+    async def scenario() -> list[tuple[int, dict[str, Any]]]:
         async with running(queue.trigger(job_queue=kit.queue, **PARENTS)) as triggerer:
             parent = kit.submit(["sh", "-c", 'test "$AWS_BATCH_JOB_ARRAY_INDEX" != 3'], arrayProperties={"size": 7})
             await eventually(triggerer.store)
             await asyncio.to_thread(kit.wait, parent)
-            await eventually(lambda: queue.left == 0)
+            await eventually(lambda: queue.message_count == 0)
             assert ids(triggerer.store()) == [parent]
             return triggerer.stored
 
-    [(_, job)] = asyncio.run(story())
+    [(_, job)] = asyncio.run(scenario())
     assert (job["state"], job["array"]) == ("FAILED", {"size": 7, "succeeded": 6, "failed": 1})
     assert job["queue"] == arn
 
 
-def test_each_watcher_of_a_queue_gets_its_own_from_one_stream(queue: Queue, supervisor: Supervisor) -> None:
-    """What one refuses another may want; what all refuse is deleted."""
+def test_watchers_of_a_queue_share_one_stream(queue: Queue, supervisor: Supervisor) -> None:
+    """A message that one filter rejects may match another; one that none matches is deleted."""
     queue.send(job_message("good"), job_message("bad", "FAILED"), job_message("runs", "RUNNING"))
 
-    async def story() -> None:
+    async def scenario() -> None:
         watchers = [queue.trigger(status=status) for status in ("FAILED", "SUCCEEDED", ["SUCCEEDED", "FAILED"])]
         async with running(*watchers) as triggerer:
             await eventually(lambda: len(triggerer.store()) == 4)
-            await eventually(lambda: queue.left == 0)
+            await eventually(lambda: queue.message_count == 0)
             assert len(triggerer.runner._shared_streams._groups) == 1
             found = sorted((number, job["job_id"]) for number, job in triggerer.stored)
             assert found == [(0, "bad"), (1, "good"), (2, "bad"), (2, "good")]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_message_is_deleted_only_when_airflow_has_stored_the_event(queue: Queue, supervisor: Supervisor) -> None:
-    """A triggerer that dies before loses nothing: another one receives the message, and fires its event once."""
+def test_a_message_is_deleted_only_after_airflow_has_stored_its_event(queue: Queue, supervisor: Supervisor) -> None:
+    """If a triggerer dies before, another one receives the message, and fires its event once."""
     queue.send(job_message("a"))
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(queue.trigger(**ENDS)) as dying:
             await eventually(lambda: dying.fired)
-            assert queue.left == 1
+            assert queue.message_count == 1
         assert supervisor.stores == {"asset-0": {}}
         async with running(queue.trigger(**ENDS)) as next_one:
             await eventually(next_one.store)
-            await eventually(lambda: queue.left == 0)
+            await eventually(lambda: queue.message_count == 0)
             assert ids(next_one.stored) == ["a"]
         assert len(supervisor.stores["asset-0"][HISTORY_KEY]) == 1
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_what_one_watcher_could_not_store_the_others_are_not_told_again(
+def test_an_event_that_one_watcher_could_not_store_is_not_fired_again_by_others(
     queue: Queue, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Airflow gives the one up, and makes it anew; the message is given to both once more."""
+    """Airflow fails that watcher, and creates it again; the message is delivered to both once more."""
     monkeypatch.setenv("AIRFLOW__TRIGGERER__SHARED_STREAM_ACK_TIMEOUT", "1")
     queue.send(job_message("a"))
 
-    async def story() -> None:
+    async def scenario() -> None:
         watchers = [queue.trigger(**ENDS), queue.trigger(status="SUCCEEDED")]
         async with running(*watchers) as triggerer:
             await eventually(lambda: len(triggerer.fired) == 2)
             assert [number for number, _ in triggerer.store(lost_of=1)] == [0]
             await eventually(lambda: triggerer.has_ended(1))
-            assert queue.left == 1
+            assert queue.message_count == 1
             triggerer.watch(watchers[1], assets=("asset-1",))
             await eventually(lambda: len(triggerer.store()) == 2)
-            await eventually(lambda: queue.left == 0)
+            await eventually(lambda: queue.message_count == 0)
             assert [number for number, _ in triggerer.stored] == [0, 2]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_what_waits_to_be_stored_is_not_told_again(queue: Queue, supervisor: Supervisor) -> None:
-    """SQS delivers it again meanwhile; it is deleted by the latest receipt then."""
+def test_an_event_that_is_not_stored_yet_is_not_fired_again(queue: Queue, supervisor: Supervisor) -> None:
+    """SQS delivers its message again meanwhile, which is then deleted with the latest receipt."""
     queue.send(job_message("a"))
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(queue.trigger(**ENDS)) as triggerer:
             await eventually(lambda: triggerer.fired)
             received = queue.aws.calls["sqs.ReceiveMessage"]
             await asyncio.sleep(asset_stream.VISIBILITY_TIMEOUT)
             await eventually(lambda: queue.aws.calls["sqs.ReceiveMessage"] > received + 2)
             assert ids(triggerer.store()) == ["a"]
-            await eventually(lambda: queue.left == 0)
+            await eventually(lambda: queue.message_count == 0)
             assert triggerer.fired == []
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_an_end_that_is_delivered_twice_is_told_once(queue: Queue, supervisor: Supervisor) -> None:
-    """In one batch, later, under another id of an event, and by another triggerer, which knows from the store."""
+def test_an_end_that_is_delivered_twice_is_fired_once(queue: Queue, supervisor: Supervisor) -> None:
+    """The duplicates are in one batch, later, with another event id, and in another triggerer, which knows it from the
+    store.
+    """
     queue.send(job_message("a", event_id="1"), job_message("a", event_id="1"), job_message("b"))
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(queue.trigger(**ENDS)) as triggerer:
             await eventually(lambda: ids(triggerer.store()) == ["a", "b"])
-            await eventually(lambda: queue.left == 0)
+            await eventually(lambda: queue.message_count == 0)
             queue.send(job_message("a", event_id="2"))
-            await eventually(lambda: queue.left == 0)
+            await eventually(lambda: queue.message_count == 0)
             assert ids(triggerer.store()) == ["a", "b"]
         queue.send(job_message("b"), job_message("a", event_id="1"), job_message("c"))
         async with running(queue.trigger(**ENDS)) as another:
             await eventually(another.store)
-            await eventually(lambda: queue.left == 0)
+            await eventually(lambda: queue.message_count == 0)
             assert ids(another.store()) == ["c"]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_what_can_happen_twice_is_told_twice(queue: Queue, supervisor: Supervisor) -> None:
+def test_a_change_that_happens_twice_is_fired_twice(queue: Queue, supervisor: Supervisor) -> None:
     """A retried job runs again."""
     queue.send(
         job_message("a", "RUNNING"),
@@ -340,45 +342,43 @@ def test_what_can_happen_twice_is_told_twice(queue: Queue, supervisor: Superviso
         job_message("a", "RUNNING"),
     )
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(queue.trigger(status="RUNNING")) as triggerer:
             await eventually(lambda: ids(triggerer.store()) == ["a", "a"])
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_store_that_fails_costs_memory_but_no_event(
-    queue: Queue, supervisor: Supervisor, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The stream goes on for all watchers."""
+def test_a_failing_store_loses_no_event(queue: Queue, supervisor: Supervisor, caplog: pytest.LogCaptureFixture) -> None:
+    """The stream continues for all watchers."""
     supervisor.broken = True
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(queue.trigger(**ENDS)) as triggerer:
             for job_id in ("a", "b"):
                 queue.send(job_message(job_id))
                 await eventually(lambda: job_id in ids(triggerer.store()))  # noqa: B023 -- called before the next
-            await eventually(lambda: queue.left == 0)
+            await eventually(lambda: queue.message_count == 0)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert "duplicate asset events are possible" in caplog.text
 
 
-def test_a_trigger_that_several_assets_share_remembers(queue: Queue, supervisor: Supervisor) -> None:
-    """Airflow makes one trigger of watchers that are alike, and has no store for it as such."""
+def test_a_trigger_that_several_assets_share_has_a_history(queue: Queue, supervisor: Supervisor) -> None:
+    """Airflow creates one trigger for equal watchers, and has no store for the trigger itself."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         for found in (["a"], []):
             queue.send(job_message("a"))
             async with running(queue.trigger(**ENDS), assets=("one", "two")) as triggerer:
-                await eventually(lambda: triggerer.store() is not None and queue.left == 0)
+                await eventually(lambda: triggerer.store() is not None and queue.message_count == 0)
                 assert ids(triggerer.stored) == found
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_no_more_is_remembered_than_the_store_takes() -> None:
-    """It would grow for ever; what is old is not delivered again."""
+def test_the_history_in_the_store_is_limited() -> None:
+    """Old messages are not delivered again."""
     trigger = JobStateChangeTrigger(queue_url="https://sqs/q")
     digests = [f"{number:016x}" for number in range(MAX_HISTORY + 5)]
     asyncio.run(trigger.save_history(digests))
@@ -386,16 +386,16 @@ def test_no_more_is_remembered_than_the_store_takes() -> None:
     assert len(json.dumps(list(trigger._stored))) < 65_535
 
 
-def test_ends_that_come_close_together_share_an_asset_event(
+def test_ends_within_a_short_time_share_an_asset_event(
     queue: Queue, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Airflow 3.3 makes no run for an asset event that comes while the one before still waits for its run."""
+    """Airflow 3.3 creates no run for an asset event while the previous one still waits for its run."""
     monkeypatch.setattr(asset_stream, "ASSET_EVENT_INTERVAL", 3.0)
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(queue.trigger(**ENDS)) as triggerer:
             queue.send(*(job_message(f"unwanted {number}", "RUNNING") for number in range(3)))
-            await eventually(lambda: queue.left == 0)
+            await eventually(lambda: queue.message_count == 0)
             queue.send(job_message("first"))
             await eventually(triggerer.store)
             for number in range(12):
@@ -403,13 +403,13 @@ def test_ends_that_come_close_together_share_an_asset_event(
             await eventually(lambda: len(triggerer.store()) == 13)
             assert triggerer.events == 2
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_what_is_no_state_change_is_deleted_and_said_once(
+def test_a_message_that_is_not_a_state_change_is_deleted_and_logged_once(
     queue: Queue, supervisor: Supervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However long it is; later messages are handled as usual."""
+    """The log line is short; later messages are handled as usual."""
     queue.send(
         "x" * 200_000,
         "{}",
@@ -417,12 +417,12 @@ def test_what_is_no_state_change_is_deleted_and_said_once(
         job_message("a", unknown={"field": ["x"] * 10_000}),
     )
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(queue.trigger(**ENDS)) as triggerer:
             await eventually(lambda: ids(triggerer.store()) == ["a"])
-            await eventually(lambda: queue.left == 0)
+            await eventually(lambda: queue.message_count == 0)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     [line] = [record.message for record in caplog.records if "is not a job state change" in record.message]
     assert len(line) < 600
 
@@ -431,117 +431,115 @@ WARNING = "Cannot receive job state changes"
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was said of a queue that cannot be read."""
+    """Return the warnings about a queue that cannot be read."""
     return [record.message for record in caplog.records if WARNING in record.message]
 
 
-def test_a_queue_that_is_not_there_is_waited_for(
+def test_a_missing_queue_is_waited_for(
     aws: Any, here: Callable[[Any], None], supervisor: Supervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In words, once; as soon as it is there the watcher goes on."""
+    """One warning is logged; the watcher continues as soon as the queue exists."""
     here(aws)
     queue = Queue(aws)
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(queue.trigger(**ENDS)) as triggerer:
             asked = aws.calls["sqs.ReceiveMessage"]
             await eventually(lambda: aws.calls["sqs.ReceiveMessage"] >= asked + 2)
-            queue.make()
+            queue.create()
             queue.send(job_message("a"))
             await eventually(lambda: ids(triggerer.store()) == ["a"])
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     [line] = warnings(caplog)
     assert queue.url in line
     assert "does not exist" in line
     assert "Check the queue's URL" in line
 
 
-def test_a_queue_that_may_not_be_read_is_asked_again(
+def test_a_queue_that_may_not_be_read_is_tried_again(
     own_aws: Any, here: Callable[[Any], None], supervisor: Supervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Somebody gives the permission, or the connection other credentials, and nothing need be started anew."""
+    """Once the permission is granted, or the connection has other credentials, no restart is needed."""
     here(own_aws)
-    queue = Queue.made(own_aws)
+    queue = Queue.created(own_aws)
     queue.send(job_message("a"))
     own_aws.set_faults(Faults(denied=("sqs.ReceiveMessage",)))
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(queue.trigger(**ENDS)) as triggerer:
             await eventually(lambda: warnings(caplog))
             own_aws.set_faults(Faults())
             await eventually(lambda: ids(triggerer.store()) == ["a"])
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     [line] = warnings(caplog)
     assert "AccessDenied" in line
     assert "sqs:ReceiveMessage" in line
 
 
-def test_messages_that_cannot_be_deleted_are_told_once(
+def test_messages_that_cannot_be_deleted_are_fired_once(
     own_aws: Any, here: Callable[[Any], None], supervisor: Supervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They come again and again; that the permission is missing is said."""
+    """They are delivered again and again; the missing permission is logged."""
     here(own_aws)
-    queue = Queue.made(own_aws)
+    queue = Queue.created(own_aws)
     queue.send(job_message("a"))
     own_aws.set_faults(Faults(denied=("sqs.DeleteMessageBatch",)))
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(queue.trigger(**ENDS)) as triggerer:
             await eventually(triggerer.store)
             await eventually(lambda: own_aws.calls["sqs.DeleteMessageBatch"] >= 2)
             own_aws.set_faults(Faults())
-            await eventually(lambda: queue.left == 0)
+            await eventually(lambda: queue.message_count == 0)
             assert ids(triggerer.store()) == ["a"]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert "Could not delete" in caplog.text
 
 
-def test_aws_failing_in_passing_ends_no_stream(
-    own_aws: Any, here: Callable[[Any], None], supervisor: Supervisor
-) -> None:
-    """Every other call is answered with a 500, and every third connection closed."""
+def test_transient_faults_end_no_stream(own_aws: Any, here: Callable[[Any], None], supervisor: Supervisor) -> None:
+    """Every other call returns status 500, and every third connection is dropped."""
     here(own_aws)
-    queue = Queue.made(own_aws)
+    queue = Queue.created(own_aws)
     queue.send(*(job_message(f"{number}") for number in range(5)))
     own_aws.set_faults(Faults(actions=("sqs.ReceiveMessage", "sqs.DeleteMessageBatch"), error_every=2, drop_every=3))
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(queue.trigger(**ENDS)) as triggerer:
             await eventually(lambda: len(triggerer.store()) == 5)
             own_aws.set_faults(Faults())
-            await eventually(lambda: queue.left == 0)
+            await eventually(lambda: queue.message_count == 0)
             assert ids(triggerer.store()) == ["0", "1", "2", "3", "4"]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_queue_in_another_region_is_named(
+def test_the_error_for_a_queue_in_another_region_names_it(
     aws: Any, here: Callable[[Any], None], supervisor: Supervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """AWS would only say that there is no such queue."""
+    """AWS would only report that the queue does not exist."""
     here(aws)
     trigger = JobStateChangeTrigger(queue_url="https://sqs.eu-west-1.amazonaws.com/123456789012/q", aws_conn_id=None)
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(trigger):
             await eventually(lambda: warnings(caplog))
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert "the queue is in eu-west-1, and the connection is for us-east-1" in warnings(caplog)[0]
 
 
-def test_the_queue_that_a_connection_names_for_the_waits_is_left_alone(
+def test_the_queue_of_a_connection_for_waits_is_rejected(
     queue: Queue, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The setting is known where the DAG is read; a connection is known only where it is used."""
+    """The setting is known when the DAG is parsed, but a connection only when it is used."""
     connection = {"conn_type": "aws", "extra": {"jobflow_event_queue_url": queue.url, "region_name": "us-east-1"}}
     monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps(connection))
     queue.send(job_message("a"))
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(queue.trigger(aws_conn_id="mine")) as triggerer:
             await eventually(lambda: warnings(caplog))
             connection["extra"].pop("jobflow_event_queue_url")  # type: ignore[attr-defined]
@@ -549,7 +547,7 @@ def test_the_queue_that_a_connection_names_for_the_waits_is_left_alone(
             monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps(connection))
             await eventually(triggerer.store)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert "the waits use this queue" in warnings(caplog)[0]
 
 
@@ -571,7 +569,7 @@ URL = "https://sqs.us-east-1.amazonaws.com/123456789012/q"
     ],
 )
 def test_a_trigger_that_could_never_fire_is_an_import_error_of_the_dag(arguments: dict[str, Any], message: str) -> None:
-    """And never the end of a triggerer, which lives on after no error but TypeError when it makes a trigger."""
+    """Otherwise it would end the triggerer, which only survives a TypeError when it creates a trigger."""
     with pytest.raises(InvalidTriggerParameter) as refused:
         JobStateChangeTrigger(**{"queue_url": URL, **arguments})
     assert message in str(refused.value)
@@ -579,15 +577,15 @@ def test_a_trigger_that_could_never_fire_is_an_import_error_of_the_dag(arguments
     assert isinstance(refused.value, AirflowFailException)
 
 
-def test_the_queue_of_the_waits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each would take the other's messages."""
+def test_the_queue_of_the_setting_for_waits_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would receive the other's messages."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__EVENT_QUEUE_URL", f"{URL}/")
     with pytest.raises(InvalidTriggerParameter, match=r"this is the queue of \[jobflow\] event_queue_url"):
         JobStateChangeTrigger(queue_url=URL)
 
 
-def test_a_trigger_stays_the_same_however_often_the_dag_is_read() -> None:
-    """Airflow makes a new trigger whenever the hash differs from that of the arguments it has stored."""
+def test_a_trigger_is_the_same_whenever_the_dag_is_parsed() -> None:
+    """Airflow creates a new trigger if the hash differs from that of the stored arguments."""
     from airflow.models.trigger import Trigger
 
     trigger = JobStateChangeTrigger(
@@ -603,19 +601,19 @@ def test_a_trigger_stays_the_same_however_often_the_dag_is_read() -> None:
     assert trigger.shared_stream_key() != JobStateChangeTrigger(queue_url=URL, status="FAILED").shared_stream_key()
 
 
-def test_alone_it_refuses_to_run() -> None:
-    """As the trigger of a deferred task in `airflow dags test`, say."""
+def test_a_watcher_rejects_being_used_for_a_deferral() -> None:
+    """For example, as the trigger of a deferred task in `airflow dags test`."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         async for _ in JobStateChangeTrigger(queue_url=URL).run():
             pass
 
     with pytest.raises(RuntimeError, match="for the AssetWatcher of an asset"):
-        asyncio.run(story())
+        asyncio.run(scenario())
 
 
-def test_a_watcher_is_made_without_boto3() -> None:
-    """Every worker process that reads the DAG file would pay half a second for it."""
+def test_a_watcher_is_created_without_boto3() -> None:
+    """Otherwise every worker process that parses the DAG file would need half a second more."""
     code = (
         "import sys; from airflow.sdk import Asset, AssetWatcher; before = set(sys.modules); "
         "from airflow_jobflow.triggers.state_change import JobStateChangeTrigger; "

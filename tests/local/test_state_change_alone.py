@@ -17,7 +17,7 @@ from airflow_jobflow.triggers.state_change import JobStateChangeTrigger
 
 @pytest.fixture
 def stored(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Airflow without shared streams, whose asset events count as stored when this is set."""
+    """An Airflow without shared streams, whose asset events count as stored when this event is set."""
     event = asyncio.Event()
 
     async def until_stored() -> None:
@@ -38,7 +38,7 @@ class Queue:
         self.url = self._sqs.create_queue(QueueName=f"alone-{uuid.uuid4().hex}")["QueueUrl"]
 
     def send(self, job_id: str, status: str = "SUCCEEDED") -> None:
-        """Put a state change of a Batch job into it, as EventBridge does."""
+        """Send a state change of a Batch job, like EventBridge."""
         detail = {"jobId": job_id, "jobName": "name", "status": status}
         event = {
             "id": str(uuid.uuid4()),
@@ -49,14 +49,14 @@ class Queue:
         self._sqs.send_message(QueueUrl=self.url, MessageBody=json.dumps(event))
 
     @property
-    def left(self) -> int:
-        """Messages in it, hidden ones included."""
+    def message_count(self) -> int:
+        """Return the number of messages in the queue, including hidden ones."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         found = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
         return sum(int(found[name]) for name in names)
 
     def trigger(self) -> JobStateChangeTrigger:
-        """A watcher of jobs that have succeeded."""
+        """Return a watcher of jobs that have succeeded."""
         return JobStateChangeTrigger(queue_url=self.url, aws_conn_id=None, status="SUCCEEDED")
 
 
@@ -68,45 +68,43 @@ def queue(aws: Any, here: Callable[[Any], None]) -> Queue:
 
 
 def jobs(event: Any) -> list[str]:
-    """The jobs in an event."""
+    """Return the jobs in an event."""
     return [job["job_id"] for job in event.payload["jobs"]]
 
 
 def test_a_message_is_deleted_only_after_airflow_has_had_the_time_to_store_the_event(
     queue: Queue, stored: asyncio.Event, eventually: Any
 ) -> None:
-    """A triggerer that dies before leaves it to the next one, which fires it again."""
+    """If a triggerer dies before, the next one receives the message, and fires its event again."""
     queue.send("a")
 
-    async def story() -> None:
+    async def scenario() -> None:
         dying = queue.trigger().run()
         assert jobs(await anext(dying)) == ["a"]
         waiting = asyncio.ensure_future(anext(dying))
         await asyncio.sleep(0)
-        assert queue.left == 1
+        assert queue.message_count == 1
         stored.set()
-        await asyncio.to_thread(eventually, lambda: queue.left == 0)
+        await asyncio.to_thread(eventually, lambda: queue.message_count == 0)
         queue.send("b")
         assert jobs(await waiting) == ["b"]
         await dying.aclose()  # type: ignore[attr-defined]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_what_the_watcher_does_not_want_is_deleted_and_the_rest_fired(
-    queue: Queue, stored: asyncio.Event, eventually: Any
-) -> None:
-    """The queue is the watcher's own."""
+def test_unwanted_messages_are_deleted_and_others_fired(queue: Queue, stored: asyncio.Event, eventually: Any) -> None:
+    """No other watcher uses the queue."""
     stored.set()
     queue.send("bad", "FAILED")
     queue.send("good")
 
-    async def story() -> None:
+    async def scenario() -> None:
         running = queue.trigger().run()
         assert jobs(await anext(running)) == ["good"]
         waiting = asyncio.ensure_future(anext(running))
-        await asyncio.to_thread(eventually, lambda: queue.left == 0)
+        await asyncio.to_thread(eventually, lambda: queue.message_count == 0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
 
-    asyncio.run(story())
+    asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""The package as it is released: built from this checkout, and once more from what was built."""
+"""The released package: built from this checkout, and built again from the result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Built:
-    """What a build has made."""
+    """The results of a build."""
 
     wheel: Path
     sdist: Path
@@ -30,10 +30,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 @pytest.fixture(scope="session")
 def unpacked(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sdist, unpacked."""
+    """The unpacked sdist."""
     where = tmp_path_factory.mktemp("unpacked")
     with tarfile.open(built.sdist) as archive:
-        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # from Python 3.11.4 on
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since Python 3.11.4
         archive.extractall(where, **safely)  # type: ignore[arg-type]
     [top] = where.iterdir()
     return top
@@ -41,14 +41,14 @@ def unpacked(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def rebuilt(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """What is built from the unpacked sdist: elsewhere, from files with other times."""
+    """A build from the unpacked sdist, in another directory and with other file times."""
     for each in unpacked.rglob("*"):
         os.utime(each, (0, 1_000_000_000))
     return build(unpacked, tmp_path_factory.mktemp("rebuilt"))
 
 
 def build(root: Path, into: Path) -> Built:
-    """Build as a release does, at a fixed time."""
+    """Build like a release, at a fixed time."""
     command = [sys.executable, "-m", "hatchling", "build", "--directory", str(into)]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
     made = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=120)

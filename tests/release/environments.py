@@ -1,10 +1,9 @@
-"""`make release-check`: the wheel in empty environments, with each Python and each Airflow that is supported.
+"""`make release-check`: the wheel in new environments, with each supported Python and Airflow.
 
-An Airflow is the lowest or the newest that the package allows, or one as its official constraints pin it.
-
-Builds the package, and for each pair makes an environment in a temporary directory, installs the wheel with its extra,
-and has `use.py` use it from there. A Python that is neither on this machine nor to be had is named and left out, unless
-it was asked for; the workflow `tests.yaml` has them all.
+An Airflow is the lowest or the newest that the package allows, or one with its official constraints. The program builds
+the package, and for each pair it creates an environment in a temporary directory, installs the wheel with its extra,
+and runs `use.py` there. A Python that is neither installed nor available is reported and skipped, unless it was
+requested; the workflow `tests.yaml` has them all.
 """
 
 from __future__ import annotations
@@ -30,22 +29,24 @@ CONSTRAINTS: Final = {
     )
     for each in sorted((ROOT / "tests" / "constraints").iterdir())
 }
-"""By version, as 3.2. They are those for Python 3.12, and fit the others."""
+"""By version, as 3.2. They are for Python 3.12, and work for the other ones."""
 OURS: Final = re.compile(r"^apache-airflow(-core|-task-sdk|-providers-(amazon|standard))?==.*\n", re.MULTILINE)
-"""What has a floor in pyproject.toml, in a file of constraints."""
+"""The packages with a lower bound in pyproject.toml, as in a file of constraints."""
 FLOORS: Final = "floors.txt"
-"""The oldest constraints without these: the oldest Airflow does not run with the newest of all else that it needs."""
+"""The oldest constraints without these: the oldest Airflow does not run with the newest versions of its other
+dependencies.
+"""
 AIRFLOWS: Final = {
     "lowest": ("--resolution", "lowest-direct", "--constraint", FLOORS),
     "newest": ("--resolution", "highest"),
     **CONSTRAINTS,
 }
-"""What uv is told for each Airflow: of all that the package asks for, which versions to install."""
+"""The options of uv for each Airflow: which versions of the dependencies to install."""
 LOCAL_USE: Final = Path(__file__).with_name("use.py")
 
 
 def main() -> int:
-    """Try all pairs that are asked for; returns the exit code."""
+    """Try all requested pairs; return the exit code."""
     given = _parser().parse_args()
     failed = left_out = 0
     with tempfile.TemporaryDirectory(prefix="jobflow-release-") as name:
@@ -71,14 +72,14 @@ def main() -> int:
 
 
 def _supported() -> list[str]:
-    """The versions of Python that the package says it is for."""
+    """Return the versions of Python that the package supports."""
     classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
     versions = [each.rpartition(" :: ")[2] for each in classifiers if each.startswith("Programming Language :: Python")]
     return [version for version in versions if "." in version]
 
 
 def _interpreter(python: str) -> str | None:
-    """Where a Python is, fetched if need be; None if it is not to be had."""
+    """Return the path of a Python, which is downloaded if necessary; None if it is not available."""
     find = ("python", "find", "--no-project", "--system", python)
     found = _uv(*find, quiet=True)
     if found.returncode:
@@ -97,7 +98,7 @@ def _wheel(place: Path) -> Path:
 
 
 def _used(place: Path, wheel: Path, interpreter: str, versions: Sequence[str]) -> bool:
-    """Whether the package could be installed and used."""
+    """Return whether the package could be installed and used."""
     environment = place / "environment"
     python = environment / "bin" / "python"
     wanted = [str(wheel), "--requirements", str(ROOT / "pyproject.toml"), "--extra", "local"]
@@ -120,7 +121,7 @@ def _used(place: Path, wheel: Path, interpreter: str, versions: Sequence[str]) -
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of this checkout's."""
+    """Return the environment variables without those of this checkout."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS_", "PYTHON"))}
 
 

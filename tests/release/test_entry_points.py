@@ -1,4 +1,4 @@
-"""Every name by which Airflow finds something in the package is that of something."""
+"""Every name by which Airflow finds a part of the package exists."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entr
 
 
 def names(value: Any) -> Iterator[str]:
-    """All modules and classes of ours that are named in provider info, wherever in it they are."""
+    """Return all modules and classes of this package in the provider info, at any depth."""
     return (text for text in texts(value) if text.startswith(PREFIX))
 
 
 def resolve(name: str) -> Any:
-    """What a dotted name is the name of."""
+    """Return the object with a dotted name."""
     module, _, attribute = name.rpartition(".")
     parent = importlib.import_module(module)
     return getattr(parent, attribute) if hasattr(parent, attribute) else importlib.import_module(name)
 
 
 def modules(package: str) -> set[str]:
-    """The modules of a package that hold an operator or a sensor of a service; bases are in others."""
+    """Return the modules of a package with an operator or a sensor of a service; base classes are in other modules."""
     found = set()
     for each in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
         held = inspect.getmembers(importlib.import_module(each.name), inspect.isclass)
@@ -52,8 +52,8 @@ def modules(package: str) -> set[str]:
     return found
 
 
-def test_the_wheel_declares_what_pyproject_does(built: Any) -> None:
-    """Airflow reads the wheel's."""
+def test_the_entry_points_of_the_wheel_are_those_of_pyproject(built: Any) -> None:
+    """Airflow reads those of the wheel."""
     parser = configparser.ConfigParser()
     with zipfile.ZipFile(built.wheel) as archive:
         [name] = [each for each in archive.namelist() if each.endswith(".dist-info/entry_points.txt")]
@@ -65,26 +65,26 @@ def test_the_wheel_declares_what_pyproject_does(built: Any) -> None:
 @pytest.mark.parametrize(
     ("group", "name", "value"), [(group, *each) for group, entries in DECLARED.items() for each in entries.items()]
 )
-def test_an_entry_point_leads_somewhere(group: str, name: str, value: str) -> None:
-    """One that does not is a line in a log, and a provider or a tab that is not there."""
+def test_an_entry_point_exists(group: str, name: str, value: str) -> None:
+    """Otherwise there is only a line in a log, and the provider or the tab is missing."""
     assert callable(EntryPoint(name, value, group).load())
 
 
 @pytest.mark.parametrize("name", sorted(set(names(get_provider_info()))))
-def test_a_name_in_provider_info_is_of_something(name: str) -> None:
-    """One that is not shows only in somebody's UI."""
+def test_a_name_in_the_provider_info_exists(name: str) -> None:
+    """A wrong name would only show in a user's UI."""
     assert resolve(name) is not None
 
 
 @pytest.mark.parametrize("kind", ["operators", "sensors"])
-def test_every_module_of_operators_and_sensors_is_named(kind: str) -> None:
-    """Airflow's lists have no more than provider info tells."""
+def test_every_module_of_operators_and_sensors_is_in_the_provider_info(kind: str) -> None:
+    """Airflow's lists contain only what is in the provider info."""
     told = {module for each in get_provider_info()[kind] for module in each["python-modules"]}
     assert told == modules(f"airflow_jobflow.{kind}")
 
 
-def test_every_link_is_named() -> None:
-    """One that is not is lost when the DAG is serialized."""
+def test_every_link_is_in_the_provider_info() -> None:
+    """A missing link is lost when the DAG is serialized."""
     classes = [cls for name, cls in inspect.getmembers(links, inspect.isclass) if not name.startswith("_")]
     ours = [cls for cls in classes if issubclass(cls, BaseOperatorLink) and cls.__module__ == links.__name__]
     assert set(get_provider_info()["extra-links"]) == {f"{cls.__module__}.{cls.__name__}" for cls in ours}

@@ -1,4 +1,4 @@
-"""What surrounds the package: its changelog, its workflows and its sample DAGs fit it and each other."""
+"""The files around the package: the changelog, the workflows and the sample DAGs are consistent."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def read(workflow: Path) -> dict[str, Any]:
 
 
 def steps(workflow: Path) -> list[dict[str, Any]]:
-    """All steps of its jobs."""
+    """Return all steps of its jobs."""
     return [step for job in read(workflow)["jobs"].values() for step in job.get("steps", [])]
 
 
 def test_the_changelog_begins_with_this_version() -> None:
-    """Who looks there wants to know what has come."""
+    """Users look there for the changes of a release."""
     versions = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert versions[0] == __version__
 
 
 @pytest.mark.parametrize("page", ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"])
-def test_what_a_page_says_to_make_or_to_read_is_there(page: str) -> None:
-    """A command or a file that is not there is a bad start."""
+def test_commands_and_files_on_a_page_exist(page: str) -> None:
+    """A missing command or file is a bad start for a contributor."""
     text = (ROOT / page).read_text()
     for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), target
@@ -47,8 +47,8 @@ def test_what_a_page_says_to_make_or_to_read_is_there(page: str) -> None:
         assert (ROOT / file).exists(), file
 
 
-def test_the_workflows_fit_their_schema() -> None:
-    """GitHub's own, as check-jsonschema carries it; a workflow that does not is not run, and nobody is told."""
+def test_the_workflows_match_their_schema() -> None:
+    """The schema is GitHub's own, as included in check-jsonschema; an invalid workflow is silently not run."""
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
     answer = subprocess.run([*check, *map(str, WORKFLOWS)], capture_output=True, text=True, check=False, timeout=120)
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -57,15 +57,15 @@ def test_the_workflows_fit_their_schema() -> None:
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda each: each.stem)
 def test_an_action_is_pinned_by_commit(workflow: Path) -> None:
-    """A tag may be moved to something else. The version beside it is for people and for Dependabot."""
+    """A tag may be moved. The version beside the commit is for people and for Dependabot."""
     used = re.findall(r"uses: (?!\./)(.*)", workflow.read_text())
     for each in used:
         assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each), each
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda each: each.stem)
-def test_a_workflow_may_do_nothing_that_a_job_does_not_ask_for(workflow: Path) -> None:
-    """And no job asks for more than to read, but the one that publishes."""
+def test_a_workflow_has_minimal_permissions(workflow: Path) -> None:
+    """Only the job that publishes has more than read permissions."""
     document = read(workflow)
     assert document["permissions"] == {}
     for name, job in document["jobs"].items():
@@ -77,14 +77,14 @@ def test_a_workflow_may_do_nothing_that_a_job_does_not_ask_for(workflow: Path) -
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda each: each.stem)
-def test_a_workflow_makes_what_can_be_made(workflow: Path) -> None:
-    """A target that is renamed breaks it."""
+def test_make_targets_in_a_workflow_exist(workflow: Path) -> None:
+    """Renaming a target would break the workflow."""
     for target in re.findall(r"run: make ([a-z-]+)", workflow.read_text()):
         assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), target
 
 
-def test_each_python_that_is_promised_is_tested() -> None:
-    """The classifiers are the promise."""
+def test_each_supported_python_is_tested() -> None:
+    """The classifiers list the supported versions."""
     classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
     promised = re.findall(r"Python :: (3\.\d+)", "\n".join(classifiers))
     jobs = read(ROOT / ".github" / "workflows" / "tests.yaml")["jobs"]
@@ -95,8 +95,8 @@ def test_each_python_that_is_promised_is_tested() -> None:
     assert jobs["pinned"]["strategy"]["matrix"]["airflow"] == [*pinned, "lowest"]
 
 
-def test_the_floors_are_below_what_every_supported_airflow_pins() -> None:
-    """Or the package has no solution under the constraints with which people and managed services install."""
+def test_lower_bounds_are_below_the_constraints_of_every_supported_airflow() -> None:
+    """Otherwise the package could not be installed under the official constraints."""
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     floors = [Requirement(each) for each in dependencies if not each.startswith("apache-airflow>")]
     files = sorted((ROOT / "tests/constraints").iterdir())
@@ -107,8 +107,8 @@ def test_the_floors_are_below_what_every_supported_airflow_pins() -> None:
             assert floor.specifier.contains(pins[floor.name]), f"{file.name} pins {floor.name}=={pins[floor.name]}"
 
 
-def test_nothing_is_published_that_was_not_tested_and_audited() -> None:
-    """From the environment that PyPI trusts, with attestations."""
+def test_a_release_is_tested_and_audited_before_it_is_published() -> None:
+    """It is published from the environment that PyPI trusts, with attestations."""
     publish = read(ROOT / ".github" / "workflows" / "release.yaml")["jobs"]["publish"]
     assert set(publish["needs"]) == {"tests", "audit", "build"}
     assert publish["environment"]["name"] == "pypi"
@@ -117,5 +117,5 @@ def test_nothing_is_published_that_was_not_tested_and_audited() -> None:
 
 @pytest.mark.parametrize("dag", sorted((ROOT / "dags").glob("*.py")), ids=lambda each: each.stem)
 def test_a_sample_dag_is_short_enough_to_copy(dag: Path) -> None:
-    """It is read before it is copied."""
+    """Users read it before they copy it."""
     assert len(dag.read_text().splitlines()) < 120

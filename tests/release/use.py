@@ -1,6 +1,6 @@
-"""Uses the package where it is installed, and nothing else of this checkout: `python use.py <directory of DAGs>`.
+"""Uses the installed package, and nothing else of this checkout: `python use.py <directory of DAGs>`.
 
-`environments.py` runs it in an environment of its own. It ends with an error at the first thing that does not work.
+`environments.py` runs it in a separate environment. It ends with an error at the first failure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DAG = "batch_job_status_poller"
 def main(dags: str) -> None:
     """Use everything once."""
     with tempfile.TemporaryDirectory(prefix="jobflow-use-") as home:
-        # Before Airflow is imported, for it makes its home then.
+        # Before Airflow is imported, because it then creates its home.
         os.environ |= {
             "AIRFLOW_HOME": home,
             "AIRFLOW__CORE__DAGS_FOLDER": dags,
@@ -30,12 +30,12 @@ def main(dags: str) -> None:
         }
         imports()
         airflow_knows_the_provider()
-        command_lines_answer()
+        command_lines_work()
         a_dag_runs()
 
 
 def imports() -> None:
-    """Import every module, from where it is installed."""
+    """Import every module, and check that it is the installed one."""
     import airflow_jobflow
 
     where = Path(airflow_jobflow.__file__ or "")
@@ -48,20 +48,20 @@ def imports() -> None:
 
 
 def amazon() -> str:
-    """Which version of the Amazon provider there is."""
+    """Return the version of the Amazon provider."""
     return version("apache-airflow-providers-amazon")
 
 
 def airflow_knows_the_provider() -> None:
-    """Ask Airflow's own commands for it."""
+    """Check that Airflow's commands list the provider."""
     assert "airflow-jobflow" in run("airflow", "providers", "list", "--output", "plain")
     assert run("airflow", "config", "get-value", "jobflow", "poll_interval").split()[-1] == "10.0"
     assert "jobflow" in run("airflow", "plugins", "--output", "plain")
     say("Airflow lists the provider, its settings and its plugin")
 
 
-def command_lines_answer() -> None:
-    """Each says what it is for."""
+def command_lines_work() -> None:
+    """Check that the help of each command works."""
     for module in ("airflow_jobflow.local", "airflow_jobflow.local.demo.ui", "airflow_jobflow.local.demo.__main__"):
         assert "--help" in run(module, "--help")
     say("The command lines answer")
@@ -91,7 +91,7 @@ def a_dag_runs() -> None:
 
 
 def run(module: str, *arguments: str) -> str:
-    """Run a module as a command; return what it says."""
+    """Run a module as a command, and return its output."""
     command = [sys.executable, "-m", module, *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert answer.returncode == 0, f"{' '.join(command)}: {answer.stdout[-2000:]}{answer.stderr[-2000:]}"
@@ -99,7 +99,7 @@ def run(module: str, *arguments: str) -> str:
 
 
 def say(line: str) -> None:
-    """Tell how far it has come."""
+    """Print the progress."""
     sys.stderr.write(f"  {line}\n")
 
 

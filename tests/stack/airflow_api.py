@@ -1,4 +1,4 @@
-"""Airflow's REST API, as far as the tests act on it: what a person does in the UI."""
+"""Airflow's REST API, with the actions of a user in the UI."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import httpx
 from tests.stack.errors import StackError, eventually
 
 AGAIN: Final = 60.0
-"""Seconds for which a call is made again that gets no answer: a test may just be restarting the database."""
+"""Seconds for which a call without a response is repeated: a test may be restarting the database."""
 
 
 class Airflow:
     """The API of one Airflow.
 
-    :param url: without a path.
+    :param url: the URL without a path.
     """
 
     def __init__(self, url: str) -> None:
@@ -26,23 +26,25 @@ class Airflow:
         self._token = ""
 
     def close(self) -> None:
-        """Be done with it."""
+        """Close the connections."""
         self._http.close()
 
     def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any]) -> None:
         """Start a DAG run."""
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf)}
-        self._ask("POST", f"dags/{dag_id}/dagRuns", body, known=(httpx.codes.CONFLICT,))  # made again, it is there
+        self._ask(
+            "POST", f"dags/{dag_id}/dagRuns", body, known=(httpx.codes.CONFLICT,)
+        )  # after a repeated call, the run exists
 
     def dag_ids(self) -> set[str]:
-        """The DAGs that can be triggered."""
+        """Return the ids of all DAGs."""
         return {each["dag_id"] for each in self._ask("GET", "dags?limit=100")["dags"]}
 
     def prepare(self, dag_ids: Sequence[str], pattern: str = "~") -> None:
-        """Wait until DAGs are there, and let them run.
+        """Wait until DAGs exist, and unpause them.
 
-        :param pattern: lets only DAGs run whose ids contain it; ``~`` for all.
-        :raises StackError: one of them cannot be imported, or they do not come.
+        :param pattern: a part of the ids of the DAGs to unpause; ``~`` for all.
+        :raises StackError: a DAG cannot be imported, or does not appear.
         """
 
         def there() -> bool:
@@ -54,7 +56,7 @@ class Airflow:
         self.unpause(pattern)
 
     def unpause(self, pattern: str = "~") -> None:
-        """Let every DAG run whose id contains a pattern; ``~`` for all."""
+        """Unpause every DAG whose id contains a pattern; ``~`` for all."""
         self._ask("PATCH", f"dags?dag_id_pattern={pattern}&update_mask=is_paused&limit=100", {"is_paused": False})
 
     def add_connection(self, conn_id: str, conn_type: str, **fields: str) -> None:
@@ -62,18 +64,18 @@ class Airflow:
         self._ask("POST", "connections", {"connection_id": conn_id, "conn_type": conn_type, **fields})
 
     def runs(self, dag_id: str) -> dict[str, str]:
-        """The states of all runs of a DAG by their ids, also of those that its schedule made."""
+        """Return the states of all runs of a DAG by their ids, including scheduled ones."""
         found = self._ask("GET", f"dags/{dag_id}/dagRuns?limit=100")["dag_runs"]
         return {str(each["dag_run_id"]): str(each["state"]) for each in found}
 
     def import_errors(self) -> list[str]:
-        """Why some DAG files cannot be read."""
+        """Return why some DAG files cannot be imported."""
         return [
             f"{each['filename']}: {each['stack_trace']}" for each in self._ask("GET", "importErrors")["import_errors"]
         ]
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """The state of a DAG run."""
+        """Return the state of a DAG run."""
         return str(self._ask("GET", f"dags/{dag_id}/dagRuns/{run_id}")["state"])
 
     def set_run_state(self, dag_id: str, run_id: str, state: str) -> None:
@@ -81,7 +83,7 @@ class Airflow:
         self._ask("PATCH", f"dags/{dag_id}/dagRuns/{run_id}", {"state": state})
 
     def instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """The task instances of a DAG run."""
+        """Return the task instances of a DAG run."""
         answer = self._ask("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=100")
         found: list[dict[str, Any]] = answer["task_instances"]
         return found
@@ -91,51 +93,51 @@ class Airflow:
         self._ask("PATCH", _instance(dag_id, run_id, task_id, map_index), {"new_state": state})
 
     def clear(self, dag_id: str, run_id: str, task_ids: Sequence[str | tuple[str, int]]) -> None:
-        """Clear task instances of a DAG run, whatever their state."""
+        """Clear task instances of a DAG run in any state."""
         body = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_ids": list(task_ids)}
         self._ask("POST", f"dags/{dag_id}/clearTaskInstances", body)
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
-        """An XCom as a task gets it, not as the UI, which reads what is no JSON as such; None if there is none."""
+        """Return an XCom as a task gets it; None if there is none. The UI also shows values that are not JSON."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
         query = f"?map_index={map_index}&deserialize=false"
         answer = self._ask("GET", path + query, known=(httpx.codes.NOT_FOUND,))
         return answer.get("value")
 
     def links(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, str | None]:
-        """The URLs of a task instance's buttons, by their names."""
+        """Return the URLs of a task instance's buttons by their names."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links?map_index={map_index}"
         return dict(self._ask("GET", path)["extra_links"])
 
     def asset_events(self, dag_id: str, run_id: str) -> list[str]:
-        """The tasks of a run that have updated an asset."""
+        """Return the tasks of a run that have updated an asset."""
         answer = self._ask("GET", f"assets/events?source_dag_id={dag_id}&source_run_id={run_id}")
         return [str(each["source_task_id"]) for each in answer["asset_events"]]
 
-    def told(self, asset: str) -> list[Any]:
-        """What the watcher of an asset has told: the payload of each of its events."""
+    def watcher_events(self, asset: str) -> list[Any]:
+        """Return the payloads of all events of an asset's watcher."""
         answer = self._ask("GET", "assets/events?limit=100")
         assert answer["total_entries"] <= len(answer["asset_events"])
         return [each["extra"].get("payload") for each in answer["asset_events"] if each["name"] == asset]
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int, map_index: int = -1) -> str:
-        """What the log of a try says, a line each."""
+        """Return the lines of a try's log."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
         answer = self._ask("GET", f"{path}?full_content=true&map_index={map_index}", known=(httpx.codes.NOT_FOUND,))
         lines = answer.get("content") or []
         return "\n".join(each.get("event", "") if isinstance(each, dict) else str(each) for each in lines)
 
     def alive(self, kind: str) -> int:
-        """How many jobs of a kind (``TriggererJob``) have a heartbeat that is not old."""
-        # What it says of the total counts those as well that were killed.
+        """Return how many jobs of a kind (``TriggererJob``) have a recent heartbeat."""
+        # Its total also counts jobs that were killed.
         return len(self._ask("GET", f"jobs?job_type={kind}&job_state=running&is_alive=true&limit=100")["jobs"])
 
     def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, known: Sequence[int] = ()
     ) -> dict[str, Any]:
-        """Make a call; one that gets no answer, or a 5xx, is made again.
+        """Make a call, and repeat it if there is no response or a 5xx.
 
-        :param known: statuses that are no error.
+        :param known: statuses that are not errors.
         """
         deadline = time.monotonic() + AGAIN
         while True:

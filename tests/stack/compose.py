@@ -1,6 +1,6 @@
-"""What docker-compose.yaml says, with an overlay, as Compose would read it; and what in it Compose would refuse.
+"""Parse docker-compose.yaml with an overlay like Compose, and find what Compose would reject. Pure functions.
 
-Pure: a document in, plain data out. It knows as much of the format as the file uses.
+It supports the parts of the format that the file uses.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ FILE: Final = ROOT / "docker-compose.yaml"
 OVERLAY: Final = Path(__file__).with_name("overlay.yaml")
 
 VARIABLE: Final = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>\w+)(?:(?P<how>:[-?])(?P<word>[^}]*))?\})")
-"""As much of Compose's interpolation as there is: ``$$``, ``${NAME}``, ``${NAME:-default}``, ``${NAME:?message}``."""
+"""The supported interpolation: ``$$``, ``${NAME}``, ``${NAME:-default}``, ``${NAME:?message}``."""
 
 CONDITIONS: Final = ("service_started", "service_healthy", "service_completed_successfully")
 
 
 class InvalidFileError(Exception):
-    """Compose would refuse the file; the message says why."""
+    """Compose would reject the file; the message says why."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """A service, with all that is needed to run it as a process."""
+    """A service, with the data to run it as a process."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     after: Mapping[str, str]
-    """The services it waits for, and what each must be."""
+    """The services that it depends on, with their conditions."""
     health: Sequence[str]
-    """The command that says whether it is healthy; none if there is none."""
+    """The healthcheck command; none if there is none."""
     port: str | None
     """The port it listens on."""
     mounts: Mapping[str, str]
-    """What is mounted where: a named volume, or a path relative to the file, by the path in the container."""
+    """The mounts: a named volume, or a path relative to the file, by the path in the container."""
     restarts: bool
-    """Whether it is started again when it has ended by itself."""
+    """Whether it is restarted when it ends by itself."""
 
 
 def read(file: Path) -> dict[str, Any]:
-    """Parse a file; nothing in it is interpolated."""
+    """Parse a file without interpolation."""
     document: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
     return document
 
@@ -57,9 +57,9 @@ def read(file: Path) -> dict[str, Any]:
 def services(
     document: Mapping[str, Any], overlay: Mapping[str, Any], variables: Mapping[str, str]
 ) -> dict[str, Service]:
-    """The services, interpolated, in an order in which they can be started.
+    """Return the interpolated services in an order in which they can be started.
 
-    :raises InvalidFileError: it is not in order, or a variable is not set that must be.
+    :raises InvalidFileError: the file is invalid, or a required variable is not set.
     """
     if wrong := problems(document):
         raise InvalidFileError("; ".join(wrong))
@@ -69,7 +69,7 @@ def services(
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one mapping over another, as Compose does with a second file; of what is used here."""
+    """Merge one mapping into another, like Compose does with a second file, as far as it is used here."""
     result = dict(below)
     for key, value in above.items():
         there = result.get(key)
@@ -78,9 +78,9 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def interpolate(value: Any, variables: Mapping[str, str]) -> Any:
-    """Replace what is variable, everywhere in a value.
+    """Replace variables everywhere in a value.
 
-    :raises InvalidFileError: a variable is not set that must be.
+    :raises InvalidFileError: a required variable is not set.
     """
     if isinstance(value, str):
         return VARIABLE.sub(lambda found: _value(found, variables), value)
@@ -103,12 +103,12 @@ def _value(found: re.Match[str], variables: Mapping[str, str]) -> str:
 
 
 def required(document: Any) -> set[str]:
-    """The variables that must be set."""
+    """Return the variables that must be set."""
     return {found["name"] for text in texts(document) for found in VARIABLE.finditer(text) if found["how"] == ":?"}
 
 
 def problems(document: Mapping[str, Any]) -> list[str]:
-    """What Compose would refuse although the schema does not: names of things that are not there, and circles."""
+    """Return what Compose would reject although the schema accepts it: undefined names and cycles."""
     entries = document["services"]
     wrong = [*_wrong_names(document), *_wrong_dependencies(entries)]
     wrong += [f"service {name} has neither an image nor a build" for name in entries if not _has_image(entries[name])]
@@ -146,7 +146,7 @@ def _has_image(entry: Mapping[str, Any]) -> bool:
 
 
 def _used(kind: str, entry: Mapping[str, Any]) -> Iterator[str]:
-    """The names of the top-level things of a kind that a service uses."""
+    """Return the names of the top-level elements of a kind that a service uses."""
     for each in entry.get(kind) or ():
         if isinstance(each, Mapping):
             if each.get("type", "volume") == "volume" and each.get("source"):
@@ -165,9 +165,9 @@ def _after(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _in_order(after: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    """Names, each after those it waits for.
+    """Return names in an order in which each follows those it depends on.
 
-    :raises InvalidFileError: some wait for each other.
+    :raises InvalidFileError: there is a cycle.
     """
     left = dict(after)
     while left:

@@ -1,4 +1,4 @@
-"""One stack for all tests of a process; its logs are shown when a test fails, and gone when none did."""
+"""One stack for all tests of a process; its logs are shown if a test fails, and deleted if all have passed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from airflow_jobflow.local.demo.home import interrupt_on_signals
 from tests.stack.kit import Kit
 from tests.stack.stack import Stack
-from tests.stack.verdicts import doubles
+from tests.stack.verdicts import duplicates
 
 DAGS = Path(__file__).with_name("dags")
 FAILED = pytest.StashKey[bool]()
@@ -48,7 +48,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[Kit]:
 
 @pytest.fixture
 def kit(running: Kit) -> Iterator[Kit]:
-    """The stack, whole before the test and again after it, with no token used twice by anything started in it."""
+    """The stack, repaired before and after the test; no job may be started twice with the same token."""
     yield running
     running.restore()
-    assert doubles(running) == []
+    assert duplicates(running) == []

@@ -1,4 +1,4 @@
-"""What goes wrong with a stack, and waiting until something is right."""
+"""The error of a stack, and a function that waits for a condition."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 PATIENCE: Final = 180.0
-"""Seconds in which a service must be healthy, on a busy machine."""
+"""Seconds in which a service must become healthy, on a busy machine."""
 LOOK_EVERY: Final = 0.5
 
 T = TypeVar("T")
 
 
 class StackError(Exception):
-    """The stack is not as it must be; the message says what is wrong, with the log's last lines."""
+    """The stack is in a wrong state; the message says which, with the last lines of the log."""
 
 
 def eventually(look: Callable[[], T], what: str, patience: float = PATIENCE, every: float = LOOK_EVERY) -> T:
-    """Look until what is seen is true, and return it.
+    """Call a function until its result is true, and return it.
 
-    :raises StackError: it has not come true within `patience` seconds.
+    :raises StackError: the result was not true within `patience` seconds.
     """
     deadline = time.monotonic() + patience
     while not (seen := look()):

@@ -1,4 +1,4 @@
-"""A way to a port that can be shut: then the port is closed, and what was open is cut."""
+"""A gate in front of a port: closing it closes the port and cuts its connections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 
 
 class Gate:
-    """Passes on what comes to one loopback port to another, while it is open."""
+    """Forwards connections from one loopback port to another while it is open."""
 
     def __init__(self, port: int, target: int) -> None:
         self.port = port
@@ -18,14 +18,14 @@ class Gate:
         self._open: set[socket.socket] = set()
 
     def open(self) -> None:
-        """Listen; nothing happens if it does already."""
+        """Start listening, unless it is already open."""
         with self._lock:
             if self._listener is None:
                 self._listener = socket.create_server(("127.0.0.1", self.port), backlog=256)
                 threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def close(self) -> None:
-        """Refuse what comes, and cut what is open."""
+        """Reject new connections, and cut existing ones."""
         with self._lock:
             listener, self._listener = self._listener, None
             cut = [*self._open, *([listener] if listener else [])]
@@ -40,7 +40,7 @@ class Gate:
             try:
                 near, _ = listener.accept()
             except OSError:
-                return  # closed
+                return  # the listener was closed
             try:
                 far = socket.create_connection(("127.0.0.1", self._target), timeout=5)
             except OSError:
@@ -66,6 +66,6 @@ class Gate:
         with self._lock:
             finished = not ({source, sink} & self._open)
             self._open -= {source, sink}
-        if finished:  # the other direction is done with them
+        if finished:  # both directions have ended
             source.close()
             sink.close()

@@ -1,7 +1,7 @@
-"""One service as processes of this machine: its container, as it were.
+"""One container as processes of this machine.
 
-What always holds: whatever it started, in whatever session, carries its mark in the environment, so that what ends a
-container ends all of it.
+Invariants: all processes that it started, in any session, carry its mark in the environment, so that all of them can be
+ended together.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from tests.stack.errors import StackError
 from tests.stack.programs import POSTGRES, program, run_as
 
 MARK: Final = "JOBFLOW_STACK"
-"""Environment variable that every process of a stack carries: ``<directory of the stack>/<instance>``."""
+"""Environment variable of every process of a stack: ``<directory of the stack>/<instance>``."""
 
 HEALTHCHECK: Final = 30.0
-"""Seconds that a healthcheck may take, on a busy machine."""
+"""Maximum seconds of a healthcheck, on a busy machine."""
 STOP_GRACE: Final = 20.0
-"""Seconds in which a service that is told to must have ended."""
+"""Maximum seconds in which a service must end after SIGTERM."""
 TAIL: Final = 40
 
 
 @dataclass
 class Instance:
-    """A service's processes; they may be started again."""
+    """The processes of a container; they may be started again."""
 
     name: str
     service: Service
@@ -43,24 +43,24 @@ class Instance:
     environment: Mapping[str, str]
     directory: Path
     process: subprocess.Popen[bytes] | None = field(default=None)
-    """The first of them, as process 1 of a container."""
+    """The first process, which is process 1 of the container."""
     wanted: bool = False
-    """Whether it was started, and nobody has ended it since."""
+    """Whether it was started, and not ended by a test since."""
     turn: threading.RLock = field(default_factory=threading.RLock)
-    """Held by who starts or ends it."""
+    """Held while it is started or ended."""
 
     @property
     def log(self) -> Path:
-        """Where all it writes goes."""
+        """The file with all of its output."""
         return self.directory.with_suffix(".log")
 
     @property
     def runs(self) -> bool:
-        """Whether its first process does."""
+        """Whether its first process runs."""
         return self.process is not None and self.process.poll() is None
 
     def processes(self) -> list[psutil.Process]:
-        """All that runs of it, the first one first."""
+        """Return all of its processes, the first one first."""
         found = set(left_running(MARK, str(self.directory)))
         first = self.process.pid if self.process and self.runs else None
         if first:  # Redis writes its title over its environment
@@ -69,12 +69,12 @@ class Instance:
         return sorted(found, key=lambda each: (each.pid != first, each.pid))
 
     def tail(self) -> str:
-        """The last lines of its log."""
+        """Return the last lines of its log."""
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
         return "\n".join([f"--- {self.name}", *text.splitlines()[-TAIL:]])
 
     def start(self) -> None:
-        """Start what does not run; whether it is healthy is another matter."""
+        """Start it unless it runs; it may not be healthy yet."""
         with self.turn, self.log.open("ab") as log:
             if self.runs:
                 raise StackError(f"{self.name} runs already")
@@ -91,19 +91,19 @@ class Instance:
             )
 
     def recover(self, *, unasked: bool = False) -> bool:
-        """Start it if it does not run; return whether that was so.
+        """Start it if it does not run, and return whether it did not.
 
-        :param unasked: do so only if it has ended by itself.
+        :param unasked: only start it if it has ended by itself.
         """
         with self.turn:
             if self.runs or (unasked and not self.wanted):
                 return False
-            self.kill()  # what its first process has left running
+            self.kill()  # processes that its first process has left
             self.start()
             return True
 
     def kill(self) -> None:
-        """SIGKILL to all of it, as ``docker kill``."""
+        """Send SIGKILL to all processes, like ``docker kill``."""
         with self.turn:
             self.wanted = False
             for _ in range(10):  # a process may fork while it is being killed
@@ -118,29 +118,29 @@ class Instance:
                 self.process.wait(STOP_GRACE)
 
     def stop(self, grace: float = STOP_GRACE) -> None:
-        """SIGTERM to the first process, and SIGKILL to what is left, as ``docker stop``."""
+        """Send SIGTERM to the first process, and SIGKILL to the rest, like ``docker stop``."""
         with self.turn:
             if self.process and self.runs:
-                # Told by SIGTERM, Postgres would wait for its clients: its image's stop signal is another.
+                # After SIGTERM, Postgres would wait for its clients, so its image has another stop signal.
                 self.process.send_signal(signal.SIGINT if self.service.name == POSTGRES else signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.process.wait(grace)
             self.kill()
 
     def pause(self) -> None:
-        """SIGSTOP to all of it, as ``docker pause``."""
+        """Send SIGSTOP to all processes, like ``docker pause``."""
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.suspend()
 
     def unpause(self) -> None:
-        """SIGCONT to all of it."""
+        """Send SIGCONT to all processes."""
         for process in reversed(self.processes()):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()
 
     def is_healthy(self) -> bool:
-        """Whether its healthcheck says so."""
+        """Run the healthcheck, and return its result."""
         if not self.runs:
             return False
         try:

@@ -1,4 +1,6 @@
-"""What users do to running tasks, at which moment, and what runs on although nobody wants it: orphans."""
+"""Kills of tasks by users: what is killed and when, and orphans, which are jobs that keep running although their task
+has ended.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 DEPLOYMENT: Final = "compose"
 """``[jobflow] deployment_id`` of docker-compose.yaml."""
 AGE: Final = 700.0
-"""Seconds by which the reaper's clock is ahead, for jobs younger than ten minutes are left alone."""
+"""Seconds by which the reaper's clock is ahead, because jobs younger than ten minutes are never stopped."""
 UNFINISHED: Final = (
     None,
     "scheduled",
@@ -31,7 +33,7 @@ UNFINISHED: Final = (
 PICK_UP: Final = "between the accepted deferral and its pick-up by a triggerer"
 WAITING: Final = "while it waits in a triggerer"
 HEARTBEAT: Final = 6.0
-"""Seconds after the last heartbeat of a triggerer after which it is dead or frozen."""
+"""Seconds since the last heartbeat after which a triggerer is dead or frozen."""
 
 
 DUE: Final[Mapping[str, Callable[[str | None], bool]]] = {
@@ -39,19 +41,19 @@ DUE: Final[Mapping[str, Callable[[str | None], bool]]] = {
     "a worker": lambda state: state == "running" or (state is not None and state not in UNFINISHED),
     "the deferral": lambda state: state == "deferred" or (state is not None and state not in UNFINISHED),
 }
-"""How far a run may be when it is killed: by the state of one of its tasks."""
+"""The point of a run at which it is killed: the state of one of its tasks."""
 
 
 @dataclass(frozen=True)
 class Kill:
-    """Something that a user does.
+    """An action of a user.
 
     :param run: number of the run in its schedule.
-    :param after: how far the run must have come, one of `DUE`.
+    :param after: the point that the run must have reached, one of `DUE`.
     :param delay: seconds after that.
-    :param act: ``run failed``; or ``failed``, ``success`` or ``clear``, of one task.
-    :param which: which of the tasks that have not ended, as a share of them.
-    :param outage: for how many seconds before the kill AWS cannot be reached, and for how long in all.
+    :param act: ``run failed``; or ``failed``, ``success`` or ``clear`` for one task.
+    :param which: which of the unfinished tasks, as a fraction of their number.
+    :param outage: seconds for which AWS is unreachable before the kill, and in all.
     :param then: seconds after which the run is marked failed.
     """
 
@@ -70,11 +72,11 @@ class Kill:
         return said if self.then is None else f"{said}; {self.then:.1f} s later the run is marked failed"
 
     def is_due(self, run: Run) -> bool:
-        """Return whether a run has come so far."""
+        """Return whether a run has reached the point of the kill."""
         return any(DUE[self.after](each["state"]) for each in run.instances)
 
     def act_on(self, run: Run) -> list[Killed]:
-        """Do it; return what was killed."""
+        """Kill the run or the task, and return what was killed."""
         left = [each for each in run.instances if each["state"] in UNFINISHED]
         if not left:
             return []
@@ -96,11 +98,11 @@ class Kill:
 
 @dataclass(frozen=True)
 class Killed:
-    """A task instance on which a user has acted.
+    """A task instance that a user has killed.
 
     :param run: the run's token.
     :param at: in seconds since the epoch.
-    :param moment: what the task was doing, in words that are counted.
+    :param moment: the state of the task at that time, as a key for counts.
     """
 
     run: str
@@ -111,7 +113,7 @@ class Killed:
     try_number: int
 
     def jobs(self, jobs: Iterable[Started]) -> list[Started]:
-        """Return the jobs that it concerned: what had not ended by then, and what was started for it all the same."""
+        """Return the affected jobs: those that had not ended, and those that were started for it nevertheless."""
         return [
             job
             for job in jobs
@@ -135,7 +137,7 @@ STATES: Final[Mapping[str, str]] = {
 
 
 def _moment(instance: Mapping[str, Any]) -> str:
-    """Say what a task instance is doing, as far as Airflow knows."""
+    """Return what a task instance is doing, as far as Airflow knows."""
     state, first = instance["state"], instance["try_number"] <= 1
     if state != "deferred":
         return STATES.get(state, "before a worker runs it" if first else "between two tries")
@@ -162,7 +164,7 @@ class Orphan:
     moment: str
     act: str
     at: float
-    """When it was killed, in seconds since the epoch; 0 if nobody has acted on it."""
+    """When it was killed, in seconds since the epoch; 0 if it was not killed."""
 
     def __str__(self) -> str:
         tags = "" if self.job.is_marked else " (without tags)"
@@ -170,7 +172,7 @@ class Orphan:
 
 
 def orphans_of(kit: Kit, runs: Collection[Run], killed: Sequence[Killed]) -> list[Orphan]:
-    """Return the jobs that run although their task has ended; of crawls, which carry no owner, those of ended runs."""
+    """Return the jobs that run although their task has ended, and crawls, which have no owner, of ended runs."""
     found = []
     for run in runs:
         running = [job for job in run.started if not job.ended and not job.status.startswith("STOPP")]
@@ -190,12 +192,12 @@ def orphans_of(kit: Kit, runs: Collection[Run], killed: Sequence[Killed]) -> lis
 
 
 def _was_picked_up(run: Run, instance: Mapping[str, Any], try_number: int) -> bool:
-    """Return whether a triggerer has started the trigger of a try: it logs that it does."""
+    """Return whether a triggerer has started the trigger of a try, which it logs."""
     return " starting" in run.log(instance["task_id"], try_number, instance["map_index"])
 
 
 def reap(kit: Kit, runs: Collection[Run], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Run the orphan reaper of the package, with Airflow's REST API for the states."""
+    """Run the package's orphan reaper, with the states from Airflow's REST API."""
     from airflow_jobflow.aws import Access, forget_clients
     from airflow_jobflow.reaper import stop_orphans
 

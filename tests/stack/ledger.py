@@ -1,7 +1,7 @@
-"""What the local AWS was told to start, and what has become of it: the ledger that every test is judged by.
+"""The ledger of started jobs in the local AWS, by which every test is judged.
 
-Every job of a test carries a token of its DAG run in its name, overrides or arguments, and writes it to its log; a
-crawl has it in its crawler's name.
+Every job of a test has a token of its DAG run in its name, overrides or arguments, and writes it to its log; a crawl
+has it in the name of its crawler.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ time.sleep(float(given["--seconds"]))
 sys.exit(int(given["--code"]))
 """
 CRAWLER: Final = "crawler"
-"""What follows a run's token in the name of the crawler that it has to itself."""
+"""Separates a run's token from the rest in the name of its own crawler."""
 
 OF_A_RUN: Final = re.compile(r"t\d{4,}-")
-"""How the token of a DAG run looks: what does not begin so, a test has started by itself."""
+"""The format of a DAG run's token; jobs without one were started by the test itself."""
 DESCRIBED: Final = 100
-"""Jobs that one DescribeJobs call takes."""
+"""Maximum number of jobs in a DescribeJobs call."""
 
 
 @dataclass(frozen=True)
@@ -44,42 +44,42 @@ class Started:
     service: str
     job_id: str
     name: str
-    """What the test named it by: a Batch job's name; of others, all that was said to start it."""
+    """How the test named it: a Batch job's name; for others, the start request."""
     status: str
     ended: bool
     began: float
     """When it was created, in seconds since the epoch."""
     ended_at: float | None
     scope: str = ""
-    """Of a Glue run, its job; of a crawl, its crawler."""
+    """The job of a Glue run, or the crawler of a crawl."""
     stopped: bool = False
-    """Whether somebody has stopped it."""
+    """Whether it was stopped by someone."""
     group: str | None = None
-    """The group of the task instance that has started it; None of a crawl, which carries none."""
+    """The group of the task instance that has started it; None for a crawl, which has none."""
     item: str = ""
-    """Of a map, the item's index."""
+    """For a map, the item's index."""
     is_marked: bool = False
-    """Whether it carries the mark that the orphan reaper needs."""
+    """Whether it has the mark that the orphan reaper needs."""
 
     def is_of(self, run: str, group: str) -> bool:
-        """Return whether a task instance has started it. A crawl is known by its run only."""
+        """Return whether a task instance has started it. A crawl only has its run."""
         return self.name.startswith(run) if self.service == "glue_crawl" else self.group == group
 
 
 class Ledger:
-    """All that was ever started in a local AWS."""
+    """All jobs that were ever started in a local AWS."""
 
     def __init__(self, aws: LocalAwsClient) -> None:
         self.aws = aws
         self._batch, self._ecs, self._glue = (aws.client(name) for name in ("batch", "ecs", "glue"))
         self._logs = aws.client("logs")
         self._arguments: dict[str, Mapping[str, str]] = {}
-        """Of each Glue run, which never change."""
-        self._told: set[str] = set()
-        """Tokens that were used twice, as far as that was told."""
+        """The runs of Glue by id; their start requests never change."""
+        self._reported: set[str] = set()
+        """Tokens that were used twice and already reported."""
 
     def provision(self) -> None:
-        """Create what the tests' DAGs need beside the samples."""
+        """Create what the tests' DAGs need in addition to the samples."""
         key = f"stack/{GLUE_JOB}.py"
         self.aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=GLUE_SCRIPT.encode())
         self._glue.create_job(
@@ -91,7 +91,7 @@ class Ledger:
         )
 
     def provision_crawler(self, token: str) -> None:
-        """Create the crawler of a run: one that others started too would not be the run's own."""
+        """Create the crawler of a run, so that its crawls belong to that run."""
         targets = {"S3Targets": [{"Path": f"s3://{BUCKET}/{INPUT}"}]}
         self._glue.create_crawler(Name=token + CRAWLER, Role=self._role(), DatabaseName=DATABASE, Targets=targets)
 
@@ -99,7 +99,7 @@ class Ledger:
         return str(self.aws.client("iam").get_role(RoleName="local-glue")["Role"]["Arn"])
 
     def started(self, token: str = "") -> list[Started]:
-        """All that was started with a token; of an array, the parent."""
+        """Return all jobs that were started with a token; for an array, the parent."""
         return [
             *self._batch_jobs(token),
             *self._ecs_tasks(token),
@@ -108,28 +108,28 @@ class Ledger:
         ]
 
     def running(self, token: str = "") -> list[Started]:
-        """What of it has not ended."""
+        """Return those of them that have not ended."""
         return [each for each in self.started(token) if not each.ended]
 
     def used_twice(self) -> list[str]:
-        """The names and tokens that more than one job was started with, by an operator that gives each its own.
+        """Return the names and tokens with which more than one job was started by an operator that uses unique ones.
 
-        Each is told once, to whoever asks first.
+        Each is returned once.
         """
         tokens = [each["jobName"] for each in self.aws.started("batch") if OF_A_RUN.match(each["jobName"])]
         tokens += [each["clientToken"] for each in self.aws.started("ecs") if each["clientToken"]]
         runs = [each for each in self.aws.started("glue") if "run_id" in each]
         owners = (read_argument(self._arguments_of(run).get(ARGUMENT, "")) for run in runs)
         tokens += [owner["attempt"] for owner in owners if "attempt" in owner]
-        told, self._told = self._told, {token for token, times in Counter(tokens).items() if times > 1}
-        return sorted(self._told - told)
+        known, self._reported = self._reported, {token for token, times in Counter(tokens).items() if times > 1}
+        return sorted(self._reported - known)
 
     def children(self, job_id: str, size: int) -> list[dict[str, Any]]:
-        """The children of an array, as Batch describes them."""
+        """Return the children of an array, as in DescribeJobs."""
         return self._describe([f"{job_id}:{index}" for index in range(size)])
 
     def stop_all(self) -> None:
-        """End what a test has left running, for it not to be in the way of the next."""
+        """Stop the jobs of a test, so that they do not delay the next one."""
         for each in self.running():
             if each.service == "batch":
                 self._batch.terminate_job(jobId=each.job_id, reason="left over by a test")
@@ -137,15 +137,15 @@ class Ledger:
                 self._ecs.stop_task(cluster=each.job_id.split("/")[1], task=each.job_id)
             elif each.service == "glue_run":
                 self._glue.batch_stop_job_run(JobName=each.scope, JobRunIds=[each.job_id])
-            # A crawl ends soon by itself.
+            # A crawl soon ends by itself.
 
     def log(self, outcome: Mapping[str, Any]) -> str:
-        """What a job wrote, by its outcome; nothing where the outcome knows no log."""
+        """Return the output of a job by its outcome; empty if the outcome has no log."""
         where = outcome.get("log") or {}
         return self.written(where["group"], where["stream"]) if where.get("stream") else ""
 
     def written(self, group: str, stream: str) -> str:
-        """What is in a log stream, a line each."""
+        """Return the lines of a log stream."""
         events = self._logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True)["events"]
         return "\n".join(each["message"] for each in events)
 

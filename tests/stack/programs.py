@@ -1,6 +1,6 @@
-"""The programs of other packages that the stack runs: where Debian keeps them, and as whom they run.
+"""The programs of other packages that the stack runs: where Debian installs them, and which user runs them.
 
-Also what the entry point of Postgres' image does before its command.
+It also does what the entry point of Postgres' image does before its command.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ POSTGRES: Final = "postgres"
 
 
 def run_as(service: str) -> dict[str, Any]:
-    """As whom to run a service, as Popen has it: Postgres refuses to be root."""
+    """Return the user that runs a service, for Popen: Postgres refuses to be root."""
     if service != POSTGRES or os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):
@@ -37,11 +37,11 @@ def _binaries() -> Iterator[str]:
 
 
 BINARIES: Final = [str(Path(sys.executable).parent), *_binaries(), "/usr/bin", "/bin"]
-"""Where programs are: this interpreter's first, then the newest Postgres, which Debian keeps in no PATH."""
+"""Directories of programs: this interpreter's first, then the newest Postgres, which is not in Debian's PATH."""
 
 
 def program(name: str) -> str:
-    """Where a program is.
+    """Return the path of a program.
 
     :raises StackError: it is not installed.
     """
@@ -52,7 +52,7 @@ def program(name: str) -> str:
 
 
 def create_cluster(environment: Mapping[str, str], directory: Path) -> None:
-    """Do what the entry point of Postgres' image does: make a database of this user and password."""
+    """Create a database with this user and password, like the entry point of Postgres' image."""
     data, owner = Path(environment["PGDATA"]), run_as(POSTGRES)
     secret = directory / "password"
     secret.write_text(environment["POSTGRES_PASSWORD"], encoding="ascii")

@@ -1,12 +1,12 @@
-"""The services of docker-compose.yaml as processes on this machine, each as alone as in its container.
+"""The services of docker-compose.yaml as processes on this machine, isolated like containers.
 
-What always holds:
+Invariants:
 
-- Commands, environment, dependencies and healthchecks are the file's. What differs: ``<service>:<port>`` is a free
-  port on loopback, a listener's address is loopback's, a mounted path is a directory of the stack's own.
-- A process sees nothing of this machine's environment but its PATH, and the package of this checkout.
-- Whatever a service started, in whatever session, carries the service's mark: what ends a container ends all of it.
-  Nothing outlives the stack.
+- Commands, environment, dependencies and healthchecks are those of the file. The differences: ``<service>:<port>`` is a
+  free port on loopback, a listener's address is loopback, and a mounted path is a directory of the stack.
+- A process only gets the PATH of this machine's environment, and the package of this checkout.
+- All processes that a service started, in any session, carry its mark, so that they can be ended together. Nothing
+  outlives the stack.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ USER: Final = {
     "AIRFLOW_WORKER_CONCURRENCY": "4",
     "JOBFLOW_LOCAL_SLOTS": "12",
 }
-"""What a user might set in ``.env`` beside the secrets."""
+"""Values that a user may set in ``.env`` in addition to the secrets."""
 
 GATED: Final = "aws"
-"""The service that is reached through a gate, for it to become unreachable."""
+"""The service behind a gate, so that it can become unreachable."""
 
 
 RESTARTED_AFTER: Final = 0.5
@@ -49,13 +49,13 @@ RESTARTED_AFTER: Final = 0.5
 
 
 class Stack:
-    """The whole of it: a context manager.
+    """The whole stack: a context manager.
 
-    :param directory: everything it writes is in it.
+    :param directory: the directory of all of its files.
     """
 
     def __init__(self, directory: Path, scale: Mapping[str, int] = SCALE, dags: Sequence[Path] = ()) -> None:
-        directory.chmod(0o711)  # Postgres runs as somebody else
+        directory.chmod(0o711)  # Postgres runs as another user
         self.directory = directory
         document, overlay = compose.read(compose.FILE), compose.read(compose.OVERLAY)
         for name in ("postgres", "pg_isready", "initdb", "redis-server", "redis-cli"):
@@ -77,7 +77,7 @@ class Stack:
         }
         self._volumes = self._mounted(dags)
         self._whole = False
-        """Whether nothing was done to any instance since all were healthy."""
+        """Whether no instance was changed since all were healthy."""
         self._closing = threading.Event()
         self._keeper = threading.Thread(target=self._keep)
         self.instances = {
@@ -89,12 +89,12 @@ class Stack:
 
     @property
     def url(self) -> str:
-        """Where Airflow is."""
+        """The URL of Airflow."""
         return f"http://127.0.0.1:{self.ports['api-server']}"
 
     @property
     def aws_url(self) -> str:
-        """Where the local AWS is, past the gate and for no service of the stack."""
+        """The URL of the local AWS without the gate, which no service of the stack uses."""
         return f"http://127.0.0.1:{self.ports[GATED]}"
 
     def __enter__(self) -> Self:
@@ -117,7 +117,7 @@ class Stack:
         self.close()
 
     def close(self) -> None:
-        """End all of it."""
+        """End all services."""
         self._closing.set()
         if self._keeper.is_alive():
             self._keeper.join()
@@ -126,42 +126,42 @@ class Stack:
         self.stop(GATED)  # it ends its jobs
         for instance in reversed(self.instances.values()):
             instance.unpause()
-            with contextlib.suppress(subprocess.TimeoutExpired):  # the others are to end all the same
+            with contextlib.suppress(subprocess.TimeoutExpired):  # the others must end too
                 instance.kill()
 
     def of(self, service: str) -> list[Instance]:
-        """The instances of a service."""
+        """Return the instances of a service."""
         return [each for each in self.instances.values() if each.service.name == service]
 
     def instance(self, service: str, number: int = 1) -> Instance:
-        """One of them, counted from 1."""
+        """Return an instance, counted from 1."""
         return self.instances[f"{service}-{number}"]
 
     def start(self, service: str, number: int = 1) -> None:
-        """Start an instance that does not run; whether it is healthy is another matter."""
+        """Start an instance unless it runs; it may not be healthy yet."""
         self.instance(service, number).start()
 
     def kill(self, service: str, number: int = 1) -> None:
-        """SIGKILL to all of an instance, as ``docker kill``."""
+        """Send SIGKILL to all processes of an instance, like ``docker kill``."""
         self._whole = False
         self.instance(service, number).kill()
 
     def stop(self, service: str, number: int = 1) -> None:
-        """SIGTERM to the first process of an instance, and SIGKILL to what is left, as ``docker stop``."""
+        """Send SIGTERM to the first process of an instance, and SIGKILL to the rest, like ``docker stop``."""
         self._whole = False
         self.instance(service, number).stop()
 
     def pause(self, service: str, number: int = 1) -> None:
-        """SIGSTOP to all of an instance, as ``docker pause``."""
+        """Send SIGSTOP to all processes of an instance, like ``docker pause``."""
         self._whole = False
         self.instance(service, number).pause()
 
     def unpause(self, service: str, number: int = 1) -> None:
-        """SIGCONT to all of an instance."""
+        """Send SIGCONT to all processes of an instance."""
         self.instance(service, number).unpause()
 
     def recover(self, service: str, number: int = 1) -> None:
-        """Start an instance if it does not run, as Docker would, and let it go on if it is paused."""
+        """Start an instance if it does not run, like Docker, and unpause it."""
         instance = self.instance(service, number)
         if instance.recover():
             self._whole = False
@@ -169,7 +169,7 @@ class Stack:
             instance.unpause()
 
     def revive(self) -> None:
-        """Start what does not run, and let go on what is paused; healthy is another matter."""
+        """Start and unpause all instances; they may not be healthy yet."""
         self.gate.open()
         for service in self.services:
             for number, _ in enumerate(self.of(service), start=1):
@@ -177,21 +177,21 @@ class Stack:
                     self.recover(service, number)
 
     def repair(self) -> None:
-        """Have everything run, and wait until all of it is healthy; whose health nobody has touched is not asked."""
+        """Start and unpause all instances, and wait until those that were changed are healthy."""
         deadline = time.monotonic() + PATIENCE
         self.revive()
         while not self._whole:
             try:
                 self.await_healthy()
-            except StackError:  # one has ended meanwhile, for want of another
+            except StackError:  # one has ended meanwhile because another was missing
                 if time.monotonic() > deadline:
                     raise
                 self.revive()
 
     def await_healthy(self) -> None:
-        """Wait until every healthcheck is content.
+        """Wait until all healthchecks succeed.
 
-        :raises StackError: one is not.
+        :raises StackError: one does not.
         """
         checked = [instance for instance in self.instances.values() if instance.service.health]
         with ThreadPoolExecutor(len(checked)) as checks:
@@ -199,7 +199,7 @@ class Stack:
         self._whole = True
 
     def jobs_running(self) -> list[psutil.Process]:
-        """The processes of the local AWS's jobs."""
+        """Return the processes of the local AWS's jobs."""
         aws = self.instance(GATED).process
         found = []
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -210,18 +210,20 @@ class Stack:
         return found
 
     def tails(self) -> str:
-        """The last lines of every service's log."""
+        """Return the last lines of every service's log."""
         return "\n".join(each.tail() for each in self.instances.values())
 
     def _keep(self) -> None:
-        """Start again what has ended by itself, as Docker does: Airflow's services do when the database is gone."""
+        """Restart instances that have ended by themselves, like Docker: Airflow's services do so if the database is
+        down.
+        """
         while not self._closing.wait(RESTARTED_AFTER):
             for instance in self.instances.values():
                 if instance.service.restarts and instance.recover(unasked=True):
                     self._whole = False
 
     def _await(self, instance: Instance) -> None:
-        """Wait for what an instance depends on."""
+        """Wait for the dependencies of an instance."""
         for name, how in instance.service.after.items():
             for other in self.of(name):
                 process = other.process
@@ -254,10 +256,10 @@ class Stack:
             "HOSTNAME": name,
             "LANG": "C.UTF-8",
             "PATH": os.pathsep.join(BINARIES),
-            "PYTHONPATH": str(compose.ROOT),  # the package that is tested, whichever is installed
+            "PYTHONPATH": str(compose.ROOT),  # the package under test, whichever is installed
             "PYTHONUNBUFFERED": "1",
             "TMPDIR": str(home),
-            "SPT_NOENV": "1",  # a process that sets its title leaves its environment readable, for its mark
+            "SPT_NOENV": "1",  # a process that sets its title keeps its environment readable, for the mark
             "no_proxy": "127.0.0.1,localhost",
             MARK: str(directory),
         }
@@ -268,7 +270,7 @@ class Stack:
         return Instance(name, service, command, health, environment, directory)
 
     def _mounted(self, dags: Sequence[Path]) -> dict[str, str]:
-        """Directories here, by what the file calls them: volumes, and the DAGs."""
+        """Return the directories for the mounts of the file: volumes and the DAGs."""
         named = {source for each in self.services.values() for source in each.mounts.values()}
         paths = {name: self.directory / "volumes" / name.strip("./") for name in named}
         for path in paths.values():
@@ -279,7 +281,7 @@ class Stack:
         return {name: str(path) for name, path in paths.items()}
 
     def _here(self, text: str, service: compose.Service, directory: Path) -> str:
-        """What a text of the file means on this machine."""
+        """Return a text of the file with the addresses and paths of this machine."""
         for address, local in self._addresses.items():
             text = re.sub(rf"(?<![\w-]){re.escape(address)}(?!\d)", local, text)
         if text == service.port:

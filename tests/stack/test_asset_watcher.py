@@ -1,4 +1,4 @@
-"""The ends of arrays start a DAG, by way of EventBridge, SQS and a watcher in a triggerer: each is notified once."""
+"""The ends of arrays start a DAG through EventBridge, SQS and a watcher in a triggerer: each is notified once."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ DAG: Final = "batch_array_event"
 ASSET: Final = "print_color_ends"
 NOTIFICATION: Final = re.compile(r"^Notification: .* \((\S+)\)$", re.MULTILINE)
 PATIENCE: Final = 2 * (ASSET_EVENT_INTERVAL + STATE_PATIENCE)
-"""Seconds in which an end is notified: one that comes close after another waits, and so may the run."""
+"""Seconds in which an end is notified: an end right after another one is delayed, and so may be the run."""
 TRIGGERERS: Final = (1, 2)
 
 
 class Arrays:
-    """Arrays that a test starts past Airflow, and what has been notified of them."""
+    """Arrays that a test starts outside Airflow, and the notifications about them."""
 
     def __init__(self, kit: Kit) -> None:
         self._airflow = kit.airflow
@@ -32,12 +32,12 @@ class Arrays:
         kit.aws.client("events").put_targets(Rule=ARRAY_EVENTS, Targets=[{"Id": "copies", "Arn": arn["QueueArn"]}])
 
     def start(self, definition: str = "print-color", size: int = 2) -> str:
-        """Start one; its id."""
+        """Start an array, and return its id."""
         job = {"jobName": "array-event", "jobQueue": "print-color-queue", "jobDefinition": definition}
         return str(self._batch.submit_job(**job, arrayProperties={"size": size})["jobId"])
 
     def end(self, *job_ids: str) -> None:
-        """Wait until they have."""
+        """Wait until all arrays have ended."""
 
         def all_ended() -> bool:
             jobs = self._batch.describe_jobs(jobs=list(job_ids))["jobs"]
@@ -46,42 +46,44 @@ class Arrays:
         eventually(all_ended, f"the end of {job_ids}")
 
     def deliver_again(self, job_id: str) -> None:
-        """Put the message of an end into the queue once more, as SQS may do."""
+        """Send the message of an end once more, as SQS may do."""
         read = {"MaxNumberOfMessages": 10, "VisibilityTimeout": 0}
         copies = self._sqs.receive_message(QueueUrl=self._copies, **read)["Messages"]
         [body] = [each["Body"] for each in copies if job_id in each["Body"]]
         self._sqs.send_message(QueueUrl=self._queue, MessageBody=body)
 
-    def is_told(self, job_id: str) -> None:
+    def has_event(self, job_id: str) -> None:
         """Wait until Airflow has stored an asset event of its end."""
-        eventually(lambda: job_id in self._told(), f"an asset event of {job_id}", PATIENCE)
+        eventually(lambda: job_id in self._events(), f"an asset event of {job_id}", PATIENCE)
 
     def are_notified_once(self, *job_ids: str) -> None:
-        """Wait until they were, and nothing more can come; hold that each was told of once, and notified of once."""
+        """Wait until all were notified and the queue is empty, and check that each had one event and notification."""
         what = f"a notification of each of {job_ids}"
-        eventually(lambda: set(job_ids) <= set(self._notified()), what, PATIENCE, every=2)
-        eventually(lambda: not self._left, "an empty queue", 2 * VISIBILITY_TIMEOUT)
-        told = self._told()
-        eventually(lambda: sum(self._notified().values()) >= sum(told.values()), "a notification of all that was told")
+        eventually(lambda: set(job_ids) <= set(self._notifications()), what, PATIENCE, every=2)
+        eventually(lambda: not self._message_count, "an empty queue", 2 * VISIBILITY_TIMEOUT)
+        told = self._events()
+        eventually(
+            lambda: sum(self._notifications().values()) >= sum(told.values()), "a notification of all that was told"
+        )
         eventually(lambda: set(self._airflow.runs(DAG).values()) <= set(ENDED), "the end of all runs")
-        notified = self._notified()
+        notified = self._notifications()
         assert {each: (told[each], notified[each]) for each in job_ids} == dict.fromkeys(job_ids, (1, 1))
         assert set(notified) == set(told)
         assert not [each for each in told if ":" in each], "a child was told of"
 
     @property
-    def _left(self) -> int:
-        """Messages in the queue, hidden ones included."""
+    def _message_count(self) -> int:
+        """Return the number of messages in the queue, including hidden ones."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         found = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=names)["Attributes"]
         return sum(int(found[name]) for name in names)
 
-    def _told(self) -> Counter[str]:
-        """How often each array was told of, in all asset events."""
-        return Counter(job["job_id"] for payload in self._airflow.told(ASSET) for job in payload["jobs"])
+    def _events(self) -> Counter[str]:
+        """Return how often each array is in an asset event."""
+        return Counter(job["job_id"] for payload in self._airflow.watcher_events(ASSET) for job in payload["jobs"])
 
-    def _notified(self) -> Counter[str]:
-        """How often each array was notified of, in all runs of the DAG."""
+    def _notifications(self) -> Counter[str]:
+        """Return how often each array was notified, in all runs of the DAG."""
         return Counter(job_id for run_id in self._airflow.runs(DAG) for job_id in self._notified_by(run_id))
 
     def _notified_by(self, run_id: str) -> list[str]:
@@ -97,16 +99,16 @@ class Arrays:
 
 
 def test_every_array_is_notified_once(kit: Kit) -> None:
-    """Good and bad, also those that end at the same time, or are delivered twice; of their children none is."""
+    """This includes failed ones, and those that end at the same time or are delivered twice, but no children."""
     arrays = Arrays(kit)
     first = arrays.start()
-    arrays.is_told(first)
+    arrays.has_event(first)
     arrays.deliver_again(first)
     arrays.are_notified_once(first, arrays.start("print-color-failing", 7), arrays.start(size=3))
 
 
-def test_what_comes_while_no_triggerer_lives_is_notified_once(kit: Kit) -> None:
-    """Messages wait in the queue; what was told before the triggerers died, and comes again, is not told again."""
+def test_ends_while_no_triggerer_lives_are_notified_once(kit: Kit) -> None:
+    """Messages wait in the queue; those that were fired before the triggerers died are not fired again."""
     arrays = Arrays(kit)
     before = arrays.start()
     arrays.are_notified_once(before)

@@ -1,4 +1,4 @@
-"""AWS is slow, broken or gone for a while: one job each, its own outcome, and no wait that fails for it."""
+"""AWS is slow, failing or unreachable for a while: each task starts one job, gets its outcome, and does not fail."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tests.stack.kit import ENDED, RUN_PATIENCE, Kit, Run
 from tests.stack.verdicts import breaches
 
 GONE = 60.0
-"""Seconds for which the local AWS cannot be reached; a call is given up after five."""
+"""Seconds for which the local AWS is unreachable; a call times out after five."""
 GONE_LONG = 90.0
-"""Longer than a try waits for AWS."""
+"""Longer than the time for which a try waits for AWS."""
 FROZEN = 15.0
 
 
-def ended_well(kit: Kit, *runs: Run) -> None:
-    """Hold that each task of each run has started its jobs once, and has their outcomes."""
+def assert_ended_well(kit: Kit, *runs: Run) -> None:
+    """Check that each task of each run has started its jobs once, and has their outcomes."""
     assert [breach for run in runs for breach in breaches(kit, run)] == []
-    kit.is_quiet()
+    kit.no_job_runs()
 
 
 def test_aws_cannot_be_reached_for_a_minute(kit: Kit) -> None:
-    """Neither by what waits, nor by what is just being started, between the note and the call: all goes on after it."""
+    """Neither waits nor starts in progress, between the record and the call, fail."""
     held = kit.stack.directory / "held"
     held.touch()
     starting = kit.run("stack_dying", seconds=3, dies_at="before the call", dies="nothing", holds=str(held))
@@ -40,7 +40,7 @@ def test_aws_cannot_be_reached_for_a_minute(kit: Kit) -> None:
     held.unlink()
     time.sleep(GONE)
     kit.stack.gate.open()
-    ended_well(kit, starting, *waiting)
+    assert_ended_well(kit, starting, *waiting)
     assert {tries for run in waiting for tries in run.tries.values()} == {1}
 
 
@@ -51,18 +51,18 @@ def test_an_outage_does_not_use_up_the_retries(kit: Kit) -> None:
     run.reaches("running", "job")
     time.sleep(GONE_LONG)
     kit.stack.gate.open()
-    ended_well(kit, run)
+    assert_ended_well(kit, run)
 
 
 def test_aws_is_frozen_while_jobs_run(kit: Kit) -> None:
-    """Connections are taken and never answered."""
+    """Connections are accepted, but get no response."""
     runs = [kit.run("stack_batch", seconds=5), kit.run("stack_services", seconds=5)]
     runs[0].waits()
     runs[1].waits("fargate", "glue")
     kit.stack.pause("aws")
     time.sleep(FROZEN)
     kit.stack.unpause("aws")
-    ended_well(kit, *runs)
+    assert_ended_well(kit, *runs)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_aws_is_frozen_while_jobs_run(kit: Kit) -> None:
     ids=["throttled", "a third broken", "a third cut off", "answers to starts lost"],
 )
 def test_aws_fails_from_start_to_end(kit: Kit, faults: dict[str, Any]) -> None:
-    """Starting, looking and reading logs all meet it."""
+    """Starts, describe calls and log reads are affected."""
     runs = [kit.new_run(dag_id) for dag_id in ("stack_batch_again", "stack_services", "stack_crawl", "stack_maps")]
     kit.faults(**faults)
     for run in runs:
@@ -85,6 +85,8 @@ def test_aws_fails_from_start_to_end(kit: Kit, faults: dict[str, Any]) -> None:
     while any(run.state not in ENDED for run in runs) and time.monotonic() < deadline:
         time.sleep(5)
         if "lose_answers" not in faults:
-            kit.faults(**faults)  # which counts anew: else a caller in step with it has the same call fail for ever
+            kit.faults(
+                **faults
+            )  # it starts to count again: otherwise the same call of a periodic caller would always fail
     kit.faults()
-    ended_well(kit, *runs)
+    assert_ended_well(kit, *runs)

@@ -1,4 +1,4 @@
-"""The buttons on a task's page that lead to AWS's console, by the API that Airflow's UI asks."""
+"""The buttons of a task that lead to AWS's console, from the API that Airflow's UI uses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NAMES = {"Batch job", "Job log", "Batch job queue", "Batch job definition"}
 
 
 def test_buttons_lead_to_the_job_while_the_task_is_deferred(kit: Kit) -> None:
-    """Also when the job has failed, and a worker has said so."""
+    """They also do so after the job has failed on a worker."""
     run = kit.run("stack_batch", seconds=15, code=3)
     [job] = run.waits()
     links = run.links()
@@ -20,12 +20,12 @@ def test_buttons_lead_to_the_job_while_the_task_is_deferred(kit: Kit) -> None:
     assert run.ends() == "failed"
     assert all(run.links().values())
     assert run.links().items() >= {name: url for name, url in links.items() if url}.items()
-    with urllib.request.urlopen(str(links["Batch job"]), timeout=30) as page:  # of the local AWS
+    with urllib.request.urlopen(str(links["Batch job"]), timeout=30) as page:  # a page of the local AWS
         assert job.job_id in page.read().decode()
 
 
 def test_buttons_of_mapped_tasks_lead_to_their_own_jobs(kit: Kit) -> None:
-    """Each instance has its own."""
+    """Each instance has its own buttons."""
     run = kit.run("stack_batch_many")
     run.ends()
     for index in (0, 1):

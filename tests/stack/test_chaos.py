@@ -1,11 +1,12 @@
-"""Random schedules of faults and kills: DAG runs of all kinds, and what can go wrong, at moments that a seed decides.
+"""Random schedules of faults and kills on a whole Airflow: DAG runs of all kinds, with faults at times that a seed
+decides.
 
-Several schedules are played at once, each a few seconds after the one before, in one stack. ``SEED`` and ``SCHEDULES``
-say which and how many; ``make chaos`` sets them. What fails names the seed of its wave, which repeats it, as far as
-processes can be repeated.
+Several schedules run at the same time in one stack, each some seconds after the previous one. ``SEED`` and
+``SCHEDULES`` set which and how many; ``make chaos`` sets them. A failure names the seed of its wave, which reproduces
+it as far as processes can be reproduced.
 
-A kill is what a user does to a task or a run. Nothing of ours may learn of it, so that an orphan is left: those are
-counted and listed by the moment of the kill, then the orphan reaper runs, and none may be left.
+A kill is an action of a user on a task or a run. The package may not receive it, which leaves an orphan: orphans are
+counted by the state at the kill, then the orphan reaper runs, and none may be left.
 """
 
 from __future__ import annotations
@@ -31,35 +32,35 @@ from tests.stack.kit import Kit, Run
 SCHEDULES: Final = int(os.environ.get("SCHEDULES") or 10)
 SEED: Final = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
 AT_ONCE: Final = int(os.environ.get("AT_ONCE") or 5)
-"""Schedules of a wave."""
+"""The number of schedules in a wave."""
 APART: Final = 6.0
-"""Seconds between the beginnings of two of them."""
+"""Seconds between the starts of two schedules."""
 LENGTH: Final = 20.0
-"""Seconds in which the faults of a schedule begin."""
+"""Seconds in which the faults of a schedule start."""
 RUNS: Final = 5
 FAULTS: Final = 2
 LONG: Final = 600
-"""Seconds that a job takes which is not to end by itself: its run is killed."""
+"""The duration in seconds of a job that does not end by itself: its run is killed."""
 OUTAGES: Final = ((10.0, 30.0), (10.0, 30.0), (60.0, 90.0))
-"""Seconds for which AWS cannot be reached around a kill, at least and at most: one of these."""
+"""Seconds for which AWS is unreachable around a kill, minimum and maximum: one of these."""
 STOPPED_WITHIN: Final = 60.0
-"""Seconds after all was mended in which what stops jobs in the background must be done: it pauses for up to 20 s."""
+"""Seconds after the end of all faults for stops in the background, which pause for up to 20 s."""
 AROUND: Final = 30.0
-"""Seconds before and after a kill in which what went wrong is listed with an orphan."""
+"""Seconds before and after a kill whose faults are listed with an orphan."""
 KILLED_WITHIN: Final = 120.0
-"""Seconds in which a run must have come so far that it is killed."""
+"""Maximum seconds until a run has reached the point at which it is killed."""
 ENDED_WITHIN: Final = 420.0
-"""Seconds in which every run must have ended: a try waits for AWS for a minute, and then for its next one."""
+"""Maximum seconds of a run: a try waits for AWS for a minute, and then for its retry."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong, for a while.
+    """A fault with a duration.
 
-    :param begin: makes it happen.
-    :param end: makes it good again; what has ended meanwhile, for want of it, is started with it.
-    :param lasts: seconds for which it stays so, at least and at most.
-    :param weight: how often it is drawn, against the others.
+    :param begin: starts it.
+    :param end: ends it; services that have ended because of it are restarted.
+    :param lasts: minimum and maximum duration in seconds.
+    :param weight: its probability relative to the others.
     """
 
     begin: Callable[[Kit], None]
@@ -69,14 +70,14 @@ class Fault:
 
 
 def of_service(how: str, service: str, number: int = 1, **more: Any) -> Fault:
-    """Make a fault of doing something to an instance of a service."""
+    """Return a fault that calls a function for an instance of a service."""
     return Fault(
         lambda kit: getattr(kit.stack, how)(service, number), lambda kit: kit.stack.recover(service, number), **more
     )
 
 
 def of_aws(lasts: tuple[float, float] = (2.0, 15.0), **which: Any) -> Fault:
-    """Make a fault of having the local AWS fail."""
+    """Return a fault of the local AWS."""
     return Fault(lambda kit: kit.faults(**which), lambda kit: kit.faults(), lasts)
 
 
@@ -108,7 +109,7 @@ KINDS: Final[Mapping[str, Fault]] = {
     "a proxy answers with HTML": of_aws(respond_with=(CannedResponse(status=403, body=PROXY_PAGE),)),
     "a gateway answers with HTML": of_aws(respond_with=(CannedResponse(status=502, body=PROXY_PAGE),)),
 }
-"""What may go wrong."""
+"""The possible faults."""
 
 DAGS: Final = (
     "stack_batch_again",
@@ -124,11 +125,11 @@ DAGS: Final = (
 
 @dataclass(frozen=True)
 class Schedule:
-    """What happens when; two of the same seed are the same.
+    """The events of a schedule by time; the same seed gives the same schedule.
 
-    :param runs: the DAG runs to trigger, with their conf, by the second at which.
-    :param kills: what users do to them.
-    :param faults: names of faults, and for how long, by the second at which.
+    :param runs: the DAG runs to trigger with their conf, by second.
+    :param kills: actions of users on them.
+    :param faults: names and durations of faults, by second.
     """
 
     seed: int
@@ -138,7 +139,7 @@ class Schedule:
 
     @classmethod
     def of(cls, seed: int) -> Schedule:
-        """Draw one."""
+        """Generate a schedule."""
         dice = random.Random(seed)
         runs = sorted(
             (
@@ -161,12 +162,12 @@ class Schedule:
 
     @staticmethod
     def _kill(dice: random.Random, number: int, conf: Mapping[str, Any]) -> list[Kill]:
-        """Draw what users do to a run; one whose jobs do not end is killed for good."""
+        """Generate a user's action on a run; a run whose jobs do not end is always killed."""
         long = conf["seconds"] == LONG
         if not long and dice.random() < 0.6:
             return []
         after = dice.choice(["the trigger", "a worker", "a worker", *["the deferral"] * 4])
-        # Most of the moments that are of interest lie in the first seconds.
+        # Most of the interesting states are in the first seconds.
         delay = dice.uniform(0, 4 if after == "the deferral" and dice.random() < 0.5 else 10)
         outage = (dice.uniform(0, 5), dice.uniform(*dice.choice(OUTAGES))) if dice.random() < 0.35 else None
         act = dice.choice(["run failed", "run failed", "failed", "success", "clear"])
@@ -182,54 +183,54 @@ class Schedule:
 
 
 class Wave:
-    """Schedules that are played at once.
+    """Schedules that run at the same time.
 
-    :param seed: of the first one; the next one's is the next.
+    :param seed: the seed of the first one; the seed of the next one is one higher.
     """
 
     def __init__(self, kit: Kit, seed: int, size: int) -> None:
         self._kit = kit
         self._schedules = [Schedule.of(seed + number) for number in range(size)]
         self._users: list[threading.Thread] = []
-        """What follows runs, to kill them."""
+        """The threads that wait for a run, and kill it."""
         self._lock = threading.Lock()
         self._outages = 0
-        """How many outages are under way."""
+        """The number of outages in progress."""
         self.runs: list[tuple[Run, int]] = []
-        """The DAG runs, and the code with which the jobs of each end."""
+        """The DAG runs with the exit code of their jobs."""
         self.events: list[tuple[float, str]] = []
-        """What went wrong when, in seconds since the epoch."""
+        """The faults by their time in seconds since the epoch."""
         self.killed: list[Killed] = []
-        """What users did, and how it stood then."""
+        """The kills, with the state at that time."""
 
-    def play(self) -> None:
-        """Let it happen; at the end all is whole again."""
-        happenings: list[tuple[float, Callable[[], object]]] = []
+    def run(self) -> None:
+        """Run the schedules; at the end, there are no faults."""
+        events: list[tuple[float, Callable[[], object]]] = []
         for number, schedule in enumerate(self._schedules):
-            happenings += [(number * APART + at, happens) for at, happens in self._happenings(schedule)]
+            events += [(number * APART + at, event) for at, event in self._events_of(schedule)]
         begun = time.monotonic()
-        for at, happens in sorted(happenings, key=lambda each: each[0]):
+        for at, event in sorted(events, key=lambda each: each[0]):
             time.sleep(max(0.0, begun + at - time.monotonic()))
-            happens()
+            event()
         for user in self._users:
             user.join()
-        self._kit.mend()
+        self._kit.end_faults()
         self._kit.stack.repair()
 
-    def _happenings(self, schedule: Schedule) -> list[tuple[float, Callable[[], object]]]:
-        happenings: list[tuple[float, Callable[[], object]]] = []
+    def _events_of(self, schedule: Schedule) -> list[tuple[float, Callable[[], object]]]:
+        events: list[tuple[float, Callable[[], object]]] = []
         runs = [(at, self._kit.new_run(dag_id), conf) for at, dag_id, conf in schedule.runs]
         for at, run, conf in runs:
             self.runs.append((run, conf["code"]))
-            happenings.append((at, lambda run=run, conf=conf: self._trigger(run, conf)))  # type: ignore[misc]
+            events.append((at, lambda run=run, conf=conf: self._trigger(run, conf)))  # type: ignore[misc]
         for kill in schedule.kills:
             at, run, _ = runs[kill.run]
-            happenings.append((at, lambda run=run, kill=kill: self._follow(run, kill)))  # type: ignore[misc]
+            events.append((at, lambda run=run, kill=kill: self._follow(run, kill)))  # type: ignore[misc]
         for at, name, lasts in schedule.faults:
             fault = KINDS[name]
-            happenings.append((at, lambda name=name: self._begin(name)))  # type: ignore[misc]
-            happenings.append((at + lasts, lambda fault=fault: self._end(fault)))  # type: ignore[misc]
-        return happenings
+            events.append((at, lambda name=name: self._begin(name)))  # type: ignore[misc]
+            events.append((at + lasts, lambda fault=fault: self._end(fault)))  # type: ignore[misc]
+        return events
 
     def _follow(self, run: Run, kill: Kill) -> None:
         user = threading.Thread(target=self._act, args=(run, kill))
@@ -237,11 +238,11 @@ class Wave:
         user.start()
 
     def _act(self, run: Run, kill: Kill) -> None:
-        """Do what a user does, when a run has come so far."""
+        """Execute a user's action when a run has reached its point."""
         try:
             eventually(lambda: kill.is_due(run), f"{kill.after} of {run}", KILLED_WITHIN)
         except StackError:
-            kill = replace(kill, outage=None)  # it never comes so far: now, then
+            kill = replace(kill, outage=None)  # the run never reaches the point, so it is killed now
         before, lasts = kill.outage or (0.0, 0.0)
         time.sleep(max(0.0, kill.delay - before))
         if kill.outage:
@@ -277,7 +278,7 @@ class Wave:
             self._kit.stack.gate.close()
 
     def _reachable(self) -> None:
-        for service in ("postgres", "api-server"):  # without them nobody could be told
+        for service in ("postgres", "api-server"):  # without triggerers no kill could be delivered
             self._kit.stack.recover(service)
 
     def _trigger(self, run: Run, conf: Mapping[str, Any]) -> None:
@@ -285,7 +286,7 @@ class Wave:
         run.trigger(**conf)
 
     def around(self, at: float) -> str:
-        """Say what went wrong around a kill."""
+        """Return the faults around a kill."""
         near = [(when - at, words) for when, words in self.events if -AROUND < when - at < AROUND]
         return ", ".join(f"{words} {seconds:+.0f} s" for seconds, words in sorted(near)) or "nothing"
 
@@ -294,9 +295,9 @@ class Wave:
 
 
 class Result:
-    """What a wave came to.
+    """The result of a wave.
 
-    :param wave: one that was played.
+    :param wave: a wave that has run.
     """
 
     def __init__(self, kit: Kit, wave: Wave) -> None:
@@ -312,7 +313,7 @@ class Result:
         for run, code in self._wave.runs:
             kills = [each for each in self._wave.killed if each.run == run.token]
             self.breaches += verdicts.breaches(self._kit, run, code, kills=kills, patience=ENDED_WITHIN)
-        self.before = self._left(lambda _: True)
+        self.before = self._remaining_orphans(lambda _: True)
         stopped = reap(self._kit, self._runs, monkeypatch)
         known = {each.job.job_id for each in self.before}
         self.breaches += [
@@ -320,11 +321,11 @@ class Result:
             for job in stopped["jobs"]
             if job["action"] == "stopped" and job["job_id"] not in known
         ]
-        after = self._left(lambda each: each.job.is_marked)
+        after = self._remaining_orphans(lambda each: each.job.is_marked)
         self.breaches += [verdicts.Breach(verdicts.ORPHAN, f"after the reaper: {each}") for each in after]
 
-    def _left(self, counts: Callable[[Orphan], bool]) -> list[Orphan]:
-        """Return the orphans that are left when what stops them has had its time."""
+    def _remaining_orphans(self, counts: Callable[[Orphan], bool]) -> list[Orphan]:
+        """Return the orphans that remain after stops in the background have had enough time."""
 
         def look() -> list[Orphan]:
             return [each for each in orphans_of(self._kit, self._runs, self._wave.killed) if counts(each)]
@@ -336,7 +337,7 @@ class Result:
         return []
 
     def count(self) -> Counter[str]:
-        """Return the figures."""
+        """Return the counts."""
         jobs = {run.token: run.started for run in self._runs}
         killed: dict[str, Killed] = {}
         for kill in self._wave.killed:
@@ -358,9 +359,9 @@ class Result:
 
 
 counted: Counter[str] = Counter()
-"""What all waves so far came to."""
+"""The counts of all waves so far."""
 moments: Counter[str] = Counter()
-"""Kills by their moment."""
+"""Kills by the state at that time."""
 listed: list[str] = []
 """Orphans before the reaper ran."""
 
@@ -369,13 +370,13 @@ listed: list[str] = []
 def test_a_wave_of_random_schedules(
     kit: Kit, first: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Jobs started are the attempts meant, no task waits for ever, every outcome is its job's, and no orphan stays."""
+    """No job is started twice, no task waits forever, every outcome belongs to its job, and no orphan is left."""
     size, began = min(AT_ONCE, SCHEDULES - first), time.monotonic()
     wave = Wave(kit, SEED + first, size)
     again = f"SEED={SEED + first} SCHEDULES={size} AT_ONCE={size}\n{wave}"
     with capsys.disabled():
-        print(f"\n{first + size} of {SCHEDULES}: {again}")  # noqa: T201 -- to repeat it by
-    wave.play()
+        print(f"\n{first + size} of {SCHEDULES}: {again}")  # noqa: T201 -- to reproduce it
+    wave.run()
     result = Result(kit, wave)
     result.judge(monkeypatch)
     counted.update(result.count())
@@ -383,16 +384,16 @@ def test_a_wave_of_random_schedules(
     moments.update(each.moment for each in wave.killed)
     listed.extend(f"{each}; around it: {wave.around(each.at)}" for each in result.before)
     with capsys.disabled():
-        print("\n".join(f"{number:5} {name}" for name, number in counted.items()))  # noqa: T201 -- the figures
+        print("\n".join(f"{number:5} {name}" for name, number in counted.items()))  # noqa: T201 -- the counts
         print(f"{0:5}", ", ".join(sorted(name for name in verdicts.KINDS if not counted[name])))  # noqa: T201
         print("Kills by their moment:", dict(moments))  # noqa: T201
         print("Orphans before the reaper ran:", *listed, sep="\n  ")  # noqa: T201
         print(f"This wave took {time.monotonic() - began:.0f} s")  # noqa: T201
     assert not result.breaches, "\n".join([*map(str, result.breaches), again])
     kit.ledger.stop_all()
-    kit.is_quiet()
+    kit.no_job_runs()
 
 
 def test_a_seed_gives_one_schedule() -> None:
-    """A failure can be repeated."""
+    """Otherwise a failure could not be reproduced."""
     assert str(Schedule.of(SEED)) == str(Schedule.of(SEED))

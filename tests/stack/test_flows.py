@@ -1,4 +1,4 @@
-"""The four flows, as shipped, on a whole Airflow."""
+"""The four sample flows on a whole Airflow."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from airflow_jobflow.local.glue.samples import CRAWLER, JOB
 from airflow_jobflow.local.samples import BUCKET, COLORS
 from tests.stack.errors import eventually
 from tests.stack.kit import ENDED, Kit, Run
-from tests.stack.verdicts import DUPLICATE, ORPHAN, WRONG, breaches, doubles
+from tests.stack.verdicts import DUPLICATE, ORPHAN, WRONG, breaches, duplicates
 
 GLUE: Final = "glue_crawler_then_job"
 ITEMS: Final = {
     "fargate_map": ["item-01", "broken-item", "item-03"],
     "fargate_map_expand": ["item-11", "broken-item", "item-13"],
 }
-"""Of the forms of the third flow; there is no input for one of them."""
+"""The variants of the third flow; some items have no input."""
 
 
 class Flows:
-    """A run of each of them, all at the same time."""
+    """A run of each flow, all at the same time."""
 
     def __init__(self, kit: Kit) -> None:
         self.kit = kit
@@ -35,21 +35,21 @@ class Flows:
 
 @pytest.fixture(scope="module")
 def flows(running: Kit) -> Iterator[Flows]:
-    """All flows, and a whole stack after them."""
+    """All flows, on a stack that is repaired afterwards."""
     yield Flows(running)
     running.restore()
-    assert doubles(running) == []
+    assert duplicates(running) == []
 
 
 def test_the_stack_is_healthy(flows: Flows) -> None:
-    """Every healthcheck of the file says so, both triggerers live, and every DAG can be read."""
+    """Every healthcheck succeeds, both triggerers are alive, and every DAG can be imported."""
     flows.kit.stack.await_healthy()
     eventually(lambda: flows.kit.airflow.alive("TriggererJob") == 2, "two triggerers alive, and none that was")
     assert flows.kit.airflow.import_errors() == []
 
 
 def test_flow_1_runs_its_job(flows: Flows) -> None:
-    """Submit, wait, choose: the branch that is not taken is skipped."""
+    """After submit and wait, the branch that is not chosen is skipped."""
     run, ledger = flows.one, flows.kit.ledger
     assert run.ends() == "success"
     assert run.states == {
@@ -64,7 +64,7 @@ def test_flow_1_runs_its_job(flows: Flows) -> None:
 
 
 def test_flow_2_notifies_once(flows: Flows) -> None:
-    """A failed child is told of, once, and fails the run."""
+    """A failed child is notified once, and fails the run."""
     run = flows.two
     assert run.ends() == "failed"
     assert run.states == {"print_colors": "success", "notify_once": "failed"}
@@ -75,7 +75,7 @@ def test_flow_2_notifies_once(flows: Flows) -> None:
 
 
 def test_flow_3_has_a_result_for_each_item(flows: Flows) -> None:
-    """An item that fails stops no other, in either form."""
+    """A failed item does not stop the others, in any variant."""
     assert [run.ends() for run in flows.three] == ["success", "success"]
     aws = flows.kit.aws
     for run in flows.three:
@@ -89,7 +89,7 @@ def test_flow_3_has_a_result_for_each_item(flows: Flows) -> None:
 
 
 def test_flow_4_crawls_then_runs(flows: Flows) -> None:
-    """The job reads the table that the crawl has made."""
+    """The job reads the table that the crawl has created."""
     run = flows.four
     assert run.ends() == "success"
     assert run.states["run_final_glue_job"] == "success"
@@ -104,8 +104,8 @@ def test_flow_4_crawls_then_runs(flows: Flows) -> None:
     assert any(each["Key"].endswith(".parquet") for each in output)
 
 
-def test_what_must_not_be_is_noticed(kit: Kit) -> None:
-    """Every other test of the stack is judged so: a job too many, one left running, and one that has failed."""
+def test_the_checks_find_breaches(kit: Kit) -> None:
+    """The checks of all other tests find a job too many, a job that keeps running, and a failed one."""
     run = kit.run("stack_batch_again", seconds=1, code=3)
     run.ends()
     kit.aws.client("batch").submit_job(

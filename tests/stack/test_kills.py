@@ -1,4 +1,4 @@
-"""A person acts on a deferred task: its job is stopped, soon, and what it said last is in the log."""
+"""A user kills a deferred task: its job is stopped within seconds, and its final state is in the log."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from tests.stack.errors import eventually
 from tests.stack.kit import STOPPED_WITHIN, Kit, Run
 
 LONG: Final = 600
-"""Seconds that a job takes which is not to end by itself."""
+"""The duration in seconds of a job that does not end by itself."""
 JUST_STARTED: Final = 60.0
-"""Seconds for a stop by a triggerer that has just started: at its first question, Airflow's part of it first builds an
-API for itself, which takes seconds of CPU, and sees no kill meanwhile."""
+"""Maximum seconds for a stop by a triggerer that has just started: for its first request, Airflow builds an API in the
+process, which takes seconds of CPU, during which no kill is seen.
+"""
 
 CROWD_PATIENCE: Final = 300.0
-"""Seconds for the workers to start the jobs of sixty task instances, one process each."""
+"""Maximum seconds for workers to start the jobs of sixty task instances, with a process each."""
 CROWD_STOPPED_WITHIN: Final = 20.0
-"""Seconds for the stop of sixty jobs. One request to Airflow for each would take longer on a slow machine."""
+"""Maximum seconds to stop sixty jobs. One request to Airflow for each would take longer on a slow machine."""
 
 
 def await_stopped(run: Run, job_id: str, within: float = STOPPED_WITHIN) -> None:
-    """Wait until a job has ended, no longer than it may take."""
+    """Wait until a job has ended, within a limit."""
     look = {each.job_id: each for each in run.started}
     assert not look[job_id].ended
     ended = lambda: job_id in {each.job_id for each in run.started if each.ended}  # noqa: E731
@@ -35,22 +36,24 @@ KILLS: Final[Sequence[tuple[Callable[[Run], None], str]]] = (
     (lambda run: run.mark("job", "success"), "success"),
     (lambda run: run.mark_run("failed"), "failed"),
 )
-"""What a person may do to have a job no longer, and how the DAG run then ends."""
+"""A user's ways to kill a task, and the final state of the DAG run."""
 
 
 def shows_the_end(run: Run) -> bool:
-    """Whether the Jobs tab shows how the job ended; told by a triggerer that Airflow has told to forget the task."""
+    """Return whether the Jobs tab shows the end of the job, which a triggerer reports after Airflow has killed the
+    task.
+    """
     note = run.noted()
     [job] = note["jobs"]
     return bool(note["final"] and job["stop_requested_at"] and job["stopped_at"])
 
 
 def test_a_kill_stops_the_job(kit: Kit) -> None:
-    """Nobody wants it any more, whether its task was marked failed or success, or its run failed."""
+    """Its task is marked failed or success, or its run is marked failed."""
     runs = [kit.run("stack_batch", seconds=LONG) for _ in KILLS]
     jobs = [job for run in runs for job in run.waits()]
     for run in runs:
-        run.is_followed()  # by triggerers that have not just started: theirs is the next test
+        run.is_polled()  # by triggerers that run for a while: the next test covers new ones
     for (act, ends), run, job in zip(KILLS, runs, jobs, strict=True):
         act(run)
         await_stopped(run, job.job_id)
@@ -58,14 +61,12 @@ def test_a_kill_stops_the_job(kit: Kit) -> None:
         assert len(run.started) == 1
         run.logs(f"Stopped Batch job {job.job_id}: the Airflow task was killed. It was last seen RUNNING")
         eventually(partial(shows_the_end, run), "the job's end on the Jobs tab", 60)
-    kit.is_quiet()
+    kit.no_job_runs()
 
 
-def test_a_kill_stops_the_job_where_no_triggerer_lives_or_one_has_just_started(kit: Kit) -> None:
-    """A person need not know who waits where.
-
-    A new triggerer's first client takes seconds to build, and Airflow calls off an ``on_kill`` that takes longer than
-    one.
+def test_a_kill_stops_the_job_even_if_no_triggerer_lives_or_one_has_just_started(kit: Kit) -> None:
+    """Users need not know which triggerer has a task. The first client of a new triggerer takes seconds to build, and
+    Airflow cancels an ``on_kill`` that takes longer than one.
     """
     for number in (1, 2):
         kit.stack.stop("triggerer", number)
@@ -77,12 +78,12 @@ def test_a_kill_stops_the_job_where_no_triggerer_lives_or_one_has_just_started(k
     [job] = seen.waits()
     seen.mark("job", "failed")
     await_stopped(seen, job.job_id, JUST_STARTED)
-    unseen.is_settled(JUST_STARTED)
-    kit.is_quiet()
+    unseen.leaves_no_job_running(JUST_STARTED)
+    kit.no_job_runs()
 
 
 def test_a_kill_between_the_start_of_jobs_and_the_deferral_stops_them(kit: Kit, tmp_path: Path) -> None:
-    """Airflow rejects the deferrals; that reaches no method of an operator."""
+    """Airflow rejects the deferrals without calling a method of the operator."""
     held = tmp_path / "held"
     held.touch()
     kinds = ("batch", "array", "fargate", "glue", "crawl")
@@ -92,13 +93,13 @@ def test_a_kill_between_the_start_of_jobs_and_the_deferral_stops_them(kit: Kit, 
     assert len(run.started) == len(kinds)
     run.mark_run("failed")
     held.unlink()
-    run.is_settled()
+    run.leaves_no_job_running()
     assert len(run.started) == len(kinds)
-    kit.is_quiet()
+    kit.no_job_runs()
 
 
 def test_a_kill_of_many_tasks_stops_all_jobs_and_each_log_says_so(kit: Kit) -> None:
-    """Airflow kills them side by side, and closes the log of each as soon as its trigger has ended."""
+    """Airflow kills them concurrently, and closes the log of each as soon as its trigger has ended."""
     size = 60
     run = kit.run("stack_batch_crowd", seconds=LONG)
     names = [f"each[{index}]" for index in range(size)]
@@ -106,15 +107,15 @@ def test_a_kill_of_many_tasks_stops_all_jobs_and_each_log_says_so(kit: Kit) -> N
     for index in range(size):
         run.logs(" starting", "each", map_index=index)
     run.mark_run("failed")
-    run.is_settled(CROWD_STOPPED_WITHIN)
+    run.leaves_no_job_running(CROWD_STOPPED_WITHIN)
     assert len(run.started) == size
     for index in range(size):
         run.logs("the Airflow task was killed", "each", map_index=index)
-    kit.is_quiet()
+    kit.no_job_runs()
 
 
 def test_a_clear_stops_the_job_and_starts_over(kit: Kit) -> None:
-    """The new try has a job of its own."""
+    """The new try has its own job."""
     run = kit.run("stack_batch", seconds=12)
     [first] = run.waits()
     run.clear("job")
@@ -127,23 +128,23 @@ def test_a_clear_stops_the_job_and_starts_over(kit: Kit) -> None:
 
 
 def test_a_kill_of_one_mapped_task_stops_its_job_only(kit: Kit) -> None:
-    """The others go on, and so does the array beside them."""
+    """The other instances continue, and so does the array beside them."""
     run = kit.run("stack_batch_many", seconds=12)
     run.waits("array", "each[0]", "each[1]", "each[2]")
     run.mark("each", "failed", map_index=1)
     assert run.ends() == "failed"
     assert run.states == {"array": "success", "each[0]": "success", "each[1]": "failed", "each[2]": "success"}
-    run.is_settled()
+    run.leaves_no_job_running()
     assert sorted(each.status for each in run.started) == ["FAILED", "SUCCEEDED", "SUCCEEDED", "SUCCEEDED"]
 
 
 def test_a_kill_stops_fargate_tasks_and_glue_runs(kit: Kit) -> None:
-    """Every service has a stop of its own."""
+    """Every service has its own stop call."""
     run = kit.run("stack_services", seconds=LONG)
     run.waits("fargate", "glue")
     run.mark_run("failed")
-    run.is_settled()
-    kit.is_quiet()
+    run.leaves_no_job_running()
+    kit.no_job_runs()
     assert len(run.started) == 2
 
 
@@ -157,10 +158,10 @@ def test_a_killed_sensor_stops_nothing(kit: Kit) -> None:
     assert [(each.job_id, each.status) for each in run.started] == [(job.job_id, "SUCCEEDED")]
 
 
-def test_a_run_whose_time_is_over_leaves_no_job_behind(kit: Kit) -> None:
-    """``dagrun_timeout``: nobody wants it any more."""
+def test_a_run_timeout_leaves_no_job_running(kit: Kit) -> None:
+    """Airflow kills the tasks at ``dagrun_timeout``."""
     run = kit.run("stack_batch_in_time", seconds=LONG)
     [job] = run.waits()
     assert run.ends() == "failed"
     eventually(lambda: {each.job_id for each in run.started if each.ended} == {job.job_id}, f"the stop of {job.job_id}")
-    kit.is_quiet()
+    kit.no_job_runs()

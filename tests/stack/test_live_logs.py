@@ -1,4 +1,4 @@
-"""What jobs write is in the logs of their tasks, whatever happens to the triggerer that copies it."""
+"""The lines of jobs are in the logs of their tasks, regardless of the triggerer that copies them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def lines(run: Run, index: int) -> list[str]:
 
 
 def test_each_task_has_the_lines_of_its_own_job_and_no_others(kit: Kit) -> None:
-    """All of them, in order, before the task has ended."""
+    """All lines are there, in order, before the task has ended."""
     run = kit.run("stack_logs", lines=50)
     assert run.ends() == "success", run.states
     for index in range(JOBS):
@@ -21,7 +21,7 @@ def test_each_task_has_the_lines_of_its_own_job_and_no_others(kit: Kit) -> None:
 
 
 def test_a_triggerer_that_dies_loses_no_lines(kit: Kit) -> None:
-    """Another one goes on where a position was saved; what was copied since then is copied again."""
+    """Another one continues at the saved position; lines copied since then are copied again."""
     kit.stack.stop("triggerer", 2)
     run = kit.run("stack_logs", lines=250)
     run.waits(*(f"job[{index}]" for index in range(JOBS)))

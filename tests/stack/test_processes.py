@@ -1,4 +1,4 @@
-"""Airflow's own processes die, freeze and come back: nothing is stopped, nothing is started twice, every run ends."""
+"""Airflow's own processes die, freeze and restart: no job is stopped or started twice, and every run ends."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from tests.stack.kit import Kit, Run
 from tests.stack.verdicts import breaches
 
 TAKEN_OVER = 15.0
-"""Seconds after which a triggerer that gives no sign of life has lost its triggers to another."""
+"""Seconds after which the triggers of a triggerer without heartbeats are moved to another one."""
 
 
-def ended_well(kit: Kit, run: Run, *, tries: int | None = 1) -> None:
-    """Hold that a run of one job ended with that job, which nobody has touched."""
+def assert_ended_well(kit: Kit, run: Run, *, tries: int | None = 1) -> None:
+    """Check that a run of one job has ended with this job, which was not stopped."""
     assert run.ends() == "success", run.states
     assert breaches(kit, run) == []
     assert tries in (None, run.tries["job"])
     assert "stopping" not in run.log().lower()
-    kit.is_quiet()
+    kit.no_job_runs()
 
 
 @pytest.mark.parametrize("how", ["kill", "stop", "pause"])
 def test_another_triggerer_takes_over(kit: Kit, how: str) -> None:
-    """From one that was killed, told to end, or froze and woke up later."""
+    """The first one was killed, stopped, or frozen for a while."""
     kit.stack.stop("triggerer", 2)
     run = kit.run("stack_batch", seconds=TAKEN_OVER + 8)
     run.waits()
@@ -34,11 +34,11 @@ def test_another_triggerer_takes_over(kit: Kit, how: str) -> None:
     if how == "pause":
         time.sleep(TAKEN_OVER)
         kit.stack.unpause("triggerer", 1)
-    ended_well(kit, run)
+    assert_ended_well(kit, run)
 
 
 def test_the_scheduler_is_killed(kit: Kit) -> None:
-    """While one job runs, and while another is being started."""
+    """One job runs, and another one is being started."""
     waiting = kit.run("stack_batch", seconds=10)
     waiting.waits()
     starting = kit.run("stack_batch", seconds=1)
@@ -46,15 +46,15 @@ def test_the_scheduler_is_killed(kit: Kit) -> None:
     time.sleep(5)
     kit.stack.repair()
     for run in (waiting, starting):
-        ended_well(kit, run)
+        assert_ended_well(kit, run)
 
 
 def test_postgres_is_restarted(kit: Kit) -> None:
-    """While a job runs; whatever of Airflow ends for it is started again, as the file says."""
+    """A job is running; the services of Airflow that end are restarted, as configured in the file."""
     run = kit.run("stack_batch", seconds=15)
     run.waits()
     kit.stack.stop("postgres")
     time.sleep(5)
     kit.stack.start("postgres")
     kit.stack.repair()
-    ended_well(kit, run)
+    assert_ended_well(kit, run)

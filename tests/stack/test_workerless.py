@@ -1,4 +1,4 @@
-"""Waits that start and end in the triggerer leave what they would have left by way of workers."""
+"""Tasks that start and end in the triggerer have the same results as on workers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.stack.test_processes import TAKEN_OVER
 WITHOUT_A_WORKER = {"plain", "pulled", "no_xcom", "mapped_here[0]", "mapped[0]", "mapped[1]"} | {
     f"mapped_over_mapped[{index}]" for index in (0, 1)
 }
-"""Of the tasks of stack_workerless; those that fail are not among them."""
+"""The tasks of stack_workerless that need no worker; failing ones are not among them."""
 
 
-def left_by(run: Run) -> dict[str, Any]:
-    """What the tasks of a run have left: states, tries, returned values and links."""
+def results_of(run: Run) -> dict[str, Any]:
+    """Return the states, tries, XComs and links of the tasks of a run."""
     left: dict[str, Any] = {"states": run.states, "tries": run.tries}
     for name in run.states:
         task_id, _, index = name.rstrip("]").partition("[")
@@ -27,8 +27,8 @@ def left_by(run: Run) -> dict[str, Any]:
     return left
 
 
-def test_a_task_leaves_the_same_with_and_without_workers(kit: Kit, tmp_path: Path) -> None:
-    """XComs, states, tries, callbacks, asset events and links."""
+def test_a_task_has_the_same_results_with_and_without_workers(kit: Kit, tmp_path: Path) -> None:
+    """XComs, states, tries, callbacks, asset events and links are compared."""
     batch = kit.aws.client("batch")
 
     def start(script: str) -> str:
@@ -37,18 +37,18 @@ def test_a_task_leaves_the_same_with_and_without_workers(kit: Kit, tmp_path: Pat
         return str(batch.submit_job(jobName="waited-for", containerOverrides=overrides, **of)["jobId"])
 
     job_ids = [start("sleep 20; echo slow"), start("echo quick"), start("sleep 20; exit 3")]
-    endless = start("sleep 600")  # for deadlines: its waits may begin late, for want of a free worker
+    endless = start("sleep 600")  # for deadlines: its waits may start late if no worker is free
     runs, files, events = {}, {}, {}
     for dag_id in ("stack_workerless", "stack_by_workers"):
         directory = tmp_path / dag_id
         directory.mkdir(mode=0o777)
         runs[dag_id] = kit.run(dag_id, job_ids=job_ids, endless=endless, directory=str(directory))
     for dag_id, run in runs.items():
-        assert run.ends() == "failed"  # one of the jobs does
+        assert run.ends() == "failed"  # one of the jobs fails
         files[dag_id] = {path.name for path in (tmp_path / dag_id).iterdir()}
         events[dag_id] = kit.airflow.asset_events(dag_id, run.token)
-    left = left_by(runs["stack_workerless"])
-    assert left == left_by(runs["stack_by_workers"])
+    left = results_of(runs["stack_workerless"])
+    assert left == results_of(runs["stack_by_workers"])
     assert all(left["plain"]["links"].values())
     assert all(left["mapped[1]"]["links"].values())
     assert not any(left["no_xcom"]["links"].values())
@@ -74,4 +74,4 @@ def test_an_operator_needs_no_worker_although_its_triggerer_is_killed(kit: Kit) 
     assert run.without_a_worker == {"job"}
     assert len(run.started) == 1
     run.outcome_is_its_own(run.returned(), run.token, succeeds=True)
-    kit.is_quiet()
+    kit.no_job_runs()

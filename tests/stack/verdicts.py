@@ -1,7 +1,8 @@
-"""What must hold of a DAG run, whatever went wrong around it: jobs started are the attempts meant, none runs that
-nobody wants, no task waits for ever, every outcome is its job's own.
+"""The checks of a DAG run with any faults: no job is started twice, none keeps running, no task waits forever, and
+every outcome belongs to its job.
 
-What always holds: each breach of that is told, and is of one of four kinds, so that a thousand runs can be counted.
+Invariants: each breach is reported, and belongs to one of four kinds, so that the breaches of a thousand runs can be
+counted.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from tests.stack.kit import RUN_PATIENCE, Kit, Run
 from tests.stack.ledger import CRAWLER, Started
 
 DUPLICATE: Final = "duplicate job"
-"""A job that was started and is nobody's outcome, or a token that two jobs were started with."""
+"""A job that was started and is in no outcome, or two jobs with the same token."""
 ORPHAN: Final = "orphaned job"
-"""A job that goes on although its task has ended."""
+"""A job that runs although its task has ended."""
 LOST_END: Final = "lost end"
 """A run that does not end."""
 WRONG: Final = "wrong outcome"
@@ -28,17 +29,17 @@ WRONG: Final = "wrong outcome"
 KINDS: Final = (DUPLICATE, ORPHAN, LOST_END, WRONG)
 
 STOPPING: Final = 10.0
-"""Seconds for which a job that was told to stop may still run."""
+"""Seconds for which a stopped job may still run."""
 SLACK: Final = 1.0
-"""Seconds by which two times of AWS's may be wrong."""
+"""Maximum difference in seconds between two times of AWS."""
 
 ARRAY_SIZE: Final = 3
-"""Of every array in the tests' DAGs."""
+"""The size of every array in the tests' DAGs."""
 
 
 @dataclass(frozen=True)
 class Breach:
-    """Something that must not be.
+    """A breach of the requirements.
 
     :param kind: one of `KINDS`.
     """
@@ -53,11 +54,11 @@ class Breach:
 def breaches(
     kit: Kit, run: Run, code: int = 0, *, kills: Sequence[Killed] = (), patience: float = RUN_PATIENCE
 ) -> list[Breach]:
-    """Wait for the end of a run, and say what must not be.
+    """Wait for the end of a run, and return its breaches.
 
-    :param code: with which its jobs were told to end.
-    :param kills: what users did to it. What it comes to is then for nobody to say; what still runs, `kills` says.
-    :param patience: seconds in which it must have ended.
+    :param code: the exit code of its jobs.
+    :param kills: the kills of users. The result of a killed run is not checked, and `kills` finds jobs that still run.
+    :param patience: maximum seconds until its end.
     """
     return list(_breaches(kit, run, code, kills, patience))
 
@@ -74,7 +75,7 @@ def _breaches(kit: Kit, run: Run, code: int, kills: Sequence[Killed], patience: 
 
 
 def _untouched(kit: Kit, run: Run, code: int, state: str) -> Iterator[Breach]:
-    """Return what is wrong with a run on which no user has acted."""
+    """Return the breaches of a run that no user has killed."""
     for job in run.started:
         if job.stopped:
             yield Breach(WRONG, f"{run}: nobody wanted {job.job_id} to be stopped")
@@ -92,13 +93,15 @@ def _untouched(kit: Kit, run: Run, code: int, state: str) -> Iterator[Breach]:
     for job_id in (mine - started).elements():
         yield Breach(WRONG, f"{run} has an outcome of {job_id}, and started {sorted(started)}")
     try:
-        run.is_settled()
+        run.leaves_no_job_running()
     except StackError as error:
         yield Breach(ORPHAN, str(error))
 
 
 def _at_once(run: Run, kills: Sequence[Killed]) -> Iterator[Breach]:
-    """Say which jobs of one task, or of one item of a map, ran at once. What a kill has stopped may take a while."""
+    """Return the jobs of one task, or of one item of a map, that ran at the same time. A stopped job may take a while
+    to end.
+    """
     jobs: dict[tuple[str | None, str], list[Started]] = {}
     for job in run.started:
         if job.service != "glue_crawl":
@@ -112,9 +115,10 @@ def _at_once(run: Run, kills: Sequence[Killed]) -> Iterator[Breach]:
 
 
 def _failed_before(run: Run, mine: Counter[str], code: int) -> Counter[str]:
-    """The attempts that had failed by themselves when their task's worker died: a retry then starts the next attempt.
+    """Return the attempts that had failed by themselves when their task's worker died: a retry then starts the next
+    attempt.
 
-    A map's does not: it goes on, and its items' failures are its result.
+    A map continues instead, and failures of its items are part of its result.
     """
     if not code or run.dag_id == "stack_maps":
         return Counter()
@@ -128,13 +132,13 @@ def _failed_before(run: Run, mine: Counter[str], code: int) -> Counter[str]:
     return Counter(failed[: sum(run.tries.values()) - len(run.tries)])
 
 
-def doubles(kit: Kit) -> list[Breach]:
-    """Say which tokens were used twice, by whatever run; each is said once."""
+def duplicates(kit: Kit) -> list[Breach]:
+    """Return the tokens that were used twice, by any run; each is returned once."""
     return [Breach(DUPLICATE, f"{token} was used twice") for token in kit.ledger.used_twice()]
 
 
 def job_of(outcome: Mapping[str, Any]) -> str:
-    """The id by which the ledger knows a job; a crawl's outcome is known by another."""
+    """Return the id of a job in the ledger; the outcome of a crawl has another one."""
     if outcome["service"] != "glue_crawl":
         return str(outcome["job_id"])
     details = outcome.get("details") or {}
@@ -142,7 +146,9 @@ def job_of(outcome: Mapping[str, Any]) -> str:
 
 
 def _outcomes(run: Run) -> Iterator[tuple[str, str, Mapping[str, Any] | None]]:
-    """The outcomes of a run, one for each job: the task's name, what the job has written, and the outcome if any."""
+    """Return the outcomes of a run, one per job: the task's name, the output of the job, and the outcome if there is
+    one.
+    """
     for name in run.states:
         task_id, _, index = name.rstrip("]").partition("[")
         returned = run.returned(task_id, map_index=int(index or -1)) or {}

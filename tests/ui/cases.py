@@ -1,4 +1,4 @@
-"""States and XComs of tasks, for the page to show."""
+"""States and XComs of tasks that the page shows."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ CONSOLE = "https://console.aws.amazon.com/batch/home?region=eu-west-1#jobs/detai
 PARENT = "4c7599ae-0a82-49aa-ba5a-4727fcce14a8"
 LOG = {"group": "/aws/batch/job", "stream": "resize/default/8c1f0a52"}
 BYTES = 17 * 2**20
+USED: dict[str, Any] = {
+    "vcpu_seconds": None, "gib_seconds": None, "gpu_seconds": None, "dpu_seconds": None, "queued_seconds": 128.0,
+    "capacity": None, "estimated": False, "cost": None,
+}  # fmt: skip
 
 
 def ago(seconds: float) -> str:
-    """Give a moment in the past as XComs have it."""
+    """Return a time in the past in the format of XComs."""
     return (NOW - timedelta(seconds=seconds)).isoformat()
 
 
 def outcome(**more: Any) -> dict[str, Any]:
-    """Build what an operator returns."""
+    """Return the result of an operator."""
     return {
         "service": "batch",
         "job_id": PARENT,
@@ -38,12 +42,12 @@ def outcome(**more: Any) -> dict[str, Any]:
 
 
 def noted(*jobs: Any, **more: Any) -> dict[str, Any]:
-    """Build what the trigger notes while it waits."""
+    """Return the note of a waiting trigger."""
     return {"v": 1, "at": ago(4), "service": "batch", "final": False, "jobs": list(jobs), "total": len(jobs)} | more
 
 
 def job(**more: Any) -> dict[str, Any]:
-    """Build one job of such a note."""
+    """Return one job of such a note."""
     return {
         "id": PARENT,
         "name": "resize-images-2f6d1c",
@@ -60,7 +64,7 @@ def job(**more: Any) -> dict[str, Any]:
 
 
 def child(index: int, **more: Any) -> dict[str, Any]:
-    """Build one failed child."""
+    """Return one failed child."""
     return {
         "index": index,
         "id": f"{PARENT}:{index}",
@@ -84,7 +88,7 @@ FAILED = sorted({(index * 7919) % 10_000 for index in range(61)} | set(range(412
 
 
 def cells(size: int, failed: list[int], rest: str = "S", until: int | None = None, then: str = "-") -> str:
-    """Build the string of cells."""
+    """Return the string of cells of a heat map."""
     characters = [rest if until is None or index < until else then for index in range(size)]
     for index in failed:
         characters[index] = "F"
@@ -104,7 +108,7 @@ TASKS = "https://console.aws.amazon.com/ecs/v2/clusters/jobflow/tasks/"
 
 
 def item(index: int, **more: Any) -> dict[str, Any]:
-    """Build the outcome of one item of a map."""
+    """Return the outcome of one item of a map."""
     name = f"71c5{index:04x}a09b4e1f"
     return {
         "index": index,
@@ -122,7 +126,7 @@ def item(index: int, **more: Any) -> dict[str, Any]:
 
 
 def mapped(size: int, failed: list[int]) -> dict[str, Any]:
-    """Build what a map returns."""
+    """Return the result of a map."""
     lost = {"state": "FAILED", "exit_code": 2, "reason": "Essential container in task exited"}
     outcomes = [item(index, **(lost if index in failed else {})) for index in range(size)]
     return outcome(
@@ -170,13 +174,17 @@ LOG_OF_TRY = [
         "error_detail": [{"exc_type": "JobFailed", "exc_value": ERROR.replace("attempt 3", "attempt 1"), "frames": []}],
     },
 ]
-"""What the log of an earlier try holds."""
+"""The log of an earlier try."""
 
 CASES: dict[str, tuple[Any, ...]] = {
     "job": (
         "success",
         {
-            "return_value": outcome(),
+            "return_value": outcome(
+                usage={**USED, "vcpu_seconds": 586.0, "gib_seconds": 9376.0, "cost": 0.0123},
+                result={"rows": 8123, "next": ["b", "c"]},
+                result_uri="s3://results/etl/4fd1/0a",
+            ),
             "jobflow_jobs": noted(
                 job(
                     created_at=ago(1900),
@@ -262,7 +270,16 @@ CASES: dict[str, tuple[Any, ...]] = {
             )
         },
     ),
-    "map": ("success", {"return_value": mapped(500, [7, 31, 32, 212, 499])}),
+    "map": (
+        "success",
+        {
+            "return_value": {
+                **mapped(500, [7, 31, 32, 212, 499]),
+                "usage": {**USED, "vcpu_seconds": 90_000.0, "capacity": "FARGATE+FARGATE_SPOT", "estimated": True},
+                "result_error": "3 of 495 results are missing: 1, 5, 8",
+            }
+        },
+    ),
     "map_live": (
         "deferred",
         {
@@ -408,6 +425,10 @@ CASES: dict[str, tuple[Any, ...]] = {
                 console_url="javascript:window.hacked=1",
                 details={MARKUP: MARKUP, "__proto__": {"polluted": 1}},
                 log={"group": MARKUP, "stream": MARKUP},
+                usage={"vcpu_seconds": MARKUP, "gib_seconds": 1, "capacity": MARKUP},
+                result={MARKUP: MARKUP},
+                result_uri=MARKUP,
+                result_error=MARKUP,
             ),
             "jobflow_jobs": noted(
                 job(links={"console": "data:text/html,<script>1</script>", "log": "http://log"}),

@@ -1,6 +1,6 @@
-"""A headless Chromium, driven over its DevTools protocol.
+"""A headless Chromium, controlled by its DevTools protocol.
 
-The protocol goes through two pipes, so nothing listens on a port, and nothing is needed but the browser.
+The protocol uses two pipes, so that nothing listens on a port, and only the browser is needed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-PATIENCE = 30.0
-"""Seconds after which a test gives up waiting."""
+TIMEOUT = 30.0
+"""Seconds after which a test stops waiting."""
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
 
 
 class Chromium:
-    """A browser with a profile of its own, which ends with the block."""
+    """A browser with its own profile, which ends with the block."""
 
     def __enter__(self) -> Self:
         binary = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
@@ -87,7 +87,7 @@ class Chromium:
                 if "id" in message:
                     self._answers[message["id"]].put(message)
                 elif page := self._pages.get(message.get("sessionId", "")):
-                    page.heard(message["method"], message["params"])
+                    page.handle_event(message["method"], message["params"])
         os.close(self._read)
 
     def call(self, method: str, *, session: str | None = None, **parameters: Any) -> dict[str, Any]:
@@ -104,13 +104,13 @@ class Chromium:
 
     def _answer(self, number: int) -> dict[str, Any]:
         try:
-            return self._answers[number].get(timeout=PATIENCE)
+            return self._answers[number].get(timeout=TIMEOUT)
         finally:
             del self._answers[number]
 
     @contextlib.contextmanager
     def page(self, *, width: int = 1280, height: int = 900) -> Iterator[Page]:
-        """Open a page in a context of its own: nobody is signed in."""
+        """Open a page in its own context, without a session."""
         context = self.call("Target.createBrowserContext")["browserContextId"]
         target = self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -125,14 +125,14 @@ class Chromium:
             self.call("Target.disposeBrowserContext", browserContextId=context)
 
     def until_opened(self, page: Page) -> None:
-        """Look until a page has opened another window."""
-        deadline = time.monotonic() + PATIENCE
+        """Wait until a page has opened another window, and return it."""
+        deadline = time.monotonic() + TIMEOUT
         while True:
             targets: list[dict[str, Any]] = self.call("Target.getTargets")["targetInfos"]
             [mine] = [each["browserContextId"] for each in targets if each["targetId"] == page.target]
             if [each for each in targets if each["type"] == "page" and each["browserContextId"] == mine][1:]:
                 return
-            assert time.monotonic() < deadline, f"No window was opened within {PATIENCE:g} s"
+            assert time.monotonic() < deadline, f"No window was opened within {TIMEOUT:g} s"
             time.sleep(0.05)
 
 
@@ -144,11 +144,11 @@ class Page:
         self._session = session
         self.target = target
         self.complaints: list[str] = []
-        """What the console was told: errors, warnings, what a policy rejected."""
+        """The messages of the console: errors, warnings, and rejections by the policy."""
         self.responses: list[dict[str, Any]] = []
 
-    def heard(self, method: str, parameters: dict[str, Any]) -> None:
-        """Take in an event."""
+    def handle_event(self, method: str, parameters: dict[str, Any]) -> None:
+        """Handle an event of the protocol."""
         match method:
             case "Runtime.exceptionThrown":
                 self.complaints.append(json.dumps(parameters["exceptionDetails"])[:800])
@@ -173,7 +173,7 @@ class Page:
         self.call("Network.setCookie", name=name, value=value, url=url, httpOnly=True)
 
     def before_scripts(self, source: str) -> None:
-        """Run a script in every document and frame before its own."""
+        """Run a script in every document and frame before its own scripts."""
         self.call("Page.addScriptToEvaluateOnNewDocument", source=source)
 
     def go(self, url: str) -> None:
@@ -181,7 +181,7 @@ class Page:
         self.call("Page.navigate", url=url)
 
     def run(self, expression: str) -> Any:
-        """Evaluate an expression, and return its value as JSON has it; what fails is raised."""
+        """Evaluate an expression, and return its value as JSON; raise its exception."""
         answer = self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, userGesture=True
         )
@@ -189,12 +189,12 @@ class Page:
             raise RuntimeError(json.dumps(answer["exceptionDetails"])[:2000])
         return answer["result"].get("value")
 
-    def until(self, expression: str, seconds: float = PATIENCE) -> Any:
-        """Look until an expression is true, and return its value."""
+    def until(self, expression: str, seconds: float = TIMEOUT) -> Any:
+        """Evaluate an expression until it is true, and return its value."""
         deadline = time.monotonic() + seconds
         while True:
-            with contextlib.suppress(RuntimeError):  # it may be between two documents
-                # An element cannot be handed over; that it is there is all that is asked.
+            with contextlib.suppress(RuntimeError):  # the page may be between two documents
+                # An element cannot be returned; that it exists is enough.
                 if value := self.run(f"((value) => (value && value.nodeType ? true : value))({expression})"):
                     return value
             if time.monotonic() > deadline:
@@ -202,7 +202,7 @@ class Page:
             time.sleep(0.05)
 
     def text(self) -> str:
-        """Return what can be read on the page."""
+        """Return the visible text of the page."""
         return str(self.run("document.body ? document.body.innerText : ''"))
 
     def key(self, key: str) -> None:
@@ -219,12 +219,12 @@ class Page:
             )
 
     def click(self, x: float, y: float) -> None:
-        """Click somewhere."""
+        """Click at a position."""
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def picture(self, path: Path, *, height: int | None = None) -> None:
-        """Keep a picture of the window."""
+        """Save a picture of the window."""
         clip = {"clip": {"x": 0, "y": 0, "width": 1280, "height": height, "scale": 1}} if height else {}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png", **clip)["data"]))

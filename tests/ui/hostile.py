@@ -1,6 +1,6 @@
-"""Bad input for the tab: of what is well, each value in turn is replaced by one that should not be there.
+"""Invalid input for the tab: each value of valid input is replaced by an invalid one.
 
-The page asks a stand-in for Airflow's API, for only what it is answered differs.
+The page calls a stand-in for Airflow's API, because only the responses differ.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.ui.cases import CASES, FAILED_JOB, MARKUP, MEMORY, cells, child, job,
 BAD: tuple[Any, ...] = (
     None, True, -1, 0.5, 1e300, "", MARKUP, "javascript:window.hacked=1", "9" * 5000, [], [None], {}, {"__proto__": 1},
 )  # fmt: skip
-"""What stands where something else should."""
+"""Invalid values for any place."""
 
 ARRAY = {
     "kind": "array",
@@ -28,7 +28,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "array": {"jobflow_jobs": noted(job(**FAILED_JOB), array=ARRAY, final=True, diagnosis=MEMORY)},
     "map": {"return_value": mapped(5, [1, 3])},
 }
-"""What is well, and small."""
+"""Valid, small input."""
 
 STAND_IN = """
 window.given = {};
@@ -64,11 +64,11 @@ window.feed = async (all) => {
   return wrong;
 };
 """
-"""Answers for Airflow. ``feed`` shows the page one answer after the other, and returns what has gone wrong."""
+"""Responds instead of Airflow. ``feed`` shows one response after the other on the page, and returns the errors."""
 
 
 def places(value: Any, where: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Every place in a value, those that hold others too; of a list the first two."""
+    """Return every place in a value, including those that contain others; in a list, the first two."""
     if where:
         yield where
     within = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
@@ -76,8 +76,8 @@ def places(value: Any, where: tuple[str | int, ...] = ()) -> Iterator[tuple[str 
         yield from places(each, (*where, key))
 
 
-def spoilt(good: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What is well, with one thing wrong in it; and that thing missing."""
+def broken(good: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Return valid input with one invalid value, and with that value missing."""
     for *way, last in places(good):
         for bad in (*BAD, ...):
             whole = copy.deepcopy(good)

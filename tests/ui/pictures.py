@@ -1,4 +1,4 @@
-"""Takes the documentation's pictures of the tab: ``python -m tests.ui.pictures``."""
+"""Takes the pictures of the tab for the documentation: ``python -m tests.ui.pictures``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOLD = {
     "proofs": CASES["map_live"],
     "report": (None, {}),
 }
-"""What each task has left."""
+"""The results of each task."""
 
 PICTURES = {
     "jobs-tab-job": ("covers", 760, ""),
@@ -34,11 +34,11 @@ PICTURES = {
     "jobs-tab-dark": ("resize", 1180, DARK),
     "jobs-tab-run": ("", 830, ""),
 }
-"""By the file's name: the task, the window's height, and what is run before the page's own scripts."""
+"""By file name: the task, the height of the window, and a script that runs before those of the page."""
 
 
 def main() -> None:
-    """Take them all."""
+    """Take all pictures."""
     with tempfile.TemporaryDirectory(prefix="jobflow-pictures-") as directory, Chromium() as chromium:
         home = Path(directory) / "home"
         told = {task: [left] for task, left in TOLD.items()}
@@ -48,7 +48,7 @@ def main() -> None:
                     if before:
                         page.before_scripts(before)
                     shown_in_airflow(page, in_airflow(airflow, task, dag="picture_book"))
-                    if task == "resize":  # one of them is shown in full
+                    if task == "resize":  # the details of one are shown
                         page.run(f"{FRAME}.querySelectorAll('button.index')[2].click()")
                         page.run(f"{FRAME}.documentElement.scrollTop = 175")
                     page.until("document.fonts.status === 'loaded'")

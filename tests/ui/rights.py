@@ -8,16 +8,16 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 
 VIEWER, READER, GUEST = "viewer", "reader", "guest"
-"""Who may look at everything; at everything but XComs; at nothing."""
+"""A user with all permissions; one with all but XComs; one with none."""
 
 USERS = f"{VIEWER}:viewer,{READER}:viewer,{GUEST}:"
-"""With the roles that Airflow gives them."""
+"""The users with their roles in Airflow."""
 
 
 class Rights(SimpleAuthManager):
-    """Airflow's own, in which a right can be held back."""
+    """Airflow's own auth manager, in which a permission can be withheld."""
 
     def is_authorized_dag(self, **asked: Any) -> bool:
-        """Say whether somebody may see something of a DAG."""
+        """Return whether a user may see a part of a DAG."""
         held_back = asked["user"].username == READER and asked.get("access_entity") is DagAccessEntity.XCOM
         return not held_back and super().is_authorized_dag(**asked)

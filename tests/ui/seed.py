@@ -1,6 +1,6 @@
-"""Writes what tasks would have left behind into the database of an Airflow that runs none.
+"""Writes the results of tasks into the database of an Airflow that runs none.
 
-Run it with the settings of that Airflow, before its api-server is started.
+Run it with the settings of that Airflow, before its api-server starts.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tests.ui.seed_run import RUN
 
 
 def main(dags: Path, cases: dict[str, dict[str, Any]]) -> None:
-    """Write a run of each DAG, and what its tasks have left.
+    """Write a run of each DAG, with the results of its tasks.
 
-    :param cases: by DAG, ``{task: [[state, xcoms, …], …]}``, one for each instance. More members are the lines of the
-        logs of earlier tries, all of which failed.
+    :param cases: by DAG, ``{task: [[state, xcoms, …], …]}``, one for each instance. Further members are the log lines
+        of earlier tries, all of which failed.
     """
     with create_session() as session:
         manager: Any = DagBundlesManager

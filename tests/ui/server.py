@@ -1,4 +1,4 @@
-"""An Airflow that serves its UI and API, and runs nothing: what its tasks left is written into its database."""
+"""An Airflow that serves its UI and API, and runs no task: the results of tasks are written into its database."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from airflow_jobflow.local.demo.ui import _settings
 from tests.ui.rights import USERS, VIEWER
 
 HERE = Path(__file__).parent
-PATIENCE = 120.0
-"""Seconds in which it must answer."""
-LOOK_EVERY = 0.25
+TIMEOUT = 120.0
+"""Seconds in which it must respond."""
+CHECK_INTERVAL = 0.25
 PASSWORD = "secret"
-"""Of everybody who may sign in."""
+"""The password of all users."""
 
 
 class Server:
-    """Airflow's api-server, at ``url``, which has the path that it is served under."""
+    """Airflow's api-server at ``url``, which includes the path under which it is served."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def token(self, user: str = VIEWER) -> str:
-        """Sign somebody in."""
+        """Return a session token of a user."""
         body = json.dumps({"username": user, "password": PASSWORD}).encode()
         request = urllib.request.Request(
             f"{self.url}/auth/token", data=body, headers={"content-type": "application/json"}
@@ -40,7 +40,7 @@ class Server:
             return str(json.load(answer)["access_token"])
 
     def get(self, path: str) -> tuple[int, Mapping[str, str], bytes]:
-        """Ask as nobody in particular."""
+        """Make a request without a session."""
         try:
             with urllib.request.urlopen(f"{self.url}/{path}", timeout=30) as answer:
                 return answer.status, dict(answer.headers), answer.read()
@@ -49,7 +49,7 @@ class Server:
 
 
 def prepared(home: Path, cases: Mapping[str, Any]) -> dict[str, str]:
-    """Make an Airflow home whose database holds the cases; return the environment to serve it in."""
+    """Create an Airflow home whose database has the cases, and return the environment in which to serve it."""
     private.copy_database(private.empty_database(home.parent), home)
     passwords = home / "passwords.json"
     passwords.write_text(json.dumps({user.partition(":")[0]: PASSWORD for user in USERS.split(",")}))
@@ -79,7 +79,7 @@ def prepared(home: Path, cases: Mapping[str, Any]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def served(home: Path, environment: Mapping[str, str], path: str = "") -> Iterator[Server]:
-    """Serve an Airflow home, under a path if one is given."""
+    """Serve an Airflow home, optionally under a path."""
     port = private.free_port()
     settings = {
         **_settings(port),
@@ -97,14 +97,14 @@ def served(home: Path, environment: Mapping[str, str], path: str = "") -> Iterat
         )
     server = Server(f"http://127.0.0.1:{port}{path}")
     try:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while True:
             with contextlib.suppress(OSError):
                 if server.get("api/v2/monitor/health")[0] == 200:
                     break
             assert process.poll() is None, "Airflow's api-server has ended"
-            assert time.monotonic() < deadline, f"Airflow's api-server has not answered within {PATIENCE:.0f} s"
-            time.sleep(LOOK_EVERY)
+            assert time.monotonic() < deadline, f"Airflow's api-server has not answered within {TIMEOUT:.0f} s"
+            time.sleep(CHECK_INTERVAL)
         yield server
     finally:
         process.terminate()

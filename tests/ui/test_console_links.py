@@ -1,4 +1,4 @@
-"""The buttons that lead to AWS's console: what the API server makes of what tasks have stored."""
+"""The buttons that lead to AWS's console: what the API server reads from what tasks have stored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGE, OTHER = "https://console.aws.amazon.com/a", "https://console.aws.amazon.co
 
 
 def links(airflow: Server, task: str, map_index: int = -1, user: str = VIEWER) -> dict[str, Any]:
-    """What Airflow's API says of a task instance's links."""
+    """Return a task instance's links from Airflow's API."""
     where = f"api/v2/dags/jobs_page/dagRuns/{quote(RUN, safe='')}/taskInstances/{task}/links?map_index={map_index}"
     bearer = {"Authorization": f"Bearer {airflow.token(user)}"}
     with urllib.request.urlopen(urllib.request.Request(f"{airflow.url}/{where}", headers=bearer), timeout=30) as answer:
@@ -34,7 +34,7 @@ def links(airflow: Server, task: str, map_index: int = -1, user: str = VIEWER) -
         ([], ""),
         ([("jobflow_jobs", {"links": {KEY: PAGE}})], PAGE),
         ([("jobflow_links", {KEY: PAGE})], PAGE),
-        ([("jobflow_links", json.dumps({KEY: PAGE}))], PAGE),  # what a trigger's event has brought
+        ([("jobflow_links", json.dumps({KEY: PAGE}))], PAGE),  # the data of a trigger's event
         ([("jobflow_jobs", {"links": {KEY: OTHER}}), ("jobflow_links", {KEY: PAGE})], PAGE),
         ([("jobflow_jobs", {"links": {KEY: PAGE}}), ("jobflow_links", {"another": OTHER})], PAGE),
         ([("jobflow_jobs", {"v": 1, "jobs": []})], ""),
@@ -50,37 +50,37 @@ def links(airflow: Server, task: str, map_index: int = -1, user: str = VIEWER) -
         ([("jobflow_links", None)], ""),
     ],
 )
-def test_whatever_an_xcom_holds_there_is_a_url_or_none(stored: Any, found: str) -> None:
-    """An exception would take all links of the task."""
+def test_any_xcom_gives_a_url_or_none(stored: Any, found: str) -> None:
+    """An exception would remove all links of the task."""
     assert url(KEY, stored) == found
 
 
 def test_the_buttons_of_a_deferred_task_lead_to_its_job(airflow: Server) -> None:
-    """By Airflow's own API, which the UI asks."""
+    """They come from Airflow's own API, which the UI uses."""
     found = links(airflow, "live")
     assert found["Batch job"] == CONSOLE + PARENT
     assert found["Batch job queue"].startswith(CONSOLE.partition("#")[0])
-    assert found["Batch job definition"] is None  # it is not known
+    assert found["Batch job definition"] is None  # not known yet
     assert found["Jobs"].endswith("/tasks/live/plugin/jobflow")
 
 
-def test_the_buttons_of_an_ended_task_lead_to_what_was_stored_last(airflow: Server) -> None:
-    """Written by the scheduler, from the event of a trigger."""
+def test_the_buttons_of_an_ended_task_use_the_last_stored_urls(airflow: Server) -> None:
+    """The scheduler has stored them from the event of a trigger."""
     assert links(airflow, "job")["Job log"] == f"{CONSOLE}log"
 
 
 def test_each_instance_of_a_mapped_task_has_its_own_buttons(airflow: Server) -> None:
-    """Plugins' links take another way into mapped tasks."""
+    """Airflow handles the links of plugins differently for mapped tasks."""
     first, second = (links(airflow, "mapped", index)["Fargate task"] for index in range(2))
     assert (first, second) == (None, f"{CONSOLE}second")
 
 
-def test_who_may_see_a_task_may_see_its_buttons(airflow: Server) -> None:
-    """Also who may not read XComs, as with every link of Airflow."""
+def test_permission_to_see_a_task_includes_its_buttons(airflow: Server) -> None:
+    """XComs need not be readable, as for every link of Airflow."""
     assert links(airflow, "live", user=READER)["Batch job"] == CONSOLE + PARENT
 
 
 @pytest.mark.parametrize("task", ["hostile", "malformed", "newer", "waiting", "sensor", "crawl", "other"])
-def test_tasks_without_anything_to_lead_to_have_no_button_that_does(airflow: Server, task: str) -> None:
-    """And their other links work."""
+def test_tasks_without_jobs_have_no_urls(airflow: Server, task: str) -> None:
+    """Their other links work."""
     assert {name for name, address in links(airflow, task).items() if address} <= {"Jobs"}

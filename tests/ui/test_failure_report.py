@@ -1,4 +1,4 @@
-"""Notes for the tab: by the trigger while it waits, and by the worker if an exception leaves no return value."""
+"""Notes for the tab: by the trigger during the wait, and by the worker if an exception leaves no return value."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from airflow_jobflow.triggers.map import MapTrigger
 from airflow_jobflow.ui import notes, progress
 from airflow_jobflow.ui.failure_report import help_page
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 KEY = "jobflow_jobs"
 
 
 @pytest.fixture
 def parameters(kit: Any, here: Callable[[Any], None]) -> dict[str, Any]:
-    """What every operator here is made with; it waits in this process."""
+    """Return the parameters of every operator here, which waits in this process."""
     here(kit.aws)
     common = {"task_id": "t", "job_name": "hello", "job_queue": kit.queue, "aws_conn_id": None, "deferrable": False}
     return {**common, "number_logs_exception": 0}
 
 
 def job(kit: Any, parameters: dict[str, Any], script: str, **more: Any) -> BatchJobOperator:
-    """An operator for one job."""
+    """Return an operator for one job."""
     return BatchJobOperator(job_definition=kit.define(["sh", "-c", script]), **{**parameters, **more})
 
 
 ON_THREE = "test $AWS_BATCH_JOB_ARRAY_INDEX != 3 || exit 7"
 
 
-def test_a_failed_array_tells_which_children_failed_and_why(kit: Any, parameters: dict[str, Any], context: Any) -> None:
-    """With their logs, which the list links to."""
+def test_the_note_of_a_failed_array_has_the_failed_children(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+    """It has their reasons, and their logs, to which the list links."""
     with pytest.raises(JobFailed):
         job(kit, parameters, ON_THREE, array_size=5).execute(context)
     note = context["ti"].xcoms[KEY]
@@ -58,23 +58,21 @@ def test_a_failed_array_tells_which_children_failed_and_why(kit: Any, parameters
     assert "Failed children: 1 of 5" in note["error"]
 
 
-def test_a_returned_failure_is_noted_too(kit: Any, parameters: dict[str, Any], context: Any) -> None:
-    """The outcome does not say why."""
+def test_a_returned_failure_has_a_note(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+    """The outcome does not contain the reason."""
     outcome = job(kit, parameters, "exit 3", raise_on_failure=False).execute(context)
     assert outcome["state"] == "FAILED"
     assert context["ti"].xcoms[KEY]["diagnosis"]["cause"] == "command_failed"
 
 
-def test_nothing_is_noted_without_xcoms(kit: Any, parameters: dict[str, Any], context: Any) -> None:
-    """`do_xcom_push=False` holds here too."""
+def test_do_xcom_push_false_writes_no_note(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+    """The tab then shows no jobs."""
     job(kit, parameters, "sleep 1; exit 3", raise_on_failure=False, do_xcom_push=False).execute(context)
     assert context["ti"].xcoms == {}
 
 
-def test_a_wait_begins_with_a_note_and_a_success_returns_the_rest(
-    kit: Any, parameters: dict[str, Any], context: Any
-) -> None:
-    """The tab shows the job at once, and its buttons work."""
+def test_a_wait_starts_with_a_note(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+    """The tab shows the job immediately, and its buttons work; a success needs no further note."""
     outcome = job(kit, parameters, "sleep 1").execute(context)
     note = context["ti"].xcoms[KEY]
     assert not note["final"]
@@ -85,7 +83,7 @@ def test_a_wait_begins_with_a_note_and_a_success_returns_the_rest(
 def test_a_note_that_cannot_be_written_fails_no_task(
     kit: Any, parameters: dict[str, Any], context: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Airflow stores the buttons in the end."""
+    """Airflow then stores the buttons at the end."""
 
     def fails(**_: Any) -> None:
         raise OSError("the bucket is gone")
@@ -97,10 +95,8 @@ def test_a_note_that_cannot_be_written_fails_no_task(
     assert [link.xcom_key for link in operator.operator_extra_links] == ["jobflow_links"]
 
 
-def test_a_deadline_that_has_passed_tells_how_far_the_job_came(
-    kit: Any, parameters: dict[str, Any], context: Any
-) -> None:
-    """An error without an outcome has at least what was seen."""
+def test_the_note_of_a_passed_deadline_has_the_last_state(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+    """An error without an outcome has at least the last snapshot."""
     with pytest.raises(JobTimeout):
         job(kit, parameters, "sleep 60", job_timeout=1).execute(context)
     note = context["ti"].xcoms[KEY]
@@ -109,7 +105,7 @@ def test_a_deadline_that_has_passed_tells_how_far_the_job_came(
 
 
 def test_the_tab_shows_that_a_deadline_has_stopped_the_job(kit: Any, parameters: dict[str, Any], context: Any) -> None:
-    """What was last seen of it, it was not left in."""
+    """The job did not remain in its last seen state."""
     with pytest.raises(JobTimeout):
         job(kit, parameters, "sleep 60", job_timeout=1).execute(context)
     [shown] = context["ti"].xcoms[KEY]["jobs"]
@@ -120,7 +116,7 @@ def test_the_tab_shows_that_a_deadline_has_stopped_the_job(kit: Any, parameters:
 def test_the_tab_shows_what_a_killed_worker_has_stopped(
     kit: Any, parameters: dict[str, Any], context: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Airflow kills the process before the job has ended, so nothing else would be written. The log has it, too."""
+    """Airflow kills the process before the job has ended, so no later note is written. The log has it too."""
     operator = job(kit, parameters, "sleep 60", wait_for_completion=False)
     job_id = operator.execute(context)["job_id"]
     operator.on_kill()
@@ -133,7 +129,7 @@ def test_the_tab_shows_what_a_killed_worker_has_stopped(
 def test_the_tab_shows_no_stop_of_a_job_that_was_left_running(
     kit: Any, parameters: dict[str, Any], context: Any, gate: Any
 ) -> None:
-    """As cancel_on_kill=False says."""
+    """The task has cancel_on_kill=False."""
     script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
     operator = job(kit, parameters, script, wait_for_completion=False, cancel_on_kill=False)
     operator.execute(context)
@@ -142,20 +138,20 @@ def test_the_tab_shows_no_stop_of_a_job_that_was_left_running(
     assert KEY not in context["ti"].xcoms
 
 
-def test_a_task_that_succeeds_in_spite_of_failed_children_logs_which(
+def test_a_successful_task_logs_its_failed_children(
     kit: Any, parameters: dict[str, Any], context: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """AWS calls the array FAILED, and the task turns green."""
+    """The state of the array is FAILED, but the task succeeds."""
     operator = job(kit, parameters, ON_THREE, array_size=5, tolerated_failure_count=2, tolerated_failure_percentage=10)
     outcome = operator.execute(context)
     said = "1 of 5 failed (3). tolerated_failure_count=2, tolerated_failure_percentage=10 tolerates this"
     assert f"({outcome['job_id']}): {said}, so the task succeeds." in caplog.text
 
 
-def test_a_task_that_succeeds_in_spite_of_failed_items_logs_which(
+def test_a_successful_map_logs_its_failed_items(
     kit: Any, parameters: dict[str, Any], context: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As with an array."""
+    """It is the same as for an array."""
     items = [{"command": ["sh", "-c", f"exit {index % 2}"]} for index in range(2)]
     given = {"items": items, "job_definition": kit.define(["true"]), "tolerated_failure_percentage": 50}
     BatchMapOperator(**given, **parameters).execute(context)
@@ -163,15 +159,17 @@ def test_a_task_that_succeeds_in_spite_of_failed_items_logs_which(
     assert said in capsys.readouterr().out
 
 
-def test_a_map_whose_failure_is_returned_tells_the_tab_why(kit: Any, parameters: dict[str, Any], context: Any) -> None:
-    """The result does not."""
+def test_a_map_with_a_returned_failure_has_a_note(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+    """The result does not contain the reason."""
     given = {"items": [{"command": ["false"]}], "job_definition": kit.define(["true"]), "raise_on_failure": False}
     assert BatchMapOperator(**given, **parameters).execute(context)["state"] == "FAILED"
     assert context["ti"].xcoms[KEY]["diagnosis"]["cause"] == "command_failed"
 
 
-def test_a_failed_map_tells_how_each_item_stands(kit: Any, parameters: dict[str, Any], context: Any) -> None:
-    """Also those that were never started."""
+def test_the_note_of_a_failed_map_has_the_status_of_each_item(
+    kit: Any, parameters: dict[str, Any], context: Any
+) -> None:
+    """This includes items that were never started."""
     definition = kit.define(["true"])
     items = [{"command": ["sh", "-c", f"exit {index % 2}"]} for index in range(2)]
     operator = BatchMapOperator(items=items, job_definition=definition, max_concurrency=1, **parameters)
@@ -182,7 +180,7 @@ def test_a_failed_map_tells_how_each_item_stands(kit: Any, parameters: dict[str,
     assert note["array"]["failed_jobs"][0]["exit_code"] == 1
 
 
-def test_a_failure_before_any_job_is_noted_too(kit: Any, parameters: dict[str, Any], context: Any) -> None:
+def test_a_failure_before_any_job_has_a_note(kit: Any, parameters: dict[str, Any], context: Any) -> None:
     """There is no other record of a rejected job."""
     operator = job(kit, {**parameters, "job_queue": "no-such-queue"}, "true")
     with pytest.raises(SubmissionRejected) as refused:
@@ -191,10 +189,10 @@ def test_a_failure_before_any_job_is_noted_too(kit: Any, parameters: dict[str, A
     assert (note["error"], note["jobs"], note["final"]) == (str(refused.value), [], True)
 
 
-def test_a_sensor_that_is_skipped_tells_what_it_was_skipped_for(
+def test_the_note_of_a_skipped_sensor_has_the_reason(
     kit: Any, here: Callable[[Any], None], context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In its own words, not in those of the skip."""
+    """It is that of the failure, not of the skip."""
     monkeypatch.setattr("airflow_jobflow.polling.refusals.REFUSED_GRACE", 0.5)
     here(kit.aws)
     sensor = BatchJobSensor(task_id="t", job_id="not an id", aws_conn_id=None, deferrable=False, soft_fail=True)
@@ -203,12 +201,12 @@ def test_a_sensor_that_is_skipped_tells_what_it_was_skipped_for(
     assert context["ti"].xcoms[KEY]["error"] == str(skipped.value.__cause__)
 
 
-# Where to read on.
+# Links to the documentation.
 
 
 @pytest.fixture
 def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The package as it is installed where its metadata say where the documentation is."""
+    """Simulate an installed package whose metadata have the address of the documentation."""
     info = tmp_path / "airflow_jobflow-0.dist-info"
     info.mkdir()
     urls = ["Documentation, https://docs.example/jobflow/", "Source, https://code.example"]
@@ -218,10 +216,10 @@ def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("documented")
-def test_a_failure_leads_to_its_heading(
+def test_a_failure_links_to_its_heading(
     kit: Any, parameters: dict[str, Any], context: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In the task's log, and on the tab: what failed by its diagnosis, all else by the exception's name."""
+    """The link is in the task's log and on the tab; it depends on the diagnosis, or else on the exception's name."""
     with pytest.raises(JobFailed):
         job(kit, parameters, "exit 3").execute(context)
     page = "https://docs.example/jobflow/failures.html#diagnosis-command-failed"
@@ -231,22 +229,22 @@ def test_a_failure_leads_to_its_heading(
 
 
 @pytest.mark.usefixtures("documented")
-def test_an_exception_of_somebody_elses_leads_to_ours_that_it_is() -> None:
-    """The page has a heading for each of ours."""
+def test_a_derived_exception_links_to_the_heading_of_its_base() -> None:
+    """The page only has headings for the exceptions of this package."""
     theirs = type("Theirs", (QueueTimeout,), {"__module__": "elsewhere"})
     assert str(help_page(theirs("stuck"))).endswith("#error-queuetimeout")
 
 
-def test_without_a_documentation_no_page_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link that leads nowhere helps nobody."""
+def test_without_documentation_there_is_no_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken link helps nobody."""
     monkeypatch.setattr(importlib.metadata, "metadata", lambda _: email.message.Message())
     assert help_page(JobTimeout("late")) is None
 
 
-def test_a_task_fails_for_its_own_reason_where_the_package_was_not_installed(
+def test_a_task_fails_for_its_own_reason_if_the_package_is_not_installed(
     kit: Any, parameters: dict[str, Any], context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as from a checkout on the path: nothing is known of where its documentation is."""
+    """For example, it runs from a checkout, so the address of the documentation is unknown."""
 
     def missing(name: str) -> Any:
         raise importlib.metadata.PackageNotFoundError(name)
@@ -257,14 +255,14 @@ def test_a_task_fails_for_its_own_reason_where_the_package_was_not_installed(
 
 
 class Written:
-    """Notes, in place of Airflow's XComs."""
+    """Notes in place of Airflow's XComs."""
 
     def __init__(self) -> None:
         self.notes: list[dict[str, Any]] = []
         self.changed = threading.Event()
 
     def set(self, key: str, value: Any, **_: Any) -> None:
-        """Take an XCom."""
+        """Store an XCom."""
         assert key == KEY
         self.notes.append(value)
         self.changed.set()
@@ -272,7 +270,7 @@ class Written:
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Written:
-    """What triggers write; they need not wait long before they do."""
+    """Return the notes of triggers, which are written with short pauses."""
     from airflow.sdk.execution_time import xcom
 
     for name, value in {
@@ -287,26 +285,26 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Written:
     return xcoms
 
 
-def test_a_trigger_tells_which_children_have_failed_while_others_run(
+def test_the_note_of_a_running_array_has_its_failed_children(
     kit: Any, here: Callable[[Any], None], written: Written, gate: Any
 ) -> None:
-    """And how often it may be asked is not what decides: the counts come with the sweeps."""
+    """Listing intervals do not delay the counts, which come with each poll."""
     here(kit.aws)
     script = f"{ON_THREE}; while [ ! -e {gate} ]; do sleep 0.02; done"
     parent = kit.sh(script, arrayProperties={"size": 5})
     trigger = JobTrigger(service="batch", job_ids=[parent], aws_conn_id=None, poll_interval=0.2, reports_progress=True)
     trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)  # type: ignore[assignment]
 
-    async def story() -> dict[str, Any]:
+    async def scenario() -> dict[str, Any]:
         waiting = asyncio.ensure_future(trigger.wait())
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not any(note.get("array", {}).get("failed_jobs") for note in written.notes):
             assert time.monotonic() < deadline, written.notes
             await asyncio.sleep(0.05)
         gate.touch()
         return await waiting
 
-    event = asyncio.run(story())
+    event = asyncio.run(scenario())
     assert event["jobs"][parent]["state"] == "FAILED"
     found = next(note for note in written.notes if note["array"]["failed_jobs"])
     assert found["array"]["cells"] == "...F."
@@ -317,10 +315,10 @@ def test_a_trigger_tells_which_children_have_failed_while_others_run(
 
 
 @pytest.mark.parametrize("noted", [True, False])
-def test_a_trigger_writes_only_what_the_worker_has_not(
+def test_a_trigger_does_not_repeat_the_workers_note(
     kit: Any, written: Written, gate: Any, parameters: dict[str, Any], noted: bool
 ) -> None:
-    """Else each task would cost a request more, to say the same."""
+    """Otherwise each task would need one more request."""
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     kit.wait(job_id, "RUNNING")
     seen = job(kit, parameters, "true")._execution.jobs.describe_now([job_id])[job_id]
@@ -336,9 +334,9 @@ def test_a_trigger_writes_only_what_the_worker_has_not(
     )
     trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)  # type: ignore[assignment]
 
-    async def story() -> Any:
+    async def scenario() -> Any:
         waiting = asyncio.ensure_future(trigger.wait())
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         before = kit.aws.calls["batch.DescribeJobs"]
         while kit.aws.calls["batch.DescribeJobs"] < before + 6:
             assert time.monotonic() < deadline
@@ -346,12 +344,12 @@ def test_a_trigger_writes_only_what_the_worker_has_not(
         gate.touch()
         return await waiting
 
-    assert asyncio.run(story())["links"] == (note["links"] if noted else None)
+    assert asyncio.run(scenario())["links"] == (note["links"] if noted else None)
     assert [notes.digest(each) for each in written.notes] == ([] if noted else [notes.digest(note)])
 
 
 @pytest.mark.parametrize("trigger", [JobTrigger, MapTrigger])
 def test_a_trigger_without_notes_writes_none(trigger: type[Any]) -> None:
-    """Triggers that were serialized by an earlier version have no such argument."""
+    """Triggers that an earlier version has serialized do not have this argument."""
     given = {"job_ids": ["a"]} if trigger is JobTrigger else {"job_group": {}, "size": 0, "indexes": "", "requests": ""}
     assert trigger(service="batch", **given).serialize()[1]["reports_progress"] is False

@@ -1,4 +1,4 @@
-"""What is served to everybody: the page's files, and what goes with them."""
+"""The static files: the page's files, and their headers."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from tests.ui.server import Server
 
 NAMES = ["", "index.html", "jobs.css", "jobs.js", "icon.svg"]
 MOST = 68_000
-"""Bytes that all files may have together; compressed, as Airflow sends them, about a third of that."""
+"""Maximum bytes of all files together; compressed, as Airflow sends them, they have about a third of that."""
 
 RUNS_WITHIN = 0.05
 """Target for the import time of the plugin in a task's process, in seconds; reported, not asserted."""
 
 
 def test_airflow_finds_the_plugin() -> None:
-    """By its entry point: plugins that provider info names are not loaded by default."""
+    """It is found by its entry point: plugins in the provider info are not loaded by default."""
     [entry] = [each for each in entry_points(group="airflow.plugins") if each.name == "jobflow"]
     assert entry.load() is JobflowPlugin
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_file_goes_out_with_the_policy(airflow: Server, name: str) -> None:
-    """A page that may load nothing but Airflow's own files, run no inline script, and be framed by Airflow only."""
+def test_every_file_has_the_security_headers(airflow: Server, name: str) -> None:
+    """A page may only load Airflow's own files, run no inline script, and be framed by Airflow only."""
     status, headers, _ = airflow.get(f"jobflow/{name}")
     got = {key.lower(): value for key, value in headers.items()}
     assert status == 200
@@ -43,7 +43,7 @@ def test_every_file_goes_out_with_the_policy(airflow: Server, name: str) -> None
 
 
 def test_nothing_else_is_served(airflow: Server) -> None:
-    """Neither the package's own files nor the machine's."""
+    """Neither other files of the package nor of the machine are served."""
     for path in ("notes.py", "../notes.py", "..%2fnotes.py", "%2e%2e/files.py", "/etc/passwd"):
         status, _, body = airflow.get(f"jobflow/{path}")
         assert b"import" not in body
@@ -51,8 +51,8 @@ def test_nothing_else_is_served(airflow: Server) -> None:
         assert status == 404 or b'id="root"' in body, f"{path} is neither unknown nor Airflow's own page"
 
 
-def test_the_files_are_small_and_fetch_nothing_from_elsewhere() -> None:
-    """No dependency, no font, no inline script or style, no markup made of text."""
+def test_the_files_are_small_and_self_contained() -> None:
+    """There are no dependencies, fonts, inline scripts or styles, and no markup made of text."""
     files = {path.name: path.read_text() for path in FILES.iterdir()}
     assert sum(len(text.encode()) for text in files.values()) < MOST
     page, script = files["index.html"], files["jobs.js"]
@@ -64,7 +64,7 @@ def test_the_files_are_small_and_fetch_nothing_from_elsewhere() -> None:
 
 
 def test_the_link_is_relative_and_names_the_instance() -> None:
-    """So that it is valid for any path that Airflow is served under."""
+    """It works under any path of Airflow."""
     from airflow.models.taskinstancekey import TaskInstanceKey
 
     key = TaskInstanceKey("a dag", "group.task", "manual__2026-11-22T03:00:00+00:00", 1, 3)
@@ -75,7 +75,7 @@ def test_the_link_is_relative_and_names_the_instance() -> None:
 
 
 def test_every_operator_and_sensor_has_the_button() -> None:
-    """One that is forgotten shows only in somebody's UI."""
+    """A missing one would only show in a user's UI."""
     from airflow_jobflow.provider_info import get_provider_info
 
     button, *_ = JobflowPlugin.operator_extra_links
@@ -89,7 +89,7 @@ def test_every_operator_and_sensor_has_the_button() -> None:
 
 
 def test_each_link_of_an_operator_has_a_button_of_the_same_name() -> None:
-    """Else Airflow looks for its URL in an XCom that nobody writes."""
+    """Otherwise Airflow would look for its URL in an XCom that nobody writes."""
     buttons = {
         (each, link.name, link.xcom_key) for link in JobflowPlugin.operator_extra_links for each in link.operators
     }
@@ -103,12 +103,12 @@ def test_each_link_of_an_operator_has_a_button_of_the_same_name() -> None:
 
 
 def test_the_note_is_found_by_its_key() -> None:
-    """The plugin names it without importing what writes it."""
+    """The plugin contains the key, so that it need not import the module that writes the note."""
     assert console_links.NOTE == notes.KEY
 
 
-def test_loading_the_plugin_costs_a_task_next_to_nothing(record_property: Any) -> None:
-    """Every process of Airflow loads it: no web framework, no operator, no AWS."""
+def test_loading_the_plugin_is_fast(record_property: Any) -> None:
+    """Every process of Airflow loads it, so it imports no web framework, operator or AWS module."""
     code = (
         "import sys, time, airflow.sdk.plugins_manager; before = set(sys.modules); begun = time.perf_counter(); "
         "import airflow_jobflow.ui.registration; seconds = time.perf_counter() - begun; "
@@ -122,4 +122,4 @@ def test_loading_the_plugin_costs_a_task_next_to_nothing(record_property: Any) -
     record_property("seconds_and_modules", figures)
     sys.stdout.write(
         f"loading the plugin: {figures} seconds and modules; {RUNS_WITHIN} s are wanted\n"
-    )  # pytest -rP shows it
+    )  # shown by pytest -rP

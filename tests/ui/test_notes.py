@@ -1,4 +1,4 @@
-"""Notes for the tab: plain, bounded, and what a page needs."""
+"""Notes for the tab: plain JSON of limited size, with all data for the page."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from airflow_jobflow.ui import notes
 
 
 def snapshot(job_id: str = "j", state: JobState = JobState.RUNNING, **more: Any) -> Snapshot:
-    """A job."""
+    """Return the snapshot of a job."""
     return Snapshot(job_id, state, more.pop("status", state.value), **more)
 
 
 def of_jobs(*snapshots: Snapshot, **more: Any) -> dict[str, Any]:
-    """A note of jobs."""
+    """Return a note about jobs."""
     given: dict[str, Any] = {"seen": {}, "links": {}, "failed": {}, "buttons": {}, "total": len(snapshots)} | more
     return notes.of_jobs("batch", snapshots, given.pop("total"), **given)
 
 
 def test_a_note_is_plain_json() -> None:
-    """Airflow stores a tuple in another form, which the page would not read."""
+    """Airflow stores a tuple in another format, which the page cannot read."""
     note = of_jobs(snapshot(), seen={"j": (("RUNNING", "t"),)}, links={"j": {"console": "https://c"}})
     assert json.loads(json.dumps(note)) == note
     assert json.dumps(note).count("[") == 3
@@ -30,7 +30,7 @@ def test_a_note_is_plain_json() -> None:
 
 
 def test_a_digest_does_not_depend_on_the_time() -> None:
-    """A trigger does not write again what the worker has written."""
+    """Otherwise a trigger would repeat the worker's note."""
     first = of_jobs(snapshot(), seen={"j": (("RUNNING", "t1"),)}, buttons={"key": "https://c"})
     later = {**of_jobs(snapshot(), seen={"j": (("RUNNING", "t2"),)}, buttons={"key": "https://c"}), "at": "later"}
     assert notes.digest(first) == notes.digest(json.loads(json.dumps(later)))
@@ -42,8 +42,8 @@ def test_a_digest_does_not_depend_on_the_time() -> None:
     assert len({notes.digest(each) for each in (first, *others)}) == 4
 
 
-def test_a_note_on_thousands_of_jobs_is_bounded() -> None:
-    """The first are listed, all are counted."""
+def test_a_note_about_thousands_of_jobs_is_limited() -> None:
+    """The first jobs are listed, and all are counted."""
     states = [JobState.SUCCEEDED] * 3000 + [JobState.FAILED] * 2000
     note = of_jobs(*(snapshot(f"j{number}", state, reason="x" * 9000) for number, state in enumerate(states)))
     assert len(note["jobs"]) == notes.JOBS
@@ -51,8 +51,8 @@ def test_a_note_on_thousands_of_jobs_is_bounded() -> None:
     assert len(json.dumps(note)) < 400_000
 
 
-def test_an_array_of_ten_thousand_is_a_character_a_child() -> None:
-    """The known failures while it runs, and always the counts."""
+def test_an_array_has_one_character_per_child() -> None:
+    """Known failures are included while it runs, and counts always."""
     counts = ArrayProgress(10_000, running=5, succeeded=7000, failed=1500)
     failed = {index: snapshot(f"j:{index}", JobState.FAILED, reason="no") for index in range(0, 6000, 4)}
     note = of_jobs(snapshot(state=JobState.SUBMITTED, array=counts), failed=failed)
@@ -64,8 +64,8 @@ def test_an_array_of_ten_thousand_is_a_character_a_child() -> None:
     assert len(json.dumps(note)) < 500_000
 
 
-def test_a_note_on_a_map_lists_only_what_failed() -> None:
-    """Of a small map, the lines of what succeeded are there too."""
+def test_a_note_about_a_map_lists_only_failures() -> None:
+    """For a small map, it also has the outcomes of successful items."""
     lines = [
         json.dumps([index, snapshot(f"j{index}", state, exit_code=code).to_dict()])
         for index, state, code in ((2, JobState.FAILED, 3), (0, JobState.SUCCEEDED, 0))
@@ -81,7 +81,7 @@ def test_a_note_on_a_map_lists_only_what_failed() -> None:
 
 
 def outcome(**more: Any) -> dict[str, Any]:
-    """What an error knows of a job."""
+    """Return what an error knows about a job."""
     return {
         "job_id": "j",
         "state": "FAILED",
@@ -92,7 +92,7 @@ def outcome(**more: Any) -> dict[str, Any]:
     } | more
 
 
-def test_a_note_on_a_failed_array_says_which_children_and_why() -> None:
+def test_a_note_about_a_failed_array_has_its_failed_children() -> None:
     """An exception leaves no return value."""
     array = {"size": 5, "succeeded": 3, "failed": 2, "failed_indexes": [1, 4]}
     children = {4: snapshot("j:4", JobState.FAILED, exit_code=1), 1: snapshot("j:1", JobState.FAILED, exit_code=2)}
@@ -106,14 +106,14 @@ def test_a_note_on_a_failed_array_says_which_children_and_why() -> None:
     assert len(note["error"]) == notes.MAX_ERROR
 
 
-def test_failed_children_that_could_not_be_listed_leave_the_others_unknown() -> None:
-    """They are not shown as having succeeded."""
+def test_if_failed_children_cannot_be_listed_all_are_unknown() -> None:
+    """They are not shown as successful."""
     array = {"size": 3, "succeeded": 1, "failed": 2, "failed_indexes": []}
     assert notes.of_failure("batch", "e", outcomes=[outcome(array=array)])["array"]["cells"] == "..."
 
 
-def test_a_note_on_a_failed_map_has_its_statuses() -> None:
-    """With the outcomes of those that failed."""
+def test_a_note_about_a_failed_map_has_its_statuses() -> None:
+    """It also has the outcomes of failed items."""
     failed = [{"index": 1, **outcome(exit_code=7)}]
     whole = outcome(array={"size": 2}, statuses="SF", failed=failed, outcomes=[None, None])
     array = notes.of_failure("ecs", "e", outcomes=[whole])["array"]
@@ -121,7 +121,7 @@ def test_a_note_on_a_failed_map_has_its_statuses() -> None:
 
 
 def test_without_an_outcome_the_triggers_event_is_used() -> None:
-    """A deadline has passed, a job has vanished, a map could not go on."""
+    """For example, a deadline has passed, a job is missing, or a map could not continue."""
     seen = {"job_ids": ["a", "b"], "jobs": {"a": snapshot("a").to_dict()}}
     note = notes.of_failure("batch", "too late", event=seen)
     assert (note["total"], [each["id"] for each in note["jobs"]]) == (2, ["a"])

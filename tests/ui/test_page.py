@@ -11,7 +11,7 @@ import pytest
 
 from tests.ui.cases import CASES, FAILED_JOB, KILL, MARKUP, PARENT, child, job, noted, outcome
 from tests.ui.chromium import Chromium, Page
-from tests.ui.hostile import ARRAY, GOOD, STAND_IN, spoilt
+from tests.ui.hostile import ARRAY, GOOD, STAND_IN, broken
 from tests.ui.rights import GUEST, READER
 from tests.ui.server import Server
 from tests.ui.tab import FRAME, NOT_THE_TABS, address, drawn, in_airflow, shown, shown_in_airflow, signed_in
@@ -26,6 +26,10 @@ TEXTS: dict[str, list[str]] = {
         "43 s",
         "19 min 32 s",
         "Exit code",
+        "586 vCPU-seconds, 2.604 GiB-hours",
+        "0.0123",
+        '"rows": 8123',
+        "s3://results/etl/4fd1/0a",
     ],
     "killed": ["Stopped by Airflow", "The task was set to failed before its job ended", KILL, "54 s", "Exit code"],
     "killed_running": ["Stopped by Airflow", "The task was set to failed before its job ended", "44 s", "Console"],
@@ -77,6 +81,8 @@ TEXTS: dict[str, list[str]] = {
         "495 succeeded",
         "5 failed",
         "Tolerated failures: 5 of 500",
+        "about 25 vCPU-hours on FARGATE+FARGATE_SPOT",
+        "3 of 495 results are missing",
     ],
     "map_live": ["1,150 of 2,000 items ended", "88 running", "762 waiting", "starting"],
     "refused": ["Failed", "JobQueue not found", "What to do"],
@@ -109,7 +115,7 @@ def test_a_viewer_sees_the_jobs_of_a_task(page: Page, airflow: Server, task: str
 
 @pytest.mark.parametrize(("index", "name"), [(0, "first-of-two"), (1, "second-of-two")])
 def test_an_instance_of_a_mapped_task_shows_its_own_job(page: Page, airflow: Server, index: int, name: str) -> None:
-    """And not that of the first one."""
+    """It does not show that of the first instance."""
     assert name in shown(page, address(airflow, "mapped", index))
     assert page.complaints == []
 
@@ -129,12 +135,13 @@ def test_a_run_lists_its_jobs_with_the_time_each_spent_queued_and_running(page: 
     assert f"{len(failed)} tasks failed" in text
     assert "task succeeded" in cells["returned"]
     assert "80 failed, tolerated" in cells["array_10000"]
+    assert "Used by the jobs of this run\nabout 25" in text
     assert not [each["url"] for each in page.responses if "/other/" in each["url"]]
     assert page.complaints == []
 
 
-def test_hostile_content_stays_text(page: Page, airflow: Server) -> None:
-    """Markup in a name, a link that is a script, a log on http: nothing runs, nothing is followed."""
+def test_malicious_content_stays_text(page: Page, airflow: Server) -> None:
+    """Markup in a name, a script as a link and a log on http: neither run nor become links."""
     shown(page, address(airflow, "hostile"))
     assert page.run("window.hacked === undefined && ({}).polluted === undefined")
     assert page.run("document.querySelectorAll('main img, main script').length") == 0
@@ -149,14 +156,14 @@ def test_no_value_of_any_field_breaks_the_page(page: Page, airflow: Server, name
     """It shows what is known, runs nothing, and the next update works like the first."""
     page.before_scripts(STAND_IN)
     shown(page, address(airflow, task))
-    everything = list(spoilt(GOOD[name]))
+    everything = list(broken(GOOD[name]))
     for start in range(0, len(everything), 200):
         assert page.run(f"window.feed({json.dumps(everything[start : start + 200])})") == []
     assert page.complaints == []
 
 
 def test_a_page_recovers_from_malformed_xcoms(page: Page, airflow: Server) -> None:
-    """Nothing of them stays on the page."""
+    """Nothing of them remains on the page."""
     page.before_scripts(STAND_IN)
     shown(page, address(airflow, "job"))
     malformed = {"jobflow_jobs": MARKUP, "return_value": [[[]]]}
@@ -165,7 +172,7 @@ def test_a_page_recovers_from_malformed_xcoms(page: Page, airflow: Server) -> No
 
 
 def test_every_link_leads_to_the_console_by_https(page: Page, airflow: Server) -> None:
-    """A job's page, its log, and a failed child's."""
+    """The page of a job, its log and that of a failed child are linked."""
     shown(page, address(airflow, "array_failed"))
     links: list[str] = page.run("[...document.querySelectorAll('main a')].map((each) => each.href)")
     assert f"https://console.aws.amazon.com/batch/home?region=eu-west-1#jobs/detail/{PARENT}" in links
@@ -176,7 +183,7 @@ def test_every_link_leads_to_the_console_by_https(page: Page, airflow: Server) -
 
 
 def test_links_lead_to_the_pages_of_a_local_aws(page: Page, airflow: Server) -> None:
-    """Of a job, its log and its children. Another http: address does not become a link."""
+    """The job, its log and its children are linked. Another http: address does not become a link."""
     page.before_scripts(STAND_IN)
     shown(page, address(airflow, "job"))
     local = "http://127.0.0.1:5000/jobflow-console/"
@@ -216,14 +223,14 @@ def test_permissions_are_respected(chromium: Chromium, airflow: Server, user: st
 
 
 def test_an_unknown_task_is_not_found(page: Page, airflow: Server) -> None:
-    """After a run was deleted, or with a mistyped address."""
+    """The run was deleted, or the address was mistyped."""
     assert "No such task instance" in shown(page, address(airflow, "gone"))
     assert "No task instance given" in shown(page, f"{airflow.url}/jobflow/?dag_id=%7BDAG_ID%7D")
 
 
 @pytest.mark.parametrize("task", ["live", "array"])
 def test_the_tab_is_found_in_airflows_own_page(page: Page, airflow: Server, task: str) -> None:
-    """With the address that Airflow makes of the plugin's."""
+    """Airflow builds the address from that of the plugin."""
     text = shown_in_airflow(page, in_airflow(airflow, task))
     assert "resize-images-2f6d1c" in text
     assert [each for each in page.complaints if NOT_THE_TABS not in each] == []
@@ -240,7 +247,7 @@ def test_below_a_path_everything_is_found(chromium: Chromium, below_a_path: Serv
 
 
 def test_a_button_on_the_details_page_leads_to_the_tab(chromium: Chromium, below_a_path: Server) -> None:
-    """Even before the task has started: its address is in no XCom."""
+    """It works even before the task has started, because the address is in no XCom."""
     with signed_in(chromium, below_a_path) as page:
         page.go(in_airflow(below_a_path, "waiting", "details"))
         button = "[...document.querySelectorAll('a')].find((each) => each.textContent === 'Jobs' && each.rel)"
@@ -250,8 +257,8 @@ def test_a_button_on_the_details_page_leads_to_the_tab(chromium: Chromium, below
         assert "Not started yet" in drawn(page, FRAME)
 
 
-def test_a_run_leads_to_its_tasks(page: Page, airflow: Server) -> None:
-    """In Airflow's window, which the frame of the tab cannot navigate itself."""
+def test_a_run_links_to_its_tasks(page: Page, airflow: Server) -> None:
+    """The link opens in Airflow's window, which the frame of the tab cannot navigate itself."""
     shown_in_airflow(page, in_airflow(airflow))
     page.run(f"[...{FRAME}.querySelectorAll('td a')].find((each) => each.textContent === 'live').click()")
     page.until("document.location.pathname.endsWith('/tasks/live/plugin/jobflow')")
@@ -260,7 +267,7 @@ def test_a_run_leads_to_its_tasks(page: Page, airflow: Server) -> None:
 
 
 def test_a_link_opens_a_window_from_within_the_frame(chromium: Chromium, page: Page, airflow: Server) -> None:
-    """Airflow's frame forbids its pages to open any."""
+    """Airflow's frame does not allow its pages to open windows."""
     shown_in_airflow(page, in_airflow(airflow, "live"))
     page.run(f"[...{FRAME}.querySelectorAll('a')].find((each) => each.innerText.startsWith('Console')).click()")
     chromium.until_opened(page)
@@ -344,7 +351,7 @@ def test_a_narrow_window_does_not_scroll_sideways(page: Page, airflow: Server, t
 
 
 def test_a_click_on_a_cell_shows_its_details(page: Page, airflow: Server) -> None:
-    """Of item 0: a small map keeps all outcomes."""
+    """The cell is that of item 0: a small map keeps all outcomes."""
     shown(page, address(airflow, "map"))
     place = page.run("(({x, y}) => [x, y])(document.querySelector('canvas').getBoundingClientRect())")
     page.click(place[0] + 5, place[1] + 5)
@@ -355,14 +362,14 @@ def test_a_click_on_a_cell_shows_its_details(page: Page, airflow: Server) -> Non
 
 
 def test_a_failed_child_can_be_selected_in_the_list(page: Page, airflow: Server) -> None:
-    """For viewers who cannot see the heat map."""
+    """Not all users can see the heat map."""
     shown(page, address(airflow, "array_failed"))
     page.run("[...document.querySelectorAll('button.index')].find((each) => each.textContent === '112').click()")
     assert "OutOfMemoryError" in page.run("document.querySelector('.child').innerText")
 
 
-def test_the_colours_are_airflows(page: Page, airflow: Server) -> None:
-    """Light and dark, also when the theme changes while the page is shown."""
+def test_the_colours_are_those_of_airflow(page: Page, airflow: Server) -> None:
+    """Light and dark themes work, including a change while the page is open."""
     shown_in_airflow(page, in_airflow(airflow, "array"))
     background = f"getComputedStyle({FRAME}.body).backgroundColor"
     cell = f"{FRAME}.querySelector('canvas').getContext('2d').getImageData(4000 % 200, 100, 1, 1).data.join()"
@@ -372,8 +379,8 @@ def test_the_colours_are_airflows(page: Page, airflow: Server) -> None:
     page.until(f"{cell} !== {json.dumps(cell_in_light)}")
 
 
-def test_it_follows_a_task_that_is_deferred(page: Page, airflow: Server, environment: dict[str, str]) -> None:
-    """Without a reload, and without losing the focus."""
+def test_the_page_updates_while_a_task_is_deferred(page: Page, airflow: Server, environment: dict[str, str]) -> None:
+    """It neither reloads nor loses the focus."""
     database = environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].removeprefix("sqlite:///")
 
     def note(value: Any) -> None:
@@ -405,7 +412,7 @@ def test_ten_thousand_children_are_drawn_without_a_stall(page: Page, airflow: Se
     )
     for name, value in figures.items():
         record_property(name, value)
-    sys.stdout.write(f"10,000 children: {figures}\n")  # pytest -rP shows it
+    sys.stdout.write(f"10,000 children: {figures}\n")  # shown by pytest -rP
     cells = page.run(
         "(() => { const canvas = document.querySelector('canvas'); const pixels = canvas.getContext('2d')"
         ".getImageData(0, 0, canvas.width, canvas.height).data; const seen = new Set(); for (let at = 0;"

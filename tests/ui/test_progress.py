@@ -1,4 +1,4 @@
-"""When notes are published, on a scripted clock: how often, with what, and without delaying a wait."""
+"""When notes are published, on a scripted clock: how often, with which content, and without delaying a wait."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.polling.scripted import run
 
 
 class Written:
-    """XComs, and when each was written; in place of Airflow's."""
+    """XComs with their times, in place of Airflow's."""
 
     def __init__(self) -> None:
         self.all: list[tuple[float, str, Any]] = []
@@ -30,13 +30,13 @@ class Written:
             raise self.trouble
 
     def of(self, task: str) -> list[tuple[float, Any]]:
-        """What was written for a task."""
+        """Return the XComs of a task."""
         return [(round(at, 3), state) for at, task_id, state in self.all if task_id == task]
 
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Written:
-    """What is written. Without threads, which do not follow the scripted clock."""
+    """Return the written XComs. No threads are used, because they do not follow the scripted clock."""
     from airflow.sdk.execution_time import xcom
 
     xcoms = Written()
@@ -58,36 +58,36 @@ class Subscription:
         self.progress = Progress(instance, lambda: lambda: {"state": self.state, "at": object()})
 
     def becomes(self, state: Any) -> None:
-        """Change."""
+        """Change the state."""
         self.state = state
         self.progress.changed()
 
 
 def test_a_short_wait_writes_nothing(written: Written) -> None:
-    """A job that ends within ten seconds costs nothing more."""
+    """A job that ends within ten seconds needs no note."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         wait = Subscription()
         with wait.progress:
             wait.becomes("RUNNING")
             await asyncio.sleep(FIRST_NOTE_DELAY - 0.1)
         await asyncio.sleep(100)
 
-    run(story())
+    run(scenario())
     assert written.all == []
 
 
-def test_only_changes_are_written_and_the_last_one_wins(written: Written) -> None:
-    """At most every ten seconds."""
+def test_only_the_latest_change_is_written(written: Written) -> None:
+    """It is written at most every ten seconds."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         wait = Subscription()
         with wait.progress:
             for second in range(40):
                 wait.becomes(min(second, 25))
                 await asyncio.sleep(1)
 
-    run(story())
+    run(scenario())
     assert written.of("t") == [
         (FIRST_NOTE_DELAY, 9),
         (FIRST_NOTE_DELAY + NOTE_INTERVAL, 19),
@@ -96,23 +96,23 @@ def test_only_changes_are_written_and_the_last_one_wins(written: Written) -> Non
 
 
 def test_a_change_after_a_quiet_time_is_written_at_once(written: Written) -> None:
-    """The limit is on how often, not on how late."""
+    """The limit applies to the frequency, not to the delay."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         wait = Subscription()
         with wait.progress:
             await asyncio.sleep(60)
             wait.becomes("RUNNING")
             await asyncio.sleep(1)
 
-    run(story())
+    run(scenario())
     assert written.of("t") == [(60, "RUNNING")]
 
 
 def test_a_thousand_waits_share_the_budget_of_the_process(written: Written) -> None:
-    """Each has its turn, and none is written twice before all are written."""
+    """They take turns, and none is written twice before all are written."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         waits = [Subscription(f"t{number}") for number in range(1000)]
         for each in waits:
             each.progress.__enter__()
@@ -121,7 +121,7 @@ def test_a_thousand_waits_share_the_budget_of_the_process(written: Written) -> N
         for each in waits:
             each.progress.__exit__(None, None, None)
 
-    run(story())
+    run(scenario())
     times = [at for at, *_ in written.all]
     assert len({task for _, task, _ in written.all}) == len(written.all) == 1000
     assert all(later - sooner >= 1 / MAX_NOTES_PER_SECOND - 1e-6 for sooner, later in itertools.pairwise(times))
@@ -130,7 +130,7 @@ def test_a_thousand_waits_share_the_budget_of_the_process(written: Written) -> N
 def test_nothing_is_written_after_a_trigger_has_ended(written: Written) -> None:
     """A note would appear in the next try, even one that was queued before."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         waits = [Subscription(f"t{number}") for number in range(10)]
         for each in waits:
             each.progress.__enter__()
@@ -140,7 +140,7 @@ def test_nothing_is_written_after_a_trigger_has_ended(written: Written) -> None:
             each.progress.__exit__(None, None, None)
         await asyncio.sleep(100)
 
-    run(story())
+    run(scenario())
     assert len(written.all) == 2
 
 
@@ -148,7 +148,7 @@ def test_an_error_of_an_xcom_backend_does_not_fail_the_wait(written: Written) ->
     """The next change is written."""
     written.trouble = OSError("the bucket is gone")
 
-    async def story() -> None:
+    async def scenario() -> None:
         wait = Subscription()
         with wait.progress:
             wait.becomes(1)
@@ -157,24 +157,24 @@ def test_an_error_of_an_xcom_backend_does_not_fail_the_wait(written: Written) ->
             wait.becomes(2)
             await asyncio.sleep(NOTE_INTERVAL + 1)
 
-    run(story())
+    run(scenario())
     assert [state for _, state in written.of("t")] == [1, 2]
 
 
 def test_without_a_task_instance_nothing_is_written(written: Written) -> None:
-    """Under `airflow dags test`, in a worker, and with do_xcom_push=False."""
+    """This is the case under `airflow dags test`, on a worker, and with do_xcom_push=False."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         with Progress(None, lambda: lambda: {"state": 1}) as wait:
             wait.changed()
             await asyncio.sleep(FIRST_NOTE_DELAY + 1)
 
-    run(story())
+    run(scenario())
     assert written.all == []
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, state: str | Exception = "failed") -> list[str]:
-    """Make Airflow report a state for all tasks; return the tasks that it was asked about."""
+    """Make Airflow report a state for all tasks; return the queried tasks."""
     asked: list[str] = []
 
     async def states(tasks: Any) -> list[str]:
@@ -188,19 +188,17 @@ def ended(monkeypatch: pytest.MonkeyPatch, state: str | Exception = "failed") ->
 
 
 def last_note(task: str, look: Callable[[], Any]) -> LastNote:
-    """The note of a task that was killed."""
+    """Return the note of a killed task."""
     instance = SimpleNamespace(dag_id="d", task_id=task, run_id="r", map_index=-1)
     return LastNote(instance, lambda: lambda: {"state": look(), "at": object()})
 
 
-def test_the_notes_of_many_kills_share_the_budget_and_one_that_waits_has_the_last_state(
-    written: Written, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run of 500 tasks may be marked at once."""
+def test_the_notes_of_many_kills_share_the_budget(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of 500 tasks may be killed at once; a delayed note has the latest state."""
     asked = ended(monkeypatch)
     state = ["stopped"]
 
-    async def story() -> None:
+    async def scenario() -> None:
         notes = [last_note(f"t{number}", lambda: state[0]) for number in range(500)]
         first = [asyncio.ensure_future(each.write()) for each in notes]
         await asyncio.sleep(10)
@@ -208,7 +206,7 @@ def test_the_notes_of_many_kills_share_the_budget_and_one_that_waits_has_the_las
         await asyncio.gather(*(each.write() for each in notes), *first)
         await asyncio.sleep(1)
 
-    run(story())
+    run(scenario())
     times = [at for at, *_ in written.all]
     assert all(later - sooner >= 1 / MAX_NOTES_PER_SECOND - 1e-6 for sooner, later in itertools.pairwise(times))
     assert all(written.of(f"t{number}")[-1][1] == "ended" for number in range(500))
@@ -219,14 +217,14 @@ def test_the_notes_of_many_kills_share_the_budget_and_one_that_waits_has_the_las
 def test_no_note_of_a_kill_is_written_unless_the_task_has_ended(
     written: Written, monkeypatch: pytest.MonkeyPatch, state: Any
 ) -> None:
-    """It would replace the note of the next try. An error of Airflow does not affect the notes that follow."""
+    """It would replace the note of the next try. An error of Airflow does not affect later notes."""
     ended(monkeypatch, state)
 
-    async def story() -> None:
+    async def scenario() -> None:
         await last_note("t", lambda: "ended").write()
         ended(monkeypatch)
         await last_note("u", lambda: "ended").write()
         await asyncio.sleep(1)
 
-    run(story())
+    run(scenario())
     assert [task for _, task, _ in written.all] == ["u"]

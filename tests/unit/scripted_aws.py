@@ -1,4 +1,4 @@
-"""One job of each service, scripted: the calls that a task makes are recorded, and answered from memory."""
+"""One job of each service, scripted: the calls of a task are recorded, and answered from memory."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ARN = "arn:aws:ecs:eu-west-1:123456789012:task/c/0123456789abcdef0123456789abcde
 
 
 class ScriptedAws:
-    """What the functions in ``jobs/`` call: every service has one job, which runs unless it is said to have ended.
+    """What the functions in ``jobs/`` call. Every service has one job.
 
     :param job: the state of the job in all describe calls. Default: it runs.
-    :param busy: whether the crawler makes a crawl already.
+    :param busy: whether the crawler is already running. Default False.
     """
 
     region, partition, may_tag = "eu-west-1", "aws", True
@@ -40,7 +40,7 @@ class ScriptedAws:
         return getattr(self, operation)(**parameters)
 
     def sent(self, operation: str) -> list[dict[str, Any]]:
-        """The requests of an operation."""
+        """Return the requests of an operation."""
         return [parameters for made, parameters in self.calls if made == operation]
 
     @property
@@ -50,11 +50,11 @@ class ScriptedAws:
     # Batch.
 
     def submit_job(self, **_: Any) -> Any:
-        """Answer."""
+        """Respond with the id of the job."""
         return {"jobId": "job-1"}
 
     def describe_jobs(self, jobs: list[str]) -> Any:
-        """Answer; an array of two has one child that failed."""
+        """Respond with the job; an array of two has one child that failed."""
         size = next((each.get("arrayProperties", {}).get("size") for each in self.sent("submit_job")), None)
         job: dict[str, Any] = {"jobName": "n", "status": self.job, "jobQueue": "q"}
         if size:
@@ -65,28 +65,32 @@ class ScriptedAws:
         return {"jobs": [{**job, "jobId": each} for each in jobs]}
 
     def list_jobs(self, jobStatus: str = "", **_: Any) -> Any:  # noqa: N803 -- AWS's name
-        """Answer; an array has one failed child."""
+        """Respond with the children; an array has one failed child."""
         child = {"jobId": "job-1:0", "jobName": "n", "status": "FAILED", "arrayProperties": {"index": 0}}
         return {"jobSummaryList": [child] if jobStatus == "FAILED" else []}
 
     def describe_job_definitions(self, **_: Any) -> Any:
-        """Answer: there is none."""
+        """Respond with an empty list."""
         return {"jobDefinitions": []}
 
-    # Logs, wherever the job runs.
+    def register_job_definition(self, **_: Any) -> Any:
+        """Answer."""
+        return {"jobDefinitionArn": "arn:aws:batch:eu-west-1:123456789012:job-definition/d:1"}
+
+    # Logs of all services.
 
     def get_log_events(self, **_: Any) -> Any:
-        """Answer: the log is empty."""
+        """Respond with an empty log."""
         return {"events": []}
 
     # ECS.
 
     def run_task(self, **_: Any) -> Any:
-        """Answer."""
+        """Respond with the task."""
         return {"tasks": [{"taskArn": ARN}], "failures": []}
 
     def describe_tasks(self, **_: Any) -> Any:
-        """Answer."""
+        """Respond with the task."""
         task = {
             "taskArn": ARN,
             "taskDefinitionArn": "arn:aws:ecs:eu-west-1:123456789012:task-definition/d:1",
@@ -96,19 +100,23 @@ class ScriptedAws:
         return {"tasks": [task], "failures": []}
 
     def describe_task_definition(self, **_: Any) -> Any:
-        """Answer."""
+        """Respond with the definition."""
         side = {"name": "side", "image": "i", "essential": False}
         containers = [{"name": "main", "image": "i", "essential": True}, side]
         return {"taskDefinition": {"containerDefinitions": containers, "taskDefinitionArn": "d"}}
 
+    def register_task_definition(self, **_: Any) -> Any:
+        """Answer."""
+        return {"taskDefinition": {"taskDefinitionArn": "arn:aws:ecs:eu-west-1:123456789012:task-definition/d:1"}}
+
     # Glue.
 
     def start_job_run(self, **_: Any) -> Any:
-        """Answer."""
+        """Respond with the id of the run."""
         return {"JobRunId": "jr_1"}
 
     def get_job_run(self, **_: Any) -> Any:
-        """Answer."""
+        """Respond with the run."""
         return {
             "JobRun": {
                 "Id": "jr_1",
@@ -118,7 +126,7 @@ class ScriptedAws:
         }
 
     def get_job_runs(self, **_: Any) -> Any:
-        """Answer."""
+        """Respond with the run."""
         return {"JobRuns": []}
 
     @property
@@ -126,23 +134,23 @@ class ScriptedAws:
         return {"CrawlId": "1", "StartTime": datetime.now(UTC).timestamp() + 60, "MessagePrefix": "p"}
 
     def start_crawler(self, **_: Any) -> Any:
-        """Answer."""
+        """Start the crawler."""
         self.busy = True
         return {}
 
     def get_crawler(self, **_: Any) -> Any:
-        """Answer."""
+        """Respond with the crawler."""
         return {"Crawler": {"Name": "c", "State": "RUNNING" if self.busy else "READY"}}
 
     def batch_get_crawlers(self, CrawlerNames: list[str]) -> Any:  # noqa: N803 -- AWS's name
-        """Answer."""
+        """Respond with the crawlers."""
         state: dict[str, Any] = {"State": "RUNNING" if self.job is JobState.RUNNING else "READY"}
         if self.job.ended:
             state["LastCrawl"] = {**self._crawl, "Status": self.job}
         return {"Crawlers": [{"Name": name, **state} for name in CrawlerNames]}
 
     def list_crawls(self, **_: Any) -> Any:
-        """Answer."""
+        """Respond with the crawl."""
         return {"Crawls": [{**self._crawl, "State": "RUNNING"}] if self.busy and not self.job.ended else []}
 
 
@@ -150,12 +158,12 @@ class Store(dict[str, Any]):
     """A task state store."""
 
     def set(self, key: str, value: Any) -> None:
-        """Record something."""
+        """Store a value."""
         self[key] = value
 
 
 def context() -> dict[str, Any]:
-    """As much of a context as the operators need; a second try has the same."""
+    """Return the parts of a context that the operators need; a second try has the same."""
     ti = SimpleNamespace(
         id=str(uuid.uuid4()),
         dag_id="dag",
@@ -167,7 +175,7 @@ def context() -> dict[str, Any]:
         is_mapped=False,
         xcom_push=lambda **_: None,
     )
-    run = SimpleNamespace(clear_number=0, start_date=CRAWLED)
+    run = SimpleNamespace(clear_number=0, start_date=CRAWLED, logical_date=None)
     return {"ti": ti, "dag_run": run, "task_state_store": Store()}
 
 

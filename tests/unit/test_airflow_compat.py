@@ -40,7 +40,7 @@ BUSY = AirflowRuntimeError(comms.ErrorResponse(error=ErrorType.API_SERVER_ERROR,
 
 
 class WorkerLine:
-    """A supervisor of a task process: records messages, and answers them."""
+    """A supervisor of a task process: records messages, and responds to them."""
 
     def __init__(self, states: dict[str, dict[str, Any]], *, deferral: Exception | None = None) -> None:
         self.states = states
@@ -56,7 +56,7 @@ class WorkerLine:
 
 
 class TriggererLine:
-    """A supervisor of a triggerer: a state or an error for each question; once they are used up, no answer."""
+    """A supervisor of a triggerer: returns a state or an error per request, and then nothing."""
 
     def __init__(self, *answers: dict[str, dict[str, Any]] | Exception) -> None:
         self.answers = list(answers)
@@ -67,10 +67,10 @@ class TriggererLine:
         self.asked.append(message)
         if not self.answers:
             await asyncio.get_running_loop().create_future()
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return comms.TaskStatesResult(task_states=answer)
+        response = self.answers.pop(0)
+        if isinstance(response, Exception):
+            raise response
+        return comms.TaskStatesResult(task_states=response)
 
 
 Connect = Callable[[Any], Any]
@@ -78,7 +78,7 @@ Connect = Callable[[Any], Any]
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
-    """Put a scripted supervisor at the other end of Airflow's connection."""
+    """Connect Airflow to a scripted supervisor."""
 
     def put(line: Any) -> Any:
         monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", line, raising=False)
@@ -88,7 +88,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
 
 
 class Deferring(BaseOperator):
-    """Defers once, and registers a function for a rejection."""
+    """Defers once, and registers a function for a rejected deferral."""
 
     def __init__(self, *, rejected: Callable[[str | None], object], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -102,7 +102,7 @@ class Deferring(BaseOperator):
 
 
 def instance(task: BaseOperator, map_index: int = -1) -> RuntimeTaskInstance:
-    """A task instance as a task process has it."""
+    """Return a task instance as in a task process."""
     run = DagRun(
         dag_id="d", run_id="r", run_after=NOW, start_date=NOW, run_type=DagRunType.MANUAL, state=DagRunState.RUNNING,
         logical_date=None, data_interval_start=None, data_interval_end=None, end_date=None, partition_key=None,
@@ -117,7 +117,7 @@ def instance(task: BaseOperator, map_index: int = -1) -> RuntimeTaskInstance:
 
 
 def run_until_deferred(rejected: Callable[[str | None], object]) -> None:
-    """Do what a task process does with a task that defers."""
+    """Run a task that defers, like a task process."""
     with DAG("d", schedule=None):
         task = Deferring(task_id="t", rejected=rejected)
     ti = instance(task)
@@ -130,8 +130,8 @@ def run_until_deferred(rejected: Callable[[str | None], object]) -> None:
     task_runner.finalize(ti, state, context, log, error)
 
 
-def answer(status: int, **detail: str) -> AirflowRuntimeError:
-    """An error of the API as a task process gets it."""
+def api_error(status: int, **detail: str) -> AirflowRuntimeError:
+    """Return an error of the API as a task process receives it."""
     body = {"detail": {"reason": "invalid_state", "message": "as the API words it", **detail}}
     what = {"status_code": status, "message": "Server returned error", "detail": body}
     return AirflowRuntimeError(comms.ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=what))
@@ -140,10 +140,10 @@ def answer(status: int, **detail: str) -> AirflowRuntimeError:
 @pytest.mark.parametrize(
     ("deferral", "asked", "state"),
     [
-        pytest.param(answer(409, previous_state="failed"), 0, "failed", id="marked"),
-        pytest.param(answer(409), 1, "restarting", id="without a state"),
-        pytest.param(answer(404), 1, "restarting", id="cleared"),
-        pytest.param(answer(410), 1, "restarting", id="archived"),
+        pytest.param(api_error(409, previous_state="failed"), 0, "failed", id="marked"),
+        pytest.param(api_error(409), 1, "restarting", id="without a state"),
+        pytest.param(api_error(404), 1, "restarting", id="cleared"),
+        pytest.param(api_error(410), 1, "restarting", id="archived"),
     ],
 )
 def test_a_rejected_deferral_calls_the_function(connect: Connect, deferral: Exception, asked: int, state: str) -> None:
@@ -156,9 +156,9 @@ def test_a_rejected_deferral_calls_the_function(connect: Connect, deferral: Exce
     assert task_runner.SUPERVISOR_COMMS is line
 
 
-@pytest.mark.parametrize("deferral", [None, answer(503), BUSY, OSError("The supervisor is gone")])
-def test_a_deferral_that_was_not_rejected_calls_nothing(connect: Connect, deferral: Exception | None) -> None:
-    """It was accepted, or may still be, because the supervisor sends it again."""
+@pytest.mark.parametrize("deferral", [None, api_error(503), BUSY, OSError("The supervisor is gone")])
+def test_other_results_of_a_deferral_call_nothing(connect: Connect, deferral: Exception | None) -> None:
+    """The deferral was accepted, or may still be, because the supervisor sends it again."""
     line = connect(WorkerLine({}, deferral=deferral))
     states: list[str | None] = []
     run_until_deferred(states.append)
@@ -168,8 +168,8 @@ def test_a_deferral_that_was_not_rejected_calls_nothing(connect: Connect, deferr
 
 
 def test_a_function_that_raises_does_not_hide_the_rejection(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
-    """Stopping a job may fail as any request; the error is logged, and Airflow gets its own."""
-    connect(WorkerLine({}, deferral=answer(409, previous_state="failed")))
+    """A failed stop of a job is logged, and Airflow gets the rejection."""
+    connect(WorkerLine({}, deferral=api_error(409, previous_state="failed")))
 
     def fails(_: str | None) -> None:
         raise ConnectionError("no route")
@@ -180,7 +180,7 @@ def test_a_function_that_raises_does_not_hide_the_rejection(connect: Connect, ca
 
 
 def test_without_a_supervisor_there_is_nothing_to_observe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a user's test that calls ``execute``."""
+    """For example, in a user's test that calls ``execute``."""
     monkeypatch.delattr(task_runner, "SUPERVISOR_COMMS", raising=False)
     with DAG("d", schedule=None):
         ti = instance(BaseOperator(task_id="t"))
@@ -195,28 +195,28 @@ def test_other_messages_pass_until_the_deferral(connect: Connect) -> None:
         ti = instance(BaseOperator(task_id="t"))
     call_if_deferral_rejected(ti, print)
     assert task_state(ti) == "running"
-    assert line.states is task_runner.SUPERVISOR_COMMS.states  # type: ignore[attr-defined]  # whatever it has
+    assert line.states is task_runner.SUPERVISOR_COMMS.states  # type: ignore[attr-defined]  # the supervisor adds it
 
 
 class LookupLine:
-    """A supervisor that answers the lookup of a connection, or raises."""
+    """A supervisor that responds to the lookup of a connection, or raises an error."""
 
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
+    def __init__(self, response: Any) -> None:
+        self.response = response
 
     def send(self, msg: Any) -> Any:
         """Answer a message."""
         assert (type(msg), msg.conn_id) == (comms.GetConnection, "aws_default")
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        if isinstance(self.response, Exception):
+            raise self.response
+        return self.response
 
 
 ABSENT = comms.ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": "aws_default"})
 
 
 @pytest.mark.parametrize(
-    ("answer", "exists"),
+    ("response", "exists"),
     [
         (comms.ConnectionResult.model_construct(conn_id="aws_default", conn_type="aws"), True),
         (ABSENT, False),
@@ -224,15 +224,15 @@ ABSENT = comms.ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detail={"conn
     ],
     ids=["found", "absent", "absent, raised"],
 )
-def test_a_connection_exists_or_not(connect: Connect, answer: Any, exists: bool) -> None:
-    """The API server answers it."""
-    connect(LookupLine(answer))
+def test_a_connection_exists_or_not(connect: Connect, response: Any, exists: bool) -> None:
+    """The API server's response decides."""
+    connect(LookupLine(response))
     assert connection_exists("aws_default") is exists
 
 
 @pytest.mark.parametrize("error", [BUSY, BUSY.error, EOFError()], ids=["raised", "returned", "no supervisor"])
 def test_a_lookup_that_fails_does_not_mean_that_the_connection_is_missing(connect: Connect, error: Any) -> None:
-    """Airflow's own lookup returns "not found" then."""
+    """Airflow's own lookup would report "not found"."""
     connect(LookupLine(error))
     with pytest.raises((AirflowRuntimeError, EOFError)):
         connection_exists("aws_default")
@@ -243,7 +243,7 @@ def test_a_lookup_that_fails_does_not_mean_that_the_connection_is_missing(connec
 def test_a_worker_gets_the_state_of_its_own_task_instance(
     connect: Connect, map_index: int, key: str, state: str | None
 ) -> None:
-    """Of a mapped task, the state of the one instance, in one request."""
+    """For a mapped task, it is the state of one instance, in one request."""
     line = connect(WorkerLine({"r": {key: state, "t_4": "success"}, "another": {key: "success"}}))
     with DAG("d", schedule=None):
         ti = instance(BaseOperator(task_id="t"), map_index)
@@ -256,7 +256,7 @@ def test_a_worker_gets_the_state_of_its_own_task_instance(
 def test_a_deleted_task_instance_differs_from_one_without_a_state(
     connect: Connect, states: dict[str, dict[str, Any]]
 ) -> None:
-    """A user has deleted it, so its job must be stopped."""
+    """The job of a task instance that a user has deleted must be stopped."""
     connect(WorkerLine(states))
     with DAG("d", schedule=None):
         ti = instance(BaseOperator(task_id="t"))
@@ -264,8 +264,8 @@ def test_a_deleted_task_instance_differs_from_one_without_a_state(
     assert is_cancelled(DELETED)
 
 
-def test_every_state_of_airflow_is_known_to_be_a_cancellation_or_not() -> None:
-    """Somebody must decide about a state of a newer Airflow before a job is stopped because of it."""
+def test_every_state_of_airflow_is_classified_as_cancellation_or_not() -> None:
+    """A state of a newer Airflow must be classified before a job is stopped because of it."""
     left_alone = {
         "scheduled", "queued", "running", "deferred", "up_for_retry", "up_for_reschedule", "awaiting_input",
     }  # fmt: skip
@@ -279,7 +279,7 @@ def test_every_state_of_airflow_is_known_to_be_a_cancellation_or_not() -> None:
 def test_a_trigger_gets_the_state_of_its_own_task(
     connect: Connect, map_index: int, key: str, state: str | None
 ) -> None:
-    """Of a mapped task, the one instance; and its run may be deleted."""
+    """For a mapped task, it is the state of one instance; the run may be deleted."""
     line = connect(TriggererLine({"r": {key: state, "t_4": "deferred"}} if state else {}))
     task = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=map_index)
     assert asyncio.run(current_states([task])) == [state or DELETED]
@@ -288,19 +288,19 @@ def test_a_trigger_gets_the_state_of_its_own_task(
 
 
 @pytest.mark.needs("on_kill")
-def test_airflows_limit_for_on_kill_is_ours() -> None:
-    """Airflow's is not configurable, so ours is a copy."""
+def test_the_limit_for_on_kill_is_that_of_airflow() -> None:
+    """Airflow's limit is not configurable, so ours is a copy."""
     from airflow.jobs import triggerer_job_runner
 
     assert triggerer_job_runner._ON_CANCEL_TIMEOUT == compat_states.ON_KILL_LIMIT
 
 
 LIGHT = ("connections", "deferrals", "serialized_tasks", "starts", "states", "task_context", "xcoms")
-"""Modules that every process imports that loads a DAG file."""
+"""Modules that every process that loads a DAG file imports."""
 
 
-def test_importing_it_loads_no_airflow() -> None:
-    """Operators import them, and every worker process pays for their imports."""
+def test_importing_airflow_compat_loads_no_other_module_of_airflow() -> None:
+    """Every worker process would pay for the imports."""
     import subprocess
 
     modules = ", ".join(f"airflow_jobflow.airflow_compat.{name}" for name in LIGHT)

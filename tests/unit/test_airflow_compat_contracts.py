@@ -41,7 +41,7 @@ TASK = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=3)
 
 
 class Supervisor:
-    """Keeps XComs."""
+    """A supervisor that stores XComs."""
 
     def __init__(self) -> None:
         self.xcoms: dict[tuple[Any, ...], Any] = {}
@@ -60,7 +60,7 @@ class Supervisor:
 
 @pytest.fixture
 def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
-    """A supervisor of the process that uses XComs."""
+    """Connect Airflow to a supervisor that stores XComs."""
     made = Supervisor()
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", made, raising=False)
     return made
@@ -71,17 +71,17 @@ class Backend(BaseXCom):
 
     @staticmethod
     def serialize_value(value: Any, **_: Any) -> Any:
-        """Return what Airflow stores instead."""
+        """Return a reference, which Airflow stores."""
         return f"elsewhere:{value}"
 
     @staticmethod
     def deserialize_value(result: Any) -> Any:
-        """Return the value."""
+        """Return the value of a reference."""
         return result.value.removeprefix("elsewhere:")
 
 
 def test_an_xcom_of_another_task_is_stored_read_and_deleted(supervisor: Supervisor) -> None:
-    """A trigger's task has no process, so nothing else can do it."""
+    """A trigger's task has no process that could do it."""
     assert xcoms.get_xcom(TASK, "k") is None
     xcoms.set_xcom(TASK, "k", {"a": [1]})
     assert list(supervisor.xcoms) == [("d", "r", "t", 3, "k")]
@@ -91,7 +91,7 @@ def test_an_xcom_of_another_task_is_stored_read_and_deleted(supervisor: Supervis
 
 
 def test_xcoms_go_through_the_configured_backend(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or the next task, which reads through it, would not understand them."""
+    """Otherwise the next task, which reads through the backend, could not read them."""
     assert xcoms.are_in_database()
     monkeypatch.setattr(xcom, "XCom", Backend)
     assert not xcoms.are_in_database()
@@ -102,7 +102,7 @@ def test_xcoms_go_through_the_configured_backend(supervisor: Supervisor, monkeyp
 
 @pytest.fixture
 def _database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An API server's database, with XComs of two instances of a task."""
+    """Return an API server's database with XComs of two instances of a task."""
     from airflow import settings
     from sqlalchemy import create_engine, insert
     from sqlalchemy.orm import sessionmaker
@@ -124,7 +124,7 @@ def _database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_database")
 def test_the_api_server_reads_xcoms_from_the_database() -> None:
-    """Buttons find their URLs so."""
+    """Buttons need this to find their URLs."""
     key: Any = TASK
     assert xcoms.read_from_database(key, ["k", "absent"]) == [("k", {"a": 1})]
 
@@ -132,7 +132,7 @@ def test_the_api_server_reads_xcoms_from_the_database() -> None:
 # Contexts.
 
 
-def test_a_dag_run_says_how_often_it_was_cleared() -> None:
+def test_a_dag_run_has_its_clear_number() -> None:
     """An equal number proves that a task was not cleared."""
     from airflow.sdk.api.datamodels._generated import DagRun
 
@@ -145,22 +145,22 @@ def test_a_dag_run_says_how_often_it_was_cleared() -> None:
 
 
 @pytest.mark.parametrize("is_one_of_several", [False, True])
-def test_a_task_instance_says_whether_its_task_is_mapped(is_one_of_several: bool) -> None:
-    """Another task may be mapped over what an unmapped one returns."""
+def test_a_task_instance_shows_whether_its_task_is_mapped(is_one_of_several: bool) -> None:
+    """Another task may be mapped over the result of an unmapped one."""
     context: Any = {"ti": task_runner.RuntimeTaskInstance.model_construct(is_mapped=is_one_of_several)}
     assert "is_mapped" in task_runner.RuntimeTaskInstance.model_fields
     assert is_mapped(context) is is_one_of_several
 
 
 def test_without_a_task_state_store_there_is_none() -> None:
-    """As in Airflow 3.2."""
+    """Airflow 3.2 has no task state store."""
     context: Any = {}
     assert task_state_store(context) is None
 
 
 @pytest.mark.needs("starts")
-def test_a_task_state_store_raises_where_airflow_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To take that for an empty store would start a second job."""
+def test_a_task_state_store_raises_if_airflow_does_not_respond(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that looked like an empty store would start a second job."""
     from airflow.sdk.definitions.context import Context
     from airflow.sdk.execution_time.context import TaskStateStoreAccessor
 
@@ -179,7 +179,7 @@ def test_a_task_state_store_raises_where_airflow_does_not_answer(monkeypatch: py
 
 @pytest.mark.needs("starts")
 def test_several_assets_of_a_trigger_share_the_store_of_one() -> None:
-    """After a restart, the trigger must find what it stored before; in which order it gets its assets is not known."""
+    """After a restart, the trigger must find its stored data; the order of its assets is not fixed."""
     from airflow.sdk.execution_time.context import AssetStateStoreAccessors
 
     stores = [
@@ -190,7 +190,7 @@ def test_several_assets_of_a_trigger_share_the_store_of_one() -> None:
 
 
 def test_outside_a_triggerer_an_asset_has_no_store() -> None:
-    """As in Airflow 3.2."""
+    """This is also the case in Airflow 3.2."""
     assert asset_state_store(SimpleNamespace()) is None
     assert asset_state_store(SimpleNamespace(asset_state_store=None)) is None
 
@@ -207,10 +207,8 @@ def test_outside_a_triggerer_an_asset_has_no_store() -> None:
         ("execute", {"error": "Trigger timeout"}, None),
     ],
 )
-def test_a_deferral_that_timed_out_is_recognized_as_airflow_does(
-    next_method: str, next_kwargs: Any, error: type[Exception] | None
-) -> None:
-    """A task whose deferral timed out must look for its job; one whose trigger failed must not."""
+def test_a_deferral_timeout_is_recognized(next_method: str, next_kwargs: Any, error: type[Exception] | None) -> None:
+    """A task whose deferral timed out must look for its job, but not one whose trigger failed."""
 
     class Task(BaseOperator):
         def execute(self, context: Any, error: object = None) -> None: ...
@@ -225,8 +223,8 @@ def test_a_deferral_that_timed_out_is_recognized_as_airflow_does(
 
 
 @pytest.mark.parametrize("end", [None, datetime(2026, 11, 28, 12, tzinfo=UTC)])
-def test_the_triggerer_says_when_a_deferral_ends(end: datetime | None) -> None:
-    """The start of a sensor is computed from it, and a timeout looks like a kill without it."""
+def test_the_triggerer_knows_the_end_of_a_deferral(end: datetime | None) -> None:
+    """The start of a sensor is computed from it; without it, a timeout looks like a kill."""
     found: list[datetime | None] = []
 
     async def run() -> None:
@@ -254,12 +252,12 @@ def test_the_triggerer_says_when_a_deferral_ends(end: datetime | None) -> None:
 
 def test_a_time_without_a_zone_is_in_utc() -> None:
     """MySQL and SQLite return such times."""
-    trigger = SimpleNamespace(timeout_after=datetime(2026, 11, 28, 12))  # noqa: DTZ001 -- that is the case
+    trigger = SimpleNamespace(timeout_after=datetime(2026, 11, 28, 12))  # noqa: DTZ001 -- on purpose
     assert timeout_of(trigger) == datetime(2026, 11, 28, 12, tzinfo=UTC)
 
 
 class Waiting(BaseTrigger):
-    """Waits, and keeps by what it was cancelled."""
+    """A trigger that waits, and records how it was cancelled."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is untyped
@@ -282,7 +280,7 @@ class Waiting(BaseTrigger):
 
 
 def cancelled_by(act: Any) -> bool | None:
-    """Return whether a trigger takes its cancellation for a kill.
+    """Return whether a trigger treats its cancellation as a kill.
 
     :param act: called with the triggerer and the trigger's task.
     """
@@ -299,7 +297,7 @@ def cancelled_by(act: Any) -> bool | None:
 
 
 def test_a_killed_task_cancels_its_trigger_as_a_kill(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise its job runs on."""
+    """Otherwise its job would keep running."""
     monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
     monkeypatch.delattr(task_runner, "SUPERVISOR_COMMS", raising=False)
 
@@ -329,7 +327,7 @@ def test_a_triggerer_that_stops_cancels_no_trigger_as_a_kill(monkeypatch: pytest
 
 
 def test_a_triggerer_that_has_lost_its_supervisor_is_recognized() -> None:
-    """By the end of the stream that it reads the supervisor's messages from."""
+    """The stream from which it reads the supervisor's messages has ended."""
     from airflow.jobs.triggerer_job_runner import TriggerCommsDecoder
 
     decoder: Any = TriggerCommsDecoder
@@ -340,7 +338,7 @@ def test_a_triggerer_that_has_lost_its_supervisor_is_recognized() -> None:
 
 
 class Single(BaseOperator):
-    """Takes one parameter or two."""
+    """An operator with one or two parameters."""
 
     template_fields = ("a", "b")
 
@@ -350,7 +348,7 @@ class Single(BaseOperator):
 
 
 def mapped(make: Any) -> Any:
-    """Return the task ``t`` of a DAG, as Airflow has serialized it."""
+    """Return the task ``t`` of a DAG as Airflow has serialized it."""
     with DAG("d", schedule=None) as dag:
         make()
     again: Any = DagSerialization.from_dict(DagSerialization.to_dict(dag))
@@ -358,17 +356,17 @@ def mapped(make: Any) -> Any:
 
 
 def listing() -> Any:
-    """A task that returns a list."""
+    """Return a list."""
     return Single(task_id="list").output
 
 
 def item_of(value: Any) -> Any:
-    """Return an item that a task is mapped over, for an item that another has returned."""
+    """Return an item that a task is mapped over, for an item that another task has returned."""
     return value
 
 
 def listings() -> Any:
-    """A mapped task, whose instances return an item each."""
+    """Return an item from each mapped instance."""
     return Single.partial(task_id="lists").expand(a=[1, 2]).output
 
 
@@ -390,7 +388,7 @@ def listings() -> Any:
     ids=["not mapped", "a list", "a task", "a mapped task"],
 )
 def test_a_trigger_learns_what_its_task_is_mapped_over(make: Any, over: MappedOver | None) -> None:
-    """Airflow does not resolve it there."""
+    """Airflow does not resolve it in a triggerer."""
     assert mapped_over(mapped(make)) == over
 
 
@@ -405,8 +403,8 @@ def test_a_trigger_learns_what_its_task_is_mapped_over(make: Any, over: MappedOv
     ],
     ids=["two", "kwargs", "dict", "a map of a task"],
 )
-def test_a_mapping_that_only_a_worker_resolves_is_told_apart(make: Any, reason: str) -> None:
-    """A wrong item would be waited for."""
+def test_a_mapping_that_only_a_worker_resolves_is_recognized(make: Any, reason: str) -> None:
+    """Otherwise a trigger would wait for the wrong item."""
     with pytest.raises(UnsupportedMapping, match=reason):
         mapped_over(mapped(make))
 
@@ -423,7 +421,7 @@ def test_a_mapped_task_in_a_mapped_task_group_needs_a_worker(monkeypatch: pytest
 @pytest.mark.needs("starts")
 @pytest.mark.parametrize("natively", [False, True])
 def test_a_trigger_learns_how_its_dag_renders(natively: bool) -> None:
-    """What is rendered natively is rendered on a worker."""
+    """Native rendering happens on a worker."""
     with DAG("d", schedule=None, render_template_as_native_obj=natively) as dag:
         Single(task_id="t")
     again: Any = DagSerialization.from_dict(DagSerialization.to_dict(dag))
@@ -433,15 +431,15 @@ def test_a_trigger_learns_how_its_dag_renders(natively: bool) -> None:
 @pytest.mark.parametrize("of_dag", [False, True])
 @pytest.mark.parametrize("of_task", [None, False, True])
 def test_an_operator_knows_how_it_renders(of_task: bool | None, of_dag: bool) -> None:
-    """The task's own parameter wins."""
+    """The task's own parameter takes precedence."""
     with DAG("d", schedule=None, render_template_as_native_obj=of_dag):
         made = Single(task_id="t", render_template_as_native_obj=of_task)
     assert features.renders_natively(made) is (of_dag if of_task is None else of_task)
     assert features.renders_natively(Single(task_id="t", render_template_as_native_obj=of_task)) is bool(of_task)
 
 
-def test_a_task_uses_what_its_dag_file_gives_and_nothing_else() -> None:
-    """Defaults are no features; those of a policy or of ``default_args`` are."""
+def test_a_task_uses_only_features_that_are_set() -> None:
+    """Default values are not features; values from a policy or ``default_args`` are."""
     with DAG("d", schedule=None, default_args={"retries": 2}):
         made = Single(task_id="t", a=1, retry_delay=timedelta(seconds=300), outlets=[Asset("x")], on_retry_callback=[])
     used = {"task_id", "dag", "_dag", "task_group", "retries", "outlets"}
@@ -452,7 +450,7 @@ def test_a_task_uses_what_its_dag_file_gives_and_nothing_else() -> None:
 
 
 def test_a_value_that_cannot_be_compared_counts_as_used() -> None:
-    """An array raises where others compare."""
+    """For example, comparing an array raises an error."""
 
     class Incomparable:
         def __eq__(self, other: object) -> bool:
@@ -463,8 +461,8 @@ def test_a_value_that_cannot_be_compared_counts_as_used() -> None:
     assert features.features_in_use({"executor_config": Incomparable()}) == {"executor_config"}
 
 
-def test_a_task_that_another_is_mapped_over_is_told_apart() -> None:
-    """Only a worker records how long its list is."""
+def test_a_task_that_another_is_mapped_over_is_recognized() -> None:
+    """Only a worker records the length of its list."""
 
     @task
     def use(item: Any) -> None: ...
@@ -479,5 +477,5 @@ def test_a_task_that_another_is_mapped_over_is_told_apart() -> None:
 
 @pytest.mark.parametrize("name", ["incr", "gauge", "timing"])
 def test_metrics_have_the_functions_that_are_called(name: str) -> None:
-    """A metric that is not there would end a wait."""
+    """A missing function would end a wait."""
     getattr(stats, name)("jobflow.test", 1)

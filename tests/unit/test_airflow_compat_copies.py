@@ -1,4 +1,4 @@
-"""Tasks that were executed, or have made the objects for it: their copies, and their next execution."""
+"""Copies of tasks that were executed or used, and their next execution."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_copy_of_a_used_task_makes_its_own_objects(make: Callable[[], Any], co
 
 
 def test_a_dag_with_a_used_task_can_be_copied() -> None:
-    """As ``DAG.partial_subset`` does, with modules and loggers in reach of the task."""
+    """``DAG.partial_subset`` copies tasks that refer to modules and loggers."""
     with DAG("flow", schedule=None) as dag:
         task: Any = BatchJobOperator(task_id="load", **BATCH)
         task >> BatchJobSensor(task_id="wait", job_id="1")
@@ -61,10 +61,8 @@ def test_a_dag_with_a_used_task_can_be_copied() -> None:
         (lambda: BatchJobSensor(task_id="load", job_id="1"), "region_name"),
     ],
 )
-def test_the_next_execution_of_the_same_object_uses_its_parameters_of_then(
-    make: Callable[[], Any], parameter: str
-) -> None:
-    """As a subclass that executes in a loop does."""
+def test_the_next_execution_uses_the_current_parameters(make: Callable[[], Any], parameter: str) -> None:
+    """A subclass may execute in a loop, with other parameters each time."""
     task = make()
     context: Any = {}
 
@@ -81,4 +79,4 @@ def test_the_next_execution_of_the_same_object_uses_its_parameters_of_then(
 
 
 class Checked(Exception):
-    """Ends an execution, with what its objects were made of."""
+    """Ends an execution, and carries the parameters of the created objects."""

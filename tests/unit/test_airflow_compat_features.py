@@ -26,24 +26,24 @@ from airflow_jobflow.sensors.batch import BatchJobSensor
 
 @pytest.fixture
 def _without_on_kill(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An Airflow that does not call ``on_kill``."""
+    """Simulate an Airflow that does not call ``on_kill``."""
     monkeypatch.setattr(kills, "CALLED_BY_AIRFLOW", False)
     monkeypatch.delattr(task_runner, "SUPERVISOR_COMMS", raising=False)
 
 
 class Runner:
-    """The part of ``TriggerRunner`` that shows a shutdown; ``test_airflow_compat_contracts`` tries the real one."""
+    """The part of ``TriggerRunner`` that shows a shutdown; ``test_airflow_compat_contracts`` tests the real one."""
 
     stop = False
 
     def handle(self, *_: object) -> None:
-        """Handle SIGTERM as it does."""
+        """Handle SIGTERM like ``TriggerRunner``."""
         self.stop = True
 
 
 @pytest.fixture
 def runner() -> Iterator[Runner]:
-    """A runner that handles this process's SIGTERM."""
+    """Return a runner that handles this process's SIGTERM."""
     made = Runner()
     before = signal.signal(signal.SIGTERM, made.handle)
     yield made
@@ -80,21 +80,21 @@ def was_called(**options: Any) -> bool:
 
 
 @pytest.mark.usefixtures("_without_on_kill")
-def test_a_kill_calls_on_kill_where_airflow_does_not(runner: Runner) -> None:
+def test_a_kill_calls_on_kill_if_airflow_does_not(runner: Runner) -> None:
     """Otherwise a task that was marked failed would leave its job running."""
     assert was_called()
     assert was_called(timeout_after=datetime.now(UTC) + timedelta(hours=1))
 
 
 @pytest.mark.usefixtures("_without_on_kill")
-def test_a_triggerer_that_shuts_down_does_not_call_it(runner: Runner) -> None:
+def test_a_shutdown_does_not_call_on_kill(runner: Runner) -> None:
     """The next triggerer continues the trigger."""
     assert not was_called(by=lambda: signal.raise_signal(signal.SIGTERM))
 
 
 @pytest.mark.usefixtures("_without_on_kill")
-def test_a_triggerer_without_its_supervisor_does_not_call_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It could not find out whether the task is still deferred."""
+def test_a_triggerer_without_its_supervisor_does_not_call_on_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could not query whether the task is still deferred."""
     gone = SimpleNamespace(_async_reader=SimpleNamespace(at_eof=lambda: True))
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", gone, raising=False)
     assert not was_called()
@@ -102,20 +102,20 @@ def test_a_triggerer_without_its_supervisor_does_not_call_it(monkeypatch: pytest
 
 @pytest.mark.usefixtures("_without_on_kill")
 @pytest.mark.parametrize("zone", [UTC, None])
-def test_a_deferral_that_timed_out_does_not_call_it(zone: Any) -> None:
+def test_a_deferral_timeout_does_not_call_on_kill(zone: Any) -> None:
     """The task is resumed and decides; its state is no longer "deferred", which looks like a kill."""
     passed = datetime.now(UTC) - timedelta(seconds=1)
     assert not was_called(timeout_after=passed.replace(tzinfo=zone))
 
 
 @pytest.mark.usefixtures("_without_on_kill")
-def test_under_dags_test_it_is_not_called() -> None:
-    """Ctrl-C does not kill a deferred task there."""
+def test_dags_test_does_not_call_on_kill() -> None:
+    """There, Ctrl-C does not kill a deferred task."""
     assert not was_called(task_instance=None)
 
 
 def test_on_kill_is_not_called_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow 3.3 does it itself."""
+    """Airflow 3.3 calls it itself."""
     monkeypatch.setattr(kills, "CALLED_BY_AIRFLOW", True)
     assert not was_called()
 
@@ -136,15 +136,15 @@ def test_a_trigger_is_cancelled_even_if_its_on_kill_fails(error: Exception) -> N
 
 @pytest.fixture
 def _without_policies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An Airflow that applies no retry policy."""
+    """Simulate an Airflow that applies no retry policy."""
     monkeypatch.setattr(retry_policy, "APPLIED_BY_AIRFLOW", False)
 
 
 def raised(error: Exception, policy: Any) -> Exception:
-    """Return what a task with a policy raises instead of an error."""
+    """Return the exception that a task with a policy raises for an error."""
     context: Any = {"ti": SimpleNamespace(try_number=1, max_tries=3)}
     task: Any = SimpleNamespace(retry_policy=policy)
-    with pytest.raises(Exception) as caught, retry_policy.retry_policy_applied(task, context):  # noqa: PT011 -- any
+    with pytest.raises(Exception) as caught, retry_policy.retry_policy_applied(task, context):  # noqa: PT011 -- any error
         raise error
     return caught.value
 
@@ -154,8 +154,8 @@ RECLAIMED = JobFailed("it failed", diagnosis=causes.SPOT_RECLAIMED)
 
 
 @pytest.mark.usefixtures("_without_policies")
-def test_a_policy_prevents_a_retry_where_airflow_has_no_policies() -> None:
-    """A retry of an uncorrected error costs money."""
+def test_a_policy_prevents_a_retry_if_airflow_has_no_policies() -> None:
+    """A retry with the same error costs money."""
     error = raised(OUT_OF_MEMORY, JobRetryPolicy())
     assert isinstance(error, AirflowFailException)
     assert error.__cause__ is OUT_OF_MEMORY
@@ -191,13 +191,13 @@ def test_a_policy_that_fails_changes_nothing() -> None:
 
 
 def test_a_policy_is_not_applied_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That would lose the exception's own class."""
+    """The exception would lose its class."""
     monkeypatch.setattr(retry_policy, "APPLIED_BY_AIRFLOW", True)
     assert raised(OUT_OF_MEMORY, JobRetryPolicy()) is OUT_OF_MEMORY
 
 
 def test_an_operator_has_a_policy_on_every_airflow() -> None:
-    """Otherwise a DAG would parse on one version only. Also from ``default_args``, and mapped."""
+    """Otherwise a DAG would parse on one version only. This includes ``default_args`` and mapped tasks."""
     from airflow.sdk import DAG
     from airflow.serialization.serialized_objects import DagSerialization
 
@@ -213,7 +213,7 @@ def test_an_operator_has_a_policy_on_every_airflow() -> None:
 
 @pytest.mark.needs("retry_policy")
 @pytest.mark.parametrize("name", ["RetryAction", "RetryDecision", "RetryPolicy"])
-def test_the_stand_ins_have_what_airflows_own_classes_have(name: str) -> None:
+def test_the_replacements_have_the_members_of_airflows_classes(name: str) -> None:
     """A policy that was written for one version would fail on the other."""
     import airflow.sdk
 
@@ -231,7 +231,7 @@ def test_the_stand_ins_have_what_airflows_own_classes_have(name: str) -> None:
 
 
 def test_the_start_arguments_of_a_class_are_none() -> None:
-    """Airflow reads these of the class of a mapped task; 3.2 cannot serialize a property."""
+    """Airflow reads these from the class of a mapped task; 3.2 cannot serialize a property."""
 
     class Task:
         @OfInstance
@@ -268,21 +268,21 @@ class Broker:
         self.said.append(f"stored {item.broker_payload.name}")
 
     async def aclose(self) -> None:
-        """Record it."""
+        """Record that the stream was closed."""
         self.said.append("closed")
 
 
-class Watches:
-    """A trigger that fires for what is not ``b``."""
+class NotB:
+    """A trigger that fires for everything except ``b``."""
 
     broker = Broker()
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return no arguments."""
-        return "Watches", {}
+        return "NotB", {}
 
     def shared_stream_key(self) -> str:
-        """Return the same for all."""
+        """Return the same key for all triggers."""
         return "key"
 
     @classmethod
@@ -301,15 +301,15 @@ class Watches:
 
 
 @pytest.fixture
-def watches(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A trigger with its own broker, whose events count as stored at once."""
+def trigger_class(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a class of triggers with a broker, whose events count as stored at once."""
     monkeypatch.setattr(shared_streams, "STORED_AFTER", 0.0)
-    monkeypatch.setattr(Watches, "broker", Broker())
-    return Watches
+    monkeypatch.setattr(NotB, "broker", Broker())
+    return NotB
 
 
 async def read_until_idle(trigger: Any, broker: Broker) -> list[str]:
-    """Return what a trigger fires until its broker has nothing more."""
+    """Return the events of a trigger until its broker has no more batches."""
     fired: list[str] = []
 
     async def collect() -> None:
@@ -324,10 +324,10 @@ async def read_until_idle(trigger: Any, broker: Broker) -> list[str]:
     return fired
 
 
-def test_a_batch_counts_as_stored_only_after_airflow_got_its_events(watches: Any) -> None:
+def test_a_batch_counts_as_stored_only_after_airflow_got_its_events(trigger_class: Any) -> None:
     """A message that is deleted earlier is lost if the triggerer dies."""
-    assert asyncio.run(read_until_idle(watches(), watches.broker)) == ["a", "c"]
-    assert watches.broker.said == [
+    assert asyncio.run(read_until_idle(trigger_class(), trigger_class.broker)) == ["a", "c"]
+    assert trigger_class.broker.said == [
         *("yielded a", "fired a", "stored a"),
         *("yielded b", "stored b"),
         *("yielded c", "fired c", "stored c"),
@@ -335,11 +335,11 @@ def test_a_batch_counts_as_stored_only_after_airflow_got_its_events(watches: Any
     ]
 
 
-def test_a_second_watcher_of_a_queue_waits_for_the_first(watches: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Each would get only some messages. After a change of the DAG, both exist for a moment."""
+def test_a_second_watcher_of_a_queue_waits_for_the_first(trigger_class: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Each would get only a part of the messages. After a change of the DAG, both exist for a moment."""
 
-    async def story() -> None:
-        first, second = (cast("Any", shared_streams.read_alone(watches())) for _ in range(2))
+    async def scenario() -> None:
+        first, second = (cast("Any", shared_streams.read_alone(trigger_class())) for _ in range(2))
         assert await anext(first) == "a"
         waiting = asyncio.ensure_future(anext(second))
         while "can have only one" not in caplog.text:  # noqa: ASYNC110 -- a log has no event
@@ -348,4 +348,4 @@ def test_a_second_watcher_of_a_queue_waits_for_the_first(watches: Any, caplog: p
         await first.aclose()
         assert await waiting == "a"
 
-    asyncio.run(story())
+    asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""Only ``airflow_compat`` uses what is not public in Airflow, or what differs between its versions."""
+"""Only ``airflow_compat`` uses parts of Airflow that are not public or differ between versions."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ PACKAGE = Path(airflow_jobflow.__file__).parent
 
 PUBLIC = ("airflow.sdk.exceptions", "airflow.triggers.base", "airflow.plugins_manager", "airflow.providers")
 """Modules whose names are public, beside ``airflow.sdk``: see "Public Interface" in Airflow's documentation. It lists
-the exceptions as ``airflow.exceptions``, which imports them from ``airflow.sdk.exceptions``."""
+the exceptions as ``airflow.exceptions``, which imports them from ``airflow.sdk.exceptions``.
+"""
 
 NOT_PUBLIC = {
-    # What a task, a task group or a mapped task has for the scheduler.
+    # Members of a task, a task group or a mapped task for the scheduler.
     "expand_input", "iter_mapped_dependants", "iter_mapped_dependencies", "get_closest_mapped_task_group",
     "get_needs_expansion", "partial_kwargs", "get_serialized_fields", "has_dag",
-    # What a triggerer sets on a trigger, or a task process on its context, in some versions only.
+    # Attributes that only some versions set on a trigger or on the context.
     "timeout_after", "asset_state_store", "task_state_store", "clear_number",
-    # Modules that a use of a dotted name or a string could reach.
+    # Modules that a dotted name or a string could use.
     "SUPERVISOR_COMMS", "execution_time", "get_listener_manager",
 }  # fmt: skip
-"""Names of Airflow's that no other module may read, as attributes, as keys, or as strings for ``getattr``."""
+"""Names of Airflow that no other module may read, as attributes, keys, or strings for ``getattr``."""
 
 OURS = {("jobs", "clear_number"), ("maps", "clear_number"), ("operators", "clear_number")}
-"""Names of ours that are spelled like one of them, by package: ``jobs.attempt.Attempt`` has a ``clear_number``."""
+"""Our own names that are spelled like one of them, by package: ``jobs.attempt.Attempt`` has a ``clear_number``."""
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
-    """Every module but those of ``airflow_compat`` and of the local AWS, which does not run inside Airflow."""
+    """Return all modules except those of ``airflow_compat`` and of the local AWS, which does not run inside Airflow."""
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).as_posix()
         if not name.startswith(("airflow_compat/", "local/")):
@@ -44,7 +45,7 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
 
 
 def runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Everything but what only type checkers see."""
+    """Return all nodes except those for type checkers only."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
@@ -53,7 +54,7 @@ def runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def imported(node: ast.AST) -> list[tuple[str, str]]:
-    """What an import statement imports of Airflow: modules, and names in them."""
+    """Return what an import statement imports from Airflow: modules, and names in them."""
     if isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").split(".")[0] == "airflow":
         return [(node.module or "", alias.name) for alias in node.names]
     if isinstance(node, ast.Import):
@@ -70,8 +71,8 @@ def is_public(module: str, name: str) -> bool:
     return any(module == each or module.startswith(f"{each}.") for each in PUBLIC)
 
 
-def test_only_airflow_compat_imports_what_is_not_public() -> None:
-    """A minor version of Airflow may remove it. Then one package shows what has to be done."""
+def test_only_airflow_compat_imports_non_public_modules() -> None:
+    """A minor version of Airflow may remove them. Then only one package must change."""
     found = [
         f"{path}: {module}.{name}"
         for path, tree in modules()
@@ -82,8 +83,8 @@ def test_only_airflow_compat_imports_what_is_not_public() -> None:
     assert found == []
 
 
-def test_only_airflow_compat_reads_attributes_that_are_not_public() -> None:
-    """They need no import, so that nothing else would show them."""
+def test_only_airflow_compat_reads_non_public_attributes() -> None:
+    """They need no import, so no other check finds them."""
     found = [
         f"{path}:{getattr(node, 'lineno', 0)}: {name}"
         for path, tree in modules()
@@ -100,11 +101,11 @@ PRIVATE = {
     for name in dir(base)
     if name.startswith("_") and not name.startswith("__")
 }
-"""Protected names of the classes that ours are derived from."""
+"""Protected names of the base classes of our classes."""
 
 
 def test_only_airflow_compat_uses_protected_names_of_airflows_classes() -> None:
-    """Nor does any class of ours define such a name by accident, which would replace what Airflow relies on."""
+    """No class of ours may define such a name by accident either, because it would replace Airflow's."""
     found = [
         f"{path}:{getattr(node, 'lineno', 0)}: {name}"
         for path, tree in modules()
@@ -126,8 +127,8 @@ def names_read(node: ast.AST) -> list[str]:
 
 
 @pytest.mark.parametrize("line", ["import airflow.models", "from airflow.sdk.execution_time import xcom"])
-def test_the_check_finds_what_is_not_public(line: str) -> None:
-    """Or it would pass because it sees nothing."""
+def test_the_check_finds_non_public_names(line: str) -> None:
+    """A check that finds nothing would always pass."""
     [found] = imported(ast.parse(line).body[0])
     assert not is_public(*found)
 
@@ -138,8 +139,8 @@ def test_the_check_finds_an_import_inside_a_function() -> None:
     assert [each for node in runtime_nodes(tree) for each in imported(node)] == [("airflow.sdk.bases.xcom", "BaseXCom")]
 
 
-def test_every_module_of_airflow_compat_names_the_versions_that_it_was_read_in() -> None:
-    """Without them nobody knows whether a new version of Airflow was checked."""
+def test_every_module_of_airflow_compat_names_the_checked_versions() -> None:
+    """Otherwise nobody knows whether a new version of Airflow was checked."""
     without = [
         f"{path.stem}.{node.name}"
         for path in sorted((PACKAGE / "airflow_compat").glob("*.py"))

@@ -1,4 +1,4 @@
-"""Listings that tasks share before they submit in a triggerer: few calls, and none that proves too little."""
+"""Listings that tasks share before they submit in a triggerer: few calls, and none that is too old."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Aws:
         self._listing_takes = listing_takes
 
     def __call__(self, operation: str, **parameters: Any) -> Any:
-        """No call is made here."""
+        """Fail: no call is expected here."""
         raise NotImplementedError
 
     @property
@@ -39,7 +39,7 @@ class Aws:
         return {}
 
     def wait_for_turn(self) -> None:
-        """Wait for a turn, once long."""
+        """Wait for a turn, which takes long once."""
         self.now += self.turn_takes
         self.turn_takes = 0.0
 
@@ -51,7 +51,7 @@ class Aws:
         return found
 
     def find(self, attempt: str = "g-t", key: str = "k", *, created: float = 990.0, started: float = 980.0) -> Any:
-        """Look for the job of an attempt."""
+        """Look up the job of an attempt."""
         return find_attempt(
             self, key, self.list, attempt, created_before=created, started_at=started, clock=lambda: self.now
         )
@@ -63,7 +63,7 @@ def _no_listings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_instances_of_a_mapped_task_share_a_listing() -> None:
-    """A call for each would halve the rate of submits."""
+    """One call for each would halve the rate of submits."""
     aws = Aws()
     aws.jobs = {"g7-t": "job-7"}
     assert [aws.find(f"g{number}-t") for number in range(9)] == [None] * 7 + ["job-7", None]
@@ -71,7 +71,7 @@ def test_instances_of_a_mapped_task_share_a_listing() -> None:
 
 
 def test_threads_that_need_a_listing_wait_for_the_one_that_makes_it() -> None:
-    """Sixteen starts begin together."""
+    """Sixteen starts begin at the same time."""
     aws, together = Aws(), threading.Barrier(6)
 
     def find(number: int) -> object:
@@ -113,7 +113,7 @@ def test_an_old_listing_is_repeated() -> None:
 
 
 def test_a_process_that_is_frozen_while_it_waits_for_its_turn_lists_again() -> None:
-    """Nothing else is between the listing and the submit."""
+    """The listing must be the last step before the submit."""
     aws = Aws(turn_takes=60.0)
     listed = aws.list
 
@@ -135,7 +135,7 @@ def test_a_listing_that_takes_long_is_not_repeated_forever() -> None:
 
 
 def test_a_task_that_was_started_earlier_lists_further_back() -> None:
-    """Its job may be older than what was listed."""
+    """Its job may be older than the listed ones."""
     aws = Aws()
     aws.find(started=980.0)
     aws.find(started=900.0)
@@ -144,7 +144,7 @@ def test_a_task_that_was_started_earlier_lists_further_back() -> None:
 
 
 def test_jobs_of_another_queue_need_another_listing() -> None:
-    """Only a few are kept: a triggerer runs for months."""
+    """Only a few listings are kept, because a triggerer runs for months."""
     aws = Aws(listing_takes=0.0)
     for number in range(RETENTION + 5):
         aws.find(key=f"queue-{number}")
@@ -152,7 +152,7 @@ def test_jobs_of_another_queue_need_another_listing() -> None:
     assert len(attempt_listing._listings) == RETENTION
 
 
-def test_a_listing_that_fails_is_repeated_by_the_next() -> None:
+def test_a_failed_listing_is_repeated() -> None:
     """It proves nothing."""
     aws = Aws()
 
@@ -160,7 +160,7 @@ def test_a_listing_that_fails_is_repeated_by_the_next() -> None:
         raise OSError
 
     working, aws.list = aws.list, fails  # type: ignore[method-assign]
-    with pytest.raises(OSError):  # noqa: PT011 -- it is the one above
+    with pytest.raises(OSError):  # noqa: PT011 -- the error above
         aws.find()
     aws.list = working  # type: ignore[method-assign]
     assert aws.find() is None

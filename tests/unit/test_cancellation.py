@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 
 import pytest
-from asgiref.sync import sync_to_async  # noqa: TID251 -- what it does to a cancellation is what is tested
+from asgiref.sync import sync_to_async  # noqa: TID251 -- its effect on a cancellation is tested
 
 MESSAGE = "user-action"
-"""The message with which Airflow cancels the trigger of a killed task."""
+"""The message of the cancellation when Airflow kills a task."""
 
 
 class Waiting:
-    """Waits forever, in a coroutine or in a thread, and signals when it has begun."""
+    """Waits forever, in a coroutine or in a thread, and signals when it has started."""
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()
@@ -70,7 +70,7 @@ KEEP: dict[str, Callable[[Waiting], Awaitable[object]]] = {
 
 
 async def message_of_a_kill(wait: Callable[[Waiting], Awaitable[object]]) -> object:
-    """Cancel a wait as Airflow does, and return the message that arrives where Airflow decides about ``on_kill``."""
+    """Cancel a wait like Airflow, and return the message that arrives where Airflow decides about ``on_kill``."""
     waiting = Waiting()
 
     async def trigger() -> object:
@@ -91,13 +91,13 @@ async def message_of_a_kill(wait: Callable[[Waiting], Awaitable[object]]) -> obj
 
 @pytest.mark.parametrize("wait", KEEP.values(), ids=KEEP)
 def test_the_ways_in_which_triggers_wait_keep_the_message(wait: Callable[[Waiting], Awaitable[object]]) -> None:
-    """Otherwise a kill that comes while a trigger waits there stops nothing."""
+    """Otherwise a kill during such a wait stops no job."""
     assert asyncio.run(message_of_a_kill(wait)) == MESSAGE
 
 
 @pytest.mark.parametrize("thread_sensitive", [True, False])
 def test_sync_to_async_still_drops_the_message(thread_sensitive: bool) -> None:
-    """So it is not used in triggers. Once it keeps the message, the rule can be removed."""
+    """Triggers do not use it. Once it keeps the message, that rule can be removed."""
 
     def wait(waiting: Waiting) -> Awaitable[None]:
         return sync_to_async(waiting.thread, thread_sensitive=thread_sensitive)()

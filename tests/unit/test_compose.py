@@ -20,15 +20,15 @@ DOCUMENT = compose.read(compose.FILE)
 SECRETS = dict.fromkeys(compose_env.SECRETS, "secret")
 
 
-def test_it_fits_the_schema() -> None:
-    """Compose's own, as check-jsonschema carries it."""
+def test_the_file_matches_the_schema() -> None:
+    """The schema is that of Compose, as included in check-jsonschema."""
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(compose.FILE)]
     answer = subprocess.run(check, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
-def test_all_that_it_names_is_there() -> None:
-    """The schema does not look at references."""
+def test_all_references_exist() -> None:
+    """The schema does not check references."""
     assert compose.problems(DOCUMENT) == []
 
 
@@ -55,15 +55,15 @@ def test_all_that_it_names_is_there() -> None:
         (lambda d: d["services"]["redis"].pop("image"), "service redis has neither an image nor a build"),
     ],
 )
-def test_what_compose_would_refuse_is_noticed(damage: Callable[[dict[str, Any]], object], said: str) -> None:
-    """The checks see what they are for."""
+def test_the_checks_find_invalid_files(damage: Callable[[dict[str, Any]], object], said: str) -> None:
+    """Without it, checks that never fail would go unnoticed."""
     document = copy.deepcopy(DOCUMENT)
     damage(document)
     assert said in compose.problems(document)
 
 
 def test_every_secret_must_be_set() -> None:
-    """Those that `make compose-env` writes, and no other; without one, the message says what to do."""
+    """The secrets are those that `make compose-env` writes; if one is missing, the error says what to do."""
     assert compose.required(DOCUMENT) == set(compose_env.SECRETS)
     nothing: dict[str, Any] = {"services": {}}
     for name in SECRETS:
@@ -73,20 +73,20 @@ def test_every_secret_must_be_set() -> None:
 
 
 def test_ports_are_published_on_loopback_only() -> None:
-    """Whoever reaches Airflow is an administrator."""
+    """Anyone who can reach Airflow is an administrator."""
     ports = [port for entry in DOCUMENT["services"].values() for port in entry.get("ports", [])]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
 def test_workers_and_triggerers_can_be_scaled() -> None:
-    """Two containers share neither a name nor a published port."""
+    """Containers of one service share neither a name nor a published port."""
     for name in ("worker", "triggerer"):
         assert not {"container_name", "ports", "hostname"} & set(DOCUMENT["services"][name])
 
 
-def test_the_local_aws_knows_no_secret_and_reaches_nobody() -> None:
-    """It runs whatever commands it is sent."""
+def test_the_local_aws_has_no_secrets_and_no_network_access() -> None:
+    """It runs all commands that it receives."""
     aws = DOCUMENT["services"]["aws"]
     assert compose.required(aws) == set()
     assert aws["networks"] == ["aws"]
@@ -95,8 +95,8 @@ def test_the_local_aws_knows_no_secret_and_reaches_nobody() -> None:
     assert beside == {"aws", "aws-console", "triggerer", "worker"}
 
 
-def test_links_to_the_console_lead_to_pages_that_a_browser_reaches() -> None:
-    """The local AWS itself is not published: its pages are, and nothing but pages."""
+def test_console_links_are_reachable_from_a_browser() -> None:
+    """Only the pages of the local AWS are published, not the local AWS itself."""
     console = DOCUMENT["services"]["aws-console"]
     assert "airflow_jobflow.local.console.proxy" in console["command"]
     assert compose.required(console) == set()
@@ -107,8 +107,8 @@ def test_links_to_the_console_lead_to_pages_that_a_browser_reaches() -> None:
     assert url == console_url(f"http://localhost:{published}")
 
 
-def test_the_overlay_only_shortens() -> None:
-    """What else it changed would be tested and not shipped."""
+def test_the_overlay_only_shortens_durations() -> None:
+    """Any other change would be tested but not shipped."""
     shorter = re.compile(r"HEARTBEAT|THRESHOLD|TIMEOUT|INTERVAL")
     for entry in compose.read(compose.OVERLAY)["services"].values():
         assert set(entry) == {"environment"}
@@ -116,7 +116,7 @@ def test_the_overlay_only_shortens() -> None:
 
 
 def test_the_secrets_are_written_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """For their owner alone, long enough, each time others; what is there is never touched."""
+    """They are readable by their owner only, long and random; existing values are kept."""
     file, other = tmp_path / ".env", tmp_path / "other"
     assert compose_env.main([str(file)]) == 0
     assert file.stat().st_mode & 0o777 == 0o600
@@ -130,8 +130,8 @@ def test_the_secrets_are_written_once(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not set(values.values()) & {line.split("=", 1)[1] for line in other.read_text().splitlines()}
 
 
-def test_a_secret_that_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The file stays as it is even then, for somebody wrote it."""
+def test_the_error_names_a_missing_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file is not changed, because a user wrote it."""
     file = tmp_path / ".env"
     file.write_text("POSTGRES_PASSWORD=mine\nAIRFLOW_JWT_SECRET=\n")
     assert compose_env.main([str(file)]) == 1
@@ -141,8 +141,8 @@ def test_a_secret_that_is_missing_is_named(tmp_path: Path, capsys: pytest.Captur
     assert "POSTGRES_PASSWORD" not in said
 
 
-def test_the_fernet_key_is_one() -> None:
-    """Airflow would refuse another only when it first encrypts."""
+def test_the_fernet_key_is_valid() -> None:
+    """Airflow would reject an invalid key only at its first use."""
     from cryptography.fernet import Fernet
 
     Fernet(compose_env.SECRETS["AIRFLOW_FERNET_KEY"]())

@@ -1,4 +1,4 @@
-"""The jobs of earlier tries, and of a try whose deferral failed without a record of them, as on Airflow 3.2."""
+"""The jobs of earlier tries, and of a try whose deferral failed and that left no record, as on Airflow 3.2."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BEFORE, THIS = Try(1, 1, 0), Try(2, 1, 0)
 
 
 def found(job_id: str, state: JobState, at: str, by: Try = THIS) -> Found:
-    """A job as a listing of the group shows it."""
+    """Return a job as in a listing of the group."""
     return Found(Snapshot(job_id, state, state.value, created_at=at), by)
 
 
@@ -43,7 +43,7 @@ INTERRUPTED = found("interrupted", JobState.FAILED, FIRST)
     ],
 )
 def test_a_try_waits_for_its_last_job(jobs: list[Found], expected: list[str]) -> None:
-    """With an interrupted one beside it, a success would fail, or the job run once more."""
+    """An interrupted job beside it must neither fail a success nor cause another start."""
     record: Any = SimpleNamespace(attempt=Attempt(), durable=True, store=None, this_try=THIS, group="g")
     spec: Any = SimpleNamespace(find_group=None)
     remote: Any = SimpleNamespace(call=lambda *_: jobs)
@@ -71,7 +71,7 @@ def _map_record() -> MapRecord:
     ids=["job", "map"],
 )
 @pytest.mark.parametrize("cancel_on_timeout", [False, True])
-def test_what_was_left_running_at_a_deadline_gets_the_time_of_the_retry(
+def test_a_job_left_running_at_a_deadline_gets_the_time_of_the_retry(
     make: Any, recorded: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *, cancel_on_timeout: bool
 ) -> None:
     """With the old deadline, each retry would end at once. A job that should have been stopped gets no more time."""

@@ -1,7 +1,7 @@
-"""What a person reads when something goes wrong, to the letter: one error for each situation.
+"""The exact errors that users read, one for each situation.
 
-Each says what happened, to which job, why, and what to do. The sentences are what a person has to go by at night, so a
-change of one is a change of what the package does. They are in ``error_texts.toml``.
+Each says what happened, to which job, why, and what to do. Users act on these sentences, so a change of one is a change
+of behaviour. They are in ``error_texts.toml``.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ TEXTS: dict[str, str] = tomllib.loads((Path(__file__).parent / "error_texts.toml
 
 
 class Aws(ScriptedAws):
-    """A scripted AWS of which some calls fail.
+    """A scripted AWS in which some calls fail.
 
     :param failing: the error of each call of an operation.
-    :param status: of the Batch job. Default: as its state says.
+    :param status: the status of the Batch job. Default: the one of its state.
     """
 
     def __init__(self, failing: Mapping[str, Exception] | None = None, *, status: str = "", **more: Any) -> None:
@@ -64,7 +64,7 @@ class Aws(ScriptedAws):
         return super().__call__(operation, **parameters)
 
     def describe_jobs(self, jobs: list[str]) -> Any:
-        """Answer, with what a link and a log need."""
+        """Respond with the members that a link and a log need."""
         logged = {**({"exitCode": 1} if self.job.ended else {}), "logStreamName": LOG.stream}
         arn = "arn:aws:batch:eu-west-1:123456789012:job/job-1"
         job = {
@@ -77,19 +77,19 @@ class Aws(ScriptedAws):
         return {"jobs": [{**job, "jobId": each} for each in jobs if each == "job-1"]}
 
     def get_log_events(self, **_: Any) -> Any:
-        """Answer."""
+        """Respond with log lines."""
         return {"events": [{"message": "reading part 7"}]}
 
     def get_job_queue_snapshot(self, **_: Any) -> Any:
-        """Answer."""
+        """Respond with an empty queue."""
         return {"frontOfQueue": {"jobs": [{"jobArn": "arn:aws:batch:eu-west-1:1:job/x"}, {"jobArn": "a:job/job-1"}]}}
 
     def terminate_job(self, **_: Any) -> Any:
-        """Answer."""
+        """Respond with success."""
         return {}
 
     def list_tasks(self, **_: Any) -> Any:
-        """Answer."""
+        """Respond with an empty list."""
         return {"taskArns": []}
 
 
@@ -104,7 +104,7 @@ class Clock:
         return time.time() + self.passed
 
     def sleep(self, _: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.passed += 900.0
 
 
@@ -113,7 +113,7 @@ Use = Callable[[Aws], None]
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Use:
-    """Return what makes all calls go to a scripted AWS."""
+    """Return a function that directs all calls to a scripted AWS."""
 
     def scripted(aws: Aws) -> None:
         def run_scripted(_: Any, function: Callable[..., Any], *arguments: Any, **__: Any) -> Any:
@@ -132,19 +132,19 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Use:
 
 
 def seen(state: JobState = JobState.RUNNING, **more: Any) -> dict[str, Any]:
-    """The job as a trigger has seen it last."""
+    """Return the last snapshot of a job in a trigger."""
     fields: dict[str, Any] = {"status": state.value, "name": "hello", "region": "eu-west-1", **more}
     return Snapshot("job-1", state, **fields).to_dict()
 
 
 def event(**more: Any) -> dict[str, Any]:
-    """The event of a trigger that waits for one job."""
+    """Return the event of a trigger that waits for one job."""
     return {"job_ids": ["job-1"], "jobs": {}, "errors": {}, "limit": None, **more}
 
 
 def error_of(function: Callable[[], Any]) -> str:
-    """Return the exception's name and text, without what is random in the name of a job."""
-    with pytest.raises(Exception) as raised:  # noqa: PT011 -- which one it is, is asserted with its text
+    """Return the class and text of an exception, without the random part of the job's name."""
+    with pytest.raises(Exception) as raised:  # noqa: PT011 -- the class is asserted with the text
         function()
     text = re.sub(r"n-[0-9a-f]{10}-t1m1c0-[0-9a-f]{10}", "NAME", str(raised.value))
     text = re.sub(r"\bn-[0-9a-f]{10}\b", "n-TOKEN", text)
@@ -162,17 +162,17 @@ def completed(task: Any, of: Mapping[str, Any], *, tries_left: bool = True, **at
 
 
 def unwatched(kind: str, error: Exception, **more: Any) -> dict[str, Any]:
-    """The event of a job that can be watched no longer."""
+    """Return the event of a job that can no longer be watched."""
     return event(errors={"job-1": {"kind": kind, "message": str(error)}}, **more)
 
 
 def job(**given: Any) -> Any:
-    """A task that runs a Batch job."""
+    """Return a task that runs a Batch job."""
     return BatchJobOperator(task_id="t", **BATCH, **given)
 
 
 def sensor(job_id: Any = "job-1", **given: Any) -> Any:
-    """A task that waits for Batch jobs."""
+    """Return a task that waits for Batch jobs."""
     return BatchJobSensor(task_id="t", job_id=job_id, **given)
 
 
@@ -259,40 +259,42 @@ ENDED: dict[str, tuple[Any, Mapping[str, Any], Aws]] = {
 
 @pytest.mark.parametrize("name", ENDED)
 def test_a_wait_that_ended(use: Use, name: str) -> None:
-    """The message names the job, the connection and the region, and blames what is to blame."""
+    """The message names the job, the connection and the region, and the actual cause."""
     task, of, aws = ENDED[name]
     use(aws)
     assert completed(task, of) == TEXTS[name]
 
 
 @pytest.mark.usefixtures("use")
-def test_a_job_that_nobody_will_wait_for() -> None:
-    """No try is left to look it up."""
+def test_a_job_without_another_try() -> None:
+    """No further try will look it up."""
     text = completed(job(), unwatched("vanished", VANISHED), tries_left=False)
     assert text == TEXTS["vanished, no try left"]
 
 
-def of_submit(fault: Fault, message: str, code: str = "ClientException", *, sent: bool = False) -> CallError:
-    """The error of a submit."""
+def submit_error(fault: Fault, message: str, code: str = "ClientException", *, sent: bool = False) -> CallError:
+    """Return the error of a submit."""
     return CallError(fault, f"SubmitJob: {message}", code, "SubmitJob", sent)
 
 
-LOST = of_submit(Fault.TRANSIENT, "Read timeout", "", sent=True)
+LOST = submit_error(Fault.TRANSIENT, "Read timeout", "", sent=True)
 NOT_SUBMITTED: dict[str, dict[str, Exception]] = {
-    "submission rejected": {"submit_job": of_submit(Fault.SCOPE_NOT_FOUND, "JobQueue q not found")},
-    "submission without credentials": {"submit_job": of_submit(Fault.CREDENTIALS, "Unable to locate credentials", "")},
-    "submission denied": {"submit_job": of_submit(Fault.DENIED, "not authorized")},
-    "nothing sent": {"submit_job": of_submit(Fault.TRANSIENT, "Connection refused", "")},
-    "submission rejected by a proxy": {"submit_job": of_submit(Fault.REJECTED, "Not Found", "404")},
+    "submission rejected": {"submit_job": submit_error(Fault.SCOPE_NOT_FOUND, "JobQueue q not found")},
+    "submission without credentials": {
+        "submit_job": submit_error(Fault.CREDENTIALS, "Unable to locate credentials", "")
+    },
+    "submission denied": {"submit_job": submit_error(Fault.DENIED, "not authorized")},
+    "nothing sent": {"submit_job": submit_error(Fault.TRANSIENT, "Connection refused", "")},
+    "submission rejected by a proxy": {"submit_job": submit_error(Fault.REJECTED, "Not Found", "404")},
     "submission lost": {"submit_job": LOST},
     "submission lost, no lookup": {"submit_job": LOST, "list_jobs": UNREACHABLE},
 }
-"""Submits that failed, with the errors of the calls."""
+"""Failed submits, with the errors of their calls."""
 
 
 @pytest.mark.parametrize("name", NOT_SUBMITTED)
-def test_a_submit_that_failed(use: Use, name: str) -> None:
-    """Whether anything was started, who is to blame, and what to do."""
+def test_a_failed_submit(use: Use, name: str) -> None:
+    """The message says whether a job was started, the cause, and what to do."""
     use(Aws(NOT_SUBMITTED[name]))
     assert error_of(lambda: job().execute(context())) == TEXTS[name]
 
@@ -307,15 +309,15 @@ CAPACITY: dict[str, Exception] = {
 @pytest.mark.parametrize("name", CAPACITY)
 @pytest.mark.parametrize("limit", ["job_timeout", "queued_timeout"])
 def test_a_start_without_capacity(use: Use, name: str, limit: str) -> None:
-    """It is tried until the deadline, and says how often."""
+    """The start is repeated until the deadline, and the message says how often."""
     use(Aws({"run_task": CAPACITY[name]}))
     given: dict[str, Any] = {"cluster": "c", "task_definition": "d", "subnets": ["s"], limit: 600}
     task: Any = FargateTaskOperator(task_id="t", deferrable=False, **given)
     assert error_of(lambda: task.execute(context())) == TEXTS[f"{name}, {limit}"]
 
 
-def test_a_crawler_that_is_at_work(use: Use) -> None:
-    """With ``if_running="fail"``."""
+def test_a_running_crawler(use: Use) -> None:
+    """The operator has ``if_running="fail"``."""
     use(Aws(busy=True))
     task: Any = GlueCrawlOperator(task_id="t", crawler_name="c", if_running="fail")
     assert error_of(lambda: task.execute(context())) == TEXTS["crawler at work"]
@@ -323,7 +325,7 @@ def test_a_crawler_that_is_at_work(use: Use) -> None:
 
 @pytest.mark.usefixtures("use")
 def test_a_kill_while_the_job_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What became of it."""
+    """The message says what happened to the job."""
     task = job()
 
     def killed(*_: object) -> list[str]:
@@ -336,7 +338,7 @@ def test_a_kill_while_the_job_is_started(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.usefixtures("use")
 def test_a_connection_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says which, before anything is started."""
+    """The message names the connection, and no job is started."""
     task_context: Any = context()
     task_context["ti"].try_number = 2
     task = job(aws_conn_id="team_b")
@@ -348,7 +350,7 @@ def test_a_connection_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> No
     assert error_of(lambda: task.execute(task_context)) == TEXTS["connection not usable"]
 
 
-def of_map(statuses: str, *lines: str, tries_left: bool = True, timeout: float | None = None, **more: Any) -> str:
+def map_error(statuses: str, *lines: str, tries_left: bool = True, timeout: float | None = None, **more: Any) -> str:
     """Return the error of a map that is resumed with an event."""
     task: Any = BatchMapOperator(task_id="t", **BATCH, items=[{}] * len(statuses), job_timeout=timeout)
     task_context: Any = context()
@@ -371,32 +373,32 @@ def of_map(statuses: str, *lines: str, tries_left: bool = True, timeout: float |
 
 
 MAPS: dict[str, Callable[[], str]] = {
-    "map rejected": lambda: of_map("---", error={"kind": "refused", "message": "items[0]: JobQueue q not found"}),
-    "map denied": lambda: of_map("SR-", error={"kind": "denied", "message": "SubmitJob: not authorized."}),
-    "map denied, no try left": lambda: of_map(
+    "map rejected": lambda: map_error("---", error={"kind": "refused", "message": "items[0]: JobQueue q not found"}),
+    "map denied": lambda: map_error("SR-", error={"kind": "denied", "message": "SubmitJob: not authorized."}),
+    "map denied, no try left": lambda: map_error(
         "SR-", error={"kind": "denied", "message": "SubmitJob: not authorized."}, tries_left=False
     ),
-    "map without credentials": lambda: of_map("SR-", error={"kind": "credentials", "message": str(NO_CREDENTIALS)}),
-    "map not described": lambda: of_map("SR-", error={"kind": "unanswerable", "message": f"ListJobs: {BAD_ID}"}),
-    "map trigger failed": lambda: of_map("SR-", error={"kind": "failed", "message": "RuntimeError('bug')"}),
-    "map killed": lambda: of_map("SK-", error={"kind": "killed", "message": "the task was killed"}),
-    "map timed out": lambda: of_map(
+    "map without credentials": lambda: map_error("SR-", error={"kind": "credentials", "message": str(NO_CREDENTIALS)}),
+    "map not described": lambda: map_error("SR-", error={"kind": "unanswerable", "message": f"ListJobs: {BAD_ID}"}),
+    "map trigger failed": lambda: map_error("SR-", error={"kind": "failed", "message": "RuntimeError('bug')"}),
+    "map killed": lambda: map_error("SK-", error={"kind": "killed", "message": "the task was killed"}),
+    "map timed out": lambda: map_error(
         "SK-",
         result_line(1, failed_snapshot("job-1", "STOPPED", "The deadline has passed")),
         timeout=60,
         limit="deadline",
         unstopped={"count": 0, "message": ""},
     ),
-    "map timed out, one not stopped": lambda: of_map(
+    "map timed out, one not stopped": lambda: map_error(
         "SKK", timeout=60, limit="deadline", unstopped={"count": 1, "message": str(Unstopped(("job-1",)))}
     ),
-    "map timed out, not listed": lambda: of_map(
+    "map timed out, not listed": lambda: map_error(
         "SKK", timeout=60, limit="deadline", unstopped={"count": 2, "message": str(Unstopped(("a", "b"), DENIED))}
     ),
-    "map item rejected": lambda: of_map(
+    "map item rejected": lambda: map_error(
         "SFS", result_line(1, failed_snapshot("", map_statuses.REFUSED, "SubmitJob: bad value"))
     ),
-    "map item not described": lambda: of_map(
+    "map item not described": lambda: map_error(
         "SSU", result_line(2, failed_snapshot("job-2", map_statuses.UNKNOWN, f"could not be described: {VANISHED}"))
     ),
 }
@@ -406,12 +408,12 @@ MAPS: dict[str, Callable[[], str]] = {
 @pytest.mark.parametrize("name", MAPS)
 @pytest.mark.usefixtures("use")
 def test_a_map_that_ended(name: str) -> None:
-    """How far it came, what became of its jobs, and what to do."""
+    """The message says how many items ran, what happened to the jobs, and what to do."""
     assert MAPS[name]() == TEXTS[name]
 
 
 def test_a_sensor_of_many_failed_jobs_makes_a_short_message(use: Use) -> None:
-    """A log of 16 KB for each of a thousand jobs would make 16 MB, and take a call each."""
+    """A log of 16 KB for each of a thousand jobs would make 16 MB, and need a call per job."""
     aws = Aws()
     use(aws)
     ids = [f"job-{number}" for number in range(1000)]
@@ -424,23 +426,23 @@ def test_a_sensor_of_many_failed_jobs_makes_a_short_message(use: Use) -> None:
     assert len(aws.sent("get_log_events")) == 3
 
 
-def test_every_text_is_of_a_situation() -> None:
-    """One that is left over is nobody's."""
+def test_every_text_is_used() -> None:
+    """A text without a situation would be dead."""
     capacity = [f"{name}, {limit}" for name in CAPACITY for limit in ("job_timeout", "queued_timeout")]
     others = ["vanished, no try left", "crawler at work", "killed while starting", "connection not usable"]
     assert [*TEXTS] == [*ENDED, *NOT_SUBMITTED, *capacity, *others, *MAPS]
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_no_text_contradicts_itself_or_blames_the_wrong_one(text: str) -> None:
-    """As older ones did (F6)."""
+def test_no_text_contradicts_itself(text: str) -> None:
+    """Earlier texts did, or named a wrong cause (F6)."""
     for words in ("last seen never", "max retries", "not known whether", "refused: Unable", "keeps running"):
         assert words not in text
     assert not ("It was stopped" in text and "Nothing was stopped" in text)
     assert ".." not in text
 
 
-def test_a_message_names_only_so_many_jobs() -> None:
+def test_a_message_names_a_limited_number_of_jobs() -> None:
     """A sensor may wait for a thousand."""
     many = jobs_named("Batch job", [str(each) for each in range(12)])
     assert many == "12 Batch jobs: 0; 1; 2; 3; 4; 5; 6; 7; 8; 9; and 2 more"
@@ -456,5 +458,5 @@ def test_a_message_names_only_so_many_jobs() -> None:
     ],
 )
 def test_how_a_connection_is_named(access: Access, text: str) -> None:
-    """The region is there if it is known."""
+    """The region is part of the name if it is known."""
     assert str(access) == text

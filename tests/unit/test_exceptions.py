@@ -1,4 +1,4 @@
-"""The exceptions: which are retried, and that they can be pickled."""
+"""The exceptions: which ones are retried, and pickling."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_names_of_the_exceptions_are_pinned() -> None:
     }
 
 
-def test_only_errors_that_a_retry_would_meet_again_are_final() -> None:
+def test_only_permanent_errors_are_final() -> None:
     """A missing permission may be granted while the job runs; the next try then continues with it."""
     final = {error.__name__ for error in ALL if issubclass(error, AirflowFailException)}
     assert final == {"InvalidParameter", "SubmissionRejected"}

@@ -40,7 +40,7 @@ CONNECTION_NOT_FOUND = ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND, detai
 UNREACHABLE = ErrorResponse(error=ErrorType.GENERIC_ERROR, detail={"message": "503 Service Unavailable"})
 
 RAISED: list[tuple[BaseException, Fault, bool]] = [
-    # --- credentials ---
+    # Credentials.
     (botocore.NoCredentialsError(), Fault.CREDENTIALS, NOT_SENT),
     (botocore.PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"), Fault.CREDENTIALS, NOT_SENT),
     (
@@ -69,10 +69,10 @@ RAISED: list[tuple[BaseException, Fault, bool]] = [
     (NotImplementedError("assume_role_method=assume_role_x not expected"), Fault.CREDENTIALS, NOT_SENT),
     (RuntimeError("sts_response_http_status=500"), Fault.CREDENTIALS, NOT_SENT),
     (ValueError("Invalid SAML Assertion"), Fault.CREDENTIALS, NOT_SENT),
-    # No such program for credential_process; no token file for AssumeRoleWithWebIdentity yet.
+    # The program for credential_process, or the token file for AssumeRoleWithWebIdentity, does not exist yet.
     (FileNotFoundError(2, "No such file or directory", "/usr/local/bin/credentials"), Fault.CREDENTIALS, NOT_SENT),
     (PermissionError(13, "Permission denied", "/var/run/secrets/token"), Fault.CREDENTIALS, NOT_SENT),
-    # --- the Airflow connection ---
+    # The Airflow connection.
     (AirflowNotFoundException("The conn_id `aws` isn't defined"), Fault.CREDENTIALS, NOT_SENT),
     (AirflowRuntimeError(CONNECTION_NOT_FOUND), Fault.CREDENTIALS, NOT_SENT),
     (AirflowRuntimeError(UNREACHABLE), Fault.CREDENTIALS, NOT_SENT),
@@ -86,7 +86,7 @@ RAISED: list[tuple[BaseException, Fault, bool]] = [
         NOT_SENT,
     ),
     (OperationalError("SELECT 1", {}, ConnectionError("server closed")), Fault.CREDENTIALS, NOT_SENT),
-    # --- no connection ---
+    # No connection.
     (
         botocore.EndpointConnectionError(endpoint_url=BATCH, error=ConnectionRefusedError(111, "Connection refused")),
         Fault.TRANSIENT,
@@ -107,10 +107,10 @@ RAISED: list[tuple[BaseException, Fault, bool]] = [
     ),
     (ConnectionRefusedError(111, "Connection refused"), Fault.TRANSIENT, NOT_SENT),
     (socket.gaierror(-3, "Temporary failure in name resolution"), Fault.TRANSIENT, NOT_SENT),
-    # --- the proxy denies the connection ---
+    # The proxy denies the connection.
     (botocore.ProxyConnectionError(proxy_url="http://proxy:3128", error=ANSWERED_407), Fault.DENIED, NOT_SENT),
     (botocore.ProxyConnectionError(proxy_url="http://proxy:3128", error=ANSWERED_403), Fault.DENIED, NOT_SENT),
-    # --- the connection was there ---
+    # The connection existed.
     (botocore.ReadTimeoutError(endpoint_url=BATCH, error="timed out"), Fault.TRANSIENT, SENT),
     (botocore.ConnectionClosedError(endpoint_url=BATCH, error="reset by peer"), Fault.TRANSIENT, SENT),
     (
@@ -125,7 +125,7 @@ RAISED: list[tuple[BaseException, Fault, bool]] = [
     (BrokenPipeError(32, "Broken pipe"), Fault.TRANSIENT, SENT),
     (TimeoutError(), Fault.TRANSIENT, SENT),
     (OSError(24, "Too many open files"), Fault.TRANSIENT, SENT),
-    # --- connections for credentials, while another request was being prepared ---
+    # Connections for credentials, while another request was prepared.
     (botocore.ReadTimeoutError(endpoint_url=STS, error="timed out"), Fault.TRANSIENT, NOT_SENT),
     (botocore.ConnectionClosedError(endpoint_url=STS, error="reset by peer"), Fault.TRANSIENT, NOT_SENT),
     (botocore.SSLError(endpoint_url=STS, error=OSError("EOF occurred")), Fault.TRANSIENT, NOT_SENT),
@@ -144,7 +144,7 @@ RAISED: list[tuple[BaseException, Fault, bool]] = [
         Fault.TRANSIENT,
         NOT_SENT,
     ),
-    # --- responses that cannot be read ---
+    # Unreadable responses.
     (
         ResponseParserError("Unable to parse response (syntax error: line 1), invalid XML received"),
         Fault.TRANSIENT,
@@ -156,43 +156,45 @@ RAISED: list[tuple[BaseException, Fault, bool]] = [
     (AttributeError("'list' object has no attribute 'get'"), Fault.TRANSIENT, SENT),
     (botocore.PaginationError(message="The same next token was received twice"), Fault.TRANSIENT, SENT),
     (RuntimeError("can't start new thread"), Fault.TRANSIENT, SENT),
-    # --- requests that botocore rejects ---
+    # Requests that botocore rejects.
     (botocore.ParamValidationError(report="Missing required parameter in input: jobs"), Fault.REJECTED, NOT_SENT),
     (botocore.OperationNotPageableError(operation_name="describe_jobs"), Fault.REJECTED, NOT_SENT),
-    # --- its own budget of retries ---
+    # Botocore's own retry quota.
     (botocore.CapacityNotAvailableError(), Fault.THROTTLED, NOT_SENT),
 ]
 
 
 def client_error(operation: str, code: str, status: int, message: str, **metadata: Any) -> botocore.ClientError:
-    """Return a response as botocore raises it; status 0 for none."""
+    """Return a response as botocore raises it; with status 0 for no status."""
     metadata = {"HTTPStatusCode": status, "RetryAttempts": 0, **metadata} if status else {}
     response: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}
     return botocore.ClientError(response, operation)
 
 
-def test_the_corpus_is_large_and_holds_every_fault() -> None:
+def test_the_corpus_is_large_and_contains_every_fault() -> None:
     """A corpus that is not read proves nothing."""
     assert len(RESPONSES) + len(RAISED) > 200
     assert {fault for _, fault, _ in RESPONSES} == set(Fault)
 
 
 @pytest.mark.parametrize(("response", "fault", "sent"), RESPONSES, ids=str)
-def test_a_response_means_what_the_corpus_says(response: tuple[str, str, int, str], fault: Fault, sent: bool) -> None:
-    """The fault, and whether the request may have been executed."""
+def test_a_response_is_classified_as_in_the_corpus(
+    response: tuple[str, str, int, str], fault: Fault, sent: bool
+) -> None:
+    """Both the fault and whether the request may have been executed must match."""
     error = client_error(*response)
     assert (classify(error), request_sent(error)) == (fault, sent)
 
 
 @pytest.mark.parametrize(("reason", "detail", "fault"), FAILURES)
-def test_a_failure_of_run_task_means_what_the_corpus_says(reason: str, detail: str, fault: Fault) -> None:
-    """It comes with status 200 and has no code."""
+def test_a_failure_of_run_task_is_classified_as_in_the_corpus(reason: str, detail: str, fault: Fault) -> None:
+    """Such a failure comes with status 200 and without a code."""
     assert classify_failure(reason, detail) is fault
 
 
 @pytest.mark.parametrize(("error", "fault", "sent"), RAISED, ids=lambda each: repr(each)[:60])
-def test_an_exception_means_what_the_corpus_says(error: BaseException, fault: Fault, sent: bool) -> None:
-    """Where there is no response, the type decides, and sometimes the message."""
+def test_an_exception_is_classified_as_in_the_corpus(error: BaseException, fault: Fault, sent: bool) -> None:
+    """Without a response, the type decides, and sometimes the message."""
     assert (classify(error), request_sent(error)) == (fault, sent)
 
 
@@ -210,7 +212,7 @@ def test_an_exception_means_what_the_corpus_says(error: BaseException, fault: Fa
     ids=lambda each: repr(each)[:60],
 )
 def test_nothing_was_sent_if_the_client_could_not_be_built(error: BaseException) -> None:
-    """Hooks and federations raise errors of any type then, and never because of the request."""
+    """Hooks and federations raise errors of any type then, which never come from the request."""
     assert not request_sent(error, CLIENT_CREATION)
     assert classify(error, CLIENT_CREATION) in {Fault.CREDENTIALS, classify(error)}
 
@@ -224,15 +226,15 @@ def test_an_unknown_error_of_building_a_client_concerns_the_access() -> None:
     assert classify(botocore.SSLError(endpoint_url=BATCH, error=OSError()), CLIENT_CREATION) is Fault.TRANSIENT
 
 
-def test_a_refused_role_does_not_count_as_a_refused_request() -> None:
-    """The role is assumed while botocore signs RunTask; the error names the operation that failed."""
+def test_a_denied_role_does_not_count_as_a_denied_request() -> None:
+    """Botocore assumes the role while it signs RunTask; the error names the operation that failed."""
     error = CallError.from_error(client_error("AssumeRole", "AccessDenied", 403, "no"), "RunTask")
     assert (error.fault, error.operation, error.sent) == (Fault.CREDENTIALS, "RunTask", False)
     assert str(error).startswith("RunTask: An error occurred (AccessDenied) when calling the AssumeRole operation")
 
 
 def test_a_request_that_botocore_repeated_may_have_been_executed() -> None:
-    """The last attempt was refused; what became of the first is not known."""
+    """The last attempt was rejected; the result of the first is unknown."""
     assert request_sent(client_error("SubmitJob", "ClientException", 400, "no", RetryAttempts=1))
     assert not request_sent(client_error("SubmitJob", "ClientException", 400, "no"))
 
@@ -242,15 +244,15 @@ def test_a_request_that_botocore_repeated_may_have_been_executed() -> None:
     [{}, {"Error": None}, {"Error": "text"}, {"Error": {}, "ResponseMetadata": None}, {"Error": {"Code": None}}],
 )
 def test_a_malformed_response_is_classified_too(response: Any) -> None:
-    """Whatever a proxy makes of it, the table must not raise."""
+    """A proxy may return anything, and the table must not raise."""
     error = botocore.NoCredentialsError()
     error.response = response  # type: ignore[attr-defined]
     assert isinstance(classify(error), Fault)
     assert isinstance(request_sent(error), bool)
 
 
-def test_a_call_error_keeps_its_meaning() -> None:
-    """It passes through the table and through pickle unchanged."""
+def test_a_call_error_keeps_its_classification() -> None:
+    """It does not change when it is classified again or pickled."""
     error = CallError(Fault.DENIED, "no", code="AccessDenied", operation="RunTask", sent=False)
     assert (classify(error), request_sent(error)) == (Fault.DENIED, False)
     assert CallError.from_error(error, "StopTask") is error
@@ -258,8 +260,8 @@ def test_a_call_error_keeps_its_meaning() -> None:
     assert (type(again), vars(again), str(again)) == (CallError, vars(error), "no")
 
 
-def test_a_call_error_carries_what_aws_said() -> None:
-    """The code as AWS wrote it, the operation, and the message as botocore wrote it."""
+def test_a_call_error_has_the_response_of_aws() -> None:
+    """It has AWS's code, the operation, and botocore's message."""
     original = client_error("RunTask", "ClientException", 400, "Tasks provisioning capacity limit exceeded.")
     error = CallError.from_error(original)
     assert (error.fault, error.code, error.operation, error.sent) == (
@@ -303,19 +305,19 @@ PAGE = "<!DOCTYPE html><html><head><style>h1 {color: red}</style></head><body><h
 def test_a_message_names_the_operation_once_and_has_no_noise(
     error: BaseException, operation: str, message: str
 ) -> None:
-    """People read it in the task log."""
+    """Users read it in the task log."""
     assert str(CallError.from_error(error, operation)) == message
 
 
 def test_a_message_is_bounded() -> None:
-    """The page of a proxy may be as long as it likes."""
+    """A proxy's page may have any length."""
     message = str(CallError.from_error(client_error("ListJobs", "403", 403, "word " * 10_000)))
     assert len(message) == 1000
     assert message.endswith("…")
 
 
 def test_the_module_imports_nothing_heavy() -> None:
-    """It is a leaf: workers and the scheduler import it."""
+    """Workers and the scheduler import it."""
     code = "import sys, airflow_jobflow.faults; print({name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert not {"boto3", "botocore", "airflow", "asyncio"} & set(eval(loaded))

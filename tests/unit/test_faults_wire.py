@@ -1,4 +1,4 @@
-"""The table of faults on what botocore makes of real bytes: bodies of responses, and connections that fail."""
+"""The table of faults on what botocore makes of real bytes: response bodies, and connections that fail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_jobflow.faults import CLIENT_CREATION, CallError, Fault
 SENT, NOT_SENT = True, False
 
 CALLS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    # What a caller reads of the response belongs to the call: a response that lacks it cannot be read.
+    # The call itself reads the response: a response without these members cannot be read.
     "DescribeJobs": ("batch", lambda client: client.describe_jobs(jobs=["1"])["jobs"]),
     "SubmitJob": ("batch", lambda client: client.submit_job(jobName="n", jobQueue="q", jobDefinition="d")["jobId"]),
     "RunTask": ("ecs", lambda client: client.run_task(taskDefinition="t")["tasks"]),
@@ -39,7 +39,7 @@ BATCH_TYPE = {"x-amzn-errortype": "ClientException:http://internal.amazon.com/co
 NO_QUEUE = {"x-amzn-query-error": "AWS.SimpleQueueService.NonExistentQueue;Sender"}
 
 BODIES: list[tuple[str, int, dict[str, str], bytes | str, Fault, bool]] = [
-    # --- a proxy, a firewall or a load balancer answers ---
+    # A proxy, a firewall or a load balancer responds.
     ("DescribeJobs", 403, {}, HTML.format("403 Forbidden"), Fault.DENIED, NOT_SENT),
     ("DescribeTasks", 403, {}, HTML.format("403 Forbidden"), Fault.DENIED, NOT_SENT),
     ("SubmitJob", 403, {}, "", Fault.DENIED, NOT_SENT),
@@ -54,7 +54,7 @@ BODIES: list[tuple[str, int, dict[str, str], bytes | str, Fault, bool]] = [
     ("ReceiveMessage", 403, {}, HTML.format("403 Forbidden"), Fault.DENIED, NOT_SENT),
     ("AssumeRole", 403, {}, HTML.format("403 Forbidden"), Fault.CREDENTIALS, NOT_SENT),
     ("AssumeRole", 503, {}, HTML.format("503 Service Unavailable"), Fault.TRANSIENT, NOT_SENT),
-    # --- the status says success, and the body cannot be read ---
+    # The status is a success, but the body cannot be read.
     ("DescribeJobs", 200, {}, "", Fault.TRANSIENT, SENT),
     ("DescribeJobs", 200, {}, HTML.format("Please log in"), Fault.TRANSIENT, SENT),
     ("SubmitJob", 200, {}, "{}", Fault.TRANSIENT, SENT),
@@ -64,7 +64,7 @@ BODIES: list[tuple[str, int, dict[str, str], bytes | str, Fault, bool]] = [
     ("RunTask", 200, {}, b"\xff\xfe", Fault.TRANSIENT, SENT),
     ("RunTask", 200, {}, '{"tasks": {"a": 1}}', Fault.TRANSIENT, SENT),
     ("StartJobRun", 200, {}, HTML.format("Please log in"), Fault.TRANSIENT, SENT),
-    # --- AWS answers, as each protocol writes it ---
+    # AWS responds, in the format of each protocol.
     ("RunTask", 400, {}, WRAPPED, Fault.THROTTLED, NOT_SENT),
     (
         "DescribeTasks",
@@ -94,7 +94,7 @@ BODIES: list[tuple[str, int, dict[str, str], bytes | str, Fault, bool]] = [
 
 
 class Raw:
-    """What urllib3 would give: a body to read."""
+    """A response of urllib3 with a body."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -105,11 +105,11 @@ class Raw:
 
 
 SESSION = Session()
-"""Shared, because botocore reads a service's model once in a session."""
+"""Shared, because botocore loads a service's model once per session."""
 
 
 def client(service: str, endpoint_url: str | None = None, **config: Any) -> Any:
-    """Build a client that makes one attempt, with credentials of its own."""
+    """Return a client that makes one attempt, with its own credentials."""
     return SESSION.create_client(
         service,
         region_name="us-east-1",
@@ -121,17 +121,17 @@ def client(service: str, endpoint_url: str | None = None, **config: Any) -> Any:
 
 
 def failed(operation: str, built: Any) -> CallError:
-    """Make a call that must fail, and return what the table makes of it."""
+    """Make a call that fails, and return the classified error."""
     try:
         CALLS[operation][1](built)
-    except Exception as error:  # noqa: BLE001 -- whatever it is
+    except Exception as error:  # noqa: BLE001 -- any error
         return CallError.from_error(error, operation)
     pytest.fail("the call succeeded")
 
 
 @pytest.mark.parametrize(("case"), BODIES, ids=lambda case: f"{case[0]}-{case[1]}-{case[3][:40]!r}")
 def test_a_body_is_classified(case: tuple[str, int, dict[str, str], bytes | str, Fault, bool]) -> None:
-    """As botocore's parser of the service's protocol reads it."""
+    """Botocore's parser of the service's protocol has parsed it."""
     operation, status, headers, body, fault, sent = case
     built = client(CALLS[operation][0])
     raw: Any = Raw(body if isinstance(body, bytes) else body.encode())
@@ -144,7 +144,7 @@ def test_a_body_is_classified(case: tuple[str, int, dict[str, str], bytes | str,
 
 @contextlib.contextmanager
 def listening(answer: bytes | None) -> Iterator[str]:
-    """Accept one connection, read a request, send an answer and close; with None, never answer. Yields the URL."""
+    """Accept one connection, read a request, send a response and close; with None, never respond. Yields the URL."""
     done = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -172,7 +172,7 @@ def closed() -> str:
 
 
 def test_a_refused_connection_sent_nothing(closed: str) -> None:
-    """CASES F2: nothing was started, so the submit may be repeated."""
+    """No job was started, so the submit may be repeated (F2)."""
     error = failed("SubmitJob", client("batch", closed))
     assert (error.fault, error.sent) == (Fault.TRANSIENT, NOT_SENT)
     assert str(error) == (
@@ -181,14 +181,14 @@ def test_a_refused_connection_sent_nothing(closed: str) -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"])
-def test_a_connection_that_is_lost_may_have_been_served(answer: bytes) -> None:
-    """Before the response, in its headers and in its body."""
+def test_a_request_on_a_lost_connection_may_have_been_executed(answer: bytes) -> None:
+    """The connection is lost before the response, in its headers or in its body."""
     with listening(answer) as url:
         error = failed("SubmitJob", client("batch", url))
     assert (error.fault, error.sent) == (Fault.TRANSIENT, SENT)
 
 
-def test_a_request_without_an_answer_may_have_been_served() -> None:
+def test_a_request_without_a_response_may_have_been_executed() -> None:
     """The server has read it, and is slow."""
     with listening(None) as url:
         error = failed("RunTask", client("ecs", url, read_timeout=0.2))
@@ -203,23 +203,23 @@ def test_a_request_without_an_answer_may_have_been_served() -> None:
         ("503 Service Unavailable", Fault.TRANSIENT),
     ],
 )
-def test_a_proxy_that_refuses_the_tunnel_sent_nothing(status: str, fault: Fault) -> None:
-    """AWS is called by HTTPS, so a proxy says 407 to CONNECT, and botocore's message does not repeat it."""
+def test_a_request_was_not_sent_if_the_proxy_refuses_the_tunnel(status: str, fault: Fault) -> None:
+    """AWS is called by HTTPS, so a proxy responds 407 to CONNECT, which botocore's message does not contain."""
     with listening(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()) as proxy:
         error = failed("SubmitJob", client("batch", "https://batch.example", proxies={"https": proxy}))
     assert (error.fault, error.sent) == (fault, NOT_SENT)
     assert status in str(error)
 
 
-def test_a_proxy_that_is_down_sent_nothing(closed: str) -> None:
-    """As a refused connection."""
+def test_a_request_was_not_sent_if_the_proxy_is_down(closed: str) -> None:
+    """It is classified like a refused connection."""
     error = failed("SubmitJob", client("batch", "https://batch.example", proxies={"https": closed}))
     assert (error.fault, error.sent) == (Fault.TRANSIENT, NOT_SENT)
 
 
 @pytest.fixture
 def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> pytest.MonkeyPatch:
-    """Take all credentials of this machine away."""
+    """Remove all credentials of this machine from the environment."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
@@ -228,29 +228,29 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> pytest.Mon
     return monkeypatch
 
 
-def refused(closed: str) -> CallError:
-    """Build a client without credentials of its own, make a call, and return what the table makes of the error."""
+def error_without_credentials(closed: str) -> CallError:
+    """Make a call with a client without static credentials, and return the classified error."""
     try:
         built = Session().create_client("batch", region_name="us-east-1", endpoint_url=closed)
-    except Exception as error:  # noqa: BLE001 -- whatever it is
+    except Exception as error:  # noqa: BLE001 -- any error
         return CallError.from_error(error, CLIENT_CREATION)
     return failed("SubmitJob", built)
 
 
 def test_a_metadata_service_that_is_down_leaves_no_credentials(no_credentials: pytest.MonkeyPatch, closed: str) -> None:
-    """CASES A2: botocore tries it once, and keeps a client without credentials."""
+    """Botocore tries it once, and keeps a client without credentials (A2)."""
     no_credentials.setenv("AWS_EC2_METADATA_DISABLED", "false")
     no_credentials.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", closed)
-    error = refused(closed)
+    error = error_without_credentials(closed)
     assert (error.fault, error.sent) == (Fault.CREDENTIALS, NOT_SENT)
     assert str(error) == "SubmitJob: Unable to locate credentials"
 
 
 def test_a_container_without_credentials_sent_nothing(no_credentials: pytest.MonkeyPatch, closed: str) -> None:
-    """The agent of ECS or EKS is asked while the client is built."""
+    """The agent of ECS or EKS is queried while the client is built."""
     no_credentials.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", closed)
     no_credentials.setattr("botocore.utils.ContainerMetadataFetcher.SLEEP_TIME", 0)
-    error = refused(closed)
+    error = error_without_credentials(closed)
     assert (error.fault, error.sent) == (Fault.CREDENTIALS, NOT_SENT)
 
 
@@ -258,22 +258,22 @@ def test_a_container_without_credentials_sent_nothing(no_credentials: pytest.Mon
 def test_a_credential_process_that_fails_sent_nothing(
     no_credentials: pytest.MonkeyPatch, closed: str, tmp_path: Any, command: str
 ) -> None:
-    """It is not there, it fails, or what it prints holds no credentials."""
+    """The program does not exist, fails, or prints no credentials."""
     (tmp_path / "config").write_text(f"[default]\ncredential_process = {command}\n")
-    error = refused(closed)
+    error = error_without_credentials(closed)
     assert (error.fault, error.sent) == (Fault.CREDENTIALS, NOT_SENT), repr(error)
 
 
 def test_a_missing_token_of_a_web_identity_sent_nothing(no_credentials: pytest.MonkeyPatch, closed: str) -> None:
-    """IRSA: the token's volume is not mounted yet."""
+    """With IRSA, the volume of the token may not be mounted yet."""
     no_credentials.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/airflow")
     no_credentials.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/no/such/token")
-    error = refused(closed)
+    error = error_without_credentials(closed)
     assert (error.fault, error.sent) == (Fault.CREDENTIALS, NOT_SENT)
 
 
 def test_a_missing_profile_sent_nothing(no_credentials: pytest.MonkeyPatch, closed: str) -> None:
-    """The session is built lazily, so it is the client that says so."""
+    """The session is created lazily, so the client raises the error."""
     no_credentials.setenv("AWS_PROFILE", "production")
-    error = refused(closed)
+    error = error_without_credentials(closed)
     assert (error.fault, error.sent) == (Fault.CREDENTIALS, NOT_SENT)

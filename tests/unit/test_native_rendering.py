@@ -1,4 +1,4 @@
-"""Values that rendering has made another type of than AWS takes: they arrive at AWS as it takes them, or are named."""
+"""Parameters that native rendering has given another type: they are converted for AWS, or rejected by name."""
 
 from __future__ import annotations
 
@@ -31,36 +31,36 @@ ECS: dict[str, Any] = {
 
 
 def batch(**given: Any) -> dict[str, Any]:
-    """The SubmitJob request."""
+    """Return the SubmitJob request."""
     return BatchJobOperator(**{**BATCH, **given})._job_spec().request
 
 
 def ecs(**given: Any) -> dict[str, Any]:
-    """The RunTask request."""
+    """Return the RunTask request."""
     task = FargateTaskOperator(**{**ECS, **given})
     parameters = task._job_spec().parameters
     return parameters.request(parameters.values, "main")
 
 
 def glue(**given: Any) -> dict[str, Any]:
-    """The StartJobRun request."""
+    """Return the StartJobRun request."""
     return GlueJobRunOperator(task_id="t", job_name="j", **given)._job_spec().request
 
 
 def batch_item(**item: Any) -> dict[str, Any]:
-    """The SubmitJob request of a map's item."""
+    """Return the SubmitJob request of a map's item."""
     task = BatchMapOperator(**{**BATCH, "items": [item]})
     return map_requests(task)[0]
 
 
 def ecs_item(**item: Any) -> dict[str, Any]:
-    """The RunTask request of a map's item."""
+    """Return the RunTask request of a map's item."""
     task = FargateMapOperator(**{**ECS, "items": [item]})
     return map_requests(task)[0]
 
 
 def member(request: Any, path: str) -> Any:
-    """What a request says at a path; a list of names and values is read as a dict."""
+    """Return the member of a request at a path; a list of names and values is read as a dict."""
     for step in path.split("."):
         request = request[int(step)] if step.isdecimal() else request[step]
         if isinstance(request, list) and request and isinstance(request[0], dict) and "value" in request[0]:
@@ -73,7 +73,7 @@ ECS_VARIABLES = "overrides.containerOverrides.0.environment"
 
 
 def pairs(value: Any) -> list[dict[str, Any]]:
-    """One variable, as AWS writes it."""
+    """Return one variable in AWS's format."""
     return [{"name": "K", "value": value}]
 
 
@@ -130,7 +130,7 @@ STRING_MAPS: dict[str, tuple[Callable[..., Any], Callable[[Any], dict[str, Any]]
         "Arguments.--K",
     ),
 }
-"""Every map of strings to strings that reaches AWS: how it is built, written, and found in the request."""
+"""Every map of strings that reaches AWS: how it is built, set, and found in the request."""
 
 TEXTS = [
     ("20260101", "20260101"),
@@ -153,7 +153,7 @@ TEXTS = [
 @pytest.mark.parametrize(("value", "text"), TEXTS, ids=repr)
 @pytest.mark.parametrize("where", STRING_MAPS)
 def test_a_value_of_a_string_map_arrives_as_text(where: str, value: Any, text: str) -> None:
-    """AWS rejects anything else, and Python's own notation is of no use to a container."""
+    """AWS rejects other types, and a container cannot read Python's notation."""
     build, given, path = STRING_MAPS[where]
     assert member(build(**given(value)), path) == text
 
@@ -165,15 +165,15 @@ def test_a_value_of_a_string_map_arrives_as_text(where: str, value: Any, text: s
 )
 @pytest.mark.parametrize("where", STRING_MAPS)
 def test_a_value_without_a_text_is_rejected_and_its_key_is_named(where: str, value: Any) -> None:
-    """A variable that says None is worse than a task that does not start."""
+    """A variable with the text None is worse than a task that does not start."""
     build, given, _ = STRING_MAPS[where]
     with pytest.raises(InvalidParameter, match="K'") as error:
         build(**given(value))
     assert next(iter(given(value))) in str(error.value)
 
 
-def test_every_string_map_of_every_operator_is_here() -> None:
-    """A parameter that is checked as one, of an operator or of an item."""
+def test_every_string_map_of_every_operator_is_tested() -> None:
+    """This includes the parameters of items."""
     tables = {
         "batch": batch_spec.PARAMETERS,
         "fargate": ecs_spec.PARAMETERS,
@@ -192,7 +192,7 @@ def test_every_string_map_of_every_operator_is_here() -> None:
 
 
 def test_the_message_for_none_says_what_to_look_for() -> None:
-    """Which variable of which parameter, and why."""
+    """It names the variable, the parameter and the cause."""
     with pytest.raises(InvalidParameter) as error:
         batch(container_overrides={"environment": [{"name": "A", "value": "1"}, {"name": "DAY", "value": None}]})
     said = "container_overrides.environment['DAY'].value=None: must have a value (did a template render to None?)"
@@ -207,7 +207,7 @@ def test_a_key_must_be_text(key: Any) -> None:
     assert batch(tags={2026: "a", True: "b"})["tags"] == {"2026": "a", "true": "b"}
 
 
-def test_words_of_a_command_are_text() -> None:
+def test_elements_of_a_command_become_text() -> None:
     """A day is a number under native rendering."""
     assert batch(command=["run", 20260101, True, {"a": 1}])["containerOverrides"]["command"] == [
         "run",
@@ -221,8 +221,8 @@ def test_words_of_a_command_are_text() -> None:
         ecs(security_groups=[None])
 
 
-def test_text_becomes_what_aws_takes() -> None:
-    """Without native rendering, all that a template gives is text."""
+def test_text_is_converted_to_the_type_of_the_parameter() -> None:
+    """Without native rendering, templates return text."""
     request = batch(
         retry_strategy={"attempts": "3", "evaluateOnExit": '[{"onExitCode": 137, "action": "RETRY"}]'},
         container_overrides={"vcpus": "2", "resourceRequirements": [{"type": "MEMORY", "value": 2048}]},
@@ -262,8 +262,8 @@ def test_text_becomes_what_aws_takes() -> None:
     ],
     ids=str,
 )
-def test_what_does_not_fit_is_named_by_its_path(given: dict[str, Any], message: str) -> None:
-    """Before anything is sent."""
+def test_the_error_for_a_wrong_type_names_its_path(given: dict[str, Any], message: str) -> None:
+    """Nothing is sent before."""
     with pytest.raises(InvalidParameter) as error:
         batch(**given)
     assert message in str(error.value)
@@ -271,8 +271,8 @@ def test_what_does_not_fit_is_named_by_its_path(given: dict[str, Any], message: 
 
 @pytest.mark.parametrize("value", ["['a']", "('a', 'b')", " ['a', None]\n"])
 @pytest.mark.parametrize("parameter", ["subnets", "command", "volume_configurations"])
-def test_a_list_that_python_wrote_is_refused_with_the_remedy(parameter: str, value: str) -> None:
-    """The text looks like what is wanted, so the message must say what is wrong with it."""
+def test_a_list_in_pythons_notation_is_rejected_with_advice(parameter: str, value: str) -> None:
+    """The text looks correct, so the message must say what is wrong with it."""
     with pytest.raises(InvalidParameter, match=f"{parameter}=") as error:
         ecs(**{parameter: value})
     assert "tojson" in str(error.value)
@@ -280,15 +280,15 @@ def test_a_list_that_python_wrote_is_refused_with_the_remedy(parameter: str, val
 
 
 @pytest.mark.parametrize("value", ["{'A': 'b'}", "{'A'}"])
-def test_a_dict_that_python_wrote_is_refused_with_the_remedy(value: str) -> None:
-    """Likewise."""
+def test_a_dict_in_pythons_notation_is_rejected_with_advice(value: str) -> None:
+    """The text looks correct, so the message must say what is wrong with it."""
     with pytest.raises(InvalidParameter, match=r"environment=.*tojson"):
         ecs(environment=value)
 
 
 @pytest.mark.parametrize("value", [1, 2.5, "x", True, {"a": None}, ["b"], None], ids=repr)
-def test_json_text_and_objects_come_to_the_same(value: Any) -> None:
-    """``tojson`` and native rendering are two ways to say one thing."""
+def test_json_text_and_objects_are_equivalent(value: Any) -> None:
+    """``tojson`` and native rendering have the same result."""
     given = {"K": value}
     if value is None:
         with pytest.raises(InvalidParameter, match=r"p\['K'\]=None"):

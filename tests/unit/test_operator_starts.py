@@ -1,4 +1,4 @@
-"""Which operators start in the triggerer, how Airflow learns it, and what is said where one cannot."""
+"""Which operators start in the triggerer, how Airflow learns that, and what is logged if one cannot."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def serialized(dag: DAG, task_id: str = "s") -> Any:
 def test_the_setting_decides_if_the_task_does_not(
     each_kind: Any, setting: str, asked: bool | None, starts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For operators; a single task and a mapped one, as the scheduler reads them."""
+    """This applies to operators, single and mapped, as the scheduler reads them."""
     kind, given = each_kind
     monkeypatch.setenv("AIRFLOW__JOBFLOW__START_FROM_TRIGGER", setting)
     of_task = {} if asked is None else {"start_from_trigger": asked}
@@ -56,8 +56,8 @@ def test_the_setting_decides_if_the_task_does_not(
         assert (each.start_trigger_args is not None) is starts
 
 
-def test_sensors_start_there_unless_the_setting_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As they do by default."""
+def test_sensors_start_in_the_triggerer_unless_the_setting_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This is their default."""
     found = {}
     for setting in ("sensors", "all", "none", "nonsense"):
         monkeypatch.setenv("AIRFLOW__JOBFLOW__START_FROM_TRIGGER", setting)
@@ -65,8 +65,8 @@ def test_sensors_start_there_unless_the_setting_is_none(monkeypatch: pytest.Monk
     assert found == {"sensors": True, "all": True, "none": False, "nonsense": False}
 
 
-def test_default_args_may_say_it() -> None:
-    """Also for a mapped task."""
+def test_default_args_may_set_start_from_trigger() -> None:
+    """Mapped tasks are included."""
     with DAG("d", schedule=None, default_args={"start_from_trigger": True}) as dag:
         BatchJobOperator(task_id="s", **BATCH)
         BatchJobOperator.partial(task_id="m", **BATCH).expand(array_size=[2, 3])
@@ -89,7 +89,7 @@ def test_default_args_reach_the_triggerer(level: str) -> None:
     assert mapped.start_trigger_args.trigger_kwargs["arguments"]["aws_conn_id"] == level
 
 
-def test_only_what_was_given_is_stored_with_each_trigger() -> None:
+def test_only_set_parameters_are_stored_with_each_trigger() -> None:
     """Thousands of triggers are decrypted on the triggerer's event loop."""
     start = BatchJobOperator(task_id="s", start_from_trigger=True, **BATCH).start_trigger_args
     assert start
@@ -110,7 +110,7 @@ def test_only_what_was_given_is_stored_with_each_trigger() -> None:
 def test_airflow_ends_the_deferral_a_while_after_the_deadline(
     options: dict[str, Any], timeout: float, seconds: float
 ) -> None:
-    """The trigger computes from that end when the task was started, so there always is one."""
+    """The trigger computes the start of the task from that end, so there always is one."""
     start = BatchJobOperator(task_id="s", start_from_trigger=True, **BATCH, **options).start_trigger_args
     assert start
     assert start.timeout == timedelta(seconds=timeout)
@@ -135,10 +135,10 @@ def test_airflow_ends_the_deferral_a_while_after_the_deadline(
     ],
 )
 @pytest.mark.parametrize("is_mapped", [False, True])
-def test_one_line_says_why_a_task_that_asked_for_it_starts_on_a_worker(
+def test_the_log_says_why_a_task_starts_on_a_worker(
     options: dict[str, Any], why: str, is_mapped: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In its log, single or mapped."""
+    """The task has start_from_trigger=True, single or mapped."""
     options = {"start_from_trigger": True, **BATCH, **options}
     with DAG("d", schedule=None) as dag:
         if is_mapped:
@@ -153,7 +153,7 @@ def test_one_line_says_why_a_task_that_asked_for_it_starts_on_a_worker(
     assert why in line
 
 
-def test_nothing_is_said_of_a_task_that_did_not_ask_for_it(
+def test_nothing_is_logged_without_start_from_trigger(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the setting ``all``, many tasks need a worker."""
@@ -166,7 +166,7 @@ def test_nothing_is_said_of_a_task_that_did_not_ask_for_it(
 
 
 def test_a_crawl_starts_on_a_worker() -> None:
-    """A trigger that replaces another one could not find it."""
+    """A trigger that replaces another one could not find the crawl."""
     assert not GlueCrawlOperator(task_id="s", crawler_name="c", start_from_trigger=True).start_from_trigger
 
 
@@ -177,14 +177,14 @@ def test_an_operator_with_an_xcomarg_starts_on_a_worker() -> None:
         assert not BatchJobOperator(task_id="s", start_from_trigger=True, **{**BATCH, "command": up}).start_from_trigger
 
 
-def test_an_unknown_value_of_the_setting_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of each task that runs."""
+def test_an_unknown_value_of_the_setting_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each task that runs raises it."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__START_FROM_TRIGGER", "sometimes")
     with pytest.raises(InvalidParameter, match=r"\[jobflow\] start_from_trigger='sometimes': .*sensors.*all.*none"):
         BatchJobOperator(task_id="s", **{**BATCH, "job_name": "n"}).check()
 
 
 def test_a_copy_for_an_instance_of_a_mapped_task_does_not_compute_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker, or the triggerer, makes it of resolved parameters."""
+    """A worker or the triggerer creates it from resolved parameters."""
     monkeypatch.setattr("airflow_jobflow.waiting.trigger_start.StartRules._why_not", None)
     assert not BatchJobOperator(task_id="s", start_from_trigger=False, **BATCH).start_from_trigger

@@ -1,4 +1,4 @@
-"""The package as others see it: entry points, settings, public names, and what importing it costs."""
+"""The interface of the package: entry points, settings, public names, and the cost of its imports."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ PUBLIC = [
 
 
 def test_airflow_finds_the_provider() -> None:
-    """The name must equal the distribution's, or `airflow dags list` dies."""
+    """The name must equal the distribution's, or `airflow dags list` crashes."""
     [entry] = [e for e in entry_points(group="apache_airflow_provider") if e.dist and e.dist.name == "airflow-jobflow"]
     assert entry.load()()["package-name"] == "airflow-jobflow"
 
 
-def test_the_provider_info_is_as_airflow_wants_it() -> None:
-    """Airflow ignores a provider whose info does not fit the schema."""
+def test_the_provider_info_matches_airflows_schema() -> None:
+    """Airflow ignores a provider whose info does not match."""
     schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
     jsonschema.validate(get_provider_info(), schema)
 
 
-def test_everything_the_provider_info_names_is_there() -> None:
-    """A name that does not resolve shows only in somebody's UI."""
+def test_every_name_in_the_provider_info_exists() -> None:
+    """A wrong name would only show in a user's UI."""
     info = get_provider_info()
     for kind in ("operators", "sensors", "triggers"):
         for entry in info[kind]:
@@ -67,7 +67,7 @@ def test_everything_the_provider_info_names_is_there() -> None:
     [("describe_calls_per_second", 5), ("poll_interval", 10), ("missing_grace", 300), ("request_timeout", 20)],
 )
 def test_settings_have_the_defaults_of_the_documentation(option: str, value: float) -> None:
-    """`airflow config get-value jobflow …` answers without a line in airflow.cfg."""
+    """`airflow config get-value jobflow …` works without a line in airflow.cfg."""
     assert conf.getfloat("jobflow", option) == value
 
 
@@ -88,7 +88,7 @@ for name in sys.argv[1:]:
 
 @pytest.fixture(scope="module")
 def loaded() -> dict[str, list[str]]:
-    """What importing each public module loads of what is heavy, each in a process where Airflow alone was imported."""
+    """Return the heavy modules that each public module imports, in a process that has only imported Airflow."""
     command = [sys.executable, "-c", IMPORT_EACH, *PUBLIC]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     return dict(json.loads(line) for line in answer.stdout.splitlines() if line.startswith("["))
@@ -98,12 +98,12 @@ def loaded() -> dict[str, list[str]]:
 def test_importing_a_public_module_loads_neither_boto3_nor_the_amazon_provider(
     module: str, loaded: dict[str, list[str]]
 ) -> None:
-    """Every worker process would pay half a second for it."""
+    """Otherwise every worker process would need half a second more."""
     assert loaded[module] == []
 
 
 def own_parameters(cls: type[Any], base: type[Any]) -> set[str]:
-    """The parameters that a class has beside its Airflow base's."""
+    """Return the parameters of a class that its Airflow base class does not have."""
     names: set[str] = set()
     for each in cls.__mro__[: cls.__mro__.index(base)]:
         if "__init__" in vars(each) and "airflow_compat" not in each.__module__:
@@ -137,12 +137,15 @@ OPERATORS = {
     "tolerated_failure_count",
     "tolerated_failure_percentage",
     "redrive",
+    "pass_context",
+    "result",
+    "result_required",
 }
 SENSORS = {"poke_interval", "timeout"}
 
 
-def test_the_parameters_are_those_of_the_design() -> None:
-    """A parameter that is renamed breaks somebody's DAG."""
+def test_the_parameters_are_pinned() -> None:
+    """Renaming a parameter breaks DAGs."""
     assert own_parameters(BatchJobOperator, BaseOperator) == COMMON | OPERATORS | set(PARAMETERS)
     sensor = own_parameters(BatchJobSensor, BaseSensorOperator)
     assert sensor == COMMON | SENSORS | {"job_id"}
@@ -154,7 +157,7 @@ def test_the_parameters_are_those_of_the_design() -> None:
 
 
 def test_everything_that_reaches_aws_is_templated() -> None:
-    """And so are the intervals and time-outs."""
+    """Intervals and timeouts are templated too."""
     reaching = {"aws_conn_id", "region_name", "verify", "botocore_config", "poll_interval", "job_timeout"}
     assert set(BatchJobOperator.template_fields) >= reaching | {"queued_timeout"} | set(PARAMETERS)
     assert set(BatchJobSensor.template_fields) >= reaching | {"job_id"}
@@ -165,7 +168,7 @@ def test_everything_that_reaches_aws_is_templated() -> None:
 
 
 def test_a_dag_survives_serialization() -> None:
-    """The scheduler and the UI know a DAG only so; mapped tasks included."""
+    """The scheduler and the UI read only serialized DAGs; mapped tasks are included."""
     from airflow.sdk import DAG
     from airflow.serialization.serialized_objects import DagSerialization
 

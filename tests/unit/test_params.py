@@ -1,4 +1,4 @@
-"""Bad input: each is refused with the parameter, the value and the rule."""
+"""Invalid input is rejected with the parameter, the value and the rule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.scripted_aws import map_requests
 
 
 def operator(**parameters: Any) -> BatchJobOperator:
-    """An operator that is well but for what is given."""
+    """Return an operator that is valid except for the given parameters."""
     good = {"task_id": "t", "job_name": "hello", "job_queue": "q", "job_definition": "d"}
     return BatchJobOperator(**{**good, **parameters})
 
@@ -68,8 +68,8 @@ def operator(**parameters: Any) -> BatchJobOperator:
     ],
     ids=str,
 )
-def test_what_is_wrong_is_named_with_its_value_and_its_rule(parameters: dict[str, Any]) -> None:
-    """A message without them sends the reader searching."""
+def test_the_error_names_the_parameter_the_value_and_the_rule(parameters: dict[str, Any]) -> None:
+    """Without them, the reader must search."""
     task = operator(**parameters)
     with pytest.raises(InvalidParameter) as error:
         task.check()
@@ -79,8 +79,8 @@ def test_what_is_wrong_is_named_with_its_value_and_its_rule(parameters: dict[str
 
 @pytest.mark.parametrize("nothing", ["", "None", " ", "null"])
 @pytest.mark.parametrize("name", ["job_queue", "command", "container_overrides", "depends_on", "items"])
-def test_a_template_that_came_out_empty_is_asked_for(name: str, nothing: str) -> None:
-    """That is what is wrong most often."""
+def test_the_error_for_an_empty_value_mentions_templates(name: str, nothing: str) -> None:
+    """An empty template is the most frequent cause."""
     if name == "job_queue" and nothing == "null":
         nothing = "None"
     parameters: dict[str, Any] = {
@@ -95,8 +95,8 @@ def test_a_template_that_came_out_empty_is_asked_for(name: str, nothing: str) ->
         map_requests(task)
 
 
-def test_items_are_asked_for_in_this_packages_shape() -> None:
-    """AWS knows no items."""
+def test_the_error_for_items_describes_their_format() -> None:
+    """AWS has no items."""
     task = BatchMapOperator(task_id="t", job_name="n", job_queue="q", job_definition="d", items="None")
     with pytest.raises(InvalidParameter) as error:
         task._execution.spec.items(task.items)
@@ -106,14 +106,14 @@ def test_items_are_asked_for_in_this_packages_shape() -> None:
     )
 
 
-def test_two_sizes_are_one_too_many() -> None:
-    """Likewise."""
+def test_two_array_sizes_are_rejected() -> None:
+    """``array_size`` and ``array_properties`` contradict each other."""
     with pytest.raises(InvalidParameter, match="array_size=7"):
         operator(array_size=7, array_properties={"size": 8}).check()
 
 
 def test_numbers_and_objects_may_arrive_as_strings() -> None:
-    """Templates render to strings unless a DAG asks for native objects."""
+    """Templates render to strings unless a DAG requests native objects."""
     task = operator(
         array_size="7",
         attempt_timeout="60",
@@ -138,8 +138,8 @@ def test_numbers_and_objects_may_arrive_as_strings() -> None:
     }
 
 
-def test_building_a_task_checks_nothing() -> None:
-    """What is wrong before rendering may be right after it."""
+def test_creating_a_task_validates_nothing() -> None:
+    """An invalid value may become valid by rendering."""
     operator(array_size="{{ params.size }}", poll_interval="{{ params.wait_time }}")
     BatchJobSensor(task_id="s", job_id="{{ params.id }}", mode="reschedule")
 
@@ -147,8 +147,8 @@ def test_building_a_task_checks_nothing() -> None:
 @pytest.mark.parametrize(
     "job_id", ["", ["a", ""], '["a", ""]', "['a']", "[1]", "None", [None], None, 5, {"state": "S"}, '{"state": "S"}']
 )
-def test_a_sensor_wants_ids(job_id: Any) -> None:
-    """A template that came out empty must not wait for nothing."""
+def test_a_sensor_needs_ids(job_id: Any) -> None:
+    """An empty template must not wait for nothing."""
     with pytest.raises(InvalidParameter, match="job_id="):
         BatchJobSensor(task_id="s", job_id=job_id).job_ids()
 
@@ -167,8 +167,8 @@ def test_a_sensor_wants_ids(job_id: Any) -> None:
         ("[]", []),
     ],
 )
-def test_a_list_that_arrives_as_text_is_a_list(job_id: Any, ids: list[str]) -> None:
-    """A template that renders one gives text."""
+def test_a_list_as_text_is_parsed(job_id: Any, ids: list[str]) -> None:
+    """A template that renders a list returns text."""
     assert BatchJobSensor(task_id="s", job_id=job_id).job_ids() == ids
     assert FargateTaskSensor(task_id="s", cluster="c", task_arn=job_id).job_ids() == ids
     assert GlueJobRunSensor(task_id="s", job_name="j", run_id=job_id).job_ids() == ids
@@ -198,18 +198,18 @@ def test_an_outcome_of_a_crawl_may_arrive_as_text() -> None:
         lambda nothing: GlueCrawlSensor(task_id="s", crawler_name=nothing, since="2026-01-02"),
     ],
 )
-def test_nothing_to_wait_for_is_a_success(sensor: Any, nothing: Any) -> None:
-    """As a map without items is; no call to AWS is made, which would fail here."""
+def test_an_empty_list_is_a_success(sensor: Any, nothing: Any) -> None:
+    """A map without items succeeds too; a call to AWS would fail here."""
     assert sensor(nothing).execute({}) == []
 
 
-def test_rescheduling_is_refused_in_words() -> None:
-    """A sensor that defers has no use for it."""
+def test_mode_reschedule_is_rejected() -> None:
+    """A sensor that defers does not need it."""
     with pytest.raises(InvalidParameter, match="mode='reschedule': is not supported, because deferring replaces it"):
         BatchJobSensor(task_id="s", job_id="a", mode="reschedule").check()
 
 
 @pytest.mark.parametrize(("value", "seconds"), [(90, 90), ("90", 90), (timedelta(minutes=1.5), 90), (0.5, 0.5)])
-def test_durations_are_said_as_one_likes(value: Any, seconds: float) -> None:
-    """Seconds, text or timedelta."""
+def test_durations_have_several_formats(value: Any, seconds: float) -> None:
+    """Seconds, text and timedelta are accepted."""
     assert params.seconds("p", value) == seconds

@@ -51,12 +51,12 @@ def decided(error: BaseException, try_number: int = 1, **policy: Any) -> RetryDe
     ],
 )
 def test_failures_that_another_try_may_fix_are_retried(error: BaseException, action: RetryAction) -> None:
-    """Retrying a wrong configuration costs money; after lost capacity a retry is all it takes."""
+    """Retrying a wrong configuration costs money; after lost capacity, a retry helps."""
     assert decided(error).action is action
 
 
 def test_lost_capacity_is_retried_soon() -> None:
-    """No matter how long the task's own retry delay is."""
+    """The task's own retry delay does not matter."""
     assert decided(failed(causes.SPOT_RECLAIMED), try_number=4, soon=10).retry_delay == timedelta(seconds=10)
 
 
@@ -77,7 +77,7 @@ ACTIONS = {
 
 @pytest.mark.parametrize("cause", aws_reasons.CAUSES)
 def test_the_decision_follows_from_the_reason_that_aws_gives(cause: str) -> None:
-    """For every line of the corpus."""
+    """This is checked for every line of the corpus."""
     entry = aws_reasons.CAUSES[cause]
     for line in entry["lines"]:
         decision = decided(failed(diagnose(aws_reasons.snapshot(line))), try_number=3)
@@ -85,7 +85,7 @@ def test_the_decision_follows_from_the_reason_that_aws_gives(cause: str) -> None
 
 
 def test_every_blame_has_a_decision() -> None:
-    """A missing one would raise an error in a worker."""
+    """A missing one would raise an error on a worker."""
     assert set(BY_BLAME) == set(causes.Blame)
 
 
@@ -96,7 +96,7 @@ def test_the_delay_after_a_transient_fault_doubles_up_to_a_limit() -> None:
 
 
 def test_a_deadline_can_be_final() -> None:
-    """A job that was too slow once may be too slow again; the task's owner knows."""
+    """The owner of the task knows whether a slow job would be slow again."""
     assert decided(exceptions.JobTimeout("late"), retry_timeouts=False).action is FAIL
 
 
@@ -105,7 +105,7 @@ def test_a_decision_has_a_reason() -> None:
     assert "ran out of memory" in str(decided(failed(causes.OUT_OF_MEMORY)).reason)
 
 
-def test_it_survives_serialization() -> None:
+def test_a_policy_survives_serialization() -> None:
     """Airflow requires this of every policy."""
     policy = JobRetryPolicy(soon=timedelta(minutes=2), retry_timeouts=False)
     again = JobRetryPolicy.deserialize(policy.serialize())

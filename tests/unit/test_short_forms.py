@@ -1,4 +1,4 @@
-"""Short forms and AWS's own shapes side by side: merged where they say different things, rejected where the same."""
+"""Short forms together with AWS's own format: merged if they set different values, rejected if they set the same."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ def ecs_map(*items: dict[str, Any], **given: Any) -> list[dict[str, Any]]:
 
 
 def without_index(container: dict[str, Any]) -> dict[str, Any]:
-    """The overrides of a container, whose environment is a dict without the index of a map's item."""
+    """Return the overrides of a container, with its environment as a dict without the index of the item."""
     said = {each["name"]: each["value"] for each in container.get("environment", [])}
     said.pop("JOBFLOW_MAP_INDEX", None)
     return {**container, "environment": said}
 
 
 def variables(**said: str) -> list[dict[str, str]]:
-    """Variables as AWS writes them."""
+    """Return variables in AWS's format."""
     return [{"name": name, "value": value} for name, value in said.items()]
 
 
 def resources(**said: str) -> list[dict[str, str]]:
-    """Resource requirements as AWS writes them."""
+    """Return resource requirements in AWS's format."""
     return [{"type": kind, "value": value} for kind, value in said.items()]
 
 
@@ -73,7 +73,7 @@ def resources(**said: str) -> list[dict[str, str]]:
 
 
 def test_a_batch_job_has_the_short_forms_of_maps_and_fargate() -> None:
-    """They become parts of containerOverrides, as text, which is what AWS takes."""
+    """They become members of containerOverrides, converted to text for AWS."""
     assert batch(command=["a"], environment={"A": "1"}, vcpus=0.25, memory="2048", gpus=1)["containerOverrides"] == {
         "command": ["a"],
         "environment": variables(A="1"),
@@ -83,7 +83,7 @@ def test_a_batch_job_has_the_short_forms_of_maps_and_fargate() -> None:
 
 
 def test_short_forms_are_merged_into_container_overrides() -> None:
-    """As long as the two say different things."""
+    """The two set different values."""
     overrides = {
         "instanceType": "m5.large",
         "environment": variables(A="1"),
@@ -108,8 +108,10 @@ CONTRADICTIONS = [
 
 
 @pytest.mark.parametrize(("name", "value", "overrides"), CONTRADICTIONS)
-def test_what_container_overrides_say_too_is_rejected_by_name(name: str, value: Any, overrides: dict[str, Any]) -> None:
-    """Which of the two counts is not to be guessed; of an item as of the operator."""
+def test_a_short_form_that_contradicts_container_overrides_is_rejected(
+    name: str, value: Any, overrides: dict[str, Any]
+) -> None:
+    """Which of the two is meant cannot be known, neither for an operator nor for an item."""
     with pytest.raises(InvalidParameter) as error:
         batch(**{name: value}, container_overrides=overrides)
     assert str(error.value) == f"{name}={value!r}: is also set in container_overrides; set it in one place only"
@@ -120,8 +122,8 @@ def test_what_container_overrides_say_too_is_rejected_by_name(name: str, value: 
 
 
 @pytest.mark.parametrize(("name", "value", "overrides"), CONTRADICTIONS)
-def test_an_item_goes_before_the_operator(name: str, value: Any, overrides: dict[str, Any]) -> None:
-    """Whichever of the two says it shortly."""
+def test_an_item_takes_precedence_over_the_operator(name: str, value: Any, overrides: dict[str, Any]) -> None:
+    """This holds for both formats, in either place."""
     [alone] = batch_map({name: value})
     [said_by_item, other] = batch_map({name: value}, {}, container_overrides=overrides)
     assert said_by_item == alone
@@ -132,7 +134,7 @@ def test_an_item_goes_before_the_operator(name: str, value: Any, overrides: dict
 
 
 def test_an_item_adds_to_the_environment_of_the_operator() -> None:
-    """Its short form, and its overrides."""
+    """This holds for the short form and for overrides."""
     [item] = batch_map(
         {"environment": {"B": "2", "C": "3"}, "container_overrides": {"environment": variables(A="9", D="4")}},
         environment={"A": "1", "B": "1", "E": "5"},
@@ -142,8 +144,8 @@ def test_an_item_adds_to_the_environment_of_the_operator() -> None:
 
 @pytest.mark.parametrize("elsewhere", ["node_overrides", "ecs_properties_override", "eks_properties_override"])
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, value, _ in CONTRADICTIONS])
-def test_a_job_without_a_container_of_its_own_has_no_short_forms(elsewhere: str, name: str, value: Any) -> None:
-    """AWS takes no containerOverrides there."""
+def test_a_job_without_container_overrides_rejects_short_forms(elsewhere: str, name: str, value: Any) -> None:
+    """AWS accepts no containerOverrides for such a job."""
     with pytest.raises(InvalidParameter, match=f"{name}=.*does not apply with {elsewhere}; set it there"):
         batch(**{name: value, elsewhere: {}})
 
@@ -152,7 +154,7 @@ def test_a_job_without_a_container_of_its_own_has_no_short_forms(elsewhere: str,
     "given", [{"vcpus": 0}, {"vcpus": "many"}, {"memory": 1}, {"memory": 2.5}, {"gpus": 0}, {"environment": ["A=1"]}]
 )
 def test_a_wrong_size_is_rejected(given: dict[str, Any]) -> None:
-    """Before anything is sent."""
+    """Nothing is sent before."""
     [(name, value)] = given.items()
     with pytest.raises(InvalidParameter) as error:
         batch(**given)
@@ -162,8 +164,8 @@ def test_a_wrong_size_is_rejected(given: dict[str, Any]) -> None:
 # An array of one.
 
 
-def test_an_array_of_one_is_a_plain_job_that_knows_its_index() -> None:
-    """AWS has no array of one."""
+def test_an_array_of_one_is_a_single_job_with_an_index() -> None:
+    """AWS has no arrays of one."""
     from airflow_jobflow.jobs.array import as_plain_job
 
     request = batch(
@@ -178,7 +180,7 @@ def test_an_array_of_one_is_a_plain_job_that_knows_its_index() -> None:
 
 
 def test_an_array_of_one_may_have_several_containers() -> None:
-    """They are not told the index, which is 0 in any case."""
+    """They do not get the index, which is always 0."""
     from airflow_jobflow.jobs.array import as_plain_job
 
     job = as_plain_job(batch(array_size="1", ecs_properties_override={"taskProperties": []}, depends_on=[]))
@@ -188,8 +190,8 @@ def test_an_array_of_one_may_have_several_containers() -> None:
 # Fargate.
 
 
-def test_a_command_beside_what_overrides_say_of_another_container() -> None:
-    """Only the same container's is a contradiction."""
+def test_a_command_with_overrides_of_another_container() -> None:
+    """Only overrides of the same container are a contradiction."""
     other = {"name": "sidecar", "command": ["b"], "environment": variables(A="2")}
     overrides = ecs(command=["a"], environment={"A": "1"}, overrides={"containerOverrides": [other]})
     assert overrides["containerOverrides"] == [
@@ -199,7 +201,7 @@ def test_a_command_beside_what_overrides_say_of_another_container() -> None:
 
 
 def test_overrides_of_the_same_container_are_merged() -> None:
-    """As long as the two say different things."""
+    """The two set different values."""
     own = {"name": "main", "cpu": 256, "environment": variables(A="1")}
     overrides = ecs(command=["a"], environment={"B": "2"}, overrides={"containerOverrides": [own], "cpu": "1024"})
     merged = {"name": "main", "cpu": 256, "command": ["a"], "environment": variables(A="1", B="2")}
@@ -216,8 +218,8 @@ ECS_CONTRADICTIONS = [
 
 
 @pytest.mark.parametrize(("name", "value", "overrides"), ECS_CONTRADICTIONS)
-def test_what_overrides_say_too_is_rejected_by_name(name: str, value: Any, overrides: dict[str, Any]) -> None:
-    """Of an item as of the operator."""
+def test_a_short_form_that_contradicts_overrides_is_rejected(name: str, value: Any, overrides: dict[str, Any]) -> None:
+    """This holds for an operator and for an item."""
     with pytest.raises(InvalidParameter) as error:
         ecs(**{name: value}, overrides=overrides)
     assert str(error.value) == f"{name}={value!r}: is also set in overrides; set it in one place only"
@@ -228,8 +230,8 @@ def test_what_overrides_say_too_is_rejected_by_name(name: str, value: Any, overr
 
 
 @pytest.mark.parametrize(("name", "value", "overrides"), ECS_CONTRADICTIONS)
-def test_a_fargate_item_goes_before_the_operator(name: str, value: Any, overrides: dict[str, Any]) -> None:
-    """Whichever of the two says it shortly."""
+def test_a_fargate_item_takes_precedence_over_the_operator(name: str, value: Any, overrides: dict[str, Any]) -> None:
+    """This holds for both formats, in either place."""
     [said_by_item, other] = ecs_map({name: value}, {}, overrides=overrides)
     assert said_by_item == ecs_map({name: value})[0]
     assert other == ecs_map({"overrides": overrides})[0]
@@ -238,8 +240,8 @@ def test_a_fargate_item_goes_before_the_operator(name: str, value: Any, override
     assert other == ecs_map({name: value})[0]
 
 
-def test_a_fargate_item_for_another_container_leaves_the_command_alone() -> None:
-    """The operator's command is of the main one."""
+def test_a_fargate_item_for_another_container_keeps_the_command() -> None:
+    """The operator's command is for the main container."""
     sidecar = {"name": "sidecar", "command": ["b"]}
     [item] = ecs_map({"overrides": {"containerOverrides": [sidecar]}}, command=["a"])
     assert item["containerOverrides"] == [

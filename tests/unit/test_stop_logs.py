@@ -1,4 +1,4 @@
-"""After a kill or a deadline the task's log reports for each job whether it was stopped, and if not, why (F5)."""
+"""After a kill or a deadline, the task's log reports for each job whether it was stopped, and if not, why (F5)."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def stopped_by_map(monkeypatch: pytest.MonkeyPatch, *job_ids: str) -> None:
 
     monkeypatch.setattr(stopper, "run", scripted)
 
-    async def story() -> None:
+    async def scenario() -> None:
         await MapCalls(Access(), "batch", None, {}).stopper.stop(KILL_REASON, job_ids)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_map_names_each_job_that_it_stopped_and_each_that_it_could_not(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the reason."""
+    """A job that could not be stopped is logged with the reason."""
     caplog.set_level(logging.INFO, stopper.__name__)
     stopped_by_map(monkeypatch, "a", "bad", "b")
     assert sorted((each.levelname, each.getMessage()) for each in caplog.records) == [
@@ -63,7 +63,7 @@ def test_a_map_of_thousands_of_jobs_does_not_flood_the_log(
 def test_a_worker_names_each_job_that_it_stopped_and_each_that_it_could_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not only before the stop calls."""
+    """The results are logged, not only the intention."""
 
     def call(_: Any, job_id: str, *__: Any, **___: Any) -> None:
         if job_id == "bad":

@@ -1,4 +1,4 @@
-"""What follows from the errors of a submit: what is repeated, what is looked up, and what the task's log says."""
+"""The consequences of errors of a submit: what is repeated, what is looked up, and what the task's log says."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ UNREACHABLE = CallError(Fault.TRANSIENT, "SubmitJob: connection refused", sent=F
 
 
 class Aws:
-    """Answers submits and lookups as it is told; counts what it is asked.
+    """Responds to submits and lookups as scripted, and counts the calls.
 
-    :param submits: what each submit returns or raises; the last one again and again.
-    :param lookups: the same of lookups.
+    :param submits: what each submit returns or raises; the last result repeats.
+    :param lookups: the same for lookups.
     """
 
     def __init__(self, submits: Sequence[str | Exception], lookups: Sequence[str | Exception | None] = (None,)) -> None:
@@ -36,17 +36,17 @@ class Aws:
 
     @staticmethod
     def run(function: Callable[[Any], Any], *, retry: Retry | None = None) -> Any:
-        """Run a function once: what is repeated by ``Retry`` has tests of its own."""
+        """Run a function once; ``Retry`` has its own tests."""
         assert retry is None or retry.patience == submission.PATIENCE
         return function(None)
 
     def submit(self, _: object) -> str:
-        """Answer a submit."""
+        """Respond to a submit."""
         self.submitted += 1
         return str(self._answer(next(self.submits)))
 
     def find(self, _: object) -> str | None:
-        """Answer a lookup."""
+        """Respond to a lookup."""
         self.looked_up += 1
         found: str | None = self._answer(next(self.lookups))
         return found
@@ -58,34 +58,34 @@ class Aws:
         return answer
 
     def submit_once(self, **options: Any) -> str:
-        """Submit under this AWS, without pauses."""
+        """Submit with this AWS, without pauses."""
         return submission.submit_once(
             self.run, self.submit, self.find, "Batch job x", **{"sleep": lambda _: None, **options}
         )
 
 
-def test_what_is_started_is_returned() -> None:
-    """Without a lookup: a first try of a task costs one call."""
+def test_a_started_job_is_returned() -> None:
+    """There is no lookup: a first try of a task needs one call."""
     aws = Aws(["id"])
     assert aws.submit_once() == "id"
     assert (aws.submitted, aws.looked_up) == (1, 0)
 
 
 def test_a_submit_whose_response_was_lost_is_looked_up_before_it_is_repeated() -> None:
-    """It had started the job, which shows up late."""
+    """It had started the job, which appears late."""
     aws = Aws([LOST], [None, CallError(Fault.TRANSIENT, "no"), "id"])
     assert aws.submit_once() == "id"
     assert (aws.submitted, aws.looked_up) == (1, 3)
 
 
-def test_a_submit_that_has_left_no_trace_is_repeated() -> None:
-    """It never arrived."""
+def test_a_submit_without_a_job_is_repeated() -> None:
+    """The request never arrived."""
     aws = Aws([LOST, "id"])
     assert aws.submit_once() == "id"
     assert (aws.submitted, aws.looked_up) == (2, len(LOOKUPS))
 
 
-def test_what_cannot_be_looked_up_is_not_repeated() -> None:
+def test_a_submit_whose_lookup_fails_is_not_repeated() -> None:
     """A second job would be worse than another try."""
     aws = Aws([LOST], [CallError(Fault.DENIED, "ListJobs: no")])
     with pytest.raises(exceptions.SubmissionError, match=r"may have been started: .* could not be looked up"):
@@ -93,15 +93,15 @@ def test_what_cannot_be_looked_up_is_not_repeated() -> None:
     assert aws.submitted == 1
 
 
-def test_without_a_way_to_find_it_a_lost_submit_is_not_repeated() -> None:
-    """As with durable=False."""
+def test_without_a_lookup_a_lost_submit_is_not_repeated() -> None:
+    """For example, with durable=False."""
     aws = Aws([LOST])
     with pytest.raises(exceptions.SubmissionError, match=r"may have been started.*a next try starts another one"):
         submission.submit_once(aws.run, aws.submit, None, "Batch job x")
     assert aws.submitted == 1
 
 
-def test_a_lost_submit_is_not_repeated_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_submit_is_not_repeated_forever(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next try of the task continues."""
     monkeypatch.setattr(submission, "PATIENCE", 0.0)
     with pytest.raises(exceptions.SubmissionError, match="may have been started, because a request got no response"):
@@ -110,10 +110,10 @@ def test_a_lost_submit_is_not_repeated_for_ever(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("repeatable", [True, False])
 @pytest.mark.parametrize("fault", [Fault.REJECTED, Fault.SCOPE_NOT_FOUND, Fault.DENIED, Fault.CREDENTIALS])
-def test_a_refusal_after_a_lost_response_does_not_say_that_nothing_was_started(
+def test_a_rejection_after_a_lost_response_does_not_say_that_nothing_was_started(
     fault: Fault, *, repeatable: bool
 ) -> None:
-    """The first request may have started it; it is not final, so that a retry looks for it."""
+    """The first request may have started the job; the error is not final, so that a retry looks for it."""
     refused = CallError(fault, "SubmitJob: no", sent=repeatable)  # within one run, ``sent`` covers all requests
     aws = Aws([refused] if repeatable else [LOST, refused])
     with pytest.raises(exceptions.SubmissionError, match="may have been started") as raised:
@@ -134,22 +134,22 @@ def test_a_refused_connection_says_that_nothing_was_started() -> None:
     [(Fault.CREDENTIALS, "the AWS connection could not be used"), (Fault.DENIED, "the call is not permitted")],
 )
 def test_missing_credentials_and_permissions_are_not_final(fault: Fault, words: str) -> None:
-    """A policy that is being replaced, a metadata service that is slow once (A4)."""
+    """A policy may be being replaced, and a metadata service may be slow (A4)."""
     with pytest.raises(exceptions.SubmissionError, match=f"{words}, and nothing was started") as raised:
         Aws([CallError(fault, "SubmitJob: no", sent=False)]).submit_once()
     assert not isinstance(raised.value, exceptions.SubmissionRejected)
 
 
 @pytest.mark.parametrize("fault", [Fault.REJECTED, Fault.SCOPE_NOT_FOUND])
-def test_what_aws_rejects_is_final(fault: Fault) -> None:
+def test_a_rejection_by_aws_is_final(fault: Fault) -> None:
     """A retry would be rejected as well."""
     with pytest.raises(exceptions.SubmissionRejected, match="rejected by AWS, and nothing was started"):
         Aws([CallError(fault, "SubmitJob: no", sent=False)]).submit_once()
 
 
 @pytest.mark.parametrize("fault", [Fault.REJECTED, Fault.SCOPE_NOT_FOUND])
-def test_what_a_proxy_rejects_is_not_final(fault: Fault) -> None:
-    """A 4xx without a code of AWS's, such as a page in HTML: the next request may reach AWS."""
+def test_a_rejection_by_a_proxy_is_not_final(fault: Fault) -> None:
+    """A 4xx without a code of AWS, such as an HTML page: the next request may reach AWS."""
     with pytest.raises(exceptions.SubmissionError, match=r"such as a proxy.*, and nothing was started") as raised:
         Aws([CallError(fault, "SubmitJob: Bad Request", "400", sent=False)]).submit_once()
     assert not isinstance(raised.value, exceptions.SubmissionRejected)
@@ -165,20 +165,20 @@ def test_what_a_proxy_rejects_is_not_final(fault: Fault) -> None:
         NotStarted("RunTask returned neither a task nor a reason", Fault.TRANSIENT),
     ],
 )
-def test_what_has_no_capacity_now_waits_for_it(error: Exception) -> None:
-    """Nothing was started, and a later start may succeed (A6, A7)."""
+def test_a_start_without_capacity_is_repeated(error: Exception) -> None:
+    """No job was started, and a later start may succeed (A6, A7)."""
     with pytest.raises(exceptions.CapacityUnavailable, match="was not started"):
         Aws([error]).submit_once()
 
 
-def test_a_response_that_says_that_it_never_will_is_final() -> None:
-    """RunTask answers 200 with failures[]."""
+def test_a_permanent_failure_of_run_task_is_final() -> None:
+    """RunTask responds with status 200 and failures[]."""
     with pytest.raises(exceptions.SubmissionRejected, match="MISSING"):
         Aws([NotStarted("MISSING", Fault.REJECTED)]).submit_once()
 
 
 @pytest.mark.parametrize("fault", list(Fault))
-def test_every_fault_has_its_words(fault: Fault) -> None:
-    """One that is forgotten would be a KeyError in the task's log."""
+def test_every_fault_has_a_message(fault: Fault) -> None:
+    """A missing one would be a KeyError in the task's log."""
     with pytest.raises(exceptions.SubmissionError):
         Aws([CallError(fault, "no", sent=False)]).submit_once(repeatable=True)

@@ -1,4 +1,4 @@
-"""The questions of many triggers, in few requests: against a scripted supervisor."""
+"""State queries of many triggers share few requests. The supervisor is scripted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUSY = AirflowRuntimeError(comms.ErrorResponse(error=ErrorType.API_SERVER_ERROR,
 
 
 class Line:
-    """A supervisor that answers when it is allowed to.
+    """A supervisor that responds when a test allows it.
 
     :param states: the states of the tasks of all runs, as Airflow names them.
     """
@@ -28,13 +28,13 @@ class Line:
         self.states = states
         self.asked: list[comms.GetTaskStates] = []
         self.error: Exception | None = None
-        """How the next request fails."""
+        """The error of the next request."""
         self.errors: list[Exception] = []
-        """How the next requests fail, at once."""
+        """The errors of the next requests, without a delay."""
         self.open = asyncio.Event()
 
     async def asend(self, message: comms.GetTaskStates) -> Any:
-        """Answer a question."""
+        """Respond to a request."""
         self.asked.append(message)
         if self.errors:
             raise self.errors.pop(0)
@@ -47,7 +47,7 @@ class Line:
 
 @pytest.fixture
 def line(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Line]:
-    """Put a supervisor at the other end of Airflow's line."""
+    """Connect Airflow to a scripted supervisor."""
 
     def put(**states: str) -> Line:
         supervisor = Line(states)
@@ -58,7 +58,7 @@ def line(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Line]:
 
 
 async def asked(states: TaskStates, *tasks: Any) -> list[asyncio.Task[bool]]:
-    """Ask for a task, and for others while that request is under way."""
+    """Query one task, and others while that request is in progress."""
     questions = []
     for each in tasks:
         questions.append(asyncio.create_task(states.is_deferred(each)))
@@ -67,10 +67,10 @@ async def asked(states: TaskStates, *tasks: Any) -> list[asyncio.Task[bool]]:
     return questions
 
 
-def test_questions_that_come_while_one_is_asked_share_the_next_request(line: Any) -> None:
-    """For two tasks of a run, one of them mapped; each gets its own answer."""
+def test_queries_during_a_request_share_the_next_one(line: Any) -> None:
+    """For two tasks of a run, one of them mapped, each query gets its own response."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = line(t_0="deferred", t_1="failed", u="deferred")
         instances = [task(map_index=0), task(map_index=1), task(task_id="u")]
         questions = await asked(TaskStates(), task(map_index=1), *instances)
@@ -80,13 +80,13 @@ def test_questions_that_come_while_one_is_asked_share_the_next_request(line: Any
         assert (first.task_ids, first.map_index) == (["t"], 1)
         assert (second.task_ids, second.map_index) == (["t", "u"], None)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_request_that_fails_fails_its_questions_only(line: Any) -> None:
-    """The next ones are asked all the same."""
+def test_a_failed_request_fails_only_its_queries(line: Any) -> None:
+    """The next request is made as usual."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = line(t="deferred")
         supervisor.error = RuntimeError("503")
         questions = await asked(TaskStates(), task(), task())
@@ -94,13 +94,13 @@ def test_a_request_that_fails_fails_its_questions_only(line: Any) -> None:
         answers = await asyncio.gather(*questions, return_exceptions=True)
         assert [str(answers[0]), answers[1]] == ["503", True]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_caller_that_is_gone_does_not_keep_others_from_their_answers(line: Any) -> None:
-    """A trigger may be cancelled while it asks."""
+def test_a_cancelled_query_does_not_affect_others(line: Any) -> None:
+    """A trigger may be cancelled during its query."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = line(t="deferred")
         questions = await asked(TaskStates(), *[task() for _ in range(4)])
         questions[0].cancel()
@@ -109,13 +109,13 @@ def test_a_caller_that_is_gone_does_not_keep_others_from_their_answers(line: Any
         answers = await asyncio.gather(*questions, return_exceptions=True)
         assert [answers[1], answers[3]] == [True, True]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_tasks_that_an_answer_could_confuse_are_asked_for_apart(line: Any) -> None:
-    """``t_1`` is a task, and an instance of ``t``."""
+def test_ambiguous_tasks_are_queried_separately(line: Any) -> None:
+    """``t_1`` is a task, and also an instance of ``t``."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = line(t_1="deferred", t_0="failed", v="failed")
         tasks = [task(task_id="v"), task(task_id="t_1"), task(map_index=0), task(task_id="v")]
         questions = await asked(TaskStates(), *tasks)
@@ -123,40 +123,40 @@ def test_tasks_that_an_answer_could_confuse_are_asked_for_apart(line: Any) -> No
         assert await asyncio.gather(*questions) == [False, True, False, False]
         assert [each.task_ids for each in supervisor.asked] == [["v"], ["t_1", "v"], ["t"]]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_request_names_only_so_many_tasks(line: Any) -> None:
-    """They travel in a URL."""
+def test_a_request_names_a_limited_number_of_tasks(line: Any) -> None:
+    """The URL contains their names."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = line()
         questions = await asked(TaskStates(), *[task(task_id=f"task{n}x") for n in range(2 * MAX_TASKS + 1)])
         supervisor.open.set()
         assert not any(await asyncio.gather(*questions))
         assert [len(each.task_ids or ()) for each in supervisor.asked] == [1, MAX_TASKS, MAX_TASKS]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_runs_do_not_wait_for_each_other(line: Any) -> None:
-    """The supervisor decides in which order it answers."""
+    """The supervisor may respond in any order."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = line(t="deferred")
         other = task()
         other.run_id = "other"
         await asked(TaskStates(), task(), other)
         assert [each.run_ids for each in supervisor.asked] == [["r"], ["other"]]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 # After a kill, until Airflow answers
 
 
 def test_outside_a_triggerer_nothing_is_deferred(line: Any) -> None:
-    """Under ``airflow dags test`` there is no supervisor."""
+    """``airflow dags test`` has no supervisor."""
     supervisor = line()
     assert asyncio.run(TaskStates().still_deferred(None)) is False
     assert supervisor.asked == []
@@ -164,23 +164,23 @@ def test_outside_a_triggerer_nothing_is_deferred(line: Any) -> None:
 
 @pytest.mark.parametrize("state", ["deferred", "failed"])
 @pytest.mark.parametrize("errors", [[BUSY], [BUSY, BUSY, ConnectionResetError(), asyncio.IncompleteReadError(b"", 4)]])
-def test_a_request_that_fails_is_repeated(line: Any, errors: list[Exception], state: str) -> None:
+def test_a_failed_request_is_retried(line: Any, errors: list[Exception], state: str) -> None:
     """Otherwise one 503 of the API server would lose a kill."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = line(t=state)
         supervisor.errors = list(errors)
         supervisor.open.set()
         assert await TaskStates().still_deferred(task()) == (state == "deferred")
         assert len(supervisor.asked) == len(errors) + 1
 
-    run(story())
+    run(scenario())
 
 
 def test_requests_end_when_airflow_stops_waiting_for_on_kill(line: Any) -> None:
-    """A later answer would be useless; the last error is the cause."""
+    """A later response would be useless; the last error is the cause."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor = line()
         supervisor.errors = [BUSY] * 1000
         with pytest.raises(TimeoutError, match="30 s") as caught:
@@ -189,13 +189,13 @@ def test_requests_end_when_airflow_stops_waiting_for_on_kill(line: Any) -> None:
         assert now() <= ON_KILL_LIMIT
         assert 1 < len(supervisor.asked) < 1000
 
-    run(story())
+    run(scenario())
 
 
-def test_a_request_without_an_answer_ends_too(line: Any) -> None:
-    """The database may block a supervisor. The request itself is not cancelled, which 3.2 does not survive."""
+def test_a_request_without_a_response_ends_too(line: Any) -> None:
+    """The database may block a supervisor. The request itself is not cancelled, because that breaks 3.2."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor, states = line(t="deferred"), TaskStates()
         with pytest.raises(TimeoutError):
             await states.still_deferred(task())
@@ -205,13 +205,13 @@ def test_a_request_without_an_answer_ends_too(line: Any) -> None:
         supervisor.open.set()
         await request
 
-    run(story())
+    run(scenario())
 
 
 def test_a_request_outlives_the_trigger_that_sent_it(line: Any) -> None:
-    """Airflow cancels a killed trigger every second; in 3.2 a cancelled request corrupts the connection."""
+    """Airflow cancels a killed trigger every second; in 3.2, a cancelled request corrupts the connection."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         supervisor, states = line(t="deferred"), TaskStates()
         asking = asyncio.create_task(states.still_deferred(task()))
         await asyncio.sleep(1)
@@ -223,4 +223,4 @@ def test_a_request_outlives_the_trigger_that_sent_it(line: Any) -> None:
         supervisor.open.set()
         await request
 
-    run(story())
+    run(scenario())

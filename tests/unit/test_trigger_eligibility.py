@@ -23,7 +23,7 @@ from airflow_jobflow.waiting.deadlines import DEFERRAL_TIMEOUT_MARGIN
 
 
 def nothing(*_: Any) -> None:
-    """Do nothing; a callback or a hook."""
+    """Do nothing, as a callback or hook."""
 
 
 class Derived(BatchJobSensor):
@@ -45,7 +45,7 @@ class Derived(BatchJobSensor):
         "{% for x in params.jobs %}{{ x }}{% endfor %}",
     ],
 )
-def test_a_value_that_the_triggerer_renders_as_a_worker_does(value: object) -> None:
+def test_a_value_that_the_triggerer_renders_correctly(value: object) -> None:
     """The sensor starts in the triggerer."""
     assert trigger_eligibility.renderable(value)
 
@@ -72,12 +72,12 @@ def test_a_value_that_the_triggerer_renders_as_a_worker_does(value: object) -> N
     ],
 )
 def test_a_value_that_only_a_worker_renders(value: object) -> None:
-    """The sensor starts on a worker: in the triggerer, rendering would hang, fail, or give another value."""
+    """The sensor starts on a worker; in the triggerer, rendering would hang, fail, or return another value."""
     assert not trigger_eligibility.renderable(value)
 
 
 def test_native_rendering_needs_a_worker() -> None:
-    """In the triggerer a template renders to a string; a value without a template does not change."""
+    """In the triggerer, a template renders to a string; a value without a template does not change."""
     assert not trigger_eligibility.renderable("{{ params.jobs }}", natively=True)
     assert trigger_eligibility.renderable(["a", "b"], natively=True)
 
@@ -101,7 +101,7 @@ def test_native_rendering_needs_a_worker() -> None:
     ],
 )
 def test_a_sensor_that_needs_a_worker_starts_on_one(options: dict[str, Any]) -> None:
-    """Also as a mapped task."""
+    """Mapped tasks are included."""
     given = {"task_id": "s", "job_id": "a", **options}
     with DAG("d", schedule=None):
         assert not BatchJobSensor(**given).start_from_trigger
@@ -119,7 +119,7 @@ def test_a_sensor_with_an_xcomarg_starts_on_a_worker() -> None:
 
 
 def test_a_sensor_derived_from_ours_starts_and_ends_on_a_worker() -> None:
-    """It may do anything in its own methods."""
+    """Its own methods may do anything."""
     assert not Derived(task_id="s", job_id="a").start_from_trigger
     assert not Derived.partial(task_id="s").expand(job_id=["a"]).start_from_trigger
     assert not trigger_eligibility.is_ours(Derived)
@@ -148,7 +148,7 @@ def test_an_attribute_that_is_set_later_counts() -> None:
 def test_the_start_of_a_task_can_be_computed_from_its_deadline(
     options: dict[str, Any], net: float, seconds: float
 ) -> None:
-    """Airflow gives a trigger only the end of its wait, which is the earlier of two times."""
+    """A trigger gets only the end of its wait, which is the earlier of two times."""
     start = BatchJobSensor(task_id="s", job_id="a", **options).start_trigger_args
     assert start is not None
     assert start.timeout == timedelta(seconds=net)
@@ -167,7 +167,7 @@ HOOKS: list[dict[str, Any]] = [{"pre_execute": nothing}, {"post_execute": nothin
 
 
 def serialized(dag: DAG, task_id: str = "s") -> Any:
-    """Return a task as Airflow has serialized it, which is how a trigger sees it."""
+    """Return a task as Airflow has serialized it for a trigger."""
     return DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task(task_id)
 
 
@@ -184,7 +184,7 @@ def test_a_feature_that_only_a_worker_has_is_not_lost(operator: Any, options: di
 
 @pytest.mark.parametrize("options", LOST, ids=lambda each: next(iter(each)))
 def test_a_trigger_sees_that_a_feature_would_be_lost(options: dict[str, Any]) -> None:
-    """In the serialized task, mapped or not. Hooks are not serialized: with these, a sensor starts on a worker."""
+    """The feature is in the serialized task, mapped or not. Hooks are not, so a sensor with one starts on a worker."""
     with DAG("d", schedule=None) as dag:
         BatchJobSensor(task_id="s", job_id="a", **options)
         BatchJobSensor.partial(task_id="m", **options).expand(job_id=["a"])
@@ -224,7 +224,7 @@ def test_a_listener_needs_a_worker() -> None:
 
 
 def test_every_task_ends_on_a_worker_if_the_setting_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``[jobflow] end_in_trigger = never``."""
+    """The setting is ``[jobflow] end_in_trigger = never``."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__END_IN_TRIGGER", "never")
     assert not trigger_eligibility.may_end(BatchJobSensor(task_id="s", job_id="a"), is_mapped=False)
 
@@ -246,7 +246,7 @@ def test_sensors_of_a_dag_that_customizes_rendering_start_on_workers(options: di
         assert not BatchJobSensor.partial(task_id="m").expand(job_id=["a"]).start_from_trigger
 
 
-def test_where_triggerers_have_queues_a_sensor_starts_on_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_trigger_queues_a_sensor_starts_on_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow sets a trigger's queue only if a worker defers the task; without one, no triggerer might run it."""
     monkeypatch.setenv("AIRFLOW__TRIGGERER__QUEUES_ENABLED", "True")
     assert not BatchJobSensor(task_id="s", job_id="a").start_from_trigger
@@ -256,7 +256,7 @@ def test_where_triggerers_have_queues_a_sensor_starts_on_a_worker(monkeypatch: p
     "options", [{"on_execute_callback": nothing}, {"max_active_tis_per_dag": 1}, {"pool": "small"}]
 )
 def test_default_args_of_a_dag_count(options: dict[str, Any]) -> None:
-    """Also for a mapped task."""
+    """Mapped tasks are included."""
     with DAG("d", schedule=None, default_args=options):
         assert not BatchJobSensor(task_id="s", job_id="a").start_from_trigger
         assert not BatchJobSensor.partial(task_id="m").expand(job_id=["a"]).start_from_trigger
@@ -268,7 +268,7 @@ def test_default_args_of_a_dag_count(options: dict[str, Any]) -> None:
 
 
 def test_a_task_whose_state_is_cleared_on_success_ends_on_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow does not clear it when a trigger ends the task; sensors keep no state."""
+    """Airflow does not clear the state when a trigger ends the task. Sensors have no state."""
     monkeypatch.setenv("AIRFLOW__STATE_STORE__CLEAR_ON_SUCCESS", "True")
     required: Any = dict.fromkeys(("job_name", "job_queue", "job_definition"), "a")
     assert not trigger_eligibility.may_end(BatchJobOperator(task_id="o", **required), is_mapped=False)
@@ -277,7 +277,7 @@ def test_a_task_whose_state_is_cleared_on_success_ends_on_a_worker(monkeypatch: 
 
 @pytest.mark.needs("starts")
 def test_a_sensor_whose_outcome_is_the_result_of_the_dag_starts_on_a_worker() -> None:
-    """Airflow does not serialize that, so the triggerer would not know it."""
+    """Airflow does not serialize this, so a triggerer would not know it."""
     with DAG("d", schedule=None) as dag:
         sensor = BatchJobSensor(task_id="s", job_id="a")
         dag.add_result(sensor.output)
@@ -287,12 +287,12 @@ def test_a_sensor_whose_outcome_is_the_result_of_the_dag_starts_on_a_worker() ->
 # Features of a newer Airflow.
 
 FIELDS = {"hand_over": None, "notify_at_end": False}
-"""Features that no Airflow has: a parameter, and an attribute."""
+"""Features that no Airflow has: a parameter and an attribute."""
 
 
 @pytest.fixture
 def newer_airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An Airflow whose operators have a parameter, kept under another name, and an attribute that this one lacks."""
+    """Simulate an Airflow whose operators have an unknown parameter, under another name, and an unknown attribute."""
     from airflow.serialization.definitions.baseoperator import SerializedBaseOperator
 
     original: Callable[..., None] = BaseOperator.__init__
@@ -325,7 +325,7 @@ def newer_airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("newer_airflow")
 @pytest.mark.needs("starts")
 def test_a_task_that_does_not_use_an_unknown_feature_needs_no_worker() -> None:
-    """Or every task would get one with the next Airflow."""
+    """Otherwise, every task would need one with the next Airflow."""
     sensor = BatchJobSensor(task_id="s", job_id="a")
     assert sensor.start_from_trigger
     assert trigger_eligibility.may_end(sensor, is_mapped=False)
@@ -334,7 +334,7 @@ def test_a_task_that_does_not_use_an_unknown_feature_needs_no_worker() -> None:
 @pytest.mark.usefixtures("newer_airflow")
 @pytest.mark.parametrize("operator", [BatchJobSensor, BatchJobOperator])
 def test_a_task_with_an_unknown_parameter_starts_and_ends_on_a_worker(operator: Any) -> None:
-    """Nobody knows whether the triggerer honours it, so a worker does; also as a mapped task."""
+    """The triggerer might ignore it. Mapped tasks are included."""
     required = {"job_id": "a"} if operator is BatchJobSensor else dict.fromkeys(
         ("job_name", "job_queue", "job_definition"), "a"
     )  # fmt: skip
@@ -346,7 +346,7 @@ def test_a_task_with_an_unknown_parameter_starts_and_ends_on_a_worker(operator: 
 
 @pytest.mark.usefixtures("newer_airflow")
 def test_a_task_with_an_unknown_attribute_starts_and_ends_on_a_worker() -> None:
-    """A DAG, or a policy, sets it after the task was made."""
+    """A DAG or a policy sets it after the task was created."""
     sensor: Any = BatchJobSensor(task_id="s", job_id="a")
     sensor.notify_at_end = True
     assert not trigger_eligibility.may_end(sensor, is_mapped=False)
@@ -357,7 +357,7 @@ def test_a_task_with_an_unknown_attribute_starts_and_ends_on_a_worker() -> None:
 @pytest.mark.parametrize("task_id", ["s", "m"])
 @pytest.mark.parametrize("feature", FIELDS)
 def test_a_trigger_sees_an_unknown_feature_of_its_task(task_id: str, feature: str) -> None:
-    """In what was serialized, mapped or not."""
+    """The feature is in the serialized task, mapped or not."""
     with DAG("d", schedule=None) as dag:
         BatchJobSensor(task_id="s", job_id="a")
         BatchJobSensor.partial(task_id="m").expand(job_id=["a"])
@@ -372,7 +372,7 @@ def test_a_trigger_sees_an_unknown_feature_of_its_task(task_id: str, feature: st
 
 
 def test_a_trigger_sees_an_unknown_way_of_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would take the wrong item."""
+    """Otherwise it would wait for the wrong item."""
     from airflow.serialization.definitions.mappedoperator import SerializedMappedOperator
 
     base: Any = SerializedMappedOperator
@@ -405,8 +405,8 @@ NEED_A_WORKER = {
 """Parameters with which a sensor does not start in the triggerer."""
 
 
-def test_each_parameter_of_airflow_was_decided_about() -> None:
-    """A new one needs a worker until somebody reads what it does, and enters it here or in a list."""
+def test_each_parameter_of_airflow_is_classified() -> None:
+    """A new one needs a worker until someone reads what it does, and adds it here or to a list."""
     parameters = {
         name
         for base in (BaseOperator, BaseSensorOperator)
@@ -416,8 +416,8 @@ def test_each_parameter_of_airflow_was_decided_about() -> None:
     assert parameters - trigger_eligibility.MAY_START_WITH == NEED_A_WORKER
 
 
-def test_the_lists_hold_no_feature_that_airflow_does_not_have() -> None:
-    """A misspelled one would be missing where it is meant."""
+def test_the_lists_contain_only_features_of_airflow() -> None:
+    """A misspelled one would leave the real one unclassified."""
     declared = features._declared(BaseSensorOperator).keys() | features._declared_by_serialized().keys()
     later = {"retry_policy", "has_retry_policy"}  # Airflow 3.3
     assert declared | later >= trigger_eligibility.MAY_END_WITH | trigger_eligibility.MAY_START_WITH

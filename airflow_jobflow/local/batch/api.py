@@ -1,5 +1,5 @@
 """Batch's calls for jobs, in one account and region. They replace those of moto; queues, compute environments and job
-definitions remain moto's. An error of moto's in creating compute environments is corrected.
+definitions remain moto's. Errors of moto's in creating compute environments and definitions are corrected.
 
 Invariants: a handler receives the validated request and its length. It returns the response or raises the error of AWS.
 Jobs are accessed under the lock of `jobs.Jobs`.
@@ -11,7 +11,7 @@ import base64
 import uuid
 from typing import TYPE_CHECKING
 
-from airflow_jobflow.local.batch import model
+from airflow_jobflow.local.batch import model, validation
 from airflow_jobflow.local.batch.attempts import Attempts
 from airflow_jobflow.local.batch.job import Ending, Job, Submission
 from airflow_jobflow.local.batch.jobs import now
@@ -47,7 +47,7 @@ class Batch:
             "RegisterJobDefinition": self._register_job_definition,
         }
         """Handlers by action."""
-        self.checks: dict[str, Callable[[Json], None]] = {"RegisterJobDefinition": _check_definition}
+        self.checks: dict[str, Callable[[Json], None]] = {}
         """Checks by action, for calls that moto handles."""
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class Batch:
 
     def _submit_job(self, request: Json, length: int) -> Json:
         """SubmitJob."""
-        if why := model.submission_error(request, length):
+        if why := validation.submission_error(request, length):
             raise rejected(why)
         queue = self._resources.queue(request["jobQueue"])
         if queue is None:
@@ -93,10 +93,10 @@ class Batch:
         definition = self._resources.definition(request["jobDefinition"])
         if definition is None:
             raise ClientException(_no_definition(request["jobDefinition"]))
-        if why := model.cannot_run(definition, request):
+        if why := validation.cannot_run(definition, request):
             raise ClientException(why)
         containers = model.containers_of(definition, request)
-        if len(containers) == 1 and (why := model.size_error(definition, containers[0])):
+        if len(containers) == 1 and (why := validation.size_error(definition, containers[0])):
             raise rejected(why)
         submission = Submission(
             job_id=str(uuid.uuid4()),
@@ -114,13 +114,11 @@ class Batch:
             self._resources.tag(job.arn, tags)
         return {"jobArn": job.arn, "jobName": request["jobName"], "jobId": job.job_id}
 
-    def _register_job_definition(self, request: Json, _length: int) -> Json | None:
-        """RegisterJobDefinition with ``ecsProperties``; moto handles all others."""
-        if not request.get("ecsProperties"):
-            return None
-        if why := model.ecs_properties_error(request["ecsProperties"]):
+    def _register_job_definition(self, request: Json, _length: int) -> Json:
+        """RegisterJobDefinition."""
+        if why := validation.definition_error(request):
             raise rejected(why)
-        return self._resources.register_ecs_definition(request)
+        return self._resources.register_definition(request)
 
     def _describe_jobs(self, request: Json, _length: int) -> Json:
         """DescribeJobs."""
@@ -219,13 +217,6 @@ class Batch:
         if not filters or (filters[0]["name"] == "SHARE_IDENTIFIER" and status):
             jobs = [job for job in jobs if job.status == (status or model.RUNNING)]
         return jobs
-
-
-def _check_definition(request: Json) -> None:
-    """Reject a container with a size that Fargate does not have."""
-    container = request.get("containerProperties")
-    if container is not None and (why := model.size_error(request, container)):
-        raise rejected(why)
 
 
 def _required(request: Json, name: str) -> str:

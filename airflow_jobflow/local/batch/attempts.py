@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import threading
 import uuid
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from airflow_jobflow.local.batch import model
 from airflow_jobflow.local.batch.job import Attempt, Container, Ending, Job
 from airflow_jobflow.local.batch.jobs import Jobs, now
-from airflow_jobflow.local.dependencies import may_start
+from airflow_jobflow.local.command import Command, Exit
+from airflow_jobflow.local.containers import may_start, pull_error, start_error
 from airflow_jobflow.local.job_environment import ON_EC2, ON_FARGATE, job_environment
-from airflow_jobflow.local.processes import Command, Exit, Process, Processes
+from airflow_jobflow.local.processes import Process, Processes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from airflow_jobflow.local.fault_box import FaultBox
     from airflow_jobflow.local.moto_backends import Resources
     from airflow_jobflow.local.settings import Settings
-
-MISSING_IMAGES: Final = "missing/"
-"""Images with this prefix cannot be pulled."""
 
 
 class Attempts:
@@ -138,12 +136,8 @@ class Attempts:
                 attempt.end_reason = failure.reason
             return True
         for container in attempt.containers:
-            image = container.definition["image"]
-            if image.startswith(MISSING_IMAGES):
-                container.reason = (
-                    "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
-                    f"failed to resolve ref {image}: not found"
-                )
+            container.reason = pull_error(container.definition["image"])
+            if container.reason is not None:
                 attempt.end_reason, attempt.deciding = model.FAILED_TO_START, container
                 return True
         return False
@@ -180,7 +174,7 @@ class Attempts:
             self._advance(job, attempt)
 
     def _limit(self, job: Job, attempt: Attempt) -> None:
-        """Start the timer for the time-out of an attempt."""
+        """Start the timer for the timeout of an attempt."""
         if seconds := job.submission.timeout:
             delay = seconds * self._settings.time_scale
             attempt.timer = threading.Timer(delay, self._timed_out, (job, attempt))
@@ -221,10 +215,7 @@ class Attempts:
                 container.exit_code = ending.exit_code if ending.retried else exit.code
                 container.reason = ending.reason
             elif exit.error is not None:
-                container.reason = (
-                    "CannotStartContainerError: Error response from daemon: failed to create task for container: OCI "
-                    f"runtime create failed: unable to start container process: {exit.error}: unknown"
-                )
+                container.reason = start_error(exit.error)
             else:
                 container.exit_code = exit.code
             if container.essential and attempt.end_reason is None:

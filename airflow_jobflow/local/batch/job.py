@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_jobflow.local.batch import model
-from airflow_jobflow.local.dependencies import Progress
+from airflow_jobflow.local.containers import Progress
 
 if TYPE_CHECKING:
     import threading
@@ -58,7 +58,7 @@ class Submission:
 
     @property
     def timeout(self) -> int | None:
-        """The time-out of an attempt in seconds; None if there is none."""
+        """The timeout of an attempt in seconds; None if there is none."""
         timeout = self.request.get("timeout") or self.definition.get("timeout") or {}
         seconds: int | None = timeout.get("attemptDurationSeconds")
         return seconds

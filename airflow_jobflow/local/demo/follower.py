@@ -23,7 +23,7 @@ from airflow_jobflow.local.demo.job_updates import (
 )
 
 if TYPE_CHECKING:
-    from airflow_jobflow.local.server import LocalAwsClient
+    from airflow_jobflow.local.client import LocalAwsClient
 
 RULE: Final = "follow-jobs"
 PATTERN: Final = {"detail-type": list(READERS)}

@@ -11,7 +11,7 @@ from airflow_jobflow.local import samples
 from airflow_jobflow.local.glue import samples as glue_samples
 
 if TYPE_CHECKING:
-    from airflow_jobflow.local.server import LocalAwsClient
+    from airflow_jobflow.local.client import LocalAwsClient
 
 OUTPUTS: Final = samples.INPUTS.replace("input", "output")
 

@@ -102,6 +102,14 @@ SCENARIOS: Final = (
         log_contains=("DescribeJob returned FAILED", "AWS Batch Job Failed", "exit code 3"),
     ),
     Scenario(
+        name="result",
+        description="branch_on_result: a job returns a value, and the next task branches on it",
+        dag_id="branch_on_result",
+        conf=SHORT_WAIT,
+        jobs={SUCCEEDED: 1},
+        log_contains=("Loading 3 rows",),
+    ),
+    Scenario(
         name="flow 2",
         description="batch_array_notify: run an array of 7 jobs, send one notification when all have ended",
         dag_id="batch_array_notify",

@@ -10,7 +10,7 @@ import base64
 import binascii
 from typing import TYPE_CHECKING
 
-from airflow_jobflow.local.ecs import model
+from airflow_jobflow.local.ecs import model, validation
 from airflow_jobflow.local.ecs.backend import Cluster, EcsBackend, definition_named
 from airflow_jobflow.local.ecs.errors import TokenConflict, client_error, invalid, no_cluster
 from airflow_jobflow.local.ecs.task import Ending, Start, Task, now
@@ -42,6 +42,8 @@ class Ecs:
             "ListTasks": self._list_tasks,
             "StopTask": self._stop_task,
             "StartTask": self._start_task,
+            "DescribeTaskDefinition": self._describe_definition,
+            "ListTaskDefinitionFamilies": self._list_families,
         }
         """Handlers by action."""
         self.checks: dict[str, Callable[[Json], None]] = {"RegisterTaskDefinition": _check_definition}
@@ -79,7 +81,7 @@ class Ecs:
 
     def _run_task(self, request: Json, _length: int) -> Json:
         """RunTask."""
-        if why := model.run_error(request):
+        if why := validation.run_error(request):
             raise invalid(why)
         cluster = self._cluster(request)
         token = request.pop("clientToken", None)
@@ -90,9 +92,9 @@ class Ecs:
             providers = _capacity_providers(request, cluster)
             if not model.fits_fargate(definition):
                 raise invalid("Task definition does not support launch_type FARGATE.")
-            if why := model.definition_error(definition, request):
+            if why := validation.definition_error(definition, request):
                 raise client_error(why)
-            if why := model.request_error(definition, request):
+            if why := validation.request_error(definition, request):
                 raise invalid(why)
             if reason := self._shared.faults.rejects_tasks():
                 return {"tasks": [], "failures": [{"reason": reason} for _ in providers]}
@@ -126,7 +128,7 @@ class Ecs:
     def _list_tasks(self, request: Json, _length: int) -> Json:
         """ListTasks, in the same order on every page."""
         cluster = self._cluster(request)
-        if why := model.list_error(request):
+        if why := validation.list_error(request):
             raise invalid(why)
         after = _position(request.get("nextToken"))
         size = request.get("maxResults", model.MAX_LISTED)
@@ -158,8 +160,23 @@ class Ecs:
         """StartTask: rejected, because there are no container instances."""
         raise invalid(model.FARGATE_ONLY)
 
+    def _describe_definition(self, request: Json, _length: int) -> Json:
+        """DescribeTaskDefinition; of a family without a revision, the newest active one."""
+        try:
+            found = definition_named(self._backend, request["taskDefinition"])
+        except ValueError as error:
+            raise invalid(str(error)) from None
+        if found is None:
+            raise client_error("Unable to describe task definition.")
+        tags = found.pop("tags")
+        return {"taskDefinition": found, **({"tags": tags} if "TAGS" in request.get("include", ()) else {})}
+
+    def _list_families(self, request: Json, _length: int) -> Json:
+        """ListTaskDefinitionFamilies, on one page."""
+        return {"families": self._backend.families(request.get("familyPrefix", ""), request.get("status", "ALL"))}
+
     def _cluster(self, request: Json) -> Cluster:
-        if why := model.foreign_arn_error(
+        if why := validation.foreign_arn_error(
             request.get("cluster") or "", self._resources.account, self._resources.region
         ):
             raise invalid(why)
@@ -169,7 +186,9 @@ class Ecs:
         return cluster
 
     def _definition(self, request: Json) -> Json:
-        if why := model.foreign_arn_error(request["taskDefinition"], self._resources.account, self._resources.region):
+        if why := validation.foreign_arn_error(
+            request["taskDefinition"], self._resources.account, self._resources.region
+        ):
             raise invalid(why)
         try:
             definition = definition_named(self._backend, request["taskDefinition"])
@@ -203,7 +222,7 @@ class Ecs:
 
     def _id(self, identifier: str, cluster: Cluster) -> str:
         account, region = self._resources.account, self._resources.region
-        if why := model.task_error(identifier, account, region, cluster.name):
+        if why := validation.task_error(identifier, account, region, cluster.name):
             raise invalid(why)
         return model.name_of(identifier)
 
@@ -252,16 +271,17 @@ def _capacity_providers(request: Json, cluster: Cluster) -> list[str | None]:
     strategy = request.get("capacityProviderStrategy") or ([] if "launchType" in request else cluster.default_strategy)
     if not strategy:  # launch type EC2 or EXTERNAL
         raise invalid(model.FARGATE_ONLY)
-    if why := model.strategy_error(strategy, cluster.capacity_providers):
+    if why := validation.strategy_error(strategy, cluster.capacity_providers):
         raise invalid(why)
     return list(model.placements(strategy, count))
 
 
 def _check_definition(request: Json) -> None:
-    """Reject a task definition whose containers are incomplete, or that has a size that Fargate does not have."""
-    if why := model.containers_error(request):
-        raise client_error(why)
-    if "FARGATE" in request.get("requiresCompatibilities", ()) and (why := model.size_error(request, {})):
+    """Reject a task definition whose containers are incomplete, or that Fargate cannot run."""
+    why = validation.containers_error(request)
+    if "FARGATE" in request.get("requiresCompatibilities", ()):
+        why = why or validation.size_error(request, {}) or validation.role_error(request)
+    if why:
         raise client_error(why)
 
 

@@ -1,6 +1,8 @@
-"""What the local ECS asks of moto's insides: clusters, task definitions and tags remain moto's.
+"""The use of moto's internals by the local ECS: clusters, task definitions and tags.
 
-Invariants: values are copied when they are read. A test checks what is used of moto here.
+The supported versions of moto are limited, and a test checks what is used here.
+
+Invariants: values are copied when they are read.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class Tagged:
     tags: list[dict[str, str]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
 class EcsBackend:
     """The resources of ECS in moto, for one account and region.
 
@@ -45,13 +48,12 @@ class EcsBackend:
     :param region: the region.
     """
 
-    def __init__(self, account: str, region: str) -> None:
-        self._account = account
-        self._region = region
+    account: str
+    region: str
 
     @property
     def _ecs(self) -> EC2ContainerServiceBackend:
-        return ecs_backends[self._account][self._region]
+        return ecs_backends[self.account][self.region]
 
     def cluster(self, name: str) -> Cluster | None:
         """Return an active cluster, or None.
@@ -87,20 +89,22 @@ class EcsBackend:
         found = revisions.get(revision) if revision is not None else None
         if found is None:
             return None
-        shown = {
-            "taskDefinitionArn": found.arn,
-            "family": found.family,
-            "status": found.status,
-            "containerDefinitions": found.container_definitions,
-            "networkMode": found.network_mode,
-            "requiresCompatibilities": found.requires_compatibilities or [],
-            "cpu": found.cpu,
-            "memory": found.memory,
-            "ephemeralStorage": found.ephemeral_storage,
-            "runtimePlatform": found.runtime_platform or {},
-            "tags": found.tags or [],
+        return copy.deepcopy({name: value for name, value in _shown(found).items() if value is not None})
+
+    def families(self, prefix: str, status: str) -> list[str]:
+        """Return the families of task definitions, in order.
+
+        :param prefix: the beginning of their names.
+        :param status: ``ACTIVE`` for those with an active revision, ``INACTIVE`` for those without one, or ``ALL``.
+        """
+        active = {
+            family: any(each.status == ACTIVE for each in revisions.values())
+            for family, revisions in self._ecs.task_definitions.items()
         }
-        return copy.deepcopy(shown)
+        wanted = {ACTIVE: (True,), "INACTIVE": (False,)}.get(status, (True, False))
+        return sorted(
+            family for family, is_active in active.items() if family.startswith(prefix) and is_active in wanted
+        )
 
     def keep_tags(self, cluster: str, tagged: Tagged) -> None:
         """Make a task known to moto's calls for tags.
@@ -116,7 +120,34 @@ class EcsBackend:
 
         :param group: its name.
         """
-        return group in logs_backends[self._account][self._region].groups
+        return group in logs_backends[self.account][self.region].groups
+
+
+def _shown(definition: TaskDefinition) -> Json:
+    """Return a task definition as in DescribeTaskDefinition, with None for what it does not have."""
+    return {
+        "taskDefinitionArn": definition.arn,
+        "family": definition.family,
+        "revision": definition.revision,
+        "status": definition.status,
+        "containerDefinitions": definition.container_definitions,
+        "taskRoleArn": getattr(definition, "task_role_arn", None),
+        "executionRoleArn": getattr(definition, "execution_role_arn", None),
+        "networkMode": definition.network_mode,
+        "volumes": definition.volumes,
+        "placementConstraints": definition.placement_constraints,
+        "compatibilities": definition.compatibilities,
+        "requiresCompatibilities": definition.requires_compatibilities or [],
+        "cpu": definition.cpu,
+        "memory": definition.memory,
+        "proxyConfiguration": definition.proxy_configuration,
+        "inferenceAccelerators": definition.inference_accelerators,
+        "pidMode": definition.pid_mode,
+        "ipcMode": definition.ipc_mode,
+        "ephemeralStorage": definition.ephemeral_storage,
+        "runtimePlatform": definition.runtime_platform,
+        "tags": definition.tags or [],
+    }
 
 
 def definition_named(backend: EcsBackend, identifier: str) -> Json | None:

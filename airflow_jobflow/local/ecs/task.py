@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from airflow_jobflow.local.dependencies import Progress
+from airflow_jobflow.local.containers import Progress
 from airflow_jobflow.local.ecs import model
 from airflow_jobflow.local.ecs.backend import Cluster, Tagged
 
@@ -248,7 +248,7 @@ class Task:
         return dict(asked or {"sizeInGiB": DEFAULT_STORAGE})
 
     def _architecture(self) -> str:
-        wanted = self.start.definition["runtimePlatform"].get("cpuArchitecture", "X86_64")
+        wanted = self.start.definition.get("runtimePlatform", {}).get("cpuArchitecture", "X86_64")
         return str(wanted).lower()
 
     def _platform_version(self) -> str:

@@ -16,12 +16,13 @@ import uuid
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final
 
-from airflow_jobflow.local.dependencies import may_start
+from airflow_jobflow.local.command import Command, Exit
+from airflow_jobflow.local.containers import may_start, pull_error, start_error
 from airflow_jobflow.local.ecs import model
 from airflow_jobflow.local.ecs.backend import EcsBackend, Tagged
 from airflow_jobflow.local.ecs.task import Container, Ending, Start, Task, log_stream, now
 from airflow_jobflow.local.job_environment import ON_FARGATE, job_environment
-from airflow_jobflow.local.processes import Command, Exit, Process
+from airflow_jobflow.local.processes import Process
 from airflow_jobflow.local.publisher import Publisher
 
 if TYPE_CHECKING:
@@ -166,12 +167,8 @@ class Tasks:
         self._move(task, model.ACTIVATING)
 
     def _start_error(self, container: Container) -> str | None:
-        image = container.definition["image"]
-        if image.startswith(model.MISSING_IMAGES):
-            return (
-                "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
-                f"failed to resolve ref {image}: not found"
-            )
+        if error := pull_error(container.definition["image"]):
+            return error
         options = container.log_options
         if options is not None and options.get("awslogs-create-group") != "true":
             group = options.get("awslogs-group", "")
@@ -235,10 +232,7 @@ class Tasks:
                 container.exit_code = task.ending.exit_code_of(how.code)
                 container.reason = task.ending.container_reason
             elif how.error is not None:
-                container.reason = (
-                    "CannotStartContainerError: Error response from daemon: failed to create task for container: "
-                    f"OCI runtime create failed: unable to start container process: {how.error}: unknown"
-                )
+                container.reason = start_error(how.error)
             else:
                 container.exit_code = how.code
             if container.essential:

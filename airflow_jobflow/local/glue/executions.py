@@ -13,12 +13,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_jobflow.local.command import Command, Exit
 from airflow_jobflow.local.glue import events, model, tables
 from airflow_jobflow.local.glue.region import Region, now
 from airflow_jobflow.local.glue.run import JobRun
 from airflow_jobflow.local.glue.runner import ERROR
 from airflow_jobflow.local.job_environment import job_environment
-from airflow_jobflow.local.processes import Command, Exit, Process
+from airflow_jobflow.local.processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,6 +11,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from airflow_jobflow.jobs.glue_run import DPUS_PER_WORKER
 from airflow_jobflow.local.errors import AwsError
 
 if TYPE_CHECKING:
@@ -202,7 +203,9 @@ def capacity(job: Mapping[str, Any], request: Mapping[str, Any]) -> Json:
         shown["MaxCapacity"] = request["AllocatedCapacity"]
     workers = shown["NumberOfWorkers"]
     if shown["MaxCapacity"] is None:
-        shown["MaxCapacity"] = DEFAULT_SHELL_CAPACITY if job["Command"].get("Name") == SHELL else float(workers or 10)
+        per_worker = DPUS_PER_WORKER.get(shown["WorkerType"], 1.0)
+        is_shell = job["Command"].get("Name") == SHELL
+        shown["MaxCapacity"] = DEFAULT_SHELL_CAPACITY if is_shell else (workers or 10) * per_worker
     shown["MaxCapacity"] = float(shown["MaxCapacity"])
     shown["AllocatedCapacity"] = int(shown["MaxCapacity"])
     return {name: value for name, value in shown.items() if value is not None}

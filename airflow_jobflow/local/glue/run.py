@@ -76,7 +76,7 @@ class JobRun:
 
     @property
     def timeout(self) -> int:
-        """Its time-out in minutes."""
+        """Its timeout in minutes."""
         minutes: int = self.request.get("Timeout") or self.job.get("Timeout") or model.DEFAULT_TIMEOUT
         return minutes
 
@@ -115,6 +115,8 @@ class JobRun:
             "SecurityConfiguration": self.request.get("SecurityConfiguration") or self.job.get("SecurityConfiguration"),
             **size,
         }
-        if self.ended_at is not None:
+        arguments = {**(self.job.get("DefaultArguments") or {}), **(self.request.get("Arguments") or {})}
+        scales = str(arguments.get("--enable-auto-scaling", "")).lower() == "true"
+        if self.ended_at is not None and (scales or shown["ExecutionClass"] == "FLEX"):  # AWS counts only for these
             shown["DPUSeconds"] = round(seconds * size["MaxCapacity"], 3)
         return {name: value for name, value in shown.items() if value is not None}

@@ -109,7 +109,7 @@ class Runs:
         return answer
 
     def _stop(self, name: str, run_id: str) -> Json | None:
-        """Stop a run, or say why not."""
+        """Stop a run, or return why it cannot be stopped."""
         with self._executions.lock:
             run = self._found(name, run_id)
             if run is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from airflow_jobflow.local.server import LocalAwsClient
+    from airflow_jobflow.local.client import LocalAwsClient
 
 FILES: Final = Path(__file__).with_name("sample_data")
 BUCKET: Final = "test-glue00"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +33,7 @@ class BucketUnusable(Exception):
     """A bucket does not exist or belongs to another account. The message is that of S3."""
 
 
+@dataclass(frozen=True, slots=True)
 class Store:
     """The resources of one account and region in moto.
 
@@ -39,17 +41,16 @@ class Store:
     :param region: the region.
     """
 
-    def __init__(self, account: str, region: str) -> None:
-        self._account = account
-        self._region = region
+    account: str
+    region: str
 
     @property
     def _glue(self) -> GlueBackend:
-        return glue_backends[self._account][self._region]
+        return glue_backends[self.account][self.region]
 
     @property
     def _s3(self) -> S3Backend:
-        return s3_backends[self._account]["aws"]
+        return s3_backends[self.account]["aws"]
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
         """Return the keys of the objects under a prefix, sorted.

@@ -75,6 +75,16 @@ function childPage(page, parent, index) {
   return known && known.includes(parent) ? known.replace(parent, encodeURIComponent(`${parent}:${index}`)) : null;
 }
 
+const UNITS = { vcpu_seconds: "vCPU", gib_seconds: "GiB", gpu_seconds: "GPU", dpu_seconds: "DPU" };
+const amount = (value) => (typeof value === "number" && Number.isFinite(value) && value >= 0 ? value : null);
+
+/** What jobs used; null if that is not known. */
+function readUsage(value) {
+  if (!isRecord(value)) return null;
+  const amounts = Object.fromEntries(Object.keys(UNITS).map((name) => [name, amount(value[name])]).filter((each) => each[1] !== null));
+  return { amounts, queued: amount(value.queued_seconds), capacity: text(value.capacity, 100), estimated: value.estimated === true, cost: amount(value.cost) };
+}
+
 /** One job of an outcome or a note. */
 function readJob(value, service = "") {
   const from = record(value), links = record(from.links);
@@ -86,6 +96,7 @@ function readJob(value, service = "") {
     stopAsked: time(from.stop_requested_at), created: time(from.created_at), started: time(from.started_at), stopped: time(from.stopped_at),
     page, log: link(links.log) ?? logLink(from.log, page), stream: text(record(from.log).stream, 500),
     group: text(record(from.log).group, 500), details: isRecord(from.details) ? from.details : null,
+    usage: readUsage(from.usage), result: from.result ?? null, resultUri: text(from.result_uri, 2000), resultError: text(from.result_error),
     seen: list(from.seen).filter((each) => Array.isArray(each)).map((each) => [text(each[0], 60), time(each[1])])
       .filter(([status, at]) => status && at !== null),
   };
@@ -284,6 +295,7 @@ const CLOCK = new Intl.DateTimeFormat(undefined, { timeZone: zone, hour: "2-digi
 const CALENDAR = new Intl.DateTimeFormat(undefined, { timeZone: zone, dateStyle: "medium" });
 const IN_FULL = new Intl.DateTimeFormat(undefined, { timeZone: zone, dateStyle: "full", timeStyle: "long" });
 const NUMBER = new Intl.NumberFormat("en");
+const AMOUNT = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 const number = (value) => NUMBER.format(value);
 const plural = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : noun.endsWith("child") ? "ren" : "s"}`;
 
@@ -465,6 +477,41 @@ function timeline(job, isOver, lastKnown, taskEnd) {
 /** A list of names and values; names without a value are left out. */
 const factList = (entries) => make("dl", { class: "facts" }, entries.filter(([, ...value]) => value.some((each) => each !== "" && each != null)).map(([name, ...value]) => div("", make("dt", {}, name), make("dd", {}, ...value))));
 
+/** An amount of something that was used for some seconds, such as 12.5 vCPU-hours. */
+function used(seconds, unit) {
+  const [value, per] = seconds < 3600 ? [seconds, "seconds"] : [seconds / 3600, "hours"];
+  return `${AMOUNT.format(value)} ${unit}-${per}`;
+}
+
+/** What jobs used, in words; empty if that is not known. */
+function usageWords(usage) {
+  const amounts = Object.entries(UNITS).filter(([name]) => usage?.amounts[name]).map(([name, unit]) => used(usage.amounts[name], unit));
+  return amounts.length ? `${usage.estimated ? "about " : ""}${amounts.join(", ")}${usage.capacity ? ` on ${usage.capacity}` : ""}` : "";
+}
+const costWords = (usage) => (usage?.cost == null ? "" : `${usage.estimated ? "about " : ""}${AMOUNT.format(usage.cost)}`);
+
+/** The sum of what jobs used. */
+function usageOfAll(usages) {
+  const known = usages.filter(Boolean), sum = { amounts: {}, capacity: "", estimated: known.some((each) => each.estimated), cost: null };
+  for (const each of known) {
+    for (const [name, seconds] of Object.entries(each.amounts)) sum.amounts[name] = (sum.amounts[name] ?? 0) + seconds;
+    if (each.cost !== null) sum.cost = (sum.cost ?? 0) + each.cost;
+  }
+  return sum;
+}
+
+const usageFacts = (usage) => [["Used", usageWords(usage)], ["Cost", costWords(usage)]];
+
+/** What the job returned. */
+function result(job) {
+  if (job.result === null && !job.resultError && !job.resultUri) return null;
+  const value = job.result === null ? "" : text(JSON.stringify(job.result, null, 2), 20_000);
+  return card("result", "Result",
+    job.resultError ? warning(job.resultError) : null,
+    value ? make("pre", { tabindex: "0", class: "result", role: "region", "aria-label": "Result" }, value) : null,
+    job.resultUri ? p("muted", "In ", make("code", {}, job.resultUri)) : null);
+}
+
 function facts(job, service) {
   const mono = (value) => (value ? make("code", {}, value) : null);
   return make("section", { class: "card", "aria-label": `About the ${nounOf(service)}` }, factList([
@@ -474,10 +521,14 @@ function facts(job, service) {
     ["Attempt", job.maxAttempts > 1 ? `${job.attempt} of ${job.maxAttempts}` : ""],
     ["AWS reason", reasons(job)],
     ["Log", mono(job.group && job.stream ? `${job.group} ${job.stream}` : "")],
+    ...usageFacts(job.usage),
     ...Object.entries(job.details ?? {}).slice(0, 20).map(([name, value]) => [text(name, 80).replaceAll("_", " "),
       isRecord(value) || Array.isArray(value) ? text(JSON.stringify(value), 400) : typeof value === "boolean" ? (value ? "yes" : "no") : text(value, 400)]),
   ]));
 }
+
+/** What the items of a map used. */
+const mapFacts = (job) => (usageWords(job.usage) ? make("section", { class: "card", "aria-label": "About the map" }, factList(usageFacts(job.usage))) : null);
 
 /** Text in which https: addresses are links. */
 const linked = (words) => words.split(/(https:\/\/\S+)/u).map((each) => (link(each) ? outward(each, each, false) : each));
@@ -819,7 +870,7 @@ function drawTask(place, found) {
     if (!map) parts.push(foot("Only the totals are known, not the state of each."));
     parts.push(failedTable(model, isOver, choose, redraw));
   }
-  if (single && model.jobs.length) parts.push(timeline(job, isOver, model.final ? model.at : taskEnd ?? model.at, taskEnd), model.array?.isMap ? null : facts(job, model.service));
+  if (single && model.jobs.length) parts.push(timeline(job, isOver, model.final ? model.at : taskEnd ?? model.at, taskEnd), model.array?.isMap ? mapFacts(job) : facts(job, model.service), result(job));
   else if (!single) parts.push(several(model, isOver));
   if (isLive) {
     const seen = model.at ?? Date.now(), again = state === "up_for_retry" ? " The task will be retried." : "";
@@ -941,12 +992,16 @@ function drawRun(place, found) {
     ] });
   }
   const clock = (value) => (known.length ? CLOCK.format(value) : "–");
+  // A job counts once, even if an operator starts it and a sensor waits for it.
+  const byJob = new Map(rows.flatMap((row) => row.jobs.filter((each) => each.usage).map((each) => [each.id || `${row.at.task} ${row.at.map}`, each.usage])));
+  const inAll = usageOfAll([...byJob.values()]);
   main.replaceChildren(
     head("Jobs of this run",
       row(make("h1", {}, `${plural(rows.length, "task")}, ${plural(jobsInAll, "job")}`), [[failedTasks, "task"], [failedJobs, "job"]].map(([many, noun]) => (many ? badge(["failed", `${plural(many, noun)} failed`]) : null)))),
     ...found.trouble.map((words) => warning(words)),
     card("jobs", ["Time queued and running", known.length ? p("", make("b", {}, duration(to - from)), " from the first job to the last") : null],
       table("jobs", ["Task", "State", ">Queued", ">Running", `From ${clock(from)} to ${clock(to)}`], lines)),
+    usageWords(inAll) ? make("section", { class: "card", "aria-label": "Usage of this run" }, factList([["Used by the jobs of this run", usageWords(inAll)], ["Cost", costWords(inAll)]])) : "",
     found.left ? foot(`${plural(found.left, "more task")} of this run are not shown.`) : "");
 }
 

@@ -1,4 +1,4 @@
-"""Waits with the Amazon provider; their number is in the run's conf."""
+"""Waits with the Amazon provider; their number comes from the run's conf."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ PARAMS: dict[str, Any] = {"waits": Param(1, type="integer")}
 
 @task
 def ids(**context: Any) -> list[str]:
-    """Give the jobs to wait for."""
+    """Return the jobs to wait for."""
     return [job_id(index) for index in range(context["params"]["waits"])]
 
 
 @task
 def parameters(**context: Any) -> list[dict[str, str]]:
-    """Give the parameters of the jobs to start."""
+    """Return the parameters of the jobs to start."""
     return [{"index": str(index)} for index in range(context["params"]["waits"])]
 
 
 @dag(schedule=None, params=PARAMS)
 def bench_sensor() -> None:
-    """Wait for jobs that something else has started."""
+    """Wait for jobs that were started elsewhere."""
     given: Any = ids()
     BatchSensor.partial(task_id="wait", deferrable=True, poke_interval=INTERVAL).expand(job_id=given)
 

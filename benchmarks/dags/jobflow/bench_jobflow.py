@@ -1,4 +1,4 @@
-"""Waits with this package; their number is in the run's conf."""
+"""Waits with this package; their number comes from the run's conf."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ PARAMS: dict[str, Any] = {"waits": Param(1, type="integer"), "first": Param(0, t
 
 @task
 def ids(**context: Any) -> list[str]:
-    """Give the jobs to wait for."""
+    """Return the jobs to wait for."""
     return [job_id(index) for index in range(context["params"]["waits"])]
 
 
 @task
 def parameters(**context: Any) -> list[dict[str, str]]:
-    """Give the parameters of the jobs to start."""
+    """Return the parameters of the jobs to start."""
     first = context["params"]["first"]
     return [{"index": str(first + index)} for index in range(context["params"]["waits"])]
 
 
 @task
 def variables(**context: Any) -> list[dict[str, str]]:
-    """Give the environment of the Fargate tasks to run."""
+    """Return the environment of the Fargate tasks to run."""
     return [{"INDEX": str(index)} for index in range(context["params"]["waits"])]
 
 
@@ -45,7 +45,7 @@ FARGATE: dict[str, Any] = {
 
 @dag(schedule=None, params=PARAMS)
 def bench_sensor() -> None:
-    """Wait for jobs that something else has started."""
+    """Wait for jobs that were started elsewhere."""
     given: Any = ids()
     BatchJobSensor.partial(task_id="wait", poll_interval=INTERVAL).expand(job_id=given)
 

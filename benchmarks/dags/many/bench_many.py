@@ -15,7 +15,7 @@ PARAMS: dict[str, Any] = {"waits": Param(1, type="integer"), "first": Param(0, t
 
 @task
 def ids(**context: Any) -> list[str]:
-    """Give the jobs to wait for."""
+    """Return the jobs to wait for."""
     return [job_id(context["params"]["first"] + index) for index in range(context["params"]["waits"])]
 
 
@@ -23,7 +23,7 @@ def ids(**context: Any) -> list[str]:
 def bench_ours() -> None:
     """Wait for jobs with our sensor."""
     given: Any = ids()
-    # A triggerer pushes one XCom in each round of its loop, which ten thousand waits make slow: none are pushed here.
+    # A triggerer pushes one XCom per iteration of its loop, which ten thousand waits slow down: none are pushed here.
     BatchJobSensor.partial(task_id="wait", do_xcom_push=False).expand(job_id=given)
 
 

@@ -1,4 +1,4 @@
-"""One task each that waits, and one that only defers: what Airflow itself asks for."""
+"""Tasks that wait, and one that only defers, to compare with the requests of Airflow itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator, dag
 from airflow_jobflow.operators.batch import BatchJobOperator
 
 JOB: dict[str, Any] = {
-    "aws_conn_id": "requests_aws",  # in Airflow's database, as most have it
+    "aws_conn_id": "requests_aws",  # in Airflow's database, as usual
     "job_name": "{{ run_id }}",
     "job_queue": "hello-world-queue",
     "job_definition": "hello-world",
@@ -20,7 +20,7 @@ JOB: dict[str, Any] = {
 
 
 def nothing(_: Any) -> None:
-    """Do nothing: that there is a callback makes a worker end the task."""
+    """Do nothing: because there is a callback, a worker ends the task."""
 
 
 class Deferring(BaseOperator):
@@ -49,13 +49,13 @@ def requests_ends_on_worker() -> None:
 
 @dag(schedule=None)
 def requests_without_xcom() -> None:
-    """Wait for a job, and push nothing."""
+    """Wait for a job without pushing XComs."""
     BatchJobOperator(task_id="job", do_xcom_push=False, **JOB)
 
 
 @dag(schedule=None)
 def requests_of_airflow() -> None:
-    """Defer, and return something: the least that such a task can ask for."""
+    """Defer, and return a value: the minimum of requests of such a task."""
     Deferring(task_id="job")
 
 

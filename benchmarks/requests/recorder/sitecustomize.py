@@ -1,11 +1,9 @@
 """Record every HTTP request that a process of Airflow makes, without changing Airflow.
 
-Python imports this module at its start where its directory is on ``PYTHONPATH``. httpx, which Airflow's clients of the
-execution API are made of, logs each request to the logger ``httpx``; Airflow sets that logger to WARNING, whatever its
-configuration says. So the logger itself is one that writes requests to a file first. The triggerer calls its API
-in-process, through httpx as well.
-
-Does nothing unless ``JOBFLOW_REQUESTS`` names the file.
+Python imports this module at its start if its directory is on ``PYTHONPATH``. httpx, which Airflow's clients of the
+execution API use, logs each request to the logger ``httpx``; Airflow sets that logger to WARNING in every
+configuration. So the logger itself is replaced by one that first writes requests to a file. The triggerer calls its API
+in-process, also with httpx. Does nothing unless ``JOBFLOW_REQUESTS`` names the file.
 """
 
 from __future__ import annotations
@@ -19,10 +17,10 @@ FILE = os.environ.get("JOBFLOW_REQUESTS")
 
 
 class RequestLogger(logging.Logger):
-    """Writes each request that httpx logs as a line of JSON; logs what the level lets through as any logger."""
+    """Writes each request that httpx logs as a line of JSON, and otherwise works like any logger."""
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 -- logging's name
-        """Return True for what is recorded, whatever level is set."""
+        """Return True for recorded requests at every level."""
         return level >= logging.INFO
 
     def handle(self, record: logging.LogRecord) -> None:
@@ -40,7 +38,7 @@ class RequestLogger(logging.Logger):
             line = json.dumps(request) + "\n"
             file = os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             try:
-                os.write(file, line.encode())  # one write: processes append to one file
+                os.write(file, line.encode())  # one write, because processes append to one file
             finally:
                 os.close(file)
         if record.levelno >= self.getEffectiveLevel():

@@ -1,6 +1,6 @@
-"""Two assets of Dagster, each materialized by a process that reports to it by Pipes: a Fargate task and a Glue job run.
+"""Two assets of Dagster, each materialized by a process that reports with Pipes: a Fargate task and a Glue job run.
 
-The processes get what they are to do through Pipes: the task by its environment, the run by S3. They report through the
+The processes get their input from Pipes: the task through its environment, the run through S3. They report through the
 logs in CloudWatch.
 """
 
@@ -79,6 +79,7 @@ def create_resources() -> None:
         memory="512",
         networkMode="awsvpc",
         requiresCompatibilities=["FARGATE"],
+        executionRoleArn="arn:aws:iam::123456789012:role/execution",
     )
     boto3.client("s3").put_object(Bucket=BUCKET, Key="pipes.py", Body=GLUE_REPORT.encode())
     command = {"Name": "pythonshell", "ScriptLocation": f"s3://{BUCKET}/pipes.py", "PythonVersion": "3.9"}

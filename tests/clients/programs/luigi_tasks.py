@@ -13,16 +13,16 @@ class HelloWorld(BatchTask):
 
 
 class NoInk(BatchTask):
-    """A job whose command fails; parameters are sent as luigi does."""
+    """A job whose command fails; parameters are sent in luigi's way."""
 
     job_definition = "no-ink"
     job_queue = "print-color-queue"
     poll_time = 1
-    parameters = {"unused": "value"}  # noqa: RUF012 -- as luigi's documentation has it
+    parameters = {"unused": "value"}  # noqa: RUF012 -- as in luigi's documentation
 
 
 class ProcessItem(ECSTask):
-    """A task definition of the sample DAG on Fargate, with a command of its own."""
+    """A task definition of the sample DAG on Fargate, with its own command."""
 
     task_def_arn = "process-item"
     cluster = "jobflow"
@@ -34,7 +34,7 @@ class ProcessItem(ECSTask):
 
 
 def report(task: luigi.Task, error: object = "done") -> None:
-    """Print how a task ended."""
+    """Print the result of a task."""
     separator = " " if error == "done" else ": "
     print(f"{type(task).__name__}{separator}{str(error).rpartition('failed: ')[2]}")  # noqa: T201
 

@@ -1,7 +1,7 @@
-"""A flow of Metaflow whose middle step is a Batch job for each item; that of one item fails the first time.
+"""A flow of Metaflow whose middle step is a Batch job per item; that of one item fails the first time.
 
-A job of Metaflow installs what it needs with ``python -m pip`` in its container. The jobs of the local AWS are
-processes of this machine: they are given the Python that has Metaflow, and install nothing.
+A job of Metaflow installs its packages with ``python -m pip`` in its container. The jobs of the local AWS are processes
+of this machine: they get the Python that has Metaflow, and install nothing.
 """
 
 import sys

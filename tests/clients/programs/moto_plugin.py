@@ -1,4 +1,4 @@
-"""A plugin for the pytest that runs moto's tests: a new local AWS for each test, and a file that says how each ended.
+"""A plugin for the pytest that runs moto's tests: a new local AWS for each test, and a file with the results.
 
 moto resets its server before each test. A new local AWS is as empty, and starts in milliseconds.
 """
@@ -14,13 +14,13 @@ SERVER = [os.environ["FRESH_AWS_PYTHON"], str(Path(__file__).with_name("fresh_aw
 
 
 class FreshAws:
-    """The process that serves the local AWS."""
+    """The process with the local AWS."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(SERVER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def start(self) -> str:
-        """Forget everything; returns the endpoint, which stays the same."""
+        """Start an empty local AWS; return the endpoint, which never changes."""
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return self._process.stdout.readline().strip()
@@ -41,12 +41,12 @@ os.environ |= {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Begin each test with an empty AWS."""
+    """Start each test with an empty AWS."""
     fresh_aws.start()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Record how a test ended: passed, skipped, or what its error says."""
+    """Record the result of a test: passed, skipped, or its error."""
     if report.failed:
         crash = getattr(report.longrepr, "reprcrash", None)
         outcomes[report.nodeid] = "failed: " + (crash.message if crash else str(report.longrepr))
@@ -55,7 +55,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the outcomes for the test that started this session, and leave it to judge the failures."""
+    """Write the results for the test that started this session, which decides about failures."""
     fresh_aws.close()
     Path(os.environ["OUTCOMES"]).write_text(json.dumps(outcomes))
     if session.exitstatus == pytest.ExitCode.TESTS_FAILED:

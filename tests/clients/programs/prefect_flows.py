@@ -1,6 +1,6 @@
 """A flow of Prefect that starts a Batch job, executed in a Fargate task that an ECS worker starts.
 
-``PREFECT_API_URL`` says where the server is that this program starts.
+``PREFECT_API_URL`` is the address of the server that this program starts.
 """
 
 import os
@@ -40,7 +40,7 @@ def prefect(*arguments: str) -> "subprocess.Popen[bytes]":
 
 
 def wait_for_server() -> None:
-    """Return when the server answers."""
+    """Wait until the server responds."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
@@ -52,7 +52,7 @@ def wait_for_server() -> None:
 
 
 def deploy() -> None:
-    """Create a work pool of Fargate tasks, and a deployment of the flow whose code is where the tasks run."""
+    """Create a work pool of Fargate tasks, and a deployment of the flow with its code where the tasks run."""
     if prefect("work-pool", "create", POOL, "--type", "ecs").wait():
         raise SystemExit("The work pool could not be created")
     here = Path(__file__)

@@ -1,7 +1,7 @@
 """Runs one system test of the Amazon provider: ``provider_dag.py <its tests> <name>``. Prints the state of each task.
 
-The tests of a provider import helpers that are released nowhere. The three that they need are here. The script of the
-Glue job, which needs Spark, is replaced by one that does the same without.
+The tests of a provider import helpers that are never released; the three that are needed are here. The script of the
+Glue job, which needs Spark, is replaced by an equivalent one without it.
 """
 
 import re
@@ -28,7 +28,7 @@ def watcher() -> None:
 
 
 def provide(name: str, **content: object) -> None:
-    """Have a module that can be imported."""
+    """Create a module that can be imported."""
     module = ModuleType(name)
     vars(module).update(content)
     sys.modules[name] = module

@@ -1,4 +1,4 @@
-"""Writes a partitioned table with awswrangler, has a crawler find it as well, and reads both catalog entries."""
+"""Writes a partitioned table with awswrangler, lets a crawler find it too, and reads both catalog entries."""
 
 import time
 

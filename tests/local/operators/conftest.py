@@ -1,4 +1,4 @@
-"""The operators on a local AWS whose crawls end when a test lets them."""
+"""The operators on a local AWS whose crawls end when a test ends them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.local.glue_kit import HOUR, GlueKit
 
 @pytest.fixture(scope="package")
 def lasting() -> Iterator[LocalAws]:
-    """A local AWS whose crawls end when a test lets them."""
+    """A local AWS whose crawls end when a test ends them."""
     with LocalAws(slots=4, settings=Settings(time_scale=0.01, crawl_seconds=HOUR)) as server:
         create_environment(server.client("iam"), server.client("batch"), "local")
         yield server
@@ -23,7 +23,7 @@ def lasting() -> Iterator[LocalAws]:
 
 @pytest.fixture
 def case(request: pytest.FixtureRequest, lasting: LocalAws, gate: Path) -> Iterator[Any]:
-    """The operator under test, on an AWS that this process finds."""
+    """The operator under test, on the AWS of this process."""
     here, eventually, kit_class = (request.getfixturevalue(each) for each in ("here", "eventually", "kit_class"))
     here(lasting)
     kits: dict[str, Callable[[], Any]] = {
@@ -39,5 +39,5 @@ def case(request: pytest.FixtureRequest, lasting: LocalAws, gate: Path) -> Itera
 
 @pytest.fixture(autouse=True)
 def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Describe calls that are refused end a wait after half a second instead of minutes."""
+    """Let denied describe calls end a wait after half a second instead of minutes."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "0.5")

@@ -1,4 +1,4 @@
-"""BatchJobOperator against the local AWS: started once, waited for, understood, stopped."""
+"""BatchJobOperator on the local AWS: one job is started, waited for, explained and stopped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.local.tries import resumed, retried
 
 @pytest.fixture
 def task(kit: Any, here: Callable[[Any], None]) -> Callable[..., BatchJobOperator]:
-    """Make an operator for the test's queue that waits here, unless told otherwise."""
+    """Return a function that creates an operator for the test's queue, which by default waits on the worker."""
     here(kit.aws)
 
     def make(script: str = "true", **parameters: Any) -> BatchJobOperator:
@@ -40,7 +40,7 @@ def task(kit: Any, here: Callable[[Any], None]) -> Callable[..., BatchJobOperato
 
 
 def run(trigger: JobTrigger) -> dict[str, Any]:
-    """Run a trigger as Airflow does: made anew from what it serialized to, elsewhere."""
+    """Run a trigger like Airflow: created again from its serialized form."""
     path, arguments = trigger.serialize()
     assert path == "airflow_jobflow.triggers.job.JobTrigger"
     again = JobTrigger(**json.loads(json.dumps(arguments)))
@@ -55,34 +55,42 @@ def run(trigger: JobTrigger) -> dict[str, Any]:
 
 
 def stored_by_airflow(operator: BatchJobOperator) -> dict[str, Any]:
-    """What Airflow stores of an operator's links when a worker is done with it."""
+    """Return what Airflow stores of an operator's links after its execution on a worker."""
     no_key: Any = None
     return {link.xcom_key: link.get_link(operator, ti_key=no_key) for link in operator.operator_extra_links}
 
 
 def _pages(event: dict[str, Any]) -> dict[str, str]:
-    """The console's pages for the job of an event."""
+    """Return the console pages of the job in an event."""
     [seen] = event["jobs"].values()
     return pages("batch", Snapshot.from_dict(seen))
 
 
 def jobs_of(kit: Any, queue: str | None = None) -> list[str]:
-    """The ids of all jobs ever submitted to a queue."""
+    """Return the ids of all jobs that were ever submitted to a queue."""
     answer = kit.batch.list_jobs(jobQueue=queue or kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}])
     return [job["jobId"] for job in answer["jobSummaryList"]]
 
 
-# How it goes.
+# Success.
 
 
 def test_a_job_runs_and_its_outcome_is_returned(kit: Any, task: Any, context: Any) -> None:
-    """The outcome has the shape that DAGs read."""
+    """DAGs read the outcome in this format."""
     outcome = task("echo hi").execute(context)
     described = kit.look(outcome["job_id"])
     assert outcome == json.loads(json.dumps(outcome))
     assert outcome.pop("log") == {"group": "/aws/batch/job", "stream": described["container"]["logStreamName"]}
     assert outcome.pop("name").startswith("hello-")
     assert outcome.pop("created_at") <= outcome.pop("started_at") <= outcome.pop("stopped_at")
+    ran = (described["stoppedAt"] - described["startedAt"]) / 1000
+    assert outcome.pop("usage") == {
+        **dict.fromkeys(("gpu_seconds", "dpu_seconds", "capacity", "cost")),
+        "vcpu_seconds": pytest.approx(ran * 0.5, abs=0.001),
+        "gib_seconds": pytest.approx(ran * 128 / 1024, abs=0.001),
+        "queued_seconds": pytest.approx((described["startedAt"] - described["createdAt"]) / 1000, abs=0.001),
+        "estimated": False,
+    }
     assert outcome == {
         "service": "batch",
         "job_id": described["jobId"],
@@ -93,11 +101,12 @@ def test_a_job_runs_and_its_outcome_is_returned(kit: Any, task: Any, context: An
         "console_url": f"https://console.aws.amazon.com/batch/home?region=us-east-1#jobs/detail/{described['jobId']}",
         "array": None,
         "details": None,
+        **dict.fromkeys(("result", "result_uri", "result_error")),
     }
 
 
 def test_a_deferred_job_ends_the_same_way(kit: Any, task: Any, context: Any, gate: Any) -> None:
-    """By way of the triggerer, whose trigger knows all there is to know."""
+    """The trigger has all the data that it needs."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
@@ -108,8 +117,8 @@ def test_a_deferred_job_ends_the_same_way(kit: Any, task: Any, context: Any, gat
     assert jobs_of(kit) == [outcome["job_id"]]
 
 
-def test_access_may_be_said_in_text(task: Any, context: Any, gate: Any) -> None:
-    """Templates render to strings; what the trigger carries is what the worker used."""
+def test_access_parameters_may_be_text(task: Any, context: Any, gate: Any) -> None:
+    """Templates render to strings; the trigger uses the same values as the worker."""
     operator = task(
         f"while [ ! -e {gate} ]; do sleep 0.02; done",
         verify="False",
@@ -124,10 +133,10 @@ def test_access_may_be_said_in_text(task: Any, context: Any, gate: Any) -> None:
     assert operator.execute_complete(context, run(deferred.value.trigger))["state"] == "SUCCEEDED"
 
 
-def test_a_job_that_is_over_at_the_first_look_is_not_waited_for(
+def test_a_job_that_has_ended_at_the_first_describe_is_not_deferred(
     kit: Any, task: Any, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A deferral would cost a worker process and a round trip."""
+    """A deferral would need another worker process."""
     operator = task("true", deferrable=True)
     monkeypatch.setattr(
         operator._execution.wait, "initial_status", _after_the_end(kit, operator._execution.wait.initial_status)
@@ -144,15 +153,15 @@ def _after_the_end(kit: Any, look: Callable[..., Any]) -> Callable[..., Any]:
     return initial_status
 
 
-def test_not_waiting_returns_what_was_started(kit: Any, task: Any, context: Any) -> None:
-    """For a sensor to wait on."""
+def test_without_waiting_the_started_job_is_returned(kit: Any, task: Any, context: Any) -> None:
+    """A sensor can wait for it."""
     outcome = task("true", wait_for_completion=False).execute(context)
     assert outcome["state"] == "SUBMITTED"
     assert kit.wait(outcome["job_id"])["status"] == "SUCCEEDED"
 
 
 def test_a_job_can_be_found_without_a_record(kit: Any, task: Any, context: Any) -> None:
-    """By its name, which says whose it is, and which try and attempt have started it; the tags say it to people."""
+    """Its name contains the group and the attempt token; the tags are for people."""
     outcome = task().execute(context)
     ti, recorded = context["ti"], context["task_state_store"]["jobflow"]
     group = job_group(ti.dag_id, ti.task_id, ti.run_id)
@@ -163,7 +172,7 @@ def test_a_job_can_be_found_without_a_record(kit: Any, task: Any, context: Any) 
 
 
 def test_the_buttons_work_from_the_start(kit: Any, task: Any, context: Any, disabled_queue: str) -> None:
-    """The note for the Jobs tab has their URLs, and Airflow, which stores an operator's links, has nothing to store."""
+    """The note for the Jobs tab has their URLs, and Airflow, which stores an operator's links, stores nothing."""
     operator = task(job_queue=disabled_queue, deferrable=True)
     trigger: Any = deferred_by(operator, context).trigger
     kit.batch.terminate_job(jobId=trigger.job_ids[0], reason="the test is over")
@@ -173,13 +182,11 @@ def test_the_buttons_work_from_the_start(kit: Any, task: Any, context: Any, disa
     assert "/batch/home?region=us-east-1#jobs/detail/" in links.pop("_link_BatchJobLink")
     assert "#queues/detail/arn:aws:batch" in links.pop("_link_BatchJobQueueLink")
     assert "#job-definition/detail/arn:aws:batch" in links.pop("_link_BatchJobDefinitionLink")
-    assert links == {}  # where the log is is not known yet
+    assert links == {}  # the log stream is not known yet
 
 
-def test_a_worker_that_ends_the_task_stores_only_buttons_that_are_new(
-    task: Any, context: Any, gate: Any, kit: Any
-) -> None:
-    """Where the log is is often known only in the end."""
+def test_a_worker_that_ends_the_task_stores_only_new_buttons(task: Any, context: Any, gate: Any, kit: Any) -> None:
+    """The log stream is often known only at the end."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     deferral = deferred_by(operator, context)
     kit.eventually(lambda: kit.look(deferral.trigger.job_ids[0])["container"].get("logStreamName"))
@@ -197,7 +204,7 @@ def test_a_worker_that_ends_the_task_stores_only_buttons_that_are_new(
 
 
 def test_a_class_derived_from_ours_stores_each_of_its_buttons(kit: Any, task: Any, context: Any, gate: Any) -> None:
-    """The plugin's links are not for it, so Airflow reads each from an XCom of its own."""
+    """The plugin's links do not apply to it, so Airflow reads each button from its own XCom."""
     ours = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     theirs = type("Theirs", (BatchJobOperator,), {"__module__": "elsewhere"})
     operator = theirs(
@@ -213,7 +220,7 @@ def test_a_class_derived_from_ours_stores_each_of_its_buttons(kit: Any, task: An
 def test_with_an_xcom_backend_buttons_are_stored_beside_the_note(
     task: Any, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The API server does not read what a backend has stored; what Airflow stores of links goes past it."""
+    """The API server does not read what a backend has stored; Airflow stores links without the backend."""
     from airflow.sdk.bases.xcom import BaseXCom
     from airflow.sdk.execution_time import xcom
 
@@ -225,7 +232,7 @@ def test_with_an_xcom_backend_buttons_are_stored_beside_the_note(
 
 
 def test_a_failed_job_keeps_its_buttons(task: Any, context: Any, gate: Any) -> None:
-    """The last note takes the place of the one that had them."""
+    """The final note replaces the one that had them."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done; exit 3", deferrable=True)
     deferral = deferred_by(operator, context)
     links = context["ti"].xcoms["jobflow_jobs"]["links"]
@@ -239,7 +246,7 @@ def test_a_failed_job_keeps_its_buttons(task: Any, context: Any, gate: Any) -> N
 
 
 def test_a_task_whose_trigger_dies_keeps_its_buttons(task: Any, context: Any, gate: Any) -> None:
-    """The trigger could not hand them on."""
+    """The trigger could not return them."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     deferred_by(operator, context)
     links = context["ti"].xcoms["jobflow_jobs"]["links"]
@@ -252,8 +259,8 @@ def test_a_task_whose_trigger_dies_keeps_its_buttons(task: Any, context: Any, ga
     assert stored_by_airflow(last) == {}
 
 
-def test_what_waits_in_its_worker_has_buttons_at_once(task: Any, context: Any) -> None:
-    """They work while it waits."""
+def test_a_task_that_waits_on_its_worker_has_buttons_at_once(task: Any, context: Any) -> None:
+    """They work during the wait."""
     operator = task("sleep 1", deferrable=False)
     operator.execute(context)
     links = context["ti"].xcoms["jobflow_jobs"]["links"]
@@ -261,14 +268,14 @@ def test_what_waits_in_its_worker_has_buttons_at_once(task: Any, context: Any) -
     assert {**links, **stored_by_airflow(operator).get("jobflow_links", {})} == operator.kept_links
 
 
-def test_no_xcoms_where_none_are_wanted(task: Any, context: Any) -> None:
-    """do_xcom_push=False holds for links too."""
+def test_do_xcom_push_false_pushes_no_xcoms(task: Any, context: Any) -> None:
+    """It applies to links too."""
     task(do_xcom_push=False).execute(context)
     assert context["ti"].xcoms == {}
 
 
 def test_all_of_submit_job_reaches_the_job(kit: Any, task: Any, context: Any) -> None:
-    """Parameters, overrides, tags and retries arrive; what was not said does not."""
+    """Parameters, overrides, tags and retries reach the job; parameters that are not set do not."""
     definition = kit.define(["sh", "-c", "echo $0 $WHO", "Ref::word"], parameters={"word": "bye"})
     outcome = task(
         job_definition=definition,
@@ -284,10 +291,10 @@ def test_all_of_submit_job_reaches_the_job(kit: Any, task: Any, context: Any) ->
     assert job["tags"]["team"] == "a"
 
 
-def test_each_change_of_state_is_one_line(
+def test_each_change_of_status_is_one_log_line(
     kit: Any, task: Any, context: Any, gate: Any, *, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A log that repeats itself is not read; array progress is part of it."""
+    """Nobody reads a log that repeats itself; the progress of an array is part of it."""
     script = f'[ "$AWS_BATCH_JOB_ARRAY_INDEX" = 0 ] && exit 1; while [ ! -e {gate} ]; do sleep 0.02; done'
     operator = task(script, array_size=3, deferrable=True, raise_on_failure=False)
     caplog.set_level(logging.INFO, "airflow_jobflow")
@@ -296,15 +303,18 @@ def test_each_change_of_state_is_one_line(
     [job_id] = deferred.value.trigger.job_ids
     kit.eventually(lambda: kit.look(job_id)["arrayProperties"]["statusSummary"].get("FAILED") == 1)
     asyncio.run(_open_after_a_while(kit, deferred.value.trigger, gate))
-    log = capfd.readouterr().out + "\n".join(record.getMessage() for record in caplog.records)
-    lines = [rest.split(" [")[0].strip() for rest in re.findall(rf"Batch job {job_id}: (.*)", log)]
+    printed, logged = capfd.readouterr().out, "\n".join(record.getMessage() for record in caplog.records)
+    lines: list[str] = []
+    for log in (printed, logged):  # a line can be in both, if another test has set up a handler
+        found = [rest.split(" [")[0].strip() for rest in re.findall(rf"Batch job {job_id}: (.*)", log)]
+        assert len(found) == len(set(found))
+        lines += found
     assert "PENDING 1/3 done, 1 failed" in lines
     assert lines[-1] == "FAILED 3/3 done, 1 failed"
-    assert len(lines) == len(set(lines))
 
 
 async def _open_after_a_while(kit: Any, trigger: JobTrigger, gate: Any) -> None:
-    """Let the trigger look several times while nothing changes, then let the job go on."""
+    """Let the trigger describe the job several times without a change, then let the job continue."""
     before = kit.aws.calls["batch.DescribeJobs"]
     waiting = asyncio.create_task(trigger.wait())
     await asyncio.to_thread(kit.eventually, lambda: kit.aws.calls["batch.DescribeJobs"] > before + 4, "a few looks")
@@ -312,11 +322,11 @@ async def _open_after_a_while(kit: Any, trigger: JobTrigger, gate: Any) -> None:
     await waiting
 
 
-# How it fails.
+# Failures.
 
 
-def test_a_failed_job_says_all_a_person_needs(task: Any, context: Any) -> None:
-    """Job, attempt, exit code, reason, diagnosis, log lines, console."""
+def test_the_error_of_a_failed_job(task: Any, context: Any) -> None:
+    """It has the job, attempt, exit code, reason, diagnosis, log lines and console link."""
     with pytest.raises(exceptions.JobFailed) as error:
         task("echo one; echo two >&2; exit 3", number_logs_exception=1).execute(context)
     outcome = error.value.outcome
@@ -333,14 +343,14 @@ def test_a_failed_job_says_all_a_person_needs(task: Any, context: Any) -> None:
     assert error.value.diagnosis.cause == "command_failed"
 
 
-def test_a_failed_job_is_returned_where_a_branch_chooses(task: Any, context: Any) -> None:
-    """raise_on_failure=False."""
+def test_a_failed_job_is_returned_with_raise_on_failure_false(task: Any, context: Any) -> None:
+    """A branch can decide on the outcome."""
     outcome = task("exit 3", raise_on_failure=False).execute(context)
     assert (outcome["state"], outcome["exit_code"]) == ("FAILED", 3)
 
 
-def test_a_failed_array_names_the_indexes_and_the_first_reasons(task: Any, context: Any) -> None:
-    """And shows the first failed child's log."""
+def test_the_error_of_a_failed_array(task: Any, context: Any) -> None:
+    """It lists the failed indexes and their reasons, and shows the first failed child's log."""
     script = 'case $AWS_BATCH_JOB_ARRAY_INDEX in 1|2|4) echo "no $AWS_BATCH_JOB_ARRAY_INDEX"; exit 7;; esac'
     with pytest.raises(exceptions.JobFailed) as error:
         task(script, array_size=5).execute(context)
@@ -354,7 +364,7 @@ def test_a_failed_array_names_the_indexes_and_the_first_reasons(task: Any, conte
 
 @pytest.mark.parametrize("tolerance", [{"tolerated_failure_count": 1}, {"tolerated_failure_percentage": "20"}])
 def test_tolerated_failures_are_a_success(task: Any, context: Any, tolerance: dict[str, Any]) -> None:
-    """With the failed indexes in the outcome."""
+    """The outcome has the failed indexes."""
     script = '[ "$AWS_BATCH_JOB_ARRAY_INDEX" != 2 ]'
     outcome = task(script, array_size=5, **tolerance).execute(context)
     assert outcome["state"] == "SUCCEEDED"
@@ -363,10 +373,10 @@ def test_tolerated_failures_are_a_success(task: Any, context: Any, tolerance: di
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_an_array_of_one_comes_to_what_an_array_comes_to(
+def test_an_array_of_one_has_the_outcome_of_an_array(
     kit: Any, task: Any, context: Any, gate: Any, deferrable: bool
 ) -> None:
-    """AWS has none, so a plain job runs, with the index of child 0."""
+    """AWS has no arrays of one, so a single job runs with the index of child 0."""
     script = f'while [ ! -e {gate} ]; do sleep 0.02; done; [ "$JOBFLOW_ARRAY_INDEXES" = "$WANTED" ]'
 
     def run(**parameters: Any) -> Any:
@@ -390,7 +400,7 @@ def test_an_array_of_one_comes_to_what_an_array_comes_to(
 
 
 def test_sizes_and_variables_reach_the_job(kit: Any, task: Any, context: Any) -> None:
-    """Without a word of container_overrides."""
+    """The short forms work without container_overrides."""
     outcome = task("echo $WHO", environment={"WHO": "you"}, vcpus=0.5, memory=1024).execute(context)
     container = kit.look(outcome["job_id"])["container"]
     assert kit.lines(container["logStreamName"]) == ["you"]
@@ -400,8 +410,8 @@ def test_sizes_and_variables_reach_the_job(kit: Any, task: Any, context: Any) ->
     }
 
 
-def test_failures_that_cannot_be_listed_are_no_success(own_kit: Any, own_task: Any, context: Any) -> None:
-    """What is not known is not tolerated; the error is the job's, not the list's."""
+def test_an_array_whose_failures_cannot_be_listed_fails(own_kit: Any, own_task: Any, context: Any) -> None:
+    """Unknown failures are not tolerated; the error is about the job, not about the listing."""
     definition = own_kit.define(["false"])
     operator = own_task(job_definition=definition, array_size=2, tolerated_failure_percentage=100)
     own_kit.aws.set_faults(Faults(denied=("batch.ListJobs",)))
@@ -410,7 +420,7 @@ def test_failures_that_cannot_be_listed_are_no_success(own_kit: Any, own_task: A
 
 
 def test_one_failure_too_many_is_not_tolerated(task: Any, context: Any) -> None:
-    """The tolerance is a bound."""
+    """The tolerance is a maximum."""
     script = '[ "$AWS_BATCH_JOB_ARRAY_INDEX" -gt 1 ]'
     with pytest.raises(exceptions.JobFailed):
         task(script, array_size=4, tolerated_failure_count=1).execute(context)
@@ -427,8 +437,8 @@ INTERRUPTIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("cause", INTERRUPTIONS)
-def test_what_happens_to_a_running_job_is_diagnosed(kit: Any, task: Any, context: Any, cause: str, gate: Any) -> None:
-    """From what AWS says to what to do."""
+def test_the_end_of_a_running_job_is_diagnosed(kit: Any, task: Any, context: Any, cause: str, gate: Any) -> None:
+    """AWS's reason leads to a cause with advice."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
@@ -443,7 +453,7 @@ def test_what_happens_to_a_running_job_is_diagnosed(kit: Any, task: Any, context
 
 @pytest.mark.parametrize("bug", [True, False])
 def test_the_cause_of_an_array_is_that_of_its_children(kit: Any, task: Any, context: Any, gate: Any, bug: bool) -> None:
-    """Spot for most of them and a bug in one is not 'Spot'; the message shows the bug and its log first."""
+    """If most children were interrupted and one has a bug, the message shows the bug and its log first."""
     last = f"echo the bug; exit {7 if bug else 0}"
     script = f'[ "$AWS_BATCH_JOB_ARRAY_INDEX" = 2 ] && {{ {last}; }}; while [ ! -e {gate} ]; do sleep 0.02; done'
     operator = task(script, array_size=3, deferrable=True)
@@ -474,15 +484,15 @@ def test_the_cause_of_an_array_is_that_of_its_children(kit: Any, task: Any, cont
 def test_a_job_that_cannot_run_is_diagnosed(
     kit: Any, task: Any, context: Any, cause: str, definition: dict[str, Any]
 ) -> None:
-    """Configuration is not the command's fault."""
+    """A wrong configuration is not a failure of the command."""
     with pytest.raises(exceptions.JobFailed) as error:
         task(job_definition=kit.define(**definition)).execute(context)
     assert error.value.diagnosis
     assert error.value.diagnosis.cause == cause
 
 
-def test_a_job_that_somebody_else_ends_is_stopped_not_failed(kit: Any, task: Any, context: Any, gate: Any) -> None:
-    """Who stopped it, and why, is what there is to know."""
+def test_a_job_that_someone_else_stops_counts_as_stopped(kit: Any, task: Any, context: Any, gate: Any) -> None:
+    """The error says why it was stopped."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
@@ -493,10 +503,8 @@ def test_a_job_that_somebody_else_ends_is_stopped_not_failed(kit: Any, task: Any
         operator.execute_complete(context, run(deferred.value.trigger))
 
 
-def test_a_parent_ended_with_children_running_is_stopped_not_failed(
-    kit: Any, task: Any, context: Any, gate: Any
-) -> None:
-    """Tolerances are for failures, not for this."""
+def test_an_array_that_someone_else_stops_counts_as_stopped(kit: Any, task: Any, context: Any, gate: Any) -> None:
+    """Tolerances apply to failures only."""
     script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
     operator = task(script, array_size=2, deferrable=True, tolerated_failure_percentage=100)
     with pytest.raises(TaskDeferred) as deferred:
@@ -507,8 +515,8 @@ def test_a_parent_ended_with_children_running_is_stopped_not_failed(
         operator.execute_complete(context, run(deferred.value.trigger))
 
 
-def test_a_definition_that_vanishes_after_the_submit_changes_nothing(kit: Any, task: Any, context: Any) -> None:
-    """Batch keeps what a job was made from."""
+def test_deregistering_the_definition_after_the_submit_has_no_effect(kit: Any, task: Any, context: Any) -> None:
+    """Batch keeps the definition for submitted jobs."""
     definition = kit.define(["sh", "-c", "sleep 0.3"])
     operator = task(job_definition=definition, deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
@@ -517,11 +525,11 @@ def test_a_definition_that_vanishes_after_the_submit_changes_nothing(kit: Any, t
     assert operator.execute_complete(context, run(deferred.value.trigger))["state"] == "SUCCEEDED"
 
 
-# How it is refused.
+# Rejected starts.
 
 
-def test_a_definition_that_has_vanished_is_refused(kit: Any, task: Any, context: Any) -> None:
-    """Nothing is started, and a retry would be refused as well."""
+def test_an_inactive_definition_is_rejected(kit: Any, task: Any, context: Any) -> None:
+    """No job is started, and a retry would be rejected as well."""
     definition = kit.define()
     kit.batch.deregister_job_definition(jobDefinition=definition)
     with pytest.raises(exceptions.SubmissionRejected, match="nothing was started"):
@@ -530,16 +538,16 @@ def test_a_definition_that_has_vanished_is_refused(kit: Any, task: Any, context:
 
 
 @pytest.mark.parametrize("parameter", ["job_queue", "job_definition"])
-def test_what_does_not_exist_is_refused(kit: Any, task: Any, context: Any, parameter: str) -> None:
-    """With AWS's words, and without a retry."""
+def test_unknown_resources_are_rejected(kit: Any, task: Any, context: Any, parameter: str) -> None:
+    """The error has AWS's message, and the task is not retried."""
     with pytest.raises(exceptions.SubmissionRejected, match="nowhere") as error:
         task(**{parameter: "nowhere"}).execute(context)
     assert isinstance(error.value, AirflowFailException)
     assert jobs_of(kit) == []
 
 
-def test_bad_input_starts_nothing(kit: Any, task: Any, context: Any) -> None:
-    """Checks come before the submit."""
+def test_invalid_parameters_start_no_job(kit: Any, task: Any, context: Any) -> None:
+    """Parameters are validated before the submit."""
     with pytest.raises(exceptions.InvalidParameter, match="array_size=0"):
         task(array_size=0).execute(context)
     assert jobs_of(kit) == []
@@ -552,10 +560,10 @@ def test_bad_input_starts_nothing(kit: Any, task: Any, context: Any) -> None:
         (["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], "Unable to locate credentials"),
     ],
 )
-def test_no_credentials_or_no_region_is_said_so(
+def test_the_error_for_missing_credentials_or_region(
     task: Any, context: Any, monkeypatch: pytest.MonkeyPatch, missing: list[str], words: str
 ) -> None:
-    """Nothing is started; a retry may find them, for a metadata service can be slow (A4)."""
+    """No job is started; a retry may find them, because a metadata service can be slow (A4)."""
     operator = task()
     for name in missing:
         monkeypatch.delenv(name)
@@ -565,20 +573,20 @@ def test_no_credentials_or_no_region_is_said_so(
     assert not isinstance(error.value, AirflowFailException)
 
 
-def test_a_connection_that_does_not_exist_is_named(task: Any, context: Any) -> None:
-    """Nothing is started with whatever credentials are there. Airflow says the same while it cannot be reached."""
+def test_the_error_for_a_missing_connection_names_it(task: Any, context: Any) -> None:
+    """No other credentials are used. Airflow reports the same while its API server is down."""
     words = "Nothing was started.* Airflow has no connection 'nowhere'"
     with pytest.raises(exceptions.SubmissionError, match=words) as error:
         task(aws_conn_id="nowhere").execute(context)
     assert not isinstance(error.value, AirflowFailException)
 
 
-# Started once.
+# One job per attempt.
 
 
 @pytest.fixture
 def own_task(own_kit: Any, here: Callable[[Any], None]) -> Callable[..., BatchJobOperator]:
-    """An operator on a local AWS of the test's own, for faults."""
+    """Return a function that creates an operator on a local AWS of the test's own, for faults."""
     here(own_kit.aws)
 
     def make(**parameters: Any) -> BatchJobOperator:
@@ -588,8 +596,8 @@ def own_task(own_kit: Any, here: Callable[[Any], None]) -> Callable[..., BatchJo
     return make
 
 
-def test_a_submit_whose_answer_is_lost_starts_one_job(own_kit: Any, own_task: Any, context: Any) -> None:
-    """It is found by its name, not made again."""
+def test_a_submit_whose_response_is_lost_starts_one_job(own_kit: Any, own_task: Any, context: Any) -> None:
+    """The job is found by its name, and not submitted again."""
     operator = own_task()
     own_kit.aws.set_faults(Faults(actions=("SubmitJob",), lose_answers=1))
     outcome = operator.execute(context)
@@ -598,8 +606,8 @@ def test_a_submit_whose_answer_is_lost_starts_one_job(own_kit: Any, own_task: An
     assert own_kit.aws.calls["batch.SubmitJob"] == 1
 
 
-def test_a_submit_that_did_not_arrive_is_made_again(own_kit: Any, own_task: Any, context: Any) -> None:
-    """Looked for first, then submitted once more."""
+def test_a_submit_that_did_not_arrive_is_repeated(own_kit: Any, own_task: Any, context: Any) -> None:
+    """The job is looked up first, and then submitted once more."""
     operator = own_task()
     own_kit.aws.set_faults(Faults(actions=("SubmitJob",), error_every=2))
     own_kit.submit()
@@ -608,8 +616,8 @@ def test_a_submit_that_did_not_arrive_is_made_again(own_kit: Any, own_task: Any,
     assert [job for job in jobs_of(own_kit) if own_kit.look(job)["jobName"] == outcome["name"]] == [outcome["job_id"]]
 
 
-def test_a_throttled_submit_is_made_again(own_kit: Any, own_task: Any, context: Any) -> None:
-    """Throttling is no reason to fail."""
+def test_a_throttled_submit_is_repeated(own_kit: Any, own_task: Any, context: Any) -> None:
+    """Throttling does not fail a task."""
     operator = own_task()
     own_kit.aws.set_faults(Faults(actions=("SubmitJob",), calls_per_second=20))
     for _ in range(20):
@@ -617,8 +625,8 @@ def test_a_throttled_submit_is_made_again(own_kit: Any, own_task: Any, context: 
     assert operator.execute(context)["state"] == "SUCCEEDED"
 
 
-def test_a_submit_that_cannot_be_looked_up_is_not_made_again(own_kit: Any, own_task: Any, context: Any) -> None:
-    """A second job would be worse than an error that says what is not known."""
+def test_a_submit_that_cannot_be_looked_up_is_not_repeated(own_kit: Any, own_task: Any, context: Any) -> None:
+    """A second job would be worse than an error about an unknown state."""
     operator = own_task()
     own_kit.aws.set_faults(Faults(actions=("SubmitJob", "ListJobs"), drop_every=1))
     with pytest.raises(exceptions.SubmissionError, match="may have been started") as error:
@@ -627,23 +635,23 @@ def test_a_submit_that_cannot_be_looked_up_is_not_made_again(own_kit: Any, own_t
     assert own_kit.aws.calls["batch.SubmitJob"] == 1
 
 
-def test_without_durability_the_name_is_sent_as_it_is(kit: Any, task: Any, context: Any) -> None:
-    """And nothing is looked up."""
+def test_without_durable_the_name_is_not_changed(kit: Any, task: Any, context: Any) -> None:
+    """No job is looked up either."""
     outcome = task(durable=False).execute(context)
     assert outcome["name"] == "hello"
-    # The reaper could not tell it from a copy, and would report it as one in every run.
+    # The reaper would report every such job as a copy, because it has no group.
     assert "airflow_jobflow_reap" not in kit.look(outcome["job_id"])["tags"]
 
 
-def test_the_longest_name_leaves_room_for_the_token(task: Any, context: Any) -> None:
-    """Shortened, still unique, and within the rule."""
+def test_a_long_name_is_shortened_for_the_token(task: Any, context: Any) -> None:
+    """The name remains unique and valid."""
     name = task(job_name="x" * 128).execute(context)["name"]
     assert 100 < len(name) <= 128
     assert name.startswith("x" * 70)
 
 
 def test_a_log_of_huge_and_binary_lines_makes_a_short_and_printable_error(task: Any, context: Any) -> None:
-    """A core dump, or a table in one line: the error goes into logs, XComs and database rows."""
+    """A log may contain a core dump. The error goes into logs, XComs and the database."""
     script = (
         "head -c 1000000 /dev/zero | tr '\\0' x; echo; printf '\\000\\377\\033[31mred\\033[0m\\n'; echo last; exit 3"
     )
@@ -658,8 +666,8 @@ def test_a_log_of_huge_and_binary_lines_makes_a_short_and_printable_error(task: 
     json.dumps(error.value.outcome)
 
 
-def test_a_container_that_does_not_exist_is_refused(kit: Any, task: Any, context: Any) -> None:
-    """Before anything is submitted; the container of a plain job has no name."""
+def test_an_unknown_container_is_rejected(kit: Any, task: Any, context: Any) -> None:
+    """Nothing is submitted before; the container of a job with containerProperties has no name."""
     with pytest.raises(exceptions.InvalidParameter, match=r"container_name='main': must be one of .* which has none"):
         task(container_name="main").execute(context)
     assert jobs_of(kit) == []
@@ -669,7 +677,7 @@ def test_a_container_that_does_not_exist_is_refused(kit: Any, task: Any, context
 
 
 def test_a_job_past_its_deadline_is_stopped(kit: Any, task: Any, context: Any, gate: Any) -> None:
-    """How far it came is said; the job runs no more."""
+    """The error has its last status."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=1)
     with pytest.raises(
         exceptions.JobTimeout, match=r"last seen [A-Z]+, did not end within 1 s \(job_timeout\)\. It was stopped"
@@ -679,8 +687,8 @@ def test_a_job_past_its_deadline_is_stopped(kit: Any, task: Any, context: Any, g
     assert kit.wait(job_id)["statusReason"] == "The deadline of the Airflow task has passed"
 
 
-def test_a_job_that_hangs_shows_what_it_wrote_last(kit: Any, task: Any, context: Any, gate: Any) -> None:
-    """Like one that failed: name, last lines of the log, page in the console."""
+def test_the_error_of_a_hanging_job_has_its_last_log_lines(kit: Any, task: Any, context: Any, gate: Any) -> None:
+    """As for a failed job, it also has the job's name and console link."""
     operator = task(f"echo working; echo stuck; while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=2)
     with pytest.raises(exceptions.JobTimeout) as error:
         operator.execute(context)
@@ -694,16 +702,16 @@ def test_a_job_that_hangs_shows_what_it_wrote_last(kit: Any, task: Any, context:
     assert len(rest) == 4
 
 
-def test_a_job_that_hangs_without_a_word_says_so(task: Any, context: Any, gate: Any) -> None:
-    """And nothing is waited for: what it wrote long ago has arrived."""
+def test_the_error_of_a_hanging_job_without_output_says_so(task: Any, context: Any, gate: Any) -> None:
+    """The log is not awaited, because old lines have already arrived."""
     with pytest.raises(
         exceptions.JobTimeout, match=r"\(no lines in stream \S+ of log group /aws/batch/job: it is empty"
     ):
         task(f"while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=1).execute(context)
 
 
-def test_a_job_past_its_deadline_is_left_where_told_so(kit: Any, task: Any, context: Any, gate: Any) -> None:
-    """cancel_on_timeout=False."""
+def test_cancel_on_timeout_false_leaves_the_job_running(kit: Any, task: Any, context: Any, gate: Any) -> None:
+    """The task fails at its deadline without stopping the job."""
     script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
     with pytest.raises(exceptions.JobTimeout, match="left running"):
         task(script, job_timeout=0.5, cancel_on_timeout=False).execute(context)
@@ -712,8 +720,8 @@ def test_a_job_past_its_deadline_is_left_where_told_so(kit: Any, task: Any, cont
     assert kit.wait(job_id)["status"] == "SUCCEEDED"
 
 
-def test_a_job_that_ended_while_the_deadline_passed_has_ended(kit: Any, task: Any, context: Any) -> None:
-    """No triggerer may have lived to see it in time."""
+def test_a_job_that_ended_by_the_deadline_counts_as_ended(kit: Any, task: Any, context: Any) -> None:
+    """No triggerer may have been alive to see it in time."""
     operator = task("exit 0")
     job_id = kit.submit(jobDefinition=operator.job_definition)
     kit.wait(job_id)
@@ -721,8 +729,8 @@ def test_a_job_that_ended_while_the_deadline_passed_has_ended(kit: Any, task: An
     assert operator.execute_complete(context, event)["state"] == "SUCCEEDED"
 
 
-def test_a_job_that_never_leaves_the_queue_is_stuck(kit: Any, task: Any, context: Any, disabled_queue: str) -> None:
-    """And is stopped, with what to look at."""
+def test_a_job_that_does_not_leave_the_queue_is_stopped(kit: Any, task: Any, context: Any, disabled_queue: str) -> None:
+    """The error says what to check."""
     operator = task(job_queue=disabled_queue, queued_timeout=0.5)
     with pytest.raises(
         exceptions.QueueTimeout, match=r"last seen RUNNABLE.* within 0\.5 s \(queued_timeout\)"
@@ -733,10 +741,8 @@ def test_a_job_that_never_leaves_the_queue_is_stuck(kit: Any, task: Any, context
     assert kit.wait(job_id)["status"] == "FAILED"
 
 
-def test_a_job_that_is_left_in_the_queue_is_reported_with_its_place(
-    kit: Any, task: Any, context: Any, disabled_queue: str
-) -> None:
-    """It is known as long as the job is not stopped."""
+def test_the_error_of_a_queued_job_has_its_position(kit: Any, task: Any, context: Any, disabled_queue: str) -> None:
+    """The position is known only if the job is not stopped."""
     operator = task(job_queue=disabled_queue, queued_timeout=0.5, cancel_on_timeout=False)
     with pytest.raises(
         exceptions.QueueTimeout, match=f"It was number 1 in queue {disabled_queue}. It was left running"
@@ -745,12 +751,12 @@ def test_a_job_that_is_left_in_the_queue_is_reported_with_its_place(
     kit.batch.terminate_job(jobId=jobs_of(kit, disabled_queue)[0], reason="the test is over")
 
 
-def test_a_job_that_leaves_the_queue_between_two_looks_is_not_stuck(
+def test_a_job_that_leaves_the_queue_between_two_polls_is_not_stopped(
     kit: Any, task: Any, context: Any, disabled_queue: str, gate: Any
 ) -> None:
-    """The last word is the last look's, not that of the one a poll interval ago."""
+    """The final describe decides, not the one a poll interval earlier."""
     script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
-    limits = {"queued_timeout": 1, "cancel_on_timeout": False}  # otherwise the trigger would have stopped it
+    limits = {"queued_timeout": 1, "cancel_on_timeout": False}  # otherwise the trigger would have stopped the job
     operator = task(script, job_queue=disabled_queue, poll_interval=60, deferrable=True, **limits)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
@@ -766,16 +772,14 @@ def test_a_job_that_leaves_the_queue_between_two_looks_is_not_stuck(
     assert operator.execute_complete(context, run(deferred.value.trigger))["state"] == "SUCCEEDED"
 
 
-def test_a_job_that_has_left_the_queue_is_not_stuck(task: Any, context: Any) -> None:
-    """queued_timeout ends with the queue."""
+def test_queued_timeout_does_not_apply_to_a_running_job(task: Any, context: Any) -> None:
+    """``queued_timeout`` ends when the job leaves the queue."""
     assert task("sleep 3.5", queued_timeout=3).execute(context)["state"] == "SUCCEEDED"
 
 
 @pytest.mark.parametrize("has_store", [True, False], ids=["recorded", "without a store"])
-def test_a_deferral_that_airflow_ends_ends_as_timed_out(
-    kit: Any, task: Any, context: Any, gate: Any, *, has_store: bool
-) -> None:
-    """For when no triggerer runs: the job is found by what was recorded, or by its group, and stopped."""
+def test_a_deferral_timeout_stops_the_job(kit: Any, task: Any, context: Any, gate: Any, *, has_store: bool) -> None:
+    """If no triggerer runs, the job is found by its record or by its group."""
     from airflow.models.trigger import TriggerFailureReason
 
     if not has_store:  # Airflow 3.2
@@ -790,8 +794,8 @@ def test_a_deferral_that_airflow_ends_ends_as_timed_out(
     assert kit.wait(job_id)["status"] == "FAILED"
 
 
-def test_the_execution_timeout_counts_where_it_comes_first(task: Any) -> None:
-    """It does not fire during a deferral by itself."""
+def test_an_earlier_execution_timeout_applies(task: Any) -> None:
+    """Airflow does not apply it during a deferral."""
     from datetime import timedelta
 
     operator = task(execution_timeout=timedelta(seconds=5), job_timeout=60, deferrable=True)
@@ -801,7 +805,7 @@ def test_the_execution_timeout_counts_where_it_comes_first(task: Any) -> None:
 def test_a_worker_stops_a_job_after_an_outage_at_its_deadline(
     own_kit: Any, own_task: Any, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing goes on in the background of a worker, so it waits longer than a triggerer does (G5)."""
+    """A worker has no background tasks, so it waits longer than a triggerer (G5)."""
     monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_TIMEOUT", 0.1)
     operator = own_task(job_definition=own_kit.define(["sleep", "600"]), job_timeout=0.5)
     own_kit.aws.set_faults(Faults(denied=("batch.TerminateJob",), lasts=3))
@@ -809,10 +813,10 @@ def test_a_worker_stops_a_job_after_an_outage_at_its_deadline(
         operator.execute(context)
 
 
-def test_a_deadline_is_reported_also_if_the_job_cannot_be_stopped(
+def test_a_deadline_is_reported_even_if_the_job_cannot_be_stopped(
     own_kit: Any, own_task: Any, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What has happened, and what is left to do."""
+    """The error says that the job may still run, and what to do."""
     monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_TIMEOUT_IN_WORKER", 0.5)
     monkeypatch.setattr("airflow_jobflow.stopping.FIRST_RETRY", ONCE)
     operator = own_task(job_definition=own_kit.define(["sleep", "600"]), job_timeout=0.5)
@@ -835,7 +839,7 @@ def test_a_deadline_is_reported_also_if_the_job_cannot_be_stopped(
 def test_a_job_that_cannot_be_described_is_never_stopped(
     kit: Any, task: Any, context: Any, gate: Any, *, kind: str, error: Any, words: str, retries: int, what_follows: str
 ) -> None:
-    """It may be well. The error is not final, and says with which connection and region AWS was asked."""
+    """The job may be fine. The error is not final, and names the connection and the region."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     context["ti"].max_tries = retries
     with pytest.raises(TaskDeferred):
@@ -851,7 +855,7 @@ def test_a_job_that_cannot_be_described_is_never_stopped(
 
 
 def test_after_a_denial_a_retry_finds_the_job_again(own_kit: Any, own_task: Any, context: Any, gate: Any) -> None:
-    """Somebody gives the permission back while the task waits for its retry (A1)."""
+    """The permission is restored while the task waits for its retry (A1)."""
     script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
     definition = own_kit.define(["sh", "-c", script])
     deferral = deferred_by(own_task(job_definition=definition, deferrable=True), context)
@@ -869,7 +873,7 @@ def test_after_a_denial_a_retry_finds_the_job_again(own_kit: Any, own_task: Any,
 
 
 @pytest.mark.parametrize("retries", [0, 1])
-def test_where_the_trigger_itself_fails_the_job_is_left_to_a_retry_or_stopped(
+def test_if_the_trigger_fails_the_job_is_left_to_a_retry_or_stopped(
     kit: Any, task: Any, context: Any, gate: Any, retries: int
 ) -> None:
     """Airflow resumes the task only to fail it."""
@@ -886,8 +890,8 @@ def test_where_the_trigger_itself_fails_the_job_is_left_to_a_retry_or_stopped(
     assert kit.wait(job_id)["status"] == ("SUCCEEDED" if retries else "FAILED")
 
 
-def test_a_wait_in_the_worker_ends_before_airflows_alarm(task: Any) -> None:
-    """Which knows nothing of the job, nor of cancel_on_timeout."""
+def test_a_wait_on_the_worker_ends_before_airflows_timeout(task: Any) -> None:
+    """Airflow's timeout knows neither the job nor cancel_on_timeout."""
     from datetime import timedelta
 
     limits = {"execution_timeout": timedelta(seconds=60)}
@@ -895,14 +899,14 @@ def test_a_wait_in_the_worker_ends_before_airflows_alarm(task: Any) -> None:
     assert task(deferrable=True, **limits)._execution.deadlines.limits == {"execution_timeout": 60}
 
 
-# Killed.
+# Kills.
 
 
 @pytest.mark.parametrize("cancel", [True, False])
-def test_a_killed_worker_stops_its_job_unless_told_otherwise(
+def test_cancel_on_kill_decides_whether_a_killed_worker_stops_its_job(
     kit: Any, task: Any, context: Any, gate: Any, cancel: bool
 ) -> None:
-    """cancel_on_kill."""
+    """By default, the job is stopped."""
     script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
     operator = task(script, wait_for_completion=False, cancel_on_kill=cancel)
     job_id = operator.execute(context)["job_id"]
@@ -912,10 +916,10 @@ def test_a_killed_worker_stops_its_job_unless_told_otherwise(
 
 
 @pytest.mark.parametrize("raises", [True, False])
-def test_a_task_whose_worker_is_shut_down_while_it_waits_has_not_succeeded(
+def test_a_worker_shutdown_during_the_wait_fails_the_task(
     kit: Any, task: Any, context: Any, gate: Any, *, raises: bool
 ) -> None:
-    """raise_on_failure=False returns the outcome of a job that has failed, not of one that this task has stopped."""
+    """raise_on_failure=False returns the outcome of a failed job, not of one that this task has stopped."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", raise_on_failure=raises)
 
     def shut_down() -> None:
@@ -931,10 +935,10 @@ def test_a_task_whose_worker_is_shut_down_while_it_waits_has_not_succeeded(
 
 
 @pytest.mark.parametrize("slow", ["describe calls", "the task state store"])
-def test_a_killed_worker_stops_its_job_before_anything_else_is_answered(
+def test_a_killed_worker_stops_its_job_despite_slow_calls(
     own_kit: Any, own_task: Any, context: Any, monkeypatch: pytest.MonkeyPatch, *, slow: str
 ) -> None:
-    """Airflow kills the process five seconds after it has told it to end."""
+    """Airflow kills the process five seconds after SIGTERM."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__REQUEST_TIMEOUT", "600")
     operator = own_task(job_definition=own_kit.define(["sleep", "60"]), wait_for_completion=False)
     job_id = operator.execute(context)["job_id"]
@@ -952,10 +956,10 @@ def test_a_killed_worker_stops_its_job_before_anything_else_is_answered(
     assert own_kit.wait(job_id)["status"] == "FAILED"
 
 
-def test_a_task_killed_while_it_submits_stops_what_it_has_started(
+def test_a_task_killed_during_the_submit_stops_its_job(
     kit: Any, task: Any, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The signal handler does not end the process: the submit goes through, and must not go on."""
+    """The signal handler does not end the process: the submit completes, and its job must not keep running."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     submit = operator._execution.spec.submit
 
@@ -970,8 +974,8 @@ def test_a_task_killed_while_it_submits_stops_what_it_has_started(
     assert kit.wait(job_id)["status"] == "FAILED"
 
 
-def test_a_kill_stops_the_job_at_once_though_it_cannot_be_described(own_kit: Any, own_task: Any, context: Any) -> None:
-    """Airflow ends the process five seconds after the signal: nothing that may take long comes before the stop."""
+def test_a_kill_stops_the_job_before_describing_it(own_kit: Any, own_task: Any, context: Any) -> None:
+    """Airflow ends the process five seconds after the signal, so no slow call may precede the stop."""
     operator = own_task(job_definition=own_kit.define(["sleep", "60"]), wait_for_completion=False)
     job_id = operator.execute(context)["job_id"]
     own_kit.aws.set_faults(Faults(actions=("DescribeJobs",), hang=60))
@@ -981,7 +985,7 @@ def test_a_kill_stops_the_job_at_once_though_it_cannot_be_described(own_kit: Any
         own_kit.eventually(lambda: own_kit.aws.calls["batch.TerminateJob"])
         stopped.append(own_kit.aws.calls["batch.TerminateJob"])
 
-    operator._execution.record.save_if_possible = save  # as slow as an API server may be
+    operator._execution.record.save_if_possible = save  # as slow as an API server can be
     operator.on_kill()
     own_kit.aws.set_faults(Faults())
     assert own_kit.wait(job_id)["status"] == "FAILED"
@@ -989,8 +993,8 @@ def test_a_kill_stops_the_job_at_once_though_it_cannot_be_described(own_kit: Any
     assert operator._execution.record.attempt.abandoned
 
 
-def test_a_kill_that_is_throttled_stops_the_job_all_the_same(own_kit: Any, own_task: Any, context: Any) -> None:
-    """When many tasks are killed at once, their calls are throttled."""
+def test_a_throttled_stop_is_repeated_after_a_kill(own_kit: Any, own_task: Any, context: Any) -> None:
+    """If many tasks are killed at once, their calls are throttled."""
     operator = own_task(job_definition=own_kit.define(["sleep", "60"]), deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
@@ -1002,7 +1006,7 @@ def test_a_kill_that_is_throttled_stops_the_job_all_the_same(own_kit: Any, own_t
 
 
 def test_a_cancelled_trigger_stops_nothing(kit: Any, task: Any, context: Any, gate: Any) -> None:
-    """A triggerer restarts, or hands its triggers to another."""
+    """A triggerer restarts, or its triggers are moved to another one."""
     operator = task(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)

@@ -1,4 +1,4 @@
-"""BatchMapOperator against the local AWS: one job for each item, whatever goes wrong."""
+"""BatchMapOperator on the local AWS: one job per item, whatever fails."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from airflow_jobflow.operators import kills
 from airflow_jobflow.operators.batch import BatchMapOperator
 from airflow_jobflow.operators.map_record import MapAttempt
 from airflow_jobflow.triggers.map import MapTrigger
-from tests.local.maps import again, clear, dies, is_killed, items, names_of, retry
+from tests.local.maps import clear, items, names_of, recreated, retry, run_until_killed, run_until_shutdown
 
 Make = Callable[..., BatchMapOperator]
 
 
 def maker(kit: Any) -> Make:
-    """Make operators for a queue that wait here, unless told otherwise."""
+    """Return a function that creates operators for a queue, which by default wait on the worker."""
 
     def operator(script: str = "true", **parameters: Any) -> BatchMapOperator:
         if "job_definition" not in parameters:
@@ -41,38 +41,38 @@ def maker(kit: Any) -> Make:
 
 @pytest.fixture
 def make(kit: Any, here: Callable[[Any], None]) -> Make:
-    """Operators for the test's queue, where all is listed at once."""
+    """Return a function that creates operators for the test's queue, which lists jobs immediately."""
     here(kit.aws)
     return maker(kit)
 
 
 @pytest.fixture
 def own_make(own_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Operators on a local AWS of the test's own, for faults, that do not pause for long."""
+    """Return a function that creates operators with short pauses on a local AWS of the test's own, for faults."""
     here(own_kit.aws)
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "300")  # as users have it
     return maker(own_kit)
 
 
 def statuses_of(kit: Any) -> list[str]:
-    """The statuses of all jobs ever submitted to a queue."""
+    """Return the statuses of all jobs that were ever submitted to a queue."""
     answer = kit.batch.list_jobs(jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}])
     return [job["status"] for job in answer["jobSummaryList"]]
 
 
 def deferred(operator: BatchMapOperator, context: Any) -> MapTrigger:
-    """Execute an operator until it defers; its trigger."""
+    """Execute an operator until it defers, and return its trigger."""
     with pytest.raises(TaskDeferred) as error:
         operator.execute(context)
     assert isinstance(error.value.trigger, MapTrigger)
-    return again(error.value.trigger)
+    return recreated(error.value.trigger)
 
 
-# How it goes.
+# Success.
 
 
 def test_each_item_is_a_job_and_results_come_in_order(kit: Any, make: Make, context: Any) -> None:
-    """Also in waves; each job finds its index."""
+    """This includes items that wait for a free slot; each job has its index."""
     result = make("test $N = $JOBFLOW_MAP_INDEX", items=items(7), max_concurrency="3").execute(context)
     assert (result["state"], result["statuses"]) == ("SUCCEEDED", "S" * 7)
     assert result["array"] == {"size": 7, "succeeded": 7, "failed": 0, "failed_indexes": []}
@@ -85,14 +85,14 @@ def test_each_item_is_a_job_and_results_come_in_order(kit: Any, make: Make, cont
 
 
 def test_a_deferred_map_ends_the_same_way(kit: Any, make: Make, context: Any) -> None:
-    """By way of the triggerer, whose trigger knows all there is to know."""
+    """The trigger has all the data that it needs."""
     operator = make(items=json.dumps(items(3)), deferrable=True)
     event = asyncio.run(deferred(operator, context).wait())
     assert operator.execute_complete(context, json.loads(json.dumps(event)))["statuses"] == "SSS"
 
 
-def test_an_item_replaces_what_the_operator_says(kit: Any, make: Make, context: Any) -> None:
-    """And its environment is added to that of the others."""
+def test_an_item_overrides_the_operator(kit: Any, make: Make, context: Any) -> None:
+    """Its environment is merged with the operator's."""
     overrides = {"environment": [{"name": "A", "value": "a"}, {"name": "B", "value": "b"}], "command": ["false"]}
     each = [
         {"command": ["sh", "-c", "echo $A$B"], "environment": {"B": "mine"}, "tags": {"team": "x"}},
@@ -108,20 +108,20 @@ def test_an_item_replaces_what_the_operator_says(kit: Any, make: Make, context: 
 
 
 def test_no_items_are_a_success(kit: Any, make: Make, context: Any) -> None:
-    """Nothing is started, and nobody waits."""
+    """No job is started, and the task does not wait."""
     result = make(items="[]", deferrable=True).execute(context)
     assert (result["state"], result["statuses"], result["outcomes"]) == ("SUCCEEDED", "", [])
     assert result["array"] == {"size": 0, "succeeded": 0, "failed": 0, "failed_indexes": []}
     assert names_of(kit) == []
 
 
-# What fails.
+# Failures.
 
 FAIL_ON_2 = "echo of $N; test $N -ne 2"
 
 
-def test_a_failed_item_is_told_of_and_does_not_stop_the_others(make: Make, context: Any) -> None:
-    """Where it is tolerated."""
+def test_a_failed_item_is_reported_and_does_not_stop_the_others(make: Make, context: Any) -> None:
+    """The failure is tolerated."""
     result = make(FAIL_ON_2, items=items(4), tolerated_failure_percentage="25").execute(context)
     assert (result["state"], result["statuses"]) == ("SUCCEEDED", "SSFS")
     assert result["array"] == {"size": 4, "succeeded": 3, "failed": 1, "failed_indexes": [2]}
@@ -130,8 +130,8 @@ def test_a_failed_item_is_told_of_and_does_not_stop_the_others(make: Make, conte
     assert result["outcomes"][2] == failed
 
 
-def test_a_failed_map_says_all_a_person_needs(make: Make, context: Any) -> None:
-    """How many, which, why, and what the first one wrote."""
+def test_the_error_of_a_failed_map(make: Make, context: Any) -> None:
+    """It has the number of failed items, their indexes and reasons, and the first one's log."""
     with pytest.raises(exceptions.JobFailed) as error:
         make(FAIL_ON_2, items=items(3)).execute(context)
     text = str(error.value)
@@ -142,8 +142,8 @@ def test_a_failed_map_says_all_a_person_needs(make: Make, context: Any) -> None:
     assert error.value.outcome["statuses"] == "SSF"
 
 
-def test_a_broken_tolerance_stops_the_rest(kit: Any, make: Make, context: Any, gate: Any) -> None:
-    """Nothing more is started, and nothing is left running."""
+def test_an_exceeded_tolerance_stops_the_rest(kit: Any, make: Make, context: Any, gate: Any) -> None:
+    """No more items are started, and no job keeps running."""
     script = f"test $N = 1 && exit 1; while [ ! -e {gate} ]; do sleep 0.02; done"
     result = make(script, items=items(6), max_concurrency=3, raise_on_failure=False).execute(context)
     assert (result["state"], result["statuses"]) == ("FAILED", "KFK---")
@@ -153,8 +153,8 @@ def test_a_broken_tolerance_stops_the_rest(kit: Any, make: Make, context: Any, g
     assert names_of(kit) == ["0", "1", "2"]
 
 
-def test_a_refused_item_fails_alone(make: Make, context: Any) -> None:
-    """Of a map that has started others."""
+def test_a_rejected_item_fails_alone(make: Make, context: Any) -> None:
+    """The map has already started other items."""
     each = [*items(2), {"command": ["x" * 40_000]}, *items(1)]
     result = make(items=each, tolerated_failure_count=1).execute(context)
     assert result["statuses"] == "SSFS"
@@ -163,8 +163,8 @@ def test_a_refused_item_fails_alone(make: Make, context: Any) -> None:
 
 
 @pytest.mark.parametrize("parameter", ["job_queue", "job_definition"])
-def test_what_does_not_exist_is_refused(kit: Any, make: Make, context: Any, parameter: str) -> None:
-    """Nothing is started, and nothing retried."""
+def test_unknown_resources_are_rejected(kit: Any, make: Make, context: Any, parameter: str) -> None:
+    """No job is started, and the task is not retried."""
     with pytest.raises(exceptions.SubmissionRejected, match="Nothing was started"):
         make(items=items(3), **{parameter: "nowhere"}).execute(context)
     assert names_of(kit) == []
@@ -174,7 +174,7 @@ def test_what_does_not_exist_is_refused(kit: Any, make: Make, context: Any, para
 def test_missing_permissions_end_the_map_and_stop_nothing(
     own_kit: Any, own_make: Make, context: Any, gate: Any, *, monkeypatch: pytest.MonkeyPatch, denied: str
 ) -> None:
-    """After the grace period, with the call that was denied; what was started is well and keeps running."""
+    """The map fails after the grace period with the denied call; healthy jobs keep running."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "1")
     operator = own_make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2))
     own_kit.aws.set_faults(Faults(denied=(f"batch.{denied}",)))
@@ -187,11 +187,11 @@ def test_missing_permissions_end_the_map_and_stop_nothing(
 
 
 @pytest.mark.parametrize("denied", ["SubmitJob", "DescribeJobs"])
-def test_a_denial_that_passes_changes_nothing(own_kit: Any, own_make: Make, context: Any, denied: str) -> None:
-    """A policy is being replaced while a map starts its items and follows them."""
+def test_a_short_denial_has_no_effect(own_kit: Any, own_make: Make, context: Any, denied: str) -> None:
+    """A policy is being replaced while a map starts and watches its items."""
     trigger = deferred(own_make("sleep 0.1", items=items(12), max_concurrency=2, deferrable=True), context)
 
-    async def story() -> Any:
+    async def scenario() -> Any:
         waiting = asyncio.create_task(trigger.wait())
         await asyncio.to_thread(own_kit.eventually, lambda: own_kit.aws.calls["batch.SubmitJob"] >= 3)
         own_kit.aws.set_faults(Faults(denied=(denied,)))
@@ -200,22 +200,22 @@ def test_a_denial_that_passes_changes_nothing(own_kit: Any, own_make: Make, cont
         own_kit.aws.set_faults(Faults())
         return await waiting
 
-    event = asyncio.run(story())
+    event = asyncio.run(scenario())
     assert (event["statuses"], event["error"]) == ("S" * 12, None)
     assert not own_kit.aws.calls["batch.TerminateJob"]
     assert names_of(own_kit) == sorted(str(number) for number in range(12))
 
 
-def test_a_map_that_may_start_no_more_finishes_what_runs(
+def test_a_map_whose_submits_are_denied_finishes_its_running_jobs(
     own_kit: Any, own_make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its healthy jobs are not stopped because others cannot be started; then it fails with what was denied."""
+    """Healthy jobs are not stopped because others cannot be started; then the map fails with the denied call."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "0.5")
     script = f"test $N != 1 || while [ ! -e {gate} ]; do sleep 0.02; done"
     operator = own_make(script, items=items(4), max_concurrency=2, deferrable=True)
     trigger = deferred(operator, context)
 
-    async def story() -> Any:
+    async def scenario() -> Any:
         waiting = asyncio.create_task(trigger.wait())
         await asyncio.to_thread(own_kit.eventually, lambda: len(names_of(own_kit)) == 2)
         own_kit.aws.set_faults(Faults(denied=("SubmitJob",)))
@@ -223,7 +223,7 @@ def test_a_map_that_may_start_no_more_finishes_what_runs(
         gate.touch()
         return await waiting
 
-    event = asyncio.run(story())
+    event = asyncio.run(scenario())
     own_kit.aws.set_faults(Faults())
     assert (event["statuses"].count("S"), event["statuses"].count("-")) == (2, 2)
     with pytest.raises(exceptions.AccessDenied, match=r"batch:SubmitJob.*2 of 4 items ended, 0 failed"):
@@ -253,8 +253,8 @@ def test_a_map_that_may_start_no_more_finishes_what_runs(
         ({"tolerated_failure_count": "few"}, "tolerated_failure_count='few': must be a number"),
     ],
 )
-def test_bad_input_starts_nothing(make: Make, context: Any, parameters: dict[str, Any], words: str) -> None:
-    """Said with the parameter, the value and the rule; an item with its index."""
+def test_invalid_parameters_start_no_job(make: Make, context: Any, parameters: dict[str, Any], words: str) -> None:
+    """The error has the parameter, the value and the rule, and for an item its index."""
     with pytest.raises(exceptions.InvalidParameter, match=words):
         make(**{"items": items(1), **parameters}).execute(context)
 
@@ -274,7 +274,7 @@ def test_bad_input_starts_nothing(make: Make, context: Any, parameters: dict[str
     ids=["lost answers", "5xx", "throttling", "expired", "late"],
 )
 def test_no_fault_starts_an_item_twice_or_fails_it(own_kit: Any, own_make: Make, context: Any, fault: Faults) -> None:
-    """Each is started exactly once, and the map succeeds."""
+    """Each item is started exactly once, and the map succeeds."""
     operator = own_make(items=items(12))
     own_kit.aws.set_faults(fault)
     assert operator.execute(context)["statuses"] == "S" * 12
@@ -282,24 +282,22 @@ def test_no_fault_starts_an_item_twice_or_fails_it(own_kit: Any, own_make: Make,
     assert names_of(own_kit) == sorted(str(number) for number in range(12))
 
 
-def test_a_trigger_that_dies_is_followed_by_one_that_starts_nothing_twice(
-    kit: Any, make: Make, context: Any, gate: Any
-) -> None:
-    """It finds by listing what the first has started, and stops nothing."""
+def test_a_trigger_after_a_crash_starts_no_item_twice(kit: Any, make: Make, context: Any, gate: Any) -> None:
+    """It lists the jobs of the first trigger, and stops none of them."""
     script = f"test $N -lt 2 || while [ ! -e {gate} ]; do sleep 0.02; done"
     operator = make(script, items=items(8), max_concurrency=4, deferrable=True)
     trigger = deferred(operator, context)
 
-    asyncio.run(dies(kit, trigger, lambda: len(names_of(kit)) >= 3))
-    asyncio.run(dies(kit, again(trigger), lambda: len(names_of(kit)) >= 5))
+    asyncio.run(run_until_shutdown(kit, trigger, lambda: len(names_of(kit)) >= 3))
+    asyncio.run(run_until_shutdown(kit, recreated(trigger), lambda: len(names_of(kit)) >= 5))
     gate.touch()
-    event = asyncio.run(again(trigger, began_at=0).wait())
+    event = asyncio.run(recreated(trigger, began_at=0).wait())
     assert operator.execute_complete(context, event)["statuses"] == "S" * 8
     assert names_of(kit) == [str(number) for number in range(8)]
 
 
-def test_a_retry_goes_on_with_what_was_never_ended(kit: Any, make: Make, context: Any) -> None:
-    """Such as when the trigger failed for a reason of its own; a clear starts over."""
+def test_a_retry_continues_an_unfinished_map(kit: Any, make: Make, context: Any) -> None:
+    """For example, the trigger failed because of a bug. A clear starts a new map."""
     operator = make(items=items(2), deferrable=True)
     first = deferred(operator, context)
     retry(context)
@@ -309,8 +307,8 @@ def test_a_retry_goes_on_with_what_was_never_ended(kit: Any, make: Make, context
     assert first.began_at > second.began_at == 0, "that nothing is listed yet is no proof that nothing was started"
 
 
-def test_a_retry_whose_connection_cannot_be_used_says_so(make: Make, context: Any) -> None:
-    """It cannot know whether the earlier try's map is here, and starts nothing."""
+def test_a_retry_with_an_unusable_connection_starts_no_job(make: Make, context: Any) -> None:
+    """It cannot know whether the map of the earlier try is in the same location."""
     deferred(make(items=items(2), deferrable=True), context)
     retry(context)
     with pytest.raises(exceptions.SubmissionError, match="Nothing was started, because the AWS connection nowhere"):
@@ -318,13 +316,13 @@ def test_a_retry_whose_connection_cannot_be_used_says_so(make: Make, context: An
 
 
 @pytest.mark.parametrize("why", ["a clear", "a kill", "other items"])
-def test_a_map_that_is_not_to_go_on_is_stopped_before_another_begins(
+def test_an_abandoned_map_is_stopped_before_another_starts(
     kit: Any, make: Make, context: Any, gate: Any, why: str
 ) -> None:
-    """As happens when its trigger could not stop it."""
+    """Its trigger could not stop it."""
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
     first = deferred(operator, context)
-    asyncio.run(dies(kit, again(first), lambda: len(names_of(kit)) == 2))
+    asyncio.run(run_until_shutdown(kit, recreated(first), lambda: len(names_of(kit)) == 2))
     if why == "a clear":
         clear(context)
     elif why == "a kill":
@@ -340,27 +338,29 @@ def test_a_map_that_is_not_to_go_on_is_stopped_before_another_begins(
 def test_without_a_task_state_store_a_retry_stops_what_runs_and_starts_over(
     kit: Any, make: Make, context: Any, gate: Any
 ) -> None:
-    """Airflow 3.2 has none. Nothing is recorded of the earlier try's map, and yet no item may run twice."""
+    """Airflow 3.2 has no store, so the map of the earlier try is not recorded, but no item may run twice."""
     del context["task_state_store"]
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), redrive=True, deferrable=True)
     first = deferred(operator, context)
-    asyncio.run(dies(kit, again(first), lambda: len(names_of(kit)) == 2))
+    asyncio.run(run_until_shutdown(kit, recreated(first), lambda: len(names_of(kit)) == 2))
     retry(context)
     second = deferred(operator, context)
     assert second.job_group != first.job_group
     assert second.indexes == "0-1"
     kit.eventually(lambda: statuses_of(kit) == ["FAILED", "FAILED"], "the end of both jobs")
     gate.touch()
-    event = asyncio.run(again(second).wait())
+    event = asyncio.run(recreated(second).wait())
     assert operator.execute_complete(context, event)["statuses"] == "SS"
 
 
 @pytest.mark.parametrize("why", ["a clear", "other items"])
-def test_a_map_is_stopped_also_where_no_items_are_left(kit: Any, make: Make, context: Any, gate: Any, why: str) -> None:
-    """Nothing new begins, and yet what the earlier try still runs is wanted no more."""
+def test_an_abandoned_map_is_stopped_even_if_no_items_are_left(
+    kit: Any, make: Make, context: Any, gate: Any, why: str
+) -> None:
+    """No new map starts, but the jobs of the earlier try must not keep running."""
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
     first = deferred(operator, context)
-    asyncio.run(dies(kit, again(first), lambda: len(names_of(kit)) == 2))
+    asyncio.run(run_until_shutdown(kit, recreated(first), lambda: len(names_of(kit)) == 2))
     (clear if why == "a clear" else retry)(context)
     operator.items = []
     assert operator.execute(context)["state"] == "SUCCEEDED"
@@ -374,20 +374,20 @@ def test_a_map_is_stopped_also_where_no_items_are_left(kit: Any, make: Make, con
 def test_a_killed_task_stops_all_jobs(
     kit: Any, make: Make, context: Any, gate: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As Airflow does it: the trigger is cancelled, then told."""
+    """Airflow cancels the trigger, and then calls ``on_kill``."""
     caplog.set_level(logging.INFO)
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(9), max_concurrency=6, deferrable=True)
     trigger = deferred(operator, context)
 
-    asyncio.run(is_killed(kit, trigger, lambda: len(names_of(kit)) >= 4))
+    asyncio.run(run_until_killed(kit, trigger, lambda: len(names_of(kit)) >= 4))
     started = names_of(kit)
     kit.eventually(lambda: set(statuses_of(kit)) == {"FAILED"}, "the end of all jobs")
     assert names_of(kit) == started
     assert "The task was killed" in caplog.text
 
 
-def test_a_trigger_that_lingers_after_its_event_stops_nothing(kit: Any, make: Make, context: Any, gate: Any) -> None:
-    """Airflow calls on_kill also then."""
+def test_on_kill_after_the_event_stops_nothing(kit: Any, make: Make, context: Any, gate: Any) -> None:
+    """Airflow also calls ``on_kill`` for a trigger that has fired its event."""
     trigger = deferred(make(items=items(1), deferrable=True), context)
     before = kit.aws.calls["batch.ListJobs"]
     trigger._fired = True
@@ -395,16 +395,16 @@ def test_a_trigger_that_lingers_after_its_event_stops_nothing(kit: Any, make: Ma
     assert kit.aws.calls["batch.ListJobs"] == before
 
 
-def test_a_worker_that_is_told_to_end_stops_all_jobs(
+def test_a_worker_that_gets_sigterm_stops_all_jobs(
     kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also while it starts them."""
+    """This also holds while it starts them."""
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(9), max_concurrency=6)
 
     async def and_kill(wait: Any) -> Any:
         waiting = asyncio.create_task(wait())
         await asyncio.to_thread(kit.eventually, lambda: len(names_of(kit)) >= 4)
-        operator.on_kill()  # as a signal's handler does, on the thread of the event loop
+        operator.on_kill()  # like a signal handler, on the thread of the event loop
         return await waiting
 
     make_trigger = MapAttempt.trigger
@@ -424,7 +424,7 @@ def test_a_worker_that_is_told_to_end_stops_all_jobs(
 
 @pytest.mark.parametrize("defers", [True, False])
 def test_a_map_past_its_deadline_is_stopped(kit: Any, make: Make, context: Any, gate: Any, defers: bool) -> None:
-    """And says how far it came."""
+    """The error has the number of ended items."""
     script = f"test $N = 0 || while [ ! -e {gate} ]; do sleep 0.02; done"
     operator = make(script, items=items(4), max_concurrency=2, job_timeout=3, deferrable=defers)
 
@@ -439,16 +439,14 @@ def test_a_map_past_its_deadline_is_stopped(kit: Any, make: Make, context: Any, 
 
 
 @pytest.mark.parametrize("has_store", [True, False], ids=["recorded", "without a store"])
-def test_a_deferral_that_airflow_times_out_stops_all_jobs(
-    kit: Any, make: Make, context: Any, gate: Any, *, has_store: bool
-) -> None:
-    """As happens when no triggerer lives. Another process resumes, which knows only what is stored."""
+def test_a_deferral_timeout_stops_all_jobs(kit: Any, make: Make, context: Any, gate: Any, *, has_store: bool) -> None:
+    """No triggerer was alive. Another process resumes the task, with the stored data only."""
     if not has_store:  # Airflow 3.2
         del context["task_state_store"]
     script, parameters = f"while [ ! -e {gate} ]; do sleep 0.02; done", {"job_timeout": 600, "deferrable": True}
     trigger = deferred(make(script, items=items(2), **parameters), context)
 
-    asyncio.run(dies(kit, trigger, lambda: len(names_of(kit)) >= 2))
+    asyncio.run(run_until_shutdown(kit, trigger, lambda: len(names_of(kit)) >= 2))
     resumed = make(script, items=items(2), **parameters)
     with pytest.raises(exceptions.JobTimeout, match="Running jobs were stopped"):
         resumed.resume_execution(TRIGGER_FAIL_REPR, {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context)
@@ -458,8 +456,8 @@ def test_a_deferral_that_airflow_times_out_stops_all_jobs(
 # Redrive.
 
 
-def test_a_retry_runs_only_what_did_not_succeed(kit: Any, make: Make, context: Any, gate: Any) -> None:
-    """And the results of both are one, in the items' order."""
+def test_a_retry_runs_only_items_that_did_not_succeed(kit: Any, make: Make, context: Any, gate: Any) -> None:
+    """The results of both tries are merged in the order of the items."""
     operator = make(f"test $N != 1 -o -e {gate}", items=items(3), redrive=True)
     with pytest.raises(exceptions.JobFailed, match="1 failed"):
         operator.execute(context)
@@ -472,10 +470,10 @@ def test_a_retry_runs_only_what_did_not_succeed(kit: Any, make: Make, context: A
 
 
 @pytest.mark.parametrize("what", ["items", "clear"])
-def test_a_retry_of_something_else_starts_over(
+def test_a_retry_with_other_items_starts_over(
     kit: Any, make: Make, context: Any, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Other items, or a cleared task."""
+    """A cleared task starts over too."""
     caplog.set_level(logging.INFO)
     operator = make("false", items=items(2), redrive=True, tolerated_failure_count=0)
     with pytest.raises(exceptions.JobFailed):
@@ -491,10 +489,10 @@ def test_a_retry_of_something_else_starts_over(
     assert ("was cleared" in caplog.text) == (what == "clear")
 
 
-def test_what_is_left_for_a_retry_fits_into_the_store(
+def test_the_results_for_a_retry_fit_into_the_store(
     kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is cut into parts."""
+    """They are split into parts."""
     monkeypatch.setattr(previous_results, "MAX_PART_LENGTH", 100)
     operator = make(f"test $N != 1 -o -e {gate}", items=items(3), redrive=True)
     with pytest.raises(exceptions.JobFailed):
@@ -509,10 +507,8 @@ def test_what_is_left_for_a_retry_fits_into_the_store(
 
 
 @pytest.mark.parametrize("odd", ["torn", "not there", "of another shape"])
-def test_what_an_earlier_try_left_and_cannot_be_read_is_no_error(
-    kit: Any, make: Make, context: Any, gate: Any, odd: str
-) -> None:
-    """A worker died while it was replacing it."""
+def test_an_incomplete_record_is_ignored(kit: Any, make: Make, context: Any, gate: Any, odd: str) -> None:
+    """A worker died while it replaced the record."""
     operator = make(f"test $N != 1 -o -e {gate}", items=items(3), redrive=True)
     with pytest.raises(exceptions.JobFailed):
         operator.execute(context)
@@ -529,13 +525,13 @@ def test_what_an_earlier_try_left_and_cannot_be_read_is_no_error(
     assert len(names_of(kit)) == 6
 
 
-def test_a_map_whose_place_was_taken_is_not_gone_on_with(
+def test_a_replaced_map_is_not_continued(
     kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker died after it had stopped the old one, and before it had noted the new one."""
+    """The worker died after it had stopped the old map, and before it had recorded the new one."""
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
     first = deferred(operator, context)
-    asyncio.run(dies(kit, again(first), lambda: len(names_of(kit)) == 2))
+    asyncio.run(run_until_shutdown(kit, recreated(first), lambda: len(names_of(kit)) == 2))
     clear(context)
     with monkeypatch.context() as patch:
         patch.setattr(type(operator._execution.spec), "family", lambda *_: 1 / 0)
@@ -544,10 +540,10 @@ def test_a_map_whose_place_was_taken_is_not_gone_on_with(
     assert deferred(operator, context).job_group != first.job_group
 
 
-def test_a_result_is_not_lost_with_the_last_note(
+def test_a_result_is_not_lost_if_the_record_cannot_be_written(
     kit: Any, make: Make, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All jobs have ended well: that it is over need not be noted."""
+    """All jobs have succeeded, so the record is not needed."""
     operator = make(items=items(1), deferrable=True)
     event = asyncio.run(deferred(operator, context).wait())
 
@@ -558,10 +554,10 @@ def test_a_result_is_not_lost_with_the_last_note(
     assert operator.execute_complete(context, event)["statuses"] == "S"
 
 
-def test_a_bug_does_not_leave_a_maps_jobs_behind(
+def test_a_bug_does_not_leave_jobs_running(
     kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What has been started is stopped, and the task says why."""
+    """Started jobs are stopped, and the task reports the bug."""
     start = calls.MapCalls.start
 
     async def breaks(self: Any, request: Any, which: Any) -> str:
@@ -576,10 +572,10 @@ def test_a_bug_does_not_leave_a_maps_jobs_behind(
     kit.eventually(lambda: set(statuses_of(kit)) == {"FAILED"}, "the end of all jobs")
 
 
-def test_jobs_that_cannot_be_listed_at_the_end_do_not_hide_why_it_ended(
+def test_a_failed_listing_at_the_end_does_not_hide_the_cause(
     own_kit: Any, own_make: Make, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The trigger tells the first reason."""
+    """The trigger reports the first error."""
     operator = own_make("false", items=items(2), deferrable=True)
     trigger = deferred(operator, context)
     make_calls = trigger._make_calls
@@ -607,10 +603,10 @@ def test_jobs_that_cannot_be_listed_at_the_end_do_not_hide_why_it_ended(
         operator.execute_complete(context, event)
 
 
-def test_a_triggerer_that_was_frozen_starts_nothing_that_its_follower_has_started(
+def test_a_frozen_triggerer_starts_no_item_of_its_successor(
     kit: Any, make: Make, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another one has taken its map over; it learns of that a little later."""
+    """Another triggerer has taken over its map, which it detects a little later."""
     monkeypatch.setattr(runner, "TRANSFER_DELAY", 0.5)
     operator = make(items=items(6), max_concurrency=1, deferrable=True)
     first = deferred(operator, context)
@@ -620,7 +616,7 @@ def test_a_triggerer_that_was_frozen_starts_nothing_that_its_follower_has_starte
         await asyncio.to_thread(kit.eventually, lambda: names_of(kit))
         assert first._calls
         first._calls.ownership._heartbeat_at -= 60
-        followed = again(first, began_at=0, max_concurrency=6)
+        followed = recreated(first, began_at=0, max_concurrency=6)
         return list(await asyncio.gather(waiting, followed.wait()))
 
     events = asyncio.run(both())
@@ -632,12 +628,12 @@ def test_of_two_jobs_of_one_item_one_is_stopped(kit: Any, make: Make, context: A
     """Two triggers have held the map for a while."""
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(1), deferrable=True)
     trigger = deferred(operator, context)
-    asyncio.run(dies(kit, again(trigger), lambda: len(names_of(kit)) == 1))
+    asyncio.run(run_until_shutdown(kit, recreated(trigger), lambda: len(names_of(kit)) == 1))
     [first] = kit.batch.list_jobs(jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}])["jobSummaryList"]
     kit.submit(jobName=first["jobName"], jobDefinition=operator.job_definition)
 
     async def follow() -> Any:
-        waiting = asyncio.create_task(again(trigger, began_at=0).wait())
+        waiting = asyncio.create_task(recreated(trigger, began_at=0).wait())
         await asyncio.to_thread(kit.eventually, lambda: "FAILED" in statuses_of(kit), "the end of one")
         gate.touch()
         return await waiting
@@ -646,10 +642,8 @@ def test_of_two_jobs_of_one_item_one_is_stopped(kit: Any, make: Make, context: A
     assert sorted(statuses_of(kit)) == ["FAILED", "SUCCEEDED"]
 
 
-def test_a_map_that_goes_on_starts_its_jobs_where_they_are_listed(
-    kit: Any, make: Make, context: Any, batch: Any
-) -> None:
-    """Also where the queue's name comes of a template, and is another one now."""
+def test_a_continued_map_keeps_its_queue(kit: Any, make: Make, context: Any, batch: Any) -> None:
+    """The queue's name may come from a template that now renders differently."""
     operator = make(items=items(2), deferrable=True)
     deferred(operator, context)
     retry(context)
@@ -663,7 +657,7 @@ def test_a_map_that_goes_on_starts_its_jobs_where_they_are_listed(
 def test_stops_are_repeated_until_aws_responds(
     own_kit: Any, own_make: Make, context: Any, gate: Any, defers: bool
 ) -> None:
-    """AWS fails around a passed deadline: the trigger stops all jobs all the same, and a worker has nothing to stop."""
+    """AWS fails around a passed deadline: the trigger still stops all jobs, and leaves none for a worker."""
     script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
     operator = own_make(script, items=items(2), job_timeout=2, deferrable=defers)
     own_kit.aws.set_faults(Faults(actions=("TerminateJob",), error_every=1))
@@ -693,7 +687,7 @@ def test_the_second_pass_stops_those_whose_stop_failed(
     """AWS was unreachable in the first pass, and responds when all jobs are listed."""
     operator = own_make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
     trigger = deferred(operator, context)
-    asyncio.run(dies(own_kit, trigger, lambda: statuses_of(own_kit) == ["RUNNING"] * 2))
+    asyncio.run(run_until_shutdown(own_kit, trigger, lambda: statuses_of(own_kit) == ["RUNNING"] * 2))
     running = trigger._state.running
     assert len(running) == 2
     find = calls.MapCalls.list_jobs
@@ -708,10 +702,10 @@ def test_the_second_pass_stops_those_whose_stop_failed(
     own_kit.eventually(lambda: statuses_of(own_kit) == ["FAILED"] * 2, "the end of all jobs")
 
 
-def test_what_cannot_be_stopped_is_named(
+def test_a_job_that_cannot_be_stopped_is_named(
     own_kit: Any, own_make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody has to stop it in the console."""
+    """Someone must stop it in the console."""
     monkeypatch.setattr(stopper, "STOP_RETRY_TIMEOUT", 0.5)
     operator = own_make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(1), job_timeout=2, deferrable=True)
     own_kit.aws.set_faults(Faults(denied=("TerminateJob",)))
@@ -723,7 +717,7 @@ def test_what_cannot_be_stopped_is_named(
     assert job_id in str(error.value)
 
 
-# The failure of items.
+# Failing items.
 
 
 @pytest.mark.parametrize(
@@ -736,20 +730,18 @@ def test_what_cannot_be_stopped_is_named(
         ({}, "SF----"),
     ],
 )
-def test_a_failed_item_ends_a_map_at_once_or_in_the_end(
+def test_redrive_runs_all_items_before_the_map_fails(
     make: Make, context: Any, parameters: dict[str, Any], statuses: str
 ) -> None:
-    """With redrive, all items are run before the map fails."""
+    """Without redrive, the first failure ends the map."""
     with pytest.raises(exceptions.JobFailed) as error:
         make("test $N != 1 -a $N != 4", items=items(6), max_concurrency=1, **parameters).execute(context)
     assert isinstance(error.value.outcome, dict)
     assert error.value.outcome["statuses"] == statuses
 
 
-def test_a_retry_of_a_flaky_map_runs_what_failed_and_nothing_else(
-    kit: Any, make: Make, context: Any, tmp_path: Any
-) -> None:
-    """All 300 items are started in the first try, though every third fails in it."""
+def test_a_retry_of_a_flaky_map_runs_only_failed_items(kit: Any, make: Make, context: Any, tmp_path: Any) -> None:
+    """All 300 items are started in the first try, although every third fails."""
     script = f"test $((N % 3)) != 0 || test -e {tmp_path}/second"
     operator = make(script, items=items(300), redrive=True)
     with pytest.raises(exceptions.JobFailed, match="200 of 300 items succeeded, 100 failed"):
@@ -762,16 +754,16 @@ def test_a_retry_of_a_flaky_map_runs_what_failed_and_nothing_else(
 
 
 def test_a_tolerated_failure_is_a_success_and_is_not_run_again(kit: Any, make: Make, context: Any) -> None:
-    """A redrive follows only a map that failed; then all failed items run again, also those within the tolerance."""
+    """A redrive only follows a failed map; then all failed items run again, including tolerated ones."""
     operator = make("test $N != 1", items=items(3), redrive=True, tolerated_failure_count=1)
     assert operator.execute(context)["statuses"] == "SFS"
 
 
 @pytest.mark.parametrize(("stopped", "error"), [("01", exceptions.JobStopped), ("0", exceptions.JobFailed)])
-def test_items_that_somebody_stopped_are_told_from_failures(
+def test_stopped_items_differ_from_failures(
     kit: Any, make: Make, context: Any, gate: Any, *, stopped: str, error: type[Exception]
 ) -> None:
-    """As a single job that somebody stopped; one real failure makes it a failure."""
+    """If all were stopped, the map counts as stopped; one real failure makes it a failure."""
     operator = make(
         f"while [ ! -e {gate} ]; do sleep 0.02; done; false",
         items=items(2),
@@ -780,7 +772,7 @@ def test_items_that_somebody_stopped_are_told_from_failures(
     )
     trigger = deferred(operator, context)
 
-    async def story() -> Any:
+    async def scenario() -> Any:
         waiting = asyncio.create_task(trigger.wait())
         await asyncio.to_thread(kit.eventually, lambda: statuses_of(kit) == ["RUNNING"] * 2)
         for job_id in trigger._state.running:
@@ -789,25 +781,25 @@ def test_items_that_somebody_stopped_are_told_from_failures(
         gate.touch()
         return await waiting
 
-    event = asyncio.run(story())
+    event = asyncio.run(scenario())
     with pytest.raises(error) as raised:
         operator.execute_complete(context, event)
     assert type(raised.value) is error
 
 
-# A trigger that fails.
+# Failing triggers.
 
 
 @pytest.mark.parametrize("is_last", [True, False])
 def test_without_a_task_state_store_a_trigger_that_fails_leaves_no_job_behind(
     kit: Any, make: Make, context: Any, gate: Any, *, capsys: pytest.CaptureFixture[str], is_last: bool
 ) -> None:
-    """Airflow 3.2 has none, and drops what the deferral carried: the jobs are found by their group."""
+    """Airflow 3.2 has no store, and drops the arguments of the deferral: the jobs are found by their group."""
     del context["task_state_store"]
     context["ti"].max_tries = 0 if is_last else 1
     script = f"while [ ! -e {gate} ]; do sleep 0.02; done"
     trigger = deferred(make(script, items=items(2), deferrable=True), context)
-    asyncio.run(dies(kit, trigger, lambda: len(names_of(kit)) == 2))
+    asyncio.run(run_until_shutdown(kit, trigger, lambda: len(names_of(kit)) == 2))
     resumed = make(script, items=items(2), deferrable=True)
     with pytest.raises(TaskDeferralError):
         resumed.resume_execution(TRIGGER_FAIL_REPR, {"error": "Trigger failure", "traceback": ["its own"]}, context)
@@ -822,11 +814,11 @@ def test_without_a_task_state_store_a_trigger_that_fails_leaves_no_job_behind(
 def test_a_trigger_that_fails_leaves_its_jobs_to_the_next_try_or_stops_them(
     kit: Any, make: Make, context: Any, gate: Any, *, capsys: pytest.CaptureFixture[str], is_last: bool
 ) -> None:
-    """And the log says so."""
+    """The log says which."""
     context["ti"].max_tries = 0 if is_last else 1
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
     trigger = deferred(operator, context)
-    asyncio.run(dies(kit, trigger, lambda: len(names_of(kit)) == 2))
+    asyncio.run(run_until_shutdown(kit, trigger, lambda: len(names_of(kit)) == 2))
     failed = {"error": "Trigger failure", "traceback": ["the trigger's own"]}
     with pytest.raises(TaskDeferralError):
         operator.resume_execution(TRIGGER_FAIL_REPR, failed, context)
@@ -844,13 +836,13 @@ def test_a_trigger_that_fails_leaves_its_jobs_to_the_next_try_or_stops_them(
 def test_a_continued_map_whose_deferral_is_rejected_is_stopped_by_the_worker(
     kit: Any, make: Make, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, *, state: str, stopped: bool
 ) -> None:
-    """The run is marked failed while a worker hands the map of an earlier try to a trigger: no trigger ever knows."""
+    """The run is marked failed while a worker defers with the map of an earlier try, so no trigger ever runs."""
     hooks: list[Callable[[str], object]] = []
     monkeypatch.setattr(kills, "call_if_deferral_rejected", lambda _, hook: hooks.append(hook))
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", items=items(2), deferrable=True)
     trigger = deferred(operator, context)
     assert hooks == [], "a first try has started nothing"
-    asyncio.run(dies(kit, trigger, lambda: statuses_of(kit) == ["RUNNING", "RUNNING"]))
+    asyncio.run(run_until_shutdown(kit, trigger, lambda: statuses_of(kit) == ["RUNNING", "RUNNING"]))
     retry(context)
     deferred(operator, context)
     [rejected] = hooks
@@ -861,8 +853,8 @@ def test_a_continued_map_whose_deferral_is_rejected_is_stopped_by_the_worker(
         assert statuses_of(kit) == ["RUNNING", "RUNNING"]
 
 
-def test_a_map_that_runs_elsewhere_is_named(make: Make, context: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its jobs are not found from here, so everything runs again: the log says why."""
+def test_a_map_in_another_location_is_logged(make: Make, context: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its jobs cannot be found from here, so all items run again."""
     operator = make(items=items(1), deferrable=True)
     deferred(operator, context)
     context["task_state_store"]["jobflow"]["location"] = "batch eu-west-9"
@@ -873,8 +865,8 @@ def test_a_map_that_runs_elsewhere_is_named(make: Make, context: Any, capsys: py
     assert "is not continued, because this try starts its jobs elsewhere" in logged
 
 
-def test_the_region_by_name_is_the_same_place(kit: Any, make: Make, context: Any) -> None:
-    """A first try without region_name, and one with it."""
+def test_a_region_name_does_not_change_the_location(kit: Any, make: Make, context: Any) -> None:
+    """The first try has no region_name, and the second has one."""
     operator = make(items=items(1), deferrable=True)
     first = deferred(operator, context)
     retry(context)
@@ -882,7 +874,7 @@ def test_the_region_by_name_is_the_same_place(kit: Any, make: Make, context: Any
     assert deferred(named, context).job_group == first.job_group
 
 
-def test_a_result_that_cannot_be_recorded_is_not_said_to_have_started_nothing(
+def test_a_failed_record_of_the_result_does_not_say_that_nothing_was_started(
     make: Make, context: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The API server is down when all jobs have ended."""

@@ -1,4 +1,4 @@
-"""BatchJobOperator(redrive=True) against the local AWS: a retry runs what has not succeeded, and nothing else."""
+"""BatchJobOperator(redrive=True) on the local AWS: a retry runs only the children that did not succeed."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ RECIPES = {
     language: re.search(rf"```{language}\n(# Which child.*?)```", PAGE, re.DOTALL).group(1)  # type: ignore[union-attr]
     for language in ("sh", "python")
 }
-"""How a command finds out which child of the original array it is, as the page on arrays says."""
+"""How a command finds its index in the original array, as in the documentation of arrays."""
 
 
 FILLER = {"environment": [{"name": "FILLER", "value": "x" * 7_050}]}
-"""Overrides so long that the retry of every other one of 40 children takes more than one job."""
+"""Overrides so long that the retry of every other one of 40 children needs more than one job."""
 
 
 class Array:
-    """An array whose children note that they ran, and fail where a file says so."""
+    """An array whose children record that they ran, and fail if a file says so."""
 
     def __init__(self, kit: Any, directory: Path, context: Any) -> None:
         self._kit = kit
@@ -39,32 +39,32 @@ class Array:
         self.definition = kit.define(["sh", "-c", script])
 
     def fail(self, *indexes: int) -> None:
-        """From now on, let these children fail and no others."""
+        """Let only these children fail from now on."""
         for mark in self._directory.glob("fails-*"):
             mark.unlink()
         for index in indexes:
             (self._directory / f"fails-{index}").touch()
 
     def times(self) -> dict[int, int]:
-        """How often each child has run."""
+        """Return how often each child has run."""
         ran = self._directory.glob("ran-*")
         return {int(each.name.removeprefix("ran-")): len(each.read_text().split()) for each in ran}
 
     def operator(self, size: int, **parameters: Any) -> BatchJobOperator:
-        """Make the task."""
+        """Create the task."""
         defaults = {"job_name": "hello", "job_queue": self._kit.queue, "aws_conn_id": None, "redrive": True}
         parameters = {**defaults, "job_definition": self.definition, "deferrable": False, **parameters}
         return BatchJobOperator(task_id="t", array_size=size, **parameters)
 
     def run(self, size: int = 5, **parameters: Any) -> Any:
-        """Run the operator as one try of a task that may be retried."""
+        """Run the operator as one try of a task with retries."""
         try:
             return self.operator(size, **parameters).execute(self.context)
         finally:
             retried(self.context)
 
     def times_out(self, size: int, reached: Callable[[list[dict[str, Any]]], bool]) -> None:
-        """Run the operator as such a try, whose deadline passes as soon as its children have come so far."""
+        """Run the operator as such a try, whose deadline passes when its children have reached a state."""
         operator = self.operator(size, deferrable=True)
         [job_id] = deferred(operator, self.context).trigger.job_ids
         self._kit.eventually(lambda: reached(self._kit.children(job_id, size)))
@@ -91,7 +91,7 @@ def array(kit: Any, here: Callable[[Any], None], tmp_path: Path, context: Any) -
 
 
 def test_a_retry_runs_the_failed_children_only(array: Array) -> None:
-    """The others have done their work; the result counts all of them, by their own numbers."""
+    """The result contains all children with their original indexes."""
     array.fail(1, 3)
     with pytest.raises(exceptions.JobFailed, match=r"Failed children: 2 of 5: 1,3"):
         array.run()
@@ -107,7 +107,7 @@ def test_a_retry_runs_the_failed_children_only(array: Array) -> None:
 
 
 def test_an_array_of_one_is_redriven(array: Array) -> None:
-    """As a plain job, again, and not after it has succeeded."""
+    """It runs again as a single job, unless it has succeeded."""
     array.fail(0)
     with pytest.raises(exceptions.JobFailed, match=r"Failed children: 1 of 1: 0"):
         array.run(1)
@@ -118,8 +118,8 @@ def test_an_array_of_one_is_redriven(array: Array) -> None:
     assert array.times() == {0: 2}
 
 
-def test_the_tolerance_is_of_the_whole_array(array: Array) -> None:
-    """One of two that ran again is one of five."""
+def test_the_tolerance_applies_to_the_whole_array(array: Array) -> None:
+    """One failure of two repeated children is one of five."""
     array.fail(1, 3)
     with pytest.raises(exceptions.JobFailed):
         array.run(tolerated_failure_percentage=20)
@@ -129,8 +129,8 @@ def test_the_tolerance_is_of_the_whole_array(array: Array) -> None:
     assert outcome["array"] == {"size": 5, "succeeded": 4, "failed": 1, "failed_indexes": [3]}
 
 
-def test_a_persons_clear_starts_over(array: Array) -> None:
-    """Somebody wants all of it again."""
+def test_a_clear_starts_over(array: Array) -> None:
+    """A clear means that all children run again."""
     array.fail(1)
     with pytest.raises(exceptions.JobFailed):
         array.run()
@@ -143,7 +143,7 @@ def test_a_persons_clear_starts_over(array: Array) -> None:
 def test_a_clear_whose_first_try_dies_before_its_submit_starts_over(
     array: Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The repeated attempt must not take the array of before the clear for its own."""
+    """The repeated attempt must not adopt the array from before the clear."""
     array.run(size=3)
     cleared(array.context)
     killed(array.operator(3), "_execution.spec._submit_one", array.context, monkeypatch)
@@ -153,7 +153,7 @@ def test_a_clear_whose_first_try_dies_before_its_submit_starts_over(
 
 
 def test_an_array_of_another_size_starts_over(array: Array) -> None:
-    """Its numbers mean something else."""
+    """Its indexes have another meaning."""
     array.fail(1)
     with pytest.raises(exceptions.JobFailed):
         array.run()
@@ -163,7 +163,7 @@ def test_an_array_of_another_size_starts_over(array: Array) -> None:
 
 
 def test_without_redrive_a_retry_runs_everything(array: Array) -> None:
-    """As Airflow's users expect of a retry."""
+    """This is Airflow's usual behaviour."""
     array.fail(1)
     with pytest.raises(exceptions.JobFailed):
         array.run(redrive=False)
@@ -172,8 +172,8 @@ def test_without_redrive_a_retry_runs_everything(array: Array) -> None:
     assert set(array.times().values()) == {2}
 
 
-def test_what_a_worker_did_not_live_to_see_is_asked_of_aws(array: Array, kit: Any) -> None:
-    """The earlier try ended before its array did; that has succeeded since, and nothing runs again."""
+def test_the_final_state_of_an_array_is_read_from_aws(array: Array, kit: Any) -> None:
+    """The earlier try ended before its array, which has succeeded since; no child runs again."""
     submitted = array.run(wait_for_completion=False)
     kit.wait(submitted["job_id"])
     outcome = array.run()
@@ -182,7 +182,7 @@ def test_what_a_worker_did_not_live_to_see_is_asked_of_aws(array: Array, kit: An
 
 
 def test_children_that_were_stopped_run_again(array: Array, kit: Any, gate: Path) -> None:
-    """A deadline stops an array in the middle: what had succeeded by then has."""
+    """A deadline stopped the array; children that had succeeded do not run again."""
     script = f"{RECIPES['sh']}\n[ $index = 0 ] || while [ ! -e {gate} ]; do sleep 0.02; done"
     array.definition = kit.define(["sh", "-c", script])
     array.times_out(3, lambda children: children[0]["status"] == "SUCCEEDED")
@@ -193,13 +193,13 @@ def test_children_that_were_stopped_run_again(array: Array, kit: Any, gate: Path
 
 
 def parents(kit: Any) -> list[Any]:
-    """All arrays of the test's queue."""
+    """Return all arrays of the test's queue."""
     answer = kit.batch.list_jobs(jobQueue=kit.queue, filters=[{"name": "JOB_NAME", "values": ["*"]}])
     return [kit.look(job["jobId"]) for job in answer["jobSummaryList"]]
 
 
-def test_what_does_not_fit_into_one_arrays_overrides_is_split(array: Array) -> None:
-    """Every other child of a large array: the ranges take more characters than the overrides of one may have."""
+def test_indexes_that_do_not_fit_into_one_array_are_split(array: Array) -> None:
+    """The ranges for every other child of a large array exceed the limit of overrides."""
     array.fail(*range(0, 40, 2))
     with pytest.raises(exceptions.JobFailed):
         array.run(size=40, container_overrides=FILLER)
@@ -211,10 +211,10 @@ def test_what_does_not_fit_into_one_arrays_overrides_is_split(array: Array) -> N
     assert array.times() == {index: 1 + (index % 2 == 0) for index in range(40)}
 
 
-def test_if_one_part_is_refused_none_is_left_running(
+def test_if_one_part_is_rejected_the_others_are_stopped(
     own_kit: Any, here: Callable[[Any], None], tmp_path: Path, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half of a retry that failed to start must not work on."""
+    """A part of a retry that failed to start must not keep running."""
     here(own_kit.aws)
     array = half_failed(own_kit, tmp_path, context)
     submit_one = BatchJobSpec._submit_one
@@ -232,10 +232,10 @@ def test_if_one_part_is_refused_none_is_left_running(
     assert own_kit.wait(started[0])["status"] == "FAILED"
 
 
-def test_a_part_that_succeeded_beside_a_refused_one_is_not_the_array(
+def test_a_part_that_succeeded_beside_a_rejected_one_is_not_the_array(
     own_kit: Any, here: Callable[[Any], None], tmp_path: Path, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A retry runs all that has not succeeded, although one of the parts did well."""
+    """A retry runs all children that did not succeed, although one part succeeded."""
     here(own_kit.aws)
     array = half_failed(own_kit, tmp_path, context)
     submit_one = BatchJobSpec._submit_one
@@ -256,10 +256,10 @@ def test_a_part_that_succeeded_beside_a_refused_one_is_not_the_array(
     assert {index for index, times in array.times().items() if times >= 2} == set(range(0, 40, 2))
 
 
-def test_what_is_to_run_again_must_be_known(
+def test_a_redrive_needs_the_failed_children(
     own_kit: Any, here: Callable[[Any], None], tmp_path: Path, context: Any
 ) -> None:
-    """Everything would run again otherwise, unasked."""
+    """If they cannot be listed, the task fails, because otherwise all children would run again."""
     here(own_kit.aws)
     array = Array(own_kit, tmp_path, context)
     array.fail(1)
@@ -273,7 +273,7 @@ def test_what_is_to_run_again_must_be_known(
 
 
 def test_redrive_needs_overrides_that_reach_the_container(array: Array) -> None:
-    """A child that is not told who it was would do another's work."""
+    """A child without its original index would do another child's work."""
     with pytest.raises(exceptions.InvalidParameter, match="ecs_properties_override"):
         array.run(ecs_properties_override={"taskProperties": []})
 
@@ -289,8 +289,10 @@ def test_redrive_needs_overrides_that_reach_the_container(array: Array) -> None:
         ({"AWS_BATCH_JOB_ARRAY_INDEX": "13", "JOBFLOW_ARRAY_INDEXES": "0-3,7,20-29"}, 28),
     ],
 )
-def test_the_recipes_tell_which_child_it_is(kit: Any, language: str, environment: dict[str, str], index: int) -> None:
-    """In the first run, and in every other."""
+def test_the_documented_commands_find_the_index(
+    kit: Any, language: str, environment: dict[str, str], index: int
+) -> None:
+    """They work in the first run and in every redrive."""
     if language == "sh":
         command = ["sh", "-euc", f"{RECIPES[language]}\necho $index"]
     else:
@@ -300,10 +302,10 @@ def test_the_recipes_tell_which_child_it_is(kit: Any, language: str, environment
     assert kit.output(kit.submit(jobDefinition=definition)) == [str(index)]
 
 
-def test_children_that_have_not_ended_when_their_parent_has_run_again(
+def test_children_that_were_running_at_the_end_of_their_parent_run_again(
     array: Array, kit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A parent that was ended may be FAILED before all its children are: none of these has succeeded."""
+    """A stopped parent may be FAILED before all of its children have ended; none of these has succeeded."""
     array.fail(1, 3)
     with pytest.raises(exceptions.JobFailed):
         array.run()

@@ -1,4 +1,4 @@
-"""Where the links of tasks lead that run on a local AWS."""
+"""The console links of tasks on a local AWS."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def read(url: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _local_console(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `make ui` sets it."""
+    """Set the console URL like `make ui`."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__CONSOLE_URL", case.kit.aws.console_url)
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
 def test_every_link_of_a_task_leads_to_a_page_of_the_local_aws(case: Case, context: Any) -> None:
-    """AWS's own console knows no such job."""
+    """AWS's own console does not know the job."""
     case.gate.touch()
     operator = case.make(deferrable=False)
     outcome = operator.execute(context)
@@ -42,7 +42,7 @@ def test_every_link_of_a_task_leads_to_a_page_of_the_local_aws(case: Case, conte
 
 @pytest.mark.parametrize("case", [Batch], indirect=True)
 def test_the_error_of_a_task_names_the_page_with_its_log(case: Case, context: Any) -> None:
-    """Whoever reads the task's log goes on from there."""
+    """Readers of the task's log continue there."""
     case.gate.write_text("no")
     with pytest.raises(JobFailed) as error:
         case.make(deferrable=False, command=["sh", "-c", "echo 'a <b>bold</b> line'; exit 3"]).execute(context)

@@ -1,4 +1,4 @@
-"""FargateTaskOperator against the local AWS: started once, understood, tried again when Spot capacity goes."""
+"""FargateTaskOperator on the local AWS: one task is started, explained, and started again after a Spot interruption."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from airflow_jobflow.operators.ecs_spec import PARAMETERS
 
 @pytest.fixture
 def make(ecs_kit: Any, here: Callable[[Any], None]) -> Callable[..., FargateTaskOperator]:
-    """Make an operator for the test's cluster that waits here, unless told otherwise."""
+    """Return a function that creates an operator for the test's cluster, which by default waits on the worker."""
     here(ecs_kit.aws)
     return maker(ecs_kit)
 
 
 def maker(kit: Any) -> Callable[..., FargateTaskOperator]:
-    """Make operators for a cluster."""
+    """Return a function that creates operators for a cluster."""
 
     def operator(script: str = "true", **parameters: Any) -> FargateTaskOperator:
         if "task_definition" not in parameters:
@@ -40,13 +40,13 @@ def maker(kit: Any) -> Callable[..., FargateTaskOperator]:
 def own_make(
     own_ecs_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., FargateTaskOperator]:
-    """An operator on a local AWS of the test's own, for faults."""
+    """Return a function that creates an operator on a local AWS of the test's own, for faults."""
     here(own_ecs_kit.aws)
     return maker(own_ecs_kit)
 
 
 def test_a_task_runs_and_its_outcome_is_returned(ecs_kit: Any, make: Any, context: Any) -> None:
-    """In the shape that every service has, with its log and its page in the console."""
+    """The outcome has the same format for all services, with log and console page."""
     outcome = make("echo hi").execute(context)
     assert (outcome["service"], outcome["state"], outcome["exit_code"]) == ("ecs", "SUCCEEDED", 0)
     task_id = outcome["job_id"].rpartition("/")[2]
@@ -55,7 +55,7 @@ def test_a_task_runs_and_its_outcome_is_returned(ecs_kit: Any, make: Any, contex
 
 
 def test_a_deferred_task_ends_the_same_way(make: Any, context: Any, gate: Any) -> None:
-    """By way of the triggerer, and the same trigger as Batch's."""
+    """The trigger is the same as for Batch."""
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
@@ -64,8 +64,8 @@ def test_a_deferred_task_ends_the_same_way(make: Any, context: Any, gate: Any) -
     assert operator.execute_complete(context, event)["state"] == "SUCCEEDED"
 
 
-def test_what_is_said_reaches_the_task(ecs_kit: Any, make: Any, context: Any) -> None:
-    """Command, environment, size, tags, network."""
+def test_all_parameters_reach_the_task(ecs_kit: Any, make: Any, context: Any) -> None:
+    """Command, environment, size, tags and network are sent."""
     outcome = make(
         "echo unused",
         command=["sh", "-c", "echo $WHO"],
@@ -91,14 +91,14 @@ def test_what_is_said_reaches_the_task(ecs_kit: Any, make: Any, context: Any) ->
     "strategy",
     [{"FARGATE_SPOT": 4, "FARGATE": 1}, [{"capacityProvider": "FARGATE_SPOT", "weight": 4}], '{"FARGATE_SPOT": "1"}'],
 )
-def test_capacity_is_said_in_short_or_as_aws_does(ecs_kit: Any, make: Any, context: Any, strategy: Any) -> None:
-    """Weights by provider, AWS's list, or either as text."""
+def test_a_capacity_provider_strategy_has_two_formats(ecs_kit: Any, make: Any, context: Any, strategy: Any) -> None:
+    """Weights by provider and AWS's list are accepted, and both as text."""
     outcome = make(capacity_provider_strategy=strategy).execute(context)
     assert ecs_kit.look(outcome["job_id"])["capacityProviderName"] == "FARGATE_SPOT"
 
 
-def test_a_failed_task_says_all_a_person_needs(make: Any, context: Any) -> None:
-    """Exit code, AWS's reason, diagnosis, log lines."""
+def test_the_error_of_a_failed_task(make: Any, context: Any) -> None:
+    """It has the exit code, AWS's reason, diagnosis and log lines."""
     with pytest.raises(exceptions.JobFailed, match="with exit code 3") as error:
         make("echo why; exit 3").execute(context)
     assert error.value.diagnosis
@@ -107,7 +107,7 @@ def test_a_failed_task_says_all_a_person_needs(make: Any, context: Any) -> None:
 
 
 def test_the_essential_container_decides(ecs_kit: Any, make: Any, context: Any) -> None:
-    """A sidecar that is killed when the work is done has not failed the task."""
+    """A sidecar that is killed after the work does not fail the task."""
     sidecar = ecs_kit.container(["sh", "-c", "sleep 60"], name="sidecar", essential=False)
     worker = ecs_kit.container(["sh", "-c", "exit 0"], name="worker")
     outcome = make(task_definition=ecs_kit.define(sidecar, worker)).execute(context)
@@ -126,10 +126,10 @@ def test_the_essential_container_decides(ecs_kit: Any, make: Any, context: Any) 
     ],
     ids=["5xx", "dropped"],
 )
-def test_a_definition_that_cannot_be_read_now_decides_nothing(
+def test_a_transient_error_of_the_definition_decides_nothing(
     own_ecs_kit: Any, own_make: Any, context: Any, fault: Faults
 ) -> None:
-    """A passing fault must not make a failure of a sidecar that was killed when the work was done."""
+    """A killed sidecar must not become a failure because of a transient fault."""
     sidecar = own_ecs_kit.container(["sh", "-c", "sleep 60"], name="sidecar", essential=False)
     worker = own_ecs_kit.container(["sh", "-c", "sleep 1"], name="worker")
     operator = own_make(task_definition=own_ecs_kit.define(sidecar, worker), poll_interval=0.2)
@@ -138,10 +138,10 @@ def test_a_definition_that_cannot_be_read_now_decides_nothing(
     assert operator.execute(context)["state"] == "SUCCEEDED"
 
 
-def test_a_definition_that_may_not_be_read_makes_every_container_count(
+def test_without_permission_for_the_definition_every_container_counts(
     own_ecs_kit: Any, own_make: Any, context: Any
 ) -> None:
-    """There is then no telling them apart; the wait ends all the same."""
+    """The containers cannot be distinguished, but the wait ends."""
     operator = own_make("exit 0")
     own_ecs_kit.aws.set_faults(Faults(denied=("ecs.DescribeTaskDefinition",)))
     assert operator.execute(context)["state"] == "SUCCEEDED"
@@ -151,10 +151,10 @@ def test_a_definition_that_may_not_be_read_makes_every_container_count(
     ("cause", "container"),
     [("image_not_pulled", {"image": "missing/image:1"}), ("command_not_found", {"command": ["no-such-command"]})],
 )
-def test_a_task_that_never_started_is_no_success(
+def test_a_task_that_never_started_is_not_a_success(
     ecs_kit: Any, make: Any, context: Any, cause: str, container: dict[str, Any]
 ) -> None:
-    """An absent exit code is not 0."""
+    """A missing exit code is not 0."""
     definition = ecs_kit.define({**ecs_kit.container(), **container})
     with pytest.raises(exceptions.JobFailed) as error:
         make(task_definition=definition).execute(context)
@@ -164,10 +164,8 @@ def test_a_task_that_never_started_is_no_success(
     assert error.value.outcome["exit_code"] is None
 
 
-def test_a_task_that_somebody_else_stops_is_stopped_not_failed(
-    ecs_kit: Any, make: Any, context: Any, gate: Any
-) -> None:
-    """The stop code comes before the containers."""
+def test_a_task_that_someone_else_stops_counts_as_stopped(ecs_kit: Any, make: Any, context: Any, gate: Any) -> None:
+    """The stop code outweighs the exit codes."""
     operator = make(f"while [ ! -e {gate} ]; do sleep 0.02; done", deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
@@ -182,10 +180,10 @@ SPOT = {"capacity_provider_strategy": {"FARGATE_SPOT": 1}}
 
 
 @pytest.mark.parametrize(("policy", "provider"), [("retry", "FARGATE_SPOT"), ("on_demand", "FARGATE")])
-def test_a_spot_interruption_deserves_another_try(
+def test_an_interrupted_task_gets_another_attempt(
     own_ecs_kit: Any, own_make: Any, context: Any, policy: str, provider: str
 ) -> None:
-    """On the same capacity or on demand, within one try of the task."""
+    """It starts on the same capacity or on demand, within one try of the Airflow task."""
     own_ecs_kit.aws.set_faults(Faults(interrupt_spot=1))
     outcome = own_make("sleep 0.3", on_spot_interruption=policy, **SPOT).execute(context)
     assert outcome["state"] == "SUCCEEDED"
@@ -195,8 +193,8 @@ def test_a_spot_interruption_deserves_another_try(
     assert (task.get("capacityProviderName") or task["launchType"]) == provider
 
 
-def test_interruptions_are_not_followed_for_ever(own_ecs_kit: Any, own_make: Any, context: Any) -> None:
-    """The number of attempts is bounded."""
+def test_attempts_after_interruptions_are_limited(own_ecs_kit: Any, own_make: Any, context: Any) -> None:
+    """The number of attempts has a maximum."""
     own_ecs_kit.aws.set_faults(Faults(interrupt_spot=99))
     with pytest.raises(exceptions.JobFailed) as error:
         own_make("sleep 5", **SPOT).execute(context)
@@ -205,24 +203,24 @@ def test_interruptions_are_not_followed_for_ever(own_ecs_kit: Any, own_make: Any
     assert len(own_ecs_kit.aws.started("ecs")) == 4
 
 
-def test_an_interruption_fails_where_told_so(own_ecs_kit: Any, own_make: Any, context: Any) -> None:
-    """on_spot_interruption="fail"."""
+def test_on_spot_interruption_fail_fails_the_task(own_ecs_kit: Any, own_make: Any, context: Any) -> None:
+    """No further attempt is made."""
     own_ecs_kit.aws.set_faults(Faults(interrupt_spot=1))
     with pytest.raises(exceptions.JobFailed, match="taken away"):
         own_make("sleep 5", on_spot_interruption="fail", **SPOT).execute(context)
     assert len(own_ecs_kit.aws.started("ecs")) == 1
 
 
-def test_a_start_whose_answer_is_lost_starts_one_task(own_ecs_kit: Any, own_make: Any, context: Any) -> None:
-    """The token makes the call repeatable."""
+def test_a_start_whose_response_is_lost_starts_one_task(own_ecs_kit: Any, own_make: Any, context: Any) -> None:
+    """The token makes the call idempotent."""
     operator = own_make()
     own_ecs_kit.aws.set_faults(Faults(actions=("RunTask",), lose_answers=2))
     assert operator.execute(context)["state"] == "SUCCEEDED"
     assert len(own_ecs_kit.aws.started("ecs")) == 1
 
 
-def test_an_answer_without_a_task_is_no_start(own_ecs_kit: Any, own_make: Any, context: Any) -> None:
-    """RunTask answers 200 with failures[], and for a reason that does not pass."""
+def test_a_response_without_a_task_is_an_error(own_ecs_kit: Any, own_make: Any, context: Any) -> None:
+    """RunTask responds with status 200 and failures[], for a permanent reason."""
     operator = own_make()
     own_ecs_kit.aws.set_faults(Faults(run_task_failures=1, run_task_reason="MISSING"))
     with pytest.raises(exceptions.SubmissionRejected, match=r"nothing was started: .*MISSING"):
@@ -230,21 +228,21 @@ def test_an_answer_without_a_task_is_no_start(own_ecs_kit: Any, own_make: Any, c
 
 
 def test_a_task_missing_for_a_while_is_waited_for(own_ecs_kit: Any, own_make: Any, context: Any) -> None:
-    """Just started may be MISSING."""
+    """A task that was just started may be MISSING."""
     own_ecs_kit.aws.set_faults(Faults(visible_after=1))
     assert own_make("sleep 0.1").execute(context)["state"] == "SUCCEEDED"
 
 
 def test_a_task_past_its_deadline_is_stopped(ecs_kit: Any, make: Any, context: Any, gate: Any) -> None:
-    """As with Batch."""
+    """It is the same as for Batch."""
     with pytest.raises(exceptions.JobTimeout, match="It was stopped"):
         make(f"while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=1).execute(context)
     [arn] = [each["taskArn"] for each in ecs_kit.aws.started("ecs") if f"/{ecs_kit.cluster}/" in each["taskArn"]]
     assert ecs_kit.wait(arn)["stopCode"] == "UserInitiated"
 
 
-def test_a_task_that_hangs_shows_what_it_wrote_last(make: Any, context: Any, gate: Any) -> None:
-    """Where it logs, only its definition says, which is not read before."""
+def test_the_error_of_a_hanging_task_has_its_last_log_lines(make: Any, context: Any, gate: Any) -> None:
+    """Its log is only in the task definition, which was not read before."""
     with pytest.raises(exceptions.JobTimeout) as error:
         make(f"echo stuck; while [ ! -e {gate} ]; do sleep 0.02; done", job_timeout=2).execute(context)
     assert "\nLast lines of the log:\n  | stuck\nConsole: https://" in str(error.value)
@@ -252,7 +250,7 @@ def test_a_task_that_hangs_shows_what_it_wrote_last(make: Any, context: Any, gat
 
 @pytest.fixture
 def with_router(ecs_kit: Any) -> str:
-    """A task whose router, which is essential, has to be killed once the work is done."""
+    """A task with an essential router that must be killed after the work."""
     router = ["sh", "-c", "trap 'exit 137' TERM; while :; do sleep 0.02; done"]  # as if killed
     work = ["sh", "-c", "sleep 0.3; echo done"]
     return str(ecs_kit.define(ecs_kit.container(work), ecs_kit.container(router, name="router")))
@@ -260,7 +258,7 @@ def with_router(ecs_kit: Any) -> str:
 
 @pytest.mark.parametrize("waits", ["in the worker", "in the triggerer"])
 def test_a_named_container_decides_alone(make: Any, context: Any, with_router: str, waits: str) -> None:
-    """Without a name the router's 137 is a failure; with one, the work was done."""
+    """Without a name, the router's exit code 137 is a failure; with the main container's name, the task succeeds."""
     parameters = {"task_definition": with_router, "deferrable": waits == "in the triggerer"}
 
     def outcome(**more: Any) -> Any:
@@ -274,44 +272,44 @@ def test_a_named_container_decides_alone(make: Any, context: Any, with_router: s
 
     with pytest.raises(exceptions.JobFailed, match="exit code 137"):
         outcome()
-    context["ti"].id = str(uuid.uuid4())  # the token of the same task instance starts nothing new
+    context["ti"].id = str(uuid.uuid4())  # with the token of the same task instance, no new task would start
     ended = outcome(container_name="main")
     assert (ended["state"], ended["exit_code"]) == ("SUCCEEDED", 0)
     assert ended["log"]["stream"].startswith("test/main/")
 
 
-def test_a_named_container_decides_what_a_retry_takes_over(make: Any, context: Any, with_router: str) -> None:
-    """A task that has succeeded by its name is not run again because another container was killed."""
+def test_a_named_container_decides_which_task_a_retry_adopts(make: Any, context: Any, with_router: str) -> None:
+    """A task whose named container succeeded is not run again because another one was killed."""
     parameters = {"task_definition": with_router, "container_name": "main"}
     first = make(**parameters).execute(context)
     context["ti"].try_number, context["ti"].max_tries = 2, 1
     assert make(**parameters).execute(context)["job_id"] == first["job_id"]
 
 
-def test_a_container_that_does_not_exist_is_refused(ecs_kit: Any, make: Any, context: Any, with_router: str) -> None:
-    """Before anything is started, and with the names that there are."""
+def test_an_unknown_container_is_rejected(ecs_kit: Any, make: Any, context: Any, with_router: str) -> None:
+    """No task is started, and the error has the existing names."""
     with pytest.raises(exceptions.InvalidParameter, match=r"container_name='mian': .* which has main, router") as error:
         make(task_definition=with_router, container_name="mian").execute(context)
     assert with_router in str(error.value)
     assert not [each for each in ecs_kit.aws.started("ecs") if f"/{ecs_kit.cluster}/" in each["taskArn"]]
 
 
-def test_a_definition_that_may_not_be_read_starts_all_the_same(own_ecs_kit: Any, own_make: Any, context: Any) -> None:
-    """The permission for it is not needed."""
+def test_a_start_needs_no_permission_for_the_definition(own_ecs_kit: Any, own_make: Any, context: Any) -> None:
+    """DescribeTaskDefinition may be denied."""
     own_ecs_kit.aws.set_faults(Faults(denied=("ecs.DescribeTaskDefinition",)))
     operator = own_make(container_name="main")
     assert operator.execute(context)["state"] == "SUCCEEDED"
 
 
 @pytest.mark.parametrize("parameter", ["cluster", "task_definition"])
-def test_what_does_not_exist_is_refused(make: Any, context: Any, parameter: str) -> None:
-    """Nothing is started, and nothing retried."""
+def test_unknown_resources_are_rejected(make: Any, context: Any, parameter: str) -> None:
+    """No task is started, and the Airflow task is not retried."""
     with pytest.raises(exceptions.SubmissionRejected, match="nothing was started"):
         make(**{parameter: "nowhere"}).execute(context)
 
 
-def test_a_definition_that_cannot_run_on_fargate_is_refused(ecs_kit: Any, make: Any, context: Any) -> None:
-    """With AWS's words."""
+def test_a_definition_that_cannot_run_on_fargate_is_rejected(ecs_kit: Any, make: Any, context: Any) -> None:
+    """The error has AWS's message."""
     definition = ecs_kit.define(requiresCompatibilities=["EC2"])
     with pytest.raises(exceptions.SubmissionRejected, match="FARGATE"):
         make(task_definition=definition).execute(context)
@@ -339,14 +337,14 @@ NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-2"]}}
         ({"command": ["a"], "overrides": OVERRIDES}, r"command=\['a'\]: is also set in overrides"),
     ],
 )
-def test_bad_input_starts_nothing(make: Any, context: Any, parameters: dict[str, Any], words: str) -> None:
-    """Said with the parameter, the value and the rule."""
+def test_invalid_parameters_start_no_task(make: Any, context: Any, parameters: dict[str, Any], words: str) -> None:
+    """The error has the parameter, the value and the rule."""
     with pytest.raises(exceptions.InvalidParameter, match=words):
         make(**parameters).execute(context)
 
 
-def test_a_command_goes_beside_another_containers(ecs_kit: Any, make: Any, context: Any) -> None:
-    """The main container is the definition's first essential one."""
+def test_a_command_with_overrides_of_another_container(ecs_kit: Any, make: Any, context: Any) -> None:
+    """The main container is the first essential one of the definition."""
     sidecar = ecs_kit.container(["false"], name="sidecar", essential=False)
     definition = ecs_kit.define(sidecar, ecs_kit.container(["false"]))
     overrides = {"containerOverrides": [{"name": "sidecar", "command": ["true"]}]}
@@ -354,13 +352,13 @@ def test_a_command_goes_beside_another_containers(ecs_kit: Any, make: Any, conte
     assert outcome["state"] == "SUCCEEDED"
 
 
-def test_the_full_network_configuration_can_be_said(ecs_kit: Any, make: Any, context: Any) -> None:
-    """In place of the short forms."""
+def test_the_full_network_configuration_is_accepted(ecs_kit: Any, make: Any, context: Any) -> None:
+    """It replaces the short forms."""
     assert make(subnets=None, network_configuration=NETWORK).execute(context)["state"] == "SUCCEEDED"
 
 
-def test_status_and_stop_codes_are_botocores() -> None:
-    """A status or code that is forgotten is decided wrongly."""
+def test_statuses_and_stop_codes_are_those_of_botocore() -> None:
+    """A missing one would be classified wrongly."""
     import botocore.session
 
     model: Any = botocore.session.get_session().get_service_model("ecs")
@@ -369,3 +367,16 @@ def test_status_and_stop_codes_are_botocores() -> None:
     said = set(PARAMETERS.members.values()) | {"launchType", "count", "clientToken", "startedBy"}
     on_ec2_only = {"placementConstraints", "placementStrategy"}
     assert said | on_ec2_only == set(model.operation_model("RunTask").input_shape.members)
+
+
+TELLS = (
+    """echo "JOBFLOW_RESULT [\\"$AIRFLOW_CTX_DAG_ID\\", \\"$AIRFLOW_CTX_TRY_NUMBER\\", \\"$JOBFLOW_RESULT_URI\\"]" """
+)
+
+
+def test_a_task_is_told_its_task_and_returns_a_result(make: Any, context: Any) -> None:
+    """Its definition says which container is told."""
+    outcome = make(TELLS, result="log").execute(context)
+    assert outcome["result"] == [context["ti"].dag_id, "1", ""]
+    assert outcome["usage"]["capacity"] == "FARGATE"
+    assert outcome["usage"]["vcpu_seconds"] >= 0

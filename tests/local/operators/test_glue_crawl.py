@@ -1,4 +1,4 @@
-"""GlueCrawlOperator against the local AWS: one crawl, its own result and no other's, stopped by its owner only."""
+"""GlueCrawlOperator on the local AWS: one crawl, its own result, stopped only by its owner."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_jobflow.aws import ONCE
 from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.operators import capacity
 from airflow_jobflow.operators.glue import GlueCrawlOperator
-from tests.local.glue_kit import HOUR, GlueKit, let_end, run
+from tests.local.glue_kit import HOUR, GlueKit, end_crawl, run
 from tests.local.tries import resumed
 
 NO_BUCKET = "no-such-bucket-at-all"
@@ -28,7 +28,7 @@ NO_BUCKET = "no-such-bucket-at-all"
 
 @pytest.fixture
 def kit_with(here: Callable[[Any], None], eventually: Any) -> Iterator[Callable[..., GlueKit]]:
-    """Make a local AWS with these settings, which this process finds."""
+    """Return a function that creates a local AWS with the given settings for this process."""
     servers: list[LocalAws] = []
 
     def make(**settings: float) -> GlueKit:
@@ -42,24 +42,24 @@ def kit_with(here: Callable[[Any], None], eventually: Any) -> Iterator[Callable[
 
 
 def task(crawler: str, **parameters: Any) -> GlueCrawlOperator:
-    """Make an operator that waits here, unless told otherwise."""
+    """Return an operator that by default waits on the worker."""
     defaults = {"task_id": "t", "crawler_name": crawler, "aws_conn_id": None, "deferrable": False}
     return GlueCrawlOperator(**{**defaults, **parameters})
 
 
 def deferred(operator: GlueCrawlOperator, context: Any) -> Any:
-    """Execute up to the deferral, and return that."""
+    """Execute an operator until it defers, and return the deferral."""
     with pytest.raises(TaskDeferred) as raised:
         operator.execute(context)
     return raised.value
 
 
-# How it goes.
+# Success.
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_a_crawl_runs_and_its_outcome_is_returned(kit_with: Any, context: Any, deferrable: bool) -> None:
-    """With what the crawl changed and cost, where Glue tells it."""
+    """The outcome has the changes and the cost of the crawl, if Glue reports them."""
     kit = kit_with(crawl_seconds=0.3)
     operator = task(kit.crawler(), deferrable=deferrable)
     if deferrable:
@@ -87,15 +87,15 @@ def test_a_crawl_runs_and_its_outcome_is_returned(kit_with: Any, context: Any, d
 
 
 def outcome_zone(outcome: dict[str, Any]) -> Any:
-    """The zone that times are told in."""
+    """Return the time zone of the times in an outcome."""
     from datetime import UTC, datetime
 
     assert datetime.fromisoformat(outcome["started_at"]).tzinfo == UTC
     return UTC
 
 
-def test_a_crawl_asks_for_the_list_of_crawls_twice_at_most(kit_with: Any, context: Any) -> None:
-    """Once before the start, once after the end, however long it takes."""
+def test_a_crawl_needs_two_listings_at_most(kit_with: Any, context: Any) -> None:
+    """Crawls are listed once before the start and once after the end, regardless of the duration."""
     kit = kit_with(crawl_seconds=1)
     crawler = kit.crawler()
     kit.crawl(crawler)
@@ -107,8 +107,8 @@ def test_a_crawl_asks_for_the_list_of_crawls_twice_at_most(kit_with: Any, contex
     assert (calls["glue.StartCrawler"], calls["glue.GetCrawler"]) == (1, 1)
 
 
-def test_not_waiting_returns_what_was_started(kit_with: Any, context: Any) -> None:
-    """For a sensor to wait on."""
+def test_without_waiting_the_started_crawl_is_returned(kit_with: Any, context: Any) -> None:
+    """A sensor can wait for it."""
     kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler()
     outcome = task(crawler, wait_for_completion=False).execute(context)
@@ -116,7 +116,7 @@ def test_not_waiting_returns_what_was_started(kit_with: Any, context: Any) -> No
     assert outcome["job_id"].startswith(f"{crawler}@1970-01-01")
 
 
-def test_a_name_with_anything_in_it_is_crawled(kit_with: Any, context: Any) -> None:
+def test_a_crawler_may_have_any_name(kit_with: Any, context: Any) -> None:
     """Glue allows nearly every character."""
     kit = kit_with()
     name = "se2@2026-11-22T03:21:48+00:00 #ü/crawler"
@@ -132,30 +132,28 @@ def test_a_name_with_anything_in_it_is_crawled(kit_with: Any, context: Any) -> N
 
 
 @pytest.mark.parametrize("effect", [0.0, 0.7])
-def test_the_result_of_the_crawl_before_is_never_taken_for_this_ones(
-    kit_with: Any, context: Any, effect: float
-) -> None:
-    """Neither its success nor its failure, also while READY means that the start has not taken effect."""
+def test_the_result_of_the_previous_crawl_is_never_used(kit_with: Any, context: Any, effect: float) -> None:
+    """Neither its success nor its failure is used, even while READY means that the start has not taken effect."""
     kit = kit_with(start_takes_effect_after=effect)
     crawler = kit.crawler()
     assert kit.crawl(crawler)["State"] == "COMPLETED"
-    kit.mend(crawler, NO_BUCKET)
+    kit.set_bucket(crawler, NO_BUCKET)
     with pytest.raises(exceptions.JobFailed, match="bucket does not exist"):
         task(crawler).execute(context)
-    kit.mend(crawler)
+    kit.set_bucket(crawler)
     kit.ended(crawler, 2)
     assert task(crawler).execute(context)["state"] == "SUCCEEDED"
     assert len(kit.crawls(crawler)) == 3
 
 
-def test_a_crawl_that_was_followed_by_another_is_told_all_the_same(kit_with: Any, context: Any) -> None:
-    """The last crawl is another one's by the time anybody looks."""
+def test_a_crawl_that_was_followed_by_another_is_found(kit_with: Any, context: Any) -> None:
+    """The last crawl of the crawler is already another one."""
     kit = kit_with(crawl_seconds=0.5)
     crawler = kit.crawler()
     operator = task(crawler, deferrable=True)
     trigger = deferred(operator, context).trigger
     [own] = kit.ended(crawler)
-    kit.mend(crawler, NO_BUCKET)
+    kit.set_bucket(crawler, NO_BUCKET)
     kit.crawl(crawler)
     outcome = operator.execute_complete(context, run(trigger))
     assert (outcome["state"], outcome["details"]["crawl_id"]) == ("SUCCEEDED", own["CrawlId"])
@@ -171,10 +169,10 @@ def test_a_crawl_that_was_followed_by_another_is_told_all_the_same(kit_with: Any
     ids=["denied", "throttled", "dropped"],
 )
 @pytest.mark.parametrize("well", [True, False])
-def test_a_list_that_cannot_be_had_changes_no_verdict(
+def test_a_failed_listing_does_not_change_the_outcome(
     kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch, *, fault: Faults, well: bool
 ) -> None:
-    """What is lost is the details."""
+    """Only the details are missing."""
     monkeypatch.setattr("airflow_jobflow.outcomes.DETAILS", ONCE)
     kit = kit_with(crawl_seconds=0.3)
     crawler = kit.crawler(None if well else NO_BUCKET)
@@ -183,7 +181,7 @@ def test_a_list_that_cannot_be_had_changes_no_verdict(
     kit.ended(crawler)
     kit.aws.set_faults(fault)
     if fault.calls_per_second:
-        kit.glue.list_crawls(CrawlerName=crawler)  # takes the only one there is
+        kit.glue.list_crawls(CrawlerName=crawler)  # uses up the only DPU
     outcome = operator.execute_complete(context, run(trigger))
     assert outcome["state"] == ("SUCCEEDED" if well else "FAILED")
     assert list(outcome["details"]) == ["message_prefix"]
@@ -192,8 +190,8 @@ def test_a_list_that_cannot_be_had_changes_no_verdict(
 # Several tasks.
 
 
-def elsewhere(crawler: str, happens: dict[str, Callable[[], object]], **parameters: Any) -> Any:
-    """Make an operator, which waits here, right before some of whose calls something else happens.
+def intercepted_task(crawler: str, happens: dict[str, Callable[[], object]], **parameters: Any) -> Any:
+    """Return an operator that waits on the worker, with events right before some of its calls.
 
     :param happens: what happens before the first call of an operation.
     """
@@ -219,14 +217,14 @@ def elsewhere(crawler: str, happens: dict[str, Callable[[], object]], **paramete
 
 @pytest.mark.parametrize("before", ["start_crawler", "list_crawls"])
 @pytest.mark.parametrize("is_over", [False, True])
-def test_a_crawl_that_begins_between_look_and_start_is_joined(
+def test_a_crawl_that_starts_between_describe_and_start_is_joined(
     kit_with: Any, context: Any, before: str, is_over: bool
 ) -> None:
-    """Whether it still runs or has just ended when this task finds out: a second one would do the work again."""
+    """It may still run or have just ended: a second one would do the work again."""
     kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler()
     kit.glue.start_crawler(Name=crawler)
-    let_end(kit.aws, crawler)
+    end_crawl(kit.aws, crawler)
     kit.ended(crawler)
 
     def start() -> None:
@@ -234,10 +232,10 @@ def test_a_crawl_that_begins_between_look_and_start_is_joined(
         kit.eventually(lambda: kit.glue.list_crawls(CrawlerName=crawler)["Crawls"][0]["State"] == "RUNNING")
 
     def end() -> None:
-        let_end(kit.aws, crawler)
+        end_crawl(kit.aws, crawler)
         kit.ended(crawler, 2)
 
-    operator = elsewhere(crawler, {before: start})
+    operator = intercepted_task(crawler, {before: start})
     if is_over:
         make_call = operator._execution.spec._join_what_began
         operator._execution.spec._join_what_began = lambda *arguments: (end(), make_call(*arguments))[1]  # type: ignore[func-returns-value]
@@ -251,14 +249,14 @@ def test_a_crawl_that_begins_between_look_and_start_is_joined(
 
 
 @pytest.mark.parametrize("if_running", ["fail", "wait_then_start"])
-def test_a_crawl_that_begins_between_look_and_start_is_not_joined_by_who_does_not_attach(
+def test_a_crawl_that_starts_between_describe_and_start_is_only_joined_with_attach(
     kit_with: Any, context: Any, if_running: str
 ) -> None:
-    """It is one that runs already."""
+    """With other values of if_running, it counts as a running crawl."""
     kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler()
     start = {"start_crawler": lambda: kit.glue.start_crawler(Name=crawler)}
-    operator = elsewhere(crawler, start, if_running=if_running, job_timeout=0.5)
+    operator = intercepted_task(crawler, start, if_running=if_running, job_timeout=0.5)
     kind = exceptions.SubmissionError if if_running == "fail" else exceptions.JobTimeout
     with pytest.raises(kind, match=r"is (already )?running"):
         operator.execute(context)
@@ -266,16 +264,16 @@ def test_a_crawl_that_begins_between_look_and_start_is_not_joined_by_who_does_no
 
 
 def test_tasks_that_attach_to_one_idle_crawler_at_once_share_one_crawl(kit_with: Any, context: Any) -> None:
-    """One starts it, and the others join."""
+    """One task starts it, and the others join."""
     kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler()
     all_have_looked = threading.Barrier(3, timeout=30)
-    operators = [elsewhere(crawler, {"start_crawler": all_have_looked.wait}, deferrable=True) for _ in range(3)]
+    operators = [intercepted_task(crawler, {"start_crawler": all_have_looked.wait}, deferrable=True) for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
         deferrals = list(
             pool.map(deferred, operators, [type(context)(context, task_state_store=None) for _ in operators])
         )
-    let_end(kit.aws, crawler)
+    end_crawl(kit.aws, crawler)
     outcomes = [
         operator.execute_complete(context, run(deferral.trigger), **deferral.kwargs)
         for operator, deferral in zip(operators, deferrals, strict=True)
@@ -286,11 +284,11 @@ def test_tasks_that_attach_to_one_idle_crawler_at_once_share_one_crawl(kit_with:
     assert sorted(deferral.trigger.cancel_on_kill for deferral in deferrals) == [False, False, True]
 
 
-# How it fails.
+# Failures.
 
 
-def test_a_failed_crawl_says_all_a_person_needs(kit_with: Any, context: Any) -> None:
-    """Glue's message, a diagnosis, the crawler's log, the console; and the error travels between processes."""
+def test_the_error_of_a_failed_crawl(kit_with: Any, context: Any) -> None:
+    """It has Glue's message, a diagnosis, the crawler's log and the console link, and it can be pickled."""
     kit = kit_with()
     with pytest.raises(exceptions.JobFailed) as error:
         task(kit.crawler(NO_BUCKET)).execute(context)
@@ -305,16 +303,16 @@ def test_a_failed_crawl_says_all_a_person_needs(kit_with: Any, context: Any) -> 
     assert (str(again), again.outcome, again.diagnosis) == (text, error.value.outcome, error.value.diagnosis)
 
 
-def test_a_failed_crawl_is_returned_where_a_branch_chooses(kit_with: Any, context: Any) -> None:
-    """raise_on_failure=False."""
+def test_a_failed_crawl_is_returned_with_raise_on_failure_false(kit_with: Any, context: Any) -> None:
+    """A branch can decide on the outcome."""
     kit = kit_with()
     outcome = task(kit.crawler(NO_BUCKET), raise_on_failure=False).execute(context)
     assert (outcome["state"], outcome["status"]) == ("FAILED", "FAILED")
     assert outcome["details"]["tables_created"] == 0
 
 
-def test_a_crawl_that_breaks_in_aws_has_failed(kit_with: Any, context: Any) -> None:
-    """A crawler's state is never FAILED."""
+def test_an_internal_error_of_glue_fails_the_crawl(kit_with: Any, context: Any) -> None:
+    """The state of a crawler is never FAILED."""
     kit = kit_with(crawl_seconds=HOUR)
     operator = task(kit.crawler(), deferrable=True)
     trigger = deferred(operator, context).trigger
@@ -326,8 +324,8 @@ def test_a_crawl_that_breaks_in_aws_has_failed(kit_with: Any, context: Any) -> N
 
 
 @pytest.mark.parametrize("stopping", [0.0, 0.7])
-def test_a_crawl_that_somebody_stops_is_stopped_not_failed(kit_with: Any, context: Any, stopping: float) -> None:
-    """STOPPING is not the end of it."""
+def test_a_crawl_that_someone_else_stops_counts_as_stopped(kit_with: Any, context: Any, stopping: float) -> None:
+    """STOPPING does not end the wait."""
     kit = kit_with(crawl_seconds=HOUR, crawl_stopping_seconds=stopping)
     operator = task(kit.crawler(), deferrable=True)
     trigger = deferred(operator, context).trigger
@@ -338,8 +336,8 @@ def test_a_crawl_that_somebody_stops_is_stopped_not_failed(kit_with: Any, contex
     assert error.value.outcome["status"] == "CANCELLED"
 
 
-def test_a_crawler_that_is_deleted_has_vanished(kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is left that could tell how it went."""
+def test_deleting_the_crawler_fails_the_wait(kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result can no longer be found."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "0.3")
     kit = kit_with(crawl_seconds=0.3)
     operator = task(kit.crawler(), deferrable=True)
@@ -350,12 +348,12 @@ def test_a_crawler_that_is_deleted_has_vanished(kit_with: Any, context: Any, mon
         operator.execute_complete(context, run(trigger))
 
 
-# How it is refused.
+# Rejected starts.
 
 
 @pytest.mark.parametrize("if_running", ["attach", "wait_then_start", "fail"])
-def test_a_crawler_that_does_not_exist_is_refused(kit_with: Any, context: Any, if_running: str) -> None:
-    """Nothing is started, and nothing retried."""
+def test_an_unknown_crawler_is_rejected(kit_with: Any, context: Any, if_running: str) -> None:
+    """No crawl is started, and the task is not retried."""
     kit = kit_with()
     with pytest.raises(exceptions.SubmissionRejected, match=r"nothing was started.*nowhere") as error:
         task("nowhere", if_running=if_running).execute(context)
@@ -364,8 +362,8 @@ def test_a_crawler_that_does_not_exist_is_refused(kit_with: Any, context: Any, i
 
 
 @pytest.mark.parametrize("call", ["GetCrawler", "ListCrawls", "StartCrawler"])
-def test_a_permission_that_is_missing_is_named(kit_with: Any, context: Any, call: str) -> None:
-    """Nothing is started."""
+def test_the_error_for_a_missing_permission_names_the_call(kit_with: Any, context: Any, call: str) -> None:
+    """No crawl is started."""
     kit = kit_with()
     crawler = kit.crawler()
     kit.aws.set_faults(Faults(denied=(f"glue.{call}",)))
@@ -387,8 +385,8 @@ def test_a_permission_that_is_missing_is_named(kit_with: Any, context: Any, call
         ({"queued_timeout": 0}, "queued_timeout=0"),
     ],
 )
-def test_bad_input_asks_nothing(kit_with: Any, context: Any, parameters: dict[str, Any], words: str) -> None:
-    """Checks come first."""
+def test_invalid_parameters_make_no_call(kit_with: Any, context: Any, parameters: dict[str, Any], words: str) -> None:
+    """Parameters are validated first."""
     kit = kit_with()
     before = kit.aws.calls
     with pytest.raises(exceptions.InvalidParameter, match=words):
@@ -396,24 +394,24 @@ def test_bad_input_asks_nothing(kit_with: Any, context: Any, parameters: dict[st
     assert kit.aws.calls == before
 
 
-# A crawler that is at work.
+# A running crawler.
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_the_crawl_that_runs_is_joined(kit_with: Any, context: Any, deferrable: bool) -> None:
-    """Its result is what is waited for; the crawl before it is not taken for it."""
+def test_a_running_crawl_is_joined(kit_with: Any, context: Any, deferrable: bool) -> None:
+    """The task waits for its result, not for that of the previous crawl."""
     kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler(NO_BUCKET)
     kit.glue.start_crawler(Name=crawler)
-    let_end(kit.aws, crawler)
+    end_crawl(kit.aws, crawler)
     kit.ended(crawler)
-    kit.mend(crawler)
+    kit.set_bucket(crawler)
     kit.glue.start_crawler(Name=crawler)
     operator = task(crawler, deferrable=deferrable)
 
     def end() -> None:
         kit.eventually(lambda: kit.aws.calls["glue.BatchGetCrawlers"], "a look at the crawl that was joined")
-        let_end(kit.aws, crawler)
+        end_crawl(kit.aws, crawler)
 
     with ThreadPoolExecutor() as beside:
         ended = beside.submit(end)
@@ -427,8 +425,8 @@ def test_the_crawl_that_runs_is_joined(kit_with: Any, context: Any, deferrable: 
     assert kit.aws.calls["glue.StartCrawler"] == 2
 
 
-def test_a_crawl_that_was_joined_is_left_alone_on_a_kill(kit_with: Any, context: Any) -> None:
-    """It is somebody else's, be the task killed in the worker, in the triggerer or while it joined."""
+def test_a_joined_crawl_is_not_stopped_by_a_kill(kit_with: Any, context: Any) -> None:
+    """It belongs to someone else, whether the task is killed on the worker, in the triggerer, or while it joins."""
     kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler()
     kit.glue.start_crawler(Name=crawler)
@@ -449,10 +447,10 @@ def test_a_crawl_that_was_joined_is_left_alone_on_a_kill(kit_with: Any, context:
 
 
 @pytest.mark.parametrize("limit", ["deadline", "queue_deadline"])
-def test_a_crawl_that_was_joined_is_left_alone_at_a_deadline(
+def test_a_joined_crawl_is_not_stopped_at_a_deadline(
     kit_with: Any, context: Any, limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the error says so."""
+    """The error says so."""
     kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler()
     kit.glue.start_crawler(Name=crawler)
@@ -468,8 +466,8 @@ def test_a_crawl_that_was_joined_is_left_alone_at_a_deadline(
     assert kit.state(crawler) == "RUNNING"
 
 
-def test_a_crawl_that_is_stopping_is_not_joined_but_waited_out(kit_with: Any, context: Any) -> None:
-    """Its result is that of a crawl that was over before this one was asked for."""
+def test_a_stopping_crawl_is_not_joined(kit_with: Any, context: Any) -> None:
+    """The task waits for its end, and then starts a crawl."""
     kit = kit_with(crawl_seconds=0.3, crawl_stopping_seconds=2)
     crawler = kit.crawler()
     kit.glue.start_crawler(Name=crawler)
@@ -480,8 +478,8 @@ def test_a_crawl_that_is_stopping_is_not_joined_but_waited_out(kit_with: Any, co
     assert kit.crawls(crawler)[1:] == [outcome["details"]["crawl_id"]]
 
 
-def test_a_crawl_that_runs_fails_the_task_where_told_so(kit_with: Any, context: Any) -> None:
-    """A retry may find the crawler free; the crawl runs on."""
+def test_if_running_fail_fails_the_task(kit_with: Any, context: Any) -> None:
+    """A retry may find the crawler free; the crawl keeps running."""
     kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler()
     kit.glue.start_crawler(Name=crawler)
@@ -492,8 +490,8 @@ def test_a_crawl_that_runs_fails_the_task_where_told_so(kit_with: Any, context: 
     assert kit.state(crawler) == "RUNNING"
 
 
-def test_a_crawl_of_ones_own_follows_the_one_that_runs(kit_with: Any, context: Any) -> None:
-    """wait_then_start, in the worker; the list of crawls is asked for only when the crawler is free."""
+def test_wait_then_start_starts_after_the_running_crawl(kit_with: Any, context: Any) -> None:
+    """On a worker, crawls are listed only when the crawler is free."""
     kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler()
     kit.glue.start_crawler(Name=crawler)
@@ -501,9 +499,9 @@ def test_a_crawl_of_ones_own_follows_the_one_that_runs(kit_with: Any, context: A
 
     def end() -> None:
         kit.eventually(lambda: (kit.aws.calls - before)["glue.GetCrawler"] > 2, "a few looks at the crawler")
-        let_end(kit.aws, crawler)
+        end_crawl(kit.aws, crawler)
         kit.eventually(lambda: len(kit.crawls(crawler)) == 2, "a crawl of its own")
-        let_end(kit.aws, crawler)
+        end_crawl(kit.aws, crawler)
 
     with ThreadPoolExecutor() as beside:
         ended = beside.submit(end)
@@ -517,8 +515,10 @@ def test_a_crawl_of_ones_own_follows_the_one_that_runs(kit_with: Any, context: A
     assert "joined" not in context["task_state_store"]["jobflow"]
 
 
-def test_a_turn_is_waited_for_in_the_triggerer(kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a timer, over and over, until the crawler is free."""
+def test_a_busy_crawler_is_awaited_in_the_triggerer(
+    kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task defers repeatedly with a timer until the crawler is free."""
     monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 20.0)
     monkeypatch.setattr(capacity, "LONGEST_CAPACITY_PAUSE", 50.0)
     kit = kit_with(crawl_seconds=HOUR)
@@ -543,8 +543,8 @@ def test_a_turn_is_waited_for_in_the_triggerer(kit_with: Any, context: Any, monk
     assert context["task_state_store"]["jobflow"]["number"] == 1
 
 
-def test_a_turn_that_does_not_come_ends_at_the_deadline(kit_with: Any, context: Any) -> None:
-    """Nothing was started, and nothing is stopped."""
+def test_waiting_for_a_busy_crawler_ends_at_the_deadline(kit_with: Any, context: Any) -> None:
+    """No crawl was started, and none is stopped."""
     kit = kit_with(crawl_seconds=HOUR)
     crawler = kit.crawler()
     kit.glue.start_crawler(Name=crawler)
@@ -557,15 +557,15 @@ def test_a_turn_that_does_not_come_ends_at_the_deadline(kit_with: Any, context: 
     assert kit.state(crawler) == "RUNNING"
 
 
-def test_a_crawl_that_begins_as_the_operator_starts_one_is_not_ones_own(
+def test_a_crawl_of_someone_else_during_a_throttled_start_is_not_adopted(
     kit_with: Any, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A start that was throttled started nothing: the crawl that runs by then is somebody else's."""
+    """A throttled start starts nothing, so the running crawl belongs to someone else."""
     kit = kit_with(crawl_seconds=0.5)
     crawler, other = kit.crawler(), kit.crawler()
 
     kit.aws.set_faults(Faults(actions=("StartCrawler",), calls_per_second=0.001))
-    kit.glue.start_crawler(Name=other)  # takes the only one there is
+    kit.glue.start_crawler(Name=other)  # uses up the only DPU
     operator = task(crawler, if_running="wait_then_start")
     recorded: list[Any] = []
     wait_for_capacity = capacity.CapacityWait.wait
@@ -580,18 +580,18 @@ def test_a_crawl_that_begins_as_the_operator_starts_one_is_not_ones_own(
     monkeypatch.setattr(capacity.CapacityWait, "wait", meanwhile)
     outcome = operator.execute(context)
     assert kit.crawls(crawler)[1:] == [outcome["details"]["crawl_id"]]
-    assert recorded[-1] == ""  # a later try must not take it for its own either
+    assert recorded[-1] == ""  # a later try must not adopt it either
 
 
-# Started once.
+# One start per attempt.
 
 
 @pytest.mark.parametrize("effect", [0.0, 1.0])
 @pytest.mark.parametrize("before", [True, False])
-def test_a_start_whose_answer_is_lost_starts_one_crawl(
+def test_a_start_whose_response_is_lost_starts_one_crawl(
     kit_with: Any, context: Any, *, effect: float, before: bool
 ) -> None:
-    """Found running, or met as CrawlerRunningException where it does not show yet, it is one's own."""
+    """The task's own crawl is found running, or by a CrawlerRunningException while it is not visible yet."""
     kit = kit_with(crawl_seconds=1.5, start_takes_effect_after=effect)
     crawler = kit.crawler()
     if before:
@@ -604,8 +604,8 @@ def test_a_start_whose_answer_is_lost_starts_one_crawl(
     assert "joined" not in context["task_state_store"]["jobflow"]
 
 
-def test_a_start_that_did_not_arrive_is_made_again(kit_with: Any, context: Any) -> None:
-    """Looked for first, then made once more."""
+def test_a_start_that_did_not_arrive_is_repeated(kit_with: Any, context: Any) -> None:
+    """The crawl is looked up first, and then started once more."""
     kit = kit_with()
     crawler, other = kit.crawler(), kit.crawler()
     kit.aws.set_faults(Faults(actions=("StartCrawler",), error_every=2))
@@ -614,22 +614,24 @@ def test_a_start_that_did_not_arrive_is_made_again(kit_with: Any, context: Any) 
     assert len(kit.crawls(crawler)) == 1
 
 
-# Stopped.
+# Stops.
 
 
 @pytest.mark.parametrize("cancel", [True, False])
-def test_a_killed_worker_stops_its_crawl_unless_told_otherwise(kit_with: Any, context: Any, cancel: bool) -> None:
-    """cancel_on_kill."""
+def test_cancel_on_kill_decides_whether_a_killed_worker_stops_its_crawl(
+    kit_with: Any, context: Any, cancel: bool
+) -> None:
+    """By default, the crawl is stopped."""
     kit = kit_with(crawl_seconds=HOUR)
     operator = task(kit.crawler(), wait_for_completion=False, cancel_on_kill=cancel)
     operator.execute(context)
     operator.on_kill()
     assert (kit.state(operator.crawler_name) == "RUNNING") is not cancel
-    operator.on_kill()  # and what stops, or has stopped, stays as it is
+    operator.on_kill()  # a crawl that is stopping or has stopped is not stopped again
 
 
 def test_a_killed_task_stops_its_crawl_from_the_triggerer(kit_with: Any, context: Any) -> None:
-    """Also where its start has not taken effect."""
+    """This includes a crawl whose start has not taken effect."""
     kit = kit_with(crawl_seconds=HOUR, start_takes_effect_after=0.5)
     operator = task(kit.crawler(), deferrable=True)
     asyncio.run(deferred(operator, context).trigger.on_kill())
@@ -637,8 +639,8 @@ def test_a_killed_task_stops_its_crawl_from_the_triggerer(kit_with: Any, context
     assert crawl["State"] == "STOPPED"
 
 
-def test_a_killed_task_stops_no_crawl_that_followed_its_own(kit_with: Any, context: Any) -> None:
-    """A kill that comes late."""
+def test_a_late_kill_does_not_stop_a_later_crawl(kit_with: Any, context: Any) -> None:
+    """The later crawl belongs to someone else."""
     kit = kit_with(crawl_seconds=0.5)
     operator = task(kit.crawler(), wait_for_completion=False)
     operator.execute(context)
@@ -650,7 +652,7 @@ def test_a_killed_task_stops_no_crawl_that_followed_its_own(kit_with: Any, conte
 
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_a_crawl_past_its_deadline_is_stopped(kit_with: Any, context: Any, deferrable: bool) -> None:
-    """How far it came is said."""
+    """The error has its last state."""
     kit = kit_with(crawl_seconds=HOUR)
     operator = task(kit.crawler(), job_timeout=0.5, deferrable=deferrable)
     with pytest.raises(
@@ -662,8 +664,8 @@ def test_a_crawl_past_its_deadline_is_stopped(kit_with: Any, context: Any, defer
     assert kit.ended(operator.crawler_name)[0]["State"] == "STOPPED"
 
 
-def test_a_deferral_that_airflow_ends_ends_as_timed_out(kit_with: Any, context: Any) -> None:
-    """The net for when no triggerer lives: its own crawl is found by what was noted, and stopped."""
+def test_a_deferral_timeout_stops_the_crawl(kit_with: Any, context: Any) -> None:
+    """If no triggerer is alive, the crawl is found by its record."""
     kit = kit_with(crawl_seconds=HOUR)
     operator = task(kit.crawler(), deferrable=True, job_timeout=600)
     assert deferred(operator, context).timeout.total_seconds() > 600
@@ -672,8 +674,8 @@ def test_a_deferral_that_airflow_ends_ends_as_timed_out(kit_with: Any, context: 
     assert kit.ended(operator.crawler_name)[0]["State"] == "STOPPED"
 
 
-def test_a_crawl_whose_start_never_takes_effect_is_stuck(kit_with: Any, context: Any) -> None:
-    """READY for ever, with queued_timeout as the bound; what to look at is no compute environment."""
+def test_queued_timeout_applies_to_a_start_that_takes_no_effect(kit_with: Any, context: Any) -> None:
+    """The crawler stays READY; the advice does not mention compute environments."""
     kit = kit_with(crawl_seconds=HOUR, start_takes_effect_after=HOUR)
     with pytest.raises(
         exceptions.QueueTimeout,

@@ -1,4 +1,4 @@
-"""GlueJobRunOperator against the local AWS: started once, in its turn, waited for, understood, stopped."""
+"""GlueJobRunOperator on the local AWS: one run is started within the concurrency limit, explained and stopped."""
 
 from __future__ import annotations
 
@@ -38,39 +38,39 @@ def kit(aws: LocalAws, here: Callable[[Any], None], eventually: Any) -> Iterator
 
 @pytest.fixture
 def own_kit(own_aws: LocalAws, here: Callable[[Any], None], eventually: Any) -> GlueKit:
-    """The same on an AWS of the test's own, for faults."""
+    """A bucket of scripts on an AWS of the test's own, for faults."""
     here(own_aws)
     return GlueKit(own_aws, eventually)
 
 
 @pytest.fixture
-def long_turns(monkeypatch: pytest.MonkeyPatch, here: Callable[[Any], None]) -> None:
-    """Turns that are long enough to be waited for in the triggerer."""
+def long_pauses(monkeypatch: pytest.MonkeyPatch, here: Callable[[Any], None]) -> None:
+    """Make the pauses between starts long enough to defer for."""
     monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 20.0)
     monkeypatch.setattr(capacity, "LONGEST_CAPACITY_PAUSE", 50.0)
 
 
 def task(job: str, **parameters: Any) -> GlueJobRunOperator:
-    """Make an operator that waits here, unless told otherwise."""
+    """Return an operator that by default waits on the worker."""
     defaults = {"task_id": "t", "job_name": job, "aws_conn_id": None, "deferrable": False}
     return GlueJobRunOperator(**{**defaults, **parameters})
 
 
 def deferred(operator: GlueJobRunOperator, context: Any) -> Any:
-    """Execute up to the deferral, and return that."""
+    """Execute an operator until it defers, and return the deferral."""
     with pytest.raises(TaskDeferred) as raised:
         operator.execute(context)
     return raised.value
 
 
-# How it goes.
+# Success.
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_a_job_runs_and_its_outcome_is_returned(
     kit: GlueKit, context: Any, tmp_path: Any, gate: Any, *, deferrable: bool
 ) -> None:
-    """In the shape that every service has."""
+    """The outcome has the same format for all services."""
     operator = task(kit.job(until(gate) if deferrable else ""), deferrable=deferrable)
     if deferrable:
         trigger = deferred(operator, context).trigger
@@ -97,19 +97,26 @@ def test_a_job_runs_and_its_outcome_is_returned(
         "exit_code": None,
         "log": {"group": "/aws-glue/python-jobs/error", "stream": run_id},
         "array": None,
-        "details": {"execution_seconds": told["ExecutionTime"], "dpu_seconds": told["DPUSeconds"]},
+        "details": {"execution_seconds": told["ExecutionTime"]},
+        "usage": {
+            **dict.fromkeys(("vcpu_seconds", "gib_seconds", "gpu_seconds", "cost", "capacity")),
+            "dpu_seconds": told["MaxCapacity"] * told["ExecutionTime"],
+            "queued_seconds": pytest.approx((told["CompletedOn"] - told["StartedOn"]).total_seconds(), abs=1.0),
+            "estimated": False,
+        },
+        **dict.fromkeys(("result", "result_uri", "result_error")),
     }
 
 
-def test_not_waiting_returns_what_was_started(kit: GlueKit, context: Any) -> None:
-    """For a sensor to wait on."""
+def test_without_waiting_the_started_run_is_returned(kit: GlueKit, context: Any) -> None:
+    """A sensor can wait for it."""
     job = kit.job()
     outcome = task(job, wait_for_completion=False).execute(context)
     assert (outcome["state"], outcome["job_id"]) == ("SUBMITTED", kit.runs(job)[0])
 
 
-def test_what_is_said_reaches_the_run(kit: GlueKit, context: Any) -> None:
-    """Arguments as strings, time-out in minutes, further members as AWS names them, numbers as text."""
+def test_all_parameters_reach_the_run(kit: GlueKit, context: Any) -> None:
+    """Arguments are strings, the timeout is in minutes, further members have AWS's names, and numbers may be text."""
     outcome = task(
         kit.job("import sys; print(sys.argv[1:], file=sys.stderr)"),
         script_args='{"--day": "2026-11-22", "--count": 3}',
@@ -134,7 +141,7 @@ def test_what_is_said_reaches_the_run(kit: GlueKit, context: Any) -> None:
 
 
 def test_workers_reach_a_spark_job(kit: GlueKit, context: Any) -> None:
-    """worker_type and number_of_workers."""
+    """worker_type and number_of_workers are sent."""
     location = f"s3://{kit.name}/plain.py"
     kit.s3.put_object(Bucket=kit.name, Key="plain.py", Body=b"print('plain')")
     job = kit.job(Command={"Name": "glueetl", "ScriptLocation": location})
@@ -144,20 +151,20 @@ def test_workers_reach_a_spark_job(kit: GlueKit, context: Any) -> None:
     assert outcome["log"]["group"] == "/aws-glue/jobs/error"
 
 
-def test_without_durability_no_token_is_sent(kit: GlueKit, context: Any) -> None:
-    """What the job's own arguments are stays as it is."""
+def test_without_durable_no_token_is_sent(kit: GlueKit, context: Any) -> None:
+    """The job's own arguments do not change."""
     outcome = task(kit.job(), durable=False).execute(context)
     assert "Arguments" not in kit.look(outcome["name"], outcome["job_id"])
 
 
-def test_arguments_may_be_said_as_aws_does(kit: GlueKit, context: Any) -> None:
-    """The token joins them."""
+def test_arguments_may_be_in_awss_format(kit: GlueKit, context: Any) -> None:
+    """The token is added to them."""
     outcome = task(kit.job(), run_job_kwargs={"Arguments": {"--a": "b"}}).execute(context)
     assert set(kit.look(outcome["name"], outcome["job_id"])["Arguments"]) == {"--a", ARGUMENT}
 
 
 def test_a_run_in_glues_own_queue_is_waited_for(kit: GlueKit, context: Any, gate: Any) -> None:
-    """WAITING is not left for an error, nor taken for an end."""
+    """WAITING is neither an error nor an end."""
     job = kit.job(until(gate))
     kit.start(job)
     operator = task(job, run_job_kwargs={"JobRunQueuingEnabled": True}, deferrable=True)
@@ -167,11 +174,11 @@ def test_a_run_in_glues_own_queue_is_waited_for(kit: GlueKit, context: Any, gate
     assert operator.execute_complete(context, run(trigger))["state"] == "SUCCEEDED"
 
 
-# How it fails.
+# Failures.
 
 
-def test_a_failed_run_says_all_a_person_needs(kit: GlueKit, context: Any) -> None:
-    """Glue's message, a diagnosis, the last lines of the error log, the console; and the error can be pickled."""
+def test_the_error_of_a_failed_run(kit: GlueKit, context: Any) -> None:
+    """It has Glue's message, a diagnosis, the end of the error log and the console link, and it can be pickled."""
     script = "import sys\nprint('one', file=sys.stderr)\nprint('out')\nraise KeyError('no such thing')"
     with pytest.raises(exceptions.JobFailed) as error:
         task(kit.job(script), number_logs_exception=2).execute(context)
@@ -188,8 +195,8 @@ def test_a_failed_run_says_all_a_person_needs(kit: GlueKit, context: Any) -> Non
     assert (str(again), again.outcome, again.diagnosis) == (str(error.value), outcome, error.value.diagnosis)
 
 
-def test_a_log_that_cannot_be_read_changes_no_verdict(own_kit: GlueKit, context: Any) -> None:
-    """The run has failed all the same."""
+def test_an_unreadable_log_does_not_change_the_outcome(own_kit: GlueKit, context: Any) -> None:
+    """The run has failed anyway."""
     job = own_kit.job("import sys; sys.exit(3)")
     own_kit.aws.set_faults(Faults(denied=("logs.GetLogEvents",)))
     with pytest.raises(exceptions.JobFailed, match="exit code 3") as error:
@@ -197,14 +204,14 @@ def test_a_log_that_cannot_be_read_changes_no_verdict(own_kit: GlueKit, context:
     assert "the log could not be read" in str(error.value)
 
 
-def test_a_failed_run_is_returned_where_a_branch_chooses(kit: GlueKit, context: Any) -> None:
-    """raise_on_failure=False."""
+def test_a_failed_run_is_returned_with_raise_on_failure_false(kit: GlueKit, context: Any) -> None:
+    """A branch can decide on the outcome."""
     outcome = task(kit.job("raise ValueError('x')"), raise_on_failure=False).execute(context)
     assert (outcome["state"], outcome["status"], outcome["reason"]) == ("FAILED", "FAILED", "ValueError: x")
 
 
 def test_a_run_that_glue_times_out_has_failed(kit: GlueKit, context: Any) -> None:
-    """attempt_timeout, in whole minutes."""
+    """attempt_timeout is sent in whole minutes."""
     with pytest.raises(exceptions.JobFailed, match="attempt time-out") as error:
         task(kit.job(SLEEP), attempt_timeout=timedelta(minutes=1)).execute(context)
     assert isinstance(error.value.outcome, dict)
@@ -214,7 +221,7 @@ def test_a_run_that_glue_times_out_has_failed(kit: GlueKit, context: Any) -> Non
 def test_a_run_that_expires_in_glues_queue_has_failed(
     here: Callable[[Any], None], eventually: Any, context: Any
 ) -> None:
-    """Its turn never came; nothing is wrong with the script."""
+    """It never started, so the script is not the cause."""
     with LocalAws(settings=Settings(time_scale=1e-6)) as aws:
         here(aws)
         kit = GlueKit(aws, eventually)
@@ -226,8 +233,8 @@ def test_a_run_that_expires_in_glues_queue_has_failed(
     assert error.value.diagnosis.cause == "queue_expired"
 
 
-def test_a_run_that_breaks_in_aws_has_failed(kit: GlueKit, context: Any) -> None:
-    """ERROR, which is not FAILED."""
+def test_an_internal_error_of_glue_fails_the_run(kit: GlueKit, context: Any) -> None:
+    """Its state is ERROR, not FAILED."""
     operator = task(kit.job(SLEEP), deferrable=True)
     trigger = deferred(operator, context).trigger
     kit.wait(operator.job_name, trigger.job_ids[0], "RUNNING")
@@ -238,8 +245,8 @@ def test_a_run_that_breaks_in_aws_has_failed(kit: GlueKit, context: Any) -> None
     assert error.value.outcome["status"] == "ERROR"
 
 
-def test_a_run_that_somebody_stops_is_stopped_not_failed(kit: GlueKit, context: Any) -> None:
-    """By way of STOPPING."""
+def test_a_run_that_someone_else_stops_counts_as_stopped(kit: GlueKit, context: Any) -> None:
+    """Its state is first STOPPING."""
     operator = task(kit.job(SLEEP), deferrable=True)
     trigger = deferred(operator, context).trigger
     kit.wait(operator.job_name, trigger.job_ids[0], "RUNNING")
@@ -250,19 +257,19 @@ def test_a_run_that_somebody_stops_is_stopped_not_failed(kit: GlueKit, context: 
     assert error.value.outcome["status"] == "STOPPED"
 
 
-# How it is refused.
+# Rejected starts.
 
 
-def test_a_job_that_does_not_exist_is_refused(kit: GlueKit, context: Any) -> None:
-    """Nothing is started, and nothing retried."""
+def test_an_unknown_job_is_rejected(kit: GlueKit, context: Any) -> None:
+    """No run is started, and the task is not retried."""
     with pytest.raises(exceptions.SubmissionRejected, match="nothing was started") as error:
         task("nowhere").execute(context)
     assert isinstance(error.value, AirflowFailException)
     assert "Glue job run of nowhere" in str(error.value)
 
 
-def test_what_glue_refuses_is_refused(kit: GlueKit, context: Any) -> None:
-    """With its words."""
+def test_a_rejection_by_glue_fails_the_task(kit: GlueKit, context: Any) -> None:
+    """The error has Glue's message."""
     job = kit.job()
     with pytest.raises(exceptions.SubmissionRejected, match="Worker Type is not supported"):
         task(job, worker_type="G.1X", number_of_workers=2).execute(context)
@@ -301,13 +308,13 @@ def test_what_glue_refuses_is_refused(kit: GlueKit, context: Any) -> None:
         ({"poll_interval": 0}, "poll_interval=0"),
     ],
 )
-def test_bad_input_asks_nothing(kit: GlueKit, context: Any, parameters: dict[str, Any], words: str) -> None:
-    """Said with the parameter, the value and the rule."""
+def test_invalid_parameters_make_no_call(kit: GlueKit, context: Any, parameters: dict[str, Any], words: str) -> None:
+    """The error has the parameter, the value and the rule."""
     with pytest.raises(exceptions.InvalidParameter, match=words):
         task("j", **parameters).execute(context)
 
 
-# Its turn.
+# Concurrency limits.
 
 
 LIMITS = {
@@ -317,8 +324,8 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("code", LIMITS)
-def test_a_limit_that_is_reached_is_no_error(own_kit: GlueKit, context: Any, code: str) -> None:
-    """The start is made again, and starts one run; the attempt stays the same."""
+def test_a_reached_limit_is_not_an_error(own_kit: GlueKit, context: Any, code: str) -> None:
+    """The start is repeated, and starts one run in the same attempt."""
     operator = task(own_kit.job())
     refusal = CannedResponse(code=code, message=LIMITS[code], actions=("StartJobRun",), calls=3)
     own_kit.aws.set_faults(Faults(respond_with=(refusal,)))
@@ -328,10 +335,10 @@ def test_a_limit_that_is_reached_is_no_error(own_kit: GlueKit, context: Any, cod
     assert context["task_state_store"]["jobflow"]["number"] == 1
 
 
-def test_a_run_waits_for_the_one_before_it(
+def test_a_run_waits_for_the_previous_one(
     own_kit: GlueKit, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the worker."""
+    """It waits on the worker."""
     job = own_kit.job(until(gate))
     first = own_kit.start(job)
     operator = task(job)
@@ -348,9 +355,9 @@ def test_a_run_waits_for_the_one_before_it(
     assert outcome["state"] == "SUCCEEDED"
 
 
-@pytest.mark.usefixtures("long_turns")
-def test_a_turn_is_waited_for_in_the_triggerer(kit: GlueKit, context: Any, gate: Any) -> None:
-    """By a timer, each wait longer than the one before; whoever resumes it knows all there is to know."""
+@pytest.mark.usefixtures("long_pauses")
+def test_a_reached_limit_is_awaited_in_the_triggerer(kit: GlueKit, context: Any, gate: Any) -> None:
+    """The task defers with growing pauses, and the resumed task has all the data that it needs."""
     job = kit.job(until(gate))
     first = kit.start(job)
     wait = deferred(task(job, deferrable=True), context)
@@ -374,9 +381,9 @@ def test_a_turn_is_waited_for_in_the_triggerer(kit: GlueKit, context: Any, gate:
     assert (outcome["state"], context["task_state_store"]["jobflow"]["number"]) == ("SUCCEEDED", 1)
 
 
-@pytest.mark.usefixtures("long_turns")
-def test_the_last_turn_comes_no_later_than_the_deadline(kit: GlueKit, context: Any) -> None:
-    """A deferral that would be shorter than it takes to defer is slept through here."""
+@pytest.mark.usefixtures("long_pauses")
+def test_the_last_start_comes_before_the_deadline(kit: GlueKit, context: Any) -> None:
+    """A pause that is too short for a deferral happens on the worker."""
     job = kit.job(SLEEP)
     kit.start(job)
     wait = deferred(task(job, deferrable=True, job_timeout=12), context)
@@ -389,8 +396,8 @@ def test_the_last_turn_comes_no_later_than_the_deadline(kit: GlueKit, context: A
 @pytest.mark.parametrize(
     ("limit", "kind"), [("job_timeout", exceptions.JobTimeout), ("queued_timeout", exceptions.QueueTimeout)]
 )
-def test_a_turn_that_does_not_come_ends_the_task(kit: GlueKit, context: Any, limit: str, kind: Any) -> None:
-    """With Glue's words; nothing was started, and what runs is left alone."""
+def test_a_limit_that_stays_reached_fails_the_task(kit: GlueKit, context: Any, limit: str, kind: Any) -> None:
+    """The error has Glue's message; no run was started, and running ones are not stopped."""
     job = kit.job(SLEEP)
     first = kit.start(job)
     with pytest.raises(kind, match=r"Concurrent runs exceeded.*nothing was started"):
@@ -399,10 +406,12 @@ def test_a_turn_that_does_not_come_ends_the_task(kit: GlueKit, context: Any, lim
     assert kit.look(job, first)["JobRunState"] in ("STARTING", "RUNNING")
 
 
-@pytest.mark.usefixtures("long_turns")
+@pytest.mark.usefixtures("long_pauses")
 @pytest.mark.parametrize("room", [True, False])
-def test_a_turn_that_airflow_ends_is_taken_once_more(kit: GlueKit, context: Any, gate: Any, *, room: bool) -> None:
-    """The net for when no triggerer lives."""
+def test_a_deferral_timeout_before_the_deadline_repeats_the_start(
+    kit: GlueKit, context: Any, gate: Any, *, room: bool
+) -> None:
+    """This happens if no triggerer is alive."""
     job = kit.job(until(gate))
     first = kit.start(job)
     deferred(task(job, deferrable=True), context)
@@ -417,9 +426,9 @@ def test_a_turn_that_airflow_ends_is_taken_once_more(kit: GlueKit, context: Any,
     assert len(kit.runs(job)) == (2 if room else 1)
 
 
-@pytest.mark.usefixtures("long_turns")
-def test_a_turn_that_airflow_ends_after_the_deadline_starts_nothing(kit: GlueKit, context: Any, gate: Any) -> None:
-    """What is started then would be stopped at once."""
+@pytest.mark.usefixtures("long_pauses")
+def test_a_deferral_timeout_after_the_deadline_starts_no_run(kit: GlueKit, context: Any, gate: Any) -> None:
+    """A run that starts then would be stopped immediately."""
     job = kit.job(until(gate))
     first = kit.start(job)
     deferred(task(job, deferrable=True, job_timeout=60), context)
@@ -433,7 +442,7 @@ def test_a_turn_that_airflow_ends_after_the_deadline_starts_nothing(kit: GlueKit
     assert kit.runs(job) == [first]
 
 
-def test_a_task_killed_while_it_waits_its_turn_starts_nothing(
+def test_a_task_killed_before_its_start_starts_no_run(
     kit: GlueKit, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signal handler does not end the process."""
@@ -446,11 +455,11 @@ def test_a_task_killed_while_it_waits_its_turn_starts_nothing(
     assert kit.runs(job) == [first]
 
 
-# Started once.
+# One start per attempt.
 
 
-def test_a_start_whose_answer_is_lost_starts_one_run(own_kit: GlueKit, context: Any) -> None:
-    """It is found by its token, not made again: the limit of one run is not even met."""
+def test_a_start_whose_response_is_lost_starts_one_run(own_kit: GlueKit, context: Any) -> None:
+    """The run is found by its token and not started again, although the limit is one run."""
     job = own_kit.job()
     own_kit.aws.set_faults(Faults(actions=("StartJobRun",), lose_answers=1))
     outcome = task(job).execute(context)
@@ -458,8 +467,8 @@ def test_a_start_whose_answer_is_lost_starts_one_run(own_kit: GlueKit, context: 
     assert own_kit.aws.calls["glue.StartJobRun"] == 1
 
 
-def test_a_lost_start_that_shows_up_late_is_no_room_taken(own_kit: GlueKit, context: Any) -> None:
-    """The second start meets the limit, for the first run has the room: found when its turn comes."""
+def test_a_lost_run_that_appears_late_is_adopted(own_kit: GlueKit, context: Any) -> None:
+    """The repeated start fails because the first run counts towards the limit; the run is then found by its token."""
     job = own_kit.job("import time\ntime.sleep(1.5)")
     own_kit.aws.set_faults(Faults(actions=("StartJobRun",), lose_answers=1, visible_after=0.5))
     outcome = task(job).execute(context)
@@ -468,8 +477,8 @@ def test_a_lost_start_that_shows_up_late_is_no_room_taken(own_kit: GlueKit, cont
     assert own_kit.aws.calls["glue.StartJobRun"] > 1
 
 
-def test_a_start_that_did_not_arrive_is_made_again(own_kit: GlueKit, context: Any) -> None:
-    """Looked for first, then made once more."""
+def test_a_start_that_did_not_arrive_is_repeated(own_kit: GlueKit, context: Any) -> None:
+    """The run is looked up first, and then started once more."""
     job, other = own_kit.job(), own_kit.job()
     own_kit.aws.set_faults(Faults(actions=("StartJobRun",), error_every=2))
     own_kit.start(other)
@@ -478,8 +487,8 @@ def test_a_start_that_did_not_arrive_is_made_again(own_kit: GlueKit, context: An
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_a_start_that_cannot_be_looked_up_is_not_made_again(own_kit: GlueKit, context: Any, *, durable: bool) -> None:
-    """A second run would be worse than an error that says what is not known."""
+def test_a_start_that_cannot_be_looked_up_is_not_repeated(own_kit: GlueKit, context: Any, *, durable: bool) -> None:
+    """A second run would be worse than an error about an unknown state."""
     job = own_kit.job()
     own_kit.aws.set_faults(Faults(actions=("StartJobRun", "GetJobRuns"), drop_every=1))
     with pytest.raises(exceptions.SubmissionError, match="may have been started") as error:
@@ -488,25 +497,25 @@ def test_a_start_that_cannot_be_looked_up_is_not_made_again(own_kit: GlueKit, co
     assert own_kit.aws.calls["glue.StartJobRun"] == 1
 
 
-# Stopped.
+# Stops.
 
 
 @pytest.mark.parametrize("cancel", [True, False])
-def test_a_killed_worker_stops_its_run_unless_told_otherwise(
+def test_cancel_on_kill_decides_whether_a_killed_worker_stops_its_run(
     kit: GlueKit, context: Any, gate: Any, *, cancel: bool
 ) -> None:
-    """cancel_on_kill."""
+    """By default, the run is stopped."""
     operator = task(kit.job(until(gate)), wait_for_completion=False, cancel_on_kill=cancel)
     run_id = operator.execute(context)["job_id"]
     operator.on_kill()
-    operator.on_kill()  # what stops, or has stopped, stays as it is
+    operator.on_kill()  # a run that is stopping or has stopped is not stopped again
     gate.touch()
     assert kit.wait(operator.job_name, run_id)["JobRunState"] == ("STOPPED" if cancel else "SUCCEEDED")
     operator.on_kill()
 
 
 def test_a_killed_task_stops_its_run_from_the_triggerer(kit: GlueKit, context: Any) -> None:
-    """On mark failed, mark success, clear."""
+    """This happens for mark failed, mark success and clear."""
     operator = task(kit.job(SLEEP), deferrable=True)
     trigger = deferred(operator, context).trigger
     asyncio.run(trigger.on_kill())
@@ -515,7 +524,7 @@ def test_a_killed_task_stops_its_run_from_the_triggerer(kit: GlueKit, context: A
 
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_a_run_past_its_deadline_is_stopped(kit: GlueKit, context: Any, *, deferrable: bool) -> None:
-    """How far it came is said."""
+    """The error has its last state."""
     operator = task(kit.job(SLEEP), job_timeout=0.8, deferrable=deferrable)
 
     def wait() -> Any:
@@ -532,10 +541,10 @@ def test_a_run_past_its_deadline_is_stopped(kit: GlueKit, context: Any, *, defer
     assert kit.wait(operator.job_name, run_id)["JobRunState"] == "STOPPED"
 
 
-def test_a_deadline_is_reported_also_if_the_run_cannot_be_stopped(
+def test_a_deadline_is_reported_even_if_the_run_cannot_be_stopped(
     own_kit: GlueKit, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What has happened, and what is left to do."""
+    """The error says that the run may continue, and what to do."""
     monkeypatch.setattr("airflow_jobflow.triggers.job.STOP_TIMEOUT_IN_WORKER", 0.5)
     monkeypatch.setattr("airflow_jobflow.stopping.FIRST_RETRY", ONCE)
     job = own_kit.job(SLEEP)
@@ -544,8 +553,8 @@ def test_a_deadline_is_reported_also_if_the_run_cannot_be_stopped(
         task(job, job_timeout=0.5).execute(context)
 
 
-def test_a_run_in_glues_queue_is_stuck_after_a_while(kit: GlueKit, context: Any, gate: Any) -> None:
-    """queued_timeout; what to look at are limits, and no compute environments."""
+def test_queued_timeout_applies_to_a_run_in_glues_queue(kit: GlueKit, context: Any, gate: Any) -> None:
+    """The advice mentions limits, not compute environments."""
     job = kit.job(until(gate))
     first = kit.start(job)
     with pytest.raises(
@@ -558,8 +567,8 @@ def test_a_run_in_glues_queue_is_stuck_after_a_while(kit: GlueKit, context: Any,
     assert kit.wait(job, first)["JobRunState"] == "SUCCEEDED"
 
 
-def test_a_script_need_not_know_the_token(kit: GlueKit, context: Any) -> None:
-    """One that names its own arguments finds them."""
+def test_a_script_can_ignore_the_token(kit: GlueKit, context: Any) -> None:
+    """A script that reads its own arguments gets them."""
     script = (
         "import argparse\np = argparse.ArgumentParser()\np.add_argument('--a')\nassert p.parse_known_args()[0].a == 'b'"
     )

@@ -18,10 +18,10 @@ from tests.local.tries import RESPONSE, Killed, cleared, deferred, killed, retri
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_a_retry_waits_for_what_still_runs(
+def test_a_retry_waits_for_a_running_job(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, *, deferrable: bool
 ) -> None:
-    """The triggerer was lost for good, or the worker died while it waited."""
+    """The triggerer was lost, or the worker died during the wait."""
     killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     [started] = case.started()
     if deferrable:
@@ -38,7 +38,7 @@ def test_a_retry_waits_for_what_still_runs(
 def test_a_worker_killed_before_it_could_use_the_response(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AWS has started the job, and the task knows nothing of it."""
+    """AWS has started the job, but the task does not know it."""
     killed(case.make(), RESPONSE, context, monkeypatch)
     before = Counter(case.kit.aws.calls)
     deferred(case.make(), retried(context))
@@ -49,10 +49,8 @@ def test_a_worker_killed_before_it_could_use_the_response(
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-def test_a_worker_killed_before_it_could_start_anything(
-    case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The attempt was noted, and nothing was started."""
+def test_a_worker_killed_before_the_start(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attempt was recorded, but no job was started."""
     operator = case.make()
     new_attempt = operator._execution.record.new_attempt
 
@@ -73,10 +71,10 @@ def test_a_worker_killed_before_it_could_start_anything(
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
 @pytest.mark.parametrize("point", ["_execution.wait.initial_status", RESPONSE])
-def test_a_retry_takes_the_result_of_what_has_succeeded(
+def test_a_retry_uses_the_result_of_a_job_that_has_succeeded(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
-    """Its work is done."""
+    """The work is done."""
     killed(case.make(), point, context, monkeypatch)
     case.end()
     [started] = case.started()
@@ -86,8 +84,8 @@ def test_a_retry_takes_the_result_of_what_has_succeeded(
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-def test_a_retry_of_what_has_failed_starts_anew(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is what retries are for."""
+def test_a_retry_after_a_failed_job_starts_a_new_one(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This is the purpose of retries."""
     killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     case.end(well=False)
     [started] = case.started()
@@ -99,10 +97,10 @@ def test_a_retry_of_what_has_failed_starts_anew(case: Case, context: Any, monkey
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
 @pytest.mark.parametrize("point", ["_execution.wait.initial_status", RESPONSE])
-def test_a_clear_starts_over_and_stops_what_runs(
+def test_a_clear_starts_a_new_job_and_stops_a_running_one(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
-    """Two jobs of one task would write to one place."""
+    """Two jobs of one task might write to the same place."""
     killed(case.make(), point, context, monkeypatch)
     [first] = case.started()
     again = case.make(if_running="wait_then_start") if isinstance(case, Crawl) else case.make()
@@ -115,10 +113,8 @@ def test_a_clear_starts_over_and_stops_what_runs(
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-def test_what_a_killed_task_has_left_is_not_waited_for(
-    case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It was stopped; should that have failed, the next try does it."""
+def test_the_job_of_a_killed_task_is_not_waited_for(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was stopped; if that failed, the next try stops it."""
     operator = case.make()
     deferred(operator, context)
     monkeypatch.setattr(operator._execution.jobs, "stop", lambda *_: None)
@@ -132,10 +128,8 @@ def test_what_a_killed_task_has_left_is_not_waited_for(
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-def test_a_deadline_holds_through_a_retry_that_waits_on(
-    case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One absolute moment for the attempt."""
+def test_a_deadline_survives_a_retry(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an absolute time of the attempt."""
     killed(case.make(job_timeout=0.2), "_execution.wait.initial_status", context, monkeypatch)
     deadline = context["task_state_store"]["jobflow"]["deadline"]
     with pytest.raises(exceptions.JobTimeout):
@@ -148,8 +142,8 @@ def test_a_deadline_holds_through_a_retry_that_waits_on(
 
 
 @pytest.mark.parametrize("case", WITH_NAMES, indirect=True)
-def test_without_durable_nothing_is_looked_for(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user has asked for it: another job, under the name as it was written."""
+def test_without_durable_no_job_is_looked_up(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user has chosen this: another job starts, under the unchanged name."""
     killed(case.make(durable=False), "_execution.wait.initial_status", context, monkeypatch)
     deferred(case.make(durable=False), retried(context))
     assert len(case.started()) == 2
@@ -157,10 +151,8 @@ def test_without_durable_nothing_is_looked_for(case: Case, context: Any, monkeyp
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-def test_what_cannot_be_looked_for_is_not_started_again(
-    case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A second job beside the first would be worse than a try more."""
+def test_without_a_lookup_no_job_is_started_again(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second job would be worse than another try."""
     killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     looks = ("ListJobs", "ListTasks", "GetJobRun", "GetJobRuns", "BatchGetCrawlers", "ListCrawls")
     case.kit.aws.set_faults(Faults(denied=looks))
@@ -174,10 +166,10 @@ def test_what_cannot_be_looked_for_is_not_started_again(
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-def test_what_was_started_elsewhere_is_logged_and_left(
+def test_a_job_in_another_region_is_logged_and_left_running(
     case: Case, context: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An id of another region means nothing in this one."""
+    """An id of another region has no meaning in this one."""
     deferred(case.make(region_name="us-east-1"), context)
     recorded = context["task_state_store"]["jobflow"]
     recorded["location"] = recorded["location"].replace("us-east-1", "eu-west-1")
@@ -189,10 +181,10 @@ def test_what_was_started_elsewhere_is_logged_and_left(
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-def test_a_deployment_that_gets_an_id_finds_its_jobs_all_the_same(
+def test_a_deployment_that_gets_an_id_still_finds_its_jobs(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The id is part of the group; what the last try used is recorded."""
+    """The id is part of the group; the group of the last try is recorded."""
     killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DEPLOYMENT_ID", "analytics")
     deferred(case.make(), retried(context))
@@ -201,10 +193,10 @@ def test_a_deployment_that_gets_an_id_finds_its_jobs_all_the_same(
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-def test_naming_the_region_that_was_used_before_changes_nothing(
+def test_setting_the_same_region_explicitly_changes_nothing(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first try took it from the connection (D9)."""
+    """The first try got it from the connection (D9)."""
     killed(case.make(region_name=None), "_execution.wait.initial_status", context, monkeypatch)
     deferred(case.make(region_name="us-east-1"), retried(context))
     assert len(case.started()) == 1
@@ -212,19 +204,19 @@ def test_naming_the_region_that_was_used_before_changes_nothing(
 
 
 class BrokenStore(dict[str, Any]):
-    """A task state store that cannot be reached after so many notes."""
+    """A task state store that fails after a number of writes."""
 
     def __init__(self, notes: int) -> None:
         super().__init__()
         self.notes = notes
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Read, if that can be done."""
+        """Read a value, or fail."""
         self._check()
         return super().get(key, default)
 
     def set(self, key: str, value: Any) -> None:
-        """Note, if that can be done."""
+        """Write a value, or fail."""
         self.notes -= 1
         self._check()
         self[key] = value
@@ -235,8 +227,8 @@ class BrokenStore(dict[str, Any]):
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-def test_without_the_task_state_store_nothing_is_started(case: Case, context: Any) -> None:
-    """What is not noted before may be started twice."""
+def test_a_failed_record_before_the_start_starts_no_job(case: Case, context: Any) -> None:
+    """A job without a record might be started twice."""
     context["task_state_store"] = BrokenStore(0)
     with pytest.raises(exceptions.SubmissionError, match="nothing was started"):
         case.make().execute(context)
@@ -244,8 +236,8 @@ def test_without_the_task_state_store_nothing_is_started(case: Case, context: An
 
 
 @pytest.mark.parametrize("case", WITH_NAMES, indirect=True)
-def test_a_store_that_breaks_after_the_start_loses_nothing(case: Case, context: Any) -> None:
-    """What runs is waited for; should that fail too, the group leads to it."""
+def test_a_failed_record_after_the_start_loses_no_job(case: Case, context: Any) -> None:
+    """The task waits for its job; if the wait fails too, the job is found by its group."""
     store = context["task_state_store"]
     broken = BrokenStore(1)
     context["task_state_store"] = broken
@@ -259,10 +251,10 @@ def test_a_store_that_breaks_after_the_start_loses_nothing(case: Case, context: 
 
 
 @pytest.mark.parametrize("case", [Batch], indirect=True)
-def test_two_with_the_name_of_one_attempt_become_one(
+def test_of_two_jobs_with_the_name_of_one_attempt_one_is_stopped(
     case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody has cloned the job in the console."""
+    """Someone has cloned the job in the console."""
     killed(case.make(), RESPONSE, context, monkeypatch)
     [first] = case.started()
     name = case.kit.look(first)["jobName"]
@@ -274,10 +266,8 @@ def test_two_with_the_name_of_one_attempt_become_one(
 
 
 @pytest.mark.parametrize("case", [Batch], indirect=True)
-def test_a_name_so_long_that_the_token_does_not_fit_is_shortened(
-    case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is still nobody else's."""
+def test_a_long_name_is_shortened_for_the_token(case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name remains unique."""
     name = "n" * 128
     killed(case.make(job_name=name), RESPONSE, context, monkeypatch)
     case.end()
@@ -287,10 +277,10 @@ def test_a_name_so_long_that_the_token_does_not_fit_is_shortened(
 
 
 @pytest.mark.parametrize("case", [Batch], indirect=True)
-def test_a_name_that_differs_from_try_to_try_is_found_all_the_same(
+def test_a_job_is_found_although_its_name_differs_per_try(
     case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one with ``{{ ti.try_number }}`` in it does."""
+    """For example, the name contains ``{{ ti.try_number }}``."""
     killed(case.make(job_name="first"), RESPONSE, context, monkeypatch)
     case.end()
     assert case.make(job_name="second", deferrable=False).execute(retried(context))["name"].startswith("first-")
@@ -298,8 +288,8 @@ def test_a_name_that_differs_from_try_to_try_is_found_all_the_same(
 
 
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
-def test_a_start_that_ecs_declined_is_not_repeated_with_its_token(case: Fargate, context: Any) -> None:
-    """The token would bring the same answer for ever. It waits for capacity, though, and starts one task."""
+def test_a_start_that_ecs_declined_is_repeated_with_a_new_token(case: Fargate, context: Any) -> None:
+    """ECS would repeat its response to the same token. The task waits for capacity, and starts once."""
     case.kit.aws.set_faults(Faults(run_task_failures=2))
     case.end()
     assert case.make(deferrable=False).execute(context)["state"] == "SUCCEEDED"
@@ -307,8 +297,8 @@ def test_a_start_that_ecs_declined_is_not_repeated_with_its_token(case: Fargate,
 
 
 @pytest.mark.parametrize("case", [Crawl], indirect=True)
-def test_a_crawl_that_was_joined_is_not_stopped_by_a_clear(case: Crawl, context: Any) -> None:
-    """It is somebody else's."""
+def test_a_joined_crawl_is_not_stopped_by_a_clear(case: Crawl, context: Any) -> None:
+    """It belongs to someone else."""
     case.kit.glue.start_crawler(Name=case.crawler)
     [theirs] = case.started()
     deferred(case.make(), context)
@@ -318,11 +308,9 @@ def test_a_crawl_that_was_joined_is_not_stopped_by_a_clear(case: Crawl, context:
 
 
 @pytest.mark.parametrize("case", [Array], indirect=True)
-def test_parts_of_an_array_of_which_some_were_submitted_are_completed(
-    case: Array, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The worker died between two submits of a retry that runs what has failed."""
-    monkeypatch.setattr("airflow_jobflow.jobs.array.MAX_OVERRIDES_LENGTH", 100)  # an index or two in each
+def test_missing_parts_of_an_array_are_submitted(case: Array, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker died between two submits of a redrive."""
+    monkeypatch.setattr("airflow_jobflow.jobs.array.MAX_BATCH_OVERRIDES_LENGTH", 100)  # one or two indexes each
     case.gate.write_text("no")
     case.definition = case.kit.define(
         ["sh", "-c", f"[ $((AWS_BATCH_JOB_ARRAY_INDEX % 2)) = 1 ] || {{ {case.script}; }}"]
@@ -356,7 +344,7 @@ def test_parts_of_an_array_of_which_some_were_submitted_are_completed(
 def test_a_job_that_is_listed_and_not_yet_described_is_not_started_again(
     case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Batch's lists and its descriptions need not agree at once."""
+    """Batch's lists and descriptions may differ for a moment."""
     killed(case.make(), RESPONSE, context, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr("airflow_jobflow.jobs.batch.describe", lambda *_: {})
@@ -366,8 +354,8 @@ def test_a_job_that_is_listed_and_not_yet_described_is_not_started_again(
 
 
 @pytest.mark.parametrize("case", [Batch, Fargate], indirect=True)
-def test_how_aws_is_asked_may_change_from_try_to_try(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only another connection or region makes it another place."""
+def test_settings_of_calls_may_change_between_tries(case: Case, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only another connection or region is another location."""
     killed(case.make(), "_execution.wait.initial_status", context, monkeypatch)
     deferred(case.make(botocore_config={"tcp_keepalive": True}, verify=False), retried(context))
     assert len(case.started()) == 1
@@ -375,10 +363,10 @@ def test_how_aws_is_asked_may_change_from_try_to_try(case: Case, context: Any, m
 
 
 @pytest.mark.parametrize("case", [Batch], indirect=True)
-def test_a_retry_that_waits_on_keeps_the_deadline_for_leaving_the_queue(
+def test_a_retry_keeps_the_deadline_for_leaving_the_queue(
     case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a task that is retried often waits in the queue for as often as long."""
+    """Otherwise each retry would extend the time in the queue."""
     monkeypatch.setattr("airflow_jobflow.jobs.model.Snapshot.left_queue", False)
     first: Any = deferred(case.make(queued_timeout=600), context).trigger
     second: Any = deferred(case.make(queued_timeout=600), retried(context)).trigger
@@ -388,10 +376,10 @@ def test_a_retry_that_waits_on_keeps_the_deadline_for_leaving_the_queue(
 
 
 @pytest.mark.parametrize("case", [Batch], indirect=True)
-def test_what_a_task_killed_while_it_started_has_stopped_is_not_waited_for(
+def test_the_job_of_a_task_killed_during_its_start_is_not_waited_for(
     case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clear of a running task shows in nothing but the kill."""
+    """A clear of a running task is only visible as a kill."""
     operator = case.make()
     submit = operator._execution.spec.submit
 
@@ -416,10 +404,10 @@ def test_what_a_task_killed_while_it_started_has_stopped_is_not_waited_for(
 
 @pytest.mark.parametrize("case", [Batch], indirect=True)
 @pytest.mark.parametrize("by", ["worker", "triggerer"])
-def test_a_job_that_cannot_be_stopped_spares_no_other(
+def test_a_failed_stop_does_not_prevent_other_stops(
     case: Batch, context: Any, monkeypatch: pytest.MonkeyPatch, *, by: str
 ) -> None:
-    """Each of several parts of an array is told to stop."""
+    """Each of several parts of an array is stopped."""
     trigger: Any = deferred(case.make(), context).trigger
     [left] = case.started()
     from airflow_jobflow.jobs import batch
@@ -432,6 +420,7 @@ def test_a_job_that_cannot_be_stopped_spares_no_other(
     monkeypatch.setattr(batch, "stop", refuses_one)
     if by == "worker":
         operator = case.make()
+        operator._execution.record.begin(context)
         operator._to_stop = ["first", left]
         operator.on_kill()
     else:
@@ -441,8 +430,8 @@ def test_a_job_that_cannot_be_stopped_spares_no_other(
 
 
 @pytest.mark.parametrize("case", [Batch], indirect=True)
-def test_a_record_of_another_shape_is_no_error(case: Batch, context: Any) -> None:
-    """As a map, or another version, has left them."""
+def test_a_record_in_another_format_is_ignored(case: Batch, context: Any) -> None:
+    """A map or another version has left it."""
     operator = case.make()
     context["task_state_store"]["jobflow"] = {
         "token": "0123abcd",
@@ -455,11 +444,11 @@ def test_a_record_of_another_shape_is_no_error(case: Batch, context: Any) -> Non
 
 
 @pytest.mark.parametrize("case", [Array], indirect=True)
-def test_parts_of_which_one_could_not_be_submitted_are_all_run_by_the_next_try(
+def test_the_next_try_runs_all_parts_if_one_could_not_be_submitted(
     case: Array, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others were stopped, and are not what the next try waits for."""
-    monkeypatch.setattr("airflow_jobflow.jobs.array.MAX_OVERRIDES_LENGTH", 100)
+    """The other parts were stopped, and the next try does not wait for them."""
+    monkeypatch.setattr("airflow_jobflow.jobs.array.MAX_BATCH_OVERRIDES_LENGTH", 100)
     case.gate.write_text("no")
     case.definition = case.kit.define(
         ["sh", "-c", f"[ $((AWS_BATCH_JOB_ARRAY_INDEX % 2)) = 1 ] || {{ {case.script}; }}"]

@@ -1,4 +1,4 @@
-"""What operators make of jobs and tasks of several containers: the exit code, the log and the cause that count."""
+"""Operators for jobs and tasks of several containers: which exit code, log and cause are reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOREVER = "while :; do sleep 0.02; done"
 
 @pytest.fixture
 def job(kit: Any, here: Callable[[Any], None]) -> Callable[..., BatchJobOperator]:
-    """Make an operator for a Batch job of several containers."""
+    """Return a function that creates an operator for a Batch job of several containers."""
     here(kit.aws)
 
     def operator(containers: dict[str, dict[str, Any]], **parameters: Any) -> BatchJobOperator:
@@ -27,14 +27,14 @@ def job(kit: Any, here: Callable[[Any], None]) -> Callable[..., BatchJobOperator
 
 
 def failure(operator: Any, context: Any) -> Any:
-    """Run an operator whose job fails; its error."""
+    """Run an operator whose job fails, and return the error."""
     with pytest.raises(JobFailed) as error:
         operator.execute(context)
     return error.value
 
 
 def with_sidecar(tmp_path: Any, code: int) -> dict[str, dict[str, Any]]:
-    """A sidecar, listed first, that is killed when main has ended with an exit code."""
+    """Return a sidecar, listed first, that is killed when main has ended with an exit code."""
     return {
         "sidecar": {"script": f"echo from the sidecar; touch {tmp_path}/up; {FOREVER}", "essential": False},
         "main": {"script": f"while [ ! -e {tmp_path}/up ]; do sleep 0.02; done; echo from main; exit {code}"},
@@ -42,7 +42,7 @@ def with_sidecar(tmp_path: Any, code: int) -> dict[str, dict[str, Any]]:
 
 
 def test_a_killed_sidecar_does_not_hide_the_exit_code_of_main(job: Any, kit: Any, context: Any, tmp_path: Any) -> None:
-    """Nor its log, nor the cause: 137 would say that memory was short."""
+    """Log and cause are those of main too: 137 would mean that memory was short."""
     error = failure(job(with_sidecar(tmp_path, 2)), context)
     assert error.outcome["exit_code"] == 2
     assert error.diagnosis.cause == "command_failed"
@@ -53,14 +53,14 @@ def test_a_killed_sidecar_does_not_hide_the_exit_code_of_main(job: Any, kit: Any
 
 
 def test_a_job_that_succeeded_has_no_exit_code_of_a_killed_sidecar(job: Any, context: Any, tmp_path: Any) -> None:
-    """A task downstream reads it."""
+    """A downstream task reads the exit code."""
     outcome = job(with_sidecar(tmp_path, 0)).execute(context)
     assert (outcome["state"], outcome["exit_code"]) == ("SUCCEEDED", 0)
     assert "/main/" in outcome["log"]["stream"]
 
 
-def test_a_preparation_that_fails_is_what_the_error_tells_of(job: Any, context: Any) -> None:
-    """Main was never run; without the other's exit code nobody could say why."""
+def test_the_error_names_the_init_container_that_failed(job: Any, context: Any) -> None:
+    """Main never ran, so the other container's exit code explains the failure."""
     containers = {
         "main": {"script": "true", "dependsOn": [{"containerName": "prepare", "condition": "SUCCESS"}]},
         "prepare": {"script": "echo no input; exit 9", "essential": False},
@@ -70,8 +70,8 @@ def test_a_preparation_that_fails_is_what_the_error_tells_of(job: Any, context: 
     assert "  | no input" in str(error)
 
 
-def test_a_container_of_a_batch_job_can_be_named(job: Any, context: Any, tmp_path: Any) -> None:
-    """Then its exit code, reason and log count; a name that is not there starts nothing."""
+def test_container_name_selects_the_container_of_a_batch_job(job: Any, context: Any, tmp_path: Any) -> None:
+    """Its exit code, reason and log count; an unknown name starts no job."""
     outcome = job(with_sidecar(tmp_path, 0), container_name="sidecar").execute(context)
     assert outcome["exit_code"] == 137
     assert "/sidecar/" in outcome["log"]["stream"]

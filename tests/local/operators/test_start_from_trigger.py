@@ -1,6 +1,6 @@
-"""Operators that Airflow starts in the triggerer, without a worker, made and run as the triggerer does.
+"""Operators that Airflow starts in the triggerer, without a worker; created and run like in a triggerer.
 
-A worker takes over with a context of its own, as Airflow gives it: ``tests.local.tries`` has its later tries.
+A worker that takes over has its own context, as in Airflow: ``tests.local.tries`` has its later tries.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CASES = [Batch, Array, Fargate, GlueRun]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The local AWS lists new jobs at once."""
+    """Let the local AWS list new jobs immediately."""
     monkeypatch.setattr(start, "LISTING_DELAY", 0.0)
     monkeypatch.setattr(start, "LISTING_SHARED", 0.0)
     monkeypatch.setattr(base, "LOG_DELAY", 0.05)
@@ -54,7 +54,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class KillableSupervisor(Supervisor):
-    """One that also answers in which state all tasks are."""
+    """A supervisor that also returns the states of tasks."""
 
     def __init__(self, xcoms: dict[tuple[str, int | None], Any], state: str = "failed") -> None:
         super().__init__(xcoms, {})
@@ -69,14 +69,14 @@ class KillableSupervisor(Supervisor):
 
 @pytest.fixture
 def supervisor(monkeypatch: pytest.MonkeyPatch) -> KillableSupervisor:
-    """The triggerer's other half."""
+    """The supervisor of the triggerer."""
     made = KillableSupervisor({})
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", made, raising=False)
     return made
 
 
 def dag_of(case: Case, **parameters: Any) -> DAG:
-    """A DAG of the operator under test, with the id ``s``."""
+    """Return a DAG with the operator under test, with the id ``s``."""
     with DAG("d", schedule=None) as dag:
         case.make(**{"task_id": "s", "poll_interval": 0.2, **parameters})
     return dag
@@ -106,7 +106,7 @@ async def until_started(case: Case, count: int = 1) -> None:
 
 
 def crash(trigger: StartTrigger, case: Case) -> None:
-    """Run a trigger until it has started the job; then its triggerer dies, and nothing of it is left."""
+    """Run a trigger until it has started the job; then its triggerer dies."""
 
     async def story() -> None:
         running = asyncio.create_task(events(trigger))
@@ -120,7 +120,7 @@ def crash(trigger: StartTrigger, case: Case) -> None:
 
 @pytest.fixture
 def worker(context: Any) -> Any:
-    """The context of a worker that takes the same task over."""
+    """Return the context of a worker that takes over the same task."""
     ti = context["ti"]
     ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.try_number = "d", "r", "s", -1, 1
     ti.id = str(uuid.uuid4())
@@ -128,14 +128,14 @@ def worker(context: Any) -> Any:
 
 
 def taken_over(case: Case, event: Any, context: Any, **parameters: Any) -> Any:
-    """Continue on a worker with an event of the trigger, as Airflow does."""
+    """Continue on a worker with an event of the trigger, like Airflow."""
     operator = case.make(task_id="s", deferrable=False, poll_interval=0.2, **parameters)
     return operator.resume_execution("execute_complete", {"event": json.loads(json.dumps(event.payload))}, context)
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
 def test_a_job_is_started_waited_for_and_ended_without_a_worker(case: Case, supervisor: KillableSupervisor) -> None:
-    """Its outcome is what a worker would have returned."""
+    """The outcome is the same as on a worker."""
     case.end()
     event = fired(start_trigger(dag_of(case)))
     assert isinstance(event, TaskSuccessEvent)
@@ -147,7 +147,7 @@ def test_a_job_is_started_waited_for_and_ended_without_a_worker(case: Case, supe
 @pytest.mark.parametrize("case", CASES, indirect=True)
 @pytest.mark.usefixtures("supervisor")
 def test_a_trigger_that_replaces_another_one_finds_its_job(case: Case) -> None:
-    """The triggerer died after the submit: the next one cannot know that there was one."""
+    """The triggerer died after the submit: the next one cannot know about it."""
     dag, ti_id = dag_of(case), uuid.uuid4()
     crash(start_trigger(dag, ti_id=ti_id), case)
     case.end()
@@ -157,8 +157,10 @@ def test_a_trigger_that_replaces_another_one_finds_its_job(case: Case) -> None:
 
 @pytest.mark.parametrize("case", [Batch, GlueRun], indirect=True)
 @pytest.mark.usefixtures("supervisor")
-def test_a_trigger_that_is_frozen_before_its_submit_looks_again(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Meanwhile another one has started the job."""
+def test_a_trigger_that_is_frozen_before_its_submit_repeats_the_lookup(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile, another one has started the job."""
     dag, ti_id = dag_of(case), uuid.uuid4()
     other = start_trigger(dag, ti_id=ti_id)
     list_attempts: Any = attempt_listing.find_attempt
@@ -180,8 +182,8 @@ def test_a_trigger_that_is_frozen_before_its_submit_looks_again(case: Case, monk
 
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 @pytest.mark.usefixtures("supervisor")
-def test_a_token_that_may_be_forgotten_is_not_relied_on(case: Case) -> None:
-    """The triggerers were down for hours."""
+def test_an_old_token_is_not_reused(case: Case) -> None:
+    """AWS may have forgotten it, because the triggerers were down for hours."""
     dag, ti_id = dag_of(case), uuid.uuid4()
     crash(start_trigger(dag, ti_id=ti_id), case)
     case.end()
@@ -193,7 +195,7 @@ def test_a_token_that_may_be_forgotten_is_not_relied_on(case: Case) -> None:
 @pytest.mark.parametrize("case", [Batch, Fargate, GlueRun], indirect=True)
 @pytest.mark.usefixtures("supervisor")
 def test_a_submit_whose_response_is_lost_starts_one_job(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a worker."""
+    """It is the same as on a worker."""
     dag = dag_of(case)
     actions = {"batch": "batch.SubmitJob", "ecs": "ecs.RunTask", "glue": "glue.StartJobRun"}
     case.end()
@@ -205,7 +207,7 @@ def test_a_submit_whose_response_is_lost_starts_one_job(case: Case, monkeypatch:
     assert len(case.started()) == 1
 
 
-# What a later try, or a worker, makes of the job.
+# Later tries and workers.
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
@@ -227,7 +229,7 @@ def test_a_failed_job_is_reported_by_a_worker_and_the_retry_starts_another(case:
 @pytest.mark.parametrize("case", CASES, indirect=True)
 @pytest.mark.usefixtures("supervisor")
 def test_a_retry_continues_with_a_job_that_was_started_in_the_triggerer(case: Case, worker: Any) -> None:
-    """Nothing is recorded: the triggerer was lost, and Airflow has made another try."""
+    """Nothing is recorded: the triggerer was lost, and Airflow has started another try."""
     crash(start_trigger(dag_of(case)), case)
     case.end()
     assert case.make(task_id="s", deferrable=False).execute(retried(worker))["job_id"] in case.started()
@@ -247,7 +249,7 @@ def test_after_a_clear_the_job_is_stopped_and_another_one_is_started(case: Case,
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
 @pytest.mark.usefixtures("supervisor")
-def test_a_deferral_that_airflow_ends_itself_stops_the_job(case: Case, worker: Any) -> None:
+def test_a_deferral_timeout_stops_the_job(case: Case, worker: Any) -> None:
     """No triggerer was running when the deadline passed, and nothing is recorded."""
     crash(start_trigger(dag_of(case, job_timeout=60)), case)
     operator = case.make(task_id="s", job_timeout=60)
@@ -258,7 +260,7 @@ def test_a_deferral_that_airflow_ends_itself_stops_the_job(case: Case, worker: A
     assert case.status(job_id) == "FAILED"
 
 
-# What starts on a worker.
+# Starts on a worker.
 
 
 @pytest.mark.parametrize(
@@ -267,10 +269,10 @@ def test_a_deferral_that_airflow_ends_itself_stops_the_job(case: Case, worker: A
 )
 @pytest.mark.parametrize("case", [Batch], indirect=True)
 @pytest.mark.usefixtures("supervisor")
-def test_what_is_wrong_is_raised_on_a_worker(
+def test_an_invalid_parameter_fails_on_a_worker(
     case: Case, worker: Any, parameters: dict[str, Any], error: type[Exception] | None
 ) -> None:
-    """A template that cannot be rendered, and a parameter that is rejected."""
+    """The template cannot be rendered, or the parameter is rejected."""
     event = fired(start_trigger(dag_of(case, **parameters)))
     assert event.payload == start.START_ON_WORKER
     if error:
@@ -282,7 +284,7 @@ def test_what_is_wrong_is_raised_on_a_worker(
 @pytest.mark.parametrize("case", [Batch], indirect=True)
 @pytest.mark.usefixtures("supervisor")
 def test_a_rejected_submit_is_raised_on_a_worker(case: Case, worker: Any) -> None:
-    """Which submits it once more."""
+    """The worker submits it once more."""
     event = fired(start_trigger(dag_of(case, job_queue="nope")))
     assert event.payload["start_on_worker"]
     with pytest.raises(SubmissionRejected, match="nope"):
@@ -292,7 +294,7 @@ def test_a_rejected_submit_is_raised_on_a_worker(case: Case, worker: Any) -> Non
 @pytest.mark.parametrize("case", CASES, indirect=True)
 @pytest.mark.usefixtures("supervisor")
 def test_a_later_try_starts_on_a_worker(case: Case) -> None:
-    """There may be a job of an earlier one."""
+    """An earlier try may have a job."""
     event = fired(start_trigger(dag_of(case), try_number=2))
     assert event.payload == start.START_ON_WORKER
     assert not case.started()
@@ -313,7 +315,7 @@ def test_a_worker_that_takes_over_finds_the_job_of_an_earlier_trigger(case: Case
 @pytest.mark.parametrize("case", CASES, indirect=True)
 @pytest.mark.usefixtures("supervisor")
 def test_a_worker_that_takes_over_starts_the_job_if_there_is_none(case: Case, worker: Any) -> None:
-    """As if it had been asked first."""
+    """It starts as if there had been no trigger."""
     case.end()
     event = TriggerEvent(start.START_ON_WORKER)  # type: ignore[no-untyped-call]  # Airflow's is untyped
     assert taken_over(case, event, worker)["state"] == "SUCCEEDED"
@@ -326,7 +328,7 @@ def test_a_worker_that_takes_over_starts_the_job_if_there_is_none(case: Case, wo
 @pytest.mark.parametrize("case", CASES, indirect=True)
 @pytest.mark.usefixtures("supervisor")
 def test_a_deadline_counts_from_the_start_of_the_task(case: Case, worker: Any) -> None:
-    """Whichever triggerer runs it; the trigger stops the job, a while before Airflow would end the deferral."""
+    """This holds for any triggerer; the trigger stops the job some time before Airflow would end the deferral."""
     event = fired(start_trigger(dag_of(case, job_timeout=600), began=599.2))
     assert event.payload["limit"] == "deadline"
     assert event.payload["stopped"] == case.started()
@@ -336,7 +338,7 @@ def test_a_deadline_counts_from_the_start_of_the_task(case: Case, worker: Any) -
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
 def test_a_kill_stops_the_job(case: Case, supervisor: KillableSupervisor) -> None:
-    """As it stops one that a worker has started."""
+    """It is the same as for a job that a worker has started."""
     trigger = start_trigger(dag_of(case, do_xcom_push=False))
 
     async def story() -> None:
@@ -355,7 +357,7 @@ def test_a_kill_stops_the_job(case: Case, supervisor: KillableSupervisor) -> Non
 def test_a_kill_during_the_submit_stops_the_job_once_it_is_known(
     case: Case, supervisor: KillableSupervisor, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
-    """Unless the trigger was only taken over by another triggerer: the task is still deferred then."""
+    """It does not if another triggerer has taken over the trigger: the task is then still deferred."""
     supervisor.state = state
     trigger = start_trigger(dag_of(case, do_xcom_push=False))
     submit_once: Any = submission.submit_once
@@ -415,7 +417,7 @@ def test_a_kill_before_the_lookup_stops_the_job_of_an_earlier_trigger(
 def test_a_trigger_that_is_cancelled_before_its_submit_submits_nothing(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A triggerer that shuts down hands its tasks over to another one."""
+    """A triggerer that shuts down leaves its tasks to another one."""
     trigger = start_trigger(dag_of(case))
     find: Any = attempt_listing.find_attempt
 
@@ -441,7 +443,7 @@ def test_a_trigger_that_is_cancelled_before_its_submit_submits_nothing(
     assert not case.started()
 
 
-# Many.
+# Many tasks.
 
 
 @pytest.mark.parametrize("case", [Batch], indirect=True)
@@ -509,10 +511,10 @@ def test_a_map_starts_in_the_triggerer_and_ends_on_a_worker(
 
 
 @pytest.mark.parametrize("case", [Batch], indirect=True)
-def test_a_map_whose_deferral_airflow_ends_leaves_no_job_behind(
+def test_a_map_whose_deferral_times_out_leaves_no_job_running(
     case: Any, supervisor: KillableSupervisor, worker: Any
 ) -> None:
-    """Nothing is recorded of it."""
+    """Nothing is recorded about it."""
     supervisor.state = "deferred"
     parameters: dict[str, Any] = {
         "task_id": "s",

@@ -1,4 +1,4 @@
-"""Starting a job while AWS, the network or the permissions fail: one job, or an error that says what was started."""
+"""Starting a job while AWS, the network or permissions fail: one job starts, or the error says whether one did."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ START = {
 }
 """The call that starts a job."""
 
-PATIENCE = 15.0
-"""Seconds for which calls are repeated where a test lets the fault pass: enough on a busy machine."""
+RETRY_TIME = 15.0
+"""Seconds for which calls are repeated in tests that end the fault; enough for a busy machine."""
 
 
 @pytest.fixture
 def faults(case: Case) -> Iterator[Callable[..., None]]:
-    """Sets faults of the local AWS, which end with the test."""
+    """Return a function that sets faults of the local AWS until the end of the test."""
     yield lambda **faults: case.kit.aws.set_faults(Faults(**faults))
     case.kit.aws.set_faults(Faults())
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch, here: Callable[..., None]) -> None:
-    """Repeat calls for long enough that a fault passes."""
+def retry_long_enough(monkeypatch: pytest.MonkeyPatch, here: Callable[..., None]) -> None:
+    """Repeat calls until a transient fault has ended."""
     for module in ("waiting.remote", "operators.submission"):
-        monkeypatch.setattr(f"airflow_jobflow.{module}.PATIENCE", PATIENCE)
+        monkeypatch.setattr(f"airflow_jobflow.{module}.PATIENCE", RETRY_TIME)
 
 
 def succeeds(case: Case, context: Any, **parameters: Any) -> dict[str, Any]:
-    """Run a job that ends at once, and check that it is the only one."""
+    """Run a job that ends immediately, and check that it is the only one."""
     case.gate.touch()
     outcome: dict[str, Any] = case.make(deferrable=False, **parameters).execute(context)
     assert outcome["state"] == "SUCCEEDED"
@@ -60,14 +60,14 @@ def succeeds(case: Case, context: Any, **parameters: Any) -> dict[str, Any]:
 
 
 def not_final(error: BaseException) -> bool:
-    """Whether the task is retried."""
+    """Return whether the task is retried after an error."""
     return not isinstance(error, AirflowFailException)
 
 
 # Credentials, connections and permissions that are missing for a while (A4).
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("retry_long_enough")
 @pytest.mark.parametrize("case", CASES, indirect=True)
 def test_a_permission_that_is_missing_for_a_while_delays_a_start(case: Case, context: Any, faults: Any) -> None:
     """A policy is being replaced."""
@@ -77,7 +77,7 @@ def test_a_permission_that_is_missing_for_a_while_delays_a_start(case: Case, con
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
 def test_a_permission_that_stays_missing_is_a_retryable_error(case: Case, context: Any, faults: Any) -> None:
-    """Somebody has to give it; a retry then starts the one job."""
+    """Someone must grant it; a retry then starts the one job."""
     faults(denied=(START[type(case)],))
     with pytest.raises(exceptions.SubmissionError, match="call is not permitted, and nothing was started") as raised:
         case.make().execute(context)
@@ -87,20 +87,20 @@ def test_a_permission_that_stays_missing_is_a_retryable_error(case: Case, contex
     succeeds(case, retried(context))
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("retry_long_enough")
 @pytest.mark.parametrize("case", [Batch, Fargate, GlueRun], indirect=True)
 def test_expired_credentials_delay_a_start(case: Case, context: Any, faults: Any) -> None:
-    """The client is built anew."""
+    """The client is rebuilt."""
     faults(expired_calls=2)
     succeeds(case, context)
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("retry_long_enough")
 @pytest.mark.parametrize("case", [Batch, Fargate, GlueRun], indirect=True)
 def test_a_connection_that_cannot_be_read_for_a_while_delays_a_start(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Airflow's API server restarts, and Airflow says that there is no such connection."""
+    """Airflow's API server restarts, and Airflow reports that the connection does not exist."""
 
     def pause(_: float) -> float:
         monkeypatch.setenv("AIRFLOW_CONN_LATE", "aws://")
@@ -114,10 +114,10 @@ def test_a_connection_that_cannot_be_read_for_a_while_delays_a_start(
 
 
 @pytest.mark.parametrize("case", [Batch, Fargate, GlueRun], indirect=True)
-def test_a_start_that_reaches_nobody_says_that_nothing_was_started(
+def test_a_refused_connection_says_that_nothing_was_started(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A connection that is refused has sent nothing."""
+    """The request was not sent."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(exceptions.SubmissionError, match=r"nothing was started\. .*refused") as raised:
         case.make().execute(context)
@@ -125,13 +125,13 @@ def test_a_start_that_reaches_nobody_says_that_nothing_was_started(
     assert case.started() == []
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("retry_long_enough")
 @pytest.mark.parametrize("case", CASES, indirect=True)
 @pytest.mark.parametrize("second_try", [False, True])
 def test_a_try_waits_for_aws(
     case: Case, context: Any, faults: Any, monkeypatch: pytest.MonkeyPatch, *, second_try: bool
 ) -> None:
-    """An outage must not use up the task's retries, neither by a start nor by the lookup before it."""
+    """Neither the start nor the lookup before it may use up the task's retries during an outage."""
     if second_try:
         killed(case.make(), RESPONSE, context, monkeypatch)
         retried(context)
@@ -139,7 +139,7 @@ def test_a_try_waits_for_aws(
     succeeds(case, context)
 
 
-# No capacity, and throttling that has another name (A6, A7).
+# Missing capacity, and throttling with another code (A6, A7).
 
 WRAPPED = [
     CannedResponse(
@@ -154,13 +154,13 @@ WRAPPED = [
 ]
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("retry_long_enough")
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 @pytest.mark.parametrize("response", WRAPPED, ids=["subnets", "provisioning"])
-def test_throttling_by_another_name_is_throttling(
+def test_throttling_with_another_code_is_throttling(
     case: Case, context: Any, faults: Any, response: CannedResponse
 ) -> None:
-    """ECS wraps what others say."""
+    """ECS wraps the errors of other services."""
     faults(respond_with=(response,))
     succeeds(case, context)
     assert case.kit.aws.calls["ecs.RunTask"] >= 3
@@ -170,7 +170,7 @@ def test_throttling_by_another_name_is_throttling(
 def test_a_start_that_stays_throttled_waits(
     case: Case, context: Any, faults: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing was started, and nothing is wrong with the task: it waits as if there was no capacity."""
+    """No job was started, and the task is fine: it waits as for capacity."""
     monkeypatch.setattr("airflow_jobflow.operators.submission.PATIENCE", 0.0)
     throttled = CannedResponse(
         code="ThrottlingException", message="Rate exceeded", actions=(START[type(case)],), calls=2
@@ -185,16 +185,16 @@ def test_a_start_that_stays_throttled_waits(
     ["RESOURCE:MEMORY", "AGENT", "Capacity is unavailable at this time. Please try again later or in a different zone"],
 )
 def test_a_fargate_task_waits_for_capacity(case: Case, context: Any, faults: Any, reason: str) -> None:
-    """As each task of a map does. That is no attempt of the few that follow Spot interruptions."""
+    """Tasks of a map do so too. This is not one of the few attempts after Spot interruptions."""
     faults(run_task_failures=5, run_task_reason=reason)
     succeeds(case, context)
 
 
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
-def test_it_waits_for_capacity_in_the_triggerer(
+def test_a_task_waits_for_capacity_in_the_triggerer(
     case: Case, context: Any, faults: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker that sleeps costs as much as one that works."""
+    """A sleeping worker needs the same resources as a busy one."""
     monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 20.0)
     monkeypatch.setattr(capacity, "LONGEST_CAPACITY_PAUSE", 20.0)
     faults(run_task_failures=1)
@@ -213,17 +213,17 @@ def test_it_waits_for_capacity_in_the_triggerer(
 @pytest.mark.parametrize(
     ("limit", "error"), [("job_timeout", exceptions.JobTimeout), ("queued_timeout", exceptions.QueueTimeout)]
 )
-def test_it_waits_for_capacity_no_longer_than_its_deadlines(
+def test_waiting_for_capacity_ends_at_the_deadlines(
     case: Case, context: Any, faults: Any, limit: str, error: Any
 ) -> None:
-    """And says what it waited for."""
+    """The error says what the task waited for."""
     faults(run_task_failures=1000, run_task_reason="RESOURCE:CPU")
     with pytest.raises(error, match=r"RESOURCE:CPU.*nothing was started"):
         case.make(deferrable=False, **{limit: 0.5}).execute(context)
     assert case.started() == []
 
 
-# ECS says that it has started nothing, and has (D8).
+# ECS reports that it has started nothing, although it has (D8).
 
 FAILURES = CannedResponse(
     body=json.dumps({"tasks": [], "failures": [{"reason": "Capacity is unavailable at this time"}]}),
@@ -237,30 +237,28 @@ FAILURES = CannedResponse(
 
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 @pytest.mark.parametrize("denied", [(), ("ecs.TagResource",)], ids=["tagged", "untagged"])
-def test_a_task_that_was_started_all_the_same_is_found(
+def test_a_task_that_was_started_despite_a_reported_failure_is_found(
     case: Case, context: Any, faults: Any, denied: tuple[str, ...]
 ) -> None:
-    """Before anything else is started; also if the role may not tag."""
+    """It is found before another one is started, even if the role may not tag."""
     faults(respond_with=(FAILURES,), denied=denied)
     outcome = succeeds(case, context)
     assert outcome["job_id"] == case.started()[0]
 
 
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
-def test_a_task_that_was_started_all_the_same_is_found_when_it_shows_up(
+def test_a_task_that_was_started_despite_a_reported_failure_is_found_late(
     case: Case, context: Any, faults: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ECS is eventually consistent: right after the start, it is not listed."""
+    """ECS is eventually consistent: the task is not listed right after its start."""
     monkeypatch.setattr("airflow_jobflow.operators.ecs_spec.FargateTaskSpec._find_again", lambda *_: None)
     faults(respond_with=(FAILURES,))
     succeeds(case, context)
 
 
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
-def test_a_task_of_an_earlier_try_is_not_taken_for_one_that_was_started_all_the_same(
-    case: Case, context: Any, faults: Any
-) -> None:
-    """It has the same group; its token and its age tell them apart."""
+def test_a_task_of_an_earlier_try_is_not_mistaken_for_the_started_one(case: Case, context: Any, faults: Any) -> None:
+    """It has the same group, but another token and age."""
     case.end(well=False)
     with pytest.raises(exceptions.JobFailed):
         case.make(deferrable=False).execute(context)
@@ -272,10 +270,10 @@ def test_a_task_of_an_earlier_try_is_not_taken_for_one_that_was_started_all_the_
 
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
 @pytest.mark.parametrize("is_found", [True, False])
-def test_a_repeated_attempt_whose_parameters_have_changed_is_no_conflict(
+def test_a_repeated_attempt_with_other_parameters_is_not_a_conflict(
     case: Case, context: Any, faults: Any, monkeypatch: pytest.MonkeyPatch, *, is_found: bool
 ) -> None:
-    """The first try's task was not listed yet, and ECS refuses its token for another request."""
+    """The first try's task was not listed yet, and ECS rejects its token for another request."""
     killed(case.make(), RESPONSE, context, monkeypatch)
     case.end()
     with monkeypatch.context() as patch:
@@ -285,13 +283,13 @@ def test_a_repeated_attempt_whose_parameters_have_changed_is_no_conflict(
         succeeds(case, retried(context), cpu=1024, memory=2048)
 
 
-# Airflow ends a deferral, and with it what the deferral carried.
+# Airflow ends a deferral, and its arguments are lost.
 
 TIMEOUT = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
 
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
-def test_the_job_of_a_deferral_that_airflow_ends_is_found(case: Case, context: Any) -> None:
+def test_the_job_of_a_timed_out_deferral_is_found(case: Case, context: Any) -> None:
     """No triggerer was alive: the deadline has passed, and the job is stopped."""
     deferred(case.make(job_timeout=600), context)
     [started] = case.started()
@@ -302,8 +300,8 @@ def test_the_job_of_a_deferral_that_airflow_ends_is_found(case: Case, context: A
 
 
 @pytest.mark.parametrize("case", WITH_NAMES, indirect=True)
-def test_the_job_of_a_deferral_that_airflow_ends_is_found_without_durability(case: Case, context: Any) -> None:
-    """By its id, which is recorded then: it carries nothing that it could be found by."""
+def test_the_job_of_a_timed_out_deferral_is_found_without_durable(case: Case, context: Any) -> None:
+    """It is found by its recorded id, because it carries no group."""
     deferred(case.make(job_timeout=600, durable=False), context)
     with pytest.raises(exceptions.JobTimeout, match="It was stopped"):
         case.make(job_timeout=600, durable=False).resume_execution("__fail__", TIMEOUT, context)
@@ -311,8 +309,8 @@ def test_the_job_of_a_deferral_that_airflow_ends_is_found_without_durability(cas
 
 
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
-def test_the_untagged_task_of_a_deferral_that_airflow_ends_is_found(case: Case, context: Any, faults: Any) -> None:
-    """By its group and its age."""
+def test_the_untagged_task_of_a_timed_out_deferral_is_found(case: Case, context: Any, faults: Any) -> None:
+    """It is found by its group and its age."""
     faults(denied=("ecs.TagResource",))
     deferred(case.make(job_timeout=600), context)
     with pytest.raises(exceptions.JobTimeout, match="It was stopped"):
@@ -321,8 +319,8 @@ def test_the_untagged_task_of_a_deferral_that_airflow_ends_is_found(case: Case, 
 
 
 @pytest.mark.parametrize("case", WITH_NAMES, indirect=True)
-def test_a_job_that_cannot_be_looked_up_then_is_not_started_again(case: Case, context: Any, faults: Any) -> None:
-    """A retry looks for it."""
+def test_a_failed_lookup_after_a_deferral_timeout_starts_no_job(case: Case, context: Any, faults: Any) -> None:
+    """A retry looks it up again."""
     deferred(case.make(job_timeout=600), context)
     faults(denied=("ListJobs", "ListTasks", "GetJobRuns"))
     with pytest.raises(exceptions.SubmissionError, match="may still run"):
@@ -334,10 +332,10 @@ def test_a_job_that_cannot_be_looked_up_then_is_not_started_again(case: Case, co
 
 
 @pytest.mark.parametrize("case", [Batch], indirect=True)
-def test_a_job_that_has_left_no_trace_then_is_not_started_again(
+def test_a_missing_job_after_a_deferral_timeout_is_not_started_again(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The deadline has passed: AWS has forgotten a job that ended long ago."""
+    """The deadline has passed, and AWS may have forgotten a job that ended long ago."""
     deferred(case.make(job_timeout=600), context)
     monkeypatch.setattr("airflow_jobflow.jobs.batch.find", lambda *_: None)
     with pytest.raises(exceptions.JobTimeout, match="no Batch job of this try was found"):
@@ -355,7 +353,7 @@ def test_a_job_that_has_left_no_trace_then_is_not_started_again(
 def test_a_clear_of_a_success_starts_a_new_job(
     case: Case, context: Any, *, changes_max_tries: bool, has_store: bool
 ) -> None:
-    """Also where `retries` was lowered in the file meanwhile, so that max_tries is as before (D2)."""
+    """This includes a task whose `retries` was lowered meanwhile, so that max_tries is unchanged (D2)."""
     if not has_store:
         del context["task_state_store"]
     succeeds(case, context)
@@ -368,7 +366,7 @@ def test_a_clear_of_a_success_starts_a_new_job(
 def test_a_retry_continues_without_a_task_state_store(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Airflow 3.2 has none: the job itself is the record."""
+    """Airflow 3.2 has no store: the job itself is the record."""
     del context["task_state_store"]
     killed(case.make(), RESPONSE, context, monkeypatch)
     deferred(case.make(), retried(context))
@@ -380,8 +378,8 @@ def test_a_retry_continues_without_a_task_state_store(
 
 
 @pytest.mark.parametrize("case", [Batch], indirect=True)
-def test_a_queue_that_never_existed_does_not_keep_a_task_from_running(case: Batch, context: Any) -> None:
-    """It was misspelt; a user has corrected it, and clears the task."""
+def test_a_misspelled_queue_of_an_earlier_try_is_ignored(case: Batch, context: Any) -> None:
+    """A user has corrected the name of the queue, and cleared the task."""
     with pytest.raises(exceptions.SubmissionRejected):
         case.make(job_queue="misspelt").execute(context)
     succeeds(case, cleared(context))
@@ -411,7 +409,7 @@ def test_deployments_with_the_same_dags_and_runs_do_not_find_each_others_jobs(
 
 
 def tags_of(case: Case, job_id: str) -> dict[str, str]:
-    """The tags of a job."""
+    """Return the tags of a job."""
     tags = case.kit.look(job_id).get("tags", {})
     return tags if isinstance(tags, dict) else {each["key"]: each["value"] for each in tags}
 
@@ -420,8 +418,8 @@ TAGGED = [Batch, Fargate]
 
 
 @pytest.mark.parametrize("case", TAGGED, indirect=True)
-def test_jobs_carry_whose_they_are(case: Case, context: Any) -> None:
-    """For people, and for the orphan reaper; the user's own tags win."""
+def test_jobs_have_tags_of_their_owner(case: Case, context: Any) -> None:
+    """People and the orphan reaper read them; the user's own tags take precedence."""
     ti = context["ti"]
     first = succeeds(case, context, tags={"team": "a", REAP: "false"})
     tags = tags_of(case, first["job_id"])
@@ -433,10 +431,10 @@ def test_jobs_carry_whose_they_are(case: Case, context: Any) -> None:
 
 @pytest.mark.parametrize("case", TAGGED, indirect=True)
 @pytest.mark.parametrize("parameters", [{"cancel_on_kill": False}, {"wait_for_completion": False}])
-def test_what_is_to_outlive_its_task_is_not_marked_for_the_reaper(
+def test_a_job_that_may_outlive_its_task_is_not_marked_for_the_reaper(
     case: Case, context: Any, parameters: dict[str, Any]
 ) -> None:
-    """Nobody waits for it, or a kill is not to stop it."""
+    """No task waits for it, or a kill must not stop it."""
     case.gate.touch()
     outcome = case.make(deferrable=False, **parameters).execute(context)
     assert REAP not in tags_of(case, outcome["job_id"])
@@ -446,13 +444,13 @@ def test_what_is_to_outlive_its_task_is_not_marked_for_the_reaper(
 def test_a_role_that_may_not_tag_starts_jobs_without_tags(
     case: Case, context: Any, faults: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One request more and one warning, for the first job of a process; a retry finds the job by the record."""
+    """The first job of a process needs one more request, and logs a warning; a retry finds the job by the record."""
     caplog.set_level(logging.WARNING, "airflow_jobflow")
     start = START[type(case)]
     faults(denied=(f"{start.split('.')[0]}.TagResource",))
     before = case.kit.aws.calls[start]
     deferred(case.make(), context)
-    deferred(case.make(), retried(context))  # the first one's job still runs
+    deferred(case.make(), retried(context))  # the first job is still running
     assert len(case.started()) == 1
     deferred(case.make(), cleared(context))
     assert case.kit.aws.calls[start] == before + 3
@@ -463,22 +461,22 @@ def test_a_role_that_may_not_tag_starts_jobs_without_tags(
 
 
 @pytest.mark.parametrize("case", TAGGED, indirect=True)
-def test_a_users_own_tags_are_not_left_out(case: Case, context: Any, faults: Any) -> None:
-    """Costs may be accounted by them: that they are denied is an error."""
+def test_tags_of_the_user_are_never_omitted(case: Case, context: Any, faults: Any) -> None:
+    """Costs may be allocated by them, so a denial is an error."""
     faults(denied=(f"{START[type(case)].split('.')[0]}.TagResource",))
     with pytest.raises(exceptions.SubmissionError, match="TagResource"):
         case.make(tags={"team": "a"}).execute(context)
     assert case.started() == []
 
 
-# What a deadline means for a start.
+# Deadlines of a start.
 
 
 @pytest.mark.parametrize("case", [Batch, Fargate, GlueRun], indirect=True)
 def test_calls_are_repeated_no_longer_than_the_deadline(
     case: Case, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A try that has no time left must not wait for AWS."""
+    """A try without remaining time must not wait for AWS."""
     for module in ("waiting.remote", "operators.submission"):
         monkeypatch.setattr(f"airflow_jobflow.{module}.PATIENCE", 3600.0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""What all tests of sensors need."""
+"""Fixtures of all sensor tests."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Describe calls that are refused end a wait after half a second instead of minutes."""
+    """Let denied describe calls end a wait after half a second instead of minutes."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "0.5")

@@ -1,4 +1,4 @@
-"""BatchJobSensor against the local AWS: it waits for what others have started, and stops nothing."""
+"""BatchJobSensor on the local AWS: it waits for jobs that others have started, and stops none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
 @pytest.fixture
 def sensor(here: Callable[[Any], None], aws: Any) -> Callable[..., BatchJobSensor]:
-    """Make a sensor that waits here, unless told otherwise."""
+    """Return a function that creates a sensor, which by default waits on the worker."""
     here(aws)
 
     def make(job_id: Any, **parameters: Any) -> BatchJobSensor:
@@ -32,33 +32,33 @@ def sensor(here: Callable[[Any], None], aws: Any) -> Callable[..., BatchJobSenso
 
 
 def test_it_returns_the_outcome_of_a_job(kit: Any, sensor: Any, context: Any) -> None:
-    """In the shape an operator returns."""
+    """The outcome has the same format as that of an operator."""
     job_id = kit.sh("sleep 0.3")
     outcome = sensor(job_id).execute(context)
     assert (outcome["job_id"], outcome["state"], outcome["exit_code"]) == (job_id, "SUCCEEDED", 0)
 
 
-def test_one_task_waits_for_all_of_a_list(kit: Any, sensor: Any, context: Any) -> None:
-    """Outcomes come in the order of the ids."""
+def test_one_task_waits_for_a_list_of_jobs(kit: Any, sensor: Any, context: Any) -> None:
+    """Outcomes are in the order of the ids."""
     job_ids = [kit.sh(f"sleep 0.{n}") for n in (3, 1, 2)]
     outcomes = sensor(job_ids).execute(context)
     assert [outcome["job_id"] for outcome in outcomes] == job_ids
 
 
-def test_a_list_of_one_is_a_list(kit: Any, sensor: Any, context: Any) -> None:
-    """What comes in as a list goes out as one."""
+def test_a_list_of_one_returns_a_list(kit: Any, sensor: Any, context: Any) -> None:
+    """A list as parameter means a list as result."""
     [outcome] = sensor([kit.sh("true")]).execute(context)
     assert outcome["state"] == "SUCCEEDED"
 
 
-def test_an_operators_outcome_serves_as_an_id(kit: Any, sensor: Any, context: Any) -> None:
-    """What an operator that does not wait returned can be handed on as it is."""
+def test_an_outcome_can_be_used_as_an_id(kit: Any, sensor: Any, context: Any) -> None:
+    """The outcome of an operator with wait_for_completion=False can be passed on unchanged."""
     job_id = kit.sh("true")
     assert sensor({"job_id": job_id, "state": "SUBMITTED"}).execute(context)["job_id"] == job_id
 
 
 def test_buttons_are_kept_for_one_job_of_a_list(kit: Any, sensor: Any, context: Any) -> None:
-    """A task has one button of a kind; of a thousand jobs, it leads to the first that failed."""
+    """A task has one button of a kind; for many jobs, it leads to the first that failed."""
     good, bad = kit.sh("true"), kit.sh("exit 1")
     waiting = sensor([good, bad], raise_on_failure=False)
     waiting.execute(context)
@@ -69,10 +69,10 @@ def test_buttons_are_kept_for_one_job_of_a_list(kit: Any, sensor: Any, context: 
 @pytest.mark.parametrize(
     ("limits", "error"), [({"job_timeout": 10}, exceptions.JobTimeout), ({"timeout": 10}, AirflowSensorTimeout)]
 )
-def test_a_deferral_that_airflow_ends_ends_as_any_other(
+def test_a_deferral_timeout_raises_the_usual_exception(
     kit: Any, sensor: Any, context: Any, gate: Any, *, limits: dict[str, Any], error: type[Exception]
 ) -> None:
-    """With a last look, and the exception of the limit that has passed."""
+    """Jobs are described once more, and the exception is that of the passed limit."""
     event = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     with pytest.raises(error):
@@ -82,8 +82,8 @@ def test_a_deferral_that_airflow_ends_ends_as_any_other(
     assert sensor(job_id, **limits).resume_execution("__fail__", event, context)["state"] == "SUCCEEDED"
 
 
-def test_every_failure_of_a_list_is_told(kit: Any, sensor: Any, context: Any) -> None:
-    """All are waited for first."""
+def test_every_failure_of_a_list_is_reported(kit: Any, sensor: Any, context: Any) -> None:
+    """The sensor waits for all jobs first."""
     good, bad, worse = kit.sh("sleep 0.5"), kit.sh("exit 3"), kit.sh("exit 4")
     with pytest.raises(exceptions.JobFailed) as error:
         sensor([good, bad, worse]).execute(context)
@@ -93,8 +93,8 @@ def test_every_failure_of_a_list_is_told(kit: Any, sensor: Any, context: Any) ->
     assert [outcome["state"] for outcome in error.value.outcome] == ["SUCCEEDED", "FAILED", "FAILED"]
 
 
-def test_of_several_the_failure_that_a_retry_helps_least_decides(kit: Any, sensor: Any, context: Any) -> None:
-    """A command that is missing (127) is worse than one that failed, wherever it stands in the list."""
+def test_the_failure_that_a_retry_fixes_least_decides(kit: Any, sensor: Any, context: Any) -> None:
+    """A missing command (127) outweighs a failed one at any place in the list."""
     jobs = [kit.sh("exit 2"), kit.sh("exit 127"), kit.sh("exit 3")]
     with pytest.raises(exceptions.JobFailed) as error:
         sensor(jobs).execute(context)
@@ -102,13 +102,13 @@ def test_of_several_the_failure_that_a_retry_helps_least_decides(kit: Any, senso
     assert error.value.diagnosis.cause == "command_not_run"
 
 
-def test_a_failed_job_is_returned_where_a_branch_chooses(kit: Any, sensor: Any, context: Any) -> None:
-    """raise_on_failure=False."""
+def test_a_failed_job_is_returned_with_raise_on_failure_false(kit: Any, sensor: Any, context: Any) -> None:
+    """A branch can decide on the outcome."""
     assert sensor(kit.sh("exit 3"), raise_on_failure=False).execute(context)["state"] == "FAILED"
 
 
 def test_a_deferred_sensor_ends_the_same_way(kit: Any, sensor: Any, context: Any, gate: Any) -> None:
-    """And its trigger stops nothing, whatever is done to the task."""
+    """Its trigger never stops a job."""
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     task = sensor(job_id, deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
@@ -119,8 +119,8 @@ def test_a_deferred_sensor_ends_the_same_way(kit: Any, sensor: Any, context: Any
     assert task.execute_complete(context, asyncio.run(trigger.wait()))["state"] == "SUCCEEDED"
 
 
-def test_its_own_timeout_is_airflows(kit: Any, sensor: Any, context: Any, gate: Any) -> None:
-    """AirflowSensorTimeout, which is not retried; the job runs on."""
+def test_timeout_raises_airflows_exception(kit: Any, sensor: Any, context: Any, gate: Any) -> None:
+    """AirflowSensorTimeout is not retried, and the job keeps running."""
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     with pytest.raises(
         AirflowSensorTimeout, match=rf"after 0.5 s \(timeout\) while waiting for Batch job \S+ \({job_id}\)"
@@ -130,8 +130,8 @@ def test_its_own_timeout_is_airflows(kit: Any, sensor: Any, context: Any, gate: 
     assert kit.wait(job_id)["status"] == "SUCCEEDED"
 
 
-def test_a_job_timeout_is_ours(kit: Any, sensor: Any, context: Any, gate: Any) -> None:
-    """JobTimeout, which is retried."""
+def test_job_timeout_raises_our_exception(kit: Any, sensor: Any, context: Any, gate: Any) -> None:
+    """JobTimeout is retried."""
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     with pytest.raises(exceptions.JobTimeout, match="1 of 2 Batch jobs"):
         sensor([job_id, kit.sh("true")], job_timeout=1).execute(context)
@@ -139,7 +139,7 @@ def test_a_job_timeout_is_ours(kit: Any, sensor: Any, context: Any, gate: Any) -
 
 @pytest.mark.parametrize("parameters", [{"soft_fail": True}, {"never_fail": True}])
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_soft_failures_skip(
+def test_soft_fail_skips(
     kit: Any,
     sensor: Any,
     context: Any,
@@ -148,7 +148,7 @@ def test_soft_failures_skip(
     *,
     deferrable: bool,
 ) -> None:
-    """As with every sensor; the log and the Jobs tab say why (F3)."""
+    """The log and the Jobs tab show the reason (F3)."""
     job_id = kit.sh("echo no such file; exit 3")
     operator = sensor(job_id, deferrable=deferrable, **parameters)
     if deferrable:
@@ -168,14 +168,14 @@ def test_soft_failures_skip(
 
 
 def operator_jobs(operator: Any, job_id: str) -> dict[str, Any]:
-    """What a trigger reports of a job."""
+    """Return what a trigger reports about a job."""
     return {job_id: operator._wait.jobs.describe_now([job_id])[job_id].to_dict()}
 
 
-def test_a_sensor_whose_time_is_up_says_why_it_skips(
+def test_a_skip_after_a_timeout_has_a_reason(
     kit: Any, sensor: Any, context: Any, gate: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Airflow's own exception is no reason to hide ours."""
+    """Airflow's own exception must not hide ours."""
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     with pytest.raises(AirflowSkipException):
         sensor(job_id, timeout=0.5, soft_fail=True).execute(context)
@@ -188,15 +188,15 @@ def test_a_sensor_whose_time_is_up_says_why_it_skips(
 
 
 def test_poke_interval_is_another_name_for_poll_interval(sensor: Any) -> None:
-    """DAGs written for other sensors keep their word."""
+    """DAGs can use the parameter of other sensors."""
     assert sensor("a", poke_interval=7)._wait.parameters.poll_interval == 7
     assert sensor("a", poke_interval=7, poll_interval=3)._wait.parameters.poll_interval == 3
 
 
-def test_a_job_that_does_not_exist_has_vanished_after_the_grace(
+def test_an_unknown_job_fails_the_wait_after_the_grace_period(
     sensor: Any, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Never an endless wait, and never a success."""
+    """The wait neither lasts forever nor succeeds."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "1")
     origin = r"\(connection: boto3's default credentials in us-east-1\)"
     words = rf"Batch job {UNKNOWN} {origin}: AWS has found no such job for \d+ s"
@@ -204,15 +204,15 @@ def test_a_job_that_does_not_exist_has_vanished_after_the_grace(
         sensor(UNKNOWN).execute(context)
 
 
-def test_a_job_that_shows_up_late_is_waited_for(own_kit: Any, here: Any, sensor: Any, context: Any) -> None:
-    """Just submitted may be unknown for a while."""
+def test_a_job_that_appears_late_is_waited_for(own_kit: Any, here: Any, sensor: Any, context: Any) -> None:
+    """A job that was just submitted may be missing for a while."""
     here(own_kit.aws)
     own_kit.aws.set_faults(Faults(visible_after=1))
     assert sensor(own_kit.sh("true")).execute(context)["state"] == "SUCCEEDED"
 
 
 def test_a_malformed_id_fails_its_own_wait_only(kit: Any, sensor: Any, context: Any, gate: Any) -> None:
-    """With AWS's words; the others share its calls, and go on."""
+    """The error has AWS's message; other waits share its calls, and continue."""
 
     async def both() -> tuple[Any, Any]:
         good = sensor(kit.sh("sleep 1"), deferrable=True)
@@ -233,8 +233,8 @@ def test_a_malformed_id_fails_its_own_wait_only(kit: Any, sensor: Any, context: 
     assert outcome["state"] == "SUCCEEDED"
 
 
-def test_who_may_not_ask_is_told_which_call(own_kit: Any, here: Any, sensor: Any, context: Any) -> None:
-    """A retry waits for the job again: somebody may give the permission meanwhile."""
+def test_the_error_for_a_missing_permission_names_the_call(own_kit: Any, here: Any, sensor: Any, context: Any) -> None:
+    """A retry waits for the job again, because the permission may be granted meanwhile."""
     here(own_kit.aws)
     job_id = own_kit.sh("true")
     own_kit.aws.set_faults(Faults(denied=("batch.DescribeJobs",)))
@@ -253,23 +253,23 @@ def test_who_may_not_ask_is_told_which_call(own_kit: Any, here: Any, sensor: Any
         (["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], "Unable to locate credentials"),
     ],
 )
-def test_no_credentials_or_no_region_is_said_so(
+def test_the_error_for_missing_credentials_or_region(
     sensor: Any, context: Any, monkeypatch: pytest.MonkeyPatch, missing: list[str], words: str
 ) -> None:
-    """Rather than waiting for ever."""
+    """Otherwise the sensor would wait forever."""
     for name in missing:
         monkeypatch.delenv(name)
     with pytest.raises(exceptions.AccessDenied, match=words):
         sensor(UNKNOWN).execute(context)
 
 
-def test_a_connection_that_does_not_exist_is_named(sensor: Any, context: Any) -> None:
-    """Likewise."""
+def test_the_error_for_a_missing_connection_names_it(sensor: Any, context: Any) -> None:
+    """Otherwise the sensor would wait forever."""
     with pytest.raises(exceptions.AccessDenied, match="Airflow has no connection 'nowhere'"):
         sensor(UNKNOWN, aws_conn_id="nowhere").execute(context)
 
 
-def test_rescheduling_is_refused(sensor: Any, context: Any) -> None:
-    """In words."""
+def test_mode_reschedule_is_rejected(sensor: Any, context: Any) -> None:
+    """The error explains it."""
     with pytest.raises(exceptions.InvalidParameter, match="mode='reschedule'"):
         sensor(UNKNOWN, mode="reschedule").execute(context)

@@ -1,4 +1,4 @@
-"""GlueCrawlSensor against the local AWS: the first crawl since a moment, of one crawler or many; stops nothing."""
+"""GlueCrawlSensor on the local AWS: it waits for the first crawl since a time, of one crawler or many; stops none."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ NEVER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def servers(**settings: float) -> Iterator[LocalAws]:
-    """A local AWS with these settings."""
+    """Return a function that starts a local AWS with the given settings."""
     with LocalAws(slots=1, settings=Settings(**settings)) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def quick() -> Iterator[LocalAws]:
-    """An AWS whose crawls take no longer than they must."""
+    """An AWS with fast crawls."""
     yield from servers(crawl_seconds=0.3)
 
 
@@ -43,33 +43,33 @@ def slow() -> Iterator[LocalAws]:
 
 @pytest.fixture
 def kit(quick: LocalAws, here: Callable[[Any], None], eventually: Any) -> GlueKit:
-    """With quick crawls."""
+    """Crawlers with fast crawls."""
     here(quick)
     return GlueKit(quick, eventually)
 
 
 @pytest.fixture
 def slow_kit(slow: LocalAws, here: Callable[[Any], None], eventually: Any) -> GlueKit:
-    """With crawls that run until they are stopped."""
+    """Crawlers whose crawls run until they are stopped."""
     here(slow)
     return GlueKit(slow, eventually)
 
 
 def sensor(crawler_name: Any, **parameters: Any) -> GlueCrawlSensor:
-    """Make a sensor that waits here."""
+    """Return a sensor that waits on the worker."""
     defaults = {"task_id": "s", "aws_conn_id": None, "deferrable": False, "since": LONG_AGO}
     return GlueCrawlSensor(**{**defaults, "crawler_name": crawler_name, **parameters})
 
 
 def deferred(operator: Any, context: Any) -> Any:
-    """Execute up to the deferral, and return its trigger."""
+    """Execute a sensor until it defers, and return its trigger."""
     with pytest.raises(TaskDeferred) as raised:
         operator.execute(context)
     return raised.value.trigger
 
 
 def later(crawl: dict[str, Any]) -> datetime:
-    """A moment after a crawl began, by whole seconds."""
+    """Return a time after the start of a crawl, in whole seconds."""
     began: datetime = crawl["StartTime"]
     return began + timedelta(seconds=1)
 
@@ -78,7 +78,7 @@ def later(crawl: dict[str, Any]) -> datetime:
 
 
 def test_it_returns_the_outcome_of_a_crawl(kit: GlueKit, context: Any) -> None:
-    """The same as the operator's, for a crawl that somebody else has started."""
+    """It is the same as that of the operator, for a crawl that someone else has started."""
     crawler = kit.crawler()
     crawl = kit.crawl(crawler)
     outcome = sensor(crawler).execute(context)
@@ -89,7 +89,7 @@ def test_it_returns_the_outcome_of_a_crawl(kit: GlueKit, context: Any) -> None:
 
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_an_older_success_does_not_count_and_a_later_one_does(kit: GlueKit, context: Any, *, deferrable: bool) -> None:
-    """Whatever came of the crawls before the moment."""
+    """Crawls before the time are ignored."""
     crawler = kit.crawler()
     since = later(kit.crawl(crawler))
     with pytest.raises(exceptions.JobTimeout, match="READY"):
@@ -104,28 +104,28 @@ def test_an_older_success_does_not_count_and_a_later_one_does(kit: GlueKit, cont
     assert outcome["details"]["crawl_id"] == kit.crawls(crawler)[1]
 
 
-def test_an_older_failure_does_not_count_either(kit: GlueKit, context: Any) -> None:
-    """The crawler has been mended since."""
+def test_an_older_failure_does_not_count(kit: GlueKit, context: Any) -> None:
+    """The crawler has been fixed since."""
     crawler = kit.crawler(NO_BUCKET)
     since = later(kit.crawl(crawler))
-    kit.mend(crawler)
+    kit.set_bucket(crawler)
     kit.eventually(lambda: datetime.now(tz=UTC) >= since)
     kit.crawl(crawler)
     assert sensor(crawler, since=since.isoformat()).execute(context)["state"] == "SUCCEEDED"
 
 
-def test_the_first_crawl_since_decides_and_not_the_last(kit: GlueKit, context: Any) -> None:
-    """A later one is another piece of work."""
+def test_the_first_crawl_since_the_time_decides(kit: GlueKit, context: Any) -> None:
+    """A later one is another crawl."""
     crawler = kit.crawler(NO_BUCKET)
     kit.crawl(crawler)
-    kit.mend(crawler)
+    kit.set_bucket(crawler)
     kit.crawl(crawler)
     with pytest.raises(exceptions.JobFailed, match="bucket does not exist"):
         sensor(crawler).execute(context)
 
 
-def test_a_crawl_that_never_comes_ends_with_the_time_out(kit: GlueKit, context: Any) -> None:
-    """As every sensor's; and softly, where told so."""
+def test_a_timeout_without_a_crawl(kit: GlueKit, context: Any) -> None:
+    """It is like that of every sensor, and skips with soft_fail."""
     crawler = kit.crawler()
     with pytest.raises(AirflowSensorTimeout, match=f"{crawler}@.* READY"):
         sensor(crawler, timeout=0.4).execute(context)
@@ -133,8 +133,8 @@ def test_a_crawl_that_never_comes_ends_with_the_time_out(kit: GlueKit, context: 
         sensor(crawler, timeout=0.4, soft_fail=True).execute(context)
 
 
-def test_since_is_the_start_of_the_dag_run_unless_told_otherwise(kit: GlueKit, context: Any) -> None:
-    """Rendered as text, or natively as a datetime."""
+def test_since_is_by_default_the_start_of_the_dag_run(kit: GlueKit, context: Any) -> None:
+    """It is rendered as text, or natively as a datetime."""
     moment = datetime(2026, 11, 22, 3, 0, 0, 125000, tzinfo=UTC)
     for native in (True, False):
         with DAG("d", schedule=None, render_template_as_native_obj=native):
@@ -157,8 +157,8 @@ def test_since_is_the_start_of_the_dag_run_unless_told_otherwise(kit: GlueKit, c
         (datetime(2026, 11, 22, 3), "2026-11-22T03:00:00+00:00"),  # noqa: DTZ001 -- counts as UTC
     ],
 )
-def test_a_moment_may_be_said_in_many_ways(since: Any, moment: str) -> None:
-    """In UTC, unless it says otherwise."""
+def test_since_has_several_formats(since: Any, moment: str) -> None:
+    """Without a time zone, it is in UTC."""
     assert sensor("se2", since=since).job_ids() == [f"se2@{moment}"]
 
 
@@ -176,8 +176,8 @@ def test_a_moment_may_be_said_in_many_ways(since: Any, moment: str) -> None:
         ({"mode": "reschedule"}, "mode='reschedule'"),
     ],
 )
-def test_bad_input_asks_nothing(kit: GlueKit, context: Any, parameters: dict[str, Any], words: str) -> None:
-    """Said with the parameter, the value and the rule."""
+def test_invalid_parameters_make_no_call(kit: GlueKit, context: Any, parameters: dict[str, Any], words: str) -> None:
+    """The error has the parameter, the value and the rule."""
     with pytest.raises(exceptions.InvalidParameter, match=words):
         sensor(**{"crawler_name": "se2", **parameters}).execute(context)
 
@@ -187,20 +187,20 @@ def test_bad_input_asks_nothing(kit: GlueKit, context: Any, parameters: dict[str
 
 @pytest.mark.parametrize("form", ["outcome", "job_id"])
 def test_the_crawl_that_an_operator_started_is_waited_for(kit: GlueKit, context: Any, form: str) -> None:
-    """And no other, whatever since says, whatever followed."""
+    """Neither since nor a later crawl matters."""
     crawler = kit.crawler()
     kit.crawl(crawler)
     operator = GlueCrawlOperator(task_id="t", crawler_name=crawler, aws_conn_id=None, wait_for_completion=False)
     started = operator.execute(context)
     kit.ended(crawler, 2)
-    kit.mend(crawler, NO_BUCKET)
+    kit.set_bucket(crawler, NO_BUCKET)
     kit.crawl(crawler)
     outcome = sensor(started if form == "outcome" else started["job_id"], since=NEVER).execute(context)
     assert (outcome["state"], outcome["details"]["crawl_id"]) == ("SUCCEEDED", kit.crawls(crawler)[1])
 
 
-def test_one_task_waits_for_all_of_a_list(kit: GlueKit, context: Any) -> None:
-    """Crawlers and outcomes alike, in the order of the list."""
+def test_one_task_waits_for_a_list_of_crawls(kit: GlueKit, context: Any) -> None:
+    """Crawlers and outcomes can be mixed; results are in the order of the list."""
     crawlers = [kit.crawler() for _ in range(3)]
     operator = GlueCrawlOperator(task_id="t", crawler_name=crawlers[0], aws_conn_id=None, wait_for_completion=False)
     started = operator.execute(context)
@@ -211,8 +211,8 @@ def test_one_task_waits_for_all_of_a_list(kit: GlueKit, context: Any) -> None:
     assert {outcome["state"] for outcome in outcomes} == {"SUCCEEDED"}
 
 
-def test_one_failure_of_a_list_fails_it(kit: GlueKit, context: Any) -> None:
-    """With all outcomes."""
+def test_one_failure_of_a_list_fails_the_sensor(kit: GlueKit, context: Any) -> None:
+    """The error has all outcomes."""
     crawlers = [kit.crawler(), kit.crawler(NO_BUCKET)]
     for crawler in crawlers:
         kit.glue.start_crawler(Name=crawler)
@@ -221,7 +221,7 @@ def test_one_failure_of_a_list_fails_it(kit: GlueKit, context: Any) -> None:
     assert [outcome["state"] for outcome in error.value.outcome or []] == ["SUCCEEDED", "FAILED"]  # type: ignore[index]
 
 
-def test_its_time_out_stops_nothing(slow_kit: GlueKit, context: Any) -> None:
+def test_a_timeout_stops_no_crawl(slow_kit: GlueKit, context: Any) -> None:
     """A sensor did not start the crawl."""
     crawler = slow_kit.crawler()
     slow_kit.glue.start_crawler(Name=crawler)
@@ -232,8 +232,8 @@ def test_its_time_out_stops_nothing(slow_kit: GlueKit, context: Any) -> None:
     assert slow_kit.state(crawler) == "RUNNING"
 
 
-def test_a_crawl_that_is_stopped_is_stopped(slow_kit: GlueKit, context: Any) -> None:
-    """By whomever."""
+def test_a_stopped_crawl_counts_as_stopped(slow_kit: GlueKit, context: Any) -> None:
+    """It does not matter who stopped it."""
     crawler = slow_kit.crawler()
     slow_kit.glue.start_crawler(Name=crawler)
     slow_kit.glue.stop_crawler(Name=crawler)
@@ -241,10 +241,8 @@ def test_a_crawl_that_is_stopped_is_stopped(slow_kit: GlueKit, context: Any) -> 
         sensor(crawler).execute(context)
 
 
-def test_a_crawler_that_does_not_exist_ends_the_wait(
-    kit: GlueKit, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After the grace, by name; the others in the list are not to blame."""
+def test_an_unknown_crawler_fails_the_wait(kit: GlueKit, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error after the grace period names it, and not the others in the list."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "0.3")
     crawler = kit.crawler()
     kit.crawl(crawler)
@@ -257,8 +255,8 @@ def test_a_crawler_that_does_not_exist_ends_the_wait(
 
 
 @pytest.mark.parametrize(("count", "calls"), [(100, 1), (101, 2)])
-def test_a_hundred_waits_cost_one_call(slow_kit: GlueKit, count: int, calls: int) -> None:
-    """Of so many tasks, each for a crawler of its own."""
+def test_a_hundred_waits_share_one_call(slow_kit: GlueKit, count: int, calls: int) -> None:
+    """Each of the tasks waits for another crawler."""
     crawlers = [slow_kit.crawler() for _ in range(count)]
     for crawler in crawlers[:3]:
         slow_kit.glue.start_crawler(Name=crawler)
@@ -282,8 +280,8 @@ def test_a_hundred_waits_cost_one_call(slow_kit: GlueKit, count: int, calls: int
     ],
     ids=["5xx", "throttled", "dropped"],
 )
-def test_passing_faults_fail_no_wait(context: Any, here: Any, eventually: Any, fault: Faults) -> None:
-    """Another look is made."""
+def test_transient_faults_fail_no_wait(context: Any, here: Any, eventually: Any, fault: Faults) -> None:
+    """The crawler is described again."""
     for aws in servers(crawl_seconds=1):
         here(aws)
         kit = GlueKit(aws, eventually)

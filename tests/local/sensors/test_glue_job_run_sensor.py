@@ -1,4 +1,4 @@
-"""GlueJobRunSensor against the local AWS: it waits for runs that others have started, and stops nothing."""
+"""GlueJobRunSensor on the local AWS: it waits for runs that others have started, and stops none."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from airflow.sdk.exceptions import AirflowSensorTimeout, TaskDeferred
 
 from airflow_jobflow import exceptions
 from airflow_jobflow.local import Faults, LocalAws
+from airflow_jobflow.local.client import REGION
 from airflow_jobflow.local.glue.run import JobRun
-from airflow_jobflow.local.server import REGION
 from airflow_jobflow.operators.glue import GlueJobRunOperator
 from airflow_jobflow.sensors.glue import GlueJobRunSensor
 from airflow_jobflow.triggers.job import JobTrigger
@@ -29,19 +29,19 @@ def kit(aws: LocalAws, here: Callable[[Any], None], eventually: Any) -> Iterator
 
 @pytest.fixture
 def own_kit(own_aws: LocalAws, here: Callable[[Any], None], eventually: Any) -> GlueKit:
-    """The same on an AWS of the test's own, for faults."""
+    """A bucket of scripts on an AWS of the test's own, for faults."""
     here(own_aws)
     return GlueKit(own_aws, eventually)
 
 
 def sensor(job: str, run_id: Any, **parameters: Any) -> GlueJobRunSensor:
-    """Make a sensor that waits here."""
+    """Return a sensor that waits on the worker."""
     defaults = {"task_id": "s", "aws_conn_id": None, "deferrable": False}
     return GlueJobRunSensor(**{**defaults, "job_name": job, "run_id": run_id, **parameters})
 
 
 def old_runs(kit: GlueKit, job: str, count: int) -> list[str]:
-    """Let a job have had so many runs, for which starting them would take too long; their ids, oldest first."""
+    """Add old runs to a job without starting them, which would take too long, and return their ids, oldest first."""
     executions = kit.aws._services["glue", REGION]._executions  # type: ignore[attr-defined]
     one = executions.runs[job][0]
     for number in range(count):
@@ -52,7 +52,7 @@ def old_runs(kit: GlueKit, job: str, count: int) -> list[str]:
 
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_it_returns_the_outcome_of_a_run(kit: GlueKit, context: Any, gate: Any, *, deferrable: bool) -> None:
-    """By its id."""
+    """The run is given by its id."""
     job = kit.job(until(gate) if deferrable else "")
     run_id = kit.start(job)
     waiting = sensor(job, run_id, deferrable=deferrable)
@@ -67,28 +67,28 @@ def test_it_returns_the_outcome_of_a_run(kit: GlueKit, context: Any, gate: Any, 
 
 
 def test_the_run_that_an_operator_started_is_waited_for(kit: GlueKit, context: Any) -> None:
-    """By its outcome."""
+    """The run is given by its outcome."""
     job = kit.job("import time\ntime.sleep(0.3)")
     operator = GlueJobRunOperator(task_id="t", job_name=job, aws_conn_id=None, wait_for_completion=False)
     outcome = sensor(job, operator.execute(context)).execute(context)
     assert outcome["state"] == "SUCCEEDED"
 
 
-def test_one_task_waits_for_all_of_a_list(kit: GlueKit, context: Any) -> None:
-    """Outcomes come in the order of the ids."""
+def test_one_task_waits_for_a_list_of_runs(kit: GlueKit, context: Any) -> None:
+    """Outcomes are in the order of the ids."""
     job = kit.job("import time\ntime.sleep(0.3)", ExecutionProperty={"MaxConcurrentRuns": 3})
     ids = [kit.start(job) for _ in range(3)][::-1]
     assert [outcome["job_id"] for outcome in sensor(job, ids).execute(context)] == ids
 
 
-def test_a_failed_run_fails_it(kit: GlueKit, context: Any) -> None:
-    """With Glue's message, and the last lines of the error log."""
+def test_a_failed_run_fails_the_sensor(kit: GlueKit, context: Any) -> None:
+    """The error has Glue's message and the last lines of the error log."""
     job = kit.job("raise ValueError('no such column')")
     with pytest.raises(exceptions.JobFailed, match=r"(?s)ValueError: no such column.*  \| Traceback"):
         sensor(job, kit.start(job)).execute(context)
 
 
-def test_its_time_out_stops_nothing(kit: GlueKit, context: Any, gate: Any) -> None:
+def test_a_timeout_stops_no_run(kit: GlueKit, context: Any, gate: Any) -> None:
     """A sensor did not start the run."""
     job = kit.job(until(gate))
     run_id = kit.start(job)
@@ -98,10 +98,10 @@ def test_its_time_out_stops_nothing(kit: GlueKit, context: Any, gate: Any) -> No
     assert kit.wait(job, run_id)["JobRunState"] == "SUCCEEDED"
 
 
-def test_a_run_that_is_unknown_has_vanished_after_the_grace(
+def test_an_unknown_run_fails_the_wait_after_the_grace_period(
     kit: GlueKit, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was mistyped, or is gone; a run beside it is not to blame."""
+    """The id was mistyped, or the run was deleted; the error does not name other runs."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "0.5")
     job = kit.job()
     known = kit.start(job)
@@ -112,8 +112,8 @@ def test_a_run_that_is_unknown_has_vanished_after_the_grace(
     assert known not in str(error.value)
 
 
-def test_a_run_that_is_unknown_at_first_is_waited_for(own_kit: GlueKit, context: Any) -> None:
-    """Just started may not be found for a while, alone or among others."""
+def test_a_run_that_appears_late_is_waited_for(own_kit: GlueKit, context: Any) -> None:
+    """A run that was just started may be missing for a while."""
     own_kit.aws.set_faults(Faults(visible_after=1))
     job = own_kit.job("import time\ntime.sleep(0.3)", ExecutionProperty={"MaxConcurrentRuns": 3})
     ids = [own_kit.start(job) for _ in range(2)]
@@ -122,16 +122,16 @@ def test_a_run_that_is_unknown_at_first_is_waited_for(own_kit: GlueKit, context:
 
 
 @pytest.mark.parametrize("run_id", ["jr_1", ["jr_1", "jr_2"]])
-def test_a_job_that_does_not_exist_ends_the_wait(kit: GlueKit, context: Any, run_id: Any) -> None:
-    """After the grace period; these credentials are not to blame."""
+def test_an_unknown_job_fails_the_wait(kit: GlueKit, context: Any, run_id: Any) -> None:
+    """The error after the grace period does not blame the credentials."""
     with pytest.raises(exceptions.WaitError, match="nowhere not found") as error:
         sensor("nowhere", run_id).execute(context)
     assert not isinstance(error.value, exceptions.AccessDenied)
 
 
 @pytest.mark.parametrize("several", [True, False])
-def test_a_permission_that_is_missing_is_named(own_kit: GlueKit, context: Any, *, several: bool) -> None:
-    """Which call may not be made."""
+def test_the_error_for_a_missing_permission_names_the_call(own_kit: GlueKit, context: Any, *, several: bool) -> None:
+    """The call depends on the number of runs."""
     job = own_kit.job()
     run_id = own_kit.start(job)
     call = "glue.GetJobRuns" if several else "glue.GetJobRun"
@@ -148,8 +148,8 @@ def test_a_permission_that_is_missing_is_named(own_kit: GlueKit, context: Any, *
         ({"job": "j", "run_id": None}, "run_id=None: must be an id"),
     ],
 )
-def test_bad_input_asks_nothing(kit: GlueKit, context: Any, parameters: dict[str, Any], words: str) -> None:
-    """Said with the parameter, the value and the rule."""
+def test_invalid_parameters_make_no_call(kit: GlueKit, context: Any, parameters: dict[str, Any], words: str) -> None:
+    """The error has the parameter, the value and the rule."""
     with pytest.raises(exceptions.InvalidParameter, match=words):
         sensor(**parameters).execute(context)
 
@@ -157,8 +157,8 @@ def test_bad_input_asks_nothing(kit: GlueKit, context: Any, parameters: dict[str
 # Many waits, few calls.
 
 
-def looks(kit: GlueKit, job: str, ids: list[str]) -> tuple[dict[str, int], dict[str, str]]:
-    """Let each of these runs be waited for by a task of its own until it was seen; the calls, and what was seen."""
+def wait_until_seen(kit: GlueKit, job: str, ids: list[str]) -> tuple[dict[str, int], dict[str, str]]:
+    """Let a task wait for each of these runs until it has seen its state; return the calls and the states."""
     waits = [
         JobTrigger(service="glue_run", scope=job, job_ids=[run_id], aws_conn_id=None, poll_interval=HOUR)
         for run_id in ids
@@ -169,32 +169,32 @@ def looks(kit: GlueKit, job: str, ids: list[str]) -> tuple[dict[str, int], dict[
     return dict(kit.aws.calls - before), dict(zip(ids, seen, strict=True))
 
 
-def test_one_page_answers_every_wait_on_the_newest_runs(kit: GlueKit) -> None:
-    """Two hundred of them, some of which go on."""
+def test_one_call_serves_all_waits_for_the_newest_runs(kit: GlueKit) -> None:
+    """There are two hundred of them, some of which are running."""
     job = kit.job(SLEEP)
     kit.start(job)
     ids = old_runs(kit, job, 199)
-    calls, seen = looks(kit, job, ids)
+    calls, seen = wait_until_seen(kit, job, ids)
     assert calls == {"glue.GetJobRuns": 1}
     assert list(seen) == ids
     assert list(seen.values())[1:] == ["SUCCEEDED"] * 199
 
 
-def test_a_single_wait_asks_for_its_run_alone(kit: GlueKit) -> None:
-    """Two hundred runs to look at one would be a waste."""
+def test_a_single_wait_describes_its_run_alone(kit: GlueKit) -> None:
+    """A page of two hundred runs is not needed for one."""
     job = kit.job(SLEEP)
     run_id = kit.start(job)
-    assert looks(kit, job, [run_id])[0] == {"glue.GetJobRun": 1}
+    assert wait_until_seen(kit, job, [run_id])[0] == {"glue.GetJobRun": 1}
 
 
-def test_runs_that_lie_deeper_are_found_on_later_pages_or_alone(kit: GlueKit, context: Any) -> None:
-    """However many runs the job has had since."""
+def test_older_runs_are_found_on_later_pages_or_alone(kit: GlueKit, context: Any) -> None:
+    """The number of later runs does not matter."""
     job = kit.job(SLEEP)
     kit.start(job)
     ids = old_runs(kit, job, 1100)
-    calls, _ = looks(kit, job, [ids[-1], ids[-250]])
+    calls, _ = wait_until_seen(kit, job, [ids[-1], ids[-250]])
     assert calls == {"glue.GetJobRuns": 2}
-    calls, seen = looks(kit, job, [ids[-1], ids[-500], ids[1], ids[0]])
+    calls, seen = wait_until_seen(kit, job, [ids[-1], ids[-500], ids[1], ids[0]])
     assert calls == {"glue.GetJobRuns": 5, "glue.GetJobRun": 2}
     assert set(seen) == {ids[-1], ids[-500], ids[1], ids[0]}
     deep = [ids[-1], ids[1], ids[2]]

@@ -1,4 +1,4 @@
-"""A sensor that Airflow starts in the triggerer, without a worker, made and run as the triggerer does."""
+"""A sensor that Airflow starts in the triggerer, without a worker; created and run like in a triggerer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.needs("starts")
 def started(
     here: Callable[[Any], None], aws: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[dict[str, Any], list[TriggerEvent]]]:
-    """Start the task ``s`` of a DAG in the triggerer, as one of its instances; what it pushes, and what it fires."""
+    """Return a function that starts the task ``s`` of a DAG in the triggerer, and returns its XComs and events."""
     here(aws)
 
     def start(
@@ -57,15 +57,15 @@ def started(
 
 
 def dag_of(job_id: Any, **options: Any) -> DAG:
-    """A DAG of one sensor that looks often."""
+    """Return a DAG with one sensor that polls often."""
     with DAG("d", schedule=None, params={"job_id": "unset"}) as dag:
         BaseOperator(task_id="up")
         BatchJobSensor(**{"task_id": "s", "job_id": job_id, "aws_conn_id": None, "poll_interval": 0.2, **options})
     return dag
 
 
-def test_it_ends_without_a_worker_and_leaves_what_one_would(kit: Any, started: Any, context: Any) -> None:
-    """The outcome and the buttons, as a worker leaves them."""
+def test_it_ends_without_a_worker(kit: Any, started: Any, context: Any) -> None:
+    """The outcome and the buttons are the same as on a worker."""
     job_id = kit.sh("sleep 0.5")
     left, [event] = started(dag_of(job_id))
     assert isinstance(event, TaskSuccessEvent)
@@ -75,14 +75,14 @@ def test_it_ends_without_a_worker_and_leaves_what_one_would(kit: Any, started: A
     assert {**left, **(event.xcoms or {})} == {"return_value": outcome, **links}
 
 
-def test_several_jobs_come_to_a_list(kit: Any, started: Any) -> None:
-    """Also one, named as a list."""
+def test_several_jobs_return_a_list(kit: Any, started: Any) -> None:
+    """One job in a list returns a list, too."""
     left, _ = started(dag_of([kit.sh("true")]))
     assert [outcome["state"] for outcome in left["return_value"]] == ["SUCCEEDED"]
 
 
 def test_a_list_that_a_template_renders_is_a_list(kit: Any, started: Any) -> None:
-    """As on a worker."""
+    """The result is the same as on a worker."""
     job_id = kit.sh("true")
     dag = dag_of("{{ ti.xcom_pull('up', map_indexes=-1) | tojson }}")
     left, _ = started(dag, xcoms={("up", -1): [job_id]})
@@ -95,15 +95,15 @@ def test_an_empty_list_wakes_a_worker(started: Any) -> None:
     assert event.payload == START_ON_WORKER
 
 
-def test_nothing_is_pushed_where_nothing_is_to_be(kit: Any, started: Any) -> None:
-    """``do_xcom_push=False``."""
+def test_do_xcom_push_false_pushes_no_xcoms(kit: Any, started: Any) -> None:
+    """``do_xcom_push=False`` also applies in the triggerer."""
     left, [event] = started(dag_of(kit.sh("true"), do_xcom_push=False))
     assert isinstance(event, TaskSuccessEvent)
     assert not left
 
 
-def test_an_xcom_backend_of_ones_own_is_not_passed_by(kit: Any, started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It keeps what is pushed; where it fails, a worker tries it again."""
+def test_a_custom_xcom_backend_is_used(kit: Any, started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the backend fails, a worker tries again."""
 
     class Backend(BaseXCom):
         @staticmethod
@@ -124,21 +124,21 @@ def test_an_xcom_backend_of_ones_own_is_not_passed_by(kit: Any, started: Any, mo
 
 
 def test_a_failure_wakes_a_worker(kit: Any, started: Any) -> None:
-    """Retries and callbacks are Airflow's own."""
+    """Airflow handles retries and callbacks there."""
     job_id = kit.sh("exit 3")
     _, [event] = started(dag_of(job_id))
     assert event.payload["jobs"][job_id]["exit_code"] == 3
 
 
-def test_what_needs_a_worker_to_end_wakes_one(kit: Any, started: Any) -> None:
-    """Here an outlet, whose asset event would be lost."""
+def test_a_task_that_must_end_on_a_worker_wakes_one(kit: Any, started: Any) -> None:
+    """Here, the asset event of an outlet would be lost."""
     job_id = kit.sh("true")
     _, [event] = started(dag_of(job_id, outlets=[Asset("x")]))
     assert event.payload["jobs"][job_id]["state"] == "SUCCEEDED"
 
 
 def test_templates_are_rendered(kit: Any, started: Any) -> None:
-    """From what another task has returned."""
+    """The template uses the result of another task."""
     job_id = kit.sh("true")
     dag = dag_of("{{ ti.xcom_pull('up', map_indexes=-1)['job_id'] }}")
     left, _ = started(dag, xcoms={("up", -1): {"job_id": job_id}})
@@ -146,8 +146,8 @@ def test_templates_are_rendered(kit: Any, started: Any) -> None:
 
 
 @pytest.mark.parametrize("options", [{"poll_interval": "{{ params.job_id }}"}, {"region_name": "{{ 1 / 0 }}"}])
-def test_what_is_wrong_is_told_on_a_worker(kit: Any, started: Any, context: Any, options: dict[str, Any]) -> None:
-    """A parameter that is refused, a template that cannot be rendered."""
+def test_an_invalid_parameter_fails_on_a_worker(kit: Any, started: Any, context: Any, options: dict[str, Any]) -> None:
+    """The parameter is rejected, or its template cannot be rendered."""
     _, [event] = started(dag_of(kit.sh("true"), **options))
     assert event.payload == START_ON_WORKER
     sensor = BatchJobSensor(task_id="s", job_id="a", poll_interval="nonsense")
@@ -156,14 +156,14 @@ def test_what_is_wrong_is_told_on_a_worker(kit: Any, started: Any, context: Any,
 
 
 def test_a_worker_starts_what_the_triggerer_could_not(kit: Any, here: Any, aws: Any, context: Any) -> None:
-    """As if it had been asked first."""
+    """It starts the task as if there had been no trigger."""
     here(aws)
     sensor = BatchJobSensor(task_id="s", job_id=kit.sh("true"), aws_conn_id=None, deferrable=False)
     assert sensor.execute_complete(context, START_ON_WORKER)["state"] == "SUCCEEDED"
 
 
 def test_a_crawl_counts_from_the_start_of_the_dag_run(started: Any) -> None:
-    """By the sensor's own default, which is a template."""
+    """The default of the sensor is a template."""
     with DAG("d", schedule=None) as dag:
         GlueCrawlSensor(task_id="s", crawler_name="c", aws_conn_id=None, job_timeout=0.3)
     _, [event] = started(dag)
@@ -171,7 +171,7 @@ def test_a_crawl_counts_from_the_start_of_the_dag_run(started: Any) -> None:
 
 
 def mapped_dag(job_id: Any = None, **expand: Any) -> DAG:
-    """A DAG of a mapped sensor, by default over what the task ``up`` returns."""
+    """Return a DAG with a mapped sensor, by default over the result of the task ``up``."""
     with DAG("d", schedule=None, params={"job_id": "unset"}) as dag:
         up = BaseOperator(task_id="up")
         partial = BatchJobSensor.partial(task_id="s", aws_conn_id=None, poll_interval=0.2)
@@ -180,7 +180,7 @@ def mapped_dag(job_id: Any = None, **expand: Any) -> DAG:
 
 
 def test_an_instance_of_a_mapped_task_waits_for_its_item(kit: Any, started: Any) -> None:
-    """Of a list in the DAG, and of one that another task returned."""
+    """The list is in the DAG, or the result of another task."""
     job_ids = [kit.sh("true"), kit.sh("true")]
     for dag, xcoms in ((mapped_dag(job_ids), {}), (mapped_dag(), {("up", -1): job_ids})):
         left, _ = started(dag, 1, xcoms=xcoms)
@@ -188,7 +188,7 @@ def test_an_instance_of_a_mapped_task_waits_for_its_item(kit: Any, started: Any)
 
 
 def over_mapped() -> DAG:
-    """A DAG of a sensor that is mapped over a mapped task."""
+    """Return a DAG with a sensor that is mapped over a mapped task."""
 
     @task
     def up(number: int) -> int:
@@ -200,15 +200,15 @@ def over_mapped() -> DAG:
     return dag
 
 
-def test_an_instance_waits_for_what_the_instance_before_it_returned(kit: Any, started: Any) -> None:
-    """Where all of them have returned something, indexes are the same."""
+def test_an_instance_waits_for_the_result_of_the_upstream_instance(kit: Any, started: Any) -> None:
+    """If all of them have returned a value, the indexes are the same."""
     job_id = kit.sh("true")
     left, _ = started(over_mapped(), 1, xcoms={("up", 1): {"job_id": job_id}}, instances={"up": 2, "s": 2})
     assert left["return_value"]["job_id"] == job_id
 
 
-def test_where_an_instance_before_has_returned_nothing_a_worker_finds_out_what_is_meant(kit: Any, started: Any) -> None:
-    """Those after it move up."""
+def test_a_missing_upstream_result_needs_a_worker(kit: Any, started: Any) -> None:
+    """The indexes of later instances are shifted."""
     _, [event] = started(over_mapped(), 0, xcoms={("up", 0): kit.sh("true")}, instances={"up": 2, "s": 1})
     assert event.payload == START_ON_WORKER
 
@@ -224,24 +224,24 @@ def test_where_an_instance_before_has_returned_nothing_a_worker_finds_out_what_i
     ],
     ids=["a plain xcom_pull", "two parameters", "a dict", "nothing", "too short a list"],
 )
-def test_a_mapping_that_only_a_worker_resolves_is_left_to_one(
+def test_a_mapping_that_only_a_worker_resolves_starts_on_a_worker(
     started: Any, dag: DAG, xcoms: dict[tuple[str, int | None], Any]
 ) -> None:
-    """It costs a worker, and nothing else."""
+    """It needs a worker, but works."""
     _, [event] = started(dag, 0, xcoms=xcoms)
     assert event.payload == START_ON_WORKER
 
 
-def test_expand_kwargs_is_left_to_a_worker(started: Any) -> None:
-    """Likewise."""
+def test_expand_kwargs_starts_on_a_worker(started: Any) -> None:
+    """It needs a worker, but works."""
     with DAG("d", schedule=None) as dag:
         BatchJobSensor.partial(task_id="s").expand_kwargs([{"job_id": "a"}])
     _, [event] = started(dag, 0)
     assert event.payload == START_ON_WORKER
 
 
-def test_its_deadline_is_reckoned_from_the_tasks_start(kit: Any, started: Any, gate: Any) -> None:
-    """A triggerer that takes it over later does not begin anew."""
+def test_the_deadline_counts_from_the_start_of_the_task(kit: Any, started: Any, gate: Any) -> None:
+    """A triggerer that takes over the trigger later does not restart it."""
     job_id = kit.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     before = time.monotonic()
     _, [event] = started(dag_of(job_id, job_timeout=600), began=599.5)
@@ -250,11 +250,11 @@ def test_its_deadline_is_reckoned_from_the_tasks_start(kit: Any, started: Any, g
     gate.touch()
 
 
-# Tried before: Airflow starts such a task in the triggerer without tidying up, as it does where a worker starts it.
+# Airflow starts a retry in the triggerer without deleting the XComs of the earlier try.
 
 
-def test_what_an_earlier_try_has_pushed_is_forgotten(kit: Any, started: Any) -> None:
-    """Or a task that fails when it is cleared would show, and hand on, the outcome of its success."""
+def test_xcoms_of_an_earlier_try_are_deleted(kit: Any, started: Any) -> None:
+    """Otherwise, a task that fails after a clear would show and return the outcome of its success."""
     first: set[str] = set()
     started(dag_of(kit.sh("true")), deleted=first)
     assert not first
@@ -264,8 +264,8 @@ def test_what_an_earlier_try_has_pushed_is_forgotten(kit: Any, started: Any) -> 
     assert again == {"return_value", "jobflow_jobs", "jobflow_links", "jobflow_log_position"}
 
 
-def test_what_an_earlier_try_has_pushed_is_forgotten_also_where_a_worker_starts(started: Any) -> None:
-    """It does not, for it takes the task for one that is resumed."""
+def test_xcoms_of_an_earlier_try_are_deleted_on_a_worker_too(started: Any) -> None:
+    """Airflow does not, because it believes that the task is resumed."""
     again: set[str] = set()
     _, [event] = started(mapped_dag(), 0, xcoms={("up", -1): []}, try_number=2, deleted=again)
     assert event.payload == START_ON_WORKER
@@ -273,22 +273,22 @@ def test_what_an_earlier_try_has_pushed_is_forgotten_also_where_a_worker_starts(
 
 
 def test_a_later_try_ends_on_a_worker(kit: Any, started: Any) -> None:
-    """Airflow would take the end of the try before for its end, and show a duration below zero."""
+    """Airflow would use the end of the previous try, and show a negative duration."""
     job_id = kit.sh("true")
     left, [event] = started(dag_of(job_id), try_number=2)
     assert event.payload["jobs"][job_id]["state"] == "SUCCEEDED"
     assert not left
 
 
-def test_what_a_template_asks_for_in_vain_is_told_on_a_worker(started: Any) -> None:
-    """There it is an error; here it would be an empty text, and the wait one for another job."""
+def test_an_undefined_template_variable_fails_on_a_worker(started: Any) -> None:
+    """Here, it would render to an empty text, and the sensor would wait for another job."""
     for job_id in ("job-{{ params.typo }}", "job-{{ dag_run.conf.typo }}"):
         _, [event] = started(dag_of(job_id))
         assert event.payload == START_ON_WORKER
 
 
-def test_params_of_a_task_go_before_those_of_its_dag(kit: Any, started: Any) -> None:
-    """As on a worker."""
+def test_params_of_a_task_take_precedence_over_those_of_its_dag(kit: Any, started: Any) -> None:
+    """The result is the same as on a worker."""
     job_id = kit.sh("true")
     left, _ = started(dag_of("{{ params.job_id }}", params={"job_id": job_id}))
     assert left["return_value"]["job_id"] == job_id

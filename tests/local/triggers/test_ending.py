@@ -15,7 +15,7 @@ from tests.triggerer import Triggerer, task
 
 
 class Supervisor:
-    """Records the pushed XComs."""
+    """Records pushed XComs."""
 
     def __init__(self) -> None:
         self.xcoms: dict[str, Any] = {}
@@ -40,10 +40,10 @@ def test_a_successful_wait_needs_no_worker(
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
     gate.touch()
 
-    async def story() -> list[Any]:
+    async def scenario() -> list[Any]:
         triggerer = Triggerer()
         await triggerer.start(deferred.value.trigger, task())
         return triggerer.events
 
-    assert asyncio.run(story()) == ["success"]
+    assert asyncio.run(scenario()) == ["success"]
     assert supervisor.xcoms["return_value"] == BatchJobSensor(**parameters, deferrable=False).execute(context)

@@ -33,7 +33,7 @@ SHORT = Retry(patience=0.3, denied_patience=0.3)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Create new clients for each test's AWS, and shorten waits whose length does not matter."""
+    """Create new clients for each test's AWS, and shorten waits whose duration does not matter."""
     forget_clients()
     # pytest cannot show an error that has passed through Airflow's greenlets.
     monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
@@ -99,14 +99,14 @@ async def described(kit: Any) -> None:
 def killed(kit: Any, trigger: JobTrigger, task_instance: Any, prepare: Callable[[], object] = lambda: None) -> None:
     """Run a trigger in Airflow's triggerer, and kill it when its jobs were described."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         triggerer = Triggerer()
         triggerer.start(trigger, task_instance)
         await asyncio.to_thread(kit.eventually, lambda: trigger._seen.keys() == set(trigger.job_ids))
         prepare()
         await triggerer.kill()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 # Kills by a user.
@@ -159,7 +159,7 @@ def test_a_kill_is_not_lost_when_the_trigger_is_cancelled_again(
     supervised(*[BUSY] * 30)
     ti = task()
 
-    async def story() -> None:
+    async def scenario() -> None:
         triggerer = Triggerer()
         running = triggerer.start(make(job_id), ti)
         await described(shared)
@@ -168,18 +168,18 @@ def test_a_kill_is_not_lost_when_the_trigger_is_cancelled_again(
         # Airflow closes the task's log now.
         assert any(line.startswith(f"Stopped Batch job {job_id}") for line in logs.of(ti))
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert shared.wait(job_id)["status"] == "FAILED"
 
 
 def test_a_triggerer_that_shuts_down_does_not_wait_for_stops(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs
 ) -> None:
-    """It cancels everything, without a message. Jobs that were not stopped are logged."""
+    """It cancels all triggers, without a message. Jobs that were not stopped are logged."""
     supervised()
     ti = task()
 
-    async def story() -> None:
+    async def scenario() -> None:
         triggerer = Triggerer()
         triggerer.start(make(job_id), ti)
         await described(shared)
@@ -189,19 +189,19 @@ def test_a_triggerer_that_shuts_down_does_not_wait_for_stops(
         killing.cancel()
         triggerer.end()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     shared.aws.set_faults(Faults())
     assert f"Batch job {job_id} was not stopped, and may still run: there was no response yet" in logs.of(ti)
 
 
-def test_a_triggerer_that_shuts_down_before_airflow_has_answered_logs_jobs_that_were_not_stopped(
+def test_a_shutdown_before_airflow_has_responded_logs_jobs_that_were_not_stopped(
     shared: Any, job_id: str, supervised: Any, logs: TaskLogs
 ) -> None:
     """Its supervisor shuts down too."""
     supervisor = supervised(state=None)
     ti = task()
 
-    async def story() -> None:
+    async def scenario() -> None:
         triggerer = Triggerer()
         triggerer.start(make(job_id), ti)
         await described(shared)
@@ -210,11 +210,11 @@ def test_a_triggerer_that_shuts_down_before_airflow_has_answered_logs_jobs_that_
         killing.cancel()
         triggerer.end()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert f"The task may have been killed: Batch job {job_id} was not stopped, and may still run" in logs.of(ti)
 
 
-def test_a_triggerer_that_shuts_down_before_a_map_is_stopped_logs_jobs_that_were_not_stopped(
+def test_a_shutdown_before_a_map_is_stopped_logs_jobs_that_were_not_stopped(
     shared: Any, gate: Any, supervised: Any, logs: TaskLogs
 ) -> None:
     """The orphan reaper stops them later."""
@@ -232,7 +232,7 @@ def test_a_triggerer_that_shuts_down_before_a_map_is_stopped_logs_jobs_that_were
         cancel_on_kill=True,
     )
 
-    async def story() -> None:
+    async def scenario() -> None:
         triggerer = Triggerer()
         triggerer.start(trigger, ti)
         await asyncio.to_thread(shared.eventually, lambda: trigger._state.running)
@@ -243,7 +243,7 @@ def test_a_triggerer_that_shuts_down_before_a_map_is_stopped_logs_jobs_that_were
         killing.cancel()
         triggerer.end()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     shared.aws.set_faults(Faults())
     [job_id] = trigger._state.running
     said = "The triggerer ended before all jobs of the map were stopped. 1 job could not be stopped: "
@@ -258,7 +258,7 @@ def test_the_tasks_log_stays_open_until_its_lines_were_read(
     supervised()
     ti = task()
 
-    async def story() -> float:
+    async def scenario() -> float:
         triggerer = Triggerer()
         triggerer.start(make(job_id), ti)
         await described(shared)
@@ -268,20 +268,20 @@ def test_the_tasks_log_stays_open_until_its_lines_were_read(
         await killing
         return time.monotonic() - stopped_at
 
-    assert asyncio.run(story()) > 0.2
+    assert asyncio.run(scenario()) > 0.2
 
 
 def test_many_kills_make_few_requests_to_airflow_and_each_task_logs_what_was_stopped(
     shared: Any, gate: Any, supervised: Any, logs: TaskLogs
 ) -> None:
-    """The supervisor answers one request per iteration of its loop: 500 requests would take half a minute."""
+    """The supervisor responds to one request per iteration of its loop: 500 requests would take half a minute."""
     size = 60
     parent = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done", arrayProperties={"size": size})
     supervisor = supervised()
     tasks = [task(number, map_index=number) for number in range(size)]
     triggers = [make(f"{parent}:{number}") for number in range(size)]
 
-    async def story() -> None:
+    async def scenario() -> None:
         triggerer = Triggerer()
         for trigger, ti in zip(triggers, tasks, strict=True):
             triggerer.start(trigger, ti)
@@ -292,7 +292,7 @@ def test_many_kills_make_few_requests_to_airflow_and_each_task_logs_what_was_sto
         supervisor.busy_until.set()
         await killing
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert len(supervisor.asked) <= 3
     assert shared.aws.calls["batch.TerminateJob"] == size
     for number, ti in enumerate(tasks):
@@ -357,19 +357,19 @@ def test_a_kill_stops_only_jobs_that_have_not_ended(shared: Any, job_id: str, su
 def test_a_trigger_never_stops_a_job_because_it_cannot_be_described(
     shared: Any, job_id: str, supervised: Any, monkeypatch: pytest.MonkeyPatch, fault: Faults
 ) -> None:
-    """Not even when that ends its wait."""
+    """This also holds if it ends the wait."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__DENIED_GRACE", "0.5")
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "0.5")
     supervised()
     shared.wait(job_id, "RUNNING")
     shared.aws.set_faults(fault)
 
-    async def story() -> list[Any]:
+    async def scenario() -> list[Any]:
         triggerer = Triggerer()
         await triggerer.start(make(job_id, cancel_on_timeout=True, deadline=time.time() + 60))
         return triggerer.events
 
-    [event] = asyncio.run(story())
+    [event] = asyncio.run(scenario())
     assert list(event["errors"]) == [job_id]
     assert (event["limit"], event["stopped"], event["unstopped"]) == (None, [], {})
     assert shared.aws.calls["batch.TerminateJob"] == 0
@@ -404,7 +404,7 @@ def xcoms(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_the_tab_shows_how_a_killed_job_ended(
     shared: Any, job_id: str, supervised: Any, xcoms: list[dict[str, Any]]
 ) -> None:
-    """With the job's own times and the reason for the stop, not as last seen running."""
+    """It shows the job's own times and the reason for the stop, not the last running state."""
     supervised()
     shared.wait(job_id, "RUNNING")
     killed(shared, make(job_id, reports_progress=True), task())
@@ -427,7 +427,7 @@ def test_the_tab_shows_a_stop_before_the_job_has_ended(
     job_id = shared.sh(f"trap '' TERM; while [ ! -e {gate} ]; do sleep 0.02; done")
     shared.wait(job_id, "RUNNING")
 
-    async def story() -> None:
+    async def scenario() -> None:
         triggerer = Triggerer()
         trigger = make(job_id, reports_progress=True)
         triggerer.start(trigger, ti)
@@ -436,7 +436,7 @@ def test_the_tab_shows_a_stop_before_the_job_has_ended(
         await asyncio.to_thread(shared.eventually, lambda: xcoms, "the first report")
         killing.cancel()  # the triggerer shuts down
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     gate.touch()
     [shown] = xcoms[0]["jobs"]
     assert (shown["state"], bool(shown["stop_requested_at"]), shown["stopped_at"]) == ("RUNNING", True, None)
@@ -474,7 +474,7 @@ def test_the_tab_shows_which_items_of_a_killed_map_were_stopped(
     logs: TaskLogs,
     xcoms: list[dict[str, Any]],
 ) -> None:
-    """And the log shows how many."""
+    """The log shows their number."""
     supervisor = supervised(state="deferred")
     ti = task()
     waits = shared.define(["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done"])
@@ -493,14 +493,14 @@ def test_the_tab_shows_which_items_of_a_killed_map_were_stopped(
         reports_progress=True,
     )
 
-    async def story() -> None:
+    async def scenario() -> None:
         triggerer = Triggerer()
         triggerer.start(trigger, ti)
         await asyncio.to_thread(shared.eventually, lambda: trigger._state.statuses == "RR-")
         supervisor._state = "failed"
         await triggerer.kill()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     note = xcoms[-1]
     assert (note["array"]["cells"], note["final"]) == ("KK-", True)
     assert note["jobs"][0]["stop_requested_at"]
@@ -514,13 +514,13 @@ def test_the_tab_shows_which_items_of_a_killed_map_were_stopped(
 def fired(trigger: JobTrigger, task_instance: Any = None) -> dict[str, Any]:
     """Run a trigger in Airflow's triggerer until it has ended, and return the event that it fired."""
 
-    async def story() -> dict[str, Any]:
+    async def scenario() -> dict[str, Any]:
         triggerer = Triggerer()
         await triggerer.start(trigger, task_instance)
         [event] = triggerer.events
         return dict(json.loads(json.dumps(event)))
 
-    return asyncio.run(story())
+    return asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("limit", ["deadline", "queue_deadline"])
@@ -548,12 +548,12 @@ def test_a_passed_deadline_stops_the_job_in_the_trigger_with_cancel_on_timeout(
 
 
 def test_a_job_that_had_ended_by_its_deadline_counts_as_ended(shared: Any, gate: Any) -> None:
-    """Although the trigger had last seen it running."""
+    """The trigger had last seen it running."""
     job_id = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     shared.wait(job_id, "RUNNING")
     trigger = make(job_id, cancel_on_timeout=True, poll_interval=600, deadline=time.time() + 2)
 
-    async def story() -> Any:
+    async def scenario() -> Any:
         triggerer = Triggerer()
         running = triggerer.start(trigger)
         await described(shared)
@@ -561,21 +561,21 @@ def test_a_job_that_had_ended_by_its_deadline_counts_as_ended(shared: Any, gate:
         await running
         return triggerer.events[0]
 
-    event = asyncio.run(story())
+    event = asyncio.run(scenario())
     assert event["limit"] is None
     assert event["jobs"][job_id]["state"] == "SUCCEEDED"
     assert (event["stopped"], shared.aws.calls["batch.TerminateJob"]) == ([], 0)
 
 
 def test_a_job_that_has_left_the_queue_by_its_queue_deadline_is_waited_for(shared: Any, gate: Any) -> None:
-    """Although the trigger had last seen it in the queue."""
+    """The trigger had last seen it in the queue."""
     blockers = [shared.sh(f"while [ ! -e {gate}.{number} ]; do sleep 0.02; done") for number in range(2)]
     for each in blockers:
         shared.wait(each, "RUNNING")
     job_id = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done")
     trigger = make(job_id, cancel_on_timeout=True, poll_interval=600, queue_deadline=time.time() + 4)
 
-    async def story() -> Any:
+    async def scenario() -> Any:
         triggerer = Triggerer()
         running = triggerer.start(trigger)
         await described(shared)
@@ -588,7 +588,7 @@ def test_a_job_that_has_left_the_queue_by_its_queue_deadline_is_waited_for(share
         await running
         return triggerer.events[0]
 
-    event = asyncio.run(story())
+    event = asyncio.run(scenario())
     assert event["limit"] is None
     assert event["jobs"][job_id]["state"] == "SUCCEEDED"
     assert shared.aws.calls["batch.TerminateJob"] == 0
@@ -629,7 +629,7 @@ def test_a_deadline_that_passes_in_an_outage_is_reported_at_once_and_stops_the_j
     shared.wait(job_id, "RUNNING")
     shared.aws.set_faults(Faults(denied=DENIED, lasts=4))
 
-    async def story() -> Any:
+    async def scenario() -> Any:
         triggerer = Triggerer()
         running = triggerer.start(trigger, ti)
         await asyncio.to_thread(shared.eventually, lambda: triggerer.events)
@@ -638,7 +638,7 @@ def test_a_deadline_that_passes_in_an_outage_is_reported_at_once_and_stops_the_j
         await triggerer.kill()  # the row of a trigger that has fired is deleted
         return event
 
-    event = asyncio.run(story())
+    event = asyncio.run(scenario())
     assert (event["limit"], event["stopped"], list(event["unstopped"])) == ("deadline", [], [job_id])
     assert "AccessDenied" in event["unstopped"][job_id]
     assert any(line.startswith(f"Stopped Batch job {job_id}") for line in logs.of(ti))
@@ -655,13 +655,13 @@ def test_a_kill_while_a_deadline_stops_the_job_stops_it_once(
     shared.wait(job_id, "RUNNING")
     shared.aws.set_faults(Faults(actions=("TerminateJob",), hang=2))
 
-    async def story() -> None:
+    async def scenario() -> None:
         triggerer = Triggerer()
         triggerer.start(trigger, ti)
         await asyncio.to_thread(shared.eventually, lambda: shared.aws.calls["batch.TerminateJob"])
         await triggerer.kill()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert shared.aws.calls["batch.TerminateJob"] == 1
     assert len([line for line in logs.of(ti) if line.startswith("Stopped")]) == 1
     assert shared.wait(job_id)["status"] == "FAILED"

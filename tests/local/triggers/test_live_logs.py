@@ -1,4 +1,4 @@
-"""Logs of jobs that are copied into the logs of their tasks: against the local AWS, in Airflow's own trigger runner."""
+"""Logs of jobs that are copied into the logs of their tasks: on the local AWS, in Airflow's own trigger runner."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.triggerer import TaskLogs, Triggerer, task
 
 @pytest.fixture
 def task_logs() -> Iterator[TaskLogs]:
-    """What is logged, by task."""
+    """Return the log lines by task."""
     handler = TaskLogs()
     logger = logging.getLogger("airflow_jobflow")
     level = logger.level
@@ -46,7 +46,7 @@ def quick(kit: Any, here: Callable[[Any], None]) -> Any:
 
 @pytest.fixture
 def faulty(own_kit: Any, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A local AWS of the test's own, for faults: lines arrive late."""
+    """A local AWS of the test's own with faults: lines arrive late."""
     here(own_kit.aws)
     monkeypatch.setattr("airflow_jobflow.polling.log_stream.ARRIVAL", 0.3)
     return own_kit
@@ -67,12 +67,12 @@ async def in_triggerer(triggers: Mapping[str, JobTrigger]) -> dict[str, Any]:
 
 
 def written(lines: list[str], start: str = "line") -> list[str]:
-    """Return the lines of jobs in what was logged, which joins several to a record."""
+    """Return the lines of jobs from log records, each of which may contain several."""
     return [line for record in lines for line in record.split("\n") if line.startswith((start, "["))]
 
 
 def test_each_task_gets_all_lines_of_its_own_job(faulty: Any, task_logs: TaskLogs) -> None:
-    """In order, also those of a short job, and whatever the pages are."""
+    """They are in order, including those of a short job, for all sizes of pages."""
     faulty.aws.set_faults(Faults(log_page=3, log_empty_pages=1, log_delay=0.2))
     jobs = {name: faulty.sh(f"for i in $(seq 20); do echo line-{name}-$i; done") for name in "abcd"}
     tasks = asyncio.run(in_triggerer({name: trigger([job]) for name, job in jobs.items()}))
@@ -84,14 +84,14 @@ def test_lines_are_copied_while_the_job_runs(quick: Any, task_logs: TaskLogs, ga
     """The job ends only after its first line was copied."""
     job = quick.sh(f"echo line-1; while [ ! -e {gate} ]; do sleep 0.02; done; echo line-2")
 
-    async def story() -> Any:
+    async def scenario() -> Any:
         running = asyncio.create_task(in_triggerer({"t": trigger([job])}))
         copied = lambda: [line for _, line in task_logs.lines if line == "line-1"]  # noqa: E731
         await asyncio.to_thread(quick.eventually, copied)
         gate.touch()
         return (await running)["t"]
 
-    assert written(task_logs.of(asyncio.run(story()))) == ["line-1", "line-2"]
+    assert written(task_logs.of(asyncio.run(scenario()))) == ["line-1", "line-2"]
 
 
 def test_lines_of_several_jobs_begin_with_the_job(quick: Any, task_logs: TaskLogs) -> None:
@@ -104,7 +104,7 @@ def test_lines_of_several_jobs_begin_with_the_job(quick: Any, task_logs: TaskLog
 
 
 def test_a_task_copies_no_more_than_max_log_lines(quick: Any, task_logs: TaskLogs) -> None:
-    """One line then says where the rest is."""
+    """One more line says where the rest is."""
     job = quick.sh("for i in $(seq 50); do echo line-$i; done")
     tasks = asyncio.run(in_triggerer({"t": trigger([job], max_log_lines=7)}))
     lines = task_logs.of(tasks["t"])
@@ -114,8 +114,8 @@ def test_a_task_copies_no_more_than_max_log_lines(quick: Any, task_logs: TaskLog
     assert lines.count(said) == 1
 
 
-def test_a_burst_in_awkward_characters_arrives(quick: Any, task_logs: TaskLogs) -> None:
-    """Colours are removed, bytes that are no text replaced, long lines shortened with a note; nothing is lost."""
+def test_a_burst_of_unusual_lines_is_copied(quick: Any, task_logs: TaskLogs) -> None:
+    """Colours are removed, invalid bytes replaced, and long lines truncated with a note; no line is lost."""
     script = (
         "printf 'line-\\033[31mred\\033[0m\\n'; printf 'line-\\377\\001\\n'; "
         "printf line-; head -c 300000 /dev/zero | tr '\\0' x; echo; seq -f 'line-%g' 5000"
@@ -140,10 +140,10 @@ DENIED = CannedResponse(
 @pytest.mark.parametrize(
     ("response", "said"), [(NO_GROUP, "does not exist so far"), (DENIED, "cannot be copied from stream")]
 )
-def test_a_log_that_cannot_be_read_costs_one_line_and_not_the_wait(
+def test_an_unreadable_log_is_reported_once_and_does_not_fail_the_wait(
     faulty: Any, task_logs: TaskLogs, response: CannedResponse, said: str
 ) -> None:
-    """A group that is missing, or in another region, or without permission."""
+    """The group does not exist, is in another region, or may not be read."""
     faulty.aws.set_faults(Faults(respond_with=(response,)))
     waiting = trigger([faulty.sh("echo line-1")])
     tasks = asyncio.run(in_triggerer({"t": waiting}))
@@ -151,8 +151,8 @@ def test_a_log_that_cannot_be_read_costs_one_line_and_not_the_wait(
     assert [each.state for each in waiting._seen.values()] == ["SUCCEEDED"]
 
 
-def test_another_log_driver_costs_one_line(quick: Any, task_logs: TaskLogs) -> None:
-    """What splunk gets, CloudWatch does not have."""
+def test_another_log_driver_is_reported_once(quick: Any, task_logs: TaskLogs) -> None:
+    """CloudWatch does not have the lines of splunk, for example."""
     definition = quick.define(["sleep", "0.5"], containerProperties={"logConfiguration": {"logDriver": "splunk"}})
     job = quick.submit(jobDefinition=definition)
     tasks = asyncio.run(in_triggerer({"t": trigger([job])}))
@@ -162,10 +162,8 @@ def test_another_log_driver_costs_one_line(quick: Any, task_logs: TaskLogs) -> N
 # Streams of the services.
 
 
-def test_the_containers_of_a_task_are_told_apart(
-    ecs_kit: Any, here: Callable[[Any], None], task_logs: TaskLogs
-) -> None:
-    """A running task does not say where it logs; its definition does, which is read once."""
+def test_the_lines_of_each_container_are_marked(ecs_kit: Any, here: Callable[[Any], None], task_logs: TaskLogs) -> None:
+    """A running task does not have its log streams; its definition does, which is read once."""
     here(ecs_kit.aws)
     first = [{"containerName": "side", "condition": "SUCCESS"}]
     arn = ecs_kit.run(
@@ -182,7 +180,7 @@ def test_the_containers_of_a_task_are_told_apart(
     assert written(task_logs.of(tasks["side"]), "hello") == ["hello from side"]
 
 
-def test_output_and_errors_of_a_glue_run_are_told_apart(
+def test_output_and_errors_of_a_glue_run_are_marked(
     aws: Any, here: Callable[[Any], None], task_logs: TaskLogs, eventually: Callable[..., Any]
 ) -> None:
     """Glue writes them to two log groups."""
@@ -198,8 +196,8 @@ def test_output_and_errors_of_a_glue_run_are_told_apart(
 # At the end.
 
 
-def test_failed_children_are_copied_at_the_end_and_succeeded_ones_are_not(quick: Any, task_logs: TaskLogs) -> None:
-    """An array is not followed: ten thousand children would be ten thousand streams."""
+def test_only_logs_of_failed_children_are_copied_at_the_end(quick: Any, task_logs: TaskLogs) -> None:
+    """An array is not followed, because ten thousand children would be ten thousand streams."""
     script = 'echo "child $AWS_BATCH_JOB_ARRAY_INDEX"; [ "$AWS_BATCH_JOB_ARRAY_INDEX" != 1 ]'
     array = quick.sh(script, arrayProperties={"size": 3})
     alone = quick.sh("echo line-1; exit 3")
@@ -210,7 +208,7 @@ def test_failed_children_are_copied_at_the_end_and_succeeded_ones_are_not(quick:
 
 
 def test_the_last_lines_of_a_success_are_copied_before_the_task_ends(quick: Any, task_logs: TaskLogs) -> None:
-    """Without a worker, and without copying the rest; of a failure nothing, because the error quotes it."""
+    """No worker is needed, and the rest is not copied; those of a failure are in the error."""
     jobs = [quick.sh(f"for i in 1 2 3 4; do echo line-$i; done; exit {code}") for code in (0, 1)]
     waiting = [trigger([job], stream_logs=False, number_logs_success=2) for job in jobs]
     tasks = asyncio.run(in_triggerer({"good": waiting[0], "bad": waiting[1]}))
@@ -224,7 +222,7 @@ def test_the_last_lines_of_a_success_are_copied_before_the_task_ends(quick: Any,
 def test_another_trigger_continues_where_the_first_was_cancelled(
     quick: Any, task_logs: TaskLogs, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A triggerer restarts. What was written meanwhile is copied, what was copied before is not."""
+    """A triggerer restarts: lines written meanwhile are copied, and copied ones are not repeated."""
     xcoms: dict[str, Any] = {}
     monkeypatch.setattr("airflow_jobflow.triggers.log_positions.SAVE_INTERVAL", 0.05)
     monkeypatch.setattr(
@@ -266,8 +264,8 @@ def job(quick: Any, script: str, **parameters: Any) -> BatchJobOperator:
     )
 
 
-def test_an_operator_that_waits_in_the_worker_copies_logs(quick: Any, task_logs: TaskLogs, context: Any) -> None:
-    """And so does ``airflow dags test``, which runs triggers in the same way."""
+def test_an_operator_that_waits_on_the_worker_copies_logs(quick: Any, task_logs: TaskLogs, context: Any) -> None:
+    """``airflow dags test`` does so too, because it runs triggers in the same way."""
     job(quick, "echo line-1; echo line-2", stream_logs=True).execute(context)
     assert written([line for _, line in task_logs.lines]) == ["line-1", "line-2"]
 
@@ -275,7 +273,7 @@ def test_an_operator_that_waits_in_the_worker_copies_logs(quick: Any, task_logs:
 def test_a_sensor_copies_the_logs_of_a_job_that_has_ended_before(
     quick: Any, task_logs: TaskLogs, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the setting says so; there is nothing to defer for."""
+    """The setting also applies to it; there is no deferral."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__STREAM_LOGS", "True")
     job_id = quick.sh("echo line-1")
     quick.wait(job_id)
@@ -284,7 +282,7 @@ def test_a_sensor_copies_the_logs_of_a_job_that_has_ended_before(
 
 
 def test_a_map_copies_the_logs_of_its_failed_items(quick: Any, task_logs: TaskLogs, context: Any) -> None:
-    """Each line begins with the index of its item; those of items that succeeded are left out."""
+    """Each line begins with the index of its item; those of successful items are omitted."""
     script = 'echo "item $JOBFLOW_MAP_INDEX"; [ "$JOBFLOW_MAP_INDEX" = 1 ]'
     items = BatchMapOperator(
         task_id="t",
@@ -300,3 +298,10 @@ def test_a_map_copies_the_logs_of_its_failed_items(quick: Any, task_logs: TaskLo
     )
     items.execute(context)
     assert written([line for _, line in task_logs.lines]) == ["[0] item 0", "[2] item 2"]
+
+
+def test_a_wait_that_starts_in_the_triggerer_copies_logs() -> None:
+    """Its trigger is made there, and not by the deferral of a worker."""
+    sensor = BatchJobSensor(task_id="t", job_id="a", stream_logs="True", max_log_lines="7")
+    trigger = sensor._wait.trigger(["a"])
+    assert (trigger.stream_logs, trigger.max_log_lines) == (True, 7)

@@ -24,7 +24,7 @@ from airflow_jobflow.triggers import base
 from airflow_jobflow.triggers import map as map_trigger
 from airflow_jobflow.triggers.map import MapTrigger
 from tests.local.conftest import EcsKit, Kit
-from tests.local.maps import again, dies, names_of
+from tests.local.maps import names_of, recreated, run_until_shutdown
 
 
 @pytest.fixture
@@ -36,22 +36,22 @@ def forgetful(here: Callable[[Any], None]) -> Iterator[EcsKit]:
 
 
 class Supervisors:
-    """The supervisors of all triggerers, identified by their task's run. They answer queries for the task's state."""
+    """The supervisors of all triggerers, identified by the run of their task. They respond to queries for its state."""
 
     def __init__(self) -> None:
         self.state = "deferred"
         self.blocked: dict[str, asyncio.Event] = {}
-        """Supervisors that do not answer before their event is set."""
+        """Supervisors that do not respond before their event is set."""
         self.troubles: list[float | Exception] = []
-        """The results of the next queries: seconds until the answer, or an error."""
+        """The results of the next queries: seconds until the response, or an error."""
         self.answers = 0
 
-    def has_answered(self, times: int) -> bool:
-        """Return whether so many queries were answered."""
+    def has_responded(self, times: int) -> bool:
+        """Return whether a number of queries got a response."""
         return self.answers >= times
 
     async def asend(self, message: Any) -> Any:
-        """Answer a trigger's query."""
+        """Respond to a trigger's query."""
         assert isinstance(message, comms.GetTaskStates)
         assert message.run_ids
         [run] = message.run_ids
@@ -68,7 +68,7 @@ class Supervisors:
 
 @pytest.fixture(autouse=True)
 def supervisors(monkeypatch: pytest.MonkeyPatch) -> Supervisors:
-    """Supervisors that answer at once, unless a test changes that."""
+    """Supervisors that respond immediately, unless a test changes that."""
     made = Supervisors()
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", made, raising=False)
     return made
@@ -114,17 +114,17 @@ def in_a_triggerer(trigger: MapTrigger, run_id: str = "r") -> MapTrigger:
 def test_items_whose_jobs_aws_has_forgotten_do_not_run_again(
     forgetful: EcsKit, gate: Any, xcoms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a crash, the next trigger loads the checkpoints of the one before."""
+    """After a crash, the next trigger loads the checkpoints of the previous one."""
     monkeypatch.setattr(ecs_map, "CHECKPOINT", 0.2)
     script = (
         f'test $JOBFLOW_MAP_INDEX = 0 || while [ ! -e {gate} ]; do sleep 0.02; done; test "$JOBFLOW_MAP_INDEX" != 2'
     )
     trigger = a_map(forgetful, script, 3)
-    asyncio.run(dies(forgetful, trigger, lambda: bool(xcoms) and "S" in json.dumps(decoded(xcoms))))
+    asyncio.run(run_until_shutdown(forgetful, trigger, lambda: bool(xcoms) and "S" in json.dumps(decoded(xcoms))))
     stopped = next(iter(forgetful.listed(desiredStatus="STOPPED")))
     forgetful.eventually(lambda: stopped not in forgetful.listed(desiredStatus="STOPPED"), "that it is forgotten")
     gate.touch()
-    event = asyncio.run(in_a_triggerer(again(trigger)).wait())
+    event = asyncio.run(in_a_triggerer(recreated(trigger)).wait())
     assert event["statuses"] == "SSF"
     assert len(forgetful.aws.started("ecs")) == 3
 
@@ -137,7 +137,7 @@ def decoded(xcoms: dict[str, Any]) -> list[str]:
 def test_checkpoints_that_cannot_be_saved_do_not_end_the_map(
     forgetful: EcsKit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever an XCom backend raises."""
+    """An XCom backend may raise any error."""
 
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("no XComs today")
@@ -157,13 +157,13 @@ def test_a_trigger_that_starts_after_the_deadline_reports_ended_items(
     monkeypatch.setattr(map_trigger, "FINAL_DESCRIBE_TIMEOUT", 3.0)
     monkeypatch.setattr(ecs_map, "CHECKPOINT", 0.2)
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 3)
-    trigger = in_a_triggerer(again(trigger, max_concurrency=2))
-    asyncio.run(dies(forgetful, trigger, lambda: len(forgetful.aws.started("ecs")) == 2))
+    trigger = in_a_triggerer(recreated(trigger, max_concurrency=2))
+    asyncio.run(run_until_shutdown(forgetful, trigger, lambda: len(forgetful.aws.started("ecs")) == 2))
     gate.touch()
     forgetful.eventually(lambda: len(forgetful.listed(desiredStatus="STOPPED")) == 2, "the end of both")
-    event = asyncio.run(in_a_triggerer(again(trigger, deadline=time.time() - 1)).wait())
+    event = asyncio.run(in_a_triggerer(recreated(trigger, deadline=time.time() - 1)).wait())
     assert (event["statuses"], event["limit"]) == ("SS-", "deadline")
-    whole = in_a_triggerer(again(trigger, indexes="0-1", requests=pack(["{}", "{}"]), deadline=time.time() - 1))
+    whole = in_a_triggerer(recreated(trigger, indexes="0-1", requests=pack(["{}", "{}"]), deadline=time.time() - 1))
     event = asyncio.run(whole.wait())
     assert (event["statuses"], event["limit"]) == ("SSS", None)
     assert len(forgetful.aws.started("ecs")) == 2
@@ -171,7 +171,7 @@ def test_a_trigger_that_starts_after_the_deadline_reports_ended_items(
 
 @pytest.fixture
 def late(own_kit: Kit, here: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> Kit:
-    """A queue in an AWS that lists new jobs after a second, and maps that wait as long as that."""
+    """A queue in an AWS that lists new jobs after a second, with maps that wait that long."""
     here(own_kit.aws)
     own_kit.aws.set_faults(Faults(visible_after=1))
     monkeypatch.setattr(calls, "LOOKUPS", (1.0, 2.0))
@@ -208,10 +208,10 @@ def test_a_map_whose_first_trigger_dies_at_once_starts_nothing_twice(
 
     if xcom == "refused":
         monkeypatch.setattr(XCom, "set", fail)
-    asyncio.run(dies(late, trigger, lambda: late.aws.calls["batch.SubmitJob"] >= 3))
+    asyncio.run(run_until_shutdown(late, trigger, lambda: late.aws.calls["batch.SubmitJob"] >= 3))
     if xcom == "unreadable":
         monkeypatch.setattr(XCom, "get_one", fail)
-    event = asyncio.run(in_a_triggerer(again(trigger)).wait())
+    event = asyncio.run(in_a_triggerer(recreated(trigger)).wait())
     late.aws.set_faults(Faults())
     assert event["statuses"] == "S" * 6
     assert names_of(late) == [str(number) for number in range(6)]
@@ -225,7 +225,7 @@ def test_a_map_whose_first_start_is_rejected_is_rejected_for_the_next_trigger_to
     trigger = batch_trigger(late, 2)
     refused = pack([json.dumps({"jobDefinition": "nowhere"})] * 2)
     for _ in range(2):
-        event = asyncio.run(in_a_triggerer(again(trigger, requests=refused)).wait())
+        event = asyncio.run(in_a_triggerer(recreated(trigger, requests=refused)).wait())
         assert (event["statuses"], event["error"]["kind"]) == ("--", "refused")
     assert xcoms
 
@@ -253,8 +253,8 @@ def test_a_trigger_with_a_blocked_supervisor_starts_nothing_that_its_successor_s
     """Its process is alive, but Airflow has no heartbeat of its triggerer, and has moved the map to another one."""
     size = 8
     trigger = batch_trigger(quick, size, f"while [ ! -e {gate} ]; do sleep 0.02; done")
-    trigger = in_a_triggerer(again(trigger, max_concurrency=2), "first")
-    successor = in_a_triggerer(again(trigger), "second")
+    trigger = in_a_triggerer(recreated(trigger, max_concurrency=2), "first")
+    successor = in_a_triggerer(recreated(trigger), "second")
 
     async def both() -> list[Any]:
         first = asyncio.create_task(trigger.wait())
@@ -280,16 +280,16 @@ def test_a_trigger_with_a_blocked_supervisor_starts_nothing_that_its_successor_s
 def test_a_slow_or_failing_supervisor_only_delays_a_map(
     quick: Kit, supervisors: Supervisors, caplog: pytest.LogCaptureFixture, trouble: float | Exception
 ) -> None:
-    """Its answers are late or missing, but no other triggerer has taken over the map."""
+    """Its responses are late or missing, but no other triggerer has taken over the map."""
     trigger = batch_trigger(quick, 20)
 
-    async def story() -> Any:
+    async def scenario() -> Any:
         running = asyncio.create_task(trigger.wait())
         await submits(quick, 3)
         supervisors.troubles = [trouble] * 8
         return await running
 
-    event = asyncio.run(story())
+    event = asyncio.run(scenario())
     quick.aws.set_faults(Faults())
     assert (event["statuses"], event["error"]) == ("S" * 20, None)
     assert names_of(quick) == sorted(str(number) for number in range(20))
@@ -297,37 +297,35 @@ def test_a_slow_or_failing_supervisor_only_delays_a_map(
     assert "not starting jobs until it is confirmed" in caplog.text
 
 
-def test_a_trigger_whose_task_is_not_deferred_any_more_starts_nothing_more(
-    quick: Kit, supervisors: Supervisors
-) -> None:
-    """Airflow is about to cancel it. Until then it tracks its running jobs, and stops nothing."""
+def test_a_trigger_whose_task_is_no_longer_deferred_starts_no_more_items(quick: Kit, supervisors: Supervisors) -> None:
+    """Airflow is about to cancel it. Until then, it watches its running jobs, and stops none."""
     trigger = batch_trigger(quick, 100)
 
-    async def story() -> None:
+    async def scenario() -> None:
         running = asyncio.create_task(trigger.wait())
         await submits(quick, 3)
         supervisors.state = "queued"
         counts = []
         for answers in (supervisors.answers + 4, supervisors.answers + 12):
-            await asyncio.to_thread(quick.eventually, partial(supervisors.has_answered, answers), "the answers")
+            await asyncio.to_thread(quick.eventually, partial(supervisors.has_responded, answers), "the answers")
             counts.append(quick.aws.calls["batch.SubmitJob"])
         assert counts[0] == counts[1] < 100
         assert not running.done()
         running.cancel()
         await asyncio.wait([running])
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert not quick.aws.calls["batch.TerminateJob"]
 
 
 KILL_MESSAGE = "Airflow: the trigger is cancelled for its task"
-"""Stands for the cancellation message without which Airflow does not call ``on_kill``."""
+"""The cancellation message without which Airflow does not call ``on_kill``."""
 
 
 class CancelledAt:
     """Awaits a coroutine, and cancels its own task, with a message, at the coroutine's n-th and later suspensions.
 
-    Airflow too cancels a trigger again until it has ended.
+    Airflow also repeats the cancellation of a trigger until it has ended.
     """
 
     def __init__(self, coroutine: Any, at: int) -> None:
@@ -411,13 +409,13 @@ def test_a_kill_at_any_await_stops_all_started_jobs(
         await asyncio.to_thread(kit.eventually, partial(has_ended, kit, name, earlier), f"the end, at await {number}")
         return was_cancelled
 
-    async def story() -> int:
+    async def scenario() -> int:
         number = 1
         while await is_killed_at(number):
             number += 1
         return number
 
-    assert asyncio.run(story()) > 5
+    assert asyncio.run(scenario()) > 5
 
 
 def has_ended(kit: Kit, name: str, earlier: str | None) -> bool:
@@ -429,9 +427,9 @@ def has_ended(kit: Kit, name: str, earlier: str | None) -> bool:
 
 
 def test_a_passed_deadline_stops_the_jobs_before_the_event(forgetful: EcsKit, gate: Any, xcoms: dict[str, Any]) -> None:
-    """No worker needs to be alive for that. The event reports jobs that are not stopped yet."""
+    """No worker needs to be alive. The event reports jobs that are not stopped yet."""
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 2)
-    trigger = in_a_triggerer(again(trigger, deadline=time.time() + 3, cancel_on_timeout=True))
+    trigger = in_a_triggerer(recreated(trigger, deadline=time.time() + 3, cancel_on_timeout=True))
     event = asyncio.run(trigger.wait())
     assert (event["statuses"], event["limit"]) == ("KK", "deadline")
     assert event["unstopped"] == {"count": 0, "ids": pack(()), "message": ""}
@@ -445,9 +443,9 @@ def test_a_deadline_in_an_outage_fires_in_time_and_stops_in_the_background(
     monkeypatch.setattr(map_trigger, "DEADLINE_STOP_TIMEOUT", 0.5)
     monkeypatch.setattr(base, "LOG_DELAY", 0.0)
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 2)
-    trigger = in_a_triggerer(again(trigger, deadline=time.time() + 3, cancel_on_timeout=True))
+    trigger = in_a_triggerer(recreated(trigger, deadline=time.time() + 3, cancel_on_timeout=True))
 
-    async def story() -> Any:
+    async def scenario() -> Any:
         forgetful.aws.set_faults(Faults(actions=("StopTask",), error_every=1))
         event = await trigger.wait()
         assert event["unstopped"]["count"] == 2
@@ -455,7 +453,7 @@ def test_a_deadline_in_an_outage_fires_in_time_and_stops_in_the_background(
         forgetful.aws.set_faults(Faults())
         await trigger.cleanup()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     forgetful.eventually(lambda: not forgetful.listed(desiredStatus="RUNNING"), "the end of all")
 
 
@@ -478,12 +476,12 @@ WRAPPED = [
 def test_wrapped_throttling_only_delays_a_map(
     forgetful: EcsKit, xcoms: dict[str, Any], gate: Any, *, started: int, code: str, message: str
 ) -> None:
-    """Even at the first start. It stops no healthy task, and fails no item."""
+    """This includes the first start. No healthy task is stopped, and no item fails."""
     trigger = a_map(forgetful, f"while [ ! -e {gate} ]; do sleep 0.02; done", 5)
-    trigger = in_a_triggerer(again(trigger, max_concurrency=max(started, 1) + 1))
+    trigger = in_a_triggerer(recreated(trigger, max_concurrency=max(started, 1) + 1))
     fault = Faults(respond_with=(CannedResponse(code=code, message=message, actions=("RunTask",), calls=3),))
 
-    async def story() -> Any:
+    async def scenario() -> Any:
         if not started:
             forgetful.aws.set_faults(fault)
         waiting = asyncio.create_task(trigger.wait())
@@ -493,7 +491,7 @@ def test_wrapped_throttling_only_delays_a_map(
         gate.touch()
         return await waiting
 
-    event = asyncio.run(story())
+    event = asyncio.run(scenario())
     assert (event["statuses"], event["error"]) == ("SSSSS", None)
     assert not forgetful.aws.calls["ecs.StopTask"]
     assert len(forgetful.aws.started("ecs")) == 5
@@ -502,7 +500,7 @@ def test_wrapped_throttling_only_delays_a_map(
 def test_a_task_that_was_started_although_aws_reports_a_failure_is_found(
     forgetful: EcsKit, xcoms: dict[str, Any]
 ) -> None:
-    """Before its item is started again, under another token."""
+    """It is found before its item is started again with another token."""
     failures = json.dumps({"tasks": [], "failures": [{"arn": "arn", "reason": "RESOURCE:CPU"}]})
     canned = CannedResponse(
         body=failures,

@@ -72,7 +72,7 @@ def test_the_watchers_send_their_metrics(own_kit: Any, here: Any, gate: Any, sta
     assert sum(values["describe_calls"]) == own_kit.aws.calls["batch.DescribeJobs"]
     assert sum(values["described_jobs"]) == 3 * sum(values["describe_calls"])
     assert sum(values["throttled_calls"]) >= 1
-    assert min(values["calls_per_second"]) < 5  # after a throttle
+    assert min(values["calls_per_second"]) < 5  # after throttling
     assert max(values["waits"]) == 3
     assert values["waits"][-1] == 0
     assert len(values["end_to_event"]) == 3

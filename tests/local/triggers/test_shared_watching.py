@@ -41,7 +41,7 @@ def state_of(event: dict[str, Any]) -> str:
 
 
 def test_a_hundred_waits_share_each_call(shared: Any, gate: Any) -> None:
-    """One describe call per poll interval, not a hundred."""
+    """There is one describe call per poll interval, not a hundred."""
     parent = shared.sh(f"while [ ! -e {gate} ]; do sleep 0.02; done", arrayProperties={"size": 100})
     ids = [f"{parent}:{index}" for index in range(100)]
     before = shared.aws.calls["batch.DescribeJobs"]
@@ -96,7 +96,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_no_transient_fault_fails_a_wait(shared: Any, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Throttling, 5xx, dropped connections, expired credentials, late visibility."""
+    """Throttling, 5xx, dropped connections, expired credentials and late visibility are tested."""
     ids = [shared.sh(f"sleep 0.{n}") for n in range(8)]
     shared.aws.set_faults(FAULTS[fault])
     events = asyncio.run(all_of([trigger(job_id) for job_id in ids]))
@@ -104,7 +104,7 @@ def test_no_transient_fault_fails_a_wait(shared: Any, fault: str, monkeypatch: p
 
 
 def test_a_hanging_call_is_abandoned(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After request_timeout. The wait ends once AWS responds again."""
+    """This happens after request_timeout. The wait ends once AWS responds again."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__REQUEST_TIMEOUT", "1")
     job_id = shared.sh("true")
     shared.aws.set_faults(Faults(actions=("DescribeJobs",), hang=60))
@@ -118,8 +118,8 @@ def test_a_hanging_call_is_abandoned(shared: Any, monkeypatch: pytest.MonkeyPatc
     assert state_of(asyncio.run(scenario())) == "SUCCEEDED"
 
 
-def test_a_trigger_holds_back_its_event_after_a_deferral() -> None:
-    """Earlier, the scheduler would treat the task as one that died. Outside a triggerer nothing is held back."""
+def test_a_trigger_delays_its_event_after_a_deferral() -> None:
+    """An earlier event would look like a dead task to the scheduler. Outside a triggerer, events are not delayed."""
     each = trigger("a", deferred_at=100.0)
     assert each.seconds_until_resumable(101.0) == 0
     each._task_instance = object()

@@ -1,8 +1,8 @@
-"""Operators whose worker dies, or waits, at a named point of a start, in the first try; for DAGs of tests.
+"""Operators whose worker dies or waits at a named point of a start in the first try, for DAGs of tests.
 
-The package knows nothing of it: the call that starts the job is met in botocore, the rest by wrapping what Airflow
-calls. What dies is ``task``, the process that runs the task, or ``worker``, all of the Celery worker it belongs to; or
-``nothing``. Before that it waits for as long as there is a file, so that a test can do something at that very point.
+The package does not know of it: the call that starts the job is intercepted in botocore, and other points by wrapping
+what Airflow calls. Either ``task`` dies, the process that runs the task, or ``worker``, its whole Celery worker, or
+``nothing``. Before that, the operator waits while a file exists, so that a test can act at exactly this point.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Any, Final
 import psutil  # type: ignore[import-untyped]  # it comes with Airflow, its stubs do not
 
 POINTS: Final = ("before the call", "after the call", "after the answer", "before the defer", "after the defer")
-"""Of a start: nothing was sent; it was sent and done, and the answer is lost; the answer is there; the job was
-described; Airflow knows that the task waits.
+"""The points of a start: nothing was sent; the job was started, but the response was lost; the response arrived; the
+job was described; Airflow knows about the deferral.
 """
 STARTS: Final = ("SubmitJob", "RunTask", "StartJobRun", "StartCrawler")
 MARK: Final = "JOBFLOW_STACK"
-"""Environment variable of the stack: all processes of a service carry the same."""
+"""Environment variable of the stack with the same value in all processes of a service."""
 
 
 def die(what: str) -> None:
-    """End this process, or all of its worker, as SIGKILL does."""
+    """Kill this process, or all processes of its worker, with SIGKILL."""
     if what == "worker":
         mark = os.environ[MARK]
-        for process in psutil.Process().parents():  # the nearest first
+        for process in psutil.Process().parents():  # the nearest parent first
             with contextlib.suppress(psutil.Error):
                 if process.environ().get(MARK) == mark:
                     process.kill()
@@ -38,7 +38,7 @@ def die(what: str) -> None:
 
 
 class Line:
-    """A task's line to its supervisor, that does something once a deferral was answered.
+    """A task's connection to its supervisor, which calls a function after a deferral was accepted.
 
     Airflow's own has slots, so that its ``send`` cannot be replaced.
     """
@@ -61,7 +61,7 @@ class Line:
 
 
 class Dying:
-    """Mixed in before an operator of the package; see `dying`."""
+    """Mixin for an operator of the package; see `dying`."""
 
     dies_at: str
     dies: str
@@ -70,7 +70,7 @@ class Dying:
     _doomed = False
 
     def execute(self, context: Any) -> Any:
-        """Run, doomed in the first try."""
+        """Execute the operator, which dies in the first try."""
         if self.dies_at not in ("", *POINTS):
             raise ValueError(f"dies_at={self.dies_at!r} is none of {POINTS}")
         self._doomed = context["ti"].try_number == 1
@@ -91,7 +91,7 @@ class Dying:
             die(self.dies)
 
     def _watch_clients(self) -> None:
-        """Be there when a client of this process starts something."""
+        """Intercept the call of a client in this process that starts a job."""
         from airflow_jobflow.aws import Access
 
         make = Access.client
@@ -108,7 +108,7 @@ class Dying:
         Access.client = client  # type: ignore[method-assign,assignment]
 
     def _send(self, request: Any, **_: Any) -> None:
-        """Send the request ourselves where its answer is never to be read."""
+        """Send the request here if the response must be lost."""
         if self._doomed and self.dies_at == "after the call":
             from botocore.httpsession import URLLib3Session
 
@@ -116,12 +116,12 @@ class Dying:
             self._dies("after the call")
 
     def defer_to(self, trigger: Any) -> None:
-        """Defer, unless it dies before."""
+        """Defer, unless the worker dies before."""
         self._dies("before the defer")
         super().defer_to(trigger)  # type: ignore[misc]  # the operator's
 
     def defer(self, **kwargs: Any) -> None:
-        """Defer, and die when Airflow has been told."""
+        """Defer, and die after Airflow has accepted it."""
         if self._doomed and self.dies_at == "after the defer":
             from airflow.sdk.execution_time import task_runner
 
@@ -131,10 +131,10 @@ class Dying:
 
 
 def dying(operator: type[Any]) -> type[Any]:
-    """Make an operator that can die.
+    """Return an operator that can die.
 
-    It takes three arguments more, templated: ``dies_at``, one of `POINTS` or nothing; ``dies``, what does; and
-    ``holds``, the path of a file for which it waits there to go.
+    It has three additional, templated parameters: ``dies_at``, one of `POINTS` or empty; ``dies``, what dies; and
+    ``holds``, the path of a file, which the operator waits to disappear.
     """
 
     class Doomed(Dying, operator):  # type: ignore[misc]  # whatever operator it is
@@ -152,7 +152,7 @@ def dying(operator: type[Any]) -> type[Any]:
 
 
 def conf() -> Mapping[str, str]:
-    """Give the arguments by which a DAG run's conf says where to die."""
+    """Return the parameters that read from a DAG run's conf where to die."""
     return {
         "dies_at": "{{ params.dies_at }}",
         "dies": "{{ params.dies }}",

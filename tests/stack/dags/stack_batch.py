@@ -1,4 +1,4 @@
-"""Batch jobs that say their token, take a while, and end as they are told."""
+"""Batch jobs that write their token to the log, take some seconds, and end with a given exit code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRIES: dict[str, Any] = {"retries": 20, "retry_delay": timedelta(seconds=1)}
 
 @dag(schedule=None, params=PARAMS)
 def stack_batch() -> None:
-    """Run one job, in one try."""
+    """Run one job in one try."""
     BatchJobOperator(task_id="job", **BATCH)
 
 
@@ -38,25 +38,25 @@ def stack_batch_started() -> None:
 
 @dag(schedule=None, params=PARAMS, dagrun_timeout=timedelta(seconds=20))
 def stack_batch_in_time() -> None:
-    """Run one job, in a run that is given little time."""
+    """Run one job in a run with a short timeout."""
     BatchJobOperator(task_id="job", **BATCH)
 
 
 @dag(schedule=None, params=PARAMS, default_args=TRIES)
 def stack_batch_again() -> None:
-    """Run one job, in as many tries as it takes, but for what the job itself does."""
+    """Run one job with many retries of the task, but none of the job."""
     BatchJobOperator(task_id="job", raise_on_failure=False, **BATCH)
 
 
 @dag(schedule=None, params=PARAMS, default_args={"retries": 2, "retry_delay": timedelta(seconds=1)})
 def stack_batch_twice_again() -> None:
-    """Run one job, in few tries."""
+    """Run one job with two retries."""
     BatchJobOperator(task_id="job", **BATCH)
 
 
 @dag(schedule=None, params=PARAMS, default_args=TRIES)
 def stack_batch_many() -> None:
-    """Run an array, and a job for each of three items."""
+    """Run an array, and a mapped task with three items."""
     BatchJobOperator(task_id="array", array_size=3, raise_on_failure=False, **BATCH)
     BatchJobOperator.partial(task_id="each", raise_on_failure=False, **{**BATCH, "command": None}).expand(
         container_overrides=[
@@ -68,13 +68,13 @@ def stack_batch_many() -> None:
 
 @dag(schedule=None, params=PARAMS)
 def stack_batch_crowd() -> None:
-    """Run a job for each of sixty items."""
+    """Run a mapped task with sixty items."""
     BatchJobOperator.partial(task_id="each", **BATCH).expand(attempt_timeout=list(range(600, 660)))
 
 
 @dag(schedule=None, params=PARAMS)
 def stack_batch_sensor() -> None:
-    """Start a job, and wait for it in a sensor."""
+    """Start a job, and wait for it with a sensor."""
 
     @task
     def job_id(outcome: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One job of each kind, started by a worker that dies, or waits, at the point that the run's conf names."""
+"""One job of each kind, started by a worker that dies or waits at the point in the run's conf."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCRIPT = "import time; print('{{ params.token }}', flush=True); time.sleep({{ pa
 
 @dag(schedule=None, params=PARAMS, default_args=TRIES)
 def stack_dying() -> None:
-    """Run one of each."""
+    """Run one job of each kind."""
     dying(BatchJobOperator)(
         task_id="batch",
         job_name="{{ params.token }}",

@@ -1,4 +1,6 @@
-"""Jobs of the other services that say their token, take a while, and end as they are told; and maps of such."""
+"""Jobs and maps of the other services that write their token to the log, take some seconds, and end with a given exit
+code.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,12 @@ MAP: dict[str, Any] = {
     "max_concurrency": 3,
     "tolerated_failure_percentage": 100,
 }
-"""Each job writes its token, and its item's index after it."""
+"""Each job writes its token, followed by the index of its item."""
 
 
 @dag(schedule=None, params=PARAMS, default_args=TRIES)
 def stack_services() -> None:
-    """Run one of each."""
+    """Run one job of each service."""
     FargateTaskOperator(
         task_id="fargate",
         cluster="jobflow",
@@ -57,7 +59,7 @@ def stack_services() -> None:
 
 @dag(schedule=None, params=PARAMS, default_args=TRIES)
 def stack_crawl() -> None:
-    """Run a crawler that is the run's own."""
+    """Run the crawler of this run."""
     GlueCrawlOperator(task_id="crawl", crawler_name="{{ params.token }}crawler", if_running="wait_then_start")
 
 

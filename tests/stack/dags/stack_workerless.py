@@ -1,4 +1,4 @@
-"""The same waits twice: started and ended where they may be, and all by workers."""
+"""The same waits twice: once started and ended in the triggerer where possible, and once by workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OUTLET: Final = Asset("stack-trigger_eligibility")
 
 
 def mark(what: str) -> Any:
-    """A callback that leaves a file."""
+    """Return a callback that creates a file."""
 
     def leave(context: dict[str, Any]) -> None:
         ti = context["ti"]
@@ -38,17 +38,17 @@ for dag_id, options in OPTIONS.items():
 
         @task
         def ids(**context: Any) -> list[str]:
-            """The jobs to wait for, which have been started by whoever triggers this."""
+            """Return the jobs to wait for, which the test has started."""
             return list(context["params"]["job_ids"])
 
         @task
         def first_id(**context: Any) -> str:
-            """The first of them."""
+            """Return the first job."""
             return str(context["params"]["job_ids"][0])
 
         @task
         def each_id(job_id: str) -> str:
-            """One of them."""
+            """Return one of the jobs."""
             return job_id
 
         wanted: Any = ids()

@@ -1,4 +1,4 @@
-"""A DAG whose tasks are never run: what they would have left is written into the database."""
+"""A DAG whose tasks never run: their results are written into the database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ JOB: dict[str, Any] = {"job_name": "resize", "job_queue": "images", "job_definit
 
 @dag(schedule=None)
 def jobs_page() -> None:
-    """Have a task for each kind of page."""
+    """Define a task for each kind of page."""
     for name in ("job", "live", "failed", "refused", "retried", "nothing", "between", "waiting"):
         BatchJobOperator(task_id=name, **JOB)
     for name in ("killed", "killed_running", "killed_unseen", "unstopped", "returned", "tried"):
@@ -35,7 +35,7 @@ def jobs_page() -> None:
 
     @task
     def other() -> None:
-        """Run no job at all."""
+        """Define a DAG without jobs."""
 
     other()
 

@@ -1,4 +1,4 @@
-"""A DAG for the documentation's pictures of the tab; like the other one, it is never run."""
+"""A DAG for the pictures of the tab in the documentation; its tasks never run either."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ JOB: dict[str, Any] = {"job_name": "resize", "job_queue": "images", "job_definit
 
 @dag(schedule=None)
 def picture_book() -> None:
-    """Go from pictures to a book."""
+    """Define the tasks of the pictures."""
     uploads = BatchJobSensor(task_id="uploads", job_id=["a", "b"])
     catalogue = GlueCrawlOperator(task_id="catalogue", crawler_name="sales")
     pages = FargateMapOperator(task_id="pages", items=[{}], cluster="c", task_definition="t")

@@ -1,4 +1,4 @@
-"""AWS as a script: real boto3 clients whose requests a function answers, without a network."""
+"""Scripted AWS: real boto3 clients whose requests are answered by a function, without a network."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from botocore.awsrequest import AWSResponse
 from airflow_jobflow.aws import Access
 
 Answer = dict[str, Any] | tuple[int, str, str] | Exception
-"""The members of a response; or an HTTP status, a content type and a body; or what the connection comes to."""
+"""The members of a response; or HTTP status, content type and body; or an error of the connection."""
 
 
 class Raw(io.BytesIO):
-    """The body of a response, as urllib3 has it."""
+    """The body of a response, with the interface of urllib3."""
 
     def stream(self) -> Iterator[bytes]:
-        """All of it."""
+        """Return the whole body as one chunk."""
         yield self.read()
 
 
 @dataclass
 class Script:
-    """What AWS answers, and what it was asked.
+    """Answers requests, and records them.
 
     :param answer: returns the answer to an operation, given its name and the request's body.
     """
 
-    answer: Callable[[str, Any], Answer] = lambda operation, body: {}  # noqa: ARG005 -- named for readers
+    answer: Callable[[str, Any], Answer] = lambda operation, body: {}  # noqa: ARG005 -- the name is for readers
     requests: list[tuple[str, Any]] = field(default_factory=list)
     builds: int = 0
     building: Callable[[], object] = lambda: None
-    """Called before a client is built; may raise an error, or wait."""
+    """Called before a client is built; may raise an error or wait."""
 
     def access(self, aws_conn_id: str | None = None, region_name: str = "eu-west-1", **more: Any) -> Access:
-        """Return an access whose clients' requests this script answers."""
+        """Return an access whose requests are answered by this script."""
         script = self
 
         class Scripted(Access):
-            """No Airflow connection is looked up for it."""
+            """An access without an Airflow connection."""
 
             def client(self, name: str, *, timeout: float = 20.0) -> Any:
                 script.builds += 1
@@ -69,5 +69,5 @@ class Script:
 
 
 def refusal(code: str, status: int = 400, message: str = "scripted") -> tuple[int, str, str]:
-    """Return a response of a JSON protocol that is an error."""
+    """Return an error response of a JSON protocol."""
     return status, "application/x-amz-json-1.1", json.dumps({"__type": code, "message": message})

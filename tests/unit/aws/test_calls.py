@@ -1,4 +1,4 @@
-"""Calls to AWS: each in its turn, counted, and repeated where that is harmless and may help."""
+"""Calls to AWS: the rate limit applies to each, metrics count them, and retries happen only where they are safe."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("credentials")
 
 AT_ONCE = Retry(longest_delay=0.0)
-"""Retries without pauses."""
+"""A retry policy without pauses."""
 
 
 class CountingLimiter(RateLimiter):
-    """Counts the turns, and what it learns of the calls."""
+    """A limiter that counts acquired turns, successes and throttled calls."""
 
     def __init__(self) -> None:
         super().__init__(1e6)
@@ -52,7 +52,7 @@ class CountingLimiter(RateLimiter):
         return rest
 
     def succeeded(self) -> None:
-        """Count an answer."""
+        """Count a success."""
         self.answers += 1
         super().succeeded()
 
@@ -63,7 +63,7 @@ class CountingLimiter(RateLimiter):
 
 
 def scripted(script: Script, name: str = "batch") -> tuple[ServiceClient, CountingLimiter]:
-    """Return a client whose region is known, and its limiter for either rate."""
+    """Return a client with a known region, and the limiter that counts its calls."""
     client, limiter = service_client(script.access(), name), CountingLimiter()
     client.region  # noqa: B018 -- builds the client
     client._limiters.update(dict.fromkeys(Rate, limiter))
@@ -76,7 +76,7 @@ def describe(call: Call) -> Any:
 
 
 def test_only_the_first_call_of_a_function_queues_up_behind_others() -> None:
-    """A trigger's function holds a thread from its first call on."""
+    """Only the first call of a function waits behind the calls of others: later ones already hold a thread."""
     seen: list[bool] = []
 
     class Noting(CountingLimiter):
@@ -87,18 +87,18 @@ def test_only_the_first_call_of_a_function_queues_up_behind_others() -> None:
     client, _ = scripted(Script(lambda *_: {"jobs": []}))
     client._limiters.update(dict.fromkeys(Rate, Noting()))
 
-    def two_calls(call: Call) -> None:
+    def makes_two_calls(call: Call) -> None:
         describe(call)
         describe(call)
 
-    run_blocking(client, two_calls)
+    run_blocking(client, makes_two_calls)
     assert seen == [False, True]
-    asyncio.run(run(client, two_calls))
+    asyncio.run(run(client, makes_two_calls))
     assert seen == [False, True, True]
 
 
 def failing(*faults: Fault, sent: bool = True, then: Any = "done") -> Callable[[Call], Any]:
-    """Return a function that fails in these ways, one after the other, and then returns a value."""
+    """Return a function that raises these errors one after the other, and then returns a value."""
     left = list(faults)
 
     def function(call: Call) -> Any:
@@ -110,11 +110,11 @@ def failing(*faults: Fault, sent: bool = True, then: Any = "done") -> Callable[[
     return function
 
 
-# Turns and counts
+# Rate limit and metrics.
 
 
 def test_each_call_of_a_function_has_a_turn_of_its_own() -> None:
-    """Reading a thousand runs takes five calls; if they counted as one, the budget would be overrun fivefold."""
+    """Each call takes its own turn; otherwise five calls for a thousand runs would exceed the budget fivefold."""
     pages = iter(range(1, 100))
 
     def answer(*_: object) -> Any:
@@ -124,16 +124,16 @@ def test_each_call_of_a_function_has_a_turn_of_its_own() -> None:
     script = Script(answer)
     client, limiter = scripted(script, "glue")
 
-    async def story() -> None:
+    async def scenario() -> None:
         await client.acquire(Rate.POLL)
         await run_paid(client, glue_run.describe, ["jr_0", "jr_00"], "etl")
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert len(script.requests) == limiter.turns == limiter.answers == glue_run.MAX_PAGES
 
 
-def test_a_turn_that_came_long_ago_is_waited_for_again() -> None:
-    """Calls that have waited behind hanging ones for a thread would be a burst as soon as these end."""
+def test_an_old_turn_is_not_used() -> None:
+    """A turn that is too old is acquired again; otherwise calls that waited behind hanging ones would form a burst."""
     client, limiter = scripted(Script(lambda *_: {"jobs": []}))
     describe(Call(client, Rate.POLL, turn_at=time.monotonic()))
     assert limiter.turns == 0
@@ -142,7 +142,7 @@ def test_a_turn_that_came_long_ago_is_waited_for_again() -> None:
 
 
 def test_a_throttled_call_slows_the_others_down() -> None:
-    """Whoever has made it."""
+    """Throttling of any call slows down all calls of the client."""
     client, limiter = scripted(Script(lambda *_: refusal("TooManyRequestsException", 429)))
     with pytest.raises(CallError):
         run_blocking(client, describe, retry=ONCE)
@@ -150,7 +150,7 @@ def test_a_throttled_call_slows_the_others_down() -> None:
 
 
 def test_calls_and_faults_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By service, in Airflow's own metrics."""
+    """Metrics count calls and faults per service."""
     counted: list[str] = []
     monkeypatch.setattr(stats, "incr", counted.append)
     refusals = (refusal("AccessDeniedException", 403), refusal("ServerException", 500))
@@ -187,8 +187,10 @@ def test_calls_and_faults_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         (Fault.NO_CAPACITY, False, True, 0, False),
     ],
 )
-def test_what_is_repeated(fault: Fault, *, sent: bool, repeatable: bool, elapsed: float, repeated: bool) -> None:
-    """What AWS may have executed only where that is harmless; what it rejects never."""
+def test_a_fault_is_retried_only_where_that_is_safe(
+    fault: Fault, *, sent: bool, repeatable: bool, elapsed: float, repeated: bool
+) -> None:
+    """A call that AWS may have executed is retried only if it is repeatable; a rejected one never is."""
     delay = Retry(repeatable=repeatable).delay(CallError(fault, "m", sent=sent), 1, elapsed)
     assert (delay is not None) is repeated
 
@@ -196,14 +198,14 @@ def test_what_is_repeated(fault: Fault, *, sent: bool, repeatable: bool, elapsed
 @pytest.mark.parametrize(
     ("code", "repeats"), [("404", True), ("400", True), ("InvalidParameterException", False), ("", False)]
 )
-def test_what_a_proxy_refuses_is_repeated_where_that_is_harmless(code: str, *, repeats: bool) -> None:
-    """A page of HTML is no answer of AWS: a kill that meets one must not leave its job running."""
+def test_a_call_that_a_proxy_rejects_is_retried_if_it_is_repeatable(code: str, *, repeats: bool) -> None:
+    """An HTML page is not a response of AWS; without a retry, a stop call that gets one would leave its job running."""
     error = CallError(Fault.REJECTED, "m", code, sent=False)
     assert (Retry().delay(error, 1, 0.0) is not None) == repeats
 
 
 def test_a_retry_ends_at_its_deadline() -> None:
-    """And never sleeps beyond it."""
+    """No retry and no pause starts after the deadline."""
     error = CallError(Fault.TRANSIENT, "m")
     assert Retry().until(time.time() - 1).delay(error, 1, 0.0) is None
     endless = Retry(patience=float("inf"))
@@ -213,19 +215,19 @@ def test_a_retry_ends_at_its_deadline() -> None:
     assert endless.delay(error, 10_000, 1e9) is not None
 
 
-ALL_THAT_PASS = (Fault.THROTTLED, Fault.CREDENTIALS, Fault.DENIED, Fault.TRANSIENT)
+TRANSIENT_FAULTS = (Fault.THROTTLED, Fault.CREDENTIALS, Fault.DENIED, Fault.TRANSIENT)
 
 
-def test_a_function_that_fails_in_passing_is_run_again() -> None:
-    """In a worker and in a trigger alike."""
+def test_a_transient_fault_is_retried() -> None:
+    """Transient faults are retried on workers and in triggers."""
     client, _ = scripted(Script())
-    assert run_blocking(client, failing(*ALL_THAT_PASS), retry=AT_ONCE) == "done"
-    assert asyncio.run(run(client, failing(*ALL_THAT_PASS), retry=AT_ONCE)) == "done"
+    assert run_blocking(client, failing(*TRANSIENT_FAULTS), retry=AT_ONCE) == "done"
+    assert asyncio.run(run(client, failing(*TRANSIENT_FAULTS), retry=AT_ONCE)) == "done"
 
 
 @pytest.mark.parametrize("fault", [Fault.REJECTED, Fault.SCOPE_NOT_FOUND, Fault.NO_CAPACITY])
-def test_a_refusal_is_not_repeated(fault: Fault) -> None:
-    """The caller decides what it means."""
+def test_a_rejection_is_not_retried(fault: Fault) -> None:
+    """A rejected call raises its error at the first attempt."""
     client, _ = scripted(Script())
     with pytest.raises(CallError) as raised:
         run_blocking(client, failing(fault), retry=AT_ONCE)
@@ -234,8 +236,8 @@ def test_a_refusal_is_not_repeated(fault: Fault) -> None:
         asyncio.run(run(client, failing(fault), retry=AT_ONCE))
 
 
-def test_a_refusal_after_a_lost_response_says_that_the_request_may_have_been_executed() -> None:
-    """The first call, whose response was lost, may have started the job."""
+def test_a_rejection_after_a_lost_response_says_that_the_request_may_have_been_executed() -> None:
+    """The first request, whose response was lost, may have started the job."""
     client, _ = scripted(Script())
     with pytest.raises(CallError) as raised:
         run_blocking(client, failing(Fault.TRANSIENT, Fault.REJECTED), retry=AT_ONCE)
@@ -249,7 +251,7 @@ def test_a_refusal_after_a_lost_response_says_that_the_request_may_have_been_exe
     ("error", "calls"), [(EndpointConnectionError(endpoint_url="u"), 2), (ReadTimeoutError(endpoint_url="u"), 1)]
 )
 def test_a_start_without_a_token_is_repeated_only_if_it_was_not_sent(error: Exception, calls: int) -> None:
-    """A second SubmitJob is a second job."""
+    """A submit without a token is repeated only if nothing was sent: a second SubmitJob starts a second job."""
     answers: Iterator[Answer] = iter([error, {"jobId": "a"}])
     script = Script(lambda *_: next(answers))
     client, _ = scripted(script)
@@ -268,7 +270,7 @@ def test_a_start_without_a_token_is_repeated_only_if_it_was_not_sent(error: Exce
 
 
 def test_a_failing_function_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Not with every retry."""
+    """A failing function is logged once, not at every retry."""
     client, _ = scripted(Script())
     run_blocking(client, failing(*[Fault.TRANSIENT] * 5), retry=AT_ONCE)
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
@@ -279,13 +281,13 @@ def test_a_failing_function_is_logged_once(caplog: pytest.LogCaptureFixture) -> 
 # Cancellation
 
 
-def test_a_cancelled_call_that_no_thread_has_begun_is_not_made() -> None:
-    """All threads hang: what is given up meanwhile must not start a job when they are free again."""
+def test_a_cancelled_call_that_waits_for_a_thread_is_not_made() -> None:
+    """A submit that was cancelled while all threads were hanging must not run once a thread is free."""
     client, _ = scripted(Script())
     go_on = threading.Event()
     made: list[Call] = []
 
-    async def story() -> None:
+    async def scenario() -> None:
         hanging = [client.start(go_on.wait, 30) for _ in range(MAX_THREADS)]
         call = asyncio.create_task(run(client, made.append))
         await settle()
@@ -298,12 +300,12 @@ def test_a_cancelled_call_that_no_thread_has_begun_is_not_made() -> None:
             await asyncio.wrap_future(each)
         await asyncio.wrap_future(client.start(lambda: None))
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert made == []
 
 
-def test_a_cancelled_call_under_way_runs_to_its_end() -> None:
-    """And nobody misses its error."""
+def test_a_cancelled_call_in_progress_completes() -> None:
+    """A call in progress is completed, and its error is not logged as never retrieved."""
     client, _ = scripted(Script())
     begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
     unseen: list[Any] = []
@@ -314,7 +316,7 @@ def test_a_cancelled_call_under_way_runs_to_its_end() -> None:
         ended.set()
         raise CallError(Fault.REJECTED, "nobody waits for this")
 
-    async def story() -> None:
+    async def scenario() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
         call = asyncio.create_task(run(client, function))
         await asyncio.to_thread(begun.wait, 30)
@@ -324,13 +326,13 @@ def test_a_cancelled_call_under_way_runs_to_its_end() -> None:
         go_on.set()
         await asyncio.to_thread(ended.wait, 30)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert ended.is_set()
     assert not unseen
 
 
-def test_a_call_that_outlives_its_loop_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """``airflow dags test`` makes an event loop for each trigger."""
+def test_a_call_that_outlives_its_event_loop_raises_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """``airflow dags test`` runs an event loop per trigger, which may end before a call does."""
     client, _ = scripted(Script(lambda *_: {"jobs": []}))
     begun, go_on = threading.Event(), threading.Event()
 
@@ -351,8 +353,8 @@ def test_a_call_that_outlives_its_loop_harms_nobody(caplog: pytest.LogCaptureFix
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 
-def test_a_request_that_hangs_beyond_all_timeouts_is_given_up() -> None:
-    """Botocore limits the time for a connection and a response, but not for the host's name."""
+def test_a_request_that_hangs_beyond_all_timeouts_is_abandoned() -> None:
+    """Botocore limits the time of a connection and of a response, but not that of a DNS lookup."""
     client, _ = scripted(Script())
     client.timeout = 0.01
     go_on = threading.Event()
@@ -361,10 +363,10 @@ def test_a_request_that_hangs_beyond_all_timeouts_is_given_up() -> None:
         call.in_flight_since = time.monotonic()
         go_on.wait(30)
 
-    async def story() -> None:
+    async def scenario() -> None:
         with pytest.raises(CallError, match=r"no response within 0\.02 s") as raised:
             await run(client, function, retry=ONCE)
         assert raised.value.fault is Fault.TRANSIENT
         go_on.set()
 
-    asyncio.run(story())
+    asyncio.run(scenario())

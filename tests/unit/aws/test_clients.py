@@ -1,4 +1,4 @@
-"""The clients of a process: built when they are needed, discarded when their credentials fail, and never in the way."""
+"""The clients of a process: built when needed, discarded when credentials fail, and independent of each other."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def describe(client: ServiceClient) -> Any:
 
 
 def faults(client: ServiceClient, clock: Clock, seconds: float, every: float = 0.5) -> list[tuple[float, Fault | None]]:
-    """Call for some time; return when, and what each call came to: a fault, or None for an answer."""
+    """Call for some time; return the time and the result of each call: a fault, or None for a response."""
     began = clock.now
     seen: list[tuple[float, Fault | None]] = []
     while clock.now <= began + seconds:
@@ -65,19 +65,19 @@ def faults(client: ServiceClient, clock: Clock, seconds: float, every: float = 0
     ("operation", "parameters"), [("list_jobs", {"jobQueue": "q"}), ("describe_jobs", {"jobs": []})]
 )
 @pytest.mark.parametrize("body", ["", "<html>Login</html>", "[]"])
-def test_a_response_without_members_is_no_answer(operation: str, parameters: dict[str, Any], body: str) -> None:
-    """Botocore raises nothing for it: a job would count as unknown, or a KeyError would end the wait."""
+def test_a_response_without_members_is_an_error(operation: str, parameters: dict[str, Any], body: str) -> None:
+    """Botocore accepts an empty response; the job would count as unknown, or a KeyError would end the wait."""
     client = ServiceClient(Script(lambda *_: (200, "text/html", body)).access(), "batch")
     with pytest.raises(CallError) as raised:
         client.invoke(operation, {"jobQueue": "q"} if operation == "list_jobs" else {"jobs": ["a"]})
     assert (raised.value.fault, raised.value.sent) == (Fault.TRANSIENT, True)
 
 
-# Credentials that are not there for a while
+# Credentials that are missing for a while.
 
 
 def test_a_client_that_was_built_without_credentials_is_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Botocore keeps the lack of them for as long as the client lives."""
+    """A client without credentials is rebuilt, because botocore never looks for them again."""
     script, clock = Script(lambda *_: DESCRIBED), Clock()
     client = ServiceClient(script.access(), "batch", clock=clock)
     with pytest.raises(CallError, match="Unable to locate credentials") as raised:
@@ -90,7 +90,7 @@ def test_a_client_that_was_built_without_credentials_is_rebuilt(monkeypatch: pyt
 
 
 def test_a_metadata_service_that_is_slow_once_costs_one_call(metadata: Metadata) -> None:
-    """Botocore gives it a second and asks it once, then keeps a client without credentials."""
+    """Botocore gives the metadata service one second and one attempt, and then keeps a client without credentials."""
     script = Script(lambda *_: DESCRIBED)
     client = ServiceClient(script.access(), "batch")
     with pytest.raises(CallError) as raised:
@@ -102,8 +102,8 @@ def test_a_metadata_service_that_is_slow_once_costs_one_call(metadata: Metadata)
 
 
 @pytest.mark.usefixtures("credentials")
-def test_no_turn_comes_while_the_client_is_being_built() -> None:
-    """The calls of all those turns would be made at once when it is built, far beyond the rate."""
+def test_calls_acquire_turns_only_after_the_client_is_built() -> None:
+    """Turns acquired during the build would be used all at once afterwards, far above the rate limit."""
     begun, go_on = threading.Event(), threading.Event()
 
     def building() -> None:
@@ -113,7 +113,7 @@ def test_no_turn_comes_while_the_client_is_being_built() -> None:
     script = Script(lambda *_: DESCRIBED, building=building)
     client = ServiceClient(script.access(), "batch")
 
-    async def story() -> list[float]:
+    async def scenario() -> list[float]:
         turns = [asyncio.create_task(client.acquire(Rate.POLL)) for _ in range(3)]
         turns.append(asyncio.create_task(asyncio.to_thread(client.acquire_blocking, Rate.POLL)))
         assert await asyncio.to_thread(begun.wait, 10)
@@ -121,12 +121,12 @@ def test_no_turn_comes_while_the_client_is_being_built() -> None:
         go_on.set()
         return [turn - built_at for turn in await asyncio.gather(*turns)]
 
-    assert min(asyncio.run(story())) >= 0
+    assert min(asyncio.run(scenario())) >= 0
     assert script.builds == 1
 
 
-def test_a_turn_comes_although_the_client_cannot_be_built() -> None:
-    """The call then says why."""
+def test_a_call_gets_its_turn_even_if_the_client_cannot_be_built() -> None:
+    """The call then raises the error of the build."""
     script = Script(building=lambda: 1 / 0)
     client = ServiceClient(script.access(), "batch")
     asyncio.run(client.acquire(Rate.POLL))
@@ -137,7 +137,7 @@ def test_a_turn_comes_although_the_client_cannot_be_built() -> None:
 
 
 class Metadata(HTTPServer):
-    """A metadata service of EC2 that does not answer until it is let."""
+    """A metadata service of EC2 that does not respond until a test allows it."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), MetadataRequest)
@@ -145,16 +145,16 @@ class Metadata(HTTPServer):
 
 
 class MetadataRequest(BaseHTTPRequestHandler):
-    """Answers with the credentials of a role."""
+    """Responds with the credentials of a role."""
 
     server: Metadata
 
     def do_PUT(self) -> None:
-        """Answer with a token."""
+        """Respond with a token."""
         self._answer("token", waits=True)
 
     def do_GET(self) -> None:
-        """Answer with the role, or its credentials."""
+        """Respond with the role, or its credentials."""
         credentials = (
             '{"Code": "Success", "AccessKeyId": "a", "SecretAccessKey": "b", "Token": "c", "Type": "AWS-HMAC", '
             '"LastUpdated": "2026-01-01T00:00:00Z", "Expiration": "2099-01-01T00:00:00Z"}'
@@ -164,19 +164,19 @@ class MetadataRequest(BaseHTTPRequestHandler):
     def _answer(self, text: str, *, waits: bool) -> None:
         if waits and not self.server.answers.is_set():
             self.server.answers.wait(30)
-            return  # too late
+            return  # the client has closed the connection
         self.send_response(200)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text.encode())
 
     def log_message(self, *_: object) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metadata]:
-    """A metadata service on this machine."""
+    """Run a metadata service on this machine."""
     server = Metadata()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -190,7 +190,7 @@ def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metadata]:
 
 
 def test_a_credential_process_that_fails_once_costs_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as one that asks a password store."""
+    """A failed ``credential_process``, for example one that queries a password store, fails one call only."""
     ready = tmp_path / "ready"
     process = tmp_path / "process"
     answer = '{"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b"}'
@@ -231,7 +231,7 @@ HICCUPS: list[Callable[[], Exception]] = [
 @pytest.mark.usefixtures("credentials")
 @pytest.mark.parametrize("hiccup", HICCUPS, ids=lambda each: type(each()).__name__)
 def test_a_client_that_cannot_be_built_for_ten_seconds_is_built_again(hiccup: Callable[[], Exception]) -> None:
-    """The role, the profile, the connection: tried again with growing pauses, until it works."""
+    """A failing role, profile or connection is tried again with growing pauses until it works."""
     script, clock = Script(lambda *_: DESCRIBED), Clock()
     client = ServiceClient(script.access(), "batch", clock=clock)
 
@@ -251,7 +251,7 @@ def test_a_client_that_cannot_be_built_for_ten_seconds_is_built_again(hiccup: Ca
 @pytest.mark.usefixtures("credentials")
 @pytest.mark.parametrize("code", ["UnrecognizedClientException", "ExpiredTokenException", "InvalidSignatureException"])
 def test_credentials_that_aws_does_not_accept_are_fetched_anew(code: str) -> None:
-    """A key is rotated: the next client has the new one. Where nothing helps, calls are few."""
+    """A key was rotated, so the next client reads the new one; if that does not help, rebuilds are rare."""
     clock = Clock()
     script = Script(lambda *_: DESCRIBED if clock.now >= 1060 else refusal(code, 403))
     client = ServiceClient(script.access(), "batch", clock=clock)
@@ -264,8 +264,8 @@ def test_credentials_that_aws_does_not_accept_are_fetched_anew(code: str) -> Non
 
 
 @pytest.mark.usefixtures("credentials")
-def test_a_denied_call_has_a_new_client_at_times() -> None:
-    """New credentials rarely change that, but the connection may have got another role."""
+def test_a_denied_call_rebuilds_the_client_from_time_to_time() -> None:
+    """New credentials rarely help against a denied call, but the connection may have got another role."""
     clock = Clock()
     script = Script(lambda *_: refusal("AccessDeniedException", 403))
     client = ServiceClient(script.access(), "batch", clock=clock)
@@ -277,7 +277,7 @@ def test_a_denied_call_has_a_new_client_at_times() -> None:
 
 @pytest.mark.usefixtures("credentials")
 def test_one_rebuild_serves_all_who_wait_for_it() -> None:
-    """Building a client takes a tenth of a second and reads the connection."""
+    """Concurrent callers share one rebuild: it takes a tenth of a second and reads the connection."""
     script = Script(lambda *_: DESCRIBED)
     arrived = threading.Barrier(MAX_THREADS + 1)
     client = ServiceClient(script.access(), "batch")
@@ -298,7 +298,7 @@ def test_one_rebuild_serves_all_who_wait_for_it() -> None:
 
 @pytest.mark.usefixtures("credentials")
 def test_calls_that_fail_together_discard_one_client() -> None:
-    """The late ones were made with the old credentials, and say nothing of the new ones."""
+    """Late failures were made with the old credentials, and must not discard the new client."""
     both = threading.Barrier(2)
     answers = iter(["old", "old"])
 
@@ -320,13 +320,13 @@ def test_calls_that_fail_together_discard_one_client() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert describe(client) == JOBS  # at once: the two are one failure
+    assert describe(client) == JOBS  # at once: both are the same failure
     assert script.builds == 2
 
 
 @pytest.mark.usefixtures("credentials")
 def test_an_error_belongs_to_its_caller() -> None:
-    """Calls that fail for the same build note different things in it."""
+    """Callers of the same failed build get separate error objects, because each adds its own details."""
     script, clock = Script(), Clock()
 
     def building() -> None:
@@ -345,8 +345,8 @@ def test_an_error_belongs_to_its_caller() -> None:
 
 
 @pytest.mark.usefixtures("credentials")
-def test_a_client_that_is_old_serves_while_it_is_rebuilt() -> None:
-    """So that a changed connection takes effect without a restart, and costs nobody a wait."""
+def test_an_old_client_is_used_while_it_is_rebuilt() -> None:
+    """A changed connection takes effect without a restart, and no call waits for the rebuild."""
     script, clock = Script(lambda *_: DESCRIBED), Clock()
     client = ServiceClient(script.access(), "batch", clock=clock)
     describe(client)
@@ -368,8 +368,8 @@ def test_a_client_that_is_old_serves_while_it_is_rebuilt() -> None:
 
 
 @pytest.mark.usefixtures("credentials")
-def test_an_old_client_is_kept_where_no_new_one_can_be_built() -> None:
-    """It works, whatever the connection's lookup says."""
+def test_an_old_client_is_kept_if_no_new_one_can_be_built() -> None:
+    """A failing lookup of the connection does not break a client that works."""
     script, clock = Script(lambda *_: DESCRIBED), Clock()
     client = ServiceClient(script.access(), "batch", clock=clock)
     describe(client)
@@ -386,7 +386,7 @@ def test_an_old_client_is_kept_where_no_new_one_can_be_built() -> None:
 def test_a_connection_that_cannot_be_looked_up_for_ten_seconds_is_looked_up_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Airflow's API server restarts."""
+    """The lookup is retried: Airflow's API server may be restarting."""
     clock = Clock()
     client = ServiceClient(Access("mine"), "batch", clock=clock)
     for _ in range(3):
@@ -404,7 +404,7 @@ def test_a_connection_that_cannot_be_looked_up_for_ten_seconds_is_looked_up_agai
 
 @pytest.mark.usefixtures("credentials")
 def test_a_connection_that_takes_long_to_build_delays_no_other() -> None:
-    """Slow STS."""
+    """A slow STS delays only the clients that use it."""
     slow, fast = Script(lambda *_: DESCRIBED), Script(lambda *_: DESCRIBED)
     building, go_on = threading.Event(), threading.Event()
 
@@ -426,7 +426,7 @@ def test_a_connection_that_takes_long_to_build_delays_no_other() -> None:
 
 @pytest.mark.usefixtures("credentials")
 def test_the_threads_of_a_client_are_few_however_many_scopes_call() -> None:
-    """Three hundred Glue jobs, or ECS clusters."""
+    """The number of threads does not grow with the number of ECS clusters or Glue jobs."""
     client = service_client(Script(lambda *_: DESCRIBED).access(), "ecs")
     go_on = threading.Event()
     calls = [client.start(go_on.wait, 30) for _ in range(300)]
@@ -438,7 +438,7 @@ def test_the_threads_of_a_client_are_few_however_many_scopes_call() -> None:
 
 @pytest.mark.usefixtures("credentials")
 def test_clients_of_a_connection_and_region_share_one_limiter() -> None:
-    """One budget for all scopes, whatever else the connection is used with."""
+    """All scopes of a connection and region share one budget."""
     script = Script(lambda *_: DESCRIBED)
     one = service_client(script.access("mine"), "batch")
     other = service_client(script.access("mine", botocore_config={"user_agent_extra": "x"}), "batch")
@@ -461,8 +461,8 @@ def test_the_limit_of_log_calls_is_a_setting(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("credentials")
-def test_who_waits_for_a_turn_while_the_region_becomes_known_waits_with_the_others() -> None:
-    """Two limiters would allow twice the budget for as long as the first one's queue lasts."""
+def test_callers_that_wait_while_the_region_becomes_known_move_to_its_limiter() -> None:
+    """Otherwise two limiters would allow twice the budget until the first one's queue is empty."""
     script = Script(lambda *_: DESCRIBED)
     one = service_client(script.access("mine"), "batch")
     other = service_client(script.access("mine", botocore_config={"user_agent_extra": "x"}), "batch")
@@ -482,7 +482,7 @@ def test_who_waits_for_a_turn_while_the_region_becomes_known_waits_with_the_othe
 
 @pytest.mark.usefixtures("credentials")
 def test_a_forked_process_starts_without_clients() -> None:
-    """Its parent's threads do not exist there, and a lock may be held by one of them for good."""
+    """After a fork, the threads of the parent do not exist, and its locks may be held forever."""
     script = Script(lambda *_: DESCRIBED)
     client = service_client(script.access(), "batch")
     client.start(describe, client).result(30)
@@ -514,7 +514,7 @@ def test_a_forked_process_starts_without_clients() -> None:
 
 
 def test_forgotten_clients_are_built_anew() -> None:
-    """As after a fork."""
+    """``forget_clients`` drops all clients, as after a fork."""
     access = Access(None, "eu-west-1")
     before = service_client(access, "batch")
     assert service_client(access, "batch") is before

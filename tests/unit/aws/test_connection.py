@@ -9,7 +9,9 @@ from airflow_jobflow.faults import CallError
 
 
 def test_calls_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An SDK that repeats a submit starts a second job; one that repeats describe calls exceeds the rate limit."""
+    """The SDK makes no retries: a repeated submit starts a second job, and repeated describe calls exceed the rate
+    limit.
+    """
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "7")
     access = Access(None, "eu-west-1", botocore_config={"retries": {"total_max_attempts": 9}, "user_agent_extra": "x"})
     config = access.client("batch", timeout=3).meta.config
@@ -18,31 +20,31 @@ def test_calls_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_clients_share_a_loader() -> None:
-    """A loader for each client costs more memory than the client."""
+    """Clients share botocore's loader, which uses more memory than a client."""
     models = [Access(None, "eu-west-1").client("batch").meta.service_model for _ in range(2)]
-    # The loader hands out one and the same definition; two loaders would each read and keep their own.
+    # The loader returns the same definition object; two loaders would each read and keep their own.
     assert models[0]._service_description["shapes"] is models[1]._service_description["shapes"]
 
 
-def test_a_connection_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Falling back to whatever credentials lie about would submit to the wrong account."""
+def test_the_error_for_a_missing_connection_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Falling back to other credentials would submit to the wrong account."""
     with pytest.raises(AccessMisconfigured, match="no connection 'nowhere' \\(aws_conn_id\\)"):
         Access("nowhere", "eu-west-1").client("batch")
 
 
-def test_an_argument_that_botocore_has_not_is_named() -> None:
-    """It is a template field, and so not checked when the DAG is read."""
+def test_the_error_for_an_unknown_botocore_argument_names_it() -> None:
+    """``botocore_config`` is a template field, so it is not validated when the DAG is parsed."""
     with pytest.raises(AccessMisconfigured, match=r"botocore_config=.*nonsense"):
         Access(None, "eu-west-1", botocore_config={"nonsense": 1}).client("batch")
 
 
 def test_the_default_connection_need_not_exist() -> None:
-    """As with the Amazon provider."""
+    """A missing ``aws_default`` falls back to boto3's credentials, as in the Amazon provider."""
     assert Access(region_name="eu-west-1").client("batch").meta.region_name == "eu-west-1"
 
 
 def test_a_connection_gives_region_and_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a user has set up for the Amazon provider holds here too."""
+    """Region and endpoint come from the connection's extra, as in the Amazon provider."""
     extra = "region_name=ap-south-1&endpoint_url=http%3A%2F%2F127.0.0.1%3A9"
     monkeypatch.setenv("AIRFLOW_CONN_MINE", f"aws://key:secret@/?{extra}")
     meta = Access("mine").client("batch").meta
@@ -51,7 +53,7 @@ def test_a_connection_gives_region_and_endpoint(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_equal_access_has_an_equal_key() -> None:
-    """Waits with one way to AWS share a watcher."""
+    """Equal accesses have equal keys, so that their waits share a watcher."""
     one = Access("a", "r", None, {"b": 1, "a": 2})
     assert one.key == Access("a", "r", None, {"a": 2, "b": 1}).key
     assert one.key != Access("a", "r", False, {"a": 2, "b": 1}).key
@@ -61,19 +63,21 @@ class Backend:
     """A secrets backend that cannot be reached."""
 
     def get_connection(self, conn_id: str, team_name: str | None = None) -> None:  # noqa: ARG002 -- as Airflow calls it
-        """Fail."""
+        """Raise an error."""
         raise ConnectionError(f"the vault does not answer for {conn_id}")
 
 
-def test_a_default_connection_that_cannot_be_looked_up_is_not_taken_for_absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a triggerer that starts while Airflow's API restarts, every job would be unknown to another account."""
+def test_a_failed_lookup_of_the_default_connection_does_not_mean_that_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If a triggerer starts while the API server restarts, boto3's own credentials would belong to another account."""
     monkeypatch.setattr("airflow.sdk.execution_time.supervisor.ensure_secrets_backend_loaded", lambda: [Backend()])
     with pytest.raises(ConnectionError, match="the vault does not answer for aws_default"):
         Access(region_name="eu-west-1").client("batch")
 
 
 def test_a_default_connection_that_was_found_must_be_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow says "not found" also when its API server restarts: other credentials would call another account."""
+    """Airflow reports "not found" also while its API server restarts; other credentials would call another account."""
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", "aws://key:secret@/?region_name=ap-south-1")
     assert Access().client("batch").meta.region_name == "ap-south-1"
     monkeypatch.delenv("AIRFLOW_CONN_AWS_DEFAULT")
@@ -81,10 +85,10 @@ def test_a_default_connection_that_was_found_must_be_found_again(monkeypatch: py
         Access().client("batch")
 
 
-def test_the_extra_of_a_connection_that_cannot_be_looked_up_is_not_taken_for_empty(
+def test_a_failed_lookup_of_a_connection_does_not_mean_that_its_extra_is_empty(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Otherwise nobody would listen for events until the triggerer is restarted (A3)."""
+    """Otherwise no event listener would run until the triggerer is restarted (A3)."""
     with monkeypatch.context() as patch:
         patch.setattr("airflow.sdk.execution_time.supervisor.ensure_secrets_backend_loaded", lambda: [Backend()])
         with pytest.raises(CallError, match="the vault does not answer"):

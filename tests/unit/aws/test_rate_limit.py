@@ -1,4 +1,4 @@
-"""How often AWS may be called, and in what order callers get their turns."""
+"""The rate limiter: how often AWS is called, and in which order callers are served."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from airflow_jobflow.aws.rate_limit import (
 )
 from tests.unit.polling.scripted import gaps, now, run, settle, until
 
-A_MOMENT = 2e-6
+ROUNDING = 2e-6
 
 
 class Clock:
@@ -43,17 +43,17 @@ class Clock:
 
 
 def scripted(budget: float) -> RateLimiter:
-    """Return a limiter that goes by the scripted clock of the running event loop."""
+    """Return a limiter on the scripted clock of the running event loop."""
     return RateLimiter(budget, clock=asyncio.get_running_loop().time)
 
 
-def play(story: Coroutine[Any, Any, None]) -> None:
-    """Run a story on a scripted clock."""
-    run(story)
+def play(scenario: Coroutine[Any, Any, None]) -> None:
+    """Run a scenario on a scripted clock."""
+    run(scenario)
 
 
 async def call_at(limiter: RateLimiter, times: list[float]) -> None:
-    """Make a call, and note when."""
+    """Make a call, and record its time."""
     times.append(await limiter.acquire())
 
 
@@ -62,31 +62,31 @@ async def call_at(limiter: RateLimiter, times: list[float]) -> None:
 
 @pytest.mark.parametrize("budget", [0.05, 0.3, 1.0, 2.5, 5.0, 50.0])
 def test_calls_are_spaced_by_the_budget(budget: float) -> None:
-    """The first does not wait."""
+    """Calls are spaced evenly; the first does not wait."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         limiter, times = scripted(budget), list[float]()
         await asyncio.gather(*(call_at(limiter, times) for _ in range(20)))
         assert times == pytest.approx([number / budget for number in range(20)])
 
-    play(story())
+    play(scenario())
 
 
 def test_quiet_time_is_not_saved_up() -> None:
-    """An hour without calls does not allow a burst."""
+    """An hour without calls allows no burst afterwards."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         limiter, times = scripted(5.0), list[float]()
         await call_at(limiter, times)
         await until(3600)
         await asyncio.gather(*(call_at(limiter, times) for _ in range(3)))
         assert times == pytest.approx([0, 3600, 3600.2, 3600.4])
 
-    play(story())
+    play(scenario())
 
 
-def test_a_late_timer_costs_no_rate() -> None:
-    """Timers are late by some milliseconds each, which would add up."""
+def test_late_timers_do_not_lower_the_rate() -> None:
+    """Timers are some milliseconds late, which must not add up."""
     clock = Clock()
     limiter = RateLimiter(10.0, clock=clock)
     calls: list[float] = []
@@ -104,10 +104,10 @@ def _acquire_late(limiter: RateLimiter, clock: Clock, lateness: float) -> float:
     return clock.now
 
 
-def test_throttling_halves_the_rate_and_holds_the_next_call() -> None:
-    """The call after a throttled one waits for as long as the new rate says."""
+def test_throttling_halves_the_rate_and_delays_the_next_call() -> None:
+    """The call after a throttled one waits for the interval of the halved rate."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         limiter = scripted(4.0)
         sent_at = await limiter.acquire()
         await until(0.1)
@@ -115,25 +115,25 @@ def test_throttling_halves_the_rate_and_holds_the_next_call() -> None:
         assert limiter.rate == 2.0
         assert await limiter.acquire() == pytest.approx(0.6)
 
-    play(story())
+    play(scenario())
 
 
-def test_those_who_wait_already_wait_longer_after_throttling() -> None:
-    """A queue of calls at the old rate would only be throttled again."""
+def test_throttling_also_delays_callers_that_already_wait() -> None:
+    """Queued calls at the old rate would only be throttled again."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         limiter, times = scripted(10.0), list[float]()
         calls = [asyncio.create_task(call_at(limiter, times)) for _ in range(10)]
         await until(0.35)
         limiter.throttled(0.3)
         await asyncio.wait(calls)
-        assert min(gaps(times[4:])) >= 0.2 - A_MOMENT
+        assert min(gaps(times[4:])) >= 0.2 - ROUNDING
 
-    play(story())
+    play(scenario())
 
 
 def test_calls_throttled_together_halve_the_rate_once() -> None:
-    """Ten calls that were sent before are one piece of news, not ten."""
+    """Ten calls that were sent before the first throttling count as one."""
     clock = Clock()
     limiter = RateLimiter(8.0, clock=clock)
     clock.now = 1.0
@@ -143,7 +143,7 @@ def test_calls_throttled_together_halve_the_rate_once() -> None:
 
 
 def test_a_call_throttled_at_the_halved_rate_halves_it_again() -> None:
-    """Throttling that goes on is answered by a rate that goes down, but never to zero."""
+    """Continued throttling lowers the rate further, but never to zero."""
     clock = Clock()
     limiter = RateLimiter(8.0, clock=clock)
     for _ in range(100):
@@ -153,14 +153,14 @@ def test_a_call_throttled_at_the_halved_rate_halves_it_again() -> None:
 
 
 def test_a_budget_below_the_slowest_rate_is_kept() -> None:
-    """Throttling does not raise a small budget."""
+    """Throttling does not raise a budget that is below the minimum rate."""
     limiter = RateLimiter(MIN_RATE / 2, clock=Clock())
     limiter.throttled(0.0)
     assert limiter.rate == MIN_RATE / 2
 
 
-def test_the_rate_recovers_within_a_minute_of_answers() -> None:
-    """From the slowest to the whole budget, a little with each answer, and no further."""
+def test_the_rate_recovers_within_a_minute_of_successes() -> None:
+    """Each success raises the rate a little, from the minimum up to the budget."""
     clock = Clock()
     limiter = RateLimiter(5.0, clock=clock)
     for _ in range(10):
@@ -181,7 +181,7 @@ def test_the_rate_recovers_within_a_minute_of_answers() -> None:
 
 
 def test_time_before_the_throttling_recovers_nothing() -> None:
-    """An hour at the full rate does not make up for what comes after."""
+    """Successes before the throttling do not speed up the recovery."""
     clock = Clock()
     limiter = RateLimiter(5.0, clock=clock)
     limiter.succeeded()
@@ -191,7 +191,7 @@ def test_time_before_the_throttling_recovers_nothing() -> None:
     assert limiter.rate == 2.5
 
 
-happenings = st.lists(
+events = st.lists(
     st.tuples(st.sampled_from(["call", "call", "call", "leave", "throttled", "answered"]), st.floats(0.0, 30.0)),
     min_size=1,
     max_size=60,
@@ -199,13 +199,13 @@ happenings = st.lists(
 
 
 @settings(derandomize=True, print_blob=True, deadline=None, max_examples=200)
-@given(budget=st.floats(0.05, 50.0), script=happenings)
-def test_whatever_happens_calls_keep_the_budget_and_everybody_gets_a_turn(
+@given(budget=st.floats(0.05, 50.0), script=events)
+def test_any_sequence_of_events_keeps_the_budget_and_serves_every_caller(
     budget: float, script: list[tuple[str, float]]
 ) -> None:
-    """In the order in which they came, and within the bounds of the rate."""
+    """Callers are served in order, within the bounds of the rate."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         limiter, calls = scripted(budget), list[tuple[int, float]]()
         waiting: list[asyncio.Task[None]] = []
         numbers = itertools.count()
@@ -229,18 +229,18 @@ def test_whatever_happens_calls_keep_the_budget_and_everybody_gets_a_turn(
         await asyncio.wait({*waiting, asyncio.create_task(asyncio.sleep(0))})
         assert [number for number, _ in calls] == sorted(number for number, _ in calls)
         assert len(calls) >= len(waiting)
-        assert all(gap >= 1 / budget - A_MOMENT for gap in gaps([at for _, at in calls]))
+        assert all(gap >= 1 / budget - ROUNDING for gap in gaps([at for _, at in calls]))
 
-    play(story())
+    play(scenario())
 
 
 # The queue
 
 
 def test_three_hundred_callers_take_turns() -> None:
-    """Each of them gets its share, however often one of them asks."""
+    """Each of three hundred callers gets its share, even if one calls more often than the others."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         limiter, turns = scripted(5.0), dict[int, int]()
 
         async def scope(number: int) -> None:
@@ -256,13 +256,13 @@ def test_three_hundred_callers_take_turns() -> None:
             each.cancel()
         await settle()
 
-    play(story())
+    play(scenario())
 
 
 def test_a_caller_that_is_cancelled_leaves_no_gap() -> None:
-    """Ninety-nine leave: the hundredth does not wait for their turns."""
+    """If 99 of 100 callers are cancelled, the last one does not wait for their turns."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         limiter, times = scripted(1.0), list[float]()
         await limiter.acquire()
         before = [asyncio.create_task(limiter.acquire()) for _ in range(99)]
@@ -273,13 +273,13 @@ def test_a_caller_that_is_cancelled_leaves_no_gap() -> None:
         await last
         assert times == pytest.approx([1.0])
 
-    play(story())
+    play(scenario())
 
 
 def test_a_cancelled_caller_keeps_the_message() -> None:
-    """Airflow uses it to detect that a trigger was killed."""
+    """Airflow detects by the message that a trigger was killed."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         limiter = scripted(0.1)
         await limiter.acquire()
         waiting = asyncio.create_task(limiter.acquire())
@@ -288,11 +288,11 @@ def test_a_cancelled_caller_keeps_the_message() -> None:
         with pytest.raises(asyncio.CancelledError, match="killed"):
             await waiting
 
-    play(story())
+    play(scenario())
 
 
-def test_callers_whose_event_loop_has_ended_hold_up_nobody() -> None:
-    """``airflow dags test`` makes a loop for each trigger; one of them may end in the middle of anything."""
+def test_callers_of_a_closed_event_loop_do_not_block_others() -> None:
+    """``airflow dags test`` runs an event loop per trigger, which may end at any time."""
     clock = Clock()
     limiter = RateLimiter(1.0, clock=clock)
     loop = asyncio.new_event_loop()
@@ -303,13 +303,15 @@ def test_callers_whose_event_loop_has_ended_hold_up_nobody() -> None:
     clock.now = OVERDUE + 1.1
     assert limiter.acquire_blocking() == clock.now
     for each in waiting:
-        each._log_destroy_pending = False  # type: ignore[attr-defined]  # it was destroyed on purpose
+        each._log_destroy_pending = False  # type: ignore[attr-defined]  # it was closed on purpose
     del waiting, each
     gc.collect()
 
 
 def test_the_callers_of_one_blocked_event_loop_are_skipped_together() -> None:
-    """A signal handler blocks the loop of a map that starts items; its stops come from another thread."""
+    """A signal handler may block the event loop of a map while it starts items; the stop calls come from another
+    thread.
+    """
     clock = Clock()
     limiter = RateLimiter(1.0, clock=clock)
     is_waiting, is_over = threading.Event(), threading.Event()
@@ -335,14 +337,14 @@ def test_the_callers_of_one_blocked_event_loop_are_skipped_together() -> None:
 
 
 def test_a_signal_handler_does_not_wait_for_its_own_thread() -> None:
-    """Airflow calls ``on_kill`` in one, while the task waits for a turn: nothing else would ever go on."""
+    """Airflow calls ``on_kill`` in a signal handler while the task waits for a turn; waiting would deadlock."""
     clock = Clock()
     limiter = RateLimiter(1.0, clock=clock)
     limiter.acquire_blocking()
     turns: list[float] = []
 
     def handler(*_: object) -> None:
-        clock.now = 1.5  # the turn of the interrupted caller has come, but it cannot take it
+        clock.now = 1.5  # it is the interrupted caller's turn, but it cannot take it
         turns.append(limiter.acquire_blocking())
         clock.now = 3.0
 
@@ -356,8 +358,10 @@ def test_a_signal_handler_does_not_wait_for_its_own_thread() -> None:
     assert turns == [1.5, 3.0]
 
 
-def test_functions_that_have_begun_come_first() -> None:
-    """They hold the client's few threads: behind hundreds of scopes, all threads would come to wait here."""
+def test_functions_in_progress_come_first() -> None:
+    """Functions in progress hold the client's few threads; if they waited behind hundreds of scopes, no thread would be
+    left.
+    """
     clock = Clock()
     limiter = RateLimiter(1.0, clock=clock)
     limiter.acquire_blocking()
@@ -373,7 +377,7 @@ def test_functions_that_have_begun_come_first() -> None:
 
 
 def test_a_caller_that_an_exception_ends_leaves_the_queue() -> None:
-    """Such as Airflow's alarm for ``execution_timeout``, which goes off anywhere."""
+    """A caller that is interrupted by an exception, such as Airflow's ``execution_timeout``, leaves the queue."""
     clock = Clock()
     limiter = RateLimiter(1.0, clock=clock)
     limiter.acquire_blocking()
@@ -398,7 +402,7 @@ def test_a_caller_that_an_exception_ends_leaves_the_queue() -> None:
 
 
 def test_threads_and_loops_share_one_queue() -> None:
-    """A trigger's calls and those of the threads come from one budget."""
+    """Calls of triggers and of threads share one budget."""
     limiter = RateLimiter(1000.0)
     times: list[float] = []
 
@@ -423,7 +427,7 @@ def test_threads_and_loops_share_one_queue() -> None:
 
 
 def test_pauses_double_from_the_first_to_the_longest() -> None:
-    """A failing service is left alone for longer and longer, but never for good."""
+    """Pauses double up to a maximum, so that a failing service is called rarely but never abandoned."""
     assert [backoff(failures) for failures in range(1, 8)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     assert backoff(1) == FIRST_DELAY
     assert backoff(100_000) == MAX_DELAY
@@ -431,7 +435,7 @@ def test_pauses_double_from_the_first_to_the_longest() -> None:
 
 
 def test_jitter_spreads_over_the_whole_pause() -> None:
-    """Callers that failed together do not return together."""
+    """Jitter spreads the retries of callers that failed together."""
     chosen = [full_jitter(10.0) for _ in range(1000)]
     assert 0 <= min(chosen) < 1
     assert 9 < max(chosen) <= 10

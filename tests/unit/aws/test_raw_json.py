@@ -1,4 +1,4 @@
-"""The plain reading of answers: what it takes, and what it leaves to botocore."""
+"""The fast parser of JSON responses: what it reads, and what it leaves to botocore."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from airflow_jobflow.aws import raw_json
 
 
 def answered(body: bytes, status: int = 200) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is left for botocore's parser, and what was read before it."""
+    """Return what is left for botocore's parser, and what was read before."""
     response, read = {"status_code": status, "body": body}, dict[str, Any]()
     raw_json._read("DescribeJobs", "jobs", response_dict=response, customized_response_dict=read, operation_model=None)
     return response, read
 
 
-def test_an_answer_is_read_without_its_nulls() -> None:
-    """As botocore's parser does, which would take several times as long."""
+def test_nulls_are_removed_from_a_response() -> None:
+    """Nulls are removed as by botocore's parser, which is several times slower."""
     response, read = answered(b'{"jobs": [{"jobId": "a", "attempts": null, "container": {"exitCode": null}}]}')
     assert read == {"jobs": [{"jobId": "a", "container": {}}]}
     assert response["body"] == b"{}"
 
 
 def test_an_error_is_left_to_botocore() -> None:
-    """It knows what AWS's errors look like."""
+    """Botocore parses errors, because it knows their format."""
     assert answered(b'{"message": "no"}', 429) == ({"status_code": 429, "body": b'{"message": "no"}'}, {})
 
 
-def test_an_object_is_as_good_as_a_list() -> None:
-    """GetJobRun answers one."""
+def test_an_object_is_read_like_a_list() -> None:
+    """GetJobRun responds with an object."""
     response, read = {"status_code": 200, "body": b'{"JobRun": {"Id": "a"}}'}, dict[str, Any]()
     raw_json._read("GetJobRun", "JobRun", response_dict=response, customized_response_dict=read, operation_model=None)
     assert read == {"JobRun": {"Id": "a"}}
 
 
 class Raw(io.BytesIO):
-    """The body of an answer, as urllib3 has it."""
+    """The body of a response, with the interface of urllib3."""
 
     def stream(self) -> Iterator[bytes]:
-        """All of it."""
+        """Return the whole body as one chunk."""
         yield self.read()
 
 
-def test_a_client_reads_its_answers_plainly() -> None:
+def test_a_client_uses_the_fast_parser() -> None:
     """Times are numbers, not datetimes."""
     client: Any = boto3.client("glue", region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b")
     raw_json.register(client)
@@ -60,8 +60,8 @@ def test_a_client_reads_its_answers_plainly() -> None:
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b"[]", b"null", b""])
-def test_what_is_no_list_of_jobs_is_no_answer(body: bytes) -> None:
-    """A proxy's page taken for an answer would make every job unknown."""
+def test_a_body_without_a_list_of_jobs_is_an_error(body: bytes) -> None:
+    """Otherwise an HTML page of a proxy would make every job unknown."""
     with pytest.raises(ResponseParserError):
         answered(body)
 

@@ -1,4 +1,4 @@
-"""What is read from messages: which job, and whether it has ended."""
+"""Parsing of EventBridge messages: which job an event is about, and whether it has ended."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def message(kind: tuple[str, str], **detail: Any) -> str:
         (message(BATCH, jobId=BATCH_ID, more={"x" * 256_000: None}), JobEvent("batch", BATCH_ID, ended=False)),
     ],
 )
-def test_an_event_is_read_whatever_else_it_says(body: str, event: JobEvent) -> None:
-    """A status that no table knows is no end."""
+def test_an_event_is_parsed_despite_unknown_members(body: str, event: JobEvent) -> None:
+    """An unknown status does not count as an end."""
     assert parse_message(body) == event
 
 
@@ -76,8 +76,8 @@ def test_an_event_is_read_whatever_else_it_says(body: str, event: JobEvent) -> N
     ],
     ids=range(20),
 )
-def test_what_is_no_event_of_a_job_is_read_as_none(body: str) -> None:
-    """And raises nothing."""
+def test_other_messages_are_parsed_as_none(body: str) -> None:
+    """Messages that are not events of jobs raise no error."""
     assert parse_message(body) is None
 
 
@@ -92,8 +92,8 @@ json_values = st.recursive(
     st.sampled_from(list(eventbridge.EVENT_TYPES)),
     st.dictionaries(st.sampled_from(["jobId", "status", "taskArn", "lastStatus", "state"]), json_values),
 )
-def test_reading_raises_nothing(kind: tuple[str, str], detail: dict[str, Any]) -> None:
-    """Whatever stands where an id and a status should."""
+def test_parsing_never_raises(kind: tuple[str, str], detail: dict[str, Any]) -> None:
+    """Any JSON value in place of an id or a status is tolerated."""
     event = parse_message(message(kind, **detail))
     assert event is None or jobs_to_describe(event, event.service, [BATCH_ID]) is not None
 
@@ -124,15 +124,15 @@ def test_reading_raises_nothing(kind: tuple[str, str], detail: dict[str, Any]) -
         ),
     ],
 )
-def test_an_event_is_about_the_jobs_that_are_known_by_its_name(
+def test_an_event_matches_jobs_by_its_names(
     event: JobEvent, service: str, known: list[str], looks: dict[str, bool]
 ) -> None:
-    """A child's also about its array; a crawler's about each of its crawls."""
+    """An event of a child also matches its array, and one of a crawler matches each of its crawls."""
     assert jobs_to_describe(event, service, known) == looks
 
 
-def test_the_ends_are_those_of_the_services_tables() -> None:
-    """A status that is added there is not forgotten here."""
+def test_final_statuses_are_those_of_the_services() -> None:
+    """A final status that a service's table gets must also end waits by events."""
     ends = {kind.service: kind.ended for kind in eventbridge.EVENT_TYPES.values()}
     assert ends["batch"] == {status for status, state in batch.STATES.items() if state.ended}
     assert ends["glue_run"] == {status for status, state in glue_run.STATES.items() if state.ended}
@@ -140,8 +140,8 @@ def test_the_ends_are_those_of_the_services_tables() -> None:
     assert {kind.service for kind in eventbridge.EVENT_TYPES.values()} == {"batch", "ecs", "glue_run", "glue_crawl"}
 
 
-def test_a_crawl_is_known_by_its_crawler_in_glues_words() -> None:
-    """As the id of a crawl is built."""
+def test_a_crawl_is_matched_by_the_name_of_its_crawler() -> None:
+    """The name in the event is built as in the id of a crawl."""
     [key] = [key for key, kind in eventbridge.EVENT_TYPES.items() if kind.service == eventbridge.GLUE_CRAWL]
     assert key == ("aws.glue", glue_events.CRAWLER)
     since = glue_crawl.Since.read("se2_in0@2026-11-22T03:21:48.125000+00:00")

@@ -21,7 +21,7 @@ class Sqs:
         self.batches: list[list[str]] = []
 
     def __call__(self, operation: str, **parameters: Any) -> Any:
-        """Answer a batch call as SQS does."""
+        """Respond to a batch call as SQS does."""
         assert operation == "delete_message_batch"
         self.batches.append([each["ReceiptHandle"] for each in parameters["Entries"]])
         ids = [each["Id"] for each in parameters["Entries"] if each["ReceiptHandle"] in self.failing]
@@ -35,7 +35,7 @@ def delete(sqs: Any, receipts: list[str]) -> None:
 
 
 def test_a_batch_has_no_more_than_ten_messages() -> None:
-    """SQS rejects larger batches as a whole."""
+    """SQS rejects larger batches completely."""
     sqs = Sqs()
     receipts = [f"{number}" for number in range(25)]
     delete(sqs, receipts)
@@ -44,7 +44,7 @@ def test_a_batch_has_no_more_than_ten_messages() -> None:
 
 
 def test_messages_that_were_not_deleted_are_reported_after_the_others_are_deleted() -> None:
-    """SQS responds with success although it has deleted only some of a batch."""
+    """SQS responds with success even if it deleted only some messages of a batch."""
     sqs = Sqs("3", "14")
     with pytest.raises(CallError, match="failed for 2 of 25 messages: expired"):
         delete(sqs, [f"{number}" for number in range(25)])

@@ -1,4 +1,4 @@
-"""What is read of EventBridge's events, and which of it a filter lets through."""
+"""Payloads of state change events, and the filters on them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def event(source: str, detail_type: str, **detail: Any) -> dict[str, Any]:
 
 
 def batch(status: Any = "SUCCEEDED", **more: Any) -> dict[str, Any]:
-    """Of a Batch job."""
+    """Return an event of a Batch job."""
     detail = {
         "jobArn": f"{BATCH_ARN}:job/4c7599ae",
         "jobId": "4c7599ae",
@@ -55,7 +55,7 @@ CHILD: dict[str, Any] = {"jobId": "4c7599ae:3", "arrayProperties": {"size": 7, "
 
 
 def ecs(status: str = "STOPPED", exit_code: int = 0) -> dict[str, Any]:
-    """Of an ECS task."""
+    """Return an event of an ECS task."""
     return event(
         "aws.ecs",
         "ECS Task State Change",
@@ -70,17 +70,17 @@ def ecs(status: str = "STOPPED", exit_code: int = 0) -> dict[str, Any]:
 
 
 def glue_run(state: str = "SUCCEEDED") -> dict[str, Any]:
-    """Of a run of a Glue job."""
+    """Return an event of a Glue job run."""
     return event("aws.glue", "Glue Job State Change", jobName="se2_job0", jobRunId="jr_1", state=state, message="M")
 
 
 def crawl(state: str = "Succeeded") -> dict[str, Any]:
-    """Of a Glue crawl."""
+    """Return an event of a Glue crawl."""
     return event("aws.glue", "Glue Crawler State Change", crawlerName="se2_in0", state=state, message="M")
 
 
 def job(of: dict[str, Any]) -> dict[str, Any]:
-    """The payload of an event about a job."""
+    """Return the payload of an event about a job."""
     event = parse_event(of)
     assert event is not None
     found = job_payload(event)
@@ -89,13 +89,13 @@ def job(of: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse(body: str) -> dict[str, Any] | None:
-    """The payload of a message; None if it is not a state change."""
+    """Return the payload of a message; None if it is not a state change."""
     event = parse_message(body)
     return job_payload(event) if event else None
 
 
-def test_an_array_is_told_with_all_that_a_notification_needs() -> None:
-    """The payload of an asset event is public: a key that is renamed breaks somebody's DAG."""
+def test_the_payload_of_an_array_has_all_details_for_a_notification() -> None:
+    """The payload of an asset event is public: renaming a key breaks DAGs."""
     assert job(batch("FAILED", **PARENT, statusReason="Array Child Job failed", stoppedAt=1508781345401)) == {
         "key": "batch/4c7599ae/FAILED",
         "service": "batch",
@@ -118,8 +118,8 @@ def test_an_array_is_told_with_all_that_a_notification_needs() -> None:
     }
 
 
-def test_every_service_is_told_in_the_same_shape() -> None:
-    """A DAG reads them alike."""
+def test_the_payloads_of_all_services_have_the_same_keys() -> None:
+    """DAGs read the payloads of all services in the same way."""
     told = [job(each) for each in (batch(), batch(**CHILD), ecs(), glue_run(), crawl())]
     assert len({tuple(sorted(each)) for each in told}) == 1
     assert [each["state"] for each in told] == ["SUCCEEDED"] * 5
@@ -140,13 +140,15 @@ def test_every_service_is_told_in_the_same_shape() -> None:
         (crawl("Failed"), "FAILED"),
     ],
 )
-def test_an_end_is_good_or_bad_whatever_the_service_calls_it(of: dict[str, Any], state: str) -> None:
-    """ECS itself calls both STOPPED."""
+def test_the_payload_says_whether_an_end_is_a_success_or_a_failure(of: dict[str, Any], state: str) -> None:
+    """ECS itself uses STOPPED for both."""
     assert job(of)["state"] == state
 
 
-def test_an_end_has_the_same_key_each_time_it_is_told() -> None:
-    """Also under another id of an event; what can happen twice has the event's."""
+def test_an_end_has_the_same_key_in_repeated_events() -> None:
+    """A repeated event with another id has the same key; for changes that can happen twice, the key contains the
+    event's id.
+    """
     assert job({**batch(), "id": "other"})["key"] == job(batch())["key"] == "batch/4c7599ae/SUCCEEDED"
     assert job({**batch("RUNNING"), "id": "other"})["key"] == "other"
     assert job({**crawl(), "id": "other"})["key"] == "other"
@@ -178,13 +180,13 @@ def test_an_end_has_the_same_key_each_time_it_is_told() -> None:
         "x" * 262_144,
     ],
 )
-def test_what_tells_of_no_job_reads_as_nothing(body: str) -> None:
-    """Anybody may send anything to a queue; none of it may end the stream."""
+def test_messages_about_no_job_are_parsed_as_none(body: str) -> None:
+    """Anyone may send messages to the queue; none may end the stream."""
     assert parse(body) is None
 
 
-def test_whatever_a_message_holds_what_is_taken_of_it_can_be_stored() -> None:
-    """Airflow would end the triggerer over a text that is no Unicode, or a number that is too long."""
+def test_a_payload_can_always_be_stored() -> None:
+    """Text that is not valid Unicode, or a huge number, would end Airflow's triggerer."""
     hostile = batch(
         jobName="name\0\ud800",
         statusReason="x" * 262_144,
@@ -243,8 +245,8 @@ def test_whatever_a_message_holds_what_is_taken_of_it_can_be_stored() -> None:
         ({"status": ["Started"]}, crawl("Started"), True),
     ],
 )
-def test_a_filter_lets_through_what_it_says(wanted: dict[str, Any], of: dict[str, Any], wants: bool) -> None:
-    """All that is given must match; of each, any one word."""
+def test_a_filter_matches_as_documented(wanted: dict[str, Any], of: dict[str, Any], wants: bool) -> None:
+    """All given conditions must match; of each condition, any one value."""
     assert Filter(**wanted).matches(job(of)) is wants
 
 
@@ -265,9 +267,9 @@ def test_a_filter_lets_through_what_it_says(wanted: dict[str, Any], of: dict[str
         ({"job_definition": [""]}, "job_definition=''"),
     ],
 )
-def test_a_filter_that_could_never_match_is_refused(wanted: dict[str, Any], words: str) -> None:
-    """It would wait for ever, and nobody would know."""
-    with pytest.raises(ValueError) as refused:  # noqa: PT011 -- the words are what is tested
+def test_a_filter_that_can_never_match_is_rejected(wanted: dict[str, Any], words: str) -> None:
+    """It would wait forever without an error."""
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 -- the message is asserted
         Filter(**wanted)
     assert words in str(refused.value)
 
@@ -276,15 +278,15 @@ def test_a_filter_that_could_never_match_is_refused(wanted: dict[str, Any], word
     ("name", "states"), [("batch", BATCH_STATES), ("ecs", ECS_STATES), ("glue_run", GLUE_RUN_STATES)]
 )
 def test_the_statuses_are_those_that_the_services_have(name: str, states: dict[str, Any]) -> None:
-    """A status that AWS adds must not be refused."""
+    """A status that AWS adds must not be rejected."""
     beside = {"batch": ({"SUBMITTED"}, set()), "ecs": (set(), {"STOPPED"})}
     missing, more = beside.get(name, (set(), set()))
     assert set(EVENT_STATUSES[name]) == (set(states) - missing) | more
 
 
 @pytest.mark.parametrize(("source", "detail_type"), EVENT_TYPES)
-def test_what_wakes_a_wait_as_an_end_is_told_as_one(source: str, detail_type: str) -> None:
-    """Waits and watchers read the same events."""
+def test_an_event_that_ends_a_wait_is_also_reported_as_an_end(source: str, detail_type: str) -> None:
+    """Waits and asset watchers use the same events."""
     kind = EVENT_TYPES[source, detail_type]
     assert {word.upper() for word in kind.ended} <= set(EVENT_STATUSES[kind.service])
     for of in (batch(), ecs(), glue_run(), crawl()):

@@ -1,4 +1,4 @@
-"""The corpus of what AWS says of failed jobs, ``aws_reasons.yaml``, as snapshots."""
+"""The corpus of AWS's reasons for failed jobs, ``aws_reasons.yaml``, as snapshots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_jobflow.jobs import batch, ecs_snapshot
 from airflow_jobflow.jobs.model import JobState, Snapshot
 
 PATH = Path(__file__).with_suffix(".yaml")
-"""Where it is; the documentation is written from it too."""
+"""The corpus; the documentation is generated from it too."""
 
 SOURCES: dict[str, str]
 CAUSES: dict[str, dict[str, Any]]
@@ -20,14 +20,14 @@ SOURCES, CAUSES = yaml.safe_load(PATH.read_text()).values()
 
 
 def lines() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Return every line, with its cause."""
+    """Return all lines with their causes."""
     for cause, entry in CAUSES.items():
         for line in entry["lines"]:
             yield cause, line
 
 
 def snapshot(line: Mapping[str, Any]) -> Snapshot:
-    """Return a failed job of which AWS says what a line has; of Batch and ECS as their responses are read."""
+    """Return a failed job with the reasons of a line; those of Batch and ECS are parsed from responses."""
     return {"batch": _batch, "ecs": _ecs}.get(line["service"], _glue)(line)
 
 
@@ -40,7 +40,7 @@ def _batch(line: Mapping[str, Any]) -> Snapshot:
             "status": "FAILED",
             "container": {name: value for name, value in container.items() if value is not None} or None,
             "statusReason": line.get("reason"),
-            # As Batch marks what the queue's jobStateTimeLimitActions have ended.
+            # As Batch marks jobs that jobStateTimeLimitActions ended.
             "isCancelled": str(line.get("reason")).startswith("Canceled by"),
             "isTerminated": str(line.get("reason")).startswith("Terminated by"),
         }

@@ -1,4 +1,4 @@
-"""What the functions in ``jobs/`` call instead of AWS: a client with a method for each operation."""
+"""Scripted AWS for the functions in ``jobs/``: a client with a method for each operation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_jobflow.faults import CallError
 
 
 class ScriptedClient:
-    """Base of scripted clients. Is the ``Call`` of one as well: errors are raised as calls to AWS raise them."""
+    """Base class of scripted clients. It is also their ``Call``, and raises errors as calls to AWS do."""
 
     region, partition = "eu-west-1", "aws"
     may_tag = True
@@ -24,7 +24,7 @@ class ScriptedClient:
         """No rate is limited."""
 
     def __call__(self, operation: str, **parameters: Any) -> Any:
-        """Make one call."""
+        """Call the method of an operation."""
         try:
             return getattr(self, operation)(**parameters)
         except ClientError as error:
@@ -32,6 +32,6 @@ class ScriptedClient:
 
 
 def refused(code: str, operation: str, message: str = "m", status: int = 400) -> ClientError:
-    """Return the error of a response."""
+    """Return the error of a rejected call."""
     response: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return ClientError(response, operation)

@@ -1,4 +1,4 @@
-"""How many children may fail, and which run again."""
+"""Arrays: how many children may fail, and which run again in a redrive."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_jobflow.jobs.array import (
-    INDEXES,
-    MAX_OVERRIDES_LENGTH,
-    Tolerance,
-    index_ranges,
-    indexes_of,
-    rerun_requests,
-)
+from airflow_jobflow.jobs.array import INDEXES, Tolerance, index_ranges, indexes_of, rerun_requests
+from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH
 
 
 @pytest.mark.parametrize(
@@ -34,16 +28,16 @@ from airflow_jobflow.jobs.array import (
         (0, 18.4, 70, 375, False),
     ],
 )
-def test_whichever_of_the_two_tolerances_allows_more(
+def test_the_larger_of_the_two_tolerances_applies(
     count: int, percentage: float, failed: int, size: int, allowed: bool
 ) -> None:
-    """One failure too many is a failure; one fewer is none."""
+    """One failure more than tolerated fails the array."""
     assert Tolerance(count, percentage).allows(failed, size) is allowed
 
 
 @given(st.sets(st.integers(0, 300)))
-def test_ranges_say_every_index_once(indexes: set[int]) -> None:
-    """An index that the ranges lose is a failure nobody reads of."""
+def test_ranges_contain_every_index_once(indexes: set[int]) -> None:
+    """An index missing from the ranges in the message is a failure that nobody notices."""
     said: list[int] = []
     for part in filter(None, index_ranges(indexes).split(",")):
         first, _, last = part.partition("-")
@@ -64,7 +58,7 @@ SUBMIT: dict[str, Any] = {
 
 
 def indexes_variable(request: dict[str, Any]) -> str:
-    """The indexes in a container's environment."""
+    """Return the variable with the indexes from a container's environment."""
     environment = request["containerOverrides"]["environment"]
     assert {"name": "A", "value": "1"} in environment
     [ranges] = [each["value"] for each in environment if each["name"] == INDEXES]
@@ -73,48 +67,48 @@ def indexes_variable(request: dict[str, Any]) -> str:
 
 @given(indexes=st.sets(st.integers(0, 9_999), min_size=1))
 def test_indexes_survive_being_written_as_ranges(indexes: set[int]) -> None:
-    """A child with a wrong index would do another's work."""
+    """A child with a wrong index would do another child's work."""
     assert indexes_of(index_ranges(indexes)) == sorted(indexes)
 
 
-@given(indexes=st.sets(st.integers(0, 9_999), min_size=1), room=st.integers(0, MAX_OVERRIDES_LENGTH))
-def test_every_index_runs_again_once_in_overrides_that_fit(indexes: set[int], room: int) -> None:
-    """What is cut off would never run; what does not fit would be refused."""
-    command = ["x" * (MAX_OVERRIDES_LENGTH - room)]
+@given(indexes=st.sets(st.integers(0, 9_999), min_size=1), room=st.integers(0, MAX_BATCH_OVERRIDES_LENGTH))
+def test_every_index_runs_again_once_within_the_size_limit(indexes: set[int], room: int) -> None:
+    """A truncated index would never run, and overrides above the limit would be rejected."""
+    command = ["x" * (MAX_BATCH_OVERRIDES_LENGTH - room)]
     request = {**SUBMIT, "containerOverrides": {**SUBMIT["containerOverrides"], "command": command}}
     runs = list(rerun_requests(request, indexes))
     assert [index for part, _ in runs for index in part] == sorted(indexes)
     for part, job in runs:
         assert indexes_of(indexes_variable(job)) == part
         assert job.get("arrayProperties", {}).get("size", 1) == len(part)
-        fits = len(json.dumps(job["containerOverrides"])) <= MAX_OVERRIDES_LENGTH
-        assert fits or len(index_ranges(part).split(",")) == 1  # nothing smaller can be made of it
+        fits = len(json.dumps(job["containerOverrides"])) <= MAX_BATCH_OVERRIDES_LENGTH
+        assert fits or len(index_ranges(part).split(",")) == 1  # it cannot be split further
 
 
 def test_ten_thousand_scattered_indexes_take_few_arrays() -> None:
-    """Each array more is a job more to wait for."""
+    """Indexes are packed into few arrays, because each array is one more job to wait for."""
     runs = list(rerun_requests(SUBMIT, range(0, 10_000, 2)))
     assert len(runs) == 4
     assert next(iter(rerun_requests(SUBMIT, range(10_000))))[1]["arrayProperties"] == {"size": 10_000}
 
 
 def test_a_single_index_runs_as_a_plain_job() -> None:
-    """There is no array of one."""
+    """Batch has no arrays of one."""
     [(part, job)] = rerun_requests(SUBMIT, [7])
     assert part == [7]
     assert "arrayProperties" not in job
     assert indexes_variable(job) == "7"
 
 
-def test_who_was_told_before_is_told_anew() -> None:
-    """A third try must not get the second's indexes as well."""
+def test_indexes_of_an_earlier_redrive_are_replaced() -> None:
+    """A third try must not also get the second one's indexes."""
     [(_, job)] = rerun_requests(SUBMIT, [3, 4, 7])
     [(_, again)] = rerun_requests(job, [4, 7])
     assert indexes_variable(again) == "4,7"
 
 
-def test_only_the_order_among_children_is_depended_on_again() -> None:
-    """Other arrays are of another size, and other jobs have ended."""
+def test_only_dependencies_between_children_are_kept() -> None:
+    """Other arrays have another size, and other jobs have ended."""
     others = [{"jobId": "a", "type": "N_TO_N"}, {"jobId": "b"}]
     request = {**SUBMIT, "dependsOn": [*others, {"type": "SEQUENTIAL"}]}
     assert [job.get("dependsOn") for _, job in rerun_requests(request, [1, 2])] == [[{"type": "SEQUENTIAL"}]]

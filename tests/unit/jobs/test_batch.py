@@ -1,4 +1,4 @@
-"""The Batch module against botocore's own models, and the reading of what DescribeJobs says."""
+"""The Batch module: checked against botocore's model, and parsing of DescribeJobs responses."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from tests.unit.jobs.scripted_calls import ScriptedClient
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    """The model of Batch in botocore."""
+    """Return botocore's model of Batch."""
     return botocore.session.get_session().get_service_model("batch")
 
 
 def job(**fields: Any) -> Any:
-    """A job as DescribeJobs gives it."""
+    """Return a job as in DescribeJobs."""
     arn = "arn:aws:batch:eu-west-1:123456789012:job/abc"
     return {"jobId": "abc", "jobName": "hello", "jobArn": arn, "status": "RUNNING", **fields}
 
 
 def test_every_status_of_botocore_is_in_the_table(model: Any) -> None:
-    """A status that the table forgets would be taken for a job that never ends."""
+    """A job with a status missing from the table would never end."""
     assert list(batch.STATES) == model.shape_for("JobStatus").enum
 
 
-def test_everything_submit_job_takes_can_be_said(model: Any) -> None:
-    """A member without a parameter could not be said at all."""
+def test_every_member_of_submit_job_has_a_parameter(model: Any) -> None:
+    """Without a parameter, a member of SubmitJob could not be used."""
     assert set(PARAMETERS.members.values()) == set(model.operation_model("SubmitJob").input_shape.members)
 
 
-def test_a_status_no_table_knows_is_still_going() -> None:
-    """A new status of AWS's must not end a wait."""
+def test_an_unknown_status_means_running() -> None:
+    """A new status of AWS must not end a wait."""
     assert batch.snapshot(job(status="PONDERING")).state is JobState.RUNNING
 
 
-def test_only_what_was_given_is_sent() -> None:
-    """An explicit default would replace the job definition's own."""
+def test_only_parameters_that_are_set_are_sent() -> None:
+    """An explicit default would override the job definition."""
     given = {"job_name": "a", "job_queue": "q", "job_definition": "d", "tags": None, "retry_strategy": None}
     assert batch_request.request(given, PARAMETERS.members) == {"jobName": "a", "jobQueue": "q", "jobDefinition": "d"}
 
 
-def test_short_forms_become_parts_of_the_long_ones() -> None:
-    """The command, the array's size and the time-out are said in AWS's own shape."""
+def test_short_forms_are_merged_into_the_request() -> None:
+    """Command, array size and timeout are sent in AWS's format."""
     given = {
         "container_overrides": {"environment": [{"name": "A", "value": "1"}]},
         "command": ["echo", "hi"],
@@ -61,8 +61,8 @@ def test_short_forms_become_parts_of_the_long_ones() -> None:
     }
 
 
-def test_a_snapshot_survives_the_way_through_a_trigger_event() -> None:
-    """What the trigger saw must reach the operator whole."""
+def test_a_snapshot_survives_serialization_in_a_trigger_event() -> None:
+    """The operator gets all that the trigger has seen."""
     seen = batch.snapshot(
         job(
             status="FAILED",
@@ -75,8 +75,8 @@ def test_a_snapshot_survives_the_way_through_a_trigger_event() -> None:
     assert type(seen.to_dict()["state"]) is str
 
 
-def test_the_log_is_where_the_definition_says() -> None:
-    """A job that logs to a group of its own must not be looked for in the default one."""
+def test_the_log_group_comes_from_the_job_definition() -> None:
+    """A log in another group than the default one must be found."""
     container = {
         "logStreamName": "s",
         "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": "/mine"}},
@@ -86,8 +86,8 @@ def test_the_log_is_where_the_definition_says() -> None:
     assert batch.snapshot(job(container={})).log is None
 
 
-def test_a_parent_is_an_array_and_a_child_is_none() -> None:
-    """A child carries size and index; taken for a parent, its children would be asked for."""
+def test_a_parent_is_an_array_and_a_child_is_not() -> None:
+    """A child also has a size and an index; as an array, its children would be listed."""
     parent = batch.snapshot(job(arrayProperties={"size": 7, "statusSummary": {"RUNNING": 2, "SUCCEEDED": 1}}))
     assert parent.array
     assert (parent.array.size, parent.array.running, parent.array.done) == (7, 2, 1)
@@ -105,13 +105,13 @@ def test_a_parent_is_an_array_and_a_child_is_none() -> None:
         ({"status": "PENDING", "arrayProperties": {"size": 2, "statusSummary": {"STARTING": 1}}}, True),
     ],
 )
-def test_a_job_that_waits_for_its_second_attempt_is_not_stuck(fields: dict[str, Any], left: bool) -> None:
-    """queued_timeout is for jobs that were never taken out of the queue."""
+def test_a_job_that_waits_for_its_second_attempt_has_left_the_queue(fields: dict[str, Any], left: bool) -> None:
+    """``queued_timeout`` applies only to jobs that have never left the queue."""
     assert batch.snapshot(job(**fields)).left_queue is left
 
 
-def test_which_attempt_is_meant() -> None:
-    """The message says on which attempt a job failed."""
+def test_the_number_of_the_attempt_is_known() -> None:
+    """The error message names the attempt on which a job failed."""
     ended = {"container": {"exitCode": 1}}
     assert batch.snapshot(job(status="RUNNABLE")).attempt == 0
     assert batch.snapshot(job(status="RUNNING", attempts=[ended])).attempt == 2
@@ -128,19 +128,19 @@ def test_which_attempt_is_meant() -> None:
         {"eksProperties": {"podProperties": {"containers": [{"exitCode": 3}]}}},
     ],
 )
-def test_the_exit_code_is_found_wherever_a_kind_of_job_keeps_it(fields: dict[str, Any]) -> None:
-    """Jobs of several containers, and those on EKS, keep theirs further down."""
+def test_the_exit_code_is_found_in_every_type_of_job(fields: dict[str, Any]) -> None:
+    """Jobs with several containers and jobs on EKS have it in nested members."""
     assert batch.snapshot(job(status="FAILED", **fields)).exit_code == 3
 
 
 def test_a_child_in_china_knows_its_partition() -> None:
-    """The console's address depends on it."""
+    """The address of the console depends on the partition."""
     seen = batch.snapshot(job(jobArn="arn:aws-cn:batch:cn-north-1:1:job/abc:3"))
     assert (seen.partition, seen.region) == ("aws-cn", "cn-north-1")
 
 
 def several(*containers: dict[str, Any], **fields: Any) -> Any:
-    """A job of several containers that has ended."""
+    """Return a job with several containers that has ended."""
     return job(**{"status": "FAILED", "ecsProperties": {"taskProperties": [{"containers": containers}]}, **fields})
 
 
@@ -167,24 +167,26 @@ ROUTER = {"name": "router", "essential": True, "logStreamName": "router-stream"}
         ([{**SIDECAR, "exitCode": 7}], "sidecar", 7),
     ],
 )
-def test_what_other_containers_end_with_does_not_hide_the_cause(
+def test_other_containers_do_not_hide_the_cause(
     containers: list[dict[str, Any]], name: str, exit_code: int | None
 ) -> None:
-    """Essential ones decide, in the definition's order; one that was killed because another ended does not."""
+    """The first failed essential container decides, in the definition's order, but not one that was killed after
+    another ended.
+    """
     seen = batch.snapshot(several(*containers))
     assert (seen.exit_code, seen.log) == (exit_code, LogStream("/aws/batch/job", f"{name}-stream"))
 
 
 def test_a_job_that_has_succeeded_shows_the_exit_code_of_its_success() -> None:
-    """A sidecar that was killed in the end is no failure."""
+    """A sidecar that is killed at the end is not a failure."""
     killed = {**SIDECAR, "exitCode": 137}
     assert batch.snapshot(several(killed, {**MAIN, "exitCode": 0}, status="SUCCEEDED")).exit_code == 0
     both = [{**ROUTER, "exitCode": 143}, {**MAIN, "exitCode": 0}]
     assert batch.snapshot(several(*both, status="SUCCEEDED")).exit_code == 0
 
 
-def test_how_containers_ended_may_be_in_the_attempt_alone() -> None:
-    """Only the job says which are essential, and in which order; only the attempt how they ended."""
+def test_container_results_may_be_in_the_attempt_only() -> None:
+    """The job has the order and the essential containers; the attempt has their results."""
     ended = {"containers": [{"name": "sidecar", "exitCode": 137}, {"name": "main", "exitCode": 2}]}
     attempts = [{"taskProperties": [{"containers": [{"name": "main", "exitCode": 9}]}]}, {"taskProperties": [ended]}]
     assert batch.snapshot(several(MAIN, SIDECAR, attempts=attempts)).exit_code == 2
@@ -192,8 +194,8 @@ def test_how_containers_ended_may_be_in_the_attempt_alone() -> None:
     assert (running.exit_code, running.log) == (None, LogStream("/aws/batch/job", "main-stream"))
 
 
-def test_the_container_that_counts_can_be_named() -> None:
-    """Its exit code, reason and log, but Batch's state: Batch itself says how the job went."""
+def test_container_name_selects_the_container() -> None:
+    """Its exit code, reason and log are shown, but whether the job succeeded is Batch's decision."""
     seen = batch.snapshot(several({**MAIN, "exitCode": 0}, {**ROUTER, "exitCode": 137, "reason": "why"}))
     assert seen.counting("main").exit_code == 0
     assert seen.counting("main").log == LogStream("/aws/batch/job", "main-stream")
@@ -204,7 +206,7 @@ def test_the_container_that_counts_can_be_named() -> None:
 
 
 def test_a_log_in_another_region_is_looked_for_there() -> None:
-    """The log driver may write to another region than the job's, which is eu-west-1."""
+    """The log driver may write to another region than the job's, here eu-west-1."""
 
     def logs_in(region: str) -> Any:
         options = {"awslogs-group": "/mine", "awslogs-region": region}
@@ -217,7 +219,7 @@ def test_a_log_in_another_region_is_looked_for_there() -> None:
 
 
 def pod(*, inits: list[Any] = [], containers: list[Any] = [], **more: Any) -> dict[str, Any]:  # noqa: B006 -- not changed
-    """An attempt on EKS."""
+    """Return an attempt on EKS."""
     return {
         "eksClusterArn": "arn:aws:eks:eu-west-1:1:cluster/spot",
         "podName": "aws-batch.abc",
@@ -230,7 +232,7 @@ def pod(*, inits: list[Any] = [], containers: list[Any] = [], **more: Any) -> di
 
 
 def test_attempts_on_eks_are_counted() -> None:
-    """They are in a list of their own; the one that runs is in it, too."""
+    """Attempts on EKS are in another list, which includes the running one."""
     ended = pod(containers=[{"name": "main", "exitCode": 1}], stoppedAt=1)
     assert batch.snapshot(job(status="FAILED", eksAttempts=[ended, pod()])).attempt == 2
     assert batch.snapshot(job(status="RUNNING", eksAttempts=[ended, pod()])).attempt == 2
@@ -239,7 +241,7 @@ def test_attempts_on_eks_are_counted() -> None:
 
 
 def test_an_init_container_that_fails_on_eks_is_the_cause() -> None:
-    """The job's own container was never run then, and says only that it waits."""
+    """The job's own container never ran, and only says that it waits."""
     waits = {"name": "main", "reason": "PodInitializing"}
     inits = [{"name": "fetch", "exitCode": 0}, {"name": "check", "exitCode": 5, "reason": "Error", "containerID": "c1"}]
     properties = {"podProperties": {"containers": [{"name": "main"}], "initContainers": [{"name": "fetch"}]}}
@@ -250,8 +252,8 @@ def test_an_init_container_that_fails_on_eks_is_the_cause() -> None:
     assert seen.log == LogStream("/aws/containerinsights/spot/application", stream)
 
 
-def test_a_pod_on_eks_is_read_from_its_last_attempt() -> None:
-    """What the definition says of the containers, and what the attempt says, belongs together by name."""
+def test_containers_of_a_pod_are_matched_by_name() -> None:
+    """The definition and the attempt list the containers of a pod separately."""
     properties = {"podProperties": {"containers": [{"name": "main", "image": "i"}, {"name": "proxy"}]}}
     first = pod(containers=[{"name": "main", "exitCode": 9}], stoppedAt=1)
     last = pod(
@@ -281,8 +283,8 @@ NODES = {
 @pytest.mark.parametrize(
     ("nodes", "group"), [("2", "/main"), ("2:", "/main"), (":2", "/main"), ("1:3", "/main"), ("0:1", "/aws/batch/job")]
 )
-def test_a_multi_node_job_shows_its_main_node(nodes: str, group: str) -> None:
-    """Its attempts are the main node's, which logs where its own group of nodes does."""
+def test_a_multi_node_job_uses_the_log_of_its_main_node(nodes: str, group: str) -> None:
+    """The attempts are those of the main node, whose log group comes from its own node range."""
     properties = {**NODES, "nodeRangeProperties": [{**NODES["nodeRangeProperties"][1], "targetNodes": nodes}]}  # type: ignore[index]
     attempt = {"container": {"exitCode": 3, "logStreamName": "main/1"}}
     seen = batch.snapshot(job(status="FAILED", nodeProperties=properties, attempts=[attempt]))
@@ -291,21 +293,21 @@ def test_a_multi_node_job_shows_its_main_node(nodes: str, group: str) -> None:
 
 
 class MainNode(ScriptedClient):
-    """A multi-node job's main node."""
+    """The main node of a multi-node job."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
 
     def describe_jobs(self, jobs: list[str]) -> dict[str, Any]:
-        """The node."""
+        """Return the node."""
         self.asked += jobs
         container = {"exitCode": 3, "reason": "why", "logStreamName": "main/1"}
         details = {"nodeIndex": 2, "isMainNode": True}
         return {"jobs": [job(jobId=jobs[0], status="FAILED", container=container, nodeDetails=details)]}
 
 
-def test_what_a_multi_node_job_does_not_say_its_main_node_is_asked() -> None:
-    """While it runs, and if Batch has no attempt of it, only the node itself names a log. Others are not asked."""
+def test_the_main_node_is_described_only_if_the_log_is_unknown() -> None:
+    """A running job, or one without attempts, has its log stream only in the response for the node."""
     call = MainNode()
     seen = batch.with_final_details(call, batch.snapshot(job(status="FAILED", nodeProperties=NODES)))
     assert call.asked == ["abc#2"]
@@ -318,20 +320,20 @@ def test_what_a_multi_node_job_does_not_say_its_main_node_is_asked() -> None:
 
 
 class Definitions(ScriptedClient):
-    """Job definitions, by what they are asked for with."""
+    """Job definitions by their ARN or name."""
 
     def __init__(self, *definitions: dict[str, Any]) -> None:
         self.definitions = definitions
         self.asked: list[dict[str, Any]] = []
 
     def describe_job_definitions(self, **request: Any) -> dict[str, Any]:
-        """All of them."""
+        """Return the requested definitions."""
         self.asked.append(request)
         return {"jobDefinitions": list(self.definitions)}
 
 
-def test_the_names_of_containers_are_the_definitions() -> None:
-    """Wherever a kind of job keeps its containers; a name means its newest revision."""
+def test_container_names_come_from_the_job_definition() -> None:
+    """They are found in every type of job definition; a name without a revision means the newest one."""
     tasks = {"ecsProperties": {"taskProperties": [{"containers": [{"name": "main"}, {"name": "router"}]}]}}
     pods = {"eksProperties": {"podProperties": {"containers": [{"name": "pod"}], "initContainers": [{"name": "i"}]}}}
     node = {"nodeProperties": {"mainNode": 0, "nodeRangeProperties": [{"targetNodes": "0:", **tasks}]}}

@@ -1,4 +1,4 @@
-"""The ECS module: what a describe costs beside DescribeTasks."""
+"""The ECS module: the calls that a describe makes beside DescribeTasks."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ DEFINITION = "arn:aws:ecs:eu-west-1:1:task-definition/d:1"
 
 
 class Ecs(ScriptedClient):
-    """A hundred stopped tasks of one definition, and a count of the calls."""
+    """A hundred stopped tasks of one task definition, with a count of the calls."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
         self.calls: list[str] = []
 
     def describe_tasks(self, cluster: str, tasks: list[str]) -> dict[str, Any]:  # noqa: ARG002 -- boto3's
-        """Tasks that have ended well."""
+        """Return tasks that have succeeded."""
         self.calls.append("DescribeTasks")
         told = {"lastStatus": "STOPPED", "taskDefinitionArn": DEFINITION, "stopCode": "EssentialContainerExited"}
         containers = [{"name": "main", "exitCode": 0}]
         return {"tasks": [{"taskArn": task, "containers": containers, **told} for task in tasks]}
 
     def describe_task_definition(self, taskDefinition: str) -> dict[str, Any]:  # noqa: ARG002, N803 -- boto3's
-        """A definition, or the error."""
+        """Return the definition, or raise the error."""
         self.calls.append("DescribeTaskDefinition")
         if self.error:
             raise self.error
@@ -39,7 +39,7 @@ class Ecs(ScriptedClient):
 
 @pytest.fixture(autouse=True)
 def _nothing_is_cached() -> Iterator[None]:
-    """Definitions are kept for as long as the process lives."""
+    """Clear the cache of definitions, which lives as long as the process."""
     yield
     ecs._definitions.clear()
     ecs._unreadable_until.clear()
@@ -49,7 +49,7 @@ TASKS = [f"arn:aws:ecs:eu-west-1:1:task/c/{number}" for number in range(100)]
 
 
 def test_a_definition_is_read_once() -> None:
-    """A revision never changes."""
+    """A revision never changes, so it is described once."""
     client = Ecs()
     for _ in range(3):
         assert len(ecs.describe(client, TASKS, "c")) == 100
@@ -57,10 +57,10 @@ def test_a_definition_is_read_once() -> None:
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ClientException"])
-def test_a_definition_that_may_not_be_read_is_not_asked_for_by_every_task(
+def test_a_denied_definition_is_not_requested_for_every_task(
     code: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once in five minutes instead, with one warning each; every container counts as essential meanwhile."""
+    """It is requested once in five minutes, with one warning each; until then, every container counts as essential."""
     client = Ecs(refused(code, "DescribeTaskDefinition"))
     for _ in range(5):
         seen = ecs.describe(client, TASKS, "c")
@@ -78,8 +78,8 @@ def test_a_definition_that_may_not_be_read_is_not_asked_for_by_every_task(
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "ServerException"])
-def test_a_definition_that_is_not_answered_for_is_asked_for_again(code: str) -> None:
-    """The tasks are described again then."""
+def test_a_transient_error_of_a_definition_fails_the_describe_call(code: str) -> None:
+    """The tasks are described again later."""
     client = Ecs(refused(code, "DescribeTaskDefinition", status=400 if code.startswith("T") else 500))
     for _ in range(2):
         with pytest.raises(CallError) as raised:
@@ -110,7 +110,7 @@ MADE_FROM = ecs_snapshot.definition(
 
 
 def stopped(code: str = "EssentialContainerExited", /, **exit_codes: int | None) -> Snapshot:
-    """A stopped task whose containers, as AWS lists them, ended with these codes."""
+    """Return a stopped task whose containers have these exit codes, in AWS's order."""
     containers = [{"name": name, "exitCode": each} for name, each in exit_codes.items()]
     task = {"taskArn": ARN, "taskDefinitionArn": DEFINITION, "lastStatus": "STOPPED", "stopCode": code}
     return ecs_snapshot.snapshot({**task, "containers": containers}, MADE_FROM)
@@ -128,17 +128,17 @@ def stopped(code: str = "EssentialContainerExited", /, **exit_codes: int | None)
         ({"router": 137, "main": 0}, JobState.FAILED, 137, "/r"),
     ],
 )
-def test_a_container_that_was_killed_does_not_hide_why(
+def test_a_killed_container_does_not_hide_the_cause(
     exit_codes: dict[str, int | None], state: JobState, exit_code: int, group: str | None
 ) -> None:
-    """The definition says which containers are essential, and in which order they decide; AWS lists them in any."""
+    """The definition has the essential containers and their order; AWS lists containers in any order."""
     seen = stopped(**exit_codes)
     assert (seen.state, seen.exit_code) == (state, exit_code)
     assert (seen.log and seen.log.group) == group
 
 
-def test_the_container_that_counts_can_be_named() -> None:
-    """A router that is killed after the work is done is no failure, and the other way round."""
+def test_container_name_selects_the_container() -> None:
+    """Only the named container decides: for example, a router that is killed after the work is no failure."""
     seen = stopped(router=137, main=0)
     main, router = seen.counting("main"), seen.counting("router")
     assert (main.state, main.exit_code, main.log) == (JobState.SUCCEEDED, 0, LogStream("/g", "p/main/t1"))
@@ -153,8 +153,8 @@ def test_the_region_of_a_log_is_kept_if_it_is_not_the_tasks() -> None:
     assert stopped(router=1, main=0).log == LogStream("/r", "p/router/t1", "us-east-1")
 
 
-def test_the_log_of_a_task_that_runs_is_found_when_it_is_asked_for() -> None:
-    """Polling does not need it; the error of a hanging task does."""
+def test_the_log_of_a_running_task_is_found_on_request() -> None:
+    """Polling does not look up the definition, but the error for a hanging task needs the log."""
     client = Ecs()
     client.describe_task_definition = lambda **_: {  # type: ignore[method-assign]
         "taskDefinition": {

@@ -1,4 +1,4 @@
-"""The job run module against botocore's model: pages of runs, snapshots, and start requests."""
+"""The job run module: checked against botocore's model; pages of runs, snapshots and start requests."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ OWNER = Owner("etl", "load", "manual__1")
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    """The model of Glue in botocore."""
+    """Return botocore's model of Glue."""
     return botocore.session.get_session().get_service_model("glue")
 
 
 def run(number: int, state: str = "RUNNING", **more: Any) -> dict[str, Any]:
-    """A run as GetJobRun returns it."""
+    """Return a run as in GetJobRun."""
     return {"Id": f"jr_{number}", "JobName": "etl", "JobRunState": state, "StartedOn": 1_700_000_000.5, **more}
 
 
 class Glue(ScriptedClient):
-    """As much of a client as the module uses: a job with runs, newest first, and a count of the calls."""
+    """The part of the client that the module uses: a job with runs, newest first, and a count of the calls."""
 
     def __init__(self, *runs: dict[str, Any], errors: list[dict[str, Any]] | None = None) -> None:
         self.runs = runs
@@ -40,7 +40,7 @@ class Glue(ScriptedClient):
         self.calls: list[str] = []
 
     def get_job_runs(self, JobName: str, MaxResults: int, NextToken: str = "0") -> dict[str, Any]:  # noqa: N803
-        """A page."""
+        """Return a page."""
         self.calls.append("GetJobRuns")
         self._check(JobName)
         assert 1 <= MaxResults <= 200
@@ -49,7 +49,7 @@ class Glue(ScriptedClient):
         return answer | ({"NextToken": str(start + MaxResults)} if len(self.runs) > start + MaxResults else {})
 
     def get_job_run(self, JobName: str, RunId: str) -> dict[str, Any]:  # noqa: N803
-        """One run."""
+        """Return one run."""
         self.calls.append("GetJobRun")
         self._check(JobName)
         for each in self.runs:
@@ -58,7 +58,7 @@ class Glue(ScriptedClient):
         raise self._unknown(RunId)
 
     def batch_stop_job_run(self, JobName: str, JobRunIds: list[str]) -> dict[str, Any]:  # noqa: N803
-        """What was planned."""
+        """Return the planned response."""
         self.calls.append("BatchStopJobRun")
         self._check(JobName)
         assert len(JobRunIds) == 1
@@ -73,20 +73,20 @@ class Glue(ScriptedClient):
 
 
 def statuses(client: Any, *numbers: int) -> dict[str, str | None]:
-    """The statuses that one describe returns, by id."""
+    """Return the statuses that one describe call returns, by id."""
     seen = glue_run.describe(client, [f"jr_{number}" for number in numbers], "etl")
     return {run_id: snapshot.status if snapshot else None for run_id, snapshot in seen.items()}
 
 
 def test_every_state_of_botocore_is_in_the_table(model: Any) -> None:
-    """A state that the table forgets would be taken for a run that never ends."""
+    """A run with a state missing from the table would never end."""
     assert set(glue_run.STATES) == set(model.shape_for("JobRunState").enum)
     assert len(glue_run.STATES) == 10
     assert set(glue_run.BY_REQUEST) <= set(glue_run.STATES)
 
 
-def test_what_is_read_is_in_botocores_model(model: Any) -> None:
-    """A misspelt member would be absent for ever."""
+def test_members_that_are_read_exist_in_botocores_model(model: Any) -> None:
+    """A misspelled member would always be absent."""
     read = {"Id", "JobName", "JobRunState", "Attempt", "LogGroupName", "ExecutionTime", "DPUSeconds", "Arguments"}
     read |= {"ErrorMessage", "StateDetail", "StartedOn", "CompletedOn"}
     assert read <= set(model.shape_for("JobRun").members)
@@ -108,8 +108,8 @@ def test_what_is_read_is_in_botocores_model(model: Any) -> None:
         ("PONDERING", False, False, True),
     ],
 )
-def test_what_each_state_means(state: str, *, ended: bool, by_request: bool, left_queue: bool) -> None:
-    """And a new one of Glue's must not end a wait."""
+def test_every_state_is_classified(state: str, *, ended: bool, by_request: bool, left_queue: bool) -> None:
+    """An unknown new state must not end a wait."""
     client: Any = Glue()
     seen = glue_run.snapshot(run(1, state), client)
     assert (seen.state.ended, seen.stopped_by_request, seen.left_queue) == (ended, by_request, left_queue)
@@ -133,16 +133,16 @@ def test_what_each_state_means(state: str, *, ended: bool, by_request: bool, lef
         ("EXPIRED", "Job run expired in the queue", "queue_expired"),
     ],
 )
-def test_glues_words_lead_to_the_cause(state: str, reason: str | None, cause: str) -> None:
-    """A wrong cause sends a person, or a retry policy, the wrong way."""
+def test_a_reason_of_glue_leads_to_its_cause(state: str, reason: str | None, cause: str) -> None:
+    """A wrong cause would mislead people and retry policies."""
     client: Any = Glue()
     diagnosis = diagnose(glue_run.snapshot(run(1, state, **({"ErrorMessage": reason} if reason else {})), client))
     assert diagnosis
     assert diagnosis.cause == cause
 
 
-def test_a_snapshot_survives_the_way_through_a_trigger_event() -> None:
-    """What the trigger saw must reach the operator whole; the error log lies beside the output's."""
+def test_a_snapshot_survives_serialization_in_a_trigger_event() -> None:
+    """The operator gets all that the trigger has seen, including the error log."""
     client: Any = Glue()
     told = run(1, "FAILED", ErrorMessage="why", LogGroupName="/aws-glue/jobs", ExecutionTime=7, CompletedOn=1.7e9)
     seen = glue_run.snapshot(told, client)
@@ -155,22 +155,22 @@ def test_a_snapshot_survives_the_way_through_a_trigger_event() -> None:
 # Many runs, few calls.
 
 
-def test_one_page_answers_the_newest_two_hundred() -> None:
-    """However many of them are waited for, in whatever order."""
+def test_one_call_describes_the_newest_two_hundred_runs() -> None:
+    """The number and order of the awaited runs do not matter."""
     client: Any = Glue(*(run(number) for number in range(400, 0, -1)))
     assert set(statuses(client, *range(201, 401)).values()) == {"RUNNING"}
     assert client.calls == ["GetJobRuns"]
 
 
 def test_older_runs_are_on_later_pages() -> None:
-    """Pages are read no further than they must be."""
+    """No more pages are read than needed."""
     client: Any = Glue(*(run(number) for number in range(900, 0, -1)))
     assert statuses(client, 900, 450) == {"jr_900": "RUNNING", "jr_450": "RUNNING"}
     assert client.calls == ["GetJobRuns"] * 3
 
 
-def test_a_run_beyond_a_thousand_is_to_be_asked_for_alone() -> None:
-    """A job may have a million runs; describe reads five pages."""
+def test_a_run_beyond_the_newest_thousand_is_described_alone() -> None:
+    """A job may have a million runs, so describe reads at most five pages."""
     client: Any = Glue(*(run(number) for number in range(1300, 0, -1)))
     assert statuses(client, 1300, 301, 300) == {"jr_1300": "RUNNING", "jr_301": "RUNNING", "jr_300": None}
     assert client.calls == ["GetJobRuns"] * glue_run.MAX_PAGES
@@ -178,16 +178,16 @@ def test_a_run_beyond_a_thousand_is_to_be_asked_for_alone() -> None:
     assert client.calls[glue_run.MAX_PAGES :] == ["GetJobRun"]
 
 
-def test_an_unknown_run_is_asked_for_alone_and_is_missing_then() -> None:
-    """Never None alone: there would be no end to asking."""
+def test_an_unknown_run_is_described_alone_and_then_missing() -> None:
+    """A single describe call must decide, or it would be repeated forever."""
     client: Any = Glue(run(1))
     assert statuses(client, 1, 2) == {"jr_1": "RUNNING", "jr_2": None}
     assert statuses(client, 2) == {}
 
 
 @pytest.mark.parametrize("numbers", [(1,), (1, 2)])
-def test_a_job_that_is_not_there_is_said_so(numbers: tuple[int, ...]) -> None:
-    """The job is missing, not the run: a grace period does not help."""
+def test_a_missing_job_is_reported_as_such(numbers: tuple[int, ...]) -> None:
+    """If the job is missing, not the run, a grace period does not help."""
     client: Any = Glue()
     with pytest.raises(CallError, match="nowhere not found"):
         glue_run.describe(client, [f"jr_{number}" for number in numbers], "nowhere")
@@ -197,15 +197,15 @@ def test_a_job_that_is_not_there_is_said_so(numbers: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "STOPPING", "STOPPED", "TIMEOUT"])
-def test_what_has_ended_or_is_stopping_stays_as_it_is(state: str) -> None:
-    """Glue says so as an error."""
+def test_stopping_a_run_that_has_ended_or_is_stopping_succeeds(state: str) -> None:
+    """Glue reports it as an error."""
     client: Any = Glue(run(1, state), errors=[{"ErrorDetail": {"ErrorCode": "InvalidInputException"}}])
     glue_run.stop(client, "jr_1", "etl", "why")
 
 
 @pytest.mark.parametrize("runs", [[run(1)], []], ids=["it runs", "it is not there"])
 def test_a_run_that_cannot_be_stopped_is_an_error(runs: Any) -> None:
-    """The response has status 200, and must not count as a stop."""
+    """The response has status 200, but must not count as a stop."""
     detail = {"ErrorCode": "InternalServiceException", "ErrorMessage": "cannot"}
     client: Any = Glue(*runs, errors=[{"ErrorDetail": detail}])
     with pytest.raises(CallError, match=r"BatchStopJobRun: InternalServiceException: cannot \(run jr_1\)"):
@@ -213,7 +213,7 @@ def test_a_run_that_cannot_be_stopped_is_an_error(runs: Any) -> None:
 
 
 def test_a_run_is_found_by_its_token() -> None:
-    """And by nothing else."""
+    """Only the token decides."""
     mine = run(2, Arguments={"--a": "b", ARGUMENT: OWNER.argument(attempt="mine", **{"try": "t1m2c0"})})
     client: Any = Glue(run(3), mine, run(1, Arguments={"--a": "mine", ARGUMENT: "mine"}))
     assert glue_run.find(client, "etl", "mine") == "jr_2"
@@ -221,7 +221,7 @@ def test_a_run_is_found_by_its_token() -> None:
 
 
 def test_the_runs_of_a_group_are_found_with_their_tries() -> None:
-    """One whose try cannot be read is of the group all the same; others are not."""
+    """A run whose try cannot be read still belongs to the group."""
     members = {"attempt": "mine", "try": "t1m2c0"}
     client: Any = Glue(
         run(4, Arguments={ARGUMENT: OWNER.argument(**members)}),
@@ -236,13 +236,13 @@ def test_the_runs_of_a_group_are_found_with_their_tries() -> None:
 # Start requests.
 
 
-def test_everything_start_job_run_takes_is_named_as_botocore_does(model: Any) -> None:
-    """A member that is misspelt would be refused."""
+def test_the_members_of_start_job_run_are_those_of_botocore(model: Any) -> None:
+    """A misspelled member would be rejected."""
     assert set(RUN_PARAMETERS.members.values()) <= set(model.operation_model("StartJobRun").input_shape.members)
 
 
-def test_a_request_is_as_botocores_model_has_it(model: Any) -> None:
-    """Arguments are strings; what was not given is not sent."""
+def test_a_request_fits_botocores_model(model: Any) -> None:
+    """Arguments are strings; parameters that are not set are not sent."""
     request = glue_run.request(
         {
             "job_name": "etl",

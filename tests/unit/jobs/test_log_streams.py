@@ -1,4 +1,4 @@
-"""Where the jobs of each service log, as their descriptions say."""
+"""The log streams of the jobs of each service, from their descriptions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def container(stream: str, **log: Any) -> dict[str, Any]:
 
 
 def test_a_batch_job_logs_to_the_group_of_its_definition() -> None:
-    """Or to Batch's own, in its own region or another."""
+    """By default, the group is Batch's own; the region may be another one."""
     options = {"awslogs-group": "/mine", "awslogs-region": "us-east-1"}
     mine = container("s", logDriver="awslogs", options=options)
     assert batch.log_streams(batch.snapshot(job(container=container("s")))) == {"": LogStream("/aws/batch/job", "s")}
@@ -28,7 +28,7 @@ def test_a_batch_job_logs_to_the_group_of_its_definition() -> None:
 
 
 def test_each_container_of_a_batch_job_has_a_stream() -> None:
-    """Those that log elsewhere are left out."""
+    """Containers that log elsewhere are omitted."""
     several = [
         {"name": "main", **container("s/main")},
         {"name": "side", **container("s/side")},
@@ -42,13 +42,13 @@ def test_each_container_of_a_batch_job_has_a_stream() -> None:
 
 
 def test_a_job_with_another_log_driver_has_no_stream() -> None:
-    """Its name would lead nowhere: CloudWatch has no such stream."""
+    """CloudWatch has no such stream."""
     assert batch.log_streams(batch.snapshot(job(container=container("s", logDriver="splunk")))) == {}
     assert batch.log_streams(batch.snapshot(job())) == {}
 
 
-def test_a_running_task_says_where_it_logs_once_its_definition_is_read() -> None:
-    """DescribeTasks alone does not say it."""
+def test_a_running_task_has_streams_once_its_definition_is_read() -> None:
+    """DescribeTasks does not return them."""
     options = {"awslogs-group": "/g", "awslogs-stream-prefix": "p"}
     containers = [
         {"name": "main", "logConfiguration": {"logDriver": "awslogs", "options": options}},
@@ -68,7 +68,7 @@ def test_a_running_task_says_where_it_logs_once_its_definition_is_read() -> None
 
 
 def test_a_glue_run_logs_to_two_groups() -> None:
-    """Standard output and standard error, each in a stream of the run's name."""
+    """Standard output and standard error each have a stream with the run's id."""
     run = Snapshot("r", JobState.RUNNING, "RUNNING", log=LogStream("/aws-glue/jobs/error", "r"))
     assert glue_run.log_streams(run) == {
         "output": LogStream("/aws-glue/jobs/output", "r"),

@@ -1,4 +1,4 @@
-"""Which jobs are orphans: a table of what is known of a job and its task, and what Airflow is asked."""
+"""Orphans: what is decided about a job from its own state and that of its task, and the requests to Airflow."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ JOB = ListedJob("batch", "queue", "id", "RUNNING", NOW - 600, OWNER, OWNER.group
 
 
 def owned(**changes: Any) -> ListedJob:
-    """The job of another owner, in the group of that owner."""
+    """Return a job with another owner, in that owner's group."""
     owner = replace(OWNER, **changes)
     return replace(JOB, owner=owner, group=owner.group)
 
@@ -67,8 +67,8 @@ def owned(**changes: Any) -> ListedJob:
         (replace(JOB, created_at=0.0), "production", None),
     ],
 )
-def test_a_job_is_left_alone_whatever_its_task_does(job: ListedJob, deployment: str, finding: Finding | None) -> None:
-    """Airflow is not asked for it."""
+def test_jobs_that_are_left_alone_without_a_request(job: ListedJob, deployment: str, finding: Finding | None) -> None:
+    """Airflow is not queried for these jobs."""
     assert finding_without_state(job, deployment, NOW) is finding
 
 
@@ -76,20 +76,20 @@ UNFINISHED = sorted({str(state.value) for state in TaskInstanceState} - FINISHED
 
 
 @pytest.mark.parametrize("state", [*UNFINISHED, NO_STATE, "", "a_state_of_airflow_4", "SUCCESS"])
-def test_a_job_whose_task_may_go_on_is_left_alone(state: str) -> None:
-    """Also in a state that no Airflow of today has."""
+def test_a_job_of_an_unfinished_task_is_left_alone(state: str) -> None:
+    """The same holds for a state that no current Airflow has."""
     for reap_deleted_runs in (False, True):
         assert finding_by_state(state, reap_deleted_runs=reap_deleted_runs) is Finding.TASK_UNFINISHED
 
 
 @pytest.mark.parametrize("state", sorted(FINISHED))
 def test_a_job_whose_task_has_ended_is_an_orphan(state: str) -> None:
-    """In any state that is an end."""
+    """This holds for every state that ends a task."""
     assert finding_by_state(state, reap_deleted_runs=False) is Finding.TASK_FINISHED
 
 
-def test_the_states_that_are_an_end_are_airflows() -> None:
-    """A state that Airflow adds is unfinished until somebody has thought about it."""
+def test_final_states_are_those_of_airflow() -> None:
+    """A new state of Airflow counts as unfinished until someone decides about it."""
     assert {state.value for state in TerminalTIState} == FINISHED
     assert set(UNFINISHED) == {
         "scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred",
@@ -98,19 +98,19 @@ def test_the_states_that_are_an_end_are_airflows() -> None:
 
 
 def test_a_job_of_a_deleted_run_is_an_orphan_only_on_request() -> None:
-    """Airflow may also not know it because it is another one's."""
+    """A run that this Airflow does not know may belong to another Airflow."""
     assert finding_by_state(UNKNOWN, reap_deleted_runs=False) is Finding.TASK_UNKNOWN
     assert finding_by_state(UNKNOWN, reap_deleted_runs=True) is Finding.RUN_DELETED
 
 
 def test_every_finding_has_a_reason() -> None:
-    """It is what a person reads."""
+    """People read it in the log."""
     assert set(REASONS) == set(Finding)
     assert {Finding.TASK_FINISHED, Finding.RUN_DELETED} == ORPHANS
 
 
 class Airflow:
-    """Answers as the endpoint ``task-instances/states`` does, and counts what it is asked.
+    """Responds like the endpoint ``task-instances/states``, and counts the requests.
 
     :param instances: states by DAG, task, run and map index.
     """
@@ -122,7 +122,7 @@ class Airflow:
     def __call__(
         self, dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str]
     ) -> Mapping[str, Mapping[str, str | None]]:
-        """Answer one request."""
+        """Respond to one request."""
         self.asked.append((dag_id, task_ids, run_ids))
         answer: dict[str, dict[str, str | None]] = defaultdict(dict)
         for (dag, task, run, index), state in self.instances.items():
@@ -131,8 +131,8 @@ class Airflow:
         return answer
 
 
-def test_airflow_is_asked_once_for_each_dag() -> None:
-    """However many tasks, runs and map indexes there are, within reason."""
+def test_airflow_is_queried_once_per_dag() -> None:
+    """One request covers all tasks, runs and map indexes of a DAG, up to a limit."""
     owners = [
         Owner(f"dag{d}", f"task{t}", f"run{r}", m) for d in (1, 2) for t in (1, 2) for r in range(50) for m in (0, 1)
     ]
@@ -153,20 +153,20 @@ def test_a_request_names_at_most_fifty_runs(runs: int, requests: int) -> None:
 
 
 def test_a_request_names_at_most_fifty_tasks() -> None:
-    """Likewise, for a DAG with hundreds of tasks."""
+    """The URL of a DAG with hundreds of tasks would become too long."""
     made = state_requests([Owner("dag", f"task{index:03}", "run") for index in range(120)])
     assert [len(request.task_ids) for request in made] == [50, 50, 20]
 
 
-def test_a_state_of_none_is_a_state() -> None:
-    """A task that is cleared and not scheduled yet has it: it is not an unknown one."""
+def test_no_state_differs_from_an_unknown_task() -> None:
+    """A task that is cleared and not yet scheduled has no state, but exists."""
     other = replace(OWNER, run_id="deleted")
     states = read_states([OWNER, other], Airflow({OWNER.task_instance: None}))
     assert states == {OWNER.task_instance: NO_STATE, other.task_instance: UNKNOWN}
 
 
 def test_a_mapped_task_is_not_confused_with_one_of_a_similar_name() -> None:
-    """Airflow names index 3 of ``load`` as it names ``load_3``."""
+    """Airflow uses the same key for index 3 of ``load`` and for the task ``load_3``."""
     mapped, plain = replace(OWNER, map_index=3), replace(OWNER, task_id="load_3")
     for states in ({"mapped": "failed", "plain": "running"}, {"mapped": "running", "plain": "failed"}):
         airflow = Airflow({mapped.task_instance: states["mapped"], plain.task_instance: states["plain"]})
@@ -190,7 +190,7 @@ instances = st.tuples(
 def test_every_owner_gets_the_state_of_its_own_task_instance(
     known: dict[orphans.TaskInstance, str | None], owners: set[orphans.TaskInstance]
 ) -> None:
-    """Whatever the tasks are named. A task is mapped or not, never both."""
+    """This holds for all names of tasks. A task is either mapped or not."""
     known = {each: state for each, state in known.items() if (each[3] < 0) == (len(each[1]) % 2 == 0)}
     owners = {each for each in owners if (each[3] < 0) == (len(each[1]) % 2 == 0)}
     read = read_states([Owner(*each) for each in owners], Airflow(known))

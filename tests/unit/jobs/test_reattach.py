@@ -1,4 +1,4 @@
-"""Every row and every note of the table of what is done with what earlier tries have started."""
+"""Every row and every note of the table that decides about the jobs of earlier tries."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ BEGAN_AT = RUN_BEGAN_AT + 100
 GRACE = 300.0
 START, REPEAT, KEEP = Action.START, Action.REPEAT, Action.KEEP
 CLEARS = 1
-"""How often something in the DAG run was cleared before the try that decides."""
+"""How often a part of the DAG run was cleared before the current try."""
 
 
 def recorded(**fields: Any) -> Attempt:
-    """What the last try has recorded, since the last clear."""
+    """Return the record of the last try since the last clear."""
     return Attempt(
         **{"token": "abcd", "number": 1, "clear_number": CLEARS, "location": "here", "began_at": BEGAN_AT, **fields}
     )
@@ -38,7 +38,7 @@ def found(
     stopping: bool = False,
     part: bool = False,
 ) -> Found:
-    """A job as AWS knows it.
+    """Return a job as AWS describes it.
 
     :param created: seconds after the start of the run; None if AWS does not say.
     :param clears: the clear number of the try that started it; None if it carries no try.
@@ -50,20 +50,20 @@ def found(
 
 
 def decided(record: Attempt, *jobs: Found, after: float = 1000.0, clears: int = CLEARS) -> Decision:
-    """What is decided some seconds after the attempt began."""
+    """Return the decision some seconds after the attempt began."""
     return decide(record, jobs, Now(clears, "here", RUN_BEGAN_AT, BEGAN_AT + after, GRACE))
 
 
 def done(decision: Decision) -> tuple[Action, list[str], list[str]]:
-    """What is done, without the reason."""
+    """Return the decision without its reason."""
     return decision.action, list(decision.keep), list(decision.stop)
 
 
-# The two rows that come first.
+# The first two rows.
 
 
-def test_what_was_started_elsewhere_is_left_and_logged() -> None:
-    """An id of another region or connection means nothing here."""
+def test_a_job_in_another_region_is_left_running_and_logged() -> None:
+    """An id of another region or connection has no meaning for this task."""
     decision = decided(recorded(location="eu-west-1", job_ids=["a"]), found("a", "RUNNING"))
     assert done(decision) == (START, [], [])
     assert "elsewhere (eu-west-1: a)" in decision.why
@@ -71,42 +71,42 @@ def test_what_was_started_elsewhere_is_left_and_logged() -> None:
 
 
 @pytest.mark.parametrize("record", [Attempt(), recorded(clear_number=0), recorded(clear_number=0, job_ids=["a"])])
-def test_a_clear_stops_what_runs_and_starts_over(record: Attempt) -> None:
-    """With a record and without: Airflow 3.2 has no task state store."""
+def test_a_clear_stops_running_jobs_and_starts_a_new_one(record: Attempt) -> None:
+    """This holds with and without a record: Airflow 3.2 has no task state store."""
     decision = decided(record, found("a", "RUNNING", clears=0), found("b", "SUCCEEDED", clears=0))
     assert done(decision) == (START, [], ["a"])
     assert "cleared" in decision.why
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED"])
-def test_a_clear_of_what_has_ended_starts_over(state: str) -> None:
-    """An old success is not the result of a new run, whether max_tries was changed by the clear or not (D2)."""
+def test_a_clear_after_the_end_starts_a_new_job(state: str) -> None:
+    """An old success is not the result of a new run, whether or not the clear changed max_tries (D2)."""
     assert done(decided(recorded(clear_number=0), found("a", state, clears=0))) == (START, [], [])
     assert done(decided(Attempt(), found("a", state, clears=0))) == (START, [], [])
 
 
-def test_a_job_of_before_a_clear_is_stopped_and_the_one_after_it_is_kept() -> None:
-    """The stop of the try that was cleared may have failed."""
+def test_a_job_from_before_a_clear_is_stopped_and_a_later_one_kept() -> None:
+    """The stop of the cleared try's job may have failed."""
     jobs = found("old", "RUNNING", 50, clears=0), found("new", "RUNNING")
     assert done(decided(recorded(), *jobs)) == (KEEP, ["new"], ["old"])
     assert done(decided(Attempt(), *jobs)) == (KEEP, ["new"], ["old"])
 
 
-def test_a_job_without_a_try_counts_as_of_before_a_clear_unless_there_was_none() -> None:
-    """The role may not tag: only the record then says that the task was not cleared."""
+def test_a_job_without_a_try_is_from_before_a_clear_unless_there_was_none() -> None:
+    """If the role may not tag, only the record shows that the task was not cleared."""
     assert done(decided(Attempt(), found("a", "RUNNING", clears=None))) == (START, [], ["a"])
     assert done(decided(recorded(clear_number=0), found("a", "RUNNING", clears=None))) == (START, [], ["a"])
     assert done(decided(recorded(), found("a", "RUNNING", clears=None))) == (KEEP, ["a"], [])
 
 
-def test_a_job_that_was_kept_without_a_record_is_not_kept_after_a_clear() -> None:
-    """It was found by its group only, so no token is recorded of it."""
+def test_a_job_that_was_adopted_by_its_group_is_not_kept_after_a_clear() -> None:
+    """It was found by its group, so its token is not recorded."""
     record = recorded(token="", job_ids=["a"], clear_number=0)
     assert done(decided(record, found("a", "RUNNING", clears=0), after=1)) == (START, [], ["a"])
 
 
-def test_what_somebody_else_started_is_never_stopped() -> None:
-    """A crawl that was merely joined: not by a clear, and not by a kill."""
+def test_a_job_of_someone_else_is_never_stopped() -> None:
+    """A joined crawl is stopped neither by a clear nor by a kill."""
     crawl = found("a", "RUNNING", clears=None)
     assert done(decided(recorded(joined=True, job_ids=["a"], clear_number=0), crawl)) == (START, [], [])
     assert done(decided(recorded(joined=True, job_ids=["a"], abandoned=True), crawl)) == (START, [], [])
@@ -116,70 +116,70 @@ def test_what_somebody_else_started_is_never_stopped() -> None:
 # abandoned
 
 
-def test_what_a_killed_task_left_running_is_stopped() -> None:
-    """Its own stop may have failed."""
+def test_a_running_job_of_a_killed_task_is_stopped() -> None:
+    """The stop at the kill may have failed."""
     assert done(decided(recorded(abandoned=True), found("a", "RUNNING"))) == (START, [], ["a"])
     assert done(decided(recorded(abandoned=True, job_ids=["a"]), found("a", "RUNNING"))) == (START, [], ["a"])
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED"])
-def test_the_result_of_what_a_killed_task_left_is_not_taken(state: str) -> None:
-    """Nobody wants it."""
+def test_the_result_of_a_killed_task_is_not_used(state: str) -> None:
+    """The next try starts a new job."""
     assert done(decided(recorded(abandoned=True), found("a", state))) == (START, [], [])
 
 
 # ids
 
 
-def test_a_job_that_was_just_started_may_be_unknown() -> None:
-    """A second one beside it would be the fault that all of this prevents."""
+def test_a_job_that_was_just_started_may_be_missing() -> None:
+    """A second job must not be started beside it."""
     assert done(decided(recorded(job_ids=["a"]), after=GRACE)) == (KEEP, ["a"], [])
 
 
-def test_a_job_that_exists_no_longer_is_started_anew() -> None:
-    """Its result is not known."""
+def test_a_job_that_no_longer_exists_is_replaced() -> None:
+    """Its result is unknown."""
     decision = decided(recorded(job_ids=["a"]), after=GRACE + 1)
     assert done(decision) == (START, [], [])
     assert "no longer" in decision.why
 
 
 @pytest.mark.parametrize("state", ["SUBMITTED", "RUNNING", "SUCCEEDED"])
-def test_a_retry_keeps_what_is_recorded_and_runs_or_has_succeeded(state: str) -> None:
-    """One attempt starts one job. What is recorded counts whatever its age."""
+def test_a_retry_keeps_a_recorded_job_that_runs_or_has_succeeded(state: str) -> None:
+    """One attempt starts one job. A recorded job counts at any age."""
     assert done(decided(recorded(job_ids=["a"]), found("a", state, -1000))) == (KEEP, ["a"], [])
 
 
-def test_a_retry_of_what_is_recorded_and_failed_starts() -> None:
-    """That is what retries are for."""
+def test_a_retry_after_a_recorded_failure_starts_a_new_job() -> None:
+    """This is the purpose of retries."""
     assert done(decided(recorded(job_ids=["a"]), found("a", "FAILED"))) == (START, [], [])
     assert done(decided(recorded(job_ids=["a"]), found("a", "RUNNING", stopping=True))) == (START, [], [])
 
 
-def test_parts_of_which_one_still_runs_are_kept() -> None:
-    """The outcome of all comes when the last one ends."""
+def test_parts_are_kept_while_one_of_them_runs() -> None:
+    """The outcome follows when the last part ends."""
     record = recorded(job_ids=["a", "b"], parts=["0-3", "7"])
     assert done(decided(record, found("a", "FAILED"), found("b", "RUNNING"))) == (KEEP, ["a", "b"], [])
     assert done(decided(record, found("a", "FAILED"), found("b", "SUCCEEDED"))) == (START, [], [])
     assert done(decided(record, found("a", "SUCCEEDED"), found("b", "SUCCEEDED"))) == (KEEP, ["a", "b"], [])
 
 
-def test_what_runs_beside_the_recorded_job_is_stopped() -> None:
-    """Somebody has cloned it in the console."""
+def test_a_job_beside_the_recorded_one_is_stopped() -> None:
+    """For example, someone has cloned it in the console."""
     jobs = found("a", "RUNNING"), found("clone", "RUNNING")
     assert done(decided(recorded(job_ids=["a"]), *jobs)) == (KEEP, ["a"], ["clone"])
 
 
-def test_what_runs_though_the_recorded_job_has_failed_is_kept() -> None:
-    """Two of one task instance must not run at once."""
+def test_a_job_that_runs_after_the_recorded_one_failed_is_kept() -> None:
+    """Two jobs of one task instance must not run at the same time."""
     jobs = found("a", "FAILED"), found("b", "RUNNING")
     assert done(decided(recorded(job_ids=["a"]), *jobs)) == (KEEP, ["b"], [])
 
 
-# several parts, no ids
+# Several parts, no ids.
 
 
-def test_parts_of_which_only_some_are_known_are_completed() -> None:
-    """What the repeated attempt finds under its names it does not start again."""
+def test_missing_parts_are_started() -> None:
+    """The repeated attempt finds the existing parts by their names, and starts the others."""
     record = recorded(parts=["0-3", "7"])
     assert done(decided(record, found("x", "RUNNING"))) == (REPEAT, [], [])
     assert done(decided(recorded(parts=["0-3", "7"], clear_number=0), found("x", "RUNNING", clears=0))) == (
@@ -191,7 +191,7 @@ def test_parts_of_which_only_some_are_known_are_completed() -> None:
 
 @pytest.mark.parametrize("record", [recorded(job_ids=["whole"], size=9), Attempt()])
 def test_a_part_is_not_the_array(record: Attempt) -> None:
-    """Another part could not be submitted, so the record is of the array that came before."""
+    """Another part could not be submitted, so the record is that of the previous array."""
     whole, done_part = found("whole", "FAILED", 100), found("x", "SUCCEEDED", part=True)
     decision = decided(record, whole, done_part, found("y", "RUNNING", part=True))
     assert done(decision) == (START, [], ["y"])
@@ -199,71 +199,71 @@ def test_a_part_is_not_the_array(record: Attempt) -> None:
     assert done(decided(record, found("x", "RUNNING", part=True))) == (START, [], ["x"])
 
 
-def test_parts_that_are_recorded_are_the_array() -> None:
-    """Together they have the result."""
+def test_recorded_parts_count_as_the_array() -> None:
+    """The parts together have the result."""
     jobs = [found(each, "SUCCEEDED", part=True) for each in "ab"]
     assert done(decided(recorded(job_ids=["a", "b"], parts=["0-3", "7"]), *jobs)) == (KEEP, ["a", "b"], [])
 
 
-# anything else
+# Anything else.
 
 
 @pytest.mark.parametrize("record", [recorded(), Attempt()])
 @pytest.mark.parametrize("state", ["SUBMITTED", "RUNNING", "SUCCEEDED"])
-def test_what_was_started_and_not_recorded_is_kept(record: Attempt, state: str) -> None:
+def test_a_job_without_a_record_is_kept(record: Attempt, state: str) -> None:
     """The worker died between the response and the record, or there is no store."""
     assert done(decided(record, found("x", state))) == (KEEP, ["x"], [])
 
 
 @pytest.mark.parametrize("record", [recorded(), Attempt()])
-def test_what_was_started_and_not_recorded_and_failed_starts(record: Attempt) -> None:
-    """As if it had been recorded."""
+def test_a_failed_job_without_a_record_is_replaced(record: Attempt) -> None:
+    """It is treated like a recorded one."""
     decision = decided(record, found("x", "FAILED"), found("old", "FAILED", clears=0))
     assert done(decision) == (START, [], [])
-    assert decision.failed == ["x"]  # not what failed before the clear
+    assert decision.failed == ["x"]  # not the failure from before the clear
 
 
-def test_a_job_that_somebody_is_stopping_is_not_waited_for() -> None:
-    """Nor is its attempt repeated: with the same token, ECS would answer with the very task."""
+def test_a_job_that_is_being_stopped_is_not_waited_for() -> None:
+    """Its attempt is not repeated either: with the same token, ECS would return the same task."""
     assert done(decided(recorded(), found("x", "RUNNING", stopping=True))) == (START, [], [])
 
 
-def test_of_two_the_first_is_kept_and_the_other_stopped() -> None:
-    """A lost submit showed up late."""
+def test_of_two_running_jobs_the_first_is_kept_and_the_other_stopped() -> None:
+    """The job of a lost submit has appeared late."""
     jobs = found("later", "RUNNING", 120), found("first", "RUNNING", 110)
     assert done(decided(recorded(), *jobs)) == (KEEP, ["first"], ["later"])
 
 
-def test_of_two_the_good_one_is_kept() -> None:
-    """One of them failed, so it is no answer."""
+def test_of_two_jobs_the_one_that_did_not_fail_is_kept() -> None:
+    """The failed one is not the result."""
     jobs = found("good", "SUCCEEDED", 120), found("bad", "FAILED", 110), found("late", "SUCCEEDED", 130)
     assert done(decided(recorded(), *jobs)) == (KEEP, ["good"], [])
 
 
-def test_jobs_that_are_older_than_the_run_are_of_a_deleted_one() -> None:
-    """A run that was deleted and created again under its id has the same group. Clocks may differ by a minute."""
+def test_jobs_that_are_older_than_the_run_belong_to_a_deleted_run() -> None:
+    """A run that was deleted and created again with the same id has the same group. Clocks may differ by a minute."""
     assert done(decided(Attempt(), found("x", "RUNNING", -SKEW - 1))) == (START, [], [])
     assert done(decided(Attempt(), found("x", "RUNNING", -SKEW + 1))) == (KEEP, ["x"], [])
     assert done(decided(recorded(), found("x", "RUNNING", -SKEW - 1))) == (REPEAT, [], [])
 
 
-def test_a_run_that_was_queued_again_has_jobs_that_are_older_than_its_start() -> None:
-    """Its record, which a deletion of the run would have deleted, says since when."""
+def test_jobs_of_a_run_that_was_queued_again_may_be_older_than_its_start() -> None:
+    """The record has the earlier time; deleting the run would also have deleted the record."""
     assert done(decided(recorded(began_at=RUN_BEGAN_AT - 500), found("x", "RUNNING", -400))) == (KEEP, ["x"], [])
 
 
-def test_a_job_whose_age_is_unknown_counts() -> None:
-    """It is listed, and cannot be described yet."""
+def test_a_job_of_unknown_age_counts() -> None:
+    """A job that is listed may not be described yet."""
     assert done(decided(recorded(), found("x", "SUBMITTED", None))) == (KEEP, ["x"], [])
 
 
-def test_an_attempt_that_left_no_trace_is_made_again() -> None:
-    """Under the same token: should a trace show up late, it is of the same attempt."""
+def test_an_attempt_without_a_job_is_repeated() -> None:
+    """It uses the same token, so that a job that appears late belongs to the same attempt."""
     assert done(decided(recorded())) == (REPEAT, [], [])
 
 
 def test_without_a_record_and_a_job_it_starts() -> None:
-    """An earlier try ended before it came so far."""
+    """An earlier try may have ended before it started a job."""
     assert done(decided(Attempt())) == (START, [], [])
     assert "no job" in decided(Attempt()).why
     assert "cleared" in decided(recorded(clear_number=0)).why
@@ -296,7 +296,7 @@ RECORDS = st.one_of(
 
 
 def _of_this_run(jobs: Sequence[Found], record: Attempt) -> list[Found]:
-    """The jobs that certainly belong to this run: they are recorded, or began after it."""
+    """Return the jobs that certainly belong to this run: they are recorded, or started after it."""
     since = datetime.fromtimestamp(RUN_BEGAN_AT, tz=UTC)
     return [
         each
@@ -308,8 +308,8 @@ def _of_this_run(jobs: Sequence[Found], record: Attempt) -> list[Found]:
 
 
 @given(record=RECORDS, jobs=JOBS, after=st.floats(0, 1000))
-def test_never_do_two_jobs_of_one_task_instance_run_on(record: Attempt, jobs: list[Found], after: float) -> None:
-    """What runs is kept or stopped, or somebody else is stopping it; never both; nothing starts beside what is kept."""
+def test_two_jobs_of_one_task_instance_never_keep_running(record: Attempt, jobs: list[Found], after: float) -> None:
+    """A running job is either kept or stopped, and no job is started beside a kept one."""
     recorded_jobs = [each for each in jobs if each.job.job_id in record.job_ids]
     assume(all(each.by is None or each.by.clear_number <= record.clear_number for each in recorded_jobs))
     decision = decided(record, *jobs, after=after)
@@ -327,7 +327,7 @@ def test_never_do_two_jobs_of_one_task_instance_run_on(record: Attempt, jobs: li
 
 @given(record=RECORDS, jobs=JOBS, after=st.floats(0, 1000))
 def test_a_clear_always_starts_a_new_job(record: Attempt, jobs: list[Found], after: float) -> None:
-    """Whatever is found, and whatever is recorded."""
+    """This holds for all jobs and records."""
     decision = decided(record, *jobs, after=after, clears=CLEARS + 1)
     assert decision.action is START
     running = {each.job.job_id for each in jobs if not each.job.state.ended}
@@ -341,16 +341,16 @@ def test_a_clear_always_starts_a_new_job(record: Attempt, jobs: list[Found], aft
     jobs=JOBS,
     after=st.floats(0, 1000),
 )
-def test_nothing_that_was_joined_is_ever_stopped(
+def test_a_joined_job_is_never_stopped(
     job_ids: list[str], abandoned: bool, clears: int, jobs: list[Found], after: float
 ) -> None:
-    """It is somebody else's."""
+    """It belongs to someone else."""
     record = recorded(joined=True, job_ids=job_ids, abandoned=abandoned, clear_number=clears)
     assert not decided(record, *jobs, after=after).stop
 
 
 def test_a_record_of_another_version_is_read() -> None:
-    """An upgrade between two tries must not start a second job without a word."""
+    """After an upgrade between two tries, a second job must not be started silently."""
     assert Attempt.from_dict(None) == Attempt()
     assert Attempt.from_dict({"token": "abcd", "job_ids": ["a"], "unknown": 1}) == Attempt("abcd", job_ids=["a"])
     assert Attempt.from_dict(recorded(job_ids=["a"]).to_dict()) == recorded(job_ids=["a"])

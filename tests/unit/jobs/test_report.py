@@ -1,4 +1,4 @@
-"""What a person reads of a failure, to the letter."""
+"""The exact messages of failures."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SPOT = "Your Spot Task was interrupted."
 
 
 def failed(**fields: Any) -> Snapshot:
-    """A job that has failed."""
+    """Return a failed job."""
     defaults: dict[str, Any] = {"job_id": "abc", "name": "hello", "state": JobState.FAILED, "status": "FAILED"}
     return Snapshot(**{**defaults, **fields})
 
 
 def test_the_message_of_a_failed_job() -> None:
-    """Job, attempt, exit code, why, AWS's words, log, console."""
+    """It has the job, attempt, exit code, cause, AWS's reason, log and console link."""
     snapshot = failed(reason=ENDED, exit_code=3, attempt=2, max_attempts=2)
     diagnosis = diagnose(snapshot)
     assert diagnosis
@@ -38,7 +38,7 @@ def test_the_message_of_a_failed_job() -> None:
 
 
 def test_the_message_of_a_failed_array() -> None:
-    """Which children failed, how many for which cause, and the most telling of them."""
+    """It lists the failed children, counts the causes, and explains the decisive failure."""
     snapshot = failed(reason="Array Child Job failed", array=ArrayProgress(7, failed=3))
     children = [
         ChildFailure(3, failed(job_id="abc:3", reason=SPOT)),
@@ -71,7 +71,7 @@ def test_the_message_of_a_failed_array() -> None:
 
 
 def test_the_message_of_a_failed_map() -> None:
-    """The same, with items."""
+    """It is like that of an array, with items."""
     item = ChildFailure(2, failed(reason=SPOT))
     text = map_failure(
         "Fargate task", "etl", "2 of 3 items succeeded, 1 failed", causes.SPOT_RECLAIMED, failed=[2], children=[item]
@@ -85,8 +85,8 @@ def test_the_message_of_a_failed_map() -> None:
     )
 
 
-def test_the_most_telling_come_first() -> None:
-    """One that explains the whole, then one of each other cause, so that three lines show three causes."""
+def test_the_most_informative_failures_come_first() -> None:
+    """First the failure that explains the whole, then one of each other cause: three lines show three causes."""
     children = [
         ChildFailure(0, failed(reason=SPOT)),
         ChildFailure(1, failed(reason=SPOT)),
@@ -115,13 +115,13 @@ PULL = "CannotPullContainerError: manifest unknown"
     ],
 )
 def test_a_reason_is_not_printed_twice(container: str | None, job: str | None, said: list[str]) -> None:
-    """ECS gives a task the reason of its container, cut off or with a full stop."""
+    """ECS repeats a container's reason for its task, truncated or with a full stop."""
     text = failure("Batch job", failed(container_reason=container, reason=job), causes.UNKNOWN)
     assert [line.removeprefix("AWS says: ") for line in text.splitlines() if line.startswith("AWS says")] == said
 
 
-def test_a_stopped_job_is_said_to_have_been_stopped() -> None:
-    """Who stopped a job should not read that it failed."""
+def test_the_message_of_a_stopped_job() -> None:
+    """It does not say that the job failed."""
     text = failure("Batch job", failed(reason="not needed any more", stopped_by_request=True), causes.STOPPED)
     assert text.startswith("Batch job hello (abc) was stopped.")
     assert "AWS says: not needed any more" in text

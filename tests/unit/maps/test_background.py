@@ -15,9 +15,9 @@ async def fails(after: float, message: str) -> None:
 
 
 def test_the_first_failure_is_kept() -> None:
-    """Later ones usually follow from it. The owner is woken."""
+    """Later failures usually follow from the first. The owner is woken."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         background = BackgroundTasks()
         background.spawn(fails(2, "second"))
         background.spawn(fails(1, "first"))
@@ -26,13 +26,13 @@ def test_the_first_failure_is_kept() -> None:
         await asyncio.sleep(2)
         assert str(background.failed) == "first"
 
-    run(story())
+    run(scenario())
 
 
 def test_close_cancels_everything_and_is_not_a_failure() -> None:
-    """A cancellation is not a failure."""
+    """Cancelled tasks do not count as failures."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         background = BackgroundTasks()
         task = background.spawn(fails(9, "late"))
         await asyncio.sleep(1)
@@ -41,4 +41,4 @@ def test_close_cancels_everything_and_is_not_a_failure() -> None:
         assert background.closed
         assert background.failed is None
 
-    run(story())
+    run(scenario())

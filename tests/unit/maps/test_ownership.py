@@ -20,7 +20,7 @@ from airflow_jobflow.task_states import TaskStates
 from tests.unit.polling.scripted import now, run, until
 
 LATENCY = 0.5
-"""Seconds that an idle supervisor takes to answer."""
+"""Seconds that an idle supervisor takes to respond."""
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +29,9 @@ def _scripted_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Supervisor:
-    """Answers one query after the other, as scripted.
+    """Responds to queries one after the other, as scripted.
 
-    :param script: the results of the next queries: seconds until the answer, an answer, or an error.
+    :param script: the results of the next queries: seconds until the response, a response, or an error.
     """
 
     def __init__(self, *script: float | bool | Exception) -> None:
@@ -39,7 +39,7 @@ class Supervisor:
         self._script = iter(script)
 
     async def ask(self) -> bool:
-        """Answer a query; after the script: that the task is still deferred."""
+        """Respond to a query; after the script, that the task is still deferred."""
         self.asked.append(now())
         planned = next(self._script, LATENCY)
         if isinstance(planned, Exception):
@@ -52,31 +52,31 @@ def recorded(query: Callable[[], Awaitable[bool]] | None, *, needed: bool = True
     """Send heartbeats for some seconds, and return the recorded times."""
     times: list[float] = []
 
-    async def story() -> None:
+    async def scenario() -> None:
         sending = asyncio.create_task(heartbeats(query, is_needed=lambda: needed, on_heartbeat=times.append))
         await until(seconds)
         sending.cancel()
         await asyncio.wait([sending])
 
-    run(story())
+    run(scenario())
     return times
 
 
 def test_a_heartbeat_counts_from_the_time_of_its_query() -> None:
-    """A slow answer says nothing about now."""
+    """A slow response says nothing about the current state."""
     assert recorded(Supervisor(LATENCY, 20.0).ask, seconds=26.0) == [0.0, 2.5, 24.5]
 
 
 @pytest.mark.parametrize(("has_supervisor", "needed"), [(False, True), (True, False)])
 def test_no_query_is_made_without_need(*, has_supervisor: bool, needed: bool) -> None:
-    """A worker has no supervisor to query, and a map that starts nothing more needs no confirmation."""
+    """A worker has no supervisor to query, and a map that starts no more items needs no confirmation."""
     supervisor = Supervisor()
     assert recorded(supervisor.ask if has_supervisor else None, needed=needed, seconds=5.0) == [0.0, 2.0, 4.0]
     assert not supervisor.asked
 
 
-def test_an_error_is_a_missing_answer_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The map itself continues, and the query is repeated."""
+def test_a_failed_query_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The map continues, and the query is repeated."""
     supervisor = Supervisor(RuntimeError("no database"), KeyError("task_states"), LATENCY)
     assert recorded(supervisor.ask, seconds=6.0) == [4.0]
     assert supervisor.asked == [0.0, 2.0, 4.0]
@@ -84,32 +84,32 @@ def test_an_error_is_a_missing_answer_and_is_logged_once(caplog: pytest.LogCaptu
     assert "no database" in caplog.text
 
 
-def test_a_task_that_is_not_deferred_any_more_has_no_heartbeat() -> None:
+def test_a_task_that_is_no_longer_deferred_has_no_heartbeat() -> None:
     """Its trigger is about to be cancelled."""
     assert recorded(Supervisor(True, False, False).ask, seconds=7.0) == [0.0, NEVER, NEVER]
 
 
 def map_calls() -> MapCalls:
-    """Return the calls of a map, without an AWS to answer them."""
+    """Return the calls of a map without an AWS."""
     return MapCalls(Access(None), "batch", None, batch_map.family("q", "n-0123abcd", {}))
 
 
 def no_call(operation: str, **_: Any) -> Any:
-    """Fail: nothing may be called."""
+    """Fail: no call is expected."""
     raise AssertionError(operation)
 
 
 async def assert_held_back(of_map: MapCalls) -> None:
-    """Check that a start is held back."""
+    """Check that a start waits."""
     with pytest.raises(OwnershipLost):
         of_map._start(no_call, {}, Start(0))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("latency", [0.0, 1.0, 6.0])
 def test_regular_heartbeats_hold_nothing_back(latency: float) -> None:
-    """Even with a busy supervisor."""
+    """This also holds for a busy supervisor."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         of_map = map_calls()
         supervisor = Supervisor(*[latency] * 99)
         sending = asyncio.create_task(
@@ -122,14 +122,14 @@ def test_regular_heartbeats_hold_nothing_back(latency: float) -> None:
         sending.cancel()
         await asyncio.wait([sending])
 
-    run(story())
+    run(scenario())
 
 
 @pytest.mark.parametrize("trouble", ["hangs", "fails"])
 def test_a_start_is_held_back_long_before_another_triggerer_has_the_map(trouble: str) -> None:
-    """Airflow moves it 30 s after a triggerer's heartbeat that was up to 5 s older than the last answer."""
+    """Airflow moves the map 30 s after the triggerer's last heartbeat, up to 5 s older than the last response."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         of_map = map_calls()
         script = [LATENCY, 40.0] if trouble == "hangs" else [LATENCY, *[RuntimeError("no database")] * 20]
         supervisor = Supervisor(*script)
@@ -142,17 +142,17 @@ def test_a_start_is_held_back_long_before_another_triggerer_has_the_map(trouble:
         await assert_held_back(of_map)
         await until(46.0)
         assert of_map.ownership.is_confirmed
-        await assert_held_back(of_map)  # an answer is not enough: the jobs have to be listed again first
+        await assert_held_back(of_map)  # a response is not enough: the jobs must be listed again first
         sending.cancel()
         await asyncio.wait([sending])
 
-    run(story())
+    run(scenario())
 
 
-def test_a_gap_is_detected_even_if_nothing_was_to_start_during_it() -> None:
-    """All other items had a job, and one of them ends only now."""
+def test_a_gap_is_detected_even_if_no_start_was_due() -> None:
+    """All other items had a job, and one of them ends after the gap."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         of_map = map_calls()
         sending = asyncio.create_task(
             heartbeats(Supervisor(20.0).ask, is_needed=lambda: True, on_heartbeat=of_map.ownership.record)
@@ -162,13 +162,13 @@ def test_a_gap_is_detected_even_if_nothing_was_to_start_during_it() -> None:
         sending.cancel()
         await asyncio.wait([sending])
 
-    run(story())
+    run(scenario())
 
 
-def test_nothing_is_started_for_a_task_that_is_not_deferred_any_more() -> None:
-    """At once, not only when the last heartbeat is too old."""
+def test_no_item_is_started_for_a_task_that_is_no_longer_deferred() -> None:
+    """Starts stop immediately, not only when the last heartbeat is too old."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         of_map = map_calls()
         sending = asyncio.create_task(
             heartbeats(Supervisor(True, False).ask, is_needed=lambda: True, on_heartbeat=of_map.ownership.record)
@@ -178,18 +178,18 @@ def test_nothing_is_started_for_a_task_that_is_not_deferred_any_more() -> None:
         sending.cancel()
         await asyncio.wait([sending])
 
-    run(story())
+    run(scenario())
 
 
 class Comms:
-    """Stands for the supervisor at the other end of Airflow's connection."""
+    """The supervisor at the other end of Airflow's connection."""
 
     def __init__(self, states: dict[str, dict[str, Any]]) -> None:
         self.states = states
         self.asked: list[Any] = []
 
     async def asend(self, message: Any) -> Any:
-        """Answer a message."""
+        """Respond to a message."""
         self.asked.append(message)
         return comms.TaskStatesResult(task_states=self.states)
 
@@ -199,7 +199,7 @@ class Comms:
 def test_only_the_tasks_own_state_counts(
     monkeypatch: pytest.MonkeyPatch, map_index: int, key: str, state: str | None
 ) -> None:
-    """For a mapped task, the state of the one instance. The run may be deleted."""
+    """For a mapped task, it is the state of one instance. The run may be deleted."""
     line = Comms({"r": {key: state, "t_4": "deferred"}} if state else {})
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", line, raising=False)
     task = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=map_index)

@@ -1,4 +1,4 @@
-"""What a failed map is said to have failed for."""
+"""The error of a failed map."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def failure(results: PreviousResults, by: OutcomeBuilder | None = None) -> JobFa
     ],
 )
 def test_the_diagnosis_considers_all_failed_items(items: list[dict[str, Any]], cause: str, action: RetryAction) -> None:
-    """Lost Spot capacity for 40 items and a bug in one is not 'Spot'. The retry policy follows."""
+    """A retry of lost capacity does not help if one item has a bug. The retry policy follows the diagnosis."""
     error = failure(ended(*items))
     assert error.diagnosis
     assert error.diagnosis.cause == cause
@@ -96,6 +96,6 @@ def test_items_without_a_result_line_have_no_diagnosis() -> None:
 
 
 def test_a_map_is_stopped_if_all_failed_items_were_stopped() -> None:
-    """On request, and not by the map itself."""
+    """All items must have been stopped on request, and not by the map itself."""
     assert type(failure(ended(STOPPED, STOPPED))) is JobStopped
     assert type(failure(ended(STOPPED, SPOT))) is JobFailed

@@ -40,7 +40,7 @@ EVENTS = st.sampled_from(["started", "no_capacity", "not_owned", "rejected", "su
 def test_every_sequence_of_events_ends_with_all_items_ended_or_too_many_failed(
     data: st.DataObject, size: int, most: int, tolerated: int, attempts: int
 ) -> None:
-    """No attempt is started twice, concurrency stays within its limit, items are started in order."""
+    """No attempt is started twice, the concurrency limit holds, and items start in order."""
     indexes = sorted(data.draw(st.sets(st.integers(0, size - 1)))) if size else []
     state = map_state(size, indexes, max_concurrency=most, tolerated=tolerated, attempts=attempts)
     starting: list[Start] = []
@@ -106,7 +106,7 @@ def test_found_jobs_are_not_started_again(listed: list[tuple[int, int]]) -> None
 
 
 def test_an_interruption_is_a_new_attempt_and_missing_capacity_a_new_turn() -> None:
-    """Each start has a token of its own."""
+    """An interruption gets a new token, and a start without capacity is retried."""
     state = map_state(2, max_concurrency=1, attempts=2)
     first = state.next_start()
     assert first == Start(0)
@@ -123,7 +123,7 @@ def test_an_interruption_is_a_new_attempt_and_missing_capacity_a_new_turn() -> N
 
 
 def test_running_jobs_still_end_after_starting_was_stopped() -> None:
-    """Items that were not started keep the map from being over."""
+    """A map with items that were not started is not over."""
     state = map_state(2, max_concurrency=2)
     assert state.next_start() == Start(0)
     state.record_started(0, "a")
@@ -145,7 +145,7 @@ def test_all_items_run_if_failures_do_not_stop_the_map() -> None:
 
 
 def test_a_map_that_stopped_starting_is_stalled_once_nothing_runs() -> None:
-    """Not before."""
+    """It is not stalled while an item runs."""
     state = map_state(2, max_concurrency=2)
     assert state.next_start() == Start(0)
     state.stop_starting()
@@ -157,7 +157,7 @@ def test_a_map_that_stopped_starting_is_stalled_once_nothing_runs() -> None:
 
 
 def test_items_that_ended_before_a_checkpoint_are_not_started() -> None:
-    """Although their jobs cannot be found any more. Nor is one whose job could not be described: it may still run."""
+    """Their jobs may no longer be found. An item whose job could not be described may still run."""
     state = map_state(5, max_concurrency=99, tolerated=1)
     state.restore("SF-RU", {0: "zero", 1: "one", 4: "four"})
     state.drop_found()
@@ -170,7 +170,7 @@ def test_items_that_ended_before_a_checkpoint_are_not_started() -> None:
 
 
 def test_a_large_map_keeps_the_result_lines_of_failures_only() -> None:
-    """Memory is bounded."""
+    """Otherwise memory would grow with the number of items."""
     for size, kept in ((IN_FULL, ["s", "f"]), (IN_FULL + 1, ["f"])):
         state = map_state(size, tolerated=9)
         for line in ("s", "f"):
@@ -183,7 +183,7 @@ def test_a_large_map_keeps_the_result_lines_of_failures_only() -> None:
 
 @given(st.lists(st.dictionaries(st.text(), st.text(), max_size=3), max_size=20))
 def test_packing_keeps_lines(values: list[dict[str, str]]) -> None:
-    """Even when split into parts. JSON has no line breaks."""
+    """Lines survive packing, even if it splits them into parts: JSON has no line breaks."""
     lines = [json.dumps(value) for value in values]
     packed = pack(lines)
     assert unpack("".join(chunks(packed, 7))) == lines

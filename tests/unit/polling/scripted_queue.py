@@ -1,7 +1,7 @@
-"""A scripted queue of events: what the listener's tests run on instead of SQS.
+"""A scripted queue of events, which the listener's tests use instead of SQS.
 
-It gives a message to one receiver at a time and again when its time is over, waits for messages as long as it is
-asked to, and fails in the ways that a test says. An event here is a job's id and whether it is to be described at once.
+It delivers a message to one receiver at a time, and again after the visibility timeout. It supports long polling, and
+fails as scripted. An event here is a job's id and whether the job must be described at once.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from tests.unit.polling.scripted import now
 
 Event = tuple[str, bool]
 
-FORGOTTEN = 30.0
-"""Seconds after which a message that was neither deleted nor given back can be received again."""
+VISIBILITY_TIMEOUT = 30.0
+"""Seconds after which a message that was neither deleted nor released can be received again."""
 
 
 def about(event: Event, known: KeysView[str]) -> Mapping[str, bool]:
-    """Return which job an event concerns, if there is a wait for it."""
+    """Return which job an event concerns, if a wait for it exists."""
     job_id, at_once = event
     return {job_id: at_once} if job_id in known else {}
 
 
 @dataclass
-class Letter:
+class QueuedMessage:
     """A message in the queue."""
 
     event: Event | None
@@ -40,37 +40,37 @@ class Letter:
 
 @dataclass
 class Queue:
-    """A queue whose calls fail in the ways that a test says."""
+    """A queue whose calls fail as scripted."""
 
-    letters: dict[str, Letter] = field(default_factory=dict)
+    messages: dict[str, QueuedMessage] = field(default_factory=dict)
     plan: deque[Fault | Exception] = field(default_factory=deque)
-    """How the next receives fail, one each; after that they are answered."""
+    """The faults of the next receive calls, one each; later calls succeed."""
     down: Fault | None = None
-    """How every receive fails."""
-    untidy: Fault | None = None
-    """How every call fails that deletes or gives back."""
+    """The fault of every receive call."""
+    delete_fault: Fault | None = None
+    """The fault of every call that deletes or releases messages."""
     undeletable: Fault | None = None
-    """How every call fails that deletes, while others work."""
+    """The fault of every call that deletes messages, while others succeed."""
     exists: bool = True
     receives: list[float] = field(default_factory=list)
-    """When receives were made."""
+    """The times of receive calls."""
     received: list[tuple[float, str]] = field(default_factory=list)
     closed: list[float] = field(default_factory=list)
     _sent: asyncio.Event = field(default_factory=asyncio.Event)
     _count: int = 0
 
     def send(self, event: Event | None, delay: float = 0.0) -> None:
-        """Put a message in, to be received after a delay."""
+        """Send a message that can be received after a delay."""
         self._count += 1
-        self.letters[f"{self._count}"] = Letter(event, now() + delay)
+        self.messages[f"{self._count}"] = QueuedMessage(event, now() + delay)
         self._sent.set()
 
     def send_event(self, job_id: str, *, at_once: bool = True, delay: float = 0.0) -> None:
-        """Put an event in."""
+        """Send an event."""
         self.send((job_id, at_once), delay)
 
     def listener(self, **settings: Any) -> Listener[Event]:
-        """Make a listener to this queue."""
+        """Return a listener to this queue."""
         return Listener(
             self.receive,
             self.delete,
@@ -89,7 +89,7 @@ class Queue:
         patience = now() + seconds
         while not (messages := self._take()) and now() < patience:
             self._sent.clear()
-            hidden = [each.hidden_until for each in self.letters.values() if each.hidden_until > now()]
+            hidden = [each.hidden_until for each in self.messages.values() if each.hidden_until > now()]
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min([*hidden, patience]) - now()):
                     await self._sent.wait()
@@ -97,30 +97,30 @@ class Queue:
 
     def _take(self) -> list[Message[Event]]:
         messages: list[Message[Event]] = []
-        for handle, letter in list(self.letters.items()):
-            if letter.hidden_until <= now() and len(messages) < 10:
-                letter.receives += 1
-                letter.hidden_until = now() + FORGOTTEN
+        for handle, queued in list(self.messages.items()):
+            if queued.hidden_until <= now() and len(messages) < 10:
+                queued.receives += 1
+                queued.hidden_until = now() + VISIBILITY_TIMEOUT
                 self.received.append((now(), handle))
-                messages.append(Message(handle, letter.event, letter.receives, "an excerpt"))
+                messages.append(Message(handle, queued.event, queued.receives, "an excerpt"))
         return messages
 
     async def delete(self, handles: Sequence[str]) -> None:
         """Delete messages."""
-        self._tidy()
+        self._fail_if_scripted()
         if self.undeletable:
             raise CallError(self.undeletable, f"scripted: {self.undeletable.value}")
         for handle in handles:
-            self.letters.pop(handle, None)
+            self.messages.pop(handle, None)
 
     async def release(self, handles: Sequence[str]) -> None:
-        """Give messages back."""
-        self._tidy()
+        """Release messages."""
+        self._fail_if_scripted()
         for handle in handles:
-            if handle in self.letters:
-                self.letters[handle].hidden_until = now()
+            if handle in self.messages:
+                self.messages[handle].hidden_until = now()
                 self._sent.set()
 
-    def _tidy(self) -> None:
-        if self.untidy:
-            raise CallError(self.untidy, f"scripted: {self.untidy.value}")
+    def _fail_if_scripted(self) -> None:
+        if self.delete_fault:
+            raise CallError(self.delete_fault, f"scripted: {self.delete_fault.value}")

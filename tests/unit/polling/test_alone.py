@@ -1,4 +1,4 @@
-"""Jobs that a call for several does not reach: asked for alone, at once, and with the same invariants."""
+"""Jobs that a call for several jobs does not find: they are described alone, at once, with the same invariants."""
 
 from __future__ import annotations
 
@@ -8,160 +8,160 @@ from airflow_jobflow.faults import Fault
 from airflow_jobflow.polling.errors import DescribeRejected, NotFound
 from airflow_jobflow.polling.schedule import PollSchedule
 from airflow_jobflow.polling.subscription import PolledJob
-from tests.unit.polling.scripted import Service, Waiter, gaps, leave, until
+from tests.unit.polling.scripted import Service, Waiter, cancel_waits, gaps, until
 
 
 def ids(service: Service) -> list[tuple[str, ...]]:
-    """What each call asked about."""
+    """Return the ids in each call."""
     return [call.ids for call in service.calls]
 
 
 @pytest.fixture
-def deep(service: Service) -> Service:
-    """A service with two jobs of which calls for several reach only the first."""
+def unlisted(service: Service) -> Service:
+    """Return a service with two jobs, of which calls for several find only the first."""
     service.states |= {"near": "RUNNING", "far": "RUNNING"}
-    service.deep = {"far", "farther"}
+    service.unlisted = {"far", "farther"}
     return service
 
 
-async def test_a_job_that_lies_deep_is_asked_for_alone_right_after(deep: Service) -> None:
-    """And answered within the second in which a new wait is served."""
-    watcher = deep.watcher()
+async def test_an_unlisted_job_is_described_alone_immediately(unlisted: Service) -> None:
+    """A new wait for it gets its response within a second, like other waits."""
+    watcher = unlisted.watcher()
     waiters = [Waiter(watcher, name, 10) for name in ("near", "far")]
     await until(1)
-    assert ids(deep) == [("near", "far"), ("far",)]
-    assert [waiter.news() for waiter in waiters] == [["RUNNING"], ["RUNNING"]]
-    await leave(waiters)
+    assert ids(unlisted) == [("near", "far"), ("far",)]
+    assert [waiter.seen() for waiter in waiters] == [["RUNNING"], ["RUNNING"]]
+    await cancel_waits(waiters)
 
 
-async def test_a_job_that_lies_deep_keeps_step_with_the_others(deep: Service) -> None:
-    """Each round costs one call more for it, and none for the others."""
-    watcher = deep.watcher()
+async def test_an_unlisted_job_has_the_same_interval_as_the_others(unlisted: Service) -> None:
+    """Each poll cycle costs one more call for it, and none for the others."""
+    watcher = unlisted.watcher()
     waiters = [Waiter(watcher, name, 10) for name in ("near", "far")]
     await until(35)
-    assert [len(call) for call in ids(deep)] == [2, 1] * 4
-    assert min(gaps(deep.times("near"))) >= 9
-    deep.states["far"] = "SUCCEEDED"
+    assert [len(call) for call in ids(unlisted)] == [2, 1] * 4
+    assert min(gaps(unlisted.times("near"))) >= 9
+    unlisted.states["far"] = "SUCCEEDED"
     await until(41)
-    assert waiters[1].news() == ["RUNNING", "SUCCEEDED"]
-    await leave(waiters)
+    assert waiters[1].seen() == ["RUNNING", "SUCCEEDED"]
+    await cancel_waits(waiters)
 
 
-async def test_a_job_that_is_waited_for_alone_is_asked_for_once_a_round(deep: Service) -> None:
-    """There is nothing to share a call with."""
-    waiter = Waiter(deep.watcher(), "far", 10)
+async def test_an_unlisted_job_without_others_is_described_once_per_cycle(unlisted: Service) -> None:
+    """There is no other job to share a call with."""
+    waiter = Waiter(unlisted.watcher(), "far", 10)
     await until(25)
-    assert ids(deep) == [("far",)] * 3
-    await leave([waiter])
+    assert ids(unlisted) == [("far",)] * 3
+    await cancel_waits([waiter])
 
 
-async def test_a_job_that_is_unknown_also_alone_vanishes_after_the_grace(deep: Service) -> None:
-    """That a call for several does not reach it is neither a trace of it nor the lack of one."""
-    watcher = deep.watcher(missing_grace=30)
+async def test_a_job_that_is_missing_alone_too_fails_after_the_grace_period(unlisted: Service) -> None:
+    """Its absence from a call for several jobs does not count, in either direction."""
+    watcher = unlisted.watcher(missing_grace=30)
     waiters = [Waiter(watcher, name, 10) for name in ("near", "farther")]
     await until(25)
-    assert waiters[1].news() == []
+    assert waiters[1].seen() == []
     await until(45)
     assert isinstance(waiters[1].error, NotFound)
-    assert waiters[0].news() == ["RUNNING"]
-    await leave(waiters)
+    assert waiters[0].seen() == ["RUNNING"]
+    await cancel_waits(waiters)
 
 
-async def test_a_job_that_is_deep_only_after_a_while_is_followed(deep: Service) -> None:
-    """Newer ones have pushed it down."""
-    deep.deep = set()
-    watcher = deep.watcher(missing_grace=5)
+async def test_a_job_that_becomes_unlisted_is_still_described(unlisted: Service) -> None:
+    """Newer jobs have pushed it down."""
+    unlisted.unlisted = set()
+    watcher = unlisted.watcher(missing_grace=5)
     waiters = [Waiter(watcher, name, 10) for name in ("near", "far")]
     await until(5)
-    deep.deep = {"far"}
-    deep.states["far"] = "SUCCEEDED"
+    unlisted.unlisted = {"far"}
+    unlisted.states["far"] = "SUCCEEDED"
     await until(12)
-    assert waiters[1].news() == ["RUNNING", "SUCCEEDED"]
-    await leave(waiters)
+    assert waiters[1].seen() == ["RUNNING", "SUCCEEDED"]
+    await cancel_waits(waiters)
 
 
-async def test_a_wait_that_leaves_before_it_is_asked_for_alone_costs_no_call(deep: Service) -> None:
-    """Nobody wants to know any more."""
-    watcher = deep.watcher(calls_per_second=0.5)
+async def test_a_cancelled_wait_for_an_unlisted_job_costs_no_call(unlisted: Service) -> None:
+    """Nobody waits for the job any more."""
+    watcher = unlisted.watcher(calls_per_second=0.5)
     waiters = [Waiter(watcher, name, 100) for name in ("near", "far")]
     await until(1)
-    await leave([waiters[1]])
+    await cancel_waits([waiters[1]])
     await until(20)
-    assert ids(deep) == [("near", "far")]
-    await leave(waiters)
+    assert ids(unlisted) == [("near", "far")]
+    await cancel_waits(waiters)
 
 
-async def test_calls_for_one_are_spaced_by_the_budget_like_all(deep: Service) -> None:
-    """A hundred that lie deep are asked for one after the other, and all are heard of."""
+async def test_calls_for_single_jobs_keep_the_budget(unlisted: Service) -> None:
+    """A hundred unlisted jobs are described one after the other, and all waits get their responses."""
     many = [f"far-{number}" for number in range(100)]
-    deep.states |= dict.fromkeys(many, "RUNNING")
-    deep.deep = set(many)
-    watcher = deep.watcher()
+    unlisted.states |= dict.fromkeys(many, "RUNNING")
+    unlisted.unlisted = set(many)
+    watcher = unlisted.watcher()
     waiters = [Waiter(watcher, name, 100) for name in many]
     await until(25)
-    assert min(gaps(deep.times())) >= 0.2 - 1e-9
-    assert sorted(ids(deep)[1:]) == sorted((name,) for name in many)
-    assert all(waiter.news() == ["RUNNING"] for waiter in waiters)
-    await leave(waiters)
+    assert min(gaps(unlisted.times())) >= 0.2 - 1e-9
+    assert sorted(ids(unlisted)[1:]) == sorted((name,) for name in many)
+    assert all(waiter.seen() == ["RUNNING"] for waiter in waiters)
+    await cancel_waits(waiters)
 
 
-async def test_calls_for_one_do_not_hold_up_new_waits(deep: Service) -> None:
-    """They take turns with what is new."""
+async def test_calls_for_single_jobs_do_not_delay_new_waits(unlisted: Service) -> None:
+    """New waits take turns with unlisted jobs."""
     many = [f"far-{number}" for number in range(100)]
-    deep.states |= dict.fromkeys(many, "RUNNING")
-    deep.deep = set(many)
-    watcher = deep.watcher()
+    unlisted.states |= dict.fromkeys(many, "RUNNING")
+    unlisted.unlisted = set(many)
+    watcher = unlisted.watcher()
     waiters = [Waiter(watcher, name, 100) for name in many]
     await until(5)
     new = Waiter(watcher, "near", 100)
     await until(6)
-    assert new.news() == ["RUNNING"]
-    await leave([*waiters, new])
+    assert new.seen() == ["RUNNING"]
+    await cancel_waits([*waiters, new])
 
 
 @pytest.mark.parametrize("fault", [Fault.THROTTLED, Fault.TRANSIENT, Fault.CREDENTIALS])
-async def test_a_call_for_one_that_fails_in_passing_is_made_again(fault: Fault) -> None:
-    """It fails no wait."""
-    service = Service({"near": "RUNNING", "far": "RUNNING"}, deep={"far"})
+async def test_a_call_for_a_single_job_is_retried_after_a_transient_fault(fault: Fault) -> None:
+    """A transient fault fails no wait."""
+    service = Service({"near": "RUNNING", "far": "RUNNING"}, unlisted={"far"})
     watcher = service.watcher()
     waiters = [Waiter(watcher, name, 10) for name in ("near", "far")]
     await until(0.6)
     service.plan.append(fault)
     await until(15)
-    assert [waiter.news() for waiter in waiters] == [["RUNNING"], ["RUNNING"]]
-    await leave(waiters)
+    assert [waiter.seen() for waiter in waiters] == [["RUNNING"], ["RUNNING"]]
+    await cancel_waits(waiters)
 
 
 @pytest.mark.parametrize("fault", [Fault.REJECTED, Fault.DENIED, Fault.SCOPE_NOT_FOUND])
-async def test_a_call_for_one_that_is_refused_fails_that_one(fault: Fault) -> None:
-    """The others were answered."""
-    service = Service({"near": "RUNNING", "far": "RUNNING"}, deep={"far"})
+async def test_a_rejected_call_for_a_single_job_fails_its_wait(fault: Fault) -> None:
+    """The other waits got responses."""
+    service = Service({"near": "RUNNING", "far": "RUNNING"}, unlisted={"far"})
     watcher = service.watcher(denied_grace=0)
     waiters = [Waiter(watcher, name, 10) for name in ("near", "far")]
     await until(0.6)
     service.plan.append(fault)
     await until(5)
     assert isinstance(waiters[1].error, DescribeRejected)
-    assert waiters[0].news() == ["RUNNING"]
-    await leave(waiters)
+    assert waiters[0].seen() == ["RUNNING"]
+    await cancel_waits(waiters)
 
 
-async def test_a_new_wait_for_a_job_that_is_being_asked_for_alone_is_told(deep: Service) -> None:
-    """Whichever of the calls about it answers last."""
-    deep.latency = 3.0
-    watcher = deep.watcher()
+async def test_a_new_wait_for_a_job_that_is_being_described_alone_gets_its_state(unlisted: Service) -> None:
+    """The last of the overlapping responses reaches the new wait."""
+    unlisted.latency = 3.0
+    watcher = unlisted.watcher()
     waiters = [Waiter(watcher, name, 10) for name in ("near", "far")]
     await until(4)
     late = Waiter(watcher, "far", 10)
     await until(12)
-    assert [waiter.news() for waiter in (*waiters, late)] == [["RUNNING"]] * 3
+    assert [waiter.seen() for waiter in (*waiters, late)] == [["RUNNING"]] * 3
     await until(60)
-    assert min(gaps(sorted({call.at for call in deep.calls if call.ids == ("far",)})[2:])) >= 9
-    await leave([*waiters, late])
+    assert min(gaps(sorted({call.at for call in unlisted.calls if call.ids == ("far",)})[2:])) >= 9
+    await cancel_waits([*waiters, late])
 
 
-def test_only_a_job_that_is_not_described_already_is_scheduled_alone() -> None:
-    """Not one that is scheduled, in a newer call, or removed."""
+def test_a_job_is_not_scheduled_alone_if_that_is_not_needed() -> None:
+    """A job that is already scheduled, in a newer call, or removed is not scheduled again."""
     schedule: PollSchedule[str] = PollSchedule(100)
     job: PolledJob[str] = PolledJob("a", 0)
     for name, value in (("queued", True), ("removed", True), ("sent_at", 5.0)):
@@ -175,8 +175,8 @@ def test_only_a_job_that_is_not_described_already_is_scheduled_alone() -> None:
     assert schedule.pop_batch(1.0) == [job]
 
 
-def test_a_job_that_is_due_alone_is_popped_although_the_last_one_was_alone() -> None:
-    """A turn of the rate limiter must not be wasted: with many scopes it takes a minute to come."""
+def test_two_single_jobs_can_be_popped_in_succession() -> None:
+    """A turn of the rate limiter must not be wasted: with many scopes, the next one takes a minute to come."""
     schedule: PollSchedule[str] = PollSchedule(100)
     several: list[PolledJob[str]] = [PolledJob(name, order) for order, name in enumerate("ab")]
     for job in several:
@@ -186,7 +186,7 @@ def test_a_job_that_is_due_alone_is_popped_although_the_last_one_was_alone() -> 
 
 
 def test_outdated_entries_of_the_schedule_do_not_count_as_due() -> None:
-    """Those of jobs that were removed or rescheduled."""
+    """Entries of jobs that were removed or rescheduled are ignored."""
     schedule: PollSchedule[str] = PollSchedule(100)
     gone, moved, new = (PolledJob[str](name, order) for order, name in enumerate("abc"))
     for job in (gone, moved):

@@ -1,4 +1,4 @@
-"""What the log reader promises, each promise in a story on a scripted clock."""
+"""The promises of the log reader, each in a scenario on a scripted clock."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Logs:
         )
 
     def times(self, stream: str) -> list[float]:
-        """Return when calls for a stream were made."""
+        """Return the times of calls for a stream."""
         return [round(at, 3) for at, of in self.calls if of == stream]
 
 
@@ -106,7 +106,7 @@ class Subscriber:
 
     @property
     def lines(self) -> list[str]:
-        """The lines that were copied."""
+        """Return the copied lines."""
         return [line for _, line in self.heard]
 
 
@@ -123,7 +123,7 @@ def numbered(count: int, name: str = "line") -> list[str]:
 
 
 async def test_every_line_arrives_once_and_in_order() -> None:
-    """However the lines fall into pages."""
+    """This holds for all sizes of pages."""
     logs = Logs(size=3)
     for second in range(20):
         logs.write("a", second, *numbered(second % 5, f"at-{second}"))
@@ -134,7 +134,7 @@ async def test_every_line_arrives_once_and_in_order() -> None:
 
 
 async def test_an_idle_stream_is_read_rarely_and_a_busy_one_often() -> None:
-    """A thousand waits that write nothing must cost little."""
+    """A thousand waits without output must make few calls."""
     logs = Logs()
     logs.write("idle", 0, "first")
     logs.write("busy", 0, "first")
@@ -165,8 +165,8 @@ async def test_two_hundred_streams_share_the_rate_fairly() -> None:
     await stop(*copies)
 
 
-async def test_a_backlog_does_not_hold_up_other_streams() -> None:
-    """The pages of a burst alternate with those of others, and lose nothing."""
+async def test_a_backlog_does_not_delay_other_streams() -> None:
+    """The pages of a burst alternate with those of others, and no line is lost."""
     logs = Logs(size=10)
     logs.write("burst", 0, *numbered(1000))
     for second in range(30):
@@ -191,7 +191,7 @@ async def test_a_slow_subscriber_is_not_sent_pages_that_it_cannot_take() -> None
 
 
 async def test_pages_in_memory_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many streams there are, and however slow their subscribers are."""
+    """This holds for any number of streams and any slow subscriber."""
     monkeypatch.setattr(module, "MAX_PAGES", 3)
     logs = Logs()
     for number in range(10):
@@ -219,8 +219,8 @@ async def test_a_stream_is_read_for_a_while_after_the_end_of_its_job() -> None:
     assert copy.error is None
 
 
-async def test_the_end_of_a_job_long_ago_costs_no_wait() -> None:
-    """A sensor for a job that has ended yesterday."""
+async def test_the_log_of_a_job_that_ended_long_ago_is_not_awaited() -> None:
+    """For example, a sensor waits for a job that ended yesterday."""
     logs = Logs(size=2)
     logs.write("a", 0, *numbered(9))
     copy = Subscriber(logs.reader(), "a")
@@ -256,7 +256,7 @@ async def test_a_missing_stream_is_reported_once_and_read_when_it_appears() -> N
 
 
 async def test_a_stream_that_never_appears_is_reported_at_the_end() -> None:
-    """Also for a job that ends sooner than missing streams are reported."""
+    """This includes a job that ends before missing streams are reported."""
     copy = Subscriber(Logs().reader(), "a")
     copy.stream.end(1)
     await until(30)
@@ -266,7 +266,7 @@ async def test_a_stream_that_never_appears_is_reported_at_the_end() -> None:
 
 @pytest.mark.parametrize("fault", [Fault.THROTTLED, Fault.TRANSIENT])
 async def test_a_transient_failure_loses_nothing(fault: Fault) -> None:
-    """However often it happens."""
+    """This holds for any number of failures."""
     logs = Logs()
     logs.write("a", 0, "first")
     logs.plan.extend(CallError(fault, "scripted") for _ in range(20))
@@ -278,7 +278,7 @@ async def test_a_transient_failure_loses_nothing(fault: Fault) -> None:
 
 
 async def test_a_denied_stream_ends_with_the_error() -> None:
-    """After a while, because a policy may just be replaced; others are read on."""
+    """It ends after a while, because a policy may be being replaced; other streams continue."""
     logs = Logs()
     logs.plan.extend(CallError(Fault.DENIED, "not allowed") for _ in range(MAX_REFUSALS))
     reader = logs.reader()
@@ -304,7 +304,7 @@ async def test_an_expired_token_continues_at_the_time_of_the_last_line() -> None
 
 
 async def test_a_position_continues_where_another_reader_ended() -> None:
-    """After a restart of the triggerer nothing is left out."""
+    """No line is lost when the triggerer restarts."""
     logs = Logs()
     logs.write("a", 0, *numbered(5))
     first = Subscriber(logs.reader(), "a")
@@ -318,7 +318,7 @@ async def test_a_position_continues_where_another_reader_ended() -> None:
 
 
 async def test_the_last_subscription_ends_the_reader() -> None:
-    """Also while it waits for the rate limit; another subscription needs another reader."""
+    """This also holds while it waits for the rate limit; another subscription needs another reader."""
     logs = Logs()
     closed: list[float] = []
     reader = logs.reader(0.01, close=lambda: closed.append(now()))
@@ -334,7 +334,7 @@ async def test_the_last_subscription_ends_the_reader() -> None:
 
 
 async def test_a_bug_in_reading_ends_the_stream_and_not_the_reader() -> None:
-    """A response that cannot be read costs one stream its copy."""
+    """An unreadable response only ends the copy of one stream."""
     logs = Logs()
     logs.write("a", 0, "line")
     logs.plan.extend(RuntimeError("scripted") for _ in range(MAX_REFUSALS))
@@ -345,7 +345,7 @@ async def test_a_bug_in_reading_ends_the_stream_and_not_the_reader() -> None:
 
 
 async def test_a_cancelled_call_is_repeated() -> None:
-    """A pool of threads that is shut down cancels its calls; that must not end a stream."""
+    """A thread pool that is shut down cancels its calls, which must not end a stream."""
 
     class Cancelled(Logs):
         async def fetch(self, stream: str, position: Position) -> Page:
@@ -363,7 +363,7 @@ async def test_a_cancelled_call_is_repeated() -> None:
 
 
 async def test_a_reader_that_crashes_ends_its_streams() -> None:
-    """Instead of leaving their tasks waiting."""
+    """Otherwise their tasks would wait forever."""
 
     class Broken:
         async def acquire(self) -> float:

@@ -1,6 +1,6 @@
-"""What events do to waits, each promise in a story on a scripted clock.
+"""The effects of events on waits, each in a scenario on a scripted clock.
 
-Unless a story says otherwise a wait's interval is 10 s, ``event_poll_interval`` 300 s, and the queue answers.
+By default, a wait's interval is 10 s, ``event_poll_interval`` is 300 s, and calls to the queue succeed.
 """
 
 from __future__ import annotations
@@ -16,28 +16,17 @@ from airflow_jobflow.faults import Fault
 from airflow_jobflow.polling.schedule import EVENT_LAG
 from airflow_jobflow.polling.wakeups import LONG_POLL, MAX_RECEIVES, RELEASE_PAUSE, Listener
 from airflow_jobflow.polling.watcher import Watcher
-from tests.unit.polling.scripted import Service, Waiter, gaps, leave, now, settle, until
-from tests.unit.polling.scripted_queue import FORGOTTEN, Event, Queue, about
-
-
-def jobs(count: int) -> list[str]:
-    """Return the ids of some jobs."""
-    return [f"job-{number}" for number in range(count)]
-
-
-def running(service: Service, count: int) -> list[str]:
-    """Let jobs run in the service, and return their ids."""
-    service.states |= dict.fromkeys(jobs(count), "RUNNING")
-    return jobs(count)
+from tests.unit.polling.scripted import Service, Waiter, cancel_waits, gaps, jobs, now, running, settle, until
+from tests.unit.polling.scripted_queue import VISIBILITY_TIMEOUT, Event, Queue, about
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    """What the log has warned of."""
+    """Return the logged warnings."""
     return [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-class World:
-    """A service, a queue of its events, and what watches and listens."""
+class Simulation:
+    """A service, a queue of its events, a watcher and a listener."""
 
     def __init__(self, service: Service, queue: Queue | None = None) -> None:
         self.service = service
@@ -48,333 +37,333 @@ class World:
         self.waiters: list[Waiter] = []
 
     def wait(self, *job_ids: str, interval: float = 10.0) -> Waiter:
-        """Let a wait join."""
+        """Add a wait."""
         self.waiters.append(Waiter(self.watcher, job_ids, interval))
         return self.waiters[-1]
 
-    async def over(self) -> None:
-        """Let all waits leave, and the listener end with the watcher."""
-        await leave(self.waiters)
+    async def close(self) -> None:
+        """Cancel all waits, and check that the listener ends with the watcher."""
+        await cancel_waits(self.waiters)
         self.listener.unsubscribe(self.watcher)
         await settle()
         assert self.listener.ended
         assert len(self.queue.closed) == 1
 
 
-# How often a job is described while events are received
+# How often a job is described while events are received.
 
 
 async def test_without_events_a_job_is_polled_at_event_poll_interval(service: Service) -> None:
-    """After the first calls, which are closer together: an event may have come before the wait."""
+    """This applies after the first calls, which are closer together: an event may have come before the wait."""
     running(service, 1)
-    world = World(service)
-    world.wait("job-0")
+    simulation = Simulation(service)
+    simulation.wait("job-0")
     await until(1000)
     assert service.times() == [0.5, 10, 20, 300, 600, 900]
-    await world.over()
+    await simulation.close()
 
 
 async def test_an_interval_longer_than_event_poll_interval_is_kept(service: Service) -> None:
-    """It makes no wait faster."""
+    """Events make no wait poll more often."""
     running(service, 1)
-    world = World(service)
-    world.wait("job-0", interval=500)
+    simulation = Simulation(service)
+    simulation.wait("job-0", interval=500)
     await until(1600)
     assert service.times() == [0.5, 500, 1000, 1500]
-    await world.over()
+    await simulation.close()
 
 
-async def test_a_hundred_waits_cost_less_than_a_call_a_minute(service: Service) -> None:
-    """They share their calls, whenever they have subscribed."""
-    world = World(service)
+async def test_a_hundred_waits_need_less_than_one_call_per_minute(service: Service) -> None:
+    """They share their calls, no matter when they subscribed."""
+    simulation = Simulation(service)
     for job_id in running(service, 100):
-        world.wait(job_id)
+        simulation.wait(job_id)
         await until(now() + 0.7)
     await until(300)
     before = len(service.calls)
     await until(3600)
     assert len(service.calls) - before <= 55 * 1.1 / 5
-    await world.over()
+    await simulation.close()
 
 
 async def test_event_poll_interval_leaves_the_budget_to_many_more_waits(service: Service) -> None:
-    """Ten thousand waits would need twice the budget at their own pace; at the slow one nothing is stretched."""
-    world = World(service)
-    world.wait(*running(service, 10_000))
+    """Ten thousand waits would need twice the budget at their own interval; at the slow one, they do not."""
+    simulation = Simulation(service)
+    simulation.wait(*running(service, 10_000))
     await until(2000)
     for job_id in jobs(10_000)[::999]:
         late = [at for at in service.times(job_id) if at > 400]
         assert max(gaps(late)) <= 330
-    await world.over()
+    await simulation.close()
 
 
-# Being woken
+# Waking waits.
 
 
-async def test_an_event_has_its_job_described_at_once(service: Service) -> None:
-    """And the wait receives what the call returns."""
+async def test_an_event_causes_a_describe_call_at_once(service: Service) -> None:
+    """The wait receives the response to that call."""
     running(service, 2)
-    world = World(service)
-    waiter, other = world.wait("job-0"), world.wait("job-1")
+    simulation = Simulation(service)
+    waiter, other = simulation.wait("job-0"), simulation.wait("job-1")
     await until(100)
     service.states["job-0"] = "SUCCEEDED"
-    world.queue.send_event("job-0")
+    simulation.queue.send_event("job-0")
     await until(100.5)
-    assert waiter.heard[-1] == (100, "job-0", "SUCCEEDED")
+    assert waiter.received[-1] == (100, "job-0", "SUCCEEDED")
     assert service.calls[-1].ids == ("job-0",)
-    assert other.news() == ["RUNNING"]
-    assert not world.queue.letters
-    await world.over()
+    assert other.seen() == ["RUNNING"]
+    assert not simulation.queue.messages
+    await simulation.close()
 
 
-async def test_events_of_one_receive_share_a_look(service: Service) -> None:
-    """Ten jobs that end together cost one call."""
-    world = World(service)
+async def test_events_of_one_receive_share_a_call(service: Service) -> None:
+    """Ten jobs that end together need one call."""
+    simulation = Simulation(service)
     for job_id in running(service, 10):
-        world.wait(job_id)
+        simulation.wait(job_id)
     await until(100)
     before = len(service.calls)
     for job_id in jobs(10):
         service.states[job_id] = "SUCCEEDED"
-        world.queue.send_event(job_id)
+        simulation.queue.send_event(job_id)
     await until(100.5)
     assert [len(call.ids) for call in service.calls[before:]] == [10]
-    await world.over()
+    await simulation.close()
 
 
 async def test_a_false_event_ends_no_wait(service: Service) -> None:
     """A wait receives only what a call returns."""
     running(service, 1)
-    world = World(service)
-    waiter = world.wait("job-0")
+    simulation = Simulation(service)
+    waiter = simulation.wait("job-0")
     await until(100)
-    world.queue.send_event("job-0")
+    simulation.queue.send_event("job-0")
     await until(200)
-    assert waiter.news() == ["RUNNING"]
-    await world.over()
+    assert waiter.seen() == ["RUNNING"]
+    await simulation.close()
 
 
-async def test_an_end_that_is_described_later_than_told_is_not_left_to_event_poll_interval(service: Service) -> None:
-    """For a while after an event the job is polled at the interval of its wait; then slowly again."""
+async def test_an_event_that_precedes_the_describe_response_shortens_the_interval(service: Service) -> None:
+    """For a while after an event, the job is polled at the interval of its wait; then slowly again."""
     running(service, 1)
-    world = World(service)
-    waiter = world.wait("job-0")
+    simulation = Simulation(service)
+    waiter = simulation.wait("job-0")
     await until(103)
-    world.queue.send_event("job-0")
+    simulation.queue.send_event("job-0")
     await until(103 + EVENT_LAG)
     service.states["job-0"] = "SUCCEEDED"
     await until(103 + EVENT_LAG + 10)
-    assert waiter.news() == ["RUNNING", "SUCCEEDED"]
+    assert waiter.seen() == ["RUNNING", "SUCCEEDED"]
     await until(500)
     assert [at for at in service.times() if at > 100] == [103, 112, 121, 130, 300]
-    await world.over()
+    await simulation.close()
 
 
-async def test_a_call_that_was_under_way_when_the_event_came_does_not_count(service: Service) -> None:
-    """It may have been answered before the change."""
+async def test_a_call_in_progress_at_an_event_does_not_count(service: Service) -> None:
+    """Its response may be older than the change."""
     running(service, 1)
     service.latency = 5.0
-    world = World(service)
-    waiter = world.wait("job-0")
+    simulation = Simulation(service)
+    waiter = simulation.wait("job-0")
     await until(303)
     service.states["job-0"] = "SUCCEEDED"
     service.latency = 0.0
-    world.queue.send_event("job-0")
+    simulation.queue.send_event("job-0")
     await until(304)
     assert service.times()[-2:] == [300, 303]
-    assert waiter.news() == ["RUNNING", "SUCCEEDED"]
-    await world.over()
+    assert waiter.seen() == ["RUNNING", "SUCCEEDED"]
+    await simulation.close()
 
 
-async def test_an_event_of_a_change_that_is_no_end_can_wait_for_the_interval(service: Service) -> None:
-    """It shares a call with other jobs: a job has several such changes, and no wait ends with them."""
+async def test_an_event_of_an_intermediate_change_causes_no_immediate_call(service: Service) -> None:
+    """It shares a later call with other jobs: a job has several such changes, and none ends a wait."""
     running(service, 1)
-    world = World(service)
-    world.wait("job-0")
+    simulation = Simulation(service)
+    simulation.wait("job-0")
     await until(103)
-    world.queue.send_event("job-0", at_once=False)
+    simulation.queue.send_event("job-0", at_once=False)
     await until(115)
     assert service.times()[-1] == 110
-    await world.over()
+    await simulation.close()
 
 
-async def test_a_thousand_events_of_a_job_cost_a_call_a_second_at_most(service: Service) -> None:
-    """Such as false ones of its end."""
+async def test_a_thousand_events_of_a_job_cause_at_most_one_call_per_second(service: Service) -> None:
+    """Events may be false."""
     running(service, 1)
-    world = World(service)
-    world.wait("job-0")
+    simulation = Simulation(service)
+    simulation.wait("job-0")
     await until(100)
     for _ in range(1000):
-        world.queue.send_event("job-0")
+        simulation.queue.send_event("job-0")
         await until(now() + 0.05)
     polls = [at for at in service.times() if at >= 100]
     assert min(gaps(polls)) >= 1 - 1e-6
     assert len(polls) >= 49
-    await world.over()
+    await simulation.close()
 
 
-async def test_ten_thousand_children_cost_their_array_a_call_an_interval(service: Service) -> None:
-    """Their events are about the array, too."""
+async def test_events_of_ten_thousand_children_cause_one_call_per_interval(service: Service) -> None:
+    """Events of children also concern the array."""
     running(service, 1)
-    world = World(service)
-    world.wait("job-0")
+    simulation = Simulation(service)
+    simulation.wait("job-0")
     await until(100)
     for _ in range(1000):
-        world.queue.send_event("job-0", at_once=False)
+        simulation.queue.send_event("job-0", at_once=False)
         await until(now() + 0.05)
     assert [at for at in service.times() if at >= 100] == [110, 120, 130, 140, 150]
-    await world.over()
+    await simulation.close()
 
 
-async def test_an_event_before_its_wait_joins_is_made_up_for(service: Service) -> None:
-    """The first calls find the change, even if they lag behind."""
+async def test_an_event_before_its_wait_is_compensated_by_early_calls(service: Service) -> None:
+    """The first calls find the change, even if responses lag behind."""
     running(service, 2)
-    world = World(service)
-    world.wait("job-1")
+    simulation = Simulation(service)
+    simulation.wait("job-1")
     await until(100)
-    world.queue.send_event("job-0")
+    simulation.queue.send_event("job-0")
     await until(110)
-    assert "2" not in world.queue.letters
-    waiter = world.wait("job-0")
+    assert "2" not in simulation.queue.messages
+    waiter = simulation.wait("job-0")
     await until(112)
     service.states["job-0"] = "SUCCEEDED"
     await until(121)
-    assert waiter.news() == ["RUNNING", "SUCCEEDED"]
-    await world.over()
+    assert waiter.seen() == ["RUNNING", "SUCCEEDED"]
+    await simulation.close()
 
 
-async def test_a_lost_event_costs_no_more_than_event_poll_interval(service: Service) -> None:
-    """The rare polls find the end."""
+async def test_a_lost_event_delays_the_wait_by_event_poll_interval_at_most(service: Service) -> None:
+    """The slow polling finds the end."""
     running(service, 1)
-    world = World(service)
-    waiter = world.wait("job-0")
+    simulation = Simulation(service)
+    waiter = simulation.wait("job-0")
     await until(301)
     service.states["job-0"] = "SUCCEEDED"
     await until(601)
-    assert waiter.news() == ["RUNNING", "SUCCEEDED"]
-    await world.over()
+    assert waiter.seen() == ["RUNNING", "SUCCEEDED"]
+    await simulation.close()
 
 
-async def test_a_job_that_is_unknown_is_described_at_its_own_pace_until_it_is_known(service: Service) -> None:
-    """One just submitted may be unknown for a while, and its wait wants to know when it has vanished."""
-    world = World(service)
-    waiter = world.wait("job-0")
+async def test_an_unknown_job_is_polled_at_the_interval_of_its_wait(service: Service) -> None:
+    """A job that was just submitted may be missing for a while, and its wait must detect if it never appears."""
+    simulation = Simulation(service)
+    waiter = simulation.wait("job-0")
     await until(95)
     assert len(service.calls) == 10
     service.states["job-0"] = "RUNNING"
     await until(101)
-    assert waiter.news() == ["RUNNING"]
-    await world.over()
+    assert waiter.seen() == ["RUNNING"]
+    await simulation.close()
 
 
-# What becomes of messages
+# Messages.
 
 
-async def test_a_message_that_nobody_waits_for_goes_back_until_it_was_received_three_times(service: Service) -> None:
-    """Another process may wait for it; after that it is nobody's."""
-    world = World(service)
-    world.wait(*running(service, 1))
+async def test_a_message_without_a_wait_is_released_until_its_third_receive(service: Service) -> None:
+    """Another process may wait for it; after the third receive it is deleted."""
+    simulation = Simulation(service)
+    simulation.wait(*running(service, 1))
     await until(100)
-    world.queue.send_event("another's")
+    simulation.queue.send_event("another's")
     await until(110)
-    assert [at for at, _ in world.queue.received] == [100, 100 + RELEASE_PAUSE, 100 + 2 * RELEASE_PAUSE]
-    assert len(world.queue.received) == MAX_RECEIVES
-    assert not world.queue.letters
+    assert [at for at, _ in simulation.queue.received] == [100, 100 + RELEASE_PAUSE, 100 + 2 * RELEASE_PAUSE]
+    assert len(simulation.queue.received) == MAX_RECEIVES
+    assert not simulation.queue.messages
     assert service.times()[-1] < 100
-    await world.over()
+    await simulation.close()
 
 
-async def test_two_processes_on_one_queue_each_hear_of_their_own(service: Service) -> None:
-    """What the one receives for the other goes back."""
+async def test_two_processes_can_share_a_queue(service: Service) -> None:
+    """A message for the other process is released."""
     running(service, 2)
     queue = Queue()
-    worlds = [World(service, queue), World(service, queue)]
-    waiters = [world.wait(job_id) for world, job_id in zip(worlds, jobs(2), strict=True)]
+    worlds = [Simulation(service, queue), Simulation(service, queue)]
+    waiters = [simulation.wait(job_id) for simulation, job_id in zip(worlds, jobs(2), strict=True)]
     await until(100)
     service.states |= dict.fromkeys(jobs(2), "SUCCEEDED")
     for job_id in jobs(2):
         queue.send_event(job_id)
     await until(110)
-    assert [waiter.news() for waiter in waiters] == [["RUNNING", "SUCCEEDED"]] * 2
-    assert not queue.letters
-    for world in worlds:
-        await leave(world.waiters)
-        world.listener.unsubscribe(world.watcher)
+    assert [waiter.seen() for waiter in waiters] == [["RUNNING", "SUCCEEDED"]] * 2
+    assert not queue.messages
+    for simulation in worlds:
+        await cancel_waits(simulation.waiters)
+        simulation.listener.unsubscribe(simulation.watcher)
     await settle()
 
 
-async def test_what_tells_of_no_job_is_deleted_and_said_once(
+async def test_a_message_about_no_job_is_deleted_and_logged_once(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However much of it comes."""
-    world = World(service)
-    world.wait(*running(service, 1))
+    """Further ones are not logged."""
+    simulation = Simulation(service)
+    simulation.wait(*running(service, 1))
     await until(100)
     for _ in range(50):
-        world.queue.send(None)
+        simulation.queue.send(None)
     await until(110)
-    assert not world.queue.letters
+    assert not simulation.queue.messages
     assert [record.message for record in caplog.records if "about no job" in record.message] == [
         "Deleted a message about no job from the event queue; others like it are deleted silently: 'an excerpt'"
     ]
-    await world.over()
+    await simulation.close()
 
 
-async def test_messages_that_cannot_be_deleted_wake_all_the_same(
+async def test_messages_that_cannot_be_deleted_still_wake_waits(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They come again, which the log says once; the pace stays slow, and the queue is not asked without a rest."""
+    """They are delivered again, which is logged once; polling stays slow, and receives are not made continuously."""
     running(service, 1)
-    world = World(service)
-    waiter = world.wait("job-0")
+    simulation = Simulation(service)
+    waiter = simulation.wait("job-0")
     await until(100)
-    world.queue.untidy = Fault.DENIED
+    simulation.queue.delete_fault = Fault.DENIED
     service.states["job-0"] = "SUCCEEDED"
     for _ in range(30):
-        world.queue.send_event("job-0")
-        world.queue.send_event("another's")
-    await until(100 + FORGOTTEN * 2)
-    assert waiter.news() == ["RUNNING", "SUCCEEDED"]
+        simulation.queue.send_event("job-0")
+        simulation.queue.send_event("another's")
+    await until(100 + VISIBILITY_TIMEOUT * 2)
+    assert waiter.seen() == ["RUNNING", "SUCCEEDED"]
     assert sum("cannot" in record.message or "not delete" in record.message for record in caplog.records) == 1
-    assert min(gaps([at for at in world.queue.receives if at > 100])) >= 1
-    await world.over()
+    assert min(gaps([at for at in simulation.queue.receives if at > 100])) >= 1
+    await simulation.close()
 
 
 async def test_a_failed_delete_does_not_keep_messages_from_other_processes(service: Service) -> None:
     """They are released at once. SQS reports a delete that failed for one message of ten as a failure."""
     running(service, 1)
-    world = World(service)
-    world.wait("job-0")
+    simulation = Simulation(service)
+    simulation.wait("job-0")
     await until(100)
-    world.queue.undeletable = Fault.TRANSIENT
-    world.queue.send_event("job-0")
-    world.queue.send_event("another's")
+    simulation.queue.undeletable = Fault.TRANSIENT
+    simulation.queue.send_event("job-0")
+    simulation.queue.send_event("another's")
     await until(101)
-    own, others = world.queue.letters.values()
+    own, others = simulation.queue.messages.values()
     assert (own.receives, own.hidden_until > now()) == (1, True)
     assert others.hidden_until <= now()
-    await world.over()
+    await simulation.close()
 
 
-# The queue out of reach
+# An unreachable queue.
 
 
-async def test_a_queue_out_of_reach_brings_the_waits_own_pace_and_one_warning(
+async def test_an_unreachable_queue_restores_the_intervals_of_waits(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When it can be read again, all jobs are polled once, because messages may have been lost."""
+    """When it can be read again, all jobs are described once, because messages may have been lost."""
     caplog.set_level(logging.INFO)
     running(service, 1)
-    world = World(service)
-    world.wait("job-0")
+    simulation = Simulation(service)
+    simulation.wait("job-0")
     await until(305)
-    world.queue.down = Fault.TRANSIENT
+    simulation.queue.down = Fault.TRANSIENT
     await until(500)
     assert [at for at in service.times() if at > 350] == [360 + 10 * turn for turn in range(15)]
     assert next(at for at in service.times() if at > 300) <= 305 + LONG_POLL + 1 + 10
-    world.queue.down = None
+    simulation.queue.down = None
     await until(1100)
-    again = next(at for at in world.queue.receives if at >= 500)
+    again = next(at for at in simulation.queue.receives if at >= 500)
     assert [at for at in service.times() if again + EVENT_LAG + 20 < at] == [600, 900]
     said = [record.message for record in caplog.records if "events" in record.message]
     assert said == [
@@ -382,143 +371,145 @@ async def test_a_queue_out_of_reach_brings_the_waits_own_pace_and_one_warning(
         "Cannot receive events; until that works, jobs are polled at their own poll_interval: scripted: transient",
         "Receiving events: jobs without events are polled every 300 s",
     ]
-    await world.over()
+    await simulation.close()
 
 
 @pytest.mark.parametrize(
     "fault", [Fault.REJECTED, Fault.DENIED, Fault.SCOPE_NOT_FOUND, Fault.THROTTLED, Fault.TRANSIENT]
 )
-async def test_a_queue_that_never_answers_is_asked_less_and_less_often(
+async def test_a_queue_that_never_responds_is_called_with_growing_pauses(
     service: Service, fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It may be made, or allowed, later; the waits do not notice."""
+    """It may be created or permitted later; the waits are not affected."""
     running(service, 1)
-    world = World(service, Queue(down=fault))
-    world.wait("job-0")
+    simulation = Simulation(service, Queue(down=fault))
+    simulation.wait("job-0")
     await until(400)
     assert len(service.calls) == 41
-    assert list(gaps(world.queue.receives))[:7] == [1, 2, 4, 8, 16, 30, 30]
+    assert list(gaps(simulation.queue.receives))[:7] == [1, 2, 4, 8, 16, 30, 30]
     assert len(warnings(caplog)) == 1
-    await world.over()
+    await simulation.close()
 
 
-async def test_one_lost_connection_costs_nothing(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_lost_connection_has_no_effect(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     """It causes neither a call nor a log line."""
     running(service, 1)
-    world = World(service)
-    world.wait("job-0")
+    simulation = Simulation(service)
+    simulation.wait("job-0")
     await until(100)
-    world.queue.plan.append(Fault.TRANSIENT)
+    simulation.queue.plan.append(Fault.TRANSIENT)
     await until(290)
     assert service.times() == [0.5, 10, 20]
     assert not warnings(caplog)
-    await world.over()
+    await simulation.close()
 
 
-async def test_credentials_that_expire_cost_one_receive(service: Service) -> None:
-    """The next one has a client of its own."""
+async def test_expired_credentials_fail_one_receive(service: Service) -> None:
+    """The next receive uses a new client."""
     running(service, 1)
-    world = World(service)
-    world.wait("job-0")
+    simulation = Simulation(service)
+    simulation.wait("job-0")
     await until(100)
-    world.queue.plan.append(Fault.CREDENTIALS)
+    simulation.queue.plan.append(Fault.CREDENTIALS)
     await until(200)
     assert service.times() == [0.5, 10, 20]
-    await world.over()
+    await simulation.close()
 
 
-async def test_no_queue_is_no_news(service: Service, caplog: pytest.LogCaptureFixture) -> None:
-    """The listener ends without a word, and the waits keep their own pace."""
+async def test_without_a_queue_the_listener_ends(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """The waits keep their own interval, and nothing is logged."""
     running(service, 1)
-    world = World(service, Queue(exists=False))
-    world.wait("job-0")
+    simulation = Simulation(service, Queue(exists=False))
+    simulation.wait("job-0")
     await until(45)
     assert service.times() == [0.5, 10, 20, 30, 40]
-    assert world.listener.ended
+    assert simulation.listener.ended
     assert not warnings(caplog)
-    await world.over()
+    await simulation.close()
 
 
-async def test_a_bug_is_said_and_brings_the_waits_own_pace(service: Service, caplog: pytest.LogCaptureFixture) -> None:
-    """What listens goes on: the next message may be a better one."""
+async def test_a_bug_in_event_parsing_is_logged_and_restores_the_intervals(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The listener continues with the next message."""
     running(service, 1)
-    world = World(service)
-    waiter = world.wait("job-0")
+    simulation = Simulation(service)
+    waiter = simulation.wait("job-0")
     await until(300.5)
-    world.queue.plan.extend([RuntimeError("a bug")] * 8)
+    simulation.queue.plan.extend([RuntimeError("a bug")] * 8)
     await until(400)
     assert [at for at in service.times() if at > 340] == [350, 360, 370, 380, 390, 400]
     assert [record.exc_info is not None for record in warnings(caplog)] == [True]
     await until(600)
     service.states["job-0"] = "SUCCEEDED"
-    world.queue.send_event("job-0")
+    simulation.queue.send_event("job-0")
     await until(601)
-    assert waiter.news() == ["RUNNING", "SUCCEEDED"]
-    await world.over()
+    assert waiter.seen() == ["RUNNING", "SUCCEEDED"]
+    await simulation.close()
 
 
-async def test_a_listener_that_is_stopped_leaves_the_watchers_at_their_own_pace(service: Service) -> None:
-    """Whatever has stopped it."""
+async def test_a_stopped_listener_restores_the_intervals(service: Service) -> None:
+    """The cause does not matter."""
     running(service, 1)
-    world = World(service)
-    world.wait("job-0")
+    simulation = Simulation(service)
+    simulation.wait("job-0")
     await until(100)
-    assert world.listener._task is not None
-    world.listener._task.cancel()
+    assert simulation.listener._task is not None
+    simulation.listener._task.cancel()
     await until(145)
     assert [at for at in service.times() if at > 100] == [110, 120, 130, 140]
-    assert world.listener.ended
-    await world.over()
+    assert simulation.listener.ended
+    await simulation.close()
 
 
-# Who listens
+# Listeners.
 
 
-async def test_watchers_that_come_later_share_the_listener_and_the_last_one_ends_it(service: Service) -> None:
-    """One receive at a time, whatever the number of watchers."""
+async def test_watchers_share_the_listener_and_the_last_one_ends_it(service: Service) -> None:
+    """There is one receive call at a time for all watchers."""
     running(service, 2)
-    world = World(service)
-    first = world.wait("job-0")
+    simulation = Simulation(service)
+    first = simulation.wait("job-0")
     await until(100)
     other_watcher = service.watcher()
-    world.listener.subscribe(other_watcher, about)
+    simulation.listener.subscribe(other_watcher, about)
     second = Waiter(other_watcher, "job-1", 10)
     await until(200)
     service.states |= dict.fromkeys(jobs(2), "SUCCEEDED")
     for job_id in jobs(2):
-        world.queue.send_event(job_id)
+        simulation.queue.send_event(job_id)
     await until(201)
-    assert first.news() == second.news() == ["RUNNING", "SUCCEEDED"]
+    assert first.seen() == second.seen() == ["RUNNING", "SUCCEEDED"]
     assert [at for at in service.times("job-1") if at < 200] == [100.5, 110, 120]
-    world.listener.unsubscribe(other_watcher)
-    await leave([second])
-    assert not world.listener.ended
-    await world.over()
+    simulation.listener.unsubscribe(other_watcher)
+    await cancel_waits([second])
+    assert not simulation.listener.ended
+    await simulation.close()
     with pytest.raises(RuntimeError):
-        world.listener.subscribe(other_watcher, about)
+        simulation.listener.subscribe(other_watcher, about)
 
 
-async def test_what_is_logged_lands_in_no_tasks_log(service: Service) -> None:
-    """The listener has a context of its own."""
+async def test_the_listener_does_not_log_to_a_task(service: Service) -> None:
+    """The listener has its own context."""
     contexts: list[contextvars.Context] = []
     whose = contextvars.ContextVar("whose", default="nobody's")
     whose.set("a task's")
-    world = World(service)
+    simulation = Simulation(service)
 
     def note(event: Event, known: KeysView[str]) -> Mapping[str, bool]:
         contexts.append(contextvars.copy_context())
         return about(event, known)
 
-    world.listener.subscribe(world.watcher, note)
-    world.wait(*running(service, 1))
-    world.queue.send_event("job-0")
+    simulation.listener.subscribe(simulation.watcher, note)
+    simulation.wait(*running(service, 1))
+    simulation.queue.send_event("job-0")
     await until(1)
     assert {whose in context for context in contexts} == {False}
-    await world.over()
+    await simulation.close()
 
 
-async def test_a_watcher_can_be_woken_by_whoever_knows_of_a_change(service: Service) -> None:
-    """Also one that nobody listens for; and of a job that nobody waits for nothing comes."""
+async def test_a_watcher_can_be_woken_without_a_listener(service: Service) -> None:
+    """Waking a job without a wait has no effect."""
     running(service, 1)
     watcher = service.watcher()
     waiter = Waiter(watcher, "job-0", 100)
@@ -528,4 +519,4 @@ async def test_a_watcher_can_be_woken_by_whoever_knows_of_a_change(service: Serv
     watcher.wake("another's", at_once=True)
     await asyncio.sleep(0.1)
     assert service.times() == [0.5, 50]
-    await leave([waiter])
+    await cancel_waits([waiter])

@@ -23,13 +23,13 @@ from airflow_jobflow.triggers.job import JobTrigger
 from tests.triggerer import Supervisor, task
 
 MESSAGE = getattr(triggerer_job_runner, "_USER_ACTION_CANCEL_MSG", None)
-"""The message of a kill's cancellations; None before Airflow 3.3."""
+"""The message of the cancellation at a kill; None before Airflow 3.3."""
 
-Story = Callable[[], "Killable"]
+Scenario = Callable[[], "Killable"]
 
 
 class Limiter:
-    """Limits nothing."""
+    """A rate limiter without a limit."""
 
     budget = rate = 1e6
 
@@ -40,12 +40,12 @@ class Limiter:
 
 
 class Killable(JobTrigger):
-    """Records that its jobs would have been stopped because of a kill."""
+    """Records whether a kill would have stopped its jobs."""
 
     was_killed = False
 
     def watcher(self, service: str, scope: str | None) -> Watcher[Snapshot]:  # noqa: ARG002
-        """Return a watcher whose job runs for a while; without a deadline it then succeeds."""
+        """Return a watcher whose job runs for a while, and then succeeds unless there is a deadline."""
         states: Iterator[str] = itertools.chain(["RUNNABLE", "RUNNING", "RUNNING"], itertools.repeat("SUCCEEDED"))
         if self.deadline:
             states = itertools.repeat("RUNNING")
@@ -66,7 +66,7 @@ class Killable(JobTrigger):
 
 @types.coroutine
 def cancelled_at(nth: int, coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, bool]:
-    """Run a coroutine, and cancel it at its nth suspension, as Airflow does; return whether it came to that."""
+    """Run a coroutine, and cancel it at its nth suspension, like Airflow; return whether it got there."""
     error: BaseException | None = None
     for count in itertools.count(1):
         try:
@@ -82,7 +82,7 @@ def cancelled_at(nth: int, coroutine: Coroutine[Any, Any, None]) -> Generator[An
             running.cancel(MESSAGE)
         try:
             yield waits_for
-        except BaseException as thrown:  # noqa: BLE001 -- it is the coroutine's
+        except BaseException as thrown:  # noqa: BLE001 -- any error of the coroutine
             error = thrown
     raise AssertionError
 
@@ -90,13 +90,13 @@ def cancelled_at(nth: int, coroutine: Coroutine[Any, Any, None]) -> Generator[An
 def run_killed(nth: int, trigger: Killable) -> bool:
     """Run a trigger in Airflow's triggerer, and kill it at its nth wait; return whether it was killed."""
 
-    async def story() -> bool:
+    async def scenario() -> bool:
         runner: Any = TriggerRunner()  # type: ignore[no-untyped-call]  # Airflow's is untyped
         trigger.task_instance = task()
         runner.triggers[1] = {"task": None, "is_watcher": False, "name": "trigger", "events": 0}
         return await asyncio.create_task(_as_coroutine(cancelled_at(nth, runner.run_trigger(1, trigger))))
 
-    return asyncio.run(story())
+    return asyncio.run(scenario())
 
 
 async def _as_coroutine(awaitable: Awaitable[bool]) -> bool:
@@ -109,7 +109,7 @@ def succeeds() -> Killable:
 
 
 def resumes() -> Killable:
-    """Return a trigger whose job ends, and which holds back its event until a worker may resume the task."""
+    """Return a trigger whose job ends, and which delays its event until a worker may resume the task."""
     return Killable(
         service="batch",
         job_ids=["a"],
@@ -135,8 +135,8 @@ def runs_out_of_time() -> Killable:
 
 
 @pytest.mark.parametrize("make", [succeeds, resumes, runs_out_of_time])
-def test_a_kill_at_any_wait_of_a_trigger_stops_its_jobs(make: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even while it logs, ends the task, stops a job because of its deadline, or holds back its event."""
+def test_a_kill_at_any_wait_of_a_trigger_stops_its_jobs(make: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This includes waits while it logs, ends the task, stops a job at its deadline, or delays its event."""
 
     async def stopped(*_: object, **__: object) -> None:
         await asyncio.sleep(0.002)

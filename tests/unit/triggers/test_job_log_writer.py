@@ -1,4 +1,4 @@
-"""How jobs' lines are written: at what rate, in which records, and to which task's log."""
+"""Writing the lines of jobs: the rate, the records, and the task whose log gets them."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ TASK: contextvars.ContextVar[str] = contextvars.ContextVar("task")
 
 
 class Records(logging.Handler):
-    """What was written, for which task, and when."""
+    """The written records with their task and time."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[tuple[str, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record."""
+        """Record a record."""
         self.seen.append((TASK.get(), record.getMessage()))
 
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[Records]:
-    """What is written; writing takes no thread, so that it happens on the scripted clock."""
+    """Return the written records; writing uses no thread, so that it follows the scripted clock."""
 
     async def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
@@ -65,60 +65,60 @@ def test_records_hold_all_lines_in_order_and_are_small(lines: list[str]) -> None
 
 
 def in_task(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Run something in the context of a task."""
+    """Call a function in the context of a task."""
     context = contextvars.copy_context()
     context.run(TASK.set, name)
     return asyncio.get_running_loop().create_task(work, context=context)
 
 
 def test_tasks_take_turns_and_none_writes_into_the_log_of_another(written: Records) -> None:
-    """A burst of one task does not hold up the lines of another."""
+    """A burst of one task does not delay the lines of another."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         writer = JobLogWriter(100_000)
         burst = ["x" * 100] * 2_000
         await asyncio.gather(in_task("burst", writer.write(burst)), in_task("other", writer.write(["hello"])))
 
-    run(story())
+    run(scenario())
     assert written.seen[1] == ("other", "hello")
     assert {text.strip("x\n") for task, text in written.seen if task == "burst"} == {""}
 
 
 def test_the_rate_is_limited(written: Records) -> None:
-    """What is written faster than the supervisor reads would block the triggerer."""
+    """Writing faster than the supervisor reads would block the triggerer."""
     took: list[float] = []
 
-    async def story() -> None:
+    async def scenario() -> None:
         writer = JobLogWriter(100_000)
         TASK.set("t")
         await writer.write(["x" * 99] * 10_000)
         took.append(now())
 
-    run(story())
+    run(scenario())
     size = sum(len(text) + RECORD_OVERHEAD for _, text in written.seen)
     assert took == [pytest.approx(size / 100_000, abs=0.5)]
 
 
 def test_a_few_lines_are_written_at_once(written: Records) -> None:
-    """The limit is for bursts."""
+    """The limit applies to bursts."""
     took: list[float] = []
 
-    async def story() -> None:
+    async def scenario() -> None:
         writer = JobLogWriter(100_000)
         TASK.set("t")
         for _ in range(5):
             await writer.write(["hello"] * 10)
         took.append(now())
 
-    run(story())
+    run(scenario())
     assert took == [0.0]
 
 
 def test_a_trigger_ends_only_when_its_lines_were_read(written: Records) -> None:
-    """The supervisor closes a task's log with its trigger; a worker reads all that was written."""
+    """The supervisor closes a task's log with its trigger; a worker reads all lines."""
     took: dict[float, float] = {}
 
-    async def story() -> None:
+    async def scenario() -> None:
         TASK.set("t")
         for rate in (100_000, float("inf")):
             began, writer = now(), JobLogWriter(rate)
@@ -127,7 +127,7 @@ def test_a_trigger_ends_only_when_its_lines_were_read(written: Records) -> None:
             await writer.drain()
             took[rate] = now() - began
 
-    run(story())
+    run(scenario())
     assert took == {100_000: pytest.approx(DRAIN_MARGIN + 0.1, abs=0.1), float("inf"): 0.0}
 
 
@@ -142,10 +142,10 @@ def test_a_write_that_blocks_is_followed_by_a_pause(written: Records, monkeypatc
     monkeypatch.setattr(asyncio, "to_thread", slowly)
     took: list[float] = []
 
-    async def story() -> None:
+    async def scenario() -> None:
         TASK.set("t")
         await JobLogWriter(1e9).write(["x" * RECORD_BYTES] * 101)
         took.append(now())
 
-    run(story())
+    run(scenario())
     assert took == [pytest.approx(101 * blocks + 100 * blocks * PAUSES)]

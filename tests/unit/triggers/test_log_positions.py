@@ -1,4 +1,4 @@
-"""How far logs were copied, saved for the trigger that continues."""
+"""The positions of copied logs, which are saved for the next trigger."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STREAM = LogStream("/g", "s", "eu-west-1")
 
 
 class XComs:
-    """The XComs of all tasks, as JSON, and when each was pushed."""
+    """The XComs of all tasks as JSON, with their times."""
 
     def __init__(self) -> None:
         self.stored: dict[str, str] = {}
@@ -28,14 +28,14 @@ class XComs:
         self.broken = False
 
     def set(self, task_instance: Any, key: str, value: Any) -> None:
-        """Push."""
+        """Push an XCom."""
         if self.broken:
             raise RuntimeError("scripted")
         self.pushed_at.append(now())
         self.stored[f"{task_instance.id} {key}"] = json.dumps(value)
 
     def get(self, task_instance: Any, key: str) -> Any:
-        """Pull."""
+        """Pull an XCom."""
         if self.broken:
             raise RuntimeError("scripted")
         return json.loads(self.stored.get(f"{task_instance.id} {key}", "null"))
@@ -43,7 +43,7 @@ class XComs:
 
 @pytest.fixture
 def xcoms(monkeypatch: pytest.MonkeyPatch) -> XComs:
-    """A store of XComs that needs no thread."""
+    """A store of XComs without threads."""
     found = XComs()
 
     async def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -56,9 +56,9 @@ def xcoms(monkeypatch: pytest.MonkeyPatch) -> XComs:
 
 
 def test_another_trigger_continues_where_the_last_position_was_saved(xcoms: XComs) -> None:
-    """With its token, its time, and the count of lines."""
+    """A position has its token, its time, and the number of lines."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         first = LogPositions(task(), may_resume=False)
         first.lines = 7
         first.record(STREAM, Position("f/7", 1234))
@@ -69,27 +69,27 @@ def test_another_trigger_continues_where_the_last_position_was_saved(xcoms: XCom
         assert await second.load(LogStream("/g", "other")) == Position()
         assert second.lines == 7
 
-    run(story())
+    run(scenario())
 
 
 def test_a_short_job_saves_nothing(xcoms: XComs) -> None:
     """Each save is a request to Airflow."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         positions = LogPositions(task(), may_resume=False)
         positions.record(STREAM, Position("f/1"))
         await until(SAVE_INTERVAL - 1)
         positions.close()
         await until(100)
 
-    run(story())
+    run(scenario())
     assert xcoms.pushed_at == []
 
 
 def test_many_tasks_share_a_limit_of_saves(xcoms: XComs) -> None:
-    """Two hundred tasks that write all the time do not occupy the supervisor."""
+    """Two hundred tasks that write continuously must not occupy the supervisor."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         tasks = [LogPositions(task(number), may_resume=False) for number in range(200)]
         for second in range(120):
             for each in tasks:
@@ -99,17 +99,17 @@ def test_many_tasks_share_a_limit_of_saves(xcoms: XComs) -> None:
             each.close()
         await asyncio.sleep(1)
 
-    run(story())
+    run(scenario())
     seconds = 120 - SAVE_INTERVAL
     assert len(xcoms.pushed_at) == pytest.approx(seconds * module.MAX_SAVES_PER_SECOND, abs=3)
     assert len(xcoms.stored) == 200
 
 
-def test_a_store_that_fails_costs_only_repeated_lines(xcoms: XComs) -> None:
-    """Whatever an XCom backend raises."""
+def test_a_failing_store_only_causes_repeated_lines(xcoms: XComs) -> None:
+    """An XCom backend may raise any error."""
     xcoms.broken = True
 
-    async def story() -> None:
+    async def scenario() -> None:
         positions = LogPositions(task(), may_resume=True)
         assert await positions.load(STREAM) == Position()
         positions.record(STREAM, Position("f/1"))
@@ -119,18 +119,18 @@ def test_a_store_that_fails_costs_only_repeated_lines(xcoms: XComs) -> None:
         await until(3 * SAVE_INTERVAL)
         positions.close()
 
-    run(story())
+    run(scenario())
     assert "f/2" in next(iter(xcoms.stored.values()))
 
 
 def test_without_a_task_instance_nothing_is_saved(xcoms: XComs) -> None:
-    """In a worker, or with do_xcom_push=False."""
+    """This is the case on a worker, and with do_xcom_push=False."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         positions = LogPositions(None, may_resume=True)
         assert await positions.load(STREAM) == Position()
         positions.record(STREAM, Position("f/1"))
         await until(100)
 
-    run(story())
+    run(scenario())
     assert xcoms.pushed_at == []

@@ -1,4 +1,4 @@
-"""How soon a map refills a free slot, and how many describe calls that takes, on a scripted clock."""
+"""How soon a map refills a free slot, and how many describe calls that needs, on a scripted clock."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Aws:
     :param lasts: the duration of each job in seconds, by its index.
     """
 
-    may_have_unknown_jobs = False
+    service, may_have_unknown_jobs = "batch", False
     checkpoint_interval, listing_delay = 900.0, 0.0
 
     def __init__(self, lasts: Sequence[float]) -> None:
@@ -54,7 +54,7 @@ class Aws:
         return now() >= self.started[job_id] + self.lasts[int(job_id)]
 
     async def describe(self, job_ids: Sequence[str]) -> dict[str, Snapshot | None]:
-        """Answer a describe call."""
+        """Respond to a describe call."""
         self.calls.append(now())
         await asyncio.sleep(0)
         states = {each: JobState.SUCCEEDED if self.has_ended(each) else JobState.RUNNING for each in job_ids}
@@ -64,14 +64,14 @@ class Aws:
         """Do nothing."""
 
 
-def played(lasts: Sequence[float], *, max_concurrency: int, poll_interval: float, events: bool = False) -> Aws:
+def run_map(lasts: Sequence[float], *, max_concurrency: int, poll_interval: float, events: bool = False) -> Aws:
     """Run a map to its end, and return the scripted AWS.
 
-    :param events: whether an event reports each end as it happens.
+    :param events: whether an event reports each end immediately.
     """
     seen: list[Aws] = []
 
-    async def story() -> None:
+    async def scenario() -> None:
         aws: Any = Aws(lasts)
         seen.append(aws)
         state = MapState(len(lasts), range(len(lasts)), max_concurrency=max_concurrency, tolerance=Tolerance())
@@ -104,29 +104,29 @@ def played(lasts: Sequence[float], *, max_concurrency: int, poll_interval: float
             await asyncio.wait([sender])
         assert state.statuses == "S" * len(lasts)
 
-    run(story())
+    run(scenario())
     return seen[0]
 
 
 def test_a_free_slot_is_refilled_within_seconds_of_an_end() -> None:
-    """Not a poll interval later: 46 s of work took 112 s."""
-    aws = played([10.0] * 12, max_concurrency=3, poll_interval=60.0)
+    """If it took a poll interval, 46 s of work would take 112 s."""
+    aws = run_map([10.0] * 12, max_concurrency=3, poll_interval=60.0)
     rounds = [max(aws.started[str(each)] for each in range(first, first + 3)) for first in range(0, 12, 3)]
     assert rounds[0] < 1
     assert all(later - earlier < 10.0 + NOTICED for earlier, later in itertools.pairwise(rounds))
 
 
-def test_refilling_costs_a_call_for_a_hundred_jobs_every_five_seconds() -> None:
-    """And one call for each group of new jobs; the 12 jobs that start together share it."""
-    aws = played([30.0] * 60, max_concurrency=12, poll_interval=60.0)
+def test_refilling_needs_one_call_per_hundred_jobs_every_five_seconds() -> None:
+    """Each group of new jobs needs one more; the 12 jobs that start together share it."""
+    aws = run_map([30.0] * 60, max_concurrency=12, poll_interval=60.0)
     groups = 2 * len({round(each) for each in aws.started.values()})
     last_start = max(aws.started.values())
     assert len([at for at in aws.calls if at <= last_start]) <= last_start / REFILL_INTERVAL + groups
 
 
-def test_once_all_items_have_a_job_the_poll_interval_is_the_users() -> None:
-    """No slot needs to be refilled then."""
-    aws = played([*[5.0] * 4, 600.0], max_concurrency=2, poll_interval=60.0)
+def test_the_users_poll_interval_applies_once_all_items_have_a_job() -> None:
+    """No slot must be refilled then."""
+    aws = run_map([*[5.0] * 4, 600.0], max_concurrency=2, poll_interval=60.0)
     settled = aws.started["4"] + 2 * REFILL_INTERVAL
     calls = [at for at in aws.calls if at > settled]
     assert all(later - earlier >= 50.0 for earlier, later in itertools.pairwise(calls))
@@ -134,23 +134,23 @@ def test_once_all_items_have_a_job_the_poll_interval_is_the_users() -> None:
 
 def test_a_large_map_takes_no_more_than_its_share_of_the_rate_limit() -> None:
     """Other waits need the rest."""
-    aws = played([*[400.0] * 2000, 1.0], max_concurrency=2000, poll_interval=60.0)
+    aws = run_map([*[400.0] * 2000, 1.0], max_concurrency=2000, poll_interval=60.0)
     started = sorted(aws.started.values())[1999]
-    span = (started + 60.0, 400.0)  # new jobs are described once more than their interval says
+    span = (started + 60.0, 400.0)  # new jobs are described once more than their interval requires
     calls = [at for at in aws.calls if span[0] <= at < span[1]]
     assert len(calls) <= REFILL_SHARE * BUDGET * (span[1] - span[0]) + 20
     assert len(calls) >= 0.5 * REFILL_SHARE * BUDGET * (span[1] - span[0])
 
 
 @pytest.mark.parametrize("poll_interval", [1.0, REFILL_INTERVAL])
-def test_a_short_poll_interval_stays_as_it_is(poll_interval: float) -> None:
-    """The user asked for it."""
-    aws = played([10.0] * 4, max_concurrency=1, poll_interval=poll_interval)
+def test_a_short_poll_interval_is_kept(poll_interval: float) -> None:
+    """The user has set it."""
+    aws = run_map([10.0] * 4, max_concurrency=1, poll_interval=poll_interval)
     assert max(aws.started.values()) < 3 * (10.0 + poll_interval + 2.0)
 
 
 def test_with_events_a_slot_is_refilled_without_more_polls() -> None:
     """Jobs without events are described at the slow interval."""
-    aws = played([100.0] * 6, max_concurrency=2, poll_interval=60.0, events=True)
+    aws = run_map([100.0] * 6, max_concurrency=2, poll_interval=60.0, events=True)
     assert max(aws.started.values()) < 2 * (100.0 + 4.0)
     assert len(aws.calls) < 40

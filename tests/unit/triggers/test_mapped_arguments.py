@@ -1,4 +1,4 @@
-"""Lists that instances of mapped sensors pull in the triggerer: one pull for many, and no list is too old."""
+"""Lists that instances of mapped sensors pull in the triggerer: many share one pull, and no list is outdated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_jobflow.triggers.mapped_arguments import RETENTION, NeedsWorker
 class Airflow:
     """XComs, and a clock that a pull advances.
 
-    :param takes: seconds that a pull takes. Default 1.
+    :param takes: the duration of a pull in seconds. Default 1.
     """
 
     def __init__(self, takes: float = 1.0) -> None:
@@ -29,7 +29,7 @@ class Airflow:
     def returned(
         self, dag_id: str = "d", run_id: str = "r", task_id: str = "up", key: str = "return_value", *, started: float
     ) -> list[Any]:
-        """Return the list for an instance that was started at a time."""
+        """Return the list for an instance that started at a time."""
 
         def pull(*, task_ids: str, key: str, map_indexes: int) -> Any:
             assert map_indexes == -1
@@ -58,13 +58,13 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> Airflow:
 
 
 def test_a_list_is_pulled_once_for_a_thousand_instances(airflow: Airflow) -> None:
-    """The triggerer answers one pull in each iteration of its loop."""
+    """The triggerer responds to one pull in each iteration of its loop."""
     assert all(airflow.returned(started=90.0) == ["a", "b"] for _ in range(1000))
     assert airflow.pulls == [UP]
 
 
 def test_instances_that_start_at_once_share_a_pull(airflow: Airflow) -> None:
-    """Unread answers would fill the connection to the triggerer's loop, and block it."""
+    """Unread responses would fill the connection to the triggerer's loop, and block it."""
     together = threading.Barrier(6)
 
     def begin(_: int) -> list[Any]:
@@ -87,7 +87,7 @@ def test_a_newer_result_is_not_missed(airflow: Airflow) -> None:
 
 
 def test_an_instance_that_starts_during_a_pull_pulls_again(airflow: Airflow) -> None:
-    """The answer may be older than the instance."""
+    """The response may be older than the instance."""
     airflow.returned(started=99.0)
     airflow.xcoms[UP] = ["c"]
     assert airflow.returned(started=100.5) == ["c"]
@@ -138,8 +138,8 @@ def test_a_list_that_was_pulled_again_is_not_removed_next(airflow: Airflow) -> N
 
 
 @pytest.mark.parametrize("found", [None, {"a": 1}, "ab"])
-def test_a_result_that_is_no_list_needs_a_worker(airflow: Airflow, found: Any) -> None:
-    """Even if there was a list before; the next list is used again."""
+def test_a_result_that_is_not_a_list_needs_a_worker(airflow: Airflow, found: Any) -> None:
+    """An earlier list is not used; a later one is."""
     airflow.returned(started=90.0)
     airflow.xcoms[UP] = found
     for _ in range(2):
@@ -149,7 +149,7 @@ def test_a_result_that_is_no_list_needs_a_worker(airflow: Airflow, found: Any) -
     assert airflow.returned(started=airflow.now) == ["c"]
 
 
-def test_a_pull_that_fails_is_repeated(airflow: Airflow) -> None:
+def test_a_failed_pull_is_repeated(airflow: Airflow) -> None:
     """The next instance pulls again."""
     known = airflow.xcoms.pop(UP)
     with pytest.raises(KeyError):

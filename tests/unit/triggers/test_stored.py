@@ -1,6 +1,6 @@
-"""Triggers that other versions have stored can be created, as a triggerer creates them, and stored again.
+"""Triggers that other versions have stored can be created and stored again.
 
-``stored/<version>.json`` holds the serialized triggers of a released version. A release adds a file, and no file is
+``stored/<version>.json`` contains the serialized triggers of a released version. A release adds a file, and no file is
 ever changed.
 """
 
@@ -39,7 +39,7 @@ ESSENTIAL: dict[type, set[str]] = {
 
 
 def made(path: str, arguments: dict[str, Any]) -> Any:
-    """Create a trigger on an event loop, as a triggerer does."""
+    """Create a trigger on an event loop, like a triggerer."""
     module, _, name = path.rpartition(".")
     trigger_class = getattr(importlib.import_module(module), name)
 
@@ -50,8 +50,8 @@ def made(path: str, arguments: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize(("path", "arguments"), FORMS)
-def test_what_a_released_version_has_stored_can_be_read_and_stored_again(path: str, arguments: dict[str, Any]) -> None:
-    """Otherwise an upgrade fails the running waits. Arguments are stored again under their current names."""
+def test_a_trigger_of_a_released_version_can_be_read_and_stored_again(path: str, arguments: dict[str, Any]) -> None:
+    """Otherwise an upgrade fails running waits. Arguments are stored under their current names."""
     again, stored_again = made(path, arguments).serialize()
     assert again == path
     current = {RENAMED_ARGUMENTS.get(name, name): value for name, value in arguments.items()}
@@ -61,8 +61,8 @@ def test_what_a_released_version_has_stored_can_be_read_and_stored_again(path: s
 
 
 @pytest.mark.parametrize(("path", "arguments"), FORMS)
-def test_an_argument_more_or_less_does_not_fail_a_trigger(path: str, arguments: dict[str, Any]) -> None:
-    """While versions are mixed, and after a rollback."""
+def test_an_additional_or_missing_argument_does_not_fail_a_trigger(path: str, arguments: dict[str, Any]) -> None:
+    """Versions are mixed during an upgrade and after a rollback."""
     trigger = made(path, {**arguments, "of_a_later_version": [1]})
     assert "of_a_later_version" not in trigger.serialize()[1]
     for name in arguments:
@@ -73,7 +73,7 @@ def test_an_argument_more_or_less_does_not_fail_a_trigger(path: str, arguments: 
 def test_renamed_arguments_are_not_logged_as_ignored(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are honoured. A name that this trigger never had is not."""
+    """They have an effect. An unknown name is logged."""
     monkeypatch.setattr(stored, "_logged", set())
     with caplog.at_level(logging.WARNING):
         trigger = made("airflow_jobflow.triggers.job.JobTrigger", {"service": "batch", "job_ids": ["a"], "tells": True})
@@ -91,7 +91,7 @@ def test_an_old_name_in_a_dag_file_is_an_error() -> None:
 
 
 def test_every_trigger_of_the_package_can_be_read() -> None:
-    """A new trigger must be covered here, and have its stored form kept."""
+    """A new trigger must be covered here, with its stored form."""
     modules = [module for each in provider_info.get_provider_info()["triggers"] for module in each["python-modules"]]
     triggers = {
         each
@@ -105,7 +105,7 @@ def test_every_trigger_of_the_package_can_be_read() -> None:
 
 
 def test_ignored_arguments_are_logged_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A triggerer makes thousands of triggers."""
+    """A triggerer creates thousands of triggers."""
     monkeypatch.setattr(stored, "_logged", set())
     arguments = {"service": "batch", "job_ids": ["a"], "new": 1, "other": 2}
     with caplog.at_level(logging.WARNING):
@@ -118,7 +118,7 @@ def test_ignored_arguments_are_logged_once(caplog: pytest.LogCaptureFixture, mon
 
 
 def test_a_typo_in_a_dag_file_is_an_error() -> None:
-    """There, no event loop runs."""
+    """A DAG file is parsed without an event loop."""
     typo: dict[str, Any] = {"job_definitoin": "print-color"}
     with pytest.raises(TypeError, match="job_definitoin"):
         JobStateChangeTrigger(queue_url="https://sqs/q", **typo)

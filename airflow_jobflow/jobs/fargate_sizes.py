@@ -40,6 +40,16 @@ def is_batch_size(vcpus: str, memory: str) -> bool:
     return is_size(f"{vcpus} vCPU", memory)
 
 
+def nearest(cpu: float, memory: int) -> tuple[int, int]:
+    """Return the smallest size, as CPU units and MiB, that has at least so much of both; the largest if none has.
+
+    :param cpu: CPU units.
+    :param memory: MiB.
+    """
+    sizes = sorted((units, mib) for units, of_cpu in SIZES.items() for mib in of_cpu)
+    return next((size for size in sizes if size[0] >= cpu and size[1] >= memory), sizes[-1])
+
+
 def _units(pattern: re.Pattern[str], size: str) -> int:
     """Return a size in CPU units or MiB; -1 if it is invalid."""
     found = pattern.fullmatch(size.strip())

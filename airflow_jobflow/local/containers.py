@@ -1,10 +1,13 @@
-"""Decide which container of a task or job may start: ``dependsOn`` of ECS and Batch. Pure functions."""
+"""The containers of ECS tasks and Batch jobs: their order by ``dependsOn``, and errors at the start. Pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+MISSING_IMAGES: Final = "missing/"
+"""Images with this prefix cannot be pulled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +46,27 @@ def _is_met(condition: str, other: Progress | None) -> bool | None:
     if condition == "SUCCESS":
         return (other.exit_code == 0) if other.stopped else None
     return True if other.started else (False if other.stopped else None)
+
+
+def pull_error(image: str) -> str | None:
+    """Return why an image cannot be pulled, or None.
+
+    :param image: the image.
+    """
+    if not image.startswith(MISSING_IMAGES):
+        return None
+    return (
+        "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
+        f"failed to resolve ref {image}: not found"
+    )
+
+
+def start_error(error: str) -> str:
+    """Return the reason of a container whose command cannot be started.
+
+    :param error: the error of the container runtime.
+    """
+    return (
+        "CannotStartContainerError: Error response from daemon: failed to create task for container: OCI runtime "
+        f"create failed: unable to start container process: {error}: unknown"
+    )
