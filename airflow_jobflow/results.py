@@ -104,7 +104,8 @@ def _unread(error: CallError, uri: str | None) -> Result:
     hint = ""
     if error.fault is Fault.DENIED and uri:
         hint = ". S3 also denies the read of an object that does not exist, unless s3:ListBucket is allowed"
-    return Result(None, uri, f"the result could not be read: {error}{hint}", is_unread=True)
+    where = f"the result in {uri}" if uri else "the result"
+    return Result(None, uri, f"{where} could not be read: {error}{hint}", is_unread=True)
 
 
 def of_many(

@@ -39,7 +39,7 @@ PARAMETERS: Final = ParameterTable(
         "command": Parameter("", params_json.string_list, in_item=True),
         "environment": Parameter("", params_json.string_map, in_item=True),
         "vcpus": Parameter("", partial(params.number, least=0, above=True), in_item=True),
-        "memory": Parameter("", partial(params.integer, least=4), in_item=True),
+        "memory": Parameter("", partial(params.integer, least=4, unit="MiB"), in_item=True),
         "gpus": Parameter("", partial(params.integer, least=1), in_item=True),
         "container_overrides": Parameter("containerOverrides", _shape("containerOverrides"), in_item=True),
         "array_size": Parameter("", partial(params.integer, least=1, most=10_000)),

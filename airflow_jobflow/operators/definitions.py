@@ -238,7 +238,7 @@ def _source(values: Mapping[str, Any], existing: str) -> str:
         rule = f"give one of {existing}, image and definition (did a template come out empty?)"
         raise invalid_parameter(existing, values.get(existing), rule)
     if len(given) > 1:
-        raise invalid_parameter(given[1], values[given[1]], f"{given[0]} says what to run too; keep one")
+        raise invalid_parameter(given[1], values[given[1]], f"{given[0]} is given too; keep only one of them")
     if given != ["image"]:
         for name in OF_IMAGE:
             if name in values and not (name == "assign_public_ip" and existing == "task_definition"):

@@ -83,7 +83,7 @@ def test_a_definition_that_exists_is_used_as_it_is() -> None:
     ("values", "said"),
     [
         ({}, "give one of (job|task)_definition, image and definition"),
-        ({"image": "i", "definition": {"a": 1}}, "image says what to run too; keep one"),
+        ({"image": "i", "definition": {"a": 1}}, "image is given too; keep only one of them"),
         ({"definition": {"a": 1}, "log_group": "/g"}, "log_group='/g': is for image; definition says it already"),
         ({"image": "i"}, "execution_role=None: Fargate needs the ARN of a role"),
         ({**IMAGE, "memory": 3000}, "memory=3000: .* 0.5 vCPU and 3000 MiB; the nearest has 0.5 vCPU .* and 3072 MiB"),
@@ -100,7 +100,7 @@ def test_parameters_that_say_nothing_or_too_much_are_rejected(
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"job_definition": "d", "image": "i"}, "job_definition says what to run too"),
+        ({"job_definition": "d", "image": "i"}, "job_definition is given too"),
         ({"job_definition": "d", "job_role": "r"}, "job_role='r': is for image; job_definition says it already"),
         ({**IMAGE, "platform": "FARGATE", "gpus": 1}, "Fargate has no GPUs; platform must be EC2"),
         ({"image": "i", "platform": "EC2", "assign_public_ip": True}, "is for Fargate"),

@@ -107,7 +107,7 @@ def test_a_result_that_cannot_be_read_is_read_by_the_retry(
     """The job has done its work, so it is not started again."""
     operator = task("""write 1 "$JOBFLOW_RESULT_URI" """, result_required=True)
     faults(denied=("s3.GetObject",))
-    with pytest.raises(exceptions.JobFailed, match="could not be read") as raised:
+    with pytest.raises(exceptions.JobFailed, match=r"result in s3://\S+ could not be read") as raised:
         operator.execute(context)
     assert raised.value.diagnosis is not None
     assert raised.value.diagnosis.cause == "result_not_read"
