@@ -13,6 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import context_to_airflow_vars
 
 from airflow_jobflow.airflow_compat import lineage
+from airflow_jobflow.jobs import ecs
 from airflow_jobflow.jobs.attempt import Attempt
 from airflow_jobflow.jobs.owner import Owner
 from airflow_jobflow.operators.ecs_spec import FargateTaskSpec
@@ -120,6 +121,7 @@ def test_a_start_that_is_made_once_more_tells_the_same(is_repeated: bool, told: 
     record: Any = SimpleNamespace(
         attempt=before, is_repeated=is_repeated, durable=True, context=context(), group="g", this_try="t2m0c0",
         owner=Owner("etl", "score", "manual__1"), inputs=JobInputs(pass_context=True, result="s3://bucket/prefix"),
+        before_submit=lambda _: None,
     )  # fmt: skip
 
     def new_attempt(**members: Any) -> str:
@@ -128,8 +130,9 @@ def test_a_start_that_is_made_once_more_tells_the_same(is_repeated: bool, told: 
 
     record.new_attempt = new_attempt
     jobs: Any = SimpleNamespace(
-        call=lambda function, **_: function(Ecs()), log=logging.getLogger("test"), check_containers=print, origin=""
-    )
+        call=lambda function, **_: function(Ecs()), log=logging.getLogger("test"), check_containers=print, origin="",
+        module=ecs,
+    )  # fmt: skip
     values = {"cluster": "c", "task_definition": "d", "subnets": ["s"], "on_spot_interruption": "fail"}
     assert FargateTaskSpec(values).submit(record, jobs) == ["a"]
     [container] = requests[0]["overrides"]["containerOverrides"]
