@@ -121,18 +121,20 @@ def test_a_start_that_is_made_once_more_tells_the_same(is_repeated: bool, told: 
     record: Any = SimpleNamespace(
         attempt=before, is_repeated=is_repeated, durable=True, context=context(), group="g", this_try="t2m0c0",
         owner=Owner("etl", "score", "manual__1"), inputs=JobInputs(pass_context=True, result="s3://bucket/prefix"),
-        before_submit=lambda _: None,
     )  # fmt: skip
 
     def new_attempt(**members: Any) -> str:
         record.attempt = Attempt(token="token", **members)
         return "token"
 
-    record.new_attempt = new_attempt
+    record.new_attempt, record.before_submit = new_attempt, lambda _: None
     jobs: Any = SimpleNamespace(
-        call=lambda function, **_: function(Ecs()), log=logging.getLogger("test"), check_containers=print, origin="",
+        call=lambda function, **_: function(Ecs()),
         module=ecs,
-    )  # fmt: skip
+        log=logging.getLogger("test"),
+        check_containers=print,
+        origin="",
+    )
     values = {"cluster": "c", "task_definition": "d", "subnets": ["s"], "on_spot_interruption": "fail"}
     assert FargateTaskSpec(values).submit(record, jobs) == ["a"]
     [container] = requests[0]["overrides"]["containerOverrides"]
