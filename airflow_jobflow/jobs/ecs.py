@@ -101,7 +101,11 @@ def _describe_definition(call: Call, name: str) -> Definition:
     """Describe a task definition, at most once a minute: RunTask rejects a container that a newer revision lacks."""
 
     def read() -> Definition:
-        return definition(call("describe_task_definition", taskDefinition=name)["taskDefinition"])
+        try:
+            return definition(call("describe_task_definition", taskDefinition=name)["taskDefinition"])
+        except CallError as error:
+            error.sent = False  # nothing was started, even if the response was lost
+            raise
 
     return remembered(call, ("task definition", name), read)
 
