@@ -116,8 +116,8 @@ def _used(task: Mapping[str, Any]) -> dict[str, Any]:
     """Return the members of a snapshot that say what a task used, and where it was told to write its result."""
     given = [variables(each) for each in task.get("overrides", {}).get("containerOverrides", [])]
     used: dict[str, Any] = {"result_uri": next((each[RESULT_URI] for each in given if each.get(RESULT_URI)), None)}
-    if any(ATTEMPT in each for each in given):  # the attempts at an item of a map share the address
-        used["previous_attempt_ended_at"] = iso_seconds(task.get("createdAt"))
+    if "createdAt" in task and any(ATTEMPT in each for each in given):  # the attempts at an item share the address
+        used["previous_attempt_ended_at"] = iso_seconds(task["createdAt"] - 1.0)  # at the latest; S3 has whole seconds
     if task["lastStatus"] != STOPPED:
         return used
     begun = task.get("pullStartedAt", task.get("startedAt"))

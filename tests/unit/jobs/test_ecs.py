@@ -100,7 +100,9 @@ def test_a_lost_response_of_a_definition_has_started_nothing() -> None:
     assert not raised.value.sent
 
 
-@pytest.mark.parametrize(("attempt", "after"), [({}, None), ({"JOBFLOW_MAP_ATTEMPT": "2"}, "1970-01-01T00:01:40+00:00")])
+@pytest.mark.parametrize(
+    ("attempt", "after"), [({}, None), ({"JOBFLOW_MAP_ATTEMPT": "2"}, "1970-01-01T00:01:39+00:00")]
+)
 def test_a_result_of_an_item_that_lost_its_spot_capacity_is_not_that_of_the_next_attempt(
     attempt: dict[str, str], after: str | None
 ) -> None:
