@@ -21,13 +21,7 @@ from airflow_jobflow.faults import CallError, Fault, classify_failure
 from airflow_jobflow.jobs.attempt import TRY_TAG, Try
 from airflow_jobflow.jobs.calls import Call, member, pages, remembered
 from airflow_jobflow.jobs.ecs_snapshot import STOPPED, Definition, definition, log_of, snapshot
-from airflow_jobflow.jobs.environment import (
-    MAX_OVERRIDES_LENGTH,
-    RESULT_URI,
-    variables,
-    with_context,
-    with_variables,
-)
+from airflow_jobflow.jobs.environment import MAX_OVERRIDES_LENGTH, RESULT_URI, variables, with_context, with_variables
 from airflow_jobflow.jobs.model import Container, JobState, Snapshot, container_streams
 from airflow_jobflow.jobs.reattach import SKEW, Found
 from airflow_jobflow.jobs.starting import NotStarted
