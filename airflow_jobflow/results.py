@@ -133,6 +133,8 @@ def of_many(
         if not found.keys() >= set(succeeded):
             time.sleep(ARRIVAL)
             found = run_blocking(client, results.stored, parts, after, retry=retry)
+        # A failed child may have written something before it failed.
+        found = {index: found[index] for index in succeeded if index in found}
         missing = [index for index in succeeded if index not in found]
         if not results.is_inline(found, size):
             manifest = run_blocking(client, results.write_manifest, uri, found, size, missing, retry=retry)

@@ -140,6 +140,13 @@ def test_children_of_an_array_return_a_list(task: Any, context: Any) -> None:
     assert outcome["result_error"] == "1 results are missing: 1"
 
 
+def test_a_child_that_has_failed_returns_nothing(task: Any, context: Any) -> None:
+    """What it wrote before it failed may be incomplete."""
+    script = """index=$AWS_BATCH_JOB_ARRAY_INDEX; write $index "$JOBFLOW_RESULT_URI/$index"; exit $index"""
+    outcome = task(script, array_size=2, tolerated_failure_count=1).execute(context)
+    assert (outcome["result"], outcome["result_error"]) == ([0, None], None)
+
+
 def test_a_redriven_array_returns_the_results_of_all_tries(task: Any, context: Any, tmp_path: Any) -> None:
     """The children that succeeded before wrote to another address."""
     script = f"""
