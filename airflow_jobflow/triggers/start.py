@@ -13,8 +13,8 @@ Invariants:
 - This trigger may replace another one that has submitted the job, and died. So a task that starts jobs looks for its
   job first, unless its submit carries a token.
 - A cancelled trigger submits nothing any more. If a submit is under way when a user kills the task, its job is stopped.
-- After the event loop stood still, as in a frozen process, nothing is submitted until a cancellation would have arrived:
-  another triggerer may have taken over, and may be starting the same task right now.
+- After the event loop stood still, as in a frozen process, nothing is submitted before a cancellation would have
+  arrived: another triggerer may have taken over, and may be starting the same task right now.
 - Whatever may wait for AWS runs in threads of the service's client, not in those that render templates.
 """
 
@@ -212,11 +212,12 @@ class StartTrigger(KillableTrigger):
                 delete_xcom(ti, key)
         serialized: Any = self.task
         # A cluster policy changes a mapped task after it was decided that it starts here.
-        if serialized is not None and serialized.is_mapped and (why := trigger_eligibility.used_on_way_to_worker(task_class, serialized)):
-            raise NeedsWorker(why)
+        is_mapped = serialized is not None and serialized.is_mapped
+        if is_mapped and (used := trigger_eligibility.used_on_way_to_worker(task_class, serialized)):
+            raise NeedsWorker(used)
         context, rendered = self._rendered()
         task = task_class(task_id=serialized.task_id, start_from_trigger=False, **rendered)
-        may_end = not was_tried and trigger_eligibility.may_end(serialized, is_mapped=serialized.is_mapped)
+        may_end = not was_tried and trigger_eligibility.may_end(serialized, is_mapped=is_mapped)
         started: Start = task.start_in_triggerer(context, self._started_at, may_end=may_end)
         return started
 

@@ -254,6 +254,7 @@ def test_nothing_is_submitted_after_the_deadline(case: Case, monkeypatch: pytest
             late[0] = 0.0
 
     monkeypatch.setattr(submission, "submit_once", too_late)
+    case.end()
     event = fired(start_trigger(dag_of(case, job_timeout=60)))
     assert event.payload == {"start_on_worker": True, "may_have_started": True}
     assert not case.started()
