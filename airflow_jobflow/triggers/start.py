@@ -151,7 +151,7 @@ class StartTrigger(KillableTrigger):
             while True:
                 try:
                     return self._started(await self._try_to_start())
-                except NeedsWorker:
+                except Exception:  # an event would end the trigger that another triggerer runs, and stop its job
                     if not self._may_be_replaced():
                         raise
                 self._prepared = self._starting = None

@@ -182,9 +182,10 @@ def test_a_trigger_that_is_frozen_before_its_submit_repeats_the_lookup(
 
 
 @pytest.mark.parametrize("case", [Batch, Fargate, GlueRun], indirect=True)
+@pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.usefixtures("supervisor")
-def test_a_trigger_that_was_frozen_submits_nothing_before_a_cancellation_would_have_arrived(
-    case: Case, monkeypatch: pytest.MonkeyPatch
+def test_a_trigger_that_was_frozen_does_nothing_before_a_cancellation_would_have_arrived(
+    case: Case, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     """Another triggerer may be starting the same task right now, and AWS lists new jobs with a delay."""
     dag, ti_id = dag_of(case), uuid.uuid4()
@@ -205,6 +206,8 @@ def test_a_trigger_that_was_frozen_submits_nothing_before_a_cancellation_would_h
         made = prepare()
         if not settled:
             monkeypatch.setattr(trigger, "_ran_at", time.monotonic() - start.STALLED - 1)
+            if fails:
+                raise ConnectionError("it was lost meanwhile")
         return made
 
     monkeypatch.setattr(trigger, "_prepare", then_freeze)
