@@ -97,6 +97,10 @@ RENDERED: Final = {
 }  # fmt: skip
 """Names that a template may use, and that have the same value in the triggerer as on a worker."""
 
+CONSTANT_MACROS: Final = {"ds_add", "ds_format", "ds_format_locale", "json", "timedelta", "yaml"}
+"""Macros that a template may use. Others, such as ``macros.uuid``, return something else to a trigger that replaces
+another one, and that would then not find its job by the name."""
+
 OF_TASK_INSTANCE: Final = {"dag_id", "task_id", "run_id", "map_index", "try_number", "xcom_pull"}
 """Attributes of ``ti`` that a template may use; for ``xcom_pull``, see ``renderable``."""
 
@@ -145,9 +149,8 @@ def why_not_start(task_class: type, given: Mapping[str, Any], arguments: Mapping
 def _reasons_for_worker(task_class: type, given: Mapping[str, Any], arguments: Mapping[str, Any]) -> Iterator[str]:
     if not is_ours(task_class):
         yield f"{task_class.__name__} derives from a class of this package, and may do anything in its methods"
-    allowed = MAY_START_WITH if issubclass(task_class, BaseSensorOperator) else MAY_START_WITH - SELECTS_WORKER
-    if used := sorted(features_in_use(given, besides=allowed)):
-        yield f"it uses {', '.join(used)}, which Airflow handles only on a worker, or on the way to one"
+    if used := used_on_way_to_worker(task_class, given):
+        yield used
     dag = dag_in(given)
     if _customizes_rendering(dag):
         yield "its DAG customizes how templates are rendered, which Airflow does not pass on to the triggerer"
@@ -158,6 +161,17 @@ def _reasons_for_worker(task_class: type, given: Mapping[str, Any], arguments: M
         yield f"only a worker can render {', '.join(wrong)}"
     if _count(arguments, MAX_VALUES) > MAX_VALUES:
         yield f"its parameters have more than {MAX_VALUES:,} values"
+
+
+def used_on_way_to_worker(task_class: type, task: Any) -> str:
+    """Return which features of a task a start in the triggerer would ignore, as a reason; empty for none.
+
+    :param task_class: the class of the operator or sensor.
+    :param task: its parameters or its attributes, by name, or the task as Airflow has serialized it.
+    """
+    allowed = MAY_START_WITH if issubclass(task_class, BaseSensorOperator) else MAY_START_WITH - SELECTS_WORKER
+    used = ", ".join(sorted(features_in_use(task, besides=allowed)))
+    return used and f"it uses {used}, which Airflow handles only on a worker, or on the way to one"
 
 
 def _count(value: object, most: int) -> int:
@@ -181,7 +195,7 @@ def is_ours(task_class: type) -> bool:
 
 
 def renderable(value: object, *, natively: bool = False) -> bool:
-    """Return whether Airflow renders a value in the triggerer as it does on a worker.
+    """Return whether Airflow renders a value in the triggerer as it does on a worker, and each time to the same.
 
     Rendering does not change a value without a template. In the triggerer an XComArg is not resolved, an ``xcom_pull``
     without ``map_indexes`` never returns, and every template renders to a string.
@@ -220,6 +234,8 @@ def _template_renderable(template: str) -> bool:
         return False  # a worker knows more filters, or reports the error
     instances = [name for name in tree.find_all(nodes.Name) if name.name in ("ti", "task_instance")]
     attributes = [each for each in tree.find_all(nodes.Getattr) if each.node in instances]
+    macros = [name for name in tree.find_all(nodes.Name) if name.name == "macros"]
+    constant = [each for each in tree.find_all(nodes.Getattr) if each.node in macros and each.attr in CONSTANT_MACROS]
     pulls = [each for each in tree.find_all(nodes.Getattr) if each.attr == "xcom_pull"]
     complete_pulls = [
         call
@@ -231,6 +247,8 @@ def _template_renderable(template: str) -> bool:
         and len(attributes) == len(instances)
         and all(each.attr in OF_TASK_INSTANCE for each in attributes)
         and len(complete_pulls) == len(pulls)
+        and len(constant) == len(macros)
+        and not any(each.name == "random" for each in tree.find_all(nodes.Filter))
     )
 
 

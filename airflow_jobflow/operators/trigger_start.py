@@ -71,9 +71,13 @@ def begin(execution: Execution[Any], context: Context, started_at: float) -> Non
         raise NeedsWorker("an earlier try may have a job")
     # Airflow itself ends the wait at the execution_timeout, as it does in a worker.
     deadline = replace(execution.deadlines, in_worker=True).after(started_at)
-    if deadline is not None and deadline <= time.time():
+    if _has_passed(deadline):
         raise NeedsWorker("its deadline has passed")
     execution.jobs.call_deadline = deadline
+
+
+def _has_passed(deadline: float | None) -> bool:
+    return deadline is not None and deadline <= time.time()
 
 
 def start_of_job(execution: Execution[JobSpec], context: Context, started_at: float, *, may_end: bool) -> Start:
@@ -98,6 +102,8 @@ def start_of_job(execution: Execution[JobSpec], context: Context, started_at: fl
             found = _started_before(execution, call, started_at, looks_up_from, relies_on_token=not is_cancelled())
             if not found and is_cancelled():
                 raise NeedsWorker("the trigger was cancelled, and nothing was submitted")
+            if not found and _has_passed(execution.jobs.call_deadline):  # a worker looks for the job soon
+                raise NeedsWorker("its deadline has passed, and nothing was submitted")
             return found
 
         record.before_submit = before_submit

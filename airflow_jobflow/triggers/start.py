@@ -13,6 +13,8 @@ Invariants:
 - This trigger may replace another one that has submitted the job, and died. So a task that starts jobs looks for its
   job first, unless its submit carries a token.
 - A cancelled trigger submits nothing any more. If a submit is under way when a user kills the task, its job is stopped.
+- After the event loop stood still, as in a frozen process, nothing is submitted before a cancellation would have
+  arrived: another triggerer may have taken over, and may be starting the same task right now.
 - Whatever may wait for AWS runs in threads of the service's client, not in those that render templates.
 - Airflow imports this module on its event loop, so modules that only threads need are imported there.
 """
@@ -60,6 +62,16 @@ LISTING_SHARED = 1.0
 listing."""
 
 
+TICK = 2.0
+"""Seconds between two checks that the event loop runs, while a task starts."""
+
+STALLED = 10.0
+"""Seconds without such a check after which another triggerer may have taken over. Airflow's default is 30."""
+
+SETTLING = 10.0
+"""Seconds within which a triggerer that runs again cancels the triggers that another one has taken over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """How a task starts, prepared by its operator or sensor.
@@ -98,6 +110,9 @@ class StartTrigger(KillableTrigger):
         """The start, once it may have sent a submit."""
         self._trigger: WaitTrigger | None = None
         """The trigger that waits for the jobs."""
+        self._ran_at = time.monotonic()
+        """When the event loop was last seen running."""
+        self._has_stalled = False
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
         """Keep what the parameters are rendered with, for ``run``: Airflow calls this on the event loop.
@@ -109,6 +124,7 @@ class StartTrigger(KillableTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Start the task and wait for its jobs; if it cannot be started here, fire the event that starts a worker."""
+        ticks = asyncio.create_task(self._tick())
         try:
             trigger = await self._start()
         except Exception as error:  # noqa: BLE001 -- whatever it is, a worker meets it again and raises it
@@ -116,28 +132,55 @@ class StartTrigger(KillableTrigger):
             self._fired = True
             yield TriggerEvent(START_ON_WORKER | ({"may_have_started": True} if self._starting else {}))  # type: ignore[no-untyped-call]  # Airflow's is untyped
             return
+        finally:
+            ticks.cancel()
         self._trigger = trigger
+        # Thousands of waits would keep thousands of contexts and operators.
+        self._rendering = self._prepared = self._starting = None
         async for event in trigger.run():
             yield event
 
     async def _start(self) -> WaitTrigger:
         """Start the task, and return the trigger that waits for its jobs."""
         try:
-            self._prepared = start = await asyncio.to_thread(self._prepare)
-            if start.client is None:
-                return self._started(start.run(self._cancelled.is_set, 0.0))
-            looks_up_from = self._created_at + LISTING_DELAY
-            if start.looks_up:
-                await asyncio.sleep(looks_up_from + LISTING_SHARED - time.time())
-            self._starting = self._run_in_thread(start, looks_up_from)
-            return self._started(await _result(self._starting))
+            while True:
+                try:
+                    return self._started(await self._try_to_start())
+                except Exception:  # an event would end the trigger that another triggerer runs, and stop its job
+                    if not self._may_be_replaced():
+                        raise
+                self._prepared = self._starting = None
+                await asyncio.sleep(SETTLING)
+                self._created_at, self._ran_at, self._has_stalled = time.time(), time.monotonic(), False
         except asyncio.CancelledError:
             self._cancelled.set()
             if self._starting:
                 self._starting.cancel()  # has an effect only if no thread has begun it
             raise
-        finally:
-            self._rendering = None  # thousands of waits would keep thousands of contexts
+
+    async def _try_to_start(self) -> WaitTrigger:
+        self._prepared = start = await asyncio.to_thread(self._prepare)
+        if start.client is None:
+            return start.run(self._cancelled.is_set, 0.0)
+        looks_up_from = self._created_at + LISTING_DELAY
+        if start.looks_up:
+            await asyncio.sleep(looks_up_from + LISTING_SHARED - time.time())
+        self._starting = self._run_in_thread(start, looks_up_from)
+        return await _result(self._starting)
+
+    async def _tick(self) -> None:
+        """Notice while the task starts that the event loop stood still."""
+        while True:
+            self._has_stalled = self._may_be_replaced()
+            self._ran_at = time.monotonic()
+            await asyncio.sleep(TICK)
+
+    def _may_be_replaced(self) -> bool:
+        """Return whether the event loop stood still, so that another triggerer may have taken over."""
+        return self._has_stalled or time.monotonic() - self._ran_at > STALLED
+
+    def _may_not_submit(self) -> bool:
+        return self._cancelled.is_set() or self._may_be_replaced()
 
     def _started(self, trigger: WaitTrigger) -> WaitTrigger:
         trigger.task_instance = self.task_instance
@@ -148,7 +191,7 @@ class StartTrigger(KillableTrigger):
         if start.client is None:
             raise NeedsWorker("it makes no call")
         run = contextvars.copy_context().run  # so that its log lines go to the task's log
-        return start.client.start(run, start.run, self._cancelled.is_set, looks_up_from, patiently=True)
+        return start.client.start(run, start.run, self._may_not_submit, looks_up_from, patiently=True)
 
     def _prepare(self) -> Start:
         """Make the task from its rendered parameters, and return how it starts. Blocks.
@@ -161,10 +204,14 @@ class StartTrigger(KillableTrigger):
         was_tried = ti.try_number > 1
         if was_tried:
             _delete_xcoms(ti)
-        context, rendered = self._rendered()
         serialized: Any = self.task
+        # A cluster policy changes a mapped task after it was decided that it starts here.
+        is_mapped = serialized is not None and serialized.is_mapped
+        if is_mapped and (used := trigger_eligibility.used_on_way_to_worker(task_class, serialized)):
+            raise NeedsWorker(used)
+        context, rendered = self._rendered()
         task = task_class(task_id=serialized.task_id, start_from_trigger=False, **rendered)
-        may_end = not was_tried and trigger_eligibility.may_end(serialized, is_mapped=serialized.is_mapped)
+        may_end = not was_tried and trigger_eligibility.may_end(serialized, is_mapped=is_mapped)
         started: Start = task.start_in_triggerer(context, self._started_at, may_end=may_end)
         return started
 
@@ -209,9 +256,11 @@ class StartTrigger(KillableTrigger):
 
     async def stop_jobs(self) -> None:
         """Stop the jobs of a submit that was under way when the task was killed, or of a trigger before this one."""
-        if self._prepared is None or self._prepared.client is None:
-            return
         try:
+            if self._prepared is None:
+                self._prepared = await asyncio.to_thread(self._prepare)
+            if self._prepared.client is None:
+                return
             if self._starting is None or self._starting.cancelled():  # it only looks up now
                 self._starting = self._run_in_thread(self._prepared, time.time())
             trigger = self._started(await _result(self._starting))

@@ -76,6 +76,21 @@ def test_a_value_that_only_a_worker_renders(value: object) -> None:
     assert not trigger_eligibility.renderable(value)
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "n-{{ macros.uuid.uuid4() }}",
+        "n-{{ macros.datetime.now() }}",
+        "{{ [1, 2] | random }}",
+        "{% set m = macros %}{{ m.random() }}",
+    ],
+)
+def test_a_template_that_renders_differently_each_time_needs_a_worker(template: str) -> None:
+    """A trigger that replaces another one would look for a job of another name, and start a second one."""
+    assert not trigger_eligibility.renderable(template)
+    assert trigger_eligibility.renderable("n-{{ macros.ds_add(ds, 1) }}-{{ logical_date + macros.timedelta(days=1) }}")
+
+
 def test_native_rendering_needs_a_worker() -> None:
     """In the triggerer, a template renders to a string; a value without a template does not change."""
     assert not trigger_eligibility.renderable("{{ params.jobs }}", natively=True)

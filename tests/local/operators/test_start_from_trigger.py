@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import threading
 import time
 import uuid
 from collections import Counter
@@ -188,6 +189,116 @@ def test_a_trigger_that_is_frozen_before_its_submit_repeats_the_lookup(
     case.end()
     assert isinstance(fired(start_trigger(dag, ti_id=ti_id)), TaskSuccessEvent)
     assert len(case.started()) == 1
+
+
+@pytest.mark.parametrize("case", [Batch, Fargate, GlueRun], indirect=True)
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.usefixtures("supervisor")
+def test_a_trigger_that_was_frozen_does_nothing_before_a_cancellation_would_have_arrived(
+    case: Case, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Another triggerer may be starting the same task right now, and AWS lists new jobs with a delay."""
+    dag, ti_id = dag_of(case), uuid.uuid4()
+    trigger, other = start_trigger(dag, ti_id=ti_id), start_trigger(dag, ti_id=ti_id)
+    settled: list[bool] = []
+    sleep = asyncio.sleep
+
+    async def settle(seconds: float, *arguments: Any) -> Any:
+        if seconds == start.SETTLING:
+            settled.append(not case.started())
+            await asyncio.to_thread(crash, other, case)
+            return None
+        return await sleep(seconds, *arguments)
+
+    prepare: Any = trigger._prepare
+
+    def then_freeze() -> Any:
+        made = prepare()
+        if not settled:
+            monkeypatch.setattr(trigger, "_ran_at", time.monotonic() - start.STALLED - 1)
+            if fails:
+                raise ConnectionError("it was lost meanwhile")
+        return made
+
+    monkeypatch.setattr(trigger, "_prepare", then_freeze)
+    monkeypatch.setattr(asyncio, "sleep", settle)
+    case.end()
+    assert isinstance(fired(trigger), TaskSuccessEvent)
+    assert settled == [True]
+    assert len(case.started()) == 1
+
+
+@pytest.mark.usefixtures("supervisor")
+@pytest.mark.parametrize("case", [Batch], indirect=True)
+def test_the_event_loop_notices_that_it_stood_still(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The triggerer may find out only seconds later that its triggers were taken over."""
+    trigger = start_trigger(dag_of(case))
+    monkeypatch.setattr(start, "TICK", 0.0)
+
+    async def story() -> None:
+        ticks = asyncio.create_task(trigger._tick())
+        await asyncio.sleep(0)
+        assert not trigger._may_not_submit()
+        trigger._ran_at -= start.STALLED + 1
+        assert trigger._may_not_submit()  # also before the loop runs
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert time.monotonic() - trigger._ran_at < start.STALLED
+        assert trigger._may_not_submit()
+        ticks.cancel()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("case", [Batch, Fargate], indirect=True)
+@pytest.mark.usefixtures("supervisor")
+def test_nothing_is_submitted_after_the_deadline(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow ends the deferral soon, and a worker would not find a job that is listed with a delay."""
+    submit_once: Any = submission.submit_once
+    now = time.time
+    late: list[float] = [0.0]
+    monkeypatch.setattr("airflow_jobflow.operators.trigger_start.time.time", lambda: now() + late[0])
+
+    def too_late(*arguments: Any, **options: Any) -> Any:
+        late[0] = 100.0
+        try:
+            return submit_once(*arguments, **options)
+        finally:
+            late[0] = 0.0
+
+    monkeypatch.setattr(submission, "submit_once", too_late)
+    case.end()
+    event = fired(start_trigger(dag_of(case, job_timeout=60)))
+    assert event.payload == {"start_on_worker": True, "may_have_started": True}
+    assert not case.started()
+
+
+@pytest.mark.parametrize("case", [Batch], indirect=True)
+@pytest.mark.usefixtures("supervisor")
+def test_a_wait_keeps_neither_the_context_nor_the_operator(case: Case) -> None:
+    """A triggerer has thousands of them."""
+    trigger = start_trigger(dag_of(case))
+
+    async def story() -> None:
+        running = asyncio.create_task(events(trigger))
+        await asyncio.to_thread(case.kit.eventually, lambda: trigger._trigger, "the wait")
+        assert (trigger._rendering, trigger._prepared, trigger._starting) == (None, None, None)
+        running.cancel()
+        await asyncio.wait({running})
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("case", [Batch], indirect=True)
+@pytest.mark.usefixtures("supervisor")
+def test_a_pool_that_a_cluster_policy_sets_is_not_ignored(case: Any) -> None:
+    """The policy changes a mapped task after it was decided where it starts."""
+    given = {"job_queue": case.kit.queue, "job_definition": "d"}
+    with DAG("d", schedule=None) as dag:
+        mapped: Any = BatchJobOperator.partial(task_id="s", **given).expand(job_name=["a", "b"])
+    mapped.pool = "small"
+    assert fired(start_trigger(dag, 0)).payload == {"start_on_worker": True}
+    assert not case.started()
 
 
 @pytest.mark.parametrize("case", [Fargate], indirect=True)
@@ -416,6 +527,38 @@ def test_a_kill_before_the_lookup_stops_the_job_of_an_earlier_trigger(
         triggerer.start(prepared(trigger), trigger.task_instance)
         await asyncio.to_thread(case.kit.eventually, lambda: trigger._prepared, "the preparation")
         await triggerer.kill()
+
+    asyncio.run(story())
+    [job_id] = case.started()
+    assert case.status(job_id) == "FAILED"
+
+
+@pytest.mark.parametrize("case", [Batch], indirect=True)
+@pytest.mark.usefixtures("supervisor")
+def test_a_kill_before_the_parameters_are_rendered_stops_the_job_of_an_earlier_trigger(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a takeover of a thousand triggers, the last ones wait for a while."""
+    dag, ti_id = dag_of(case, do_xcom_push=False), uuid.uuid4()
+    crash(start_trigger(dag, ti_id=ti_id), case)
+    trigger = start_trigger(dag, ti_id=ti_id)
+    prepare: Any = trigger._prepare
+    calls: list[threading.Event] = []
+
+    def wait_first() -> Any:
+        calls.append(threading.Event())
+        if len(calls) == 1:
+            calls[0].wait(30)
+        return prepare()
+
+    monkeypatch.setattr(trigger, "_prepare", wait_first)
+
+    async def story() -> None:
+        triggerer = Triggerer()
+        triggerer.start(prepared(trigger), trigger.task_instance)
+        await asyncio.to_thread(case.kit.eventually, lambda: calls, "the preparation")
+        await triggerer.kill()
+        calls[0].set()
 
     asyncio.run(story())
     [job_id] = case.started()
