@@ -65,7 +65,7 @@ PARAMETERS: Final = ParameterTable(
         "container_name": Parameter("", params.non_empty_string),
     }
 )
-"""The parameters of SubmitJob, those that make a job definition, and ``container_name``: how the job is read."""
+"""The parameters of SubmitJob, those that make a job definition, and ``container_name``, which is not sent."""
 
 
 def _reject_contradictions(values: Mapping[str, Any], *, redrive: bool) -> None:
@@ -103,7 +103,7 @@ def attempt_name(record: AttemptRecord, name: str) -> str:
 
 
 def with_result(request: dict[str, Any], uri: str | None) -> dict[str, Any]:
-    """Return a request that tells the job where to write its result.
+    """Return a request with the variable that says where the job writes its result.
 
     :param request: the SubmitJob request.
     :param uri: the address; None for none.
@@ -115,8 +115,8 @@ def with_result(request: dict[str, Any], uri: str | None) -> dict[str, Any]:
     return {**request, "containerOverrides": with_variables(request.get("containerOverrides", {}), {RESULT_URI: uri})}
 
 
-def _told(record: AttemptRecord, request: dict[str, Any]) -> dict[str, Any]:
-    """Return a request that also tells the job which task it belongs to, if it has a container of its own."""
+def _with_context_variables(record: AttemptRecord, request: dict[str, Any]) -> dict[str, Any]:
+    """Return a request with the variables that name the job's task, if it has ``containerOverrides``."""
     from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH, with_context
 
     context = record.inputs.context(record)
@@ -169,7 +169,7 @@ class BatchJobSpec(JobSpec):
         record.attempt.results = dict(earlier.results) if is_redriven else {}
         job_ids: list[str] = []
         try:
-            definition = self._definition.in_use(jobs, f"Batch job {self.name}")
+            definition = self._definition.resolve(jobs, f"Batch job {self.name}")
             for number, (name, (indexes, part)) in enumerate(zip(self._names(record, len(runs)), runs, strict=True)):
                 uri = inputs.result_uri(record, number if is_redriven else None)
                 if uri and self.array_size and self._redrive:
@@ -253,7 +253,7 @@ class BatchJobSpec(JobSpec):
         def find(call: Call) -> str | None:
             return batch.find(call, queue, name)
 
-        told = _told(record, request)
+        told = _with_context_variables(record, request)
 
         def submit(call: Call) -> str:
             found = record.before_submit(call)
@@ -275,13 +275,13 @@ class BatchJobSpec(JobSpec):
 
     @property
     def listing(self) -> tuple[str, str]:
-        """The queue, and how the names of the jobs begin."""
+        """The queue, and the name prefix of the jobs."""
         from airflow_jobflow.jobs import batch
 
         return self._queue, batch.name_prefix(self.name)
 
     def list_attempts(self, call: Call, since: float) -> Mapping[str, str]:
-        """Return the jobs whose names begin alike; see the base."""
+        """Return the jobs with this name prefix; see the base."""
         from airflow_jobflow.jobs import batch
 
         return batch.list_attempts(call, *self.listing, since)
@@ -357,7 +357,7 @@ class BatchMapSpec(MapSpec):
         """Return the SubmitJob request of each item, without its name; see the base."""
         self._definition.check_containers(jobs)
         requests = [self._request(index, item) for index, item in enumerate(items)]
-        definition = self._definition.in_use(jobs, f"Map {self.name} of Batch jobs")
+        definition = self._definition.resolve(jobs, f"Map {self.name} of Batch jobs")
         return [{**request, "jobDefinition": definition} for request in requests]
 
     def _request(self, index: int, item: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class CapacityWait:
     task: Any
     execution: Execution[JobSpec]
 
-    def started_nevertheless(self, *, killed: bool) -> list[str]:
+    def find_started(self, *, killed: bool) -> list[str]:
         """Return the job of this attempt, if AWS has started it although it reported no capacity.
 
         :param killed: whether the task was killed while it waited.
@@ -53,7 +53,7 @@ class CapacityWait:
                 found = self.execution.jobs.call(self.execution.spec.find_started, self.execution.record)
         except CallError as error:
             raise SubmissionError(
-                f"{attempt.no_capacity} It was not started again: AWS may have started it nevertheless, "
+                f"{attempt.no_capacity} It was not started again: AWS may have started it all the same, "
                 f"and the check failed: {sentence(str(error))} The next try checks that first."
             ) from error
         if found:

@@ -38,7 +38,7 @@ from airflow_jobflow.ui.failure_report import report_failure, reporting_failures
 from airflow_jobflow.ui.task_report import TaskReport
 from airflow_jobflow.waiting.parameters import MAP_PARAMETERS
 from airflow_jobflow.waiting.resume import Method, resume
-from airflow_jobflow.waiting.trigger_start import StartRules, log_refusal
+from airflow_jobflow.waiting.trigger_start import StartRules, log_why_on_worker
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -92,9 +92,10 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         than the defaults are rejected.
 
     Returns a dict in the shape of :class:`airflow_jobflow.jobs.model.Outcome`, whose ``array`` counts the items, and
-    ``statuses``: a character an item, in their order: ``S`` succeeded, ``F`` failed, ``K`` stopped, ``-`` never
-    started; ``failed``: the outcomes of the items that failed or were stopped, each with its ``index``; ``outcomes``:
-    those of all items, in their order, None for what was never started; None if there are more than 1,000.
+    ``statuses``: one character per item, in order: ``S`` succeeded, ``F`` failed, ``K`` stopped, ``U`` could not be
+    described, ``-`` never started; ``failed``: the outcomes of the items that failed, were stopped or could not be
+    described, each with its ``index``; ``outcomes``: those of all items, in their order, None for what was never
+    started; None if there are more than 1,000.
     """
 
     start_rules: ClassVar[StartRules] = START_RULES
@@ -172,7 +173,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         """The trigger that waits in this process."""
         self._killed = False
 
-    # What the execution works with. It is made when it is first used: the parameters are rendered by then.
+    # The objects of the execution. They are built on first use, because the parameters are rendered by then.
 
     @abstractmethod
     def _map_spec(self) -> MapSpec:
@@ -214,7 +215,9 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
             raise invalid_parameter("durable", False, rule)
         params.reject(self, {**self.NOT_HONOURED, "number_logs_success": "a map copies no logs of successful items"})
         if self._execution.record.inputs.result == LOG:
-            raise invalid_parameter("result", self.result, "must be in S3 for a map, whose items have logs each")
+            raise invalid_parameter(
+                "result", self.result, "must be an address in S3 for a map, because each item has a log of its own"
+            )
 
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
         """Render a template. Text without one stays as it is: Jinja would compile it for each of ten thousand items.
@@ -241,7 +244,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
         self._begin_execution()
-        log_refusal(self)
+        log_why_on_worker(self)
         with reporting_failures(self._report, context):
             return self._start(context)
 
@@ -260,7 +263,8 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
     def _start(self, context: Context, *, was_in_triggerer: bool = False) -> Any:
         """Record the attempt, and hand over to the trigger; the map of an earlier try continues if it may still run.
 
-        :param was_in_triggerer: whether it was to start there, so that this try may have started jobs. Default False.
+        :param was_in_triggerer: whether this try began in the triggerer, so that it may have started jobs. Default
+            False.
         """
         self.check()
         self._execution.record.begin(context)
@@ -321,7 +325,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
             record.resume_from_store(context)
         else:
             record.resume(context, attempt or made_in_triggerer)
-        if made_in_triggerer:  # which cannot record it
+        if made_in_triggerer:  # the triggerer cannot record it
             record.save_if_possible()
         ended = self._map.ended_items(event, redrive=self.redrive)
         if event["limit"]:

@@ -54,7 +54,7 @@ class MapAttempt:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether nothing says which map this try runs.
+        """Whether it is not known which map this try runs.
 
         Airflow has dropped what the deferral or the event carried, and has no store, or the map was started in the
         triggerer.
@@ -147,7 +147,8 @@ class MapAttempt:
         """Stop the jobs of an earlier try's map that is not continued.
 
         :param stop_all: stops the recorded map's jobs, and returns a sentence.
-        :param was_in_triggerer: whether this try was to start there, so that it may have started jobs. Default False.
+        :param was_in_triggerer: whether this try began in the triggerer, so that it may have started jobs. Default
+            False.
         :raises SubmissionError: they cannot be stopped; nothing was started.
         """
         if self.is_unknown:
@@ -214,7 +215,7 @@ class MapAttempt:
         if self.map.follows:
             ended = ended.merged_with(self.previous_results(self.map.digest) or PreviousResults(""))
         if uri := self.map.family.get("result"):
-            ended = ended.returned_to(uri)
+            ended = ended.with_results_at(uri)
         left_running = event["unstopped"] is None
         if ended.statuses and (redrive or left_running) and self._store_results(ended) and left_running:
             # A retry continues with the rest: AWS may have forgotten by then that the others succeeded.
@@ -239,7 +240,7 @@ class MapAttempt:
 
 
 def digest_of(items: Sequence[Mapping[str, Any]]) -> str:
-    """Return what is equal for equal items.
+    """Return a digest, which is equal for equal items.
 
     :param items: the validated items.
     """

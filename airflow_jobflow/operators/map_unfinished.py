@@ -103,7 +103,7 @@ def _next_try(attempt: MapAttempt) -> str:
 
 
 def stop_all(attempt: MapAttempt, reason: str, known: Sequence[str]) -> str:
-    """Stop all that the map has started, and return a sentence that says whether that succeeded.
+    """Stop all jobs of the map, and return a sentence that says whether that succeeded.
 
     :param attempt: the map that this try runs.
     :param reason: for AWS and for the log.
@@ -121,7 +121,7 @@ def stop_all(attempt: MapAttempt, reason: str, known: Sequence[str]) -> str:
 
 
 def stopped_by_trigger(event: Mapping[str, Any]) -> str:
-    """Return a sentence that says whether the trigger could stop what ran.
+    """Return a sentence that says whether the trigger could stop the running jobs.
 
     :param event: the event of the trigger.
     """

@@ -282,7 +282,7 @@ class JobTrigger(WaitTrigger):
                     if len(seen) < MAX_STATUSES_SHOWN and (not seen or seen[-1][0] != update.status):
                         seen.append((update.status, notes.now()))
                 if len(self.job_ids) == 1:
-                    failed.saw(update)
+                    failed.observe(update)
                 progress.changed()
 
             try:
@@ -350,7 +350,7 @@ class JobTrigger(WaitTrigger):
         self._seen[job_id] = snapshot
         self._left_queue |= snapshot.left_queue
         if self._logs:
-            self._logs.saw(snapshot)
+            self._logs.observe(snapshot)
         if snapshot.state.ended:
             self._open.discard(job_id)
         if self.reported_statuses.get(job_id) != snapshot.progress():

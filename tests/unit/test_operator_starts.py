@@ -17,7 +17,7 @@ from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
-from airflow_jobflow.waiting.trigger_start import NEVER, log_refusal
+from airflow_jobflow.waiting.trigger_start import NEVER, log_why_on_worker
 
 pytestmark = pytest.mark.needs("starts")
 
@@ -147,7 +147,7 @@ def test_the_log_says_why_a_task_starts_on_a_worker(
             BatchJobOperator(task_id="s", **options)
     assert not serialized(dag).start_from_trigger
     with caplog.at_level(logging.INFO):
-        log_refusal(SimpleNamespace(dag=dag, task_id="s", log=logging.getLogger("task")))
+        log_why_on_worker(SimpleNamespace(dag=dag, task_id="s", log=logging.getLogger("task")))
     [line] = [record.getMessage() for record in caplog.records if record.name == "task"]
     assert line.startswith("start_from_trigger=True has no effect: ")
     assert why in line
@@ -161,7 +161,7 @@ def test_nothing_is_logged_without_start_from_trigger(
     with DAG("quiet", schedule=None) as dag:
         assert not BatchJobOperator(task_id="s", pool="small", **BATCH).start_from_trigger
     with caplog.at_level(logging.INFO):
-        log_refusal(SimpleNamespace(dag=dag, task_id="s", log=logging.getLogger("task")))
+        log_why_on_worker(SimpleNamespace(dag=dag, task_id="s", log=logging.getLogger("task")))
     assert not [record for record in caplog.records if record.name == "task"]
 
 

@@ -51,13 +51,13 @@ def test_a_container_without_overrides_stays_without_when_nothing_is_told() -> N
 def test_a_task_is_told_in_the_container_that_counts() -> None:
     """Other containers keep their overrides, and so does the task."""
     overrides = {"cpu": "512", "containerOverrides": [{"name": "log", "command": ["a"]}]}
-    told, left_out = ecs.told(overrides, "main", "s3://b/k", CONTEXT)
+    told, left_out = ecs.with_job_variables(overrides, "main", "s3://b/k", CONTEXT)
     assert left_out == []
     assert told["cpu"] == "512"
     assert told["containerOverrides"][0] == {"name": "log", "command": ["a"]}
     assert variables(told["containerOverrides"][1]) == {RESULT_URI: "s3://b/k", **CONTEXT}
     full = {"containerOverrides": [{"name": "main", "command": ["x" * (MAX_OVERRIDES_LENGTH - 300)]}]}
-    told, left_out = ecs.told(full, "main", "s3://b/k", CONTEXT)
+    told, left_out = ecs.with_job_variables(full, "main", "s3://b/k", CONTEXT)
     assert left_out == ["AIRFLOW_CTX_DAG_RUN_ID"]
     assert len(json.dumps(told)) <= MAX_OVERRIDES_LENGTH
 

@@ -59,7 +59,7 @@ def test_a_use_that_cannot_be_noted_fails_no_start(service: str, caplog: pytest.
     revision = find_or_register(aws, service, REQUESTS[service], "2026-11-27")
     aws.errors["tag_resource"] = [refused("AccessDeniedException", "TagResource", "no", 403)]
     assert find_or_register(aws, service, REQUESTS[service], TODAY) == revision
-    assert "Could not note in a tag" in caplog.text
+    assert "Could not update the last-used tag" in caplog.text
 
 
 @SERVICES
