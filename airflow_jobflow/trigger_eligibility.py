@@ -152,7 +152,7 @@ def _reasons_for_worker(task_class: type, given: Mapping[str, Any], arguments: M
     if _customizes_rendering(dag):
         yield "its DAG customizes how templates are rendered, which Airflow does not pass on to the triggerer"
     if conf.getboolean("triggerer", "queues_enabled", fallback=False):
-        yield "triggerers have queues ([triggerer] queues_enabled), and Airflow assigns none to a start in the triggerer"
+        yield "triggerers have queues ([triggerer] queues_enabled), and a start in the triggerer has none"
     natively = bool(dag and dag.render_template_as_native_obj)
     if wrong := [name for name, value in arguments.items() if not renderable(value, natively=natively)]:
         yield f"only a worker can render {', '.join(wrong)}"

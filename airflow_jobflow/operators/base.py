@@ -62,7 +62,7 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
     :param raise_on_failure: raise an exception if the job fails. False returns its outcome instead, for a later task to
         branch on. Default True.
     :param job_timeout: seconds, or a timedelta, until the wait ends: one absolute deadline, kept through deferrals and
-        restarts. ``execution_timeout`` counts too; the earlier wins. Default None: no deadline.
+        restarts. ``execution_timeout`` counts too; the earlier one applies. Default None: no deadline.
     :param number_logs_exception: how many of the last log lines of the failed container the error quotes. Default 20.
     :param stream_logs: True copies the job's log into the task's log while the job runs. ``failed`` copies the last
         lines of a failed job at its end, which is what both do for the failed children of an array. Default ``[jobflow]

@@ -123,9 +123,9 @@ def _with_context_variables(record: AttemptRecord, request: dict[str, Any]) -> d
     if not context or any(PARAMETERS.members[name] in request for name in NOT_IN_CONTAINER_OVERRIDES):
         return request
     overrides = request.get("containerOverrides", {})
-    told, left_out = with_context(overrides, context, MAX_BATCH_OVERRIDES_LENGTH - len(json.dumps(overrides)))
+    own, left_out = with_context(overrides, context, MAX_BATCH_OVERRIDES_LENGTH - len(json.dumps(overrides)))
     log_left_out(left_out)
-    return {**request, "containerOverrides": told}
+    return {**request, "containerOverrides": own}
 
 
 class BatchJobSpec(JobSpec):
@@ -253,23 +253,23 @@ class BatchJobSpec(JobSpec):
         def find(call: Call) -> str | None:
             return batch.find(call, queue, name)
 
-        told = _with_context_variables(record, request)
+        with_variables = _with_context_variables(record, request)
 
         def submit(call: Call) -> str:
             found = record.before_submit(call)
-            return found or start_tagged(call, start, told, {**told, "tags": tags})
+            return found or start_tagged(call, start, with_variables, {**with_variables, "tags": tags})
 
-        def start(call: Call, told: Mapping[str, Any]) -> str:
-            plain = {**told, "containerOverrides": request.get("containerOverrides")}
+        def start(call: Call, full: Mapping[str, Any]) -> str:
+            plain = {**full, "containerOverrides": request.get("containerOverrides")}
             plain = {name: value for name, value in plain.items() if value is not None}
-            return start_without_if_rejected(call, batch.submit, told, plain)
+            return start_without_if_rejected(call, batch.submit, full, plain)
 
         if look_first:  # an earlier try began the attempt, and the name says which
             prefix = batch.group_prefix(record.attempt.job_name, record.group)
             end = name.removeprefix(prefix).partition("-")[2]
             if found := jobs.call(batch.find_of_any_try, queue, prefix, end):
                 return found
-        jobs.log.info("Submitting %s to %s: %s", name, queue, told)
+        jobs.log.info("Submitting %s to %s: %s", name, queue, with_variables)
         found_by = find if record.durable else None
         return submission.submit_once(jobs.call, submit, found_by, f"Batch job {name}", origin=lambda: jobs.origin)
 

@@ -53,7 +53,7 @@ class CapacityWait:
                 found = self.execution.jobs.call(self.execution.spec.find_started, self.execution.record)
         except CallError as error:
             raise SubmissionError(
-                f"{attempt.no_capacity} It was not started again: AWS may have started it all the same, "
+                f"{attempt.no_capacity} It was not started again: AWS may have started it despite this error, "
                 f"and the check failed: {sentence(str(error))} The next try checks that first."
             ) from error
         if found:

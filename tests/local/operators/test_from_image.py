@@ -175,7 +175,7 @@ def test_a_definition_that_was_changed_by_hand_is_not_used(
     runs.make().execute(new_context())
     first, changed, ours = sorted(each["name"] for each in runs.revisions())
     assert runs.used() == {first, ours}
-    assert f"Definition {changed} was changed: " in caplog.text
+    assert f"Somebody changed definition {changed}: " in caplog.text
 
 
 @SINGLE

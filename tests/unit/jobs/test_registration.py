@@ -85,7 +85,7 @@ def test_a_definition_that_a_person_changed_is_registered_anew(service: str, cap
     find_or_register(aws, service, REQUESTS[service], TODAY)
     aws.add({**REQUESTS[service], "tags": {}, "propagateTags": True}, {MANAGED: "copied"})
     assert find_or_register(aws, service, REQUESTS[service], TODAY) == f"{NAMES[service]}:3"
-    assert f"Definition {NAMES[service]}:2 was changed: propagateTags differs" in caplog.text
+    assert f"Somebody changed definition {NAMES[service]}:2: propagateTags does not match" in caplog.text
     assert f"Registered definition {NAMES[service]}:3" in caplog.text
     assert find_or_register(aws, service, REQUESTS[service], TODAY) == f"{NAMES[service]}:3"
     assert f"Using definition {NAMES[service]}:3" in caplog.text
