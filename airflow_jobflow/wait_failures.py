@@ -36,7 +36,7 @@ WAIT_FAILURES: dict[str, WaitFailure] = {
         AccessDenied,
         "Not allowed to describe ",
         "could not continue, because a call is not permitted",
-        "Allow this call to the role of workers and triggerers.",
+        "Allow the role of workers and triggerers to make this call.",
     ),
     "credentials": WaitFailure(
         AccessDenied,

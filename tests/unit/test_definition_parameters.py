@@ -82,7 +82,7 @@ def test_a_definition_that_exists_is_used_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({}, "give one of (job|task)_definition, image and definition"),
+        ({}, "exactly one of (job|task)_definition, image and definition"),
         ({"image": "i", "definition": {"a": 1}}, "image is also set; set only one of them"),
         ({"definition": {"a": 1}, "log_group": "/g"}, "log_group='/g': applies only with image, not with definition"),
         ({"image": "i"}, "execution_role=None: Fargate needs the ARN of a role"),

@@ -129,7 +129,7 @@ def test_airflow_ends_the_deferral_a_while_after_the_deadline(
         ({"on_execute_callback": print}, "uses on_execute_callback"),
         ({"wait_for_completion": False}, "does not wait"),
         ({"durable": False}, "cannot be found again"),
-        ({"deferrable": False}, "waits on its worker"),
+        ({"deferrable": False}, "waits on a worker"),
         ({"command": ["{{ ti.xcom_pull('x') }}"]}, "can render command"),
         ({"parameters": {str(number): "a" for number in range(10_000)}}, "more than 10,000 values"),
     ],
