@@ -54,14 +54,11 @@ def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], whi
     :param which: the item, and the attempt at it.
     :raises CallError: it was not submitted, or the response was lost.
     """
-    overrides = request["containerOverrides"]
-    room = MAX_BATCH_OVERRIDES_LENGTH - len(json.dumps(overrides))
-    request = {
-        **request,
-        "jobName": f"{job_group['stem']}-{which.index}",
-        "jobQueue": job_group["queue"],
-        "containerOverrides": of_item(overrides, job_group, which.index, room),
-    }
+    request = {**request, "jobName": f"{job_group['stem']}-{which.index}", "jobQueue": job_group["queue"]}
+    overrides = request.get("containerOverrides", {})
+    told = of_item(overrides, job_group, which.index, MAX_BATCH_OVERRIDES_LENGTH - len(json.dumps(overrides)))
+    if told:
+        request["containerOverrides"] = told
     tags, _ = with_owner_tags(request.get("tags", {}), job_group.get("owner", {}))
     return start_tagged(call, batch.submit, request, {**request, "tags": tags} if tags else request)
 

@@ -14,6 +14,7 @@ Invariants:
   job first, unless its submit carries a token.
 - A cancelled trigger submits nothing any more. If a submit is under way when a user kills the task, its job is stopped.
 - Whatever may wait for AWS runs in threads of the service's client, not in those that render templates.
+- Airflow imports this module on its event loop, so modules that only threads need are imported there.
 """
 
 from __future__ import annotations
@@ -29,16 +30,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.triggers.base import TriggerEvent
-from jinja2 import StrictUndefined
 
-from airflow_jobflow import links, trigger_eligibility
+from airflow_jobflow import trigger_eligibility
 from airflow_jobflow.airflow_compat.deferrals import timeout_of
 from airflow_jobflow.airflow_compat.serialized_tasks import dag_renders_natively
 from airflow_jobflow.airflow_compat.xcoms import delete_xcom
-from airflow_jobflow.triggers import log_positions
 from airflow_jobflow.triggers.base import KillableTrigger, WaitTrigger
 from airflow_jobflow.triggers.mapped_arguments import NeedsWorker, mapped_arguments
-from airflow_jobflow.ui import notes
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -49,9 +47,6 @@ if TYPE_CHECKING:
     from airflow_jobflow.aws import ServiceClient
 
 log = logging.getLogger(__name__)
-
-XCOM_KEYS = ("return_value", notes.KEY, links.KEY, log_positions.KEY)
-"""Keys of the XComs that a try pushes."""
 
 START_ON_WORKER: dict[str, Any] = {"start_on_worker": True}
 """The event with which a worker starts the task. ``may_have_started`` is added once a submit may have been sent."""
@@ -166,8 +161,7 @@ class StartTrigger(KillableTrigger):
         ti: Any = self.task_instance
         was_tried = ti.try_number > 1
         if was_tried:
-            for key in XCOM_KEYS:
-                delete_xcom(ti, key)
+            _delete_xcoms(ti)
         context, rendered = self._rendered()
         serialized: Any = self.task
         task = task_class(task_id=serialized.task_id, start_from_trigger=False, **rendered)
@@ -180,6 +174,8 @@ class StartTrigger(KillableTrigger):
 
         :raises NeedsWorker: they cannot be rendered here.
         """
+        from jinja2 import StrictUndefined
+
         if self._rendering is None:
             raise NeedsWorker("the serialized task is not available")
         (context, env), task = self._rendering, cast("Any", self.task)
@@ -232,6 +228,16 @@ class StartTrigger(KillableTrigger):
         await super().cleanup()
         if self._trigger:
             await self._trigger.cleanup()
+
+
+def _delete_xcoms(task_instance: Any) -> None:
+    """Delete the XComs that an earlier try has pushed."""
+    from airflow_jobflow import links
+    from airflow_jobflow.triggers import log_positions
+    from airflow_jobflow.ui import notes
+
+    for key in ("return_value", notes.KEY, links.KEY, log_positions.KEY):
+        delete_xcom(task_instance, key)
 
 
 async def _result(work: Future[WaitTrigger]) -> WaitTrigger:

@@ -121,6 +121,7 @@ def test_the_trigger_form_explains_itself(dags: Any) -> None:
     """Every parameter has a type, a description and a valid default."""
     assert set(dags) == {
         "batch_job_status_poller",
+        "branch_on_result",
         "batch_array_notify",
         "batch_array_event",
         "deregister_definitions",

@@ -13,6 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import context_to_airflow_vars
 
 from airflow_jobflow.airflow_compat import lineage
+from airflow_jobflow.jobs import ecs
 from airflow_jobflow.jobs.attempt import Attempt
 from airflow_jobflow.jobs.owner import Owner
 from airflow_jobflow.operators.ecs_spec import FargateTaskSpec
@@ -126,9 +127,13 @@ def test_a_start_that_is_made_once_more_tells_the_same(is_repeated: bool, told: 
         record.attempt = Attempt(token="token", **members)
         return "token"
 
-    record.new_attempt = new_attempt
+    record.new_attempt, record.before_submit = new_attempt, lambda _: None
     jobs: Any = SimpleNamespace(
-        call=lambda function, **_: function(Ecs()), log=logging.getLogger("test"), check_containers=print, origin=""
+        call=lambda function, **_: function(Ecs()),
+        module=ecs,
+        log=logging.getLogger("test"),
+        check_containers=print,
+        origin="",
     )
     values = {"cluster": "c", "task_definition": "d", "subnets": ["s"], "on_spot_interruption": "fail"}
     assert FargateTaskSpec(values).submit(record, jobs) == ["a"]

@@ -99,7 +99,8 @@ def test_a_job_runs_and_its_outcome_is_returned(
         "array": None,
         "details": {"execution_seconds": told["ExecutionTime"]},
         "usage": {
-            **dict.fromkeys(("vcpu_seconds", "gib_seconds", "gpu_seconds", "cost", "capacity")),
+            **dict.fromkeys(("vcpu_seconds", "gib_seconds", "gpu_seconds", "cost")),
+            "capacity": told.get("ExecutionClass"),
             "dpu_seconds": told["MaxCapacity"] * told["ExecutionTime"],
             "queued_seconds": pytest.approx((told["CompletedOn"] - told["StartedOn"]).total_seconds(), abs=1.0),
             "estimated": False,

@@ -22,6 +22,7 @@ from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from airflow_jobflow.exceptions import InvalidParameter, JobFailed, JobTimeout, SubmissionRejected
 from airflow_jobflow.local import Faults
+from airflow_jobflow.local.samples import EXECUTION_ROLE
 from airflow_jobflow.operators import attempt_listing, submission
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.triggers import base, start
@@ -141,6 +142,15 @@ def test_a_job_is_started_waited_for_and_ended_without_a_worker(case: Case, supe
     assert isinstance(event, TaskSuccessEvent)
     [job_id] = case.started()
     assert supervisor.left["return_value"]["job_id"] == job_id
+    assert supervisor.left["return_value"]["state"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("case", [Batch, Fargate], indirect=True)
+def test_an_image_is_started_without_a_worker(case: Case, supervisor: KillableSupervisor) -> None:
+    """Its definition is looked up, and registered, in the triggerer."""
+    given = {f"{'job' if isinstance(case, Batch) else 'task'}_definition": None, "image": f"busybox-{uuid.uuid4().hex}"}
+    event = fired(start_trigger(dag_of(case, **given, execution_role=EXECUTION_ROLE, command=["true"])))
+    assert isinstance(event, TaskSuccessEvent)
     assert supervisor.left["return_value"]["state"] == "SUCCEEDED"
 
 
