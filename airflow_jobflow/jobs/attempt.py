@@ -56,14 +56,14 @@ class MapRecord:
     :param digest: the digest of all items; a map continues only with equal items.
     :param indexes: the items that still have to run, as ranges.
     :param follows: whether the other items ended in an earlier map, whose results are stored.
-    :param family: what identifies the map's jobs in AWS.
+    :param job_group: what identifies the map's jobs in AWS.
     :param over: whether the map has ended.
     """
 
     digest: str = ""
     indexes: str = ""
     follows: bool = False
-    family: dict[str, Any] = field(default_factory=dict)
+    job_group: dict[str, Any] = field(default_factory=dict)
     over: bool = False
 
     @classmethod

@@ -74,11 +74,11 @@ def killed_while_starting(execution: Execution[Any], job_ids: Sequence[str]) -> 
     :param execution: the execution of the operator.
     :param job_ids: the jobs.
     """
-    said = NOT_OURS
+    what_was_done = NOT_OURS
     if execution.record.is_own:
         execution.record.abandon()
-        said = execution.jobs.try_to_stop(job_ids, KILL_REASON)
-    return JobStopped(f"The task was killed while it started {execution.jobs.called(job_ids)}. {said}")
+        what_was_done = execution.jobs.try_to_stop(job_ids, KILL_REASON)
+    return JobStopped(f"The task was killed while it started {execution.jobs.called(job_ids)}. {what_was_done}")
 
 
 def stop_jobs(execution: Execution[Any], job_ids: Sequence[str], seen: dict[str, Snapshot]) -> None:

@@ -283,7 +283,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         continues = bool(indexes) and self._map.continues(digest)
         if continues:
             record.continue_attempt()
-            indexes = self._map.left_indexes()
+            indexes = self._map.remaining_indexes()
             self.log.info("Continuing with the unfinished map of an earlier try (%s)", record.attempt.token)
         else:
             self._map.end_earlier(partial(map_unfinished.stop_all, self._map), was_in_triggerer=was_in_triggerer)
@@ -334,8 +334,8 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
             raise map_unfinished.could_not_continue(self._map, event)
         self._map.record_end()
         if self._killed:
-            said = f"{map_result.progress(event)}. {map_unfinished.stopped_by_trigger(event)}"
-            raise JobStopped(f"{self._called} was stopped: the task was killed. {said}")
+            message = f"{map_result.progress(event)}. {map_unfinished.stopped_by_trigger(event)}"
+            raise JobStopped(f"{self._called} was stopped: the task was killed. {message}")
         return self._result(context, ended, event.get("usage"))
 
     @property
@@ -351,13 +351,13 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         builder, tolerance = self._execution.jobs.outcome_builder, self._execution.tolerance
         result = {**map_result.result(builder, self._map.name, ended, tolerance), "usage": usage}
         publish_usage(self.service, usage)
-        if telling := map_result.most_significant(ended, result):
-            self._report.keep_links([telling])
+        if significant := map_result.most_significant(ended, result):
+            self._report.keep_links([significant])
         if result["state"] == JobState.SUCCEEDED.value:
             if failed := result["array"]["failed_indexes"]:
                 size = result["array"]["size"]
-                said = tolerated(self._called, failed, size, tolerance.count, tolerance.percentage)
-                self.log.warning("%s", said)
+                message = tolerated(self._called, failed, size, tolerance.count, tolerance.percentage)
+                self.log.warning("%s", message)
             return returned.of_map(self._execution, self._called, ended, result)
         failure = map_result.failure(builder, self._map.name, ended, result)
         if self.raise_on_failure:

@@ -72,8 +72,8 @@ class MapAttempt:
         record = self.execution.record
         record.attempt.number, record.attempt.waits_since = 0, None
         record.new_attempt()
-        follows, family = len(indexes) < size, self.execution.spec.family(record)
-        record.attempt.map = MapRecord(digest, index_ranges(indexes), follows, family)
+        follows, job_group = len(indexes) < size, self.execution.spec.job_group(record)
+        record.attempt.map = MapRecord(digest, index_ranges(indexes), follows, job_group)
         record.save()
         self.execution.log.info("Map %s: %d of %d items will run", self.name, len(indexes), size)
 
@@ -92,7 +92,7 @@ class MapAttempt:
         execution, given, attempt = self.execution, self.execution.given, self.execution.record.attempt
         return MapTrigger(
             service=execution.jobs.service,
-            job_group=self.map.family,
+            job_group=self.map.job_group,
             size=size,
             indexes=index_ranges(indexes),
             requests=pack(lines),
@@ -120,7 +120,7 @@ class MapAttempt:
         self.execution.record.attempt.map = replace(self.map, over=True)
         self.execution.record.save_if_possible()
 
-    def left_indexes(self) -> list[int]:
+    def remaining_indexes(self) -> list[int]:
         """Return the items that the recorded map still has to run."""
         return indexes_of(self.map.indexes)
 
@@ -156,10 +156,10 @@ class MapAttempt:
                 self._end_unrecorded()
         elif self.may_run and self.execution.record.attempt.location == self.execution.record.location:
             self.execution.log.info("Not continuing with the unfinished map of an earlier try: stopping its jobs")
-            said = stop_all("Airflow: the task was run again", ())
-            if said != STOPPED:
+            message = stop_all("Airflow: the task was run again", ())
+            if message != STOPPED:
                 left = f"jobs of an earlier try of map {self.execution.spec.name} could not be stopped"
-                raise SubmissionError(f"Nothing was started, because {left}. {said}")
+                raise SubmissionError(f"Nothing was started, because {left}. {message}")
             # So that a later try does not continue with it, if this one ends before it records its own.
             self.execution.record.attempt.map = replace(self.map, over=True)
             self.execution.record.save()
@@ -214,7 +214,7 @@ class MapAttempt:
         ended = PreviousResults(event["statuses"], by_index(unpack(event["lines"])), event["times"])
         if self.map.follows:
             ended = ended.merged_with(self.previous_results(self.map.digest) or PreviousResults(""))
-        if uri := self.map.family.get("result"):
+        if uri := self.map.job_group.get("result"):
             ended = ended.with_results_at(uri)
         left_running = event["unstopped"] is None
         if ended.statuses and (redrive or left_running) and self._store_results(ended) and left_running:

@@ -169,7 +169,7 @@ class MapSpec(Spec):
         """
 
     @abstractmethod
-    def family(self, record: AttemptRecord) -> dict[str, Any]:
+    def job_group(self, record: AttemptRecord) -> dict[str, Any]:
         """Return what identifies the jobs of an attempt's map in AWS.
 
         :param record: the attempt.

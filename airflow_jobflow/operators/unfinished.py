@@ -96,10 +96,10 @@ def trigger_failed(execution: Execution[JobSpec], context: Context) -> None:
     def decide() -> str:
         if not (job_ids := EarlierTries(execution).jobs_of_this_try()):
             return ""
-        said = "The next try continues with it."
+        message = "The next try continues with it."
         if not execution.record.next_try_continues:
-            said = _stop(execution, job_ids, "Airflow: the task's trigger has failed")
-        return f"The trigger that waited for {execution.jobs.called(job_ids)} has failed. {said}"
+            message = _stop(execution, job_ids, "Airflow: the task's trigger has failed")
+        return f"The trigger that waited for {execution.jobs.called(job_ids)} has failed. {message}"
 
     log_trigger_failure(execution, context, decide)
 
@@ -113,8 +113,8 @@ def log_trigger_failure(execution: Execution[Any], context: Context, decide: Cal
     """
     try:
         execution.record.resume_from_store(context)
-        said = decide()
+        message = decide()
     except SubmissionError as error:
-        said = str(error)
-    if said:
-        execution.log.warning("%s", said)
+        message = str(error)
+    if message:
+        execution.log.warning("%s", message)

@@ -534,7 +534,7 @@ def test_a_replaced_map_is_not_continued(
     asyncio.run(run_until_shutdown(kit, recreated(first), lambda: len(names_of(kit)) == 2))
     clear(context)
     with monkeypatch.context() as patch:
-        patch.setattr(type(operator._execution.spec), "family", lambda *_: 1 / 0)
+        patch.setattr(type(operator._execution.spec), "job_group", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             operator.execute(context)
     assert deferred(operator, context).job_group != first.job_group
