@@ -75,7 +75,7 @@ def _stop(execution: Execution[JobSpec], job_ids: Sequence[str], reason: str) ->
 
 
 def not_described(execution: Execution[JobSpec], error: JobflowError) -> JobflowError:
-    """Return the exception for a job that cannot be described. It is not stopped, because it may be running well.
+    """Return the exception for a job that cannot be described. It is not stopped, because it may be running normally.
 
     :param execution: the execution of the operator.
     :param error: what describing it raised.
