@@ -100,7 +100,7 @@ def test_definitions_of_others_are_left_alone(fresh: LocalAws) -> None:
     assert report["counts"]["not_ours"] == 2
 
 
-def test_a_service_that_cannot_be_listed_does_not_keep_the_other(fresh: LocalAws) -> None:
+def test_a_service_that_cannot_be_listed_does_not_prevent_the_cleanup_of_the_other(fresh: LocalAws) -> None:
     """The report says which, and why."""
     use("unused", 100)
     fresh.set_faults(Faults(denied=("batch.DescribeJobDefinitions",)))

@@ -89,7 +89,7 @@ def test_a_definition_that_exists_is_used_as_it_is() -> None:
         ({**IMAGE, "memory": 3000}, "memory=3000: .* 0.5 vCPU and 3000 MiB; the nearest has 0.5 vCPU .* and 3072 MiB"),
     ],
 )
-def test_parameters_that_say_nothing_or_too_much_are_rejected(
+def test_a_missing_or_ambiguous_definition_is_rejected(
     of: Callable[..., Any], values: dict[str, Any], said: str
 ) -> None:
     """By name, before anything is started."""

@@ -1,4 +1,4 @@
-"""What jobs are told, and what they return: against the local AWS, whose jobs really write to its S3."""
+"""The variables that jobs get, and the results that they return: against the local AWS, whose jobs really write to its S3."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_job_returns_what_it_writes(task: Any, context: Any, bucket: str) -> N
     assert outcome == json.loads(json.dumps(outcome))
 
 
-def test_a_job_is_told_its_task(task: Any, context: Any) -> None:
+def test_a_job_gets_variables_that_name_its_task(task: Any, context: Any) -> None:
     """Under the names that Airflow uses; a variable of the user's own wins."""
     names = (*CONTEXT, "AIRFLOW_CTX_LOGICAL_DATE")
     script = "echo JOBFLOW_RESULT [" + ",".join(f'\\"${name}\\"' for name in names) + "]"

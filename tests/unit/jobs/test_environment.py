@@ -43,12 +43,12 @@ def test_what_does_not_fit_is_left_out(room: int, command: int) -> None:
     assert told != own or left_out == list(CONTEXT)
 
 
-def test_a_container_without_overrides_stays_without_when_nothing_is_told() -> None:
+def test_a_container_without_overrides_stays_without_them_if_there_are_no_variables() -> None:
     """What the user did not set is not sent."""
     assert with_context({}, {}, 1000) == ({}, [])
 
 
-def test_a_task_is_told_in_the_container_that_counts() -> None:
+def test_the_container_that_counts_gets_the_variables() -> None:
     """Other containers keep their overrides, and so does the task."""
     overrides = {"cpu": "512", "containerOverrides": [{"name": "log", "command": ["a"]}]}
     told, left_out = ecs.with_job_variables(overrides, "main", "s3://b/k", CONTEXT)
