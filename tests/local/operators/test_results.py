@@ -1,4 +1,4 @@
-"""The variables that jobs get, and the results that they return: against the local AWS, whose jobs really write to its S3."""
+"""The variables and results of jobs, against the local AWS: jobs really write to its S3."""
 
 from __future__ import annotations
 
