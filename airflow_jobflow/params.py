@@ -21,7 +21,7 @@ JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 def number(
-    parameter: str, value: Any, *, least: float = -math.inf, most: float = math.inf, above: bool = False
+    parameter: str, value: Any, *, least: float = -math.inf, most: float = math.inf, above: bool = False, unit: str = ""
 ) -> float:
     """Validate a number, a string that holds one, or a timedelta, which counts as its seconds.
 
@@ -29,11 +29,12 @@ def number(
     :param value: the value.
     :param least, most: the range, inclusive. Default: any finite number.
     :param above: whether ``least`` itself is outside the range. Default False.
+    :param unit: what is counted, for the message. Default: none.
     :raises InvalidParameter: it is no number, or out of range.
     """
     lower = "" if least == -math.inf else f" {'above' if above else 'of at least'} {least:g}"
     upper = "" if most == math.inf else f" and at most {most:g}"
-    rule = f"must be a number{lower}{upper}"
+    rule = f"must be a number{lower}{upper}" + (f" ({unit})" if unit else "")
     plain = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(plain, bool) or not isinstance(plain, int | float | str):
         raise invalid_parameter(parameter, value, rule)
@@ -46,15 +47,16 @@ def number(
     return plain if isinstance(plain, int) else result
 
 
-def integer(parameter: str, value: Any, *, least: float = -math.inf, most: float = math.inf) -> int:
+def integer(parameter: str, value: Any, *, least: float = -math.inf, most: float = math.inf, unit: str = "") -> int:
     """Validate an integer, or a string that holds one.
 
     :param parameter: the name of the parameter, for messages.
     :param value: the value.
     :param least, most: the range, inclusive. Default: any integer.
+    :param unit: what is counted, for the message. Default: none.
     :raises InvalidParameter: it is no integer, or out of range.
     """
-    result = number(parameter, value, least=least, most=most)
+    result = number(parameter, value, least=least, most=most, unit=unit)
     if result != int(result):
         raise invalid_parameter(parameter, value, "must be a whole number")
     return int(result)

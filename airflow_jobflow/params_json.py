@@ -30,6 +30,7 @@ def hint(value: object) -> str:
 
 
 AS_AWS = "in the shape AWS takes"
+BY_NAME = "with a value for each name, such as {'NAME': 'value'}"
 
 
 def mapping(parameter: str, value: Any, of: str = AS_AWS) -> dict[str, Any]:
@@ -143,7 +144,7 @@ def string_map(parameter: str, value: Any) -> dict[str, str]:
     """
     return {
         map_key(parameter, key): as_text(f"{parameter}[{key!r}]", each)
-        for key, each in mapping(parameter, value).items()
+        for key, each in mapping(parameter, value, BY_NAME).items()
     }
 
 

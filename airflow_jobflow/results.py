@@ -104,7 +104,8 @@ def _unread(error: CallError, uri: str | None) -> Result:
     hint = ""
     if error.fault is Fault.DENIED and uri:
         hint = ". S3 also denies the read of an object that does not exist, unless s3:ListBucket is allowed"
-    return Result(None, uri, f"the result could not be read: {error}{hint}", is_unread=True)
+    where = f"the result in {uri}" if uri else "the result"
+    return Result(None, uri, f"{where} could not be read: {error}{hint}", is_unread=True)
 
 
 def of_many(
@@ -132,6 +133,8 @@ def of_many(
         if not found.keys() >= set(succeeded):
             time.sleep(ARRIVAL)
             found = run_blocking(client, results.stored, parts, after, retry=retry)
+        # A failed child may have written something before it failed.
+        found = {index: found[index] for index in succeeded if index in found}
         missing = [index for index in succeeded if index not in found]
         if not results.is_inline(found, size):
             manifest = run_blocking(client, results.write_manifest, uri, found, size, missing, retry=retry)

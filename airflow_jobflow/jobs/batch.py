@@ -4,7 +4,7 @@ This module relies on the following behaviour of Batch:
 
 - DescribeJobs takes 100 ids and omits unknown ones.
 - An array parent is PENDING while its children run, and has neither exit code nor log.
-- SubmitJob has no client token, so a job whose submit response was lost is found by its name.
+- SubmitJob has no client token, so a job whose submit response was lost is found by its name, see ``batch_search``.
 - TerminateJob ends a job in any state, unlike CancelJob. It overwrites ``statusReason``.
 """
 
@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from airflow_jobflow.jobs import batch_containers
-from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.containers import deciding
 from airflow_jobflow.jobs.environment import RESULT_URI
@@ -28,9 +27,7 @@ from airflow_jobflow.jobs.model import (
     container_streams,
     iso,
 )
-from airflow_jobflow.jobs.owner import DIGITS
 from airflow_jobflow.jobs.reasons import by_aws
-from airflow_jobflow.jobs.reattach import Found
 
 CLIENT = "batch"
 DISPLAY_NAME = "Batch job"
@@ -47,12 +44,6 @@ STATES = {
     "FAILED": JobState.FAILED,
 }
 """All statuses of Batch, in order; a test compares them with botocore's."""
-
-NAME_LENGTH = 128
-"""The most characters of a job's name."""
-
-SUFFIX_LENGTH = 36
-"""Characters of a name that are reserved for what follows the group: try, token, and index of a part or item."""
 
 
 def describe(call: Call, job_ids: Sequence[str], scope: str | None = None) -> dict[str, Snapshot]:  # noqa: ARG001
@@ -190,113 +181,6 @@ def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
 
 
 log_streams = container_streams
-
-
-def name_prefix(name: str) -> str:
-    """Return the name prefix of all jobs with a name, of all groups: the user's name, shortened if necessary.
-
-    :param name: the user's name for the job.
-    """
-    return f"{name[: NAME_LENGTH - SUFFIX_LENGTH - DIGITS - 1]}-"
-
-
-def group_prefix(name: str, group: str) -> str:
-    """Return the name prefix of all jobs of a group.
-
-    :param name: the user's name for the job.
-    :param group: of the task instance.
-    """
-    return f"{name_prefix(name)}{group}-"
-
-
-def attempt_name(name: str, group: str, by: Try, token: str) -> str:
-    """Return the name of the job of an attempt: ``<name>-<group>-t1m2c0-<token>``.
-
-    :param name: the user's name for the job.
-    :param group: of the task instance.
-    :param by: the try that starts it.
-    :param token: of the attempt.
-    """
-    return f"{group_prefix(name, group)}{by}-{token}"
-
-
-def find_group(call: Call, queue: str, prefix: str) -> list[Found]:
-    """Return the jobs of a group, with the tries that started them. Two calls for each 100 jobs.
-
-    A listed job counts as started even if it cannot be described yet.
-
-    :param call: makes the API calls.
-    :param queue: name or ARN of the queue.
-    :param prefix: as ``group_prefix`` returned it.
-    """
-    listed = _listed(call, queue, prefix)
-    found = []
-    for start in range(0, len(listed), BATCH_SIZE):
-        part = listed[start : start + BATCH_SIZE]
-        seen = describe(call, [job["jobId"] for job in part])
-        for job in part:
-            unseen = Snapshot(job["jobId"], JobState.SUBMITTED, JobState.SUBMITTED)
-            by, _, end = job["jobName"].removeprefix(prefix).partition("-")
-            found.append(Found(seen.get(job["jobId"], unseen), Try.read(by), is_part="-" in end))
-    return found
-
-
-def list_attempts(call: Call, queue: str, prefix: str, since: float) -> dict[str, str]:
-    """Return the jobs with a name prefix, of all task instances, by group and token: ``<group>-<token>``.
-
-    One call for each 100 jobs since the given time.
-
-    :param call: makes the API calls.
-    :param queue: name or ARN of the queue.
-    :param prefix: as ``name_prefix`` returned it.
-    :param since: jobs that were created earlier are left out, in seconds since the epoch.
-    """
-    attempts = {}
-    for job in _listed(call, queue, prefix, since):
-        group, _, rest = job["jobName"].removeprefix(prefix).partition("-")
-        attempts[f"{group}-{rest.partition('-')[2]}"] = job["jobId"]
-    return attempts
-
-
-def _listed(call: Call, queue: str, prefix: str, since: float = 0.0) -> list[Mapping[str, Any]]:
-    """Return the jobs whose names begin with a prefix, newest first. AWS ignores case; this function does not.
-
-    :param queue: name or ARN of the queue.
-    :param since: where to end: the first page with an older job is the last one. Default 0: all are listed.
-    """
-    filters = [{"name": "JOB_NAME", "values": [f"{prefix}*"]}]
-    listed = []
-    for page in pages(call, "list_jobs", jobQueue=queue, filters=filters):
-        jobs = page["jobSummaryList"]
-        listed += [job for job in jobs if job["jobName"].startswith(prefix)]
-        if jobs and jobs[-1].get("createdAt", since * 1000) < since * 1000:
-            break
-    return listed
-
-
-def find_of_any_try(call: Call, queue: str, prefix: str, end: str) -> str | None:
-    """Return the id of the newest job of a group whose name has a given end, or None. One call for each 100 jobs.
-
-    :param call: makes the API calls.
-    :param queue: name or ARN of the queue.
-    :param prefix: as ``group_prefix`` returned it.
-    :param end: what follows the try in the name: the token of an attempt, and the number of a part.
-    """
-    listed = _listed(call, queue, prefix)
-    return next((job["jobId"] for job in listed if job["jobName"].removeprefix(prefix).partition("-")[2] == end), None)
-
-
-def find(call: Call, queue: str, name: str) -> str | None:
-    """Return the id of the newest job with exactly this name in a queue, or None. One ListJobs call.
-
-    AWS ignores case; this function does not.
-
-    :param call: makes the API calls.
-    :param queue: name or ARN of the queue.
-    :param name: of the job.
-    """
-    answer = call("list_jobs", jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}])
-    return next((job["jobId"] for job in answer["jobSummaryList"] if job["jobName"] == name), None)
 
 
 def queue_position(call: Call, queue: str, job_ids: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_jobflow.jobs import batch
+from airflow_jobflow.jobs import batch, batch_search
 from airflow_jobflow.jobs.calls import Call
 from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH, of_item, with_variables
 from airflow_jobflow.jobs.maps import INDEX, Found, Start
@@ -26,7 +26,7 @@ def job_group(job_queue: str, name: str, owner: Mapping[str, str]) -> dict[str, 
     """Return how the jobs of a map are named, and where they are listed.
 
     :param job_queue: name or ARN of the queue.
-    :param name: what ``batch.attempt_name`` returned; the index of the item follows.
+    :param name: what ``batch_search.attempt_name`` returned; the index of the item follows.
     :param owner: the owner's tags.
     """
     return {"queue": job_queue, "stem": name, "owner": dict(owner)}
@@ -56,9 +56,9 @@ def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], whi
     """
     request = {**request, "jobName": f"{job_group['stem']}-{which.index}", "jobQueue": job_group["queue"]}
     overrides = request.get("containerOverrides", {})
-    told = of_item(overrides, job_group, which.index, MAX_BATCH_OVERRIDES_LENGTH - len(json.dumps(overrides)))
-    if told:
-        request["containerOverrides"] = told
+    own = of_item(overrides, job_group, which.index, MAX_BATCH_OVERRIDES_LENGTH - len(json.dumps(overrides)))
+    if own:
+        request["containerOverrides"] = own
     tags, _ = with_owner_tags(request.get("tags", {}), job_group.get("owner", {}))
     return start_tagged(call, batch.submit, request, {**request, "tags": tags} if tags else request)
 
@@ -70,7 +70,7 @@ def find_submitted(call: Call, job_group: Mapping[str, Any], which: Start) -> st
     :param job_group: as ``job_group`` returned it.
     :param which: the item, and the attempt at it.
     """
-    return batch.find(call, job_group["queue"], f"{job_group['stem']}-{which.index}")
+    return batch_search.find(call, job_group["queue"], f"{job_group['stem']}-{which.index}")
 
 
 def page(

@@ -228,7 +228,7 @@ RESULT_NOT_READ = Diagnosis(
     "result_not_read",
     Blame.TRANSIENT,
     "It succeeded, but its result could not be read",
-    "Check the permissions of Airflow's role for the bucket or the log. A retry reads the result again, and "
+    "Check that the bucket or the log exists, and that Airflow's role may read it. A retry reads the result again, and "
     "starts no new job.",
 )
 STOPPED = Diagnosis(

@@ -21,13 +21,7 @@ from airflow_jobflow.faults import CallError, Fault, classify_failure
 from airflow_jobflow.jobs.attempt import TRY_TAG, Try
 from airflow_jobflow.jobs.calls import Call, member, pages, remembered
 from airflow_jobflow.jobs.ecs_snapshot import STOPPED, Definition, definition, log_of, snapshot
-from airflow_jobflow.jobs.environment import (
-    MAX_OVERRIDES_LENGTH,
-    RESULT_URI,
-    variables,
-    with_context,
-    with_variables,
-)
+from airflow_jobflow.jobs.environment import MAX_OVERRIDES_LENGTH, RESULT_URI, variables, with_context, with_variables
 from airflow_jobflow.jobs.model import Container, JobState, Snapshot, container_streams
 from airflow_jobflow.jobs.reattach import SKEW, Found
 from airflow_jobflow.jobs.starting import NotStarted
@@ -101,7 +95,11 @@ def _describe_definition(call: Call, name: str) -> Definition:
     """Describe a task definition, at most once a minute: RunTask rejects a container that a newer revision lacks."""
 
     def read() -> Definition:
-        return definition(call("describe_task_definition", taskDefinition=name)["taskDefinition"])
+        try:
+            return definition(call("describe_task_definition", taskDefinition=name)["taskDefinition"])
+        except CallError as error:
+            error.sent = False  # nothing was started, even if the response was lost
+            raise
 
     return remembered(call, ("task definition", name), read)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow_jobflow.jobs.containers import deciding, in_order
 from airflow_jobflow.jobs.environment import RESULT_URI, variables
+from airflow_jobflow.jobs.maps import ATTEMPT
 from airflow_jobflow.jobs.model import Container, JobState, LogStream, Snapshot, iso_seconds
 from airflow_jobflow.jobs.reasons import by_aws
 
@@ -113,14 +114,16 @@ def snapshot(task: Mapping[str, Any], made_from: Definition, job_id: str | None 
 
 def _used(task: Mapping[str, Any]) -> dict[str, Any]:
     """Return the members of a snapshot that say what a task used, and the address for its result."""
-    named = [variables(each).get(RESULT_URI) for each in task.get("overrides", {}).get("containerOverrides", [])]
-    used: dict[str, Any] = {"result_uri": next(filter(None, named), None)}
+    given = [variables(each) for each in task.get("overrides", {}).get("containerOverrides", [])]
+    used: dict[str, Any] = {"result_uri": next((each[RESULT_URI] for each in given if each.get(RESULT_URI)), None)}
+    if "createdAt" in task and any(ATTEMPT in each for each in given):  # the attempts at an item share the address
+        used["previous_attempt_ended_at"] = iso_seconds(task["createdAt"] - 1.0)  # at the latest; S3 has whole seconds
     if task["lastStatus"] != STOPPED:
         return used
     begun = task.get("pullStartedAt", task.get("startedAt"))
     sizes = {"vcpu": task.get("cpu"), "gib": task.get("memory")}
     return used | {
-        "resources": {unit: int(size) / 1024 for unit, size in sizes.items() if size},
+        "resources": {unit: int(size) / 1024 for unit, size in sizes.items() if size and size.isdecimal()},
         "run_seconds": max(task["stoppedAt"] - begun, 0.0) if begun and "stoppedAt" in task else 0.0,
         "capacity": task.get("capacityProviderName") or task.get("launchType"),
     }

@@ -57,6 +57,8 @@ def with_context(
     :param room: how many more characters the overrides may have.
     """
     own, added, left_out = variables(container), {}, []
+    if "environment" not in container:
+        room -= len(', "environment": []')
     for name, value in context.items():
         size = len(json.dumps({"name": name, "value": value})) + len(", ")
         if name in own:

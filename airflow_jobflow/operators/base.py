@@ -5,28 +5,27 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_jobflow import params
 from airflow_jobflow.airflow_compat.copies import MakesObjects
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
 from airflow_jobflow.airflow_compat.starts import StartsInTriggerer
-from airflow_jobflow.exceptions import CapacityUnavailable, JobNotFound, WaitError, invalid_parameter
+from airflow_jobflow.exceptions import JobNotFound, WaitError
 from airflow_jobflow.operators import kills, returned, unfinished
 from airflow_jobflow.operators.capacity import CapacityWait
+from airflow_jobflow.operators.checks import check_job
 from airflow_jobflow.operators.earlier_tries import EarlierTries
 from airflow_jobflow.operators.execution import Execution
-from airflow_jobflow.operators.inputs import LOG
+from airflow_jobflow.operators.job_wait import wait_until_ended
 from airflow_jobflow.operators.trigger_start import START_RULES, start_of_job
 from airflow_jobflow.ui.failure_report import reporting_failures
 from airflow_jobflow.ui.task_report import TaskReport
 from airflow_jobflow.waiting.parameters import OPERATOR_PARAMETERS
-from airflow_jobflow.waiting.resume import Method, resume
+from airflow_jobflow.waiting.resume import resume
 from airflow_jobflow.waiting.trigger_start import StartRules, log_why_on_worker
 from airflow_jobflow.waiting.wait import snapshots
 
@@ -36,12 +35,6 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.operators.spec import JobSpec
     from airflow_jobflow.triggers.start import Start
-
-OF_ARRAYS = dict.fromkeys(
-    ("redrive", "tolerated_failure_count", "tolerated_failure_percentage"),
-    "applies only to arrays and maps, and this operator runs a single job; remove it",
-)
-"""Parameters that a single job rejects, each with the reason."""
 
 
 class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
@@ -193,19 +186,7 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
 
         :raises InvalidParameter: one of them is invalid, or has no effect in this operator.
         """
-        execution = self._execution
-        if not execution.spec.is_array:
-            params.reject(self, OF_ARRAYS)
-        elif execution.record.inputs.result == LOG:
-            raise invalid_parameter(
-                "result", self.result, "must be an address in S3 for an array, because each child has a log of its own"
-            )
-        if self.result is not None and not self.wait_for_completion:
-            raise invalid_parameter(
-                "result",
-                self.result,
-                "needs wait_for_completion=True, because the result is read when the job has ended",
-            )
+        check_job(self, self._execution)
 
     # Start and wait.
 
@@ -255,7 +236,7 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
             reattached = EarlierTries(execution).started_in_triggerer(event)
         elif not (execution.record.is_first_try or execution.record.attempt.number):
             reattached = EarlierTries(execution).reattach()
-        job_ids = list(reattached) or self._submit_when_possible()
+        job_ids = list(reattached) or CapacityWait(self, execution).submit(lambda: self._killed)
         self._to_stop = () if execution.record.attempt.joined else job_ids
         if self._killed:
             raise kills.killed_while_starting(execution, job_ids)
@@ -263,51 +244,9 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         seen = self._last_seen = execution.wait.initial_status(job_ids, reattached)
         if not self.wait_for_completion:
             return execution.wait.submitted_outcome(job_ids[0], seen)
-        event = self._wait_until_ended(context, job_ids, seen, queued_timeout=execution.given.get("queued_timeout"))
+        queued_timeout = execution.given.get("queued_timeout")
+        event = wait_until_ended(execution, context, job_ids, seen, own=self._to_stop, queued_timeout=queued_timeout)
         return self.execute_complete(context, event)
-
-    def _submit_when_possible(self) -> list[str]:
-        """Submit the job as soon as AWS has capacity for it, and return its ids."""
-        execution, attempt = self._execution, self._execution.record.attempt
-        capacity = CapacityWait(self, execution)
-        job_ids = capacity.find_started(killed=self._killed) if attempt.waits_since else []
-        while not job_ids:
-            try:
-                job_ids = execution.spec.submit(execution.record, execution.jobs)
-            except CapacityUnavailable as full:
-                capacity.wait(full)
-                job_ids = capacity.find_started(killed=self._killed)
-        attempt = execution.record.attempt
-        attempt.job_ids, attempt.waits_since, attempt.queued_at = job_ids, None, time.time()
-        if not self.durable:  # the job cannot be found again
-            execution.record.save_if_possible()
-        for job_id in job_ids:
-            self.log.info("%s %s %s", "Joined" if attempt.joined else "Started", execution.jobs.display_name, job_id)
-        return job_ids
-
-    def _wait_until_ended(
-        self, context: Context, job_ids: Sequence[str], seen: Mapping[str, Snapshot], *, queued_timeout: float | None
-    ) -> dict[str, Any]:
-        """Wait until the jobs have ended, and return the event. If the task defers, this does not return."""
-        execution, attempt = self._execution, self._execution.record.attempt
-        queue_deadline = None
-        if queued_timeout is not None and not any(each.left_queue for each in seen.values()):
-            queue_deadline = (attempt.queued_at or time.time()) + queued_timeout
-        returns = "outcome" if self.do_xcom_push else "nothing"
-        stop_if_rejected = partial(kills.stop_jobs_if_deferral_is_rejected, execution, self._to_stop, self._last_seen)
-        return execution.wait.until_ended(
-            context,
-            job_ids,
-            seen,
-            deadline=attempt.deadline,
-            queue_deadline=queue_deadline,
-            cancel_on_kill=self.cancel_on_kill and not attempt.joined,
-            cancel_on_timeout=self.cancel_on_timeout and not attempt.joined,
-            returns=returns if returned.may_end_in_triggerer(execution) else None,
-            result=execution.record.inputs.result,
-            resumes_with={"attempt": attempt.to_dict()},
-            before_deferral=stop_if_rejected if self._to_stop and self.cancel_on_kill else None,
-        )
 
     # Finish.
 
@@ -333,7 +272,7 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         seen = snapshots(event)
         if event["limit"] == "queue_deadline" and any(snapshot.left_queue for snapshot in seen.values()):
             # The job left the queue after the trigger's last describe call, or while no triggerer was running.
-            event = self._wait_until_ended(context, event["job_ids"], seen, queued_timeout=None)
+            event = wait_until_ended(execution, context, event["job_ids"], seen, own=self._to_stop)
             return self.execute_complete(context, event)
         if event["limit"]:
             raise unfinished.timed_out(execution, event, seen)
@@ -364,20 +303,14 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         :param context: Airflow's context.
         :return: what that method returns.
         """
-
-        def timed_out() -> Method:
-            self._execution.record.resume_from_store(context)
-            job_ids = EarlierTries(self._execution).jobs_of_this_try()
-            # If it has no job yet, it was waiting for capacity, and may try to start once more.
-            waited = self._execution.record.attempt.waits_since and not job_ids
-            event = {"job_ids": job_ids, "jobs": {}, "errors": {}, "limit": "deadline"}
-            return ("start" if waited else "execute_complete"), {"event": event}
-
-        def trigger_failed() -> None:
-            unfinished.trigger_failed(self._execution, context)
-
-        proceed, method = super().resume_execution, (next_method, next_kwargs)
-        return resume(proceed, method, context, self._report, on_timeout=timed_out, on_trigger_failure=trigger_failed)
+        return resume(
+            super().resume_execution,
+            (next_method, next_kwargs),
+            context,
+            self._report,
+            on_timeout=lambda: unfinished.deferral_timed_out(self._execution, context),
+            on_trigger_failure=lambda: unfinished.trigger_failed(self._execution, context),
+        )
 
     def on_kill(self) -> None:
         """Stop the job when the worker is killed while it waits. A job that is being submitted is stopped right after.

@@ -17,7 +17,8 @@ from airflow_jobflow.links import (
     JobLogLink,
 )
 from airflow_jobflow.operators.base import AwsJobOperator
-from airflow_jobflow.operators.batch_spec import PARAMETERS, BatchJobSpec, BatchMapSpec
+from airflow_jobflow.operators.batch_map_spec import BatchMapSpec
+from airflow_jobflow.operators.batch_spec import PARAMETERS, BatchJobSpec
 from airflow_jobflow.operators.inputs import NOT_IN_CONTAINER_OVERRIDES
 from airflow_jobflow.operators.map import AwsMapOperator
 

@@ -1,11 +1,11 @@
-"""What the operators for AWS Batch start: a job, an array of jobs, or one job for each item of a map."""
+"""What the operators for AWS Batch start: a job, or an array of jobs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow import params, params_json
 from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError, invalid_parameter
@@ -13,7 +13,7 @@ from airflow_jobflow.jobs import batch_request
 from airflow_jobflow.jobs.array import index_ranges
 from airflow_jobflow.operators import definitions
 from airflow_jobflow.operators.inputs import NOT_IN_CONTAINER_OVERRIDES, log_left_out
-from airflow_jobflow.operators.spec import JobSpec, MapSpec
+from airflow_jobflow.operators.spec import JobSpec
 from airflow_jobflow.params import Parameter, ParameterTable
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ PARAMETERS: Final = ParameterTable(
         "command": Parameter("", params_json.string_list, in_item=True),
         "environment": Parameter("", params_json.string_map, in_item=True),
         "vcpus": Parameter("", partial(params.number, least=0, above=True), in_item=True),
-        "memory": Parameter("", partial(params.integer, least=4), in_item=True),
+        "memory": Parameter("", partial(params.integer, least=4, unit="MiB"), in_item=True),
         "gpus": Parameter("", partial(params.integer, least=1), in_item=True),
         "container_overrides": Parameter("containerOverrides", _shape("containerOverrides"), in_item=True),
         "array_size": Parameter("", partial(params.integer, least=1, most=10_000)),
@@ -68,9 +68,11 @@ PARAMETERS: Final = ParameterTable(
 """The parameters of SubmitJob, those that make a job definition, and ``container_name``, which is not sent."""
 
 
-def _reject_contradictions(values: Mapping[str, Any], *, redrive: bool) -> None:
+def reject_contradictions(values: Mapping[str, Any], *, redrive: bool) -> None:
     """Reject parameters that contradict each other.
 
+    :param values: the validated parameters of the operator, see ``PARAMETERS``.
+    :param redrive: whether a retry runs only the children of an array that did not succeed.
     :raises InvalidParameter: two of them do.
     """
     overrides, array = values.get("container_overrides", {}), values.get("array_properties", {})
@@ -97,9 +99,11 @@ def attempt_name(record: AttemptRecord, name: str) -> str:
     :param record: the attempt.
     :param name: the user's name for the job.
     """
-    from airflow_jobflow.jobs import batch
+    from airflow_jobflow.jobs import batch_search
 
-    return batch.attempt_name(name, record.attempt.group or record.owner.group, record.this_try, record.attempt.token)
+    return batch_search.attempt_name(
+        name, record.attempt.group or record.owner.group, record.this_try, record.attempt.token
+    )
 
 
 def with_result(request: dict[str, Any], uri: str | None) -> dict[str, Any]:
@@ -137,7 +141,7 @@ class BatchJobSpec(JobSpec):
     """
 
     def __init__(self, values: Mapping[str, Any], *, redrive: bool = False) -> None:
-        _reject_contradictions(values, redrive=redrive)
+        reject_contradictions(values, redrive=redrive)
         self.values = values
         self.name: str = values["job_name"]
         self.container: str | None = values.get("container_name")
@@ -241,7 +245,7 @@ class BatchJobSpec(JobSpec):
         self, record: AttemptRecord, jobs: RemoteJobs, request: dict[str, Any], *, look_first: bool = False
     ) -> str:
         """Submit a job, unless an earlier try has, and return its id."""
-        from airflow_jobflow.jobs import batch
+        from airflow_jobflow.jobs import batch, batch_search
         from airflow_jobflow.jobs.environment import start_without_if_rejected
         from airflow_jobflow.jobs.owner import with_owner_tags
         from airflow_jobflow.jobs.starting import start_tagged
@@ -251,7 +255,7 @@ class BatchJobSpec(JobSpec):
         tags, _ = with_owner_tags(request.get("tags", {}), record.owner.tags())
 
         def find(call: Call) -> str | None:
-            return batch.find(call, queue, name)
+            return batch_search.find(call, queue, name)
 
         with_variables = _with_context_variables(record, request)
 
@@ -265,9 +269,9 @@ class BatchJobSpec(JobSpec):
             return start_without_if_rejected(call, batch.submit, full, plain)
 
         if look_first:  # an earlier try began the attempt, and the name says which
-            prefix = batch.group_prefix(record.attempt.job_name, record.group)
+            prefix = batch_search.group_prefix(record.attempt.job_name, record.group)
             end = name.removeprefix(prefix).partition("-")[2]
-            if found := jobs.call(batch.find_of_any_try, queue, prefix, end):
+            if found := jobs.call(batch_search.find_of_any_try, queue, prefix, end):
                 return found
         jobs.log.info("Submitting %s to %s: %s", name, queue, with_variables)
         found_by = find if record.durable else None
@@ -276,25 +280,25 @@ class BatchJobSpec(JobSpec):
     @property
     def listing(self) -> tuple[str, str]:
         """The queue, and the name prefix of the jobs."""
-        from airflow_jobflow.jobs import batch
+        from airflow_jobflow.jobs import batch_search
 
-        return self._queue, batch.name_prefix(self.name)
+        return self._queue, batch_search.name_prefix(self.name)
 
     def list_attempts(self, call: Call, since: float) -> Mapping[str, str]:
         """Return the jobs with this name prefix; see the base."""
-        from airflow_jobflow.jobs import batch
+        from airflow_jobflow.jobs import batch_search
 
-        return batch.list_attempts(call, *self.listing, since)
+        return batch_search.list_attempts(call, *self.listing, since)
 
     def find_started(self, call: Call, record: AttemptRecord) -> str | None:
         """Return the job of this attempt, if an earlier submit, which seemed to fail, has started it."""
-        from airflow_jobflow.jobs import batch
+        from airflow_jobflow.jobs import batch_search
 
-        return batch.find(call, record.attempt.queue, attempt_name(record, record.attempt.job_name))
+        return batch_search.find(call, record.attempt.queue, attempt_name(record, record.attempt.job_name))
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
         """Return all jobs of this task instance in the queue that the last try used."""
-        return _find_group(call, self._queue, self.name, group, recorded)
+        return find_group(call, self._queue, self.name, group, recorded)
 
     def outcomes(
         self, builder: OutcomeBuilder, ended: Sequence[Snapshot], attempt: Attempt, tolerance: Tolerance
@@ -328,64 +332,16 @@ def _indexes_of_parts(attempt: Attempt) -> list[Sequence[int]]:
     return [indexes_of(part) for part in attempt.parts] or [range(attempt.size)]
 
 
-def _find_group(call: Call, queue: str, name: str, group: str, recorded: Attempt) -> list[Found]:
-    from airflow_jobflow.jobs import batch
+def find_group(call: Call, queue: str, name: str, group: str, recorded: Attempt) -> list[Found]:
+    """Return all jobs of a task instance in the queue that the last try used.
 
-    prefix = batch.group_prefix(recorded.job_name or name, group)
-    return batch.find_group(call, recorded.queue or queue, prefix)
-
-
-class BatchMapSpec(MapSpec):
-    """One Batch job for each item.
-
-    :param values: the validated parameters of the operator, see ``PARAMETERS``: they hold for every item.
-    :raises InvalidParameter: two of them contradict each other.
+    :param call: makes the API calls.
+    :param queue: the queue that this try uses, if none is recorded.
+    :param name: the user's name for the job, if none is recorded.
+    :param group: of the task instance.
+    :param recorded: the last attempt.
     """
+    from airflow_jobflow.jobs import batch_search
 
-    table: ClassVar[ParameterTable] = PARAMETERS
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        _reject_contradictions(values, redrive=False)
-        self.values = values
-        self.name: str = values["job_name"]
-        self.container: str | None = values.get("container_name")
-        self._queue: str = values["job_queue"]
-        self._definition = definitions.of_batch(values)
-        self._common = values
-
-    def requests(self, items: Sequence[Mapping[str, Any]], jobs: RemoteJobs) -> list[dict[str, Any]]:
-        """Return the SubmitJob request of each item, without its name; see the base."""
-        self._definition.check_containers(jobs)
-        requests = [self._request(index, item) for index, item in enumerate(items)]
-        definition = self._definition.resolve(jobs, f"Map {self.name} of Batch jobs")
-        return [{**request, "jobDefinition": definition} for request in requests]
-
-    def _request(self, index: int, item: Mapping[str, Any]) -> dict[str, Any]:
-        from airflow_jobflow.jobs import batch_map
-        from airflow_jobflow.jobs.environment import variables
-
-        common, overrides = self._common, item.get("container_overrides", {})
-        for name in batch_request.duplicates(item, overrides):
-            rule = f"{name} is also set in container_overrides; set it in one place only"
-            raise invalid_parameter(f"items[{index}]", item, rule)
-        values = {**common, **item}
-        # The item's overrides replace the operator's short forms, except for single variables.
-        duplicates = batch_request.duplicates(common, overrides)
-        for name in {"command", *batch_request.RESOURCES}.intersection(duplicates) - item.keys():
-            values.pop(name)
-        cpu = values.get("vcpus", 0) * definitions.CPU_UNITS
-        self._definition.check_size(f"items[{index}]", item, cpu, values.get("memory"))
-        environment = common.get("environment", {}) | variables(overrides) | item.get("environment", {})
-        values.pop("environment", None)
-        return batch_map.item(batch_request.request(values, PARAMETERS.members), index, environment)
-
-    def job_group(self, record: AttemptRecord) -> dict[str, Any]:
-        """Return what identifies the jobs of this attempt's map."""
-        from airflow_jobflow.jobs import batch_map
-
-        job_group = batch_map.job_group(self._queue, attempt_name(record, self.name), record.owner.tags())
-        return job_group | record.inputs.of_map(record)
-
-    def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
-        """Return all jobs of this task instance."""
-        return _find_group(call, self._queue, self.name, group, recorded)
+    prefix = batch_search.group_prefix(recorded.job_name or name, group)
+    return batch_search.find_group(call, recorded.queue or queue, prefix)

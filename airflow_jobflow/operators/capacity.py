@@ -1,8 +1,9 @@
-"""Waits until AWS has capacity for a job, in the triggerer or in the worker."""
+"""Submits a job as soon as AWS has capacity for it; waits in the triggerer or in the worker."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ SHORTEST_CAPACITY_PAUSE, LONGEST_CAPACITY_PAUSE = 15.0, 300.0
 
 @dataclass(frozen=True)
 class CapacityWait:
-    """The wait of a task for capacity.
+    """Submits the job of a task, and waits for capacity.
 
     :param task: the operator, which is resumed with its method ``start``.
     :param execution: its execution.
@@ -37,6 +38,32 @@ class CapacityWait:
 
     task: Any
     execution: Execution[JobSpec]
+
+    def submit(self, is_killed: Callable[[], bool]) -> list[str]:
+        """Submit the job as soon as AWS has capacity for it, and return its ids.
+
+        :param is_killed: returns whether the task was killed meanwhile.
+        :raises SubmissionError: it cannot be looked up whether AWS has started the job.
+        :raises JobTimeout, QueueTimeout, JobStopped: it was not started, and a time limit has passed, or the task was
+            killed.
+        """
+        execution, record = self.execution, self.execution.record
+        job_ids = self.find_started(killed=is_killed()) if record.attempt.waits_since else []
+        while not job_ids:
+            try:
+                job_ids = execution.spec.submit(record, execution.jobs)
+            except CapacityUnavailable as full:
+                self.wait(full)
+                job_ids = self.find_started(killed=is_killed())
+        attempt = record.attempt
+        attempt.job_ids, attempt.waits_since, attempt.queued_at = job_ids, None, time.time()
+        if not record.durable:  # the job cannot be found again
+            record.save_if_possible()
+        for job_id in job_ids:
+            execution.log.info(
+                "%s %s %s", "Joined" if attempt.joined else "Started", execution.jobs.display_name, job_id
+            )
+        return job_ids
 
     def find_started(self, *, killed: bool) -> list[str]:
         """Return the job of this attempt, if AWS has started it although it reported no capacity.

@@ -240,7 +240,7 @@ def _source(values: Mapping[str, Any], existing: str) -> str:
         rule = f"exactly one of {existing}, image and definition is required (did a template render to nothing?)"
         raise invalid_parameter(existing, values.get(existing), rule)
     if len(given) > 1:
-        raise invalid_parameter(given[1], values[given[1]], f"{given[0]} is also set; set only one of them")
+        raise invalid_parameter(given[1], values[given[1]], f"{given[0]} is also given; keep only one of them")
     if given != ["image"]:
         for name in OF_IMAGE:
             if name in values and not (name == "assign_public_ip" and existing == "task_definition"):

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from airflow_jobflow.links import FargateTaskLink, JobLogLink
 from airflow_jobflow.operators.base import AwsJobOperator
-from airflow_jobflow.operators.ecs_spec import PARAMETERS, FargateMapSpec, FargateTaskSpec
+from airflow_jobflow.operators.ecs_map_spec import FargateMapSpec
+from airflow_jobflow.operators.ecs_spec import PARAMETERS, FargateTaskSpec
 from airflow_jobflow.operators.map import AwsMapOperator
 
 

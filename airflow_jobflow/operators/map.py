@@ -14,30 +14,26 @@ from datetime import timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_jobflow import params
 from airflow_jobflow.airflow_compat.copies import MakesObjects
 from airflow_jobflow.airflow_compat.features import renders_natively
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
 from airflow_jobflow.airflow_compat.starts import StartsInTriggerer
-from airflow_jobflow.exceptions import JobStopped, invalid_parameter
+from airflow_jobflow.exceptions import JobStopped
 from airflow_jobflow.jobs import map_statuses
-from airflow_jobflow.jobs.model import JobState
-from airflow_jobflow.jobs.packing import pack
-from airflow_jobflow.jobs.report import tolerated
 from airflow_jobflow.jobs.wording import KILL_REASON
 from airflow_jobflow.maps import result as map_result
-from airflow_jobflow.maps.previous_results import NO_TIMES, PreviousResults
-from airflow_jobflow.metrics import publish_usage
-from airflow_jobflow.operators import map_unfinished, returned
+from airflow_jobflow.maps.previous_results import PreviousResults
+from airflow_jobflow.operators import map_unfinished
+from airflow_jobflow.operators.checks import check_map_result, reject_for_map
 from airflow_jobflow.operators.execution import Execution
-from airflow_jobflow.operators.inputs import LOG
 from airflow_jobflow.operators.kills import ABANDONING, stop_if_deferral_is_rejected
+from airflow_jobflow.operators.map_outcome import map_outcome
 from airflow_jobflow.operators.map_record import MapAttempt, as_lines, digest_of
 from airflow_jobflow.operators.trigger_start import START_RULES, start_of_map
-from airflow_jobflow.ui.failure_report import report_failure, reporting_failures
+from airflow_jobflow.ui.failure_report import reporting_failures
 from airflow_jobflow.ui.task_report import TaskReport
 from airflow_jobflow.waiting.parameters import MAP_PARAMETERS
-from airflow_jobflow.waiting.resume import Method, resume
+from airflow_jobflow.waiting.resume import resume
 from airflow_jobflow.waiting.trigger_start import StartRules, log_why_on_worker
 
 if TYPE_CHECKING:
@@ -46,17 +42,6 @@ if TYPE_CHECKING:
     from airflow_jobflow.operators.spec import MapSpec
     from airflow_jobflow.triggers.map import MapTrigger
     from airflow_jobflow.triggers.start import Start
-
-EVENT_OF_NO_TRIGGER: dict[str, Any] = {
-    "statuses": "",
-    "lines": pack(()),
-    "running": pack(()),
-    "limit": "deadline",
-    "error": None,
-    "unstopped": None,
-    "times": NO_TIMES,
-}
-"""The event for a map whose trigger did not fire before Airflow ended the deferral."""
 
 
 class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
@@ -204,20 +189,8 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
 
         :raises InvalidParameter: one of them is invalid, or has no effect in this operator.
         """
-        if not self.wait_for_completion:
-            rule = "a map starts jobs as others end, so it has to wait"
-            raise invalid_parameter("wait_for_completion", False, rule)
-        if self.queued_timeout is not None:
-            rule = "a map has no queue timeout; use job_timeout"
-            raise invalid_parameter("queued_timeout", self.queued_timeout, rule)
-        if not self.durable:
-            rule = "a map finds its jobs by their tokens, so it is always durable"
-            raise invalid_parameter("durable", False, rule)
-        params.reject(self, {**self.NOT_HONOURED, "number_logs_success": "a map copies no logs of successful items"})
-        if self._execution.record.inputs.result == LOG:
-            raise invalid_parameter(
-                "result", self.result, "must be an address in S3 for a map, because each item has a log of its own"
-            )
+        reject_for_map(self, self.NOT_HONOURED)
+        check_map_result(self, self._execution)
 
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
         """Render a template. Text without one stays as it is: Jinja would compile it for each of ten thousand items.
@@ -289,7 +262,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
             self._map.end_earlier(partial(map_unfinished.stop_all, self._map), was_in_triggerer=was_in_triggerer)
             if not indexes:
                 self.log.info("No items to run")
-                return self._result(context, results, None)
+                return map_outcome(self._map, context, results, None)
             self._map.begin(digest, indexes, len(items))
 
         lines = as_lines(requests[index] for index in indexes)
@@ -335,36 +308,8 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         self._map.record_end()
         if self._killed:
             message = f"{map_result.progress(event)}. {map_unfinished.stopped_by_trigger(event)}"
-            raise JobStopped(f"{self._called} was stopped: the task was killed. {message}")
-        return self._result(context, ended, event.get("usage"))
-
-    @property
-    def _called(self) -> str:
-        return f"Map {self._map.name} of {self._execution.jobs.display_name}s"
-
-    def _result(self, context: Context, ended: PreviousResults, usage: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the result of a map that has ended, or raise its failure.
-
-        :param usage: what its jobs of this try used; None if that is not known.
-        :raises JobFailed, JobStopped: more items failed than are tolerated, and ``raise_on_failure`` is set.
-        """
-        builder, tolerance = self._execution.jobs.outcome_builder, self._execution.tolerance
-        result = {**map_result.result(builder, self._map.name, ended, tolerance), "usage": usage}
-        publish_usage(self.service, usage)
-        if significant := map_result.most_significant(ended, result):
-            self._report.keep_links([significant])
-        if result["state"] == JobState.SUCCEEDED.value:
-            if failed := result["array"]["failed_indexes"]:
-                size = result["array"]["size"]
-                message = tolerated(self._called, failed, size, tolerance.count, tolerance.percentage)
-                self.log.warning("%s", message)
-            return returned.of_map(self._execution, self._called, ended, result)
-        failure = map_result.failure(builder, self._map.name, ended, result)
-        if self.raise_on_failure:
-            raise failure
-        self.log.warning("%s", failure)
-        report_failure(self._report, context, failure)
-        return result
+            raise JobStopped(f"{self._map.called} was stopped: the task was killed. {message}")
+        return map_outcome(self._map, context, ended, event.get("usage"))
 
     # Deferrals that Airflow ends, and kills.
 
@@ -376,14 +321,12 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         :param context: Airflow's context.
         :return: what that method returns.
         """
-        proceed, method = super().resume_execution, (next_method, next_kwargs)
-        timed_out: Method = ("execute_complete", {"event": EVENT_OF_NO_TRIGGER})
         return resume(
-            proceed,
-            method,
+            super().resume_execution,
+            (next_method, next_kwargs),
             context,
             self._report,
-            on_timeout=lambda: timed_out,
+            on_timeout=lambda: ("execute_complete", {"event": map_unfinished.EVENT_OF_NO_TRIGGER}),
             on_trigger_failure=lambda: map_unfinished.trigger_failed(self._map, context),
         )
 

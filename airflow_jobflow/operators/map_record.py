@@ -48,6 +48,11 @@ class MapAttempt:
         return "-".join(filter(None, (self.execution.spec.name, self.execution.record.attempt.token)))
 
     @property
+    def called(self) -> str:
+        """How messages call the map at the beginning of a sentence."""
+        return f"Map {self.name} of {self.execution.jobs.display_name}s"
+
+    @property
     def may_run(self) -> bool:
         """Whether a map was begun that is not known to be over."""
         return not self.map.over

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.exceptions import JobflowError, JobTimeout
 from airflow_jobflow.jobs import map_statuses
-from airflow_jobflow.jobs.packing import unpack
+from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.jobs.wording import sentence
 from airflow_jobflow.maps import result as map_result
+from airflow_jobflow.maps.previous_results import NO_TIMES
 from airflow_jobflow.operators.map_record import STOPPED, MapAttempt
 from airflow_jobflow.operators.unfinished import log_trigger_failure
 from airflow_jobflow.waiting import timeouts
@@ -27,6 +28,17 @@ STOP_PATIENCE = 60.0
 
 MAY_RUN = ("denied", "credentials", "unanswerable", "failed")
 """Reasons for which a trigger ends a map and leaves its jobs running."""
+
+EVENT_OF_NO_TRIGGER: dict[str, Any] = {
+    "statuses": "",
+    "lines": pack(()),
+    "running": pack(()),
+    "limit": "deadline",
+    "error": None,
+    "unstopped": None,
+    "times": NO_TIMES,
+}
+"""The event for a map whose trigger did not fire before Airflow ended the deferral."""
 
 LEFT_RUNNING = "Running jobs were not stopped, because cancel_on_timeout is False."
 

@@ -23,15 +23,18 @@ if TYPE_CHECKING:
     from airflow_jobflow.waiting.wait import JobOutcomes
 
 
-def may_end_in_triggerer(execution: Execution[JobSpec]) -> bool:
-    """Return whether the outcome is that of one job, whose result, if any, one call reads.
+def kind_in_triggerer(execution: Execution[JobSpec]) -> str | None:
+    """Return what a task returns that ends in the triggerer: one of the constants of ``triggers.ending``.
 
     :param execution: the execution of the operator.
+    :return: None if the outcome is not that of one job, or has a result that takes more than one call to read.
     """
     spec, record = execution.spec, execution.record
     reads_many = spec.is_array and record.inputs.result is not None
     needs_outcome = record.inputs.required and not execution.report.is_shown  # without one, the trigger reads nothing
-    return spec.is_one_job and not (record.attempt.parts or reads_many or needs_outcome)
+    if not spec.is_one_job or record.attempt.parts or reads_many or needs_outcome:
+        return None
+    return "outcome" if execution.report.is_shown else "nothing"
 
 
 def with_results(execution: Execution[JobSpec], ended: Sequence[Snapshot], built: JobOutcomes) -> JobOutcomes:

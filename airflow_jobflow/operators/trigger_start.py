@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_jobflow.airflow_compat.task_context import without_task_state_store
 from airflow_jobflow.operators.attempt_listing import find_attempt
 from airflow_jobflow.operators.map_record import as_lines, digest_of
-from airflow_jobflow.operators.returned import may_end_in_triggerer
+from airflow_jobflow.operators.returned import kind_in_triggerer
 from airflow_jobflow.waiting.trigger_start import StartRules
 
 if TYPE_CHECKING:
@@ -109,14 +109,13 @@ def start_of_job(execution: Execution[JobSpec], context: Context, started_at: fl
             execution.log.info("Started %s %s in the triggerer", execution.jobs.display_name, job_id)
         given = execution.given
         queued_timeout = given.get("queued_timeout")
-        returns = "outcome" if execution.report.is_shown else "nothing"
         return execution.wait.trigger(
             job_ids,
             deadline=attempt.deadline,
             queue_deadline=None if queued_timeout is None else attempt.queued_at + queued_timeout,
             cancel_on_kill=given["cancel_on_kill"],
             cancel_on_timeout=given["cancel_on_timeout"],
-            result_kind=returns if may_end and may_end_in_triggerer(execution) else None,
+            result_kind=kind_in_triggerer(execution) if may_end else None,
             result=execution.record.inputs.result,
             attempt=attempt.to_dict(),
             **execution.report.begin(context, job_ids, {}),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.operators.execution import Execution
     from airflow_jobflow.operators.spec import JobSpec
+    from airflow_jobflow.waiting.resume import Method
 
 LEFT_RUNNING = "It was left running, because cancel_on_timeout is False."
 
@@ -84,6 +85,20 @@ def not_described(execution: Execution[JobSpec], error: JobflowError) -> Jobflow
     if execution.record.next_try_continues:
         then = "The next try continues with it, if it can be described then."
     return type(error)(f"{error} {then}")
+
+
+def deferral_timed_out(execution: Execution[JobSpec], context: Context) -> Method:
+    """Return what a task continues with whose deferral Airflow itself has timed out.
+
+    :param execution: the execution of the operator.
+    :param context: Airflow's context.
+    """
+    execution.record.resume_from_store(context)
+    job_ids = EarlierTries(execution).jobs_of_this_try()
+    # If it has no job yet, it was waiting for capacity, and may try to start once more.
+    waited = execution.record.attempt.waits_since and not job_ids
+    event = {"job_ids": job_ids, "jobs": {}, "errors": {}, "limit": "deadline"}
+    return ("start" if waited else "execute_complete"), {"event": event}
 
 
 def trigger_failed(execution: Execution[JobSpec], context: Context) -> None:

@@ -20,7 +20,7 @@ import functools
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow import metrics
@@ -28,21 +28,15 @@ from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.jobs.usage import ArrayRunTime
 from airflow_jobflow.jobs.wording import KILL_REASON
-from airflow_jobflow.links import pages
 from airflow_jobflow.polling.errors import WatchError
-from airflow_jobflow.polling.watcher import Watcher
 from airflow_jobflow.stopping import Stopper
 from airflow_jobflow.triggers.base import WaitTrigger, error_kind
 from airflow_jobflow.triggers.ending import success
 from airflow_jobflow.triggers.job_logs import JobLogs
-from airflow_jobflow.ui import notes
-from airflow_jobflow.ui.progress import FailedChildren, LastNote, Progress, note_of
+from airflow_jobflow.triggers.job_progress import JobProgress
 
 if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
-
-MAX_STATUSES_SHOWN = 20
-"""The most statuses of one job in the Jobs tab."""
 
 DEADLINE_DESCRIBE_TIMEOUT = 5.0
 """Seconds to wait for a last describe call when a deadline has passed. The watcher makes one for new waits within a
@@ -144,11 +138,7 @@ class JobTrigger(WaitTrigger):
         self.number_logs_success = number_logs_success
         self._seen: dict[str, Snapshot] = {}
         """The last snapshot of each job."""
-        self._statuses: dict[str, list[tuple[str, str]]] = {}
-        """The statuses of each job that the Jobs tab shows, each with the time since when it was seen."""
         self._errors: dict[str, dict[str, str]] = {}
-        self._failed_children: Mapping[int, Snapshot] = {}
-        """The known failed children of an array, by index."""
         self._open = set(self.job_ids)
         """The jobs that are still waited for."""
         self._left_queue = False
@@ -177,6 +167,17 @@ class JobTrigger(WaitTrigger):
             deferred_at=self.deferred_at,
         )
 
+    @functools.cached_property
+    def _progress(self) -> JobProgress:
+        return JobProgress(
+            self.task_instance if self.reports_progress else None,
+            self.service,
+            self.job_ids,
+            self._seen,
+            digest=self.progress_digest,
+            links=self.links,
+        )
+
     async def wait(self) -> dict[str, Any]:
         """Wait until no job is left to wait for, or a deadline has passed, and return the event's payload."""
         began = time.time()
@@ -201,7 +202,7 @@ class JobTrigger(WaitTrigger):
             "jobs": {job_id: snapshot.to_dict() for job_id, snapshot in self._seen.items()},
             "errors": self._errors,
             "limit": limit,
-            "links": self.links,
+            "links": self._progress.links,
             "stopped": self._stopper.stopped,
             "unstopped": dict(self._stopper.unstopped),
         }
@@ -215,7 +216,7 @@ class JobTrigger(WaitTrigger):
                 limit = self._set_timer(timer)
                 with (
                     watcher.subscribe(self._open_in_order(), self.poll_interval) as wait,
-                    self._progress(watcher) as update_progress,
+                    self._progress.reporting(self.access, watcher, self.poll_interval) as update_progress,
                 ):
                     async for job_id, update in wait:
                         await self._record(job_id, update)
@@ -262,68 +263,9 @@ class JobTrigger(WaitTrigger):
             self.service,
             seen,
             self.result_kind,
-            noted=self.links,
+            noted=event["links"],
             result=self.result,
         )
-
-    @contextlib.contextmanager
-    def _progress(self, watcher: Watcher[Snapshot]) -> Iterator[Callable[[str, Snapshot | WatchError], None]]:
-        """Keep the Jobs tab up to date; yields a function to call with each update of a job."""
-        shown = frozenset(self.job_ids[: notes.JOBS])
-        task_instance = self.task_instance if self.reports_progress else None
-        with Progress(task_instance, lambda: self._progress_report(failed.known), self.progress_digest) as progress:
-            failed = FailedChildren(self.access, self.job_ids[0], watcher, self.poll_interval, progress)
-
-            def record(job_id: str, update: Snapshot | WatchError) -> None:
-                if not progress.open or isinstance(update, WatchError):
-                    return
-                if job_id in shown:
-                    seen = self._statuses.setdefault(job_id, [])
-                    if len(seen) < MAX_STATUSES_SHOWN and (not seen or seen[-1][0] != update.status):
-                        seen.append((update.status, notes.now()))
-                if len(self.job_ids) == 1:
-                    failed.observe(update)
-                progress.changed()
-
-            try:
-                yield record
-            finally:
-                failed.close()
-                self._failed_children = failed.known
-                self.progress_digest = progress.noted
-                if progress.note and self.links is not None:
-                    self.links = progress.note["links"]
-
-    def _progress_report(self, failed: Mapping[int, Snapshot], *, final: bool = False) -> Callable[[], dict[str, Any]]:
-        """Return a function that builds the progress report for the current state.
-
-        :param failed: the known failed children of an array, by index.
-        :param final: whether the wait is over, because the task was killed.
-        """
-        seen = [self._seen[job_id] for job_id in self.job_ids if job_id in self._seen]
-        statuses = {job_id: tuple(each) for job_id, each in self._statuses.items()}
-        stops = dict(self._stopper.stopped_at) if final else {}
-        noun, unstopped = job_service(self.service).DISPLAY_NAME, self._stopper.unstopped if final else {}
-        error = "\n".join(
-            f"Could not stop {noun} {job_id}, and it may still run: {message}" for job_id, message in unstopped.items()
-        )
-
-        def build() -> dict[str, Any]:
-            # A task has one button of each kind. With several jobs, only the end shows which one it should lead to.
-            buttons = pages(self.service, seen[0]) if seen and len(self.job_ids) == 1 else {}
-            return note_of(
-                self.service,
-                seen,
-                statuses,
-                total=len(self.job_ids),
-                buttons=buttons,
-                failed=failed,
-                stops=stops,
-                error=error,
-                final=final,
-            )
-
-        return build
 
     def _set_timer(self, timer: asyncio.Timeout) -> str | None:
         """Set the timer to the deadline that comes first, and return that deadline's name."""
@@ -370,7 +312,7 @@ class JobTrigger(WaitTrigger):
         await self._stopper.wait()
         if not self.reports_progress or self.task_instance is None:
             return
-        report = LastNote(self.task_instance, lambda: self._progress_report(self._failed_children, final=True))
+        report = self._progress.last_note(self._stopper)
         self.spawn(report.write())  # at once: containers may take minutes to end
         await self._wait_for_stopped()
         await report.write()

@@ -20,11 +20,12 @@ from collections.abc import Coroutine, Mapping
 from datetime import datetime
 from typing import Any
 
-from airflow_jobflow.aws import ONCE, Access, run, service_client
+from airflow_jobflow.aws import Access, run, service_client
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.log_readers import shared_log_reader
+from airflow_jobflow.outcomes import DETAILS
 from airflow_jobflow.polling.log_stream import Page, Stream
 from airflow_jobflow.triggers.job_log_writer import JobLogWriter
 from airflow_jobflow.triggers.log_positions import LogPositions
@@ -89,7 +90,7 @@ class LiveLogs:
         """Look up the log streams of a job whose snapshot does not have them, and copy them."""
         client = service_client(self._access, self._module.CLIENT)
         try:
-            snapshot = await run(client, self._module.with_final_details, snapshot, retry=ONCE)
+            snapshot = await run(client, self._module.with_final_details, snapshot, retry=DETAILS)
         except CallError:
             self._located.discard(snapshot.job_id)  # tried again when the job changes
             return

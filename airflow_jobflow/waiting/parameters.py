@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.sdk import conf
 
 from airflow_jobflow import params, params_json
-from airflow_jobflow.exceptions import invalid_parameter
+from airflow_jobflow.exceptions import InvalidParameter, invalid_parameter
 from airflow_jobflow.params import Check, Parameter, ParameterTable
 from airflow_jobflow.trigger_eligibility import START_SETTINGS
 from airflow_jobflow.waiting.deadlines import Deadlines
@@ -29,7 +29,12 @@ FAILED: Final = "failed"
 
 
 def _stream_logs(name: str, value: Any) -> bool | str:
-    return FAILED if str(value).strip().lower() == FAILED else params.boolean(name, value)
+    if str(value).strip().lower() == FAILED:
+        return FAILED
+    try:
+        return params.boolean(name, value)
+    except InvalidParameter:
+        raise invalid_parameter(name, value, f"must be true, false or {FAILED!r}") from None
 
 
 NOT_STREAMED: Final = {"glue_crawl": "all crawls of a crawler write to one log stream; use 'failed', or leave it out"}

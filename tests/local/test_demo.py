@@ -342,7 +342,8 @@ def test_a_log_is_read_while_it_is_written(log_reader: tuple[Path, LogReader]) -
         file.flush()
         assert reader.poll() == []
         file.write("led: [3] [a.logger] loc=x.py:1\nWhy: no ink\nother\n")
-    assert reader.poll() == ["notification: a FAILED, failed: [3]", "why: no ink"]
+        file.write("2026 [info     ] Branch into load    [a.logger] loc=branch.py:40\n")
+    assert reader.poll() == ["notification: a FAILED, failed: [3]", "why: no ink", "branch: load"]
     assert reader.notifications == ["a FAILED, failed: [3]"]
 
 

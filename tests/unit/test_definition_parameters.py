@@ -83,7 +83,7 @@ def test_a_definition_that_exists_is_used_as_it_is() -> None:
     ("values", "said"),
     [
         ({}, "exactly one of (job|task)_definition, image and definition"),
-        ({"image": "i", "definition": {"a": 1}}, "image is also set; set only one of them"),
+        ({"image": "i", "definition": {"a": 1}}, "image is also given; keep only one of them"),
         ({"definition": {"a": 1}, "log_group": "/g"}, "log_group='/g': applies only with image, not with definition"),
         ({"image": "i"}, "execution_role=None: Fargate needs the ARN of a role"),
         ({**IMAGE, "memory": 3000}, "memory=3000: .* 0.5 vCPU and 3000 MiB; the nearest has 0.5 vCPU .* and 3072 MiB"),
@@ -100,7 +100,7 @@ def test_a_missing_or_ambiguous_definition_is_rejected(
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"job_definition": "d", "image": "i"}, "job_definition is also set"),
+        ({"job_definition": "d", "image": "i"}, "job_definition is also given"),
         ({"job_definition": "d", "job_role": "r"}, "job_role='r': applies only with image, not with job_definition"),
         ({**IMAGE, "platform": "FARGATE", "gpus": 1}, "Fargate has no GPUs; platform must be EC2"),
         ({"image": "i", "platform": "EC2", "assign_public_ip": True}, "is for Fargate"),

@@ -83,7 +83,7 @@ def test_a_job_left_running_at_a_deadline_gets_the_time_of_the_retry(
     )
     execution = task._execution
     monkeypatch.setattr(execution.jobs, "call", lambda function, *arguments, **_: function(aws, *arguments))
-    monkeypatch.setattr("airflow_jobflow.jobs.batch.find_group", lambda *_: [])
+    monkeypatch.setattr("airflow_jobflow.jobs.batch_search.find_group", lambda *_: [])
     execution.record.begin(retry)
     passed: Any = {"deadline": now - 10, "began_at": now - 70, "queued_at": now - 70}
     attempt = Attempt(token="0123456789", number=1, location=execution.record.location, **passed, **recorded)

@@ -10,6 +10,7 @@ import pytest
 from airflow_jobflow import params
 from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
+from airflow_jobflow.operators.ecs import FargateTaskOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.sensors.ecs import FargateTaskSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
@@ -104,6 +105,33 @@ def test_the_error_for_items_describes_their_format() -> None:
         "items='None': must be a list of dicts with the parameters of one job, or the same as JSON (did a template "
         "render to nothing?)"
     )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rule"),
+    [
+        ({"memory": "2GB"}, "must be a number of at least 4 (MiB)"),
+        ({"stream_logs": "fail"}, "must be true, false or 'failed'"),
+        (
+            {"environment": [{"name": "A", "value": "1"}]},
+            "must be a dict with a value for each name, such as {'NAME': 'value'}, or the same as JSON",
+        ),
+    ],
+)
+def test_the_rule_says_what_to_write(parameters: dict[str, Any], rule: str) -> None:
+    """The unit, each allowed value, and the format where it is not AWS's."""
+    with pytest.raises(InvalidParameter) as error:
+        operator(**parameters).check()
+    assert str(error.value).endswith(rule)
+
+
+def test_the_rule_for_cpu_names_its_unit() -> None:
+    """Batch counts vCPUs, and Fargate CPU units."""
+    task = FargateTaskOperator(task_id="t", cluster="c", subnets=["s"], task_definition="d", cpu=1)
+    with pytest.raises(
+        InvalidParameter, match=r"cpu=1: must be a number of at least 256 \(CPU units; 1024 are a vCPU\)"
+    ):
+        task.check()
 
 
 def test_two_array_sizes_are_rejected() -> None:

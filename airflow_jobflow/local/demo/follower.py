@@ -35,6 +35,7 @@ NOTIFICATION: Final = "notification: "
 LOG_PATTERNS: Final = {
     NOTIFICATION: re.compile(r"Notification: (.*?)\s+\[\S+\] loc="),
     "results: ": re.compile(r"Results: (.*?)\s+\[\S+\] loc="),
+    "branch: ": re.compile(r"Branch into (\w+)\s+\[\S+\] loc="),
     "why: ": re.compile(r"^Why: (.*)"),
     "DAG run failed: ": re.compile(r"^[\w.]+(?:Exception|Error): (.*)"),
 }

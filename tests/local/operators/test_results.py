@@ -107,7 +107,7 @@ def test_a_result_that_cannot_be_read_is_read_by_the_retry(
     """The job has done its work, so it is not started again."""
     operator = task("""write 1 "$JOBFLOW_RESULT_URI" """, result_required=True)
     faults(denied=("s3.GetObject",))
-    with pytest.raises(exceptions.JobFailed, match="could not be read") as raised:
+    with pytest.raises(exceptions.JobFailed, match=r"result in s3://\S+ could not be read") as raised:
         operator.execute(context)
     assert raised.value.diagnosis is not None
     assert raised.value.diagnosis.cause == "result_not_read"
@@ -138,6 +138,13 @@ def test_children_of_an_array_return_a_list(task: Any, context: Any) -> None:
     outcome = task(script + ' "$JOBFLOW_RESULT_URI/${AWS_BATCH_JOB_ARRAY_INDEX:-0}"', array_size=3).execute(context)
     assert outcome["result"] == [10, None, 12]
     assert outcome["result_error"] == "1 results are missing: 1"
+
+
+def test_a_child_that_has_failed_returns_nothing(task: Any, context: Any) -> None:
+    """What it wrote before it failed may be incomplete."""
+    script = """index=$AWS_BATCH_JOB_ARRAY_INDEX; write $index "$JOBFLOW_RESULT_URI/$index"; exit $index"""
+    outcome = task(script, array_size=2, tolerated_failure_count=1).execute(context)
+    assert (outcome["result"], outcome["result_error"]) == ([0, None], None)
 
 
 def test_a_redriven_array_returns_the_results_of_all_tries(task: Any, context: Any, tmp_path: Any) -> None:

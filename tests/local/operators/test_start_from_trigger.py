@@ -106,12 +106,12 @@ async def until_started(case: Case, count: int = 1) -> None:
     await asyncio.to_thread(case.kit.eventually, lambda: len(case.started()) >= count, "a start")
 
 
-def crash(trigger: StartTrigger, case: Case) -> None:
-    """Run a trigger until it has started the job; then its triggerer dies."""
+def crash(trigger: StartTrigger, case: Case, count: int = 1) -> None:
+    """Run a trigger until it has started its jobs; then its triggerer dies."""
 
     async def story() -> None:
         running = asyncio.create_task(events(trigger))
-        await until_started(case)
+        await until_started(case, count)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -485,32 +485,31 @@ def test_instances_of_a_mapped_task_share_their_lookups(case: Any, supervisor: K
     assert len(names) == 20
 
 
+def map_of(case: Any, items: list[dict[str, Any]]) -> dict[str, Any]:
+    """The parameters of a map of Batch jobs."""
+    return {
+        "task_id": "s",
+        "aws_conn_id": None,
+        "job_name": "map",
+        "job_queue": case.kit.queue,
+        "job_definition": case.definition,
+        "items": items,
+        "poll_interval": 0.2,
+    }
+
+
 @pytest.mark.parametrize("case", [Batch], indirect=True)
 def test_a_map_starts_in_the_triggerer_and_ends_on_a_worker(
     case: Any, supervisor: KillableSupervisor, worker: Any
 ) -> None:
     """A trigger that replaces another one starts no item twice."""
     supervisor.state = "deferred"
-    parameters: dict[str, Any] = {
-        "task_id": "s",
-        "aws_conn_id": None,
-        "job_name": "map",
-        "job_queue": case.kit.queue,
-        "job_definition": case.definition,
-        "items": [{"environment": {"N": str(index)}} for index in range(3)],
-        "poll_interval": 0.2,
-    }
+    parameters = map_of(case, [{"environment": {"N": str(index)}} for index in range(3)])
     with DAG("d", schedule=None) as dag:
         BatchMapOperator(**parameters)
     ti_id = uuid.uuid4()
 
-    async def first() -> None:
-        running = asyncio.create_task(events(start_trigger(dag, ti_id=ti_id)))
-        await until_started(case, 3)
-        running.cancel()
-        await asyncio.wait({running})
-
-    asyncio.run(first())
+    crash(start_trigger(dag, ti_id=ti_id), case, 3)
     case.end()
     event = fired(start_trigger(dag, ti_id=ti_id))
     assert event.payload["statuses"] == "SSS"
@@ -526,26 +525,11 @@ def test_a_map_whose_deferral_times_out_leaves_no_job_running(
 ) -> None:
     """Nothing is recorded about it."""
     supervisor.state = "deferred"
-    parameters: dict[str, Any] = {
-        "task_id": "s",
-        "aws_conn_id": None,
-        "job_name": "map",
-        "job_queue": case.kit.queue,
-        "job_definition": case.definition,
-        "items": [{}, {}],
-        "poll_interval": 0.2,
-        "job_timeout": 60,
-    }
+    parameters = {**map_of(case, [{}, {}]), "job_timeout": 60}
     with DAG("d", schedule=None) as dag:
         BatchMapOperator(**parameters)
 
-    async def first() -> None:
-        running = asyncio.create_task(events(start_trigger(dag)))
-        await until_started(case, 2)
-        running.cancel()
-        await asyncio.wait({running})
-
-    asyncio.run(first())
+    crash(start_trigger(dag), case, 2)
     failure = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
     with pytest.raises(JobTimeout):
         BatchMapOperator(**parameters).resume_execution(TRIGGER_FAIL_REPR, failure, worker)

@@ -337,7 +337,7 @@ def test_a_missing_job_after_a_deferral_timeout_is_not_started_again(
 ) -> None:
     """The deadline has passed, and AWS may have forgotten a job that ended long ago."""
     deferred(case.make(job_timeout=600), context)
-    monkeypatch.setattr("airflow_jobflow.jobs.batch.find", lambda *_: None)
+    monkeypatch.setattr("airflow_jobflow.jobs.batch_search.find", lambda *_: None)
     with pytest.raises(exceptions.JobTimeout, match="no Batch job of this try was found"):
         case.make(job_timeout=600).resume_execution("__fail__", TIMEOUT, context)
     assert len(case.started()) == 1

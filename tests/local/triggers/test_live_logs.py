@@ -180,6 +180,26 @@ def test_the_lines_of_each_container_are_marked(ecs_kit: Any, here: Callable[[An
     assert written(task_logs.of(tasks["side"]), "hello") == ["hello from side"]
 
 
+def test_a_throttled_definition_does_not_end_the_copy_of_a_running_task(
+    own_ecs_kit: Any, here: Callable[[Any], None], task_logs: TaskLogs, gate: Any
+) -> None:
+    """Only the definition says where a running task logs, and many triggers that begin at once read many of them."""
+    here(own_ecs_kit.aws)
+    throttled = CannedResponse(code="ThrottlingException", actions=("DescribeTaskDefinition",), calls=1)
+    script = f"echo line-1; while [ ! -e {gate} ]; do sleep 0.02; done"
+    arn = own_ecs_kit.run(own_ecs_kit.container(["sh", "-c", script]))
+    own_ecs_kit.aws.set_faults(Faults(respond_with=(throttled,)))
+
+    async def scenario() -> None:
+        running = asyncio.create_task(in_triggerer({"t": trigger([arn], "ecs", scope=own_ecs_kit.cluster)}))
+        copied = lambda: [line for _, line in task_logs.lines if line == "line-1"]  # noqa: E731
+        await asyncio.to_thread(own_ecs_kit.eventually, copied)
+        gate.touch()
+        await running
+
+    asyncio.run(scenario())
+
+
 def test_output_and_errors_of_a_glue_run_are_marked(
     aws: Any, here: Callable[[Any], None], task_logs: TaskLogs, eventually: Callable[..., Any]
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import botocore.session
 import pytest
 
-from airflow_jobflow.jobs import batch, batch_request
+from airflow_jobflow.jobs import batch, batch_request, batch_search
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.operators.batch_spec import PARAMETERS
 from tests.unit.jobs.scripted_calls import ScriptedClient
@@ -367,7 +367,7 @@ def test_attempts_are_listed_by_group_and_token_back_to_a_time() -> None:
             jobs = [{"jobName": name, "jobId": f"id-of-{name}", "createdAt": at} for name, at in pages[number]]
             return {"jobSummaryList": jobs, **({"nextToken": str(number + 1)} if number < len(pages) - 1 else {})}
 
-    found = batch.list_attempts(Queue(), "q", batch.name_prefix("n"), since=5.0)
+    found = batch_search.list_attempts(Queue(), "q", batch_search.name_prefix("n"), since=5.0)
     assert found["aaaaaaaaaa-1111111111"] == "id-of-n-aaaaaaaaaa-t1m0c0-1111111111"
     assert found["bbbbbbbbbb-2222222222"] == "id-of-n-bbbbbbbbbb-t1m0c0-2222222222"
     assert not any("cccccccccc" in each or "eeeeeeeeee" in each for each in found)

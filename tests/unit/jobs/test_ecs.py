@@ -88,6 +88,33 @@ def test_a_transient_error_of_a_definition_fails_the_describe_call(code: str) ->
     assert client.calls.count("DescribeTaskDefinition") == 2
 
 
+def test_a_lost_response_of_a_definition_has_started_nothing() -> None:
+    """Otherwise a task without a token counts as possibly started, and fails instead of being started again."""
+
+    class Silent(ScriptedClient):
+        def describe_task_definition(self, **_: Any) -> dict[str, Any]:
+            raise CallError(Fault.TRANSIENT, "no response", sent=True)
+
+    with pytest.raises(CallError) as raised:
+        ecs.main_container_if_readable(Silent(), "d")
+    assert not raised.value.sent
+
+
+@pytest.mark.parametrize(
+    ("attempt", "after"), [({}, None), ({"JOBFLOW_MAP_ATTEMPT": "2"}, "1970-01-01T00:01:39+00:00")]
+)
+def test_a_result_of_an_item_that_lost_its_spot_capacity_is_not_that_of_the_next_attempt(
+    attempt: dict[str, str], after: str | None
+) -> None:
+    """Both write to the address of the item; what is older than the second task is of the first."""
+    given = {"JOBFLOW_RESULT_URI": "s3://b/k/0", **attempt}
+    environment = [{"name": name, "value": value} for name, value in given.items()]
+    task = {"taskArn": ARN, "lastStatus": "STOPPED", "taskDefinitionArn": DEFINITION, "createdAt": 100.0}
+    overrides = {"containerOverrides": [{"name": "main", "environment": environment}]}
+    seen = ecs_snapshot.snapshot({**task, "overrides": overrides}, ecs_snapshot.Definition())
+    assert (seen.result_uri, seen.previous_attempt_ended_at) == ("s3://b/k/0", after)
+
+
 ARN = "arn:aws:ecs:eu-west-1:1:task/c/t1"
 MADE_FROM = ecs_snapshot.definition(
     {

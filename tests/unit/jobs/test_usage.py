@@ -109,6 +109,11 @@ def test_fargate_spot_is_told_apart() -> None:
     assert (used.capacity, used.cost) == ("FARGATE_SPOT", 0.003)
 
 
+def test_a_size_that_cannot_be_read_costs_the_usage_and_not_the_wait() -> None:
+    """A describe call whose response cannot be converted would never show the end of the task."""
+    assert usage(task(cpu="1 vCPU"), "ecs", {}) == Usage(None, 60.0, queued_seconds=10.0, capacity="FARGATE")
+
+
 def test_a_task_that_never_started_used_nothing() -> None:
     """Neither a pull nor a start: nothing was reserved."""
     arn = "arn:aws:ecs:eu-west-1:123456789012:task/main/abc"

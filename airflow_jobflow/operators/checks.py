@@ -1,0 +1,72 @@
+"""Which shared parameters contradict what an operator starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_jobflow import params
+from airflow_jobflow.exceptions import invalid_parameter
+from airflow_jobflow.operators.inputs import LOG
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_jobflow.operators.execution import Execution
+    from airflow_jobflow.operators.spec import JobSpec, MapSpec
+
+OF_ARRAYS = dict.fromkeys(
+    ("redrive", "tolerated_failure_count", "tolerated_failure_percentage"),
+    "applies only to arrays and maps, and this operator runs a single job; remove it",
+)
+"""Parameters that a single job rejects, each with the reason."""
+
+
+def check_job(task: Any, execution: Execution[JobSpec]) -> None:
+    """Reject what does not apply to a job or an array.
+
+    :param task: the operator, after rendering.
+    :param execution: its execution.
+    :raises InvalidParameter: there is such a parameter.
+    """
+    if not execution.spec.is_array:
+        params.reject(task, OF_ARRAYS)
+    elif execution.record.inputs.result == LOG:
+        raise invalid_parameter(
+            "result", task.result, "must be an address in S3 for an array, because each child has a log of its own"
+        )
+    if task.result is not None and not task.wait_for_completion:
+        raise invalid_parameter(
+            "result", task.result, "needs wait_for_completion=True, because the result is read when the job has ended"
+        )
+
+
+def reject_for_map(task: Any, not_honoured: Mapping[str, str]) -> None:
+    """Reject what has no meaning for a map.
+
+    :param task: the operator, after rendering.
+    :param not_honoured: further parameters that have no effect, each with the reason.
+    :raises InvalidParameter: there is such a parameter.
+    """
+    if not task.wait_for_completion:
+        rule = "a map starts jobs as others end, so it has to wait"
+        raise invalid_parameter("wait_for_completion", False, rule)
+    if task.queued_timeout is not None:
+        rule = "a map has no queue timeout; use job_timeout"
+        raise invalid_parameter("queued_timeout", task.queued_timeout, rule)
+    if not task.durable:
+        rule = "a map finds its jobs by their tokens, so it is always durable"
+        raise invalid_parameter("durable", False, rule)
+    params.reject(task, {**not_honoured, "number_logs_success": "a map copies no logs of successful items"})
+
+
+def check_map_result(task: Any, execution: Execution[MapSpec]) -> None:
+    """Reject a place for results that does not apply to a map.
+
+    :param task: the operator, after rendering.
+    :param execution: its execution.
+    :raises InvalidParameter: it does not.
+    """
+    if execution.record.inputs.result == LOG:
+        raise invalid_parameter(
+            "result", task.result, "must be an address in S3 for a map, because each item has a log of its own"
+        )
