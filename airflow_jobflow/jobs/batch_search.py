@@ -73,8 +73,7 @@ def find_group(call: Call, queue: str, prefix: str) -> list[Found]:
 
 
 def list_attempts(call: Call, queue: str, prefix: str, since: float) -> dict[str, str]:
-    """Return the jobs of all task instances whose jobs have the same name prefix, by group and token:
-    ``<group>-<token>``.
+    """Return the jobs with a name prefix, of all task instances, by group and token: ``<group>-<token>``.
 
     One call for each 100 jobs since the given time.
 

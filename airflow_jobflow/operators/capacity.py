@@ -42,7 +42,7 @@ class CapacityWait:
     def submit(self, is_killed: Callable[[], bool]) -> list[str]:
         """Submit the job as soon as AWS has capacity for it, and return its ids.
 
-        :param is_killed: returns whether the task was killed meanwhile.
+        :param is_killed: returns whether the task was killed in the meantime.
         :raises SubmissionError: it cannot be looked up whether AWS has started the job.
         :raises JobTimeout, QueueTimeout, JobStopped: it was not started, and a time limit has passed, or the task was
             killed.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def kind_in_triggerer(execution: Execution[JobSpec]) -> str | None:
-    """Return what a task returns that ends in the triggerer: one of the constants of ``triggers.ending``.
+    """Return what a task that ends in the triggerer returns: one of the constants of ``triggers.ending``.
 
     :param execution: the execution of the operator.
     :return: None if the outcome is not that of one job, or has a result that takes more than one call to read.

@@ -88,7 +88,7 @@ def not_described(execution: Execution[JobSpec], error: JobflowError) -> Jobflow
 
 
 def deferral_timed_out(execution: Execution[JobSpec], context: Context) -> Method:
-    """Return what a task continues with whose deferral Airflow itself has timed out.
+    """Return the method with which a task continues after Airflow has timed out its deferral.
 
     :param execution: the execution of the operator.
     :param context: Airflow's context.
