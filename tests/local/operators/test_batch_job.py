@@ -86,7 +86,7 @@ def test_a_job_runs_and_its_outcome_is_returned(kit: Any, task: Any, context: An
     ran = (described["stoppedAt"] - described["startedAt"]) / 1000
     assert outcome.pop("usage") == {
         **dict.fromkeys(("gpu_seconds", "dpu_seconds", "capacity", "cost")),
-        "vcpu_seconds": pytest.approx(ran * 0.5, abs=0.001),
+        "vcpu_seconds": pytest.approx(ran, abs=0.001),
         "gib_seconds": pytest.approx(ran * 128 / 1024, abs=0.001),
         "queued_seconds": pytest.approx((described["startedAt"] - described["createdAt"]) / 1000, abs=0.001),
         "estimated": False,
