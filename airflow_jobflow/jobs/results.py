@@ -266,8 +266,8 @@ def result_error(missing: Sequence[int], malformed: Mapping[int, str]) -> str | 
     :param missing: the indexes of those that are missing.
     :param malformed: why others cannot be used, by index.
     """
-    problems = [f"{len(missing)} results are missing: {index_ranges(missing)[:200]}"] if missing else []
+    problems = [f"missing results ({len(missing)}): {index_ranges(missing)[:200]}"] if missing else []
     if malformed:
         index, why = min(malformed.items())
-        problems.append(f"{len(malformed)} cannot be used: {index_ranges(malformed)[:200]} ({index}: {why})")
+        problems.append(f"unusable results ({len(malformed)}): {index_ranges(malformed)[:200]} ({index}: {why})")
     return "; ".join(problems) or None

@@ -64,7 +64,7 @@ def test_a_use_that_cannot_be_noted_fails_no_start(service: str, caplog: pytest.
 
 @SERVICES
 def test_a_role_that_may_not_tag_registers_without_tags(service: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It starts jobs all the same; a definition without tags is never cleaned up."""
+    """It still starts jobs; a definition without tags is never cleaned up."""
     aws = Registered()
     operation = "register_job_definition" if service == "batch" else "register_task_definition"
     aws.errors[operation] = [

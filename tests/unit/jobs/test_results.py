@@ -199,7 +199,7 @@ def test_missing_and_malformed_results_are_named() -> None:
     """A person reads which children to look at."""
     assert results.result_error([], {}) is None
     assert results.result_error([1, 2, 5], {7: "x is empty"}) == (
-        "3 results are missing: 1-2,5; 1 cannot be used: 7 (7: x is empty)"
+        "missing results (3): 1-2,5; unusable results (1): 7 (7: x is empty)"
     )
 
 
